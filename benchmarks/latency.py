@@ -43,7 +43,7 @@ def let_go(shop: Workshop, run_id: str, n: int, every_s: float) -> float:
         due = begin + i * every_s
         time.sleep(max(0.0, due - time.perf_counter()))
         latest = max(latest, time.perf_counter() - due)
-        shop.runs.dispatcher.follow(shop.runs.store.complete(run_id, f"go-{i}", "benchmark"))
+        shop.connection.dispatcher.follow(shop.connection.store.complete(run_id, f"go-{i}", "benchmark"))
     return latest
 
 

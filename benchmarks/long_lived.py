@@ -21,8 +21,10 @@ from coordination.backend.daemon import Daemon
 from coordination.ecosystem.document import load
 from coordination.models import Strategy
 from coordination.planner.graph import build
-from coordination.runs.service import Runs
+from coordination.runs.connection import Connection
 from coordination.runs.submission.submit import decide
+from coordination.runs.transactions import start_run
+from coordination.runs.views.progress import follow
 from coordination.settings import Settings
 
 KEPT = timedelta(seconds=10)
@@ -62,7 +64,7 @@ class Worker:
         return int(facts["VmRSS:"]) / 1000, int(facts["Threads:"]), files
 
 
-def samples(runs: Runs, worker: Worker, file: Path, total: int) -> Iterator[Sample]:
+def samples(connection: Connection, worker: Worker, file: Path, total: int) -> Iterator[Sample]:
     """One for each tenth run."""
     file_settings = Settings(keep_runs=KEPT)
     base = load(file).ecosystem
@@ -74,19 +76,19 @@ def samples(runs: Runs, worker: Worker, file: Path, total: int) -> Iterator[Samp
         ecosystem = type(base).model_validate(parts)
         graph = build(ecosystem, PLAN)
         strategy = (Strategy.LEVELS, Strategy.DATAFLOW)[number % 2]
-        run_id = runs.sweep(ecosystem, graph, decide(graph, file_settings, strategy=strategy))
-        for _ in runs.follow(run_id):
+        run_id = start_run(connection, ecosystem, graph, decide(graph, file_settings, strategy=strategy))
+        for _ in follow(connection.blocking, connection.keys, run_id):
             pass
         if number % LOOK_EVERY == 0:
             took = (time.perf_counter() - began) / LOOK_EVERY
-            memory = runs.redis.info("memory")["used_memory"] / 1e6
-            yield (took, keys(runs), memory, *worker.sample())
+            memory = connection.redis.info("memory")["used_memory"] / 1e6
+            yield (took, keys(connection), memory, *worker.sample())
             began = time.perf_counter()
 
 
-def keys(runs: Runs) -> int:
-    marks = runs.redis.scan_iter(f"{runs.keys.celery_prefix}celery-taskset-meta-*", count=1000)
-    return int(runs.redis.dbsize()) - len(list(marks))
+def keys(connection: Connection) -> int:
+    marks = connection.redis.scan_iter(f"{connection.keys.celery_prefix}celery-taskset-meta-*", count=1000)
+    return int(connection.redis.dbsize()) - len(list(marks))
 
 
 def line(label: str, values: Sequence[float], form: str = "10.2f") -> str:
@@ -106,7 +108,7 @@ def main(total: int) -> None:
         assert server is not None
         print(" " * 14 + "".join(f"{name:>10}" for name in COLUMNS))
         rows: list[Sample] = []
-        for row in samples(Runs(server.facts["url"], Settings()), Worker(place.state), place.file, total):
+        for row in samples(Connection(server.facts["url"], Settings()), Worker(place.state), place.file, total):
             rows.append(row)
             if len(rows) * LOOK_EVERY % PRINT_EVERY == 0:
                 print(line(f"run {len(rows) * LOOK_EVERY}", row), flush=True)

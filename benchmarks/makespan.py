@@ -127,7 +127,7 @@ def carry_out(rows: Report, case: Case, mean_s: float) -> None:
         warm(shop)
         run_id = shop.start(declared, graph, Strategy.DATAFLOW, remaining=choice.remaining)
         shop.finished(run_id, LIMIT_S)
-        run = shop.runs.reader.read(run_id)
+        run = shop.connection.reader.read(run_id)
     assert run.duration_s is not None
     depth = len(graph.levels)
     allowed = 1 + SHARE + LEVEL_S * depth / foreseen_s

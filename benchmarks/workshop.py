@@ -20,10 +20,11 @@ from benchmarks.ground import PLAN, Ground
 from coordination.backend.embedded import EmbeddedServer
 from coordination.models import Coordination, Ecosystem, OnFailure, Plan, Repo, Strategy, Todo
 from coordination.planner.graph import PlanGraph, build
+from coordination.runs.connection import Connection
 from coordination.runs.presence import Presence
 from coordination.runs.records import RunStatus
-from coordination.runs.service import Runs
 from coordination.runs.submission.submit import Order
+from coordination.runs.transactions import start_run
 from coordination.settings import Settings
 
 SETTINGS = Settings(retry_attempts=1)
@@ -54,7 +55,7 @@ def ecosystem(todos: Sequence[Mapping[str, Any]]) -> Ecosystem:
 class Workshop:
     def __init__(self, folder: Path, url: str, repos: Sequence[str]) -> None:
         self.folder, self.url, self.repos = folder, url, repos
-        self.runs = Runs(url, SETTINGS)
+        self.connection = Connection(url, SETTINGS)
 
     @contextmanager
     def worker(self, jobs: int, *, awaited: bool = True) -> Iterator[subprocess.Popen[bytes]]:
@@ -77,7 +78,7 @@ class Workshop:
                 process.wait()
 
     def _await_worker(self, process: subprocess.Popen[bytes]) -> None:
-        presence = Presence(self.runs.redis, self.runs.keys)
+        presence = Presence(self.connection.redis, self.connection.keys)
         deadline = time.monotonic() + PATIENCE_S
         while not any(worker.pid == process.pid for worker in presence.workers()):
             if process.poll() is not None or time.monotonic() > deadline:
@@ -105,12 +106,12 @@ class Workshop:
             actor="benchmark",
             remaining=remaining or {},
         )
-        return self.runs.sweep(declared, graph, order)
+        return start_run(self.connection, declared, graph, order)
 
     def finished(self, run_id: str, within_s: float) -> Times:
         """Waits for the end with one small question at a time: who follows the events wants the processor, too."""
         deadline = time.monotonic() + within_s
-        while (status := self.runs.reader.status(run_id)) not in ENDED:
+        while (status := self.connection.reader.status(run_id)) not in ENDED:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"run {run_id} has not ended after {within_s:.0f} s")
             time.sleep(LOOK_S)
@@ -126,8 +127,8 @@ class Workshop:
         return Times(told["todo.running"], told["todo.succeeded"])
 
     def _events(self, run_id: str) -> Iterator[tuple[str, dict[str, str]]]:
-        stream, after = self.runs.keys.run(run_id).events, "-"
-        while page := self.runs.redis.xrange(stream, after, "+", count=PAGE):
+        stream, after = self.connection.keys.run(run_id).events, "-"
+        while page := self.connection.redis.xrange(stream, after, "+", count=PAGE):
             yield from page
             after = f"({page[-1][0]}"
 

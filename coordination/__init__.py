@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from coordination.api.coord import Coord
     from coordination.api.events import Event
-    from coordination.api.runs import Run
+    from coordination.api.run import Run
     from coordination.errors import (
         Blocked,
         Conflict,
@@ -85,7 +85,7 @@ _HOMES = {
     "Coord": "api.coord",
     "CoordinationManager": "tracker.manager",
     "Event": "api.events",
-    "Run": "api.runs",
+    "Run": "api.run",
     "Selectors": "planner.selection",
     "Settings": "settings",
     **dict.fromkeys(("Dependency", "Issue", "OnFailure", "Plan", "Repo", "Strategy", "Todo"), "models"),

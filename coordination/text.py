@@ -202,3 +202,14 @@ def _walk_back(start: str, last: str, came_from: Mapping[str, str]) -> list[str]
     while path[-1] != start:
         path.append(came_from[path[-1]])
     return [*reversed(path), start]
+
+
+def format_hours(hours: float) -> str:
+    """Return `0 h`, `36 s`, `30 min`, `2.5 h`, `1,250 h`: as exact as an estimate deserves."""
+    if hours == 0 or hours >= 1 - 1e-9:
+        words = f"{hours:,.1f}" if hours >= 10 else f"{hours:.2f}".rstrip("0")
+        return f"{words.removesuffix('.0').removesuffix('.')} h"
+    if hours * 60 >= 1:
+        return f"{hours * 60:.0f} min"
+    seconds = hours * 3600
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"

@@ -107,7 +107,7 @@ def _import_all() -> None:
     for family in COMMANDS.values():
         for place, _ in family.values():
             importlib.import_module(f"coordination.cli.{place.partition(':')[0]}")
-    importlib.import_module("coordination.runs.service")
+    importlib.import_module("coordination.api.runs")
     gc.freeze()
 
 

@@ -1,11 +1,231 @@
-"""coord for people who script it; `from coordination import Coord`. The same deeds as the commands do.
+"""The one facade: every operation, for the commands, MCP and scripts. Front ends import no package below it.
 
-| file | |
+| module | content |
 |---|---|
-| `coord.py` | one ecosystem with its rooms |
-| `runs.py` | runs: started, waited for, steered |
-| `retrying.py` | an action of a script's own, tried again behind a breaker |
-| `done.py` | that a todo is done: said to the run that waits for it, else to the file |
-| `post.py` | notes to repositories, agents and people, read and acknowledged |
-| `events.py` | what happens in a run, by name, and who wants to know |
+| `facade.py` | all operations on one ecosystem |
+| `access.py` | file, settings, local processes and Redis of the ecosystem, each opened when it is first used |
+| `coord.py` | the facade of scripts and servers, which live longer than a command |
+| `runs.py` `run.py` | all runs; one run |
+| `planning.py` | order and duration of a plan, preview of a sweep |
+| `todos.py` `messages.py` `machine.py` | completed todos; messages; doctor, Flower, metrics, ACL users, the first file |
+| `events.py` `retry.py` | for scripts: events of a run; an action that is tried again |
+
+The records that operations take and return are imported from here. Each comes from its own module when it is
+first asked for: a command that lists todos starts without anything of runs.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from coordination.backend.address import hide_password
+    from coordination.backend.error_messages import NO_ROOM
+    from coordination.backend.server_check import Finding, Severity
+    from coordination.breakers.records import Breaker, Reset
+    from coordination.cache.connection import TodoContext, todo_context
+    from coordination.cache.contexts import Cache, Context, Kept
+    from coordination.cache.names import Scope
+    from coordination.charts.svg import MADE_BY
+    from coordination.dependencies.records import DependencyReport, Outcome
+    from coordination.ecosystem.document import Document
+    from coordination.ecosystem.wording import USED_ELSEWHERE
+    from coordination.ecosystem.writeback import Written
+    from coordination.locks.force_release import Released
+    from coordination.locks.listing import LOCK, Held, Holder
+    from coordination.locks.resources import ResourceStats
+    from coordination.messages.live import BEGINNING
+    from coordination.operations.doctor import Facts, findings, too_large_words
+    from coordination.operations.flower import FLOWER_COMMAND, FLOWER_PORT, Access
+    from coordination.operations.listening import Address, http_limits, listen
+    from coordination.operations.local import Local, Running, Stopped
+    from coordination.operations.metrics import METRICS_PORT
+    from coordination.planner.blockers import FINISHED
+    from coordination.planner.forecast import Forecast, Saving
+    from coordination.planner.gates import DONE, when_nobody_comes
+    from coordination.planner.graph import PlanGraph
+    from coordination.planner.selection import Selectors
+    from coordination.runs.approvals import Decision
+    from coordination.runs.cleaning import Survey, in_words
+    from coordination.runs.cleanup_jobs import Artifact, Kind
+    from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
+    from coordination.runs.retrying.named_checkpoints import NamedCheckpoint
+    from coordination.runs.retrying.retry_plan import CarryOver
+    from coordination.runs.rollback import Prospect
+    from coordination.runs.submission.conflicts import LeftOut
+    from coordination.runs.submission.dry_run import Outlook, Step
+    from coordination.runs.views.live import Asked, LiveTodo
+    from coordination.runs.views.progress import RunEvent
+    from coordination.runs.views.raw_records import IN_HAND
+    from coordination.runs.views.run_view import LAST
+    from coordination.tracker.executing import as_view
+    from coordination.tracker.kinds import OPEN
+    from coordination.tracker.manager import CoordinationManager
+    from coordination.tracker.records import (
+        BlockedTodo,
+        BlockingIssue,
+        DeletePreview,
+        EcosystemStatus,
+        Edited,
+        MilestoneStanding,
+        Overdue,
+        PlanCompletion,
+        Removed,
+        RepoLine,
+        RepoStatus,
+        TodoInView,
+    )
+    from coordination.tracker.references import Chains, Link
+
+__all__ = [
+    "BEGINNING",
+    "DONE",
+    "FINISHED",
+    "FLOWER_COMMAND",
+    "FLOWER_PORT",
+    "IN_HAND",
+    "LAST",
+    "LOCK",
+    "MADE_BY",
+    "METRICS_PORT",
+    "NO_ROOM",
+    "OPEN",
+    "USED_ELSEWHERE",
+    "Access",
+    "Address",
+    "Artifact",
+    "Asked",
+    "BlockedTodo",
+    "BlockingIssue",
+    "Breaker",
+    "Cache",
+    "CarryOver",
+    "Chains",
+    "Context",
+    "CoordinationManager",
+    "Decision",
+    "DeletePreview",
+    "DependencyReport",
+    "Document",
+    "EcosystemStatus",
+    "Edited",
+    "Facts",
+    "Finding",
+    "Forecast",
+    "Held",
+    "Holder",
+    "Kept",
+    "Kind",
+    "LeftOut",
+    "Link",
+    "LiveTodo",
+    "Local",
+    "MilestoneStanding",
+    "NamedCheckpoint",
+    "Outcome",
+    "Outlook",
+    "Overdue",
+    "PlanCompletion",
+    "PlanGraph",
+    "Prospect",
+    "Released",
+    "Removed",
+    "RepoLine",
+    "RepoStatus",
+    "Reset",
+    "ResourceStats",
+    "RunEvent",
+    "RunStatus",
+    "RunView",
+    "Running",
+    "Saving",
+    "Scope",
+    "Selectors",
+    "Severity",
+    "Step",
+    "Stopped",
+    "Survey",
+    "TodoContext",
+    "TodoInView",
+    "TodoState",
+    "TodoView",
+    "Written",
+    "as_view",
+    "findings",
+    "hide_password",
+    "http_limits",
+    "in_words",
+    "listen",
+    "todo_context",
+    "too_large_words",
+    "when_nobody_comes",
+]
+
+_HOMES = {
+    "backend.address": ("hide_password",),
+    "backend.error_messages": ("NO_ROOM",),
+    "backend.server_check": ("Finding", "Severity"),
+    "breakers.records": ("Breaker", "Reset"),
+    "cache.connection": ("TodoContext", "todo_context"),
+    "cache.contexts": ("Cache", "Context", "Kept"),
+    "cache.names": ("Scope",),
+    "charts.svg": ("MADE_BY",),
+    "dependencies.records": ("DependencyReport", "Outcome"),
+    "ecosystem.document": ("Document",),
+    "ecosystem.wording": ("USED_ELSEWHERE",),
+    "ecosystem.writeback": ("Written",),
+    "locks.force_release": ("Released",),
+    "locks.listing": ("LOCK", "Held", "Holder"),
+    "locks.resources": ("ResourceStats",),
+    "messages.live": ("BEGINNING",),
+    "operations.doctor": ("Facts", "findings", "too_large_words"),
+    "operations.flower": ("Access", "FLOWER_COMMAND", "FLOWER_PORT"),
+    "operations.listening": ("Address", "http_limits", "listen"),
+    "operations.local": ("Local", "Running", "Stopped"),
+    "operations.metrics": ("METRICS_PORT",),
+    "planner.blockers": ("FINISHED",),
+    "planner.forecast": ("Forecast", "Saving"),
+    "planner.gates": ("DONE", "when_nobody_comes"),
+    "planner.graph": ("PlanGraph",),
+    "planner.selection": ("Selectors",),
+    "runs.approvals": ("Decision",),
+    "runs.cleaning": ("Survey", "in_words"),
+    "runs.cleanup_jobs": ("Artifact", "Kind"),
+    "runs.records": ("RunStatus", "RunView", "TodoState", "TodoView"),
+    "runs.retrying.named_checkpoints": ("NamedCheckpoint",),
+    "runs.retrying.retry_plan": ("CarryOver",),
+    "runs.rollback": ("Prospect",),
+    "runs.submission.conflicts": ("LeftOut",),
+    "runs.submission.dry_run": ("Outlook", "Step"),
+    "runs.views.live": ("Asked", "LiveTodo"),
+    "runs.views.progress": ("RunEvent",),
+    "runs.views.raw_records": ("IN_HAND",),
+    "runs.views.run_view": ("LAST",),
+    "tracker.executing": ("as_view",),
+    "tracker.kinds": ("OPEN",),
+    "tracker.manager": ("CoordinationManager",),
+    "tracker.records": (
+        "BlockedTodo",
+        "BlockingIssue",
+        "DeletePreview",
+        "EcosystemStatus",
+        "Edited",
+        "MilestoneStanding",
+        "Overdue",
+        "PlanCompletion",
+        "Removed",
+        "RepoLine",
+        "RepoStatus",
+        "TodoInView",
+    ),
+    "tracker.references": ("Chains", "Link"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'coordination.api' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"coordination.{_HOME_OF[name]}"), name)

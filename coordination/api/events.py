@@ -1,7 +1,7 @@
-"""What happens in a run, by name, and who wants to know.
+"""Events of a run, by name, and their subscribers.
 
-Subscribers are called one after the other by whoever waits for a run (`Run.wait`), in that very thread: nothing runs behind
-anybody's back. Who would rather ask than be called iterates over `Run.events`.
+`Run.wait` calls the subscribers one after the other in its own thread: nothing runs in the background.
+`Run.events` is the iterator for callers that would rather ask.
 """
 
 from __future__ import annotations
@@ -32,15 +32,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """`name` is one of NAMES. `todo` is empty where it is about the run."""
+    """`name` is one of NAMES. `todo` is empty in events of the run."""
 
     name: str
     run: str
     todo: str
     at: datetime
     facts: Mapping[str, str]
-    """Of a todo: `state` and `attempt`, `undo` where it is about undoing it, `waits_for` where it is parked; of `run.ended`: `status`, and `at` in ms: one
-    that is rolled back later ends again; of what a person did: `by`."""
+    """Of a todo: `state` and `attempt`; `undo` where a compensation is meant; `waits_for` where it is
+    parked. Of `run.ended`: `status`, and `at` in ms: a run that is rolled back later ends again. Of a
+    decision: `by`.
+    """
 
 
 Subscriber = Callable[[Event], object]
@@ -51,7 +53,7 @@ class Subscribers:
         self._all: list[tuple[str, Subscriber]] = []
 
     def on(self, pattern: str, subscriber: Subscriber) -> None:
-        """`pattern` is a name, or stands for several: `todo.*`, `*`. Raises UsageError where it fits none."""
+        """Subscribe to a name, or to several: `todo.*`, `*`. Raises UsageError for an unknown name."""
         if not any(fnmatchcase(name, pattern) for name in NAMES):
             raise UsageError(
                 f"there is no event {pattern!r}{did_you_mean(pattern, NAMES)}", f"one of: {', '.join(NAMES)}"
@@ -59,7 +61,7 @@ class Subscribers:
         self._all.append((pattern, subscriber))
 
     def tell(self, event: Event) -> None:
-        """One that raises is logged; the others, and the run, go on."""
+        """Call the subscribers of the event. A failing one is logged; the others, and the run, continue."""
         for pattern, subscriber in self._all:
             if fnmatchcase(event.name, pattern):
                 try:
@@ -68,12 +70,12 @@ class Subscribers:
                     logger.exception("a subscriber to %s failed", pattern)
 
 
-def event_of(run_id: str, happened: progress.Event) -> Event:
-    name, facts = happened.what, dict(happened.fields)
+def event_of(run_id: str, event: progress.RunEvent) -> Event:
+    name, facts = event.what, dict(event.fields)
     kind, _, word = name.partition(".")
     if kind == "todo" and word in STATES:
         state = TodoState.COMPENSATING if word == TodoState.RUNNING and "undo" in facts else TodoState(word)
         facts["state"] = state.value
         name = "todo.settled" if state.ended else f"todo.{'started' if state is TodoState.RUNNING else state}"
-    at = datetime.fromtimestamp(happened.at_ms / 1000, UTC)
-    return Event(name=name, run=run_id, todo=happened.todo, at=at, facts=facts)
+    at = datetime.fromtimestamp(event.at_ms / 1000, UTC)
+    return Event(name=name, run=run_id, todo=event.todo, at=at, facts=facts)

@@ -1,65 +1,67 @@
-"""Runs: started, waited for, steered."""
+"""All runs: started, found, imported, approved, cleaned up."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coordination.api.events import Event, event_of
-from coordination.backend.client import reaching
-from coordination.ecosystem.writeback import write_back
-from coordination.errors import Blocked, Conflict
-from coordination.models import OnFailure, Strategy, WriteBack
+from coordination.api.events import Event
+from coordination.api.planning import Planner, SweepPreview
+from coordination.api.run import Run
+from coordination.backend.server_check import refuse_unfit
+from coordination.errors import Blocked, CoordinationError, NotFound
+from coordination.models import OnFailure, Strategy, Verdict
 from coordination.planner.graph import PlanGraph, alone, build
-from coordination.planner.selection import ALL, Selectors
-from coordination.runs import service
-from coordination.runs.export.document import document_of
-from coordination.runs.export.file import load, save
+from coordination.planner.selection import ALL, Selectors, find_plan
+from coordination.runs import transactions
 from coordination.runs.export.received import LARGEST
-from coordination.runs.records import RunStatus, RunView
+from coordination.runs.records import RunView, TodoState
+from coordination.runs.store import ms
+from coordination.runs.submission.conflicts import LeftOut, left_out
 from coordination.runs.submission.submit import Order, decide
-from coordination.runs.views import progress
-from coordination.runs.views.metrics import CensusTaker
+from coordination.runs.views.durations import learned
 from coordination.runs.views.run_view import LAST
 from coordination.tracker.kinds import TODO
 
 if TYPE_CHECKING:
-    from coordination.api.coord import Coord
+    from coordination.api.access import EcosystemAccess
     from coordination.runs.approvals import Decision
-    from coordination.runs.retrying.named_checkpoints import NamedCheckpoint
-    from coordination.runs.rollback import Prospect
+    from coordination.runs.cleaning import Survey
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """How a run is carried out; None: as the plan says."""
+
+    strategy: Strategy | None = None
+    on_failure: OnFailure | None = None
+    max_parallel: int | None = None
+    no_cache: bool = False
+    """Todos with a `cache` run all the same."""
+    timeout: timedelta | None = None
+    """Limit after which the run is ended."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A prepared run: its graph, order and options."""
+
+    graph: PlanGraph
+    order: Order
+    options: SweepOptions
 
 
 class Runs:
     """`coord.runs`. A run is named by its id, the beginning or end of it, or `last`."""
 
-    def __init__(self, coord: Coord) -> None:
-        self._coord = coord
-        self._deeds: service.Runs | None = None
+    def __init__(self, access: EcosystemAccess) -> None:
+        self._access = access
 
-    @property
-    def deeds(self) -> service.Runs:
-        """The same for as long as Redis has the same address: an embedded server may come back under another."""
-        url, deeds = self._coord.redis_url, self._deeds
-        if deeds is None or deeds.url != url:
-            self._deeds = deeds = service.Runs(url, self._coord.settings, self._coord.ecosystem_id)
-        return deeds
-
-    @contextmanager
-    def _reached(self) -> Iterator[service.Runs]:
-        deeds = self.deeds
-        with reaching(deeds.url):
-            yield deeds
-
-    def close(self) -> None:
-        if self._deeds:
-            self._deeds.close()
+    # Started
 
     def sweep(
         self,
@@ -73,34 +75,104 @@ class Runs:
         timeout: timedelta | None = None,
         accept: Collection[str] = (),
     ) -> Run:
-        """Starts a run of the plan's open todos; with `no_cache` those with a `cache` run all the same; `timeout`: after which the run
-        is ended. With the embedded server its worker is started as well, and stops with the last of its users.
+        """Start a run of the plan's open todos. `no_cache`: todos with a `cache` run all the same. `timeout`:
+        the run is ended after it. With the embedded server its worker is started as well, and stops with the
+        last of its users.
 
-        Raises Blocked where nothing can be started, since all is done or held up from outside; PlanRefused; Conflict; NotLanded
-        where the result of a completed predecessor is not in its base branch, unless it is one to `accept` all the same.
+        Raises Blocked where nothing can be started, since all is done or blocked from outside; PlanRefused;
+        Conflict; NotLanded where the result of a completed predecessor is not in its base branch, unless
+        `accept` names the todo.
         """
-        graph = build(self._coord.manager.document.ecosystem, plan, wanted)
-        how = partial(decide, settings=self._coord.settings, strategy=strategy, on_failure=on_failure)
-        return self._start(graph, partial(how, max_parallel=max_parallel, no_cache=no_cache, timeout=timeout), accept)
+        options = SweepOptions(
+            strategy=strategy, on_failure=on_failure, max_parallel=max_parallel, no_cache=no_cache, timeout=timeout
+        )
+        return self._start(self.prepare_sweep(plan, wanted, options), accept)
 
     def execute(self, todo: str, *, timeout: timedelta | None = None, accept: Collection[str] = ()) -> Run:
-        """Starts a run of this one todo, whichever plan it belongs to; `timeout`: when it is stopped, instead of its own. Raises as
-        `sweep` does.
+        """Start a run of one todo, whichever plan it belongs to. `timeout`: when it is stopped, instead of
+        its own. Raises as `sweep` does.
         """
-        declared = self._coord.manager.document.ecosystem
-        graph = alone(declared, TODO.get(declared, todo), timeout)
-        return self._start(graph, partial(decide, settings=self._coord.settings), accept)
+        return self._start(self.prepare_execute(todo, timeout), accept)
 
-    def _start(self, graph: PlanGraph, decided: Callable[[PlanGraph], Order], accept: Collection[str]) -> Run:
-        coord, plan, order = self._coord, graph.plan.id, decided(graph)
+    def _start(self, sweep: Sweep, accept: Collection[str]) -> Run:
+        graph, plan = sweep.graph, sweep.graph.plan.id
         if not graph.todos:
             whys = [graph.nothing_to_do] if graph.nothing_to_do else [f"{t}: {why}" for t, why in graph.blocked.items()]
             raise Blocked(f"nothing of {plan} can be started: {'; '.join(whys)}", f"coord graph {plan} shows all of it")
-        coord.start_worker(graph.repos)
-        with self._reached() as deeds:
-            graph = deeds.knowing(graph)
-            order = decided(graph) if graph.learned else order
-            return Run(coord, deeds.sweep(coord.manager.document.ecosystem, graph, order, accept))
+        return self.start(self.make_ready(sweep), accept)
+
+    def prepare_sweep(
+        self, plan: str, wanted: Selectors = ALL, options: SweepOptions | None = None, *, failed: bool = False
+    ) -> Sweep:
+        """Return the run that a sweep would start. `failed`: only what did not succeed in the plan's latest
+        run.
+
+        Raises NotFound; PlanRefused.
+        """
+        return self._decided(self._graph(plan, wanted, failed=failed), options or SweepOptions())
+
+    def prepare_execute(
+        self, todo: str, timeout: timedelta | None = None, options: SweepOptions | None = None
+    ) -> Sweep:
+        """Return the run of one todo. Raises NotFound; PlanRefused."""
+        ecosystem = self._access.manager.document.ecosystem
+        return self._decided(alone(ecosystem, TODO.get(ecosystem, todo), timeout), options or SweepOptions())
+
+    def preview_sweep(
+        self,
+        plan: str,
+        wanted: Selectors = ALL,
+        options: SweepOptions | None = None,
+        *,
+        failed: bool = False,
+        accept: Collection[str] = (),
+    ) -> SweepPreview:
+        """Return what a sweep would do; write nothing, start nothing. Raises as `sweep` does."""
+        planner = Planner(self._access)
+        graph = planner.with_durations(self._graph(plan, wanted, failed=failed))
+        sweep = self._decided(graph, options or SweepOptions())
+        return planner.preview(graph, sweep.order, accept)
+
+    def make_ready(self, sweep: Sweep) -> Sweep:
+        """Start the worker that a sweep needs, and plan it anew with the durations of earlier runs."""
+        self._access.start_worker(sweep.graph.repos)
+        with self._access.reached() as connection:
+            refuse_unfit(connection.redis, connection.url)  # a server that is of no use is asked nothing
+            graph = sweep.graph.with_learned(learned(connection.redis, connection.keys, sweep.graph.unknown))
+        return self._decided(graph, sweep.options) if graph.learned else replace(sweep, graph=graph)
+
+    def start(self, sweep: Sweep, accept: Collection[str] = ()) -> Run:
+        """Start a prepared run. Raises Conflict; NotLanded."""
+        ecosystem = self._access.manager.document.ecosystem
+        with self._access.reached() as connection:
+            return Run(self._access, transactions.start_run(connection, ecosystem, sweep.graph, sweep.order, accept))
+
+    def left_out(self, sweep: Sweep) -> tuple[LeftOut, ...]:
+        """Return the local changes that a run would not contain. Raises GitRefused."""
+        document = self._access.document
+        places = ((repo, document.repo_path(repo)) for repo in document.ecosystem.repos)
+        return left_out(sweep.graph.todos.values(), places)
+
+    def _graph(self, plan: str, wanted: Selectors, *, failed: bool) -> PlanGraph:
+        ecosystem = self._access.manager.document.ecosystem
+        if failed:
+            find_plan(ecosystem, plan)  # a misspelt plan was not swept either: that is not the error to report
+            wanted = replace(wanted, failed=self._failed_of(plan))
+        return build(ecosystem, plan, wanted)
+
+    def _decided(self, graph: PlanGraph, options: SweepOptions) -> Sweep:
+        order = decide(graph, settings=self._access.settings, **vars(options))
+        return Sweep(graph=graph, order=order, options=options)
+
+    def _failed_of(self, plan: str) -> tuple[str, ...]:
+        """Return the todos of the plan's latest run that began and did not succeed."""
+        with self._access.reached() as connection:
+            for run_id in connection.redis.zrevrange(connection.keys.runs, 0, -1):
+                if connection.redis.hget(connection.keys.run(run_id).meta, "plan_id") == plan:
+                    todos = connection.reader.read(run_id).todos
+                    ended = [todo for todo in todos if todo.attempt and todo.state.ended]
+                    return tuple(todo.id for todo in ended if todo.state is not TodoState.SUCCEEDED)
+        raise NotFound(f"{plan} has not been run yet", f"run all of it: coord sweep {plan}")
 
     def retry(
         self,
@@ -112,96 +184,43 @@ class Runs:
         from_: str | Collection[str] = (),
         as_it_was: bool = False,
     ) -> Run:
-        """Starts a run of what failed in an ended one, and what that held up; `without`: hosts that are gone for good.
+        """Start a run of the todos that failed in an ended one, and of those that they blocked. `without`:
+        hosts that are gone.
 
-        `from_`: these are done again too, though they had succeeded, with all that stands on them. `as_it_was`: in the run's own
-        order, where the file has another by now; without it that is refused.
+        `from_`: these are done again too, though they had succeeded, with all that depends on them.
+        `as_it_was`: in the run's own order, where the file has another by now; without it that is refused.
 
-        Raises Blocked where nothing is left; PlanRefused; UsageError; Conflict where the run goes on, or was retried already.
+        Raises Blocked where nothing is left; PlanRefused; UsageError; Conflict where the run goes on, or was
+        retried already.
         """
-        coord = self._coord
-        with self._reached() as deeds:
-            start = [from_] if isinstance(from_, str) else from_
-            left = deeds.left_of(
-                self.get(run).id, coord.manager.document.ecosystem, without=without, start=start, as_it_was=as_it_was
-            )
-            if left.nothing_to_do:
-                raise Blocked(left.nothing_to_do, "coord sweep PLAN does what was added to the plan since")
-            coord.start_worker(left.repos)
-            return Run(coord, deeds.retry(left, on_failure=on_failure, max_parallel=max_parallel))
+        return self.get(run).retry(
+            on_failure=on_failure, max_parallel=max_parallel, without=without, from_=from_, as_it_was=as_it_was
+        )
+
+    # Found
 
     def get(self, run: str = LAST) -> Run:
-        """Raises NotFound."""
-        with self._reached() as deeds:
-            return Run(self._coord, deeds.reader.resolve(run))
+        """Return a run. Raises NotFound."""
+        with self._access.reached() as connection:
+            return Run(self._access, connection.reader.resolve(run))
 
     def list(self, limit: int = 20) -> list[RunView]:
-        """The newest, without their todos."""
-        with self._reached() as deeds:
-            return deeds.reader.list(limit)
-
-    def export(self, run: str, file: str | Path, *, look: bool = False) -> Path:
-        """Writes all that Redis keeps of the run as one JSON document, compressed if the file's name ends in .gz.
-
-        Raises Conflict where something of it goes on, unless it is only to `look` at; CoordinationError.
-        """
-        with self._reached() as deeds:
-            save(document_of(deeds.store, deeds.reader.resolve(run), to_import=not look), Path(file))
-        return Path(file)
-
-    def import_(self, file: str | Path, *, max_bytes: int = LARGEST) -> Run:
-        """A run that was exported becomes one of this Redis; a paused one goes on with `resume`.
-
-        Raises UsageError where it is no such file, not whole, or unpacked larger than `max_bytes`; Conflict where the run is here already.
-        """
-        received = load(Path(file), max_bytes)
-        with self._reached() as deeds:
-            return Run(self._coord, deeds.import_(received))
+        """Return the newest, without their todos."""
+        with self._access.reached() as connection:
+            return connection.reader.list(limit)
 
     def events(self, run: str = LAST) -> Iterator[Event]:
         """See `Run.events`."""
         return self.get(run).events()
 
-    def rollback(self, run: str = LAST) -> Run:
-        """Undoes what a run did, whether it goes on or has ended: see `Run.rollback`."""
-        found = self.get(run)
-        found.rollback()
-        return found
-
-    def accept(self, run: str, todos: str | Collection[str], reason: str) -> Run:
-        """What could not be undone counts as undone: see `Run.accept`."""
-        found = self.get(run)
-        found.accept(todos, reason)
-        return found
-
-    def complete(self, todo: str, run: str | None = None) -> Run:
-        """A person did a manual todo; returns the run that goes on."""
-        with self._reached() as deeds:
-            named = deeds.reader.resolve(run) if run else None
-            return Run(self._coord, deeds.complete(todo, named))
-
-    def approve(self, todo: str, run: str | None = None, comment: str = "") -> Run:
-        """A person lets a todo begin at its gate, a milestone be reached, or has done a manual todo; returns the run that goes on.
-
-        Raises NotFound, Conflict, or UsageError where nothing is to approve or more than one run asks.
-        """
-        return self._decided(service.Runs.approve, todo, run, comment)
-
-    def reject(self, todo: str, run: str | None = None, comment: str = "") -> Run:
-        """It has failed, and is not tried again; the run's `on_failure` says what follows. Raises as `approve` does."""
-        return self._decided(service.Runs.reject, todo, run, comment)
-
-    def _decided(
-        self, deed: Callable[[service.Runs, str, str | None, str], Decision], todo: str, run: str | None, comment: str
-    ) -> Run:
-        with self._reached() as deeds:
-            named = deeds.reader.resolve(run) if run else None
-            return Run(self._coord, deed(deeds, todo, named, comment).run_id)
-
     def stats(self) -> Mapping[str, Any]:
-        """Live runs by status, their todos by state, messages and workers by repository, and what was counted so far."""
-        with self._reached() as deeds:
-            census = CensusTaker(deeds.redis, deeds.keys).take()
+        """Return live runs by status, their todos by state, messages and workers by repository, and all
+        counters.
+        """
+        from coordination.runs.views.metrics import CensusTaker
+
+        with self._access.reached() as connection:
+            census = CensusTaker(connection.redis, connection.keys).take()
         workers: Counter[str] = Counter()
         for (_, repo), number in census.workers.items():
             workers[repo] += number
@@ -214,131 +233,118 @@ class Runs:
             "counters": dict(census.counters),
         }
 
+    # Moved
 
-class Run:
-    """One run. It belongs to nobody here: who leaves changes nothing of it, as long as its workers stay."""
+    def export(self, run: str, file: str | Path, *, look: bool = False) -> Path:
+        """Write all that Redis keeps of the run as one JSON document, compressed if the file's name ends in
+        .gz.
 
-    def __init__(self, coord: Coord, run_id: str) -> None:
-        self.id = run_id
-        self._coord = coord
-        self._deeds = coord.runs.deeds
-        self._told = "0"
-
-    def view(self) -> RunView:
-        """The run as it stands now."""
-        with reaching(self._deeds.url):
-            return self._deeds.reader.read(self.id)
-
-    def events(self) -> Iterator[Event]:
-        """Everything that has happened in it, and what happens, until it ends."""
-        with reaching(self._deeds.url):
-            for happened in self._deeds.follow(self.id):
-                if happened is not None:
-                    yield event_of(self.id, happened)
-
-    def wait(self, timeout_s: float | None = None) -> RunView:
-        """Until it ends; then what succeeded is marked in the file. Subscribers hear of each event once, also of those
-        before. Raises TimeoutError: the run goes on, and may be waited for again; Unreachable where the worker that was started
-        for it died too often.
+        Raises Conflict where something of it goes on, unless it is only to `look` at; CoordinationError.
         """
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        with reaching(self._deeds.url):
-            for happened in self._deeds.follow(self.id, self._told):
-                if happened is None:
-                    self._coord.look_after()
-                else:
-                    self._told = happened.id
-                    self._coord.subscribers.tell(event_of(self.id, happened))
-                if deadline is not None and time.monotonic() > deadline and not _is_end(happened):
-                    raise TimeoutError(f"run {self.id} has not ended within {timeout_s} s")
-        if self._deeds.settings.write_back is not WriteBack.NONE:
-            self.sync()
-        return self.view()
+        return self.get(run).export(file, look=look)
 
-    def sync(self) -> tuple[str, ...]:
-        """Marks what succeeded as completed in the file, and what the run had completed and was undone as pending again;
-        returns the todos that were changed, and the milestones.
+    def import_(self, file: str | Path, *, max_bytes: int = LARGEST) -> Run:
+        """Write an exported run into this Redis; a paused one goes on with `resume`.
+
+        Raises UsageError where it is no such file, not whole, or unpacked larger than `max_bytes`; Conflict
+        where the run is here.
         """
-        with reaching(self._deeds.url):
-            outcome = self._deeds.outcome(self.id)
-            written = write_back(self._coord.path, outcome, datetime.now(UTC))
-            self._deeds.filed(self.id, written.completed, written.reopened, written.left)
-        return written.all
+        from coordination.runs.export.file import load
 
-    def log(self, todo: str | None = None, *, follow: bool = False) -> Iterator[str]:
-        """What a todo wrote over its attempts, in pieces; without one, what all wrote, each line with its todo.
+        received = load(Path(file), max_bytes)
+        with self._access.reached() as connection:
+            return Run(self._access, transactions.import_run(connection, received))
 
-        With `follow` until what is asked for has ended. Raises NotFound.
+    # Undone
+
+    def rollback(self, run: str = LAST) -> Run:
+        """Undo what a run did, whether it goes on or has ended: see `Run.rollback`."""
+        found = self.get(run)
+        found.rollback()
+        return found
+
+    def accept(self, run: str, todos: str | Collection[str], reason: str) -> Run:
+        """Count failed compensations as undone: see `Run.accept`."""
+        found = self.get(run)
+        found.accept(todos, reason)
+        return found
+
+    # Cleaned up
+
+    def survey(
+        self,
+        runs: Sequence[str] = (),
+        *,
+        merged: bool = False,
+        older_than: timedelta | None = None,
+        branches: bool = True,
+    ) -> Survey:
+        """Return what these runs, or all ended ones, have left on the workers' machines. `merged`: only runs
+        whose work is all in other branches.
+
+        Starts the embedded server's worker, which is the one that can look. Raises Conflict for a run that
+        goes on.
         """
-        with reaching(self._deeds.url):
-            yield from self._deeds.log(self.id, todo, follow=follow)
+        from coordination.runs.cleaning import Cleaning
 
-    def pause(self) -> None:
-        with reaching(self._deeds.url):
-            self._deeds.pause(self.id)
+        if self._access.has_file:
+            self._start_worker_to_clean()
+        with self._access.reached() as connection:
+            cleaning = Cleaning(connection.store)
+            found = cleaning.survey(runs, branches=branches)
+            return found.only(merged=merged, before_ms=cleaning.now_ms - ms(older_than) if older_than else None)
 
-    def resume(self, *, as_it_was: bool = False) -> None:
-        """Raises PlanRefused where the file has another graph for its todos by now, unless it is to go on `as_it_was`."""
-        with reaching(self._deeds.url):
-            self._deeds.resume(self.id, None if as_it_was else self._coord.manager.document.ecosystem)
+    def clean(self, survey: Survey, *, branches: bool = True) -> Survey:
+        """Remove what a survey found, as far as it can go; return what went and what stayed."""
+        from coordination.runs.cleaning import Cleaning
 
-    def cancel(self) -> None:
-        """Nothing new starts, and what runs is stopped; `wait` returns when it has."""
-        with reaching(self._deeds.url):
-            self._deeds.cancel(self.id)
+        with self._access.reached() as connection:
+            return Cleaning(connection.store).remove(survey, branches=branches)
 
-    def rollback(self) -> None:
-        """What it has done is undone, in reverse order; `wait` returns when that has ended. Asked twice, it changes nothing.
+    def forget_results(self) -> None:
+        """Empty the result cache: todos with a `cache` run again."""
+        from coordination.cache.entries import RESULTS, Store
 
-        What could not be undone is tried again. Raises Conflict where another run has built on it, and stands.
+        with self._access.reached() as connection:
+            Store(connection.redis, self._access.settings.namespace, RESULTS).clear()
+
+    def _start_worker_to_clean(self) -> None:
+        """Start the worker. A full disk is no obstacle where the server is there: cleaning makes room."""
+        try:
+            self._access.ensure_worker()
+        except CoordinationError as error:
+            if not isinstance(error.__cause__, OSError):
+                raise
+
+    # Decided by a person
+
+    def complete(self, todo: str, run: str | None = None) -> Run:
+        """Complete a manual todo that a person has done; return the run that goes on."""
+        from coordination.runs import approvals
+
+        with self._access.reached() as connection:
+            named = connection.reader.resolve(run) if run else None
+            return Run(self._access, approvals.complete(connection, todo, named))
+
+    def approve(self, todo: str, run: str | None = None, comment: str = "") -> Run:
+        """Approve a todo or milestone that waits at a gate, or a manual todo that a person has done; return
+        the run.
+
+        Raises NotFound; Conflict; UsageError where nothing waits for approval or several runs do and none is
+        named.
         """
-        with reaching(self._deeds.url):
-            self._coord.start_worker(self._deeds.prospect(self.id).repos)
-            self._deeds.rollback(self.id)
+        return Run(self._access, self.decide(Verdict.APPROVE, todo, run, comment).run_id)
 
-    def rollback_preview(self) -> Prospect:
-        """What a rollback of it would undo, and which branches would go. Raises as `rollback` does."""
-        with reaching(self._deeds.url):
-            return self._deeds.prospect(self.id)
-
-    def create_checkpoint(self, name: str) -> NamedCheckpoint:
-        """Records which of its todos have succeeded. Raises UsageError; Conflict where the name is taken, or the run is undone."""
-        with reaching(self._deeds.url):
-            return self._deeds.create_checkpoint(self.id, name)
-
-    def checkpoints(self) -> list[NamedCheckpoint]:
-        """The oldest first; a retry of the run has them, too."""
-        with reaching(self._deeds.url):
-            return self._deeds.checkpoints(self.id)
-
-    def begin_restore(self, name: str) -> RunView:
-        """Begins to undo what it has begun since the checkpoint, or goes on with that. `wait` returns when that has ended; then
-        `coord.runs.retry` does it again. Raises NotFound; Conflict as `rollback` does.
+    def reject(self, todo: str, run: str | None = None, comment: str = "") -> Run:
+        """Fail a todo that waits at a gate; the run's `on_failure` says what follows. Raises as `approve`
+        does.
         """
-        with reaching(self._deeds.url):
-            self._coord.start_worker(self._deeds.undone_by_restore(self.id, name).repos)
-            self._deeds.restore(self.id, name)
-        return self.view()
+        return Run(self._access, self.decide(Verdict.REJECT, todo, run, comment).run_id)
 
-    def restore(self, name: str, timeout_s: float | None = None) -> Run:
-        """Undoes what it has begun since the checkpoint, in reverse order, then retries it; returns the new run. Asked again after an
-        interruption it goes on. Raises Conflict where something could not be undone; Blocked where nothing is left; TimeoutError.
-        """
-        if not self.begin_restore(name).status.ended:
-            self.wait(timeout_s)
-        if self.view().status is RunStatus.ROLLBACK_FAILED:
-            raise Conflict(f"not all of run {self.id} could be undone", f"look at it: coord show-run {self.id}")
-        return self._coord.runs.retry(self.id)
+    def decide(self, verdict: Verdict, todo: str, run: str | None = None, comment: str = "") -> Decision:
+        """Approve or reject; return who decided what in which run. Raises as `approve` does."""
+        from coordination.runs import approvals
 
-    def accept(self, todos: str | Collection[str], reason: str) -> None:
-        """What could not be undone counts as undone, for this reason; the rest goes on.
-
-        Raises UsageError without a reason; Conflict where a todo is no failed compensation; NotFound.
-        """
-        with reaching(self._deeds.url):
-            self._coord.start_worker(self._deeds.prospect(self.id).repos)
-            self._deeds.accept(self.id, [todos] if isinstance(todos, str) else todos, reason)
-
-
-def _is_end(happened: progress.Event | None) -> bool:
-    return happened is not None and happened.what == progress.ENDED
+        with self._access.reached() as connection:
+            named = connection.reader.resolve(run) if run else None
+            return approvals.decide(connection, verdict, todo, named, comment)

@@ -117,7 +117,7 @@ def line(words: Mapping[str, Any]) -> bytes:
     return json.dumps(words).encode() + b"\n"
 
 
-def told() -> TodoContext | None:
+def todo_context() -> TodoContext | None:
     """Return the todo's context, None outside of a todo. Raises NotAllowed for helper
     commands of the worker.
     """
@@ -134,7 +134,7 @@ def told() -> TodoContext | None:
 @contextmanager
 def here() -> Iterator[TodoContext]:
     """Return the context of the todo whose command this process is. Raises UsageError elsewhere."""
-    context = told()
+    context = todo_context()
     if context is None:
         raise UsageError(
             "there is no context here: this process is not a todo's command", "use Coord(...).cache.at(run=…)"

@@ -6,8 +6,7 @@ from coordination.charts.graph_picture import Box, Picture, draw
 from coordination.models import Todo
 from coordination.planner.gates import is_milestone
 from coordination.planner.graph import PlanGraph
-from coordination.planner.hours import say
-from coordination.text import counted, listed
+from coordination.text import counted, format_hours, listed
 
 
 def svg(graph: PlanGraph) -> str:
@@ -33,7 +32,7 @@ def _subtitle(graph: PlanGraph) -> str:
     if not graph.todos:
         return f"nothing to do: {graph.nothing_to_do}" if graph.nothing_to_do else "nothing can start"
     counts = f"{graph.size} in {counted(len(graph.levels), 'level')}"
-    return f"{counts} · {say(graph.work_hours)} of work · {say(graph.critical_hours)} on the critical path"
+    return f"{counts} · {format_hours(graph.work_hours)} of work · {format_hours(graph.critical_hours)} on the critical path"
 
 
 def _box(graph: PlanGraph, name: str, todo: Todo) -> Box:
@@ -52,7 +51,7 @@ def _box(graph: PlanGraph, name: str, todo: Todo) -> Box:
 def _hours(graph: PlanGraph, name: str, todo: Todo) -> tuple[str, str]:
     if is_milestone(todo):
         return "approval", ""
-    hours = say(graph.hours[name])
+    hours = format_hours(graph.hours[name])
     if todo.estimated_hours is not None:
         return hours, ""
     return f"~{hours}", " (learned from earlier runs)" if name in graph.learned else " (assumed)"

@@ -10,9 +10,8 @@ from typing import Any
 from coordination.models import Gate, Todo
 from coordination.planner.gates import asks, is_milestone
 from coordination.planner.graph import PlanGraph
-from coordination.planner.hours import say
 from coordination.terminal import CONTROLS
-from coordination.text import counted, listed
+from coordination.text import counted, format_hours, listed
 
 APPROVAL = "approval"
 """Text in place of the hours of a milestone."""
@@ -41,11 +40,11 @@ def _head(graph: PlanGraph) -> str:
     if graph.nothing_to_do:
         return f"{title}\nnothing to do: {graph.nothing_to_do}"
     counts = f"{graph.size} in {counted(len(graph.levels), 'level')}"
-    times = f"{say(graph.work_hours)} of work, {say(graph.critical_hours)} on the critical path (*)"
+    times = f"{format_hours(graph.work_hours)} of work, {format_hours(graph.critical_hours)} on the critical path (*)"
     lines = [title, f"{counts}, {times}, parallelism {graph.parallelism:.1f}"]
     if graph.assumed or graph.learned:
         learned = [f"{len(graph.learned)} learned from earlier runs"] if graph.learned else []
-        assumed = [f"{say(graph.assumed_hours)} assumed{f' for {graph.assumed}' if learned else ''}"]
+        assumed = [f"{format_hours(graph.assumed_hours)} assumed{f' for {graph.assumed}' if learned else ''}"]
         lines.append(f"~ no estimate: {', '.join(learned + (assumed if graph.assumed else []))}")
     return "\n".join(lines)
 
@@ -106,7 +105,7 @@ def _estimate(graph: PlanGraph, name: str) -> str:
     if is_milestone(graph.todos[name]):
         return APPROVAL
     assumed = "~" if graph.todos[name].estimated_hours is None else ""
-    return assumed + say(graph.hours[name])
+    return assumed + format_hours(graph.hours[name])
 
 
 def _blocked_lines(graph: PlanGraph) -> Iterable[str]:

@@ -1,16 +1,18 @@
-"""The `coord` command. Commands parse, call one deed and print; each family's module is imported when it is called.
+"""The `coord` command: commands parse, call one operation of `coordination.api` and print.
 
-| file | |
+Each command's module is imported when the command is called.
+
+| module or package | content |
 |---|---|
-| `app.py` | the table of commands; how a call begins and ends |
-| `context.py` `live.py` | what a command works with; what runs do at present, in passing |
-| `completion.py` `completing.py` | Tab: the shell's script, and what it is answered |
-| `files.py` `demo.py` `doctor.py` | to begin with |
-| `locks.py` `breakers.py` `messages.py` `context_commands.py` | what runs share: locks, breakers, messages, values |
-| `desk/` | what the file declares: listed, shown, changed, checked |
-| `runs/` | plans carried out, followed, steered |
-| `processes/` | what goes on by itself: workers, servers |
-| `options/` `screen/` | what people say, and what they see, for all of these |
+| `app.py` | the table of commands; start and end of a call |
+| `context.py` | the options before the command, and the facade that they open |
+| `completion.py` | shell completion |
+| `files.py` `doctor.py` | the file, the demo, the check of everything else |
+| `locks.py` `messages.py` `context_commands.py` | locks and circuit breakers, messages, shared values |
+| `tracker/` | the records of the file: listed, shown, changed, checked |
+| `runs/` | runs: started, followed, controlled |
+| `processes/` | workers and servers |
+| `options/` `screen/` | options and output that several commands have |
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from __future__ import annotations
 import gc
 
 _OBJECTS_PER_COLLECTION = 200_000
-"""A file of 10,000 todos is 100,000 objects, none of them garbage: looking for some in them took 0.05 s of 0.4."""
+"""A file of 10,000 todos is 100,000 objects, none of them garbage: looking for some in them took 0.05 s of
+0.4.
+"""
 
 
 def main() -> None:

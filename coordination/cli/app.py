@@ -23,11 +23,11 @@ from coordination.errors import CoordinationError
 from coordination.terminal import protect, spelled
 
 Families = Mapping[str, Mapping[str, tuple[str, str]]]
-"""Heading → command → (`module:function` from this folder on, its one line of help)."""
+"""Heading → command → (`module:function` below this package, its one line of help)."""
 
 
 class LazyGroup(RichGroup):
-    """Its commands are stubs with a line of help; the real one is imported when it is called."""
+    """A group of stubs with a line of help; a command is imported when it is called."""
 
     def __init__(self, *args: Any, families: Families, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -74,21 +74,21 @@ COMMANDS: Families = {
         "blocking": ("tracker.status:blocking", "The open issues that hold up work in a repository."),
         "list-repos": ("tracker.records:list_repos", "The repositories."),
         "list-issues": ("tracker.records:list_issues", "The issues, most urgent first."),
-        "show-issue": ("tracker.showing:show_issue", "One issue, with what it waits for and holds up."),
+        "show-issue": ("tracker.pages:show_issue", "One issue, with what it waits for and holds up."),
         "list-todos": ("tracker.records:list_todos", "The todos, most urgent first."),
         "show-todo": (
-            "tracker.showing:show_todo",
+            "tracker.pages:show_todo",
             "One todo, with what it waits for and holds up, and where it is in a run.",
         ),
         "list-plans": ("tracker.records:list_plans", "The plans."),
-        "show-plan": ("tracker.showing:show_plan", "One plan with its milestones and todos."),
-        "validate-plan": ("tracker.validating:validate_plan", "What a plan lacks to be complete."),
+        "show-plan": ("tracker.pages:show_plan", "One plan with its milestones and todos."),
+        "validate-plan": ("tracker.validation:validate_plan", "What a plan lacks to be complete."),
         "list-deps": ("tracker.dependencies:list_deps", "What repositories need of each other."),
-        "show-dep": ("tracker.showing:show_dep", "One dependency, and how it is checked."),
+        "show-dep": ("tracker.pages:show_dep", "One dependency, and how it is checked."),
         "check-deps": ("tracker.dependencies:check_deps", "Check what they need of each other, for real."),
         "export": ("tracker.export:export", "The records as CSV, JSON or Markdown."),
-        "graph": ("runs.outlook:graph", "A plan's order of work: as tree, mermaid, dot or JSON."),
-        "forecast": ("runs.outlook:forecast", "How long a plan takes under each strategy, and which is taken."),
+        "graph": ("runs.forecast:graph", "A plan's order of work: as tree, mermaid, dot or JSON."),
+        "forecast": ("runs.forecast:forecast", "How long a plan takes under each strategy, and which is taken."),
     },
     "Change the file": {
         "create-issue": ("tracker.records:create_issue", "Create an issue."),
@@ -110,23 +110,23 @@ COMMANDS: Families = {
         "sweep": ("runs.sweep:sweep", "Run a plan."),
         "execute": ("runs.sweep:execute", "Run one todo."),
         "retry": ("runs.retry:retry", "Run what failed in a run, and what that held up."),
-        "list-runs": ("runs.looking:list_runs", "The runs, latest first."),
-        "show-run": ("runs.looking:show_run", "One run: every todo with its state, worker and time."),
-        "watch": ("runs.looking:watch", "Follow a run until it ends."),
-        "logs": ("runs.looking:logs", "What the todos of a run wrote."),
-        "pause": ("runs.steering:pause", "Start nothing new; what runs goes on to its end."),
-        "resume": ("runs.steering:resume", "Go on with a paused run."),
-        "cancel": ("runs.steering:cancel", "End a run now."),
-        "approve": ("runs.steering:approve", "Let a todo begin, or a milestone be reached, that waits for it."),
-        "reject": ("runs.steering:reject", "Do not let it: it has failed."),
+        "list-runs": ("runs.inspection:list_runs", "The runs, latest first."),
+        "show-run": ("runs.inspection:show_run", "One run: every todo with its state, worker and time."),
+        "watch": ("runs.inspection:watch", "Follow a run until it ends."),
+        "logs": ("runs.inspection:logs", "What the todos of a run wrote."),
+        "pause": ("runs.control:pause", "Start nothing new; what runs goes on to its end."),
+        "resume": ("runs.control:resume", "Go on with a paused run."),
+        "cancel": ("runs.control:cancel", "End a run now."),
+        "approve": ("runs.control:approve", "Let a todo begin, or a milestone be reached, that waits for it."),
+        "reject": ("runs.control:reject", "Do not let it: it has failed."),
         "rollback": ("runs.rollback:rollback", "Undo what a run did, in reverse order."),
         "checkpoint": (
             "runs.retry:checkpoint",
             "Name what a run has done, and come back to it: create, list, restore.",
         ),
-        "sync": ("runs.looking:sync", "Write what succeeded back into the file."),
-        "export-run": ("runs.moving:export_run", "A run as one JSON document: to move it, or to look at it."),
-        "import-run": ("runs.moving:import_run", "A run that was exported becomes one of this Redis."),
+        "sync": ("runs.inspection:sync", "Write what succeeded back into the file."),
+        "export-run": ("runs.export:export_run", "A run as one JSON document: to move it, or to look at it."),
+        "import-run": ("runs.export:import_run", "A run that was exported becomes one of this Redis."),
         "clean": ("runs.clean:clean", "Remove worktrees, branches and logs of ended runs."),
     },
     "Share": {
@@ -194,7 +194,7 @@ def coord(ctx: click.Context) -> None:
 
 
 def run(argv: Sequence[str] | None = None) -> NoReturn:
-    """One call: whatever happens becomes an exit code, and words on standard error."""
+    """Execute one call: every error becomes an exit code and a message on standard error."""
     _open_what_is_closed()
     protect()
     call = CliContext()
@@ -212,7 +212,9 @@ def run(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _open_what_is_closed() -> None:
-    """A caller may close the streams that we write to (`>&-`). A closed standard input is left to those who read it."""
+    """Replace output streams that the caller closed (`>&-`). Commands that read standard input check it
+    themselves.
+    """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (to the end of the process)

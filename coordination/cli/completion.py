@@ -1,10 +1,171 @@
-"""The scripts that make a shell ask `coord` what may stand at the cursor. What it answers is in `completing.py`."""
+"""Shell completion: names from the file, runs and locks where Redis answers at once, and the scripts that ask
+for them.
+
+An argument or option gets one of these functions as its `shell_complete`. They return names or nothing: a
+file that is broken, or missing, is reported when the command is executed.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
 import click
-from click.shell_completion import FishComplete, ZshComplete
+from click.shell_completion import CompletionItem, FishComplete, ZshComplete
 from rich_click import command
+
+from coordination.cli.context import CliContext
+from coordination.errors import CoordinationError
+
+if TYPE_CHECKING:
+    from coordination.models import Ecosystem
+
+Items = list[CompletionItem[str]]
+Complete = Callable[[click.Context, click.Parameter, str], Items]
+Names = Mapping[str, str] | Iterable[str]
+"""Names, or names with a description for shells that show one."""
+
+
+def from_file(names: Callable[[Ecosystem], Names]) -> Complete:
+    """Complete names that the file declares."""
+
+    def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
+        try:
+            ecosystem = ctx.ensure_object(CliContext).coord.document.ecosystem
+        except (CoordinationError, OSError):
+            return []
+        return matching(names(ecosystem), incomplete)
+
+    return complete
+
+
+def matching(names: Names, incomplete: str) -> Items:
+    """Return the names that begin so, in any case."""
+    told = names if isinstance(names, Mapping) else dict.fromkeys(names, "")
+    begun = incomplete.casefold()
+    return [
+        CompletionItem(name, help=" ".join(help_.split()) or None)
+        for name, help_ in told.items()
+        if name.casefold().startswith(begun)
+    ]
+
+
+def listed(complete: Complete) -> Complete:
+    """Complete the last part of `a,b,c`, without the parts before it."""
+
+    def complete_last(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
+        before, comma, last = incomplete.rpartition(",")
+        there = set(before.split(","))
+        items = complete(ctx, parameter, last)
+        return [CompletionItem(f"{before}{comma}{i.value}", help=i.help) for i in items if i.value not in there]
+
+    return complete_last
+
+
+def enum_values(kind: type[StrEnum]) -> Complete:
+    """Complete the values of an enumeration."""
+    return lambda ctx, parameter, incomplete: matching([member.value for member in kind], incomplete)
+
+
+def format_fields(fields: Sequence[str]) -> Complete:
+    """Complete the field name at the cursor of a template."""
+
+    def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
+        before, brace, begun = incomplete.rpartition("{")
+        if not brace or "}" in begun:
+            return []
+        return [CompletionItem(f"{before}{{{field}}}") for field in fields if field.startswith(begun)]
+
+    return complete
+
+
+def _values(rows: Iterable[Sequence[str | None]]) -> dict[str, str]:
+    """Return each value once, sorted."""
+    return dict.fromkeys(sorted({value for row in rows for value in row if value}), "")
+
+
+def _issues(file: Ecosystem) -> dict[str, str]:
+    return {issue.id: issue.title for issue in file.coordination.issues}
+
+
+def _todos(file: Ecosystem) -> dict[str, str]:
+    return {todo.id: todo.task for todo in file.coordination.todos}
+
+
+def _plans(file: Ecosystem) -> dict[str, str]:
+    return {plan.id: plan.title for plan in file.coordination.plans}
+
+
+def _dependencies(file: Ecosystem) -> dict[str, str]:
+    return {d.id: f"{d.consumer} needs {d.provider}" for d in file.coordination.dependencies}
+
+
+def _repos(file: Ecosystem) -> dict[str, str]:
+    return {repo.name: repo.role or "" for repo in file.repos}
+
+
+def _assignees(file: Ecosystem) -> dict[str, str]:
+    issues, todos = file.coordination.issues, file.coordination.todos
+    return _values([*([i.assignee] for i in issues), *([t.assignee] for t in todos)])
+
+
+def _labels(file: Ecosystem) -> dict[str, str]:
+    issues, todos = file.coordination.issues, file.coordination.todos
+    return _values([*(i.labels for i in issues), *(t.labels for t in todos)])
+
+
+issue_ids = from_file(_issues)
+todo_ids = from_file(_todos)
+plan_ids = from_file(_plans)
+dependency_ids = from_file(_dependencies)
+work_ids = from_file(lambda file: {**_issues(file), **_todos(file), **_plans(file)})
+"""Records that can block another one."""
+repo_names = from_file(_repos)
+resource_names = from_file(lambda file: {resource.name: resource.type for resource in file.resources})
+assignees = from_file(_assignees)
+labels = from_file(_labels)
+tags = from_file(lambda file: _values(repo.tags for repo in file.repos))
+roles = from_file(lambda file: _values([repo.role] for repo in file.repos))
+
+
+def milestone_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
+    """Complete the milestones of the plan that the command names, else of all plans."""
+    plan = ctx.params.get("plan") or ctx.params.get("name")
+
+    def milestones(file: Ecosystem) -> dict[str, str]:
+        return dict(_milestones(file, plan))
+
+    return from_file(milestones)(ctx, parameter, incomplete)
+
+
+def _milestones(file: Ecosystem, plan_id: str | None) -> Iterator[tuple[str, str]]:
+    for plan in file.coordination.plans:
+        if plan_id in (None, plan.id):
+            yield from ((milestone.id, milestone.name) for milestone in plan.milestones)
+
+
+def run_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
+    """Complete the newest runs, if Redis answers at once; start no server for a Tab."""
+    return matching(ctx.ensure_object(CliContext).coord.live.newest_runs(), incomplete)
+
+
+def asking_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
+    """Complete the todos that wait for a person, if Redis answers at once."""
+    asked = ctx.ensure_object(CliContext).coord.live.asking()
+    return matching({one.todo: one.waits_for for one in asked}, incomplete)
+
+
+def breaker_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
+    """Complete the circuit breakers that are not at rest, if Redis answers at once."""
+    there = ctx.ensure_object(CliContext).coord.live.breakers()
+    return matching({breaker.name: breaker.reason for breaker in there}, incomplete)
+
+
+def lock_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
+    """Complete the locks that are held, if Redis answers at once."""
+    return matching(ctx.ensure_object(CliContext).coord.live.held_locks(), incomplete)
+
 
 VARIABLE = "_COORD_COMPLETE"
 _BASH = """\

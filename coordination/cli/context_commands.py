@@ -1,4 +1,6 @@
-"""Values that todos share. Within a todo's command they are those of its run, and no option is needed."""
+"""`context`: values that todos share. Within a todo's command they are those of its run, and no option is
+needed.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +16,13 @@ from typing import Any
 import click
 from rich_click import RichGroup
 
-from coordination.backend.client import Profile, connect, reaching
-from coordination.cache.connection import TodoContext, told
-from coordination.cache.contexts import Cache, Context, Kept
-from coordination.cache.document import export, restore
-from coordination.cache.limits import Limits
-from coordination.cache.names import Scope
+from coordination.api import Context, Kept, Scope, TodoContext, todo_context
+from coordination.api.facade import Facade
 from coordination.cli.context import CliContext
 from coordination.cli.options.values import duration
-from coordination.cli.screen.output import Form, as_json_option, print_facts, print_json, shown
+from coordination.cli.screen.output import Form, as_json_option, output_options, print_facts, print_json
 from coordination.cli.screen.tables import print_table
 from coordination.errors import CoordinationError, UsageError
-from coordination.runs.shared import context_of
 from coordination.settings import refuse_in_todo
 from coordination.text import counted
 
@@ -36,8 +33,9 @@ SCOPES = click.Choice([scope.value for scope in Scope])
 def context() -> None:
     """Values that todos share, as JSON by key: of the ecosystem, a plan, a run, a todo.
 
-    A run sees what its plan has, and the plan what the ecosystem has; what is set or deleted in one changes none further out.
-    Within a todo's command nothing else needs to be said: reads begin at the todo, writes go to its run.
+    A run sees what its plan has, and the plan what the ecosystem has; what is set or deleted in one changes
+    none further out. Within a todo's command nothing else needs to be said: reads begin at the todo, writes
+    go to its run.
     """
 
 
@@ -47,7 +45,7 @@ as_regex = click.option(
 
 
 def of_a_context(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--scope`, and whose context is meant outside of a todo; the command gets it opened."""
+    """Add the options that choose a context; pass the opened context to the command."""
 
     @click.option("--scope", type=SCOPES, help="Whose: the ecosystem's, the plan's, the run's, the todo's own.")
     @click.option("--plan", metavar="PLAN", default="", help="The plan that is meant.")
@@ -67,7 +65,9 @@ def of_a_context(command: Callable[..., Any]) -> Callable[..., Any]:
 @as_json_option
 @of_a_context
 def get(found: Context | TodoContext, key: str, default: str | None, as_json: bool, scope: Scope | None) -> None:
-    """Print the value of KEY that is nearest. A text is printed as it is, anything else as JSON; with --json all of it is."""
+    """Print the value of KEY that is nearest. A text is printed as it is, anything else as JSON; with
+    --json all of it is.
+    """
     absent = object()
     otherwise = absent if default is None else _parsed(default, "--default")
     value = found.get(key, otherwise, scope=scope)
@@ -94,7 +94,7 @@ def set_(
 @click.argument("pattern", default="*")
 @as_regex
 @of_a_context
-@shown(Kept)
+@output_options(Kept)
 def list_(found: Context | TodoContext, pattern: str, regex: bool, scope: Scope | None, form: Form) -> None:
     """List the keys that are to be seen, or those that fit PATTERN (`build.*`)."""
     kept = list(found.list(".*" if regex and pattern == "*" else pattern, scope=scope, regex=regex))
@@ -117,7 +117,9 @@ def delete(
     as_json: bool,
     scope: Scope | None,
 ) -> None:
-    """Delete keys, or all that fit a pattern (`build.*`). What an outer context has stays there, and is hidden from this one on."""
+    """Delete keys, or all that fit a pattern (`build.*`). What an outer context has stays there, and is
+    hidden from this one on.
+    """
     gone = found.delete(*names, scope=scope, ttl=ttl, regex=regex)
     if as_json:
         print_json({"deleted": gone})
@@ -129,8 +131,8 @@ def delete(
 @click.pass_obj
 def export_(call: CliContext, file: Path) -> None:
     """Write all contexts to FILE, as lines of JSON."""
-    with _cache(call) as cache:
-        written = export(cache.entries, cache.namespace, file)
+    with _answering(call) as coord:
+        written = coord.export_context(file)
     click.echo(f"{file}: {counted(written, 'value')}", err=True)
 
 
@@ -139,9 +141,11 @@ def export_(call: CliContext, file: Path) -> None:
 @click.option("--keep", is_flag=True, help="What is there already stays as it is.")
 @click.pass_obj
 def import_(call: CliContext, file: Path, keep: bool) -> None:
-    """Put back what `export` wrote, each value for as long as it had left then. A file with a mistake changes nothing."""
-    with _cache(call) as cache:
-        put = restore(cache.entries, file, only_new=keep)
+    """Put back what `export` wrote, each value for as long as it had left then. A file with a mistake
+    changes nothing.
+    """
+    with _answering(call) as coord:
+        put = coord.import_context(file, keep=keep)
     click.echo(f"{counted(put, 'value')} put back", err=True)
 
 
@@ -150,32 +154,26 @@ def import_(call: CliContext, file: Path, keep: bool) -> None:
 @click.pass_obj
 def stats(call: CliContext, as_json: bool) -> None:
     """How much is kept, how often it was found, what was evicted."""
-    with _cache(call) as cache:
-        figures = cache.stats()
+    with _answering(call) as coord:
+        figures = coord.connection.cache.stats()
     (print_json if as_json else lambda found: print_facts(found.model_dump()))(figures)
 
 
 @contextmanager
 def _opened(call: CliContext, plan: str, run: str, todo: str) -> Iterator[Context | TodoContext]:
-    own = None if call.redis or plan or run or todo else told()
+    own = None if call.redis or plan or run or todo else todo_context()
     if own is not None:
         yield own
         return
-    with _cache(call) as cache:
-        yield context_of(cache, plan, run, todo)
+    with _answering(call) as coord:
+        yield coord.context(plan=plan, run=run, todo=todo)
 
 
 @contextmanager
-def _cache(call: CliContext) -> Iterator[Cache]:
+def _answering(call: CliContext) -> Iterator[Facade]:
     refuse_in_todo("a context other than its own")
-    url = call.redis_url()
-    with reaching(url), connect(url, Profile.COMMAND, call.settings.connect_timeout) as redis:
-        redis.ping()  # a cache would wait out a short outage, and a person waits for it
-        cache = Cache(redis, call.settings.namespace, Limits.of(call.settings))
-        try:
-            yield cache
-        finally:
-            cache.close()
+    with call.coord.answering():
+        yield call.coord
 
 
 def _words(value: str) -> str:

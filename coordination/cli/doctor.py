@@ -1,23 +1,20 @@
-"""`doctor`: what is there, and what is wrong with it."""
+"""`doctor`: the state of file, Redis, hosts, workers, queues and runs, and the findings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import click
 from rich_click import command
 
-from coordination.backend.server_check import Finding, Severity
+from coordination.api import Facts, Finding, RunView, Severity, findings
+from coordination.api.machine import examine
 from coordination.cli.context import CliContext
 from coordination.cli.runs.summary import waits
 from coordination.cli.screen.output import as_json_option, print_facts, print_json
 from coordination.cli.screen.tables import print_table
-from coordination.errors import CoordinationError
-from coordination.operations import checkup
-from coordination.operations.doctor import Facts, findings
-from coordination.runs.records import RunView
 from coordination.text import counted
 
 WRONG = 1
@@ -32,7 +29,7 @@ def doctor(call: CliContext, as_json: bool) -> int:
 
     Exit code 0: nothing is wrong, though there may be warnings. 1: something is. 7: Redis does not answer.
     """
-    facts = examine(call)
+    facts = examine(call.coord)
     found = findings(facts)
     if as_json:
         print_json(as_data(facts, found))
@@ -41,23 +38,6 @@ def doctor(call: CliContext, as_json: bool) -> int:
     if facts.trouble:
         return facts.trouble.exit_code
     return WRONG if any(finding.severity is Severity.WRONG for finding in found) else 0
-
-
-def examine(call: CliContext) -> Facts:
-    """Raises NotFound where neither a file nor a Redis is named."""
-    settings = call.settings
-    file = checkup.look_at_file(call.path, settings) if call.has_file else None
-    folders = [call.path.parent] if call.has_file else []
-    facts = Facts(machine=checkup.look_at_machine(settings, folders, call.state), file=file)
-    if file and file.problems and not settings.redis_url:
-        return facts  # the file may name one, for all we know
-    try:
-        url = call.redis_url()
-    except CoordinationError as error:
-        return Facts(machine=facts.machine, file=file, trouble=error)
-    if not settings.redis_url:
-        facts = replace(facts, restarts=call.local.restarts.recent(), state=str(call.state))
-    return checkup.look_at_redis(url, settings, embedded=not settings.redis_url, facts=facts)
 
 
 def as_data(facts: Facts, found: Sequence[Finding]) -> dict[str, Any]:
@@ -83,13 +63,15 @@ def as_data(facts: Facts, found: Sequence[Finding]) -> dict[str, Any]:
 
 
 def _queues(facts: Facts, repo: str) -> dict[str, int]:
-    """`shared` is the one that every worker of the repository reads; the others are those of one host."""
+    """Return the lengths of the queue that all workers of the repository read (`shared`), and of those of
+    one host.
+    """
     return {host or "shared": n for (name, host), n in facts.queues.items() if name == repo and (n or host is None)}
 
 
 def _waits(run: RunView) -> Iterator[str]:
     for wait in waits(run):
-        yield wait.words.partition("\n")[0]
+        yield wait.text.partition("\n")[0]
 
 
 def _print(facts: Facts, found: Sequence[Finding]) -> None:

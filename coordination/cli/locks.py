@@ -1,12 +1,8 @@
-"""Locks and resources by hand: who holds them, who waits, and how one is taken from its holder.
-
-A circuit breaker is closed by hand.
-"""
+"""`list-locks`, `release-lock`, `list-resources`, `reset-breaker`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -14,19 +10,15 @@ import click
 from pydantic import BaseModel, ConfigDict
 from rich_click import command
 
-from coordination.backend.client import Profile, connect, reaching
-from coordination.breakers.manager import BreakerManager
-from coordination.cli.completing import breaker_names, lock_names
+from coordination.api import LOCK, Held, Holder, Released, ResourceStats
+from coordination.cli.completion import breaker_names, lock_names
 from coordination.cli.context import CliContext
 from coordination.cli.options.prompts import on_a_terminal
 from coordination.cli.screen import blocks
-from coordination.cli.screen.output import Form, as_json_option, print_json, shown
+from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Cell, Column, filled, print_table
+from coordination.environment import actor
 from coordination.errors import UsageError
-from coordination.locks import LockManager
-from coordination.locks.force_release import Released
-from coordination.locks.listing import LOCK, Held, Holder
-from coordination.locks.resources import ResourceStats
 from coordination.models import Resource
 from coordination.text import counted, listed
 
@@ -42,22 +34,10 @@ class ResourceView(BaseModel):
     used: int = 0
     waiting: int = 0
     utilisation: float = 0.0
-    """Of the capacity, since its first use: 0 to 1."""
+    """Used share of the capacity since its first use: 0 to 1."""
     longest_wait_s: float = 0.0
     granted: int = 0
     mean_wait_s: float = 0.0
-
-
-@contextmanager
-def _locks(call: CliContext) -> Iterator[LockManager]:
-    url = call.redis_url()
-    with (
-        reaching(url),
-        connect(url, Profile.COMMAND, call.settings.connect_timeout) as redis,
-        closing(LockManager(redis, call.settings.namespace)) as locks,
-    ):
-        redis.ping()  # a manager would wait out a short outage, and a person waits for it
-        yield locks
 
 
 @command()
@@ -65,15 +45,18 @@ def _locks(call: CliContext) -> Iterator[LockManager]:
     "--resources", is_flag=True, help="Resources and seats in repositories, too, where nobody waits for them."
 )
 @click.option("--released", is_flag=True, help="What was taken from its holder with release-lock, latest first.")
-@shown(Held)
+@output_options(Held)
 @click.pass_obj
 def list_locks(call: CliContext, resources: bool, released: bool, form: Form) -> None:
-    """List the locks that are held: by whom, since when, for how long unless renewed, and who waits for them."""
+    """List the locks that are held: by whom, since when, for how long unless renewed, and who waits for
+    them.
+    """
     if released and (resources or form.template is not None):
         raise UsageError(
             "--released shows what was, in a form of its own", "leave the other options out, but for --json"
         )
-    with _locks(call) as locks:
+    with call.coord.answering() as connection:
+        locks = connection.locks
         if released:
             broken = locks.broken(RELEASED_SHOWN)
             form.records(broken, lambda: _print_released(broken))
@@ -83,13 +66,13 @@ def list_locks(call: CliContext, resources: bool, released: bool, form: Form) ->
 
 
 @command()
-@shown(ResourceView)
+@output_options(ResourceView)
 @click.pass_obj
 def list_resources(call: CliContext, form: Form) -> None:
     """List the resources that the file declares: how much there is, in use, waited for."""
-    declared = call.document.ecosystem.resources
-    with _locks(call) as locks:
-        known = locks.resources.all_stats()
+    declared = call.coord.document.ecosystem.resources
+    with call.coord.answering() as connection:
+        known = connection.locks.resources.all_stats()
     found = [_resource(resource, known.get(resource.name)) for resource in declared]
     form.records(found, lambda: _print_resources(found))
 
@@ -102,18 +85,17 @@ def list_resources(call: CliContext, form: Form) -> None:
 @as_json_option
 @click.pass_obj
 def release_lock(call: CliContext, name: str | None, owner: str | None, force: bool, yes: bool, as_json: bool) -> int:
-    """Take the lock NAME (or `resource:NAME`), or all locks of an owner, from the holder, who is told, and give it to the next
-    who waits.
+    """Take the lock NAME (or `resource:NAME`), or all locks of an owner, from the holder, who is told, and
+    give it to the next who waits.
 
     It is noted who did it: coord list-locks --released.
     """
-    from coordination.environment import actor
-
     if (name is None) == (owner is None):
         raise UsageError("which lock?", "name one: coord release-lock NAME; or all of an owner: --owner LABEL")
-    with _locks(call) as locks:
+    with call.coord.answering() as connection:
+        locks = connection.locks
         found = locks.held_by(owner, force=force) if owner is not None else (locks.breakable(name or "", force=force),)
-        if not (yes or all(map(_agreed, found))):
+        if not (yes or all(map(_confirm, found))):
             click.echo("nothing was released", err=True)
             return 1
         if owner is not None:
@@ -128,7 +110,7 @@ def release_lock(call: CliContext, name: str | None, owner: str | None, force: b
     return 0
 
 
-def _agreed(found: Held) -> bool:
+def _confirm(found: Held) -> bool:
     held = ", ".join(f"{holder.who} for {holder.age_s:.0f} s" for holder in found.holders)
     if not on_a_terminal():
         raise UsageError(f"{_named(found)} is held by {held}, and nobody was asked", "if it may be taken away: --yes")
@@ -163,7 +145,7 @@ def _print_locks(found: Sequence[Held], *, resources: bool) -> None:
 
 
 def _rows(held: Held) -> Iterator[Sequence[object]]:
-    """One for each holder; who waits stands in the first."""
+    """Yield a row for each holder; the first one names the waiters."""
     waiting = listed([waiter.who for waiter in held.waiters])
     if not held.holders:
         yield (_named(held), Cell("nobody", "dim"), "", "", "", "", waiting)
@@ -215,7 +197,7 @@ def _print_resources(found: Sequence[ResourceView]) -> None:
 
 
 def _moment(at: datetime) -> str:
-    return blocks.shown(at)
+    return blocks.format_time(at)
 
 
 @command()
@@ -223,21 +205,13 @@ def _moment(at: datetime) -> str:
 @as_json_option
 @click.pass_obj
 def reset_breaker(call: CliContext, name: str, as_json: bool) -> None:
-    """Close the circuit breaker NAME (`repo:api`, `resource:db`, or as much of it as one alone has): its failures are
-    forgotten, and the todos behind it go on.
+    """Close the circuit breaker NAME (`repo:api`, `resource:db`, or as much of it as one alone has): its
+    failures are forgotten, and the todos behind it go on.
 
     It is noted who did it: coord status.
     """
-    from coordination.environment import actor
-
-    url = call.redis_url()
-    with (
-        reaching(url),
-        connect(url, Profile.COMMAND, call.settings.connect_timeout) as redis,
-        closing(BreakerManager(redis, call.settings.namespace)) as breakers,
-    ):
-        redis.ping()
-        was = breakers.reset(name, actor())
+    with call.coord.answering() as connection:
+        was = connection.breakers.reset(name, actor())
     if as_json:
         print_json(was)
     behind = f"; {counted(was.behind, 'todo')} behind it may go on" if was.behind else ""

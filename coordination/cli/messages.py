@@ -1,11 +1,10 @@
-"""Notes between repositories, agents and people; events on topics, published and printed as they come."""
+"""`send-message`, `list-messages`, `publish`, `subscribe`."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -13,39 +12,26 @@ import click
 from pydantic_core import to_json
 from rich_click import command
 
-from coordination.api.post import ALL, NOTE, MessageView
-from coordination.cli.completing import repo_names
+from coordination.api import messages as operations
+from coordination.api.messages import ALL, NOTE, Gap, MessageView
+from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext
 from coordination.cli.options.values import duration, text_or_stdin
 from coordination.cli.screen import blocks
-from coordination.cli.screen.output import Form, as_json_option, print_json, shown
+from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Column, filled, print_table
 from coordination.errors import UsageError
 from coordination.text import counted
 
 if TYPE_CHECKING:
-    from coordination.messages import Event, MessageBus
+    from coordination.api.messages import Event, MessageBus
 
 
 PRIORITY = click.IntRange(-100, 100)
 
 
-@contextmanager
-def post_of(call: CliContext) -> Iterator[MessageBus]:
-    from coordination.backend.client import Profile, connect, reaching
-    from coordination.messages.bus import open_bus
-
-    url = call.redis_url()
-    with connect(url, Profile.COMMAND, call.settings.connect_timeout) as redis:
-        with reaching(url):
-            redis.ping()  # a bus would wait out a short outage, and a person waits for it
-        yield open_bus(redis, call.settings)
-
-
 def _recipient(call: CliContext, name: str) -> str:
-    from coordination.api.post import recipient
-
-    return recipient(call.manager if call.has_file else None, name)
+    return operations.recipient(call.coord.manager if call.coord.has_file else None, name)
 
 
 @command()
@@ -73,14 +59,14 @@ def send_message(
 ) -> None:
     """Send TEXT (`-`: standard input) to TO: a repository, or KIND:NAME, as in agent:claude or person:ann.
 
-    It waits until somebody acknowledges it: `coord list-messages TO`, an agent, or a program that reads there.
+    It waits until somebody acknowledges it: `coord list-messages TO`, an agent, or a program that reads
+    there.
     """
-    from coordination.api import post
-
     whom, back = _recipient(call, to), _recipient(call, reply_to) if reply_to else None
     words = text_or_stdin(text)
-    with post_of(call) as bus:
-        message_id = post.send(bus, whom, words, kind, ttl=ttl, priority=priority, reply_to=back)
+    with call.coord.answering() as connection:
+        bus = connection.messages
+        message_id = operations.send(bus, whom, words, kind, ttl=ttl, priority=priority, reply_to=back)
     if as_json:
         print_json({"id": message_id, "to": whom})
     else:
@@ -97,7 +83,7 @@ def send_message(
     "--register", is_flag=True, help="Keep what is sent to TO from now on; for a repository of the file that is so."
 )
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1000), help="How many.")
-@shown(MessageView)
+@output_options(MessageView)
 @click.pass_obj
 def list_messages(
     call: CliContext,
@@ -109,12 +95,11 @@ def list_messages(
     limit: int,
     form: Form,
 ) -> None:
-    """List what waits for TO (a repository, or KIND:NAME), or for everybody. Nothing is taken: `--ack` says what is done.
+    """List what waits for TO (a repository, or KIND:NAME), or for everybody. Nothing is taken: `--ack` says
+    what is done.
 
     What a reader has in hand is listed with its name.
     """
-    from coordination.api import post
-
     if (done != ()) + dead + (resend is not None) > 1 and not (dead and resend):
         raise UsageError("--ack, --dead and --resend are one each", "say one of them")
     if (done or register) and to is None:
@@ -123,30 +108,29 @@ def list_messages(
             "--ack and --register need to know whose messages they are", f"coord list-messages TO {option}"
         )
     whom = _recipient(call, to) if to else None
-    with post_of(call) as bus:
+    with call.coord.answering() as connection:
+        bus = connection.messages
         if done and whom:
             _acknowledge(bus, whom, done, form)
         elif resend:
             _resend(bus, whom, resend, form)
         else:
-            found = post.dead(bus, whom, limit) if dead else post.waiting(bus, whom, limit, register=register)
+            found = (
+                operations.dead(bus, whom, limit) if dead else operations.waiting(bus, whom, limit, register=register)
+            )
             if register:
                 click.echo(f"what is sent to {whom} from now on is kept", err=True)
             form.records(found, lambda: _print(found, whom, dead=dead))
 
 
 def _resend(bus: MessageBus, to: str | None, name: str, form: Form) -> None:
-    from coordination.api import post
-
-    sent = post.resend(bus, to, name)
+    sent = operations.resend(bus, to, name)
     form.record(sent, dict, lambda: None)
     click.echo(f"sent again: {sent.id}", err=True)
 
 
 def _acknowledge(bus: MessageBus, to: str, names: Sequence[str], form: Form) -> None:
-    from coordination.api import post
-
-    done = post.acknowledge(bus, to, names)
+    done = operations.acknowledge(bus, to, names)
     form.record(done, dict, lambda: None)
     click.echo(f"{counted(len(done.acknowledged), 'message')} of {to} acknowledged", err=True)
     if done.trimmed:
@@ -174,12 +158,12 @@ def _print(found: Sequence[MessageView], to: str | None, *, dead: bool) -> None:
 
 
 def _row(message: MessageView, to: str | None) -> tuple[object, ...]:
-    """The last part of an id is enough for `--ack`."""
+    """Return the cells of a message. The last part of an id is enough for `--ack`."""
     return (
         message.id.rpartition("/")[2],
         "" if to else message.to,
         message.sender,
-        blocks.shown(message.sent_at),
+        blocks.format_time(message.sent_at),
         message.type,
         message.priority or "",
         message.deliveries if message.deliveries > 1 else "",
@@ -210,7 +194,8 @@ def publish(call: CliContext, topic: str, payload: str, kind: str, as_json: bool
     It is kept for nobody who is away; `coord send-message` is.
     """
     body = _json_or_text(text_or_stdin(payload))
-    with post_of(call) as bus:
+    with call.coord.answering() as connection:
+        bus = connection.messages
         reached = bus.publish(topic, body, type=kind)
     if as_json:
         print_json({"topic": topic, "reached": reached})
@@ -226,14 +211,13 @@ def publish(call: CliContext, topic: str, payload: str, kind: str, as_json: bool
 def subscribe(
     call: CliContext, topics: tuple[str, ...], count: int | None, lasting: timedelta | None, as_json: bool
 ) -> None:
-    """Print what is published on TOPIC from now on: a name (vbia_events), or a pattern (a.*: one word more; a.**: any).
+    """Print what is published on TOPIC from now on: a name (vbia_events), or a pattern (a.*: one word more;
+    a.**: any).
 
     With --json a line of JSON for each event. What was published while Redis was away is missed, and said so.
     """
-    from coordination.messages import Gap
-
     end, left = time.monotonic() + (lasting.total_seconds() if lasting else FOR_EVER_S), count
-    with post_of(call) as bus, bus.listen(*topics) as listening:
+    with call.coord.answering() as connection, connection.messages.listen(*topics) as listening:
         click.echo(f"subscribed to {', '.join(topics)}", err=True)
         for found in listening.events(end - time.monotonic()):
             if isinstance(found, Gap):

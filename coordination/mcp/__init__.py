@@ -1,15 +1,14 @@
-"""coord for AI agents: an MCP server whose tools are the library's deeds. Needs the extra `[mcp]`.
+"""coord for AI agents: an MCP server whose tools are the operations of `coordination.api`. Needs the extra
+`[mcp]`.
 
-| file | |
+| module | content |
 |---|---|
-| `server.py` | the server: all tools, resources, the prompt |
-| `declaring.py` | from a function over an office to a tool |
-| `errors.py` | our errors, and arguments that are off, in words that an agent can act on |
-| `session.py` | the ecosystem that is served: opened late, read anew; runs whose end is written into the file |
-| `tools/` | one function per tool, a file per kind of record |
-| `answers.py` | answers beyond the records |
-| `resources.py` `prompts.py` | the file, a run, a log; how a change is planned |
-| `access.py` | who may come in over HTTP |
+| `server.py` | the server: tools, resources, prompt; standard input or HTTP with a token |
+| `session.py` | the ecosystem that is served, and the runs that are followed to their end |
+| `declaration.py` | from a function of a session to a tool |
+| `tools/` | the tools |
+| `answers.py` `errors.py` | results beyond the records; errors as agents read them |
+| `resources.py` | resources and the prompt |
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What tools answer with beyond the records themselves. The fields of a record are everywhere those of `models.py`."""
+"""Results of tools beyond the records themselves. Fields of a record are everywhere those of `models.py`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from coordination.breakers.records import Breaker
+from coordination.api import (
+    Breaker,
+    Chains,
+    EcosystemStatus,
+    Edited,
+    Forecast,
+    Link,
+    LiveTodo,
+    PlanCompletion,
+    RepoStatus,
+    RunView,
+    TodoInView,
+)
 from coordination.models import Issue, Todo, presentable
-from coordination.planner.forecast import Forecast
-from coordination.runs.records import RunView
-from coordination.runs.views.live import LiveTodo
-from coordination.tracker.records import EcosystemStatus, Edited, PlanCompletion, RepoStatus, TodoInView
-from coordination.tracker.references import Chains, Link
 
 R = TypeVar("R")
 M = TypeVar("M", bound=BaseModel)
@@ -65,14 +72,14 @@ class CutForecast(Forecast):
     """How many of the critical path are not here."""
 
 
-class ShownIssue(Issue):
+class IssueDetails(Issue):
     """An issue with everything that it waits for and holds up."""
 
     waits_for: tuple[Link, ...]
     holds_up: tuple[Link, ...]
 
 
-class ShownTodo(TodoInView):
+class TodoDetails(TodoInView):
     """A todo with everything that it waits for and holds up."""
 
     waits_for: tuple[Link, ...]
@@ -104,7 +111,7 @@ def page(records: Sequence[R], limit: int, offset: int) -> Page[R]:
 
 
 def cut(kind: type[M], answer: BaseModel, limit: int, whole: Collection[str] = ()) -> M:
-    """The first `limit` of each of its lists but those that stay `whole`."""
+    """Return an answer with the first `limit` items of each list but those that stay `whole`."""
     given_fields = dict(answer)
     long = {name: value for name, value in given_fields.items() if isinstance(value, tuple) and len(value) > limit}
     long = {name: value for name, value in long.items() if name not in whole}
@@ -113,23 +120,25 @@ def cut(kind: type[M], answer: BaseModel, limit: int, whole: Collection[str] = (
 
 
 def cut_forecast(foreseen: Forecast, limit: int) -> CutForecast:
-    """Its critical path may be all of the plan."""
+    """Return a forecast with the first items of its critical path: it may be all of the plan."""
     path = foreseen.critical_path
     left_out = {"critical_path": len(path) - limit} if len(path) > limit else {}
     whole = {field.name: getattr(foreseen, field.name) for field in fields(foreseen)}
     return CutForecast(**{**whole, "critical_path": path[:limit]}, left_out=left_out)
 
 
-def shown(kind: type[M], record: BaseModel, chains: Chains, **more: Any) -> M:
-    """The record with what is computed beside its fields."""
+def with_details(kind: type[M], record: BaseModel, chains: Chains, **more: Any) -> M:
+    """Return a record with computed fields."""
     return kind(**dict(presentable(record)), **dict(chains), **more)
 
 
 def edited(kind: type[M], change: Edited, **more: Any) -> M:
-    """The record with what has followed from its change."""
+    """Return an edited record with the consequences of the edit."""
     return kind(**{**dict(presentable(change.record)), "ready": change.ready, "notes": change.notes, **more})
 
 
-def given(arguments: Mapping[str, Any], *others: str) -> dict[str, Any]:
-    """Of a tool's arguments (its `locals()` as it begins) the fields of which something was said; `others` are no fields."""
-    return {name: value for name, value in arguments.items() if value is not None and name not in ("office", *others)}
+def given_fields(arguments: Mapping[str, Any], *others: str) -> dict[str, Any]:
+    """Return the fields among the arguments of a tool (its `locals()` as it begins) that were given;
+    `others` are no fields.
+    """
+    return {name: value for name, value in arguments.items() if value is not None and name not in ("session", *others)}

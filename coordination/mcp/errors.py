@@ -1,6 +1,6 @@
-"""What is refused, in words that an agent can act on: what is wrong, and what to do next.
+"""Errors as an agent can act on them: the fact, and the next step.
 
-Everything else that goes wrong is a fault of ours: FastMCP logs it on standard error, and tells the client no details.
+Any other exception is a fault of coord: FastMCP logs it on standard error, and tells the client no details.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from coordination.text import did_you_mean, known_words, wrong_value
 
 Refusal = type[ToolError] | type[ResourceError] | type[PromptError]
 QUIET = logging.DEBUG
-"""The client is told, the log is not: a wrong id is no news for whoever runs the server."""
+"""Log level of refusals: a wrong id is no news in the log of the server."""
 
 
 @contextmanager
-def told(kind: Refusal) -> Iterator[None]:
-    """What coord refuses reaches the client with its hint."""
+def refusals(kind: Refusal) -> Iterator[None]:
+    """Raise errors of coord as errors of FastMCP, with their hints."""
     try:
         yield
     except CoordinationError as error:
@@ -41,11 +41,11 @@ ALIASES: Mapping[str, str] = {
     "repo_name": "repo",
     "estimate_hours": "estimated_hours",
 }
-"""Names that clients know from elsewhere → ours."""
+"""Names that clients know from elsewhere → names of coord."""
 
 
 class Arguments(Middleware):
-    """Arguments by their other names; those that are off, in our words instead of pydantic's."""
+    """Middleware: replaces aliases of arguments, and rewrites validation errors."""
 
     async def on_call_tool(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
         server = context.fastmcp_context and context.fastmcp_context.fastmcp
@@ -60,7 +60,9 @@ class Arguments(Middleware):
             raise _refused(error.__cause__, known) from error
 
     async def on_get_prompt(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
-        """FastMCP passes over what a prompt does not take, and is silent about what it lacks."""
+        """Refuse wrong arguments of a prompt: FastMCP ignores unknown ones, and is silent about missing
+        ones.
+        """
         server = context.fastmcp_context and context.fastmcp_context.fastmcp
         prompt = await server.get_prompt(context.message.name) if server else None
         if prompt and (wrong := _wrong(context.message.arguments or {}, prompt.arguments or ())):
@@ -69,7 +71,7 @@ class Arguments(Middleware):
 
 
 def _by_our_names(given: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
-    """The arguments with aliases replaced, unless the tool knows the alias itself or is given both."""
+    """Return the arguments with aliases replaced, unless the tool knows the alias itself or is given both."""
     names = {name: ALIASES.get(name, name) for name in given}
     return {
         (ours if name not in known and ours in known and ours not in given else name): given[name]

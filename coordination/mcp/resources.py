@@ -1,9 +1,4 @@
-"""How an agent is set to work on a change across repositories.
-
-What a client may attach to a conversation: the file, a run, what a todo wrote.
-
-The text of the file as it is shown to others: as it stands, without what is secret in it.
-"""
+"""Resources: the file without its secrets, a run, a log. Prompt: how to plan a change across repositories."""
 
 from __future__ import annotations
 
@@ -15,13 +10,11 @@ from fastmcp.exceptions import PromptError, ResourceError
 from fastmcp.prompts import Prompt, PromptArgument
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from coordination.backend.address import hide_password
-from coordination.mcp.errors import told
+from coordination.api import OPEN, CoordinationManager, hide_password
+from coordination.mcp.errors import refusals
 from coordination.mcp.session import Session
 from coordination.models import HIDDEN, SECRET, Plan, Repo
 from coordination.settings import Settings
-from coordination.tracker.kinds import OPEN
-from coordination.tracker.manager import CoordinationManager
 
 ARGUMENTS = [  # FastMCP's own explain to people how JSON is written
     PromptArgument(name="change", description="What is to change, in your words.", required=True),
@@ -42,11 +35,11 @@ How to go about it:
 """
 
 
-def add_prompts(server: FastMCP, office: Session) -> None:
+def add_prompts(server: FastMCP, session: Session) -> None:
     def plan_change(change: str, repos: str = "") -> str:
         """Plan a change across repositories: todos in order, from what is declared."""
-        with told(PromptError):
-            return _brief(office.coord.manager, change, [name.strip() for name in repos.split(",") if name.strip()])
+        with refusals(PromptError):
+            return _brief(session.coord.manager, change, [name.strip() for name in repos.split(",") if name.strip()])
 
     prompt = Prompt.from_function(plan_change, title="Plan this change across my repositories")
     server.add_prompt(prompt.model_copy(update={"arguments": ARGUMENTS}))
@@ -85,24 +78,26 @@ def _plan(manager: CoordinationManager, plan: Plan) -> str:
     return f"{plan.id} ({plan.status}): {plan.title}; {len(manager.plan_todos(plan.id))} todos"
 
 
-def add_resources(server: FastMCP, office: Session) -> None:
+def add_resources(server: FastMCP, session: Session) -> None:
     @server.resource("coord://ecosystem", title="The ecosystem file", mime_type="application/yaml")
     def ecosystem() -> str:
-        """ecosystem.yaml as it stands, but for passwords and tokens: repositories, issues, plans, todos, dependencies."""
-        with told(ResourceError):
-            return presentable_text(office.coord.manager.document.text.decode())
+        """ecosystem.yaml as it stands, but for passwords and tokens: repositories, issues, plans, todos,
+        dependencies.
+        """
+        with refusals(ResourceError):
+            return presentable_text(session.coord.manager.document.text.decode())
 
     @server.resource("coord://runs/{run_id}", title="A run", mime_type="application/json")
     def run(run_id: str) -> str:
         """A run with all its todos, as JSON; `last` is the newest one."""
-        with told(ResourceError):
-            return office.seen(office.coord.runs.get(run_id)).model_dump_json(indent=2)
+        with refusals(ResourceError):
+            return session.view(session.coord.runs.get(run_id)).model_dump_json(indent=2)
 
     @server.resource("coord://runs/{run_id}/todos/{todo_id}/log", title="A todo's log", mime_type="text/plain")
     def log(run_id: str, todo_id: str) -> str:
         """What a todo wrote in a run, over all its attempts."""
-        with told(ResourceError):
-            return "".join(office.coord.runs.get(run_id).log(todo_id))
+        with refusals(ResourceError):
+            return "".join(session.coord.runs.get(run_id).log(todo_id))
 
 
 _HIDDEN = f'"{HIDDEN}"'
@@ -110,7 +105,9 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def presentable_text(text: str) -> str:
-    """Values of a todo's `env` with a secret's name, secret settings, and the password of `redis_url` are hidden. Raises YAMLError."""
+    """Return the text of the file with secrets hidden: values of `env` with a secret's name, secret
+    settings, the password of `redis_url`. Raises YAMLError.
+    """
     root = yaml.compose(text, Loader=LOADER)
     places = {
         (node.start_mark.index, node.end_mark.index): words for node, words in _secrets(root)

@@ -1,13 +1,15 @@
-"""The server: all tools, resources and the prompt over one session, until standard input closes, Ctrl-C or SIGTERM.
+"""The server: tools, resources and prompt over one session, until standard input closes, Ctrl-C or SIGTERM.
 
-Nothing of ours is left then but what a run that goes on needs.
+It leaves nothing running but what a run needs.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hmac
 import logging
 import os
+import secrets
 import signal
 import socket
 from collections.abc import Iterator
@@ -16,15 +18,37 @@ from types import FrameType
 
 import fastmcp
 from fastmcp import FastMCP
-from fastmcp.server.auth import TokenVerifier
+from fastmcp.server.auth import AccessToken, TokenVerifier
 
+from coordination.api import Address, http_limits
 from coordination.mcp import resources
-from coordination.mcp.access import PATH, OneToken
-from coordination.mcp.declaring import declared
+from coordination.mcp.declaration import declared
 from coordination.mcp.errors import Arguments
 from coordination.mcp.session import Session
 from coordination.mcp.tools import coordination, runs, tracker
-from coordination.operations.listening import http_limits
+
+PATH = "/mcp"
+
+
+class OneToken(TokenVerifier):
+    """Accepts one token, which allows everything."""
+
+    def __init__(self, token: str) -> None:
+        super().__init__()
+        self._token = token.encode()
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        right = hmac.compare_digest(token.encode(), self._token)  # takes as long wherever they differ
+        return AccessToken(token=token, client_id="coord", scopes=[]) if right else None
+
+
+def new_token() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def url_of(at: Address) -> str:
+    return f"http://{at}{PATH}"
+
 
 INSTRUCTIONS = """\
 coord keeps one file, ecosystem.yaml, with the issues, plans, todos and dependencies of many git repositories, and carries
@@ -39,7 +63,7 @@ tool of that name does it, if there is one (coord_list_todos).
 """
 
 
-def build(office: Session, auth: TokenVerifier | None = None) -> FastMCP:
+def build(session: Session, auth: TokenVerifier | None = None) -> FastMCP:
     _calm()
     server = FastMCP(
         "coord",
@@ -51,15 +75,17 @@ def build(office: Session, auth: TokenVerifier | None = None) -> FastMCP:
         on_duplicate="error",
     )
     for module in (tracker, runs, coordination):
-        for tool in declared(module, office):
+        for tool in declared(module, session):
             server.add_tool(tool)
-    resources.add_resources(server, office)
-    resources.add_prompts(server, office)
+    resources.add_resources(server, session)
+    resources.add_prompts(server, session)
     return server
 
 
 def _calm() -> None:
-    """Faults go to standard error as plain lines; nothing else does, and nobody is asked for a newer version."""
+    """Log faults to standard error as plain lines, and nothing else; switch off the search for newer
+    versions.
+    """
     fastmcp.settings.telemetry_mode = "off"
     log = logging.getLogger("fastmcp")
     log.handlers = [logging.StreamHandler()]
@@ -67,26 +93,26 @@ def _calm() -> None:
 
 
 REQUEST_S = 10.0
-"""Until a request is whole, headers and body; an answer may take as long as it does."""
+"""Limit until a request is complete, headers and body; an answer may take longer."""
 CONNECTIONS = 100
-"""At once; an agent has one or two."""
+"""Limit of connections; an agent has one or two."""
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def over_stdio(office: Session) -> None:
-    """Until the client closes our standard input. While we serve, what anybody prints goes to standard error."""
-    with _closed_at_the_end(office):
+def over_stdio(session: Session) -> None:
+    """Serve until the client closes standard input. Meanwhile, printed text goes to standard error."""
+    with _closed_at_the_end(session):
         try:
-            build(office).run("stdio", show_banner=False)
+            build(session).run("stdio", show_banner=False)
         except* BrokenPipeError:  # the client was killed
             pass
 
 
-def over_http(office: Session, listening: socket.socket, token: str) -> None:
-    """Until we are stopped; requests under way get two seconds."""
+def over_http(session: Session, listening: socket.socket, token: str) -> None:
+    """Serve until a signal; open requests get two seconds."""
     limited = {"http": http_limits(REQUEST_S, CONNECTIONS), "log_config": None, "access_log": False}
-    with _closed_at_the_end(office):
-        build(office, OneToken(token)).run(
+    with _closed_at_the_end(session):
+        build(session, OneToken(token)).run(
             "http",
             show_banner=False,
             path=PATH,
@@ -97,10 +123,11 @@ def over_http(office: Session, listening: socket.socket, token: str) -> None:
 
 
 @contextlib.contextmanager
-def _closed_at_the_end(office: Session) -> Iterator[None]:
-    """A signal ends the process here and now: the thread that waits for standard input can be woken by nobody else.
+def _closed_at_the_end(session: Session) -> Iterator[None]:
+    """Close the session at the end. A signal ends the process at once: nothing else wakes the thread that
+    waits for standard input.
 
-    Clients hang up and send SIGTERM soon after: what is being closed then is closed to its end.
+    Clients hang up and send SIGTERM soon after: a close that has begun is finished.
     """
     closing = False
 
@@ -108,7 +135,7 @@ def _closed_at_the_end(office: Session) -> Iterator[None]:
         for number in STOPS:
             signal.signal(number, signal.SIG_DFL)  # the next one leaves at once
         if not closing:
-            office.close()
+            session.close()
             os._exit(0)
 
     for number in STOPS:
@@ -117,4 +144,4 @@ def _closed_at_the_end(office: Session) -> Iterator[None]:
         yield
     finally:
         closing = True
-        office.close()
+        session.close()

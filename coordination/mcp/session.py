@@ -1,8 +1,8 @@
-"""The ecosystem that a server serves, and the runs that it follows to their end, so that what succeeded is marked in the file then.
+"""The ecosystem that a server serves, and the runs that it follows to their end, to write results back.
 
-The ecosystem is opened when a tool first needs it, so that an agent hears from a tool what is wrong with the file, and opened again
-when the file's settings have changed: a server lives for days. Nothing in here is stale: `Coord.manager` reads the file
-anew, `Coord.redis_url` starts the embedded server again.
+The ecosystem is opened when a tool first needs it, so that a tool reports what is wrong with the file, and
+opened again when the settings of the file have changed: a server lives for days. `Coord.manager` reads the
+file anew, `Coord.redis_url` starts the embedded server again.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from coordination.api import RunView
 from coordination.api.coord import Coord
-from coordination.api.runs import Run
+from coordination.api.run import Run
 from coordination.errors import CoordinationError, InvalidFile
-from coordination.runs.records import RunView
 
 logger = logging.getLogger(__name__)
 
 
 class Followers:
-    """One thread for each run. They end with the process: the run itself goes on, and `coord sync` does what they did."""
+    """Follows each run in a thread. The threads end with the process; the run continues, and `coord sync`
+    does what they did.
+    """
 
     def __init__(self) -> None:
         self._threads: dict[str, threading.Thread] = {}
@@ -30,7 +32,7 @@ class Followers:
         self._left = False
 
     def follow(self, run: Run) -> None:
-        """Once, however often it is asked for."""
+        """Follow a run, once."""
         with self._lock:
             if run.id not in self._threads:
                 thread = threading.Thread(target=self._see_through, args=(run,), name=f"run {run.id}", daemon=True)
@@ -38,14 +40,14 @@ class Followers:
                 thread.start()
 
     def wait(self, run_id: str, timeout_s: float) -> None:
-        """Until the run has ended and the file says so, if it is followed; at most so long."""
+        """Wait until the run has ended and is written back, if it is followed; at most so long."""
         with self._lock:
             thread = self._threads.get(run_id)
         if thread:
             thread.join(timeout_s)
 
     def leave(self) -> None:
-        """Their connections are about to be closed: that is no news."""
+        """Expect errors: the connections are about to be closed."""
         self._left = True
 
     def _see_through(self, run: Run) -> None:
@@ -63,24 +65,26 @@ class Followers:
 
 
 RECORDED_S = 10.0
-"""How long a run that has ended may take to be written into the file, before it is shown all the same."""
+"""Limit for writing an ended run back, before it is shown all the same."""
 
 
 class Session:
-    """Tools come in from several threads at once."""
+    """One ecosystem, used by several threads."""
 
     def __init__(self, path: Path, redis_url: str | None = None) -> None:
         self.path = path
         self._redis_url = redis_url
         self._opened: list[Coord] = []
-        """The last one is in use; those before may be, by a tool that began earlier."""
+        """The last one is in use; an earlier one may be, by a tool that began earlier."""
         self._settings: Mapping[str, Any] = {}
         self._lock = threading.Lock()
         self._followers = Followers()
 
     @property
     def coord(self) -> Coord:
-        """Raises InvalidFile, until it could be opened once; from then on a broken file takes nobody's runs out of hand."""
+        """Return the ecosystem. Raises InvalidFile until it could be opened once; later a broken file does
+        not stop the tools.
+        """
         with self._lock:
             if not self._opened or self._outdated(self._opened[-1]):
                 coord = Coord(self.path, self._redis_url)
@@ -88,14 +92,16 @@ class Session:
                 self._opened.append(coord)
             return self._opened[-1]
 
-    def begun(self, run: Run, wait_s: float) -> RunView:
-        """A run that was started here: it goes on without us, and is seen through while we are there."""
+    def detached(self, run: Run, wait_s: float) -> RunView:
+        """Return a run that was started here. It continues without this process, which follows it while it
+        lives.
+        """
         self.coord.detach()
-        return self.seen(run, wait_s)
+        return self.view(run, wait_s)
 
-    def seen(self, run: Run, wait_s: float = 0) -> RunView:
-        """As soon as it has ended, or as it stands after so long. Who waits for one that ended while nobody followed it
-        has it marked in the file, as `coord watch` does.
+    def view(self, run: Run, wait_s: float = 0) -> RunView:
+        """Return a run as soon as it has ended, or as it stands after that time. A run that ended
+        unfollowed is written back, as `coord watch` does.
         """
         view = run.view()
         if view.status.ended:
@@ -108,7 +114,7 @@ class Session:
         return run.view() if wait_s else view
 
     def close(self) -> None:
-        """Gives back what was started for reading; runs that were started go on."""
+        """Give back what was started for reading; runs continue."""
         self._followers.leave()
         with self._lock:
             for coord in self._opened:

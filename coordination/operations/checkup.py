@@ -29,8 +29,8 @@ from coordination.files import loose
 from coordination.git import history_exceeds
 from coordination.models import Command
 from coordination.operations.doctor import Facts, File, Heard, Machine, Server
+from coordination.runs.connection import Connection
 from coordination.runs.records import RunView
-from coordination.runs.service import Runs
 from coordination.runs.views.metrics import Queue, queue_lengths
 from coordination.settings import Settings
 
@@ -92,15 +92,15 @@ def look_at_redis(url: str, settings: Settings, *, embedded: bool, facts: Facts)
     """Return the facts extended by those of Redis, or by the reason why it cannot be queried."""
     facts = replace(facts, server=Server(address=hide_password(url), embedded=embedded))
     try:
-        runs = Runs(url, settings)
-        with closing(runs.redis), reaching(url):
-            server = _server(runs.redis.info(), url, embedded=embedded)
+        connection = Connection(url, settings)
+        with closing(connection.redis), reaching(url):
+            server = _server(connection.redis.info(), url, embedded=embedded)
             with suppress(redis.ResponseError):  # the command may not be permitted
-                server = replace(server, findings=(*server.findings, *missing(ask_for_commands(runs.redis))))
+                server = replace(server, findings=(*server.findings, *missing(ask_for_commands(connection.redis))))
             facts = replace(facts, server=server)
             with suppress(redis.exceptions.NoPermissionError):  # a worker does it instead
-                set_apart(runs.redis, settings.namespace)
-            return _ask(runs, facts)
+                set_apart(connection.redis, settings.namespace)
+            return _ask(connection, facts)
     except CoordinationError as error:
         return replace(facts, trouble=error)
     except redis.ResponseError:  # for example, a cluster redirects our keys; the findings from INFO report it
@@ -109,47 +109,47 @@ def look_at_redis(url: str, settings: Settings, *, embedded: bool, facts: Facts)
         return facts
 
 
-def _ask(runs: Runs, facts: Facts) -> Facts:
-    asked, now_ms, answered = time.time(), runs.store.now_ms(), time.time()
+def _ask(connection: Connection, facts: Facts) -> Facts:
+    asked, now_ms, answered = time.time(), connection.store.now_ms(), time.time()
     machine = replace(facts.machine, clock_offset_ms=round((asked + answered) * 500 - now_ms))
-    heard, gone = _heard(runs, now_ms)
+    heard, gone = _heard(connection, now_ms)
     known = replace(
         facts,
         machine=machine,
         workers=heard,
         gone=gone,
-        breakers=runs.breakers.list(),
-        runs=tuple(_read(runs, runs.store.live_runs())),
+        breakers=connection.breakers.list(),
+        runs=tuple(_read(connection, connection.store.live_runs())),
     )
-    known = replace(known, half_undone=tuple(_read(runs, runs.reader.half_undone())))
+    known = replace(known, half_undone=tuple(_read(connection, connection.reader.half_undone())))
     return replace(
         known,
-        queues=_queues(runs, known.repos, {*gone, *(one.worker.host for one in heard)}),
-        damaged=tuple(_damaged(runs)),
-        apart=_apart(runs),
-        ecosystem_held=runs.presence.ecosystem(),
-        poison=runs.redis.llen(runs.keys.poison),
-        poison_key=runs.keys.poison,
+        queues=_queues(connection, known.repos, {*gone, *(one.worker.host for one in heard)}),
+        damaged=tuple(_damaged(connection)),
+        apart=_apart(connection),
+        ecosystem_held=connection.presence.ecosystem(),
+        poison=connection.redis.llen(connection.keys.poison),
+        poison_key=connection.keys.poison,
     )
 
 
-def _apart(runs: Runs) -> tuple[str, ...] | None:
+def _apart(connection: Connection) -> tuple[str, ...] | None:
     try:
-        return tuple(sorted(runs.redis.scan_iter(match=f"{runs.keys.namespace}:{APART}*", count=1000)))
+        return tuple(sorted(connection.redis.scan_iter(match=f"{connection.keys.namespace}:{APART}*", count=1000)))
     except redis.exceptions.NoPermissionError:
         return None
 
 
-def _read(runs: Runs, ids: Iterable[str]) -> Iterator[RunView]:
+def _read(connection: Connection, ids: Iterable[str]) -> Iterator[RunView]:
     for run_id in ids:
         with suppress(NotFound, Unreadable):  # it has expired in the meantime; or `_damaged` reports it
-            yield runs.reader.read(run_id)
+            yield connection.reader.read(run_id)
 
 
-def _damaged(runs: Runs) -> Iterator[str]:
-    for run_id in {*runs.store.live_runs(), *runs.reader.half_undone()}:
+def _damaged(connection: Connection) -> Iterator[str]:
+    for run_id in {*connection.store.live_runs(), *connection.reader.half_undone()}:
         try:
-            runs.reader.read(run_id)
+            connection.reader.read(run_id)
         except NotFound:
             continue
         except Unreadable as error:
@@ -171,13 +171,13 @@ def _server(info: Mapping[str, Any], url: str, *, embedded: bool) -> Server:
     )
 
 
-def _heard(runs: Runs, now_ms: int) -> tuple[tuple[Heard, ...], Mapping[str, float]]:
+def _heard(connection: Connection, now_ms: int) -> tuple[tuple[Heard, ...], Mapping[str, float]]:
     """Return living workers, and hosts that have only dead ones, each with the seconds since the last
     heartbeat.
     """
-    last = dict(runs.redis.zrange(runs.keys.workers, 0, -1, withscores=True))
+    last = dict(connection.redis.zrange(connection.keys.workers, 0, -1, withscores=True))
     ago = {worker_id: max(0.0, (now_ms - at_ms) / 1000) for worker_id, at_ms in last.items()}
-    heard = tuple(Heard(worker=worker, ago_s=ago.get(worker.id, 0.0)) for worker in runs.presence.workers())
+    heard = tuple(Heard(worker=worker, ago_s=ago.get(worker.id, 0.0)) for worker in connection.presence.workers())
     living = {one.worker.host for one in heard}
     gone: dict[str, float] = {}
     for worker_id, ago_s in ago.items():
@@ -187,8 +187,10 @@ def _heard(runs: Runs, now_ms: int) -> tuple[tuple[Heard, ...], Mapping[str, flo
     return tuple(sorted(heard, key=lambda one: (one.worker.host, one.worker.id))), gone
 
 
-def _queues(runs: Runs, repos: Sequence[str], hosts: Iterable[str]) -> Mapping[Queue, int]:
-    return queue_lengths(runs.redis, runs.keys, [(repo, host) for repo in repos for host in (None, *sorted(hosts))])
+def _queues(connection: Connection, repos: Sequence[str], hosts: Iterable[str]) -> Mapping[Queue, int]:
+    return queue_lengths(
+        connection.redis, connection.keys, [(repo, host) for repo in repos for host in (None, *sorted(hosts))]
+    )
 
 
 def _git_version() -> str | None:

@@ -20,11 +20,11 @@ from coordination.settings import Settings
 
 USER = "coord"
 LOOPBACK = "127.0.0.1"
-PORT = 5555
+FLOWER_PORT = 5555
 START_TIMEOUT_S = 60.0
 FORGET_OFFLINE_S = 3600
 """Time after which offline workers are removed; each restart has a new pid and so a new name."""
-COMMAND = (sys.executable, "-P", "-m", "coordination.operations.flower_app")
+FLOWER_COMMAND = (sys.executable, "-P", "-m", "coordination.operations.flower_app")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Page:
     auth: str
     """`user:password`."""
     address: str = LOOPBACK
-    port: int = PORT
+    port: int = FLOWER_PORT
     read_only: bool = True
 
     @property
@@ -56,7 +56,7 @@ class Page:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """Environment variables for COMMAND."""
+        """Environment variables for FLOWER_COMMAND."""
         return {
             "COORD_REDIS_URL": self.redis_url,
             "COORD_NAMESPACE": self.namespace,
@@ -102,7 +102,7 @@ def start_again(daemon: Daemon, died: Record, settings: Settings) -> Record:
         auth=f"{known.user}:{known.password}",
         port=int(died.facts["port"]),
     )
-    return daemon.start(COMMAND, env=page.environment, facts=died.facts)
+    return daemon.start(FLOWER_COMMAND, env=page.environment, facts=died.facts)
 
 
 def access(record: Record) -> Access:
@@ -114,7 +114,7 @@ def _launch(daemon: Daemon, redis_url: str, settings: Settings) -> Record:
     page = Page(redis_url=redis_url, namespace=settings.namespace, auth=auth(settings), port=_free_port())
     known = {"user": page.access.user, "password": page.access.password}
     facts = {"redis": redis_url, "port": str(page.port), **known}
-    return daemon.start(COMMAND, env=page.environment, facts=facts, private=True)
+    return daemon.start(FLOWER_COMMAND, env=page.environment, facts=facts, private=True)
 
 
 def _free_port() -> int:

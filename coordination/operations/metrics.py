@@ -83,7 +83,7 @@ def scrape_server(host: str, port: int, registry: CollectorRegistry) -> WSGIServ
     return make_server(host, port, make_wsgi_app(registry), own, handler_class=_Handler)
 
 
-PORT = 9799
+METRICS_PORT = 9799
 RESOURCES_SHOWN = 100
 TRIPPED = [state for state in BreakerState if state is not BreakerState.CLOSED]
 ENDED_RUNS = [status for status in RunStatus if status.ended]

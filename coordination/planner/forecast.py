@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Literal
 
 from coordination.models import Strategy
 from coordination.planner.gates import MILESTONE_REPO
-from coordination.planner.hours import say
 from coordination.planner.resources import Supply
 from coordination.planner.schedule import (
     Schedule,
@@ -35,6 +34,7 @@ from coordination.planner.schedule import (
     work_of,
 )
 from coordination.planner.wait_chain import Cause, Run, chain, waits_by_cause
+from coordination.text import format_hours
 
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
@@ -132,8 +132,8 @@ def find(limits: Limits, run: Run) -> Bottleneck:
         return dominant
     (kind, name), hours = max(waits.items(), key=lambda item: item[1])
     words = (
-        f"{_label(kind, name, limits)} waited for during {say(hours)} of the {say(run.schedule.makespan)} "
-        f"(no schedule could take less than {say(dominant.hours)})"
+        f"{_label(kind, name, limits)} waited for during {format_hours(hours)} of the {format_hours(run.schedule.makespan)} "
+        f"(no schedule could take less than {format_hours(dominant.hours)})"
     )
     return Bottleneck(kind=kind, name=name, hours=hours, seen_in="simulation", reason=words)
 
@@ -143,9 +143,9 @@ def _dominant(limits: Limits) -> Bottleneck:
     by_slots = limits.work_h / limits.slots
     terms = [
         (limits.path_h, Cause.PATH, "", "no todo of it can start before the one before it has ended"),
-        (limits.repo_h, Cause.REPO, limits.repo, f"{say(limits.repo_h)} of work, one todo at a time"),
-        (limits.resource_h, Cause.RESOURCE, limits.resource, f"in use for {say(limits.resource_h)} at full utilisation"),
-        (by_slots, Cause.SLOTS, "", f"{say(limits.work_h)} of work, {limits.slots} at once"),
+        (limits.repo_h, Cause.REPO, limits.repo, f"{format_hours(limits.repo_h)} of work, one todo at a time"),
+        (limits.resource_h, Cause.RESOURCE, limits.resource, f"in use for {format_hours(limits.resource_h)} at full utilisation"),
+        (by_slots, Cause.SLOTS, "", f"{format_hours(limits.work_h)} of work, {limits.slots} at once"),
     ]  # fmt: skip
     hours, kind, name, why = max(terms, key=lambda term: round(term[0], 9))
     return Bottleneck(kind=kind, name=name, hours=hours, seen_in="bound", reason=f"{_label(kind, name, limits)} {why}")
@@ -326,7 +326,7 @@ def choose(asked: Strategy, levels: float, dataflow: float, margin: float) -> tu
     if asked is not Strategy.AUTO:
         return asked, f"{asked} was asked for ({_both_durations(levels, dataflow)})"
     if levels == dataflow:
-        return Strategy.LEVELS, f"levels, as dataflow would take the same {say(levels)}"
+        return Strategy.LEVELS, f"levels, as dataflow would take the same {format_hours(levels)}"
     if levels > dataflow * (1 + margin):
         return (
             Strategy.DATAFLOW,
@@ -337,4 +337,4 @@ def choose(asked: Strategy, levels: float, dataflow: float, margin: float) -> tu
 
 
 def _both_durations(levels: float, dataflow: float) -> str:
-    return f"levels {say(levels)}, dataflow {say(dataflow)}"
+    return f"levels {format_hours(levels)}, dataflow {format_hours(dataflow)}"

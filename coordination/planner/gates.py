@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from coordination.models import OPEN_TODO, Ecosystem, Gate, ManualAction, Plan, Repo, Todo, Verdict
-from coordination.planner.hours import say
+from coordination.text import format_hours
 
 MILESTONE_REPO = "-"
 """Repository of todos that work in none."""
@@ -20,7 +20,7 @@ def when_nobody_comes(gate: Gate) -> str:
     """Return what happens without an approval, as `rejected after 24 h`; "" if the gate has no timeout."""
     if gate.timeout is None:
         return ""
-    return f"{DONE[gate.on_timeout]} after {say(gate.timeout.total_seconds() / 3600)}"
+    return f"{DONE[gate.on_timeout]} after {format_hours(gate.timeout.total_seconds() / 3600)}"
 
 
 def repos_of(ecosystem: Ecosystem) -> dict[str, Repo]:

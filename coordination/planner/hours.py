@@ -69,14 +69,3 @@ def assumed_hours(todos: Mapping[str, Todo]) -> float:
     """
     given = [todo.estimated_hours for todo in todos.values() if todo.estimated_hours is not None]
     return median(given) if given else UNKNOWN_HOURS
-
-
-def say(hours: float) -> str:
-    """Return hours as text in suitable precision: `0 h`, `36 s`, `30 min`, `2.5 h`, `1,250 h`."""
-    if hours == 0 or hours >= 1 - 1e-9:
-        words = f"{hours:,.1f}" if hours >= 10 else f"{hours:.2f}".rstrip("0")
-        return f"{words.removesuffix('.0').removesuffix('.')} h"
-    if hours * 60 >= 1:
-        return f"{hours * 60:.0f} min"
-    seconds = hours * 3600
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"

@@ -66,7 +66,7 @@ lease. A todo that loses its worker too often has failed as poison. Everything d
 | `live.py` | what runs do with a todo of the file |
 | `progress.py` | a run followed event by event |
 | `log_reader.py` | what todos wrote, read from anywhere |
-| `service.py` | all operations on runs, for every front end |
+| `connection.py` `transactions.py` | stores and managers of one Redis; operations that hold the start lock |
 | `presence.py` `cleaning.py` `census.py` | which workers there are; what runs have left on their machines; counts for metrics |
 | `shared.py` | the context that a todo of a run sees |
 | `mail.py` | messages, with the limits that are set |

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from redis import Redis
 
 from coordination.backend.keys import Keys
+from coordination.environment import actor
 from coordination.errors import Conflict, CoordinationError, NotFound, UsageError
 from coordination.models import Verdict
 from coordination.planner.gates import DONE
+from coordination.runs.connection import Connection
 from coordination.runs.records import RunStatus, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.views.run_view import iso
@@ -212,3 +214,39 @@ def _unknown(store: RunStore, todo: str, runs: Iterable[str], run_id: str | None
     if run_id is not None:
         return NotFound(f"run {run_id} has no todo {todo!r}{near}", f"coord show-run {run_id} lists them")
     return NotFound(f"no run has a todo {todo!r}{near}", "coord list-runs, coord show-run RUN show what waits")
+
+
+def complete(connection: Connection, todo: str, run_id: str | None = None) -> str:
+    """Settle a manual todo that a person has done; return the run that continues.
+
+    Raises NotFound; Conflict; UsageError where more than one run waits for it and none is named.
+    """
+    live = connection.store.live_runs() if run_id is None else [run_id]
+    chosen = run_with_manual_todo(todo, find_runs_of(connection.redis, connection.keys, todo, live))
+    reply = connection.store.complete(chosen, todo, actor())
+    connection.dispatcher.follow(reply)
+    if reply.word != "settled":
+        raise Conflict(f"{todo} of run {chosen} was settled meanwhile", f"look at it: coord show-run {chosen}")
+    connection.dispatcher.open_level_after(chosen, todo)
+    return chosen
+
+
+def decide(
+    connection: Connection, verdict: Verdict, todo: str, run_id: str | None = None, comment: str = ""
+) -> Decision:
+    """Approve or reject a todo that waits at its gate, or that a person has done. A paused run continues when it is resumed.
+
+    Raises NotFound; Conflict; UsageError where nothing waits for approval, or several runs do and none is named.
+    """
+    store, by, comment = connection.store, actor(), comment.strip()
+    chosen = run_with_gate(store, verdict, todo, run_id)
+    step = store.approve if verdict is Verdict.APPROVE else store.reject
+    reply = step(chosen, todo, by, comment)
+    connection.dispatcher.follow(reply)
+    if reply.word == "idle":  # somebody else has decided meanwhile
+        (one,) = find_runs_of(connection.redis, connection.keys, todo, [chosen])
+        raise why_not(store, verdict, todo, one)
+    if reply.word == "settled":
+        connection.dispatcher.open_level_after(chosen, todo)
+    status = connection.reader.status(chosen)
+    return Decision(todo=todo, run_id=chosen, verdict=verdict, by=by, comment=comment, run_status=status)

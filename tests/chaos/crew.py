@@ -17,9 +17,10 @@ from coordination.backend.keys import Keys
 from coordination.ecosystem.document import load
 from coordination.models import Strategy
 from coordination.planner.graph import build
+from coordination.runs.connection import Connection
 from coordination.runs.records import LIVE
-from coordination.runs.service import Runs
 from coordination.runs.submission.submit import decide
+from coordination.runs.transactions import start_run
 from coordination.settings import read_settings
 from tests.chaos.ledger import BODY, ENDS
 from tests.chaos.record import judged
@@ -172,11 +173,11 @@ def begin(stage: Stage, url: str, plan: str = PLAN, strategy: str = "dataflow") 
     """Starts a run of the plan; returns its id. As the library does it: the command takes half a second more."""
     file = load(stage.file).ecosystem
     graph, settings = build(file, plan), read_settings(file.settings, environ={})
-    runs = Runs(url, settings)
+    connection = Connection(url, settings)
     try:
-        return runs.sweep(file, graph, decide(graph, settings, strategy=Strategy(strategy)))
+        return start_run(connection, file, graph, decide(graph, settings, strategy=Strategy(strategy)))
     finally:
-        runs.redis.close()
+        connection.close()
 
 
 def dag(todos: int, repos: int, chance: random.Random, **fields: Any) -> list[Mapping[str, Any]]:

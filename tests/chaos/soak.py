@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 from redis import Redis
 
 from coordination.backend.keys import Keys
-from coordination.runs.service import Runs
+from coordination.models import Verdict
+from coordination.runs.approvals import decide
+from coordination.runs.connection import Connection
 from coordination.settings import Settings
 from tests.chaos.crew import ACTION, NO_POISON, Crew, Watch, begin, ledger_of, straight
 from tests.chaos.figures import Figures
@@ -134,10 +136,10 @@ class _Soak:
             self._kill_at = now + KILL_EVERY_S
 
     def _approve(self, run: str) -> None:
-        todo, runs = f"C{GATED[-1]}", Runs(self._url, Settings())
-        until(lambda: runs.redis.hget(runs.keys.run(run).state, todo) == "parked", 120)
-        runs.approve(todo, run)
-        runs.redis.close()
+        todo, connection = f"C{GATED[-1]}", Connection(self._url, Settings())
+        until(lambda: connection.redis.hget(connection.keys.run(run).state, todo) == "parked", 120)
+        decide(connection, Verdict.APPROVE, todo, run)
+        connection.close()
 
     def _forget_the_ledger(self) -> None:
         """Judged already: our own file is not to be what grows."""

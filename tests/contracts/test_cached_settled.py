@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from coordination.backend.client import Profile, connect
-from coordination.cli.runs.summary import line, shown
+from coordination.cli.runs.summary import line, state_text
 from coordination.runs.records import Result, Source, TodoState
 from coordination.runs.store import RunStore
 from tests.contracts.carrier import OK, Harness
@@ -34,7 +34,7 @@ def test_it_counts_as_a_success_and_is_told_from_one_that_ran(harness: Harness):
     a, b, c = run.todos
     assert (started, run.status, dict(run.counts), run.cached) == (["A", "B", "C"], "succeeded", {"succeeded": 3}, 1)
     assert (a.cached, b.cached, c.cached) == (None, OF_BEFORE, None)
-    assert (b.state, b.output, shown(a), shown(b)) == (TodoState.SUCCEEDED, {"n": 1}, "succeeded", "cached")
+    assert (b.state, b.output, state_text(a), state_text(b)) == (TodoState.SUCCEEDED, {"n": 1}, "succeeded", "cached")
     assert line(b).plain.endswith("cached from Z of run R0")
     assert harness.store.redis.hget(harness.store.keys.counters, "todos_cached") == "1"
 

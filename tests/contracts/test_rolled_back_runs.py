@@ -18,7 +18,7 @@ from coordination.runs.store import RunStore
 from coordination.runs.submission.conflicts import refuse_under_way
 from coordination.runs.views.live import Live
 from coordination.runs.views.metrics import CensusTaker
-from coordination.runs.views.progress import ENDED, Event, follow
+from coordination.runs.views.progress import ENDED, RunEvent, follow
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, Harness
@@ -169,7 +169,7 @@ def test_a_run_is_followed_beyond_an_end_that_it_has_left(real: Harness, blockin
 
 def test_who_has_been_told_of_the_end_waits_for_nothing_more(real: Harness, blocking: Redis):
     swept(real)
-    last = [e for e in follow(blocking, real.store.keys, real.run_id) if isinstance(e, Event)][-1]
+    last = [e for e in follow(blocking, real.store.keys, real.run_id) if isinstance(e, RunEvent)][-1]
 
     assert told(blocking, real, last.id) == []
 

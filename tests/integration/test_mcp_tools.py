@@ -12,7 +12,7 @@ import pytest
 from fastmcp.tools import FunctionTool
 
 from coordination.ecosystem.document import load
-from coordination.mcp.declaring import bound
+from coordination.mcp.declaration import bound
 from coordination.mcp.server import build
 from coordination.mcp.session import Session
 from tests.agent import Agent, agent

@@ -17,8 +17,8 @@ from coordination.cache.entries import NoRoom
 from coordination.errors import CoordinationError, GitRefused, LockTimeout, Unreachable
 from coordination.locks import Lock
 from coordination.models import Cache, Command
-from coordination.planner import hours
 from coordination.runs.records import Grant
+from coordination.text import format_hours
 from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.result_cache.key import NotKnown, NotRestored, input_files, key_of, patch, restore, tree_of, trees_behind
 from workers.result_cache.results import Kept, Results
@@ -139,7 +139,7 @@ class Recall:
         tip = self._restored(workspace, kept)
         if tip is None:
             return None
-        self._say(f"cached: from {kept.todo} of run {kept.run} ({hours.say(max(0.0, now - kept.at) / 3600)} ago)")
+        self._say(f"cached: from {kept.todo} of run {kept.run} ({format_hours(max(0.0, now - kept.at) / 3600)} ago)")
         source = member(kept.run, kept.todo)
         return AttemptOutcome(kind=OutcomeKind.SUCCEEDED, output=kept.output, tip=tip, since=since, cached=source)
 

@@ -1,8 +1,10 @@
-"""What people say: options that several commands have, and how what is typed becomes a value.
+"""Options that several commands have, and the conversion of their values.
 
-| file | |
+| module | content |
 |---|---|
-| `fields.py` `filling.py` `values.py` | the fields of a record, for `create-*` and `update-*` |
-| `prompts.py` `filling.py` | records that are asked for, or written in a file |
-| `filters.py` | lists and plans, narrowed |
+| `fields.py` | the options of each kind of record |
+| `record_input.py` | fields of a record from options or a file |
+| `values.py` | from the text of an option to a value |
+| `prompts.py` | questions for missing fields |
+| `filters.py` | filters of lists, parts of a plan, addresses |
 """

@@ -1,4 +1,4 @@
-"""The options that fill the fields of a record: said once, for `create-*` and `update-*` alike."""
+"""The options of the fields of a record, declared once for `create-*` and `update-*`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from coordination.cli import completing
-from coordination.cli.completing import Complete
+from coordination.cli import completion
+from coordination.cli.completion import Complete
 from coordination.cli.options.values import (
     agent,
     as_written,
     gate,
-    hours,
     name_of,
     need,
     one_of,
+    parse_hours,
     text_or_stdin,
     whole,
     yes_or_no,
@@ -34,36 +34,36 @@ from coordination.models import (
 
 
 class Many(StrEnum):
-    """How a list is given."""
+    """The form of a list."""
 
     WORDS = "words"
-    """Repeated, or with commas between them."""
+    """The option is repeated, or has commas between the items."""
     SENTENCES = "sentences"
-    """Repeated: they have commas of their own."""
+    """The option is repeated: sentences have commas of their own."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Field:
-    """An option, and the field that it fills; `validation.command` is the command in the validation."""
+    """An option and the field that it sets; `validation.command` is `command` in `validation`."""
 
     option: str
     field: str
     help: str
     metavar: str = "TEXT"
     read: Callable[[str], Any] = as_written
-    """One value of a list."""
+    """Reads one value of a list."""
     many: Many | None = None
     name_of: Callable[[Any], str] = str
-    """What an item of a list is known by: there is one of a name, and by it an item is taken out."""
+    """Returns the name of an item: names are unique in a list, and an item is removed by its name."""
     flag: Any = None
-    """What the field becomes where the option is a mere word, like `--manual`."""
+    """Value of the field where the option has none, like `--manual`."""
     required: bool = False
     panel: str = "What it says"
     complete: Complete | None = None
 
     @property
     def key(self) -> str:
-        """The option as click hands it over."""
+        """Return the name of the parameter that click passes."""
         return self.option.removeprefix("--").replace("-", "_")
 
     @property
@@ -76,11 +76,11 @@ class Field:
 
     @property
     def metavar_of_names(self) -> str:
-        """Without what may stand behind the name of an item: `NAME[:N],…` as `NAME,…`."""
+        """Return the metavar without the part behind a name: `NAME[:N],…` as `NAME,…`."""
         return self.metavar.replace("[:N]", "")
 
     def spelt(self, verb: str) -> str:
-        """`--label` as `--add-label`."""
+        """Return `--label` as `--add-label`."""
         return f"--{verb}-{self.option.removeprefix('--')}"
 
 
@@ -99,7 +99,7 @@ def _word(option: str, kind: type[StrEnum], panel: str = STANDING, field: str = 
         metavar="WORD",
         help=one_of(kind),
         panel=panel,
-        complete=completing.words(kind),
+        complete=completion.enum_values(kind),
     )
 
 
@@ -111,7 +111,7 @@ def _list(option: str, field: str, metavar: str, help_: str, panel: str, complet
         help=help_,
         panel=panel,
         many=Many.WORDS,
-        complete=completing.listed(complete),
+        complete=completion.listed(complete),
     )
 
 
@@ -123,7 +123,7 @@ def _repo(option: str, help_: str, panel: str = "What it says") -> Field:
         help=help_,
         required=True,
         panel=panel,
-        complete=completing.repo_names,
+        complete=completion.repo_names,
     )
 
 
@@ -146,19 +146,19 @@ ASSIGNEE = Field(
     metavar="NAME",
     help="Who is to do it.",
     panel=STANDING,
-    complete=completing.assignees,
+    complete=completion.assignees,
 )
 TARGET = Field(option="--target", field="target", metavar="DATE", help="When it is due: 2026-01-31.", panel=STANDING)
-LABEL = _list("--label", "labels", "LABEL", "Words to find it by.", STANDING, completing.labels)
-REPOS = _list("--repos", "repos", "REPO", "The repositories that it touches.", TIES, completing.repo_names)
-BLOCKED_BY = _list("--blocked-by", "blocked_by", "ID", "What it waits for.", TIES, completing.work_ids)
-BLOCKING = _list("--blocking", "blocking", "ID", "What waits for it.", TIES, completing.work_ids)
+LABEL = _list("--label", "labels", "LABEL", "Words to find it by.", STANDING, completion.labels)
+REPOS = _list("--repos", "repos", "REPO", "The repositories that it touches.", TIES, completion.repo_names)
+BLOCKED_BY = _list("--blocked-by", "blocked_by", "ID", "What it waits for.", TIES, completion.work_ids)
+BLOCKING = _list("--blocking", "blocking", "ID", "What waits for it.", TIES, completion.work_ids)
 CRITERION = Field(
     option="--criterion", field="acceptance_criteria", many=Many.SENTENCES, help="When it is done; may be repeated."
 )
 RESOURCE = replace(
     _list(
-        "--resource", "resources", "NAME[:N]", "What it holds while it runs; N of it.", WORK, completing.resource_names
+        "--resource", "resources", "NAME[:N]", "What it holds while it runs; N of it.", WORK, completion.resource_names
     ),
     read=need,
     name_of=name_of,
@@ -193,14 +193,14 @@ TODO = (
     ASSIGNEE,
     LABEL,
     _repo("--repo", "The repository.", TIES),
-    Field(option="--plan", field="plan", metavar="PLAN", help="The plan.", panel=TIES, complete=completing.plan_ids),
+    Field(option="--plan", field="plan", metavar="PLAN", help="The plan.", panel=TIES, complete=completion.plan_ids),
     BLOCKED_BY,
     BLOCKING,
     _work("--run", "action", "COMMAND", "By a command for sh."),
     _work("--prompt", "action", "TEXT", "By an agent that is told this.", agent),
     replace(_work("--manual", "action", "", "By a person: coord complete-todo."), flag={"type": "manual"}),
-    _work("--estimate", "estimated_hours", "HOURS", "How long it takes: 2h, 90m or 1.5.", hours),
-    _work("--hours", "actual_hours", "HOURS", "How long it took.", hours),
+    _work("--estimate", "estimated_hours", "HOURS", "How long it takes: 2h, 90m or 1.5.", parse_hours),
+    _work("--hours", "actual_hours", "HOURS", "How long it took.", parse_hours),
     GATE,
     TIMEOUT,
     RESOURCE,
@@ -225,7 +225,7 @@ MILESTONE = (
     Field(option="--due", field="due", metavar="DATE", help="When it is due.", panel=MILESTONES),
     replace(CRITERION, field="completion_criteria", panel=MILESTONES),
     replace(CRITERION, option="--deliverable", field="deliverables", help="What is there then.", panel=MILESTONES),
-    _list("--blocked-by", "dependencies", "ID", "What it waits for.", MILESTONES, completing.milestone_ids),
+    _list("--blocked-by", "dependencies", "ID", "What it waits for.", MILESTONES, completion.milestone_ids),
     replace(GATE, panel=MILESTONES),
 )
 

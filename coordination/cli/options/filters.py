@@ -1,4 +1,5 @@
-"""Options that several commands have: filters of lists, the selection of a part of a plan, and an address to listen on.
+"""Options that several commands have: filters of lists, the selection of a part of a plan, and an address to
+listen on.
 
 Several values of one filter are alternatives; different filters all apply.
 """
@@ -13,35 +14,35 @@ from typing import Any
 
 import click
 
-from coordination.cli import completing
-from coordination.cli.completing import Complete, listed, repo_names, roles, tags, todo_ids
+from coordination.api import Selectors
+from coordination.cli import completion
+from coordination.cli.completion import Complete, listed, repo_names, roles, tags, todo_ids
 from coordination.cli.options.values import one_of
 from coordination.errors import UsageError
-from coordination.planner.selection import Selectors
 
 Command = Callable[..., Any]
 
 
 def by_word(option: str, kind: type[StrEnum]) -> Callable[[Command], Command]:
-    """A field that has one of a few words."""
-    return _filter(option, "WORD,…", f"Any of {one_of(kind)}", completing.words(kind))
+    """Filter by a field with few values."""
+    return _filter(option, "WORD,…", f"Any of {one_of(kind)}", completion.enum_values(kind))
 
 
 def by_name(option: str, help_: str) -> Callable[[Command], Command]:
-    """A field that names somebody or something."""
+    """Filter by a field that names a record, a person or a label."""
     return _filter(option, f"{option.removeprefix('--').upper()},…", help_, NAMES[option])
 
 
 NAMES: dict[str, Complete] = {
-    "--repo": completing.repo_names,
-    "--consumer": completing.repo_names,
-    "--provider": completing.repo_names,
-    "--assignee": completing.assignees,
-    "--label": completing.labels,
-    "--plan": completing.plan_ids,
-    "--dep": completing.dependency_ids,
-    "--tag": completing.tags,
-    "--role": completing.roles,
+    "--repo": completion.repo_names,
+    "--consumer": completion.repo_names,
+    "--provider": completion.repo_names,
+    "--assignee": completion.assignees,
+    "--label": completion.labels,
+    "--plan": completion.plan_ids,
+    "--dep": completion.dependency_ids,
+    "--tag": completion.tags,
+    "--role": completion.roles,
 }
 
 
@@ -57,7 +58,7 @@ def _filter(option: str, metavar: str, help_: str, complete: Complete) -> Callab
 
 
 def _several(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...] | None:
-    """None where nothing was said; an empty value is most likely an empty variable, and would pass as no filter."""
+    """Return None without the option. An empty value is most likely an empty variable, so it is refused."""
     values = tuple(part.strip() for text in given for part in text.split(","))
     if "" in values:
         raise click.BadParameter("an empty value matches nothing; leave the option out", ctx, parameter)
@@ -94,7 +95,9 @@ OPTIONS = (
 
 
 def narrowed(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The command gets `wanted`. An option may be repeated, which widens; different ones intersect."""
+    """Add the options that select a part of a plan. An option that is repeated widens; different options
+    intersect.
+    """
 
     @wraps(command)
     def with_selectors(
@@ -117,7 +120,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def parse(option: str, words: str) -> tuple[str, int]:
-    """Host and port; raises UsageError."""
+    """Return host and port. Raises UsageError."""
     found = re.fullmatch(r"(?:\[?(?P<host>[^\]]+)\]?:)?(?P<port>\d{1,5})", words)
     if found is None or not 0 < int(found["port"]) < 65536:
         raise UsageError(f"{option} {words}: no address to listen on", "write a port, or HOST:PORT")

@@ -1,4 +1,4 @@
-"""What is missing is asked for on a terminal; elsewhere it is refused, so that no script ever waits for an answer."""
+"""Asks for missing fields on a terminal; refuses elsewhere, so that no script waits for an answer."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from coordination.text import did_you_mean, listed
 
 
 def on_a_terminal() -> bool:
-    """Whether somebody reads the questions, and can answer."""
+    """Tell whether a person can read the questions and answer."""
     return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
 
 def ask_for_missing(record: dict[str, Any], fields: Iterable[Field]) -> None:
-    """Fill in what a record cannot do without; raises UsageError with the options where nobody can be asked."""
+    """Fill in the required fields. Raises UsageError with the options where nobody can be asked."""
     missing = [field for field in fields if field.required and field.field not in record]
     if missing and not on_a_terminal():
         options = " and ".join(field.option for field in missing)
@@ -32,13 +32,13 @@ def ask_for_missing(record: dict[str, Any], fields: Iterable[Field]) -> None:
 
 
 def _known(field: Field) -> list[str]:
-    """The names that there are to choose from, where the file declares some."""
+    """Return the names that the file declares, if the field is one of those."""
     ctx = click.get_current_context()
     return [item.value for item in field.complete(ctx, ctx.command.params[0], "")] if field.complete else []
 
 
 def _answer(known: Sequence[str], said: str) -> str:
-    """What click.UsageError refuses is asked again."""
+    """Read a value; click asks again if it is wrong."""
     said = said.strip()
     if not said:
         raise click.UsageError("it cannot be empty")
@@ -48,5 +48,5 @@ def _answer(known: Sequence[str], said: str) -> str:
 
 
 def _example(missing: Iterable[Field]) -> str:
-    words = " ".join(f"{field.option} {field.metavar}" for field in missing)
-    return f"{click.get_current_context().command_path} {words}; or --from-file FILE"
+    text = " ".join(f"{field.option} {field.metavar}" for field in missing)
+    return f"{click.get_current_context().command_path} {text}; or --from-file FILE"

@@ -1,6 +1,6 @@
-"""From what people type in an option to the value that stands in the file; the models judge whether it may stand there.
+"""Converts the text of an option to a value of the file; the models validate it.
 
-Options with a few words to choose from name them in the help text, which wraps, instead of beside the option.
+Options with few values name them in the help text, which wraps, instead of beside the option.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def choice(option: str, kind: type[StrEnum], help_: str) -> Callable[[Command], Command]:
-    """`help_` is what stands before the words."""
+    """Add an option with few values; `help_` precedes them in its help."""
     words = [member.value for member in kind]
     return click.option(
         option, metavar="WORD", type=click.Choice(words, case_sensitive=False), help=f"{help_} {one_of(kind)}"
@@ -29,7 +29,7 @@ def choice(option: str, kind: type[StrEnum], help_: str) -> Callable[[Command], 
 
 
 def one_of(kind: type[StrEnum]) -> str:
-    """The words as the end of a sentence."""
+    """Return the values as the end of a sentence."""
     *words, last = (member.value for member in kind)
     return f"{', '.join(words)} or {last}."
 
@@ -43,7 +43,7 @@ def as_written(text: str) -> Any:
 
 
 def text_or_stdin(text: str) -> str:
-    """`-` is standard input: what is too long for an option."""
+    """Return the text, or standard input for `-`."""
     if text != "-":
         return text
     try:
@@ -53,7 +53,7 @@ def text_or_stdin(text: str) -> str:
 
 
 def duration(ctx: click.Context, parameter: click.Parameter, text: str | None) -> timedelta | None:
-    """The callback of an option that may be left out."""
+    """Convert a duration; callback of an optional option."""
     try:
         found = None if text is None else parse_duration(text)
     except ValueError as error:
@@ -64,7 +64,7 @@ def duration(ctx: click.Context, parameter: click.Parameter, text: str | None) -
 
 
 def more_than_zero(ctx: click.Context, parameter: click.Parameter, text: str | None) -> timedelta | None:
-    """As `duration`, for a time in which something is to happen."""
+    """Convert a duration that must be more than zero."""
     found = duration(ctx, parameter, text)
     if found is not None and found <= timedelta(0):
         raise click.BadParameter(f"needs a duration of more than 0, like 90s, 10m or 2h, got {text!r}")
@@ -72,7 +72,7 @@ def more_than_zero(ctx: click.Context, parameter: click.Parameter, text: str | N
 
 
 def size(ctx: click.Context, parameter: click.Parameter, text: str) -> int:
-    """The callback of an option with a default."""
+    """Convert a size; callback of an option with a default."""
     found = parse_size(text)
     if not isinstance(found, int):
         raise click.BadParameter(f"needs a size like 512MiB or 2GiB, got {text!r}")
@@ -85,8 +85,8 @@ def read_stdin() -> bytes:
     return sys.stdin.buffer.read()
 
 
-def hours(text: str) -> float:
-    """`2h`, `90m`, `1d` (24 h); a bare number is hours, as in the file."""
+def parse_hours(text: str) -> float:
+    """Return hours: `2h`, `90m`, `1d` (24 h); a bare number is hours, as in the file."""
     match = _HOURS.fullmatch(text.strip())
     if not match:
         raise click.BadParameter(f"needs hours like 2h, 90m or 1.5, got {text!r}")
@@ -110,7 +110,7 @@ def agent(prompt: str) -> dict[str, Any]:
 
 
 def gate(text: str) -> bool | dict[str, Any]:
-    """`yes`; `24h`, in which somebody must come, or it is rejected; `24h:approve`, or it is approved."""
+    """Return a gate: `yes`; `24h`, after which it is rejected; `24h:approve`, after which it is approved."""
     if text.strip() == "yes":
         return True
     timeout, colon, verdict = text.partition(":")
@@ -118,7 +118,7 @@ def gate(text: str) -> bool | dict[str, Any]:
 
 
 def need(text: str) -> str | dict[str, Any]:
-    """`gpu`, or `gpu:2` for two units of it."""
+    """Return a resource need: `gpu`, or `gpu:2` for two units."""
     name, colon, amount = text.partition(":")
     return {"name": name.strip(), "amount": whole(amount)} if colon else name
 

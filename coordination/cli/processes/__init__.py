@@ -1,1 +1,1 @@
-"""The commands that start what goes on by itself: workers, keepers, servers; and the users that those are to Redis."""
+"""Commands that start workers and servers, and print the Redis users that these need."""

@@ -11,12 +11,12 @@ from urllib.parse import quote, urlsplit
 import click
 from rich_click import command
 
-from coordination.cli.completing import repo_names
+from coordination.api.machine import acl_line
+from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext
 from coordination.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
-    from coordination.operations.acl import Role
     from coordination.settings import Settings
 
 NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -43,38 +43,33 @@ def acl(
 ) -> None:
     """Print the line of a Redis ACL file for one user. It needs Redis 7 or Valkey.
 
-    Append it to the server's aclfile, then: redis-cli ACL LOAD. The file keeps a hash; a password that was made up is shown
-    once, on standard error.
+    Append it to the server's aclfile, then: redis-cli ACL LOAD. The file keeps a hash; a password that was
+    made up is shown once, on standard error.
     """
-    from coordination.backend.address import parse
-    from coordination.backend.keys import Keys
-    from coordination.operations.acl import Role, Rules, line
-
     settings = _settings(call)
-    db = parse(settings.redis_url).db if settings.redis_url else 0
-    _check(Role(role), repos)
+    _check(role, repos)
     name = user or "-".join((role, *sorted(repos)))
     if not NAME.fullmatch(name):
         raise UsageError(f"{name!r} cannot be a user's name", NAMES)
     password = _read(password_file) if password_file else secrets.token_urlsafe(24)
     if default_off:
         click.echo("user default off")
-    click.echo(line(name, password, Rules(Keys(settings.namespace), db).of(Role(role), repos)))
+    click.echo(acl_line(settings, role, repos, name, password))
     if not password_file:
-        _show(name, password, settings.redis_url or SOMEWHERE, restricted=role == Role.WORKER)
+        _show(name, password, settings.redis_url or SOMEWHERE, restricted=role == "worker")
 
 
 def _settings(call: CliContext) -> Settings:
-    """Whoever administers Redis may have no file."""
+    """Return the settings; those of the environment where there is no file."""
     from coordination.settings import read_settings
 
     try:
-        return call.settings
+        return call.coord.settings
     except NotFound:
         return read_settings({}, {"redis_url": call.redis})
 
 
-def _check(role: Role, repos: tuple[str, ...]) -> None:
+def _check(role: str, repos: tuple[str, ...]) -> None:
     if (role == "worker") != bool(repos):
         raise UsageError(
             "a worker's user is for given repositories, and only a worker's",

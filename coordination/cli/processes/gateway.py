@@ -1,4 +1,4 @@
-"""`gateway`: messages for those who have no Redis."""
+"""`gateway`: messages over WebSocket."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def gateway(
 ) -> None:
     """Serve messages over WebSocket to browsers and agents that have no Redis, in the foreground.
 
-    A client shows the token of its recipient (agent:NAME, person:NAME …) as `Authorization: Bearer TOKEN`, or as subprotocols:
-    `coord.v1, bearer.TOKEN`.
+    A client shows the token of its recipient (agent:NAME, person:NAME …) as `Authorization: Bearer TOKEN`, or
+    as subprotocols: `coord.v1, bearer.TOKEN`.
     """
     if any(importlib.util.find_spec(name) is None for name in ("starlette", "uvicorn", "websockets")):
         raise CoordinationError(
@@ -74,15 +74,15 @@ def gateway(
         _serve(call, listen, pages)
 
 
-def _serve(call: CliContext, words: str, pages: tuple[str, ...]) -> None:
+def _serve(call: CliContext, text: str, pages: tuple[str, ...]) -> None:
+    from coordination.api import Address, listen
     from coordination.gateway.access import origin_of
     from coordination.gateway.app import open_gateway, serve
-    from coordination.operations.listening import Address, listen
 
-    host, port = parse("--listen", words)
+    host, port = parse("--listen", text)
     at = Address(host=host, port=port)
     origins = [origin_of(page) for page in pages]
-    made, limits = open_gateway(call.redis_url(), call.settings, origins)
+    made, limits = open_gateway(call.coord.redis_url, call.coord.settings, origins)
     listening = listen(at)
     click.echo(f"gateway  ws://{at}/", err=True)
     if at.open_to_others:
@@ -93,8 +93,8 @@ def _serve(call: CliContext, words: str, pages: tuple[str, ...]) -> None:
 def _grant(call: CliContext, recipient: str, topics: tuple[str, ...], *, as_json: bool) -> None:
     from coordination.gateway.app import open_gateway_bus, open_tokens
 
-    url = call.redis_url()
-    bus, tokens = open_gateway_bus(url, call.settings), open_tokens(url, call.settings)
+    url = call.coord.redis_url
+    bus, tokens = open_gateway_bus(url, call.coord.settings), open_tokens(url, call.coord.settings)
     token = tokens.grant(recipient, topics) if topics else tokens.grant(recipient)
     bus.register(recipient)  # what is sent before it comes is kept
     if as_json:
@@ -107,7 +107,7 @@ def _grant(call: CliContext, recipient: str, topics: tuple[str, ...], *, as_json
 def _revoke(call: CliContext, recipient: str, *, as_json: bool) -> None:
     from coordination.gateway.app import open_tokens
 
-    open_tokens(call.redis_url(), call.settings).revoke(recipient)
+    open_tokens(call.coord.redis_url, call.coord.settings).revoke(recipient)
     if as_json:
         print_json({"recipient": recipient})
     click.echo(f"{recipient} is out", err=True)
@@ -116,13 +116,13 @@ def _revoke(call: CliContext, recipient: str, *, as_json: bool) -> None:
 def _list(call: CliContext, *, as_json: bool) -> None:
     from coordination.gateway.app import open_tokens
 
-    grants = open_tokens(call.redis_url(), call.settings).list()
+    grants = open_tokens(call.coord.redis_url, call.coord.settings).list()
     if as_json:
         print_json(
             [{"recipient": grant.recipient, "since": _moment(grant), "topics": grant.topics} for grant in grants]
         )
     else:
-        rows = [(grant.recipient, blocks.shown(_moment(grant)), ", ".join(grant.topics)) for grant in grants]
+        rows = [(grant.recipient, blocks.format_time(_moment(grant)), ", ".join(grant.topics)) for grant in grants]
         print_table(("recipient", blocks.heading("since"), "topics"), rows)
 
 

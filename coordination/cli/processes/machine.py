@@ -1,4 +1,4 @@
-"""The processes of this machine: `up`, `down`, `worker`, `keeper`."""
+"""`up`, `down`, `worker`, `keeper`: the processes of this machine."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 from rich_click import command
 
-from coordination.backend.address import hide_password
-from coordination.cli.completing import repo_names
+from coordination.api import hide_password
+from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext
 from coordination.cli.screen.output import print_flower
 from coordination.errors import CoordinationError, UsageError
 
 if TYPE_CHECKING:
-    from coordination.operations.local import Local, Running, Stopped
+    from coordination.api import Local, Running, Stopped
 
 LOOK_S = 0.5
-"""How soon `up` sees that somebody else said `down`."""
+"""Interval at which `up` looks for a `coord down`."""
 
 at_most = click.option(
     "--jobs",
@@ -39,29 +39,31 @@ at_most = click.option(
 @click.pass_obj
 def up(call: CliContext, detach: bool, no_flower: bool, jobs: int | None) -> None:
     """Start the embedded server, a worker for every repository of the file, and Flower; or join them."""
-    if not call.document.ecosystem.repos:
+    if not call.coord.document.ecosystem.repos:
         raise UsageError(
-            f"{call.document.path} declares no repositories, so there is nothing that a worker could serve",
+            f"{call.coord.document.path} declares no repositories, so there is nothing that a worker could serve",
             "declare them under `repos:`, or write a new file from the repositories of a folder: coord init DIR",
         )
-    running = call.local.up(with_flower=not no_flower, jobs=jobs)
+    running = call.coord.local.up(with_flower=not no_flower, jobs=jobs)
     _print_running(running, call)
     if detach:
-        call.local.detach()
+        call.coord.local.detach()
         click.echo("it stays until: coord down", err=True)
         return
-    _stay(call.local)
+    _stay(call.coord.local)
 
 
 def _print_running(running: Running, call: CliContext) -> None:
     click.echo(f"Redis   {hide_password(running.url)}")
-    click.echo(f"worker  pid {running.worker}, log {call.local.state / 'worker.log'}")
+    click.echo(f"worker  pid {running.worker}, log {call.coord.local.state / 'worker.log'}")
     if running.flower:
-        print_flower(running.flower, call.settings)
+        print_flower(running.flower, call.coord.settings)
 
 
 def _stay(local: Local) -> None:
-    """Until somebody stops us (then we stop what nobody else needs), or it ends under us."""
+    """Wait for a signal, then stop what nobody else needs. Raises CoordinationError if another process
+    stops it.
+    """
     stopped = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -87,8 +89,8 @@ def _stay(local: Local) -> None:
 @click.pass_obj
 def down(call: CliContext) -> None:
     """Stop what was started here for this file. A run that is under way goes on at the next start."""
-    runs = call.local.live_runs()
-    stopped = call.local.down()
+    runs = call.coord.local.live_runs()
+    stopped = call.coord.local.down()
     if not stopped:
         click.echo("nothing was running here", err=True)
     _print_stopped(stopped, runs)
@@ -116,8 +118,8 @@ def _print_stopped(stopped: tuple[Stopped, ...], runs: tuple[str, ...]) -> None:
 def worker(call: CliContext, repos: tuple[str, ...], every: bool, jobs: int | None) -> None:
     """Serve repositories of this machine, in the foreground, until stopped.
 
-    A repository lies where PATH says, else where the file says, else in ./NAME. The first Ctrl-C lets what runs finish, the
-    second hands it back.
+    A repository lies where PATH says, else where the file says, else in ./NAME. The first Ctrl-C lets what
+    runs finish, the second hands it back.
     """
     if not repos and not every:
         raise UsageError("which repositories?", "name them: coord worker --repo NAME[=PATH] …; or serve all: --all")
@@ -132,17 +134,18 @@ def worker(call: CliContext, repos: tuple[str, ...], every: bool, jobs: int | No
 def keeper(call: CliContext) -> None:
     """Keep runs going, in the foreground, until stopped: timers, lost workers, levels.
 
-    Every worker does that too, unless its Redis user is restricted to its repositories (coord acl --role worker). Restricted
-    workers take no step of a run themselves: at least one keeper, or one worker that is not restricted, takes them.
+    Every worker does that too, unless its Redis user is restricted to its repositories (coord acl --role
+    worker). Restricted workers take no step of a run themselves: at least one keeper, or one worker that is
+    not restricted, takes them.
     """
     _become_worker(call, ["--keeper"])
 
 
 def _become_worker(call: CliContext, arguments: list[str]) -> NoReturn:
-    url = call.redis_url()
-    if not call.settings.redis_url:
-        arguments += ["--ecosystem", str(call.path), "--state", str(call.local.state)]
-        call.local.keep_over_exec()
+    url = call.coord.redis_url
+    if not call.coord.settings.redis_url:
+        arguments += ["--ecosystem", str(call.coord.path), "--state", str(call.coord.local.state)]
+        call.coord.local.keep_over_exec()
     elif call.ecosystem:
         arguments += ["--ecosystem", call.ecosystem]
     # By environment: an address may hold a password, and a command line is everybody's.

@@ -18,7 +18,7 @@ from coordination.cli.screen.output import print_json
 from coordination.errors import CoordinationError
 
 if TYPE_CHECKING:
-    from coordination.operations.listening import Address
+    from coordination.api import Address
 
 
 @command()
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 def mcp(call: CliContext, http: str | None, config: bool) -> None:
     """Serve coord's deeds as tools to AI agents, over the Model Context Protocol.
 
-    A client starts it by itself and talks to it on standard input and output. Over HTTP the token is the setting mcp_token
-    (COORD_MCP_TOKEN), or a new one that is said once.
+    A client starts it by itself and talks to it on standard input and output. Over HTTP the token is the
+    setting mcp_token (COORD_MCP_TOKEN), or a new one that is said once.
     """
     if importlib.util.find_spec("fastmcp") is None:
         raise CoordinationError("coord mcp needs FastMCP, which is not installed", "pip install 'coord[mcp]'")
@@ -47,48 +47,47 @@ def _serve_stdio(call: CliContext) -> None:
 
     if sys.stdin.isatty():
         click.echo("a client should start this, not a person: coord mcp --config says how. Ctrl-C ends it", err=True)
-    over_stdio(Session(call.path, call.redis))
+    over_stdio(Session(call.coord.path, call.redis))
 
 
 def _serve_http(call: CliContext, http: str) -> None:
-    from coordination.mcp.access import new_token, url_of
-    from coordination.mcp.server import over_http
+    from coordination.api import listen
+    from coordination.mcp.server import new_token, over_http, url_of
     from coordination.mcp.session import Session
-    from coordination.operations.listening import listen
 
-    given = call.settings.mcp_token
+    given = call.coord.settings.mcp_token
     at = _address(http)
     listening = listen(at)
     token = given or new_token()
     click.echo(f"MCP  {url_of(at)}  token {'as in mcp_token' if given else token}", err=True)
     if at.open_to_others:
         click.echo("  others can read the token on the way: put TLS in front of it", err=True)
-    over_http(Session(call.path, call.redis), listening, token)
+    over_http(Session(call.coord.path, call.redis), listening, token)
 
 
 def _over_stdio(call: CliContext) -> Mapping[str, Any]:
     beside = Path(sys.executable).with_name("coord")
     program = str(beside) if beside.exists() else shutil.which("coord") or "coord"
-    entry = {"command": program, "args": ["mcp", "--ecosystem", str(call.path.resolve())]}
+    entry = {"command": program, "args": ["mcp", "--ecosystem", str(call.coord.path.resolve())]}
     # Clients start us without the environment of whoever asks now; what the file says is found again.
-    url = call.settings.redis_url
+    url = call.coord.settings.redis_url
     return {**entry, "env": {"COORD_REDIS_URL": url}} if url and url != _declared_url(call) else entry
 
 
 def _declared_url(call: CliContext) -> str | None:
-    declared: str | None = call.document.ecosystem.settings.get("redis_url")
+    declared: str | None = call.coord.document.ecosystem.settings.get("redis_url")
     return declared
 
 
 def _over_http(call: CliContext, http: str) -> Mapping[str, Any]:
-    from coordination.mcp.access import url_of
+    from coordination.mcp.server import url_of
 
-    token = call.settings.mcp_token or "the token that coord mcp says"
+    token = call.coord.settings.mcp_token or "the token that coord mcp says"
     return {"type": "http", "url": url_of(_address(http)), "headers": {"Authorization": f"Bearer {token}"}}
 
 
 def _address(http: str) -> Address:
-    from coordination.operations.listening import Address
+    from coordination.api import Address
 
     host, port = parse("--http", http)
     return Address(host=host, port=port)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 from rich_click import group
 
+from coordination.api.machine import load_steps
 from coordination.cli.context import CliContext
 from coordination.cli.screen.output import as_json_option, print_json
 
@@ -23,15 +24,10 @@ def load(call: CliContext, as_json: bool) -> None:
     `coord up`, workers and the maintenance leader do this by themselves. A user with fewer rights needs it done once for each
     version of coord: by a user with the role keeper, or by an administrator of the server.
     """
-    from coordination.backend import library
-    from coordination.backend.client import Profile, connect, reaching
-
-    url = call.redis_url()
-    with reaching(url), connect(url, Profile.COMMAND, call.settings.connect_timeout) as client:
-        deleted = library.load(client, url)
+    digest, deleted = load_steps(call.coord)
     if as_json:
-        print_json({"library": library.digest(), "deleted": deleted})
+        print_json({"library": digest, "deleted": deleted})
         return
-    click.echo(f"library {library.digest()} is loaded")
+    click.echo(f"library {digest} is loaded")
     for name in deleted:
         click.echo(f"deleted {name}")

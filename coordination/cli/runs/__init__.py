@@ -1,10 +1,10 @@
-"""The commands about runs.
+"""Commands on runs.
 
-| file | |
+| module | content |
 |---|---|
-| `outlook.py` `dry_run.py` | looking ahead |
-| `sweep.py` `retry.py` | runs begun |
-| `following.py` `waits.py` `summary.py` `advice.py` | what is said while they go on, and when they have ended |
-| `looking.py` `steering.py` `approving.py` | runs that exist: shown, paused, cancelled; todos approved |
-| `rollback.py` `checkpoints.py` `moving.py` `clean.py` | runs undone, restored, moved to another Redis; what they have left removed |
+| `sweep.py` `retry.py` | start a run, follow it, write it back; checkpoints |
+| `dry_run.py` `forecast.py` | preview of a sweep; graph and forecast of a plan |
+| `progress.py` `summary.py` `advice.py` | output while a run goes on and after it has ended |
+| `inspection.py` `control.py` | list, show, watch, logs, sync; pause, resume, cancel, approve, reject |
+| `rollback.py` `export.py` `clean.py` | undo; move to another Redis; remove what runs have left |
 """

@@ -1,18 +1,21 @@
-"""What to look at when a run has ended, or waits: where the work is, what failed and its last words, and the next command."""
+"""Advice after a run: branches, failures with the end of their logs, next commands."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from coordination.cli.runs.summary import elsewhere, in_words, waits
-from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
-from coordination.runs.service import Runs
+from coordination.api import RunStatus, RunView, TodoState, TodoView
+from coordination.cli.runs.summary import elsewhere, format_wait, waits
 from coordination.terminal import spelled
 from coordination.text import counted, listed
+
+if TYPE_CHECKING:
+    from coordination.api.run import Run
 
 FAILED = (TodoState.FAILED, TodoState.COMPENSATION_FAILED)
 SHOWN_FAILURES = 3
@@ -20,19 +23,18 @@ LAST_LINES = 6
 LINE_WIDTH = 160
 
 
-def say_next(runs: Runs, run: RunView, worktrees: Path) -> None:
-    def tail(todo: str) -> str:
-        return runs.reader.log_tail(run.run_id, todo)
-
+def print_advice(run: Run, view: RunView, worktrees: Path) -> None:
     now = datetime.now(UTC)
-    for wait in waits(run) if not run.status.ended else ():
-        click.echo(spelled(in_words(wait, now)), err=True)
-    for line in advice(run, runs.reader.branches(run), tail, worktrees / run.run_id):
+    for wait in waits(view) if not view.status.ended else ():
+        click.echo(spelled(format_wait(wait, now)), err=True)
+    for line in advice(view, run.branches(view), run.log_tail, worktrees / view.run_id):
         click.echo(spelled(line), err=True)
 
 
 def advice(run: RunView, branches: Mapping[str, str], tail: Callable[[str], str], worktrees: Path) -> Iterator[str]:
-    """Lines for people. `branches`: repo → the run on whose branch its work stands; `tail`: the end of a todo's log."""
+    """Yield lines. `branches`: repository → the run on whose branch its work is; `tail`: returns the end
+    of a log.
+    """
     for source in sorted(set(branches.values()), reverse=True):
         repos = sorted(repo for repo, stands in branches.items() if stands == source)
         yield f"the work is on branch coord/{source} of {listed(repos)}"
@@ -92,7 +94,7 @@ def _failure(run_id: str, todo: TodoView, tail: str, worktree: Path) -> Iterator
     if hint:
         yield f"  {hint.strip()}"
     else:
-        yield from (f"  | {line[:LINE_WIDTH]}" for line in last_words(tail))
+        yield from (f"  | {line[:LINE_WIDTH]}" for line in last_lines(tail))
         yield f"  all that it wrote: coord logs {run_id} {todo.id}"
     if worktree.is_dir():
         yield f"  its worktree: {worktree}"
@@ -100,8 +102,8 @@ def _failure(run_id: str, todo: TodoView, tail: str, worktree: Path) -> Iterator
         yield f"  it was carried out on host {todo.host}"
 
 
-def last_words(tail: str) -> list[str]:
-    """The last lines of what a todo wrote itself; none where its end was cut off."""
+def last_lines(tail: str) -> list[str]:
+    """Return the last lines of the output of a todo; none if the output was cut there."""
     lines = [line.rstrip() for line in tail.splitlines()]
     if any(line.startswith("[coord] output cut here") for line in lines):
         return []

@@ -1,4 +1,4 @@
-"""`clean`: what ended runs have left on the workers' machines, shown, asked about and taken away."""
+"""`clean`: worktrees, branches and logs of ended runs: list them, ask, remove them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,13 @@ from datetime import timedelta
 import click
 from rich_click import command
 
-from coordination.backend.client import Profile, connect, reaching
-from coordination.cache.entries import RESULTS, Store
-from coordination.cli.completing import run_ids
+from coordination.api import Artifact, Kind, Survey, in_words
+from coordination.cli.completion import run_ids
 from coordination.cli.context import CliContext
 from coordination.cli.options.values import duration
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_table
-from coordination.errors import CoordinationError, Unreachable, UsageError
-from coordination.runs.cleaning import Cleaning, Survey, in_words
-from coordination.runs.cleanup_jobs import Artifact, Kind
-from coordination.runs.service import Runs
-from coordination.runs.store import ms
+from coordination.errors import Unreachable, UsageError
 
 WORDS = {
     Kind.WORKTREE: ("worktree", "worktrees"),
@@ -61,9 +56,9 @@ def clean(
 ) -> None:
     """Remove worktrees, branches and logs of ended runs: of each RUN, or of all.
 
-    A branch with commits that its run did not record stays, and so does whatever is in use. With --yes nothing is removed while a
-    branch of them has work that is in no other one, or a worktree uncommitted changes (exit code 6), unless --unmerged says that
-    they may go.
+    A branch with commits that its run did not record stays, and so does whatever is in use. With --yes
+    nothing is removed while a branch of them has work that is in no other one, or a worktree uncommitted
+    changes (exit code 6), unless --unmerged says that they may go.
     """
     if cache:
         narrowed = merged or unmerged or older_than or keep_branches
@@ -72,22 +67,16 @@ def clean(
         raise UsageError("--merged and --unmerged exclude each other", "leave one of them out")
     if merged and keep_branches:
         raise UsageError("--merged looks at branches, and --keep-branches does not", "leave one of them out")
-    url = _with_workers(call) if call.has_file else call.redis_url()
-    with reaching(url):
-        cleaning = Cleaning(Runs(url, call.settings).store)
-        survey = cleaning.survey(runs, branches=not keep_branches)
-        survey = survey.only(merged=merged, before_ms=cleaning.now_ms - ms(older_than) if older_than else None)
-        if yes and not (dry_run or unmerged):
-            survey.refuse_only_copies()
-        if dry_run or not survey.removable:
-            _show(survey, as_json=as_json)
-        elif not (yes or sys.stdin.isatty()):
-            raise UsageError(
-                "nobody is there to be asked", "look first: coord clean --dry-run; then: coord clean --yes"
-            )
-        elif yes or _agreed(survey):
-            survey = cleaning.remove(survey, branches=not keep_branches)
-            _report(survey, as_json=as_json)
+    survey = call.coord.runs.survey(runs, merged=merged, older_than=older_than, branches=not keep_branches)
+    if yes and not (dry_run or unmerged):
+        survey.refuse_only_copies()
+    if dry_run or not survey.removable:
+        _print_survey(survey, as_json=as_json)
+    elif not (yes or sys.stdin.isatty()):
+        raise UsageError("nobody is there to be asked", "look first: coord clean --dry-run; then: coord clean --yes")
+    elif yes or _confirm(survey):
+        survey = call.coord.runs.clean(survey, branches=not keep_branches)
+        _print_result(survey, as_json=as_json)
     if survey.silent:
         raise Unreachable(
             f"no answer from {', '.join(survey.silent)}: what is there was not looked at or not removed",
@@ -97,35 +86,32 @@ def clean(
 
 
 def _forget_results(call: CliContext, *, alone: bool) -> None:
-    """Nobody is asked: what is gone is made again."""
+    """Empty the result cache without a question: results can be computed again."""
     if not alone:
         raise UsageError("--cache is about the results of all runs, and stands alone", "coord clean --cache")
-    url = call.redis_url()
-    with reaching(url):
-        store = Store(connect(url, Profile.COMMAND, call.settings.connect_timeout), call.settings.namespace, RESULTS)
-        store.clear()
+    call.coord.runs.forget_results()
     click.echo("forgotten: what todos with a cache came to", err=True)
 
 
-def _agreed(survey: Survey) -> bool:
-    """Asked on the terminal, with the table before the question."""
+def _confirm(survey: Survey) -> bool:
+    """Print the table and ask."""
     _print_found(survey)
     if survey.only_copies:
         click.echo(f"the only copy would go of {in_words(survey.only_copies)}", err=True)
     return click.confirm(f"remove {_counted(survey.removable)}?", err=True)
 
 
-def _show(survey: Survey, *, as_json: bool) -> None:
+def _print_survey(survey: Survey, *, as_json: bool) -> None:
     if as_json:
         print_json(_data(survey))
     elif survey.found:
         _print_found(survey)
     elif not survey.kept:
         click.echo("nothing is left of ended runs", err=True)
-    _say_left(survey)
+    _print_left(survey)
 
 
-def _report(done: Survey, *, as_json: bool) -> None:
+def _print_result(done: Survey, *, as_json: bool) -> None:
     if as_json:
         print_json(_data(done))
     removed = [remnant for remnant in done.found if remnant.gone]
@@ -133,10 +119,10 @@ def _report(done: Survey, *, as_json: bool) -> None:
         click.echo(f"removed on {host}: {_counted(r for r in removed if r.host == host)}", err=True)
     for kept in (remnant for remnant in done.found if not remnant.gone):
         click.echo(f"kept on {kept.host}: the {kept.kind} of run {kept.run} {kept.path}: {kept.stays}", err=True)
-    _say_left(done)
+    _print_left(done)
 
 
-def _say_left(survey: Survey) -> None:
+def _print_left(survey: Survey) -> None:
     if survey.kept:
         runs = len({r.run for r in survey.kept})
         what = "run is" if runs == 1 else "runs are"
@@ -168,9 +154,9 @@ def _data(survey: Survey) -> dict[str, object]:
 def _counted(remnants: Iterable[Artifact]) -> str:
     remnants = list(remnants)
     counts = Counter(remnant.kind for remnant in remnants)
-    words = [f"{counts[kind]} {WORDS[kind][counts[kind] > 1]}" for kind in Kind if counts[kind]]
+    text = [f"{counts[kind]} {WORDS[kind][counts[kind] > 1]}" for kind in Kind if counts[kind]]
     size = sum(remnant.bytes for remnant in remnants)
-    return ", ".join(words) + (f" ({_size(size)})" if size else "")
+    return ", ".join(text) + (f" ({_size(size)})" if size else "")
 
 
 def _size(size: float) -> str:
@@ -179,13 +165,3 @@ def _size(size: float) -> str:
             break
         size /= 1000
     return f"{size:.0f} {unit}"
-
-
-def _with_workers(call: CliContext) -> str:
-    """On a full disk, with those that are there: it makes room."""
-    try:
-        return call.local.ensure_worker()
-    except CoordinationError as refused:
-        if not isinstance(refused.__cause__, OSError):
-            raise
-        return call.local.ensure_server()

@@ -1,34 +1,31 @@
-"""`retry`: after the mend, what failed in a run and what that held up, as a new run.
-
-`checkpoint create | list | restore`: names for what a run has done so far, and the way back there.
-"""
+"""`retry`: failed and blocked todos of a run as a new run; `checkpoint create | list | restore`."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich_click import RichGroup, command
 
-from coordination.cli.completing import run_ids, todo_ids
+from coordination.api import RunStatus
+from coordination.cli.completion import run_ids, todo_ids
 from coordination.cli.context import CliContext
 from coordination.cli.options.values import choice
-from coordination.cli.runs.following import Following
-from coordination.cli.runs.looking import opened, the_run
+from coordination.cli.runs.inspection import the_run
+from coordination.cli.runs.progress import Following
 from coordination.cli.runs.summary import BLOCKED, SOME_FAILED, print_run
-from coordination.cli.runs.sweep import record, see_through
+from coordination.cli.runs.sweep import see_through, write_back
 from coordination.cli.screen import blocks
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_table
 from coordination.models import OnFailure
-from coordination.runs.records import RunStatus
 from coordination.text import counted, listed
 
 if TYPE_CHECKING:
-    from coordination.runs.retrying.retry_plan import CarryOver
-    from coordination.runs.service import Runs
+    from coordination.api import CarryOver
+    from coordination.api.run import Run
 
 
 @command()
@@ -59,53 +56,49 @@ def retry(
     detach: bool,
     as_json: bool,
 ) -> int:
-    """Run what failed in RUN and what that held up; what had succeeded is carried over. Exits as `sweep` does.
+    """Run what failed in RUN and what that held up; what had succeeded is carried over. Exits as `sweep`
+    does.
 
-    Mend it in the file (a todo's action, timeout, env), on the repository's branch, or by a commit on coord/RUN in the
-    worktree that the run has left.
+    Mend it in the file (a todo's action, timeout, env), on the repository's branch, or by a commit on
+    coord/RUN in the worktree that the run has left.
     """
-    with opened(call) as runs:
-        how: dict[str, Any] = {"without": without, "start": start, "as_it_was": as_it_was}
-        policy = OnFailure(on_failure) if on_failure else None
-        run_id = runs.reader.resolve(run)
-        return take_up_again(call, runs, run_id, on_failure=policy, jobs=jobs, detach=detach, as_json=as_json, **how)
+    ended = call.coord.runs.get(run)
+    left = ended.prepare_retry(without=without, start=start, as_it_was=as_it_was)
+    policy = OnFailure(on_failure) if on_failure else None
+    return _execute(call, ended, left, on_failure=policy, jobs=jobs, detach=detach, as_json=as_json)
 
 
-def take_up_again(
+def _execute(
     call: CliContext,
-    runs: Runs,
-    run_id: str,
+    ended: Run,
+    left: CarryOver,
     *,
     on_failure: OnFailure | None = None,
     jobs: int | None = None,
     detach: bool = False,
     as_json: bool = False,
-    **how: Any,
 ) -> int:
-    """Retry the run, follow that and say what came of it. `how`: see `Runs.left_of`."""
-    left = runs.left_of(run_id, call.document.ecosystem if call.has_file else None, **how)
+    """Start a prepared retry, follow it, and print its result."""
     if left.nothing_to_do:
-        return _nothing(left, as_json=as_json)
-    if call.has_file and not call.settings.redis_url:
-        call.manager.check_paths(left.repos)
-        call.local.ensure_worker()
+        return _print_nothing(left, as_json=as_json)
+    call.coord.start_worker(left.repos)
 
-    def begin() -> str:
-        new = runs.retry(left, on_failure=on_failure, max_parallel=jobs)
-        _say(new, left)
-        return new
+    def begin() -> Run:
+        run = ended.start_retry(left, on_failure=on_failure, max_parallel=jobs)
+        _print_started(run.id, left)
+        return run
 
-    return see_through(call, runs, begin, detach=detach, as_json=as_json)
+    return see_through(call, begin, detach=detach, as_json=as_json)
 
 
-def _nothing(left: CarryOver, *, as_json: bool) -> int:
+def _print_nothing(left: CarryOver, *, as_json: bool) -> int:
     click.echo(f"nothing to do: {left.nothing_to_do}", err=True)
     if as_json:
         print_json({"run_id": None, "nothing_to_do": left.nothing_to_do})
     return BLOCKED if left.blocked else 0
 
 
-def _say(run_id: str, left: CarryOver) -> None:
+def _print_started(run_id: str, left: CarryOver) -> None:
     old = left.ended
     again = f"{counted(len(left.again), 'todo')} of {old.run_id} again"
     click.echo(f"run {run_id} of {old.meta['plan_id']}: {again}, {len(left.carried)} carried over", err=True)
@@ -132,8 +125,7 @@ def checkpoint() -> None:
 @click.pass_obj
 def create(call: CliContext, run: str, name: str, as_json: bool) -> None:
     """Record under NAME which todos of RUN have succeeded, whether it goes on or has ended."""
-    with opened(call) as runs:
-        made = runs.create_checkpoint(runs.reader.resolve(run), name)
+    made = call.coord.runs.get(run).create_checkpoint(name)
     if as_json:
         print_json(asdict(made))
     else:
@@ -148,13 +140,12 @@ def create(call: CliContext, run: str, name: str, as_json: bool) -> None:
 @click.pass_obj
 def list_(call: CliContext, run: str, as_json: bool) -> None:
     """List the checkpoints of RUN, the oldest first."""
-    with opened(call) as runs:
-        found = runs.checkpoints(runs.reader.resolve(run))
+    found = call.coord.runs.get(run).checkpoints()
     if as_json:
         print_json([asdict(one) for one in found])
     else:
         columns = ("name", blocks.heading("at"), "by", "succeeded")
-        print_table(columns, [(one.name, blocks.shown(one.at), one.by, len(one.succeeded)) for one in found])
+        print_table(columns, [(one.name, blocks.format_time(one.at), one.by, len(one.succeeded)) for one in found])
 
 
 @checkpoint.command("restore")
@@ -165,40 +156,37 @@ def list_(call: CliContext, run: str, as_json: bool) -> None:
 @as_json_option
 @click.pass_obj
 def restore(call: CliContext, run: str, name: str, dry_run: bool, yes: bool, as_json: bool) -> int:
-    """Undo what RUN has begun since the checkpoint NAME, in reverse order, then run that again, and what was left.
+    """Undo what RUN has begun since the checkpoint NAME, in reverse order, then run that again, and what was
+    left.
 
-    What runs is stopped first. Interrupted, it goes on where it is asked for again. Exits as `sweep` does; 3 also where something
-    could not be undone.
+    What runs is stopped first. Interrupted, it goes on where it is asked for again. Exits as `sweep` does; 3
+    also where something could not be undone.
     """
-    with opened(call) as runs:
-        run_id = runs.reader.resolve(run)
-        found = runs.undone_by_restore(run_id, name)
-        if dry_run and as_json:
-            print_json({"run_id": run_id, "name": name, "todos": found.todos, "helpless": found.helpless})
-            return 0
-        click.echo(f"since checkpoint {name}, run {run_id} has begun: {listed(found.todos) or 'nothing'}", err=True)
-        if found.helpless:
-            click.echo(f"  nothing undoes {listed(found.helpless)}", err=True)
-        if dry_run:
-            return 0
-        if found.todos and not (
-            yes or not sys.stdin.isatty() or click.confirm("undo that, and run it again?", err=True)
-        ):
-            return 1
-        if call.has_file:
-            call.local.ensure_worker()
-        since = runs.last_event(run_id)
-        runs.restore(run_id, name)
-        ended = runs.read(run_id)
-        if not ended.status.ended:
-            ended = Following(runs, run_id, since).until_the_end()
-        record(call, runs, run_id)
-        if ended.status is RunStatus.ROLLBACK_FAILED:
-            print_run(ended, as_json=as_json)
-            click.echo(
-                f"not all could be undone; mend it, then again: coord checkpoint restore {run_id} {name}", err=True
-            )
-            return SOME_FAILED
-        if found.todos or ended.rollback:
-            click.echo(f"coord/{run_id}, its branch, still holds what was undone: merge the next run's", err=True)
-        return take_up_again(call, runs, run_id, as_json=as_json)
+    found = call.coord.runs.get(run)
+    preview = found.restore_preview(name)
+    if dry_run and as_json:
+        print_json({"run_id": found.id, "name": name, "todos": preview.todos, "helpless": preview.helpless})
+        return 0
+    click.echo(f"since checkpoint {name}, run {found.id} has begun: {listed(preview.todos) or 'nothing'}", err=True)
+    if preview.helpless:
+        click.echo(f"  nothing undoes {listed(preview.helpless)}", err=True)
+    if dry_run:
+        return 0
+    if preview.todos and not (yes or not sys.stdin.isatty() or click.confirm("undo that, and run it again?", err=True)):
+        return 1
+    if call.coord.has_file:
+        call.coord.ensure_worker()
+    since = found.last_event()
+    ended = found.undo_to(name)
+    if not ended.status.ended:
+        ended = Following(found, since).until_the_end()
+    write_back(call, found)
+    if ended.status is RunStatus.ROLLBACK_FAILED:
+        print_run(ended, as_json=as_json)
+        click.echo(
+            f"not all could be undone; mend it, then again: coord checkpoint restore {found.id} {name}", err=True
+        )
+        return SOME_FAILED
+    if preview.todos or ended.rollback:
+        click.echo(f"coord/{found.id}, its branch, still holds what was undone: merge the next run's", err=True)
+    return _execute(call, found, found.prepare_retry(), as_json=as_json)

@@ -1,25 +1,27 @@
-"""`rollback`: undo what a run did, or say that what could not be undone may stay."""
+"""`rollback`: undo a run, or accept what could not be undone."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 from rich_click import command
 
-from coordination.cli.completing import todo_ids
+from coordination.api import Prospect, RunStatus, RunView
+from coordination.cli.completion import todo_ids
 from coordination.cli.context import CliContext
-from coordination.cli.runs.looking import opened, the_run
+from coordination.cli.runs.inspection import the_run
 from coordination.cli.runs.summary import SOME_FAILED, print_run
-from coordination.cli.runs.sweep import record, see_through
+from coordination.cli.runs.sweep import see_through, write_back
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.errors import UsageError
-from coordination.runs.records import RunStatus, RunView
-from coordination.runs.rollback import Prospect
-from coordination.runs.service import Runs
 from coordination.terminal import spelled
 from coordination.text import counted, listed
+
+if TYPE_CHECKING:
+    from coordination.api.run import Run
 
 
 @command()
@@ -44,36 +46,36 @@ def rollback(
     detach: bool,
     as_json: bool,
 ) -> int:
-    """Undo what RUN did, whether it goes on or has ended: what runs is stopped, then all is undone in reverse order.
+    """Undo what RUN did, whether it goes on or has ended: what runs is stopped, then all is undone in reverse
+    order.
 
-    Worktrees and branches of the run go, of a retry also those of the runs that it took up, and what has a `compensate` is
-    compensated. What could not be undone is tried again when this is asked again.
+    Worktrees and branches of the run go, of a retry also those of the runs that it took up, and what has a
+    `compensate` is compensated. What could not be undone is tried again when this is asked again.
 
     Exit code 0: all is undone. 3: something could not be.
     """
     _check(accepted, reason)
-    with opened(call) as runs:
-        run_id = runs.reader.resolve(run)
-        found = runs.prospect(run_id)
-        if dry_run:
-            return _only_said(found, as_json=as_json)
-        if found.status is RunStatus.ROLLED_BACK and not accepted:
-            return _undone_before(call, runs, run_id, as_json=as_json)
-        if not accepted and not _agreed(found, yes=yes):
-            return 1
-        if call.has_file and found.todos:
-            call.local.ensure_worker()
+    found = call.coord.runs.get(run)
+    preview = found.rollback_preview()
+    if dry_run:
+        return _print_preview(preview, as_json=as_json)
+    if preview.status is RunStatus.ROLLED_BACK and not accepted:
+        return _undone_before(call, found, as_json=as_json)
+    if not accepted and not _confirm(preview, yes=yes):
+        return 1
+    if call.coord.has_file and preview.todos:
+        call.coord.ensure_worker()
 
-        def begin() -> str:
-            if accepted:
-                runs.accept(run_id, accepted, reason or "")
-                click.echo(f"accepted in run {run_id}: {listed(accepted)}", err=True)
-            elif runs.rollback(run_id) == "already":
-                click.echo(f"run {run_id} is being rolled back already", err=True)
-            return run_id
+    def begin() -> Run:
+        if accepted:
+            found.begin_accept(accepted, reason or "")
+            click.echo(f"accepted in run {found.id}: {listed(accepted)}", err=True)
+        elif found.begin_rollback() == "already":
+            click.echo(f"run {found.id} is being rolled back already", err=True)
+        return found
 
-        since = runs.last_event(run_id)
-        return see_through(call, runs, begin, detach=detach, as_json=as_json, since=since, code=_code)
+    since = found.last_event()
+    return see_through(call, begin, detach=detach, as_json=as_json, since=since, code=_code)
 
 
 def _check(accepted: tuple[str, ...], reason: str | None) -> None:
@@ -87,41 +89,41 @@ def _code(run: RunView) -> int:
     return 0 if run.status is RunStatus.ROLLED_BACK else SOME_FAILED
 
 
-def _undone_before(call: CliContext, runs: Runs, run_id: str, *, as_json: bool) -> int:
-    """Nothing is left but what the file may not say yet."""
-    click.echo(f"run {run_id} was rolled back already", err=True)
-    written = record(call, runs, run_id)
+def _undone_before(call: CliContext, run: Run, *, as_json: bool) -> int:
+    """Write back results that the file may lack: nothing else is left to do."""
+    click.echo(f"run {run.id} was rolled back already", err=True)
+    written = write_back(call, run)
     if written.reopened:
-        click.echo(f"pending again in {call.path}: {listed(written.reopened)}", err=True)
+        click.echo(f"pending again in {call.coord.path}: {listed(written.reopened)}", err=True)
     if as_json:
-        print_run(runs.read(run_id), as_json=True)
+        print_run(run.view(), as_json=True)
     return 0
 
 
-def _only_said(found: Prospect, *, as_json: bool) -> int:
+def _print_preview(found: Prospect, *, as_json: bool) -> int:
     if as_json:
         print_json({**asdict(found), "branches": found.branches})
     else:
-        _say(found)
+        _print_todos(found)
     return 0
 
 
-def _agreed(found: Prospect, *, yes: bool) -> bool:
-    """What would be undone is said in any case, and asked on a terminal."""
+def _confirm(found: Prospect, *, yes: bool) -> bool:
+    """Print what would be undone; ask on a terminal."""
     if found.status is RunStatus.ROLLING_BACK:
         return True
-    _say(found)
+    _print_todos(found)
     return not found.todos or yes or not sys.stdin.isatty() or click.confirm("undo that?", err=True)
 
 
-def _say(found: Prospect) -> None:
+def _print_todos(found: Prospect) -> None:
     if not found.todos:
         click.echo(f"run {found.run_id} has begun nothing: there is nothing to undo", err=True)
         return
     what = f"{counted(len(found.todos), 'todo')} of run {found.run_id} in {listed(found.repos)}"
     click.echo(f"{what}: undone in reverse order", err=True)
     click.echo(f"  branches that go, with their worktrees: {', '.join(found.branches)}", err=True)
-    for todo, words in found.compensations.items():
-        click.echo(f"  {todo} is undone by: {spelled(words)}", err=True)
+    for todo, text in found.compensations.items():
+        click.echo(f"  {todo} is undone by: {spelled(text)}", err=True)
     if found.helpless:
         click.echo(f"  nothing undoes {listed(found.helpless)}: that is left to you, with --accept", err=True)

@@ -1,6 +1,5 @@
-"""A run in words: a line for a todo that ended, a table at the end, and the exit code.
-
-What a run waits for, in words for people, and when to say it again. Pure.
+"""A run as text: a line for each todo that ended, a table, the exit code; the waits of a run and when to
+repeat them. Pure.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from coordination.api import RunStatus, RunView, TodoState, TodoView
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.tables import Cell, plain, print_table
-from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
 from coordination.terminal import spelled
 
 SOME_FAILED = 3
@@ -38,13 +37,15 @@ MARKS = {
     TodoState.COMPENSATION_FAILED: ("✗", "red bold"),
 }
 CACHED = "cached"
-"""What a todo that succeeded is called that did not run."""
+"""State of a todo that succeeded by the result cache."""
 UNDOING = frozenset({TodoState.COMPENSATING, TodoState.COMPENSATED, TodoState.COMPENSATION_FAILED})
 BACK = frozenset({RunStatus.ROLLING_BACK, RunStatus.ROLLED_BACK, RunStatus.ROLLBACK_FAILED})
 
 
 def exit_code(run: RunView) -> int:
-    """0: all succeeded. 3: some failed, or all was undone. 5: blocked from outside, nothing failed. 1: cancelled."""
+    """Return 0: all succeeded. 3: some failed, or all was undone. 5: blocked from outside, nothing failed.
+    1: cancelled.
+    """
     if run.status is RunStatus.FAILED or run.status in BACK:
         return SOME_FAILED
     if run.status is RunStatus.CANCELLED:
@@ -53,27 +54,27 @@ def exit_code(run: RunView) -> int:
 
 
 def line(todo: TodoView) -> Text:
-    """`✓ TODO-001  units  0.4 s`"""
+    """Return `✓ TODO-001 units 0.4 s`."""
     mark, colour = MARKS.get(todo.state, ("·", "white"))
     text = Text.assemble((mark, colour), f" {todo.id}  ", (plain(todo.repo), "bold"))
     if todo.state in UNDOING:
         return text.append(f"  {plain(_undone(todo))}", colour)
     if todo.duration_s is not None:
         text.append(f"  {todo.duration_s:.1f} s")
-    if shown(todo) == CACHED:
+    if state_text(todo) == CACHED:
         text.append(f"  {CACHED} {plain(reason(todo))}", colour)
     elif todo.state is not TodoState.SUCCEEDED and (why := plain(reason(todo))):
         text.append(f"  {why}" if why.startswith(todo.state) else f"  {todo.state}: {why}", colour)
     return text
 
 
-def shown(todo: TodoView) -> str:
-    """Its state, as people read it."""
+def state_text(todo: TodoView) -> str:
+    """Return the state of a todo for people."""
     return CACHED if todo.cached and todo.state is TodoState.SUCCEEDED else todo.state
 
 
 def _undone(todo: TodoView) -> str:
-    """`undone  0.2 s`, `could not be undone: exit code 1`"""
+    """Return `undone 0.2 s`, or `could not be undone: exit code 1`."""
     if todo.state is TodoState.COMPENSATION_FAILED:
         return f"could not be undone: {reason(todo)}"
     if todo.state is TodoState.COMPENSATING:
@@ -83,7 +84,7 @@ def _undone(todo: TodoView) -> str:
 
 
 def reason(todo: TodoView) -> str:
-    """Why it is where it is: an error's first line, what it waits for, or the run in which it was done."""
+    """Return the reason of a state: the first line of an error, a wait, or the run in which it was done."""
     if todo.state is TodoState.SUCCEEDED:
         if todo.cached:
             return f"from {todo.cached.todo} of run {todo.cached.run}"
@@ -94,12 +95,12 @@ def reason(todo: TodoView) -> str:
         return f"had {todo.was}" if todo.was is TodoState.SUCCEEDED else f"was {todo.was}"
     if todo.state is TodoState.COMPENSATING:
         return (todo.waits_for or todo.error or "").partition("\n")[0]
-    words = todo.error if todo.state.ended or todo.state is TodoState.RETRYING else todo.waits_for
-    return (words or "").partition("\n")[0]
+    text = todo.error if todo.state.ended or todo.state is TodoState.RETRYING else todo.waits_for
+    return (text or "").partition("\n")[0]
 
 
 def print_run(run: RunView, *, as_json: bool, beside: Mapping[str, Any] = NOTHING) -> None:
-    """`beside`: further fields of the JSON."""
+    """Print the run. `beside`: further fields of the JSON."""
     if as_json:
         print_json({**run.model_dump(), **beside} if beside else run)
         return
@@ -123,12 +124,12 @@ def print_run(run: RunView, *, as_json: bool, beside: Mapping[str, Any] = NOTHIN
     print_table(columns, [[cells[name] for name in columns] for cells in map(_cells, run.todos)])
 
 
-def internal_error(words: str) -> str:
-    return f"internal error: {words}; please report it with that"
+def internal_error(text: str) -> str:
+    return f"internal error: {text}; please report it with that"
 
 
 def elsewhere(todo: TodoView) -> bool:
-    """Whether it was carried out on another machine than this one."""
+    """Tell whether another machine executed the todo."""
     return todo.host not in ("", gethostname())
 
 
@@ -137,7 +138,7 @@ def _cells(todo: TodoView) -> Mapping[str, object]:
         "todo": todo.id,
         "repo": todo.repo,
         "host": todo.host,
-        "state": Cell(shown(todo), MARKS.get(todo.state, ("", ""))[1]),
+        "state": Cell(state_text(todo), MARKS.get(todo.state, ("", ""))[1]),
         "try": todo.attempt if todo.started_at else "",
         "time": "" if todo.duration_s is None else f"{todo.duration_s:.1f} s",
         "why": reason(todo),
@@ -147,11 +148,11 @@ def _cells(todo: TodoView) -> Mapping[str, object]:
 def _figures(run: RunView) -> str:
     took = "" if run.duration_s is None else f" in {run.duration_s:.1f} s"
     bound = "" if run.bound_s is None else f" (no schedule could take less than {run.bound_s:.1f} s)"
-    return f"by {run.strategy}{took}{bound}: {figures(run)}"
+    return f"by {run.strategy}{took}{bound}: {format_counts(run)}"
 
 
-def figures(run: RunView) -> str:
-    """`4 succeeded (3 of them cached), 1 failed`"""
+def format_counts(run: RunView) -> str:
+    """Return `4 succeeded (3 of them cached), 1 failed`."""
     return ", ".join(f"{n} {state}{_cached(run, state)}" for state, n in run.counts.items())
 
 
@@ -174,35 +175,37 @@ SERVE = "coord worker --repo {repo}=PATH where it lies; or, with the server of t
 @dataclass(frozen=True, kw_only=True)
 class Wait:
     why: str
-    """What is waited for: as long as this is the same, it is the same wait."""
-    words: str
+    """Identity of the wait: it is the same as long as this is."""
+    text: str
     since: datetime | None = None
-    """None where nobody has noted it."""
+    """None where it is not recorded."""
 
 
 def waits(run: RunView) -> list[Wait]:
-    """Those that hold the run up, the longest first; todos that wait for the same are one."""
+    """Return the waits of a run, the longest first; todos that wait for the same thing are one wait."""
     if run.status is RunStatus.PAUSED:
-        words = f"the run is paused: coord resume {run.run_id}"
-        return [Wait(why=words, words=words)]
+        text = f"the run is paused: coord resume {run.run_id}"
+        return [Wait(why=text, text=text)]
     groups: dict[str, list[TodoView]] = {}
-    for todo in _told(run):
+    for todo in _to_report(run):
         groups.setdefault(todo.waits_for or "", []).append(todo)
-    found = [_wait(words, todos) for words, todos in groups.items()]
+    found = [_wait(text, todos) for text, todos in groups.items()]
     return sorted(found, key=lambda wait: wait.since.timestamp() if wait.since else 0.0)
 
 
 def still_running(run: RunView) -> str:
-    """`· running: TODO-001 (2 min), TODO-002 (31 s) and 3 more`, the longest first; empty where nothing runs."""
+    """Return `· running: TODO-001 (2 min), TODO-002 (31 s) and 3 more`, the longest first; empty where
+    nothing runs.
+    """
     under_way = [todo for todo in run.todos if todo.state is TodoState.RUNNING and todo.duration_s is not None]
     under_way.sort(key=lambda todo: -(todo.duration_s or 0.0))
-    words = [f"{todo.id} ({how_long(timedelta(seconds=todo.duration_s or 0))})" for todo in under_way[:SHOWN_RUNNING]]
+    text = [f"{todo.id} ({how_long(timedelta(seconds=todo.duration_s or 0))})" for todo in under_way[:SHOWN_RUNNING]]
     more = len(under_way) - SHOWN_RUNNING
-    return f"· running: {', '.join(words)}{f' and {more} more' if more > 0 else ''}" if words else ""
+    return f"· running: {', '.join(text)}{f' and {more} more' if more > 0 else ''}" if text else ""
 
 
 def how_long(waited: timedelta) -> str:
-    """`4 s`, `3 min`, `2 h 5 min`"""
+    """Return `4 s`, `3 min`, `2 h 5 min`."""
     seconds = max(0, int(waited.total_seconds()))
     if seconds < 120:
         return f"{seconds} s"
@@ -212,7 +215,7 @@ def how_long(waited: timedelta) -> str:
 
 @dataclass
 class Reminders:
-    """A wait is said when it is new, and again each time that it has lasted twice as long."""
+    """Repeats a wait when it is new, and each time that it has lasted twice as long."""
 
     _seen: dict[str, datetime] = field(default_factory=dict)
     _next: dict[str, datetime] = field(default_factory=dict)
@@ -226,13 +229,13 @@ class Reminders:
         return [replace(wait, since=self._seen[wait.why]) for wait in due]
 
 
-def in_words(wait: Wait, now: datetime) -> str:
+def format_wait(wait: Wait, now: datetime) -> str:
     waited = now - wait.since if wait.since else timedelta(0)
-    return f"· {wait.words}" + (f" ({how_long(waited)})" if waited >= timedelta(seconds=1) else "")
+    return f"· {wait.text}" + (f" ({how_long(waited)})" if waited >= timedelta(seconds=1) else "")
 
 
-def _told(run: RunView) -> Iterable[TodoView]:
-    """While something of the run goes on, that others wait for their turn with a worker is no news."""
+def _to_report(run: RunView) -> Iterable[TodoView]:
+    """Yield the todos whose waits are news. While something runs, waiting for a free worker is none."""
     under_way = [todo for todo in run.todos if todo.state in (TodoState.RUNNING, TodoState.COMPENSATING)]
     busy = any(todo.waits_for is None for todo in under_way)
     no_news = {None, ANOTHER_TRY, *([SOON_FREE] if busy else [])}
@@ -242,11 +245,11 @@ def _told(run: RunView) -> Iterable[TodoView]:
             yield todo
 
 
-def _wait(words: str, todos: list[TodoView]) -> Wait:
+def _wait(text: str, todos: list[TodoView]) -> Wait:
     first = min(todos, key=lambda todo: todo.since or "")
     more = len(todos) - 1
     who = f"{first.id} waits" if not more else f"{first.id} and {more} more wait"
-    unserved = words.startswith(f"a worker for {first.repo}: none")
+    unserved = text.startswith(f"a worker for {first.repo}: none")
     hint = f"\n  {SERVE.format(repo=first.repo)}" if unserved else ""
     since = datetime.fromisoformat(first.since) if first.since else None
-    return Wait(why=words, words=f"{who} for {words}{hint}", since=since)
+    return Wait(why=text, text=f"{who} for {text}{hint}", since=since)

@@ -1,4 +1,4 @@
-"""`sweep` and `execute`: start a run, follow it, say what came of it."""
+"""`sweep` and `execute`: start a run, follow it, print its result."""
 
 from __future__ import annotations
 
@@ -7,45 +7,31 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import asdict, replace
-from datetime import UTC, datetime, timedelta
-from functools import partial
-from importlib import import_module
+from dataclasses import asdict
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
-import redis
 from rich_click import command
 
-from coordination.backend.client import reaching
-from coordination.cli.completing import plan_ids, todo_ids
+from coordination.api import BEGINNING, RunStatus, RunView, Selectors, Written
+from coordination.cli.completion import plan_ids, todo_ids
 from coordination.cli.context import CliContext
 from coordination.cli.options.filters import narrowed
 from coordination.cli.options.values import choice, more_than_zero
-from coordination.cli.runs.advice import say_next
-from coordination.cli.runs.dry_run import rehearse
-from coordination.cli.runs.following import Following
+from coordination.cli.runs.advice import print_advice
+from coordination.cli.runs.dry_run import print_preview
+from coordination.cli.runs.progress import Following
 from coordination.cli.runs.summary import BLOCKED, INTERRUPTED, NOTHING, exit_code, print_run
 from coordination.cli.screen.output import print_json
-from coordination.ecosystem.writeback import Written, write_back
-from coordination.errors import Conflict, CoordinationError
-from coordination.messages.live import BEGINNING
+from coordination.errors import Conflict, CoordinationError, Unreachable
 from coordination.models import OnFailure, Strategy, WriteBack
-from coordination.planner.graph import alone, build
-from coordination.planner.selection import Selectors, find_plan
-from coordination.runs.records import RunStatus, RunView
-from coordination.runs.service import Runs
-from coordination.runs.submission.conflicts import left_out
-from coordination.runs.submission.submit import Order, decide
 from coordination.terminal import spelled
 from coordination.text import listed
 
 if TYPE_CHECKING:
-    from coordination.planner.graph import PlanGraph
-
-Deciding = Callable[["PlanGraph"], Order]
-"""How a run of this graph is carried out. Raises PlanRefused."""
-
+    from coordination.api.run import Run
+    from coordination.api.runs import Sweep, SweepOptions
 
 accept = click.option(
     "--accept", "accepted", multiple=True, metavar="TODO", shell_complete=todo_ids,
@@ -91,20 +77,19 @@ def sweep(
 ) -> int:
     """Run PLAN: every open todo of it, in the order that their dependencies allow.
 
-    Selectors of one kind (`--repo a --repo b`) are a union, different kinds intersect. What waits for a todo that was
-    not asked for and is not completed is blocked by it. Where a todo stands on a completed one whose result is not in its base
-    branch, nothing is begun (exit code 6).
+    Selectors of one kind (`--repo a --repo b`) are a union, different kinds intersect. What waits for a todo
+    that was not asked for and is not completed is blocked by it. Where a todo stands on a completed one whose
+    result is not in its base branch, nothing is begun (exit code 6).
 
-    Exit code 0: all succeeded. 3: some failed, or all was undone. 5: some were blocked from outside, and nothing failed.
+    Exit code 0: all succeeded. 3: some failed, or all was undone. 5: some were blocked from outside, and
+    nothing failed.
     """
-    if failed:
-        wanted = replace(wanted, failed=_failed_of(call, plan))
-    graph = build(call.document.ecosystem, plan, wanted)
-    decided = _decided(call, strategy, on_failure, jobs, no_cache=no_cache, timeout=timeout)
+    options = _options(strategy, on_failure, jobs, no_cache=no_cache, timeout=timeout)
     if dry_run:
-        graph = call.knowing(graph)
-        return rehearse(call, graph, decided(graph), accepted=accepted, as_json=as_json)
-    return carry_out(call, graph, decided, accepted=accepted, detach=detach, as_json=as_json)
+        preview = call.coord.runs.preview_sweep(plan, wanted, options, failed=failed, accept=accepted)
+        return print_preview(preview, as_json=as_json)
+    prepared = call.coord.runs.prepare_sweep(plan, wanted, options, failed=failed)
+    return carry_out(call, prepared, accepted=accepted, detach=detach, as_json=as_json)
 
 
 @command()
@@ -130,32 +115,21 @@ def execute(
     as_json: bool,
 ) -> int:
     """Run the one TODO, in a run of its own."""
-    from coordination.tracker.kinds import TODO
-
-    graph = alone(call.document.ecosystem, TODO.get(call.document.ecosystem, todo), timeout)
-    decided = _decided(call, None, None, None, no_cache=no_cache)
-    return carry_out(call, graph, decided, accepted=accepted, detach=detach, as_json=as_json)
+    prepared = call.coord.runs.prepare_execute(todo, timeout, _options(no_cache=no_cache))
+    return carry_out(call, prepared, accepted=accepted, detach=detach, as_json=as_json)
 
 
-def _failed_of(call: CliContext, plan: str) -> tuple[str, ...]:
-    find_plan(call.document.ecosystem, plan)  # a misspelt one was not swept either, and that is not the news
-    url = call.redis_url()
-    with reaching(url):
-        return Runs(url, call.settings).failed_of(plan)
-
-
-def _decided(
-    call: CliContext,
-    strategy: str | None,
-    on_failure: str | None,
-    jobs: int | None,
+def _options(
+    strategy: str | None = None,
+    on_failure: str | None = None,
+    jobs: int | None = None,
     *,
     no_cache: bool,
     timeout: timedelta | None = None,
-) -> Deciding:
-    return partial(
-        decide,
-        settings=call.settings,
+) -> SweepOptions:
+    from coordination.api.runs import SweepOptions
+
+    return SweepOptions(
         strategy=Strategy(strategy) if strategy else None,
         on_failure=OnFailure(on_failure) if on_failure else None,
         max_parallel=jobs,
@@ -166,16 +140,14 @@ def _decided(
 
 def carry_out(
     call: CliContext,
-    graph: PlanGraph,
-    decided: Deciding,
+    prepared: Sweep,
     *,
     accepted: Collection[str] = (),
     detach: bool = False,
     as_json: bool = False,
 ) -> int:
-    """Everything between a graph and an exit code."""
-    ecosystem = call.document.ecosystem
-    order = decided(graph)  # it refuses before anything is started
+    """Start a prepared run, follow it, print its result; return the exit code."""
+    graph = prepared.graph
     if graph.nothing_to_do:
         click.echo(f"nothing to do: {graph.nothing_to_do}", err=True)
     for name, why in graph.blocked.items():
@@ -184,38 +156,24 @@ def carry_out(
         if as_json:
             print_json({"run_id": None, "nothing_to_do": graph.nothing_to_do, "blocked": dict(graph.blocked)})
         return 0 if graph.nothing_to_do else BLOCKED
-    if not call.settings.redis_url:
-        call.manager.check_paths(graph.repos)
-    # With all its threads: others may share it, and `jobs` is kept by the run.
-    url = call.local.ensure_worker(meanwhile=_import_the_carrier)
-    with reaching(url):
-        runs = Runs(url, call.settings, call.ecosystem_id)
-        graph = runs.knowing(graph)
-        if graph.learned:
-            order = decided(graph)
+    runs = call.coord.runs
+    ready = runs.make_ready(prepared)
+    left = runs.left_out(ready)
 
-        left = left_out(graph.todos.values(), ((repo, call.document.repo_path(repo)) for repo in ecosystem.repos))
+    def start() -> Run:
+        run = runs.start(ready, accepted)
+        click.echo(f"run {run.id} of {graph.plan.id}: {graph.size}, {ready.order.reason}", err=True)
+        for one in left:
+            click.echo(spelled(str(one)), err=True)
+        return run
 
-        def start() -> str:
-            run_id = runs.sweep(ecosystem, graph, order, accepted)
-            click.echo(f"run {run_id} of {graph.plan.id}: {graph.size}, {order.reason}", err=True)
-            for one in left:
-                click.echo(spelled(str(one)), err=True)
-            return run_id
-
-        beside = {"left_out": [asdict(one) for one in left]}
-        return see_through(call, runs, start, detach=detach, as_json=as_json, beside=beside)
-
-
-def _import_the_carrier() -> None:
-    """What sends the first messages: 0.2 s."""
-    import_module("coordination.runs.dispatch")
+    beside = {"left_out": [asdict(one) for one in left]}
+    return see_through(call, start, detach=detach, as_json=as_json, beside=beside)
 
 
 def see_through(
     call: CliContext,
-    runs: Runs,
-    start: Callable[[], str],
+    start: Callable[[], Run],
     *,
     detach: bool,
     as_json: bool,
@@ -223,85 +181,86 @@ def see_through(
     code: Callable[[RunView], int] = exit_code,
     beside: Mapping[str, Any] = NOTHING,
 ) -> int:
-    """Start a run, or turn one back, and follow it to its end, whoever interrupts, and conclude it.
+    """Start a run, or a rollback, follow it to its end and conclude it. Return the exit code.
 
-    `since`: the last of its events that is no news; `code`: what it comes to; `beside`: further fields of the
-    run as JSON.
+    `since`: the last event that is not to be shown; `code`: returns the exit code; `beside`: further fields
+    of the JSON.
     """
     following, interrupted = None, False
     try:
         with _interruption_held_back():
-            run_id = start()
-            following = Following(runs, run_id, since, call.news)
+            run = start()
+            following = Following(run, since, call.coord.restarted)
         if detach:
-            call.detach()
-            click.echo(f"  it goes on by itself; look: coord watch {run_id}", err=True)
+            call.coord.detach()
+            click.echo(f"  it goes on by itself; look: coord watch {run.id}", err=True)
             if as_json:
-                print_run(runs.reader.read(run_id), as_json=True, beside=beside)
+                print_run(run.view(), as_json=True, beside=beside)
             return 0
-        run = following.until_the_end()
+        view = following.until_the_end()
     except KeyboardInterrupt as interruption:
         if following is None:
             raise
-        back = _goes_back(runs, run_id)
+        back = _rolls_back(run)
         if back or isinstance(interruption, Terminated) or not _wants_to_cancel():
-            call.detach()
+            call.coord.detach()
             what = "what the run did is being undone" if back else "the run goes on"
-            end = "" if back else f"end it: coord cancel {run_id}; "
-            click.echo(f"\n{what}: coord watch {run_id}; {end}coord down stops what runs here", err=True)
+            end = "" if back else f"end it: coord cancel {run.id}; "
+            click.echo(f"\n{what}: coord watch {run.id}; {end}coord down stops what runs here", err=True)
             return INTERRUPTED
-        run, interrupted = _cancelled(runs, run_id, following), True
-    conclude(call, runs, run, as_json=as_json, beside=beside)
-    return INTERRUPTED if interrupted else code(run)
+        view, interrupted = _cancel(run, following), True
+    conclude(call, run, view, as_json=as_json, beside=beside)
+    return INTERRUPTED if interrupted else code(view)
 
 
-def conclude(call: CliContext, runs: Runs, run: RunView, *, as_json: bool, beside: Mapping[str, Any] = NOTHING) -> None:
-    """A run has ended under our eyes: write back what succeeded, print what came of it and what comes next."""
-    written = record(call, runs, run.run_id)
-    print_run(run, as_json=as_json, beside=beside)
+def conclude(call: CliContext, run: Run, view: RunView, *, as_json: bool, beside: Mapping[str, Any] = NOTHING) -> None:
+    """Write an ended run back into the file, print its result and the next commands."""
+    written = write_back(call, run)
+    print_run(view, as_json=as_json, beside=beside)
     if written.reopened:
-        click.echo(f"pending again in {call.path}: {listed(written.reopened)}", err=True)
-    say_next(runs, run, call.state / "worktrees")
+        click.echo(f"pending again in {call.coord.path}: {listed(written.reopened)}", err=True)
+    print_advice(run, view, call.coord.state / "worktrees")
 
 
-def record(call: CliContext, runs: Runs, run_id: str, *, asked: bool = False) -> Written:
-    """What succeeded becomes `completed` in the file, what the run had completed and was undone `pending` again. `asked`: also where
-    the settings say that runs write nothing.
+def write_back(call: CliContext, run: Run, *, always: bool = False) -> Written:
+    """Write the results of a run into the file; report what cannot be written. `always`: also where the
+    settings forbid it.
     """
-    if not call.has_file:
-        click.echo(f"there is no ecosystem.yaml here to update; where it is: coord sync {run_id}", err=True)
+    if not call.coord.has_file:
+        click.echo(f"there is no ecosystem.yaml here to update; where it is: coord sync {run.id}", err=True)
         return Written()
-    if call.settings.write_back is WriteBack.NONE and not asked:
+    if call.coord.settings.write_back is WriteBack.NONE and not always:
         return Written()
     try:
-        written = write_back(call.path, runs.outcome(run_id), datetime.now(UTC))
-        runs.filed(run_id, written.completed, written.reopened, written.left)
+        written = run.write_back()
         if written.left:
-            click.echo(f"undone, and left completed in {call.path}: {listed(written.left)}", err=True)
+            click.echo(f"undone, and left completed in {call.coord.path}: {listed(written.left)}", err=True)
         return written
     except CoordinationError as error:
-        click.echo(f"warning: {call.path} was not updated: {error}\n  when it can be: coord sync {run_id}", err=True)
+        click.echo(
+            f"warning: {call.coord.path} was not updated: {error}\n  when it can be: coord sync {run.id}", err=True
+        )
         return Written()
 
 
-def _goes_back(runs: Runs, run_id: str) -> bool:
-    """Then there is nothing to cancel."""
-    with contextlib.suppress(redis.ConnectionError, redis.TimeoutError):
-        return runs.reader.status(run_id) is RunStatus.ROLLING_BACK
+def _rolls_back(run: Run) -> bool:
+    """Tell whether the run is rolled back: then there is nothing to cancel."""
+    with contextlib.suppress(Unreachable):
+        return run.status() is RunStatus.ROLLING_BACK
     return False
 
 
-def _cancelled(runs: Runs, run_id: str, following: Following) -> RunView:
+def _cancel(run: Run, following: Following) -> RunView:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave_at_once)
     click.echo("\ncancelling; once more leaves at once", err=True)
     with contextlib.suppress(Conflict):  # it ended in between
-        runs.cancel(run_id)
+        run.cancel()
     return following.until_the_end()
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: this process is to end, and nobody is asked; its run goes on."""
+    """SIGTERM: this process ends without a question; its run goes on."""
 
 
 def _terminate(_number: int, _frame: object) -> None:
@@ -310,8 +269,8 @@ def _terminate(_number: int, _frame: object) -> None:
 
 @contextlib.contextmanager
 def _interruption_held_back() -> Iterator[None]:
-    """It comes at the end: a run that is being started runs already, and nobody could be asked about one without a name. From then on
-    SIGTERM raises Terminated.
+    """Delay interruptions until the end of the block: nobody could be asked about a run that has no name
+    yet. Afterwards SIGTERM raises Terminated.
     """
     arrived: list[int] = []
 
@@ -339,7 +298,7 @@ def _leave_at_once(_number: int, _frame: object) -> None:
 
 
 def _wants_to_cancel() -> bool:
-    """Asked on a terminal; elsewhere an interruption cancels."""
+    """Ask on a terminal; elsewhere an interruption cancels."""
     if not sys.stdin.isatty():
         return True
     signal.signal(signal.SIGINT, _leave_at_once)

@@ -1,8 +1,7 @@
-"""What people see. Nothing here knows a command.
+"""Output. Nothing here knows a command.
 
-| file | |
+| module | content |
 |---|---|
-| `shown.py` `templates.py` `output.py` | for reading, as JSON, or a line for each by a template |
-| `times.py` | moments in the zone of whoever looks |
-| `tables.py` `blocks.py` | tables, pages, and what a state looks like |
+| `output.py` `templates.py` | JSON, records, lines by a template, picture files |
+| `tables.py` `blocks.py` | tables; parts of a page, styles of states, times |
 """

@@ -1,6 +1,7 @@
-"""The parts of a page: a head, facts, folded text, sections; and one colour for each state, in tables and on pages alike.
+"""Parts of a page: head, facts, folded text, sections; the style of each state; times in the zone of the
+reader.
 
-Moments as people read them: in the zone of whoever looks, which a table names once. JSON has them in UTC.
+A table names the zone once. JSON has UTC.
 """
 
 from __future__ import annotations
@@ -48,17 +49,17 @@ STYLES: Mapping[str, str] = {
     "draft": "dim",
     "cancelled": "dim",
 }
-"""Statuses, priorities and states in a run. What has none here is nothing to look at twice."""
+"""Statuses, priorities and states in a run; others have no style."""
 
 
 @cache
-def told(word: str | None) -> Cell:
-    """A status, a priority, a severity."""
+def status_cell(word: str | None) -> Cell:
+    """Return the cell of a status, priority or severity."""
     return Cell(str(word or ""), STYLES.get(word or "", ""))
 
 
 def due(target: date | datetime | None, today: date, *, over: bool) -> Cell:
-    """A day, red where it has passed and the work is not `over`."""
+    """Return the cell of a day, red where it has passed and the work is not `over`."""
     if target is None:
         return Cell("")
     day = target.date() if isinstance(target, datetime) else target
@@ -66,14 +67,14 @@ def due(target: date | datetime | None, today: date, *, over: bool) -> Cell:
 
 
 READABLE = 100
-"""Text is not made wider than this, however wide the terminal is."""
+"""Largest width of text, whatever the width of the terminal."""
 
 Lines = Iterable[str]
 Facts = Iterable[tuple[str, Cell | str]]
 
 
 def print_page(*parts: Lines) -> None:
-    """Parts that say something, with a blank line between them."""
+    """Print the parts that are not empty, with a blank line between them."""
     said = ["\n".join(lines) for part in parts if (lines := list(part))]
     click.echo("\n\n".join(said))
 
@@ -101,7 +102,7 @@ def text(said: str) -> Lines:
 
 
 def _folded(said: str, width: int) -> list[str]:
-    """Lines stay lines, each with its indentation: they may be a script's."""
+    """Fold long lines. Lines keep their indentation: they may be a script."""
     folded: list[str] = []
     for line in said.strip("\r\n").rstrip().splitlines():
         bare = line.expandtabs(4).lstrip()
@@ -125,7 +126,7 @@ def marked(mark: str, style: str, said: str) -> Lines:
 
 
 def rows(table: Sequence[Row]) -> list[str]:
-    """Below each other, without a heading; the last column gives way."""
+    """Return rows without a heading; the last column gives way."""
     if not table:
         return []
     columns = [Column(name="") for _ in table[0][:-1]] + [Column(name="", flexible=True)]
@@ -144,21 +145,21 @@ def page_width() -> int:
 LOCALTIME = Path("/etc/localtime")
 
 
-def shown(at: datetime | str | None) -> str:
-    """`2026-11-22 11:20:10`; `at` is aware, or ISO 8601."""
+def format_time(at: datetime | str | None) -> str:
+    """Return `2026-11-22 11:20:10`. `at` is aware, or ISO 8601."""
     moment = datetime.fromisoformat(at) if isinstance(at, str) else at
     return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}" if moment else ""
 
 
 def heading(word: str) -> str:
-    """`started (Europe/Berlin)`, of a column with moments."""
+    """Return `started (Europe/Berlin)`, the heading of a column with times."""
     return f"{word} ({zone()})"
 
 
 def zone() -> str:
-    """The zone by its name, which holds in summer and winter; else its distance from UTC today.
+    """Return the name of the zone, which holds in summer and winter; else its offset from UTC today.
 
-    A TZ that names no zone is read as UTC by the system, hence by us.
+    The system reads a TZ that names no zone as UTC, and so does coord.
     """
     named = os.environ.get("TZ")
     if named is None and LOCALTIME.is_symlink():

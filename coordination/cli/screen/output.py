@@ -1,7 +1,4 @@
-"""Data on standard output, as JSON or as a record's fields; and the file into which a command draws a picture.
-
-How a command shows what it found: for reading, as JSON, or each record as a line by a template. Declared once.
-"""
+"""Data on standard output: JSON, fields of a record, or a line by a template; and picture files."""
 
 from __future__ import annotations
 
@@ -15,8 +12,8 @@ import click
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from coordination.charts.svg import MADE_BY
-from coordination.cli.completing import format_fields
+from coordination.api import MADE_BY
+from coordination.cli.completion import format_fields
 from coordination.cli.screen.tables import plain
 from coordination.cli.screen.templates import Template
 from coordination.errors import Conflict, CoordinationError, UsageError
@@ -24,26 +21,26 @@ from coordination.models import presentable
 from coordination.terminal import spelled
 
 if TYPE_CHECKING:
-    from coordination.operations.flower import Access
+    from coordination.api import Access
     from coordination.settings import Settings
 
 
 def print_json(data: Any) -> None:
-    """Plain values, records, or both in each other."""
+    """Print plain values, records, or both in each other."""
     click.echo(to_json(data, indent=2))
 
 
 def print_flower(access: Access, settings: Settings) -> None:
-    """A password that somebody has set is theirs to know, and stays out of logs."""
+    """Print the access to Flower. A password of the settings stays out of logs."""
     password = "as in flower_auth" if settings.flower_auth else access.password
     click.echo(f"Flower  {access.url}  user {access.user}  password {password}")
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:
-    """One record, a line for each field that says something."""
-    shown = {name: value for name, value in facts.items() if value not in (None, "", [], {})}
-    width = max(map(len, shown), default=0)
-    for name, value in shown.items():
+    """Print a record, a line for each field that is not empty."""
+    present = {name: value for name, value in facts.items() if value not in (None, "", [], {})}
+    width = max(map(len, present), default=0)
+    for name, value in present.items():
         click.echo(f"{plain(name):<{width}}  {spelled(_words(value, width + 2))}")
 
 
@@ -62,7 +59,9 @@ LOOKED_AT_BYTES = 200
 
 
 def refuse_other(path: Path) -> None:
-    """A picture of coord's is drawn anew; any other file stays. Raises UsageError, Conflict or CoordinationError."""
+    """Refuse to replace a file that is no picture of coord. Raises UsageError, Conflict or
+    CoordinationError.
+    """
     if path.suffix.lower() != ".svg":
         raise UsageError(f"{path}: the picture is SVG", "name a file that ends in .svg")
     try:
@@ -77,7 +76,7 @@ def refuse_other(path: Path) -> None:
 
 
 def write_picture(path: Path, svg: str) -> None:
-    """Whole or not at all. Raises as `refuse_other` does."""
+    """Write a picture, whole or not at all. Raises as `refuse_other` does."""
     refuse_other(path)
     part = path.with_name(f".{path.name}.part")
     try:
@@ -104,7 +103,7 @@ class Form:
     template: Template | None = None
 
     def records(self, records: Sequence[BaseModel], read: Callable[[], None]) -> None:
-        """Many: an array, a line for each, or what `read` prints for people."""
+        """Print many records: an array, a line for each, or the output of `read` for people."""
         records = [presentable(record) for record in records]
         if self.as_json:
             print_json(records)
@@ -114,7 +113,9 @@ class Form:
             read()
 
     def record(self, record: BaseModel, more: Callable[[], Mapping[str, Any]], read: Callable[[], None]) -> None:
-        """One: an object with what is computed beside its fields (`more`), a line, or what `read` prints for people."""
+        """Print one record: an object with computed fields (`more`), a line, or the output of `read` for
+        people.
+        """
         record = presentable(record)
         if self.as_json:
             print_json({**dict(record), **more()})
@@ -124,8 +125,10 @@ class Form:
             read()
 
 
-def shown(kind: type[BaseModel]) -> Callable[[Command], Command]:
-    """`--json` and `--format`, for a command that gets a `form`. `kind`: what it shows, whose fields a template may name."""
+def output_options(kind: type[BaseModel]) -> Callable[[Command], Command]:
+    """Add `--json` and `--format` to a command that gets a `form`. `kind`: the record whose fields a
+    template may name.
+    """
     fields = list(kind.model_fields)
 
     def with_options(command: Command) -> Command:

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from coordination.ecosystem.wording import USED_ELSEWHERE
+from coordination.api import USED_ELSEWHERE
 from coordination.errors import UsageError
 from coordination.models import ResourceNeed
 from coordination.text import nearest
@@ -27,11 +27,11 @@ _EXAMPLE = "write for example: --format '{id} {title}'; a brace itself is {{ or 
 
 class Template:
     def __init__(self, text: str, known: Collection[str]) -> None:
-        """`known`: the fields that a record has. Raises UsageError for any other, and for what is no template."""
+        """`known`: the fields of the record. Raises UsageError for any other, and for a wrong template."""
         self._parts = list(_parts(text, known))
 
     def line(self, record: object) -> str:
-        """Raises UsageError where a field's value cannot be written as the template wants it."""
+        """Return the line of a record. Raises UsageError where a value does not fit its format."""
         return "".join(part(record) for part in self._parts)
 
 
@@ -85,7 +85,7 @@ def _written(value: Any, spec: str) -> str:
 
 
 def text_of(value: object) -> str:
-    """A field's value as one text: a list by commas, what has parts of its own as JSON."""
+    """Return the value of a field as text: a list by commas, nested values as JSON."""
     if value is None:
         return ""
     if isinstance(value, str):  # a status too, whose own text this is
@@ -106,5 +106,5 @@ def text_of(value: object) -> str:
 
 
 def has_parts(item: object) -> bool:
-    """Whether an item of a list is more than a word can say."""
+    """Tell whether an item of a list is nested."""
     return isinstance(item, BaseModel) and not isinstance(item, ResourceNeed)

@@ -1,13 +1,10 @@
-"""The commands about what the file declares.
+"""Commands on the records of the file.
 
-| file | |
+| module | content |
 |---|---|
-| `issues.py` `todos.py` `plans.py` `deps.py` `repos.py` | a kind of record each: listed, created, changed, deleted |
-| `breakers.py` | the circuit breakers beside a repository's status |
-| `changing.py` `happened.py` | how all of them change something, and what they say of it |
-| `done.py` | a todo that somebody has done |
-| `listing.py` `showing.py` | records as tables; one record as a page |
-| `status.py` | where things stand |
-| `validating.py` `check_deps.py` | whether a plan is complete, and dependencies are met |
+| `records.py` `dependencies.py` | list, create, update, delete; check dependencies |
+| `edit_commands.py` | the common shape of create, update and delete |
+| `lists.py` `pages.py` | records as tables; a record as a page |
+| `status.py` `validation.py` | state of a repository or of everything; completeness of a plan |
 | `export.py` | records for other programs |
 """

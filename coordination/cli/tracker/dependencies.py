@@ -1,7 +1,4 @@
-"""The dependencies between repositories: listed, created, changed, deleted.
-
-`check-deps`: whether repositories have what they need of each other, found out for real.
-"""
+"""`list-deps`, `create-dep`, `update-dep`, `delete-dep`, `check-deps`."""
 
 from __future__ import annotations
 
@@ -15,24 +12,22 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich_click import command
 
-from coordination.cli.completing import dependency_ids, repo_names
+from coordination.cli.completion import dependency_ids, repo_names
 from coordination.cli.context import CliContext
 from coordination.cli.options.fields import DEPENDENCY
-from coordination.cli.options.filling import Changes
 from coordination.cli.options.filters import by_name, by_word
-from coordination.cli.screen.blocks import told
-from coordination.cli.screen.output import Form, as_json_option, print_json, shown
+from coordination.cli.options.record_input import Changes
+from coordination.cli.screen.blocks import status_cell
+from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import print_table
-from coordination.cli.tracker.editing import creates, deletes, updates
-from coordination.cli.tracker.listing import print_dependencies
+from coordination.cli.tracker.edit_commands import creates, deletes, updates
+from coordination.cli.tracker.lists import print_dependencies
 from coordination.models import Dependency, DependencyStatus, DependencyType
 from coordination.terminal import driven, spelled
 from coordination.text import listed
 
 if TYPE_CHECKING:
-    from coordination.dependencies.records import DependencyReport, Outcome
-    from coordination.tracker.manager import CoordinationManager
-    from coordination.tracker.records import Edited, Removed
+    from coordination.api import CoordinationManager, DependencyReport, Edited, Outcome, Removed
 
 
 @command()
@@ -40,30 +35,30 @@ if TYPE_CHECKING:
 @by_name("--provider", "Only what this repository provides.")
 @by_word("--type", DependencyType)
 @by_word("--status", DependencyStatus)
-@shown(Dependency)
+@output_options(Dependency)
 @click.pass_obj
 def list_deps(call: CliContext, /, form: Form, **filters: Any) -> None:
     """List the dependencies. Filters add up."""
-    dependencies = call.manager.list_dependencies(**filters)
+    dependencies = call.coord.manager.list_dependencies(**filters)
     form.records(dependencies, lambda: print_dependencies(dependencies))
 
 
 @creates(DEPENDENCY)
-def create_dep(desk: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
+def create_dep(manager: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
     """Create a dependency of one repository on another; prints its id."""
-    return desk.create_all("dependency", records)
+    return manager.create_all("dependency", records)
 
 
 @updates("DEP", DEPENDENCY, dependency_ids)
-def update_dep(desk: CoordinationManager, dependency: str, changes: Changes) -> Edited:
+def update_dep(manager: CoordinationManager, dependency: str, changes: Changes) -> Edited:
     """Change fields of DEP; an empty value clears one (--constraint '')."""
-    return desk.update_dependency(dependency, changes)
+    return manager.update_dependency(dependency, changes)
 
 
 @deletes("DEP", dependency_ids)
-def delete_dep(desk: CoordinationManager, dependency: str, cascade: bool) -> Removed:
+def delete_dep(manager: CoordinationManager, dependency: str, cascade: bool) -> Removed:
     """Delete DEP."""
-    return desk.delete_dependency(dependency, cascade=cascade)
+    return manager.delete_dependency(dependency, cascade=cascade)
 
 
 UNSATISFIED = 3
@@ -88,20 +83,22 @@ def check_deps(
     no_write: bool,
     as_json: bool,
 ) -> int:
-    """Check the dependencies, those of CONSUMER if it is named: run their commands, ask their addresses, compare versions.
+    """Check the dependencies, those of CONSUMER if it is named: run their commands, ask their addresses,
+    compare versions.
 
-    Statuses that have changed are written into the file; what could not be found out changes nothing there, and a Ctrl-C
-    ends all checks and writes nothing. Exit code 3: one is unsatisfied, or constraints contradict each other.
+    Statuses that have changed are written into the file; what could not be found out changes nothing there,
+    and a Ctrl-C ends all checks and writes nothing. Exit code 3: one is unsatisfied, or constraints
+    contradict each other.
     """
     consumers = (*((named,) if named else ()), *(consumer or ())) or None
-    every = {d.id: d for d in call.manager.list_dependencies(consumer=consumers, type=type)}
+    every = {d.id: d for d in call.coord.manager.list_dependencies(consumer=consumers, type=type)}
     _end_as_by_ctrl_c()
     with _bar(len(every.keys() & set(dep)) if dep else len(every)) as on_outcome:
-        report = call.manager.check_dependencies(
+        report = call.coord.manager.check_dependencies(
             consumers, ids=dep, type=type, jobs=jobs, on_outcome=on_outcome, write=False
         )
     try:
-        report = report if no_write else call.manager.write_outcomes(report)
+        report = report if no_write else call.coord.manager.write_outcomes(report)
     finally:  # a file that cannot be written keeps nobody from seeing what was found
         if as_json:
             print_json(report)
@@ -111,7 +108,9 @@ def check_deps(
 
 
 def _end_as_by_ctrl_c() -> None:
-    """Whoever ends this ends its commands too, which are in groups of their own. What is ignored (nohup) stays so."""
+    """End on SIGTERM and SIGHUP as on Ctrl-C: the checks run in process groups of their own and must end,
+    too. Ignored signals (nohup) stay ignored.
+    """
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
@@ -119,7 +118,7 @@ def _end_as_by_ctrl_c() -> None:
 
 @contextmanager
 def _bar(total: int) -> Iterator[Callable[[Outcome], None] | None]:
-    """On a terminal; nothing is said in between elsewhere."""
+    """Show a bar on a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -145,7 +144,7 @@ def _print(report: DependencyReport, known: Mapping[str, Dependency]) -> None:
     rows = [
         (
             o.id,
-            told(o.status),
+            status_cell(o.status),
             known[o.id].consumer,
             known[o.id].provider,
             known[o.id].type,
@@ -163,9 +162,9 @@ def _print(report: DependencyReport, known: Mapping[str, Dependency]) -> None:
 
 
 def _summary(report: DependencyReport) -> str:
-    """`3 checked: 1 satisfied, 2 unknown; written: DEP-1`"""
+    """Return `3 checked: 1 satisfied, 2 unknown; written: DEP-1`."""
     counts = Counter(outcome.status for outcome in report.outcomes)
-    words = ", ".join(f"{counts[status]} {status}" for status in DependencyStatus if counts[status])
+    text = ", ".join(f"{counts[status]} {status}" for status in DependencyStatus if counts[status])
     written = f"; written: {listed(report.written)}" if report.written else ""
     kept = "\n  what is unknown could not be checked here: it counts neither way, and the file keeps what it said"
-    return f"{len(report.outcomes)} checked: {words}{written}{kept if counts[DependencyStatus.UNKNOWN] else ''}"
+    return f"{len(report.outcomes)} checked: {text}{written}{kept if counts[DependencyStatus.UNKNOWN] else ''}"

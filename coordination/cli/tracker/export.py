@@ -32,7 +32,7 @@ from coordination.models import (
 )
 
 Records = Mapping[str, Sequence[Any]]
-"""By kind."""
+"""Records by kind."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 (some read the wide ones, too)
 
@@ -43,7 +43,7 @@ class Kind:
     model: type[BaseModel]
     statuses: type[StrEnum]
     columns: Mapping[str, str]
-    """Of a page: heading → field."""
+    """Columns of a Markdown page: heading → field."""
 
 
 KINDS: Mapping[str, Kind] = {
@@ -100,13 +100,15 @@ KINDS: Mapping[str, Kind] = {
 
 
 def as_json(records: Records) -> str:
-    """One kind is an array, several are an object of arrays."""
+    """Return one kind as an array, several as an object of arrays."""
     whole = records if len(records) > 1 else next(iter(records.values()))
     return to_json(whole, indent=2).decode() + "\n"
 
 
 def as_csv(records: Records) -> str:
-    """RFC 4180. Several kinds share one table: `kind` says which, and a field that a kind does not have is empty."""
+    """Return CSV (RFC 4180). Several kinds share one table: `kind` names the kind, and fields of other
+    kinds are empty.
+    """
     several = len(records) > 1
     fields = list(dict.fromkeys(field for kind in records for field in KINDS[kind].model.model_fields))
     out = StringIO()
@@ -120,7 +122,7 @@ def as_csv(records: Records) -> str:
 
 
 def as_markdown(records: Records) -> str:
-    """A table for each status, those first that come first in a record's life; many records of one kind stay readable."""
+    """Yield a table for each status, in the order of a record's life."""
     return "\n".join(line for kind, rows in records.items() for line in _chapter(kind, rows)) + "\n"
 
 
@@ -128,14 +130,14 @@ FORMATS: Mapping[str, Callable[[Records], str]] = {"csv": as_csv, "json": as_jso
 
 
 def _joined(value: object) -> str:
-    """A list by `;`, since the commas are the table's."""
+    """Return a list joined by `;`: commas separate the columns."""
     if isinstance(value, tuple) and not any(map(has_parts, value)):
         return ";".join(map(text_of, value))
     return text_of(value) if value not in ({}, ()) else ""
 
 
 def _defused(cell: str) -> str:
-    """A spreadsheet would carry out what begins like a formula, whoever wrote it into a title."""
+    """Quote what begins like a formula: a spreadsheet would execute it."""
     return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
@@ -165,7 +167,7 @@ def _table(columns: Mapping[str, str], records: Iterable[Any]) -> Iterator[str]:
 
 
 def _escaped(value: object) -> str:
-    """As text of a cell: a `|` would end it, a `<` begin a tag, and an `@name` call somebody."""
+    """Escape a cell: a `|` would end it, a `<` begin a tag, and an `@name` notify somebody."""
     text = ", ".join(map(text_of, value)) if isinstance(value, tuple) else text_of(value)
     return " ".join(plain(text).translate(_ESCAPED).split())
 
@@ -179,13 +181,15 @@ _ESCAPED = str.maketrans({**{sign: f"\\{sign}" for sign in "\\`*_[]<>|~#&"}, "@"
 @click.option("--output", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="Write it to a file.")
 @click.pass_obj
 def export(call: CliContext, form: str, kind: str, output: Path | None) -> None:
-    """Print the records that the file declares as CSV (lists joined by ;), JSON or Markdown tables by status."""
-    desk = call.manager
+    """Print the records that the file declares as CSV (lists joined by ;), JSON or Markdown tables by
+    status.
+    """
+    manager = call.coord.manager
     lists: Mapping[str, Callable[[], Sequence[BaseModel]]] = {
-        "issues": desk.list_issues,
-        "todos": desk.list_todos,
-        "plans": desk.list_plans,
-        "deps": desk.list_dependencies,
+        "issues": manager.list_issues,
+        "todos": manager.list_todos,
+        "plans": manager.list_plans,
+        "deps": manager.list_dependencies,
     }
     text = FORMATS[form](
         {name: [*map(presentable, records())] for name, records in lists.items() if kind in (name, "all")}

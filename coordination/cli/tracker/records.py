@@ -1,43 +1,30 @@
-"""The issues: listed, created, changed, closed, deleted.
-
-The todos: listed, created, changed, deleted. That one is done stands in `done.py`.
-
-The plans and their milestones: listed, created, changed, deleted.
-
-The repositories that the file declares.
-
-`complete-todo`: a person, or whoever did it, says that a todo is done.
-"""
+"""Commands on issues, todos, plans, milestones and repositories."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich_click import command, option
 
-from coordination.cli.completing import issue_ids, listed, milestone_ids, plan_ids, todo_ids
+from coordination.api import TodoInView, as_view
+from coordination.cli.completion import issue_ids, listed, milestone_ids, plan_ids, todo_ids
 from coordination.cli.context import CliContext
-from coordination.cli.live import in_hand
 from coordination.cli.options.fields import ISSUE, MILESTONE, MILESTONES, PLAN, TODO
-from coordination.cli.options.filling import Changes, Command, changes_of, for_create, for_update, record_of
 from coordination.cli.options.filters import by_name, by_word
-from coordination.cli.options.values import hours as hours_of
-from coordination.cli.screen.output import Form, as_json_option, print_json, shown
-from coordination.cli.tracker.editing import creates, deletes, refuse_nothing, say_updated, updates
-from coordination.cli.tracker.listing import print_issues, print_plans, print_repos, print_todos
-from coordination.errors import Unreachable, UsageError
+from coordination.cli.options.record_input import Changes, Command, changes_of, for_create, for_update, record_of
+from coordination.cli.options.values import parse_hours
+from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
+from coordination.cli.tracker.edit_commands import creates, deletes, print_updated, refuse_nothing, updates
+from coordination.cli.tracker.lists import print_issues, print_plans, print_repos, print_todos
+from coordination.errors import UsageError
 from coordination.models import Issue, IssueStatus, Level, Milestone, Plan, PlanStatus, Repo, TodoStatus
-from coordination.tracker.executing import as_view
-from coordination.tracker.records import TodoInView
 
 if TYPE_CHECKING:
-    from coordination.runs.service import Runs
-    from coordination.tracker.manager import CoordinationManager
-    from coordination.tracker.records import Edited, Removed
+    from coordination.api import CoordinationManager, Edited, Removed
 
 
 @command()
@@ -46,24 +33,24 @@ if TYPE_CHECKING:
 @by_name("--repo", "Only what touches this repository.")
 @by_name("--assignee", "Only what this person or agent is to do.")
 @by_name("--label", "Only those with this label.")
-@shown(Issue)
+@output_options(Issue)
 @click.pass_obj
 def list_issues(call: CliContext, /, form: Form, **filters: Any) -> None:
     """List the issues: most urgent first, then by date. Filters add up."""
-    issues = call.manager.list_issues(**filters)
+    issues = call.coord.manager.list_issues(**filters)
     form.records(issues, lambda: print_issues(issues))
 
 
 @creates(ISSUE)
-def create_issue(desk: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
+def create_issue(manager: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
     """Create an issue; prints its id."""
-    return desk.create_all("issue", records)
+    return manager.create_all("issue", records)
 
 
 @updates("ISSUE", ISSUE, issue_ids)
-def update_issue(desk: CoordinationManager, issue: str, changes: Changes) -> Edited:
+def update_issue(manager: CoordinationManager, issue: str, changes: Changes) -> Edited:
     """Change fields of ISSUE; an empty value clears one (--assignee '')."""
-    return desk.update_issue(issue, changes)
+    return manager.update_issue(issue, changes)
 
 
 @command()
@@ -72,13 +59,13 @@ def update_issue(desk: CoordinationManager, issue: str, changes: Changes) -> Edi
 @click.pass_obj
 def close_issue(call: CliContext, issue: str, as_json: bool) -> None:
     """Close ISSUE, and say what may begin now that nothing else holds it up."""
-    say_updated(call.manager.close_issue(issue), what=f"closed {issue}", as_json=as_json)
+    print_updated(call.coord.manager.close_issue(issue), what=f"closed {issue}", as_json=as_json)
 
 
 @deletes("ISSUE", issue_ids)
-def delete_issue(desk: CoordinationManager, issue: str, cascade: bool) -> Removed:
+def delete_issue(manager: CoordinationManager, issue: str, cascade: bool) -> Removed:
     """Delete ISSUE; refused while others name it."""
-    return desk.delete_issue(issue, cascade=cascade)
+    return manager.delete_issue(issue, cascade=cascade)
 
 
 @command()
@@ -88,30 +75,35 @@ def delete_issue(desk: CoordinationManager, issue: str, cascade: bool) -> Remove
 @by_name("--plan", "Only of this plan.")
 @by_name("--assignee", "Only what this person or agent is to do.")
 @by_name("--label", "Only those with this label.")
-@shown(TodoInView)
+@output_options(TodoInView)
 @click.pass_obj
 def list_todos(call: CliContext, /, form: Form, **filters: Any) -> None:
     """List the todos: most urgent first. Filters add up."""
-    todos = [as_view(todo) for todo in call.manager.list_todos(**filters)]
-    form.records(todos, lambda: print_todos(todos, in_hand(call)))
+    todos = [as_view(todo) for todo in call.coord.manager.list_todos(**filters)]
+
+    def read() -> None:
+        # For people only: what a pipe reads does not depend on what a server says.
+        print_todos(todos, call.coord.live.in_hand() if sys.stdout.isatty() else {})
+
+    form.records(todos, read)
 
 
 @creates(TODO)
-def create_todo(desk: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
+def create_todo(manager: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
     """Create a todo; prints its id. Without --run, --prompt or --manual the agent is told what it says."""
-    return desk.create_all("todo", records)
+    return manager.create_all("todo", records)
 
 
 @updates("TODO", TODO, todo_ids)
-def update_todo(desk: CoordinationManager, todo: str, changes: Changes) -> Edited:
+def update_todo(manager: CoordinationManager, todo: str, changes: Changes) -> Edited:
     """Change fields of TODO; an empty value clears one (--assignee '')."""
-    return desk.update_todo(todo, changes)
+    return manager.update_todo(todo, changes)
 
 
 @deletes("TODO", todo_ids)
-def delete_todo(desk: CoordinationManager, todo: str, cascade: bool) -> Removed:
+def delete_todo(manager: CoordinationManager, todo: str, cascade: bool) -> Removed:
     """Delete TODO; refused while others name it."""
-    return desk.delete_todo(todo, cascade=cascade)
+    return manager.delete_todo(todo, cascade=cascade)
 
 
 MOVES = {"reopen": TodoStatus.PENDING, "cancel": TodoStatus.CANCELLED}
@@ -120,18 +112,18 @@ MOVES = {"reopen": TodoStatus.PENDING, "cancel": TodoStatus.CANCELLED}
 @command()
 @by_word("--status", PlanStatus)
 @by_name("--repo", "Only what touches this repository.")
-@shown(Plan)
+@output_options(Plan)
 @click.pass_obj
 def list_plans(call: CliContext, /, form: Form, **filters: Any) -> None:
     """List the plans by date. Filters add up."""
-    plans = call.manager.list_plans(**filters)
-    form.records(plans, lambda: print_plans(plans, {plan.id: call.manager.plan_todos(plan.id) for plan in plans}))
+    plans = call.coord.manager.list_plans(**filters)
+    form.records(plans, lambda: print_plans(plans, {plan.id: call.coord.manager.plan_todos(plan.id) for plan in plans}))
 
 
 @creates(PLAN)
-def create_plan(desk: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
+def create_plan(manager: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
     """Create a plan; prints its id. Its todos name it: coord create-todo --plan."""
-    return desk.create_all("plan", records)
+    return manager.create_all("plan", records)
 
 
 def _of_milestones(verb: str, help_: str) -> Callable[[Command], Command]:
@@ -177,7 +169,7 @@ def update_plan(call: CliContext, /, plan: str, as_json: bool, **options: Any) -
         "add_milestones": _added(options),
     }
     refuse_nothing(changes or any(steps.values()), PLAN)
-    say_updated(call.manager.update_plan(plan, changes, **steps), as_json=as_json)
+    print_updated(call.coord.manager.update_plan(plan, changes, **steps), as_json=as_json)
 
 
 def _ids(given: Iterable[str]) -> list[str]:
@@ -185,7 +177,7 @@ def _ids(given: Iterable[str]) -> list[str]:
 
 
 def _updates(options: Mapping[str, Any]) -> Mapping[str, Callable[[Milestone], Mapping[str, Any]]]:
-    """Of each milestone that is spoken of, what changes in it."""
+    """Return milestone → the function that changes it."""
     updates = {name: partial(_moved, status) for verb, status in MOVES.items() for name in _ids(options[verb])}
     if options["changed"] is None:
         return updates
@@ -213,24 +205,24 @@ def _added(options: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 @deletes("PLAN", plan_ids)
-def delete_plan(desk: CoordinationManager, plan: str, cascade: bool) -> Removed:
+def delete_plan(manager: CoordinationManager, plan: str, cascade: bool) -> Removed:
     """Delete PLAN; refused while it has todos, or others name it."""
-    return desk.delete_plan(plan, cascade=cascade)
+    return manager.delete_plan(plan, cascade=cascade)
 
 
 @command()
 @by_name("--tag", "Only those with this tag.")
 @by_name("--role", "Only those with this role.")
-@shown(Repo)
+@output_options(Repo)
 @click.pass_obj
 def list_repos(call: CliContext, /, form: Form, **filters: Any) -> None:
     """List the repositories that the file declares, with how many issues and todos are open there."""
-    repos = call.manager.list_repos(**filters)
-    form.records(repos, lambda: print_repos(repos, call.document))
+    repos = call.coord.manager.list_repos(**filters)
+    form.records(repos, lambda: print_repos(repos, call.coord.document))
 
 
 def _hours(ctx: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
-    return None if text is None else hours_of(text)
+    return None if text is None else parse_hours(text)
 
 
 @command()
@@ -241,48 +233,23 @@ def _hours(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 @click.pass_obj
 def complete_todo(call: CliContext, todo: str, hours: float | None, run: str | None, as_json: bool) -> None:
     """Say that TODO is done: a run that waits for it goes on, else it is completed in the file."""
-    from coordination.api import done
-
     if run is not None and hours is not None:
         raise UsageError("--run and --hours exclude each other", "hours stand in the file: leave --run out")
-    if run is not None or not call.has_file:
+    if run is not None or not call.coord.has_file:
         _in_run(call, todo, run, as_json=as_json)
         return
-    with _running(call, todo) as runs:
-        completed = done.complete_todo(call.manager, runs, todo, hours)
+    completed = call.coord.complete_todo(todo, hours)
     if completed.edited is not None:
-        say_updated(completed.edited, what=f"completed {todo}", as_json=as_json)
+        print_updated(completed.edited, what=f"completed {todo}", as_json=as_json)
     if completed.run_id is not None:
-        _say_goes_on(todo, completed.run_id, as_json=as_json and completed.edited is None)
+        _print_continues(todo, completed.run_id, as_json=as_json and completed.edited is None)
 
 
 def _in_run(call: CliContext, todo: str, run: str | None, *, as_json: bool) -> None:
-    from coordination.cli.runs.looking import opened
-
-    with opened(call) as runs:
-        run_id = runs.complete(todo, runs.reader.resolve(run) if run else None)
-    _say_goes_on(todo, run_id, as_json=as_json)
+    _print_continues(todo, call.coord.runs.complete(todo, run).id, as_json=as_json)
 
 
-def _say_goes_on(todo: str, run_id: str, *, as_json: bool) -> None:
+def _print_continues(todo: str, run_id: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"todo": todo, "run_id": run_id})
     click.echo(f"{todo} is done; run {run_id} goes on", err=True)
-
-
-@contextlib.contextmanager
-def _running(call: CliContext, todo: str) -> Iterator[Runs | None]:
-    """The runs, where Redis is there: nothing is started to look at what cannot be there then."""
-    url = call.running_redis()
-    if url is None:
-        yield None
-        return
-    from coordination.backend.client import reaching
-    from coordination.runs.service import Runs
-
-    try:
-        with reaching(url):
-            yield Runs(url, call.settings)
-    except Unreachable as error:
-        in_file = f"or only in the file: coord update-todo {todo} --status completed"
-        raise type(error)(error.message, f"{error.hint}; {in_file}") from error

@@ -1,7 +1,4 @@
-"""`status`, `blocking`, `ecosystem-status`: where a repository or everything stands.
-
-Circuit breakers, for reading.
-"""
+"""`status`, `blocking`, `ecosystem-status`."""
 
 from __future__ import annotations
 
@@ -11,27 +8,36 @@ from typing import TYPE_CHECKING
 import click
 from rich_click import command
 
-from coordination.cli.completing import repo_names
+from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext
-from coordination.cli.live import asking, breaker_resets, breakers, messages_for
 from coordination.cli.screen import blocks
-from coordination.cli.screen.blocks import Lines, facts, head, print_page, rows, section, terminal_width, told
+from coordination.cli.screen.blocks import Lines, facts, head, print_page, rows, section, status_cell, terminal_width
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import Cell, Column, drawn, filled
 from coordination.models import Dependency, Todo
 from coordination.text import counted
 
 if TYPE_CHECKING:
-    from coordination.breakers.records import Breaker, Reset
-    from coordination.runs.views.live import Asked
-    from coordination.tracker.records import BlockedTodo, BlockingIssue, EcosystemStatus, Overdue, RepoLine, RepoStatus
+    from coordination.api import (
+        Asked,
+        BlockedTodo,
+        BlockingIssue,
+        Breaker,
+        EcosystemStatus,
+        Overdue,
+        RepoLine,
+        RepoStatus,
+        Reset,
+    )
 
 SHOWN = 10
-"""Of a long list of todos the most urgent: the rest is a `coord list-todos` away."""
+"""Todos shown of a long list; `coord list-todos` has the rest."""
 
 
 def repo_overview(status: RepoStatus, messages: int, breaker: Breaker | None) -> Iterator[Lines]:
-    """`messages`: how many wait for the repository; `breaker`: its own, unless that is at rest."""
+    """Yield the parts of a page. `messages`: number of waiting messages; `breaker`: its own, unless that
+    is at rest.
+    """
     where = Cell(status.path or "no path is declared", "" if status.present else "red")
     yield head(status.repo.name, status.repo.role or "")
     yield facts(
@@ -47,8 +53,10 @@ def repo_overview(status: RepoStatus, messages: int, breaker: Breaker | None) ->
     yield section("in progress", _todos(status.in_progress, with_repo=False))
     yield section("ready", _todos(status.ready, with_repo=False))
     yield section("blocked", _blocked(status.blocked, with_repo=False))
-    yield section("open issues", rows([(i.id, told(i.status), told(i.priority), i.title) for i in status.issues]))
-    yield section("plans", rows([(p.id, told(p.status), p.title) for p in status.plans]))
+    yield section(
+        "open issues", rows([(i.id, status_cell(i.status), status_cell(i.priority), i.title) for i in status.issues])
+    )
+    yield section("plans", rows([(p.id, status_cell(p.status), p.title) for p in status.plans]))
     yield section("needs", rows([_dependency(d, d.provider) for d in status.needs]))
     yield section("is needed by", rows([_dependency(d, d.consumer) for d in status.needed_by]))
 
@@ -57,23 +65,30 @@ def blocking_overview(issues: Sequence[BlockingIssue]) -> Iterator[Lines]:
     for found in issues:
         issue = found.issue
         yield [
-            *head(issue.id, issue.title, told(issue.status), told(issue.priority)),
+            *head(issue.id, issue.title, status_cell(issue.status), status_cell(issue.priority)),
             *section(
                 "holds up",
-                rows([(h.work.id, told(h.work.status), _by_way_of(h.chain), h.work.title) for h in found.holds_up]),
+                rows(
+                    [(h.work.id, status_cell(h.work.status), _by_way_of(h.chain), h.work.title) for h in found.holds_up]
+                ),
             ),
         ]
 
 
 def ecosystem_overview(status: EcosystemStatus, asked: Sequence[Asked] = ()) -> Iterator[Lines]:
-    """`asked`: what waits for a person in a run."""
+    """Yield the parts of a page. `asked`: todos that wait for a person."""
     yield section("waits for a person", rows([(one.todo, one.waits_for, f"run {one.run_id}") for one in asked]))
     yield facts((kind, _counts(counts)) for kind, counts in status.counts.items())
     yield _repos(status.repos)
     yield section("overdue", rows([_overdue(late) for late in status.overdue]))
     yield section(
         "holds up most",
-        rows([(h.work.id, told(h.work.status), f"{h.holds_up} behind it", h.work.title) for h in status.most_blocking]),
+        rows(
+            [
+                (h.work.id, status_cell(h.work.status), f"{h.holds_up} behind it", h.work.title)
+                for h in status.most_blocking
+            ]
+        ),
     )
     yield section("ready", _todos(status.ready))
     yield section("blocked", _blocked(status.blocked))
@@ -84,13 +99,16 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 def _todos(todos: Sequence[Todo], *, with_repo: bool = True) -> list[str]:
-    lines = rows([(t.id, told(t.priority), *_repo(t, with_repo), t.task) for t in todos[:SHOWN]])
+    lines = rows([(t.id, status_cell(t.priority), *_repo(t, with_repo), t.task) for t in todos[:SHOWN]])
     return _and_more(lines, len(todos))
 
 
 def _blocked(found: Sequence[BlockedTodo], *, with_repo: bool = True) -> list[str]:
     lines = rows(
-        [(b.todo.id, told(b.todo.priority), *_repo(b.todo, with_repo), _waits(b), b.todo.task) for b in found[:SHOWN]]
+        [
+            (b.todo.id, status_cell(b.todo.priority), *_repo(b.todo, with_repo), _waits(b), b.todo.task)
+            for b in found[:SHOWN]
+        ]
     )
     return _and_more(lines, len(found))
 
@@ -110,7 +128,7 @@ def _and_more(lines: list[str], number: int) -> list[str]:
 
 
 def _dependency(dependency: Dependency, other: str) -> tuple[object, ...]:
-    return dependency.id, told(dependency.status), other, dependency.version_constraint or "", dependency.type
+    return dependency.id, status_cell(dependency.status), other, dependency.version_constraint or "", dependency.type
 
 
 def _by_way_of(chain: Sequence[str]) -> str:
@@ -154,31 +172,32 @@ RESETS_SHOWN = 5
 def status(call: CliContext, repo: str | None, as_json: bool) -> None:
     """Show where REPO stands: what is worked on, ready and blocked there, its issues, plans and dependencies.
 
-    Without REPO, where everything stands, with the circuit breakers that are not closed, or have counted failures.
+    Without REPO, where everything stands, with the circuit breakers that are not closed, or have counted
+    failures.
     """
     if repo is not None:
         _one(call, repo, as_json=as_json)
         return
-    there = breakers(call)
-    resets = () if as_json else breaker_resets(call, RESETS_SHOWN)
-    _everything(call, there, breakers_shown(there), resets_shown(resets), as_json=as_json)
+    there = call.coord.live.breakers()
+    resets = () if as_json else call.coord.live.breaker_resets(RESETS_SHOWN)
+    _everything(call, there, breakers_section(there), resets_section(resets), as_json=as_json)
 
 
 def _one(call: CliContext, repo: str, *, as_json: bool) -> None:
-    found = call.manager.get_repo_status(repo)
-    breaker = next((one for one in breakers(call) if one.name == f"repo:{repo}"), None)
+    found = call.coord.manager.get_repo_status(repo)
+    breaker = next((one for one in call.coord.live.breakers() if one.name == f"repo:{repo}"), None)
     if as_json:
         print_json({**found.model_dump(mode="json"), "breaker": breaker})
     else:
-        print_page(*repo_overview(found, messages_for(call, repo), breaker))
+        print_page(*repo_overview(found, call.coord.live.messages_for(repo), breaker))
 
 
 def _everything(call: CliContext, there: Sequence[Breaker], first: Lines, last: Lines = (), *, as_json: bool) -> None:
-    found = call.manager.get_ecosystem_status()
+    found = call.coord.manager.get_ecosystem_status()
     if as_json:
         print_json({**found.model_dump(mode="json"), "breakers": there})
     else:
-        print_page(first, *ecosystem_overview(found, asking(call)), last)
+        print_page(first, *ecosystem_overview(found, call.coord.live.asking()), last)
 
 
 @command()
@@ -187,11 +206,11 @@ def _everything(call: CliContext, there: Sequence[Breaker], first: Lines, last: 
 @click.pass_obj
 def blocking(call: CliContext, repo: str, as_json: bool) -> None:
     """Show the open issues that hold up work in REPO, directly or at the end of a chain."""
-    found = call.manager.get_blocking_issues(repo)
+    found = call.coord.manager.get_blocking_issues(repo)
     if not found and not as_json:
         click.echo(f"no open issue holds up work in {repo}", err=True)
         return
-    _say(found, blocking_overview(found), as_json=as_json)
+    _print(found, blocking_overview(found), as_json=as_json)
 
 
 @command()
@@ -199,11 +218,11 @@ def blocking(call: CliContext, repo: str, as_json: bool) -> None:
 @click.pass_obj
 def ecosystem_status(call: CliContext, as_json: bool) -> None:
     """Show where everything stands: each repository, what is overdue, what holds up most, what may begin."""
-    there = breakers(call)
-    _everything(call, there, breakers_named([one for one in there if one.tripped]), as_json=as_json)
+    there = call.coord.live.breakers()
+    _everything(call, there, breakers_summary([one for one in there if one.tripped]), as_json=as_json)
 
 
-def _say(found: object, page: Iterable[Lines], *, as_json: bool) -> None:
+def _print(found: object, page: Iterable[Lines], *, as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
@@ -214,23 +233,23 @@ STYLES = {"open": "red", "half-open": "yellow", "closed": ""}
 
 
 def breaker_line(breaker: Breaker) -> Cell:
-    """`open after 5 failures in 300 s, last: TODO-3 exit code 7; probe at …`"""
-    return Cell(f"{breaker.state} after {_told(breaker)}", STYLES[breaker.state])
+    """Return `open after 5 failures in 300 s, last: TODO-3 exit code 7; probe at …`."""
+    return Cell(f"{breaker.state} after {_reason(breaker)}", STYLES[breaker.state])
 
 
-def breakers_shown(breakers: Sequence[Breaker]) -> Lines:
-    table = [(one.name, _state(one), f"{one.behind} behind it" if one.behind else "", _told(one)) for one in breakers]
+def breakers_section(breakers: Sequence[Breaker]) -> Lines:
+    table = [(one.name, _state(one), f"{one.behind} behind it" if one.behind else "", _reason(one)) for one in breakers]
     hint = ["to close one now: coord reset-breaker NAME"] if any(one.tripped for one in breakers) else []
     return section("circuit breakers", [*rows(table), *hint])
 
 
-def breakers_named(breakers: Sequence[Breaker]) -> Lines:
+def breakers_summary(breakers: Sequence[Breaker]) -> Lines:
     hint = ["why: coord status"] if breakers else []
     return section("circuit breakers", [*rows([(one.name, _state(one), one.outlook) for one in breakers]), *hint])
 
 
-def resets_shown(resets: Sequence[Reset]) -> Lines:
-    table = [(one.name, blocks.shown(one.at), f"by {one.by}", f"it was {one.state}") for one in resets]
+def resets_section(resets: Sequence[Reset]) -> Lines:
+    table = [(one.name, blocks.format_time(one.at), f"by {one.by}", f"it was {one.state}") for one in resets]
     return section(blocks.heading("circuit breakers closed by hand"), rows(table))
 
 
@@ -238,5 +257,5 @@ def _state(breaker: Breaker) -> Cell:
     return Cell(breaker.state, STYLES[breaker.state])
 
 
-def _told(breaker: Breaker) -> str:
+def _reason(breaker: Breaker) -> str:
     return f"{breaker.reason}; {breaker.outlook}" if breaker.outlook else breaker.reason

@@ -1,1 +1,1 @@
-"""The tools, a file per kind of record. Each is one function over one deed of the library or its manager."""
+"""The tools: functions of a session, each over one operation of the library."""

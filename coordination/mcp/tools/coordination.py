@@ -1,9 +1,4 @@
-"""Who holds what, and who waits for it.
-
-Talking to those who work on other repositories, and to people.
-
-Values that todos share, read and written from outside.
-"""
+"""Tools on locks, messages, events and shared values."""
 
 from __future__ import annotations
 
@@ -13,17 +8,15 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
-from coordination.api import post
-from coordination.api.post import Acknowledged, MessageView, Sent
-from coordination.locks.listing import Held
-from coordination.mcp.declaring import adds, changes, reads, several
+from coordination.api import Held, messages
+from coordination.api.messages import Acknowledged, Event, Gap, MessageView, Sent
+from coordination.mcp.declaration import adds, changes, reads, several
 from coordination.mcp.session import Session
-from coordination.messages import Event, Gap
 
 
 @reads("List locks")
 def coord_list_locks(
-    office: Session,
+    session: Session,
     resources: Annotated[
         bool, Field(description="Resources and seats in repositories, too, where nobody waits for them.")
     ] = False,
@@ -32,7 +25,7 @@ def coord_list_locks(
 
     A todo that waits for a resource of the file is among those who wait, as `TODO of run RUN`.
     """
-    return office.coord.locks.list(resources=resources)
+    return session.coord.locks.list(resources=resources)
 
 
 YEAR_S = 365 * 24 * 3600
@@ -41,47 +34,47 @@ To = Annotated[str, Field(description="A repository's name, or KIND:NAME, as in 
 
 @adds("Send a message")
 def coord_send_message(
-    office: Session,
+    session: Session,
     to: To,
     text: str,
-    type: Annotated[str, Field(description="What kind of message it is, in a word.")] = post.NOTE,
+    type: Annotated[str, Field(description="What kind of message it is, in a word.")] = messages.NOTE,
     ttl_s: Annotated[float | None, Field(gt=0, le=YEAR_S, description="Not delivered after so many seconds.")] = None,
     priority: Annotated[int, Field(ge=-100, le=100, description="Higher is delivered sooner.")] = 0,
     reply_to: Annotated[str | None, Field(description="Whom an answer goes to, written as `to` is.")] = None,
 ) -> Sent:
     """Leave a message for whoever works on a repository, or for an agent or a person; it is kept until it is acknowledged."""
-    whom = _recipient(office, to)
-    back = _recipient(office, reply_to) if reply_to else None
+    whom = _recipient(session, to)
+    back = _recipient(session, reply_to) if reply_to else None
     ttl = None if ttl_s is None else timedelta(seconds=ttl_s)
-    bus = office.coord.messages
-    return Sent(id=post.send(bus, whom, text, type, ttl=ttl, priority=priority, reply_to=back), to=whom)
+    bus = session.coord.messages
+    return Sent(id=messages.send(bus, whom, text, type, ttl=ttl, priority=priority, reply_to=back), to=whom)
 
 
 @reads("List messages")
 def coord_list_messages(
-    office: Session,
+    session: Session,
     to: Annotated[str | None, Field(description="Whose: a repository's name, or KIND:NAME; none: everybody's.")] = None,
     dead: Annotated[bool, Field(description="Those that were given up after too many deliveries.")] = False,
     limit: Annotated[int, Field(ge=1, le=1000, description="At most so many.")] = 100,
 ) -> Sequence[MessageView]:
     """What waits for a repository, an agent or a person. They stay until coord_ack_messages says that they are done with."""
-    whom = _recipient(office, to) if to else None
-    bus = office.coord.messages
-    return post.dead(bus, whom, limit) if dead else post.waiting(bus, whom, limit, register=whom is not None)
+    whom = _recipient(session, to) if to else None
+    bus = session.coord.messages
+    return messages.dead(bus, whom, limit) if dead else messages.waiting(bus, whom, limit, register=whom is not None)
 
 
 @changes("Acknowledge messages")
 def coord_ack_messages(
-    office: Session,
+    session: Session,
     to: To,
     ids: Annotated[
         Sequence[str],
         BeforeValidator(several),
-        Field(description=f"As coord_list_messages gives them, or `{post.ALL}`."),
+        Field(description=f"As coord_list_messages gives them, or `{messages.ALL}`."),
     ],
 ) -> Acknowledged:
     """These messages are done with, and nobody gets them any more."""
-    return post.acknowledge(office.coord.messages, _recipient(office, to), ids)
+    return messages.acknowledge(session.coord.messages, _recipient(session, to), ids)
 
 
 class EventView(BaseModel):
@@ -105,7 +98,7 @@ class Heard(BaseModel):
 
 @adds("Publish an event")
 def coord_publish(
-    office: Session,
+    session: Session,
     topic: Annotated[str, Field(description="Words with dots between them, like vbia_events or build.api.")],
     payload: Annotated[Any, Field(description="Text, or anything that is JSON, up to 256 KiB.")],
     type: Annotated[str, Field(description="What kind of event it is, in a word.")] = "event",
@@ -113,12 +106,12 @@ def coord_publish(
     """Publish an event to whoever is subscribed to the topic now; `reached` says how many. It is kept for nobody who is away:
     coord_send_message is.
     """
-    return {"reached": office.coord.messages.publish(topic, payload, type=type)}
+    return {"reached": session.coord.messages.publish(topic, payload, type=type)}
 
 
 @reads("Wait for events")
 def coord_subscribe(
-    office: Session,
+    session: Session,
     topics: Annotated[
         Sequence[str], BeforeValidator(several), Field(description="Names or patterns: a.* is one word more, a.** any.")
     ],
@@ -128,7 +121,7 @@ def coord_subscribe(
     """Wait for what is published on topics from now on. Nothing that was published before, or between two calls, is in it."""
     found: list[EventView] = []
     gap = False
-    with office.coord.messages.listen(*topics) as listening:
+    with session.coord.messages.listen(*topics) as listening:
         for event in listening.events(wait_s):
             gap |= isinstance(event, Gap)
             if isinstance(event, Event):
@@ -138,8 +131,8 @@ def coord_subscribe(
     return Heard(events=tuple(found), gap=gap)
 
 
-def _recipient(office: Session, to: str) -> str:
-    return post.recipient(office.coord.manager, to)
+def _recipient(session: Session, to: str) -> str:
+    return messages.recipient(session.coord.manager, to)
 
 
 Key = Annotated[str, Field(description="Its name.")]
@@ -159,16 +152,16 @@ class Shared(BaseModel):
 
 
 @reads("Read a shared value")
-def coord_context_get(office: Session, key: Key, run: Run = "", plan: Plan = "") -> Shared:
+def coord_context_get(session: Session, key: Key, run: Run = "", plan: Plan = "") -> Shared:
     """A value that todos share: a run sees what its plan has, and the plan what all share. What is not found may have expired."""
     absent = object()
-    value = office.coord.context(plan=plan, run=run).get(key, absent)
+    value = session.coord.context(plan=plan, run=run).get(key, absent)
     return Shared(key=key, found=False) if value is absent else Shared(key=key, found=True, value=value)
 
 
 @changes("Share a value")
 def coord_context_set(
-    office: Session,
+    session: Session,
     key: Key,
     value: Annotated[JsonValue, Field(description="Any JSON.")],
     run: Run = "",
@@ -176,5 +169,5 @@ def coord_context_set(
     ttl_s: Ttl = None,
 ) -> Shared:
     """Share a value with the todos of a run, of a plan, or with all; those within see it, those further out do not."""
-    office.coord.context(plan=plan, run=run).set(key, value, None if ttl_s is None else timedelta(seconds=ttl_s))
+    session.coord.context(plan=plan, run=run).set(key, value, None if ttl_s is None else timedelta(seconds=ttl_s))
     return Shared(key=key, found=True, value=value)

@@ -1,9 +1,4 @@
-"""Runs started, shown and steered, and pieces of their logs that fit into an answer. A run goes on whoever leaves.
-
-Named checkpoints of runs: made, listed, come back to.
-
-What a person decides about a todo of a run, told by whoever they told it.
-"""
+"""Tools on runs, logs, checkpoints and approvals. A run continues when the client leaves."""
 
 from __future__ import annotations
 
@@ -14,9 +9,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from coordination.api import LAST, NamedCheckpoint, RunStatus, RunView, Selectors, TodoState
 from coordination.errors import Conflict
 from coordination.mcp.answers import CutRun, cut
-from coordination.mcp.declaring import (
+from coordination.mcp.declaration import (
     AnyOf,
     AtOnce,
     Items,
@@ -33,10 +29,6 @@ from coordination.mcp.declaring import (
 )
 from coordination.mcp.session import Session
 from coordination.models import OnFailure, Strategy
-from coordination.planner.selection import Selectors
-from coordination.runs.records import RunStatus, RunView, TodoState
-from coordination.runs.retrying.named_checkpoints import NamedCheckpoint
-from coordination.runs.views.run_view import LAST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +47,7 @@ class Excerpt:
 
 
 def excerpt(run_id: str, todo: str | None, pieces: Iterable[str], *, limit: int, offset: int | None) -> Excerpt:
-    """From `offset` on, or the end; of an end that is cut, the first line is a whole one where that is near."""
+    """Return the log from `offset` on, or its end, which begins with a whole line where one is near."""
     log = "".join(pieces)
     start = _tail(log, limit) if offset is None else min(offset, len(log))
     end = min(start + limit, len(log))
@@ -74,7 +66,7 @@ def _tail(log: str, limit: int) -> int:
 
 
 SHOWN = 100
-"""Todos of a run, unless more are asked for."""
+"""Limit of todos of a run, unless the call asks for more."""
 
 
 TimeoutS = Annotated[float | None, Field(gt=0, le=31_536_000, description="It is ended after so many seconds.")]
@@ -99,7 +91,7 @@ PREVIEWED = ("run_id", "status", "todos", "repos", "helpless", "takes_up", "comp
 
 @carries_out("Run a plan")
 def coord_sweep_plan(
-    office: Session,
+    session: Session,
     plan: PlanName,
     strategy: Annotated[Strategy | None, Field(description="If not what the plan says.")] = None,
     on_failure: Annotated[OnFailure | None, Field(description="If not what the plan says.")] = None,
@@ -118,7 +110,7 @@ def coord_sweep_plan(
     before the next sweep, which is refused (code 6) where a todo stands on a completed one whose result is not in its base branch. What is blocked from outside the plan is skipped. coord_forecast_plan looks ahead first.
     """
     wanted = Selectors(repos=repos or (), todos=todos or ())
-    run = office.coord.runs.sweep(
+    run = session.coord.runs.sweep(
         plan,
         wanted,
         strategy=strategy,
@@ -128,18 +120,18 @@ def coord_sweep_plan(
         timeout=_duration(timeout_s),
         accept=accept or (),
     )
-    return cut(CutRun, office.begun(run, wait_s), SHOWN)
+    return cut(CutRun, session.detached(run, wait_s), SHOWN)
 
 
 @carries_out("Run one todo")
 def coord_execute_todo(
-    office: Session, todo: TodoName, timeout_s: TimeoutS = None, accept: Accepted = None, wait_s: Wait = 0
+    session: Session, todo: TodoName, timeout_s: TimeoutS = None, accept: Accepted = None, wait_s: Wait = 0
 ) -> CutRun:
     """Start a run of this one todo, if it waits for nothing, and return it at once; follow it with coord_get_run. It is refused as
     coord_sweep_plan is.
     """
-    run = office.coord.runs.execute(todo, timeout=_duration(timeout_s), accept=accept or ())
-    return cut(CutRun, office.begun(run, wait_s), SHOWN)
+    run = session.coord.runs.execute(todo, timeout=_duration(timeout_s), accept=accept or ())
+    return cut(CutRun, session.detached(run, wait_s), SHOWN)
 
 
 def _duration(seconds: float | None) -> timedelta | None:
@@ -148,7 +140,7 @@ def _duration(seconds: float | None) -> timedelta | None:
 
 @carries_out("Run again what failed")
 def coord_retry_run(
-    office: Session,
+    session: Session,
     run: RunName = LAST,
     on_failure: Annotated[OnFailure | None, Field(description="If not as it was.")] = None,
     max_parallel: AtOnce = None,
@@ -165,23 +157,23 @@ def coord_retry_run(
     Mend the cause first: the todo in the ecosystem file, the code on the repository's branch, or in the worktree that was
     kept on the machine of its worker, .coord/worktrees/<run_id>/<repo>, by a commit on coord/<run_id>.
     """
-    again = office.coord.runs.retry(
+    again = session.coord.runs.retry(
         run, on_failure=on_failure, max_parallel=max_parallel, from_=from_todos or (), as_it_was=as_it_was
     )
-    return cut(CutRun, office.begun(again, wait_s), SHOWN)
+    return cut(CutRun, session.detached(again, wait_s), SHOWN)
 
 
 @changes("Cancel a run")
-def coord_cancel_run(office: Session, run: RunName, wait_s: Wait = 0) -> CutRun:
+def coord_cancel_run(session: Session, run: RunName, wait_s: Wait = 0) -> CutRun:
     """End a run now: nothing new starts, and what runs is stopped. coord_retry_run takes up what it left."""
-    found = office.coord.runs.get(run)
+    found = session.coord.runs.get(run)
     found.cancel()
-    return cut(CutRun, office.seen(found, wait_s), SHOWN)
+    return cut(CutRun, session.view(found, wait_s), SHOWN)
 
 
 @undoes("Undo a run")
 def coord_rollback_run(
-    office: Session,
+    session: Session,
     run: RunName,
     accept: Annotated[Items, Field(description="Todos that could not be undone, and need not be any more.")] = None,
     reason: Annotated[str, Field(description="Why that is accepted; it is recorded.")] = "",
@@ -194,23 +186,23 @@ def coord_rollback_run(
     Called again it tries those again. With `accept` nothing is tried: these count as undone, for the `reason` that a person
     gave you, and what stands before them is undone. coord_get_run(run=…, wait_s=60) follows it.
     """
-    deeds = office.coord.runs
-    found = deeds.accept(run, accept, reason) if accept else deeds.rollback(run)
-    return cut(CutRun, office.begun(found, wait_s), SHOWN)
+    operations = session.coord.runs
+    found = operations.accept(run, accept, reason) if accept else operations.rollback(run)
+    return cut(CutRun, session.detached(found, wait_s), SHOWN)
 
 
 @reads("Show what a rollback would undo")
-def coord_preview_rollback(office: Session, run: RunName = LAST) -> RollbackPreview:
+def coord_preview_rollback(session: Session, run: RunName = LAST) -> RollbackPreview:
     """The todos that coord_rollback_run would undo, those that nothing undoes, and every branch that would go: of a retry also those
     of the runs that it took up. Show them to whoever decides, before you call it.
     """
-    found = office.coord.runs.get(run).rollback_preview()
+    found = session.coord.runs.get(run).rollback_preview()
     return RollbackPreview(branches=found.branches, **{name: getattr(found, name) for name in PREVIEWED})
 
 
 @reads("Show a run")
 def coord_get_run(
-    office: Session,
+    session: Session,
     run: RunName = LAST,
     wait_s: Wait = 0,
     states: AnyOf[TodoState] = (),
@@ -220,19 +212,19 @@ def coord_get_run(
 
     Who waits for its end (`wait_s`) has what succeeded marked as completed in the ecosystem file.
     """
-    view = office.seen(office.coord.runs.get(run), wait_s)
+    view = session.view(session.coord.runs.get(run), wait_s)
     return cut(CutRun, view.only(states) if states else view, limit)
 
 
 @reads("List runs")
-def coord_list_runs(office: Session, limit: Annotated[int, Field(ge=1, le=1000)] = 20) -> Sequence[RunView]:
+def coord_list_runs(session: Session, limit: Annotated[int, Field(ge=1, le=1000)] = 20) -> Sequence[RunView]:
     """The newest runs, without their todos."""
-    return office.coord.runs.list(limit)
+    return session.coord.runs.list(limit)
 
 
 @reads("Read a log")
 def coord_get_logs(
-    office: Session,
+    session: Session,
     run: RunName = LAST,
     todo: Annotated[str | None, Field(description="A todo of the run; without one, the logs of all of them.")] = None,
     limit: Annotated[int, Field(ge=1, le=200_000, description="At most so many characters.")] = 20_000,
@@ -241,7 +233,7 @@ def coord_get_logs(
     ] = None,
 ) -> Excerpt:
     """What the todos of a run wrote, over all attempts: the end of it, or a piece from `offset` on."""
-    found = office.coord.runs.get(run)
+    found = session.coord.runs.get(run)
     return excerpt(found.id, todo, found.log(todo), limit=limit, offset=offset)
 
 
@@ -257,56 +249,56 @@ class Checkpoint(BaseModel):
 
 
 @adds("Create a checkpoint")
-def coord_create_checkpoint(office: Session, run: RunName, name: CheckpointName) -> Checkpoint:
+def coord_create_checkpoint(session: Session, run: RunName, name: CheckpointName) -> Checkpoint:
     """Record under a name which todos of the run have succeeded so far, to come back to that with coord_restore_checkpoint."""
-    return _shown(office.coord.runs.get(run).create_checkpoint(name))
+    return _checkpoint(session.coord.runs.get(run).create_checkpoint(name))
 
 
 @reads("List checkpoints")
-def coord_list_checkpoints(office: Session, run: RunName) -> Sequence[Checkpoint]:
+def coord_list_checkpoints(session: Session, run: RunName) -> Sequence[Checkpoint]:
     """The checkpoints of a run, the oldest first. A retry of the run has those of the run before it."""
-    return [_shown(one) for one in office.coord.runs.get(run).checkpoints()]
+    return [_checkpoint(one) for one in session.coord.runs.get(run).checkpoints()]
 
 
 @carries_out("Restore a checkpoint")
-def coord_restore_checkpoint(office: Session, run: RunName, name: CheckpointName, wait_s: Wait = 0) -> CutRun:
+def coord_restore_checkpoint(session: Session, run: RunName, name: CheckpointName, wait_s: Wait = 0) -> CutRun:
     """Undo what the run has begun since the checkpoint, in reverse order, then run that again, and what was left, as a new run.
 
     As long as the answer is the run itself, rolling_back, call it again: it goes on, and returns the new run in the end. Where something
     could not be undone the run is rollback_failed; mend that, and call it again.
     """
-    found = office.coord.runs.get(run)
+    found = session.coord.runs.get(run)
     if not found.begin_restore(name).status.ended:
-        office.begun(found, wait_s)
+        session.detached(found, wait_s)
     view = found.view()
     if view.status is RunStatus.ROLLBACK_FAILED:
         raise Conflict(f"not all of run {found.id} could be undone", f"look at it: coord show-run {found.id}")
     if not view.status.ended:
         return cut(CutRun, view, SHOWN)
-    return cut(CutRun, office.begun(office.coord.runs.retry(found.id), 0), SHOWN)
+    return cut(CutRun, session.detached(session.coord.runs.retry(found.id), 0), SHOWN)
 
 
-def _shown(one: NamedCheckpoint) -> Checkpoint:
+def _checkpoint(one: NamedCheckpoint) -> Checkpoint:
     return Checkpoint(**asdict(one))
 
 
-Asked = Annotated[str, Field(description="A todo or milestone of a run that waits for an approval, or for a person.")]
+Waiting = Annotated[str, Field(description="A todo or milestone of a run that waits for an approval, or for a person.")]
 InRun = Annotated[str | None, Field(description="Only in this run; needed where more than one asks.")]
 Comment = Annotated[str, Field(description="Why, in the person's words; it is kept with the todo.")]
 
 
 @adds("Approve a todo")
-def coord_approve_todo(office: Session, todo: Asked, run: InRun = None, comment: Comment = "") -> CutRun:
+def coord_approve_todo(session: Session, todo: Waiting, run: InRun = None, comment: Comment = "") -> CutRun:
     """Let a todo begin at its `gate`, for a person who has told you so; a milestone is reached by that, and a manual todo done.
 
     coord_get_run(run=…, states=["parked"]) shows what waits for an approval. Returns the run, which goes on.
     """
-    return cut(CutRun, office.seen(office.coord.runs.approve(todo, run, comment)), SHOWN)
+    return cut(CutRun, session.view(session.coord.runs.approve(todo, run, comment)), SHOWN)
 
 
 @changes("Reject a todo")
-def coord_reject_todo(office: Session, todo: Asked, run: InRun = None, comment: Comment = "") -> CutRun:
+def coord_reject_todo(session: Session, todo: Waiting, run: InRun = None, comment: Comment = "") -> CutRun:
     """Do not let a todo begin, for a person who has told you so: it has failed, is not tried again, and its run does what its
     on_failure says. To be asked once more: coord_retry_run.
     """
-    return cut(CutRun, office.seen(office.coord.runs.reject(todo, run, comment)), SHOWN)
+    return cut(CutRun, session.view(session.coord.runs.reject(todo, run, comment)), SHOWN)

@@ -1,11 +1,4 @@
-"""Issues: what is wrong or wanted, across repositories.
-
-Todos: work in one repository each, with what comes before it.
-
-Plans: what they hold, how long they take, whether they are done.
-
-Repositories and what they need of each other.
-"""
+"""Tools on issues, todos, plans, repositories and dependencies."""
 
 from __future__ import annotations
 
@@ -14,8 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from coordination.breakers.records import Breaker
-from coordination.dependencies.records import DependencyReport
+from coordination.api import BlockingIssue, DependencyReport, Edited, Selectors, TodoInView, as_view
 from coordination.errors import UsageError
 from coordination.mcp.answers import (
     CutEcosystemStatus,
@@ -24,17 +16,17 @@ from coordination.mcp.answers import (
     CutRepoStatus,
     EditedIssue,
     EditedTodo,
+    IssueDetails,
     Page,
-    ShownIssue,
-    ShownTodo,
+    TodoDetails,
     cut,
     cut_forecast,
     edited,
-    given,
+    given_fields,
     page,
-    shown,
+    with_details,
 )
-from coordination.mcp.declaring import (
+from coordination.mcp.declaration import (
     AnyOf,
     AtOnce,
     BlockedBy,
@@ -70,15 +62,11 @@ from coordination.models import (
     PlanStatus,
     TodoStatus,
 )
-from coordination.operations.glance import glance
-from coordination.planner.selection import Selectors
-from coordination.tracker.executing import as_view
-from coordination.tracker.records import BlockingIssue, Edited, TodoInView
 
 
 @reads("List issues")
 def coord_list_issues(
-    office: Session,
+    session: Session,
     status: AnyOf[IssueStatus] = (),
     priority: AnyOf[Level] = (),
     repo: AnyOf[str] = (),
@@ -88,22 +76,22 @@ def coord_list_issues(
     offset: Offset = 0,
 ) -> Page[Issue]:
     """Issues that fit all filters, most urgent first."""
-    found = office.coord.manager.list_issues(
+    found = session.coord.manager.list_issues(
         status or None, priority or None, repo or None, assignee or None, label or None
     )
     return page(found, limit, offset)
 
 
 @reads("Show an issue")
-def coord_get_issue(office: Session, issue: IssueName) -> ShownIssue:
+def coord_get_issue(session: Session, issue: IssueName) -> IssueDetails:
     """One issue with everything that it waits for and holds up."""
-    manager = office.coord.manager
-    return shown(ShownIssue, manager.get_issue(issue), manager.chains_of(issue))
+    manager = session.coord.manager
+    return with_details(IssueDetails, manager.get_issue(issue), manager.chains_of(issue))
 
 
 @adds("Create an issue")
 def coord_create_issue(
-    office: Session,
+    session: Session,
     title: str,
     description: str | None = None,
     repos: Repos = None,
@@ -117,12 +105,12 @@ def coord_create_issue(
     blocking: Blocking = None,
 ) -> EditedIssue:
     """Write a new issue into the ecosystem file; it gets the next free id."""
-    return edited(EditedIssue, office.coord.manager.create_issue(**given(locals())))
+    return edited(EditedIssue, session.coord.manager.create_issue(**given_fields(locals())))
 
 
 @changes("Change an issue")
 def coord_update_issue(
-    office: Session,
+    session: Session,
     issue: IssueName,
     title: str | None = None,
     description: str | None = None,
@@ -138,25 +126,25 @@ def coord_update_issue(
     clear: Annotated[Items, Field(description="Names of fields to empty.")] = None,
 ) -> EditedIssue:
     """Change the fields of an issue that are given; a list replaces the list that was there."""
-    fields = {**dict.fromkeys(clear or ()), **given(locals(), "issue", "clear")}
-    return edited(EditedIssue, office.coord.manager.update_issue(issue, fields))
+    fields = {**dict.fromkeys(clear or ()), **given_fields(locals(), "issue", "clear")}
+    return edited(EditedIssue, session.coord.manager.update_issue(issue, fields))
 
 
 @adds("Close an issue")
-def coord_close_issue(office: Session, issue: IssueName) -> EditedIssue:
+def coord_close_issue(session: Session, issue: IssueName) -> EditedIssue:
     """Close an issue that is dealt with; `ready` names what may begin now that nothing else holds it up."""
-    return edited(EditedIssue, office.coord.manager.close_issue(issue))
+    return edited(EditedIssue, session.coord.manager.close_issue(issue))
 
 
 @reads("What holds a repository up")
-def coord_get_blocking_issues(office: Session, repo: RepoName) -> Sequence[BlockingIssue]:
+def coord_get_blocking_issues(session: Session, repo: RepoName) -> Sequence[BlockingIssue]:
     """Open issues that hold up open work of the repository, directly or at the end of a chain, and what they hold up."""
-    return office.coord.manager.get_blocking_issues(repo)
+    return session.coord.manager.get_blocking_issues(repo)
 
 
 @reads("List todos")
 def coord_list_todos(
-    office: Session,
+    session: Session,
     repo: AnyOf[str] = (),
     status: AnyOf[TodoStatus] = (),
     assignee: AnyOf[str] = (),
@@ -167,25 +155,24 @@ def coord_list_todos(
     offset: Offset = 0,
 ) -> Page[TodoInView]:
     """Todos that fit all filters, most urgent first."""
-    found = office.coord.manager.list_todos(
+    found = session.coord.manager.list_todos(
         status or None, repo or None, assignee or None, plan or None, priority or None, label or None
     )
     return page([as_view(todo) for todo in found], limit, offset)
 
 
 @reads("Show a todo")
-def coord_get_todo(office: Session, todo: TodoName) -> ShownTodo:
+def coord_get_todo(session: Session, todo: TodoName) -> TodoDetails:
     """One todo with everything that it waits for and holds up, and what a run does with it."""
-    coord = office.coord
+    coord = session.coord
     manager = coord.manager
     record = manager.get_todo(todo)
-    seen = glance(office.path, coord.settings, lambda live: live.todo(todo))
-    return shown(ShownTodo, record, manager.chains_of(todo), live=seen.answer if seen else None)
+    return with_details(TodoDetails, record, manager.chains_of(todo), live=coord.live.todo(todo))
 
 
 @adds("Create a todo")
 def coord_create_todo(
-    office: Session,
+    session: Session,
     task: Annotated[str, Field(description="A line that says what is to be done.")],
     repo: RepoName,
     plan: PlanName | None = None,
@@ -213,23 +200,23 @@ def coord_create_todo(
 
     It is carried out by one of `run`, `prompt` or `manual`; without any, the configured agent is told what the todo says.
     """
-    fields = given(
+    fields = given_fields(
         {**locals(), "action": _action(run, prompt, manual), "gate": gate or None}, "run", "prompt", "manual"
     )
-    return edited(EditedTodo, office.coord.manager.create_todo(**fields))
+    return edited(EditedTodo, session.coord.manager.create_todo(**fields))
 
 
 @adds("Complete a todo")
 def coord_complete_todo(
-    office: Session,
+    session: Session,
     todo: TodoName,
     actual_hours: Annotated[float | None, Field(ge=0, description="How long it took.")] = None,
 ) -> EditedTodo:
     """Say that a todo is done; `ready` names what may begin now. A run that waits for it goes on."""
-    coord = office.coord
+    coord = session.coord
     completed = coord.complete_todo(todo, actual_hours)
     if completed.run_id:
-        office.seen(coord.runs.get(completed.run_id))
+        session.view(coord.runs.get(completed.run_id))
     return edited(EditedTodo, completed.edited or Edited(record=coord.manager.get_todo(todo)), run_id=completed.run_id)
 
 
@@ -246,15 +233,15 @@ def _action(run: str | None, prompt: str | None, manual: bool) -> dict[str, Any]
 
 @reads("List plans")
 def coord_list_plans(
-    office: Session, status: AnyOf[PlanStatus] = (), repo: AnyOf[str] = (), limit: Limit = 100, offset: Offset = 0
+    session: Session, status: AnyOf[PlanStatus] = (), repo: AnyOf[str] = (), limit: Limit = 100, offset: Offset = 0
 ) -> Page[Plan]:
     """Plans that fit all filters, with their milestones, by date. Their todos: coord_list_todos(plan=…)."""
-    return page(office.coord.manager.list_plans(status or None, repo or None), limit, offset)
+    return page(session.coord.manager.list_plans(status or None, repo or None), limit, offset)
 
 
 @reads("Forecast a plan")
 def coord_forecast_plan(
-    office: Session,
+    session: Session,
     plan: PlanName,
     repos: Annotated[Items, Field(description="Only todos of these repositories.")] = None,
     todos: Annotated[Items, Field(description="Only these todos.")] = None,
@@ -265,45 +252,39 @@ def coord_forecast_plan(
     bottleneck is, and what one more slot would save. Todos without an estimate count as others like them took. Starts nothing.
     """
     wanted = Selectors(repos=repos or (), todos=todos or ())
-    return cut_forecast(office.coord.planner.forecast(plan, wanted, max_parallel=max_parallel), limit)
+    return cut_forecast(session.coord.planner.forecast(plan, wanted, max_parallel=max_parallel), limit)
 
 
 @checks("Is a plan done?")
 def coord_validate_plan(
-    office: Session,
+    session: Session,
     plan: PlanName,
     run_checks: Annotated[bool, Field(description="Also run the commands of its criteria, 60 s each.")] = False,
     limit: Most = 30,
 ) -> CutPlanCompletion:
     """Whether the plan may count as done: milestones, criteria, deliverables, open todos, and what is missing."""
-    standing = office.coord.manager.validate_plan_completion(plan, run_checks=run_checks)
+    standing = session.coord.manager.validate_plan_completion(plan, run_checks=run_checks)
     return cut(CutPlanCompletion, standing, limit)
 
 
 @reads("Where everything stands")
-def coord_get_ecosystem_status(office: Session, limit: Most = 30) -> CutEcosystemStatus:
+def coord_get_ecosystem_status(session: Session, limit: Most = 30) -> CutEcosystemStatus:
     """All repositories at a glance: what is ready, blocked, overdue, and what holds up most. Look here first."""
-    status = cut(CutEcosystemStatus, office.coord.manager.get_ecosystem_status(), limit, whole=("repos",))
-    return status.model_copy(update={"breakers": _breakers(office)})
+    status = cut(CutEcosystemStatus, session.coord.manager.get_ecosystem_status(), limit, whole=("repos",))
+    return status.model_copy(update={"breakers": session.coord.live.breakers()})
 
 
 @reads("Where a repository stands")
-def coord_get_repo_status(office: Session, repo: RepoName, limit: Most = 30) -> CutRepoStatus:
+def coord_get_repo_status(session: Session, repo: RepoName, limit: Most = 30) -> CutRepoStatus:
     """One repository: its open issues, todos, plans and dependencies, and what blocks it."""
-    status = cut(CutRepoStatus, office.coord.manager.get_repo_status(repo), limit)
-    own = next((breaker for breaker in _breakers(office) if breaker.name == f"repo:{repo}"), None)
+    status = cut(CutRepoStatus, session.coord.manager.get_repo_status(repo), limit)
+    own = next((breaker for breaker in session.coord.live.breakers() if breaker.name == f"repo:{repo}"), None)
     return status.model_copy(update={"breaker": own})
-
-
-def _breakers(office: Session) -> tuple[Breaker, ...]:
-    """As far as Redis answers at once: nothing is started for it."""
-    seen = glance(office.path, office.coord.settings, lambda live: live.breakers())
-    return seen.answer if seen else ()
 
 
 @reads("List dependencies")
 def coord_list_dependencies(
-    office: Session,
+    session: Session,
     consumer: AnyOf[str] = (),
     provider: AnyOf[str] = (),
     type: AnyOf[DependencyType] = (),
@@ -312,13 +293,13 @@ def coord_list_dependencies(
     offset: Offset = 0,
 ) -> Page[Dependency]:
     """Dependencies between repositories that fit all filters."""
-    found = office.coord.manager.list_dependencies(consumer or None, provider or None, type or None, status or None)
+    found = session.coord.manager.list_dependencies(consumer or None, provider or None, type or None, status or None)
     return page(found, limit, offset)
 
 
 @checks("Check dependencies")
-def coord_check_dependencies(office: Session, consumer: AnyOf[str] = ()) -> DependencyReport:
+def coord_check_dependencies(session: Session, consumer: AnyOf[str] = ()) -> DependencyReport:
     """Find out for real whether repositories have what they need of each other: their commands are run, addresses asked,
     versions compared. Statuses that have changed are written into the file.
     """
-    return office.coord.manager.check_dependencies(consumer or None)
+    return session.coord.manager.check_dependencies(consumer or None)

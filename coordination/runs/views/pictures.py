@@ -9,14 +9,13 @@ from coordination.charts.graph_picture import draw as draw_graph
 from coordination.errors import NotFound
 from coordination.planner import paths
 from coordination.planner.gates import MILESTONE_REPO
-from coordination.planner.hours import say
 from coordination.runs.records import RunView, TodoView
 from coordination.runs.store import RunStore
 from coordination.runs.views.gantt import draw as draw_gantt
-from coordination.runs.views.progress import Event, event_of
+from coordination.runs.views.progress import RunEvent, event_of
 from coordination.runs.views.run_view import RunReader
 from coordination.runs.views.timeline import decisive, timeline
-from coordination.text import counted
+from coordination.text import counted, format_hours
 
 READ_AT_ONCE = 5000
 
@@ -65,12 +64,12 @@ def _longest(ran: Mapping[str, float], predecessors: Mapping[str, tuple[str, ...
 
 def _subtitle(run: RunView) -> str:
     counts = ", ".join(f"{n} {state.replace('_', ' ')}" for state, n in run.counts.items())
-    took = f" in {say(run.duration_s / 3600)}" if run.duration_s is not None else ""
+    took = f" in {format_hours(run.duration_s / 3600)}" if run.duration_s is not None else ""
     return f"{counted(len(run.todos), 'todo')} · {run.status.replace('_', ' ')} by {run.strategy}{took} · {counts}"
 
 
 def _box(todo: TodoView, task: str) -> Box:
-    took = "" if todo.duration_s is None else say(todo.duration_s / 3600)
+    took = "" if todo.duration_s is None else format_hours(todo.duration_s / 3600)
     where = "a milestone" if todo.repo == MILESTONE_REPO else todo.repo
     state = "cached" if todo.cached else todo.state.value
     words = state.replace("_", " ")
@@ -88,7 +87,7 @@ def _box(todo: TodoView, task: str) -> Box:
     )
 
 
-def _events(store: RunStore, run_id: str) -> Iterator[Event]:
+def _events(store: RunStore, run_id: str) -> Iterator[RunEvent]:
     since = "-"
     while entries := store.redis.xrange(store.keys.run(run_id).events, since, count=READ_AT_ONCE):
         for key, fields in entries:

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Event:
+class RunEvent:
     """`what` is `run.<word>`, `level.<word>`, `todo.<state>`, `todo.lost`, `todo.poison` or `redis.restarted`."""
 
     id: str
@@ -36,12 +36,14 @@ class Event:
         return int(self.id.partition("-")[0])
 
 
-def event_of(entry_id: str, fields: Mapping[str, str]) -> Event | None:
+def event_of(entry_id: str, fields: Mapping[str, str]) -> RunEvent | None:
     """None where it is none: others can write to Redis, too."""
     what, todo = fields.get("what", ""), fields.get("todo")
     if todo is None or not _WHAT.fullmatch(what) or not _ATTEMPT.fullmatch(fields.get("attempt", "1")):
         return None
-    return Event(entry_id, what, todo, {name: value for name, value in fields.items() if name not in ("what", "todo")})
+    return RunEvent(
+        entry_id, what, todo, {name: value for name, value in fields.items() if name not in ("what", "todo")}
+    )
 
 
 def follow(
@@ -52,7 +54,7 @@ def follow(
     since: str = BEGINNING,
     tick_s: float = TICK_S,
     patience_s: float = PATIENCE_S,
-) -> Iterator[Event | None]:
+) -> Iterator[RunEvent | None]:
     """Every event from `since` on, and None whenever nothing came for a tick; ends with the `run.ended` that holds: a run
     that had ended may be rolled back, and ends again.
 
@@ -77,7 +79,7 @@ def follow(
                 return
 
 
-def _holds(reader: redis.Redis, keys: Keys, run_id: str, ended: Event) -> bool:
+def _holds(reader: redis.Redis, keys: Keys, run_id: str, ended: RunEvent) -> bool:
     with suppress(redis.ConnectionError, redis.TimeoutError):  # then it is asked at the next quiet moment
         status, finished_at = reader.hmget(keys.run(run_id).meta, ["status", "finished_at"])
         return status is None or (RunStatus(status).ended and ended.fields.get("at", finished_at) == finished_at)

@@ -11,7 +11,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from coordination.runs.records import TodoState
-from coordination.runs.views.progress import Event
+from coordination.runs.views.progress import RunEvent
 
 STATES = frozenset(state.value for state in TodoState)
 LOST = "lost"
@@ -90,7 +90,7 @@ class Timeline:
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-def timeline(events: Sequence[Event], repo_of: Mapping[str, str], now_ms: int) -> Timeline | None:
+def timeline(events: Sequence[RunEvent], repo_of: Mapping[str, str], now_ms: int) -> Timeline | None:
     """None where there are no events. `now_ms`: what goes on is drawn until then."""
     if not events:
         return None
@@ -118,8 +118,8 @@ class _Step:
     fields: Mapping[str, str]
 
 
-def _steps(events: Iterable[Event], end_ms: int) -> dict[str, list[_Step]]:
-    own: defaultdict[str, list[Event]] = defaultdict(list)
+def _steps(events: Iterable[RunEvent], end_ms: int) -> dict[str, list[_Step]]:
+    own: defaultdict[str, list[RunEvent]] = defaultdict(list)
     for event in events:
         word = event.what.partition(".")[2]
         if event.todo and (word in STATES or word == LOST):
@@ -127,7 +127,7 @@ def _steps(events: Iterable[Event], end_ms: int) -> dict[str, list[_Step]]:
     return {todo: list(_of_one(its, end_ms)) for todo, its in own.items()}
 
 
-def _of_one(events: Sequence[Event], end_ms: int) -> Iterator[_Step]:
+def _of_one(events: Sequence[RunEvent], end_ms: int) -> Iterator[_Step]:
     for event, after in pairwise([*events, None]):
         assert event is not None
         state = event.what.partition(".")[2]

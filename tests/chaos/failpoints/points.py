@@ -119,12 +119,12 @@ def _last(value: ast.expr) -> str:
 
 ELSEWHERE = {
     "gateway.": "the WebSocket gateway, which has storms of its own",
-    "cli.": "a question to Redis whether it is there, before a command by hand",
+    "api.access.": "a question to Redis whether it is there, before a command by hand",
     "operations.checkup.": "doctor, which only reads",
     "runs.views.metrics.": "the exporter of metrics, which only reads",
     "runs.approvals.": "a command that decides nothing, and says why: it only reads",
     "runs.manual.asking:": "a command that lists what waits for a person",
-    "runs.service.Runs.no_room:": "a command that follows a run, where nothing moves",
+    "api.run.Run.redis_is_full:": "a command that follows a run, where nothing moves",
     "runs.export.": "a command that writes a run as a document, and only reads",
     "breaker/": "programs and commands that ask a breaker by themselves: what runs do of it is part of their own steps",
     "breakers.": "the same",

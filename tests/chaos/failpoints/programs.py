@@ -23,7 +23,7 @@ import workers
 import workers.__main__ as worker
 from coordination.cli import app
 from coordination.locks.sweeper import Sweeper
-from coordination.runs import service
+from coordination.runs import transactions
 from coordination.runs.maintenance import clock_watch, expiry, leader, stuck
 from coordination.runs.submission import draft
 from workers import attempt
@@ -50,7 +50,7 @@ HURRIED = (
     (stuck, "LOOK_S", 0.2),
     (clock_watch, "time", SettableClock),
     (draft, "DRAFT_TTL", timedelta(seconds=20)),
-    (service, "START_TTL", timedelta(seconds=2)),
+    (transactions, "START_TTL", timedelta(seconds=2)),
     (attempt, "BUSY_PATIENCE", timedelta(seconds=0.3)),
     (attempts, "PARKED_FOR", timedelta(seconds=0.3)),
     (attempts, "REDIS_RETRY_S", 0.1),

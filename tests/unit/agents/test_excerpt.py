@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordination.mcp.access import url_of
+from coordination.mcp.server import url_of
 from coordination.mcp.tools.runs import Excerpt, excerpt
 from coordination.operations.listening import Address
 

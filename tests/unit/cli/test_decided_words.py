@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordination.cli.runs.steering import _then
+from coordination.cli.runs.control import _then
 from coordination.runs.records import RunStatus
 
 

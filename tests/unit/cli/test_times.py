@@ -9,8 +9,8 @@ import sys
 import pytest
 
 SCRIPT = """
-from coordination.cli.screen.blocks import shown, zone
-print(zone(), '|', shown('2026-01-15T12:00:00.000+00:00'), '|', shown('2026-07-15T12:00:00+00:00'), '|', shown(None))
+from coordination.cli.screen.blocks import format_time, zone
+print(zone(), '|', format_time('2026-01-15T12:00:00.000+00:00'), '|', format_time('2026-07-15T12:00:00+00:00'), '|', format_time(None))
 """
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from coordination.cli.runs.summary import Reminders, Wait, how_long, in_words, still_running, waits
+from coordination.cli.runs.summary import Reminders, Wait, format_wait, how_long, still_running, waits
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -33,7 +33,7 @@ def test_todos_that_wait_for_the_same_are_one_wait_the_longest_first() -> None:
         )
     )
 
-    assert [wait.words for wait in found] == ["C and 1 more wait for its turn", "B waits for a person"]
+    assert [wait.text for wait in found] == ["C and 1 more wait for its turn", "B waits for a person"]
     assert found[0].since == NOON + timedelta(seconds=5)
 
 
@@ -41,9 +41,9 @@ def test_that_others_wait_for_a_free_worker_is_no_news_while_something_goes_on()
     free = todo("A", TodoState.DISPATCHED, "a worker that is free")
     unserved = todo("B", TodoState.DISPATCHED, "a worker for api: none serves it")
 
-    assert [w.words for w in waits(run(free))] == ["A waits for a worker that is free"]
+    assert [w.text for w in waits(run(free))] == ["A waits for a worker that is free"]
     (told,) = waits(run(free, unserved, todo("C", TodoState.RUNNING)))
-    assert told.words.startswith("B waits for a worker for api: none serves it\n  coord worker --repo api=PATH")
+    assert told.text.startswith("B waits for a worker for api: none serves it\n  coord worker --repo api=PATH")
 
 
 def test_what_runs_with_nobody_waits() -> None:
@@ -56,11 +56,11 @@ def test_what_runs_with_nobody_waits() -> None:
 def test_of_a_paused_run_only_that_is_said() -> None:
     found = waits(run(todo("A", TodoState.PARKED, "its turn"), status=RunStatus.PAUSED))
 
-    assert [wait.words for wait in found] == ["the run is paused: coord resume R"]
+    assert [wait.text for wait in found] == ["the run is paused: coord resume R"]
 
 
 def test_a_wait_is_said_when_it_is_new_and_again_at_growing_intervals() -> None:
-    reminders, wait = Reminders(), Wait(why="x", words="A waits for x", since=NOON)
+    reminders, wait = Reminders(), Wait(why="x", text="A waits for x", since=NOON)
 
     said = [s for s in range(0, 1000, 5) if reminders.due([wait], NOON + timedelta(seconds=s))]
 
@@ -68,7 +68,7 @@ def test_a_wait_is_said_when_it_is_new_and_again_at_growing_intervals() -> None:
 
 
 def test_a_wait_that_was_over_is_new_when_it_comes_again() -> None:
-    reminders, wait = Reminders(), Wait(why="x", words="A waits for x")
+    reminders, wait = Reminders(), Wait(why="x", text="A waits for x")
 
     assert reminders.due([wait], NOON)
     assert not reminders.due([wait], NOON + timedelta(seconds=1))
@@ -84,10 +84,10 @@ def test_how_long_is_told_as_a_person_would(seconds: int, words: str) -> None:
 
 
 def test_a_wait_that_has_just_begun_has_no_duration() -> None:
-    wait = Wait(why="x", words="A waits for x", since=NOON)
+    wait = Wait(why="x", text="A waits for x", since=NOON)
 
-    assert in_words(wait, NOON) == "· A waits for x"
-    assert in_words(wait, NOON + timedelta(seconds=4)) == "· A waits for x (4 s)"
+    assert format_wait(wait, NOON) == "· A waits for x"
+    assert format_wait(wait, NOON + timedelta(seconds=4)) == "· A waits for x (4 s)"
 
 
 def test_what_runs_is_told_the_longest_first_and_not_for_ever() -> None:

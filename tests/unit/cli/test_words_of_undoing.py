@@ -9,13 +9,13 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from coordination.api.run import refused
 from coordination.cli.runs import rollback
 from coordination.cli.runs.advice import advice
 from coordination.cli.runs.summary import exit_code, line, print_run, waits
 from coordination.errors import UsageError
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
 from coordination.runs.rollback import Prospect
-from coordination.runs.service import _refused
 
 AT = "2026-01-01T12:00:00.000+00:00"
 
@@ -127,7 +127,7 @@ def test_what_undoing_waits_for_is_told_and_its_next_try_is_no_news():
     again = todo("C", TodoState.COMPENSATING, waits_for="another try")
     nobody = todo("D", TodoState.COMPENSATING, waits_for="a worker for api: none serves it")
 
-    assert [w.words for w in waits(run(RunStatus.ROLLING_BACK, soon, again))] == ["B waits for a worker that is free"]
+    assert [w.text for w in waits(run(RunStatus.ROLLING_BACK, soon, again))] == ["B waits for a worker that is free"]
     assert [w.why for w in waits(run(RunStatus.ROLLING_BACK, going, soon, again, nobody))] == [nobody.waits_for]
 
 
@@ -142,7 +142,7 @@ def test_on_a_terminal_it_is_asked_after_it_was_said_what_is_undone_and_what_not
     @click.command()
     def asked() -> None:
         monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
-        assert rollback._agreed(prospect("A", "B", helpless=("B",)), yes=False) is agreed
+        assert rollback._confirm(prospect("A", "B", helpless=("B",)), yes=False) is agreed
 
     shown = CliRunner().invoke(asked, input=answer, catch_exceptions=False)
 
@@ -152,11 +152,11 @@ def test_on_a_terminal_it_is_asked_after_it_was_said_what_is_undone_and_what_not
 
 
 def test_what_is_under_way_or_nothing_is_not_asked_about(capsys: pytest.CaptureFixture[str]):
-    assert rollback._agreed(prospect("A", status=RunStatus.ROLLING_BACK), yes=False)
+    assert rollback._confirm(prospect("A", status=RunStatus.ROLLING_BACK), yes=False)
     assert capsys.readouterr().err == ""
-    assert rollback._agreed(prospect(), yes=False)
+    assert rollback._confirm(prospect(), yes=False)
     assert capsys.readouterr().err == "run R has begun nothing: there is nothing to undo\n"
-    assert rollback._agreed(prospect("A"), yes=True)
+    assert rollback._confirm(prospect("A"), yes=True)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_accepting_needs_a_reason_and_a_reason_something_that_is_accepted(words:
 
 @pytest.mark.parametrize("wish", ["paused", "resumed", "cancelled"])
 def test_a_run_that_is_rolled_back_goes_on_in_that_direction(wish: str):
-    refused = _refused(wish, run(RunStatus.ROLLING_BACK))
+    conflict = refused(wish, run(RunStatus.ROLLING_BACK))
 
-    assert refused.message == f"run R cannot be {wish}: it is being rolled back, and goes on in that direction"
-    assert refused.hint == "follow it: coord watch R"
+    assert conflict.message == f"run R cannot be {wish}: it is being rolled back, and goes on in that direction"
+    assert conflict.hint == "follow it: coord watch R"

@@ -10,7 +10,7 @@ from planner_ecosystems import PLAN, Drawn, acyclic, ecosystem, todo
 from coordination.charts import plan_text
 from coordination.models import Issue
 from coordination.planner.graph import PlanGraph, build
-from coordination.planner.hours import say
+from coordination.text import format_hours
 
 NASTY = 'Say "hi" \\N <b>&amp;</b> #1 `x`\nand go'
 
@@ -119,4 +119,4 @@ def test_every_form_shows_every_todo(drawn: Drawn) -> None:
      (10, "10 h"), (20.04, "20 h"), (12.34, "12.3 h"), (1250, "1,250 h"), (0.1 + 0.2 + 0.7, "1 h")],
 )  # fmt: skip
 def test_hours_are_said_as_people_say_them(hours: float, words: str) -> None:
-    assert say(hours) == words
+    assert format_hours(hours) == words

@@ -1,8 +1,7 @@
-"""The shape of `create-*`, `update-*` and `delete-*`: options, questions, one deed, and a line of what has happened.
+"""The common shape of `create-*`, `update-*` and `delete-*`: options, questions, one operation, its result.
 
-A deed is a function that gets the manager and what people said; its name and its words are the command's.
-
-What a change has done: the new id or the record on standard output, one line for people on standard error.
+An operation is a function of the manager and the parsed options; its name and docstring are the command's.
+The result: the new id or the record on standard output, one line for people on standard error.
 """
 
 from __future__ import annotations
@@ -15,19 +14,18 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich_click import command
 
-from coordination.cli.completing import Complete
+from coordination.cli.completion import Complete
 from coordination.cli.context import CliContext
 from coordination.cli.options.fields import Field
-from coordination.cli.options.filling import Changes, changes_of, for_create, for_update, read_records, record_of
 from coordination.cli.options.prompts import ask_for_missing, on_a_terminal
+from coordination.cli.options.record_input import Changes, changes_of, for_create, for_update, read_records, record_of
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.errors import UsageError
 from coordination.models import presentable
 from coordination.text import listed
 
 if TYPE_CHECKING:
-    from coordination.tracker.manager import CoordinationManager
-    from coordination.tracker.records import DeletePreview, Edited, Removed
+    from coordination.api import CoordinationManager, DeletePreview, Edited, Removed
 
 Create = Callable[["CoordinationManager", Sequence[dict[str, Any]]], "Sequence[Edited]"]
 Update = Callable[["CoordinationManager", str, Changes], "Edited"]
@@ -42,13 +40,13 @@ from_file = click.option(
 
 
 def creates(fields: Sequence[Field]) -> Callable[[Create], click.Command]:
-    def decorated(deed: Create) -> click.Command:
+    def decorated(operation: Create) -> click.Command:
         @command()
         @for_create(fields)
         @from_file
         @as_json_option
         @click.pass_obj
-        @wraps(deed)
+        @wraps(operation)
         def create(call: CliContext, /, from_file: str | None, as_json: bool, **options: Any) -> None:
             record = record_of(fields, options)
             if from_file is None:
@@ -57,7 +55,7 @@ def creates(fields: Sequence[Field]) -> Callable[[Create], click.Command]:
             else:
                 _refuse_both(record, fields)
                 records, several = read_records(from_file)
-            say_created(deed(call.manager, records), several=several, as_json=as_json)
+            print_created(operation(call.coord.manager, records), several=several, as_json=as_json)
 
         return create
 
@@ -65,17 +63,17 @@ def creates(fields: Sequence[Field]) -> Callable[[Create], click.Command]:
 
 
 def updates(argument: str, fields: Sequence[Field], complete: Complete) -> Callable[[Update], click.Command]:
-    def decorated(deed: Update) -> click.Command:
+    def decorated(operation: Update) -> click.Command:
         @command()
         @click.argument("name", metavar=argument, shell_complete=complete)
         @for_update(fields)
         @as_json_option
         @click.pass_obj
-        @wraps(deed)
+        @wraps(operation)
         def update(call: CliContext, /, name: str, as_json: bool, **options: Any) -> None:
             changes = changes_of(fields, options)
             refuse_nothing(changes, fields)
-            say_updated(deed(call.manager, name, changes), as_json=as_json)
+            print_updated(operation(call.coord.manager, name, changes), as_json=as_json)
 
         return update
 
@@ -83,18 +81,18 @@ def updates(argument: str, fields: Sequence[Field], complete: Complete) -> Calla
 
 
 def deletes(argument: str, complete: Complete) -> Callable[[Delete], click.Command]:
-    def decorated(deed: Delete) -> click.Command:
+    def decorated(operation: Delete) -> click.Command:
         @command()
         @click.argument("name", metavar=argument, shell_complete=complete)
         @click.option("--cascade", is_flag=True, help="Also what cannot stay without it, and every mention of it.")
         @click.option("--yes", is_flag=True, help="With --cascade: without a question.")
         @as_json_option
         @click.pass_obj
-        @wraps(deed)
+        @wraps(operation)
         def delete(call: CliContext, /, name: str, cascade: bool, yes: bool, as_json: bool) -> None:
             if cascade and not yes:
-                _confirm(call.manager.what_goes(name))
-            say_removed(deed(call.manager, name, cascade), as_json=as_json)
+                _confirm(call.coord.manager.what_goes(name))
+            print_removed(operation(call.coord.manager, name, cascade), as_json=as_json)
 
         return delete
 
@@ -113,7 +111,7 @@ def _refuse_both(record: object, fields: Sequence[Field]) -> None:
 
 
 def _confirm(goes: DeletePreview) -> None:
-    """Whoever deletes more than was named has seen what. Raises UsageError where nobody can be asked."""
+    """Show what else a delete removes, and ask. Raises UsageError where nobody can be asked."""
     if not goes:
         return
     for name in goes.deleted:
@@ -127,8 +125,8 @@ def _confirm(goes: DeletePreview) -> None:
         click.get_current_context().exit(1)
 
 
-def say_created(created: Sequence[Edited], *, several: bool, as_json: bool) -> None:
-    """A script gets the ids, one a line; a person who creates one at a terminal reads its id once."""
+def print_created(created: Sequence[Edited], *, several: bool, as_json: bool) -> None:
+    """Print the ids, one a line, for a script; at a terminal the message names them."""
     if as_json:
         data = [_data(edited) for edited in created]
         print_json(data if several else data[0])
@@ -136,38 +134,38 @@ def say_created(created: Sequence[Edited], *, several: bool, as_json: bool) -> N
         for edited in created:
             click.echo(edited.record.id)
     ids = listed([edited.record.id for edited in created])
-    _say(
+    _print(
         f"created {ids or 'nothing: the list is empty'}",
         _each(e.ready for e in created),
         _each(e.notes for e in created),
     )
 
 
-def say_updated(edited: Edited, *, as_json: bool, what: str = "") -> None:
-    """`what`: what has happened, where that is more than that fields were written."""
+def print_updated(edited: Edited, *, as_json: bool, what: str = "") -> None:
+    """Print the result of an update. `what`: the message, where more happened than an update of fields."""
     if as_json:
         print_json(_data(edited))
     name = edited.record.id
     fields = ", ".join(edited.changed)
-    words = what or f"updated {name}: {fields}"
-    _say(words if edited.changed else f"{name} stands so already", edited.ready, edited.notes)
+    text = what or f"updated {name}: {fields}"
+    _print(text if edited.changed else f"{name} stands so already", edited.ready, edited.notes)
 
 
-def say_removed(removed: Removed, *, as_json: bool) -> None:
+def print_removed(removed: Removed, *, as_json: bool) -> None:
     if as_json:
         print_json(removed.model_copy(update={"record": presentable(removed.record)}))
-    words = f"deleted {removed.record.id}"
-    words += f" with {listed(removed.also)}" if removed.also else ""
-    words += f"; it is taken out of {listed(removed.released)}" if removed.released else ""
-    _say(words, removed.ready, removed.notes)
+    text = f"deleted {removed.record.id}"
+    text += f" with {listed(removed.also)}" if removed.also else ""
+    text += f"; it is taken out of {listed(removed.released)}" if removed.released else ""
+    _print(text, removed.ready, removed.notes)
 
 
 def _data(edited: Edited) -> dict[str, Any]:
     return {**dict(presentable(edited.record)), "ready": edited.ready, "notes": edited.notes}
 
 
-def _say(words: str, ready: Sequence[str], notes: Iterable[str]) -> None:
-    click.echo(f"{words}; now ready: {', '.join(ready)}" if ready else words, err=True)
+def _print(text: str, ready: Sequence[str], notes: Iterable[str]) -> None:
+    click.echo(f"{text}; now ready: {', '.join(ready)}" if ready else text, err=True)
     for note in notes:
         click.echo(f"  {note}", err=True)
 

@@ -8,15 +8,12 @@ from pathlib import Path
 import click
 from rich_click import command
 
-from coordination.cli.completing import run_ids
+from coordination.api import RunStatus
+from coordination.cli.completion import run_ids
 from coordination.cli.context import CliContext
 from coordination.cli.options.values import size
-from coordination.cli.runs.looking import opened
 from coordination.cli.runs.summary import print_run
 from coordination.cli.screen.output import as_json_option
-from coordination.runs.export.document import document_of
-from coordination.runs.export.file import load, save
-from coordination.runs.records import RunStatus
 
 
 @command()
@@ -25,22 +22,21 @@ from coordination.runs.records import RunStatus
 @click.option("--look", is_flag=True, help="Also while it goes on: only to look at, and cannot be imported then.")
 @click.pass_obj
 def export_run(call: CliContext, run: str, file: Path | None, look: bool) -> None:
-    """Write all that Redis keeps of RUN as one JSON document to FILE (compressed if its name ends in .gz), or print it.
+    """Write all that Redis keeps of RUN as one JSON document to FILE (compressed if its name ends in .gz), or
+    print it.
 
     For another Redis (`import-run`) it must have ended, or be paused with nothing of it running.
     """
-    with opened(call) as runs:
-        run_id = runs.reader.resolve(run)
-        pieces = document_of(runs.store, run_id, to_import=not look)
-        if file is None:
-            sys.stdout.writelines(pieces)
-        else:
-            save(pieces, file)
-            click.echo(f"wrote run {run_id} to {file}, {file.stat().st_size:,} bytes", err=True)
-        _say_what_stays(runs.read(run_id).status, look=look)
+    found = call.coord.runs.get(run)
+    if file is None:
+        sys.stdout.writelines(found.document(to_import=not look))
+    else:
+        found.export(file, look=look)
+        click.echo(f"wrote run {found.id} to {file}, {file.stat().st_size:,} bytes", err=True)
+    _warn_of_copy(found.status(), look=look)
 
 
-def _say_what_stays(status: RunStatus, *, look: bool) -> None:
+def _warn_of_copy(status: RunStatus, *, look: bool) -> None:
     if status is RunStatus.PAUSED and not look:
         click.echo("it is paused here as well: once it goes on elsewhere, do not resume it here", err=True)
 
@@ -59,12 +55,11 @@ def _say_what_stays(status: RunStatus, *, look: bool) -> None:
 def import_run(call: CliContext, file: Path, max_size: int, as_json: bool) -> None:
     """Make the run in FILE, which `export-run` has written, one of this Redis: whole or not at all.
 
-    A paused one goes on with `resume`: on the hosts that it has worked on, or from the commits that came along.
+    A paused one goes on with `resume`: on the hosts that it has worked on, or from the commits that came
+    along.
     """
-    received = load(file, max_size)
-    with opened(call) as runs:
-        run_id = runs.import_(received)
-        view = runs.read(run_id)
+    run = call.coord.runs.import_(file, max_bytes=max_size)
+    run_id, view = run.id, run.view()
     if as_json:
         print_run(view, as_json=True)
     then = f"go on: coord resume {run_id}" if view.status is RunStatus.PAUSED else f"look: coord show-run {run_id}"

@@ -1,4 +1,4 @@
-"""`show-*` for records of the file: one page each, with what the record waits for, what it holds up, and what a run does with it."""
+"""`show-*` of the file: a page for each record, with its blockers, dependents and state in a run."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich_click import command
 
-from coordination.cli.completing import dependency_ids, issue_ids, plan_ids, todo_ids
+from coordination.api import FINISHED, OPEN, as_view, when_nobody_comes
+from coordination.cli.completion import dependency_ids, issue_ids, plan_ids, todo_ids
 from coordination.cli.context import CliContext
-from coordination.cli.live import live_todo
 from coordination.cli.runs.summary import how_long
 from coordination.cli.screen.blocks import (
     STYLES,
@@ -24,12 +24,12 @@ from coordination.cli.screen.blocks import (
     print_page,
     rows,
     section,
+    status_cell,
     text,
-    told,
 )
-from coordination.cli.screen.output import Form, shown
+from coordination.cli.screen.output import Form, output_options
 from coordination.cli.screen.tables import Cell, plain, styled
-from coordination.cli.tracker.listing import done, print_todos
+from coordination.cli.tracker.lists import done, print_todos
 from coordination.models import (
     OPEN_TODO,
     Action,
@@ -46,25 +46,19 @@ from coordination.models import (
     Todo,
     presentable,
 )
-from coordination.planner.blockers import FINISHED
-from coordination.planner.gates import when_nobody_comes
-from coordination.planner.hours import say
-from coordination.tracker.executing import as_view
-from coordination.tracker.kinds import OPEN
+from coordination.text import format_hours
 
 if TYPE_CHECKING:
-    from coordination.runs.views.live import LiveTodo
-    from coordination.tracker.records import MilestoneStanding
-    from coordination.tracker.references import Chains, Link
+    from coordination.api import Chains, Link, LiveTodo, MilestoneStanding
 
 
 SHOWN = 20
-"""Of what waits for one thing, this many are named."""
+"""Links that are shown for each record."""
 MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("·", "")}
 
 
 def issue_page(issue: Issue, chains: Chains, today: date) -> Iterator[Lines]:
-    yield head(issue.id, issue.title, told(issue.status), told(issue.priority), _severity(issue))
+    yield head(issue.id, issue.title, status_cell(issue.status), status_cell(issue.priority), _severity(issue))
     yield facts(
         [
             ("repos", ", ".join(issue.repos)),
@@ -80,7 +74,7 @@ def issue_page(issue: Issue, chains: Chains, today: date) -> Iterator[Lines]:
 
 
 def todo_page(todo: Todo, plan: Plan | None, chains: Chains) -> Iterator[Lines]:
-    yield head(todo.id, todo.task, told(todo.status), told(todo.priority))
+    yield head(todo.id, todo.task, status_cell(todo.status), status_cell(todo.priority))
     yield facts(
         [
             ("repo", todo.repo),
@@ -92,7 +86,7 @@ def todo_page(todo: Todo, plan: Plan | None, chains: Chains) -> Iterator[Lines]:
             ("action", _action(todo.action)),
             ("gate", _gate(todo.gate)),
             ("cache", _cache(todo.cache)),
-            ("timeout", say(todo.timeout.total_seconds() / 3600) if todo.timeout else ""),
+            ("timeout", format_hours(todo.timeout.total_seconds() / 3600) if todo.timeout else ""),
             ("resources", ", ".join(map(str, todo.resources))),
             ("env", " ".join(f"{name}={value}" for name, value in presentable(todo).env.items())),
             ("works in", "the path itself" if todo.workspace == "in-place" else ""),
@@ -106,7 +100,7 @@ def todo_page(todo: Todo, plan: Plan | None, chains: Chains) -> Iterator[Lines]:
 def plan_page(
     plan: Plan, milestones: Sequence[MilestoneStanding], progress: str, chains: Chains, today: date
 ) -> Iterator[Lines]:
-    yield head(plan.id, plan.title, told(plan.status), Cell(progress))
+    yield head(plan.id, plan.title, status_cell(plan.status), Cell(progress))
     yield facts(
         [
             ("repos", ", ".join(plan.repos)),
@@ -126,7 +120,7 @@ def plan_page(
 def dependency_page(dependency: Dependency) -> Iterator[Lines]:
     check = dependency.validation
     title = f"{dependency.consumer} needs {dependency.provider} {dependency.version_constraint or ''}".rstrip()
-    yield head(dependency.id, title, told(dependency.status), Cell(dependency.type))
+    yield head(dependency.id, title, status_cell(dependency.status), Cell(dependency.type))
     yield facts(
         [
             ("dates", _dates(dependency)),
@@ -135,7 +129,7 @@ def dependency_page(dependency: Dependency) -> Iterator[Lines]:
             ("must print", check.expected_pattern or "" if check else ""),
             ("health", check.health_check or "" if check else ""),
             ("must answer", str(check.expected_status or "") if check else ""),
-            ("timeout", say(check.timeout.total_seconds() / 3600) if check and check.timeout else ""),
+            ("timeout", format_hours(check.timeout.total_seconds() / 3600) if check and check.timeout else ""),
         ]
     )
     yield text(dependency.notes)
@@ -161,7 +155,7 @@ def _tree(links: Sequence[Link]) -> Lines:
 
 def _rows(links: Sequence[Link], indent: str) -> Iterator[tuple[object, ...]]:
     for link in links[:SHOWN]:
-        status = told(link.status) if link.status else Cell("not declared", "red")
+        status = status_cell(link.status) if link.status else Cell("not declared", "red")
         yield f"{indent}{link.id}", status, ", ".join(link.repos), link.title
         yield from _rows(link.behind, indent + "  ")
 
@@ -169,8 +163,8 @@ def _rows(links: Sequence[Link], indent: str) -> Iterator[tuple[object, ...]]:
 def _milestone(milestone: MilestoneStanding, written: Milestone) -> Iterator[str]:
     overdue = " (overdue)" if milestone.overdue else ""
     when = f"due {milestone.due}{overdue}" if milestone.due else ""
-    words = [styled(str(milestone.status), STYLES.get(milestone.status, "")), styled(when, "red" if overdue else "")]
-    yield f"{styled(milestone.id, 'bold')}  {plain(milestone.name)}  {' · '.join(filter(None, words))}"
+    parts = [styled(str(milestone.status), STYLES.get(milestone.status, "")), styled(when, "red" if overdue else "")]
+    yield f"{styled(milestone.id, 'bold')}  {plain(milestone.name)}  {' · '.join(filter(None, parts))}"
     yield from (f"  {line}" for line in text(written.description))
     if written.gate and milestone.status in OPEN:
         yield f"  {_gate(written.gate)}"
@@ -198,9 +192,9 @@ def _severity(issue: Issue) -> Cell:
 
 def _hours(todo: Todo) -> Iterator[str]:
     if todo.estimated_hours is not None:
-        yield f"{say(todo.estimated_hours)} estimated"
+        yield f"{format_hours(todo.estimated_hours)} estimated"
     if todo.actual_hours is not None:
-        yield f"{say(todo.actual_hours)} taken"
+        yield f"{format_hours(todo.actual_hours)} taken"
 
 
 def _action(action: Action | None) -> str:
@@ -222,14 +216,14 @@ def _action(action: Action | None) -> str:
 def _gate(gate: Gate | None) -> str:
     if gate is None:
         return ""
-    words = when_nobody_comes(gate)
-    return "waits for an approval" + (f", {words}" if words else "")
+    parts = when_nobody_comes(gate)
+    return "waits for an approval" + (f", {parts}" if parts else "")
 
 
 def _cache(cache: Cache | None) -> str:
     if cache is None:
         return ""
-    lasts = f", of the last {say(cache.ttl.total_seconds() / 3600)}" if cache.ttl else ""
+    lasts = f", of the last {format_hours(cache.ttl.total_seconds() / 3600)}" if cache.ttl else ""
     return (
         f"given an earlier result{lasts}, if nothing has changed{': ' if cache.inputs else ''}{' '.join(cache.inputs)}"
     )
@@ -245,45 +239,51 @@ def _at_most(plan: Plan) -> str:
 
 @command()
 @click.argument("issue", shell_complete=issue_ids)
-@shown(Issue)
+@output_options(Issue)
 @click.pass_obj
 def show_issue(call: CliContext, issue: str, form: Form) -> None:
     """Show one issue with everything that it waits for and holds up."""
-    record, chains = call.manager.get_issue(issue), call.manager.chains_of(issue)
+    record, chains = call.coord.manager.get_issue(issue), call.coord.manager.chains_of(issue)
     form.record(record, lambda: dict(chains), lambda: print_page(*issue_page(record, chains, date.today())))
 
 
 @command()
 @click.argument("todo", shell_complete=todo_ids)
-@shown(Todo)
+@output_options(Todo)
 @click.pass_obj
 def show_todo(call: CliContext, todo: str, form: Form) -> None:
     """Show one todo with everything that it waits for and holds up, and what a run does with it."""
-    record, chains = as_view(call.manager.get_todo(todo)), call.manager.chains_of(todo)
-    plan = next((p for p in call.manager.ecosystem.coordination.plans if p.id == record.plan), None)
+    record, chains = as_view(call.coord.manager.get_todo(todo)), call.coord.manager.chains_of(todo)
+    plan = next((p for p in call.coord.manager.ecosystem.coordination.plans if p.id == record.plan), None)
 
     def more() -> dict[str, Any]:
-        live = live_todo(call, todo)
+        live = call.coord.live.todo(todo)
         return {**dict(chains), "live": live}
 
     form.record(
-        record, more, lambda: print_page(*todo_page(record, plan, chains), _at_present(record, live_todo(call, todo)))
+        record,
+        more,
+        lambda: print_page(*todo_page(record, plan, chains), _at_present(record, call.coord.live.todo(todo))),
     )
 
 
 @command()
 @click.argument("plan", shell_complete=plan_ids)
-@shown(Plan)
+@output_options(Plan)
 @click.pass_obj
 def show_plan(call: CliContext, plan: str, form: Form) -> None:
     """Show one plan with its milestones, its todos, and everything that it waits for and holds up."""
-    record, todos, chains = call.manager.get_plan(plan), call.manager.plan_todos(plan), call.manager.chains_of(plan)
+    record, todos, chains = (
+        call.coord.manager.get_plan(plan),
+        call.coord.manager.plan_todos(plan),
+        call.coord.manager.chains_of(plan),
+    )
 
     def more() -> dict[str, Any]:
         return {"todos": todos, **dict(chains)}
 
     def read() -> None:
-        standing = call.manager.validate_plan_completion(plan)
+        standing = call.coord.manager.validate_plan_completion(plan)
         progress = f"{done(todos)} todos done" if todos else "no todos"
         print_page(*plan_page(record, standing.milestones, progress, chains, date.today()))
         if todos:
@@ -295,25 +295,25 @@ def show_plan(call: CliContext, plan: str, form: Form) -> None:
 
 @command()
 @click.argument("dependency", metavar="DEP", shell_complete=dependency_ids)
-@shown(Dependency)
+@output_options(Dependency)
 @click.pass_obj
 def show_dep(call: CliContext, dependency: str, form: Form) -> None:
     """Show one dependency of a repository on another, and how it is checked."""
-    record = call.manager.get_dependency(dependency)
+    record = call.coord.manager.get_dependency(dependency)
     form.record(record, dict, lambda: print_page(*dependency_page(record)))
 
 
 def _at_present(todo: Todo, live: LiveTodo | None) -> Iterator[str]:
-    """`running for 4 min, attempt 2, on w@host: run …`; nothing where no run knows the todo."""
+    """Yield `running for 4 min, attempt 2, on w@host: run …`; nothing where no run has the todo."""
     if live is None:
         return
-    words = [styled(live.state, STYLES.get(live.state, "")) + _for_how_long(live)]
+    parts = [styled(live.state, STYLES.get(live.state, "")) + _for_how_long(live)]
     if live.attempt > 1:
-        words.append(f"attempt {live.attempt}")
+        parts.append(f"attempt {live.attempt}")
     if live.worker:
-        words.append(f"on {live.worker}")
+        parts.append(f"on {live.worker}")
     yield styled("in a run", "bold")
-    yield f"  {', '.join(words)}: run {live.run_id}, {live.run_status}"
+    yield f"  {', '.join(parts)}: run {live.run_id}, {live.run_status}"
     if why := live.error if live.state.ended else live.waits_for:
         yield f"  {plain(why.partition(chr(10))[0])}"
     yield f"  what it wrote: coord logs {live.run_id} {todo.id}"

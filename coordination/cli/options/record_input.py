@@ -1,4 +1,6 @@
-"""From options, or from a file with records as YAML or JSON, to the fields of a new record or of an update."""
+"""Reads the fields of a new record, or the changes of an update, from options or from a file as YAML or
+JSON.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ CORRECT = "correct it and try again; nothing was created"
 
 
 def read_records(name: str) -> tuple[list[dict[str, Any]], bool]:
-    """The records, and whether the file holds a list of them. Raises UsageError."""
+    """Return the records, and whether the file holds a list of them. Raises UsageError."""
     file = "standard input" if name == STDIN else name
     data = _data(_bytes(name), file)
     records = data if isinstance(data, list) else [data]
@@ -64,19 +66,19 @@ def _yaml(raw: bytes, file: str) -> Any:
 
 Command = Callable[..., Any]
 Options = Mapping[str, Any]
-"""What click hands over."""
+"""Parameters of a command by name."""
 ADD, REMOVE = "add", "remove"
 VERBS = {ADD: "Put in.", REMOVE: "Take out."}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """What an update asks for. What that comes to, the record says as it stands when the file is written: of two people
-    who add a label at the same time, both labels are there afterwards.
+    """The changes of an update, applied when the file is written: of two people who add a label at the
+    same time, both labels are there afterwards.
     """
 
     said: Mapping[Field, Any]
-    """None, or an empty list, clears the field."""
+    """None or an empty list clears the field."""
     added: Mapping[Field, Sequence[Any]]
     removed: Mapping[Field, Sequence[str]]
 
@@ -96,7 +98,7 @@ class Changes:
         return changes
 
     def _list(self, record: BaseModel, field: Field) -> list[Any]:
-        """What is there already and is added again stands where it stood."""
+        """Return the list after the change. An item that is added again keeps its place."""
         there = {field.name_of(item): item for item in getattr(record, field.field)}
         gone = self.removed.get(field, ())
         for value in gone:
@@ -112,7 +114,7 @@ def for_create(fields: Sequence[Field]) -> Callable[[Command], Command]:
 
 
 def for_update(fields: Sequence[Field]) -> Callable[[Command], Command]:
-    """Every field but the id; a list may also be changed value by value."""
+    """Add options for every field but the id; lists may also be changed value by value."""
     options = [_option(field) for field in changeable(fields)]
     options += [_option(field, verb) for field in fields if field.many for verb in (ADD, REMOVE)]
     return _with(options)
@@ -123,7 +125,7 @@ def changeable(fields: Iterable[Field]) -> list[Field]:
 
 
 def record_of(fields: Iterable[Field], options: Options) -> dict[str, Any]:
-    """The fields of a new record; an empty value says nothing."""
+    """Return the fields of a new record; an empty value sets none."""
     record: dict[str, Any] = {}
     for field, value in _said(fields, options):
         if value not in (None, []):
@@ -133,7 +135,7 @@ def record_of(fields: Iterable[Field], options: Options) -> dict[str, Any]:
 
 
 def changes_of(fields: Sequence[Field], options: Options) -> Changes:
-    """Raises UsageError for a list that is replaced and changed at once."""
+    """Return the changes. Raises UsageError for a list that is replaced and changed at once."""
     changes = Changes(
         said=dict(_said(changeable(fields), options)),
         added={f: _value(f, said, f.spelt(ADD)) for f, said in _listed(fields, options, ADD).items()},
@@ -148,7 +150,9 @@ def changes_of(fields: Sequence[Field], options: Options) -> Changes:
 
 
 def _said(fields: Iterable[Field], options: Options) -> Iterator[tuple[Field, Any]]:
-    """Each field that an option speaks of, with its value; raises UsageError where two speak of one."""
+    """Yield each field that an option sets, with its value. Raises UsageError where two options set one
+    field.
+    """
     spoken: dict[str, Field] = {}
     for field in fields:
         given = options.get(field.key)
@@ -175,7 +179,7 @@ def _value(field: Field, given: Any, option_: str = "") -> Any:
 
 
 def _check_text(given: str) -> None:
-    """What a shell hands over in another encoding arrives as half characters, which no file can hold."""
+    """Refuse half characters: text in another encoding, which no file can hold."""
     try:
         given.encode()
     except UnicodeEncodeError as error:
@@ -188,7 +192,7 @@ def _listed(fields: Iterable[Field], options: Options, verb: str) -> dict[Field,
 
 
 def _several(field: Field, given: Iterable[str]) -> list[str]:
-    """Each once, in the order in which they were said."""
+    """Return each item once, in the order given."""
     parts = (part for text in given for part in (text.split(",") if field.many is Many.WORDS else [text]))
     return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
 
@@ -212,7 +216,7 @@ def _with(options: Iterable[Callable[[Command], Command]]) -> Callable[[Command]
 
 
 def _option(field: Field, verb: str = "") -> Callable[[Command], Command]:
-    """The field's own option, or the one by which a value is put into its list or taken out."""
+    """Return the option of a field, or the one that adds to its list or removes from it."""
     return option(
         field.spelt(verb) if verb else field.option,
         f"{verb}_{field.key}" if verb else field.key,

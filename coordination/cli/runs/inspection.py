@@ -1,47 +1,39 @@
-"""Runs that are there: looked at, followed, stopped."""
+"""`list-runs`, `show-run`, `watch`, `logs`, `sync`."""
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich_click import command
 
-from coordination.backend.client import reaching
-from coordination.cli.completing import run_ids, todo_ids
+from coordination.api import LAST, RunView
+from coordination.cli.completion import run_ids, todo_ids
 from coordination.cli.context import CliContext
-from coordination.cli.runs.summary import figures, print_run
+from coordination.cli.runs.summary import format_counts, print_run
 from coordination.cli.screen import blocks
-from coordination.cli.screen.blocks import told
-from coordination.cli.screen.output import Form, as_json_option, print_json, shown
+from coordination.cli.screen.blocks import status_cell
+from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import colourful, print_table
-from coordination.runs.records import RunView
-from coordination.runs.service import Runs
-from coordination.runs.views.run_view import LAST
 from coordination.terminal import Lets, letting
 from coordination.text import counted
+
+if TYPE_CHECKING:
+    from coordination.api.run import Run
 
 the_run = click.argument("run", default=LAST, shell_complete=run_ids)
 
 
-@contextlib.contextmanager
-def opened(call: CliContext) -> Iterator[Runs]:
-    url = call.redis_url()
-    with reaching(url):
-        yield Runs(url, call.settings, call.ecosystem_id)
-
-
 @command()
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1), help="How many.")
-@shown(RunView)
+@output_options(RunView)
 @click.pass_obj
 def list_runs(call: CliContext, limit: int, form: Form) -> None:
     """List the runs, latest first."""
-    with opened(call) as runs:
-        found = runs.reader.list(limit)
+    found = call.coord.runs.list(limit)
     form.records(found, lambda: _print_runs(found))
 
 
@@ -53,10 +45,10 @@ def _print_runs(found: Sequence[RunView]) -> None:
             (
                 run.run_id,
                 run.plan_id,
-                told(run.status),
-                blocks.shown(run.started_at),
+                status_cell(run.status),
+                blocks.format_time(run.started_at),
                 "" if run.duration_s is None else f"{run.duration_s:.1f} s",
-                figures(run),
+                format_counts(run),
             )
             for run in found
         ],
@@ -71,26 +63,27 @@ def _print_runs(found: Sequence[RunView]) -> None:
     type=click.Path(path_type=Path),
     help="Also draw what ran where and what it waited for; a file that is there is replaced if it is such a picture.",
 )
-@shown(RunView)
+@output_options(RunView)
 @click.pass_obj
 def show_run(call: CliContext, run: str, gantt: Path | None, form: Form) -> None:
-    """Show RUN (an id, its beginning or end, or `last`): every todo with its state, tries, time and reason."""
-    from coordination.cli.runs.advice import say_next
+    """Show RUN (an id, its beginning or end, or `last`): every todo with its state, tries, time and
+    reason.
+    """
+    from coordination.cli.runs.advice import print_advice
 
-    with opened(call) as runs:
-        view = runs.read(run)
-        if gantt is not None:
-            _draw(runs, view.run_id, gantt)
-        form.record(view, dict, lambda: print_run(view, as_json=False))
-        say_next(runs, view, call.state / "worktrees")
+    found = call.coord.runs.get(run)
+    view = found.view()
+    if gantt is not None:
+        _draw(found, gantt)
+    form.record(view, dict, lambda: print_run(view, as_json=False))
+    print_advice(found, view, call.coord.state / "worktrees")
 
 
-def _draw(runs: Runs, run_id: str, path: Path) -> None:
+def _draw(run: Run, path: Path) -> None:
     from coordination.cli.screen.output import refuse_other, write_picture
-    from coordination.runs.views.pictures import gantt
 
     refuse_other(path)
-    write_picture(path, gantt(runs.store, run_id))
+    write_picture(path, run.gantt())
     click.echo(f"wrote {path}", err=True)
 
 
@@ -100,13 +93,13 @@ def _draw(runs: Runs, run_id: str, path: Path) -> None:
 @click.pass_obj
 def watch(call: CliContext, run: str, as_json: bool) -> int:
     """Follow RUN until it ends, from any terminal or machine; exits as `sweep` does."""
-    from coordination.cli.runs.following import Following
+    from coordination.cli.runs.progress import Following
     from coordination.cli.runs.summary import exit_code
     from coordination.cli.runs.sweep import conclude
 
-    with opened(call) as runs:
-        view = Following(runs, runs.reader.resolve(run), news=call.news).until_the_end()
-        conclude(call, runs, view, as_json=as_json)
+    found = call.coord.runs.get(run)
+    view = Following(found, restarted=call.coord.restarted).until_the_end()
+    conclude(call, found, view, as_json=as_json)
     return exit_code(view)
 
 
@@ -121,8 +114,8 @@ def logs(call: CliContext, run: str, todo: str | None, follow: bool, raw: bool) 
 
     A terminal gets its colours, and what else it would obey written out (`\u001b`); a pipe gets every byte.
     """
-    with opened(call) as runs, letting(sys.stdout, Lets.ALL if raw else Lets.COLOURS if colourful() else Lets.NOTHING):
-        for text in runs.log(runs.reader.resolve(run), todo, follow=follow):
+    with letting(sys.stdout, Lets.ALL if raw else Lets.COLOURS if colourful() else Lets.NOTHING):
+        for text in call.coord.runs.get(run).log(todo, follow=follow):
             sys.stdout.write(text)
             sys.stdout.flush()
 
@@ -132,12 +125,13 @@ def logs(call: CliContext, run: str, todo: str | None, follow: bool, raw: bool) 
 @as_json_option
 @click.pass_obj
 def sync(call: CliContext, run: str, as_json: bool) -> None:
-    """Write what succeeded in RUN back into the file: status, actual hours, date; and what was undone of it."""
-    from coordination.cli.runs.sweep import record
+    """Write what succeeded in RUN back into the file: status, actual hours, date; and what was undone of
+    it.
+    """
+    from coordination.cli.runs.sweep import write_back
 
-    with opened(call) as runs:
-        run_id = runs.reader.resolve(run)
-        written = record(call, runs, run_id, asked=True)
+    found = call.coord.runs.get(run)
+    run_id, written = found.id, write_back(call, found, always=True)
     if as_json:
         completed, reopened = (*written.completed, *written.reached), (*written.reopened, *written.lost)
         print_json({"run_id": run_id, "completed": list(completed), "reopened": list(reopened)})
@@ -149,6 +143,6 @@ def sync(call: CliContext, run: str, as_json: bool) -> None:
     )
     for noun, what, names in changes:
         if names:
-            click.echo(f"{counted(len(names), noun)} of run {run_id} {what} in {call.path}", err=True)
+            click.echo(f"{counted(len(names), noun)} of run {run_id} {what} in {call.coord.path}", err=True)
     if not written.all:
         click.echo("nothing to write back", err=True)

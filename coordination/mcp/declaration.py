@@ -1,7 +1,7 @@
-"""From a function over a session to a tool: `@reads("Show an issue") def coord_get_issue(office, issue: str) -> Issue`.
+"""Makes tools of functions: `@reads("Show an issue") def coord_get_issue(session, issue: str) -> Issue`.
 
-The function's name is the tool's, its docstring what the model reads, its annotations the schemas; `office` is ours to give. The
-meaning of arguments that several tools take is said once.
+The name of the function is the tool's, its docstring the description, its annotations the schemas; the server
+passes `session`. The meaning of arguments that several tools have is declared once.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from fastmcp.exceptions import ToolError
 from fastmcp.tools import FunctionTool, tool
 from pydantic import BeforeValidator, Field
 
-from coordination.mcp.errors import told
+from coordination.api import LAST
+from coordination.mcp.errors import refusals
 from coordination.mcp.session import Session
 from coordination.models import ResourceNeed
-from coordination.runs.views.run_view import LAST
 
 T = TypeVar("T")
 
 
 def several(given: Any) -> Any:
-    """One value is as good as a list of one; words may have commas between them."""
+    """Convert one value to a list; split text at commas."""
     return [word.strip() for word in given.split(",") if word.strip()] if isinstance(given, str) else given
 
 
@@ -58,12 +58,12 @@ Wait = Annotated[
 ]
 
 
-Deed = TypeVar("Deed", bound=Callable[..., Any])
+Operation = TypeVar("Operation", bound=Callable[..., Any])
 
 
 def _kind(
     *, writes: bool, destructive: bool, idempotent: bool, outside: bool
-) -> Callable[[str], Callable[[Deed], Deed]]:
+) -> Callable[[str], Callable[[Operation], Operation]]:
     hints = {
         "readOnlyHint": not writes,
         "destructiveHint": destructive,
@@ -74,11 +74,11 @@ def _kind(
 
 
 reads = _kind(writes=False, destructive=False, idempotent=True, outside=False)
-"""Changes nothing."""
+"""Reads only."""
 adds = _kind(writes=True, destructive=False, idempotent=False, outside=False)
-"""A new record, or a state that goes forward: nothing that was written is lost."""
+"""Adds a record or moves a state forward: nothing that was written is lost."""
 changes = _kind(writes=True, destructive=True, idempotent=True, outside=False)
-"""What stood there before is gone."""
+"""Overwrites what was there."""
 checks = _kind(writes=True, destructive=False, idempotent=True, outside=True)
 """Runs commands that look at the world, and notes what they found."""
 carries_out = _kind(writes=True, destructive=True, idempotent=False, outside=True)
@@ -87,25 +87,27 @@ undoes = _kind(writes=True, destructive=True, idempotent=True, outside=True)
 """Takes back what was carried out: once, however often it is asked for."""
 
 
-def declared(module: ModuleType, office: Session) -> Iterator[FunctionTool]:
-    """The tools of a module, in its order."""
-    for deed in tuple(vars(module).values()):
-        if meta := get_fastmcp_meta(deed):
-            yield FunctionTool.from_function(bound(deed, office), metadata=meta)
+def declared(module: ModuleType, session: Session) -> Iterator[FunctionTool]:
+    """Yield the tools of a module, in its order."""
+    for operation in tuple(vars(module).values()):
+        if meta := get_fastmcp_meta(operation):
+            yield FunctionTool.from_function(bound(operation, session), metadata=meta)
 
 
-def bound(deed: Callable[..., Any], office: Session) -> Callable[..., Any]:
-    """The deed with its office, as what the client calls: its other parameters, by name; refusals in words."""
+def bound(operation: Callable[..., Any], session: Session) -> Callable[..., Any]:
+    """Return the operation with its session bound: its other parameters are keyword arguments, and errors
+    become texts.
+    """
 
-    @wraps(deed)
+    @wraps(operation)
     def call(**given: Any) -> Any:
-        with told(ToolError):
-            return deed(office, **given)
+        with refusals(ToolError):
+            return operation(session, **given)
 
-    own, *others = inspect.signature(deed).parameters.values()
-    hints = {name: hint for name, hint in get_type_hints(deed, include_extras=True).items() if name != own.name}
+    own, *others = inspect.signature(operation).parameters.values()
+    hints = {name: hint for name, hint in get_type_hints(operation, include_extras=True).items() if name != own.name}
     others = [parameter.replace(annotation=hints[parameter.name]) for parameter in others]
     call.__signature__ = inspect.Signature(others, return_annotation=hints["return"])  # type: ignore[attr-defined]
     call.__annotations__ = hints
-    del call.__wrapped__  # whoever follows it finds the office again
+    del call.__wrapped__  # whoever follows it finds the session again
     return call

@@ -1,7 +1,9 @@
-"""A run on the screen while it goes on: a line for each todo that ends, what is waited for, a bar on a terminal. Off a terminal
-also a line for each todo that begins, and now and then one with what runs: a job's log shall show that it is alive.
+"""Progress of a run on the screen: a line for each todo that ends, what the run waits for, a bar on a
+terminal.
 
-Nothing here belongs to the run: whoever stops looking, or is killed, changes nothing.
+Off a terminal also a line for each todo that begins, and every 30 s one with the running todos: a CI job's
+log shows that it is alive. Nothing here belongs to the run: a viewer that leaves, or is killed, changes
+nothing.
 """
 
 from __future__ import annotations
@@ -11,8 +13,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-import redis
 from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
@@ -25,20 +27,18 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from coordination.backend.error_messages import NO_ROOM
-from coordination.cli.runs.summary import Reminders, Wait, in_words, internal_error, line, still_running, waits
-from coordination.errors import Unreadable
-from coordination.messages.live import BEGINNING
-from coordination.runs.records import RunStatus, RunView, TodoState
-from coordination.runs.service import Runs
-from coordination.runs.views.progress import Event
-from coordination.runs.views.raw_records import IN_HAND, in_hand
+from coordination.api import BEGINNING, IN_HAND, NO_ROOM, RunEvent, RunStatus, RunView, TodoState
+from coordination.cli.runs.summary import Reminders, Wait, format_wait, internal_error, line, still_running, waits
+from coordination.errors import Unreachable, Unreadable
 from coordination.terminal import driven, spelled
 
-LOOK_S = 2.0
-"""How often a run is asked what it waits for."""
+if TYPE_CHECKING:
+    from coordination.api.run import Run
+
+UPDATE_S = 2.0
+"""Interval at which the waits of a run are read."""
 STILL_S = 30.0
-"""How often it is said what runs, where there is no bar."""
+"""Interval at which running todos are printed where there is no bar."""
 SHOWN_WAITS = 8
 RUNNING = f"todo.{TodoState.RUNNING}"
 PARKED = f"todo.{TodoState.PARKED}"
@@ -46,30 +46,29 @@ BACK = f"run.{RunStatus.ROLLING_BACK}"
 STATES = {f"todo.{state}" for state in TodoState}
 IN_HANDS = {f"todo.{state}" for state in IN_HAND}
 ENDS = {f"todo.{state}" for state in TodoState if state.ended}
-TOLD = {*ENDS, f"todo.{TodoState.RETRYING}"}
+REPORTED = {*ENDS, f"todo.{TodoState.RETRYING}"}
 
 
 class Screen(Progress):
-    """The bar, and below it what is waited for, for how long by now."""
+    """The bar, and below it the waits with their durations."""
 
     waiting: Sequence[Wait] = ()
 
     def get_renderables(self) -> Iterable[RenderableType]:
         yield from super().get_renderables()
         for wait in self.waiting[:SHOWN_WAITS]:
-            yield Text(spelled(in_words(wait, datetime.now(UTC))))
+            yield Text(spelled(format_wait(wait, datetime.now(UTC))))
         if (more := len(self.waiting) - SHOWN_WAITS) > 0:
             yield Text(f"· and {more} more")
 
 
 class Following:
-    def __init__(
-        self, runs: Runs, run_id: str, since: str = BEGINNING, news: Callable[[], Iterable[str]] = list
-    ) -> None:
-        """`news`: what has happened to the processes of this machine since it was asked; raises what nobody should wait for."""
-        self._runs = runs
-        self._news = news
-        self._run_id = run_id
+    def __init__(self, run: Run, since: str = BEGINNING, restarted: Callable[[], Iterable[str]] = list) -> None:
+        """`restarted`: returns the processes of this machine that were started again since the last call;
+        raises Unreachable where one is given up.
+        """
+        self._run = run
+        self._restarted = restarted
         self._console = Console(
             file=driven(sys.stderr), highlight=False
         )  # a bar moves the cursor: what we print is spelled
@@ -78,30 +77,27 @@ class Following:
         self._bar: TaskID | None = None
         self._seen = since
         self._reminders = Reminders()
-        self._looked = self._still_told = time.monotonic()
+        self._updated_at = self._running_reported_at = time.monotonic()
         self._parked = False
         self._back = False
         self._in_hand: set[str] = set()
-        """What is asked about while the run goes on: of a large run that is little."""
+        """Todos to read while the run goes on: few of a large run."""
 
     def until_the_end(self) -> RunView:
-        """Shows the run until it has ended. May be called again after an interruption: it goes on where it was."""
-        with suppress(redis.ConnectionError, redis.TimeoutError):  # then by what comes from now on
-            self._in_hand = in_hand(self._runs.redis, self._runs.keys.run(self._run_id))
-        with self._shown():
-            for event in self._runs.follow(self._run_id, self._seen):
+        """Show the run until it has ended. After an interruption another call continues."""
+        with suppress(Unreachable):  # then by what comes from now on
+            self._in_hand = self._run.todos_in_hand()
+        with self._screen_open():
+            for event in self._run.follow(self._seen):
                 if event is not None:
                     self._seen = event.id
                     self._note(event)
-                    self._tell(event)
-                with suppress(
-                    redis.ConnectionError, redis.TimeoutError
-                ):  # how long Redis may be away is judged by `follow`
-                    self._look(quiet=event is None)
-        return self._runs.read(self._run_id)
+                    self._report(event)
+                self._update_waits(quiet=event is None)
+        return self._run.view()
 
     @contextmanager
-    def _shown(self) -> Iterator[None]:
+    def _screen_open(self) -> Iterator[None]:
         if not self._has_bar:
             yield
             return
@@ -115,28 +111,28 @@ class Following:
         )
         with Screen(*columns, console=self._console, transient=True) as self._screen:
             # What was carried over, or blocked from the beginning, has no events in this run.
-            run = self._runs.reader.read(self._run_id)
+            run = self._run.view()
             known = self._seen != BEGINNING
             self._back = known and run.status is RunStatus.ROLLING_BACK
             ours = [t for t in run.todos if (t.started_at if self._back else t.attempt and t.run is None)]
             ended = sum(t.state.ended for t in ours if t.was or not self._back) if known else 0
-            self._bar = self._screen.add_task(self._run_id, total=len(ours), completed=ended)
+            self._bar = self._screen.add_task(self._run.id, total=len(ours), completed=ended)
             yield
 
-    def _turn_back(self, event: Event) -> None:
+    def _turn_back(self, event: RunEvent) -> None:
         self._back = True
         self._print(f"↶ what was begun is undone: {event.fields.get('why')}")
         if self._screen is not None and self._bar is not None:
-            begun = sum(bool(t.started_at) for t in self._runs.reader.read(self._run_id).todos)
-            self._screen.reset(self._bar, total=begun, description=f"{self._run_id}, undoing")
+            begun = sum(bool(t.started_at) for t in self._run.view().todos)
+            self._screen.reset(self._bar, total=begun, description=f"{self._run.id}, undoing")
 
-    def _note(self, event: Event) -> None:
+    def _note(self, event: RunEvent) -> None:
         if event.what in IN_HANDS:
             self._in_hand.add(event.todo)
         elif event.what in STATES:
             self._in_hand.discard(event.todo)
 
-    def _tell(self, event: Event) -> None:
+    def _report(self, event: RunEvent) -> None:
         if event.what == "todo.lost":
             again = "it is taken up again" if event.fields.get("again") == "yes" else "it is given up"
             self._print(f"! {event.todo} lost its worker {event.fields.get('worker')}: {again}")
@@ -149,48 +145,51 @@ class Following:
             self._print(f"· {event.todo} was approved by {event.fields.get('by')}{said}")
         elif event.what == PARKED:
             self._parked = True  # why is told at the first quiet moment: most are not parked for as long as that
-        elif self._is_told(event):
+        elif self._is_reported(event):
             # As it was then: an ended run is watched from its first event on.
             then, undoing = TodoState(event.what.removeprefix("todo.")), "undo" in event.fields
             with suppress(Unreadable):  # of a todo that the run does not have: others can write to Redis, too
-                self._print(line(self._runs.reader.todo(self._run_id, event.todo, then, undoing=undoing)))
+                self._print(line(self._run.todo(event.todo, then, undoing=undoing)))
         elif event.what == BACK:
             self._turn_back(event)
         counted = event.what in ENDS and self._back == ("undo" in event.fields)
         if counted and self._screen is not None and self._bar is not None:
             self._screen.advance(self._bar)
 
-    def _is_told(self, event: Event) -> bool:
+    def _is_reported(self, event: RunEvent) -> bool:
         begins = event.what == RUNNING and "undo" not in event.fields
-        return event.what in TOLD or (begins and not self._has_bar)
+        return event.what in REPORTED or (begins and not self._has_bar)
 
-    def _look(self, *, quiet: bool) -> None:
-        """Say what the run waits for: on a terminal below the bar, else a line now and then."""
-        if time.monotonic() - self._looked < LOOK_S and not (quiet and self._parked):
+    def _update_waits(self, *, quiet: bool) -> None:
+        """Show the waits of the run: on a terminal below the bar, else a line now and then."""
+        if time.monotonic() - self._updated_at < UPDATE_S and not (quiet and self._parked):
             return
-        self._looked, self._parked = time.monotonic(), False
-        for told in self._news():
-            self._print(f"! {told}")
-        view, now = self._runs.reader.read(self._run_id, only=self._in_hand), datetime.now(UTC)
-        found = self._waits(view)
+        self._updated_at, self._parked = time.monotonic(), False
+        for restart in self._restarted():
+            self._print(f"! {restart}")
+        with suppress(Unreachable):  # `follow` judges for how long Redis may be away
+            self._show_waits(self._run.view(only=self._in_hand))
+
+    def _show_waits(self, view: RunView) -> None:
+        found, now = self._waits(view), datetime.now(UTC)
         if self._screen is not None:
             self._screen.waiting = found
             return
-        if time.monotonic() - self._still_told >= STILL_S:
-            self._still_told = time.monotonic()
-            if words := still_running(view):
-                self._print(words)
+        if time.monotonic() - self._running_reported_at >= STILL_S:
+            self._running_reported_at = time.monotonic()
+            if text := still_running(view):
+                self._print(text)
         due = self._reminders.due(found, now)
         for wait in due[:SHOWN_WAITS]:
-            self._print(in_words(wait, now))
+            self._print(format_wait(wait, now))
         if (more := len(due) - SHOWN_WAITS) > 0:
-            self._print(f"· and {more} more: coord show-run {self._run_id}")
+            self._print(f"· and {more} more: coord show-run {self._run.id}")
 
     def _waits(self, view: RunView) -> list[Wait]:
         found = waits(view)
-        if self._runs.no_room():
-            words = f"Redis cannot write to its disk, so nothing goes on: {NO_ROOM}"
-            found.insert(0, Wait(why=words, words=words))
+        if self._run.redis_is_full():
+            text = f"Redis cannot write to its disk, so nothing goes on: {NO_ROOM}"
+            found.insert(0, Wait(why=text, text=text))
         return found
 
     def _print(self, what: str | Text) -> None:

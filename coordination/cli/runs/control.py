@@ -1,29 +1,27 @@
-"""Runs that go on: paused, resumed, cancelled.
-
-`approve` and `reject`: what a person decides at a gate, or about a manual todo.
-"""
+"""`pause`, `resume`, `cancel`; `approve` and `reject`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import click
 from rich_click import command
 
-from coordination.cli.completing import asking_ids, run_ids
+from coordination.api import DONE, RunStatus, RunView, TodoState
+from coordination.cli.completion import asking_ids, run_ids
 from coordination.cli.context import CliContext
-from coordination.cli.runs.advice import say_next
-from coordination.cli.runs.looking import opened, the_run
-from coordination.cli.runs.summary import SERVE, Reminders, Wait, in_words, print_run
+from coordination.cli.runs.advice import print_advice
+from coordination.cli.runs.inspection import the_run
+from coordination.cli.runs.summary import SERVE, Reminders, Wait, format_wait, print_run
 from coordination.cli.screen.output import as_json_option, print_json
-from coordination.planner.gates import DONE
-from coordination.runs.approvals import Decision
-from coordination.runs.records import RunStatus, RunView, TodoState
-from coordination.runs.service import Runs
+from coordination.models import Verdict
 from coordination.terminal import spelled
 from coordination.text import counted
+
+if TYPE_CHECKING:
+    from coordination.api.run import Run
 
 
 @command()
@@ -32,9 +30,10 @@ from coordination.text import counted
 @click.pass_obj
 def pause(call: CliContext, run: str, as_json: bool) -> None:
     """Start nothing new in RUN; what runs goes on to its end."""
-    with opened(call) as runs:
-        view = _steered(runs, run, runs.pause)
-    _data(view, as_json)
+    found = call.coord.runs.get(run)
+    found.pause()
+    view = found.view()
+    _print_data(view, as_json)
     running = view.counts.get(TodoState.RUNNING, 0)
     still = f", {counted(running, 'todo')} still run{'s' * (running == 1)} to the end" if running else ""
     click.echo(f"run {view.run_id} is paused{still}; go on: coord resume {view.run_id}", err=True)
@@ -47,14 +46,14 @@ def pause(call: CliContext, run: str, as_json: bool) -> None:
 @click.pass_obj
 def resume(call: CliContext, run: str, as_it_was: bool, as_json: bool) -> None:
     """Go on with the paused RUN."""
-    with opened(call) as runs:
-        ecosystem = call.document.ecosystem if call.has_file and not as_it_was else None
-        view = _steered(runs, run, lambda run_id: runs.resume(run_id, ecosystem))
-        unserved = runs.presence.unserved({t.repo for t in view.todos if not t.state.ended})
-    _data(view, as_json)
+    found = call.coord.runs.get(run)
+    found.resume(as_it_was=as_it_was)
+    view = found.view()
+    unserved = found.unserved(view)
+    _print_data(view, as_json)
     click.echo(f"run {view.run_id} goes on; look: coord watch {view.run_id}", err=True)
-    for repo, words in unserved.items():
-        click.echo(f"· it waits for {spelled(words)}\n  {SERVE.format(repo=repo)}", err=True)
+    for repo, text in unserved.items():
+        click.echo(f"· it waits for {spelled(text)}\n  {SERVE.format(repo=repo)}", err=True)
 
 
 @command()
@@ -63,51 +62,47 @@ def resume(call: CliContext, run: str, as_it_was: bool, as_json: bool) -> None:
 @as_json_option
 @click.pass_obj
 def cancel(call: CliContext, run: str, no_wait: bool, as_json: bool) -> None:
-    """End RUN now: nothing new starts, what runs is stopped; worktrees are kept. Returns when nothing of it runs any more."""
-    with opened(call) as runs:
-        view = _steered(runs, run, runs.cancel)
-        if no_wait:
-            _data(view, as_json)
-            click.echo(f"run {view.run_id} is being cancelled; look: coord watch {view.run_id}", err=True)
-            return
-        view = _ended(runs, view.run_id)
-        print_run(view, as_json=as_json)
-        say_next(runs, view, call.state / "worktrees")
+    """End RUN now: nothing new starts, what runs is stopped; worktrees are kept. Returns when nothing of
+    it runs any more.
+    """
+    found = call.coord.runs.get(run)
+    found.cancel()
+    if no_wait:
+        _print_data(found.view(), as_json)
+        click.echo(f"run {found.id} is being cancelled; look: coord watch {found.id}", err=True)
+        return
+    view = _await_end(found)
+    print_run(view, as_json=as_json)
+    print_advice(found, view, call.coord.state / "worktrees")
 
 
-def _steered(runs: Runs, run: str, deed: Callable[[str], None]) -> RunView:
-    run_id = runs.reader.resolve(run)
-    deed(run_id)
-    return runs.reader.read(run_id)
-
-
-def _data(view: RunView, as_json: bool) -> None:
+def _print_data(view: RunView, as_json: bool) -> None:
     if as_json:
         print_run(view, as_json=True)
 
 
-def _ended(runs: Runs, run_id: str) -> RunView:
-    """Once nothing of the cancelled run is alive; says meanwhile whom it waits for."""
+def _await_end(run: Run) -> RunView:
+    """Wait until nothing of the cancelled run is alive; name meanwhile the workers that it waits for."""
     reminders = Reminders()
-    for event in runs.follow(run_id):
+    for event in run.follow():
         if event is None:
             now = datetime.now(UTC)
-            for wait in reminders.due(_still_running(runs, run_id), now):
-                click.echo(spelled(in_words(wait, now)), err=True)
-            runs.look_after()
-    return runs.reader.read(run_id)
+            for wait in reminders.due(_still_running(run), now):
+                click.echo(spelled(format_wait(wait, now)), err=True)
+            run.maintain()
+    return run.view()
 
 
-def _still_running(runs: Runs, run_id: str) -> list[Wait]:
-    there = {worker.id for worker in runs.presence.workers()}
+def _still_running(run: Run) -> list[Wait]:
+    there = run.workers()
     return [
         Wait(
             why=todo.id,
-            words=f"{todo.id} is being stopped by {todo.worker}"
+            text=f"{todo.id} is being stopped by {todo.worker}"
             if todo.worker in there
             else f"{todo.id} ran on {todo.worker}, which is gone: it is given up when its lease has run out",
         )
-        for todo in runs.reader.read(run_id).todos
+        for todo in run.view().todos
         if not todo.state.ended
     ]
 
@@ -127,7 +122,7 @@ comment = click.option("--comment", metavar="TEXT", default="", help="Why: it is
 @click.pass_obj
 def approve(call: CliContext, todo: str, run: str | None, comment: str, as_json: bool) -> None:
     """Let TODO begin, at whose gate a run waits; a milestone is reached by that, and a manual todo done."""
-    _decide(call, Runs.approve, todo, run, comment, as_json=as_json)
+    _decide(call, Verdict.APPROVE, todo, run, comment, as_json=as_json)
 
 
 @command()
@@ -138,20 +133,11 @@ def approve(call: CliContext, todo: str, run: str | None, comment: str, as_json:
 @click.pass_obj
 def reject(call: CliContext, todo: str, run: str | None, comment: str, as_json: bool) -> None:
     """Do not let TODO begin: it has failed, is not tried again, and its run does what its on_failure says."""
-    _decide(call, Runs.reject, todo, run, comment, as_json=as_json)
+    _decide(call, Verdict.REJECT, todo, run, comment, as_json=as_json)
 
 
-def _decide(
-    call: CliContext,
-    deed: Callable[[Runs, str, str | None, str], Decision],
-    todo: str,
-    run: str | None,
-    comment: str,
-    *,
-    as_json: bool,
-) -> None:
-    with opened(call) as runs:
-        decision = deed(runs, todo, runs.reader.resolve(run) if run else None, comment)
+def _decide(call: CliContext, verdict: Verdict, todo: str, run: str | None, comment: str, *, as_json: bool) -> None:
+    decision = call.coord.runs.decide(verdict, todo, run, comment)
     if as_json:
         print_json(asdict(decision))
     click.echo(f"{todo} is {DONE[decision.verdict]}; {_then(decision.run_id, decision.run_status)}", err=True)

@@ -1,4 +1,4 @@
-"""What people and agents tell each other: notes to a repository or anybody else, looked at, and acknowledged when they are done."""
+"""Messages between repositories, agents and people: sent, listed, acknowledged."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from coordination.errors import Conflict, NotFound, UsageError
-from coordination.messages import DeadLetter, InboxStats, Message, MessageBus
+from coordination.messages import DeadLetter, Event, Gap, InboxStats, Message, MessageBus
 from coordination.text import counted, did_you_mean, listed
 
 if TYPE_CHECKING:
     from coordination.tracker.manager import CoordinationManager
 
+__all__ = [
+    "ALL", "NOTE", "Acknowledged", "Event", "Gap", "MessageBus", "MessageView", "Sent",
+    "acknowledge", "dead", "figures", "recipient", "resend", "send", "waiting",
+]  # fmt: skip
+
 NOTE = "note"
 ALL = "all"
 AT_ONCE = 1000
-"""As many as one step takes out of an inbox."""
+"""Limit of one step that takes messages out of an inbox."""
 
 
 class MessageView(BaseModel):
@@ -37,23 +42,23 @@ class MessageView(BaseModel):
     sent_at: str
     priority: int
     deliveries: int
-    """How often it was handed to somebody who did not finish it, and once more."""
+    """Number of deliveries, the last one included."""
     reader: str | None = None
-    """Who has it in hand."""
+    """The reader that has it in flight."""
     reply_to: str | None = None
     died_at: str | None = None
-    """Of a dead letter: when it was given up."""
+    """Time of death of a dead letter."""
     why: str | None = None
-    """Of a dead letter: what was wrong."""
+    """Reason of death of a dead letter."""
 
 
 class Acknowledged(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     acknowledged: tuple[str, ...]
-    """Ids."""
+    """Ids of the messages."""
     trimmed: int
-    """Messages that nobody was told of: the inbox was full, or they were kept too long."""
+    """Messages that were lost unread: the inbox was full, or they were kept too long."""
 
 
 class Sent(BaseModel):
@@ -64,7 +69,7 @@ class Sent(BaseModel):
 
 
 def recipient(manager: CoordinationManager | None, to: str) -> str:
-    """`kind:name` as it is, and the name of a repository of the file. Raises NotFound."""
+    """Return `kind:name` as it is; add the kind to the name of a repository. Raises NotFound."""
     if ":" in to:
         return to
     try:
@@ -83,7 +88,9 @@ def send(
     priority: int = 0,
     reply_to: str | None = None,
 ) -> str:
-    """The message's id. A repository's inbox is made for it; everybody else must have one. Raises NotFound, UsageError."""
+    """Send a message; return its id. A repository's inbox is created; any other recipient must have one.
+    Raises NotFound, UsageError.
+    """
     if not text.strip():
         raise UsageError("there is nothing to send", "say it, or give - and write it to standard input")
     _keep_for(bus, to)
@@ -92,8 +99,9 @@ def send(
 
 
 def waiting(bus: MessageBus, to: str | None, limit: int, *, register: bool = False) -> tuple[MessageView, ...]:
-    """What waits, or is in somebody's hand; takes nothing. Without `to`, of everybody. Raises NotFound, unless with
-    `register`: what is sent to `to` is kept from now on.
+    """Return the messages that wait or are in flight; take none. Without `to`, those of everybody.
+
+    Raises NotFound, unless with `register`: then messages to `to` are kept from now on.
     """
     if to is not None:
         _keep_for(bus, to, register=register)
@@ -107,19 +115,21 @@ def waiting(bus: MessageBus, to: str | None, limit: int, *, register: bool = Fal
 
 
 def dead(bus: MessageBus, to: str | None, limit: int) -> tuple[MessageView, ...]:
-    """What was given up, the newest first."""
+    """Return the dead letters, newest first."""
     return tuple(_view_of_dead(letter) for letter in bus.dead(to, limit))
 
 
 def resend(bus: MessageBus, to: str | None, name: str) -> Sent:
-    """The dead letter goes out again: `name` is its message's id, or the end of it. Raises NotFound."""
+    """Send a dead letter again. `name`: the id of its message, or the end of it. Raises NotFound."""
     letters = {letter.message.id: letter for letter in bus.dead(to, AT_ONCE)}
     letter = letters[_named(name, letters, "dead letter", "coord list-messages --dead")]
     return Sent(id=bus.resend(letter.id), to=letter.message.to)
 
 
 def acknowledge(bus: MessageBus, to: str, names: Collection[str]) -> Acknowledged:
-    """Those are done with; `all`, an id or its end. Raises NotFound, and Conflict where somebody else has one in hand."""
+    """Acknowledge messages: `all`, ids or their ends. Raises NotFound; Conflict where another reader has
+    one in flight.
+    """
     _keep_for(bus, to)
     with _known(to):
         found = {message.id: message for message in bus.peek(to, AT_ONCE, payloads=False)}
@@ -133,7 +143,7 @@ def acknowledge(bus: MessageBus, to: str, names: Collection[str]) -> Acknowledge
 
 
 def _tell_of_trimmed(bus: MessageBus, to: str) -> int:
-    """How many are missing that nobody has been told of; from here on somebody has."""
+    """Return the number of lost messages that nobody was told of, and mark them as told."""
     reader = f"post:{secrets.token_hex(4)}"
     looked = bus.take(to, reader, 0)
     bus.take(to, reader, 0, since=looked.position)
@@ -150,7 +160,7 @@ def _refuse_the_rest(left: Sequence[Message], done: Sequence[str]) -> None:
 
 
 def figures(bus: MessageBus) -> Mapping[str, int]:
-    """Over all inboxes."""
+    """Return counts over all inboxes."""
     inboxes: list[InboxStats] = []
     for name in _lasting(bus):
         with suppress(NotFound):
@@ -160,7 +170,7 @@ def figures(bus: MessageBus) -> Mapping[str, int]:
 
 
 def _lasting(bus: MessageBus) -> Iterator[str]:
-    """All recipients but those that are there for one reply."""
+    """Yield the recipients, without those of a single reply."""
     return (name for name in bus.recipients() if not name.startswith("reply:"))
 
 

@@ -1,4 +1,4 @@
-"""`validate-plan`: whether a plan may count as done, and what it lacks."""
+"""`validate-plan`: completeness of a plan."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import click
 from rich_click import command
 
-from coordination.cli.completing import plan_ids
+from coordination.cli.completion import plan_ids
 from coordination.cli.context import CliContext
 from coordination.cli.screen.output import as_json_option, print_json
 
 if TYPE_CHECKING:
+    from coordination.api import MilestoneStanding, PlanCompletion
     from coordination.models import Criterion
-    from coordination.tracker.records import MilestoneStanding, PlanCompletion
 
 LACKING = 3
 
@@ -25,28 +25,30 @@ LACKING = 3
 @as_json_option
 @click.pass_obj
 def validate_plan(call: CliContext, plan: str, run_checks: bool, as_json: bool) -> int:
-    """Say what PLAN lacks to be complete: todos, milestones, criteria, deliverables. Exit code 3 where it lacks any."""
-    standing = call.manager.validate_plan_completion(plan, run_checks=run_checks, on_check=_say)
+    """Say what PLAN lacks to be complete: todos, milestones, criteria, deliverables. Exit code 3 where it
+    lacks any.
+    """
+    standing = call.coord.manager.validate_plan_completion(plan, run_checks=run_checks, on_check=_print_check)
     if as_json:
         print_json(standing)
     else:
-        click.echo("\n".join(map(_harmless, _in_words(standing))))
+        click.echo("\n".join(map(_printable, _lines(standing))))
     return 0 if standing.complete else LACKING
 
 
-def _say(criterion: Criterion) -> None:
-    click.echo(_harmless(f"· checking: {criterion.text}"), err=True)
+def _print_check(criterion: Criterion) -> None:
+    click.echo(_printable(f"· checking: {criterion.text}"), err=True)
 
 
-def _harmless(line: str) -> str:
-    """What a check printed, and what the file says, shall not draw on the terminal."""
+def _printable(line: str) -> str:
+    """Remove control characters: output of a check must not draw on the terminal."""
     from coordination.cli.screen.tables import plain
 
     said = line.lstrip(" ")
     return " " * (len(line) - len(said)) + plain(said)
 
 
-def _in_words(standing: PlanCompletion) -> Iterator[str]:
+def _lines(standing: PlanCompletion) -> Iterator[str]:
     yield f"{standing.plan_id}  {standing.title}"
     for milestone in standing.milestones:
         yield from _milestone(milestone)
@@ -54,10 +56,10 @@ def _in_words(standing: PlanCompletion) -> Iterator[str]:
         yield f"{standing.plan_id} is {standing.status}, and nothing is missing"
     else:
         yield "missing:"
-        yield from (f"- {words}" for words in standing.missing)
+        yield from (f"- {text}" for text in standing.missing)
     if standing.unchecked:
         yield "not checked:"
-        yield from (f"- {words}" for words in standing.unchecked)
+        yield from (f"- {text}" for text in standing.unchecked)
 
 
 def _milestone(standing: MilestoneStanding) -> Iterator[str]:

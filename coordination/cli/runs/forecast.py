@@ -1,4 +1,4 @@
-"""Looking ahead: a plan's order of work, and how long it takes."""
+"""`graph` and `forecast`: the order of work of a plan, and its duration."""
 
 from __future__ import annotations
 
@@ -9,22 +9,20 @@ from typing import TYPE_CHECKING
 import click
 from rich_click import command
 
-from coordination.cli.completing import plan_ids, run_ids
+from coordination.cli.completion import plan_ids, run_ids
 from coordination.cli.context import CliContext
 from coordination.cli.options.filters import narrowed
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import plain
 from coordination.errors import UsageError
-from coordination.text import counted
+from coordination.text import counted, format_hours
 
 if TYPE_CHECKING:
-    from coordination.planner.forecast import Forecast, Saving
-    from coordination.planner.graph import PlanGraph
-    from coordination.planner.selection import Selectors
+    from coordination.api import Forecast, PlanGraph, Saving, Selectors
 
 SHOWN_OF_PATH = 12
 NOTHING_H = 0.5 / 3600
-"""What is saved below that is not worth a word."""
+"""Savings below this are reported as none."""
 FORMATS = ("tree", "mermaid", "dot", "svg", "json")
 
 
@@ -41,38 +39,36 @@ FORMATS = ("tree", "mermaid", "dot", "svg", "json")
 @click.pass_obj
 def graph(call: CliContext, plan: str, form: str, run: str | None, wanted: Selectors) -> None:
     """Show the order of work of PLAN: levels, critical path, what is blocked and by what."""
-    from coordination.charts import plan_picture, plan_text
-    from coordination.planner.graph import build
+    from coordination.api.planning import as_data, draw
 
     if run is not None:
         click.echo(_graph_of_run(call, plan, form, run, wanted), nl=False)
         return
-    plan_graph = call.knowing(build(call.document.ecosystem, plan, wanted))
+    plan_graph = call.coord.planner.graph(plan, wanted)
     if form == "json":
-        print_json(plan_text.json(plan_graph))
+        print_json(as_data(plan_graph))
     else:
-        texts = {"tree": plan_text.tree, "mermaid": plan_text.mermaid, "dot": plan_text.dot, "svg": plan_picture.svg}
-        click.echo(texts[form](plan_graph).removesuffix("\n"))
+        click.echo(draw(plan_graph, form).removesuffix("\n"))
 
 
 def _graph_of_run(call: CliContext, plan: str, form: str, run: str, wanted: Selectors) -> str:
-    from coordination.cli.runs.looking import opened
-    from coordination.planner.selection import ALL
-    from coordination.runs.views import pictures
+    from coordination.api import Selectors
 
-    if form != "svg" or wanted != ALL:
+    if form != "svg" or wanted != Selectors():
         raise UsageError(
             "--run goes with --format svg, for the whole run", f"coord graph {plan} --format svg --run {run}"
         )
-    tasks = {todo.id: todo.task for todo in call.document.ecosystem.coordination.todos} if call.has_file else {}
-    with opened(call) as runs:
-        view = runs.reader.read(runs.reader.resolve(run), todos=False)
-        if view.plan_id != plan:
-            raise UsageError(
-                f"run {view.run_id} is one of {view.plan_id}, not of {plan}",
-                f"coord graph {view.plan_id} --format svg --run {run}",
-            )
-        return pictures.graph(runs.store, view.run_id, tasks)
+    tasks = (
+        {todo.id: todo.task for todo in call.coord.document.ecosystem.coordination.todos} if call.coord.has_file else {}
+    )
+    found = call.coord.runs.get(run)
+    view = found.view(todos=False)
+    if view.plan_id != plan:
+        raise UsageError(
+            f"run {view.run_id} is one of {view.plan_id}, not of {plan}",
+            f"coord graph {view.plan_id} --format svg --run {run}",
+        )
+    return found.picture(tasks)
 
 
 @command()
@@ -83,19 +79,15 @@ def _graph_of_run(call: CliContext, plan: str, form: str, run: str, wanted: Sele
 @click.pass_obj
 def forecast(call: CliContext, plan: str, wanted: Selectors, jobs: int | None, as_json: bool) -> None:
     """Foresee how long PLAN takes under each strategy, and say which one a sweep takes and why."""
-    from coordination.planner.forecast import forecast as foresee
-    from coordination.planner.graph import build
-
-    plan_graph = call.knowing(build(call.document.ecosystem, plan, wanted))
-    slots = call.settings.slots_beside(jobs or plan_graph.plan.max_parallel)
-    foreseen = foresee(plan_graph, max_parallel=slots, margin=call.settings.levels_margin)
+    plan_graph = call.coord.planner.graph(plan, wanted)
+    foreseen = call.coord.planner.forecast_graph(plan_graph, max_parallel=jobs)
     if as_json:
         print_json(asdict(foreseen))
     else:
-        click.echo(_in_words(plan_graph, foreseen))
+        click.echo(_format(plan_graph, foreseen))
 
 
-def _in_words(graph: PlanGraph, foreseen: Forecast) -> str:
+def _format(graph: PlanGraph, foreseen: Forecast) -> str:
     title = f"{graph.plan.id}  {plain(graph.plan.title)}"
     if graph.nothing_to_do:
         return f"{title}\nnothing to do: {graph.nothing_to_do}"
@@ -103,11 +95,9 @@ def _in_words(graph: PlanGraph, foreseen: Forecast) -> str:
 
 
 def _figures(foreseen: Forecast) -> Iterator[str]:
-    from coordination.planner.hours import say
-
-    yield f"levels       {say(foreseen.levels_h)}"
-    yield f"dataflow     {say(foreseen.dataflow_h)}"
-    yield f"lower bound  {say(foreseen.bound_h)}  {_bound_reason(foreseen)}"
+    yield f"levels       {format_hours(foreseen.levels_h)}"
+    yield f"dataflow     {format_hours(foreseen.dataflow_h)}"
+    yield f"lower bound  {format_hours(foreseen.bound_h)}  {_bound_reason(foreseen)}"
     yield f"takes        {foreseen.reason}"
     if foreseen.bottleneck:
         yield f"bottleneck   {foreseen.bottleneck.reason}"
@@ -117,53 +107,45 @@ def _figures(foreseen: Forecast) -> Iterator[str]:
 
 
 def _saving(saving: Saving, foreseen: Forecast) -> str:
-    from coordination.planner.hours import say
-
     what = f"{saving.of} ({foreseen.slots + 1} at once)" if saving is foreseen.one_more_slot else f"of {saving.of}"
     if saving.saves_h > NOTHING_H:
-        return f"{what} would save {say(saving.saves_h)}: {say(saving.hours)} by {foreseen.strategy}"
+        return f"{what} would save {format_hours(saving.saves_h)}: {format_hours(saving.hours)} by {foreseen.strategy}"
     return f"{what} would save nothing"
 
 
 def _critical_path(foreseen: Forecast) -> Iterator[str]:
-    """What is long is cut in the middle: its ends are what people know."""
-    from coordination.planner.hours import say
-
+    """Yield the critical path; the middle of a long one is cut."""
     path = foreseen.critical_path
     half = SHOWN_OF_PATH // 2
     for i, todo in enumerate(path):
         if len(path) <= SHOWN_OF_PATH or i < half or i >= len(path) - half:
-            yield f"{'critical' if i == 0 else '':<13}{todo.id}  {todo.repo}  {say(todo.hours)}"
+            yield f"{'critical' if i == 0 else '':<13}{todo.id}  {todo.repo}  {format_hours(todo.hours)}"
         elif i == half:
             hours = sum(one.hours for one in path[half:-half])
-            yield f"{'':<13}… {counted(len(path) - 2 * half, 'todo')} more, {say(hours)}"
+            yield f"{'':<13}… {counted(len(path) - 2 * half, 'todo')} more, {format_hours(hours)}"
 
 
 def _remarks(graph: PlanGraph, foreseen: Forecast) -> Iterator[str]:
     if foreseen.learned or foreseen.assumed:
-        yield durations_in_words(foreseen)
+        yield format_durations(foreseen)
     if foreseen.approvals:
         yield f"{counted(foreseen.approvals, 'approval')} on the way: no time is counted for that"
     if graph.blocked:
         yield f"{len(graph.blocked)} blocked from outside and left out: coord graph {graph.plan.id} says by what"
 
 
-def durations_in_words(foreseen: Forecast) -> str:
-    """`durations: 12 estimated, 3 learned from earlier runs, 2 assumed (1 h each)`."""
-    from coordination.planner.hours import say
-
+def format_durations(foreseen: Forecast) -> str:
+    """Return `durations: 12 estimated, 3 learned from earlier runs, 2 assumed (1 h each)`."""
     parts = [(foreseen.estimated, "estimated"), (foreseen.learned, "learned from earlier runs")]
-    words = [f"{n} {what}" for n, what in parts if n]
-    words += [f"{foreseen.assumed} assumed ({say(foreseen.assumed_h)} each)"] if foreseen.assumed else []
-    return f"durations: {', '.join(words)}"
+    text = [f"{n} {what}" for n, what in parts if n]
+    text += [f"{foreseen.assumed} assumed ({format_hours(foreseen.assumed_h)} each)"] if foreseen.assumed else []
+    return f"durations: {', '.join(text)}"
 
 
 def _bound_reason(foreseen: Forecast) -> str:
-    from coordination.planner.hours import say
-
     scarce = foreseen.busiest_resource
-    resource = f"; busiest resource {scarce}, {say(foreseen.busiest_resource_h)}" if scarce else ""
+    resource = f"; busiest resource {scarce}, {format_hours(foreseen.busiest_resource_h)}" if scarce else ""
     return (
-        f"(critical path {say(foreseen.critical_h)}; {say(foreseen.work_h)} of work on {foreseen.slots} at once; "
-        f"busiest repository {foreseen.busiest_repo}, {say(foreseen.busiest_repo_h)}{resource})"
+        f"(critical path {format_hours(foreseen.critical_h)}; {format_hours(foreseen.work_h)} of work on {foreseen.slots} at once; "
+        f"busiest repository {foreseen.busiest_repo}, {format_hours(foreseen.busiest_repo_h)}{resource})"
     )

@@ -1,4 +1,4 @@
-"""The records as tables: an id, where it stands, and a line of what it is. A column that nothing stands in is left out."""
+"""Records as tables, without empty columns."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from coordination.cli.screen.blocks import due, told
+from coordination.api import OPEN
+from coordination.cli.screen.blocks import due, status_cell
 from coordination.cli.screen.tables import Cell, Column, filled, print_table
 from coordination.models import OPEN_TODO, Dependency, Issue, Plan, Repo, Todo
-from coordination.tracker.kinds import OPEN
 
 if TYPE_CHECKING:
-    from coordination.ecosystem.document import Document
+    from coordination.api import Document
 
 GIVING = frozenset({"ASSIGNEE", "PATH", "REPOS", "TITLE", "TASK", "NOTES", "TAGS"})
-"""The columns that give way in a narrow terminal."""
+"""Columns that shrink in a narrow terminal."""
 NOBODY: Mapping[str, str] = MappingProxyType({})
 
 
 def print_repos(repos: Sequence[Repo], document: Document) -> None:
-    """Where each is, and how much is open there."""
+    """Print path and open work of each repository."""
     declared = document.ecosystem.coordination
     todos = Counter(todo.repo for todo in declared.todos if todo.status in OPEN)
     issues = Counter(repo for issue in declared.issues if issue.status in OPEN for repo in set(issue.repos))
@@ -60,8 +60,8 @@ def print_issues(issues: Sequence[Issue]) -> None:
         [
             (
                 i.id,
-                told(i.status),
-                told(i.priority),
+                status_cell(i.status),
+                status_cell(i.priority),
                 due(i.target, today, over=i.status not in OPEN),
                 i.assignee,
                 ", ".join(i.repos),
@@ -74,23 +74,34 @@ def print_issues(issues: Sequence[Issue]) -> None:
 
 
 def print_todos(todos: Sequence[Todo], now: Mapping[str, str] = NOBODY) -> None:
-    """`now`: todo → what a run is doing with it at present."""
+    """Print todos. `now`: todo → its state in a live run."""
     _print(
         ("TODO", "STATUS", "PRIORITY", "NOW", "REPO", "ASSIGNEE", "TASK"),
-        [(t.id, told(t.status), told(t.priority), told(now.get(t.id)), t.repo, t.assignee, t.task) for t in todos],
+        [
+            (
+                t.id,
+                status_cell(t.status),
+                status_cell(t.priority),
+                status_cell(now.get(t.id)),
+                t.repo,
+                t.assignee,
+                t.task,
+            )
+            for t in todos
+        ],
         "no todo",
     )
 
 
 def print_plans(plans: Sequence[Plan], todos: Mapping[str, Sequence[Todo]]) -> None:
-    """`todos`: plan → those that belong to it."""
+    """Print plans. `todos`: plan → its todos."""
     today = date.today()
     _print(
         ("PLAN", "STATUS", "TARGET", "DONE", "REPOS", "TITLE"),
         [
             (
                 p.id,
-                told(p.status),
+                status_cell(p.status),
                 due(p.target, today, over=p.status not in OPEN),
                 done(todos.get(p.id, ())),
                 ", ".join(p.repos),
@@ -105,13 +116,16 @@ def print_plans(plans: Sequence[Plan], todos: Mapping[str, Sequence[Todo]]) -> N
 def print_dependencies(dependencies: Sequence[Dependency]) -> None:
     _print(
         ("DEP", "STATUS", "CONSUMER", "PROVIDER", "CONSTRAINT", "TYPE", "NOTES"),
-        [(d.id, told(d.status), d.consumer, d.provider, d.version_constraint, d.type, d.notes) for d in dependencies],
+        [
+            (d.id, status_cell(d.status), d.consumer, d.provider, d.version_constraint, d.type, d.notes)
+            for d in dependencies
+        ],
         "no dependency",
     )
 
 
 def done(todos: Sequence[Todo]) -> str:
-    """`2/5`, or nothing where there is none."""
+    """Return `2/5`, or nothing without todos."""
     return f"{sum(todo.status not in OPEN_TODO for todo in todos)}/{len(todos)}" if todos else ""
 
 

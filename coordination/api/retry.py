@@ -1,4 +1,4 @@
-"""An action of a script's own, tried again as a todo is, behind a circuit breaker of its name."""
+"""Tries an action of a script again, as a todo is, behind a circuit breaker of its name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ T = TypeVar("T")
 def retrying(
     breakers: BreakerManager, name: str, action: Callable[[], T], *, breaker: Policy | None = None, **policy: Any
 ) -> T:
-    """What the action returns. `policy`: the fields of a todo's `retry`. Raises what the last try raised, BreakerOpen, UsageError."""
+    """Return what the action returns. `policy`: the fields of a todo's `retry`. Raises what the last try
+    raised, BreakerOpen, UsageError.
+    """
     rules = _rules(policy)
     failures = 0
     while True:
@@ -51,11 +53,13 @@ def _rules(policy: dict[str, Any]) -> Retry:
 
 
 def _failure(error: Exception) -> Failure:
-    """As the policy of a todo sees it: a command's exit code and output, a timeout, the error's own words."""
+    """Return the error as a retry policy sees it: exit code and output of a command, a timeout, the
+    message.
+    """
     output = getattr(error, "stderr", None) or getattr(error, "output", None) or str(error)
-    words = output.decode(errors="replace") if isinstance(output, bytes) else str(output)
+    text = output.decode(errors="replace") if isinstance(output, bytes) else str(output)
     return Failure(
         exit_code=error.returncode if isinstance(error, subprocess.CalledProcessError) else None,
         timeout=isinstance(error, TimeoutError | subprocess.TimeoutExpired),
-        shows=lambda pattern: any(re.search(pattern, line) for line in words.splitlines()),
+        shows=lambda pattern: any(re.search(pattern, line) for line in text.splitlines()),
     )

@@ -1,0 +1,227 @@
+"""Access to one ecosystem: the file, its settings, the processes of this machine and Redis."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from coordination.errors import CoordinationError, InvalidFile, NotFound
+
+if TYPE_CHECKING:  # each of these is imported by the operations that need it
+    from coordination.api.events import Subscribers
+    from coordination.ecosystem.document import Document
+    from coordination.operations.local import Local
+    from coordination.runs.connection import Connection
+    from coordination.runs.views.live import Live
+    from coordination.settings import Settings
+    from coordination.tracker.manager import CoordinationManager
+
+A = TypeVar("A")
+logger = logging.getLogger(__name__)
+
+
+class EcosystemAccess:
+    """Opens each part when it is first used, so that a command pays for no more than it needs. `close` gives
+    back all of it.
+
+    The file is read once; `Coord`, which lives longer, reads it anew. A Redis that is named needs no file.
+    """
+
+    def __init__(
+        self,
+        ecosystem: str | Path | None = None,
+        redis_url: str | None = None,
+        *,
+        warn: Callable[[str], object] = logger.warning,
+    ) -> None:
+        """`ecosystem`: the file; else the one of this folder, or of a folder above. `redis_url` precedes
+        all settings.
+        """
+        self._named = None if ecosystem is None else Path(ecosystem)
+        self._flags = {"redis_url": redis_url}
+        self._warn = warn
+        self._url: str | None = None
+        self._connection: Connection | None = None
+
+    # The file
+
+    @cached_property
+    def path(self) -> Path:
+        """Return the ecosystem file. Raises NotFound."""
+        from coordination.ecosystem.document import find
+
+        return find(Path.cwd(), self._named)
+
+    @property
+    def has_file(self) -> bool:
+        try:
+            return bool(self.path)
+        except NotFound:
+            return False
+
+    @property
+    def document(self) -> Document:
+        """Return the file, parsed and validated. Raises NotFound, InvalidFile."""
+        return self._document
+
+    @cached_property
+    def _document(self) -> Document:
+        from coordination.ecosystem.document import load
+
+        document = load(self.path)
+        gc.freeze()  # 10,000 todos stay until the end: looking through them for garbage took 0.1 s of a command
+        return document
+
+    @property
+    def manager(self) -> CoordinationManager:
+        """Return the records of the file, with the todos that runs execute in progress."""
+        return self._manager
+
+    @cached_property
+    def _manager(self) -> CoordinationManager:
+        from coordination.tracker.manager import CoordinationManager
+
+        return CoordinationManager(self.document, executing=self._executing)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Return the settings of the file and the environment.
+
+        Without a file they are those of the environment, if it names a Redis. A broken file is passed over
+        with a warning: while it is edited, people still steer their runs.
+        """
+        from coordination.settings import read_settings
+
+        try:
+            return read_settings(self.document.ecosystem.settings, self._flags, folder=self.path.parent)
+        except InvalidFile:
+            self._warn(f"{self.path} is invalid, so its settings are not read; see: coord validate")
+            return read_settings({}, self._flags, folder=self.path.parent)
+        except NotFound:
+            settings = read_settings({}, self._flags)
+            if self._named or not settings.redis_url:
+                raise
+            return settings
+
+    @cached_property
+    def ecosystem_id(self) -> str:
+        """Return `coordination.id` of the file; empty without a file that can be read."""
+        try:
+            return self.document.ecosystem.coordination.id or ""
+        except (InvalidFile, NotFound):
+            return ""
+
+    # This machine and Redis
+
+    @cached_property
+    def local(self) -> Local:
+        """Return the processes of this machine that belong to the file."""
+        from coordination.operations.local import Local
+
+        return Local(self.path, self.settings)
+
+    @property
+    def state(self) -> Path:
+        """Return the folder where a worker of this machine keeps worktrees and logs."""
+        from coordination.operations.folder import STATE_FOLDER
+
+        return self.local.state if self.has_file else Path(STATE_FOLDER)
+
+    @property
+    def redis_url(self) -> str:
+        """Return the Redis to use; start the embedded server if none is configured."""
+        if self._url is None:
+            self._url = self.settings.redis_url or self.local.ensure_server()
+        return self._url
+
+    def running_redis(self) -> str | None:
+        """Return the Redis that is configured, or the embedded server if it runs; start nothing."""
+        from coordination.operations.glance import running_redis
+
+        return running_redis(self.path, self.settings)
+
+    @property
+    def connection(self) -> Connection:
+        """Return the connection; the same for as long as Redis has the same address."""
+        url = self.redis_url
+        if self._connection is None or self._connection.url != url:
+            from coordination.runs.connection import Connection
+
+            self._connection = Connection(url, self.settings, self.ecosystem_id)
+        return self._connection
+
+    @contextmanager
+    def reached(self) -> Iterator[Connection]:
+        """Open Redis for the block; its errors become Unreachable."""
+        from coordination.backend.client import reaching
+
+        connection = self.connection
+        with reaching(connection.url):
+            yield connection
+
+    @contextmanager
+    def answering(self) -> Iterator[Connection]:
+        """Open Redis as `reached` does, and ask first whether it answers: managers wait out an outage, and
+        a person would wait too.
+        """
+        with self.reached() as connection:
+            connection.redis.ping()
+            yield connection
+
+    def start_worker(self, repos: Collection[str]) -> None:
+        """Start the embedded server and its worker; with a configured Redis, workers are somebody else's.
+
+        Raises UsageError where one of the repositories does not lie where the file says.
+        """
+        if self.has_file and not self.settings.redis_url:
+            self.manager.check_paths(repos)
+            self.ensure_worker()
+
+    def ensure_worker(self) -> None:
+        # Celery's client takes 0.2 s to import, the worker longer to start.
+        self._url = self.local.ensure_worker(meanwhile=lambda: import_module("coordination.runs.dispatch"))
+
+    def restarted(self) -> list[str]:
+        """Return what was started again here since the last call. Raises Unreachable where something is
+        given up.
+        """
+        return self.local.news() if "local" in self.__dict__ else []
+
+    def detach(self) -> None:
+        """Leave running what was started here, until `coord down`."""
+        if "local" in self.__dict__:
+            self.local.detach()
+
+    @cached_property
+    def subscribers(self) -> Subscribers:
+        """Return the functions to call with events of a run that is waited for."""
+        from coordination.api.events import Subscribers
+
+        return Subscribers()
+
+    def ask_live(self, question: Callable[[Live], A], nothing: A) -> A:
+        """Ask about the state of runs at this moment: an answer at once, or `nothing`. Starts no server."""
+        from coordination.operations.glance import glance
+
+        try:
+            seen = glance(self.path, self.settings, question)
+        except (CoordinationError, OSError):  # wrong settings are reported by the commands that need them
+            return nothing
+        return seen.answer if seen else nothing
+
+    def _executing(self) -> Mapping[str, str]:
+        """Return todo → the live run that executes it."""
+        return self.ask_live(lambda live: live.executing(), {})
+
+    def close(self) -> None:
+        """Give back what was started for this process; a run that continues waits for the next worker."""
+        if self._connection:
+            self._connection.close()
+        if "local" in self.__dict__:
+            self.local.leave()

@@ -1,0 +1,142 @@
+"""This machine: its first file, its health, Flower, metrics, and the users of Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from coordination.errors import CoordinationError, Problem, UsageError
+from coordination.models import FILE_NAME
+
+if TYPE_CHECKING:
+    from wsgiref.simple_server import WSGIServer
+
+    from coordination.api.facade import Facade
+    from coordination.operations.doctor import Facts
+    from coordination.operations.flower import Page
+    from coordination.settings import Settings
+
+
+def write_first_file(folder: Path) -> tuple[Path, int]:
+    """Write ecosystem.yaml from the git repositories of a folder; return its path and their number.
+
+    Raises UsageError where there is no repository, Conflict where there is a file.
+    """
+    from coordination.ecosystem.first_file import DEPTH, find_repos, first_file, write_first
+
+    repos, path = find_repos(folder), folder / FILE_NAME
+    if not repos:
+        raise UsageError(
+            f"no git repository was found in {folder.resolve()}, nor in the folders in it, {DEPTH} levels deep",
+            "clone or create one there (git init), or name the folder that has them: coord init DIR",
+        )
+    write_first(path, first_file(repos))
+    return path, len(repos)
+
+
+def new_ecosystem_id() -> str:
+    from coordination.ecosystem.first_file import new_id
+
+    return new_id()
+
+
+def file_schema() -> dict[str, Any]:
+    """Return the JSON Schema of ecosystem.yaml."""
+    from coordination.ecosystem.schema import json_schema
+
+    return json_schema()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """Warnings about a valid file, and what cannot be executed."""
+
+    warnings: tuple[Problem, ...]
+    refused_plans: tuple[str, ...]
+    """Plans that a sweep would refuse."""
+
+
+def check(facade: Facade) -> Validation:
+    """Check the file and the repositories of this machine. Raises InvalidFile."""
+    from coordination.operations.executable import judge_executable
+
+    verdict = judge_executable(facade.document, facade.settings)
+    warnings = (*facade.document.warnings, *verdict.problems)
+    return Validation(warnings=warnings, refused_plans=verdict.refused_plans)
+
+
+def create_demo(folder: Path) -> Path:
+    """Create six small git repositories with a plan over them; return their file."""
+    from coordination.demo.create import create
+
+    return create(folder)
+
+
+def examine(facade: Facade) -> Facts:
+    """Collect the facts about file, machine, Redis, workers and runs. Raises NotFound where neither a file
+    nor a Redis is named.
+    """
+    from coordination.operations import checkup
+    from coordination.operations.doctor import Facts
+
+    settings = facade.settings
+    file = checkup.look_at_file(facade.path, settings) if facade.has_file else None
+    folders = [facade.path.parent] if facade.has_file else []
+    facts = Facts(machine=checkup.look_at_machine(settings, folders, facade.state), file=file)
+    if file and file.problems and not settings.redis_url:
+        return facts  # the file may name one, for all we know
+    try:
+        url = facade.redis_url
+    except CoordinationError as error:
+        return Facts(machine=facts.machine, file=file, trouble=error)
+    if not settings.redis_url:
+        facts = replace(facts, restarts=facade.local.restarts.recent(), state=str(facade.state))
+    return checkup.look_at_redis(url, settings, embedded=not settings.redis_url, facts=facts)
+
+
+def flower_page(facade: Facade, address: str, port: int, *, read_only: bool) -> Page:
+    """Return the page that Flower would serve. Raises Unreachable."""
+    from coordination.operations.flower import Page, auth
+
+    with facade.answering() as connection:
+        return Page(
+            redis_url=connection.url,
+            namespace=facade.settings.namespace,
+            auth=auth(facade.settings),
+            address=address,
+            port=port,
+            read_only=read_only,
+        )
+
+
+def serve_metrics(facade: Facade, host: str, port: int) -> WSGIServer:
+    """Serve metrics to Prometheus, in a thread. Raises UsageError where the address is taken."""
+    from coordination.operations.metrics import serve
+
+    return serve(facade.redis_url, facade.settings, host, port)
+
+
+def acl_line(settings: Settings, role: str, repos: Sequence[str], user: str, password: str) -> str:
+    """Return the line of a Redis ACL file for a user with no more rights than the role needs."""
+    from coordination.backend.address import parse
+    from coordination.backend.keys import Keys
+    from coordination.operations.acl import Role, Rules, line
+
+    db = parse(settings.redis_url).db if settings.redis_url else 0
+    return line(user, password, Rules(Keys(settings.namespace), db).of(Role(role), repos))
+
+
+def load_steps(facade: Facade) -> tuple[str, list[str]]:
+    """Load the library of Redis Functions; return its digest, and the names of old libraries that were deleted.
+
+    Raises Unusable for a user of Redis who may not load functions.
+    """
+    from coordination.backend import library
+    from coordination.backend.client import Profile, connect, reaching
+
+    url = facade.redis_url
+    with reaching(url), connect(url, Profile.COMMAND, facade.settings.connect_timeout) as client:
+        deleted = library.load(client, url)
+    return library.digest(), deleted

@@ -1,0 +1,145 @@
+"""Looks ahead: the order of work of a plan, its duration, the preview of a sweep."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from coordination.errors import Unreachable
+from coordination.planner.graph import PlanGraph, build
+from coordination.planner.selection import ALL, Selectors
+
+if TYPE_CHECKING:
+    from coordination.api.access import EcosystemAccess
+    from coordination.planner.forecast import Forecast
+    from coordination.runs.submission.dry_run import Outlook, Places
+    from coordination.runs.submission.submit import Order
+
+
+class Planner:
+    """`coord.planner`."""
+
+    def __init__(self, access: EcosystemAccess) -> None:
+        self._access = access
+
+    def graph(self, plan: str, wanted: Selectors = ALL) -> PlanGraph:
+        """Return levels, critical path, and blocked todos with their blockers.
+
+        Durations of earlier runs count where a Redis answers at once. Raises NotFound and PlanRefused.
+        """
+        return self.with_durations(build(self._access.document.ecosystem, plan, wanted))
+
+    def with_durations(self, graph: PlanGraph) -> PlanGraph:
+        from coordination.operations.glance import knowing
+
+        return knowing(self._access.path, self._access.settings, graph)
+
+    def forecast(self, plan: str, wanted: Selectors = ALL, *, max_parallel: int | None = None) -> Forecast:
+        """Return the hours that each strategy would take, the strategy that a sweep would take, and the
+        bottlenecks.
+        """
+        return self.forecast_graph(self.graph(plan, wanted), max_parallel=max_parallel)
+
+    def forecast_graph(self, graph: PlanGraph, *, max_parallel: int | None = None) -> Forecast:
+        from coordination.planner.forecast import forecast
+
+        settings = self._access.settings
+        slots = settings.slots_beside(max_parallel or graph.plan.max_parallel)
+        return forecast(graph, max_parallel=slots, margin=settings.levels_margin)
+
+    def preview(self, graph: PlanGraph, order: Order, accepted: Collection[str] = ()) -> SweepPreview:
+        """Return what a sweep would do. Writes nothing, starts nothing.
+
+        Raises Conflict and NotLanded where the sweep would be refused.
+        """
+        from coordination.operations.checkup import not_carried
+        from coordination.runs.submission.dry_run import outlook
+
+        access = self._access
+        if not access.settings.redis_url:
+            access.manager.check_paths(graph.repos)
+        places, error = self._places(graph, accepted)
+        return SweepPreview(
+            outlook=outlook(graph, order, access.document.ecosystem, access.settings, places),
+            unreachable=error,
+            blocked=bool(graph.blocked),
+            too_large=not_carried(access.document, access.settings, _needed_elsewhere(graph)),
+        )
+
+    def _places(self, graph: PlanGraph, accepted: Collection[str]) -> tuple[Places, Unreachable | None]:
+        """Return where the workers are; with the embedded server this machine is the one, once a sweep has
+        started it.
+        """
+        from coordination.runs.submission.dry_run import Place, places_of
+
+        access = self._access
+        configured = access.settings.redis_url
+        error = None
+        if url := configured or access.local.server.url:
+            try:
+                workers = self._workers(url, graph, accepted)
+            except Unreachable as unreachable:
+                error = unreachable
+            else:
+                if configured:
+                    return places_of(graph.repos, workers), None
+        if configured:
+            unknown = "Redis, which does not answer" if error else "a worker"
+            return dict.fromkeys(graph.repos, unknown), error
+        host = access.settings.host or socket.gethostname()
+        paths = {repo.name: access.document.repo_path(repo) for repo in access.document.ecosystem.repos}
+        return {repo: (Place(host=host, path=str(paths[repo])),) for repo in graph.repos}, error
+
+    def _workers(self, url: str, graph: PlanGraph, accepted: Collection[str]) -> Any:
+        """Return the workers that are there. Raises as `preview` does."""
+        from coordination.backend.client import reaching
+        from coordination.runs.connection import Connection
+        from coordination.runs.transactions import check_landed, refuse_conflicts
+
+        connection = Connection(url, self._access.settings)
+        with reaching(url):
+            refuse_conflicts(connection, graph.todos)
+            workers = connection.presence.workers()
+            if workers:
+                check_landed(connection, self._access.document.ecosystem, graph, accepted, record=False)
+        return workers
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepPreview:
+    outlook: Outlook
+    unreachable: Unreachable | None
+    """Redis does not answer, so that it is not known where the todos would run."""
+    blocked: bool
+    """Some of the todos are blocked from outside the plan."""
+    too_large: tuple[str, ...]
+    """Repositories whose history is too large to be carried to another host, where a todo needs it."""
+
+
+def draw(graph: PlanGraph, form: str) -> str:
+    """Return the graph as `tree`, `mermaid`, `dot` or `svg`."""
+    from coordination.charts import plan_picture, plan_text
+
+    texts = {"tree": plan_text.tree, "mermaid": plan_text.mermaid, "dot": plan_text.dot, "svg": plan_picture.svg}
+    return texts[form](graph)
+
+
+def as_data(graph: PlanGraph) -> Any:
+    """Return the graph as plain values for JSON."""
+    from coordination.charts import plan_text
+
+    return plan_text.json(graph)
+
+
+def _needed_elsewhere(graph: PlanGraph) -> set[str]:
+    """Return the repositories whose files a todo of another repository reads."""
+    todos = graph.todos
+    return {
+        todos[before].repo
+        for name, todo in todos.items()
+        if todo.needs_paths
+        for before in graph.predecessors[name]
+        if before in todos and todos[before].repo != todo.repo
+    }

@@ -1,0 +1,99 @@
+"""The Redis of one namespace, with the stores and managers that work on it, each opened when it is first used."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import redis
+
+from coordination.backend.client import Profile, connect
+from coordination.backend.keys import Keys
+from coordination.settings import Settings
+
+if TYPE_CHECKING:  # `coord list-locks` needs the locks only, and starts 100 ms sooner without the rest
+    from coordination.breakers.manager import BreakerManager
+    from coordination.cache.contexts import Cache
+    from coordination.locks import LockManager
+    from coordination.messages import MessageBus
+    from coordination.runs.dispatch import Dispatcher
+    from coordination.runs.presence import Presence
+    from coordination.runs.store import RunStore
+    from coordination.runs.views.run_view import RunReader
+
+
+class Connection:
+    """Raises redis-py's errors when Redis is away; `backend.client.reaching` translates them."""
+
+    def __init__(self, url: str, settings: Settings, ecosystem_id: str = "") -> None:
+        """`ecosystem_id`: `coordination.id` of the file, for operations that start or change runs."""
+        self.url = url
+        self.settings = settings
+        self.ecosystem_id = ecosystem_id
+        self.keys = Keys(settings.namespace)
+        self.redis = connect(url, Profile.COMMAND, settings.connect_timeout)
+
+    @cached_property
+    def store(self) -> RunStore:
+        from coordination.runs.store import RunStore
+
+        return RunStore(self.redis, self.settings.namespace)
+
+    @cached_property
+    def reader(self) -> RunReader:
+        from coordination.runs.views.run_view import RunReader
+
+        return RunReader(self.redis, self.keys)
+
+    @cached_property
+    def presence(self) -> Presence:
+        from coordination.runs.presence import Presence
+
+        return Presence(self.redis, self.keys)
+
+    @cached_property
+    def dispatcher(self) -> Dispatcher:
+        from coordination.broker.celery_app import make_app  # Celery takes 300 ms to import
+        from coordination.runs.dispatch import Dispatcher
+
+        return Dispatcher(make_app(self.url, self.keys, self.settings), self.store)
+
+    @cached_property
+    def locks(self) -> LockManager:
+        from coordination.locks import LockManager
+
+        return LockManager(self.redis, self.settings.namespace)
+
+    @cached_property
+    def breakers(self) -> BreakerManager:
+        from coordination.breakers.manager import BreakerManager
+        from coordination.breakers.records import Policy
+
+        return BreakerManager(self.redis, self.settings.namespace, policy=Policy.of(self.settings))
+
+    @cached_property
+    def cache(self) -> Cache:
+        from coordination.cache.contexts import Cache
+        from coordination.cache.limits import Limits
+
+        return Cache(self.redis, self.settings.namespace, Limits.of(self.settings))
+
+    @cached_property
+    def messages(self) -> MessageBus:
+        """The sender is the person or agent who works at this machine."""
+        from coordination.messages.bus import open_bus
+
+        return open_bus(self.redis, self.settings)
+
+    @cached_property
+    def blocking(self) -> redis.Redis:
+        """A second client, which waits for streams."""
+        return connect(self.url, Profile.READER, self.settings.connect_timeout)
+
+    def close(self) -> None:
+        for manager in ("locks", "breakers", "cache"):
+            if manager in self.__dict__:
+                getattr(self, manager).close()
+        self.redis.close()
+        if "blocking" in self.__dict__:
+            self.blocking.close()

@@ -1,0 +1,221 @@
+"""Operations that start a run or turn it back; each holds the start lock, so that two callers never take up the same work."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from coordination.backend.server_check import refuse_unfit
+from coordination.environment import actor
+from coordination.errors import Conflict, NotFound, UsageError
+from coordination.models import Ecosystem, OnFailure
+from coordination.runs.connection import Connection
+from coordination.runs.records import Reply
+from coordination.runs.retrying import named_checkpoints
+from coordination.runs.retrying.ended import read, refuse_again, restorable
+from coordination.runs.retrying.retry_plan import CarryOver, left_of, submit_retry
+from coordination.runs.rollback import Prospect, prospect, refuse_built_on, refuse_to_accept
+from coordination.runs.submission.conflicts import refuse_under_way
+from coordination.runs.submission.landed import bases, refuse_not_landed
+from coordination.runs.submission.submit import Order, submit
+from coordination.text import listed
+
+if TYPE_CHECKING:
+    from coordination.locks import Lock
+    from coordination.planner.graph import PlanGraph
+    from coordination.runs.export.received import Received
+
+START_TTL = timedelta(minutes=1)
+"""Longer than it takes to write a large run."""
+
+
+def start_run(
+    connection: Connection, ecosystem: Ecosystem, graph: PlanGraph, order: Order, accepted: Collection[str] = ()
+) -> str:
+    """Start a run; return its id. `accepted`: completed todos whose results count as landed, by a person's word.
+
+    Raises Conflict where another run executes one of these todos, or where workers have another version of coord or another
+    ecosystem; NotLanded where the result of a completed predecessor is not in its base branch.
+    """
+    _check_redis(connection)
+    check_landed(connection, ecosystem, graph, accepted)
+    with _start_lock(connection):
+        refuse_conflicts(connection, graph.todos)
+        run_id, reply = submit(connection.store, graph, ecosystem, connection.settings, order)
+    follow_up(connection, run_id, reply)
+    return run_id
+
+
+def check_landed(
+    connection: Connection,
+    ecosystem: Ecosystem,
+    graph: PlanGraph,
+    accepted: Collection[str] = (),
+    *,
+    record: bool = True,
+) -> None:
+    """Raise NotLanded where a todo of the graph builds on a result that is not in its base branch."""
+    wanted = bases(ecosystem, graph.plan, graph.todos)
+    refuse_not_landed(connection.store, connection.presence, wanted, accepted, record=record)
+
+
+def plan_retry(
+    connection: Connection,
+    run_id: str,
+    ecosystem: Ecosystem | None = None,
+    *,
+    without: Collection[str] = (),
+    start: Collection[str] = (),
+    as_it_was: bool = False,
+) -> CarryOver:
+    """Return what a retry of the run would do.
+
+    Raises Conflict for a run that goes on or was retried, or for a host of `without` that answers; NotFound; UsageError;
+    PlanRefused.
+    """
+    ended = read(connection.store, run_id)
+    _refuse_living(connection, ended.pins, without)
+    carried = restorable(connection.store, ended)
+    return left_of(
+        ended, ecosystem, connection.settings, carried=carried, without=without, start=start, as_it_was=as_it_was
+    )
+
+
+def start_retry(
+    connection: Connection, left: CarryOver, *, on_failure: OnFailure | None = None, max_parallel: int | None = None
+) -> str:
+    """Start a run of what is left of another; return its id. Raises Conflict as `start_run` does."""
+    _check_redis(connection)
+    refuse_not_landed(connection.store, connection.presence, left.bases)
+    with _start_lock(connection):
+        refuse_again(connection.store, left.ended)
+        refuse_conflicts(connection, left.again)
+        run_id, reply = submit_retry(
+            connection.store, left, connection.settings, on_failure=on_failure, max_parallel=max_parallel
+        )
+    follow_up(connection, run_id, reply)
+    return run_id
+
+
+def import_run(connection: Connection, run: Received) -> str:
+    """Write a run of another Redis into this one. Raises Conflict where it is here, or another run executes its open todos."""
+    from coordination.runs.export.adoption import adopt, refuse_known
+
+    _check_redis(connection)
+    with _start_lock(connection):
+        refuse_known(connection.store, run)
+        refuse_conflicts(connection, run.unsettled)
+        adopt(connection.store, run, actor())
+    return run.run_id
+
+
+def preview_rollback(connection: Connection, run_id: str) -> Prospect:
+    """Return what a rollback of the run would undo. Raises NotFound; Conflict where a later run has built on it."""
+    refuse_built_on(connection.store, run_id)
+    return prospect(connection.store, run_id)
+
+
+def roll_back(connection: Connection, run_id: str) -> str:
+    """Undo what the run has begun. Return `rolling_back`, `already` if that was so before, or `done` if all is undone.
+
+    Raises NotFound; Conflict where a later run has built on it, or another run executes one of its todos.
+    """
+    _check_redis(connection)
+    with _start_lock(connection):
+        _refuse_to_undo(connection, run_id)
+        reply = connection.store.rollback(run_id, actor(), f"{actor()} asked for it")
+    follow_up(connection, run_id, reply)
+    if reply.word == "unknown":
+        raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
+    return reply.word
+
+
+def preview_restore(connection: Connection, run_id: str, name: str) -> Prospect:
+    """Return what a restore would undo: all that the run has begun since the checkpoint.
+
+    Raises NotFound; Conflict where a later run has built on it.
+    """
+    found = preview_rollback(connection, run_id)
+    checkpoint = named_checkpoints.one_named(connection.store, run_id, name)
+    todos = named_checkpoints.since(connection.store, checkpoint, found.todos)
+    helpless = tuple(todo for todo in found.helpless if todo in todos)
+    return replace(found, todos=todos, helpless=helpless, takes_up=())
+
+
+def restore(connection: Connection, run_id: str, name: str) -> Prospect:
+    """Begin to undo what the run has begun since the checkpoint, or continue; the caller retries the run when it has ended.
+
+    Begins nothing if the run has ended and nothing came since. Raises as `roll_back` does.
+    """
+    _check_redis(connection)
+    with _start_lock(connection):
+        found = preview_restore(connection, run_id, name)
+        if found.status.ended:
+            refuse_conflicts(connection, found.todos)
+        if not found.todos and found.status.ended and found.status not in named_checkpoints.BACK:
+            return found
+        reply = connection.store.restore(run_id, actor(), name)
+    named_checkpoints.refuse_restore(run_id, reply.word)
+    follow_up(connection, run_id, reply)
+    return found
+
+
+def accept(connection: Connection, run_id: str, todos: Collection[str], reason: str) -> None:
+    """Count failed compensations as undone, for this reason, and continue the rollback.
+
+    Raises UsageError without a reason; NotFound; Conflict where one of the todos is no failed compensation.
+    """
+    if not reason.strip():
+        raise UsageError("whoever answers for what could not be undone says why", 'add: --reason "…"')
+    store, by = connection.store, actor()
+    _check_redis(connection)
+    with _start_lock(connection):
+        _refuse_to_undo(connection, run_id)
+        refuse_to_accept(connection.reader.read(run_id), todos)
+        replies = {todo: store.accept(run_id, todo, by, reason.strip()) for todo in dict.fromkeys(todos)}
+    for reply in replies.values():
+        connection.dispatcher.follow(reply)
+    if late := [todo for todo, reply in replies.items() if reply.word != "accepted"]:
+        words = f"{listed(late)} of run {run_id} is being undone at this moment"
+        raise Conflict(words, f"wait what comes of it: coord watch {run_id}")
+
+
+def refuse_conflicts(connection: Connection, todos: Collection[str]) -> None:
+    """Raise Conflict where another run executes one of these todos."""
+    refuse_under_way(connection.store, connection.reader, todos)
+
+
+def follow_up(connection: Connection, run_id: str, reply: Reply) -> None:
+    """Send the messages of a step; finish what it left over of a large run. If this process dies first, keepers do both."""
+    connection.dispatcher.follow(reply)
+    connection.dispatcher.finish(run_id)
+
+
+def _start_lock(connection: Connection) -> Lock:
+    """Without it, two callers would both find no conflict, and both start the work."""
+    return connection.locks.acquire("start", ttl=START_TTL, wait=START_TTL, owner=actor())
+
+
+def _check_redis(connection: Connection) -> None:
+    """Raise where Redis would not keep a run, or serves another version of coord or another ecosystem."""
+    refuse_unfit(connection.redis, connection.url)
+    connection.presence.meet(version("coord"), connection.settings.heartbeat, connection.ecosystem_id)
+
+
+def _refuse_to_undo(connection: Connection, run_id: str) -> None:
+    found = preview_rollback(connection, run_id)
+    if found.status.ended:
+        refuse_conflicts(connection, found.todos)
+
+
+def _refuse_living(connection: Connection, pins: Mapping[str, str], without: Collection[str]) -> None:
+    for worker in connection.presence.workers():
+        serves = [repo for repo in worker.fit if pins.get(repo) == worker.host]
+        if worker.host in without and serves:
+            raise Conflict(
+                f"host {worker.host} is there: {worker.id} serves {serves[0]}",
+                f"leave --without {worker.host} out; or stop that worker first",
+            )
