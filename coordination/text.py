@@ -205,7 +205,7 @@ def _walk_back(start: str, last: str, came_from: Mapping[str, str]) -> list[str]
 
 
 def format_hours(hours: float) -> str:
-    """Return `0 h`, `36 s`, `30 min`, `2.5 h`, `1,250 h`: as exact as an estimate deserves."""
+    """Return hours as text in suitable precision: `0 h`, `36 s`, `30 min`, `2.5 h`, `1,250 h`."""
     if hours == 0 or hours >= 1 - 1e-9:
         words = f"{hours:,.1f}" if hours >= 10 else f"{hours:.2f}".rstrip("0")
         return f"{words.removesuffix('.0').removesuffix('.')} h"
