@@ -7,13 +7,14 @@
 | `operations` | processes of this machine, doctor, metrics, Redis users, Flower |
 | `runs` `tracker` | plans in execution; records of the file, queried and edited |
 | `cache` | values that todos share, and values computed once under a lock |
-| `charts` | Gantt charts and pictures of graphs |
+| `charts` | graphs as pictures and as text |
 | `ecosystem` `planner` `dependencies` | the file; dependency graphs and forecasts; version checks |
 | `locks` `messages` `breakers` `demo` | exclusion and capacity; delivery; circuit breakers; `coord demo` |
 | `broker` | the Celery app, transports, messages, dispatch |
 | `backend` | Redis: client, keys, Lua steps, embedded server |
 | `settings` `models` `errors` | settings; records of the file; exceptions |
 | `text` `files` `git` `terminal` | sentences and suggestions; private files; git queries; safe output |
+| `background` `retry` `processes` | background threads; pauses between tries; identity of processes |
 
 Exported names are imported on first use, so that commands start in 90 ms.
 """

@@ -1,8 +1,8 @@
-"""Run background services: one thread each that repeats `run_once` until it is stopped.
+"""Base class of background services: one thread each that repeats `run_once` until it is stopped.
 
 A service declares its defaults as class attributes and implements `run_once`, which returns a record of what
-it did. Errors of a round are logged and never end the thread. Where a service is not a row of rounds (it
-reads and blocks), `run_once` blocks, and `interrupt` ends the read.
+it did. Errors of a round are logged and never end the thread. In a service that reads and blocks instead of
+polling, `run_once` blocks, and `interrupt` ends the read.
 """
 
 from __future__ import annotations
@@ -15,19 +15,16 @@ logger = logging.getLogger(__name__)
 
 
 class BackgroundService:
-    """A daemon thread with a clean end, which may be started anew.
-
-    Stopping it twice, or before its start, is harmless.
-    """
+    """A daemon thread with an orderly end. Stopping it before it has started, or twice, has no effect."""
 
     name = "background"
-    """The name of its thread, as logs show it."""
+    """Name of the thread, as shown in logs."""
     interval_s = 1.0
-    """Between the end of a round and the begin of the next."""
+    """Seconds between the end of a round and the start of the next one."""
     first_at_once = False
-    """Whether the first round comes at the start, not one interval later."""
+    """Run the first round at the start instead of one interval later."""
     join_s = 5.0
-    """How long `stop` waits for the round under way; 0: not at all."""
+    """Seconds that `stop` waits for the present round; 0: it does not wait."""
 
     def __init__(self) -> None:
         self.stopping = threading.Event()
@@ -35,7 +32,7 @@ class BackgroundService:
         self._thread: threading.Thread | None = None
 
     def run_once(self) -> object:
-        """Do one round."""
+        """Run one round."""
         raise NotImplementedError
 
     def failed(self, error: Exception) -> float:
@@ -44,17 +41,17 @@ class BackgroundService:
         return self.interval_s
 
     def interrupt(self) -> None:
-        """End a round that blocks. Called by `stop`, in the thread of its caller."""
+        """End a blocking round. `stop` calls this in its caller's thread."""
 
     def finish(self) -> None:
-        """Give back what rounds hold. Called in the service's thread after the last round."""
+        """Release resources of the rounds. Called in the service's thread after the last round."""
 
     def start(self) -> None:
-        """Start the thread, or keep the one that runs; after `stop` it starts anew."""
+        """Start the thread unless it runs; after `stop`, start a new one."""
         if self.is_running and not self.stopping.is_set():
             return
         if self.stopping.is_set():
-            self.stopping = threading.Event()  # not cleared: a former thread may not have seen it yet
+            self.stopping = threading.Event()  # a new event: a former thread may not have seen the old one yet
         self._thread = threading.Thread(target=self._repeat, args=(self.stopping,), name=self.name, daemon=True)
         self._thread.start()
 
@@ -63,11 +60,11 @@ class BackgroundService:
         return self._thread is not None and self._thread.is_alive()
 
     def wake(self) -> None:
-        """Begin the next round now, or once the round under way has ended."""
+        """Start the next round now, or after the present one."""
         self._wake.set()
 
     def stop(self) -> None:
-        """End after the round under way, and wait for that as long as `join_s`."""
+        """End the thread after the present round, and wait for that up to `join_s`."""
         self.stopping.set()
         self._wake.set()
         self.interrupt()
@@ -75,9 +72,8 @@ class BackgroundService:
             self._thread.join(self.join_s)
 
     def guarded(self, action: Callable[[], object]) -> float:
-        """Call an action whose errors go to `failed`.
-
-        Return the seconds until the next round, 0 without an error.
+        """Call an action and pass its errors to `failed`; return the seconds until the next round, 0 without
+        an error.
         """
         try:
             action()
@@ -89,7 +85,7 @@ class BackgroundService:
         if not self.first_at_once:
             stopping.wait(self.interval_s)
         while not stopping.is_set():
-            self._wake.clear()  # before the round: a wake-up during it brings another one
+            self._wake.clear()  # before the round, so that a wake-up during it causes another one
             if pause_s := self.guarded(self.run_once):
                 stopping.wait(pause_s)
             elif not stopping.is_set():

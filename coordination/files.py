@@ -1,16 +1,16 @@
-"""Files of ours: private modes, replacement as a whole, and locks that end with their process.
+"""Private files and folders, atomic replacement of files, and file locks.
 
-**Private.** The state folder is this user's alone: logs, records and sockets tell what todos do, and with
-which values. Folders have mode 0700 and files 0600, whatever the umask is. What git makes keeps its modes:
-worktrees and the repositories of carried commits lie in closed folders.
+**Private.** The state folder holds logs, records and sockets that only this user may read. Folders have mode
+0700 and files 0600, whatever the umask is. Worktrees and git repositories below it keep the modes that git
+gave them; they are protected by their closed parent folders.
 
-**Replacement.** A file is written under another name beside it and renamed: a reader finds the old file or
-the new one. With `durable`, its bytes are on the disk before the name points to them; without, a power loss
-can leave an empty file. `sync_folder` puts the name itself on the disk. What a killed writer leaves is named
-`.NAME.coord-….tmp`, and `remove_unfinished` removes it.
+**Replacement.** A file is written under another name beside it and renamed, so that a reader finds the old
+file or the new one. With `durable`, its bytes are on disk before the rename; without, a power loss can leave
+an empty file. `sync_folder` writes the name itself to disk. A killed writer leaves a file
+`.NAME.coord-….tmp`, which `remove_unfinished` removes.
 
-**Locks** are the kernel's (`flock`): whatever ends the process ends its lock. Lock files stay, for removing
-one would let two processes hold locks on two files of one name.
+**Locks** are the kernel's (`flock`), which releases them when the process ends. Lock files are not removed,
+because two processes could then hold locks on two files of one name.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FOLDER, FILE = 0o700, 0o600
 OTHERS = 0o077
 UNFINISHED = ".tmp"
 POLL_S = 0.02
-"""Between two tries for a lock that is waited for with a limit."""
+"""Seconds between two tries for a lock with a time limit."""
 
 
 def make_private(folder: Path) -> None:
@@ -78,9 +78,8 @@ def _is_of_git(folder: Path) -> bool:
 
 @contextmanager
 def replacing(file: Path, *, durable: bool) -> Iterator[IO[bytes]]:
-    """Write a private file beside `file`, which it replaces at the end.
-
-    After an error `file` is as it was. Raises OSError.
+    """Write a private file beside `file` and replace `file` at the end; after an error `file` is unchanged.
+    Raises OSError.
     """
     part = file.with_name(f"{_unfinished(file)}{os.urandom(4).hex()}{UNFINISHED}")
     opened = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE)
@@ -104,10 +103,7 @@ def replace_file(file: Path, content: bytes, *, durable: bool) -> None:
 
 
 def remove_unfinished(file: Path) -> None:
-    """Remove what killed writers of `file` left.
-
-    A writer that is at it finds nothing to rename, and fails.
-    """
+    """Remove files left by killed writers of `file`. An active writer's rename then fails."""
     for part in file.parent.glob(f"{glob.escape(_unfinished(file))}*{UNFINISHED}"):
         with suppress(OSError):
             part.unlink()
@@ -118,7 +114,7 @@ def _unfinished(file: Path) -> str:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put the names in a folder on the disk. Raises OSError, also where the file system cannot do this."""
+    """Write the names in a folder to disk. Raises OSError, also if the file system does not support this."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -127,15 +123,14 @@ def sync_folder(folder: Path) -> None:
 
 
 def open_lock(file: Path, *, create: bool = True) -> int:
-    """Open a lock file, made privately if it is missing; closing the descriptor ends its lock.
-
-    Raises OSError.
+    """Open a lock file, created with mode 0600 if missing; closing the descriptor releases its lock. Raises
+    OSError.
     """
     return os.open(file, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), FILE)
 
 
 def try_lock(descriptor: int) -> bool:
-    """Take the lock of an open file; False if another one has it."""
+    """Take the lock of an open file; return False if another process holds it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -144,9 +139,10 @@ def try_lock(descriptor: int) -> bool:
 
 
 def lock(descriptor: int, wait_s: float | None = None, poll_s: float = POLL_S) -> bool:
-    """Take the lock of an open file; False if another one kept it for `wait_s` (None: wait for ever).
+    """Take the lock of an open file; return False if another process holds it for `wait_s` (None: wait for
+    ever).
 
-    A limit is waited for in small sleeps: flock has none, and only the main thread gets signals.
+    With a limit it polls, because flock has no timeout, and only the main thread receives signals.
     """
     if wait_s is None:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -164,7 +160,9 @@ def unlock(descriptor: int) -> None:
 
 
 def is_removed(descriptor: int, file: Path) -> bool:
-    """Whether the file was removed, or made anew, since it was opened: its lock then protects nothing."""
+    """Return whether the file was removed or replaced since it was opened, so that its lock
+    protects nothing.
+    """
     try:
         return os.fstat(descriptor).st_ino != file.stat().st_ino
     except FileNotFoundError:
@@ -173,7 +171,7 @@ def is_removed(descriptor: int, file: Path) -> bool:
 
 @contextmanager
 def locked(file: Path) -> Iterator[int]:
-    """Hold the lock of a file, however long another one keeps it; yields its descriptor. Raises OSError."""
+    """Hold the lock of a file, waiting for it without limit; yield its descriptor. Raises OSError."""
     descriptor = open_lock(file)
     try:
         lock(descriptor)

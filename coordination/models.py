@@ -61,13 +61,13 @@ def parse_size(value: object) -> object:
     return value
 
 
-def _no_folder_of_its_own(name: str) -> str:
+def _reject_dot_names(name: str) -> str:
     if name in (".", ".."):  # worktrees are in folders named after the repository
         raise ValueError("a repository's name must differ from . and ..")
     return name
 
 
-def _no_number(value: object) -> object:
+def _reject_numbers(value: object) -> object:
     # pydantic would read 2026, and "20260131" too, as a moment in 1970
     if isinstance(value, int | float) or (isinstance(value, str) and value.isdecimal()):
         raise ValueError("a date is written like 2026-01-31")
@@ -83,17 +83,17 @@ Size = Annotated[
 ]
 """Number of bytes: `1GiB`, `512MiB`, or a plain number."""
 Text = Annotated[str, Field(min_length=1)]
-RepoName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100), AfterValidator(_no_folder_of_its_own)]
+RepoName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100), AfterValidator(_reject_dot_names)]
 ResourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)]
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 Command = Text | Annotated[tuple[Text, ...], Field(min_length=1)]
-Day = Annotated[date | datetime, BeforeValidator(_no_number)]
+Day = Annotated[date | datetime, BeforeValidator(_reject_numbers)]
 # Strict, because YAML reads `yes` as true, and true would count as 1.
 Count = Annotated[int, Field(strict=True, ge=1)]
 # Lua counts in doubles, and sums of units must stay exact there.
 Units = Annotated[Count, Field(le=1_000_000_000)]
 Amount = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
-MoreThanNothing = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+PositiveNumber = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Scalar = str | Annotated[int, Field(strict=True)] | Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Labels = tuple[Text, ...]
 
@@ -103,7 +103,7 @@ class Record(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _empty_is_absent(cls, data: Any) -> Any:
+    def _drop_empty_fields(cls, data: Any) -> Any:
         """Treat a field without a value (`labels:`) as absent."""
         if isinstance(data, dict) and None in data.values():
             return {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
@@ -296,7 +296,7 @@ def _bare_gate(value: object) -> object:
 AtGate = Annotated[Gate, BeforeValidator(_bare_gate)]
 
 
-def _inside_the_repository(pattern: str) -> str:
+def _check_relative_path(pattern: str) -> str:
     parts = pattern.split("/")
     if pattern.startswith(("/", "~")) or ".." in parts:
         raise ValueError("must be a path or a glob inside the repository, relative to its folder")
@@ -314,7 +314,7 @@ class Cache(Record):
     left.
     """
 
-    inputs: tuple[Annotated[Text, AfterValidator(_inside_the_repository)], ...] = ()
+    inputs: tuple[Annotated[Text, AfterValidator(_check_relative_path)], ...] = ()
     ttl: Duration | None = None
 
 
@@ -354,7 +354,7 @@ class OutputSign(Record):
     output: Annotated[Text, AfterValidator(_regular_expression)]
 
 
-def _kind_of_sign(value: object) -> str | None:
+def _failure_sign_kind(value: object) -> str | None:
     if isinstance(value, dict | OutputSign):
         return "what it wrote"
     if value == "timeout":
@@ -367,7 +367,7 @@ FailureSign = Annotated[
     | Annotated[Literal["timeout"], Tag("its time was up")]
     | Annotated[OutputSign, Tag("what it wrote")],
     Discriminator(
-        _kind_of_sign,
+        _failure_sign_kind,
         custom_error_type="failure_sign",
         custom_error_message="needs an exit code, the word timeout, or a mapping like {output: REGEX}",
     ),
@@ -437,14 +437,16 @@ def _bare_name(value: object) -> object:
     raise ValueError("needs the name of a resource, or a mapping like {name: gpu, amount: 2}")
 
 
-def _each_once(needs: tuple[ResourceNeed, ...]) -> tuple[ResourceNeed, ...]:
+def _reject_duplicates(needs: tuple[ResourceNeed, ...]) -> tuple[ResourceNeed, ...]:
     names = [need.name for need in needs]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"names {twice} twice; name it once with the whole amount: {{name: {twice}, amount: N}}")
     return needs
 
 
-ResourceNeeds = Annotated[tuple[Annotated[ResourceNeed, BeforeValidator(_bare_name)], ...], AfterValidator(_each_once)]
+ResourceNeeds = Annotated[
+    tuple[Annotated[ResourceNeed, BeforeValidator(_bare_name)], ...], AfterValidator(_reject_duplicates)
+]
 
 
 class Issue(Record):
@@ -514,7 +516,7 @@ class Todo(Record):
     priority: Level = Level.MEDIUM
     created: Day | None = None
     updated: Day | None = None
-    estimated_hours: MoreThanNothing | None = None
+    estimated_hours: PositiveNumber | None = None
     actual_hours: Amount | None = None
     blocked_by: tuple[Id, ...] = ()
     blocking: tuple[Id, ...] = ()
@@ -548,7 +550,7 @@ class Todo(Record):
 
     @field_validator("cache")
     @classmethod
-    def _can_be_restored(cls, cache: Cache | None, known: ValidationInfo) -> Cache | None:
+    def _check_cache_allowed(cls, cache: Cache | None, known: ValidationInfo) -> Cache | None:
         """Refuse `cache` for todos with effects beyond their commit and output, which cannot be restored."""
         if cache is None:
             return None

@@ -1,9 +1,9 @@
-"""Tell processes of this machine apart, and signal exactly the one that is meant.
+"""Identification of processes of this machine, and signals to exactly the intended one.
 
-A pid alone is soon another process's, so a process is known by its pid and the kernel's start time. `/proc`
-is read on Linux, `ps` is asked elsewhere. Not psutil: it would be a compiled dependency for the forty lines
-below. The guard of a todo's command (`workers/process/guard.py`) reads `/proc` itself: it starts without
-site-packages.
+Pids are reused, so a process is identified by its pid and the kernel's start time, which are read from
+`/proc` on Linux and from `ps` elsewhere. psutil is not used, because it would be a compiled dependency for
+forty lines. The guard of a todo's command (`workers/process/guard.py`) reads `/proc` itself, because it
+starts without site-packages.
 """
 
 from __future__ import annotations
@@ -22,51 +22,49 @@ ON_LINUX = sys.platform.startswith("linux")
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessInfo:
-    """What the system says of a process at one moment."""
+    """State of a process at one moment, as the system reports it."""
 
     state: str
-    """Of ps: Z is a zombie."""
+    """State as reported by ps: Z is a zombie."""
     started: str
-    """Of this boot; it only compares."""
+    """Start time within this boot; only for comparison."""
     parent: int = 0
-    """0 where the system does not say."""
+    """Pid of the parent; 0 if the system does not report it."""
     session: int = 0
     threads: int = 1
 
     @property
     def is_zombie(self) -> bool:
-        """Whether it is dead and not reaped.
+        """Return whether the process is dead and not reaped.
 
-        Its first thread may be dead before the others are: until they are, its files, sockets and locks stay
+        Its first thread may die before the others; until all are dead, its files, sockets and locks stay
         open.
         """
         return self.state.startswith("Z") and self.threads == 1
 
 
 def look(pid: int) -> ProcessInfo | None:
-    """Return what the system says of a process; None if there is none."""
+    """Return the state of a process; None if it does not exist."""
     return _from_proc(pid) if ON_LINUX else _from_ps(pid)
 
 
 def start_time(pid: int) -> str | None:
-    """Return when a process began, in a form that no other process of this pid ever has.
-
-    None if there is none.
+    """Return the start time of a process, in a form that no other process with this pid ever has; None if it
+    does not exist.
     """
     found = look(pid)
     return _identity(found) if found else None
 
 
 def is_alive(pid: int, started: str) -> bool:
-    """Whether the process that has this start time (of `start_time`) lives.
-
-    A dead child of ours is reaped.
+    """Return whether the process with this start time (of `start_time`) is alive. A dead child process is
+    reaped.
     """
     found = look(pid)
     if found is None or not started or _identity(found) != started:
         return False
     if found.is_zombie:
-        with suppress(ChildProcessError):  # ours if we started it, init's otherwise
+        with suppress(ChildProcessError):  # not a child of this process
             os.waitpid(pid, os.WNOHANG)
     return not found.is_zombie
 
@@ -76,19 +74,21 @@ def _identity(found: ProcessInfo) -> str:
 
 
 def kill_group(group: int) -> None:
-    """Kill a process group; one that has ended is no error (macOS says "not permitted" of zombies)."""
+    """Kill a process group. A group that has ended is no error; macOS reports "not permitted" for zombies."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
 
 
 def all_pids() -> list[int]:
     """Return the pids of all processes (Linux)."""
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 (pathlib takes three times as long)
+    # pathlib takes three times as long.
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208
 
 
 def _from_proc(pid: int) -> ProcessInfo | None:
     try:
-        # The name, in parentheses, may hold spaces and parentheses itself: what counts follows the last one.
+        # The name, in parentheses, may contain spaces and parentheses; the other fields follow the last
+        # one.
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return None

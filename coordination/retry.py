@@ -1,8 +1,8 @@
-"""Try again what fails for a while: pauses with full jitter, and the one loop that waits between two tries.
+"""Retrying operations: pauses with full jitter, and the loop that waits between two tries.
 
-Full jitter (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015): a pause drawn evenly
-from 0 to a limit that doubles with each failure, so that callers that failed together do not come back
-together. A todo's own retry policy is a rule of its run and stands in `coordination/runs/retry_policy.py`.
+Full jitter (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015) draws a pause evenly from
+0 to a limit that doubles with each failure, so that callers that failed together do not retry together. The
+retry policy of todos is separate: `coordination/runs/retry_policy.py`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def delay_s(failures: int, first_s: float = FIRST_S, longest_s: float = LONGEST_S) -> float:
-    """Return the pause before the next try, after so many failures before this one."""
+    """Return the pause before the next try, after so many failures."""
     return random.uniform(0, min(longest_s, first_s * 2 ** min(failures, 10)))  # noqa: S311 -- no secret
 
 
@@ -34,10 +34,11 @@ def retried(
     passes: Callable[[Exception, float], bool],
     wait: Callable[[float], object] = time.sleep,
 ) -> T:
-    """Return what `action` returns, called again after each pause while its error passes.
+    """Return the result of `action`, called again after each pause while `passes` accepts its error.
 
-    `passes` judges an error, logs that it is tried again after so many seconds, and may raise in its stead.
-    The error of the last try is raised: the one that does not pass, or the one after the last pause.
+    `passes` judges an error, logs that the action is retried after so many seconds, and may raise another
+    error instead. The error of the last try is raised: one that is not accepted, or the one after the last
+    pause.
     """
     for pause_s in pauses_s:
         try:

@@ -128,7 +128,7 @@ def nearest(word: str, known: Collection[str], *, cutoff: float = 0.6) -> str:
     An id like TODO-001 suggests only ids whose number is a likely misspelling: other leading zeros, or two
     adjacent digits swapped. TODO-002 is not suggested for TODO-003.
     """
-    plain = {_plain(k): k for k in known if _may_be_meant(word, k)}
+    plain = {_plain(k): k for k in known if _is_candidate(word, k)}
     found = get_close_matches(_plain(word), plain, n=1, cutoff=cutoff)
     return plain[found[0]] if found else ""
 
@@ -139,7 +139,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {near!r}?)" if near else ""
 
 
-def _may_be_meant(word: str, known: str) -> bool:
+def _is_candidate(word: str, known: str) -> bool:
     given, there = _ID.fullmatch(word), _ID.fullmatch(known)
     if there is None or not there[1].isupper():  # not an id with a number
         return True
@@ -205,7 +205,7 @@ def _walk_back(start: str, last: str, came_from: Mapping[str, str]) -> list[str]
 
 
 def format_hours(hours: float) -> str:
-    """Return `0 h`, `36 s`, `30 min`, `2.5 h`, `1,250 h`: as exact as an estimate deserves."""
+    """Return hours as text in suitable precision: `0 h`, `36 s`, `30 min`, `2.5 h`, `1,250 h`."""
     if hours == 0 or hours >= 1 - 1e-9:
         words = f"{hours:,.1f}" if hours >= 10 else f"{hours:.2f}".rstrip("0")
         return f"{words.removesuffix('.0').removesuffix('.')} h"

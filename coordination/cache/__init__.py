@@ -47,7 +47,7 @@ server's clock jumps forward: entries that would have expired by then are expire
 time left than its whole ttl was written under the earlier clock and counts as expired; others live longer by
 at most their age. Eviction by use does not depend on clocks. *   Callers differ in limits or policy: each
 step uses its caller's; scores of one policy are then compared with those of another. *   A run is deleted or
-cleaned: its contexts and those of its todos are deleted with it (runs/expiry.py).
+cleaned: its contexts and those of its todos are deleted with it (runs/maintenance/expiry.py).
 
 The package is above locks, which `get_or_compute` uses; the other modules need none.
 

@@ -31,7 +31,7 @@ from coordination.cache.names import (
     matcher,
     outward,
     scope_of,
-    written,
+    write_chain,
 )
 from coordination.cache.scan import Held, Walk
 from coordination.errors import Unreachable
@@ -86,7 +86,7 @@ class Cache:
         if "flight" in self.__dict__:
             self.flight.close()
         with suppress(Unreachable):
-            tell_hits(self.entries.line, self.entries.keys, self.local)
+            report_hits(self.entries.line, self.entries.keys, self.local)
         self.entries.close()
 
 
@@ -99,16 +99,16 @@ class Context:
 
     def get(self, key: str, default: Any = None, *, scope: Scope | None = None) -> Any:
         """Return the nearest value, or `default`. With `scope`, the search starts at that context."""
-        raw = self._raw(check_key(key), outward(self.chain, scope))
+        raw = self._read_raw(check_key(key), outward(self.chain, scope))
         return default if raw is None else json.loads(raw)
 
     def set(self, key: str, value: Any, ttl: timedelta | None = None, *, scope: Scope | None = None) -> None:
         """Store a JSON value in the run's context, or in that of `scope`; a todo's own context is visible to
         it only.
         """
-        context = self._written(scope)[0]
+        context = self._write_chain(scope)[0]
         self.cache.entries.put(context, check_key(key), packed(value), ttl)
-        self.cache.local.wrote(context, [key])
+        self.cache.local.invalidate(context, [key])
 
     def delete(self, *names: str, scope: Scope | None = None, ttl: timedelta | None = None, regex: bool = False) -> int:
         """Delete keys, patterns such as `build.*`, or with `regex` regular expressions; return the number of
@@ -116,14 +116,14 @@ class Context:
 
         Outer contexts keep their values, which are hidden from this context for the ttl.
         """
-        contexts = self._written(scope)
+        contexts = self._write_chain(scope)
         patterns = [matcher(name, regex) for name in names if regex or is_pattern(name)]
         found = dict.fromkeys(check_key(name) for name in names if not (regex or is_pattern(name)))
         if patterns:
             found |= dict.fromkeys(self._visible(lambda key: any(fits(key) for fits in patterns), contexts))
         keys = list(found)
         gone, _ = self.cache.entries.delete(contexts, keys, ttl) if keys else (0, 0)
-        self.cache.local.wrote(contexts[0], keys)
+        self.cache.local.invalidate(contexts[0], keys)
         return gone
 
     def clear(self, *, scope: Scope | None = None) -> int:
@@ -148,10 +148,10 @@ class Context:
         Among all processes that ask for the key, one computes and the others wait; if it dies, the next one
         computes. Raises LockTimeout, and what `compute` raises.
         """
-        context = self._written(scope)[0]
+        context = self._write_chain(scope)[0]
 
         def look() -> bytes | None:
-            return self._raw(check_key(key), self.chain)
+            return self._read_raw(check_key(key), self.chain)
 
         def make() -> bytes:
             self.set(key, value := compute(), ttl, scope=scope)
@@ -160,7 +160,7 @@ class Context:
         value: T = json.loads(self.cache.flight.one(f"{context}\n{key}", look, make))
         return value
 
-    def _raw(self, key: str, contexts: Chain) -> bytes | None:
+    def _read_raw(self, key: str, contexts: Chain) -> bytes | None:
         local = self.cache.local
         if (known := local.get(key, contexts)) is not None:
             return known
@@ -169,8 +169,8 @@ class Context:
         local.remember(key, contexts, answer, asked_at)
         return answer.value
 
-    def _written(self, scope: Scope | None) -> Chain:
-        return written(self.chain) if scope is None else outward(self.chain, scope)
+    def _write_chain(self, scope: Scope | None) -> Chain:
+        return write_chain(self.chain) if scope is None else outward(self.chain, scope)
 
     def _visible(self, fits: Callable[[str], bool], contexts: Chain) -> Mapping[str, Held]:
         found: dict[str, Held] = {}
@@ -215,14 +215,14 @@ class CacheStats(BaseModel):
 COUNTERS = ("hits", "local_hits", "misses", "puts", "evictions", "expired", "bytes")
 
 
-def tell_hits(line: StepConnection, keys: CacheKeys, local: Local) -> None:
+def report_hits(line: StepConnection, keys: CacheKeys, local: Local) -> None:
     """Report local hits that Redis has not counted yet."""
     if hits := local.take_hits():
         line.send("HINCRBY", keys.facts, "local_hits", hits)
 
 
 def read_stats(line: StepConnection, keys: CacheKeys, limits: Limits, local: Local) -> CacheStats:
-    tell_hits(line, keys, local)
+    report_hits(line, keys, local)
     answers = line.send("HMGET", keys.facts, *COUNTERS)
     fact = {name: int(value or 0) for name, value in zip(COUNTERS, answers, strict=True)}
     hits = fact["hits"] + fact["local_hits"]

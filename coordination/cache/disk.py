@@ -76,11 +76,11 @@ class Disk:
         return back
 
     def _restore(self) -> int:
-        back = sum(self._put_back(row) for row in self._rows())
+        back = sum(self._restore_entry(row) for row in self._rows())
         self._entries.line.send("HSET", self._entries.keys.facts, "restored", 1)
         return back
 
-    def _put_back(self, row: _Row) -> bool:
+    def _restore_entry(self, row: _Row) -> bool:
         left = timedelta(seconds=row.left_s - max(0.0, time.time() - row.saved_at))
         value = self._read(row.digest)
         if left < MS or value is None or len(value) > self._entries.limits.value_bytes:
@@ -131,7 +131,7 @@ def _row(held: Held) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tidied:
+class TidyReport:
     expired: int
     restored: int
     """Entries restored from disk after Redis had lost its data."""
@@ -143,7 +143,7 @@ class CacheChore:
         folder = settings.cache_folder
         self._disk = Disk(self._entries, settings.namespace, Path(folder)) if folder else None
 
-    def run_once(self) -> Tidied:
+    def run_once(self) -> TidyReport:
         """Remove expired entries and update the folder. Raises CoordinationError."""
         expired = self._entries.expire()
-        return Tidied(expired=expired, restored=self._disk.run_once() if self._disk else 0)
+        return TidyReport(expired=expired, restored=self._disk.run_once() if self._disk else 0)

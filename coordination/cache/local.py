@@ -92,7 +92,7 @@ class Local:
             until = asked_at + answer.left.total_seconds()
             self._keep((contexts[answer.place], key), _Kept(answer.value, until))
 
-    def wrote(self, context: str, keys: tuple[str, ...] | list[str]) -> None:
+    def invalidate(self, context: str, keys: tuple[str, ...] | list[str]) -> None:
         """Discard the keys after a write of this process, so that it reads its own write and
         no older answer.
         """

@@ -106,7 +106,7 @@ def outward(chain: Chain, scope: Scope | None) -> Chain:
     )
 
 
-def written(chain: Chain) -> Chain:
+def write_chain(chain: Chain) -> Chain:
     """Return the chain that a write without scope applies to; a todo writes to its run."""
     return chain[1:] if scope_of(chain[0]) == Scope.TODO else chain
 

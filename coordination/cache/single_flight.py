@@ -9,7 +9,7 @@ from hashlib import sha256
 from redis import Redis
 
 from coordination.locks import LockManager
-from coordination.locks.wants import TTL
+from coordination.locks.request import TTL
 
 PATIENCE = timedelta(minutes=10)
 """Time that others wait for the process that computes."""

@@ -55,13 +55,13 @@ def lay_out(
     after: defaultdict[Vertex, list[Vertex]] = defaultdict(list)
     for name in depth:
         for other in predecessors.get(name, ()):
-            _join(name, other, depth, layers, before, after, bends)
-    _untangle(layers, before, after)
+            _add_edge(name, other, depth, layers, before, after, bends)
+    _reduce_crossings(layers, before, after)
     y = _heights(layers, before, after, box)
     return Layout(layers=tuple(map(tuple, layers)), y=y, height=max(y.values(), default=0.0) + box / 2)
 
 
-def _join(
+def _add_edge(
     name: str,
     other: str,
     depth: Mapping[str, int],
@@ -81,18 +81,18 @@ def _join(
     after[last].append(name)
 
 
-def _untangle(layers: list[list[Vertex]], before: Neighbours, after: Neighbours) -> None:
+def _reduce_crossings(layers: list[list[Vertex]], before: Neighbours, after: Neighbours) -> None:
     at: dict[Vertex, float] = {}
     for layer in layers:
-        _number(layer, at)
+        _number_evenly(layer, at)
     for sweep in range(SWEEPS):
         neighbours, order = (before, layers) if sweep % 2 == 0 else (after, layers[::-1])
         for layer in order:
             layer.sort(key=lambda v: _mean([at[n] for n in neighbours.get(v, ())], at[v]))
-            _number(layer, at)
+            _number_evenly(layer, at)
 
 
-def _number(layer: Sequence[Vertex], at: dict[Vertex, float]) -> None:
+def _number_evenly(layer: Sequence[Vertex], at: dict[Vertex, float]) -> None:
     """Number the layer's vertices evenly from 0 to 1."""
     for i, vertex in enumerate(layer):
         at[vertex] = (i + 0.5) / len(layer)
@@ -103,17 +103,17 @@ def _heights(
 ) -> dict[Vertex, float]:
     y: dict[Vertex, float] = {}
     for layer in layers:
-        y |= zip(layer, _stacked(layer, box), strict=True)
+        y |= zip(layer, _stack(layer, box), strict=True)
     for sweep in range(SWEEPS):
         neighbours, order = (before, layers) if sweep % 2 == 0 else (after, layers[::-1])
         for layer in order:
-            wished = [_mean([y[n] for n in neighbours.get(v, ())], y[v]) for v in layer]
-            y |= zip(layer, _spaced(wished, _stacked(layer, box)), strict=True)
+            desired = [_mean([y[n] for n in neighbours.get(v, ())], y[v]) for v in layer]
+            y |= zip(layer, _fit_heights(desired, _stack(layer, box)), strict=True)
     top = min((y[v] - _size(v, box) / 2 for v in y), default=0.0)
     return {vertex: at - top for vertex, at in y.items()}
 
 
-def _stacked(layer: Sequence[Vertex], box: float) -> list[float]:
+def _stack(layer: Sequence[Vertex], box: float) -> list[float]:
     """Return the heights of a layer stacked without extra space around 0."""
     found, bottom = [], 0.0
     for vertex in layer:
@@ -122,10 +122,10 @@ def _stacked(layer: Sequence[Vertex], box: float) -> list[float]:
     return [at - bottom / 2 for at in found]
 
 
-def _spaced(wished: Sequence[float], stacked: Sequence[float]) -> list[float]:
+def _fit_heights(desired: Sequence[float], stacked: Sequence[float]) -> list[float]:
     """Return the heights nearest to the desired ones that keep the order and the minimal distances."""
     blocks: list[tuple[float, int]] = []  # mean offset from the stack, and number of vertices
-    for wish, at in zip(wished, stacked, strict=True):
+    for wish, at in zip(desired, stacked, strict=True):
         mean, size = wish - at, 1
         while blocks and blocks[-1][0] > mean:
             other, count = blocks.pop()
@@ -211,7 +211,7 @@ def draw(picture: Picture) -> str:
         and max(map(len, picture.levels), default=0) <= ROWS
         and len(picture.levels) <= COLUMNS
     )
-    plan = _spread(picture, edges) if large else _packed(picture, edges)
+    plan = _lay_out_large(picture, edges) if large else _lay_out_small(picture, edges)
     plan = _with_apart(picture, plan)
     critical = set(pairwise(picture.critical))
     body = [
@@ -235,8 +235,8 @@ def _edges(picture: Picture) -> list[tuple[str, str]]:
     return [(other, name) for name in order for other in before[name] if (other, name) not in implied]
 
 
-def _spread(picture: Picture, edges: Sequence[tuple[str, str]]) -> _Plan:
-    layout = _laid_out(picture, edges, LARGE, bends=_span(picture, edges) <= PLACES_OF_EDGES)
+def _lay_out_large(picture: Picture, edges: Sequence[tuple[str, str]]) -> _Plan:
+    layout = _lay_out_layers(picture, edges, LARGE, bends=_span(picture, edges) <= PLACES_OF_EDGES)
     step, top = LARGE.width + LARGE.gap_x, HEAD + 20
     lefts = [MARGIN + i * step for i in range(len(picture.levels))]
     at = {name: (lefts[i], top + layout.y[name]) for i, level in enumerate(picture.levels) for name in level}
@@ -251,7 +251,7 @@ def _spread(picture: Picture, edges: Sequence[tuple[str, str]]) -> _Plan:
     return _Plan(size=LARGE, at=at, heads=heads, bends=bends, width=width, height=top + layout.height)
 
 
-def _laid_out(picture: Picture, edges: Iterable[tuple[str, str]], size: Measures, *, bends: bool) -> Layout:
+def _lay_out_layers(picture: Picture, edges: Iterable[tuple[str, str]], size: Measures, *, bends: bool) -> Layout:
     before: dict[str, list[str]] = {}
     for other, name in edges:
         before.setdefault(name, []).append(other)
@@ -263,8 +263,8 @@ def _span(picture: Picture, edges: Iterable[tuple[str, str]]) -> int:
     return sum(depth[name] - depth[other] - 1 for other, name in edges)
 
 
-def _packed(picture: Picture, edges: Sequence[tuple[str, str]]) -> _Plan:
-    layers = _laid_out(picture, edges, SMALL, bends=False).layers
+def _lay_out_small(picture: Picture, edges: Sequence[tuple[str, str]]) -> _Plan:
+    layers = _lay_out_layers(picture, edges, SMALL, bends=False).layers
     step, row = SMALL.width + SMALL.gap_x, SMALL.height + SMALL.gap_y
     at: dict[str, tuple[float, float]] = {}
     above: dict[str, float] = {}
@@ -281,11 +281,17 @@ def _packed(picture: Picture, edges: Sequence[tuple[str, str]]) -> _Plan:
             bottom = max(bottom, at[name][1] + row)
         x += (columns - 1) * (SMALL.width + 6) + step
         width = max(width, x - SMALL.gap_x)
-    back = {edge: _back(at[edge[0]], at[edge[1]], above[edge[1]]) for edge in edges if at[edge[1]][0] <= at[edge[0]][0]}
+    back = {
+        edge: _wrapped_edge_points(at[edge[0]], at[edge[1]], above[edge[1]])
+        for edge in edges
+        if at[edge[1]][0] <= at[edge[0]][0]
+    }
     return _Plan(size=SMALL, at=at, heads=heads, bends=back, width=width, height=bottom)
 
 
-def _back(start: tuple[float, float], end: tuple[float, float], above: float) -> Sequence[tuple[float, float]]:
+def _wrapped_edge_points(
+    start: tuple[float, float], end: tuple[float, float], above: float
+) -> Sequence[tuple[float, float]]:
     """Return the points of an edge to the next row of levels, through the space between the rows."""
     right, left = start[0] + SMALL.width + 14, end[0] - 10
     return [(right, start[1]), (right, above), (left, above), (left, end[1])]

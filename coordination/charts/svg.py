@@ -66,7 +66,7 @@ def element(name: str, *content: str, **attributes: object) -> str:
     attribute; content is markup.
     """
     written = "".join(
-        f" {key.rstrip('_').replace('_', '-')}={quoteattr(_number(value))}"
+        f" {key.rstrip('_').replace('_', '-')}={quoteattr(_format_number(value))}"
         for key, value in attributes.items()
         if value is not None
     )
@@ -114,7 +114,7 @@ def document(width: float, height: float, title: str, body: Iterable[str]) -> st
     """Return a whole SVG file; `title` is its accessible name."""
     fills = "".join(f".{name} {{ fill: {fill}; stroke: {edge}; }} " for name, (fill, edge) in FILLS.items())
     fills += OF_THE_PATH
-    size = {"width": width, "height": height, "viewBox": f"0 0 {_number(width)} {_number(height)}"}
+    size = {"width": width, "height": height, "viewBox": f"0 0 {_format_number(width)} {_format_number(height)}"}
     parts = [
         hover(title),
         element("style", _STYLE + fills),
@@ -125,5 +125,5 @@ def document(width: float, height: float, title: str, body: Iterable[str]) -> st
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{MADE_BY}\n{svg}\n'
 
 
-def _number(value: object) -> str:
+def _format_number(value: object) -> str:
     return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else str(value)

@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from threading import Event, Thread
 
 from coordination.dependencies.constraints import Allowed, Rules, disjoint, read, satisfies
-from coordination.dependencies.probes import carry_out
+from coordination.dependencies.probes import run_validation
 from coordination.dependencies.records import (
     Contradiction,
     Cycle,
@@ -114,8 +114,12 @@ def _verdict(dependency: Dependency, places: Places, folder: Path, stopped: Even
     if dependency.status is DependencyStatus.DEPRECATED:
         return Verdict(status=DependencyStatus.DEPRECATED, why="it is deprecated and therefore not checked")
     if dependency.validation is not None:
-        where = _here(places.get(dependency.consumer)) or _here(places.get(dependency.provider)) or folder
-        if verdict := carry_out(dependency.validation, folder=where, stopped=stopped):
+        where = (
+            _existing_folder(places.get(dependency.consumer))
+            or _existing_folder(places.get(dependency.provider))
+            or folder
+        )
+        if verdict := run_validation(dependency.validation, folder=where, stopped=stopped):
             return verdict
     if dependency.version_constraint is None:
         return unknown(
@@ -124,7 +128,7 @@ def _verdict(dependency: Dependency, places: Places, folder: Path, stopped: Even
     return _by_version(dependency.version_constraint, dependency.provider, places.get(dependency.provider))
 
 
-def _here(place: Path | None) -> Path | None:
+def _existing_folder(place: Path | None) -> Path | None:
     return place if place is not None and place.is_dir() else None
 
 
@@ -215,13 +219,13 @@ def cycles(dependencies: Iterable[Dependency]) -> tuple[Cycle, ...]:
     Deprecated dependencies are ignored.
     """
     alive = [d for d in dependencies if d.status is not DependencyStatus.DEPRECATED]
-    at_run_time = list(_rings([d for d in alive if d.type in AT_RUN_TIME]))
+    at_run_time = list(_shortest_cycles([d for d in alive if d.type in AT_RUN_TIME]))
     told = {frozenset(cycle.repos) for cycle in at_run_time}
-    others = (cycle for cycle in _rings(alive) if frozenset(cycle.repos) not in told)
+    others = (cycle for cycle in _shortest_cycles(alive) if frozenset(cycle.repos) not in told)
     return (*at_run_time, *others)
 
 
-def _rings(dependencies: list[Dependency]) -> Iterator[Cycle]:
+def _shortest_cycles(dependencies: list[Dependency]) -> Iterator[Cycle]:
     steps: dict[tuple[str, str], Dependency] = {}
     after: dict[str, set[str]] = {}
     for d in dependencies:

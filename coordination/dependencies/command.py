@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import IO
 
-from coordination.dependencies.versions import Searched, fits_a_line
+from coordination.dependencies.versions import SearchedOutput, fits_a_line
 from coordination.environment import without_ours
 from coordination.models import Command
 from coordination.processes import kill_group
@@ -37,7 +37,7 @@ CHUNK = 64 * 1024
 class Output:
     """The output read so far."""
 
-    searched: Searched | None = None
+    searched: SearchedOutput | None = None
     last: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
     _open: bytes = b""
 
@@ -89,7 +89,7 @@ def run(
     NotStarted.
     """
     stopped = stopped or Event()
-    output = Output(searched=Searched() if pattern is not None else None)
+    output = Output(searched=SearchedOutput() if pattern is not None else None)
     code = _run(["sh", "-c", command] if isinstance(command, str) else list(command), folder, timeout, output, stopped)
     if pattern is None or output.searched is None or code != 0:
         return Ended(code=code, output=output)

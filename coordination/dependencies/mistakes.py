@@ -13,15 +13,15 @@ from coordination.models import Dependency
 
 
 def mistakes(dependency: Dependency) -> Iterator[str]:
-    """Yield all mistakes as sentences, including those for which `senseless` makes edits
+    """Yield all mistakes as sentences, including those for which `invalid_fields` makes edits
     refuse the record.
     """
-    yield from senseless(dependency)
+    yield from invalid_fields(dependency)
     if dependency.validation is not None and (mistake := mistake_in(dependency.validation)):
         yield f"{dependency.id} cannot be checked: {mistake}"
 
 
-def senseless(dependency: Dependency) -> Iterator[str]:
+def invalid_fields(dependency: Dependency) -> Iterator[str]:
     """Yield mistakes for which edits refuse the record, as sentences.
 
     The provider's language is not looked up: a constraint is a mistake only if no language can read it.
@@ -29,12 +29,12 @@ def senseless(dependency: Dependency) -> Iterator[str]:
     if dependency.consumer == dependency.provider:
         yield f"{dependency.id}: {dependency.consumer} needs itself"
     constraint = dependency.version_constraint
-    if constraint is not None and not any(_reads(constraint, rules) for rules in Rules):
+    if constraint is not None and not any(_is_readable(constraint, rules) for rules in Rules):
         example = EXAMPLES[Rules.ANY]
         yield f"{dependency.id} cannot be checked: {constraint!r} is not a version_constraint; write it like {example}"
 
 
-def _reads(constraint: str, rules: Rules) -> bool:
+def _is_readable(constraint: str, rules: Rules) -> bool:
     try:
         read(constraint, rules)
     except UsageError:

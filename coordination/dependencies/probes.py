@@ -26,7 +26,7 @@ import httpx2
 
 from coordination import patterns
 from coordination.dependencies.command import Ended, NotStarted, run
-from coordination.dependencies.records import Verdict, holds, joined, satisfied, unknown, unsatisfied
+from coordination.dependencies.records import Verdict, combine_verdicts, holds, satisfied, unknown, unsatisfied
 from coordination.models import Command, Validation
 
 TIMEOUT = timedelta(seconds=30)
@@ -45,7 +45,7 @@ def mistake_in(validation: Validation) -> str | None:
     return f"validation.expected_pattern {pattern[:100]!r} {mistake}" if mistake else None
 
 
-def carry_out(validation: Validation, *, folder: Path, stopped: Event) -> Verdict | None:
+def run_validation(validation: Validation, *, folder: Path, stopped: Event) -> Verdict | None:
     """Execute a validation; None if it declares nothing. The first verdict that is not satisfied counts."""
     if mistake := mistake_in(validation):
         return unknown(mistake)
@@ -54,7 +54,7 @@ def carry_out(validation: Validation, *, folder: Path, stopped: Event) -> Verdic
         verdicts.append(run_command(validation.command, validation, folder=folder, stopped=stopped))
     if validation.health_check is not None and all(map(holds, verdicts)):
         verdicts.append(ask(validation.health_check, validation.expected_status, _timeout(validation)))
-    return joined(verdicts) if verdicts else None
+    return combine_verdicts(verdicts) if verdicts else None
 
 
 def run_command(command: Command, validation: Validation, *, folder: Path, stopped: Event) -> Verdict:
@@ -68,14 +68,14 @@ def run_command(command: Command, validation: Validation, *, folder: Path, stopp
     if ended.code is None:
         return unsatisfied(f"the command did not end within {timeout.total_seconds():g} s, and was killed")
     if ended.code:
-        return unsatisfied(f"the command {_how(ended.code)}{_last(ended)}")
+        return unsatisfied(f"the command {_describe_exit(ended.code)}{_last_line(ended)}")
     if pattern is None:
         return satisfied("the command succeeded")
     if ended.fits is None:
         return unknown(f"searching the output for {pattern!r} takes too long: simplify the pattern")
     if not ended.fits:
         where = "the output's beginning and end" if ended.is_cut else "the output"
-        return unsatisfied(f"no line of {where} matches {pattern!r}{_last(ended)}")
+        return unsatisfied(f"no line of {where} matches {pattern!r}{_last_line(ended)}")
     return satisfied(f"a line of the output matches {pattern!r}")
 
 
@@ -83,14 +83,14 @@ def _timeout(validation: Validation) -> timedelta:
     return min(validation.timeout or TIMEOUT, LONGEST)
 
 
-def _how(code: int) -> str:
+def _describe_exit(code: int) -> str:
     if code > 0:
         return f"ended with {code}"
     known = {member.value: member.name for member in signal.Signals}
     return f"was killed by {known.get(-code, -code)}"
 
 
-def _last(ended: Ended) -> str:
+def _last_line(ended: Ended) -> str:
     line = next((line.strip() for line in reversed(ended.output.last) if line.strip()), "")
     return f": {line}" if line else ""
 
@@ -155,7 +155,7 @@ def _ask(address: str, wanted: int, timeout: timedelta, deadline: Deadline) -> V
             f"validation.health_check {_shown(address)} is not an address: {error} It begins with http:// or https://"
         )
     except httpx2.RequestError as error:
-        return unsatisfied(f"{_shown(address)} {_trouble(error, timeout, deadline.over)}")
+        return unsatisfied(f"{_shown(address)} {_describe_error(error, timeout, deadline.over)}")
     words = f"{_shown(address)} answered {status}"
     return satisfied(words) if status == wanted else unsatisfied(f"{words}, not {wanted}")
 
@@ -168,7 +168,7 @@ def _trusted() -> ssl.SSLContext:
     return httpx2.create_ssl_context()
 
 
-def _trouble(error: httpx2.RequestError, timeout: timedelta, over: bool) -> str:
+def _describe_error(error: httpx2.RequestError, timeout: timedelta, over: bool) -> str:
     if isinstance(error, httpx2.ConnectTimeout):
         return f"could not be reached within {timeout.total_seconds():g} s"
     if over or isinstance(error, httpx2.TimeoutException):

@@ -107,7 +107,7 @@ def _alternatives(part: str, bare: str) -> Iterator[Together]:
     part = part.strip(" ,\t\n")
     if hyphen := _HYPHEN.fullmatch(part):
         part = f">={hyphen[1]} <={hyphen[2]}"
-    for choice in product(*(_meaning(block, bare) for block in _blocks(part))):
+    for choice in product(*(_comparators_of(block, bare) for block in _blocks(part))):
         yield tuple(comparator for together in choice for comparator in together)
 
 
@@ -127,7 +127,7 @@ def _blocks(part: str) -> Iterator[re.Match[str]]:
         position = separator.end()
 
 
-def _meaning(block: re.Match[str], bare: str) -> tuple[Together, ...]:
+def _comparators_of(block: re.Match[str], bare: str) -> tuple[Together, ...]:
     """Return the comparators of one block; only `!=` has two alternatives."""
     sign, *written, prerelease = block.groups()
     parts = [int(part) for part in _before_wildcard(written)]

@@ -140,7 +140,7 @@ ENDS = {10: True, 11: False}
 
 
 @dataclass(kw_only=True)
-class Searched:
+class SearchedOutput:
     """The output to be searched: all of it, or its start and end if it is very long."""
 
     head: bytearray = field(default_factory=bytearray)

@@ -125,7 +125,7 @@ def edit(path: Path, decide: Callable[[Edit], None]) -> Document:
                 return before.document
             after = _revised(before, proposal.changes)
             if read_bytes(path) == before.document.text:
-                remove_unfinished(path.resolve())  # others of ours write only with the lock
+                remove_unfinished(path.resolve())  # other writers of coord need the lock, so none is active
                 save(path, after.document.text)
                 cache.store(after)
                 return after.document

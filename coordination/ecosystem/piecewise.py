@@ -45,7 +45,7 @@ from coordination.ecosystem.checks import WORK, repeated_ids
 from coordination.ecosystem.layout import model_at
 from coordination.ecosystem.outline import LISTS, Listing, Outline, count_events, outline_of
 from coordination.ecosystem.parsing import Document, Snapshot
-from coordination.ecosystem.revision import amended, expected, same
+from coordination.ecosystem.revision import apply_changes, expected_values, values_equal
 from coordination.ecosystem.yaml_text.lines import BREAKS
 from coordination.ecosystem.yaml_text.places import Location, inside
 from coordination.ecosystem.yaml_text.text_edits import TextEdit, apply
@@ -100,7 +100,7 @@ def _revised(before: Snapshot, changes: Changes) -> Snapshot:
     text = text.removeprefix(BOM)
     patches = [_patch(text, outline, window) for window in windows(outline, changes)]
     patches.sort(key=lambda patch: patch.edit.start)
-    ecosystem = _with_records(document.ecosystem, patches)
+    ecosystem = _replace_records(document.ecosystem, patches)
     new = apply(text, [patch.edit for patch in patches])
     outline = _shifted(outline, patches)
     if count_events(new) != outline.events:
@@ -114,7 +114,7 @@ def windows(outline: Outline, changes: Changes) -> list[Window]:
     gaps between records.
     """
     wanted: dict[Location, list[tuple[int, int]]] = {}
-    for owner, span in _touched(outline, changes):
+    for owner, span in _touched_spans(outline, changes):
         wanted.setdefault(owner, []).append(span)
     found = {
         owner: [Window(list=owner, first=first, last=last, changes=Changes()) for first, last in _merged(spans)]
@@ -143,7 +143,7 @@ def _distribute(outline: Outline, changes: Changes, found: dict[Location, list[W
         there.added[place] = records
 
 
-def _touched(outline: Outline, changes: Changes) -> Iterator[tuple[Location, tuple[int, int]]]:
+def _touched_spans(outline: Outline, changes: Changes) -> Iterator[tuple[Location, tuple[int, int]]]:
     for location in changes.fields:
         owner, index = _split(outline, location)
         yield owner, (index, index)
@@ -159,7 +159,7 @@ def _touched(outline: Outline, changes: Changes) -> Iterator[tuple[Location, tup
 
 
 def _split(outline: Outline, location: Location) -> tuple[Location, int]:
-    """The list and the position in it, -1 for the list itself."""
+    """Return the list and the position in it, -1 for the list itself."""
     owner = next((known for known in LISTS if location[: len(known)] == known), None)
     if owner not in outline.lists or owner is None:
         raise NeedsFullParse
@@ -182,10 +182,10 @@ def _patch(text: str, outline: Outline, window: Window) -> PatchedWindow:
     start, end = spans[window.first], spans[window.last + 1]
     head = _head(window.list, listing, outline.newline)
     old = read_tree((head + text[start:end]).encode(), "")
-    new = read_tree(amended(old, window.changes, ""), "")
+    new = read_tree(apply_changes(old, window.changes, ""), "")
     before, data = _values(old), _values(new)
     _check_style_is_known(window, before)
-    if not same(data, expected(before, window.changes)) or any(repeated_ids(data)):
+    if not values_equal(data, expected_values(before, window.changes)) or any(repeated_ids(data)):
         raise NeedsFullParse
     lines = new.text.removeprefix(head)
     if len(lines) + len(head) != len(new.text) or (end < len(text) and lines[-1:] not in BREAKS):
@@ -232,7 +232,7 @@ def _records(owner: Location, data: Any) -> tuple[Record, ...]:
     return tuple(model.model_validate(item) for item in data)
 
 
-def _with_records(ecosystem: Ecosystem, patches: Sequence[PatchedWindow]) -> Ecosystem:
+def _replace_records(ecosystem: Ecosystem, patches: Sequence[PatchedWindow]) -> Ecosystem:
     lists: dict[Location, list[Record]] = {}
     for patch in reversed(patches):  # from the last one, so that earlier positions stay valid
         owner = patch.window.list
@@ -240,7 +240,7 @@ def _with_records(ecosystem: Ecosystem, patches: Sequence[PatchedWindow]) -> Eco
             lists[owner] = list(_list_of(ecosystem, owner))
         lists[owner][patch.window.first : patch.window.last + 1] = patch.records
     for owner, records in lists.items():
-        ecosystem = _with_list(ecosystem, owner, tuple(records))
+        ecosystem = _replace_list(ecosystem, owner, tuple(records))
     _check_ids(ecosystem, lists)
     return ecosystem
 
@@ -253,7 +253,7 @@ def _list_of(ecosystem: Ecosystem, owner: Location) -> tuple[Record, ...]:
     return records
 
 
-def _with_list(ecosystem: Ecosystem, owner: Location, records: tuple[Record, ...]) -> Ecosystem:
+def _replace_list(ecosystem: Ecosystem, owner: Location, records: tuple[Record, ...]) -> Ecosystem:
     if len(owner) == 1:
         return ecosystem.model_copy(update={str(owner[0]): records})
     return ecosystem.with_coordination(**{str(owner[1]): records})

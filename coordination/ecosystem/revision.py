@@ -50,17 +50,17 @@ def revise(draft: Draft, changes: Changes) -> Snapshot:
     """Return the file with the changes. Raises EditConflict if they cannot be made without changing more."""
     path = draft.document.path
     try:
-        result = parse(amended(draft.tree, changes, str(path)), path)
+        result = parse(apply_changes(draft.tree, changes, str(path)), path)
     except InvalidFile as error:
         raise EditConflict(f"{path} cannot be edited safely: {error.message}", _BY_HAND) from error
-    if not same(result.data, expected(draft.data, changes)):
+    if not values_equal(result.data, expected_values(draft.data, changes)):
         raise EditConflict(
             f"{path} cannot be edited safely: the edit would change more than the intended values", _BY_HAND
         )
     return result.snapshot()
 
 
-def amended(tree: Tree, changes: Changes, file: str) -> bytes:
+def apply_changes(tree: Tree, changes: Changes, file: str) -> bytes:
     """Return the bytes with the changes, not validated yet. Raises EditConflict, InvalidFile."""
     for step in _steps(changes):
         edits = [edit for change in step for edit in change(tree)]
@@ -80,13 +80,13 @@ def _steps(changes: Changes) -> Iterator[list[Step]]:
     """
     left = {location: _in_order(location, fields) for location, fields in changes.fields.items()}
     while left:
-        yield [_setting(location, *fields.pop(0)) for location, fields in left.items()]
+        yield [_set_step(location, *fields.pop(0)) for location, fields in left.items()]
         left = {location: fields for location, fields in left.items() if fields}
     for location, records in changes.added.items():
         for record in records.values():
-            yield [_adding(location, record)]
+            yield [_add_step(location, record)]
     for location in sorted(changes.removed, reverse=True):
-        yield [_removing(location)]
+        yield [_remove_step(location)]
 
 
 def _in_order(location: Location, fields: dict[str, Plain]) -> list[tuple[str, Plain]]:
@@ -94,17 +94,17 @@ def _in_order(location: Location, fields: dict[str, Plain]) -> list[tuple[str, P
     return sorted(fields.items(), key=lambda field: order.index(field[0]))
 
 
-def _setting(location: Location, field: str, value: Plain) -> Step:
+def _set_step(location: Location, field: str, value: Plain) -> Step:
     order = list(model_at(location).model_fields)
     return lambda tree: set_field(tree.text, item(tree.root, *location), field, value, order)
 
 
-def _removing(location: Location) -> Step:
+def _remove_step(location: Location) -> Step:
     owner, key, index = location[:-2], str(location[-2]), int(location[-1])
     return lambda tree: remove_item(tree.text, item(tree.root, *owner), key, index)
 
 
-def _adding(location: Location, record: dict[str, Plain]) -> Step:
+def _add_step(location: Location, record: dict[str, Plain]) -> Step:
     order = list(model_at(location).model_fields)
 
     def add(tree: Tree) -> list[TextEdit]:
@@ -114,10 +114,10 @@ def _adding(location: Location, record: dict[str, Plain]) -> Step:
     return add
 
 
-def expected(data: dict[str, Any], changes: Changes) -> dict[str, Any]:
+def expected_values(data: dict[str, Any], changes: Changes) -> dict[str, Any]:
     """Return the values with the changes; `data` is modified."""
     for location, fields in changes.fields.items():
-        record = _at(data, location)
+        record = _value_at(data, location)
         for field, value in fields.items():
             if value is None:
                 record.pop(field, None)
@@ -126,11 +126,11 @@ def expected(data: dict[str, Any], changes: Changes) -> dict[str, Any]:
     for location, records in changes.added.items():
         _list_at(data, location).extend(deepcopy(list(records.values())))
     for location in sorted(changes.removed, reverse=True):
-        del _at(data, location[:-1])[location[-1]]
+        del _value_at(data, location[:-1])[location[-1]]
     return data
 
 
-def _at(data: Any, location: Location) -> Any:
+def _value_at(data: Any, location: Location) -> Any:
     for step in location:
         data = data[step]
     return data
@@ -148,14 +148,14 @@ def _list_at(data: Any, location: Location) -> list[Any]:
     return found
 
 
-def same(found: Any, wanted: Any) -> bool:
+def values_equal(found: Any, wanted: Any) -> bool:
     """Return whether the file's values equal the intended ones. A date may be written as text or as a date;
     .nan equals itself.
     """
     if isinstance(wanted, dict) and isinstance(found, dict):
-        return wanted.keys() == found.keys() and all(same(found[key], value) for key, value in wanted.items())
+        return wanted.keys() == found.keys() and all(values_equal(found[key], value) for key, value in wanted.items())
     if isinstance(wanted, list | tuple) and isinstance(found, list):
-        return len(wanted) == len(found) and all(map(same, found, wanted))
+        return len(wanted) == len(found) and all(map(values_equal, found, wanted))
     if isinstance(found, date) and isinstance(wanted, str):
         return bool(found == plain_value(wanted))
     if isinstance(found, int | float) and isinstance(wanted, int | float):

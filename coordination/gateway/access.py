@@ -23,7 +23,7 @@ from redis import Redis
 from coordination.backend.client import address_of, reaching
 from coordination.backend.keys import GatewayKeys
 from coordination.errors import NotFound, UsageError
-from coordination.gateway.topics import checked
+from coordination.gateway.topics import validated_patterns
 from coordination.messages import names
 from coordination.text import did_you_mean
 
@@ -44,7 +44,7 @@ class Grant:
 
 @dataclass(frozen=True, kw_only=True)
 class News:
-    """Sessions of this recipient may have to end, all but the session `but` that came in elsewhere (empty: none)."""
+    """The session of this recipient may have to end, unless its id is `but`; "" if the token has changed."""
 
     recipient: str
     but: str = ""
@@ -70,24 +70,24 @@ class Tokens:
         """Return a new token, which cannot be shown again; the former token and its sessions end. Raises
         UsageError.
         """
-        allowed = checked(topics)
+        allowed = validated_patterns(topics)
         if recipient.partition(":")[0] not in KINDS:
             raise UsageError(
                 f"{recipient} cannot have a token", f"grant one to: {', '.join(f'{kind}:NAME' for kind in KINDS)}"
             )
         names.recipient(recipient)
-        token = f"{_who(recipient)}.{secrets.token_urlsafe(SECRET_BYTES)}"
+        token = f"{_token_id(recipient)}.{secrets.token_urlsafe(SECRET_BYTES)}"
         entry = {"recipient": recipient, "sha256": _hash(token), "since_ms": time.time_ns() // 1_000_000}
         entry |= {} if allowed == list(EVERYTHING) else {"topics": allowed}
         with reaching(self._url):
-            self._redis.hset(self._keys.tokens, _who(recipient), json.dumps(entry))
+            self._redis.hset(self._keys.tokens, _token_id(recipient), json.dumps(entry))
         self.tell(News(recipient=recipient))
         return token
 
     def revoke(self, recipient: str) -> None:
         """Revoke a recipient's token. Raises NotFound if it has none."""
         with reaching(self._url):
-            had = self._redis.hdel(self._keys.tokens, _who(recipient))
+            had = self._redis.hdel(self._keys.tokens, _token_id(recipient))
         if not had:
             near = did_you_mean(recipient, [grant.recipient for grant in self.list()])
             raise NotFound(f"{recipient} has no token{near}", "list the recipients with a token: coord gateway --list")
@@ -125,7 +125,7 @@ def _grant(entry: Mapping[str, Any]) -> Grant:
     )
 
 
-def _who(recipient: str) -> str:
+def _token_id(recipient: str) -> str:
     return hashlib.sha256(recipient.encode()).hexdigest()[:16]
 
 

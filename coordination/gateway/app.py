@@ -100,7 +100,7 @@ class Gateway:
         if self._connected > self._limits.clients:
             return LATER
         try:
-            grant = await self._admitted(socket, token)
+            grant = await self._admit(socket, token)
             resume = await receive_resume(socket, self._limits.hello_s)
         except Left as left:
             return left.reason
@@ -113,7 +113,7 @@ class Gateway:
             session.ended.set()
             self._clients.exit(session)
 
-    async def _admitted(self, socket: WebSocket, token: str) -> Grant:
+    async def _admit(self, socket: WebSocket, token: str) -> Grant:
         """Return the grant of the token. Raises Left."""
         guess = guess_of(token, socket.client.host if socket.client else "")
         try:

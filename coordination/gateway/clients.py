@@ -61,8 +61,8 @@ class Clients:
     def wants_events(self) -> bool:
         return bool(self.topics)
 
-    def anything(self) -> None:
-        self._loop.call_soon_threadsafe(self._all_look)
+    def resubscribed(self) -> None:
+        self._loop.call_soon_threadsafe(self._wake_all)
 
     # Called in the event loop
 
@@ -79,7 +79,7 @@ class Clients:
         for client in set(self.topics.of(topic)):  # a client may have several matching patterns
             client.hear(frame)
 
-    def _all_look(self) -> None:
+    def _wake_all(self) -> None:
         self._to_check.put_nowait(None)
         for session in self._here.values():
             session.look()

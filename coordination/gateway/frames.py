@@ -189,7 +189,7 @@ def _text(frame: Mapping[str, Any]) -> str:
 
 def _object(text: str) -> Mapping[str, Any]:
     try:
-        received = json.loads(text, parse_constant=_no_number, object_pairs_hook=_once)
+        received = json.loads(text, parse_constant=_reject_constants, object_pairs_hook=_reject_duplicate_names)
     except (ValueError, RecursionError) as error:
         raise BadFrame(f"the frame is not JSON: {error}", 'write, for example, {"ack": "…"}') from error
     if not isinstance(received, dict):
@@ -197,11 +197,11 @@ def _object(text: str) -> Mapping[str, Any]:
     return received
 
 
-def _no_number(name: str) -> NoReturn:
+def _reject_constants(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicate_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
         raise ValueError("a name occurs twice in an object")

@@ -21,9 +21,9 @@ logger = logging.getLogger(__name__)
 
 
 class Listener(BackgroundService):
-    """Reads the subscription: each round blocks until a message comes, at most `LOOK_EVERY_S`.
+    """Reads the subscription; each round blocks until a message arrives, at most `LOOK_EVERY_S`.
 
-    `pubsub_redis` waits without a timeout of its own, and answers in text.
+    `pubsub_redis` must block without a timeout of its own, and decode responses.
     """
 
     name = "gateway listener"
@@ -43,20 +43,21 @@ class Listener(BackgroundService):
         if not subscription.subscribed:
             subscription.psubscribe(f"{self._mail}*", f"{self._live}*")
             subscription.subscribe(self._news)
-            self._clients.anything()
+            self._clients.resubscribed()
         message = subscription.get_message(timeout=LOOK_EVERY_S)
         if message is None:
             return False
         if message["channel"] == self._news:
-            self._tell(message["data"])
+            self._process_news(message["data"])
         elif message["channel"].startswith(self._live):
-            self._tell_event(message["channel"].removeprefix(self._live), message["data"])
+            self._process_event(message["channel"].removeprefix(self._live), message["data"])
         else:
             self._clients.mail(message["channel"].removeprefix(self._mail))
         return True
 
     def failed(self, error: Exception) -> float:
-        if not isinstance(error, redis.RedisError | UnicodeDecodeError):  # others write to these channels, too
+        # Other programs can write to these channels, too.
+        if not isinstance(error, redis.RedisError | UnicodeDecodeError):
             return super().failed(error) or LOOK_EVERY_S
         logger.debug("not listening: %s", error)
         self._subscription.reset()
@@ -65,12 +66,12 @@ class Listener(BackgroundService):
     def finish(self) -> None:
         self._subscription.close()
 
-    def _tell_event(self, topic: str, text: str) -> None:
+    def _process_event(self, topic: str, text: str) -> None:
         event = read_event(topic, text) if self._clients.wants_events else None
         if event is not None:
             self._clients.event(event)
 
-    def _tell(self, text: str) -> None:
+    def _process_news(self, text: str) -> None:
         try:
             news = News.read(text)
         except (ValueError, TypeError) as error:

@@ -82,9 +82,9 @@ class Session:
             self._deliver(),
             self._listen(),
             self.topics.tell(),
-            self._keep(),
+            self._extend_waiting(),
             self._line.gone.wait(),
-            self._leaving(),
+            self._wait_for_leave(),
         )
         tasks = [asyncio.ensure_future(work) for work in coroutines]
         try:
@@ -96,7 +96,7 @@ class Session:
             results = await asyncio.gather(*tasks, return_exceptions=True)
             await self._hand_back()
             self.ended.set()
-        return await self._ending(results)
+        return await self._close_reason(results)
 
     # Outgoing
 
@@ -104,15 +104,15 @@ class Session:
         await self._do(lambda: self._bus.hand_back_all(self.recipient, READER))
         while True:
             self._look.clear()
-            wait_s = await self._hand_over(self._window.room) if self._window.room else None
+            wait_s = await self._deliver_batch(self._window.room) if self._window.room else None
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._look.wait()
 
-    async def _hand_over(self, room: int) -> float:
+    async def _deliver_batch(self, room: int) -> float:
         """Deliver up to `room` messages; return the seconds until more can be expected."""
         taken = await self._do(partial(self._take, room))
-        welcome, self._away = self._window.looked(taken, anew=self._away), False
+        welcome, self._away = self._window.observe(taken, anew=self._away), False
         self._window.hold(taken.messages, time.monotonic())
         self._unsent = ()
         if welcome:
@@ -121,7 +121,7 @@ class Session:
         if not outgoing:
             return self._pause_s(taken.due)
         del taken  # messages for a slow client are kept in memory only once
-        self._window.measured(sum(map(len, outgoing)))
+        self._window.adapt_batch_size(sum(map(len, outgoing)))
         while outgoing:
             await self._say(outgoing.popleft())
         return 0
@@ -152,25 +152,25 @@ class Session:
             frame = frames.read(await receive(self._socket))
             match frame:
                 case frames.Ack():
-                    await self._refusing({"ack": frame.ack}, self._ack(frame.ack))
+                    await self._reply_errors({"ack": frame.ack}, self._ack(frame.ack))
                 case frames.Nack():
-                    await self._refusing({"nack": frame.nack}, self._nack(frame.nack, frame.why))
+                    await self._reply_errors({"nack": frame.nack}, self._nack(frame.nack, frame.why))
                 case frames.Extend():
-                    await self._refusing({"extend": frame.extend}, self._extend(frame.extend))
+                    await self._reply_errors({"extend": frame.extend}, self._extend(frame.extend))
                 case frames.Send():
-                    await self._refusing({"seq": frame.send.seq}, self._send(frame.send))
+                    await self._reply_errors({"seq": frame.send.seq}, self._send(frame.send))
                 case frames.Subscribe():
-                    wanted = _several(frame.subscribe)
-                    await self._refusing({"subscribe": wanted}, self.topics.subscribe(wanted))
+                    wanted = _as_list(frame.subscribe)
+                    await self._reply_errors({"subscribe": wanted}, self.topics.subscribe(wanted))
                 case frames.Unsubscribe():
-                    await self.topics.unsubscribe(_several(frame.unsubscribe))
+                    await self.topics.unsubscribe(_as_list(frame.unsubscribe))
                 case frames.Publish():
                     what = {"publish": frame.publish.topic[:200], "seq": frame.publish.seq}
-                    await self._refusing(what, self._publish(frame.publish))
+                    await self._reply_errors(what, self._publish(frame.publish))
                 case frames.Resume():
                     raise frames.BadFrame("resume is only allowed as the first frame", "continue with ack or send")
 
-    async def _refusing(self, what: dict[str, Any], operation: Awaitable[None]) -> None:
+    async def _reply_errors(self, what: dict[str, Any], operation: Awaitable[None]) -> None:
         try:
             await operation
         except CoordinationError as error:
@@ -231,17 +231,17 @@ class Session:
 
     # Background
 
-    async def _keep(self) -> None:
+    async def _extend_waiting(self) -> None:
         """Extend the messages behind the oldest one, on which the client works."""
         idle_s = self._bus.limits.idle.total_seconds()
         while True:
             await asyncio.sleep(idle_s / EXTENDS_PER_IDLE)
-            if behind := self._window.behind(time.monotonic(), idle_s):
-                lost = await self._do(partial(self._bus.extend, *behind))
+            if behind_oldest := self._window.behind_oldest(time.monotonic(), idle_s):
+                lost = await self._do(partial(self._bus.extend, *behind_oldest))
                 self._window.dropped({message.offset for message in lost})
             self._look.set()
 
-    async def _leaving(self) -> None:
+    async def _wait_for_leave(self) -> None:
         raise Left(await self._left)
 
     async def _do(self, operation: Callable[[], T]) -> T:
@@ -260,7 +260,7 @@ class Session:
         with suppress(Unreachable):
             await self._executor.once(lambda: self._bus.hand_back(*rest))
 
-    async def _ending(self, results: Sequence[object]) -> CloseReason:
+    async def _close_reason(self, results: Sequence[object]) -> CloseReason:
         """Return the reason for the end: that of the first task that failed."""
         error = next((one for one in results if isinstance(one, Exception)), None)
         match error:
@@ -275,7 +275,7 @@ class Session:
         raise error
 
 
-def _several(received: str | list[str]) -> list[str]:
+def _as_list(received: str | list[str]) -> list[str]:
     return [received] if isinstance(received, str) else received
 
 

@@ -107,7 +107,7 @@ class ClientTopics:
         )
 
 
-def checked(granted: Sequence[str]) -> list[str]:
+def validated_patterns(granted: Sequence[str]) -> list[str]:
     """Return the patterns of a grant. Raises UsageError."""
     if len(granted) > MOST_GRANTED:
         raise UsageError(f"{len(granted)} patterns for one token", f"use at most {MOST_GRANTED}, like a.**")

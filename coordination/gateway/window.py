@@ -22,7 +22,7 @@ class Welcome:
 
 
 @dataclass(kw_only=True)
-class Held:
+class InFlightMessage:
     """A message in flight to or at a client, without its payload, so that a slow client costs no memory for
     it.
     """
@@ -42,7 +42,7 @@ class Window:
         self._size = size
         self._at_once = 1
         self._known: Position | None = None
-        self._held: dict[str, Held] = {}
+        self._held: dict[str, InFlightMessage] = {}
 
     @property
     def room(self) -> int:
@@ -53,7 +53,7 @@ class Window:
     def held(self) -> tuple[Message, ...]:
         return tuple(held.message for held in self._held.values())
 
-    def looked(self, taken: Taken, *, anew: bool = False) -> Welcome | None:
+    def observe(self, taken: Taken, *, anew: bool = False) -> Welcome | None:
         """Return changes of the inbox that the client was not told of; None if there are
         none, unless `anew`.
         """
@@ -72,9 +72,11 @@ class Window:
         for message in messages:
             self._held.pop(message.id, None)  # an earlier delivery, which this one replaces
             if message.wants_ack:
-                self._held[message.id] = Held(message=replace(message, payload=None), known=self._known, since_s=now_s)
+                self._held[message.id] = InFlightMessage(
+                    message=replace(message, payload=None), known=self._known, since_s=now_s
+                )
 
-    def measured(self, characters: int) -> None:
+    def adapt_batch_size(self, characters: int) -> None:
         """Adapt the batch size to the size of the messages taken last."""
         self._at_once = 1 if characters > LARGE else min(2 * self._at_once, self._size)
 
@@ -88,7 +90,7 @@ class Window:
 
     def done(self, message_id: str) -> None:
         known = self._held.pop(message_id).known
-        if self.since is None or self.since.epoch != known.epoch or _further(known, self.since):
+        if self.since is None or self.since.epoch != known.epoch or _is_further(known, self.since):
             self.since = known
 
     def extended(self, message_id: str, now_s: float) -> None:
@@ -98,7 +100,7 @@ class Window:
         """Remove messages that the client no longer has."""
         self._held = {name: held for name, held in self._held.items() if held.message.offset not in offsets}
 
-    def behind(self, now_s: float, idle_s: float) -> tuple[Message, ...]:
+    def behind_oldest(self, now_s: float, idle_s: float) -> tuple[Message, ...]:
         """Return the messages behind the oldest one, which are to be extended now.
 
         The oldest is the client's responsibility: without a frame about it for the idle time, it is removed.
@@ -114,5 +116,5 @@ class Window:
         return tuple(held.message for held in others)
 
 
-def _further(one: Position, other: Position) -> bool:
+def _is_further(one: Position, other: Position) -> bool:
     return (one.offset, one.trimmed) > (other.offset, other.trimmed)

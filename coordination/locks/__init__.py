@@ -77,7 +77,7 @@ on Shared-Memory Multiprocessors" (1991). Requesting everything at once: E. Coff
 | module | content |
 |---|---|
 | `manager.py` `lock.py` `resources.py` `guard.py` | the public interface |
-| `owner.py` `wants.py` `clock.py` | identity of a requester; validated requests; the clock of deadlines |
+| `owner.py` `request.py` `clock.py` | identity of a requester; validated requests; the clock of deadlines |
 | `core.py` `waiting.py` | granting, renewal and release, with the renewal thread; waiting in a queue |
 | `deadlock.py` | the wait-for graph, detection of deadlocks and choice of the request that gives way |
 | `listing.py` `force_release.py` | holders and waiters for people; release by force |

@@ -22,9 +22,9 @@ from coordination.errors import CoordinationError, UsageError
 from coordination.locks.clock import now_s
 from coordination.locks.deadlock import Detector
 from coordination.locks.lock import Lock
-from coordination.locks.owner import Owner, here
+from coordination.locks.owner import Owner, current_owner
+from coordination.locks.request import LockTerms
 from coordination.locks.waiting import PATIENCE_S, Waiting
-from coordination.locks.wants import LockTerms
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,8 @@ NEVER_S = float("inf")
 class Renewal:
     """The thread that renews locks.
 
-    No `BackgroundService`: it waits on a condition until the next lock is due, and a fork begins it anew.
+    It is no `BackgroundService`, because it waits on a condition until the next lock is due, and is reset in
+    a forked child.
     """
 
     def __init__(self, renew: Callable[[Lock, float], bool]) -> None:
@@ -148,7 +149,7 @@ class LockCore:
     def grant(self, wants: tuple[str, ...], names: tuple[str, ...], terms: LockTerms) -> Lock:
         if self._closed:
             raise UsageError("this manager of locks is closed", "make another one")
-        granted = self._waiting.ask(wants, terms, self._owner or here(terms.owner))
+        granted = self._waiting.ask(wants, terms, self._owner or current_owner(terms.owner))
         lock = Lock(granted, names, terms.ttl, renew=self.renew, release=self.release)
         if terms.keep:
             self._renewal.add(lock)

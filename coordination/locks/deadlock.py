@@ -46,7 +46,7 @@ class Want(NamedTuple):
         """Return whether this is an amount, which several holders may refuse only together."""
         return self.mode not in (ALONE, SHARED)
 
-    def excluders(self, holdings: Iterable[Holding]) -> list[Holding]:
+    def refusing_holdings(self, holdings: Iterable[Holding]) -> list[Holding]:
         """Return the holdings that refuse this want; [] if they leave room."""
         if self.mode == ALONE:
             return list(holdings)
@@ -113,12 +113,12 @@ class WaitGraph:
         self._queues = {what: list(self._queue(what, name)) for what, name in names.items()}
         self._parties_ahead: dict[tuple[str, str], tuple[str, ...]] = {}
         self._waiting: dict[str, list[Request]] = {}
-        self._done: dict[str, int] = {}
+        self._held_by_party: dict[str, int] = {}
         for request in sorted(self.requests.values(), key=lambda request: (request.rank, request.id)):
             if request.waiting:
                 self._waiting.setdefault(request.party, []).append(request)
             else:
-                self._done[request.party] = self._done.get(request.party, 0) + len(request.wants)
+                self._held_by_party[request.party] = self._held_by_party.get(request.party, 0) + len(request.wants)
 
     def _queue(self, what: str, name: Name) -> Iterator[tuple[Request, Want]]:
         for request_id in name.queue:
@@ -135,7 +135,7 @@ class WaitGraph:
         if own not in stuck:
             return None
         links = {party: list(self._links(party, stuck)) for party in stuck}
-        holders = [party for party in self._on_common_cycle(own, links) if self._done.get(party)]
+        holders = [party for party in self._on_common_cycle(own, links) if self._held_by_party.get(party)]
         if not holders:
             return None
         cycle = self._shortest_cycle(min(holders, key=lambda party: self._order(self._waiting[party][-1])), links)
@@ -161,23 +161,23 @@ class WaitGraph:
         )
 
     def _is_free(self, request: Request, want: Want, stuck: set[str]) -> bool:
-        if self._excluders(want, stuck):
+        if self._refusing_holdings(want, stuck):
             return False
-        return stuck.isdisjoint(self._ahead_parties(request, want))
+        return stuck.isdisjoint(self._parties_ahead_of(request, want))
 
     def _blockers(self, request: Request, want: Want, stuck: set[str]) -> list[str]:
         """Return the requests of stuck parties that prevent the want from being granted; [] if it would be
         granted.
         """
-        if found := [holding.request for holding in self._excluders(want, stuck)]:
+        if found := [holding.request for holding in self._refusing_holdings(want, stuck)]:
             return found
-        return [other.id for other in self._ahead(request, want) if other.party in stuck]
+        return [other.id for other in self._requests_ahead(request, want) if other.party in stuck]
 
-    def _excluders(self, want: Want, stuck: set[str]) -> list[Holding]:
+    def _refusing_holdings(self, want: Want, stuck: set[str]) -> list[Holding]:
         holdings = self.names.get(want.name, Name()).holdings
-        return want.excluders([h for h in holdings if self._party(h.request) in stuck])
+        return want.refusing_holdings([h for h in holdings if self._party(h.request) in stuck])
 
-    def _ahead(self, request: Request, want: Want) -> Iterator[Request]:
+    def _requests_ahead(self, request: Request, want: Want) -> Iterator[Request]:
         """Yield the requests that precede this one at the name and cannot share it."""
         for other, its in self._queues.get(want.name, ()):
             if other.id == request.id or other.rank > request.rank:
@@ -185,11 +185,11 @@ class WaitGraph:
             if not want.mode == its.mode == SHARED:
                 yield other
 
-    def _ahead_parties(self, request: Request, want: Want) -> tuple[str, ...]:
+    def _parties_ahead_of(self, request: Request, want: Want) -> tuple[str, ...]:
         """Return the parties ahead, cached because they are requested repeatedly."""
         key = request.id, want.name
         if key not in self._parties_ahead:
-            self._parties_ahead[key] = tuple(other.party for other in self._ahead(request, want))
+            self._parties_ahead[key] = tuple(other.party for other in self._requests_ahead(request, want))
         return self._parties_ahead[key]
 
     def _party(self, request: str) -> str | None:
@@ -265,7 +265,7 @@ class WaitGraph:
         return min(able, key=lambda w: (len(self.stuck(but=w.party)), self._order(w))).id
 
     def _order(self, request: Request) -> tuple[int, int, int, str]:
-        return (self._done.get(request.party, 0), request.priority, -request.rank, request.id)
+        return (self._held_by_party.get(request.party, 0), request.priority, -request.rank, request.id)
 
 
 def _reached(start: str, ways: Mapping[str, set[str]]) -> set[str]:
@@ -312,7 +312,7 @@ class Detector:
         found = graph_of(read).deadlock(request)
         if found is None:
             return
-        verdict_text = VERDICT + json.dumps(_in_words(found, read))
+        verdict_text = VERDICT + json.dumps(_describe_cycle(found, read))
         links = [part for link in found.proof for part in link]
         if (
             self._step("lock/victim", [self._keys.head], [found.victim, verdict_text, *links])
@@ -327,7 +327,7 @@ class Detector:
             answer = self._step("lock/graph", [self._keys.head], [request, MOST_REQUESTS])
             read = json.loads(answer) if answer else {"requests": [], "names": []}
             if deadlock := graph_of(read).deadlock(request):
-                verdict_text = verdict(VERDICT + json.dumps(_in_words(deadlock, read)))
+                verdict_text = verdict(VERDICT + json.dumps(_describe_cycle(deadlock, read)))
                 waiters = frozenset(link.waiter for link in deadlock.cycle)
                 if verdict_text is not None:
                     found.setdefault(waiters, Circle(waits=verdict_text.cycle, words=verdict_text.message))
@@ -373,7 +373,7 @@ def _name(read: Mapping[str, Any]) -> Name:
     return Name(holdings=(*alone, *shares), queue=tuple(read["queue"]))
 
 
-def _in_words(found: Deadlock, read: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def _describe_cycle(found: Deadlock, read: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Return for each party of the cycle: its description, what it blocks, and what it waits for."""
     requests = {request["id"]: request for request in read["requests"]}
     words = []

@@ -13,7 +13,7 @@ from coordination.backend.step_connection import StepConnection
 from coordination.errors import Conflict, NotFound
 from coordination.locks.listing import LOCK, Held, Holder, Listing
 from coordination.locks.owner import holder_words
-from coordination.locks.wants import check_name
+from coordination.locks.request import check_name
 
 KINDS = (LOCK, "resource", "seat")
 
@@ -35,7 +35,7 @@ class Released(BaseModel):
     since: datetime | None
 
 
-class Breaking:
+class ForceRelease:
     def __init__(self, line: StepConnection, keys: LockKeys) -> None:
         self._line = line
         self._keys = keys
@@ -52,16 +52,16 @@ class Breaking:
         typed = [name] if kind in KINDS else []
         found = next((held for held in self._listing.of([f"{LOCK}:{name}", *typed]) if held.holders), None)
         if found is None:
-            raise NotFound(f"{name} is not held", self._instead_of(name))
+            raise NotFound(f"{name} is not held", self._not_held_hint(name))
         for holder in found.holders:
             _refuse_todo(found, holder)
             if not force and holder.alive is not False:
                 raise Conflict(
-                    f"{found.name} is held by {holder.who}, {_standing(holder)}", "to release it anyway: --force"
+                    f"{found.name} is held by {holder.who}, {_liveness_text(holder)}", "to release it anyway: --force"
                 )
         return found
 
-    def _instead_of(self, name: str) -> str:
+    def _not_held_hint(self, name: str) -> str:
         resource = f"resource:{name}"
         if any(held.holders for held in self._listing.of([resource])):
             return f"for the resource of that name: coord release-lock {quote(resource)}"
@@ -89,7 +89,8 @@ class Breaking:
             holders = tuple(holder for holder in held.holders if holder.kind != "todo" and holder.label == owner)
             if living := [holder for holder in holders if not force and holder.alive is not False]:
                 raise Conflict(
-                    f"{held.name} is held by {living[0].who}, {_standing(living[0])}", "to release it anyway: --force"
+                    f"{held.name} is held by {living[0].who}, {_liveness_text(living[0])}",
+                    "to release it anyway: --force",
                 )
             if holders:
                 found.append(held.model_copy(update={"holders": holders}))
@@ -120,7 +121,7 @@ def _refuse_todo(found: Held, holder: Holder) -> None:
         )
 
 
-def _standing(holder: Holder) -> str:
+def _liveness_text(holder: Holder) -> str:
     return "which runs" if holder.alive else "which may run"
 
 

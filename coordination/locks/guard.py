@@ -14,7 +14,7 @@ import reprlib
 from coordination.backend.keys import lock
 from coordination.errors import StaleFence, UsageError
 from coordination.locks.core import LockCore
-from coordination.locks.wants import is_whole
+from coordination.locks.request import is_whole
 
 logger = logging.getLogger(__name__)
 

@@ -53,14 +53,14 @@ class Lock:
     @property
     def remaining_s(self) -> float:
         """Minimal time for which the lock is held without another renewal, by the local clock."""
-        gone = self.released or self.lost.is_set() or self._is_a_parents
+        gone = self.released or self.lost.is_set() or self._is_inherited
         return 0.0 if gone else max(0.0, self.deadline_s - now_s())
 
     def check(self) -> None:
         """Raise LockLost if the lock is or may be lost. Call it before each action that must not happen
         twice.
         """
-        self._refuse_children()
+        self._check_same_process()
         if self.released:
             raise LockLost(f"lock {self.name} was released", "acquire it again")
         if self.lost.is_set() or now_s() >= self.deadline_s:
@@ -69,7 +69,7 @@ class Lock:
 
     def renew(self) -> bool:
         """Renew the lock for another ttl. Returns False if it is lost; the protected work must stop."""
-        if self.released or self.lost.is_set() or self._is_a_parents:
+        if self.released or self.lost.is_set() or self._is_inherited:
             return False
         if not self._renew(self):
             self.lost.set()
@@ -77,7 +77,7 @@ class Lock:
 
     def release(self) -> None:
         """Release the lock. Raises LockLost if it was lost or released before."""
-        self._refuse_children()
+        self._check_same_process()
         if self.released:
             raise LockLost(f"lock {self.name} was released before", "release it only once")
         self.released = True
@@ -101,12 +101,12 @@ class Lock:
             logger.warning("%s, while %r was raised under it", trouble.message, error)
 
     @property
-    def _is_a_parents(self) -> bool:
+    def _is_inherited(self) -> bool:
         """Return whether this process was forked from the holder."""
         return os.getpid() != self._process
 
-    def _refuse_children(self) -> None:
-        if self._is_a_parents:
+    def _check_same_process(self) -> None:
+        if self._is_inherited:
             raise LockLost(f"lock {self.name} is held by the process that this one was forked from", "acquire it here")
 
     def __repr__(self) -> str:

@@ -12,13 +12,13 @@ from coordination.backend.step_connection import StepConnection
 from coordination.errors import NotFound
 from coordination.locks.core import LockCore
 from coordination.locks.deadlock import Circle, Detector
-from coordination.locks.force_release import Breaking, Released
+from coordination.locks.force_release import ForceRelease, Released
 from coordination.locks.guard import Guard
 from coordination.locks.listing import LOCK, Held, Listing
 from coordination.locks.lock import Lock
 from coordination.locks.owner import Owner
+from coordination.locks.request import TTL, WAIT, LockTerms, check_name, of_locks, unique_names
 from coordination.locks.resources import Resources, ResourceStats
-from coordination.locks.wants import TTL, WAIT, LockTerms, check_name, each_once, of_locks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class LockManager:
         self._core = LockCore(StepConnection(redis), namespace, owner)
         self.resources = Resources(self._core)
         self._listing = Listing(self._core.line, self._core.keys)
-        self._breaking = Breaking(self._core.line, self._core.keys)
+        self._force_release = ForceRelease(self._core.line, self._core.keys)
 
     def acquire(
         self,
@@ -79,7 +79,7 @@ class LockManager:
         them.
         """
         terms = LockTerms(ttl, wait, owner, priority, keep)
-        wanted = each_once(names)
+        wanted = unique_names(names)
         return self._core.grant(of_locks(wanted, shared=shared), wanted, terms)
 
     def guard(self, name: str) -> Guard:
@@ -109,7 +109,7 @@ class LockManager:
 
         Raises NotFound if nobody holds it, Conflict for a run's todo or a holder that may be alive.
         """
-        return self._breaking.find(name, force=force)
+        return self._force_release.find(name, force=force)
 
     def break_(self, held: Held, actor: str) -> None:
         """Release by force what `breakable` found; the holders' next renewal fails, and the next in the queue
@@ -117,14 +117,14 @@ class LockManager:
 
         `actor` is recorded for `broken`. Raises NotFound if it was released in the meantime.
         """
-        self._breaking.release(held, actor)
+        self._force_release.release(held, actor)
 
     def held_by(self, owner: str, *, force: bool = False) -> tuple[Held, ...]:
         """Return what all requests with the label `owner` hold, on any machine, except runs' todos.
 
         Raises NotFound if there is nothing; without `force`, Conflict for a holder that may be alive.
         """
-        return self._breaking.of_owner(owner, force=force)
+        return self._force_release.of_owner(owner, force=force)
 
     def release_all(self, owner: str, actor: str = "", *, force: bool = True) -> tuple[Held, ...]:
         """Release by force what requests with the label `owner` hold; their next renewal fails. Returns what
@@ -136,7 +136,7 @@ class LockManager:
             found = self.held_by(owner, force=force)
         except NotFound:
             return ()
-        return self._breaking.release_all(found, actor or owner)
+        return self._force_release.release_all(found, actor or owner)
 
     def deadlocks(self) -> tuple[Circle, ...]:
         """Return the present deadlocks. Within about a second, one request of each gives way."""
@@ -145,7 +145,7 @@ class LockManager:
 
     def broken(self, limit: int = 100) -> tuple[Released, ...]:
         """Return the releases by `break_`, latest first."""
-        return self._breaking.released(limit)
+        return self._force_release.released(limit)
 
     def close(self) -> None:
         """Stop renewing; held locks expire after their ttl."""

@@ -48,7 +48,7 @@ class Owner:
         return f"{self.label or 'somebody'} (process {self.pid} on {self.host})"
 
 
-def here(label: str = "") -> Owner:
+def current_owner(label: str = "") -> Owner:
     """Return the owner for the current thread."""
     return _owner(os.getpid(), threading.get_native_id(), label)
 

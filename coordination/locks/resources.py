@@ -12,7 +12,7 @@ from coordination.backend.keys import resource
 from coordination.errors import NotFound, UsageError
 from coordination.locks.core import LockCore
 from coordination.locks.lock import Lock
-from coordination.locks.wants import TTL, WAIT, LockTerms, check_capacity, check_name, of_resources
+from coordination.locks.request import TTL, WAIT, LockTerms, check_capacity, check_name, of_resources
 
 
 @dataclass(frozen=True, kw_only=True)

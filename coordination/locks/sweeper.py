@@ -36,7 +36,7 @@ Chore = Callable[[], object]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Swept:
+class SweepReport:
     """Counts of one round."""
 
     led: bool = True
@@ -81,12 +81,12 @@ class Sweeper(BackgroundService):
         self._locks.close()
         self._line.close()
 
-    def run_once(self) -> Swept:
+    def run_once(self) -> SweepReport:
         """Run one round if this sweeper is active."""
         if not self._leads():
-            return Swept(led=False)
+            return SweepReport(led=False)
         swept = replace(self._names(), owners=self._owners())
-        return replace(swept, chores=tuple(map(_done, self._chores)))
+        return replace(swept, chores=tuple(map(_run_job, self._chores)))
 
     def _leads(self) -> bool:
         """Return whether this sweeper holds the lock, which it keeps between rounds."""
@@ -98,15 +98,15 @@ class Sweeper(BackgroundService):
             self._lock = None
         return self._lock is not None
 
-    def _names(self) -> Swept:
-        counts = [self._step("lock/sweep", part) for part in self._pieces(self._keys.names)]
+    def _names(self) -> SweepReport:
+        counts = [self._step("lock/sweep", part) for part in self._batches(self._keys.names)]
         places, shares, handed, idle = map(sum, zip(*counts, strict=True)) if counts else (0, 0, 0, 0)
-        return Swept(places=places, shares=shares, handed=handed, idle=idle)
+        return SweepReport(places=places, shares=shares, handed=handed, idle=idle)
 
     def _owners(self) -> int:
-        return sum(self._step("lock/sweep_owners", part) for part in self._pieces(self._keys.parties))
+        return sum(self._step("lock/sweep_owners", part) for part in self._batches(self._keys.parties))
 
-    def _pieces(self, key: str) -> list[list[str]]:
+    def _batches(self, key: str) -> list[list[str]]:
         members = sorted(scanned(self._line, key))
         return [members[start : start + AT_ONCE] for start in range(0, len(members), AT_ONCE)]
 
@@ -120,12 +120,12 @@ class Sweeper(BackgroundService):
         return self.interval_s
 
     def finish(self) -> None:
-        """Release the lock: a sweeper that kept it would let nobody take its place."""
+        """Release the lock, so that another process can take over."""
         if self._lock is not None:
             self._lock.release()
 
 
-def _done(chore: Chore) -> object:
+def _run_job(chore: Chore) -> object:
     """Run one job; a failure does not prevent the others."""
     try:
         return chore()

@@ -19,7 +19,7 @@ from coordination.errors import LockTimeout, Unreachable, UsageError
 from coordination.locks.clock import now_s
 from coordination.locks.deadlock import Detector, verdict
 from coordination.locks.owner import Owner
-from coordination.locks.wants import LockTerms
+from coordination.locks.request import LockTerms
 
 LOOK_S = 1.0
 """Interval at which a waiter asks again and checks for a deadlock."""

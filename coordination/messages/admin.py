@@ -37,10 +37,10 @@ def peek(steps: Steps, recipient: str, limit: int, payloads: bool) -> tuple[Mess
     rows = steps("inbox/peek", recipient, limit, int(payloads))
     if rows is None:
         raise unknown(steps, recipient)
-    return tuple(sorted((_seen(recipient, *map(text, row)) for row in rows), key=lambda message: message.offset))
+    return tuple(sorted((_inspected(recipient, *map(text, row)) for row in rows), key=lambda message: message.offset))
 
 
-def _seen(recipient: str, ticket: str, at_ms: str, head: str, body: str, failed: str, reader: str) -> Message:
+def _inspected(recipient: str, ticket: str, at_ms: str, head: str, body: str, failed: str, reader: str) -> Message:
     return records.message(recipient, ticket, at_ms, head, body, deliveries=int(failed) + 1, reader=reader)
 
 

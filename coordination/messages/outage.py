@@ -84,7 +84,7 @@ class Absence:
         except Unusable:
             raise
         except Unreachable as error:
-            self._note(error)
+            self._record_failure(error)
         else:
             self._began, self._failures = None, 0
 
@@ -95,7 +95,7 @@ class Absence:
             time.sleep(min(left, longest_s))
         return left <= longest_s
 
-    def _note(self, error: Unreachable) -> None:
+    def _record_failure(self, error: Unreachable) -> None:
         now = time.monotonic()
         self._began = now if self._began is None else self._began
         left = self._began + self._patience_s - now

@@ -94,7 +94,7 @@ class Sender:
         if self._pid != os.getpid():  # a forked child must not continue its parent's numbers
             self._begin()
         lock = self._lock
-        steps = _in_turn(lock, steps)
+        steps = _acquire_in_order(lock, steps)
         try:
             number = f"{self._mark}.{next(self._numbers)}"
             return f"{self.name}/{number}", deliver(steps, number)
@@ -102,7 +102,7 @@ class Sender:
             lock.release()
 
 
-def _in_turn(lock: Lock, steps: Steps) -> Steps:
+def _acquire_in_order(lock: Lock, steps: Steps) -> Steps:
     """Acquire the lock; return the steps with the remaining patience. Raises Unreachable."""
     if lock.acquire(blocking=False):
         return steps

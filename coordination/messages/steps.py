@@ -74,9 +74,10 @@ def ack_with(steps: Steps, message: Message, effects: Effects) -> bool:
 
 
 def _try(steps: Steps, pipe: Pipeline, message: Message, effects: Effects) -> bool:
-    steps("inbox/ack", message.to, message.reader, "")  # loads the library where it is missing: MULTI could not
+    # Loads the library if it is missing, which is impossible inside MULTI.
+    steps("inbox/ack", message.to, message.reader, "")
     pipe.watch(steps.keys.deliveries(message.to))
-    if not _is_ours(message, pipe.hget(steps.keys.deliveries(message.to), message.ticket)):
+    if not _has_delivery(message, pipe.hget(steps.keys.deliveries(message.to), message.ticket)):
         return False
     pipe.multi()
     effects(pipe)
@@ -85,7 +86,7 @@ def _try(steps: Steps, pipe: Pipeline, message: Message, effects: Effects) -> bo
     return True
 
 
-def _is_ours(message: Message, delivery: bytes | str | None) -> bool:
+def _has_delivery(message: Message, delivery: bytes | str | None) -> bool:
     """Return whether the delivery record, in the form of inbox.read_delivery in Lua, names this message's
     delivery and reader.
     """

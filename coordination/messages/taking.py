@@ -28,7 +28,7 @@ def take(
     position = (since.epoch, since.offset, since.trimmed) if since else ("", "", "")
     words = (limit, limits.idle // MS, limits.deliveries, int(all_begun))
     in_hand = (len(done), *deliveries(*done), *[message.ticket for message in known])
-    answer = steps("inbox/take", to, reader, _place(), *words, *position, *in_hand)
+    answer = steps("inbox/take", to, reader, _host_and_pid(), *words, *position, *in_hand)
     return records.taken(answer, to, reader, done)
 
 
@@ -50,7 +50,7 @@ def extend(steps: Steps, limits: Limits, messages: Sequence[Message]) -> tuple[M
     if not messages:
         return ()
     to, reader = messages[0].to, messages[0].reader
-    lost = steps("inbox/extend", to, reader, _place(), limits.idle // MS, *deliveries(*messages))
+    lost = steps("inbox/extend", to, reader, _host_and_pid(), limits.idle // MS, *deliveries(*messages))
     return records.with_tickets(messages, lost)
 
 
@@ -63,6 +63,6 @@ def hand_back_all(steps: Steps, to: str, reader: str) -> int:
     return int(steps("inbox/hand_back", names.recipient(to), names.name(reader, "a reader")))
 
 
-def _place() -> str:
+def _host_and_pid() -> str:
     """Return `host pid`."""
     return process().replace(":", " ")

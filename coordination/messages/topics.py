@@ -51,12 +51,12 @@ def topic(text: str) -> str:
     """Return a valid topic. Raises UsageError."""
     if ONE in names.name(text, "a topic"):
         raise UsageError(f"{text!r} is a pattern, not a topic", "publish on one topic, like a.b")
-    return _in_segments(text, "a topic")
+    return _check_segments(text, "a topic")
 
 
 def pattern(text: str) -> str:
     """Return a valid pattern; a topic is a pattern that matches itself. Raises UsageError."""
-    *first, last = _in_segments(names.name(text, "a pattern"), "a pattern").split(".")
+    *first, last = _check_segments(names.name(text, "a pattern"), "a pattern").split(".")
     if any(ONE in part and part != ONE for part in first) or (ONE in last and last not in (ONE, REST)):
         raise UsageError(
             f"{text!r} is not a pattern", "write * for one whole segment, ** for the rest, like a.* or a.**"
@@ -64,7 +64,7 @@ def pattern(text: str) -> str:
     return text
 
 
-def _in_segments(text: str, what: str) -> str:
+def _check_segments(text: str, what: str) -> str:
     segments = text.split(".")
     if "" in segments or len(segments) > MOST_SEGMENTS:
         raise UsageError(

@@ -1,5 +1,6 @@
-"""Permissions of Redis users by role, as rules of an ACL file. Pure; tests/acceptance/test_access.py tests
-them on a real server.
+"""Permissions of Redis users by role, as rules of an ACL file. Pure.
+
+They are tested on a real server in tests/acceptance/test_access.py.
 
 The syntax is that of Redis 7 and Valkey: `%R~` is a key that may only be read, and parentheses enclose a
 separate set of permissions. These are needed for channels, whose patterns do not distinguish publishing from
@@ -8,9 +9,9 @@ subscribing.
 A user that may read inboxes learns when a message arrives in one; a restricted worker learns that one
 arrived, and nothing more.
 
-A worker of given repositories may consume their queues and write their bundles. Of another repository's
-bundle it may read a field whose name it knows, and the name is a commit: it can list neither fields nor keys.
-For everything else it asks a keeper, on a channel of its own; see runs/remote_steps.
+A worker of given repositories may consume their queues and write their bundles. It may read
+a field of another repository's bundle only if it knows the field's name, which is a commit: it can list
+neither fields nor keys. For everything else it asks a keeper, on its own channel; see runs/remote_steps.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ HARMLESS = (
     "+multi +exec +discard +watch +unwatch"
 )
 STEPS = "+fcall"
-"""To call the steps of coord, which are Redis Functions."""
+"""Call coord's steps, which are Redis Functions."""
 LOAD_STEPS = "+function|load +function|list +function|delete"
-"""A right over all callers of the server: a function is replaced for everybody."""
+"""Load them; this affects all users of the server, because a function is replaced for everybody."""
 MUTEX = "+evalsha +script|load"
-"""kombu's consumers restore messages under a lock of redis-py, which is a script."""
+"""Lock scripts of redis-py, under which kombu's consumers restore messages."""
 KEYS = "+copy +del +unlink +exists +expire +pexpire +persist +rename +ttl +pttl +type"
 DATA = f"+@read +@write -@keyspace -@scripting -@dangerous {KEYS} {STEPS}"
 """All commands except those that inspect or manage the whole server; without `@keyspace`, a user cannot list

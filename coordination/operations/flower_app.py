@@ -29,7 +29,7 @@ def main() -> int:
     hide_process()
     try:
         settings = read_settings()
-        watching(settings).start(["flower"])
+        celery_app_for_flower(settings).start(["flower"])
     except CoordinationError as error:
         print(f"coord flower: {error}", file=sys.stderr)  # noqa: T201 - output of a program
         return error.exit_code
@@ -53,7 +53,7 @@ class QuietControl(Control):  # type: ignore[misc]
                 raise
 
 
-def watching(settings: Settings) -> Celery:
+def celery_app_for_flower(settings: Settings) -> Celery:
     """Return an app without tasks, with which Flower listens and queries."""
     if settings.redis_url is None:
         raise UsageError("Flower needs the address of Redis", "start it with: coord flower")

@@ -39,7 +39,7 @@ def glance(
         url = running_redis(ecosystem, settings)
     except (CoordinationError, OSError):
         return None
-    return None if url is None else _asked(url, settings, question, patience)
+    return None if url is None else _query(url, settings, question, patience)
 
 
 def running_redis(ecosystem: Path, settings: Settings) -> str | None:
@@ -54,7 +54,7 @@ def running_redis(ecosystem: Path, settings: Settings) -> str | None:
     return EmbeddedServer(state, settings).url
 
 
-def _asked(url: str, settings: Settings, question: Callable[[Live], A], patience: timedelta) -> Seen[A] | None:
+def _query(url: str, settings: Settings, question: Callable[[Live], A], patience: timedelta) -> Seen[A] | None:
     """Query in a daemon thread, because looking up a host name cannot be cancelled."""
     from redis import RedisError
 

@@ -45,7 +45,7 @@ def listen(at: Address) -> socket.socket:
         family, kind, protocol, _, place = socket.getaddrinfo(at.host, at.port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _let_go_of_vanished_peers(listening)
+        _set_keepalive(listening)
         listening.bind(place)
         listening.listen()  # clients that connect before the server is up wait
     except OSError as error:
@@ -56,7 +56,7 @@ def listen(at: Address) -> socket.socket:
     return listening
 
 
-def _let_go_of_vanished_peers(listening: socket.socket) -> None:
+def _set_keepalive(listening: socket.socket) -> None:
     """Set keep-alive options, which accepted connections inherit."""
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     seconds = {"TCP_KEEPIDLE": VANISHED_S, "TCP_KEEPINTVL": VANISHED_S // 4}

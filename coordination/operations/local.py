@@ -108,7 +108,7 @@ class Local:
         self._supervisor = Daemon(self.state, "supervisor")
         self._users = Users(self.state / "users")
         self.restarts = Restarts(self.state)
-        self._told_until = time.time()
+        self._reported_until = time.time()
         self._revival = Revival(lambda: self.revive(self._users.mine))
 
     def __enter__(self) -> Self:
@@ -126,7 +126,7 @@ class Local:
         try:
             with self._locked():
                 self._users.join(Need.SERVER)
-                self._keep_supervised()
+                self._ensure_supervisor()
                 return self.server.start()
         except (
             CoordinationError
@@ -146,7 +146,7 @@ class Local:
             return self._settings.redis_url
         with self._locked():
             self._users.join(Need.WORKER)
-            self._keep_supervised()
+            self._ensure_supervisor()
             url = self.server.start()
             self._start_worker(url, jobs, meanwhile)
             self._revival.start()
@@ -166,7 +166,7 @@ class Local:
             if with_flower:
                 self.restarts.forget({self._flower.name})
             access = flower.start(self._flower, url, self._settings) if with_flower else None
-            self._keep_supervised()
+            self._ensure_supervisor()
             self._revival.start()
             return Running(url=url, worker=worker.pid, flower=access)
 
@@ -176,7 +176,7 @@ class Local:
             return
         with self._locked():
             self._users.stay(self._users.mine)
-            self._keep_supervised()
+            self._ensure_supervisor()
 
     def leave(self) -> tuple[Stopped, ...]:
         """Unregister this process and stop what nobody needs any more; return what was stopped."""
@@ -187,7 +187,7 @@ class Local:
             mine = self._users.leave()
             if mine < Need.WORKER and self._worker.running():
                 return ()
-            return self._stop_above(self._users.needed())
+            return self._stop_unneeded(self._users.needed())
 
     def down(self) -> tuple[Stopped, ...]:
         """Stop everything that was started here, regardless of users; return what was stopped. Runs continue
@@ -197,7 +197,7 @@ class Local:
             return ()
         with self._locked():
             self._users.forget()
-            return self._stop_above(Need.NOTHING)
+            return self._stop_unneeded(Need.NOTHING)
 
     def live_runs(self) -> tuple[str, ...]:
         """Return the runs on the local server that have not ended; () if it is not running."""
@@ -235,12 +235,12 @@ class Local:
         """Return descriptions of restarts since the last call. Raises Unreachable for a process that was
         given up.
         """
-        fresh = [restart for restart in self.restarts.read() if restart.at > self._told_until]
-        self._told_until = max([self._told_until, *(restart.at for restart in fresh)])
+        fresh = [restart for restart in self.restarts.read() if restart.at > self._reported_until]
+        self._reported_until = max([self._reported_until, *(restart.at for restart in fresh)])
         for restart in fresh:
             if restart.given_up and (restart.name != self._flower.name or self._users.mine is Need.FLOWER):
                 raise self._given_up(restart)
-        return [f"the {restart.name} (pid {restart.died}) died; {_what_follows(restart)}" for restart in fresh]
+        return [f"the {restart.name} (pid {restart.died}) died; {_restart_outcome(restart)}" for restart in fresh]
 
     def _dead(self, need: Need) -> Iterator[tuple[Daemon, Record]]:
         """Yield processes that `need` includes and that died by themselves, the server first."""
@@ -285,7 +285,7 @@ class Local:
             f"fix the error (more in {daemon.log}), then: coord up; {instead}",
         )
 
-    def _keep_supervised(self) -> None:
+    def _ensure_supervisor(self) -> None:
         """Start the supervisor if a permanent user needs a worker."""
         if self.lasting >= Need.WORKER and not self._supervisor.running():
             self._supervisor.start([*SUPERVISOR_COMMAND, str(self.ecosystem)], cwd=self.ecosystem.parent)
@@ -321,7 +321,7 @@ class Local:
             f"fix the error (more in {self._worker.log}) and try again",
         )
 
-    def _stop_above(self, need: Need) -> tuple[Stopped, ...]:
+    def _stop_unneeded(self, need: Need) -> tuple[Stopped, ...]:
         """Stop the processes above `need`, the worker first, so that it can return its todos while the server
         runs.
         """
@@ -351,7 +351,7 @@ class Local:
             ) from error
 
 
-def _what_follows(restart: Restart) -> str:
+def _restart_outcome(restart: Restart) -> str:
     if restart.given_up:
         return "it is not restarted"
     return f"restarted as pid {restart.pid}" if restart.pid else "it could not be started and is tried again"

@@ -119,10 +119,10 @@ class RunMetrics(Collector):
             yield _up(0)
             return
         yield _up(1)
-        yield from _present(census)
+        yield from _gauges(census)
         yield from _of_locks(locks)
         yield from _of_cache(census.cache)
-        yield from _past(census.counters)
+        yield from _counters(census.counters)
 
     def describe(self) -> Iterable[Metric]:
         """Return known names, so that registering does not query Redis."""
@@ -133,11 +133,13 @@ def _up(value: int) -> Metric:
     return GaugeMetricFamily("coord_up", "1 if Redis answered, else 0.", value)
 
 
-def _present(census: Census) -> Iterator[Metric]:
-    yield _gauge("queue_length", "Messages that no worker has taken.", ["repo"], _by_one(census.queues))
+def _gauges(census: Census) -> Iterator[Metric]:
+    yield _gauge("queue_length", "Messages that no worker has taken.", ["repo"], _by_single_label(census.queues))
     yield _gauge("runs", "Runs that have not ended.", ["status"], _of(LIVE, census.runs))
     yield _gauge("todos", "Todos of runs that have not ended.", ["state"], _of(TodoState, census.todos))
-    yield _gauge("seat_waits", "Todos that wait for a slot of a repository.", ["repo"], _by_one(census.seat_waits))
+    yield _gauge(
+        "seat_waits", "Todos that wait for a slot of a repository.", ["repo"], _by_single_label(census.seat_waits)
+    )
     yield _gauge("workers", "Living workers that can work on a repository.", ["host", "repo"], census.workers)
     yield _gauge("leases", "Leases held by workers.", [], {(): census.leases})
     yield _gauge("breakers", "Circuit breakers that are not closed.", ["state"], _of(TRIPPED, census.breakers))
@@ -155,7 +157,7 @@ SINGLE = {
 """Counters without labels."""
 
 
-def _past(counters: Mapping[str, int]) -> Iterator[Metric]:
+def _counters(counters: Mapping[str, int]) -> Iterator[Metric]:
     yield _counter("runs_started", "Runs started.", [], {(): counters.get("runs_started", 0)})
     yield _counter("runs_ended", "Runs ended.", ["status"], _of(ENDED_RUNS, counters, "runs_"))
     yield _counter("todos_ended", "Todos ended.", ["state"], _of(ENDED_TODOS, counters, "todos_"))
@@ -171,18 +173,26 @@ def _of_locks(locks: LockStats) -> Iterator[Metric]:
     yield _gauge("lock_waits", "Requests that wait for a lock, resource or slot.", [], {(): locks.waiting})
     of = dict(sorted(locks.resources.items())[:RESOURCES_SHOWN])
     label = ["resource"]
-    yield _gauge("resource_capacity", "Capacity of a resource.", label, _by_one({n: r.capacity for n, r in of.items()}))
     yield _gauge(
-        "resource_used", "Units of a resource that are held.", label, _by_one({n: r.used for n, r in of.items()})
+        "resource_capacity", "Capacity of a resource.", label, _by_single_label({n: r.capacity for n, r in of.items()})
     )
     yield _gauge(
-        "resource_waits", "Requests that wait for a resource.", label, _by_one({n: r.waiting for n, r in of.items()})
+        "resource_used",
+        "Units of a resource that are held.",
+        label,
+        _by_single_label({n: r.used for n, r in of.items()}),
+    )
+    yield _gauge(
+        "resource_waits",
+        "Requests that wait for a resource.",
+        label,
+        _by_single_label({n: r.waiting for n, r in of.items()}),
     )
     yield _counter(
         "resource_grants",
         "Requests that were granted a resource.",
         label,
-        _by_one({n: r.granted for n, r in of.items()}),
+        _by_single_label({n: r.granted for n, r in of.items()}),
     )
 
 
@@ -201,7 +211,7 @@ Values = Mapping[tuple[str, ...], int]
 """Figure by the values of the labels, in their order."""
 
 
-def _by_one(counts: Mapping[str, int]) -> Values:
+def _by_single_label(counts: Mapping[str, int]) -> Values:
     return {(name,): count for name, count in counts.items()}
 
 

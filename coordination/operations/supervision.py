@@ -99,12 +99,12 @@ def delay_s(recent: Sequence[Restart], now: float) -> float | None:
 
 
 class Revival(BackgroundService):
-    """Start again what dies, for as long as this process needs it."""
+    """Restarts dead processes as long as this process needs them."""
 
     name = "supervision"
     interval_s = LOOK_S
     join_s = 0.0
-    """The process that leaves holds the fleet's lock, for which a round may wait."""
+    """Leaving holds the lock `fleet.lock`, for which a round may wait; so it is not waited for."""
 
     def __init__(self, revive: Callable[[], object]) -> None:
         super().__init__()
@@ -114,5 +114,5 @@ class Revival(BackgroundService):
         return self._revive()
 
     def failed(self, error: Exception) -> float:
-        """Expect a full disk: a process that dies meanwhile is seen later."""
+        """Ignore a full disk: a dead process is noticed in a later round."""
         return self.interval_s if isinstance(error, CoordinationError | OSError) else super().failed(error)

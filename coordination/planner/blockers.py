@@ -70,9 +70,9 @@ class Register:
         if name not in self.items:
             return False
         status = self.items[name].status
-        return status not in OVER or (status is TodoStatus.COMPLETED and self._recurs(name))
+        return status not in OVER or (status is TodoStatus.COMPLETED and self._is_recurring(name))
 
-    def _recurs(self, name: str) -> bool:
+    def _is_recurring(self, name: str) -> bool:
         """Return whether the name is a todo of the present plan and that plan is recurring, so that each
         sweep runs it.
         """
@@ -116,7 +116,10 @@ class Register:
     def problems(self, todos: Mapping[str, Todo]) -> list[str]:
         """Return a sentence, with its remedy, for each undeclared or cancelled blocker of these todos."""
         unknown, cancelled = self._unknown(todos.values()), self._cancelled(todos)
-        return [*self._say_unknown(unknown), *(self._say_cancelled(name, held) for name, held in cancelled.items())]
+        return [
+            *self._unknown_sentences(unknown),
+            *(self._cancelled_sentence(name, held) for name, held in cancelled.items()),
+        ]
 
     def _plan_of(self, todo: Todo) -> str | None:
         return self._plan.id if self._plan and todo.id in self._members else todo.plan
@@ -140,7 +143,7 @@ class Register:
         named = [(t.id, "blocked by", name) for t in todos for name in t.blocked_by if name not in self.items]
         return named + [(t.id, "blocking", name) for t in todos for name in t.blocking if name not in self.items]
 
-    def _say_unknown(self, unknown: list[tuple[str, str, str]]) -> Iterable[str]:
+    def _unknown_sentences(self, unknown: list[tuple[str, str, str]]) -> Iterable[str]:
         for i, (todo, verb, name) in enumerate(unknown):
             near = did_you_mean(name, self.items) if i < SUGGESTIONS else ""
             yield f"{todo} is {verb} {name!r}, which the file does not declare{near}: correct the name, or declare it"
@@ -153,7 +156,7 @@ class Register:
                     held.setdefault(blocker, []).append(todo)
         return held
 
-    def _say_cancelled(self, name: str, held: Collection[str]) -> str:
+    def _cancelled_sentence(self, name: str, held: Collection[str]) -> str:
         verb = "waits" if len(held) == 1 else "wait"
         return f"{name} is cancelled, but {listed(held)} {verb} for it: remove the dependency, or reopen {name}"
 

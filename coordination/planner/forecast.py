@@ -33,7 +33,7 @@ from coordination.planner.schedule import (
     slots_for,
     work_of,
 )
-from coordination.planner.wait_chain import Cause, Run, chain, waited
+from coordination.planner.wait_chain import Cause, Run, chain, waits_by_cause
 from coordination.text import format_hours
 
 if TYPE_CHECKING:
@@ -47,24 +47,24 @@ STRICTLY = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ranked:
+class RankedSchedule:
     remaining: Remaining
     schedule: Schedule
     """The simulated result of this ranking."""
 
 
-def ranked(graph: PlanGraph, levels: Schedule, slots: int, supply: Supply) -> Ranked:
+def best_ranking(graph: PlanGraph, levels: Schedule, slots: int, supply: Supply) -> RankedSchedule:
     """Return the best ranking for dataflow; stops when no other ranking can be better. `levels` is the
     schedule by levels.
     """
     least = AT_THE_BOUND * bound(graph.hours, graph.predecessors, graph.repo_of, slots)
-    tried: list[Ranked] = []
+    tried: list[RankedSchedule] = []
     for remaining in _rankings(graph, levels):
         schedule = simulate(
             graph.hours, graph.predecessors, graph.repo_of,
             slots=slots, urgency=graph.order, remaining=remaining, supply=supply,
         )  # fmt: skip
-        tried.append(Ranked(remaining=remaining, schedule=schedule))
+        tried.append(RankedSchedule(remaining=remaining, schedule=schedule))
         if schedule.makespan <= least:
             break
     return min(tried, key=lambda it: it.schedule.makespan)
@@ -72,11 +72,11 @@ def ranked(graph: PlanGraph, levels: Schedule, slots: int, supply: Supply) -> Ra
 
 def _rankings(graph: PlanGraph, levels: Schedule) -> Iterator[Remaining]:
     yield graph.rank
-    yield _with_repos(graph)
+    yield _rank_with_repos(graph)
     yield {name: STRICTLY * (levels.makespan - at) for name, at in levels.start.items()}
 
 
-def _with_repos(graph: PlanGraph) -> Remaining:
+def _rank_with_repos(graph: PlanGraph) -> Remaining:
     """Return the longest remaining path, with the work that is left in each repository as another path."""
     left = _left_in_repo(graph)
     rank: dict[str, float] = {}
@@ -127,12 +127,12 @@ class Bottleneck:
 
 def find(limits: Limits, run: Run) -> Bottleneck:
     dominant = _dominant(limits)
-    waits = waited(chain(run))
+    waits = waits_by_cause(chain(run))
     if run.schedule.makespan <= dominant.hours * (1 + NEAR) or not waits:
         return dominant
     (kind, name), hours = max(waits.items(), key=lambda item: item[1])
     words = (
-        f"{_words(kind, name, limits)} waited for during {format_hours(hours)} of the {format_hours(run.schedule.makespan)} "
+        f"{_label(kind, name, limits)} waited for during {format_hours(hours)} of the {format_hours(run.schedule.makespan)} "
         f"(no schedule could take less than {format_hours(dominant.hours)})"
     )
     return Bottleneck(kind=kind, name=name, hours=hours, seen_in="simulation", reason=words)
@@ -148,10 +148,10 @@ def _dominant(limits: Limits) -> Bottleneck:
         (by_slots, Cause.SLOTS, "", f"{format_hours(limits.work_h)} of work, {limits.slots} at once"),
     ]  # fmt: skip
     hours, kind, name, why = max(terms, key=lambda term: round(term[0], 9))
-    return Bottleneck(kind=kind, name=name, hours=hours, seen_in="bound", reason=f"{_words(kind, name, limits)} {why}")
+    return Bottleneck(kind=kind, name=name, hours=hours, seen_in="bound", reason=f"{_label(kind, name, limits)} {why}")
 
 
-def _words(kind: Cause, name: str, limits: Limits) -> str:
+def _label(kind: Cause, name: str, limits: Limits) -> str:
     return {
         Cause.PATH: "the critical path:",
         Cause.REPO: f"repository {name}:",
@@ -247,12 +247,12 @@ def choose_strategy(
     `auto` chooses levels unless dataflow is faster by more than `margin`.
     """
     slots = slots_for(set(graph.repo_of.values()) - {MILESTONE_REPO}, max_parallel or graph.plan.max_parallel)
-    return _weighed(graph, slots, graph.supply, strategy or graph.plan.strategy, margin)
+    return _simulate_both(graph, slots, graph.supply, strategy or graph.plan.strategy, margin)
 
 
-def _weighed(graph: PlanGraph, slots: int, supply: Supply, asked: Strategy, margin: float) -> Choice:
+def _simulate_both(graph: PlanGraph, slots: int, supply: Supply, asked: Strategy, margin: float) -> Choice:
     levels = simulate_levels(graph.hours, graph.levels, graph.repo_of, slots=slots, supply=supply)
-    best = ranked(graph, levels, slots, supply)
+    best = best_ranking(graph, levels, slots, supply)
     dataflow = best.schedule
     chosen, reason = choose(asked, levels.makespan, dataflow.makespan, margin)
     return Choice(
@@ -268,7 +268,7 @@ def forecast(
     asked = strategy or graph.plan.strategy
 
     def with_more(of: str, slots: int, supply: Supply) -> Saving:
-        hours = _weighed(graph, slots, supply, asked, margin).taken.makespan
+        hours = _simulate_both(graph, slots, supply, asked, margin).taken.makespan
         return Saving(of=of, hours=hours, saves_h=choice.taken.makespan - hours)
 
     limits = _limits(graph, choice.slots)
@@ -324,17 +324,17 @@ def choose(asked: Strategy, levels: float, dataflow: float, margin: float) -> tu
     would take.
     """
     if asked is not Strategy.AUTO:
-        return asked, f"{asked} was asked for ({_both(levels, dataflow)})"
+        return asked, f"{asked} was asked for ({_both_durations(levels, dataflow)})"
     if levels == dataflow:
         return Strategy.LEVELS, f"levels, as dataflow would take the same {format_hours(levels)}"
     if levels > dataflow * (1 + margin):
         return (
             Strategy.DATAFLOW,
-            f"dataflow, {levels / dataflow - 1:.0%} faster than levels ({_both(levels, dataflow)})",
+            f"dataflow, {levels / dataflow - 1:.0%} faster than levels ({_both_durations(levels, dataflow)})",
         )
     gain = "slower" if dataflow > levels else f"not more than {margin:.0%} faster"
-    return Strategy.LEVELS, f"levels, as dataflow is {gain} ({_both(levels, dataflow)})"
+    return Strategy.LEVELS, f"levels, as dataflow is {gain} ({_both_durations(levels, dataflow)})"
 
 
-def _both(levels: float, dataflow: float) -> str:
+def _both_durations(levels: float, dataflow: float) -> str:
     return f"levels {format_hours(levels)}, dataflow {format_hours(dataflow)}"

@@ -56,7 +56,7 @@ def asks(todo: Todo) -> bool:
     return todo.gate is not None and (is_milestone(todo) or not isinstance(todo.action, ManualAction))
 
 
-def joining(
+def gates_before(
     gates: Mapping[str, Todo], todos: Mapping[str, Todo], waits: Mapping[str, tuple[str, ...]]
 ) -> dict[str, Todo]:
     """Return the open gates that these todos wait for, directly or through other gates."""
@@ -69,5 +69,5 @@ def joining(
     return joined
 
 
-def open_ones(gates: Mapping[str, Todo]) -> dict[str, Todo]:
+def open_gates(gates: Mapping[str, Todo]) -> dict[str, Todo]:
     return {name: gate for name, gate in gates.items() if gate.status in OPEN_TODO}

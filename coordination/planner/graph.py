@@ -18,7 +18,7 @@ from coordination.errors import PlanRefused
 from coordination.models import Ecosystem, Level, ManualAction, Plan, Todo
 from coordination.planner import paths
 from coordination.planner.blockers import Register, blocked_from_outside
-from coordination.planner.gates import MILESTONE_REPO, asks, gates_of, is_milestone, joining, open_ones
+from coordination.planner.gates import MILESTONE_REPO, asks, gates_before, gates_of, is_milestone, open_gates
 from coordination.planner.hours import Group, Learned, assumed_hours, groups, learned_hours
 from coordination.planner.resources import Supply, shortfalls
 from coordination.planner.schedule import DIGITS
@@ -38,11 +38,11 @@ def shortest_cycles(graph: nx.DiGraph[str]) -> list[list[str]]:
         names = sorted(component, key=position.__getitem__)
         cycle = _shortest_cycle(names, {name: graph.adj[name] for name in names})
         if cycle:
-            found.append(_from_first(cycle, position))
+            found.append(_rotate_to_first(cycle, position))
     return sorted(found, key=lambda cycle: position[cycle[0]])
 
 
-def _from_first(cycle: list[str], position: Mapping[str, int]) -> list[str]:
+def _rotate_to_first(cycle: list[str], position: Mapping[str, int]) -> list[str]:
     """Return the cycle starting at its first node in the graph's order, so that messages are stable from run
     to run.
     """
@@ -294,7 +294,7 @@ def build(ecosystem: Ecosystem, plan_id: str, wanted: Selectors = ALL) -> PlanGr
     gates = gates_of(plan)
     register = Register(ecosystem, plan, gates)
     waits = register.trace([*selection.todos, *gates])
-    joined = _joined(selection, gates, waits)
+    joined = _participating_gates(selection, gates, waits)
     repos = {repo.name: repo for repo in ecosystem.repos}
     chosen = {
         name: todo.working_in(repos[todo.repo]) if todo.repo in repos else todo
@@ -317,13 +317,13 @@ def build(ecosystem: Ecosystem, plan_id: str, wanted: Selectors = ALL) -> PlanGr
     return _graph(plan, selection, waits, blocked, order, ecosystem.capacities())
 
 
-def _joined(selection: Selection, gates: Mapping[str, Todo], waits: Neighbours) -> dict[str, Todo]:
+def _participating_gates(selection: Selection, gates: Mapping[str, Todo], waits: Neighbours) -> dict[str, Todo]:
     """Return the gates that take part: all open ones if the whole plan is swept, else those that the selected
     todos wait for.
     """
     if selection.todos and not selection.left_out:
-        return open_ones(gates)
-    return joining(gates, selection.todos, waits)
+        return open_gates(gates)
+    return gates_before(gates, selection.todos, waits)
 
 
 def _digraph(todos: Iterable[str], waits: Neighbours) -> nx.DiGraph[str]:
@@ -374,14 +374,14 @@ def alone(ecosystem: Ecosystem, todo: Todo, timeout: timedelta | None = None) ->
     plan = next((p for p in ecosystem.coordination.plans if todo in ecosystem.todos_of(p)), None)
     if plan is None:
         plan = Plan(id=AD_HOC, title=f"only {todo.id}")
-        ecosystem = _with(ecosystem, plan, todo)
+        ecosystem = _with_ad_hoc_plan(ecosystem, plan, todo)
     graph = build(ecosystem, plan.id, Selectors(todos=[todo.id]))
     if timeout and todo.id in graph.todos:
         graph = replace(graph, todos={**graph.todos, todo.id: todo.model_copy(update={"timeout": timeout})})
     return replace(graph, nothing_to_do=f"{todo.id} is {todo.status}") if graph.nothing_to_do else graph
 
 
-def _with(ecosystem: Ecosystem, plan: Plan, todo: Todo) -> Ecosystem:
+def _with_ad_hoc_plan(ecosystem: Ecosystem, plan: Plan, todo: Todo) -> Ecosystem:
     parts = ecosystem.coordination
     todos = tuple(t.model_copy(update={"plan": plan.id}) if t.id == todo.id else t for t in parts.todos)
     return ecosystem.with_coordination(plans=(*parts.plans, plan), todos=todos)

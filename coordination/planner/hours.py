@@ -1,4 +1,4 @@
-"""Durations of todos: estimated by people, learned from earlier runs, or assumed; and their formatting."""
+"""Durations of todos: estimated by people, learned from earlier runs, or assumed."""
 
 from __future__ import annotations
 

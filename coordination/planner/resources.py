@@ -34,8 +34,8 @@ def shortfalls(todos: Iterable[Todo], capacities: Mapping[str, int]) -> Iterator
         yield f"resource {name!r} of {listed(ids)} is not declared{near}: add it to resources, or correct the name"
     for todo, need in needs:
         if need.amount > capacities.get(need.name, need.amount):
-            yield f"{todo.id} {beyond(need.name, need.amount, capacities)}: lower the amount, or raise the capacity"
+            yield f"{todo.id} {capacity_exceeded(need.name, need.amount, capacities)}: lower the amount, or raise the capacity"
 
 
-def beyond(name: str, amount: int, capacities: Mapping[str, int]) -> str:
+def capacity_exceeded(name: str, amount: int, capacities: Mapping[str, int]) -> str:
     return f"needs {amount:,} of {name}, which has a capacity of {capacities[name]:,}"

@@ -117,11 +117,11 @@ def _check_repos(ecosystem: Ecosystem, owned: Mapping[str, Todo], wanted: Select
 def _check_todos(ecosystem: Ecosystem, plan: Plan, owned: Mapping[str, Todo], todos: Collection[str]) -> None:
     if unknown := [name for name in todos if name not in owned]:
         elsewhere = {todo.id: todo for todo in ecosystem.coordination.todos}
-        words = ", ".join(_stranger(name, owned, elsewhere) for name in unknown)
+        words = ", ".join(_describe_unknown_todo(name, owned, elsewhere) for name in unknown)
         raise NotFound(f"{plan.id} has no todo {words}", f"its todos: {listed(owned) or 'none'}")
 
 
-def _stranger(name: str, owned: Mapping[str, Todo], elsewhere: Mapping[str, Todo]) -> str:
+def _describe_unknown_todo(name: str, owned: Mapping[str, Todo], elsewhere: Mapping[str, Todo]) -> str:
     if name not in elsewhere:
         return f"{name!r}{did_you_mean(name, owned)}"
     owner = elsewhere[name].plan

@@ -52,10 +52,10 @@ class Run:
 
 def chain(run: Run) -> tuple[Link, ...]:
     """Return the chain from its first todo; its hours add up to the makespan."""
-    return tuple(_back(run))[::-1]
+    return tuple(_walk_back(run))[::-1]
 
 
-def waited(links: Sequence[Link]) -> dict[tuple[Cause, str], float]:
+def waits_by_cause(links: Sequence[Link]) -> dict[tuple[Cause, str], float]:
     """Return the hours of the chain by what the next todo waited for, without dependencies."""
     hours: defaultdict[tuple[Cause, str], float] = defaultdict(float)
     for link in links:
@@ -64,7 +64,7 @@ def waited(links: Sequence[Link]) -> dict[tuple[Cause, str], float]:
     return dict(hours)
 
 
-def _back(run: Run) -> Iterator[Link]:
+def _walk_back(run: Run) -> Iterator[Link]:
     schedule = run.schedule
     ended: defaultdict[float, list[str]] = defaultdict(list)
     for name, end in schedule.end.items():
@@ -73,11 +73,11 @@ def _back(run: Run) -> Iterator[Link]:
     cause, of = Cause.PATH, ""
     while last is not None:
         yield Link(todo=last, hours=schedule.end[last] - schedule.start[last], cause=cause, name=of)
-        found = _held_up_by(run, last, ended[schedule.start[last]]) if schedule.start[last] else None
+        found = _waited_for(run, last, ended[schedule.start[last]]) if schedule.start[last] else None
         last, cause, of = found or (None, cause, of)
 
 
-def _held_up_by(run: Run, name: str, ending: Sequence[str]) -> tuple[str, Cause, str] | None:
+def _waited_for(run: Run, name: str, ending: Sequence[str]) -> tuple[str, Cause, str] | None:
     """Return a todo that ended when this one started, and the reason for the wait; None if it started without
     waiting.
     """

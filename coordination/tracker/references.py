@@ -11,7 +11,7 @@ from functools import cached_property
 from coordination.ecosystem.layout import TO_REPOS, TO_WORK, names_in
 from coordination.errors import Conflict, NotFound, UsageError
 from coordination.models import Dependency, Ecosystem, Issue, Milestone, Plan, Todo
-from coordination.planner.resources import beyond
+from coordination.planner.resources import capacity_exceeded
 from coordination.text import did_you_mean
 from coordination.tracker.kinds import DEPENDENCY, KINDS, PLAN, WORK, Kind, R
 from coordination.tracker.records import Answer, Relation
@@ -109,9 +109,9 @@ def check_references(names: Names, after: Held, before: Held | None = None, plan
 
 
 def _check_sense(after: Dependency) -> None:
-    from coordination.dependencies.mistakes import senseless  # takes 30 ms, which other edits need not pay
+    from coordination.dependencies.mistakes import invalid_fields  # takes 30 ms
 
-    for why in senseless(after):
+    for why in invalid_fields(after):
         raise UsageError(why, "name another repository, or another constraint")
 
 
@@ -120,7 +120,7 @@ def _check_resources(capacities: Mapping[str, int], after: Todo, before: Held | 
     there = before.resources if isinstance(before, Todo) else ()
     for need in after.resources:
         if need not in there and need.amount > capacities.get(need.name, need.amount):
-            words = beyond(need.name, need.amount, capacities)
+            words = capacity_exceeded(need.name, need.amount, capacities)
             raise UsageError(f"{after.id} {words}", "lower the amount, or raise the capacity in ecosystem.yaml")
 
 

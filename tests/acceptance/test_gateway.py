@@ -208,7 +208,7 @@ def test_a_client_sends_as_its_recipient_and_once_however_often_it_says_so(gatew
         ({"to": "agent:nobody-at-all"}, "there is no recipient"),
         ({"to": "nonsense"}, "is not a recipient"),
         ({"to": "worker:w1"}, "clients cannot send"),
-        ({"reply_to": "worker:w1"}, "goes to 'worker:w1'"),
+        ({"reply_to": "worker:w1"}, "cannot send to 'worker:w1'"),
         ({"type": ""}, "needs a name"),
         ({"payload": "x" * (1024 * 1024)}, "more than 1,048,576"),
         ({"priority": 1000}, "priority 1000"),

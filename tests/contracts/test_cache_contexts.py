@@ -265,7 +265,7 @@ def test_of_many_contexts_no_more_is_known_than_is_bounded(client: redis.Redis):
     cache = Cache(client, "test")
     cache.at().set("a", 1)
     for number in range(CONTEXTS + 10):
-        cache.local.wrote(f"run/R{number}", ["a"])
+        cache.local.invalidate(f"run/R{number}", ["a"])
         if number > CONTEXTS - 5:
             assert cache.at("P", f"R{number}").get("a") == 1
     cache.close()

@@ -13,7 +13,7 @@ import redis
 
 from coordination.backend.keys import Keys
 from coordination.cache.contexts import Cache
-from coordination.cache.disk import CacheChore, Tidied
+from coordination.cache.disk import CacheChore, TidyReport
 from coordination.cache.document import export, restore
 from coordination.cache.entries import Store
 from coordination.cache.limits import Limits
@@ -52,7 +52,7 @@ def test_an_export_comes_back_with_what_is_hidden_and_the_time_that_is_left(
     client.flushall()
     assert restore(cache.entries, file) == 4
 
-    cache.local.wrote("ecosystem", ["a"])
+    cache.local.invalidate("ecosystem", ["a"])
     assert {kept.key: kept.scope for kept in todo.list()} == {"a": "ecosystem", "own": "todo"}
     assert todo.get("a") == {"ü": [1.5, None]}
     plan = {kept.key: kept for kept in cache.at("P").list()}
@@ -117,7 +117,7 @@ def test_a_redis_that_lost_its_data_gets_back_what_the_folder_has(cache: Cache, 
     cache.at("P").set("same", 1)
     cache.at("P", "R").set("of a run", 1)
     cache.at().set("deleted", 2)
-    assert chore(client, tmp_path).run_once() == Tidied(expired=0, restored=0)
+    assert chore(client, tmp_path).run_once() == TidyReport(expired=0, restored=0)
     leads = chore(client, tmp_path)
     leads.run_once()
     cache.at().delete("deleted")
@@ -125,10 +125,10 @@ def test_a_redis_that_lost_its_data_gets_back_what_the_folder_has(cache: Cache, 
     client.flushall()
     cache.at().set("a", "newer")
 
-    assert leads.run_once() == Tidied(expired=0, restored=2)
+    assert leads.run_once() == TidyReport(expired=0, restored=2)
     assert [kept.key for kept in cache.at("P", "R").list()] == ["a", "same"]
     assert (cache.at().get("a"), cache.at("P").get("same"), store.get("blob")) == ("newer", 1, b"\x00\xff")
-    assert leads.run_once() == Tidied(expired=0, restored=0)
+    assert leads.run_once() == TidyReport(expired=0, restored=0)
     store.close()
 
 

@@ -13,7 +13,7 @@ import pytest
 from coordination.dependencies.check import check
 from coordination.dependencies.command import LONGEST_LINE, Output
 from coordination.dependencies.records import Outcome
-from coordination.dependencies.versions import HALF, Searched
+from coordination.dependencies.versions import HALF, SearchedOutput
 from coordination.models import Dependency, DependencyStatus
 from tests.doors import Certificates
 from tests.waiting import until
@@ -72,7 +72,7 @@ def test_a_pattern_that_backtracks_for_ever_ends_with_its_time(found: Callable[.
 
 
 def test_of_a_very_long_output_the_beginning_and_the_end_are_searched() -> None:
-    searched = Searched()
+    searched = SearchedOutput()
     for part in (b"first\n", b"cut off", *[b"x" * HALF] * 4, b"\nlast\n"):
         searched.take(part)
 
@@ -115,7 +115,7 @@ def test_a_command_runs_in_the_consumers_checkout_else_the_providers_else_beside
 
 
 def test_output_without_end_takes_no_memory_and_is_still_looked_at(found: Callable[..., Outcome]) -> None:
-    output = Output(searched=Searched())
+    output = Output(searched=SearchedOutput())
     for _ in range(40):
         output.take(b"x" * LONGEST_LINE)
 

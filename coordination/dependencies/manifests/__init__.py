@@ -119,12 +119,14 @@ def of_attribute(folder: Path, attribute: str) -> str:
     places = [
         place for top in FOLDERS for place in (folder / top / f"{parts}.py", folder / top / parts / "__init__.py")
     ]
-    return next((found for place in places if (found := assigned(place, name))), None) or _unread(folder, attribute)
+    return next((found for place in places if (found := assigned(place, name))), None) or _raise_no_text(
+        folder, attribute
+    )
 
 
 def of_file(folder: Path, name: str) -> str:
     """Return the content of a text file. Raises CoordinationError if it is missing or empty."""
-    return (read_text(folder / name) or "").strip() or _unread(folder, name)
+    return (read_text(folder / name) or "").strip() or _raise_no_text(folder, name)
 
 
 def assigned(path: Path, *names: str) -> str | None:
@@ -149,7 +151,7 @@ def _assignments(tree: ast.Module) -> Iterator[tuple[str, str]]:
             yield from ((target.id, value.value) for target in targets if isinstance(target, ast.Name))
 
 
-def _unread(folder: Path, where: str) -> str:
+def _raise_no_text(folder: Path, where: str) -> str:
     raise CoordinationError(
         f"the version of {folder} is in {where}, which contains no plain text", "write it there as plain text"
     )

@@ -95,7 +95,7 @@ def _count(text: str, start: int, end: int) -> int:
     return lines
 
 
-def amend_list(text: str, old: Entry, new: list[Any], style: Style) -> list[TextEdit]:
+def edit_list(text: str, old: Entry, new: list[Any], style: Style) -> list[TextEdit]:
     """Return the edits that turn the items of a list into the new ones; neither is empty."""
     assert isinstance(old.value, SequenceNode)
     _refuse_shared(text, old.value)
@@ -208,7 +208,7 @@ def set_field(
     if not style.block and _comment_below(text, old):
         style = style.on_one_line()
     if isinstance(value, list | tuple) and value and isinstance(old.value, SequenceNode) and old.value.value:
-        return amend_list(text, old, list(value), style)
+        return edit_list(text, old, list(value), style)
     node = old.value
     if isinstance(value, dict) and isinstance(node, MappingNode) and (changed := _names_to_change(node, value)):
         return [

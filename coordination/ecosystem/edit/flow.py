@@ -121,11 +121,11 @@ def remove(here: Parts, first: int, last: int) -> list[TextEdit]:
     stop = end if comma is None else comma + 1
     if alone_before(text, start) and rest_is_blank(text, stop):
         rows = TextEdit(start=line_start(text, start), end=next_line(text, stop), text="")
-        return [_nothing(before, before + 1), rows] if comma is None and before is not None else [rows]
+        return [_deletion(before, before + 1), rows] if comma is None and before is not None else [rows]
     if not is_last:
         return [_remove_before(here, first, last)]
     if before is None:
-        return [_nothing(start, stop)]
+        return [_deletion(start, stop)]
     return _remove_last(here, start, stop, before, keep_comma=comma is not None)
 
 
@@ -135,19 +135,19 @@ def _remove_before(here: Parts, first: int, last: int) -> TextEdit:
     stop = (here.commas[last] or 0) + 1
     gap = here.gap(stop, following)
     if not gap.strip(" \t") or (first == 0 and not gap.strip()):
-        return _nothing(start, following)
+        return _deletion(start, following)
     before = here.commas[first - 1] if first else None
     if before is not None and not BREAK.search(here.gap(before, start)):
-        return _nothing(before + 1, stop)
-    return _nothing(start, stop)
+        return _deletion(before + 1, stop)
+    return _deletion(start, stop)
 
 
 def _remove_last(here: Parts, start: int, stop: int, before: int, *, keep_comma: bool) -> list[TextEdit]:
     if "#" not in here.gap(before, start):
-        return [_nothing(before + keep_comma, stop)]
+        return [_deletion(before + keep_comma, stop)]
     row = line_start(here.text, start) if alone_before(here.text, start) else start
-    return [_nothing(row, stop)] if keep_comma else [_nothing(before, before + 1), _nothing(row, stop)]
+    return [_deletion(row, stop)] if keep_comma else [_deletion(before, before + 1), _deletion(row, stop)]
 
 
-def _nothing(start: int, end: int) -> TextEdit:
+def _deletion(start: int, end: int) -> TextEdit:
     return TextEdit(start=start, end=end, text="")

@@ -131,7 +131,7 @@ def add_item(text: str, root: Node, place: Location, record: Mapping[str, Any], 
                 text, node, (step, *rest), _fields(record, order), _sections(place[:i]), layout_of(root)
             )
         refuse_shared(text, owner)
-        if _is_nothing(owner.value):
+        if _is_empty(owner.value):
             return fill_section(text, node, owner, rest, _fields(record, order), layout_of(root))
         node = owner.value
     if not isinstance(node, SequenceNode):
@@ -139,7 +139,7 @@ def add_item(text: str, root: Node, place: Location, record: Mapping[str, Any], 
     return _append(text, node, record, order)
 
 
-def _is_nothing(node: Node) -> bool:
+def _is_empty(node: Node) -> bool:
     """Return whether the value is empty: no text, `~`, `[]` or `{}`."""
     return not node.value if isinstance(node, CollectionNode) else value_of(node) is None
 
@@ -230,13 +230,13 @@ def item_lines(
     gap = gap if gap and not gap.strip(" ") else " "
     if neighbour.flow_style:
         return [f"{indent}-{gap}{flow_item(text, neighbour, fields)}"]
-    lines = _like(text, neighbour, fields)
+    lines = _lines_like(text, neighbour, fields)
     if not alone_before(text, neighbour.value[0][0].start_mark.index):
         return [f"{indent}-{gap}{lines[0]}", *lines[1:]]
     return [f"{indent}-", " " * neighbour.value[0][0].start_mark.column + lines[0], *lines[1:]]
 
 
-def _like(text: str, neighbour: MappingNode, fields: dict[str, Any]) -> list[str]:
+def _lines_like(text: str, neighbour: MappingNode, fields: dict[str, Any]) -> list[str]:
     """Return the lines of the fields, each in the style of the neighbour's field of that name."""
     key = neighbour.value[0][0]
     quote = quote_of(key)

@@ -104,10 +104,10 @@ def style_of(
     style = Style(column=column, quote=_quote(mapping, old, date), date=date, inner=column + rendering.STEP)
     if old is None or old.is_alias:
         return style
-    return _like_old(text, style, old.value)
+    return _style_of_old(text, style, old.value)
 
 
-def _like_old(text: str, style: Style, old: Node) -> Style:
+def _style_of_old(text: str, style: Style, old: Node) -> Style:
     if isinstance(old, ScalarNode) and old.style in ("|", ">"):
         lines = _block_lines(text, old)
         inner = min((len(line) - len(line.lstrip(" ")) for line in lines), default=style.inner)
@@ -131,11 +131,11 @@ def _quote(mapping: MappingNode, old: Entry | None, date: bool) -> str:
     """Return the quotes of the old value, else those that all similar values beside it have."""
     if old is not None and isinstance(old.value, ScalarNode) and old.value.value and old.value.style not in ("|", ">"):
         return old.quote
-    quotes = {value.style or "" for value in _texts(mapping, date)}
+    quotes = {value.style or "" for value in _similar_scalars(mapping, date)}
     return quotes.pop() if len(quotes) == 1 else ""
 
 
-def _texts(mapping: MappingNode, date: bool) -> Iterator[ScalarNode]:
+def _similar_scalars(mapping: MappingNode, date: bool) -> Iterator[ScalarNode]:
     for key, value in mapping.value:
         if not isinstance(value, ScalarNode) or value.style in ("|", ">") or not value.value:
             continue
@@ -183,22 +183,22 @@ def replace_value(text: str, old: Entry, new: Written, *, flow_style: bool) -> l
     value = old.value
     if isinstance(value, ScalarNode) and value.style in ("|", ">"):
         head = TextEdit(start=old.start, end=old.start + len(block_header(text, value)), text=new.head)
-        return [head, _body(text, line_stop(text, old.start), content_end(text, value), new)]
+        return [head, _replace_lines(text, line_stop(text, old.start), content_end(text, value), new)]
     if isinstance(value, CollectionNode) and not value.flow_style and value.value:
-        return _instead_of_block(text, old, new)
+        return _replace_block(text, old, new)
     if old.start == old.end:
-        return _instead_of_nothing(text, old, new)
+        return _replace_empty(text, old, new)
     if not new.head:
         colon = gap_end(text, old.key.end_mark.index) + 1
         line = _below_comments(text, old, line_stop(text, old.end))
         gone = colon if not text[colon : old.start].strip(" ") else old.start
-        return [TextEdit(start=gone, end=old.end, text=""), _body(text, line, line, new)]
+        return [TextEdit(start=gone, end=old.end, text=""), _replace_lines(text, line, line, new)]
     head = TextEdit(start=old.start, end=old.end, text=new.head)
     line = line_stop(text, old.end)
-    return [head, _body(text, line, line, new)] if new.lines and not flow_style else [head]
+    return [head, _replace_lines(text, line, line, new)] if new.lines and not flow_style else [head]
 
 
-def _instead_of_nothing(text: str, old: Entry, new: Written) -> list[TextEdit]:
+def _replace_empty(text: str, old: Entry, new: Written) -> list[TextEdit]:
     """Write a value after the colon, which a flow mapping may omit, too."""
     key_end = int(old.key.end_mark.index)
     colon = gap_end(text, key_end)
@@ -208,7 +208,7 @@ def _instead_of_nothing(text: str, old: Entry, new: Written) -> list[TextEdit]:
     head = TextEdit(start=colon + 1, end=colon + 1, text=f" {new.head}" if new.head else "")
     if not new.head:
         line = _below_comments(text, old, line)
-    return [head, _body(text, line, line, new)] if new.lines else [head]
+    return [head, _replace_lines(text, line, line, new)] if new.lines else [head]
 
 
 def _below_comments(text: str, old: Entry, line: int) -> int:
@@ -219,17 +219,17 @@ def _below_comments(text: str, old: Entry, line: int) -> int:
     return line_stop(text, line_before(text, after)) if text[after - 1] in BREAKS else after
 
 
-def _instead_of_block(text: str, old: Entry, new: Written) -> list[TextEdit]:
+def _replace_block(text: str, old: Entry, new: Written) -> list[TextEdit]:
     """Replace a block collection; comments above its first line stay, unless they would become text."""
     colon = gap_end(text, old.key.end_mark.index)
     start = line_stop(text, colon)
     if not new.is_literal:
         start = line_stop(text, line_before(text, line_start(text, old.start)))
     head = [TextEdit(start=colon + 1, end=colon + 1, text=f" {new.head}")] if new.head else []
-    return [*head, _body(text, start, line_stop(text, content_end(text, old.value)), new)]
+    return [*head, _replace_lines(text, start, line_stop(text, content_end(text, old.value)), new)]
 
 
-def _body(text: str, start: int, end: int, new: Written) -> TextEdit:
+def _replace_lines(text: str, start: int, end: int, new: Written) -> TextEdit:
     """Return the edit for the lines below the name; blank lines after `|+` are removed, because they would
     become text.
     """

@@ -244,10 +244,10 @@ def below(text: str, above: Node, end: int, column: int, lines: list[str]) -> li
         return [TextEdit(start=start, end=start, text="".join(line + newline for line in lines))]
     closing = newline if any(line.endswith(("|", ">")) for line in lines) else ""
     added = TextEdit(start=start, end=start, text="".join(newline + line for line in lines) + closing)
-    return [*_ended(text, above, start), added]
+    return [*_keep_block_text(text, above, start), added]
 
 
-def _ended(text: str, node: Node, end: int) -> Iterator[TextEdit]:
+def _keep_block_text(text: str, node: Node, end: int) -> Iterator[TextEdit]:
     """Yield the edit that keeps the text of a block at the end of the file, which had no final line end,
     unchanged.
     """

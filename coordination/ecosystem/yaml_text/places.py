@@ -41,10 +41,10 @@ class SourceMap:
     data: Any
 
     def problem(self, diagnostic: Diagnostic) -> Problem:
-        key, value = self._stand(diagnostic.location)
+        key, value = self._locate(diagnostic.location)
         message = diagnostic.message
         if diagnostic.see is not None:
-            message += f" (first on line {_line(self._stand(diagnostic.see)[0])})"
+            message += f" (first on line {_line(self._locate(diagnostic.see)[0])})"
         return Problem(
             file=self.file,
             line=_line(diagnostic.node or key),
@@ -74,10 +74,10 @@ class SourceMap:
 
     def source(self, location: Location) -> str | None:
         """Return a scalar's source text; None for anything but an unquoted scalar."""
-        value = self._stand(location)[1]
+        value = self._locate(location)[1]
         return value.value if isinstance(value, ScalarNode) and value.style not in ("'", '"', "|", ">") else None
 
-    def _stand(self, location: Location) -> tuple[Node, Node | None]:
+    def _locate(self, location: Location) -> tuple[Node, Node | None]:
         """Return the node to point at and the value's node; a missing value is reported at the start of its
         owner.
         """

@@ -130,11 +130,11 @@ def _syntax_problem(error: yaml.MarkedYAMLError, file: str) -> Problem:
     mark = error.problem_mark or error.context_mark
     line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
     opened = error.context_mark.line + 1 if error.context_mark else line
-    words = _in_words(error.problem or "", error.context or "", opened)
+    words = _describe(error.problem or "", error.context or "", opened)
     return Problem(file=file, line=line, where=f"YAML, column {column}", message=words)
 
 
-def _in_words(problem: str, context: str, opened: int) -> str:
+def _describe(problem: str, context: str, opened: int) -> str:
     for problem_part, context_part, words in _WORDS:
         if problem_part in problem and context_part in context:
             return words.format(opened=opened)

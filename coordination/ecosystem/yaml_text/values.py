@@ -86,7 +86,7 @@ class _Reader:
         if isinstance(node, ScalarNode):
             return self._scalar(node)
         if node.tag not in _COLLECTION_TAGS:
-            self._found(node, f"the tag {node.tag} is not understood; remove it")
+            self._report(node, f"the tag {node.tag} is not understood; remove it")
         if isinstance(node, SequenceNode):
             return [self.value(item, depth + 1) for item in node.value]
         return self._mapping(node, depth + 1)
@@ -97,7 +97,7 @@ class _Reader:
         for key, value in node.value:
             name = key.value
             if not isinstance(key, ScalarNode):
-                self._found(key, "a name cannot be a list or a mapping")
+                self._report(key, "a name cannot be a list or a mapping")
             elif name == _MERGE and key.tag == PLAIN:
                 merged |= self._merge(value, depth)
             elif name in own:
@@ -114,7 +114,7 @@ class _Reader:
             if isinstance(source, MappingNode):
                 merged |= self.value(source, depth)
             else:
-                self._found(source, "'<<' takes a mapping, or a list of mappings")
+                self._report(source, "'<<' takes a mapping, or a list of mappings")
         return merged
 
     def _scalar(self, node: Node) -> Any:
@@ -130,7 +130,7 @@ class _Reader:
             return text
         if tag in _CONSTRUCT:
             return self._construct(tag, text, node)
-        self._found(node, f"the tag {tag} is not understood; remove it")
+        self._report(node, f"the tag {tag} is not understood; remove it")
         return text
 
     def _construct(self, tag: str, text: str, node: Node) -> Any:
@@ -138,8 +138,8 @@ class _Reader:
             return _CONSTRUCT[tag](ScalarNode(tag, text))
         except (ValueError, KeyError, AttributeError):  # of int(), date() etc., not caught by PyYAML
             kind = tag.removeprefix(_TAG).replace("timestamp", "date").replace("int", "number")
-            self._found(node, f"there is no such {kind}; correct it, or put it in quotes if it is text")
+            self._report(node, f"there is no such {kind}; correct it, or put it in quotes if it is text")
             return text
 
-    def _found(self, node: Node, message: str) -> None:
+    def _report(self, node: Node, message: str) -> None:
         self.findings.append(Finding(node=node, message=message))

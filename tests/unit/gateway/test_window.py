@@ -27,7 +27,7 @@ def taken(*messages: Message, epoch: str = "1", offset: int = 10, trimmed: int =
 def test_the_first_look_is_told_as_the_inbox_says_it():
     window = Window(4, Position("1", 5, 0))
 
-    assert window.looked(taken(trimmed=2, missed=2)) == Welcome(
+    assert window.observe(taken(trimmed=2, missed=2)) == Welcome(
         position=Position("1", 10, 2), recovered=False, missed=2
     )
 
@@ -47,23 +47,23 @@ def test_the_first_look_is_told_as_the_inbox_says_it():
 )
 def test_a_client_is_told_again_when_something_is_missing(later: Taken, told: Welcome | None):
     window = Window(4, None)
-    window.looked(taken(trimmed=1 if told and told.missed else 0))
+    window.observe(taken(trimmed=1 if told and told.missed else 0))
 
-    assert window.looked(later) == told
+    assert window.observe(later) == told
 
 
 def test_a_client_is_told_again_after_an_absence_though_nothing_is_missing():
     window = Window(4, None)
-    window.looked(taken())
+    window.observe(taken())
 
-    assert window.looked(taken(), anew=True) == Welcome(position=Position("1", 10, 0), recovered=True, missed=0)
+    assert window.observe(taken(), anew=True) == Welcome(position=Position("1", 10, 0), recovered=True, missed=0)
 
 
 def test_what_a_client_certainly_knows_is_what_it_was_told_before_what_it_acknowledges():
     window = Window(4, None)
-    window.looked(taken())
+    window.observe(taken())
     window.hold([message(1)], 0)
-    window.looked(taken(trimmed=5))
+    window.observe(taken(trimmed=5))
     window.hold([message(2)], 0)
 
     assert window.since is None
@@ -78,14 +78,14 @@ def test_there_is_room_for_more_at_once_while_messages_are_small_and_for_one_whe
     rooms = []
     for characters in (10, 10, 10, 10, LARGE + 1, 10):
         rooms.append(window.room)
-        window.measured(characters)
+        window.adapt_batch_size(characters)
 
     assert rooms == [1, 2, 4, 8, 8, 1]
 
 
 def test_a_full_window_has_no_room_until_something_is_done():
     window = Window(2, None)
-    window.looked(taken())
+    window.observe(taken())
     window.hold([message(1), message(2), message(3, wants_ack=False)], 0)
 
     assert window.room == 0
@@ -96,7 +96,7 @@ def test_a_full_window_has_no_room_until_something_is_done():
 
 def test_what_is_not_in_hand_is_a_conflict():
     window = Window(2, None)
-    window.looked(taken())
+    window.observe(taken())
     window.hold([message(1), message(2)], 0)
     window.dropped({1})
 
@@ -107,12 +107,12 @@ def test_what_is_not_in_hand_is_a_conflict():
 
 def test_the_oldest_in_hand_is_the_clients_to_extend_and_what_is_behind_it_is_kept_for_it():
     window = Window(4, None)
-    window.looked(taken())
+    window.observe(taken())
     window.hold([message(1), message(2), message(3)], 0)
 
-    assert [m.offset for m in window.behind(20, idle_s=30)] == [2, 3]
+    assert [m.offset for m in window.behind_oldest(20, idle_s=30)] == [2, 3]
     window.extended("repo:s/1", 25)
-    assert [m.offset for m in window.behind(40, idle_s=30)] == [2, 3]
-    assert [m.offset for m in window.behind(56, idle_s=30)] == [2, 3]  # and 1 is the client's no more
+    assert [m.offset for m in window.behind_oldest(40, idle_s=30)] == [2, 3]
+    assert [m.offset for m in window.behind_oldest(56, idle_s=30)] == [2, 3]  # and 1 is the client's no more
     assert [m.offset for m in window.held] == [2, 3]
-    assert [m.offset for m in window.behind(80, idle_s=30)] == [3]
+    assert [m.offset for m in window.behind_oldest(80, idle_s=30)] == [3]

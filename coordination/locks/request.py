@@ -64,7 +64,7 @@ def check_name(what: str, name: object) -> None:
         raise UsageError(f"the {what} {name!r} contains invisible characters", "remove them")
 
 
-def each_once(names: Iterable[str]) -> tuple[str, ...]:
+def unique_names(names: Iterable[str]) -> tuple[str, ...]:
     """Return the names of locks without duplicates. Raises UsageError."""
     if isinstance(names, str):
         raise UsageError(f"{names!r} is one name", "pass a list, or use acquire")
