@@ -312,17 +312,17 @@ def _simulated(graph: PlanGraph, schedule: Schedule) -> Run:
 def choose(asked: Strategy, levels: float, dataflow: float, margin: float) -> tuple[Strategy, str]:
     """The strategy to take and why, in a sentence. `levels` and `dataflow` are the hours that each would take."""
     if asked is not Strategy.AUTO:
-        return asked, f"{asked} was asked for ({_both(levels, dataflow)})"
+        return asked, f"{asked}, as requested; {_both(levels, dataflow)}"
     if levels == dataflow:
-        return Strategy.LEVELS, f"levels, as dataflow would take the same {format_hours(levels)}"
+        return Strategy.LEVELS, f"levels (dataflow is no faster); estimate {format_hours(levels)}"
     if levels > dataflow * (1 + margin):
         return (
             Strategy.DATAFLOW,
-            f"dataflow, {levels / dataflow - 1:.0%} faster than levels ({_both(levels, dataflow)})",
+            f"dataflow ({levels / dataflow - 1:.0%} faster); {_both(levels, dataflow)}",
         )
-    gain = "slower" if dataflow > levels else f"not more than {margin:.0%} faster"
-    return Strategy.LEVELS, f"levels, as dataflow is {gain} ({_both(levels, dataflow)})"
+    gain = "slower" if dataflow > levels else f"at most {margin:.0%} faster"
+    return Strategy.LEVELS, f"levels (dataflow is {gain}); {_both(levels, dataflow)}"
 
 
 def _both(levels: float, dataflow: float) -> str:
-    return f"levels {format_hours(levels)}, dataflow {format_hours(dataflow)}"
+    return f"estimates: levels {format_hours(levels)}, dataflow {format_hours(dataflow)}"

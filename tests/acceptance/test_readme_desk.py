@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 DOCUMENTS = (README, *sorted((ROOT / "docs").glob("*.md")))
 BLOCK = re.compile(r"<!-- a test runs this -->\n```(\w+)\n(.*?)```", re.DOTALL)
-FAMILIES = ("Look at the file", "Change the file")
+FAMILIES = ("Read the file", "Change the file")
 TODAY = "2026-11-21"
 """When the README's session was recorded."""
 
