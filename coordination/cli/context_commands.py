@@ -31,26 +31,25 @@ SCOPES = click.Choice([scope.value for scope in Scope])
 
 @click.group(cls=RichGroup, no_args_is_help=True)
 def context() -> None:
-    """Values that todos share, as JSON by key: of the ecosystem, a plan, a run, a todo.
+    """Read and write values that todos share, as JSON by key: of the ecosystem, a plan, a run, a todo.
 
-    A run sees what its plan has, and the plan what the ecosystem has; what is set or deleted in one changes
-    none further out. Within a todo's command nothing else needs to be said: reads begin at the todo, writes
-    go to its run.
+    A run sees the values of its plan, and the plan those of the ecosystem; a change in one does not affect
+    outer ones. Within a todo's command no option is needed: reads begin at the todo, writes go to its run.
     """
 
 
 as_regex = click.option(
-    "--regex", is_flag=True, help="The pattern is a regular expression, found anywhere in a key unless ^ and $ bind it."
+    "--regex", is_flag=True, help="Read the pattern as a regular expression; it may match anywhere in a key."
 )
 
 
 def of_a_context(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that choose a context; pass the opened context to the command."""
 
-    @click.option("--scope", type=SCOPES, help="Whose: the ecosystem's, the plan's, the run's, the todo's own.")
-    @click.option("--plan", metavar="PLAN", default="", help="The plan that is meant.")
-    @click.option("--run", metavar="RUN", default="", help="The run that is meant; a RUN is an id, or `last`.")
-    @click.option("--todo", metavar="TODO", default="", help="The todo of that run.")
+    @click.option("--scope", type=SCOPES, help="Use the values of the ecosystem, the plan, the run or the todo only.")
+    @click.option("--plan", metavar="PLAN", default="", help="Use the context of this plan.")
+    @click.option("--run", metavar="RUN", default="", help="Use the context of this run: an id, or `last`.")
+    @click.option("--todo", metavar="TODO", default="", help="Use the context of this todo of the run.")
     @wraps(command)
     def with_context(*args: Any, scope: str | None, plan: str, run: str, todo: str, **rest: Any) -> Any:
         with _opened(click.get_current_context().obj, plan, run, todo) as found:
@@ -61,13 +60,11 @@ def of_a_context(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @context.command("get")
 @click.argument("key")
-@click.option("--default", metavar="JSON", help="What to print where there is no value; else that is exit code 1.")
+@click.option("--default", metavar="JSON", help="Print this where there is no value (default: exit code 1).")
 @as_json_option
 @of_a_context
 def get(found: Context | TodoContext, key: str, default: str | None, as_json: bool, scope: Scope | None) -> None:
-    """Print the value of KEY that is nearest. A text is printed as it is, anything else as JSON; with
-    --json all of it is.
-    """
+    """Print the nearest value of KEY: text as it is, other values as JSON; with --json everything as JSON."""
     absent = object()
     otherwise = absent if default is None else _parsed(default, "--default")
     value = found.get(key, otherwise, scope=scope)
@@ -79,13 +76,13 @@ def get(found: Context | TodoContext, key: str, default: str | None, as_json: bo
 @context.command("set")
 @click.argument("key")
 @click.argument("value")
-@click.option("--text", is_flag=True, help="VALUE is a text as it stands, and no JSON.")
-@click.option("--ttl", metavar="DURATION", callback=duration, help="How long it is kept, if not for `cache_ttl` (1h).")
+@click.option("--text", is_flag=True, help="Take VALUE as text, not as JSON.")
+@click.option("--ttl", metavar="DURATION", callback=duration, help="Keep it for so long (default: `cache_ttl`, 1h).")
 @of_a_context
 def set_(
     found: Context | TodoContext, key: str, value: str, text: bool, ttl: timedelta | None, scope: Scope | None
 ) -> None:
-    """Keep VALUE under KEY: JSON, `-` for standard input, or `@FILE` for what a file has."""
+    """Set KEY to VALUE: JSON, `-` for standard input, or `@FILE` for the content of a file."""
     words = _words(value)
     found.set(key, words if text else _parsed(words, "VALUE"), ttl, scope=scope)
 
@@ -96,7 +93,7 @@ def set_(
 @of_a_context
 @output_options(Kept)
 def list_(found: Context | TodoContext, pattern: str, regex: bool, scope: Scope | None, form: Form) -> None:
-    """List the keys that are to be seen, or those that fit PATTERN (`build.*`)."""
+    """List the visible keys, or those that match PATTERN (`build.*`)."""
     kept = list(found.list(".*" if regex and pattern == "*" else pattern, scope=scope, regex=regex))
     form.records(kept, lambda: _print(kept))
 
@@ -104,7 +101,7 @@ def list_(found: Context | TodoContext, pattern: str, regex: bool, scope: Scope 
 @context.command("delete")
 @click.argument("names", metavar="KEY|PATTERN...", nargs=-1, required=True)
 @click.option(
-    "--ttl", metavar="DURATION", callback=duration, help="How long outer values stay hidden, if not for `cache_ttl`."
+    "--ttl", metavar="DURATION", callback=duration, help="Hide outer values for so long (default: `cache_ttl`)."
 )
 @as_regex
 @as_json_option
@@ -117,8 +114,8 @@ def delete(
     as_json: bool,
     scope: Scope | None,
 ) -> None:
-    """Delete keys, or all that fit a pattern (`build.*`). What an outer context has stays there, and is
-    hidden from this one on.
+    """Delete keys, or all that match a pattern (`build.*`). Values of outer contexts stay there, hidden
+    from this one.
     """
     gone = found.delete(*names, scope=scope, ttl=ttl, regex=regex)
     if as_json:
@@ -138,11 +135,11 @@ def export_(call: CliContext, file: Path) -> None:
 
 @context.command("import")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--keep", is_flag=True, help="What is there already stays as it is.")
+@click.option("--keep", is_flag=True, help="Leave existing values as they are.")
 @click.pass_obj
 def import_(call: CliContext, file: Path, keep: bool) -> None:
-    """Put back what `export` wrote, each value for as long as it had left then. A file with a mistake
-    changes nothing.
+    """Import a file of `export`; each value keeps its remaining time. A file with a mistake changes
+    nothing.
     """
     with _answering(call) as coord:
         put = coord.import_context(file, keep=keep)
@@ -153,7 +150,7 @@ def import_(call: CliContext, file: Path, keep: bool) -> None:
 @as_json_option
 @click.pass_obj
 def stats(call: CliContext, as_json: bool) -> None:
-    """How much is kept, how often it was found, what was evicted."""
+    """Show statistics: size, hits, evictions."""
     with _answering(call) as coord:
         figures = coord.connection.cache.stats()
     (print_json if as_json else lambda found: print_facts(found.model_dump()))(figures)

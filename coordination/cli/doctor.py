@@ -25,9 +25,9 @@ MIB = 1024 * 1024
 @as_json_option
 @click.pass_obj
 def doctor(call: CliContext, as_json: bool) -> int:
-    """Look at the file, Redis, hosts, workers, queues and runs: what is wrong, and what to do about it.
+    """Check the file, Redis, hosts, workers, queues and runs; print findings with the next step.
 
-    Exit code 0: nothing is wrong, though there may be warnings. 1: something is. 7: Redis does not answer.
+    Exit code 0: no errors, perhaps warnings. 1: errors. 7: Redis does not answer.
     """
     facts = examine(call.coord)
     found = findings(facts)

@@ -26,21 +26,17 @@ from coordination.text import counted
 @command()
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def init(folder: Path) -> None:
-    """Write DIR/ecosystem.yaml (here if not given) from the git repositories in DIR, with a plan to begin
-    with.
-    """
+    """Write DIR/ecosystem.yaml from the git repositories in DIR (default: here), with an example plan."""
     path, repos = write_first_file(folder)
     click.echo(f"wrote {path} with {counted(repos, 'repository')}\n  next: edit it, then: coord validate", err=True)
 
 
 @command()
-@click.option("--strict", is_flag=True, help="Count warnings as errors: exit code 2, for CI.")
+@click.option("--strict", is_flag=True, help="Treat warnings as errors: exit code 2, for CI.")
 @as_json_option
 @click.pass_obj
 def validate(call: CliContext, strict: bool, as_json: bool) -> int:
-    """Check the file. Exit code 2 when it cannot be used, or with --strict when anything in it is loose or
-    cannot be executed.
-    """
+    """Check the file. Exit code 2: it cannot be used; with --strict also: it has warnings."""
     if as_json:
         return _validate_as_json(call, strict)
     document = call.coord.document
@@ -86,9 +82,14 @@ def _validate_as_json(call: CliContext, strict: bool) -> int:
 
 
 @command()
-@click.option("--output", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="Write it to a file.")
+@click.option(
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write to a file (default: standard output).",
+)
 def schema(output: Path | None) -> None:
-    """Print the JSON Schema of ecosystem.yaml, so that editors complete and check it while you type."""
+    """Print the JSON Schema of ecosystem.yaml, for completion and checks in editors."""
     if output is None:
         print_json(file_schema())
         return
@@ -109,11 +110,10 @@ PLAN = "PLAN-001"
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 @click.pass_obj
 def demo(call: CliContext, folder: Path | None) -> int:
-    """Make six small git repositories in DIR (a temporary folder if not given) and raise their Python
-    version.
+    """Create six small git repositories in DIR (default: a temporary folder) and raise their Python version.
 
     Six Python packages that depend on each other: the plan edits each one, runs its tests against the changed
-    versions of those below it, and commits to a branch of its own.
+    versions of its dependencies, and commits to a branch of its own.
     """
     path = create_demo(folder or Path(tempfile.mkdtemp(prefix="coord-demo-")))
     click.echo(f"6 repositories and {path}", err=True)

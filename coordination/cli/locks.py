@@ -41,16 +41,12 @@ class ResourceView(BaseModel):
 
 
 @command()
-@click.option(
-    "--resources", is_flag=True, help="Resources and seats in repositories, too, where nobody waits for them."
-)
-@click.option("--released", is_flag=True, help="What was taken from its holder with release-lock, latest first.")
+@click.option("--resources", is_flag=True, help="Include resources and repository slots that nobody waits for.")
+@click.option("--released", is_flag=True, help="List the locks that release-lock has released, latest first.")
 @output_options(Held)
 @click.pass_obj
 def list_locks(call: CliContext, resources: bool, released: bool, form: Form) -> None:
-    """List the locks that are held: by whom, since when, for how long unless renewed, and who waits for
-    them.
-    """
+    """List the locks that are held: holder, age, time to live, waiters."""
     if released and (resources or form.template is not None):
         raise UsageError(
             "--released shows what was, in a form of its own", "leave the other options out, but for --json"
@@ -69,7 +65,7 @@ def list_locks(call: CliContext, resources: bool, released: bool, form: Form) ->
 @output_options(ResourceView)
 @click.pass_obj
 def list_resources(call: CliContext, form: Form) -> None:
-    """List the resources that the file declares: how much there is, in use, waited for."""
+    """List the resources of the file: capacity, use, waiters."""
     declared = call.coord.document.ecosystem.resources
     with call.coord.answering() as connection:
         known = connection.locks.resources.all_stats()
@@ -79,16 +75,16 @@ def list_resources(call: CliContext, form: Form) -> None:
 
 @command()
 @click.argument("name", required=False, shell_complete=lock_names)
-@click.option("--owner", metavar="LABEL", help="All that is held under this owner's label.")
-@click.option("--force", is_flag=True, help="Also from a holder that runs, or that may run on another host.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--owner", metavar="LABEL", help="Release all locks of this owner.")
+@click.option("--force", is_flag=True, help="Release it even if the holder runs, or may run on another host.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @as_json_option
 @click.pass_obj
 def release_lock(call: CliContext, name: str | None, owner: str | None, force: bool, yes: bool, as_json: bool) -> int:
-    """Take the lock NAME (or `resource:NAME`), or all locks of an owner, from the holder, who is told, and
-    give it to the next who waits.
+    """Release the lock NAME (or `resource:NAME`), or all locks of an owner. The holder is told, and the next
+    waiter gets it.
 
-    It is noted who did it: coord list-locks --released.
+    The release is recorded: coord list-locks --released.
     """
     if (name is None) == (owner is None):
         raise UsageError("which lock?", "name one: coord release-lock NAME; or all of an owner: --owner LABEL")
@@ -205,10 +201,10 @@ def _moment(at: datetime) -> str:
 @as_json_option
 @click.pass_obj
 def reset_breaker(call: CliContext, name: str, as_json: bool) -> None:
-    """Close the circuit breaker NAME (`repo:api`, `resource:db`, or as much of it as one alone has): its
-    failures are forgotten, and the todos behind it go on.
+    """Close the circuit breaker NAME (`repo:api`, `resource:db`, or an unambiguous part): its failures are
+    forgotten, and the todos behind it continue.
 
-    It is noted who did it: coord status.
+    The reset is recorded: coord status.
     """
     with call.coord.answering() as connection:
         was = connection.breakers.reset(name, actor())

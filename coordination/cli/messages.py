@@ -37,14 +37,12 @@ def _recipient(call: CliContext, name: str) -> str:
 @command()
 @click.argument("to", shell_complete=repo_names)
 @click.argument("text")
-@click.option("--type", "kind", default=NOTE, show_default=True, help="What kind of message it is, in a word.")
+@click.option("--type", "kind", default=NOTE, show_default=True, help="Set the type of the message.")
 @click.option(
-    "--ttl", metavar="DURATION", callback=duration, help="Not delivered after it; else kept for `inbox_keep` (24h)."
+    "--ttl", metavar="DURATION", callback=duration, help="Do not deliver it after so long (default: `inbox_keep`, 24h)."
 )
-@click.option("--priority", type=PRIORITY, default=0, show_default=True, help="Higher is delivered sooner.")
-@click.option(
-    "--reply-to", metavar="TO", shell_complete=repo_names, help="Whom an answer goes to: a repository or KIND:NAME."
-)
+@click.option("--priority", type=PRIORITY, default=0, show_default=True, help="Deliver higher priorities first.")
+@click.option("--reply-to", metavar="TO", shell_complete=repo_names, help="Send answers to a repository or KIND:NAME.")
 @as_json_option
 @click.pass_obj
 def send_message(
@@ -59,8 +57,7 @@ def send_message(
 ) -> None:
     """Send TEXT (`-`: standard input) to TO: a repository, or KIND:NAME, as in agent:claude or person:ann.
 
-    It waits until somebody acknowledges it: `coord list-messages TO`, an agent, or a program that reads
-    there.
+    The message waits until TO acknowledges it: by `coord list-messages TO`, as an agent, or in a program.
     """
     whom, back = _recipient(call, to), _recipient(call, reply_to) if reply_to else None
     words = text_or_stdin(text)
@@ -76,13 +73,15 @@ def send_message(
 
 @command()
 @click.argument("to", required=False, shell_complete=repo_names)
-@click.option("--ack", "done", metavar="ID", multiple=True, help=f"It is done with: its id, the end of it, or `{ALL}`.")
-@click.option("--dead", is_flag=True, help="What was given up after too many deliveries.")
-@click.option("--resend", metavar="ID", help="Send a dead one again.")
 @click.option(
-    "--register", is_flag=True, help="Keep what is sent to TO from now on; for a repository of the file that is so."
+    "--ack", "done", metavar="ID", multiple=True, help=f"Acknowledge a message: its id, the end of it, or `{ALL}`."
 )
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1000), help="How many.")
+@click.option("--dead", is_flag=True, help="List dead letters: messages given up after too many deliveries.")
+@click.option("--resend", metavar="ID", help="Send a dead letter again.")
+@click.option(
+    "--register", is_flag=True, help="Keep messages to TO from now on (repositories of the file have an inbox anyway)."
+)
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1000), help="List at most so many.")
 @output_options(MessageView)
 @click.pass_obj
 def list_messages(
@@ -95,10 +94,9 @@ def list_messages(
     limit: int,
     form: Form,
 ) -> None:
-    """List what waits for TO (a repository, or KIND:NAME), or for everybody. Nothing is taken: `--ack` says
-    what is done.
+    """List the messages that wait for TO (a repository, or KIND:NAME), or for everybody.
 
-    What a reader has in hand is listed with its name.
+    Listing takes no message: `--ack` acknowledges it. A message in flight is listed with its reader.
     """
     if (done != ()) + dead + (resend is not None) > 1 and not (dead and resend):
         raise UsageError("--ack, --dead and --resend are one each", "say one of them")
@@ -185,13 +183,13 @@ FOR_EVER_S = float("inf")
 @command()
 @click.argument("topic")
 @click.argument("payload")
-@click.option("--type", "kind", default="event", show_default=True, help="What kind of event it is, in a word.")
+@click.option("--type", "kind", default="event", show_default=True, help="Set the type of the event.")
 @as_json_option
 @click.pass_obj
 def publish(call: CliContext, topic: str, payload: str, kind: str, as_json: bool) -> None:
-    """Publish PAYLOAD (JSON, or else text; `-`: standard input) on TOPIC, to whoever is subscribed now.
+    """Publish PAYLOAD (JSON, or else text; `-`: standard input) on TOPIC to the current subscribers.
 
-    It is kept for nobody who is away; `coord send-message` is.
+    Events are not kept for later; messages are: coord send-message.
     """
     body = _json_or_text(text_or_stdin(payload))
     with call.coord.answering() as connection:
@@ -204,17 +202,20 @@ def publish(call: CliContext, topic: str, payload: str, kind: str, as_json: bool
 
 @command()
 @click.argument("topics", nargs=-1, required=True, metavar="TOPIC…")
-@click.option("--count", type=click.IntRange(min=1), help="End after so many events.")
-@click.option("--for", "lasting", metavar="DURATION", callback=duration, help="End after so long (default: Ctrl-C).")
+@click.option("--count", type=click.IntRange(min=1), help="Stop after so many events.")
+@click.option(
+    "--for", "lasting", metavar="DURATION", callback=duration, help="Stop after so long (default: at Ctrl-C)."
+)
 @as_json_option
 @click.pass_obj
 def subscribe(
     call: CliContext, topics: tuple[str, ...], count: int | None, lasting: timedelta | None, as_json: bool
 ) -> None:
-    """Print what is published on TOPIC from now on: a name (vbia_events), or a pattern (a.*: one word more;
-    a.**: any).
+    """Print the events on TOPIC from now on: a name (vbia_events), or a pattern (a.*: one word more; a.**:
+    any).
 
-    With --json a line of JSON for each event. What was published while Redis was away is missed, and said so.
+    With --json a line of JSON for each event. Events that were published while Redis was away are missed,
+    with a warning.
     """
     end, left = time.monotonic() + (lasting.total_seconds() if lasting else FOR_EVER_S), count
     with call.coord.answering() as connection, connection.messages.listen(*topics) as listening:

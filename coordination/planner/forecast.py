@@ -324,17 +324,17 @@ def choose(asked: Strategy, levels: float, dataflow: float, margin: float) -> tu
     would take.
     """
     if asked is not Strategy.AUTO:
-        return asked, f"{asked} was asked for ({_both_durations(levels, dataflow)})"
+        return asked, f"{asked}, as requested; {_both(levels, dataflow)}"
     if levels == dataflow:
-        return Strategy.LEVELS, f"levels, as dataflow would take the same {format_hours(levels)}"
+        return Strategy.LEVELS, f"levels (dataflow is no faster); estimate {format_hours(levels)}"
     if levels > dataflow * (1 + margin):
         return (
             Strategy.DATAFLOW,
-            f"dataflow, {levels / dataflow - 1:.0%} faster than levels ({_both_durations(levels, dataflow)})",
+            f"dataflow ({levels / dataflow - 1:.0%} faster); {_both(levels, dataflow)}",
         )
-    gain = "slower" if dataflow > levels else f"not more than {margin:.0%} faster"
-    return Strategy.LEVELS, f"levels, as dataflow is {gain} ({_both_durations(levels, dataflow)})"
+    gain = "slower" if dataflow > levels else f"at most {margin:.0%} faster"
+    return Strategy.LEVELS, f"levels (dataflow is {gain}); {_both(levels, dataflow)}"
 
 
-def _both_durations(levels: float, dataflow: float) -> str:
-    return f"levels {format_hours(levels)}, dataflow {format_hours(dataflow)}"
+def _both(levels: float, dataflow: float) -> str:
+    return f"estimates: levels {format_hours(levels)}, dataflow {format_hours(dataflow)}"

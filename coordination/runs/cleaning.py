@@ -79,7 +79,7 @@ class Survey:
                 commit += f"keep the commits on a branch: git -C {loose} branch NAME; "
             keep = "" if commit else "; or leave branches where they are: --keep-branches"
             raise Conflict(
-                f"the only copy would go of {in_words(copies)}",
+                f"this would delete the only copy of work: {in_words(copies)}",
                 f"{commit}remove what is merged: coord clean --merged --yes; "
                 f"or this too: coord clean --unmerged --yes{keep}",
             )
@@ -93,9 +93,9 @@ def in_words(copies: Sequence[Artifact]) -> str:
     words = [
         f"{what} {', '.join(names[:SHOWN])}" + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
         for what, names in (
-            ("uncommitted changes in", folders),
-            ("commits that are in no branch, at HEAD of", loose),
-            ("commits that are in no branch but", branches),
+            ("uncommitted changes:", folders),
+            ("commits on no branch, at HEAD of:", loose),
+            ("unmerged branches:", branches),
         )
         if names
     ]

@@ -51,7 +51,7 @@ def test_clean_asks_and_removes_when_it_is_told_so(swept: Stage):
     code, said = asked(swept, "n")
 
     assert code == 0
-    assert f"in no branch but coord/{run} of r1" in said
+    assert f"unmerged branches: coord/{run} of r1" in said
     assert "remove 2 worktrees, 2 branches, 1 folder of logs" in said
     assert branches(swept, "r1") == [f"coord/{run}", "main"]
 
@@ -63,7 +63,7 @@ def test_clean_asks_and_removes_when_it_is_told_so(swept: Stage):
     assert [path.name for path in (swept.state / "worktrees").iterdir()] == []
     assert [path.name for path in (swept.state / "logs").iterdir()] == []
     assert swept.run()["status"] == "failed"
-    assert "nothing is left" in swept.ok("clean").err, "nobody has to be asked about nothing"
+    assert "have left nothing" in swept.ok("clean").err, "nobody has to be asked about nothing"
 
 
 def test_clean_with_nobody_to_ask_refuses_and_says_what_to_do(swept: Stage):
@@ -172,7 +172,7 @@ def test_clean_refuses_to_delete_uncommitted_work_in_a_kept_worktree(swept: Stag
 
     assert [one.code for one in refused] == [6, 6]
     assert all(str(kept) in one.err and "--unmerged" in one.err for one in refused)
-    assert f"uncommitted changes in {kept}" in said
+    assert f"uncommitted changes: {kept}" in said
     assert (kept / "mended").exists()
     assert len(branches(swept, "r1")) == 2, "a run is kept as a whole"
     assert merged.json["found"] == []

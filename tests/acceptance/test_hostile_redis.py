@@ -69,7 +69,7 @@ def test_keys_of_another_type_are_set_apart_and_live_runs_go_on(served: Stage) -
 
     assert watch.status(run) == "succeeded"
     told = served.coord("doctor", "--json").json["findings"]
-    assert any("set apart" in finding["what"] for finding in told)
+    assert any("set aside" in finding["what"] for finding in told)
 
 
 def test_a_record_that_cannot_be_read_does_not_hide_the_others(served: Stage) -> None:

@@ -63,7 +63,7 @@ def swept(new_stage: Callable[[], Stage]) -> tuple[Stage, Done]:
     )
     detached = stage.sweep("--detach")
     assert detached.code == 0, detached.err
-    assert "it goes on by itself; look: coord watch" in detached.err
+    assert "it continues in the background; follow it: coord watch" in detached.err
     gate.wait()
     running = stage.shown()
     assert (running.json["status"], running.json["finished_at"]) == ("running", None)

@@ -10,7 +10,6 @@ from redis import Redis
 
 from coordination import Coord
 from coordination.operations.glance import knowing
-from coordination.runs.submission.submit import decide
 from coordination.settings import Settings
 from tests.doors import listening, silent
 from tests.plans import graph
@@ -46,10 +45,10 @@ def test_the_library_foresees_as_the_commands_do(settings: Settings, tmp_path: P
 
     with Coord(tmp_path, settings.redis_url) as coord:
         foreseen = coord.planner.forecast("PLAN-001")
-        started = coord.runs.deeds.knowing(coord.planner.graph("PLAN-001"))
+        started = coord.runs.make_ready(coord.runs.prepare_sweep("PLAN-001"))
 
     assert (foreseen.levels_h, foreseen.learned, foreseen.assumed) == (1, 2, 0)
-    assert decide(started, settings).reason == "levels, as dataflow would take the same 1 h"
+    assert started.order.reason == "levels (dataflow is no faster); estimate 1 h"
 
 
 def test_a_redis_that_does_not_answer_is_not_waited_for(tmp_path: Path) -> None:

@@ -119,4 +119,4 @@ def test_a_folder_that_cannot_be_written_only_costs_the_speed(
 
     LocalLiveness(tmp_path, "coord-1@h", run.store, Follows(run), Settings()).sign()  # type: ignore[arg-type]
 
-    assert "not seen on this machine" in caplog.text
+    assert "cannot see that this one lives" in caplog.text

@@ -32,6 +32,9 @@ from coordination.models import (
     TodoStatus,
 )
 
+CONTENT, STATE, RELATIONS, EXECUTION, CHECK = "Content", "State", "Relations", "Execution", "Check"
+MILESTONES = "Milestones"
+
 
 class Many(StrEnum):
     """The form of a list."""
@@ -58,7 +61,7 @@ class Field:
     flag: Any = None
     """Value of the field where the option has none, like `--manual`."""
     required: bool = False
-    panel: str = "What it says"
+    panel: str = CONTENT
     complete: Complete | None = None
 
     @property
@@ -84,15 +87,13 @@ class Field:
         return f"--{verb}-{self.option.removeprefix('--')}"
 
 
-STANDING, TIES, WORK, CHECK = "Where it stands", "What it belongs to", "How it is carried out", "How it is checked"
-MILESTONES = "Milestones"
-
-
 def _id(first: str) -> Field:
-    return Field(option="--id", field="id", metavar="ID", help=f"If not the next free one, like {first}.")
+    return Field(
+        option="--id", field="id", metavar="ID", help=f"Set the id (default: the next free one, like {first})."
+    )
 
 
-def _word(option: str, kind: type[StrEnum], panel: str = STANDING, field: str = "") -> Field:
+def _word(option: str, kind: type[StrEnum], panel: str = STATE, field: str = "") -> Field:
     return Field(
         option=option,
         field=field or option.removeprefix("--"),
@@ -115,7 +116,7 @@ def _list(option: str, field: str, metavar: str, help_: str, panel: str, complet
     )
 
 
-def _repo(option: str, help_: str, panel: str = "What it says") -> Field:
+def _repo(option: str, help_: str, panel: str = CONTENT) -> Field:
     return Field(
         option=option,
         field=option.removeprefix("--"),
@@ -128,45 +129,53 @@ def _repo(option: str, help_: str, panel: str = "What it says") -> Field:
 
 
 def _work(option: str, field: str, metavar: str, help_: str, read: Callable[[str], Any] = as_written) -> Field:
-    return Field(option=option, field=field, metavar=metavar, help=help_, read=read, panel=WORK)
+    return Field(option=option, field=field, metavar=metavar, help=help_, read=read, panel=EXECUTION)
 
 
 def _check(option: str, field: str, metavar: str, help_: str, read: Callable[[str], Any] = as_written) -> Field:
     return Field(option=option, field=f"validation.{field}", metavar=metavar, help=help_, read=read, panel=CHECK)
 
 
-TITLE = Field(option="--title", field="title", help="A line that says what it is about.", required=True)
+TITLE = Field(option="--title", field="title", help="Set the title: one line.", required=True)
 DESCRIPTION = Field(
-    option="--description", field="description", help="All of it; - reads standard input.", read=text_or_stdin
+    option="--description", field="description", help="Set the description; - reads standard input.", read=text_or_stdin
 )
 PRIORITY = _word("--priority", Level)
 ASSIGNEE = Field(
     option="--assignee",
     field="assignee",
     metavar="NAME",
-    help="Who is to do it.",
-    panel=STANDING,
+    help="Assign a person or agent.",
+    panel=STATE,
     complete=completion.assignees,
 )
-TARGET = Field(option="--target", field="target", metavar="DATE", help="When it is due: 2026-01-31.", panel=STANDING)
-LABEL = _list("--label", "labels", "LABEL", "Words to find it by.", STANDING, completion.labels)
-REPOS = _list("--repos", "repos", "REPO", "The repositories that it touches.", TIES, completion.repo_names)
-BLOCKED_BY = _list("--blocked-by", "blocked_by", "ID", "What it waits for.", TIES, completion.work_ids)
-BLOCKING = _list("--blocking", "blocking", "ID", "What waits for it.", TIES, completion.work_ids)
+TARGET = Field(option="--target", field="target", metavar="DATE", help="Set the due date: 2026-01-31.", panel=STATE)
+LABEL = _list("--label", "labels", "LABEL", "Set labels.", STATE, completion.labels)
+REPOS = _list("--repos", "repos", "REPO", "Set the repositories.", RELATIONS, completion.repo_names)
+BLOCKED_BY = _list("--blocked-by", "blocked_by", "ID", "Set the blockers.", RELATIONS, completion.work_ids)
+BLOCKING = _list("--blocking", "blocking", "ID", "Set what it blocks.", RELATIONS, completion.work_ids)
 CRITERION = Field(
-    option="--criterion", field="acceptance_criteria", many=Many.SENTENCES, help="When it is done; may be repeated."
+    option="--criterion",
+    field="acceptance_criteria",
+    many=Many.SENTENCES,
+    help="Add a criterion of completion; may be repeated.",
 )
 RESOURCE = replace(
     _list(
-        "--resource", "resources", "NAME[:N]", "What it holds while it runs; N of it.", WORK, completion.resource_names
+        "--resource",
+        "resources",
+        "NAME[:N]",
+        "Hold N units of a resource while it runs.",
+        EXECUTION,
+        completion.resource_names,
     ),
     read=need,
     name_of=name_of,
 )
 GATE = _work(
-    "--gate", "gate", "yes|TIME[:approve]", "It waits for coord approve; after TIME it is rejected, or approved.", gate
+    "--gate", "gate", "yes|TIME[:approve]", "Wait for coord approve; after TIME reject it, or approve it.", gate
 )
-TIMEOUT = _work("--timeout", "timeout", "TIME", "When it is stopped: 90s, 10m, 1h.")
+TIMEOUT = _work("--timeout", "timeout", "TIME", "Stop it after TIME: 90s, 10m, 1h.")
 
 ISSUE = (
     TITLE,
@@ -174,7 +183,7 @@ ISSUE = (
     _id("ISSUE-001"),
     _word("--status", IssueStatus),
     PRIORITY,
-    replace(_word("--severity", Level), help="A word of your own, or one of critical, high, medium and low."),
+    replace(_word("--severity", Level), help="Set the severity: critical, high, medium, low, or a word of your own."),
     ASSIGNEE,
     TARGET,
     LABEL,
@@ -184,7 +193,7 @@ ISSUE = (
 )
 
 TODO = (
-    Field(option="--task", field="task", help="A line that says what is to be done.", required=True),
+    Field(option="--task", field="task", help="Set the task: one line.", required=True),
     DESCRIPTION,
     CRITERION,
     _id("TODO-001"),
@@ -192,15 +201,22 @@ TODO = (
     PRIORITY,
     ASSIGNEE,
     LABEL,
-    _repo("--repo", "The repository.", TIES),
-    Field(option="--plan", field="plan", metavar="PLAN", help="The plan.", panel=TIES, complete=completion.plan_ids),
+    _repo("--repo", "Set the repository.", RELATIONS),
+    Field(
+        option="--plan",
+        field="plan",
+        metavar="PLAN",
+        help="Assign it to a plan.",
+        panel=RELATIONS,
+        complete=completion.plan_ids,
+    ),
     BLOCKED_BY,
     BLOCKING,
-    _work("--run", "action", "COMMAND", "By a command for sh."),
-    _work("--prompt", "action", "TEXT", "By an agent that is told this.", agent),
-    replace(_work("--manual", "action", "", "By a person: coord complete-todo."), flag={"type": "manual"}),
-    _work("--estimate", "estimated_hours", "HOURS", "How long it takes: 2h, 90m or 1.5.", parse_hours),
-    _work("--hours", "actual_hours", "HOURS", "How long it took.", parse_hours),
+    _work("--run", "action", "COMMAND", "Run this command in sh."),
+    _work("--prompt", "action", "TEXT", "Give an agent this prompt.", agent),
+    replace(_work("--manual", "action", "", "Leave it to a person: coord complete-todo."), flag={"type": "manual"}),
+    _work("--estimate", "estimated_hours", "HOURS", "Set the estimate: 2h, 90m or 1.5.", parse_hours),
+    _work("--hours", "actual_hours", "HOURS", "Set the hours taken.", parse_hours),
     GATE,
     TIMEOUT,
     RESOURCE,
@@ -213,33 +229,41 @@ PLAN = (
     _word("--status", PlanStatus),
     TARGET,
     REPOS,
-    _word("--strategy", Strategy, WORK),
-    _word("--on-failure", OnFailure, WORK, "on_failure"),
-    _work("--jobs", "max_parallel", "N", "At most N todos at once.", whole),
-    _work("--timeout", "timeout", "TIME", "When a run of it is ended: 90s, 10m, 2h."),
-    _work("--recurring", "recurring", "yes|no", "Each sweep runs all its todos.", yes_or_no),
+    _word("--strategy", Strategy, EXECUTION),
+    _word("--on-failure", OnFailure, EXECUTION, "on_failure"),
+    _work("--jobs", "max_parallel", "N", "Run at most N todos at once (default: the workers' slots).", whole),
+    _work("--timeout", "timeout", "TIME", "End a run of it after TIME: 90s, 10m, 2h."),
+    _work("--recurring", "recurring", "yes|no", "Run all its todos in each sweep.", yes_or_no),
 )
 
 MILESTONE = (
-    Field(option="--name", field="name", help="What it is called from now on.", panel=MILESTONES),
-    Field(option="--due", field="due", metavar="DATE", help="When it is due.", panel=MILESTONES),
+    Field(option="--name", field="name", help="Set the name.", panel=MILESTONES),
+    Field(option="--due", field="due", metavar="DATE", help="Set the due date.", panel=MILESTONES),
     replace(CRITERION, field="completion_criteria", panel=MILESTONES),
-    replace(CRITERION, option="--deliverable", field="deliverables", help="What is there then.", panel=MILESTONES),
-    _list("--blocked-by", "dependencies", "ID", "What it waits for.", MILESTONES, completion.milestone_ids),
+    replace(
+        CRITERION,
+        option="--deliverable",
+        field="deliverables",
+        help="Add a deliverable; may be repeated.",
+        panel=MILESTONES,
+    ),
+    _list("--blocked-by", "dependencies", "ID", "Set the blockers.", MILESTONES, completion.milestone_ids),
     replace(GATE, panel=MILESTONES),
 )
 
 DEPENDENCY = (
-    _repo("--consumer", "Who needs it."),
-    _repo("--provider", "Who provides it."),
-    _word("--type", DependencyType, "What it says"),
-    Field(option="--constraint", field="version_constraint", metavar="RANGE", help="The versions that do: '>=2,<3'."),
-    Field(option="--notes", field="notes", read=text_or_stdin, help="What else is to say; - reads standard input."),
+    _repo("--consumer", "Set the repository that needs it."),
+    _repo("--provider", "Set the repository that provides it."),
+    _word("--type", DependencyType, CONTENT),
+    Field(
+        option="--constraint", field="version_constraint", metavar="RANGE", help="Set the allowed versions: '>=2,<3'."
+    ),
+    Field(option="--notes", field="notes", read=text_or_stdin, help="Set notes; - reads standard input."),
     _id("DEP-001"),
     _word("--status", DependencyStatus, CHECK),
-    _check("--command", "command", "COMMAND", "A command for sh that succeeds."),
-    _check("--pattern", "expected_pattern", "REGEX", "What it must print."),
-    _check("--health-check", "health_check", "URL", "An address that answers."),
-    _check("--expected-status", "expected_status", "CODE", "What it must answer; 200 if not said.", whole),
-    _check("--timeout", "timeout", "TIME", "How long it may take: 90s, 10m."),
+    _check("--command", "command", "COMMAND", "Check by a command for sh."),
+    _check("--pattern", "expected_pattern", "REGEX", "Require output that matches."),
+    _check("--health-check", "health_check", "URL", "Check by an HTTP request."),
+    _check("--expected-status", "expected_status", "CODE", "Require this status (default: 200).", whole),
+    _check("--timeout", "timeout", "TIME", "Stop the check after TIME: 90s, 10m."),
 )

@@ -71,7 +71,7 @@ OPTIONS = (
         "repos",
         multiple=True,
         metavar="NAME",
-        help="Only todos of this repository.",
+        help="Select todos of this repository.",
         shell_complete=repo_names,
     ),
     click.option(
@@ -79,7 +79,7 @@ OPTIONS = (
         "tags",
         multiple=True,
         metavar="TAG",
-        help="Only todos of repositories with this tag.",
+        help="Select todos of repositories with this tag.",
         shell_complete=tags,
     ),
     click.option(
@@ -87,10 +87,10 @@ OPTIONS = (
         "roles",
         multiple=True,
         metavar="ROLE",
-        help="Only todos of repositories with this role.",
+        help="Select todos of repositories with this role.",
         shell_complete=roles,
     ),
-    click.option("--todo", "todos", multiple=True, metavar="TODO", help="Only this todo.", shell_complete=todo_ids),
+    click.option("--todo", "todos", multiple=True, metavar="TODO", help="Select this todo.", shell_complete=todo_ids),
 )
 
 

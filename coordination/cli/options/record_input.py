@@ -68,7 +68,7 @@ Command = Callable[..., Any]
 Options = Mapping[str, Any]
 """Parameters of a command by name."""
 ADD, REMOVE = "add", "remove"
-VERBS = {ADD: "Put in.", REMOVE: "Take out."}
+VERBS = {ADD: "Add an item.", REMOVE: "Remove an item."}
 
 
 @dataclass(frozen=True, kw_only=True)

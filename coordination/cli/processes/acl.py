@@ -31,20 +31,25 @@ SOMEWHERE = "redis://HOST:6379/0"
     "repos",
     multiple=True,
     metavar="NAME",
-    help="Of a worker: it may serve this; may be repeated.",
+    help="Let a worker serve this repository; may be repeated.",
     shell_complete=repo_names,
 )
-@click.option("--user", metavar="NAME", help="What the user is called (default: the role, with the repositories).")
-@click.option("--password-file", type=click.Path(path_type=Path), metavar="FILE", help="Else a password is made up.")
-@click.option("--default-off", is_flag=True, help="Also the line that locks out whoever names no user.")
+@click.option("--user", metavar="NAME", help="Set the name of the user (default: the role, with the repositories).")
+@click.option(
+    "--password-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Read the password from a file (default: a new one).",
+)
+@click.option("--default-off", is_flag=True, help="Print also the line that disables the default user.")
 @click.pass_obj
 def acl(
     call: CliContext, role: str, repos: tuple[str, ...], user: str | None, password_file: Path | None, default_off: bool
 ) -> None:
     """Print the line of a Redis ACL file for one user. It needs Redis 7 or Valkey.
 
-    Append it to the server's aclfile, then: redis-cli ACL LOAD. The file keeps a hash; a password that was
-    made up is shown once, on standard error.
+    Append it to the server's aclfile, then: redis-cli ACL LOAD. The file keeps a hash; a new password is
+    shown once, on standard error.
     """
     settings = _settings(call)
     _check(role, repos)

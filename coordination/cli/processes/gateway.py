@@ -23,19 +23,21 @@ PORT = 8770
 
 
 @command()
-@click.option("--listen", metavar="[HOST:]PORT", default=f"{LOOPBACK}:{PORT}", show_default=True, help="Answer there.")
 @click.option(
-    "--origin", "pages", multiple=True, metavar="URL", help="Browsers may come from this page; may be repeated."
+    "--listen", metavar="[HOST:]PORT", default=f"{LOOPBACK}:{PORT}", show_default=True, help="Listen at this address."
 )
-@click.option("--grant", metavar="RECIPIENT", help="Print a new token for it, this once; an older one ends.")
+@click.option(
+    "--origin", "pages", multiple=True, metavar="URL", help="Allow browsers with this origin; may be repeated."
+)
+@click.option("--grant", metavar="RECIPIENT", help="Print a new token once; an older one is revoked.")
 @click.option(
     "--topics",
     multiple=True,
     metavar="PATTERN",
-    help="With --grant: topics that it may subscribe to and publish on, like a.* or a.** (default: all); may be repeated.",
+    help="Limit --grant to these topics, like a.* or a.** (default: all); may be repeated.",
 )
-@click.option("--revoke", metavar="RECIPIENT", help="End its token, and its connection.")
-@click.option("--list", "listing", is_flag=True, help="Who has a token.")
+@click.option("--revoke", metavar="RECIPIENT", help="Revoke a token and close its connection.")
+@click.option("--list", "listing", is_flag=True, help="List the tokens.")
 @as_json_option
 @click.pass_obj
 def gateway(

@@ -28,13 +28,13 @@ at_most = click.option(
     "--jobs",
     type=click.IntRange(min=1),
     metavar="N",
-    help="At most N todos at once (default: the setting jobs, else the CPUs).",
+    help="Run at most N todos at once (default: the setting jobs, else the CPUs).",
 )
 
 
 @command()
-@click.option("--detach", is_flag=True, help="Return when all answers; it stays until coord down.")
-@click.option("--no-flower", is_flag=True, help="Without Flower, the page that shows the workers.")
+@click.option("--detach", is_flag=True, help="Return when all processes answer; they stay until coord down.")
+@click.option("--no-flower", is_flag=True, help="Do not start Flower.")
 @at_most
 @click.pass_obj
 def up(call: CliContext, detach: bool, no_flower: bool, jobs: int | None) -> None:
@@ -88,7 +88,7 @@ def _stay(local: Local) -> None:
 @command()
 @click.pass_obj
 def down(call: CliContext) -> None:
-    """Stop what was started here for this file. A run that is under way goes on at the next start."""
+    """Stop the processes that were started for this file. A run that goes on continues at the next start."""
     runs = call.coord.local.live_runs()
     stopped = call.coord.local.down()
     if not stopped:
@@ -118,8 +118,8 @@ def _print_stopped(stopped: tuple[Stopped, ...], runs: tuple[str, ...]) -> None:
 def worker(call: CliContext, repos: tuple[str, ...], every: bool, jobs: int | None) -> None:
     """Serve repositories of this machine, in the foreground, until stopped.
 
-    A repository lies where PATH says, else where the file says, else in ./NAME. The first Ctrl-C lets what
-    runs finish, the second hands it back.
+    A repository lies at PATH, else where the file says, else in ./NAME. The first Ctrl-C waits for running
+    todos, the second hands them back.
     """
     if not repos and not every:
         raise UsageError("which repositories?", "name them: coord worker --repo NAME[=PATH] …; or serve all: --all")
@@ -132,11 +132,11 @@ def worker(call: CliContext, repos: tuple[str, ...], every: bool, jobs: int | No
 @command()
 @click.pass_obj
 def keeper(call: CliContext) -> None:
-    """Keep runs going, in the foreground, until stopped: timers, lost workers, levels.
+    """Run maintenance, in the foreground, until stopped: timers, lost workers, levels.
 
     Every worker does that too, unless its Redis user is restricted to its repositories (coord acl --role
-    worker). Restricted workers take no step of a run themselves: at least one keeper, or one worker that is
-    not restricted, takes them.
+    worker). Restricted workers take no step of a run themselves: they need at least one keeper, or one
+    unrestricted worker.
     """
     _become_worker(call, ["--keeper"])
 

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 @command()
-@click.option("--http", metavar="[HOST:]PORT", help="Serve over HTTP there instead of stdio; clients need the token.")
-@click.option("--config", is_flag=True, help="Print what a client's configuration needs, and serve nothing.")
+@click.option("--http", metavar="[HOST:]PORT", help="Serve over HTTP (default: stdio); clients need the token.")
+@click.option("--config", is_flag=True, help="Print the entry for a client's configuration; serve nothing.")
 @click.pass_obj
 def mcp(call: CliContext, http: str | None, config: bool) -> None:
-    """Serve coord's deeds as tools to AI agents, over the Model Context Protocol.
+    """Serve coord's operations as tools to AI agents, over the Model Context Protocol.
 
-    A client starts it by itself and talks to it on standard input and output. Over HTTP the token is the
-    setting mcp_token (COORD_MCP_TOKEN), or a new one that is said once.
+    A client starts the server and talks to it on standard input and output. Over HTTP the token is the
+    setting mcp_token (COORD_MCP_TOKEN), or a new one that is printed once.
     """
     if importlib.util.find_spec("fastmcp") is None:
         raise CoordinationError("coord mcp needs FastMCP, which is not installed", "pip install 'coord[mcp]'")

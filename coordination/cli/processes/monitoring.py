@@ -18,14 +18,14 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @command()
-@click.option("--address", metavar="HOST", default=LOOPBACK, show_default=True, help="Listen there.")
+@click.option("--address", metavar="HOST", default=LOOPBACK, show_default=True, help="Listen at this address.")
 @click.option("--port", type=click.IntRange(1, 65535), default=FLOWER_PORT, show_default=True)
-@click.option("--read-only/--writable", default=True, help="Writable: who has the password may stop tasks and workers.")
+@click.option("--read-only/--writable", default=True, help="Forbid or allow to stop tasks and workers.")
 @click.pass_obj
 def flower(call: CliContext, address: str, port: int, read_only: bool) -> None:
     """Start Flower, which shows workers and tasks, in the foreground.
 
-    User and password are the setting flower_auth, else new ones, which are printed.
+    User and password are those of the setting flower_auth, else new ones, which are printed.
     """
     page = flower_page(call.coord, address, port, read_only=read_only)
     print_flower(page.access, call.coord.settings)
@@ -36,7 +36,11 @@ def flower(call: CliContext, address: str, port: int, read_only: bool) -> None:
 
 @command()
 @click.option(
-    "--listen", metavar="[HOST:]PORT", default=f"{LOOPBACK}:{METRICS_PORT}", show_default=True, help="Answer there."
+    "--listen",
+    metavar="[HOST:]PORT",
+    default=f"{LOOPBACK}:{METRICS_PORT}",
+    show_default=True,
+    help="Listen at this address.",
 )
 @click.pass_obj
 def metrics(call: CliContext, listen: str) -> None:

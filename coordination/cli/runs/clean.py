@@ -29,17 +29,17 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
 
 @command()
 @click.argument("runs", nargs=-1, metavar="[RUN]...", shell_complete=run_ids)
-@click.option("--merged", is_flag=True, help="Only runs whose work is all in other branches.")
+@click.option("--merged", is_flag=True, help="Select runs whose work is all in other branches.")
 @click.option(
     "--unmerged",
     is_flag=True,
-    help="Also the only copy of work: unmerged branches, uncommitted changes. Needed with --yes.",
+    help="Remove unmerged branches and uncommitted changes, too: the only copy. Needed with --yes.",
 )
-@click.option("--older-than", callback=duration, metavar="DURATION", help="Only runs that ended longer ago: 7d, 12h.")
-@click.option("--keep-branches", is_flag=True, help="Leave the branches coord/RUN where they are.")
-@click.option("--cache", is_flag=True, help="Only what todos with a cache came to: they run again.")
-@click.option("--dry-run", is_flag=True, help="Only show what there is.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--older-than", callback=duration, metavar="DURATION", help="Select runs that ended longer ago: 7d, 12h.")
+@click.option("--keep-branches", is_flag=True, help="Keep the branches coord/RUN.")
+@click.option("--cache", is_flag=True, help="Empty the result cache, and nothing else.")
+@click.option("--dry-run", is_flag=True, help="Print what would be removed; remove nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @as_json_option
 @click.pass_obj
 def clean(
@@ -56,9 +56,9 @@ def clean(
 ) -> None:
     """Remove worktrees, branches and logs of ended runs: of each RUN, or of all.
 
-    A branch with commits that its run did not record stays, and so does whatever is in use. With --yes
-    nothing is removed while a branch of them has work that is in no other one, or a worktree uncommitted
-    changes (exit code 6), unless --unmerged says that they may go.
+    A branch with commits that its run did not record stays, and so does everything in use. With --yes nothing
+    is removed while a branch is unmerged, or a worktree has uncommitted changes (exit code 6), unless
+    --unmerged is given.
     """
     if cache:
         narrowed = merged or unmerged or older_than or keep_branches
@@ -73,7 +73,9 @@ def clean(
     if dry_run or not survey.removable:
         _print_survey(survey, as_json=as_json)
     elif not (yes or sys.stdin.isatty()):
-        raise UsageError("nobody is there to be asked", "look first: coord clean --dry-run; then: coord clean --yes")
+        raise UsageError(
+            "no terminal to ask for confirmation", "look first: coord clean --dry-run; then: coord clean --yes"
+        )
     elif yes or _confirm(survey):
         survey = call.coord.runs.clean(survey, branches=not keep_branches)
         _print_result(survey, as_json=as_json)
@@ -90,14 +92,14 @@ def _forget_results(call: CliContext, *, alone: bool) -> None:
     if not alone:
         raise UsageError("--cache is about the results of all runs, and stands alone", "coord clean --cache")
     call.coord.runs.forget_results()
-    click.echo("forgotten: what todos with a cache came to", err=True)
+    click.echo("result cache emptied", err=True)
 
 
 def _confirm(survey: Survey) -> bool:
     """Print the table and ask."""
     _print_found(survey)
     if survey.only_copies:
-        click.echo(f"the only copy would go of {in_words(survey.only_copies)}", err=True)
+        click.echo(f"this deletes the only copy of work: {in_words(survey.only_copies)}", err=True)
     return click.confirm(f"remove {_counted(survey.removable)}?", err=True)
 
 
@@ -107,7 +109,7 @@ def _print_survey(survey: Survey, *, as_json: bool) -> None:
     elif survey.found:
         _print_found(survey)
     elif not survey.kept:
-        click.echo("nothing is left of ended runs", err=True)
+        click.echo("ended runs have left nothing", err=True)
     _print_left(survey)
 
 
@@ -128,7 +130,7 @@ def _print_left(survey: Survey) -> None:
         what = "run is" if runs == 1 else "runs are"
         click.echo(f"{runs} {what} kept in all repositories, for {in_words(survey.kept)}", err=True)
     for host in survey.absent:
-        click.echo(f"host {host}, where some of these runs worked, has no worker: what is there stays", err=True)
+        click.echo(f"host {host}, where some of these runs worked, has no worker: its artifacts stay", err=True)
 
 
 def _print_found(survey: Survey) -> None:
@@ -142,7 +144,7 @@ def _print_found(survey: Survey) -> None:
 def _remark(remnant: Artifact) -> str:
     if remnant.stays:
         return f"stays: {remnant.stays}"
-    return "its commits are in no other branch" * remnant.unmerged + "has changes" * remnant.changed
+    return "unmerged" * remnant.unmerged + "uncommitted changes" * remnant.changed
 
 
 def _data(survey: Survey) -> dict[str, object]:

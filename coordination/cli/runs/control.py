@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @as_json_option
 @click.pass_obj
 def pause(call: CliContext, run: str, as_json: bool) -> None:
-    """Start nothing new in RUN; what runs goes on to its end."""
+    """Pause RUN: start no more todos; running todos continue to their end."""
     found = call.coord.runs.get(run)
     found.pause()
     view = found.view()
@@ -41,11 +41,11 @@ def pause(call: CliContext, run: str, as_json: bool) -> None:
 
 @command()
 @the_run
-@click.option("--as-it-was", is_flag=True, help="In the run's own order, where the file has another by now.")
+@click.option("--as-it-was", is_flag=True, help="Keep the run's own order where the file has changed.")
 @as_json_option
 @click.pass_obj
 def resume(call: CliContext, run: str, as_it_was: bool, as_json: bool) -> None:
-    """Go on with the paused RUN."""
+    """Resume the paused RUN."""
     found = call.coord.runs.get(run)
     found.resume(as_it_was=as_it_was)
     view = found.view()
@@ -58,12 +58,12 @@ def resume(call: CliContext, run: str, as_it_was: bool, as_json: bool) -> None:
 
 @command()
 @the_run
-@click.option("--no-wait", is_flag=True, help="Return at once, while what runs is being stopped.")
+@click.option("--no-wait", is_flag=True, help="Return at once, while todos are being stopped.")
 @as_json_option
 @click.pass_obj
 def cancel(call: CliContext, run: str, no_wait: bool, as_json: bool) -> None:
-    """End RUN now: nothing new starts, what runs is stopped; worktrees are kept. Returns when nothing of
-    it runs any more.
+    """Cancel RUN: start no more todos, stop the running ones, keep worktrees. Return when nothing of it
+    runs any more.
     """
     found = call.coord.runs.get(run)
     found.cancel()
@@ -108,10 +108,8 @@ def _still_running(run: Run) -> list[Wait]:
 
 
 the_todo = click.argument("todo", shell_complete=asking_ids)
-in_run = click.option(
-    "--run", metavar="RUN", shell_complete=run_ids, help="Only in this run; needed where more than one asks."
-)
-comment = click.option("--comment", metavar="TEXT", default="", help="Why: it is kept with the todo.")
+in_run = click.option("--run", metavar="RUN", shell_complete=run_ids, help="Name the run; needed if several runs wait.")
+comment = click.option("--comment", metavar="TEXT", default="", help="Record a comment with the todo.")
 
 
 @command()
@@ -121,7 +119,7 @@ comment = click.option("--comment", metavar="TEXT", default="", help="Why: it is
 @as_json_option
 @click.pass_obj
 def approve(call: CliContext, todo: str, run: str | None, comment: str, as_json: bool) -> None:
-    """Let TODO begin, at whose gate a run waits; a milestone is reached by that, and a manual todo done."""
+    """Approve TODO, a todo or milestone that waits at a gate, or a manual todo."""
     _decide(call, Verdict.APPROVE, todo, run, comment, as_json=as_json)
 
 
@@ -132,7 +130,7 @@ def approve(call: CliContext, todo: str, run: str | None, comment: str, as_json:
 @as_json_option
 @click.pass_obj
 def reject(call: CliContext, todo: str, run: str | None, comment: str, as_json: bool) -> None:
-    """Do not let TODO begin: it has failed, is not tried again, and its run does what its on_failure says."""
+    """Reject TODO: it fails without another try, and its run follows on_failure."""
     _decide(call, Verdict.REJECT, todo, run, comment, as_json=as_json)
 
 

@@ -39,7 +39,7 @@ def print_outlook(found: Outlook) -> None:
     if found.nothing_to_do:
         click.echo(f"nothing to do: {found.nothing_to_do}", err=True)
     elif found.steps:
-        click.echo(f"{found.size} of {found.plan_id} would run: {found.reason}", err=True)
+        click.echo(f"{found.size} of {found.plan_id} would run; strategy: {found.reason}", err=True)
     if found.steps:
         _print_steps(found.steps)
     if found.steps and found.rest:

@@ -19,13 +19,12 @@ from coordination.cli.screen.output import as_json_option
 @command()
 @click.argument("run", shell_complete=run_ids)
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--look", is_flag=True, help="Also while it goes on: only to look at, and cannot be imported then.")
+@click.option("--look", is_flag=True, help="Export a run that goes on; it cannot be imported.")
 @click.pass_obj
 def export_run(call: CliContext, run: str, file: Path | None, look: bool) -> None:
-    """Write all that Redis keeps of RUN as one JSON document to FILE (compressed if its name ends in .gz), or
-    print it.
+    """Export all records of RUN as a JSON document to FILE (compressed if its name ends in .gz), or print it.
 
-    For another Redis (`import-run`) it must have ended, or be paused with nothing of it running.
+    For another Redis (`import-run`) it must have ended, or be paused with no running todo.
     """
     found = call.coord.runs.get(run)
     if file is None:
@@ -48,15 +47,14 @@ def _warn_of_copy(status: RunStatus, *, look: bool) -> None:
     metavar="SIZE",
     default="128MiB",
     callback=size,
-    help="Refuse a document that is larger, unpacked (default: 128MiB).",
+    help="Refuse a document that is larger when unpacked (default: 128MiB).",
 )
 @as_json_option
 @click.pass_obj
 def import_run(call: CliContext, file: Path, max_size: int, as_json: bool) -> None:
-    """Make the run in FILE, which `export-run` has written, one of this Redis: whole or not at all.
+    """Import the run in FILE, a document of `export-run`: whole or not at all.
 
-    A paused one goes on with `resume`: on the hosts that it has worked on, or from the commits that came
-    along.
+    A paused run continues with `resume`: on its hosts, or from the commits in the document.
     """
     run = call.coord.runs.import_(file, max_bytes=max_size)
     run_id, view = run.id, run.view()

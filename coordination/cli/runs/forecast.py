@@ -33,12 +33,12 @@ FORMATS = ("tree", "mermaid", "dot", "svg", "json")
     "--run",
     metavar="RUN",
     shell_complete=run_ids,
-    help="With svg: as this run of the plan has it, and what became of each.",
+    help="With svg: draw this run of the plan, with the state of each todo.",
 )
 @narrowed
 @click.pass_obj
 def graph(call: CliContext, plan: str, form: str, run: str | None, wanted: Selectors) -> None:
-    """Show the order of work of PLAN: levels, critical path, what is blocked and by what."""
+    """Show the dependency graph of PLAN: levels, critical path, blocked todos and their blockers."""
     from coordination.api.planning import as_data, draw
 
     if run is not None:
@@ -74,11 +74,16 @@ def _graph_of_run(call: CliContext, plan: str, form: str, run: str, wanted: Sele
 @command()
 @click.argument("plan", shell_complete=plan_ids)
 @narrowed
-@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="At most N todos at once.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Assume at most N todos at once (default: the workers' slots).",
+)
 @as_json_option
 @click.pass_obj
 def forecast(call: CliContext, plan: str, wanted: Selectors, jobs: int | None, as_json: bool) -> None:
-    """Foresee how long PLAN takes under each strategy, and say which one a sweep takes and why."""
+    """Estimate the duration of PLAN under each strategy, and show which one a sweep takes and why."""
     plan_graph = call.coord.planner.graph(plan, wanted)
     foreseen = call.coord.planner.forecast_graph(plan_graph, max_parallel=jobs)
     if as_json:
@@ -98,7 +103,7 @@ def _figures(foreseen: Forecast) -> Iterator[str]:
     yield f"levels       {format_hours(foreseen.levels_h)}"
     yield f"dataflow     {format_hours(foreseen.dataflow_h)}"
     yield f"lower bound  {format_hours(foreseen.bound_h)}  {_bound_reason(foreseen)}"
-    yield f"takes        {foreseen.reason}"
+    yield f"strategy     {foreseen.reason}"
     if foreseen.bottleneck:
         yield f"bottleneck   {foreseen.bottleneck.reason}"
     for saving in filter(None, (foreseen.one_more_slot, foreseen.one_more_resource)):

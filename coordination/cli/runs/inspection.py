@@ -28,7 +28,7 @@ the_run = click.argument("run", default=LAST, shell_complete=run_ids)
 
 
 @command()
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1), help="How many.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1), help="List at most so many.")
 @output_options(RunView)
 @click.pass_obj
 def list_runs(call: CliContext, limit: int, form: Form) -> None:
@@ -61,14 +61,12 @@ def _print_runs(found: Sequence[RunView]) -> None:
     "--gantt",
     metavar="FILE.svg",
     type=click.Path(path_type=Path),
-    help="Also draw what ran where and what it waited for; a file that is there is replaced if it is such a picture.",
+    help="Draw a Gantt chart of the run; replace only such a picture.",
 )
 @output_options(RunView)
 @click.pass_obj
 def show_run(call: CliContext, run: str, gantt: Path | None, form: Form) -> None:
-    """Show RUN (an id, its beginning or end, or `last`): every todo with its state, tries, time and
-    reason.
-    """
+    """Show RUN (an id, its beginning or end, or `last`): state, tries, duration and reason of every todo."""
     from coordination.cli.runs.advice import print_advice
 
     found = call.coord.runs.get(run)
@@ -92,7 +90,7 @@ def _draw(run: Run, path: Path) -> None:
 @as_json_option
 @click.pass_obj
 def watch(call: CliContext, run: str, as_json: bool) -> int:
-    """Follow RUN until it ends, from any terminal or machine; exits as `sweep` does."""
+    """Follow RUN until it ends, from any terminal or machine; exit as `sweep` does."""
     from coordination.cli.runs.progress import Following
     from coordination.cli.runs.summary import exit_code
     from coordination.cli.runs.sweep import conclude
@@ -106,13 +104,15 @@ def watch(call: CliContext, run: str, as_json: bool) -> int:
 @command()
 @the_run
 @click.argument("todo", required=False, shell_complete=todo_ids)
-@click.option("--follow", "-f", is_flag=True, help="Go on until the todo, or the run, has ended.")
-@click.option("--raw", is_flag=True, help="On a terminal too, every byte as it was written: it may move the cursor.")
+@click.option("--follow", "-f", is_flag=True, help="Follow the output until the todo, or the run, has ended.")
+@click.option(
+    "--raw", is_flag=True, help="Print every byte as it was written, also on a terminal: it may move the cursor."
+)
 @click.pass_obj
 def logs(call: CliContext, run: str, todo: str | None, follow: bool, raw: bool) -> None:
-    r"""Print what TODO wrote in RUN (`last` for the latest), every attempt of it; without TODO, what all of them wrote.
+    r"""Print the output of TODO in RUN (`last` for the latest) over all attempts; without TODO, of all todos.
 
-    A terminal gets its colours, and what else it would obey written out (`\u001b`); a pipe gets every byte.
+    A terminal gets colours, and other control characters in writing (`\u001b`); a pipe gets every byte.
     """
     with letting(sys.stdout, Lets.ALL if raw else Lets.COLOURS if colourful() else Lets.NOTHING):
         for text in call.coord.runs.get(run).log(todo, follow=follow):
@@ -125,9 +125,7 @@ def logs(call: CliContext, run: str, todo: str | None, follow: bool, raw: bool) 
 @as_json_option
 @click.pass_obj
 def sync(call: CliContext, run: str, as_json: bool) -> None:
-    """Write what succeeded in RUN back into the file: status, actual hours, date; and what was undone of
-    it.
-    """
+    """Write the results of RUN into the file: status, actual hours, date; for undone todos, too."""
     from coordination.cli.runs.sweep import write_back
 
     found = call.coord.runs.get(run)

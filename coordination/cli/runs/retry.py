@@ -30,19 +30,21 @@ if TYPE_CHECKING:
 
 @command()
 @the_run
-@choice("--on-failure", OnFailure, "If not as it was:")
-@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="At most N todos at once. Default: as it was.")
-@click.option("--without", multiple=True, metavar="HOST", help="This host is gone for good: others do its work.")
+@choice("--on-failure", OnFailure, "Default: as in RUN.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), metavar="N", help="Run at most N todos at once (default: as in RUN)."
+)
+@click.option("--without", multiple=True, metavar="HOST", help="Give the work of a lost host to others.")
 @click.option(
     "--from",
     "start",
     multiple=True,
     metavar="TODO",
     shell_complete=todo_ids,
-    help="Do this one again too, though it had succeeded, with all that stands on it.",
+    help="Run a succeeded todo again, with all that depends on it.",
 )
-@click.option("--as-it-was", is_flag=True, help="In the run's own order, where the file has another by now.")
-@click.option("--detach", is_flag=True, help="Return at once; the run goes on: coord watch last.")
+@click.option("--as-it-was", is_flag=True, help="Keep the run's own order where the file has changed.")
+@click.option("--detach", is_flag=True, help="Return at once; follow the run: coord watch last.")
 @as_json_option
 @click.pass_obj
 def retry(
@@ -56,11 +58,11 @@ def retry(
     detach: bool,
     as_json: bool,
 ) -> int:
-    """Run what failed in RUN and what that held up; what had succeeded is carried over. Exits as `sweep`
+    """Run the failed and blocked todos of RUN again, in a new run; carry over succeeded ones. Exit as `sweep`
     does.
 
-    Mend it in the file (a todo's action, timeout, env), on the repository's branch, or by a commit on
-    coord/RUN in the worktree that the run has left.
+    Correct the cause first: in the file (a todo's action, timeout, env), on the repository's branch, or by a
+    commit on coord/RUN in the worktree that the run has left.
     """
     ended = call.coord.runs.get(run)
     left = ended.prepare_retry(without=without, start=start, as_it_was=as_it_was)
@@ -115,7 +117,7 @@ the_run = click.argument("run", shell_complete=run_ids)
 
 @click.group(cls=RichGroup, no_args_is_help=True)
 def checkpoint() -> None:
-    """Name what a run has done so far, and come back to it."""
+    """Create, list and restore checkpoints of a run."""
 
 
 @checkpoint.command("create")
@@ -124,7 +126,7 @@ def checkpoint() -> None:
 @as_json_option
 @click.pass_obj
 def create(call: CliContext, run: str, name: str, as_json: bool) -> None:
-    """Record under NAME which todos of RUN have succeeded, whether it goes on or has ended."""
+    """Record under NAME which todos of RUN have succeeded. RUN may go on or have ended."""
     made = call.coord.runs.get(run).create_checkpoint(name)
     if as_json:
         print_json(asdict(made))
@@ -151,16 +153,15 @@ def list_(call: CliContext, run: str, as_json: bool) -> None:
 @checkpoint.command("restore")
 @the_run
 @click.argument("name")
-@click.option("--dry-run", is_flag=True, help="Only say what would be undone.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Print what would be undone; change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @as_json_option
 @click.pass_obj
 def restore(call: CliContext, run: str, name: str, dry_run: bool, yes: bool, as_json: bool) -> int:
-    """Undo what RUN has begun since the checkpoint NAME, in reverse order, then run that again, and what was
-    left.
+    """Undo what RUN has begun since the checkpoint NAME, in reverse order, then run the rest again.
 
-    What runs is stopped first. Interrupted, it goes on where it is asked for again. Exits as `sweep` does; 3
-    also where something could not be undone.
+    Running todos are stopped first. After an interruption, the same command continues. Exit as `sweep` does;
+    3 also where something could not be undone.
     """
     found = call.coord.runs.get(run)
     preview = found.restore_preview(name)

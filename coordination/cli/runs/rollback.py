@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 @the_run
 @click.option(
     "--accept", "accepted", multiple=True, metavar="TODO", shell_complete=todo_ids,
-    help="What could not be undone of TODO was undone by hand, or may stay.",
+    help="Accept a failed compensation: it was undone by hand, or may stay.",
 )  # fmt: skip
-@click.option("--reason", metavar="TEXT", help="Why that is accepted: it is recorded.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be undone, and which branches would go.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--detach", is_flag=True, help="Return at once; it goes on: coord watch last.")
+@click.option("--reason", metavar="TEXT", help="Record the reason of --accept.")
+@click.option("--dry-run", is_flag=True, help="Print what would be undone and removed; change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--detach", is_flag=True, help="Return at once; follow it: coord watch last.")
 @as_json_option
 @click.pass_obj
 def rollback(
@@ -46,13 +46,12 @@ def rollback(
     detach: bool,
     as_json: bool,
 ) -> int:
-    """Undo what RUN did, whether it goes on or has ended: what runs is stopped, then all is undone in reverse
-    order.
+    """Undo RUN, whether it goes on or has ended: stop running todos, then undo all todos in reverse order.
 
-    Worktrees and branches of the run go, of a retry also those of the runs that it took up, and what has a
-    `compensate` is compensated. What could not be undone is tried again when this is asked again.
+    Worktrees and branches of the run are removed, for a retry also those of the runs before it; todos with a
+    `compensate` are compensated. Called again, it tries failed compensations again.
 
-    Exit code 0: all is undone. 3: something could not be.
+    Exit code 0: all is undone. 3: something could not be undone.
     """
     _check(accepted, reason)
     found = call.coord.runs.get(run)

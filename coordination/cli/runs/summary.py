@@ -19,6 +19,7 @@ from coordination.api import RunStatus, RunView, TodoState, TodoView
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.tables import Cell, plain, print_table
 from coordination.terminal import spelled
+from coordination.text import counted
 
 SOME_FAILED = 3
 BLOCKED = 5
@@ -153,7 +154,14 @@ def _figures(run: RunView) -> str:
 
 def format_counts(run: RunView) -> str:
     """Return `4 succeeded (3 of them cached), 1 failed`."""
-    return ", ".join(f"{n} {state}{_cached(run, state)}" for state, n in run.counts.items())
+    return ", ".join(f"{n} {_count_text(run, state)}{_cached(run, state)}" for state, n in run.counts.items())
+
+
+def _count_text(run: RunView, state: str) -> str:
+    """Return the state; for parked todos that all wait for a person, that."""
+    parked = [todo.waits_for or "" for todo in run.todos if todo.state is TodoState.PARKED]
+    asks = parked and all(wait.startswith(("an approval", "a person")) for wait in parked)
+    return "waiting for approval" if state == TodoState.PARKED and asks else state
 
 
 def _cached(run: RunView, state: str) -> str:
@@ -169,6 +177,7 @@ SHOWN_RUNNING = 8
 FIRST_REMINDER = timedelta(seconds=30)
 SOON_FREE = "a worker that is free"
 ANOTHER_TRY = "another try"
+QUEUED = "its turn"
 SERVE = "coord worker --repo {repo}=PATH where it lies; or, with the server of this folder: coord up"
 
 
@@ -252,4 +261,7 @@ def _wait(text: str, todos: list[TodoView]) -> Wait:
     unserved = text.startswith(f"a worker for {first.repo}: none")
     hint = f"\n  {SERVE.format(repo=first.repo)}" if unserved else ""
     since = datetime.fromisoformat(first.since) if first.since else None
+    if text == QUEUED:
+        busy = "--jobs or the slots of their repository are in use"
+        return Wait(why=text, text=f"{counted(len(todos), 'todo')} queued: {busy}", since=since)
     return Wait(why=text, text=f"{who} for {text}{hint}", since=since)

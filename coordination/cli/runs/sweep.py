@@ -35,30 +35,32 @@ if TYPE_CHECKING:
 
 accept = click.option(
     "--accept", "accepted", multiple=True, metavar="TODO", shell_complete=todo_ids,
-    help="The result of TODO, which is completed, counts as being in its base branch: it is there in another form.",
+    help="Count the result of a completed TODO as merged: it is in its base branch in another form.",
 )  # fmt: skip
 run_timeout = click.option(
     "--timeout",
     callback=more_than_zero,
     metavar="TIME",
-    help="The run is ended after it: 90s, 10m, 2h. If not what the plan says.",
+    help="End the run after TIME: 90s, 10m, 2h (default: as in the plan).",
 )
-fresh = click.option("--no-cache", is_flag=True, help="Todos with a cache run all the same; what comes of it is kept.")
+fresh = click.option("--no-cache", is_flag=True, help="Run todos with a cache, too; keep their results.")
 
 
 @command()
 @click.argument("plan", shell_complete=plan_ids)
-@choice("--strategy", Strategy, "If not what the plan says:")
-@choice("--on-failure", OnFailure, "If not what the plan says:")
-@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="At most N todos at once.")
+@choice("--strategy", Strategy, "Default: as in the plan.")
+@choice("--on-failure", OnFailure, "Default: as in the plan.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), metavar="N", help="Run at most N todos at once (default: the workers' slots)."
+)
 @narrowed
-@click.option("--failed", is_flag=True, help="Only what failed in the plan's latest run, and what that held up.")
+@click.option("--failed", is_flag=True, help="Select the failed and blocked todos of the plan's latest run.")
 @run_timeout
 @fresh
 @accept
-@click.option("--dry-run", is_flag=True, help="Only say what would run where, and why the rest would not.")
-@click.option("--detach", is_flag=True, help="Return at once; the run goes on: coord watch last.")
-@click.option("--json", "as_json", is_flag=True, help="Print the run as JSON when it has ended.")
+@click.option("--dry-run", is_flag=True, help="Print what would run where, and why the rest would not; start nothing.")
+@click.option("--detach", is_flag=True, help="Return at once; follow the run: coord watch last.")
+@click.option("--json", "as_json", is_flag=True, help="Print the run as JSON at its end.")
 @click.pass_obj
 def sweep(
     call: CliContext,
@@ -75,11 +77,11 @@ def sweep(
     detach: bool,
     as_json: bool,
 ) -> int:
-    """Run PLAN: every open todo of it, in the order that their dependencies allow.
+    """Run PLAN: every open todo of it, in dependency order.
 
-    Selectors of one kind (`--repo a --repo b`) are a union, different kinds intersect. What waits for a todo
-    that was not asked for and is not completed is blocked by it. Where a todo stands on a completed one whose
-    result is not in its base branch, nothing is begun (exit code 6).
+    Selectors of one kind (`--repo a --repo b`) are a union, different kinds intersect. A todo that depends on
+    an open todo outside of the selection is blocked. Where a todo depends on a completed one whose result is
+    not in its base branch, nothing starts (exit code 6).
 
     Exit code 0: all succeeded. 3: some failed, or all was undone. 5: some were blocked from outside, and
     nothing failed.
@@ -98,12 +100,12 @@ def sweep(
     "--timeout",
     callback=more_than_zero,
     metavar="TIME",
-    help="When it is stopped: 90s, 10m, 2h. If not what the todo says.",
+    help="Stop it after TIME: 90s, 10m, 2h (default: as in the todo).",
 )
 @fresh
 @accept
-@click.option("--detach", is_flag=True, help="Return at once; the run goes on: coord watch last.")
-@click.option("--json", "as_json", is_flag=True, help="Print the run as JSON when it has ended.")
+@click.option("--detach", is_flag=True, help="Return at once; follow the run: coord watch last.")
+@click.option("--json", "as_json", is_flag=True, help="Print the run as JSON at its end.")
 @click.pass_obj
 def execute(
     call: CliContext,
@@ -114,7 +116,7 @@ def execute(
     detach: bool,
     as_json: bool,
 ) -> int:
-    """Run the one TODO, in a run of its own."""
+    """Run one TODO, in a run of its own."""
     prepared = call.coord.runs.prepare_execute(todo, timeout, _options(no_cache=no_cache))
     return carry_out(call, prepared, accepted=accepted, detach=detach, as_json=as_json)
 
@@ -162,7 +164,7 @@ def carry_out(
 
     def start() -> Run:
         run = runs.start(ready, accepted)
-        click.echo(f"run {run.id} of {graph.plan.id}: {graph.size}, {ready.order.reason}", err=True)
+        click.echo(f"run {run.id} of {graph.plan.id}: {graph.size}; strategy: {ready.order.reason}", err=True)
         for one in left:
             click.echo(spelled(str(one)), err=True)
         return run
@@ -193,7 +195,7 @@ def see_through(
             following = Following(run, since, call.coord.restarted)
         if detach:
             call.coord.detach()
-            click.echo(f"  it goes on by itself; look: coord watch {run.id}", err=True)
+            click.echo(f"  it continues in the background; follow it: coord watch {run.id}", err=True)
             if as_json:
                 print_run(run.view(), as_json=True, beside=beside)
             return 0

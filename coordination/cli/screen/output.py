@@ -152,6 +152,6 @@ def _template_option(fields: Sequence[str]) -> Callable[[Command], Command]:
         "--format",
         "template",
         metavar="TEMPLATE",
-        help="Print a line for each by its fields, e.g. '{id} {status}'.",
+        help="Print a line for each record, e.g. '{id} {status}'.",
         shell_complete=format_fields(fields),
     )

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 
 @command()
-@by_name("--consumer", "Only what this repository needs.")
-@by_name("--provider", "Only what this repository provides.")
+@by_name("--consumer", "Select dependencies of this consumer.")
+@by_name("--provider", "Select dependencies on this provider.")
 @by_word("--type", DependencyType)
 @by_word("--status", DependencyStatus)
 @output_options(Dependency)
@@ -45,7 +45,7 @@ def list_deps(call: CliContext, /, form: Form, **filters: Any) -> None:
 
 @creates(DEPENDENCY)
 def create_dep(manager: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
-    """Create a dependency of one repository on another; prints its id."""
+    """Create a dependency of one repository on another; print its id."""
     return manager.create_all("dependency", records)
 
 
@@ -66,11 +66,11 @@ UNSATISFIED = 3
 
 @command()
 @click.argument("named", metavar="[CONSUMER]", required=False, shell_complete=repo_names)
-@by_name("--consumer", "Only of these repositories, as CONSUMER.")
-@by_name("--dep", "Only these dependencies.")
+@by_name("--consumer", "Select dependencies of these consumers.")
+@by_name("--dep", "Select these dependencies.")
 @by_word("--type", DependencyType)
-@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="At most N checks at once; 8 if not said.")
-@click.option("--no-write", is_flag=True, help="Leave the statuses in the file as they are.")
+@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Run at most N checks at once (default: 8).")
+@click.option("--no-write", is_flag=True, help="Do not write statuses into the file.")
 @as_json_option
 @click.pass_obj
 def check_deps(
@@ -83,12 +83,11 @@ def check_deps(
     no_write: bool,
     as_json: bool,
 ) -> int:
-    """Check the dependencies, those of CONSUMER if it is named: run their commands, ask their addresses,
-    compare versions.
+    """Check the dependencies, or those of CONSUMER: run commands, request addresses, compare versions.
 
-    Statuses that have changed are written into the file; what could not be found out changes nothing there,
-    and a Ctrl-C ends all checks and writes nothing. Exit code 3: one is unsatisfied, or constraints
-    contradict each other.
+    Changed statuses are written into the file; a dependency that could not be checked keeps its status.
+    Ctrl-C ends all checks and writes nothing. Exit code 3: one is unsatisfied, or constraints contradict each
+    other.
     """
     consumers = (*((named,) if named else ()), *(consumer or ())) or None
     every = {d.id: d for d in call.coord.manager.list_dependencies(consumer=consumers, type=type)}

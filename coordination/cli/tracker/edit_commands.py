@@ -35,7 +35,7 @@ from_file = click.option(
     "--from-file",
     metavar="FILE",
     type=click.Path(allow_dash=True),
-    help="One record or a list, YAML or JSON, by the file's field names; - reads stdin.",
+    help="Read one record or a list from YAML or JSON, with the file's field names; - reads stdin.",
 )
 
 
@@ -84,8 +84,8 @@ def deletes(argument: str, complete: Complete) -> Callable[[Delete], click.Comma
     def decorated(operation: Delete) -> click.Command:
         @command()
         @click.argument("name", metavar=argument, shell_complete=complete)
-        @click.option("--cascade", is_flag=True, help="Also what cannot stay without it, and every mention of it.")
-        @click.option("--yes", is_flag=True, help="With --cascade: without a question.")
+        @click.option("--cascade", is_flag=True, help="Delete also its parts, and every reference to it.")
+        @click.option("--yes", is_flag=True, help="Do not ask for confirmation of --cascade.")
         @as_json_option
         @click.pass_obj
         @wraps(operation)

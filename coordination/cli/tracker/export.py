@@ -176,14 +176,21 @@ _ESCAPED = str.maketrans({**{sign: f"\\{sign}" for sign in "\\`*_[]<>|~#&"}, "@"
 
 
 @command()
-@click.option("--format", "form", type=click.Choice(list(FORMATS)), required=True, help="csv, json or md (Markdown).")
-@click.option("--kind", type=click.Choice([*KINDS, "all"]), default="all", show_default=True, help="Which records.")
-@click.option("--output", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="Write it to a file.")
+@click.option(
+    "--format", "form", type=click.Choice(list(FORMATS)), required=True, help="Choose csv, json or md (Markdown)."
+)
+@click.option(
+    "--kind", type=click.Choice([*KINDS, "all"]), default="all", show_default=True, help="Select the kinds of records."
+)
+@click.option(
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write to a file (default: standard output).",
+)
 @click.pass_obj
 def export(call: CliContext, form: str, kind: str, output: Path | None) -> None:
-    """Print the records that the file declares as CSV (lists joined by ;), JSON or Markdown tables by
-    status.
-    """
+    """Export the records of the file as CSV (lists joined by ;), JSON, or Markdown tables by status."""
     manager = call.coord.manager
     lists: Mapping[str, Callable[[], Sequence[BaseModel]]] = {
         "issues": manager.list_issues,

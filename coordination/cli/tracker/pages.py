@@ -242,7 +242,7 @@ def _at_most(plan: Plan) -> str:
 @output_options(Issue)
 @click.pass_obj
 def show_issue(call: CliContext, issue: str, form: Form) -> None:
-    """Show one issue with everything that it waits for and holds up."""
+    """Show an issue with its blockers and dependents."""
     record, chains = call.coord.manager.get_issue(issue), call.coord.manager.chains_of(issue)
     form.record(record, lambda: dict(chains), lambda: print_page(*issue_page(record, chains, date.today())))
 
@@ -252,7 +252,7 @@ def show_issue(call: CliContext, issue: str, form: Form) -> None:
 @output_options(Todo)
 @click.pass_obj
 def show_todo(call: CliContext, todo: str, form: Form) -> None:
-    """Show one todo with everything that it waits for and holds up, and what a run does with it."""
+    """Show a todo with its blockers, its dependents and its state in a run."""
     record, chains = as_view(call.coord.manager.get_todo(todo)), call.coord.manager.chains_of(todo)
     plan = next((p for p in call.coord.manager.ecosystem.coordination.plans if p.id == record.plan), None)
 
@@ -272,7 +272,7 @@ def show_todo(call: CliContext, todo: str, form: Form) -> None:
 @output_options(Plan)
 @click.pass_obj
 def show_plan(call: CliContext, plan: str, form: Form) -> None:
-    """Show one plan with its milestones, its todos, and everything that it waits for and holds up."""
+    """Show a plan with its milestones, todos, blockers and dependents."""
     record, todos, chains = (
         call.coord.manager.get_plan(plan),
         call.coord.manager.plan_todos(plan),
@@ -298,7 +298,7 @@ def show_plan(call: CliContext, plan: str, form: Form) -> None:
 @output_options(Dependency)
 @click.pass_obj
 def show_dep(call: CliContext, dependency: str, form: Form) -> None:
-    """Show one dependency of a repository on another, and how it is checked."""
+    """Show a dependency of a repository on another, and its check."""
     record = call.coord.manager.get_dependency(dependency)
     form.record(record, dict, lambda: print_page(*dependency_page(record)))
 

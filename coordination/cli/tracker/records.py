@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 @command()
 @by_word("--status", IssueStatus)
 @by_word("--priority", Level)
-@by_name("--repo", "Only what touches this repository.")
-@by_name("--assignee", "Only what this person or agent is to do.")
-@by_name("--label", "Only those with this label.")
+@by_name("--repo", "Select records of this repository.")
+@by_name("--assignee", "Select records of this assignee.")
+@by_name("--label", "Select records with this label.")
 @output_options(Issue)
 @click.pass_obj
 def list_issues(call: CliContext, /, form: Form, **filters: Any) -> None:
@@ -43,13 +43,13 @@ def list_issues(call: CliContext, /, form: Form, **filters: Any) -> None:
 
 @creates(ISSUE)
 def create_issue(manager: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
-    """Create an issue; prints its id."""
+    """Create an issue; print its id."""
     return manager.create_all("issue", records)
 
 
 @updates("ISSUE", ISSUE, issue_ids)
 def update_issue(manager: CoordinationManager, issue: str, changes: Changes) -> Edited:
-    """Change fields of ISSUE; an empty value clears one (--assignee '')."""
+    """Update fields of ISSUE; an empty value clears one (--assignee '')."""
     return manager.update_issue(issue, changes)
 
 
@@ -58,7 +58,7 @@ def update_issue(manager: CoordinationManager, issue: str, changes: Changes) -> 
 @as_json_option
 @click.pass_obj
 def close_issue(call: CliContext, issue: str, as_json: bool) -> None:
-    """Close ISSUE, and say what may begin now that nothing else holds it up."""
+    """Close ISSUE, and print the work that is ready now."""
     print_updated(call.coord.manager.close_issue(issue), what=f"closed {issue}", as_json=as_json)
 
 
@@ -71,10 +71,10 @@ def delete_issue(manager: CoordinationManager, issue: str, cascade: bool) -> Rem
 @command()
 @by_word("--status", TodoStatus)
 @by_word("--priority", Level)
-@by_name("--repo", "Only of this repository.")
-@by_name("--plan", "Only of this plan.")
-@by_name("--assignee", "Only what this person or agent is to do.")
-@by_name("--label", "Only those with this label.")
+@by_name("--repo", "Select todos of this repository.")
+@by_name("--plan", "Select todos of this plan.")
+@by_name("--assignee", "Select records of this assignee.")
+@by_name("--label", "Select records with this label.")
 @output_options(TodoInView)
 @click.pass_obj
 def list_todos(call: CliContext, /, form: Form, **filters: Any) -> None:
@@ -90,13 +90,13 @@ def list_todos(call: CliContext, /, form: Form, **filters: Any) -> None:
 
 @creates(TODO)
 def create_todo(manager: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
-    """Create a todo; prints its id. Without --run, --prompt or --manual the agent is told what it says."""
+    """Create a todo; print its id. Without --run, --prompt or --manual an agent gets its text."""
     return manager.create_all("todo", records)
 
 
 @updates("TODO", TODO, todo_ids)
 def update_todo(manager: CoordinationManager, todo: str, changes: Changes) -> Edited:
-    """Change fields of TODO; an empty value clears one (--assignee '')."""
+    """Update fields of TODO; an empty value clears one (--assignee '')."""
     return manager.update_todo(todo, changes)
 
 
@@ -111,7 +111,7 @@ MOVES = {"reopen": TodoStatus.PENDING, "cancel": TodoStatus.CANCELLED}
 
 @command()
 @by_word("--status", PlanStatus)
-@by_name("--repo", "Only what touches this repository.")
+@by_name("--repo", "Select records of this repository.")
 @output_options(Plan)
 @click.pass_obj
 def list_plans(call: CliContext, /, form: Form, **filters: Any) -> None:
@@ -122,7 +122,7 @@ def list_plans(call: CliContext, /, form: Form, **filters: Any) -> None:
 
 @creates(PLAN)
 def create_plan(manager: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
-    """Create a plan; prints its id. Its todos name it: coord create-todo --plan."""
+    """Create a plan; print its id. Todos join it with: coord create-todo --plan."""
     return manager.create_all("plan", records)
 
 
@@ -142,25 +142,29 @@ def _of_milestones(verb: str, help_: str) -> Callable[[Command], Command]:
 @click.argument("plan", shell_complete=plan_ids)
 @for_update(PLAN)
 @option(
-    "--add-milestone", "added", metavar="NAME", help="One more of this name; the following say more.", panel=MILESTONES
+    "--add-milestone",
+    "added",
+    metavar="NAME",
+    help="Add a milestone with this name; the options below set its fields.",
+    panel=MILESTONES,
 )
 @option(
     "--milestone",
     "changed",
     metavar="ID",
-    help="Change this one, as the following say.",
+    help="Change this milestone; the options below set its fields.",
     panel=MILESTONES,
     shell_complete=milestone_ids,
 )
 @for_create(MILESTONE)
-@_of_milestones("complete", "Say that it is done.")
-@_of_milestones("reopen", "Say that it is not done.")
-@_of_milestones("cancel", "Say that it will not be done.")
-@_of_milestones("delete", "Take it out; refused while others name it.")
+@_of_milestones("complete", "Complete a milestone.")
+@_of_milestones("reopen", "Reopen a milestone.")
+@_of_milestones("cancel", "Cancel a milestone.")
+@_of_milestones("delete", "Delete a milestone; refused while others name it.")
 @as_json_option
 @click.pass_obj
 def update_plan(call: CliContext, /, plan: str, as_json: bool, **options: Any) -> None:
-    """Change fields and milestones of PLAN; an empty value clears a field (--target '')."""
+    """Update fields and milestones of PLAN; an empty value clears a field (--target '')."""
     changes = changes_of(PLAN, options)
     steps: dict[str, Any] = {
         "update_milestones": _updates(options),
@@ -211,12 +215,12 @@ def delete_plan(manager: CoordinationManager, plan: str, cascade: bool) -> Remov
 
 
 @command()
-@by_name("--tag", "Only those with this tag.")
-@by_name("--role", "Only those with this role.")
+@by_name("--tag", "Select repositories with this tag.")
+@by_name("--role", "Select repositories with this role.")
 @output_options(Repo)
 @click.pass_obj
 def list_repos(call: CliContext, /, form: Form, **filters: Any) -> None:
-    """List the repositories that the file declares, with how many issues and todos are open there."""
+    """List the repositories of the file, with their numbers of open issues and todos."""
     repos = call.coord.manager.list_repos(**filters)
     form.records(repos, lambda: print_repos(repos, call.coord.document))
 
@@ -227,12 +231,12 @@ def _hours(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 
 @command()
 @click.argument("todo", shell_complete=todo_ids)
-@click.option("--hours", metavar="HOURS", callback=_hours, help="How long it took: 2h, 90m or 1.5.")
-@click.option("--run", metavar="RUN", help="Only in this run; needed where more than one waits for it.")
+@click.option("--hours", metavar="HOURS", callback=_hours, help="Record the hours taken: 2h, 90m or 1.5.")
+@click.option("--run", metavar="RUN", help="Name the run; needed if several runs wait for it.")
 @as_json_option
 @click.pass_obj
 def complete_todo(call: CliContext, todo: str, hours: float | None, run: str | None, as_json: bool) -> None:
-    """Say that TODO is done: a run that waits for it goes on, else it is completed in the file."""
+    """Complete TODO: in the run that waits for it, else in the file."""
     if run is not None and hours is not None:
         raise UsageError("--run and --hours exclude each other", "hours stand in the file: leave --run out")
     if run is not None or not call.coord.has_file:

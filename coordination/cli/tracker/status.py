@@ -170,10 +170,9 @@ RESETS_SHOWN = 5
 @as_json_option
 @click.pass_obj
 def status(call: CliContext, repo: str | None, as_json: bool) -> None:
-    """Show where REPO stands: what is worked on, ready and blocked there, its issues, plans and dependencies.
+    """Show the state of REPO: work in progress, ready and blocked, issues, plans and dependencies.
 
-    Without REPO, where everything stands, with the circuit breakers that are not closed, or have counted
-    failures.
+    Without REPO, the state of everything, with the circuit breakers that are open or have counted failures.
     """
     if repo is not None:
         _one(call, repo, as_json=as_json)
@@ -205,7 +204,7 @@ def _everything(call: CliContext, there: Sequence[Breaker], first: Lines, last: 
 @as_json_option
 @click.pass_obj
 def blocking(call: CliContext, repo: str, as_json: bool) -> None:
-    """Show the open issues that hold up work in REPO, directly or at the end of a chain."""
+    """List the open issues that block work in REPO, directly or through a chain."""
     found = call.coord.manager.get_blocking_issues(repo)
     if not found and not as_json:
         click.echo(f"no open issue holds up work in {repo}", err=True)
@@ -217,7 +216,7 @@ def blocking(call: CliContext, repo: str, as_json: bool) -> None:
 @as_json_option
 @click.pass_obj
 def ecosystem_status(call: CliContext, as_json: bool) -> None:
-    """Show where everything stands: each repository, what is overdue, what holds up most, what may begin."""
+    """Show the state of everything: each repository, overdue and blocking work, ready todos."""
     there = call.coord.live.breakers()
     _everything(call, there, breakers_summary([one for one in there if one.tripped]), as_json=as_json)
 

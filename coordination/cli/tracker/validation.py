@@ -25,8 +25,8 @@ LACKING = 3
 @as_json_option
 @click.pass_obj
 def validate_plan(call: CliContext, plan: str, run_checks: bool, as_json: bool) -> int:
-    """Say what PLAN lacks to be complete: todos, milestones, criteria, deliverables. Exit code 3 where it
-    lacks any.
+    """Check whether PLAN is complete: todos, milestones, criteria, deliverables. Exit code 3: something is
+    missing.
     """
     standing = call.coord.manager.validate_plan_completion(plan, run_checks=run_checks, on_check=_print_check)
     if as_json:

@@ -35,14 +35,14 @@ def test_two_chains_of_uneven_steps_are_faster_by_dataflow() -> None:
 
     assert (foreseen.levels_h, foreseen.dataflow_h, foreseen.bound_h) == (8, 5, 5)
     assert foreseen.strategy is Strategy.DATAFLOW
-    assert foreseen.reason == "dataflow, 60% faster than levels (levels 8 h, dataflow 5 h)"
+    assert foreseen.reason == "dataflow (60% faster); estimates: levels 8 h, dataflow 5 h"
 
 
 def test_a_chain_takes_levels_since_nothing_is_gained() -> None:
     foreseen = forecast(build(ecosystem(todo("A"), todo("B", "A")), PLAN))
 
     assert foreseen.strategy is Strategy.LEVELS
-    assert foreseen.reason == "levels, as dataflow would take the same 2 h"
+    assert foreseen.reason == "levels (dataflow is no faster); estimate 2 h"
     assert (foreseen.assumed, foreseen.assumed_h) == (2, 1)
 
 
