@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from coordination.runs.approvals import Decision
     from coordination.runs.cleaning import Survey, in_words
     from coordination.runs.cleanup_jobs import Artifact, Kind
-    from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
+    from coordination.runs.records import RunStatus, RunView, TodoState, TodoView, WaitReason
     from coordination.runs.retrying.named_checkpoints import NamedCheckpoint
     from coordination.runs.retrying.retry_plan import CarryOver
     from coordination.runs.rollback import Prospect
@@ -149,6 +149,7 @@ __all__ = [
     "TodoInView",
     "TodoState",
     "TodoView",
+    "WaitReason",
     "Written",
     "as_view",
     "findings",
@@ -191,7 +192,7 @@ _HOMES = {
     "runs.approvals": ("Decision",),
     "runs.cleaning": ("Survey", "in_words"),
     "runs.cleanup_jobs": ("Artifact", "Kind"),
-    "runs.records": ("RunStatus", "RunView", "TodoState", "TodoView"),
+    "runs.records": ("RunStatus", "RunView", "TodoState", "TodoView", "WaitReason"),
     "runs.retrying.named_checkpoints": ("NamedCheckpoint",),
     "runs.retrying.retry_plan": ("CarryOver",),
     "runs.rollback": ("Prospect",),

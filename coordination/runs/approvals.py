@@ -16,7 +16,7 @@ from coordination.errors import Conflict, CoordinationError, NotFound, UsageErro
 from coordination.models import Verdict
 from coordination.planner.gates import DONE
 from coordination.runs.connection import Connection
-from coordination.runs.records import RunStatus, TodoState
+from coordination.runs.records import Descriptor, RunStatus, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.views.run_view import iso
 from coordination.text import did_you_mean, listed
@@ -101,7 +101,7 @@ def _look(redis: Redis, keys: Keys, asked: Sequence[tuple[str, str]]) -> Iterato
     for (run_id, todo), state, place, status, values in zip(asked, answers, answers, answers, answers, strict=True):
         if state is not None:
             facts = dict(zip(FACTS, values, strict=True))
-            by_hand = place.split()[3] == MANUAL
+            by_hand = Descriptor.parse(place).kind == MANUAL
             yield (
                 todo,
                 Found(run=run_id, state=TodoState(state), manual=by_hand, status=RunStatus(status), **facts),

@@ -11,7 +11,7 @@ from celery import Celery
 
 from coordination.broker.canvas import Canvas, count_part
 from coordination.broker.delivery import Delivery
-from coordination.runs.records import Reply
+from coordination.runs.records import Descriptor, Reply
 from coordination.runs.store import RunStore
 
 ALL = 10_000
@@ -60,7 +60,7 @@ class Dispatcher:
     def open_level_after(self, run_id: str, todo_id: str) -> None:
         """Open the next level after a todo that ended without a message that returns: no chord counts it."""
         place = self._store.redis.hget(self._store.keys.run(run_id).place, todo_id)
-        self.advance(run_id, int(place.split()[1]), "join")
+        self.advance(run_id, Descriptor.parse(place).level, "join")
 
     def advance(self, run_id: str, level: int, source: str) -> Reply:
         reply = self._store.advance(run_id, level, source)

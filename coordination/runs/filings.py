@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from coordination.ecosystem.revision import Outcome
 from coordination.models import TodoStatus
 from coordination.planner.gates import MILESTONE_REPO
-from coordination.runs.records import RunBrief, RunView, TodoState, TodoView
+from coordination.runs.records import Descriptor, RunBrief, RunView, TodoState, TodoView
 from coordination.runs.store import RunStore
 
 FACT = "filed"
@@ -73,7 +73,7 @@ def keep_filings(
             store.redis.hdel(store.keys.commits, todo)
     repos = store.redis.hmget(store.keys.run(run_id).place, list(left)) if left else []
     for todo, place in zip(left, repos, strict=True):
-        store.redis.hsetnx(store.keys.commits, todo, f"{UNDONE} {run_id} {str(place).split()[2]}")
+        store.redis.hsetnx(store.keys.commits, todo, f"{UNDONE} {run_id} {Descriptor.parse(str(place)).repo}")
 
 
 def _line(store: RunStore, run_id: str) -> tuple[str, ...]:

@@ -224,6 +224,57 @@ class Source(BaseModel):
     todo: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Descriptor:
+    """The part of a todo that never changes during a run: one text in the hash `place`, read by the steps, too."""
+
+    order: str
+    """Its longest remaining path as a negative number of ms, which orders the ready todos."""
+    level: int
+    repo: str
+    kind: str
+    """`shell`, or `shell:<digest of its labels>`: todos with equal kinds take equally long."""
+    priority: str
+    wants: str
+    """Its right to work in the repository, and its resources: a line `<amount>/<capacity> <name>` each."""
+
+    @classmethod
+    def parse(cls, text: str) -> Descriptor:
+        order, level, repo, kind, priority, *wants = text.split(" ", 5)
+        return cls(order=order, level=int(level), repo=repo, kind=kind, priority=priority, wants="".join(wants))
+
+    def __str__(self) -> str:
+        return f"{self.order} {self.level} {self.repo} {self.kind} {self.priority} {self.wants}"
+
+
+class WaitReason(StrEnum):
+    """Reasons why a todo that could run does not run; `waits_for` says the same as text."""
+
+    REPOSITORY = "repository"
+    """Another todo of the run, or another run, works in the repository."""
+    SLOT = "slot"
+    """All slots of the workers, or `max_parallel`, are in use."""
+    RESOURCE = "resource"
+    """A resource is in use."""
+    TIMER = "timer"
+    """The delay before the next attempt."""
+    PERSON = "person"
+    """An approval, or a manual todo."""
+    BREAKER = "breaker"
+    """A circuit breaker is open."""
+    PAUSED = "paused"
+    """The run is paused."""
+    WORKER = "worker"
+    """No worker can execute it at present."""
+    TROUBLE = "trouble"
+    """The machine has passing trouble, such as a full disk."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> WaitReason:
+        """Read an unknown value as WORKER: anybody may have written it to Redis."""
+        return cls.WORKER
+
+
 class TodoView(BaseModel):
     """One todo of a run, everywhere the same."""
 
@@ -239,6 +290,8 @@ class TodoView(BaseModel):
     exit_code: int | None = None
     error: str | None = None
     waits_for: str | None = None
+    wait_reason: WaitReason | None = None
+    """The kind of `waits_for`."""
     since: str | None = None
     """When it came into its state."""
     run: str | None = None

@@ -21,6 +21,7 @@ from coordination.cache.entries import drop
 from coordination.runs.records import (
     LIVE,
     Blame,
+    Descriptor,
     Grant,
     PredecessorOutput,
     Reply,
@@ -332,10 +333,10 @@ class RunStore:
     def delivery(self, run_id: str, todo_id: str) -> Delivery:
         """The message that told of the todo, as far as its level's join needs it."""
         keys = self.keys.run(run_id)
-        _, level, repo, *_ = self.redis.hget(keys.place, todo_id).split()
+        place = Descriptor.parse(self.redis.hget(keys.place, todo_id))
         attempt, index = self.redis.hmget(keys.facts, [f"{todo_id} attempt", f"{todo_id} index"])
-        size = self.redis.hget(keys.meta, f"size.{level}")
-        return Delivery.parse(run_id, [todo_id, attempt, repo, "", level, index or "0", size or "0"])
+        size = self.redis.hget(keys.meta, f"size.{place.level}")
+        return Delivery.parse(run_id, [todo_id, attempt, place.repo, "", str(place.level), index or "0", size or "0"])
 
     def attempt(self, run_id: str, todo_id: str) -> int:
         """Return the number of the todo's last attempt, 0 before the first."""

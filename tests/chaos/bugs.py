@@ -156,8 +156,8 @@ BUGS = (
     Bug(
         "a retry without its timer",
         f"{STEPS}/_turns.lua",
-        "    call('ZADD', timers, now + delay_ms, member(todo))\n    note(todo, 'waits_for', 'another try')",
-        "    note(todo, 'waits_for', 'another try')",
+        "    call('ZADD', timers, now + delay_ms, member(todo))\n    wait_for(todo, 'timer', 'another try')",
+        "    wait_for(todo, 'timer', 'another try')",
         (RUN,),
     ),
     Bug(

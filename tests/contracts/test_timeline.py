@@ -11,10 +11,10 @@ from redis import Redis
 
 from coordination.errors import NotFound
 from coordination.models import OnFailure
-from coordination.runs.records import Result, TodoState
+from coordination.runs.records import Result, TodoState, WaitReason
 from coordination.runs.store import RunStore
 from coordination.runs.views.pictures import gantt, graph
-from coordination.runs.views.timeline import Cause, cause_of, timeline
+from coordination.runs.views.timeline import timeline
 from coordination.settings import Settings
 from tests import plans
 from tests.contracts.carrier import BAD, OK, Harness
@@ -34,13 +34,13 @@ def begin(harness: Harness, todos: plans.Todos, *, settings: Settings | None = N
     harness.submit(plans.build(eco, plans.PLAN), eco, order, settings)
 
 
-def causes(harness: Harness, todo: str) -> list[Cause]:
+def causes(harness: Harness, todo: str) -> list[WaitReason]:
     """What it waited for, in order, each once."""
     store = harness.store
     events = _events(store, harness.run_id)
     line = timeline(events, {t.id: t.repo for t in harness.view().todos}, store.now_ms() + 1000)
     assert line is not None
-    return list(dict.fromkeys(wait.cause for wait in line.waits if wait.todo == todo))
+    return list(dict.fromkeys(wait.reason for wait in line.waits if wait.todo == todo))
 
 
 def _events(store: RunStore, run_id: str) -> Sequence:  # type: ignore[type-arg]
@@ -57,13 +57,13 @@ def test_who_stands_behind_another_todo_of_its_repository_waits_for_the_reposito
     begin(harness, {"A": "api", "B": "api"})
     harness.take("A")
 
-    assert Cause.REPOSITORY in causes(harness, "B")
+    assert WaitReason.REPOSITORY in causes(harness, "B")
 
 
 def test_who_was_dispatched_waits_for_a_slot(harness: Harness):
     begin(harness, {"A": "api"})
 
-    assert causes(harness, "A") == [Cause.SLOT]
+    assert causes(harness, "A") == [WaitReason.SLOT]
 
 
 def test_who_lacks_a_resource_waits_for_it(harness: Harness):
@@ -72,7 +72,7 @@ def test_who_lacks_a_resource_waits_for_it(harness: Harness):
     harness.take("A")
     harness.claim(harness.mail.popleft())
 
-    assert causes(harness, "B")[-1] is Cause.RESOURCE
+    assert causes(harness, "B")[-1] is WaitReason.RESOURCE
 
 
 def test_another_run_in_the_repository_is_waited_for_as_the_repository(harness: Harness):
@@ -81,20 +81,20 @@ def test_another_run_in_the_repository_is_waited_for_as_the_repository(harness: 
     begin(harness, {"B": "api"})
     harness.claim(harness.mail.popleft())
 
-    assert causes(harness, "B")[-1] is Cause.REPOSITORY
+    assert causes(harness, "B")[-1] is WaitReason.REPOSITORY
 
 
 def test_what_is_tried_again_waits_for_its_timer(harness: Harness):
     begin(harness, {"A": "api"})
     harness.follow(harness.store.retry(harness.take("A"), timedelta(minutes=1), BAD))
 
-    assert causes(harness, "A")[-1] is Cause.TIMER
+    assert causes(harness, "A")[-1] is WaitReason.TIMER
 
 
 def test_an_approval_and_what_is_done_by_hand_wait_for_a_person(harness: Harness):
     begin(harness, {"A": "api", "B": "web"}, A={"gate": {}}, B={"action": {"type": "manual"}})
 
-    assert causes(harness, "A") == causes(harness, "B") == [Cause.PERSON]
+    assert causes(harness, "A") == causes(harness, "B") == [WaitReason.PERSON]
 
 
 def test_a_todo_behind_a_breaker_waits_for_that(harness: Harness):
@@ -103,7 +103,7 @@ def test_a_todo_behind_a_breaker_waits_for_that(harness: Harness):
     harness.settle(harness.take("A"), of_worker)
     harness.claim(harness.mail.popleft())
 
-    assert causes(harness, "B")[-1] is Cause.BREAKER
+    assert causes(harness, "B")[-1] is WaitReason.BREAKER
 
 
 def test_a_paused_run_waits_to_be_resumed(harness: Harness):
@@ -111,11 +111,15 @@ def test_a_paused_run_waits_to_be_resumed(harness: Harness):
     harness.store.pause(harness.run_id, "ann")
     harness.claim(harness.mail.popleft())
 
-    assert causes(harness, "A")[-1] is Cause.PAUSED
+    assert causes(harness, "A")[-1] is WaitReason.PAUSED
 
 
-def test_whatever_a_worker_says_is_its_own():
-    assert cause_of("no room on /srv: 12 MB are free") is Cause.WORKER
+def test_a_reason_of_a_worker_is_its_own_and_what_nobody_knows_counts_as_one(harness: Harness):
+    begin(harness, {"A": "api"})
+    harness.store.park(harness.take("A"), "no room on /srv: 12 MB are free", timedelta(minutes=1))
+
+    assert causes(harness, "A")[-1] is WaitReason.WORKER
+    assert WaitReason("what somebody wrote") is WaitReason.WORKER
 
 
 def test_waiting_for_predecessors_is_no_wait(harness: Harness):

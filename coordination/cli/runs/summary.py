@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from coordination.api import RunStatus, RunView, TodoState, TodoView
+from coordination.api import RunStatus, RunView, TodoState, TodoView, WaitReason
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.tables import Cell, plain, print_table
 from coordination.terminal import spelled
@@ -159,8 +159,8 @@ def format_counts(run: RunView) -> str:
 
 def _count_text(run: RunView, state: str) -> str:
     """Return the state; for parked todos that all wait for a person, that."""
-    parked = [todo.waits_for or "" for todo in run.todos if todo.state is TodoState.PARKED]
-    asks = parked and all(wait.startswith(("an approval", "a person")) for wait in parked)
+    parked = [todo.wait_reason for todo in run.todos if todo.state is TodoState.PARKED]
+    asks = parked and all(reason is WaitReason.PERSON for reason in parked)
     return "waiting for approval" if state == TodoState.PARKED and asks else state
 
 
@@ -175,8 +175,6 @@ def _colour(status: RunStatus) -> str:
 
 SHOWN_RUNNING = 8
 FIRST_REMINDER = timedelta(seconds=30)
-SOON_FREE = "a worker that is free"
-ANOTHER_TRY = "another try"
 QUEUED = "its turn"
 SERVE = "coord worker --repo {repo}=PATH where it lies; or, with the server of this folder: coord up"
 
@@ -247,10 +245,10 @@ def _to_report(run: RunView) -> Iterable[TodoView]:
     """Yield the todos whose waits are news. While something runs, waiting for a free worker is none."""
     under_way = [todo for todo in run.todos if todo.state in (TodoState.RUNNING, TodoState.COMPENSATING)]
     busy = any(todo.waits_for is None for todo in under_way)
-    no_news = {None, ANOTHER_TRY, *([SOON_FREE] if busy else [])}
-    yield from (todo for todo in under_way if todo.waits_for not in no_news)  # its worker is gone, for one
+    no_news = {None, WaitReason.TIMER, *([WaitReason.SLOT] if busy else [])}
+    yield from (todo for todo in under_way if todo.wait_reason not in no_news)  # its worker is gone, for one
     for todo in run.todos:
-        if todo.state is TodoState.PARKED or (todo.state is TodoState.DISPATCHED and todo.waits_for not in no_news):
+        if todo.state is TodoState.PARKED or (todo.state is TodoState.DISPATCHED and todo.wait_reason not in no_news):
             yield todo
 
 

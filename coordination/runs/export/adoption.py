@@ -10,7 +10,7 @@ from coordination.backend.keys import RunKeys, resource
 from coordination.errors import Conflict
 from coordination.runs.export.document import HASH
 from coordination.runs.export.received import Received
-from coordination.runs.records import RunStatus, TodoState
+from coordination.runs.records import Descriptor, RunStatus, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import DRAFT_TTL
 
@@ -53,7 +53,7 @@ def _keep_commits(store: RunStore, run: Received) -> None:
             commit = facts.get(f"{todo} commit")
             if state == TodoState.SUCCEEDED and commit and commit != facts.get(f"{todo} began"):
                 source = facts.get(f"{todo} run", run.run_id)
-                pipeline.hsetnx(store.keys.commits, todo, f"{commit} {source} {places[todo].split()[2]}")
+                pipeline.hsetnx(store.keys.commits, todo, f"{commit} {source} {Descriptor.parse(places[todo]).repo}")
         pipeline.execute()
 
 

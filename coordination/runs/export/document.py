@@ -14,7 +14,7 @@ from redis.client import NEVER_DECODE
 
 from coordination.backend.keys import RunKeys, member, resource
 from coordination.errors import Conflict, NotFound
-from coordination.runs.records import RunStatus
+from coordination.runs.records import Descriptor, RunStatus
 from coordination.runs.store import RunStore
 from coordination.text import listed
 
@@ -134,9 +134,9 @@ def _header(store: RunStore, run_id: str, moment: Mapping[str, Any]) -> Mapping[
 
 
 def _capacities(store: RunStore, places: Iterable[str]) -> Mapping[str, int]:
-    """Of the resources that stand in the places of the todos: see `draft.place_of`."""
+    """Of the resources that stand in the places of the todos: see `Descriptor.wants`."""
     head = resource("")
-    wants = (line.partition(" ")[2] for place in places for line in place.split("\n")[1:])
+    wants = (line.partition(" ")[2] for place in places for line in Descriptor.parse(place).wants.split("\n")[1:])
     names = sorted({name for name in wants if name.startswith(head)})
     found = store.redis.hmget(store.keys.locks.capacities, names) if names else []
     return {name.removeprefix(head): int(n) for name, n in zip(names, found, strict=True) if n is not None}
@@ -150,7 +150,7 @@ def _keys(
         if entries := moment.get(name):
             yield name, _kind(name), _entries(_kind(name), entries)
     yield from _streams(store, keys, todos)
-    for repo in sorted({place.split()[2] for place in moment["place"].values()}):
+    for repo in sorted({Descriptor.parse(place).repo for place in moment["place"].values()}):
         if fields := store.redis.hkeys(keys.bundle(repo)):
             yield _name(keys.bundle(repo), keys), HASH, _bundle(store, keys.bundle(repo), sorted(fields))
 

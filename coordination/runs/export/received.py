@@ -19,7 +19,7 @@ from coordination.backend.keys import RunKeys
 from coordination.disk import in_units
 from coordination.errors import Conflict, UsageError
 from coordination.runs.export.document import FORMAT, HASH, KINDS, OTHERS, SET, STREAM, ZSET, Checksum
-from coordination.runs.records import RunStatus, TodoState
+from coordination.runs.records import Descriptor, RunStatus, TodoState
 from coordination.runs.submission.structure import refuse_damaged
 from coordination.text import counted, listed
 
@@ -202,7 +202,7 @@ def _odd_figures(run: Received) -> Iterator[str]:
 def _kinds(run: Received) -> Mapping[str, str]:
     own = {key.rpartition(":")[2]: KINDS.get(key.rpartition(":")[2], OTHERS) for key in RunKeys("run").own}
     logs = {f"log:{todo}": STREAM for todo in run.hash("state")}
-    return own | logs | {f"bundle:{place.split()[2]}": HASH for place in run.hash("place").values()}
+    return own | logs | {f"bundle:{Descriptor.parse(place).repo}": HASH for place in run.hash("place").values()}
 
 
 def _misfits(kind: str, entries: Mapping[str, Any]) -> Iterator[str]:

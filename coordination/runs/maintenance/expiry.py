@@ -19,7 +19,7 @@ import redis
 from coordination.backend.keys import member
 from coordination.cache.names import of_run
 from coordination.runs.export.shelf import RunArchiver
-from coordination.runs.records import RunStatus
+from coordination.runs.records import Descriptor, RunStatus
 from coordination.runs.store import RunStore, ms
 
 LOOK_EVERY_S = 5.0
@@ -100,7 +100,7 @@ def forget_contexts(store: RunStore, run_id: str) -> None:
 def forget_bundles(store: RunStore, run_id: str) -> None:
     """The commits that were carried from host to host."""
     keys = store.keys.run(run_id)
-    repos = {place.split()[2] for place in store.redis.hvals(keys.place)}
+    repos = {Descriptor.parse(place).repo for place in store.redis.hvals(keys.place)}
     _unlink(store, [keys.bundle(repo) for repo in sorted(repos)])
 
 

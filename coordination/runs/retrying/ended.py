@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from coordination.errors import Conflict, NotFound
-from coordination.runs.records import RunBrief, RunStatus, TodoState
+from coordination.runs.records import Descriptor, RunBrief, RunStatus, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.submission.structure import refuse_damaged
 
@@ -62,7 +62,7 @@ class EndedRun:
         return int(facts.get("was_fence") or facts["fence"])
 
     def repo_of(self, todo: str) -> str:
-        return self.place[todo].split()[2]
+        return Descriptor.parse(self.place[todo]).repo
 
 
 def read(store: RunStore, run_id: str) -> EndedRun:

@@ -19,12 +19,12 @@ from coordination.errors import NotFound, PlanRefused
 from coordination.models import Ecosystem, OnFailure, Plan, Repo, Todo, TodoStatus
 from coordination.planner.gates import MILESTONE_REPO, gates_of, repos_of
 from coordination.planner.resources import shortfalls
-from coordination.runs.records import Reply, TodoSpec, TodoState
+from coordination.runs.records import Descriptor, Reply, TodoSpec, TodoState
 from coordination.runs.retrying.ended import HOST, EndedRun
 from coordination.runs.retrying.named_checkpoints import FIELD
 from coordination.runs.retrying.rerun_selection import Carried, SetBack, set_back
 from coordination.runs.store import RunStore
-from coordination.runs.submission.draft import Draft, first_facts, new_run_id, place_of
+from coordination.runs.submission.draft import Draft, descriptor, first_facts, new_run_id
 from coordination.runs.submission.landed import Base, bases
 from coordination.runs.submission.structure import graph_hash, refuse_changed
 from coordination.runs.submission.submit import (
@@ -244,9 +244,12 @@ def _write(draft: Draft, left: CarryOver, todo: str) -> None:
     facts: Mapping[str, str | int] = old.facts[todo]
     spec = old.spec.get(todo, "")  # none where it was blocked from outside of the plan: it stays so
     if todo in left.again:
-        order, level, *_ = place.split()
+        before = Descriptor.parse(place)
         state, facts = TodoState.WAITING, {**first_facts(left.again[todo].todo), **_begun(old, todo)}
-        place, spec = place_of(left.again[todo], order, level), left.again[todo].model_dump_json(exclude_defaults=True)
+        place, spec = (
+            descriptor(left.again[todo], before.order, before.level),
+            left.again[todo].model_dump_json(exclude_defaults=True),
+        )
     elif todo in left.by_hand:
         state, facts = TodoState.SUCCEEDED, {**BY_HAND, **_begun(old, todo)}
     elif spec:

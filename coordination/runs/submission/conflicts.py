@@ -15,7 +15,7 @@ from coordination.errors import Conflict, NotFound, Unreadable
 from coordination.git import ask_git
 from coordination.models import Repo, Todo, Workspace
 from coordination.planner.gates import MILESTONE_REPO
-from coordination.runs.records import RunStatus, TodoState
+from coordination.runs.records import Descriptor, RunStatus, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.views.run_view import RunReader
 from coordination.text import counted
@@ -49,7 +49,7 @@ def _in_hand(store: RunStore, run_id: str, status: RunStatus, todos: list[str]) 
     keys = store.keys.run(run_id)
     states, places = store.redis.hmget(keys.state, todos), store.redis.hmget(keys.place, todos)
     for todo, state, place in zip(todos, states, places, strict=True):
-        if state is None or place.split()[2] == MILESTONE_REPO:
+        if state is None or Descriptor.parse(place).repo == MILESTONE_REPO:
             continue
         if state != TodoState.COMPENSATED if status is RunStatus.ROLLING_BACK else not TodoState(state).ended:
             yield todo

@@ -14,7 +14,7 @@ from datetime import timedelta
 from coordination.backend.keys import resource, seat
 from coordination.models import Level, Todo, Workspace
 from coordination.planner.hours import kind_of
-from coordination.runs.records import Reply, RunStatus, TodoSpec, TodoState
+from coordination.runs.records import Descriptor, Reply, RunStatus, TodoSpec, TodoState
 from coordination.runs.store import RunStore, ms
 
 CHUNK = 500
@@ -29,10 +29,15 @@ def new_run_id() -> str:
     return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + "".join(secrets.choice(_ALPHABET) for _ in range(4))
 
 
-def place_of(spec: TodoSpec, order: int | str, level: int | str) -> str:
-    """What `place` says of a todo, for the Lua steps."""
+def descriptor(spec: TodoSpec, order: int | str, level: int) -> str:
+    """Return the descriptor of a todo as it is stored."""
     todo = spec.todo
-    return f"{order} {level} {todo.repo} {kind_of(todo)} {PRIORITY[todo.priority]} {_wants_of(spec)}"
+    return str(
+        Descriptor(
+            order=str(order), level=level, repo=todo.repo, kind=kind_of(todo),
+            priority=str(PRIORITY[todo.priority]), wants=_wants_of(spec),
+        )
+    )  # fmt: skip
 
 
 def first_facts(todo: Todo) -> dict[str, str | int]:

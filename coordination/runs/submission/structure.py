@@ -18,7 +18,7 @@ from coordination.errors import Conflict, PlanRefused
 from coordination.models import Ecosystem, ManualAction, NoopAction, Todo, TodoStatus, Workspace
 from coordination.planner.blockers import Register
 from coordination.planner.gates import MILESTONE_REPO, gates_of
-from coordination.runs.records import RunBrief
+from coordination.runs.records import Descriptor, RunBrief
 
 SHOWN = 3
 """So many differences are named."""
@@ -53,7 +53,7 @@ def _hashes(
             before[child].append(todo)
     try:
         brief = RunBrief.model_validate_json(meta["brief"])
-        repo_of = {todo: place[todo].split()[2] for todo in todos}
+        repo_of = {todo: Descriptor.parse(place[todo]).repo for todo in todos}
         if not before.keys() <= repo_of.keys():
             return set()
         found = {

@@ -16,7 +16,7 @@ from coordination.planner.gates import repos_of
 from coordination.planner.schedule import AGEING
 from coordination.runs.records import Origin, Reply, RunBrief, TodoSpec, TodoState
 from coordination.runs.store import RunStore, ms
-from coordination.runs.submission.draft import Draft, first_facts, new_run_id, place_of
+from coordination.runs.submission.draft import Draft, descriptor, first_facts, new_run_id
 from coordination.runs.submission.structure import graph_hash, without_way_back
 from coordination.settings import Settings
 from coordination.text import counted, listed
@@ -191,7 +191,7 @@ def _write(draft: Draft, graph: PlanGraph, spec: TodoSpec, order: Order) -> None
     draft.todo(
         name,
         TodoState.WAITING,
-        place_of(spec, _ahead(graph, name, order), graph.depth[name] if graph.levels else 0),
+        descriptor(spec, _ahead(graph, name, order), graph.depth[name] if graph.levels else 0),
         first_facts(spec.todo),
         spec=spec.model_dump_json(exclude_defaults=True),
         children=graph.successors[name],

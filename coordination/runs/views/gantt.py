@@ -14,8 +14,8 @@ from heapq import heappop, heappush
 
 from coordination.charts import svg
 from coordination.planner.gates import MILESTONE_REPO
-from coordination.runs.records import RunView, TodoState, TodoView
-from coordination.runs.views.timeline import Cause, Timeline, Wait, Work
+from coordination.runs.records import RunView, TodoState, TodoView, WaitReason
+from coordination.runs.views.timeline import Timeline, Wait, Work
 from coordination.text import counted
 
 MOST_TICKS = 12
@@ -58,15 +58,27 @@ IN_A_LINE = 4
 """So many causes surely fit into one line of the legend."""
 LANES = 60
 """So many todos of a repository are shown waiting at once; more of them only in the sums."""
+LABELS = {
+    WaitReason.REPOSITORY: "its repository",
+    WaitReason.SLOT: "a slot",
+    WaitReason.RESOURCE: "a resource",
+    WaitReason.TIMER: "the next attempt",
+    WaitReason.PERSON: "a person",
+    WaitReason.BREAKER: "a circuit breaker",
+    WaitReason.PAUSED: "the paused run",
+    WaitReason.WORKER: "a worker",
+    WaitReason.TROUBLE: "the end of trouble on its machine",
+}
 COLOURS = {
-    Cause.REPOSITORY: "#94a3b8",
-    Cause.SLOT: "#eab308",
-    Cause.RESOURCE: "#f97316",
-    Cause.TIMER: "#f472b6",
-    Cause.PERSON: "#8b5cf6",
-    Cause.BREAKER: "#dc2626",
-    Cause.PAUSED: "#475569",
-    Cause.WORKER: "#0ea5e9",
+    WaitReason.REPOSITORY: "#94a3b8",
+    WaitReason.SLOT: "#eab308",
+    WaitReason.RESOURCE: "#f97316",
+    WaitReason.TIMER: "#f472b6",
+    WaitReason.PERSON: "#8b5cf6",
+    WaitReason.BREAKER: "#dc2626",
+    WaitReason.PAUSED: "#475569",
+    WaitReason.WORKER: "#0ea5e9",
+    WaitReason.TROUBLE: "#92400e",
 }
 BEGUN_AGAIN = {
     TodoState.RETRYING.value: "failed",
@@ -213,8 +225,8 @@ def _of_work(work: Work, todo: TodoView | None, name: str) -> str:
 def _strip(wait: Wait, band: _Band, lane: int, x: Callable[[float], float]) -> str:
     left, top = x(wait.start_ms), band.top + PAD + (BAR + 3 if band.work else 4) + lane * (STRIP + 1)
     width = max(1.0, x(wait.end_ms) - left)
-    words = f"{wait.todo} waited {took((wait.end_ms - wait.start_ms) / 1000)} for {wait.words or wait.cause}"
-    return svg.element("rect", svg.hover(words), x=left, y=top, width=width, height=STRIP, fill=COLOURS[wait.cause])
+    words = f"{wait.todo} waited {took((wait.end_ms - wait.start_ms) / 1000)} for {wait.words or LABELS[wait.reason]}"
+    return svg.element("rect", svg.hover(words), x=left, y=top, width=width, height=STRIP, fill=COLOURS[wait.reason])
 
 
 def _legend(
@@ -229,11 +241,11 @@ def _legend(
         yield svg.element("rect", x=x, y=y - 10, width=16, height=12, rx=2, fill="none", class_="path")
         yield svg.text("critical path", x + 22, y, "s out")
     x, y = float(PAD * 4), y + 22
-    for cause, waited_s in line.waited_s().items():
-        words = f"waited for {cause}: {took(waited_s)} in all"
+    for reason, waited_s in line.waited_s().items():
+        words = f"waited for {LABELS[reason]}: {took(waited_s)} in all"
         if x + 22 + svg.width_of(words, 11) > LEFT + PLOT + RIGHT:
             x, y = float(PAD * 4), y + 18
-        yield svg.element("rect", x=x, y=y - 6, width=16, height=STRIP, fill=COLOURS[cause])
+        yield svg.element("rect", x=x, y=y - 6, width=16, height=STRIP, fill=COLOURS[reason])
         yield svg.text(words, x + 22, y, "s out")
         x += 22 + svg.width_of(words, 11) + 20
 

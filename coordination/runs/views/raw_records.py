@@ -16,7 +16,7 @@ FACTS_OF_UNDOING = (
     "undo", "was", "undo_started_at", "undo_finished_at", "undo_error", "undo_exit_code", "accepted", "accepted_by",
 )  # fmt: skip
 FACTS = (
-    "attempt", "worker", "started_at", "finished_at", "exit_code", "error", "waits_for", "since", "run", "cached",
+    "attempt", "worker", "started_at", "finished_at", "exit_code", "error", "waits_for", "wait_reason", "since", "run", "cached",
     "approved_by", "comment", *FACTS_OF_UNDOING,
 )  # fmt: skip
 """What people are shown of a todo; backend/keys.py says where it stands."""

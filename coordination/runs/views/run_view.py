@@ -18,7 +18,7 @@ from coordination.backend.keys import Keys, seat, split_member
 from coordination.errors import NotFound, Unreadable
 from coordination.planner.schedule import bound
 from coordination.runs.presence import Presence
-from coordination.runs.records import RunBrief, RunStatus, RunView, Source, TodoState, TodoView
+from coordination.runs.records import Descriptor, RunBrief, RunStatus, RunView, Source, TodoState, TodoView, WaitReason
 from coordination.runs.views.log_reader import shown
 from coordination.runs.views.raw_records import FACTS, FACTS_OF_UNDOING, kept, kept_of
 from coordination.text import did_you_mean
@@ -173,7 +173,7 @@ class RunReader:
             state, place, values = pipeline.execute()
         facts = {name: value for name, value in zip(names, values, strict=True) if value is not None}
         with readable(run_id):
-            return _todo(todo_id, TodoState(then or state), place.split()[2], Facts(todo_id, facts), None)
+            return _todo(todo_id, TodoState(then or state), Descriptor.parse(place).repo, Facts(todo_id, facts), None)
 
     def branches(self, run: RunView) -> dict[str, str]:
         """Repository → the run on whose branch its work stands: an earlier one where all of it was carried over.
@@ -198,7 +198,7 @@ class RunReader:
         keys = self._keys.run(run_id)
         states, places, facts, outputs = kept(self._redis, keys) if only is None else kept_of(self._redis, keys, only)
         presence = Presence(self._redis, self._keys)
-        due = {places[name].split()[2] for name, state in states.items() if state == TodoState.DISPATCHED}
+        due = {Descriptor.parse(places[name]).repo for name, state in states.items() if state == TodoState.DISPATCHED}
         busy = {facts.get(f"{name} worker", "") for name, state in states.items() if state == TodoState.RUNNING}
         now_ms = self._now_ms() if busy else None
         held_up = (
@@ -208,7 +208,13 @@ class RunReader:
         )
         return tuple(
             _todo(
-                name, TodoState(state), places[name].split()[2], Facts(name, facts), outputs.get(name), held_up, now_ms
+                name,
+                TodoState(state),
+                Descriptor.parse(places[name]).repo,
+                Facts(name, facts),
+                outputs.get(name),
+                held_up,
+                now_ms,
             )
             for name, state in states.items()
         )
@@ -278,6 +284,7 @@ def _todo(
     last = "undo_" if undone and shown is not TodoState.COMPENSATED and facts["undo_error"] else ""
     exit_code = facts[f"{last}exit_code"]
     finished_at = facts["finished_at"] if state.ended or undone else None
+    waits_for, wait_reason = _wait(state, facts, repo, held_up)
     return TodoView(
         id=name,
         repo=repo,
@@ -297,7 +304,8 @@ def _todo(
         comment=facts["comment"],
         accepted=facts["accepted"],
         accepted_by=facts["accepted_by"],
-        waits_for=facts["waits_for"] or _waits_for(state, repo, facts["worker"], held_up),
+        waits_for=waits_for,
+        wait_reason=wait_reason,
         since=iso(facts["since"]),
         output=_parsed(output),
     )
@@ -325,10 +333,16 @@ def _duration_s(meta: Mapping[str, str]) -> float | None:
     return None if whole is None else round(whole - int(meta.get("lay_still_ms", 0)) / 1000, 3)
 
 
-def _waits_for(state: TodoState, repo: str, worker: str | None, held_up: Mapping[str, str]) -> str | None:
+def _wait(
+    state: TodoState, facts: Facts, repo: str, held_up: Mapping[str, str]
+) -> tuple[str | None, WaitReason | None]:
+    """Return the text and the reason of a todo's wait, both None if it does not wait."""
+    if text := facts["waits_for"]:
+        return text, WaitReason(facts["wait_reason"] or "")
     if state is TodoState.DISPATCHED:
-        return held_up.get(repo, "a worker that is free")
-    return held_up.get(worker or "") if state is TodoState.RUNNING else None
+        return (held_up[repo], WaitReason.WORKER) if repo in held_up else ("a worker that is free", WaitReason.SLOT)
+    lost = held_up.get(facts["worker"] or "") if state is TodoState.RUNNING else None
+    return lost, WaitReason.WORKER if lost else None
 
 
 def _finished(todo: TodoView) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import pairwise
 
-from coordination.runs.records import TodoState
+from coordination.runs.records import TodoState, WaitReason
 from coordination.runs.views.progress import RunEvent
 
 STATES = frozenset(state.value for state in TodoState)
@@ -20,35 +18,6 @@ LOST = "lost"
 
 BRIEF = 0.005
 """Of the run's duration: a repository that rests for no longer is taken to be at work."""
-
-
-class Cause(StrEnum):
-    """What a ready todo waits for."""
-
-    REPOSITORY = "its repository"
-    """Another todo of the run works there, or another run."""
-    SLOT = "a slot"
-    """As many todos are under way as may be, or no worker is free."""
-    RESOURCE = "a resource"
-    TIMER = "another try"
-    PERSON = "a person"
-    BREAKER = "a circuit breaker"
-    PAUSED = "the run to be resumed"
-    WORKER = "a worker that can do it"
-
-
-_OF_WORDS: Sequence[tuple[re.Pattern[str], Cause]] = tuple(
-    (re.compile(pattern), cause)
-    for pattern, cause in (
-        (r": its circuit breaker is ", Cause.BREAKER),
-        (r"^resource ", Cause.RESOURCE),
-        (r"^repository |^its turn$| comes first$", Cause.REPOSITORY),
-        (r"^an approval: |^a person: ", Cause.PERSON),
-        (r"^the run is paused", Cause.PAUSED),
-        (r"^another try$", Cause.TIMER),
-    )
-)
-"""What the steps say that a parked todo waits for (backend/lua/run) → what it is; whatever a worker says is its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +38,7 @@ class Wait:
     todo: str
     start_ms: int
     end_ms: int
-    cause: Cause
+    reason: WaitReason
     words: str
 
 
@@ -82,11 +51,11 @@ class Timeline:
     whole: bool
     """Whether its beginning is among the events: Redis keeps the last 100,000."""
 
-    def waited_s(self) -> dict[Cause, float]:
-        """By cause, over all todos."""
-        found: defaultdict[Cause, float] = defaultdict(float)
+    def waited_s(self) -> dict[WaitReason, float]:
+        """Return the seconds waited by reason, summed over all todos."""
+        found: defaultdict[WaitReason, float] = defaultdict(float)
         for wait in self.waits:
-            found[wait.cause] += (wait.end_ms - wait.start_ms) / 1000
+            found[wait.reason] += (wait.end_ms - wait.start_ms) / 1000
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
@@ -163,12 +132,13 @@ def _waits(todo: str, steps: Iterable[_Step], busy: Sequence[tuple[int, int]]) -
         if step.state == TodoState.READY:
             yield from _behind(todo, step, busy)
         elif step.state == TodoState.DISPATCHED:
-            yield _wait(todo, step.start_ms, step.end_ms, Cause.SLOT, "a worker that is free")
+            yield _wait(todo, step.start_ms, step.end_ms, WaitReason.SLOT, "a worker that is free")
         elif step.state == TodoState.RETRYING:
-            yield _wait(todo, step.start_ms, step.end_ms, Cause.TIMER, "another try")
+            yield _wait(todo, step.start_ms, step.end_ms, WaitReason.TIMER, "another try")
         elif step.state == TodoState.PARKED:
             words = step.fields.get("waits_for", "")
-            yield _wait(todo, step.start_ms, step.end_ms, cause_of(words), words)
+            reason = WaitReason(step.fields.get("reason", ""))
+            yield _wait(todo, step.start_ms, step.end_ms, reason, words)
 
 
 def _behind(todo: str, step: _Step, busy: Sequence[tuple[int, int]]) -> Iterator[Wait]:
@@ -181,19 +151,15 @@ def _behind(todo: str, step: _Step, busy: Sequence[tuple[int, int]]) -> Iterator
         if begin >= until:
             continue
         if begin > at:
-            yield _wait(todo, at, begin, Cause.SLOT, "its turn")
-        yield _wait(todo, begin, until, Cause.REPOSITORY, "another todo of its repository")
+            yield _wait(todo, at, begin, WaitReason.SLOT, "its turn")
+        yield _wait(todo, begin, until, WaitReason.REPOSITORY, "another todo of its repository")
         at = until
     if at < step.end_ms:
-        yield _wait(todo, at, step.end_ms, Cause.SLOT, "its turn")
+        yield _wait(todo, at, step.end_ms, WaitReason.SLOT, "its turn")
 
 
-def _wait(todo: str, start_ms: int, end_ms: int, cause: Cause, words: str) -> Wait:
-    return Wait(todo=todo, start_ms=start_ms, end_ms=end_ms, cause=cause, words=words)
-
-
-def cause_of(words: str) -> Cause:
-    return next((cause for pattern, cause in _OF_WORDS if pattern.search(words)), Cause.WORKER)
+def _wait(todo: str, start_ms: int, end_ms: int, reason: WaitReason, words: str) -> Wait:
+    return Wait(todo=todo, start_ms=start_ms, end_ms=end_ms, reason=reason, words=words)
 
 
 def decisive(line: Timeline, predecessors: Mapping[str, Sequence[str]], repo_of: Mapping[str, str]) -> list[Work]:

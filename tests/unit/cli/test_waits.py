@@ -7,14 +7,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from coordination.cli.runs.summary import Reminders, Wait, format_wait, how_long, still_running, waits
-from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
+from coordination.runs.records import RunStatus, RunView, TodoState, TodoView, WaitReason
 
+SLOT = WaitReason.SLOT
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 def todo(name: str, state: TodoState, waits_for: str | None = None, *, since_s: int = 0) -> TodoView:
     since = (NOON + timedelta(seconds=since_s)).isoformat()
-    return TodoView(id=name, repo="api", state=state, attempt=1, waits_for=waits_for, since=since)
+    reason = None if waits_for is None else SLOT if waits_for == "a worker that is free" else WaitReason.WORKER
+    return TodoView(id=name, repo="api", state=state, attempt=1, waits_for=waits_for, wait_reason=reason, since=since)
 
 
 def run(*todos: TodoView, status: RunStatus = RunStatus.RUNNING) -> RunView:

@@ -14,7 +14,7 @@ from coordination.cli.runs import rollback
 from coordination.cli.runs.advice import advice
 from coordination.cli.runs.summary import exit_code, line, print_run, waits
 from coordination.errors import UsageError
-from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
+from coordination.runs.records import RunStatus, RunView, TodoState, TodoView, WaitReason
 from coordination.runs.rollback import Prospect
 
 AT = "2026-01-01T12:00:00.000+00:00"
@@ -58,7 +58,14 @@ BEHIND = todo("C", TodoState.SUCCEEDED)
             "↶ B  store  accepted by ann@desk: it may stay",
         ),
         (
-            todo("B", TodoState.COMPENSATING, was="succeeded", error="exit code 1", waits_for="another try"),
+            todo(
+                "B",
+                TodoState.COMPENSATING,
+                was="succeeded",
+                error="exit code 1",
+                waits_for="another try",
+                wait_reason=WaitReason.TIMER,
+            ),
             "↶ B  store  not undone yet: another try",
         ),
     ],
@@ -123,9 +130,11 @@ def test_the_summary_says_who_had_it_undone_why_and_what_each_todo_had_come_to(c
 
 def test_what_undoing_waits_for_is_told_and_its_next_try_is_no_news():
     going = todo("A", TodoState.COMPENSATING)
-    soon = todo("B", TodoState.COMPENSATING, waits_for="a worker that is free")
-    again = todo("C", TodoState.COMPENSATING, waits_for="another try")
-    nobody = todo("D", TodoState.COMPENSATING, waits_for="a worker for api: none serves it")
+    soon = todo("B", TodoState.COMPENSATING, waits_for="a worker that is free", wait_reason=WaitReason.SLOT)
+    again = todo("C", TodoState.COMPENSATING, waits_for="another try", wait_reason=WaitReason.TIMER)
+    nobody = todo(
+        "D", TodoState.COMPENSATING, waits_for="a worker for api: none serves it", wait_reason=WaitReason.WORKER
+    )
 
     assert [w.text for w in waits(run(RunStatus.ROLLING_BACK, soon, again))] == ["B waits for a worker that is free"]
     assert [w.why for w in waits(run(RunStatus.ROLLING_BACK, going, soon, again, nobody))] == [nobody.waits_for]

@@ -85,6 +85,18 @@ end
 local function erase(todo, name)
   if memo.known[todo .. ' ' .. name] ~= false then change(todo .. ' ' .. name, false) end
 end
+
+-- Why the todo does not run: a member of WaitReason in runs/records.py, and a text for people.
+local function wait_for(todo, reason, words)
+  note(todo, 'wait_reason', reason)
+  note(todo, 'waits_for', words)
+end
+
+local function wait_no_more(todo)
+  erase(todo, 'wait_reason')
+  erase(todo, 'waits_for')
+end
+
 local function increment(todo, name) note(todo, name, (tonumber(fact(todo, name)) or 0) + 1) end
 -- What an attempt leaves is told apart from what undoing it leaves: people are shown both.
 local function note_of_attempt(todo, name, value) note(todo, (fact(todo, 'undo') and 'undo_' or '') .. name, value) end
@@ -122,7 +134,8 @@ local function move(todo, to)
   note(todo, 'since', now)
   if ENDED[to] then count('todos_' .. to) end
   local attempt, undoing = facts_of(todo, 'attempt', 'undo')
-  local why = to == 'parked' and { 'waits_for', fact(todo, 'waits_for') or '' } or {} -- later on nobody knows it any more
+  local why = {} -- of a parked todo: later on nobody knows it any more
+  if to == 'parked' then why = { 'waits_for', fact(todo, 'waits_for') or '', 'reason', fact(todo, 'wait_reason') or '' } end
   if undoing then return emit('todo.' .. to, todo, 'attempt', attempt, 'undo', undoing, unpack(why)) end
   emit('todo.' .. to, todo, 'attempt', attempt, unpack(why))
 end

@@ -45,7 +45,7 @@ end
 local function wait_for_person(todo, words, gate)
   local timeout_ms = tonumber(gate and string.match(gate, '^%d+') or '0')
   if timeout_ms > 0 then call('ZADD', timers, now + timeout_ms, member(todo)) end
-  note(todo, 'waits_for', words)
+  wait_for(todo, 'person', words)
   move(todo, 'parked')
 end
 
@@ -108,7 +108,7 @@ local function pump()
   while room > 0 or max_parallel == '0' do
     local todo = call('ZPOPMIN', ready)[1]
     if not todo then return end
-    erase(todo, 'waits_for')
+    wait_no_more(todo)
     move(todo, 'dispatched')
     call('HINCRBY', meta, 'active', 1)
     call('ZADD', sent, now, todo)

@@ -76,7 +76,7 @@ local function end_todo(todo, outcome, why, p)
     call('ZREM', queued, queue_key(p, todo))
   end
   let_go(todo, p)
-  erase(todo, 'waits_for')
+  wait_no_more(todo)
   if why ~= '' then note_of_attempt(todo, 'error', why) end
   note_of_attempt(todo, 'finished_at', now)
   move(todo, outcome)

@@ -61,7 +61,7 @@ local function decide(todo, verdict, who, comment)
     settle(todo, 'succeeded', '')
     return 'settled'
   end
-  erase(todo, 'waits_for')
+  wait_no_more(todo)
   enqueue(todo)
   pump()
   return 'approved'
@@ -97,7 +97,7 @@ local function again(todo, counted, delay_ms, why)
   free_repo(p, todo)
   if tonumber(delay_ms) > 0 then
     call('ZADD', timers, now + delay_ms, member(todo))
-    note(todo, 'waits_for', 'another try')
+    wait_for(todo, 'timer', 'another try')
     move(todo, 'retrying')
   else
     enqueue(todo)
@@ -106,23 +106,24 @@ local function again(todo, counted, delay_ms, why)
 end
 
 -- Held up, without a worker's slot.
-local function set_aside(todo, why, delay_ms)
-  note(todo, 'waits_for', why)
+local function set_aside(todo, reason, why, delay_ms)
+  wait_for(todo, reason, why)
   move(todo, 'parked')
   call('SADD', owed, todo)
   call('ZADD', timers, now + delay_ms, member(todo))
 end
 
 -- The repository stays kept for it, and its timer asks again.
-local function park(todo, why, delay_ms)
+local function park(todo, reason, why, delay_ms)
   let_go(todo, place_of(todo))
-  set_aside(todo, why, delay_ms)
+  set_aside(todo, reason, why, delay_ms)
   pump()
 end
 
 -- Until it is handed what it needs. Others of its repository go on, unless they would wait for the same seat.
 local function await(todo, p, request, names)
-  set_aside(todo, obstacles(request, names), math.min(RECHECK_MS, next_expiry(names) or RECHECK_MS))
+  local reason = kind_of(names[1]) == 'seat' and 'repository' or 'resource'
+  set_aside(todo, reason, obstacles(request, names), math.min(RECHECK_MS, next_expiry(names) or RECHECK_MS))
   if not has_seat(names) then free_repo(p, todo) end
 end
 

@@ -47,7 +47,7 @@ do
     call('ZREM', ready, todo)
     call('ZREM', queued, queue_key(p, todo))
     free_repo(p, todo)
-    set_aside(todo, why, retry_at - now)
+    set_aside(todo, 'breaker', why, retry_at - now)
     pump()
     return true
   end

@@ -38,7 +38,7 @@ if at == 'ready' or at == 'parked' then
   call('SADD', owed, todo)
   if at == 'ready' then
     local first = call('HGET', busy, p.repo)
-    note(todo, 'waits_for', first ~= todo and first and (p.repo .. ': ' .. first .. ' comes first') or 'its turn')
+    wait_for(todo, 'repository', first ~= todo and first and (p.repo .. ': ' .. first .. ' comes first') or 'its turn')
     move(todo, 'parked')
   end
   return reply('early')
@@ -50,7 +50,7 @@ if not goes_on(status) then -- paused: back to the head of its repository
   let_go(todo, p)
   call('SADD', owed, todo)
   call('ZADD', ready, turn_of(todo, p), todo)
-  note(todo, 'waits_for', 'the run is paused: coord resume ' .. run)
+  wait_for(todo, 'paused', 'the run is paused: coord resume ' .. run)
   move(todo, 'parked')
   return reply('early')
 end
@@ -63,7 +63,7 @@ end
 
 if unfit == '' and not undoing then unfit = short end -- what is undone makes room
 if unfit ~= '' then -- not pinned: another host may serve the repository
-  park(todo, unfit, RECHECK_MS)
+  park(todo, 'worker', unfit, RECHECK_MS)
   return reply('parked')
 end
 
@@ -106,7 +106,7 @@ if not undoing then -- before it begins: from now on there may be something to u
   erase(todo, 'begun_in')
 end
 erase(todo, 'rank')
-erase(todo, 'waits_for')
+wait_no_more(todo)
 move(todo, 'running')
 if to_probe then verdicts.probe_with(todo, to_probe) end
 return granted(fence)

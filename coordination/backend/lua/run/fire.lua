@@ -74,7 +74,7 @@ if request and request.state == 'waiting' and goes_on(status) then
   call('ZREM', timers, id)
 end
 
-erase(todo, 'waits_for')
+wait_no_more(todo)
 local offered = request and request.state == 'held' and can_start()
 if request and not offered then give_back(id) end -- to whoever can use it now; its rank is kept
 if offered then

@@ -21,5 +21,5 @@ if limit ~= '0' then -- what was none of its own counts for none of these
   note(todo, 'held_up_limited', limited)
 end
 note(todo, 'held_up', times)
-park(todo, why, math.min(delay_ms * 2 ^ math.min(times - 1, 20), LONGEST_MS))
+park(todo, 'trouble', why, math.min(delay_ms * 2 ^ math.min(times - 1, 20), LONGEST_MS))
 return reply('parked')

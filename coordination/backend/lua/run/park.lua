@@ -9,5 +9,5 @@ if no_new_start(todo) then -- or its timer would start it after all
   settle(todo, outcome == 'cancelled' and outcome or 'skipped', reason)
   return reply('settled')
 end
-park(todo, why, delay_ms)
+park(todo, 'worker', why, delay_ms)
 return reply('parked')

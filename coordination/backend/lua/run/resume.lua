@@ -7,7 +7,7 @@ call('HSET', meta, 'status', 'running')
 call('HDEL', meta, 'paused')
 tell_workers('run.resumed', ARGV[2], emit('run.resumed', '', 'by', ARGV[2]))
 for _, todo in ipairs(call('ZRANGE', ready, 0, -1)) do -- some may still have to wait, but no longer for this
-  if state_of(todo) == 'parked' then note(todo, 'waits_for', 'its turn') end
+  if state_of(todo) == 'parked' then wait_for(todo, 'repository', 'its turn') end
 end
 pump()
 return reply('resumed')

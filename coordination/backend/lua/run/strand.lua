@@ -22,7 +22,7 @@ for i = 1, #kept, 2 do
     local others = hosts[repo] and (' (' .. hosts[repo] .. ' serves it, but the work of this run is there)') or ''
     local without = fact(todo, 'undo') and ('coord rollback ' .. run .. ' --accept ' .. todo .. ' --reason "…"')
       or ('coord cancel ' .. run .. ', coord retry ' .. run .. ' --without ' .. host)
-    note(todo, 'waits_for',
+    wait_for(todo, 'worker',
       'host ' .. host .. ', where no worker serves ' .. repo .. ' now' .. others .. '; gone for good: ' .. without)
     move(todo, 'parked')
     word = 'stranded'
@@ -35,7 +35,7 @@ for i = 1, #waiting, 2 do
   local host = pinned(repo)
   if not host or serves[repo .. '@' .. host] then
     call('HDEL', stranded, repo)
-    erase(todo, 'waits_for')
+    wait_no_more(todo)
     move(todo, 'ready')
     local p = place_of(todo)
     keep_for(p, todo, turn_of(todo, p))
