@@ -288,10 +288,17 @@ def test_in_any_file_an_edit_shows_only_the_change(
 
 
 def _changed_text(before: str, after: str) -> tuple[str, str]:
-    changes = [
-        op for op in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes() if op[0] != "equal"
-    ]
-    return "".join(before[a:b] for _, a, b, _, _ in changes), "".join(after[c:d] for _, _, _, c, d in changes)
+    """Return the characters that only one of the texts has: first by lines, then within the lines that differ."""
+    removed = added = ""
+    old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    for name, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if name == "equal":
+            continue
+        left, right = "".join(old[a:b]), "".join(new[c:d])
+        for inner, i, j, k, m in difflib.SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
+            if inner != "equal":
+                removed, added = removed + left[i:j], added + right[k:m]
+    return removed, added
 
 
 PLANS = """\
