@@ -7,8 +7,8 @@
 | `coord.py` | the facade of scripts and servers, which live longer than a command |
 | `runs.py` `run.py` | all runs; one run |
 | `planning.py` | order and duration of a plan, preview of a sweep |
-| `todos.py` `messages.py` `machine.py` | completed todos; messages; doctor, Flower, metrics, ACL users, the first file |
-| `events.py` `retry.py` | for scripts: events of a run; an action that is tried again |
+| `messages.py` `machine.py` | messages; doctor, Flower, metrics, ACL users, the first file |
+| `events.py` | for scripts: events of a run; an action that is tried again |
 
 The records that operations take and return are imported from here. Each comes from its own module when it is
 first asked for: a command that lists todos starts without anything of runs.

@@ -10,9 +10,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from coordination.api import messages
-from coordination.api.events import Subscriber
+from coordination.api.events import Subscriber, retrying
 from coordination.api.facade import Facade
-from coordination.api.retry import retrying
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.records import Policy
 from coordination.cache.contexts import Cache

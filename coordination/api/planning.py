@@ -120,17 +120,17 @@ class SweepPreview:
 
 def draw(graph: PlanGraph, form: str) -> str:
     """Return the graph as `tree`, `mermaid`, `dot` or `svg`."""
-    from coordination.charts import plan_picture, plan_text
+    from coordination.charts import plan
 
-    texts = {"tree": plan_text.tree, "mermaid": plan_text.mermaid, "dot": plan_text.dot, "svg": plan_picture.svg}
+    texts = {"tree": plan.tree, "mermaid": plan.mermaid, "dot": plan.dot, "svg": plan.svg}
     return texts[form](graph)
 
 
 def as_data(graph: PlanGraph) -> Any:
     """Return the graph as plain values for JSON."""
-    from coordination.charts import plan_text
+    from coordination.charts import plan
 
-    return plan_text.json(graph)
+    return plan.json(graph)
 
 
 def _needed_elsewhere(graph: PlanGraph) -> set[str]:

@@ -4,8 +4,7 @@
 |---|---|
 | `svg.py` | SVG elements, text and colours |
 | `graph_picture.py` | a layered drawing of a graph of todos, for plans and runs |
-| `plan_picture.py` | a plan as SVG |
-| `plan_text.py` | a plan as tree, Mermaid, dot and JSON |
+| `plan.py` | a plan as SVG, as a tree, as Mermaid, dot and JSON |
 
 The Gantt chart reads the records of a run and is drawn in `coordination/runs/views/gantt.py`.
 """

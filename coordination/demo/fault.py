@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from coordination.demo.commit import commit
+from coordination.demo.create import commit
 from coordination.errors import NotFound, UsageError
 
 SPELLINGS = (

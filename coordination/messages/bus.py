@@ -5,7 +5,10 @@ docstring.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from copy import copy
 from datetime import timedelta
 from types import EllipsisType
@@ -14,10 +17,12 @@ from typing import Any
 from redis import Redis
 
 from coordination.environment import actor
-from coordination.errors import UsageError
-from coordination.messages import admin, names, records, requests, taking, topics
+from coordination.errors import NoReply, Unreachable, UsageError
+from coordination.messages import admin, names, records, topics
 from coordination.messages.inbox import Inbox
 from coordination.messages.live import Subscription
+from coordination.messages.names import milliseconds
+from coordination.messages.reader import ReaderOperations
 from coordination.messages.records import (
     DeadLetter,
     InboxStats,
@@ -26,17 +31,16 @@ from coordination.messages.records import (
     MessagesSwept,
     Position,
     Presence,
-    Taken,
 )
 from coordination.messages.sending import Sender, process
-from coordination.messages.steps import Effects, Steps, ack_with
+from coordination.messages.steps import Steps
 from coordination.settings import Settings
 
-MOST_AT_ONCE = 1000
 EVENT = "event"
+REPLY = "reply"
 
 
-class MessageBus:
+class MessageBus(ReaderOperations):
     """Messages on one Redis, under one namespace. Threads may share it.
 
     `redis` is any redis-py client, with decoded responses or not. Each method raises Unreachable if Redis
@@ -131,13 +135,13 @@ class MessageBus:
         """Send a request and return the payload of the reply. Raises NoReply after `timeout`, which is also
         the request's ttl.
         """
-        return requests.request(self, to, type, payload, timeout, priority)
+        return _request(self, to, type, payload, timeout, priority)
 
     def reply(self, message: Message, payload: Any = None) -> str:
         """Reply to a message. Raises UsageError if it wants no reply, NotFound if the requester no longer
         waits.
         """
-        return requests.reply(self, message, payload)
+        return _reply(self, message, payload)
 
     # Recipients
 
@@ -182,52 +186,6 @@ class MessageBus:
             inbox.run(handler)
         return inbox
 
-    def take(self, recipient: str, reader: str, limit: int = 1, since: Position | None = None) -> Taken:
-        """Take up to `limit` messages without waiting; each must be acknowledged within the idle time.
-
-        `since` is the position that an earlier `take` returned; it confirms the receipt of what that one
-        reported.
-        """
-        at_most = self._limit(limit, least=0)
-        return taking.take(self.steps, self.limits, recipient, reader, at_most, since, all_begun=True)
-
-    def ack(self, message: Message, effects: Effects | None = None) -> bool:
-        """Acknowledge a message. Returns False, without effect, if it was taken over or acknowledged before.
-
-        `effects` gets a redis-py pipeline to queue commands, which are executed together with the
-        acknowledgement or not at all: exactly once, however often the message is delivered. It may be called
-        several times. If Redis accepts a command but cannot execute it (a key of another type), redis-py
-        raises ResponseError and nothing is undone, because MULTI has no rollback.
-        """
-        if not message.wants_ack:
-            return True
-        if effects is not None:
-            return ack_with(self.steps, message, effects)
-        return not self.ack_all([message])
-
-    def nack(self, message: Message, why: str = "") -> tuple[int, ...]:
-        """Refuse a message for now: it is delivered again after a delay, or becomes a dead letter after too
-        many deliveries.
-
-        Returns the offsets of the messages that the reader no longer has: this one, and later ones of the
-        same sender, which will be delivered after it; () if the reader did not have it any more.
-        """
-        return taking.nack(self.steps, self.limits, message, why)
-
-    def extend(self, *messages: Message) -> tuple[Message, ...]:
-        """Extend messages by another idle time. Returns those that another reader has taken over."""
-        return taking.extend(self.steps, self.limits, messages)
-
-    def hand_back(self, *messages: Message) -> None:
-        """Return messages unprocessed: other readers get them at once, and the delivery does not count as
-        failed.
-        """
-        taking.hand_back(self.steps, messages)
-
-    def hand_back_all(self, recipient: str, reader: str) -> int:
-        """Return all messages of a reader that restarts and does not know them; returns their number."""
-        return taking.hand_back_all(self.steps, recipient, reader)
-
     # Inspection
 
     def peek(self, recipient: str, limit: int = 100, *, payloads: bool = True) -> tuple[Message, ...]:
@@ -271,44 +229,11 @@ class MessageBus:
 
     # For other modules of this package
 
-    def take_ahead(
-        self,
-        recipient: str,
-        reader: str,
-        limit: int,
-        since: Position | None,
-        known: Iterable[Message] = (),
-        done: Sequence[Message] = (),
-    ) -> Taken:
-        """Take as `take`, for a reader that starts messages one by one: only a started one can count as a
-        failed delivery.
-
-        `done` is acknowledged in the same step, beforehand. `known` are all other messages in flight;
-        messages that were handed to the reader by a lost answer are delivered again.
-        """
-        return taking.take(self.steps, self.limits, recipient, reader, limit, since, known, done, all_begun=False)
-
-    def wake(self, recipient: str) -> None:
-        """Wake readers that wait for messages of the recipient."""
-        self.steps.line.send("PUBLISH", self.steps.keys.mail(recipient), "")
-
     def until(self, deadline: float) -> MessageBus:
         """Return a bus whose calls wait no longer than the deadline, by the monotonic clock."""
         copied = copy(self)
         copied.steps = self.steps.until(deadline)
         return copied
-
-    def ack_all(self, messages: Sequence[Message], begun: Message | None = None) -> tuple[Message, ...]:
-        """Acknowledge several messages of one reader; return those that it no longer had. `begun` is the one
-        it starts now.
-        """
-        return taking.ack(self.steps, messages, begun)
-
-    @staticmethod
-    def _limit(limit: int, least: int = 1) -> int:
-        if not least <= limit <= MOST_AT_ONCE:
-            raise UsageError(f"invalid number of messages: {limit}", f"ask for {least} to {MOST_AT_ONCE:,}")
-        return limit
 
 
 def open_bus(redis: Redis, settings: Settings, sender: str | None = None) -> MessageBus:
@@ -319,3 +244,35 @@ def open_bus(redis: Redis, settings: Settings, sender: str | None = None) -> Mes
     name = sender or "".join(actor().split())
     limits = Limits(ttl=settings.message_ttl, inbox_limit=settings.inbox_limit, inbox_keep=settings.inbox_keep)
     return MessageBus(redis, settings.namespace, sender=name, limits=limits)
+
+
+def _request(bus: MessageBus, to: str, kind: str, payload: Any, timeout: timedelta, priority: int) -> Any:
+    milliseconds(timeout, "timeout")
+    deadline = time.monotonic() + timeout.total_seconds()
+    bus = bus.until(deadline)
+    with _own_inbox(bus) as here, bus.receive(here, patience=timeout) as inbox:
+        bus.send(to, kind, payload, ttl=timeout, priority=priority, reply_to=here)
+        answer = inbox.next(timedelta(seconds=max(0.0, deadline - time.monotonic())))
+        if answer is None:
+            raise NoReply(
+                f"{to} did not reply to {kind!r} within {timeout.total_seconds():g} s",
+                "check that a program reads this recipient's inbox",
+            )
+        return answer.payload  # not acknowledged: the inbox is deleted with it
+
+
+@contextmanager
+def _own_inbox(bus: MessageBus) -> Iterator[str]:
+    here = f"reply:{uuid.uuid4().hex}"
+    bus.register(here)
+    try:
+        yield here
+    finally:
+        with suppress(Unreachable):  # a sweep deletes it; the earlier error is more useful
+            bus.forget(here)
+
+
+def _reply(bus: MessageBus, message: Message, payload: Any) -> str:
+    if message.reply_to is None:
+        raise UsageError(f"message {message.id} of type {message.type!r} wants no reply", "send one instead")
+    return bus.send(message.reply_to, REPLY, payload)

@@ -16,7 +16,7 @@ from datetime import timedelta
 from math import inf
 from threading import Condition, Event, Lock, Thread
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from redis.client import PubSub
 from redis.exceptions import TimeoutError
@@ -25,11 +25,9 @@ from coordination.backend.client import reaching
 from coordination.errors import Unreachable
 from coordination.messages.names import name, recipient
 from coordination.messages.outage import Outage, Stopped
+from coordination.messages.reader import ReaderOperations
 from coordination.messages.records import Message, Position, Taken, text
 from coordination.messages.steps import Effects, Steps
-
-if TYPE_CHECKING:
-    from coordination.messages.bus import MessageBus
 
 BEATS_PER_IDLE = 3
 GATHER_S = 0.002
@@ -49,7 +47,7 @@ class InFlight:
     so each is acknowledged before the next one starts, and its start is recorded.
     """
 
-    def __init__(self, bus: MessageBus) -> None:
+    def __init__(self, bus: ReaderOperations) -> None:
         self._bus = bus
         self._lock = Lock()
         self._changed = Condition(self._lock)
@@ -225,7 +223,7 @@ class Inbox:
 
     def __init__(
         self,
-        bus: MessageBus,
+        bus: ReaderOperations,
         to: str,
         *,
         reader: str,

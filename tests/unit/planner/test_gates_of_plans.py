@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from planner_ecosystems import PLAN, ecosystem, todo
 
-from coordination.charts import plan_text
+from coordination.charts import plan
 from coordination.errors import PlanRefused
 from coordination.models import Ecosystem, Issue, Milestone, Plan, TodoStatus
 from coordination.planner.forecast import forecast
@@ -152,10 +152,10 @@ def test_it_is_drawn_as_what_it_is() -> None:
     graph = build(eco, PLAN)
 
     tree, mermaid, dot, data = (
-        plan_text.tree(graph),
-        plan_text.mermaid(graph),
-        plan_text.dot(graph),
-        plan_text.json(graph),
+        plan.tree(graph),
+        plan.mermaid(graph),
+        plan.dot(graph),
+        plan.json(graph),
     )
 
     assert "2 todos and 1 milestone in 3 levels" in tree

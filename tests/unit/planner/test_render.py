@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from planner_ecosystems import PLAN, Drawn, acyclic, ecosystem, todo
 
-from coordination.charts import plan_text
+from coordination.charts import plan
 from coordination.models import Issue
 from coordination.planner.graph import PlanGraph, build
 from coordination.text import format_hours
@@ -28,7 +28,7 @@ def diamond() -> PlanGraph:
 
 
 def test_the_tree_draws_each_todo_once_under_its_most_urgent_predecessor() -> None:
-    assert plan_text.tree(diamond()) == "\n".join(
+    assert plan.tree(diamond()) == "\n".join(
         [
             "PLAN-001  The plan",
             "4 todos in 3 levels, 7.5 h of work, 6.5 h on the critical path (*), parallelism 1.2",
@@ -47,17 +47,17 @@ def test_the_tree_draws_each_todo_once_under_its_most_urgent_predecessor() -> No
 
 
 def test_an_empty_plan_says_why() -> None:
-    assert "nothing to do: PLAN-001 has no todos" in plan_text.tree(build(ecosystem(), PLAN))
+    assert "nothing to do: PLAN-001 has no todos" in plan.tree(build(ecosystem(), PLAN))
 
 
 def test_a_very_deep_tree_stays_narrow() -> None:
     eco = ecosystem(*(todo(f"T{i}", *([f"T{i - 1}"] if i else [])) for i in range(500)))
 
-    assert max(map(len, plan_text.tree(build(eco, PLAN)).splitlines())) < 120
+    assert max(map(len, plan.tree(build(eco, PLAN)).splitlines())) < 120
 
 
 def test_mermaid_marks_the_critical_path_and_the_redundant_edge() -> None:
-    lines = plan_text.mermaid(diamond()).splitlines()
+    lines = plan.mermaid(diamond()).splitlines()
 
     assert lines[0] == "flowchart LR"
     assert '  subgraph r0["core"]' in lines
@@ -70,9 +70,7 @@ def test_mermaid_marks_the_critical_path_and_the_redundant_edge() -> None:
 
 
 def test_labels_cannot_break_out_of_mermaid() -> None:
-    (line,) = [
-        at for at in plan_text.mermaid(build(ecosystem(todo("A", task=NASTY)), PLAN)).splitlines() if "t0[" in at
-    ]
+    (line,) = [at for at in plan.mermaid(build(ecosystem(todo("A", task=NASTY)), PLAN)).splitlines() if "t0[" in at]
 
     assert line.count('"') == 2
     assert not re.search(r"[<>&`\\]", line.replace("<br/>", ""))
@@ -80,7 +78,7 @@ def test_labels_cannot_break_out_of_mermaid() -> None:
 
 
 def test_labels_cannot_break_out_of_dot() -> None:
-    text = plan_text.dot(build(ecosystem(todo("A", task=NASTY)), PLAN))
+    text = plan.dot(build(ecosystem(todo("A", task=NASTY)), PLAN))
 
     (line,) = [at for at in text.splitlines() if at.strip().startswith('"A"')]
     assert 'label="A\\nSay \\"hi\\" \\\\N <b>' in line
@@ -89,7 +87,7 @@ def test_labels_cannot_break_out_of_dot() -> None:
 
 
 def test_dot_marks_the_critical_path_and_the_redundant_edge() -> None:
-    lines = plan_text.dot(diamond()).splitlines()
+    lines = plan.dot(diamond()).splitlines()
 
     assert '  "A" -> "B" [style=bold];' in lines
     assert '  "A" -> "D" [style=dotted];' in lines
@@ -101,7 +99,7 @@ def test_dot_marks_the_critical_path_and_the_redundant_edge() -> None:
 @given(acyclic(issues=True))
 def test_every_form_shows_every_todo(drawn: Drawn) -> None:
     graph = build(drawn.ecosystem, PLAN)
-    tree, data = plan_text.tree(graph), json.loads(json.dumps(plan_text.json(graph)))
+    tree, data = plan.tree(graph), json.loads(json.dumps(plan.json(graph)))
 
     assert [t["id"] for t in data["todos"]] == list(graph.todos)
     assert {t["id"] for t in data["blocked"]} == set(graph.blocked)
@@ -109,8 +107,8 @@ def test_every_form_shows_every_todo(drawn: Drawn) -> None:
     assert data["figures"]["edges"] == len(data["edges"])
     for name in (*graph.todos, *graph.blocked):
         assert len(re.findall(rf"^[* ] [│├└─ ]*{name}  ", tree, re.MULTILINE)) == 1
-        assert f"{name}<br/>" in plan_text.mermaid(graph)
-        assert f'"{name}" [label=' in plan_text.dot(graph)
+        assert f"{name}<br/>" in plan.mermaid(graph)
+        assert f'"{name}" [label=' in plan.dot(graph)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,158 @@
+"""Operations of readers: take, acknowledge, refuse, extend and return messages, each in one Lua step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from coordination.errors import UsageError
+from coordination.messages import names, records
+from coordination.messages.names import MS
+from coordination.messages.records import Limits, Message, Position, Taken
+from coordination.messages.sending import process
+from coordination.messages.steps import Effects, Steps, ack_with, deliveries
+
+MOST_AT_ONCE = 1000
+"""Messages of one call."""
+
+
+class ReaderOperations:
+    """The part of `MessageBus` that readers of an inbox use."""
+
+    steps: Steps
+    limits: Limits
+
+    def take(self, recipient: str, reader: str, limit: int = 1, since: Position | None = None) -> Taken:
+        """Take up to `limit` messages without waiting; each must be acknowledged within the idle time.
+
+        `since` is the position that an earlier `take` returned; it confirms the receipt of what that one
+        reported.
+        """
+        at_most = self._limit(limit, least=0)
+        return _take(self.steps, self.limits, recipient, reader, at_most, since, all_begun=True)
+
+    def ack(self, message: Message, effects: Effects | None = None) -> bool:
+        """Acknowledge a message. Returns False, without effect, if it was taken over or acknowledged before.
+
+        `effects` gets a redis-py pipeline to queue commands, which are executed together with the
+        acknowledgement or not at all: exactly once, however often the message is delivered. It may be called
+        several times. If Redis accepts a command but cannot execute it (a key of another type), redis-py
+        raises ResponseError and nothing is undone, because MULTI has no rollback.
+        """
+        if not message.wants_ack:
+            return True
+        if effects is not None:
+            return ack_with(self.steps, message, effects)
+        return not self.ack_all([message])
+
+    def nack(self, message: Message, why: str = "") -> tuple[int, ...]:
+        """Refuse a message for now: it is delivered again after a delay, or becomes a dead letter after too
+        many deliveries.
+
+        Returns the offsets of the messages that the reader no longer has: this one, and later ones of the
+        same sender, which will be delivered after it; () if the reader did not have it any more.
+        """
+        return _nack(self.steps, self.limits, message, why)
+
+    def extend(self, *messages: Message) -> tuple[Message, ...]:
+        """Extend messages by another idle time. Returns those that another reader has taken over."""
+        return _extend(self.steps, self.limits, messages)
+
+    def hand_back(self, *messages: Message) -> None:
+        """Return messages unprocessed: other readers get them at once, and the delivery does not count as
+        failed.
+        """
+        _hand_back(self.steps, messages)
+
+    def hand_back_all(self, recipient: str, reader: str) -> int:
+        """Return all messages of a reader that restarts and does not know them; returns their number."""
+        return _hand_back_all(self.steps, recipient, reader)
+
+    def take_ahead(
+        self,
+        recipient: str,
+        reader: str,
+        limit: int,
+        since: Position | None,
+        known: Iterable[Message] = (),
+        done: Sequence[Message] = (),
+    ) -> Taken:
+        """Take as `take`, for a reader that starts messages one by one: only a started one can count as a
+        failed delivery.
+
+        `done` is acknowledged in the same step, beforehand. `known` are all other messages in flight;
+        messages that were handed to the reader by a lost answer are delivered again.
+        """
+        return _take(self.steps, self.limits, recipient, reader, limit, since, known, done, all_begun=False)
+
+    def wake(self, recipient: str) -> None:
+        """Wake readers that wait for messages of the recipient."""
+        self.steps.line.send("PUBLISH", self.steps.keys.mail(recipient), "")
+
+    def ack_all(self, messages: Sequence[Message], begun: Message | None = None) -> tuple[Message, ...]:
+        """Acknowledge several messages of one reader; return those that it no longer had. `begun` is the one
+        it starts now.
+        """
+        return _ack(self.steps, messages, begun)
+
+    @staticmethod
+    def _limit(limit: int, least: int = 1) -> int:
+        if not least <= limit <= MOST_AT_ONCE:
+            raise UsageError(f"invalid number of messages: {limit}", f"ask for {least} to {MOST_AT_ONCE:,}")
+        return limit
+
+
+def _take(
+    steps: Steps,
+    limits: Limits,
+    to: str,
+    reader: str,
+    limit: int,
+    since: Position | None,
+    known: Iterable[Message] = (),
+    done: Sequence[Message] = (),
+    *,
+    all_begun: bool,
+) -> Taken:
+    names.recipient(to)
+    names.name(reader, "a reader")
+    position = (since.epoch, since.offset, since.trimmed) if since else ("", "", "")
+    words = (limit, limits.idle // MS, limits.deliveries, int(all_begun))
+    in_hand = (len(done), *deliveries(*done), *[message.ticket for message in known])
+    answer = steps("inbox/take", to, reader, _host_and_pid(), *words, *position, *in_hand)
+    return records.taken(answer, to, reader, done)
+
+
+def _ack(steps: Steps, messages: Sequence[Message], begun: Message | None) -> tuple[Message, ...]:
+    of = (*messages, begun)[0]
+    if of is None:
+        return ()
+    ticket = begun.ticket if begun else ""
+    return records.with_tickets(messages, steps("inbox/ack", of.to, of.reader, ticket, *deliveries(*messages)))
+
+
+def _nack(steps: Steps, limits: Limits, message: Message, why: str) -> tuple[int, ...]:
+    words = (names.utf8(why[:1000]), limits.retry // MS, limits.deliveries)
+    answer = steps("inbox/nack", message.to, message.reader, *words, *deliveries(message))
+    return tuple(int(records.text(ticket).partition(" ")[0]) for ticket in answer)
+
+
+def _extend(steps: Steps, limits: Limits, messages: Sequence[Message]) -> tuple[Message, ...]:
+    if not messages:
+        return ()
+    to, reader = messages[0].to, messages[0].reader
+    lost = steps("inbox/extend", to, reader, _host_and_pid(), limits.idle // MS, *deliveries(*messages))
+    return records.with_tickets(messages, lost)
+
+
+def _hand_back(steps: Steps, messages: Sequence[Message]) -> None:
+    if messages:
+        steps("inbox/hand_back", messages[0].to, messages[0].reader, *deliveries(*messages))
+
+
+def _hand_back_all(steps: Steps, to: str, reader: str) -> int:
+    return int(steps("inbox/hand_back", names.recipient(to), names.name(reader, "a reader")))
+
+
+def _host_and_pid() -> str:
+    """Return `host pid`."""
+    return process().replace(":", " ")
