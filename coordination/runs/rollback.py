@@ -16,7 +16,7 @@ from coordination.text import did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prospect:
+class RollbackPreview:
     """What a rollback of the run would do."""
 
     run_id: str
@@ -39,7 +39,7 @@ class Prospect:
         return tuple(f"coord/{run}" for run in (self.run_id, *self.takes_up)) if self.repos else ()
 
 
-def prospect(store: RunStore, run_id: str) -> Prospect:
+def preview_of(store: RunStore, run_id: str) -> RollbackPreview:
     """Raises NotFound."""
     keys = store.keys.run(run_id)
     with store.redis.pipeline(transaction=True) as pipeline:
@@ -52,7 +52,7 @@ def prospect(store: RunStore, run_id: str) -> Prospect:
     begun = tuple(
         todo for todo in brief.predecessors if f"{todo} intent" in facts and states[todo] != TodoState.COMPENSATED
     )
-    return Prospect(
+    return RollbackPreview(
         run_id=run_id,
         status=RunStatus(meta["status"]),
         todos=begun,

@@ -168,7 +168,7 @@ class RunStore:
     def resend(self, run_id: str, older_than: timedelta, limit: int) -> Reply:
         return self._step("resend", run_id, ms(older_than), limit)
 
-    def strand(self, run_id: str, served: Iterable[tuple[str, str]]) -> Reply:
+    def park_unserved(self, run_id: str, served: Iterable[tuple[str, str]]) -> Reply:
         """`served`: the repositories that living workers serve, each with its host."""
         return self._step("strand", run_id, *(part for pair in served for part in pair))
 

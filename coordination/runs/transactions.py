@@ -16,9 +16,9 @@ from coordination.runs.connection import Connection
 from coordination.runs.records import Reply
 from coordination.runs.retrying import named_checkpoints
 from coordination.runs.retrying.ended import read, refuse_again, restorable
-from coordination.runs.retrying.retry_plan import CarryOver, left_of, submit_retry
-from coordination.runs.rollback import Prospect, prospect, refuse_built_on, refuse_to_accept
-from coordination.runs.submission.conflicts import refuse_under_way
+from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of, submit_retry
+from coordination.runs.rollback import RollbackPreview, preview_of, refuse_built_on, refuse_to_accept
+from coordination.runs.submission.conflicts import refuse_conflicts_of
 from coordination.runs.submission.landed import bases, refuse_not_landed
 from coordination.runs.submission.submit import Order, submit
 from coordination.text import listed
@@ -26,7 +26,7 @@ from coordination.text import listed
 if TYPE_CHECKING:
     from coordination.locks import Lock
     from coordination.planner.graph import PlanGraph
-    from coordination.runs.export.received import Received
+    from coordination.runs.export.import_document import Received
 
 START_TTL = timedelta(minutes=1)
 """Longer than it takes to write a large run."""
@@ -70,7 +70,7 @@ def plan_retry(
     without: Collection[str] = (),
     start: Collection[str] = (),
     as_it_was: bool = False,
-) -> CarryOver:
+) -> RetryPlan:
     """Return what a retry of the run would do.
 
     Raises Conflict for a run that goes on or was retried, or for a host of `without` that answers; NotFound; UsageError;
@@ -79,13 +79,13 @@ def plan_retry(
     ended = read(connection.store, run_id)
     _refuse_living(connection, ended.pins, without)
     carried = restorable(connection.store, ended)
-    return left_of(
+    return plan_retry_of(
         ended, ecosystem, connection.settings, carried=carried, without=without, start=start, as_it_was=as_it_was
     )
 
 
 def start_retry(
-    connection: Connection, left: CarryOver, *, on_failure: OnFailure | None = None, max_parallel: int | None = None
+    connection: Connection, left: RetryPlan, *, on_failure: OnFailure | None = None, max_parallel: int | None = None
 ) -> str:
     """Start a run of what is left of another; return its id. Raises Conflict as `start_run` does."""
     _check_redis(connection)
@@ -102,7 +102,7 @@ def start_retry(
 
 def import_run(connection: Connection, run: Received) -> str:
     """Write a run of another Redis into this one. Raises Conflict where it is here, or another run executes its open todos."""
-    from coordination.runs.export.adoption import adopt, refuse_known
+    from coordination.runs.export.importing import adopt, refuse_known
 
     _check_redis(connection)
     with _start_lock(connection):
@@ -112,10 +112,10 @@ def import_run(connection: Connection, run: Received) -> str:
     return run.run_id
 
 
-def preview_rollback(connection: Connection, run_id: str) -> Prospect:
+def preview_rollback(connection: Connection, run_id: str) -> RollbackPreview:
     """Return what a rollback of the run would undo. Raises NotFound; Conflict where a later run has built on it."""
     refuse_built_on(connection.store, run_id)
-    return prospect(connection.store, run_id)
+    return preview_of(connection.store, run_id)
 
 
 def roll_back(connection: Connection, run_id: str) -> str:
@@ -133,7 +133,7 @@ def roll_back(connection: Connection, run_id: str) -> str:
     return reply.word
 
 
-def preview_restore(connection: Connection, run_id: str, name: str) -> Prospect:
+def preview_restore(connection: Connection, run_id: str, name: str) -> RollbackPreview:
     """Return what a restore would undo: all that the run has begun since the checkpoint.
 
     Raises NotFound; Conflict where a later run has built on it.
@@ -145,7 +145,7 @@ def preview_restore(connection: Connection, run_id: str, name: str) -> Prospect:
     return replace(found, todos=todos, helpless=helpless, takes_up=())
 
 
-def restore(connection: Connection, run_id: str, name: str) -> Prospect:
+def restore(connection: Connection, run_id: str, name: str) -> RollbackPreview:
     """Begin to undo what the run has begun since the checkpoint, or continue; the caller retries the run when it has ended.
 
     Begins nothing if the run has ended and nothing came since. Raises as `roll_back` does.
@@ -185,7 +185,7 @@ def accept(connection: Connection, run_id: str, todos: Collection[str], reason: 
 
 def refuse_conflicts(connection: Connection, todos: Collection[str]) -> None:
     """Raise Conflict where another run executes one of these todos."""
-    refuse_under_way(connection.store, connection.reader, todos)
+    refuse_conflicts_of(connection.store, connection.reader, todos)
 
 
 def follow_up(connection: Connection, run_id: str, reply: Reply) -> None:

@@ -11,7 +11,7 @@ from coordination.models import Ecosystem, Issue, OnFailure, Retry, Strategy
 from coordination.planner.graph import build
 from coordination.runs.records import Grant, Result, TodoState
 from coordination.runs.retrying.ended import read, restorable
-from coordination.runs.retrying.retry_plan import CarryOver, left_of, submit_retry
+from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of, submit_retry
 from coordination.runs.store import RunStore
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
@@ -35,12 +35,12 @@ def outcome(grant: Grant, failing: str) -> Result:
     return Result(outcome=TodoState.SUCCEEDED, exit_code=0, output=f'"{grant.todo_id}"', tip=f"{grant.todo_id}-1")
 
 
-def left(store: RunStore, run_id: str, file: Ecosystem | None = None, **which: Any) -> CarryOver:
+def left(store: RunStore, run_id: str, file: Ecosystem | None = None, **which: Any) -> RetryPlan:
     old = read(store, run_id)
-    return left_of(old, file, Settings(), carried=restorable(store, old), **which)
+    return plan_retry_of(old, file, Settings(), carried=restorable(store, old), **which)
 
 
-def retry(run: Harness, file: Ecosystem | None = None, **how: Any) -> CarryOver:
+def retry(run: Harness, file: Ecosystem | None = None, **how: Any) -> RetryPlan:
     """The harness goes on with the new run."""
     which = {name: how.pop(name) for name in ("without", "start", "as_it_was") if name in how}
     found = left(run.store, run.run_id, file, **which)

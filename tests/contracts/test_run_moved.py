@@ -16,10 +16,10 @@ import pytest
 
 from coordination.errors import Conflict, CoordinationError, UsageError
 from coordination.models import Strategy
-from coordination.runs.export import adoption
-from coordination.runs.export.adoption import adopt
+from coordination.runs.export import importing
 from coordination.runs.export.document import Checksum, document_of
-from coordination.runs.export.received import receive
+from coordination.runs.export.import_document import receive
+from coordination.runs.export.importing import adopt
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
 from tests.contracts.carrier import BAD, Harness
@@ -258,7 +258,7 @@ def test_an_import_that_died_leaves_nothing_that_is_seen_or_stays_and_can_be_rep
 ):
     half_done(run)
     run.store.redis.xadd(run.store.keys.run(run.run_id).log("A"), {"attempt": 1, "text": "words"})
-    monkeypatch.setattr(adoption, "ENTRIES_AT_ONCE", 3)
+    monkeypatch.setattr(importing, "ENTRIES_AT_ONCE", 3)
     with monkeypatch.context() as patch:
         patch.setattr(there.store, "adopt", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):

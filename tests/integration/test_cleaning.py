@@ -24,7 +24,7 @@ from coordination.runs.cleanup_jobs import Answer, Artifact, CleanupJob, Cleanup
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Worker
 from coordination.runs.records import Result, TodoState
-from coordination.runs.remote_steps.deeds import StepHandlers
+from coordination.runs.remote_steps.handlers import StepHandlers
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, Harness

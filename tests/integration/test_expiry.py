@@ -15,9 +15,9 @@ from coordination.broker.celery_app import make_app
 from coordination.cache.contexts import Cache
 from coordination.cache.names import Scope
 from coordination.runs.dispatch import Dispatcher
-from coordination.runs.export.adoption import adopt
+from coordination.runs.export.archiver import RunArchiver
 from coordination.runs.export.file import load
-from coordination.runs.export.shelf import RunArchiver
+from coordination.runs.export.importing import adopt
 from coordination.runs.maintenance import expiry
 from coordination.runs.maintenance.expiry import Expiry
 from coordination.runs.maintenance.leader import MaintenanceLeader

@@ -23,7 +23,7 @@ from coordination.models import Strategy
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.records import Grant, Reply, Result, TodoState
-from coordination.runs.remote_steps.deeds import StepHandlers
+from coordination.runs.remote_steps.handlers import StepHandlers
 from coordination.runs.remote_steps.proxy import NobodyAnswers, ProxyContexts, ProxyPresence, ProxyStore
 from coordination.runs.remote_steps.serving import Serving, Waiting
 from coordination.runs.store import RunStore

@@ -10,7 +10,7 @@ from typing import IO
 
 from coordination.errors import CoordinationError
 from coordination.files import replacing, sync_folder
-from coordination.runs.export.received import LARGEST, Received, receive
+from coordination.runs.export.import_document import LARGEST, Received, receive
 
 COMPRESSED = ".gz"
 

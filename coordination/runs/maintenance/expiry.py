@@ -18,7 +18,7 @@ import redis
 
 from coordination.backend.keys import member
 from coordination.cache.names import of_run
-from coordination.runs.export.shelf import RunArchiver
+from coordination.runs.export.archiver import RunArchiver
 from coordination.runs.records import RunStatus
 from coordination.runs.store import RunStore, ms
 

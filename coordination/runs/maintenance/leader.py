@@ -31,7 +31,7 @@ from coordination.broker.delivery import Delivery
 from coordination.errors import LockError, Unreachable
 from coordination.locks import Lock, LockManager
 from coordination.runs.dispatch import Dispatcher
-from coordination.runs.export.shelf import RunArchiver
+from coordination.runs.export.archiver import RunArchiver
 from coordination.runs.maintenance.clock_watch import ClockWatch
 from coordination.runs.maintenance.expiry import Expiry
 from coordination.runs.maintenance.stuck import StuckWatch
@@ -67,7 +67,7 @@ class MaintenanceReport:
     stuck: list[str] = field(default_factory=list)
 
 
-class Reaper:
+class RunRecovery:
     def __init__(self, store: RunStore, dispatcher: Dispatcher, settings: Settings, state: Path | None = None) -> None:
         """`state`: the folder for what has to be kept on this machine."""
         self._store = store
@@ -140,7 +140,7 @@ class Reaper:
         served = [(repo, worker.host) for worker in self._presence.workers() for repo in worker.repos]
         for run_id in runs:
             with self.apart(run_id):
-                reply = self._store.strand(run_id, served)
+                reply = self._store.park_unserved(run_id, served)
                 if reply.word == "stranded":
                     swept.stranded.append(run_id)
                 self._dispatcher.follow(reply)
@@ -199,7 +199,7 @@ class MaintenanceLeader(BackgroundService):
         self._store = store
         self._dispatcher = dispatcher
         self._settings = settings
-        self._reaper = Reaper(store, dispatcher, settings, state)
+        self._recovery = RunRecovery(store, dispatcher, settings, state)
         shelf = RunArchiver(store, Path(settings.export_runs)) if settings.export_runs else None
         self._expiry = Expiry(store, settings.keep_runs, shelf)
         self._locks = LockManager(store.redis, store.keys.namespace)
@@ -214,21 +214,21 @@ class MaintenanceLeader(BackgroundService):
 
     def run_once(self) -> MaintenanceReport:
         """Do one round, if this one leads."""
-        self._reaper.look_at_clock()
+        self._recovery.look_at_clock()
         if not self._leads():
             return MaintenanceReport()
-        self._reaper.clock.answer()
-        swept = self._reaper.run_once() if self._settings.reaper else MaintenanceReport()
+        self._recovery.clock.answer()
+        swept = self._recovery.run_once() if self._settings.reaper else MaintenanceReport()
         for run_id, todo_id in self._store.due(self._store.now_ms()):
-            with self._reaper.apart(run_id):
+            with self._recovery.apart(run_id):
                 reply = self._store.fire(run_id, todo_id)
                 self._dispatcher.follow(reply)
                 if reply.word == "settled":
                     self._dispatcher.open_level_after(run_id, todo_id)
                 swept.fired += 1
         swept.forgotten = self._expiry.run_when_due()
-        if self._reaper.misplaced:
-            self._reaper.misplaced = False
+        if self._recovery.misplaced:
+            self._recovery.misplaced = False
             self._mend()
         return swept
 
@@ -249,7 +249,7 @@ class MaintenanceLeader(BackgroundService):
         Whoever led and died before that was set back would lead for all that time.
         """
         held = self._store.keys.locks.holder(lock(LEAD))
-        if self._reaper.clock.was_set_back and self._store.redis.pttl(held) > ms(LEAD_TTL):
+        if self._recovery.clock.was_set_back and self._store.redis.pttl(held) > ms(LEAD_TTL):
             self._store.redis.pexpire(held, LEAD_TTL)
 
     def finish(self) -> None:
@@ -271,5 +271,5 @@ class MaintenanceLeader(BackgroundService):
             self.guarded(self._mend)
         else:
             logger.warning("Redis does not answer the maintenance leader: %s", error)
-            self._reaper.redis_was_away()
+            self._recovery.redis_was_away()
         return self.interval_s

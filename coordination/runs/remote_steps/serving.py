@@ -16,7 +16,7 @@ from coordination.backend.error_messages import cannot_write
 from coordination.backend.keys import Keys
 from coordination.cache.names import check_request
 from coordination.errors import NotAllowed, UsageError
-from coordination.runs.remote_steps.deeds import StepHandlers
+from coordination.runs.remote_steps.handlers import StepHandlers
 from coordination.runs.remote_steps.proxy import REFUSALS
 
 TICK_S = 0.2

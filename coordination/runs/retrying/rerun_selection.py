@@ -25,7 +25,7 @@ BEGUN = (TodoState.SUCCEEDED, TodoState.FAILED)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SetBack:
+class RerunSelection:
     """Todos that are done again although they had succeeded, and where that leaves their repositories."""
 
     again: frozenset[str]
@@ -42,7 +42,7 @@ class SetBack:
         return self.again | self.lost
 
 
-def set_back(ended: EndedRun, start: Collection[str], gone: Collection[str], carried: Carried) -> SetBack:
+def select_reruns(ended: EndedRun, start: Collection[str], gone: Collection[str], carried: Carried) -> RerunSelection:
     """`start`: todos from which on all is done again; `gone`: repositories whose host is. Raises NotFound or UsageError."""
     for todo in start:
         _refuse(ended, todo)
@@ -58,7 +58,7 @@ def set_back(ended: EndedRun, start: Collection[str], gone: Collection[str], car
         kept = next((todo for todo in reversed(left) if carried(repo, ended.commit(todo) or "")), None)
         lost.update(left[left.index(kept) + 1 :] if kept else left)
         _stand(tips, repo, ended.commit(kept) if kept else None)
-    return SetBack(again=again, lost=frozenset(lost), repos=frozenset(repos), tips=tips)
+    return RerunSelection(again=again, lost=frozenset(lost), repos=frozenset(repos), tips=tips)
 
 
 def _refuse(ended: EndedRun, todo: str) -> None:

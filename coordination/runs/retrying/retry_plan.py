@@ -22,7 +22,7 @@ from coordination.planner.resources import shortfalls
 from coordination.runs.records import Reply, TodoSpec, TodoState
 from coordination.runs.retrying.ended import HOST, EndedRun
 from coordination.runs.retrying.named_checkpoints import FIELD
-from coordination.runs.retrying.rerun_selection import Carried, SetBack, set_back
+from coordination.runs.retrying.rerun_selection import Carried, RerunSelection, select_reruns
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import Draft, first_facts, new_run_id, place_of
 from coordination.runs.submission.landed import Base, bases
@@ -40,7 +40,7 @@ BY_HAND: Mapping[str, str | int] = {"attempt": 0, "worker": "completed in the fi
 
 
 @dataclass(frozen=True, kw_only=True)
-class CarryOver:
+class RetryPlan:
     """What a retry would do."""
 
     ended: EndedRun
@@ -48,7 +48,7 @@ class CarryOver:
     """What runs, predecessors first."""
     by_hand: frozenset[str]
     """Had not succeeded, but is completed in the file."""
-    set_back: SetBack
+    set_back: RerunSelection
     """Those of `again` that had succeeded."""
     pins: Mapping[str, str]
     capacities: Mapping[str, int]
@@ -100,7 +100,7 @@ class CarryOver:
         return f"nothing is left of run {self.ended.run_id}: all its todos are done"
 
 
-def left_of(
+def plan_retry_of(
     ended: EndedRun,
     ecosystem: Ecosystem | None,
     settings: Settings,
@@ -109,7 +109,7 @@ def left_of(
     start: Collection[str] = (),
     as_it_was: bool = False,
     carried: Carried,
-) -> CarryOver:
+) -> RetryPlan:
     """What runs again and how. `without`: hosts that are gone for good; `start`: todos from which on all is done again;
     `as_it_was`: in the run's own order, where the file has another by now. Raises NotFound, UsageError or PlanRefused.
     """
@@ -122,7 +122,7 @@ def left_of(
     undone = ended.undone
     if undone:  # its commits are to be left out, as those of what is done again
         ended = replace(ended, state={**ended.state, **dict.fromkeys(undone, TodoState.SUCCEEDED)})
-    back = set_back(ended, {*start, *undone}, gone, carried)
+    back = select_reruns(ended, {*start, *undone}, gone, carried)
     repos = repos_of(ecosystem) if ecosystem else {}
     plans = ecosystem.coordination.plans if ecosystem else ()
     plan = next((plan for plan in plans if plan.id == ended.meta["plan_id"]), None)
@@ -142,7 +142,7 @@ def left_of(
     refuse_without_agent((spec.todo for spec in again.values()), settings)
     if ecosystem:
         _refuse_shortfalls(ended, again, ecosystem)
-    return CarryOver(
+    return RetryPlan(
         ended=ended,
         again=again,
         by_hand=by_hand,
@@ -184,7 +184,7 @@ def _declared(
 
 
 def submit_retry(
-    store: RunStore, left: CarryOver, settings: Settings, *, on_failure: OnFailure | None, max_parallel: int | None
+    store: RunStore, left: RetryPlan, settings: Settings, *, on_failure: OnFailure | None, max_parallel: int | None
 ) -> tuple[str, Reply]:
     """Writes and seals the new run; returns its id and the reply that the dispatcher has to follow."""
     policy = on_failure or OnFailure(left.ended.meta["on_failure"])
@@ -207,7 +207,7 @@ def submit_retry(
     return draft.run_id, draft.seal()
 
 
-def _meta(run_id: str, left: CarryOver, settings: Settings) -> dict[str, str | int]:
+def _meta(run_id: str, left: RetryPlan, settings: Settings) -> dict[str, str | int]:
     old = left.ended
     brief = old.brief.model_copy(
         update={
@@ -238,7 +238,7 @@ def _meta(run_id: str, left: CarryOver, settings: Settings) -> dict[str, str | i
     }
 
 
-def _write(draft: Draft, left: CarryOver, todo: str) -> None:
+def _write(draft: Draft, left: RetryPlan, todo: str) -> None:
     old = left.ended
     state, place = TodoState(old.state[todo]), old.place[todo]
     facts: Mapping[str, str | int] = old.facts[todo]

@@ -23,7 +23,7 @@ from coordination.text import counted
 logger = logging.getLogger(__name__)
 
 
-def refuse_under_way(store: RunStore, reader: RunReader, todos: Collection[str]) -> None:
+def refuse_conflicts_of(store: RunStore, reader: RunReader, todos: Collection[str]) -> None:
     """Raises Conflict where a run has one of these todos in hand."""
     for run_id in store.live_runs():
         try:

@@ -71,7 +71,7 @@ class Rest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outlook:
+class DryRun:
     plan_id: str
     strategy: Strategy
     reason: str
@@ -85,8 +85,8 @@ class Outlook:
     rest: tuple[Rest, ...]
 
 
-def outlook(graph: PlanGraph, order: Order, ecosystem: Ecosystem, settings: Settings, places: Places) -> Outlook:
-    return Outlook(
+def dry_run(graph: PlanGraph, order: Order, ecosystem: Ecosystem, settings: Settings, places: Places) -> DryRun:
+    return DryRun(
         plan_id=graph.plan.id,
         strategy=order.strategy,
         reason=order.reason,

@@ -21,19 +21,19 @@ FACTS = (
 )  # fmt: skip
 """What people are shown of a todo; backend/keys.py says where it stands."""
 
-Kept = Sequence[Mapping[str, str]]
+RawRecords = Sequence[Mapping[str, str]]
 """States, places, facts (by `<todo> <fact>`) and outputs."""
 
 
-def kept(redis: Redis, keys: RunKeys) -> Kept:
+def raw_records(redis: Redis, keys: RunKeys) -> RawRecords:
     with redis.pipeline(transaction=False) as pipeline:
         for key in (keys.state, keys.place, keys.facts, keys.output):
             pipeline.hgetall(key)
-        found: Kept = pipeline.execute()
+        found: RawRecords = pipeline.execute()
     return found
 
 
-def kept_of(redis: Redis, keys: RunKeys, todos: Iterable[str]) -> Kept:
+def raw_records_of(redis: Redis, keys: RunKeys, todos: Iterable[str]) -> RawRecords:
     """Without outputs."""
     names = list(todos)
     asked = {keys.state: names, keys.place: names, keys.facts: [f"{todo} {fact}" for todo in names for fact in FACTS]}

@@ -20,7 +20,7 @@ from coordination.planner.schedule import bound
 from coordination.runs.presence import Presence
 from coordination.runs.records import RunBrief, RunStatus, RunView, Source, TodoState, TodoView
 from coordination.runs.views.log_reader import shown
-from coordination.runs.views.raw_records import FACTS, FACTS_OF_UNDOING, kept, kept_of
+from coordination.runs.views.raw_records import FACTS, FACTS_OF_UNDOING, raw_records, raw_records_of
 from coordination.text import did_you_mean
 
 LAST = "last"
@@ -196,7 +196,9 @@ class RunReader:
 
     def _todos(self, run_id: str, only: Collection[str] | None = None) -> tuple[TodoView, ...]:
         keys = self._keys.run(run_id)
-        states, places, facts, outputs = kept(self._redis, keys) if only is None else kept_of(self._redis, keys, only)
+        states, places, facts, outputs = (
+            raw_records(self._redis, keys) if only is None else raw_records_of(self._redis, keys, only)
+        )
         presence = Presence(self._redis, self._keys)
         due = {places[name].split()[2] for name, state in states.items() if state == TodoState.DISPATCHED}
         busy = {facts.get(f"{name} worker", "") for name, state in states.items() if state == TodoState.RUNNING}

@@ -9,7 +9,7 @@ from redis import Redis
 from coordination.backend.keys import RunKeys, resource
 from coordination.errors import Conflict
 from coordination.runs.export.document import HASH
-from coordination.runs.export.received import Received
+from coordination.runs.export.import_document import Received
 from coordination.runs.records import RunStatus, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import DRAFT_TTL
