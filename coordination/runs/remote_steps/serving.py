@@ -1,4 +1,4 @@
-"""The keeper that leads hears the requests of restricted workers, and answers them."""
+"""Receive the requests of restricted workers in the maintenance leader, and reply to them."""
 
 from __future__ import annotations
 
@@ -22,19 +22,21 @@ from coordination.runs.remote_steps.proxy import REFUSALS
 TICK_S = 0.2
 ANSWER_KEPT_S = 60
 READ_AT_ONCE = 1000
-"""Messages, before the next request is served."""
+"""Greatest number of messages that are read before the next request is served."""
 WAITING = 1000
 WAITING_BYTES = 32 * 1024 * 1024
-"""Both of the requests of one sender. What comes while so much waits is dropped: it is asked again, or was not meant well."""
+"""Limits of the waiting requests of one sender, in number and bytes. Further requests are dropped: a worker
+sends its request again, and a flood is harmless.
+"""
 _HEAD = re.compile(rb'\{"id":"(?P<id>[0-9a-f]{32})","deed":"(?P<deed>[a-z_]{1,32})"')
-"""How a request begins that coord sends: read before the whole of it is."""
+"""Beginning of a request as coord writes it; it is read before the request is parsed."""
 
 logger = logging.getLogger(__name__)
 
 
 class Waiting:
-    """Requests that were heard and not served: senders in turn, so that one who asks for much keeps nobody else waiting, and of
-    each sender the renewals of its leases first.
+    """Queue of received requests: senders take turns, so that none delays the others, and a sender's lease
+    renewals come first.
     """
 
     def __init__(self) -> None:
@@ -53,7 +55,7 @@ class Waiting:
             waiting.append(data)
 
     def take(self) -> tuple[str, bytes] | None:
-        """The next one; its sender is the last in turn then."""
+        """Return the next request; its sender is then the last in turn."""
         for channel in tuple(self._turns):
             waiting = self._turns.pop(channel)
             if waiting:
@@ -67,14 +69,15 @@ class Waiting:
 
 
 class Serving:
-    """A thread beside each keeper. One that does not lead is not subscribed: a request is heard once, and never by nobody
-    without its sender knowing.
+    """A thread of each process that may become the maintenance leader.
+
+    Only the leader is subscribed, so one process receives a request, and its sender learns if none did.
     """
 
     def __init__(
         self, client: redis.Redis, pubsub_redis: redis.Redis, keys: Keys, deeds: StepHandlers, leads: Callable[[], bool]
     ) -> None:
-        """`pubsub_redis` must answer in bytes: what somebody publishes may be no text."""
+        """`pubsub_redis` must return bytes: published data may not be text."""
         self._redis = client
         self._keys = keys
         self._deeds = deeds
@@ -93,7 +96,7 @@ class Serving:
             self._thread.join(timeout=5)
 
     def run_once(self) -> bool:
-        """Waits a moment for a request; returns whether there was one."""
+        """Wait a moment for a request; return whether there was one."""
         if not self._leads():
             self._pubsub_redis.reset()
             self._waiting.clear()
@@ -107,7 +110,7 @@ class Serving:
         return True
 
     def _heard(self) -> tuple[str, bytes] | None:
-        """The request that is served next, of all that have come."""
+        """Read all pending messages; return the request to serve next."""
         timeout = 0.0 if self._waiting else TICK_S
         for _ in range(READ_AT_ONCE):
             if (message := self._pubsub_redis.get_message(timeout=timeout)) is None:
@@ -132,7 +135,8 @@ class Serving:
         except (ValueError, KeyError, TypeError) as error:
             logger.warning("a request for %s cannot be read: %s", ", ".join(sorted(repos)), error)
             return
-        if not self._redis.exists(self._keys.restricted(repos).reply(request)):  # else asked again, and answered since
+        # otherwise it was sent again, and has its reply
+        if not self._redis.exists(self._keys.restricted(repos).reply(request)):
             self._reply(repos, request, self._answer(repos, deed, given))
 
     def _reply(self, repos: frozenset[str], request: str, answer: dict[str, Any]) -> None:
@@ -151,7 +155,7 @@ class Serving:
             return {"refused": [kind.__name__, refused.message, refused.hint]}
         except (redis.ResponseError, ValueError) as error:
             if isinstance(error, redis.ResponseError) and cannot_write(error):
-                raise  # that may pass
+                raise  # a temporary error
             logger.error("%s for a worker of %s cannot be done: %s", deed, ", ".join(sorted(repos)), error)
             return {"refused": [NotAllowed.__name__, f"the records of the run are damaged: {error}", ""]}
 
@@ -164,6 +168,6 @@ class Serving:
                 self._pubsub_redis.reset()
                 self._stopping.wait(TICK_S)
             except Exception:
-                # Else every restricted worker would wait for ever. This one asks again, and is heard again.
+                # Otherwise every restricted worker would wait for ever. This worker sends its request again.
                 logger.exception("a request failed")
         self._pubsub_redis.close()

@@ -1,7 +1,7 @@
-"""Named checkpoints of a run: which of its todos had succeeded by then, kept with the run in Redis.
+"""Named checkpoints of a run: the todos that had succeeded when the checkpoint was created.
 
-They stand in the run's `meta`, so they go with it, travel with an exported run, and are known to its retries. What a restore undoes is
-decided by the step `restore`, in the same move that begins it.
+They are fields of the run's `meta`, so they are deleted with it, exported with it, and copied to its retries.
+The step `restore` decides what a restore undoes, in the same transaction that begins it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from coordination.runs.views.run_view import iso
 from coordination.text import did_you_mean, listed
 
 FIELD = "named."
-"""Before a checkpoint's name, in `meta`."""
+"""Prefix of a checkpoint's name in `meta`."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 AT_MOST = 100
 BACK = frozenset({RunStatus.ROLLING_BACK, RunStatus.ROLLED_BACK, RunStatus.ROLLBACK_FAILED})
@@ -65,7 +65,7 @@ def named(store: RunStore, run_id: str) -> list[NamedCheckpoint]:
 
 
 def one_named(store: RunStore, run_id: str, name: str) -> NamedCheckpoint:
-    """Raises NotFound."""
+    """Return the checkpoint of this name. Raise NotFound."""
     words = store.redis.hget(store.keys.run(run_id).meta, FIELD + name)
     if words is None:
         names = [one.name for one in named(store, run_id)]
@@ -75,7 +75,7 @@ def one_named(store: RunStore, run_id: str, name: str) -> NamedCheckpoint:
 
 
 def refuse_restore(run_id: str, word: str) -> None:
-    """Raise Conflict unless the step's word says that what came since is being undone."""
+    """Raise Conflict unless the step's word says that the work since the checkpoint is being undone."""
     if word not in ("rolling_back", "already"):
         raise Conflict(
             f"run {run_id} cannot be restored: it is {word}, or no longer has that checkpoint",
@@ -84,7 +84,7 @@ def refuse_restore(run_id: str, word: str) -> None:
 
 
 def since(store: RunStore, found: NamedCheckpoint, begun: Collection[str]) -> tuple[str, ...]:
-    """Return those of the todos that a rollback would undo that had not succeeded at the checkpoint."""
+    """Return the todos that had not succeeded at the checkpoint, of those that a rollback would undo."""
     states = store.redis.hgetall(store.keys.run(found.run_id).state)
     kept = {todo for todo in found.succeeded if states.get(todo) == TodoState.SUCCEEDED}
     return tuple(todo for todo in begun if todo not in kept)

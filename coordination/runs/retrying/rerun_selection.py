@@ -1,11 +1,12 @@
-"""What had succeeded in an ended run and is done again all the same.
+"""Select the succeeded todos of an ended run that a retry executes again.
 
-Todos of one repository build on each other, one at a time, in the order of the fences by which they were done;
-so work is taken back from its end, up to a commit that is kept.
+Todos of one repository build on each other, one at a time, in the order of the fences by which they were
+done. So work is taken back from the end of a repository's history, up to a commit that is kept.
 
-* From a todo on (`coord retry --from`): it, whatever waits for it, and what was committed in its repository after it; of each of
-  those the same, until nothing is added.
-* Where a host is gone for good: what was committed there after the last commit that can be had without it.
+* From a todo on (`coord retry --from`): the todo, its dependents, and what was committed in its repository
+after it; the same for each of those, until nothing is added.
+* For a host that is gone for good: what was committed there after the last commit that is available without
+it.
 """
 
 from __future__ import annotations
@@ -19,23 +20,25 @@ from coordination.runs.retrying.ended import EndedRun
 from coordination.text import did_you_mean, listed
 
 Carried = Callable[[str, str], bool]
-"""Whether a repository's commit can be had without the host that made it."""
+"""Whether a repository's commit is available without the host that made it."""
 
 BEGUN = (TodoState.SUCCEEDED, TodoState.FAILED)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RerunSelection:
-    """Todos that are done again although they had succeeded, and where that leaves their repositories."""
+    """Todos that are executed again although they had succeeded, and the commits from which their
+    repositories continue.
+    """
 
     again: frozenset[str]
-    """Because that was asked for."""
+    """Todos that the caller asked for, and what builds on them."""
     lost: frozenset[str]
-    """Because their commits went with their host."""
+    """Todos whose commits were lost with their host."""
     repos: frozenset[str]
-    """In which something of `again` was committed."""
+    """Repositories in which a todo of `again` has committed."""
     tips: Mapping[str, str]
-    """Repository → the commit that it goes on from."""
+    """Repository → the commit from which it continues."""
 
     @property
     def todos(self) -> frozenset[str]:
@@ -43,7 +46,9 @@ class RerunSelection:
 
 
 def select_reruns(ended: EndedRun, start: Collection[str], gone: Collection[str], carried: Carried) -> RerunSelection:
-    """`start`: todos from which on all is done again; `gone`: repositories whose host is. Raises NotFound or UsageError."""
+    """Return the todos to execute again. `start`: todos from which on all is done again; `gone`: repositories
+    whose host is gone. Raise NotFound or UsageError.
+    """
     for todo in start:
         _refuse(ended, todo)
     again = _built_on(ended, start)
@@ -78,7 +83,7 @@ def _refuse(ended: EndedRun, todo: str) -> None:
 
 
 def _built_on(ended: EndedRun, start: Iterable[str]) -> frozenset[str]:
-    """These todos and all that stands on them, as far as it had succeeded."""
+    """Return these todos and all that build on them, if they had succeeded."""
     committed = _committed(ended)
     at = {todo: i for todos in committed.values() for i, todo in enumerate(todos)}
     kept = {repo: len(todos) for repo, todos in committed.items()}
@@ -97,7 +102,7 @@ def _built_on(ended: EndedRun, start: Iterable[str]) -> frozenset[str]:
 
 
 def _committed(ended: EndedRun) -> dict[str, list[str]]:
-    """Repository → the todos that left a commit there, oldest first."""
+    """Return repository → the todos that left a commit there, oldest first."""
     done = [todo for todo in ended.succeeded if ended.commit(todo)]
     committed: dict[str, list[str]] = {}
     for todo in sorted(done, key=ended.fence):
@@ -106,7 +111,7 @@ def _committed(ended: EndedRun) -> dict[str, list[str]]:
 
 
 def _before(ended: EndedRun, todos: list[str], first: str) -> str | None:
-    """The commit that `first` began with."""
+    """Return the commit with which `first` began."""
     former = todos[: todos.index(first)]
     return ended.facts[first].get("began") or (ended.commit(former[-1]) if former else None)
 

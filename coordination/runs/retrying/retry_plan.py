@@ -1,9 +1,9 @@
-"""An ended run, taken up again: a new run of what failed and what that held up; what had succeeded is carried over.
+"""Retry an ended run: a new run of its failed todos and their dependents; succeeded todos are carried over.
 
-A carried-over todo stands in the new run as it ended, output and commit included, with the run in which it was really done
-as its fact `run`. So whatever reads a run (the steps, a todo's context, a view) needs to know nothing of carrying over, and
-a retry can be retried. The order of work stays that of the run; what is to be done is what the file says *now*, for that is
-where many a failure is mended. What had succeeded and is done again all the same: `rerun_selection.py`.
+A carried-over todo has its end state in the new run, with its output and commit, and the run that executed it
+as its fact `run`. So readers of a run (the steps, a todo's context, a view) need no special case for it, and
+a retry can be retried. The order is that of the ended run; actions are those of the file *now*, because many
+failures are corrected there. `rerun_selection.py` selects the succeeded todos that are executed again.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ class RetryPlan:
 
     ended: EndedRun
     again: Mapping[str, TodoSpec]
-    """What runs, predecessors first."""
+    """The todos to execute, predecessors first."""
     by_hand: frozenset[str]
-    """Had not succeeded, but is completed in the file."""
+    """Todos that had not succeeded but are completed in the file."""
     set_back: RerunSelection
-    """Those of `again` that had succeeded."""
+    """The todos of `again` that had succeeded."""
     pins: Mapping[str, str]
     capacities: Mapping[str, int]
-    """Of the resources that the file declares."""
+    """Capacities of the resources that the file declares."""
     unbroken: tuple[str, ...]
-    """Those of them that have no circuit breaker."""
+    """Resources without a circuit breaker."""
     timeout: timedelta | None = None
-    """That the plan says by now; None: as it was."""
+    """Timeout in the plan as it is now; None: the run's own."""
     bases: Sequence[Base] = ()
-    """Todos that were completed elsewhere, and on which something of `again` stands."""
+    """Todos that were completed outside the run, on which a todo of `again` builds."""
 
     @property
     def carried(self) -> tuple[str, ...]:
@@ -70,27 +70,27 @@ class RetryPlan:
 
     @property
     def lost(self) -> tuple[str, ...]:
-        """Had succeeded, but their commits went with their host."""
+        """Return the todos that had succeeded and whose commits were lost with their host."""
         return tuple(todo for todo in self.again if todo in self.set_back.lost)
 
     @property
     def repos(self) -> tuple[str, ...]:
-        """In which something runs again."""
+        """Return the repositories in which a todo is executed again."""
         return tuple(sorted({spec.todo.repo for spec in self.again.values()} - {MILESTONE_REPO}))
 
     @property
     def unfinished(self) -> frozenset[str]:
-        """Those of `again` that had not succeeded: they go on from their checkpoints."""
+        """Return the todos of `again` that had not succeeded: they continue from their checkpoints."""
         return frozenset(self.again) - self.set_back.todos
 
     @property
     def blocked(self) -> int:
-        """Todos that were blocked from outside of the plan."""
+        """Return the number of todos that were blocked from outside the plan."""
         return len(self.ended.state) - len(self.ended.spec)
 
     @property
     def nothing_to_do(self) -> str:
-        """Why there is nothing to do, as words; empty when there is something."""
+        """Return why there is nothing to do, as text; empty if there is something."""
         if self.again:
             return ""
         if self.blocked:
@@ -110,8 +110,10 @@ def plan_retry_of(
     as_it_was: bool = False,
     carried: Carried,
 ) -> RetryPlan:
-    """What runs again and how. `without`: hosts that are gone for good; `start`: todos from which on all is done again;
-    `as_it_was`: in the run's own order, where the file has another by now. Raises NotFound, UsageError or PlanRefused.
+    """Return what a retry would execute, and how. Raise NotFound, UsageError or PlanRefused.
+
+    `without`: hosts that are gone for good; `start`: todos from which on all is done again; `as_it_was`: keep
+    the run's own order where the file has another now.
     """
     if strange := sorted(set(without) - set(ended.pins.values())):
         known = ", ".join(sorted(set(ended.pins.values()))) or "none"
@@ -120,7 +122,7 @@ def plan_retry_of(
         )
     gone = {repo for repo, host in ended.pins.items() if host in without}
     undone = ended.undone
-    if undone:  # its commits are to be left out, as those of what is done again
+    if undone:  # their commits are left out, like those of todos that are executed again
         ended = replace(ended, state={**ended.state, **dict.fromkeys(undone, TodoState.SUCCEEDED)})
     back = select_reruns(ended, {*start, *undone}, gone, carried)
     repos = repos_of(ecosystem) if ecosystem else {}
@@ -156,7 +158,9 @@ def plan_retry_of(
 
 
 def _by_hand(plan: Plan | None, declared: Mapping[str, Todo], left: Iterable[str]) -> frozenset[str]:
-    """Those that somebody else has done since; not in a recurring plan, whose todos are done again and again."""
+    """Return the todos completed in the file since; none for a recurring plan, whose todos are executed in
+    every run.
+    """
     if plan and plan.recurring:
         return frozenset()
     return frozenset(t for t in left if t in declared and declared[t].status is TodoStatus.COMPLETED)
@@ -175,7 +179,7 @@ def _declared(
         hint = f"reopen it; or run what is left without it: coord sweep {ended.meta['plan_id']}"
         raise PlanRefused(f"{todo.id} is cancelled in the file, and run {ended.run_id} has it to do", hint)
     place = ended.repo_of(todo.id)
-    if todo.repo != place:  # carried on as it was
+    if todo.repo != place:  # continues in the repository where it was
         repo = repos.get(place) or TodoSpec.model_validate_json(ended.spec[todo.id]).repo
         return spec_of(todo.model_copy(update={"repo": place}), repo, settings, plan)
     if place not in repos:
@@ -186,7 +190,7 @@ def _declared(
 def submit_retry(
     store: RunStore, left: RetryPlan, settings: Settings, *, on_failure: OnFailure | None, max_parallel: int | None
 ) -> tuple[str, Reply]:
-    """Writes and seals the new run; returns its id and the reply that the dispatcher has to follow."""
+    """Write and seal the new run; return its id and the reply that the dispatcher must follow."""
     policy = on_failure or OnFailure(left.ended.meta["on_failure"])
     refuse_without_way_back((spec.todo for spec in left.again.values()), policy)
     store.declare(left.capacities)
@@ -242,7 +246,7 @@ def _write(draft: Draft, left: RetryPlan, todo: str) -> None:
     old = left.ended
     state, place = TodoState(old.state[todo]), old.place[todo]
     facts: Mapping[str, str | int] = old.facts[todo]
-    spec = old.spec.get(todo, "")  # none where it was blocked from outside of the plan: it stays so
+    spec = old.spec.get(todo, "")  # empty for a todo that was blocked from outside the plan: it stays blocked
     if todo in left.again:
         order, level, *_ = place.split()
         state, facts = TodoState.WAITING, {**first_facts(left.again[todo].todo), **_begun(old, todo)}
@@ -250,7 +254,8 @@ def _write(draft: Draft, left: RetryPlan, todo: str) -> None:
     elif todo in left.by_hand:
         state, facts = TodoState.SUCCEEDED, {**BY_HAND, **_begun(old, todo)}
     elif spec:
-        facts = {"run": old.run_id} | dict(facts)  # where a former retry carried it over, it says so already
+        # a todo carried over by an earlier retry has the fact already
+        facts = {"run": old.run_id} | dict(facts)
     draft.todo(
         todo,
         state,
@@ -263,7 +268,9 @@ def _write(draft: Draft, left: RetryPlan, todo: str) -> None:
 
 
 def _begun(old: EndedRun, todo: str) -> Mapping[str, str]:
-    """What it had begun is to be undone with the run that takes it up, though it may never be begun there."""
+    """Return the facts of a todo's intent, so that a rollback of the new run undoes it, even if it never
+    begins there.
+    """
     facts = old.facts[todo]
     if "intent" not in facts:
         return {}
