@@ -1,4 +1,6 @@
-"""Operations that start a run or turn it back; each holds the start lock, so that two callers never take up the same work."""
+"""Operations that start a run or roll it back; each holds the start lock, so that two callers never begin the
+same work.
+"""
 
 from __future__ import annotations
 
@@ -29,16 +31,17 @@ if TYPE_CHECKING:
     from coordination.runs.export.import_document import Received
 
 START_TTL = timedelta(minutes=1)
-"""Longer than it takes to write a large run."""
+"""Longer than writing a large run takes."""
 
 
 def start_run(
     connection: Connection, ecosystem: Ecosystem, graph: PlanGraph, order: Order, accepted: Collection[str] = ()
 ) -> str:
-    """Start a run; return its id. `accepted`: completed todos whose results count as landed, by a person's word.
+    """Start a run; return its id. `accepted`: completed todos whose results a person declares to be landed.
 
-    Raises Conflict where another run executes one of these todos, or where workers have another version of coord or another
-    ecosystem; NotLanded where the result of a completed predecessor is not in its base branch.
+    Raise Conflict where another run executes one of these todos, or where workers have another version of
+    coord or another ecosystem; NotLanded where the result of a completed predecessor is not in its base
+    branch.
     """
     _check_redis(connection)
     check_landed(connection, ecosystem, graph, accepted)
@@ -73,8 +76,8 @@ def plan_retry(
 ) -> RetryPlan:
     """Return what a retry of the run would do.
 
-    Raises Conflict for a run that goes on or was retried, or for a host of `without` that answers; NotFound; UsageError;
-    PlanRefused.
+    Raise Conflict for a live run, a run with a retry, or a host of `without` that answers; NotFound;
+    UsageError; PlanRefused.
     """
     ended = read(connection.store, run_id)
     _refuse_living(connection, ended.pins, without)
@@ -87,7 +90,7 @@ def plan_retry(
 def start_retry(
     connection: Connection, left: RetryPlan, *, on_failure: OnFailure | None = None, max_parallel: int | None = None
 ) -> str:
-    """Start a run of what is left of another; return its id. Raises Conflict as `start_run` does."""
+    """Start a retry; return the id of the new run. Raise Conflict as `start_run` does."""
     _check_redis(connection)
     refuse_not_landed(connection.store, connection.presence, left.bases)
     with _start_lock(connection):
@@ -101,7 +104,9 @@ def start_retry(
 
 
 def import_run(connection: Connection, run: Received) -> str:
-    """Write a run of another Redis into this one. Raises Conflict where it is here, or another run executes its open todos."""
+    """Write a run of another Redis into this one. Raise Conflict where it exists here, or another run
+    executes its open todos.
+    """
     from coordination.runs.export.importing import adopt, refuse_known
 
     _check_redis(connection)
@@ -113,15 +118,16 @@ def import_run(connection: Connection, run: Received) -> str:
 
 
 def preview_rollback(connection: Connection, run_id: str) -> RollbackPreview:
-    """Return what a rollback of the run would undo. Raises NotFound; Conflict where a later run has built on it."""
+    """Return what a rollback of the run would undo. Raise NotFound; Conflict where a retry exists."""
     refuse_built_on(connection.store, run_id)
     return preview_of(connection.store, run_id)
 
 
 def roll_back(connection: Connection, run_id: str) -> str:
-    """Undo what the run has begun. Return `rolling_back`, `already` if that was so before, or `done` if all is undone.
+    """Undo what the run has begun. Return `rolling_back`, `already` if that was so before, or `done` if all
+    is undone.
 
-    Raises NotFound; Conflict where a later run has built on it, or another run executes one of its todos.
+    Raise NotFound; Conflict where a retry of the run exists, or another run executes one of its todos.
     """
     _check_redis(connection)
     with _start_lock(connection):
@@ -136,7 +142,7 @@ def roll_back(connection: Connection, run_id: str) -> str:
 def preview_restore(connection: Connection, run_id: str, name: str) -> RollbackPreview:
     """Return what a restore would undo: all that the run has begun since the checkpoint.
 
-    Raises NotFound; Conflict where a later run has built on it.
+    Raise NotFound; Conflict where a retry of the run exists.
     """
     found = preview_rollback(connection, run_id)
     checkpoint = named_checkpoints.one_named(connection.store, run_id, name)
@@ -146,9 +152,10 @@ def preview_restore(connection: Connection, run_id: str, name: str) -> RollbackP
 
 
 def restore(connection: Connection, run_id: str, name: str) -> RollbackPreview:
-    """Begin to undo what the run has begun since the checkpoint, or continue; the caller retries the run when it has ended.
+    """Begin to undo what the run has begun since the checkpoint, or continue; the caller retries the run when
+    it has ended.
 
-    Begins nothing if the run has ended and nothing came since. Raises as `roll_back` does.
+    Begin nothing if the run has ended and nothing began since. Raise as `roll_back` does.
     """
     _check_redis(connection)
     with _start_lock(connection):
@@ -166,7 +173,7 @@ def restore(connection: Connection, run_id: str, name: str) -> RollbackPreview:
 def accept(connection: Connection, run_id: str, todos: Collection[str], reason: str) -> None:
     """Count failed compensations as undone, for this reason, and continue the rollback.
 
-    Raises UsageError without a reason; NotFound; Conflict where one of the todos is no failed compensation.
+    Raise UsageError without a reason; NotFound; Conflict where one of the todos is no failed compensation.
     """
     if not reason.strip():
         raise UsageError("whoever answers for what could not be undone says why", 'add: --reason "…"')
@@ -189,18 +196,20 @@ def refuse_conflicts(connection: Connection, todos: Collection[str]) -> None:
 
 
 def follow_up(connection: Connection, run_id: str, reply: Reply) -> None:
-    """Send the messages of a step; finish what it left over of a large run. If this process dies first, keepers do both."""
+    """Send the messages of a step, and finish its batches for a large run; the maintenance leader does both
+    if this process dies.
+    """
     connection.dispatcher.follow(reply)
     connection.dispatcher.finish(run_id)
 
 
 def _start_lock(connection: Connection) -> Lock:
-    """Without it, two callers would both find no conflict, and both start the work."""
+    """Acquire the start lock: without it, two callers would both find no conflict and start the same work."""
     return connection.locks.acquire("start", ttl=START_TTL, wait=START_TTL, owner=actor())
 
 
 def _check_redis(connection: Connection) -> None:
-    """Raise where Redis would not keep a run, or serves another version of coord or another ecosystem."""
+    """Raise where Redis would not persist a run, or serves another version of coord or another ecosystem."""
     refuse_unfit(connection.redis, connection.url)
     connection.presence.meet(version("coord"), connection.settings.heartbeat, connection.ecosystem_id)
 

@@ -44,7 +44,7 @@ class RunArchiver:
             missing = [run_id for run_id in runs if run_id not in self._kept]
         busy = self._thread is not None and self._thread.is_alive()
         if missing and not busy and time.monotonic() >= self._next_try:
-            self._thread = threading.Thread(target=self._write_all, args=[missing], name="shelf", daemon=True)
+            self._thread = threading.Thread(target=self._write_all, args=[missing], name="archiver", daemon=True)
             self._thread.start()
         return [run_id for run_id in runs if run_id not in missing]
 

@@ -153,7 +153,7 @@ def _damaged(name: str, why: str) -> UsageError:
 
 
 def _checksum(found: Mapping[str, Any]) -> str:
-    """Return the checksum of the entries in the order of `document.py`; arbitrary for a malformed document."""
+    """Return the checksum of the entries in the order of `document.py`; arbitrary if malformed."""
     checksum = Checksum()
     for name, value in found.items():
         if name not in ("keys", "shared", "checksum"):

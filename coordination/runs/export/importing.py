@@ -66,7 +66,7 @@ def _as_draft(keys: RunKeys, name: str, entries: Any) -> Any:
 
 
 def _declare_missing(store: RunStore, run: Received) -> None:
-    """Declare the resources that its todos need and that are not declared here, with their former capacities."""
+    """Declare the resources that its todos need and this Redis lacks, with their former capacities."""
     names = list(run.capacities)
     known = store.redis.hmget(store.keys.locks.capacities, [resource(name) for name in names]) if names else []
     store.declare({name: run.capacities[name] for name, there in zip(names, known, strict=True) if there is None})

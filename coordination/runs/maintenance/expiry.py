@@ -31,10 +31,10 @@ UNLINKED_AT_ONCE = 500
 
 
 class Expiry:
-    def __init__(self, store: RunStore, keep: timedelta, shelf: RunArchiver | None = None) -> None:
+    def __init__(self, store: RunStore, keep: timedelta, archiver: RunArchiver | None = None) -> None:
         self._store = store
         self._keep = keep
-        self._shelf = shelf
+        self._archiver = archiver
         self._next_look = 0.0
 
     def run_when_due(self) -> list[str]:
@@ -49,7 +49,7 @@ class Expiry:
         until = self._store.now_ms() - ms(self._keep)
         begun_before = self._store.redis.zrangebyscore(self._store.keys.runs, "-inf", until)
         old = [run_id for run_id in begun_before if self._ended_before(run_id, until)][:FORGOTTEN_AT_ONCE]
-        kept = old if self._shelf is None else self._shelf.keep(old)
+        kept = old if self._archiver is None else self._archiver.keep(old)
         for run_id in kept:
             forget(self._store, run_id)
         return kept

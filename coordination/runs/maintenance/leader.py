@@ -200,8 +200,8 @@ class MaintenanceLeader(BackgroundService):
         self._dispatcher = dispatcher
         self._settings = settings
         self._recovery = RunRecovery(store, dispatcher, settings, state)
-        shelf = RunArchiver(store, Path(settings.export_runs)) if settings.export_runs else None
-        self._expiry = Expiry(store, settings.keep_runs, shelf)
+        archiver = RunArchiver(store, Path(settings.export_runs)) if settings.export_runs else None
+        self._expiry = Expiry(store, settings.keep_runs, archiver)
         self._locks = LockManager(store.redis, store.keys.namespace)
         self._lock: Lock | None = None
         self._label = label

@@ -54,28 +54,28 @@ class StepHandlers:
         self._version = version
         self._brief = lru_cache(BRIEFS_KEPT)(store.brief)  # a brief never changes
         self._contexts = ContextCalls(store, settings, self._brief)
-        deeds = (
+        handlers = (
             self.claim, self.renew, self.settle, self.retry, self.hand_back, self.park, self.hold_up, self.checkpoint, self.status, self.brief,
             self.handed_over, self.log, self.refused, self.meet, self.refuse_clash, self.say, self.leave, self.errands,
             self.answer, self.context_get, self.context_set, self.context_delete, self.context_list,
         )  # fmt: skip
-        self._deeds: Mapping[str, Callable[..., Any]] = {deed.__name__: validate_call(deed) for deed in deeds}
+        self._handlers: Mapping[str, Callable[..., Any]] = {step.__name__: validate_call(step) for step in handlers}
 
     @property
     def value_bytes(self) -> int:
         """Return the size of the largest text in a request."""
         return max(self._settings.cache_value_bytes, self._settings.output_limit_bytes)
 
-    def do(self, repos: Repos, deed: str, given: Mapping[str, Any]) -> Any:
+    def do(self, repos: Repos, step: str, given: Mapping[str, Any]) -> Any:
         """Execute a step for a sender that may act for `repos`. Raise NotAllowed or Conflict where it is
         refused.
         """
-        if deed not in self._deeds:
-            raise NotAllowed(f"a restricted worker cannot ask for {deed!r}", "is it of another version of coord?")
+        if step not in self._handlers:
+            raise NotAllowed(f"a restricted worker cannot ask for {step!r}", "is it of another version of coord?")
         try:
-            return self._deeds[deed](repos, **given)
+            return self._handlers[step](repos, **given)
         except ValidationError as error:
-            raise NotAllowed(f"{deed} is asked for in words that are off: {error}") from error
+            raise NotAllowed(f"{step} is asked for in words that are off: {error}") from error
 
     def claim(
         self, repos: Repos, run_id: str, todo_id: str, attempt: int,

@@ -45,10 +45,10 @@ class StepClient:
         self._redis = client
         self._keys = keys.restricted(repos)
 
-    def ask(self, deed: str, given: Mapping[str, Any]) -> Any:
+    def ask(self, step: str, given: Mapping[str, Any]) -> Any:
         """Return the step's result as JSON values. Raise the error of a refusal, or NobodyAnswers."""
         request = uuid.uuid4().hex
-        asked = to_json({"id": request, "deed": deed, "given": given})
+        asked = to_json({"id": request, "deed": step, "given": given})
         for _ in range(TRIES):
             heard = self._redis.publish(self._keys.requests, asked)
             answer = self._redis.blpop([self._keys.reply(request)], timeout=ANSWER_S) if heard else None

@@ -28,7 +28,7 @@ WAITING_BYTES = 32 * 1024 * 1024
 """Limits of the waiting requests of one sender, in number and bytes. Further requests are dropped: a worker
 sends its request again, and a flood is harmless.
 """
-_HEAD = re.compile(rb'\{"id":"(?P<id>[0-9a-f]{32})","deed":"(?P<deed>[a-z_]{1,32})"')
+_HEAD = re.compile(rb'\{"id":"(?P<id>[0-9a-f]{32})","deed":"(?P<step>[a-z_]{1,32})"')
 """Beginning of a request as coord writes it; it is read before the request is parsed."""
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Waiting:
         waiting = self._turns.setdefault(channel, deque())
         if len(waiting) == WAITING or sum(map(len, waiting)) + len(data) > WAITING_BYTES:
             logger.warning("a request on %s is dropped: %d wait", channel, len(waiting))
-        elif (head := _HEAD.match(data)) and head["deed"] == b"renew":
+        elif (head := _HEAD.match(data)) and head["step"] == b"renew":
             waiting.appendleft(data)
         else:
             waiting.append(data)
@@ -75,12 +75,17 @@ class Serving:
     """
 
     def __init__(
-        self, client: redis.Redis, pubsub_redis: redis.Redis, keys: Keys, deeds: StepHandlers, leads: Callable[[], bool]
+        self,
+        client: redis.Redis,
+        pubsub_redis: redis.Redis,
+        keys: Keys,
+        handlers: StepHandlers,
+        leads: Callable[[], bool],
     ) -> None:
         """`pubsub_redis` must return bytes: published data may not be text."""
         self._redis = client
         self._keys = keys
-        self._deeds = deeds
+        self._handlers = handlers
         self._leads = leads
         self._waiting = Waiting()
         self._pubsub_redis = pubsub_redis.pubsub(ignore_subscribe_messages=True)
@@ -122,7 +127,7 @@ class Serving:
     def _serve(self, channel: str, data: bytes) -> None:
         repos = self._keys.asking(channel)
         try:
-            check_request(data, self._deeds.value_bytes)
+            check_request(data, self._handlers.value_bytes)
         except UsageError as error:
             logger.warning("refused to a worker of %s: %s", ", ".join(sorted(repos)), error.message)
             if head := _HEAD.match(data):
@@ -131,13 +136,13 @@ class Serving:
             return
         try:
             asked = from_json(data)
-            request, deed, given = str(asked["id"]), str(asked["deed"]), dict(asked["given"])
+            request, step, given = str(asked["id"]), str(asked["deed"]), dict(asked["given"])
         except (ValueError, KeyError, TypeError) as error:
             logger.warning("a request for %s cannot be read: %s", ", ".join(sorted(repos)), error)
             return
         # otherwise it was sent again, and has its reply
         if not self._redis.exists(self._keys.restricted(repos).reply(request)):
-            self._reply(repos, request, self._answer(repos, deed, given))
+            self._reply(repos, request, self._answer(repos, step, given))
 
     def _reply(self, repos: frozenset[str], request: str, answer: dict[str, Any]) -> None:
         reply = self._keys.restricted(repos).reply(request)
@@ -146,9 +151,9 @@ class Serving:
             pipeline.expire(reply, ANSWER_KEPT_S)
             pipeline.execute()
 
-    def _answer(self, repos: frozenset[str], deed: str, given: dict[str, Any]) -> dict[str, Any]:
+    def _answer(self, repos: frozenset[str], step: str, given: dict[str, Any]) -> dict[str, Any]:
         try:
-            return {"done": self._deeds.do(repos, deed, given)}
+            return {"done": self._handlers.do(repos, step, given)}
         except REFUSALS as refused:
             logger.warning("refused to a worker of %s: %s", ", ".join(sorted(repos)), refused.message)
             kind = next(kind for kind in REFUSALS if isinstance(refused, kind))
@@ -156,7 +161,7 @@ class Serving:
         except (redis.ResponseError, ValueError) as error:
             if isinstance(error, redis.ResponseError) and cannot_write(error):
                 raise  # a temporary error
-            logger.error("%s for a worker of %s cannot be done: %s", deed, ", ".join(sorted(repos)), error)
+            logger.error("%s for a worker of %s cannot be done: %s", step, ", ".join(sorted(repos)), error)
             return {"refused": [NotAllowed.__name__, f"the records of the run are damaged: {error}", ""]}
 
     def _run(self) -> None:

@@ -34,7 +34,10 @@ class NamedCheckpoint:
 
 
 def create(store: RunStore, run_id: str, name: str, actor: str) -> NamedCheckpoint:
-    """Record the todos that have succeeded. Raises UsageError; NotFound; Conflict where the name is taken, or the run is undone."""
+    """Record the todos that have succeeded.
+
+    Raise UsageError; NotFound; Conflict where the name is taken, or the run is undone.
+    """
     if not NAME.fullmatch(name):
         raise UsageError(f"{name!r} cannot name a checkpoint", "letters, digits, dots, - and _, at most 100")
     keys = store.keys.run(run_id)

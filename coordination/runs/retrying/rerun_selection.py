@@ -4,9 +4,9 @@ Todos of one repository build on each other, one at a time, in the order of the 
 done. So work is taken back from the end of a repository's history, up to a commit that is kept.
 
 * From a todo on (`coord retry --from`): the todo, its dependents, and what was committed in its repository
-after it; the same for each of those, until nothing is added.
+  after it; the same for each of those, until nothing is added.
 * For a host that is gone for good: what was committed there after the last commit that is available without
-it.
+  it.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # importing it loads networkx; a caller with a graph has load
 
 MS_PER_HOUR = 3_600_000
 FARTHEST_MS = 9e11
-"""Greatest lead that a rank gives in the queue, in ms: a hundred years of waiting could not make up for it."""
+"""Greatest lead of a rank in the queue, in ms: a hundred years of waiting could not make up for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
