@@ -148,8 +148,8 @@ class CleanupQueue:
         jobs = readable(CleanupJob, self._redis.hgetall(self._keys.errands), "cleanup job")
         return [job for job in jobs.values() if self._now_ms() < job.until_ms]
 
-    def answer(self, job_id: str, worker_id: str, answer: Answer) -> None:
-        key = self._keys.errand(job_id)
+    def answer(self, errand_id: str, worker_id: str, answer: Answer) -> None:
+        key = self._keys.errand(errand_id)
         with self._redis.pipeline() as pipeline:
             pipeline.hset(key, worker_id, answer.model_dump_json())
             pipeline.expire(key, DONE_WITHIN)
