@@ -123,7 +123,7 @@ def run_with_manual_todo(todo: str, found: Iterable[Found]) -> str:
 def only_run(todo: str, waiting: list[str], command: str) -> str | None:
     """Return the only run of the list, None if it is empty. Raise UsageError if there are several."""
     if len(waiting) > 1:
-        hint = f"say which: coord {command} {todo} --run {waiting[0]}"
+        hint = f"name one: coord {command} {todo} --run {waiting[0]}"
         raise UsageError(f"runs {' and '.join(waiting)} wait for {todo}", hint)
     return waiting[0] if waiting else None
 
@@ -133,8 +133,8 @@ def _why_not(todo: str, one: Found) -> CoordinationError:
     if one.state.ended:
         return Conflict(f"{todo} of run {one.run} is {one.state}: nothing waits for it", look)
     if not one.manual:
-        hint = f"let it begin: coord approve {todo} --run {one.run}" if one.asks else look
-        return UsageError(f"{todo} of run {one.run} is no manual todo: a worker carries it out", hint)
+        hint = f"approve it: coord approve {todo} --run {one.run}" if one.asks else look
+        return UsageError(f"{todo} of run {one.run} is no manual todo: a worker executes it", hint)
     return Conflict(f"{todo} of run {one.run} is {one.state}: its turn has not come", look)
 
 
@@ -175,9 +175,9 @@ def why_not(store: RunStore, verdict: Verdict, todo: str, one: Found) -> Coordin
     if one.decided:
         return _decided(verdict, todo, one)
     if one.status is RunStatus.ROLLING_BACK:
-        return Conflict(f"run {one.run} is rolling back: nothing of it begins any more", look)
+        return Conflict(f"run {one.run} is rolling back: none of its todos begins any more", look)
     if one.state.ended:
-        return Conflict(f"{where} is {one.state}: nobody is asked about it any more", look)
+        return Conflict(f"{where} is {one.state}: it needs no decision any more", look)
     if not (one.manual or one.has_gate):
         return UsageError(f"{where} has no gate: it needs no approval", look)
     return Conflict(f"{where} is {one.state}: its turn has not come{_held_up(store, todo, one)}", look)
@@ -189,9 +189,9 @@ def _decided(verdict: Verdict, todo: str, one: Found) -> Conflict:
     word = DONE[Verdict.REJECT if rejected else Verdict.APPROVE]
     what = f"{todo} was {word} by {one.rejected_by or one.approved_by} at {iso(one.decided_at)}{said}"
     if rejected and verdict is Verdict.APPROVE:
-        return Conflict(what, f"try the run again: coord retry {one.run}")
+        return Conflict(what, f"retry the run: coord retry {one.run}")
     if verdict is Verdict.REJECT and not rejected and not one.state.ended:
-        return Conflict(what, f"it goes on; end the run: coord cancel {one.run}")
+        return Conflict(what, f"the todo continues; end the run: coord cancel {one.run}")
     return Conflict(what, f"look at it: coord show-run {one.run}")
 
 

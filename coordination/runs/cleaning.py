@@ -151,13 +151,13 @@ class Cleaning:
     def _needed(self) -> dict[str, str]:
         """Return the runs that must not be touched, each with the reason."""
         half = dict.fromkeys(
-            self._reader.half_undone(), "could not be undone, and what undoes it needs what it has left"
+            self._reader.half_undone(), "has a failed rollback, and the compensations need its branches and worktrees"
         )
         needed = half | dict.fromkeys(self._store.live_runs(), "is live")
         for run_id, why in tuple(needed.items()):
             source = self._source_of(run_id)
             while source:
-                needed.setdefault(source, f"is carried on by run {run_id}, which {why}")
+                needed.setdefault(source, f"is continued by run {run_id}, which {why}")
                 source = self._source_of(source)
         return needed
 

@@ -88,7 +88,7 @@ class Presence:
         holds, held = self._scripts("fleet/meet", keys, given)
         if holds != version:
             raise Conflict(
-                f"this is coord {version}, and the workers and runs on this Redis are of coord {holds}",
+                f"this is coord {version}, but the workers and runs on this Redis use coord {holds}",
                 f"install {holds} here; or stop its workers and let its runs end, then {version} takes over",
             )
         self._refuse_other(ecosystem, held)
@@ -101,7 +101,7 @@ class Presence:
         if ecosystem and held and held != ecosystem:
             namespace = self._keys.namespace
             raise Conflict(
-                f"this is ecosystem {ecosystem}, and the workers and runs in namespace {namespace!r} of this Redis are of "
+                f"this is ecosystem {ecosystem}, but the workers and runs in namespace {namespace!r} of this Redis belong to "
                 f"ecosystem {held}",
                 f"give this one a namespace of its own: {SET_NAMESPACE}; or, where it is the same ecosystem, write the same "
                 f"`coordination.id` into both files; or stop the workers of {held} and let its runs end, then {ecosystem} takes over",

@@ -88,8 +88,8 @@ def refuse_built_on(store: RunStore, run_id: str) -> None:
     if standing:
         heir = standing[-1]
         raise Conflict(
-            f"run {heir} was built on run {run_id}: it took up what this one had left",
-            f"undo that one first: coord rollback {heir}; then this one: coord rollback {run_id}",
+            f"run {heir} builds on run {run_id}: it is a retry of it",
+            f"undo the retry first: coord rollback {heir}; then this run: coord rollback {run_id}",
         )
 
 

@@ -176,7 +176,7 @@ def accept(connection: Connection, run_id: str, todos: Collection[str], reason: 
     Raise UsageError without a reason; NotFound; Conflict where one of the todos is no failed compensation.
     """
     if not reason.strip():
-        raise UsageError("whoever answers for what could not be undone says why", 'add: --reason "…"')
+        raise UsageError("a reason is required to accept a failed compensation", 'add: --reason "…"')
     store, by = connection.store, actor()
     _check_redis(connection)
     with _start_lock(connection):
@@ -186,8 +186,8 @@ def accept(connection: Connection, run_id: str, todos: Collection[str], reason: 
     for reply in replies.values():
         connection.dispatcher.follow(reply)
     if late := [todo for todo, reply in replies.items() if reply.word != "accepted"]:
-        words = f"{listed(late)} of run {run_id} is being undone at this moment"
-        raise Conflict(words, f"wait what comes of it: coord watch {run_id}")
+        words = f"{listed(late)} of run {run_id} is being undone now"
+        raise Conflict(words, f"wait for the result: coord watch {run_id}")
 
 
 def refuse_conflicts(connection: Connection, todos: Collection[str]) -> None:
@@ -225,6 +225,6 @@ def _refuse_living(connection: Connection, pins: Mapping[str, str], without: Col
         serves = [repo for repo in worker.fit if pins.get(repo) == worker.host]
         if worker.host in without and serves:
             raise Conflict(
-                f"host {worker.host} is there: {worker.id} serves {serves[0]}",
+                f"host {worker.host} is running: {worker.id} serves {serves[0]}",
                 f"leave --without {worker.host} out; or stop that worker first",
             )

@@ -33,7 +33,7 @@ def test_each_run_asks_for_its_own(store: RunStore) -> None:
     mine, other = submitted(store, "A", PLAN), submitted(store, "B", "PLAN-002")
 
     refuse_conflicts_of(store, RunReader(store.redis, store.keys), {"M1", "C"})
-    with pytest.raises(Conflict, match="has A in hand"):
+    with pytest.raises(Conflict, match="executes A"):
         refuse_conflicts_of(store, RunReader(store.redis, store.keys), {"M1", "A"})
     with pytest.raises(UsageError, match="wait for M1"):
         run_with_gate(store, Verdict.APPROVE, "M1", None)

@@ -196,7 +196,7 @@ def test_a_run_on_which_a_retry_has_built_is_not_undone_before_that_one_is(run: 
     second = retried(run)
     run.drain(done)
 
-    with pytest.raises(Conflict, match=f"run {second} was built on run {first}") as refused:
+    with pytest.raises(Conflict, match=f"run {second} builds on run {first}") as refused:
         refuse_built_on(run.store, first)
     assert f"coord rollback {second}" in refused.value.hint
     roll_back(run).drain()
@@ -221,9 +221,11 @@ def test_with_a_retry_all_is_undone_that_the_run_before_it_had_begun_and_neither
     assert set(run.states().values()) == {"compensated"}
     with pytest.raises(Conflict, match=f"run {second} was rolled back"):
         read(run.store, second)
-    with pytest.raises(Conflict, match=f"as run {second}, which was rolled back, and its work with that") as refused:
+    with pytest.raises(
+        Conflict, match=f"retry already, run {second}, which was rolled back, with the work of this one"
+    ) as refused:
         read(run.store, first)
-    assert refused.value.hint == "begin anew: coord sweep PLAN-001"
+    assert refused.value.hint == "start a new run: coord sweep PLAN-001"
 
 
 def test_a_todo_that_a_retry_has_not_begun_is_undone_in_the_name_of_the_run_that_had(run: Harness):
@@ -253,14 +255,14 @@ def test_what_is_rolled_back_is_not_retried(run: Harness):
 
     assert f"coord rollback {run.run_id}" in going.value.hint
     assert f"coord rollback {run.run_id}" in failed.value.hint
-    assert undone.value.hint == "begin anew: coord sweep PLAN-001"
+    assert undone.value.hint == "start a new run: coord sweep PLAN-001"
 
 
 def test_what_is_still_to_be_undone_is_begun_by_nobody_else(run: Harness):
     roll_back(swept(run))
     reader = RunReader(run.store.redis, run.store.keys)
 
-    with pytest.raises(Conflict, match="is rolling_back and has A in hand") as refused:
+    with pytest.raises(Conflict, match="is rolling_back and executes A") as refused:
         refuse_conflicts_of(run.store, reader, {"A"})
     assert "coord cancel" not in refused.value.hint
     run.settle(run.take("C"))
@@ -271,7 +273,7 @@ def test_only_what_could_not_be_undone_is_accepted_and_a_person_is_asked_about_i
     view = stuck(run).view()
 
     (asked,) = Live(run.store.redis, run.store.keys).asking()
-    assert (asked.todo, asked.waits_for) == ("B", f"it could not be undone: coord rollback {run.run_id}")
+    assert (asked.todo, asked.waits_for) == ("B", f"its compensation failed: coord rollback {run.run_id}")
     refuse_to_accept(view, ["B"])
     with pytest.raises(Conflict, match=r"A of run .* is succeeded: there is nothing to accept"):
         refuse_to_accept(view, ["B", "A"])

@@ -131,9 +131,9 @@ def test_a_host_that_is_gone_takes_more_along_or_less(run: Harness):
     ("start", "kind", "words", "hint"),
     [
         ("b", NotFound, "run {run} has no todo 'b' (did you mean 'B'?)", "its todos: A, P, B, C, X, Y, Z, O"),
-        ("X", UsageError, "run {run} never came to X, which was skipped: nothing of it was done",
-         "what is left is done again anyway: coord retry {run}"),
-        ("O", UsageError, "O was no part of what run {run} did: blocked by ISSUE-001 (pending: open)",
+        ("X", UsageError, "run {run} never began X, which was skipped",
+         "a retry executes it anyway: coord retry {run}"),
+        ("O", UsageError, "O was not executed in run {run}: blocked by ISSUE-001 (pending: open)",
          f"when that is done: coord sweep {PLAN}"),
     ],
 )  # fmt: skip

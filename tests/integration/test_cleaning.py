@@ -319,7 +319,7 @@ def test_what_a_failed_compensation_still_needs_is_left_alone_until_somebody_ans
     run.follow(store.rollback(run.run_id, "lena", "why"))
     run.settle(run.take("A"), BAD)
 
-    with pytest.raises(Conflict, match=f"run {run.run_id} could not be undone"):
+    with pytest.raises(Conflict, match=f"run {run.run_id} has a failed rollback"):
         cleaning.survey([run.run_id])
     assert cleaning.survey([]).found == ()
 

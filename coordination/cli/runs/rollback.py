@@ -79,7 +79,7 @@ def rollback(
 
 def _check(accepted: tuple[str, ...], reason: str | None) -> None:
     if accepted and not (reason or "").strip():
-        raise UsageError("whoever answers for what could not be undone says why", 'add: --reason "…"')
+        raise UsageError("a reason is required to accept a failed compensation", 'add: --reason "…"')
     if reason is not None and not accepted:
         raise UsageError("--reason is for what is accepted", "name it: --accept TODO")
 

@@ -76,7 +76,5 @@ class RunArchiver:
     def _say(self, run_id: str, error: Exception) -> None:
         words = str(getattr(error, "message", error))
         if self._said.get(run_id) != words:
-            logger.error(
-                "run %s is not forgotten though keep_runs is over, for it cannot be exported: %s", run_id, words
-            )
+            logger.error("run %s is kept although keep_runs is over, because it cannot be exported: %s", run_id, words)
         self._said[run_id] = words

@@ -220,13 +220,13 @@ def _refuse_going_on(run_id: str, moment: Mapping[str, Any], todos: Sequence[str
         begin = "" if status is RunStatus.PAUSED else f"pause it first: coord pause {run_id}; "
         raise Conflict(
             f"run {run_id} is {status}{f', and {listed(running)} of it runs' if running else ''}: it cannot be moved as it is",
-            f"{begin}when nothing of it runs any more, export it again; or only to look at it: --look",
+            f"{begin}when none of its todos is running, export it again; or export it for inspection only: --look",
         )
 
 
 def _refuse_forgotten(store: RunStore, run_id: str) -> None:
     if not store.redis.exists(store.keys.run(run_id).meta):
-        raise NotFound(f"run {run_id} was forgotten while it was read", "keep_runs says how long runs are kept")
+        raise NotFound(f"run {run_id} was deleted while it was read", "keep_runs says how long runs are kept")
 
 
 def _name(key: str, keys: RunKeys | None = None) -> str:

@@ -99,10 +99,10 @@ def receive(data: bytes, name: str, largest: int = LARGEST) -> Received:
     if not isinstance(found, dict) or "coord_run" not in found:
         raise UsageError(f"{name} is no run that coord has exported", "coord export-run RUN FILE writes one")
     if found["coord_run"] != FORMAT:
-        hint = f"import it with coord {found.get('coord', 'of that format')}, which wrote it; or export it anew with this one"
+        hint = f"import it with coord {found.get('coord', 'of that format')}, which wrote it; or export it again with this version"
         raise UsageError(f"{name} is of format {found['coord_run']!r}, and this coord reads format {FORMAT}", hint)
     if _checksum(found) != found.get("checksum"):
-        raise _damaged(name, "its checksum is that of something else")
+        raise _damaged(name, "its checksum does not match")
     try:
         received = Received.model_validate(found)
         for problem in _problems(received):
@@ -149,7 +149,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def _damaged(name: str, why: str) -> UsageError:
-    return UsageError(f"{name} is damaged, or was changed: {why}", "export the run again, and copy it as it is")
+    return UsageError(f"{name} is damaged, or was changed: {why}", "export the run again, and copy it unchanged")
 
 
 def _checksum(found: Mapping[str, Any]) -> str:
@@ -186,8 +186,8 @@ def _problems(run: Received) -> Iterator[str]:
     known = _kinds(run)
     for key, held in run.keys.items():
         if list(held) != [known.get(key)]:
-            yield f"{key} is nothing that a run has, or of another type"
-        yield from (f"{key} has a value that cannot stand there" for _ in _misfits(*next(iter(held.items()))))
+            yield f"{key} is no key of a run, or has another type"
+        yield from (f"{key} has an invalid value" for _ in _misfits(*next(iter(held.items()))))
     todos = run.hash("state")
     if not (todos.keys() == run.hash("place").keys() >= run.timers.keys()):
         yield "its todos are not the same everywhere"
@@ -199,7 +199,7 @@ def _odd_figures(run: Received) -> Iterator[str]:
     """Yield numbers that Redis refuses, or with which it would count on for ever."""
     _ = run.status, run.unsettled
     if not all(map(_is_number, (float(run.meta["started_at"]), *run.timers.values()))):
-        yield "it has a moment that is none"
+        yield "it has an invalid time"
     if run.fence > LARGEST_FENCE:
         yield f"it has a fence larger than {LARGEST_FENCE}"
     for resource, amount in run.capacities.items():
@@ -264,6 +264,6 @@ def _refuse_running(run: Received) -> None:
         return
     what = f", and {counted(len(running), 'todo')} ran: {listed(running)}" if running else ""
     raise Conflict(
-        f"run {run.run_id} was {run.status} when it was exported{what}: this document is only to look at",
-        f"where it is: coord pause {run.run_id}; when nothing of it runs any more, export it again",
+        f"run {run.run_id} was {run.status} when it was exported{what}: this document can only be inspected",
+        f"in its Redis: coord pause {run.run_id}; when none of its todos is running, export it again",
     )

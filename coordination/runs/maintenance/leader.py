@@ -121,7 +121,7 @@ class RunRecovery:
                 raise
             self.misplaced |= is_wrong_type(error)
             if run_id not in self._unreadable:
-                logger.error("run %s cannot be carried on, its records in Redis are damaged: %s", run_id, error)
+                logger.error("run %s cannot continue, its records in Redis are damaged: %s", run_id, error)
             self._unreadable.add(run_id)
 
     def _reap(self, report: MaintenanceReport) -> None:

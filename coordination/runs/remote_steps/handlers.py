@@ -71,11 +71,13 @@ class StepHandlers:
         refused.
         """
         if step not in self._handlers:
-            raise NotAllowed(f"a restricted worker cannot ask for {step!r}", "is it of another version of coord?")
+            raise NotAllowed(
+                f"a restricted worker cannot ask for {step!r}", "install the same version of coord on both"
+            )
         try:
             return self._handlers[step](repos, **given)
         except ValidationError as error:
-            raise NotAllowed(f"{step} is asked for in words that are off: {error}") from error
+            raise NotAllowed(f"the arguments of {step} are invalid: {error}") from error
 
     def claim(
         self, repos: Repos, run_id: str, todo_id: str, attempt: int,
@@ -172,7 +174,7 @@ class StepHandlers:
         if to:
             self._own(repos, run_id, to)
         if hidden := sorted(set(todos) - self._seen(repos, run_id)):
-            raise NotAllowed(f"{hidden[0]} of run {run_id} is nothing that a todo of {_named(repos)} builds on")
+            raise NotAllowed(f"{hidden[0]} of run {run_id} is no predecessor of a todo of {_named(repos)}")
         if contexts:
             self._own_context(repos, run_id, tuple(contexts))
         limit_bytes = min(limit_bytes, self._settings.context_limit_bytes)
@@ -206,7 +208,7 @@ class StepHandlers:
         """Refuse another version or ecosystem. A restricted worker never takes a namespace over."""
         if version != self._version:
             raise Conflict(
-                f"this is coord {version}, and the keeper that serves it is coord {self._version}",
+                f"this is coord {version}, but the maintenance leader that serves it is coord {self._version}",
                 "install the same version on both",
             )
         self._presence.refuse_other(ecosystem)
@@ -232,7 +234,7 @@ class StepHandlers:
     def answer(self, repos: Repos, errand_id: str, worker_id: str, answer: Answer) -> None:
         known = self._presence.worker(worker_id)
         if known is None or not {*known.repos, *_repos_in(answer)} <= repos:
-            raise NotAllowed(f"the answer of {worker_id} is about more than {_named(repos)}")
+            raise NotAllowed(f"the answer of {worker_id} concerns more than {_named(repos)}")
         self._board.answer(errand_id, worker_id, answer)
 
     def _followed(self, reply: Reply, run_id: str, todo_id: str, *, last: str = "") -> Reply:
@@ -261,7 +263,7 @@ class StepHandlers:
         known = self._presence.worker(worker.id)
         spoken_of = {*worker.repos, *worker.places, *worker.unfit, *(known.repos if known else ())}
         if not spoken_of <= repos or worker.version != self._version:
-            raise NotAllowed(f"worker {worker.id} is more than one of {_named(repos)}")
+            raise NotAllowed(f"worker {worker.id} serves more than {_named(repos)}")
 
     def _repo_of(self, run_id: str) -> Mapping[str, str]:
         try:

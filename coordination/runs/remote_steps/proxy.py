@@ -35,7 +35,7 @@ REFUSALS = (Conflict, NotAllowed, UsageError, NoRoom)
 
 class NobodyAnswers(redis.ConnectionError):  # type: ignore[misc]
     def __init__(self) -> None:
-        super().__init__("no keeper answers this restricted worker: start one with `coord keeper`")
+        super().__init__("no maintenance leader answers this restricted worker: start one with `coord keeper`")
 
 
 class StepClient:
@@ -131,7 +131,7 @@ class ProxyContexts(ContextCalls):
     def context_compute(self, *_: Any, **__: Any) -> str:
         raise NotAllowed(
             "the worker of this todo is restricted, and has no lock under which one todo of many computes",
-            "get the value, and set it where there is none",
+            "get the value, and set it if there is none",
         )
 
     def close(self) -> None:

@@ -129,7 +129,7 @@ class Serving:
         try:
             check_request(data, self._handlers.value_bytes)
         except UsageError as error:
-            logger.warning("refused to a worker of %s: %s", ", ".join(sorted(repos)), error.message)
+            logger.warning("refused a request of a worker of %s: %s", ", ".join(sorted(repos)), error.message)
             if head := _HEAD.match(data):
                 refused = [UsageError.__name__, error.message, error.hint]
                 self._reply(repos, head["id"].decode(), {"refused": refused})
@@ -155,7 +155,7 @@ class Serving:
         try:
             return {"done": self._handlers.do(repos, step, given)}
         except REFUSALS as refused:
-            logger.warning("refused to a worker of %s: %s", ", ".join(sorted(repos)), refused.message)
+            logger.warning("refused a request of a worker of %s: %s", ", ".join(sorted(repos)), refused.message)
             kind = next(kind for kind in REFUSALS if isinstance(refused, kind))
             return {"refused": [kind.__name__, refused.message, refused.hint]}
         except (redis.ResponseError, ValueError) as error:

@@ -91,11 +91,11 @@ def refuse_again(store: RunStore, run: EndedRun) -> None:
     """
     status = RunStatus(store.status(run.run_id) or run.meta["status"])
     if status is RunStatus.ROLLED_BACK:
-        raise Conflict(f"run {run.run_id} was rolled back: nothing of it is left to take up", _anew(run))
+        raise Conflict(f"run {run.run_id} was rolled back: nothing of it is left to retry", _anew(run))
     if status in (RunStatus.ROLLING_BACK, RunStatus.ROLLBACK_FAILED):
         raise Conflict(
-            f"run {run.run_id} is {status}: what it did is to be undone, not taken up",
-            f"see how far that is: coord show-run {run.run_id}; go on with it: coord rollback {run.run_id}",
+            f"run {run.run_id} is {status}: its todos must be undone, not retried",
+            f"see its progress: coord show-run {run.run_id}; continue the rollback: coord rollback {run.run_id}",
         )
     if not status.ended:
         hint = f"follow it: coord watch {run.run_id}; or end it: coord cancel {run.run_id}"
@@ -104,16 +104,16 @@ def refuse_again(store: RunStore, run: EndedRun) -> None:
 
 
 def _anew(run: EndedRun) -> str:
-    return f"begin anew: coord sweep {run.meta['plan_id']}"
+    return f"start a new run: coord sweep {run.meta['plan_id']}"
 
 
 def refuse_taken_up(store: RunStore, run: EndedRun) -> None:
     """Raise Conflict where the run has a retry."""
     for heir, status in reversed(retries_of(store, run.run_id)):
-        words = f"run {run.run_id} was retried already, as run {heir}"
+        words = f"run {run.run_id} has a retry already, run {heir}"
         if status == RunStatus.ROLLED_BACK:
-            raise Conflict(f"{words}, which was rolled back, and its work with that", _anew(run))
-        hint = f"look at that one: coord show-run {heir}; what is left of it: coord retry {heir}"
+            raise Conflict(f"{words}, which was rolled back, with the work of this one", _anew(run))
+        hint = f"see the retry: coord show-run {heir}; retry its unfinished todos: coord retry {heir}"
         raise Conflict(words, hint)
 
 

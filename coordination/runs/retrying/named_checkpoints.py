@@ -48,7 +48,7 @@ def create(store: RunStore, run_id: str, name: str, actor: str) -> NamedCheckpoi
     if status is None:
         raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
     if RunStatus(status) in BACK:
-        raise Conflict(f"run {run_id} is {status}: there is nothing to come back to", f"look: coord show-run {run_id}")
+        raise Conflict(f"run {run_id} is {status}: it has no state to return to", f"look: coord show-run {run_id}")
     if len(named(store, run_id)) >= AT_MOST:
         raise Conflict(f"run {run_id} has {AT_MOST} checkpoints", f"look at them: coord checkpoint list {run_id}")
     succeeded = tuple(sorted(todo for todo, state in states.items() if state == TodoState.SUCCEEDED))

@@ -76,10 +76,10 @@ def _refuse(ended: EndedRun, todo: str) -> None:
     if todo not in ended.spec:
         why = ended.facts[todo].get("error", "blocked from outside of the plan")
         hint = f"when that is done: coord sweep {ended.meta['plan_id']}"
-        raise UsageError(f"{todo} was no part of what run {run} did: {why}", hint)
+        raise UsageError(f"{todo} was not executed in run {run}: {why}", hint)
     if state not in BEGUN and "started_at" not in ended.facts[todo]:
-        hint = f"what is left is done again anyway: coord retry {run}"
-        raise UsageError(f"run {run} never came to {todo}, which was {state}: nothing of it was done", hint)
+        hint = f"a retry executes it anyway: coord retry {run}"
+        raise UsageError(f"run {run} never began {todo}, which was {state}", hint)
 
 
 def _built_on(ended: EndedRun, start: Iterable[str]) -> frozenset[str]:

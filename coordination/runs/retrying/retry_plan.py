@@ -94,10 +94,8 @@ class RetryPlan:
         if self.again:
             return ""
         if self.blocked:
-            return (
-                f"nothing failed in run {self.ended.run_id}; {counted(self.blocked, 'todo')} blocked from outside of it"
-            )
-        return f"nothing is left of run {self.ended.run_id}: all its todos are done"
+            return f"nothing failed in run {self.ended.run_id}; {counted(self.blocked, 'todo')} blocked from outside the plan"
+        return f"all todos of run {self.ended.run_id} are done"
 
 
 def plan_retry_of(
@@ -118,7 +116,7 @@ def plan_retry_of(
     if strange := sorted(set(without) - set(ended.pins.values())):
         known = ", ".join(sorted(set(ended.pins.values()))) or "none"
         raise NotFound(
-            f"run {ended.run_id} has worked on no host {', '.join(strange)}", f"the hosts that it worked on: {known}"
+            f"run {ended.run_id} has not worked on host {', '.join(strange)}", f"hosts that it worked on: {known}"
         )
     gone = {repo for repo, host in ended.pins.items() if host in without}
     undone = ended.undone
@@ -176,8 +174,8 @@ def _declared(
     todo: Todo, repos: Mapping[str, Repo], ended: EndedRun, settings: Settings, plan: Plan | None
 ) -> TodoSpec:
     if todo.status is TodoStatus.CANCELLED:
-        hint = f"reopen it; or run what is left without it: coord sweep {ended.meta['plan_id']}"
-        raise PlanRefused(f"{todo.id} is cancelled in the file, and run {ended.run_id} has it to do", hint)
+        hint = f"reopen it; or start a run without it: coord sweep {ended.meta['plan_id']}"
+        raise PlanRefused(f"{todo.id} is cancelled in the file, but run {ended.run_id} has to execute it", hint)
     place = ended.repo_of(todo.id)
     if todo.repo != place:  # continues in the repository where it was
         repo = repos.get(place) or TodoSpec.model_validate_json(ended.spec[todo.id]).repo

@@ -30,13 +30,13 @@ def refuse_conflicts_of(store: RunStore, reader: RunReader, todos: Collection[st
         try:
             run = reader.read(run_id, only=())
         except (NotFound, Unreadable) as error:  # such a run cannot continue, so it blocks no other
-            logger.warning("passed over among the live runs: %s", error.message)
+            logger.warning("skipped in the search for conflicting runs: %s", error.message)
             continue
         shared = next(_in_hand(store, run_id, run.status, list(todos)), None)
         if shared is not None:
             end = "" if run.status is RunStatus.ROLLING_BACK else f"; or end it: coord cancel {run_id}"
             raise Conflict(
-                f"run {run_id} of {run.plan_id} is {run.status} and has {shared} in hand",
+                f"run {run_id} of {run.plan_id} is {run.status} and executes {shared}",
                 f"follow it: coord watch {run_id}{end}",
             )
 

@@ -79,7 +79,7 @@ def refuse_not_landed(
     UsageError where no todo of the run builds on one of them.
     """
     if strange := sorted(set(accepted) - {base.todo for base in wanted}):
-        raise UsageError(f"{listed(strange)}: no completed todo that this run stands on", "leave it out of --accept")
+        raise UsageError(f"{listed(strange)}: no completed todo that this run builds on", "leave it out of --accept")
     if accepted and record:
         store.redis.hset(store.keys.commits, mapping=dict.fromkeys(accepted, ACCEPTED))
     if sought := _sought(store, [base for base in wanted if base.todo not in accepted]):
@@ -90,7 +90,7 @@ def refuse_not_landed(
         if recorded := [one for one in sought if one.commit and one.repo in unasked]:
             first = recorded[0]
             raise NotLanded(
-                f"{behind[first.todo]} waits for {first.todo}, and no worker of {first.repo} says whether the result of "
+                f"{behind[first.todo]} waits for {first.todo}, but no worker of {first.repo} reports whether the result of "
                 f"{first.todo} is in {first.branch}",
                 f"start one: coord worker --repo {first.repo}; or, where {first.branch} has it: --accept {first.todo}",
             )
@@ -139,7 +139,7 @@ def _asked(store: RunStore, presence: Presence, sought: list[Sought]) -> tuple[l
     if silent:
         raise NotLanded(
             f"no answer from {', '.join(silent)}: whether completed work is in the base branches is not known",
-            "look at that worker's log, then do it again",
+            "see the log of that worker, then try again",
         )
     # a worker may only report on the todos that it was asked about
     asked = {(one.todo, one.repo) for one in sought}
@@ -154,7 +154,7 @@ def _refusal(store: RunStore, missing: list[Finding], behind: Mapping[str, str])
     accept = f"where {first.branch} of {first.repo} has the work in another form: --accept {first.todo}"
     ways = [f"merge it into {first.branch}", accept]
     if first.run and (newest := _takes_up(store, first.run, behind[first.todo])):
-        ways.insert(0, f"go on with what it left: coord retry {newest}")
+        ways.insert(0, f"build on its work: coord retry {newest}")
     return NotLanded("; ".join(words) + more, "; or ".join(ways), missing)
 
 

@@ -42,8 +42,8 @@ def refuse_damaged(
     """
     if "graph" in meta and meta["graph"] not in _hashes(meta, place, children, todos):
         raise Conflict(
-            f"the records of run {run_id} are damaged: its todos and their order are not those of its graph's hash",
-            f"begin anew: coord sweep {meta.get('plan_id', 'PLAN')}",
+            f"the records of run {run_id} are damaged: its todos and their order do not match the hash of its graph",
+            f"start a new run: coord sweep {meta.get('plan_id', 'PLAN')}",
         )
 
 
@@ -81,7 +81,7 @@ def refuse_changed(brief: RunBrief, ecosystem: Ecosystem, left: Collection[str],
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     raise PlanRefused(
         f"{brief.plan_id} is no longer the plan of run {brief.run_id}: {'; '.join(found[:SHOWN])}{more}",
-        f"sweep it anew: coord sweep {brief.plan_id}; or carry on in the run's own order: coord {command} --as-it-was",
+        f"start a new run: coord sweep {brief.plan_id}; or keep the order of the run: coord {command} --as-it-was",
     )
 
 

@@ -123,7 +123,7 @@ def _subtitle(run: RunView, line: Timeline) -> str:
         else f"{run.status} by {run.strategy} for {in_all}"
     )
     words = f"{counted(len(run.todos), 'todo')} · {state.replace('_', ' ')} · began {began}"
-    return words if line.whole else f"{words} · what happened before is no longer known"
+    return words if line.whole else f"{words} · earlier events are deleted"
 
 
 def _hosts(todos: Iterable[TodoView]) -> Mapping[str, set[str]]:

@@ -131,7 +131,7 @@ class Live:
         """Yield failed compensations, which a person tries again or accepts."""
         for run_id in self._reader.half_undone():
             for todo in self._reader.read(run_id).only([TodoState.COMPENSATION_FAILED]).todos:
-                words = f"it could not be undone: coord rollback {run_id}"
+                words = f"its compensation failed: coord rollback {run_id}"
                 yield Asked(todo=todo.id, run_id=run_id, waits_for=words, since=todo.since)
 
     def held_locks(self) -> Mapping[str, str]:

@@ -142,7 +142,7 @@ class LogReader:
         while.
         """
         events = self._last_event()
-        absence = Absence(self._redis, "the run goes on when it is back; then ask for the log again")
+        absence = Absence(self._redis, "the run continues when Redis is back; then read the log again")
         ended = False
         while not ended:
             absence.wait()

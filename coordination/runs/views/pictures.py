@@ -26,7 +26,7 @@ def gantt(store: RunStore, run_id: str) -> str:
     repo_of = {todo.id: todo.repo for todo in view.todos}
     line = timeline(list(_events(store, run_id)), repo_of, store.now_ms())
     if line is None:
-        raise NotFound(f"run {run_id} has no events from which to draw", f"what came of it: coord show-run {run_id}")
+        raise NotFound(f"run {run_id} has no events to draw", f"see its todos: coord show-run {run_id}")
     return draw_gantt(view, line, decisive(line, brief.predecessors, repo_of))
 
 

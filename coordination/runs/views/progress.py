@@ -63,7 +63,7 @@ def follow(
     then ends again. `reader` must be a blocking client (Profile.READER). Raise Unreachable when Redis does
     not answer for `patience_s`.
     """
-    hint = f"the run goes on when it is back; then: coord watch {run_id}"
+    hint = f"the run continues when Redis is back; then: coord watch {run_id}"
     following = Following(reader, {keys.run(run_id).events: since}, hint=hint, patience_s=patience_s, tick_s=tick_s)
     last = since
     while True:
@@ -75,7 +75,7 @@ def follow(
         for entry in entries:
             last = entry.id
             if (event := event_of(entry.id, entry.fields)) is None:
-                logger.warning("%s of run %s is no event of coord: passed over", entry.id, run_id)
+                logger.warning("%s of run %s is no event of coord: skipped", entry.id, run_id)
                 continue
             yield event
             if event.what == ENDED and _holds(reader, keys, run_id, event):

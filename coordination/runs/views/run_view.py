@@ -60,7 +60,7 @@ def readable(run_id: str) -> Iterator[None]:
         what = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise Unreadable(
             f"the records of run {run_id} in Redis are damaged: {what}",
-            f"other runs go on; what is left of it: coord logs {run_id}, and branch coord/{run_id} of its repositories",
+            f"other runs continue; see what is left of it: coord logs {run_id}, and branch coord/{run_id} of its repositories",
         ) from error
 
 
@@ -80,7 +80,7 @@ class RunReader:
         near = "" if run == LAST else did_you_mean(run, [LAST, *newest_first])
         if not newest_first:
             raise NotFound(f"there is no run {run!r}: there are no runs", "coord sweep PLAN starts one")
-        what = f"run {run!r} is not the only one: {', '.join(found[:5])}" if found else f"there is no run {run!r}{near}"
+        what = f"run {run!r} is ambiguous: {', '.join(found[:5])}" if found else f"there is no run {run!r}{near}"
         raise NotFound(what, "coord list-runs shows them")
 
     def _known(self, run: str) -> str | None:
