@@ -162,8 +162,8 @@ def test_what_is_under_way_or_nothing_is_not_asked_about(capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--accept", "A"], "says why"),
-        (["--accept", "A", "--reason", " "], "says why"),
+        (["--accept", "A"], "a reason is required"),
+        (["--accept", "A", "--reason", " "], "a reason is required"),
         (["--reason", "x"], "--accept TODO"),
     ],
 )
