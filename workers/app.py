@@ -25,7 +25,7 @@ from coordination.runs.cleanup_jobs import CleanupQueue
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.maintenance.leader import MaintenanceLeader
 from coordination.runs.presence import Presence, Worker
-from coordination.runs.remote_steps.deeds import BRIEFS_KEPT, StepHandlers
+from coordination.runs.remote_steps.handlers import BRIEFS_KEPT, StepHandlers
 from coordination.runs.remote_steps.serving import Serving
 from coordination.runs.shared import ContextCalls
 from coordination.runs.store import RunStore

@@ -16,7 +16,7 @@ from benchmarks.workshop import PLAN, SETTINGS, ecosystem
 from coordination.broker.delivery import Delivery
 from coordination.models import Ecosystem, OnFailure, Strategy
 from coordination.planner.graph import PlanGraph, build
-from coordination.runs.maintenance.leader import Reaper
+from coordination.runs.maintenance.leader import RunRecovery
 from coordination.runs.records import Reply, Result, RunStatus, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.submission.submit import Order, submit
@@ -115,7 +115,7 @@ class Steps:
         run_id, nobody = self.submit()
         with longest_call(self._store.redis) as longest:
             end(run_id, nobody)
-            reaper = Reaper(self._store, nobody, SETTINGS)  # type: ignore[arg-type]
+            reaper = RunRecovery(self._store, nobody, SETTINGS)  # type: ignore[arg-type]
             for _ in range(self.n):
                 if self._store.status(run_id) != RunStatus.RUNNING:
                     break

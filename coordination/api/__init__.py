@@ -50,10 +50,10 @@ if TYPE_CHECKING:
     from coordination.runs.cleanup_jobs import Artifact, Kind
     from coordination.runs.records import RunStatus, RunView, TodoState, TodoView, WaitReason
     from coordination.runs.retrying.named_checkpoints import NamedCheckpoint
-    from coordination.runs.retrying.retry_plan import CarryOver
-    from coordination.runs.rollback import Prospect
+    from coordination.runs.retrying.retry_plan import RetryPlan
+    from coordination.runs.rollback import RollbackPreview
     from coordination.runs.submission.conflicts import LeftOut
-    from coordination.runs.submission.dry_run import Outlook, Step
+    from coordination.runs.submission.dry_run import DryRun, Step
     from coordination.runs.views.live import Asked, LiveTodo
     from coordination.runs.views.progress import RunEvent
     from coordination.runs.views.raw_records import IN_HAND
@@ -99,7 +99,6 @@ __all__ = [
     "BlockingIssue",
     "Breaker",
     "Cache",
-    "CarryOver",
     "Chains",
     "Context",
     "CoordinationManager",
@@ -107,6 +106,7 @@ __all__ = [
     "DeletePreview",
     "DependencyReport",
     "Document",
+    "DryRun",
     "EcosystemStatus",
     "Edited",
     "Facts",
@@ -123,17 +123,17 @@ __all__ = [
     "MilestoneStanding",
     "NamedCheckpoint",
     "Outcome",
-    "Outlook",
     "Overdue",
     "PlanCompletion",
     "PlanGraph",
-    "Prospect",
     "Released",
     "Removed",
     "RepoLine",
     "RepoStatus",
     "Reset",
     "ResourceStats",
+    "RetryPlan",
+    "RollbackPreview",
     "RunEvent",
     "RunStatus",
     "RunView",
@@ -194,10 +194,10 @@ _HOMES = {
     "runs.cleanup_jobs": ("Artifact", "Kind"),
     "runs.records": ("RunStatus", "RunView", "TodoState", "TodoView", "WaitReason"),
     "runs.retrying.named_checkpoints": ("NamedCheckpoint",),
-    "runs.retrying.retry_plan": ("CarryOver",),
-    "runs.rollback": ("Prospect",),
+    "runs.retrying.retry_plan": ("RetryPlan",),
+    "runs.rollback": ("RollbackPreview",),
     "runs.submission.conflicts": ("LeftOut",),
-    "runs.submission.dry_run": ("Outlook", "Step"),
+    "runs.submission.dry_run": ("DryRun", "Step"),
     "runs.views.live": ("Asked", "LiveTodo"),
     "runs.views.progress": ("RunEvent",),
     "runs.views.raw_records": ("IN_HAND",),

@@ -14,7 +14,7 @@ from coordination.planner.selection import ALL, Selectors
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
     from coordination.planner.forecast import Forecast
-    from coordination.runs.submission.dry_run import Outlook, Places
+    from coordination.runs.submission.dry_run import DryRun, Places
     from coordination.runs.submission.submit import Order
 
 
@@ -55,14 +55,14 @@ class Planner:
         Raises Conflict and NotLanded where the sweep would be refused.
         """
         from coordination.operations.checkup import not_carried
-        from coordination.runs.submission.dry_run import outlook
+        from coordination.runs.submission.dry_run import dry_run
 
         access = self._access
         if not access.settings.redis_url:
             access.manager.check_paths(graph.repos)
         places, error = self._places(graph, accepted)
         return SweepPreview(
-            outlook=outlook(graph, order, access.document.ecosystem, access.settings, places),
+            dry_run=dry_run(graph, order, access.document.ecosystem, access.settings, places),
             unreachable=error,
             blocked=bool(graph.blocked),
             too_large=not_carried(access.document, access.settings, _needed_elsewhere(graph)),
@@ -109,7 +109,7 @@ class Planner:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepPreview:
-    outlook: Outlook
+    dry_run: DryRun
     unreachable: Unreachable | None
     """Redis does not answer, so that it is not known where the todos would run."""
     blocked: bool

@@ -30,8 +30,8 @@ from coordination.text import did_you_mean
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
     from coordination.runs.retrying.named_checkpoints import NamedCheckpoint
-    from coordination.runs.retrying.retry_plan import CarryOver
-    from coordination.runs.rollback import Prospect
+    from coordination.runs.retrying.retry_plan import RetryPlan
+    from coordination.runs.rollback import RollbackPreview
 
 
 class Run:
@@ -165,11 +165,11 @@ class Run:
 
     def maintain(self) -> None:
         """Run one round of maintenance: where no worker is left, nobody else gives up a dead one."""
-        from coordination.runs.maintenance.leader import Reaper
+        from coordination.runs.maintenance.leader import RunRecovery
 
         with self._reached() as connection:
             if connection.settings.reaper:
-                Reaper(connection.store, connection.dispatcher, connection.settings).run_once()
+                RunRecovery(connection.store, connection.dispatcher, connection.settings).run_once()
 
     def events(self) -> Iterator[Event]:
         """Yield the events of the run, from its first one to its end."""
@@ -258,7 +258,7 @@ class Run:
         with self._reached() as connection:
             return transactions.roll_back(connection, self.id)
 
-    def rollback_preview(self) -> Prospect:
+    def rollback_preview(self) -> RollbackPreview:
         """Return what a rollback would undo, and which branches would go. Raises as `rollback` does."""
         with self._reached() as connection:
             return transactions.preview_rollback(connection, self.id)
@@ -288,7 +288,7 @@ class Run:
         with self._reached() as connection:
             return named_checkpoints.named(connection.store, self.id)
 
-    def restore_preview(self, name: str) -> Prospect:
+    def restore_preview(self, name: str) -> RollbackPreview:
         """Return what a restore would undo. Raises NotFound; Conflict where a later run has built on it."""
         with self._reached() as connection:
             return transactions.preview_restore(connection, self.id, name)
@@ -341,7 +341,7 @@ class Run:
 
     def prepare_retry(
         self, *, without: Collection[str] = (), start: Collection[str] = (), as_it_was: bool = False
-    ) -> CarryOver:
+    ) -> RetryPlan:
         """Return what a retry would do. Raises as `Runs.retry` does."""
         access = self._access
         ecosystem = access.manager.document.ecosystem if access.has_file else None
@@ -351,7 +351,7 @@ class Run:
             )
 
     def start_retry(
-        self, left: CarryOver, *, on_failure: OnFailure | None = None, max_parallel: int | None = None
+        self, left: RetryPlan, *, on_failure: OnFailure | None = None, max_parallel: int | None = None
     ) -> Run:
         """Start a prepared retry on the workers that are there. Raises Conflict."""
         with self._reached() as connection:

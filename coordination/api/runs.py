@@ -18,7 +18,7 @@ from coordination.models import OnFailure, Strategy, Verdict
 from coordination.planner.graph import PlanGraph, alone, build
 from coordination.planner.selection import ALL, Selectors, find_plan
 from coordination.runs import transactions
-from coordination.runs.export.received import LARGEST
+from coordination.runs.export.import_document import LARGEST
 from coordination.runs.records import RunView, TodoState
 from coordination.runs.store import ms
 from coordination.runs.submission.conflicts import LeftOut, left_out

@@ -1,6 +1,6 @@
-"""What waits for a person: todos that one does, and gates at which one decides. In which runs that is, and why in none.
+"""Find the todos that wait for a person, and record the person's decision: approve, reject, complete.
 
-What a person decides: which run waits for it, what came of it, and why there is nothing to decide.
+Manual todos wait to be done, gates for an approval. If no run waits for the todo, the errors say why.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Found:
     state: TodoState
     manual: bool
     status: RunStatus = RunStatus.RUNNING
-    """The run's."""
+    """Status of the run."""
     gate: str | None = None
     undo: str | None = None
     waits_for: str | None = None
     since: str | None = None
-    """When it came into its state, in ms since 1970."""
+    """Time at which it came into its state, in ms since 1970."""
     approved_by: str | None = None
     rejected_by: str | None = None
     comment: str | None = None
@@ -47,12 +47,12 @@ class Found:
 
     @property
     def waits(self) -> bool:
-        """For a person to do it."""
+        """Return whether it waits for a person to do it."""
         return self.manual and self.state is TodoState.PARKED and not self.undo
 
     @property
     def asks(self) -> bool:
-        """Whether it may go on, or was done."""
+        """Return whether it waits for a person's decision or work."""
         return self.waits or (self.state is TodoState.PARKED and not self.undo and self.has_gate and not self.decided)
 
     @property
@@ -65,12 +65,12 @@ class Found:
 
 
 def find_runs_of(redis: Redis, keys: Keys, todo: str, runs: Iterable[str]) -> list[Found]:
-    """In the order of `runs`; one round trip."""
+    """Return the todo in each run that has it, in the order of `runs`; one round trip."""
     return [found for _, found in _look(redis, keys, [(run_id, todo) for run_id in runs])]
 
 
 def asking(redis: Redis, keys: Keys) -> list[tuple[str, Found]]:
-    """Every todo of a live run that waits for a person, with the run; three round trips."""
+    """Return every todo of a live run that waits for a person, with the run; three round trips."""
     runs, parked_of = redis.zrange(keys.live, 0, -1), f"n.{TodoState.PARKED}"
     with redis.pipeline(transaction=False) as pipeline:
         for run_id in runs:
@@ -89,7 +89,7 @@ def asking(redis: Redis, keys: Keys) -> list[tuple[str, Found]]:
 
 
 def _look(redis: Redis, keys: Keys, asked: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Found]]:
-    """Those of the todos that their runs have."""
+    """Yield the todos that exist in their runs."""
     with redis.pipeline(transaction=False) as pipeline:
         for run_id, todo in asked:
             own = keys.run(run_id)
@@ -109,7 +109,7 @@ def _look(redis: Redis, keys: Keys, asked: Sequence[tuple[str, str]]) -> Iterato
 
 
 def run_with_manual_todo(todo: str, found: Iterable[Found]) -> str:
-    """The one run that waits for it to be done; raises NotFound, Conflict or UsageError."""
+    """Return the one run that waits for the manual todo. Raise NotFound, Conflict or UsageError."""
     there = tuple(found)
     if run_id := only_run(todo, [one.run for one in there if one.waits], "complete-todo"):
         return run_id
@@ -120,10 +120,10 @@ def run_with_manual_todo(todo: str, found: Iterable[Found]) -> str:
     )
 
 
-def only_run(todo: str, waiting: list[str], deed: str) -> str | None:
-    """The only one of these runs, None without any; raises UsageError where there are several."""
+def only_run(todo: str, waiting: list[str], command: str) -> str | None:
+    """Return the only run of the list, None if it is empty. Raise UsageError if there are several."""
     if len(waiting) > 1:
-        hint = f"say which: coord {deed} {todo} --run {waiting[0]}"
+        hint = f"name one: coord {command} {todo} --run {waiting[0]}"
         raise UsageError(f"runs {' and '.join(waiting)} wait for {todo}", hint)
     return waiting[0] if waiting else None
 
@@ -133,18 +133,18 @@ def _why_not(todo: str, one: Found) -> CoordinationError:
     if one.state.ended:
         return Conflict(f"{todo} of run {one.run} is {one.state}: nothing waits for it", look)
     if not one.manual:
-        hint = f"let it begin: coord approve {todo} --run {one.run}" if one.asks else look
-        return UsageError(f"{todo} of run {one.run} is no manual todo: a worker carries it out", hint)
+        hint = f"approve it: coord approve {todo} --run {one.run}" if one.asks else look
+        return UsageError(f"{todo} of run {one.run} is no manual todo: a worker executes it", hint)
     return Conflict(f"{todo} of run {one.run} is {one.state}: its turn has not come", look)
 
 
 LOOKED_AT = 100
-"""Of the runs that have ended, so many are asked for a todo that none waits for."""
+"""Number of ended runs that are searched for a todo that no live run has."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What a person has decided, and where."""
+    """A person's decision."""
 
     todo: str
     run_id: str
@@ -152,11 +152,13 @@ class Decision:
     by: str
     comment: str
     run_status: RunStatus
-    """After it."""
+    """Status of the run after the decision."""
 
 
 def run_with_gate(store: RunStore, verdict: Verdict, todo: str, run_id: str | None) -> str:
-    """The one run that asks about it; raises NotFound, Conflict, or UsageError where several ask, or it has no gate."""
+    """Return the one run that waits for a decision on the todo. Raise NotFound, Conflict, or UsageError where
+    several wait or it has no gate.
+    """
     live = store.live_runs()
     found = find_runs_of(store.redis, store.keys, todo, live if run_id is None else [run_id])
     if chosen := only_run(todo, [one.run for one in found if one.asks], verdict):
@@ -168,14 +170,14 @@ def run_with_gate(store: RunStore, verdict: Verdict, todo: str, run_id: str | No
 
 
 def why_not(store: RunStore, verdict: Verdict, todo: str, one: Found) -> CoordinationError:
-    """Why nobody is asked about it there."""
+    """Return the error that says why the todo waits for no decision."""
     where, look = f"{todo} of run {one.run}", f"look at it: coord show-run {one.run}"
     if one.decided:
         return _decided(verdict, todo, one)
     if one.status is RunStatus.ROLLING_BACK:
-        return Conflict(f"run {one.run} is rolling back: nothing of it begins any more", look)
+        return Conflict(f"run {one.run} is rolling back: none of its todos begins any more", look)
     if one.state.ended:
-        return Conflict(f"{where} is {one.state}: nobody is asked about it any more", look)
+        return Conflict(f"{where} is {one.state}: it needs no decision any more", look)
     if not (one.manual or one.has_gate):
         return UsageError(f"{where} has no gate: it needs no approval", look)
     return Conflict(f"{where} is {one.state}: its turn has not come{_held_up(store, todo, one)}", look)
@@ -187,14 +189,14 @@ def _decided(verdict: Verdict, todo: str, one: Found) -> Conflict:
     word = DONE[Verdict.REJECT if rejected else Verdict.APPROVE]
     what = f"{todo} was {word} by {one.rejected_by or one.approved_by} at {iso(one.decided_at)}{said}"
     if rejected and verdict is Verdict.APPROVE:
-        return Conflict(what, f"try the run again: coord retry {one.run}")
+        return Conflict(what, f"retry the run: coord retry {one.run}")
     if verdict is Verdict.REJECT and not rejected and not one.state.ended:
-        return Conflict(what, f"it goes on; end the run: coord cancel {one.run}")
+        return Conflict(what, f"the todo continues; end the run: coord cancel {one.run}")
     return Conflict(what, f"look at it: coord show-run {one.run}")
 
 
 def _held_up(store: RunStore, todo: str, one: Found) -> str:
-    """`; it waits for A, B`, as far as anybody can tell."""
+    """Return `; it waits for A, B`; empty if unknown."""
     if one.state is not TodoState.WAITING:
         return f"; it waits for {one.waits_for}" if one.waits_for else ""
     before = store.brief(one.run).predecessors.get(todo, ())
@@ -204,7 +206,7 @@ def _held_up(store: RunStore, todo: str, one: Found) -> str:
 
 
 def _in_ended(store: RunStore, todo: str) -> list[Found]:
-    """The newest run that has it."""
+    """Return the newest run that has the todo."""
     return find_runs_of(store.redis, store.keys, todo, store.redis.zrevrange(store.keys.runs, 0, LOOKED_AT - 1))[:1]
 
 
@@ -219,7 +221,7 @@ def _unknown(store: RunStore, todo: str, runs: Iterable[str], run_id: str | None
 def complete(connection: Connection, todo: str, run_id: str | None = None) -> str:
     """Settle a manual todo that a person has done; return the run that continues.
 
-    Raises NotFound; Conflict; UsageError where more than one run waits for it and none is named.
+    Raise NotFound; Conflict; UsageError where more than one run waits for it and none is named.
     """
     live = connection.store.live_runs() if run_id is None else [run_id]
     chosen = run_with_manual_todo(todo, find_runs_of(connection.redis, connection.keys, todo, live))
@@ -234,16 +236,18 @@ def complete(connection: Connection, todo: str, run_id: str | None = None) -> st
 def decide(
     connection: Connection, verdict: Verdict, todo: str, run_id: str | None = None, comment: str = ""
 ) -> Decision:
-    """Approve or reject a todo that waits at its gate, or that a person has done. A paused run continues when it is resumed.
+    """Approve or reject a todo that waits at its gate or for a person. A paused run continues when it is
+    resumed.
 
-    Raises NotFound; Conflict; UsageError where nothing waits for approval, or several runs do and none is named.
+    Raise NotFound; Conflict; UsageError where nothing waits for approval, or several runs do and none is
+    named.
     """
     store, by, comment = connection.store, actor(), comment.strip()
     chosen = run_with_gate(store, verdict, todo, run_id)
     step = store.approve if verdict is Verdict.APPROVE else store.reject
     reply = step(chosen, todo, by, comment)
     connection.dispatcher.follow(reply)
-    if reply.word == "idle":  # somebody else has decided meanwhile
+    if reply.word == "idle":  # someone else has decided in the meantime
         (one,) = find_runs_of(connection.redis, connection.keys, todo, [chosen])
         raise why_not(store, verdict, todo, one)
     if reply.word == "settled":

@@ -1,10 +1,10 @@
-"""What ended runs have left on the workers' machines: looked at, and taken away when a person has said so.
+"""Survey what ended runs have left on the workers' machines, and remove it after a person's confirmation.
 
-Only a worker can reach it, so the command writes a cleanup job, tells every worker of it and gathers the answers of all that
-are there. First each says what it finds, and what of that it would keep and why; then the same job, with the runs named,
-is to take the rest away. An answer is complete or none; whoever does not answer is named.
+Only workers reach these files, so the command writes a cleanup job, notifies every worker and collects the
+answers. In the survey each worker reports what it finds, and what it would keep and why. Then the same job,
+with the runs named, removes the rest. Answers are complete or missing; workers that do not answer are named.
 
-What is taken is decided where it lies, at the moment it is taken: what was said before is for people.
+The worker decides at the moment of removal what is removed; the survey only informs the person.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """What Redis knows of an ended run."""
+    """Records of an ended run in Redis."""
 
     status: str
     tips: Mapping[str, str]
     hosts: tuple[str, ...]
-    """Where it worked."""
+    """Hosts where it worked."""
     finished_ms: int = 0
 
 
@@ -45,12 +45,12 @@ class Survey:
     statuses: Mapping[str, str]
     """Run → its status, or `forgotten`."""
     silent: tuple[str, ...]
-    """Workers that are there and did not answer, with the reason if they gave one."""
+    """Living workers that did not answer, with the reason if they gave one."""
     absent: tuple[str, ...]
-    """Hosts where one of the runs worked, and none of whose workers is there."""
+    """Hosts where one of the runs worked and that have no living worker."""
 
     ended_ms: Mapping[str, int]
-    """Run → when it ended."""
+    """Run → its end, in ms since 1970."""
     kept: tuple[Artifact, ...] = ()
     """Only copies in runs that were left out because not all of their work is merged."""
 
@@ -60,18 +60,20 @@ class Survey:
 
     @property
     def only_copies(self) -> tuple[Artifact, ...]:
-        """Branches and worktrees that could go, and with them the only copy of somebody's work."""
+        """Return the branches and worktrees whose removal would delete the only copy of work."""
         return tuple(r for r in self.removable if r.unmerged or r.changed)
 
     def only(self, *, merged: bool = False, before_ms: int | None = None) -> Survey:
-        """Of runs alone whose work is all `merged`, nothing of it changed since, and that ended before that."""
+        """Return the survey of the runs whose work is all `merged` and unchanged since, and that ended before
+        that time.
+        """
         late = {run for run, at in self.ended_ms.items() if before_ms is not None and at >= before_ms}
         kept = tuple(r for r in self.found if merged and (r.unmerged or r.changed) and r.run not in late)
         left = late | {r.run for r in kept}
         return replace(self, found=tuple(r for r in self.found if r.run not in left), kept=kept)
 
     def refuse_only_copies(self) -> None:
-        """Raise Conflict where the only copy of somebody's work would go."""
+        """Raise Conflict where the only copy of work would be removed."""
         copies = self.only_copies
         if copies:
             commit = "commit it there; " if any(r.changed and not r.loose for r in copies) else ""
@@ -86,7 +88,7 @@ class Survey:
 
 
 def in_words(copies: Sequence[Artifact]) -> str:
-    """Name worktrees by their folders, and branches, some of each."""
+    """Return the folders of worktrees and the branches as text, some of each."""
     folders = [f"{r.path} on {r.host}" for r in copies if r.changed and not r.loose]
     loose = [f"{r.path} on {r.host}" for r in copies if r.loose]
     branches = [f"coord/{r.run} of {r.repo}" for r in copies if r.unmerged]
@@ -114,7 +116,9 @@ class Cleaning:
         return self._store.now_ms()
 
     def survey(self, named: Sequence[str], *, branches: bool = True) -> Survey:
-        """What there is of these runs (of all ended ones, where none is named). Raises Conflict for a live one, and one that is half undone."""
+        """Return what these runs have left (all ended runs if none is named). Raise Conflict for a live run,
+        and one whose rollback failed.
+        """
         chosen = tuple(dict.fromkeys(self._resolved(name) for name in named))
         needed = self._needed()
         for run_id in chosen:
@@ -123,9 +127,11 @@ class Cleaning:
         return self._ask(remove=False, branches=branches, runs=chosen or None, spare=tuple(needed))
 
     def remove(self, survey: Survey, *, branches: bool = True) -> Survey:
-        """Takes away what the survey found, as far as it can go; returns what went and what stayed."""
+        """Remove what the survey found, as far as the workers allow; return what was removed and what was
+        kept.
+        """
         runs = tuple(dict.fromkeys(r.run for r in survey.found))
-        needed = self._needed()  # a run may have been taken up anew, or back, while the question stood
+        needed = self._needed()  # a run may have been retried or rolled back since the question
         done = self._ask(remove=True, branches=branches, runs=tuple(r for r in runs if r not in needed))
         for run_id in set(runs) - set(needed):
             forget_logs(self._store, run_id)
@@ -138,20 +144,20 @@ class Cleaning:
         try:
             return self._reader.resolve(name)
         except NotFound:
-            if RUN_ID.fullmatch(name):  # Redis has forgotten it, a folder may tell of it
+            if RUN_ID.fullmatch(name):  # Redis has deleted it, a folder may still exist
                 return name
             raise
 
     def _needed(self) -> dict[str, str]:
-        """Runs that must not be touched → why."""
+        """Return the runs that must not be touched, each with the reason."""
         half = dict.fromkeys(
-            self._reader.half_undone(), "could not be undone, and what undoes it needs what it has left"
+            self._reader.half_undone(), "has a failed rollback, and the compensations need its branches and worktrees"
         )
         needed = half | dict.fromkeys(self._store.live_runs(), "is live")
         for run_id, why in tuple(needed.items()):
             source = self._source_of(run_id)
             while source:
-                needed.setdefault(source, f"is carried on by run {run_id}, which {why}")
+                needed.setdefault(source, f"is continued by run {run_id}, which {why}")
                 source = self._source_of(source)
         return needed
 
@@ -186,7 +192,7 @@ class Cleaning:
         )
 
     def _of_ended(self, found: tuple[Artifact, ...], ended: Mapping[str, Ended]) -> tuple[Artifact, ...]:
-        """A run that began, or ended, while the workers looked is left for another time."""
+        """Return the artifacts without those of runs that began or ended while the workers looked."""
         others = {r.run for r in found} - set(ended)
         known = {run_id for run_id in others if self._store.status(run_id) is not None}
         return tuple(r for r in found if r.run not in known)
@@ -202,7 +208,7 @@ class Cleaning:
                     pipeline.hgetall(self._store.keys.run(run_id).tips)
                 rows = pipeline.execute()
             for run_id, meta, tips in zip(piece, rows[::2], rows[1::2], strict=True):
-                if meta.get("status") in ENDED:  # what is no status is no run of ours
+                if meta.get("status") in ENDED:  # any other status is not one of coord
                     hosts = tuple(value for name, value in meta.items() if name.startswith("host."))
                     finished_ms = int(meta.get("finished_at") or 0)
                     known[run_id] = Ended(status=meta["status"], tips=tips, hosts=hosts, finished_ms=finished_ms)
@@ -210,16 +216,16 @@ class Cleaning:
 
 
 def _asked_for(found: Iterable[Artifact], job: CleanupJob) -> tuple[Artifact, ...]:
-    """Without what an answer says of other runs: a worker may not add to what a person has asked for."""
+    """Return the artifacts of the runs in the job: a worker may not add to what the person has confirmed."""
     return tuple(r for r in found if r.run not in job.spare and (job.runs is None or r.run in job.runs))
 
 
 def _ended_ms(run_id: str, known: Ended | None) -> int:
-    """Of a run that Redis has forgotten, when it was begun, by its id: it ended no later than it was forgotten."""
+    """Return the end of a run; if Redis has deleted its records, its start by its id, which is earlier."""
     if known is not None:
         return known.finished_ms
     try:
         begun = datetime.strptime(run_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
-    except ValueError:  # no day of the calendar: nobody knows
+    except ValueError:  # no day of the calendar: unknown
         return 0
     return int(begun.timestamp() * 1000)

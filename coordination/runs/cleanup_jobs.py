@@ -23,13 +23,15 @@ from coordination.messages import MessageBus
 from coordination.runs.presence import Presence
 
 WORKERS, ERRANDS = "workers", "errands"
-"""The topic that every worker subscribes to, and the type of the message that there are cleanup jobs."""
+"""The topic that every worker subscribes to, and the type of the message that announces cleanup jobs."""
 RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{4}")
-"""As submit.new_run_id makes them: a folder or a branch of any other name is not ours."""
+"""Run ids as draft.new_run_id makes them: coord touches no folder or branch of another name."""
 RunId = Annotated[str, Field(pattern=f"^{RUN_ID.pattern}$")]
-"""Folders are removed by this name: a job or an answer, as read, must not lead out of the state folder."""
+"""A folder of this name is removed: a value that was read must not lead out of the state folder."""
 BEGIN_WITHIN = timedelta(seconds=8)
-"""More than a heartbeat: a worker that was not reached looks by then."""
+"""Time in which a worker must begin; more than a heartbeat, so a worker that missed the message looks by
+then.
+"""
 DONE_WITHIN = timedelta(minutes=30)
 POLL_S = 0.05
 
@@ -54,38 +56,38 @@ class Artifact(BaseModel):
     kind: Kind
     repo: str = ""
     path: str
-    """The folder; of a branch, its repository."""
+    """The folder; for a branch, its repository."""
     bytes: int = 0
     changed: bool = False
-    """A worktree with something in it that is in no commit, or whose HEAD is `loose`."""
+    """Whether a worktree has something in it that is in no commit, or its HEAD is `loose`."""
     loose: str = ""
-    """The commit that its detached HEAD stands at, if no branch or tag has it."""
+    """The commit of its detached HEAD, if no branch or tag has it."""
     unmerged: bool = False
-    """A branch with a commit that is in no branch but those of runs."""
+    """Whether a branch has a commit that is in no branch except those of runs."""
     stays: str = ""
-    """Why it is kept, whoever asks; empty if it can go."""
+    """Reason why it is always kept; empty if it can be removed."""
     gone: bool = False
     host: str = ""
 
 
 class Sought(BaseModel):
-    """The result of a completed todo, that is to be in its base branch."""
+    """The result of a completed todo that must be in its base branch."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     todo: str
     repo: str
     branch: str
-    """The base."""
+    """The base branch."""
     commit: str = ""
-    """Empty where none was recorded: then its trailers are looked for."""
+    """Empty where none was recorded; then its trailers are searched."""
     run: str = ""
     tips: tuple[str, ...] = ()
-    """At which runs that contain it have left the repository."""
+    """Commits at which runs that contain it have left the repository."""
 
 
 class Finding(BaseModel):
-    """What a worker says of one."""
+    """A worker's answer about one result."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -94,21 +96,21 @@ class Finding(BaseModel):
     branch: str
     run: str = ""
     why: str = ""
-    """Why it does not count as landed; empty if it does, or if there is nothing of it."""
+    """Reason why it does not count as landed; empty if it does, or if there is nothing of it."""
 
 
 class CleanupJob(BaseModel):
-    """What the workers are asked.
+    """A question to the workers.
 
-    `runs`: these alone, else every run that left something, but those to `spare`; `sought`: whether
-    these are in the base branches.
+    `runs`: only these, else every run that left something, except those of `spare`; `sought`: results to look
+    for in the base branches.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     id: str
     until_ms: int
-    """By when it must be begun."""
+    """Latest time to begin it."""
     remove: bool = False
     branches: bool = True
     runs: tuple[RunId, ...] | None = None
@@ -118,7 +120,7 @@ class CleanupJob(BaseModel):
     sought: tuple[Sought, ...] = ()
 
     def about(self, repos: Container[str]) -> CleanupJob:
-        """The same, as far as it is about these repositories."""
+        """Return the part of the job that concerns these repositories."""
         tips = {run: {repo: tip for repo, tip in of.items() if repo in repos} for run, of in self.tips.items()}
         sought = tuple(one for one in self.sought if one.repo in repos)
         return self.model_copy(update={"tips": tips, "sought": sought})
@@ -135,17 +137,14 @@ class Answer(BaseModel):
 
 
 class CleanupQueue:
-    """The cleanup jobs that are posted, and the workers' answers."""
+    """The posted cleanup jobs and the workers' answers."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
 
     def errands(self) -> list[CleanupJob]:
-        """Return the jobs that may still begin.
-
-        A command may have died, and nothing is removed behind people's backs.
-        """
+        """Return the jobs that may still begin; the command of an older one may have died."""
         jobs = readable(CleanupJob, self._redis.hgetall(self._keys.errands), "cleanup job")
         return [job for job in jobs.values() if self._now_ms() < job.until_ms]
 
@@ -163,13 +162,14 @@ class CleanupQueue:
             pipeline.execute()
         bus = MessageBus(self._redis, self._keys.namespace)
         bus.broadcast(WORKERS, ERRANDS, ttl=2 * BEGIN_WITHIN, ack=False)
-        self._redis.publish(self._keys.messages.mail(f"topic:{WORKERS}"), "")  # for those that may read no inbox
+        # for workers that may read no inbox
+        self._redis.publish(self._keys.messages.mail(f"topic:{WORKERS}"), "")
 
     def _now_ms(self) -> int:
         return int(self._redis.time()[0]) * 1000
 
     def answers(self, job_id: str) -> dict[str, Answer]:
-        """Worker → its answer, begun or done."""
+        """Return worker → its answer, begun or done."""
         return readable(Answer, self._redis.hgetall(self._keys.errand(job_id)), "answer of worker")
 
     def remove(self, job_id: str) -> None:
@@ -180,11 +180,13 @@ class CleanupQueue:
 def ask_workers(
     queue: CleanupQueue, presence: Presence, job: CleanupJob, repos: Container[str] | None = None
 ) -> tuple[list[Answer], tuple[str, ...]]:
-    """Return the complete answers of the workers (of those that serve one of `repos`), and the workers that gave none."""
+    """Return the complete answers of the workers (of those that serve one of `repos`), and the workers that
+    gave none.
+    """
     asked = {w.id for w in presence.workers() if repos is None or any(repo in repos for repo in w.repos)}
     if not asked:
         raise Unreachable(
-            "no worker is there, and only workers reach what runs have left on their machines",
+            "no worker is running, and only workers reach what runs have left on their machines",
             "start one where the repositories are: coord worker --all",
         )
     try:
@@ -204,7 +206,7 @@ def _gathered(queue: CleanupQueue, job: CleanupJob, there: Callable[[], set[str]
     waited_for = there()
     while True:
         answers = queue.answers(job.id)
-        waited_for &= there()  # who dies meanwhile will not answer
+        waited_for &= there()  # a worker that dies meanwhile will not answer
         if time.monotonic() - began > BEGIN_WITHIN.total_seconds():
             waited_for &= set(answers)
         if not any(worker not in answers or not answers[worker].done for worker in waited_for):
@@ -213,9 +215,8 @@ def _gathered(queue: CleanupQueue, job: CleanupJob, there: Callable[[], set[str]
 
 
 def readable(kind: type[Record], rows: Mapping[str, str], what: str) -> dict[str, Record]:
-    """The rows as records.
-
-    What cannot be read is named in the log, and passed over: it must not hold up the others.
+    """Return the rows as records; log and skip rows that cannot be read, so that they do not block the
+    others.
     """
     found = {}
     for name, row in rows.items():
@@ -227,9 +228,9 @@ def readable(kind: type[Record], rows: Mapping[str, str], what: str) -> dict[str
 
 
 def merged(answers: Iterable[Answer]) -> tuple[Artifact, ...]:
-    """Each thing once, by run.
+    """Return each artifact once, by run.
 
-    Two workers of a host may have seen the same, and what one of them took is gone.
+    Two workers of a host may have reported the same one; it is gone if either has removed it.
     """
     things: dict[tuple[str, str, str, str, str], Artifact] = {}
     for answer in answers:

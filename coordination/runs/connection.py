@@ -1,4 +1,4 @@
-"""The Redis of one namespace, with the stores and managers that work on it, each opened when it is first used."""
+"""The Redis of one namespace with its stores and managers, each opened on first use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
 from coordination.settings import Settings
 
-if TYPE_CHECKING:  # `coord list-locks` needs the locks only, and starts 100 ms sooner without the rest
+if TYPE_CHECKING:  # `coord list-locks` needs only the locks, and starts 100 ms sooner without the rest
     from coordination.breakers.manager import BreakerManager
     from coordination.cache.contexts import Cache
     from coordination.locks import LockManager
@@ -23,7 +23,9 @@ if TYPE_CHECKING:  # `coord list-locks` needs the locks only, and starts 100 ms 
 
 
 class Connection:
-    """Raises redis-py's errors when Redis is away; `backend.client.reaching` translates them."""
+    """Stores and managers of one Redis. Methods raise redis-py's errors when Redis is unreachable;
+    `backend.client.reaching` translates them.
+    """
 
     def __init__(self, url: str, settings: Settings, ecosystem_id: str = "") -> None:
         """`ecosystem_id`: `coordination.id` of the file, for operations that start or change runs."""
@@ -80,14 +82,14 @@ class Connection:
 
     @cached_property
     def messages(self) -> MessageBus:
-        """The sender is the person or agent who works at this machine."""
+        """The message bus; the sender is the person or agent who works at this machine."""
         from coordination.messages.bus import open_bus
 
         return open_bus(self.redis, self.settings)
 
     @cached_property
     def blocking(self) -> redis.Redis:
-        """A second client, which waits for streams."""
+        """A second client for calls that block, on streams."""
         return connect(self.url, Profile.READER, self.settings.connect_timeout)
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """Send the messages that a step of the store makes necessary.
 
-A lost one is harmless: the reaper sends it again.
+A lost message is harmless: the maintenance leader sends it again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from coordination.runs.records import Descriptor, Reply
 from coordination.runs.store import RunStore
 
 ALL = 10_000
-"""Pieces: more than any run has."""
+"""More batches than any run has."""
 
 
 class Dispatcher:
@@ -39,14 +39,13 @@ class Dispatcher:
             self._canvas.todo(delivery).apply_async()
 
     def leave_message_template(self) -> None:
-        """Let steps put messages into queues themselves from now on.
-
-        For a caller that has the Celery app anyway.
+        """Leave a message template in Redis, so that steps can put messages into queues themselves; for
+        callers that have the Celery app anyway.
         """
         self._store.redis.hset(self._store.keys.envelope, mapping=self._canvas.message_template())
 
     def finish(self, run_id: str, at_most: int = ALL) -> None:
-        """Continue steps that concern every todo of the run, by at most so many pieces."""
+        """Continue the steps that concern every todo of the run, by at most `at_most` batches."""
         for _ in range(at_most):
             piece = self._store.piece(run_id)
             if piece is None:
@@ -54,11 +53,11 @@ class Dispatcher:
             self.follow(self._store.remainder(run_id, piece))
 
     def join(self, of: Delivery) -> None:
-        """Count the part of a todo that has ended, whose worker may not count it itself."""
+        """Count the end of a todo in its level's join, for a worker that may not count it itself."""
         count_part(self._app, self._canvas.part(of))
 
     def open_level_after(self, run_id: str, todo_id: str) -> None:
-        """Open the next level after a todo that ended without a message that returns: no chord counts it."""
+        """Open the next level after a todo that ended without a message: no chord counts it."""
         place = self._store.redis.hget(self._store.keys.run(run_id).place, todo_id)
         self.advance(run_id, Descriptor.parse(place).level, "join")
 

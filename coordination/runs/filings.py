@@ -1,8 +1,10 @@
-"""What of a run's outcome was written to the file: the fact `filed` of a todo, `completed` or `pending`.
+"""Record which outcomes of a run were written to the file: the fact `filed` of a todo, `completed` or
+`pending`.
 
-By it a todo that is undone is made pending again whatever a person has made of its hours since, and what a person completed stays. The
-hash `commits`, by which a sweep asks for the results of completed todos (`landed.py`), keeps its record of a todo that is undone until
-the file says pending: a file that still calls it completed, since nobody wrote to it or since that was done by hand, makes a sweep refuse.
+With it a rollback sets a todo that it undoes to pending again, even if a person has edited its hours since,
+and leaves a todo that a person completed. The hash `commits`, by which a sweep looks for the results of
+completed todos (`submission/landed.py`), keeps the entry of an undone todo until the file says pending: while
+the file still says completed, because nobody wrote to it or a person did, a sweep is refused.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ from coordination.runs.store import RunStore
 
 FACT = "filed"
 UNDONE = "undone"
-"""In `commits` instead of a commit: the todo was undone, and is completed in the file."""
+"""Value in `commits` instead of a commit: the todo was undone and is completed in the file."""
 NOT_STANDING = (TodoState.FAILED, TodoState.SKIPPED, TodoState.CANCELLED, TodoState.COMPENSATED)
-"""A todo that ended so has no result, though an earlier run that this one took up may have had one."""
+"""End states without a result of the run, although an earlier run that it retries may have had one."""
 
 
 def file_outcome(store: RunStore, run: RunView) -> Outcome:
@@ -31,7 +33,7 @@ def file_outcome(store: RunStore, run: RunView) -> Outcome:
     undone = {t.id: _hours(t) for t in run.todos if t.state is TodoState.COMPENSATED and t.was is TodoState.SUCCEEDED}
     filed = filings(store, run.run_id, [t.id for t in run.todos if t.state in NOT_STANDING])
     undone |= {todo: undone.get(todo) for todo, status in filed.items() if status and run.status.ended}
-    back = run.rollback is not None  # what is left of it by then was not done by it, or is still to be undone
+    back = run.rollback is not None  # its remaining results are from another run, or are still to be undone
     return Outcome(
         plan=run.plan_id,
         succeeded={} if back else succeeded,
@@ -48,7 +50,7 @@ def _hours(todo: TodoView) -> float | None:
 
 
 def filings(store: RunStore, run_id: str, todos: Sequence[str]) -> Mapping[str, str]:
-    """Todo → what was written of it last, by the run or one that it took up; empty where nothing is known."""
+    """Return todo → what was written of it last, by the run or one that it retries; empty if unknown."""
     found = dict.fromkeys(todos, "")
     for run in reversed(_line(store, run_id)) if todos else ():
         told = store.redis.hmget(store.keys.run(run).facts, [f"{todo} {FACT}" for todo in todos])
@@ -59,7 +61,7 @@ def filings(store: RunStore, run_id: str, todos: Sequence[str]) -> Mapping[str, 
 def keep_filings(
     store: RunStore, run_id: str, completed: Collection[str], reopened: Collection[str], left: Collection[str]
 ) -> None:
-    """Records what was written to the file; `left`: undone todos that the file calls completed all the same."""
+    """Record what was written to the file. `left`: undone todos that are still completed in the file."""
     if not (completed or reopened or left):
         return
     facts = dict.fromkeys((f"{todo} {FACT}" for todo in completed), TodoStatus.COMPLETED.value)
@@ -69,7 +71,7 @@ def keep_filings(
     runs = _line(store, run_id)
     for todo in reopened:
         kept = str(store.redis.hget(store.keys.commits, todo) or "").split()
-        if kept[1:2] and kept[1] in runs:  # of these runs: nobody has done it since
+        if kept[1:2] and kept[1] in runs:  # of these runs: no later run has done it
             store.redis.hdel(store.keys.commits, todo)
     repos = store.redis.hmget(store.keys.run(run_id).place, list(left)) if left else []
     for todo, place in zip(left, repos, strict=True):
@@ -77,6 +79,6 @@ def keep_filings(
 
 
 def _line(store: RunStore, run_id: str) -> tuple[str, ...]:
-    """The run, the one that it took up, and so on."""
+    """Return the run, the run that it retries, and so on."""
     brief = store.redis.hget(store.keys.run(run_id).meta, "brief")
     return (run_id, *(RunBrief.model_validate_json(brief).carried_from if brief else ()))

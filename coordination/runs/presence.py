@@ -1,6 +1,7 @@
-"""Which workers are there, and which repositories they serve; they say so with each heartbeat.
+"""Record which workers are there and which repositories they serve; workers renew their record with each
+heartbeat.
 
-Who reads an inbox, worker or not, is another question: `MessageBus.presence`.
+`MessageBus.presence` tells who reads an inbox, worker or not.
 """
 
 from __future__ import annotations
@@ -37,25 +38,29 @@ class Worker(BaseModel):
     version: str
     repos: tuple[str, ...]
     jobs: int
-    """How many todos it carries out at once."""
+    """Number of todos that it executes at once."""
     places: Mapping[str, str] = {}
     """Repository → its path on the host."""
     state: str = ""
     """The folder on the host for worktrees and logs."""
     unfit: Mapping[str, str] = {}
-    """Repository → why it cannot be worked on there at present."""
+    """Repository → the reason why it cannot be worked on there at present."""
     short: str = ""
-    """Why it begins no todo at present: what its disks have too little of. What is undone makes room, and goes on."""
+    """Reason why it begins no todo at present: too little free disk space. Compensations go on, because they
+    free space.
+    """
     clock_offset_ms: int = 0
-    """How far the host's clock is ahead of Redis'."""
+    """Difference of the host's clock to that of Redis; positive if the host is ahead."""
 
     @property
     def fit(self) -> tuple[str, ...]:
-        """The repositories that it can work on at present."""
+        """Return the repositories that it can work on at present."""
         return tuple(repo for repo in self.repos if repo not in self.unfit)
 
     def clash(self, other: Worker) -> str:
-        """Why the two cannot work side by side; empty if they can. One host has one place for a repository's worktrees."""
+        """Return why the two cannot work side by side; empty if they can. One host has one place for a
+        repository's worktrees.
+        """
         if self.id == other.id or self.host != other.host:
             return ""
         for repo in sorted(set(self.repos) & set(other.repos)):
@@ -73,40 +78,42 @@ class Presence:
         self._scripts = StepCaller(redis)
 
     def meet(self, version: str, heartbeat: timedelta, ecosystem: str = "") -> None:
-        """One namespace, one version of coord and one ecosystem: raises Conflict, naming both, unless nothing is left of the
-        other one. `ecosystem`: the id in the file; without one, only the version counts.
+        """Claim the namespace for this version and ecosystem.
+
+        Raise Conflict, naming both, while workers or runs of another version or ecosystem are left.
+        `ecosystem`: the id in the file; without one, only the version is compared.
         """
         keys = [self._keys.version, self._keys.live, self._keys.workers, self._keys.ecosystem]
         given: list[str | int] = [version, MISSED_HEARTBEATS * ms(heartbeat), ecosystem, LONGEST_ID]
         holds, held = self._scripts("fleet/meet", keys, given)
         if holds != version:
             raise Conflict(
-                f"this is coord {version}, and the workers and runs on this Redis are of coord {holds}",
+                f"this is coord {version}, but the workers and runs on this Redis use coord {holds}",
                 f"install {holds} here; or stop its workers and let its runs end, then {version} takes over",
             )
         self._refuse_other(ecosystem, held)
 
     def refuse_other(self, ecosystem: str) -> None:
-        """Raises Conflict where the namespace is another ecosystem's; changes nothing."""
+        """Raise Conflict where the namespace belongs to another ecosystem; change nothing."""
         self._refuse_other(ecosystem, self.ecosystem())
 
     def _refuse_other(self, ecosystem: str, held: str) -> None:
         if ecosystem and held and held != ecosystem:
             namespace = self._keys.namespace
             raise Conflict(
-                f"this is ecosystem {ecosystem}, and the workers and runs in namespace {namespace!r} of this Redis are of "
+                f"this is ecosystem {ecosystem}, but the workers and runs in namespace {namespace!r} of this Redis belong to "
                 f"ecosystem {held}",
                 f"give this one a namespace of its own: {SET_NAMESPACE}; or, where it is the same ecosystem, write the same "
                 f"`coordination.id` into both files; or stop the workers of {held} and let its runs end, then {ecosystem} takes over",
             )
 
     def ecosystem(self) -> str:
-        """The id of the ecosystem whose the namespace is; empty where none is recorded, or what is there is no id."""
+        """Return the id of the ecosystem that owns the namespace; empty if no valid one is recorded."""
         held = self._redis.getrange(self._keys.ecosystem, 0, LONGEST_ID)
         return held if re.fullmatch(ECOSYSTEM_ID, held) else ""
 
     def refuse_clash(self, worker: Worker) -> None:
-        """Raises Conflict where a worker of this host serves one of the repositories from another place."""
+        """Raise Conflict where a worker of this host serves one of the repositories from another place."""
         for clash in filter(None, (worker.clash(other) for other in self.workers())):
             raise Conflict(
                 f"host {worker.host}: {clash}",
@@ -122,7 +129,9 @@ class Presence:
             pipeline.execute()
 
     def shorten(self, heartbeat: timedelta) -> None:
-        """The server's clock was set back: whoever is not heard of any more must not look alive for all that time."""
+        """Shorten the records after the server's clock was set back: a dead worker must not look alive for
+        the size of the step.
+        """
         longest_ms = MISSED_HEARTBEATS * ms(heartbeat)
         for worker_id in self._redis.zrange(self._keys.workers, 0, -1):
             if self._redis.pttl(self._keys.worker(worker_id)) > longest_ms:
@@ -137,7 +146,9 @@ class Presence:
         return None if row is None else self._read(worker_id, row)
 
     def workers(self) -> tuple[Worker, ...]:
-        """Those heard of within their last heartbeats. A record that cannot be read counts as none: its worker says it anew."""
+        """Return the workers with a recent heartbeat. A record that cannot be read is skipped: its worker
+        writes it again.
+        """
         ids = self._redis.zrange(self._keys.workers, 0, -1)
         rows = self._redis.mget([self._keys.worker(i) for i in ids]) if ids else []
         found = (self._read(worker_id, row) for worker_id, row in zip(ids, rows, strict=True) if row is not None)
@@ -151,17 +162,17 @@ class Presence:
             return None
 
     def answers(self, pid: int) -> bool:
-        """Whether the worker of this process is there."""
+        """Return whether the worker of this process is there."""
         return any(worker.pid == pid for worker in self.workers())
 
     def unserved(self, repos: Iterable[str]) -> Mapping[str, str]:
-        """Those of `repos` that no worker can work on → what they wait for, in words."""
+        """Return the repositories that no worker can work on, each with the wait reason as text."""
         workers = self.workers()
         served = {repo for worker in workers for repo in worker.fit}
         return {repo: waiting_for_worker(repo, workers) for repo in sorted(set(repos) - served - {MILESTONE_REPO})}
 
     def silent(self, worker_ids: Iterable[str]) -> Mapping[str, str]:
-        """Those of these workers that are not heard of any more → what their todos wait for, in words."""
+        """Return the workers without a recent heartbeat, each with the wait reason of their todos as text."""
         there = {worker.id for worker in self.workers()}
         heir = "it is taken up again" if there else "the next worker that is started takes it up"
         return {
@@ -170,6 +181,6 @@ class Presence:
 
 
 def waiting_for_worker(repo: str, workers: Iterable[Worker]) -> str:
-    """`a worker for units: on host b there is no folder /srv/units`"""
+    """Return `a worker for units: on host b there is no folder /srv/units`."""
     whys = [f"on host {w.host} {w.unfit[repo]}" for w in workers if repo in w.unfit]
     return f"a worker for {repo}: {'; '.join(whys) or 'none serves it'}"

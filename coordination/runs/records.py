@@ -1,4 +1,4 @@
-"""The words of a run."""
+"""Records of a run: states, what steps return, what views show."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from coordination.broker.delivery import Delivery
 from coordination.models import Command, Duration, Repo, Retry, Todo
 
 Blame = Literal["", "worker"]
-"""`worker`: it failed for reasons of the worker's own, which say nothing of the todo; for circuit breakers."""
+"""Cause of a failure for circuit breakers; `worker`: the failure says nothing about the todo."""
 
 
 class TodoState(StrEnum):
-    """Where a todo stands in a run."""  # the picture: `__init__.py`
+    """State of a todo in a run."""
 
     WAITING = "waiting"
     READY = "ready"
@@ -31,7 +31,7 @@ class TodoState(StrEnum):
     SKIPPED = "skipped"
     CANCELLED = "cancelled"
     COMPENSATING = "compensating"
-    """Only shown: what undoes it goes through `ready` to `running` like a todo."""
+    """Only shown: a compensation goes through `ready` to `running` like a todo."""
     COMPENSATED = "compensated"
     COMPENSATION_FAILED = "compensation_failed"
 
@@ -58,7 +58,7 @@ class RunStatus(StrEnum):
     RUNNING = "running"
     PAUSED = "paused"
     ROLLING_BACK = "rolling_back"
-    """What runs is stopped; then what was done is undone."""
+    """Running todos are stopped; then finished todos are undone."""
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -71,11 +71,11 @@ class RunStatus(StrEnum):
 
 
 LIVE = (RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.ROLLING_BACK)
-"""A run that has not ended."""
+"""Statuses of a run that has not ended."""
 
 
 class TodoSpec(BaseModel):
-    """What a worker must know to carry out a todo; written once, at submission. Workers need no ecosystem.yaml."""
+    """A todo as a worker executes it; written once, at submission. Workers need no ecosystem.yaml."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -86,17 +86,17 @@ class TodoSpec(BaseModel):
 
 
 class Origin(BaseModel):
-    """Where a repository is fetched from and pushed to, as the file said when the run was submitted."""
+    """Address from which a repository is fetched and to which it is pushed, from the file at submission."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     url: str
     branch: str
-    """Its own, which runs begin from."""
+    """The repository's branch, from which runs begin."""
 
 
 class RunBrief(BaseModel):
-    """What all todos of a run share, and workers read once."""
+    """Facts that all todos of a run share and that each worker reads once."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -107,39 +107,41 @@ class RunBrief(BaseModel):
     commit_message: str = "{todo}: {task}"
     commit_hooks: Literal["run", "skip"] = "run"
     predecessors: dict[str, tuple[str, ...]] = {}
-    """Direct ones, in the order of the run; every key stands after its own predecessors."""
+    """Direct predecessors, in the order of the run; each key comes after its own predecessors."""
     repo_of: dict[str, str] = {}
     origins: dict[str, Origin] = {}
-    """Of the repositories that have a `url`. No other address is ever asked for a commit of theirs."""
+    """Origins of the repositories with a `url`. No other address is asked for their commits."""
     carried_from: tuple[str, ...] = ()
-    """The run that this one takes up again, before it the one that that one took up, and so on."""
+    """The run that this one retries, then the run which that one retries, and so on."""
     carried_tips: dict[str, str] = {}
-    """Repository → the commit at which it was left by then."""
+    """Repository → the commit at which the retried run left it."""
     set_back: dict[str, str] = {}
-    """Repository → the run whose work there is done again in part: what it or an earlier one left beyond that commit is not taken up."""
+    """Repository → the run whose work there is partly executed again: its commits beyond `carried_tips` are
+    not used.
+    """
     no_cache: bool = False
-    """No todo is given the result of an earlier one: each runs, and its result is kept for others."""
+    """No todo is given a cached result: each is executed, and its result is cached."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What a step answers: a word, and what follows from it for whoever called it."""
+    """Reply of a step: a word, and what the caller must do next."""
 
     word: str
     sends: tuple[Delivery, ...] = ()
     """Messages that must be sent now."""
     wakes: tuple[tuple[str, str], ...] = ()
-    """Run and todo that were handed what they waited for."""
+    """Run and todo of each request that was granted by the step."""
     status: str = ""
-    """The run's, after the step."""
+    """Status of the run after the step."""
     header: tuple[Delivery, ...] = ()
-    """A level that has opened, for one chord."""
+    """The messages of a level that has opened, for one chord."""
     grant: Grant | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grant:
-    """A claim that was granted: the todo is ours until its lease is lost."""
+    """A granted claim: the worker holds the todo until its lease is lost."""
 
     run_id: str
     todo_id: str
@@ -147,78 +149,79 @@ class Grant:
     fence: int
     spec: TodoSpec
     tip: str | None
-    """The commit at which the worktree must stand; None before the first success in this repository."""
+    """The commit at which the worktree must be; None before the first success in this repository."""
     tries: int
-    """Failures of the todo's own so far."""
+    """Failures of the todo itself so far."""
     checkpoint: str = ""
-    """JSON: what a former attempt had written to COORD_OUTPUT before it ended; empty if nothing."""
+    """JSON that an earlier attempt wrote to COORD_OUTPUT before it ended; empty if none."""
     shared: bool = False
-    """Whether there is any shared context, be it of others: without, nobody asks for it."""
+    """Whether any shared context exists; without any, no worker reads it."""
     undo: Undo | None = None
-    """Given where the todo is not to be done but undone."""
+    """Set where the todo is to be undone instead of executed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Undo:
     was: TodoState
-    """What it had come to."""
+    """End state before it is undone."""
     output: str
-    """JSON that it handed over, else what its checkpoint holds; empty if neither."""
+    """JSON of its output, else of its checkpoint; empty without either."""
     last: bool
-    """Nothing else of the run is left to undo in this repository: its worktree and branch can go."""
+    """Nothing else of the run is left to undo in this repository: its worktree and branch can be removed."""
     run: str
-    """In which it was done: of what was carried over, an earlier one."""
+    """The run that executed it: an earlier one if it was carried over."""
     had_ended: bool
-    """Before it was rolled back: since then people may have worked on its branches."""
+    """Whether the run had ended before the rollback: people may have worked on its branches since."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """How an attempt ended."""
+    """Outcome of an attempt, as the settle step takes it."""
 
     outcome: TodoState
     exit_code: int | None = None
     error: str = ""
     output: str = ""
-    """JSON, or empty; of an attempt that did not succeed: what it had written by then, where Redis does not know it yet."""
+    """JSON, or empty; for an attempt that did not succeed, what it had written and Redis does not have yet.
+    """
     tip: str = ""
     began: str = ""
-    """The commit that the attempt began with: the same as `tip` where nothing was committed."""
+    """The commit with which the attempt began: equal to `tip` where nothing was committed."""
     blame: Blame = ""
     cached: str = ""
-    """`<run> <todo>`: whose result this is, where nothing ran."""
+    """`<run> <todo>` of the cached result, where nothing was executed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredecessorOutput:
-    """What a todo that has settled left for those after it."""
+    """Output of a settled todo for its dependents."""
 
     todo: str
     output: Any
     commit: str | None
-    """At which it left its repository; None where nothing is committed."""
+    """The commit at which it left its repository; None where nothing was committed."""
     run: str
-    """In which it really ran: of what was carried over, an earlier one."""
+    """The run that executed it: an earlier one if it was carried over."""
     fence: int
-    """That settled it: of two todos of one repository, the higher one came later."""
+    """Fence of its settle: of two todos of one repository, the one with the higher fence came later."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TodoInputs:
-    """What a todo begins with."""
+    """Inputs with which a todo begins."""
 
     todos: list[PredecessorOutput]
-    """Of its predecessors, in the order in which they were asked for."""
+    """Outputs of its predecessors, in the order of the request."""
     context: dict[str, Any]
-    """What it sees of its context: key → value."""
+    """The values that it sees of its context: key → value."""
     omitted: int
-    """How much more it would see, if that were not too large."""
+    """Number of context values that were left out because of the size limit."""
     claimed_by: int = 0
-    """The fence of the todo's last claim when all this had been read; 0 where Redis knows of none."""
+    """The fence of the todo's last claim when the inputs had been read; 0 where Redis has none."""
 
 
 class Source(BaseModel):
-    """Of a result that was taken up: who made it."""
+    """Origin of a cached result."""
 
     run: str
     todo: str
@@ -276,7 +279,7 @@ class WaitReason(StrEnum):
 
 
 class TodoView(BaseModel):
-    """One todo of a run, everywhere the same."""
+    """One todo of a run, as every front end shows it."""
 
     id: str
     repo: str
@@ -286,39 +289,41 @@ class TodoView(BaseModel):
     started_at: str | None = None
     finished_at: str | None = None
     duration_s: float | None = None
-    """How long it took, or has taken by now while it runs."""
+    """Duration; for a running todo, until now."""
     exit_code: int | None = None
     error: str | None = None
     waits_for: str | None = None
     wait_reason: WaitReason | None = None
     """The kind of `waits_for`."""
     since: str | None = None
-    """When it came into its state."""
+    """Time at which it came into its state."""
     run: str | None = None
-    """In which it was done, where a retry carried it over; its times are from there."""
+    """The run that executed it, where a retry carried it over; its times are from there."""
     cached: Source | None = None
-    """Nothing ran: it was given this result of an earlier one."""
+    """Origin of its cached result, where nothing was executed."""
     approved_by: str | None = None
-    """Who let it begin at its gate, or did it; `error` says who did not."""
+    """Person who approved it at its gate, or did it; `error` names the one who rejected it."""
     comment: str | None = None
-    """What they said, or whoever rejected it."""
+    """Comment of the approval or rejection."""
     was: TodoState | None = None
-    """What it had come to before it was undone: its times are from then."""
+    """End state before it was undone; its times are from then."""
     undo_s: float | None = None
-    """How long what undid it took."""
+    """Duration of the compensation."""
     accepted: str | None = None
-    """Why somebody let it count as undone, and who."""
+    """Reason for which a failed compensation was accepted, and by whom."""
     accepted_by: str | None = None
     output: Any = None
 
     @property
     def host(self) -> str:
-        """Where it was carried out last; empty if nowhere yet."""
+        """Return the host that executed it last; empty if none has yet."""
         return (self.worker or "").partition("@")[2]
 
 
 class RunView(BaseModel):
-    """A run, everywhere the same. `bound_s`: no schedule could have taken less, by the measured durations."""
+    """A run, as every front end shows it. `bound_s`: no schedule could have taken less, by the measured
+    durations.
+    """
 
     run_id: str
     plan_id: str
@@ -327,26 +332,26 @@ class RunView(BaseModel):
     on_failure: str
     actor: str
     steered_by: str | None = None
-    """Who has paused or cancelled it, or had it undone."""
+    """Person who paused it, cancelled it, or had it rolled back."""
     rollback: str | None = None
-    """Why what it did is undone, or was."""
+    """Reason of its rollback."""
     timeout_s: float | None = None
-    """After which it is ended."""
+    """Time after which it is ended."""
     timed_out: str | None = None
-    """Where it was: `timed out after 90 s`."""
+    """Text if it was ended by its timeout: `timed out after 90 s`."""
     internal_error: str | None = None
-    """Where coord itself has failed: nobody will ever move it on."""
+    """Fault of coord itself because of which nothing will move the run on."""
     started_at: str | None
     finished_at: str | None
     duration_s: float | None
     bound_s: float | None
     carried_from: str | None = None
-    """The run that this one takes up again."""
+    """The run that this one retries."""
     counts: Mapping[str, int]
     cached: int = 0
-    """How many of those that succeeded were given an earlier result instead of running."""
+    """Number of succeeded todos with a cached result."""
     todos: tuple[TodoView, ...]
 
     def only(self, states: Collection[TodoState]) -> RunView:
-        """With none but the todos in these states; the counts stay."""
+        """Return the view with only the todos in these states; the counts stay."""
         return self.model_copy(update={"todos": tuple(todo for todo in self.todos if todo.state in states)})

@@ -1,9 +1,9 @@
-"""Whether a failed todo is tried again, and when.
+"""Decide whether a failed todo is tried again, and when.
 
-Full jitter (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015): a delay drawn evenly from 0 to the
-growing cap spreads the second wave best.
+Full jitter (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015): a delay drawn evenly
+from 0 to the growing cap spreads the second wave best.
 
-A lost worker, or a Redis that is away, is no failure of the todo's: neither comes here.
+A lost worker and an unreachable Redis are no failures of the todo, and are not decided here.
 """
 
 from __future__ import annotations
@@ -26,24 +26,28 @@ class Again:
 @dataclass(frozen=True)
 class GiveUp:
     why: str = ""
-    """Where it is not for the number of attempts."""
+    """Reason, if it is not the number of attempts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """How the command of an attempt ended, as far as a policy asks."""
+    """End of an attempt's command, as far as a policy depends on it."""
 
     exit_code: int | None = None
-    """As a shell says it: 128 + the signal of a command that was killed. None where the end was not its own."""
+    """Exit code as a shell reports it: 128 + the signal for a killed command. None where coord ended it."""
     timeout: bool = False
     shows: Callable[[str], bool] = lambda _: False
-    """Whether a line of what it wrote fits a pattern. Asked for no more patterns than decide."""
+    """Return whether a line of the output matches a pattern; called for no more patterns than the decision
+    needs.
+    """
 
 
 def decide(policy: Retry, failures: int, draw: float, failure: Failure | None = None) -> Again | GiveUp:
-    """`failures` counts this one (the first is 1); `draw` is a random number in [0, 1).
+    """Return the decision for the failure number `failures` (the first is 1); `draw` is a random number in
+    [0, 1).
 
-    `failure`: None where it was not the todo's command that failed (no worktree could be had): then its signs are not asked.
+    `failure`: None if the todo's command did not fail itself (no worktree could be created): then its failure
+    signs are not checked.
     """
     if failures >= policy.attempts:
         return GiveUp()
@@ -62,7 +66,7 @@ def _not_worth_it(policy: Retry, failure: Failure) -> str:
 
 
 def _first(signs: Iterable[FailureSign], failure: Failure) -> str:
-    """In words; what costs a look at the output comes last."""
+    """Return the first matching sign as text; signs that read the output are checked last."""
     for sign in sorted(signs, key=lambda sign: isinstance(sign, OutputSign)):
         if sign == "timeout" and failure.timeout:
             return "timeout"
@@ -74,10 +78,10 @@ def _first(signs: Iterable[FailureSign], failure: Failure) -> str:
 
 
 def _growing(policy: Retry, failures: int) -> timedelta:
-    """The delay after so many failures, before its cap and its jitter."""
+    """Return the delay after so many failures, before its cap and its jitter."""
     if policy.strategy is Backoff.IMMEDIATE:
         return timedelta(0)
-    # Capped here: what 99 failures multiply is more than a duration can hold.
+    # Capped here: the factor of 99 failures exceeds what a timedelta can hold.
     times = min(_times(policy, failures), policy.max_delay / policy.delay)
     return policy.delay * times
 
@@ -98,7 +102,7 @@ def _power(factor: float, exponent: int) -> float:
 
 
 def _fibonacci(n: int) -> int:
-    """1, 1, 2, 3, 5 …, the first is number 1."""
+    """Return the n-th Fibonacci number: 1, 1, 2, 3, 5 …, counted from 1."""
     one, following = 1, 1
     for _ in range(n - 1):
         one, following = following, one + following

@@ -1,4 +1,6 @@
-"""A rollback before it is asked for: what it would undo, what nothing undoes, and which runs must not be undone."""
+"""Preview a rollback: the todos that it would undo, those that nothing undoes, and the runs that must not be
+undone.
+"""
 
 from __future__ import annotations
 
@@ -16,31 +18,33 @@ from coordination.text import did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prospect:
-    """What a rollback of the run would do."""
+class RollbackPreview:
+    """Effects of a rollback of the run."""
 
     run_id: str
     status: RunStatus
     todos: tuple[str, ...]
-    """Begun, and not undone yet; predecessors first."""
+    """The todos that began and are not undone yet; predecessors first."""
     repos: tuple[str, ...]
-    """Where their work is."""
+    """The repositories of their work."""
     helpless: tuple[str, ...]
-    """Those of `todos` that nothing undoes."""
+    """The todos of `todos` that nothing undoes."""
     takes_up: tuple[str, ...] = ()
-    """Earlier runs that this one took up, the newest first: their branches and worktrees go, too."""
+    """Earlier runs that this one retries, newest first: their branches and worktrees are removed too."""
 
     compensations: Mapping[str, str] = field(default_factory=dict)
-    """Todo → what will be carried out to undo it, without its secrets: the run says it, which may come from another Redis."""
+    """Todo → the command that will undo it, without its secrets; it is the run's own, so it may come from
+    another Redis.
+    """
 
     @property
     def branches(self) -> tuple[str, ...]:
-        """Those that go in each of `repos`, as far as they are there."""
+        """Return the branches that are removed in each of `repos`, if they exist."""
         return tuple(f"coord/{run}" for run in (self.run_id, *self.takes_up)) if self.repos else ()
 
 
-def prospect(store: RunStore, run_id: str) -> Prospect:
-    """Raises NotFound."""
+def preview_of(store: RunStore, run_id: str) -> RollbackPreview:
+    """Return the preview of a rollback. Raise NotFound."""
     keys = store.keys.run(run_id)
     with store.redis.pipeline(transaction=True) as pipeline:
         for key in (keys.meta, keys.spec, keys.state, keys.facts):
@@ -52,7 +56,7 @@ def prospect(store: RunStore, run_id: str) -> Prospect:
     begun = tuple(
         todo for todo in brief.predecessors if f"{todo} intent" in facts and states[todo] != TodoState.COMPENSATED
     )
-    return Prospect(
+    return RollbackPreview(
         run_id=run_id,
         status=RunStatus(meta["status"]),
         todos=begun,
@@ -72,25 +76,25 @@ def _compensation(spec: str) -> str:
 
 
 def _without_way_back(todo: str, spec: str, state: str, facts: Mapping[str, str]) -> str:
-    # What succeeded and has no commit was carried out in a folder that is no git repository.
+    # A succeeded todo without a commit was executed in a folder that is no git repository.
     succeeded = facts.get(f"{todo} was", state) == TodoState.SUCCEEDED
     in_git = not succeeded or f"{todo} commit" in facts
     return without_way_back(TodoSpec.model_validate_json(spec).todo, in_git=in_git)
 
 
 def refuse_built_on(store: RunStore, run_id: str) -> None:
-    """Raises Conflict where a later run has built on this one, and stands."""
+    """Raise Conflict where a retry of this run exists and is not undone."""
     standing = [heir for heir, status in retries_of(store, run_id) if status != RunStatus.ROLLED_BACK]
     if standing:
         heir = standing[-1]
         raise Conflict(
-            f"run {heir} was built on run {run_id}: it took up what this one had left",
-            f"undo that one first: coord rollback {heir}; then this one: coord rollback {run_id}",
+            f"run {heir} builds on run {run_id}: it is a retry of it",
+            f"undo the retry first: coord rollback {heir}; then this run: coord rollback {run_id}",
         )
 
 
 def refuse_to_accept(run: RunView, todos: Collection[str]) -> None:
-    """Raises NotFound, or Conflict where one of these is no compensation that failed, or that waits."""
+    """Raise NotFound, or Conflict where one of these todos is no compensation that failed or waits."""
     known = {todo.id: todo for todo in run.todos}
     look = f"look at it: coord show-run {run.run_id}"
     for name in todos:

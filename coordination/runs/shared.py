@@ -1,4 +1,6 @@
-"""The context of a todo in a run: from its own outward over its run and those that this one carries on, its plan, the ecosystem."""
+"""The shared context of a todo: its own scope, then its run and the runs which that retries, its plan, the
+ecosystem.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def chain_of_todo(brief: RunBrief, todo: str = "") -> Chain:
 
 
 def context_of(cache: Cache, plan: str = "", run: str = "", todo: str = "") -> Context:
-    """As people name them (`last`); with nothing said, the ecosystem's. Raises NotFound, UsageError, and what redis-py raises."""
+    """Return the context by the names that people use (`last`); without names, the ecosystem's. Raise
+    NotFound, UsageError, and redis-py's errors.
+    """
     if todo and not run:
         raise UsageError(f"{todo} is a todo of a run", "say of which run")
     if run and plan:
@@ -36,19 +40,22 @@ def context_of(cache: Cache, plan: str = "", run: str = "", todo: str = "") -> C
 
 
 class ContextCalls:
-    """The calls that a todo's command can make on its context. Values are JSON texts, durations seconds.
+    """The calls that a todo's command can make on its context. Values are JSON texts, durations are in
+    seconds.
 
-    A worker answers its todos with it; for a restricted worker a keeper does, which the same calls reach by name and arguments.
+    A worker answers its todos with it; the maintenance leader answers for restricted workers, by the same
+    names and arguments.
     """
 
     def __init__(self, store: RunStore, settings: Settings, brief: Callable[[str], RunBrief]) -> None:
-        # Without a layer in this process: what one todo has set, the next one reads, on whichever host.
+        # Without a cache in this process: a value that one todo has set is what the next one reads,
+        # on any host.
         self._cache = Cache(store.redis, store.keys.namespace, Limits.of(settings), Local(max_bytes=0))
         self._brief = brief
 
     @validate_call
     def context_get(self, run_id: str, todo_id: str, key: str, scope: Scope | None = None) -> list[str]:
-        """The value that is nearest; nothing where there is none."""
+        """Return the value of the nearest scope as a list of one; empty where there is none."""
         absent = object()
         found = self._at(run_id, todo_id).get(key, absent, scope=scope)
         return [] if found is absent else [json.dumps(found)]
@@ -85,7 +92,7 @@ class ContextCalls:
         ttl_s: float | None = None,
         scope: Scope | None = None,
     ) -> str:
-        """As `Context.get_or_compute`."""
+        """Return the value; compute and set it if there is none, as `Context.get_or_compute` does."""
         context = self._at(run_id, todo_id)
         found = context.get_or_compute(key, lambda: _parsed(compute()), _duration(ttl_s), scope=scope)
         return json.dumps(found)

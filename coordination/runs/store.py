@@ -1,6 +1,6 @@
-"""The steps of a run on Redis: each is one call of a Lua script, whole or not at all.
+"""The steps of a run on Redis; each is one call of a Lua script, executed whole or not at all.
 
-Every step returns a Reply; whoever calls one hands it to `Dispatcher.follow`, which sends what it makes necessary.
+Every step returns a Reply; the caller passes it to `Dispatcher.follow`, which sends the necessary messages.
 """
 
 from __future__ import annotations
@@ -39,27 +39,29 @@ VISIBLE = "cache/visible"
 
 class RunStore:
     def __init__(self, redis: Redis, namespace: str, scripts: StepCaller | None = None) -> None:
-        """`scripts`: over lines of its own, for whoever does many steps."""
+        """`scripts`: a caller with connections of its own, for callers of many steps."""
         self.redis = redis
         self.keys = Keys(namespace)
         self._scripts = scripts or StepCaller(redis)
         self._client_scripts = StepCaller(redis)
 
     def declare(self, capacities: Mapping[str, int]) -> None:
-        """How much there is of the resources that todos name: the step of `LockManager.resources.declare`, over the run's client."""
+        """Declare the capacities of resources, as `LockManager.resources.declare` does."""
         if words := [word for name, capacity in capacities.items() for word in (resource(name), capacity)]:
             self._scripts("lock/declare", [self.keys.locks.head], words)
 
     def give_back(self, members: Iterable[str]) -> None:
-        """What these todos hold or wait for, if anything, goes to whoever is next; for runs that have no steps any more."""
+        """Release what these todos hold or wait for; for runs that have no steps any more."""
         self._scripts("lock/give_back", [self.keys.locks.head], list(members))
 
     def drop_contexts(self, contexts: Iterable[str]) -> None:
-        """All that is shared in these contexts of the cache."""
+        """Delete all values of these contexts of the cache."""
         drop(lambda piece: self._scripts("cache/drop", [self.keys.cache.head], piece), contexts)
 
     def seal(self, run_id: str, further: Sequence[str] = ()) -> Reply:
-        """`further`: keys of the run besides those that every run has; they no longer expire, either."""
+        """Start a draft. `further`: keys of the run besides those that every run has; they no longer expire
+        either.
+        """
         return _reply(run_id, self._scripts("run/seal", [*self.keys.step(run_id), *further], [run_id]))
 
     def adopt(
@@ -72,7 +74,9 @@ class RunStore:
         actor: str,
         timers: Mapping[str, float],
     ) -> Reply:
-        """A draft that was a run elsewhere is one here: `adopted`, or `known`. `timers`: todo → when it is due, in ms."""
+        """Turn the draft of an imported run into a run: `adopted`, or `known`. `timers`: todo → its due time,
+        in ms.
+        """
         keys, due = [*self.keys.step(run_id), *further], [part for pair in timers.items() for part in pair]
         return _reply(run_id, self._scripts("run/adopt", keys, [run_id, status, started_at, fence, actor, *due]))
 
@@ -89,10 +93,11 @@ class RunStore:
         unfit: str = "",
         short: str = "",
     ) -> Reply:
-        """`granted` with a Grant, or a refusal (see lua/run/claim.lua). The same request asks again without harm.
+        """Return `granted` with a Grant, or a refusal (see lua/run/claim.lua). Sending the same request again
+        is harmless.
 
-        `unfit`: why this worker cannot work in the repository at present; the todo waits with that reason. `short`: why it begins
-        nothing new, though it undoes what was done.
+        `unfit`: reason why this worker cannot work in the repository at present; the todo waits with that
+        reason. `short`: reason why it begins nothing new, although it undoes todos.
         """
         request = request or uuid.uuid4().hex
         word, *rest = self._call("claim", run_id, todo_id, attempt, worker, host, request, ms(lease), unfit, short)
@@ -115,7 +120,9 @@ class RunStore:
         return Reply(word=word, sends=reply.sends, wakes=reply.wakes, status=reply.status, grant=grant)
 
     def renew(self, leases: Mapping[str, int], lease: timedelta) -> tuple[list[str], list[str]]:
-        """Renews the leases (member → fence) in one call; returns the members that are lost, and those asked to stop."""
+        """Renew the leases (member → fence) in one call; return the members that are lost, and those asked to
+        stop.
+        """
         keys = [self.keys.leases, self.keys.holders, self.keys.stops]
         pairs = [part for item in leases.items() for part in item]
         lost, stopped = self._scripts("lease/renew", keys, [ms(lease), *pairs])
@@ -129,7 +136,7 @@ class RunStore:
         )  # fmt: skip
 
     def retry(self, grant: Grant, delay: timedelta, result: Result) -> Reply:
-        """The todo's own failure: it is tried again after the delay."""
+        """Try the todo again after the delay, because of a failure of its own."""
         exit_code = "" if result.exit_code is None else result.exit_code
         return self._step(
             "retry", grant.run_id, grant.todo_id, grant.fence,
@@ -137,9 +144,10 @@ class RunStore:
         )  # fmt: skip
 
     def hand_back(self, grant: Grant, output: str = "") -> Reply:
-        """The worker is told to stop: somebody else takes the todo at once, and it counts towards nothing.
+        """Give the todo back because the worker was told to stop: another worker takes it at once, and no
+        counter changes.
 
-        `output`: what it has written so far (JSON).
+        `output`: the JSON that it has written so far.
         """
         return self._step("retry", grant.run_id, grant.todo_id, grant.fence, "handed_back", 0, "", "", output, "")
 
@@ -147,16 +155,19 @@ class RunStore:
         return self._step("park", grant.run_id, grant.todo_id, grant.fence, waits_for, ms(delay))
 
     def hold_up(self, grant: Grant, why: str, delay: timedelta, blame: Blame = "", limit: int = 0) -> Reply:
-        """Trouble that passes: parked for twice as long each time. `limit`: so often, then it has failed; 0: never."""
+        """Park the todo because of a temporary failure, for twice as long each time. `limit`: after so many
+        times it has failed; 0: no limit.
+        """
         return self._step("hold_up", grant.run_id, grant.todo_id, grant.fence, why, ms(delay), blame, limit)
 
     def checkpoint(self, grant: Grant, output: str) -> Reply:
-        """What the todo has written so far (JSON), for an attempt after this one: `kept`, or `stale`."""
+        """Keep the JSON that the todo has written so far, for a later attempt: `kept`, or `stale`."""
         return self._step("checkpoint", grant.run_id, grant.todo_id, grant.fence, output)
 
     def lose(self, run_id: str, todo_id: str, cap: int, at_ms: int | None = None, *, dead: str = "") -> Reply:
-        """Its lease is over by `at_ms` (None: now), or its worker is this dead one; `alive` where it is not, `requeued`, or `settled`
-        after `cap` losses.
+        """Take the todo from its worker if its lease is over by `at_ms` (None: now), or its worker is `dead`.
+
+        Return `alive` if neither, `requeued`, or `settled` after `cap` losses.
         """
         return self._step("lose", run_id, todo_id, cap, "" if at_ms is None else at_ms, dead)
 
@@ -169,17 +180,20 @@ class RunStore:
     def resend(self, run_id: str, older_than: timedelta, limit: int) -> Reply:
         return self._step("resend", run_id, ms(older_than), limit)
 
-    def strand(self, run_id: str, served: Iterable[tuple[str, str]]) -> Reply:
-        """`served`: the repositories that living workers serve, each with its host."""
+    def park_unserved(self, run_id: str, served: Iterable[tuple[str, str]]) -> Reply:
+        """Park the due todos whose host has no worker; continue those that have one again.
+
+        `served`: the repositories that living workers serve, each with its host.
+        """
         return self._step("strand", run_id, *(part for pair in served for part in pair))
 
     def piece(self, run_id: str) -> str | None:
-        """The next piece of what a step has left to do for it concerns every todo of a large run; None where nothing is left."""
+        """Return the next batch of a step that concerns every todo of a large run; None if none is left."""
         piece: str | None = self.redis.hget(self.keys.run(run_id).meta, "piece")
         return piece
 
     def remainder(self, run_id: str, piece: str) -> Reply:
-        """Does that piece: `done`, or `past`."""
+        """Execute that batch: `done`, or `past`."""
         return self._step("remainder", run_id, piece)
 
     def cancel(self, run_id: str, actor: str) -> Reply:
@@ -192,43 +206,45 @@ class RunStore:
         return self._step("resume", run_id, actor)
 
     def rollback(self, run_id: str, actor: str, why: str) -> Reply:
-        """`rolling_back` from now on, `already`, `done`, or `unknown`."""
+        """Begin to undo the run: `rolling_back`, `already`, `done`, or `unknown`."""
         return self._step("rollback", run_id, actor, why)
 
     def restore(self, run_id: str, actor: str, name: str) -> Reply:
-        """What was begun since the checkpoint is undone: `rolling_back`, `already`, `unknown`, or the status that does not allow it."""
+        """Begin to undo what began since the checkpoint: `rolling_back`, `already`, `unknown`, or the status
+        that does not allow it.
+        """
         return self._step("restore", run_id, actor, name)
 
     def accept(self, run_id: str, todo_id: str, actor: str, reason: str) -> Reply:
-        """What could not be undone counts as undone: `accepted`, or `idle` where nothing of the kind is waited for."""
+        """Count a failed compensation as undone: `accepted`, or `idle` where the todo is none."""
         return self._step("accept", run_id, todo_id, actor, reason)
 
     def approve(self, run_id: str, todo_id: str, actor: str, comment: str) -> Reply:
-        """`approved`, `settled` where that was all that was to be done, or `idle`."""
+        """Approve the todo: `approved`, `settled` where nothing else was to be done, or `idle`."""
         return self._step("approve", run_id, todo_id, actor, comment)
 
     def reject(self, run_id: str, todo_id: str, actor: str, comment: str) -> Reply:
-        """`settled` as failed, or `idle`."""
+        """Reject the todo: `settled` as failed, or `idle`."""
         return self._step("reject", run_id, todo_id, actor, comment)
 
     def complete(self, run_id: str, todo_id: str, actor: str) -> Reply:
-        """A manual todo is done."""
+        """Settle a manual todo that a person has done."""
         return self._step("complete", run_id, todo_id, actor)
 
     def stuck(self, run_id: str) -> tuple[str, ...]:
-        """Which todos nobody will ever move, a sentence each: never any, unless the engine has a fault."""
+        """Return a sentence for each todo that nothing will ever move; empty unless coord has a fault."""
         word, _, _, _, *found = self._call("stuck", run_id)
         return tuple(found[0]) if word == "stuck" else ()
 
     def report_stuck(self, run_id: str, why: str, where: str) -> Reply:
-        """`told`, or `known` where it was told before."""
+        """Record that the run is stuck: `told`, or `known` if it was recorded before."""
         return self._step("report_stuck", run_id, why, where)
 
     def live_runs(self) -> list[str]:
         return list(self.redis.zrange(self.keys.live, 0, -1))
 
     def list_live(self) -> None:
-        """Lists anew the runs that have not ended, of a list that was lost."""
+        """Rebuild the list of runs that have not ended, after it was lost."""
         for run_id, at_ms in self.redis.zrange(self.keys.runs, 0, -1, withscores=True):
             if self.redis.hget(self.keys.run(run_id).meta, "status") in LIVE:
                 self.redis.zadd(self.keys.live, {run_id: at_ms}, nx=True)
@@ -240,9 +256,10 @@ class RunStore:
         return _members(self.redis.zrangebyscore(self.keys.leases, "-inf", now_ms))
 
     def new_epoch(self, server_id: str, since_ms: int) -> bool:
-        """True once for every other server process than the one seen last; the first one seen is no news.
+        """Return True once for each server process other than the last one seen; the first one seen does not
+        count.
 
-        Runs that were under way before it began, `since_ms`, are told.
+        Runs that were live before it began (`since_ms`) get an event.
         """
         known, n = self.redis.hmget(self.keys.epoch, ["server", "n"])
         if known == server_id:
@@ -251,7 +268,7 @@ class RunStore:
         under_way = self.redis.zrangebyscore(self.keys.live, "-inf", since_ms) if known else []
         with self.redis.pipeline(
             transaction=True
-        ) as pipeline:  # whole, or told again: whoever sees it once does not ask twice
+        ) as pipeline:  # atomic, or repeated: the caller that gets True once is the only one
             pipeline.hset(self.keys.epoch, mapping={"server": server_id, "n": epoch})
             for run_id in under_way:
                 pipeline.xadd(self.keys.run(run_id).events, {"what": "redis.restarted", "todo": "", "epoch": epoch})
@@ -268,9 +285,10 @@ class RunStore:
     def handed_over(
         self, run_id: str, todos: Sequence[str], contexts: Sequence[str] = (), limit_bytes: int = 0, to: str = ""
     ) -> TodoInputs:
-        """What each of the todos left, and what is to be seen from a context (its chain, the inner one first): in one round trip.
+        """Return the outputs of these todos, and the values visible from a context (its chain, innermost
+        first), in one round trip.
 
-        `to`: the todo that begins with it; `claimed_by` is the fence of its claim, read last.
+        `to`: the todo that begins with them; `claimed_by` is the fence of its claim, read last.
         """
         try:
             return self._handed_over(run_id, todos, contexts, limit_bytes, to)
@@ -315,9 +333,11 @@ class RunStore:
         file: str = "",
         limit_bytes: int = LOG_LIMIT_BYTES,
     ) -> None:
-        """Append a piece of what the todo writes; half of `limit_bytes` is for the head of the attempt, half for its tail.
+        """Append output of the todo to its log; half of `limit_bytes` is for the head of the attempt, half
+        for its tail.
 
-        `skipped`: bytes that were left out before it. `file`: where all of it is, said where something is left out.
+        `skipped`: bytes that were left out before the text. `file`: path of the whole log, named where
+        something is left out.
         """
         half = limit_bytes // 2
         for piece, before in pieces_of(text, skipped, half):
@@ -325,13 +345,13 @@ class RunStore:
             self._client_scripts("log/append", [self.keys.run(run_id).log(todo_id)], args)
 
     def refused(self, run_id: str, todo_id: str, attempt: int, words: str) -> None:
-        """A write with an old fence was: it is counted, and stands in the todo's log, unless the run is long forgotten."""
+        """Count a write with an old fence, and note it in the todo's log, unless the run is deleted."""
         self.redis.hincrby(self.keys.counters, "stale_writes", 1)
         if self.redis.exists(self.keys.run(run_id).meta):
             self.log(run_id, todo_id, attempt, f"[coord] {words}\n")
 
     def delivery(self, run_id: str, todo_id: str) -> Delivery:
-        """The message that told of the todo, as far as its level's join needs it."""
+        """Return the todo's message, as far as its level's join needs it."""
         keys = self.keys.run(run_id)
         place = Descriptor.parse(self.redis.hget(keys.place, todo_id))
         attempt, index = self.redis.hmget(keys.facts, [f"{todo_id} attempt", f"{todo_id} index"])

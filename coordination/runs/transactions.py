@@ -1,4 +1,6 @@
-"""Operations that start a run or turn it back; each holds the start lock, so that two callers never take up the same work."""
+"""Operations that start a run or roll it back; each holds the start lock, so that two callers never begin the
+same work.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,9 @@ from coordination.runs.connection import Connection
 from coordination.runs.records import Reply
 from coordination.runs.retrying import named_checkpoints
 from coordination.runs.retrying.ended import read, refuse_again, restorable
-from coordination.runs.retrying.retry_plan import CarryOver, left_of, submit_retry
-from coordination.runs.rollback import Prospect, prospect, refuse_built_on, refuse_to_accept
-from coordination.runs.submission.conflicts import refuse_under_way
+from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of, submit_retry
+from coordination.runs.rollback import RollbackPreview, preview_of, refuse_built_on, refuse_to_accept
+from coordination.runs.submission.conflicts import refuse_conflicts_of
 from coordination.runs.submission.landed import bases, refuse_not_landed
 from coordination.runs.submission.submit import Order, submit
 from coordination.text import listed
@@ -26,19 +28,20 @@ from coordination.text import listed
 if TYPE_CHECKING:
     from coordination.locks import Lock
     from coordination.planner.graph import PlanGraph
-    from coordination.runs.export.received import Received
+    from coordination.runs.export.import_document import Received
 
 START_TTL = timedelta(minutes=1)
-"""Longer than it takes to write a large run."""
+"""Longer than writing a large run takes."""
 
 
 def start_run(
     connection: Connection, ecosystem: Ecosystem, graph: PlanGraph, order: Order, accepted: Collection[str] = ()
 ) -> str:
-    """Start a run; return its id. `accepted`: completed todos whose results count as landed, by a person's word.
+    """Start a run; return its id. `accepted`: completed todos whose results a person declares to be landed.
 
-    Raises Conflict where another run executes one of these todos, or where workers have another version of coord or another
-    ecosystem; NotLanded where the result of a completed predecessor is not in its base branch.
+    Raise Conflict where another run executes one of these todos, or where workers have another version of
+    coord or another ecosystem; NotLanded where the result of a completed predecessor is not in its base
+    branch.
     """
     _check_redis(connection)
     check_landed(connection, ecosystem, graph, accepted)
@@ -70,24 +73,24 @@ def plan_retry(
     without: Collection[str] = (),
     start: Collection[str] = (),
     as_it_was: bool = False,
-) -> CarryOver:
+) -> RetryPlan:
     """Return what a retry of the run would do.
 
-    Raises Conflict for a run that goes on or was retried, or for a host of `without` that answers; NotFound; UsageError;
-    PlanRefused.
+    Raise Conflict for a live run, a run with a retry, or a host of `without` that answers; NotFound;
+    UsageError; PlanRefused.
     """
     ended = read(connection.store, run_id)
     _refuse_living(connection, ended.pins, without)
     carried = restorable(connection.store, ended)
-    return left_of(
+    return plan_retry_of(
         ended, ecosystem, connection.settings, carried=carried, without=without, start=start, as_it_was=as_it_was
     )
 
 
 def start_retry(
-    connection: Connection, left: CarryOver, *, on_failure: OnFailure | None = None, max_parallel: int | None = None
+    connection: Connection, left: RetryPlan, *, on_failure: OnFailure | None = None, max_parallel: int | None = None
 ) -> str:
-    """Start a run of what is left of another; return its id. Raises Conflict as `start_run` does."""
+    """Start a retry; return the id of the new run. Raise Conflict as `start_run` does."""
     _check_redis(connection)
     refuse_not_landed(connection.store, connection.presence, left.bases)
     with _start_lock(connection):
@@ -101,8 +104,10 @@ def start_retry(
 
 
 def import_run(connection: Connection, run: Received) -> str:
-    """Write a run of another Redis into this one. Raises Conflict where it is here, or another run executes its open todos."""
-    from coordination.runs.export.adoption import adopt, refuse_known
+    """Write a run of another Redis into this one. Raise Conflict where it exists here, or another run
+    executes its open todos.
+    """
+    from coordination.runs.export.importing import adopt, refuse_known
 
     _check_redis(connection)
     with _start_lock(connection):
@@ -112,16 +117,17 @@ def import_run(connection: Connection, run: Received) -> str:
     return run.run_id
 
 
-def preview_rollback(connection: Connection, run_id: str) -> Prospect:
-    """Return what a rollback of the run would undo. Raises NotFound; Conflict where a later run has built on it."""
+def preview_rollback(connection: Connection, run_id: str) -> RollbackPreview:
+    """Return what a rollback of the run would undo. Raise NotFound; Conflict where a retry exists."""
     refuse_built_on(connection.store, run_id)
-    return prospect(connection.store, run_id)
+    return preview_of(connection.store, run_id)
 
 
 def roll_back(connection: Connection, run_id: str) -> str:
-    """Undo what the run has begun. Return `rolling_back`, `already` if that was so before, or `done` if all is undone.
+    """Undo what the run has begun. Return `rolling_back`, `already` if that was so before, or `done` if all
+    is undone.
 
-    Raises NotFound; Conflict where a later run has built on it, or another run executes one of its todos.
+    Raise NotFound; Conflict where a retry of the run exists, or another run executes one of its todos.
     """
     _check_redis(connection)
     with _start_lock(connection):
@@ -133,10 +139,10 @@ def roll_back(connection: Connection, run_id: str) -> str:
     return reply.word
 
 
-def preview_restore(connection: Connection, run_id: str, name: str) -> Prospect:
+def preview_restore(connection: Connection, run_id: str, name: str) -> RollbackPreview:
     """Return what a restore would undo: all that the run has begun since the checkpoint.
 
-    Raises NotFound; Conflict where a later run has built on it.
+    Raise NotFound; Conflict where a retry of the run exists.
     """
     found = preview_rollback(connection, run_id)
     checkpoint = named_checkpoints.one_named(connection.store, run_id, name)
@@ -145,10 +151,11 @@ def preview_restore(connection: Connection, run_id: str, name: str) -> Prospect:
     return replace(found, todos=todos, helpless=helpless, takes_up=())
 
 
-def restore(connection: Connection, run_id: str, name: str) -> Prospect:
-    """Begin to undo what the run has begun since the checkpoint, or continue; the caller retries the run when it has ended.
+def restore(connection: Connection, run_id: str, name: str) -> RollbackPreview:
+    """Begin to undo what the run has begun since the checkpoint, or continue; the caller retries the run when
+    it has ended.
 
-    Begins nothing if the run has ended and nothing came since. Raises as `roll_back` does.
+    Begin nothing if the run has ended and nothing began since. Raise as `roll_back` does.
     """
     _check_redis(connection)
     with _start_lock(connection):
@@ -166,10 +173,10 @@ def restore(connection: Connection, run_id: str, name: str) -> Prospect:
 def accept(connection: Connection, run_id: str, todos: Collection[str], reason: str) -> None:
     """Count failed compensations as undone, for this reason, and continue the rollback.
 
-    Raises UsageError without a reason; NotFound; Conflict where one of the todos is no failed compensation.
+    Raise UsageError without a reason; NotFound; Conflict where one of the todos is no failed compensation.
     """
     if not reason.strip():
-        raise UsageError("whoever answers for what could not be undone says why", 'add: --reason "…"')
+        raise UsageError("a reason is required to accept a failed compensation", 'add: --reason "…"')
     store, by = connection.store, actor()
     _check_redis(connection)
     with _start_lock(connection):
@@ -179,28 +186,30 @@ def accept(connection: Connection, run_id: str, todos: Collection[str], reason: 
     for reply in replies.values():
         connection.dispatcher.follow(reply)
     if late := [todo for todo, reply in replies.items() if reply.word != "accepted"]:
-        words = f"{listed(late)} of run {run_id} is being undone at this moment"
-        raise Conflict(words, f"wait what comes of it: coord watch {run_id}")
+        words = f"{listed(late)} of run {run_id} is being undone now"
+        raise Conflict(words, f"wait for the result: coord watch {run_id}")
 
 
 def refuse_conflicts(connection: Connection, todos: Collection[str]) -> None:
     """Raise Conflict where another run executes one of these todos."""
-    refuse_under_way(connection.store, connection.reader, todos)
+    refuse_conflicts_of(connection.store, connection.reader, todos)
 
 
 def follow_up(connection: Connection, run_id: str, reply: Reply) -> None:
-    """Send the messages of a step; finish what it left over of a large run. If this process dies first, keepers do both."""
+    """Send the messages of a step, and finish its batches for a large run; the maintenance leader does both
+    if this process dies.
+    """
     connection.dispatcher.follow(reply)
     connection.dispatcher.finish(run_id)
 
 
 def _start_lock(connection: Connection) -> Lock:
-    """Without it, two callers would both find no conflict, and both start the work."""
+    """Acquire the start lock: without it, two callers would both find no conflict and start the same work."""
     return connection.locks.acquire("start", ttl=START_TTL, wait=START_TTL, owner=actor())
 
 
 def _check_redis(connection: Connection) -> None:
-    """Raise where Redis would not keep a run, or serves another version of coord or another ecosystem."""
+    """Raise where Redis would not persist a run, or serves another version of coord or another ecosystem."""
     refuse_unfit(connection.redis, connection.url)
     connection.presence.meet(version("coord"), connection.settings.heartbeat, connection.ecosystem_id)
 
@@ -216,6 +225,6 @@ def _refuse_living(connection: Connection, pins: Mapping[str, str], without: Col
         serves = [repo for repo in worker.fit if pins.get(repo) == worker.host]
         if worker.host in without and serves:
             raise Conflict(
-                f"host {worker.host} is there: {worker.id} serves {serves[0]}",
+                f"host {worker.host} is running: {worker.id} serves {serves[0]}",
                 f"leave --without {worker.host} out; or stop that worker first",
             )

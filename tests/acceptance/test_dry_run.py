@@ -86,4 +86,4 @@ def test_what_failed_last_is_asked_for_and_what_goes_on_is_not_begun_again(stage
     gate.open()
 
     assert [step["id"] for step in failed.json["steps"]] == ["B", "C"]
-    assert (twice.code, "has A in hand" in twice.err) == (6, True)
+    assert (twice.code, "executes A" in twice.err) == (6, True)

@@ -49,7 +49,7 @@ def test_people_are_asked_once_whatever_is_killed_meanwhile(stage: Stage) -> Non
     assert ended.states == {"build": "succeeded", "M1": "succeeded", "other": "succeeded", "ship": "failed"}
     assert f"other was approved by {other.json['by']}: looks right" in ended.err
     assert ended.todo("ship")["error"] == f"rejected by {other.json['by']}: not before Friday"
-    assert (again.code, f"try the run again: coord retry {run_id}" in again.err) == (6, True)
+    assert (again.code, f"retry the run: coord retry {run_id}" in again.err) == (6, True)
     assert sorted(stage.ledger) == ["build", "other"]
     (plan,) = yaml.safe_load(stage.file.read_text())["coordination"]["plans"]
     assert plan["milestones"][0]["status"] == "completed"

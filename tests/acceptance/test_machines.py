@@ -184,9 +184,7 @@ def test_another_version_of_coord_is_refused_until_nothing_is_left_of_the_first(
 
     for refused in (worker, sweep):
         assert refused.code == CONFLICT
-        assert (
-            f"this is coord 99.0, and the workers and runs on this Redis are of coord {version('coord')}" in refused.err
-        )
+        assert f"this is coord 99.0, but the workers and runs on this Redis use coord {version('coord')}" in refused.err
     assert taken_over.code == 0, taken_over.err
 
 

@@ -48,7 +48,7 @@ def test_a_succeeded_run_is_done_again_from_a_todo_on(stage: Stage) -> None:
         2,
         f"error: {PLAN} is no longer the plan of run {done.json['run_id']}: use now waits for change; "
         "use no longer waits for check\n"
-        f"  sweep it anew: coord sweep {PLAN}; or carry on in the run's own order: "
+        f"  start a new run: coord sweep {PLAN}; or keep the order of the run: "
         f"coord retry {done.json['run_id']} --as-it-was\n",
     )
     as_it_was = stage.coord("retry", "--from", "use", "--as-it-was", "--json")

@@ -43,7 +43,7 @@ def test_the_one_run_that_asks_is_found(run: Harness) -> None:
     assert run_with_gate(run.store, Verdict.APPROVE, "A", other.run_id) == other.run_id
     error = refused(run, Verdict.APPROVE, "A")
     assert (type(error), "wait for A" in error.message) == (UsageError, True)
-    assert error.hint.startswith("say which: coord approve A --run ")
+    assert error.hint.startswith("name one: coord approve A --run ")
 
 
 def test_what_waits_for_a_seat_after_its_approval_is_asked_about_no_more(run: Harness) -> None:
@@ -92,7 +92,7 @@ def test_what_was_decided_stays_so(run: Harness) -> None:
         assert isinstance(error, Conflict)
         assert error.message.startswith("B was rejected by lena@here at 20")
         assert error.message.endswith(': "not before Friday"')
-    assert rejected.hint == f"try the run again: coord retry {run.run_id}"
+    assert rejected.hint == f"retry the run: coord retry {run.run_id}"
 
 
 def test_of_a_run_that_has_ended_it_says_what_was_decided_there(run: Harness) -> None:
@@ -103,7 +103,7 @@ def test_of_a_run_that_has_ended_it_says_what_was_decided_there(run: Harness) ->
 
     assert "A was rejected by lena@here" in refused(run, Verdict.APPROVE, "A").message
     skipped = refused(run, Verdict.APPROVE, "B")
-    assert skipped.message == f"B of run {run.run_id} is skipped: nobody is asked about it any more"
+    assert skipped.message == f"B of run {run.run_id} is skipped: it needs no decision any more"
     assert "has no todo 'X'" in refused(run, Verdict.APPROVE, "X", run.run_id).message
 
 
@@ -112,7 +112,8 @@ def test_a_run_that_goes_back_asks_for_nothing(run: Harness) -> None:
     run.follow(run.store.rollback(run.run_id, "lena", "wrong"))
 
     assert (
-        refused(run, Verdict.APPROVE, "A").message == f"run {run.run_id} is rolling back: nothing of it begins any more"
+        refused(run, Verdict.APPROVE, "A").message
+        == f"run {run.run_id} is rolling back: none of its todos begins any more"
     )
     assert grant.todo_id == "C"
 

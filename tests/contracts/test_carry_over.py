@@ -11,7 +11,7 @@ from coordination.models import Ecosystem, Issue, OnFailure, Retry, Strategy
 from coordination.planner.graph import build
 from coordination.runs.records import Grant, Result, TodoState
 from coordination.runs.retrying.ended import read, restorable
-from coordination.runs.retrying.retry_plan import CarryOver, left_of, submit_retry
+from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of, submit_retry
 from coordination.runs.store import RunStore
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
@@ -35,12 +35,12 @@ def outcome(grant: Grant, failing: str) -> Result:
     return Result(outcome=TodoState.SUCCEEDED, exit_code=0, output=f'"{grant.todo_id}"', tip=f"{grant.todo_id}-1")
 
 
-def left(store: RunStore, run_id: str, file: Ecosystem | None = None, **which: Any) -> CarryOver:
+def left(store: RunStore, run_id: str, file: Ecosystem | None = None, **which: Any) -> RetryPlan:
     old = read(store, run_id)
-    return left_of(old, file, Settings(), carried=restorable(store, old), **which)
+    return plan_retry_of(old, file, Settings(), carried=restorable(store, old), **which)
 
 
-def retry(run: Harness, file: Ecosystem | None = None, **how: Any) -> CarryOver:
+def retry(run: Harness, file: Ecosystem | None = None, **how: Any) -> RetryPlan:
     """The harness goes on with the new run."""
     which = {name: how.pop(name) for name in ("without", "start", "as_it_was") if name in how}
     found = left(run.store, run.run_id, file, **which)
@@ -163,7 +163,7 @@ def test_what_was_cancelled_in_the_file_is_refused(run: Harness):
     ended(run, "B")
     with pytest.raises(PlanRefused, match="B is cancelled in the file") as refused:
         left(run.store, run.run_id, ecosystem(TODOS, B={"status": "cancelled"}))
-    assert refused.value.hint == f"reopen it; or run what is left without it: coord sweep {PLAN}"
+    assert refused.value.hint == f"reopen it; or start a run without it: coord sweep {PLAN}"
 
 
 def test_what_needs_more_than_there_is_now_is_refused(run: Harness):
@@ -191,7 +191,7 @@ def test_a_run_that_goes_on_is_not_retried(run: Harness):
 def test_a_run_is_retried_once_and_its_successor_from_then_on(run: Harness):
     first = ended(run, "B")
     retry(run)
-    with pytest.raises(Conflict, match=f"was retried already, as run {run.run_id}"):
+    with pytest.raises(Conflict, match=f"has a retry already, run {run.run_id}"):
         read(run.store, first)
 
 
@@ -250,9 +250,9 @@ def test_a_commit_that_stands_at_a_remote_can_be_had(run: Harness):
 
 def test_a_host_on_which_the_run_has_not_worked_is_refused_with_those_on_which_it_has(run: Harness):
     ended(run, "B")
-    with pytest.raises(NotFound, match="has worked on no host h9") as refused:
+    with pytest.raises(NotFound, match="has not worked on host h9") as refused:
         left(run.store, run.run_id, without=("h9",))
-    assert refused.value.hint == "the hosts that it worked on: h1"
+    assert refused.value.hint == "hosts that it worked on: h1"
 
 
 def test_bundles_come_along_and_stay_as_long_as_the_run(run: Harness):

@@ -10,7 +10,7 @@ import pytest
 from coordination.models import Ecosystem, Milestone, OnFailure, Strategy
 from coordination.planner.graph import build
 from coordination.runs.retrying.ended import read
-from coordination.runs.retrying.retry_plan import left_of, submit_retry
+from coordination.runs.retrying.retry_plan import plan_retry_of, submit_retry
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from tests.contracts.carrier import Harness
@@ -272,7 +272,7 @@ def test_a_retry_asks_again_for_what_it_runs_again_and_for_nothing_else(run: Har
     reject(run, "B")
 
     ended = read(run.store, run.run_id)
-    left = left_of(ended, eco, Settings(), without=(), carried=lambda repo, commit: False)
+    left = plan_retry_of(ended, eco, Settings(), without=(), carried=lambda repo, commit: False)
     run.run_id, reply = submit_retry(run.store, left, Settings(), on_failure=None, max_parallel=None)
     run.follow(reply)
 

@@ -11,7 +11,7 @@ from coordination.backend.client import Profile, connect
 from coordination.broker.delivery import Delivery
 from coordination.models import OnFailure
 from coordination.planner.graph import PlanGraph
-from coordination.runs.maintenance.leader import Reaper
+from coordination.runs.maintenance.leader import RunRecovery
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, UNBROKEN, Harness
@@ -197,7 +197,7 @@ def test_whoever_decided_may_die_and_a_keeper_does_the_rest(large: Large, fork: 
     run.store.cancel(run.run_id, "ann")
     assert run.left
 
-    Reaper(run.store, run, Settings()).run_once()  # type: ignore[arg-type]
+    RunRecovery(run.store, run, Settings()).run_once()  # type: ignore[arg-type]
 
     assert run.view().status == "cancelled"
 

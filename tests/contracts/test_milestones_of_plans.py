@@ -12,7 +12,7 @@ from coordination.planner.graph import build
 from coordination.runs.approvals import run_with_gate
 from coordination.runs.presence import Presence
 from coordination.runs.store import RunStore
-from coordination.runs.submission.conflicts import refuse_under_way
+from coordination.runs.submission.conflicts import refuse_conflicts_of
 from coordination.runs.views.run_view import RunReader
 from tests.contracts.carrier import Harness
 from tests.plans import PLAN, ecosystem, order
@@ -32,9 +32,9 @@ def submitted(store: RunStore, todo: str, plan_id: str) -> Harness:
 def test_each_run_asks_for_its_own(store: RunStore) -> None:
     mine, other = submitted(store, "A", PLAN), submitted(store, "B", "PLAN-002")
 
-    refuse_under_way(store, RunReader(store.redis, store.keys), {"M1", "C"})
-    with pytest.raises(Conflict, match="has A in hand"):
-        refuse_under_way(store, RunReader(store.redis, store.keys), {"M1", "A"})
+    refuse_conflicts_of(store, RunReader(store.redis, store.keys), {"M1", "C"})
+    with pytest.raises(Conflict, match="executes A"):
+        refuse_conflicts_of(store, RunReader(store.redis, store.keys), {"M1", "A"})
     with pytest.raises(UsageError, match="wait for M1"):
         run_with_gate(store, Verdict.APPROVE, "M1", None)
     mine.follow(store.approve(mine.run_id, "M1", "lena", ""))

@@ -8,7 +8,7 @@ import pytest
 
 from coordination.runs.records import RunView
 from coordination.runs.retrying.ended import read, restorable
-from coordination.runs.retrying.retry_plan import left_of, submit_retry
+from coordination.runs.retrying.retry_plan import plan_retry_of, submit_retry
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, LEASE, OK, Harness
 from tests.plans import ecosystem, graph, order
@@ -82,7 +82,7 @@ def test_a_poisoned_todo_is_tried_again_when_a_person_wants_it(run: Harness):
     for _ in range(CAP):
         lose(run, "A")
     old = read(run.store, run.run_id)
-    left = left_of(old, None, Settings(), without=(), carried=restorable(run.store, old))
+    left = plan_retry_of(old, None, Settings(), without=(), carried=restorable(run.store, old))
     run.run_id, reply = submit_retry(run.store, left, Settings(), on_failure=None, max_parallel=None)
     run.follow(reply)
 

@@ -12,10 +12,10 @@ from coordination.errors import Conflict, NotFound
 from coordination.models import OnFailure
 from coordination.runs.records import Result, RunView, TodoState
 from coordination.runs.retrying.ended import read, refuse_again, restorable
-from coordination.runs.retrying.retry_plan import left_of, submit_retry
-from coordination.runs.rollback import prospect, refuse_built_on, refuse_to_accept
+from coordination.runs.retrying.retry_plan import plan_retry_of, submit_retry
+from coordination.runs.rollback import preview_of, refuse_built_on, refuse_to_accept
 from coordination.runs.store import RunStore
-from coordination.runs.submission.conflicts import refuse_under_way
+from coordination.runs.submission.conflicts import refuse_conflicts_of
 from coordination.runs.views.live import Live
 from coordination.runs.views.metrics import CensusTaker
 from coordination.runs.views.progress import ENDED, RunEvent, follow
@@ -53,7 +53,7 @@ def stuck(run: Harness) -> Harness:
 def retried(run: Harness) -> str:
     """A retry of the run; the harness goes on with it."""
     old = read(run.store, run.run_id)
-    left = left_of(old, None, Settings(), without=(), carried=restorable(run.store, old))
+    left = plan_retry_of(old, None, Settings(), without=(), carried=restorable(run.store, old))
     run.run_id, reply = submit_retry(run.store, left, Settings(), on_failure=None, max_parallel=None)
     run.follow(reply)
     return run.run_id
@@ -181,14 +181,14 @@ def test_before_a_rollback_it_is_known_what_it_undoes_and_what_nothing_undoes(ru
     }
     swept(run, "C", **by_itself)
 
-    found = prospect(run.store, run.run_id)
+    found = preview_of(run.store, run.run_id)
     assert (found.todos, found.repos, found.helpless) == (("A", "B", "C"), ("r1", "r2"), ("B",))
     assert found.compensations == {"C": "undo ***"}
 
     roll_back(run).drain(lambda grant: done(grant, "B"))
-    assert prospect(run.store, run.run_id).todos == ("A", "B")
+    assert preview_of(run.store, run.run_id).todos == ("A", "B")
     with pytest.raises(NotFound):
-        prospect(run.store, "no-such-run")
+        preview_of(run.store, "no-such-run")
 
 
 def test_a_run_on_which_a_retry_has_built_is_not_undone_before_that_one_is(run: Harness):
@@ -196,7 +196,7 @@ def test_a_run_on_which_a_retry_has_built_is_not_undone_before_that_one_is(run: 
     second = retried(run)
     run.drain(done)
 
-    with pytest.raises(Conflict, match=f"run {second} was built on run {first}") as refused:
+    with pytest.raises(Conflict, match=f"run {second} builds on run {first}") as refused:
         refuse_built_on(run.store, first)
     assert f"coord rollback {second}" in refused.value.hint
     roll_back(run).drain()
@@ -206,7 +206,7 @@ def test_a_run_on_which_a_retry_has_built_is_not_undone_before_that_one_is(run: 
 def test_with_a_retry_all_is_undone_that_the_run_before_it_had_begun_and_neither_is_retried(run: Harness):
     first = swept(run, "B").run_id
     second = retried(run)
-    assert prospect(run.store, second).todos == ("A", "B")  # begun there, and perhaps never here
+    assert preview_of(run.store, second).todos == ("A", "B")  # begun there, and perhaps never here
     run.drain(done)
 
     roll_back(run)
@@ -221,9 +221,11 @@ def test_with_a_retry_all_is_undone_that_the_run_before_it_had_begun_and_neither
     assert set(run.states().values()) == {"compensated"}
     with pytest.raises(Conflict, match=f"run {second} was rolled back"):
         read(run.store, second)
-    with pytest.raises(Conflict, match=f"as run {second}, which was rolled back, and its work with that") as refused:
+    with pytest.raises(
+        Conflict, match=f"retry already, run {second}, which was rolled back, with the work of this one"
+    ) as refused:
         read(run.store, first)
-    assert refused.value.hint == "begin anew: coord sweep PLAN-001"
+    assert refused.value.hint == "start a new run: coord sweep PLAN-001"
 
 
 def test_a_todo_that_a_retry_has_not_begun_is_undone_in_the_name_of_the_run_that_had(run: Harness):
@@ -253,25 +255,25 @@ def test_what_is_rolled_back_is_not_retried(run: Harness):
 
     assert f"coord rollback {run.run_id}" in going.value.hint
     assert f"coord rollback {run.run_id}" in failed.value.hint
-    assert undone.value.hint == "begin anew: coord sweep PLAN-001"
+    assert undone.value.hint == "start a new run: coord sweep PLAN-001"
 
 
 def test_what_is_still_to_be_undone_is_begun_by_nobody_else(run: Harness):
     roll_back(swept(run))
     reader = RunReader(run.store.redis, run.store.keys)
 
-    with pytest.raises(Conflict, match="is rolling_back and has A in hand") as refused:
-        refuse_under_way(run.store, reader, {"A"})
+    with pytest.raises(Conflict, match="is rolling_back and executes A") as refused:
+        refuse_conflicts_of(run.store, reader, {"A"})
     assert "coord cancel" not in refused.value.hint
     run.settle(run.take("C"))
-    refuse_under_way(run.store, reader, {"C"})
+    refuse_conflicts_of(run.store, reader, {"C"})
 
 
 def test_only_what_could_not_be_undone_is_accepted_and_a_person_is_asked_about_it(run: Harness):
     view = stuck(run).view()
 
     (asked,) = Live(run.store.redis, run.store.keys).asking()
-    assert (asked.todo, asked.waits_for) == ("B", f"it could not be undone: coord rollback {run.run_id}")
+    assert (asked.todo, asked.waits_for) == ("B", f"its compensation failed: coord rollback {run.run_id}")
     refuse_to_accept(view, ["B"])
     with pytest.raises(Conflict, match=r"A of run .* is succeeded: there is nothing to accept"):
         refuse_to_accept(view, ["B", "A"])

@@ -48,7 +48,7 @@ def test_a_plan_with_another_graph_is_refused_with_what_differs(run: Harness, to
         left(run.store, first, ecosystem(todos))
     assert refused.value.message == f"{PLAN} is no longer the plan of run {first}: {words}"
     assert refused.value.hint == (
-        f"sweep it anew: coord sweep {PLAN}; or carry on in the run's own order: coord retry {first} --as-it-was"
+        f"start a new run: coord sweep {PLAN}; or keep the order of the run: coord retry {first} --as-it-was"
     )
 
 
@@ -124,7 +124,7 @@ def test_a_run_whose_records_do_not_fit_its_hash_is_not_taken_up(
 ):
     first = ended(run, "B")
     damage(run, run.store.keys.run(first))
-    with pytest.raises(Conflict, match="are damaged: its todos and their order are not those of its graph's hash"):
+    with pytest.raises(Conflict, match="are damaged: its todos and their order do not match the hash of its graph"):
         read(run.store, first)
 
 

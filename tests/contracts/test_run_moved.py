@@ -16,10 +16,10 @@ import pytest
 
 from coordination.errors import Conflict, CoordinationError, UsageError
 from coordination.models import Strategy
-from coordination.runs.export import adoption
-from coordination.runs.export.adoption import adopt
+from coordination.runs.export import importing
 from coordination.runs.export.document import Checksum, document_of
-from coordination.runs.export.received import receive
+from coordination.runs.export.import_document import receive
+from coordination.runs.export.importing import adopt
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
 from tests.contracts.carrier import BAD, Harness
@@ -171,18 +171,18 @@ REFUSED: Mapping[str, tuple[Callable[[bytes], bytes], type[CoordinationError], s
     "cut in the middle": (lambda text: text[: len(text) // 2], UsageError, "run.json is an exported run that is cut short"),
     "compressed and cut short": (lambda text: gzip.compress(text)[:-100], UsageError, "run.json cannot be unpacked: "),
     "another format": (lambda text: changed(text, "coord_run", to=2), UsageError, "is of format 2, and this coord reads format 1"),
-    "a changed header": (lambda text: changed(text, "status", to="failed", seal=False), UsageError, "its checksum is that of"),
+    "a changed header": (lambda text: changed(text, "status", to="failed", seal=False), UsageError, "its checksum does not match"),
     "a changed state": (lambda text: changed(text, "keys", "state", "hash", "B", to="succeeded", seal=False), UsageError,
-                        "its checksum is that of something else"),
-    "a changed timer": (lambda text: changed(text, "shared", "timers", "B", to=1, seal=False), UsageError, "its checksum is"),
-    "no checksum": (lambda text: changed(text, "checksum", to=None, seal=False), UsageError, "its checksum is"),
-    "another graph": (lambda text: changed(text, *HASH_OF, "A", to="B"), Conflict, "are not those of its graph's hash"),
+                        "its checksum does not match"),
+    "a changed timer": (lambda text: changed(text, "shared", "timers", "B", to=1, seal=False), UsageError, "its checksum does not match"),
+    "no checksum": (lambda text: changed(text, "checksum", to=None, seal=False), UsageError, "its checksum does not match"),
+    "another graph": (lambda text: changed(text, *HASH_OF, "A", to="B"), Conflict, "do not match the hash of its graph"),
     "a state that is none": (lambda text: changed(text, "keys", "state", "hash", "B", to="odd"), UsageError, "'odd' is not"),
     "a status that is none": (lambda text: changed(text, "keys", "meta", "hash", "status", to="x"), UsageError, "'x' is not"),
-    "a key that is none": (lambda text: changed(text, "keys", "other", to={"hash": {"a": "b"}}), UsageError, "other is nothing"),
-    "another type": (lambda text: changed(text, "keys", "ready", to={"hash": {"a": "b"}}), UsageError, "or of another type"),
+    "a key that is none": (lambda text: changed(text, "keys", "other", to={"hash": {"a": "b"}}), UsageError, "other is no key"),
+    "another type": (lambda text: changed(text, "keys", "ready", to={"hash": {"a": "b"}}), UsageError, "or has another type"),
     "a log of nobody": (lambda text: changed(text, "keys", "log:X", to={"stream": {"1-1": {"a": "b"}}}), UsageError, "log:X is"),
-    "an odd value": (lambda text: changed(text, *HASH_OF, "A", to=["B"]), UsageError, "children has a value that cannot stand"),
+    "an odd value": (lambda text: changed(text, *HASH_OF, "A", to=["B"]), UsageError, "children has an invalid value"),
     "no state": (lambda text: changed(text, "keys", "state", to={"hash": {}}), UsageError, "it has no state"),
     "an odd id": (lambda text: changed(text, "run_id", to="a:b c"), UsageError, "'a:b c' cannot be a run's id"),
     "a timer of nobody": (lambda text: changed(text, "shared", "timers", "X", to=1), UsageError, "its todos are not the same"),
@@ -190,17 +190,17 @@ REFUSED: Mapping[str, tuple[Callable[[bytes], bytes], type[CoordinationError], s
                                "its todos are not the same everywhere"),
     "a moment that is none": (lambda text: changed(text, "shared", "timers", "B", to=float("inf")), UsageError, "Infinity is no"),
     "a moment beyond all": (lambda text: changed(text, "shared", "timers", "B", to=0).replace(b'"B": 0}', b'"B": 1e999}'),
-                            UsageError, "its checksum is"),
-    "an endless score": (lambda text: changed(text, "keys", "ready", to={"zset": {"B": 10**400}}), UsageError, "ready has a value"),
+                            UsageError, "its checksum does not match"),
+    "an endless score": (lambda text: changed(text, "keys", "ready", to={"zset": {"B": 10**400}}), UsageError, "ready has an invalid value"),
     "half a surrogate": (lambda text: changed(text, "keys", "facts", "hash", "A host", to="\ud800"), UsageError, "surrogates"),
     "no base64": (lambda text: changed(text, *HASH_OF, "A", to={"base64": "§"}), UsageError, "ASCII"),
     "a fence for ever": (lambda text: changed(text, "keys", "facts", "hash", "A fence", to="9" * 30), UsageError, "a fence larger"),
     "no capacity": (lambda text: changed(text, "capacities", to={"gpu": -1}), UsageError, "-1 of 'gpu' is no capacity"),
     "a resource of another name": (lambda text: changed(text, "capacities", to={"a\nb": 1}), UsageError, "is no capacity"),
     "an id beyond all": (lambda text: changed(text, "keys", "events", to={"stream": {f"{2**64}-0": {"a": "b"}}}), UsageError,
-                         "events has a value"),
+                         "events has an invalid value"),
     "a run that went on": (lambda text: changed(text, "keys", "meta", "hash", "status", to="running"), Conflict,
-                           "was running when it was exported: this document is only to look at"),
+                           "was running when it was exported: this document can only be inspected"),
     "a todo that ran": (lambda text: changed(text, "shared", "holders", "B", to="12"), Conflict, "and 1 todo ran: B"),
 }  # fmt: skip
 
@@ -258,7 +258,7 @@ def test_an_import_that_died_leaves_nothing_that_is_seen_or_stays_and_can_be_rep
 ):
     half_done(run)
     run.store.redis.xadd(run.store.keys.run(run.run_id).log("A"), {"attempt": 1, "text": "words"})
-    monkeypatch.setattr(adoption, "ENTRIES_AT_ONCE", 3)
+    monkeypatch.setattr(importing, "ENTRIES_AT_ONCE", 3)
     with monkeypatch.context() as patch:
         patch.setattr(there.store, "adopt", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
@@ -279,15 +279,15 @@ def test_what_goes_on_is_exported_only_to_look_at(run: Harness):
     with pytest.raises(Conflict, match=r"is running, and A of it runs: it cannot be moved as it is") as refused:
         text_of(run)
     assert refused.value.hint == (
-        f"pause it first: coord pause {run.run_id}; when nothing of it runs any more, export it again; "
-        "or only to look at it: --look"
+        f"pause it first: coord pause {run.run_id}; when none of its todos is running, export it again; "
+        "or export it for inspection only: --look"
     )
     run.follow(run.store.pause(run.run_id, "test"))
     with pytest.raises(Conflict, match="is paused, and A of it runs"):
         text_of(run)
     look = "".join(document_of(run.store, run.run_id)).encode()
     with pytest.raises(
-        Conflict, match="was paused when it was exported, and 1 todo ran: A: this document is only to look"
+        Conflict, match="was paused when it was exported, and 1 todo ran: A: this document can only be inspected"
     ):
         receive(look, "run.json")
     run.settle(grant)

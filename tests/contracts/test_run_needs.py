@@ -422,11 +422,11 @@ def test_an_attempt_that_ends_gives_back_all_that_it_held(runs, store, how: str)
 def test_what_waits_for_a_host_that_is_gone_keeps_no_resource(runs, store):
     run, other = sweep(runs(), {"A": "r", "B": ("r", ["A"])}, {"B": GPU}), runs()
     run.settle(run.take("A"))
-    assert run.follow(store.strand(run.run_id, [])).word == "stranded"
+    assert run.follow(store.park_unserved(run.run_id, [])).word == "stranded"
     sweep(other, {"X": "s"}, {"X": GPU})
     assert other.drain() == ["X"]
 
-    run.follow(store.strand(run.run_id, [("r", "h1")]))
+    run.follow(store.park_unserved(run.run_id, [("r", "h1")]))
     assert run.drain() == ["B"]
 
 

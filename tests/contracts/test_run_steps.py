@@ -260,12 +260,12 @@ def test_what_waits_for_its_host_goes_on_by_a_message_of_its_own_whatever_is_sti
     run.settle(run.take("A"))
     old = run.mail.popleft()
 
-    assert run.follow(run.store.strand(run.run_id, [("r1", "h2")])).word == "stranded"
-    assert run.follow(run.store.strand(run.run_id, [])).word == "served"
+    assert run.follow(run.store.park_unserved(run.run_id, [("r1", "h2")])).word == "stranded"
+    assert run.follow(run.store.park_unserved(run.run_id, [])).word == "served"
     assert not run.mail
     assert run.claim(old).word == "early"
 
-    run.follow(run.store.strand(run.run_id, [("r1", "h1")]))
+    run.follow(run.store.park_unserved(run.run_id, [("r1", "h1")]))
     assert run.drain() == ["B"]
     assert run.view().status == "succeeded"
 
@@ -274,7 +274,7 @@ def test_what_runs_or_waits_for_its_first_host_is_not_stranded(run: Harness):
     sweep(run, {"A": "r1", "B": "r2"})
     run.take("A")
 
-    assert run.store.strand(run.run_id, []).word == "served"
+    assert run.store.park_unserved(run.run_id, []).word == "served"
     assert run.states() == {"A": "running", "B": "dispatched"}
 
 

@@ -12,7 +12,7 @@ from coordination.models import Issue
 from coordination.planner.graph import build
 from coordination.runs.records import Grant, Result, TodoState
 from coordination.runs.retrying.ended import EndedRun
-from coordination.runs.retrying.rerun_selection import set_back
+from coordination.runs.retrying.rerun_selection import select_reruns
 from tests.contracts.carrier import BAD, OK, Harness
 from tests.contracts.test_carry_over import left, retry
 from tests.plans import PLAN, ecosystem, graph, order
@@ -131,9 +131,9 @@ def test_a_host_that_is_gone_takes_more_along_or_less(run: Harness):
     ("start", "kind", "words", "hint"),
     [
         ("b", NotFound, "run {run} has no todo 'b' (did you mean 'B'?)", "its todos: A, P, B, C, X, Y, Z, O"),
-        ("X", UsageError, "run {run} never came to X, which was skipped: nothing of it was done",
-         "what is left is done again anyway: coord retry {run}"),
-        ("O", UsageError, "O was no part of what run {run} did: blocked by ISSUE-001 (pending: open)",
+        ("X", UsageError, "run {run} never began X, which was skipped",
+         "a retry executes it anyway: coord retry {run}"),
+        ("O", UsageError, "O was not executed in run {run}: blocked by ISSUE-001 (pending: open)",
          f"when that is done: coord sweep {PLAN}"),
     ],
 )  # fmt: skip
@@ -196,6 +196,6 @@ def test_ten_thousand_todos_of_one_repository_are_looked_through_once():
         checkpoint=nothing,
         facts={name: {"commit": name, "fence": str(i)} for i, name in enumerate(names)},
     )
-    found = set_back(old, ["T00010"], (), lambda repo, commit: True)
+    found = select_reruns(old, ["T00010"], (), lambda repo, commit: True)
 
     assert (len(found.again), found.tips) == (9_990, {"r1": "T00009"})

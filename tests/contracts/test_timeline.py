@@ -167,7 +167,7 @@ def test_what_is_left_of_the_events_is_drawn_with_a_word_about_the_rest(harness:
 
     drawn = gantt(harness.store, harness.run_id)
 
-    assert "what happened before is no longer known" in drawn
+    assert "earlier events are deleted" in drawn
     assert any(words.startswith("B\nsucceeded") for words in hovers(drawn))
 
 

@@ -108,7 +108,7 @@ def test_retries_leases_and_hand_backs_count_once(unheard: Harness, strategy: St
     unheard.take("A")
     unheard.store.redis.zadd(unheard.store.keys.leases, {f"{unheard.run_id} A": 1})
     unheard.follow(unheard.store.lose(unheard.run_id, "A", 3))
-    unheard.follow(unheard.store.strand(unheard.run_id, [("r1", "h1")]))
+    unheard.follow(unheard.store.park_unserved(unheard.run_id, [("r1", "h1")]))
     carried_on(unheard)
 
     facts = unheard.store.redis.hgetall(unheard.store.keys.run(unheard.run_id).facts)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from coordination.runs.retrying.ended import read, restorable
-from coordination.runs.retrying.retry_plan import left_of, submit_retry
+from coordination.runs.retrying.retry_plan import plan_retry_of, submit_retry
 from tests.hosts import World, reads, tip, works
 from tests.plans import Todos, ecosystem
 from tests.stage import git
@@ -251,7 +251,7 @@ def test_what_a_retry_begins_with_is_carried_with_all_that_was_mended_since(worl
 
     ended = read(store, first)
     file = ecosystem(todos | {"OPEN": "up"}, OPEN={"action": {"type": "manual"}}, **works("T1", "T2"), **reads("T3"))
-    left = left_of(ended, file, world.settings, without=(), carried=restorable(store, ended))
+    left = plan_retry_of(ended, file, world.settings, without=(), carried=restorable(store, ended))
     second, _ = submit_retry(store, left, world.settings, on_failure=None, max_parallel=None)
     a.do(second, "T2", "up")
     b.do(second, "T3", "down")

@@ -24,7 +24,7 @@ from coordination.runs.cleanup_jobs import Answer, Artifact, CleanupJob, Cleanup
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Worker
 from coordination.runs.records import Result, TodoState
-from coordination.runs.remote_steps.deeds import StepHandlers
+from coordination.runs.remote_steps.handlers import StepHandlers
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, Harness
@@ -319,7 +319,7 @@ def test_what_a_failed_compensation_still_needs_is_left_alone_until_somebody_ans
     run.follow(store.rollback(run.run_id, "lena", "why"))
     run.settle(run.take("A"), BAD)
 
-    with pytest.raises(Conflict, match=f"run {run.run_id} could not be undone"):
+    with pytest.raises(Conflict, match=f"run {run.run_id} has a failed rollback"):
         cleaning.survey([run.run_id])
     assert cleaning.survey([]).found == ()
 

@@ -15,9 +15,9 @@ from coordination.broker.celery_app import make_app
 from coordination.cache.contexts import Cache
 from coordination.cache.names import Scope
 from coordination.runs.dispatch import Dispatcher
-from coordination.runs.export.adoption import adopt
+from coordination.runs.export.archiver import RunArchiver
 from coordination.runs.export.file import load
-from coordination.runs.export.shelf import RunArchiver
+from coordination.runs.export.importing import adopt
 from coordination.runs.maintenance import expiry
 from coordination.runs.maintenance.expiry import Expiry
 from coordination.runs.maintenance.leader import MaintenanceLeader
@@ -188,7 +188,7 @@ def test_a_run_that_cannot_be_exported_is_not_forgotten_until_it_can(
     until(lambda: caplog.messages)
     for _ in range(3):
         assert expiry.run_once() == []
-    assert f"run {run.run_id} is not forgotten though keep_runs is over, for it cannot be exported: " in caplog.text
+    assert f"run {run.run_id} is kept although keep_runs is over, because it cannot be exported: " in caplog.text
     assert keys_of(run)
     until(lambda: not folder.exists() or list(folder.iterdir()) == [])
 

@@ -11,7 +11,7 @@ from coordination.backend.client import Profile, connect
 from coordination.broker.celery_app import make_app
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.maintenance import leader
-from coordination.runs.maintenance.leader import MaintenanceLeader, Reaper
+from coordination.runs.maintenance.leader import MaintenanceLeader, RunRecovery
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
@@ -90,7 +90,7 @@ def test_when_redis_is_back_an_expired_lease_counts_only_after_the_time_of_one_l
     now_s = 0.0
     monkeypatch.setattr(leader, "time", SimpleNamespace(monotonic=lambda: now_s))
     settings = Settings(lease_ttl=timedelta(minutes=1))
-    reaper = Reaper(store, Dispatcher(make_app(redis_url, store.keys, settings), store), settings)
+    reaper = RunRecovery(store, Dispatcher(make_app(redis_url, store.keys, settings), store), settings)
     reaper.run_once()
     now_s = 3600
     run = submitted(store, "A", "r1")

@@ -51,7 +51,7 @@ def test_another_version_is_refused_by_name_while_a_worker_of_the_first_is_there
     presence.meet("1.0", BEAT)
     say(store, presence, worker("w", units="/units"))
 
-    with pytest.raises(Conflict, match=r"this is coord 2\.0, .* of coord 1\.0"):
+    with pytest.raises(Conflict, match=r"this is coord 2\.0, .* use coord 1\.0"):
         presence.meet("2.0", BEAT)
 
 

@@ -16,7 +16,7 @@ from coordination.cli.runs.summary import print_run
 from coordination.models import Strategy
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.maintenance import stuck
-from coordination.runs.maintenance.leader import MaintenanceLeader, Reaper
+from coordination.runs.maintenance.leader import MaintenanceLeader, RunRecovery
 from coordination.runs.records import Grant, Reply
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
@@ -45,7 +45,7 @@ def run(store: RunStore) -> Harness:
 
 
 def test_while_redis_was_away_no_lease_is_lost_and_none_counts(run: Harness, store: RunStore, dispatcher: Dispatcher):
-    reaper = Reaper(store, dispatcher, SETTINGS)
+    reaper = RunRecovery(store, dispatcher, SETTINGS)
     until(lambda: int(store.redis.info("server")["uptime_in_seconds"]) >= 1)
     grant = run.take("A")
     member = f"{run.run_id} A"

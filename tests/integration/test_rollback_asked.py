@@ -135,7 +135,7 @@ def test_an_agent_has_a_run_undone_and_what_a_person_answers_for_accepted(ai: Ag
     assert again["status"] == "rolling_back"
     assert "it is being rolled back, and goes on in that direction" in refused
     assert (stuck["status"], [todo["id"] for todo in stuck["todos"]]) == ("rollback_failed", ["B"])
-    assert "says why" in no_reason
+    assert "a reason is required" in no_reason
     assert undone["status"] == "rolled_back"
     assert [todo["accepted"] for todo in undone["todos"]] == [None, "ann took it back"]
     assert completed(file) == []

@@ -22,7 +22,7 @@ def test_a_run_is_taken_up_by_one_of_two_who_have_both_looked_at_it(redis_url: s
     first, second = plan_retry(ann, run.run_id), plan_retry(ben, run.run_id)
     started = start_retry(ann, first)
 
-    with pytest.raises(Conflict, match=f"was retried already, as run {started}"):
+    with pytest.raises(Conflict, match=f"has a retry already, run {started}"):
         start_retry(ben, second)
     assert ann.store.live_runs() == [started]
 
@@ -35,7 +35,7 @@ def test_what_another_run_has_in_hand_is_not_taken_up(redis_url: str):
     left = plan_retry(connection, run.run_id)
     other = Harness(connection.store).submit(graph({"A": "r1"}), ecosystem({"A": "r1"}), order())
 
-    with pytest.raises(Conflict, match=f"run {other} of PLAN-001 is running and has A in hand"):
+    with pytest.raises(Conflict, match=f"run {other} of PLAN-001 is running and executes A"):
         start_retry(connection, left)
 
 
@@ -52,4 +52,4 @@ def test_of_several_who_sweep_one_plan_at_the_same_instant_one_starts_a_run(redi
         said = list(all_at_once.map(sweep, people))
 
     (started,) = people[0].store.live_runs()
-    assert sorted(said) == sorted([started, *[f"run {started} of PLAN-001 is running and has A in hand"] * 3])
+    assert sorted(said) == sorted([started, *[f"run {started} of PLAN-001 is running and executes A"] * 3])

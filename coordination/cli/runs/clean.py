@@ -82,7 +82,7 @@ def clean(
     if survey.silent:
         raise Unreachable(
             f"no answer from {', '.join(survey.silent)}: what is there was not looked at or not removed",
-            "look at that worker's log, then do it again",
+            "see the log of that worker, then try again",
         )
     return None
 

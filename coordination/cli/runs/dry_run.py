@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from coordination.api import Outlook, Step, too_large_words
+from coordination.api import DryRun, Step, too_large_words
 from coordination.cli.runs.summary import BLOCKED
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.tables import print_table
@@ -25,17 +25,17 @@ def print_preview(preview: SweepPreview, *, as_json: bool) -> int:
     """
     if preview.unreachable:
         click.echo(f"warning: where each would run is not known: {preview.unreachable}", err=True)
-    found = preview.outlook
+    found = preview.dry_run
     if as_json:
         print_json(asdict(found))
     else:
-        print_outlook(found)
+        print_dry_run(found)
     if preview.too_large:
         click.echo("warning: {}\n  {}".format(*too_large_words(preview.too_large)), err=True)
     return BLOCKED if preview.blocked else 0
 
 
-def print_outlook(found: Outlook) -> None:
+def print_dry_run(found: DryRun) -> None:
     if found.nothing_to_do:
         click.echo(f"nothing to do: {found.nothing_to_do}", err=True)
     elif found.steps:
@@ -73,7 +73,7 @@ def _row(step: Step) -> tuple[object, ...]:
     )
 
 
-def _waits(found: Outlook) -> Iterator[str]:
+def _waits(found: DryRun) -> Iterator[str]:
     groups: dict[str, list[str]] = {}
     for step in found.steps:
         if step.approval:

@@ -24,7 +24,7 @@ from coordination.models import OnFailure
 from coordination.text import counted, listed
 
 if TYPE_CHECKING:
-    from coordination.api import CarryOver
+    from coordination.api import RetryPlan
     from coordination.api.run import Run
 
 
@@ -73,7 +73,7 @@ def retry(
 def _execute(
     call: CliContext,
     ended: Run,
-    left: CarryOver,
+    left: RetryPlan,
     *,
     on_failure: OnFailure | None = None,
     jobs: int | None = None,
@@ -93,14 +93,14 @@ def _execute(
     return see_through(call, begin, detach=detach, as_json=as_json)
 
 
-def _print_nothing(left: CarryOver, *, as_json: bool) -> int:
+def _print_nothing(left: RetryPlan, *, as_json: bool) -> int:
     click.echo(f"nothing to do: {left.nothing_to_do}", err=True)
     if as_json:
         print_json({"run_id": None, "nothing_to_do": left.nothing_to_do})
     return BLOCKED if left.blocked else 0
 
 
-def _print_started(run_id: str, left: CarryOver) -> None:
+def _print_started(run_id: str, left: RetryPlan) -> None:
     old = left.ended
     again = f"{counted(len(left.again), 'todo')} of {old.run_id} again"
     click.echo(f"run {run_id} of {old.meta['plan_id']}: {again}, {len(left.carried)} carried over", err=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from rich_click import command
 
-from coordination.api import Prospect, RunStatus, RunView
+from coordination.api import RollbackPreview, RunStatus, RunView
 from coordination.cli.completion import todo_ids
 from coordination.cli.context import CliContext
 from coordination.cli.runs.inspection import the_run
@@ -79,7 +79,7 @@ def rollback(
 
 def _check(accepted: tuple[str, ...], reason: str | None) -> None:
     if accepted and not (reason or "").strip():
-        raise UsageError("whoever answers for what could not be undone says why", 'add: --reason "…"')
+        raise UsageError("a reason is required to accept a failed compensation", 'add: --reason "…"')
     if reason is not None and not accepted:
         raise UsageError("--reason is for what is accepted", "name it: --accept TODO")
 
@@ -99,7 +99,7 @@ def _undone_before(call: CliContext, run: Run, *, as_json: bool) -> int:
     return 0
 
 
-def _print_preview(found: Prospect, *, as_json: bool) -> int:
+def _print_preview(found: RollbackPreview, *, as_json: bool) -> int:
     if as_json:
         print_json({**asdict(found), "branches": found.branches})
     else:
@@ -107,7 +107,7 @@ def _print_preview(found: Prospect, *, as_json: bool) -> int:
     return 0
 
 
-def _confirm(found: Prospect, *, yes: bool) -> bool:
+def _confirm(found: RollbackPreview, *, yes: bool) -> bool:
     """Print what would be undone; ask on a terminal."""
     if found.status is RunStatus.ROLLING_BACK:
         return True
@@ -115,7 +115,7 @@ def _confirm(found: Prospect, *, yes: bool) -> bool:
     return not found.todos or yes or not sys.stdin.isatty() or click.confirm("undo that?", err=True)
 
 
-def _print_todos(found: Prospect) -> None:
+def _print_todos(found: RollbackPreview) -> None:
     if not found.todos:
         click.echo(f"run {found.run_id} has begun nothing: there is nothing to undo", err=True)
         return

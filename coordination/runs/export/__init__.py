@@ -1,4 +1,4 @@
-"""A run as one JSON document: to move it to another Redis, to keep it when Redis forgets it, or to look at it.
+"""Export a run as one JSON document: to move it to another Redis, to archive it, or to inspect it.
 
     {
     "coord_run": 1,                 the format's version
@@ -16,18 +16,20 @@
     "checksum": …
     }
 
-`keys` are the run's own (backend/keys.py), without the head that they share; `shared` is what keys of all runs say of its todos.
-Text stands as it is, other bytes as `{"base64": …}`. The checksum is the SHA-256 of the entries in their order, each as
-compact JSON on a line of its own: the document may be formatted anew, and must not be changed.
+`keys` are the run's own keys (backend/keys.py) without their common prefix; `shared` holds the entries of its
+todos in the keys of all runs. Text is stored as it is, other bytes as `{"base64": …}`. The checksum is the
+SHA-256 of the entries in their order, each as compact JSON on a line of its own: the document may be
+reformatted but not changed.
 
-What belongs to the Redis that it came from does not go along: leases, seats, requests for resources, Celery's messages. So a
-run can be imported when nothing of it runs: ended, or paused and come to rest. A document of any other run is to look at.
+The document omits what belongs to its Redis: leases, slots, requests for resources, Celery's messages. So
+only a run of which nothing is running can be imported: one that has ended, or is paused and idle. A document
+of any other run can only be inspected.
 
-| file | |
+| module | content |
 |---|---|
-| `document.py` | Redis → the document, piece by piece |
-| `received.py` | a document, checked |
-| `adoption.py` | a checked one → Redis |
-| `file.py` | as a file |
-| `shelf.py` | ended runs as files, before Redis forgets them |
+| `document.py` | writes the document of a run |
+| `import_document.py` | reads and checks a document |
+| `importing.py` | writes a checked document to Redis |
+| `file.py` | documents as files |
+| `archiver.py` | ended runs as files, before Redis deletes them |
 """

@@ -1,4 +1,6 @@
-"""Redis → the document of a run, in pieces: no more of it is held than its state and one log's page, or one bundle."""
+"""Write the document of a run in pieces: only its state and one page of a log, or one bundle, are in memory
+at once.
+"""
 
 from __future__ import annotations
 
@@ -20,20 +22,20 @@ from coordination.text import listed
 
 FORMAT = 1
 PAGE = 1000
-"""Entries of a stream that are read at once."""
+"""Number of stream entries that are read at once."""
 STREAMS = 20
-"""Whose first pages are read at once."""
+"""Number of streams whose first pages are read at once."""
 HASH, ZSET, SET, STREAM = "hash", "zset", "set", "stream"
 KINDS: Mapping[str, str] = {"ready": ZSET, "queued": ZSET, "sent": ZSET, "owed": SET, "events": STREAM}
-"""Of a run's own keys."""
+"""Name of a run's own key → its kind."""
 OTHERS = HASH
 
 Entries = Iterable[tuple[str, Any]]
-"""Field, member or id → what stands there."""
+"""Field, member or id → value."""
 
 
 class Checksum:
-    """Over the document's entries, in their order."""
+    """Checksum of the document's entries, in their order."""
 
     def __init__(self) -> None:
         self._sum = hashlib.sha256()
@@ -46,15 +48,16 @@ class Checksum:
 
 
 def compact(value: Any) -> str:
-    """ASCII, and the same for the same value: names are in order."""
+    """Return the value as ASCII JSON; equal values give equal text, because names are sorted."""
     return json.dumps(value, separators=(",", ":"), sort_keys=True)
 
 
 def document_of(store: RunStore, run_id: str, *, to_import: bool = False) -> Iterator[str]:
-    """The text, in pieces: `file.writelines(document_of(store, run_id))`. The run's state is that of one moment.
+    """Yield the document in pieces: `file.writelines(document_of(store, run_id))`. The run's state is that of
+    one moment.
 
-    Raises NotFound, also where the run is forgotten meanwhile; Conflict where its records are damaged, and with `to_import`,
-    before anything is written, where something of the run goes on.
+    Raise NotFound, also where the run is deleted meanwhile; Conflict where its records are damaged, and with
+    `to_import`, before anything is written, where something of the run is running.
     """
     try:
         yield from _document(store, run_id, to_import=to_import)
@@ -98,7 +101,9 @@ def _pairs(entries: Entries, checksum: Checksum, *where: str) -> Iterator[str]:
 
 
 def _moment(store: RunStore, run_id: str, todos: Sequence[str]) -> Mapping[str, Any]:
-    """The run's own keys but for the events, and what the keys of all runs say of its todos: all at one moment."""
+    """Return the run's own keys except the events, and its todos' entries in the keys of all runs, all of one
+    moment.
+    """
     own = [key for key in store.keys.run(run_id).own if _kind(key) != STREAM]
     members = [member(run_id, todo) for todo in todos] or [""]
     with store.redis.pipeline(transaction=True) as pipeline:
@@ -134,7 +139,7 @@ def _header(store: RunStore, run_id: str, moment: Mapping[str, Any]) -> Mapping[
 
 
 def _capacities(store: RunStore, places: Iterable[str]) -> Mapping[str, int]:
-    """Of the resources that stand in the places of the todos: see `Descriptor.wants`."""
+    """Return the capacities of the resources that the todos name: see `Descriptor.wants`."""
     head = resource("")
     wants = (line.partition(" ")[2] for place in places for line in Descriptor.parse(place).wants.split("\n")[1:])
     names = sorted({name for name in wants if name.startswith(head)})
@@ -185,7 +190,7 @@ def _stream(store: RunStore, key: str, page: Any) -> Entries:
 
 def _bundle(store: RunStore, key: str, fields: Iterable[str]) -> Entries:
     for field in fields:
-        # Our clients decode their answers; a bundle's bytes are no text.
+        # coord's clients decode replies as text; a bundle is binary.
         found: bytes | None = store.redis.execute_command("HGET", key, field, **{NEVER_DECODE: True})
         if found is not None:
             yield field, _text_or_bytes(found)
@@ -204,7 +209,7 @@ def _shared(moment: Mapping[str, Any], todos: Sequence[str]) -> Mapping[str, Map
 
 
 def _plain(score: str | float) -> str | float:
-    """Programs that format JSON anew write whole numbers in more than one way."""
+    """Return whole numbers as int: programs that reformat JSON write whole floats in more than one way."""
     return int(score) if isinstance(score, float) and score.is_integer() else score
 
 
@@ -215,17 +220,17 @@ def _refuse_going_on(run_id: str, moment: Mapping[str, Any], todos: Sequence[str
         begin = "" if status is RunStatus.PAUSED else f"pause it first: coord pause {run_id}; "
         raise Conflict(
             f"run {run_id} is {status}{f', and {listed(running)} of it runs' if running else ''}: it cannot be moved as it is",
-            f"{begin}when nothing of it runs any more, export it again; or only to look at it: --look",
+            f"{begin}when none of its todos is running, export it again; or export it for inspection only: --look",
         )
 
 
 def _refuse_forgotten(store: RunStore, run_id: str) -> None:
     if not store.redis.exists(store.keys.run(run_id).meta):
-        raise NotFound(f"run {run_id} was forgotten while it was read", "keep_runs says how long runs are kept")
+        raise NotFound(f"run {run_id} was deleted while it was read", "keep_runs says how long runs are kept")
 
 
 def _name(key: str, keys: RunKeys | None = None) -> str:
-    """Behind what the run's keys share."""
+    """Return the key without the run's prefix."""
     return key.removeprefix(f"{keys.prefix}:") if keys else key.rpartition(":")[2]
 
 

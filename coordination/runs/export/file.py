@@ -1,4 +1,6 @@
-"""A document as a file: there whole, or not at all. By its name it is compressed. Nobody else may read it: logs and commands tell much."""
+"""Save and load a document as a file: written whole or not at all, compressed by its suffix, readable by its
+owner only, because logs and commands may hold secrets.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,15 @@ from typing import IO
 
 from coordination.errors import CoordinationError
 from coordination.files import replacing, sync_folder
-from coordination.runs.export.received import LARGEST, Received, receive
+from coordination.runs.export.import_document import LARGEST, Received, receive
 
 COMPRESSED = ".gz"
 
 
 def save(pieces: Iterable[str], path: Path) -> None:
-    """Under another name until it is whole and on the disk. Raises CoordinationError where it cannot be written."""
+    """Write under a temporary name until the file is whole and on disk. Raise CoordinationError where it
+    cannot be written.
+    """
     try:
         with replacing(path, durable=True) as raw:
             _write(pieces, raw, compressed=path.suffix == COMPRESSED)
@@ -31,7 +35,7 @@ def save(pieces: Iterable[str], path: Path) -> None:
 
 
 def load(path: Path, largest: int = LARGEST) -> Received:
-    """Raises UsageError and Conflict, as `receive` does."""
+    """Load a document. Raise UsageError and Conflict as `receive` does."""
     try:
         with path.open("rb") as file:  # a device, a pipe or a growing file may have no end
             return receive(file.read(largest + 1), str(path), largest)

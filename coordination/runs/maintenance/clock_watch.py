@@ -1,17 +1,21 @@
-"""Whether Redis' clock was set, seen beside a clock that nobody can set, and what is done then: nobody is declared lost for it.
+"""Detect that the clock of the Redis server was set, and correct leases and timers so that no worker is
+declared lost because of it.
 
-Leases and timers stand in Redis by its clock alone; that of a worker's machine counts nowhere. But Redis' own may be set, by
-hand or by the machine's time service, or stand in a machine that slept. Forwards, every lease looks expired at once, though
-its worker lives; backwards, the leases of the dead last too long, and a timer would wait for as long as the clock was set.
+Leases and timers use the clock of Redis only; the clock of a worker's machine is never used. The clock of
+Redis may be set by hand or by the time service of its machine, or stop while its machine sleeps. After a step
+forwards every lease looks expired at once although its worker lives. After a step backwards the leases of
+dead workers last too long, and a timer waits longer by the size of the step.
 
-Python's monotonic clock stands still while a machine sleeps. That is wanted here: a laptop that wakes up sees that
-Redis' clock went on without it, and gives the other workers, that slept as well, the time to renew.
+The reference is Python's monotonic clock, which nobody can set and which stops while a machine sleeps. That
+is intended: a laptop that wakes up sees that the clock of Redis went on without it, and gives the other
+workers, which slept as well, the time to renew.
 
-What is not seen: a step between the last look of a leader that died and the first of one that was started after it, and steps
-of less than a second. A step within one round does no harm: leases are lost by the time of the look before it.
+Not detected: a step between the last look of a leader that died and the first look of a leader that was
+started later, and steps of less than a second. A step within one round does no harm: leases are lost by the
+time of the look before it.
 
-Each worker that may lead looks: a step forwards ends the lead as well, and the next leader must know of the step. What lasts
-too long after a step backwards is put right once, by the one that leads.
+Every worker that may become the leader looks: a step forwards also ends the leader's lock, and the next
+leader must know of the step. The leader corrects once what lasts too long after a step backwards.
 """
 
 from __future__ import annotations
@@ -29,27 +33,29 @@ from coordination.settings import Settings
 
 TOLERANCE_MS = 1000
 DRIFT = 0.001
-"""How far two clocks part that nobody sets: a time service slews by 0.0005 at most."""
+"""Greatest relative drift between two clocks that nobody sets; a time service slews by 0.0005 at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """The clock was set, by so much; backwards is less than 0."""
+    """A step of the server's clock by `by_ms`; less than 0 for a step backwards."""
 
     by_ms: int
     seen_ms: int
-    """When that was seen, by the clock as it is now."""
+    """Time at which the step was seen, by the clock after the step."""
     earliest_ms: int
-    """Before which it was not, by the clock as it is now."""
+    """Earliest time of the step, by the clock after the step."""
 
     @property
     def is_back(self) -> bool:
         return self.by_ms < 0
 
     def moved(self, due_ms: int, since_ms: int | None, now_ms: int) -> int | None:
-        """When a timer is due that was set at `since_ms` (None: nobody knows), so that it waits as long as it was meant to.
+        """Return the corrected due time of a timer that was set at `since_ms` (None: unknown), so that it
+        waits as long as intended.
 
-        None where it need not be moved: after a step forwards, if it is due, or if it was set since then.
+        Return None where the timer need not be moved: after a step forwards, if it is due, or if it was set
+        after the step.
         """
         if not self.is_back or due_ms <= now_ms:
             return None
@@ -60,7 +66,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What the server said its time was, between two moments of our clock in seconds."""
+    """The time that the server reported, between two readings of our monotonic clock in seconds."""
 
     server_ms: int
     asked_s: float
@@ -72,7 +78,7 @@ class ServerClock:
         self._last: Look | None = None
 
     def look(self, new: Look) -> Step | None:
-        """How far it was set since the last look, if it was."""
+        """Return the step since the last look, None if there was none."""
         last, self._last = self._last, new
         if last is None:
             return None
@@ -87,7 +93,7 @@ class ServerClock:
 
 
 ANSWERED_WITHIN_S = 60.0
-"""By then somebody leads, and has seen to it."""
+"""Time within which some worker becomes the leader and handles the step."""
 
 logger = logging.getLogger(__name__)
 
@@ -101,10 +107,10 @@ class ClockWatch:
         self._clock = ServerClock()
         self._seen: list[tuple[float, Step]] = []
         self.now_ms = 0
-        """At the last look, by the server's clock."""
+        """The server's time at the last look."""
 
     def look(self) -> Step | None:
-        """How far it was set since the last look, if it was."""
+        """Return the step since the last look, None if there was none."""
         asked_s = time.monotonic()
         self.now_ms = self._store.now_ms()
         step = self._clock.look(Look(server_ms=self.now_ms, asked_s=asked_s, answered_s=time.monotonic()))
@@ -117,15 +123,15 @@ class ClockWatch:
 
     @property
     def was_set_back(self) -> bool:
-        """Not long ago."""
+        """Return whether the clock was set back within the last `ANSWERED_WITHIN_S`."""
         return any(step.is_back for _, step in self._seen)
 
     def answer(self) -> None:
-        """By whoever leads."""
+        """Correct leases and timers after the steps that were seen; called by the leader only."""
         while self._seen:
             _, step = self._seen[0]
             self._put_right(step)
-            del self._seen[0]  # not before: Redis may be away
+            del self._seen[0]  # only after success: Redis may be unreachable
 
     def _put_right(self, step: Step) -> None:
         keys = self._store.keys
@@ -136,7 +142,7 @@ class ClockWatch:
             self._presence.shorten(self._settings.heartbeat)
 
     def _to_be_moved(self, step: Step) -> Iterator[tuple[str, int, int]]:
-        """Timers, each with when it is due and when it should be."""
+        """Yield the timers to move, each with its due time and its corrected due time."""
         redis, keys = self._store.redis, self._store.keys
         timers = redis.zrange(keys.timers, 0, -1, withscores=True) if step.is_back else []
         with redis.pipeline(transaction=False) as pipeline:

@@ -1,11 +1,14 @@
-"""Runs that ended long ago are forgotten: everything that Redis keeps of them goes, after `keep_runs`. Not those of which
-something could not be undone: nobody would hear of it again.
+"""Delete the records of runs that ended longer than `keep_runs` ago.
 
-In pieces, since Redis does one thing at a time, and a run of 10,000 todos has as many logs. By which the rest of a run is
-found (its place in `runs`, its meta, the names of its todos) goes last, so that the next round takes up what was cut short.
-Branches and worktrees are on the machines of the workers, and stay: `coord clean`.
+Runs with a failed compensation are kept: a person still has to see to them.
 
-With `export_runs` each is written to that folder before, on the machine of the keeper that leads; else it is not forgotten.
+Records are deleted in batches, because Redis executes one command at a time and a run of 10,000 todos has
+10,000 logs. The keys by which the rest of a run is found (its entry in `runs`, its meta, the names of its
+todos) are deleted last, so that the next round continues an interrupted deletion. Branches and worktrees are
+on the workers' machines and stay; `coord clean` removes them.
+
+With `export_runs` each run is first written to that folder on the machine of the maintenance leader; a run
+that could not be written is kept.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import redis
 
 from coordination.backend.keys import member
 from coordination.cache.names import of_run
-from coordination.runs.export.shelf import RunArchiver
+from coordination.runs.export.archiver import RunArchiver
 from coordination.runs.records import Descriptor, RunStatus
 from coordination.runs.store import RunStore, ms
 
@@ -28,25 +31,25 @@ UNLINKED_AT_ONCE = 500
 
 
 class Expiry:
-    def __init__(self, store: RunStore, keep: timedelta, shelf: RunArchiver | None = None) -> None:
+    def __init__(self, store: RunStore, keep: timedelta, archiver: RunArchiver | None = None) -> None:
         self._store = store
         self._keep = keep
-        self._shelf = shelf
+        self._archiver = archiver
         self._next_look = 0.0
 
     def run_when_due(self) -> list[str]:
-        """A round every few seconds, however often it is asked for."""
+        """Do a round if `LOOK_EVERY_S` have passed since the last one; return the deleted runs."""
         if time.monotonic() < self._next_look:
             return []
         self._next_look = time.monotonic() + LOOK_EVERY_S
         return self.run_once()
 
     def run_once(self) -> list[str]:
-        """Forgets what ended too long ago; returns those runs."""
+        """Delete the runs that ended too long ago; return their ids."""
         until = self._store.now_ms() - ms(self._keep)
         begun_before = self._store.redis.zrangebyscore(self._store.keys.runs, "-inf", until)
         old = [run_id for run_id in begun_before if self._ended_before(run_id, until)][:FORGOTTEN_AT_ONCE]
-        kept = old if self._shelf is None else self._shelf.keep(old)
+        kept = old if self._archiver is None else self._archiver.keep(old)
         for run_id in kept:
             forget(self._store, run_id)
         return kept
@@ -56,16 +59,17 @@ class Expiry:
         try:
             facts = ["status", "finished_at", "imported_at"]
             status, finished_at, imported_at = self._store.redis.hmget(keys.run(run_id).meta, facts)
-            if status is None:  # its records went in a way that was not ours
+            if status is None:  # its records were deleted by something other than coord
                 return self._store.redis.zscore(keys.live, run_id) is None
-            over = RunStatus(status).ended and status != RunStatus.ROLLBACK_FAILED  # that waits for a person
+            # a failed rollback waits for a person
+            over = RunStatus(status).ended and status != RunStatus.ROLLBACK_FAILED
             return over and max(int(finished_at or until_ms), int(imported_at or 0)) < until_ms
-        except (redis.ResponseError, ValueError):  # damaged, or of another version: for people to look at
+        except (redis.ResponseError, ValueError):  # damaged, or written by another version: left for a person
             return False
 
 
 def forget(store: RunStore, run_id: str) -> None:
-    """Everything that Redis keeps of an ended run."""
+    """Delete everything that Redis keeps of an ended run."""
     keys = store.keys.run(run_id)
     forget_requests(store, run_id)
     forget_logs(store, run_id)
@@ -81,7 +85,9 @@ def forget(store: RunStore, run_id: str) -> None:
 
 
 def forget_requests(store: RunStore, run_id: str) -> None:
-    """Where a run's records were lost without its steps, what its todos held or waited for is still kept for them."""
+    """Release the locks and requests of a run's todos: they remain if its records were lost without its
+    steps.
+    """
     todos = store.redis.hkeys(store.keys.run(run_id).place)
     for start in range(0, len(todos), UNLINKED_AT_ONCE):
         store.give_back(member(run_id, todo) for todo in todos[start : start + UNLINKED_AT_ONCE])
@@ -93,12 +99,12 @@ def forget_logs(store: RunStore, run_id: str) -> None:
 
 
 def forget_contexts(store: RunStore, run_id: str) -> None:
-    """What its todos have shared among themselves."""
+    """Delete the context values that the run's todos have shared."""
     store.drop_contexts(of_run(run_id, store.redis.hkeys(store.keys.run(run_id).place)))
 
 
 def forget_bundles(store: RunStore, run_id: str) -> None:
-    """The commits that were carried from host to host."""
+    """Delete the bundles of commits that were transferred between hosts."""
     keys = store.keys.run(run_id)
     repos = {Descriptor.parse(place).repo for place in store.redis.hvals(keys.place)}
     _unlink(store, [keys.bundle(repo) for repo in sorted(repos)])

@@ -1,14 +1,13 @@
-"""Maintenance loop.
+"""Maintenance loop: fire due timers, recover todos with expired leases, send lost messages again, open
+overdue levels.
 
-Fire due timers, recover todos with expired leases, send lost messages again, open overdue levels.
+Every worker runs a `MaintenanceLeader`; the one that holds the lock `keeper` acts. Two that act at once (the
+lock's holder was frozen) only repeat idempotent steps. The same thread fires timers also where recovery is
+off (`reaper: false`), since retries are not recovery.
 
-Every worker runs a `MaintenanceLeader`; the one that holds the lock `keeper` acts. Two acting at once (the
-lock's holder was frozen) only repeat steps that are idempotent. The same thread fires timers with or without
-the reaper, since retries are no recovery.
-
-Redis out of reach is not a dead worker. After an error, after a restart of the server, and when its clock was
-set, nobody is declared lost until Redis has answered for one whole lease: by then every living worker has
-renewed.
+An unreachable Redis does not mean that workers are dead. After an error, after a restart of the server, and
+when its clock was set, no worker is declared lost until Redis has answered for one whole lease: by then every
+living worker has renewed.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from coordination.broker.delivery import Delivery
 from coordination.errors import LockError, Unreachable
 from coordination.locks import Lock, LockManager
 from coordination.runs.dispatch import Dispatcher
-from coordination.runs.export.shelf import RunArchiver
+from coordination.runs.export.archiver import RunArchiver
 from coordination.runs.maintenance.clock_watch import ClockWatch
 from coordination.runs.maintenance.expiry import Expiry
 from coordination.runs.maintenance.stuck import StuckWatch
@@ -45,18 +44,19 @@ LEAD_TTL = timedelta(seconds=2)
 RESEND_AFTER = timedelta(seconds=5)
 RESEND_AT_ONCE = 200
 PIECES = 20
-"""In a round of what concerns all todos of a run: half a second, then others have their turn."""
+"""Batches per round of steps that concern all todos of a run: half a second, then other runs have their turn.
+"""
 MEND_EVERY_S = 5.0
-"""All keys are gone through."""
+"""Least time between two scans of all keys for keys of a wrong type."""
 LEVEL_GRACE_MS = 5000
-"""How long the join of a level's chord may take before the reaper opens the next level in its stead."""
+"""Time for the join of a level's chord; after it maintenance opens the next level."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
 class MaintenanceReport:
-    """What one round did."""
+    """Counts and names of what one round did."""
 
     fired: int = 0
     lost: list[tuple[str, str]] = field(default_factory=list)
@@ -67,9 +67,9 @@ class MaintenanceReport:
     stuck: list[str] = field(default_factory=list)
 
 
-class Reaper:
+class RunRecovery:
     def __init__(self, store: RunStore, dispatcher: Dispatcher, settings: Settings, state: Path | None = None) -> None:
-        """`state`: the folder for what has to be kept on this machine."""
+        """`state`: the folder for files that this machine has to keep."""
         self._store = store
         self._dispatcher = dispatcher
         self._settings = settings
@@ -80,10 +80,10 @@ class Reaper:
         self._trusted_from = time.monotonic()
         self._unreadable: set[str] = set()
         self.misplaced = False
-        """A key was found with another type than coord keeps there."""
+        """Whether a key with another type than coord's was found."""
 
     def look_at_clock(self) -> None:
-        """Look before each round, of a leader or not."""
+        """Check the server's clock; called before each round, by leaders and others."""
         if self.clock.look() is not None:
             self.redis_was_away()
 
@@ -91,27 +91,28 @@ class Reaper:
         self._trusted_from = time.monotonic() + self._settings.lease_ttl.total_seconds()
 
     def run_once(self) -> MaintenanceReport:
-        swept = MaintenanceReport()
+        report = MaintenanceReport()
         if not self.clock.now_ms:
             self.look_at_clock()
         self._see_server()
         runs = self._store.live_runs()
         if time.monotonic() >= self._trusted_from:
-            self._reap(swept)
-            self._strand(runs, swept)
+            self._reap(report)
+            self._park_unserved(runs, report)
         for run_id in runs:
             with self.apart(run_id):
                 self._dispatcher.finish(run_id, PIECES)
-                self._resend(run_id, swept)
-                self._advance(run_id, swept)
-        swept.stuck = self._stuck.run_once(runs, time.monotonic(), self.apart)
-        return swept
+                self._resend(run_id, report)
+                self._advance(run_id, report)
+        report.stuck = self._stuck.run_once(runs, time.monotonic(), self.apart)
+        return report
 
     @contextmanager
     def apart(self, run_id: str) -> Iterator[None]:
-        """A run that cannot be read (damaged by hand, of another version) must not hold up the others.
+        """Skip a run whose records cannot be read (damaged by hand, of another version), so that it does not
+        block the others.
 
-        Said once.
+        Log each such run once.
         """
         try:
             yield
@@ -120,58 +121,57 @@ class Reaper:
                 raise
             self.misplaced |= is_wrong_type(error)
             if run_id not in self._unreadable:
-                logger.error("run %s cannot be carried on, its records in Redis are damaged: %s", run_id, error)
+                logger.error("run %s cannot continue, its records in Redis are damaged: %s", run_id, error)
             self._unreadable.add(run_id)
 
-    def _reap(self, swept: MaintenanceReport) -> None:
+    def _reap(self, report: MaintenanceReport) -> None:
         for run_id, todo_id in self._store.expired(self.clock.now_ms):
             with self.apart(run_id):
                 reply = self._store.lose(run_id, todo_id, self._settings.lost_leases, self.clock.now_ms)
                 if reply.word != "alive":
                     logger.warning("%s of run %s lost its worker: %s", todo_id, run_id, reply.word)
-                    swept.lost.append((run_id, todo_id))
+                    report.lost.append((run_id, todo_id))
                 self._dispatcher.follow(reply)
 
-    def _strand(self, runs: Iterable[str], swept: MaintenanceReport) -> None:
-        """What is due on a host that is gone waits and says so.
-
-        What waited for a host that is back goes on.
+    def _park_unserved(self, runs: Iterable[str], report: MaintenanceReport) -> None:
+        """Park the todos whose host has no living worker, with the wait reason; continue those whose host is
+        back.
         """
         served = [(repo, worker.host) for worker in self._presence.workers() for repo in worker.repos]
         for run_id in runs:
             with self.apart(run_id):
-                reply = self._store.strand(run_id, served)
+                reply = self._store.park_unserved(run_id, served)
                 if reply.word == "stranded":
-                    swept.stranded.append(run_id)
+                    report.stranded.append(run_id)
                 self._dispatcher.follow(reply)
 
-    def _resend(self, run_id: str, swept: MaintenanceReport) -> None:
+    def _resend(self, run_id: str, report: MaintenanceReport) -> None:
         reply = self._store.resend(run_id, RESEND_AFTER, RESEND_AT_ONCE)
-        # A message that still stands in its queue is not lost; nobody has come for it yet.
+        # A message that is still in its queue is not lost; no worker has taken it yet.
         empty = {q for q in {self._queue(d) for d in reply.sends} if not self._store.redis.llen(q)}
         lost = tuple(d for d in reply.sends if self._queue(d) in empty)
         self._dispatcher.send(lost)
-        swept.resent += len(lost)
+        report.resent += len(lost)
 
     def _queue(self, delivery: Delivery) -> str:
         return self._store.keys.queue(delivery.repo, delivery.host)
 
-    def _advance(self, run_id: str, swept: MaintenanceReport) -> None:
+    def _advance(self, run_id: str, report: MaintenanceReport) -> None:
         meta = self._store.keys.run(run_id).meta
         level, settled_at = self._store.redis.hmget(meta, ["level", "level_settled_at"])
         if settled_at is None or level is None:
             return
-        if 0 <= self.clock.now_ms - int(settled_at) < LEVEL_GRACE_MS:  # less than 0: before the clock was set back
+        # less than 0: settled before the clock was set back
+        if 0 <= self.clock.now_ms - int(settled_at) < LEVEL_GRACE_MS:
             return
         if self._dispatcher.advance(run_id, int(level), "reaper").word == "advanced":
-            swept.advanced.append((run_id, int(level)))
+            report.advanced.append((run_id, int(level)))
 
     def _see_server(self) -> None:
-        """Another server process answers: acknowledged writes may be gone (at most 2 s of them).
+        """Detect a restart of the server: acknowledged writes may be lost (at most 2 s of them). Log and
+        count it.
 
-        Made visible, and counted.
-
-        Its age is asked once: it is told by the clock that may be set.
+        The server's age is read once per server process, because it depends on the clock that may be set.
         """
         server = self._store.redis.info("server")
         if server["run_id"] == self._server:
@@ -179,15 +179,15 @@ class Reaper:
         age_s = max(0, int(server["uptime_in_seconds"]))
         lease_s = self._settings.lease_ttl.total_seconds()
         self._trusted_from = max(self._trusted_from, time.monotonic() + lease_s - age_s)
-        began_ms = self.clock.now_ms - (age_s + 1) * 1000  # Redis tells whole seconds
+        began_ms = self.clock.now_ms - (age_s + 1) * 1000  # Redis reports whole seconds
         if self._store.new_epoch(server["run_id"], began_ms):
             logger.warning("Redis was restarted: leases are trusted again after %s", self._settings.lease_ttl)
             self.redis_was_away()
-        self._server = server["run_id"]  # not before: what was not told is told in the next round
+        self._server = server["run_id"]  # only after success: the next round repeats what failed
 
 
 class MaintenanceLeader(BackgroundService):
-    """Do maintenance in rounds: every worker has one, and the one that leads acts."""
+    """Background service of every worker that does maintenance in rounds while it holds the leader's lock."""
 
     name = "maintenance"
     interval_s = TICK_S
@@ -199,9 +199,9 @@ class MaintenanceLeader(BackgroundService):
         self._store = store
         self._dispatcher = dispatcher
         self._settings = settings
-        self._reaper = Reaper(store, dispatcher, settings, state)
-        shelf = RunArchiver(store, Path(settings.export_runs)) if settings.export_runs else None
-        self._expiry = Expiry(store, settings.keep_runs, shelf)
+        self._recovery = RunRecovery(store, dispatcher, settings, state)
+        archiver = RunArchiver(store, Path(settings.export_runs)) if settings.export_runs else None
+        self._expiry = Expiry(store, settings.keep_runs, archiver)
         self._locks = LockManager(store.redis, store.keys.namespace)
         self._lock: Lock | None = None
         self._label = label
@@ -209,34 +209,34 @@ class MaintenanceLeader(BackgroundService):
 
     @property
     def leads(self) -> bool:
-        """Since its last round, and until the next."""
+        """Return whether this worker led in its last round."""
         return self._lock is not None
 
     def run_once(self) -> MaintenanceReport:
-        """Do one round, if this one leads."""
-        self._reaper.look_at_clock()
+        """Do one round if this worker leads; return what it did."""
+        self._recovery.look_at_clock()
         if not self._leads():
             return MaintenanceReport()
-        self._reaper.clock.answer()
-        swept = self._reaper.run_once() if self._settings.reaper else MaintenanceReport()
+        self._recovery.clock.answer()
+        report = self._recovery.run_once() if self._settings.reaper else MaintenanceReport()
         for run_id, todo_id in self._store.due(self._store.now_ms()):
-            with self._reaper.apart(run_id):
+            with self._recovery.apart(run_id):
                 reply = self._store.fire(run_id, todo_id)
                 self._dispatcher.follow(reply)
                 if reply.word == "settled":
                     self._dispatcher.open_level_after(run_id, todo_id)
-                swept.fired += 1
-        swept.forgotten = self._expiry.run_when_due()
-        if self._reaper.misplaced:
-            self._reaper.misplaced = False
+                report.fired += 1
+        report.forgotten = self._expiry.run_when_due()
+        if self._recovery.misplaced:
+            self._recovery.misplaced = False
             self._mend()
-        return swept
+        return report
 
     def _leads(self) -> bool:
         if self._lock is not None and self._lock.renew():
             return True
         try:
-            # Renewed by hand: a leader that hangs must lose the lead.
+            # Renewed by each round, not by a thread: a leader that hangs must lose the lock.
             self._lock = self._locks.acquire(LEAD, ttl=LEAD_TTL, wait=timedelta(0), owner=self._label, keep=False)
         except LockError:
             self._lock = None
@@ -244,21 +244,22 @@ class MaintenanceLeader(BackgroundService):
         return self._lock is not None
 
     def _shorten_lead(self) -> None:
-        """Redis ends what expires by its own clock.
-
-        Whoever led and died before that was set back would lead for all that time.
+        """Shorten the lock of a leader that died before the clock was set back: Redis would keep it for the
+        size of the step.
         """
         held = self._store.keys.locks.holder(lock(LEAD))
-        if self._reaper.clock.was_set_back and self._store.redis.pttl(held) > ms(LEAD_TTL):
+        if self._recovery.clock.was_set_back and self._store.redis.pttl(held) > ms(LEAD_TTL):
             self._store.redis.pexpire(held, LEAD_TTL)
 
     def finish(self) -> None:
         if self._lock is not None:
-            with suppress(LockError):  # it slept, and somebody else leads
+            with suppress(LockError):  # this process slept, and another worker leads
                 self._lock.release()
 
     def _mend(self) -> None:
-        """Whoever leads or not: a lead whose lock is of another type nobody could take."""
+        """Set keys of a wrong type apart, also without the lock: a lock key of a wrong type could not be
+        acquired by anyone.
+        """
         if time.monotonic() >= self._mend_at:
             self._mend_at = time.monotonic() + MEND_EVERY_S
             if "live" in set_apart(self._store.redis, self._store.keys.namespace):
@@ -271,5 +272,5 @@ class MaintenanceLeader(BackgroundService):
             self.guarded(self._mend)
         else:
             logger.warning("Redis does not answer the maintenance leader: %s", error)
-            self._reaper.redis_was_away()
+            self._recovery.redis_was_away()
         return self.interval_s

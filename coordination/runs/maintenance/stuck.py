@@ -1,8 +1,8 @@
-"""A live run that nobody will ever move on is a fault of coord's own: it is found, told once, and its state kept for whoever
-mends that.
+"""Detect live runs that nothing will move on, report each once, and save its state for the bug report.
 
-Only a run is asked in which nothing happened for a while, and its answer counts when it says the same a little later. Each
-answer that all is well doubles the wait for the next, so that a run that waits for a person for weeks costs next to nothing.
+Such a run is a fault of coord itself. A run is checked only after nothing happened in it for a while, and a
+finding counts if a second check a little later gives the same. Each check without a finding doubles the wait
+for the next, so that a run that waits weeks for a person costs almost nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from coordination.runs.export.document import document_of
 from coordination.runs.store import RunStore
 
 QUIET_S = 30.0
-"""For so long nothing happens in a run before it is asked."""
+"""Time without an event after which a run is checked."""
 CONFIRM_S = 5.0
 LONGEST_S = 600.0
 LOOK_S = 5.0
@@ -42,7 +42,7 @@ class Quiet:
 
 class StuckWatch:
     def __init__(self, store: RunStore, folder: Path | None) -> None:
-        """`folder`: where states are written; None: nowhere."""
+        """`folder`: where the states are written; None: nowhere."""
         self._store = store
         self._folder = folder
         self._runs: dict[str, Quiet] = {}
@@ -52,7 +52,7 @@ class StuckWatch:
     def run_once(
         self, live: Iterable[str], now_s: float, apart: Callable[[str], AbstractContextManager[None]]
     ) -> list[str]:
-        """Returns the runs that were found stuck, and had not been before. `now_s`: of the monotonic clock."""
+        """Return the runs that are newly found stuck. `now_s`: time of the monotonic clock."""
         if now_s < self._look_at:
             return []
         self._look_at = now_s + LOOK_S
@@ -61,10 +61,10 @@ class StuckWatch:
     def _is_news(self, run_id: str, now_s: float, apart: Callable[[str], AbstractContextManager[None]]) -> bool:
         with apart(run_id):
             return self._ask(run_id, now_s)
-        return False  # its records cannot be read: that has been told
+        return False  # its records cannot be read: `apart` has logged that
 
     def _quiet(self, live: list[str], now_s: float) -> list[str]:
-        """Those that are to be asked now."""
+        """Return the runs that are due for a check."""
         with self._store.redis.pipeline(transaction=False) as pipeline:
             for run_id in live:
                 pipeline.xrevrange(self._store.keys.run(run_id).events, count=1)
@@ -91,14 +91,14 @@ class StuckWatch:
     def _tell(self, run_id: str, found: tuple[str, ...]) -> bool:
         why, where = _in_brief(found), self._dump(run_id)
         known = self._store.report_stuck(run_id, why, where).word == "known"
-        self._told.add(run_id)  # not before: Redis may not have heard of it
+        self._told.add(run_id)  # only after success: the report may not have reached Redis
         if known:
             return False
         logger.error("internal error: run %s is stuck: %s; please report it: %s", run_id, "; ".join(found), where)
         return True
 
     def _dump(self, run_id: str) -> str:
-        """In words, where the run's state is."""
+        """Write the run's state; return the words that say where it is."""
         if self._folder is None:
             return f"its state: coord export-run {run_id}"
         file = self._folder / "stuck" / f"{run_id}.json"

@@ -1,23 +1,25 @@
-"""Restricted workers: their Redis user may not touch what all repositories of a run share, so a keeper does their steps.
+"""Execute steps for restricted workers, whose Redis user may not access the keys that all repositories of a
+run share.
 
-A settle counts down the todos of other repositories and sends messages to their queues, and a Lua step has no more rights
-than its caller. So this worker asks, and a keeper does the step, follows it, and answers.
+A settle counts down the todos of other repositories and sends messages to their queues, and a Lua step has
+only the rights of its caller. So a restricted worker sends a request, and the maintenance leader executes the
+step, follows it, and replies.
 
-    worker ── proxy.py ──publish, on the channel of its repositories──►  serving.py ── deeds.py ── store, board, presence
-      ▲                                                                      │
-      └──────────────────────── a list of this request alone ◄───────────────┘
+    worker ── proxy.py ── publish, on the channel of its repositories ──► serving.py ── handlers.py ── store …
+      ▲                                                                       │
+      └──────────────────────── a list for this request only ◄────────────────┘
 
-Either way may be lost with a connection or a keeper, so what is not answered is asked again, under the same id: each step is
-idempotent, by its request or its fence. Only the keeper that leads is subscribed: a request is heard once, and never by
-nobody without its sender knowing.
+Requests and replies may be lost with a connection or a process, so an unanswered request is sent again under
+the same id. Each step is idempotent, by its request id or its fence. Only the leader is subscribed, so one
+process receives a request, and its sender learns if none did.
 
-The channel of a request proves for which repositories its sender may act: Redis lets nobody else publish there. All else in
-it may come from anybody, so it is checked that it is about todos of those repositories, and that it does no harm where
-others read it.
+The channel proves for which repositories the sender may act: Redis lets no other user publish there. The rest
+of a request may come from anyone, so the handlers check that it is about todos of those repositories, and
+that other readers of its values are not harmed.
 
-| file | |
+| module | content |
 |---|---|
-| `proxy.py` | asks: the same methods as the store, the board and presence have, by name, arguments and answer |
-| `serving.py` | hears and answers |
-| `deeds.py` | checks and does |
+| `proxy.py` | the worker's side: the methods of store, cleanup queue and presence, with the same arguments |
+| `serving.py` | the leader's side: receives requests and replies |
+| `handlers.py` | checks requests and executes them |
 """

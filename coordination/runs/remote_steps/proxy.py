@@ -1,4 +1,6 @@
-"""What a restricted worker has for a store, a board and a presence: each asks a keeper to do it."""
+"""The store, cleanup queue and presence of a restricted worker: each method asks the maintenance leader to
+execute the step.
+"""
 
 from __future__ import annotations
 
@@ -27,26 +29,26 @@ T = TypeVar("T")
 TRIES = 3
 ANSWER_S = 1
 UNHEARD_S = 1.0
-"""Before the next try: in all of them together, another keeper has taken over from one that died (2 s and a round)."""
+"""Pause before the next try; all tries together outlast a change of leader (2 s and a round)."""
 REFUSALS = (Conflict, NotAllowed, UsageError, NoRoom)
 
 
 class NobodyAnswers(redis.ConnectionError):  # type: ignore[misc]
     def __init__(self) -> None:
-        super().__init__("no keeper answers this restricted worker: start one with `coord keeper`")
+        super().__init__("no maintenance leader answers this restricted worker: start one with `coord keeper`")
 
 
 class StepClient:
-    """From a restricted worker of these repositories to the keeper."""
+    """Client of a restricted worker of these repositories; sends requests to the maintenance leader."""
 
     def __init__(self, client: redis.Redis, keys: Keys, repos: Iterable[str]) -> None:
         self._redis = client
         self._keys = keys.restricted(repos)
 
-    def ask(self, deed: str, given: Mapping[str, Any]) -> Any:
-        """What the deed came to, as JSON has it; raises what it was refused with, or NobodyAnswers."""
+    def ask(self, step: str, given: Mapping[str, Any]) -> Any:
+        """Return the step's result as JSON values. Raise the error of a refusal, or NobodyAnswers."""
         request = uuid.uuid4().hex
-        asked = to_json({"id": request, "deed": deed, "given": given})
+        asked = to_json({"id": request, "deed": step, "given": given})
         for _ in range(TRIES):
             heard = self._redis.publish(self._keys.requests, asked)
             answer = self._redis.blpop([self._keys.reply(request)], timeout=ANSWER_S) if heard else None
@@ -65,7 +67,7 @@ def _done(answer: Mapping[str, Any]) -> Any:
 
 
 def _asked(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
-    """The same method, by name, arguments and answer, done by the keeper."""
+    """Return a method of the same name, arguments and result that the leader executes."""
     signature, answer = inspect.signature(method), TypeAdapter[T](get_type_hints(method)["return"])
 
     def ask(self: Any, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -76,7 +78,7 @@ def _asked(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P]
 
 
 class ProxyStore(RunStore):
-    """What a worker does to a run, asked for. Nothing follows from its replies: the keeper has followed them."""
+    """The steps of a worker, executed by the leader, which also follows the replies."""
 
     def __init__(self, client: redis.Redis, namespace: str, repos: Iterable[str]) -> None:
         super().__init__(client, namespace)
@@ -129,8 +131,8 @@ class ProxyContexts(ContextCalls):
     def context_compute(self, *_: Any, **__: Any) -> str:
         raise NotAllowed(
             "the worker of this todo is restricted, and has no lock under which one todo of many computes",
-            "get the value, and set it where there is none",
+            "get the value, and set it if there is none",
         )
 
     def close(self) -> None:
-        """Nothing of it is open."""
+        """Do nothing: no connection is open."""

@@ -1,4 +1,4 @@
-"""The keeper that leads hears the requests of restricted workers, and answers them."""
+"""Receive the requests of restricted workers in the maintenance leader, and reply to them."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ from coordination.backend.error_messages import cannot_write
 from coordination.backend.keys import Keys
 from coordination.cache.names import check_request
 from coordination.errors import NotAllowed, UsageError
-from coordination.runs.remote_steps.deeds import StepHandlers
+from coordination.runs.remote_steps.handlers import StepHandlers
 from coordination.runs.remote_steps.proxy import REFUSALS
 
 TICK_S = 0.2
 ANSWER_KEPT_S = 60
 READ_AT_ONCE = 1000
-"""Messages, before the next request is served."""
+"""Greatest number of messages that are read before the next request is served."""
 WAITING = 1000
 WAITING_BYTES = 32 * 1024 * 1024
-"""Both of the requests of one sender. What comes while so much waits is dropped: it is asked again, or was not meant well."""
-_HEAD = re.compile(rb'\{"id":"(?P<id>[0-9a-f]{32})","deed":"(?P<deed>[a-z_]{1,32})"')
-"""How a request begins that coord sends: read before the whole of it is."""
+"""Limits of the waiting requests of one sender, in number and bytes. Further requests are dropped: a worker
+sends its request again, and a flood is harmless.
+"""
+_HEAD = re.compile(rb'\{"id":"(?P<id>[0-9a-f]{32})","deed":"(?P<step>[a-z_]{1,32})"')
+"""Beginning of a request as coord writes it; it is read before the request is parsed."""
 
 logger = logging.getLogger(__name__)
 
 
 class Waiting:
-    """Requests that were heard and not served: senders in turn, so that one who asks for much keeps nobody else waiting, and of
-    each sender the renewals of its leases first.
+    """Queue of received requests: senders take turns, so that none delays the others, and a sender's lease
+    renewals come first.
     """
 
     def __init__(self) -> None:
@@ -47,13 +49,13 @@ class Waiting:
         waiting = self._turns.setdefault(channel, deque())
         if len(waiting) == WAITING or sum(map(len, waiting)) + len(data) > WAITING_BYTES:
             logger.warning("a request on %s is dropped: %d wait", channel, len(waiting))
-        elif (head := _HEAD.match(data)) and head["deed"] == b"renew":
+        elif (head := _HEAD.match(data)) and head["step"] == b"renew":
             waiting.appendleft(data)
         else:
             waiting.append(data)
 
     def take(self) -> tuple[str, bytes] | None:
-        """The next one; its sender is the last in turn then."""
+        """Return the next request; its sender is then the last in turn."""
         for channel in tuple(self._turns):
             waiting = self._turns.pop(channel)
             if waiting:
@@ -67,17 +69,23 @@ class Waiting:
 
 
 class Serving:
-    """A thread beside each keeper. One that does not lead is not subscribed: a request is heard once, and never by nobody
-    without its sender knowing.
+    """A thread of each process that may become the maintenance leader.
+
+    Only the leader is subscribed, so one process receives a request, and its sender learns if none did.
     """
 
     def __init__(
-        self, client: redis.Redis, pubsub_redis: redis.Redis, keys: Keys, deeds: StepHandlers, leads: Callable[[], bool]
+        self,
+        client: redis.Redis,
+        pubsub_redis: redis.Redis,
+        keys: Keys,
+        handlers: StepHandlers,
+        leads: Callable[[], bool],
     ) -> None:
-        """`pubsub_redis` must answer in bytes: what somebody publishes may be no text."""
+        """`pubsub_redis` must return bytes: published data may not be text."""
         self._redis = client
         self._keys = keys
-        self._deeds = deeds
+        self._handlers = handlers
         self._leads = leads
         self._waiting = Waiting()
         self._pubsub_redis = pubsub_redis.pubsub(ignore_subscribe_messages=True)
@@ -93,7 +101,7 @@ class Serving:
             self._thread.join(timeout=5)
 
     def run_once(self) -> bool:
-        """Waits a moment for a request; returns whether there was one."""
+        """Wait a moment for a request; return whether there was one."""
         if not self._leads():
             self._pubsub_redis.reset()
             self._waiting.clear()
@@ -107,7 +115,7 @@ class Serving:
         return True
 
     def _heard(self) -> tuple[str, bytes] | None:
-        """The request that is served next, of all that have come."""
+        """Read all pending messages; return the request to serve next."""
         timeout = 0.0 if self._waiting else TICK_S
         for _ in range(READ_AT_ONCE):
             if (message := self._pubsub_redis.get_message(timeout=timeout)) is None:
@@ -119,21 +127,22 @@ class Serving:
     def _serve(self, channel: str, data: bytes) -> None:
         repos = self._keys.asking(channel)
         try:
-            check_request(data, self._deeds.value_bytes)
+            check_request(data, self._handlers.value_bytes)
         except UsageError as error:
-            logger.warning("refused to a worker of %s: %s", ", ".join(sorted(repos)), error.message)
+            logger.warning("refused a request of a worker of %s: %s", ", ".join(sorted(repos)), error.message)
             if head := _HEAD.match(data):
                 refused = [UsageError.__name__, error.message, error.hint]
                 self._reply(repos, head["id"].decode(), {"refused": refused})
             return
         try:
             asked = from_json(data)
-            request, deed, given = str(asked["id"]), str(asked["deed"]), dict(asked["given"])
+            request, step, given = str(asked["id"]), str(asked["deed"]), dict(asked["given"])
         except (ValueError, KeyError, TypeError) as error:
             logger.warning("a request for %s cannot be read: %s", ", ".join(sorted(repos)), error)
             return
-        if not self._redis.exists(self._keys.restricted(repos).reply(request)):  # else asked again, and answered since
-            self._reply(repos, request, self._answer(repos, deed, given))
+        # otherwise it was sent again, and has its reply
+        if not self._redis.exists(self._keys.restricted(repos).reply(request)):
+            self._reply(repos, request, self._answer(repos, step, given))
 
     def _reply(self, repos: frozenset[str], request: str, answer: dict[str, Any]) -> None:
         reply = self._keys.restricted(repos).reply(request)
@@ -142,17 +151,17 @@ class Serving:
             pipeline.expire(reply, ANSWER_KEPT_S)
             pipeline.execute()
 
-    def _answer(self, repos: frozenset[str], deed: str, given: dict[str, Any]) -> dict[str, Any]:
+    def _answer(self, repos: frozenset[str], step: str, given: dict[str, Any]) -> dict[str, Any]:
         try:
-            return {"done": self._deeds.do(repos, deed, given)}
+            return {"done": self._handlers.do(repos, step, given)}
         except REFUSALS as refused:
-            logger.warning("refused to a worker of %s: %s", ", ".join(sorted(repos)), refused.message)
+            logger.warning("refused a request of a worker of %s: %s", ", ".join(sorted(repos)), refused.message)
             kind = next(kind for kind in REFUSALS if isinstance(refused, kind))
             return {"refused": [kind.__name__, refused.message, refused.hint]}
         except (redis.ResponseError, ValueError) as error:
             if isinstance(error, redis.ResponseError) and cannot_write(error):
-                raise  # that may pass
-            logger.error("%s for a worker of %s cannot be done: %s", deed, ", ".join(sorted(repos)), error)
+                raise  # a temporary error
+            logger.error("%s for a worker of %s cannot be done: %s", step, ", ".join(sorted(repos)), error)
             return {"refused": [NotAllowed.__name__, f"the records of the run are damaged: {error}", ""]}
 
     def _run(self) -> None:
@@ -164,6 +173,6 @@ class Serving:
                 self._pubsub_redis.reset()
                 self._stopping.wait(TICK_S)
             except Exception:
-                # Else every restricted worker would wait for ever. This one asks again, and is heard again.
+                # Otherwise every restricted worker would wait for ever. This worker sends its request again.
                 logger.exception("a request failed")
         self._pubsub_redis.close()

@@ -1,4 +1,4 @@
-"""A run that has ended, as Redis keeps it: read whole, at one moment, to be taken up again."""
+"""Read an ended run from Redis, whole and at one moment, for a retry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from coordination.runs.store import RunStore
 from coordination.runs.submission.structure import refuse_damaged
 
 HOST = "host."
-"""Before a repository's name, in `meta`: the host that the run works on it."""
+"""Prefix of a repository's name in `meta`; the field's value is the host on which the run works on it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class EndedRun:
 
     @property
     def pins(self) -> Mapping[str, str]:
-        """Repository → the host that the run worked on it."""
+        """Return repository → the host on which the run worked on it."""
         return {name.removeprefix(HOST): host for name, host in self.meta.items() if name.startswith(HOST)}
 
     @cached_property
@@ -46,7 +46,7 @@ class EndedRun:
 
     @cached_property
     def undone(self) -> frozenset[str]:
-        """Had succeeded, and was undone by the restore of a checkpoint."""
+        """Return the todos that had succeeded and were undone when a checkpoint was restored."""
         return frozenset(
             todo
             for todo, state in self.state.items()
@@ -66,7 +66,7 @@ class EndedRun:
 
 
 def read(store: RunStore, run_id: str) -> EndedRun:
-    """Raises Conflict unless the run has ended, was not retried yet, and is what was submitted."""
+    """Return the ended run. Raise Conflict if it has not ended, was retried, or is not what was submitted."""
     keys = store.keys.run(run_id)
     names = ("meta", "spec", "place", "children", "levels", "state", "tips", "output", "checkpoint", "facts")
     with store.redis.pipeline(transaction=True) as pipeline:
@@ -86,14 +86,16 @@ def read(store: RunStore, run_id: str) -> EndedRun:
 
 
 def refuse_again(store: RunStore, run: EndedRun) -> None:
-    """Raises Conflict where the run goes on, was undone, or was retried: as it stands now, not as it was read."""
+    """Raise Conflict where the run goes on, was undone, or was retried, by its current records, not those
+    that were read.
+    """
     status = RunStatus(store.status(run.run_id) or run.meta["status"])
     if status is RunStatus.ROLLED_BACK:
-        raise Conflict(f"run {run.run_id} was rolled back: nothing of it is left to take up", _anew(run))
+        raise Conflict(f"run {run.run_id} was rolled back: nothing of it is left to retry", _anew(run))
     if status in (RunStatus.ROLLING_BACK, RunStatus.ROLLBACK_FAILED):
         raise Conflict(
-            f"run {run.run_id} is {status}: what it did is to be undone, not taken up",
-            f"see how far that is: coord show-run {run.run_id}; go on with it: coord rollback {run.run_id}",
+            f"run {run.run_id} is {status}: its todos must be undone, not retried",
+            f"see its progress: coord show-run {run.run_id}; continue the rollback: coord rollback {run.run_id}",
         )
     if not status.ended:
         hint = f"follow it: coord watch {run.run_id}; or end it: coord cancel {run.run_id}"
@@ -102,21 +104,21 @@ def refuse_again(store: RunStore, run: EndedRun) -> None:
 
 
 def _anew(run: EndedRun) -> str:
-    return f"begin anew: coord sweep {run.meta['plan_id']}"
+    return f"start a new run: coord sweep {run.meta['plan_id']}"
 
 
 def refuse_taken_up(store: RunStore, run: EndedRun) -> None:
-    """Raises Conflict where there is a retry of it."""
+    """Raise Conflict where the run has a retry."""
     for heir, status in reversed(retries_of(store, run.run_id)):
-        words = f"run {run.run_id} was retried already, as run {heir}"
+        words = f"run {run.run_id} has a retry already, run {heir}"
         if status == RunStatus.ROLLED_BACK:
-            raise Conflict(f"{words}, which was rolled back, and its work with that", _anew(run))
-        hint = f"look at that one: coord show-run {heir}; what is left of it: coord retry {heir}"
+            raise Conflict(f"{words}, which was rolled back, with the work of this one", _anew(run))
+        hint = f"see the retry: coord show-run {heir}; retry its unfinished todos: coord retry {heir}"
         raise Conflict(words, hint)
 
 
 def retries_of(store: RunStore, run_id: str) -> list[tuple[str, str]]:
-    """The runs that took up this one, oldest first, each with its status."""
+    """Return the retries of this run, oldest first, each with its status."""
     started_at = store.redis.hget(store.keys.run(run_id).meta, "started_at") or "-inf"
     later = store.redis.zrangebyscore(store.keys.runs, started_at, "+inf")
     with store.redis.pipeline(transaction=False) as pipeline:
@@ -127,7 +129,9 @@ def retries_of(store: RunStore, run_id: str) -> list[tuple[str, str]]:
 
 
 def restorable(store: RunStore, ended: EndedRun) -> Callable[[str, str], bool]:
-    """Whether a commit of the run can be had without the host that made it: asks its bundles (workers/transfer/bundles.py)."""
+    """Return a function that tells whether a commit can be had without the host that made it: it reads the
+    run's bundles (workers/transfer/bundles.py).
+    """
 
     def carried(repo: str, commit: str) -> bool:
         key = store.keys.run(ended.run_id).bundle(repo)

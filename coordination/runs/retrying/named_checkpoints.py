@@ -1,7 +1,7 @@
-"""Named checkpoints of a run: which of its todos had succeeded by then, kept with the run in Redis.
+"""Named checkpoints of a run: the todos that had succeeded when the checkpoint was created.
 
-They stand in the run's `meta`, so they go with it, travel with an exported run, and are known to its retries. What a restore undoes is
-decided by the step `restore`, in the same move that begins it.
+They are fields of the run's `meta`, so they are deleted with it, exported with it, and copied to its retries.
+The step `restore` decides what a restore undoes, in the same transaction that begins it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from coordination.runs.views.run_view import iso
 from coordination.text import did_you_mean, listed
 
 FIELD = "named."
-"""Before a checkpoint's name, in `meta`."""
+"""Prefix of a checkpoint's name in `meta`."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 AT_MOST = 100
 BACK = frozenset({RunStatus.ROLLING_BACK, RunStatus.ROLLED_BACK, RunStatus.ROLLBACK_FAILED})
@@ -34,7 +34,10 @@ class NamedCheckpoint:
 
 
 def create(store: RunStore, run_id: str, name: str, actor: str) -> NamedCheckpoint:
-    """Record the todos that have succeeded. Raises UsageError; NotFound; Conflict where the name is taken, or the run is undone."""
+    """Record the todos that have succeeded.
+
+    Raise UsageError; NotFound; Conflict where the name is taken, or the run is undone.
+    """
     if not NAME.fullmatch(name):
         raise UsageError(f"{name!r} cannot name a checkpoint", "letters, digits, dots, - and _, at most 100")
     keys = store.keys.run(run_id)
@@ -45,7 +48,7 @@ def create(store: RunStore, run_id: str, name: str, actor: str) -> NamedCheckpoi
     if status is None:
         raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
     if RunStatus(status) in BACK:
-        raise Conflict(f"run {run_id} is {status}: there is nothing to come back to", f"look: coord show-run {run_id}")
+        raise Conflict(f"run {run_id} is {status}: it has no state to return to", f"look: coord show-run {run_id}")
     if len(named(store, run_id)) >= AT_MOST:
         raise Conflict(f"run {run_id} has {AT_MOST} checkpoints", f"look at them: coord checkpoint list {run_id}")
     succeeded = tuple(sorted(todo for todo, state in states.items() if state == TodoState.SUCCEEDED))
@@ -65,7 +68,7 @@ def named(store: RunStore, run_id: str) -> list[NamedCheckpoint]:
 
 
 def one_named(store: RunStore, run_id: str, name: str) -> NamedCheckpoint:
-    """Raises NotFound."""
+    """Return the checkpoint of this name. Raise NotFound."""
     words = store.redis.hget(store.keys.run(run_id).meta, FIELD + name)
     if words is None:
         names = [one.name for one in named(store, run_id)]
@@ -75,7 +78,7 @@ def one_named(store: RunStore, run_id: str, name: str) -> NamedCheckpoint:
 
 
 def refuse_restore(run_id: str, word: str) -> None:
-    """Raise Conflict unless the step's word says that what came since is being undone."""
+    """Raise Conflict unless the step's word says that the work since the checkpoint is being undone."""
     if word not in ("rolling_back", "already"):
         raise Conflict(
             f"run {run_id} cannot be restored: it is {word}, or no longer has that checkpoint",
@@ -84,7 +87,7 @@ def refuse_restore(run_id: str, word: str) -> None:
 
 
 def since(store: RunStore, found: NamedCheckpoint, begun: Collection[str]) -> tuple[str, ...]:
-    """Return those of the todos that a rollback would undo that had not succeeded at the checkpoint."""
+    """Return the todos that had not succeeded at the checkpoint, of those that a rollback would undo."""
     states = store.redis.hgetall(store.keys.run(found.run_id).state)
     kept = {todo for todo in found.succeeded if states.get(todo) == TodoState.SUCCEEDED}
     return tuple(todo for todo in begun if todo not in kept)

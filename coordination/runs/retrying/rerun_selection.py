@@ -1,11 +1,12 @@
-"""What had succeeded in an ended run and is done again all the same.
+"""Select the succeeded todos of an ended run that a retry executes again.
 
-Todos of one repository build on each other, one at a time, in the order of the fences by which they were done;
-so work is taken back from its end, up to a commit that is kept.
+Todos of one repository build on each other, one at a time, in the order of the fences by which they were
+done. So work is taken back from the end of a repository's history, up to a commit that is kept.
 
-* From a todo on (`coord retry --from`): it, whatever waits for it, and what was committed in its repository after it; of each of
-  those the same, until nothing is added.
-* Where a host is gone for good: what was committed there after the last commit that can be had without it.
+* From a todo on (`coord retry --from`): the todo, its dependents, and what was committed in its repository
+  after it; the same for each of those, until nothing is added.
+* For a host that is gone for good: what was committed there after the last commit that is available without
+  it.
 """
 
 from __future__ import annotations
@@ -19,31 +20,35 @@ from coordination.runs.retrying.ended import EndedRun
 from coordination.text import did_you_mean, listed
 
 Carried = Callable[[str, str], bool]
-"""Whether a repository's commit can be had without the host that made it."""
+"""Whether a repository's commit is available without the host that made it."""
 
 BEGUN = (TodoState.SUCCEEDED, TodoState.FAILED)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SetBack:
-    """Todos that are done again although they had succeeded, and where that leaves their repositories."""
+class RerunSelection:
+    """Todos that are executed again although they had succeeded, and the commits from which their
+    repositories continue.
+    """
 
     again: frozenset[str]
-    """Because that was asked for."""
+    """Todos that the caller asked for, and what builds on them."""
     lost: frozenset[str]
-    """Because their commits went with their host."""
+    """Todos whose commits were lost with their host."""
     repos: frozenset[str]
-    """In which something of `again` was committed."""
+    """Repositories in which a todo of `again` has committed."""
     tips: Mapping[str, str]
-    """Repository → the commit that it goes on from."""
+    """Repository → the commit from which it continues."""
 
     @property
     def todos(self) -> frozenset[str]:
         return self.again | self.lost
 
 
-def set_back(ended: EndedRun, start: Collection[str], gone: Collection[str], carried: Carried) -> SetBack:
-    """`start`: todos from which on all is done again; `gone`: repositories whose host is. Raises NotFound or UsageError."""
+def select_reruns(ended: EndedRun, start: Collection[str], gone: Collection[str], carried: Carried) -> RerunSelection:
+    """Return the todos to execute again. `start`: todos from which on all is done again; `gone`: repositories
+    whose host is gone. Raise NotFound or UsageError.
+    """
     for todo in start:
         _refuse(ended, todo)
     again = _built_on(ended, start)
@@ -58,7 +63,7 @@ def set_back(ended: EndedRun, start: Collection[str], gone: Collection[str], car
         kept = next((todo for todo in reversed(left) if carried(repo, ended.commit(todo) or "")), None)
         lost.update(left[left.index(kept) + 1 :] if kept else left)
         _stand(tips, repo, ended.commit(kept) if kept else None)
-    return SetBack(again=again, lost=frozenset(lost), repos=frozenset(repos), tips=tips)
+    return RerunSelection(again=again, lost=frozenset(lost), repos=frozenset(repos), tips=tips)
 
 
 def _refuse(ended: EndedRun, todo: str) -> None:
@@ -71,14 +76,14 @@ def _refuse(ended: EndedRun, todo: str) -> None:
     if todo not in ended.spec:
         why = ended.facts[todo].get("error", "blocked from outside of the plan")
         hint = f"when that is done: coord sweep {ended.meta['plan_id']}"
-        raise UsageError(f"{todo} was no part of what run {run} did: {why}", hint)
+        raise UsageError(f"{todo} was not executed in run {run}: {why}", hint)
     if state not in BEGUN and "started_at" not in ended.facts[todo]:
-        hint = f"what is left is done again anyway: coord retry {run}"
-        raise UsageError(f"run {run} never came to {todo}, which was {state}: nothing of it was done", hint)
+        hint = f"a retry executes it anyway: coord retry {run}"
+        raise UsageError(f"run {run} never began {todo}, which was {state}", hint)
 
 
 def _built_on(ended: EndedRun, start: Iterable[str]) -> frozenset[str]:
-    """These todos and all that stands on them, as far as it had succeeded."""
+    """Return these todos and all that build on them, if they had succeeded."""
     committed = _committed(ended)
     at = {todo: i for todos in committed.values() for i, todo in enumerate(todos)}
     kept = {repo: len(todos) for repo, todos in committed.items()}
@@ -97,7 +102,7 @@ def _built_on(ended: EndedRun, start: Iterable[str]) -> frozenset[str]:
 
 
 def _committed(ended: EndedRun) -> dict[str, list[str]]:
-    """Repository → the todos that left a commit there, oldest first."""
+    """Return repository → the todos that left a commit there, oldest first."""
     done = [todo for todo in ended.succeeded if ended.commit(todo)]
     committed: dict[str, list[str]] = {}
     for todo in sorted(done, key=ended.fence):
@@ -106,7 +111,7 @@ def _committed(ended: EndedRun) -> dict[str, list[str]]:
 
 
 def _before(ended: EndedRun, todos: list[str], first: str) -> str | None:
-    """The commit that `first` began with."""
+    """Return the commit with which `first` began."""
     former = todos[: todos.index(first)]
     return ended.facts[first].get("began") or (ended.commit(former[-1]) if former else None)
 

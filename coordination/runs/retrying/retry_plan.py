@@ -1,9 +1,9 @@
-"""An ended run, taken up again: a new run of what failed and what that held up; what had succeeded is carried over.
+"""Retry an ended run: a new run of its failed todos and their dependents; succeeded todos are carried over.
 
-A carried-over todo stands in the new run as it ended, output and commit included, with the run in which it was really done
-as its fact `run`. So whatever reads a run (the steps, a todo's context, a view) needs to know nothing of carrying over, and
-a retry can be retried. The order of work stays that of the run; what is to be done is what the file says *now*, for that is
-where many a failure is mended. What had succeeded and is done again all the same: `rerun_selection.py`.
+A carried-over todo has its end state in the new run, with its output and commit, and the run that executed it
+as its fact `run`. So readers of a run (the steps, a todo's context, a view) need no special case for it, and
+a retry can be retried. The order is that of the ended run; actions are those of the file *now*, because many
+failures are corrected there. `rerun_selection.py` selects the succeeded todos that are executed again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from coordination.planner.resources import shortfalls
 from coordination.runs.records import Descriptor, Reply, TodoSpec, TodoState
 from coordination.runs.retrying.ended import HOST, EndedRun
 from coordination.runs.retrying.named_checkpoints import FIELD
-from coordination.runs.retrying.rerun_selection import Carried, SetBack, set_back
+from coordination.runs.retrying.rerun_selection import Carried, RerunSelection, select_reruns
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import Draft, descriptor, first_facts, new_run_id
 from coordination.runs.submission.landed import Base, bases
@@ -40,25 +40,25 @@ BY_HAND: Mapping[str, str | int] = {"attempt": 0, "worker": "completed in the fi
 
 
 @dataclass(frozen=True, kw_only=True)
-class CarryOver:
+class RetryPlan:
     """What a retry would do."""
 
     ended: EndedRun
     again: Mapping[str, TodoSpec]
-    """What runs, predecessors first."""
+    """The todos to execute, predecessors first."""
     by_hand: frozenset[str]
-    """Had not succeeded, but is completed in the file."""
-    set_back: SetBack
-    """Those of `again` that had succeeded."""
+    """Todos that had not succeeded but are completed in the file."""
+    set_back: RerunSelection
+    """The todos of `again` that had succeeded."""
     pins: Mapping[str, str]
     capacities: Mapping[str, int]
-    """Of the resources that the file declares."""
+    """Capacities of the resources that the file declares."""
     unbroken: tuple[str, ...]
-    """Those of them that have no circuit breaker."""
+    """Resources without a circuit breaker."""
     timeout: timedelta | None = None
-    """That the plan says by now; None: as it was."""
+    """Timeout in the plan as it is now; None: the run's own."""
     bases: Sequence[Base] = ()
-    """Todos that were completed elsewhere, and on which something of `again` stands."""
+    """Todos that were completed outside the run, on which a todo of `again` builds."""
 
     @property
     def carried(self) -> tuple[str, ...]:
@@ -70,37 +70,35 @@ class CarryOver:
 
     @property
     def lost(self) -> tuple[str, ...]:
-        """Had succeeded, but their commits went with their host."""
+        """Return the todos that had succeeded and whose commits were lost with their host."""
         return tuple(todo for todo in self.again if todo in self.set_back.lost)
 
     @property
     def repos(self) -> tuple[str, ...]:
-        """In which something runs again."""
+        """Return the repositories in which a todo is executed again."""
         return tuple(sorted({spec.todo.repo for spec in self.again.values()} - {MILESTONE_REPO}))
 
     @property
     def unfinished(self) -> frozenset[str]:
-        """Those of `again` that had not succeeded: they go on from their checkpoints."""
+        """Return the todos of `again` that had not succeeded: they continue from their checkpoints."""
         return frozenset(self.again) - self.set_back.todos
 
     @property
     def blocked(self) -> int:
-        """Todos that were blocked from outside of the plan."""
+        """Return the number of todos that were blocked from outside the plan."""
         return len(self.ended.state) - len(self.ended.spec)
 
     @property
     def nothing_to_do(self) -> str:
-        """Why there is nothing to do, as words; empty when there is something."""
+        """Return why there is nothing to do, as text; empty if there is something."""
         if self.again:
             return ""
         if self.blocked:
-            return (
-                f"nothing failed in run {self.ended.run_id}; {counted(self.blocked, 'todo')} blocked from outside of it"
-            )
-        return f"nothing is left of run {self.ended.run_id}: all its todos are done"
+            return f"nothing failed in run {self.ended.run_id}; {counted(self.blocked, 'todo')} blocked from outside the plan"
+        return f"all todos of run {self.ended.run_id} are done"
 
 
-def left_of(
+def plan_retry_of(
     ended: EndedRun,
     ecosystem: Ecosystem | None,
     settings: Settings,
@@ -109,20 +107,22 @@ def left_of(
     start: Collection[str] = (),
     as_it_was: bool = False,
     carried: Carried,
-) -> CarryOver:
-    """What runs again and how. `without`: hosts that are gone for good; `start`: todos from which on all is done again;
-    `as_it_was`: in the run's own order, where the file has another by now. Raises NotFound, UsageError or PlanRefused.
+) -> RetryPlan:
+    """Return what a retry would execute, and how. Raise NotFound, UsageError or PlanRefused.
+
+    `without`: hosts that are gone for good; `start`: todos from which on all is done again; `as_it_was`: keep
+    the run's own order where the file has another now.
     """
     if strange := sorted(set(without) - set(ended.pins.values())):
         known = ", ".join(sorted(set(ended.pins.values()))) or "none"
         raise NotFound(
-            f"run {ended.run_id} has worked on no host {', '.join(strange)}", f"the hosts that it worked on: {known}"
+            f"run {ended.run_id} has not worked on host {', '.join(strange)}", f"hosts that it worked on: {known}"
         )
     gone = {repo for repo, host in ended.pins.items() if host in without}
     undone = ended.undone
-    if undone:  # its commits are to be left out, as those of what is done again
+    if undone:  # their commits are left out, like those of todos that are executed again
         ended = replace(ended, state={**ended.state, **dict.fromkeys(undone, TodoState.SUCCEEDED)})
-    back = set_back(ended, {*start, *undone}, gone, carried)
+    back = select_reruns(ended, {*start, *undone}, gone, carried)
     repos = repos_of(ecosystem) if ecosystem else {}
     plans = ecosystem.coordination.plans if ecosystem else ()
     plan = next((plan for plan in plans if plan.id == ended.meta["plan_id"]), None)
@@ -142,7 +142,7 @@ def left_of(
     refuse_without_agent((spec.todo for spec in again.values()), settings)
     if ecosystem:
         _refuse_shortfalls(ended, again, ecosystem)
-    return CarryOver(
+    return RetryPlan(
         ended=ended,
         again=again,
         by_hand=by_hand,
@@ -156,7 +156,9 @@ def left_of(
 
 
 def _by_hand(plan: Plan | None, declared: Mapping[str, Todo], left: Iterable[str]) -> frozenset[str]:
-    """Those that somebody else has done since; not in a recurring plan, whose todos are done again and again."""
+    """Return the todos completed in the file since; none for a recurring plan, whose todos are executed in
+    every run.
+    """
     if plan and plan.recurring:
         return frozenset()
     return frozenset(t for t in left if t in declared and declared[t].status is TodoStatus.COMPLETED)
@@ -172,10 +174,10 @@ def _declared(
     todo: Todo, repos: Mapping[str, Repo], ended: EndedRun, settings: Settings, plan: Plan | None
 ) -> TodoSpec:
     if todo.status is TodoStatus.CANCELLED:
-        hint = f"reopen it; or run what is left without it: coord sweep {ended.meta['plan_id']}"
-        raise PlanRefused(f"{todo.id} is cancelled in the file, and run {ended.run_id} has it to do", hint)
+        hint = f"reopen it; or start a run without it: coord sweep {ended.meta['plan_id']}"
+        raise PlanRefused(f"{todo.id} is cancelled in the file, but run {ended.run_id} has to execute it", hint)
     place = ended.repo_of(todo.id)
-    if todo.repo != place:  # carried on as it was
+    if todo.repo != place:  # continues in the repository where it was
         repo = repos.get(place) or TodoSpec.model_validate_json(ended.spec[todo.id]).repo
         return spec_of(todo.model_copy(update={"repo": place}), repo, settings, plan)
     if place not in repos:
@@ -184,9 +186,9 @@ def _declared(
 
 
 def submit_retry(
-    store: RunStore, left: CarryOver, settings: Settings, *, on_failure: OnFailure | None, max_parallel: int | None
+    store: RunStore, left: RetryPlan, settings: Settings, *, on_failure: OnFailure | None, max_parallel: int | None
 ) -> tuple[str, Reply]:
-    """Writes and seals the new run; returns its id and the reply that the dispatcher has to follow."""
+    """Write and seal the new run; return its id and the reply that the dispatcher must follow."""
     policy = on_failure or OnFailure(left.ended.meta["on_failure"])
     refuse_without_way_back((spec.todo for spec in left.again.values()), policy)
     store.declare(left.capacities)
@@ -207,7 +209,7 @@ def submit_retry(
     return draft.run_id, draft.seal()
 
 
-def _meta(run_id: str, left: CarryOver, settings: Settings) -> dict[str, str | int]:
+def _meta(run_id: str, left: RetryPlan, settings: Settings) -> dict[str, str | int]:
     old = left.ended
     brief = old.brief.model_copy(
         update={
@@ -238,11 +240,11 @@ def _meta(run_id: str, left: CarryOver, settings: Settings) -> dict[str, str | i
     }
 
 
-def _write(draft: Draft, left: CarryOver, todo: str) -> None:
+def _write(draft: Draft, left: RetryPlan, todo: str) -> None:
     old = left.ended
     state, place = TodoState(old.state[todo]), old.place[todo]
     facts: Mapping[str, str | int] = old.facts[todo]
-    spec = old.spec.get(todo, "")  # none where it was blocked from outside of the plan: it stays so
+    spec = old.spec.get(todo, "")  # empty for a todo that was blocked from outside the plan: it stays blocked
     if todo in left.again:
         before = Descriptor.parse(place)
         state, facts = TodoState.WAITING, {**first_facts(left.again[todo].todo), **_begun(old, todo)}
@@ -253,7 +255,8 @@ def _write(draft: Draft, left: CarryOver, todo: str) -> None:
     elif todo in left.by_hand:
         state, facts = TodoState.SUCCEEDED, {**BY_HAND, **_begun(old, todo)}
     elif spec:
-        facts = {"run": old.run_id} | dict(facts)  # where a former retry carried it over, it says so already
+        # a todo carried over by an earlier retry has the fact already
+        facts = {"run": old.run_id} | dict(facts)
     draft.todo(
         todo,
         state,
@@ -266,7 +269,9 @@ def _write(draft: Draft, left: CarryOver, todo: str) -> None:
 
 
 def _begun(old: EndedRun, todo: str) -> Mapping[str, str]:
-    """What it had begun is to be undone with the run that takes it up, though it may never be begun there."""
+    """Return the facts of a todo's intent, so that a rollback of the new run undoes it, even if it never
+    begins there.
+    """
     facts = old.facts[todo]
     if "intent" not in facts:
         return {}

@@ -1,6 +1,7 @@
-"""Todos that runs have in hand: nobody else may begin, or undo, one of these.
+"""Refuse todos that another run executes, and report local work that a run would not contain.
 
-What lies in the checkouts of this machine and is no part of a run, which begins at the tip of each repository's `branch`.
+A run begins at the tip of each repository's `branch`, so uncommitted changes and unmerged commits in the
+checkouts of this machine are no part of it.
 """
 
 from __future__ import annotations
@@ -23,26 +24,28 @@ from coordination.text import counted
 logger = logging.getLogger(__name__)
 
 
-def refuse_under_way(store: RunStore, reader: RunReader, todos: Collection[str]) -> None:
-    """Raises Conflict where a run has one of these todos in hand."""
+def refuse_conflicts_of(store: RunStore, reader: RunReader, todos: Collection[str]) -> None:
+    """Raise Conflict where a live run executes one of these todos."""
     for run_id in store.live_runs():
         try:
             run = reader.read(run_id, only=())
-        except (NotFound, Unreadable) as error:  # of no run that could be carried on: it holds up nobody
-            logger.warning("passed over among the live runs: %s", error.message)
+        except (NotFound, Unreadable) as error:  # such a run cannot continue, so it blocks no other
+            logger.warning("skipped in the search for conflicting runs: %s", error.message)
             continue
         shared = next(_in_hand(store, run_id, run.status, list(todos)), None)
         if shared is not None:
             end = "" if run.status is RunStatus.ROLLING_BACK else f"; or end it: coord cancel {run_id}"
             raise Conflict(
-                f"run {run_id} of {run.plan_id} is {run.status} and has {shared} in hand",
+                f"run {run_id} of {run.plan_id} is {run.status} and executes {shared}",
                 f"follow it: coord watch {run_id}{end}",
             )
 
 
 def _in_hand(store: RunStore, run_id: str, status: RunStatus, todos: list[str]) -> Iterator[str]:
-    """Of a run that is rolled back whatever is not undone yet. A milestone is nobody's: each run asks
-    for its own approval, and another plan may have one of the same name.
+    """Yield the todos that the run has not finished; in a rollback, those that are not undone yet.
+
+    A milestone never conflicts: each run asks for its own approval, and another plan may have one of the same
+    name.
     """
     if not todos:
         return
@@ -60,15 +63,15 @@ AT_ONCE = 8
 
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
-    """Of one repository."""
+    """Local work in one repository that the run would not contain."""
 
     repo: str
     uncommitted: int
-    """Files with changes that are in no commit, untracked ones included."""
+    """Number of files with uncommitted changes, including untracked files."""
     branch: str
-    """What is checked out; empty for a detached HEAD."""
+    """The checked-out branch; empty for a detached HEAD."""
     commits: int
-    """Of it that `base` does not have."""
+    """Number of commits of HEAD that `base` does not have."""
     base: str
 
     def __str__(self) -> str:
@@ -79,9 +82,10 @@ class LeftOut:
 
 
 def left_out(todos: Iterable[Todo], places: Iterable[tuple[Repo, Path | None]]) -> tuple[LeftOut, ...]:
-    """Return what these todos will not see; `places`: each repository with its checkout, None where it has none here.
+    """Return the local work that these todos will not see. `places`: each repository with its checkout, None
+    without one here.
 
-    Checkouts are only read. Raises GitRefused when there is no git.
+    Checkouts are only read. Raise GitRefused if git is not available.
     """
     concerned = {todo.repo for todo in todos if todo.workspace is Workspace.WORKTREE}
     here = [(repo, path) for repo, path in places if repo.name in concerned and path and (path / ".git").exists()]
@@ -102,7 +106,7 @@ def _left_out(repo: Repo, path: Path) -> LeftOut | None:
 
 
 def _entries(status: str) -> Iterator[str]:
-    """A renamed file takes two fields, of which the second is its old name."""
+    """Yield one entry per file; a renamed file takes two fields, the second of which is its old name."""
     fields = iter(status.split("\0"))
     for field in fields:
         if field.startswith("2 "):

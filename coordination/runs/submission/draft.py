@@ -1,6 +1,6 @@
-"""A run while it is being written: in chunks that expire, sealed by a last flip. Nobody sees it before.
+"""Write a run to Redis in chunks that expire, until one last step seals it; it is invisible before.
 
-Each chunk is whole or not at all and brings its own expiry: whoever writes may die between any two of them.
+Each chunk is atomic and sets its own expiry, because the writing process may die between any two of them.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from coordination.runs.store import RunStore, ms
 CHUNK = 500
 DRAFT_TTL = timedelta(hours=1)
 PRIORITY = {Level.CRITICAL: 2, Level.HIGH: 1, Level.MEDIUM: 0, Level.LOW: -1}
-"""In steps of the queues for what todos share: see backend/lua/lock/_lock.lua."""
+"""Priority → its number in the queues for shared resources: see backend/lua/lock/_lock.lua."""
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
 def new_run_id() -> str:
-    """Sorts by time; four letters keep two of one second apart."""
+    """Return a new id that sorts by time; four random letters tell two of the same second apart."""
     return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + "".join(secrets.choice(_ALPHABET) for _ in range(4))
 
 
@@ -41,7 +41,7 @@ def descriptor(spec: TodoSpec, order: int | str, level: int) -> str:
 
 
 def first_facts(todo: Todo) -> dict[str, str | int]:
-    """What is known of a todo before its turn has come."""
+    """Return the facts of a todo before it is ready."""
     gate = todo.gate
     if gate is None:
         return {"attempt": 1}
@@ -49,7 +49,9 @@ def first_facts(todo: Todo) -> dict[str, str | int]:
 
 
 def _wants_of(spec: TodoSpec) -> str:
-    """What it holds while it runs: the seat in its repository, and its resources. A line each, with the amount and of how many."""
+    """Return the locks that a todo holds while it runs: its repository's slot and its resources, one per
+    line, each with the amount and the capacity.
+    """
     in_place = spec.todo.workspace is Workspace.IN_PLACE
     slots = 1 if in_place else spec.repo.slots
     needs = (f"{need.amount}/0 {resource(need.name)}" for need in spec.todo.resources)
@@ -62,7 +64,8 @@ class Draft:
         self.keys = store.keys.run(run_id)
         self._store = store
         self._pipeline = store.redis.pipeline(transaction=True)
-        # Key → what is put there with the next flush: by a command for each todo a run takes twice as long to write.
+        # Key → fields that the next flush writes: with one command per todo, writing a run takes
+        # twice as long.
         self._fields: defaultdict[str, dict[str, str | int]] = defaultdict(dict)
         self._further: list[str] = []
         self._states: Counter[TodoState] = Counter()
@@ -90,7 +93,7 @@ class Draft:
         self._put(keys.place, name, place)
         for fact, value in facts.items():
             self._put(keys.facts, f"{name} {fact}", value)
-        if spec:  # it may be carried out
+        if spec:  # it may be executed
             self._put(keys.spec, name, spec)
             self._put(keys.pending, name, pending)
         if words := " ".join(children):
@@ -107,7 +110,7 @@ class Draft:
         self._fields[key][field] = value
 
     def copy(self, source: str, target: str) -> None:
-        """A further key of the run from another run's, without its content travelling to us."""
+        """Copy a key of another run into this one inside Redis, without transferring its content."""
         self._pipeline.copy(source, target, replace=True)
         self._further.append(target)
 
@@ -120,7 +123,7 @@ class Draft:
         self._pipeline.execute()
 
     def seal(self) -> Reply:
-        """The run starts; the reply must be followed."""
+        """Start the run; return the reply, which the caller must follow."""
         counts = {f"n.{state}": n for state, n in self._states.items()}
         self._pipeline.hset(self.keys.meta, mapping={"open": self._states[TodoState.WAITING], **counts})
         self.flush()

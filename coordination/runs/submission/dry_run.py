@@ -1,4 +1,6 @@
-"""What a sweep would do: what runs where, in which order, with which command, and why the rest would not. Pure."""
+"""Compute what a sweep would do: the todos with their order, host and command, and why the others would not
+run. Pure.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ class Place:
 
 
 Places = Mapping[str, tuple[Place, ...] | str]
-"""Repository → where it would be worked on, or why nowhere."""
+"""Repository → the places where it would be worked on, or the reason why there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,20 +47,20 @@ class Step:
     id: str
     repo: str
     level: int
-    """From 0, by the plan's dependencies."""
+    """Level by the plan's dependencies, from 0."""
     after: tuple[str, ...]
     places: tuple[Place, ...]
     waits_for: str | None
-    """Why it would wait though its turn has come."""
+    """The reason why the todo would wait although its predecessors are done."""
     approval: str | None
-    """At its gate; what is waited for there. It is asked for before anything else is."""
+    """The approval at its gate, which is asked for before anything else."""
     workspace: Workspace
     resources: tuple[ResourceNeed, ...]
     command: str
     timeout_s: float | None
-    """None: it waits for a person, for as long as that takes."""
+    """Timeout; None: it waits for a person without limit."""
     undo: str | None
-    """By what it would be undone, where a failure rolls all back."""
+    """The command that would undo it, where a failure rolls the run back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +73,7 @@ class Rest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outlook:
+class DryRun:
     plan_id: str
     strategy: Strategy
     reason: str
@@ -79,14 +81,14 @@ class Outlook:
     max_parallel: int | None
     nothing_to_do: str
     size: str
-    """How much would run, in words."""
+    """Number of todos and hours, as text."""
     steps: tuple[Step, ...]
-    """In the order in which they would start, as far as estimates tell."""
+    """The todos in the order in which they would start, according to the estimates."""
     rest: tuple[Rest, ...]
 
 
-def outlook(graph: PlanGraph, order: Order, ecosystem: Ecosystem, settings: Settings, places: Places) -> Outlook:
-    return Outlook(
+def dry_run(graph: PlanGraph, order: Order, ecosystem: Ecosystem, settings: Settings, places: Places) -> DryRun:
+    return DryRun(
         plan_id=graph.plan.id,
         strategy=order.strategy,
         reason=order.reason,
@@ -102,7 +104,7 @@ def outlook(graph: PlanGraph, order: Order, ecosystem: Ecosystem, settings: Sett
 
 
 def places_of(repos: Iterable[str], workers: Iterable[Worker]) -> Places:
-    """Where living workers serve these repositories."""
+    """Return where living workers serve these repositories."""
     there = tuple(workers)
     found: dict[str, tuple[Place, ...] | str] = {}
     for repo in repos:
@@ -112,7 +114,7 @@ def places_of(repos: Iterable[str], workers: Iterable[Worker]) -> Places:
 
 
 def command_text(todo: Todo, agent: Command | None) -> str:
-    """What would be carried out, on one line for people."""
+    """Return the command of a todo on one line, for people."""
     action = todo.action
     if isinstance(action, ShellAction):
         return _words(action.run)
@@ -128,14 +130,16 @@ def command_text(todo: Todo, agent: Command | None) -> str:
 
 
 def undo_text(todo: Todo, agent: Command | None) -> str:
-    """What would undo it, on one line for people; empty where nothing has to."""
+    """Return the command that undoes a todo on one line, for people; empty where nothing is needed."""
     if todo.compensate is not None:
         return command_text(todo.model_copy(update={"action": todo.compensate}), agent)
     return "" if isinstance(todo.action, ManualAction | NoopAction) else "the run's branch and worktree go"
 
 
 def approval_of(todo: Todo) -> str | None:
-    """`an approval: coord approve TODO-004 (rejected after 24 h)`; None where none is needed: a person who does it needs none."""
+    """Return the approval that a todo needs, as `an approval: coord approve TODO-004 (rejected after 24 h)`;
+    None without a gate, or for a manual todo.
+    """
     if todo.gate is None or not asks(todo):
         return None
     words = when_nobody_comes(todo.gate)

@@ -1,13 +1,13 @@
 """Refuse to begin a todo whose completed predecessors' results are not in the base branches.
 
-A run begins at the base branches, so a todo that is completed in the file, and whose commit was never merged, would be missing below
-whatever stands on it: that succeeds or fails for the wrong reason. The hash `commits` in Redis names the commit of each todo's last
-success; the steps write it, and a rollback takes it out. Where it has none (Redis was lost, or the todo was done before there was
-such a record), the branches `coord/<run>` are searched for the todo's trailers. A todo that was completed by hand or in place has
-neither, and nothing is looked at.
+A run begins at the base branches. If a todo is completed in the file and its commit was never merged, its
+dependents would lack that commit, and succeed or fail for the wrong reason. The hash `commits` in Redis names
+the commit of each todo's last success; the steps write it, and a rollback removes it. Without an entry (Redis
+was lost, or the todo was done by an older version) the branches `coord/<run>` are searched for the todo's
+trailers. A todo that was completed by hand or in place has neither, and is not checked.
 
-Only a worker reaches the repositories, so every worker that serves one of them is asked, by a cleanup job: any of them may be given the
-next todo. What a worker does is in `workers/cleanup/landed.py`.
+Only workers reach the repositories, so every worker that serves one of them is asked by a cleanup job: any of
+them may be given the next todo. The worker's part is in `workers/cleanup/landed.py`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SHOWN = 3
 
 
 class NotLanded(Conflict):
-    """A completed predecessor's result is not in its base branch."""
+    """The result of a completed predecessor is not in its base branch."""
 
     def __init__(self, message: str, hint: str, findings: Collection[Finding] = ()) -> None:
         self.findings = tuple(findings)
@@ -42,17 +42,19 @@ class NotLanded(Conflict):
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """A completed todo that a run stands on, and where its result must be."""
+    """A completed todo that a run builds on, and the branch that must contain its result."""
 
     todo: str
     repo: str
     branch: str
     behind: str
-    """A todo of the run that waits for it, be it by way of others."""
+    """A todo of the run that depends on it, directly or indirectly."""
 
 
 def bases(ecosystem: Ecosystem, plan: Plan | None, todos: Collection[str], known: Collection[str] = ()) -> list[Base]:
-    """Return the completed todos that these stand on; without those `known`, whose results the run has by itself."""
+    """Return the completed todos that these todos build on, except those of `known`, whose results the run
+    has itself.
+    """
     register = Register(ecosystem, plan, gates_of(plan) if plan else {})
     declared = {todo.id: todo for todo in ecosystem.coordination.todos}
     branches = {repo.name: repo.branch for repo in ecosystem.repos}
@@ -71,11 +73,13 @@ def refuse_not_landed(
     *,
     record: bool = True,
 ) -> None:
-    """Raise NotLanded where a result is missing in its base branch, or cannot be looked at. `accepted`: todos whose results count as
-    landed, by a person's word, which is recorded; raises UsageError where nothing stands on one of them.
+    """Raise NotLanded where a result is missing in its base branch, or cannot be checked.
+
+    `accepted`: todos whose results a person declares to be landed; the declaration is recorded. Raise
+    UsageError where no todo of the run builds on one of them.
     """
     if strange := sorted(set(accepted) - {base.todo for base in wanted}):
-        raise UsageError(f"{listed(strange)}: no completed todo that this run stands on", "leave it out of --accept")
+        raise UsageError(f"{listed(strange)}: no completed todo that this run builds on", "leave it out of --accept")
     if accepted and record:
         store.redis.hset(store.keys.commits, mapping=dict.fromkeys(accepted, ACCEPTED))
     if sought := _sought(store, [base for base in wanted if base.todo not in accepted]):
@@ -86,7 +90,7 @@ def refuse_not_landed(
         if recorded := [one for one in sought if one.commit and one.repo in unasked]:
             first = recorded[0]
             raise NotLanded(
-                f"{behind[first.todo]} waits for {first.todo}, and no worker of {first.repo} says whether the result of "
+                f"{behind[first.todo]} waits for {first.todo}, but no worker of {first.repo} reports whether the result of "
                 f"{first.todo} is in {first.branch}",
                 f"start one: coord worker --repo {first.repo}; or, where {first.branch} has it: --accept {first.todo}",
             )
@@ -102,19 +106,22 @@ def _sought(store: RunStore, wanted: Collection[Base]) -> list[Sought]:
         commit, run, repo = [*str(record or "").split(" "), "", "", ""][:3]
         if commit != ACCEPTED:
             tips = tips_in(run, repo) if run else ()
-            branch, where = base.branch, repo or base.repo  # the todo may have moved to another repository since
+            # the todo may have moved to another repository since
+            branch, where = base.branch, repo or base.repo
             found.append(Sought(todo=base.todo, repo=where, branch=branch, commit=commit, run=run, tips=tips))
     return found
 
 
 def _tips(store: RunStore, later: Callable[[str], list[str]], run: str, repo: str) -> tuple[str, ...]:
-    """Where the run, and those that took it up, have left the repository: as far as Redis still knows."""
+    """Return the commits at which the run and its retries left the repository, as far as Redis still knows
+    them.
+    """
     found = (store.redis.hget(store.keys.run(run_id).tips, repo) for run_id in (run, *later(run)))
     return tuple(filter(None, found))
 
 
 def _later(store: RunStore, run: str) -> list[str]:
-    """The runs that took this one up, one after the other."""
+    """Return the chain of retries of this run, in order."""
     chain: list[str] = []
     while found := [heir for heir, _ in retries_of(store, chain[-1] if chain else run) if heir not in chain]:
         chain.append(found[-1])
@@ -122,7 +129,7 @@ def _later(store: RunStore, run: str) -> list[str]:
 
 
 def _asked(store: RunStore, presence: Presence, sought: list[Sought]) -> tuple[list[Finding], set[str]]:
-    """What the workers found, and the repositories of which none has said anything."""
+    """Return the findings of the workers, and the repositories for which none has answered."""
     repos = {one.repo for one in sought}
     if not any(repos & set(worker.repos) for worker in presence.workers()):
         return [], repos
@@ -132,9 +139,10 @@ def _asked(store: RunStore, presence: Presence, sought: list[Sought]) -> tuple[l
     if silent:
         raise NotLanded(
             f"no answer from {', '.join(silent)}: whether completed work is in the base branches is not known",
-            "look at that worker's log, then do it again",
+            "see the log of that worker, then try again",
         )
-    asked = {(one.todo, one.repo) for one in sought}  # a worker may not speak of others' todos
+    # a worker may only report on the todos that it was asked about
+    asked = {(one.todo, one.repo) for one in sought}
     findings = [finding for answer in answers for finding in answer.landed if (finding.todo, finding.repo) in asked]
     return findings, repos - {finding.repo for finding in findings}
 
@@ -146,12 +154,12 @@ def _refusal(store: RunStore, missing: list[Finding], behind: Mapping[str, str])
     accept = f"where {first.branch} of {first.repo} has the work in another form: --accept {first.todo}"
     ways = [f"merge it into {first.branch}", accept]
     if first.run and (newest := _takes_up(store, first.run, behind[first.todo])):
-        ways.insert(0, f"go on with what it left: coord retry {newest}")
+        ways.insert(0, f"build on its work: coord retry {newest}")
     return NotLanded("; ".join(words) + more, "; or ".join(ways), missing)
 
 
 def _takes_up(store: RunStore, run: str, todo: str) -> str:
-    """The run whose retry would do the todo on top of the result; empty if there is none."""
+    """Return the run whose retry would execute the todo on top of the result; empty if there is none."""
     newest = (run, *_later(store, run))[-1]
     state = store.redis.hget(store.keys.run(newest).state, todo)
     return newest if state and state != TodoState.SUCCEEDED else ""

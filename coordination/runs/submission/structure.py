@@ -1,10 +1,13 @@
-"""The graph of a run: its todos, where each is done and what it waits for. It is fixed at submission, by a hash in `meta`.
+"""Fix the graph of a run at submission by a hash in `meta`: its todos, the repository of each and its
+predecessors.
 
-What a todo does may be mended between a run and its retry; the order of the work may not change beneath it: what was done was
-done in that order. So a run goes on only where the file still has its graph, or by the run's own, said so (`--as-it-was`).
-Nothing that happens to the plan otherwise is a difference: a status, an action, a todo that is new and touches none of the run's.
+A todo's action may be corrected between a run and its retry; the order may not change, because the finished
+work was done in that order. So a retry is refused where the file has another graph, unless the caller asks
+for the run's own (`--as-it-was`). Other changes of the plan are no difference: a status, an action, a new
+todo that touches none of the run's.
 
-The hash is the SHA-256 of the todos in alphabetical order, each as [id, repository, [direct predecessors in the run]], as JSON.
+The hash is the SHA-256 of the todos in alphabetical order, each as [id, repository, [direct predecessors in
+the run]], as JSON.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from coordination.planner.gates import MILESTONE_REPO, gates_of
 from coordination.runs.records import Descriptor, RunBrief
 
 SHOWN = 3
-"""So many differences are named."""
+"""Greatest number of differences that a message names."""
 
 
 def graph_hash(repo_of: Mapping[str, str], predecessors: Mapping[str, Iterable[str]]) -> str:
@@ -32,21 +35,24 @@ def graph_hash(repo_of: Mapping[str, str], predecessors: Mapping[str, Iterable[s
 def refuse_damaged(
     run_id: str, meta: Mapping[str, str], place: Mapping[str, str], children: Mapping[str, str], todos: Collection[str]
 ) -> None:
-    """Raises Conflict where what the steps go by, or the brief of the workers, is not the graph of the run's hash.
+    """Raise Conflict where the records of the steps, or the brief of the workers, do not match the hash of
+    the run's graph.
 
-    `todos`: those that may be carried out. A run of before there was a hash is taken as it is.
+    `todos`: those that may be executed. A run without a hash (written by an older version) is accepted.
     """
     if "graph" in meta and meta["graph"] not in _hashes(meta, place, children, todos):
         raise Conflict(
-            f"the records of run {run_id} are damaged: its todos and their order are not those of its graph's hash",
-            f"begin anew: coord sweep {meta.get('plan_id', 'PLAN')}",
+            f"the records of run {run_id} are damaged: its todos and their order do not match the hash of its graph",
+            f"start a new run: coord sweep {meta.get('plan_id', 'PLAN')}",
         )
 
 
 def _hashes(
     meta: Mapping[str, str], place: Mapping[str, str], children: Mapping[str, str], todos: Collection[str]
 ) -> set[str]:
-    """One, if the records agree with each other; none if they do not, or cannot be read."""
+    """Return the hash of the records if they agree with each other; nothing if they do not, or cannot be
+    read.
+    """
     before: defaultdict[str, list[str]] = defaultdict(list)
     for todo, after in children.items():
         for child in after.split():
@@ -66,21 +72,24 @@ def _hashes(
 
 
 def refuse_changed(brief: RunBrief, ecosystem: Ecosystem, left: Collection[str], command: str) -> None:
-    """Raises PlanRefused where the file now has another graph for the run's todos. `left`: those that are still to be done."""
+    """Raise PlanRefused where the file has another graph for the run's todos. `left`: the todos that are
+    still to be executed.
+    """
     found = list(differences(brief, ecosystem, left))
     if not found:
         return
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     raise PlanRefused(
         f"{brief.plan_id} is no longer the plan of run {brief.run_id}: {'; '.join(found[:SHOWN])}{more}",
-        f"sweep it anew: coord sweep {brief.plan_id}; or carry on in the run's own order: coord {command} --as-it-was",
+        f"start a new run: coord sweep {brief.plan_id}; or keep the order of the run: coord {command} --as-it-was",
     )
 
 
 def differences(brief: RunBrief, ecosystem: Ecosystem, left: Collection[str]) -> Iterator[str]:
-    """In words, one for each todo and edge of the run that the file now says otherwise."""
+    """Yield a sentence for each todo and edge of the run that differs in the file."""
     plan = next((plan for plan in ecosystem.coordination.plans if plan.id == brief.plan_id), None)
-    # As at the sweep, when all of the run's todos were open: what a plan owns may depend on that.
+    # As at submission, when all todos of the run were open: the dependencies of a plan's todos may
+    # depend on that.
     todos = tuple(_open(todo) if todo.id in brief.predecessors else todo for todo in ecosystem.coordination.todos)
     register = Register(ecosystem.with_coordination(todos=todos), plan, gates_of(plan) if plan else {})
     for name, before in brief.predecessors.items():
@@ -112,8 +121,10 @@ def _open(todo: Todo) -> Todo:
 
 
 def without_way_back(todo: Todo, *, in_git: bool = True) -> str:
-    """Why nothing undoes the todo; empty where something does: its `compensate`, or that its run's branch goes. Of a milestone's
-    approval, and of what a person does, nothing is coord's to undo.
+    """Return why nothing undoes the todo; empty where its `compensate` or the deletion of the run's branch
+    does.
+
+    Empty also for a milestone's approval and for a manual todo: coord has nothing to undo for them.
     """
     if todo.compensate is not None or todo.repo == MILESTONE_REPO or isinstance(todo.action, NoopAction | ManualAction):
         return ""

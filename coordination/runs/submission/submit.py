@@ -1,4 +1,4 @@
-"""A plan's graph → an immutable run in Redis."""
+"""Submit a plan's graph as an immutable run in Redis."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from coordination.runs.submission.structure import graph_hash, without_way_back
 from coordination.settings import Settings
 from coordination.text import counted, listed
 
-if TYPE_CHECKING:  # costs networkx, and whoever has a graph has paid for it
+if TYPE_CHECKING:  # importing it loads networkx; a caller with a graph has loaded it already
     from coordination.planner.graph import PlanGraph
 
 
 MS_PER_HOUR = 3_600_000
 FARTHEST_MS = 9e11
-"""Ahead of others: more than a hundred years of waiting could make up for."""
+"""Greatest lead of a rank in the queue, in ms: a hundred years of waiting could not make up for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """How a run is to be carried out; `strategy` is decided, not `auto`."""
+    """How a run is executed; `strategy` is resolved, never `auto`."""
 
     strategy: Strategy
     reason: str
-    """Why this strategy, in a sentence."""
+    """The reason for the strategy, as a sentence."""
     on_failure: OnFailure
     max_parallel: int | None
     actor: str
     remaining: Mapping[str, float] = field(default_factory=dict)
-    """Hours from each todo to the end, by which ready ones are ranked; without any, the longest path counts."""
+    """Hours from each todo to the end, by which ready todos are ranked; if empty, the longest path counts."""
     no_cache: bool = False
-    """Whether todos with a `cache` run all the same."""
+    """Whether todos with a `cache` are executed regardless of it."""
     timeout: timedelta | None = None
-    """After which the run is ended."""
+    """Time after which the run is ended."""
 
 
 def decide(
@@ -58,8 +58,9 @@ def decide(
     no_cache: bool = False,
     timeout: timedelta | None = None,
 ) -> Order:
-    """How the run will be carried out: what the call says, else the plan. Refuses before anything is written what would
-    fail later: raises PlanRefused.
+    """Return how the run will be executed: the arguments, else the plan's fields.
+
+    Raise PlanRefused for what would fail later, before anything is written.
     """
     limit = max_parallel or graph.plan.max_parallel
     choice = choose_strategy(
@@ -85,11 +86,11 @@ def _check(graph: PlanGraph, order: Order, settings: Settings) -> None:
 
 
 def refuse_without_way_back(todos: Iterable[Todo], on_failure: OnFailure) -> None:
-    """Raises PlanRefused where a rollback is wanted on a failure, and nothing could undo one of these."""
+    """Raise PlanRefused where a failure rolls the run back and one of these todos cannot be undone."""
     helpless = [f"{todo.id} ({why})" for todo in todos if (why := without_way_back(todo))]
     if on_failure is OnFailure.ROLLBACK and helpless:
         raise PlanRefused(
-            f"on_failure: rollback, and nothing could undo {listed(helpless)}",
+            f"on_failure: rollback, but nothing undoes {listed(helpless)}",
             "give them a `compensate` (`true` where there is nothing to undo); or sweep with --on-failure halt or continue",
         )
 
@@ -106,7 +107,7 @@ def refuse_without_agent(todos: Iterable[Todo], settings: Settings) -> None:
 def submit(
     store: RunStore, graph: PlanGraph, ecosystem: Ecosystem, settings: Settings, order: Order
 ) -> tuple[str, Reply]:
-    """Writes and seals the run; returns its id and the reply that the dispatcher has to follow."""
+    """Write and seal the run; return its id and the reply that the dispatcher must follow."""
     store.declare(ecosystem.capacities())
     draft = Draft(store, new_run_id())
     repos = repos_of(ecosystem)
@@ -153,13 +154,15 @@ def _meta(
 
 
 def timeout_of(timeout: timedelta | None) -> dict[str, int]:
-    """What `meta` says of a run's timeout."""
+    """Return the fields of `meta` for a run's timeout."""
     return {"timeout_ms": max(1, ms(timeout))} if timeout else {}
 
 
 def spec_of(todo: Todo, repo: Repo, settings: Settings, plan: Plan | None) -> TodoSpec:
-    """What a worker is told; `plan`: the todo's, None where the file has it no more."""
-    # Absolute paths never travel: a worker knows its own.
+    """Return what a worker is told about a todo. `plan`: the todo's plan, None where the file no longer has
+    it.
+    """
+    # Absolute paths are never sent: a worker knows its own.
     return TodoSpec(
         todo=todo.working_in(repo),
         repo=repo.model_copy(update={"path": None}),
@@ -169,8 +172,10 @@ def spec_of(todo: Todo, repo: Repo, settings: Settings, plan: Plan | None) -> To
 
 
 def _policy(settings: Settings, *written: Retry | None) -> Retry:
-    """What the settings say, and over it what is written, field by field: a later one over a former. Who writes a `retry` wants
-    more than one attempt, if it does not say how many.
+    """Return the settings' retry policy with the `written` ones merged over it field by field, later ones
+    over earlier ones.
+
+    A `retry` without a number of attempts means more than one attempt.
     """
     asked = any(retry is not None for retry in written)
     policy = Retry(
@@ -200,12 +205,14 @@ def _write(draft: Draft, graph: PlanGraph, spec: TodoSpec, order: Order) -> None
 
 
 def _ahead(graph: PlanGraph, name: str, order: Order) -> str:
-    """Its part of its turn, in ms (see backend/lua/run/_run_dispatch.lua); the fraction keeps the order of equals."""
+    """Return the rank of a todo in its queue, in ms (see backend/lua/run/_run_dispatch.lua); the fraction
+    keeps the order of equals.
+    """
     remaining = order.remaining or graph.rank
     ahead_ms = min(AGEING * remaining[name] * MS_PER_HOUR, FARTHEST_MS)
     return f"{graph.order[name] / (len(graph.todos) + 1) - ahead_ms:.5f}"
 
 
 def _write_blocked(draft: Draft, todo: Todo, reason: str) -> None:
-    place = f"0 0 {todo.repo} {todo.workspace} 0"  # nothing is ever asked for it
+    place = f"0 0 {todo.repo} {todo.workspace} 0"  # never used: the todo is skipped
     draft.todo(todo.id, TodoState.SKIPPED, place, {"attempt": 0, "error": reason})

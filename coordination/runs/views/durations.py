@@ -1,7 +1,7 @@
-"""How long todos took in earlier runs: what a plan reckons with where nobody has estimated it.
+"""Learn how long todos take from earlier runs: estimates for todos without one.
 
-Each todo that succeeds leaves its duration with those that are like it (planner/hours.py): the last 25 of a group are kept, for 90
-days from the last one on; see backend/lua/run/_run_durations.lua.
+Each todo that succeeds records its duration in the group of similar todos (planner/hours.py). The last 25
+durations of a group are kept, until 90 days after the newest; see backend/lua/run/_run_durations.lua.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MS_IN_AN_HOUR = 3_600_000
 
 
 def learned(redis: Redis, keys: Keys, groups: Collection[Group]) -> dict[Group, float]:
-    """The median of each group in hours, in one round trip; a group of which nothing is known is left out."""
+    """Return the median of each group in hours, in one round trip; groups without durations are left out."""
     asked = list(groups)
     if not asked:
         return {}

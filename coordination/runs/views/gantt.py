@@ -1,7 +1,8 @@
-"""A run as a Gantt chart: a band for each repository, in it the attempts of its todos in a row, and below what they waited for. Pure.
+"""Draw a run as a Gantt chart: a band per repository with the attempts of its todos in a row, and their waits
+below. Pure.
 
-Todos of one repository go one at a time, so their attempts need one row. Waiting for predecessors is no wait: a strip begins when
-nothing but what it is coloured by held the todo up.
+Todos of one repository are executed one at a time, so their attempts fit in one row. Waiting for predecessors
+is not drawn: a strip begins when only the cause of its colour delays the todo.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ TICKS_S = (
 
 
 def axis(x: Callable[[float], float], start_ms: int, end_ms: int, top: float, bottom: float) -> Iterator[str]:
-    """Lines from `top` to `bottom`, each with the time since the start above it."""
+    """Yield vertical lines from `top` to `bottom`, each with the time since the start above it."""
     step_s = _step((end_ms - start_ms) / 1000)
     for i in range(int((end_ms - start_ms) / 1000 / step_s) + 1):
         at = x(start_ms + i * step_s * 1000)
@@ -42,7 +43,7 @@ def _step(span_s: float) -> float:
 
 
 def took(seconds: float) -> str:
-    """`0.25 s`, `12 s`, `1:05 min`, `2:30 h`"""
+    """Return a duration as `0.25 s`, `12 s`, `1:05 min` or `2:30 h`."""
     if seconds < 100:
         return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -53,11 +54,11 @@ LEFT, RIGHT, PLOT = 190, 32, 1100
 HEAD, AXIS, LEGEND = 70, 26, 62
 BAR, STRIP, PAD = 20, 4, 6
 SHORTEST_LABEL = 6
-"""A name that is cut to less says nothing."""
+"""Least number of characters of a label: a shorter one is not drawn."""
 IN_A_LINE = 4
-"""So many causes surely fit into one line of the legend."""
+"""Number of causes that fit into one line of the legend."""
 LANES = 60
-"""So many todos of a repository are shown waiting at once; more of them only in the sums."""
+"""Greatest number of waiting todos drawn per repository; further ones count in the sums only."""
 LABELS = {
     WaitReason.REPOSITORY: "its repository",
     WaitReason.SLOT: "a slot",
@@ -86,7 +87,7 @@ BEGUN_AGAIN = {
     TodoState.DISPATCHED.value: "failed",
     TodoState.PARKED.value: "parked",
 }
-"""Where a todo stood after an attempt that was not its last → what became of the attempt."""
+"""State of a todo after an attempt that was not its last → outcome of the attempt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,7 @@ class _Band:
 
 
 def draw(run: RunView, line: Timeline, decisive: Collection[Work]) -> str:
-    """A whole SVG file."""
+    """Return a whole SVG file."""
     todos = {todo.id: todo for todo in run.todos}
     bands = list(_bands(line, {todo.id: todo.repo for todo in run.todos}))
     bottom = bands[-1].top + bands[-1].height if bands else HEAD + AXIS + BAR
@@ -134,7 +135,7 @@ def _subtitle(run: RunView, line: Timeline) -> str:
         else f"{run.status} by {run.strategy} for {in_all}"
     )
     words = f"{counted(len(run.todos), 'todo')} · {state.replace('_', ' ')} · began {began}"
-    return words if line.whole else f"{words} · what happened before is no longer known"
+    return words if line.whole else f"{words} · earlier events are deleted"
 
 
 def _hosts(todos: Iterable[TodoView]) -> Mapping[str, set[str]]:
@@ -146,7 +147,7 @@ def _hosts(todos: Iterable[TodoView]) -> Mapping[str, set[str]]:
 
 
 def _bands(line: Timeline, repo_of: Mapping[str, str]) -> Iterator[_Band]:
-    """In the order in which they began."""
+    """Yield the bands in the order in which they began."""
     work: defaultdict[str, list[Work]] = defaultdict(list)
     waits: defaultdict[str, list[Wait]] = defaultdict(list)
     for attempt in sorted(line.work, key=lambda attempt: attempt.start_ms):
@@ -163,12 +164,14 @@ def _bands(line: Timeline, repo_of: Mapping[str, str]) -> Iterator[_Band]:
 
 
 def _lanes(waits: Sequence[Wait]) -> list[list[Wait]]:
-    """A todo keeps its lane from its first wait to its last; the lane that was free first is the next one's."""
+    """Return the waits by lane. A todo keeps its lane from its first wait to its last; the next todo takes
+    the lane that was free first.
+    """
     own: dict[str, list[Wait]] = {}
     for wait in waits:
         own.setdefault(wait.todo, []).append(wait)
     lanes: list[list[Wait]] = []
-    free: list[tuple[int, int]] = []  # from when on, and which
+    free: list[tuple[int, int]] = []  # time from which it is free, and its number
     for its in own.values():
         at = heappop(free)[1] if free and free[0][0] <= its[0].start_ms else len(lanes)
         if at == len(lanes):
@@ -206,7 +209,9 @@ def _class(work: Work, todo: TodoView | None) -> str:
 
 
 def _ending(work: Work, todo: TodoView | None) -> str:
-    """A state of todos, `cached` or `lost`. What is not over for its todo has not succeeded."""
+    """Return a state of todos, `cached` or `lost`. An attempt after which its todo is not over has not
+    succeeded.
+    """
     if todo is not None and todo.cached and work.outcome == TodoState.SUCCEEDED:
         return "cached"
     return BEGUN_AGAIN.get(work.outcome, work.outcome)

@@ -1,4 +1,4 @@
-"""What runs are doing with a todo of the file, at present or when they were last at it."""
+"""Join the todos of the file with the state of runs, locks and breakers."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ from coordination.runs.views.durations import learned
 from coordination.runs.views.run_view import LAST, RunReader, iso
 
 LOOKED_AT = 100
-"""How many runs are asked for a todo, newest first: they are asked all at once."""
+"""Number of runs, newest first, that are searched for a todo; all are read at once."""
 IN_HAND = frozenset(
     {TodoState.DISPATCHED, TodoState.RUNNING, TodoState.PARKED, TodoState.RETRYING, TodoState.COMPENSATING}
 )
 
 EXECUTING = IN_HAND | {TodoState.READY, TodoState.SUCCEEDED}
-"""Where nobody else should begin a todo of a live run. What has succeeded is written into the file when the run ends."""
+"""States of a todo in a live run that keep other runs from executing it. The file says completed only when
+the run ends.
+"""
 
 
 class LiveTodo(BaseModel):
@@ -41,19 +43,19 @@ class LiveTodo(BaseModel):
     attempt: int
     worker: str | None = None
     since: str | None = None
-    """When it came into its state."""
+    """Time at which it came into its state."""
     finished_at: str | None = None
     waits_for: str | None = None
     error: str | None = None
 
     @property
     def in_hand(self) -> bool:
-        """Whether something is being done with it right now."""
+        """Return whether a worker has it or it waits for something."""
         return self.state in IN_HAND and not self.run_status.ended
 
 
 class Asked(BaseModel):
-    """A todo, or a milestone, about which a person is asked."""
+    """A todo or milestone that waits for a person's decision."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -64,7 +66,7 @@ class Asked(BaseModel):
 
 
 class Live:
-    """Only reads. Raises redis-py's errors."""
+    """State of runs, locks and breakers; only reads. Methods raise redis-py's errors."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
@@ -72,7 +74,7 @@ class Live:
         self._reader = RunReader(redis, keys)
 
     def todo(self, todo_id: str) -> LiveTodo | None:
-        """None when no run of the last hundred has it."""
+        """Return the todo in the newest run that has it, None if none of the last hundred has it."""
         run_id = self._newest_with(todo_id)
         if run_id is None:
             return None
@@ -90,11 +92,11 @@ class Live:
         )
 
     def in_hand(self) -> Mapping[str, TodoState]:
-        """Every todo that a live run is busy with."""
+        """Return every todo that a live run is executing, with its state."""
         return {todo: state for _, states in self._live_states() for todo, state in states.items() if state in IN_HAND}
 
     def executing(self) -> Mapping[str, str]:
-        """Todo → the live run that executes it: that has begun it, or would begin it now, or waits for others after it."""
+        """Return todo → the live run that has executed it, executes it, or will begin it."""
         return {
             todo: run for run, states in self._live_states() for todo, state in states.items() if state in EXECUTING
         }
@@ -107,17 +109,18 @@ class Live:
                 pipeline.hgetall(self._keys.run(run_id).state)
             answers = pipeline.execute()
         for run_id, status, states in zip(runs, answers[::2], answers[1::2], strict=True):
-            if status == RunStatus.ROLLING_BACK:  # what undoes a todo goes the way of a todo: only its facts tell
+            # a compensation goes through the states of a todo: only the facts tell
+            if status == RunStatus.ROLLING_BACK:
                 yield run_id, {todo.id: todo.state for todo in self._reader.read(run_id).todos}
             else:
                 yield run_id, {todo: TodoState(state) for todo, state in states.items()}
 
     def learned(self, groups: Collection[Group]) -> Mapping[Group, float]:
-        """The hours of todos like these in the median, where any were done."""
+        """Return the median hours of each group with known durations."""
         return learned(self._redis, self._keys, groups)
 
     def asking(self) -> list[Asked]:
-        """What waits for a person, the longest first."""
+        """Return the todos and milestones that wait for a person, longest first."""
         found = [
             Asked(todo=todo, run_id=one.run, waits_for=one.waits_for or "", since=iso(one.since))
             for todo, one in approvals.asking(self._redis, self._keys)
@@ -125,20 +128,22 @@ class Live:
         return sorted([*found, *self._not_undone()], key=lambda asked: asked.since or "")
 
     def _not_undone(self) -> Iterator[Asked]:
-        """What nothing has undone: to be tried again, or answered for."""
+        """Yield failed compensations, which a person tries again or accepts."""
         for run_id in self._reader.half_undone():
             for todo in self._reader.read(run_id).only([TodoState.COMPENSATION_FAILED]).todos:
-                words = f"it could not be undone: coord rollback {run_id}"
+                words = f"its compensation failed: coord rollback {run_id}"
                 yield Asked(todo=todo.id, run_id=run_id, waits_for=words, since=todo.since)
 
     def held_locks(self) -> Mapping[str, str]:
-        """Lock, or `resource:name` → who holds it, unless a run does: what can be taken away."""
+        """Return lock or `resource:name` → its holder, for locks that no run holds: those that can be
+        released by force.
+        """
         with closing(LockManager(self._redis, self._keys.namespace)) as locks:
             held = [h for h in locks.list(resources=True) if h.holders and all(o.kind != "todo" for o in h.holders)]
         return {h.name if h.kind == LOCK else h.what: h.holders[0].who for h in held}
 
     def breakers(self) -> tuple[Breaker, ...]:
-        """Those that are not at rest."""
+        """Return the breakers that are not at rest."""
         with closing(BreakerManager(self._redis, self._keys.namespace)) as breakers:
             return breakers.list()
 
@@ -147,12 +152,14 @@ class Live:
             return breakers.resets(limit)
 
     def messages_for(self, repo: str) -> int:
-        """How many wait for the repository, or are in somebody's hand. Raises NotFound where none ever came."""
+        """Return the number of messages for the repository, waiting or in flight. Raise NotFound where there
+        was never one.
+        """
         inbox = MessageBus(self._redis, self._keys.namespace).standing(f"repo:{repo}")
         return inbox.waiting + inbox.in_hand
 
     def newest_runs(self, limit: int = 20) -> Mapping[str, str]:
-        """Run → what it is, in a few words; for whoever is to choose one."""
+        """Return run → a description in a few words, for a choice by a person."""
         ids = self._redis.zrevrange(self._keys.runs, 0, limit - 1)
         with self._redis.pipeline(transaction=False) as pipeline:
             for run_id in ids:

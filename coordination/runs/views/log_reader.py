@@ -1,8 +1,8 @@
-"""What the todos of a run wrote, as far as Redis keeps it: what is there, or also what comes, until they have ended.
+"""Read the output of a run's todos from Redis, or follow it until they have ended.
 
-A log is kept in pieces, none of them large. As text, each attempt after the first is marked; of several todos, each line says whose
-it is. Of an attempt that wrote much, Redis keeps the head and the tail. The tail moves while somebody follows it: what was deleted
-before it was read is a gap, which is said with its size.
+A log is stored in small pieces. As text, each attempt after the first is marked, and with several todos each
+line names its todo. Redis keeps the head and the tail of an attempt's long output. The tail moves while a
+reader follows it: text that was deleted before it was read is a gap, which is reported with its size.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from coordination.runs.records import RunStatus, TodoState
 LOG_LIMIT_BYTES = 1024 * 1024
 PIECE_BYTES = 64 * 1024
 PIECES_OF_TAIL = 8
-"""So many pieces at least: a tail is deleted piece by piece, and what is kept of it is the more exact."""
+"""Least number of pieces in a tail. It is deleted piece by piece, so more pieces keep its size closer to the
+limit.
+"""
 
 
 def piece_bytes(tail_bytes: int) -> int:
@@ -29,7 +31,7 @@ def piece_bytes(tail_bytes: int) -> int:
 
 
 def pieces_of(text: str, skipped: int, half: int) -> Iterator[tuple[str, int]]:
-    """Cut a text into pieces, each with the bytes that are left out before it; of a long text the middle is left out."""
+    """Cut a text into pieces, each with the number of bytes left out before it; a long text loses its middle."""
     data = text.encode(errors="replace")
     size = piece_bytes(half)
     if len(data) <= size:
@@ -44,7 +46,9 @@ def pieces_of(text: str, skipped: int, half: int) -> Iterator[tuple[str, int]]:
 
 
 def shown(text: str) -> str:
-    """Return the piece, cut where it is longer than any that coord writes: others can write to Redis, too."""
+    """Return the piece, cut where it is longer than any that coord writes: other programs can write to Redis
+    too.
+    """
     if len(text) <= 2 * PIECE_BYTES:
         return text
     left_out = len(text) - 2 * PIECE_BYTES
@@ -52,13 +56,13 @@ def shown(text: str) -> str:
 
 
 def gap(size: int, file: str = "", *, mid_line: bool = True) -> str:
-    """Return the line that stands where something was left out."""
+    """Return the line that marks a gap."""
     where = f"; all of it is in {file}" if file else ""
     return f"{chr(10) if mid_line else ''}[coord] {size:,} bytes left out here{where}\n"
 
 
 def marked(pieces: Iterable[Piece]) -> Iterator[tuple[str, str]]:
-    """Todo and text."""
+    """Yield todo and text, with marks for attempts and gaps."""
     attempts: dict[str, int] = {}
     mid_line: dict[str, bool] = {}
     for piece in pieces:
@@ -70,7 +74,7 @@ def marked(pieces: Iterable[Piece]) -> Iterator[tuple[str, str]]:
 
 
 def prefixed(texts: Iterable[tuple[str, str]], todos: Collection[str]) -> Iterator[str]:
-    """`TODO-001 | its line`, each line as soon as it is whole."""
+    """Yield `TODO-001 | its line`, each line as soon as it is complete."""
     width = max(map(len, todos), default=0)
     begun: dict[str, str] = {}
     for todo, text in texts:
@@ -86,10 +90,10 @@ UNDONE = (TodoState.COMPENSATED, TodoState.COMPENSATION_FAILED)
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """Some output of one attempt; it begins and ends anywhere in a line."""
+    """Output of one attempt; it may begin and end anywhere in a line."""
 
     at: tuple[int, int]
-    """Its place among all pieces."""
+    """Its position among all pieces."""
     todo: str
     attempt: int
     text: str
@@ -97,7 +101,7 @@ class Piece:
 
 @dataclass
 class _Place:
-    """How far one log was read."""
+    """Position up to which one log was read."""
 
     attempt: int = 0
     end: int = 0
@@ -106,7 +110,7 @@ class _Place:
     mid_line: bool = False
 
     def gap_before(self, fields: Mapping[str, str]) -> str:
-        """Return what is to be said of what is missing before this entry; the place is behind it then."""
+        """Return the mark for what is missing before this entry, and move the position behind it."""
         attempt, at = _number(fields, "counted"), _number(fields, "at")
         if attempt != self.attempt:
             self.attempt, self.end, self.file, self.mid_line = attempt, 0, fields.get("file", ""), False
@@ -116,32 +120,35 @@ class _Place:
 
 
 class LogReader:
-    """The logs of some todos of one run. `reader` must block (Profile.READER)."""
+    """The logs of some todos of one run. `reader` must be a blocking client (Profile.READER)."""
 
     def __init__(self, reader: redis.Redis, keys: Keys, run_id: str, todos: Collection[str]) -> None:
         self._redis = reader
         self._keys = keys.run(run_id)
         self._todos = tuple(todos)
         ran_in = reader.hmget(self._keys.facts, [f"{todo} run" for todo in self._todos]) if self._todos else []
-        # What a retry carried over was written in the run that did it; here is what undoes it.
+        # The run that executed a carried-over todo has its output; this run has that of its compensation.
         carried = {keys.run(run).log(todo): todo for todo, run in zip(self._todos, ran_in, strict=True) if run}
         self._todo_of = {self._keys.log(todo): todo for todo in self._todos} | carried
         self._read = dict.fromkeys(self._todo_of, BEGINNING)
         self._places = {log: _Place() for log in self._todo_of}
 
     def written(self) -> Iterator[Piece]:
-        """What is there and was not read before, oldest first."""
+        """Yield the pieces that exist and were not read before, oldest first."""
         return merge(*map(self._pages, self._todo_of), key=lambda piece: piece.at)
 
     def followed(self) -> Iterator[Piece]:
-        """What is there and what comes; ends when all of these todos have ended. Redis may be away for a while."""
+        """Yield existing and new pieces until all of these todos have ended. Redis may be unreachable for a
+        while.
+        """
         events = self._last_event()
-        absence = Absence(self._redis, "the run goes on when it is back; then ask for the log again")
+        absence = Absence(self._redis, "the run continues when Redis is back; then read the log again")
         ended = False
         while not ended:
             absence.wait()
             with absence.outlived():
-                over = self._all_ended()  # asked first: a todo's log is whole before its state says that it has ended
+                # read first: a todo's log is complete before its state says that it has ended
+                over = self._all_ended()
                 yield from self.written()
                 ended = over
                 events = events if ended else self._wait(events)
@@ -160,7 +167,7 @@ class LogReader:
             pipeline.hget(self._keys.meta, "status")
             pipeline.hmget(self._keys.state, self._todos)
             status, states = pipeline.execute()
-        if status == RunStatus.ROLLING_BACK:  # whatever has ended may be undone yet
+        if status == RunStatus.ROLLING_BACK:  # an ended todo may still be undone
             return all(state in UNDONE for state in states)
         return all(TodoState(state).ended for state in states)
 
@@ -169,13 +176,13 @@ class LogReader:
         return newest[0][0] if newest else BEGINNING
 
     def _wait(self, events: str) -> str:
-        """Until something was written, or something happened in the run; returns the last event seen."""
+        """Wait for output or an event of the run; return the last event seen."""
         answer = self._redis.xread({**self._read, self._keys.events: events}, count=1, block=TICK_MS)
         seen = dict(answer).get(self._keys.events)
         return seen[-1][0] if seen else events
 
 
 def _number(fields: Mapping[str, str], name: str) -> int:
-    """Return 0 for what is no number: others can write to Redis, too."""
+    """Return the number, 0 if it is none: other programs can write to Redis too."""
     text = fields.get(name, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0

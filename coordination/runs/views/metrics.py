@@ -1,4 +1,6 @@
-"""How much there is of everything, for whoever looks after many runs: nothing here grows with the number of runs that ended."""
+"""Count runs, todos, queues and workers for Prometheus, at a cost that does not grow with the number of ended
+runs.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ COUNTS = [f"n.{state}" for state in TodoState]
 
 Counts = Mapping[str, int]
 Queue = tuple[str, str | None]
-"""A repository, and the host whose own queue it is, if any."""
+"""A repository, and the host if it is the queue of one host."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,17 +33,17 @@ class Census:
     leases: int
     """Todos that a worker holds at present."""
     seat_waits: Counts
-    """Repository → todos that wait until another run leaves it."""
+    """Repository → todos that wait until another run releases its slot."""
     workers: Mapping[tuple[str, ...], int]
     """Host and repository → living workers that can work on it."""
     poison: int
     """Queue entries that could not be read."""
     breakers: Counts
-    """State → circuit breakers in it, of those not at rest."""
+    """State → circuit breakers in it, without those at rest."""
     cache: Counts
-    """Of the context cache: entries, bytes; since the beginning hits, local_hits, misses, evictions …"""
+    """Context cache: entries, bytes; totals of hits, local_hits, misses, evictions …"""
     counters: Counts
-    """What has happened since the beginning: see `<ns>:counters`."""
+    """Totals of events: see `<ns>:counters`."""
 
 
 class CensusTaker:
@@ -90,7 +92,9 @@ class CensusTaker:
         return +waits
 
     def _of_runs(self, live: Iterable[str]) -> tuple[Counts, Counts, set[Queue]]:
-        """Statuses, states of todos, and where messages may lie: repositories whose turn it is, and the hosts that they are pinned to."""
+        """Return statuses, states of todos, and the queues that may hold messages, by repository and pinned
+        host.
+        """
         runs: Counter[str] = Counter()
         todos: Counter[str] = Counter()
         queues: set[Queue] = set()
@@ -107,7 +111,7 @@ class CensusTaker:
         return runs, todos, queues
 
     def _counts(self, run_id: str, status: str, counts: Iterable[str | None]) -> Counts:
-        if status == RunStatus.ROLLING_BACK:  # only the facts tell what is being undone
+        if status == RunStatus.ROLLING_BACK:  # only the facts tell which todos are being undone
             return self._reader.read(run_id, todos=False).counts
         return {state: int(n or 0) for state, n in zip(TodoState, counts, strict=True)}
 
@@ -118,7 +122,7 @@ class CensusTaker:
 
 
 def queue_lengths(redis: Redis, keys: Keys, queues: Iterable[Queue]) -> Mapping[Queue, int]:
-    """How many messages lie in each that no worker has taken yet."""
+    """Return the number of messages in each queue that no worker has taken yet."""
     ordered = list(queues)
     with redis.pipeline(transaction=False) as pipeline:
         for repo, host in ordered:

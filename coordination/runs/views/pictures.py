@@ -1,4 +1,4 @@
-"""A run to look at: its graph, with what became of each todo, and its Gantt chart. Only reads."""
+"""Draw the graph of a run with the states of its todos, and its Gantt chart. Only reads."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ READ_AT_ONCE = 5000
 
 
 def gantt(store: RunStore, run_id: str) -> str:
-    """As SVG. Raises NotFound where there is no such run, or none of its events is kept any more."""
+    """Return the Gantt chart as SVG. Raise NotFound where the run or its events do not exist."""
     view, brief = RunReader(store.redis, store.keys).read(run_id), store.brief(run_id)
     repo_of = {todo.id: todo.repo for todo in view.todos}
     line = timeline(list(_events(store, run_id)), repo_of, store.now_ms())
     if line is None:
-        raise NotFound(f"run {run_id} has no events from which to draw", f"what came of it: coord show-run {run_id}")
+        raise NotFound(f"run {run_id} has no events to draw", f"see its todos: coord show-run {run_id}")
     return draw_gantt(view, line, decisive(line, brief.predecessors, repo_of))
 
 
 def graph(store: RunStore, run_id: str, tasks: Mapping[str, str]) -> str:
-    """As SVG. `tasks`: what todos are about, as far as the file knows it. Raises NotFound."""
+    """Return the graph as SVG. `tasks`: todo → its title in the file. Raise NotFound."""
     view, brief = RunReader(store.redis, store.keys).read(run_id), store.brief(run_id)
     return draw_graph(picture(view, brief.predecessors, tasks))
 
 
 def picture(run: RunView, predecessors: Mapping[str, tuple[str, ...]], tasks: Mapping[str, str]) -> Picture:
-    """Its critical path is that of the durations as they were."""
+    """Return the picture; its critical path is computed from the measured durations."""
     todos = {todo.id: todo for todo in run.todos}
     order = [name for name in predecessors if name in todos]
     depth = paths.depths(order, predecessors)

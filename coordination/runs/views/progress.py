@@ -1,4 +1,4 @@
-"""A run followed event by event, from anywhere, as often as one likes: the events stand in a stream."""
+"""Follow a run event by event, from anywhere and any number of times: the events are in a stream."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunEvent:
-    """`what` is `run.<word>`, `level.<word>`, `todo.<state>`, `todo.lost`, `todo.poison` or `redis.restarted`."""
+    """An event; `what` is `run.<word>`, `level.<word>`, `todo.<state>`,
+    `todo.lost`, `todo.poison` or `redis.restarted`.
+    """
 
     id: str
     what: str
@@ -37,7 +39,7 @@ class RunEvent:
 
 
 def event_of(entry_id: str, fields: Mapping[str, str]) -> RunEvent | None:
-    """None where it is none: others can write to Redis, too."""
+    """Return the event, None if the entry is none: other programs can write to Redis too."""
     what, todo = fields.get("what", ""), fields.get("todo")
     if todo is None or not _WHAT.fullmatch(what) or not _ATTEMPT.fullmatch(fields.get("attempt", "1")):
         return None
@@ -55,12 +57,13 @@ def follow(
     tick_s: float = TICK_S,
     patience_s: float = PATIENCE_S,
 ) -> Iterator[RunEvent | None]:
-    """Every event from `since` on, and None whenever nothing came for a tick; ends with the `run.ended` that holds: a run
-    that had ended may be rolled back, and ends again.
+    """Yield every event from `since` on, and None after each tick without one.
 
-    `reader` must block (Profile.READER). Redis may be away for `patience_s`; then it is Unreachable.
+    The iterator ends with a `run.ended` after which the run is over: an ended run may be rolled back, and
+    then ends again. `reader` must be a blocking client (Profile.READER). Raise Unreachable when Redis does
+    not answer for `patience_s`.
     """
-    hint = f"the run goes on when it is back; then: coord watch {run_id}"
+    hint = f"the run continues when Redis is back; then: coord watch {run_id}"
     following = Following(reader, {keys.run(run_id).events: since}, hint=hint, patience_s=patience_s, tick_s=tick_s)
     last = since
     while True:
@@ -72,7 +75,7 @@ def follow(
         for entry in entries:
             last = entry.id
             if (event := event_of(entry.id, entry.fields)) is None:
-                logger.warning("%s of run %s is no event of coord: passed over", entry.id, run_id)
+                logger.warning("%s of run %s is no event of coord: skipped", entry.id, run_id)
                 continue
             yield event
             if event.what == ENDED and _holds(reader, keys, run_id, event):
@@ -80,14 +83,14 @@ def follow(
 
 
 def _holds(reader: redis.Redis, keys: Keys, run_id: str, ended: RunEvent) -> bool:
-    with suppress(redis.ConnectionError, redis.TimeoutError):  # then it is asked at the next quiet moment
+    with suppress(redis.ConnectionError, redis.TimeoutError):  # then it is checked at the next quiet moment
         status, finished_at = reader.hmget(keys.run(run_id).meta, ["status", "finished_at"])
         return status is None or (RunStatus(status).ended and ended.fields.get("at", finished_at) == finished_at)
     return False
 
 
 def _is_over(reader: redis.Redis, keys: Keys, run_id: str, last: str) -> bool:
-    """Whether nothing comes any more: its end was told before, or it was forgotten."""
+    """Return whether no further event comes: its end was reported before, or its records were deleted."""
     run = keys.run(run_id)
     with suppress(redis.ConnectionError, redis.TimeoutError):
         status = reader.hget(run.meta, "status")

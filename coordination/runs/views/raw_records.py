@@ -1,4 +1,6 @@
-"""What Redis keeps of a run's todos: of all, or of some, which costs nothing of what others there are."""
+"""Read the fields of a run's todos from Redis: of all todos, or of some at a cost that does not depend on the
+others.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from coordination.runs.records import TodoState
 
 IN_HAND = frozenset({TodoState.DISPATCHED, TodoState.RUNNING, TodoState.PARKED})
 LOOKED_AT = 1000
-"""Todos, in one answer of Redis."""
+"""Number of todos per reply of Redis."""
 FACTS_OF_UNDOING = (
     "undo", "was", "undo_started_at", "undo_finished_at", "undo_error", "undo_exit_code", "accepted", "accepted_by",
 )  # fmt: skip
@@ -19,22 +21,22 @@ FACTS = (
     "attempt", "worker", "started_at", "finished_at", "exit_code", "error", "waits_for", "wait_reason", "since", "run", "cached",
     "approved_by", "comment", *FACTS_OF_UNDOING,
 )  # fmt: skip
-"""What people are shown of a todo; backend/keys.py says where it stands."""
+"""The facts of a todo that views show; backend/keys.py says where they are stored."""
 
-Kept = Sequence[Mapping[str, str]]
+RawRecords = Sequence[Mapping[str, str]]
 """States, places, facts (by `<todo> <fact>`) and outputs."""
 
 
-def kept(redis: Redis, keys: RunKeys) -> Kept:
+def raw_records(redis: Redis, keys: RunKeys) -> RawRecords:
     with redis.pipeline(transaction=False) as pipeline:
         for key in (keys.state, keys.place, keys.facts, keys.output):
             pipeline.hgetall(key)
-        found: Kept = pipeline.execute()
+        found: RawRecords = pipeline.execute()
     return found
 
 
-def kept_of(redis: Redis, keys: RunKeys, todos: Iterable[str]) -> Kept:
-    """Without outputs."""
+def raw_records_of(redis: Redis, keys: RunKeys, todos: Iterable[str]) -> RawRecords:
+    """Return the records of these todos, without outputs."""
     names = list(todos)
     asked = {keys.state: names, keys.place: names, keys.facts: [f"{todo} {fact}" for todo in names for fact in FACTS]}
     with redis.pipeline(transaction=False) as pipeline:
@@ -49,5 +51,5 @@ def _there(fields: Iterable[str], values: Iterable[str | None]) -> Mapping[str, 
 
 
 def in_hand(redis: Redis, keys: RunKeys) -> set[str]:
-    """The todos that are with a worker, or wait for something: a look at all of them, in pieces."""
+    """Return the todos that a worker has or that wait for something; reads all states, in pieces."""
     return {todo for todo, state in redis.hscan_iter(keys.state, count=LOOKED_AT) if state in IN_HAND}

@@ -1,4 +1,4 @@
-"""A run as people and programs read it: one shape for `show-run --json`, `sweep --json` and the agents' tools."""
+"""Read a run in one shape for `show-run --json`, `sweep --json`, people and the agents' tools."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from coordination.planner.schedule import bound
 from coordination.runs.presence import Presence
 from coordination.runs.records import Descriptor, RunBrief, RunStatus, RunView, Source, TodoState, TodoView, WaitReason
 from coordination.runs.views.log_reader import shown
-from coordination.runs.views.raw_records import FACTS, FACTS_OF_UNDOING, kept, kept_of
+from coordination.runs.views.raw_records import FACTS, FACTS_OF_UNDOING, raw_records, raw_records_of
 from coordination.text import did_you_mean
 
 LAST = "last"
@@ -31,11 +31,11 @@ META = (
     "plan_id", "status", "strategy", "on_failure", "actor", "rolled_back_by", "cancelled", "paused", "rollback", "stuck", "timeout_ms", "timed_out",
     "started_at", "finished_at", "lay_still_ms", "carried_from", "cached", "max_parallel", *(f"n.{state}" for state in TodoState),
 )  # fmt: skip
-"""What is shown of a run. Not its brief: of a large run that is megabytes."""
+"""The fields of `meta` that are shown; not the brief, which is megabytes for a large run."""
 
 
 def iso(at_ms: str | int | None) -> str | None:
-    """Milliseconds since 1970 as ISO 8601 in UTC."""
+    """Return milliseconds since 1970 as ISO 8601 in UTC."""
     return None if at_ms is None else datetime.fromtimestamp(int(at_ms) / 1000, UTC).isoformat(timespec="milliseconds")
 
 
@@ -44,12 +44,14 @@ def seconds(start_ms: str | None, end_ms: str | int | None) -> float | None:
 
 
 DAMAGE = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError, OSError)
-"""What reading rubbish raises. OSError: of a moment that the C library cannot tell (EOVERFLOW); Redis raises none."""
+"""Errors raised by reading damaged records. OSError: a time that the C library cannot represent (EOVERFLOW);
+Redis raises none.
+"""
 
 
 @contextmanager
 def readable(run_id: str) -> Iterator[None]:
-    """Raises Unreadable where the records of the run are none of coord's, or not all of them are there."""
+    """Raise Unreadable where the records of the run are damaged or incomplete."""
     try:
         yield
     except NotFound:
@@ -58,7 +60,7 @@ def readable(run_id: str) -> Iterator[None]:
         what = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise Unreadable(
             f"the records of run {run_id} in Redis are damaged: {what}",
-            f"other runs go on; what is left of it: coord logs {run_id}, and branch coord/{run_id} of its repositories",
+            f"other runs continue; see what is left of it: coord logs {run_id}, and branch coord/{run_id} of its repositories",
         ) from error
 
 
@@ -68,7 +70,7 @@ class RunReader:
         self._keys = keys
 
     def resolve(self, run: str) -> str:
-        """The id of `last`, or of the one run whose id begins or ends so; raises NotFound."""
+        """Return the id of `last`, or of the only run whose id begins or ends so. Raise NotFound."""
         if known := self._known(run):
             return known
         newest_first = self._redis.zrevrange(self._keys.runs, 0, -1)
@@ -78,17 +80,17 @@ class RunReader:
         near = "" if run == LAST else did_you_mean(run, [LAST, *newest_first])
         if not newest_first:
             raise NotFound(f"there is no run {run!r}: there are no runs", "coord sweep PLAN starts one")
-        what = f"run {run!r} is not the only one: {', '.join(found[:5])}" if found else f"there is no run {run!r}{near}"
+        what = f"run {run!r} is ambiguous: {', '.join(found[:5])}" if found else f"there is no run {run!r}{near}"
         raise NotFound(what, "coord list-runs shows them")
 
     def _known(self, run: str) -> str | None:
-        """What can be told without going through all the runs that there were."""
+        """Return the id if it can be found without reading the list of all runs."""
         if run != LAST:
             return run if self._redis.zscore(self._keys.runs, run) is not None else None
         return next(iter(self._redis.zrevrange(self._keys.runs, 0, 0)), None)
 
     def list(self, limit: int = 50) -> list[RunView]:
-        """The newest runs, without their todos."""
+        """Return the newest runs, without their todos."""
         ids = self._redis.zrevrange(self._keys.runs, 0, limit - 1)
         with self._redis.pipeline(transaction=False) as pipeline:
             for run_id in ids:
@@ -106,7 +108,9 @@ class RunReader:
             return None
 
     def half_undone(self) -> tuple[str, ...]:
-        """The runs of which something could not be undone, until somebody sees to that; the one that ended first comes first."""
+        """Return the runs whose rollback failed and still waits for a person; the run that ended first comes
+        first.
+        """
         return tuple(self._redis.zrange(self._keys.half_undone, 0, -1))
 
     def status(self, run_id: str) -> RunStatus:
@@ -117,7 +121,9 @@ class RunReader:
             return RunStatus(status)
 
     def read(self, run_id: str, *, todos: bool = True, only: Collection[str] | None = None) -> RunView:
-        """`only`: none but these todos, without their outputs; what others there are costs nothing then."""
+        """Return a run. `only`: with these todos alone, without their outputs, at a cost that does not depend
+        on the others.
+        """
         return self._shown(run_id, self._redis.hmget(self._keys.run(run_id).meta, META), todos=todos, only=only)
 
     def _shown(
@@ -131,7 +137,7 @@ class RunReader:
         if not meta:
             raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
         status = RunStatus(meta["status"])
-        # The steps count a todo that is being undone by where it stands on its way.
+        # The steps count a todo that is being undone by the state of its compensation.
         all_of_it = only is None and (todos or status is RunStatus.ROLLING_BACK)
         rows = self._todos(run_id, only) if all_of_it or only else ()
         return RunView(
@@ -159,9 +165,11 @@ class RunReader:
     def todo(
         self, run_id: str, todo_id: str, then: TodoState | None = None, *, undoing: bool | None = None
     ) -> TodoView:
-        """One todo of a run, as it stands or, for a line as it ends, as it came to be `then`; its output is left out.
+        """Return one todo of a run in its current state or, for progress lines, in the state `then`; without
+        its output.
 
-        `undoing`: whether that was on the way back; of what was done before, what came of undoing it is not told.
+        `undoing`: whether that state is one of its compensation; if false, facts of its compensation are left
+        out.
         """
         keys = self._keys.run(run_id)
         known = [fact for fact in FACTS if undoing is not False or fact not in FACTS_OF_UNDOING]
@@ -176,9 +184,10 @@ class RunReader:
             return _todo(todo_id, TodoState(then or state), Descriptor.parse(place).repo, Facts(todo_id, facts), None)
 
     def branches(self, run: RunView) -> dict[str, str]:
-        """Repository → the run on whose branch its work stands: an earlier one where all of it was carried over.
+        """Return repository → the run on whose branch its work is: an earlier one where all of it was carried
+        over.
 
-        Where no todo committed anything, or all was undone, there is no work to look at.
+        Repositories in which no todo committed anything, or all was undone, are left out.
         """
         done = [todo for todo in run.todos if _stands(todo) and todo.started_at]
         names = [f"{todo.id} {fact}" for todo in done for fact in ("commit", "began")]
@@ -190,13 +199,15 @@ class RunReader:
         return {repo: source for repo, source in latest.items() if repo in changed}
 
     def log_tail(self, run_id: str, todo_id: str) -> str:
-        """The last pieces of a todo's log."""
+        """Return the last pieces of a todo's log."""
         pieces = self._redis.xrevrange(self._keys.run(run_id).log(todo_id), count=TAIL_PIECES)
         return "".join(shown(fields.get("text", "")) for _, fields in reversed(pieces))
 
     def _todos(self, run_id: str, only: Collection[str] | None = None) -> tuple[TodoView, ...]:
         keys = self._keys.run(run_id)
-        states, places, facts, outputs = kept(self._redis, keys) if only is None else kept_of(self._redis, keys, only)
+        states, places, facts, outputs = (
+            raw_records(self._redis, keys) if only is None else raw_records_of(self._redis, keys, only)
+        )
         presence = Presence(self._redis, self._keys)
         due = {Descriptor.parse(places[name]).repo for name, state in states.items() if state == TodoState.DISPATCHED}
         busy = {facts.get(f"{name} worker", "") for name, state in states.items() if state == TodoState.RUNNING}
@@ -237,7 +248,7 @@ class RunReader:
         return round(bound(durations, predecessors, brief.repo_of, slots), 3)
 
     def _held_up(self, run_id: str, due: Iterable[str]) -> dict[str, str]:
-        """Repository → the other run that works in it, as what a dispatched todo waits for: only who looks at all runs can tell."""
+        """Return repository → the other run that works in it, as a wait reason; a step sees one run only."""
         repos = sorted(due)
         with self._redis.pipeline(transaction=False) as pipeline:
             for repo in repos:
@@ -256,14 +267,14 @@ class RunReader:
 
 
 class Facts:
-    """The moving part of one todo."""
+    """The facts of one todo."""
 
     def __init__(self, todo: str, facts: Mapping[str, str]) -> None:
         self._todo = todo
         self._facts = facts
 
     def shown(self, state: TodoState) -> TodoState:
-        """What undoes a todo goes the way of a todo."""
+        """Return the state as views show it: a compensation goes through the states of a todo."""
         return TodoState.COMPENSATING if self["undo"] and not state.ended else state
 
     def __getitem__(self, name: str) -> str | None:
@@ -312,7 +323,7 @@ def _todo(
 
 
 def _stands(todo: TodoView) -> bool:
-    """Whether what it did is still there to be looked at."""
+    """Return whether its work still exists."""
     return todo.state is TodoState.SUCCEEDED or (
         todo.was is TodoState.SUCCEEDED and todo.state is not TodoState.COMPENSATED
     )
@@ -328,7 +339,7 @@ def _counted(todos: Iterable[TodoView]) -> dict[str, int]:
 
 
 def _duration_s(meta: Mapping[str, str]) -> float | None:
-    """For how long it went on: a run that ended and is rolled back later lay still in between."""
+    """Return how long the run was active: the time between its end and a later rollback does not count."""
     whole = seconds(meta.get("started_at"), meta.get("finished_at"))
     return None if whole is None else round(whole - int(meta.get("lay_still_ms", 0)) / 1000, 3)
 

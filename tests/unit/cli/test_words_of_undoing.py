@@ -15,7 +15,7 @@ from coordination.cli.runs.advice import advice
 from coordination.cli.runs.summary import exit_code, line, print_run, waits
 from coordination.errors import UsageError
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView, WaitReason
-from coordination.runs.rollback import Prospect
+from coordination.runs.rollback import RollbackPreview
 
 AT = "2026-01-01T12:00:00.000+00:00"
 
@@ -140,8 +140,8 @@ def test_what_undoing_waits_for_is_told_and_its_next_try_is_no_news():
     assert [w.why for w in waits(run(RunStatus.ROLLING_BACK, going, soon, again, nobody))] == [nobody.waits_for]
 
 
-def prospect(*todos: str, helpless: tuple[str, ...] = (), status: RunStatus = RunStatus.SUCCEEDED) -> Prospect:
-    return Prospect(run_id="R", status=status, todos=todos, repos=("api", "web"), helpless=helpless)
+def prospect(*todos: str, helpless: tuple[str, ...] = (), status: RunStatus = RunStatus.SUCCEEDED) -> RollbackPreview:
+    return RollbackPreview(run_id="R", status=status, todos=todos, repos=("api", "web"), helpless=helpless)
 
 
 @pytest.mark.parametrize(("answer", "agreed"), [("y\n", True), ("n\n", False), ("\n", False)])
@@ -171,8 +171,8 @@ def test_what_is_under_way_or_nothing_is_not_asked_about(capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--accept", "A"], "says why"),
-        (["--accept", "A", "--reason", " "], "says why"),
+        (["--accept", "A"], "a reason is required"),
+        (["--accept", "A", "--reason", " "], "a reason is required"),
         (["--reason", "x"], "--accept TODO"),
     ],
 )

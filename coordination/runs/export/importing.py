@@ -1,4 +1,6 @@
-"""A received run → Redis. It is written as a draft that expires; one step makes it a run, whole or not at all."""
+"""Import a checked document into Redis: a draft that expires, which one step turns into a run, whole or not
+at all.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from redis import Redis
 from coordination.backend.keys import RunKeys, resource
 from coordination.errors import Conflict
 from coordination.runs.export.document import HASH
-from coordination.runs.export.received import Received
+from coordination.runs.export.import_document import Received
 from coordination.runs.records import Descriptor, RunStatus, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import DRAFT_TTL
@@ -19,7 +21,9 @@ BYTES_AT_ONCE = 1024 * 1024
 
 
 def refuse_known(store: RunStore, run: Received) -> None:
-    """Raises Conflict where there is a run of that id. A draft is what an import has left that did not come to its end."""
+    """Raise Conflict where a run of that id exists. A draft is left over from an interrupted import, and is
+    no conflict.
+    """
     status = store.status(run.run_id)
     listed = store.redis.zscore(store.keys.runs, run.run_id) is not None
     if listed or status not in (None, RunStatus.DRAFT):
@@ -28,7 +32,7 @@ def refuse_known(store: RunStore, run: Received) -> None:
 
 
 def adopt(store: RunStore, run: Received, actor: str) -> None:
-    """Nobody else may begin or import a run meanwhile. Raises Conflict where it is here already."""
+    """Import the run. Raise Conflict where it exists already. The caller holds the start lock."""
     refuse_known(store, run)
     keys = store.keys.run(run.run_id)
     names = [f"{keys.prefix}:{name}" for name in run.keys]
@@ -46,7 +50,7 @@ def adopt(store: RunStore, run: Received, actor: str) -> None:
 
 
 def _keep_commits(store: RunStore, run: Received) -> None:
-    """What `runs/landed.py` asks about its completed todos, where nothing newer is known."""
+    """Record the commits of completed todos for `submission/landed.py`, where no newer one is known."""
     facts, places = run.hash("facts"), run.hash("place")
     with store.redis.pipeline(transaction=False) as pipeline:
         for todo, state in run.hash("state").items():
@@ -62,14 +66,14 @@ def _as_draft(keys: RunKeys, name: str, entries: Any) -> Any:
 
 
 def _declare_missing(store: RunStore, run: Received) -> None:
-    """Of the resources that its todos need, those that nobody has declared here, as many as there were."""
+    """Declare the resources that its todos need and this Redis lacks, with their former capacities."""
     names = list(run.capacities)
     known = store.redis.hmget(store.keys.locks.capacities, [resource(name) for name in names]) if names else []
     store.declare({name: run.capacities[name] for name, there in zip(names, known, strict=True) if there is None})
 
 
 class _Writer:
-    """In pieces that bring their own expiry: whoever writes may die between any two of them."""
+    """Writer of chunks that set their own expiry, because the process may die between any two of them."""
 
     def __init__(self, redis: Redis) -> None:
         self._pipeline = redis.pipeline(transaction=True)

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from coordination.cli.runs.dry_run import print_outlook
+from coordination.cli.runs.dry_run import print_dry_run
 from coordination.models import Milestone, Strategy, Todo
 from coordination.planner.graph import build
 from coordination.planner.selection import Selectors
 from coordination.runs.presence import Worker
-from coordination.runs.submission.dry_run import Outlook, Place, command_text, outlook, places_of
+from coordination.runs.submission.dry_run import DryRun, Place, command_text, dry_run, places_of
 from coordination.settings import Settings
 from tests.plans import PLAN, ecosystem, order
 
@@ -23,10 +23,10 @@ def worker(host: str, **more: Any) -> Worker:
     return Worker(id=f"coord-1@{host}", host=host, pid=1, version="1", repos=("r1",), jobs=1, **more)
 
 
-def look(wanted: Selectors | None = None, strategy: Strategy = Strategy.LEVELS, **more: Any) -> Outlook:
+def look(wanted: Selectors | None = None, strategy: Strategy = Strategy.LEVELS, **more: Any) -> DryRun:
     todos = {"A": "r1", "B": ("r2", ["A"]), "C": "r2", "D": ("r1", ["B", "C"])}
     eco = ecosystem(todos, **more)
-    return outlook(build(eco, PLAN, wanted or Selectors()), order(strategy), eco, Settings(), HERE)
+    return dry_run(build(eco, PLAN, wanted or Selectors()), order(strategy), eco, Settings(), HERE)
 
 
 def test_levels_start_level_by_level_and_dataflow_as_soon_as_it_can() -> None:
@@ -41,9 +41,9 @@ def test_levels_start_level_by_level_and_dataflow_as_soon_as_it_can() -> None:
 def test_what_each_holds_stands_in_a_column_where_any_holds_something(capsys: pytest.CaptureFixture[str]) -> None:
     needs = {"resources": ["staging-db", {"name": "gpu", "amount": 2}]}
 
-    print_outlook(look())
+    print_dry_run(look())
     without = capsys.readouterr().out
-    print_outlook(look(capacities={"staging-db": 1, "gpu": 2}, C=needs))
+    print_dry_run(look(capacities={"staging-db": 1, "gpu": 2}, C=needs))
     table = [line.split() for line in capsys.readouterr().out.splitlines()]
 
     assert "resources" not in without
@@ -108,8 +108,8 @@ def test_what_waits_for_an_approval_first_is_told(capsys: pytest.CaptureFixture[
     plan = eco.coordination.plans[0].model_copy(update={"milestones": (milestone,)})
     eco = eco.with_coordination(plans=(plan,))
 
-    found = outlook(build(eco, PLAN), order(Strategy.LEVELS), eco, Settings(), HERE)
-    print_outlook(found)
+    found = dry_run(build(eco, PLAN), order(Strategy.LEVELS), eco, Settings(), HERE)
+    print_dry_run(found)
     said = capsys.readouterr()
 
     steps = {step.id: step for step in found.steps}
@@ -129,6 +129,6 @@ def test_a_milestone_that_is_blocked_says_by_what() -> None:
     plan = eco.coordination.plans[0].model_copy(update={"milestones": (first, milestone)})
     eco = eco.with_coordination(plans=(plan,))
 
-    found = outlook(build(eco, PLAN), order(Strategy.LEVELS), eco, Settings(), HERE)
+    found = dry_run(build(eco, PLAN), order(Strategy.LEVELS), eco, Settings(), HERE)
 
     assert [(rest.id, rest.why) for rest in found.rest] == [("M1", "blocked by M0 (pending: reviewed)")]

@@ -1,4 +1,6 @@
-"""A document, checked: what it says is what was exported, and is a run that can go on elsewhere. It is read whole."""
+"""Check that a document is unchanged since its export and is a run that can continue in another Redis. It is
+read whole.
+"""
 
 from __future__ import annotations
 
@@ -31,18 +33,20 @@ RESOURCE = re.compile(r"[A-Za-z0-9._-]{1,100}")
 NEEDED = ("meta", "state", "place", "facts")
 FENCES = (" fence", " settled_by", " intent")
 LARGEST = 128 * 1024 * 1024
-"""Of a document, unpacked. To check it takes up to thirty times as much memory (measured: 26 of `{},{},…`); a run with 20,000 todos and their logs has 50 MB."""
+"""Limit of an unpacked document. The check takes up to thirty times as much memory (measured: 26 times for
+`{},{},…`); a run with 20,000 todos and their logs has 50 MB.
+"""
 LARGEST_FENCE = 9_000_000_000_000_000
-"""Steps count in doubles: beyond 2^53 no fence would be newer than another."""
+"""Greatest fence. Steps count in doubles: beyond 2^53 no fence would be newer than another."""
 LARGEST_AMOUNT = 1_000_000_000
 LARGEST_PART = 2**64
-"""Of a stream's id."""
+"""Limit of each part of a stream's id."""
 
 Value = str | bytes
 
 
 class Received(BaseModel):
-    """`receive` makes it."""
+    """A checked document; `receive` creates it."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -62,7 +66,7 @@ class Received(BaseModel):
 
     @property
     def timers(self) -> Mapping[str, float]:
-        """Todo → when it is due, in ms."""
+        """Return todo → its due time, in ms."""
         return self.shared.get("timers", {})
 
     @cached_property
@@ -71,7 +75,7 @@ class Received(BaseModel):
 
     @property
     def fence(self) -> int:
-        """The highest that the run was given."""
+        """Return the highest fence of the run."""
         told = (int(value) for fact, value in self.hash("facts").items() if fact.endswith(FENCES) and value.isdecimal())
         return max(told, default=0)
 
@@ -79,24 +83,26 @@ class Received(BaseModel):
         return self.keys.get(key, {}).get(HASH, {})
 
     def sections(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-        """Each key, its kind and what stands there, bytes as bytes."""
+        """Yield each key with its kind and its content, with binary values as bytes."""
         for key, held in self.keys.items():
             for kind, entries in held.items():
                 yield key, kind, {name: _value(value) for name, value in entries.items()} if kind == HASH else entries
 
 
 def receive(data: bytes, name: str, largest: int = LARGEST) -> Received:
-    """Raises UsageError where `name` is no exported run, not whole, changed, or unpacked larger than `largest`; Conflict where it
-    is only to look at.
+    """Return the checked document.
+
+    Raise UsageError where `name` is no exported run, is cut short, changed, or larger than `largest`
+    unpacked; Conflict where it can only be inspected.
     """
     found = _parse(_unpacked(data, name, largest), name)
     if not isinstance(found, dict) or "coord_run" not in found:
         raise UsageError(f"{name} is no run that coord has exported", "coord export-run RUN FILE writes one")
     if found["coord_run"] != FORMAT:
-        hint = f"import it with coord {found.get('coord', 'of that format')}, which wrote it; or export it anew with this one"
+        hint = f"import it with coord {found.get('coord', 'of that format')}, which wrote it; or export it again with this version"
         raise UsageError(f"{name} is of format {found['coord_run']!r}, and this coord reads format {FORMAT}", hint)
     if _checksum(found) != found.get("checksum"):
-        raise _damaged(name, "its checksum is that of something else")
+        raise _damaged(name, "its checksum does not match")
     try:
         received = Received.model_validate(found)
         for problem in _problems(received):
@@ -110,7 +116,7 @@ def receive(data: bytes, name: str, largest: int = LARGEST) -> Received:
 
 
 def _unpacked(data: bytes, name: str, largest: int) -> bytes:
-    """A few bytes can be packed gigabytes: no more of them is made than may be."""
+    """Unpack at most `largest` bytes: a few bytes may unpack to gigabytes."""
     if data.startswith(GZIP):
         try:
             with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
@@ -143,11 +149,11 @@ def _refuse_constant(name: str) -> None:
 
 
 def _damaged(name: str, why: str) -> UsageError:
-    return UsageError(f"{name} is damaged, or was changed: {why}", "export the run again, and copy it as it is")
+    return UsageError(f"{name} is damaged, or was changed: {why}", "export the run again, and copy it unchanged")
 
 
 def _checksum(found: Mapping[str, Any]) -> str:
-    """Of the entries in the order of `document.py`; of what is otherwise made, anything."""
+    """Return the checksum of the entries in the order of `document.py`; arbitrary if malformed."""
     checksum = Checksum()
     for name, value in found.items():
         if name not in ("keys", "shared", "checksum"):
@@ -169,7 +175,9 @@ def _all_sections(keys: Any) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
 
 
 def _problems(run: Received) -> Iterator[str]:
-    """What no run of coord has, though the checksum fits. Reading some of it raises ValueError or LookupError."""
+    """Yield what no run of coord has, although the checksum fits. Reading some of it raises ValueError or
+    LookupError.
+    """
     if not RUN_ID.fullmatch(run.run_id):
         yield f"{run.run_id!r} cannot be a run's id"
     for key in NEEDED:
@@ -178,8 +186,8 @@ def _problems(run: Received) -> Iterator[str]:
     known = _kinds(run)
     for key, held in run.keys.items():
         if list(held) != [known.get(key)]:
-            yield f"{key} is nothing that a run has, or of another type"
-        yield from (f"{key} has a value that cannot stand there" for _ in _misfits(*next(iter(held.items()))))
+            yield f"{key} is no key of a run, or has another type"
+        yield from (f"{key} has an invalid value" for _ in _misfits(*next(iter(held.items()))))
     todos = run.hash("state")
     if not (todos.keys() == run.hash("place").keys() >= run.timers.keys()):
         yield "its todos are not the same everywhere"
@@ -188,10 +196,10 @@ def _problems(run: Received) -> Iterator[str]:
 
 
 def _odd_figures(run: Received) -> Iterator[str]:
-    """Numbers that Redis refuses, or counts on from for ever."""
+    """Yield numbers that Redis refuses, or with which it would count on for ever."""
     _ = run.status, run.unsettled
     if not all(map(_is_number, (float(run.meta["started_at"]), *run.timers.values()))):
-        yield "it has a moment that is none"
+        yield "it has an invalid time"
     if run.fence > LARGEST_FENCE:
         yield f"it has a fence larger than {LARGEST_FENCE}"
     for resource, amount in run.capacities.items():
@@ -226,7 +234,7 @@ def _misfits(kind: str, entries: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _is_value(value: Any) -> bool:
-    """Raises ValueError where it is no base64."""
+    """Return whether it is a value of a field. Raise ValueError for invalid base64."""
     if isinstance(value, dict) and isinstance(value.get("base64"), str):
         base64.b64decode(value["base64"], validate=True)
         return True
@@ -249,13 +257,13 @@ def _value(value: str | Mapping[str, str]) -> Value:
 
 
 def _refuse_running(run: Received) -> None:
-    """What runs holds a lease, and has a worker, of the Redis that it came from."""
+    """Raise Conflict where a todo ran: its lease and its worker belong to the Redis that it came from."""
     running = [todo for todo, state in run.hash("state").items() if state == TodoState.RUNNING]
     running += [todo for todo in run.shared.get("holders", {}) if todo not in running]
     if (run.status.ended or run.status is RunStatus.PAUSED) and not running:
         return
     what = f", and {counted(len(running), 'todo')} ran: {listed(running)}" if running else ""
     raise Conflict(
-        f"run {run.run_id} was {run.status} when it was exported{what}: this document is only to look at",
-        f"where it is: coord pause {run.run_id}; when nothing of it runs any more, export it again",
+        f"run {run.run_id} was {run.status} when it was exported{what}: this document can only be inspected",
+        f"in its Redis: coord pause {run.run_id}; when none of its todos is running, export it again",
     )

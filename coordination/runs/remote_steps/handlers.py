@@ -1,6 +1,7 @@
-"""What a keeper does for restricted workers. Each deed has the name and arguments of what they would do themselves.
+"""Handlers of the steps that restricted workers request; each has the name and arguments of the method that
+it stands for.
 
-What a worker is told is what its todos are given: their specs, and what their predecessors left.
+A worker is told only what its todos need: their specs, and the outputs of their predecessors.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ Words = Annotated[str, Field(max_length=64 * 1024)]
 MOST_LEASES = 10_000
 MOST_CONTEXTS = 1000
 LONGEST_LEASE = 4
-"""Times the keeper's own `lease_ttl`: nobody keeps a todo for longer without a renewal."""
+"""Longest lease of a request, as a multiple of the leader's own `lease_ttl`."""
 _COMMIT = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})?")
 
 
@@ -51,28 +52,32 @@ class StepHandlers:
         self._board = CleanupQueue(store.redis, store.keys)
         self._settings = settings
         self._version = version
-        self._brief = lru_cache(BRIEFS_KEPT)(store.brief)  # never changes
+        self._brief = lru_cache(BRIEFS_KEPT)(store.brief)  # a brief never changes
         self._contexts = ContextCalls(store, settings, self._brief)
-        deeds = (
+        handlers = (
             self.claim, self.renew, self.settle, self.retry, self.hand_back, self.park, self.hold_up, self.checkpoint, self.status, self.brief,
             self.handed_over, self.log, self.refused, self.meet, self.refuse_clash, self.say, self.leave, self.errands,
             self.answer, self.context_get, self.context_set, self.context_delete, self.context_list,
         )  # fmt: skip
-        self._deeds: Mapping[str, Callable[..., Any]] = {deed.__name__: validate_call(deed) for deed in deeds}
+        self._handlers: Mapping[str, Callable[..., Any]] = {step.__name__: validate_call(step) for step in handlers}
 
     @property
     def value_bytes(self) -> int:
-        """Of the largest text in a request."""
+        """Return the size of the largest text in a request."""
         return max(self._settings.cache_value_bytes, self._settings.output_limit_bytes)
 
-    def do(self, repos: Repos, deed: str, given: Mapping[str, Any]) -> Any:
-        """What somebody who may act for `repos` asks for; raises NotAllowed or Conflict where it cannot be had."""
-        if deed not in self._deeds:
-            raise NotAllowed(f"a restricted worker cannot ask for {deed!r}", "is it of another version of coord?")
+    def do(self, repos: Repos, step: str, given: Mapping[str, Any]) -> Any:
+        """Execute a step for a sender that may act for `repos`. Raise NotAllowed or Conflict where it is
+        refused.
+        """
+        if step not in self._handlers:
+            raise NotAllowed(
+                f"a restricted worker cannot ask for {step!r}", "install the same version of coord on both"
+            )
         try:
-            return self._deeds[deed](repos, **given)
+            return self._handlers[step](repos, **given)
         except ValidationError as error:
-            raise NotAllowed(f"{deed} is asked for in words that are off: {error}") from error
+            raise NotAllowed(f"the arguments of {step} are invalid: {error}") from error
 
     def claim(
         self, repos: Repos, run_id: str, todo_id: str, attempt: int,
@@ -134,7 +139,9 @@ class StepHandlers:
         file: Annotated[str, Field(max_length=LONGEST_PATH)] = "",
         limit_bytes: int = LOG_LIMIT_BYTES,
     ) -> None:
-        """Each attempt has a limit of its own, so only attempts that were made have one; the limit is the keeper's."""
+        """Append to the log of an attempt. Only attempts that were made have a log, as each has its own
+        limit: the leader's.
+        """
         self._own(repos, run_id, todo_id)
         if attempt > self._store.attempt(run_id, todo_id):
             raise NotAllowed(f"{todo_id} of run {run_id} has had no attempt {attempt} yet")
@@ -149,7 +156,7 @@ class StepHandlers:
         return self._store.status(run_id) if self._seen(repos, run_id) else None
 
     def brief(self, repos: Repos, run_id: str) -> RunBrief:
-        """As much of it as is about these repositories, and what their todos build on."""
+        """Return the parts of the brief that concern these repositories and what their todos build on."""
         seen = self._seen(repos, run_id)
         brief = self._brief(run_id)
         return brief.model_copy(
@@ -167,7 +174,7 @@ class StepHandlers:
         if to:
             self._own(repos, run_id, to)
         if hidden := sorted(set(todos) - self._seen(repos, run_id)):
-            raise NotAllowed(f"{hidden[0]} of run {run_id} is nothing that a todo of {_named(repos)} builds on")
+            raise NotAllowed(f"{hidden[0]} of run {run_id} is no predecessor of a todo of {_named(repos)}")
         if contexts:
             self._own_context(repos, run_id, tuple(contexts))
         limit_bytes = min(limit_bytes, self._settings.context_limit_bytes)
@@ -198,10 +205,10 @@ class StepHandlers:
         return self._contexts.context_list(run_id, todo_id, pattern, scope)
 
     def meet(self, repos: Repos, version: str, heartbeat: timedelta, ecosystem: str = "") -> None:
-        """A restricted worker never takes a namespace over."""
+        """Refuse another version or ecosystem. A restricted worker never takes a namespace over."""
         if version != self._version:
             raise Conflict(
-                f"this is coord {version}, and the keeper that serves it is coord {self._version}",
+                f"this is coord {version}, but the maintenance leader that serves it is coord {self._version}",
                 "install the same version on both",
             )
         self._presence.refuse_other(ecosystem)
@@ -219,17 +226,21 @@ class StepHandlers:
         self._presence.leave(worker)
 
     def errands(self, repos: Repos) -> list[CleanupJob]:
-        """Without the commits of other repositories: who knows a commit's name may read its bundle."""
+        """Return the cleanup jobs without the commits of other repositories: the name of a commit suffices to
+        read its bundle.
+        """
         return [errand.about(repos) for errand in self._board.errands()]
 
     def answer(self, repos: Repos, errand_id: str, worker_id: str, answer: Answer) -> None:
         known = self._presence.worker(worker_id)
         if known is None or not {*known.repos, *_repos_in(answer)} <= repos:
-            raise NotAllowed(f"the answer of {worker_id} is about more than {_named(repos)}")
+            raise NotAllowed(f"the answer of {worker_id} concerns more than {_named(repos)}")
         self._board.answer(errand_id, worker_id, answer)
 
     def _followed(self, reply: Reply, run_id: str, todo_id: str, *, last: str = "") -> Reply:
-        """The asker may send nothing and count nothing: both is done here. `last`: the word after which it is over."""
+        """Follow the reply in place of the worker, which may neither send nor count. `last`: the word after
+        which the todo is over.
+        """
         self._dispatcher.follow(reply)
         if reply.word in (last, "again"):
             self._dispatcher.join(self._store.delivery(run_id, todo_id))
@@ -252,16 +263,18 @@ class StepHandlers:
         known = self._presence.worker(worker.id)
         spoken_of = {*worker.repos, *worker.places, *worker.unfit, *(known.repos if known else ())}
         if not spoken_of <= repos or worker.version != self._version:
-            raise NotAllowed(f"worker {worker.id} is more than one of {_named(repos)}")
+            raise NotAllowed(f"worker {worker.id} serves more than {_named(repos)}")
 
     def _repo_of(self, run_id: str) -> Mapping[str, str]:
         try:
             return self._brief(run_id).repo_of
-        except ValidationError:  # there is none
+        except ValidationError:  # there is no such run
             return {}
 
     def _seen(self, repos: Repos, run_id: str) -> set[str]:
-        """Todos of these repositories and all that they build on; `predecessors` names each after its own."""
+        """Return the todos of these repositories and all that they build on; `predecessors` lists each todo
+        after its predecessors.
+        """
         seen = {todo for todo, repo in self._repo_of(run_id).items() if repo in repos}
         if seen:
             for todo, before in reversed(self._brief(run_id).predecessors.items()):

@@ -1,8 +1,8 @@
-"""Ended runs as files in a folder of this machine, before Redis forgets them.
+"""Write ended runs as files to a folder of this machine, before Redis deletes them.
 
-A thread writes each batch, for a large run takes longer than a maintenance leader may hang; it is no `BackgroundService`, for it
-ends with its batch. What could not be written is said once and tried
-again; until it is there, whole and on the disk, nothing may be forgotten of it.
+A thread writes each batch, because a large run takes longer than a maintenance leader may hang; it is no
+`BackgroundService`, because it ends with its batch. A run that cannot be written is logged once and tried
+again; it is deleted only when its file is whole and on disk.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class RunArchiver:
         self._thread: threading.Thread | None = None
 
     def keep(self, runs: Sequence[str]) -> list[str]:
-        """Those of these runs that are on the shelf. The others are being written, or will be: ask again."""
+        """Return the runs that are archived. The others are being written, or will be: ask again."""
         with self._guard:
             self._kept &= set(runs)
             missing = [run_id for run_id in runs if run_id not in self._kept]
         busy = self._thread is not None and self._thread.is_alive()
         if missing and not busy and time.monotonic() >= self._next_try:
-            self._thread = threading.Thread(target=self._write_all, args=[missing], name="shelf", daemon=True)
+            self._thread = threading.Thread(target=self._write_all, args=[missing], name="archiver", daemon=True)
             self._thread.start()
         return [run_id for run_id in runs if run_id not in missing]
 
@@ -64,7 +64,7 @@ class RunArchiver:
                 if isinstance(error.__cause__, OSError) or isinstance(
                     error, redis.ConnectionError | redis.TimeoutError
                 ):
-                    return  # the folder or Redis: the next run would fare no better
+                    return  # the folder or Redis fails: the next run would fail too
             else:
                 self._note(run_id)
 
@@ -76,7 +76,5 @@ class RunArchiver:
     def _say(self, run_id: str, error: Exception) -> None:
         words = str(getattr(error, "message", error))
         if self._said.get(run_id) != words:
-            logger.error(
-                "run %s is not forgotten though keep_runs is over, for it cannot be exported: %s", run_id, words
-            )
+            logger.error("run %s is kept although keep_runs is over, because it cannot be exported: %s", run_id, words)
         self._said[run_id] = words
