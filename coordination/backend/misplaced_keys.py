@@ -1,7 +1,8 @@
-"""Set apart what stands under a key of coord with another type than coord keeps there: somebody else wrote it.
+"""Moves keys of coord that hold a foreign type out of the way: another program has overwritten them.
 
-Every step that needs the key would be refused (WRONGTYPE), and one such key stops the maintenance leader. Its content is not looked
-at, and kept for a week under `<ns>:apart:<key>`; what coord kept there was lost when it was overwritten.
+Redis refuses every step that uses such a key (WRONGTYPE), and one such key stops the maintenance leader. The
+key is renamed to `<ns>:apart:<key>` and kept for a week; its content is not read. The data that coord had
+stored there was lost when the key was overwritten.
 """
 
 from __future__ import annotations
@@ -21,26 +22,24 @@ logger = logging.getLogger(__name__)
 
 
 def is_wrong_type(error: Exception) -> bool:
-    """Whether Redis refused a step since a key holds another type."""
+    """Return whether Redis refused a step because a key holds another type."""
     return "WRONGTYPE" in str(error)
 
 
 def set_apart(redis: Redis, namespace: str) -> list[str]:
-    """Goes through all keys of the namespace, and returns those that were set apart. `redis` must decode."""
-    scripts, head = StepCaller(redis), f"{namespace}:"
+    """Rename all misplaced keys of the namespace; return their names without it. `redis` must decode."""
+    call_step, head = StepCaller(redis), f"{namespace}:"
     done = []
     for key, kind in _misplaced(redis, head):
         name = key.removeprefix(head)
-        if found := scripts("fleet/set_apart", [key, f"{head}{APART}{name}"], [kind, KEPT_S]):
-            logger.error(
-                "the key %s held a %s, where coord keeps a %s: it is set apart as %s", key, found, kind, APART + name
-            )
+        if found := call_step("fleet/set_apart", [key, f"{head}{APART}{name}"], [kind, KEPT_S]):
+            logger.error("key %s held a %s instead of a %s: renamed to %s", key, found, kind, APART + name)
             done.append(name)
     return done
 
 
 def _misplaced(redis: Redis, head: str) -> Iterator[tuple[str, str]]:
-    """Key, and the type that it should have."""
+    """Yield each misplaced key, and the type that it should have."""
     cursor = None
     while cursor != 0:
         cursor, names = redis.scan(cursor or 0, match=f"{head}*", count=AT_ONCE)

@@ -1,4 +1,8 @@
-"""Whether a Redis server keeps what it is given, judged from its INFO: locks have a lifetime there, records of runs have none."""
+"""Checks that a Redis server is fit for coord: version, mode, eviction, memory, persistence, commands.
+
+Eviction matters because locks have a TTL and records of runs have none: `volatile-*` policies delete locks,
+`allkeys-*` policies delete both.
+"""
 
 from __future__ import annotations
 
@@ -18,22 +22,22 @@ OLDEST = (7, 0)
 NEARLY_FULL = 0.9
 LOST = {
     "allkeys": "locks, records of runs and queues",
-    "volatile": "locks, whose holders then both believe to have them",
+    "volatile": "locks, so that two holders both believe to have one",
 }
-"""What an eviction policy takes, by its first word."""
+"""Records that an eviction policy deletes, by the first word of its name."""
 
 NEEDED = ("FCALL", "FUNCTION", "EVALSHA", "MULTI", "XADD", "XREAD", "PUBLISH", "SUBSCRIBE", "BRPOP")
-"""Commands without which nothing goes, of those that an administrator may have renamed."""
+"""Commands that coord cannot do without, among those that administrators tend to rename."""
 
 Info = Mapping[str, Any]
-"""What redis-py makes of INFO."""
+"""The reply of INFO, as redis-py parses it."""
 
 
 class Severity(StrEnum):
     WRONG = "wrong"
-    """It must be mended."""
+    """The server cannot be used until this is corrected."""
     WARNING = "warning"
-    """It works; somebody should know."""
+    """The server can be used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +56,12 @@ class Finding:
 
 
 def judge(info: Info) -> tuple[Finding, ...]:
-    """Everything about the server that is not as it should be. What INFO leaves out, as some services do, is not held against it."""
+    """Return all problems of the server. A field that INFO omits, as some services do, is no problem."""
     return (*_kind(info), *_eviction(info), *_room(info), *_persistence(info))
 
 
 def refuse_unfit(client: redis.Redis, url: str) -> tuple[Finding, ...]:
-    """Raises Unusable for a server that would lose what runs need; returns what is only worth a warning. One round trip."""
+    """Raise Unusable for a server that coord cannot use; return the warnings. Takes one round trip."""
     with client.pipeline(transaction=False) as pipeline:
         pipeline.info()
         ask_for_commands(pipeline)
@@ -75,19 +79,27 @@ def refuse_unfit(client: redis.Redis, url: str) -> tuple[Finding, ...]:
 
 
 def ask_for_commands(client: redis.Redis) -> Any:
-    """Which there are of those that an administrator may have renamed. The answer is for `missing`."""
-    return client.execute_command("COMMAND INFO", *NEEDED)  # as one word: redis-py cannot read of one that is unknown
+    """Send COMMAND INFO for the needed commands; return its reply, for `missing`."""
+    # As one word: redis-py would parse the reply, and fails on an unknown command.
+    return client.execute_command("COMMAND INFO", *NEEDED)
 
 
 def missing(known: Any) -> tuple[Finding, ...]:
-    """`known`: what `ask_for_commands` was answered; who may not ask, or whose COMMAND is renamed, is not told."""
-    answers = known if isinstance(known, list) and len(known) == len(NEEDED) else NEEDED
-    gone = [command for command, answer in zip(NEEDED, answers, strict=True) if answer is None]
-    return tuple(Finding.wrong(f"it {misses(command)}", RESTORE) for command in gone)
+    """Return a problem for each needed command that the server lacks.
+
+    `known`: the reply to `ask_for_commands`. If it is an error (no permission, or COMMAND itself is renamed),
+    there are no problems.
+    """
+    replies = known if isinstance(known, list) and len(known) == len(NEEDED) else NEEDED
+    absent = [command for command, reply in zip(NEEDED, replies, strict=True) if reply is None]
+    return tuple(Finding.wrong(f"it {misses(command)}", RESTORE) for command in absent)
 
 
 def version_of(info: Info) -> str:
-    """Valkey says in `redis_version` which Redis it is compatible with; its own version is for people."""
+    """Return name and version of the server, for messages.
+
+    Valkey's `redis_version` is the version of Redis that it is compatible with; `valkey_version` is its own.
+    """
     own = info.get("valkey_version")
     return f"Valkey {own}" if own else f"Redis {info.get('redis_version', '?')}"
 
@@ -97,15 +109,15 @@ def _kind(info: Info) -> Iterator[Finding]:
     if found and tuple(map(int, found.groups())) < OLDEST:
         yield Finding.wrong(f"it is {version_of(info)}, older than 7.0", "install Redis 7.0 or later, or Valkey")
     if info.get("redis_mode") == "sentinel":
-        yield Finding.wrong("it is a sentinel, and keeps no data", "name the server that it watches")
+        yield Finding.wrong("it is a sentinel, which stores no data", "name the server that it monitors")
     elif info.get("cluster_enabled") or info.get("redis_mode") == "cluster":
         yield Finding.wrong(
-            "it is a cluster, whose steps cannot touch keys of several nodes", "use a single server: cluster-enabled no"
+            "it is a cluster, where a step cannot use keys of several nodes", "use a single server: cluster-enabled no"
         )
     if info.get("role") in ("slave", "replica"):
         primary = f"{info.get('master_host')}:{info.get('master_port')}"
         yield Finding.wrong(
-            "it is a replica, which takes nothing in", f"name its primary, {primary}; or: REPLICAOF NO ONE"
+            "it is a replica, which accepts no writes", f"name its primary, {primary}; or: REPLICAOF NO ONE"
         )
 
 
@@ -116,9 +128,9 @@ def _eviction(info: Info) -> Iterator[Finding]:
         return
     hint = "CONFIG SET maxmemory-policy noeviction, and the same in its configuration file"
     if info.get("maxmemory"):
-        yield Finding.wrong(f"when its memory is full, policy {policy} throws away {lost}", hint)
+        yield Finding.wrong(f"when its memory is full, policy {policy} deletes {lost}", hint)
     else:
-        yield Finding.warning(f"its policy {policy} would throw away {lost}, were maxmemory set", hint)
+        yield Finding.warning(f"its policy {policy} would delete {lost} if maxmemory were set", hint)
 
 
 def _room(info: Info) -> Iterator[Finding]:
@@ -127,16 +139,16 @@ def _room(info: Info) -> Iterator[Finding]:
     limit = limit or int(info.get("total_system_memory", 0))
     if limit and used >= NEARLY_FULL * limit:
         yield Finding.warning(
-            f"it uses {used / limit:.0%} of {of}; when that is full, runs stand still",
-            "give it more memory, or remove what is old: coord clean",
+            f"it uses {used / limit:.0%} of {of}; when that is full, runs stop",
+            "give it more memory, or delete old runs: coord clean",
         )
     if info.get("aof_last_write_status", "ok") != "ok":
-        yield Finding.warning("it cannot write to its disk, so nothing moves", "make room where it keeps its data")
+        yield Finding.warning("it cannot write to its disk, so runs stop", "make room on the disk of its data")
 
 
 def _persistence(info: Info) -> Iterator[Finding]:
     if info.get("aof_enabled") == 0:
         yield Finding.warning(
-            "it keeps no append-only file: a restart loses what happened since its last snapshot, if it takes any",
+            "it keeps no append-only file: a restart loses everything since its last snapshot (if it takes snapshots)",
             "CONFIG SET appendonly yes, and the same in its configuration file",
         )

@@ -1,7 +1,9 @@
-"""Steps over connections of its own, for what is done often, and for waiting: a third of the time that redis-py's client takes.
+"""Calls of Lua steps, through a redis-py client or over connections of this module.
 
-A caller has a connection to itself for one command. What is sent here is harmless when it arrives twice, so that a command
-without an answer is sent again, over a new connection, for as long as its caller has patience; then it is Unreachable.
+`StepConnection` is for frequent calls and for blocking commands: a call takes a third of the time of one
+through redis-py's client. Each caller has a connection to itself for one command. All commands sent here are
+idempotent, so a command without a reply is repeated over a new connection until the caller's timeout; then
+the call raises Unreachable.
 """
 
 from __future__ import annotations
@@ -27,14 +29,14 @@ from coordination.backend.steps import STEPS, Word
 _INSTANT_S = 0.001
 _LOADS = 5
 _ANY_NUMBER = 2**31 - 1
-"""redis-py would allow for a hundred, and count those that were lost long ago."""
+"""Connection limit of the pool. redis-py's default is 100, and it also counts connections lost long ago."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.5
 _SILENCE = (redis.ConnectionError, redis.TimeoutError)
 _REFUSED = (redis.AuthenticationError, redis.exceptions.AuthorizationError)
 
 
 class StepCaller:
-    """Calls steps through a client of redis-py, with its pool, its timeouts and its errors."""
+    """Calls steps through a redis-py client, with its pool, timeouts and errors."""
 
     def __init__(self, client: Redis) -> None:
         self._client = client
@@ -51,7 +53,7 @@ class StepCaller:
         return step.read(self._fcall(name, keys, args))
 
     def load(self) -> None:
-        """Load the library of steps into a server that does not have it, or not any more."""
+        """Load the library of steps, if the server does not have it."""
         library.load(self._client, address_of(self._client))
 
     def _fcall(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> Any:
@@ -63,20 +65,21 @@ class MissingLibrary(Exception):
 
 
 class StepConnection(StepCaller):
-    """To the Redis of a client, with its login and TLS; for any number of threads, and for processes that fork.
+    """Calls steps on the Redis of a client, with its login and TLS. Safe for threads and for fork.
 
-    Raises Unreachable (Unusable where the server refuses us); what redis-py raises for a fault of ours passes.
+    Calls raise Unreachable, or Unusable if the server refuses the client. Errors that only a fault of coord
+    can cause are raised as redis-py raises them.
     """
 
     def __init__(self, client: Redis, *, decode: bool = True) -> None:
-        """Without `decode` it answers in bytes."""
+        """Create the pool. Without `decode`, replies are bytes."""
         super().__init__(client)
         given = client.connection_pool
         own = {"decode_responses": decode, "retry": Retry(NoBackoff(), 0), "health_check_interval": 0}
         self._pool = ConnectionPool(
             connection_class=given.connection_class,
             max_connections=_ANY_NUMBER,
-            **{**given.connection_kwargs, **own, "redis_connect_func": None},  # it would have a patience of its own
+            **{**given.connection_kwargs, **own, "redis_connect_func": None},  # that has its own timeout
         )
         self.url = address_of(client)
         self._forget()
@@ -88,7 +91,7 @@ class StepConnection(StepCaller):
         for _ in range(_LOADS):
             try:
                 return step.read(self._send(command, patience_s, 0))
-            except MissingLibrary:  # also of a server that is another one since it was told
+            except MissingLibrary:  # also after a load: the address may lead to another server by now
                 try:
                     self.load()
                 except redis.RedisError as error:
@@ -96,11 +99,14 @@ class StepConnection(StepCaller):
         return step.read(self._send(command, patience_s, 0))
 
     def send(self, *words: Word, patience_s: float = ANSWER_S, blocks_s: float = 0) -> Any:
-        """`patience_s`: for how long an answer is asked for. `blocks_s`: it may take so much longer, on purpose."""
+        """Send a command and return its reply.
+
+        `patience_s`: the timeout, over all attempts. `blocks_s`: time added to it for a command that blocks.
+        """
         return self._send(pack(*words), patience_s, blocks_s)
 
     def subscription(self) -> PubSub:
-        """Over a connection of its own. Raises what redis-py raises."""
+        """Return a pub/sub object with its own connection. It raises redis-py's errors."""
         return PubSub(self._pool)
 
     def close(self) -> None:
@@ -113,7 +119,7 @@ class StepConnection(StepCaller):
             try:
                 return self._ask(connection, command, max(patience_s, _INSTANT_S) + blocks_s)
             except redis.ConnectionError:
-                pass  # it lay idle, and the server has hung up meanwhile; over a new one we shall see
+                pass  # the server closed the connection while it was idle: try a new one
             except redis.TimeoutError as error:
                 raise self._explained(error) from error
         return self._insist(command, patience_s, blocks_s)
@@ -150,7 +156,7 @@ class StepConnection(StepCaller):
             self._forget()
         try:
             return self._idle.pop()
-        except IndexError:  # there is none, or another thread has just taken the last one
+        except IndexError:  # no idle connection, or another thread has just taken the last one
             return None
 
     def _connected(self, within_s: float) -> AbstractConnection:
@@ -160,7 +166,7 @@ class StepConnection(StepCaller):
         return connection
 
     def _forget(self) -> None:
-        """Connections are not shared with a parent process."""
+        """Drop all idle connections: after a fork they belong to the parent process."""
         self._pid = os.getpid()
         self._idle: deque[AbstractConnection] = deque()
 
@@ -169,18 +175,18 @@ class StepConnection(StepCaller):
 
 
 class PlainLine(StepConnection):
-    """For callers that know redis-py: they are told what it raises."""
+    """A step connection that raises redis-py's errors unchanged."""
 
     def _explained(self, error: redis.RedisError) -> Exception:
         return error  # type: ignore[no-any-return]
 
 
 def pack(*words: Word) -> bytes:
-    """A command as Redis reads it."""
+    """Return a command in the Redis protocol."""
     if bytes not in map(type, words):
         texts = [word if isinstance(word, str) else str(word) for word in words]
         whole = "".join([f"${len(text)}\r\n{text}\r\n" for text in texts])
-        if whole.isascii():  # as long in characters as in bytes: encoded at once, which takes half the time
+        if whole.isascii():  # character counts are byte counts: one encode takes half the time
             return f"*{len(texts)}\r\n{whole}".encode()
     raw = [word if isinstance(word, bytes) else str(word).encode() for word in words]
     return b"".join([b"*%d\r\n" % len(raw), *(b"$%d\r\n%b\r\n" % (len(word), word) for word in raw)])

@@ -1,11 +1,11 @@
 """Declares every Lua step once: its name, keys, arguments, reply and flags.
 
-A step is one atomic change in Redis, `lua/<package>/<name>.lua`. The declaration is used three times: `library.py`
-registers the function with these counts and flags, `Step.check` refuses a call with other arguments before it is sent,
-and `Step.read` refuses a reply of another shape.
+A step is one atomic change in Redis, `lua/<package>/<name>.lua`. The declaration is used three times:
+`library.py` registers the function with these counts and flags, `Step.check` refuses a call with wrong
+arguments before it is sent, and `Step.read` refuses a reply of the wrong shape.
 
-Arguments are written as names with types: `todo` is text (also bytes or a number), `fence:int` an integer. A name in
-brackets, `[member due]`, stands for any number of such groups at the end.
+Arguments are names with types: `todo` is text (also bytes or a number), `fence:int` an integer. Names in
+brackets, `[member due]`, are a group that may be repeated any number of times at the end.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Any
 from coordination.errors import CoordinationError
 
 ANY_NUMBER = 100_000
-"""Keys or arguments of a step that takes groups of them: Redis takes more, Lua's `unpack` does not."""
+"""Limit of keys or arguments of a step with groups. Redis accepts more, Lua's `unpack` does not."""
 RUN_KEYS = 30
-"""Keys of each step of a run: `Keys.step`."""
+"""Number of keys of each step of a run: `Keys.step`."""
 
 Word = str | int | float | bytes
 
@@ -31,9 +31,9 @@ class Flag(StrEnum):
     """Flags of Redis Functions."""
 
     NO_WRITES = "no-writes"
-    """The step only reads; it answers while Redis refuses writes, as with a full disk."""
+    """The step only reads. Redis also executes it while it refuses writes, for example with a full disk."""
     ALLOW_OOM = "allow-oom"
-    """The step is executed while Redis is out of memory: it frees memory, or records what has happened."""
+    """Redis executes the step even when it is out of memory: the step frees memory or records a result."""
 
 
 class Reply(StrEnum):
@@ -55,7 +55,7 @@ class Step:
     args: str = ""
     reply: Reply = Reply.ANY
     keys: tuple[int, int] = (1, 1)
-    """At least and at most."""
+    """Minimum and maximum number of keys."""
     flags: tuple[Flag, ...] = ()
 
     @property
@@ -64,7 +64,7 @@ class Step:
 
     @cached_property
     def counts(self) -> tuple[int, int, int, int]:
-        """Keys at least and at most, arguments at least and at most."""
+        """Minimum and maximum number of keys, then of arguments."""
         fixed, group = len(self._fixed), len(self._group)
         return (*self.keys, fixed, ANY_NUMBER if group else fixed)
 
@@ -81,7 +81,7 @@ class Step:
         return tuple(i for i, name in enumerate(self._fixed) if name.endswith(":int"))
 
     def check(self, keys: Sequence[str], args: Sequence[Word]) -> None:
-        """Raise StepMisuse for a call that the step would not understand."""
+        """Raise StepMisuse if keys or arguments do not match the declaration."""
         fixed, group = len(self._fixed), len(self._group)
         further = len(args) - fixed
         if not self.keys[0] <= len(keys) <= self.keys[1] or further < 0 or (further % group if group else further):
@@ -93,17 +93,17 @@ class Step:
                 raise StepMisuse(f"step {self.name}: {self._fixed[i]} is {args[i]!r}")
 
     def read(self, answer: Any) -> Any:
-        """Return the reply as it is. Raises StepMisuse for a reply of another shape."""
+        """Return the reply unchanged. Raises StepMisuse if it has another shape than declared."""
         if not _FITS[self.reply](answer):
-            raise StepMisuse(f"step {self.name} answered {answer!r:.200}, which is no {self.reply}")
+            raise StepMisuse(f"step {self.name} returned {answer!r:.200} instead of {self.reply}")
         return answer
 
 
 class StepMisuse(CoordinationError):
-    """A fault of coord: a step was called, or answered, otherwise than it is declared."""
+    """A fault of coord: the call or the reply of a step does not match its declaration."""
 
     def __init__(self, fact: str) -> None:
-        super().__init__(f"coord has a fault: {fact}", "report it with the command that you gave")
+        super().__init__(f"coord has a fault: {fact}", "report it together with the command")
 
 
 _FITS: Mapping[Reply, Any] = {
@@ -215,5 +215,5 @@ STEPS: Mapping[str, Step] = {step.name: step for step in _STEPS}
 
 
 def function_base(name: str) -> str:
-    """Return the part of a function's name that is the step's: `run_settle`."""
+    """Return a function's name without the digest: `run_settle`."""
     return re.sub(r"\W", "_", name)

@@ -1,13 +1,13 @@
-"""Carries todos to workers with Celery: the app, kombu's transport made safe, and the messages.
+"""Delivery of todos to workers with Celery: the app, a fault-tolerant kombu transport, and the messages.
 
-A message says "try to claim this todo" and nothing else. Redis holds the truth under coord's own keys, so a message
-that is lost, late or delivered twice changes nothing.
+A message means only "try to claim this todo". The state is in Redis under coord's own keys, so a message that
+is lost, late or delivered twice does no harm.
 
 | module | content |
 |---|---|
 | `celery_app.py` | the Celery app of clients and workers, with the reason for each setting |
-| `kombu_transport.py` | kombu's Redis transport; survives unreadable queue entries and a Redis that is away |
-| `priority_transport.py` | takes the most urgent message of all queues of a worker in one step |
-| `canvas.py` | a level of a plan as Celery's chord or chain; the message template that steps fill in |
+| `kombu_transport.py` | kombu's Redis transport; survives unreadable queue entries and outages of Redis |
+| `priority_transport.py` | takes the most urgent message from all queues of a worker in one step |
+| `canvas.py` | Celery messages of a level (chord or chain) and of a todo; the message template for steps |
 | `delivery.py` | the content of a message about one todo |
 """

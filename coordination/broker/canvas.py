@@ -1,11 +1,11 @@
-"""Make every Celery message: of a level (a chord of its todos, or a chain of one) and of one todo.
+"""Builds all Celery messages: of a level (a chord of its todos, or a chain of one) and of one todo.
 
 Both end in `advance`.
 
 Levels are never nested in one canvas. Measured with Celery 5.7: a chain of 10 groups of 100 no-ops took 133
-s, wrote 5.9 GB to Redis and ran whole levels many times over; a chord per level with this small body took 1.5
-s. Every id follows from run, level and todo, so that a message can be sent again, by anybody, as the same
-member of the same chord.
+s, wrote 5.9 GB to Redis and ran whole levels many times; a chord per level with this small body took 1.5 s.
+Ids are derived from run, level and todo, so any process can send a message again as the same member of the
+same chord.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _MARK = re.compile("@[A-Z]+@")
 
 
 class Canvas:
-    """Makes messages, and sends none."""
+    """Builds messages; does not send them."""
 
     def __init__(self, app: Celery, keys: Keys) -> None:
         self._app = app
         self._keys = keys
 
     def level(self, header: Sequence[Delivery]) -> Signature:
-        """Return the message of a level that opens: a chord of its todos, or a chain where there is one."""
+        """Return the message that opens a level: a chord of its todos, or a chain if there is only one."""
         first = header[0]
         members = [self._execute(d) for d in header]
         if len(members) == 1:
@@ -46,6 +46,7 @@ class Canvas:
         return joined
 
     def advance(self, of: Delivery) -> Signature:
+        """Return the message that opens the level after that of a todo."""
         return self._app.signature(
             ADVANCE,
             args=(of.run_id, of.level),
@@ -53,23 +54,20 @@ class Canvas:
             options={
                 "queue": self._keys.control_queue,
                 "task_id": f"{of.run_id}.advance.{of.level}",
-                "shadow": f"advance level {of.level}",  # the run is in its id: a name is a label of Flower's metrics
+                "shadow": f"advance level {of.level}",  # no run id: Flower's metrics have a label per name
                 "ignore_result": True,
             },
         )
 
     def part(self, of: Delivery) -> Context:
-        """Return the request of a member of a level, as its worker has it; `count_part` takes it."""
+        """Return the request context of a level's member, as its worker would have it, for `count_part`."""
         options = {"id": _task_id(of), "group": _group_id(of), "group_index": of.index}
         if of.size == 1:
             return Context(options, chain=[self.advance(of)])
         return Context(options, chord=_frozen(self.advance(of)) if of.size > 1 else None)
 
     def todo(self, of: Delivery) -> Signature:
-        """Return the message of one todo.
-
-        Of a plan without levels, or as the same member of its level's chord or chain.
-        """
+        """Return the message of one todo: as the same member of its level's chord or chain, if it has one."""
         execute = self._execute(of)
         if of.size == 1:
             return execute.set(chain=[_frozen(self.advance(of))])
@@ -78,10 +76,10 @@ class Canvas:
         return execute
 
     def message_template(self) -> dict[str, str]:
-        """Return the message of one todo, as Celery and kombu make it, for steps that put it into a queue themselves.
+        """Return the template of a todo's message, for Lua steps that put it into a queue themselves.
 
-        `queue`: the begin of a queue's name. `message`: the text, with %s for each word that a step fills in. `words`: those
-        words in their order, of RUN TODO ATTEMPT REPO PLACE TAG.
+        `queue`: the prefix of queue names. `message`: the text as Celery and kombu write it, with %s for each
+        word that a step fills in. `words`: these words in order, of RUN TODO ATTEMPT REPO PLACE TAG.
         """
         marks = Delivery(
             run_id="@RUN@", todo_id="@TODO@", attempt=0, repo="@REPO@", host=None, level=0, index=0, size=0
@@ -127,9 +125,9 @@ def _frozen(signature: Signature) -> Signature:
 
 
 def count_part(app: Celery, request: Context) -> None:
-    """Count a todo's part of its level, although its task does not return.
+    """Count a todo as done in its level's chord or chain, for a task that does not return.
 
-    Without levels there is nothing to count.
+    Does nothing in a run without levels.
     """
     if request.chord:
         app.backend.on_chord_part_return(request, states.SUCCESS, None)

@@ -1,6 +1,7 @@
-"""The Celery app that carries hints: "try to claim this todo". What is true stands in Redis, under our own keys.
+"""Builds the Celery app that delivers messages "try to claim this todo".
 
-Clients and workers build the same app; `workers/app.py` adds the tasks. Each setting below answers a measured failure.
+Clients and workers build the same app; `workers/app.py` adds the tasks. The state of todos is in Redis under
+coord's own keys, not in Celery. Each setting below prevents a failure that was measured.
 """
 
 from __future__ import annotations
@@ -22,13 +23,18 @@ ADVANCE = "coord.advance"
 
 VISIBILITY_TIMEOUT_S = 12 * 3600
 LOOK_AFTER_LINES_S = 2
-"""A line that died without a word (a firewall forgot it) is given up after 1 + 2 x this: with kombu's 25 s a worker would be idle for
-a minute, and without a timeout of its sockets for ever."""
+"""Interval of connection health checks.
+
+A connection that died silently (a firewall dropped it) is given up after 1 + 2 x this time. With kombu's 25 s
+a worker would be idle for a minute, and without a socket timeout for ever."""
 CHORD_EXPIRES_S = 30 * 24 * 3600  # a chord whose keys expire never runs its body
 
 
 class JoinBackend(RedisBackend):  # type: ignore[misc]
-    """Counts the parts of chords. Nobody waits for a result, so nothing is subscribed to when a task is sent."""
+    """Result backend that only counts the parts of chords.
+
+    No process waits for a result, so sending a task subscribes to nothing.
+    """
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
         pass
@@ -38,10 +44,14 @@ class JoinBackend(RedisBackend):  # type: ignore[misc]
 
 
 def make_app(url: str, keys: Keys, settings: Settings, own: RestrictedKeys | None = None) -> Celery:
-    """`own`: of a restricted worker. It is deaf to remote control: who may listen there may also tell others to stop."""
+    """Return the Celery app of a client or worker.
+
+    `own`: the keys of a restricted worker. Its remote control is disabled: access to the control channel
+    would also allow it to stop other workers.
+    """
     unacked = own.unacked if own else keys.unacked
     address = carrier_url(url).removeprefix("redis+")
-    # Of a socket's address kombu takes the transport from in front of the plus, whatever broker_transport says.
+    # For a socket, kombu ignores broker_transport and uses the transport before the plus sign of the address.
     broker = f"{TRANSPORT}+{address}" if address.startswith("socket:") else address
     backend = f"{__name__}:{JoinBackend.__name__}+{address}"
     app = TolerantApp("coord", broker=broker, backend=backend, amqp=TolerantAmqp, set_as_current=False)

@@ -1,4 +1,4 @@
-"""What a message about one todo must say, so that it can be sent again exactly as it was."""
+"""The content of a message about one todo: everything needed to send the same message again."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ class Delivery:
     attempt: int
     repo: str
     host: str | None
-    """The run works on this repository there; None before the first claim."""
+    """Host on which the run works on this repository; None before the first claim."""
     level: int
     index: int
-    """Its place in its level's chord."""
+    """Index of the todo in its level's chord."""
     size: int
-    """How many messages its level has; 0 where the run has no levels."""
+    """Number of messages of its level; 0 if the run has no levels."""
 
     @classmethod
     def parse(cls, run_id: str, fields: Sequence[str]) -> Delivery:
-        """From what the Lua steps return: todo, attempt, repo, host, level, index and size."""
+        """Parse a delivery in a Lua step's reply: todo, attempt, repo, host, level, index and size."""
         todo, attempt, repo, host, level, index, size = fields
         return cls(
             run_id=run_id, todo_id=todo, attempt=int(attempt), repo=repo, host=host or None,

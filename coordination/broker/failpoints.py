@@ -1,23 +1,27 @@
-"""Points at which a process can be made to fail: before and after whatever it asks of Redis, publishes, acknowledges, undoes.
+"""Fault injection for tests: makes a process fail before or after a call of Redis, a publish or an ack.
 
     COORD_FAILPOINTS="run/claim.after=kill@2,publish.execute.before=lost,log=/tmp/reached"
 
-Each is a point, what happens there, and at which hit (the first, if nothing is said). A point is a name with `.before` or
-`.after`:
+Each entry is a point, a fault, and the number of the hit at which it happens (default: 1). A point is a name
+with `.before` or `.after`:
 
-| name                             | what is about to be done, or is done                                                  |
-|----------------------------------|---------------------------------------------------------------------------------------|
-| `run/claim`, `lock/acquire` …    | a Lua step                                                                            |
-| `runs.store.RunStore.due:zrange` | any other call of Redis: where it stands in our code, and redis-py's method           |
-| `publish.execute` `.advance` `.level` | a message goes into a queue: a todo's, the end of a level, a level's todos      |
-| `carrier.take` `.ack`            | a message that has left its queue is written down as unacknowledged; is acknowledged  |
-| `carrier.size` `.join`           | the backend learns how large a level is; counts a todo of it                          |
-| of `seams`                       | what a program has of its own                                                         |
+| name                             | operation                                                          |
+|----------------------------------|--------------------------------------------------------------------|
+| `run/claim`, `lock/acquire` …    | a Lua step                                                         |
+| `runs.store.RunStore.due:zrange` | any other call of Redis: calling function, and redis-py's method   |
+| `publish.execute`                | the message of a todo is put into a queue                          |
+| `publish.advance`                | the message that ends a level is put into a queue                  |
+| `publish.level`                  | the messages of a level's todos are put into queues                |
+| `carrier.take`                   | a message taken from its queue is recorded as unacknowledged       |
+| `carrier.ack`                    | a message is acknowledged                                          |
+| `carrier.size`                   | the backend stores the size of a level                             |
+| `carrier.join`                   | the backend counts a todo of a level                               |
+| names of `seams`                 | methods that a program adds                                        |
 
-`log` names a file that gets each point when it is reached, behind it the fault that strikes there.
+`log` names a file to which each point is appended when it is reached, followed by its fault, if any.
 
-Nothing of this is in the way of a process without the variable: the classes below are changed by `switch_on` alone, and
-whoever does not call it does not import this file.
+Without the variable this costs nothing: only `switch_on` changes the classes below, and only processes that
+call it import this module.
 """
 
 from __future__ import annotations
@@ -52,36 +56,36 @@ LOG = "log"
 _STEPS = ("coordination.backend.library", "coordination.backend.step_connection")
 
 Seam = tuple[type, str, str]
-"""A class, its method, and the name of the points before and after each call of it."""
+"""A class, its method, and the name of the points before and after each call of the method."""
 Name = str | Callable[..., str | None]
-"""Of a call, or how it is told from the call's arguments; None where it has no points."""
+"""Name of a call, or a function that derives it from the call's arguments; None for a call without points."""
 
 
 class Fault(StrEnum):
     KILL = "kill"
     """SIGKILL."""
     STOP = "stop"
-    """SIGSTOP; whoever watches the process decides when it goes on."""
+    """SIGSTOP; the test decides when the process continues."""
     ERROR = "error"
-    """Redis answers with an error that nobody expects."""
+    """Redis replies with an unexpected error."""
     LOST = "lost"
-    """No answer comes. Before: what was asked is never done."""
+    """No reply, and the operation is not executed (`.before`)."""
     UNHEARD = "unheard"
-    """No answer comes. After: what was asked is done."""
+    """No reply, although the operation was executed (`.after`)."""
 
 
 FAULTS = {
     "before": (Fault.KILL, Fault.STOP, Fault.ERROR, Fault.LOST),
     "after": (Fault.KILL, Fault.STOP, Fault.ERROR, Fault.UNHEARD),
 }
-"""What may happen where: what was done cannot be lost on the way, and what was not done cannot be done unheard."""
+"""Faults allowed before and after an operation."""
 SIGNALS = {Fault.KILL: signal.SIGKILL, Fault.STOP: signal.SIGSTOP}
 
 
 @dataclass(kw_only=True)
 class Failpoints:
     faults: dict[tuple[str, int], Fault] = field(default_factory=dict)
-    """By point and hit, counted from 1."""
+    """Faults by point and hit; hits are counted from 1."""
     log: Path | None = None
     _hits: Counter[str] = field(default_factory=Counter)
     _guard: threading.Lock = field(default_factory=threading.Lock)
@@ -93,7 +97,7 @@ class Failpoints:
         self.reach(f"{name}.after")
 
     def reach(self, point: str) -> None:
-        """Raises what the fault says; or the process is no more, or sleeps."""
+        """Count a hit of the point, and apply its fault: raise an error, or kill or stop the process."""
         with self._guard:
             self._hits[point] += 1
             hit = self._hits[point]
@@ -113,7 +117,7 @@ class Failpoints:
 
 
 def parse(words: str) -> Failpoints:
-    """Raises UsageError."""
+    """Parse COORD_FAILPOINTS. Raises UsageError."""
     found = Failpoints()
     for word in filter(None, words.split(",")):
         point, _, what = word.partition("=")
@@ -123,20 +127,20 @@ def parse(words: str) -> Failpoints:
         fault, _, hit = what.partition("@")
         if fault not in FAULTS.get(point.rpartition(".")[2], ()) or not (hit or "1").isdecimal():
             raise UsageError(
-                f"COORD_FAILPOINTS: {word!r}", "write POINT=FAULT or POINT=FAULT@HIT, as in backend/failpoints.py"
+                f"COORD_FAILPOINTS: {word!r}", "write POINT=FAULT or POINT=FAULT@HIT, as in broker/failpoints.py"
             )
         found.faults[point, int(hit or 1)] = Fault(fault)
     return found
 
 
 def switch_on(words: str, seams: Iterable[Seam] = ()) -> None:
-    """For the rest of this process, and before it makes its first client."""
+    """Hook the points into the classes, for the rest of this process. Call it before creating a client."""
     points, step = parse(words), _Step()
     _hook(points, StepCaller, "__call__", lambda _self, name, *_: name)
-    _name_what_is_sent(step)
+    _track_sent_step(step)
     _hook(points, StepConnection, "_ask", lambda *_: step.name)
     for owner, method in _CALLS:
-        _hook(points, owner, method, partial(_place, method))
+        _hook(points, owner, method, partial(_point_of_call, method))
     _hook(points, TolerantChannel, "_put", _published)
     _hook(points, TolerantQoS, "append", "carrier.take")
     _hook(points, RankedQoS, "ack", "carrier.ack")
@@ -156,7 +160,7 @@ _CALLS: tuple[tuple[type, str], ...] = (
 
 
 class _Step(threading.local):
-    """What is being sent over a line by this thread. A line may send it several times: each is a call."""
+    """The step that this thread is sending over a StepConnection; each repetition is a call of its own."""
 
     name: str | None = None
 
@@ -175,9 +179,9 @@ def _hook(points: Failpoints, owner: type, method: str, name: Name) -> None:
     setattr(owner, method, hooked)
 
 
-def _name_what_is_sent(step: _Step) -> None:
+def _track_sent_step(step: _Step) -> None:
     _while_sent(step, "__call__", lambda _self, name, *_: name)
-    _while_sent(step, "send", lambda _self, word, *_: f"{_standing(sys._getframe())}:{word.lower()}")
+    _while_sent(step, "send", lambda _self, word, *_: f"{_function_of_coord(sys._getframe())}:{word.lower()}")
 
 
 def _while_sent(step: _Step, method: str, name: Callable[..., str]) -> None:
@@ -195,19 +199,22 @@ def _while_sent(step: _Step, method: str, name: Callable[..., str]) -> None:
 
 
 def _published(_channel: object, _queue: str, message: Any, **_: Any) -> str | None:
-    """None for what is no message of ours: Celery's events."""
+    """Return the point of a published message; None for messages of Celery, such as its events."""
     task = message["headers"].get("task")
     if task != EXECUTE:
         return "publish.advance" if task == ADVANCE else None
     frame: FrameType | None = sys._getframe()
     while frame is not None and not frame.f_code.co_qualname.startswith("Dispatcher."):
         frame = frame.f_back
-    # `follow` hands single todos to `send`, and sends whole levels itself.
+    # `follow` passes single todos to `send`, and sends whole levels itself.
     return "publish.level" if frame is not None and frame.f_code.co_name == "follow" else "publish.execute"
 
 
-def _place(method: str, *_: object, **__: object) -> str | None:
-    """Where in our code redis-py was called, and by which of its methods. None: it was not, or a step is under way."""
+def _point_of_call(method: str, *_: object, **__: object) -> str | None:
+    """Return the function of coord that called redis-py, and the method of redis-py.
+
+    Returns None if coord did not call it, or if it is part of a step.
+    """
     frame = sys._getframe()
     while _module(frame) in (__name__, "contextlib") or _module(frame).startswith("redis."):
         if _module(frame) != __name__:
@@ -217,13 +224,13 @@ def _place(method: str, *_: object, **__: object) -> str | None:
         frame = frame.f_back
     if not _module(frame).startswith(OURS) or _module(frame) in _STEPS:
         return None
-    return f"{_standing(frame)}:{method}"
+    return f"{_function_of_coord(frame)}:{method}"
 
 
-def _standing(frame: FrameType) -> str:
-    """The innermost function of ours that is no part of a line: `runs.store.RunStore.due`, without the package's name."""
+def _function_of_coord(frame: FrameType) -> str:
+    """Return the innermost function of coord outside the step modules, such as `runs.store.RunStore.due`."""
     while not _module(frame).startswith(OURS) or _module(frame) in (__name__, *_STEPS):
-        assert frame.f_back is not None, "called from nowhere in our code"
+        assert frame.f_back is not None, "no caller in coord's code"
         frame = frame.f_back
     parts = [part for part in frame.f_code.co_qualname.split(".") if not part.startswith("<")]
     return ".".join([_module(frame).removeprefix("coordination."), *parts])

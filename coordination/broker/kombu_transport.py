@@ -1,7 +1,9 @@
-"""A queue entry that is no message ends a stock worker's process, and so does losing Redis; here both are lived through.
+"""Kombu's Redis transport, made tolerant of unreadable queue entries and of outages of Redis.
 
-Anybody who reaches Redis can push anything: bytes, half a message, one of another program. What cannot be read, or has not
-the shape of a message, or makes Celery stumble on its way to a task, goes to the list `<ns>:poison` and into the log.
+Either would end the process of a stock Celery worker. Any program with access to Redis can push anything into
+a queue: bytes, half a message, a message of another program. An entry that cannot be parsed, has not the
+shape of a message, or makes Celery fail before the task starts, is moved to the list `<ns>:poison` and
+logged.
 """
 
 from __future__ import annotations
@@ -24,11 +26,11 @@ from coordination.backend.address import hide_password
 from coordination.broker.priority_transport import RankedChannel, RankedQoS
 
 NAME = "coord"
-"""Of our transport, in kombu's table: an address with a socket (`NAME+socket://`) can name one only by that."""
+"""Name of this transport in kombu's table; the address of a socket (`NAME+socket://`) requires one."""
 TRANSPORT_ALIASES[NAME] = f"{__name__}:TolerantTransport"
 POISON_KEPT = 1000
 RECONNECT = {"interval_start": 1, "interval_step": 1, "interval_max": 3}
-"""Seconds between attempts to reach a Redis that is away."""
+"""Seconds between attempts to connect again."""
 NOT_READABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 logger = logging.getLogger(__name__)
@@ -36,8 +38,9 @@ logger = logging.getLogger(__name__)
 
 class TolerantQoS(RankedQoS):
     def ack(self, delivery_tag: str) -> None:
-        # A message that could not be acknowledged would keep its place for ever: a worker with one place would consume no
-        # more, and beat on. It is a hint that was taken; it comes again when its visibility runs out, and is refused.
+        # A message whose acknowledgement failed would occupy its slot for ever: a worker with one slot would
+        # send heartbeats but take no more messages. So the slot is freed. The message is delivered again
+        # after its visibility timeout, and the claim step refuses it.
         try:
             super().ack(delivery_tag)
         except redis.RedisError:
@@ -56,7 +59,8 @@ class TolerantChannel(RankedChannel):
             return True
 
     def set_aside(self, raw: bytes | str) -> None:
-        logger.error("a queue entry cannot be read, set aside: %.200r", raw)
+        """Log a queue entry and store it in the list of unreadable entries."""
+        logger.error("unreadable queue entry, set aside: %.200r", raw)
         poison = self.connection.client.transport_options["poison_key"]
         with self.conn_or_acquire() as client:
             client.lpush(poison, raw)
@@ -67,8 +71,9 @@ class TolerantChannel(RankedChannel):
             super()._queue_bind(exchange, routing_key, pattern, queue)  # type: ignore[no-untyped-call]
 
     def get_table(self, exchange: str) -> Any:
-        # A queue of ours has its exchange's name, so what leads to it need not be asked of Redis, and nobody who may write
-        # in one queue can lead its messages to others, or make them impossible to send.
+        # A queue of coord has the name of its exchange, so its bindings need not be read from Redis. A user
+        # who may write to one queue therefore cannot redirect its messages to others, or make sending them
+        # fail.
         return [(exchange, "", exchange)] if self._ours(exchange) else super().get_table(exchange)  # type: ignore[no-untyped-call]
 
     def _ours(self, exchange: str) -> bool:
@@ -76,9 +81,10 @@ class TolerantChannel(RankedChannel):
         return exchange.startswith(prefix)
 
     def _connparams(self, *args: Any, **options: Any) -> Any:
-        # kombu 5.7 closes a lost connection twice. The second time it has forgotten the address, and its AttributeError
-        # would end the worker where a ConnectionError is expected. A channel that another thread has closed while we sent by it
-        # knows no connection at all: with a ConnectionError the message is sent by another one.
+        # kombu 5.7 closes a lost connection twice. The second time it has no address any more, and its
+        # AttributeError would end the worker, which expects a ConnectionError. A channel that another thread
+        # closes during a send has no connection at all: after a ConnectionError the message is sent over
+        # another one.
         if self.connection is None or self.connection.client is None:
             raise redis.ConnectionError("this connection to Redis is closed")
         return super()._connparams(*args, **options)  # type: ignore[no-untyped-call]
@@ -86,11 +92,13 @@ class TolerantChannel(RankedChannel):
 
 class TolerantConnection(Connection):
     def ensure_connection(self, *args: Any, **options: Any) -> Any:
-        # kombu waits 2 s longer after each attempt, up to 30 s: a worker would be idle so long after Redis has come back.
+        # kombu waits 2 s longer after each attempt, up to 30 s: a worker would be idle that long after Redis
+        # is back.
         return super().ensure_connection(*args, **{**RECONNECT, **options})  # type: ignore[no-untyped-call]
 
     def info(self) -> dict[str, Any]:
-        # A worker tells it to whoever asks for its stats, and Flower shows that; an address with a socket holds its password.
+        # A worker's stats contain this, and Flower shows them; the address of a socket would contain the
+        # password.
         known = super().info()  # type: ignore[no-untyped-call]
         return {**known, "hostname": hide_password(known["hostname"]), "alternates": []}
 
@@ -101,7 +109,7 @@ class TolerantAmqp(AMQP):  # type: ignore[misc]
 
 class TolerantApp(Celery):  # type: ignore[misc]
     def send_task(self, *args: Any, **options: Any) -> Any:
-        # To whoever starts or settles something, Redis' errors are the same at every step; kombu dresses them up.
+        # Callers handle redis-py's errors at every step; kombu wraps them in its own.
         try:
             return super().send_task(*args, **options)
         except OperationalError as error:
@@ -112,7 +120,8 @@ class TolerantApp(Celery):  # type: ignore[misc]
 
 class TolerantTransport(Transport):
     Channel = TolerantChannel
-    # An answer that says no (the disk is full) is no reason to end either: connect again, and ask again.
+    # An error reply (such as: the disk is full) must not end the worker either: it connects again and
+    # retries.
     connection_errors = (*Transport.connection_errors, redis.ResponseError)
 
     def _deliver(self, message: Any, queue: str) -> None:
@@ -126,21 +135,21 @@ class TolerantTransport(Transport):
     def _give_up(self, message: Any) -> None:
         tag = message["properties"].get("delivery_tag") if _has_properties(message) else None
         for channel in self.channels:
-            if isinstance(tag, str) and tag in channel.qos._delivered:  # it stumbled later than at our check
+            if isinstance(tag, str) and tag in channel.qos._delivered:  # it failed after `check`
                 channel.basic_ack(tag)
         self.channels[0].set_aside(json.dumps(message, ensure_ascii=False))
 
 
 def check(message: Any) -> None:
-    """Raises ValueError for what kombu would take for a message and could not handle."""
+    """Raise ValueError for an entry that kombu would accept as a message but cannot handle."""
     if not _has_properties(message):
-        raise ValueError("no object with properties")
+        raise ValueError("not an object with properties")
     properties = message["properties"]
-    way = properties.get("delivery_info")
+    delivery_info = properties.get("delivery_info")
     if not isinstance(properties.get("delivery_tag"), str) or not properties["delivery_tag"]:
         raise ValueError("no delivery tag")
-    if not isinstance(way, dict) or not {"exchange", "routing_key"} <= way.keys():
-        raise ValueError("no way back")
+    if not isinstance(delivery_info, dict) or not {"exchange", "routing_key"} <= delivery_info.keys():
+        raise ValueError("no exchange or routing key")
     if not isinstance(message.get("headers"), dict) or not isinstance(message.get("body"), str):
         raise ValueError("no headers, or no body")
     if properties.get("body_encoding") == "base64":
@@ -152,7 +161,7 @@ def _has_properties(message: Any) -> bool:
 
 
 def _raw(error: Exception) -> bytes | str:
-    """The entry, as far as the error tells it: what was no text, or no JSON."""
+    """Return the queue entry from the error of decoding it, or the error's text if that has no entry."""
     if isinstance(error, UnicodeDecodeError):
         return error.object
     return error.doc if isinstance(error, json.JSONDecodeError) else repr(error)

@@ -1,14 +1,15 @@
-"""A worker takes the message that is due first, whichever of its queues it stands in.
+"""A kombu transport with priorities: a worker takes the most urgent message from all of its queues.
 
-kombu's BRPOP takes from one queue after the other, so that a todo on the plan's longest path waits behind any others: over 20
-repositories with lognormal durations a plan takes 5 to 15 % longer than by rank. Here a worker with a free place asks by one step for
-the most urgent message (lua/queue/fetch.lua), and tells in the same breath which it is done with: one round trip where kombu needs
-three, BRPOP, the note of what is in hand, and its acknowledgement. The note is made by the step that takes the message, so that none
-is lost between. Where there is none it falls back to one BRPOP, which waits for the next to come, and takes whatever nobody
-put there by order.
+kombu's BRPOP takes from one queue after the other, so a todo on the plan's critical path waits behind others:
+over 20 repositories with lognormal durations a plan takes 5 to 15 % longer than in order of rank. Here a
+worker with a free slot calls one step, lua/queue/fetch.lua, which takes the most urgent message, records it
+as unacknowledged, and acknowledges the messages that the worker has finished. This is one round trip where
+kombu needs three (BRPOP, record, acknowledge), and no message is lost between taking and recording. If there
+is no message, the worker falls back to one BRPOP. That waits for the next message, and also takes messages
+that were not put there with a rank.
 
-kombu's own priorities (ten lists a queue) were the other way: one rank would have to do for all plans, and BRPOP is given ten times
-as many keys, 20,000 for 500 repositories.
+The alternative, kombu's own priorities (ten lists per queue), has one rank for all plans, and gives BRPOP ten
+times as many keys: 20,000 for 500 repositories.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from coordination.backend.step_connection import StepCaller
 
 FETCH = "queue/fetch"
 NO_RUN = ""
-"""What is posted from Python stands under this run."""
+"""Run id under which messages sent from Python are recorded."""
 
 
 class RankedQoS(QoS):
     noted = ""
-    """Tag of the message that `fetch` has noted down itself."""
+    """Tag of the message that the fetch step has already recorded as unacknowledged."""
 
     def append(self, message: Any, delivery_tag: str) -> None:
         if delivery_tag == self.noted:
@@ -44,7 +45,8 @@ class RankedQoS(QoS):
             super().append(message, delivery_tag)  # type: ignore[no-untyped-call]
 
     def ack(self, delivery_tag: str) -> None:
-        # An acknowledgement that is lost with us is harmless: the message comes again when its visibility runs out, and is refused.
+        # If the process dies before it sends the acknowledgement, no harm is done: the message is delivered
+        # again after its visibility timeout, and the claim step refuses it.
         if self.channel.asks_again:
             self.channel.done.append(delivery_tag)
             Places.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
@@ -55,18 +57,19 @@ class RankedQoS(QoS):
 class RankedChannel(Channel):
     QoS = RankedQoS
     _fetching = False
-    _nothing_there = False
+    _found_nothing = False
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.done: deque[str] = deque()
-        """Tags of messages that are done with, to be told with the next question."""
-        self._told: tuple[str, ...] = ()
+        """Tags of finished messages, to be acknowledged by the next fetch."""
+        self._acknowledging: tuple[str, ...] = ()
         super().__init__(*args, **options)  # type: ignore[no-untyped-call]
         self._ranked: dict[str, str] | None = self.connection.client.transport_options.get("ranked")
-        """The keys; None for who may not touch them."""
+        """Keys of ranked messages; None for a worker that may not access them."""
 
     @property
     def asks_again(self) -> bool:
+        """Whether the channel will fetch again, so that acknowledgements can wait for that."""
         return self._ranked is not None and bool(self.active_queues) and not self._closing
 
     def close(self) -> None:
@@ -82,24 +85,24 @@ class RankedChannel(Channel):
             return
         with self.conn_or_acquire() as client, client.pipeline(transaction=True) as pipeline:
             pipeline.lpush(queue, dumps(message))  # type: ignore[no-untyped-call]
-            self._say(ranked, queue, pipeline)
+            self._record_queue(ranked, queue, pipeline)
             pipeline.execute()
 
     def _do_restore_message(self, payload: Any, exchange: str, key: str, pipe: Any, leftmost: bool = False) -> None:
-        """Back into its queue: of a worker that stops, or that was not heard of for as long as the visibility lasts."""
+        """Return a message to its queue: its worker stops, or was silent for the visibility timeout."""
         super()._do_restore_message(payload, exchange, key, pipe, leftmost)  # type: ignore[no-untyped-call]
         if self._ranked is not None:
             for queue in self._lookup(exchange, key):  # type: ignore[no-untyped-call]
-                self._say(self._ranked, queue, pipe)
+                self._record_queue(self._ranked, queue, pipe)
 
-    def _say(self, ranked: dict[str, str], queue: str, pipeline: Any) -> None:
-        """That there is something, or who asks for what was posted would find the queue only when there is nothing else."""
+    def _record_queue(self, ranked: dict[str, str], queue: str, pipeline: Any) -> None:
+        """Record that the queue has a message; a fetch would otherwise find it only when all else is empty."""
         pipeline.zadd(ranked["posted"].replace("@", NO_RUN), {queue: int(time.time() * 1000)}, nx=True)
         pipeline.zadd(ranked["served"], {NO_RUN: 0}, nx=True)
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         ranked = self._ranked
-        self._fetching = ranked is not None and bool(self.done or not self._nothing_there)
+        self._fetching = ranked is not None and bool(self.done or not self._found_nothing)
         if ranked is None or not self._fetching:
             super()._brpop_start(timeout)  # type: ignore[no-untyped-call]
             return
@@ -107,18 +110,18 @@ class RankedChannel(Channel):
         if queues:
             self._in_poll = self.client.connection
             self._brpop_sent_at = time.monotonic()  # type: ignore[assignment]
-            self._told = tuple(self.done.popleft() for _ in range(len(self.done)))
+            self._acknowledging = tuple(self.done.popleft() for _ in range(len(self.done)))
             keys = (ranked["served"], self.unacked_key, self.unacked_index_key)
-            words = (ranked["posted"], len(self._told), *self._told, *queues)
+            words = (ranked["posted"], len(self._acknowledging), *self._acknowledging, *queues)
             self.client.connection.send_command("FCALL", library.function(FETCH), len(keys), *keys, *words)
 
     def _brpop_read(self, **options: Any) -> Any:
         if not self._fetching:
-            self._nothing_there = False
+            self._found_nothing = False
             return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
         fetched = self._fetched()
         if fetched is None:
-            self._nothing_there = True
+            self._found_nothing = True
             raise Empty
         queue, raw, self.qos.noted = map(bytes_to_str, fetched)
         self.connection._deliver(loads(raw), queue)  # type: ignore[no-untyped-call]
@@ -127,7 +130,7 @@ class RankedChannel(Channel):
     def _fetched(self) -> Any:
         try:
             answer = self.client.parse_response(self.client.connection, "FCALL")
-            self._told = ()
+            self._acknowledging = ()
             return answer
         except ResponseError as error:
             if not library.is_missing(error):
@@ -140,7 +143,7 @@ class RankedChannel(Channel):
             self.client.connection.disconnect()
             raise
         finally:
-            self.done.extendleft(self._told)  # what was not heard is told again
-            self._told = ()
+            self.done.extendleft(self._acknowledging)  # after an error, the next fetch acknowledges these again
+            self._acknowledging = ()
             self._in_poll = False
             self._flush_brpop_reauth()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Results of tools beyond the records themselves. Fields of a record are everywhere those of `models.py`."""
+"""Result types of tools, beyond the records of `models.py`."""
 
 from __future__ import annotations
 
@@ -32,78 +32,78 @@ class Page(BaseModel, Generic[R]):
 
     result: Sequence[R]
     total: int
-    """How many there are: more than in `result` where `limit` cuts them."""
+    """Number of all records; `result` has at most `limit` of them."""
 
 
 class Cut(BaseModel):
-    """An answer whose lists are no longer than was asked for: 10,000 todos are six megabytes, which no agent reads."""
+    """A result with limited lists: 10,000 todos are six megabytes, too much for an agent."""
 
     left_out: dict[str, int] = {}
-    """How many of which list are not here; coord_list_todos and its like give them in pages."""
+    """List → number of omitted items; coord_list_todos and the other list tools return them in pages."""
 
 
 class CutEcosystemStatus(EcosystemStatus, Cut):
-    """Where everything stands; `repos`, `counts` and `breakers` are whole."""
+    """Status of the ecosystem; `repos`, `counts` and `breakers` are complete."""
 
     breakers: tuple[Breaker, ...] = ()
     """Circuit breakers that are not at rest: todos behind one that is open are parked until its probe."""
 
 
 class CutRepoStatus(RepoStatus, Cut):
-    """Everything that concerns one repository; `counts` are whole."""
+    """Status of one repository; `counts` are complete."""
 
     breaker: Breaker | None = None
-    """Its circuit breaker, unless that is at rest."""
+    """The repository's circuit breaker, unless it is at rest."""
 
 
 class CutPlanCompletion(PlanCompletion, Cut):
-    """Whether a plan may count as done, and everything that speaks against it."""
+    """The completion status of a plan, and everything that prevents it."""
 
 
 class CutRun(RunView, Cut):
-    """A run, everywhere the same; `counts` are whole."""
+    """A run; `counts` are complete."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CutForecast(Forecast):
-    """How long a plan takes under each strategy, and what holds it up."""
+    """Duration of a plan under each strategy, and its bottlenecks."""
 
     left_out: dict[str, int]
-    """How many of the critical path are not here."""
+    """Number of omitted items of the critical path."""
 
 
 class IssueDetails(Issue):
-    """An issue with everything that it waits for and holds up."""
+    """An issue with its blockers and the records that it blocks."""
 
     waits_for: tuple[Link, ...]
     holds_up: tuple[Link, ...]
 
 
 class TodoDetails(TodoInView):
-    """A todo with everything that it waits for and holds up."""
+    """A todo with its blockers and the records that it blocks."""
 
     waits_for: tuple[Link, ...]
     holds_up: tuple[Link, ...]
     live: LiveTodo | None = None
-    """What the newest run that has it does with it, or has done."""
+    """The todo's state in the newest run that includes it."""
 
 
 class EditedIssue(Issue):
-    """The issue as it stands now."""
+    """The issue after the edit."""
 
     ready: tuple[str, ...]
-    """Ids of what waits for nothing any more."""
+    """Ids of records that became ready by the edit."""
     notes: tuple[str, ...]
-    """What you should know."""
+    """Remarks on the edit."""
 
 
 class EditedTodo(Todo):
-    """The todo as it stands now."""
+    """The todo after the edit."""
 
     ready: tuple[str, ...]
     notes: tuple[str, ...]
     run_id: str | None = None
-    """The run that waited for it and goes on now: the file says that it is completed when the run has ended."""
+    """The run that waited for the todo and now continues; the file marks it as completed when the run ends."""
 
 
 def page(records: Sequence[R], limit: int, offset: int) -> Page[R]:

@@ -1,4 +1,4 @@
-"""Makes tools of functions: `@reads("Show an issue") def coord_get_issue(session, issue: str) -> Issue`.
+"""Builds MCP tools from functions: `@reads("Show an issue") def coord_get_issue(session, issue: str) -> Issue`.
 
 The name of the function is the tool's, its docstring the description, its annotations the schemas; the server
 passes `session`. The meaning of arguments that several tools have is declared once.
@@ -30,7 +30,7 @@ def several(given: Any) -> Any:
     return [word.strip() for word in given.split(",") if word.strip()] if isinstance(given, str) else given
 
 
-AnyOf = Annotated[Sequence[T], BeforeValidator(several), Field(description="Any of these; none: whatever it is.")]
+AnyOf = Annotated[Sequence[T], BeforeValidator(several), Field(description="Any of these values (default: no filter).")]
 Items = Annotated[Sequence[str] | None, BeforeValidator(several)]
 
 RunName = Annotated[str, Field(description=f"A run's id, its beginning or end, or `{LAST}`.")]
@@ -38,23 +38,23 @@ PlanName = Annotated[str, Field(description="A plan's id, as coord_list_plans gi
 TodoName = Annotated[str, Field(description="A todo's id, as coord_list_todos gives it.")]
 IssueName = Annotated[str, Field(description="An issue's id, as coord_list_issues gives it.")]
 RepoName = Annotated[str, Field(description="A repository's name, as coord_get_ecosystem_status gives it.")]
-Repos = Annotated[Items, Field(description="Names of the repositories that it touches.")]
-Labels = Annotated[Items, Field(description="Words to find it by.")]
-BlockedBy = Annotated[Items, Field(description="Ids of issues, todos or plans that must be finished before.")]
+Repos = Annotated[Items, Field(description="Names of the affected repositories.")]
+Labels = Annotated[Items, Field(description="Words to filter by.")]
+BlockedBy = Annotated[Items, Field(description="Ids of issues, todos or plans that must be finished first.")]
 Blocking = Annotated[Items, Field(description="Ids of issues, todos or plans that wait for this one.")]
 Resources = Annotated[
     Annotated[Sequence[str | ResourceNeed] | None, BeforeValidator(several)],
-    Field(description="Resources of the file that it holds while it runs: names, or {name, amount}."),
+    Field(description="Resources of the file that the todo holds while it runs: names, or {name, amount}."),
 ]
 Severity = Annotated[str | None, Field(description="A free word, such as critical, high, medium, low or migration.")]
-Date = Annotated[str | None, Field(description="Like 2026-01-31.")]
-Limit = Annotated[int, Field(ge=1, le=1000, description="At most so many; `total` says how many there are.")]
-Most = Annotated[int, Field(ge=1, le=10_000, description="At most so many of each list; `left_out` counts the rest.")]
-Offset = Annotated[int, Field(ge=0, description="Leave out so many first.")]
+Date = Annotated[str | None, Field(description="A date such as 2026-01-31.")]
+Limit = Annotated[int, Field(ge=1, le=1000, description="Maximum number of results; `total` is the number of all.")]
+Most = Annotated[int, Field(ge=1, le=10_000, description="Maximum length of each list; `left_out` counts the rest.")]
+Offset = Annotated[int, Field(ge=0, description="Number of results to skip.")]
 
-AtOnce = Annotated[int | None, Field(ge=1, description="At most so many todos at once.")]
+AtOnce = Annotated[int | None, Field(ge=1, description="Maximum number of todos at once.")]
 Wait = Annotated[
-    float, Field(ge=0, le=60, description="Answer when the run has ended, or after so many seconds if it has not.")
+    float, Field(ge=0, le=60, description="Return when the run has ended, at the latest after this many seconds.")
 ]
 
 

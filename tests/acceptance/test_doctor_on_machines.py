@@ -146,4 +146,4 @@ def test_a_server_that_throws_things_away_is_told(stage: Stage):
     done = stage.coord("doctor")
 
     assert done.code == WRONG
-    assert "policy volatile-lru throws away locks" in done.out
+    assert "policy volatile-lru deletes locks" in done.out

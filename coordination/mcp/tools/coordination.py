@@ -17,13 +17,11 @@ from coordination.mcp.session import Session
 @reads("List locks")
 def coord_list_locks(
     session: Session,
-    resources: Annotated[
-        bool, Field(description="Resources and seats in repositories, too, where nobody waits for them.")
-    ] = False,
+    resources: Annotated[bool, Field(description="Also list resources and seats that no request waits for.")] = False,
 ) -> Sequence[Held]:
-    """The locks that are held: by whom, since when, for how long unless renewed, and who waits for them, next one first.
+    """List the held locks: holder, start, expiry unless renewed, and the waiters in order.
 
-    A todo that waits for a resource of the file is among those who wait, as `TODO of run RUN`.
+    A todo that waits for a resource of the file is a waiter named `TODO of run RUN`.
     """
     return session.coord.locks.list(resources=resources)
 
@@ -38,11 +36,13 @@ def coord_send_message(
     to: To,
     text: str,
     type: Annotated[str, Field(description="What kind of message it is, in a word.")] = messages.NOTE,
-    ttl_s: Annotated[float | None, Field(gt=0, le=YEAR_S, description="Not delivered after so many seconds.")] = None,
+    ttl_s: Annotated[
+        float | None, Field(gt=0, le=YEAR_S, description="Discard the message after this many seconds.")
+    ] = None,
     priority: Annotated[int, Field(ge=-100, le=100, description="Higher is delivered sooner.")] = 0,
-    reply_to: Annotated[str | None, Field(description="Whom an answer goes to, written as `to` is.")] = None,
+    reply_to: Annotated[str | None, Field(description="Recipient of a reply, written like `to`.")] = None,
 ) -> Sent:
-    """Leave a message for whoever works on a repository, or for an agent or a person; it is kept until it is acknowledged."""
+    """Send a message to a repository's inbox, an agent or a person; it is kept until it is acknowledged."""
     whom = _recipient(session, to)
     back = _recipient(session, reply_to) if reply_to else None
     ttl = None if ttl_s is None else timedelta(seconds=ttl_s)
@@ -53,11 +53,11 @@ def coord_send_message(
 @reads("List messages")
 def coord_list_messages(
     session: Session,
-    to: Annotated[str | None, Field(description="Whose: a repository's name, or KIND:NAME; none: everybody's.")] = None,
-    dead: Annotated[bool, Field(description="Those that were given up after too many deliveries.")] = False,
-    limit: Annotated[int, Field(ge=1, le=1000, description="At most so many.")] = 100,
+    to: Annotated[str | None, Field(description="A repository's name, or KIND:NAME (default: all recipients).")] = None,
+    dead: Annotated[bool, Field(description="List dead letters: messages given up after too many deliveries.")] = False,
+    limit: Annotated[int, Field(ge=1, le=1000, description="Maximum number of messages.")] = 100,
 ) -> Sequence[MessageView]:
-    """What waits for a repository, an agent or a person. They stay until coord_ack_messages says that they are done with."""
+    """List the messages of a repository, an agent or a person. They stay until coord_ack_messages acknowledges them."""
     whom = _recipient(session, to) if to else None
     bus = session.coord.messages
     return messages.dead(bus, whom, limit) if dead else messages.waiting(bus, whom, limit, register=whom is not None)
@@ -73,7 +73,7 @@ def coord_ack_messages(
         Field(description=f"As coord_list_messages gives them, or `{messages.ALL}`."),
     ],
 ) -> Acknowledged:
-    """These messages are done with, and nobody gets them any more."""
+    """Acknowledge messages: they are deleted from the inbox and not delivered again."""
     return messages.acknowledge(session.coord.messages, _recipient(session, to), ids)
 
 
@@ -93,18 +93,18 @@ class Heard(BaseModel):
 
     events: tuple[EventView, ...]
     gap: bool
-    """Redis was away meanwhile: events may be missing."""
+    """Whether the connection to Redis was lost meanwhile, so that events may be missing."""
 
 
 @adds("Publish an event")
 def coord_publish(
     session: Session,
-    topic: Annotated[str, Field(description="Words with dots between them, like vbia_events or build.api.")],
-    payload: Annotated[Any, Field(description="Text, or anything that is JSON, up to 256 KiB.")],
+    topic: Annotated[str, Field(description="Words separated by dots, such as vbia_events or build.api.")],
+    payload: Annotated[Any, Field(description="Text or any JSON value, up to 256 KiB.")],
     type: Annotated[str, Field(description="What kind of event it is, in a word.")] = "event",
 ) -> Mapping[str, int]:
-    """Publish an event to whoever is subscribed to the topic now; `reached` says how many. It is kept for nobody who is away:
-    coord_send_message is.
+    """Publish an event to the current subscribers of a topic; `reached` is their number. The event is not
+    stored for absent subscribers; use coord_send_message for that.
     """
     return {"reached": session.coord.messages.publish(topic, payload, type=type)}
 
@@ -113,12 +113,14 @@ def coord_publish(
 def coord_subscribe(
     session: Session,
     topics: Annotated[
-        Sequence[str], BeforeValidator(several), Field(description="Names or patterns: a.* is one word more, a.** any.")
+        Sequence[str],
+        BeforeValidator(several),
+        Field(description="Names or patterns: a.* matches one more word, a.** any number."),
     ],
-    wait_s: Annotated[float, Field(gt=0, le=60, description="Answer after so many seconds at most.")] = 30,
-    most: Annotated[int, Field(ge=1, le=100, description="Answer when so many events came.")] = 1,
+    wait_s: Annotated[float, Field(gt=0, le=60, description="Return after this many seconds at the latest.")] = 30,
+    most: Annotated[int, Field(ge=1, le=100, description="Return when this many events were received.")] = 1,
 ) -> Heard:
-    """Wait for what is published on topics from now on. Nothing that was published before, or between two calls, is in it."""
+    """Wait for events on topics from now on. Events published before the call, or between two calls, are not returned."""
     found: list[EventView] = []
     gap = False
     with session.coord.messages.listen(*topics) as listening:
@@ -137,10 +139,15 @@ def _recipient(session: Session, to: str) -> str:
 
 Key = Annotated[str, Field(description="Its name.")]
 Run = Annotated[
-    str, Field(description="A run's id, or `last`: what its todos share. Neither run nor plan: what all share.")
+    str,
+    Field(
+        description="A run's id, or `last`: the context of its todos. With neither run nor plan: the global context."
+    ),
 ]
-Plan = Annotated[str, Field(description="A plan's id: what all its runs share.")]
-Ttl = Annotated[float | None, Field(gt=0, le=31_536_000, description="How long it is kept, if not for an hour.")]
+Plan = Annotated[str, Field(description="A plan's id: the context of all its runs.")]
+Ttl = Annotated[
+    float | None, Field(gt=0, le=31_536_000, description="Lifetime of the value in seconds (default: an hour).")
+]
 
 
 class Shared(BaseModel):
@@ -153,7 +160,7 @@ class Shared(BaseModel):
 
 @reads("Read a shared value")
 def coord_context_get(session: Session, key: Key, run: Run = "", plan: Plan = "") -> Shared:
-    """A value that todos share: a run sees what its plan has, and the plan what all share. What is not found may have expired."""
+    """Read a shared value. A run also sees the values of its plan, and both see global ones. A missing value may have expired."""
     absent = object()
     value = session.coord.context(plan=plan, run=run).get(key, absent)
     return Shared(key=key, found=False) if value is absent else Shared(key=key, found=True, value=value)
@@ -168,6 +175,6 @@ def coord_context_set(
     plan: Plan = "",
     ttl_s: Ttl = None,
 ) -> Shared:
-    """Share a value with the todos of a run, of a plan, or with all; those within see it, those further out do not."""
+    """Share a value with the todos of a run, of a plan, or with all todos. Inner contexts see it, outer ones do not."""
     session.coord.context(plan=plan, run=run).set(key, value, None if ttl_s is None else timedelta(seconds=ttl_s))
     return Shared(key=key, found=True, value=value)

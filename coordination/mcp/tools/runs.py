@@ -69,7 +69,7 @@ SHOWN = 100
 """Limit of todos of a run, unless the call asks for more."""
 
 
-TimeoutS = Annotated[float | None, Field(gt=0, le=31_536_000, description="It is ended after so many seconds.")]
+TimeoutS = Annotated[float | None, Field(gt=0, le=31_536_000, description="Stop the run after this many seconds.")]
 Accepted = Annotated[
     Items, Field(description="Completed todos whose results a person says are in the base branches in another form.")
 ]
@@ -98,16 +98,18 @@ def coord_sweep_plan(
     max_parallel: AtOnce = None,
     repos: Annotated[Items, Field(description="Only todos of these repositories.")] = None,
     todos: Annotated[Items, Field(description="Only these todos.")] = None,
-    no_cache: Annotated[bool, Field(description="Todos with a cache run all the same.")] = False,
+    no_cache: Annotated[bool, Field(description="Run todos even if they have a cached result.")] = False,
     timeout_s: TimeoutS = None,
     accept: Accepted = None,
     wait_s: Wait = 0,
 ) -> CutRun:
     """Start a run of the plan's open todos, in the order that their dependencies allow, and return it at once.
 
-    The run goes on by itself, also after you have left: follow it with coord_get_run(run=…, wait_s=60) until its status
-    is no longer running. It begins at the tip of each repository's `branch`, and commits to coord/<run_id>: have that merged
-    before the next sweep, which is refused (code 6) where a todo stands on a completed one whose result is not in its base branch. What is blocked from outside the plan is skipped. coord_forecast_plan looks ahead first.
+    The run continues independently of this session: follow it with coord_get_run(run=…, wait_s=60) until its
+    status is no longer running. It begins at the tip of each repository's `branch`, and commits to
+    coord/<run_id>: have that merged before the next sweep, which is refused (code 6) if a todo depends on a
+    completed one whose result is not in its base branch. Todos blocked from outside the plan are skipped. Use
+    coord_forecast_plan first for a preview.
     """
     wanted = Selectors(repos=repos or (), todos=todos or ())
     run = session.coord.runs.sweep(
@@ -127,8 +129,8 @@ def coord_sweep_plan(
 def coord_execute_todo(
     session: Session, todo: TodoName, timeout_s: TimeoutS = None, accept: Accepted = None, wait_s: Wait = 0
 ) -> CutRun:
-    """Start a run of this one todo, if it waits for nothing, and return it at once; follow it with coord_get_run. It is refused as
-    coord_sweep_plan is.
+    """Start a run of this one todo, if it waits for nothing, and return it at once; follow it with
+    coord_get_run. It is refused as coord_sweep_plan is.
     """
     run = session.coord.runs.execute(todo, timeout=_duration(timeout_s), accept=accept or ())
     return cut(CutRun, session.detached(run, wait_s), SHOWN)
@@ -142,20 +144,21 @@ def _duration(seconds: float | None) -> timedelta | None:
 def coord_retry_run(
     session: Session,
     run: RunName = LAST,
-    on_failure: Annotated[OnFailure | None, Field(description="If not as it was.")] = None,
+    on_failure: Annotated[OnFailure | None, Field(description="Failure policy (default: that of the run).")] = None,
     max_parallel: AtOnce = None,
     from_todos: Annotated[
-        Items, Field(description="Do these again too, though they had succeeded, with all that stands on them.")
+        Items, Field(description="Also repeat these succeeded todos, and all todos that depend on them.")
     ] = None,
     as_it_was: Annotated[
-        bool, Field(description="In the run's own order, where the file has another by now: else that is refused.")
+        bool, Field(description="Keep the order of the run even if the file has another by now (default: refuse).")
     ] = False,
     wait_s: Wait = 0,
 ) -> CutRun:
-    """Start a new run of what failed in an ended one, and of what that held up; what had succeeded is carried over.
+    """Start a new run of an ended run's failed todos and those blocked by them; succeeded todos are carried over.
 
-    Mend the cause first: the todo in the ecosystem file, the code on the repository's branch, or in the worktree that was
-    kept on the machine of its worker, .coord/worktrees/<run_id>/<repo>, by a commit on coord/<run_id>.
+    Correct the cause first: the todo in the ecosystem file, the code on the repository's branch, or in the
+    worktree that was kept on the machine of its worker, .coord/worktrees/<run_id>/<repo>, by a commit on
+    coord/<run_id>.
     """
     again = session.coord.runs.retry(
         run, on_failure=on_failure, max_parallel=max_parallel, from_=from_todos or (), as_it_was=as_it_was
@@ -165,7 +168,7 @@ def coord_retry_run(
 
 @changes("Cancel a run")
 def coord_cancel_run(session: Session, run: RunName, wait_s: Wait = 0) -> CutRun:
-    """End a run now: nothing new starts, and what runs is stopped. coord_retry_run takes up what it left."""
+    """Cancel a run: no new todo starts, and running todos are stopped. coord_retry_run continues it as a new run."""
     found = session.coord.runs.get(run)
     found.cancel()
     return cut(CutRun, session.view(found, wait_s), SHOWN)
@@ -179,12 +182,13 @@ def coord_rollback_run(
     reason: Annotated[str, Field(description="Why that is accepted; it is recorded.")] = "",
     wait_s: Wait = 0,
 ) -> CutRun:
-    """Undo what a run did, whether it goes on or has ended: what runs is stopped, then all that began is undone in reverse
-    order, by its `compensate`, or by removing the run's branches and worktrees. Its status becomes rolled_back, or
-    rollback_failed where something could not be undone: those todos are compensation_failed.
+    """Undo what a run did, whether it goes on or has ended: what runs is stopped, then all that began is
+    undone in reverse order, by its `compensate`, or by removing the run's branches and worktrees. Its status
+    becomes rolled_back, or rollback_failed where something could not be undone: those todos are
+    compensation_failed.
 
-    Called again it tries those again. With `accept` nothing is tried: these count as undone, for the `reason` that a person
-    gave you, and what stands before them is undone. coord_get_run(run=…, wait_s=60) follows it.
+    Called again it tries those again. With `accept` nothing is tried: these count as undone, for the `reason`
+    that a person gave you, and what stands before them is undone. coord_get_run(run=…, wait_s=60) follows it.
     """
     operations = session.coord.runs
     found = operations.accept(run, accept, reason) if accept else operations.rollback(run)
@@ -193,8 +197,8 @@ def coord_rollback_run(
 
 @reads("Show what a rollback would undo")
 def coord_preview_rollback(session: Session, run: RunName = LAST) -> RollbackPreview:
-    """The todos that coord_rollback_run would undo, those that nothing undoes, and every branch that would go: of a retry also those
-    of the runs that it took up. Show them to whoever decides, before you call it.
+    """The todos that coord_rollback_run would undo, those that nothing undoes, and every branch that would
+    go: of a retry also those of the runs that it took up. Show them to whoever decides, before you call it.
     """
     found = session.coord.runs.get(run).rollback_preview()
     return RollbackPreview(branches=found.branches, **{name: getattr(found, name) for name in PREVIEWED})
@@ -218,7 +222,7 @@ def coord_get_run(
 
 @reads("List runs")
 def coord_list_runs(session: Session, limit: Annotated[int, Field(ge=1, le=1000)] = 20) -> Sequence[RunView]:
-    """The newest runs, without their todos."""
+    """List the newest runs, without their todos."""
     return session.coord.runs.list(limit)
 
 
@@ -232,7 +236,7 @@ def coord_get_logs(
         int | None, Field(ge=0, description="Begin at this character of the log; without it, its end is given.")
     ] = None,
 ) -> Excerpt:
-    """What the todos of a run wrote, over all attempts: the end of it, or a piece from `offset` on."""
+    """Return the output of a run's todos, over all attempts: its end, or a part from `offset` on."""
     found = session.coord.runs.get(run)
     return excerpt(found.id, todo, found.log(todo), limit=limit, offset=offset)
 
@@ -256,7 +260,7 @@ def coord_create_checkpoint(session: Session, run: RunName, name: CheckpointName
 
 @reads("List checkpoints")
 def coord_list_checkpoints(session: Session, run: RunName) -> Sequence[Checkpoint]:
-    """The checkpoints of a run, the oldest first. A retry of the run has those of the run before it."""
+    """List the checkpoints of a run, oldest first. A retry inherits the checkpoints of the run before it."""
     return [_checkpoint(one) for one in session.coord.runs.get(run).checkpoints()]
 
 
@@ -264,8 +268,8 @@ def coord_list_checkpoints(session: Session, run: RunName) -> Sequence[Checkpoin
 def coord_restore_checkpoint(session: Session, run: RunName, name: CheckpointName, wait_s: Wait = 0) -> CutRun:
     """Undo what the run has begun since the checkpoint, in reverse order, then run that again, and what was left, as a new run.
 
-    As long as the answer is the run itself, rolling_back, call it again: it goes on, and returns the new run in the end. Where something
-    could not be undone the run is rollback_failed; mend that, and call it again.
+    As long as the answer is the run itself, rolling_back, call it again: it goes on, and returns the new run
+    in the end. Where something could not be undone the run is rollback_failed; mend that, and call it again.
     """
     found = session.coord.runs.get(run)
     if not found.begin_restore(name).status.ended:
@@ -289,7 +293,7 @@ Comment = Annotated[str, Field(description="Why, in the person's words; it is ke
 
 @adds("Approve a todo")
 def coord_approve_todo(session: Session, todo: Waiting, run: InRun = None, comment: Comment = "") -> CutRun:
-    """Let a todo begin at its `gate`, for a person who has told you so; a milestone is reached by that, and a manual todo done.
+    """Approve a todo that waits at its `gate`, for a person who told you so; a milestone is then reached, a manual todo done.
 
     coord_get_run(run=…, states=["parked"]) shows what waits for an approval. Returns the run, which goes on.
     """
@@ -298,7 +302,7 @@ def coord_approve_todo(session: Session, todo: Waiting, run: InRun = None, comme
 
 @changes("Reject a todo")
 def coord_reject_todo(session: Session, todo: Waiting, run: InRun = None, comment: Comment = "") -> CutRun:
-    """Do not let a todo begin, for a person who has told you so: it has failed, is not tried again, and its run does what its
-    on_failure says. To be asked once more: coord_retry_run.
+    """Reject a todo at its gate, for a person who told you so: it fails, is not retried, and its run applies
+    its on_failure policy. coord_retry_run asks for the approval again.
     """
     return cut(CutRun, session.view(session.coord.runs.reject(todo, run, comment)), SHOWN)

@@ -75,7 +75,7 @@ def coord_list_issues(
     limit: Limit = 100,
     offset: Offset = 0,
 ) -> Page[Issue]:
-    """Issues that fit all filters, most urgent first."""
+    """List the issues that match all filters, most urgent first."""
     found = session.coord.manager.list_issues(
         status or None, priority or None, repo or None, assignee or None, label or None
     )
@@ -84,7 +84,7 @@ def coord_list_issues(
 
 @reads("Show an issue")
 def coord_get_issue(session: Session, issue: IssueName) -> IssueDetails:
-    """One issue with everything that it waits for and holds up."""
+    """Return an issue with its blockers and the records that it blocks."""
     manager = session.coord.manager
     return with_details(IssueDetails, manager.get_issue(issue), manager.chains_of(issue))
 
@@ -125,20 +125,20 @@ def coord_update_issue(
     blocking: Blocking = None,
     clear: Annotated[Items, Field(description="Names of fields to empty.")] = None,
 ) -> EditedIssue:
-    """Change the fields of an issue that are given; a list replaces the list that was there."""
+    """Change the given fields of an issue; a list replaces the previous list."""
     fields = {**dict.fromkeys(clear or ()), **given_fields(locals(), "issue", "clear")}
     return edited(EditedIssue, session.coord.manager.update_issue(issue, fields))
 
 
 @adds("Close an issue")
 def coord_close_issue(session: Session, issue: IssueName) -> EditedIssue:
-    """Close an issue that is dealt with; `ready` names what may begin now that nothing else holds it up."""
+    """Close a resolved issue; `ready` lists the ids of records that became ready by it."""
     return edited(EditedIssue, session.coord.manager.close_issue(issue))
 
 
-@reads("What holds a repository up")
+@reads("List blocking issues")
 def coord_get_blocking_issues(session: Session, repo: RepoName) -> Sequence[BlockingIssue]:
-    """Open issues that hold up open work of the repository, directly or at the end of a chain, and what they hold up."""
+    """List open issues that block open work of the repository, directly or through a chain, and what they block."""
     return session.coord.manager.get_blocking_issues(repo)
 
 
@@ -154,7 +154,7 @@ def coord_list_todos(
     limit: Limit = 100,
     offset: Offset = 0,
 ) -> Page[TodoInView]:
-    """Todos that fit all filters, most urgent first."""
+    """List the todos that match all filters, most urgent first."""
     found = session.coord.manager.list_todos(
         status or None, repo or None, assignee or None, plan or None, priority or None, label or None
     )
@@ -163,7 +163,7 @@ def coord_list_todos(
 
 @reads("Show a todo")
 def coord_get_todo(session: Session, todo: TodoName) -> TodoDetails:
-    """One todo with everything that it waits for and holds up, and what a run does with it."""
+    """Return a todo with its blockers, the records that it blocks, and its state in the newest run."""
     coord = session.coord
     manager = coord.manager
     record = manager.get_todo(todo)
@@ -198,7 +198,8 @@ def coord_create_todo(
 ) -> EditedTodo:
     """Write a new todo into the ecosystem file; it gets the next free id.
 
-    It is carried out by one of `run`, `prompt` or `manual`; without any, the configured agent is told what the todo says.
+    It is carried out by one of `run`, `prompt` or `manual`; without any, the configured agent is told what
+    the todo says.
     """
     fields = given_fields(
         {**locals(), "action": _action(run, prompt, manual), "gate": gate or None}, "run", "prompt", "manual"
@@ -212,7 +213,7 @@ def coord_complete_todo(
     todo: TodoName,
     actual_hours: Annotated[float | None, Field(ge=0, description="How long it took.")] = None,
 ) -> EditedTodo:
-    """Say that a todo is done; `ready` names what may begin now. A run that waits for it goes on."""
+    """Mark a todo as completed; `ready` lists the records that became ready. A run that waits for it continues."""
     coord = session.coord
     completed = coord.complete_todo(todo, actual_hours)
     if completed.run_id:
@@ -235,7 +236,7 @@ def _action(run: str | None, prompt: str | None, manual: bool) -> dict[str, Any]
 def coord_list_plans(
     session: Session, status: AnyOf[PlanStatus] = (), repo: AnyOf[str] = (), limit: Limit = 100, offset: Offset = 0
 ) -> Page[Plan]:
-    """Plans that fit all filters, with their milestones, by date. Their todos: coord_list_todos(plan=…)."""
+    """List the plans that match all filters, with milestones, by date. Their todos: coord_list_todos(plan=…)."""
     return page(session.coord.manager.list_plans(status or None, repo or None), limit, offset)
 
 
@@ -248,8 +249,9 @@ def coord_forecast_plan(
     max_parallel: AtOnce = None,
     limit: Most = 30,
 ) -> CutForecast:
-    """How many hours a sweep of the plan would take under each strategy, which one it takes and why, the critical path, what the
-    bottleneck is, and what one more slot would save. Todos without an estimate count as others like them took. Starts nothing.
+    """How many hours a sweep of the plan would take under each strategy, which one it takes and why, the
+    critical path, what the bottleneck is, and what one more slot would save. Todos without an estimate count
+    as others like them took. Starts nothing.
     """
     wanted = Selectors(repos=repos or (), todos=todos or ())
     return cut_forecast(session.coord.planner.forecast(plan, wanted, max_parallel=max_parallel), limit)
@@ -262,21 +264,21 @@ def coord_validate_plan(
     run_checks: Annotated[bool, Field(description="Also run the commands of its criteria, 60 s each.")] = False,
     limit: Most = 30,
 ) -> CutPlanCompletion:
-    """Whether the plan may count as done: milestones, criteria, deliverables, open todos, and what is missing."""
+    """Check whether a plan is complete: milestones, criteria, deliverables, open todos, and what is missing."""
     standing = session.coord.manager.validate_plan_completion(plan, run_checks=run_checks)
     return cut(CutPlanCompletion, standing, limit)
 
 
-@reads("Where everything stands")
+@reads("Status of the ecosystem")
 def coord_get_ecosystem_status(session: Session, limit: Most = 30) -> CutEcosystemStatus:
-    """All repositories at a glance: what is ready, blocked, overdue, and what holds up most. Look here first."""
+    """Summarise all repositories: ready, blocked and overdue work, and the worst blockers. Start here."""
     status = cut(CutEcosystemStatus, session.coord.manager.get_ecosystem_status(), limit, whole=("repos",))
     return status.model_copy(update={"breakers": session.coord.live.breakers()})
 
 
-@reads("Where a repository stands")
+@reads("Status of a repository")
 def coord_get_repo_status(session: Session, repo: RepoName, limit: Most = 30) -> CutRepoStatus:
-    """One repository: its open issues, todos, plans and dependencies, and what blocks it."""
+    """Return a repository's open issues, todos, plans and dependencies, and its blockers."""
     status = cut(CutRepoStatus, session.coord.manager.get_repo_status(repo), limit)
     own = next((breaker for breaker in session.coord.live.breakers() if breaker.name == f"repo:{repo}"), None)
     return status.model_copy(update={"breaker": own})
@@ -292,14 +294,14 @@ def coord_list_dependencies(
     limit: Limit = 100,
     offset: Offset = 0,
 ) -> Page[Dependency]:
-    """Dependencies between repositories that fit all filters."""
+    """List the dependencies between repositories that match all filters."""
     found = session.coord.manager.list_dependencies(consumer or None, provider or None, type or None, status or None)
     return page(found, limit, offset)
 
 
 @checks("Check dependencies")
 def coord_check_dependencies(session: Session, consumer: AnyOf[str] = ()) -> DependencyReport:
-    """Find out for real whether repositories have what they need of each other: their commands are run, addresses asked,
-    versions compared. Statuses that have changed are written into the file.
+    """Check dependencies between repositories: run their commands, query their addresses, compare versions.
+    Changed statuses are written into the file.
     """
     return session.coord.manager.check_dependencies(consumer or None)
