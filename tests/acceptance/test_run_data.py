@@ -27,6 +27,7 @@ RUN |= {
 TODO = {"id", "repo", "state", "attempt", "worker", "started_at", "finished_at", "duration_s", "exit_code", "error"}
 TODO |= {
     "waits_for",
+    "wait_reason",
     "since",
     "run",
     "cached",
