@@ -68,9 +68,9 @@ class Attempt:
         self._at_once = False
         self._child: Child | None = None
         self._begun = False
-        """Whether the todo's own command has begun."""
+        """True if the todo's own command has begun."""
         self._preparing = False
-        """Whether the repository's `prepare` has begun."""
+        """True if the repository's `prepare` has begun."""
         self._was_full = ""
         """The disk that was full when the last command began, for people; empty if none was."""
 
@@ -136,7 +136,7 @@ class Attempt:
         return AttemptOutcome(kind=self._stopped or OutcomeKind.HINDERED, why=words)
 
     def _is_blame_of_worker(self, error: CoordinationError) -> bool:
-        """Whether the todo cannot have caused the error.
+        """Return whether the todo cannot have caused the error.
 
         Git refused before its command began, and not a merge of commits.
         """

@@ -27,5 +27,5 @@ class WorkerConfig:
 
     @property
     def is_one_machine(self) -> bool:
-        """Whether Redis is reached by a socket: then there is no other host."""
+        """Return whether Redis is reached by a socket: then there is no other host."""
         return self.redis_url.startswith("unix:")

@@ -5,7 +5,7 @@ only this user may enter. A client must be a process of this user, or root's, an
 The lines of the protocol are described in `coordination/cache/connection.py`. The thread that accepts clients
 is no `BackgroundService`: it blocks in `accept`, and its errors end no round.
 
-What happens on each failure
+Failures
 
 * A client is slow, sends nothing, or reads nothing: it is disconnected after REQUEST_S. One that sends more
   than a value may have is refused.

@@ -102,7 +102,7 @@ class FileWatch(BackgroundService):
                     logger.warning("%s: %s; its todos wait", repo, why)
 
     def _permitted(self, repo: str, path: Path) -> bool:
-        """Whether no other worker of this host serves the repository from another folder."""
+        """Return whether no other worker of this host serves the repository from another folder."""
         moved = self._container.worker.model_copy(update={"repos": (repo,), "places": {repo: os.fspath(path)}})
         try:
             self._container.presence.refuse_clash(moved)

@@ -6,7 +6,7 @@ recovers the todos of that one and removes the file, so that a restarted machine
 worker that is stopped or hangs keeps its lock, and is left to its lease; so is one whose machine is gone, or
 whose state folder is another.
 
-What happens on each failure
+Failures
 
 * Two workers look at once: one gets the lock. It dies meanwhile: the file is still there, for the next one
   that looks.

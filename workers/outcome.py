@@ -72,7 +72,7 @@ class AttemptOutcome:
 
 
 class TaskResultKind(StrEnum):
-    """What Celery and Flower are told of a delivery."""
+    """The result of a delivery that Celery and Flower show."""
 
     DONE = "done"
     """The todo succeeded."""
@@ -150,7 +150,7 @@ class OutputTail:
         return self._tail[-KEPT_BYTES:].decode(errors="replace")
 
     def shows(self, pattern: str) -> bool:
-        """Whether a line matches. A search that takes too long counts as no, and the log says so."""
+        """Return whether a line matches. A search that takes too long counts as no, and the log says so."""
         if len(self._tail) > KEPT_BYTES:
             self._trim()
         self._until = self._until or time.monotonic() + SEARCH_S

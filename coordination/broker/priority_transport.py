@@ -69,7 +69,7 @@ class RankedChannel(Channel):
 
     @property
     def asks_again(self) -> bool:
-        """Whether the channel will fetch again, so that acknowledgements can wait for that."""
+        """Return whether the channel will fetch again, so that acknowledgements can wait for that."""
         return self._ranked is not None and bool(self.active_queues) and not self._closing
 
     def close(self) -> None:

@@ -49,7 +49,7 @@ class LazyGroup(RichGroup):
     def _load(self, name: str) -> click.Command:
         module, _, function = self.places[name].partition(":")
         command: click.Command = getattr(import_module(f"coordination.cli.{module}"), function)
-        # What may stand before the command may stand behind it: nobody remembers which way round it was.
+        # Options of `coord` are accepted behind the command, too: nobody remembers their place.
         for one in (command, *getattr(command, "commands", {}).values()):
             taken = {parameter.name for parameter in one.params}
             one.params += [p for p in self.params if p.name not in taken and not p.is_eager]

@@ -59,11 +59,11 @@ class Artifact(BaseModel):
     """The folder; for a branch, its repository."""
     bytes: int = 0
     changed: bool = False
-    """Whether a worktree has something in it that is in no commit, or its HEAD is `loose`."""
+    """True if a worktree has something in it that is in no commit, or its HEAD is `loose`."""
     loose: str = ""
     """The commit of its detached HEAD, if no branch or tag has it."""
     unmerged: bool = False
-    """Whether a branch has a commit that is in no branch except those of runs."""
+    """True if a branch has a commit that is in no branch except those of runs."""
     stays: str = ""
     """Reason why it is always kept; empty if it can be removed."""
     gone: bool = False

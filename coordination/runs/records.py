@@ -155,7 +155,7 @@ class Grant:
     checkpoint: str = ""
     """JSON that an earlier attempt wrote to COORD_OUTPUT before it ended; empty if none."""
     shared: bool = False
-    """Whether any shared context exists; without any, no worker reads it."""
+    """True if any shared context exists; without any, no worker reads it."""
     undo: Undo | None = None
     """Set where the todo is to be undone instead of executed."""
 
@@ -171,7 +171,7 @@ class Undo:
     run: str
     """The run that executed it: an earlier one if it was carried over."""
     had_ended: bool
-    """Whether the run had ended before the rollback: people may have worked on its branches since."""
+    """True if the run had ended before the rollback: people may have worked on its branches since."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,7 @@ class RunArtifacts:
         self._tips = tuple(tips)
         """For each run: repository → the commit at which the run left it."""
         self._strict = strict
-        """Whether GitInterrupted is raised; else the log names the repository as unreadable."""
+        """True if GitInterrupted is raised; else the log names the repository as unreadable."""
 
     def runs(self) -> list[str]:
         """Return the runs that have left anything here."""

@@ -86,7 +86,7 @@ class Checkout:
                 yield known.model_copy(update={"why": why, "run": run})
 
     def has(self, commit: str) -> bool:
-        """Whether the base has the change of the commit. Raises GitRefused if there is no base."""
+        """Return whether the base has the change of the commit. Raises GitRefused if there is no base."""
         return (
             contains(self.path, commit, self._base)
             or self._adds_nothing(self._base, commit)
@@ -114,7 +114,7 @@ class Checkout:
         return named
 
     def _has(self, one: Sought) -> bool:
-        """Whether the base has the result. Raises GitRefused if there is no base branch."""
+        """Return whether the base has the result. Raises GitRefused if there is no base branch."""
         if one.commit in self._contained:
             return True
         if not has_commit(self.path, one.commit):
@@ -158,7 +158,7 @@ class Checkout:
         return merged.returncode == 0 and merged.stdout.strip() == git("rev-parse", f"{base}^{{tree}}", cwd=self.path)
 
     def _was_squashed(self, commit: str) -> bool:
-        """Whether the base had the whole change at one of its commits since."""
+        """Return whether the base had the whole change at one of its commits since."""
         fork = ask("merge-base", self._base, commit, cwd=self.path).stdout.strip()
         if not fork:
             return False

@@ -68,7 +68,7 @@ def unchanged(path: Path, base: str, commits: Iterable[str]) -> frozenset[str]:
 
 
 def was_whole(path: Path, base: str, fork: str, commit: str) -> bool:
-    """Whether the base had, at one of its commits since `fork`, every file as `commit` left it.
+    """Return whether the base had, at one of its commits since `fork`, every file as `commit` left it.
 
     Raises GitRefused.
     """
@@ -80,7 +80,7 @@ def was_whole(path: Path, base: str, fork: str, commit: str) -> bool:
 
 
 def was_reverted(path: Path, base: str, commit: str, run: str, tips: Iterable[str] = ()) -> bool:
-    """Whether the base had the commit's work and lost it, other than by the work of a todo.
+    """Return whether the base had the commit's work and lost it, other than by the work of a todo.
 
     Raises GitRefused.
 
@@ -149,7 +149,7 @@ class History:
         return all(self._state_of(name, at[name], change) is State.PRESENT for name, change in changes.items())
 
     def is_kept_otherwise(self, commit: str) -> bool:
-        """Whether the commit that removed the result is a todo's, or only renamed a file of it."""
+        """Return whether the commit that removed the result is a todo's, or only renamed a file of it."""
         names = ("--", *self._changes)
         span = f"{commit}^..{commit}"
         if git("--literal-pathspecs", "log", TODOS, span, *names, cwd=self._path).strip():
@@ -204,7 +204,7 @@ class History:
             return State.GONE if self._adds_nothing(mine, after, before) else State.UNCLEAR
 
     def _adds_nothing(self, there: Path, old: Path, new: Path) -> bool:
-        """Whether the change from `old` to `new`, made to `there`, alters nothing."""
+        """Return whether the change from `old` to `new`, made to `there`, alters nothing."""
         names = [str(file) for file in (there, old, new)]
         merged = ask("merge-file", "-p", "--quiet", *names, cwd=self._path)
         return merged.returncode == 0 and merged.stdout.encode(errors="surrogateescape") == there.read_bytes()

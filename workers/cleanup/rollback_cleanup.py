@@ -43,7 +43,7 @@ class RollbackCleanup:
     tip: str | None
     """The commit at which the run left the repository, as Redis recorded it; None if it committed nothing."""
     had_ended: bool
-    """Whether the run had ended before its rollback."""
+    """True if the run had ended before its rollback."""
     carried: Carried | None = None
 
     def refuse_lost_repository(self) -> None:
@@ -81,7 +81,7 @@ class RollbackCleanup:
         return (self.run_id, *(self.carried.runs if self.carried else ()))
 
     def _has_git(self) -> bool:
-        """Whether the checkout is a repository.
+        """Return whether the checkout is a repository.
 
         Raises GitRefused if that cannot be told: unreadable is not gone.
         """
@@ -117,7 +117,7 @@ class RollbackCleanup:
             yield head
 
     def _is_of(self, killed: LockHolder, run: str, head: str) -> bool:
-        """Whether an attempt that was killed in its worktree made the commit."""
+        """Return whether an attempt that was killed in its worktree made the commit."""
         if not head:
             return False
         if run == self.run_id and not self.had_ended:

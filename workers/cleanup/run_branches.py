@@ -92,7 +92,7 @@ class RunBranches:
         return f"it is checked out in {place}" if place else ""
 
     def _squashed(self, head: str) -> bool:
-        """Whether the checkout's own branch has all of it, under other commits."""
+        """Return whether the checkout's own branch has all of it, under other commits."""
         try:
             return Checkout(path=self._checkout, revision="HEAD").has(head)
         except GitRefused:  # it has no commit

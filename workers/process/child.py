@@ -113,9 +113,9 @@ class Report:
     left: set[int] = field(default_factory=set)
     gone: bool = False
     overdue: bool = False
-    """Whether the guard did not do its part in time, and was killed by us."""
+    """True if the guard did not do its part in time, and was killed by us."""
     late: bool = False
-    """Whether that was so late that the command's time was over, too."""
+    """True if that was so late that the command's time was over, too."""
 
     @property
     def begun(self) -> bool:

@@ -18,7 +18,7 @@ Invariants
    alone.
 3. The command outlives neither its worker nor its guard.
 
-What happens on each failure
+Failures
 
 * The worker dies, by SIGKILL too: the kernel closes its end of `line`, the guard reads that, and kills.
 * A child leaves the process group, by setsid or a double fork: on Linux the guard is a child subreaper, so a

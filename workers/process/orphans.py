@@ -55,7 +55,7 @@ class ProcessMarker:
     group: int | None = None
     group_started: str = ""
     inside: bool = False
-    """Whether its variables count only for processes inside the workspace."""
+    """True if its variables count only for processes inside the workspace."""
 
     @classmethod
     def of(cls, env: Mapping[str, str], workspace: Path, mark: int = 0) -> ProcessMarker:
@@ -72,7 +72,7 @@ def new_mark() -> int:
 
 
 def is_alive(marker: ProcessMarker) -> bool:
-    """Whether a process of the attempt lives. One quick look, for it is made at the end of each attempt."""
+    """Return whether a process of the attempt lives. One quick look, for it is made at the end of each attempt."""
     if not ON_LINUX:
         return False
     signs = [f"{KEY}={marker.key}".encode(), f"{FENCE}={marker.fence}".encode()] if marker.key and marker.fence else []

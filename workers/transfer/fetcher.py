@@ -65,7 +65,7 @@ class CommitRef:
         return f"refs/coord/incoming/{self.run_id}"
 
     def may_come_from(self, there: Remote, commit: str) -> bool:
-        """Whether the run's own record has this address, and the run may have used this branch."""
+        """Return whether the run's own record has this address, and the run may have used this branch."""
         if self.origin is None or there.url != self.origin.url:
             return False
         names = {self.branch, *map(branch_of, (self.run_id, *self.runs))}

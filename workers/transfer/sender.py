@@ -45,7 +45,7 @@ class CommitToSend:
     since: str
     """The commit that the todo began with."""
     first: bool
-    """Whether the run has sent nothing of this repository yet."""
+    """True if the run has sent nothing of this repository yet."""
 
 
 class BundleSender:

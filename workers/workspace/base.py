@@ -40,7 +40,7 @@ class Workspace:
 
     @property
     def there(self) -> bool:
-        """Whether the folder is still a workspace."""
+        """Return whether the folder is still a workspace."""
         raise NotImplementedError
 
     @property

@@ -54,7 +54,7 @@ class Earlier:
     lock_holder: LockHolder | None = None
     """The last attempt in its worktree."""
     mended: bool = False
-    """Whether it began with more than the repository's own branch, being itself a retry."""
+    """True if it began with more than the repository's own branch, being itself a retry."""
     base: str = ""
     """The commit at which it began, if that was chosen."""
 

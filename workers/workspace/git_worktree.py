@@ -75,7 +75,7 @@ class GitWorktree:
         return git(*args, cwd=self.path, git_dir=self.git_dir, settings=settings, hold=hold)
 
     def is_at(self, commit: str) -> bool:
-        """Whether HEAD is at the commit, by two small files: this is asked after every attempt.
+        """Return whether HEAD is at the commit, by two small files: this is asked after every attempt.
 
         git is asked about packed refs.
         """
@@ -105,7 +105,7 @@ class GitWorktree:
         self._submodules.update(self.path, self.git_dir, self._checkout)
 
     def _is_sound(self) -> bool:
-        """Whether the folder is a worktree of ours, and of this repository."""
+        """Return whether the folder is a worktree of ours, and of this repository."""
         git_dir = git_dir_of(self.path)
         if git_dir is None:
             return False

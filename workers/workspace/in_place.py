@@ -21,7 +21,7 @@ class InPlace(Workspace):
 
     @property
     def there(self) -> bool:
-        """Whether the path is a folder still."""
+        """Return whether the path is a folder still."""
         return self.path.is_dir()
 
     def enter(self, lock_request: LockRequest, tip: str | None, patience: timedelta) -> str:

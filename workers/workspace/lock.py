@@ -18,7 +18,7 @@ Invariants
 3. A fence never enters after a higher one of the same run: an attempt that slept through the loss of its
    lease must not set the worktree back while its successor works in it.
 
-What happens on each failure
+Failures
 
 * Worker killed: its guard kills the command and ends, which frees the flock; `enter` waits for that.
 * Guard killed: the worker still has the flock; `Child.wait` cleans up.

@@ -20,7 +20,7 @@ def branch_of(run: str) -> str:
 
 
 def is_commit(name: str) -> bool:
-    """Whether a text is a commit's whole name: any other may be an option of git, or a path."""
+    """Return whether a text is a commit's whole name: any other may be an option of git, or a path."""
     return _COMMIT.fullmatch(name) is not None
 
 
@@ -91,12 +91,12 @@ def _look_closely(path: Path) -> tuple[str, Path | None]:
 
 
 def is_shallow(path: Path) -> bool:
-    """Whether the beginning of the history is missing."""
+    """Return whether the beginning of the history is missing."""
     return git("rev-parse", "--is-shallow-repository", cwd=path) == "true"
 
 
 def is_partial(path: Path) -> bool:
-    """Whether the clone gets files from its remote on demand: it can lend none."""
+    """Return whether the clone gets files from its remote on demand: it can lend none."""
     return ask("config", "--get-regexp", r"^(remote\..*\.promisor|extensions\.partialclone)$", cwd=path).returncode == 0
 
 
@@ -107,12 +107,12 @@ def has_commit(path: Path, commit: str, git_dir: Path | None = None) -> bool:
 
 
 def contains(path: Path, old: str, new: str, git_dir: Path | None = None) -> bool:
-    """Whether commit `new` is `old` or has it among its ancestors."""
+    """Return whether commit `new` is `old` or has it among its ancestors."""
     return old == new or ask("merge-base", "--is-ancestor", old, new, cwd=path, git_dir=git_dir).returncode == 0
 
 
 def is_kept(path: Path, commit: str) -> bool:
-    """Whether a branch or a tag has the commit."""
+    """Return whether a branch or a tag has the commit."""
     return bool(ask("for-each-ref", "--count=1", f"--contains={commit}", *REFS, cwd=path).stdout)
 
 

@@ -28,7 +28,7 @@ class Trouble(StrEnum):
 
     @property
     def is_of_the_folder(self) -> bool:
-        """Whether a todo's own command may have caused it."""
+        """Return whether a todo's own command may have caused it."""
         return self in (Trouble.MISSING, Trouble.DAMAGED)
 
 

@@ -24,7 +24,7 @@ Invariants
 5. Commits of an attempt are on the branch only if it succeeded; else its files stay changed, to be looked at.
    So every commit on the branch of a run that has ended counted, or was put there by hand (`base_commit.py`).
 
-What happens on each failure
+Failures
 
 * Killed in the middle of git: git itself goes on and holds the flock until it ends; lock files of a git that
   was killed with its todo are removed, since no other process may work here.
@@ -155,7 +155,7 @@ class Worktree(Workspace):
 
     @property
     def there(self) -> bool:
-        """Whether the folder is a worktree still."""
+        """Return whether the folder is a worktree still."""
         return git_dir_of(self.path) == self._folder.git_dir
 
     @property
@@ -173,7 +173,7 @@ class Worktree(Workspace):
 
     @property
     def changed(self) -> bool:
-        """Whether it has changes that are in no commit."""
+        """Return whether it has changes that are in no commit."""
         git_dir = git_dir_of(self.path)
         if git_dir is None:
             return False

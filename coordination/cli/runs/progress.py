@@ -110,7 +110,7 @@ class Following:
             TimeRemainingColumn(),
         )
         with Screen(*columns, console=self._console, transient=True) as self._screen:
-            # What was carried over, or blocked from the beginning, has no events in this run.
+            # Todos that were carried over, or blocked from the beginning, have no events in this run.
             run = self._run.view()
             known = self._seen != BEGINNING
             self._back = known and run.status is RunStatus.ROLLING_BACK

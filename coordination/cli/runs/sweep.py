@@ -280,7 +280,7 @@ def _interruption_held_back() -> Iterator[None]:
         arrived.append(number)
         signal.signal(number, _leave_at_once)
 
-    # What whoever started us has set otherwise is not meant for us.
+    # A handler that our parent process has set stays as it is.
     meant = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     ours = [number for number, usual in meant.items() if signal.getsignal(number) in (usual, _terminate)]
     for number in ours:

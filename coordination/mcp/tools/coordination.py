@@ -93,7 +93,7 @@ class Heard(BaseModel):
 
     events: tuple[EventView, ...]
     gap: bool
-    """Whether the connection to Redis was lost meanwhile, so that events may be missing."""
+    """True if the connection to Redis was lost meanwhile, so that events may be missing."""
 
 
 @adds("Publish an event")

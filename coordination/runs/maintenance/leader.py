@@ -80,7 +80,7 @@ class RunRecovery:
         self._trusted_from = time.monotonic()
         self._unreadable: set[str] = set()
         self.misplaced = False
-        """Whether a key with another type than coord's was found."""
+        """True if a key with another type than coord's was found."""
 
     def look_at_clock(self) -> None:
         """Check the server's clock; called before each round, by leaders and others."""

@@ -20,7 +20,7 @@ from coordination.runs.retrying.ended import EndedRun
 from coordination.text import did_you_mean, listed
 
 Carried = Callable[[str, str], bool]
-"""Whether a repository's commit is available without the host that made it."""
+"""True if a repository's commit is available without the host that made it."""
 
 BEGUN = (TodoState.SUCCEEDED, TodoState.FAILED)
 

@@ -41,7 +41,7 @@ BY_HAND: Mapping[str, str | int] = {"attempt": 0, "worker": "completed in the fi
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPlan:
-    """What a retry would do."""
+    """The todos that a retry would execute, and those that it would carry over."""
 
     ended: EndedRun
     again: Mapping[str, TodoSpec]

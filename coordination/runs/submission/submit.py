@@ -43,7 +43,7 @@ class Order:
     remaining: Mapping[str, float] = field(default_factory=dict)
     """Hours from each todo to the end, by which ready todos are ranked; if empty, the longest path counts."""
     no_cache: bool = False
-    """Whether todos with a `cache` are executed regardless of it."""
+    """True if todos with a `cache` are executed regardless of it."""
     timeout: timedelta | None = None
     """Time after which the run is ended."""
 

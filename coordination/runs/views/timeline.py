@@ -49,7 +49,7 @@ class Timeline:
     work: Sequence[Work]
     waits: Sequence[Wait]
     whole: bool
-    """Whether its beginning is among the events: Redis keeps the last 100,000."""
+    """True if its beginning is among the events: Redis keeps the last 100,000."""
 
     def waited_s(self) -> dict[WaitReason, float]:
         """Return the seconds waited by reason, summed over all todos."""
