@@ -23,9 +23,18 @@ def measured(name: str, short: bool, to_stderr: bool) -> dict[str, Any]:
     """What the benchmark wrote, or how it ended without writing anything."""
     with tempfile.TemporaryDirectory(prefix="coord-bench-") as folder:
         file = Path(folder) / "figures.json"
-        words = [sys.executable, "-m", f"benchmarks.{name}", "--json", str(file), *(["--short"] if short else [])]
+        words = [
+            sys.executable,
+            "-m",
+            f"benchmarks.{name}",
+            "--json",
+            str(file),
+            *(["--short"] if short else []),
+        ]
         code = subprocess.run(words, stdout=sys.stderr if to_stderr else None, check=False).returncode
-        found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"benchmark": name, "figures": []}
+        found: dict[str, Any] = (
+            json.loads(file.read_text()) if file.exists() else {"benchmark": name, "figures": []}
+        )
         return {**found, "exit_code": code}
 
 
@@ -44,7 +53,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; without one: all")
     parser.add_argument("--json", nargs="?", const=STDOUT, metavar="FILE", help="to stdout without FILE")
-    parser.add_argument("--short", action="store_true", help="seconds, to see that they run: their figures say nothing")
+    parser.add_argument(
+        "--short", action="store_true", help="seconds, to see that they run: their figures say nothing"
+    )
     options = parser.parse_args()
     if unknown := set(options.names) - set(NAMES):
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")

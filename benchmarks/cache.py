@@ -50,8 +50,12 @@ def in_process(rows: Report, client: redis.Redis, lookups: int) -> None:
     todo.get("key")
     took = microseconds(lambda: todo.get("key"), lookups)
     stats = cache.stats()
-    rows.add("in process, hit", took, "us", at_most=IN_PROCESS_US, beside="three contexts outward, decoded anew")
-    rows.add("  hit rate of these reads", stats.hit_rate, "", beside=f"{stats.hits:,} hits, {stats.misses} misses")
+    rows.add(
+        "in process, hit", took, "us", at_most=IN_PROCESS_US, beside="three contexts outward, decoded anew"
+    )
+    rows.add(
+        "  hit rate of these reads", stats.hit_rate, "", beside=f"{stats.hits:,} hits, {stats.misses} misses"
+    )
     cache.close()
 
 
@@ -68,7 +72,12 @@ def over_redis(rows: Report, client: redis.Redis, lookups: int) -> None:
     plain_put = milliseconds(lambda n: client.set(f"k{n % 500}", raw, ex=3600), lookups)
     computed = milliseconds(lambda n: todo.get_or_compute(f"made{n}", lambda: VALUE), lookups // 5)
     rows.add("Redis, hit, p50", hit[0], "ms", at_most=REDIS_MS, beside=f"p99 {hit[1]:.3f} ms")
-    rows.add("  of redis-py's GET", hit[0] / plain[0], "x", beside=f"GET: p50 {plain[0]:.3f}, p99 {plain[1]:.3f} ms")
+    rows.add(
+        "  of redis-py's GET",
+        hit[0] / plain[0],
+        "x",
+        beside=f"GET: p50 {plain[0]:.3f}, p99 {plain[1]:.3f} ms",
+    )
     rows.add("Redis, miss, p99", miss[1], "ms", at_most=MISS_MS, beside=f"p50 {miss[0]:.3f} ms")
     rows.add("Redis, set, p50", put[0], "ms", beside=f"p99 {put[1]:.3f} ms")
     rows.add(
@@ -109,7 +118,14 @@ def peers(lookups: int, asked: list[int]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="coord-bench-") as folder:
         file = Path(folder, "trace.json")
         file.write_text(json.dumps({"room": ROOM, "keys": asked}))
-        words = [interpreter(PEERS), "-m", "benchmarks.of_cache.peers", f"{folder}/disk", str(lookups), str(file)]
+        words = [
+            interpreter(PEERS),
+            "-m",
+            "benchmarks.of_cache.peers",
+            f"{folder}/disk",
+            str(lookups),
+            str(file),
+        ]
         done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise NotInstalled(f"did not finish: {(done.stderr.strip() or 'no word').splitlines()[-1]}")
@@ -143,7 +159,12 @@ def main(options: argparse.Namespace) -> None:
                 rows.add("  beside: cachetools, diskcache", None, beside=why)
             for policy, (rate, evictions) in rates.items():
                 other = f"cachetools {told[policy]:.3f}" if policy in told else why
-                rows.add(f"hit rate, {policy}, room for a tenth", rate, "", beside=f"{evictions:,} evictions; {other}")
+                rows.add(
+                    f"hit rate, {policy}, room for a tenth",
+                    rate,
+                    "",
+                    beside=f"{evictions:,} evictions; {other}",
+                )
         finally:
             server.stop()
 

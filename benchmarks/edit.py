@@ -69,7 +69,9 @@ class Desk:
     def run(self, *command: str | Path) -> None:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("COORD_")}
         environ["XDG_CACHE_HOME"] = str(self.cache)
-        subprocess.run([sys.executable, *command], cwd=self.file.parent, env=environ, check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, *command], cwd=self.file.parent, env=environ, check=True, capture_output=True
+        )
 
     def coord(self, *words: str) -> None:
         self.run("-c", "from coordination.cli import main; main()", *words)
@@ -114,7 +116,10 @@ def main(todos: int, rounds: int, with_ruamel: bool) -> None:
         row("edit: update-todo", edit)
         row("edit: create-todo", best(place.create, rounds))
         for name, layout in LAYOUTS.items():
-            row(f"{RESULTS} results, {name}", best(lambda layout=layout: place.write_back(layout), min(rounds, 3)))  # type: ignore[misc]
+            row(
+                f"{RESULTS} results, {name}",
+                best(lambda layout=layout: place.write_back(layout), min(rounds, 3)),
+            )  # type: ignore[misc]
         result = place.file.with_name("result.yaml")
         others: dict[str, Callable[[], None]] = {
             "PyYAML, load and dump": lambda: place.run("-c", PYYAML, place.file, result)

@@ -37,11 +37,18 @@ class Ground:
             path = self.folder / name
             path.mkdir()
             (path / "README").write_text(f"{name}\n")
-            for words in (("init", "--quiet", "--initial-branch", "main"), ("add", "README"), ("commit", "-qm", name)):
+            for words in (
+                ("init", "--quiet", "--initial-branch", "main"),
+                ("add", "README"),
+                ("commit", "-qm", name),
+            ):
                 subprocess.run(["git", *words], cwd=path, env=self._env, check=True)
 
     def declare(
-        self, repos: Sequence[str], todos: Sequence[Mapping[str, Any]], settings: Mapping[str, Any] | None = None
+        self,
+        repos: Sequence[str],
+        todos: Sequence[Mapping[str, Any]],
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         """Write the file anew, with all todos open again."""
         document = {
@@ -60,7 +67,9 @@ class Ground:
 
     def run(self, argv: Sequence[str]) -> str:
         """What a command printed; ends the benchmark with the command's own words when it failed."""
-        done = subprocess.run(argv, cwd=self.folder, env=self._env, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            argv, cwd=self.folder, env=self._env, capture_output=True, text=True, check=False
+        )
         if done.returncode:
             raise SystemExit(f"{' '.join(argv)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout

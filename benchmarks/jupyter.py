@@ -79,7 +79,9 @@ def main(jobs: int | None, scale: float) -> None:
     at_most = ("--jobs", str(jobs)) if jobs else ()
     edges = sum(map(len, requires.values()))
     print(f"{len(requires)} packages, {edges} dependencies, {len(levels(requires))} levels; {slots} at once")
-    print(f"{sum(durations.values()):.1f} s of work, longest todo {max(durations.values()):.1f} s, bound {least:.1f} s")
+    print(
+        f"{sum(durations.values()):.1f} s of work, longest todo {max(durations.values()):.1f} s, bound {least:.1f} s"
+    )
     print("strategy   forecast   measured   ratio to bound   bound_s")
     with ground() as place:
         place.plant(list(requires))
@@ -88,7 +90,9 @@ def main(jobs: int | None, scale: float) -> None:
             foreseen = place.ask("forecast", PLAN, *at_most)[f"{strategy}_h"] * 3600
             run = place.ask("sweep", PLAN, "--strategy", strategy, *at_most)
             print(row(strategy, foreseen, run, least), flush=True)
-    print(f"over {OTHER_DRAWS} other draws, levels would take {elsewhere(requires, slots)} the bound (simulated)")
+    print(
+        f"over {OTHER_DRAWS} other draws, levels would take {elsewhere(requires, slots)} the bound (simulated)"
+    )
 
 
 def row(strategy: str, foreseen: float, run: Mapping[str, Any], least: float) -> str:
@@ -109,7 +113,9 @@ def elsewhere(requires: Requires, slots: int) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.jupyter", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.jupyter", description=__doc__.partition("\n")[0]
+    )
     parser.add_argument(
         "--jobs", type=int, metavar="N", help="at most N todos at once (default: one for each repository)"
     )

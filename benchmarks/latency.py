@@ -70,12 +70,20 @@ def measure(rows: Report, rate: float, seconds: float, repos: int, jobs: int) ->
     by_us, by_worker = latencies(times, n)
     every = sorted(by_us + by_worker)
     kept = PER_PAIR * n / times.seconds
-    rows.add("todos a second that were carried out", kept, at_least=round(KEPT * rate, 1), beside=f"asked for {rate:g}")
+    rows.add(
+        "todos a second that were carried out",
+        kept,
+        at_least=round(KEPT * rate, 1),
+        beside=f"asked for {rate:g}",
+    )
     rows.add(f"settle to start, {len(every):,} todos: p50", percentile(every, 50), "ms", at_most=P50_MS)
     rows.add("  p99", percentile(every, 99), "ms", at_most=P99_MS, beside=f"most {every[-1]} ms")
     for words, some in (("settled by a command", by_us), ("settled by the worker", by_worker)):
         rows.add(
-            f"  {words}: p50", percentile(some, 50), "ms", beside=f"p99 {percentile(some, 99)} ms, most {some[-1]} ms"
+            f"  {words}: p50",
+            percentile(some, 50),
+            "ms",
+            beside=f"p99 {percentile(some, 99)} ms, most {some[-1]} ms",
         )
     rows.add("the latest settle was late by", 1000 * latest, "ms", beside="in this process, not in coord")
 

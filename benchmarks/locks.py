@@ -40,7 +40,9 @@ CIRCLES, GRAPHS, GRAPHS_ON_SERVER, TRIALS = 1000, 10_000, 500, 200
 def show(what: str, figures: Sequence[str], goal: str = "", met: bool | None = None) -> None:
     verdict = {None: "", True: "met", False: "NOT MET"}[met]
     print(
-        f"{what:<44} " + " ".join(f"{figure:>12}" for figure in figures) + f"   {goal:<16} {verdict}".rstrip(),
+        f"{what:<44} "
+        + " ".join(f"{figure:>12}" for figure in figures)
+        + f"   {goal:<16} {verdict}".rstrip(),
         flush=True,
     )
 
@@ -54,7 +56,8 @@ def alone(url: str) -> None:
 
 def contended(url: str, hold_ms: int, seconds: float, *, judge: bool) -> None:
     both = [
-        contest(url, system, priorities=[0] * CONTENDERS, hold_s=hold_ms / 1000, seconds=seconds) for system in SYSTEMS
+        contest(url, system, priorities=[0] * CONTENDERS, hold_s=hold_ms / 1000, seconds=seconds)
+        for system in SYSTEMS
     ]
     ours, bare_s = both[0], sorted(floor(url))
     shares = [max(f.longest_waits_s) / f.fair_share_s for f in both]
@@ -97,10 +100,20 @@ def deadlocked(url: str) -> None:
     one = sum(circle.victims == 1 and not circle.in_vain for circle in found)
     show("resolved with one victim", [f"{one:,}"], f"{CIRCLES:,}", one == CIRCLES)
     show("time after the last edge, median, s", [f"{median(took):.2f}"])
-    show("time after the last edge, longest, s", [f"{max(took):.2f}"], f"<= {LONGEST_S}", max(took) <= LONGEST_S)
+    show(
+        "time after the last edge, longest, s",
+        [f"{max(took):.2f}"],
+        f"<= {LONGEST_S}",
+        max(took) <= LONGEST_S,
+    )
     alarms, circles_found = judged(GRAPHS, CIRCLES)
     show(f"false alarms in {GRAPHS:,} graphs without one", [str(alarms)], "0", alarms == 0)
-    show(f"found in {CIRCLES:,} graphs with one", [f"{circles_found:,}"], f"{CIRCLES:,}", circles_found == CIRCLES)
+    show(
+        f"found in {CIRCLES:,} graphs with one",
+        [f"{circles_found:,}"],
+        f"{CIRCLES:,}",
+        circles_found == CIRCLES,
+    )
     looks, alarms = judged_on_server(url, GRAPHS_ON_SERVER)
     show(f"false alarms in {looks:,} looks at Redis", [str(alarms)], "0", alarms == 0)
 
@@ -138,7 +151,9 @@ def main(seconds: float, parts: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.locks", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.locks", description=__doc__.partition("\n")[0]
+    )
     parser.add_argument("--seconds", type=float, default=20, metavar="S", help="of each contest")
     parser.add_argument("--only", choices=PARTS, action="append", help="a part of it; may be given again")
     words = parser.parse_args()

@@ -43,7 +43,13 @@ def todos(failing: bool) -> list[dict[str, object]]:
     last = {"action": f"{WORDS}; exit 1", "retry": {"attempts": 2, "delay": "10ms"}} if failing else plain
     rows = [("A", "one", []), ("B", "two", ["A"]), ("C", "one", ["A"]), ("D", "two", ["B", "C"])]
     return [
-        {"id": name, "repo": repo, "task": f"do {name}", "blocked_by": after, **(last if name == "D" else plain)}
+        {
+            "id": name,
+            "repo": repo,
+            "task": f"do {name}",
+            "blocked_by": after,
+            **(last if name == "D" else plain),
+        }
         for name, repo, after in rows
     ]
 
@@ -108,7 +114,9 @@ def main(total: int) -> None:
         assert server is not None
         print(" " * 14 + "".join(f"{name:>10}" for name in COLUMNS))
         rows: list[Sample] = []
-        for row in samples(Connection(server.facts["url"], Settings()), Worker(place.state), place.file, total):
+        for row in samples(
+            Connection(server.facts["url"], Settings()), Worker(place.state), place.file, total
+        ):
             rows.append(row)
             if len(rows) * LOOK_EVERY % PRINT_EVERY == 0:
                 print(line(f"run {len(rows) * LOOK_EVERY}", row), flush=True)

@@ -31,7 +31,13 @@ SLOTS = (4, 8, 16)
 SIGMAS = (0.5, 1.0)
 MEDIAN, P90, NEVER_WORSE = 1.02, 1.30, 1e-9
 SHARE, LEVEL_S = 0.03, 0.010
-RUNS = [("fork-join", 0.5, 8), ("jupyter", 1.0, 4), ("repos", 0.5, 16), ("repos", 1.0, 16), ("lattice", 0.5, 8)]
+RUNS = [
+    ("fork-join", 0.5, 8),
+    ("jupyter", 1.0, 4),
+    ("repos", 0.5, 16),
+    ("repos", 1.0, 16),
+    ("lattice", 0.5, 8),
+]
 """Those that are also carried out: shape, sigma, P."""
 SHORT = {"seeds": 2, "mean": 0.1}
 LIMIT_S = 120.0
@@ -68,7 +74,12 @@ class Found:
 def todos(drawn: Shape, hours: float = 1.0) -> list[dict[str, Any]]:
     """`hours`: of the file, for each unit of the durations."""
     return [
-        {"id": name, "repo": step.repo, "blocked_by": list(step.before), "estimated_hours": step.duration * hours}
+        {
+            "id": name,
+            "repo": step.repo,
+            "blocked_by": list(step.before),
+            "estimated_hours": step.duration * hours,
+        }
         for name, step in drawn.items()
     ]
 
@@ -110,7 +121,9 @@ def simulate_all(rows: Report, seeds: int) -> None:
     rows.add(f"dataflow over the bound, {len(every)} cases: median", median(flow), "x", at_most=MEDIAN)
     rows.add("  p90", p90(flow), "x", at_most=P90, beside=f"most {max(flow):.3f}")
     worse = [it for it in every if it.worse]
-    named = "; ".join(f"{it.case.name}, seed {it.case.seed}: {it.dataflow:.4f} and {it.levels:.4f}" for it in worse)
+    named = "; ".join(
+        f"{it.case.name}, seed {it.case.seed}: {it.dataflow:.4f} and {it.levels:.4f}" for it in worse
+    )
     rows.add("cases in which levels is faster", len(worse), at_most=0, beside=named)
 
 
@@ -137,14 +150,18 @@ def carry_out(rows: Report, case: Case, mean_s: float) -> None:
         f"{run.duration_s:.2f} s, simulated {foreseen_s:.2f} s; {len(plan)} todos, depth {depth}; "
         f"a todo takes {own:.0f} ms beyond its sleep, the run {waited(graph, took, case.slots, run.duration_s):.3f} x those"
     )
-    rows.add(f"run of {case.name}", run.duration_s / foreseen_s, "x", at_most=round(allowed, 4), beside=beside)
+    rows.add(
+        f"run of {case.name}", run.duration_s / foreseen_s, "x", at_most=round(allowed, 4), beside=beside
+    )
 
 
 def waited(graph: PlanGraph, took: Mapping[str, float], slots: int, run_s: float) -> float:
     """The run over the simulation of what its todos really took: what is above 1 was lost between them, or to another order."""
     slots = min(slots, len(graph.repos))
     left = {name: hours * 3600 for name, hours in simulated(graph, slots).remaining.items()}
-    again = simulate(took, graph.predecessors, graph.repo_of, slots=slots, urgency=graph.order, remaining=left)
+    again = simulate(
+        took, graph.predecessors, graph.repo_of, slots=slots, urgency=graph.order, remaining=left
+    )
     return run_s / again.makespan
 
 
@@ -164,8 +181,12 @@ def main(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     asked = parser(__doc__, "makespan")
     asked.add_argument("--seeds", type=int, default=30, metavar="N", help="draws of each shape, sigma and P")
-    asked.add_argument("--mean", type=float, default=2.5, metavar="S", help="of the todos' sleeps in the real runs")
-    asked.add_argument("--no-runs", dest="runs", action="store_const", const=[], default=RUNS, help="simulate only")
+    asked.add_argument(
+        "--mean", type=float, default=2.5, metavar="S", help="of the todos' sleeps in the real runs"
+    )
+    asked.add_argument(
+        "--no-runs", dest="runs", action="store_const", const=[], default=RUNS, help="simulate only"
+    )
     options = asked.parse_args()
     if options.short:
         vars(options).update(SHORT, runs=options.runs[:1])

@@ -44,7 +44,9 @@ TRIALS = 20
 def show(what: str, figures: Sequence[str], goal: str = "", met: bool | None = None) -> None:
     verdict = {None: "", True: "met", False: "NOT MET"}[met]
     print(
-        f"{what:<44} " + " ".join(f"{figure:>12}" for figure in figures) + f"   {goal:<16} {verdict}".rstrip(),
+        f"{what:<44} "
+        + " ".join(f"{figure:>12}" for figure in figures)
+        + f"   {goal:<16} {verdict}".rstrip(),
         flush=True,
     )
 
@@ -56,21 +58,38 @@ def fast(url: str) -> None:
         ms = [found.took_ms(system, percent) for system in CARRIERS]
         show(f"send to handler p{percent}, ms", [f"{it:.3f}" for it in ms], f"<= {goal_ms}", ms[0] <= goal_ms)
     show("messages a second", [f"{found.rate(system):,.0f}" for system in CARRIERS])
-    show("  of a raw stream's", [f"{found.share_of('stream'):.2f} x"], ">= 0.7", found.share_of("stream") >= 0.7)
+    show(
+        "  of a raw stream's",
+        [f"{found.share_of('stream'):.2f} x"],
+        ">= 0.7",
+        found.share_of("stream") >= 0.7,
+    )
     show("  of one's over coord's own connections", [f"{found.share_of('lean stream'):.2f} x"])
     rates = [catch_up(url, system, AWAY) for system in ("coord", "stream")]
-    show(f"catching up with {AWAY:,}, a second", [f"{rate:,.0f}" for rate in rates], ">= 5,000", rates[0] >= 5000)
+    show(
+        f"catching up with {AWAY:,}, a second",
+        [f"{rate:,.0f}" for rate in rates],
+        ">= 5,000",
+        rates[0] >= 5000,
+    )
 
 
 def sure(url: str, messages: int) -> None:
     found = plenty(url, messages, RECIPIENTS)
-    print(f"\n{found.sent:,} messages to {RECIPIENTS} recipients, half away at first, consumers killed every 5 s")
+    print(
+        f"\n{found.sent:,} messages to {RECIPIENTS} recipients, half away at first, consumers killed every 5 s"
+    )
     show("lost", [f"{found.lost:,}"], "0", found.lost == 0)
     show("effects twice", [f"{found.twice:,}"], "0", found.twice == 0)
     show("order of each sender kept", ["yes" if found.in_order else "no"], "yes", found.in_order)
     show("consumers killed", [f"{found.kills:,}"])
     show("deliveries that came too late", [f"{found.redelivered:,}"])
-    show("dead letters, trimmed", [f"{found.dead:,}", f"{found.trimmed:,}"], "0, 0", found.dead + found.trimmed == 0)
+    show(
+        "dead letters, trimmed",
+        [f"{found.dead:,}", f"{found.trimmed:,}"],
+        "0, 0",
+        found.dead + found.trimmed == 0,
+    )
     show("seconds", [f"{found.took_s:.0f}"])
 
 
@@ -104,6 +123,10 @@ def main(messages: int) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.messages", description=__doc__.partition("\n")[0])
-    parser.add_argument("--messages", type=int, default=100_000, metavar="N", help="of the long way, a multiple of 400")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.messages", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument(
+        "--messages", type=int, default=100_000, metavar="N", help="of the long way, a multiple of 400"
+    )
     main(parser.parse_args().messages)

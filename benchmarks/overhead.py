@@ -72,7 +72,9 @@ def visit(parts: Parts, place: Ground, repo: str, kind: str, wanted: Workspace, 
     def enter() -> None:
         state, checkout = place.folder / "parts", place.folder / repo
         found.append(
-            workspace.workspace_for(state=state, run=RUN, repo=Repo(name=repo), checkout=checkout, wanted=wanted)
+            workspace.workspace_for(
+                state=state, run=RUN, repo=Repo(name=repo), checkout=checkout, wanted=wanted
+            )
         )
         found[0].enter(lock_request, None, PATIENCE)
 
@@ -102,7 +104,13 @@ def guarded(folder: Path, hold: int) -> None:
 def whole(place: Ground, repos: Sequence[str], n: int, wanted: Workspace) -> tuple[float, ...]:
     """Milliseconds per todo of a run of `n` empty todos: by the clock, then of processor time (see `processor_s`)."""
     todos = [
-        {"id": f"t{i}", "task": "nothing", "repo": repos[i % len(repos)], "action": "true", "workspace": str(wanted)}
+        {
+            "id": f"t{i}",
+            "task": "nothing",
+            "repo": repos[i % len(repos)],
+            "action": "true",
+            "workspace": str(wanted),
+        }
         for i in range(n)
     ]
     place.declare(repos, todos)
@@ -125,7 +133,9 @@ def times(daemon: Daemon) -> tuple[float, float]:
     record = daemon.running()
     assert record is not None
     fields = Path(f"/proc/{record.pid}/stat").read_text().rpartition(") ")[2].split()
-    user, system, children_user, children_system = (int(field) / os.sysconf("SC_CLK_TCK") for field in fields[11:15])
+    user, system, children_user, children_system = (
+        int(field) / os.sysconf("SC_CLK_TCK") for field in fields[11:15]
+    )
     return user + system, children_user + children_system
 
 
@@ -135,7 +145,9 @@ def main(n: int) -> None:
         place.plant(repos)
         parts = measure_parts(place, repos)
         print_parts(parts)
-        print(f"\n{f'{n} todos by coord sweep':<28}    clock   to plain   processor:  worker  children  server")
+        print(
+            f"\n{f'{n} todos by coord sweep':<28}    clock   to plain   processor:  worker  children  server"
+        )
         for title, wanted, there in (
             ("fresh worktree", Workspace.WORKTREE, repos),
             ("same worktree", Workspace.WORKTREE, repos[:1]),
@@ -143,7 +155,10 @@ def main(n: int) -> None:
         ):
             clock, own, children, server = whole(place, there, n, wanted)
             ratio = f"{clock / parts.ms('plain'):8.1f} x"
-            print(f"{title:<28} {clock:7.1f} ms {ratio} {own:16.1f} ms {children:5.1f} ms {server:4.1f} ms", flush=True)
+            print(
+                f"{title:<28} {clock:7.1f} ms {ratio} {own:16.1f} ms {children:5.1f} ms {server:4.1f} ms",
+                flush=True,
+            )
 
 
 def print_parts(parts: Parts) -> None:
@@ -157,10 +172,14 @@ def print_parts(parts: Parts) -> None:
         ("commit, one new file", "commit a file"),
         ("into the path itself", "enter in place"),
     ):
-        print(f"{title:<28} {parts.ms(name):7.1f} ms {parts.ms(name) / parts.ms('plain'):8.1f} x {parts.git[name]:9}")
+        print(
+            f"{title:<28} {parts.ms(name):7.1f} ms {parts.ms(name) / parts.ms('plain'):8.1f} x {parts.git[name]:9}"
+        )
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.overhead", description=__doc__.partition("\n")[0]
+    )
     parser.add_argument("--todos", type=int, default=100, metavar="N")
     main(parser.parse_args().todos)

@@ -46,7 +46,9 @@ def ecosystem(todos: int, edges: int, repos: int, seed: int = 7) -> Ecosystem:
         for i in range(todos)
     )
     declared = tuple(Repo(name=f"repo-{i}") for i in range(repos))
-    return Ecosystem(repos=declared, coordination=Coordination(plans=(Plan(id=PLAN, title="Benchmark"),), todos=made))
+    return Ecosystem(
+        repos=declared, coordination=Coordination(plans=(Plan(id=PLAN, title="Benchmark"),), todos=made)
+    )
 
 
 def plan(eco: Ecosystem) -> PlanGraph:
@@ -66,11 +68,15 @@ def measure(todos: int, edges: int, repos: int, rounds: int) -> None:
     digraph: nx.DiGraph[str] = nx.DiGraph((before, after) for before, after in plan(eco).edges)
     sort_ms = best_ms(lambda: list(nx.topological_sort(digraph)), rounds)
     plan_ms = best_ms(lambda: plan(eco), rounds)
-    redundant_ms = best_ms(lambda: build(eco, PLAN).redundant, rounds) - best_ms(lambda: build(eco, PLAN), rounds)
+    redundant_ms = best_ms(lambda: build(eco, PLAN).redundant, rounds) - best_ms(
+        lambda: build(eco, PLAN), rounds
+    )
     graph = plan(eco)
     forecast_ms = best_ms(lambda: forecast(graph), rounds)
     print(f"{todos:,} todos, {edges:,} edges, {repos} repos, {len(graph.levels)} levels")
-    print(f"  build, levels, ranks, critical path  {plan_ms:8.2f} ms   {plan_ms / sort_ms:5.1f} x networkx's sort")
+    print(
+        f"  build, levels, ranks, critical path  {plan_ms:8.2f} ms   {plan_ms / sort_ms:5.1f} x networkx's sort"
+    )
     print(f"  redundant edges ({len(graph.redundant):,})  {redundant_ms:8.2f} ms")
     print(f"  forecast of both strategies  {forecast_ms:8.2f} ms")
     print(f"  networkx.topological_sort alone  {sort_ms:8.2f} ms")

@@ -97,9 +97,15 @@ def installed(package: str) -> str | None:
 
 def parser(doc: str | None, name: str) -> argparse.ArgumentParser:
     """What every benchmark that reports understands."""
-    made = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=(doc or "").partition("\n")[0])
-    made.add_argument("--json", nargs="?", const=STDOUT, metavar="FILE", help="as JSON, too; to stdout without FILE")
-    made.add_argument("--short", action="store_true", help="seconds, to see that it runs: its figures say nothing")
+    made = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{name}", description=(doc or "").partition("\n")[0]
+    )
+    made.add_argument(
+        "--json", nargs="?", const=STDOUT, metavar="FILE", help="as JSON, too; to stdout without FILE"
+    )
+    made.add_argument(
+        "--short", action="store_true", help="seconds, to see that it runs: its figures say nothing"
+    )
     return made
 
 

@@ -103,7 +103,13 @@ def by_worker(rows: Report, shop: Workshop, sizes: list[int], again: int) -> Non
     base = median(small)
     rows.add(f"a worker, {sizes[0]:,} todos", base, "ms a todo")
     for n, took in found.items():
-        rows.add(f"a worker, {n:,} to {sizes[0]:,}", took / base, "x", at_most=GROWTH, beside=f"{took:.2f} ms a todo")
+        rows.add(
+            f"a worker, {n:,} to {sizes[0]:,}",
+            took / base,
+            "x",
+            at_most=GROWTH,
+            beside=f"{took:.2f} ms a todo",
+        )
 
 
 def memory(rows: Report, n: int) -> None:
@@ -120,7 +126,9 @@ def beside_history(rows: Report, store: RunStore, url: str, n: int, runs: int) -
     after = looks(store, url, work)
     for what, took in after.items():
         beside = f"{before[what]:.3f} to {took:.3f} ms"
-        rows.add(f"{what}, beside {runs:,} ended runs", took / before[what], "x", at_most=BESIDE, beside=beside)
+        rows.add(
+            f"{what}, beside {runs:,} ended runs", took / before[what], "x", at_most=BESIDE, beside=beside
+        )
 
 
 def main(options: argparse.Namespace) -> None:
@@ -138,7 +146,9 @@ def main(options: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     asked = parser(__doc__, "scale")
-    asked.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), metavar="N", help="of the plans, in todos")
+    asked.add_argument(
+        "--sizes", type=int, nargs="+", default=list(SIZES), metavar="N", help="of the plans, in todos"
+    )
     asked.add_argument("--finished", type=int, default=10_000, metavar="N", help="runs that have ended")
     asked.add_argument(
         "--again", type=int, default=5, metavar="N", help="so often the smallest, before and after the others"

@@ -44,6 +44,8 @@ def main(minutes: float, seed: int) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=10, metavar="N")
-    parser.add_argument("--seed", type=int, default=random.randrange(10**6), metavar="N", help="of what fate does")
+    parser.add_argument(
+        "--seed", type=int, default=random.randrange(10**6), metavar="N", help="of what fate does"
+    )
     words = parser.parse_args()
     sys.exit(main(words.minutes, words.seed))

@@ -80,12 +80,18 @@ def measure_starts(rows: Report, starts: int) -> None:
         place.plant([REPO])
         place.declare([REPO], [])
         floor = best(
-            lambda: place.run([sys.executable, "-c", "import celery.worker, celery.apps.worker"]), max(3, starts)
+            lambda: place.run([sys.executable, "-c", "import celery.worker, celery.apps.worker"]),
+            max(3, starts),
         )
         rows.add('python -c "import celery.worker"', 1000 * floor, "ms")
-        for name, goal, start in (("a worker", READY_S, worker_ready_s), ("coord sweep, cold", COLD_S, first_todo_s)):
+        for name, goal, start in (
+            ("a worker", READY_S, worker_ready_s),
+            ("coord sweep, cold", COLD_S, first_todo_s),
+        ):
             took = [start(place) for _ in range(starts)]
-            rows.add(f"{name}, best", min(took), "s", beside=f"{min(took) / floor:.1f} times the import of Celery")
+            rows.add(
+                f"{name}, best", min(took), "s", beside=f"{min(took) / floor:.1f} times the import of Celery"
+            )
             rows.add(f"{name}, median", median(took), "s", at_most=goal, beside=f"of {starts}")
 
 

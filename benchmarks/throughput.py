@@ -62,7 +62,10 @@ def rounds(
         yield {
             "plain": bare,
             "plain by coord's transport": ours,
-            **{str(way): coord_rate(shop, plan, way, options.jobs) for way in (Strategy.DATAFLOW, Strategy.LEVELS)},
+            **{
+                str(way): coord_rate(shop, plan, way, options.jobs)
+                for way in (Strategy.DATAFLOW, Strategy.LEVELS)
+            },
         }
 
 
@@ -70,16 +73,27 @@ def measure(rows: Report, options: argparse.Namespace) -> float:
     """Returns the rate of plain Celery."""
     names = [f"repo-{i}" for i in range(options.repos)]
     plan = todos(options.levels, options.todos // options.levels, names)
-    found: dict[str, list[float]] = {"plain": [], "plain by coord's transport": [], "dataflow": [], "levels": []}
+    found: dict[str, list[float]] = {
+        "plain": [],
+        "plain by coord's transport": [],
+        "dataflow": [],
+        "levels": [],
+    }
     with workshop(names) as shop:
         for i, rates in enumerate(rounds(shop, plan, options)):
             for system, rate in rates.items():
                 found[system].append(rate)
-            rows.say(f"  round {i + 1}: " + ", ".join(f"{system} {rate:,.0f}/s" for system, rate in rates.items()))
+            rows.say(
+                f"  round {i + 1}: " + ", ".join(f"{system} {rate:,.0f}/s" for system, rate in rates.items())
+            )
     for way, goal in (("dataflow", GOAL), ("levels", None)):
         ratio = median(ours / bare for ours, bare in zip(found[way], found["plain"], strict=True))
         rows.add(
-            f"{way}, of plain Celery's rate", ratio, "x", at_least=goal, beside=f"{median(found[way]):,.0f} todos/s"
+            f"{way}, of plain Celery's rate",
+            ratio,
+            "x",
+            at_least=goal,
+            beside=f"{median(found[way]):,.0f} todos/s",
         )
     beside = median(found["dataflow"]) / median(found["plain by coord's transport"])
     rows.add("plain Celery", median(found["plain"]), "tasks/s")
@@ -112,7 +126,9 @@ if __name__ == "__main__":
     asked.add_argument("--jobs", type=int, default=2, metavar="N", help="threads of the worker")
     asked.add_argument("--rounds", type=int, default=3, metavar="N")
     asked.add_argument("--no-peers", action="store_true")
-    asked.add_argument("--peer-limit", type=float, default=120, metavar="SECONDS", help="for each try of a peer")
+    asked.add_argument(
+        "--peer-limit", type=float, default=120, metavar="SECONDS", help="for each try of a peer"
+    )
     options = asked.parse_args()
     if options.short:
         vars(options).update(SHORT)

@@ -63,7 +63,9 @@ def before(i: int) -> list[str]:
 
 def measure_steps(store: RunStore, n: int) -> None:
     todos = tuple(
-        Todo(id=f"t{i}", task="nothing", repo=f"repo-{i}", plan=PLAN, blocked_by=tuple(before(i)), action=TRUE)
+        Todo(
+            id=f"t{i}", task="nothing", repo=f"repo-{i}", plan=PLAN, blocked_by=tuple(before(i)), action=TRUE
+        )
         for i in range(n)
     )
     eco = Ecosystem(
@@ -87,7 +89,9 @@ def measure_steps(store: RunStore, n: int) -> None:
 
     took, floor = seconds(carry_out), seconds(plain)
     assert store.status(run_id) == "succeeded"
-    print(f"claim and settle   {n / took:8,.0f} a second   {1000 * took / n:6.3f} ms   {took / floor:4.1f} x SET")
+    print(
+        f"claim and settle   {n / took:8,.0f} a second   {1000 * took / n:6.3f} ms   {took / floor:4.1f} x SET"
+    )
     print(f"plain SET          {n / floor:8,.0f} a second   {1000 * floor / n:6.3f} ms")
 
 
@@ -140,7 +144,9 @@ def observed(commands: Iterator[dict[str, str]]) -> Iterator[str]:
 def purpose(step: str, words: list[str]) -> str:
     if step:
         room, _, deed = step.partition("/")
-        return {"lease": HEARTBEATS, "lock": KEEPER, "quick": KEEPER}.get(room, KEEPER if deed in KEEPS else deed)
+        return {"lease": HEARTBEATS, "lock": KEEPER, "quick": KEEPER}.get(
+            room, KEEPER if deed in KEEPS else deed
+        )
     line = " ".join(words)
     return next((what for pattern, what in PURPOSES if re.match(pattern, line)), " ".join(words[:2]))
 
@@ -151,7 +157,9 @@ def print_counts(seen: Counter[str]) -> None:
     print(f"\n{REAL_TODOS} todos by a worker, per todo")
     for what, n in promised.items():
         print(f"{what:<42} {n / REAL_TODOS:6.2f}")
-    print(f"{'sum: round trips of a todo':<42} {sum(promised.values()) / REAL_TODOS:6.2f}   promised: at most 3")
+    print(
+        f"{'sum: round trips of a todo':<42} {sum(promised.values()) / REAL_TODOS:6.2f}   promised: at most 3"
+    )
     for what, n in seen.most_common():
         print(f"{what:<42} {n / REAL_TODOS:6.2f}")
 
@@ -169,6 +177,8 @@ def main(n: int) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.transitions", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.transitions", description=__doc__.partition("\n")[0]
+    )
     parser.add_argument("--todos", type=int, default=2000, metavar="N")
     main(parser.parse_args().todos)

@@ -49,7 +49,9 @@ class Times:
 def ecosystem(todos: Sequence[Mapping[str, Any]]) -> Ecosystem:
     made = tuple(Todo.model_validate({"task": "nothing", "plan": PLAN, **todo}) for todo in todos)
     repos = tuple(Repo(name=name) for name in dict.fromkeys(todo.repo for todo in made))
-    return Ecosystem(repos=repos, coordination=Coordination(plans=(Plan(id=PLAN, title="a benchmark"),), todos=made))
+    return Ecosystem(
+        repos=repos, coordination=Coordination(plans=(Plan(id=PLAN, title="a benchmark"),), todos=made)
+    )
 
 
 class Workshop:
@@ -64,7 +66,9 @@ class Workshop:
         state = str(self.folder / ".coord")
         words = ["--jobs", str(jobs), "--redis", self.url, "--state", state]
         with (self.folder / "worker.log").open("ab") as log:
-            process = subprocess.Popen([sys.executable, "-m", "workers", *named, *words], cwd=self.folder, stderr=log)
+            process = subprocess.Popen(
+                [sys.executable, "-m", "workers", *named, *words], cwd=self.folder, stderr=log
+            )
         try:
             if awaited:
                 self._await_worker(process)
@@ -82,7 +86,9 @@ class Workshop:
         deadline = time.monotonic() + PATIENCE_S
         while not any(worker.pid == process.pid for worker in presence.workers()):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"the worker did not start:\n{(self.folder / 'worker.log').read_text()[-2000:]}")
+                raise SystemExit(
+                    f"the worker did not start:\n{(self.folder / 'worker.log').read_text()[-2000:]}"
+                )
             time.sleep(LOOK_S)
 
     def submit(self, todos: Sequence[Mapping[str, Any]], strategy: Strategy, jobs: int | None = None) -> str:

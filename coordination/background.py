@@ -51,8 +51,12 @@ class BackgroundService:
         if self.is_running and not self.stopping.is_set():
             return
         if self.stopping.is_set():
-            self.stopping = threading.Event()  # a new event: a former thread may not have seen the old one yet
-        self._thread = threading.Thread(target=self._repeat, args=(self.stopping,), name=self.name, daemon=True)
+            self.stopping = (
+                threading.Event()
+            )  # a new event: a former thread may not have seen the old one yet
+        self._thread = threading.Thread(
+            target=self._repeat, args=(self.stopping,), name=self.name, daemon=True
+        )
         self._thread.start()
 
     @property

@@ -72,7 +72,12 @@ class Client:
     """
 
     def __init__(
-        self, url: str, token: str, *, position: Mapping[str, Any] | None = None, patience: timedelta | None = None
+        self,
+        url: str,
+        token: str,
+        *,
+        position: Mapping[str, Any] | None = None,
+        patience: timedelta | None = None,
     ) -> None:
         """Prepare a connection, which is made on first use.
 
@@ -147,7 +152,9 @@ class Client:
         """
         seq = self._next_seq()
         return str(
-            self._request({"send": {"to": to, "type": type, "payload": payload, "seq": seq, **more}}, "sent", seq)["id"]
+            self._request(
+                {"send": {"to": to, "type": type, "payload": payload, "seq": seq, **more}}, "sent", seq
+            )["id"]
         )
 
     def publish(self, on: str, payload: Any = None, *, type: str = "event") -> int:
@@ -185,7 +192,9 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         self.close()
 
     # Connection
@@ -222,7 +231,8 @@ class Client:
                 ) is None or not _answers(received, answer, seq, frame):
                     if time.monotonic() >= end:
                         raise Unreachable(
-                            f"the gateway at {self._url} does not answer", "see whether it is running: coord gateway"
+                            f"the gateway at {self._url} does not answer",
+                            "see whether it is running: coord gateway",
                         )
             except ConnectionClosed as closed:
                 self._handle_disconnect(closed)
@@ -429,7 +439,9 @@ def _answers(received: Frame, answer: str, seq: int | None, frame: Frame) -> boo
     if answer in received:
         return seq is None or received[answer]["seq"] == seq
     refused = received.get("refused")
-    return refused is not None and (refused.get("seq") == seq if seq is not None else next(iter(frame)) in refused)
+    return refused is not None and (
+        refused.get("seq") == seq if seq is not None else next(iter(frame)) in refused
+    )
 
 
 __all__ = ["Client", "Closed", "Event", "Gap", "Message", "Missed"]

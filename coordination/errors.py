@@ -74,7 +74,9 @@ class InvalidFile(UsageError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join(str(p) for p in self.problems), "correct the lines above, then: coord validate")
+        super().__init__(
+            "\n".join(str(p) for p in self.problems), "correct the lines above, then: coord validate"
+        )
 
 
 class NotFound(UsageError):

@@ -79,11 +79,15 @@ Size = Annotated[
     int,
     BeforeValidator(parse_size),
     Field(ge=0, le=2**60),
-    WithJsonSchema({"type": ["integer", "string"], "minimum": 0, "pattern": r"^\s*\d+(\.\d+)?\s*([KMGT]iB)?\s*$"}),
+    WithJsonSchema(
+        {"type": ["integer", "string"], "minimum": 0, "pattern": r"^\s*\d+(\.\d+)?\s*([KMGT]iB)?\s*$"}
+    ),
 ]
 """Number of bytes: `1GiB`, `512MiB`, or a plain number."""
 Text = Annotated[str, Field(min_length=1)]
-RepoName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100), AfterValidator(_reject_dot_names)]
+RepoName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100), AfterValidator(_reject_dot_names)
+]
 ResourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)]
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 Command = Text | Annotated[tuple[Text, ...], Field(min_length=1)]
@@ -106,7 +110,9 @@ class Record(BaseModel):
     def _drop_empty_fields(cls, data: Any) -> Any:
         """Treat a field without a value (`labels:`) as absent."""
         if isinstance(data, dict) and None in data.values():
-            return {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
+            return {
+                key: value for key, value in data.items() if value is not None or key not in cls.model_fields
+            }
         return data
 
 
@@ -264,11 +270,14 @@ def _bare_command(value: object) -> object:
 
 
 Action = Annotated[
-    Annotated[ShellAction | PythonAction | AgentAction | ManualAction | NoopAction, Field(discriminator="type")],
+    Annotated[
+        ShellAction | PythonAction | AgentAction | ManualAction | NoopAction, Field(discriminator="type")
+    ],
     BeforeValidator(_bare_command),
 ]
 Compensation = Annotated[
-    Annotated[ShellAction | PythonAction | AgentAction, Field(discriminator="type")], BeforeValidator(_bare_command)
+    Annotated[ShellAction | PythonAction | AgentAction, Field(discriminator="type")],
+    BeforeValidator(_bare_command),
 ]
 """Action that undoes a todo; only actions that a worker can execute."""
 
@@ -440,7 +449,9 @@ def _bare_name(value: object) -> object:
 def _reject_duplicates(needs: tuple[ResourceNeed, ...]) -> tuple[ResourceNeed, ...]:
     names = [need.name for need in needs]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"names {twice} twice; name it once with the whole amount: {{name: {twice}, amount: N}}")
+        raise ValueError(
+            f"names {twice} twice; name it once with the whole amount: {{name: {twice}, amount: N}}"
+        )
     return needs
 
 
@@ -555,7 +566,9 @@ class Todo(Record):
         if cache is None:
             return None
         if isinstance(known.data.get("action"), ManualAction | NoopAction):
-            raise ValueError("cannot be used with the actions manual and noop, which run no command; remove it")
+            raise ValueError(
+                "cannot be used with the actions manual and noop, which run no command; remove it"
+            )
         if known.data.get("workspace") is Workspace.IN_PLACE:
             raise ValueError(
                 "cannot be used with workspace: in-place, because the files that the todo reads and changes there are "

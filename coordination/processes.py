@@ -102,6 +102,8 @@ def _from_proc(pid: int) -> ProcessInfo | None:
 
 def _from_ps(pid: int) -> ProcessInfo | None:
     command = ["ps", "-o", "state=,lstart=", "-p", str(pid)]
-    answer = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}, check=False)
+    answer = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}, check=False
+    )
     state, _, began = answer.stdout.strip().partition(" ")
     return ProcessInfo(state=state, started=began.strip()) if began else None

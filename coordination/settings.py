@@ -49,7 +49,9 @@ def _commit_message(value: str) -> str:
     except ValueError:
         plain = False
     if not plain:
-        raise ValueError(f"may name {', '.join(f'{{{name}}}' for name in COMMIT_FIELDS)}; write {{{{ for a brace")
+        raise ValueError(
+            f"may name {', '.join(f'{{{name}}}' for name in COMMIT_FIELDS)}; write {{{{ for a brace"
+        )
     return value
 
 
@@ -238,10 +240,14 @@ def read_settings(
     """
     environ = os.environ if environ is None else environ
     # An empty variable counts as unset: compose files pass optional variables that way.
-    from_env = {name: value for name in Settings.model_fields if (value := environ.get(ENV_PREFIX + name.upper()))}
+    from_env = {
+        name: value for name in Settings.model_fields if (value := environ.get(ENV_PREFIX + name.upper()))
+    }
     given = {**(file or {}), **from_env, **{k: v for k, v in (flags or {}).items() if v is not None}}
     if "host" in (file or {}):
-        raise UsageError("setting host: it names one machine, and the file is everybody's", "set COORD_HOST there")
+        raise UsageError(
+            "setting host: it names one machine, and the file is everybody's", "set COORD_HOST there"
+        )
     here = Path.cwd() if folder is None else folder.absolute()
     places = {
         name: str(here / Path(where).expanduser())

@@ -84,7 +84,12 @@ OTHER_VARIABLES = {
 
 def pages() -> Mapping[str, str]:
     """Return the generated chapters: file name and text."""
-    return {"commands.md": commands(), "settings.md": settings(), "library.md": library(), "tools.md": tools()}
+    return {
+        "commands.md": commands(),
+        "settings.md": settings(),
+        "library.md": library(),
+        "tools.md": tools(),
+    }
 
 
 # Commands
@@ -116,7 +121,9 @@ def _command(parent: click.Context, name: str, command: Any) -> Iterator[str]:
     path = here.command_path.removeprefix("coord ")
     yield f"### {path}\n\n```text\n{here.command_path} {' '.join(command.collect_usage_pieces(here))}\n```\n\n"
     yield from _docstring(command.help or "")
-    options = [p for p in command.get_params(here) if p.param_type_name == "option" and p.name not in COMMON_OPTIONS]
+    options = [
+        p for p in command.get_params(here) if p.param_type_name == "option" and p.name not in COMMON_OPTIONS
+    ]
     records = [record for option in options if (record := option.get_help_record(here))]
     yield from _items((f"`{usage}`", help_) for usage, help_ in records)
     for sub, child in getattr(command, "commands", {}).items():
@@ -141,7 +148,9 @@ def settings() -> str:
     ]
     for name, field in Settings.model_fields.items():
         text = " ".join(part for part in (described.get(name, ""), SETTING_NOTES.get(name, "")) if part)
-        lines.append(f"## {name}\n\nDefault: {_default(field.default)}. Environment: `{ENV_PREFIX}{name.upper()}`.\n\n")
+        lines.append(
+            f"## {name}\n\nDefault: {_default(field.default)}. Environment: `{ENV_PREFIX}{name.upper()}`.\n\n"
+        )
         lines.extend(_docstring(text))
     return "".join([*lines, "## Other variables\n\n", *_items(OTHER_VARIABLES.items())])
 
@@ -216,7 +225,9 @@ def _fields(thing: type) -> Iterator[tuple[str, str]]:
     elif issubclass(thing, BaseModel):
         names = [(field, f"`{field}`") for field in thing.model_fields]
     elif dataclasses.is_dataclass(thing):
-        names = [(field.name, f"`{field.name}`") for field in dataclasses.fields(thing) if field.name[0] != "_"]
+        names = [
+            (field.name, f"`{field.name}`") for field in dataclasses.fields(thing) if field.name[0] != "_"
+        ]
     else:
         return
     described = attribute_docstrings(thing)
@@ -235,7 +246,9 @@ def _public(thing: type) -> Iterator[tuple[str, Any]]:
 
 def _own_docstring(thing: type) -> str:
     text = thing.__dict__.get("__doc__") or ""
-    return "" if text.startswith(f"{thing.__name__}(") else inspect.cleandoc(text)  # dataclasses write their signature
+    return (
+        "" if text.startswith(f"{thing.__name__}(") else inspect.cleandoc(text)
+    )  # dataclasses write their signature
 
 
 def _signature(name: str, thing: Any) -> Iterator[str]:
@@ -251,7 +264,9 @@ def _signature(name: str, thing: Any) -> Iterator[str]:
     returned = signature.return_annotation
     end = "" if inspect.isclass(thing) or returned is signature.empty else f" -> {_Shown(returned)!r}"
     text = f"{name}{signature.replace(parameters=kept, return_annotation=signature.empty)}{end}"
-    lines = textwrap.wrap(text, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.wrap(
+        text, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )
     yield "```text\n" + "\n".join(lines) + "\n```\n\n"
 
 
@@ -299,7 +314,9 @@ def tools() -> str:
     lines.append("## Resources\n\n")
     lines.extend(_items((f"`{_uri(one)}`", one.description or "") for one in resources))
     lines.append("## Prompts\n\n")
-    lines.extend(_items((f"`{one.name}`", one.description or "") for one in asyncio.run(server.list_prompts())))
+    lines.extend(
+        _items((f"`{one.name}`", one.description or "") for one in asyncio.run(server.list_prompts()))
+    )
     return "".join(lines)
 
 
@@ -313,7 +330,9 @@ def _uri(resource: Any) -> str:
 def _wrapped(text: str, indent: str = "") -> Iterator[str]:
     whole = " ".join(text.split())
     if whole:
-        lines = textwrap.wrap(whole, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        lines = textwrap.wrap(
+            whole, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )
         yield "\n".join(lines) + "\n\n"
 
 
@@ -330,7 +349,9 @@ def _items(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
     lines = []
     for head, text in rows:
         line = f"* {head}: {' '.join(text.split())}" if text else f"* {head}"
-        lines += textwrap.wrap(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        lines += textwrap.wrap(
+            line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
     if lines:
         yield "\n".join(lines) + "\n\n"
 
@@ -344,7 +365,12 @@ def draw() -> None:
     from rich.text import Text
 
     coord = Path(sys.executable).with_name("coord")
-    environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": "100", "PATH": f"{coord.parent}:{os.environ['PATH']}"}
+    environment = {
+        **os.environ,
+        "FORCE_COLOR": "1",
+        "COLUMNS": "100",
+        "PATH": f"{coord.parent}:{os.environ['PATH']}",
+    }
     with tempfile.TemporaryDirectory() as folder:
         demo = Path(folder, "meter")
         ran = subprocess.run(

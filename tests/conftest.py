@@ -28,7 +28,9 @@ settings.load_profile("coord")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--renew-golden", action="store_true", help="write tests/golden anew instead of comparing with it")
+    parser.addoption(
+        "--renew-golden", action="store_true", help="write tests/golden anew instead of comparing with it"
+    )
 
 
 @pytest.hookimpl(trylast=True)

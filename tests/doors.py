@@ -30,7 +30,9 @@ class Certificates:
         """The file with key and certificate for `name`."""
         until = datetime.now(UTC) - timedelta(days=1) if expired else None
         path = self._folder / f"{name}{'-expired' if expired else ''}.pem"
-        self._authority.issue_cert(name, not_after=until).private_key_and_cert_chain_pem.write_to_path(str(path))
+        self._authority.issue_cert(name, not_after=until).private_key_and_cert_chain_pem.write_to_path(
+            str(path)
+        )
         return path
 
     def of_server(self, name: str, *, expired: bool = False, asks_for_ours: bool = False) -> ssl.SSLContext:
@@ -95,7 +97,11 @@ def old_redis(client: socket.socket) -> None:
     """As much of Redis 6.0.16 as a client sees of it at first."""
     info = b"# Server\r\nredis_version:6.0.16\r\nredis_mode:standalone\r\nrole:master\r\n"
     hello = b"%3\r\n+server\r\n+redis\r\n+version\r\n+6.0.16\r\n+proto\r\n:3\r\n"
-    said = {b"HELLO": hello, b"INFO": b"$%d\r\n%s\r\n" % (len(info), info), b"CLIENT": b"-ERR unknown subcommand\r\n"}
+    said = {
+        b"HELLO": hello,
+        b"INFO": b"$%d\r\n%s\r\n" % (len(info), info),
+        b"CLIENT": b"-ERR unknown subcommand\r\n",
+    }
     with client.makefile("rb") as stream:
         while count := stream.readline()[1:]:
             words = [stream.read(int(stream.readline()[1:]) + 2)[:-2] for _ in range(int(count))]

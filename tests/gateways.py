@@ -77,7 +77,9 @@ class Gateway:
 
     def start(self) -> None:
         """At the same port again."""
-        self.process: Begun = self._stage.begin("gateway", "--listen", str(self.port), *self._words, **self._env)
+        self.process: Begun = self._stage.begin(
+            "gateway", "--listen", str(self.port), *self._words, **self._env
+        )
         self.process.says("gateway")
 
     def kill(self) -> None:

@@ -41,7 +41,9 @@ class Host:
 
     def __init__(self, folder: Path, url: str, repos: Mapping[str, Path], settings: Settings) -> None:
         settings = settings.model_copy(update={"host": f"host-{folder.name.encode().hex()}"})
-        config = WorkerConfig(redis_url=url, settings=settings, places=dict(repos), jobs=1, state=folder / "state")
+        config = WorkerConfig(
+            redis_url=url, settings=settings, places=dict(repos), jobs=1, state=folder / "state"
+        )
         self.state = config.state
         self.parts = Container(config)
 

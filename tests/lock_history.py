@@ -58,13 +58,17 @@ class AnyHistory(RuleBasedStateMachine):
         self.granted = dict.fromkeys(CAPACITIES, 0)
 
     def see(self) -> Seen:
-        return self.table.see([id_ for id_, request in self.model.requests.items() if request.state != "over"], NAMES)
+        return self.table.see(
+            [id_ for id_, request in self.model.requests.items() if request.state != "over"], NAMES
+        )
 
     def ask(self, request: Request, place_ms: int = HOUR_MS) -> None:
         """Asks, for the first time or again; the answer is what the model says."""
         before = self.see()
         if request.state == "held":
-            assert self.table.ask(request, place_ms)[:2] == ["held", str(request.fence)], "asked twice, granted twice"
+            assert self.table.ask(request, place_ms)[:2] == ["held", str(request.fence)], (
+                "asked twice, granted twice"
+            )
             return
         word, *rest = self.table.ask(request, place_ms)
         self.rank(request, float(rest[0]) if word == "waiting" else None)
@@ -85,7 +89,9 @@ class AnyHistory(RuleBasedStateMachine):
         if request.rank is None:
             seconds, micros = self.redis.time()
             request.rank = told or seconds * 1_000_000 + micros - request.priority * STEP_US
-            earlier = [r for r in self.model.requests.values() if r.priority == request.priority and r is not request]
+            earlier = [
+                r for r in self.model.requests.values() if r.priority == request.priority and r is not request
+            ]
             assert all(r.rank < request.rank for r in earlier if r.rank is not None), "not first come"
         assert told in (None, request.rank), "its place was lost"
 
@@ -107,7 +113,9 @@ class AnyHistory(RuleBasedStateMachine):
             self.grant(request, fence)
         for request in handed:
             for name in request.wants:
-                assert not self.model.ahead(request, name, before.queues[name]), "passed somebody who came first"
+                assert not self.model.ahead(request, name, before.queues[name]), (
+                    "passed somebody who came first"
+                )
 
     def let_go(self, request: Request) -> None:
         before = self.see()
@@ -221,7 +229,10 @@ class AnyHistory(RuleBasedStateMachine):
 
     def look(self, requests: Sequence[Request]) -> None:
         for request in requests:
-            if request.state in ("away", "waiting"):  # and was not handed what it wants by the look of another
+            if request.state in (
+                "away",
+                "waiting",
+            ):  # and was not handed what it wants by the look of another
                 self.ask(request)
         self.unseen.clear()
 
@@ -261,7 +272,9 @@ class AnyHistory(RuleBasedStateMachine):
             queued = {name for name in NAMES if request.id in [id_ for _, id_ in seen.queues[name]]}
             assert queued, "waits in no queue"
             assert queued <= request.wants.keys()
-            assert all(seen.records.get(id_, GONE)[0] != "held" for name in queued for _, id_ in seen.queues[name])
+            assert all(
+                seen.records.get(id_, GONE)[0] != "held" for name in queued for _, id_ in seen.queues[name]
+            )
             if not self.unseen & request.wants.keys():
                 assert self.model.in_the_way(request, seen.queues), f"{request} could be granted"
 
@@ -269,7 +282,9 @@ class AnyHistory(RuleBasedStateMachine):
     def statistics_add_up(self) -> None:
         for name in ("resource:gpu", "resource:db"):
             granted, used = self.redis.hmget(self.keys.stats(name), "granted", "used")
-            shares = self.redis.zrange(self.keys.shares(name), 0, -1)  # also those that expired and were not seen yet
+            shares = self.redis.zrange(
+                self.keys.shares(name), 0, -1
+            )  # also those that expired and were not seen yet
             assert int(granted or 0) == self.granted[name]
             assert int(used or 0) == sum(int(share.partition(" ")[0]) for share in shares)
 

@@ -126,7 +126,16 @@ class Site:
         port = free_port()
         self.url = f"redis://:{PASSWORD}@{network.address}:{port}/0"
         listen = ("--bind", network.address, "--port", str(port), "--unixsocket", str(self.socket))
-        keep = ("--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction", "--requirepass", PASSWORD)
+        keep = (
+            "--appendonly",
+            "yes",
+            "--save",
+            "",
+            "--maxmemory-policy",
+            "noeviction",
+            "--requirepass",
+            PASSWORD,
+        )
         self._redis = Begun([*network.hub, server_binary(), *listen, *keep], cwd=folder)
         self._redis.says("Ready to accept connections")
 
@@ -136,7 +145,9 @@ class Site:
 
     def machine(self, name: str, **env: str) -> Machine:
         return self._join(
-            Machine(self._made(name), env=self._env({"COORD_HOST": name, **env}), within=self._network.join(name))
+            Machine(
+                self._made(name), env=self._env({"COORD_HOST": name, **env}), within=self._network.join(name)
+            )
         )
 
     def end(self) -> None:

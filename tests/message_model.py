@@ -62,7 +62,9 @@ class Box:
 
     def owns(self, delivery: Delivery) -> bool:
         letter = self.letters.get(delivery[0])
-        return letter is not None and letter.state == "held" and (letter.reader, letter.handed) == delivery[1:]
+        return (
+            letter is not None and letter.state == "held" and (letter.reader, letter.handed) == delivery[1:]
+        )
 
     def lane(self, sender: str) -> set[str]:
         """Whose the sender's messages are at present."""

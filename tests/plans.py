@@ -19,8 +19,12 @@ def ecosystem(
     """Each todo: its repo, or its repo and blockers; `more` gives single todos further fields."""
     rows = {name: (spec, ()) if isinstance(spec, str) else spec for name, spec in todos.items()}
     return Ecosystem(
-        repos=tuple(Repo(name=repo, slots=slots) for repo in dict.fromkeys(repo for repo, _ in rows.values())),
-        resources=tuple(Resource(name=name, capacity=capacity) for name, capacity in (capacities or {}).items()),
+        repos=tuple(
+            Repo(name=repo, slots=slots) for repo in dict.fromkeys(repo for repo, _ in rows.values())
+        ),
+        resources=tuple(
+            Resource(name=name, capacity=capacity) for name, capacity in (capacities or {}).items()
+        ),
         coordination=Coordination(
             plans=(Plan(id=PLAN, title="a plan"),),
             todos=tuple(

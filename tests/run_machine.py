@@ -72,7 +72,9 @@ class AnyHistory(RuleBasedStateMachine):
     @initialize(
         todos=plans(),
         strategy=st.sampled_from([Strategy.LEVELS, Strategy.DATAFLOW]),
-        on_failure=st.sampled_from([OnFailure.HALT, OnFailure.CONTINUE, OnFailure.ROLLBACK, OnFailure.ROLLBACK]),
+        on_failure=st.sampled_from(
+            [OnFailure.HALT, OnFailure.CONTINUE, OnFailure.ROLLBACK, OnFailure.ROLLBACK]
+        ),
         max_parallel=st.sampled_from([None, 1, 2]),
         slots=st.sampled_from([1, 2]),
         data=st.data(),
@@ -81,7 +83,9 @@ class AnyHistory(RuleBasedStateMachine):
         self.todos = todos
         self.needs = {name: data.draw(NEEDS) for name in todos}
         persons = {name: who for name in todos if (who := data.draw(PERSONS))}
-        more = {name: {"resources": needs} | self.person(persons.get(name)) for name, needs in self.needs.items()}
+        more = {
+            name: {"resources": needs} | self.person(persons.get(name)) for name, needs in self.needs.items()
+        }
         self.max_parallel = max_parallel
         how = order(strategy, on_failure, max_parallel)
         self.run_id, reply = submit(
@@ -182,7 +186,9 @@ class AnyHistory(RuleBasedStateMachine):
     def any_executor_gives_up_for_now(self, data: st.DataObject, how: str) -> None:
         grant = self.any_executor(data)
         if how == "retry":
-            reply = self.store.retry(grant, timedelta(milliseconds=1), Result(outcome=TodoState.FAILED, error="no"))
+            reply = self.store.retry(
+                grant, timedelta(milliseconds=1), Result(outcome=TodoState.FAILED, error="no")
+            )
         elif how == "park":
             reply = self.store.park(grant, "something", timedelta(milliseconds=1))
         else:
@@ -190,7 +196,9 @@ class AnyHistory(RuleBasedStateMachine):
         self.follow(reply)
         if reply.word != "stale":
             todo = grant.todo_id
-            ended = self.model.put_off(todo) if how == "park" else self.model.again(todo, later=how == "retry")
+            ended = (
+                self.model.put_off(todo) if how == "park" else self.model.again(todo, later=how == "retry")
+            )
             assert (reply.word == "settled") == bool(ended)
         self.join()
 
@@ -294,12 +302,14 @@ class AnyHistory(RuleBasedStateMachine):
     def resources_are_used_within_their_capacity(self) -> None:
         for name, capacity in CAPACITIES.items() if hasattr(self, "run_id") else ():
             running = [todo for todo, at in self.states().items() if at == "running"]
-            in_use = sum(need.get("amount", 1) for todo in running for need in self.needs[todo] if need["name"] == name)
+            in_use = sum(
+                need.get("amount", 1) for todo in running for need in self.needs[todo] if need["name"] == name
+            )
             shares = self.shares(f"resource:{name}")
             assert in_use <= sum(int(share.split()[0]) for share in shares) <= capacity
-            assert {f"{self.run_id} {t}" for t in running if any(n["name"] == name for n in self.needs[t])} <= {
-                share.partition(" ")[2] for share in shares
-            }
+            assert {
+                f"{self.run_id} {t}" for t in running if any(n["name"] == name for n in self.needs[t])
+            } <= {share.partition(" ")[2] for share in shares}
 
     @invariant()
     def nothing_is_left_to_nobody(self) -> None:
@@ -323,7 +333,9 @@ class AnyHistory(RuleBasedStateMachine):
     def in_words(self, todo: str, at: str, facts: dict[str, str]) -> str:
         if at in ENDS or at == "waiting":
             return at
-        if f"{todo} undo" not in facts and facts.get(f"{todo} waits_for", "").startswith(("an approval", "a person")):
+        if f"{todo} undo" not in facts and facts.get(f"{todo} waits_for", "").startswith(
+            ("an approval", "a person")
+        ):
             return "gated"
         word = at if at in ("running", "retrying") else "due"
         return f"undo {word}" if f"{todo} undo" in facts else word
@@ -334,7 +346,9 @@ class AnyHistory(RuleBasedStateMachine):
             return
         running = [todo for todo, at in self.states().items() if at == "running"]
         holders = {m.partition(" ")[2] for m in self.redis.hkeys(self.store.keys.holders)}
-        seats = {share.partition(" ")[2] for repo in ("r1", "r2", "r3") for share in self.shares(f"seat:{repo}")}
+        seats = {
+            share.partition(" ")[2] for repo in ("r1", "r2", "r3") for share in self.shares(f"seat:{repo}")
+        }
         repos = [self.todos[todo][0] for todo in running]
 
         assert set(running) == holders
@@ -358,7 +372,10 @@ class AnyHistory(RuleBasedStateMachine):
     @invariant()
     def a_todo_that_does_not_run_says_why(self) -> None:
         """Promise 6: it is under way to a worker, or says what it waits for, or stands behind one that does."""
-        if not hasattr(self, "run_id") or self.redis.hget(self.store.keys.run(self.run_id).meta, "open") == "0":
+        if (
+            not hasattr(self, "run_id")
+            or self.redis.hget(self.store.keys.run(self.run_id).meta, "open") == "0"
+        ):
             return
         view = RunReader(self.redis, self.store.keys).read(self.run_id)
         for todo in view.todos:

@@ -186,7 +186,9 @@ class RunModel:
     def _passed_behind(self, todo: str) -> bool:
         """Whether all that stands behind it is undone, or never was begun."""
         behind = [other for other, before in self.before.items() if todo in before]
-        return all(self.at[o] == "compensated" if o in self.intents else self._passed_behind(o) for o in behind)
+        return all(
+            self.at[o] == "compensated" if o in self.intents else self._passed_behind(o) for o in behind
+        )
 
     def _finish(self) -> None:
         if self.status == "rolling_back":

@@ -75,7 +75,9 @@ class Begun(subprocess.Popen[bytes]):
         """The first line with these words, as soon as it is there."""
 
         def line() -> str:
-            whole = (line for text in (self.out, self.err) for line in text.splitlines(True) if line.endswith("\n"))
+            whole = (
+                line for text in (self.out, self.err) for line in text.splitlines(True) if line.endswith("\n")
+            )
             return next((line for line in whole if words in line), "")
 
         return until(line, 30)
@@ -162,15 +164,22 @@ class Stage:
         self, *words: str, command: Sequence[str | Path] = (COORD,), cwd: Path | None = None, **env: str
     ) -> Begun:
         """A command that is still running when we get it."""
-        process = Begun([*self.within, *command, *words], cwd=cwd or self.folder, env=plain({**self.env, **env}))
+        process = Begun(
+            [*self.within, *command, *words], cwd=cwd or self.folder, env=plain({**self.env, **env})
+        )
         self.started.append(process)
         return process
 
     def coord(self, *words: str, cwd: Path | None = None, timeout: float = 90, **env: str) -> Done:
         """A command, to its end."""
         ours = {**self.env, **env}
-        command, how = [str(COORD), *words], {"cwd": cwd or self.folder, "env": plain(ours), "timeout": timeout}
-        if self.within or any(not name.startswith("COORD_") for name in ours):  # what an interpreter itself may look at
+        command, how = (
+            [str(COORD), *words],
+            {"cwd": cwd or self.folder, "env": plain(ours), "timeout": timeout},
+        )
+        if self.within or any(
+            not name.startswith("COORD_") for name in ours
+        ):  # what an interpreter itself may look at
             done = subprocess.run(
                 [*self.within, *command], stdin=subprocess.DEVNULL, capture_output=True, check=False, **how
             )

@@ -26,7 +26,10 @@ def on_terminal(stage: Stage, *words: str, columns: int = 80, code: int = 0, **e
     )  # fmt: skip
     os.close(theirs)
     said = b""
-    with suppress(OSError), os.fdopen(ours, "rb", closefd=True) as master:  # Linux ends a terminal with an error
+    with (
+        suppress(OSError),
+        os.fdopen(ours, "rb", closefd=True) as master,
+    ):  # Linux ends a terminal with an error
         while piece := master.read1(65536):
             said += piece
     assert process.wait(60) == code, said

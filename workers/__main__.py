@@ -41,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     log = logging.StreamHandler(sys.stderr)
     log.addFilter(RateLimitedLog())
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, handlers=[log])
-    logging.getLogger("celery.app.trace").setLevel(logging.WARNING)  # its line for each delivery does not name the todo
+    logging.getLogger("celery.app.trace").setLevel(
+        logging.WARNING
+    )  # its line for each delivery does not name the todo
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
     # Celery's warning to root names an option of its own, which this program does not have.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
@@ -88,7 +90,9 @@ def config(arguments: argparse.Namespace) -> WorkerConfig:
         ecosystem.settings, {"redis_url": arguments.redis}, folder=file.path.parent if file else None
     )
     if settings.redis_url is None:
-        raise UsageError("a worker needs the address of Redis", "give --redis or COORD_REDIS_URL, or use: coord up")
+        raise UsageError(
+            "a worker needs the address of Redis", "give --redis or COORD_REDIS_URL, or use: coord up"
+        )
     declared = {repo.name: repo for repo in ecosystem.repos}
     base = file.path.parent if file else Path.cwd()
     asked = dict(_named(text) for text in arguments.repo)
@@ -136,7 +140,9 @@ def _named(text: str) -> tuple[str, str | None]:
 
 def _check(name: str, path: str | None, declared: Collection[str]) -> None:
     if path is None and name not in declared:
-        raise NotFound(f"there is no repository {name!r}", f"the file declares: {', '.join(sorted(declared))}")
+        raise NotFound(
+            f"there is no repository {name!r}", f"the file declares: {', '.join(sorted(declared))}"
+        )
 
 
 def _place(name: str, path: str | None, repo: Repo | None, base: Path) -> Path:
@@ -188,7 +194,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repo", action="append", default=[], metavar="NAME[=PATH]")
     parser.add_argument("--all", action="store_true", help="every repository of the file")
     parser.add_argument("--keeper", action="store_true", help="serve no repository, keep runs going")
-    parser.add_argument("--jobs", type=int, metavar="N", help="at most N todos at once; default: the setting jobs")
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="at most N todos at once; default: the setting jobs"
+    )
     parser.add_argument("--ecosystem", metavar="FILE")
     parser.add_argument("--redis", metavar="URL")
     parser.add_argument("--state", metavar="DIR", help="where worktrees and logs go (default: .coord)")

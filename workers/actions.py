@@ -131,7 +131,9 @@ class Compensate(AttemptAction):
         self.removal.refuse_lost_repository()
         self._refuse_without_way()
         has_command = self.grant.spec.todo.compensate is not None
-        if self.undo.last or (has_command and not self._in_place):  # its worktree is then set back to the run's tip
+        if self.undo.last or (
+            has_command and not self._in_place
+        ):  # its worktree is then set back to the run's tip
             self.removal.refuse_losses(of_all=self.undo.last)
         return has_command
 
@@ -175,7 +177,9 @@ class Compensate(AttemptAction):
 def action_of(grant: Grant, here: AttemptEnvironment, say: Callable[[str], None]) -> AttemptAction:
     """Return the action of an attempt. `say` writes a line into the todo's log."""
     if grant.undo is None:
-        return RunTodo(grant=grant, output_limit_bytes=here.output_limit_bytes, recall=_recall(grant, here, say))
+        return RunTodo(
+            grant=grant, output_limit_bytes=here.output_limit_bytes, recall=_recall(grant, here, say)
+        )
     repo = grant.spec.repo.name
     removal = RollbackCleanup(
         state=here.state,

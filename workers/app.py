@@ -49,7 +49,9 @@ class Container:
         self.served = ServedRepositories(config)
         self.keys = Keys(config.settings.namespace)
         self.redis = connect(config.redis_url, Profile.WORKER, config.settings.connect_timeout)
-        self.pubsub_redis = connect(config.redis_url, Profile.READER, config.settings.connect_timeout, decode=False)
+        self.pubsub_redis = connect(
+            config.redis_url, Profile.READER, config.settings.connect_timeout, decode=False
+        )
         self.bundle_redis = connect(config.redis_url, Profile.FREIGHT, config.settings.connect_timeout)
         host = config.settings.host or socket.gethostname()
         self.worker = Worker(
@@ -88,11 +90,15 @@ class Container:
     @cached_property
     def serving(self) -> Serving:
         handlers = StepHandlers(self.store, self.dispatcher, self.config.settings, self.worker.version)
-        return Serving(self.redis, self.pubsub_redis, self.keys, handlers, lambda: self.maintenance_leader.leads)
+        return Serving(
+            self.redis, self.pubsub_redis, self.keys, handlers, lambda: self.maintenance_leader.leads
+        )
 
     @cached_property
     def local_liveness(self) -> LocalLiveness:
-        return LocalLiveness(self.config.state, self.worker.id, self.store, self.dispatcher, self.config.settings)
+        return LocalLiveness(
+            self.config.state, self.worker.id, self.store, self.dispatcher, self.config.settings
+        )
 
     @property
     def services(self) -> Sequence[BackgroundService | Serving]:
@@ -166,7 +172,9 @@ class Container:
     def sweeper(self) -> Sweeper:
         bus = open_bus(self.redis, self.config.settings, self.worker.id)
         cache = CacheChore(self.redis, self.config.settings)
-        return Sweeper(self.redis, self.keys.namespace, chores=[bus.sweep, cache.run_once], label=self.worker.id)
+        return Sweeper(
+            self.redis, self.keys.namespace, chores=[bus.sweep, cache.run_once], label=self.worker.id
+        )
 
     @cached_property
     def app(self) -> Celery:

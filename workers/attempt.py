@@ -40,7 +40,13 @@ from workers.workspace.choice import workspace_for
 from workers.workspace.commit import CommitRefused, CommitStyle
 from workers.workspace.files import scratch
 from workers.workspace.git import clean_environment, without_redirecting
-from workers.workspace.lock import LockRequest, Superseded, WorkspaceBusy, WorkspaceUnusable, describe_os_error
+from workers.workspace.lock import (
+    LockRequest,
+    Superseded,
+    WorkspaceBusy,
+    WorkspaceUnusable,
+    describe_os_error,
+)
 from workers.workspace.trouble import GitInterrupted, Trouble, trouble_of_git
 
 BUSY_PATIENCE = timedelta(seconds=10)
@@ -89,7 +95,11 @@ class Attempt:
     def run(self) -> AttemptOutcome:
         """Execute the attempt; return its outcome."""
         outcome = self._outcome()
-        return outcome if outcome.kind is OutcomeKind.SUCCEEDED else replace(outcome, output=self.checkpoint.left)
+        return (
+            outcome
+            if outcome.kind is OutcomeKind.SUCCEEDED
+            else replace(outcome, output=self.checkpoint.left)
+        )
 
     def _outcome(self) -> AttemptOutcome:
         try:
@@ -129,7 +139,9 @@ class Attempt:
         why = sentence(words)
         self._log.say(f"hindered: {why}")
         blame: Blame = "" if limited else "worker"
-        return AttemptOutcome(kind=self._stopped or OutcomeKind.HINDERED, why=why, blame=blame, limited=limited)
+        return AttemptOutcome(
+            kind=self._stopped or OutcomeKind.HINDERED, why=why, blame=blame, limited=limited
+        )
 
     def _waiting(self, words: str) -> AttemptOutcome:
         self._log.say(f"waits for {words}")
@@ -160,7 +172,9 @@ class Attempt:
         try:
             if workspace.begun:
                 self._log.say(workspace.begun)
-            done = self._cached(workspace, since) or self._prepare(workspace) or self._cached(workspace, since)
+            done = (
+                self._cached(workspace, since) or self._prepare(workspace) or self._cached(workspace, since)
+            )
             return done or self._perform(workspace, since)
         finally:
             workspace.leave()
@@ -192,7 +206,9 @@ class Attempt:
         self._output_tail.forget()
         stdin = text.encode(errors="surrogateescape")
         # A todo's own GIT_DIR or GIT_INDEX_FILE is for its command; this commit is made in the worktree.
-        environment = without_redirecting(self._environment(workspace)) | workspace.bounds | workspace.environment
+        environment = (
+            without_redirecting(self._environment(workspace)) | workspace.bounds | workspace.environment
+        )
         ended = self._command(workspace, Command(argv=tuple(argv), stdin=stdin), environment)
         if ended.ok:
             return
@@ -221,7 +237,9 @@ class Attempt:
         return None
 
     def _perform(self, workspace: Workspace, since: str) -> AttemptOutcome:
-        context_json = json.dumps(self._attempt_environment.context())  # ASCII: JSON can hold what UTF-8 cannot
+        context_json = json.dumps(
+            self._attempt_environment.context()
+        )  # ASCII: JSON can hold what UTF-8 cannot
         if self._stopped is not None:
             return AttemptOutcome(kind=self._stopped)
         with (
@@ -266,7 +284,9 @@ class Attempt:
         except CommitRefused as refused:
             if refused.ended is None:
                 raise
-            return self._failure(workspace, refused.ended, "a git hook or the signing program refused the commit: ")
+            return self._failure(
+                workspace, refused.ended, "a git hook or the signing program refused the commit: "
+            )
 
     @contextmanager
     def _serving(self, folder: Path) -> Iterator[Path]:
@@ -309,7 +329,9 @@ class Attempt:
             self._child = child
         try:
             workspace.note(child)
-        except CoordinationError:  # the disk is full: no process of it may be alive when the workspace is left
+        except (
+            CoordinationError
+        ):  # the disk is full: no process of it may be alive when the workspace is left
             child.kill()
             child.wait()
             raise
@@ -364,7 +386,9 @@ class Attempt:
             "COORD_IDEMPOTENCY_KEY": self._action.key,
         }
         own = {name: str(value) for name, value in todo.env.items()}
-        return clean_environment(os.environ) | UNATTENDED | workspace.bounds | own | ours | workspace.environment
+        return (
+            clean_environment(os.environ) | UNATTENDED | workspace.bounds | own | ours | workspace.environment
+        )
 
 
 def _write(file: Path, text: str) -> None:

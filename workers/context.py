@@ -126,7 +126,13 @@ class Context:
 
 def _told(handed: PredecessorOutput, repo: str) -> dict[str, Any]:
     branch = branch_of(handed.run) if handed.commit else None
-    return {"todo": handed.todo, "repo": repo, "output": handed.output, "branch": branch, "commit": handed.commit}
+    return {
+        "todo": handed.todo,
+        "repo": repo,
+        "output": handed.output,
+        "branch": branch,
+        "commit": handed.commit,
+    }
 
 
 def _newest(handed: Iterable[PredecessorOutput], repo_of: Mapping[str, str]) -> dict[str, PredecessorOutput]:

@@ -93,7 +93,10 @@ class ContextSocket:
         for client in clients:
             with suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)
-        with suppress(OSError), socket.socket(socket.AF_UNIX) as waker:  # closing alone wakes no thread that accepts
+        with (
+            suppress(OSError),
+            socket.socket(socket.AF_UNIX) as waker,
+        ):  # closing alone wakes no thread that accepts
             waker.settimeout(0)
             waker.connect(str(self._path))
         self._thread.join()
@@ -144,7 +147,9 @@ class ContextSocket:
         except CoordinationError as error:
             answer = {"refused": [type(error).__name__, error.message, error.hint]}
         except redis.RedisError as error:
-            answer = {"refused": [Unreachable.__name__, str(error), "the worker itself goes on and asks again"]}
+            answer = {
+                "refused": [Unreachable.__name__, str(error), "the worker itself goes on and asks again"]
+            }
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             answer = {"refused": [UsageError.__name__, f"this is no request for a context: {error}", ""]}
         client.settimeout(REQUEST_S)
@@ -174,7 +179,9 @@ class ContextSocket:
 
     def _check(self, token: bytes) -> None:
         if not hmac.compare_digest(token, self._token.encode()):
-            raise NotAllowed("this socket belongs to another todo", "COORD_CONNECTION names the one of this todo")
+            raise NotAllowed(
+                "this socket belongs to another todo", "COORD_CONNECTION names the one of this todo"
+            )
 
     def _computed(self, client: socket.socket) -> str:
         """Return the value that the client computes, however long that takes."""
@@ -197,8 +204,12 @@ class _Reader:
         """
         while (end := self._received.find(b"\n")) < 0:
             if len(self._received) > most:
-                raise UsageError(f"the request has more than {most:,} bytes", "keep a path or a digest instead")
-            self._client.settimeout(None if self._until is None else max(self._until - time.monotonic(), 0.001))
+                raise UsageError(
+                    f"the request has more than {most:,} bytes", "keep a path or a digest instead"
+                )
+            self._client.settimeout(
+                None if self._until is None else max(self._until - time.monotonic(), 0.001)
+            )
             piece = self._client.recv(64 * 1024)
             if not piece:
                 raise ConnectionError("the client hung up")

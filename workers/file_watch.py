@@ -103,7 +103,9 @@ class FileWatch(BackgroundService):
 
     def _permitted(self, repo: str, path: Path) -> bool:
         """Return whether no other worker of this host serves the repository from another folder."""
-        moved = self._container.worker.model_copy(update={"repos": (repo,), "places": {repo: os.fspath(path)}})
+        moved = self._container.worker.model_copy(
+            update={"repos": (repo,), "places": {repo: os.fspath(path)}}
+        )
         try:
             self._container.presence.refuse_clash(moved)
         except Conflict as conflict:

@@ -49,7 +49,12 @@ class Leases(BackgroundService):
     """A heartbeat may wait for Redis; nothing that follows the stop needs its end."""
 
     def __init__(
-        self, store: RunStore, presence: Presence, worker: Worker, config: WorkerConfig, served: ServedRepositories
+        self,
+        store: RunStore,
+        presence: Presence,
+        worker: Worker,
+        config: WorkerConfig,
+        served: ServedRepositories,
     ) -> None:
         super().__init__()
         self._store = store

@@ -108,7 +108,11 @@ class LocalLiveness(BackgroundService):
         """
         host = self._own.name.partition("@")[2]
         with suppress(FileNotFoundError):
-            yield from (file for file in self._folder.iterdir() if file != self._own and file.name.endswith(f"@{host}"))
+            yield from (
+                file
+                for file in self._folder.iterdir()
+                if file != self._own and file.name.endswith(f"@{host}")
+            )
 
     def _recover(self, worker: str) -> None:
         for run_id, todo_id in self._store.expired(sys.maxsize):

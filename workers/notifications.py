@@ -115,11 +115,16 @@ class PubSubNotifications(BackgroundService):
     interval_s = 0.0
     first_at_once = True
 
-    def __init__(self, pubsub_redis: redis.Redis, keys: MessageKeys, worker: Worker, callbacks: Callbacks) -> None:
+    def __init__(
+        self, pubsub_redis: redis.Redis, keys: MessageKeys, worker: Worker, callbacks: Callbacks
+    ) -> None:
         """`pubsub_redis` must block and not decode."""
         super().__init__()
         self._pubsub_redis = pubsub_redis
-        self._reactions = {keys.mail(recipient(worker)): callbacks.beat, keys.mail(f"topic:{WORKERS}"): callbacks.look}
+        self._reactions = {
+            keys.mail(recipient(worker)): callbacks.beat,
+            keys.mail(f"topic:{WORKERS}"): callbacks.look,
+        }
 
     def run_once(self) -> None:
         """Subscribe as soon as Redis answers, and read until it goes away."""

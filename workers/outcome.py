@@ -156,7 +156,9 @@ class OutputTail:
         self._until = self._until or time.monotonic() + SEARCH_S
         fits = fits_a_line(pattern, self._lines(), until=self._until, stopped=Event())
         if fits is None:
-            self._log.say(f"the search for {pattern!r} in the output takes too long: make the pattern simpler")
+            self._log.say(
+                f"the search for {pattern!r} in the output takes too long: make the pattern simpler"
+            )
         return bool(fits)
 
     def _trim(self) -> None:

@@ -50,7 +50,9 @@ class Pool:
             return os.EX_OK
         app = container.registered()
         # Celery's worker would install its own handlers when it starts.
-        app.Worker = app.subclass_with_self(CeleryWorker, name="Worker", install_platform_tweaks=self._handle_signals)
+        app.Worker = app.subclass_with_self(
+            CeleryWorker, name="Worker", install_platform_tweaks=self._handle_signals
+        )
         signals.setup_logging.connect(_keep_our_logging, weak=False)
         signals.worker_ready.connect(self._ready, weak=False)
         signals.worker_shutdown.connect(self._stopped, weak=False)

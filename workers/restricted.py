@@ -93,7 +93,5 @@ def refusals_explained(config: WorkerConfig) -> Iterator[None]:
         if config.settings.restricted:
             hint = f"a restricted worker serves exactly the repositories of its user: coord acl --role worker {names}"
         else:
-            hint = (
-                "if its user is for these repositories alone (coord acl --role worker), say so: COORD_RESTRICTED=true"
-            )
+            hint = "if its user is for these repositories alone (coord acl --role worker), say so: COORD_RESTRICTED=true"
         raise Unusable(f"Redis does not permit it: {error}", hint) from error

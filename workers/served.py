@@ -50,7 +50,9 @@ class ServedRepositories(Mapping[str, Path]):
         if self._is_leaving(repo):
             return f"the worker {LEAVES}"
         return (
-            "" if folder.is_dir() else f"there is no folder {folder}: clone it there, or name its folder to the worker"
+            ""
+            if folder.is_dir()
+            else f"there is no folder {folder}: clone it there, or name its folder to the worker"
         )
 
     def disk_shortage(self) -> str:
@@ -83,7 +85,11 @@ class ServedRepositories(Mapping[str, Path]):
 
     def join(self, permitted: Callable[[str, Path], bool]) -> tuple[str, ...]:
         """Serve wanted repositories that are permitted; return the new ones."""
-        new = {repo: path for repo, path in self._wanted.items() if repo not in self._folders and permitted(repo, path)}
+        new = {
+            repo: path
+            for repo, path in self._wanted.items()
+            if repo not in self._folders and permitted(repo, path)
+        }
         with self._guard:
             self._folders = {**self._folders, **new}
         return tuple(new)

@@ -81,7 +81,9 @@ def collect() -> None:
     gc.collect()
 
 
-def task_result(deliveries: DeliveryHandler, run_id: str, todo_id: str, attempt: int, repo: str) -> TaskResult:
+def task_result(
+    deliveries: DeliveryHandler, run_id: str, todo_id: str, attempt: int, repo: str
+) -> TaskResult:
     """Handle a delivery; an error leaves the todo to the reaper."""
     try:
         return deliveries.handle(run_id, todo_id, attempt, repo)
@@ -90,5 +92,7 @@ def task_result(deliveries: DeliveryHandler, run_id: str, todo_id: str, attempt:
         logger.error(words, todo_id, run_id, str(error).partition("\n")[0])
         return TaskResult(TaskResultKind.LATER, f"its records in Redis are damaged: {error}")
     except Exception as error:
-        logger.exception("%s of run %s: left to the reaper, which takes it up when its lease runs out", todo_id, run_id)
+        logger.exception(
+            "%s of run %s: left to the reaper, which takes it up when its lease runs out", todo_id, run_id
+        )
         return TaskResult(TaskResultKind.LATER, f"{type(error).__name__}: {error}")

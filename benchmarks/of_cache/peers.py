@@ -52,7 +52,9 @@ def main(folder: str, lookups: int, trace_file: str) -> dict[str, Any]:
         "functools.lru_cache": microseconds(lambda: cached("key"), lookups),
         "cachetools.TTLCache": microseconds(lambda: ttl["key"], lookups),
         "diskcache get": milliseconds(lambda _: json.loads(disk.get("key")), lookups),
-        "diskcache set": milliseconds(lambda n: disk.set(f"k{n % 500}", json.dumps(VALUE), expire=3600), lookups // 5),
+        "diskcache set": milliseconds(
+            lambda n: disk.set(f"k{n % 500}", json.dumps(VALUE), expire=3600), lookups // 5
+        ),
         "lru": hit_rate(cachetools.LRUCache(trace["room"]), trace["keys"]),
         "lfu": hit_rate(cachetools.LFUCache(trace["room"]), trace["keys"]),
     }

@@ -74,7 +74,9 @@ def _circle(manager: LockManager, number: int) -> Resolved:
         except LockTimeout:
             in_vain.append(place)
 
-    threads = [threading.Thread(target=take_part, args=(i, chance.uniform(0, WITHIN_S))) for i in range(length)]
+    threads = [
+        threading.Thread(target=take_part, args=(i, chance.uniform(0, WITHIN_S))) for i in range(length)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -117,7 +119,9 @@ def _put(step: StepCaller, head: str, draft: Draft) -> list[str]:
     """Each request of the draft in its order; those that wait in the end."""
     waiting = []
     for request in draft.requests:
-        wants = "\n".join(f"{w.mode if w.mode in 'xs' else f'{w.amount}/9'} lock:{w.name}" for w in request.wants)
+        wants = "\n".join(
+            f"{w.mode if w.mode in 'xs' else f'{w.amount}/9'} lock:{w.name}" for w in request.wants
+        )
         answer = step("lock/acquire", [head], [request.id, wants, HOUR_MS, 0, HOUR_MS, "", request.party])
         if answer.startswith("waiting"):
             waiting.append(request.id)

@@ -81,4 +81,7 @@ SHAPES: Mapping[str, Callable[[random.Random], Places]] = {
 def draw(shape: str, sigma: float, seed: int) -> Shape:
     dice = random.Random(f"{shape} {sigma} {seed}")
     places = SHAPES[shape](dice)
-    return {name: Step(repo, before, MEDIAN * dice.lognormvariate(0, sigma)) for name, (repo, before) in places.items()}
+    return {
+        name: Step(repo, before, MEDIAN * dice.lognormvariate(0, sigma))
+        for name, (repo, before) in places.items()
+    }

@@ -92,7 +92,19 @@ class Lean:
         self._line.send("XADD", self._name, "*", "number", word[0], "at", word[1])
 
     def receive(self) -> Iterator[Word]:
-        ask = ("XREADGROUP", "GROUP", GROUP, READER, "COUNT", AT_ONCE, "BLOCK", 1000, "STREAMS", self._name, ">")
+        ask = (
+            "XREADGROUP",
+            "GROUP",
+            GROUP,
+            READER,
+            "COUNT",
+            AT_ONCE,
+            "BLOCK",
+            1000,
+            "STREAMS",
+            self._name,
+            ">",
+        )
         while True:
             answer = self._line.send(*ask, blocks_s=1)
             entries = answer[self._name] if answer else []
@@ -123,4 +135,9 @@ class Publish:
                 yield int(number), int(at)
 
 
-CARRIERS: dict[str, type[Carrier]] = {"coord": Coord, "stream": Stream, "lean stream": Lean, "publish": Publish}
+CARRIERS: dict[str, type[Carrier]] = {
+    "coord": Coord,
+    "stream": Stream,
+    "lean stream": Lean,
+    "publish": Publish,
+}

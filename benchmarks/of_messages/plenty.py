@@ -168,14 +168,18 @@ def _counted(redis: Redis, names: Sequence[str]) -> int:
         return sum(pipe.execute())
 
 
-def _judged(redis: Redis, bus: MessageBus, names: Sequence[str], messages: int, *, kills: int, took_s: float) -> Plenty:
+def _judged(
+    redis: Redis, bus: MessageBus, names: Sequence[str], messages: int, *, kills: int, took_s: float
+) -> Plenty:
     each = messages // SENDERS // len(names)
     lost = twice = 0
     in_order = True
     for name in names:
         for sender in range(SENDERS):
             head = f"sender-{sender} "
-            numbers = [int(it[len(head) :]) for it in redis.lrange(_effects(name), 0, -1) if it.startswith(head)]
+            numbers = [
+                int(it[len(head) :]) for it in redis.lrange(_effects(name), 0, -1) if it.startswith(head)
+            ]
             lost += each - len(set(numbers))
             twice += len(numbers) - len(set(numbers))
             in_order = in_order and numbers == sorted(numbers)

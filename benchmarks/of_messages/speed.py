@@ -30,7 +30,9 @@ class Speed:
 
     def share_of(self, system: str) -> float:
         """How many of the system's messages coord brings in the same time: the median of the rounds' ratios."""
-        return median(ours / theirs for ours, theirs in zip(self.rates["coord"], self.rates[system], strict=True))
+        return median(
+            ours / theirs for ours, theirs in zip(self.rates["coord"], self.rates[system], strict=True)
+        )
 
 
 def speed(url: str, rounds: int, single: int, many: int) -> Speed:

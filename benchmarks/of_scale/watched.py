@@ -55,7 +55,10 @@ def watched(place: Ground, n: int, jobs: int) -> tuple[Memory, Memory]:
     assert server is not None
     assert worker is not None
     command = [str(COORD), "sweep", PLAN, "--strategy", "dataflow", "--jobs", str(jobs)]
-    with connect(server.facts["url"], Profile.COMMAND) as redis, (place.folder / "sweep.log").open("wb") as log:
+    with (
+        connect(server.facts["url"], Profile.COMMAND) as redis,
+        (place.folder / "sweep.log").open("wb") as log,
+    ):
         sweep = subprocess.Popen(command, cwd=place.folder, stdout=log, stderr=log)
         sampled = {sweep.pid: Memory(), worker.pid: Memory()}
         meta = ""

@@ -65,12 +65,21 @@ def publish(app: Celery, tasks: int, queues: Sequence[str]) -> None:
     with app.producer_or_acquire() as producer:
         for i in range(tasks):
             app.send_task(
-                NOOP, args=("run-0123456789", f"t{i}", 1, "repo"), queue=queues[i % len(queues)], producer=producer
+                NOOP,
+                args=("run-0123456789", f"t{i}", 1, "repo"),
+                queue=queues[i % len(queues)],
+                producer=producer,
             )
 
 
 def rate(
-    url: str, name: str, tasks: int, repos: Sequence[str], threads: int, within_s: float, transport: str = "stock"
+    url: str,
+    name: str,
+    tasks: int,
+    repos: Sequence[str],
+    threads: int,
+    within_s: float,
+    transport: str = "stock",
 ) -> float:
     """Tasks per second, from the first that started to the last."""
     queues = queues_of(name, repos, "host")
@@ -88,7 +97,9 @@ def rate(
         "--threads",
         str(threads),
     ]
-    told = subprocess.run(words, check=True, capture_output=True, text=True, timeout=within_s, env=environment())
+    told = subprocess.run(
+        words, check=True, capture_output=True, text=True, timeout=within_s, env=environment()
+    )
     first, last = json.loads(told.stdout)
     return tasks / float(last - first)
 
@@ -129,4 +140,8 @@ if __name__ == "__main__":
     parser.add_argument("--tasks", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
     given = parser.parse_args()
-    print(json.dumps(work(app_of(given.url, given.name, given.transport), given.queues, given.tasks, given.threads)))
+    print(
+        json.dumps(
+            work(app_of(given.url, given.name, given.transport), given.queues, given.tasks, given.threads)
+        )
+    )

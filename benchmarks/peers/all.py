@@ -56,7 +56,9 @@ def compare(rows: Report, plain: float, levels: int, width: int, limit_s: float)
                 break
 
 
-def _tried(rows: Report, peer: Peer, python: str, plain: float, size: tuple[int, int], limit_s: float) -> bool:
+def _tried(
+    rows: Report, peer: Peer, python: str, plain: float, size: tuple[int, int], limit_s: float
+) -> bool:
     levels, width = size
     name = f"{peer.title}, {levels} x {width:,}"
     try:
@@ -80,7 +82,9 @@ def run(peer: Peer, python: str, levels: int, width: int, limit_s: float) -> Ran
             job = json.dumps(asdict(Job(levels, width, server.start(), str(folder))))
             words = [python, "-m", "benchmarks.peers.seam", peer.module, job]
             env = {**os.environ, "PYTHONPATH": str(ROOT)}
-            process = subprocess.Popen(words, cwd=folder, env=env, stdout=said, stderr=said, start_new_session=True)
+            process = subprocess.Popen(
+                words, cwd=folder, env=env, stdout=said, stderr=said, start_new_session=True
+            )
             _await(process, limit_s)
             if not (folder / "ran.json").exists():
                 said.seek(0)

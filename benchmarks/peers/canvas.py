@@ -27,15 +27,20 @@ def run(job: Job) -> Ran:
     def end() -> None:
         state.should_stop = os.EX_OK
 
-    chain(*(group(noop.si() for _ in range(job.width)) for _ in range(job.levels)), end.si(), app=app).apply_async()
+    chain(
+        *(group(noop.si() for _ in range(job.width)) for _ in range(job.levels)), end.si(), app=app
+    ).apply_async()
     _work(app)
     wanted = job.levels * job.width
     return Ran(
-        ran[-1] - ran[0], "" if len(ran) == wanted else f"it ran {len(ran):,} tasks where {wanted:,} were asked for"
+        ran[-1] - ran[0],
+        "" if len(ran) == wanted else f"it ran {len(ran):,} tasks where {wanted:,} were asked for",
     )
 
 
 def _work(app: Any) -> None:
     assert threading.current_thread() is threading.main_thread()
     signals.setup_logging.connect(lambda **_: None, weak=False)
-    app.Worker(pool_cls="threads", concurrency=2, quiet=True, without_gossip=True, without_mingle=True).start()
+    app.Worker(
+        pool_cls="threads", concurrency=2, quiet=True, without_gossip=True, without_mingle=True
+    ).start()

@@ -17,7 +17,9 @@ def noop(_before: list[float]) -> float:
 def run(job: Job) -> Ran:
     graph = {name: (noop, before) for name, before in layered(job.levels, job.width).items()}
     with (
-        LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None, local_directory=job.folder) as cluster,
+        LocalCluster(
+            n_workers=1, threads_per_worker=2, dashboard_address=None, local_directory=job.folder
+        ) as cluster,
         Client(cluster) as client,
     ):
         ran = client.get(graph, list(graph))

@@ -32,7 +32,10 @@ def run(job: Job) -> Ran:
     global graph
     graph = layered(job.levels, job.width)
     ended = luigi.build(
-        [Noop(name=name, folder=job.folder) for name in graph], workers=2, local_scheduler=True, log_level="ERROR"
+        [Noop(name=name, folder=job.folder) for name in graph],
+        workers=2,
+        local_scheduler=True,
+        log_level="ERROR",
     )
     ran = [float(Path(job.folder, name).read_text()) for name in graph]
     return Ran(max(ran) - min(ran), "" if ended else "it reported a failure")

@@ -35,7 +35,9 @@ def run(job: Job) -> Ran:
     graph = layered(job.levels, job.width)
     for name, before in graph.items():
         queue.enqueue(noop, job_id=name, depends_on=before, result_ttl=-1)
-    workers = [multiprocessing.get_context("spawn").Process(target=work, args=(job.url,)) for _ in range(WORKERS)]
+    workers = [
+        multiprocessing.get_context("spawn").Process(target=work, args=(job.url,)) for _ in range(WORKERS)
+    ]
     for worker in workers:
         worker.start()
     while queue.finished_job_registry.count < len(graph):

@@ -46,7 +46,9 @@ class Locks:
             if peak > register.capacity:
                 place.wrong(f"{name}: {peak} of {register.capacity} at once")
             found[f"{name}: grants, peak of {register.capacity}"] = f"{grants:,}  {peak}"
-        events = Counter(line for path in place.folder.glob("events-*") for line in path.read_text().splitlines())
+        events = Counter(
+            line for path in place.folder.glob("events-*") for line in path.read_text().splitlines()
+        )
         _check_leftovers(place)
         return found | {name: f"{n:,}" for name, n in sorted(events.items())}
 
@@ -80,10 +82,13 @@ class Contender:
                 lambda: self._work(acquire(name, **terms), {name: MANY}),
                 lambda: self._work(acquire(name, shared=True, **terms), {name: 1}),
                 lambda: self._work(many((name, other), **terms), {name: MANY, other: MANY}),
-                lambda: self._one_in_the_other(acquire(name, **terms), name, partial(acquire, other, **terms), other),
+                lambda: self._one_in_the_other(
+                    acquire(name, **terms), name, partial(acquire, other, **terms), other
+                ),
                 lambda: self._work(self._manager.resources.acquire("gpu", amount, **terms), {"gpu": amount}),
                 lambda: self._work(
-                    self._manager.resources.acquire_many({"gpu": amount, "db": 1}, **terms), {"gpu": amount, "db": 1}
+                    self._manager.resources.acquire_many({"gpu": amount, "db": 1}, **terms),
+                    {"gpu": amount, "db": 1},
                 ),
             )
         )
@@ -109,10 +114,14 @@ class Contender:
 
     def _come(self, lock: Lock, amounts: Mapping[str, int]) -> None:
         if lock.fence <= self._lost_before < LOSING:
-            self._place.wrong(f"{lock}: granted after a loss of data at {self._lost_before}, with a fence of before")
+            self._place.wrong(
+                f"{lock}: granted after a loss of data at {self._lost_before}, with a fence of before"
+            )
         for name, amount in amounts.items():
             try:
-                self._registers[name].come(lock.fence, amount, lock.deadline_s, lost_at=lambda: self._place.lost_at)
+                self._registers[name].come(
+                    lock.fence, amount, lock.deadline_s, lost_at=lambda: self._place.lost_at
+                )
             except Refused:
                 self._refused(lock, name)
 
@@ -128,7 +137,9 @@ class Contender:
         self.note("stale, refused by the register")
         if lock.fence > self._place.lost_at:
             lock.check()
-            self._place.wrong(f"{name}: fence {lock.fence} was refused, and its holder holds it: {lock.remaining_s} s")
+            self._place.wrong(
+                f"{name}: fence {lock.fence} was refused, and its holder holds it: {lock.remaining_s} s"
+            )
         raise LockLost("refused by the register", "acquire it again")
 
     def _go(self, lock: Lock, amounts: Mapping[str, int]) -> None:
@@ -169,7 +180,12 @@ def _check_leftovers(place: Place) -> None:
 
 def _left_over(place: Place) -> set[str]:
     keys = Keys(NAMESPACE).locks
-    fine = {keys.epoch, keys.capacities, f"{NAMESPACE}:fence", *(keys.stats(f"resource:{name}") for name in CAPACITIES)}
+    fine = {
+        keys.epoch,
+        keys.capacities,
+        f"{NAMESPACE}:fence",
+        *(keys.stats(f"resource:{name}") for name in CAPACITIES),
+    }
     with connect(place.url, Profile.WORKER) as client:
         sweeper = Sweeper(client, NAMESPACE)
         sweeper.run_once()

@@ -25,7 +25,10 @@ from coordination.messages.steps import Effects
 NAMESPACE = "post"
 RECIPIENTS = ("agent:one", "agent:two", "repo:three")
 LIMITS = Limits(
-    idle=timedelta(milliseconds=500), inbox_limit=1_000_000, deliveries=1_000_000, retry=timedelta(milliseconds=20)
+    idle=timedelta(milliseconds=500),
+    inbox_limit=1_000_000,
+    deliveries=1_000_000,
+    retry=timedelta(milliseconds=20),
 )
 """Readers are stopped for longer than the idle time; nothing is trimmed or dead, so that all of it must arrive."""
 TICK = timedelta(milliseconds=300)

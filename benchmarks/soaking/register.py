@@ -51,14 +51,18 @@ class Register:
             if alone and fence <= page.newest:
                 raise Refused
             counts_from, at_s = lost_at(), now_s()
-            inside = [it for it in page.slots if it.fence != fence and it.fence > counts_from and it.until_s > at_s]
+            inside = [
+                it for it in page.slots if it.fence != fence and it.fence > counts_from and it.until_s > at_s
+            ]
             used = amount + sum(it.amount for it in inside)
             page.peak = max(page.peak, used)
             page.newest = max(page.newest, fence)
             page.grants += 1
             page.slots = [*inside, _Inside(fence, amount, until_s)][-SLOTS:]
             if used > self.capacity:
-                raise TwoHolders(f"{self.path.name}: {used} of {self.capacity} inside: fence {fence} and {inside}")
+                raise TwoHolders(
+                    f"{self.path.name}: {used} of {self.capacity} inside: fence {fence} and {inside}"
+                )
 
     def act(self, fence: int, until_s: float) -> None:
         """What a holder does, for which it must be the newest where one alone may be inside. Raises Refused."""

@@ -94,7 +94,9 @@ class Coord(Facade):
         """Return the message bus; the sender is the person or agent who works at this machine."""
         return self.connection.messages
 
-    def retrying(self, name: str, action: Callable[[], T], *, breaker: Policy | None = None, **policy: Any) -> T:
+    def retrying(
+        self, name: str, action: Callable[[], T], *, breaker: Policy | None = None, **policy: Any
+    ) -> T:
         """Return what `action` returns; try it again after a failure as a todo is: `attempts` (default: 3),
         `strategy`, `delay`, `factor`, `max_delay`, `jitter`, `retry_on`, `stop_on`. Each try goes through the
         circuit breaker `action:NAME`.

@@ -96,7 +96,12 @@ T = TypeVar("T")
 
 
 def retrying(
-    breakers: BreakerManager, name: str, action: Callable[[], T], *, breaker: Policy | None = None, **policy: Any
+    breakers: BreakerManager,
+    name: str,
+    action: Callable[[], T],
+    *,
+    breaker: Policy | None = None,
+    **policy: Any,
 ) -> T:
     """Return what the action returns. `policy`: the fields of a todo's `retry`. Raises what the last try
     raised, BreakerOpen, UsageError.

@@ -75,7 +75,9 @@ def recipient(manager: CoordinationManager | None, to: str) -> str:
     try:
         return f"repo:{to if manager is None else manager.get_repo(to).name}"
     except NotFound as error:
-        raise NotFound(error.message, f"{error.hint}; anybody else is KIND:NAME, as in person:{to}") from error
+        raise NotFound(
+            error.message, f"{error.hint}; anybody else is KIND:NAME, as in person:{to}"
+        ) from error
 
 
 def send(
@@ -98,7 +100,9 @@ def send(
         return bus.send(to, kind, text, ttl=ttl, priority=priority, reply_to=reply_to)
 
 
-def waiting(bus: MessageBus, to: str | None, limit: int, *, register: bool = False) -> tuple[MessageView, ...]:
+def waiting(
+    bus: MessageBus, to: str | None, limit: int, *, register: bool = False
+) -> tuple[MessageView, ...]:
     """Return the messages that wait or are in flight; take none. Without `to`, those of everybody.
 
     Raises NotFound, unless with `register`: then messages to `to` are kept from now on.
@@ -134,7 +138,9 @@ def acknowledge(bus: MessageBus, to: str, names: Collection[str]) -> Acknowledge
     with _known(to):
         found = {message.id: message for message in bus.peek(to, AT_ONCE, payloads=False)}
     where = f"coord list-messages {quote(to)}"
-    wanted = set(found) if ALL in names else {_named(name, found, f"message to {to}", where) for name in names}
+    wanted = (
+        set(found) if ALL in names else {_named(name, found, f"message to {to}", where) for name in names}
+    )
     rest = bus.settle(*(found[id_] for id_ in found if id_ in wanted))
     done = tuple(id_ for id_ in found if id_ in wanted and found[id_] not in rest)
     trimmed = _tell_of_trimmed(bus, to)
@@ -156,7 +162,9 @@ def _refuse_the_rest(left: Sequence[Message], done: Sequence[str]) -> None:
     readers = listed(sorted({message.reader for message in left if message.reader})) or "somebody else"
     ids = listed([message.id for message in left])
     so_far = f"; {counted(len(done), 'message')} acknowledged" if done else ""
-    raise Conflict(f"{ids} cannot be acknowledged: in hand of {readers}{so_far}", "wait until the reader is done")
+    raise Conflict(
+        f"{ids} cannot be acknowledged: in hand of {readers}{so_far}", "wait until the reader is done"
+    )
 
 
 def figures(bus: MessageBus) -> Mapping[str, int]:
@@ -166,7 +174,10 @@ def figures(bus: MessageBus) -> Mapping[str, int]:
         with suppress(NotFound):
             inboxes.append(bus.standing(name))
     counts = ("waiting", "in_hand", "trimmed", "expired", "dead")
-    return {"recipients": len(inboxes), **{name: sum(getattr(inbox, name) for inbox in inboxes) for name in counts}}
+    return {
+        "recipients": len(inboxes),
+        **{name: sum(getattr(inbox, name) for inbox in inboxes) for name in counts},
+    }
 
 
 def _lasting(bus: MessageBus) -> Iterator[str]:

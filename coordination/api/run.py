@@ -98,7 +98,9 @@ class Run:
             return todos
         if todo not in todos:
             near = did_you_mean(todo, todos)
-            raise NotFound(f"run {self.id} has no todo {todo!r}{near}", f"coord show-run {self.id} lists them")
+            raise NotFound(
+                f"run {self.id} has no todo {todo!r}{near}", f"coord show-run {self.id} lists them"
+            )
         return [todo]
 
     def gantt(self) -> str:
@@ -317,7 +319,9 @@ class Run:
         if not self.begin_restore(name).status.ended:
             self.wait(timeout_s)
         if self.view().status is RunStatus.ROLLBACK_FAILED:
-            raise Conflict(f"not all of run {self.id} could be undone", f"look at it: coord show-run {self.id}")
+            raise Conflict(
+                f"not all of run {self.id} could be undone", f"look at it: coord show-run {self.id}"
+            )
         return self.retry()
 
     # Retried
@@ -355,7 +359,9 @@ class Run:
     ) -> Run:
         """Start a prepared retry on the workers that are there. Raises Conflict."""
         with self._reached() as connection:
-            run_id = transactions.start_retry(connection, left, on_failure=on_failure, max_parallel=max_parallel)
+            run_id = transactions.start_retry(
+                connection, left, on_failure=on_failure, max_parallel=max_parallel
+            )
         return Run(self._access, run_id)
 
 
@@ -369,7 +375,9 @@ def refused(wish: str, run: RunView) -> Conflict:
         return Conflict(text, f"look at it: coord show-run {run.run_id}")
     if run.status is RunStatus.PAUSED:
         return Conflict(f"run {run.run_id} is paused already", f"go on with it: coord resume {run.run_id}")
-    return Conflict(f"run {run.run_id} cannot be {wish}: it is {run.status}", f"follow it: coord watch {run.run_id}")
+    return Conflict(
+        f"run {run.run_id} cannot be {wish}: it is {run.status}", f"follow it: coord watch {run.run_id}"
+    )
 
 
 def _is_end(event: progress.RunEvent | None) -> bool:

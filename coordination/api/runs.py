@@ -84,7 +84,11 @@ class Runs:
         `accept` names the todo.
         """
         options = SweepOptions(
-            strategy=strategy, on_failure=on_failure, max_parallel=max_parallel, no_cache=no_cache, timeout=timeout
+            strategy=strategy,
+            on_failure=on_failure,
+            max_parallel=max_parallel,
+            no_cache=no_cache,
+            timeout=timeout,
         )
         return self._start(self.prepare_sweep(plan, wanted, options), accept)
 
@@ -97,8 +101,14 @@ class Runs:
     def _start(self, sweep: Sweep, accept: Collection[str]) -> Run:
         graph, plan = sweep.graph, sweep.graph.plan.id
         if not graph.todos:
-            whys = [graph.nothing_to_do] if graph.nothing_to_do else [f"{t}: {why}" for t, why in graph.blocked.items()]
-            raise Blocked(f"nothing of {plan} can be started: {'; '.join(whys)}", f"coord graph {plan} shows all of it")
+            whys = (
+                [graph.nothing_to_do]
+                if graph.nothing_to_do
+                else [f"{t}: {why}" for t, why in graph.blocked.items()]
+            )
+            raise Blocked(
+                f"nothing of {plan} can be started: {'; '.join(whys)}", f"coord graph {plan} shows all of it"
+            )
         return self.start(self.make_ready(sweep), accept)
 
     def prepare_sweep(
@@ -145,7 +155,9 @@ class Runs:
         """Start a prepared run. Raises Conflict; NotLanded."""
         ecosystem = self._access.manager.document.ecosystem
         with self._access.reached() as connection:
-            return Run(self._access, transactions.start_run(connection, ecosystem, sweep.graph, sweep.order, accept))
+            return Run(
+                self._access, transactions.start_run(connection, ecosystem, sweep.graph, sweep.order, accept)
+            )
 
     def left_out(self, sweep: Sweep) -> tuple[LeftOut, ...]:
         """Return the local changes that a run would not contain. Raises GitRefused."""
@@ -156,7 +168,9 @@ class Runs:
     def _graph(self, plan: str, wanted: Selectors, *, failed: bool) -> PlanGraph:
         ecosystem = self._access.manager.document.ecosystem
         if failed:
-            find_plan(ecosystem, plan)  # a misspelt plan was not swept either: that is not the error to report
+            find_plan(
+                ecosystem, plan
+            )  # a misspelt plan was not swept either: that is not the error to report
             wanted = replace(wanted, failed=self._failed_of(plan))
         return build(ecosystem, plan, wanted)
 
@@ -194,7 +208,11 @@ class Runs:
         retried already.
         """
         return self.get(run).retry(
-            on_failure=on_failure, max_parallel=max_parallel, without=without, from_=from_, as_it_was=as_it_was
+            on_failure=on_failure,
+            max_parallel=max_parallel,
+            without=without,
+            from_=from_,
+            as_it_was=as_it_was,
         )
 
     # Found
@@ -292,7 +310,9 @@ class Runs:
         with self._access.reached() as connection:
             cleaning = Cleaning(connection.store)
             found = cleaning.survey(runs, branches=branches)
-            return found.only(merged=merged, before_ms=cleaning.now_ms - ms(older_than) if older_than else None)
+            return found.only(
+                merged=merged, before_ms=cleaning.now_ms - ms(older_than) if older_than else None
+            )
 
     def clean(self, survey: Survey, *, branches: bool = True) -> Survey:
         """Remove what a survey found, as far as it can go; return what went and what stayed."""

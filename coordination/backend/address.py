@@ -112,7 +112,11 @@ def _invalid(url: str, hint: str) -> UsageError:
 
 
 def _unknown_parameter(url: str, name: str, allowed: tuple[str, ...]) -> UsageError:
-    hint = f"{name} requires TLS: write rediss:// (two s)" if name in TLS else f"allowed here: {', '.join(allowed)}"
+    hint = (
+        f"{name} requires TLS: write rediss:// (two s)"
+        if name in TLS
+        else f"allowed here: {', '.join(allowed)}"
+    )
     return UsageError(f"{hide_password(url)}: unknown parameter {name!r} of a Redis address", hint)
 
 
@@ -136,10 +140,13 @@ def _tls(url: str, query: Mapping[str, str]) -> dict[str, str]:
 def _file(url: str, name: str, path: str) -> str:
     if "%" in path:
         raise UsageError(
-            f"{hide_password(url)}: {name}: the path contains '%', which Celery misreads", "move or rename the file"
+            f"{hide_password(url)}: {name}: the path contains '%', which Celery misreads",
+            "move or rename the file",
         )
     if not Path(path).is_file() or not os.access(path, os.R_OK):
-        raise UsageError(f"{hide_password(url)}: {name}: there is no readable file {path}", "name a file in PEM format")
+        raise UsageError(
+            f"{hide_password(url)}: {name}: there is no readable file {path}", "name a file in PEM format"
+        )
     return str(Path(path).absolute())
 
 

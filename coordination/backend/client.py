@@ -107,9 +107,7 @@ def address_of(client: redis.Redis) -> str:
         return f"unix://{login}{quote(known['path'])}?db={known.get('db') or 0}"
     scheme = "rediss" if issubclass(client.connection_pool.connection_class, SSLConnection) else "redis"
     host = str(known.get("host", "localhost"))
-    return (
-        f"{scheme}://{login}{f'[{host}]' if ':' in host else host}:{known.get('port', PORT)}?db={known.get('db') or 0}"
-    )
+    return f"{scheme}://{login}{f'[{host}]' if ':' in host else host}:{known.get('port', PORT)}?db={known.get('db') or 0}"
 
 
 @contextmanager

@@ -137,7 +137,9 @@ class EmbeddedServer:
         replace_file(config, self._config(place, password).encode(), durable=False)
         facts = {"url": url, "socket": str(place), "state": str(self.state), "folder": self._folder()}
         command = [server_binary(), str(config)]
-        record = self.daemon.start(command, environ=without_ours(os.environ), facts=facts, hold=lock, private=True)
+        record = self.daemon.start(
+            command, environ=without_ours(os.environ), facts=facts, hold=lock, private=True
+        )
         if not self._await_answer(record):
             raise self._did_not_start()
         return url
@@ -151,7 +153,9 @@ class EmbeddedServer:
     def _socket(self) -> Path:
         # The identity of the folder is part of the name: the server of a moved folder keeps its socket when
         # another folder is created at the old path.
-        name = hashlib.sha256(f"{self.state}\0{self._folder()}".encode(errors="surrogateescape")).hexdigest()[:16]
+        name = hashlib.sha256(f"{self.state}\0{self._folder()}".encode(errors="surrogateescape")).hexdigest()[
+            :16
+        ]
         return socket_folder() / f"{name}.sock"
 
     def _config(self, place: Path, password: str) -> str:
@@ -229,7 +233,9 @@ def socket_folder() -> Path:
     """
     for base in (Path(tempfile.gettempdir()), Path("/tmp")):  # noqa: S108 (checked below)
         folder = base / f"coord-{os.geteuid()}"
-        if len(str(folder)) + len("/0123456789abcdef.sock") < LONGEST_SOCKET and _PLAIN.fullmatch(str(folder)):
+        if len(str(folder)) + len("/0123456789abcdef.sock") < LONGEST_SOCKET and _PLAIN.fullmatch(
+            str(folder)
+        ):
             break
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
@@ -282,7 +288,9 @@ def _bundled() -> Path | None:
 
 
 def _version(program: str) -> tuple[int, ...]:
-    answer = subprocess.run([program, "--version"], capture_output=True, text=True, check=False, timeout=10).stdout
+    answer = subprocess.run(
+        [program, "--version"], capture_output=True, text=True, check=False, timeout=10
+    ).stdout
     found = re.search(r"\bv=(\d+)\.(\d+)", answer)
     return tuple(map(int, found.groups())) if found else (0,)
 

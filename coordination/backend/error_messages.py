@@ -14,14 +14,14 @@ from coordination.backend.address import Address, hide_password, parse
 from coordination.errors import CoordinationError, Unreachable, Unreadable, Unusable
 
 NO_ROOM = "make room on the disk of its data; the embedded server keeps its data in .coord beside the file"
-FOREIGN = (
-    "another program writes in this namespace, or Redis lost data: coord doctor lists such keys and sets them aside"
-)
+FOREIGN = "another program writes in this namespace, or Redis lost data: coord doctor lists such keys and sets them aside"
 REFUSALS = ("MISCONF", "OOM ", "READONLY ", "NOREPLICAS ", "BUSY Redis")
 REFUSED = (redis.OutOfMemoryError, redis.ReadOnlyError, redis.exceptions.MasterDownError)
 """Refusals that redis-py raises as classes of their own, without the first word of the reply."""
 FORBIDDEN = ("NOPERM", "ACL failure", "can't access this command", "user executing the script can't")
-ANOTHER = "start it, or name another with --redis or COORD_REDIS_URL; with neither, coord uses its embedded server"
+ANOTHER = (
+    "start it, or name another with --redis or COORD_REDIS_URL; with neither, coord uses its embedded server"
+)
 HUNG_UP = ("Connection closed by server", "Connection reset", "Broken pipe", "EOF occurred")
 OURS = "&ssl_certfile=FILE&ssl_keyfile=FILE"
 NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
@@ -48,8 +48,12 @@ def misses(command: str) -> str:
 
 def damaged(error: redis.RedisError, url: str) -> CoordinationError | None:
     """Return the error as Unreadable if a step found data that coord did not write; else None."""
-    if isinstance(error, redis.ResponseError) and ("WRONGTYPE" in str(error) or "user_function" in str(error)):
-        return Unreadable(f"Redis at {hide_password(url)} holds data that coord did not write: {error}", FOREIGN)
+    if isinstance(error, redis.ResponseError) and (
+        "WRONGTYPE" in str(error) or "user_function" in str(error)
+    ):
+        return Unreadable(
+            f"Redis at {hide_password(url)} holds data that coord did not write: {error}", FOREIGN
+        )
     return None
 
 
@@ -62,7 +66,9 @@ def cannot_write(error: redis.RedisError) -> bool:
 def _login(error: redis.RedisError, at: Address, where: str) -> Unreachable | None:
     user = at.username or "default"
     if isinstance(error, redis.exceptions.NoPermissionError) or any(word in str(error) for word in FORBIDDEN):
-        older = "; ACL lines of coord before Redis Functions do not allow FCALL" if "fcall" in str(error) else ""
+        older = (
+            "; ACL lines of coord before Redis Functions do not allow FCALL" if "fcall" in str(error) else ""
+        )
         return Unusable(
             f"{where} does not allow user {user} to do this: {error}{older}",
             "replace the user's line in the ACL file by the output of: coord acl --role ROLE",
@@ -101,17 +107,20 @@ def _tls(error: redis.RedisError, at: Address, where: str) -> Unreachable | None
         )
     if any(word in str(cause) for word in NO_TLS):
         return Unusable(
-            f"{where} does not use TLS on this port", "name its TLS port; or, in a network that you trust, use redis://"
+            f"{where} does not use TLS on this port",
+            "name its TLS port; or, in a network that you trust, use redis://",
         )
     return Unusable(
-        f"TLS with {where} fails: {cause.reason or cause}", "compare the server's tls-* settings with the address"
+        f"TLS with {where} fails: {cause.reason or cause}",
+        "compare the server's tls-* settings with the address",
     )
 
 
 def _certificate(cause: ssl.SSLCertVerificationError, at: Address, where: str) -> Unreachable:
     if cause.verify_code == EXPIRED:
         return Unusable(
-            f"the certificate of {where} has expired", "renew it on the server, and check this machine's clock"
+            f"the certificate of {where} has expired",
+            "renew it on the server, and check this machine's clock",
         )
     if cause.verify_code == NOT_YET_VALID:
         return Unusable(f"the certificate of {where} is not valid yet", "check this machine's clock")
@@ -136,7 +145,9 @@ def _error_reply(error: redis.RedisError, at: Address, where: str) -> Unreachabl
     if cannot_write(error):
         return Unreachable(f"{where} cannot write: {error}", NO_ROOM)
     if "DB index is out of range" in str(error):
-        return Unusable(f"{where} has no database {at.db}", "name one below its setting `databases` (default: 16)")
+        return Unusable(
+            f"{where} has no database {at.db}", "name one below its setting `databases` (default: 16)"
+        )
     if "unknown command" in str(error) and "HELLO" in str(error).upper():
         return Unusable(f"{where} is older than 7.0", "coord needs Redis 7.0 or later, or Valkey")
     if found := UNKNOWN.search(str(error)):
@@ -159,7 +170,8 @@ def _no_reply(error: redis.RedisError, at: Address, where: str) -> Unreachable |
         )
     if isinstance(error, redis.TimeoutError) and at.scheme == "rediss":
         return Unreachable(
-            f"{where} does not answer: {error}", f"if the port has no TLS, write redis:// (one s); else {ANOTHER}"
+            f"{where} does not answer: {error}",
+            f"if the port has no TLS, write redis:// (one s); else {ANOTHER}",
         )
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):
         return Unreachable(f"{where} does not answer: {error}", ANOTHER)

@@ -385,7 +385,9 @@ class Keys:
 
     def asking(self, channel: str) -> frozenset[str]:
         """Return the repositories for which a request on this channel may act."""
-        return frozenset(channel.removeprefix(f"{self.namespace}:restricted:").removesuffix(":requests").split(","))
+        return frozenset(
+            channel.removeprefix(f"{self.namespace}:restricted:").removesuffix(":requests").split(",")
+        )
 
     def step(self, run_id: str) -> list[str]:
         """Return the KEYS of every step in lua/run."""

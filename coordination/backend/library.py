@@ -52,7 +52,9 @@ _RUN = Package(
     ),
     prepare="begin_run",
 )
-_LOCK = Package("lock", shared=("_lock", "_queue"), inner=(Package("breaker", shared=("_breaker",), inner=(_RUN,)),))
+_LOCK = Package(
+    "lock", shared=("_lock", "_queue"), inner=(Package("breaker", shared=("_breaker",), inner=(_RUN,)),)
+)
 PACKAGES = (
     Package("message", shared=("_message",), inner=(Package("inbox", shared=("_inbox",)), _LOCK)),
     Package("cache", shared=("_cache",)),

@@ -107,12 +107,15 @@ def version_of(info: Info) -> str:
 def _kind(info: Info) -> Iterator[Finding]:
     found = re.match(r"(\d+)\.(\d+)", str(info.get("redis_version", "")))
     if found and tuple(map(int, found.groups())) < OLDEST:
-        yield Finding.wrong(f"it is {version_of(info)}, older than 7.0", "install Redis 7.0 or later, or Valkey")
+        yield Finding.wrong(
+            f"it is {version_of(info)}, older than 7.0", "install Redis 7.0 or later, or Valkey"
+        )
     if info.get("redis_mode") == "sentinel":
         yield Finding.wrong("it is a sentinel, which stores no data", "name the server that it monitors")
     elif info.get("cluster_enabled") or info.get("redis_mode") == "cluster":
         yield Finding.wrong(
-            "it is a cluster, where a step cannot use keys of several nodes", "use a single server: cluster-enabled no"
+            "it is a cluster, where a step cannot use keys of several nodes",
+            "use a single server: cluster-enabled no",
         )
     if info.get("role") in ("slave", "replica"):
         primary = f"{info.get('master_host')}:{info.get('master_port')}"
@@ -143,7 +146,9 @@ def _room(info: Info) -> Iterator[Finding]:
             "give it more memory, or delete old runs: coord clean",
         )
     if info.get("aof_last_write_status", "ok") != "ok":
-        yield Finding.warning("it cannot write to its disk, so runs stop", "make room on the disk of its data")
+        yield Finding.warning(
+            "it cannot write to its disk, so runs stop", "make room on the disk of its data"
+        )
 
 
 def _persistence(info: Info) -> Iterator[Finding]:

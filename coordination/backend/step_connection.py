@@ -84,7 +84,9 @@ class StepConnection(StepCaller):
         self.url = address_of(client)
         self._forget()
 
-    def __call__(self, name: str, keys: Sequence[str], args: Sequence[Word], *, patience_s: float = ANSWER_S) -> Any:
+    def __call__(
+        self, name: str, keys: Sequence[str], args: Sequence[Word], *, patience_s: float = ANSWER_S
+    ) -> Any:
         step = STEPS[name]
         step.check(keys, args)
         command = pack("FCALL", library.function(name), len(keys), *keys, *args)

@@ -84,7 +84,11 @@ class Step:
         """Raise StepMisuse if keys or arguments do not match the declaration."""
         fixed, group = len(self._fixed), len(self._group)
         further = len(args) - fixed
-        if not self.keys[0] <= len(keys) <= self.keys[1] or further < 0 or (further % group if group else further):
+        if (
+            not self.keys[0] <= len(keys) <= self.keys[1]
+            or further < 0
+            or (further % group if group else further)
+        ):
             raise StepMisuse(
                 f"step {self.name} was called with {len(keys)} keys and {len(args)} arguments ({self.args})"
             )

@@ -32,7 +32,9 @@ _NAME = re.compile(rf"({'|'.join(KINDS)}):[A-Za-z0-9._-]{{1,100}}")
 def check_name(name: object) -> None:
     """Raise UsageError for an invalid name."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is not a circuit breaker", "name it repo:NAME, resource:NAME or action:NAME")
+        raise UsageError(
+            f"{name!r} is not a circuit breaker", "name it repo:NAME, resource:NAME or action:NAME"
+        )
 
 
 def of_call(name: str) -> str:
@@ -152,7 +154,9 @@ class BreakerManager:
     def resets(self, limit: int = 100) -> tuple[Reset, ...]:
         """Return the manual resets, latest first."""
         entries = self._line.send("XREVRANGE", self._keys.resets, "+", "-", "COUNT", limit)
-        return tuple(reset_of(entry, dict(zip(words[::2], words[1::2], strict=True))) for entry, words in entries)
+        return tuple(
+            reset_of(entry, dict(zip(words[::2], words[1::2], strict=True))) for entry, words in entries
+        )
 
     def stats(self) -> Mapping[str, int]:
         """Return the number of breakers by state, without those at rest, and the number of
@@ -160,7 +164,10 @@ class BreakerManager:
         """
         found = self.list()
         states = Counter(breaker.state for breaker in found)
-        return {**{state.value: states[state] for state in BreakerState}, "behind": sum(one.behind for one in found)}
+        return {
+            **{state.value: states[state] for state in BreakerState},
+            "behind": sum(one.behind for one in found),
+        }
 
     def close(self) -> None:
         self._line.close()

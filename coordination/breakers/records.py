@@ -68,7 +68,11 @@ class Breaker(BaseModel):
             return f"{self.probe} probes it"
         if not self.tripped:
             return ""
-        return f"probe at {shown(self.probe_at)}" if self.state is BreakerState.OPEN else "the next caller probes it"
+        return (
+            f"probe at {shown(self.probe_at)}"
+            if self.state is BreakerState.OPEN
+            else "the next caller probes it"
+        )
 
 
 class Reset(BaseModel):
@@ -128,7 +132,9 @@ class Policy:
 
     @classmethod
     def of(cls, settings: Settings) -> Policy:
-        return cls(failures=settings.breaker_failures, window=settings.breaker_window, open_for=settings.breaker_open)
+        return cls(
+            failures=settings.breaker_failures, window=settings.breaker_window, open_for=settings.breaker_open
+        )
 
     @property
     def figures(self) -> tuple[int, int, int]:

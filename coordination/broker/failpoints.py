@@ -127,7 +127,8 @@ def parse(words: str) -> Failpoints:
         fault, _, hit = what.partition("@")
         if fault not in FAULTS.get(point.rpartition(".")[2], ()) or not (hit or "1").isdecimal():
             raise UsageError(
-                f"COORD_FAILPOINTS: {word!r}", "write POINT=FAULT or POINT=FAULT@HIT, as in broker/failpoints.py"
+                f"COORD_FAILPOINTS: {word!r}",
+                "write POINT=FAULT or POINT=FAULT@HIT, as in broker/failpoints.py",
             )
         found.faults[point, int(hit or 1)] = Fault(fault)
     return found

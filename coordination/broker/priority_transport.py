@@ -88,7 +88,9 @@ class RankedChannel(Channel):
             self._record_queue(ranked, queue, pipeline)
             pipeline.execute()
 
-    def _do_restore_message(self, payload: Any, exchange: str, key: str, pipe: Any, leftmost: bool = False) -> None:
+    def _do_restore_message(
+        self, payload: Any, exchange: str, key: str, pipe: Any, leftmost: bool = False
+    ) -> None:
         """Return a message to its queue: its worker stops, or was silent for the visibility timeout."""
         super()._do_restore_message(payload, exchange, key, pipe, leftmost)  # type: ignore[no-untyped-call]
         if self._ranked is not None:
@@ -143,7 +145,9 @@ class RankedChannel(Channel):
             self.client.connection.disconnect()
             raise
         finally:
-            self.done.extendleft(self._acknowledging)  # after an error, the next fetch acknowledges these again
+            self.done.extendleft(
+                self._acknowledging
+            )  # after an error, the next fetch acknowledges these again
             self._acknowledging = ()
             self._in_poll = False
             self._flush_brpop_reauth()  # type: ignore[no-untyped-call]

@@ -60,19 +60,25 @@ class TodoContext:
     def set(self, key: str, value: Any, ttl: timedelta | None = None, *, scope: Scope | None = None) -> None:
         self._ask("set", key=key, value=packed(value).decode(), ttl_s=_seconds(ttl), scope=scope)
 
-    def delete(self, *names: str, scope: Scope | None = None, ttl: timedelta | None = None, regex: bool = False) -> int:
+    def delete(
+        self, *names: str, scope: Scope | None = None, ttl: timedelta | None = None, regex: bool = False
+    ) -> int:
         if regex:
             fitting = [matcher(name, regex) for name in names]
             there = [kept.key for kept in self.list(scope=scope or Scope.RUN)]
             names = tuple(key for key in there if any(fits(key) for fits in fitting))
-        return sum(self._ask("delete", names=piece, ttl_s=_seconds(ttl), scope=scope) for piece in in_pieces(names))
+        return sum(
+            self._ask("delete", names=piece, ttl_s=_seconds(ttl), scope=scope) for piece in in_pieces(names)
+        )
 
     def list(self, pattern: str = "*", *, scope: Scope | None = None, regex: bool = False) -> Iterator[Kept]:
         """Return visible keys. Regular expressions are matched here, because one that backtracks for ever
         must not block the worker.
         """
         fits = matcher(pattern, regex)
-        for kept in map(Kept.model_validate, self._ask("list", pattern="*" if regex else pattern, scope=scope)):
+        for kept in map(
+            Kept.model_validate, self._ask("list", pattern="*" if regex else pattern, scope=scope)
+        ):
             if fits(kept.key):
                 yield kept
 
@@ -126,7 +132,8 @@ def todo_context() -> TodoContext | None:
         return TodoContext(_read(file))
     if in_todo():
         raise NotAllowed(
-            "the shared context is for the todo's own command", "`prepare` and git hooks have no access; see README.md"
+            "the shared context is for the todo's own command",
+            "`prepare` and git hooks have no access; see README.md",
         )
     return None
 
@@ -151,7 +158,9 @@ def _read(file: Path) -> Connection:
             "the file exists while the todo runs; outside of a todo, unset COORD_CONNECTION",
         ) from error
     except ValidationError as error:
-        raise CoordinationError(f"{file} is of another version of coord", "use the version of the worker") from error
+        raise CoordinationError(
+            f"{file} is of another version of coord", "use the version of the worker"
+        ) from error
 
 
 def _parsed(heard: bytes) -> dict[str, Any]:

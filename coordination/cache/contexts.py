@@ -58,7 +58,9 @@ class Kept(BaseModel):
 class Cache:
     """The contexts of a namespace. Thread-safe. Raises Unreachable, UsageError, NoRoom."""
 
-    def __init__(self, redis: Redis, namespace: str, limits: Limits | None = None, local: Local | None = None) -> None:
+    def __init__(
+        self, redis: Redis, namespace: str, limits: Limits | None = None, local: Local | None = None
+    ) -> None:
         self.entries = Entries(redis, namespace, limits or Limits())
         self.local = local or Local()
         self.walk = Walk(self.entries)
@@ -110,7 +112,9 @@ class Context:
         self.cache.entries.put(context, check_key(key), packed(value), ttl)
         self.cache.local.invalidate(context, [key])
 
-    def delete(self, *names: str, scope: Scope | None = None, ttl: timedelta | None = None, regex: bool = False) -> int:
+    def delete(
+        self, *names: str, scope: Scope | None = None, ttl: timedelta | None = None, regex: bool = False
+    ) -> int:
         """Delete keys, patterns such as `build.*`, or with `regex` regular expressions; return the number of
         deleted keys.
 
@@ -137,7 +141,10 @@ class Context:
         found = self._visible(matcher(pattern, regex), outward(self.chain, scope))
         for held in sorted(found.values(), key=lambda held: held.key):
             yield Kept(
-                key=held.key, scope=scope_of(held.context), bytes=held.size, expires_in_s=held.left.total_seconds()
+                key=held.key,
+                scope=scope_of(held.context),
+                bytes=held.size,
+                expires_in_s=held.left.total_seconds(),
             )
 
     def get_or_compute(

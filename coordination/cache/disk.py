@@ -100,7 +100,10 @@ class Disk:
         make_private(self._values)
         there = {file.name for file in self._values.iterdir()}
         held = [
-            one for context in self._walk.contexts() if scope_of(context) not in PASSING for one in self._of(context)
+            one
+            for context in self._walk.contexts()
+            if scope_of(context) not in PASSING
+            for one in self._of(context)
         ]
         for values in self._walk.values(one for one in held if one.digest not in there):
             self._write(values)

@@ -89,7 +89,9 @@ def _with_values(walk: Walk, batch: list[Held]) -> Iterator[str]:
 
 def _line(held: Held, what: dict[str, Any]) -> str:
     left_s = held.left.total_seconds()
-    return json.dumps({"context": held.context, "key": held.key, **what, "left_s": left_s}, separators=(",", ":"))
+    return json.dumps(
+        {"context": held.context, "key": held.key, **what, "left_s": left_s}, separators=(",", ":")
+    )
 
 
 def _put(entries: Entries, line: Line, *, only_new: bool) -> bool:
@@ -117,7 +119,9 @@ def _validated(entries: Entries, file: Path) -> Iterator[Line]:
                 yield _read(entries, f"{file}:{number}", words)
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UsageError(f"{file} cannot be read: {why}", "name a file written by: coord context export") from error
+        raise UsageError(
+            f"{file} cannot be read: {why}", "name a file written by: coord context export"
+        ) from error
 
 
 def _check_head(file: Path, text: TextIO) -> None:
@@ -142,7 +146,9 @@ def _read(entries: Entries, where: str, words: str) -> Line:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise UsageError(f"{where}: {place}: {first['msg']}", "nothing was imported; correct the line") from error
+        raise UsageError(
+            f"{where}: {place}: {first['msg']}", "nothing was imported; correct the line"
+        ) from error
     except UsageError as error:
         raise UsageError(f"{where}: {error.message}", "nothing was imported; correct the line") from error
     return line

@@ -103,7 +103,9 @@ class Entries:
         self.limits = limits
 
     def get(self, key: str, contexts: Chain, local_hits: int = 0) -> Answer:
-        word, place, value, left_ms, *generations = self._step("get", key, self.limits.eviction, local_hits, *contexts)
+        word, place, value, left_ms, *generations = self._step(
+            "get", key, self.limits.eviction, local_hits, *contexts
+        )
         return Answer(
             value=value if word == b"hit" else None,
             place=int(place) - 1,
@@ -157,7 +159,9 @@ class Entries:
         limits, word = self.limits, b"more"
         while word == b"more":
             mode = "new" if only_new else ""
-            word = self._step("hide", context, key, limits.ttl_ms(ttl), limits.eviction, limits.max_bytes, mode)
+            word = self._step(
+                "hide", context, key, limits.ttl_ms(ttl), limits.eviction, limits.max_bytes, mode
+            )
         if word == b"none":
             raise NoRoom("there is no room to record hidden keys", "raise cache_max_bytes")
         return bool(word == b"kept")

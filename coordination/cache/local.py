@@ -72,7 +72,12 @@ class Local:
             now = self.clock()
             for context in contexts:
                 known, kept = self._known.get(context), self._kept.get((context, key))
-                if known is None or kept is None or now - known.asked_at > self._fresh_for_s or now >= kept.until:
+                if (
+                    known is None
+                    or kept is None
+                    or now - known.asked_at > self._fresh_for_s
+                    or now >= kept.until
+                ):
                     return None
                 if kept.value is not None:
                     self._kept.move_to_end((context, key))
@@ -83,7 +88,9 @@ class Local:
     def remember(self, key: str, contexts: Chain, answer: Answer, asked_at: float) -> None:
         """Keep an answer. `asked_at` is the time by `clock` before the request was sent."""
         with self._guard:
-            if not all(self._confirm(*pair, asked_at) for pair in zip(contexts, answer.generations, strict=True)):
+            if not all(
+                self._confirm(*pair, asked_at) for pair in zip(contexts, answer.generations, strict=True)
+            ):
                 return
             if answer.value is None:
                 return

@@ -29,9 +29,13 @@ def check_key(key: object) -> str:
     if not isinstance(key, str) or not key:
         raise UsageError(f"a key must be non-empty text, got {key!r}", "name it like a variable or a path")
     if len(key) > LONGEST_KEY:
-        raise UsageError(f"a key has {len(key):,} characters", f"use at most {LONGEST_KEY}, for example a digest")
+        raise UsageError(
+            f"a key has {len(key):,} characters", f"use at most {LONGEST_KEY}, for example a digest"
+        )
     if not key.isprintable() or key != key.strip():
-        raise UsageError(f"{key!r} is not a key", "remove line breaks, control characters and blanks at the ends")
+        raise UsageError(
+            f"{key!r} is not a key", "remove line breaks, control characters and blanks at the ends"
+        )
     if any(letter in GLOB for letter in key):
         raise UsageError(f"{key!r} is not a key: {' '.join(GLOB)} are for patterns", "remove them")
     return key
@@ -68,7 +72,9 @@ def check_request(asked: bytes, value_bytes: int) -> None:
     each quote.
     """
     if (size := len(asked) - asked.count(b"\\")) > value_bytes + REQUEST_SLACK_BYTES:
-        raise UsageError(f"the request has {size:,} bytes", "store a path or a digest instead, and delete in parts")
+        raise UsageError(
+            f"the request has {size:,} bytes", "store a path or a digest instead, and delete in parts"
+        )
 
 
 class Scope(StrEnum):
@@ -132,7 +138,12 @@ def store(name: str) -> str:
 def check_contexts(contexts: Sequence[str]) -> Chain:
     """Return valid context names, which become part of a Redis key. Raises UsageError."""
     for one in contexts:
-        if not one or not one.isprintable() or any(letter.isspace() for letter in one) or len(one) > 2 * LONGEST_KEY:
+        if (
+            not one
+            or not one.isprintable()
+            or any(letter.isspace() for letter in one)
+            or len(one) > 2 * LONGEST_KEY
+        ):
             raise UsageError(f"{one!r} is not a context", "names of plans, runs and todos have no blanks")
     return tuple(contexts)
 

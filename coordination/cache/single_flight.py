@@ -30,7 +30,9 @@ class SingleFlight:
         found = look()
         if found is not None:
             return found
-        with self._locks.acquire(f"cache {sha256(what.encode()).hexdigest()[:32]}", ttl=self._ttl, wait=PATIENCE):
+        with self._locks.acquire(
+            f"cache {sha256(what.encode()).hexdigest()[:32]}", ttl=self._ttl, wait=PATIENCE
+        ):
             found = look()
             return make() if found is None else found
 

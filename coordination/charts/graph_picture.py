@@ -230,7 +230,10 @@ def draw(picture: Picture) -> str:
 
 def _edges(picture: Picture) -> list[tuple[str, str]]:
     order = [name for level in picture.levels for name in level]
-    before = {name: [other for other in picture.predecessors.get(name, ()) if other in picture.boxes] for name in order}
+    before = {
+        name: [other for other in picture.predecessors.get(name, ()) if other in picture.boxes]
+        for name in order
+    }
     implied = set(redundant_edges(order, before))
     return [(other, name) for name in order for other in before[name] if (other, name) not in implied]
 
@@ -242,7 +245,9 @@ def _lay_out_large(picture: Picture, edges: Sequence[tuple[str, str]]) -> _Plan:
     at = {name: (lefts[i], top + layout.y[name]) for i, level in enumerate(picture.levels) for name in level}
     bends = {
         edge: [
-            point for i, y in layout.way(*edge) for point in ((lefts[i], top + y), (lefts[i] + LARGE.width, top + y))
+            point
+            for i, y in layout.way(*edge)
+            for point in ((lefts[i], top + y), (lefts[i] + LARGE.width, top + y))
         ]
         for edge in edges
     }
@@ -251,7 +256,9 @@ def _lay_out_large(picture: Picture, edges: Sequence[tuple[str, str]]) -> _Plan:
     return _Plan(size=LARGE, at=at, heads=heads, bends=bends, width=width, height=top + layout.height)
 
 
-def _lay_out_layers(picture: Picture, edges: Iterable[tuple[str, str]], size: Measures, *, bends: bool) -> Layout:
+def _lay_out_layers(
+    picture: Picture, edges: Iterable[tuple[str, str]], size: Measures, *, bends: bool
+) -> Layout:
     before: dict[str, list[str]] = {}
     for other, name in edges:
         before.setdefault(name, []).append(other)
@@ -277,7 +284,10 @@ def _lay_out_small(picture: Picture, edges: Sequence[tuple[str, str]]) -> _Plan:
         heads.append((f"level {depth + 1}", x, top))
         for i, name in enumerate(layer):
             assert isinstance(name, str)  # there are no bends in this layout
-            at[name], above[name] = (x + i // ROWS * (SMALL.width + 6), top + row + i % ROWS * row), top - 1.5 * row
+            at[name], above[name] = (
+                (x + i // ROWS * (SMALL.width + 6), top + row + i % ROWS * row),
+                top - 1.5 * row,
+            )
             bottom = max(bottom, at[name][1] + row)
         x += (columns - 1) * (SMALL.width + 6) + step
         width = max(width, x - SMALL.gap_x)
@@ -304,7 +314,10 @@ def _with_apart(picture: Picture, plan: _Plan) -> _Plan:
     size, top = plan.size, plan.height + 36
     in_a_row = max(1, int((max(plan.width, 720) - MARGIN + 8) // (size.width + 8)))
     at = {
-        name: (MARGIN + i % in_a_row * (size.width + 8), top + 24 + size.height / 2 + i // in_a_row * (size.height + 8))
+        name: (
+            MARGIN + i % in_a_row * (size.width + 8),
+            top + 24 + size.height / 2 + i // in_a_row * (size.height + 8),
+        )
         for i, name in enumerate(picture.apart)
     }
     right = max(x + size.width for x, _ in at.values())
@@ -362,7 +375,9 @@ def _box(plan: _Plan, picture: Picture, name: str, *, large: bool) -> str:
             svg.text(svg.fitted(box.second, size.width - 20, 11), x + 10, y + 33, "in s"),
         ]
     else:
-        words = [svg.text(svg.fitted(name, size.width - 8, 10), x + 4, y + 12.5, "in xs b" if bold else "in xs")]
+        words = [
+            svg.text(svg.fitted(name, size.width - 8, 10), x + 4, y + 12.5, "in xs b" if bold else "in xs")
+        ]
     return svg.element("g", svg.hover(box.hover), frame, *words)
 
 

@@ -66,7 +66,9 @@ def _hours(graph: PlanGraph, name: str, todo: Todo) -> tuple[str, str]:
 def _held(graph: PlanGraph, name: str, todo: Todo) -> Box:
     words = f"blocked by {graph.blocked[name]}"
     hover = f"{name}  {todo.task}\n{todo.repo}\n{words}"
-    return Box(state="blocked", first=f"{name} · {todo.repo}", right="", second=words, hover=hover, dashed=True)
+    return Box(
+        state="blocked", first=f"{name} · {todo.repo}", right="", second=words, hover=hover, dashed=True
+    )
 
 
 APPROVAL = "approval"
@@ -123,7 +125,12 @@ def _tree_rows(graph: PlanGraph) -> Iterable[tuple[str, str, str, str]]:
         mark = "*" if name in critical else " "
         needs = f"  (needs {listed([str(need) for need in todo.resources])})" if todo.resources else ""
         first = "  (after an approval)" if asks(todo) and not is_milestone(todo) else ""
-        yield f"{mark} {branch}{name}", _estimate(graph, name), todo.repo, f"{_line(todo.task)}{also}{needs}{first}"
+        yield (
+            f"{mark} {branch}{name}",
+            _estimate(graph, name),
+            todo.repo,
+            f"{_line(todo.task)}{also}{needs}{first}",
+        )
 
 
 def _branches(names: Iterable[str], parents: Mapping[str, str]) -> Iterable[tuple[str, str]]:
@@ -138,7 +145,9 @@ def _branches(names: Iterable[str], parents: Mapping[str, str]) -> Iterable[tupl
         name, branch, below = ahead.pop()
         yield name, branch
         for i, child in enumerate(reversed(children.get(name, ()))):
-            ahead.append((child, _cut(below + ("├─ " if i else "└─ ")), _cut(below + ("│  " if i else "   "))))
+            ahead.append(
+                (child, _cut(below + ("├─ " if i else "└─ ")), _cut(below + ("│  " if i else "   ")))
+            )
 
 
 def _parents(graph: PlanGraph) -> dict[str, str]:
@@ -198,11 +207,15 @@ def mermaid(graph: PlanGraph) -> str:
         lines.append(f'  subgraph r{i}["{_mermaid_text(repo)}"]')
         lines += (f'    {alias[name]}["{_mermaid_label(graph, name, todos[name])}"]' for name in names)
         lines.append("  end")
-    lines += (f'  {alias[name]}{{{{"{_mermaid_label(graph, name, todos[name])}"}}}}' for name in _milestones(todos))
+    lines += (
+        f'  {alias[name]}{{{{"{_mermaid_label(graph, name, todos[name])}"}}}}' for name in _milestones(todos)
+    )
     arrows = _edge_marks(graph, critical="==>", redundant="-.->", other="-->")
     lines += (f"  {alias[before]} {arrow} {alias[name]}" for (before, name), arrow in arrows.items())
     lines += _mermaid_class("critical", "stroke-width:3px", [alias[name] for name in graph.critical_path])
-    lines += _mermaid_class("blocked", "stroke-dasharray:4 4,opacity:0.6", [alias[name] for name in graph.blocked])
+    lines += _mermaid_class(
+        "blocked", "stroke-dasharray:4 4,opacity:0.6", [alias[name] for name in graph.blocked]
+    )
     return "\n".join(lines)
 
 
@@ -235,7 +248,9 @@ def dot(graph: PlanGraph) -> str:
         lines.append("  }")
     lines += (f"  {_dot_node(graph, name, todos[name], name in critical)};" for name in _milestones(todos))
     styles = _edge_marks(graph, critical=" [style=bold]", redundant=" [style=dotted]", other="")
-    lines += (f"  {_dot_text(before)} -> {_dot_text(name)}{style};" for (before, name), style in styles.items())
+    lines += (
+        f"  {_dot_text(before)} -> {_dot_text(name)}{style};" for (before, name), style in styles.items()
+    )
     return "\n".join([*lines, "}"])
 
 
@@ -298,7 +313,10 @@ def _json_todo(graph: PlanGraph, name: str, todo: Todo) -> dict[str, Any]:
 
 
 def _json_gate(gate: Gate) -> dict[str, Any]:
-    return {"timeout_s": gate.timeout.total_seconds() if gate.timeout else None, "on_timeout": gate.on_timeout.value}
+    return {
+        "timeout_s": gate.timeout.total_seconds() if gate.timeout else None,
+        "on_timeout": gate.on_timeout.value,
+    }
 
 
 def _json_figures(graph: PlanGraph) -> dict[str, Any]:

@@ -55,9 +55,7 @@ text { font-family: system-ui, -apple-system, "Segoe UI", "DejaVu Sans", Helveti
 """
 
 
-OF_THE_PATH = (
-    ".path { stroke: #111827; stroke-width: 2.4; } @media (prefers-color-scheme: dark) { .path { stroke: #f9fafb; } }"
-)
+OF_THE_PATH = ".path { stroke: #111827; stroke-width: 2.4; } @media (prefers-color-scheme: dark) { .path { stroke: #f9fafb; } }"
 """Style of boxes and bars on the critical path, in addition to the state's class."""
 
 
@@ -114,7 +112,11 @@ def document(width: float, height: float, title: str, body: Iterable[str]) -> st
     """Return a whole SVG file; `title` is its accessible name."""
     fills = "".join(f".{name} {{ fill: {fill}; stroke: {edge}; }} " for name, (fill, edge) in FILLS.items())
     fills += OF_THE_PATH
-    size = {"width": width, "height": height, "viewBox": f"0 0 {_format_number(width)} {_format_number(height)}"}
+    size = {
+        "width": width,
+        "height": height,
+        "viewBox": f"0 0 {_format_number(width)} {_format_number(height)}",
+    }
     parts = [
         hover(title),
         element("style", _STYLE + fills),

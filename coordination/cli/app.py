@@ -90,7 +90,10 @@ COMMANDS: Families = {
         "show-dep": ("tracker.pages:show_dep", "Show a dependency and its check."),
         "check-deps": ("tracker.dependencies:check_deps", "Check the dependencies between repositories."),
         "export": ("tracker.export:export", "Export the records as CSV, JSON or Markdown."),
-        "graph": ("runs.forecast:graph", "Show the dependency graph of a plan: tree, mermaid, dot, SVG or JSON."),
+        "graph": (
+            "runs.forecast:graph",
+            "Show the dependency graph of a plan: tree, mermaid, dot, SVG or JSON.",
+        ),
         "forecast": ("runs.forecast:forecast", "Estimate the duration of a plan under each strategy."),
     },
     "Change the file": {
@@ -166,7 +169,10 @@ def remember(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 
 
 @click.group(
-    cls=LazyGroup, families=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True
+    cls=LazyGroup,
+    families=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
 )
 @click.option(
     "--ecosystem",
@@ -271,7 +277,9 @@ def _refused(error: click.ClickException) -> str:
 
 
 def _no_room(error: OSError) -> str:
-    what = f"{error.filename} cannot be written" if error.filename else "not all of the answer could be written"
+    what = (
+        f"{error.filename} cannot be written" if error.filename else "not all of the answer could be written"
+    )
     return f"error: {what}: {error.strerror}\n  make room; then see whether what was to change has changed"
 
 

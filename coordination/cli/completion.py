@@ -58,7 +58,9 @@ def listed(complete: Complete) -> Complete:
         before, comma, last = incomplete.rpartition(",")
         there = set(before.split(","))
         items = complete(ctx, parameter, last)
-        return [CompletionItem(f"{before}{comma}{i.value}", help=i.help) for i in items if i.value not in there]
+        return [
+            CompletionItem(f"{before}{comma}{i.value}", help=i.help) for i in items if i.value not in there
+        ]
 
     return complete_last
 
@@ -211,7 +213,10 @@ complete -o nosort -F _coord_completion coord 2>/dev/null || complete -F _coord_
 def _source(shell: str) -> str:
     if shell == "bash":
         return _BASH
-    kind, asks = {"zsh": (ZshComplete, "zsh_complete coord"), "fish": (FishComplete, "(commandline -t) coord")}[shell]
+    kind, asks = {
+        "zsh": (ZshComplete, "zsh_complete coord"),
+        "fish": (FishComplete, "(commandline -t) coord"),
+    }[shell]
     script = kind(click.Group(), {}, "coord", VARIABLE).source()
     for old, new in {
         asks: f"{asks} 2>/dev/null",  # whoever presses Tab is not told what is wrong with a file

@@ -46,7 +46,9 @@ as_regex = click.option(
 def of_a_context(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that choose a context; pass the opened context to the command."""
 
-    @click.option("--scope", type=SCOPES, help="Use the values of the ecosystem, the plan, the run or the todo only.")
+    @click.option(
+        "--scope", type=SCOPES, help="Use the values of the ecosystem, the plan, the run or the todo only."
+    )
     @click.option("--plan", metavar="PLAN", default="", help="Use the context of this plan.")
     @click.option("--run", metavar="RUN", default="", help="Use the context of this run: an id, or `last`.")
     @click.option("--todo", metavar="TODO", default="", help="Use the context of this todo of the run.")
@@ -63,7 +65,9 @@ def of_a_context(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--default", metavar="JSON", help="Print this where there is no value (default: exit code 1).")
 @as_json_option
 @of_a_context
-def get(found: Context | TodoContext, key: str, default: str | None, as_json: bool, scope: Scope | None) -> None:
+def get(
+    found: Context | TodoContext, key: str, default: str | None, as_json: bool, scope: Scope | None
+) -> None:
     """Print the nearest value of KEY: text as it is, other values as JSON; with --json everything as JSON."""
     absent = object()
     otherwise = absent if default is None else _parsed(default, "--default")
@@ -77,7 +81,9 @@ def get(found: Context | TodoContext, key: str, default: str | None, as_json: bo
 @click.argument("key")
 @click.argument("value")
 @click.option("--text", is_flag=True, help="Take VALUE as text, not as JSON.")
-@click.option("--ttl", metavar="DURATION", callback=duration, help="Keep it for so long (default: `cache_ttl`, 1h).")
+@click.option(
+    "--ttl", metavar="DURATION", callback=duration, help="Keep it for so long (default: `cache_ttl`, 1h)."
+)
 @of_a_context
 def set_(
     found: Context | TodoContext, key: str, value: str, text: bool, ttl: timedelta | None, scope: Scope | None
@@ -101,7 +107,10 @@ def list_(found: Context | TodoContext, pattern: str, regex: bool, scope: Scope 
 @context.command("delete")
 @click.argument("names", metavar="KEY|PATTERN...", nargs=-1, required=True)
 @click.option(
-    "--ttl", metavar="DURATION", callback=duration, help="Hide outer values for so long (default: `cache_ttl`)."
+    "--ttl",
+    metavar="DURATION",
+    callback=duration,
+    help="Hide outer values for so long (default: `cache_ttl`).",
 )
 @as_regex
 @as_json_option
@@ -184,7 +193,9 @@ def _words(value: str) -> str:
         return sys.stdin.buffer.read().decode()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
-        raise UsageError(f"{value[1:] or 'standard input'} cannot be read: {why}", "name a file with text") from error
+        raise UsageError(
+            f"{value[1:] or 'standard input'} cannot be read: {why}", "name a file with text"
+        ) from error
 
 
 def _parsed(words: str, what: str) -> Any:

@@ -46,10 +46,16 @@ def as_data(facts: Facts, found: Sequence[Finding]) -> dict[str, Any]:
         "machine": asdict(facts.machine),
         "redis": {k: v for k, v in asdict(facts.server).items() if k != "findings"} if facts.server else None,
         "workers": [
-            {**one.worker.model_dump(mode="json"), "last_heard_s": round(one.ago_s, 1)} for one in facts.workers
+            {**one.worker.model_dump(mode="json"), "last_heard_s": round(one.ago_s, 1)}
+            for one in facts.workers
         ],
         "repos": [
-            {"repo": repo, "hosts": facts.hosts_of(repo), "unfit": facts.unfit(repo), "queues": _queues(facts, repo)}
+            {
+                "repo": repo,
+                "hosts": facts.hosts_of(repo),
+                "unfit": facts.unfit(repo),
+                "queues": _queues(facts, repo),
+            }
             for repo in facts.repos
         ],
         "runs": [
@@ -66,7 +72,11 @@ def _queues(facts: Facts, repo: str) -> dict[str, int]:
     """Return the lengths of the queue that all workers of the repository read (`shared`), and of those of
     one host.
     """
-    return {host or "shared": n for (name, host), n in facts.queues.items() if name == repo and (n or host is None)}
+    return {
+        host or "shared": n
+        for (name, host), n in facts.queues.items()
+        if name == repo and (n or host is None)
+    }
 
 
 def _waits(run: RunView) -> Iterator[str]:
@@ -84,7 +94,10 @@ def _print(facts: Facts, found: Sequence[Finding]) -> None:
         _print_repos(facts)
     click.echo()
     for finding in found:
-        click.secho(f"{finding.severity}: {finding.what}", fg="red" if finding.severity is Severity.WRONG else "yellow")
+        click.secho(
+            f"{finding.severity}: {finding.what}",
+            fg="red" if finding.severity is Severity.WRONG else "yellow",
+        )
         click.echo(f"  {finding.hint}")
     if not found:
         click.echo("nothing is wrong")
@@ -116,7 +129,9 @@ def _print_workers(facts: Facts) -> None:
         worker = one.worker
         places = ", ".join(f"{repo}={worker.places.get(repo, '?')}" for repo in worker.repos)
         clock = f"{round(worker.clock_offset_ms / 1000) or 0:+d} s"
-        rows.append((worker.host, worker.pid, worker.version, worker.jobs, clock, f"{one.ago_s:.0f} s ago", places))
+        rows.append(
+            (worker.host, worker.pid, worker.version, worker.jobs, clock, f"{one.ago_s:.0f} s ago", places)
+        )
     print_table(("HOST", "PID", "COORD", "JOBS", "CLOCK", "HEARD", "REPOSITORIES"), rows)
 
 

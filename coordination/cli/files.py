@@ -24,11 +24,15 @@ from coordination.text import counted
 
 
 @command()
-@click.argument("folder", metavar="[DIR]", default=".", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument(
+    "folder", metavar="[DIR]", default=".", type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
 def init(folder: Path) -> None:
     """Write DIR/ecosystem.yaml from the git repositories in DIR (default: here), with an example plan."""
     path, repos = write_first_file(folder)
-    click.echo(f"wrote {path} with {counted(repos, 'repository')}\n  next: edit it, then: coord validate", err=True)
+    click.echo(
+        f"wrote {path} with {counted(repos, 'repository')}\n  next: edit it, then: coord validate", err=True
+    )
 
 
 @command()
@@ -96,7 +100,9 @@ def schema(output: Path | None) -> None:
     try:
         output.write_text(json.dumps(file_schema(), indent=2) + "\n")
     except OSError as error:
-        raise CoordinationError(f"{output} cannot be written: {error.strerror}", "name another file") from error
+        raise CoordinationError(
+            f"{output} cannot be written: {error.strerror}", "name another file"
+        ) from error
     click.echo(
         f"wrote {output}\n  first line of ecosystem.yaml, for editors: # yaml-language-server: $schema={output}",
         err=True,

@@ -41,7 +41,9 @@ class ResourceView(BaseModel):
 
 
 @command()
-@click.option("--resources", is_flag=True, help="Include resources and repository slots that nobody waits for.")
+@click.option(
+    "--resources", is_flag=True, help="Include resources and repository slots that nobody waits for."
+)
 @click.option("--released", is_flag=True, help="List the locks that release-lock has released, latest first.")
 @output_options(Held)
 @click.pass_obj
@@ -80,17 +82,25 @@ def list_resources(call: CliContext, form: Form) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @as_json_option
 @click.pass_obj
-def release_lock(call: CliContext, name: str | None, owner: str | None, force: bool, yes: bool, as_json: bool) -> int:
+def release_lock(
+    call: CliContext, name: str | None, owner: str | None, force: bool, yes: bool, as_json: bool
+) -> int:
     """Release the lock NAME (or `resource:NAME`), or all locks of an owner. The holder is told, and the next
     waiter gets it.
 
     The release is recorded: coord list-locks --released.
     """
     if (name is None) == (owner is None):
-        raise UsageError("which lock?", "name one: coord release-lock NAME; or all of an owner: --owner LABEL")
+        raise UsageError(
+            "which lock?", "name one: coord release-lock NAME; or all of an owner: --owner LABEL"
+        )
     with call.coord.answering() as connection:
         locks = connection.locks
-        found = locks.held_by(owner, force=force) if owner is not None else (locks.breakable(name or "", force=force),)
+        found = (
+            locks.held_by(owner, force=force)
+            if owner is not None
+            else (locks.breakable(name or "", force=force),)
+        )
         if not (yes or all(map(_confirm, found))):
             click.echo("nothing was released", err=True)
             return 1
@@ -109,7 +119,9 @@ def release_lock(call: CliContext, name: str | None, owner: str | None, force: b
 def _confirm(found: Held) -> bool:
     held = ", ".join(f"{holder.who} for {holder.age_s:.0f} s" for holder in found.holders)
     if not on_a_terminal():
-        raise UsageError(f"{_named(found)} is held by {held}, and nobody was asked", "if it may be taken away: --yes")
+        raise UsageError(
+            f"{_named(found)} is held by {held}, and nobody was asked", "if it may be taken away: --yes"
+        )
     return click.confirm(f"{_named(found)} is held by {held}: take it away?", err=True)
 
 

@@ -39,10 +39,17 @@ def _recipient(call: CliContext, name: str) -> str:
 @click.argument("text")
 @click.option("--type", "kind", default=NOTE, show_default=True, help="Set the type of the message.")
 @click.option(
-    "--ttl", metavar="DURATION", callback=duration, help="Do not deliver it after so long (default: `inbox_keep`, 24h)."
+    "--ttl",
+    metavar="DURATION",
+    callback=duration,
+    help="Do not deliver it after so long (default: `inbox_keep`, 24h).",
 )
-@click.option("--priority", type=PRIORITY, default=0, show_default=True, help="Deliver higher priorities first.")
-@click.option("--reply-to", metavar="TO", shell_complete=repo_names, help="Send answers to a repository or KIND:NAME.")
+@click.option(
+    "--priority", type=PRIORITY, default=0, show_default=True, help="Deliver higher priorities first."
+)
+@click.option(
+    "--reply-to", metavar="TO", shell_complete=repo_names, help="Send answers to a repository or KIND:NAME."
+)
 @as_json_option
 @click.pass_obj
 def send_message(
@@ -74,14 +81,22 @@ def send_message(
 @command()
 @click.argument("to", required=False, shell_complete=repo_names)
 @click.option(
-    "--ack", "done", metavar="ID", multiple=True, help=f"Acknowledge a message: its id, the end of it, or `{ALL}`."
+    "--ack",
+    "done",
+    metavar="ID",
+    multiple=True,
+    help=f"Acknowledge a message: its id, the end of it, or `{ALL}`.",
 )
 @click.option("--dead", is_flag=True, help="List dead letters: messages given up after too many deliveries.")
 @click.option("--resend", metavar="ID", help="Send a dead letter again.")
 @click.option(
-    "--register", is_flag=True, help="Keep messages to TO from now on (repositories of the file have an inbox anyway)."
+    "--register",
+    is_flag=True,
+    help="Keep messages to TO from now on (repositories of the file have an inbox anyway).",
 )
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1000), help="List at most so many.")
+@click.option(
+    "--limit", default=100, show_default=True, type=click.IntRange(1, 1000), help="List at most so many."
+)
 @output_options(MessageView)
 @click.pass_obj
 def list_messages(
@@ -114,7 +129,9 @@ def list_messages(
             _resend(bus, whom, resend, form)
         else:
             found = (
-                operations.dead(bus, whom, limit) if dead else operations.waiting(bus, whom, limit, register=register)
+                operations.dead(bus, whom, limit)
+                if dead
+                else operations.waiting(bus, whom, limit, register=register)
             )
             if register:
                 click.echo(f"what is sent to {whom} from now on is kept", err=True)

@@ -32,14 +32,22 @@ def git(*words: str, cwd: Path) -> None:
     """Run git in a repository. Raises GitRefused with git's output."""
     flags = [flag for setting in SETTINGS for flag in ("-c", setting)]
     # Inside a git hook, variables like GIT_DIR would direct these commits to the hook's repository.
-    environment = {n: value for n, value in os.environ.items() if not n.startswith("GIT_") or n == "GIT_EXEC_PATH"}
+    environment = {
+        n: value for n, value in os.environ.items() if not n.startswith("GIT_") or n == "GIT_EXEC_PATH"
+    }
     try:
-        done = subprocess.run(["git", *flags, *words], cwd=cwd, env=environment, capture_output=True, check=False)
+        done = subprocess.run(
+            ["git", *flags, *words], cwd=cwd, env=environment, capture_output=True, check=False
+        )
     except FileNotFoundError as error:
-        raise GitRefused("git cannot be started", "install git ≥ 2.39 and check that it is in PATH") from error
+        raise GitRefused(
+            "git cannot be started", "install git ≥ 2.39 and check that it is in PATH"
+        ) from error
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip() or f"git ended with {done.returncode}"
-        raise GitRefused(f"git {words[0]} in {cwd}: {said}", "fix the problem, then try again in an empty folder")
+        raise GitRefused(
+            f"git {words[0]} in {cwd}: {said}", "fix the problem, then try again in an empty folder"
+        )
 
 
 SAMPLE = Path(__file__).parent
@@ -65,7 +73,9 @@ def create(folder: Path) -> Path:
         path.write_bytes((SAMPLE / FILE_NAME).read_bytes())  # last: marks a complete sample
     except OSError as error:
         hint = "name another folder, or make room there: coord demo DIR"
-        raise CoordinationError(f"the sample cannot be written to {folder}: {error.strerror}", hint) from error
+        raise CoordinationError(
+            f"the sample cannot be written to {folder}: {error.strerror}", hint
+        ) from error
     return path
 
 

@@ -202,7 +202,9 @@ def _contradicting(demands: list[Demanded]) -> Iterator[tuple[Demanded, ...]]:
     pairs = [pair for pair in combinations(rest, 2) if _no_version(pair)]
     yield from pairs
     if not pairs and len(rest) > 2 and _no_version(rest):
-        yield next(few for size in range(3, len(rest) + 1) for few in combinations(rest, size) if _no_version(few))
+        yield next(
+            few for size in range(3, len(rest) + 1) for few in combinations(rest, size) if _no_version(few)
+        )
 
 
 def _no_version(demands: Sequence[Demanded]) -> bool:

@@ -90,7 +90,9 @@ def run(
     """
     stopped = stopped or Event()
     output = Output(searched=SearchedOutput() if pattern is not None else None)
-    code = _run(["sh", "-c", command] if isinstance(command, str) else list(command), folder, timeout, output, stopped)
+    code = _run(
+        ["sh", "-c", command] if isinstance(command, str) else list(command), folder, timeout, output, stopped
+    )
     if pattern is None or output.searched is None or code != 0:
         return Ended(code=code, output=output)
     until = time.monotonic() + max(timeout.total_seconds(), SEARCH_S)

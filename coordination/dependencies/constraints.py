@@ -106,7 +106,9 @@ def _pep440_version(text: str) -> Version:
     try:
         return Version(text)
     except ValueError as error:
-        raise UsageError(f"{text!r} is not a PEP 440 version", "a version is written like 1.2.3 or 2.0rc1") from error
+        raise UsageError(
+            f"{text!r} is not a PEP 440 version", "a version is written like 1.2.3 or 2.0rc1"
+        ) from error
 
 
 def _pep440_range(constraint: str) -> VersionRange:

@@ -26,7 +26,14 @@ import httpx2
 
 from coordination import patterns
 from coordination.dependencies.command import Ended, NotStarted, run
-from coordination.dependencies.records import Verdict, combine_verdicts, holds, satisfied, unknown, unsatisfied
+from coordination.dependencies.records import (
+    Verdict,
+    combine_verdicts,
+    holds,
+    satisfied,
+    unknown,
+    unsatisfied,
+)
 from coordination.models import Command, Validation
 
 TIMEOUT = timedelta(seconds=30)

@@ -99,4 +99,6 @@ def holds(verdict: Verdict) -> bool:
 
 def combine_verdicts(verdicts: Sequence[Verdict]) -> Verdict:
     """Return the first verdict that is not satisfied, else one that combines all reasons."""
-    return next((v for v in verdicts if not holds(v)), None) or satisfied(" and ".join(v.why for v in verdicts))
+    return next((v for v in verdicts if not holds(v)), None) or satisfied(
+        " and ".join(v.why for v in verdicts)
+    )

@@ -100,7 +100,9 @@ def read_range(text: str, *, bare: str = "=") -> Range:
     """Parse a range. `bare` is the operator of a version without one: `=` for npm, `^` for Cargo. Raises
     Unreadable.
     """
-    return Range(alternatives=tuple(found for part in text.split("||") for found in _alternatives(part, bare)))
+    return Range(
+        alternatives=tuple(found for part in text.split("||") for found in _alternatives(part, bare))
+    )
 
 
 def _alternatives(part: str, bare: str) -> Iterator[Together]:

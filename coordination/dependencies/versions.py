@@ -103,9 +103,13 @@ def find_version(folder: Path) -> Found:
         if version := read(folder):
             return Found(version=version, source=name, rules=rules)
     if tag := newest_version_tag(folder):
-        return Found(version=without_prefix(tag, folder.name), source=f"tag {tag}", rules=_rules_by_name(folder))
+        return Found(
+            version=without_prefix(tag, folder.name), source=f"tag {tag}", rules=_rules_by_name(folder)
+        )
     looked = ", ".join(MANIFESTS)
-    raise NotFound(f"no version found in {folder}: none in {looked}, and no tag like v1.2.3 in the history of HEAD")
+    raise NotFound(
+        f"no version found in {folder}: none in {looked}, and no tag like v1.2.3 in the history of HEAD"
+    )
 
 
 def find_rules(folder: Path) -> Rules:

@@ -80,7 +80,10 @@ def _code() -> bytes:
     """Return a fingerprint of the code that reads the file and defines its records: versions and source file
     states.
     """
-    sources = [*Path(__file__).parent.rglob("*.py"), *(Path(str(m.__file__)) for m in (errors, models, settings))]
+    sources = [
+        *Path(__file__).parent.rglob("*.py"),
+        *(Path(str(m.__file__)) for m in (errors, models, settings)),
+    ]
     states = [(str(source), source.stat().st_size, source.stat().st_mtime_ns) for source in sorted(sources)]
     return repr((sys.version, pydantic.VERSION, states)).encode()
 
@@ -89,7 +92,9 @@ def _read_private(place: Path) -> bytes | None:
     try:
         if not _is_private(place.parent.lstat(), stat.S_ISDIR):
             return None
-        with os.fdopen(os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+        with os.fdopen(
+            os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK), "rb"
+        ) as file:
             return file.read() if _is_private(os.fstat(file.fileno()), stat.S_ISREG) else None
     except OSError:
         return None

@@ -52,7 +52,9 @@ class Edit:
         "validation").
         """
         if field not in record_at(place if len(place) % 2 else place[:-1]).model_fields:
-            raise UsageError(f"{place[-1]} has no field {field!r}", "see the fields in the README, section The file")
+            raise UsageError(
+                f"{place[-1]} has no field {field!r}", "see the fields in the README, section The file"
+            )
         if (new := self._new(place)) is not None:
             new[field] = value
         else:
@@ -95,7 +97,9 @@ class Edit:
         location = self._positions(here).get(place[-1])
         if location is None or any(location[: len(gone)] == gone for gone in self.changes.removed):
             kind = record_at(place[:-1]).__name__.lower()
-            raise NotFound(f"there is no {kind} {place[-1]!r} in {self.document.path}", "see coord list-" + place[0])
+            raise NotFound(
+                f"there is no {kind} {place[-1]!r} in {self.document.path}", "see coord list-" + place[0]
+            )
         return location
 
     def _positions(self, list_location: Location) -> dict[str, Location]:

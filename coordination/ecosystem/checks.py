@@ -38,7 +38,9 @@ def _repeated(lists: list[tuple[Location, str]], data: Any) -> Iterator[Diagnost
             if not isinstance(name, str):
                 continue
             if name in first:
-                yield Diagnostic(location=(*item, field), message="is given a second time", see=(*first[name], field))
+                yield Diagnostic(
+                    location=(*item, field), message="is given a second time", see=(*first[name], field)
+                )
             else:
                 first[name] = item
 
@@ -142,7 +144,9 @@ def _references_of_todo(here: Location, todo: Todo) -> Iterator[tuple[Location, 
         yield (*here, "resources", i, *inner), "resource", need.name
 
 
-def _each(here: Location, field: str, names: str | tuple[str, ...], kind: str) -> Iterator[tuple[Location, str, str]]:
+def _each(
+    here: Location, field: str, names: str | tuple[str, ...], kind: str
+) -> Iterator[tuple[Location, str, str]]:
     if isinstance(names, str):
         yield (*here, field), kind, names
         return

@@ -20,7 +20,9 @@ def find(start: Path, explicit: Path | None = None) -> Path:
     if explicit is not None:
         path = explicit / FILE_NAME if explicit.is_dir() else explicit
         if not path.is_file():
-            raise NotFound(f"there is no file {path}", f"correct the path, or write one: coord init {path.parent}")
+            raise NotFound(
+                f"there is no file {path}", f"correct the path, or write one: coord init {path.parent}"
+            )
         return path
     start = start.absolute()
     for folder in (start, *start.parents):
@@ -53,6 +55,10 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise NotFound(f"there is no file {path}", "write one from the repositories here: coord init") from error
+        raise NotFound(
+            f"there is no file {path}", "write one from the repositories here: coord init"
+        ) from error
     except OSError as error:
-        raise CoordinationError(f"{path} cannot be read: {error.strerror}", "make it readable and try again") from error
+        raise CoordinationError(
+            f"{path} cannot be read: {error.strerror}", "make it readable and try again"
+        ) from error

@@ -29,7 +29,15 @@ from coordination.ecosystem.document import read_bytes, snapshot
 from coordination.ecosystem.parsing import Document, Snapshot, parse
 from coordination.ecosystem.yaml_text.tree import gc_paused
 from coordination.errors import CoordinationError, EditConflict
-from coordination.files import lock, open_lock, open_private, remove_unfinished, replacing, sync_folder, unlock
+from coordination.files import (
+    lock,
+    open_lock,
+    open_private,
+    remove_unfinished,
+    replacing,
+    sync_folder,
+    unlock,
+)
 
 WAIT = timedelta(seconds=30)
 """Limit of the wait for the lock: an edit of a file with 10,000 todos takes up to 4 s, and
@@ -88,7 +96,9 @@ def save(path: Path, new: bytes) -> None:
     target = path.resolve()
     try:
         before = target.stat()
-        if not before.st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH) or not os.access(target, os.W_OK):
+        if not before.st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH) or not os.access(
+            target, os.W_OK
+        ):
             raise PermissionError(13, "the file is read-only")  # the rename alone would succeed
         with replacing(target, durable=True) as file:
             file.write(new)
@@ -99,7 +109,8 @@ def save(path: Path, new: bytes) -> None:
             sync_folder(target.parent)
     except OSError as error:
         raise CoordinationError(
-            f"{path} was not changed: {error.strerror or error}", "make room or give the right to write, then try again"
+            f"{path} was not changed: {error.strerror or error}",
+            "make room or give the right to write, then try again",
         ) from error
 
 
@@ -129,7 +140,9 @@ def edit(path: Path, decide: Callable[[Edit], None]) -> Document:
                 save(path, after.document.text)
                 cache.store(after)
                 return after.document
-    raise EditConflict(f"{path} was changed {ATTEMPTS} times during the edit", "save it in the editor and try again")
+    raise EditConflict(
+        f"{path} was changed {ATTEMPTS} times during the edit", "save it in the editor and try again"
+    )
 
 
 def _revised(before: Snapshot, changes: Changes) -> Snapshot:

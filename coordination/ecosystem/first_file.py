@@ -127,7 +127,9 @@ def _scalar(text: str) -> str:
 DEPTH = 3
 """Levels of folders that are searched: `group/subgroup/repo` is found."""
 
-NOT_ENTERED = frozenset({"node_modules", "venv", "__pycache__", "site-packages", "vendor", "build", "dist", "target"})
+NOT_ENTERED = frozenset(
+    {"node_modules", "venv", "__pycache__", "site-packages", "vendor", "build", "dist", "target"}
+)
 
 
 def find_repos(folder: Path, depth: int = DEPTH) -> list[Repo]:
@@ -160,7 +162,9 @@ def _folders(folder: Path) -> list[Path]:
         children = [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir()]
     except OSError:  # not readable, or removed meanwhile
         return []
-    return sorted(c for c in children if not c.name.startswith(".") and c.name not in NOT_ENTERED and _is_text(c.name))
+    return sorted(
+        c for c in children if not c.name.startswith(".") and c.name not in NOT_ENTERED and _is_text(c.name)
+    )
 
 
 def _is_text(name: str) -> bool:
@@ -203,7 +207,9 @@ def _branch(checkout: Path) -> str:
         return default
     current = ask_git(checkout, "symbolic-ref", "--short", "HEAD")
     return (
-        current or ask_git(checkout, "for-each-ref", "--count=1", "--format=%(refname:short)", "refs/heads") or "main"
+        current
+        or ask_git(checkout, "for-each-ref", "--count=1", "--format=%(refname:short)", "refs/heads")
+        or "main"
     )
 
 

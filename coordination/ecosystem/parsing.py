@@ -12,7 +12,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from coordination.ecosystem.checks import belongs_to_other_tools, repeated_ids, undeclared_references, unknown_parts
+from coordination.ecosystem.checks import (
+    belongs_to_other_tools,
+    repeated_ids,
+    undeclared_references,
+    unknown_parts,
+)
 from coordination.ecosystem.outline import Outline, outline_of
 from coordination.ecosystem.wording import diagnostics_of
 from coordination.ecosystem.yaml_text.places import Diagnostic, SourceMap
@@ -51,7 +56,11 @@ class Document:
         """Return warnings about unknown parts and undeclared references. After an edit they are computed on
         first access.
         """
-        return parse(self.text, self.path).document.warnings if self.known_warnings is None else self.known_warnings
+        return (
+            parse(self.text, self.path).document.warnings
+            if self.known_warnings is None
+            else self.known_warnings
+        )
 
     def repo_path(self, repo: Repo) -> Path | None:
         """Return the repository's path on this machine, relative to the file; None if the
@@ -86,12 +95,16 @@ def parse(raw: bytes, path: Path) -> Draft:
         tree = read_tree(raw, str(path))
         source_map, findings = _values(tree, str(path))
         diagnostics = (
-            [c for c in source_map.diagnostics(findings) if not belongs_to_other_tools(c.location)] if findings else []
+            [c for c in source_map.diagnostics(findings) if not belongs_to_other_tools(c.location)]
+            if findings
+            else []
         )
         ecosystem, wrong = _validate(source_map)
         if diagnostics or wrong or ecosystem is None:
             raise InvalidFile(source_map.problems(diagnostics + wrong))
-        warnings = tuple(source_map.problems([*unknown_parts(source_map.data), *undeclared_references(ecosystem)]))
+        warnings = tuple(
+            source_map.problems([*unknown_parts(source_map.data), *undeclared_references(ecosystem)])
+        )
     document = Document(path=path, text=raw, ecosystem=ecosystem, known_warnings=warnings)
     return Draft(document=document, tree=tree, data=source_map.data)
 

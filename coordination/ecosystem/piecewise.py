@@ -117,7 +117,9 @@ def windows(outline: Outline, changes: Changes) -> list[Window]:
     for owner, span in _touched_spans(outline, changes):
         wanted.setdefault(owner, []).append(span)
     found = {
-        owner: [Window(list=owner, first=first, last=last, changes=Changes()) for first, last in _merged(spans)]
+        owner: [
+            Window(list=owner, first=first, last=last, changes=Changes()) for first, last in _merged(spans)
+        ]
         for owner, spans in wanted.items()
     }
     _distribute(outline, changes, found)
@@ -215,7 +217,9 @@ def _check_style_is_known(window: Window, data: dict[str, Any]) -> None:
 
 def _head(owner: Location, listing: Listing, newline: str) -> str:
     """Return the names above the list at their columns, as text."""
-    return "".join(f"{' ' * column}{name}:{newline}" for name, column in zip(owner, listing.columns, strict=False))
+    return "".join(
+        f"{' ' * column}{name}:{newline}" for name, column in zip(owner, listing.columns, strict=False)
+    )
 
 
 def _values(tree: Tree) -> dict[str, Any]:

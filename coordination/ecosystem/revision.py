@@ -153,11 +153,15 @@ def values_equal(found: Any, wanted: Any) -> bool:
     .nan equals itself.
     """
     if isinstance(wanted, dict) and isinstance(found, dict):
-        return wanted.keys() == found.keys() and all(values_equal(found[key], value) for key, value in wanted.items())
+        return wanted.keys() == found.keys() and all(
+            values_equal(found[key], value) for key, value in wanted.items()
+        )
     if isinstance(wanted, list | tuple) and isinstance(found, list):
         return len(wanted) == len(found) and all(map(values_equal, found, wanted))
     if isinstance(found, date) and isinstance(wanted, str):
         return bool(found == plain_value(wanted))
     if isinstance(found, int | float) and isinstance(wanted, int | float):
-        return isinstance(found, bool) == isinstance(wanted, bool) and (found == wanted or found != found != wanted)
+        return isinstance(found, bool) == isinstance(wanted, bool) and (
+            found == wanted or found != found != wanted
+        )
     return bool(found == wanted)

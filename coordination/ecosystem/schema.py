@@ -175,12 +175,17 @@ def _or_empty(field: dict[str, Any]) -> dict[str, Any]:
 
 def _settings(properties: dict[str, Any]) -> dict[str, Any]:
     words = _attribute_docstrings(Settings)
-    return {name: field | ({"description": words[name]} if name in words else {}) for name, field in properties.items()}
+    return {
+        name: field | ({"description": words[name]} if name in words else {})
+        for name, field in properties.items()
+    }
 
 
 def _enum_words(enum: type[StrEnum], offered: Collection[str]) -> str:
     words = {enum[name].value: text for name, text in _attribute_docstrings(enum).items()}
-    return " · ".join(f"{value}: {text}" for value, text in words.items() if value in offered) or (enum.__doc__ or "")
+    return " · ".join(f"{value}: {text}" for value, text in words.items() if value in offered) or (
+        enum.__doc__ or ""
+    )
 
 
 def _attribute_docstrings(source: type[BaseModel] | type) -> dict[str, str]:

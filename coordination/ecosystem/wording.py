@@ -41,16 +41,22 @@ USED_ELSEWHERE = {
 """Names that other tools use, with coord's equivalents; the first that the record has is suggested."""
 
 
-def diagnostics_of(error: ValidationError, source_map: SourceMap, prefix: Location = ()) -> Iterator[Diagnostic]:
+def diagnostics_of(
+    error: ValidationError, source_map: SourceMap, prefix: Location = ()
+) -> Iterator[Diagnostic]:
     """Yield one diagnostic for each place in the error; `prefix` is the location of the validated part in the
     file.
     """
     places: dict[Location, list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
-        places.setdefault(_resolve((*prefix, *detail["loc"]), source_map.data, detail["type"]), []).append(detail)
+        places.setdefault(_resolve((*prefix, *detail["loc"]), source_map.data, detail["type"]), []).append(
+            detail
+        )
     for location, details in places.items():
         shallow = all(d["type"] in WANTED or d["type"] == "too_short" for d in details)
-        if shallow and any(len(other) > len(location) and other[: len(location)] == location for other in places):
+        if shallow and any(
+            len(other) > len(location) and other[: len(location)] == location for other in places
+        ):
             continue  # one branch of `text or a list`; the other branch reports the problem inside the list
         yield _diagnostic(location, details, source_map)
 

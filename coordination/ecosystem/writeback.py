@@ -108,7 +108,9 @@ def reopen_todos(
             if todo.id not in hours or todo.status != TodoStatus.COMPLETED:
                 continue
             spent = hours[todo.id]
-            if todo.id not in filed and todo.actual_hours != (None if spent is None else rounded_hours(spent)):
+            if todo.id not in filed and todo.actual_hours != (
+                None if spent is None else rounded_hours(spent)
+            ):
                 left.append(todo.id)
                 continue
             place = ("todos", todo.id)

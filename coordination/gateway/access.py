@@ -73,7 +73,8 @@ class Tokens:
         allowed = validated_patterns(topics)
         if recipient.partition(":")[0] not in KINDS:
             raise UsageError(
-                f"{recipient} cannot have a token", f"grant one to: {', '.join(f'{kind}:NAME' for kind in KINDS)}"
+                f"{recipient} cannot have a token",
+                f"grant one to: {', '.join(f'{kind}:NAME' for kind in KINDS)}",
             )
         names.recipient(recipient)
         token = f"{_token_id(recipient)}.{secrets.token_urlsafe(SECRET_BYTES)}"
@@ -90,7 +91,9 @@ class Tokens:
             had = self._redis.hdel(self._keys.tokens, _token_id(recipient))
         if not had:
             near = did_you_mean(recipient, [grant.recipient for grant in self.list()])
-            raise NotFound(f"{recipient} has no token{near}", "list the recipients with a token: coord gateway --list")
+            raise NotFound(
+                f"{recipient} has no token{near}", "list the recipients with a token: coord gateway --list"
+            )
         self.tell(News(recipient=recipient))
 
     def list(self) -> tuple[Grant, ...]:
@@ -121,7 +124,9 @@ class Tokens:
 
 def _grant(entry: Mapping[str, Any]) -> Grant:
     return Grant(
-        recipient=entry["recipient"], since_ms=entry["since_ms"], topics=tuple(entry.get("topics", EVERYTHING))
+        recipient=entry["recipient"],
+        since_ms=entry["since_ms"],
+        topics=tuple(entry.get("topics", EVERYTHING)),
     )
 
 
@@ -157,7 +162,9 @@ def origin_of(page: str) -> str:
     """Return a page's origin as browsers send it. Raises UsageError for a path or a missing scheme."""
     origin = page.lower().removesuffix("/")
     if not _ORIGIN.fullmatch(origin):
-        raise UsageError(f"--origin {page} is not an origin", "write https://HOST or https://HOST:PORT, without a path")
+        raise UsageError(
+            f"--origin {page} is not an origin", "write https://HOST or https://HOST:PORT, without a path"
+        )
     return origin.removesuffix(USUAL_PORTS.get(origin.partition(":")[0], "/"))
 
 
@@ -198,7 +205,9 @@ class TokenGuesses:
             self._failed.pop(next(iter(self._failed)))
         self._failed[guess] = (since, count + 1)
         if count + 1 == self.most:
-            logger.warning("%d wrong tokens within a minute from %s, for %s", self.most, guess[1], guess[0] or "nobody")
+            logger.warning(
+                "%d wrong tokens within a minute from %s, for %s", self.most, guess[1], guess[0] or "nobody"
+            )
 
     def _recent(self, guess: Guess) -> tuple[float, int]:
         """Return the time of the first wrong token within the last minute, and their number."""

@@ -94,7 +94,9 @@ class Clients:
                     recipient_to_check = await self._to_check.get()
             except TimeoutError:
                 pass
-            for session in [one for one in self._here.values() if recipient_to_check in (None, one.recipient)]:
+            for session in [
+                one for one in self._here.values() if recipient_to_check in (None, one.recipient)
+            ]:
                 await self._check(session)
 
     async def _check(self, session: Session) -> None:

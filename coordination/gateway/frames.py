@@ -180,7 +180,9 @@ def refused(what: Mapping[str, Any], error: CoordinationError) -> str:
 
 
 def away(error: CoordinationError) -> str:
-    return _text({"away": {"message": error.message, "hint": "stay connected: frames are executed when Redis is back"}})
+    return _text(
+        {"away": {"message": error.message, "hint": "stay connected: frames are executed when Redis is back"}}
+    )
 
 
 def _text(frame: Mapping[str, Any]) -> str:
@@ -189,7 +191,9 @@ def _text(frame: Mapping[str, Any]) -> str:
 
 def _object(text: str) -> Mapping[str, Any]:
     try:
-        received = json.loads(text, parse_constant=_reject_constants, object_pairs_hook=_reject_duplicate_names)
+        received = json.loads(
+            text, parse_constant=_reject_constants, object_pairs_hook=_reject_duplicate_names
+        )
     except (ValueError, RecursionError) as error:
         raise BadFrame(f"the frame is not JSON: {error}", 'write, for example, {"ack": "…"}') from error
     if not isinstance(received, dict):
@@ -215,7 +219,9 @@ def _refusal(error: ValidationError) -> BadFrame:
     if details[0]["type"] == "extra_forbidden":
         return BadFrame(f"{where}: unknown field", "remove it")
     if details[0]["type"] == "string_unicode":
-        return BadFrame(f"{where or 'a name'} is not text: it contains a lone surrogate", "send valid Unicode")
+        return BadFrame(
+            f"{where or 'a name'} is not text: it contains a lone surrogate", "send valid Unicode"
+        )
     if details[0]["type"] == "missing":
         return BadFrame(f"{where} is missing", "add it")
     words = wrong_value([detail for detail in details if detail["loc"] == place])

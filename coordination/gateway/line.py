@@ -54,7 +54,9 @@ GOODBYE_S = 5.0
 class Line(WebSocketsSansIOProtocol):
     """The WebSocket protocol; an application finds it in `scope["state"]["line"]`."""
 
-    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], *more: Any) -> None:
+    def __init__(
+        self, config: Config, server_state: ServerState, app_state: dict[str, Any], *more: Any
+    ) -> None:
         super().__init__(config, server_state, {**app_state, "line": self}, *more)
         self.gone = asyncio.Event()
         self.close_timeout = GOODBYE_S

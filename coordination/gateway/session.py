@@ -168,7 +168,9 @@ class Session:
                     what = {"publish": frame.publish.topic[:200], "seq": frame.publish.seq}
                     await self._reply_errors(what, self._publish(frame.publish))
                 case frames.Resume():
-                    raise frames.BadFrame("resume is only allowed as the first frame", "continue with ack or send")
+                    raise frames.BadFrame(
+                        "resume is only allowed as the first frame", "continue with ack or send"
+                    )
 
     async def _reply_errors(self, what: dict[str, Any], operation: Awaitable[None]) -> None:
         try:
@@ -203,7 +205,9 @@ class Session:
     async def _send(self, request: frames.SendRequest) -> None:
         for whom in (request.to, request.reply_to or ""):
             if whom.startswith(COORD_ALONE):
-                raise NotAllowed(f"clients cannot send to {whom[:100]!r}", "only coord sends messages to workers")
+                raise NotAllowed(
+                    f"clients cannot send to {whom[:100]!r}", "only coord sends messages to workers"
+                )
         ttl = None if request.ttl_s is None else timedelta(seconds=request.ttl_s)
 
         def operation() -> str:
@@ -285,5 +289,6 @@ def _position(received: frames.Position | None) -> Position | None:
 
 def _lost(message_id: str) -> Conflict:
     return Conflict(
-        f"message {message_id[:100]} is no longer in flight", "it is delivered again unless it was acknowledged"
+        f"message {message_id[:100]} is no longer in flight",
+        "it is delivered again unless it was acknowledged",
     )

@@ -19,7 +19,9 @@ Say = Callable[[str], Awaitable[None]]
 class ClientTopics:
     """`granted`: patterns that the token allows; `here`: all clients of this gateway by pattern."""
 
-    def __init__(self, here: Patterns[ClientTopics], granted: Sequence[str], limits: Limits, say: Say) -> None:
+    def __init__(
+        self, here: Patterns[ClientTopics], granted: Sequence[str], limits: Limits, say: Say
+    ) -> None:
         self._here, self._granted, self._limits, self._say = here, granted, limits, say
         self._patterns: set[str] = set()
         self._waiting: deque[str] = deque()
@@ -38,7 +40,8 @@ class ClientTopics:
                 raise NotAllowed(f"your token does not allow the topics {one!r}", self._hint)
         if len(self._patterns) + len(new) > self._limits.subscriptions:
             raise Conflict(
-                f"more than {self._limits.subscriptions} subscriptions", "unsubscribe from some, or use one like a.**"
+                f"more than {self._limits.subscriptions} subscriptions",
+                "unsubscribe from some, or use one like a.**",
             )
         self._patterns |= new
         for one in new:

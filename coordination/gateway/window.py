@@ -84,7 +84,8 @@ class Window:
         """Return a message in flight. Raises Conflict if the client does not have it."""
         if message_id not in self._held:
             raise Conflict(
-                f"message {message_id[:100]} is not in flight", "it is delivered again unless it was acknowledged"
+                f"message {message_id[:100]} is not in flight",
+                "it is delivered again unless it was acknowledged",
             )
         return self._held[message_id].message
 

@@ -102,7 +102,9 @@ class Renewal:
                 kept = self._renew(lock, self._patience_s())
             next_s = lock.deadline_s - ttl_s * (1 - 1 / PART_OF_TTL)
         except CoordinationError as error:
-            logger.warning("lock %s cannot be renewed and expires in %.1f s: %s", lock.name, left_s, error.message)
+            logger.warning(
+                "lock %s cannot be renewed and expires in %.1f s: %s", lock.name, left_s, error.message
+            )
             next_s = min(now_s() + ttl_s / (3 * PART_OF_TTL), lock.deadline_s)
         with self._changed:
             if lock not in self._due_s:

@@ -118,7 +118,9 @@ class WaitGraph:
             if request.waiting:
                 self._waiting.setdefault(request.party, []).append(request)
             else:
-                self._held_by_party[request.party] = self._held_by_party.get(request.party, 0) + len(request.wants)
+                self._held_by_party[request.party] = self._held_by_party.get(request.party, 0) + len(
+                    request.wants
+                )
 
     def _queue(self, what: str, name: Name) -> Iterator[tuple[Request, Want]]:
         for request_id in name.queue:
@@ -138,7 +140,9 @@ class WaitGraph:
         holders = [party for party in self._on_common_cycle(own, links) if self._held_by_party.get(party)]
         if not holders:
             return None
-        cycle = self._shortest_cycle(min(holders, key=lambda party: self._order(self._waiting[party][-1])), links)
+        cycle = self._shortest_cycle(
+            min(holders, key=lambda party: self._order(self._waiting[party][-1])), links
+        )
         return Deadlock(cycle=cycle, proof=self._proof(cycle, stuck), victim=self._victim(cycle))
 
     def stuck(self, *, but: str = "") -> set[str]:
@@ -157,7 +161,8 @@ class WaitGraph:
         avoid false alarms.
         """
         return any(
-            all(self._is_free(request, want, stuck) for want in request.wants) for request in self._waiting[party]
+            all(self._is_free(request, want, stuck) for want in request.wants)
+            for request in self._waiting[party]
         )
 
     def _is_free(self, request: Request, want: Want, stuck: set[str]) -> bool:
@@ -338,7 +343,9 @@ def verdict(woken_by: str) -> DeadlockError | None:
     """Return the error if a request was woken by a verdict; None if it was woken by a grant."""
     if not woken_by.startswith(VERDICT):
         return None
-    cycle = [(str(who), str(held), str(name)) for who, held, name in json.loads(woken_by.removeprefix(VERDICT))]
+    cycle = [
+        (str(who), str(held), str(name)) for who, held, name in json.loads(woken_by.removeprefix(VERDICT))
+    ]
     sentences = "; ".join(f"{who} {held} and waits for {name}" for who, held, name in cycle)
     whom = "they wait for each other" if len(cycle) > 1 else "it waits for itself"
     return DeadlockError(
@@ -360,7 +367,9 @@ def _request(read: Mapping[str, Any]) -> Request:
         id=read["id"],
         party=read["party"],
         waiting=read["state"] == "waiting",
-        wants=tuple(Want(want["name"], want["mode"], want["amount"], want["capacity"]) for want in read["wants"]),
+        wants=tuple(
+            Want(want["name"], want["mode"], want["amount"], want["capacity"]) for want in read["wants"]
+        ),
         rank=int(read["rank"]),
         priority=int(read["priority"] or 0),
         may_give_way=read.get("kind") != "todo",

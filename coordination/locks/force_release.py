@@ -57,7 +57,8 @@ class ForceRelease:
             _refuse_todo(found, holder)
             if not force and holder.alive is not False:
                 raise Conflict(
-                    f"{found.name} is held by {holder.who}, {_liveness_text(holder)}", "to release it anyway: --force"
+                    f"{found.name} is held by {holder.who}, {_liveness_text(holder)}",
+                    "to release it anyway: --force",
                 )
         return found
 
@@ -74,7 +75,8 @@ class ForceRelease:
         requests = [holder.id for holder in found.holders]
         if not self._line("lock/break", [self._keys.head], [found.what, actor, *requests]):
             raise NotFound(
-                f"the holder of {found.name} has released it in the meantime", "see who holds it now: coord list-locks"
+                f"the holder of {found.name} has released it in the meantime",
+                "see who holds it now: coord list-locks",
             )
 
     def of_owner(self, owner: str, *, force: bool = False) -> tuple[Held, ...]:
@@ -86,7 +88,9 @@ class ForceRelease:
         check_name("owner's label", owner)
         found = []
         for held in self._listing.all():
-            holders = tuple(holder for holder in held.holders if holder.kind != "todo" and holder.label == owner)
+            holders = tuple(
+                holder for holder in held.holders if holder.kind != "todo" and holder.label == owner
+            )
             if living := [holder for holder in holders if not force and holder.alive is not False]:
                 raise Conflict(
                     f"{held.name} is held by {living[0].who}, {_liveness_text(living[0])}",
@@ -103,7 +107,9 @@ class ForceRelease:
         gone: set[str] = set()
         for held in found:
             for holder in held.holders:
-                if holder.id not in gone and self._line("lock/break", [self._keys.head], [held.what, actor, holder.id]):
+                if holder.id not in gone and self._line(
+                    "lock/break", [self._keys.head], [held.what, actor, holder.id]
+                ):
                     gone.add(holder.id)
         return tuple(held for held in found if any(holder.id in gone for holder in held.holders))
 

@@ -73,7 +73,9 @@ class Guard:
     def _refused(self, fence: int, why: str, newest: str) -> StaleFence:
         logger.warning("lock %s: refused fence %d, the newest is %s", self.name, fence, newest)
         if why == "unknown":
-            words = f"fence {fence} of lock {self.name} was never issued by this Redis: the newest is {newest}"
+            words = (
+                f"fence {fence} of lock {self.name} was never issued by this Redis: the newest is {newest}"
+            )
         else:
             words = f"lock {self.name} was granted again since: fence {fence} is older than {newest}"
         return StaleFence(words, "acquire the lock again; nothing was written")

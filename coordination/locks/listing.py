@@ -46,7 +46,9 @@ class Holder(_Request):
         if self.kind == "todo" or self.pid is None:
             return None
         thread = self.thread or 0
-        return Owner(host=self.host, pid=self.pid, started=self.started, thread=thread, label=self.label).alive()
+        return Owner(
+            host=self.host, pid=self.pid, started=self.started, thread=thread, label=self.label
+        ).alive()
 
 
 class Waiter(_Request):
@@ -82,7 +84,9 @@ class Listing:
         names = list(scanned(self._line, self._keys.names))
         parts = (names[start : start + AT_ONCE] for start in range(0, len(names), AT_ONCE))
         found = [held for part in parts for held in self.of(part)]
-        return tuple(sorted((h for h in found if h.holders or h.waiters), key=lambda held: (held.kind, held.name)))
+        return tuple(
+            sorted((h for h in found if h.holders or h.waiters), key=lambda held: (held.kind, held.name))
+        )
 
     def of(self, names: Sequence[str]) -> Iterator[Held]:
         """Return the state of these names, which have a prefix, as in `lock:x`."""

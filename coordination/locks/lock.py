@@ -65,7 +65,9 @@ class Lock:
             raise LockLost(f"lock {self.name} was released", "acquire it again")
         if self.lost.is_set() or now_s() >= self.deadline_s:
             self.lost.set()
-            raise LockLost(f"lock {self.name} is lost: it was not renewed in time, or was released by force", LOST_HINT)
+            raise LockLost(
+                f"lock {self.name} is lost: it was not renewed in time, or was released by force", LOST_HINT
+            )
 
     def renew(self) -> bool:
         """Renew the lock for another ttl. Returns False if it is lost; the protected work must stop."""
@@ -107,7 +109,9 @@ class Lock:
 
     def _check_same_process(self) -> None:
         if self._is_inherited:
-            raise LockLost(f"lock {self.name} is held by the process that this one was forked from", "acquire it here")
+            raise LockLost(
+                f"lock {self.name} is held by the process that this one was forked from", "acquire it here"
+            )
 
     def __repr__(self) -> str:
         return f"<Lock {self.name} fence {self.fence}>"

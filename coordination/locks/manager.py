@@ -62,7 +62,9 @@ class LockManager:
         With `keep`, a thread renews the lock at a third of its ttl until it is released; without, a hanging
         holder loses it, which may be intended. Raises LockTimeout, DeadlockError, UsageError, Unreachable.
         """
-        return self.acquire_many((name,), ttl=ttl, wait=wait, owner=owner, priority=priority, shared=shared, keep=keep)
+        return self.acquire_many(
+            (name,), ttl=ttl, wait=wait, owner=owner, priority=priority, shared=shared, keep=keep
+        )
 
     def acquire_many(
         self,

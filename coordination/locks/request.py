@@ -40,7 +40,8 @@ class LockTerms:
             raise UsageError(f"invalid wait: {self.wait}", "pass a timedelta of 0 (a single try) or longer")
         if not is_whole(self.priority, -HIGHEST_PRIORITY, HIGHEST_PRIORITY):
             raise UsageError(
-                f"invalid priority: {reprlib.repr(self.priority)}", f"pass a whole number up to ±{HIGHEST_PRIORITY}"
+                f"invalid priority: {reprlib.repr(self.priority)}",
+                f"pass a whole number up to ±{HIGHEST_PRIORITY}",
             )
         if self.owner:
             check_name("owner's label", self.owner)

@@ -59,7 +59,9 @@ class Resources:
         """Acquire an amount, as `LockManager.acquire`. Raises UsageError if it exceeds the capacity or the
         resource is undeclared.
         """
-        return self.acquire_many({name: amount}, ttl=ttl, wait=wait, owner=owner, priority=priority, keep=keep)
+        return self.acquire_many(
+            {name: amount}, ttl=ttl, wait=wait, owner=owner, priority=priority, keep=keep
+        )
 
     def acquire_many(
         self,
@@ -74,7 +76,9 @@ class Resources:
         """Acquire all amounts in one step."""
         if not isinstance(wanted, Mapping):
             raise UsageError(f"{wanted!r} has no amounts", "pass a mapping: {name: amount}")
-        return self._core.grant(of_resources(wanted), tuple(wanted), LockTerms(ttl, wait, owner, priority, keep))
+        return self._core.grant(
+            of_resources(wanted), tuple(wanted), LockTerms(ttl, wait, owner, priority, keep)
+        )
 
     def names(self) -> tuple[str, ...]:
         """Return the declared resources."""
@@ -97,7 +101,14 @@ class Resources:
 
 
 def _stats(
-    capacity: int, used: int, used_ms: int, over_ms: int, waiting: int, granted: int, waited_ms: int, longest_ms: int
+    capacity: int,
+    used: int,
+    used_ms: int,
+    over_ms: int,
+    waiting: int,
+    granted: int,
+    waited_ms: int,
+    longest_ms: int,
 ) -> ResourceStats:
     return ResourceStats(
         capacity=capacity,

@@ -146,7 +146,9 @@ class _Request:
         expires_s = (expires_ms + 1) / 1000 if expires_ms >= 0 else LOOK_S
         for_s = max(0.001, min(expires_s, LOOK_S, self.left_s()))
         wake = self._keys.wake(self.token)
-        answer = self._line.send("BLPOP", wake, f"{for_s:.3f}", patience_s=self._patience_s(for_s), blocks_s=for_s)
+        answer = self._line.send(
+            "BLPOP", wake, f"{for_s:.3f}", patience_s=self._patience_s(for_s), blocks_s=for_s
+        )
         return answer[1] if answer else None
 
     def leave(self) -> None:
@@ -158,7 +160,9 @@ class _Request:
         labels = [label for _, _, _, label, _ in holders if label]
         who = "; ".join(_holder_text(*holder) for holder in holders) or "another request comes first"
         waited = f"not granted within {self._wait_s:g} s" if self._wait_s else "taken"
-        return LockTimeout(f"{_names(self._wants)} {waited}: {who}", "wait longer, or try again later", labels)
+        return LockTimeout(
+            f"{_names(self._wants)} {waited}: {who}", "wait longer, or try again later", labels
+        )
 
     def _step(self, name: str, *args: str | int) -> Any:
         return self._line(name, [self._keys.head], args, patience_s=self._patience_s())

@@ -113,10 +113,14 @@ def page(records: Sequence[R], limit: int, offset: int) -> Page[R]:
 def cut(kind: type[M], answer: BaseModel, limit: int, whole: Collection[str] = ()) -> M:
     """Return an answer with the first `limit` items of each list but those that stay `whole`."""
     given_fields = dict(answer)
-    long = {name: value for name, value in given_fields.items() if isinstance(value, tuple) and len(value) > limit}
+    long = {
+        name: value for name, value in given_fields.items() if isinstance(value, tuple) and len(value) > limit
+    }
     long = {name: value for name, value in long.items() if name not in whole}
     left_out = {name: len(value) - limit for name, value in long.items()}
-    return kind(**{**given_fields, **{name: value[:limit] for name, value in long.items()}}, left_out=left_out)
+    return kind(
+        **{**given_fields, **{name: value[:limit] for name, value in long.items()}}, left_out=left_out
+    )
 
 
 def cut_forecast(foreseen: Forecast, limit: int) -> CutForecast:
@@ -141,4 +145,8 @@ def given_fields(arguments: Mapping[str, Any], *others: str) -> dict[str, Any]:
     """Return the fields among the arguments of a tool (its `locals()` as it begins) that were given;
     `others` are no fields.
     """
-    return {name: value for name, value in arguments.items() if value is not None and name not in ("session", *others)}
+    return {
+        name: value
+        for name, value in arguments.items()
+        if value is not None and name not in ("session", *others)
+    }

@@ -30,7 +30,9 @@ def several(given: Any) -> Any:
     return [word.strip() for word in given.split(",") if word.strip()] if isinstance(given, str) else given
 
 
-AnyOf = Annotated[Sequence[T], BeforeValidator(several), Field(description="Any of these values (default: no filter).")]
+AnyOf = Annotated[
+    Sequence[T], BeforeValidator(several), Field(description="Any of these values (default: no filter).")
+]
 Items = Annotated[Sequence[str] | None, BeforeValidator(several)]
 
 RunName = Annotated[str, Field(description=f"A run's id, its beginning or end, or `{LAST}`.")]
@@ -46,15 +48,22 @@ Resources = Annotated[
     Annotated[Sequence[str | ResourceNeed] | None, BeforeValidator(several)],
     Field(description="Resources of the file that the todo holds while it runs: names, or {name, amount}."),
 ]
-Severity = Annotated[str | None, Field(description="A free word, such as critical, high, medium, low or migration.")]
+Severity = Annotated[
+    str | None, Field(description="A free word, such as critical, high, medium, low or migration.")
+]
 Date = Annotated[str | None, Field(description="A date such as 2026-01-31.")]
-Limit = Annotated[int, Field(ge=1, le=1000, description="Maximum number of results; `total` is the number of all.")]
-Most = Annotated[int, Field(ge=1, le=10_000, description="Maximum length of each list; `left_out` counts the rest.")]
+Limit = Annotated[
+    int, Field(ge=1, le=1000, description="Maximum number of results; `total` is the number of all.")
+]
+Most = Annotated[
+    int, Field(ge=1, le=10_000, description="Maximum length of each list; `left_out` counts the rest.")
+]
 Offset = Annotated[int, Field(ge=0, description="Number of results to skip.")]
 
 AtOnce = Annotated[int | None, Field(ge=1, description="Maximum number of todos at once.")]
 Wait = Annotated[
-    float, Field(ge=0, le=60, description="Return when the run has ended, at the latest after this many seconds.")
+    float,
+    Field(ge=0, le=60, description="Return when the run has ended, at the latest after this many seconds."),
 ]
 
 
@@ -105,7 +114,11 @@ def bound(operation: Callable[..., Any], session: Session) -> Callable[..., Any]
             return operation(session, **given)
 
     own, *others = inspect.signature(operation).parameters.values()
-    hints = {name: hint for name, hint in get_type_hints(operation, include_extras=True).items() if name != own.name}
+    hints = {
+        name: hint
+        for name, hint in get_type_hints(operation, include_extras=True).items()
+        if name != own.name
+    }
     others = [parameter.replace(annotation=hints[parameter.name]) for parameter in others]
     call.__signature__ = inspect.Signature(others, return_annotation=hints["return"])  # type: ignore[attr-defined]
     call.__annotations__ = hints

@@ -53,7 +53,9 @@ class Arguments(Middleware):
         known = tool.parameters.get("properties", {}) if tool else {}
         arguments = _by_our_names(context.message.arguments or {}, known)
         try:
-            return await call_next(context.copy(message=context.message.model_copy(update={"arguments": arguments})))
+            return await call_next(
+                context.copy(message=context.message.model_copy(update={"arguments": arguments}))
+            )
         except ValidationError as error:
             if not isinstance(error.__cause__, pydantic.ValidationError) or server is None:
                 raise
@@ -83,7 +85,9 @@ def _refused(error: pydantic.ValidationError, known: Collection[str]) -> FastMCP
     off: dict[str, list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
         off.setdefault(str(detail["loc"][0]), []).append(detail)
-    return ToolError("\n".join(_in_words(name, details, known) for name, details in off.items()), log_level=QUIET)
+    return ToolError(
+        "\n".join(_in_words(name, details, known) for name, details in off.items()), log_level=QUIET
+    )
 
 
 def _in_words(name: str, details: list[ErrorDetails], known: Collection[str]) -> str:

@@ -39,7 +39,9 @@ def add_prompts(server: FastMCP, session: Session) -> None:
     def plan_change(change: str, repos: str = "") -> str:
         """Plan a change across repositories: todos in order, from what is declared."""
         with refusals(PromptError):
-            return _brief(session.coord.manager, change, [name.strip() for name in repos.split(",") if name.strip()])
+            return _brief(
+                session.coord.manager, change, [name.strip() for name in repos.split(",") if name.strip()]
+            )
 
     prompt = Prompt.from_function(plan_change, title="Plan this change across my repositories")
     server.add_prompt(prompt.model_copy(update={"arguments": ARGUMENTS}))
@@ -52,7 +54,9 @@ def _brief(manager: CoordinationManager, change: str, names: Collection[str]) ->
         f"Plan this change across my repositories:\n\n{change}\n",
         _section("Repositories", (_repo(repo) for repo in repos)),
         _section("Dependencies (consumer needs provider)", _dependencies(manager, shown)),
-        _section("Open plans", (_plan(manager, plan) for plan in manager.list_plans() if plan.status in OPEN)),
+        _section(
+            "Open plans", (_plan(manager, plan) for plan in manager.list_plans() if plan.status in OPEN)
+        ),
         WAY,
     )
     return "\n".join(parts)
@@ -93,7 +97,9 @@ def add_resources(server: FastMCP, session: Session) -> None:
         with refusals(ResourceError):
             return session.view(session.coord.runs.get(run_id)).model_dump_json(indent=2)
 
-    @server.resource("coord://runs/{run_id}/todos/{todo_id}/log", title="A todo's log", mime_type="text/plain")
+    @server.resource(
+        "coord://runs/{run_id}/todos/{todo_id}/log", title="A todo's log", mime_type="text/plain"
+    )
     def log(run_id: str, todo_id: str) -> str:
         """What a todo wrote in a run, over all its attempts."""
         with refusals(ResourceError):

@@ -35,7 +35,9 @@ class Followers:
         """Follow a run, once."""
         with self._lock:
             if run.id not in self._threads:
-                thread = threading.Thread(target=self._see_through, args=(run,), name=f"run {run.id}", daemon=True)
+                thread = threading.Thread(
+                    target=self._see_through, args=(run,), name=f"run {run.id}", daemon=True
+                )
                 self._threads[run.id] = thread
                 thread.start()
 
@@ -55,7 +57,9 @@ class Followers:
             run.wait()
         except CoordinationError as error:
             if not self._left:
-                logger.warning("run %s is not followed any more: %s; at its end: coord sync %s", run.id, error, run.id)
+                logger.warning(
+                    "run %s is not followed any more: %s; at its end: coord sync %s", run.id, error, run.id
+                )
         except Exception:
             if not self._left:
                 raise

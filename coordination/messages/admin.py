@@ -11,7 +11,16 @@ from coordination.backend.client import reaching
 from coordination.errors import NotFound
 from coordination.messages import names, records
 from coordination.messages.names import MS
-from coordination.messages.records import DeadLetter, InboxStats, Limits, Message, MessagesSwept, Presence, moment, text
+from coordination.messages.records import (
+    DeadLetter,
+    InboxStats,
+    Limits,
+    Message,
+    MessagesSwept,
+    Presence,
+    moment,
+    text,
+)
 from coordination.messages.steps import Steps
 from coordination.text import did_you_mean
 
@@ -29,7 +38,8 @@ def recipients(steps: Steps) -> tuple[str, ...]:
 def unknown(steps: Steps, recipient: str) -> NotFound:
     near = did_you_mean(recipient, recipients(steps))
     return NotFound(
-        f"there is no recipient {recipient}{near}", "a recipient exists once it was registered or has received"
+        f"there is no recipient {recipient}{near}",
+        "a recipient exists once it was registered or has received",
     )
 
 
@@ -37,10 +47,14 @@ def peek(steps: Steps, recipient: str, limit: int, payloads: bool) -> tuple[Mess
     rows = steps("inbox/peek", recipient, limit, int(payloads))
     if rows is None:
         raise unknown(steps, recipient)
-    return tuple(sorted((_inspected(recipient, *map(text, row)) for row in rows), key=lambda message: message.offset))
+    return tuple(
+        sorted((_inspected(recipient, *map(text, row)) for row in rows), key=lambda message: message.offset)
+    )
 
 
-def _inspected(recipient: str, ticket: str, at_ms: str, head: str, body: str, failed: str, reader: str) -> Message:
+def _inspected(
+    recipient: str, ticket: str, at_ms: str, head: str, body: str, failed: str, reader: str
+) -> Message:
     return records.message(recipient, ticket, at_ms, head, body, deliveries=int(failed) + 1, reader=reader)
 
 
@@ -110,7 +124,9 @@ def resend(steps: Steps, dead_id: str, limits: Limits, ttl: timedelta | None) ->
     ttl_ms = 0 if ttl is None else names.milliseconds(ttl, "ttl")
     word, what = "none", dead_id
     if DEAD_ID.fullmatch(dead_id):
-        word, what = map(text, steps("message/resend", dead_id, ttl_ms, limits.inbox_limit, limits.inbox_keep // MS))
+        word, what = map(
+            text, steps("message/resend", dead_id, ttl_ms, limits.inbox_limit, limits.inbox_keep // MS)
+        )
     if word == "sent":
         return what
     if word == "unknown":

@@ -79,7 +79,9 @@ class MessageBus(ReaderOperations):
         not delivered twice either.
         """
         names.recipient(to)
-        outgoing = self._sender.outgoing(type, payload, ttl=ttl, priority=priority, reply_to=reply_to, ack=ack)
+        outgoing = self._sender.outgoing(
+            type, payload, ttl=ttl, priority=priority, reply_to=reply_to, ack=ack
+        )
         message_id, offset = self._sender.send(
             sequence, self.steps, lambda steps, n: steps("message/send", to, *outgoing.numbered(n))
         )
@@ -101,13 +103,17 @@ class MessageBus(ReaderOperations):
     ) -> int:
         """Send a copy to each subscriber of the topic in one step; return their number."""
         names.name(topic, "a topic")
-        outgoing = self._sender.outgoing(type, payload, ttl=ttl, priority=priority, reply_to=reply_to, ack=ack)
+        outgoing = self._sender.outgoing(
+            type, payload, ttl=ttl, priority=priority, reply_to=reply_to, ack=ack
+        )
         _, reached = self._sender.send(
             sequence, self.steps, lambda steps, n: steps("message/broadcast", topic, *outgoing.numbered(n), 0)
         )
         return int(reached)
 
-    def publish(self, topic: str, payload: Any = None, *, type: str = EVENT, sequence: int | None = None) -> int:
+    def publish(
+        self, topic: str, payload: Any = None, *, type: str = EVENT, sequence: int | None = None
+    ) -> int:
         """Publish an event to current listeners, and a copy to each inbox that subscribed.
 
         Returns the number of programs and inboxes reached; a gateway counts as one. Later listeners do not
@@ -131,7 +137,9 @@ class MessageBus(ReaderOperations):
         """
         return Subscription(self.steps, patterns)
 
-    def request(self, to: str, type: str, payload: Any = None, *, timeout: timedelta, priority: int = 0) -> Any:
+    def request(
+        self, to: str, type: str, payload: Any = None, *, timeout: timedelta, priority: int = 0
+    ) -> Any:
         """Send a request and return the payload of the reply. Raises NoReply after `timeout`, which is also
         the request's ttl.
         """
@@ -181,7 +189,9 @@ class MessageBus(ReaderOperations):
         `hear` is called with the word of a wake-up that carries one; such words are not stored.
         """
         name = reader or f"{process()}:{secrets.token_hex(4)}"
-        inbox = Inbox(self, recipient, reader=name, since=since, prefetch=prefetch, patience=patience, hear=hear)
+        inbox = Inbox(
+            self, recipient, reader=name, since=since, prefetch=prefetch, patience=patience, hear=hear
+        )
         if handler is not None:
             inbox.run(handler)
         return inbox
@@ -242,7 +252,9 @@ def open_bus(redis: Redis, settings: Settings, sender: str | None = None) -> Mes
     `sender` is the name of the recipient that replies go to; without it, the user of this process.
     """
     name = sender or "".join(actor().split())
-    limits = Limits(ttl=settings.message_ttl, inbox_limit=settings.inbox_limit, inbox_keep=settings.inbox_keep)
+    limits = Limits(
+        ttl=settings.message_ttl, inbox_limit=settings.inbox_limit, inbox_keep=settings.inbox_keep
+    )
     return MessageBus(redis, settings.namespace, sender=name, limits=limits)
 
 

@@ -143,7 +143,9 @@ class InFlight:
         beat = time.monotonic() + every_s
         while not closed.is_set():
             with self._lock:
-                self._changed.wait_for(lambda: self._done or closed.is_set(), timeout=max(0.0, beat - time.monotonic()))
+                self._changed.wait_for(
+                    lambda: self._done or closed.is_set(), timeout=max(0.0, beat - time.monotonic())
+                )
             try:
                 if not closed.wait(GATHER_S):
                     self.settle()
@@ -350,7 +352,9 @@ class Inbox:
         self._streaming = 1 < len(taken.messages) < batch_size
         if not taken.recovered:
             self.recovered, self.trimmed = False, self.trimmed + taken.trimmed
-            logger.warning("%s missed messages: %s", self.recipient, taken.trimmed or "the server lost its data")
+            logger.warning(
+                "%s missed messages: %s", self.recipient, taken.trimmed or "the server lost its data"
+            )
         self.position = taken.position
         if taken.messages:
             return None
@@ -365,7 +369,9 @@ class Inbox:
         self._batch_size, self._last_look = max(1, min(self._prefetch, wanted_size)), now
         return self._batch_size
 
-    def _retry(self, attempt: Callable[[], Answer], otherwise: Answer, longest: timedelta | None = None) -> Answer:
+    def _retry(
+        self, attempt: Callable[[], Answer], otherwise: Answer, longest: timedelta | None = None
+    ) -> Answer:
         try:
             return self._outage.outlive(attempt, inf if longest is None else longest.total_seconds())
         except Stopped:

@@ -66,7 +66,9 @@ class Following:
         if self._absence.wait(self._tick_s):
             with self._absence.outlived():
                 answer = self._reader.xread(self.since, count=READ_AT_ONCE, block=int(self._tick_s * 1000))
-                found = [Entry(stream, at, fields) for stream, entries in answer or () for at, fields in entries]
+                found = [
+                    Entry(stream, at, fields) for stream, entries in answer or () for at, fields in entries
+                ]
         self.since.update({entry.stream: entry.id for entry in found})
         return found
 
@@ -131,7 +133,9 @@ class Subscription:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         self.close()
 
     def _next(self, wait_s: float) -> Event | Gap | None:

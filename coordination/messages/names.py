@@ -33,7 +33,8 @@ def recipient(text: str) -> str:
     if kind not in KINDS or not rest:
         hint = did_you_mean(kind, KINDS) if rest else ""
         raise UsageError(
-            f"{word!r} is not a recipient{hint}", f"write kind:name, as in repo:billing; kinds: {', '.join(KINDS)}"
+            f"{word!r} is not a recipient{hint}",
+            f"write kind:name, as in repo:billing; kinds: {', '.join(KINDS)}",
         )
     return word
 
@@ -49,7 +50,9 @@ def name(text: str, what: str) -> str:
             f"{what} has {len(text):,} characters: {text[:40]!r}…", f"use at most {LONGEST_NAME} characters"
         )
     if not text.isprintable() or " " in text:
-        raise UsageError(f"{what} may hold no blanks and no control characters, got {text!r}", "write it without")
+        raise UsageError(
+            f"{what} may hold no blanks and no control characters, got {text!r}", "write it without"
+        )
     return text
 
 
@@ -59,7 +62,9 @@ def encode(payload: Any) -> str:
         text = _ENCODE(payload)
         size = len(text) if text.isascii() else len(text.encode())
     except (TypeError, ValueError, RecursionError) as error:  # a lone surrogate raises ValueError
-        raise UsageError(f"the payload is not JSON: {error}", "send text, numbers, lists and mappings") from error
+        raise UsageError(
+            f"the payload is not JSON: {error}", "send text, numbers, lists and mappings"
+        ) from error
     if size > LARGEST_PAYLOAD:
         raise UsageError(
             f"the payload has {size:,} bytes as JSON, more than {LARGEST_PAYLOAD:,} (1 MiB)",
@@ -86,7 +91,9 @@ def milliseconds(duration: timedelta, what: str) -> int:
         raise UsageError(f"{what} must be a timedelta, got {duration!r}", "as in timedelta(seconds=5)")
     ms = duration // MS
     if ms < 1 or duration > LONGEST:
-        raise UsageError(f"{what} must be between 1 ms and a year, got {duration}", "leave it out for the default")
+        raise UsageError(
+            f"{what} must be between 1 ms and a year, got {duration}", "leave it out for the default"
+        )
     return ms
 
 

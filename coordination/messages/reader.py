@@ -127,7 +127,9 @@ def _ack(steps: Steps, messages: Sequence[Message], begun: Message | None) -> tu
     if of is None:
         return ()
     ticket = begun.ticket if begun else ""
-    return records.with_tickets(messages, steps("inbox/ack", of.to, of.reader, ticket, *deliveries(*messages)))
+    return records.with_tickets(
+        messages, steps("inbox/ack", of.to, of.reader, ticket, *deliveries(*messages))
+    )
 
 
 def _nack(steps: Steps, limits: Limits, message: Message, why: str) -> tuple[int, ...]:

@@ -68,7 +68,8 @@ class Position:
         epoch, *numbers = text.split(":")
         if not epoch or len(numbers) != 2 or not all(n.isascii() and n.isdigit() for n in (epoch, *numbers)):
             raise UsageError(
-                f"invalid position in an inbox: {text[:80]!r}", "pass the one that came with the last messages"
+                f"invalid position in an inbox: {text[:80]!r}",
+                "pass the one that came with the last messages",
             )
         return cls(epoch, int(numbers[0]), int(numbers[1]))
 
@@ -201,12 +202,18 @@ def _delivered(to: str, reader: str, facts: Any, body: Any) -> Message:
     return _message(to, words[2:], body, deliveries=int(words[1]) + 1, reader=reader, delivery=int(words[0]))
 
 
-def message(to: str, ticket: str, at_ms: str, head: str, body: str, *, deliveries: int, reader: str = "") -> Message:
+def message(
+    to: str, ticket: str, at_ms: str, head: str, body: str, *, deliveries: int, reader: str = ""
+) -> Message:
     """Return a message that was only inspected."""
-    return _message(to, [at_ms, *ticket.split(" "), *head.split(" ")], body, deliveries=deliveries, reader=reader)
+    return _message(
+        to, [at_ms, *ticket.split(" "), *head.split(" ")], body, deliveries=deliveries, reader=reader
+    )
 
 
-def _message(to: str, words: Sequence[str], body: Any, *, deliveries: int, reader: str, delivery: int = 0) -> Message:
+def _message(
+    to: str, words: Sequence[str], body: Any, *, deliveries: int, reader: str, delivery: int = 0
+) -> Message:
     at_ms, offset, priority, over, sender, message_id, kind, reply_to, acknowledged = words
     return Message(
         id=message_id,
@@ -235,7 +242,9 @@ def dead_letter(dead_id: Any, values: Mapping[Any, Any]) -> DeadLetter:
     f = entry_fields(values)
     return DeadLetter(
         id=text(dead_id),
-        message=message(f["to"], f["ticket"], f["sent_at"], f["head"], f["body"], deliveries=int(f["deliveries"])),
+        message=message(
+            f["to"], f["ticket"], f["sent_at"], f["head"], f["body"], deliveries=int(f["deliveries"])
+        ),
         why=f["why"],
         died_at=moment(int(text(dead_id).partition("-")[0])),
     )

@@ -85,7 +85,9 @@ class Sender:
         terms = f"{ttl_ms} {names.priority(priority)} {self._limit} {self._keep_ms}"
         return OutgoingMessage(self.name, top, names.encode(payload), terms)
 
-    def send(self, sequence: int | None, steps: Steps, deliver: Callable[[Steps, str], Answer]) -> tuple[str, Answer]:
+    def send(
+        self, sequence: int | None, steps: Steps, deliver: Callable[[Steps, str], Answer]
+    ) -> tuple[str, Answer]:
         """Return the message's id and the answer of `deliver`. Sends are serialised, so that numbers arrive
         in order.
         """

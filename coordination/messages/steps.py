@@ -42,7 +42,9 @@ class Steps:
     @property
     def patience_s(self) -> float:
         """Time to wait for an answer."""
-        return ANSWER_S if self._deadline is None else min(ANSWER_S, max(0.0, self._deadline - time.monotonic()))
+        return (
+            ANSWER_S if self._deadline is None else min(ANSWER_S, max(0.0, self._deadline - time.monotonic()))
+        )
 
     def until(self, deadline: float) -> Steps:
         """Return steps that wait no longer than the deadline, by the monotonic clock."""
@@ -81,7 +83,15 @@ def _try(steps: Steps, pipe: Pipeline, message: Message, effects: Effects) -> bo
         return False
     pipe.multi()
     effects(pipe)
-    pipe.fcall(library.function("inbox/ack"), 1, steps.keys.head, message.to, message.reader, "", *deliveries(message))
+    pipe.fcall(
+        library.function("inbox/ack"),
+        1,
+        steps.keys.head,
+        message.to,
+        message.reader,
+        "",
+        *deliveries(message),
+    )
     pipe.execute()
     return True
 

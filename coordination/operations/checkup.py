@@ -96,7 +96,9 @@ def look_at_redis(url: str, settings: Settings, *, embedded: bool, facts: Facts)
         with closing(connection.redis), reaching(url):
             server = _server(connection.redis.info(), url, embedded=embedded)
             with suppress(redis.ResponseError):  # the command may not be permitted
-                server = replace(server, findings=(*server.findings, *missing(ask_for_commands(connection.redis))))
+                server = replace(
+                    server, findings=(*server.findings, *missing(ask_for_commands(connection.redis)))
+                )
             facts = replace(facts, server=server)
             with suppress(redis.exceptions.NoPermissionError):  # a worker does it instead
                 set_apart(connection.redis, settings.namespace)
@@ -135,7 +137,9 @@ def _ask(connection: Connection, facts: Facts) -> Facts:
 
 def _apart(connection: Connection) -> tuple[str, ...] | None:
     try:
-        return tuple(sorted(connection.redis.scan_iter(match=f"{connection.keys.namespace}:{APART}*", count=1000)))
+        return tuple(
+            sorted(connection.redis.scan_iter(match=f"{connection.keys.namespace}:{APART}*", count=1000))
+        )
     except redis.exceptions.NoPermissionError:
         return None
 
@@ -177,7 +181,9 @@ def _heard(connection: Connection, now_ms: int) -> tuple[tuple[Heard, ...], Mapp
     """
     last = dict(connection.redis.zrange(connection.keys.workers, 0, -1, withscores=True))
     ago = {worker_id: max(0.0, (now_ms - at_ms) / 1000) for worker_id, at_ms in last.items()}
-    heard = tuple(Heard(worker=worker, ago_s=ago.get(worker.id, 0.0)) for worker in connection.presence.workers())
+    heard = tuple(
+        Heard(worker=worker, ago_s=ago.get(worker.id, 0.0)) for worker in connection.presence.workers()
+    )
     living = {one.worker.host for one in heard}
     gone: dict[str, float] = {}
     for worker_id, ago_s in ago.items():

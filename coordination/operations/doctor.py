@@ -162,7 +162,8 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
 def _file(file: File | None) -> Iterator[Finding]:
     if file and file.problems:
         yield Finding.wrong(
-            f"{file.path} has {counted(len(file.problems), 'problem')}", "coord validate shows each with its line"
+            f"{file.path} has {counted(len(file.problems), 'problem')}",
+            "coord validate shows each with its line",
         )
     if file and file.too_large:
         yield Finding.warning(*too_large_words(file.too_large))
@@ -214,11 +215,13 @@ def _restarts(facts: Facts) -> Iterator[Finding]:
 def _foreign(facts: Facts) -> Iterator[Finding]:
     for words in facts.damaged:
         yield Finding.wrong(
-            words, "another program writes in this namespace, or Redis lost data: give coord a namespace of its own"
+            words,
+            "another program writes in this namespace, or Redis lost data: give coord a namespace of its own",
         )
     if facts.apart is None:
         yield Finding.warning(
-            "this login may not list keys, so keys that were set aside are unknown", "run coord doctor as a keeper"
+            "this login may not list keys, so keys that were set aside are unknown",
+            "run coord doctor as a keeper",
         )
     elif facts.apart:
         yield Finding.warning(
@@ -271,7 +274,8 @@ def _versions(facts: Facts) -> Iterator[Finding]:
     for version in sorted({h.worker.version for h in facts.workers} - {ours}):
         hosts = sorted({h.worker.host for h in facts.workers if h.worker.version == version})
         yield Finding.wrong(
-            f"the workers on {listed(hosts)} run coord {version}, this is {ours}", "install the same version everywhere"
+            f"the workers on {listed(hosts)} run coord {version}, this is {ours}",
+            "install the same version everywhere",
         )
 
 
@@ -341,7 +345,9 @@ def _machine(facts: Facts) -> Iterator[Finding]:
     if not facts.machine.agent_found:
         what = f"agent_command's program {facts.machine.agent!r} is not in PATH on this machine"
         yield say(
-            what, "install it, or correct agent_command" + ("" if here else " (only the workers' machines need it)")
+            what,
+            "install it, or correct agent_command"
+            + ("" if here else " (only the workers' machines need it)"),
         )
 
 

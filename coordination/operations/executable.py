@@ -61,9 +61,13 @@ def _repositories(document: Document) -> Iterator[Problem]:
         try:
             if not ask_git(path, "rev-parse", "--git-dir"):
                 yield _problem(
-                    document, repo.name, f"{path} is not a git repository, so no worktree can be created from it"
+                    document,
+                    repo.name,
+                    f"{path} is not a git repository, so no worktree can be created from it",
                 )
-            elif not ask_git(path, "rev-parse", "--verify", "--quiet", f"refs/heads/{repo.branch}^{{commit}}"):
+            elif not ask_git(
+                path, "rev-parse", "--verify", "--quiet", f"refs/heads/{repo.branch}^{{commit}}"
+            ):
                 yield _problem(document, repo.name, _why_no_start(path, repo.branch))
         except GitRefused as error:
             yield _problem(document, "git", error.message)
@@ -78,7 +82,9 @@ def _why_no_start(path: Path, branch: str) -> str:
 
 
 def _works_in_place(document: Document, repo: Repo) -> bool:
-    todos = [t for t in document.ecosystem.coordination.todos if t.repo == repo.name and t.status in OPEN_TODO]
+    todos = [
+        t for t in document.ecosystem.coordination.todos if t.repo == repo.name and t.status in OPEN_TODO
+    ]
     wanted = {todo.working_in(repo).workspace for todo in todos} or {repo.workspace}
     return wanted == {Workspace.IN_PLACE}
 

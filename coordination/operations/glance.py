@@ -54,7 +54,9 @@ def running_redis(ecosystem: Path, settings: Settings) -> str | None:
     return EmbeddedServer(state, settings).url
 
 
-def _query(url: str, settings: Settings, question: Callable[[Live], A], patience: timedelta) -> Seen[A] | None:
+def _query(
+    url: str, settings: Settings, question: Callable[[Live], A], patience: timedelta
+) -> Seen[A] | None:
     """Query in a daemon thread, because looking up a host name cannot be cancelled."""
     from redis import RedisError
 

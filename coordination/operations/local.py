@@ -131,7 +131,10 @@ class Local:
         except (
             CoordinationError
         ) as refused:  # on a full disk, commands that help to free space can use a running server
-            full = isinstance(refused.__cause__, OSError) and refused.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
+            full = isinstance(refused.__cause__, OSError) and refused.__cause__.errno in (
+                errno.ENOSPC,
+                errno.EDQUOT,
+            )
             if not full or (url := self.server.url) is None:
                 raise
             return url
@@ -240,7 +243,9 @@ class Local:
         for restart in fresh:
             if restart.given_up and (restart.name != self._flower.name or self._users.mine is Need.FLOWER):
                 raise self._given_up(restart)
-        return [f"the {restart.name} (pid {restart.died}) died; {_restart_outcome(restart)}" for restart in fresh]
+        return [
+            f"the {restart.name} (pid {restart.died}) died; {_restart_outcome(restart)}" for restart in fresh
+        ]
 
     def _dead(self, need: Need) -> Iterator[tuple[Daemon, Record]]:
         """Yield processes that `need` includes and that died by themselves, the server first."""
@@ -278,8 +283,12 @@ class Local:
         return record.pid if record else 0
 
     def _given_up(self, restart: Restart) -> CoordinationError:
-        daemon = next(one for one in (self.server.daemon, self._worker, self._flower) if one.name == restart.name)
-        instead = "coord up --no-flower continues without it" if daemon is self._flower else "runs will continue"
+        daemon = next(
+            one for one in (self.server.daemon, self._worker, self._flower) if one.name == restart.name
+        )
+        instead = (
+            "coord up --no-flower continues without it" if daemon is self._flower else "runs will continue"
+        )
         return Unreachable(
             f"the {daemon.name} died {LIMIT + 1} times within five minutes and is not restarted:\n{daemon.log_tail()}",
             f"fix the error (more in {daemon.log}), then: coord up; {instead}",
@@ -290,7 +299,9 @@ class Local:
         if self.lasting >= Need.WORKER and not self._supervisor.running():
             self._supervisor.start([*SUPERVISOR_COMMAND, str(self.ecosystem)], cwd=self.ecosystem.parent)
 
-    def _start_worker(self, url: str, jobs: int | None, meanwhile: Callable[[], object] | None = None) -> Record:
+    def _start_worker(
+        self, url: str, jobs: int | None, meanwhile: Callable[[], object] | None = None
+    ) -> Record:
         record = self._worker.running()
         if record and record.facts["redis"] != url:
             self._worker.stop(self._worker_steps())  # it serves a server that no longer exists
@@ -308,7 +319,14 @@ class Local:
 
     def _launch_worker(self, url: str, jobs: int | None) -> Record:
         secret = bool(urlsplit(url).password)  # a command line is visible to all users
-        command = [*self._worker_command, "--all", "--ecosystem", str(self.ecosystem), "--state", str(self.state)]
+        command = [
+            *self._worker_command,
+            "--all",
+            "--ecosystem",
+            str(self.ecosystem),
+            "--state",
+            str(self.state),
+        ]
         command += [] if secret else ["--redis", url]
         command += ["--jobs", str(jobs)] if jobs else []
         env = {"COORD_REDIS_URL": url} if secret else {}

@@ -98,7 +98,8 @@ def serve(url: str, settings: Settings, host: str, port: int) -> WSGIServer:
         server = scrape_server(host, port, registry)
     except OSError as error:
         raise CoordinationError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}", "name another with --listen [HOST:]PORT"
+            f"cannot listen on {host}:{port}: {error.strerror or error}",
+            "name another with --listen [HOST:]PORT",
         ) from error
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     return server
@@ -134,15 +135,22 @@ def _up(value: int) -> Metric:
 
 
 def _gauges(census: Census) -> Iterator[Metric]:
-    yield _gauge("queue_length", "Messages that no worker has taken.", ["repo"], _by_single_label(census.queues))
+    yield _gauge(
+        "queue_length", "Messages that no worker has taken.", ["repo"], _by_single_label(census.queues)
+    )
     yield _gauge("runs", "Runs that have not ended.", ["status"], _of(LIVE, census.runs))
     yield _gauge("todos", "Todos of runs that have not ended.", ["state"], _of(TodoState, census.todos))
     yield _gauge(
-        "seat_waits", "Todos that wait for a slot of a repository.", ["repo"], _by_single_label(census.seat_waits)
+        "seat_waits",
+        "Todos that wait for a slot of a repository.",
+        ["repo"],
+        _by_single_label(census.seat_waits),
     )
     yield _gauge("workers", "Living workers that can work on a repository.", ["host", "repo"], census.workers)
     yield _gauge("leases", "Leases held by workers.", [], {(): census.leases})
-    yield _gauge("breakers", "Circuit breakers that are not closed.", ["state"], _of(TRIPPED, census.breakers))
+    yield _gauge(
+        "breakers", "Circuit breakers that are not closed.", ["state"], _of(TRIPPED, census.breakers)
+    )
     yield _gauge("poison_entries", "Unreadable queue entries that were set aside.", [], {(): census.poison})
 
 
@@ -174,7 +182,10 @@ def _of_locks(locks: LockStats) -> Iterator[Metric]:
     of = dict(sorted(locks.resources.items())[:RESOURCES_SHOWN])
     label = ["resource"]
     yield _gauge(
-        "resource_capacity", "Capacity of a resource.", label, _by_single_label({n: r.capacity for n, r in of.items()})
+        "resource_capacity",
+        "Capacity of a resource.",
+        label,
+        _by_single_label({n: r.capacity for n, r in of.items()}),
     )
     yield _gauge(
         "resource_used",

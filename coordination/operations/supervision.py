@@ -83,7 +83,9 @@ class Restarts:
 
     def _write(self, restarts: Sequence[Restart]) -> None:
         with suppress(OSError):
-            replace_file(self._path, json.dumps([asdict(restart) for restart in restarts]).encode(), durable=False)
+            replace_file(
+                self._path, json.dumps([asdict(restart) for restart in restarts]).encode(), durable=False
+            )
 
 
 def delay_s(recent: Sequence[Restart], now: float) -> float | None:

@@ -34,7 +34,9 @@ class Register:
     named by them, and its milestones with a `gate` are todos.
     """
 
-    def __init__(self, ecosystem: Ecosystem, plan: Plan | None = None, gates: Mapping[str, Todo] = NO_GATES) -> None:
+    def __init__(
+        self, ecosystem: Ecosystem, plan: Plan | None = None, gates: Mapping[str, Todo] = NO_GATES
+    ) -> None:
         self._ecosystem = ecosystem
         self._plan = plan
         self.items = _items(ecosystem, plan, gates)
@@ -141,7 +143,9 @@ class Register:
         todo would start too early.
         """
         named = [(t.id, "blocked by", name) for t in todos for name in t.blocked_by if name not in self.items]
-        return named + [(t.id, "blocking", name) for t in todos for name in t.blocking if name not in self.items]
+        return named + [
+            (t.id, "blocking", name) for t in todos for name in t.blocking if name not in self.items
+        ]
 
     def _unknown_sentences(self, unknown: list[tuple[str, str, str]]) -> Iterable[str]:
         for i, (todo, verb, name) in enumerate(unknown):
@@ -158,7 +162,9 @@ class Register:
 
     def _cancelled_sentence(self, name: str, held: Collection[str]) -> str:
         verb = "waits" if len(held) == 1 else "wait"
-        return f"{name} is cancelled, but {listed(held)} {verb} for it: remove the dependency, or reopen {name}"
+        return (
+            f"{name} is cancelled, but {listed(held)} {verb} for it: remove the dependency, or reopen {name}"
+        )
 
 
 def blocked_from_outside(

@@ -148,7 +148,9 @@ def _dominant(limits: Limits) -> Bottleneck:
         (by_slots, Cause.SLOTS, "", f"{format_hours(limits.work_h)} of work, {limits.slots} at once"),
     ]  # fmt: skip
     hours, kind, name, why = max(terms, key=lambda term: round(term[0], 9))
-    return Bottleneck(kind=kind, name=name, hours=hours, seen_in="bound", reason=f"{_label(kind, name, limits)} {why}")
+    return Bottleneck(
+        kind=kind, name=name, hours=hours, seen_in="bound", reason=f"{_label(kind, name, limits)} {why}"
+    )
 
 
 def _label(kind: Cause, name: str, limits: Limits) -> str:
@@ -240,7 +242,11 @@ class Choice:
 
 
 def choose_strategy(
-    graph: PlanGraph, *, max_parallel: int | None = None, margin: float = 0.05, strategy: Strategy | None = None
+    graph: PlanGraph,
+    *,
+    max_parallel: int | None = None,
+    margin: float = 0.05,
+    strategy: Strategy | None = None,
 ) -> Choice:
     """Simulate both strategies and choose one. `max_parallel` and `strategy` default to the plan's values.
 
@@ -256,12 +262,21 @@ def _simulate_both(graph: PlanGraph, slots: int, supply: Supply, asked: Strategy
     dataflow = best.schedule
     chosen, reason = choose(asked, levels.makespan, dataflow.makespan, margin)
     return Choice(
-        strategy=chosen, reason=reason, slots=slots, levels=levels, dataflow=dataflow, remaining=best.remaining
+        strategy=chosen,
+        reason=reason,
+        slots=slots,
+        levels=levels,
+        dataflow=dataflow,
+        remaining=best.remaining,
     )
 
 
 def forecast(
-    graph: PlanGraph, *, max_parallel: int | None = None, margin: float = 0.05, strategy: Strategy | None = None
+    graph: PlanGraph,
+    *,
+    max_parallel: int | None = None,
+    margin: float = 0.05,
+    strategy: Strategy | None = None,
 ) -> Forecast:
     """Return the forecast of `choose_strategy` with the plan's bottleneck."""
     choice = choose_strategy(graph, max_parallel=max_parallel, margin=margin, strategy=strategy)

@@ -159,8 +159,12 @@ class PlanGraph:
 
     def with_learned(self, learned: Learned) -> PlanGraph:
         """Return the graph with the hours learned in earlier runs."""
-        unestimated = [(n, t) for n, t in self.todos.items() if t.estimated_hours is None and not is_milestone(t)]
-        found = {name: hours for name, todo in unestimated if (hours := learned_hours(todo, learned)) is not None}
+        unestimated = [
+            (n, t) for n, t in self.todos.items() if t.estimated_hours is None and not is_milestone(t)
+        ]
+        found = {
+            name: hours for name, todo in unestimated if (hours := learned_hours(todo, learned)) is not None
+        }
         return replace(self, learned=found) if found else self
 
     @cached_property
@@ -172,7 +176,9 @@ class PlanGraph:
     def hours(self) -> Mapping[str, float]:
         """Hours by todo; an approval counts as 0, because its duration cannot be forecast."""
         return {
-            name: 0.0 if is_milestone(todo) else todo.estimated_hours or self.learned.get(name, self.assumed_hours)
+            name: 0.0
+            if is_milestone(todo)
+            else todo.estimated_hours or self.learned.get(name, self.assumed_hours)
             for name, todo in self.todos.items()
         }
 
@@ -181,7 +187,9 @@ class PlanGraph:
         """Repository by todo; MILESTONE_REPO for manual todos, which occupy neither a
         repository nor a slot.
         """
-        return {n: MILESTONE_REPO if isinstance(t.action, ManualAction) else t.repo for n, t in self.todos.items()}
+        return {
+            n: MILESTONE_REPO if isinstance(t.action, ManualAction) else t.repo for n, t in self.todos.items()
+        }
 
     @cached_property
     def supply(self) -> Supply:
@@ -243,7 +251,10 @@ class PlanGraph:
         path may wait for a minor one on the longest path, because a delay there delays the whole plan.
         """
         position = {name: i for i, name in enumerate(self.todos)}
-        urgency = {n: (-round(self.rank[n], DIGITS), PRIORITY[t.priority], position[n]) for n, t in self.todos.items()}
+        urgency = {
+            n: (-round(self.rank[n], DIGITS), PRIORITY[t.priority], position[n])
+            for n, t in self.todos.items()
+        }
         return {name: i for i, name in enumerate(sorted(self.todos, key=urgency.__getitem__))}
 
     @cached_property
@@ -317,7 +328,9 @@ def build(ecosystem: Ecosystem, plan_id: str, wanted: Selectors = ALL) -> PlanGr
     return _graph(plan, selection, waits, blocked, order, ecosystem.capacities())
 
 
-def _participating_gates(selection: Selection, gates: Mapping[str, Todo], waits: Neighbours) -> dict[str, Todo]:
+def _participating_gates(
+    selection: Selection, gates: Mapping[str, Todo], waits: Neighbours
+) -> dict[str, Todo]:
     """Return the gates that take part: all open ones if the whole plan is swept, else those that the selected
     todos wait for.
     """

@@ -42,7 +42,9 @@ def ranks(order: Sequence[str], successors: Neighbours, weight: Mapping[str, flo
     return rank
 
 
-def critical_path(urgency: Mapping[str, int], rank: Mapping[str, float], successors: Neighbours) -> tuple[str, ...]:
+def critical_path(
+    urgency: Mapping[str, int], rank: Mapping[str, float], successors: Neighbours
+) -> tuple[str, ...]:
     """Return the path from the most urgent todo to the end, by the longest remaining path; `urgency` breaks
     ties.
     """

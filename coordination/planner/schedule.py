@@ -24,7 +24,9 @@ def slots_for(repos: Collection[str], max_parallel: int | None = None) -> int:
     return max(1, min(len(repos), max_parallel or len(repos)))
 
 
-def bound(durations: Mapping[str, float], predecessors: Predecessors, repo_of: Mapping[str, str], slots: int) -> float:
+def bound(
+    durations: Mapping[str, float], predecessors: Predecessors, repo_of: Mapping[str, str], slots: int
+) -> float:
     """Return the lower bound of any schedule: max(longest path, work / slots, work of the busiest
     repository).
 

@@ -33,7 +33,8 @@ class Selectors:
         repos = {
             repo.name
             for repo in ecosystem.repos
-            if (not self.tags or set(self.tags) & set(repo.tags)) and (not self.roles or repo.role in self.roles)
+            if (not self.tags or set(self.tags) & set(repo.tags))
+            and (not self.roles or repo.role in self.roles)
         }
         by_repo = bool(self.tags or self.roles)
 
@@ -75,9 +76,13 @@ def find_plan(ecosystem: Ecosystem, plan_id: str) -> Plan:
         )
         raise NotFound(f"there is no plan {plan_id!r}{did_you_mean(plan_id, plans)}", hint)
     if plan.status is PlanStatus.CANCELLED:
-        raise PlanRefused(f"{plan.id} is cancelled", f"reopen it first: coord update-plan {plan.id} --status draft")
+        raise PlanRefused(
+            f"{plan.id} is cancelled", f"reopen it first: coord update-plan {plan.id} --status draft"
+        )
     if plan.status is PlanStatus.ON_HOLD:
-        raise PlanRefused(f"{plan.id} is on hold", f"resume it first: coord update-plan {plan.id} --status active")
+        raise PlanRefused(
+            f"{plan.id} is on hold", f"resume it first: coord update-plan {plan.id} --status active"
+        )
     return plan
 
 
@@ -125,7 +130,9 @@ def _describe_unknown_todo(name: str, owned: Mapping[str, Todo], elsewhere: Mapp
     if name not in elsewhere:
         return f"{name!r}{did_you_mean(name, owned)}"
     owner = elsewhere[name].plan
-    return f"{name!r} (it belongs to {owner})" if owner else f"{name!r} (it is declared, outside of this plan)"
+    return (
+        f"{name!r} (it belongs to {owner})" if owner else f"{name!r} (it is declared, outside of this plan)"
+    )
 
 
 def _why_nothing(plan: Plan, owned: Mapping[str, Todo], open_: Mapping[str, Todo], wanted: Selectors) -> str:

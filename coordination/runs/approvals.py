@@ -53,7 +53,9 @@ class Found:
     @property
     def asks(self) -> bool:
         """Return whether it waits for a person's decision or work."""
-        return self.waits or (self.state is TodoState.PARKED and not self.undo and self.has_gate and not self.decided)
+        return self.waits or (
+            self.state is TodoState.PARKED and not self.undo and self.has_gate and not self.decided
+        )
 
     @property
     def has_gate(self) -> bool:
@@ -98,7 +100,9 @@ def _look(redis: Redis, keys: Keys, asked: Sequence[tuple[str, str]]) -> Iterato
             pipeline.hget(own.meta, "status")
             pipeline.hmget(own.facts, [f"{todo} {fact}" for fact in FACTS])
         answers = iter(pipeline.execute())
-    for (run_id, todo), state, place, status, values in zip(asked, answers, answers, answers, answers, strict=True):
+    for (run_id, todo), state, place, status, values in zip(
+        asked, answers, answers, answers, answers, strict=True
+    ):
         if state is not None:
             facts = dict(zip(FACTS, values, strict=True))
             by_hand = Descriptor.parse(place).kind == MANUAL
@@ -207,7 +211,9 @@ def _held_up(store: RunStore, todo: str, one: Found) -> str:
 
 def _in_ended(store: RunStore, todo: str) -> list[Found]:
     """Return the newest run that has the todo."""
-    return find_runs_of(store.redis, store.keys, todo, store.redis.zrevrange(store.keys.runs, 0, LOOKED_AT - 1))[:1]
+    return find_runs_of(
+        store.redis, store.keys, todo, store.redis.zrevrange(store.keys.runs, 0, LOOKED_AT - 1)
+    )[:1]
 
 
 def _unknown(store: RunStore, todo: str, runs: Iterable[str], run_id: str | None) -> NotFound:
@@ -215,7 +221,9 @@ def _unknown(store: RunStore, todo: str, runs: Iterable[str], run_id: str | None
     near = did_you_mean(todo, names)
     if run_id is not None:
         return NotFound(f"run {run_id} has no todo {todo!r}{near}", f"coord show-run {run_id} lists them")
-    return NotFound(f"no run has a todo {todo!r}{near}", "coord list-runs, coord show-run RUN show what waits")
+    return NotFound(
+        f"no run has a todo {todo!r}{near}", "coord list-runs, coord show-run RUN show what waits"
+    )
 
 
 def complete(connection: Connection, todo: str, run_id: str | None = None) -> str:
@@ -228,7 +236,9 @@ def complete(connection: Connection, todo: str, run_id: str | None = None) -> st
     reply = connection.store.complete(chosen, todo, actor())
     connection.dispatcher.follow(reply)
     if reply.word != "settled":
-        raise Conflict(f"{todo} of run {chosen} was settled meanwhile", f"look at it: coord show-run {chosen}")
+        raise Conflict(
+            f"{todo} of run {chosen} was settled meanwhile", f"look at it: coord show-run {chosen}"
+        )
     connection.dispatcher.open_level_after(chosen, todo)
     return chosen
 

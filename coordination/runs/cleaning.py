@@ -15,7 +15,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from coordination.errors import Conflict, NotFound
-from coordination.runs.cleanup_jobs import BEGIN_WITHIN, RUN_ID, Artifact, CleanupJob, CleanupQueue, ask_workers, merged
+from coordination.runs.cleanup_jobs import (
+    BEGIN_WITHIN,
+    RUN_ID,
+    Artifact,
+    CleanupJob,
+    CleanupQueue,
+    ask_workers,
+    merged,
+)
 from coordination.runs.maintenance.expiry import forget_bundles, forget_contexts, forget_logs
 from coordination.runs.presence import Presence
 from coordination.runs.records import RunStatus
@@ -93,7 +101,8 @@ def in_words(copies: Sequence[Artifact]) -> str:
     loose = [f"{r.path} on {r.host}" for r in copies if r.loose]
     branches = [f"coord/{r.run} of {r.repo}" for r in copies if r.unmerged]
     words = [
-        f"{what} {', '.join(names[:SHOWN])}" + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+        f"{what} {', '.join(names[:SHOWN])}"
+        + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
         for what, names in (
             ("uncommitted changes:", folders),
             ("commits on no branch, at HEAD of:", loose),
@@ -123,7 +132,9 @@ class Cleaning:
         needed = self._needed()
         for run_id in chosen:
             if run_id in needed:
-                raise Conflict(f"run {run_id} {needed[run_id]}", f"look: coord show-run {run_id}; clean up afterwards")
+                raise Conflict(
+                    f"run {run_id} {needed[run_id]}", f"look: coord show-run {run_id}; clean up afterwards"
+                )
         return self._ask(remove=False, branches=branches, runs=chosen or None, spare=tuple(needed))
 
     def remove(self, survey: Survey, *, branches: bool = True) -> Survey:
@@ -151,7 +162,8 @@ class Cleaning:
     def _needed(self) -> dict[str, str]:
         """Return the runs that must not be touched, each with the reason."""
         half = dict.fromkeys(
-            self._reader.half_undone(), "has a failed rollback, and the compensations need its branches and worktrees"
+            self._reader.half_undone(),
+            "has a failed rollback, and the compensations need its branches and worktrees",
         )
         needed = half | dict.fromkeys(self._store.live_runs(), "is live")
         for run_id, why in tuple(needed.items()):
@@ -211,7 +223,9 @@ class Cleaning:
                 if meta.get("status") in ENDED:  # any other status is not one of coord
                     hosts = tuple(value for name, value in meta.items() if name.startswith("host."))
                     finished_ms = int(meta.get("finished_at") or 0)
-                    known[run_id] = Ended(status=meta["status"], tips=tips, hosts=hosts, finished_ms=finished_ms)
+                    known[run_id] = Ended(
+                        status=meta["status"], tips=tips, hosts=hosts, finished_ms=finished_ms
+                    )
         return known
 
 

@@ -121,7 +121,9 @@ class CleanupJob(BaseModel):
 
     def about(self, repos: Container[str]) -> CleanupJob:
         """Return the part of the job that concerns these repositories."""
-        tips = {run: {repo: tip for repo, tip in of.items() if repo in repos} for run, of in self.tips.items()}
+        tips = {
+            run: {repo: tip for repo, tip in of.items() if repo in repos} for run, of in self.tips.items()
+        }
         sought = tuple(one for one in self.sought if one.repo in repos)
         return self.model_copy(update={"tips": tips, "sought": sought})
 

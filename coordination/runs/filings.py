@@ -28,9 +28,15 @@ def file_outcome(store: RunStore, run: RunView) -> Outcome:
     """Return the changes that a run makes to the file; none for a run of a recurring plan."""
     if store.redis.hexists(store.keys.run(run.run_id).meta, "recurring"):
         return Outcome(plan=run.plan_id, succeeded={}, undone={})
-    succeeded = {t.id: _hours(t) for t in run.todos if t.state is TodoState.SUCCEEDED and t.repo != MILESTONE_REPO}
+    succeeded = {
+        t.id: _hours(t) for t in run.todos if t.state is TodoState.SUCCEEDED and t.repo != MILESTONE_REPO
+    }
     approved = [t for t in run.todos if t.state is TodoState.SUCCEEDED and t.repo == MILESTONE_REPO]
-    undone = {t.id: _hours(t) for t in run.todos if t.state is TodoState.COMPENSATED and t.was is TodoState.SUCCEEDED}
+    undone = {
+        t.id: _hours(t)
+        for t in run.todos
+        if t.state is TodoState.COMPENSATED and t.was is TodoState.SUCCEEDED
+    }
     filed = filings(store, run.run_id, [t.id for t in run.todos if t.state in NOT_STANDING])
     undone |= {todo: undone.get(todo) for todo, status in filed.items() if status and run.status.ended}
     back = run.rollback is not None  # its remaining results are from another run, or are still to be undone

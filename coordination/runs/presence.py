@@ -67,7 +67,9 @@ class Worker(BaseModel):
             if self.places.get(repo) != other.places.get(repo):
                 return f"{other.id} serves {repo} at {other.places.get(repo)}, this worker at {self.places.get(repo)}"
             if self.state != other.state:
-                return f"{other.id} serves {repo} with its state in {other.state}, this worker in {self.state}"
+                return (
+                    f"{other.id} serves {repo} with its state in {other.state}, this worker in {self.state}"
+                )
         return ""
 
 
@@ -123,7 +125,9 @@ class Presence:
 
     def say(self, worker: Worker, now_ms: int, heartbeat: timedelta) -> None:
         with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.set(self._keys.worker(worker.id), worker.model_dump_json(), px=MISSED_HEARTBEATS * ms(heartbeat))
+            pipeline.set(
+                self._keys.worker(worker.id), worker.model_dump_json(), px=MISSED_HEARTBEATS * ms(heartbeat)
+            )
             pipeline.zadd(self._keys.workers, {worker.id: now_ms})
             pipeline.zremrangebyscore(self._keys.workers, "-inf", now_ms - ms(REMEMBERED))
             pipeline.execute()
@@ -151,14 +155,18 @@ class Presence:
         """
         ids = self._redis.zrange(self._keys.workers, 0, -1)
         rows = self._redis.mget([self._keys.worker(i) for i in ids]) if ids else []
-        found = (self._read(worker_id, row) for worker_id, row in zip(ids, rows, strict=True) if row is not None)
+        found = (
+            self._read(worker_id, row) for worker_id, row in zip(ids, rows, strict=True) if row is not None
+        )
         return tuple(worker for worker in found if worker is not None)
 
     def _read(self, worker_id: str, row: str) -> Worker | None:
         try:
             return Worker.model_validate_json(row)
         except ValidationError as error:
-            logger.warning("the record of worker %s cannot be read: %s", worker_id, str(error).partition("\n")[0])
+            logger.warning(
+                "the record of worker %s cannot be read: %s", worker_id, str(error).partition("\n")[0]
+            )
             return None
 
     def answers(self, pid: int) -> bool:
@@ -169,14 +177,17 @@ class Presence:
         """Return the repositories that no worker can work on, each with the wait reason as text."""
         workers = self.workers()
         served = {repo for worker in workers for repo in worker.fit}
-        return {repo: waiting_for_worker(repo, workers) for repo in sorted(set(repos) - served - {MILESTONE_REPO})}
+        return {
+            repo: waiting_for_worker(repo, workers) for repo in sorted(set(repos) - served - {MILESTONE_REPO})
+        }
 
     def silent(self, worker_ids: Iterable[str]) -> Mapping[str, str]:
         """Return the workers without a recent heartbeat, each with the wait reason of their todos as text."""
         there = {worker.id for worker in self.workers()}
         heir = "it is taken up again" if there else "the next worker that is started takes it up"
         return {
-            gone: f"{gone}, which is not heard of: when its lease is over, {heir}" for gone in set(worker_ids) - there
+            gone: f"{gone}, which is not heard of: when its lease is over, {heir}"
+            for gone in set(worker_ids) - there
         }
 
 

@@ -244,7 +244,9 @@ class Descriptor:
     @classmethod
     def parse(cls, text: str) -> Descriptor:
         order, level, repo, kind, priority, *wants = text.split(" ", 5)
-        return cls(order=order, level=int(level), repo=repo, kind=kind, priority=priority, wants="".join(wants))
+        return cls(
+            order=order, level=int(level), repo=repo, kind=kind, priority=priority, wants="".join(wants)
+        )
 
     def __str__(self) -> str:
         return f"{self.order} {self.level} {self.repo} {self.kind} {self.priority} {self.wants}"

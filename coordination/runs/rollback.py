@@ -54,7 +54,9 @@ def preview_of(store: RunStore, run_id: str) -> RollbackPreview:
         raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
     brief = RunBrief.model_validate_json(meta["brief"])
     begun = tuple(
-        todo for todo in brief.predecessors if f"{todo} intent" in facts and states[todo] != TodoState.COMPENSATED
+        todo
+        for todo in brief.predecessors
+        if f"{todo} intent" in facts and states[todo] != TodoState.COMPENSATED
     )
     return RollbackPreview(
         run_id=run_id,
@@ -104,4 +106,6 @@ def refuse_to_accept(run: RunView, todos: Collection[str]) -> None:
                 f"coord show-run {run.run_id} lists them",
             )
         if known[name].state not in (TodoState.COMPENSATION_FAILED, TodoState.COMPENSATING):
-            raise Conflict(f"{name} of run {run.run_id} is {known[name].state}: there is nothing to accept", look)
+            raise Conflict(
+                f"{name} of run {run.run_id} is {known[name].state}: there is nothing to accept", look
+            )

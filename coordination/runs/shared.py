@@ -62,7 +62,13 @@ class ContextCalls:
 
     @validate_call
     def context_set(
-        self, run_id: str, todo_id: str, key: str, value: str, ttl_s: float | None = None, scope: Scope | None = None
+        self,
+        run_id: str,
+        todo_id: str,
+        key: str,
+        value: str,
+        ttl_s: float | None = None,
+        scope: Scope | None = None,
     ) -> None:
         check_value(value.encode(), self._cache.entries.limits.value_bytes)
         self._at(run_id, todo_id).set(key, _parsed(value), _duration(ttl_s), scope=scope)
@@ -79,7 +85,9 @@ class ContextCalls:
         return self._at(run_id, todo_id).delete(*check_names(names), ttl=_duration(ttl_s), scope=scope)
 
     @validate_call
-    def context_list(self, run_id: str, todo_id: str, pattern: str = "*", scope: Scope | None = None) -> list[Kept]:
+    def context_list(
+        self, run_id: str, todo_id: str, pattern: str = "*", scope: Scope | None = None
+    ) -> list[Kept]:
         return list(self._at(run_id, todo_id).list(pattern, scope=scope))
 
     @validate_call
@@ -108,7 +116,9 @@ def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"the value is no JSON: {error}", "keep numbers, texts, lists and objects") from error
+        raise UsageError(
+            f"the value is no JSON: {error}", "keep numbers, texts, lists and objects"
+        ) from error
 
 
 def _duration(seconds: float | None) -> timedelta | None:

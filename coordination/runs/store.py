@@ -78,7 +78,9 @@ class RunStore:
         in ms.
         """
         keys, due = [*self.keys.step(run_id), *further], [part for pair in timers.items() for part in pair]
-        return _reply(run_id, self._scripts("run/adopt", keys, [run_id, status, started_at, fence, actor, *due]))
+        return _reply(
+            run_id, self._scripts("run/adopt", keys, [run_id, status, started_at, fence, actor, *due])
+        )
 
     def claim(
         self,
@@ -100,7 +102,9 @@ class RunStore:
         reason. `short`: reason why it begins nothing new, although it undoes todos.
         """
         request = request or uuid.uuid4().hex
-        word, *rest = self._call("claim", run_id, todo_id, attempt, worker, host, request, ms(lease), unfit, short)
+        word, *rest = self._call(
+            "claim", run_id, todo_id, attempt, worker, host, request, ms(lease), unfit, short
+        )
         reply = _reply(run_id, [word, *rest[:3]])
         if word != "granted":
             return reply
@@ -149,7 +153,9 @@ class RunStore:
 
         `output`: the JSON that it has written so far.
         """
-        return self._step("retry", grant.run_id, grant.todo_id, grant.fence, "handed_back", 0, "", "", output, "")
+        return self._step(
+            "retry", grant.run_id, grant.todo_id, grant.fence, "handed_back", 0, "", "", output, ""
+        )
 
     def park(self, grant: Grant, waits_for: str, delay: timedelta) -> Reply:
         return self._step("park", grant.run_id, grant.todo_id, grant.fence, waits_for, ms(delay))
@@ -271,7 +277,9 @@ class RunStore:
         ) as pipeline:  # atomic, or repeated: the caller that gets True once is the only one
             pipeline.hset(self.keys.epoch, mapping={"server": server_id, "n": epoch})
             for run_id in under_way:
-                pipeline.xadd(self.keys.run(run_id).events, {"what": "redis.restarted", "todo": "", "epoch": epoch})
+                pipeline.xadd(
+                    self.keys.run(run_id).events, {"what": "redis.restarted", "todo": "", "epoch": epoch}
+                )
             pipeline.execute()
         return known is not None
 
@@ -283,7 +291,12 @@ class RunStore:
         return RunBrief.model_validate_json(self.redis.hget(self.keys.run(run_id).meta, "brief"))
 
     def handed_over(
-        self, run_id: str, todos: Sequence[str], contexts: Sequence[str] = (), limit_bytes: int = 0, to: str = ""
+        self,
+        run_id: str,
+        todos: Sequence[str],
+        contexts: Sequence[str] = (),
+        limit_bytes: int = 0,
+        to: str = "",
     ) -> TodoInputs:
         """Return the outputs of these todos, and the values visible from a context (its chain, innermost
         first), in one round trip.
@@ -308,7 +321,9 @@ class RunStore:
                 pipeline.fcall(library.function(VISIBLE), 1, self.keys.cache.head, limit_bytes, *contexts)
             if todos:
                 pipeline.hmget(keys.output, todos)
-            pipeline.hmget(keys.facts, [*(f"{todo} {name}" for todo in todos for name in names), f"{to} fence"])
+            pipeline.hmget(
+                keys.facts, [*(f"{todo} {name}" for todo in todos for name in names), f"{to} fence"]
+            )
             answers = pipeline.execute()
         outputs = answers[-2] if todos else []
         *facts, fence = answers[-1]
@@ -316,9 +331,15 @@ class RunStore:
         omitted, *seen = answers[0] if contexts else [0]
         handed = [
             PredecessorOutput(
-                todo=t, output=json.loads(o) if o else None, commit=commit, run=run or run_id, fence=int(by or 0)
+                todo=t,
+                output=json.loads(o) if o else None,
+                commit=commit,
+                run=run or run_id,
+                fence=int(by or 0),
             )
-            for t, o, commit, run, by in zip(todos, outputs, facts[0::3], facts[1::3], facts[2::3], strict=True)
+            for t, o, commit, run, by in zip(
+                todos, outputs, facts[0::3], facts[1::3], facts[2::3], strict=True
+            )
         ]
         context = {key: json.loads(value) for key, value in zip(seen[::2], seen[1::2], strict=True)}
         return TodoInputs(todos=handed, context=context, omitted=omitted, claimed_by=claimed_by)
@@ -356,7 +377,9 @@ class RunStore:
         place = Descriptor.parse(self.redis.hget(keys.place, todo_id))
         attempt, index = self.redis.hmget(keys.facts, [f"{todo_id} attempt", f"{todo_id} index"])
         size = self.redis.hget(keys.meta, f"size.{place.level}")
-        return Delivery.parse(run_id, [todo_id, attempt, place.repo, "", str(place.level), index or "0", size or "0"])
+        return Delivery.parse(
+            run_id, [todo_id, attempt, place.repo, "", str(place.level), index or "0", size or "0"]
+        )
 
     def attempt(self, run_id: str, todo_id: str) -> int:
         """Return the number of the todo's last attempt, 0 before the first."""

@@ -35,7 +35,11 @@ START_TTL = timedelta(minutes=1)
 
 
 def start_run(
-    connection: Connection, ecosystem: Ecosystem, graph: PlanGraph, order: Order, accepted: Collection[str] = ()
+    connection: Connection,
+    ecosystem: Ecosystem,
+    graph: PlanGraph,
+    order: Order,
+    accepted: Collection[str] = (),
 ) -> str:
     """Start a run; return its id. `accepted`: completed todos whose results a person declares to be landed.
 
@@ -83,12 +87,22 @@ def plan_retry(
     _refuse_living(connection, ended.pins, without)
     carried = restorable(connection.store, ended)
     return plan_retry_of(
-        ended, ecosystem, connection.settings, carried=carried, without=without, start=start, as_it_was=as_it_was
+        ended,
+        ecosystem,
+        connection.settings,
+        carried=carried,
+        without=without,
+        start=start,
+        as_it_was=as_it_was,
     )
 
 
 def start_retry(
-    connection: Connection, left: RetryPlan, *, on_failure: OnFailure | None = None, max_parallel: int | None = None
+    connection: Connection,
+    left: RetryPlan,
+    *,
+    on_failure: OnFailure | None = None,
+    max_parallel: int | None = None,
 ) -> str:
     """Start a retry; return the id of the new run. Raise Conflict as `start_run` does."""
     _check_redis(connection)

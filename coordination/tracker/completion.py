@@ -56,7 +56,9 @@ class Checks:
     def deliverable(self, text: str) -> DeliverableStanding:
         present = any((folder / text).exists() for folder in self.folders)
         is_path = "/" in text or bool(Path(text).suffix)
-        return DeliverableStanding(text=text, present=present or (False if is_path and " " not in text else None))
+        return DeliverableStanding(
+            text=text, present=present or (False if is_path and " " not in text else None)
+        )
 
 
 def checks_of(document: Document, plan: Plan, run: bool, on_check: OnCheck | None) -> Checks:
@@ -75,7 +77,10 @@ def check_completion(ecosystem: Ecosystem, plan: Plan, checks: Checks, today: da
     missing = [
         *_wrong_status(plan),
         *(f"{claim}{todo.id} is {todo.status}: {todo.title}" for todo in open_todos),
-        *(f"{plan.id} waits for {relation.id} ({relation.status or 'not declared'})" for relation in blockers),
+        *(
+            f"{plan.id} waits for {relation.id} ({relation.status or 'not declared'})"
+            for relation in blockers
+        ),
         *(words for standing in milestones for words in _missing(standing)),
     ]
     return PlanCompletion(
@@ -87,7 +92,10 @@ def check_completion(ecosystem: Ecosystem, plan: Plan, checks: Checks, today: da
         open_todos=open_todos,
         blockers=blockers,
         missing=tuple(missing),
-        unchecked=(*_empty(ecosystem, plan), *(words for standing in milestones for words in _unchecked(standing))),
+        unchecked=(
+            *_empty(ecosystem, plan),
+            *(words for standing in milestones for words in _unchecked(standing)),
+        ),
     )
 
 
@@ -120,7 +128,11 @@ def _missing(milestone: MilestoneStanding) -> Iterator[str]:
     if milestone.status in OPEN:
         late = f", due {milestone.due}" if milestone.overdue else ""
         yield f"{milestone.id} is {milestone.status}{late}: {milestone.name}"
-    claim = f"{milestone.id} is completed, but " if milestone.status is TodoStatus.COMPLETED else f"{milestone.id}: "
+    claim = (
+        f"{milestone.id} is completed, but "
+        if milestone.status is TodoStatus.COMPLETED
+        else f"{milestone.id}: "
+    )
     for relation in milestone.waits_for:
         yield f"{claim}it waits for {relation.id} ({relation.status or 'not declared'})"
     for criterion in milestone.criteria:

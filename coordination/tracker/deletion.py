@@ -35,7 +35,8 @@ def delete(transaction: Transaction, kind: Kind[R], record: R, cascade: bool) ->
     goes = what_goes(transaction.ecosystem, record.id)
     if goes and not cascade:
         raise Conflict(
-            f"{record.id} cannot be deleted: {_reasons(goes)}", "add --cascade to delete or change those records, too"
+            f"{record.id} cannot be deleted: {_reasons(goes)}",
+            "add --cascade to delete or change those records, too",
         )
     gone = _gone(transaction.ecosystem, record.id, goes.deleted)
     for reference in _released(transaction.ecosystem, gone):

@@ -18,7 +18,9 @@ def in_view(ecosystem: Ecosystem, executing: Executing) -> Ecosystem:
     todos = ecosystem.coordination.todos
     return ecosystem.with_coordination(
         todos=tuple(
-            _in_progress(todo, executing[todo.id]) if todo.id in executing and todo.status in OPEN_TODO else todo
+            _in_progress(todo, executing[todo.id])
+            if todo.id in executing and todo.status in OPEN_TODO
+            else todo
             for todo in todos
         )
     )
@@ -26,7 +28,11 @@ def in_view(ecosystem: Ecosystem, executing: Executing) -> Ecosystem:
 
 def as_view(todo: Todo) -> TodoInView:
     """Return the todo as the type that views use."""
-    return todo if isinstance(todo, TodoInView) else TodoInView.model_construct(todo.model_fields_set, **dict(todo))
+    return (
+        todo
+        if isinstance(todo, TodoInView)
+        else TodoInView.model_construct(todo.model_fields_set, **dict(todo))
+    )
 
 
 def _in_progress(todo: Todo, run_id: str) -> TodoInView:

@@ -68,7 +68,9 @@ class Kind(Generic[R]):
                 return record
         other = next((kind for kind in KINDS if any(r.id == name for r in kind.all(ecosystem))), None)
         if other is not None:
-            raise NotFound(f"{name} is {a(other.noun)}, not {a(self.noun)}", f"see it: coord {other.shown_by} {name}")
+            raise NotFound(
+                f"{name} is {a(other.noun)}, not {a(self.noun)}", f"see it: coord {other.shown_by} {name}"
+            )
         raise unknown(self.noun, name, [record.id for record in self.all(ecosystem)], self.listed_by)
 
     @property
@@ -161,7 +163,9 @@ def check_move(noun: str, name: str, before: StrEnum, after: StrEnum) -> None:
     allowed = MOVES[noun][before]
     if after not in allowed:
         words = " or ".join(status for status in type(before) if status in allowed)
-        raise Conflict(f"{name} is {before} and cannot become {after}", f"from {before} it can become {words}")
+        raise Conflict(
+            f"{name} is {before} and cannot become {after}", f"from {before} it can become {words}"
+        )
 
 
 def check_finish(noun: str, name: str, before: StrEnum, after: StrEnum, reopen: str) -> None:

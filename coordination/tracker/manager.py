@@ -57,7 +57,9 @@ def run_checks(
     outcomes = check(wanted, places, folder=document.path.absolute().parent, progress=on_outcome, jobs=jobs)
     return DependencyReport(
         outcomes=outcomes,
-        contradictions=tuple(c for c in contradictions(every, places) if ids & {demand.id for demand in c.demands}),
+        contradictions=tuple(
+            c for c in contradictions(every, places) if ids & {demand.id for demand in c.demands}
+        ),
         cycles=tuple(c for c in cycles(every) if not ids.isdisjoint(c.dependencies)),
     )
 
@@ -67,7 +69,9 @@ def changed_outcomes(document: Document, outcomes: Collection[Outcome]) -> list[
     return [o for o in outcomes if o.status in NEWS and known.get(o.id) != o.status]
 
 
-def record_outcomes(transaction: Transaction, checked: Document, found: Collection[Outcome]) -> tuple[str, ...]:
+def record_outcomes(
+    transaction: Transaction, checked: Document, found: Collection[Outcome]
+) -> tuple[str, ...]:
     """Write the statuses and return the ids written. Records that were changed since the check are left
     alone.
     """
@@ -224,7 +228,9 @@ class CoordinationManager(Reader):
         """
         wanted = self.list_dependencies(consumer=consumer, type=type)
         if named := queries.values(ids):
-            wanted = tuple(d for d in map(self.get_dependency, sorted(named, key=queries.natural)) if d in wanted)
+            wanted = tuple(
+                d for d in map(self.get_dependency, sorted(named, key=queries.natural)) if d in wanted
+            )
         report = run_checks(self.document, wanted, jobs, on_outcome)
         return self.write_outcomes(report) if write else report
 
@@ -264,11 +270,15 @@ class CoordinationManager(Reader):
 
     def _finish(self, kind: Kind[R], name: str, changes: Fields) -> Edited:
         return self._edit(
-            lambda transaction: mutations.finish_record(transaction, kind, transaction.get(kind, name), changes)
+            lambda transaction: mutations.finish_record(
+                transaction, kind, transaction.get(kind, name), changes
+            )
         )
 
     def _delete(self, kind: Kind[R], name: str, cascade: bool) -> Removed:
-        return self._edit(lambda transaction: deletion.delete(transaction, kind, transaction.get(kind, name), cascade))
+        return self._edit(
+            lambda transaction: deletion.delete(transaction, kind, transaction.get(kind, name), cascade)
+        )
 
     def _edit(self, operation: Callable[[Transaction], D]) -> D:
         """Run the operation in an edit and return its result; it is repeated if another process saves in

@@ -61,9 +61,7 @@ def remove(transaction: Transaction, plan: Plan, name: str) -> Plan:
     get(plan, name)
     if references := list(_naming(transaction, plan, name)):
         verb = "names" if len(references) == 1 else "name"
-        hint = (
-            f"remove those references first; for a milestone: coord update-plan {plan.id} --milestone ID --blocked-by …"
-        )
+        hint = f"remove those references first; for a milestone: coord update-plan {plan.id} --milestone ID --blocked-by …"
         raise Conflict(f"{name} cannot be deleted: {listed(references)} {verb} it", hint)
     transaction.drop((PLAN.section, plan.id, "milestones", name))
     return _store_plan(transaction, plan, (m for m in plan.milestones if m.id != name), name)
@@ -74,7 +72,9 @@ def _naming(transaction: Transaction, plan: Plan, name: str) -> Iterator[str]:
     has that name.
     """
     plans = transaction.ecosystem.coordination.plans
-    shared = name in transaction.names.work or any(m.id == name for p in plans if p.id != plan.id for m in p.milestones)
+    shared = name in transaction.names.work or any(
+        m.id == name for p in plans if p.id != plan.id for m in p.milestones
+    )
     for reference, _ in naming(transaction.ecosystem, [name]):
         if reference.field != "plan" and (reference.plan == plan.id or not shared):
             yield str(reference)

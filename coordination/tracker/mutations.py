@@ -24,7 +24,8 @@ def create_records(transaction: Transaction, kind: Kind[R], records: Iterable[Fi
     """
     given = list(records)
     made = [
-        (_create(transaction, kind, fields, i if len(given) > 1 else None), fields) for i, fields in enumerate(given, 1)
+        (_create(transaction, kind, fields, i if len(given) > 1 else None), fields)
+        for i, fields in enumerate(given, 1)
     ]
     ready = release(transaction)
     return tuple(
@@ -101,7 +102,9 @@ def _status_notes(ecosystem: Ecosystem, before: R, after: R) -> Iterator[str]:
     relations = Relations(ecosystem)
     if after.status in FINISHED and (held := relations.held_by(after.id)):
         yield f"{after.id} is {after.status}, though it waited for {listed(held)}"
-    if after.status in CANCELLED and (waiting := [n for n in relations.dependents(after.id) if relations.is_open(n)]):
+    if after.status in CANCELLED and (
+        waiting := [n for n in relations.dependents(after.id) if relations.is_open(n)]
+    ):
         verb = "waits" if len(waiting) == 1 else "wait"
         yield f"{listed(waiting)} {verb} for {after.id}, which is cancelled: remove it from their blockers"
     if isinstance(after, Plan) and after.status in CANCELLED:
@@ -118,14 +121,20 @@ def _open_todo_notes(ecosystem: Ecosystem, plan: Plan) -> Iterator[str]:
 
 def _plan_done_notes(ecosystem: Ecosystem, plan_id: str) -> Iterator[str]:
     for plan in ecosystem.coordination.plans:
-        if plan.id == plan_id and plan.status in OPEN and all(t.status not in OPEN for t in ecosystem.todos_of(plan)):
+        if (
+            plan.id == plan_id
+            and plan.status in OPEN
+            and all(t.status not in OPEN for t in ecosystem.todos_of(plan))
+        ):
             yield f"{plan_id} has no open todo left; check whether it is complete: coord validate-plan {plan_id}"
 
 
 def _new_work_notes(ecosystem: Ecosystem, before: R | None, after: R) -> Iterator[str]:
     """Yield a note if a completed plan gets new work."""
     name = after.id if isinstance(after, Plan) else after.plan if isinstance(after, Todo) else None
-    plan = next((p for p in ecosystem.coordination.plans if p.id == name and p.status is PlanStatus.COMPLETED), None)
+    plan = next(
+        (p for p in ecosystem.coordination.plans if p.id == name and p.status is PlanStatus.COMPLETED), None
+    )
     if plan is None:
         return
     was, now = _open_in(before), _open_in(after)

@@ -46,7 +46,9 @@ def words(wanted: Wanted, kind: type[W], field: str) -> frozenset[str] | None:
     return given
 
 
-def names(wanted: Wanted, known: Callable[[], Iterable[str]], noun: str, listed_by: str) -> frozenset[str] | None:
+def names(
+    wanted: Wanted, known: Callable[[], Iterable[str]], noun: str, listed_by: str
+) -> frozenset[str] | None:
     """Return the wanted names. Raises NotFound with a suggestion."""
     given = values(wanted)
     if given is not None:

@@ -38,7 +38,9 @@ class Weights:
 
     def __init__(self, relations: Relations) -> None:
         self._relations = relations
-        self._behind = {name: _open_behind(relations, name) for name in relations.items if relations.is_open(name)}
+        self._behind = {
+            name: _open_behind(relations, name) for name in relations.items if relations.is_open(name)
+        }
         self._bit = {name: 1 << i for i, name in enumerate(self._behind)}
         self._sets = _sets(self._behind, self._bit)
 
@@ -130,7 +132,9 @@ def _ready_in(transaction: Transaction, plan: Plan) -> Iterator[str]:
         return
     before, after = Relations(transaction.before, was), Relations(transaction.ecosystem, plan)
     own = {m.id for m in plan.milestones}
-    for name in became_ready(before, after, {*transaction.touched, *transaction.touched_milestones.get(plan.id, ())}):
+    for name in became_ready(
+        before, after, {*transaction.touched, *transaction.touched_milestones.get(plan.id, ())}
+    ):
         if not isinstance(after.items[name], Milestone):
             yield name
         elif name in own:

@@ -91,8 +91,12 @@ class Reader:
         """Return the repositories in the file's order."""
         repos = self.ecosystem.repos
         wanted = {
-            "tags": queries.names(tag, lambda: (t for r in repos for t in r.tags), "tag of a repo", "list-repos"),
-            "role": queries.names(role, lambda: (r.role for r in repos if r.role), "role of a repo", "list-repos"),
+            "tags": queries.names(
+                tag, lambda: (t for r in repos for t in r.tags), "tag of a repo", "list-repos"
+            ),
+            "role": queries.names(
+                role, lambda: (r.role for r in repos if r.role), "role of a repo", "list-repos"
+            ),
         }
         return tuple(queries.matching(repos, wanted))
 
@@ -107,7 +111,11 @@ class Reader:
         it for ever.
         """
         places = ((name, self.document.repo_path(self.get_repo(name))) for name in names)
-        missing = [f"{name}: {path or 'no path is declared'}" for name, path in places if not (path and path.is_dir())]
+        missing = [
+            f"{name}: {path or 'no path is declared'}"
+            for name, path in places
+            if not (path and path.is_dir())
+        ]
         if missing:
             raise PlanRefused(
                 "not found on this machine: " + ", ".join(missing),
@@ -158,7 +166,9 @@ class Reader:
         }
         todos = TODO.all(self.ecosystem)
         if plan is not None:
-            owned = {todo.id: todo for name in sorted(queries.values(plan) or ()) for todo in self.plan_todos(name)}
+            owned = {
+                todo.id: todo for name in sorted(queries.values(plan) or ()) for todo in self.plan_todos(name)
+            }
             todos = tuple(owned.values())
         return queries.sorted_todos(queries.matching(todos, wanted))
 

@@ -81,7 +81,9 @@ class Names:
 
 def check_free(name: str, taken: Collection[str]) -> None:
     if name in taken:
-        raise Conflict(f"there is a record with the id {name} already", "leave the id out to get the next free one")
+        raise Conflict(
+            f"there is a record with the id {name} already", "leave the id out to get the next free one"
+        )
 
 
 def check_references(names: Names, after: Held, before: Held | None = None, plan: Plan | None = None) -> None:
@@ -121,7 +123,9 @@ def _check_resources(capacities: Mapping[str, int], after: Todo, before: Held | 
     for need in after.resources:
         if need not in there and need.amount > capacities.get(need.name, need.amount):
             words = capacity_exceeded(need.name, need.amount, capacities)
-            raise UsageError(f"{after.id} {words}", "lower the amount, or raise the capacity in ecosystem.yaml")
+            raise UsageError(
+                f"{after.id} {words}", "lower the amount, or raise the capacity in ecosystem.yaml"
+            )
 
 
 def added_work(after: Held, before: Held | None) -> dict[str, None]:
@@ -224,10 +228,18 @@ def _open(relations: Relations, names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _links(
-    relations: Relations, names: Iterable[str], further: Callable[[str], Iterable[str]], seen: set[str], depth: int
+    relations: Relations,
+    names: Iterable[str],
+    further: Callable[[str], Iterable[str]],
+    seen: set[str],
+    depth: int,
 ) -> tuple[Link, ...]:
     there = list(names)
     new = [name for name in there if name not in seen and relations.is_open(name)]
     seen.update(new)
-    behind = {name: _links(relations, further(name), further, seen, depth - 1) for name in new} if depth > 1 else {}
+    behind = (
+        {name: _links(relations, further(name), further, seen, depth - 1) for name in new}
+        if depth > 1
+        else {}
+    )
     return tuple(Link(**dict(relations.describe(name)), behind=behind.get(name, ())) for name in there)

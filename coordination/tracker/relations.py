@@ -52,7 +52,9 @@ class Relations:
         """Return the direct dependents, without the plan that the record belongs to."""
         return tuple(other for other in self.behind.get(name, ()) if name not in self._parts(other))
 
-    def chains(self, start: str, among: Collection[str], wanted: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
+    def chains(
+        self, start: str, among: Collection[str], wanted: Iterable[str]
+    ) -> Mapping[str, tuple[str, ...]]:
         """Return, for each of `wanted` that depends on `start`, the shortest path from `start` over open
         records of `among`.
         """

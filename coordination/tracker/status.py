@@ -9,7 +9,17 @@ from datetime import date
 from coordination.ecosystem.document import Document
 from coordination.models import DependencyStatus, Ecosystem, Issue, Milestone, Plan, Repo, Todo, TodoStatus
 from coordination.tracker.executing import as_view
-from coordination.tracker.kinds import ISSUE, OPEN, OPEN_ISSUE, PLAN, TODO, TrackedRecord, kind_of, repos_of, title_of
+from coordination.tracker.kinds import (
+    ISSUE,
+    OPEN,
+    OPEN_ISSUE,
+    PLAN,
+    TODO,
+    TrackedRecord,
+    kind_of,
+    repos_of,
+    title_of,
+)
 from coordination.tracker.queries import (
     due,
     natural,
@@ -114,10 +124,14 @@ def _ready(todos: Iterable[Todo], relations: Relations) -> tuple[Todo, ...]:
 def _blocked(todos: Iterable[Todo], relations: Relations) -> tuple[BlockedTodo, ...]:
     """Return todos that wait or were set to `blocked`, without those that are in progress regardless."""
     held = {
-        todo.id: relations.held_by(todo.id) for todo in todos if todo.status in (TodoStatus.PENDING, TodoStatus.BLOCKED)
+        todo.id: relations.held_by(todo.id)
+        for todo in todos
+        if todo.status in (TodoStatus.PENDING, TodoStatus.BLOCKED)
     }
     found = [
-        relations.items[name] for name, by in held.items() if by or relations.items[name].status is TodoStatus.BLOCKED
+        relations.items[name]
+        for name, by in held.items()
+        if by or relations.items[name].status is TodoStatus.BLOCKED
     ]
     ordered = sorted_todos(todo for todo in found if isinstance(todo, Todo))
     return tuple(BlockedTodo(todo=todo, by=relations.describe_all(held[todo.id])) for todo in ordered)
@@ -139,7 +153,9 @@ def _late(
     day = due(target)
     if record.status in OPEN and day < today:
         days = (today - day).days
-        yield Overdue(id=record.id, kind=kind_of(record), title=title_of(record), due=day, days=days, plan=plan)
+        yield Overdue(
+            id=record.id, kind=kind_of(record), title=title_of(record), due=day, days=days, plan=plan
+        )
 
 
 def _lines(document: Document, ready: Iterable[Todo], blocked: Iterable[BlockedTodo]) -> tuple[RepoLine, ...]:

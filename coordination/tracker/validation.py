@@ -76,7 +76,9 @@ def as_read(given: Any, read: Any) -> Any:
 def fields_of(record: Record | Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that a record was given as JSON values; a mapping is returned unchanged."""
     return (
-        {name: plain(value) for name, value in written(record).items()} if isinstance(record, Record) else dict(record)
+        {name: plain(value) for name, value in written(record).items()}
+        if isinstance(record, Record)
+        else dict(record)
     )
 
 
@@ -118,7 +120,11 @@ def _refusal(noun: str, error: ValidationError, fields: Mapping[str, Any], name:
     subject = name or f"the new {noun}"
     words = f"{subject}: {lines[0]}" if len(lines) == 1 else "\n  - ".join([f"{subject}:", *lines])
     meant = [diagnostic.suggestion for diagnostic in diagnostics if diagnostic.suggestion]
-    hint = f"did you mean {', '.join(meant)}?" if meant else "correct that and try again; all fields: coord schema"
+    hint = (
+        f"did you mean {', '.join(meant)}?"
+        if meant
+        else "correct that and try again; all fields: coord schema"
+    )
     return UsageError(words, hint)
 
 

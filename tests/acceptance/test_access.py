@@ -39,7 +39,11 @@ SEES_IT = (
     "assert before['output'] == {'x': 1}; print(open(before['path'] + '/made').read())"
 )
 PLAN = [
-    {"id": "A1", "repo": "alpha", "action": "echo ours > made; echo '{\"x\": 1}' > $COORD_OUTPUT; echo hello"},
+    {
+        "id": "A1",
+        "repo": "alpha",
+        "action": "echo ours > made; echo '{\"x\": 1}' > $COORD_OUTPUT; echo hello",
+    },
     {"id": "B1", "repo": "beta", "blocked_by": ["A1"], "action": [sys.executable, "-c", SEES_IT]},
     {"id": "B2", "repo": "beta"},
     {"id": "A2", "repo": "alpha", "blocked_by": ["B1", "B2"]},
@@ -121,7 +125,9 @@ def run(guarded: Guarded) -> str:
 
 
 @pytest.mark.parametrize("strategy", ["levels", "dataflow"])
-def test_workers_of_two_repositories_carry_out_a_plan_that_depends_across_them(guarded: Guarded, strategy: str):
+def test_workers_of_two_repositories_carry_out_a_plan_that_depends_across_them(
+    guarded: Guarded, strategy: str
+):
     swept = guarded.swept(strategy)
 
     assert swept.code == 0, swept.err
@@ -136,7 +142,11 @@ def test_workers_of_two_repositories_carry_out_a_plan_that_depends_across_them(g
 
 def test_a_todo_that_fails_ends_its_level_and_what_depends_on_it(guarded: Guarded):
     guarded.desk.write(
-        [{"id": "F", "repo": "alpha", "action": "exit 3"}, *PLAN[2:3], {**PLAN[3], "blocked_by": ["F", "B2"]}],
+        [
+            {"id": "F", "repo": "alpha", "action": "exit 3"},
+            *PLAN[2:3],
+            {**PLAN[3], "blocked_by": ["F", "B2"]},
+        ],
         plan={"strategy": "levels"},
     )
 
@@ -181,7 +191,10 @@ def test_a_restricted_worker_hears_at_once_that_a_run_was_cancelled(guarded: Gua
 def test_a_keeper_that_is_killed_is_replaced_and_the_run_goes_on(guarded: Guarded):
     gate = Gate(guarded.folder, "killed")
     guarded.desk.write(
-        [{"id": "LONG", "repo": "alpha", "action": gate.action}, {"id": "NEXT", "repo": "beta", "blocked_by": ["LONG"]}]
+        [
+            {"id": "LONG", "repo": "alpha", "action": gate.action},
+            {"id": "NEXT", "repo": "beta", "blocked_by": ["LONG"]},
+        ]
     )
     sweep = guarded.desk.begin("sweep", "PLAN-001", "--json")
     gate.wait()
@@ -204,7 +217,10 @@ def test_the_submitter_has_every_handle(guarded: Guarded, run: str):
         guarded.desk.ok(*words)
     gate = Gate(guarded.folder, "steered")
     guarded.desk.write(
-        [{"id": "S1", "repo": "alpha", "action": gate.action}, {"id": "S2", "repo": "alpha", "blocked_by": ["S1"]}]
+        [
+            {"id": "S1", "repo": "alpha", "action": gate.action},
+            {"id": "S2", "repo": "alpha", "blocked_by": ["S1"]},
+        ]
     )
     guarded.desk.ok("sweep", "PLAN-001", "--detach")
     gate.wait()
@@ -224,7 +240,8 @@ def test_flower_shows_workers_and_todos_to_a_user_that_can_tell_nobody_anything(
 
     def page(path: str) -> Any:
         request = urllib.request.Request(
-            f"http://127.0.0.1:{port}{path}", headers={"Authorization": "Basic " + b64encode(b"user:password").decode()}
+            f"http://127.0.0.1:{port}{path}",
+            headers={"Authorization": "Basic " + b64encode(b"user:password").decode()},
         )
         try:
             with urllib.request.urlopen(request, timeout=5) as answer:
@@ -296,7 +313,10 @@ FORBIDDEN: dict[str, list[tuple[str | int, ...]]] = {
         ("XADD", RUN.events, "*", "what", "run.ended"),
         ("HSET", RUN.bundle("beta"), "x", "y"),
         ("DEL", RUN.bundle("beta")),
-        *[(command, RUN.bundle("beta")) for command in ("HGETALL", "HKEYS", "HVALS", "HLEN", "HRANDFIELD", "DUMP")],
+        *[
+            (command, RUN.bundle("beta"))
+            for command in ("HGETALL", "HKEYS", "HVALS", "HLEN", "HRANDFIELD", "DUMP")
+        ],
         ("HSCAN", RUN.bundle("beta"), 0),
         ("ZRANGE", KEYS.leases, 0, -1),
         ("ZADD", KEYS.leases, 0, "{run} B1"),

@@ -81,7 +81,9 @@ def test_what_is_missing_is_asked_for(stage: Stage, on_terminal: Callable[..., T
     assert (made["task"], made["repo"]) == ("Paint it", "web")
 
 
-def test_an_answer_that_cannot_be_is_asked_for_again(stage: Stage, on_terminal: Callable[..., Terminal]) -> None:
+def test_an_answer_that_cannot_be_is_asked_for_again(
+    stage: Stage, on_terminal: Callable[..., Terminal]
+) -> None:
     terminal = on_terminal("create-todo")
 
     terminal.asked("Task: ", " ")

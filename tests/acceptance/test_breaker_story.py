@@ -10,7 +10,9 @@ from tests.stage import Stage
 from tests.waiting import until
 
 
-def test_a_todo_behind_an_open_breaker_goes_on_as_soon_as_somebody_has_closed_it(stage: Stage, tmp_path: Path):
+def test_a_todo_behind_an_open_breaker_goes_on_as_soon_as_somebody_has_closed_it(
+    stage: Stage, tmp_path: Path
+):
     flag = tmp_path / "mended"
     stage.settings = {"breaker_failures": 1, "breaker_open": "1h"}
     needs = {"resources": ["staging-db"], "action": f"test -e {flag} || exit 7"}

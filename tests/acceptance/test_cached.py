@@ -49,12 +49,16 @@ def test_what_was_done_before_is_cached_shown_as_such_undone_like_anything_and_d
     assert (second["counts"], second["cached"], second["status"]) == ({"succeeded": 4}, 3, "succeeded")
     assert again.todo("A")["output"] == {"format": 2}
     for repo in ("r1", "r2"):
-        trees = {git(swept.folder / repo, "rev-parse", f"coord/{r['run_id']}^{{tree}}") for r in (first, second)}
+        trees = {
+            git(swept.folder / repo, "rev-parse", f"coord/{r['run_id']}^{{tree}}") for r in (first, second)
+        }
         assert len(trees) == 1
     todos = written(swept)
     assert {todo["status"] for todo in todos.values()} == {"completed"}
     assert [name for name, todo in todos.items() if "actual_hours" in todo] == ["D"]
-    assert f"✓ B  r1  {swept.todo('B')['duration_s']:.1f} s  cached from B of run {first['run_id']}" in again.err
+    assert (
+        f"✓ B  r1  {swept.todo('B')['duration_s']:.1f} s  cached from B of run {first['run_id']}" in again.err
+    )
     shown = swept.ok("show-run").out
     assert "4 succeeded (3 of them cached)" in shown
     assert f"from C of run {first['run_id']}" in shown

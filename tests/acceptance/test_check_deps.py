@@ -63,7 +63,10 @@ def test_what_is_unsatisfied_or_contradictory_ends_with_3(declared: Stage) -> No
     answer = declared.coord("check-deps")
 
     assert answer.code == 3
-    assert "contradiction: no version of lib satisfies all: api wants >=2 (DEP-1), web wants ^1.2 (DEP-2)" in answer.out
+    assert (
+        "contradiction: no version of lib satisfies all: api wants >=2 (DEP-1), web wants ^1.2 (DEP-2)"
+        in answer.out
+    )
     assert statuses(declared) == {"DEP-1": "satisfied", "DEP-2": "unsatisfied", "DEP-3": "satisfied"}
 
 
@@ -75,7 +78,9 @@ def test_options_narrow_what_is_checked(declared: Stage) -> None:
     assert checked("--type", "test") == ["DEP-3"]
     assert checked("--dep", "DEP-2,DEP-3") == ["DEP-2", "DEP-3"]
     assert checked("api", "--dep", "DEP-2") == []
-    assert declared.coord("check-deps", "apu").code == declared.coord("check-deps", "--dep", "DEP-9").code == 2
+    assert (
+        declared.coord("check-deps", "apu").code == declared.coord("check-deps", "--dep", "DEP-9").code == 2
+    )
 
 
 def test_no_write_leaves_the_file_alone(declared: Stage) -> None:
@@ -101,7 +106,9 @@ def test_whoever_ends_it_ends_every_check_and_nothing_is_written(declared: Stage
     )
     before = declared.file.read_text()
     command = declared.begin("check-deps")
-    pid = until(lambda: (declared.folder / "pid").exists() and (declared.folder / "pid").read_text().strip(), 30)
+    pid = until(
+        lambda: (declared.folder / "pid").exists() and (declared.folder / "pid").read_text().strip(), 30
+    )
 
     os.kill(command.pid, number)
 

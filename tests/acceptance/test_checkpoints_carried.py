@@ -24,7 +24,14 @@ pathlib.Path(os.environ["COORD_OUTPUT"]).write_text(json.dumps({"all": done}))
 def test_each_attempt_goes_on_where_the_last_one_had_come_to(stage: Stage) -> None:
     stage.settings = {"lease_ttl": "2s", "heartbeat": "300ms"}
     stage.write(
-        [{"id": "long", "repo": "a", "action": ["python3", "-c", STEP], "retry": {"attempts": 2, "delay": "10ms"}}]
+        [
+            {
+                "id": "long",
+                "repo": "a",
+                "action": ["python3", "-c", STEP],
+                "retry": {"attempts": 2, "delay": "10ms"},
+            }
+        ]
     )
     stage.up()
     run = stage.begin("sweep", PLAN, "--json")

@@ -20,7 +20,10 @@ WAITS_FOR_GO = 'while [ ! -e "$LEDGER.go" ]; do sleep 0.05; done'
 def swept(stage: Stage) -> Stage:
     """One run, of which A succeeded and B failed; nothing is running any more."""
     stage.write(
-        [{"id": "A", "repo": "r1", "action": "echo new > new"}, {"id": "B", "repo": "r2", "action": "echo x; exit 1"}],
+        [
+            {"id": "A", "repo": "r1", "action": "echo new > new"},
+            {"id": "B", "repo": "r2", "action": "echo x; exit 1"},
+        ],
         plan={"on_failure": "continue"},
     )
     assert stage.sweep().code == 3
@@ -35,7 +38,12 @@ def asked(stage: Stage, answer: str) -> tuple[int, str]:
     """`coord clean` on a terminal, where somebody types the answer; what it says in the end."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [COORD, "clean"], cwd=stage.folder, env=plain(), stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [COORD, "clean"],
+        cwd=stage.folder,
+        env=plain(),
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     stage.started.append(process)
     os.write(ours, f"{answer}\n".encode())
@@ -104,16 +112,22 @@ def test_a_live_run_is_not_touched_and_refused_by_name(stage: Stage):
     assert stage.ok("watch", "last", "--json").json["status"] == "succeeded"
 
 
-def test_what_lies_with_several_workers_is_removed_by_each(stage: Stage, tmp_path_factory: pytest.TempPathFactory):
+def test_what_lies_with_several_workers_is_removed_by_each(
+    stage: Stage, tmp_path_factory: pytest.TempPathFactory
+):
     """Two machines, as far as coord can tell: two names, two folders, one Redis."""
-    stage.write([{"id": "A", "repo": "r1", "action": "echo new > new"}, {"id": "B", "repo": "r2", "action": "false"}])
+    stage.write(
+        [{"id": "A", "repo": "r1", "action": "echo new > new"}, {"id": "B", "repo": "r2", "action": "false"}]
+    )
     url = stage.server.start()
     places = {}
     for host, repo in (("h1", "r1"), ("h2", "r2")):
         places[repo] = tmp_path_factory.mktemp(host)
         clone = places[repo] / repo
         git(stage.folder, "clone", "-q", str(stage.folder / repo), str(clone))
-        stage.begin("worker", "--repo", f"{repo}={clone}", cwd=places[repo], COORD_REDIS_URL=url, COORD_HOST=host)
+        stage.begin(
+            "worker", "--repo", f"{repo}={clone}", cwd=places[repo], COORD_REDIS_URL=url, COORD_HOST=host
+        )
     until(lambda: stage.redis().zcard("coord:workers") == 2, 30)
     swept = stage.coord("sweep", PLAN, "--json", "--on-failure", "continue", COORD_REDIS_URL=url)
     assert swept.states == {"A": "succeeded", "B": "failed"}
@@ -122,13 +136,19 @@ def test_what_lies_with_several_workers_is_removed_by_each(stage: Stage, tmp_pat
     assert (refused.code, len(branches_at(places["r1"] / "r1"))) == (6, 2), "the only copy of what A made"
     assert stage.ok("clean", "--yes", "--merged", "--json", COORD_REDIS_URL=url).json["found"] == []
     assert (
-        stage.ok("clean", "--yes", "--unmerged", "--older-than", "1h", "--json", COORD_REDIS_URL=url).json["found"]
+        stage.ok("clean", "--yes", "--unmerged", "--older-than", "1h", "--json", COORD_REDIS_URL=url).json[
+            "found"
+        ]
         == []
     )
     done = stage.ok("clean", "--yes", "--unmerged", "--json", COORD_REDIS_URL=url)
 
     found = json.loads(done.out)["found"]
-    assert {(one["host"], one["kind"]) for one in found} >= {("h1", "branch"), ("h1", "logs"), ("h2", "worktree")}
+    assert {(one["host"], one["kind"]) for one in found} >= {
+        ("h1", "branch"),
+        ("h1", "logs"),
+        ("h2", "worktree"),
+    }
     assert all(one["gone"] for one in found)
     assert "removed on h1" in done.err
     assert "removed on h2" in done.err
@@ -152,7 +172,9 @@ def test_clean_refuses_to_delete_commits_that_a_detached_head_alone_has(swept: S
 
     assert [one.code for one in refused] == [6, 6]
     assert all(str(kept) in one.err and f"git -C {kept} branch NAME" in one.err for one in refused)
-    assert [(one["path"], one["changed"], one["loose"]) for one in merged["kept"]] == [(str(kept), True, mine)]
+    assert [(one["path"], one["changed"], one["loose"]) for one in merged["kept"]] == [
+        (str(kept), True, mine)
+    ]
     assert kept.exists()
 
     git(kept, "branch", "mine")

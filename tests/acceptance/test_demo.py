@@ -81,7 +81,9 @@ def test_the_tests_of_a_package_ran_against_the_changed_versions_below_it(shown:
 
     # On main the packages below still work with Python 3.9: only the branch has StrEnum and UTC.
     assert "StrEnum" not in git(stage.folder / "units", "grep", "-h", "Enum", "main", "--", "src")
-    assert "StrEnum" in git(stage.folder / "units", "grep", "-h", "Enum", branch(stage.folder / "units"), "--", "src")
+    assert "StrEnum" in git(
+        stage.folder / "units", "grep", "-h", "Enum", branch(stage.folder / "units"), "--", "src"
+    )
     for todo in TODOS[6:]:
         assert b"OK" in stage.log_of(run.json["run_id"], todo)
         assert run.todo(todo)["exit_code"] == 0
@@ -108,7 +110,9 @@ def without_what_was_written(text: str) -> str:
             continue
         if line.startswith("    - {id: TODO-"):
             parts = line.split(", ")
-            line = ", ".join(p for p in parts if not p.startswith(("status: ", "updated: ", "actual_hours: ")))
+            line = ", ".join(
+                p for p in parts if not p.startswith(("status: ", "updated: ", "actual_hours: "))
+            )
         lines.append(line)
     return "".join(lines)
 
@@ -156,7 +160,9 @@ def test_a_retry_does_only_what_is_not_done_yet(broken: tuple[Stage, Done, Done]
     assert stage.file.read_text().count("status: completed") == 10
 
 
-def test_a_second_sweep_is_refused_until_what_it_would_test_is_merged(broken: tuple[Stage, Done, Done]) -> None:
+def test_a_second_sweep_is_refused_until_what_it_would_test_is_merged(
+    broken: tuple[Stage, Done, Done],
+) -> None:
     stage, _, _ = broken
 
     assert stage.sweep().code == 6

@@ -44,7 +44,9 @@ def said(data: dict[str, Any]) -> list[str]:
     return [f"{finding['severity']}: {finding['what']}" for finding in data["findings"]]
 
 
-def test_hosts_that_are_well_unfit_late_and_gone_are_told_apart(stage: Stage, redis_url: str, store: RunStore):
+def test_hosts_that_are_well_unfit_late_and_gone_are_told_apart(
+    stage: Stage, redis_url: str, store: RunStore
+):
     stage.write(repos=["units", "text", "report", "store"])
     alpha = stage.begin("worker", "--repo", "units", COORD_HOST="alpha", COORD_REDIS_URL=redis_url)
     beta = stage.begin("worker", "--repo", "text=/no/such/text", COORD_HOST="beta", COORD_REDIS_URL=redis_url)

@@ -14,7 +14,18 @@ from coordination import models
 from coordination.cli.app import COMMANDS
 from coordination.settings import Settings
 from docs.generate import pages
-from tests.documents import CHAPTERS, DOCUMENTS, README, ROOT, Reader, anchors, blocks, links, prose, search_path
+from tests.documents import (
+    CHAPTERS,
+    DOCUMENTS,
+    README,
+    ROOT,
+    Reader,
+    anchors,
+    blocks,
+    links,
+    prose,
+    search_path,
+)
 from tests.stage import Stage
 
 GENERATED = pages()
@@ -59,7 +70,9 @@ def test_every_block_names_a_language_that_is_checked(document: Path) -> None:
         if block.language == "json":
             json.loads(block.text)
         if block.language == "text":
-            assert not re.search(r"^\$ ", block.text, re.MULTILINE), f"{block}: a command belongs into a console block"
+            assert not re.search(r"^\$ ", block.text, re.MULTILINE), (
+                f"{block}: a command belongs into a console block"
+            )
 
 
 @pytest.mark.parametrize("document", WRITTEN, ids=lambda path: path.name)

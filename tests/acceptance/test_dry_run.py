@@ -38,7 +38,9 @@ def test_it_says_what_would_run_where_and_why_the_rest_would_not_and_starts_noth
 def test_with_a_redis_that_is_away_it_says_so_and_what_it_can(stage: Stage, free_port: int) -> None:
     stage.write(TODOS)
 
-    answer = stage.coord("sweep", PLAN, "--dry-run", "--todo", "A", "--redis", f"redis://127.0.0.1:{free_port}")
+    answer = stage.coord(
+        "sweep", PLAN, "--dry-run", "--todo", "A", "--redis", f"redis://127.0.0.1:{free_port}"
+    )
 
     assert answer.code == 0
     assert "make all" in answer.out
@@ -73,7 +75,11 @@ def test_it_ends_as_the_sweep_would_begin(stage: Stage, words: list[str], code: 
 
 def test_what_failed_last_is_asked_for_and_what_goes_on_is_not_begun_again(stage: Stage) -> None:
     gate = Gate(stage.folder)
-    todos = [{"id": "A", "repo": "api"}, {"id": "B", "repo": "web"}, {"id": "C", "repo": "api", "blocked_by": ["B"]}]
+    todos = [
+        {"id": "A", "repo": "api"},
+        {"id": "B", "repo": "web"},
+        {"id": "C", "repo": "api", "blocked_by": ["B"]},
+    ]
     stage.write([*todos[:1], {**todos[1], "action": "exit 1"}, todos[2], {"id": "X", "repo": "api"}])
     stage.up()
     assert stage.sweep("--todo", "A", "--todo", "B", "--todo", "C", "--on-failure", "continue").code == 3

@@ -93,7 +93,9 @@ def test_another_ecosystem_takes_over_when_nothing_is_left_of_the_first(
     worker.terminate()
     worker.done()
 
-    assert [f["severity"] for f in other.coord("doctor", "--json").json["findings"] if OURS in f["what"]] == ["warning"]
+    assert [f["severity"] for f in other.coord("doctor", "--json").json["findings"] if OURS in f["what"]] == [
+        "warning"
+    ]
     assert other.coord("sweep", PLAN, "--detach").code == 0
 
     assert ours.sweep("--todo", "A").code == CONFLICT

@@ -53,7 +53,9 @@ def test_init_writes_a_file_that_validates_and_never_over_another(stage: Stage) 
 
 
 def test_validate_names_every_problem_with_its_line_and_ends_with_2(declared: Stage) -> None:
-    declared.file.write_text(FILE.replace("status: active", "status: activ").replace("estimated_hours: 2", "hours: 2"))
+    declared.file.write_text(
+        FILE.replace("status: active", "status: activ").replace("estimated_hours: 2", "hours: 2")
+    )
 
     answer = declared.coord("validate")
     as_json = declared.coord("validate", "--json")
@@ -109,7 +111,9 @@ def test_a_name_that_is_not_there_is_refused_with_the_nearest(declared: Stage) -
     assert answer.out == ""
 
 
-@pytest.mark.parametrize(("form", "holds"), [("tree", "TODO-002"), ("mermaid", "flowchart"), ("dot", "digraph")])
+@pytest.mark.parametrize(
+    ("form", "holds"), [("tree", "TODO-002"), ("mermaid", "flowchart"), ("dot", "digraph")]
+)
 def test_graph_draws_the_plan(declared: Stage, form: str, holds: str) -> None:
     assert holds in declared.coord("graph", "PLAN-001", "--format", form).out
 
@@ -142,7 +146,10 @@ def test_the_file_is_found_by_option_then_environment_then_upward(declared: Stag
 
     assert "api" in declared.coord("list-repos", cwd=deep).out
     assert "other" in declared.coord("list-repos", cwd=deep, COORD_ECOSYSTEM=str(other)).out
-    for words in (("--ecosystem", "../../ecosystem.yaml", "list-repos"), ("list-repos", "--ecosystem", "../..")):
+    for words in (
+        ("--ecosystem", "../../ecosystem.yaml", "list-repos"),
+        ("list-repos", "--ecosystem", "../.."),
+    ):
         assert "api" in declared.coord(*words, cwd=deep, COORD_ECOSYSTEM=str(other)).out
 
 

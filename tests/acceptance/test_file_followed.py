@@ -28,7 +28,11 @@ def test_a_repository_that_is_added_while_up_detached_runs_is_served_within_5_s(
     swept = stage.sweep()
 
     assert swept.code == 0, swept.err
-    assert (serving(stage).pid, set(serving(stage).repos), serving(stage).jobs) == (pid, {"api", "web", "lib"}, 3)
+    assert (serving(stage).pid, set(serving(stage).repos), serving(stage).jobs) == (
+        pid,
+        {"api", "web", "lib"},
+        3,
+    )
 
 
 def test_a_broken_file_changes_nothing_and_is_told_in_the_log(stage: Stage) -> None:

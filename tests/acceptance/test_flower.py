@@ -30,7 +30,9 @@ class Page:
 
     def ask(self, path: str, method: str = "GET") -> tuple[int, str]:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
-        login = {"Authorization": f"Basic {base64.b64encode(self.auth.encode()).decode()}"} if self.auth else {}
+        login = (
+            {"Authorization": f"Basic {base64.b64encode(self.auth.encode()).decode()}"} if self.auth else {}
+        )
         connection.request(method, path, headers=login)
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
@@ -54,7 +56,13 @@ def test_flower_shows_each_todo_by_its_name_and_as_what_it_came_to_and_changes_n
         [
             {"id": "TODO-001", "repo": "units", "action": f"mv {store} {store}-away"},
             {"id": "TODO-002", "repo": "text", "action": "exit 3"},
-            {"id": "TODO-003", "repo": "config", "action": "exit 4", "retry": LATER, "blocked_by": ["TODO-001"]},
+            {
+                "id": "TODO-003",
+                "repo": "config",
+                "action": "exit 4",
+                "retry": LATER,
+                "blocked_by": ["TODO-001"],
+            },
             {"id": "TODO-004", "repo": "store", "blocked_by": ["TODO-001"]},  # parked: its folder is gone
         ],
         plan={"on_failure": "continue"},
@@ -70,7 +78,9 @@ def test_flower_shows_each_todo_by_its_name_and_as_what_it_came_to_and_changes_n
     late = [page.tasks()[name] for name in ("TODO-003 config", "TODO-004 store")]
     assert [task["succeeded"] for task in late] == [None, None]
     assert page.ask(f"/api/task/revoke/{late[0]['uuid']}?terminate=true", "POST")[0] == 403
-    assert [Page(page.port).ask(path)[0] for path in ("/api/tasks", "/tasks", "/workers", "/broker")] == [401] * 4
+    assert [Page(page.port).ask(path)[0] for path in ("/api/tasks", "/tasks", "/workers", "/broker")] == [
+        401
+    ] * 4
     stage.ok("cancel")
 
 
@@ -99,7 +109,9 @@ def test_coord_flower_reaches_redis_over_tls_and_shows_no_password(
     page = Page(free_port, "ops:s3cret")
 
     with listening(leading_to(Path(redis_url.removeprefix("unix://")), tls)) as port:
-        url = f"rediss://localhost:{port}?ssl_ca_certs={certificates.ca}&ssl_certfile={mine}&ssl_keyfile={mine}"
+        url = (
+            f"rediss://localhost:{port}?ssl_ca_certs={certificates.ca}&ssl_certfile={mine}&ssl_keyfile={mine}"
+        )
         flower = stage.begin(
             "flower",
             "--port",

@@ -40,7 +40,9 @@ def test_a_log_that_fills_the_disk_is_cut_and_marked_and_the_run_ends(
     stage: Stage, small_disk: Callable[[Path], Path]
 ) -> None:
     small_disk(stage.folder)
-    stage.write([{"id": "A", "repo": "api", "action": "yes 0123456789 | head -c 100000000; echo; echo x > y"}])
+    stage.write(
+        [{"id": "A", "repo": "api", "action": "yes 0123456789 | head -c 100000000; echo; echo x > y"}]
+    )
 
     answer = stage.sweep()
 
@@ -50,7 +52,9 @@ def test_a_log_that_fills_the_disk_is_cut_and_marked_and_the_run_ends(
     assert stage.coord("show-todo", "A", "--json").json["status"] == "completed"
 
 
-def test_an_edit_without_room_leaves_the_file_as_it_was(stage: Stage, small_disk: Callable[[Path], Path]) -> None:
+def test_an_edit_without_room_leaves_the_file_as_it_was(
+    stage: Stage, small_disk: Callable[[Path], Path]
+) -> None:
     small_disk(stage.folder)
     stage.write([{"id": "A", "repo": "api"}])
     declared = stage.file.read_bytes()
@@ -116,8 +120,12 @@ def test_a_run_waits_while_redis_cannot_write_says_so_and_goes_on_when_it_can(
 
     assert "make room" in said
     assert (local.code, "make room" in local.err) == (1, True), local.err
-    assert (other.code, "cannot write: MISCONF" in other.err, "make room" in other.err) == (7, True, True), other.err
-    assert (ended.code, "2 succeeded" in ended.out) == (0, True), ended.err + (stage.state / "worker.log").read_text()
+    assert (other.code, "cannot write: MISCONF" in other.err, "make room" in other.err) == (7, True, True), (
+        other.err
+    )
+    assert (ended.code, "2 succeeded" in ended.out) == (0, True), (
+        ended.err + (stage.state / "worker.log").read_text()
+    )
     assert stage.daemon("worker").pid == worker
 
 

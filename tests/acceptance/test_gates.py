@@ -11,7 +11,13 @@ from tests.waiting import until
 
 GATED = [
     {"id": "build", "repo": "api", "action": "echo build >> $LEDGER"},
-    {"id": "ship", "repo": "api", "gate": {"timeout": "1h"}, "action": "echo ship >> $LEDGER", "blocked_by": ["M1"]},
+    {
+        "id": "ship",
+        "repo": "api",
+        "gate": {"timeout": "1h"},
+        "action": "echo ship >> $LEDGER",
+        "blocked_by": ["M1"],
+    },
     {"id": "other", "repo": "api", "gate": True, "action": "echo other >> $LEDGER"},
 ]
 MILESTONE = {"id": "M1", "name": "reviewed", "dependencies": ["build"], "gate": True}

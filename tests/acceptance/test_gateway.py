@@ -46,7 +46,11 @@ def test_a_token_is_made_and_shown_once_and_whoever_has_it_gets_the_messages(sta
 
     with gateway.client(token) as ann:
         message = ann.message()
-        assert (message["from"], message["type"], message["payload"]) == ("repo:api", "note", {"text": "grüß dich"})
+        assert (message["from"], message["type"], message["payload"]) == (
+            "repo:api",
+            "note",
+            {"text": "grüß dich"},
+        )
         assert (message["offset"], message["deliveries"], message["reply_to"]) == (1, 1, None)
         ann.say(ack=message["id"])
         until(lambda: left(gateway, "agent:ann") == 0)
@@ -185,7 +189,14 @@ def test_what_a_client_does_not_have_it_can_neither_acknowledge_nor_extend(gatew
 
 def test_a_client_sends_as_its_recipient_and_once_however_often_it_says_so(gateway: Gateway):
     one, other = gateway.token("agent:one"), gateway.token("agent:other")
-    letter = {"to": "agent:other", "type": "ask", "payload": [1, None], "seq": 7, "reply_to": "agent:one", "ttl_s": 60}
+    letter = {
+        "to": "agent:other",
+        "type": "ask",
+        "payload": [1, None],
+        "seq": 7,
+        "reply_to": "agent:one",
+        "ttl_s": 60,
+    }
     with gateway.client(one) as sender:
         sender.say(send=letter)
         answer = sender.hear()
@@ -252,7 +263,9 @@ def test_a_recipient_is_in_at_one_of_several_gateways(gateway: Gateway, new_stag
             assert second.message()["payload"] == 1
 
 
-@pytest.mark.parametrize("first", ['{"ack": "x"}', "hello", '{"resume": {"epoch": 1}}', "[]", b'{"resume": null}'])
+@pytest.mark.parametrize(
+    "first", ['{"ack": "x"}', "hello", '{"resume": {"epoch": 1}}', "[]", b'{"resume": null}']
+)
 def test_who_does_not_begin_as_agreed_is_told_and_left(gateway: Gateway, first: str | bytes):
     with gateway.connected(gateway.token("agent:rude")) as client:
         client.line.send(first)
@@ -283,7 +296,10 @@ def test_a_browser_shows_its_token_as_a_subprotocol_and_comes_from_a_page_that_w
         client.say(resume=None)
         assert client.hear()["welcome"]["recipient"] == "person:ann"
 
-    with pytest.raises(InvalidStatus, match="403"), gateway.connected("", origin="https://evil.example", **how):
+    with (
+        pytest.raises(InvalidStatus, match="403"),
+        gateway.connected("", origin="https://evil.example", **how),
+    ):
         pass
 
 
@@ -322,8 +338,12 @@ def test_a_wrong_token_is_not_told_why_and_does_not_lock_out_the_right_one(stage
     assert gateway.process.says("wrong tokens").rstrip().endswith(f"from 127.0.0.1, for {who}")
 
 
-@pytest.mark.parametrize(("proxies", "counted"), [("", "127.0.0.1"), ("192.0.2.1, 127.0.0.0/8", "203.0.113.9")])
-def test_x_forwarded_for_counts_only_from_a_proxy_that_a_setting_names(stage: Stage, proxies: str, counted: str):
+@pytest.mark.parametrize(
+    ("proxies", "counted"), [("", "127.0.0.1"), ("192.0.2.1, 127.0.0.0/8", "203.0.113.9")]
+)
+def test_x_forwarded_for_counts_only_from_a_proxy_that_a_setting_names(
+    stage: Stage, proxies: str, counted: str
+):
     stage.write()
     gateway = Gateway(stage, COORD_GATEWAY_PROXIES=proxies)
 

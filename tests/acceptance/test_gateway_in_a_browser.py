@@ -52,7 +52,9 @@ def page_at(port: int, text: str) -> Iterator[str]:
 @contextmanager
 def browser(page: str, profile: Path) -> Iterator[None]:
     options = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={profile}")
-    process = subprocess.Popen([BROWSER, *options, page], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [BROWSER, *options, page], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         yield
     finally:

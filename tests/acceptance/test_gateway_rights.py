@@ -66,7 +66,9 @@ def test_a_submitter_publishes_and_listens_with_the_rights_of_its_role(stage: St
     rules = Rules(Keys("coord")).of(Role.SUBMITTER)
     stage.ok("steps", "load")
     stage.redis().execute_command("ACL", "SETUSER", "ann", "reset", "on", f">{PASSWORD}", *rules.split())
-    bus = MessageBus(connect(f"unix://ann:{PASSWORD}@{urlsplit(stage.server.start()).path}", Profile.COMMAND), "coord")
+    bus = MessageBus(
+        connect(f"unix://ann:{PASSWORD}@{urlsplit(stage.server.start()).path}", Profile.COMMAND), "coord"
+    )
 
     with bus.listen("a.*") as listening:
         assert bus.publish("a.b", 1) == 1

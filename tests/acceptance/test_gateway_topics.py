@@ -30,7 +30,10 @@ def heard(client: Client, word: str) -> Any:
 
 
 def test_what_is_published_reaches_who_subscribed_by_name_or_pattern(gateway: Gateway):
-    with gateway.client(gateway.token("agent:pub")) as publisher, gateway.client(gateway.token("agent:sub")) as client:
+    with (
+        gateway.client(gateway.token("agent:pub")) as publisher,
+        gateway.client(gateway.token("agent:sub")) as client,
+    ):
         client.say(subscribe="vbia_events")
         assert heard(client, "subscribed") == {"topics": ["vbia_events"]}
         client.say(subscribe=["a.*", "a.b"])
@@ -111,7 +114,10 @@ def test_of_a_thousand_subscriptions_a_hundred_are_taken(gateway: Gateway):
     "garbage", ['{"subscribe": []}', '{"publish": {"topic": "a"}}', '{"subscribe": {"a": 1}}', "\0" * 1000]
 )
 def test_garbage_ends_the_session_and_no_other(gateway: Gateway, garbage: str):
-    with gateway.client(gateway.token("agent:good")) as good, gateway.client(gateway.token("agent:bad")) as bad:
+    with (
+        gateway.client(gateway.token("agent:good")) as good,
+        gateway.client(gateway.token("agent:bad")) as bad,
+    ):
         good.say(subscribe="g")
         heard(good, "subscribed")
         bad.say(subscribe="g")

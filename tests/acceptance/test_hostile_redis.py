@@ -58,7 +58,15 @@ def test_whatever_is_written_into_its_keys_nothing_ends_and_only_what_was_ordere
 
 def test_keys_of_another_type_are_set_apart_and_live_runs_go_on(served: Stage) -> None:
     url, client = str(served.server.url), hostile_client(served)
-    for key in (KEYS.live, KEYS.leases, KEYS.timers, KEYS.workers, KEYS.served, KEYS.errands, KEYS.locks.names):
+    for key in (
+        KEYS.live,
+        KEYS.leases,
+        KEYS.timers,
+        KEYS.workers,
+        KEYS.served,
+        KEYS.errands,
+        KEYS.locks.names,
+    ):
         client.delete(key)
         client.set(key, RUBBISH[1])
 

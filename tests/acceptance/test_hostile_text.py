@@ -39,7 +39,9 @@ def test_a_log_conceals_nothing_and_nothing_of_it_blinks(codes: str):
     assert spelled(f"\x1b[{codes}mx", Lets.COLOURS) == f"\\u001b[{codes}mx"
 
 
-@pytest.mark.parametrize("codes", ["", "0", "1;31", "38;5;8", "48;2;8;8;8", "38:2::8:8:8", "97;100", "4", "30;40"])
+@pytest.mark.parametrize(
+    "codes", ["", "0", "1;31", "38;5;8", "48;2;8;8;8", "38:2::8:8:8", "97;100", "4", "30;40"]
+)
 def test_a_log_keeps_its_colours(codes: str):
     assert spelled(f"\x1b[{codes}mx", Lets.COLOURS) == f"\x1b[{codes}mx"
 
@@ -61,7 +63,11 @@ def hostile(new_stage: Callable[[], Stage]) -> Stage:
             {"id": "A", "repo": "api", "task": EVIL, "action": f"sh {script}", "env": {"X": EVIL}, **said},
             {"id": "B", "repo": "api", "task": EVIL, "action": "true", "blocked_by": ["A"], **said},
         ],
-        plan={"title": EVIL, "description": EVIL, "milestones": [{"id": "M1", "name": EVIL, "description": EVIL}]},
+        plan={
+            "title": EVIL,
+            "description": EVIL,
+            "milestones": [{"id": "M1", "name": EVIL, "description": EVIL}],
+        },
     )
     text = stage.file.read_text()
     stage.file.write_text(

@@ -37,7 +37,10 @@ def test_a_running_todo_is_in_progress_in_every_view_with_its_run(stage: Stage) 
     }
     assert stage.ok("list-todos", "--status", "pending", "--format", "{id}").out.split() == ["free", "later"]
     repo = stage.ok("status", "api", "--json").json
-    assert [(todo["id"], todo["run_id"]) for todo in repo["in_progress"]] == [("first", run_id), ("runs", run_id)]
+    assert [(todo["id"], todo["run_id"]) for todo in repo["in_progress"]] == [
+        ("first", run_id),
+        ("runs", run_id),
+    ]
     assert repo["ready"] == []
     whole = stage.ok("ecosystem-status", "--json").json
     assert whole["counts"]["todos"] == {"in_progress": 2, "pending": 2}
@@ -47,10 +50,15 @@ def test_a_running_todo_is_in_progress_in_every_view_with_its_run(stage: Stage) 
     assert {todo["id"]: todo["status"] for todo in exported}["runs"] == "in_progress"
 
     with agent(build(office := Session(stage.file))) as ai:
-        (mine,) = (t for t in ai.call("coord_list_todos", status=["in_progress"])["result"] if t["id"] == "runs")
+        (mine,) = (
+            t for t in ai.call("coord_list_todos", status=["in_progress"])["result"] if t["id"] == "runs"
+        )
         assert mine["run_id"] == run_id
         shown = ai.call("coord_get_repo_status", repo="api")
-        assert [(todo["id"], todo["run_id"]) for todo in shown["in_progress"]] == [("first", run_id), ("runs", run_id)]
+        assert [(todo["id"], todo["run_id"]) for todo in shown["in_progress"]] == [
+            ("first", run_id),
+            ("runs", run_id),
+        ]
         assert ai.call("coord_get_todo", todo="runs")["status"] == "in_progress"
     office.close()
     with Coord(stage.file) as coord:
@@ -59,4 +67,8 @@ def test_a_running_todo_is_in_progress_in_every_view_with_its_run(stage: Stage) 
 
     gate.open()
     assert sweep.done().code == 0
-    assert stage.ok("list-todos", "--status", "completed", "--format", "{id}").out.split() == ["first", "later", "runs"]
+    assert stage.ok("list-todos", "--status", "completed", "--format", "{id}").out.split() == [
+        "first",
+        "later",
+        "runs",
+    ]

@@ -194,7 +194,9 @@ def test_a_sweep_that_is_killed_takes_nothing_with_it(stage: Stage, gate: Gate) 
     assert git(stage.folder / "api", "status", "--porcelain") == ""
 
 
-def test_a_sweep_that_is_terminated_says_that_its_run_goes_on_and_exits_as_interrupted(stage: Stage, tmp_path: Path):
+def test_a_sweep_that_is_terminated_says_that_its_run_goes_on_and_exits_as_interrupted(
+    stage: Stage, tmp_path: Path
+):
     hold = Gate(tmp_path)
     stage.write([{"id": "A", "repo": "api", "action": hold.action}])
     sweep = stage.begin("sweep", PLAN)

@@ -97,7 +97,8 @@ def test_every_level_is_one_real_chord_and_its_join_opens_the_next(swept: Stage)
         if fields["what"] == "level.settled"
     ]
     joined = {
-        level: redis.exists(f"coord.celery:celery-taskset-meta-{run['run_id']}.level.{level}.c") for level in range(3)
+        level: redis.exists(f"coord.celery:celery-taskset-meta-{run['run_id']}.level.{level}.c")
+        for level in range(3)
     }
 
     assert sources == [("0", "join"), ("1", "join"), ("2", "end")]

@@ -67,7 +67,9 @@ def parked(redis_url: str, want: str) -> None:
     """A todo that waits, as a run asks for it."""
     member = "20261121-1 TODO-7"
     with connect(redis_url, Profile.WORKER) as redis:
-        StepCaller(redis)("lock/acquire", [KEYS.head], [member, want, 0, 0, 60_000, "", member, "kind", "todo"])
+        StepCaller(redis)(
+            "lock/acquire", [KEYS.head], [member, want, 0, 0, 60_000, "", member, "kind", "todo"]
+        )
 
 
 def test_a_table_says_who_holds_a_lock_and_for_how_long(desk: Stage, far: LockManager, dead: LockManager):
@@ -93,7 +95,12 @@ def test_json_has_every_fact_apart_and_todos_that_wait(desk: Stage, far: LockMan
 
         assert (deploy["what"], deploy["epoch"]) == ("lock:deploy", lock.epoch)
         (holder,) = deploy["holders"]
-        assert (holder["host"], holder["pid"], holder["label"], holder["fence"]) == ("anvil", 12, "nightly", lock.fence)
+        assert (holder["host"], holder["pid"], holder["label"], holder["fence"]) == (
+            "anvil",
+            12,
+            "nightly",
+            lock.fence,
+        )
         assert 0 < holder["ttl_left_s"] <= 60
         assert (gpu["what"], gpu["capacity"], gpu["holders"][0]["amount"]) == ("resource:gpu", 4, 3)
         assert [waiter["who"] for waiter in gpu["waiters"]] == ["TODO-7 of run 20261121-1"]
@@ -240,7 +247,9 @@ def test_on_a_terminal_it_asks(desk: Stage, far: LockManager, answer: str, code:
     command = [COORD, "release-lock", "deploy", "--force"]
     environment = {**os.environ, **desk.env}
 
-    with subprocess.Popen(command, cwd=desk.folder, env=environment, stdin=its, stderr=its, stdout=its) as process:
+    with subprocess.Popen(
+        command, cwd=desk.folder, env=environment, stdin=its, stderr=its, stdout=its
+    ) as process:
         os.close(its)
         asked = os.read(ours, 1000)
         os.write(ours, f"{answer}\n".encode())

@@ -8,7 +8,9 @@ from tests.acceptance.gate import Gate
 from tests.stage import Stage
 
 
-def test_a_log_is_followed_over_attempts_and_from_elsewhere_until_the_todo_ends(stage: Stage, tmp_path: Path) -> None:
+def test_a_log_is_followed_over_attempts_and_from_elsewhere_until_the_todo_ends(
+    stage: Stage, tmp_path: Path
+) -> None:
     gate, elsewhere = Gate(stage.folder), tmp_path / "elsewhere"
     elsewhere.mkdir()
     twice = f"echo try $COORD_ATTEMPT; [ $COORD_ATTEMPT = 2 ] || exit 1; {gate.action}; echo done"

@@ -69,7 +69,10 @@ def test_a_todo_shows_what_a_run_does_with_it_and_nothing_is_started_for_that(de
         run = Harness(RunStore(client, "coord"))
         run.submit(graph(todos), ecosystem(todos), order())
         grant = run.take("TODO-002")
-        running, as_data = declared.ok("show-todo", "TODO-002").out, declared.ok("show-todo", "TODO-002", "--json").json
+        running, as_data = (
+            declared.ok("show-todo", "TODO-002").out,
+            declared.ok("show-todo", "TODO-002", "--json").json,
+        )
         table, piped = on_terminal(declared, "list-todos"), declared.ok("list-todos").out
         run.settle(grant, BAD)
         failed = declared.ok("show-todo", "TODO-002").out

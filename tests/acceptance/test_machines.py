@@ -57,7 +57,9 @@ def checkout(machine: Machine, repo: str) -> Path:
 
 
 def branches(machine: Machine, repo: str) -> Sequence[str]:
-    return git(checkout(machine, repo), "for-each-ref", "--format=%(refname:short)", "refs/heads/coord").split()
+    return git(
+        checkout(machine, repo), "for-each-ref", "--format=%(refname:short)", "refs/heads/coord"
+    ).split()
 
 
 def check_the_sample(site: Site, split: Mapping[str, Sequence[str]], packages: Path) -> None:
@@ -74,7 +76,9 @@ def check_the_sample(site: Site, split: Mapping[str, Sequence[str]], packages: P
     assert swept.code == 0, swept.err
     assert list(swept.states.values()) == ["succeeded"] * 12
     told = [line.split() for line in desk.ok("show-run").out.splitlines()[2:14]]
-    assert {(repo, host) for _, repo, host, *_ in told} == {(repo, name) for name in split for repo in split[name]}
+    assert {(repo, host) for _, repo, host, *_ in told} == {
+        (repo, name) for name in split for repo in split[name]
+    }
     for name, repos in split.items():
         for repo in repos:
             assert branches(machines[name], repo) == [f"coord/{swept.json['run_id']}"]
@@ -118,7 +122,9 @@ def test_a_run_waits_for_a_folder_that_is_not_there_and_says_where(site: Site):
     assert ended.code == 0, ended.err
 
 
-def test_a_run_whose_host_is_gone_waits_says_so_and_is_taken_up_by_another_that_is_told_to(site: Site, tmp_path: Path):
+def test_a_run_whose_host_is_gone_waits_says_so_and_is_taken_up_by_another_that_is_told_to(
+    site: Site, tmp_path: Path
+):
     desk, ann, ben = site.submitter(), site.machine("ann", **QUICK), site.machine("ben", **QUICK)
     gate = Gate(tmp_path)
     desk.write(
@@ -184,7 +190,10 @@ def test_another_version_of_coord_is_refused_until_nothing_is_left_of_the_first(
 
     for refused in (worker, sweep):
         assert refused.code == CONFLICT
-        assert f"this is coord 99.0, but the workers and runs on this Redis use coord {version('coord')}" in refused.err
+        assert (
+            f"this is coord 99.0, but the workers and runs on this Redis use coord {version('coord')}"
+            in refused.err
+        )
     assert taken_over.code == 0, taken_over.err
 
 

@@ -59,7 +59,9 @@ def test_who_has_another_token_or_none_stays_outside(stage: Stage, free_port: in
 
     taken = stage.coord("mcp", "--http", str(free_port))
     assert (taken.code, "cannot listen at" in taken.err) == (1, True)
-    config = stage.ok("mcp", "--http", str(free_port), "--config", COORD_MCP_TOKEN=OURS).json["mcpServers"]["coord"]
+    config = stage.ok("mcp", "--http", str(free_port), "--config", COORD_MCP_TOKEN=OURS).json["mcpServers"][
+        "coord"
+    ]
     assert config["headers"] == {"Authorization": f"Bearer {OURS}"}
     assert ended(process, signal.SIGINT) == 0
 
@@ -78,7 +80,9 @@ def test_300_half_open_connections_are_let_go_and_keep_nobody_out(stage: Stage) 
     stage.write([{"id": "A", "repo": "api"}])
     commands = {"mcp": "--http", "metrics": "--listen", "gateway": "--listen"}
     ports = {command: free_port() for command in commands}
-    processes = [stage.begin(c, option, str(ports[c]), COORD_MCP_TOKEN=OURS) for c, option in commands.items()]
+    processes = [
+        stage.begin(c, option, str(ports[c]), COORD_MCP_TOKEN=OURS) for c, option in commands.items()
+    ]
     for process in processes:
         process.says("//")
 

@@ -102,7 +102,10 @@ def test_a_run_that_waits_for_a_person_goes_on_when_they_say_so(new_stage: Calla
     with agent(over_stdio(stage)) as ai:
         begun = ai.call("coord_sweep_plan", plan=PLAN)["run_id"]
         until(lambda: ai.call("coord_get_run", run=begun)["counts"] == {"parked": 1, "waiting": 1})
-        assert ai.call("coord_get_todo", todo="look")["live"]["waits_for"] == "a person: coord complete-todo look"
+        assert (
+            ai.call("coord_get_todo", todo="look")["live"]["waits_for"]
+            == "a person: coord complete-todo look"
+        )
 
         assert "it waits for look" in ai.refused("coord_approve_todo", todo="ship")
         assert ai.call("coord_complete_todo", todo="look")["run_id"] == begun
@@ -170,12 +173,21 @@ def test_a_signal_ends_it_and_what_it_started_for_itself(
 ) -> None:
     stage = Stage(tmp_path)
     stage.write([{"id": "A", "repo": "api"}])
-    hello = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "coord_list_runs", "arguments": {}}}
+    hello = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "tools/call",
+        "params": {"name": "coord_list_runs", "arguments": {}},
+    }
     first = {
         "jsonrpc": "2.0",
         "id": 0,
         "method": "initialize",
-        "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}},
+        "params": {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "t", "version": "1"},
+        },
     }
     with subprocess.Popen(
         [COORD, "mcp"], cwd=stage.folder, env=plain(), stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -15,7 +15,12 @@ from tests.stage import PLAN, Stage, git
 SAY = 'echo $COORD_TODO_ID >> "$LEDGER"; '
 TODOS = [
     {"id": "change", "repo": "lib", "action": SAY + "echo now 2 | tee version"},
-    {"id": "test", "repo": "lib", "action": SAY + "test -e version && grep -qx right limit", "blocked_by": ["change"]},
+    {
+        "id": "test",
+        "repo": "lib",
+        "action": SAY + "test -e version && grep -qx right limit",
+        "blocked_by": ["change"],
+    },
     {"id": "use", "repo": "app", "action": SAY + "echo used > uses", "blocked_by": ["test"]},
     {"id": "apart", "repo": "other", "action": SAY + "echo apart > result"},
 ]
@@ -77,12 +82,16 @@ def test_after_the_mend_just_what_failed_and_what_that_held_up_runs(
         "test": None,
         "use": None,
     }
-    assert {t["id"]: t["attempt"] for t in done.json["todos"]} == dict.fromkeys(("change", "apart", "test", "use"), 1)
+    assert {t["id"]: t["attempt"] for t in done.json["todos"]} == dict.fromkeys(
+        ("change", "apart", "test", "use"), 1
+    )
     assert all(done.todo(name) == {**facts, "run": first} for name, facts in before.items())
     assert done.json["bound_s"] <= done.json["duration_s"]
 
     told = [line for line in done.err.splitlines() if line.startswith("the work is on branch")]
-    assert any(f"the work is on branch coord/{first} of other" in line for line in told)  # two runs of one second
+    assert any(
+        f"the work is on branch coord/{first} of other" in line for line in told
+    )  # two runs of one second
     lib = git(stage.folder / "lib", "log", "--format=%s", f"coord/{second}").splitlines()
     assert "change: do change" in lib
     assert ("the right limit" in lib) == (mend is not in_the_file)

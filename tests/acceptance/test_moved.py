@@ -28,9 +28,23 @@ def test_a_run_is_begun_on_one_redis_and_ended_on_another(stage: Stage, second: 
     gate = Gate(stage.folder)
     stage.write(
         [
-            {"id": "one", "repo": "lib", "action": SAY + """echo '{"n": 1}' > "$COORD_OUTPUT"; echo one > one"""},
-            {"id": "two", "repo": "lib", "action": SAY + gate.action + "; echo two > two", "blocked_by": ["one"]},
-            {"id": "three", "repo": "lib", "action": SAY + "test -e two && echo three > three", "blocked_by": ["two"]},
+            {
+                "id": "one",
+                "repo": "lib",
+                "action": SAY + """echo '{"n": 1}' > "$COORD_OUTPUT"; echo one > one""",
+            },
+            {
+                "id": "two",
+                "repo": "lib",
+                "action": SAY + gate.action + "; echo two > two",
+                "blocked_by": ["one"],
+            },
+            {
+                "id": "three",
+                "repo": "lib",
+                "action": SAY + "test -e two && echo three > three",
+                "blocked_by": ["two"],
+            },
             {
                 "id": "four",
                 "repo": "app",

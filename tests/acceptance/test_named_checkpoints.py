@@ -15,7 +15,13 @@ def test_a_run_is_restored_to_a_checkpoint_that_was_made_while_it_went_on(stage:
     stage.write(
         [
             {"id": "A", "repo": "api", "action": DO, "compensate": UNDO},
-            {"id": "B", "repo": "api", "action": f"{DO}; {gate.action}", "compensate": UNDO, "blocked_by": ["A"]},
+            {
+                "id": "B",
+                "repo": "api",
+                "action": f"{DO}; {gate.action}",
+                "compensate": UNDO,
+                "blocked_by": ["A"],
+            },
             {"id": "D", "repo": "web", "action": DO, "compensate": UNDO, "blocked_by": ["B"]},
             {"id": "C", "repo": "web", "action": "test -e $LEDGER.mended", "blocked_by": ["D"]},
         ]
@@ -31,7 +37,11 @@ def test_a_run_is_restored_to_a_checkpoint_that_was_made_while_it_went_on(stage:
 
     assert made["succeeded"] == ["A"]
     assert [one["name"] for one in stage.ok("checkpoint", "list", "last", "--json").json] == ["after-a"]
-    assert stage.ok("checkpoint", "restore", "last", "after-a", "--dry-run", "--json").json["todos"] == ["B", "D", "C"]
+    assert stage.ok("checkpoint", "restore", "last", "after-a", "--dry-run", "--json").json["todos"] == [
+        "B",
+        "D",
+        "C",
+    ]
     restored = stage.ok("checkpoint", "restore", "last", "after-a", "--json")
 
     assert restored.states == dict.fromkeys("ABCD", "succeeded")
@@ -44,7 +54,9 @@ def test_a_run_is_restored_to_a_checkpoint_that_was_made_while_it_went_on(stage:
     assert [one["name"] for one in stage.ok("checkpoint", "list", second, "--json").json] == ["after-a"]
 
     stage.ok("rollback", second)
-    assert stage.ledger[7:] == ["undo D", "undo B", "undo A"], "what was kept is undone with the run that took it up"
+    assert stage.ledger[7:] == ["undo D", "undo B", "undo A"], (
+        "what was kept is undone with the run that took it up"
+    )
 
 
 def test_a_restore_that_is_interrupted_goes_on_where_it_is_asked_for_again(stage: Stage):
@@ -52,7 +64,13 @@ def test_a_restore_that_is_interrupted_goes_on_where_it_is_asked_for_again(stage
     stage.write(
         [
             {"id": "A", "repo": "api", "action": DO, "compensate": UNDO},
-            {"id": "B", "repo": "api", "action": DO, "compensate": f"{UNDO}; {gate.action}", "blocked_by": ["A"]},
+            {
+                "id": "B",
+                "repo": "api",
+                "action": DO,
+                "compensate": f"{UNDO}; {gate.action}",
+                "blocked_by": ["A"],
+            },
         ]
     )
     stage.up()

@@ -116,7 +116,9 @@ def test_a_retry_is_refused_where_a_todo_of_it_was_done_by_another_run_and_not_m
     stage.ok("retry", first)
 
 
-def test_a_todo_that_fails_when_it_is_done_again_is_pending_and_no_later_runs_branch_stands_for_it(half_done: Stage):
+def test_a_todo_that_fails_when_it_is_done_again_is_pending_and_no_later_runs_branch_stands_for_it(
+    half_done: Stage,
+):
     run = half_done.run()["run_id"]
     before = half_done.file.read_text()
     half_done.file.write_text(before.replace("echo 2 > version", "exit 1"))

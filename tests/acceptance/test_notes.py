@@ -43,13 +43,21 @@ def ai(desk: Stage, redis_url: str) -> Iterator[Agent]:
 def test_a_message_waits_in_a_folder_of_its_own_until_it_is_acknowledged(stage: Stage) -> None:
     stage.file.write_text(FILE)
 
-    sent = stage.coord("send-message", "api", "the floor moves on Monday", "--type", "warning", "--reply-to", "web")
+    sent = stage.coord(
+        "send-message", "api", "the floor moves on Monday", "--type", "warning", "--reply-to", "web"
+    )
     (listed,) = stage.coord("list-messages", "api", "--json").json
 
     assert (sent.code, listed["id"]) == (0, sent.out.strip())
-    assert (listed["to"], listed["type"], listed["payload"]) == ("repo:api", "warning", "the floor moves on Monday")
+    assert (listed["to"], listed["type"], listed["payload"]) == (
+        "repo:api",
+        "warning",
+        "the floor moves on Monday",
+    )
     assert (listed["deliveries"], listed["reader"], listed["reply_to"]) == (1, None, "repo:web")
-    assert "1 message of repo:api acknowledged" in stage.coord("list-messages", "api", "--ack", listed["id"]).err
+    assert (
+        "1 message of repo:api acknowledged" in stage.coord("list-messages", "api", "--ack", listed["id"]).err
+    )
     assert "no message for repo:api" in stage.coord("list-messages", "api").err
 
 
@@ -93,7 +101,10 @@ def test_hints_name_the_command_as_it_is_to_be_typed(desk: Stage) -> None:
     assert "TO --register" in refused("list-messages", "--register")
     assert "see: coord list-messages --dead" in refused("list-messages", "--resend", "7")
     assert "see: coord list-messages repo:api" in refused("list-messages", "api", "--ack", "7")
-    assert "what is sent to agent:ann from now on is kept" in desk.coord("list-messages", "agent:ann", "--register").err
+    assert (
+        "what is sent to agent:ann from now on is kept"
+        in desk.coord("list-messages", "agent:ann", "--register").err
+    )
     assert desk.coord("send-message", "agent:ann", "hello").code == 0
 
 
@@ -130,7 +141,9 @@ def test_those_that_are_not_acknowledged_stay_in_order_and_untried(desk: Stage, 
     assert [(message.payload, message.deliveries) for message in left] == [(0, 1), (2, 1)]
 
 
-def test_what_is_handed_out_once_is_not_handed_out_to_who_acknowledges_another(desk: Stage, bus: MessageBus) -> None:
+def test_what_is_handed_out_once_is_not_handed_out_to_who_acknowledges_another(
+    desk: Stage, bus: MessageBus
+) -> None:
     bus.register("repo:api")
     done = bus.send("repo:api", "note", "done")
     bus.send("repo:api", "note", "once", ack=False)
@@ -150,13 +163,17 @@ def test_large_messages_are_acknowledged_together(desk: Stage, bus: MessageBus) 
     assert bus.peek("repo:api", payloads=False) == ()
 
 
-def test_no_id_and_ids_that_are_not_there_or_end_alike_acknowledge_nothing(desk: Stage, bus: MessageBus) -> None:
+def test_no_id_and_ids_that_are_not_there_or_end_alike_acknowledge_nothing(
+    desk: Stage, bus: MessageBus
+) -> None:
     bus.register("repo:api")
     for sequence in (7, 17):
         bus.send("repo:api", "note", sequence, sequence=sequence)
 
     def refused(*ids: str) -> str:
-        done = desk.coord("list-messages", "api", *(word for name in ids for word in ("--ack", name)), "--json")
+        done = desk.coord(
+            "list-messages", "api", *(word for name in ids for word in ("--ack", name)), "--json"
+        )
         assert (done.code, done.out) == (2, "")
         return done.err
 

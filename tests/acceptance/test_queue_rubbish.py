@@ -20,7 +20,11 @@ KEYS = Keys("coord")
 def envelope(body: object = ([], {}, {}), headers: object = None, **properties: object) -> bytes:
     """A message as Celery writes it, but for what is given."""
     text = base64.b64encode(json.dumps(body).encode()).decode()
-    ours = {"delivery_tag": "tag", "delivery_info": {"exchange": "", "routing_key": "q"}, "body_encoding": "base64"}
+    ours = {
+        "delivery_tag": "tag",
+        "delivery_info": {"exchange": "", "routing_key": "q"},
+        "body_encoding": "base64",
+    }
     headers = {"task": "coord.execute", "id": "1", "lang": "py"} if headers is None else headers
     return json.dumps(
         {
@@ -48,7 +52,9 @@ NO_MESSAGES = {
     "no way back": envelope(delivery_info=5),
     "headers that are none": envelope(headers=[1]),
     "no id": envelope(headers={"task": "coord.execute"}, delivery_tag="t0"),
-    "limits that are none": envelope(headers={"task": "coord.execute", "id": "9", "timelimit": 5}, delivery_tag="t9"),
+    "limits that are none": envelope(
+        headers={"task": "coord.execute", "id": "9", "timelimit": 5}, delivery_tag="t9"
+    ),
     "a body that is no base64": envelope().replace(b'"body": "', b'"body": "!'),
 }
 TOO_DEEP = b"[" * 100_000
@@ -60,7 +66,9 @@ NO_TODOS = {
     "an unknown run": envelope(body=[["run", "todo", 1, "api"], {}, {}], delivery_tag="t6"),
     "words of other types": envelope(body=[[{}, None, "x", 5], {}, {}], delivery_tag="t7"),
     "a level of an unknown run": envelope(
-        body=[["run", 3], {}, {}], headers={"task": "coord.advance", "id": "8", "lang": "py"}, delivery_tag="t8"
+        body=[["run", 3], {}, {}],
+        headers={"task": "coord.advance", "id": "8", "lang": "py"},
+        delivery_tag="t8",
     ),
 }
 

@@ -13,7 +13,9 @@ TODOS = [
 ]
 
 
-def test_each_sweep_of_a_recurring_plan_runs_all_its_todos_in_order_and_leaves_the_file_as_it_is(stage: Stage):
+def test_each_sweep_of_a_recurring_plan_runs_all_its_todos_in_order_and_leaves_the_file_as_it_is(
+    stage: Stage,
+):
     stage.write(TODOS, plan={"recurring": True})
     stage.up()
     before = stage.file.read_bytes()

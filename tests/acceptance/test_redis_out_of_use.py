@@ -24,7 +24,9 @@ def test_a_worker_carries_out_a_todo_over_tls(stage: Stage, redis_url: str, tmp_
     mine = certificates.issue("machine.test")
 
     with listening(leading_to(Path(redis_url.removeprefix("unix://")), tls)) as port:
-        url = f"rediss://localhost:{port}?ssl_ca_certs={certificates.ca}&ssl_certfile={mine}&ssl_keyfile={mine}"
+        url = (
+            f"rediss://localhost:{port}?ssl_ca_certs={certificates.ca}&ssl_certfile={mine}&ssl_keyfile={mine}"
+        )
         worker = stage.begin("worker", "--all", COORD_REDIS_URL=url)
         done = stage.coord("sweep", PLAN, "--json", COORD_REDIS_URL=url)
         worker.terminate()
@@ -68,8 +70,12 @@ def wrong_policy(stage: Stage) -> str:
     return url
 
 
-@pytest.mark.parametrize(("spoil", "words"), [(wrong_password, "refuses the login"), (wrong_policy, "allkeys-lfu")])
-def test_a_worker_before_a_redis_that_will_not_do_ends_at_once(stage: Stage, spoil: Callable[[Stage], str], words: str):
+@pytest.mark.parametrize(
+    ("spoil", "words"), [(wrong_password, "refuses the login"), (wrong_policy, "allkeys-lfu")]
+)
+def test_a_worker_before_a_redis_that_will_not_do_ends_at_once(
+    stage: Stage, spoil: Callable[[Stage], str], words: str
+):
     stage.write([TODO])
 
     done = stage.begin("worker", "--all", COORD_REDIS_URL=spoil(stage)).done()

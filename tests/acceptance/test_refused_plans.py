@@ -63,7 +63,9 @@ def test_nothing_to_do_is_data_as_well(stage: Stage) -> None:
 
 
 def test_a_cycle_is_a_warning_of_the_file(stage: Stage) -> None:
-    stage.write([{"id": "A", "repo": "api", "blocked_by": ["B"]}, {"id": "B", "repo": "api", "blocked_by": ["A"]}])
+    stage.write(
+        [{"id": "A", "repo": "api", "blocked_by": ["B"]}, {"id": "B", "repo": "api", "blocked_by": ["A"]}]
+    )
 
     answer = stage.coord("validate")
 

@@ -76,7 +76,10 @@ def test_a_branch_named_coord_is_refused_with_the_command_that_renames_it(
     assert todo["state"] == "failed"
     assert "has a branch named coord" in todo["error"]
     assert f"git -C {stage.folder}/taken branch -m coord" in todo["error"]
-    assert git(stage.folder / "taken", "for-each-ref", "--format=%(refname:short)", "refs/heads") == "coord\nmain"
+    assert (
+        git(stage.folder / "taken", "for-each-ref", "--format=%(refname:short)", "refs/heads")
+        == "coord\nmain"
+    )
 
 
 def test_a_repository_without_the_declared_branch_is_refused_with_the_branches_there_are(

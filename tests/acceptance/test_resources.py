@@ -22,7 +22,9 @@ def declare(stage: Stage, capacities: Mapping[str, int]) -> None:
     stage.file.write_text(f"{stage.file.read_text()}resources:\n{''.join(lines)}")
 
 
-def user(todo: str, repo: str, amount: int = 1, work: str = "sleep 0.05", **fields: object) -> dict[str, object]:
+def user(
+    todo: str, repo: str, amount: int = 1, work: str = "sleep 0.05", **fields: object
+) -> dict[str, object]:
     """Says in the ledger from when to when it uses the resource."""
     needs = [{"name": "gpu", "amount": amount}]
     env = {"AMOUNT": str(amount)}
@@ -92,7 +94,9 @@ def test_who_waits_for_what_a_program_holds_keeps_no_thread_says_so_and_goes_on_
     assert locks.resources.stats("gpu").used == 0
 
 
-def test_a_run_that_is_cancelled_while_it_waits_leaves_no_place_in_the_queue(stage: Stage, locks: LockManager) -> None:
+def test_a_run_that_is_cancelled_while_it_waits_leaves_no_place_in_the_queue(
+    stage: Stage, locks: LockManager
+) -> None:
     stage.write([user("A", "api")])
     declare(stage, {"gpu": 1})
     locks.resources.declare({"gpu": 1})

@@ -10,7 +10,9 @@ from tests.acceptance.gate import Gate
 from tests.stage import Stage, git
 from tests.waiting import until
 
-SAYS = 'echo "$COORD_TODO_ID $COORD_COMPENSATES $COORD_IDEMPOTENCY_KEY $(cat $COORD_TODO_OUTPUT)" >> "$LEDGER"'
+SAYS = (
+    'echo "$COORD_TODO_ID $COORD_COMPENSATES $COORD_IDEMPOTENCY_KEY $(cat $COORD_TODO_OUTPUT)" >> "$LEDGER"'
+)
 MEETS = 'touch "$LEDGER.$COORD_TODO_ID"; until [ -e "$LEDGER.{other}" ]; do sleep 0.02; done; '
 WORKS = "echo $COORD_TODO_ID > $COORD_TODO_ID"
 
@@ -35,7 +37,12 @@ def test_a_failure_undoes_the_whole_run_in_reverse_order_and_main_stays_where_it
             {"id": "A", "repo": "api", "action": seven, "compensate": SAYS},
             {"id": "B", "repo": "web", "action": WORKS, "compensate": b, "blocked_by": ["A"]},
             {"id": "C", "repo": "docs", "action": WORKS, "compensate": c, "blocked_by": ["A"]},
-            {"id": "D", "repo": "web", "action": f"{WORKS}; git add D; git commit -qm own", "blocked_by": ["B"]},
+            {
+                "id": "D",
+                "repo": "web",
+                "action": f"{WORKS}; git add D; git commit -qm own",
+                "blocked_by": ["B"],
+            },
             {"id": "E", "repo": "docs", "action": fails, "blocked_by": ["C", "D"]},
             {"id": "F", "repo": "api", "action": running.action, "compensate": SAYS, "blocked_by": ["A"]},
             {"id": "G", "repo": "docs", "action": WORKS, "compensate": SAYS, "blocked_by": ["E"]},
@@ -90,7 +97,9 @@ def test_a_rollback_of_a_retry_names_every_branch_that_goes_before_it_goes(stage
     assert git(stage.folder / "api", "branch", "--list", "coord/*") == ""
 
 
-def test_a_finished_run_is_undone_through_a_kill_two_failures_and_a_persons_word(stage: Stage, tmp_path: Path):
+def test_a_finished_run_is_undone_through_a_kill_two_failures_and_a_persons_word(
+    stage: Stage, tmp_path: Path
+):
     stage.settings = {"lease_ttl": "2s", "heartbeat": "500ms"}
     hold = Gate(tmp_path)
     key = 'echo "$COORD_TODO_ID $COORD_IDEMPOTENCY_KEY" >> "$LEDGER"; '

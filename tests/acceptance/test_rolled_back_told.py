@@ -79,7 +79,10 @@ def test_a_finished_run_is_undone_and_what_cannot_be_is_seen_until_it_is(stage: 
     assert "  | no such bucket" in stuck.err
     assert f'coord rollback {run_id} --accept B --reason "…"' in stuck.err
     assert "rollback_failed" in listed.out
-    assert (doctor.code, f"run {run_id} of {PLAN} is half undone: B could not be undone" in doctor.out) == (1, True)
+    assert (doctor.code, f"run {run_id} of {PLAN} is half undone: B could not be undone" in doctor.out) == (
+        1,
+        True,
+    )
     assert [refused.code for refused in refusals] == [6, 6, 2, 6]
     assert stage.file.read_text().count("status: completed") == 3
 
@@ -93,7 +96,10 @@ def test_a_finished_run_is_undone_and_what_cannot_be_is_seen_until_it_is(stage: 
 
     assert (going.json["status"], going.states["B"]) == ("rolling_back", "compensating")
     assert refused.code == 6
-    assert f"run {run_id} cannot be cancelled: it is being rolled back, and goes on in that direction" in refused.err
+    assert (
+        f"run {run_id} cannot be cancelled: it is being rolled back, and goes on in that direction"
+        in refused.err
+    )
     assert (left.code, f"what the run did is being undone: coord watch {run_id}" in left.err) == (130, True)
 
     again = stage.begin("rollback", run_id, "--json")
@@ -108,5 +114,9 @@ def test_a_finished_run_is_undone_and_what_cannot_be_is_seen_until_it_is(stage: 
     assert f"run {run_id} was rolled back already" in stage.ok("rollback", run_id).err
     assert stage.ledger == ["deployed", "withdrawn"]
     text = stage.file.read_text()
-    assert (text.count("status: completed"), text.count("status: pending"), text.count("actual_hours")) == (1, 2, 1)
+    assert (text.count("status: completed"), text.count("status: pending"), text.count("actual_hours")) == (
+        1,
+        2,
+        1,
+    )
     assert git(stage.folder / "api", "branch", "--list", "coord/*") == ""

@@ -11,7 +11,17 @@ import pytest
 from tests.acceptance.gate import Gate
 from tests.stage import PLAN, Done, Stage
 
-RUN = {"run_id", "plan_id", "status", "strategy", "on_failure", "actor", "started_at", "finished_at", "duration_s"}
+RUN = {
+    "run_id",
+    "plan_id",
+    "status",
+    "strategy",
+    "on_failure",
+    "actor",
+    "started_at",
+    "finished_at",
+    "duration_s",
+}
 RUN |= {
     "steered_by",
     "rollback",
@@ -24,7 +34,18 @@ RUN |= {
     "timeout_s",
     "timed_out",
 }
-TODO = {"id", "repo", "state", "attempt", "worker", "started_at", "finished_at", "duration_s", "exit_code", "error"}
+TODO = {
+    "id",
+    "repo",
+    "state",
+    "attempt",
+    "worker",
+    "started_at",
+    "finished_at",
+    "duration_s",
+    "exit_code",
+    "error",
+}
 TODO |= {
     "waits_for",
     "wait_reason",
@@ -115,7 +136,9 @@ def test_watch_ends_as_a_sweep_does_and_writes_back(swept: tuple[Stage, Done]) -
     assert stage.coord("show-todo", "bad", "--json").json["status"] == "pending"
 
 
-def test_a_run_is_looked_at_from_anywhere_by_who_names_the_redis(swept: tuple[Stage, Done], tmp_path: Path) -> None:
+def test_a_run_is_looked_at_from_anywhere_by_who_names_the_redis(
+    swept: tuple[Stage, Done], tmp_path: Path
+) -> None:
     stage, watched = swept
     url = str(stage.server.url)
 
@@ -163,7 +186,14 @@ def test_without_json_there_is_a_table_on_standard_output(swept: tuple[Stage, Do
 
     assert table[0].startswith(f"run {watched.json['run_id']} of {PLAN} failed by ")
     assert table[1].split() == ["todo", "repo", "state", "try", "time", "why"]
-    assert [line.split()[0] for line in table[2:] if line] == ["good", "bad", "idle", "behind", "further", "outside"]
+    assert [line.split()[0] for line in table[2:] if line] == [
+        "good",
+        "bad",
+        "idle",
+        "behind",
+        "further",
+        "outside",
+    ]
     assert watched.json["run_id"] in stage.coord("list-runs").out
 
 

@@ -42,7 +42,13 @@ def test_what_is_blocked_from_outside_is_skipped_with_what_depends_on_it(fresh: 
 
     assert answer.code == 5
     assert answer.json["status"] == "succeeded"
-    assert answer.states == {"A": "succeeded", "B": "succeeded", "C": "succeeded", "D": "skipped", "E": "skipped"}
+    assert answer.states == {
+        "A": "succeeded",
+        "B": "succeeded",
+        "C": "succeeded",
+        "D": "skipped",
+        "E": "skipped",
+    }
     assert answer.todo("D")["error"] == "blocked by X (pending: Sign the contract) of PLAN-002"
     assert answer.todo("E")["error"] == "blocked by D, which is blocked by X"
     assert "- D  blocked by X (pending: Sign the contract) of PLAN-002" in answer.err
@@ -94,7 +100,9 @@ def test_execute_says_what_blocks_a_todo(fresh: Stage) -> None:
 
 
 def test_execute_refuses_what_it_cannot_do(fresh: Stage) -> None:
-    unknown, done, agentless = (fresh.coord("execute", name, "--json") for name in ("AA", "done", "agentless"))
+    unknown, done, agentless = (
+        fresh.coord("execute", name, "--json") for name in ("AA", "done", "agentless")
+    )
 
     assert (unknown.code, "AA" in unknown.err) == (2, True)
     assert (done.code, "nothing to do" in done.err, done.json["run_id"]) == (0, True, None)

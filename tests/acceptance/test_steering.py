@@ -114,7 +114,9 @@ def test_a_follower_sees_a_run_that_is_cancelled_elsewhere(stage: Stage, gate: G
 def test_a_cancel_returns_when_nothing_runs_any_more_and_needs_no_heartbeat_for_it(stage: Stage) -> None:
     gate = Gate(stage.folder)
     stage.settings = {"heartbeat": "60s", "lease_ttl": "3m"}
-    stage.write([{"id": "A", "repo": "api", "action": gate.action}, {"id": "B", "repo": "api", "blocked_by": ["A"]}])
+    stage.write(
+        [{"id": "A", "repo": "api", "action": gate.action}, {"id": "B", "repo": "api", "blocked_by": ["A"]}]
+    )
     assert stage.sweep("--detach").code == 0
     pid = gate.wait()
 
@@ -153,9 +155,15 @@ def test_what_cannot_be_done_to_a_run_is_refused_with_the_reason(stage: Stage, g
     ended = stage.coord("cancel")
 
     assert (running.code, f"run {run_id} cannot be resumed: it is running" in running.err) == (6, True)
-    assert (paused.code, f"run {run_id} is paused already\n  go on with it: coord resume" in paused.err) == (6, True)
+    assert (paused.code, f"run {run_id} is paused already\n  go on with it: coord resume" in paused.err) == (
+        6,
+        True,
+    )
     assert (cancelling.code, f"run {run_id} is being cancelled" in cancelling.err) == (0, True)
-    assert (ended.code, f"run {run_id} cannot be cancelled: it ended as cancelled at 20" in ended.err) == (6, True)
+    assert (ended.code, f"run {run_id} cannot be cancelled: it ended as cancelled at 20" in ended.err) == (
+        6,
+        True,
+    )
 
 
 def test_a_resumed_run_that_nobody_serves_says_so_until_the_next_command_has_started_a_worker(

@@ -20,7 +20,9 @@ from tests.waiting import until
 def gate(stage: Stage) -> Gate:
     """A plan whose first todo waits at it."""
     gate = Gate(stage.folder)
-    stage.write([{"id": "A", "repo": "api", "action": gate.action}, {"id": "B", "repo": "web", "blocked_by": ["A"]}])
+    stage.write(
+        [{"id": "A", "repo": "api", "action": gate.action}, {"id": "B", "repo": "web", "blocked_by": ["A"]}]
+    )
     return gate
 
 
@@ -73,7 +75,9 @@ def test_what_up_detached_started_is_started_again_whatever_is_killed(stage: Sta
     watched = stage.coord("watch")
 
     assert watched.code == 0
-    assert {name: record.facts for name, record in now.items()} == {name: record.facts for name, record in died.items()}
+    assert {name: record.facts for name, record in now.items()} == {
+        name: record.facts for name, record in died.items()
+    }
     stage.ok("down")
     assert not list(stage.alive())
 

@@ -8,7 +8,12 @@ from tests.stage import PLAN, Stage, git
 SAY = 'echo $COORD_TODO_ID >> "$LEDGER"; '
 TODOS = [
     {"id": "base", "repo": "lib", "action": SAY + "echo base > base"},
-    {"id": "change", "repo": "lib", "action": SAY + "test -e base && echo one > version", "blocked_by": ["base"]},
+    {
+        "id": "change",
+        "repo": "lib",
+        "action": SAY + "test -e base && echo one > version",
+        "blocked_by": ["base"],
+    },
     {"id": "check", "repo": "lib", "action": SAY + "grep . version", "blocked_by": ["change"]},
     {"id": "use", "repo": "app", "action": SAY + "echo used >> uses", "blocked_by": ["check"]},
     {"id": "apart", "repo": "other", "action": SAY + "echo apart > result"},
@@ -32,7 +37,8 @@ def test_a_succeeded_run_is_done_again_from_a_todo_on(stage: Stage) -> None:
     assert done.code == 0, done.err
     again, kept = {"change", "check", "use"}, {"base", "apart"}
     assert (
-        f"3 todos of {first.json['run_id']} again, 2 carried over\n  done again, though it had succeeded: " in done.err
+        f"3 todos of {first.json['run_id']} again, 2 carried over\n  done again, though it had succeeded: "
+        in done.err
     )
     assert sorted(stage.ledger[5:]) == sorted(again)
     assert {t["id"] for t in done.json["todos"] if t["run"] == first.json["run_id"]} == kept

@@ -14,7 +14,14 @@ FOR_EVER = "while true; do sleep 0.05; done"
 def endless(stage: Stage) -> Stage:
     todos = [
         {"id": "A", "repo": "api", "action": "echo 1 > one", "compensate": "echo undone >> $LEDGER"},
-        {"id": "B", "repo": "api", "action": FOR_EVER, "blocked_by": ["A"], "timeout": "1h", "compensate": "true"},
+        {
+            "id": "B",
+            "repo": "api",
+            "action": FOR_EVER,
+            "blocked_by": ["A"],
+            "timeout": "1h",
+            "compensate": "true",
+        },
         {"id": "C", "repo": "web", "blocked_by": ["B"]},
     ]
     stage.write(todos, plan={"timeout": "1500ms"})
@@ -40,7 +47,11 @@ def test_a_run_that_nobody_follows_is_ended_when_its_time_is_up(endless: Stage):
 def test_a_run_whose_failures_are_undone_is_undone_when_its_time_is_up(endless: Stage):
     ended = endless.sweep("--on-failure", "rollback", "--timeout", "1s")
 
-    assert (ended.code, ended.json["status"], ended.json["rollback"]) == (3, "rolled_back", "timed out after 1 s")
+    assert (ended.code, ended.json["status"], ended.json["rollback"]) == (
+        3,
+        "rolled_back",
+        "timed out after 1 s",
+    )
     assert endless.ledger == ["undone"]
 
 

@@ -40,7 +40,9 @@ def test_a_todo_that_runs_while_its_run_is_paused_has_that_in_its_log(stage: Sta
     stage.ok("pause")
     stage.ok("resume")
 
-    told = until(lambda: lines if len(lines := stage.ok("logs", "last", "A").out.splitlines()) == 2 else None, 20)
+    told = until(
+        lambda: lines if len(lines := stage.ok("logs", "last", "A").out.splitlines()) == 2 else None, 20
+    )
     assert re.fullmatch(r"\[coord\] paused by \S+@\S+: this todo may finish, nothing new starts", told[0])
     assert re.fullmatch(r"\[coord\] resumed by \S+@\S+", told[1])
 

@@ -26,7 +26,9 @@ def gate(stage: Stage) -> Iterator[Gate]:
 
 
 @pytest.mark.parametrize("threads", [1, 2], ids=["one-thread", "a-thread-is-free"])
-def test_the_second_waits_for_the_seat_says_so_and_both_end_right(stage: Stage, gate: Gate, threads: int) -> None:
+def test_the_second_waits_for_the_seat_says_so_and_both_end_right(
+    stage: Stage, gate: Gate, threads: int
+) -> None:
     if threads > 1:  # a worker has as many as there are repositories
         stage.write(todos(gate), repos={"spare": {}})
     first = stage.begin("sweep", PLAN, "--todo", "A")
@@ -99,5 +101,8 @@ def test_two_plans_that_share_repositories_never_meet_in_a_folder_and_both_end_r
     for repo in REPOS:
         for plan, done in ended.items():
             branch = f"coord/{done.json['run_id']}"
-            assert git(stage.folder / repo, "diff", "--name-only", "main", branch).split() == [f"{plan}-0", f"{plan}-1"]
+            assert git(stage.folder / repo, "diff", "--name-only", "main", branch).split() == [
+                f"{plan}-0",
+                f"{plan}-1",
+            ]
         assert {path.name for path in (stage.folder / repo).glob("PLAN-*")} == {f"{PLAN}-2", f"{OTHER}-2"}

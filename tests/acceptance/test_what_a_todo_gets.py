@@ -164,7 +164,12 @@ def test_a_python_action_calls_the_function_and_hands_on_what_it_returns(swept: 
 def test_a_todo_without_an_action_tells_the_agent_what_to_do(swept: Swept) -> None:
     prompt = swept.log("agent")
 
-    for words in ("Task agent: Write the guide", "For people who are new.", "- it has an example", "Repository: agent"):
+    for words in (
+        "Task agent: Write the guide",
+        "For people who are new.",
+        "- it has an example",
+        "Repository: agent",
+    ):
         assert words in prompt
     assert git(swept.stage.folder / "agent", "show", f"coord/{swept.run}:by-agent") in ("agent", "prompted")
 

@@ -69,7 +69,9 @@ for path in others:
 print("TRIED")
 """
 ORDINARY = (
-    ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if os.geteuid() == 0 and shutil.which("setpriv") else ()
+    ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+    if os.geteuid() == 0 and shutil.which("setpriv")
+    else ()
 )
 """Root may read everything, unless it gives that up."""
 TODOS = [
@@ -78,7 +80,12 @@ TODOS = [
     {"id": "shows", "repo": "r", "action": "env", "compensate": "env | sed s/^/undo:/"},
     {"id": "agent", "repo": "a", "action": None, "env": {"PAGER": "less", "CI": "mine"}},
     {"id": "python", "repo": "p", "action": {"type": "python", "call": "deeds:environ"}},
-    {"id": "fails", "repo": "a", "action": "exit 3", "blocked_by": ["shows", "agent", "python", "inside", "hostile"]},
+    {
+        "id": "fails",
+        "repo": "a",
+        "action": "exit 3",
+        "blocked_by": ["shows", "agent", "python", "inside", "hostile"],
+    },
 ]
 
 
@@ -103,7 +110,9 @@ class Swept:
 @pytest.fixture(scope="module")
 def swept(new_stage: Callable[[], Stage], tmp_path_factory: pytest.TempPathFactory) -> Swept:
     """A run that is undone in the end, by a worker whose environment has what nobody else should know."""
-    server = EmbeddedServer(tmp_path_factory.mktemp("server") / ".coord", settings := Settings(server_port=free_port()))
+    server = EmbeddedServer(
+        tmp_path_factory.mktemp("server") / ".coord", settings := Settings(server_port=free_port())
+    )
     password = urlsplit(server.start()).password or ""
     url = f"redis://:{password}@127.0.0.1:{settings.server_port}"
     stage = new_stage()
@@ -142,10 +151,16 @@ def test_promise_no_command_of_a_todo_is_told_a_secret_of_its_worker(swept: Swep
         ("shows", "", GIVEN),
         ("agent", "", GIVEN),
         ("shows", "undo:", UNDONE),
-        ("shows", "prepare:", GIVEN - {"COORD_CONNECTION", "COORD_CONTEXT", "COORD_OUTPUT", "COORD_CHECKPOINT"}),
+        (
+            "shows",
+            "prepare:",
+            GIVEN - {"COORD_CONNECTION", "COORD_CONTEXT", "COORD_OUTPUT", "COORD_CHECKPOINT"},
+        ),
     ],
 )
-def test_a_todo_has_its_own_variables_of_coord_and_no_others(swept: Swept, todo: str, head: str, given: set[str]):
+def test_a_todo_has_its_own_variables_of_coord_and_no_others(
+    swept: Swept, todo: str, head: str, given: set[str]
+):
     found = swept.environment(todo, head)
 
     assert {name for name in found if name.startswith(("COORD_", "CELERY_", "_MP_FORK_"))} == given
@@ -183,7 +198,10 @@ def test_within_a_todo_its_context_is_all_of_coord_and_the_rest_starts_nothing(s
 def test_promise_what_is_in_the_state_folder_is_its_users_alone_under_any_umask(swept: Swept):
     state = swept.stage.state
 
-    assert {"logs", "tmp", "worktrees", "workspaces"} & {path.name for path in state.iterdir()} >= {"logs", "tmp"}
+    assert {"logs", "tmp", "worktrees", "workspaces"} & {path.name for path in state.iterdir()} >= {
+        "logs",
+        "tmp",
+    }
     assert list(loose(state)) == []
     assert f"in {state}" in next(line for line in swept.worker.splitlines() if "other users" in line)
 

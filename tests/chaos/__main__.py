@@ -77,13 +77,17 @@ def _say(name: str, figures: Figures, took_s: float) -> None:
 def _names(text: str) -> list[str]:
     names = [name for name in text.split(",") if name]
     if unknown := [name for name in names if name not in PARTS]:
-        raise argparse.ArgumentTypeError(f"there is no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
+        raise argparse.ArgumentTypeError(
+            f"there is no part {', '.join(unknown)}; there are {', '.join(PARTS)}"
+        )
     return names
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=MINUTES, metavar="N")
-    parser.add_argument("--only", type=_names, default=list(PARTS), metavar="NAME,NAME", help=", ".join(PARTS))
+    parser.add_argument(
+        "--only", type=_names, default=list(PARTS), metavar="NAME,NAME", help=", ".join(PARTS)
+    )
     words = parser.parse_args()
     sys.exit(main(words.minutes, words.only or PARTS))

@@ -138,7 +138,9 @@ class Watch:
         """Of the todos that failed, why."""
         with self._redis() as client:
             facts = client.hgetall(self._keys.run(run).facts)
-        return [f"{name.removesuffix(' error')}: {why}" for name, why in facts.items() if name.endswith(" error")]
+        return [
+            f"{name.removesuffix(' error')}: {why}" for name, why in facts.items() if name.endswith(" error")
+        ]
 
     def dump(self, run: str) -> list[str]:
         """What is left of a run that did not end: each todo that has not, with its state and what it waits for."""

@@ -90,7 +90,9 @@ class _Trial:
     def kill(self) -> None:
         records = [Daemon(self._stage.state, name).running() for name in ("supervisor", "server", "worker")]
         pids = [record.pid for record in records if record]
-        pids += [process.pid for process in (self._second, self._watcher) if process and process.poll() is None]
+        pids += [
+            process.pid for process in (self._second, self._watcher) if process and process.poll() is None
+        ]
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         for process in (self._second, self._watcher):
@@ -98,7 +100,10 @@ class _Trial:
                 process.wait()
                 self._stage.started.remove(process)
                 process.forget()
-        until(lambda: all(Daemon(self._stage.state, name).running() is None for name in ("server", "worker")), 10)
+        until(
+            lambda: all(Daemon(self._stage.state, name).running() is None for name in ("server", "worker")),
+            10,
+        )
 
     def resume(self, run: str) -> None:
         """How long it takes, from the call of `coord up`, to the first todo that starts or ends."""

@@ -47,7 +47,9 @@ def fill_disk(stage: Stage, how: FullDisk) -> Figures:
         repos = {f"r{number:02}": {"path": f"disk/r{number:02}"} for number in range(how.repos)}
         for fields in repos.values():
             stage.repo(fields["path"])
-        stage.write(dag(how.todos, how.repos, random.Random(how.seed), env={"LASTS": str(how.lasts_s)}), repos=repos)
+        stage.write(
+            dag(how.todos, how.repos, random.Random(how.seed), env={"LASTS": str(how.lasts_s)}), repos=repos
+        )
         return _judged(stage, how, disks)
 
 
@@ -75,12 +77,16 @@ def _judged(stage: Stage, how: FullDisk, disks: list[Path]) -> Figures:
 
     wrong += watch.until_over([run], how.patience_s, fate)
     if watch.status(run) != "succeeded":
-        wrong.append(f"{run} is {watch.status(run)}: a disk that was full for a while is no failure of a todo")
+        wrong.append(
+            f"{run} is {watch.status(run)}: a disk that was full for a while is no failure of a todo"
+        )
         wrong += watch.errors(run)
     for worker in crew.workers:  # before the disk goes
         worker.kill()
         worker.wait()
-    return Figures(measured=f"{how.todos} todos, {times} times full for {how.full_s:g} s, seed {how.seed}", wrong=wrong)
+    return Figures(
+        measured=f"{how.todos} todos, {times} times full for {how.full_s:g} s, seed {how.seed}", wrong=wrong
+    )
 
 
 @contextmanager

@@ -26,7 +26,9 @@ def main(_minutes: float) -> Figures:
     for found, _ in done:
         ends += found
     told = ", ".join(f"{n:,} {status}" for status, n in ends.most_common())
-    return Figures(measured=f"{ends.total():,} plans ended as the model says: {told}", wrong=[w for _, w in done if w])
+    return Figures(
+        measured=f"{ends.total():,} plans ended as the model says: {told}", wrong=[w for _, w in done if w]
+    )
 
 
 def _histories(number: int) -> tuple[Counter[str], str]:

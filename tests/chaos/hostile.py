@@ -155,7 +155,9 @@ def write_rubbish(stage: Stage, how: Writes) -> Figures:
     with connect(url, Profile.COMMAND, decode=False) as client:
         hostile = Hostile(client, chance)
         while time.monotonic() < end:
-            with suppress(CoordinationError, RedisError, ValueError):  # what a command says then is not judged here
+            with suppress(
+                CoordinationError, RedisError, ValueError
+            ):  # what a command says then is not judged here
                 if not runs or watch.over(runs[-1]):
                     runs.append(begin(stage, url))
             writes += bool(hostile.write())
@@ -166,4 +168,6 @@ def write_rubbish(stage: Stage, how: Writes) -> Figures:
     wrong += watch.until_over([begin(stage, url)], how.patience_s, lambda: wrong.extend(crew.restart_ended()))
     strangers = {line.todo for line in lines_of(ledger_of(stage))} - {todo["id"] for todo in todos}
     wrong += [f"{todo} ran, and nobody had ordered it" for todo in strangers]
-    return Figures(measured=f"{writes} writes, {len(runs)} runs begun meanwhile, seed {how.seed}", wrong=wrong)
+    return Figures(
+        measured=f"{writes} writes, {len(runs)} runs begun meanwhile, seed {how.seed}", wrong=wrong
+    )

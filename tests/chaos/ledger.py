@@ -169,7 +169,9 @@ class _Judge:
         if state not in (*ENDS, *UNDONE):
             yield f"lost: {todo} is {state}"
         for ends in (ENDS, ("compensated",)):
-            reached = [event for event in self._events.get(todo, ()) if event.what.removeprefix("todo.") in ends]
+            reached = [
+                event for event in self._events.get(todo, ()) if event.what.removeprefix("todo.") in ends
+            ]
             if len(reached) > 1:
                 yield f"settled twice: {todo} as {', '.join(event.what for event in reached)}"
             if state in ends and not reached:
@@ -213,17 +215,24 @@ class _Judge:
     def _held_up(self, former: Line, line: Line) -> bool:
         """Whether the todo was parked between the two: trouble that passes uses up no attempt."""
         since_ms, by_ms = former.at_ns // NS_PER_MS, line.at_ns // NS_PER_MS
-        return any(e.what == "todo.parked" and since_ms <= e.at_ms <= by_ms for e in self._events.get(former.todo, ()))
+        return any(
+            e.what == "todo.parked" and since_ms <= e.at_ms <= by_ms
+            for e in self._events.get(former.todo, ())
+        )
 
     def _recorded_end(self, former: Line, line: Line) -> bool:
         by_ms = line.at_ns // NS_PER_MS
         before = [event for event in self._events.get(former.todo, ()) if event.at_ms <= by_ms]
         lost = any(event.what == "todo.lost" and event.fence == former.fence for event in before)
-        retried = any(event.what == "todo.retrying" and event.attempt == former.attempt + 1 for event in before)
+        retried = any(
+            event.what == "todo.retrying" and event.attempt == former.attempt + 1 for event in before
+        )
         return lost or retried or self._failed(former)
 
     def _failed(self, start: Line) -> bool:
-        return any(line.kind.endswith("fail") and line.fence == start.fence for line in self._by_todo[start.todo])
+        return any(
+            line.kind.endswith("fail") and line.fence == start.fence for line in self._by_todo[start.todo]
+        )
 
     def _early_or_late(self, todo: str) -> Iterator[str]:
         ended_ms = self._at_ms(todo, *ENDS)

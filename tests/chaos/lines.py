@@ -46,14 +46,17 @@ def misbehave(stage: Stage, how: Lines) -> Figures:
     stage.settings = {**NO_POISON, "lease_ttl": how.lease}
     probes = Probes(stage, how.workers)
     stage.write(
-        [*dag(how.todos, how.repos, chance, env={"LASTS": str(how.lasts_s)}), *probes.todos], plans=[PROBE_PLAN]
+        [*dag(how.todos, how.repos, chance, env={"LASTS": str(how.lasts_s)}), *probes.todos],
+        plans=[PROBE_PLAN],
     )
     url = stage.server.start()
     upstream = urlsplit(url).path
     with ExitStack() as stack:
         proxies = [stack.enter_context(Proxy(upstream, how.seed + n)) for n in range(how.workers)]
         crew = Crew(
-            stage, [proxy.url for proxy in proxies], served=probes.served([f"r{n:02}" for n in range(how.repos)])
+            stage,
+            [proxy.url for proxy in proxies],
+            served=probes.served([f"r{n:02}" for n in range(how.repos)]),
         )
         crew.ready()
         trial = _Trial(stage, url, proxies, chance, how.fault_s)
@@ -63,18 +66,25 @@ def misbehave(stage: Stage, how: Lines) -> Figures:
             wrong += probes.look(url, time.time(), trial.swept) + trial.end(phase) + crew.restart_ended()
     runs = sum(line.starts for line in lines_of(ledger_of(stage)))
     did = ", ".join(
-        f"{n} {what}" for what, n in sum((proxy.did for proxy in proxies), start=type(proxies[0].did)()).items()
+        f"{n} {what}"
+        for what, n in sum((proxy.did for proxy in proxies), start=type(proxies[0].did)()).items()
     )
     todos = trial.runs * how.todos + len(how.phases or PHASES) * how.workers
-    words = (
-        f"{did}; {todos} todos, {runs} body runs; all workers consume again {spread(probes.after_s)}, seed {how.seed}"
-    )
+    words = f"{did}; {todos} todos, {runs} body runs; all workers consume again {spread(probes.after_s)}, seed {how.seed}"
     return Figures(measured=words, wrong=wrong, late=probes.late)
 
 
 class _Trial:
-    def __init__(self, stage: Stage, url: str, proxies: Sequence[Proxy], chance: random.Random, fault_s: float) -> None:
-        self._stage, self._url, self._proxies, self._chance, self._fault_s = stage, url, proxies, chance, fault_s
+    def __init__(
+        self, stage: Stage, url: str, proxies: Sequence[Proxy], chance: random.Random, fault_s: float
+    ) -> None:
+        self._stage, self._url, self._proxies, self._chance, self._fault_s = (
+            stage,
+            url,
+            proxies,
+            chance,
+            fault_s,
+        )
         self._watch = Watch(stage, straight(stage))
         self.swept: list[str] = []
         self.runs = 0

@@ -25,12 +25,15 @@ class Probes:
     @property
     def todos(self) -> list[Fields]:
         return [
-            {"id": f"P{n}", "repo": f"p{n}", "plan": PROBE_PLAN["id"], "action": ACTION} for n in range(self._workers)
+            {"id": f"P{n}", "repo": f"p{n}", "plan": PROBE_PLAN["id"], "action": ACTION}
+            for n in range(self._workers)
         ]
 
     def served(self, common: Sequence[str]) -> list[list[str]]:
         """The arguments of each worker."""
-        return [[word for repo in (*common, f"p{n}") for word in ("--repo", repo)] for n in range(self._workers)]
+        return [
+            [word for repo in (*common, f"p{n}") for word in ("--repo", repo)] for n in range(self._workers)
+        ]
 
     def look(self, url: str, over_at_s: float, load: Sequence[str] = ()) -> list[str]:
         """What went wrong in the probes' run; `over_at_s`: when the fault was over, in seconds since 1970.

@@ -18,7 +18,9 @@ from tests.stage import Stage
 from tests.waiting import until
 
 FAULT = "Redis restarted or killed"
-DOES = "every 5 to 40 s SIGTERM or SIGKILL to Redis, which is away for up to 5 s; load on 4 workers all the time"
+DOES = (
+    "every 5 to 40 s SIGTERM or SIGKILL to Redis, which is away for up to 5 s; load on 4 workers all the time"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +68,9 @@ class _Trial:
             self._load_until(time.monotonic() + self._chance.uniform(*self._how.every_s))
             self._restart((signal.SIGTERM, signal.SIGKILL)[restarts % 2])
             restarts += 1
-            self.wrong += self._probes.look(self._url, time.time(), self._swept[-2:]) + self._crew.restart_ended()
+            self.wrong += (
+                self._probes.look(self._url, time.time(), self._swept[-2:]) + self._crew.restart_ended()
+            )
         self.wrong += self._watch.until_over(self._swept, 120)
         return Figures(measured=self._words(restarts), wrong=self.wrong, late=self._probes.late)
 

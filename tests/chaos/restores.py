@@ -62,7 +62,9 @@ def restore(stage: Stage, how: Restores) -> Figures:
     with stage.redis() as redis:
         wrong += after_a_restore(lines_of(ledger_of(stage)), record(redis, run))
     starts = sum(line.starts for line in lines_of(ledger_of(stage)))
-    return Figures(measured=f"{how.todos} todos, {times} restores, {starts} body runs, seed {how.seed}", wrong=wrong)
+    return Figures(
+        measured=f"{how.todos} todos, {times} restores, {starts} body runs, seed {how.seed}", wrong=wrong
+    )
 
 
 def _kept(stage: Stage) -> Path:

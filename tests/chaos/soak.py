@@ -169,13 +169,17 @@ class _Soak:
         """Of runs that ended longer ago than they are kept nothing may be left."""
         with self._stage.redis() as redis:
             until(lambda: redis.zcard(Keys("coord").runs) == 0, KEPT_S + 30)
-            return [f"{key} is left of a run that was forgotten" for key in redis.scan_iter(OF_RUNS, count=1000)]
+            return [
+                f"{key} is left of a run that was forgotten" for key in redis.scan_iter(OF_RUNS, count=1000)
+            ]
 
     def _figures(self, left: list[str]) -> Figures:
         fifth = max(1, len(self._samples) // 5)
         early, late = _means(self._samples[fifth : 2 * fifth]), _means(self._samples[-fifth:])
         grown = {name: late[name] / early[name] for name in early if early[name]}
-        words = ", ".join(f"{name} {early[name]:.4g} → {late[name]:.4g} ({ratio:.3f})" for name, ratio in grown.items())
+        words = ", ".join(
+            f"{name} {early[name]:.4g} → {late[name]:.4g} ({ratio:.3f})" for name, ratio in grown.items()
+        )
         ended = ", ".join(f"{n} {status}" for status, n in sorted(self._ended.items()))
         too_much = [
             f"{name} grew {grown[name]:.3f} times"

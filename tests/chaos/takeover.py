@@ -92,7 +92,9 @@ def _hide(crew: Crew) -> None:
             file.unlink()
 
 
-def _kill(crew: Crew, numbers: Iterable[int], watch: Watch, run: str, chance: random.Random) -> dict[str, float]:
+def _kill(
+    crew: Crew, numbers: Iterable[int], watch: Watch, run: str, chance: random.Random
+) -> dict[str, float]:
     """Todo → when the worker that ran it was killed."""
     workers = {todo: name for todo, name in watch.workers(run).items() if not watch.ended(run, todo)}
     kills = {}

@@ -12,7 +12,9 @@ SEED = random.randrange(10**6)
 
 
 def test_whenever_redis_is_killed_or_restarted_no_todo_is_lost_or_done_twice(stage: Stage) -> None:
-    how = Restarts(seconds=5, every_s=(0.5, 1.5), away_s=(0, 0.5), workers=2, todos=20, repos=5, lasts_s=0.2, seed=SEED)
+    how = Restarts(
+        seconds=5, every_s=(0.5, 1.5), away_s=(0, 0.5), workers=2, todos=20, repos=5, lasts_s=0.2, seed=SEED
+    )
 
     suffered = suffer(stage, how)
 
@@ -20,7 +22,9 @@ def test_whenever_redis_is_killed_or_restarted_no_todo_is_lost_or_done_twice(sta
 
 
 def test_whatever_the_line_to_redis_does_no_todo_is_lost_or_done_twice(stage: Stage) -> None:
-    how = Lines(workers=2, todos=12, repos=6, lasts_s=0.1, fault_s=1, lease="2s", seed=SEED, phases=tuple(PHASES))
+    how = Lines(
+        workers=2, todos=12, repos=6, lasts_s=0.1, fault_s=1, lease="2s", seed=SEED, phases=tuple(PHASES)
+    )
 
     misbehaved = misbehave(stage, how)
 

@@ -52,7 +52,9 @@ def test_clients_stay_while_redis_is_away_and_go_on_when_it_is_back(stage: Stage
         until(lambda: gateway.bus().standing("agent:a").in_hand == 0)
 
 
-def test_a_redis_that_lost_its_data_is_told_to_who_comes_back_with_a_new_token(stage: Stage, gateway: Gateway):
+def test_a_redis_that_lost_its_data_is_told_to_who_comes_back_with_a_new_token(
+    stage: Stage, gateway: Gateway
+):
     token = gateway.token("agent:a")
     with gateway.client(token) as client:
         known = client.known
@@ -64,7 +66,10 @@ def test_a_redis_that_lost_its_data_is_told_to_who_comes_back_with_a_new_token(s
 
     with gateway.client(gateway.token("agent:a"), known) as client:
         assert client.welcomes[0]["epoch"] != known["epoch"]
-        assert (client.welcomes[0]["recovered"], client.welcomes[0]["missed"]) == (False, 0)  # nobody knows how many
+        assert (client.welcomes[0]["recovered"], client.welcomes[0]["missed"]) == (
+            False,
+            0,
+        )  # nobody knows how many
         known = client.known
     with gateway.client(gateway.token("agent:a"), known) as client:
         assert client.welcomes[0]["recovered"] is True
@@ -164,7 +169,8 @@ async def second_life(gateway: Gateway, recipients: list[Recipient], meanwhile: 
     await asyncio.to_thread(meanwhile)
     lines = await asyncio.gather(*coming)
     hearing = (
-        one.hear(line, len(one.expected), acknowledge=CLIENTS) for one, line in zip(recipients, lines, strict=True)
+        one.hear(line, len(one.expected), acknowledge=CLIENTS)
+        for one, line in zip(recipients, lines, strict=True)
     )
     await asyncio.gather(*hearing)
     await asyncio.to_thread(until, lambda: undone(gateway) == 0, 30)
@@ -174,7 +180,8 @@ async def second_life(gateway: Gateway, recipients: list[Recipient], meanwhile: 
 def test_when_a_gateway_was_killed_each_of_200_clients_knows_exactly_what_it_missed(gateway: Gateway):
     bus = gateway.bus(inbox_limit=KEPT)
     recipients = [
-        Recipient(name, gateway.token(name), i % 25) for i, name in enumerate(f"agent:{n}" for n in range(CLIENTS))
+        Recipient(name, gateway.token(name), i % 25)
+        for i, name in enumerate(f"agent:{n}" for n in range(CLIENTS))
     ]
     for one in recipients:
         send(bus, one, range(IN_HAND))
@@ -226,7 +233,9 @@ async def work_while_gateways_die(gateway: Gateway, workers: list[Worker], each:
     working = [asyncio.create_task(one.work(gateway.address, each)) for one in workers]
     for death in range(1, deaths + 1):
         so_far = death * each * len(workers) // (deaths + 1)
-        await asyncio.to_thread(until, lambda so_far=so_far: sum(len(one.done) for one in workers) >= so_far, 60)
+        await asyncio.to_thread(
+            until, lambda so_far=so_far: sum(len(one.done) for one in workers) >= so_far, 60
+        )
         await asyncio.to_thread(gateway.kill)
         await asyncio.to_thread(gateway.start)
     await asyncio.gather(*working)

@@ -68,7 +68,9 @@ def test_a_client_that_does_not_read_is_let_go_and_costs_no_more_than_its_window
     with ExitStack() as stack:
         lines = [stack.enter_context(deaf(gateway, token)) for token in tokens]
         until(lambda: sum(bus.standing(name).in_hand for name in names) > 0)
-        until(lambda: sum(bus.standing(name).waiting for name in names) == CLIENTS * WAITING, 30)  # handed back
+        until(
+            lambda: sum(bus.standing(name).waiting for name in names) == CLIENTS * WAITING, 30
+        )  # handed back
         assert memory(gateway, "VmHWM") - before < CLIENTS * WINDOW * MIB
         assert all(read_to_the_end(line) < WAITING * MIB for line in lines)
 
@@ -80,7 +82,10 @@ def test_a_client_that_does_not_read_is_let_go_and_costs_no_more_than_its_window
 def test_a_client_that_answers_no_ping_is_let_go(stage: Stage):
     stage.write()
     gateway = Gateway(stage, COORD_GATEWAY_PING="500ms")
-    with gateway.client(gateway.token("agent:awake")) as awake, deaf(gateway, gateway.token("agent:deaf")) as line:
+    with (
+        gateway.client(gateway.token("agent:awake")) as awake,
+        deaf(gateway, gateway.token("agent:deaf")) as line,
+    ):
         assert read_to_the_end(line) < 1024
 
         gateway.bus().send("agent:awake", "note", 1)

@@ -23,7 +23,8 @@ HOLDS_ON_ONCE = (
     'if kill -0 "$(cat "$LEDGER.pid")" 2>/dev/null; then echo "first still alive" >> "$LEDGER"; fi'
 )
 WAITS_FOR_GO = (
-    TELLS + 'while [ ! -e "$LEDGER.go.$COORD_TODO_ID" ]; do sleep 0.05; done; echo done > "file-$COORD_TODO_ID"'
+    TELLS
+    + 'while [ ! -e "$LEDGER.go.$COORD_TODO_ID" ]; do sleep 0.05; done; echo done > "file-$COORD_TODO_ID"'
 )
 
 
@@ -55,8 +56,12 @@ def second_worker(stage: Stage) -> None:
     until(lambda: f"coord-{process.pid}@" in " ".join(stage.redis().zrange("coord:workers", 0, -1)), 30)
 
 
-def test_promise_2_a_killed_workers_todo_is_taken_up_within_the_lease_after_its_children_are_gone(quick: Stage):
-    quick.write([{"id": "A", "repo": "r1", "action": HOLDS_ON_ONCE}, {"id": "B", "repo": "r1", "blocked_by": ["A"]}])
+def test_promise_2_a_killed_workers_todo_is_taken_up_within_the_lease_after_its_children_are_gone(
+    quick: Stage,
+):
+    quick.write(
+        [{"id": "A", "repo": "r1", "action": HOLDS_ON_ONCE}, {"id": "B", "repo": "r1", "blocked_by": ["A"]}]
+    )
     quick.up()
     second_worker(quick)
     quick.ok("sweep", "PLAN-001", "--detach")
@@ -113,7 +118,11 @@ def test_promise_2_a_worker_that_slept_through_its_lease_settles_nothing(quick: 
         go(quick, "A")  # its command ends well, while it sleeps
         until(lambda: events(quick, "todo.lost"), 30)
         until(
-            lambda: "still in use" in (quick.todo("A")["waits_for"] or "") or quick.todo("A")["state"] == "running", 30
+            lambda: (
+                "still in use" in (quick.todo("A")["waits_for"] or "")
+                or quick.todo("A")["state"] == "running"
+            ),
+            30,
         )
     finally:
         os.kill(asleep, signal.SIGCONT)
@@ -145,13 +154,17 @@ def test_promise_4_after_lost_writes_the_epoch_changes_and_the_run_ends_right(qu
     go(quick, "A")
     until_ledger(quick, "B 1")
     began_ms = quick.redis().zscore("coord:live", quick.run()["run_id"])
-    until(lambda: quick.redis().time()[0] * 1000 > began_ms + 2000)  # Redis tells its own age in whole seconds
+    until(
+        lambda: quick.redis().time()[0] * 1000 > began_ms + 2000
+    )  # Redis tells its own age in whole seconds
 
     quick.kill("server")  # and what was written since the copy is gone, as after a power loss
     shutil.rmtree(quick.state / "appendonlydir")
     shutil.copytree(as_it_was, quick.state / "appendonlydir")
     quick.up()
-    until(lambda: quick.ledger.count("B 1") == 2, 30)  # B of the lost time was stopped; A and B are done again
+    until(
+        lambda: quick.ledger.count("B 1") == 2, 30
+    )  # B of the lost time was stopped; A and B are done again
     go(quick, "B")
     quick.ok("watch", "last")
 
@@ -166,7 +179,9 @@ def test_promise_4_after_lost_writes_the_epoch_changes_and_the_run_ends_right(qu
 
 def test_a_worker_told_once_lets_its_todo_finish_and_told_twice_hands_it_back(quick: Stage):
     quick.settings = {"lease_ttl": "60s"}  # long: what comes back sooner was handed back
-    quick.write([{"id": "A", "repo": "r1", "action": WAITS_FOR_GO}, {"id": "B", "repo": "r1", "blocked_by": ["A"]}])
+    quick.write(
+        [{"id": "A", "repo": "r1", "action": WAITS_FOR_GO}, {"id": "B", "repo": "r1", "blocked_by": ["A"]}]
+    )
     quick.up()
     second_worker(quick)
     quick.ok("sweep", "PLAN-001", "--detach")
@@ -197,5 +212,7 @@ def worker_log(stage: Stage, pid: int) -> str:
 
 
 def _is_zombie(pid: int) -> bool:
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    state = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
+    ).stdout
     return state.startswith("Z") or not state

@@ -85,8 +85,14 @@ def test_a_run_that_went_right_is_not_complained_of() -> None:
 
 
 WRONG: dict[str, tuple[str, Callable[[], Case]]] = {
-    "a run that does not end": ("lost: the run is running", lambda: (LINES, replace(RECORD, status="running"))),
-    "a todo that does not end": ("lost: B is parked", lambda: (LINES, with_todo(RECORD, "B", state="parked"))),
+    "a run that does not end": (
+        "lost: the run is running",
+        lambda: (LINES, replace(RECORD, status="running")),
+    ),
+    "a todo that does not end": (
+        "lost: B is parked",
+        lambda: (LINES, with_todo(RECORD, "B", state="parked")),
+    ),
     "an end that nobody recorded": ("no event says so", lambda: (LINES, without("todo.succeeded"))),
     "two ends": ("settled twice: A", lambda: (LINES, further(event(55, "todo.failed", "A")))),
     "the same end twice": ("settled twice: A", lambda: (LINES, further(event(50, "todo.succeeded", "A")))),
@@ -102,8 +108,14 @@ WRONG: dict[str, tuple[str, Callable[[], Case]]] = {
         "which 0 body runs bear",
         lambda: (LINES, with_todo(RECORD, "A", settled_by=999)),
     ),
-    "a settle by nobody": ("which 0 body runs bear", lambda: (LINES, with_todo(RECORD, "A", settled_by=None))),
-    "a settle without a body run": ("0 body runs bear", lambda: ([it for it in LINES if it.todo != "B"], RECORD)),
+    "a settle by nobody": (
+        "which 0 body runs bear",
+        lambda: (LINES, with_todo(RECORD, "A", settled_by=None)),
+    ),
+    "a settle without a body run": (
+        "0 body runs bear",
+        lambda: ([it for it in LINES if it.todo != "B"], RECORD),
+    ),
     "a settle before the body's end": (
         "came after its settle",
         lambda: ([replace(it, at_ns=100_000_000) if it == LINES[-1] else it for it in LINES], RECORD),

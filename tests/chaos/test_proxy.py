@@ -24,7 +24,9 @@ def proxy(redis_url: str) -> Iterator[Proxy]:
 
 @pytest.fixture
 def client(proxy: Proxy) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(proxy.url, socket_timeout=1, retry=NOT_AT_ALL, decode_responses=True) as connected:
+    with redis.Redis.from_url(
+        proxy.url, socket_timeout=1, retry=NOT_AT_ALL, decode_responses=True
+    ) as connected:
         connected.ping()
         yield connected
 
@@ -52,7 +54,9 @@ def test_whoever_is_cut_off_is_told_and_may_come_again(proxy: Proxy) -> None:
     assert proxy.did == {"cut": 1, "reset": 1}
 
 
-def test_a_half_open_line_stays_and_says_nothing_and_a_new_one_is_good(proxy: Proxy, client: redis.Redis) -> None:
+def test_a_half_open_line_stays_and_says_nothing_and_a_new_one_is_good(
+    proxy: Proxy, client: redis.Redis
+) -> None:
     proxy.swallow()
 
     with pytest.raises(redis.TimeoutError):

@@ -25,7 +25,9 @@ from tests.wall_clock import WallClock
 HOUR = timedelta(hours=1)
 LEASE = timedelta(seconds=1)
 SETTINGS = Settings(lease_ttl=LEASE)
-WAITS_FOR_GO = 'echo "$COORD_TODO_ID $COORD_ATTEMPT" >> "$LEDGER"; while [ ! -e "$LEDGER.go" ]; do sleep 0.05; done'
+WAITS_FOR_GO = (
+    'echo "$COORD_TODO_ID $COORD_ATTEMPT" >> "$LEDGER"; while [ ! -e "$LEDGER.go" ]; do sleep 0.05; done'
+)
 
 
 @pytest.fixture
@@ -48,7 +50,9 @@ def store(url: str) -> RunStore:
 
 
 def keeper(url: str, store: RunStore, label: str) -> MaintenanceLeader:
-    return MaintenanceLeader(store, Dispatcher(make_app(url, store.keys, SETTINGS), store), SETTINGS, label=label)
+    return MaintenanceLeader(
+        store, Dispatcher(make_app(url, store.keys, SETTINGS), store), SETTINGS, label=label
+    )
 
 
 def submitted(store: RunStore) -> Harness:
@@ -71,7 +75,9 @@ def test_after_a_step_ahead_only_who_does_not_renew_is_lost(url: str, store: Run
     wall.set(HOUR)
 
     def seen_to() -> bool:
-        assert other.run_once().lost == []  # the lead is over as well; the server may tell its old time once more
+        assert (
+            other.run_once().lost == []
+        )  # the lead is over as well; the server may tell its old time once more
         assert one.run_once().lost == []
         return steps(store) == 1
 

@@ -23,7 +23,15 @@ def test_whichever_worker_is_killed_every_todo_is_done_in_its_turn_and_settled_o
     stage: Stage, strategy: str
 ) -> None:
     storm = Storm(
-        todos=24, repos=6, workers=3, every_s=1, kills=3, lasts_s=0.2, lease="2s", strategy=strategy, seed=SEED
+        todos=24,
+        repos=6,
+        workers=3,
+        every_s=1,
+        kills=3,
+        lasts_s=0.2,
+        lease="2s",
+        strategy=strategy,
+        seed=SEED,
     )
 
     raged = rage(stage, storm)
@@ -32,7 +40,9 @@ def test_whichever_worker_is_killed_every_todo_is_done_in_its_turn_and_settled_o
 
 
 def test_everything_killed_at_once_goes_on_where_it_was(stage: Stage) -> None:
-    how = Everything(kills=2, todos=24, repos=6, lasts_s=0.2, runs_for_s=(0.5, 1.5), settings=QUICK, seed=SEED)
+    how = Everything(
+        kills=2, todos=24, repos=6, lasts_s=0.2, runs_for_s=(0.5, 1.5), settings=QUICK, seed=SEED
+    )
 
     ended = end_all(stage, how)
 
@@ -52,7 +62,9 @@ def test_whichever_guard_is_killed_no_child_lives_into_the_next_attempt(stage: S
 
 
 def test_older_data_that_come_back_end_right(stage: Stage) -> None:
-    how = Restores(todos=16, repos=4, workers=2, restores=1, older_s=(1, 2), lease="2s", seed=SEED, patience_s=90)
+    how = Restores(
+        todos=16, repos=4, workers=2, restores=1, older_s=(1, 2), lease="2s", seed=SEED, patience_s=90
+    )
 
     restored = restore(stage, how)
 

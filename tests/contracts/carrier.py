@@ -29,7 +29,9 @@ class Harness:
         self.mail: deque[Delivery] = deque()
         self.run_id = ""
 
-    def submit(self, graph: PlanGraph, ecosystem: object, order: Order, settings: Settings | None = None) -> str:
+    def submit(
+        self, graph: PlanGraph, ecosystem: object, order: Order, settings: Settings | None = None
+    ) -> str:
         self.run_id, reply = submit(self.store, graph, ecosystem, settings or UNBROKEN, order)  # type: ignore[arg-type]
         self.follow(reply)
         return self.run_id

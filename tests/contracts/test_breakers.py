@@ -42,7 +42,9 @@ class Steps:
     def ask(self, who: str = "", *, name: str = DB, ttl_ms: int = 60_000) -> list[str]:
         return self("allow", name, who or next(self._ids), f"in words {who}", ttl_ms)
 
-    def fail(self, who: str = "", *, name: str = DB, why: str = "exit code 7", policy: Policy = POLICY) -> str:
+    def fail(
+        self, who: str = "", *, name: str = DB, why: str = "exit code 7", policy: Policy = POLICY
+    ) -> str:
         return self("record", name, who or next(self._ids), "failed", why, *policy.figures)
 
     def say(self, who: str, verdict: str, *, name: str = DB) -> str:
@@ -193,7 +195,9 @@ def test_what_a_dead_probe_kept_goes_to_the_next_one_and_its_word_no_longer_coun
 
     assert steps.ask("bob") == ["probe"]
 
-    assert [steps.say("dead", "succeeded"), steps.fail("dead"), steps.say("dead", "gave_up")] == ["half-open"] * 3
+    assert [steps.say("dead", "succeeded"), steps.fail("dead"), steps.say("dead", "gave_up")] == [
+        "half-open"
+    ] * 3
     assert steps.say("bob", "succeeded") == "closed"
 
 
@@ -202,7 +206,9 @@ def test_what_began_before_it_opened_changes_nothing(steps: Steps):
     steps.open()
     opened = steps.redis.hgetall(steps.keys.of(DB))
 
-    assert [steps.say("early", "succeeded"), steps.fail("early"), steps.say("early", "gave_up")] == ["open"] * 3
+    assert [steps.say("early", "succeeded"), steps.fail("early"), steps.say("early", "gave_up")] == [
+        "open"
+    ] * 3
     assert steps.redis.hgetall(steps.keys.of(DB)) == opened
 
 
@@ -239,20 +245,33 @@ def test_what_an_error_says_is_kept_in_one_line_cut_between_characters(steps: St
 
 @pytest.mark.parametrize(
     "when",
-    ["2028-02-29T23:59:59", "2099-12-31T12:00:00", "2100-02-28T00:00:00", "2100-03-01T00:00:01", "2999-11-21T21:40:00"],
+    [
+        "2028-02-29T23:59:59",
+        "2099-12-31T12:00:00",
+        "2100-02-28T00:00:00",
+        "2100-03-01T00:00:01",
+        "2999-11-21T21:40:00",
+    ],
 )
 def test_the_moment_of_the_probe_is_said_as_people_read_it(steps: Steps, when: str):
     steps.open()
-    steps.redis.hset(steps.keys.of(DB), "until", int(datetime.fromisoformat(f"{when}+00:00").timestamp() * 1000))
+    steps.redis.hset(
+        steps.keys.of(DB), "until", int(datetime.fromisoformat(f"{when}+00:00").timestamp() * 1000)
+    )
 
     assert steps.ask()[2].endswith(f"; probe at {when}Z")
 
 
-def test_a_script_calls_through_it_until_it_opens_and_is_told_when_to_come_again(manager: BreakerManager, broken):
+def test_a_script_calls_through_it_until_it_opens_and_is_told_when_to_come_again(
+    manager: BreakerManager, broken
+):
     for _ in range(3):
         broken()
 
-    with pytest.raises(BreakerOpen, match="last: RuntimeError: no connection; probe at") as held_up, manager.call(DB):
+    with (
+        pytest.raises(BreakerOpen, match="last: RuntimeError: no connection; probe at") as held_up,
+        manager.call(DB),
+    ):
         pytest.fail("it was called")
     (listed,) = manager.list()
     assert held_up.value.retry_at == listed.probe_at
@@ -293,7 +312,12 @@ def test_only_what_counts_is_a_failure(manager: BreakerManager):
 def test_it_is_listed_while_it_is_closed_with_how_many_failures_it_has(manager: BreakerManager, broken):
     broken()
     (listed,) = manager.list()
-    assert (listed.state, listed.failures, listed.tripped, listed.outlook) == (BreakerState.CLOSED, 1, False, "")
+    assert (listed.state, listed.failures, listed.tripped, listed.outlook) == (
+        BreakerState.CLOSED,
+        1,
+        False,
+        "",
+    )
     assert listed.reason == "1 failure in 300 s, last: RuntimeError: no connection"
 
 

@@ -24,7 +24,9 @@ WINDOW_MS, OPEN_MS, TTL_MS = 305_000, 65_000, 35_000
 STEPS_MS = (10_000, 40_000, 70_000, 310_000)
 """No sum of these is near one of those above: the moments that pass while a test runs change nothing."""
 WHO = st.sampled_from(["ann", "bob", "eve"])
-SETTINGS = settings(max_examples=60, stateful_step_count=40, phases=[Phase.reuse, Phase.generate, Phase.shrink])
+SETTINGS = settings(
+    max_examples=60, stateful_step_count=40, phases=[Phase.reuse, Phase.generate, Phase.shrink]
+)
 
 
 class AnyHistory(RuleBasedStateMachine):

@@ -93,7 +93,11 @@ def test_a_write_of_a_todo_goes_to_its_run_and_its_own_is_seen_by_nobody_else(ca
     todo.set("shared", 1)
     todo.set("own", 2, scope=Scope.TODO)
 
-    assert [(one.get("shared"), one.get("own")) for one in (todo, sibling, run)] == [(1, 2), (1, None), (1, None)]
+    assert [(one.get("shared"), one.get("own")) for one in (todo, sibling, run)] == [
+        (1, 2),
+        (1, None),
+        (1, None),
+    ]
     assert todo.get("own", scope=Scope.RUN) is None
     assert {kept.key: kept.scope for kept in todo.list()} == {"own": "todo", "shared": "run"}
 
@@ -348,7 +352,8 @@ def test_equal_values_are_kept_once_whoever_put_them(cache: Cache, client: redis
 
 def test_what_is_used_stays_and_what_was_popular_once_goes(make: Make):
     lru, lfu = (
-        make(max_bytes=3_000, eviction=eviction, value_bytes=2_000) for eviction in (Eviction.LRU, Eviction.LFU)
+        make(max_bytes=3_000, eviction=eviction, value_bytes=2_000)
+        for eviction in (Eviction.LRU, Eviction.LFU)
     )
     for cache in (lru, lfu):
         cache.entries.drop(["ecosystem"])
@@ -412,7 +417,9 @@ def test_of_many_who_want_the_same_one_computes(make: Make):
 
     def want(cache: Cache) -> object:
         together.wait()
-        return cache.at("P").get_or_compute("a", lambda: calls.update(["a"]) or {"n": 1}, timedelta(minutes=1))
+        return cache.at("P").get_or_compute(
+            "a", lambda: calls.update(["a"]) or {"n": 1}, timedelta(minutes=1)
+        )
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(want, caches)) == [{"n": 1}] * 4
@@ -473,7 +480,9 @@ def test_counts_are_exact_whenever_who_writes_is_killed(redis_url: str, client: 
             process.kill()
             process.wait()
         held = list(cache.walk.entries("run/R"))
-        assert client.hgetall(KEYS.refs) == {name: str(n) for name, n in Counter(one.digest for one in held).items()}
+        assert client.hgetall(KEYS.refs) == {
+            name: str(n) for name, n in Counter(one.digest for one in held).items()
+        }
         sizes = {one.digest: one.size for one in held}
         assert {name: len(value) for name, value in client.hgetall(KEYS.values).items()} == sizes
         names = sum(len(f"run/R\n{one.key}") + OVERHEAD for one in held)

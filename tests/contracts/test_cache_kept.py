@@ -85,8 +85,14 @@ def test_what_is_there_may_stay_as_it_is(cache: Cache, tmp_path: Path):
         (HEAD + '{"context": "ecosystem", "key": "a", "value": 1, "left_s": 0}\n', ":2: left_s"),
         (HEAD + '{"context": "ecosystem", "key": "a\\nb", "value": 1, "left_s": 9}\n', ":2: 'a"),
         (HEAD + '{"context": "a b", "key": "a", "value": 1, "left_s": 9}\n', ":2: 'a b' is not a context"),
-        (HEAD + '{"context": "bytes/x", "key": "a", "value": 1, "left_s": 9}\n', ":2: 'bytes/x' is not a context"),
-        (HEAD + json.dumps({"context": "ecosystem", "key": "a", "value": "x" * 2000, "left_s": 9}), "2,002 bytes"),
+        (
+            HEAD + '{"context": "bytes/x", "key": "a", "value": 1, "left_s": 9}\n',
+            ":2: 'bytes/x' is not a context",
+        ),
+        (
+            HEAD + json.dumps({"context": "ecosystem", "key": "a", "value": "x" * 2000, "left_s": 9}),
+            "2,002 bytes",
+        ),
         (HEAD + '{"context": "ecosystem", "key": "a", "value": 1, "left_s": 9, "more": 1}\n', ":2: more"),
     ],
 )
@@ -110,7 +116,9 @@ def test_a_file_that_is_not_there_or_cannot_be_written_is_said(cache: Cache, tmp
         export(cache.entries, "test", tmp_path / "none" / "file")
 
 
-def test_a_redis_that_lost_its_data_gets_back_what_the_folder_has(cache: Cache, client: redis.Redis, tmp_path: Path):
+def test_a_redis_that_lost_its_data_gets_back_what_the_folder_has(
+    cache: Cache, client: redis.Redis, tmp_path: Path
+):
     store = Store(client, "test", "blobs")
     store.put("blob", b"\x00\xff")
     cache.at().set("a", 1)

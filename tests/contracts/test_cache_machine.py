@@ -95,7 +95,9 @@ class AnyHistory(RuleBasedStateMachine):
         assert {name: int(n) for name, n in self.redis.hgetall(KEYS.refs).items()} == digests
         assert set(self.redis.hkeys(KEYS.values)) == set(digests)
         names = ("bytes", "hits", "misses", "evictions")
-        assert [int(n or 0) for n in self.redis.hmget(KEYS.facts, names)] == [getattr(model, name) for name in names]
+        assert [int(n or 0) for n in self.redis.hmget(KEYS.facts, names)] == [
+            getattr(model, name) for name in names
+        ]
 
     @invariant()
     def nothing_is_kept_of_what_went(self) -> None:

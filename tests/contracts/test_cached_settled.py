@@ -32,9 +32,19 @@ def test_it_counts_as_a_success_and_is_told_from_one_that_ran(harness: Harness):
 
     run = harness.view()
     a, b, c = run.todos
-    assert (started, run.status, dict(run.counts), run.cached) == (["A", "B", "C"], "succeeded", {"succeeded": 3}, 1)
+    assert (started, run.status, dict(run.counts), run.cached) == (
+        ["A", "B", "C"],
+        "succeeded",
+        {"succeeded": 3},
+        1,
+    )
     assert (a.cached, b.cached, c.cached) == (None, OF_BEFORE, None)
-    assert (b.state, b.output, state_text(a), state_text(b)) == (TodoState.SUCCEEDED, {"n": 1}, "succeeded", "cached")
+    assert (b.state, b.output, state_text(a), state_text(b)) == (
+        TodoState.SUCCEEDED,
+        {"n": 1},
+        "succeeded",
+        "cached",
+    )
     assert line(b).plain.endswith("cached from Z of run R0")
     assert harness.store.redis.hget(harness.store.keys.counters, "todos_cached") == "1"
 

@@ -32,7 +32,9 @@ def ended(run: Harness, failing: str, todos: Any = TODOS, **how: Any) -> str:
 def outcome(grant: Grant, failing: str) -> Result:
     if grant.todo_id in failing.split():
         return BAD
-    return Result(outcome=TodoState.SUCCEEDED, exit_code=0, output=f'"{grant.todo_id}"', tip=f"{grant.todo_id}-1")
+    return Result(
+        outcome=TodoState.SUCCEEDED, exit_code=0, output=f'"{grant.todo_id}"', tip=f"{grant.todo_id}-1"
+    )
 
 
 def left(store: RunStore, run_id: str, file: Ecosystem | None = None, **which: Any) -> RetryPlan:
@@ -140,7 +142,11 @@ def test_what_is_to_be_done_is_what_the_file_says_now(run: Harness):
     retry(run, mended)
 
     spec = run.take("B").spec
-    assert (spec.todo.action.run, spec.timeout.total_seconds(), spec.todo.env) == ("make it right", 90, {"X": "1"})
+    assert (spec.todo.action.run, spec.timeout.total_seconds(), spec.todo.env) == (
+        "make it right",
+        90,
+        {"X": "1"},
+    )
 
 
 def test_without_the_file_it_is_what_the_run_had(run: Harness):

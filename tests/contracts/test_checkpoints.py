@@ -40,7 +40,9 @@ def begun(run: Harness) -> Grant:
 
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
-def test_the_next_attempt_gets_what_the_last_one_had_written(run: Harness, end: Callable[[Harness, Grant], object]):
+def test_the_next_attempt_gets_what_the_last_one_had_written(
+    run: Harness, end: Callable[[Harness, Grant], object]
+):
     first = begun(run)
     assert first.checkpoint == ""
     end(run, first)

@@ -108,7 +108,10 @@ def test_deadlocks_are_told_as_they_stand_and_nobody_gives_way(table: Table):
 
     found = LockManager(table.redis, "test").deadlocks()
 
-    assert [[name for _, name in circle.waits] for circle in found] in ([["lock:1", "lock:0"]], [["lock:0", "lock:1"]])
+    assert [[name for _, name in circle.waits] for circle in found] in (
+        [["lock:1", "lock:0"]],
+        [["lock:0", "lock:1"]],
+    )
     assert [table.redis.hget(KEYS.request(one), "state") for one in (first, second)] == ["waiting", "waiting"]
 
 
@@ -185,7 +188,10 @@ def test_who_looks_after_those_it_can_read_were_too_many_raises_no_alarm(table: 
     assert len(table.step("lock/graph", [KEYS.head], [waiting[0], 5])) < len(
         table.step("lock/graph", [KEYS.head], [waiting[0], 100])
     )
-    assert graph_of(json.loads(table.step("lock/graph", [KEYS.head], [waiting[0], 5]))).deadlock(waiting[0]) is None
+    assert (
+        graph_of(json.loads(table.step("lock/graph", [KEYS.head], [waiting[0], 5]))).deadlock(waiting[0])
+        is None
+    )
     with pytest.raises(DeadlockError):
         detector.look(waiting[-1])
 
@@ -268,7 +274,10 @@ def test_a_thread_that_waits_for_what_it_holds_itself_is_told_so(client: Redis):
 def test_a_thread_that_gives_each_lock_a_label_of_its_own_is_one_party_all_the_same(client: Redis):
     locks = LockManager(client, "test")
 
-    with locks.acquire("n", ttl=TTL, owner="deploy"), pytest.raises(DeadlockError, match="it waits for itself: "):
+    with (
+        locks.acquire("n", ttl=TTL, owner="deploy"),
+        pytest.raises(DeadlockError, match="it waits for itself: "),
+    ):
         locks.acquire("n", ttl=TTL, wait=LONG, owner="migrate")
 
     locks.close()
@@ -286,7 +295,9 @@ def test_who_waits_for_one_that_goes_on_is_no_victim(client: Redis):
     locks.close()
 
 
-def in_a_process(url: str, own: str, other: str, ready: threading.Barrier, ends: multiprocessing.Queue) -> None:
+def in_a_process(
+    url: str, own: str, other: str, ready: threading.Barrier, ends: multiprocessing.Queue
+) -> None:
     with connect(url, Profile.WORKER) as client:
         locks = LockManager(client, "test")
         try:

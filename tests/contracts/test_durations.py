@@ -38,7 +38,9 @@ def test_a_todo_that_succeeds_leaves_its_duration_with_its_like_and_all_of_its_k
     run(harness, labels=["docs"])
 
     assert kept(harness).keys() == {"api shell", "api shell:docs"}
-    assert all(0 < harness.store.redis.ttl(f"test:durations:{group}") <= 90 * 24 * 3600 for group in kept(harness))
+    assert all(
+        0 < harness.store.redis.ttl(f"test:durations:{group}") <= 90 * 24 * 3600 for group in kept(harness)
+    )
 
 
 @pytest.mark.parametrize(

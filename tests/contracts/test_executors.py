@@ -67,7 +67,10 @@ def as_python(deed: str, value: Any) -> dict[str, Any]:
 
 def as_agent(deed: str, value: Any) -> dict[str, Any]:
     """An agent that pays no heed to its prompt."""
-    return {"action": {"type": "agent", "prompt": "x" * 300_000}, "agent_command": tuple(as_list(deed, value))}
+    return {
+        "action": {"type": "agent", "prompt": "x" * 300_000},
+        "agent_command": tuple(as_list(deed, value)),
+    }
 
 
 def as_list(deed: str, value: Any) -> list[str]:
@@ -268,12 +271,22 @@ def test_an_agent_reads_its_prompt_and_is_told_where_the_files_are(bench: Bench)
 
 
 def test_a_todo_without_an_action_is_told_to_the_agent_in_words(bench: Bench) -> None:
-    todo = {"task": "Raise the minimum", "description": "To 3.11.", "acceptance_criteria": ["tests pass", "no ☃"]}
+    todo = {
+        "task": "Raise the minimum",
+        "description": "To 3.11.",
+        "acceptance_criteria": ["tests pass", "no ☃"],
+    }
 
     assert bench.run(agent_command=("cat",), **todo).ok
 
     said = bench.output.decode()
-    for part in ("TODO-001: Raise the minimum", "widgets", "To 3.11.", "- tests pass\n- no ☃", str(bench.context)):
+    for part in (
+        "TODO-001: Raise the minimum",
+        "widgets",
+        "To 3.11.",
+        "- tests pass\n- no ☃",
+        str(bench.context),
+    ):
         assert part in said
 
 
@@ -291,7 +304,9 @@ def test_an_agent_that_works_is_a_small_script(bench: Bench) -> None:
     )
     agent.chmod(0o755)
 
-    assert bench.run(agent_command="./agent", action={"type": "agent", "prompt": "write it down"}).ok, bench.output
+    assert bench.run(agent_command="./agent", action={"type": "agent", "prompt": "write it down"}).ok, (
+        bench.output
+    )
 
     assert (bench.cwd / "DONE.txt").read_text() == "write it down\n"
     assert json.loads(bench.handed_over.read_text()) == {"did": "write it down"}

@@ -81,7 +81,9 @@ def test_what_waits_at_a_gate_holds_nothing_and_others_have_it_all(run: Harness,
 
 
 @BOTH
-def test_a_message_that_came_too_early_is_sent_again_after_the_approval(run: Harness, strategy: Strategy) -> None:
+def test_a_message_that_came_too_early_is_sent_again_after_the_approval(
+    run: Harness, strategy: Strategy
+) -> None:
     begin(run, {"A": "r1", "B": ("r2", ["A"])}, strategy, A=ASKS, B=ASKS)
 
     early = [d.todo_id for d in run.mail]
@@ -124,7 +126,11 @@ def test_a_milestone_waits_for_its_approval_between_what_it_ties(run: Harness, s
 
     assert run.drain() == ["A"]
     (milestone,) = (todo for todo in run.view().todos if todo.id == "M1")
-    assert (milestone.state, milestone.repo, milestone.waits_for) == ("parked", "-", "an approval: coord approve M1")
+    assert (milestone.state, milestone.repo, milestone.waits_for) == (
+        "parked",
+        "-",
+        "an approval: coord approve M1",
+    )
     assert held(run.store) == []
     assert approve(run, "M1") == "settled"
     assert run.drain() == ["B"]
@@ -187,7 +193,9 @@ def due(run: Harness) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("verdict", "state"), [("approve", "succeeded"), ("reject", "failed")])
 @pytest.mark.parametrize("manual", [False, True])
-def test_when_nobody_comes_in_time_the_gate_decides(run: Harness, verdict: str, state: str, manual: bool) -> None:
+def test_when_nobody_comes_in_time_the_gate_decides(
+    run: Harness, verdict: str, state: str, manual: bool
+) -> None:
     gate = {"gate": {"timeout": "20ms", "on_timeout": verdict}}
     begin(run, {"A": "r1"}, A={**gate, "action": {"type": "manual"}} if manual else gate)
 
@@ -255,14 +263,19 @@ def test_events_tell_who_decided_and_what_was_said(run: Harness) -> None:
 
     entries = [fields for _, fields in run.store.redis.xrange(run.store.keys.run(run.run_id).events)]
 
-    told = [(e["what"], e["todo"], e["by"], e["comment"]) for e in entries if e["what"].endswith(("oved", "jected"))]
+    told = [
+        (e["what"], e["todo"], e["by"], e["comment"])
+        for e in entries
+        if e["what"].endswith(("oved", "jected"))
+    ]
     assert told == [("todo.approved", "A", "lena", ""), ("todo.rejected", "B", "lena", "not before Friday")]
 
 
 def test_a_retry_asks_again_for_what_it_runs_again_and_for_nothing_else(run: Harness) -> None:
     eco = with_milestone({"A": "r1", "B": ("r1", ["M1", "A"]), "C": ("r2", ["B"])}, "A")
     todos = tuple(
-        t.model_copy(update={"gate": eco.coordination.plans[0].milestones[0].gate}) for t in eco.coordination.todos
+        t.model_copy(update={"gate": eco.coordination.plans[0].milestones[0].gate})
+        for t in eco.coordination.todos
     )
     eco = eco.with_coordination(todos=todos)
     run.submit(build(eco, PLAN), eco, order())

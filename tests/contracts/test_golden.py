@@ -46,7 +46,9 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 def test_help(golden: Callable[[str, str], None]):
     """In a process of its own: the width of a panel depends on what other tests have made of the commands."""
     script = "from tests.contracts.test_golden import helps; print('\\n'.join(helps(())), end='')"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     golden("help.txt", done.stdout)
 
 
@@ -107,10 +109,16 @@ class Story:
             case bool() | None:
                 return value
             case _:
-                return f"<{type(value).__name__}>" if name.endswith(("_s", "_ms", "hours", "pid", "bytes")) else value
+                return (
+                    f"<{type(value).__name__}>"
+                    if name.endswith(("_s", "_ms", "hours", "pid", "bytes"))
+                    else value
+                )
 
     def _masked(self, text: str) -> str:
-        text = text.replace(str(self.stage.folder), "<folder>").replace(f"{getuser()}@{gethostname()}", "<user>")
+        text = text.replace(str(self.stage.folder), "<folder>").replace(
+            f"{getuser()}@{gethostname()}", "<user>"
+        )
         for pattern, shown in MASKS:
             text = pattern.sub(shown, text)
         return text
@@ -135,8 +143,20 @@ def story(stage: Stage) -> Story:
     stage.write(
         [
             {"id": "LIB", "repo": "lib", "action": "echo one >> lib.txt", "estimated_hours": 1},
-            {"id": "APP", "repo": "app", "action": "test -e ../allowed", "blocked_by": ["LIB"], "estimated_hours": 2},
-            {"id": "DOC", "repo": "docs", "action": {"type": "manual"}, "blocked_by": ["APP"], "priority": "high"},
+            {
+                "id": "APP",
+                "repo": "app",
+                "action": "test -e ../allowed",
+                "blocked_by": ["LIB"],
+                "estimated_hours": 2,
+            },
+            {
+                "id": "DOC",
+                "repo": "docs",
+                "action": {"type": "manual"},
+                "blocked_by": ["APP"],
+                "priority": "high",
+            },
         ],
         repos={"lib": {}, "app": {}, "docs": {}},
     )

@@ -91,9 +91,12 @@ def test_every_key_of_breakers_has_its_row(client: redis.Redis):
 
 
 def test_the_type_that_each_key_must_have_is_that_of_its_row():
-    table = re.findall(r"^\| `(<ns>:|…:)([^`]+)` +\| (zset|hash|set|string|list|stream) ", keys.__doc__, re.MULTILINE)
+    table = re.findall(
+        r"^\| `(<ns>:|…:)([^`]+)` +\| (zset|hash|set|string|list|stream) ", keys.__doc__, re.MULTILINE
+    )
     names = {
-        ("run:r1:" if head == "…:" else "") + re.sub(r"<[^>]+>", "a:b c", name.replace("run:<id>", "run:r1")): kind
+        ("run:r1:" if head == "…:" else "")
+        + re.sub(r"<[^>]+>", "a:b c", name.replace("run:<id>", "run:r1")): kind
         for head, name, kind in table
         if name not in ("<what>", "<repos>:reply:<id>")
     }

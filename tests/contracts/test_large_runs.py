@@ -76,7 +76,9 @@ def large(redis_url: str) -> Iterator[Large]:
         yield Large(RunStore(client, "test"))
 
 
-def begin(large: Large, plan: PlanGraph, todos: Todos = FORK, on_failure: OnFailure = OnFailure.CONTINUE) -> Large:
+def begin(
+    large: Large, plan: PlanGraph, todos: Todos = FORK, on_failure: OnFailure = OnFailure.CONTINUE
+) -> Large:
     large.submit(plan, ecosystem(todos), order(on_failure=on_failure))
     return large
 
@@ -143,7 +145,9 @@ def test_a_failure_halts_all_though_pieces_are_left_and_says_which_it_was(large:
     assert run.counted() == {"failed": 2, "skipped": MANY + 1}
 
 
-def test_what_stands_behind_a_failed_todo_is_skipped_in_pieces_while_others_go_on(large: Large, fork: PlanGraph):
+def test_what_stands_behind_a_failed_todo_is_skipped_in_pieces_while_others_go_on(
+    large: Large, fork: PlanGraph
+):
     run = begin(large, fork)
 
     run.settle(run.take("FIRST"), BAD)
@@ -157,7 +161,9 @@ def test_what_stands_behind_a_failed_todo_is_skipped_in_pieces_while_others_go_o
     assert set(run.told("skipped").values()) == {1}
 
 
-def test_a_rollback_between_two_pieces_undoes_what_was_begun_once_they_are_done(large: Large, fork: PlanGraph):
+def test_a_rollback_between_two_pieces_undoes_what_was_begun_once_they_are_done(
+    large: Large, fork: PlanGraph
+):
     run = begin(large, fork, on_failure=OnFailure.HALT)
     run.settle(run.take("ASIDE"))
     run.settle(run.take("FIRST"), BAD)

@@ -120,7 +120,9 @@ def test_only_the_functions_that_begin_a_call_assign_variables_of_the_library():
         if function.assigned & of_library
     }
     assert assigning == STATE_IS_ASSIGNED_BY
-    deeper = [lines[f.line - 1] for function in chunk.inner for f in function.inner if f.assigned & of_library]
+    deeper = [
+        lines[f.line - 1] for function in chunk.inner for f in function.inner if f.assigned & of_library
+    ]
     assert deeper == [], "a function within a function assigns what may be the library's"
 
 
@@ -167,7 +169,9 @@ def test_libraries_of_other_versions_are_deleted_after_their_time_and_no_others(
     days = [(today - library.KEPT + timedelta(days=n)).strftime("%Y%m%d") for n in (-1, 1)]
     code = "redis.register_function('{}', function() return 1 end)"
     for day, other in zip(days, ("0000aaaa", "0000bbbb"), strict=True):
-        client.execute_command("FUNCTION", "LOAD", f"#!lua name=coord_{day}_{other}\n{code.format('f_' + other)}")
+        client.execute_command(
+            "FUNCTION", "LOAD", f"#!lua name=coord_{day}_{other}\n{code.format('f_' + other)}"
+        )
     client.execute_command("FUNCTION", "LOAD", f"#!lua name=theirs\n{code.format('theirs')}")
 
     assert library.load(client, "here") == [f"coord_{days[0]}_0000aaaa"]

@@ -36,7 +36,9 @@ def seen(client: redis.Redis, token: str) -> dict[str, object]:
         if kind == "hash":
             record = client.hgetall(key)
             found[name] = {
-                field: value for field, value in record.items() if field not in {"fence", "since", *ONLY_OF_QUEUES}
+                field: value
+                for field, value in record.items()
+                if field not in {"fence", "since", *ONLY_OF_QUEUES}
             }
         elif kind == "set":
             found[name] = {member.replace(token, "ID") for member in client.smembers(key)}
@@ -49,7 +51,9 @@ def asked_again(client: redis.Redis, lock: Lock) -> None:
     """As by one who has waited: it has a rank, and is granted the lock in all its steps."""
     owner = client.hgetall(f"test:lock-request:{lock.token}")
     lock.release()
-    described = [word for field in ("host", "pid", "started", "thread", "label") for word in (field, owner[field])]
+    described = [
+        word for field in ("host", "pid", "started", "thread", "label") for word in (field, owner[field])
+    ]
     words = [lock.token, "x lock:x", 10_000, 0, 3000, "5", owner["party"], *described]
     assert StepCaller(client)("lock/acquire", ["test:"], words).startswith("held ")
 

@@ -19,7 +19,9 @@ ONCE = timedelta(0)
 SHORT = timedelta(milliseconds=150)
 
 
-def test_eight_processes_and_threads_are_never_two_inside(locks: LockManager, client: redis.Redis, redis_url: str):
+def test_eight_processes_and_threads_are_never_two_inside(
+    locks: LockManager, client: redis.Redis, redis_url: str
+):
     processes = [begin(redis_url, "compete", "x", 30) for _ in range(4)]
     threads = [threading.Thread(target=compete, args=(locks, client, "x", 30)) for _ in range(4)]
     for thread in threads:
@@ -90,7 +92,9 @@ def test_an_error_of_the_body_passes_untouched_and_the_lock_is_free(locks: LockM
     locks.acquire("x", wait=ONCE)
 
 
-def test_an_error_of_the_body_passes_untouched_where_the_lock_is_lost_too(locks: LockManager, client: redis.Redis):
+def test_an_error_of_the_body_passes_untouched_where_the_lock_is_lost_too(
+    locks: LockManager, client: redis.Redis
+):
     error = RuntimeError("of the body")
 
     def lose_and_fail() -> None:

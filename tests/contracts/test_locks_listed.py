@@ -24,8 +24,12 @@ KEYS = Keys("test").locks
 LONG = timedelta(seconds=30)
 
 
-def manager(client: redis.Redis, *, host: str = "elsewhere", pid: int = 12, started: str = "then") -> LockManager:
-    return LockManager(client, "test", owner=Owner(host=host, pid=pid, started=started, thread=pid, label="night"))
+def manager(
+    client: redis.Redis, *, host: str = "elsewhere", pid: int = 12, started: str = "then"
+) -> LockManager:
+    return LockManager(
+        client, "test", owner=Owner(host=host, pid=pid, started=started, thread=pid, label="night")
+    )
 
 
 def take(locks: LockManager, name: str, *, force: bool = False) -> Held:
@@ -64,7 +68,11 @@ def test_a_held_lock_is_shown_with_its_holder_and_those_who_wait(locks: LockMana
 def test_all_who_share_a_name_are_shown_with_their_amounts(locks: LockManager):
     locks.resources.declare({"gpu": 4})
 
-    with locks.acquire("doc", shared=True), locks.acquire("doc", shared=True), locks.resources.acquire("gpu", 3):
+    with (
+        locks.acquire("doc", shared=True),
+        locks.acquire("doc", shared=True),
+        locks.resources.acquire("gpu", 3),
+    ):
         doc, gpu = locks.list()
 
     assert (len(doc.holders), doc.capacity) == (2, None)
@@ -106,7 +114,9 @@ def test_a_lock_that_is_taken_from_its_holder_goes_to_the_next_and_the_holder_he
     other.close()
 
 
-def test_what_was_taken_away_is_noted_with_who_did_it_and_whose_it_was(locks: LockManager, client: redis.Redis):
+def test_what_was_taken_away_is_noted_with_who_did_it_and_whose_it_was(
+    locks: LockManager, client: redis.Redis
+):
     other = manager(client)
     lock = other.acquire("deploy", ttl=LONG)
 
@@ -128,7 +138,9 @@ def test_what_was_taken_away_is_noted_with_who_did_it_and_whose_it_was(locks: Lo
 
 
 @pytest.mark.parametrize("where", ["here, and alive", "on another host"])
-def test_a_holder_that_may_live_keeps_its_lock_without_force(locks: LockManager, client: redis.Redis, where: str):
+def test_a_holder_that_may_live_keeps_its_lock_without_force(
+    locks: LockManager, client: redis.Redis, where: str
+):
     other = manager(client)
     (locks if where == "here, and alive" else other).acquire("deploy", ttl=LONG)
 
@@ -154,7 +166,9 @@ def test_a_process_of_this_host_that_is_gone_needs_no_force(locks: LockManager, 
     other.close()
 
 
-def test_another_process_with_the_pid_of_the_holder_is_not_the_holder(locks: LockManager, client: redis.Redis):
+def test_another_process_with_the_pid_of_the_holder_is_not_the_holder(
+    locks: LockManager, client: redis.Redis
+):
     other = manager(client, host=socket.gethostname(), pid=os.getpid(), started="long ago")
     other.acquire("deploy", ttl=LONG, keep=False)
 

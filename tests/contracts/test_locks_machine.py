@@ -39,9 +39,15 @@ def asked(history: AnyHistory, *wanted: dict[str, str]) -> list[Request]:
     return requests
 
 
-def test_what_a_waiter_leaves_when_its_own_look_grants_it_goes_to_who_is_behind_it(history: AnyHistory) -> None:
+def test_what_a_waiter_leaves_when_its_own_look_grants_it_goes_to_who_is_behind_it(
+    history: AnyHistory,
+) -> None:
     seats, lock, both, behind = asked(
-        history, {"seat:repo": "2/2"}, {"lock:a": "x"}, {"seat:repo": "1/2", "lock:a": "x"}, {"seat:repo": "1/2"}
+        history,
+        {"seat:repo": "2/2"},
+        {"lock:a": "x"},
+        {"seat:repo": "1/2", "lock:a": "x"},
+        {"seat:repo": "1/2"},
     )
     history.let_go(seats)
 
@@ -52,7 +58,9 @@ def test_what_a_waiter_leaves_when_its_own_look_grants_it_goes_to_who_is_behind_
 
 
 def test_who_was_only_behind_one_that_leaves_goes_on_at_once(history: AnyHistory) -> None:
-    _, leaver, behind = asked(history, {"resource:gpu": "2/0"}, {"resource:gpu": "2/0"}, {"resource:gpu": "1/0"})
+    _, leaver, behind = asked(
+        history, {"resource:gpu": "2/0"}, {"resource:gpu": "2/0"}, {"resource:gpu": "1/0"}
+    )
 
     history.leave(leaver)
 

@@ -29,7 +29,9 @@ class Line:
         places = {name: self._client.zcard(f"test:lock-queue:lock:{name}") for name in names}
         self._threads.append(threading.Thread(target=self._wait, args=(label, names, priority)))
         self._threads[-1].start()
-        until(lambda: any(self._client.zcard(f"test:lock-queue:lock:{name}") > n for name, n in places.items()))
+        until(
+            lambda: any(self._client.zcard(f"test:lock-queue:lock:{name}") > n for name, n in places.items())
+        )
 
     def _wait(self, label: str, names: tuple[str, ...], priority: int) -> None:
         with self._locks.acquire_many(names, wait=LONG, priority=priority):
@@ -62,7 +64,9 @@ def test_a_higher_priority_goes_first_and_within_one_who_came_first(locks: LockM
     assert line.end() == ["urgent", "as urgent", "soon", "later"]
 
 
-def test_who_has_waited_long_enough_goes_before_a_higher_priority(locks: LockManager, client: redis.Redis, line: Line):
+def test_who_has_waited_long_enough_goes_before_a_higher_priority(
+    locks: LockManager, client: redis.Redis, line: Line
+):
     with locks.acquire("x"):
         line.join("old", "x")
         aged = client.zrange("test:lock-queue:lock:x", 0, 0)[0]
@@ -74,7 +78,9 @@ def test_who_has_waited_long_enough_goes_before_a_higher_priority(locks: LockMan
     assert line.end() == ["most urgent", "old", "urgent"]
 
 
-def test_nobody_passes_a_waiter_by_coming_at_the_right_moment(locks: LockManager, client: redis.Redis, line: Line):
+def test_nobody_passes_a_waiter_by_coming_at_the_right_moment(
+    locks: LockManager, client: redis.Redis, line: Line
+):
     with locks.acquire("x"):
         line.join("waiter", "x")
         with pytest.raises(LockTimeout):
@@ -133,7 +139,9 @@ def test_a_hand_over_among_requests_for_many_names_costs_by_the_name_and_not_by_
 ):
     names = [f"n{i}" for i in range(100)]
     held = locks.acquire_many(names)
-    waiters = [threading.Thread(target=lambda: locks.acquire_many(names, wait=LONG).release()) for _ in range(4)]
+    waiters = [
+        threading.Thread(target=lambda: locks.acquire_many(names, wait=LONG).release()) for _ in range(4)
+    ]
     for waiter in waiters:
         waiter.start()
     until(lambda: client.zcard("test:lock-queue:lock:n99") == len(waiters))

@@ -138,7 +138,9 @@ def test_a_child_process_renews_its_own_and_not_its_parents(locks: LockManager):
 
 
 @pytest.mark.parametrize("keep", [True, False], ids=["renewed", "by hand"])
-def test_a_child_process_holds_nothing_of_its_parents_and_gives_nothing_of_it_back(locks: LockManager, keep: bool):
+def test_a_child_process_holds_nothing_of_its_parents_and_gives_nothing_of_it_back(
+    locks: LockManager, keep: bool
+):
     with locks.acquire("x", keep=keep) as lock:
         child = os.fork()
         if child == 0:
@@ -161,7 +163,9 @@ def _beliefs_of_a_child(lock: Lock) -> int:
     return int(believes)
 
 
-def test_a_manager_that_was_closed_grants_nothing_that_nobody_would_renew(locks: LockManager, client: redis.Redis):
+def test_a_manager_that_was_closed_grants_nothing_that_nobody_would_renew(
+    locks: LockManager, client: redis.Redis
+):
     held = locks.acquire("x")
     locks.close()
     for deed in (lambda: locks.acquire("y"), lambda: locks.acquire_many(["y"], keep=False)):

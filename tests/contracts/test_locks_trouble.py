@@ -72,7 +72,9 @@ def waiting(locks: LockManager, client: redis.Redis, wait: timedelta = WAIT) -> 
     return waiter
 
 
-def test_redis_that_is_gone_is_a_clear_error_of_the_waiter(locks: LockManager, client: redis.Redis, server: Server):
+def test_redis_that_is_gone_is_a_clear_error_of_the_waiter(
+    locks: LockManager, client: redis.Redis, server: Server
+):
     locks.acquire("x")
     waiter = waiting(locks, client)
     server.kill()
@@ -84,7 +86,9 @@ def test_redis_that_is_gone_is_a_clear_error_of_the_waiter(locks: LockManager, c
         locks.acquire("y", wait=ONCE)
 
 
-def test_redis_that_hangs_is_a_clear_error_of_the_waiter(locks: LockManager, client: redis.Redis, server: Server):
+def test_redis_that_hangs_is_a_clear_error_of_the_waiter(
+    locks: LockManager, client: redis.Redis, server: Server
+):
     locks.acquire("x")
     waiter = waiting(locks, client)
     server.signal(signal.SIGSTOP)
@@ -134,7 +138,9 @@ def test_after_a_restart_with_its_data_a_lock_is_held_as_before(
         assert after.epoch == lock.epoch
 
 
-def test_whoever_waits_through_a_restart_is_granted_the_lock(locks: LockManager, client: redis.Redis, server: Server):
+def test_whoever_waits_through_a_restart_is_granted_the_lock(
+    locks: LockManager, client: redis.Redis, server: Server
+):
     lock = locks.acquire("x", ttl=timedelta(minutes=1))
     client.execute_command("WAITAOF", 1, 0, 5000)
     waiter = waiting(locks, client, LONG)
@@ -217,7 +223,9 @@ def test_a_command_that_is_denied_in_the_middle_of_a_grant_leaves_nothing_held(
     path = client.connection_pool.connection_kwargs["path"]
     refused = []
     for command in COMMANDS:
-        client.execute_command("ACL", "SETUSER", "bob", "reset", "on", ">pw", "~*", "&*", "+@all", f"-{command}")
+        client.execute_command(
+            "ACL", "SETUSER", "bob", "reset", "on", ">pw", "~*", "&*", "+@all", f"-{command}"
+        )
         with redis.Redis(unix_socket_path=path, username="bob", password="pw") as denied:
             his = LockManager(denied, "test")
             try:

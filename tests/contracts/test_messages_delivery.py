@@ -94,7 +94,10 @@ def test_who_extends_keeps_it(bus: MessageBus):
 
     assert bus.extend(message) == ()
 
-    (due,) = [score for _, score in bus.steps.redis.zrange("test:inbox-pending:repo:billing", 0, -1, withscores=True)]
+    (due,) = [
+        score
+        for _, score in bus.steps.redis.zrange("test:inbox-pending:repo:billing", 0, -1, withscores=True)
+    ]
     assert due / 1000 > message.sent_at.timestamp() + 50
     assert take(bus, "r2") == []
 

@@ -81,7 +81,11 @@ def test_a_body_that_fails_gives_back_what_it_had_without_blame(bus: MessageBus)
     with pytest.raises(LookupError):
         fail()
 
-    assert [(m.payload, m.deliveries, m.reader) for m in bus.peek(REPO)] == [(0, 1, ""), (1, 1, ""), (2, 1, "")]
+    assert [(m.payload, m.deliveries, m.reader) for m in bus.peek(REPO)] == [
+        (0, 1, ""),
+        (1, 1, ""),
+        (2, 1, ""),
+    ]
 
 
 def test_the_body_may_acknowledge_with_effects_itself(bus: MessageBus, client: redis.Redis):
@@ -91,13 +95,17 @@ def test_the_body_may_acknowledge_with_effects_itself(bus: MessageBus, client: r
     with bus.receive(REPO) as inbox:
         for _ in range(5):
             message = inbox.next()
-            assert inbox.ack(message, effects=lambda pipe, message=message: pipe.rpush("done", message.payload))
+            assert inbox.ack(
+                message, effects=lambda pipe, message=message: pipe.rpush("done", message.payload)
+            )
 
     assert client.lrange("done", 0, -1) == [b"0", b"1", b"2", b"3", b"4"]
     assert empty(bus)
 
 
-def test_a_handler_that_returns_acknowledges_and_one_that_raises_gets_it_again_first(bus: MessageBus, begin: Begin):
+def test_a_handler_that_returns_acknowledges_and_one_that_raises_gets_it_again_first(
+    bus: MessageBus, begin: Begin
+):
     got: list[tuple[int, int]] = []
 
     def handler(message: Message) -> None:
@@ -161,7 +169,9 @@ def test_whoever_waits_is_woken_by_what_comes(bus: MessageBus, client: redis.Red
     """With an interval of an hour only the wake-up can bring it."""
     patient = MessageBus(client, "test", limits=Limits(interval=timedelta(hours=1)))
     got: list[object] = []
-    inbox = begin(lambda message: got.append(message.payload) or (len(got) == 20 and inbox.stop()), on=patient)
+    inbox = begin(
+        lambda message: got.append(message.payload) or (len(got) == 20 and inbox.stop()), on=patient
+    )
 
     for n in range(20):
         until(lambda: client.hexists("test:inbox-facts:repo:billing", "waits"))
@@ -174,7 +184,9 @@ def test_whoever_waits_is_woken_by_what_comes(bus: MessageBus, client: redis.Red
 def test_a_lost_wake_up_costs_an_interval_and_no_more(bus: MessageBus, client: redis.Redis, begin: Begin):
     got: list[object] = []
     begin(lambda message: got.append(message.payload))
-    until(lambda: client.hdel("test:inbox-facts:repo:billing", "waits"))  # whoever sends now believes that nobody waits
+    until(
+        lambda: client.hdel("test:inbox-facts:repo:billing", "waits")
+    )  # whoever sends now believes that nobody waits
 
     bus.send(REPO, "note", 1)
 
@@ -188,7 +200,9 @@ def test_nothing_within_the_timeout_is_none(bus: MessageBus):
         assert inbox.next(LONG).payload == 1
 
 
-def test_two_readers_share_the_work_and_keep_each_senders_order(bus: MessageBus, client: redis.Redis, begin: Begin):
+def test_two_readers_share_the_work_and_keep_each_senders_order(
+    bus: MessageBus, client: redis.Redis, begin: Begin
+):
     got: dict[str, list[tuple[str, int]]] = {"a": [], "b": []}
     everything: list[tuple[str, int]] = []
 

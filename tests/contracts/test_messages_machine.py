@@ -15,7 +15,13 @@ import pytest
 import redis
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from coordination.backend import library
 from coordination.backend.client import Profile, connect
@@ -27,7 +33,12 @@ from tests.message_model import Box, Letter
 TO = "repo:api"
 READERS = st.sampled_from(["ann", "bob", "cy"])
 ROOM = 6
-KEEP, IDLE, RETRY, TTL = timedelta(hours=1), timedelta(seconds=30), timedelta(seconds=1), timedelta(seconds=20)
+KEEP, IDLE, RETRY, TTL = (
+    timedelta(hours=1),
+    timedelta(seconds=30),
+    timedelta(seconds=1),
+    timedelta(seconds=20),
+)
 LIMITS = Limits(ttl=TTL, inbox_limit=ROOM, inbox_keep=KEEP, idle=IDLE, deliveries=2, retry=RETRY)
 MS = timedelta(milliseconds=1)
 CLOCK = ("clock:s", "clock:us")
@@ -114,7 +125,15 @@ class AnyHistory(RuleBasedStateMachine):
         assert message_id.startswith(f"{sender}/")
         lasts = KEEP if ttl is None else TTL
         self.box.add(
-            Letter(self.box.seq + 1, self.payloads, sender, priority, self.now + lasts // MS, ttl is ..., wants_ack=ack)
+            Letter(
+                self.box.seq + 1,
+                self.payloads,
+                sender,
+                priority,
+                self.now + lasts // MS,
+                ttl is ...,
+                wants_ack=ack,
+            )
         )
         self.follow(crowded=1)
 
@@ -122,7 +141,9 @@ class AnyHistory(RuleBasedStateMachine):
     @rule(data=st.data())
     def somebody_sends_again_what_was_sent(self, data: st.DataObject) -> None:
         process, number = data.draw(st.sampled_from(self.known))
-        assert self.processes[process].send(TO, "note", "again", sequence=number) == f"{'aab'[process]}/{number}"
+        assert (
+            self.processes[process].send(TO, "note", "again", sequence=number) == f"{'aab'[process]}/{number}"
+        )
         self.follow()
 
     # Receiving
@@ -145,7 +166,9 @@ class AnyHistory(RuleBasedStateMachine):
         foretold = self.box.eligible(reader, self.now)[:limit]
         self.took(reader, since, foretold, self.bus.take_ahead(TO, reader, limit, since, known), begun=1)
 
-    def took(self, reader: str, since: Position | None, foretold: list[Letter], taken: Taken, begun: int) -> None:
+    def took(
+        self, reader: str, since: Position | None, foretold: list[Letter], taken: Taken, begun: int
+    ) -> None:
 
         assert [message.offset for message in taken.messages] == [one.offset for one in foretold]
         assert [message.payload for message in taken.messages] == [one.payload for one in foretold]
@@ -279,11 +302,17 @@ class AnyHistory(RuleBasedStateMachine):
     def somebody_looks(self) -> None:
         seen = self.bus.peek(TO)
         self.follow()
-        there = {one.offset: one for one in self.box.there() if one.state != "ready" or one.over_at > self.now}
+        there = {
+            one.offset: one for one in self.box.there() if one.state != "ready" or one.over_at > self.now
+        }
         assert [message.offset for message in seen] == sorted(there)
         for message in seen:
             one = there[message.offset]
-            assert (message.payload, message.reader, message.deliveries) == (one.payload, one.reader, one.failed + 1)
+            assert (message.payload, message.reader, message.deliveries) == (
+                one.payload,
+                one.reader,
+                one.failed + 1,
+            )
 
     @precondition(lambda self: self.box.seq > 3)
     @rule()
@@ -331,9 +360,12 @@ class AnyHistory(RuleBasedStateMachine):
             assert len(self.box.lane(sender)) <= 1
         lanes = {sender: value.split(" ") for sender, value in self.redis.hgetall(self.key("lanes")).items()}
         counted = {
-            sender: [one for one in self.box.of("held", "paused") if one.sender == sender] for sender in ("a", "b")
+            sender: [one for one in self.box.of("held", "paused") if one.sender == sender]
+            for sender in ("a", "b")
         }
-        assert {sender: int(n) for sender, (n, _) in lanes.items()} == {s: len(n) for s, n in counted.items() if n}
+        assert {sender: int(n) for sender, (n, _) in lanes.items()} == {
+            s: len(n) for s, n in counted.items() if n
+        }
 
     @invariant()
     def what_was_acknowledged_was_so_once_and_had_its_effect_once(self) -> None:
@@ -387,4 +419,6 @@ def client(redis_url: str, our_clock: None) -> Iterator[redis.Redis]:
 
 
 def test_an_inbox_keeps_its_promises_in_any_history(client: redis.Redis) -> None:
-    run_state_machine_as_test(partial(AnyHistory, client), settings=settings(max_examples=100, stateful_step_count=50))
+    run_state_machine_as_test(
+        partial(AnyHistory, client), settings=settings(max_examples=100, stateful_step_count=50)
+    )

@@ -135,7 +135,10 @@ def test_a_full_inbox_drops_what_has_expired_before_what_has_not(bus: MessageBus
 
 def _passed(bus: MessageBus) -> bool:
     """Whether the server's clock has gone on by more than the ttl."""
-    ends = [int(ticket.split(" ")[2][1:]) for ticket in bus.steps.redis.zrange("test:inbox-ready:repo:billing", 1, -1)]
+    ends = [
+        int(ticket.split(" ")[2][1:])
+        for ticket in bus.steps.redis.zrange("test:inbox-ready:repo:billing", 1, -1)
+    ]
     seconds, micros = bus.steps.redis.time()
     return seconds * 1000 + micros // 1000 > max(ends)
 
@@ -192,7 +195,9 @@ def test_what_a_dead_reader_had_is_not_kept_for_ever(client: redis.Redis):
     assert bus.standing(REPO).in_hand == 0
 
 
-@pytest.mark.parametrize("text", ["", "1", "1:2", "1:2:x", "a:1:1", ":1:1", "1:2:3:4", "1:-2:3", "1:²:3", "x" * 10_000])
+@pytest.mark.parametrize(
+    "text", ["", "1", "1:2", "1:2:x", "a:1:1", ":1:1", "1:2:3:4", "1:-2:3", "1:²:3", "x" * 10_000]
+)
 def test_what_is_no_position_is_refused(text: str):
     with pytest.raises(UsageError, match="invalid position"):
         Position.parse(text)

@@ -108,7 +108,11 @@ def test_another_sender_or_a_later_sequence_is_no_repetition(client: redis.Redis
     a, b = (MessageBus(client, "test", sender=name) for name in ("a", "b"))
     a.register(REPO)
 
-    ids = {a.send(REPO, "n", 1, sequence=1), b.send(REPO, "n", 2, sequence=1), a.send(REPO, "n", 3, sequence=2)}
+    ids = {
+        a.send(REPO, "n", 1, sequence=1),
+        b.send(REPO, "n", 2, sequence=1),
+        a.send(REPO, "n", 3, sequence=2),
+    }
 
     assert len(ids) == 3
     assert waiting(a) == [1, 2, 3]
@@ -135,7 +139,9 @@ def test_a_fork_does_not_repeat_its_parents_numbers(bus: MessageBus):
 
 
 def test_threads_that_share_a_bus_lose_nothing_and_each_keeps_its_order(bus: MessageBus):
-    threads = [Thread(target=lambda t=t: [bus.send(REPO, "note", [t, n]) for n in range(50)]) for t in range(4)]
+    threads = [
+        Thread(target=lambda t=t: [bus.send(REPO, "note", [t, n]) for n in range(50)]) for t in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -167,7 +173,9 @@ def test_a_refused_message_whose_ttl_is_over_does_not_come_again(client: redis.R
 
 
 def test_what_has_no_ttl_is_kept_as_long_as_anything_is(client: redis.Redis):
-    bus = MessageBus(client, "test", limits=Limits(ttl=timedelta(milliseconds=1), inbox_keep=timedelta(hours=1)))
+    bus = MessageBus(
+        client, "test", limits=Limits(ttl=timedelta(milliseconds=1), inbox_keep=timedelta(hours=1))
+    )
     bus.register(REPO)
     bus.send(REPO, "note", "default")
     bus.send(REPO, "note", "kept", ttl=None)
@@ -254,7 +262,16 @@ def test_other_names_that_are_off_are_refused(bus: MessageBus, client: redis.Red
             deed()
 
 
-NO_JSON = [float("nan"), float("inf"), b"bytes", {1, 2}, object(), {"deep": object()}, "\ud800", {("a", "b"): 1}]
+NO_JSON = [
+    float("nan"),
+    float("inf"),
+    b"bytes",
+    {1, 2},
+    object(),
+    {"deep": object()},
+    "\ud800",
+    {("a", "b"): 1},
+]
 
 
 @pytest.mark.parametrize("payload", NO_JSON, ids=range(len(NO_JSON)))
@@ -285,7 +302,9 @@ def test_a_mebibyte_fits_and_a_byte_more_is_refused_with_its_size(bus: MessageBu
         bus.send(REPO, "note", fits + character)
 
 
-@pytest.mark.parametrize("ttl", [timedelta(0), timedelta(seconds=-1), timedelta(microseconds=1), timedelta(days=4000)])
+@pytest.mark.parametrize(
+    "ttl", [timedelta(0), timedelta(seconds=-1), timedelta(microseconds=1), timedelta(days=4000)]
+)
 def test_a_ttl_that_is_none_is_refused(bus: MessageBus, ttl: timedelta):
     with pytest.raises(UsageError, match="ttl"):
         bus.send(REPO, "note", ttl=ttl)
@@ -302,13 +321,21 @@ def test_numbers_out_of_range_are_refused(bus: MessageBus, how: dict[str, int]):
 def test_a_redis_that_is_not_there_is_said_at_once(free_port: int):
     bus = MessageBus(redis.Redis(port=free_port, retry=None), "test")
 
-    for deed in (lambda: bus.send(REPO, "n"), lambda: bus.take(REPO, "r"), bus.presence, bus.dead, bus.recipients):
+    for deed in (
+        lambda: bus.send(REPO, "n"),
+        lambda: bus.take(REPO, "r"),
+        bus.presence,
+        bus.dead,
+        bus.recipients,
+    ):
         with pytest.raises(Unreachable, match=str(free_port)):
             deed()
 
 
 def test_a_redis_that_refuses_says_so(client: redis.Redis, redis_url: str):
-    client.acl_setuser("nobody", enabled=True, passwords=["+secret"], commands=["+ping", "+client|setinfo"], reset=True)
+    client.acl_setuser(
+        "nobody", enabled=True, passwords=["+secret"], commands=["+ping", "+client|setinfo"], reset=True
+    )
     refused = redis.Redis.from_url(redis_url, username="nobody", password="secret")
 
     with pytest.raises(Unusable, match="does not allow user nobody"):
@@ -317,7 +344,9 @@ def test_a_redis_that_refuses_says_so(client: redis.Redis, redis_url: str):
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
-def test_a_client_whose_clock_is_an_hour_off_is_no_matter(bus: MessageBus, hours: int, monkeypatch: pytest.MonkeyPatch):
+def test_a_client_whose_clock_is_an_hour_off_is_no_matter(
+    bus: MessageBus, hours: int, monkeypatch: pytest.MonkeyPatch
+):
     now = time.time
     monkeypatch.setattr(time, "time", lambda: now() + hours * 3600)
     sender = MessageBus(bus.steps.redis, "test", sender="cron")

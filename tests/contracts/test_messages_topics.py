@@ -16,7 +16,9 @@ def bus(redis_url: str) -> MessageBus:
     return MessageBus(redis.Redis.from_url(redis_url), "coord", sender="repo:api")
 
 
-def test_what_is_published_reaches_listeners_whose_pattern_fits_and_subscribed_inboxes(bus: MessageBus) -> None:
+def test_what_is_published_reaches_listeners_whose_pattern_fits_and_subscribed_inboxes(
+    bus: MessageBus,
+) -> None:
     bus.subscribe("agent:ann", "vbia_events")
     with bus.listen("a.*") as some, bus.listen("vbia_events", "a.*", "**") as all_of_it:
         assert bus.publish("vbia_events", {"n": 1}) == 3
@@ -26,7 +28,12 @@ def test_what_is_published_reaches_listeners_whose_pattern_fits_and_subscribed_i
 
     assert isinstance(first, Event)
     assert isinstance(second, Event)
-    assert (first.topic, first.type, first.payload, first.sender) == ("vbia_events", "event", {"n": 1}, "repo:api")
+    assert (first.topic, first.type, first.payload, first.sender) == (
+        "vbia_events",
+        "event",
+        {"n": 1},
+        "repo:api",
+    )
     assert (second.topic, second.type, second.payload) == ("a.b", "ready", "text")
     assert only == second
     assert [message.payload for message in bus.peek("agent:ann")] == [{"n": 1}]
@@ -46,7 +53,15 @@ def test_a_listener_is_told_of_a_gap_and_of_nothing_that_is_no_event(bus: Messag
     with bus.listen("a") as heard:
         bus.steps.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
         assert next(heard.events(10)) == Gap()
-        for rubbish in ("", "x", "1 a/1 t\n{", "1e99 a/1 t\n1", "9" * 30 + " a/1 t\n1", "1 a/1 t\nNaN", b"\xff\xfe"):
+        for rubbish in (
+            "",
+            "x",
+            "1 a/1 t\n{",
+            "1e99 a/1 t\n1",
+            "9" * 30 + " a/1 t\n1",
+            "1 a/1 t\nNaN",
+            b"\xff\xfe",
+        ):
             bus.steps.redis.publish(channel, rubbish)
         bus.publish("a", 1)
         assert [getattr(event, "payload", "gap") for event in heard.events(0.3)] == [1]

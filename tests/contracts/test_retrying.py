@@ -75,7 +75,9 @@ def test_an_action_that_keeps_failing_raises_what_it_raised_last(breakers: Break
         ({"output": "denied"}, lambda: subprocess.CalledProcessError(1, "x", stderr=b"login:\ndenied\n")),
     ],
 )
-def test_a_sign_to_stop_on_ends_it_at_once(breakers: BreakerManager, sign: object, error: Callable[[], Exception]):
+def test_a_sign_to_stop_on_ends_it_at_once(
+    breakers: BreakerManager, sign: object, error: Callable[[], Exception]
+):
     action = Fails(9, error)
     with pytest.raises((OSError, subprocess.SubprocessError)):
         retrying(breakers, "fetch", action, stop_on=[sign], **AT_ONCE)

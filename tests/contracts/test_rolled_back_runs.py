@@ -97,7 +97,12 @@ def test_what_a_todo_had_come_to_is_told_apart_from_what_came_of_undoing_it(run:
     assert (failed.state, failed.was, failed.error) == ("compensation_failed", "succeeded", "exit code 1")
     assert (failed.duration_s, failed.undo_s) == (2.5, 0.2)
     assert (stands.state, stands.was) == ("succeeded", None)
-    assert (undone.state, undone.was, undone.error, undone.exit_code) == ("compensated", "failed", "exit code 1", 1)
+    assert (undone.state, undone.was, undone.error, undone.exit_code) == (
+        "compensated",
+        "failed",
+        "exit code 1",
+        1,
+    )
     assert view.counts == {"succeeded": 1, "compensated": 1, "compensation_failed": 1}
     assert (view.status, view.steered_by, view.rollback) == ("rollback_failed", "lena", "lena asked for it")
 
@@ -112,12 +117,22 @@ def test_the_work_of_what_is_not_undone_is_where_it_was(run: Harness):
     assert reader.branches(run.view()) == {}
 
 
-def test_the_bound_is_of_what_the_todos_took_and_a_run_lies_still_between_its_end_and_its_rollback(run: Harness):
+def test_the_bound_is_of_what_the_todos_took_and_a_run_lies_still_between_its_end_and_its_rollback(
+    run: Harness,
+):
     swept(run)
     meta = run.store.keys.run(run.run_id).meta
     ended = int(run.store.redis.hget(meta, "finished_at"))
     run.store.redis.hset(meta, mapping={"started_at": ended - 90_000 - 3_000, "finished_at": ended - 90_000})
-    at(run, A_started_at=0, A_finished_at=1000, B_started_at=0, B_finished_at=1000, C_started_at=0, C_finished_at=1000)
+    at(
+        run,
+        A_started_at=0,
+        A_finished_at=1000,
+        B_started_at=0,
+        B_finished_at=1000,
+        C_started_at=0,
+        C_finished_at=1000,
+    )
 
     roll_back(run).drain()
     at(run, A_undo_started_at=0, A_undo_finished_at=50_000)
@@ -129,7 +144,9 @@ def test_the_bound_is_of_what_the_todos_took_and_a_run_lies_still_between_its_en
 def told(reader: Redis, run: Harness, since: str = "0") -> list[str]:
     """What a follower is told until the run has ended, as soon as all of that is there."""
     events = follow(reader, run.store.keys, run.run_id, since=since, tick_s=0.01)
-    return [event.fields.get("status", event.what) for event in events if event and event.what.startswith("run.")]
+    return [
+        event.fields.get("status", event.what) for event in events if event and event.what.startswith("run.")
+    ]
 
 
 @pytest.fixture
@@ -150,7 +167,12 @@ def test_who_follows_a_run_that_was_opened_again_is_told_of_both_ends(real: Harn
     real.follow(real.store.accept(real.run_id, "B", "lena", "done by hand"))
     real.drain()
 
-    assert told(blocking, real)[2:] == ["run.rolling_back", "rollback_failed", "run.rolling_back", "rolled_back"]
+    assert told(blocking, real)[2:] == [
+        "run.rolling_back",
+        "rollback_failed",
+        "run.rolling_back",
+        "rolled_back",
+    ]
 
 
 def test_a_run_is_followed_beyond_an_end_that_it_has_left(real: Harness, blocking: Redis):

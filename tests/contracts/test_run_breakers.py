@@ -16,7 +16,9 @@ from coordination.settings import Settings
 from tests.contracts.carrier import BAD, OK, Harness, OneOfSeveral
 from tests.plans import ecosystem, graph, order
 
-SETTINGS = Settings(breaker_failures=2, breaker_window=timedelta(seconds=300), breaker_open=timedelta(seconds=60))
+SETTINGS = Settings(
+    breaker_failures=2, breaker_window=timedelta(seconds=300), breaker_open=timedelta(seconds=60)
+)
 DB, REPO = "resource:db", "repo:r"
 ON_DB = {"resources": ["db"]}
 TWO = {"resources": ["db", "gpu"]}
@@ -30,7 +32,9 @@ def runs(store: RunStore) -> Callable[..., Harness]:
     """Several with one todo `A` in `r` each, unless told otherwise."""
     known: dict[str, OneOfSeveral] = {}
 
-    def begin(todos=None, needs=None, *, settings=SETTINGS, capacity=9, file=lambda eco: eco, **how) -> Harness:
+    def begin(
+        todos=None, needs=None, *, settings=SETTINGS, capacity=9, file=lambda eco: eco, **how
+    ) -> Harness:
         todos = todos or {"A": "r"}
         more = {"capacities": {"db": capacity, "gpu": 1}, "slots": 9, **(needs or {})}
         run = OneOfSeveral(store, known)
@@ -76,7 +80,9 @@ def held(store: RunStore) -> list[str]:
     return [key for part in ("shares", "queue", "request") for key in store.redis.keys(f"test:lock-{part}:*")]
 
 
-def test_behind_an_open_breaker_a_todo_is_parked_with_reason_and_time_and_holds_nothing(runs, store: RunStore):
+def test_behind_an_open_breaker_a_todo_is_parked_with_reason_and_time_and_holds_nothing(
+    runs, store: RunStore
+):
     first = runs(needs={"A": ON_DB})
     first.settle(first.take("A"), replace(BAD, error="exit code 7"))
     second = runs({"TODO-3": "r"}, {"TODO-3": ON_DB})
@@ -98,7 +104,9 @@ def test_behind_an_open_breaker_a_todo_is_parked_with_reason_and_time_and_holds_
 
 
 @pytest.mark.parametrize("strategy", [Strategy.LEVELS, Strategy.DATAFLOW])
-def test_one_probes_all_others_wait_for_it_and_its_success_wakes_them_at_once(runs, store, strategy: Strategy):
+def test_one_probes_all_others_wait_for_it_and_its_success_wakes_them_at_once(
+    runs, store, strategy: Strategy
+):
     trip(runs, store)
     waiting = [runs({"A": "r", "B": ("s", ["A"])}, {"A": ON_DB}, strategy=strategy) for _ in range(3)]
     assert [run.next() for run in waiting] == [None] * 3
@@ -144,7 +152,9 @@ def test_the_probes_failure_opens_it_again_and_who_stands_behind_is_told_the_new
 
 
 @pytest.mark.parametrize("way", ["handed back", "parked", "cancelled", "of the worker's"])
-def test_what_says_nothing_of_the_resource_leaves_the_probes_place_to_the_next(runs, store: RunStore, way: str):
+def test_what_says_nothing_of_the_resource_leaves_the_probes_place_to_the_next(
+    runs, store: RunStore, way: str
+):
     trip(runs, store)
     one, two = runs({"A": "q"}, needs={"A": ON_DB}), runs(needs={"A": ON_DB})
     assert [one.next(), two.next()] == [None, None]
@@ -199,7 +209,9 @@ def test_a_todos_own_failure_says_that_the_worker_did_its_work(runs, store: RunS
     assert left(store) == []
 
 
-def test_a_worker_that_is_lost_while_it_probes_opens_its_breaker_again_and_says_nothing_of_the_resource(runs, store):
+def test_a_worker_that_is_lost_while_it_probes_opens_its_breaker_again_and_says_nothing_of_the_resource(
+    runs, store
+):
     trip(runs, store, NO_WORKSPACE, name=REPO)
     trip(runs, store, repo="s")
     is_due(store, REPO)
@@ -230,7 +242,9 @@ def test_where_one_of_several_is_open_no_other_is_probed(runs, store: RunStore):
     assert left(store) == []
 
 
-def test_who_waits_for_a_lock_takes_no_probe_and_where_a_breaker_opens_meanwhile_it_leaves_the_queue(runs, store):
+def test_who_waits_for_a_lock_takes_no_probe_and_where_a_breaker_opens_meanwhile_it_leaves_the_queue(
+    runs, store
+):
     holder = runs({"A": "q"}, {"A": ON_DB}, capacity=1)
     grant = holder.take("A")
     trip_by_script(store)
@@ -248,7 +262,9 @@ def test_who_waits_for_a_lock_takes_no_probe_and_where_a_breaker_opens_meanwhile
     assert held(store) == []
 
 
-def test_a_probe_whose_lease_ran_out_is_taken_over_by_the_next_and_its_word_no_longer_counts(runs, store: RunStore):
+def test_a_probe_whose_lease_ran_out_is_taken_over_by_the_next_and_its_word_no_longer_counts(
+    runs, store: RunStore
+):
     trip(runs, store)
     one, two = runs({"A": "q"}, needs={"A": ON_DB}), runs(needs={"A": ON_DB})
     is_due(store)
@@ -312,7 +328,9 @@ def test_who_was_woken_is_not_hurried_when_it_waits_for_something_else_by_then(r
     assert store.redis.zscore(store.keys.timers, f"{run.run_id} A") > store.now_ms() + 60_000
 
 
-def test_what_is_no_more_than_a_capacity_has_no_breaker_and_without_failures_none_opens(runs, store: RunStore):
+def test_what_is_no_more_than_a_capacity_has_no_breaker_and_without_failures_none_opens(
+    runs, store: RunStore
+):
     def unbroken(eco):
         return eco.model_copy(
             update={"resources": tuple(r.model_copy(update={"breaker": False}) for r in eco.resources)}

@@ -34,7 +34,9 @@ SAME: Mapping[str, Ecosystem] = {
     "what was done by hand": ecosystem(TODOS, **DONE, C={"status": "completed"}),
     "actions": ecosystem(TODOS, B={"action": "make it right", "priority": "high", "timeout": "1s"}),
     "a new todo after": ecosystem(TODOS | {"N": ("r9", ["E"]), "M": "r1"}),
-    "a new one before that is done": ecosystem(TODOS | {"N": "r9", "C": ("r2", ["B", "N"])}, N={"status": "completed"}),
+    "a new one before that is done": ecosystem(
+        TODOS | {"N": "r9", "C": ("r2", ["B", "N"])}, N={"status": "completed"}
+    ),
     "a new one before what was done": ecosystem(TODOS | {"N": "r9", "D": ("r3", ["A", "N"])}, **DONE),
     "in another order": ecosystem(dict(reversed(TODOS.items()))),
     "the same edge said from the other side": ecosystem(TODOS | {"C": "r2"}, B={"blocking": ["C"]}),
@@ -109,10 +111,14 @@ DAMAGED: Mapping[str, Callable[[Harness, Any], object]] = {
     "an edge gone": lambda run, keys: run.store.redis.hset(keys.children, "A", "B"),
     "an edge more": lambda run, keys: run.store.redis.hset(keys.children, "B", "C D"),
     "a child that is none": lambda run, keys: run.store.redis.hset(keys.children, "B", "C X"),
-    "another repository": lambda run, keys: run.store.redis.hset(keys.place, "B", "1 1 r9 worktree 0 1/1 seat:r9"),
+    "another repository": lambda run, keys: run.store.redis.hset(
+        keys.place, "B", "1 1 r9 worktree 0 1/1 seat:r9"
+    ),
     "a todo gone": lambda run, keys: run.store.redis.hdel(keys.spec, "B"),
     "a place gone": lambda run, keys: run.store.redis.hdel(keys.place, "B"),
-    "another brief": lambda run, keys: run.store.redis.hset(keys.meta, "brief", _brief(run, predecessors={"A": []})),
+    "another brief": lambda run, keys: run.store.redis.hset(
+        keys.meta, "brief", _brief(run, predecessors={"A": []})
+    ),
     "half a brief": lambda run, keys: run.store.redis.hset(keys.meta, "brief", _brief(run)[:50]),
     "another hash": lambda run, keys: run.store.redis.hset(keys.meta, "graph", "0" * 64),
 }
@@ -124,7 +130,9 @@ def test_a_run_whose_records_do_not_fit_its_hash_is_not_taken_up(
 ):
     first = ended(run, "B")
     damage(run, run.store.keys.run(first))
-    with pytest.raises(Conflict, match="are damaged: its todos and their order do not match the hash of its graph"):
+    with pytest.raises(
+        Conflict, match="are damaged: its todos and their order do not match the hash of its graph"
+    ):
         read(run.store, first)
 
 

@@ -42,7 +42,9 @@ def text_of(run: Harness, **how: Any) -> bytes:
 def half_done(run: Harness, strategy: Strategy = Strategy.DATAFLOW, todos: Any = TODOS, **more: Any) -> None:
     """A is done, what follows was dispatched, and the run is paused."""
     run.submit(graph(todos, **more), ecosystem(todos, **more), order(strategy))
-    run.settle(run.take("A"), Result(outcome=TodoState.SUCCEEDED, exit_code=0, output='"é"', tip="a", began="b"))
+    run.settle(
+        run.take("A"), Result(outcome=TodoState.SUCCEEDED, exit_code=0, output='"é"', tip="a", began="b")
+    )
     run.follow(run.store.pause(run.run_id, "test"))
 
 
@@ -63,7 +65,9 @@ def test_a_half_done_run_goes_on_where_it_was_moved_to(run: Harness, there: Harn
     moved(run, there)
 
     assert there.view() == before
-    assert there.store.redis.hget("elsewhere:commits", "A") == f"a {run.run_id} r1", "a sweep there asks for it"
+    assert there.store.redis.hget("elsewhere:commits", "A") == f"a {run.run_id} r1", (
+        "a sweep there asks for it"
+    )
     there.follow(there.store.resume(there.run_id, "test"))
     there.follow(there.store.resend(there.run_id, NOW, 10))
     started = there.drain()
@@ -127,8 +131,12 @@ def test_an_ended_run_is_the_same_there_and_is_no_longer_live(run: Harness, ther
     assert [key for key in keys_there(there) if there.store.redis.ttl(key) >= 0] == []
 
 
-@pytest.mark.parametrize("form", [lambda text: json.dumps(json.loads(text), indent=2).encode(), gzip.compress])
-def test_it_may_be_formatted_anew_and_compressed(run: Harness, there: Harness, form: Callable[[bytes], bytes]):
+@pytest.mark.parametrize(
+    "form", [lambda text: json.dumps(json.loads(text), indent=2).encode(), gzip.compress]
+)
+def test_it_may_be_formatted_anew_and_compressed(
+    run: Harness, there: Harness, form: Callable[[bytes], bytes]
+):
     half_done(run)
     adopt(there.store, receive(form(text_of(run)), "run.json"), "test")
     there.run_id = run.run_id
@@ -276,7 +284,9 @@ def test_an_import_that_died_leaves_nothing_that_is_seen_or_stays_and_can_be_rep
 def test_what_goes_on_is_exported_only_to_look_at(run: Harness):
     run.submit(graph(TODOS), ecosystem(TODOS), order())
     grant = run.take("A")
-    with pytest.raises(Conflict, match=r"is running, and A of it runs: it cannot be moved as it is") as refused:
+    with pytest.raises(
+        Conflict, match=r"is running, and A of it runs: it cannot be moved as it is"
+    ) as refused:
         text_of(run)
     assert refused.value.hint == (
         f"pause it first: coord pause {run.run_id}; when none of its todos is running, export it again; "
@@ -287,7 +297,8 @@ def test_what_goes_on_is_exported_only_to_look_at(run: Harness):
         text_of(run)
     look = "".join(document_of(run.store, run.run_id)).encode()
     with pytest.raises(
-        Conflict, match="was paused when it was exported, and 1 todo ran: A: this document can only be inspected"
+        Conflict,
+        match="was paused when it was exported, and 1 todo ran: A: this document can only be inspected",
     ):
         receive(look, "run.json")
     run.settle(grant)

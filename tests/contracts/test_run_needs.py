@@ -49,7 +49,9 @@ def left_behind(store: RunStore) -> list[str]:
 
 
 def test_a_resource_is_used_by_as_many_as_it_has_capacity_for_and_then_by_whoever_came_first(runs):
-    first, second, third, fourth = (sweep(runs(), {"X": f"r{n}"}, {"X": GPU}, capacities={"gpu": 2}) for n in range(4))
+    first, second, third, fourth = (
+        sweep(runs(), {"X": f"r{n}"}, {"X": GPU}, capacities={"gpu": 2}) for n in range(4)
+    )
     one, two = first.take("X"), second.take("X")
     assert third.next() is None
     assert fourth.next() is None
@@ -73,7 +75,9 @@ def test_the_words_say_who_is_in_the_way_also_where_that_is_a_user_of_the_librar
     assert run.waits_for("A") == "resource gpu (2 of 3 in use by process 12 on anvil (nightly); it needs 2)"
 
 
-def test_who_waits_for_a_resource_keeps_its_repository_from_nobody_and_holds_no_share_of_max_parallel(runs, store):
+def test_who_waits_for_a_resource_keeps_its_repository_from_nobody_and_holds_no_share_of_max_parallel(
+    runs, store
+):
     run = runs()
     store.declare({"gpu": 1})
     somebody(store, "1/0 resource:gpu")
@@ -88,7 +92,9 @@ def test_who_waits_for_a_resource_keeps_its_repository_from_nobody_and_holds_no_
     assert left_behind(store) == []
 
 
-def test_what_a_library_user_gave_back_is_offered_within_a_tick_and_comes_before_what_has_not_begun(runs, store):
+def test_what_a_library_user_gave_back_is_offered_within_a_tick_and_comes_before_what_has_not_begun(
+    runs, store
+):
     run = runs()
     store.declare({"gpu": 1})
     somebody(store, "1/0 resource:gpu")
@@ -104,7 +110,9 @@ def test_what_a_library_user_gave_back_is_offered_within_a_tick_and_comes_before
     assert sorted(run.drain()) == ["A", "B", "Z"]
 
 
-def test_who_is_handed_a_resource_while_its_repository_is_at_work_lets_others_have_it_until_it_can_begin(runs, store):
+def test_who_is_handed_a_resource_while_its_repository_is_at_work_lets_others_have_it_until_it_can_begin(
+    runs, store
+):
     run, other = runs(), runs()
     store.declare({"gpu": 1})
     somebody(store, "1/0 resource:gpu")
@@ -136,11 +144,15 @@ def test_a_resource_that_is_missing_keeps_no_repository_from_other_runs_either(r
     assert second.next() is None  # waits for both
     assert third.next() is None
     words = second.waits_for("A") or ""
-    assert words.startswith(f"repository r, where run {first.run_id} works and resource gpu (1 of 1 in use by process")
+    assert words.startswith(
+        f"repository r, where run {first.run_id} works and resource gpu (1 of 1 in use by process"
+    )
 
     first.settle(at_work)
 
-    assert third.drain() == ["Y"]  # the repository is free, and whoever is first in its queue still needs a gpu
+    assert third.drain() == [
+        "Y"
+    ]  # the repository is free, and whoever is first in its queue still needs a gpu
     assert second.drain() == ["B"]
     gives_back(store)
     second.tick()
@@ -213,7 +225,9 @@ def test_an_offer_nobody_came_for_goes_to_the_next(runs, store):
     first.tick()
     assert [d.todo_id for d in first.mail] == ["A"]
     share = store.redis.zrange(store.keys.locks.shares("resource:gpu"), 0, -1, withscores=True)
-    assert [(name, score < store.now_ms() + OFFER_MS + 1) for name, score in share] == [(f"1 {first.run_id} A", True)]
+    assert [(name, score < store.now_ms() + OFFER_MS + 1) for name, score in share] == [
+        (f"1 {first.run_id} A", True)
+    ]
 
     expire(store, f"{first.run_id} A")
     second.follow(store.fire(second.run_id, "B"))
@@ -277,7 +291,9 @@ def test_a_capacity_that_grew_lets_who_waits_go_on_and_one_that_shrank_below_the
 
     failed = next(t for t in run.view().todos if t.id == second.todo_id)
     assert failed.state == "failed"
-    assert failed.error == "needs 2 of gpu, which has a capacity of 1: lower the amount, or raise the capacity"
+    assert (
+        failed.error == "needs 2 of gpu, which has a capacity of 1: lower the amount, or raise the capacity"
+    )
     run.settle(first)
     assert left_behind(store) == []
 
@@ -433,7 +449,10 @@ def test_what_waits_for_a_host_that_is_gone_keeps_no_resource(runs, store):
 @pytest.mark.parametrize("strategy", [Strategy.LEVELS, Strategy.DATAFLOW])
 def test_a_plan_whose_todos_share_one_resource_is_carried_out_one_by_one(runs, store, strategy: Strategy):
     run = sweep(
-        runs(), {"A": "r", "B": "s", "C": ("t", ["A", "B"]), "D": "u"}, dict.fromkeys("ABCD", GPU), strategy=strategy
+        runs(),
+        {"A": "r", "B": "s", "C": ("t", ["A", "B"]), "D": "u"},
+        dict.fromkeys("ABCD", GPU),
+        strategy=strategy,
     )
 
     assert sorted(run.drain()) == ["A", "B", "C", "D"]

@@ -34,7 +34,9 @@ def undone(run: Harness, result=lambda _: OK) -> list[str]:
 
 
 @STRATEGIES
-def test_a_failure_stops_what_runs_and_then_undoes_all_that_began_in_reverse_order(run: Harness, strategy: Strategy):
+def test_a_failure_stops_what_runs_and_then_undoes_all_that_began_in_reverse_order(
+    run: Harness, strategy: Strategy
+):
     sweep(run, strategy=strategy)
     run.settle(run.take("A"), Result(outcome=TodoState.SUCCEEDED, output='{"id": 7}'))
     other = run.take("B")
@@ -53,7 +55,11 @@ def test_a_failure_stops_what_runs_and_then_undoes_all_that_began_in_reverse_ord
         run.settle(grant)
     assert [g.todo_id for g in grants][-1] == "A"
     assert sorted(g.todo_id for g in grants) == ["A", "B", "C"]
-    assert {g.todo_id: g.undo.was for g in grants if g.undo} == {"A": "succeeded", "B": "cancelled", "C": "failed"}
+    assert {g.todo_id: g.undo.was for g in grants if g.undo} == {
+        "A": "succeeded",
+        "B": "cancelled",
+        "C": "failed",
+    }
     assert grants[-1].undo is not None
     assert grants[-1].undo.output == '{"id": 7}'
     assert not grants[-1].undo.had_ended
@@ -106,7 +112,12 @@ def test_a_compensation_that_fails_for_good_shows_and_holds_back_what_stands_bef
     order_ = undone(run, lambda grant: BAD if grant.todo_id == "B" else OK)
 
     assert order_ == ["D", "B", "C"] or order_ == ["D", "C", "B"]
-    assert run.states() == {"A": "succeeded", "B": "compensation_failed", "C": "compensated", "D": "compensated"}
+    assert run.states() == {
+        "A": "succeeded",
+        "B": "compensation_failed",
+        "C": "compensated",
+        "D": "compensated",
+    }
     assert run.view().status == "rollback_failed"
 
     assert roll_back(run) == "rolling_back"

@@ -21,7 +21,9 @@ def sweep(run: Harness, todos, **how) -> Harness:
     more = how.pop("more", {})
     slots = how.pop("slots", 1)
     settings = how.pop("settings", None)
-    run.submit(graph(todos, slots=slots, **more), ecosystem(todos, slots=slots, **more), order(**how), settings)
+    run.submit(
+        graph(todos, slots=slots, **more), ecosystem(todos, slots=slots, **more), order(**how), settings
+    )
     return run
 
 
@@ -247,7 +249,10 @@ def test_a_worker_that_cannot_work_in_the_repository_leaves_the_todo_to_others_w
 
     assert refused.word == "parked"
     waiting = run.view().todos[0]
-    assert (waiting.state, waiting.waits_for) == ("parked", "a worker for r1: on host h1 there is no folder /r1")
+    assert (waiting.state, waiting.waits_for) == (
+        "parked",
+        "a worker for r1: on host h1 there is no folder /r1",
+    )
     run.follow(run.store.fire(run.run_id, "A"))
     assert run.claim(run.mail.popleft(), host="h2").word == "granted"
 
@@ -393,7 +398,14 @@ def test_a_level_opens_once_however_often_its_join_fires(run: Harness):
 
 
 def test_levels_whose_todos_are_all_skipped_are_passed_over(run: Harness):
-    todos = {"A": "r1", "X": "r2", "B": ("r1", ["A"]), "C": ("r3", ["B"]), "Y": ("r2", ["X"]), "Z": ("r2", ["Y"])}
+    todos = {
+        "A": "r1",
+        "X": "r2",
+        "B": ("r1", ["A"]),
+        "C": ("r3", ["B"]),
+        "Y": ("r2", ["X"]),
+        "Z": ("r2", ["Y"]),
+    }
     sweep(run, todos, strategy=Strategy.LEVELS)
     started = run.drain(lambda grant: BAD if grant.todo_id == "A" else OK)
 
@@ -404,7 +416,9 @@ def test_levels_whose_todos_are_all_skipped_are_passed_over(run: Harness):
 def test_a_todo_blocked_from_outside_is_in_the_run_as_skipped_with_the_reason(run: Harness):
     base = ecosystem({"A": "r1", "B": ("r2", ["ISSUE-1"])})
     issue = Issue(id="ISSUE-1", title="parser")
-    with_issue = base.model_copy(update={"coordination": base.coordination.model_copy(update={"issues": (issue,)})})
+    with_issue = base.model_copy(
+        update={"coordination": base.coordination.model_copy(update={"issues": (issue,)})}
+    )
     run.submit(build(with_issue, PLAN), with_issue, order())
     run.drain()
     blocked = next(t for t in run.view().todos if t.id == "B")
@@ -465,7 +479,14 @@ def test_a_lost_level_under_a_limit_is_sent_again_without_a_wait_for_each_todo(r
 
 
 def test_after_a_resume_nothing_says_any_more_that_it_waits_for_one(run: Harness):
-    todos = {"U": "r2", "A": "r1", "B": ("r3", ["U"]), "C": ("r4", ["U"]), "D": ("r5", ["B"]), "E": ("r6", ["C"])}
+    todos = {
+        "U": "r2",
+        "A": "r1",
+        "B": ("r3", ["U"]),
+        "C": ("r4", ["U"]),
+        "D": ("r5", ["B"]),
+        "E": ("r6", ["C"]),
+    }
     sweep(run, todos, max_parallel=2)
     urgent = run.take("U")
     run.store.pause(run.run_id, "me")

@@ -34,7 +34,9 @@ def drain(run: Harness, failing: Collection[str] = ()) -> list[str]:
         if grant.todo_id in failing:
             return BAD
         began = grant.tip or f"base-{grant.spec.repo.name}"
-        return Result(outcome=TodoState.SUCCEEDED, exit_code=0, tip=grant.todo_id.lower(), began=began, output='"done"')
+        return Result(
+            outcome=TodoState.SUCCEEDED, exit_code=0, tip=grant.todo_id.lower(), began=began, output='"done"'
+        )
 
     return run.drain(result)
 
@@ -61,7 +63,9 @@ def test_what_stands_on_it_is_done_again_too(run: Harness, start: str, again: st
     assert run.store.redis.hgetall(run.store.keys.run(run.run_id).tips) == tips
     kept = TODOS.keys() - set(again.split())
     assert {t.id for t in run.view().todos if t.run == first} == kept
-    assert run.store.redis.hgetall(run.store.keys.run(run.run_id).output) == {todo: outputs[todo] for todo in kept}
+    assert run.store.redis.hgetall(run.store.keys.run(run.run_id).output) == {
+        todo: outputs[todo] for todo in kept
+    }
     assert set(drain(run)) == set(again.split())
     assert run.view().status == "succeeded"
 
@@ -100,7 +104,10 @@ def test_what_an_earlier_run_did_is_set_back_too_and_its_branches_count_no_more(
     third = run.run_id
     retry(run)
     brief = run.store.brief(run.run_id)
-    assert (brief.carried_from, brief.set_back) == ((third, second, first), dict.fromkeys(("r1", "r2", "r3"), second))
+    assert (brief.carried_from, brief.set_back) == (
+        (third, second, first),
+        dict.fromkeys(("r1", "r2", "r3"), second),
+    )
 
 
 def test_what_a_todo_that_succeeded_had_written_on_its_way_is_not_gone_on_from(run: Harness):
@@ -118,7 +125,9 @@ def test_what_a_todo_that_succeeded_had_written_on_its_way_is_not_gone_on_from(r
 def test_a_host_that_is_gone_takes_more_along_or_less(run: Harness):
     done(run)
     bundles = run.store.keys.run(run.run_id).bundle
-    run.store.redis.hset(bundles("r1"), mapping={"a": "bytes", "b elsewhere": "too large", "c elsewhere": "too large"})
+    run.store.redis.hset(
+        bundles("r1"), mapping={"a": "bytes", "b elsewhere": "too large", "c elsewhere": "too large"}
+    )
     for repo in ("r2", "r3", "r4"):
         run.store.redis.hset(bundles(repo), mapping=dict.fromkeys("xyzp", "bytes"))
     found = left(run.store, run.run_id, without=["h1"], start=["C"])
@@ -146,7 +155,10 @@ def test_from_where_nothing_can_begin_is_refused(
     drain(run, ["B"])
     with pytest.raises(kind) as refused:
         left(run.store, run.run_id, start=["A", start])
-    assert (refused.value.message, refused.value.hint) == (words.format(run=run.run_id), hint.format(run=run.run_id))
+    assert (refused.value.message, refused.value.hint) == (
+        words.format(run=run.run_id),
+        hint.format(run=run.run_id),
+    )
 
 
 def test_a_run_that_goes_on_is_not_set_back(run: Harness):

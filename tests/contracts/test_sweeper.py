@@ -60,7 +60,9 @@ def test_a_lock_whose_holder_died_is_handed_to_who_waits(client: redis.Redis, sw
     assert client.llen(KEYS.wake("waiter")) == 1
 
 
-def test_an_expired_share_of_a_resource_goes_to_the_todo_that_waits_for_it(client: redis.Redis, sweeper: Sweeper):
+def test_an_expired_share_of_a_resource_goes_to_the_todo_that_waits_for_it(
+    client: redis.Redis, sweeper: Sweeper
+):
     client.hset(KEYS.capacities, "resource:gpu", 1)
     asks(client, "holder", "1/0 resource:gpu")
     asks(client, "run todo", "1/0 resource:gpu", ttl_ms=0, kind="todo")

@@ -209,7 +209,9 @@ def test_what_is_told_behind_the_end_of_a_run_makes_it_no_longer(harness: Harnes
     harness.drain()
     store = harness.store
     store.redis.xadd(
-        store.keys.run(harness.run_id).events, {"what": "level.advanced", "todo": ""}, id=f"{store.now_ms() + 900}-0"
+        store.keys.run(harness.run_id).events,
+        {"what": "level.advanced", "todo": ""},
+        id=f"{store.now_ms() + 900}-0",
     )
 
     line = timeline(_events(store, harness.run_id), {"A": "api"}, store.now_ms() + 1000)

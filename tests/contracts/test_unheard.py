@@ -128,7 +128,11 @@ def test_what_people_ask_for_is_done_once(unheard: Harness):
     unheard.follow(unheard.store.complete(unheard.run_id, "D", "ann"))
 
     assert unheard.states() == {"A": "succeeded", "B": "succeeded", "C": "failed", "D": "succeeded"}
-    assert [len(events(unheard, what)) for what in ("run.paused", "run.resumed", "todo.rejected")] == [1, 1, 1]
+    assert [len(events(unheard, what)) for what in ("run.paused", "run.resumed", "todo.rejected")] == [
+        1,
+        1,
+        1,
+    ]
     assert events(unheard, "todo.approved") == ["B", "D"]
 
 
@@ -155,7 +159,15 @@ def test_a_rollback_is_done_once_and_ends(unheard: Harness, strategy: Strategy):
     assert events(unheard, "todo.compensated") == ["A", "B", "C", "D"]
 
 
-OTHERWISE = {"run/seal", "run/adopt", "run/stuck", "run/report_stuck", "run/remainder", "run/hold_up", "run/restore"}
+OTHERWISE = {
+    "run/seal",
+    "run/adopt",
+    "run/stuck",
+    "run/report_stuck",
+    "run/remainder",
+    "run/hold_up",
+    "run/restore",
+}
 """Tested where they stand: test_run_steps.py, test_run_moved.py, test_stuck.py, test_large_runs.py."""
 
 

@@ -32,7 +32,8 @@ def test_arrivals_at_the_same_time_make_one_folder(world: World):
     fetcher = CommitFetcher(world.bundles, world.folder / "b", {})
     found: list[Path] = []
     threads = [
-        threading.Thread(target=lambda: found.append(fetcher.folder(sought(mine, run))), daemon=True) for _ in range(6)
+        threading.Thread(target=lambda: found.append(fetcher.folder(sought(mine, run))), daemon=True)
+        for _ in range(6)
     ]
     for thread in threads:
         thread.start()
@@ -41,7 +42,9 @@ def test_arrivals_at_the_same_time_make_one_folder(world: World):
 
     assert len(found) == 6
     assert len(set(found)) == 1
-    assert sorted(path.name for path in found[0].parent.iterdir()) == sorted(["depot", "lock", tip(mine, run)])
+    assert sorted(path.name for path in found[0].parent.iterdir()) == sorted(
+        ["depot", "lock", tip(mine, run)]
+    )
 
 
 def sought(checkout: Path, run: str) -> CommitRef:
@@ -92,7 +95,9 @@ def test_an_arrival_that_is_killed_leaves_nothing_that_is_used_and_nobody_meets_
     assert not (home / "new").exists()
 
 
-@pytest.mark.parametrize("lock", ["refs/coord/incoming/{run}.lock", "config.lock", "packed-refs.lock", "shallow.lock"])
+@pytest.mark.parametrize(
+    "lock", ["refs/coord/incoming/{run}.lock", "config.lock", "packed-refs.lock", "shallow.lock"]
+)
 def test_a_lock_file_that_a_killed_git_left_in_a_folder_of_ours_holds_up_nothing(world: World, lock: str):
     mine = world.repo("a/up")
     a = world.host("a", up=mine)
@@ -146,7 +151,9 @@ def test_names_of_any_kind_are_taken(world: World):
     assert os.fsdecode(b"f\xff\nx") in {file.name for file in path.iterdir()}
 
 
-@pytest.mark.parametrize(("repo", "commit"), [("..", "0" * 40), ("a/b", "0" * 40), ("up", "../x"), ("up", "--all")])
+@pytest.mark.parametrize(
+    ("repo", "commit"), [("..", "0" * 40), ("a/b", "0" * 40), ("up", "../x"), ("up", "--all")]
+)
 def test_names_that_lead_elsewhere_are_refused(tmp_path: Path, world: World, repo: str, commit: str):
     world.host("a")
     with pytest.raises(NotCarried):
@@ -250,7 +257,9 @@ def test_what_a_retry_begins_with_is_carried_with_all_that_was_mended_since(worl
     git(mine, "commit", "-q", "-m", "mended")
 
     ended = read(store, first)
-    file = ecosystem(todos | {"OPEN": "up"}, OPEN={"action": {"type": "manual"}}, **works("T1", "T2"), **reads("T3"))
+    file = ecosystem(
+        todos | {"OPEN": "up"}, OPEN={"action": {"type": "manual"}}, **works("T1", "T2"), **reads("T3")
+    )
     left = plan_retry_of(ended, file, world.settings, without=(), carried=restorable(store, ended))
     second, _ = submit_retry(store, left, world.settings, on_failure=None, max_parallel=None)
     a.do(second, "T2", "up")

@@ -54,7 +54,9 @@ def attempt(
     workspace = "worktree" if (checkout / ".git").exists() else "in-place"
     settings = Settings()
     spec = TodoSpec(
-        todo=Todo.model_validate({"id": "T", "task": "t", "repo": "r1", "action": run, "workspace": workspace}),
+        todo=Todo.model_validate(
+            {"id": "T", "task": "t", "repo": "r1", "action": run, "workspace": workspace}
+        ),
         repo=Repo(name="r1", prepare=prepare),
         timeout=settings.todo_timeout,
         retry=Retry(),
@@ -125,14 +127,20 @@ def test_who_is_to_blame_for_a_failure_is_the_worker_until_the_todos_command_has
 
     assert attempt(state, "exit 7").blame == ""
     prepared = attempt(state, "true", prepare="exit 3")
-    assert (prepared.kind, prepared.why, prepared.blame) == (OutcomeKind.FAILED, "prepare: exit code 3", "worker")
+    assert (prepared.kind, prepared.why, prepared.blame) == (
+        OutcomeKind.FAILED,
+        "prepare: exit code 3",
+        "worker",
+    )
 
     (checkout / ".git" / "config").write_text("[no configuration")
     refused = attempt(state, "true")
     assert (refused.kind, refused.blame) == (OutcomeKind.REFUSED, "worker")
 
 
-def test_a_prepare_that_deletes_the_git_file_resets_no_repository_above_and_is_not_repeated_for_ever(state: Path):
+def test_a_prepare_that_deletes_the_git_file_resets_no_repository_above_and_is_not_repeated_for_ever(
+    state: Path,
+):
     checkout = state.parent / "r1"
     checkout.mkdir()
     for path in (state.parent, checkout):
@@ -163,7 +171,11 @@ def test_a_todo_that_lost_its_lease_while_it_worked_leaves_no_commit(redis_url: 
     git("commit", "--quiet", "--allow-empty", "-m", "1", cwd=checkout, settings=ANN)
     parts = Container(
         WorkerConfig(
-            redis_url=redis_url, settings=Settings(), places={"r1": checkout}, jobs=1, state=tmp_path / "state"
+            redis_url=redis_url,
+            settings=Settings(),
+            places={"r1": checkout},
+            jobs=1,
+            state=tmp_path / "state",
         )
     )
     todos, code = (
@@ -183,7 +195,9 @@ def test_a_todo_that_lost_its_lease_while_it_worked_leaves_no_commit(redis_url: 
     action = {"T": {"action": {"type": "shell", "run": [sys.executable, "-c", code]}}}
     run_id, _ = submit(parts.store, graph(todos, **action), ecosystem(todos, **action), Settings(), order())
 
-    assert parts.deliveries.handle(run_id, "T", 1, "r1") == TaskResult(TaskResultKind.LATER, "its lease was lost")
+    assert parts.deliveries.handle(run_id, "T", 1, "r1") == TaskResult(
+        TaskResultKind.LATER, "its lease was lost"
+    )
     parts.close()
 
     assert git("rev-parse", f"coord/{run_id}", cwd=checkout) == git("rev-parse", "main", cwd=checkout)
@@ -194,7 +208,11 @@ def test_a_todo_whose_records_are_damaged_is_left_to_the_reaper_and_named_in_one
 ):
     parts = Container(
         WorkerConfig(
-            redis_url=redis_url, settings=Settings(), places={"r1": tmp_path}, jobs=1, state=tmp_path / "state"
+            redis_url=redis_url,
+            settings=Settings(),
+            places={"r1": tmp_path},
+            jobs=1,
+            state=tmp_path / "state",
         )
     )
     run_id, _ = submit(parts.store, graph({"T": "r1"}), ecosystem({"T": "r1"}), Settings(), order())

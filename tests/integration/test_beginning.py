@@ -119,7 +119,9 @@ def test_a_mend_that_is_committed_in_the_kept_worktree_comes_along(runs: Runs, s
     assert runs.retry() == mend
     assert "with what was committed on coord/r1 (1)" in runs.tree.begun
     runs.tree.leave()
-    assert runs.retry("r3") == mend  # it failed again, and nothing new was mended: the old mend is not forgotten
+    assert (
+        runs.retry("r3") == mend
+    )  # it failed again, and nothing new was mended: the old mend is not forgotten
 
 
 def test_a_mend_is_not_forgotten_by_a_run_in_between_that_did_not_come_as_far(runs: Runs) -> None:
@@ -132,7 +134,9 @@ def test_a_mend_is_not_forgotten_by_a_run_in_between_that_did_not_come_as_far(ru
 
 
 @pytest.mark.parametrize("succeeded", [True, False])
-def test_a_mend_is_not_forgotten_by_a_run_in_between_whose_worker_was_killed(runs: Runs, succeeded: bool) -> None:
+def test_a_mend_is_not_forgotten_by_a_run_in_between_whose_worker_was_killed(
+    runs: Runs, succeeded: bool
+) -> None:
     if succeeded:
         runs.succeed(done="1")
     runs.fail()
@@ -144,7 +148,9 @@ def test_a_mend_is_not_forgotten_by_a_run_in_between_whose_worker_was_killed(run
     assert runs.retry("r3") == mend
 
 
-def test_a_run_in_between_whose_branch_was_deleted_loses_nothing_that_was_recorded(runs: Runs, checkout: Path) -> None:
+def test_a_run_in_between_whose_branch_was_deleted_loses_nothing_that_was_recorded(
+    runs: Runs, checkout: Path
+) -> None:
     runs.succeed(done="1")
     runs.fail()
     earlier = runs.tree.path
@@ -236,7 +242,9 @@ def test_what_a_failed_attempt_committed_itself_is_off_the_branch_and_its_files_
     assert runs.retry() == tip
 
 
-def test_a_failed_attempt_in_the_middle_of_a_rebase_leaves_a_branch_to_commit_on(runs: Runs, checkout: Path) -> None:
+def test_a_failed_attempt_in_the_middle_of_a_rebase_leaves_a_branch_to_commit_on(
+    runs: Runs, checkout: Path
+) -> None:
     runs.enter()
     save(runs.tree.path, "mine", code="mine\n")
     save(checkout, "theirs", code="theirs\n")
@@ -318,7 +326,9 @@ def test_a_branch_that_lost_what_succeeded_is_refused_until_somebody_says_what_c
         (tree / "own").write_text("2")
         git("add", "--all", cwd=tree)
         git("commit", "--quiet", "--amend", "-m", "less", cwd=tree, settings=ANN)
-    with pytest.raises(GitRefused, match=f"coord/r1 was rewritten and lacks .*{tip[:12]}.*: .*done") as refused:
+    with pytest.raises(
+        GitRefused, match=f"coord/r1 was rewritten and lacks .*{tip[:12]}.*: .*done"
+    ) as refused:
         runs.retry()
 
     assert f"git -C {tree} merge {tip[:12]}" in refused.value.hint

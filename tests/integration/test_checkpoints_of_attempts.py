@@ -23,7 +23,11 @@ def parts(redis_url: str, tmp_path: Path) -> Iterator[Container]:
     (tmp_path / "r1").mkdir()
     made = Container(
         WorkerConfig(
-            redis_url=redis_url, settings=Settings(), places={"r1": tmp_path / "r1"}, jobs=1, state=tmp_path / ".coord"
+            redis_url=redis_url,
+            settings=Settings(),
+            places={"r1": tmp_path / "r1"},
+            jobs=1,
+            state=tmp_path / ".coord",
         )
     )
     yield made
@@ -70,6 +74,8 @@ def test_it_is_carried_by_heartbeats_and_by_the_end_of_the_attempt(parts: Contai
     assert parts.store.status(run_id) == "succeeded"
     assert parts.redis.hgetall(keys.output) == {"A": '{"n":2}'}
     seen = [
-        line for line in (tmp_path / ".coord" / "logs" / run_id / "A.log").read_text().splitlines() if line[:1] in "{n"
+        line
+        for line in (tmp_path / ".coord" / "logs" / run_id / "A.log").read_text().splitlines()
+        if line[:1] in "{n"
     ]
     assert seen == ["null", '{"n":2}', '{"n":2}']

@@ -72,7 +72,9 @@ class Machine:
         return CleanupJobs(self.board, self._worker(worker_id), self.state, {"r1": self.repo})
 
     def _worker(self, worker_id: str) -> Worker:
-        return Worker(id=f"{worker_id}@{self.host}", host=self.host, pid=1, version="0", repos=("r1",), jobs=1)
+        return Worker(
+            id=f"{worker_id}@{self.host}", host=self.host, pid=1, version="0", repos=("r1",), jobs=1
+        )
 
     def run(self, outcome: TodoState | None = TodoState.SUCCEEDED, text: str = "new") -> str:
         """A run of one todo that committed a file, and logged; without an outcome it is live."""
@@ -80,7 +82,9 @@ class Machine:
         run.submit(graph({"A": "r1"}), ecosystem({"A": "r1"}), order())
         grant = run.take("A")
         worktree = self.worktree(run.run_id)
-        worktree.enter(LockRequest(run_id=run.run_id, key="key", fence=grant.fence), grant.tip, timedelta(seconds=5))
+        worktree.enter(
+            LockRequest(run_id=run.run_id, key="key", fence=grant.fence), grant.tip, timedelta(seconds=5)
+        )
         (worktree.path / "new").write_text(text)
         tip = worktree.commit("A", "a task") if outcome is not TodoState.FAILED else ""
         worktree.leave()
@@ -152,7 +156,9 @@ def test_a_survey_says_what_there_is_and_takes_nothing(machine: Machine, cleanin
     assert machine.branches() == before
 
 
-def test_what_a_run_left_is_removed_and_its_record_stays(machine: Machine, cleaning: Cleaning, store: RunStore):
+def test_what_a_run_left_is_removed_and_its_record_stays(
+    machine: Machine, cleaning: Cleaning, store: RunStore
+):
     run = machine.run()
 
     done = cleaning.remove(cleaning.survey([]))
@@ -266,7 +272,9 @@ def test_a_folder_that_git_does_not_know_as_a_worktree_stays(machine: Machine, c
     assert (machine.path(run) / "mine").exists()
 
 
-def test_a_link_in_the_place_of_a_folder_is_not_followed(machine: Machine, cleaning: Cleaning, tmp_path: Path):
+def test_a_link_in_the_place_of_a_folder_is_not_followed(
+    machine: Machine, cleaning: Cleaning, tmp_path: Path
+):
     run = machine.run()
     (tmp_path / "precious").mkdir()
     (machine.state / "carried").mkdir()
@@ -302,7 +310,9 @@ def test_a_live_run_is_left_out_and_refused_when_it_is_named(machine: Machine, c
     assert not (machine.state / "logs" / over).exists()
 
 
-def test_a_run_that_a_live_one_carries_on_is_left_alone(machine: Machine, cleaning: Cleaning, store: RunStore):
+def test_a_run_that_a_live_one_carries_on_is_left_alone(
+    machine: Machine, cleaning: Cleaning, store: RunStore
+):
     over, live = machine.run(TodoState.FAILED), machine.run(None)
     store.redis.hset(store.keys.run(live).meta, "carried_from", over)
 
@@ -429,7 +439,9 @@ def test_a_run_that_nobody_knows_is_refused(machine: Machine, cleaning: Cleaning
         cleaning.survey(["nonsense"])
 
 
-def test_the_janitor_takes_the_worktrees_of_runs_that_succeeded_and_no_others(machine: Machine, store: RunStore):
+def test_the_janitor_takes_the_worktrees_of_runs_that_succeeded_and_no_others(
+    machine: Machine, store: RunStore
+):
     done, failed, live = machine.run(), machine.run(TodoState.FAILED), machine.run(None)
     (machine.state / "carried" / done / "r2").mkdir(parents=True)
 
@@ -443,12 +455,16 @@ def test_the_janitor_takes_the_worktrees_of_runs_that_succeeded_and_no_others(ma
     assert machine.branches() == {"main", *(f"coord/{run}" for run in (done, failed, live))}
 
 
-def test_of_a_rolled_back_run_the_janitor_leaves_what_somebody_has_let_stay(machine: Machine, store: RunStore):
+def test_of_a_rolled_back_run_the_janitor_leaves_what_somebody_has_let_stay(
+    machine: Machine, store: RunStore
+):
     run = machine.run(TodoState.FAILED)
     (machine.state / "carried" / run / "r2").mkdir(parents=True)
     store.redis.hset(store.keys.run(run).meta, "status", "rolled_back")
 
-    assert [gone.kind for gone in AutoCleanup(store, machine.state, {"r1": machine.repo}).run_once()] == [Kind.CARRIED]
+    assert [gone.kind for gone in AutoCleanup(store, machine.state, {"r1": machine.repo}).run_once()] == [
+        Kind.CARRIED
+    ]
     assert machine.path(run).exists()
 
 
@@ -463,7 +479,11 @@ def test_a_restricted_worker_is_told_and_tells_of_its_own_repositories_alone(
     )
     CleanupQueue(store.redis, store.keys).post(errand)
     found = Artifact(run=FORGOTTEN_RUN, kind=Kind.BRANCH, repo="r2", path="/somewhere")
-    answer = {"errand_id": "1", "worker_id": "w1@h1", "answer": Answer(host="h1", found=(found,)).model_dump()}
+    answer = {
+        "errand_id": "1",
+        "worker_id": "w1@h1",
+        "answer": Answer(host="h1", found=(found,)).model_dump(),
+    }
 
     (told,) = deeds.do(frozenset({"r1"}), "errands", {})
 
@@ -472,7 +492,9 @@ def test_a_restricted_worker_is_told_and_tells_of_its_own_repositories_alone(
         deeds.do(frozenset({"r1"}), "answer", answer)
 
 
-@pytest.mark.parametrize("run", ["../../../precious", "20200101-120000-abcd/../../../precious", "/precious", ""])
+@pytest.mark.parametrize(
+    "run", ["../../../precious", "20200101-120000-abcd/../../../precious", "/precious", ""]
+)
 def test_an_errand_cannot_name_a_folder_outside_of_the_state_folder(
     machine: Machine, store: RunStore, tmp_path: Path, run: str
 ):
@@ -485,7 +507,9 @@ def test_an_errand_cannot_name_a_folder_outside_of_the_state_folder(
     assert (tmp_path / "precious" / "logs").is_dir()
 
 
-def test_an_answer_adds_no_run_to_those_that_a_person_named(machine: Machine, cleaning: Cleaning, store: RunStore):
+def test_an_answer_adds_no_run_to_those_that_a_person_named(
+    machine: Machine, cleaning: Cleaning, store: RunStore
+):
     asked, other = machine.run(), machine.run(text="other")
     forged = Artifact(run=other, kind=Kind.LOGS, path="/x")
 

@@ -90,8 +90,12 @@ def test_hooks_run_as_git_runs_them_in_the_worktree_and_in_the_todos_environment
     monkeypatch.setenv("COORD_REDIS_URL", "redis://:secret@host")
     ran = bench.folder / "ran"
     for name in ("pre-commit", "prepare-commit-msg", "commit-msg", "post-commit"):
-        bench.hook(name, f'echo "{name} $PWD $COORD_TODO_ID [$COORD_REDIS_URL] $MINE" >> {ran}; echo told by {name}')
-    bench.hook("commit-msg", f'echo "commit-msg $PWD $COORD_TODO_ID [] m" >> {ran}; echo Reviewed-by: a hook >> "$1"')
+        bench.hook(
+            name, f'echo "{name} $PWD $COORD_TODO_ID [$COORD_REDIS_URL] $MINE" >> {ran}; echo told by {name}'
+        )
+    bench.hook(
+        "commit-msg", f'echo "commit-msg $PWD $COORD_TODO_ID [] m" >> {ran}; echo Reviewed-by: a hook >> "$1"'
+    )
 
     done = bench.attempt(env={"MINE": "m"})
 
@@ -172,24 +176,32 @@ def test_a_commit_is_signed_with_the_ssh_key_that_git_is_told_of(bench: Bench):
     assert bench.said("%G? %GS %an %ae %cn", done.tip) == "G ann Ann ann@example.org Ann"
 
     key.unlink()
-    assert bench.attempt("echo three >> code", done.tip).kind is OutcomeKind.FAILED, "unsigned is not what git was told"
+    assert bench.attempt("echo three >> code", done.tip).kind is OutcomeKind.FAILED, (
+        "unsigned is not what git was told"
+    )
 
 
 def test_the_message_is_worded_by_the_setting_and_trailers_name_what_made_it(bench: Bench):
-    settings = read_settings({"commit_message": "chore({plan}): {task}\n\nDone as {todo} of {run}."}, environ={})
+    settings = read_settings(
+        {"commit_message": "chore({plan}): {task}\n\nDone as {todo} of {run}."}, environ={}
+    )
     bench.brief = BRIEF.model_copy(update={"commit_message": settings.commit_message})
 
     done = bench.attempt()
 
     trailers = ["Coord-Run: R", "Coord-Plan: PLAN-001", "Coord-Todo: T", "Coord-Fence: 1"]
     assert bench.said("%(trailers:only)", done.tip).splitlines() == trailers
-    assert bench.said("%B", done.tip).startswith("chore(PLAN-001): Raise the minimum\n\nDone as T of R.\n\nCoord-Run")
+    assert bench.said("%B", done.tip).startswith(
+        "chore(PLAN-001): Raise the minimum\n\nDone as T of R.\n\nCoord-Run"
+    )
 
 
 @pytest.mark.parametrize("template", ["{hours}", "{task.upper}", "{task!r}", "{task", "{0}", ""])
 def test_a_message_that_names_something_else_is_refused(template: str):
     with pytest.raises(UsageError):
-        read_settings({"commit_message": template}, environ={"COORD_COMMIT_MESSAGE": template} if template else {})
+        read_settings(
+            {"commit_message": template}, environ={"COORD_COMMIT_MESSAGE": template} if template else {}
+        )
 
 
 def test_a_cherry_pick_that_the_todo_left_gives_the_commit_neither_its_author_nor_its_message(bench: Bench):

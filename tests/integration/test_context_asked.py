@@ -58,7 +58,11 @@ def test_an_agent_reads_and_shares_values(file: Path, redis_url: str, run: str):
     with agent(build(office)) as ai:
         ai.call("coord_context_set", key="a", value={"n": [1]}, plan=PLAN, ttl_s=60)
 
-        assert ai.call("coord_context_get", key="a", run=run) == {"key": "a", "found": True, "value": {"n": [1]}}
+        assert ai.call("coord_context_get", key="a", run=run) == {
+            "key": "a",
+            "found": True,
+            "value": {"n": [1]},
+        }
         assert ai.call("coord_context_get", key="a") == {"key": "a", "found": False, "value": None}
     office.close()
 

@@ -16,7 +16,9 @@ Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def call(redis_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
+def call(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Call:
     monkeypatch.setenv("COORD_REDIS_URL", redis_url)
     monkeypatch.delenv("COORD_CONNECTION", raising=False)
     monkeypatch.chdir(tmp_path)
@@ -31,7 +33,9 @@ def call(redis_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return made
 
 
-def test_a_value_is_kept_from_the_command_line_from_standard_input_and_from_a_file(call: Call, tmp_path: Path):
+def test_a_value_is_kept_from_the_command_line_from_standard_input_and_from_a_file(
+    call: Call, tmp_path: Path
+):
     (tmp_path / "value.json").write_text('{"n": 1}')
     call("set", "a", "[1, null]")
     call("set", "b", "-", stdin='"ü"'.encode())
@@ -43,7 +47,11 @@ def test_a_value_is_kept_from_the_command_line_from_standard_input_and_from_a_fi
 
 
 def test_what_is_not_kept_is_exit_1_and_may_have_a_default(call: Call):
-    assert call("get", "a") == (1, "", "error: nothing is kept under 'a'\n  see what is: coord context list\n")
+    assert call("get", "a") == (
+        1,
+        "",
+        "error: nothing is kept under 'a'\n  see what is: coord context list\n",
+    )
     assert call("get", "a", "--default", "[]")[:2] == (0, "[]\n")
     assert call("delete", "a", "--json")[:2] == (0, '{\n  "deleted": 0\n}\n')
 

@@ -111,7 +111,9 @@ def test_a_todo_sees_its_own_context_and_what_it_writes_goes_to_its_run(scene: S
         (UsageError, lambda todo: todo._ask("get", key="a", cache=1)),
     ],
 )
-def test_what_a_context_refuses_a_todo_is_refused_by_the_same_error(scene: Scene, error: type[Exception], ask):
+def test_what_a_context_refuses_a_todo_is_refused_by_the_same_error(
+    scene: Scene, error: type[Exception], ask
+):
     with scene.todo("A") as told, pytest.raises(error) as refused:
         ask(TodoContext(told))
     assert type(refused.value) is error
@@ -170,7 +172,9 @@ def test_of_many_who_want_to_compute_one_does_and_one_that_dies_lets_the_next(sc
             TodoContext(of_a).get_or_compute("made", lambda: 1 // 0)
         found: list[int] = []
         threads = [
-            threading.Thread(target=lambda to=to: found.append(TodoContext(to).get_or_compute("made", compute)))
+            threading.Thread(
+                target=lambda to=to: found.append(TodoContext(to).get_or_compute("made", compute))
+            )
             for to in (of_a, of_b) * 10
         ]
         for thread in threads:
@@ -263,6 +267,9 @@ def test_a_redis_that_is_away_is_unreachable_and_no_more(scene: Scene):
     with connect("redis://127.0.0.1:1", Profile.COMMAND) as nobody:
         store = RunStore(nobody, "coord")
         calls = ContextCalls(store, SETTINGS, scene.store.brief)
-        with ContextSocket(calls, scene.run, "A", 100) as listening, pytest.raises(CoordinationError) as refused:
+        with (
+            ContextSocket(calls, scene.run, "A", 100) as listening,
+            pytest.raises(CoordinationError) as refused,
+        ):
             TodoContext(Connection.model_validate_json(listening.connection)).get("a")
         assert type(refused.value) is Unreachable

@@ -44,7 +44,10 @@ LATER = {
 
 def todos(n: int) -> dict[str, tuple[str, list[str]]]:
     """Each but the first 21 after two others."""
-    return {f"TODO-{i:04d}": (f"r{i % REPOS}", [f"TODO-{i - b:04d}" for b in (20, 21) if i > 20]) for i in range(n)}
+    return {
+        f"TODO-{i:04d}": (f"r{i % REPOS}", [f"TODO-{i - b:04d}" for b in (20, 21) if i > 20])
+        for i in range(n)
+    }
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +63,9 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
 
 def calls(client: redis.Redis) -> dict[str, int]:
     """Command → how often it was called, by steps as well."""
-    return {name.removeprefix("cmdstat_"): said["calls"] for name, said in client.info("commandstats").items()}
+    return {
+        name.removeprefix("cmdstat_"): said["calls"] for name, said in client.info("commandstats").items()
+    }
 
 
 def submitted(client: redis.Redis, plan: PlanGraph, n: int) -> Harness:
@@ -79,7 +84,9 @@ def test_submission_sends_less_than_a_command_for_ten_todos(client: redis.Redis,
     assert calls(client)["hset"] - before < LARGE / 10 + 10 * 21
 
 
-def test_a_todo_costs_as_many_commands_whatever_the_plans_size(client: redis.Redis, plans: dict[int, PlanGraph]):
+def test_a_todo_costs_as_many_commands_whatever_the_plans_size(
+    client: redis.Redis, plans: dict[int, PlanGraph]
+):
     spent = []
     for n in (SMALL, LARGE):
         client.flushall()
@@ -89,7 +96,11 @@ def test_a_todo_costs_as_many_commands_whatever_the_plans_size(client: redis.Red
         run.follow(run.store.settle(grant, OK))
         after = calls(client)
         spent.append(
-            {name: after[name] - before.get(name, 0) for name in after if name not in ("info", "config|resetstat")}
+            {
+                name: after[name] - before.get(name, 0)
+                for name in after
+                if name not in ("info", "config|resetstat")
+            }
         )
 
     assert spent[0] == spent[1]
@@ -97,7 +108,9 @@ def test_a_todo_costs_as_many_commands_whatever_the_plans_size(client: redis.Red
     assert not any(spent[0].get(name) for name in ALL_OF_IT)
 
 
-def test_who_watches_asks_about_what_is_in_hand_and_is_told_the_same(client: redis.Redis, plans: dict[int, PlanGraph]):
+def test_who_watches_asks_about_what_is_in_hand_and_is_told_the_same(
+    client: redis.Redis, plans: dict[int, PlanGraph]
+):
     run = submitted(client, plans[LARGE], LARGE)
     run.follow(run.store.settle(run.take("TODO-0003"), OK))
     running = run.take("TODO-0004")
@@ -111,7 +124,9 @@ def test_who_watches_asks_about_what_is_in_hand_and_is_told_the_same(client: red
     assert not any(after.get(name, 0) - before.get(name, 0) for name in ALL_OF_IT)
     timeless = {"duration_s"}  # of one that runs it grows between the two looks
     whole = {todo.id: todo.model_dump(exclude=timeless) for todo in run.view().todos}
-    assert {todo.id: todo.model_dump(exclude=timeless) for todo in told.todos} == {name: whole[name] for name in hand}
+    assert {todo.id: todo.model_dump(exclude=timeless) for todo in told.todos} == {
+        name: whole[name] for name in hand
+    }
     assert {todo.id for todo in told.todos if todo.state == "running"} == {running.todo_id}
     assert reader.read(run.run_id, only=()).counts == run.view().counts
 
@@ -154,14 +169,18 @@ parts = Container(WorkerConfig(redis_url="redis://localhost", settings=Settings(
 parts.registered(), parts.services
 print(*{name.partition(".")[0] for name in sys.modules})
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
 
     assert {"celery", "redis"} <= set(done.stdout.split())
     assert not LATER & set(done.stdout.split())
 
 
 def test_a_list_from_the_file_begins_without_a_graph_or_a_server(tmp_path: Path):
-    (tmp_path / "ecosystem.yaml").write_text("repos: [{name: r}]\ncoordination: {todos: [{id: T, task: t, repo: r}]}\n")
+    (tmp_path / "ecosystem.yaml").write_text(
+        "repos: [{name: r}]\ncoordination: {todos: [{id: T, task: t, repo: r}]}\n"
+    )
     script = """
 import sys
 from coordination.cli import main
@@ -171,7 +190,9 @@ try:
 finally:
     print(*{name.partition(".")[0] for name in sys.modules})
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
 
     modules = set(done.stdout.splitlines()[-1].split())
     assert {"coordination", "pydantic", "yaml"} <= modules

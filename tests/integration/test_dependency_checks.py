@@ -18,7 +18,11 @@ from coordination.models import Dependency, DependencyStatus
 from tests.doors import Certificates
 from tests.waiting import until
 
-SATISFIED, UNSATISFIED, UNKNOWN = DependencyStatus.SATISFIED, DependencyStatus.UNSATISFIED, DependencyStatus.UNKNOWN
+SATISFIED, UNSATISFIED, UNKNOWN = (
+    DependencyStatus.SATISFIED,
+    DependencyStatus.UNSATISFIED,
+    DependencyStatus.UNKNOWN,
+)
 Places = Mapping[str, Path | None]
 
 
@@ -40,7 +44,9 @@ def found(places: Places) -> Callable[..., Outcome]:
     return lambda **validation: check([needs(validation=validation)], places)[0]
 
 
-def test_a_command_that_ends_with_0_satisfies_and_any_other_end_does_not(found: Callable[..., Outcome]) -> None:
+def test_a_command_that_ends_with_0_satisfies_and_any_other_end_does_not(
+    found: Callable[..., Outcome],
+) -> None:
     assert found(command="true").status is SATISFIED
     refused = found(command="echo 'no such table' >&2; exit 4")
     assert (refused.status, refused.why) == (UNSATISFIED, "the command ended with 4: no such table")
@@ -124,7 +130,8 @@ def test_output_without_end_takes_no_memory_and_is_still_looked_at(found: Callab
     assert len(output.searched.text()) <= 3 * HALF
     assert (
         found(
-            command="yes | head -n 200000; head -c 3000000 /dev/zero; echo; echo last", expected_pattern="^last$"
+            command="yes | head -n 200000; head -c 3000000 /dev/zero; echo; echo last",
+            expected_pattern="^last$",
         ).status
         is SATISFIED
     )
@@ -135,7 +142,10 @@ def test_a_command_that_hangs_is_gone_with_its_children_when_its_time_is_up(
 ) -> None:
     outcome = found(command=f"sleep 600 & echo $! > {tmp_path}/pid; trap '' TERM; sleep 600", timeout="500ms")
 
-    assert (outcome.status, outcome.why) == (UNSATISFIED, "the command did not end within 0.5 s, and was killed")
+    assert (outcome.status, outcome.why) == (
+        UNSATISFIED,
+        "the command did not end within 0.5 s, and was killed",
+    )
     until(lambda: is_gone(int((tmp_path / "pid").read_text())))
 
 
@@ -222,7 +232,9 @@ def test_that_npm_leaves_out_a_prerelease_is_said(places: Places) -> None:
     assert "npm admits a prerelease only if" in outcome.why
 
 
-def test_what_is_deprecated_is_not_run_and_what_says_nothing_is_unknown(tmp_path: Path, places: Places) -> None:
+def test_what_is_deprecated_is_not_run_and_what_says_nothing_is_unknown(
+    tmp_path: Path, places: Places
+) -> None:
     deprecated, empty = check(
         [needs(1, status="deprecated", validation={"command": f"touch {tmp_path}/ran"}), needs(2)], places
     )
@@ -294,7 +306,10 @@ def test_an_answer_that_goes_on_and_on_is_waited_for_no_longer_than_one_that_nev
     for word in ("slow", "drip"):
         outcome = found(health_check=f"{address(server)}/{word}", timeout="1s")
 
-        assert (outcome.status, outcome.why) == (UNSATISFIED, f"{address(server)}/{word} did not answer within 1 s")
+        assert (outcome.status, outcome.why) == (
+            UNSATISFIED,
+            f"{address(server)}/{word} did not answer within 1 s",
+        )
 
 
 def test_redirects_are_followed_unless_one_is_expected(
@@ -316,11 +331,15 @@ def test_a_server_that_says_nothing_is_given_up_when_its_time_is_up(
 
 def test_where_nothing_listens_is_said(free_port: int, found: Callable[..., Outcome]) -> None:
     outcome = found(
-        health_check=f"http://user:secret@secret@127.0.0.1:{free_port}/health?token=secret", timeout="900000000d"
+        health_check=f"http://user:secret@secret@127.0.0.1:{free_port}/health?token=secret",
+        timeout="900000000d",
     )
 
     assert outcome.status is UNSATISFIED
-    assert outcome.why == f"http://127.0.0.1:{free_port}/health refused the connection: nothing listens on that port"
+    assert (
+        outcome.why
+        == f"http://127.0.0.1:{free_port}/health refused the connection: nothing listens on that port"
+    )
 
 
 def test_a_certificate_that_nobody_vouches_for_is_said(tmp_path: Path, found: Callable[..., Outcome]) -> None:
@@ -337,7 +356,9 @@ def test_a_certificate_that_nobody_vouches_for_is_said(tmp_path: Path, found: Ca
     assert "has an untrusted certificate" in outcome.why
 
 
-@pytest.mark.parametrize("address", ["localhost:8080/health", "ftp://localhost/x", "http://[::1", "http://a..b/"])
+@pytest.mark.parametrize(
+    "address", ["localhost:8080/health", "ftp://localhost/x", "http://[::1", "http://a..b/"]
+)
 def test_what_is_no_address_is_a_mistake_in_the_file(found: Callable[..., Outcome], address: str) -> None:
     outcome = found(health_check=address)
 

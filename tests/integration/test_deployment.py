@@ -107,8 +107,14 @@ def composed_redis(
         "redis-server", f"{shlex.quote(binary or server_binary())} --port {port}"
     )
     script = script.replace("/tls/", "tls/").replace("--tls-port 6380", f"--tls-port {tls_port}")
-    environment = {"PATH": os.environ["PATH"], **services()["redis"]["environment"], "REDISCLI_AUTH": password}
-    process = subprocess.Popen([shell, option, script], cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    environment = {
+        "PATH": os.environ["PATH"],
+        **services()["redis"]["environment"],
+        "REDISCLI_AUTH": password,
+    }
+    process = subprocess.Popen(
+        [shell, option, script], cwd=folder, env=environment, stdout=subprocess.DEVNULL
+    )
     try:
         until(lambda: pings(port, password=password))
         yield process
@@ -151,8 +157,12 @@ def test_redis_keeps_its_users_and_takes_a_new_password_at_a_new_start(tmp_path:
     assert PASSWORD not in (tmp_path / "users.acl").read_text()
 
 
-@pytest.mark.skipif(shutil.which("redis-server") is None, reason="no Redis here but the embedded one, which has no TLS")
-def test_redis_speaks_tls_where_its_folder_has_a_certificate(tmp_path: Path, free_port: int, another_port: int):
+@pytest.mark.skipif(
+    shutil.which("redis-server") is None, reason="no Redis here but the embedded one, which has no TLS"
+)
+def test_redis_speaks_tls_where_its_folder_has_a_certificate(
+    tmp_path: Path, free_port: int, another_port: int
+):
     certificates = Certificates(tmp_path)
     issued = certificates.issue("localhost")
     (tmp_path / "tls").mkdir()
@@ -201,7 +211,9 @@ def test_the_unit_starts_a_worker_and_stops_it_by_the_workers_own_protocol():
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
 def test_systemd_accepts_the_unit(tmp_path: Path):
     copy = tmp_path / UNIT.name
-    copy.write_text(UNIT.read_text().replace("/opt/coord/bin/coord", str(Path(sys.executable).with_name("coord"))))
+    copy.write_text(
+        UNIT.read_text().replace("/opt/coord/bin/coord", str(Path(sys.executable).with_name("coord")))
+    )
 
     verified = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", copy], capture_output=True, text=True, check=False

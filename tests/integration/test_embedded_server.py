@@ -67,7 +67,8 @@ def test_a_second_start_joins_the_first(state: Path) -> None:
 
 def test_many_starters_at_once_result_in_one_server(state: Path) -> None:
     starters = [
-        subprocess.Popen([sys.executable, "-c", START, str(state)], stdout=subprocess.PIPE, text=True) for _ in range(4)
+        subprocess.Popen([sys.executable, "-c", START, str(state)], stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
     ]
 
     urls = [starter.communicate(timeout=30)[0].strip() for starter in starters]
@@ -191,7 +192,9 @@ def test_a_copied_folder_gets_a_server_of_its_own(tmp_path: Path, state: Path) -
     assert redis.Redis.from_url(url).get("run") == b"kept"
 
 
-def test_a_moved_folder_is_still_served_by_its_server_and_its_old_place_is_free(tmp_path: Path, state: Path) -> None:
+def test_a_moved_folder_is_still_served_by_its_server_and_its_old_place_is_free(
+    tmp_path: Path, state: Path
+) -> None:
     url = a_server(state).start()
     moved = state.parent.rename(tmp_path / "moved") / ".coord"
 
@@ -200,7 +203,9 @@ def test_a_moved_folder_is_still_served_by_its_server_and_its_old_place_is_free(
     assert a_server(moved).stop()
 
 
-def test_a_folder_moved_to_another_disk_while_it_was_served_says_whom_to_end(tmp_path: Path, state: Path) -> None:
+def test_a_folder_moved_to_another_disk_while_it_was_served_says_whom_to_end(
+    tmp_path: Path, state: Path
+) -> None:
     server = a_server(state)
     server.start()
     record = server.running()
@@ -241,7 +246,9 @@ def test_what_it_keeps_is_closed_to_others_and_invisible_to_git(state: Path) -> 
     assert (state / ".gitignore").read_text() == "*\n"
 
 
-def test_a_socket_folder_that_is_not_ours_alone_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socket_folder_that_is_not_ours_alone_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     for trap in ("link", "open"):
         base = tmp_path / trap
@@ -276,7 +283,9 @@ def test_a_path_with_spaces_quotes_and_umlauts_is_served(tmp_path: Path, state: 
     assert redis.Redis.from_url(server.start()).get("run") == b"kept"
 
 
-def test_a_port_opens_loopback_with_a_password_that_no_other_process_can_read(state: Path, free_port: int) -> None:
+def test_a_port_opens_loopback_with_a_password_that_no_other_process_can_read(
+    state: Path, free_port: int
+) -> None:
     server = a_server(state, server_port=free_port)
     url = server.start()
 
@@ -290,7 +299,9 @@ def test_a_port_opens_loopback_with_a_password_that_no_other_process_can_read(st
     assert record
     assert (
         password
-        not in subprocess.run(["ps", "-p", str(record.pid), "-o", "args="], capture_output=True, text=True).stdout
+        not in subprocess.run(
+            ["ps", "-p", str(record.pid), "-o", "args="], capture_output=True, text=True
+        ).stdout
     )
 
 
@@ -321,9 +332,17 @@ def test_a_server_from_the_path_is_taken_from_6_2_on(
 def test_no_data_is_given_up_to_save_room_and_all_of_it_is_logged(state: Path) -> None:
     client = redis.Redis.from_url(a_server(state, appendfsync="always").start())
 
-    found = {name: client.config_get(name)[name] for name in ("maxmemory-policy", "appendonly", "appendfsync", "save")}
+    found = {
+        name: client.config_get(name)[name]
+        for name in ("maxmemory-policy", "appendonly", "appendfsync", "save")
+    }
 
-    assert found == {"maxmemory-policy": "noeviction", "appendonly": "yes", "appendfsync": "always", "save": ""}
+    assert found == {
+        "maxmemory-policy": "noeviction",
+        "appendonly": "yes",
+        "appendfsync": "always",
+        "save": "",
+    }
 
 
 def test_a_starter_killed_before_the_record_is_written_leaves_nobody_behind(tmp_path: Path) -> None:

@@ -144,7 +144,9 @@ exec cat
 """
 
 
-@pytest.mark.parametrize("lets_go", ["exec 0<&- 1>&- 2>&-;", "exec 0<&- 1>&-;"], ids=["lets go", "keeps an output"])
+@pytest.mark.parametrize(
+    "lets_go", ["exec 0<&- 1>&- 2>&-;", "exec 0<&- 1>&-;"], ids=["lets go", "keeps an output"]
+)
 def test_promise_2_what_a_git_filter_leaves_behind_ends_with_the_attempt(
     tmp_path: Path, told: Callable[[Path], int], lets_go: str
 ):
@@ -171,7 +173,9 @@ def test_promise_2_what_a_git_filter_leaves_behind_ends_with_the_attempt(
     tree.leave()
 
 
-def test_a_process_of_a_later_attempt_is_no_rest_of_this_one(tmp_path: Path, strangers: list[subprocess.Popen[bytes]]):
+def test_a_process_of_a_later_attempt_is_no_rest_of_this_one(
+    tmp_path: Path, strangers: list[subprocess.Popen[bytes]]
+):
     there = WorkspaceLock(tmp_path / "records", tmp_path)
     there.enter(LockRequest(run_id="r", key="r/T", fence=1), LONG)
     later = {KEY: "r/T", FENCE: "11"}

@@ -156,7 +156,9 @@ def test_a_run_is_exported_before_it_is_forgotten_and_can_be_imported_again(
         store, Dispatcher(make_app(redis_url, store.keys, settings), store), settings, label="me"
     )
 
-    (tmp_path / f".{run.run_id}.json.gz.coord-abc.tmp").write_text("left by who was killed while it was written")
+    (tmp_path / f".{run.run_id}.json.gz.coord-abc.tmp").write_text(
+        "left by who was killed while it was written"
+    )
     assert keeper.run_once().forgotten == []
     until(lambda: list(tmp_path.glob("*.json.gz")))
     expiry = Expiry(store, NOTHING, shelf := RunArchiver(store, tmp_path))
@@ -171,7 +173,11 @@ def test_a_run_is_exported_before_it_is_forgotten_and_can_be_imported_again(
 
 @pytest.mark.parametrize("trouble", ["folder missing", "folder full", "records damaged"])
 def test_a_run_that_cannot_be_exported_is_not_forgotten_until_it_can(
-    store: RunStore, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, trouble: str
+    store: RunStore,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: str,
 ):
     run, folder = ended(store, {"A": "r1"}), tmp_path / "kept"
     keys = store.keys.run(run.run_id)
@@ -188,7 +194,9 @@ def test_a_run_that_cannot_be_exported_is_not_forgotten_until_it_can(
     until(lambda: caplog.messages)
     for _ in range(3):
         assert expiry.run_once() == []
-    assert f"run {run.run_id} is kept although keep_runs is over, because it cannot be exported: " in caplog.text
+    assert (
+        f"run {run.run_id} is kept although keep_runs is over, because it cannot be exported: " in caplog.text
+    )
     assert keys_of(run)
     until(lambda: not folder.exists() or list(folder.iterdir()) == [])
 

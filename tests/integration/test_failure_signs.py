@@ -26,7 +26,9 @@ def parts(redis_url: str, tmp_path: Path) -> Iterator[Container]:
     (tmp_path / "r1").mkdir()
     places = {"r1": tmp_path / "r1"}
     made = Container(
-        WorkerConfig(redis_url=redis_url, settings=Settings(), places=places, jobs=1, state=tmp_path / "state")
+        WorkerConfig(
+            redis_url=redis_url, settings=Settings(), places=places, jobs=1, state=tmp_path / "state"
+        )
     )
     yield made
     made.close()
@@ -35,7 +37,9 @@ def parts(redis_url: str, tmp_path: Path) -> Iterator[Container]:
 def carried_out(parts: Container, command: str, retry: dict[str, Any], **fields: Any) -> tuple[TodoView, str]:
     """The todo after its first attempt, and its log."""
     more = {"T": {"action": command, "workspace": "in-place", "retry": SLOW | retry, **fields}}
-    run_id, _ = submit(parts.store, graph({"T": "r1"}, **more), ecosystem({"T": "r1"}, **more), Settings(), order())
+    run_id, _ = submit(
+        parts.store, graph({"T": "r1"}, **more), ecosystem({"T": "r1"}, **more), Settings(), order()
+    )
     parts.deliveries.handle(run_id, "T", 1, "r1")
     view = RunReader(parts.store.redis, parts.store.keys).read(run_id)
     log = parts.store.redis.xrange(parts.store.keys.run(run_id).log("T"))
@@ -70,9 +74,13 @@ def test_a_failure_with_a_sign_to_retry_on_is_tried_again_and_with_one_to_stop_o
     ("command", "sign", "fields"),
     [
         pytest.param("exit 1", 75, {}, id="another exit code"),
-        pytest.param("trap 'exit 75' TERM; sleep 60 & wait", 75, {"timeout": "300ms"}, id="a code left under our TERM"),
+        pytest.param(
+            "trap 'exit 75' TERM; sleep 60 & wait", 75, {"timeout": "300ms"}, id="a code left under our TERM"
+        ),
         pytest.param("echo unlocked; exit 1", {"output": "^locked"}, {}, id="another line"),
-        pytest.param(f"echo locked; {NOISE}exit 1", {"output": "locked"}, {}, id="a line before the last 64 KiB"),
+        pytest.param(
+            f"echo locked; {NOISE}exit 1", {"output": "locked"}, {}, id="a line before the last 64 KiB"
+        ),
         pytest.param("exit 3", {"output": "exit code 3"}, {}, id="what coord itself has said in the log"),
     ],
 )
@@ -94,7 +102,9 @@ def test_a_pattern_that_backtracks_for_ever_is_given_up_and_said_to_be(parts: Co
 
 
 def test_what_is_refused_is_never_tried_again_whatever_it_shows(parts: Container):
-    todo, _ = carried_out(parts, "echo locked; echo '{' > $COORD_OUTPUT", {"retry_on": [{"output": "locked"}]})
+    todo, _ = carried_out(
+        parts, "echo locked; echo '{' > $COORD_OUTPUT", {"retry_on": [{"output": "locked"}]}
+    )
 
     assert todo.state == "failed"
     assert "COORD_OUTPUT is not JSON" in (todo.error or "")

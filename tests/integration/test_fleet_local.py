@@ -240,7 +240,9 @@ def test_many_at_once_share_one_server_and_one_worker(
         str(tmp_path / "worker.py"),
         "prompt",
     ]
-    crowd = [subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    crowd = [
+        subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)
+    ]
 
     urls = {one.stdout.readline() for one in crowd if one.stdout}
     until(lambda: len(list(state_folder(ecosystem).glob("ready-*"))) >= 1)
@@ -296,7 +298,9 @@ def test_a_worker_that_died_is_started_again_for_who_needs_it(user: Make) -> Non
         assert not sweep.taken_down()
 
 
-def test_a_killed_server_is_started_again_at_its_address_and_its_worker_kept(user: Make, free_port: int) -> None:
+def test_a_killed_server_is_started_again_at_its_address_and_its_worker_kept(
+    user: Make, free_port: int
+) -> None:
     with user(server_port=free_port) as sweep:
         url = sweep.ensure_worker()
         worker = sweep._worker.running()
@@ -331,7 +335,9 @@ def test_a_worker_that_dies_too_often_is_given_up_until_somebody_asks_for_it(
         assert sweep.restarts.read() == ()
 
 
-def test_what_was_detached_has_a_supervisor_until_down_and_the_next_command_replaces_a_killed_one(user: Make) -> None:
+def test_what_was_detached_has_a_supervisor_until_down_and_the_next_command_replaces_a_killed_one(
+    user: Make,
+) -> None:
     sweep = user()
     sweep.ensure_worker()
     sweep.detach()
@@ -390,7 +396,9 @@ def test_the_worker_serves_every_repo_of_this_file(user: Make, ecosystem: Path) 
     ]  # fmt: skip
 
 
-def test_a_password_reaches_the_worker_but_no_command_line(user: Make, ecosystem: Path, free_port: int) -> None:
+def test_a_password_reaches_the_worker_but_no_command_line(
+    user: Make, ecosystem: Path, free_port: int
+) -> None:
     with user(server_port=free_port) as sweep:
         url = sweep.ensure_worker()
 
@@ -454,7 +462,9 @@ def test_flower_answers_on_loopback_to_its_password_alone_and_a_second_up_joins_
             urllib.request.urlopen(access.url)
         record = up._flower.running()
         assert record
-        argv = subprocess.run(["ps", "-p", str(record.pid), "-o", "args="], capture_output=True, text=True).stdout
+        argv = subprocess.run(
+            ["ps", "-p", str(record.pid), "-o", "args="], capture_output=True, text=True
+        ).stdout
         assert access.password not in argv
         assert access.url.startswith("http://127.0.0.1:")
         assert user().up(with_flower=True) == running

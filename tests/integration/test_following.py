@@ -55,7 +55,10 @@ def test_another_one_goes_on_where_the_first_one_was_in_every_stream(redis_url: 
 
         second = Following(client, first.since, hint="")
 
-        assert sorted((entry.stream, entry.fields["n"]) for entry in second.read()) == [("a", "2"), ("b", "2")]
+        assert sorted((entry.stream, entry.fields["n"]) for entry in second.read()) == [
+            ("a", "2"),
+            ("b", "2"),
+        ]
 
 
 def test_what_is_no_event_in_a_runs_stream_is_passed_over_by_all_who_read_it(redis_url: str):

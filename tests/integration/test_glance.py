@@ -103,7 +103,11 @@ def test_the_embedded_server_is_asked_while_it_runs_and_never_started(tmp_path: 
 def test_a_redis_that_never_answers_is_not_waited_for(tmp_path: Path) -> None:
     with listening(silent) as port:
         assert (
-            glance(tmp_path / "e.yaml", Settings(redis_url=f"redis://127.0.0.1:{port}"), lambda live: live.todo("A"))
+            glance(
+                tmp_path / "e.yaml",
+                Settings(redis_url=f"redis://127.0.0.1:{port}"),
+                lambda live: live.todo("A"),
+            )
             is None
         )
 

@@ -28,7 +28,9 @@ BRIEF = timedelta(seconds=0.3)
 class Started:
     """A command that was started, with what it has printed so far."""
 
-    def __init__(self, *argv: str, cwd: Path = Path("/"), env: Mapping[str, str] | None = None, **more: object) -> None:
+    def __init__(
+        self, *argv: str, cwd: Path = Path("/"), env: Mapping[str, str] | None = None, **more: object
+    ) -> None:
         self.output = b""
         settings = {"timeout": LONG, "kill_grace": LONG, **more}
         self.child: Child = child.start(
@@ -125,7 +127,9 @@ def test_it_tells_the_signal_that_ended_the_command(start: type[Started]) -> Non
     assert (ended.exit_code, ended.signal, ended.reason) == (None, signal.SIGUSR1, "exited")
 
 
-def test_the_command_gets_its_environment_and_folder_and_nothing_else(start: type[Started], tmp_path: Path) -> None:
+def test_the_command_gets_its_environment_and_folder_and_nothing_else(
+    start: type[Started], tmp_path: Path
+) -> None:
     done = start("env", cwd=tmp_path, env={"PATH": os.environ["PATH"], "MINE": "1", "LANG": "C"})
     assert done.end().ok
     assert sorted(done.output.decode().split()) == sorted([f"PATH={os.environ['PATH']}", "MINE=1", "LANG=C"])
@@ -139,7 +143,9 @@ LIBC_OWN = 1 << 31 | 1 << 32
 
 
 @pytest.mark.skipif(not LINUX, reason="/proc")
-def test_the_command_inherits_no_descriptor_and_no_ignored_signal(start: type[Started], tmp_path: Path) -> None:
+def test_the_command_inherits_no_descriptor_and_no_ignored_signal(
+    start: type[Started], tmp_path: Path
+) -> None:
     with (tmp_path / "lock").open("w") as lock:
         done = start(*sh("ls /proc/self/fd; grep -E 'Sig(Ign|Blk)' /proc/self/status"), hold=lock.fileno())
         assert done.end().ok
@@ -234,7 +240,9 @@ def test_stop_after_the_end_changes_nothing(start: type[Started]) -> None:
     assert first.reason == "exited"
 
 
-def test_a_command_that_closes_its_output_and_goes_on_is_waited_for(start: type[Started], tmp_path: Path) -> None:
+def test_a_command_that_closes_its_output_and_goes_on_is_waited_for(
+    start: type[Started], tmp_path: Path
+) -> None:
     os.mkfifo(tmp_path / "go on")
     quiet = start(*sh("echo last words; exec >&- 2>&-; read word < 'go on'; exit 7"), cwd=tmp_path)
     until(lambda: quiet.output == b"last words\n")
@@ -244,7 +252,9 @@ def test_a_command_that_closes_its_output_and_goes_on_is_waited_for(start: type[
     assert quiet.end().exit_code == 7
 
 
-def test_what_a_command_leaves_in_the_background_ends_with_it_and_keeps_nobody_waiting(start: type[Started]) -> None:
+def test_what_a_command_leaves_in_the_background_ends_with_it_and_keeps_nobody_waiting(
+    start: type[Started],
+) -> None:
     leaver = start(*sh("sleep 600 & echo $!; exit 4"))
 
     ended = leaver.end(timeout_s=10)
@@ -294,7 +304,9 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "MARGIN_S", 1.0)
 
 
-def test_a_command_that_stops_its_guard_meets_its_timeout_all_the_same(hurried: None, start: type[Started]) -> None:
+def test_a_command_that_stops_its_guard_meets_its_timeout_all_the_same(
+    hurried: None, start: type[Started]
+) -> None:
     stops = "setsid sleep 600 & echo $!; echo $$; kill -STOP $PPID; sleep 600"
     stopper = start(*sh(stops), timeout=BRIEF, kill_grace=BRIEF)
 
@@ -306,7 +318,9 @@ def test_a_command_that_stops_its_guard_meets_its_timeout_all_the_same(hurried: 
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-def test_a_command_whose_guard_is_stopped_can_be_stopped(hurried: None, start: type[Started], how: str) -> None:
+def test_a_command_whose_guard_is_stopped_can_be_stopped(
+    hurried: None, start: type[Started], how: str
+) -> None:
     stopper = start(*sh("setsid sleep 600 & echo $!; echo $$; sleep 600"), kill_grace=BRIEF)
     pids = stopper.pids(2)
     assert stopper.child.guard is not None
@@ -318,9 +332,13 @@ def test_a_command_whose_guard_is_stopped_can_be_stopped(hurried: None, start: t
     assert gone(*pids)
 
 
-def test_what_a_command_left_cannot_stop_the_guard_and_pass_for_a_success(hurried: None, start: type[Started]) -> None:
+def test_what_a_command_left_cannot_stop_the_guard_and_pass_for_a_success(
+    hurried: None, start: type[Started]
+) -> None:
     waits = "trap 'kill -STOP $0; sleep 600' TERM; echo $$; while :; do sleep 0.05; done"
-    leaver = start(*sh(f'sh -c "{waits.replace("$", chr(92) + "$")}" $PPID & sleep 0.5; exit 0'), kill_grace=BRIEF)
+    leaver = start(
+        *sh(f'sh -c "{waits.replace("$", chr(92) + "$")}" $PPID & sleep 0.5; exit 0'), kill_grace=BRIEF
+    )
 
     ended = leaver.end()
 
@@ -367,7 +385,12 @@ def test_an_error_in_the_callback_kills_the_command_and_reaches_the_caller(tmp_p
         raise OSError("disk full")
 
     begun = child.start(
-        sh("echo $$; exec sleep 600"), cwd=tmp_path, env=os.environ, timeout=LONG, kill_grace=LONG, on_output=full
+        sh("echo $$; exec sleep 600"),
+        cwd=tmp_path,
+        env=os.environ,
+        timeout=LONG,
+        kill_grace=LONG,
+        on_output=full,
     )
     with pytest.raises(OSError, match="disk full"):
         begun.wait()
@@ -375,11 +398,15 @@ def test_an_error_in_the_callback_kills_the_command_and_reaches_the_caller(tmp_p
     assert gone(begun.group)
 
 
-def test_the_guard_holds_the_lock_until_nothing_of_the_command_is_left(start: type[Started], tmp_path: Path) -> None:
+def test_the_guard_holds_the_lock_until_nothing_of_the_command_is_left(
+    start: type[Started], tmp_path: Path
+) -> None:
     path = tmp_path / "lock"
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        held = start(*sh("trap '' TERM; echo 0; while :; do sleep 0.05; done"), hold=lock.fileno(), kill_grace=BRIEF)
+        held = start(
+            *sh("trap '' TERM; echo 0; while :; do sleep 0.05; done"), hold=lock.fileno(), kill_grace=BRIEF
+        )
         held.pids(1)
     assert not is_free(path), "the worker's own descriptor is closed, the guard's is not"
 
@@ -432,7 +459,10 @@ def tell(worker: subprocess.Popen[bytes], command: str) -> None:
 
 def test_when_the_worker_is_killed_no_child_of_it_stays_alive(worker: subprocess.Popen[bytes]) -> None:
     stubborn = "sh -c \"trap '' TERM INT HUP; while :; do sleep 0.05; done\""
-    tell(worker, f"sleep 600 & echo $!; setsid sleep 600 & echo $!; {stubborn} & echo $!; echo $$; echo $PPID; wait")
+    tell(
+        worker,
+        f"sleep 600 & echo $!; setsid sleep 600 & echo $!; {stubborn} & echo $!; echo $$; echo $PPID; wait",
+    )
     assert worker.stdout is not None
     pids = [int(worker.stdout.readline()) for _ in range(5)]
     *family, _guard = pids
@@ -473,7 +503,9 @@ def test_100_mb_of_output_pass_through_and_memory_stays_flat() -> None:
     print(ended.exit_code, size, peak() - before)
     """
     )
-    printed = subprocess.run(python(script), capture_output=True, text=True, check=True, timeout=60).stdout.split()
+    printed = subprocess.run(
+        python(script), capture_output=True, text=True, check=True, timeout=60
+    ).stdout.split()
 
     assert printed[:2] == ["0", "100000000"]
     assert int(printed[2]) < 30_000_000

@@ -36,7 +36,11 @@ class Scene:
     def says(self, **told: str | bytes) -> None:
         """Instead of what was written: `bundle`, `since`, `elsewhere`."""
         self.fields.delete(self.key)
-        names = {"bundle": self.commit, "since": f"{self.commit} since", "elsewhere": f"{self.commit} elsewhere"}
+        names = {
+            "bundle": self.commit,
+            "since": f"{self.commit} since",
+            "elsewhere": f"{self.commit} elsewhere",
+        }
         self.fields.hset(self.key, mapping={names[name]: value for name, value in told.items()})
 
     def fetch(self) -> None:
@@ -152,9 +156,13 @@ def test_a_rollback_deletes_nothing_where_somebody_says_that_it_was_pushed(scene
     scene.fields.hset(scene.key, "published", scene.commit)
     store = scene.a.parts.store
     store.rollback(scene.run, "lena", "asked by lena")
-    grant = store.claim(scene.run, "T1", 2, worker="w", host=scene.a.parts.worker.host, lease=world.settings.lease_ttl)
+    grant = store.claim(
+        scene.run, "T1", 2, worker="w", host=scene.a.parts.worker.host, lease=world.settings.lease_ttl
+    )
     assert grant.grant is not None
-    CommitTransfer(scene.a.parts.bundles, scene.a.parts.config, scene.a.parts.served).withdraw(grant.grant, [scene.run])
+    CommitTransfer(scene.a.parts.bundles, scene.a.parts.config, scene.a.parts.served).withdraw(
+        grant.grant, [scene.run]
+    )
 
     assert git(elsewhere, "for-each-ref", "--format=%(refname)") == f"refs/heads/coord/{scene.run}"
 

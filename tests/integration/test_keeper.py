@@ -70,7 +70,9 @@ def test_a_run_that_cannot_be_read_does_not_keep_the_timers_of_others_from_firin
     assert good.states() == {"B": "dispatched"}
 
 
-def test_a_run_that_cannot_be_read_does_not_keep_others_from_being_taken_up(store: RunStore, keeper: MaintenanceLeader):
+def test_a_run_that_cannot_be_read_does_not_keep_others_from_being_taken_up(
+    store: RunStore, keeper: MaintenanceLeader
+):
     bad, good = submitted(store, "A", "r1"), submitted(store, "B", "r2")
     bad.take("A")
     good.take("B")

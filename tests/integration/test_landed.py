@@ -24,14 +24,18 @@ def repo(tmp_path: Path) -> Path:
     git(path, "switch", "-qc", f"coord/{RUN}")
     for todo in "TU":
         (path / "f").write_text(f"{todo}\n")
-        git(path, "commit", "-qam", f"{todo}: do it\n\nCoord-Run: {RUN}\nCoord-Todo: {todo}\nCoord-Fence: 1\n")
+        git(
+            path, "commit", "-qam", f"{todo}: do it\n\nCoord-Run: {RUN}\nCoord-Todo: {todo}\nCoord-Fence: 1\n"
+        )
     git(path, "switch", "-q", "main")
     return path
 
 
 def why_not(repo: Path, commit: str | None = None, todo: str = "T", **more: object) -> str:
     commit = git(repo, "rev-parse", f"coord/{RUN}~1") if commit is None else commit
-    sought = Sought.model_validate({"todo": todo, "repo": "r1", "branch": "main", "commit": commit, "run": RUN, **more})
+    sought = Sought.model_validate(
+        {"todo": todo, "repo": "r1", "branch": "main", "commit": commit, "run": RUN, **more}
+    )
     (finding,) = findings({"r1": repo}, [sought])
     return finding.why
 

@@ -20,7 +20,9 @@ FILE = {
     "repos": [{"name": "r1", "path": "r1"}],
     "coordination": {
         "plans": [{"id": "PLAN-001", "title": "a plan"}],
-        "todos": [{"id": name, "task": "t", "repo": "r1", "plan": "PLAN-001", "action": "true"} for name in "AB"],
+        "todos": [
+            {"id": name, "task": "t", "repo": "r1", "plan": "PLAN-001", "action": "true"} for name in "AB"
+        ],
     },
 }
 
@@ -54,4 +56,7 @@ def test_the_library_foresees_as_the_commands_do(settings: Settings, tmp_path: P
 def test_a_redis_that_does_not_answer_is_not_waited_for(tmp_path: Path) -> None:
     asked = graph({"A": "r1"})
     with listening(silent) as port:
-        assert knowing(tmp_path / "ecosystem.yaml", Settings(redis_url=f"redis://127.0.0.1:{port}"), asked) is asked
+        assert (
+            knowing(tmp_path / "ecosystem.yaml", Settings(redis_url=f"redis://127.0.0.1:{port}"), asked)
+            is asked
+        )

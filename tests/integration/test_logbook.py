@@ -59,7 +59,10 @@ def test_of_what_was_carried_over_the_run_at_hand_has_what_undoes_it(client: red
     )  # the log counts in ms
     write(client, "A", "undone")
 
-    assert [piece.text for piece in LogReader(client, KEYS, "R", ["A"]).written()] == ["done before, ", "undone"]
+    assert [piece.text for piece in LogReader(client, KEYS, "R", ["A"]).written()] == [
+        "done before, ",
+        "undone",
+    ]
 
 
 def test_while_a_run_is_undone_what_has_ended_may_still_write(client: redis.Redis) -> None:
@@ -80,7 +83,9 @@ def test_a_follower_gets_all_and_ends_with_the_last_todo(client: redis.Redis) ->
     write(client, "A", "first ")
     read: list[str] = []
     follower = threading.Thread(
-        target=lambda: read.extend(piece.text for piece in LogReader(client, KEYS, "R", ["A", "B"]).followed())
+        target=lambda: read.extend(
+            piece.text for piece in LogReader(client, KEYS, "R", ["A", "B"]).followed()
+        )
     )
     follower.start()
 
@@ -104,7 +109,9 @@ GAP = re.compile(r"\n?\[coord\] ([\d,]+) bytes left out here(?:; all of it is in
 
 def whole(pieces: Iterable[Piece]) -> str:
     """The text with a dot for each byte that is said to be missing."""
-    return "".join(GAP.sub(_dots, piece.text, count=1) if GAP.match(piece.text) else piece.text for piece in pieces)
+    return "".join(
+        GAP.sub(_dots, piece.text, count=1) if GAP.match(piece.text) else piece.text for piece in pieces
+    )
 
 
 def _dots(said: re.Match[str]) -> str:
@@ -123,7 +130,9 @@ def test_above_the_limit_the_head_and_the_tail_are_kept_and_the_gap_is_said_with
     client: redis.Redis, tmp_path: Path
 ) -> None:
     store, file = RunStore(client, "coord"), tmp_path / "A.log"
-    log = Log(lambda text, skipped: store.log("R", "A", 1, text, skipped, str(file), LIMIT), file, limit_bytes=LIMIT)
+    log = Log(
+        lambda text, skipped: store.log("R", "A", 1, text, skipped, str(file), LIMIT), file, limit_bytes=LIMIT
+    )
     for n in range(20_000):
         log.write(f"line {n}\n".encode())
     log.say("the cause")
@@ -146,7 +155,10 @@ def test_a_follower_sees_each_byte_once_or_its_gap_while_the_tail_moves(client: 
     chance, store, written = random.Random(14), RunStore(client, "coord"), ""
     book, read = LogReader(client, KEYS, "R", ["A"]), list[Piece]()
     for _ in range(300):
-        left_out, text = chance.choice([0, 0, 0, 5000]), "".join(chance.choices("ab\n", k=chance.randrange(1, 3000)))
+        left_out, text = (
+            chance.choice([0, 0, 0, 5000]),
+            "".join(chance.choices("ab\n", k=chance.randrange(1, 3000))),
+        )
         store.log("R", "A", 1, text, left_out, limit_bytes=LIMIT)
         written += "?" * left_out + text
         if chance.random() < 0.2:

@@ -123,7 +123,9 @@ def test_who_runs_nothing_of_it_is_not_told(run: Harness, one: Colleague, other:
     assert other.told.empty()
 
 
-def test_who_may_read_no_inbox_hears_that_there_is_something(run: Harness, restricted: Colleague, other: Colleague):
+def test_who_may_read_no_inbox_hears_that_there_is_something(
+    run: Harness, restricted: Colleague, other: Colleague
+):
     takes(run, "A", restricted)
 
     run.store.cancel(run.run_id, "lena@there")

@@ -87,7 +87,9 @@ def test_the_tools_say_what_they_do(ai: Agent) -> None:
         assert hints.read_only_hint is (name in READS)
         assert hints.destructive_hint is (name in DESTROYS)
         assert None not in (hints.idempotent_hint, hints.open_world_hint)
-        assert all("description" in p or "enum" in str(p) or p for p in tool.input_schema["properties"].values())
+        assert all(
+            "description" in p or "enum" in str(p) or p for p in tool.input_schema["properties"].values()
+        )
 
 
 def test_records_are_listed_by_filters_that_intersect(ai: Agent) -> None:
@@ -95,7 +97,9 @@ def test_records_are_listed_by_filters_that_intersect(ai: Agent) -> None:
         return [record["id"] for record in ai.call(tool, **filters)["result"]]
 
     assert ids("coord_list_issues") == ["ISSUE-001", "ISSUE-002"]
-    assert ids("coord_list_issues", status="in_progress,blocked", repo=["web", "api"], assignee="ann") == ["ISSUE-002"]
+    assert ids("coord_list_issues", status="in_progress,blocked", repo=["web", "api"], assignee="ann") == [
+        "ISSUE-002"
+    ]
     assert ids("coord_list_todos", repo=["web"], priority=["low"]) == ["TODO-003"]
     assert ids("coord_list_todos", plan=["PLAN-001"], status=["pending"]) == ["TODO-002"]
     assert ids("coord_list_plans", repo=["api"]) == ["PLAN-001"]
@@ -121,8 +125,12 @@ def test_what_no_agent_would_read_is_cut_and_counted(ai: Agent) -> None:
 
 
 def test_an_issue_is_created_changed_and_closed(ai: Agent, file: Path) -> None:
-    created = ai.call("coord_create_issue", title="Slow start", repos=["api"], priority="low", target="2026-12-31")
-    changed = ai.call("coord_update_issue", issue=created["id"], assignee="bob", labels=["speed"], clear=["target"])
+    created = ai.call(
+        "coord_create_issue", title="Slow start", repos=["api"], priority="low", target="2026-12-31"
+    )
+    changed = ai.call(
+        "coord_update_issue", issue=created["id"], assignee="bob", labels=["speed"], clear=["target"]
+    )
     closed = ai.call("coord_close_issue", issue="ISSUE-001")
 
     assert (created["id"], created["target"], created["status"]) == ("ISSUE-003", "2026-12-31", "pending")
@@ -157,7 +165,9 @@ def test_a_todo_is_created_and_completed(ai: Agent, file: Path) -> None:
 
 
 def test_what_stands_where_is_asked(ai: Agent) -> None:
-    assert [found["issue"]["id"] for found in ai.call("coord_get_blocking_issues", repo="api")] == ["ISSUE-001"]
+    assert [found["issue"]["id"] for found in ai.call("coord_get_blocking_issues", repo="api")] == [
+        "ISSUE-001"
+    ]
     assert ai.call("coord_get_repo_status", repo="web")["needs"][0]["id"] == "DEP-001"
     assert {line["name"] for line in ai.call("coord_get_ecosystem_status")["repos"]} == {"api", "web"}
     assert ai.call("coord_validate_plan", plan="PLAN-001")["complete"] is False
@@ -179,7 +189,11 @@ def test_what_stands_where_is_asked(ai: Agent) -> None:
         ("coord_list_todos", {"repo": ["wbe"]}, "did you mean web"),
         ("coord_get_repo_status", {"repo": "ap"}, "did you mean api"),
         ("coord_forecast_plan", {"plan": "PLAN-01"}, "did you mean 'PLAN-001'"),
-        ("coord_list_issues", {"status": ["pendng"]}, "must be one of pending, in_progress, blocked, resolved, closed"),
+        (
+            "coord_list_issues",
+            {"status": ["pendng"]},
+            "must be one of pending, in_progress, blocked, resolved, closed",
+        ),
         ("coord_list_issues", {"status": ["pendng"]}, "did you mean 'pending'"),
         ("coord_list_issues", {"stat": "pending"}, "there is no argument 'stat' (did you mean 'status'?)"),
         ("coord_create_issue", {"title": "x", "priority": "hihg"}, "did you mean 'high'"),
@@ -205,7 +219,9 @@ def test_what_is_closed_cannot_be_closed_again(ai: Agent) -> None:
     assert "closed" in ai.refused("coord_close_issue", issue="ISSUE-002")
 
 
-def test_edits_of_others_are_seen_and_a_broken_file_is_named_until_it_is_mended(ai: Agent, file: Path) -> None:
+def test_edits_of_others_are_seen_and_a_broken_file_is_named_until_it_is_mended(
+    ai: Agent, file: Path
+) -> None:
     assert ai.call("coord_get_issue", issue="ISSUE-002")["title"] == "Typos"
 
     file.write_text(FILE.replace("title: Typos", "title: Mistakes"))
@@ -239,7 +255,9 @@ def test_settings_that_change_are_in_force_at_the_next_call(office: Session, fil
 
 def test_tools_at_the_same_time_do_not_lose_each_others_edits(ai: Agent, file: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda n: ai.call("coord_create_todo", task=f"no {n}", repo="api")["id"], range(16)))
+        made = list(
+            pool.map(lambda n: ai.call("coord_create_todo", task=f"no {n}", repo="api")["id"], range(16))
+        )
 
     assert len(set(made)) == 16
     assert {todo.id for todo in load(file).ecosystem.coordination.todos} >= set(made)
@@ -298,7 +316,9 @@ def test_the_file_is_a_resource(ai: Agent) -> None:
         ("validate-plan PLAN-001", "coord_validate_plan", {"plan": "PLAN-001"}),
     ],
 )
-def test_tools_and_commands_answer_alike(stage: Stage, command: str, tool: str, arguments: dict[str, str]) -> None:
+def test_tools_and_commands_answer_alike(
+    stage: Stage, command: str, tool: str, arguments: dict[str, str]
+) -> None:
     stage.file.write_text(FILE)
     with agent(build(Session(stage.file))) as ai:
         answer = ai.call(tool, **arguments)

@@ -66,7 +66,9 @@ def test_a_scrape_tells_what_is_there_and_what_has_happened(store: RunStore, red
     store.redis.lpush(store.keys.queue("r2"), "a message", "another")
     store.redis.lpush(store.keys.queue("r1", "h1"), "one for the host that the runs are pinned to")
     store.redis.lpush(store.keys.poison, "what is this")
-    worker = Worker(id="w", host="h1", pid=1, version="1", repos=("r1", "r2"), jobs=1, unfit={"r2": "no folder"})
+    worker = Worker(
+        id="w", host="h1", pid=1, version="1", repos=("r1", "r2"), jobs=1, unfit={"r2": "no folder"}
+    )
     Presence(store.redis, store.keys).say(worker, store.now_ms(), timedelta(seconds=5))
 
     cache = Cache(store.redis, "coord")

@@ -11,7 +11,11 @@ def test_doctor_and_dry_run_warn_of_a_repository_that_reaches_no_other_host(stag
 
     stage.settings = {"bundle_limit_bytes": 20_000, "redis_url": "redis://127.0.0.1:1"}
     stage.write(
-        [{"id": "A", "repo": "up"}, {"id": "B", "repo": "down", "blocked_by": ["A"]}, {"id": "C", "repo": "alone"}],
+        [
+            {"id": "A", "repo": "up"},
+            {"id": "B", "repo": "down", "blocked_by": ["A"]},
+            {"id": "C", "repo": "alone"},
+        ],
         repos={"up": {}, "down": {}, "alone": {}, "there": {}},
     )
     for repo in ("up", "alone"):

@@ -30,7 +30,9 @@ def parts(redis_url: str, tmp_path: Path) -> Iterator[Container]:
         git(tmp_path, "init", "-q", "-b", "main", str(path))
         git(path, "commit", "-q", "--allow-empty", "-m", "first")
     made = Container(
-        WorkerConfig(redis_url=redis_url, settings=Settings(), places=places, jobs=1, state=tmp_path / ".coord")
+        WorkerConfig(
+            redis_url=redis_url, settings=Settings(), places=places, jobs=1, state=tmp_path / ".coord"
+        )
     )
     yield made
     made.close()

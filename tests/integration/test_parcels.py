@@ -43,12 +43,16 @@ def test_a_dependent_on_another_host_finds_exactly_the_commit_of_its_predecessor
     assert not (path / ".git" / "hooks").exists()
 
 
-def test_a_chain_of_commits_arrives_link_by_link_and_each_dependent_sees_what_it_was_told_to_wait_for(world: World):
+def test_a_chain_of_commits_arrives_link_by_link_and_each_dependent_sees_what_it_was_told_to_wait_for(
+    world: World,
+):
     b = world.host("b", down=world.repo("b/down"), other=world.repo("b/other"))
     a = world.host("a", up=world.repo("a/up"))
     chain = {"T1": "up", "T2": ("up", ["T1"]), "T3": ("up", ["T2"])}
     run = world.run(
-        {**chain, "early": ("down", ["T1"]), "late": ("other", ["T3"])}, **works(*chain), **reads("early", "late")
+        {**chain, "early": ("down", ["T1"]), "late": ("other", ["T3"])},
+        **works(*chain),
+        **reads("early", "late"),
     )
     for todo in chain:
         a.do(run, todo, "up")
@@ -161,7 +165,9 @@ def test_what_is_too_large_for_redis_goes_through_the_remote(world: World):
     world.limit(0)
     mine = world.repo("a/up")
     a, b = world.host("a", up=mine), world.host("b", down=world.repo("b/down"))
-    run = world.run({"T1": "up", "T2": ("up", ["T1"]), "R": ("down", ["T2"])}, **works("T1", "T2"), **reads("R"))
+    run = world.run(
+        {"T1": "up", "T2": ("up", ["T1"]), "R": ("down", ["T2"])}, **works("T1", "T2"), **reads("R")
+    )
     a.do(run, "T1", "up")
     a.do(run, "T2", "up")
     b.do(run, "R", "down")
@@ -199,13 +205,17 @@ def test_what_fits_nowhere_is_told_to_the_todo_that_looks_for_it_and_in_its_log(
 
     told = b.told(run, "T2")["T1"]
     assert told["path"] is None
-    assert told["why"].startswith(f"up: {tip(mine, run)[:12]} was not carried to other hosts: its history has ")
+    assert told["why"].startswith(
+        f"up: {tip(mine, run)[:12]} was not carried to other hosts: its history has "
+    )
     assert "more than bundle_limit_bytes (100)" in told["why"]
     assert "up has no url to push to" in told["why"]
     assert f"[coord] {told['why']}\n" in b.log(run, "T2")
 
 
-def test_a_todo_whose_predecessor_could_not_be_carried_waits_for_it_and_goes_on_when_it_is_there(world: World):
+def test_a_todo_whose_predecessor_could_not_be_carried_waits_for_it_and_goes_on_when_it_is_there(
+    world: World,
+):
     world.limit(100)
     mine = world.repo("a/up")
     a, b = world.host("a", up=mine), world.host("b", down=world.repo("b/down"))
@@ -216,7 +226,10 @@ def test_a_todo_whose_predecessor_could_not_be_carried_waits_for_it_and_goes_on_
     assert b.parts.deliveries.handle(run, "T2", 1, "down").kind is TaskResultKind.LATER
     assert redis.hget(b.parts.keys.run(run).state, "T2") == "parked"
     assert redis.hget(facts, "T2 waits_for").startswith("T1, whose work is not on this host: up: ")
-    assert (redis.hget(facts, "T2 tries"), store.redis.llen(b.parts.keys.breakers.failures("repo:down"))) == (None, 0)
+    assert (redis.hget(facts, "T2 tries"), store.redis.llen(b.parts.keys.breakers.failures("repo:down"))) == (
+        None,
+        0,
+    )
 
     file = world.folder / "bundle"
     git(mine, "bundle", "create", "-q", str(file), f"coord/{run}")
@@ -240,7 +253,9 @@ def test_a_push_that_fails_is_no_failure_of_the_todo_and_names_no_password(world
     assert "secret" not in told["why"]
 
 
-def test_where_nothing_may_be_pushed_what_the_run_added_comes_through_redis_and_the_rest_from_the_url(world: World):
+def test_where_nothing_may_be_pushed_what_the_run_added_comes_through_redis_and_the_rest_from_the_url(
+    world: World,
+):
     mine = world.repo("a/up")
     (mine / "large").write_bytes(os.urandom(50_000))
     git(mine, "add", "large")
@@ -260,7 +275,9 @@ def test_where_nothing_may_be_pushed_what_the_run_added_comes_through_redis_and_
     assert git(bare, "for-each-ref", "--format=%(refname)") == "refs/heads/main"
 
 
-@pytest.mark.parametrize(("how", "history"), [("--depth=1", ["second"]), ("--filter=blob:none", ["second", "first"])])
+@pytest.mark.parametrize(
+    ("how", "history"), [("--depth=1", ["second"]), ("--filter=blob:none", ["second", "first"])]
+)
 def test_a_shallow_and_a_partial_clone_carry_what_the_run_added(world: World, how: str, history: list[str]):
     origin = world.repo("origin")
     git(origin, "config", "uploadpack.allowFilter", "true")
@@ -304,9 +321,13 @@ def test_what_was_carried_is_kept_for_a_day_after_success_and_as_long_as_the_run
 
 def test_a_user_of_redis_without_the_right_to_send_does_its_todos_all_the_same(world: World):
     a, b = world.host("a", up=world.repo("a/up")), world.host("b", down=world.repo("b/down"))
-    a.parts.bundle_redis.execute_command("ACL", "SETUSER", "reader", "on", ">secret", "~*", "+@read", "+@connection")
+    a.parts.bundle_redis.execute_command(
+        "ACL", "SETUSER", "reader", "on", ">secret", "~*", "+@read", "+@connection"
+    )
     address = urlsplit(world.url)
-    a.parts.bundle_redis = connect(f"redis://reader:secret@{address.hostname}:{address.port}", Profile.FREIGHT)
+    a.parts.bundle_redis = connect(
+        f"redis://reader:secret@{address.hostname}:{address.port}", Profile.FREIGHT
+    )
     run = world.run({"T1": "up", "T2": ("down", ["T1"])}, **works("T1"), **reads("T2", needs_paths=False))
     a.do(run, "T1", "up")
     b.do(run, "T2", "down")

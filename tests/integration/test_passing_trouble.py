@@ -139,7 +139,9 @@ def test_a_stale_lock_on_the_runs_own_branch_is_removed(world: World):
 
 def test_a_checkout_that_is_away_for_a_moment_is_waited_for(world: World):
     away = world.folder / "away"
-    scene = Scene(world, f"[ -e {away}.was ] || {{ touch {away}.was; mv {world.folder}/a/up {away}; }}; {WRITES}")
+    scene = Scene(
+        world, f"[ -e {away}.was ] || {{ touch {away}.was; mv {world.folder}/a/up {away}; }}; {WRITES}"
+    )
 
     assert scene.go().kind is TaskResultKind.LATER
     assert scene.state == "parked"
@@ -190,7 +192,10 @@ def state_of(*repositories: Path) -> list[object]:
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_todo_that_damages_its_worktree_makes_git_change_no_other_repository(world: World, damage: str):
-    outer, victim = world.repo("a"), world.repo("victim")  # the state folder lies in the checkout, as .coord does
+    outer, victim = (
+        world.repo("a"),
+        world.repo("victim"),
+    )  # the state folder lies in the checkout, as .coord does
     theirs = world.folder / "elsewhere" / "up"
     git(outer, "worktree", "add", "-q", "--detach", str(theirs))
     (outer / ".git/worktrees/up").rename(outer / ".git/worktrees/theirs")
@@ -203,7 +208,9 @@ def test_a_todo_that_damages_its_worktree_makes_git_change_no_other_repository(w
     before, once = state_of(outer, victim, theirs), world.folder / "once"
     damage = damage.format(victim=victim, outer=outer, theirs=theirs.parent)
     scene = Scene(
-        world, f"echo made > made; [ -e {once} ] || {{ touch {once}; {damage}; exit; }}; {WRITES}", checkout=outer
+        world,
+        f"echo made > made; [ -e {once} ] || {{ touch {once}; {damage}; exit; }}; {WRITES}",
+        checkout=outer,
     )
 
     assert scene.go().kind is TaskResultKind.LATER
@@ -214,7 +221,9 @@ def test_a_todo_that_damages_its_worktree_makes_git_change_no_other_repository(w
     assert state_of(outer, victim, theirs) == before
 
 
-def test_a_todo_that_always_makes_a_repository_of_its_worktree_fails_as_damaged_and_not_as_superseded(world: World):
+def test_a_todo_that_always_makes_a_repository_of_its_worktree_fails_as_damaged_and_not_as_superseded(
+    world: World,
+):
     scene = Scene(world, "rm .git; git init -q")
     verdicts = [scene.go().kind for _ in range(Settings().lost_leases + 1)]
 
@@ -305,7 +314,8 @@ def test_what_git_refuses_on_a_full_disk_passes_whatever_its_words(
 
 
 @pytest.mark.parametrize(
-    ("of", "object"), [("add --all", ":work"), ("commit --quiet", "HEAD:work"), ("commit --quiet", "HEAD^{{tree}}")]
+    ("of", "object"),
+    [("add --all", ":work"), ("commit --quiet", "HEAD:work"), ("commit --quiet", "HEAD^{{tree}}")],
 )
 def test_a_git_that_ends_well_and_loses_an_object_is_found_out(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of: str, object: str
@@ -396,7 +406,9 @@ def test_one_killed_git_does_not_keep_a_commit_from_other_hosts(world: World, tr
     scene.is_done()
 
     assert not trap.exists()
-    assert world.bundles.label(scene.run, "up", git(scene.checkout, "rev-parse", f"coord/{scene.run}")).bundled
+    assert world.bundles.label(
+        scene.run, "up", git(scene.checkout, "rev-parse", f"coord/{scene.run}")
+    ).bundled
 
 
 def test_a_command_for_which_the_machine_has_no_descriptors_left_is_no_failure(tmp_path: Path):

@@ -75,7 +75,9 @@ class Site:
         return git(self.checkout, "commit-tree", *after, "-m", text, "main^{tree}")
 
     def of(self, commit: str, fence: int) -> Publication:
-        return Publication(run_id=RUN, checkout=self.checkout, url=str(self.remote), commit=commit, fence=fence)
+        return Publication(
+            run_id=RUN, checkout=self.checkout, url=str(self.remote), commit=commit, fence=fence
+        )
 
     def there(self) -> dict[str, str]:
         listing = git(self.remote, "for-each-ref", "--format=%(refname:short) %(objectname)")
@@ -140,7 +142,9 @@ def test_an_older_attempt_is_refused_and_changes_nothing(site: Site):
     counts, late = site.made(9), site.made(5)
     site.of(counts, 9).publish()
 
-    with pytest.raises(Superseded, match=f"attempt 9 has published on {BRANCH}, and this is the older attempt 5"):
+    with pytest.raises(
+        Superseded, match=f"attempt 9 has published on {BRANCH}, and this is the older attempt 5"
+    ):
         site.of(late, 5).publish()
 
     assert site.there() == {BRANCH: counts}
@@ -173,7 +177,11 @@ def test_the_remotes_commit_is_judged_where_it_was_never_seen_before(site: Site)
 
 @pytest.mark.parametrize(
     "own",
-    ["somebody's", "x\n\nCoord-Run: another\nCoord-Fence: 3", f"x\n\nCoord-Run: {RUN}\nCoord-Fence: {'9' * 5000}"],
+    [
+        "somebody's",
+        "x\n\nCoord-Run: another\nCoord-Fence: 3",
+        f"x\n\nCoord-Run: {RUN}\nCoord-Fence: {'9' * 5000}",
+    ],
 )
 def test_somebody_elses_commit_is_never_replaced_and_in_nobodys_way(site: Site, own: str):
     theirs = site.made(0, own=own)
@@ -294,7 +302,9 @@ def test_an_attempt_that_wakes_up_after_another_worker_did_the_todo_is_refused_t
 
     assert verdicts == [TaskResultKind.LATER]
     counts = store.redis.hget(store.keys.run(run).facts, "T1 commit")
-    assert git(bare, "for-each-ref", "--format=%(refname) %(objectname)") == f"refs/heads/coord/{run} {counts}"
+    assert (
+        git(bare, "for-each-ref", "--format=%(refname) %(objectname)") == f"refs/heads/coord/{run} {counts}"
+    )
     assert store.redis.hget(store.keys.counters, "stale_writes") == "1"
     told = "".join(fields["text"] for _, fields in store.redis.xrange(store.keys.run(run).log("T1")))
     assert "[coord] the write of an old holder" in told

@@ -83,7 +83,9 @@ def submitted(store: RunStore, todos: dict[str, str | tuple[str, list[str]]], **
     return run
 
 
-def test_the_longest_remaining_path_goes_first_whatever_queue_it_stands_in(store: RunStore, taker: Taker) -> None:
+def test_the_longest_remaining_path_goes_first_whatever_queue_it_stands_in(
+    store: RunStore, taker: Taker
+) -> None:
     submitted(store, {"A": "r1", "B": "r2", "C": "r3", "D": ("r4", ["C"])}, A=2, B=3, C=1, D=5)
 
     assert taker.todos(3) == ["C", "B", "A"]
@@ -92,7 +94,9 @@ def test_the_longest_remaining_path_goes_first_whatever_queue_it_stands_in(store
 def test_who_has_waited_long_goes_before_a_longer_path(store: RunStore, taker: Taker) -> None:
     run = submitted(store, {"A": "r1", "B": "r2"}, A=1, B=2)
     posted = store.keys.run(run.run_id).posted
-    ahead = store.redis.zscore(posted, store.keys.queue("r1")) - store.redis.zscore(posted, store.keys.queue("r2"))
+    ahead = store.redis.zscore(posted, store.keys.queue("r1")) - store.redis.zscore(
+        posted, store.keys.queue("r2")
+    )
     assert round(ahead / 3_600_000, 3) == 10  # ten hours of waiting for an hour of the remaining path
 
     store.redis.zincrby(posted, -ahead - 1, store.keys.queue("r1"))

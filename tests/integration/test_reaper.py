@@ -44,7 +44,9 @@ def run(store: RunStore) -> Harness:
     return made
 
 
-def test_while_redis_was_away_no_lease_is_lost_and_none_counts(run: Harness, store: RunStore, dispatcher: Dispatcher):
+def test_while_redis_was_away_no_lease_is_lost_and_none_counts(
+    run: Harness, store: RunStore, dispatcher: Dispatcher
+):
     reaper = RunRecovery(store, dispatcher, SETTINGS)
     until(lambda: int(store.redis.info("server")["uptime_in_seconds"]) >= 1)
     grant = run.take("A")
@@ -103,13 +105,21 @@ def test_whoever_has_to_wait_has_a_timer_in_redis_and_no_message_has_one(
 
     def follow(reply: Reply) -> Reply:
         dispatcher.follow(reply)
-        sent.extend(published(store, store.keys.queue("r1"), store.keys.queue("r1", "h1"), store.keys.control_queue))
+        sent.extend(
+            published(store, store.keys.queue("r1"), store.keys.queue("r1", "h1"), store.keys.control_queue)
+        )
         return reply
 
     def claim(todo: str, attempt: int) -> Grant:
         reply = follow(
             store.claim(
-                run.run_id, todo, attempt, worker="w", host="h1", lease=timedelta(seconds=30), request=f"{attempt}"
+                run.run_id,
+                todo,
+                attempt,
+                worker="w",
+                host="h1",
+                lease=timedelta(seconds=30),
+                request=f"{attempt}",
             )
         )
         assert reply.grant is not None

@@ -39,7 +39,9 @@ def socket(redis_url: str) -> Path:
 def ann(redis_url: str) -> Iterator[str]:
     """A user who may read keys, and nothing else."""
     with redis.Redis.from_url(redis_url) as admin:
-        admin.acl_setuser("ann", enabled=True, passwords=[f"+{SECRET}"], commands=["+get", "+ping"], keys=["*"])
+        admin.acl_setuser(
+            "ann", enabled=True, passwords=[f"+{SECRET}"], commands=["+get", "+ping"], keys=["*"]
+        )
         yield "ann"
         admin.acl_deluser("ann")
 
@@ -158,7 +160,12 @@ def test_who_waits_for_ever_for_news_does_not_wait_so_for_a_greeting(scheme: str
 def test_once_greeted_each_caller_has_its_own_patience_and_asks_for_signs_of_life(
     certificates: Certificates, socket: Path
 ):
-    patience = {Profile.COMMAND: ANSWER_S, Profile.WORKER: ANSWER_S, Profile.READER: None, Profile.FREIGHT: FREIGHT_S}
+    patience = {
+        Profile.COMMAND: ANSWER_S,
+        Profile.WORKER: ANSWER_S,
+        Profile.READER: None,
+        Profile.FREIGHT: FREIGHT_S,
+    }
     with listening(leading_to(socket, certificates.of_server("localhost"))) as port:
         for profile, answer_s in patience.items():
             address = f"rediss://localhost:{port}?ssl_ca_certs={certificates.ca}"
@@ -169,8 +176,13 @@ def test_once_greeted_each_caller_has_its_own_patience_and_asks_for_signs_of_lif
 
 
 def test_something_else_at_that_port_is_told_so():
-    with listening(lambda client: client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n") or silent(client)) as port:
-        assert f"the server at redis://127.0.0.1:{port} is no Redis" in refusal(f"redis://127.0.0.1:{port}").message
+    with listening(
+        lambda client: client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n") or silent(client)
+    ) as port:
+        assert (
+            f"the server at redis://127.0.0.1:{port} is no Redis"
+            in refusal(f"redis://127.0.0.1:{port}").message
+        )
 
 
 def test_a_port_where_nobody_listens(free_port: int):
@@ -230,7 +242,10 @@ def test_a_database_that_is_not_there_is_named(socket: Path):
 def test_a_server_of_old_times_is_refused():
     with listening(old_redis) as port:
         url = f"redis://127.0.0.1:{port}"
-        with connect(url, Profile.COMMAND) as client, pytest.raises(Unusable, match=r"Redis 6\.0\.16, older than 7\.0"):
+        with (
+            connect(url, Profile.COMMAND) as client,
+            pytest.raises(Unusable, match=r"Redis 6\.0\.16, older than 7\.0"),
+        ):
             refuse_unfit(client, url)
 
 

@@ -42,14 +42,20 @@ class Site:
     def place(self, run: str = RUN) -> Path:
         return self.state / "worktrees" / run / "api"
 
-    def enter(self, tip: str | None = None, run: str = RUN, key: str = "", carried: Carried | None = None) -> Worktree:
+    def enter(
+        self, tip: str | None = None, run: str = RUN, key: str = "", carried: Carried | None = None
+    ) -> Worktree:
         self.fence += 1
-        tree = Worktree(state=self.state, run=run, repo=Repo(name="api"), checkout=self.checkout, carried=carried)
+        tree = Worktree(
+            state=self.state, run=run, repo=Repo(name="api"), checkout=self.checkout, carried=carried
+        )
         tree.enter(LockRequest(run_id=run, key=key or f"{run}/T", fence=self.fence), tip, AT_ONCE)
         self.open.append(tree)
         return tree
 
-    def worked(self, file: str, tip: str | None = None, run: str = RUN, carried: Carried | None = None) -> str:
+    def worked(
+        self, file: str, tip: str | None = None, run: str = RUN, carried: Carried | None = None
+    ) -> str:
         """A todo that writes this file, and succeeds."""
         tree = self.enter(tip, run, carried=carried)
         (tree.path / file).write_text(run)
@@ -64,7 +70,13 @@ class Site:
 
     def removal(self, tip: str | None, run: str = RUN, carried: Carried | None = None) -> RollbackCleanup:
         return RollbackCleanup(
-            state=self.state, repo="api", checkout=self.checkout, run_id=run, tip=tip, carried=carried, had_ended=True
+            state=self.state,
+            repo="api",
+            checkout=self.checkout,
+            run_id=run,
+            tip=tip,
+            carried=carried,
+            had_ended=True,
         )
 
     def heads(self) -> dict[str, str]:

@@ -44,7 +44,10 @@ class Site:
 
     def __init__(self, url: str) -> None:
         settings = Settings(namespace="test")
-        self.client, self.pubsub_redis = connect(url, Profile.WORKER), connect(url, Profile.READER, decode=False)
+        self.client, self.pubsub_redis = (
+            connect(url, Profile.WORKER),
+            connect(url, Profile.READER, decode=False),
+        )
         self.store = RunStore(self.client, "test")
         self.presence = Presence(self.client, self.store.keys)
         self.leads = True
@@ -144,10 +147,17 @@ def test_all_a_worker_does_to_a_run_can_be_asked_for(site: Site):
     back = alpha.hand_back(again, "[2]")
 
     assert renewed == ([], [])
-    assert [reply.word for reply in (kept, parked, retried, back)] == ["kept", "parked", "retrying", "retrying"]
+    assert [reply.word for reply in (kept, parked, retried, back)] == [
+        "kept",
+        "parked",
+        "retrying",
+        "retrying",
+    ]
     last = granted(alpha, run_id, "A", attempt=3)
     assert [grant.checkpoint for grant in (first, again, last)] == ["[1]", DONE.output, "[2]"]
-    assert [fields["text"] for _, fields in site.client.xrange(site.store.keys.run(run_id).log("A"))] == ["a line\n"]
+    assert [fields["text"] for _, fields in site.client.xrange(site.store.keys.run(run_id).log("A"))] == [
+        "a line\n"
+    ]
     assert alpha.status(run_id) == "running"
 
 
@@ -256,9 +266,13 @@ def test_words_that_are_no_request_are_refused(site: Site, deed: str, given: dic
         site.asking("alpha").wire.ask(deed, given)
 
 
-@pytest.mark.parametrize("rubbish", ["", "{", "[]", '{"id": 1}', '{"id": "q", "deed": "claim", "given": 7}', "\udc80"])
+@pytest.mark.parametrize(
+    "rubbish", ["", "{", "[]", '{"id": 1}', '{"id": "q", "deed": "claim", "given": 7}', "\udc80"]
+)
 def test_a_request_that_cannot_be_read_holds_nobody_up(site: Site, rubbish: str):
-    site.client.publish(site.store.keys.restricted(["alpha"]).requests, rubbish.encode(errors="surrogateescape"))
+    site.client.publish(
+        site.store.keys.restricted(["alpha"]).requests, rubbish.encode(errors="surrogateescape")
+    )
 
     assert site.asking("alpha").status("no-such") is None
 
@@ -273,7 +287,9 @@ def test_a_request_that_cannot_be_read_holds_nobody_up(site: Site, rubbish: str)
         ("renew", {"leases": {f"R T{n}": 1 for n in range(10_001)}, "lease": 1}, NotAllowed),
     ],
 )
-def test_a_request_for_more_than_a_keeper_does_at_once_is_refused(site: Site, deed: str, given: dict[str, Any], error):
+def test_a_request_for_more_than_a_keeper_does_at_once_is_refused(
+    site: Site, deed: str, given: dict[str, Any], error
+):
     run_id = site.submit()
     whose = {} if deed == "renew" else {"run_id": run_id, "todo_id": "A"}
 
@@ -287,7 +303,11 @@ def test_many_requests_of_one_worker_keep_no_other_waiting_and_renewals_come_fir
     for data in (*asked, renewal):
         waiting.add("alpha", data)
     waiting.add("beta", b"settle")
-    assert [waiting.take() for _ in range(3)] == [("alpha", asked[0]), ("beta", b"settle"), ("alpha", asked[1])]
+    assert [waiting.take() for _ in range(3)] == [
+        ("alpha", asked[0]),
+        ("beta", b"settle"),
+        ("alpha", asked[1]),
+    ]
 
     waiting.add("alpha", renewal)
 
@@ -309,7 +329,9 @@ def test_a_damaged_run_is_refused_and_holds_nobody_up(site: Site):
 
 
 def test_a_worker_speaks_for_itself_alone(site: Site):
-    ours, theirs = (Worker(id=repo, host="h", pid=1, version="1", repos=(repo,), jobs=1) for repo in ("alpha", "beta"))
+    ours, theirs = (
+        Worker(id=repo, host="h", pid=1, version="1", repos=(repo,), jobs=1) for repo in ("alpha", "beta")
+    )
     presence = ProxyPresence(site.asking("alpha"))
     ProxyPresence(site.asking("beta")).say(theirs, 0, LEASE)
 

@@ -92,7 +92,9 @@ class Bench:
             todos, more = {"U": "r1", **todos}, more | {"U": {"action": after}}
         repos = (Repo(name="r1", slots=2, prepare=prepare, workspace=Workspace(place)),)
         declared = ecosystem(todos, **more).model_copy(update={"repos": repos})
-        run_id, _ = submit(self.parts.store, graph(todos, **more), declared, self.settings, order(no_cache=no_cache))
+        run_id, _ = submit(
+            self.parts.store, graph(todos, **more), declared, self.settings, order(no_cache=no_cache)
+        )
         if after:
             assert self.deliver(run_id, "U").kind is TaskResultKind.DONE
         return run_id
@@ -196,7 +198,9 @@ def test_a_result_that_is_damaged_too_old_or_unwanted_is_not_taken(bench: Bench)
     assert bench.do().cached == Source(run=bench.runs()[3], todo="T")
 
 
-def test_a_result_that_leads_to_another_tree_is_dropped_and_the_todo_runs_from_a_clean_workspace(bench: Bench):
+def test_a_result_that_leads_to_another_tree_is_dropped_and_the_todo_runs_from_a_clean_workspace(
+    bench: Bench,
+):
     bench.do()
     store = Store(bench.parts.redis, "coord", "results")
     (key,) = bench.parts.redis.hkeys(bench.parts.redis.keys("coord:cache-entries:*")[0])
@@ -279,7 +283,10 @@ def test_who_would_compute_the_same_waits_without_a_slot_and_is_given_the_result
 
     assert bench.deliver(second).kind is TaskResultKind.LATER
     waiting = bench.view(second)
-    assert (waiting.state, waiting.waits_for) == (TodoState.PARKED, f"T of run {first}, which computes the same result")
+    assert (waiting.state, waiting.waits_for) == (
+        TodoState.PARKED,
+        f"T of run {first}, which computes the same result",
+    )
     (bench.folder / "ledger.go").touch()
     body.join()
     bench.fire(second)

@@ -60,7 +60,9 @@ def holds(run: Harness, todo: str, worker: str) -> None:
     run.store.redis.hset(run.store.keys.run(run.run_id).facts, f"{todo} worker", worker)
 
 
-def test_what_a_dead_worker_ran_is_tried_again_at_once_and_nobody_elses(run: Harness, worker: Make, tmp_path: Path):
+def test_what_a_dead_worker_ran_is_tried_again_at_once_and_nobody_elses(
+    run: Harness, worker: Make, tmp_path: Path
+):
     dead, alive = worker("coord-1@h"), worker("coord-2@h")
     holds(run, "A", "coord-1@h")
     holds(run, "B", "coord-2@h")

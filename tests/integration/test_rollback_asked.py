@@ -25,7 +25,9 @@ NAMESPACE = "test"
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "ecosystem.yaml"
-    todos = [{"id": name, "task": name, "repo": repo, "plan": PLAN} for name, repo in (("A", "r1"), ("B", "r2"))]
+    todos = [
+        {"id": name, "task": name, "repo": repo, "plan": PLAN} for name, repo in (("A", "r1"), ("B", "r2"))
+    ]
     document = {
         "settings": {"namespace": NAMESPACE},
         "repos": [{"name": "r1"}, {"name": "r2"}],
@@ -105,7 +107,9 @@ def test_what_could_not_be_undone_is_accepted_by_a_script_with_a_reason(coord: C
 def test_subscribers_hear_what_is_undone_apart_from_what_is_done(coord: Coord, run: Harness):
     heard: list[tuple[str, str, str]] = []
     for event in ("run.*", "todo.settled", "todo.started", "todo.compensating"):
-        coord.on(event, lambda e: heard.append((e.name, e.todo, e.facts.get("state") or e.facts.get("status", ""))))
+        coord.on(
+            event, lambda e: heard.append((e.name, e.todo, e.facts.get("state") or e.facts.get("status", "")))
+        )
     found = coord.runs.rollback(run.run_id)
     work(run, "B")
 
@@ -120,7 +124,9 @@ def test_subscribers_hear_what_is_undone_apart_from_what_is_done(coord: Coord, r
     ]
 
 
-def test_an_agent_has_a_run_undone_and_what_a_person_answers_for_accepted(ai: Agent, run: Harness, file: Path):
+def test_an_agent_has_a_run_undone_and_what_a_person_answers_for_accepted(
+    ai: Agent, run: Harness, file: Path
+):
     assert ai.call("coord_get_run", run=run.run_id, wait_s=10)["status"] == "succeeded"
     assert ai.call("coord_rollback_run", run=run.run_id)["status"] == "rolling_back"
     again = ai.call("coord_rollback_run", run=run.run_id)

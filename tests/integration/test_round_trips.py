@@ -36,7 +36,11 @@ def parts(redis_url: str, tmp_path: Path) -> Iterator[Container]:
     (tmp_path / "r1").mkdir()
     made = Container(
         WorkerConfig(
-            redis_url=redis_url, settings=Settings(), places={"r1": tmp_path / "r1"}, jobs=1, state=tmp_path / ".coord"
+            redis_url=redis_url,
+            settings=Settings(),
+            places={"r1": tmp_path / "r1"},
+            jobs=1,
+            state=tmp_path / ".coord",
         )
     )
     made.redis.connection_pool.connection_class = Counted
@@ -50,7 +54,9 @@ def test_promise_5_a_todo_costs_a_worker_at_most_three_round_trips(parts: Contai
         cache = Cache(parts.redis, "coord")
         cache.at().set("a", 1)
         cache.close()
-    run_id, _ = submit(parts.store, graph(CHAIN, **IN_PLACE), ecosystem(CHAIN, **IN_PLACE), Settings(), order())
+    run_id, _ = submit(
+        parts.store, graph(CHAIN, **IN_PLACE), ecosystem(CHAIN, **IN_PLACE), Settings(), order()
+    )
     spent = []
     for name in CHAIN:
         before = Counted.sent
@@ -63,7 +69,9 @@ def test_promise_5_a_todo_costs_a_worker_at_most_three_round_trips(parts: Contai
 
 
 def test_what_a_failed_attempt_has_written_costs_no_round_trip_of_its_own(parts: Container):
-    todos = {name: {**fields, "action": "echo [1] > $COORD_OUTPUT; exit 1"} for name, fields in IN_PLACE.items()}
+    todos = {
+        name: {**fields, "action": "echo [1] > $COORD_OUTPUT; exit 1"} for name, fields in IN_PLACE.items()
+    }
     run_id, _ = submit(
         parts.store, graph(CHAIN, **todos), ecosystem(CHAIN, **todos), Settings(retry_attempts=3), order()
     )

@@ -67,7 +67,9 @@ def test_the_plan_has_width_and_depth_and_no_needless_edge(graph: PlanGraph) -> 
     assert list(graph.redundant) == []
 
 
-def test_the_plan_tests_each_package_after_those_that_its_metadata_names(sample: Path, graph: PlanGraph) -> None:
+def test_the_plan_tests_each_package_after_those_that_its_metadata_names(
+    sample: Path, graph: PlanGraph
+) -> None:
     for todo in suite_todos(graph):
         needed = re.findall(r'"meter-(\w+)>=', (sample / todo.repo / "pyproject.toml").read_text())
         assert sorted(needed) == sorted(NEEDS[todo.repo])
@@ -90,7 +92,9 @@ def test_the_whole_plan_succeeds_in_the_order_of_its_graph(sample: Path, graph: 
     for name in NEEDS:
         changed = git(sample / name, "status", "--porcelain").splitlines()
         assert changed
-        assert all(line.endswith(("pyproject.toml", ".py")) for line in changed), "the plan leaves nothing behind"
+        assert all(line.endswith(("pyproject.toml", ".py")) for line in changed), (
+            "the plan leaves nothing behind"
+        )
 
 
 def test_after_the_plan_nothing_is_left_to_raise(sample: Path, graph: PlanGraph) -> None:
@@ -112,14 +116,27 @@ def test_after_the_plan_nothing_is_left_to_raise(sample: Path, graph: PlanGraph)
     assert check.returncode == 0, check.stdout
 
 
-def test_the_milestone_s_check_holds_when_the_plan_is_on_main_everywhere(sample: Path, graph: PlanGraph) -> None:
-    (check,) = (c.check for milestone in graph.plan.milestones for c in milestone.completion_criteria if c.check)
+def test_the_milestone_s_check_holds_when_the_plan_is_on_main_everywhere(
+    sample: Path, graph: PlanGraph
+) -> None:
+    (check,) = (
+        c.check for milestone in graph.plan.milestones for c in milestone.completion_criteria if c.check
+    )
     words = ["sh", "-c", str(check)]
     assert subprocess.run(words, cwd=sample, check=False).returncode == 1
 
     carry_out(sample, graph)
     for name in NEEDS:
-        git(sample / name, "-c", "user.name=Ann", "-c", "user.email=ann@example.org", "commit", "-qam", "Raised")
+        git(
+            sample / name,
+            "-c",
+            "user.name=Ann",
+            "-c",
+            "user.email=ann@example.org",
+            "commit",
+            "-qam",
+            "Raised",
+        )
 
     assert subprocess.run(words, cwd=sample, check=False).returncode == 0
 
@@ -144,7 +161,9 @@ def test_a_changed_package_does_not_pass_with_the_unchanged_one_below_it(
     assert suite(sample, "report").returncode != 0
 
 
-@pytest.mark.parametrize(("name", "below"), [(name, below) for name, needed in NEEDS.items() for below in needed])
+@pytest.mark.parametrize(
+    ("name", "below"), [(name, below) for name, needed in NEEDS.items() for below in needed]
+)
 def test_a_package_s_tests_notice_a_name_that_is_gone_below_it(sample: Path, name: str, below: str) -> None:
     source = sample / name / "src" / f"meter_{name}"
     used = re.search(
@@ -193,7 +212,9 @@ def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path: Path)
         create(tmp_path / "letter.txt")
 
 
-def test_the_sample_does_not_depend_on_the_user_s_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sample_does_not_depend_on_the_user_s_git(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / ".gitconfig").write_text(
         "[commit]\n gpgSign = true\n[init]\n defaultBranch = trunk\n[core]\n autocrlf = true\n"
     )
@@ -205,7 +226,9 @@ def test_the_sample_does_not_depend_on_the_user_s_git(tmp_path: Path, monkeypatc
     sample = create(tmp_path / "sample").parent
 
     monkeypatch.delenv("GIT_DIR")
-    assert git(sample / "cli", "log", "--format=%an <%ae> %D") == "coord demo <demo@coord.invalid> HEAD -> main"
+    assert (
+        git(sample / "cli", "log", "--format=%an <%ae> %D") == "coord demo <demo@coord.invalid> HEAD -> main"
+    )
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -215,7 +238,9 @@ def carry_out(sample: Path, graph: PlanGraph) -> dict[str, int]:
     for name, todo in graph.todos.items():
         if all(done.get(before) == 0 for before in graph.predecessors[name]):
             before = ancestors(graph, name)
-            done[name] = execute(sample, todo, [graph.todos[other] for other in graph.todos if other in before])
+            done[name] = execute(
+                sample, todo, [graph.todos[other] for other in graph.todos if other in before]
+            )
     return done
 
 
@@ -227,11 +252,15 @@ def execute(sample: Path, todo: Todo, before: list[Todo]) -> int:
     assert isinstance(todo.action, ShellAction)
     assert isinstance(todo.action.run, str)
     context = sample / "context.json"
-    predecessors = [{"todo": other.id, "repo": other.repo, "path": str(sample / other.repo)} for other in before]
+    predecessors = [
+        {"todo": other.id, "repo": other.repo, "path": str(sample / other.repo)} for other in before
+    ]
     context.write_text(json.dumps({"predecessors": predecessors}))
     environment = {**environ(), "COORD_CONTEXT": str(context)}
     words = ["sh", "-c", todo.action.run]
-    return subprocess.run(words, cwd=sample / todo.repo, env=environment, capture_output=True, check=False).returncode
+    return subprocess.run(
+        words, cwd=sample / todo.repo, env=environment, capture_output=True, check=False
+    ).returncode
 
 
 def suite(sample: Path, name: str) -> subprocess.CompletedProcess[str]:
@@ -239,7 +268,9 @@ def suite(sample: Path, name: str) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-B", "-m", "unittest", "discover", "-s", "tests"]
     path = os.pathsep.join(str(sample / each / "src") for each in (name, *all_below(name)))
     environment = {**environ(), "PYTHONPATH": path}
-    return subprocess.run(words, cwd=sample / name, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        words, cwd=sample / name, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def environ() -> dict[str, str]:

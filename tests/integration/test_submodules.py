@@ -83,7 +83,9 @@ def test_the_next_attempt_finds_submodules_as_they_were_whatever_was_done_to_the
 
 
 @pytest.mark.parametrize("damage", ["git file", "link"])
-def test_a_submodule_that_a_todo_led_elsewhere_is_made_anew_and_the_checkouts_stays(checkout: Path, damage: str):
+def test_a_submodule_that_a_todo_led_elsewhere_is_made_anew_and_the_checkouts_stays(
+    checkout: Path, damage: str
+):
     there = tree(checkout)
     enter(there)
     lib, theirs = there.path / "lib", checkout / "lib"
@@ -130,13 +132,17 @@ def test_what_a_commit_cannot_carry_of_a_submodule_is_said(checkout: Path):
 
     only_here = git(there.path / "lib", "rev-parse", "HEAD")
     assert new != since
-    assert [module.commit for module in submodules_of(there.path, None) if module.path == "lib"] == [only_here]
+    assert [module.commit for module in submodules_of(there.path, None) if module.path == "lib"] == [
+        only_here
+    ]
     assert len(told) == 2
     assert "in no commit" in told[0]
     assert only_here[:12] in told[1]
     there.leave()
     enter(there, fence=2, tip=new)
-    assert git(there.path / "lib", "rev-parse", "HEAD") == only_here, "the next todo of the run goes on with it"
+    assert git(there.path / "lib", "rev-parse", "HEAD") == only_here, (
+        "the next todo of the run goes on with it"
+    )
     there.leave()
 
 

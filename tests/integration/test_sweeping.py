@@ -17,7 +17,9 @@ from workers.restricted import RestrictedContainer
 
 
 def config(redis_url: str, folder: Path) -> WorkerConfig:
-    return WorkerConfig(redis_url=redis_url, settings=Settings(), places={"r1": folder}, jobs=1, state=folder / "state")
+    return WorkerConfig(
+        redis_url=redis_url, settings=Settings(), places={"r1": folder}, jobs=1, state=folder / "state"
+    )
 
 
 DEAD = Owner(host="elsewhere", pid=1, started="long ago", thread=1)
@@ -26,7 +28,10 @@ DEAD = Owner(host="elsewhere", pid=1, started="long ago", thread=1)
 def test_a_worker_sweeps_locks_and_inboxes(redis_url: str, tmp_path: Path):
     parts = Container(config(redis_url, tmp_path))
     assert parts.sweeper in parts.services
-    with connect(redis_url, Profile.WORKER) as redis, closing(LockManager(redis, "coord", owner=DEAD)) as locks:
+    with (
+        connect(redis_url, Profile.WORKER) as redis,
+        closing(LockManager(redis, "coord", owner=DEAD)) as locks,
+    ):
         bus = MessageBus(redis, "coord", sender="me")
         bus.register("repo:r1")
         bus.send("repo:r1", "note", "soon over", ttl=timedelta(milliseconds=1))

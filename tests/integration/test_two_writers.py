@@ -25,7 +25,9 @@ for i in range(count):
     print(i, flush=True)
 """
 
-TODO = "    - id: T-{w}-{i} # of writer {w}\n      task: 'Größe'\n      repo: r\n      status: pending # {i}\n"
+TODO = (
+    "    - id: T-{w}-{i} # of writer {w}\n      task: 'Größe'\n      repo: r\n      status: pending # {i}\n"
+)
 
 
 def file_for(folder: Path, writers: int, todos: int) -> Path:

@@ -44,7 +44,9 @@ class Bench:
     def log(self) -> str:
         return (self.folder / "state" / "log").read_text()
 
-    def attempt(self, todo: dict[str, Any], undo: Undo | None = None, tip: str | None = None) -> AttemptOutcome:
+    def attempt(
+        self, todo: dict[str, Any], undo: Undo | None = None, tip: str | None = None
+    ) -> AttemptOutcome:
         self.fence += 1
         settings = Settings()
         row = {"id": "T", "task": "make a bucket", "repo": "api", "env": {"OUT": str(self.out)}, **todo}
@@ -52,7 +54,14 @@ class Bench:
             todo=Todo.model_validate(row), repo=Repo(name="api"), timeout=settings.todo_timeout, retry=Retry()
         )
         grant = Grant(
-            run_id=RUN, todo_id="T", attempt=self.fence, fence=self.fence, spec=spec, tip=tip, tries=0, undo=undo
+            run_id=RUN,
+            todo_id="T",
+            attempt=self.fence,
+            fence=self.fence,
+            spec=spec,
+            tip=tip,
+            tries=0,
+            undo=undo,
         )
         here = AttemptEnvironment(
             brief=RunBrief(run_id=RUN, plan_id="P", agent_command=f"cat > {self.out}"),
@@ -83,13 +92,19 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-def undo(output: str = '{"bucket":"b-7"}', *, last: bool = False, was: TodoState = TodoState.SUCCEEDED) -> Undo:
+def undo(
+    output: str = '{"bucket":"b-7"}', *, last: bool = False, was: TodoState = TodoState.SUCCEEDED
+) -> Undo:
     return Undo(was=was, output=output, last=last, run="20260101-120000-abcd", had_ended=True)
 
 
-def test_a_compensation_has_what_the_todo_handed_over_its_own_key_and_nothing_of_it_is_committed(bench: Bench):
+def test_a_compensation_has_what_the_todo_handed_over_its_own_key_and_nothing_of_it_is_committed(
+    bench: Bench,
+):
     done = bench.attempt({"action": "echo x > a"})
-    todo = {"compensate": f"{KEEP_ENV}; cat a >> $OUT; echo y > a; echo 5 > $COORD_OUTPUT; git commit -qam mine"}
+    todo = {
+        "compensate": f"{KEEP_ENV}; cat a >> $OUT; echo y > a; echo 5 > $COORD_OUTPUT; git commit -qam mine"
+    }
     undone = bench.attempt(todo, undo(), done.tip)
 
     assert undone == AttemptOutcome(kind=OutcomeKind.SUCCEEDED, exit_code=0)
@@ -112,7 +127,10 @@ def test_with_the_last_of_a_repository_its_worktree_and_branch_go(bench: Bench):
     assert bench.attempt({"compensate": "cp a $OUT"}, undo(last=True), done.tip).kind is OutcomeKind.SUCCEEDED
     assert bench.out.read_text() == "x\n"
     assert bench.branches() == ["main"]
-    assert f"[coord] branch coord/{RUN} in {bench.checkout} is removed, it stood at {done.tip[:12]}\n" in bench.log
+    assert (
+        f"[coord] branch coord/{RUN} in {bench.checkout} is removed, it stood at {done.tip[:12]}\n"
+        in bench.log
+    )
     assert bench.attempt({}, undo(last=True), done.tip).kind is OutcomeKind.SUCCEEDED, "again"
 
 
@@ -140,7 +158,9 @@ def test_functions_and_agents_undo_as_commands_do(bench: Bench):
     git(bench.checkout, "add", "cloud.py")
     git(bench.checkout, "commit", "-q", "-m", "cloud")
     call = {"type": "python", "call": "cloud:drop", "args": {"force": True}}
-    assert bench.attempt({"compensate": call}, undo()) == AttemptOutcome(kind=OutcomeKind.SUCCEEDED, exit_code=0)
+    assert bench.attempt({"compensate": call}, undo()) == AttemptOutcome(
+        kind=OutcomeKind.SUCCEEDED, exit_code=0
+    )
     assert bench.out.read_text() == "b-7 True"
 
     assert bench.attempt({"compensate": {"type": "agent"}}, undo(), None).kind is OutcomeKind.SUCCEEDED
@@ -158,7 +178,10 @@ def test_functions_and_agents_undo_as_commands_do(bench: Bench):
 
 
 def test_what_nothing_undoes_is_refused_and_whoever_has_undone_it_says_so(bench: Bench):
-    todo, why = {"workspace": "in-place"}, "it cannot be undone: it worked in {path} itself and has no `compensate`"
+    todo, why = (
+        {"workspace": "in-place"},
+        "it cannot be undone: it worked in {path} itself and has no `compensate`",
+    )
     concluded = bench.attempt(todo, undo(last=True))
 
     assert concluded.kind is OutcomeKind.REFUSED
@@ -172,7 +195,9 @@ def test_a_folder_without_git_is_undone_by_its_compensation_alone(bench: Bench):
     our_git("worktree", "prune", cwd=bench.checkout)
     (bench.checkout / ".git").rename(bench.folder / "no-git")
     there = {"workspace": "in-place"}
-    assert bench.attempt({"compensate": "touch undone", **there}, undo(last=True)).kind is OutcomeKind.SUCCEEDED
+    assert (
+        bench.attempt({"compensate": "touch undone", **there}, undo(last=True)).kind is OutcomeKind.SUCCEEDED
+    )
     assert (bench.checkout / "undone").exists()
     assert bench.attempt(there, undo(last=True)).kind is OutcomeKind.REFUSED
 
@@ -201,5 +226,7 @@ def test_what_the_remote_keeps_is_no_success_and_nothing_goes_here_before(bench:
 
     concluded = bench.attempt({}, undo(last=True), done.tip)
 
-    assert concluded == AttemptOutcome(kind=OutcomeKind.FAILED, why=bench.withdrawn), "it may answer another time"
+    assert concluded == AttemptOutcome(kind=OutcomeKind.FAILED, why=bench.withdrawn), (
+        "it may answer another time"
+    )
     assert bench.branches() == [f"coord/{RUN}", "main"]

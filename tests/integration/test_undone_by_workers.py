@@ -146,7 +146,13 @@ def test_what_is_undone_after_its_worktree_was_cleared_is_undone_where_the_run_h
 ):
     scene = Scene(world, A, f"cat work > {tmp_path}/seen; git log -1 --format=%H >> {tmp_path}/seen")
     commit = tip(scene.checkout, scene.run)
-    git(scene.checkout, "worktree", "remove", "--force", str(scene.host.state / "worktrees" / scene.run / "up"))
+    git(
+        scene.checkout,
+        "worktree",
+        "remove",
+        "--force",
+        str(scene.host.state / "worktrees" / scene.run / "up"),
+    )
 
     scene.roll_back()
     assert scene.undo("A").kind is TaskResultKind.DONE
@@ -182,7 +188,9 @@ def test_a_compensation_on_a_full_disk_is_held_up_with_the_reason_and_carried_ou
     filler.unlink()
     scene.host.parts.dispatcher.follow(scene.host.parts.store.fire(scene.run, "A"))
     assert scene.undo("A").kind is TaskResultKind.LATER
-    assert "exit code 1; A ended as succeeded and handed over no output: the disk" in scene.fact("A", "waits_for")
+    assert "exit code 1; A ended as succeeded and handed over no output: the disk" in scene.fact(
+        "A", "waits_for"
+    )
     assert f"coord/{scene.run}" in scene.branches(scene.checkout)
 
     (tmp_path / "room").touch()

@@ -81,11 +81,22 @@ def run(tmp_path: Path, checkout: Path) -> Iterator[Run]:
 
 def fingerprint(checkout: Path) -> dict[str, str]:
     """Everything that the owner of a checkout would notice: files, index and HEAD, byte for byte, with times."""
-    files = [path for path in checkout.rglob("*") if path.is_file() and ".git" not in path.relative_to(checkout).parts]
+    files = [
+        path
+        for path in checkout.rglob("*")
+        if path.is_file() and ".git" not in path.relative_to(checkout).parts
+    ]
     facts = {}
-    for path in [*files, checkout / ".git" / "index", checkout / ".git" / "HEAD", checkout / ".git" / "config"]:
+    for path in [
+        *files,
+        checkout / ".git" / "index",
+        checkout / ".git" / "HEAD",
+        checkout / ".git" / "config",
+    ]:
         stat = path.stat()
-        facts[str(path)] = f"{hashlib.sha256(path.read_bytes()).hexdigest()} {stat.st_mtime_ns} {stat.st_mode}"
+        facts[str(path)] = (
+            f"{hashlib.sha256(path.read_bytes()).hexdigest()} {stat.st_mtime_ns} {stat.st_mode}"
+        )
     return facts
 
 
@@ -107,7 +118,9 @@ def test_a_todos_changes_become_one_commit_with_trailers_on_the_runs_branch(run:
     assert git("status", "--porcelain", cwd=run.tree.path) == ""
 
 
-def test_the_checkout_with_staged_and_unstaged_work_in_it_is_untouched_byte_for_byte(run: Run, checkout: Path) -> None:
+def test_the_checkout_with_staged_and_unstaged_work_in_it_is_untouched_byte_for_byte(
+    run: Run, checkout: Path
+) -> None:
     (checkout / "staged.py").write_text("staged\n")
     git("add", "staged.py", cwd=checkout)
     (checkout / "code.py").write_text("uncommitted\n")
@@ -124,7 +137,11 @@ def test_the_checkout_with_staged_and_unstaged_work_in_it_is_untouched_byte_for_
     run.tree.remove(SOON)
 
     assert fingerprint(checkout) == before
-    assert git("status", "--porcelain", cwd=checkout).splitlines() == [" M code.py", "A  staged.py", "?? untracked.txt"]
+    assert git("status", "--porcelain", cwd=checkout).splitlines() == [
+        " M code.py",
+        "A  staged.py",
+        "?? untracked.txt",
+    ]
     assert git("show", f"{start}:code.py", cwd=checkout) == "one = 1"
 
 
@@ -149,7 +166,9 @@ def test_what_a_todo_commits_itself_is_kept_and_the_rest_comes_on_top(run: Run) 
     assert git("rev-parse", f"{new}^", cwd=run.tree.path) == own
 
 
-@pytest.mark.parametrize("switch", [["switch", "--quiet", "--detach"], ["switch", "--quiet", "-c", "feature"]])
+@pytest.mark.parametrize(
+    "switch", [["switch", "--quiet", "--detach"], ["switch", "--quiet", "-c", "feature"]]
+)
 def test_commits_that_a_todo_made_beside_the_branch_are_brought_to_it(run: Run, switch: list[str]) -> None:
     run.enter()
     git(*switch, cwd=run.tree.path)
@@ -166,7 +185,9 @@ def test_commits_that_a_todo_made_beside_the_branch_are_brought_to_it(run: Run, 
     assert git("status", "--porcelain", cwd=run.tree.path) == ""
 
 
-def test_an_attempt_begins_clean_at_the_recorded_tip_and_a_commit_whose_settle_was_lost_is_dropped(run: Run) -> None:
+def test_an_attempt_begins_clean_at_the_recorded_tip_and_a_commit_whose_settle_was_lost_is_dropped(
+    run: Run,
+) -> None:
     base = run.enter()
     (run.tree.path / "code.py").write_text("lost\n")
     lost = run.tree.commit("T", "settle gets lost")
@@ -271,9 +292,15 @@ def test_the_branch_moves_only_from_where_it_was_seen(run: Run, checkout: Path) 
     assert git("rev-parse", "coord/r1", cwd=checkout) == side
 
 
-def test_a_branch_that_git_cannot_move_is_refused_and_nobody_is_said_to_have_superseded_the_attempt(run: Run) -> None:
+def test_a_branch_that_git_cannot_move_is_refused_and_nobody_is_said_to_have_superseded_the_attempt(
+    run: Run,
+) -> None:
     run.enter()
-    for words in ("checkout --quiet --detach", "branch --quiet -D coord/r1", "branch --quiet coord/r1/in-the-way"):
+    for words in (
+        "checkout --quiet --detach",
+        "branch --quiet -D coord/r1",
+        "branch --quiet coord/r1/in-the-way",
+    ):
         git(*words.split(), cwd=run.tree.path)
     (run.tree.path / "code.py").write_text("one = 2\n")
 
@@ -328,7 +355,9 @@ def test_a_changed_submodule_is_committed(run: Run, tmp_path: Path) -> None:
     run.tree.remove(SOON)
 
 
-def test_hooks_of_a_checkout_do_not_run_for_our_worktree_and_nobody_is_an_author_too(run: Run, checkout: Path) -> None:
+def test_hooks_of_a_checkout_do_not_run_for_our_worktree_and_nobody_is_an_author_too(
+    run: Run, checkout: Path
+) -> None:
     hook = checkout / ".git" / "hooks" / "post-checkout"
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\nexit 1\n")
@@ -368,7 +397,14 @@ def test_variables_that_redirect_git_have_no_effect(
 
 @pytest.mark.parametrize(
     "damage",
-    ["folder deleted", "folder deleted, HEAD detached", "git file deleted", "index broken", "entry deleted", "emptied"],
+    [
+        "folder deleted",
+        "folder deleted, HEAD detached",
+        "git file deleted",
+        "index broken",
+        "entry deleted",
+        "emptied",
+    ],
 )
 def test_a_worktree_that_was_damaged_by_hand_is_made_anew(run: Run, damage: str, tmp_path: Path) -> None:
     run.enter()
@@ -504,7 +540,9 @@ def test_a_commit_is_not_taken_back_under_the_feet_of_a_newer_attempt(run: Run, 
     assert git("rev-parse", "coord/r1", cwd=checkout) == newer
 
 
-def test_a_worktree_in_use_is_not_removed_and_lets_nobody_in(run: Run, tmp_path: Path, checkout: Path) -> None:
+def test_a_worktree_in_use_is_not_removed_and_lets_nobody_in(
+    run: Run, tmp_path: Path, checkout: Path
+) -> None:
     run.enter()
     second = Worktree(state=tmp_path / "state", run="r1", repo=Repo(name="widgets"), checkout=checkout)
 
@@ -579,7 +617,11 @@ def test_the_session_of_a_dead_attempt_is_known_by_where_it_works(run: Run, tmp_
 
     run.enter()
 
-    until(lambda: orphans.started(member) == "" or Path(f"/proc/{member}/stat").read_text().split(") ")[1][0] == "Z")
+    until(
+        lambda: (
+            orphans.started(member) == "" or Path(f"/proc/{member}/stat").read_text().split(") ")[1][0] == "Z"
+        )
+    )
 
 
 @pytest.mark.parametrize(
@@ -629,7 +671,9 @@ def test_a_missing_folder_and_a_missing_branch_are_named(checkout: Path) -> None
     assert "coord retry" in refused.value.hint
 
 
-def test_a_base_branch_that_only_the_remote_has_is_refused_with_the_command_that_makes_it(checkout: Path) -> None:
+def test_a_base_branch_that_only_the_remote_has_is_refused_with_the_command_that_makes_it(
+    checkout: Path,
+) -> None:
     git("update-ref", "refs/remotes/origin/release/2", "main", cwd=checkout)
 
     with pytest.raises(GitRefused) as refused:
@@ -655,7 +699,11 @@ def test_a_folder_that_git_can_make_no_worktree_of_is_refused_unless_in_place_is
     inside.mkdir()
     git("init", "--quiet", str(empty), cwd=tmp_path)
 
-    for path, why in ((plain, "not a git repository"), (empty, "no commit yet"), (inside, "inside the repository")):
+    for path, why in (
+        (plain, "not a git repository"),
+        (empty, "no commit yet"),
+        (inside, "inside the repository"),
+    ):
         make = {"state": tmp_path / "state", "run": "r1", "repo": Repo(name="it"), "checkout": path}
         with pytest.raises(GitRefused, match=why) as refused:
             workspace_for(wanted=Workspace.WORKTREE, **make)
@@ -663,7 +711,9 @@ def test_a_folder_that_git_can_make_no_worktree_of_is_refused_unless_in_place_is
         assert isinstance(workspace_for(wanted=Workspace.IN_PLACE, **make), InPlace)
 
 
-def test_in_place_nothing_is_cleaned_or_committed_but_one_works_at_a_time(checkout: Path, tmp_path: Path) -> None:
+def test_in_place_nothing_is_cleaned_or_committed_but_one_works_at_a_time(
+    checkout: Path, tmp_path: Path
+) -> None:
     (checkout / "code.py").write_text("uncommitted\n")
     repo = Repo(name="widgets")
     make = {"state": tmp_path / "state", "repo": repo, "checkout": checkout, "wanted": Workspace.IN_PLACE}

@@ -29,7 +29,11 @@ DURATION = "needs a duration like 90s, 10m, 1.5h or a number of seconds"
         ("reaper", "perhaps", "COORD_REAPER needs true or false, got 'perhaps'"),
         ("appendfsync", "no", "COORD_APPENDFSYNC must be one of everysec, always, got 'no'"),
         ("jobs", "0", "COORD_JOBS must be at least 1"),
-        ("gateway_proxies", "10.0.0.1, proxy", "COORD_GATEWAY_PROXIES needs addresses or networks like 10.0.0.7"),
+        (
+            "gateway_proxies",
+            "10.0.0.1, proxy",
+            "COORD_GATEWAY_PROXIES needs addresses or networks like 10.0.0.7",
+        ),
         ("namespace", "a b", "COORD_NAMESPACE may hold letters, digits, '_' and '-' only, got 'a b'"),
     ],
 )
@@ -67,7 +71,9 @@ def test_a_setting_that_there_is_not_is_refused():
         read_settings({"lease": 3}, environ={})
 
 
-@pytest.mark.parametrize(("written", "size"), [("512MiB", 512 * 1024**2), ("1.5GiB", 1536 * 1024**2), (7, 7), ("0", 0)])
+@pytest.mark.parametrize(
+    ("written", "size"), [("512MiB", 512 * 1024**2), ("1.5GiB", 1536 * 1024**2), (7, 7), ("0", 0)]
+)
 def test_a_size_is_written_with_its_unit_or_in_bytes(written: object, size: int):
     assert read_settings({"disk_min": written}, environ={}).disk_min == size
 
@@ -79,16 +85,24 @@ def test_what_is_no_size_is_refused(written: str):
 
 
 def test_a_relative_folder_is_relative_to_the_folder_of_the_file(tmp_path: Path):
-    settings = read_settings({"cache_folder": "kept", "export_runs": "/srv/runs"}, environ={}, folder=tmp_path)
+    settings = read_settings(
+        {"cache_folder": "kept", "export_runs": "/srv/runs"}, environ={}, folder=tmp_path
+    )
 
     assert (settings.cache_folder, settings.export_runs) == (str(tmp_path / "kept"), "/srv/runs")
-    assert read_settings(environ={"COORD_CACHE_FOLDER": "a"}, folder=tmp_path).cache_folder == str(tmp_path / "a")
+    assert read_settings(environ={"COORD_CACHE_FOLDER": "a"}, folder=tmp_path).cache_folder == str(
+        tmp_path / "a"
+    )
 
 
 def test_a_worker_takes_as_many_todos_at_once_as_jobs_says_else_as_it_may_use_processors(tmp_path: Path):
     path = tmp_path / "ecosystem.yaml"
-    path.write_text("repos: [{name: a, path: a, slots: 64}]\nsettings: {jobs: 5, redis_url: redis://localhost}\n")
-    words = argparse.Namespace(ecosystem=str(path), redis=None, repo=[], all=True, keeper=False, jobs=None, state=None)
+    path.write_text(
+        "repos: [{name: a, path: a, slots: 64}]\nsettings: {jobs: 5, redis_url: redis://localhost}\n"
+    )
+    words = argparse.Namespace(
+        ecosystem=str(path), redis=None, repo=[], all=True, keeper=False, jobs=None, state=None
+    )
 
     assert config(words).jobs == 5
     path.write_text("repos: [{name: a, path: a, slots: 64}]\nsettings: {redis_url: redis://localhost}\n")

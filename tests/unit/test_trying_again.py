@@ -21,7 +21,10 @@ class Flaky:
 def test_an_error_that_passes_is_tried_again_after_its_pause() -> None:
     flaky = Flaky(OSError(), OSError())
 
-    assert retried(flaky, (1.0, 2.0, 3.0), lambda error, _: isinstance(error, OSError), flaky.waits.append) == "done"
+    assert (
+        retried(flaky, (1.0, 2.0, 3.0), lambda error, _: isinstance(error, OSError), flaky.waits.append)
+        == "done"
+    )
 
     assert flaky.waits == [1.0, 2.0]
 

@@ -36,7 +36,12 @@ class RunArtifacts:
     """The artifacts at one moment: git is asked once, so make a new object for a later look."""
 
     def __init__(
-        self, state: Path, places: Mapping[str, Path], tips: Iterable[Mapping[str, str]] = (), *, strict: bool = False
+        self,
+        state: Path,
+        places: Mapping[str, Path],
+        tips: Iterable[Mapping[str, str]] = (),
+        *,
+        strict: bool = False,
     ) -> None:
         self._state = state.resolve()
         self._places = places
@@ -76,7 +81,11 @@ class RunArtifacts:
 
     def folders_of(self, run: str, kinds: Iterable[Kind] = (Kind.CARRIED, Kind.LOGS)) -> list[Artifact]:
         found = [(kind, self._state / kind / run) for kind in kinds]
-        return [Artifact(run=run, kind=kind, path=str(p)) for kind, p in found if p.is_dir() and not p.is_symlink()]
+        return [
+            Artifact(run=run, kind=kind, path=str(p))
+            for kind, p in found
+            if p.is_dir() and not p.is_symlink()
+        ]
 
     def remove(self, artifact: Artifact) -> Artifact:
         """Remove an artifact; return it as gone, or with the reason why it stays."""
@@ -85,7 +94,9 @@ class RunArtifacts:
         except CoordinationError as error:
             return artifact.model_copy(update={"stays": error.message})
         except OSError as error:
-            return artifact.model_copy(update={"stays": f"{error.filename or artifact.path}: {error.strerror}"})
+            return artifact.model_copy(
+                update={"stays": f"{error.filename or artifact.path}: {error.strerror}"}
+            )
 
     def take(self, artifact: Artifact) -> Artifact:
         """Remove as `remove` does.
@@ -110,7 +121,9 @@ class RunArtifacts:
 
     def _worktree_of(self, run: str, repo: str) -> Artifact:
         path = self._path(run, repo)
-        return Artifact(run=run, kind=Kind.WORKTREE, repo=repo, path=str(path), stays=self._not_ours(repo, path))
+        return Artifact(
+            run=run, kind=Kind.WORKTREE, repo=repo, path=str(path), stays=self._not_ours(repo, path)
+        )
 
     def _measured(self, artifact: Artifact) -> Artifact:
         path = Path(artifact.path)

@@ -136,7 +136,9 @@ class AutoCleanup:
     def run_once(self) -> list[Artifact]:
         """Do one round; return what was removed."""
         artifacts = RunArtifacts(self._state, self._places)
-        return [gone for run in artifacts.worked_in() for gone in _clear(artifacts, run, self._store.status(run))]
+        return [
+            gone for run in artifacts.worked_in() for gone in _clear(artifacts, run, self._store.status(run))
+        ]
 
     def clear(self, run: str, status: str) -> list[Artifact]:
         """Clean up after a run that ended with this status; return what was removed."""

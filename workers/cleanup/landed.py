@@ -22,9 +22,7 @@ from workers.workspace.git import ask, git
 from workers.workspace.repository import branch_of, contains, has_commit, is_commit, look
 
 BRANCHES = "refs/heads/coord/"
-TRAILERS = (
-    "%H%x09%(trailers:key=Coord-Todo,valueonly,separator=%x20)%x09%(trailers:key=Coord-Run,valueonly,separator=%x20)"
-)
+TRAILERS = "%H%x09%(trailers:key=Coord-Todo,valueonly,separator=%x20)%x09%(trailers:key=Coord-Run,valueonly,separator=%x20)"
 FILES_AT_MOST, COMMITS_AT_MOST = 200, 50
 """The most files of a result, and commits of the base since, that are looked at to find it squashed."""
 
@@ -132,7 +130,9 @@ class Checkout:
         A run that took the work up may have set it back.
         """
         tips = [tip for tip in one.tips if is_commit(tip) and contains(self.path, one.commit, tip)]
-        heads = git("for-each-ref", f"--contains={one.commit}", "--format=%(objectname)", BRANCHES, cwd=self.path)
+        heads = git(
+            "for-each-ref", f"--contains={one.commit}", "--format=%(objectname)", BRANCHES, cwd=self.path
+        )
         return [tip for tip in dict.fromkeys([*tips, *heads.split()]) if tip != one.commit]
 
     @cached_property
@@ -141,7 +141,9 @@ class Checkout:
         listed = "\n".join(self.recorded)
         if not listed:
             return frozenset()
-        there = git("cat-file", "--batch-check=%(objectname) %(objecttype)", cwd=self.path, stdin=f"{listed}\n")
+        there = git(
+            "cat-file", "--batch-check=%(objectname) %(objecttype)", cwd=self.path, stdin=f"{listed}\n"
+        )
         commits = {line.removesuffix(" commit") for line in there.splitlines() if line.endswith(" commit")}
         words = "\n".join([*commits, f"^{self._base}"])
         beyond = git("rev-list", "--stdin", cwd=self.path, stdin=f"{words}\n") if commits else ""
@@ -150,12 +152,16 @@ class Checkout:
     @cached_property
     def _unchanged(self) -> frozenset[str]:
         """Return the commits of `recorded` of which the base has a file unchanged."""
-        known = [commit for commit in self.recorded if commit in self._contained or has_commit(self.path, commit)]
+        known = [
+            commit for commit in self.recorded if commit in self._contained or has_commit(self.path, commit)
+        ]
         return unchanged(self.path, self._base, known)
 
     def _adds_nothing(self, base: str, commit: str) -> bool:
         merged = ask("merge-tree", "--write-tree", "--no-messages", base, commit, cwd=self.path)
-        return merged.returncode == 0 and merged.stdout.strip() == git("rev-parse", f"{base}^{{tree}}", cwd=self.path)
+        return merged.returncode == 0 and merged.stdout.strip() == git(
+            "rev-parse", f"{base}^{{tree}}", cwd=self.path
+        )
 
     def _was_squashed(self, commit: str) -> bool:
         """Return whether the base had the whole change at one of its commits since."""
@@ -167,5 +173,7 @@ class Checkout:
         files = [f for f in git("diff", "--name-only", "-z", fork, commit, cwd=self.path).split("\0") if f]
         paths = ("--", *files) if len(files) <= FILES_AT_MOST else ()
         options = ("--first-parent", f"--max-count={COMMITS_AT_MOST}")
-        since = ask("--literal-pathspecs", "rev-list", *options, f"{fork}..{self._base}", *paths, cwd=self.path)
+        since = ask(
+            "--literal-pathspecs", "rev-list", *options, f"{fork}..{self._base}", *paths, cwd=self.path
+        )
         return any(self._adds_nothing(base, commit) for base in since.stdout.split())

@@ -103,7 +103,9 @@ def was_reverted(path: Path, base: str, commit: str, run: str, tips: Iterable[st
         state = history.state(at, own)
         if state is State.UNCLEAR:
             state = (
-                State.PRESENT if any(history.has_all(at, changes) for changes in later) else history.state(at, whole)
+                State.PRESENT
+                if any(history.has_all(at, changes) for changes in later)
+                else history.state(at, whole)
             )
         if state is State.GONE:
             lost_by = newest
@@ -112,7 +114,10 @@ def was_reverted(path: Path, base: str, commit: str, run: str, tips: Iterable[st
     # It never was in a commit of the base's own: people took it out as they merged, or a later todo did in
     # the run.
     names = ("--", *whole)
-    return bool(lost_by) and not git("--literal-pathspecs", "log", TODOS, f"{commit}..{base}", *names, cwd=path).strip()
+    return (
+        bool(lost_by)
+        and not git("--literal-pathspecs", "log", TODOS, f"{commit}..{base}", *names, cwd=path).strip()
+    )
 
 
 class History:
@@ -146,7 +151,9 @@ class History:
         return next((state for state in (State.PRESENT, State.GONE) if state in states), State.UNCLEAR)
 
     def has_all(self, at: Mapping[str, Entry], changes: Mapping[str, Change]) -> bool:
-        return all(self._state_of(name, at[name], change) is State.PRESENT for name, change in changes.items())
+        return all(
+            self._state_of(name, at[name], change) is State.PRESENT for name, change in changes.items()
+        )
 
     def is_kept_otherwise(self, commit: str) -> bool:
         """Return whether the commit that removed the result is a todo's, or only renamed a file of it."""
@@ -170,7 +177,14 @@ class History:
     @cached_property
     def _touching(self) -> list[tuple[str, Mapping[str, Entry]]]:
         """Return commit → the files that it changed, as they were before."""
-        options = ("--first-parent", "--diff-merges=first-parent", "--raw", "--no-renames", "--no-abbrev", "-z")
+        options = (
+            "--first-parent",
+            "--diff-merges=first-parent",
+            "--raw",
+            "--no-renames",
+            "--no-abbrev",
+            "-z",
+        )
         span = (f"--max-count={COMMITS_AT_MOST}", f"{self._fork}..{self._base}", "--", *self._changes)
         told = git("--literal-pathspecs", "log", "--format=commit %H", *options, *span, cwd=self._path)
         found: list[tuple[str, dict[str, Entry]]] = []

@@ -112,7 +112,9 @@ class RunBranches:
     @cached_property
     def _unmerged(self) -> frozenset[str]:
         """Return heads with a commit that no branch or tag has, besides those of runs."""
-        return self._heads_beyond([commit for ref, commit in self._refs.items() if not _OF_A_RUN.fullmatch(ref)])
+        return self._heads_beyond(
+            [commit for ref, commit in self._refs.items() if not _OF_A_RUN.fullmatch(ref)]
+        )
 
     @cached_property
     def _foreign(self) -> frozenset[str]:

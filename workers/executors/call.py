@@ -35,7 +35,9 @@ def hand_over(target: str, result: Any) -> None:
     try:
         text = json.dumps(result)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{target} returned what is not JSON ({error}); return dicts, lists, text, numbers") from error
+        raise TypeError(
+            f"{target} returned what is not JSON ({error}); return dicts, lists, text, numbers"
+        ) from error
     with open(os.environ["COORD_OUTPUT"], "w") as output:  # noqa: PTH123
         output.write(text)
 

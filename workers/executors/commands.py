@@ -70,7 +70,9 @@ def _in_words(job: Job) -> str:
     if todo.description:
         parts.append(todo.description)
     if todo.acceptance_criteria and not job.undone:
-        parts.append("It is done when:\n" + "\n".join(f"- {criterion}" for criterion in todo.acceptance_criteria))
+        parts.append(
+            "It is done when:\n" + "\n".join(f"- {criterion}" for criterion in todo.acceptance_criteria)
+        )
     return "\n\n".join(parts)
 
 

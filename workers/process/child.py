@@ -141,10 +141,14 @@ class Report:
 
     def outcome(self, stop_reason: str | None, duration_s: float) -> Exit:
         code, signal = self._how()
-        reason = {"stopped": stop_reason or "stopped", "": stop_reason or GUARD_LOST}.get(self.reason, self.reason)
+        reason = {"stopped": stop_reason or "stopped", "": stop_reason or GUARD_LOST}.get(
+            self.reason, self.reason
+        )
         reason = self._reason_when_overdue(stop_reason) if self.overdue and not self.gone else reason
         reason = "exited" if self.refused else reason
-        return Exit(exit_code=code, signal=signal, reason=reason, duration_s=duration_s, message=self._message())
+        return Exit(
+            exit_code=code, signal=signal, reason=reason, duration_s=duration_s, message=self._message()
+        )
 
     def _reason_when_overdue(self, stop_reason: str | None) -> str:
         """Return the reason if the guard was overdue.
@@ -222,7 +226,9 @@ class Child:
                 self._exit = self._run_to_end()
             return self._exit
 
-    def launch(self, arguments: Sequence[str], env: Mapping[str, str], stdin: bytes, hold: int | None) -> None:
+    def launch(
+        self, arguments: Sequence[str], env: Mapping[str, str], stdin: bytes, hold: int | None
+    ) -> None:
         ours, theirs = socket.socketpair()
         inherited = [theirs.fileno()] if hold is None else [theirs.fileno(), hold]
         names = [str(theirs.fileno()), "-" if hold is None else str(hold)]

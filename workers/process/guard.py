@@ -184,7 +184,9 @@ class Guard:
         return not self.adopts and signal_group(self.main, 0)
 
     def _signal_all(self, number: int) -> None:
-        whole_group = not (self.ended and self.adopts)  # once the command is reaped, its pid could be another process's
+        whole_group = not (
+            self.ended and self.adopts
+        )  # once the command is reaped, its pid could be another process's
         if whole_group:
             signal_group(self.main, number)
         for pid, group in self._everyone().items():
@@ -282,7 +284,9 @@ def enter(cwd: str) -> None:
 
 def why(program: str, error: OSError) -> Refused:
     if isinstance(error, FileNotFoundError):
-        return Refused(NOT_FOUND, f"{program}: not found (or the interpreter in its first line is not); check PATH")
+        return Refused(
+            NOT_FOUND, f"{program}: not found (or the interpreter in its first line is not); check PATH"
+        )
     if error.errno == 8:  # ENOEXEC
         return Refused(NOT_EXECUTABLE, f"{program}: not a program; begin it with a line such as #!/bin/sh")
     return Refused(NOT_EXECUTABLE, f"{program}: {error.strerror}; check its mode and its path")
@@ -344,7 +348,9 @@ def main(args: list[str]) -> None:
     line, hold, mark, timeout_s, grace_s, locale, cwd, *argv = args
     env = dict(os.environb)
     if locale == "C":
-        env.pop(b"LC_CTYPE", None)  # Python sets it for itself in a C locale (PEP 538): it is not the command's
+        env.pop(
+            b"LC_CTYPE", None
+        )  # Python sets it for itself in a C locale (PEP 538): it is not the command's
     for fd in (line, hold):
         if fd != "-":
             os.set_inheritable(int(fd), False)

@@ -75,7 +75,11 @@ def is_alive(marker: ProcessMarker) -> bool:
     """Return whether a process of the attempt lives. One quick look, for it is made at the end of each attempt."""
     if not ON_LINUX:
         return False
-    signs = [f"{KEY}={marker.key}".encode(), f"{FENCE}={marker.fence}".encode()] if marker.key and marker.fence else []
+    signs = (
+        [f"{KEY}={marker.key}".encode(), f"{FENCE}={marker.fence}".encode()]
+        if marker.key and marker.fence
+        else []
+    )
     mark = str(marker.mark).encode() if marker.mark else b""
     for name in os.listdir("/proc"):  # noqa: PTH208 (pathlib takes three times as long)
         if name.isdigit() and _shows(name, mark, signs) and int(name) in find(marker):

@@ -118,7 +118,9 @@ def _digest(root: Path, name: str) -> str:
         with path.open("rb") as file:
             kind = "program" if mode & stat.S_IXUSR else "file"
             return f"{kind} {file_digest(file, 'sha256').hexdigest()}"
-    raise NotKnown(f"its input {name} is a repository of its own, or no file at all", "name files in the repository")
+    raise NotKnown(
+        f"its input {name} is a repository of its own, or no file at all", "name files in the repository"
+    )
 
 
 class NotRestored(CoordinationError):
@@ -150,13 +152,24 @@ def patch(since: str, tip: str, at: Worktree, file: Path) -> bytes:
 
     `file`: where git may write it.
     """
-    options = ("-r", "-p", "--binary", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color")
+    options = (
+        "-r",
+        "-p",
+        "--binary",
+        "--full-index",
+        "--no-renames",
+        "--no-ext-diff",
+        "--no-textconv",
+        "--no-color",
+    )
     prefixes = ("--src-prefix=a/", "--dst-prefix=b/", "--submodule=short")
     at.git("diff-tree", *options, *prefixes, f"--output={file}", since, tip)
     return file.read_bytes()
 
 
-def restore(workspace: Worktree, changes: bytes, file: Path, tree: str, todo: str, task: str, source: str) -> str:
+def restore(
+    workspace: Worktree, changes: bytes, file: Path, tree: str, todo: str, task: str, source: str
+) -> str:
     """Commit the changes in the workspace, which is clean; return the tip.
 
     `source`: `<run>/<todo>` that made them.
@@ -171,7 +184,9 @@ def restore(workspace: Worktree, changes: bytes, file: Path, tree: str, todo: st
         _check(tree_of(tip, workspace), tree)
     except (GitRefused, NotRestored) as refused:
         workspace.start_anew()
-        raise NotRestored(f"it could not be restored: {refused.message}", "the todo runs instead") from refused
+        raise NotRestored(
+            f"it could not be restored: {refused.message}", "the todo runs instead"
+        ) from refused
     return tip
 
 

@@ -20,7 +20,16 @@ from coordination.models import Cache, Command
 from coordination.runs.records import Grant
 from coordination.text import format_hours
 from workers.outcome import AttemptOutcome, OutcomeKind
-from workers.result_cache.key import NotKnown, NotRestored, input_files, key_of, patch, restore, tree_of, trees_behind
+from workers.result_cache.key import (
+    NotKnown,
+    NotRestored,
+    input_files,
+    key_of,
+    patch,
+    restore,
+    tree_of,
+    trees_behind,
+)
 from workers.result_cache.results import Kept, Results
 from workers.workspace.base import Workspace
 from workers.workspace.files import scratch
@@ -139,16 +148,22 @@ class Recall:
         tip = self._restored(workspace, kept)
         if tip is None:
             return None
-        self._say(f"cached: from {kept.todo} of run {kept.run} ({format_hours(max(0.0, now - kept.at) / 3600)} ago)")
+        self._say(
+            f"cached: from {kept.todo} of run {kept.run} ({format_hours(max(0.0, now - kept.at) / 3600)} ago)"
+        )
         source = member(kept.run, kept.todo)
-        return AttemptOutcome(kind=OutcomeKind.SUCCEEDED, output=kept.output, tip=tip, since=since, cached=source)
+        return AttemptOutcome(
+            kind=OutcomeKind.SUCCEEDED, output=kept.output, tip=tip, since=since, cached=source
+        )
 
     def _restored(self, workspace: Worktree, kept: Kept) -> str | None:
         todo = self._grant.spec.todo
         source = f"{kept.run}/{kept.todo}"
         with scratch(self._state) as folder:
             try:
-                return restore(workspace, kept.changes, folder / "changes", kept.tree, todo.id, todo.task, source)
+                return restore(
+                    workspace, kept.changes, folder / "changes", kept.tree, todo.id, todo.task, source
+                )
             except NotRestored as why:
                 self._results.drop(self._key)
                 self._say(f"cache: the result of {kept.todo} of run {kept.run} is dropped: {why.message}")
@@ -161,7 +176,9 @@ class Recall:
             self._lock = self._results.alone(self._key, f"{todo} of run {run}")
         except LockTimeout as taken:
             who = ", ".join(taken.holders) or "another attempt"
-            return AttemptOutcome(kind=OutcomeKind.BUSY, why=f"{who}, which computes the same result", again=LOOK_AGAIN)
+            return AttemptOutcome(
+                kind=OutcomeKind.BUSY, why=f"{who}, which computes the same result", again=LOOK_AGAIN
+            )
         return None
 
     def _made(self, outcome: AttemptOutcome, at: Worktree) -> Kept:

@@ -97,9 +97,13 @@ class BundleStore:
     def label(self, run: str, repo: str, commit: str) -> BundleInfo:
         bundled, *_ = self._sizes(run, repo, [commit])
         since, elsewhere = self._texts(run, repo, [f"{commit} since", f"{commit} elsewhere"])
-        return BundleInfo(bundled=bundled > 0, since=since, remote=_remote(elsewhere), why=sentence(elsewhere or ""))
+        return BundleInfo(
+            bundled=bundled > 0, since=since, remote=_remote(elsewhere), why=sentence(elsewhere or "")
+        )
 
-    def _texts(self, run: str, repo: str, fields: Sequence[str], most: int = LONGEST_FIELD) -> list[str | None]:
+    def _texts(
+        self, run: str, repo: str, fields: Sequence[str], most: int = LONGEST_FIELD
+    ) -> list[str | None]:
         """Return the texts of these fields. Raises NotCarried where one is longer than what coord writes."""
         for field, size in zip(fields, self._sizes(run, repo, fields), strict=True):
             if size > most:
@@ -131,7 +135,9 @@ class BundleStore:
         """
         (size,) = self._sizes(run, repo, [commit])
         if size > LARGEST_BUNDLE:
-            raise NotCarried(f"{repo}: the bundle of {commit[:12]} has {size} bytes, more than {LARGEST_BUNDLE}")
+            raise NotCarried(
+                f"{repo}: the bundle of {commit[:12]} has {size} bytes, more than {LARGEST_BUNDLE}"
+            )
         # Our clients decode answers; a bundle's bytes are no text.
         key = self._keys.run(run).bundle(repo)
         with self._one_use():

@@ -46,7 +46,9 @@ class CommitTransfer:
         repo = grant.spec.repo
         origin = Origin(url=repo.url, branch=repo.branch) if repo.url else None
         run, branch = grant.run_id, branch_of(grant.run_id)
-        commit_ref = CommitRef(run_id=run, repo=repo.name, branch=branch, commit=commit, origin=origin, runs=runs)
+        commit_ref = CommitRef(
+            run_id=run, repo=repo.name, branch=branch, commit=commit, origin=origin, runs=runs
+        )
         self.fetcher.fetch(commit_ref, into, hold)
 
     def send(self, grant: Grant, outcome: AttemptOutcome) -> None:
@@ -86,11 +88,16 @@ class CommitTransfer:
         repo, url = grant.spec.repo.name, grant.spec.repo.url
         pushed: defaultdict[Remote, set[str]] = defaultdict(set)
         for commit, there in self._bundles.published(grant.run_id, repo).items():
-            if is_commit(commit) and there.url == url:  # others may write that record: it leads to no other remote
+            if (
+                is_commit(commit) and there.url == url
+            ):  # others may write that record: it leads to no other remote
                 pushed[there].add(commit)
         for run in runs:
             for there, commits in pushed.items():
-                if there.branch in {branch_of(run), *(f"{branch_of(run)}-{commit[:12]}" for commit in commits)}:
+                if there.branch in {
+                    branch_of(run),
+                    *(f"{branch_of(run)}-{commit[:12]}" for commit in commits),
+                }:
                     publication = Publication(
                         run_id=run,
                         checkout=self._places[repo],

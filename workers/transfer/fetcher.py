@@ -103,7 +103,9 @@ class CommitFetcher:
     def fetch(self, commit_ref: CommitRef, into: Path, hold: Hold | None = None) -> None:
         """Fetch the commit into a repository's objects; no branch of it changes. Raises as `folder`."""
         _check(commit_ref)
-        if common_dir := _common_dir(into):  # only the holder of the worktree writes this ref: its git was killed
+        if common_dir := _common_dir(
+            into
+        ):  # only the holder of the worktree writes this ref: its git was killed
             (common_dir / f"{commit_ref.incoming}.lock").unlink(missing_ok=True)
         try:
             self._bring(commit_ref, into, hold)
@@ -130,7 +132,9 @@ class CommitFetcher:
 
     def _since(self, commit_ref: CommitRef, label: BundleInfo) -> str | None:
         if label.since is not None and not is_commit(label.since):
-            raise NotCarried(f"{commit_ref.repo}: a bundle adds to {sentence(label.since)!r}, which is no commit")
+            raise NotCarried(
+                f"{commit_ref.repo}: a bundle adds to {sentence(label.since)!r}, which is no commit"
+            )
         return label.since
 
     def _make(self, commit_ref: CommitRef, home: Path, folder: Path, hold: Hold) -> None:
@@ -268,7 +272,13 @@ def _fetch(commit_ref: CommitRef, commit: str, there: Remote, into: Path, hold: 
 
 def fetch_branch(there: Remote, into: Path, hold: Hold | None = None) -> None:
     """Fetch a branch's commits; no branch here moves. Raises GitRefused."""
-    options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--recurse-submodules=no")
+    options = (
+        "--quiet",
+        "--no-tags",
+        "--no-write-fetch-head",
+        "--no-auto-maintenance",
+        "--recurse-submodules=no",
+    )
     ref = f"refs/heads/{there.branch}"
     if ask("check-ref-format", ref, cwd=into).returncode:
         raise GitRefused(f"{sentence(there.branch)!r} cannot be a branch's name")

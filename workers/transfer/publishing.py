@@ -31,7 +31,9 @@ from workers.workspace.repository import branch_of, has_commit
 LOOKS = 5
 """The most looks at a branch that moves all the time."""
 PUSH = ("--porcelain", "--no-verify", "--no-signed", "--no-follow-tags", "--recurse-submodules=no")
-TRAILERS = "%x09".join(f"%(trailers:key={key},valueonly,separator=%x20)" for key in ("Coord-Run", "Coord-Fence"))
+TRAILERS = "%x09".join(
+    f"%(trailers:key={key},valueonly,separator=%x20)" for key in ("Coord-Run", "Coord-Fence")
+)
 _FENCE = re.compile(r"[0-9]{1,19}")
 
 
@@ -78,7 +80,9 @@ class Publication:
                 return
             was, seen = seen, self._look(name)
             if seen == was:
-                raise NotCarried(f"branch {name} of {hidden(self.url)} cannot be deleted: {self._plain(words)}")
+                raise NotCarried(
+                    f"branch {name} of {hidden(self.url)} cannot be deleted: {self._plain(words)}"
+                )
         raise NotCarried(f"branch {name} of {hidden(self.url)} cannot be deleted: it moves all the time")
 
     def _placed(self, name: str) -> bool:
@@ -145,7 +149,9 @@ class Publication:
         """Push from the commit that was seen, to another or to none; return git's words if it refuses."""
         ref = f"refs/heads/{name}"
         lease = f"--force-with-lease={ref}:{seen}"
-        pushed = ask("push", *PUSH, lease, "--", self.url, f"{commit}:{ref}", cwd=self.checkout, settings=ADDRESSES)
+        pushed = ask(
+            "push", *PUSH, lease, "--", self.url, f"{commit}:{ref}", cwd=self.checkout, settings=ADDRESSES
+        )
         return (pushed.stderr or pushed.stdout or "git push failed") if pushed.returncode else ""
 
     def _refused(self, words: str) -> NotCarried:

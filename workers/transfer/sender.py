@@ -78,7 +78,11 @@ class BundleSender:
             if not isinstance(error, GitInterrupted | WorkspaceUnusable) or error.trouble is None:
                 return False
             logger.info(
-                "run %s: sending %s again in %g s: %s", to_send.run_id, to_send.repo.name, pause_s, error.message
+                "run %s: sending %s again in %g s: %s",
+                to_send.run_id,
+                to_send.repo.name,
+                pause_s,
+                error.message,
             )
             return True
 
@@ -148,4 +152,6 @@ class BundleSender:
 def _size(to_send: CommitToSend, without: tuple[str, ...]) -> int:
     """Return the size of the objects on disk, where they are packed about as in a bundle."""
     options = ("--objects", "--disk-usage", "--use-bitmap-index")
-    return int(git("rev-list", *options, to_send.commit, *without, cwd=to_send.checkout, patience=MEASURED_WITHIN))
+    return int(
+        git("rev-list", *options, to_send.commit, *without, cwd=to_send.checkout, patience=MEASURED_WITHIN)
+    )

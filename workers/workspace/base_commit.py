@@ -96,7 +96,9 @@ class MergeContext:
         done = ask("merge-tree", *MERGE, "--allow-unrelated-histories", head, work, cwd=self.checkout)
         tree, *amended = done.stdout.rstrip("\0").split("\0")
         if done.returncode not in (0, 1):
-            raise GitRefused(f"{self.repo}: {head[:12]} cannot be compared with {work[:12]}: {done.stderr.strip()}")
+            raise GitRefused(
+                f"{self.repo}: {head[:12]} cannot be compared with {work[:12]}: {done.stderr.strip()}"
+            )
         options = ("-r", "-z", "--name-status", "--find-copies=100%", "--find-copies-harder")
         words = iter(git("diff-tree", *options, head, tree, cwd=self.checkout).split("\0"))
         found = []
@@ -140,12 +142,16 @@ def begin(merge_context: MergeContext, earlier: Earlier) -> BaseCommit:
     start, words = _go_on_from(merge_context, earlier)
     main = tip(merge_context.repo, merge_context.checkout, merge_context.branch)
     if start is None or merge_context.contains(start, main):
-        return BaseCommit(commit=main, mended=False, words=f"begins at {merge_context.branch} ({main[:12]}){words}")
+        return BaseCommit(
+            commit=main, mended=False, words=f"begins at {merge_context.branch} ({main[:12]}){words}"
+        )
     if merge_context.contains(main, start):
         return BaseCommit(commit=start, mended=True, words=f"begins at {start[:12]}{words}")
     merged = _merge(merge_context, start, main)
     return BaseCommit(
-        commit=merged, mended=True, words=f"begins at {start[:12]}{words}, with {merge_context.branch} merged in"
+        commit=merged,
+        mended=True,
+        words=f"begins at {start[:12]}{words}, with {merge_context.branch} merged in",
     )
 
 
@@ -169,12 +175,16 @@ def _go_on_from(merge_context: MergeContext, earlier: Earlier) -> tuple[str | No
     if earlier.tip and (files := merge_context.lacking(head, earlier.tip)):
         raise _foreign(merge_context, branch, earlier.tip, files)
     # Amended, or rebased: the files are as somebody wants them, and the history still has what was recorded.
-    return merge_context.commit(f"{head}^{{tree}}", (head, stood), f"Take {branch} as it was rewritten"), words
+    return merge_context.commit(
+        f"{head}^{{tree}}", (head, stood), f"Take {branch} as it was rewritten"
+    ), words
 
 
 def _foreign(merge_context: MergeContext, branch: str, tip: str, files: Sequence[str]) -> GitRefused:
     ref, work = f"refs/heads/{branch}", tip[:12]
-    place = next((place for place, on in worktrees(merge_context.checkout) if on == ref), f"CHECKOUT-OF-{branch}")
+    place = next(
+        (place for place, on in worktrees(merge_context.checkout) if on == ref), f"CHECKOUT-OF-{branch}"
+    )
     return GitRefused(
         f"{merge_context.repo}: {branch} was rewritten and lacks work of todos that succeeded ({work}): {_shown(files)}",
         f"go on from that work: git -C {merge_context.checkout} branch -m {branch} NAME; "
@@ -185,7 +195,11 @@ def _foreign(merge_context: MergeContext, branch: str, tip: str, files: Sequence
 
 def _known(merge_context: MergeContext, earlier: Earlier) -> str | None:
     """Return the commit that counts in any case: the recorded tip, or the start of a mended run."""
-    if earlier.mended and earlier.base and (earlier.tip is None or merge_context.contains(earlier.tip, earlier.base)):
+    if (
+        earlier.mended
+        and earlier.base
+        and (earlier.tip is None or merge_context.contains(earlier.tip, earlier.base))
+    ):
         return earlier.base
     return earlier.tip
 

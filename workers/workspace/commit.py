@@ -98,7 +98,9 @@ def message(style: CommitStyle, run: str, todo: str, task: str, fence: int, sour
     """Return the message of a todo's commit. `source`: `<run>/<todo>` of a cached result."""
     text = style.message.format(task=" ".join(task.split()), todo=todo, plan=style.plan, run=run)
     facts = {"Run": run, "Plan": style.plan, "Todo": todo, "Fence": str(fence), "Cached": source}
-    return Message(text=text, trailers="".join(f"Coord-{name}: {fact}\n" for name, fact in facts.items() if fact))
+    return Message(
+        text=text, trailers="".join(f"Coord-{name}: {fact}\n" for name, fact in facts.items() if fact)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +119,14 @@ class Look:
 
 def look(worktree: WorktreeState) -> Look:
     """Return HEAD, its branch and all changes by one call of git: most todos that run tests need no other."""
-    options = ("--porcelain=v2", "--branch", "--no-ahead-behind", "-z", "--no-renames", "--untracked-files=all")
+    options = (
+        "--porcelain=v2",
+        "--branch",
+        "--no-ahead-behind",
+        "-z",
+        "--no-renames",
+        "--untracked-files=all",
+    )
     lines = [line for line in worktree.git("status", *options).split("\0") if line]
     facts = dict(line[2:].partition(" ")[::2] for line in lines if line.startswith("# "))
     entries = [line for line in lines if not line.startswith("# ")]
@@ -173,7 +182,15 @@ def _commit(worktree: WorktreeState, parent: str, text: Message) -> str:
     options = [word for setting in settings for word in ("-c", setting)]
     # Hooks get GIT_DIR as usual, and no GIT_WORK_TREE, for they may change the folder: git then takes its own
     # one.
-    argv = ["git", f"--git-dir={worktree.git_dir}", *options, "commit", "--quiet", "--cleanup=whitespace", "--file=-"]
+    argv = [
+        "git",
+        f"--git-dir={worktree.git_dir}",
+        *options,
+        "commit",
+        "--quiet",
+        "--cleanup=whitespace",
+        "--file=-",
+    ]
     refuse_damaged(worktree.path, worktree.git_dir)
     try:
         worktree.git_commit(argv, str(text))
@@ -208,7 +225,9 @@ def _differs_from(worktree: WorktreeState, parent: str) -> bool:
 def run_git(path: Path, argv: Sequence[str], text: str) -> None:
     """Make a commit as `GitCommit` does, without a todo: no guard, no timeout, no log."""
     environment = clean_environment(os.environ)
-    done = subprocess.run(argv, cwd=path, env=environment, input=text, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        argv, cwd=path, env=environment, input=text, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise CommitRefused(message=done.stderr)
 

@@ -139,7 +139,9 @@ def git(
             raise GitInterrupted(Trouble.DISK, f"git {args[0]} in {cwd}: {words}; {lacks}")
         if trouble:
             raise GitInterrupted(trouble, f"git {args[0]} in {cwd}: {words}")
-        raise GitRefused(f"git {args[0]} in {cwd}: {words}", "see to what git says, then let the todo run again")
+        raise GitRefused(
+            f"git {args[0]} in {cwd}: {words}", "see to what git says, then let the todo run again"
+        )
     return done.stdout.removesuffix("\n")
 
 
@@ -180,7 +182,9 @@ def ask(
             raise GitInterrupted(Trouble.MISSING, f"{cwd} is not a folder", hint) from error
         if (trouble := trouble_of_error(error)) and trouble is not Trouble.MISSING:
             raise GitInterrupted(trouble, f"git cannot be started: {error}") from error
-        raise GitRefused(f"git cannot be started: {error}", "install git ≥ 2.39 and see that it is in PATH") from error
+        raise GitRefused(
+            f"git cannot be started: {error}", "install git ≥ 2.39 and see that it is in PATH"
+        ) from error
     trouble = trouble_of_git(done.returncode, done.stderr)
     if trouble and not trouble.is_of_the_folder:  # "no worktree" and "no folder" are answers, too
         words = done.stderr.strip() or f"ended by signal {-done.returncode}"
@@ -259,7 +263,9 @@ def git_dir_of(folder: Path) -> Path | None:
 def refuse_damaged(folder: Path, git_dir: Path) -> None:
     """Raise GitInterrupted (DAMAGED) unless the folder names this git directory."""
     if git_dir_of(folder) != _real(git_dir):
-        words = f"{folder} is no longer the worktree that coord made: its .git names no git directory, or another"
+        words = (
+            f"{folder} is no longer the worktree that coord made: its .git names no git directory, or another"
+        )
         raise GitInterrupted(Trouble.DAMAGED, words)
 
 
@@ -267,7 +273,9 @@ def _is_entry_of(git_dir: Path, file: Path) -> bool:
     entries = git_dir.parent
     common = _real(git_dir / _named(git_dir / "commondir"))
     return (
-        entries.name == "worktrees" and common == entries.parent and _real(git_dir / _named(git_dir / "gitdir")) == file
+        entries.name == "worktrees"
+        and common == entries.parent
+        and _real(git_dir / _named(git_dir / "gitdir")) == file
     )
 
 

@@ -148,9 +148,12 @@ class WorkspaceLock:
             try:
                 last = self.read()
                 self._refuse_older(lock_request, last)
-                if again and (last is None or (last.run, last.fence) != (lock_request.run_id, lock_request.fence)):
+                if again and (
+                    last is None or (last.run, last.fence) != (lock_request.run_id, lock_request.fence)
+                ):
                     raise Superseded(
-                        f"{self._workspace} is used by another attempt by now", "nothing to do: the newer one counts"
+                        f"{self._workspace} is used by another attempt by now",
+                        "nothing to do: the newer one counts",
                     )
                 self._end_abandoned(last)
                 self._write(
@@ -171,13 +174,17 @@ class WorkspaceLock:
         """Record the processes that the attempt has started, by which the next one finds them."""
         assert self._occupant is not None, "enter first"
         begun = orphans.started(group) if group else ""
-        self._write(self._occupant.model_copy(update={"guard": guard, "group": group, "group_started": begun}))
+        self._write(
+            self._occupant.model_copy(update={"guard": guard, "group": group, "group_started": begun})
+        )
 
     def check(self) -> None:
         """Refuse to go on after a newer attempt has entered. Raises Superseded."""
         there = self.read()
         if self._occupant is None or there is None or there.fence != self._occupant.fence:
-            raise Superseded("a newer attempt took over this workspace", "nothing to do: the newer attempt counts")
+            raise Superseded(
+                "a newer attempt took over this workspace", "nothing to do: the newer attempt counts"
+            )
 
     def leave(self, *, began: str = "", stood: str = "") -> None:
         """Leave, after processes that git has left are ended; no command may be alive.
@@ -187,7 +194,9 @@ class WorkspaceLock:
         if self._fd is None:
             return
         left = not self._end_rest_of_git()
-        with suppress(OSError):  # the disk is full: the next attempt looks for processes in vain, nothing worse
+        with suppress(
+            OSError
+        ):  # the disk is full: the next attempt looks for processes in vain, nothing worse
             if self._occupant is not None:
                 self._write(self._occupant.model_copy(update={"left": left, "began": began, "stood": stood}))
         self._release()
@@ -289,7 +298,11 @@ class WorkspaceLock:
         )
 
     def _busy(self, holder: LockHolder | None, patience: timedelta) -> WorkspaceBusy:
-        who = f"worker {holder.worker}, guard {holder.guard}, fence {holder.fence}" if holder else "an unknown process"
+        who = (
+            f"worker {holder.worker}, guard {holder.guard}, fence {holder.fence}"
+            if holder
+            else "an unknown process"
+        )
         return WorkspaceBusy(
             f"{self._workspace} is still in use after {patience.total_seconds():g} s, by {who}",
             "it comes free when that attempt ends; if that worker hangs, end it by its pid",

@@ -76,7 +76,12 @@ def look(path: Path) -> tuple[str, Path | None]:
 def _look_closely(path: Path) -> tuple[str, Path | None]:
     # Each call asks for one path: git parts its answers by a newline, and a path may hold one.
     answer = ask(
-        "rev-parse", "--path-format=absolute", "--is-bare-repository", "--git-common-dir", cwd=path, looks_above=True
+        "rev-parse",
+        "--path-format=absolute",
+        "--is-bare-repository",
+        "--git-common-dir",
+        cwd=path,
+        looks_above=True,
     )
     bare, _, common = answer.stdout.removesuffix("\n").partition("\n")
     if bare != "true":
@@ -97,7 +102,12 @@ def is_shallow(path: Path) -> bool:
 
 def is_partial(path: Path) -> bool:
     """Return whether the clone gets files from its remote on demand: it can lend none."""
-    return ask("config", "--get-regexp", r"^(remote\..*\.promisor|extensions\.partialclone)$", cwd=path).returncode == 0
+    return (
+        ask(
+            "config", "--get-regexp", r"^(remote\..*\.promisor|extensions\.partialclone)$", cwd=path
+        ).returncode
+        == 0
+    )
 
 
 def has_commit(path: Path, commit: str, git_dir: Path | None = None) -> bool:
@@ -108,7 +118,9 @@ def has_commit(path: Path, commit: str, git_dir: Path | None = None) -> bool:
 
 def contains(path: Path, old: str, new: str, git_dir: Path | None = None) -> bool:
     """Return whether commit `new` is `old` or has it among its ancestors."""
-    return old == new or ask("merge-base", "--is-ancestor", old, new, cwd=path, git_dir=git_dir).returncode == 0
+    return (
+        old == new or ask("merge-base", "--is-ancestor", old, new, cwd=path, git_dir=git_dir).returncode == 0
+    )
 
 
 def is_kept(path: Path, commit: str) -> bool:
@@ -130,7 +142,9 @@ def tip(name: str, path: Path, branch: str) -> str:
     answer = ask("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}^{{commit}}", cwd=path)
     if answer.returncode == 0:
         return answer.stdout.strip()
-    remote = git("for-each-ref", "--count=1", "--format=%(refname:short)", f"refs/remotes/*/{branch}", cwd=path)
+    remote = git(
+        "for-each-ref", "--count=1", "--format=%(refname:short)", f"refs/remotes/*/{branch}", cwd=path
+    )
     if remote:
         raise GitRefused(
             f"{name}: {path} has no branch {branch}, but {remote}",

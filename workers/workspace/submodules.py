@@ -65,7 +65,16 @@ class Submodules:
                 own = git_dir_of(here)
             if own is None:
                 raise GitInterrupted(Trouble.DAMAGED, f"{here} was changed while git made it")
-            git("checkout", "--quiet", "--force", "--detach", module.commit, cwd=here, git_dir=own, hold=self.hold())
+            git(
+                "checkout",
+                "--quiet",
+                "--force",
+                "--detach",
+                module.commit,
+                cwd=here,
+                git_dir=own,
+                hold=self.hold(),
+            )
             git("clean", "-ffdq", cwd=here, git_dir=own, hold=self.hold())
             self._update(here, own, there, depth - 1)
 
@@ -75,10 +84,14 @@ class Submodules:
             self._git_update(into, git_dir, module, local, "protocol.file.allow=always")
             url = ask("remote", "get-url", "origin", cwd=there).stdout.strip()
             here = into / module.path
-            if url and (own := git_dir_of(here)):  # a todo's fetches and pushes go where they would from the checkout
+            if url and (
+                own := git_dir_of(here)
+            ):  # a todo's fetches and pushes go where they would from the checkout
                 git("remote", "set-url", "origin", url, cwd=here, git_dir=own, hold=self.hold())
             return
-        known = ask("config", "--get", f"submodule.{module.name}.url", cwd=into, git_dir=git_dir).stdout.strip()
+        known = ask(
+            "config", "--get", f"submodule.{module.name}.url", cwd=into, git_dir=git_dir
+        ).stdout.strip()
         url = known or module.url
         if url.startswith(("./", "../")):
             raise GitRefused(
@@ -128,7 +141,10 @@ def _own_git_dir(into: Path, git_dir: Path, module: Submodule) -> Path | None:
     if os.path.realpath(here) != str(Path(os.path.realpath(into), module.path)):
         return None
     own = git_dir_of(here)
-    places = {os.path.realpath(git_dir / "modules" / module.name), os.path.realpath(into) + f"/{module.path}/.git"}
+    places = {
+        os.path.realpath(git_dir / "modules" / module.name),
+        os.path.realpath(into) + f"/{module.path}/.git",
+    }
     return own if own is not None and str(own) in places else None
 
 
@@ -160,7 +176,9 @@ def submodules_of(worktree: Path, git_dir: Path | None, commit: str = "HEAD") ->
     tree = git("ls-tree", "-r", "-z", "--full-tree", commit, cwd=worktree, git_dir=git_dir).split("\0")
     recorded = {entry.partition("\t")[2]: entry.split()[2] for entry in tree if entry.startswith("160000 ")}
     if odd := next((name for name in paths if "=" in name or "\n" in name), None):
-        raise GitRefused(f"submodule {odd!r} of {worktree} has a name that git takes for a setting", "rename it")
+        raise GitRefused(
+            f"submodule {odd!r} of {worktree} has a name that git takes for a setting", "rename it"
+        )
     return [
         Submodule(name=name, path=path, commit=recorded[path], url=urls.get(name, ""))
         for name, path in sorted(paths.items(), key=lambda pair: pair[1])

@@ -119,7 +119,9 @@ class Worktree(Workspace):
         self._enter(lock_request, tip, timedelta(0), again=True)
         self.leave()
 
-    def _enter(self, lock_request: LockRequest, tip: str | None, patience: timedelta, *, again: bool = False) -> str:
+    def _enter(
+        self, lock_request: LockRequest, tip: str | None, patience: timedelta, *, again: bool = False
+    ) -> str:
         first = self._workspace_lock.enter(lock_request, patience, again=again)
         try:
             with describe_os_error(self.path):
@@ -143,9 +145,7 @@ class Worktree(Workspace):
         told = ask("log", form, f"{self._since}..refs/heads/{self.branch}", cwd=self._checkout)
         newest = max((int(word) for word in told.stdout.split() if word.isdecimal()), default=0)
         if newest > lock_request.fence:
-            message = (
-                f"attempt {newest} has committed on {self.branch}, and this is the older attempt {lock_request.fence}"
-            )
+            message = f"attempt {newest} has committed on {self.branch}, and this is the older attempt {lock_request.fence}"
             raise Superseded(message, "nothing to do: the newer attempt counts")
 
     def note(self, child: Child) -> None:
@@ -165,7 +165,10 @@ class Worktree(Workspace):
         Else empty.
         """
         git_dir = git_dir_of(self.path)
-        if git_dir is None or ask("symbolic-ref", "-q", "HEAD", cwd=self.path, git_dir=git_dir).returncode == 0:
+        if (
+            git_dir is None
+            or ask("symbolic-ref", "-q", "HEAD", cwd=self.path, git_dir=git_dir).returncode == 0
+        ):
             return ""
         asked = ("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
         head = ask(*asked, cwd=self.path, git_dir=git_dir).stdout.strip()
@@ -218,7 +221,9 @@ class Worktree(Workspace):
         """
         settings, git_dir = (*self._prepared.settings, *DURABLE), self._folder.git_dir
         options = ("--index", "--binary", "--whitespace=nowarn", "--no-ignore-whitespace")
-        git("apply", *options, str(changes), cwd=self.path, git_dir=git_dir, settings=settings, hold=self.hold)
+        git(
+            "apply", *options, str(changes), cwd=self.path, git_dir=git_dir, settings=settings, hold=self.hold
+        )
         return git("write-tree", cwd=self.path, git_dir=git_dir, settings=settings, hold=self.hold)
 
     def start_anew(self) -> None:
@@ -341,7 +346,8 @@ class Worktree(Workspace):
         before = merge_context.last_here(carried.runs) if carried.runs else None
         try:
             found = begin(
-                merge_context, self._earlier(before, carried.tip) if before else Earlier(run_id="", tip=carried.tip)
+                merge_context,
+                self._earlier(before, carried.tip) if before else Earlier(run_id="", tip=carried.tip),
             )
         except Unmergeable as refused:
             raise self._to_be_merged_by_hand(refused) from refused

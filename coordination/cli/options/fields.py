@@ -89,7 +89,10 @@ class Field:
 
 def _id(first: str) -> Field:
     return Field(
-        option="--id", field="id", metavar="ID", help=f"Set the id (default: the next free one, like {first})."
+        option="--id",
+        field="id",
+        metavar="ID",
+        help=f"Set the id (default: the next free one, like {first}).",
     )
 
 
@@ -128,17 +131,26 @@ def _repo(option: str, help_: str, panel: str = CONTENT) -> Field:
     )
 
 
-def _work(option: str, field: str, metavar: str, help_: str, read: Callable[[str], Any] = as_written) -> Field:
+def _work(
+    option: str, field: str, metavar: str, help_: str, read: Callable[[str], Any] = as_written
+) -> Field:
     return Field(option=option, field=field, metavar=metavar, help=help_, read=read, panel=EXECUTION)
 
 
-def _check(option: str, field: str, metavar: str, help_: str, read: Callable[[str], Any] = as_written) -> Field:
-    return Field(option=option, field=f"validation.{field}", metavar=metavar, help=help_, read=read, panel=CHECK)
+def _check(
+    option: str, field: str, metavar: str, help_: str, read: Callable[[str], Any] = as_written
+) -> Field:
+    return Field(
+        option=option, field=f"validation.{field}", metavar=metavar, help=help_, read=read, panel=CHECK
+    )
 
 
 TITLE = Field(option="--title", field="title", help="Set the title: one line.", required=True)
 DESCRIPTION = Field(
-    option="--description", field="description", help="Set the description; - reads standard input.", read=text_or_stdin
+    option="--description",
+    field="description",
+    help="Set the description; - reads standard input.",
+    read=text_or_stdin,
 )
 PRIORITY = _word("--priority", Level)
 ASSIGNEE = Field(
@@ -149,7 +161,9 @@ ASSIGNEE = Field(
     panel=STATE,
     complete=completion.assignees,
 )
-TARGET = Field(option="--target", field="target", metavar="DATE", help="Set the due date: 2026-01-31.", panel=STATE)
+TARGET = Field(
+    option="--target", field="target", metavar="DATE", help="Set the due date: 2026-01-31.", panel=STATE
+)
 LABEL = _list("--label", "labels", "LABEL", "Set labels.", STATE, completion.labels)
 REPOS = _list("--repos", "repos", "REPO", "Set the repositories.", RELATIONS, completion.repo_names)
 BLOCKED_BY = _list("--blocked-by", "blocked_by", "ID", "Set the blockers.", RELATIONS, completion.work_ids)
@@ -173,7 +187,11 @@ RESOURCE = replace(
     name_of=name_of,
 )
 GATE = _work(
-    "--gate", "gate", "yes|TIME[:approve]", "Wait for coord approve; after TIME reject it, or approve it.", gate
+    "--gate",
+    "gate",
+    "yes|TIME[:approve]",
+    "Wait for coord approve; after TIME reject it, or approve it.",
+    gate,
 )
 TIMEOUT = _work("--timeout", "timeout", "TIME", "Stop it after TIME: 90s, 10m, 1h.")
 
@@ -183,7 +201,10 @@ ISSUE = (
     _id("ISSUE-001"),
     _word("--status", IssueStatus),
     PRIORITY,
-    replace(_word("--severity", Level), help="Set the severity: critical, high, medium, low, or a word of your own."),
+    replace(
+        _word("--severity", Level),
+        help="Set the severity: critical, high, medium, low, or a word of your own.",
+    ),
     ASSIGNEE,
     TARGET,
     LABEL,
@@ -214,7 +235,9 @@ TODO = (
     BLOCKING,
     _work("--run", "action", "COMMAND", "Run this command in sh."),
     _work("--prompt", "action", "TEXT", "Give an agent this prompt.", agent),
-    replace(_work("--manual", "action", "", "Leave it to a person: coord complete-todo."), flag={"type": "manual"}),
+    replace(
+        _work("--manual", "action", "", "Leave it to a person: coord complete-todo."), flag={"type": "manual"}
+    ),
     _work("--estimate", "estimated_hours", "HOURS", "Set the estimate: 2h, 90m or 1.5.", parse_hours),
     _work("--hours", "actual_hours", "HOURS", "Set the hours taken.", parse_hours),
     GATE,
@@ -256,7 +279,10 @@ DEPENDENCY = (
     _repo("--provider", "Set the repository that provides it."),
     _word("--type", DependencyType, CONTENT),
     Field(
-        option="--constraint", field="version_constraint", metavar="RANGE", help="Set the allowed versions: '>=2,<3'."
+        option="--constraint",
+        field="version_constraint",
+        metavar="RANGE",
+        help="Set the allowed versions: '>=2,<3'.",
     ),
     Field(option="--notes", field="notes", read=text_or_stdin, help="Set notes; - reads standard input."),
     _id("DEP-001"),

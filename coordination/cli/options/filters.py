@@ -57,7 +57,9 @@ def _filter(option: str, metavar: str, help_: str, complete: Complete) -> Callab
     )
 
 
-def _several(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...] | None:
+def _several(
+    ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]
+) -> tuple[str, ...] | None:
     """Return None without the option. An empty value is most likely an empty variable, so it is refused."""
     values = tuple(part.strip() for text in given for part in text.split(","))
     if "" in values:
@@ -90,7 +92,9 @@ OPTIONS = (
         help="Select todos of repositories with this role.",
         shell_complete=roles,
     ),
-    click.option("--todo", "todos", multiple=True, metavar="TODO", help="Select this todo.", shell_complete=todo_ids),
+    click.option(
+        "--todo", "todos", multiple=True, metavar="TODO", help="Select this todo.", shell_complete=todo_ids
+    ),
 )
 
 

@@ -32,7 +32,9 @@ def read_records(name: str) -> tuple[list[dict[str, Any]], bool]:
     for i, record in enumerate(records, 1):
         if not isinstance(record, dict):
             place = f"its item {i}" if isinstance(data, list) else "it"
-            raise UsageError(f"{file}: {place} is no record", "write the fields of a record, or a list of such")
+            raise UsageError(
+                f"{file}: {place} is no record", "write the fields of a record, or a list of such"
+            )
     return records, isinstance(data, list)
 
 
@@ -60,7 +62,9 @@ def _yaml(raw: bytes, file: str) -> Any:
     except AliasBomb as error:
         raise UsageError(f"{file}: the '*' references repeat too much", CORRECT) from error
     if findings:
-        raise UsageError("\n".join(f"{file}:{f.node.start_mark.line + 1}: {f.message}" for f in findings), CORRECT)
+        raise UsageError(
+            "\n".join(f"{file}:{f.node.start_mark.line + 1}: {f.message}" for f in findings), CORRECT
+        )
     return data
 
 

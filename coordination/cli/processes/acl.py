@@ -25,7 +25,9 @@ SOMEWHERE = "redis://HOST:6379/0"
 
 
 @command()
-@click.option("--role", type=click.Choice(["submitter", "worker", "keeper", "flower", "gateway"]), required=True)
+@click.option(
+    "--role", type=click.Choice(["submitter", "worker", "keeper", "flower", "gateway"]), required=True
+)
 @click.option(
     "--repo",
     "repos",
@@ -34,7 +36,9 @@ SOMEWHERE = "redis://HOST:6379/0"
     help="Let a worker serve this repository; may be repeated.",
     shell_complete=repo_names,
 )
-@click.option("--user", metavar="NAME", help="Set the name of the user (default: the role, with the repositories).")
+@click.option(
+    "--user", metavar="NAME", help="Set the name of the user (default: the role, with the repositories)."
+)
 @click.option(
     "--password-file",
     type=click.Path(path_type=Path),
@@ -44,7 +48,12 @@ SOMEWHERE = "redis://HOST:6379/0"
 @click.option("--default-off", is_flag=True, help="Print also the line that disables the default user.")
 @click.pass_obj
 def acl(
-    call: CliContext, role: str, repos: tuple[str, ...], user: str | None, password_file: Path | None, default_off: bool
+    call: CliContext,
+    role: str,
+    repos: tuple[str, ...],
+    user: str | None,
+    password_file: Path | None,
+    default_off: bool,
 ) -> None:
     """Print the line of a Redis ACL file for one user. It needs Redis 7 or Valkey.
 
@@ -89,7 +98,9 @@ def _read(file: Path) -> str:
     try:
         password = file.read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}", "name a file that holds the password") from error
+        raise UsageError(
+            f"{file} cannot be read: {error.strerror}", "name a file that holds the password"
+        ) from error
     if not password:
         raise UsageError(f"{file} holds no password", "write one into it, or leave --password-file out")
     return password

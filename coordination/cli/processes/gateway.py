@@ -24,10 +24,18 @@ PORT = 8770
 
 @command()
 @click.option(
-    "--listen", metavar="[HOST:]PORT", default=f"{LOOPBACK}:{PORT}", show_default=True, help="Listen at this address."
+    "--listen",
+    metavar="[HOST:]PORT",
+    default=f"{LOOPBACK}:{PORT}",
+    show_default=True,
+    help="Listen at this address.",
 )
 @click.option(
-    "--origin", "pages", multiple=True, metavar="URL", help="Allow browsers with this origin; may be repeated."
+    "--origin",
+    "pages",
+    multiple=True,
+    metavar="URL",
+    help="Allow browsers with this origin; may be repeated.",
 )
 @click.option("--grant", metavar="RECIPIENT", help="Print a new token once; an older one is revoked.")
 @click.option(
@@ -103,7 +111,9 @@ def _grant(call: CliContext, recipient: str, topics: tuple[str, ...], *, as_json
         print_json({"recipient": recipient, "token": token})
     else:
         click.echo(token)
-    click.echo(f"the token of {recipient}, shown this once; it comes in as: Authorization: Bearer TOKEN", err=True)
+    click.echo(
+        f"the token of {recipient}, shown this once; it comes in as: Authorization: Bearer TOKEN", err=True
+    )
 
 
 def _revoke(call: CliContext, recipient: str, *, as_json: bool) -> None:
@@ -121,10 +131,15 @@ def _list(call: CliContext, *, as_json: bool) -> None:
     grants = open_tokens(call.coord.redis_url, call.coord.settings).list()
     if as_json:
         print_json(
-            [{"recipient": grant.recipient, "since": _moment(grant), "topics": grant.topics} for grant in grants]
+            [
+                {"recipient": grant.recipient, "since": _moment(grant), "topics": grant.topics}
+                for grant in grants
+            ]
         )
     else:
-        rows = [(grant.recipient, blocks.format_time(_moment(grant)), ", ".join(grant.topics)) for grant in grants]
+        rows = [
+            (grant.recipient, blocks.format_time(_moment(grant)), ", ".join(grant.topics)) for grant in grants
+        ]
         print_table(("recipient", blocks.heading("since"), "topics"), rows)
 
 

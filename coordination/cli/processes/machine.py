@@ -122,7 +122,9 @@ def worker(call: CliContext, repos: tuple[str, ...], every: bool, jobs: int | No
     todos, the second hands them back.
     """
     if not repos and not every:
-        raise UsageError("which repositories?", "name them: coord worker --repo NAME[=PATH] …; or serve all: --all")
+        raise UsageError(
+            "which repositories?", "name them: coord worker --repo NAME[=PATH] …; or serve all: --all"
+        )
     arguments = [*(part for repo in repos for part in ("--repo", repo))]
     arguments += ["--all"] if every else []
     arguments += ["--jobs", str(jobs)] if jobs else []

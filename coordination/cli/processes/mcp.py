@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 
 @command()
-@click.option("--http", metavar="[HOST:]PORT", help="Serve over HTTP (default: stdio); clients need the token.")
+@click.option(
+    "--http", metavar="[HOST:]PORT", help="Serve over HTTP (default: stdio); clients need the token."
+)
 @click.option("--config", is_flag=True, help="Print the entry for a client's configuration; serve nothing.")
 @click.pass_obj
 def mcp(call: CliContext, http: str | None, config: bool) -> None:
@@ -46,7 +48,9 @@ def _serve_stdio(call: CliContext) -> None:
     from coordination.mcp.session import Session
 
     if sys.stdin.isatty():
-        click.echo("a client should start this, not a person: coord mcp --config says how. Ctrl-C ends it", err=True)
+        click.echo(
+            "a client should start this, not a person: coord mcp --config says how. Ctrl-C ends it", err=True
+        )
     over_stdio(Session(call.coord.path, call.redis))
 
 

@@ -18,7 +18,9 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @command()
-@click.option("--address", metavar="HOST", default=LOOPBACK, show_default=True, help="Listen at this address.")
+@click.option(
+    "--address", metavar="HOST", default=LOOPBACK, show_default=True, help="Listen at this address."
+)
 @click.option("--port", type=click.IntRange(1, 65535), default=FLOWER_PORT, show_default=True)
 @click.option("--read-only/--writable", default=True, help="Forbid or allow to stop tasks and workers.")
 @click.pass_obj

@@ -31,7 +31,9 @@ def print_advice(run: Run, view: RunView, worktrees: Path) -> None:
         click.echo(spelled(line), err=True)
 
 
-def advice(run: RunView, branches: Mapping[str, str], tail: Callable[[str], str], worktrees: Path) -> Iterator[str]:
+def advice(
+    run: RunView, branches: Mapping[str, str], tail: Callable[[str], str], worktrees: Path
+) -> Iterator[str]:
     """Yield lines. `branches`: repository → the run on whose branch its work is; `tail`: returns the end
     of a log.
     """

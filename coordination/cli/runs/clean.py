@@ -35,7 +35,9 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
     is_flag=True,
     help="Remove unmerged branches and uncommitted changes, too: the only copy. Needed with --yes.",
 )
-@click.option("--older-than", callback=duration, metavar="DURATION", help="Select runs that ended longer ago: 7d, 12h.")
+@click.option(
+    "--older-than", callback=duration, metavar="DURATION", help="Select runs that ended longer ago: 7d, 12h."
+)
 @click.option("--keep-branches", is_flag=True, help="Keep the branches coord/RUN.")
 @click.option("--cache", is_flag=True, help="Empty the result cache, and nothing else.")
 @click.option("--dry-run", is_flag=True, help="Print what would be removed; remove nothing.")
@@ -74,7 +76,8 @@ def clean(
         _print_survey(survey, as_json=as_json)
     elif not (yes or sys.stdin.isatty()):
         raise UsageError(
-            "no terminal to ask for confirmation", "look first: coord clean --dry-run; then: coord clean --yes"
+            "no terminal to ask for confirmation",
+            "look first: coord clean --dry-run; then: coord clean --yes",
         )
     elif yes or _confirm(survey):
         survey = call.coord.runs.clean(survey, branches=not keep_branches)
@@ -120,7 +123,9 @@ def _print_result(done: Survey, *, as_json: bool) -> None:
     for host in sorted({remnant.host for remnant in removed}):
         click.echo(f"removed on {host}: {_counted(r for r in removed if r.host == host)}", err=True)
     for kept in (remnant for remnant in done.found if not remnant.gone):
-        click.echo(f"kept on {kept.host}: the {kept.kind} of run {kept.run} {kept.path}: {kept.stays}", err=True)
+        click.echo(
+            f"kept on {kept.host}: the {kept.kind} of run {kept.run} {kept.path}: {kept.stays}", err=True
+        )
     _print_left(done)
 
 
@@ -130,12 +135,22 @@ def _print_left(survey: Survey) -> None:
         what = "run is" if runs == 1 else "runs are"
         click.echo(f"{runs} {what} kept in all repositories, for {in_words(survey.kept)}", err=True)
     for host in survey.absent:
-        click.echo(f"host {host}, where some of these runs worked, has no worker: its artifacts stay", err=True)
+        click.echo(
+            f"host {host}, where some of these runs worked, has no worker: its artifacts stay", err=True
+        )
 
 
 def _print_found(survey: Survey) -> None:
     rows = [
-        (r.run, survey.statuses.get(r.run), r.host, r.kind, r.repo, _size(r.bytes) if r.bytes else "", _remark(r))
+        (
+            r.run,
+            survey.statuses.get(r.run),
+            r.host,
+            r.kind,
+            r.repo,
+            _size(r.bytes) if r.bytes else "",
+            _remark(r),
+        )
         for r in survey.found
     ]
     print_table(("run", "status", "host", "what", "repo", "size", "remark"), rows)

@@ -108,7 +108,9 @@ def _still_running(run: Run) -> list[Wait]:
 
 
 the_todo = click.argument("todo", shell_complete=asking_ids)
-in_run = click.option("--run", metavar="RUN", shell_complete=run_ids, help="Name the run; needed if several runs wait.")
+in_run = click.option(
+    "--run", metavar="RUN", shell_complete=run_ids, help="Name the run; needed if several runs wait."
+)
 comment = click.option("--comment", metavar="TEXT", default="", help="Record a comment with the todo.")
 
 
@@ -134,7 +136,9 @@ def reject(call: CliContext, todo: str, run: str | None, comment: str, as_json: 
     _decide(call, Verdict.REJECT, todo, run, comment, as_json=as_json)
 
 
-def _decide(call: CliContext, verdict: Verdict, todo: str, run: str | None, comment: str, *, as_json: bool) -> None:
+def _decide(
+    call: CliContext, verdict: Verdict, todo: str, run: str | None, comment: str, *, as_json: bool
+) -> None:
     decision = call.coord.runs.decide(verdict, todo, run, comment)
     if as_json:
         print_json(asdict(decision))

@@ -60,5 +60,9 @@ def import_run(call: CliContext, file: Path, max_size: int, as_json: bool) -> No
     run_id, view = run.id, run.view()
     if as_json:
         print_run(view, as_json=True)
-    then = f"go on: coord resume {run_id}" if view.status is RunStatus.PAUSED else f"look: coord show-run {run_id}"
+    then = (
+        f"go on: coord resume {run_id}"
+        if view.status is RunStatus.PAUSED
+        else f"look: coord show-run {run_id}"
+    )
     click.echo(f"imported run {run_id} of {view.plan_id}, {view.status}; {then}", err=True)

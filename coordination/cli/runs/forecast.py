@@ -59,7 +59,9 @@ def _graph_of_run(call: CliContext, plan: str, form: str, run: str, wanted: Sele
             "--run goes with --format svg, for the whole run", f"coord graph {plan} --format svg --run {run}"
         )
     tasks = (
-        {todo.id: todo.task for todo in call.coord.document.ecosystem.coordination.todos} if call.coord.has_file else {}
+        {todo.id: todo.task for todo in call.coord.document.ecosystem.coordination.todos}
+        if call.coord.has_file
+        else {}
     )
     found = call.coord.runs.get(run)
     view = found.view(todos=False)
@@ -112,7 +114,11 @@ def _figures(foreseen: Forecast) -> Iterator[str]:
 
 
 def _saving(saving: Saving, foreseen: Forecast) -> str:
-    what = f"{saving.of} ({foreseen.slots + 1} at once)" if saving is foreseen.one_more_slot else f"of {saving.of}"
+    what = (
+        f"{saving.of} ({foreseen.slots + 1} at once)"
+        if saving is foreseen.one_more_slot
+        else f"of {saving.of}"
+    )
     if saving.saves_h > NOTHING_H:
         return f"{what} would save {format_hours(saving.saves_h)}: {format_hours(saving.hours)} by {foreseen.strategy}"
     return f"{what} would save nothing"
@@ -143,7 +149,9 @@ def format_durations(foreseen: Forecast) -> str:
     """Return `durations: 12 estimated, 3 learned from earlier runs, 2 assumed (1 h each)`."""
     parts = [(foreseen.estimated, "estimated"), (foreseen.learned, "learned from earlier runs")]
     text = [f"{n} {what}" for n, what in parts if n]
-    text += [f"{foreseen.assumed} assumed ({format_hours(foreseen.assumed_h)} each)"] if foreseen.assumed else []
+    text += (
+        [f"{foreseen.assumed} assumed ({format_hours(foreseen.assumed_h)} each)"] if foreseen.assumed else []
+    )
     return f"durations: {', '.join(text)}"
 
 

@@ -28,7 +28,9 @@ the_run = click.argument("run", default=LAST, shell_complete=run_ids)
 
 
 @command()
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1), help="List at most so many.")
+@click.option(
+    "--limit", default=20, show_default=True, type=click.IntRange(min=1), help="List at most so many."
+)
 @output_options(RunView)
 @click.pass_obj
 def list_runs(call: CliContext, limit: int, form: Form) -> None:
@@ -106,7 +108,9 @@ def watch(call: CliContext, run: str, as_json: bool) -> int:
 @click.argument("todo", required=False, shell_complete=todo_ids)
 @click.option("--follow", "-f", is_flag=True, help="Follow the output until the todo, or the run, has ended.")
 @click.option(
-    "--raw", is_flag=True, help="Print every byte as it was written, also on a terminal: it may move the cursor."
+    "--raw",
+    is_flag=True,
+    help="Print every byte as it was written, also on a terminal: it may move the cursor.",
 )
 @click.pass_obj
 def logs(call: CliContext, run: str, todo: str | None, follow: bool, raw: bool) -> None:

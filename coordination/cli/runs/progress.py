@@ -28,7 +28,15 @@ from rich.progress import (
 from rich.text import Text
 
 from coordination.api import BEGINNING, IN_HAND, NO_ROOM, RunEvent, RunStatus, RunView, TodoState
-from coordination.cli.runs.summary import Reminders, Wait, format_wait, internal_error, line, still_running, waits
+from coordination.cli.runs.summary import (
+    Reminders,
+    Wait,
+    format_wait,
+    internal_error,
+    line,
+    still_running,
+    waits,
+)
 from coordination.errors import Unreachable, Unreadable
 from coordination.terminal import driven, spelled
 
@@ -63,7 +71,9 @@ class Screen(Progress):
 
 
 class Following:
-    def __init__(self, run: Run, since: str = BEGINNING, restarted: Callable[[], Iterable[str]] = list) -> None:
+    def __init__(
+        self, run: Run, since: str = BEGINNING, restarted: Callable[[], Iterable[str]] = list
+    ) -> None:
         """`restarted`: returns the processes of this machine that were started again since the last call;
         raises Unreachable where one is given up.
         """
@@ -144,7 +154,9 @@ class Following:
             said = f": {comment}" if (comment := event.fields.get("comment")) else ""
             self._print(f"· {event.todo} was approved by {event.fields.get('by')}{said}")
         elif event.what == PARKED:
-            self._parked = True  # why is told at the first quiet moment: most are not parked for as long as that
+            self._parked = (
+                True  # why is told at the first quiet moment: most are not parked for as long as that
+            )
         elif self._is_reported(event):
             # As it was then: an ended run is watched from its first event on.
             then, undoing = TodoState(event.what.removeprefix("todo.")), "undo" in event.fields

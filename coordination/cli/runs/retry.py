@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 @the_run
 @choice("--on-failure", OnFailure, "Default: as in RUN.")
 @click.option(
-    "--jobs", type=click.IntRange(min=1), metavar="N", help="Run at most N todos at once (default: as in RUN)."
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Run at most N todos at once (default: as in RUN).",
 )
 @click.option("--without", multiple=True, metavar="HOST", help="Give the work of a lost host to others.")
 @click.option(
@@ -109,7 +112,10 @@ def _print_started(run_id: str, left: RetryPlan) -> None:
     if left.lost:
         click.echo(f"  done again, since their commits went with their host: {listed(left.lost)}", err=True)
     if left.by_hand:
-        click.echo(f"  not run, since the file says that they are completed: {listed(sorted(left.by_hand))}", err=True)
+        click.echo(
+            f"  not run, since the file says that they are completed: {listed(sorted(left.by_hand))}",
+            err=True,
+        )
 
 
 the_run = click.argument("run", shell_complete=run_ids)
@@ -132,7 +138,8 @@ def create(call: CliContext, run: str, name: str, as_json: bool) -> None:
         print_json(asdict(made))
     else:
         click.echo(
-            f"checkpoint {name} of run {made.run_id}: {counted(len(made.succeeded), 'todo')} succeeded", err=True
+            f"checkpoint {name} of run {made.run_id}: {counted(len(made.succeeded), 'todo')} succeeded",
+            err=True,
         )
 
 
@@ -147,7 +154,9 @@ def list_(call: CliContext, run: str, as_json: bool) -> None:
         print_json([asdict(one) for one in found])
     else:
         columns = ("name", blocks.heading("at"), "by", "succeeded")
-        print_table(columns, [(one.name, blocks.format_time(one.at), one.by, len(one.succeeded)) for one in found])
+        print_table(
+            columns, [(one.name, blocks.format_time(one.at), one.by, len(one.succeeded)) for one in found]
+        )
 
 
 @checkpoint.command("restore")
@@ -168,12 +177,16 @@ def restore(call: CliContext, run: str, name: str, dry_run: bool, yes: bool, as_
     if dry_run and as_json:
         print_json({"run_id": found.id, "name": name, "todos": preview.todos, "helpless": preview.helpless})
         return 0
-    click.echo(f"since checkpoint {name}, run {found.id} has begun: {listed(preview.todos) or 'nothing'}", err=True)
+    click.echo(
+        f"since checkpoint {name}, run {found.id} has begun: {listed(preview.todos) or 'nothing'}", err=True
+    )
     if preview.helpless:
         click.echo(f"  nothing undoes {listed(preview.helpless)}", err=True)
     if dry_run:
         return 0
-    if preview.todos and not (yes or not sys.stdin.isatty() or click.confirm("undo that, and run it again?", err=True)):
+    if preview.todos and not (
+        yes or not sys.stdin.isatty() or click.confirm("undo that, and run it again?", err=True)
+    ):
         return 1
     if call.coord.has_file:
         call.coord.ensure_worker()
@@ -185,9 +198,12 @@ def restore(call: CliContext, run: str, name: str, dry_run: bool, yes: bool, as_
     if ended.status is RunStatus.ROLLBACK_FAILED:
         print_run(ended, as_json=as_json)
         click.echo(
-            f"not all could be undone; mend it, then again: coord checkpoint restore {found.id} {name}", err=True
+            f"not all could be undone; mend it, then again: coord checkpoint restore {found.id} {name}",
+            err=True,
         )
         return SOME_FAILED
     if preview.todos or ended.rollback:
-        click.echo(f"coord/{found.id}, its branch, still holds what was undone: merge the next run's", err=True)
+        click.echo(
+            f"coord/{found.id}, its branch, still holds what was undone: merge the next run's", err=True
+        )
     return _execute(call, found, found.prepare_retry(), as_json=as_json)

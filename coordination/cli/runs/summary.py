@@ -110,7 +110,9 @@ def print_run(run: RunView, *, as_json: bool, beside: Mapping[str, Any] = NOTHIN
     head = Text.assemble(f"run {run.run_id} of {run.plan_id} ", status, f"{by} {_figures(run)}")
     Console(highlight=False).print(head, soft_wrap=True)
     if run.internal_error:
-        Console(highlight=False).print(Text(spelled(internal_error(run.internal_error)), "red"), soft_wrap=True)
+        Console(highlight=False).print(
+            Text(spelled(internal_error(run.internal_error)), "red"), soft_wrap=True
+        )
     if run.timed_out:
         click.echo(f"it {spelled(run.timed_out)}")
     elif run.timeout_s is not None and not run.status.ended:
@@ -204,9 +206,14 @@ def still_running(run: RunView) -> str:
     """Return `· running: TODO-001 (2 min), TODO-002 (31 s) and 3 more`, the longest first; empty where
     nothing runs.
     """
-    under_way = [todo for todo in run.todos if todo.state is TodoState.RUNNING and todo.duration_s is not None]
+    under_way = [
+        todo for todo in run.todos if todo.state is TodoState.RUNNING and todo.duration_s is not None
+    ]
     under_way.sort(key=lambda todo: -(todo.duration_s or 0.0))
-    text = [f"{todo.id} ({how_long(timedelta(seconds=todo.duration_s or 0))})" for todo in under_way[:SHOWN_RUNNING]]
+    text = [
+        f"{todo.id} ({how_long(timedelta(seconds=todo.duration_s or 0))})"
+        for todo in under_way[:SHOWN_RUNNING]
+    ]
     more = len(under_way) - SHOWN_RUNNING
     return f"· running: {', '.join(text)}{f' and {more} more' if more > 0 else ''}" if text else ""
 
@@ -248,7 +255,9 @@ def _to_report(run: RunView) -> Iterable[TodoView]:
     no_news = {None, WaitReason.TIMER, *([WaitReason.SLOT] if busy else [])}
     yield from (todo for todo in under_way if todo.wait_reason not in no_news)  # its worker is gone, for one
     for todo in run.todos:
-        if todo.state is TodoState.PARKED or (todo.state is TodoState.DISPATCHED and todo.wait_reason not in no_news):
+        if todo.state is TodoState.PARKED or (
+            todo.state is TodoState.DISPATCHED and todo.wait_reason not in no_news
+        ):
             yield todo
 
 

@@ -51,14 +51,19 @@ fresh = click.option("--no-cache", is_flag=True, help="Run todos with a cache, t
 @choice("--strategy", Strategy, "Default: as in the plan.")
 @choice("--on-failure", OnFailure, "Default: as in the plan.")
 @click.option(
-    "--jobs", type=click.IntRange(min=1), metavar="N", help="Run at most N todos at once (default: the workers' slots)."
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Run at most N todos at once (default: the workers' slots).",
 )
 @narrowed
 @click.option("--failed", is_flag=True, help="Select the failed and blocked todos of the plan's latest run.")
 @run_timeout
 @fresh
 @accept
-@click.option("--dry-run", is_flag=True, help="Print what would run where, and why the rest would not; start nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Print what would run where, and why the rest would not; start nothing."
+)
 @click.option("--detach", is_flag=True, help="Return at once; follow the run: coord watch last.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON at its end.")
 @click.pass_obj
@@ -215,7 +220,9 @@ def see_through(
     return INTERRUPTED if interrupted else code(view)
 
 
-def conclude(call: CliContext, run: Run, view: RunView, *, as_json: bool, beside: Mapping[str, Any] = NOTHING) -> None:
+def conclude(
+    call: CliContext, run: Run, view: RunView, *, as_json: bool, beside: Mapping[str, Any] = NOTHING
+) -> None:
     """Write an ended run back into the file, print its result and the next commands."""
     written = write_back(call, run)
     print_run(view, as_json=as_json, beside=beside)
@@ -240,7 +247,8 @@ def write_back(call: CliContext, run: Run, *, always: bool = False) -> Written:
         return written
     except CoordinationError as error:
         click.echo(
-            f"warning: {call.coord.path} was not updated: {error}\n  when it can be: coord sync {run.id}", err=True
+            f"warning: {call.coord.path} was not updated: {error}\n  when it can be: coord sync {run.id}",
+            err=True,
         )
         return Written()
 
@@ -305,6 +313,9 @@ def _wants_to_cancel() -> bool:
         return True
     signal.signal(signal.SIGINT, _leave_at_once)
     answer: str = click.prompt(
-        "\n[l]eave the run going, or [c]ancel it?", type=click.Choice(["l", "c"]), show_choices=False, err=True
+        "\n[l]eave the run going, or [c]ancel it?",
+        type=click.Choice(["l", "c"]),
+        show_choices=False,
+        err=True,
     )
     return answer == "c"

@@ -47,7 +47,9 @@ def print_facts(facts: Mapping[str, Any]) -> None:
 def _words(value: Any, indent: int) -> str:
     if isinstance(value, list):
         plain = all(isinstance(item, str) and " " not in item for item in value)
-        return ", ".join(value) if plain else ("\n" + " " * indent).join(_words(item, indent) for item in value)
+        return (
+            ", ".join(value) if plain else ("\n" + " " * indent).join(_words(item, indent) for item in value)
+        )
     if isinstance(value, dict):
         return ", ".join(
             f"{name}: {_words(item, indent)}" for name, item in value.items() if item not in (None, "", [])
@@ -72,7 +74,9 @@ def refuse_other(path: Path) -> None:
     except OSError as error:
         raise _unwritable(path, error) from error
     if head and MADE_BY.encode() not in head:
-        raise Conflict(f"{path} is there already, and no picture of coord's", "name another file, or remove that one")
+        raise Conflict(
+            f"{path} is there already, and no picture of coord's", "name another file, or remove that one"
+        )
 
 
 def write_picture(path: Path, svg: str) -> None:
@@ -89,7 +93,9 @@ def write_picture(path: Path, svg: str) -> None:
 
 def _unwritable(path: Path, error: OSError) -> CoordinationError:
     hint = (
-        "make room, or name another file" if path.parent.is_dir() else f"make the folder {path.parent}, or name another"
+        "make room, or name another file"
+        if path.parent.is_dir()
+        else f"make the folder {path.parent}, or name another"
     )
     return CoordinationError(f"{path} cannot be written: {error.strerror or error}", hint)
 
@@ -112,7 +118,9 @@ class Form:
         else:
             read()
 
-    def record(self, record: BaseModel, more: Callable[[], Mapping[str, Any]], read: Callable[[], None]) -> None:
+    def record(
+        self, record: BaseModel, more: Callable[[], Mapping[str, Any]], read: Callable[[], None]
+    ) -> None:
         """Print one record: an object with computed fields (`more`), a line, or the output of `read` for
         people.
         """

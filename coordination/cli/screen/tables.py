@@ -65,7 +65,9 @@ def filled(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[list[Column]
     return [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
-def drawn(columns: Sequence[Column], rows: Sequence[Row], width: int | None, *, colour: bool) -> Iterator[str]:
+def drawn(
+    columns: Sequence[Column], rows: Sequence[Row], width: int | None, *, colour: bool
+) -> Iterator[str]:
     """Return the lines. `width` None: lines have their full length."""
     texts = [[_text(row[i]) for row in rows] for i in range(len(columns))]
     widths = [max(map(length, [column.name, *cells])) for column, cells in zip(columns, texts, strict=True)]
@@ -75,7 +77,9 @@ def drawn(columns: Sequence[Column], rows: Sequence[Row], width: int | None, *, 
     return _coloured(columns, rows, texts, fitted, colour=colour)
 
 
-def _padded(columns: Sequence[Column], texts: Sequence[Sequence[str]], widths: Sequence[int]) -> Iterator[str]:
+def _padded(
+    columns: Sequence[Column], texts: Sequence[Sequence[str]], widths: Sequence[int]
+) -> Iterator[str]:
     """Pad column by column: a pipe gets 10,000 rows in 15 ms, ten times as fast as row by row."""
     padded = [
         [_pad(cell, width) for cell in (column.name, *cells)]
@@ -151,7 +155,9 @@ def _fitted(columns: Sequence[Column], widths: list[int], width: int) -> list[in
         if not give:
             break
         widest = max(give, key=lambda i: fitted[i])
-        next_widest = max((fitted[i] for i in give if i != widest and fitted[i] < fitted[widest]), default=LEAST)
+        next_widest = max(
+            (fitted[i] for i in give if i != widest and fitted[i] < fitted[widest]), default=LEAST
+        )
         given = min(over, max(1, fitted[widest] - max(LEAST, next_widest)))
         fitted[widest] -= given
         over -= given

@@ -55,7 +55,9 @@ def _field(name: str, spec: str, conversion: str | None, known: Collection[str])
     if name not in known:
         raise _unknown(name, known)
     if conversion or "{" in spec:
-        raise UsageError(f"--format: {{{name}}} takes a width, a number format or a date format only", _EXAMPLE)
+        raise UsageError(
+            f"--format: {{{name}}} takes a width, a number format or a date format only", _EXAMPLE
+        )
 
     def part(record: Any) -> str:
         try:
@@ -70,7 +72,9 @@ def _field(name: str, spec: str, conversion: str | None, known: Collection[str])
 def _unknown(name: str, known: Collection[str]) -> UsageError:
     beginning = re.split(r"[.\[!:]", name)[0]
     if beginning in known:
-        return UsageError(f"--format: there is no field {{{name}}}", f"a field stands by itself: {{{beginning}}}")
+        return UsageError(
+            f"--format: there is no field {{{name}}}", f"a field stands by itself: {{{beginning}}}"
+        )
     close = nearest(name, known) or next((word for word in USED_ELSEWHERE.get(name, ()) if word in known), "")
     meant = f"did you mean {{{close}}}? " if close else ""
     return UsageError(f"--format: there is no field {{{name}}}", f"{meant}known: {', '.join(known)}")

@@ -69,7 +69,9 @@ UNSATISFIED = 3
 @by_name("--consumer", "Select dependencies of these consumers.")
 @by_name("--dep", "Select these dependencies.")
 @by_word("--type", DependencyType)
-@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Run at most N checks at once (default: 8).")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), metavar="N", help="Run at most N checks at once (default: 8)."
+)
 @click.option("--no-write", is_flag=True, help="Do not write statuses into the file.")
 @as_json_option
 @click.pass_obj
@@ -131,9 +133,13 @@ def _bar(total: int) -> Iterator[Callable[[Outcome], None] | None]:
         TimeElapsedColumn(),
         TextColumn("{task.description}", markup=False),
     )
-    with Progress(*columns, console=Console(file=driven(sys.stderr), highlight=False), transient=True) as progress:
+    with Progress(
+        *columns, console=Console(file=driven(sys.stderr), highlight=False), transient=True
+    ) as progress:
         bar = progress.add_task("", total=total)
-        yield lambda outcome: progress.update(bar, advance=1, description=spelled(f"{outcome.id} {outcome.status}"))
+        yield lambda outcome: progress.update(
+            bar, advance=1, description=spelled(f"{outcome.id} {outcome.status}")
+        )
 
 
 def _print(report: DependencyReport, known: Mapping[str, Dependency]) -> None:
@@ -166,4 +172,6 @@ def _summary(report: DependencyReport) -> str:
     text = ", ".join(f"{counts[status]} {status}" for status in DependencyStatus if counts[status])
     written = f"; written: {listed(report.written)}" if report.written else ""
     kept = "\n  what is unknown could not be checked here: it counts neither way, and the file keeps what it said"
-    return f"{len(report.outcomes)} checked: {text}{written}{kept if counts[DependencyStatus.UNKNOWN] else ''}"
+    return (
+        f"{len(report.outcomes)} checked: {text}{written}{kept if counts[DependencyStatus.UNKNOWN] else ''}"
+    )

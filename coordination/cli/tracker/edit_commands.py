@@ -18,7 +18,14 @@ from coordination.cli.completion import Complete
 from coordination.cli.context import CliContext
 from coordination.cli.options.fields import Field
 from coordination.cli.options.prompts import ask_for_missing, on_a_terminal
-from coordination.cli.options.record_input import Changes, changes_of, for_create, for_update, read_records, record_of
+from coordination.cli.options.record_input import (
+    Changes,
+    changes_of,
+    for_create,
+    for_update,
+    read_records,
+    record_of,
+)
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.errors import UsageError
 from coordination.models import presentable

@@ -177,10 +177,18 @@ _ESCAPED = str.maketrans({**{sign: f"\\{sign}" for sign in "\\`*_[]<>|~#&"}, "@"
 
 @command()
 @click.option(
-    "--format", "form", type=click.Choice(list(FORMATS)), required=True, help="Choose csv, json or md (Markdown)."
+    "--format",
+    "form",
+    type=click.Choice(list(FORMATS)),
+    required=True,
+    help="Choose csv, json or md (Markdown).",
 )
 @click.option(
-    "--kind", type=click.Choice([*KINDS, "all"]), default="all", show_default=True, help="Select the kinds of records."
+    "--kind",
+    type=click.Choice([*KINDS, "all"]),
+    default="all",
+    show_default=True,
+    help="Select the kinds of records.",
 )
 @click.option(
     "--output",
@@ -207,5 +215,7 @@ def export(call: CliContext, form: str, kind: str, output: Path | None) -> None:
     try:
         output.write_bytes(text.encode())
     except OSError as error:
-        raise CoordinationError(f"{output} cannot be written: {error.strerror}", "name another file") from error
+        raise CoordinationError(
+            f"{output} cannot be written: {error.strerror}", "name another file"
+        ) from error
     click.echo(f"wrote {output}", err=True)

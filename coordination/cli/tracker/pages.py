@@ -58,7 +58,9 @@ MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("·", "")}
 
 
 def issue_page(issue: Issue, chains: Chains, today: date) -> Iterator[Lines]:
-    yield head(issue.id, issue.title, status_cell(issue.status), status_cell(issue.priority), _severity(issue))
+    yield head(
+        issue.id, issue.title, status_cell(issue.status), status_cell(issue.priority), _severity(issue)
+    )
     yield facts(
         [
             ("repos", ", ".join(issue.repos)),
@@ -119,7 +121,9 @@ def plan_page(
 
 def dependency_page(dependency: Dependency) -> Iterator[Lines]:
     check = dependency.validation
-    title = f"{dependency.consumer} needs {dependency.provider} {dependency.version_constraint or ''}".rstrip()
+    title = (
+        f"{dependency.consumer} needs {dependency.provider} {dependency.version_constraint or ''}".rstrip()
+    )
     yield head(dependency.id, title, status_cell(dependency.status), Cell(dependency.type))
     yield facts(
         [
@@ -129,7 +133,10 @@ def dependency_page(dependency: Dependency) -> Iterator[Lines]:
             ("must print", check.expected_pattern or "" if check else ""),
             ("health", check.health_check or "" if check else ""),
             ("must answer", str(check.expected_status or "") if check else ""),
-            ("timeout", format_hours(check.timeout.total_seconds() / 3600) if check and check.timeout else ""),
+            (
+                "timeout",
+                format_hours(check.timeout.total_seconds() / 3600) if check and check.timeout else "",
+            ),
         ]
     )
     yield text(dependency.notes)
@@ -163,7 +170,10 @@ def _rows(links: Sequence[Link], indent: str) -> Iterator[tuple[object, ...]]:
 def _milestone(milestone: MilestoneStanding, written: Milestone) -> Iterator[str]:
     overdue = " (overdue)" if milestone.overdue else ""
     when = f"due {milestone.due}{overdue}" if milestone.due else ""
-    parts = [styled(str(milestone.status), STYLES.get(milestone.status, "")), styled(when, "red" if overdue else "")]
+    parts = [
+        styled(str(milestone.status), STYLES.get(milestone.status, "")),
+        styled(when, "red" if overdue else ""),
+    ]
     yield f"{styled(milestone.id, 'bold')}  {plain(milestone.name)}  {' · '.join(filter(None, parts))}"
     yield from (f"  {line}" for line in text(written.description))
     if written.gate and milestone.status in OPEN:
@@ -224,9 +234,7 @@ def _cache(cache: Cache | None) -> str:
     if cache is None:
         return ""
     lasts = f", of the last {format_hours(cache.ttl.total_seconds() / 3600)}" if cache.ttl else ""
-    return (
-        f"given an earlier result{lasts}, if nothing has changed{': ' if cache.inputs else ''}{' '.join(cache.inputs)}"
-    )
+    return f"given an earlier result{lasts}, if nothing has changed{': ' if cache.inputs else ''}{' '.join(cache.inputs)}"
 
 
 def _command(command: str | tuple[str, ...]) -> str:

@@ -15,7 +15,14 @@ from coordination.cli.completion import issue_ids, listed, milestone_ids, plan_i
 from coordination.cli.context import CliContext
 from coordination.cli.options.fields import ISSUE, MILESTONE, MILESTONES, PLAN, TODO
 from coordination.cli.options.filters import by_name, by_word
-from coordination.cli.options.record_input import Changes, Command, changes_of, for_create, for_update, record_of
+from coordination.cli.options.record_input import (
+    Changes,
+    Command,
+    changes_of,
+    for_create,
+    for_update,
+    record_of,
+)
 from coordination.cli.options.values import parse_hours
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.tracker.edit_commands import creates, deletes, print_updated, refuse_nothing, updates
@@ -117,7 +124,9 @@ MOVES = {"reopen": TodoStatus.PENDING, "cancel": TodoStatus.CANCELLED}
 def list_plans(call: CliContext, /, form: Form, **filters: Any) -> None:
     """List the plans by date. Filters add up."""
     plans = call.coord.manager.list_plans(**filters)
-    form.records(plans, lambda: print_plans(plans, {plan.id: call.coord.manager.plan_todos(plan.id) for plan in plans}))
+    form.records(
+        plans, lambda: print_plans(plans, {plan.id: call.coord.manager.plan_todos(plan.id) for plan in plans})
+    )
 
 
 @creates(PLAN)
@@ -182,11 +191,15 @@ def _ids(given: Iterable[str]) -> list[str]:
 
 def _updates(options: Mapping[str, Any]) -> Mapping[str, Callable[[Milestone], Mapping[str, Any]]]:
     """Return milestone → the function that changes it."""
-    updates = {name: partial(_moved, status) for verb, status in MOVES.items() for name in _ids(options[verb])}
+    updates = {
+        name: partial(_moved, status) for verb, status in MOVES.items() for name in _ids(options[verb])
+    }
     if options["changed"] is None:
         return updates
     if options["added"] is not None:
-        raise UsageError("--add-milestone and --milestone exclude each other", "change one milestone at a time")
+        raise UsageError(
+            "--add-milestone and --milestone exclude each other", "change one milestone at a time"
+        )
     changes, moved = changes_of(MILESTONE, options), updates.get(options["changed"])
     refuse_nothing(changes or moved, MILESTONE)
     return {**updates, options["changed"]: lambda m: {**changes(m), **(moved(m) if moved else {})}}
@@ -201,10 +214,14 @@ def _added(options: Mapping[str, Any]) -> list[dict[str, Any]]:
         return []
     fields, name = record_of(MILESTONE, options), options["added"]
     if name is not None and "name" in fields:
-        raise UsageError("--add-milestone and --name exclude each other", "the new one's name: --add-milestone NAME")
+        raise UsageError(
+            "--add-milestone and --name exclude each other", "the new one's name: --add-milestone NAME"
+        )
     if name is None and fields:
         spoken = ", ".join(field.option for field in MILESTONE if options.get(field.key))
-        raise UsageError(f"{spoken}: of which milestone?", "a new one: --add-milestone NAME; another: --milestone ID")
+        raise UsageError(
+            f"{spoken}: of which milestone?", "a new one: --add-milestone NAME; another: --milestone ID"
+        )
     return [] if name is None else [{"name": name, **fields}]
 
 

@@ -11,7 +11,16 @@ from rich_click import command
 from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext
 from coordination.cli.screen import blocks
-from coordination.cli.screen.blocks import Lines, facts, head, print_page, rows, section, status_cell, terminal_width
+from coordination.cli.screen.blocks import (
+    Lines,
+    facts,
+    head,
+    print_page,
+    rows,
+    section,
+    status_cell,
+    terminal_width,
+)
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import Cell, Column, drawn, filled
 from coordination.models import Dependency, Todo
@@ -42,7 +51,10 @@ def repo_overview(status: RepoStatus, messages: int, breaker: Breaker | None) ->
     yield head(status.repo.name, status.repo.role or "")
     yield facts(
         [
-            ("path", where if status.present or not status.path else Cell(f"{status.path} is not there", "red")),
+            (
+                "path",
+                where if status.present or not status.path else Cell(f"{status.path} is not there", "red"),
+            ),
             ("branch", status.repo.branch),
             ("tags", ", ".join(status.repo.tags)),
             *((kind, _counts(counts)) for kind, counts in status.counts.items()),
@@ -54,7 +66,8 @@ def repo_overview(status: RepoStatus, messages: int, breaker: Breaker | None) ->
     yield section("ready", _todos(status.ready, with_repo=False))
     yield section("blocked", _blocked(status.blocked, with_repo=False))
     yield section(
-        "open issues", rows([(i.id, status_cell(i.status), status_cell(i.priority), i.title) for i in status.issues])
+        "open issues",
+        rows([(i.id, status_cell(i.status), status_cell(i.priority), i.title) for i in status.issues]),
     )
     yield section("plans", rows([(p.id, status_cell(p.status), p.title) for p in status.plans]))
     yield section("needs", rows([_dependency(d, d.provider) for d in status.needs]))
@@ -69,7 +82,10 @@ def blocking_overview(issues: Sequence[BlockingIssue]) -> Iterator[Lines]:
             *section(
                 "holds up",
                 rows(
-                    [(h.work.id, status_cell(h.work.status), _by_way_of(h.chain), h.work.title) for h in found.holds_up]
+                    [
+                        (h.work.id, status_cell(h.work.status), _by_way_of(h.chain), h.work.title)
+                        for h in found.holds_up
+                    ]
                 ),
             ),
         ]
@@ -77,7 +93,9 @@ def blocking_overview(issues: Sequence[BlockingIssue]) -> Iterator[Lines]:
 
 def ecosystem_overview(status: EcosystemStatus, asked: Sequence[Asked] = ()) -> Iterator[Lines]:
     """Yield the parts of a page. `asked`: todos that wait for a person."""
-    yield section("waits for a person", rows([(one.todo, one.waits_for, f"run {one.run_id}") for one in asked]))
+    yield section(
+        "waits for a person", rows([(one.todo, one.waits_for, f"run {one.run_id}") for one in asked])
+    )
     yield facts((kind, _counts(counts)) for kind, counts in status.counts.items())
     yield _repos(status.repos)
     yield section("overdue", rows([_overdue(late) for late in status.overdue]))
@@ -128,7 +146,13 @@ def _and_more(lines: list[str], number: int) -> list[str]:
 
 
 def _dependency(dependency: Dependency, other: str) -> tuple[object, ...]:
-    return dependency.id, status_cell(dependency.status), other, dependency.version_constraint or "", dependency.type
+    return (
+        dependency.id,
+        status_cell(dependency.status),
+        other,
+        dependency.version_constraint or "",
+        dependency.type,
+    )
 
 
 def _by_way_of(chain: Sequence[str]) -> str:
@@ -191,7 +215,9 @@ def _one(call: CliContext, repo: str, *, as_json: bool) -> None:
         print_page(*repo_overview(found, call.coord.live.messages_for(repo), breaker))
 
 
-def _everything(call: CliContext, there: Sequence[Breaker], first: Lines, last: Lines = (), *, as_json: bool) -> None:
+def _everything(
+    call: CliContext, there: Sequence[Breaker], first: Lines, last: Lines = (), *, as_json: bool
+) -> None:
     found = call.coord.manager.get_ecosystem_status()
     if as_json:
         print_json({**found.model_dump(mode="json"), "breakers": there})
@@ -237,14 +263,19 @@ def breaker_line(breaker: Breaker) -> Cell:
 
 
 def breakers_section(breakers: Sequence[Breaker]) -> Lines:
-    table = [(one.name, _state(one), f"{one.behind} behind it" if one.behind else "", _reason(one)) for one in breakers]
+    table = [
+        (one.name, _state(one), f"{one.behind} behind it" if one.behind else "", _reason(one))
+        for one in breakers
+    ]
     hint = ["to close one now: coord reset-breaker NAME"] if any(one.tripped for one in breakers) else []
     return section("circuit breakers", [*rows(table), *hint])
 
 
 def breakers_summary(breakers: Sequence[Breaker]) -> Lines:
     hint = ["why: coord status"] if breakers else []
-    return section("circuit breakers", [*rows([(one.name, _state(one), one.outlook) for one in breakers]), *hint])
+    return section(
+        "circuit breakers", [*rows([(one.name, _state(one), one.outlook) for one in breakers]), *hint]
+    )
 
 
 def resets_section(resets: Sequence[Reset]) -> Lines:

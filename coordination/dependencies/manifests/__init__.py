@@ -81,7 +81,9 @@ def _dynamic(folder: Path, data: dict[str, Any]) -> str | None:
         if path := text_inside(tool, backend, "version", "path"):
             return assigned(folder / path, *NAMES)
     return (
-        _of_module(folder, data) if text_inside(data, "build-system", "build-backend") == "flit_core.buildapi" else None
+        _of_module(folder, data)
+        if text_inside(data, "build-system", "build-backend") == "flit_core.buildapi"
+        else None
     )
 
 
@@ -117,7 +119,9 @@ def of_attribute(folder: Path, attribute: str) -> str:
     module, _, name = attribute.strip().rpartition(".")
     parts = Path(*module.split("."))
     places = [
-        place for top in FOLDERS for place in (folder / top / f"{parts}.py", folder / top / parts / "__init__.py")
+        place
+        for top in FOLDERS
+        for place in (folder / top / f"{parts}.py", folder / top / parts / "__init__.py")
     ]
     return next((found for place in places if (found := assigned(place, name))), None) or _raise_no_text(
         folder, attribute
@@ -144,7 +148,11 @@ def assigned(path: Path, *names: str) -> str | None:
 def _assignments(tree: ast.Module) -> Iterator[tuple[str, str]]:
     for step in tree.body:
         targets = (
-            step.targets if isinstance(step, ast.Assign) else [step.target] if isinstance(step, ast.AnnAssign) else []
+            step.targets
+            if isinstance(step, ast.Assign)
+            else [step.target]
+            if isinstance(step, ast.AnnAssign)
+            else []
         )
         value = getattr(step, "value", None)
         if isinstance(value, ast.Constant) and isinstance(value.value, str):

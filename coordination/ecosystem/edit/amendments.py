@@ -119,7 +119,9 @@ def _refuse_shared(text: str, sequence: SequenceNode) -> None:
     for item in sequence.value:
         if is_shared(text, done, item):
             line = sequence.start_mark.line + 1
-            raise EditConflict(f"the list on line {line} has an anchor, an alias or a tag in it", "write its items out")
+            raise EditConflict(
+                f"the list on line {line} has an anchor, an alias or a tag in it", "write its items out"
+            )
         done = int(item.end_mark.index)
 
 
@@ -156,7 +158,9 @@ class _Items:
         quotes = {quote_of(item) for item in self.node.value}
         quote = quotes.pop() if len(quotes) == 1 else ""
         if self.node.flow_style:
-            return flow.insert(flow.parts(self.text, self.node), at, [self._source(v, 0, quote) for v in values])
+            return flow.insert(
+                flow.parts(self.text, self.node), at, [self._source(v, 0, quote) for v in values]
+            )
         first = dash(self.text, self.node, 0)
         start = line_start(self.text, first)
         lines = list(self._lines(self.text[start:first], first, values, quote))
@@ -182,7 +186,11 @@ class _Items:
         if isinstance(value, dict) and value and not self.node.flow_style:
             return (line_end_text(self.text) + " " * column).join(rendering.block(value))
         in_brackets = bool(self.node.flow_style) or isinstance(value, dict | list)
-        return rendering.flow(value, quote=quote) if in_brackets else rendering.scalar(value, flow=False, quote=quote)
+        return (
+            rendering.flow(value, quote=quote)
+            if in_brackets
+            else rendering.scalar(value, flow=False, quote=quote)
+        )
 
 
 def set_field(
@@ -210,7 +218,11 @@ def set_field(
     if isinstance(value, list | tuple) and value and isinstance(old.value, SequenceNode) and old.value.value:
         return edit_list(text, old, list(value), style)
     node = old.value
-    if isinstance(value, dict) and isinstance(node, MappingNode) and (changed := _names_to_change(node, value)):
+    if (
+        isinstance(value, dict)
+        and isinstance(node, MappingNode)
+        and (changed := _names_to_change(node, value))
+    ):
         return [
             edit
             for name in changed
@@ -239,7 +251,9 @@ def _refuse_merged(mapping: MappingNode, field: str) -> list[TextEdit]:
     """Return no edits for a missing field. Raise EditConflict if the field comes through `<<`."""
     if entry(mapping, "<<") is not None and field in value_of(mapping):
         line = mapping.start_mark.line + 1
-        raise EditConflict(f"line {line}: {field} comes through '<<'", "write the fields out there, and try again")
+        raise EditConflict(
+            f"line {line}: {field} comes through '<<'", "write the fields out there, and try again"
+        )
     return []
 
 
@@ -248,7 +262,9 @@ def _names_to_change(mapping: MappingNode, value: dict[str, Plain]) -> list[str]
     overlap.
     """
     old = value_of(mapping)
-    names = [name for name in {**old, **value} if name not in old or name not in value or old[name] != value[name]]
+    names = [
+        name for name in {**old, **value} if name not in old or name not in value or old[name] != value[name]
+    ]
     gone, new = old.keys() - value.keys(), value.keys() - old.keys()
     at_once = len(gone) + len(new) if mapping.flow_style else bool(gone) + bool(new)
     anew = at_once > 1 or gone == old.keys() or any(value.get(name, 0) is None for name in names)
@@ -256,11 +272,19 @@ def _names_to_change(mapping: MappingNode, value: dict[str, Plain]) -> list[str]
 
 
 def insert_entry(
-    text: str, mapping: MappingNode, field: str, written: Written, order: Sequence[str], *, blank_line: bool = False
+    text: str,
+    mapping: MappingNode,
+    field: str,
+    written: Written,
+    order: Sequence[str],
+    *,
+    blank_line: bool = False,
 ) -> list[TextEdit]:
     """Insert an entry after the nearest preceding one in the order that exists, else before all."""
     names = [key.value for key, _ in mapping.value]
-    earlier = [name for name in order[: order.index(field)] if name in names] if field in order else names[-1:]
+    earlier = (
+        [name for name in order[: order.index(field)] if name in names] if field in order else names[-1:]
+    )
     at = names.index(earlier[-1]) + 1 if earlier else 0
     if not names[at - 1 : at] and names[:1] == ["<<"]:
         at = 1
@@ -291,7 +315,9 @@ def _space(text: str, mapping: MappingNode) -> str:
     return " "
 
 
-def _insert_lines(text: str, mapping: MappingNode, at: int, lines: list[str], blank_line: bool) -> list[TextEdit]:
+def _insert_lines(
+    text: str, mapping: MappingNode, at: int, lines: list[str], blank_line: bool
+) -> list[TextEdit]:
     """Insert lines below an entry and its indented comments; the first line of `lines` gets the entry's
     indentation.
     """
@@ -316,7 +342,9 @@ def _remove(text: str, mapping: MappingNode, old: Entry) -> list[TextEdit]:
         return [TextEdit(start=start, end=value_end(text, old.key, old.value), text="{}")]
     if alone_before(text, start):
         above = mapping.value[at - 1][1] if at else None
-        return [remove_lines(text, line_start(text, start), stop, above, is_last=at == len(mapping.value) - 1)]
+        return [
+            remove_lines(text, line_start(text, start), stop, above, is_last=at == len(mapping.value) - 1)
+        ]
     following = stop if text[stop : gap_end(text, stop)].strip() else gap_end(text, stop)
     while text[following] in " \t\r\n":  # up to the comment or name that now follows the dash
         following += 1

@@ -48,7 +48,9 @@ def parts(text: str, node: CollectionNode) -> Parts:
     found = _OPENING.match(text, int(node.start_mark.index))
     if found is None:
         line = node.start_mark.line + 1
-        raise EditConflict(f"line {line}: a mapping without braces cannot be edited", "put it in braces and try again")
+        raise EditConflict(
+            f"line {line}: a mapping without braces cannot be edited", "put it in braces and try again"
+        )
     spans = _spans(text, node)
     ends = [gap_end(text, end) for _, end in spans]
     commas = tuple(at if text[at : at + 1] == "," else None for at in ends)
@@ -92,7 +94,11 @@ def _insert_after(here: Parts, at: int, sources: Sequence[str]) -> list[TextEdit
     if comma is None:
         rows = row.removeprefix(",") + row.join(sources)
         return [TextEdit(start=end, end=end, text=","), TextEdit(start=line, end=line, text=rows)]
-    return [TextEdit(start=line, end=line, text="".join(f"{row.removeprefix(',')}{source}," for source in sources))]
+    return [
+        TextEdit(
+            start=line, end=line, text="".join(f"{row.removeprefix(',')}{source}," for source in sources)
+        )
+    ]
 
 
 def _row_break(here: Parts, at: int) -> str:

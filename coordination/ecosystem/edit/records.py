@@ -26,7 +26,15 @@ from coordination.ecosystem.yaml_text.lines import (
     line_start,
 )
 from coordination.ecosystem.yaml_text.places import Location
-from coordination.ecosystem.yaml_text.text_edits import Entry, TextEdit, entry, is_alias, is_shared, like_json, quote_of
+from coordination.ecosystem.yaml_text.text_edits import (
+    Entry,
+    TextEdit,
+    entry,
+    is_alias,
+    is_shared,
+    like_json,
+    quote_of,
+)
 from coordination.ecosystem.yaml_text.values import value_of
 from coordination.errors import EditConflict
 from coordination.models import Coordination, Ecosystem, Plan
@@ -59,7 +67,11 @@ def layout_of(root: Node) -> Layout:
 def _entries(node: Node, depth: int) -> Iterator[tuple[Node, CollectionNode]]:
     """Yield the names of sections in block style with their values."""
     for key, value in node.value if isinstance(node, MappingNode) and depth else ():
-        if isinstance(value, CollectionNode) and not value.flow_style and value.start_mark.line > key.start_mark.line:
+        if (
+            isinstance(value, CollectionNode)
+            and not value.flow_style
+            and value.start_mark.line > key.start_mark.line
+        ):
             yield key, value
             yield from _entries(value, depth - 1)
 
@@ -108,7 +120,9 @@ def _section(rest: list[str], record: dict[str, Any], style: Style, layout: Layo
     return Written(head="", lines=(*names, dash_and_gap + lines[0], *lines[1:]))
 
 
-def add_item(text: str, root: Node, place: Location, record: Mapping[str, Any], order: Sequence[str]) -> list[TextEdit]:
+def add_item(
+    text: str, root: Node, place: Location, record: Mapping[str, Any], order: Sequence[str]
+) -> list[TextEdit]:
     """Append the record to the list at that place; missing lists and sections are created.
 
     It is inserted after the last item and the comments that are indented further than its dash; a comment at
@@ -147,7 +161,8 @@ def _is_empty(node: Node) -> bool:
 def _no_place(node: Node, place: Location) -> EditConflict:
     name = ".".join(map(str, place))
     return EditConflict(
-        f"line {node.start_mark.line + 1}: there is no list {name} to which a record can be added", "write the list out"
+        f"line {node.start_mark.line + 1}: there is no list {name} to which a record can be added",
+        "write the list out",
     )
 
 
@@ -158,15 +173,24 @@ def _sections(owner: Location) -> list[str]:
 
 
 def _fields(record: Mapping[str, Any], order: Sequence[str]) -> dict[str, Any]:
-    return {name: record[name] for name in sorted(record, key=lambda n: order.index(n) if n in order else len(order))}
+    return {
+        name: record[name]
+        for name in sorted(record, key=lambda n: order.index(n) if n in order else len(order))
+    }
 
 
-def _append(text: str, sequence: SequenceNode, record: Mapping[str, Any], order: Sequence[str]) -> list[TextEdit]:
+def _append(
+    text: str, sequence: SequenceNode, record: Mapping[str, Any], order: Sequence[str]
+) -> list[TextEdit]:
     last = sequence.value[-1]
-    neighbour = last if isinstance(last, MappingNode) and not is_alias(sequence.start_mark.index, last) else None
+    neighbour = (
+        last if isinstance(last, MappingNode) and not is_alias(sequence.start_mark.index, last) else None
+    )
     fields = in_order_of(neighbour, _fields(record, order))
     if sequence.flow_style:
-        return flow.insert(flow.parts(text, sequence), len(sequence.value), [flow_item(text, neighbour, fields)])
+        return flow.insert(
+            flow.parts(text, sequence), len(sequence.value), [flow_item(text, neighbour, fields)]
+        )
     first = dash(text, sequence, 0)
     start = first - line_start(text, first)
     lines = item_lines(text, sequence, neighbour, fields, start)
@@ -275,7 +299,9 @@ def _rows(text: str, here: flow.Parts, parts: list[str]) -> str:
     newline = line_end_text(text)
     last = here.spans[-1][0]
     row = newline + text[line_start(text, last) : last]
-    close = newline + text[line_start(text, here.close) : here.close] if alone_before(text, here.close) else ""
+    close = (
+        newline + text[line_start(text, here.close) : here.close] if alone_before(text, here.close) else ""
+    )
     comma = "," if here.commas[-1] is not None else ""
     return "{" + row + ("," + row).join(parts) + comma + close + "}"
 

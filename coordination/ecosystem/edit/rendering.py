@@ -163,10 +163,16 @@ def flow(value: Any, *, quote: str = "") -> str:
 def are_short(values: Iterable[Any]) -> bool:
     """Return whether a list of the values reads well on one line: words, no sentences."""
     texts = [
-        value if isinstance(value, str) else number(value) for value in values if not isinstance(value, dict | list)
+        value if isinstance(value, str) else number(value)
+        for value in values
+        if not isinstance(value, dict | list)
     ]
     wordy = any(len(text.split()) > _SHORT_WORDS or len(text) > _SHORT or "\n" in text for text in texts)
-    return len(texts) == len(list(values)) and not wordy and sum(map(len, texts)) + 2 * len(texts) <= WIDTH - STEP * 6
+    return (
+        len(texts) == len(list(values))
+        and not wordy
+        and sum(map(len, texts)) + 2 * len(texts) <= WIDTH - STEP * 6
+    )
 
 
 def block(value: Any) -> list[str]:

@@ -91,7 +91,11 @@ class Written:
 
 
 def style_of(
-    text: str, mapping: MappingNode, field: str, old: Entry | None = None, dates: frozenset[str] = rendering.DATES
+    text: str,
+    mapping: MappingNode,
+    field: str,
+    old: Entry | None = None,
+    dates: frozenset[str] = rendering.DATES,
 ) -> Style:
     """Return the style of the present value; for a new one, that of the other values. `dates` are fields that
     hold dates.
@@ -100,7 +104,9 @@ def style_of(
     date = field in dates
     if mapping.flow_style:
         json = like_json(mapping) and bool(mapping.value)
-        return Style(column=column, flow=True, json=json, quote=_quote(mapping, old, date), date=date, inner=column + 2)
+        return Style(
+            column=column, flow=True, json=json, quote=_quote(mapping, old, date), date=date, inner=column + 2
+        )
     style = Style(column=column, quote=_quote(mapping, old, date), date=date, inner=column + rendering.STEP)
     if old is None or old.is_alias:
         return style
@@ -129,7 +135,12 @@ def _block_lines(text: str, scalar: Node) -> list[str]:
 
 def _quote(mapping: MappingNode, old: Entry | None, date: bool) -> str:
     """Return the quotes of the old value, else those that all similar values beside it have."""
-    if old is not None and isinstance(old.value, ScalarNode) and old.value.value and old.value.style not in ("|", ">"):
+    if (
+        old is not None
+        and isinstance(old.value, ScalarNode)
+        and old.value.value
+        and old.value.style not in ("|", ">")
+    ):
         return old.quote
     quotes = {value.style or "" for value in _similar_scalars(mapping, date)}
     return quotes.pop() if len(quotes) == 1 else ""

@@ -144,7 +144,9 @@ def item_ends(text: str, sequence: SequenceNode) -> list[int]:
     for i, item in enumerate(sequence.value):
         if is_alias(done, item):
             ends.append(
-                _alias_end(text, ends[-1] if ends else gap_end(text, done + 1 if sequence.flow_style else done))
+                _alias_end(
+                    text, ends[-1] if ends else gap_end(text, done + 1 if sequence.flow_style else done)
+                )
             )
             continue
         done = int(item.end_mark.index)
@@ -219,7 +221,9 @@ def dash(text: str, sequence: SequenceNode, at: int) -> int:
         found = _dash_before(text, int(sequence.value[at].start_mark.index))
     if not alone_before(text, found):
         line = sequence.start_mark.line + 1
-        raise EditConflict(f"line {line}: a list begins in the middle of a line", "begin it on a line of its own")
+        raise EditConflict(
+            f"line {line}: a list begins in the middle of a line", "begin it on a line of its own"
+        )
     return found
 
 

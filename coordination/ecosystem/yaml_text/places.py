@@ -75,7 +75,9 @@ class SourceMap:
     def source(self, location: Location) -> str | None:
         """Return a scalar's source text; None for anything but an unquoted scalar."""
         value = self._locate(location)[1]
-        return value.value if isinstance(value, ScalarNode) and value.style not in ("'", '"', "|", ">") else None
+        return (
+            value.value if isinstance(value, ScalarNode) and value.style not in ("'", '"', "|", ">") else None
+        )
 
     def _locate(self, location: Location) -> tuple[Node, Node | None]:
         """Return the node to point at and the value's node; a missing value is reported at the start of its

@@ -143,8 +143,16 @@ def _describe(problem: str, context: str, opened: int) -> str:
 
 _WORDS = (
     ("end of stream", "quoted scalar", "the quote that opens on line {opened} is never closed"),
-    ("expected ',' or ']'", "", "the '[' on line {opened} is not closed, or a comma is missing before this place"),
-    ("expected ',' or '}'", "", "the '{{' on line {opened} is not closed, or a comma is missing before this place"),
+    (
+        "expected ',' or ']'",
+        "",
+        "the '[' on line {opened} is not closed, or a comma is missing before this place",
+    ),
+    (
+        "expected ',' or '}'",
+        "",
+        "the '{{' on line {opened} is not closed, or a comma is missing before this place",
+    ),
     (
         "mapping values are not allowed",
         "",
@@ -175,6 +183,10 @@ _WORDS = (
         "a '*' refers to an '&' name that does not exist; text that begins with * needs quotes",
     ),
     ("second occurrence", "duplicate anchor", "the '&' name on line {opened} is given a second time here"),
-    ("unknown escape character", "", "a backslash in double quotes means an escape; use single quotes or write \\\\"),
+    (
+        "unknown escape character",
+        "",
+        "a backslash in double quotes means an escape; use single quotes or write \\\\",
+    ),
     ("found another document", "", "a second document begins here with '---'; the file holds exactly one"),
 )

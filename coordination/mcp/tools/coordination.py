@@ -17,7 +17,9 @@ from coordination.mcp.session import Session
 @reads("List locks")
 def coord_list_locks(
     session: Session,
-    resources: Annotated[bool, Field(description="Also list resources and seats that no request waits for.")] = False,
+    resources: Annotated[
+        bool, Field(description="Also list resources and seats that no request waits for.")
+    ] = False,
 ) -> Sequence[Held]:
     """List the held locks: holder, start, expiry unless renewed, and the waiters in order.
 
@@ -53,14 +55,22 @@ def coord_send_message(
 @reads("List messages")
 def coord_list_messages(
     session: Session,
-    to: Annotated[str | None, Field(description="A repository's name, or KIND:NAME (default: all recipients).")] = None,
-    dead: Annotated[bool, Field(description="List dead letters: messages given up after too many deliveries.")] = False,
+    to: Annotated[
+        str | None, Field(description="A repository's name, or KIND:NAME (default: all recipients).")
+    ] = None,
+    dead: Annotated[
+        bool, Field(description="List dead letters: messages given up after too many deliveries.")
+    ] = False,
     limit: Annotated[int, Field(ge=1, le=1000, description="Maximum number of messages.")] = 100,
 ) -> Sequence[MessageView]:
     """List the messages of a repository, an agent or a person. They stay until coord_ack_messages acknowledges them."""
     whom = _recipient(session, to) if to else None
     bus = session.coord.messages
-    return messages.dead(bus, whom, limit) if dead else messages.waiting(bus, whom, limit, register=whom is not None)
+    return (
+        messages.dead(bus, whom, limit)
+        if dead
+        else messages.waiting(bus, whom, limit, register=whom is not None)
+    )
 
 
 @changes("Acknowledge messages")
@@ -117,7 +127,9 @@ def coord_subscribe(
         BeforeValidator(several),
         Field(description="Names or patterns: a.* matches one more word, a.** any number."),
     ],
-    wait_s: Annotated[float, Field(gt=0, le=60, description="Return after this many seconds at the latest.")] = 30,
+    wait_s: Annotated[
+        float, Field(gt=0, le=60, description="Return after this many seconds at the latest.")
+    ] = 30,
     most: Annotated[int, Field(ge=1, le=100, description="Return when this many events were received.")] = 1,
 ) -> Heard:
     """Wait for events on topics from now on. Events published before the call, or between two calls, are not returned."""
@@ -146,7 +158,8 @@ Run = Annotated[
 ]
 Plan = Annotated[str, Field(description="A plan's id: the context of all its runs.")]
 Ttl = Annotated[
-    float | None, Field(gt=0, le=31_536_000, description="Lifetime of the value in seconds (default: an hour).")
+    float | None,
+    Field(gt=0, le=31_536_000, description="Lifetime of the value in seconds (default: an hour)."),
 ]
 
 
@@ -176,5 +189,7 @@ def coord_context_set(
     ttl_s: Ttl = None,
 ) -> Shared:
     """Share a value with the todos of a run, of a plan, or with all todos. Inner contexts see it, outer ones do not."""
-    session.coord.context(plan=plan, run=run).set(key, value, None if ttl_s is None else timedelta(seconds=ttl_s))
+    session.coord.context(plan=plan, run=run).set(
+        key, value, None if ttl_s is None else timedelta(seconds=ttl_s)
+    )
     return Shared(key=key, found=True, value=value)

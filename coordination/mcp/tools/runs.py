@@ -46,7 +46,9 @@ class Excerpt:
     """As long as the log is now."""
 
 
-def excerpt(run_id: str, todo: str | None, pieces: Iterable[str], *, limit: int, offset: int | None) -> Excerpt:
+def excerpt(
+    run_id: str, todo: str | None, pieces: Iterable[str], *, limit: int, offset: int | None
+) -> Excerpt:
     """Return the log from `offset` on, or its end, which begins with a whole line where one is near."""
     log = "".join(pieces)
     start = _tail(log, limit) if offset is None else min(offset, len(log))
@@ -69,9 +71,14 @@ SHOWN = 100
 """Limit of todos of a run, unless the call asks for more."""
 
 
-TimeoutS = Annotated[float | None, Field(gt=0, le=31_536_000, description="Stop the run after this many seconds.")]
+TimeoutS = Annotated[
+    float | None, Field(gt=0, le=31_536_000, description="Stop the run after this many seconds.")
+]
 Accepted = Annotated[
-    Items, Field(description="Completed todos whose results a person says are in the base branches in another form.")
+    Items,
+    Field(
+        description="Completed todos whose results a person says are in the base branches in another form."
+    ),
 ]
 
 
@@ -144,13 +151,16 @@ def _duration(seconds: float | None) -> timedelta | None:
 def coord_retry_run(
     session: Session,
     run: RunName = LAST,
-    on_failure: Annotated[OnFailure | None, Field(description="Failure policy (default: that of the run).")] = None,
+    on_failure: Annotated[
+        OnFailure | None, Field(description="Failure policy (default: that of the run).")
+    ] = None,
     max_parallel: AtOnce = None,
     from_todos: Annotated[
         Items, Field(description="Also repeat these succeeded todos, and all todos that depend on them.")
     ] = None,
     as_it_was: Annotated[
-        bool, Field(description="Keep the order of the run even if the file has another by now (default: refuse).")
+        bool,
+        Field(description="Keep the order of the run even if the file has another by now (default: refuse)."),
     ] = False,
     wait_s: Wait = 0,
 ) -> CutRun:
@@ -178,7 +188,9 @@ def coord_cancel_run(session: Session, run: RunName, wait_s: Wait = 0) -> CutRun
 def coord_rollback_run(
     session: Session,
     run: RunName,
-    accept: Annotated[Items, Field(description="Todos that could not be undone, and need not be any more.")] = None,
+    accept: Annotated[
+        Items, Field(description="Todos that could not be undone, and need not be any more.")
+    ] = None,
     reason: Annotated[str, Field(description="Why that is accepted; it is recorded.")] = "",
     wait_s: Wait = 0,
 ) -> CutRun:
@@ -230,10 +242,13 @@ def coord_list_runs(session: Session, limit: Annotated[int, Field(ge=1, le=1000)
 def coord_get_logs(
     session: Session,
     run: RunName = LAST,
-    todo: Annotated[str | None, Field(description="A todo of the run; without one, the logs of all of them.")] = None,
+    todo: Annotated[
+        str | None, Field(description="A todo of the run; without one, the logs of all of them.")
+    ] = None,
     limit: Annotated[int, Field(ge=1, le=200_000, description="At most so many characters.")] = 20_000,
     offset: Annotated[
-        int | None, Field(ge=0, description="Begin at this character of the log; without it, its end is given.")
+        int | None,
+        Field(ge=0, description="Begin at this character of the log; without it, its end is given."),
     ] = None,
 ) -> Excerpt:
     """Return the output of a run's todos, over all attempts: its end, or a part from `offset` on."""
@@ -265,7 +280,9 @@ def coord_list_checkpoints(session: Session, run: RunName) -> Sequence[Checkpoin
 
 
 @carries_out("Restore a checkpoint")
-def coord_restore_checkpoint(session: Session, run: RunName, name: CheckpointName, wait_s: Wait = 0) -> CutRun:
+def coord_restore_checkpoint(
+    session: Session, run: RunName, name: CheckpointName, wait_s: Wait = 0
+) -> CutRun:
     """Undo what the run has begun since the checkpoint, in reverse order, then run that again, and what was left, as a new run.
 
     As long as the answer is the run itself, rolling_back, call it again: it goes on, and returns the new run
@@ -286,7 +303,9 @@ def _checkpoint(one: NamedCheckpoint) -> Checkpoint:
     return Checkpoint(**asdict(one))
 
 
-Waiting = Annotated[str, Field(description="A todo or milestone of a run that waits for an approval, or for a person.")]
+Waiting = Annotated[
+    str, Field(description="A todo or milestone of a run that waits for an approval, or for a person.")
+]
 InRun = Annotated[str | None, Field(description="Only in this run; needed where more than one asks.")]
 Comment = Annotated[str, Field(description="Why, in the person's words; it is kept with the todo.")]
 

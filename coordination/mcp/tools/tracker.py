@@ -186,7 +186,9 @@ def coord_create_todo(
     labels: Labels = None,
     run: Annotated[str | None, Field(description="A shell command that does it.")] = None,
     prompt: Annotated[str | None, Field(description="What an agent is told that does it.")] = None,
-    manual: Annotated[bool, Field(description="A person does it, and says so with coord_complete_todo.")] = False,
+    manual: Annotated[
+        bool, Field(description="A person does it, and says so with coord_complete_todo.")
+    ] = False,
     gate: Annotated[
         bool | Gate | None,
         Field(
@@ -218,7 +220,9 @@ def coord_complete_todo(
     completed = coord.complete_todo(todo, actual_hours)
     if completed.run_id:
         session.view(coord.runs.get(completed.run_id))
-    return edited(EditedTodo, completed.edited or Edited(record=coord.manager.get_todo(todo)), run_id=completed.run_id)
+    return edited(
+        EditedTodo, completed.edited or Edited(record=coord.manager.get_todo(todo)), run_id=completed.run_id
+    )
 
 
 def _action(run: str | None, prompt: str | None, manual: bool) -> dict[str, Any] | None:
@@ -234,7 +238,11 @@ def _action(run: str | None, prompt: str | None, manual: bool) -> dict[str, Any]
 
 @reads("List plans")
 def coord_list_plans(
-    session: Session, status: AnyOf[PlanStatus] = (), repo: AnyOf[str] = (), limit: Limit = 100, offset: Offset = 0
+    session: Session,
+    status: AnyOf[PlanStatus] = (),
+    repo: AnyOf[str] = (),
+    limit: Limit = 100,
+    offset: Offset = 0,
 ) -> Page[Plan]:
     """List the plans that match all filters, with milestones, by date. Their todos: coord_list_todos(plan=…)."""
     return page(session.coord.manager.list_plans(status or None, repo or None), limit, offset)
@@ -261,7 +269,9 @@ def coord_forecast_plan(
 def coord_validate_plan(
     session: Session,
     plan: PlanName,
-    run_checks: Annotated[bool, Field(description="Also run the commands of its criteria, 60 s each.")] = False,
+    run_checks: Annotated[
+        bool, Field(description="Also run the commands of its criteria, 60 s each.")
+    ] = False,
     limit: Most = 30,
 ) -> CutPlanCompletion:
     """Check whether a plan is complete: milestones, criteria, deliverables, open todos, and what is missing."""
@@ -295,7 +305,9 @@ def coord_list_dependencies(
     offset: Offset = 0,
 ) -> Page[Dependency]:
     """List the dependencies between repositories that match all filters."""
-    found = session.coord.manager.list_dependencies(consumer or None, provider or None, type or None, status or None)
+    found = session.coord.manager.list_dependencies(
+        consumer or None, provider or None, type or None, status or None
+    )
     return page(found, limit, offset)
 
 

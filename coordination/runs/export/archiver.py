@@ -44,7 +44,9 @@ class RunArchiver:
             missing = [run_id for run_id in runs if run_id not in self._kept]
         busy = self._thread is not None and self._thread.is_alive()
         if missing and not busy and time.monotonic() >= self._next_try:
-            self._thread = threading.Thread(target=self._write_all, args=[missing], name="archiver", daemon=True)
+            self._thread = threading.Thread(
+                target=self._write_all, args=[missing], name="archiver", daemon=True
+            )
             self._thread.start()
         return [run_id for run_id in runs if run_id not in missing]
 
@@ -76,5 +78,7 @@ class RunArchiver:
     def _say(self, run_id: str, error: Exception) -> None:
         words = str(getattr(error, "message", error))
         if self._said.get(run_id) != words:
-            logger.error("run %s is kept although keep_runs is over, because it cannot be exported: %s", run_id, words)
+            logger.error(
+                "run %s is kept although keep_runs is over, because it cannot be exported: %s", run_id, words
+            )
         self._said[run_id] = words

@@ -62,7 +62,9 @@ def document_of(store: RunStore, run_id: str, *, to_import: bool = False) -> Ite
     try:
         yield from _document(store, run_id, to_import=to_import)
     except UnicodeDecodeError as error:
-        raise Conflict(f"the records of run {run_id} are damaged: {error}", "coord doctor looks at Redis") from error
+        raise Conflict(
+            f"the records of run {run_id} are damaged: {error}", "coord doctor looks at Redis"
+        ) from error
 
 
 def _document(store: RunStore, run_id: str, *, to_import: bool) -> Iterator[str]:
@@ -141,7 +143,9 @@ def _header(store: RunStore, run_id: str, moment: Mapping[str, Any]) -> Mapping[
 def _capacities(store: RunStore, places: Iterable[str]) -> Mapping[str, int]:
     """Return the capacities of the resources that the todos name: see `Descriptor.wants`."""
     head = resource("")
-    wants = (line.partition(" ")[2] for place in places for line in Descriptor.parse(place).wants.split("\n")[1:])
+    wants = (
+        line.partition(" ")[2] for place in places for line in Descriptor.parse(place).wants.split("\n")[1:]
+    )
     names = sorted({name for name in wants if name.startswith(head)})
     found = store.redis.hmget(store.keys.locks.capacities, names) if names else []
     return {name.removeprefix(head): int(n) for name, n in zip(names, found, strict=True) if n is not None}
@@ -205,7 +209,10 @@ def _text_or_bytes(found: bytes) -> str | Mapping[str, str]:
 
 def _shared(moment: Mapping[str, Any], todos: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
     told = {name: zip(todos, moment[name], strict=False) for name in ("timers", "holders")}
-    return {name: {todo: _plain(value) for todo, value in pairs if value is not None} for name, pairs in told.items()}
+    return {
+        name: {todo: _plain(value) for todo, value in pairs if value is not None}
+        for name, pairs in told.items()
+    }
 
 
 def _plain(score: str | float) -> str | float:

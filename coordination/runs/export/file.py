@@ -49,5 +49,8 @@ def _write(pieces: Iterable[str], raw: IO[bytes], *, compressed: bool) -> None:
     if not compressed:
         raw.writelines(piece.encode() for piece in pieces)
         return
-    with gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0) as packed, io.BufferedWriter(packed) as buffered:
+    with (
+        gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0) as packed,
+        io.BufferedWriter(packed) as buffered,
+    ):
         buffered.writelines(piece.encode() for piece in pieces)

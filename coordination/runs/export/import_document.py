@@ -76,7 +76,11 @@ class Received(BaseModel):
     @property
     def fence(self) -> int:
         """Return the highest fence of the run."""
-        told = (int(value) for fact, value in self.hash("facts").items() if fact.endswith(FENCES) and value.isdecimal())
+        told = (
+            int(value)
+            for fact, value in self.hash("facts").items()
+            if fact.endswith(FENCES) and value.isdecimal()
+        )
         return max(told, default=0)
 
     def hash(self, key: str) -> Mapping[str, str]:
@@ -86,7 +90,11 @@ class Received(BaseModel):
         """Yield each key with its kind and its content, with binary values as bytes."""
         for key, held in self.keys.items():
             for kind, entries in held.items():
-                yield key, kind, {name: _value(value) for name, value in entries.items()} if kind == HASH else entries
+                yield (
+                    key,
+                    kind,
+                    {name: _value(value) for name, value in entries.items()} if kind == HASH else entries,
+                )
 
 
 def receive(data: bytes, name: str, largest: int = LARGEST) -> Received:
@@ -100,7 +108,9 @@ def receive(data: bytes, name: str, largest: int = LARGEST) -> Received:
         raise UsageError(f"{name} is no run that coord has exported", "coord export-run RUN FILE writes one")
     if found["coord_run"] != FORMAT:
         hint = f"import it with coord {found.get('coord', 'of that format')}, which wrote it; or export it again with this version"
-        raise UsageError(f"{name} is of format {found['coord_run']!r}, and this coord reads format {FORMAT}", hint)
+        raise UsageError(
+            f"{name} is of format {found['coord_run']!r}, and this coord reads format {FORMAT}", hint
+        )
     if _checksum(found) != found.get("checksum"):
         raise _damaged(name, "its checksum does not match")
     try:
@@ -138,7 +148,9 @@ def _parse(data: bytes, name: str) -> Any:
         return json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         if BEGINNING.match(data):
-            raise UsageError(f"{name} is an exported run that is cut short: {error}", "copy it again, whole") from error
+            raise UsageError(
+                f"{name} is an exported run that is cut short: {error}", "copy it again, whole"
+            ) from error
         raise UsageError(
             f"{name} is not JSON: {error}", "coord export-run RUN FILE writes what can be imported"
         ) from error
@@ -149,7 +161,9 @@ def _refuse_constant(name: str) -> None:
 
 
 def _damaged(name: str, why: str) -> UsageError:
-    return UsageError(f"{name} is damaged, or was changed: {why}", "export the run again, and copy it unchanged")
+    return UsageError(
+        f"{name} is damaged, or was changed: {why}", "export the run again, and copy it unchanged"
+    )
 
 
 def _checksum(found: Mapping[str, Any]) -> str:
@@ -210,7 +224,9 @@ def _odd_figures(run: Received) -> Iterator[str]:
 def _kinds(run: Received) -> Mapping[str, str]:
     own = {key.rpartition(":")[2]: KINDS.get(key.rpartition(":")[2], OTHERS) for key in RunKeys("run").own}
     logs = {f"log:{todo}": STREAM for todo in run.hash("state")}
-    return own | logs | {f"bundle:{Descriptor.parse(place).repo}": HASH for place in run.hash("place").values()}
+    return (
+        own | logs | {f"bundle:{Descriptor.parse(place).repo}": HASH for place in run.hash("place").values()}
+    )
 
 
 def _misfits(kind: str, entries: Mapping[str, Any]) -> Iterator[str]:

@@ -45,7 +45,9 @@ def adopt(store: RunStore, run: Received, actor: str) -> None:
     further = [name for name in names if name not in keys.own]
     reply = store.adopt(run.run_id, further, run.status, run.meta["started_at"], run.fence, actor, run.timers)
     if reply.word != "adopted":
-        raise Conflict(f"run {run.run_id} was not imported: it is {reply.status or 'gone'}", "import it again")
+        raise Conflict(
+            f"run {run.run_id} was not imported: it is {reply.status or 'gone'}", "import it again"
+        )
     _keep_commits(store, run)
 
 
@@ -57,7 +59,9 @@ def _keep_commits(store: RunStore, run: Received) -> None:
             commit = facts.get(f"{todo} commit")
             if state == TodoState.SUCCEEDED and commit and commit != facts.get(f"{todo} began"):
                 source = facts.get(f"{todo} run", run.run_id)
-                pipeline.hsetnx(store.keys.commits, todo, f"{commit} {source} {Descriptor.parse(places[todo]).repo}")
+                pipeline.hsetnx(
+                    store.keys.commits, todo, f"{commit} {source} {Descriptor.parse(places[todo]).repo}"
+                )
         pipeline.execute()
 
 
@@ -68,8 +72,12 @@ def _as_draft(keys: RunKeys, name: str, entries: Any) -> Any:
 def _declare_missing(store: RunStore, run: Received) -> None:
     """Declare the resources that its todos need and this Redis lacks, with their former capacities."""
     names = list(run.capacities)
-    known = store.redis.hmget(store.keys.locks.capacities, [resource(name) for name in names]) if names else []
-    store.declare({name: run.capacities[name] for name, there in zip(names, known, strict=True) if there is None})
+    known = (
+        store.redis.hmget(store.keys.locks.capacities, [resource(name) for name in names]) if names else []
+    )
+    store.declare(
+        {name: run.capacities[name] for name, there in zip(names, known, strict=True) if there is None}
+    )
 
 
 class _Writer:

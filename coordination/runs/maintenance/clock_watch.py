@@ -89,7 +89,9 @@ class ServerClock:
         beyond_ms = max(went_ms - most_ms, 0) or min(went_ms - least_ms, 0)
         if abs(beyond_ms) <= allowed_ms:
             return None
-        return Step(by_ms=beyond_ms, seen_ms=new.server_ms, earliest_ms=new.server_ms - most_ms - TOLERANCE_MS)
+        return Step(
+            by_ms=beyond_ms, seen_ms=new.server_ms, earliest_ms=new.server_ms - most_ms - TOLERANCE_MS
+        )
 
 
 ANSWERED_WITHIN_S = 60.0
@@ -118,7 +120,9 @@ class ClockWatch:
         if step is not None:
             self._seen.append((asked_s, step))
             words = "leases are trusted again after"
-            logger.warning("Redis' clock was set by %+.1f s: %s %s", step.by_ms / 1000, words, self._settings.lease_ttl)
+            logger.warning(
+                "Redis' clock was set by %+.1f s: %s %s", step.by_ms / 1000, words, self._settings.lease_ttl
+            )
         return step
 
     @property
@@ -137,7 +141,9 @@ class ClockWatch:
         keys = self._store.keys
         words = [step.by_ms, step.earliest_ms, step.seen_ms, ms(self._settings.lease_ttl)]
         moved = [part for timer in self._to_be_moved(step) for part in timer]
-        self._step("lease/clock_step", [keys.leases, keys.timers, keys.epoch, keys.counters], [*words, *moved])
+        self._step(
+            "lease/clock_step", [keys.leases, keys.timers, keys.epoch, keys.counters], [*words, *moved]
+        )
         if step.is_back:
             self._presence.shorten(self._settings.heartbeat)
 

@@ -68,7 +68,9 @@ class MaintenanceReport:
 
 
 class RunRecovery:
-    def __init__(self, store: RunStore, dispatcher: Dispatcher, settings: Settings, state: Path | None = None) -> None:
+    def __init__(
+        self, store: RunStore, dispatcher: Dispatcher, settings: Settings, state: Path | None = None
+    ) -> None:
         """`state`: the folder for files that this machine has to keep."""
         self._store = store
         self._dispatcher = dispatcher
@@ -193,7 +195,13 @@ class MaintenanceLeader(BackgroundService):
     interval_s = TICK_S
 
     def __init__(
-        self, store: RunStore, dispatcher: Dispatcher, settings: Settings, *, label: str, state: Path | None = None
+        self,
+        store: RunStore,
+        dispatcher: Dispatcher,
+        settings: Settings,
+        *,
+        label: str,
+        state: Path | None = None,
     ) -> None:
         super().__init__()
         self._store = store
@@ -237,7 +245,9 @@ class MaintenanceLeader(BackgroundService):
             return True
         try:
             # Renewed by each round, not by a thread: a leader that hangs must lose the lock.
-            self._lock = self._locks.acquire(LEAD, ttl=LEAD_TTL, wait=timedelta(0), owner=self._label, keep=False)
+            self._lock = self._locks.acquire(
+                LEAD, ttl=LEAD_TTL, wait=timedelta(0), owner=self._label, keep=False
+            )
         except LockError:
             self._lock = None
             self._shorten_lead()

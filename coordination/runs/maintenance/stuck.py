@@ -58,7 +58,9 @@ class StuckWatch:
         self._look_at = now_s + LOOK_S
         return [run_id for run_id in self._quiet(list(live), now_s) if self._is_news(run_id, now_s, apart)]
 
-    def _is_news(self, run_id: str, now_s: float, apart: Callable[[str], AbstractContextManager[None]]) -> bool:
+    def _is_news(
+        self, run_id: str, now_s: float, apart: Callable[[str], AbstractContextManager[None]]
+    ) -> bool:
         with apart(run_id):
             return self._ask(run_id, now_s)
         return False  # its records cannot be read: `apart` has logged that
@@ -76,7 +78,9 @@ class StuckWatch:
             same = known is not None and known.event == event
             self._runs[run_id] = known if known and same else Quiet(event=event, ask_at=now_s + QUIET_S)
         self._told &= self._runs.keys()
-        return [run_id for run_id, it in self._runs.items() if it.ask_at <= now_s and run_id not in self._told]
+        return [
+            run_id for run_id, it in self._runs.items() if it.ask_at <= now_s and run_id not in self._told
+        ]
 
     def _ask(self, run_id: str, now_s: float) -> bool:
         quiet = self._runs[run_id]
@@ -94,7 +98,9 @@ class StuckWatch:
         self._told.add(run_id)  # only after success: the report may not have reached Redis
         if known:
             return False
-        logger.error("internal error: run %s is stuck: %s; please report it: %s", run_id, "; ".join(found), where)
+        logger.error(
+            "internal error: run %s is stuck: %s; please report it: %s", run_id, "; ".join(found), where
+        )
         return True
 
     def _dump(self, run_id: str) -> str:

@@ -59,7 +59,9 @@ class StepHandlers:
             self.handed_over, self.log, self.refused, self.meet, self.refuse_clash, self.say, self.leave, self.errands,
             self.answer, self.context_get, self.context_set, self.context_delete, self.context_list,
         )  # fmt: skip
-        self._handlers: Mapping[str, Callable[..., Any]] = {step.__name__: validate_call(step) for step in handlers}
+        self._handlers: Mapping[str, Callable[..., Any]] = {
+            step.__name__: validate_call(step) for step in handlers
+        }
 
     @property
     def value_bytes(self) -> int:
@@ -86,7 +88,15 @@ class StepHandlers:
         self._own(repos, run_id, todo_id)
         lease = self._allowed(lease)
         reply = self._store.claim(
-            run_id, todo_id, attempt, worker=worker, host=host, lease=lease, request=request, unfit=unfit, short=short
+            run_id,
+            todo_id,
+            attempt,
+            worker=worker,
+            host=host,
+            lease=lease,
+            request=request,
+            unfit=unfit,
+            short=short,
         )
         return self._followed(reply, run_id, todo_id, last="ended")
 
@@ -105,7 +115,9 @@ class StepHandlers:
     def retry(self, repos: Repos, grant: Grant, delay: timedelta, result: Result) -> Reply:
         self._own(repos, grant.run_id, grant.todo_id)
         self._harmless(result)
-        return self._followed(self._store.retry(grant, delay, result), grant.run_id, grant.todo_id, last="settled")
+        return self._followed(
+            self._store.retry(grant, delay, result), grant.run_id, grant.todo_id, last="settled"
+        )
 
     def hand_back(self, repos: Repos, grant: Grant, output: str = "") -> Reply:
         self._own(repos, grant.run_id, grant.todo_id)
@@ -163,7 +175,9 @@ class StepHandlers:
             update={
                 "predecessors": {name: before for name, before in brief.predecessors.items() if name in seen},
                 "repo_of": (repo_of := {name: repo for name, repo in brief.repo_of.items() if name in seen}),
-                "origins": {repo: origin for repo, origin in brief.origins.items() if repo in repo_of.values()},
+                "origins": {
+                    repo: origin for repo, origin in brief.origins.items() if repo in repo_of.values()
+                },
             }
         )
 
@@ -180,7 +194,9 @@ class StepHandlers:
         limit_bytes = min(limit_bytes, self._settings.context_limit_bytes)
         return self._store.handed_over(run_id, todos, contexts, limit_bytes, to)
 
-    def context_get(self, repos: Repos, run_id: str, todo_id: str, key: str, scope: Scope | None = None) -> list[str]:
+    def context_get(
+        self, repos: Repos, run_id: str, todo_id: str, key: str, scope: Scope | None = None
+    ) -> list[str]:
         self._own(repos, run_id, todo_id)
         return self._contexts.context_get(run_id, todo_id, key, scope)
 

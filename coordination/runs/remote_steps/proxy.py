@@ -35,7 +35,9 @@ REFUSALS = (Conflict, NotAllowed, UsageError, NoRoom)
 
 class NobodyAnswers(redis.ConnectionError):  # type: ignore[misc]
     def __init__(self) -> None:
-        super().__init__("no maintenance leader answers this restricted worker: start one with `coord keeper`")
+        super().__init__(
+            "no maintenance leader answers this restricted worker: start one with `coord keeper`"
+        )
 
 
 class StepClient:

@@ -155,7 +155,9 @@ class Serving:
         try:
             return {"done": self._handlers.do(repos, step, given)}
         except REFUSALS as refused:
-            logger.warning("refused a request of a worker of %s: %s", ", ".join(sorted(repos)), refused.message)
+            logger.warning(
+                "refused a request of a worker of %s: %s", ", ".join(sorted(repos)), refused.message
+            )
             kind = next(kind for kind in REFUSALS if isinstance(refused, kind))
             return {"refused": [kind.__name__, refused.message, refused.hint]}
         except (redis.ResponseError, ValueError) as error:

@@ -48,9 +48,13 @@ def create(store: RunStore, run_id: str, name: str, actor: str) -> NamedCheckpoi
     if status is None:
         raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
     if RunStatus(status) in BACK:
-        raise Conflict(f"run {run_id} is {status}: it has no state to return to", f"look: coord show-run {run_id}")
+        raise Conflict(
+            f"run {run_id} is {status}: it has no state to return to", f"look: coord show-run {run_id}"
+        )
     if len(named(store, run_id)) >= AT_MOST:
-        raise Conflict(f"run {run_id} has {AT_MOST} checkpoints", f"look at them: coord checkpoint list {run_id}")
+        raise Conflict(
+            f"run {run_id} has {AT_MOST} checkpoints", f"look at them: coord checkpoint list {run_id}"
+        )
     succeeded = tuple(sorted(todo for todo, state in states.items() if state == TodoState.SUCCEEDED))
     at_ms = store.now_ms()
     words = json.dumps({"at_ms": at_ms, "by": actor, "succeeded": succeeded or []})
@@ -72,7 +76,11 @@ def one_named(store: RunStore, run_id: str, name: str) -> NamedCheckpoint:
     words = store.redis.hget(store.keys.run(run_id).meta, FIELD + name)
     if words is None:
         names = [one.name for one in named(store, run_id)]
-        hint = f"its checkpoints: {listed(names)}" if names else f"make one: coord checkpoint create {run_id} NAME"
+        hint = (
+            f"its checkpoints: {listed(names)}"
+            if names
+            else f"make one: coord checkpoint create {run_id} NAME"
+        )
         raise NotFound(f"run {run_id} has no checkpoint {name!r}{did_you_mean(name, names)}", hint)
     return _read(run_id, name, words)
 
@@ -96,5 +104,9 @@ def since(store: RunStore, found: NamedCheckpoint, begun: Collection[str]) -> tu
 def _read(run_id: str, name: str, words: str) -> NamedCheckpoint:
     told = json.loads(words)
     return NamedCheckpoint(
-        run_id=run_id, name=name, at=iso(told["at_ms"]), by=told["by"], succeeded=tuple(told["succeeded"] or ())
+        run_id=run_id,
+        name=name,
+        at=iso(told["at_ms"]),
+        by=told["by"],
+        succeeded=tuple(told["succeeded"] or ()),
     )

@@ -45,7 +45,9 @@ class RerunSelection:
         return self.again | self.lost
 
 
-def select_reruns(ended: EndedRun, start: Collection[str], gone: Collection[str], carried: Carried) -> RerunSelection:
+def select_reruns(
+    ended: EndedRun, start: Collection[str], gone: Collection[str], carried: Carried
+) -> RerunSelection:
     """Return the todos to execute again. `start`: todos from which on all is done again; `gone`: repositories
     whose host is gone. Raise NotFound or UsageError.
     """

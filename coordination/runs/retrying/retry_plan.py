@@ -116,7 +116,8 @@ def plan_retry_of(
     if strange := sorted(set(without) - set(ended.pins.values())):
         known = ", ".join(sorted(set(ended.pins.values()))) or "none"
         raise NotFound(
-            f"run {ended.run_id} has not worked on host {', '.join(strange)}", f"hosts that it worked on: {known}"
+            f"run {ended.run_id} has not worked on host {', '.join(strange)}",
+            f"hosts that it worked on: {known}",
         )
     gone = {repo for repo, host in ended.pins.items() if host in without}
     undone = ended.undone
@@ -175,7 +176,9 @@ def _declared(
 ) -> TodoSpec:
     if todo.status is TodoStatus.CANCELLED:
         hint = f"reopen it; or start a run without it: coord sweep {ended.meta['plan_id']}"
-        raise PlanRefused(f"{todo.id} is cancelled in the file, but run {ended.run_id} has to execute it", hint)
+        raise PlanRefused(
+            f"{todo.id} is cancelled in the file, but run {ended.run_id} has to execute it", hint
+        )
     place = ended.repo_of(todo.id)
     if todo.repo != place:  # continues in the repository where it was
         repo = repos.get(place) or TodoSpec.model_validate_json(ended.spec[todo.id]).repo
@@ -186,7 +189,12 @@ def _declared(
 
 
 def submit_retry(
-    store: RunStore, left: RetryPlan, settings: Settings, *, on_failure: OnFailure | None, max_parallel: int | None
+    store: RunStore,
+    left: RetryPlan,
+    settings: Settings,
+    *,
+    on_failure: OnFailure | None,
+    max_parallel: int | None,
 ) -> tuple[str, Reply]:
     """Write and seal the new run; return its id and the reply that the dispatcher must follow."""
     policy = on_failure or OnFailure(left.ended.meta["on_failure"])
@@ -204,7 +212,9 @@ def submit_retry(
         _write(draft, left, todo)
     draft.set(draft.keys.tips, left.tips)
     draft.set(draft.keys.output, {t: json for t, json in left.ended.output.items() if t not in left.again})
-    draft.set(draft.keys.checkpoint, {t: json for t, json in left.ended.checkpoint.items() if t in left.unfinished})
+    draft.set(
+        draft.keys.checkpoint, {t: json for t, json in left.ended.checkpoint.items() if t in left.unfinished}
+    )
     _copy_bundles(draft, store.keys.run(left.ended.run_id), set(left.ended.brief.repo_of.values()))
     return draft.run_id, draft.seal()
 

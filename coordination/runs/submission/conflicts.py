@@ -76,7 +76,9 @@ class LeftOut:
 
     def __str__(self) -> str:
         changes = f"{counted(self.uncommitted, 'file')} with uncommitted changes" if self.uncommitted else ""
-        commits = f"{counted(self.commits, 'commit')} of {self.branch or 'a detached HEAD'}" if self.commits else ""
+        commits = (
+            f"{counted(self.commits, 'commit')} of {self.branch or 'a detached HEAD'}" if self.commits else ""
+        )
         words = " and ".join(filter(None, (changes, commits)))
         return f"{self.repo}: {words} not part of the run, which begins at {self.base}"
 
@@ -88,7 +90,9 @@ def left_out(todos: Iterable[Todo], places: Iterable[tuple[Repo, Path | None]]) 
     Checkouts are only read. Raise GitRefused if git is not available.
     """
     concerned = {todo.repo for todo in todos if todo.workspace is Workspace.WORKTREE}
-    here = [(repo, path) for repo, path in places if repo.name in concerned and path and (path / ".git").exists()]
+    here = [
+        (repo, path) for repo, path in places if repo.name in concerned and path and (path / ".git").exists()
+    ]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return tuple(found for found in pool.map(lambda place: _left_out(*place), here) if found)
 
@@ -98,7 +102,11 @@ def _left_out(repo: Repo, path: Path) -> LeftOut | None:
     facts = dict(line[2:].partition(" ")[::2] for line in told if line.startswith("# "))
     branch = facts.get("branch.head", "").replace("(detached)", "")
     uncommitted = sum(not line.startswith("# ") for line in told)
-    ahead = "" if branch == repo.branch else ask_git(path, "rev-list", "--count", f"refs/heads/{repo.branch}..HEAD")
+    ahead = (
+        ""
+        if branch == repo.branch
+        else ask_git(path, "rev-list", "--count", f"refs/heads/{repo.branch}..HEAD")
+    )
     commits = int(ahead or 0)
     if not uncommitted and not commits:
         return None

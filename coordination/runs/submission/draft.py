@@ -26,7 +26,9 @@ _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
 def new_run_id() -> str:
     """Return a new id that sorts by time; four random letters tell two of the same second apart."""
-    return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + "".join(secrets.choice(_ALPHABET) for _ in range(4))
+    return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + "".join(
+        secrets.choice(_ALPHABET) for _ in range(4)
+    )
 
 
 def descriptor(spec: TodoSpec, order: int | str, level: int) -> str:
@@ -71,7 +73,9 @@ class Draft:
         self._states: Counter[TodoState] = Counter()
 
     def meta(self, facts: Mapping[str, str | int]) -> None:
-        self._pipeline.hset(self.keys.meta, mapping={"status": RunStatus.DRAFT, "active": 0, "level": -1, **facts})
+        self._pipeline.hset(
+            self.keys.meta, mapping={"status": RunStatus.DRAFT, "active": 0, "level": -1, **facts}
+        )
 
     def levels(self, levels: Iterable[Iterable[str]]) -> None:
         for level, todos in enumerate(levels):

@@ -87,7 +87,9 @@ class DryRun:
     rest: tuple[Rest, ...]
 
 
-def dry_run(graph: PlanGraph, order: Order, ecosystem: Ecosystem, settings: Settings, places: Places) -> DryRun:
+def dry_run(
+    graph: PlanGraph, order: Order, ecosystem: Ecosystem, settings: Settings, places: Places
+) -> DryRun:
     return DryRun(
         plan_id=graph.plan.id,
         strategy=order.strategy,
@@ -97,7 +99,8 @@ def dry_run(graph: PlanGraph, order: Order, ecosystem: Ecosystem, settings: Sett
         nothing_to_do=graph.nothing_to_do,
         size=graph.size,
         steps=tuple(
-            _step(graph, name, settings, places, order.on_failure) for name in _in_order(graph, order, settings)
+            _step(graph, name, settings, places, order.on_failure)
+            for name in _in_order(graph, order, settings)
         ),
         rest=tuple(_rest(graph, ecosystem)),
     )
@@ -120,7 +123,9 @@ def command_text(todo: Todo, agent: Command | None) -> str:
         return _words(action.run)
     if isinstance(action, PythonAction):
         return (
-            f"python: {action.call} {json.dumps(action.args, default=str)}" if action.args else f"python: {action.call}"
+            f"python: {action.call} {json.dumps(action.args, default=str)}"
+            if action.args
+            else f"python: {action.call}"
         )
     if isinstance(action, ManualAction):
         return f"a person: coord {'approve' if is_milestone(todo) else 'complete-todo'} {todo.id}"

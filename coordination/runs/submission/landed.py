@@ -21,7 +21,14 @@ from coordination.errors import Conflict, UsageError
 from coordination.models import Ecosystem, Plan
 from coordination.planner.blockers import Register
 from coordination.planner.gates import MILESTONE_REPO, gates_of
-from coordination.runs.cleanup_jobs import BEGIN_WITHIN, CleanupJob, CleanupQueue, Finding, Sought, ask_workers
+from coordination.runs.cleanup_jobs import (
+    BEGIN_WITHIN,
+    CleanupJob,
+    CleanupQueue,
+    Finding,
+    Sought,
+    ask_workers,
+)
 from coordination.runs.presence import Presence
 from coordination.runs.records import TodoState
 from coordination.runs.retrying.ended import retries_of
@@ -51,7 +58,9 @@ class Base:
     """A todo of the run that depends on it, directly or indirectly."""
 
 
-def bases(ecosystem: Ecosystem, plan: Plan | None, todos: Collection[str], known: Collection[str] = ()) -> list[Base]:
+def bases(
+    ecosystem: Ecosystem, plan: Plan | None, todos: Collection[str], known: Collection[str] = ()
+) -> list[Base]:
     """Return the completed todos that these todos build on, except those of `known`, whose results the run
     has itself.
     """
@@ -59,9 +68,17 @@ def bases(ecosystem: Ecosystem, plan: Plan | None, todos: Collection[str], known
     declared = {todo.id: todo for todo in ecosystem.coordination.todos}
     branches = {repo.name: repo.branch for repo in ecosystem.repos}
     return [
-        Base(todo=name, repo=declared[name].repo, branch=branches.get(declared[name].repo, "main"), behind=behind)
+        Base(
+            todo=name,
+            repo=declared[name].repo,
+            branch=branches.get(declared[name].repo, "main"),
+            behind=behind,
+        )
         for name, behind in register.completed_before(todos).items()
-        if name in declared and name not in known and name not in todos and declared[name].repo != MILESTONE_REPO
+        if name in declared
+        and name not in known
+        and name not in todos
+        and declared[name].repo != MILESTONE_REPO
     ]
 
 
@@ -79,7 +96,9 @@ def refuse_not_landed(
     UsageError where no todo of the run builds on one of them.
     """
     if strange := sorted(set(accepted) - {base.todo for base in wanted}):
-        raise UsageError(f"{listed(strange)}: no completed todo that this run builds on", "leave it out of --accept")
+        raise UsageError(
+            f"{listed(strange)}: no completed todo that this run builds on", "leave it out of --accept"
+        )
     if accepted and record:
         store.redis.hset(store.keys.commits, mapping=dict.fromkeys(accepted, ACCEPTED))
     if sought := _sought(store, [base for base in wanted if base.todo not in accepted]):
@@ -143,7 +162,9 @@ def _asked(store: RunStore, presence: Presence, sought: list[Sought]) -> tuple[l
         )
     # a worker may only report on the todos that it was asked about
     asked = {(one.todo, one.repo) for one in sought}
-    findings = [finding for answer in answers for finding in answer.landed if (finding.todo, finding.repo) in asked]
+    findings = [
+        finding for answer in answers for finding in answer.landed if (finding.todo, finding.repo) in asked
+    ]
     return findings, repos - {finding.repo for finding in findings}
 
 

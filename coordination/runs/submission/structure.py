@@ -33,7 +33,11 @@ def graph_hash(repo_of: Mapping[str, str], predecessors: Mapping[str, Iterable[s
 
 
 def refuse_damaged(
-    run_id: str, meta: Mapping[str, str], place: Mapping[str, str], children: Mapping[str, str], todos: Collection[str]
+    run_id: str,
+    meta: Mapping[str, str],
+    place: Mapping[str, str],
+    children: Mapping[str, str],
+    todos: Collection[str],
 ) -> None:
     """Raise Conflict where the records of the steps, or the brief of the workers, do not match the hash of
     the run's graph.
@@ -90,7 +94,9 @@ def differences(brief: RunBrief, ecosystem: Ecosystem, left: Collection[str]) ->
     plan = next((plan for plan in ecosystem.coordination.plans if plan.id == brief.plan_id), None)
     # As at submission, when all todos of the run were open: the dependencies of a plan's todos may
     # depend on that.
-    todos = tuple(_open(todo) if todo.id in brief.predecessors else todo for todo in ecosystem.coordination.todos)
+    todos = tuple(
+        _open(todo) if todo.id in brief.predecessors else todo for todo in ecosystem.coordination.todos
+    )
     register = Register(ecosystem.with_coordination(todos=todos), plan, gates_of(plan) if plan else {})
     for name, before in brief.predecessors.items():
         now = register.items.get(name)
@@ -106,7 +112,9 @@ def differences(brief: RunBrief, ecosystem: Ecosystem, left: Collection[str]) ->
         yield from _edges(register, brief, name, before, is_left=name in left)
 
 
-def _edges(register: Register, brief: RunBrief, name: str, before: Collection[str], *, is_left: bool) -> Iterator[str]:
+def _edges(
+    register: Register, brief: RunBrief, name: str, before: Collection[str], *, is_left: bool
+) -> Iterator[str]:
     waits = register.waits_for(name)
     ours = [other for other in waits if other in brief.predecessors]
     yield from (f"{name} now waits for {other}" for other in ours if other not in before)
@@ -126,7 +134,11 @@ def without_way_back(todo: Todo, *, in_git: bool = True) -> str:
 
     Empty also for a milestone's approval and for a manual todo: coord has nothing to undo for them.
     """
-    if todo.compensate is not None or todo.repo == MILESTONE_REPO or isinstance(todo.action, NoopAction | ManualAction):
+    if (
+        todo.compensate is not None
+        or todo.repo == MILESTONE_REPO
+        or isinstance(todo.action, NoopAction | ManualAction)
+    ):
         return ""
     if todo.workspace is Workspace.IN_PLACE:
         return "it works in place"

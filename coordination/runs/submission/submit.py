@@ -135,7 +135,9 @@ def _meta(
         predecessors=dict(graph.predecessors),
         repo_of={name: todo.repo for name, todo in graph.todos.items()},
         origins={
-            name: Origin(url=repo.url, branch=repo.branch) for name, repo in repos.items() if repo.url and name in used
+            name: Origin(url=repo.url, branch=repo.branch)
+            for name, repo in repos.items()
+            if repo.url and name in used
         },
         no_cache=order.no_cache,
     )

@@ -154,7 +154,9 @@ def _bands(line: Timeline, repo_of: Mapping[str, str]) -> Iterator[_Band]:
         work[repo_of.get(attempt.todo, "")].append(attempt)
     for wait in sorted(line.waits, key=lambda wait: wait.start_ms):
         waits[repo_of.get(wait.todo, "")].append(wait)
-    first = {repo: min(one[0].start_ms for one in (work[repo], waits[repo]) if one) for repo in {*work, *waits}}
+    first = {
+        repo: min(one[0].start_ms for one in (work[repo], waits[repo]) if one) for repo in {*work, *waits}
+    }
     top = float(HEAD + AXIS)
     for repo in sorted(first, key=lambda repo: (first[repo], repo)):
         lanes = _lanes(waits[repo])[:LANES]
@@ -183,7 +185,9 @@ def _lanes(waits: Sequence[Wait]) -> list[list[Wait]]:
 
 def _ground(band: _Band, host: str, *, shaded: bool) -> Iterator[str]:
     if shaded:
-        yield svg.element("rect", x=0, y=band.top, width=LEFT + PLOT + RIGHT, height=band.height, class_="band")
+        yield svg.element(
+            "rect", x=0, y=band.top, width=LEFT + PLOT + RIGHT, height=band.height, class_="band"
+        )
     name = "approvals" if band.repo == MILESTONE_REPO else band.repo
     yield svg.text(svg.fitted(name, LEFT - 40, 12.6), PAD * 4, band.top + PAD + 14, "out b")
     if host:
@@ -198,7 +202,9 @@ def _bar(work: Work, band: _Band, x: Callable[[float], float], todo: TodoView | 
     )  # fmt: skip
     name = _name(work)
     label = svg.fitted(name, width - 6, 10)
-    words = [svg.text(label, left + 4, top + 14, "in xs")] if label == name or len(label) > SHORTEST_LABEL else []
+    words = (
+        [svg.text(label, left + 4, top + 14, "in xs")] if label == name or len(label) > SHORTEST_LABEL else []
+    )
     return svg.element("g", svg.hover(_of_work(work, todo, name)), frame, *words)
 
 
@@ -231,7 +237,9 @@ def _strip(wait: Wait, band: _Band, lane: int, x: Callable[[float], float]) -> s
     left, top = x(wait.start_ms), band.top + PAD + (BAR + 3 if band.work else 4) + lane * (STRIP + 1)
     width = max(1.0, x(wait.end_ms) - left)
     words = f"{wait.todo} waited {took((wait.end_ms - wait.start_ms) / 1000)} for {wait.words or LABELS[wait.reason]}"
-    return svg.element("rect", svg.hover(words), x=left, y=top, width=width, height=STRIP, fill=COLOURS[wait.reason])
+    return svg.element(
+        "rect", svg.hover(words), x=left, y=top, width=width, height=STRIP, fill=COLOURS[wait.reason]
+    )
 
 
 def _legend(

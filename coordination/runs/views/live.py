@@ -93,12 +93,20 @@ class Live:
 
     def in_hand(self) -> Mapping[str, TodoState]:
         """Return every todo that a live run is executing, with its state."""
-        return {todo: state for _, states in self._live_states() for todo, state in states.items() if state in IN_HAND}
+        return {
+            todo: state
+            for _, states in self._live_states()
+            for todo, state in states.items()
+            if state in IN_HAND
+        }
 
     def executing(self) -> Mapping[str, str]:
         """Return todo → the live run that has executed it, executes it, or will begin it."""
         return {
-            todo: run for run, states in self._live_states() for todo, state in states.items() if state in EXECUTING
+            todo: run
+            for run, states in self._live_states()
+            for todo, state in states.items()
+            if state in EXECUTING
         }
 
     def _live_states(self) -> Iterator[tuple[str, Mapping[str, TodoState]]]:
@@ -139,7 +147,11 @@ class Live:
         released by force.
         """
         with closing(LockManager(self._redis, self._keys.namespace)) as locks:
-            held = [h for h in locks.list(resources=True) if h.holders and all(o.kind != "todo" for o in h.holders)]
+            held = [
+                h
+                for h in locks.list(resources=True)
+                if h.holders and all(o.kind != "todo" for o in h.holders)
+            ]
         return {h.name if h.kind == LOCK else h.what: h.holders[0].who for h in held}
 
     def breakers(self) -> tuple[Breaker, ...]:

@@ -67,7 +67,10 @@ def marked(pieces: Iterable[Piece]) -> Iterator[tuple[str, str]]:
     mid_line: dict[str, bool] = {}
     for piece in pieces:
         if piece.attempt != attempts.get(piece.todo, 1):
-            yield piece.todo, ("\n" if mid_line.get(piece.todo) else "") + f"[coord] attempt {piece.attempt}\n"
+            yield (
+                piece.todo,
+                ("\n" if mid_line.get(piece.todo) else "") + f"[coord] attempt {piece.attempt}\n",
+            )
         yield piece.todo, piece.text
         attempts[piece.todo] = piece.attempt
         mid_line[piece.todo] = not piece.text.endswith("\n")
@@ -126,9 +129,13 @@ class LogReader:
         self._redis = reader
         self._keys = keys.run(run_id)
         self._todos = tuple(todos)
-        ran_in = reader.hmget(self._keys.facts, [f"{todo} run" for todo in self._todos]) if self._todos else []
+        ran_in = (
+            reader.hmget(self._keys.facts, [f"{todo} run" for todo in self._todos]) if self._todos else []
+        )
         # The run that executed a carried-over todo has its output; this run has that of its compensation.
-        carried = {keys.run(run).log(todo): todo for todo, run in zip(self._todos, ran_in, strict=True) if run}
+        carried = {
+            keys.run(run).log(todo): todo for todo, run in zip(self._todos, ran_in, strict=True) if run
+        }
         self._todo_of = {self._keys.log(todo): todo for todo in self._todos} | carried
         self._read = dict.fromkeys(self._todo_of, BEGINNING)
         self._places = {log: _Place() for log in self._todo_of}

@@ -50,7 +50,9 @@ def picture(run: RunView, predecessors: Mapping[str, tuple[str, ...]], tasks: Ma
         boxes={name: _box(todo, tasks.get(name, "")) for name, todo in todos.items()},
         levels=levels,
         predecessors=predecessors,
-        critical=_longest({n: todos[n].duration_s or 0.0 for n in order if todos[n].started_at}, predecessors),
+        critical=_longest(
+            {n: todos[n].duration_s or 0.0 for n in order if todos[n].started_at}, predecessors
+        ),
         apart=[name for name in todos if name not in depth],
         apart_words="blocked from outside",
     )
@@ -58,8 +60,12 @@ def picture(run: RunView, predecessors: Mapping[str, tuple[str, ...]], tasks: Ma
 
 def _longest(ran: Mapping[str, float], predecessors: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     order = tuple(ran)
-    after = paths.successors(order, {name: [other for other in predecessors[name] if other in ran] for name in order})
-    return paths.critical_path({name: i for i, name in enumerate(order)}, paths.ranks(order, after, ran), after)
+    after = paths.successors(
+        order, {name: [other for other in predecessors[name] if other in ran] for name in order}
+    )
+    return paths.critical_path(
+        {name: i for i, name in enumerate(order)}, paths.ranks(order, after, ran), after
+    )
 
 
 def _subtitle(run: RunView) -> str:

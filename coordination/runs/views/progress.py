@@ -64,7 +64,9 @@ def follow(
     not answer for `patience_s`.
     """
     hint = f"the run continues when Redis is back; then: coord watch {run_id}"
-    following = Following(reader, {keys.run(run_id).events: since}, hint=hint, patience_s=patience_s, tick_s=tick_s)
+    following = Following(
+        reader, {keys.run(run_id).events: since}, hint=hint, patience_s=patience_s, tick_s=tick_s
+    )
     last = since
     while True:
         entries = following.read()
@@ -85,7 +87,9 @@ def follow(
 def _holds(reader: redis.Redis, keys: Keys, run_id: str, ended: RunEvent) -> bool:
     with suppress(redis.ConnectionError, redis.TimeoutError):  # then it is checked at the next quiet moment
         status, finished_at = reader.hmget(keys.run(run_id).meta, ["status", "finished_at"])
-        return status is None or (RunStatus(status).ended and ended.fields.get("at", finished_at) == finished_at)
+        return status is None or (
+            RunStatus(status).ended and ended.fields.get("at", finished_at) == finished_at
+        )
     return False
 
 
@@ -94,5 +98,7 @@ def _is_over(reader: redis.Redis, keys: Keys, run_id: str, last: str) -> bool:
     run = keys.run(run_id)
     with suppress(redis.ConnectionError, redis.TimeoutError):
         status = reader.hget(run.meta, "status")
-        return status is None or (RunStatus(status).ended and not reader.xrange(run.events, f"({last}", count=1))
+        return status is None or (
+            RunStatus(status).ended and not reader.xrange(run.events, f"({last}", count=1)
+        )
     return False

@@ -38,7 +38,11 @@ def raw_records(redis: Redis, keys: RunKeys) -> RawRecords:
 def raw_records_of(redis: Redis, keys: RunKeys, todos: Iterable[str]) -> RawRecords:
     """Return the records of these todos, without outputs."""
     names = list(todos)
-    asked = {keys.state: names, keys.place: names, keys.facts: [f"{todo} {fact}" for todo in names for fact in FACTS]}
+    asked = {
+        keys.state: names,
+        keys.place: names,
+        keys.facts: [f"{todo} {fact}" for todo in names for fact in FACTS],
+    }
     with redis.pipeline(transaction=False) as pipeline:
         for key, fields in asked.items():
             pipeline.hmget(key, fields)

@@ -18,7 +18,16 @@ from coordination.backend.keys import Keys, seat, split_member
 from coordination.errors import NotFound, Unreadable
 from coordination.planner.schedule import bound
 from coordination.runs.presence import Presence
-from coordination.runs.records import Descriptor, RunBrief, RunStatus, RunView, Source, TodoState, TodoView, WaitReason
+from coordination.runs.records import (
+    Descriptor,
+    RunBrief,
+    RunStatus,
+    RunView,
+    Source,
+    TodoState,
+    TodoView,
+    WaitReason,
+)
 from coordination.runs.views.log_reader import shown
 from coordination.runs.views.raw_records import FACTS, FACTS_OF_UNDOING, raw_records, raw_records_of
 from coordination.text import did_you_mean
@@ -36,7 +45,11 @@ META = (
 
 def iso(at_ms: str | int | None) -> str | None:
     """Return milliseconds since 1970 as ISO 8601 in UTC."""
-    return None if at_ms is None else datetime.fromtimestamp(int(at_ms) / 1000, UTC).isoformat(timespec="milliseconds")
+    return (
+        None
+        if at_ms is None
+        else datetime.fromtimestamp(int(at_ms) / 1000, UTC).isoformat(timespec="milliseconds")
+    )
 
 
 def seconds(start_ms: str | None, end_ms: str | int | None) -> float | None:
@@ -80,7 +93,9 @@ class RunReader:
         near = "" if run == LAST else did_you_mean(run, [LAST, *newest_first])
         if not newest_first:
             raise NotFound(f"there is no run {run!r}: there are no runs", "coord sweep PLAN starts one")
-        what = f"run {run!r} is ambiguous: {', '.join(found[:5])}" if found else f"there is no run {run!r}{near}"
+        what = (
+            f"run {run!r} is ambiguous: {', '.join(found[:5])}" if found else f"there is no run {run!r}{near}"
+        )
         raise NotFound(what, "coord list-runs shows them")
 
     def _known(self, run: str) -> str | None:
@@ -124,7 +139,9 @@ class RunReader:
         """Return a run. `only`: with these todos alone, without their outputs, at a cost that does not depend
         on the others.
         """
-        return self._shown(run_id, self._redis.hmget(self._keys.run(run_id).meta, META), todos=todos, only=only)
+        return self._shown(
+            run_id, self._redis.hmget(self._keys.run(run_id).meta, META), todos=todos, only=only
+        )
 
     def _shown(
         self, run_id: str, values: Iterable[str | None], *, todos: bool, only: Collection[str] | None = None
@@ -132,7 +149,9 @@ class RunReader:
         with readable(run_id):
             return self._view(run_id, values, todos=todos, only=only)
 
-    def _view(self, run_id: str, values: Iterable[str | None], *, todos: bool, only: Collection[str] | None) -> RunView:
+    def _view(
+        self, run_id: str, values: Iterable[str | None], *, todos: bool, only: Collection[str] | None
+    ) -> RunView:
         meta = {name: value for name, value in zip(META, values, strict=True) if value is not None}
         if not meta:
             raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
@@ -181,7 +200,9 @@ class RunReader:
             state, place, values = pipeline.execute()
         facts = {name: value for name, value in zip(names, values, strict=True) if value is not None}
         with readable(run_id):
-            return _todo(todo_id, TodoState(then or state), Descriptor.parse(place).repo, Facts(todo_id, facts), None)
+            return _todo(
+                todo_id, TodoState(then or state), Descriptor.parse(place).repo, Facts(todo_id, facts), None
+            )
 
     def branches(self, run: RunView) -> dict[str, str]:
         """Return repository → the run on whose branch its work is: an earlier one where all of it was carried
@@ -193,7 +214,9 @@ class RunReader:
         names = [f"{todo.id} {fact}" for todo in done for fact in ("commit", "began")]
         commits = self._redis.hmget(self._keys.run(run.run_id).facts, names) if names else []
         changed = {
-            t.repo for t, commit, began in zip(done, commits[::2], commits[1::2], strict=True) if commit != began
+            t.repo
+            for t, commit, began in zip(done, commits[::2], commits[1::2], strict=True)
+            if commit != began
         }
         latest = {todo.repo: todo.run or run.run_id for todo in sorted(done, key=_finished)}
         return {repo: source for repo, source in latest.items() if repo in changed}
@@ -209,8 +232,14 @@ class RunReader:
             raw_records(self._redis, keys) if only is None else raw_records_of(self._redis, keys, only)
         )
         presence = Presence(self._redis, self._keys)
-        due = {Descriptor.parse(places[name]).repo for name, state in states.items() if state == TodoState.DISPATCHED}
-        busy = {facts.get(f"{name} worker", "") for name, state in states.items() if state == TodoState.RUNNING}
+        due = {
+            Descriptor.parse(places[name]).repo
+            for name, state in states.items()
+            if state == TodoState.DISPATCHED
+        }
+        busy = {
+            facts.get(f"{name} worker", "") for name, state in states.items() if state == TodoState.RUNNING
+        }
         now_ms = self._now_ms() if busy else None
         held_up = (
             self._held_up(run_id, due)
@@ -243,7 +272,9 @@ class RunReader:
         if not durations:
             return None
         brief = RunBrief.model_validate_json(self._redis.hget(self._keys.run(run_id).meta, "brief"))
-        predecessors = {t: tuple(p for p in brief.predecessors.get(t, ()) if p in durations) for t in durations}
+        predecessors = {
+            t: tuple(p for p in brief.predecessors.get(t, ()) if p in durations) for t in durations
+        }
         slots = int(meta["max_parallel"]) or len({brief.repo_of[t] for t in durations})
         return round(bound(durations, predecessors, brief.repo_of, slots), 3)
 
@@ -310,7 +341,9 @@ def _todo(
         run=facts["run"],
         cached=_source(facts["cached"]),
         was=TodoState(facts["was"] or state) if undone else None,
-        undo_s=seconds(facts["undo_started_at"], facts["undo_finished_at"]) if undone and state.ended else None,
+        undo_s=seconds(facts["undo_started_at"], facts["undo_finished_at"])
+        if undone and state.ended
+        else None,
         approved_by=facts["approved_by"],
         comment=facts["comment"],
         accepted=facts["accepted"],
@@ -351,7 +384,11 @@ def _wait(
     if text := facts["waits_for"]:
         return text, WaitReason(facts["wait_reason"] or "")
     if state is TodoState.DISPATCHED:
-        return (held_up[repo], WaitReason.WORKER) if repo in held_up else ("a worker that is free", WaitReason.SLOT)
+        return (
+            (held_up[repo], WaitReason.WORKER)
+            if repo in held_up
+            else ("a worker that is free", WaitReason.SLOT)
+        )
     lost = held_up.get(facts["worker"] or "") if state is TodoState.RUNNING else None
     return lost, WaitReason.WORKER if lost else None
 

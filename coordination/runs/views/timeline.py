@@ -113,7 +113,9 @@ def _work(todo: str, steps: Iterable[_Step]) -> Iterator[Work]:
             )  # fmt: skip
 
 
-def _busy(work: Iterable[Work], repo_of: Mapping[str, str], gap_ms: float) -> dict[str, list[tuple[int, int]]]:
+def _busy(
+    work: Iterable[Work], repo_of: Mapping[str, str], gap_ms: float
+) -> dict[str, list[tuple[int, int]]]:
     """When something was done in each repository; what is between two todos that follow each other counts, too."""
     found: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
     for one in sorted(work, key=lambda w: w.start_ms):
@@ -162,7 +164,9 @@ def _wait(todo: str, start_ms: int, end_ms: int, reason: WaitReason, words: str)
     return Wait(todo=todo, start_ms=start_ms, end_ms=end_ms, reason=reason, words=words)
 
 
-def decisive(line: Timeline, predecessors: Mapping[str, Sequence[str]], repo_of: Mapping[str, str]) -> list[Work]:
+def decisive(
+    line: Timeline, predecessors: Mapping[str, Sequence[str]], repo_of: Mapping[str, str]
+) -> list[Work]:
     """The critical path of what happened, last attempt first: before each the one that ended last of those that it depends on, or
     that worked in its repository before it.
     """
@@ -178,6 +182,8 @@ def decisive(line: Timeline, predecessors: Mapping[str, Sequence[str]], repo_of:
         begun, here_too = here.start_ms, by_repo[repo_of.get(here.todo, "")]
         before = [last[other] for other in predecessors.get(here.todo, ()) if other in last]
         at = bisect_right(here_too, begun, key=lambda w: w.end_ms)
-        earlier = [w for w in (*before, *here_too[max(0, at - 1) : at]) if w.end_ms <= begun and w.start_ms < begun]
+        earlier = [
+            w for w in (*before, *here_too[max(0, at - 1) : at]) if w.end_ms <= begun and w.start_ms < begun
+        ]
         here = max(earlier, key=lambda w: w.end_ms, default=None)
     return path

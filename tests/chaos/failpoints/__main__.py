@@ -24,7 +24,9 @@ if __name__ == "__main__":
     def say(line: str) -> None:
         print(line, flush=True)
 
-    found = sweep.short(words.seed, say) if words.short else sweep.main(seed=words.seed, only=words.only, say=say)
+    found = (
+        sweep.short(words.seed, say) if words.short else sweep.main(seed=words.seed, only=words.only, say=say)
+    )
     print(found.measured)
     for line in found.wrong:
         print(f"  {line}")

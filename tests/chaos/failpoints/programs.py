@@ -59,7 +59,12 @@ HURRIED = (
 )
 """Module, constant, and what it is here."""
 
-SERVERS = ("coordination.mcp", "coordination.gateway", "coordination.operations.flower_app", "coordination.demo")
+SERVERS = (
+    "coordination.mcp",
+    "coordination.gateway",
+    "coordination.operations.flower_app",
+    "coordination.demo",
+)
 
 
 def _import_all() -> None:

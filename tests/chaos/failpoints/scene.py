@@ -44,7 +44,9 @@ SWEEP = ("sweep", PLAN, "--detach")
 
 
 class Scene:
-    def __init__(self, story: Story, stage: Stage, url: str, namespace: str, target: Target | None = None) -> None:
+    def __init__(
+        self, story: Story, stage: Stage, url: str, namespace: str, target: Target | None = None
+    ) -> None:
         self.story, self.stage, self.target = story, stage, target
         self.keys = Keys(namespace)
         self.redis: Redis = connect(url, Profile.COMMAND)
@@ -134,7 +136,9 @@ class Scene:
     @property
     def runs(self) -> list[str]:
         """All that were ever started."""
-        return [run for run in self.redis.zrange(self.keys.runs, 0, -1) if self.status(run) not in ("", "draft")]
+        return [
+            run for run in self.redis.zrange(self.keys.runs, 0, -1) if self.status(run) not in ("", "draft")
+        ]
 
     @property
     def run(self) -> str:
@@ -159,7 +163,9 @@ class Scene:
     def _words(self, crew: Crew) -> list[str]:
         return [*crew.words, "--state", str(self.state_folder(crew.env.get("COORD_HOST", "")))]
 
-    def _begin(self, role: str, words: Sequence[str], env: Mapping[str, str], *, well: bool = False) -> Program:
+    def _begin(
+        self, role: str, words: Sequence[str], env: Mapping[str, str], *, well: bool = False
+    ) -> Program:
         """`well`: without a fault, whatever the target is."""
         hit = self.target is not None and self.target.role == role and not well
         fault = str(self.target) if hit else ""
@@ -242,7 +248,9 @@ class Scene:
 
     def _replace(self, crew: Crew, program: Program) -> None:
         if program.code != -signal.SIGKILL:
-            self.outcome.notes.append(f"{crew.role} ended by itself with {program.code}: {program.said[-300:]}")
+            self.outcome.notes.append(
+                f"{crew.role} ended by itself with {program.code}: {program.said[-300:]}"
+            )
         self._workers.append((crew, self._begin(crew.role, self._words(crew), crew.env, well=True)))
 
     def _end_workers(self) -> None:
@@ -276,7 +284,9 @@ class Scene:
         outcome = self.outcome
         outcome.took_s, outcome.struck = took_s, self.struck()
         for program in self._programs:
-            outcome.reached[program.role] = outcome.reached.get(program.role, Counter()) | Counter(program.reached)
+            outcome.reached[program.role] = outcome.reached.get(program.role, Counter()) | Counter(
+                program.reached
+            )
             if "Traceback" in program.said and self.target is None:
                 outcome.wrong.append(f"a traceback of {program.role}: {program.said[-1500:]}")
         self.redis.close()

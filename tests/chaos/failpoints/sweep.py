@@ -144,7 +144,9 @@ class Sweep:
 class Ground:
     """A server of its own, and processes that play trials at the same time."""
 
-    def __init__(self, root: Path, url: str, stories: Sequence[Story], said: Callable[[Trial, Outcome], None]) -> None:
+    def __init__(
+        self, root: Path, url: str, stories: Sequence[Story], said: Callable[[Trial, Outcome], None]
+    ) -> None:
         self._root, self._url, self._stories, self._said = root, url, stories, said
 
     def play(self, trials: Sequence[Trial]) -> Iterator[tuple[Trial, Outcome]]:
@@ -200,7 +202,9 @@ class Ground:
 
 
 @contextmanager
-def ground(stories: Sequence[Story], said: Callable[[Trial, Outcome], None] = lambda *_: None) -> Iterator[Ground]:
+def ground(
+    stories: Sequence[Story], said: Callable[[Trial, Outcome], None] = lambda *_: None
+) -> Iterator[Ground]:
     with tempfile.TemporaryDirectory(prefix="coord-failpoints-", ignore_cleanup_errors=True) as root:
         port = free_port()  # over TCP: on a socket there is one machine, and nothing is carried
         server = EmbeddedServer(Path(root) / "server", Settings(server_port=port))
@@ -233,7 +237,9 @@ def _swept(sweep: Sweep, say: Say, chosen: Callable[[list[Trial]], list[Trial]])
         for words in outcome.wrong:
             say(f"WRONG {words[:SAID]}")
         mark = "WRONG" if outcome.wrong else "" if outcome.struck or not trial.target else "not reached"
-        say(f"{outcome.took_s:5.1f} s  {sweep.stories[trial.story].name}: {trial.target or 'no fault'} {mark}")
+        say(
+            f"{outcome.took_s:5.1f} s  {sweep.stories[trial.story].name}: {trial.target or 'no fault'} {mark}"
+        )
 
     with ground(sweep.stories, said) as stage:
         sweep.discover(stage)

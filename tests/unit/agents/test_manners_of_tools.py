@@ -38,7 +38,9 @@ def test_a_call_that_is_recommended_can_be_made(text: str):
 
 @pytest.mark.parametrize("tool", TOOLS.values(), ids=TOOLS)
 def test_no_tool_speaks_of_our_source(tool: Tool):
-    assert not re.search(r"\w+\.py\b|`\w+/", json.dumps([tool.description, tool.parameters, tool.output_schema]))
+    assert not re.search(
+        r"\w+\.py\b|`\w+/", json.dumps([tool.description, tool.parameters, tool.output_schema])
+    )
 
 
 def test_a_prompts_arguments_are_explained_to_people():

@@ -24,7 +24,9 @@ REQUIREMENTS = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "n
 def as_each_takes_it(url: str, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Any], ...]:
     """What coord's own client, the broker's and the result backend's connect with."""
     app = make_app(url, Keys("coord"), Settings())
-    monkeypatch.setattr(redis.Redis, "ping", lambda _client: True)  # a channel asks at once whether somebody is there
+    monkeypatch.setattr(
+        redis.Redis, "ping", lambda _client: True
+    )  # a channel asks at once whether somebody is there
     with app.connection_for_write() as connection:
         broker = connection.channel()._connparams()
     own = connect(url, Profile.COMMAND).connection_pool
@@ -47,7 +49,9 @@ def as_each_takes_it(url: str, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[st
         ("unix://ann:s%40s@/run/a%20b/r.sock?db=2", {"path": "/run/a b/r.sock", "db": 2, "password": "s@s"}),
     ],
 )
-def test_an_address_means_the_same_to_each_client(url: str, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+def test_an_address_means_the_same_to_each_client(
+    url: str, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
     for taken in as_each_takes_it(url, monkeypatch):
         assert {name: taken.get(name) for name in expected} == expected
         assert not issubclass(taken.get("connection_class", redis.Connection), redis.SSLConnection)
@@ -74,7 +78,9 @@ def test_certificates_are_checked_by_each_client_unless_the_address_says_no(
 
 
 def test_each_client_gets_the_files_of_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    files = {name: str(tmp_path / f"a {name}+&.pem") for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")}
+    files = {
+        name: str(tmp_path / f"a {name}+&.pem") for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+    }
     for file in files.values():
         Path(file).touch()
     query = "&".join(f"{name}={file.replace('+', '%2B').replace('&', '%26')}" for name, file in files.items())
@@ -94,7 +100,10 @@ def test_each_client_gets_the_files_of_the_address(tmp_path: Path, monkeypatch: 
         ("redis://example.org?db=-1", "'-1' is no database"),
         ("redis://example.org?ssl_cert_reqs=none", "unknown parameter 'ssl_cert_reqs'"),
         ("rediss://example.org?ssl_ca_cert=/x", "unknown parameter 'ssl_ca_cert'"),
-        ("rediss://example.org?ssl_ca_certs=/no/such.pem", "ssl_ca_certs: there is no readable file /no/such.pem"),
+        (
+            "rediss://example.org?ssl_ca_certs=/no/such.pem",
+            "ssl_ca_certs: there is no readable file /no/such.pem",
+        ),
         ("rediss://example.org?ssl_cert_reqs=CERT_NONE", "ssl_cert_reqs is 'CERT_NONE'"),
         ("rediss://example.org?ssl_check_hostname=perhaps", "ssl_check_hostname is 'perhaps'"),
         ("unix://run/redis.sock", "is no Redis address"),
@@ -123,6 +132,8 @@ def test_a_password_is_never_shown(url: str):
     assert "***" in hide_password(url)
 
 
-@pytest.mark.parametrize("url", ["redis://h:6379/0", "unix:///run/x", "redis://u@h", "rediss://h?ssl_cert_reqs=none"])
+@pytest.mark.parametrize(
+    "url", ["redis://h:6379/0", "unix:///run/x", "redis://u@h", "rediss://h?ssl_cert_reqs=none"]
+)
 def test_an_address_without_password_is_shown_as_it_is(url: str):
     assert hide_password(url) == url

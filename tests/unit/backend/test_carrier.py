@@ -20,7 +20,9 @@ def test_queue_entries_that_are_no_messages_are_survived_whatever_the_address(ur
         assert connection.get_transport_cls() is TolerantTransport
 
 
-@pytest.mark.parametrize("url", ["redis://ops:hunter2@localhost/0", "unix://ops:hunter2@/run/redis.sock?db=3"])
+@pytest.mark.parametrize(
+    "url", ["redis://ops:hunter2@localhost/0", "unix://ops:hunter2@/run/redis.sock?db=3"]
+)
 def test_what_a_worker_tells_of_its_connection_holds_no_password(url: str) -> None:
     told = make_app(url, Keys("coord"), Settings()).connection_for_read().info()
     told.pop("password")  # as Celery does before it tells

@@ -44,7 +44,9 @@ def hooked(program: str, folder: Path, **env: str) -> list[str]:
 
 
 @pytest.mark.parametrize("program", [WORKER, COMMAND])
-def test_without_the_variable_every_class_is_the_plain_one_and_with_it_they_are_not(program: str, tmp_path: Path):
+def test_without_the_variable_every_class_is_the_plain_one_and_with_it_they_are_not(
+    program: str, tmp_path: Path
+):
     assert hooked(program, tmp_path) == ["0", "False"]
 
     count, imported = hooked(program, tmp_path, COORD_FAILPOINTS="log=reached")
@@ -76,7 +78,13 @@ def test_a_fault_strikes_at_its_hit_and_what_was_reached_is_written_down(tmp_pat
 
 @pytest.mark.parametrize(
     "words",
-    ["run/claim=kill", "run/claim.before=unheard", "run/claim.after=lost", "run/claim.after", "x.before=kill@second"],
+    [
+        "run/claim=kill",
+        "run/claim.before=unheard",
+        "run/claim.after=lost",
+        "run/claim.after",
+        "x.before=kill@second",
+    ],
 )
 def test_a_fault_that_cannot_be_there_is_refused(words: str):
     with pytest.raises(UsageError, match="COORD_FAILPOINTS"):
@@ -105,6 +113,8 @@ def test_the_list_has_each_lua_step_and_the_calls_that_stand_in_the_code():
 
 def test_what_the_sweep_leaves_out_is_little_and_none_of_it_is_a_step_of_a_run():
     assert not any(
-        points.elsewhere(name) for name in points.names() if name.startswith(("run/", "lease/", "publish.", "carrier."))
+        points.elsewhere(name)
+        for name in points.names()
+        if name.startswith(("run/", "lease/", "publish.", "carrier."))
     )
     assert len(points.ELSEWHERE) <= 31

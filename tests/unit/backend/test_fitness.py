@@ -73,6 +73,11 @@ def test_nothing_is_said_of_a_server_that_keeps_what_it_is_given(info: dict[str,
 
 
 def test_everything_that_is_wrong_is_said_at_once():
-    info = GOOD | {"redis_version": "6.0.1", "role": "slave", "maxmemory_policy": "allkeys-lru", "maxmemory": 5000}
+    info = GOOD | {
+        "redis_version": "6.0.1",
+        "role": "slave",
+        "maxmemory_policy": "allkeys-lru",
+        "maxmemory": 5000,
+    }
 
     assert len(judge(info)) == 3

@@ -55,7 +55,9 @@ def test_help_imports_what_prints_it_and_nothing_else() -> None:
 
 
 def test_help_lists_every_command_under_its_heading_with_a_line() -> None:
-    said = subprocess.run([sys.executable, "-c", HELP + "main()"], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        [sys.executable, "-c", HELP + "main()"], capture_output=True, text=True, check=True
+    ).stdout
 
     for heading, family in app.COMMANDS.items():
         assert heading in said
@@ -114,7 +116,9 @@ def test_a_fault_of_ours_is_one_sentence_and_a_file_with_the_traceback(ending: E
     report.unlink()
 
 
-def test_a_fault_of_ours_shows_its_traceback_when_asked(ending: Ending, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_ours_shows_its_traceback_when_asked(
+    ending: Ending, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COORD_DEBUG", "1")
 
     assert "Traceback" in ending(ZeroDivisionError("oh"))[1]
@@ -144,7 +148,9 @@ def test_streams_that_the_caller_has_closed_are_not_missed() -> None:
 def test_whoever_stops_reading_gets_no_traceback(tmp_path: Path) -> None:
     script = f"{HELP}sys.argv = ['coord', 'schema']\nmain()"
 
-    reader = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    reader = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert reader.stdout
     reader.stdout.close()
     assert reader.stderr
@@ -157,7 +163,9 @@ def test_whoever_stops_reading_gets_no_traceback(tmp_path: Path) -> None:
 def test_no_color_is_obeyed_where_colours_are_forced(tmp_path: Path) -> None:
     def help_with(**environment: str) -> str:
         env = {"FORCE_COLOR": "1", "TERM": "xterm-256color", **environment}
-        return subprocess.run([sys.executable, "-c", HELP + "main()"], capture_output=True, text=True, env=env).stdout
+        return subprocess.run(
+            [sys.executable, "-c", HELP + "main()"], capture_output=True, text=True, env=env
+        ).stdout
 
     assert "\x1b[3" in help_with()
     assert "\x1b[3" not in help_with(NO_COLOR="1")

@@ -12,7 +12,11 @@ from tests.unit.cli.conftest import FILE, Typed
 TODO = ("create-todo", "--task", "Do", "--repo", "api")
 
 REFUSED = [
-    (("list-todos", "--status", "pnding"), 2, ["must be one of pending, in_progress, blocked", "did you mean pending"]),
+    (
+        ("list-todos", "--status", "pnding"),
+        2,
+        ["must be one of pending, in_progress, blocked", "did you mean pending"],
+    ),
     (("list-issues", "--priority", "high,urgent"), 2, ["must be one of critical, high", "'urgent'"]),
     (("list-issues", "--repo", "wbe"), 2, ["no repo 'wbe'", "did you mean web"]),
     (("list-issues", "--assignee", ""), 2, ["--assignee", "leave the option out"]),
@@ -28,7 +32,11 @@ REFUSED = [
     (("update-todo", "TODO-001", "--status", "foo"), 2, ["must be one of pending", "coord schema"]),
     (("list-todos", "--status", "foo"), 2, ["must be one of pending", "omit the filter"]),
     (("create-dep", "--consumer", "web", "--provider", "web"), 2, ["web needs itself"]),
-    (("create-dep", "--consumer", "api", "--provider", "web", "--constraint", "bogus >"), 2, ["write it like"]),
+    (
+        ("create-dep", "--consumer", "api", "--provider", "web", "--constraint", "bogus >"),
+        2,
+        ["write it like"],
+    ),
     (("update-dep", "DEP-001", "--constraint", "bogus >"), 2, ["write it like"]),
     (("execute", "TODO-001", "--timeout", "0"), 2, ["--timeout", "more than 0"]),
     (("sweep", "PLAN-001", "--timeout", "0m"), 2, ["--timeout", "more than 0"]),
@@ -51,11 +59,19 @@ REFUSED = [
         ["--expected-status", "ok"],
     ),
     (("update-issue", "ISSUE-001"), 2, ["nothing to change", "--title", "--label"]),
-    (("update-issue", "ISSUE-001", "--label", "x", "--add-label", "y"), 2, ["--label and --add-label exclude"]),
+    (
+        ("update-issue", "ISSUE-001", "--label", "x", "--add-label", "y"),
+        2,
+        ["--label and --add-label exclude"],
+    ),
     (("update-issue", "ISSUE-001", "--remove-label", "x"), 2, ["no 'x' to remove", "it has old, bad luck"]),
     (("update-plan", "PLAN-001", "--due", "2026-01-31"), 2, ["--add-milestone NAME", "--milestone ID"]),
     (("update-plan", "PLAN-001", "--milestone", "M1"), 2, ["--due"]),
-    (("update-plan", "PLAN-001", "--milestone", "M1", "--add-milestone", "x", "--due", "2026-01-31"), 2, ["exclude"]),
+    (
+        ("update-plan", "PLAN-001", "--milestone", "M1", "--add-milestone", "x", "--due", "2026-01-31"),
+        2,
+        ["exclude"],
+    ),
     (("update-plan", "PLAN-001", "--add-milestone", "x", "--name", "y"), 2, ["exclude each other"]),
     (("update-plan", "PLAN-001", "--delete-milestone", "M7"), 2, ["no milestone of PLAN-001 'M7'"]),
     (
@@ -70,7 +86,11 @@ REFUSED = [
     (("delete-plan", "PLAN-001"), 6, ["TODO-001", "TODO-002", "--cascade"]),
     (("delete-plan", "PLAN-001", "--cascade"), 2, ["TODO-001 is deleted, too", "--cascade --yes"]),
     (("complete-todo", "TODO-001", "--hours", "x"), 2, ["--hours", "2h, 90m or 1.5"]),
-    (("create-issue", "--from-file", "nowhere.yaml"), 2, ["nowhere.yaml cannot be read", "name another file"]),
+    (
+        ("create-issue", "--from-file", "nowhere.yaml"),
+        2,
+        ["nowhere.yaml cannot be read", "name another file"],
+    ),
     (("create-issue", "--from-file", "-", "--title", "x"), 2, ["leave the other options out"]),
 ]
 

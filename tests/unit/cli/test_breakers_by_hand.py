@@ -62,7 +62,8 @@ def test_what_is_open_is_shown_wherever_one_looks(shows, breakers: BreakerManage
     assert shows("status", "api", words=f"breaker open after {WHY}; probe at {at['repo:api']}")
     assert shows("ecosystem-status", words=f"repo:api open probe at {at['repo:api']}")
     assert shows(
-        "doctor", words=f"the circuit breaker of resource:db is open after {WHY}; probe at {at['resource:db']}"
+        "doctor",
+        words=f"the circuit breaker of resource:db is open after {WHY}; probe at {at['resource:db']}",
     )
 
 

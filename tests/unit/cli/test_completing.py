@@ -79,7 +79,9 @@ def test_another_file_is_asked_where_one_is_named(offered: Offered, file: Path) 
 
 
 @pytest.mark.parametrize("text", ["repos: [", "repos: {}", ""])
-def test_a_file_that_cannot_be_used_offers_nothing_and_says_nothing(file: Path, offered: Offered, text: str) -> None:
+def test_a_file_that_cannot_be_used_offers_nothing_and_says_nothing(
+    file: Path, offered: Offered, text: str
+) -> None:
     file.write_text(text)
 
     assert offered("show-todo", "") == []

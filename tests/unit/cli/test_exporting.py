@@ -13,7 +13,11 @@ from coordination.cli.tracker.export import as_csv, as_json, as_markdown
 from coordination.models import Dependency, Issue, Plan, Todo
 
 TODO = Todo(
-    id="TODO-1", task="Lift, and use, it", repo="api", labels=("core", "später"), description='two\nlines, "quoted"'
+    id="TODO-1",
+    task="Lift, and use, it",
+    repo="api",
+    labels=("core", "später"),
+    description='two\nlines, "quoted"',
 )
 ISSUE = Issue(id="ISSUE-1", title="Old | <b>older</b> [x](y) @jo", status="closed", target=date(2026, 1, 3))
 
@@ -79,6 +83,8 @@ def test_text_of_the_file_is_text_on_the_page() -> None:
 
 
 def test_every_kind_has_its_columns() -> None:
-    page = as_markdown({"deps": [Dependency(id="D", consumer="web", provider="api", version_constraint="^2")]})
+    page = as_markdown(
+        {"deps": [Dependency(id="D", consumer="web", provider="api", version_constraint="^2")]}
+    )
 
     assert "| D | web | api | ^2 | runtime |" in page

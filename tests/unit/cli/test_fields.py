@@ -33,7 +33,9 @@ def test_every_field_has_an_option_or_is_written_in_a_file(
 
 
 def test_a_validation_has_an_option_for_each_of_its_fields() -> None:
-    assert {option.inner for option in fields.DEPENDENCY if option.part == "validation"} == set(Validation.model_fields)
+    assert {option.inner for option in fields.DEPENDENCY if option.part == "validation"} == set(
+        Validation.model_fields
+    )
 
 
 @pytest.mark.parametrize(("options", "model", "_"), KINDS)

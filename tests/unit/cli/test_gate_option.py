@@ -25,7 +25,11 @@ def declared(file: Path) -> Any:
     [
         ("yes", True, "waits for an approval"),
         ("24h", {"timeout": "24h"}, "waits for an approval, rejected after 24 h"),
-        ("90m:approve", {"timeout": "90m", "on_timeout": "approve"}, "waits for an approval, approved after 1.5 h"),
+        (
+            "90m:approve",
+            {"timeout": "90m", "on_timeout": "approve"},
+            "waits for an approval, approved after 1.5 h",
+        ),
     ],
 )
 def test_a_todo_and_a_milestone_get_a_gate_and_show_it(

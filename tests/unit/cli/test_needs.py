@@ -96,7 +96,9 @@ def test_all_are_replaced_or_taken_out(typed: Typed, file: Path) -> None:
         (["--resource", "gpu", "--add-resource", "gpu"], "--resource and --add-resource exclude each other"),
     ],
 )
-def test_what_is_not_there_or_too_much_is_refused(typed: Typed, file: Path, words: list[str], told: str) -> None:
+def test_what_is_not_there_or_too_much_is_refused(
+    typed: Typed, file: Path, words: list[str], told: str
+) -> None:
     answer = typed("update-todo", "TODO-002", *words)
 
     assert answer.code == 2
@@ -120,7 +122,9 @@ def test_where_no_resource_is_declared_any_may_be_named(typed: Typed, file: Path
     assert needs(typed, "TODO-002") == {"tpu": 3}
 
 
-@pytest.mark.parametrize("words", [["sweep", "PLAN-001"], ["sweep", "PLAN-001", "--dry-run"], ["execute", "TODO-001"]])
+@pytest.mark.parametrize(
+    "words", [["sweep", "PLAN-001"], ["sweep", "PLAN-001", "--dry-run"], ["execute", "TODO-001"]]
+)
 @pytest.mark.parametrize(
     ("old", "new", "told", "warning"),
     [

@@ -16,11 +16,17 @@ def ids(typed: Typed, *words: str) -> list[str]:
 
 
 def test_what_is_created_gets_the_next_id_and_is_in_the_file(typed: Typed, file: Path) -> None:
-    made = typed("create-issue", "--title", "It is loud", "--repos", "api,web", "--label", "x,y", "--label", "z")
+    made = typed(
+        "create-issue", "--title", "It is loud", "--repos", "api,web", "--label", "x,y", "--label", "z"
+    )
 
     assert (made.code, made.out, made.err) == (0, "ISSUE-003\n", "created ISSUE-003\n")
     issue = typed("show-issue", "ISSUE-003", "--json").json
-    assert (issue["title"], issue["repos"], issue["labels"]) == ("It is loud", ["api", "web"], ["x", "y", "z"])
+    assert (issue["title"], issue["repos"], issue["labels"]) == (
+        "It is loud",
+        ["api", "web"],
+        ["x", "y", "z"],
+    )
     assert "# said in spring" in file.read_text()
 
 
@@ -28,14 +34,45 @@ def test_what_is_created_gets_the_next_id_and_is_in_the_file(typed: Typed, file:
     ("words", "fields"),
     [
         (
-            ("todo", "--task", "Do", "--repo", "api", "--estimate", "90m", "--run", "make x", "--criterion", "a, b"),
-            {"estimated_hours": 1.5, "action": {"type": "shell", "run": "make x"}, "acceptance_criteria": ["a, b"]},
+            (
+                "todo",
+                "--task",
+                "Do",
+                "--repo",
+                "api",
+                "--estimate",
+                "90m",
+                "--run",
+                "make x",
+                "--criterion",
+                "a, b",
+            ),
+            {
+                "estimated_hours": 1.5,
+                "action": {"type": "shell", "run": "make x"},
+                "acceptance_criteria": ["a, b"],
+            },
         ),
-        (("todo", "--task", "Do", "--repo", "api", "--manual"), {"action": {"type": "manual"}, "status": "pending"}),
+        (
+            ("todo", "--task", "Do", "--repo", "api", "--manual"),
+            {"action": {"type": "manual"}, "status": "pending"},
+        ),
         (("todo", "--task", "Do", "--repo", "api", "--blocked-by", "TODO-001"), {"blocked_by": ["TODO-001"]}),
         (("plan", "--title", "Next", "--jobs", "3", "--target", "2027-01-31"), {"max_parallel": 3}),
         (
-            ("dep", "--consumer", "api", "--provider", "web", "--constraint", "<3", "--command", "x", "--pattern", "y"),
+            (
+                "dep",
+                "--consumer",
+                "api",
+                "--provider",
+                "web",
+                "--constraint",
+                "<3",
+                "--command",
+                "x",
+                "--pattern",
+                "y",
+            ),
             {"version_constraint": "<3", "type": "runtime"},
         ),
     ],
@@ -66,7 +103,9 @@ def test_a_description_may_come_from_standard_input(typed: Typed) -> None:
 def test_filters_intersect_and_take_several_values(typed: Typed) -> None:
     assert ids(typed, "list-issues") == ["ISSUE-001", "ISSUE-002"]
     assert ids(typed, "list-issues", "--priority", "low,medium") == ["ISSUE-002"]
-    assert ids(typed, "list-issues", "--priority", "low", "--priority", "high", "--assignee", "ann") == ["ISSUE-002"]
+    assert ids(typed, "list-issues", "--priority", "low", "--priority", "high", "--assignee", "ann") == [
+        "ISSUE-002"
+    ]
     assert ids(typed, "list-issues", "--label", "old", "--repo", "web") == []
     assert ids(typed, "list-todos", "--status", "blocked", "--plan", "PLAN-001") == ["TODO-002"]
     assert ids(typed, "list-deps", "--consumer", "web") == ["DEP-001"]
@@ -94,7 +133,9 @@ def test_an_empty_value_clears_a_field_and_nothing_else_changes(typed: Typed, fi
     assert changed == ["    - {id: ISSUE-002, title: It is slow, priority: low, assignee: ann, repos: [web]}"]
 
 
-def test_one_part_of_a_validation_is_changed_and_the_others_stay_as_they_are_written(typed: Typed, file: Path) -> None:
+def test_one_part_of_a_validation_is_changed_and_the_others_stay_as_they_are_written(
+    typed: Typed, file: Path
+) -> None:
     typed("update-dep", "DEP-001", "--pattern", "ok", "--command", "")
 
     assert "      validation: {expected_pattern: ok, timeout: 30s}\n" in file.read_text()
@@ -119,7 +160,9 @@ def test_closing_the_last_blocker_says_what_is_ready_now(typed: Typed) -> None:
     assert (again.code, "is closed already" in again.err) == (6, True)
 
 
-def test_a_todo_is_completed_in_the_file_with_its_hours_and_nothing_is_started(typed: Typed, file: Path) -> None:
+def test_a_todo_is_completed_in_the_file_with_its_hours_and_nothing_is_started(
+    typed: Typed, file: Path
+) -> None:
     done = typed("complete-todo", "TODO-001", "--hours", "1h", "--json")
 
     assert (done.json["status"], done.json["actual_hours"], done.json["ready"]) == ("completed", 1.0, [])
@@ -158,7 +201,16 @@ def test_a_milestone_is_changed_reopened_and_taken_out(typed: Typed, file: Path)
     def update(*words: str) -> Done:
         return typed("update-plan", "PLAN-001", *words)
 
-    update("--add-milestone", "All of it", "--blocked-by", "M1", "--deliverable", "docs/a, b.md", "--due", "2027-01-31")
+    update(
+        "--add-milestone",
+        "All of it",
+        "--blocked-by",
+        "M1",
+        "--deliverable",
+        "docs/a, b.md",
+        "--due",
+        "2027-01-31",
+    )
     update("--complete-milestone", "M1")
     again = update("--complete-milestone", "M1")
     assert (again.code, "coord update-plan PLAN-001 --reopen-milestone M1" in again.err) == (6, True)
@@ -170,7 +222,12 @@ def test_a_milestone_is_changed_reopened_and_taken_out(typed: Typed, file: Path)
 
     assert update("--milestone", "M2", "--blocked-by", "", "--due", "", "--delete-milestone", "M1").code == 0
     (left,) = typed("show-plan", "PLAN-001", "--json").json["milestones"]
-    assert (left["id"], left["dependencies"], left["due"], left["deliverables"]) == ("M2", [], None, ["docs/a, b.md"])
+    assert (left["id"], left["dependencies"], left["due"], left["deliverables"]) == (
+        "M2",
+        [],
+        None,
+        ["docs/a, b.md"],
+    )
 
     update("--delete-milestone", "M2")
     assert typed("show-plan", "PLAN-001", "--json").json["milestones"] == []
@@ -179,7 +236,12 @@ def test_a_milestone_is_changed_reopened_and_taken_out(typed: Typed, file: Path)
 def test_who_gives_new_work_to_a_plan_that_counts_as_done_is_told(typed: Typed) -> None:
     for todo in ("TODO-001", "TODO-002"):
         typed("complete-todo", todo)
-    assert typed("update-plan", "PLAN-001", "--complete-milestone", "M1", "--status", "completed").err.count("\n") == 1
+    assert (
+        typed("update-plan", "PLAN-001", "--complete-milestone", "M1", "--status", "completed").err.count(
+            "\n"
+        )
+        == 1
+    )
 
     hint = "coord update-plan PLAN-001 --status active"
     assert hint in typed("create-todo", "--task", "Lift more", "--repo", "api", "--plan", "PLAN-001").err
@@ -227,7 +289,10 @@ milestones:
 def test_criteria_are_checked_when_that_is_asked_for(typed: Typed) -> None:
     typed("create-plan", "--from-file", "-", stdin=CHECKED)
 
-    unchecked, checked = typed("validate-plan", "PLAN-002"), typed("validate-plan", "PLAN-002", "--run-checks")
+    unchecked, checked = (
+        typed("validate-plan", "PLAN-002"),
+        typed("validate-plan", "PLAN-002", "--run-checks"),
+    )
 
     assert "  ? it is so\n  ? it is [31mnot\n" in unchecked.out  # nothing that a terminal would obey
     assert "  ✓ it is so\n  ✗ it is [31mnot\n" in checked.out

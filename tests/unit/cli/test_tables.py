@@ -22,7 +22,9 @@ def lines(
 
 def test_a_pipe_gets_one_whole_line_for_each_row() -> None:
     table = lines(
-        [ID, STATUS, TASK], [("T-1", "pending", LONG), ("TODO-22", "blocked", "short\nwith a second line")], None
+        [ID, STATUS, TASK],
+        [("T-1", "pending", LONG), ("TODO-22", "blocked", "short\nwith a second line")],
+        None,
     )
 
     assert table == [

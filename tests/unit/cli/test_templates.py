@@ -45,7 +45,8 @@ def test_a_line_holds_what_the_template_names(template: str, written: str) -> No
 
 
 @pytest.mark.parametrize(
-    "template", ["{id.__class__}", "{id[0]}", "{labels[0]}", "{id!r}", "{id:{task}}", "{__class__}", "{model_fields}"]
+    "template",
+    ["{id.__class__}", "{id[0]}", "{labels[0]}", "{id!r}", "{id:{task}}", "{__class__}", "{model_fields}"],
 )
 def test_nothing_but_a_field_can_be_reached(template: str) -> None:
     with pytest.raises(UsageError):
@@ -56,7 +57,9 @@ def test_nothing_but_a_field_can_be_reached(template: str) -> None:
     ("template", "hint"),
     [("{stats}", "did you mean {status}?"), ("{title}", "did you mean {task}?"), ("{x}", "known: id")],
 )
-def test_an_unknown_field_is_refused_with_those_there_are_before_any_record_is_read(template: str, hint: str) -> None:
+def test_an_unknown_field_is_refused_with_those_there_are_before_any_record_is_read(
+    template: str, hint: str
+) -> None:
     with pytest.raises(UsageError) as refused:
         Template(template, list(Todo.model_fields))
 

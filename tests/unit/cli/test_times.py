@@ -27,7 +27,11 @@ print(zone(), '|', format_time('2026-01-15T12:00:00.000+00:00'), '|', format_tim
 )
 def test_a_moment_is_shown_in_the_zone_of_whoever_looks(zone: str, words: str) -> None:
     told = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env={**os.environ, "TZ": zone}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", SCRIPT],
+        env={**os.environ, "TZ": zone},
+        capture_output=True,
+        text=True,
+        check=True,
     )
 
     assert told.stdout.strip() == words
@@ -35,6 +39,8 @@ def test_a_moment_is_shown_in_the_zone_of_whoever_looks(zone: str, words: str) -
 
 def test_without_a_zone_of_its_own_a_process_has_the_systems() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "TZ"}
-    told = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True
+    )
 
     assert told.stdout.partition(" | ")[0]

@@ -15,13 +15,24 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 def todo(name: str, state: TodoState, waits_for: str | None = None, *, since_s: int = 0) -> TodoView:
     since = (NOON + timedelta(seconds=since_s)).isoformat()
-    reason = None if waits_for is None else SLOT if waits_for == "a worker that is free" else WaitReason.WORKER
-    return TodoView(id=name, repo="api", state=state, attempt=1, waits_for=waits_for, wait_reason=reason, since=since)
+    reason = (
+        None if waits_for is None else SLOT if waits_for == "a worker that is free" else WaitReason.WORKER
+    )
+    return TodoView(
+        id=name, repo="api", state=state, attempt=1, waits_for=waits_for, wait_reason=reason, since=since
+    )
 
 
 def run(*todos: TodoView, status: RunStatus = RunStatus.RUNNING) -> RunView:
     times = {"started_at": None, "finished_at": None, "duration_s": None, "bound_s": None}
-    told = {"run_id": "R", "plan_id": "P", "strategy": "levels", "on_failure": "halt", "actor": "me", "counts": {}}
+    told = {
+        "run_id": "R",
+        "plan_id": "P",
+        "strategy": "levels",
+        "on_failure": "halt",
+        "actor": "me",
+        "counts": {},
+    }
     return RunView.model_validate({**told, **times, "status": status, "todos": todos})
 
 
@@ -48,7 +59,9 @@ def test_that_others_wait_for_a_free_worker_is_no_news_while_something_goes_on()
 
     assert [w.text for w in waits(run(free))] == ["A waits for a worker that is free"]
     (told,) = waits(run(free, unserved, todo("C", TodoState.RUNNING)))
-    assert told.text.startswith("B waits for a worker for api: none serves it\n  coord worker --repo api=PATH")
+    assert told.text.startswith(
+        "B waits for a worker for api: none serves it\n  coord worker --repo api=PATH"
+    )
 
 
 def test_what_runs_with_nobody_waits() -> None:
@@ -96,7 +109,9 @@ def test_a_wait_that_has_just_begun_has_no_duration() -> None:
 
 
 def test_what_runs_is_told_the_longest_first_and_not_for_ever() -> None:
-    under_way = [todo(f"T{n}", TodoState.RUNNING).model_copy(update={"duration_s": 30.0 + 60 * n}) for n in range(10)]
+    under_way = [
+        todo(f"T{n}", TodoState.RUNNING).model_copy(update={"duration_s": 30.0 + 60 * n}) for n in range(10)
+    ]
 
     words = still_running(run(*under_way, todo("W", TodoState.WAITING)))
 

@@ -111,7 +111,9 @@ def test_what_a_person_answers_for_is_not_called_undone():
 
 
 def test_a_run_that_had_begun_nothing_was_not_undone():
-    assert "it had begun nothing" in said(run(RunStatus.ROLLED_BACK, todo("A", TodoState.CANCELLED, started_at=None)))
+    assert "it had begun nothing" in said(
+        run(RunStatus.ROLLED_BACK, todo("A", TodoState.CANCELLED, started_at=None))
+    )
 
 
 @pytest.mark.parametrize("status", [RunStatus.ROLLED_BACK, RunStatus.ROLLBACK_FAILED])
@@ -119,8 +121,12 @@ def test_a_run_that_was_undone_did_not_succeed(status: RunStatus):
     assert exit_code(run(status)) == 3
 
 
-def test_the_summary_says_who_had_it_undone_why_and_what_each_todo_had_come_to(capsys: pytest.CaptureFixture[str]):
-    print_run(run(RunStatus.ROLLED_BACK, UNDONE, rollback="B failed: exit code 7", steered_by="ann"), as_json=False)
+def test_the_summary_says_who_had_it_undone_why_and_what_each_todo_had_come_to(
+    capsys: pytest.CaptureFixture[str],
+):
+    print_run(
+        run(RunStatus.ROLLED_BACK, UNDONE, rollback="B failed: exit code 7", steered_by="ann"), as_json=False
+    )
 
     out = capsys.readouterr().out
     assert "run R of P rolled_back by ann," in out
@@ -133,14 +139,23 @@ def test_what_undoing_waits_for_is_told_and_its_next_try_is_no_news():
     soon = todo("B", TodoState.COMPENSATING, waits_for="a worker that is free", wait_reason=WaitReason.SLOT)
     again = todo("C", TodoState.COMPENSATING, waits_for="another try", wait_reason=WaitReason.TIMER)
     nobody = todo(
-        "D", TodoState.COMPENSATING, waits_for="a worker for api: none serves it", wait_reason=WaitReason.WORKER
+        "D",
+        TodoState.COMPENSATING,
+        waits_for="a worker for api: none serves it",
+        wait_reason=WaitReason.WORKER,
     )
 
-    assert [w.text for w in waits(run(RunStatus.ROLLING_BACK, soon, again))] == ["B waits for a worker that is free"]
-    assert [w.why for w in waits(run(RunStatus.ROLLING_BACK, going, soon, again, nobody))] == [nobody.waits_for]
+    assert [w.text for w in waits(run(RunStatus.ROLLING_BACK, soon, again))] == [
+        "B waits for a worker that is free"
+    ]
+    assert [w.why for w in waits(run(RunStatus.ROLLING_BACK, going, soon, again, nobody))] == [
+        nobody.waits_for
+    ]
 
 
-def prospect(*todos: str, helpless: tuple[str, ...] = (), status: RunStatus = RunStatus.SUCCEEDED) -> RollbackPreview:
+def prospect(
+    *todos: str, helpless: tuple[str, ...] = (), status: RunStatus = RunStatus.SUCCEEDED
+) -> RollbackPreview:
     return RollbackPreview(run_id="R", status=status, todos=todos, repos=("api", "web"), helpless=helpless)
 
 
@@ -185,5 +200,7 @@ def test_accepting_needs_a_reason_and_a_reason_something_that_is_accepted(words:
 def test_a_run_that_is_rolled_back_goes_on_in_that_direction(wish: str):
     conflict = refused(wish, run(RunStatus.ROLLING_BACK))
 
-    assert conflict.message == f"run R cannot be {wish}: it is being rolled back, and goes on in that direction"
+    assert (
+        conflict.message == f"run R cannot be {wish}: it is being rolled back, and goes on in that direction"
+    )
     assert conflict.hint == "follow it: coord watch R"

@@ -87,12 +87,16 @@ def cases() -> list[tuple[str, str, Rules, bool]]:
 
 
 @pytest.mark.parametrize(("version", "constraint", "rules", "wanted"), cases())
-def test_a_version_satisfies_a_constraint_or_not(version: str, constraint: str, rules: Rules, wanted: bool) -> None:
+def test_a_version_satisfies_a_constraint_or_not(
+    version: str, constraint: str, rules: Rules, wanted: bool
+) -> None:
     assert satisfies(version, constraint, rules) is wanted
 
 
 @pytest.mark.parametrize("rules", list(Rules))
-@pytest.mark.parametrize("constraint", ["latest", "^one", "1.2.3.4.5.x", ">", "workspace:*", "~1.2.3-", "1.2-beta"])
+@pytest.mark.parametrize(
+    "constraint", ["latest", "^one", "1.2.3.4.5.x", ">", "workspace:*", "~1.2.3-", "1.2-beta"]
+)
 def test_what_cannot_be_read_is_refused_with_an_example(constraint: str, rules: Rules) -> None:
     with pytest.raises(UsageError) as refused:
         read(constraint, rules)

@@ -18,25 +18,48 @@ from coordination.models import Dependency, DependencyStatus
 PRERELEASES = ("", "-0", "-alpha.1", "-rc.1", "-rc.1.0", "-rc.2", "-rc.2.0")
 NPM_GRID = [f"{a}.{b}.{c}{pre}" for a, b, c in product(range(5), repeat=3) for pre in PRERELEASES]
 # PEP 440 has versions between any two of these: the first ones right above and below each bound stand for them.
-AROUND = ("", ".dev0", "a1.dev0", "a1", "a2.dev0", "rc1.dev0", "rc1", "rc2.dev0", "rc2", "rc3", ".post1", ".0.1")
+AROUND = (
+    "",
+    ".dev0",
+    "a1.dev0",
+    "a1",
+    "a2.dev0",
+    "rc1.dev0",
+    "rc1",
+    "rc2.dev0",
+    "rc2",
+    "rc3",
+    ".post1",
+    ".0.1",
+)
 PEP440_GRID = [f"{a}.{b}.{c}{suffix}" for a, b, c in product(range(5), repeat=3) for suffix in AROUND]
 
 NUMBER = st.integers(0, 3).map(str)
 RELEASE = st.tuples(NUMBER, NUMBER, NUMBER).map(".".join)
 PARTIAL = st.lists(NUMBER, min_size=1, max_size=3).map(".".join)
-NPM_VERSION = st.one_of(PARTIAL, st.tuples(RELEASE, st.sampled_from(["-alpha.1", "-rc.1", "-rc.2"])).map("".join))
-NPM_BLOCK = st.tuples(st.sampled_from(["", "^", "~", ">", ">=", "<", "<=", "=", "!="]), NPM_VERSION).map("".join)
-NPM_RANGE = st.lists(st.lists(NPM_BLOCK, min_size=1, max_size=2).map(" ".join), min_size=1, max_size=2).map(" || ".join)
+NPM_VERSION = st.one_of(
+    PARTIAL, st.tuples(RELEASE, st.sampled_from(["-alpha.1", "-rc.1", "-rc.2"])).map("".join)
+)
+NPM_BLOCK = st.tuples(st.sampled_from(["", "^", "~", ">", ">=", "<", "<=", "=", "!="]), NPM_VERSION).map(
+    "".join
+)
+NPM_RANGE = st.lists(st.lists(NPM_BLOCK, min_size=1, max_size=2).map(" ".join), min_size=1, max_size=2).map(
+    " || ".join
+)
 PEP440_VERSION = st.one_of(PARTIAL, st.tuples(RELEASE, st.sampled_from(["a1", "rc1", "rc2"])).map("".join))
 PEP440_ONE = st.one_of(
     st.tuples(st.sampled_from([">", ">=", "<", "<=", "==", "!="]), PEP440_VERSION).map("".join),
     st.tuples(st.sampled_from(["==", "!="]), PARTIAL).map(lambda p: f"{p[0]}{p[1]}.*"),
     RELEASE.map("~={}".format),
 )
-PEP440_RANGE = st.one_of(st.lists(PEP440_ONE, min_size=1, max_size=2).map(",".join), PARTIAL.map("^{}".format))
+PEP440_RANGE = st.one_of(
+    st.lists(PEP440_ONE, min_size=1, max_size=2).map(",".join), PARTIAL.map("^{}".format)
+)
 
 
-def needs(provider: str, *constraints: str, status: DependencyStatus = DependencyStatus.UNKNOWN) -> list[Dependency]:
+def needs(
+    provider: str, *constraints: str, status: DependencyStatus = DependencyStatus.UNKNOWN
+) -> list[Dependency]:
     return [
         Dependency(id=f"D{n}", consumer=f"c{n}", provider=provider, version_constraint=text, status=status)
         for n, text in enumerate(constraints)
@@ -49,7 +72,9 @@ def told(*constraints: str, places: dict[str, Path | None] | None = None) -> lis
 
 
 @given(st.lists(NPM_RANGE, min_size=1, max_size=3))
-def test_semver_ranges_are_disjoint_exactly_where_a_grid_of_versions_finds_none_in_all(texts: list[str]) -> None:
+def test_semver_ranges_are_disjoint_exactly_where_a_grid_of_versions_finds_none_in_all(
+    texts: list[str],
+) -> None:
     ranges = tuple(map(semver.read_range, texts))
 
     in_all = [v for v in map(semver.read_version, NPM_GRID) if all(r.admits(v) for r in ranges)]
@@ -58,7 +83,9 @@ def test_semver_ranges_are_disjoint_exactly_where_a_grid_of_versions_finds_none_
 
 
 @given(st.lists(PEP440_RANGE, min_size=1, max_size=3))
-def test_pep_440_ranges_are_disjoint_exactly_where_a_grid_of_versions_finds_none_in_all(texts: list[str]) -> None:
+def test_pep_440_ranges_are_disjoint_exactly_where_a_grid_of_versions_finds_none_in_all(
+    texts: list[str],
+) -> None:
     allowed = [read(text, Rules.PYTHON) for text in texts]
 
     in_all = [v for v in PEP440_GRID if all(a.admits(v) for a in allowed)]
@@ -67,7 +94,9 @@ def test_pep_440_ranges_are_disjoint_exactly_where_a_grid_of_versions_finds_none
 
 
 @given(st.lists(NPM_RANGE, min_size=1, max_size=5))
-def test_a_contradiction_is_found_where_there_is_one_and_none_of_its_demands_can_be_left_out(texts: list[str]) -> None:
+def test_a_contradiction_is_found_where_there_is_one_and_none_of_its_demands_can_be_left_out(
+    texts: list[str],
+) -> None:
     with TemporaryDirectory() as folder:
         (Path(folder) / "package.json").write_text("{}")
         found = told(*texts, places={"lib": Path(folder)})
@@ -91,7 +120,9 @@ def test_a_contradiction_is_found_where_there_is_one_and_none_of_its_demands_can
         (["latest", ">=2"], []),
     ],
 )
-def test_the_fewest_that_contradict_each_other_are_named(constraints: list[str], wanted: list[tuple[str, ...]]) -> None:
+def test_the_fewest_that_contradict_each_other_are_named(
+    constraints: list[str], wanted: list[tuple[str, ...]]
+) -> None:
     assert told(*constraints) == wanted
 
 

@@ -14,7 +14,9 @@ def needs(*steps: str, status: DependencyStatus = DependencyStatus.UNKNOWN) -> l
         consumer, _, provider = way.partition(">")
         kind = DependencyType(type_ or "runtime")
         made.append(
-            Dependency(id=f"D-{consumer}-{provider}", consumer=consumer, provider=provider, type=kind, status=status)
+            Dependency(
+                id=f"D-{consumer}-{provider}", consumer=consumer, provider=provider, type=kind, status=status
+            )
         )
     return made
 

@@ -14,9 +14,7 @@ from coordination.errors import CoordinationError, NotFound
 
 Files = dict[str, str]
 SETUPTOOLS = '[project]\nname = "lib"\ndynamic = ["version"]\n[tool.setuptools.dynamic]\n'
-FROM_GIT = (
-    '[build-system]\nrequires = ["setuptools", "setuptools-scm"]\n[project]\nname = "lib"\ndynamic = ["version"]\n'
-)
+FROM_GIT = '[build-system]\nrequires = ["setuptools", "setuptools-scm"]\n[project]\nname = "lib"\ndynamic = ["version"]\n'
 
 
 def lay(folder: Path, files: Files) -> Path:
@@ -28,7 +26,16 @@ def lay(folder: Path, files: Files) -> Path:
 
 
 def git(folder: Path, *words: str) -> None:
-    identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgSign=false", "-c", "tag.gpgSign=false")
+    identity = (
+        "-c",
+        "user.name=a",
+        "-c",
+        "user.email=a@b",
+        "-c",
+        "commit.gpgSign=false",
+        "-c",
+        "tag.gpgSign=false",
+    )
     subprocess.run(["git", "-C", folder, *identity, *words], check=True, capture_output=True)
 
 
@@ -65,7 +72,9 @@ MANIFESTS: list[tuple[str, Files, str, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("files", "version", "source"), [m[1:] for m in MANIFESTS], ids=[m[0] for m in MANIFESTS])
+@pytest.mark.parametrize(
+    ("files", "version", "source"), [m[1:] for m in MANIFESTS], ids=[m[0] for m in MANIFESTS]
+)
 def test_a_manifest_says_the_version(tmp_path: Path, files: Files, version: str, source: str) -> None:
     found = find_version(lay(tmp_path, files))
 
@@ -135,9 +144,13 @@ def test_a_damaged_manifest_is_said_with_its_line(tmp_path: Path, files: Files, 
         find_version(lay(tmp_path, files))
 
 
-@pytest.mark.parametrize("data", [[], 7, {"version": 7}, {"version": None}, {"version": {"a": 1}}, {"version": ""}])
+@pytest.mark.parametrize(
+    "data", [[], 7, {"version": 7}, {"version": None}, {"version": {"a": 1}}, {"version": ""}]
+)
 def test_strange_values_in_a_manifest_are_no_version(tmp_path: Path, data: object) -> None:
-    with pytest.raises(NotFound, match=r"none in pyproject.toml, package.json, Cargo.toml, setup.cfg, and no tag"):
+    with pytest.raises(
+        NotFound, match=r"none in pyproject.toml, package.json, Cargo.toml, setup.cfg, and no tag"
+    ):
         find_version(lay(tmp_path, {"package.json": json.dumps(data)}))
 
 

@@ -37,7 +37,9 @@ def same(found: Any, wanted: Any, name: str = "") -> bool:
         return len(wanted) == len(found) and all(map(same, found, wanted))
     if isinstance(found, date) and isinstance(wanted, str):
         return name in DATES and str(found) == wanted
-    return type(found) in (type(wanted), *([int] if isinstance(wanted, float) else [])) and bool(found == wanted)
+    return type(found) in (type(wanted), *([int] if isinstance(wanted, float) else [])) and bool(
+        found == wanted
+    )
 
 
 def comments(text: str) -> set[str]:

@@ -26,14 +26,18 @@ styles: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
 
 def as_json(todos: list[dict[str, Any]], style: dict[str, Any]) -> str:
     """Numbers and characters that JSON has and YAML 1.1 has not are written so that both have them."""
-    text = json.dumps({"repos": [], "coordination": {"todos": todos, "plans": []}}, ensure_ascii=False, **style)
+    text = json.dumps(
+        {"repos": [], "coordination": {"todos": todos, "plans": []}}, ensure_ascii=False, **style
+    )
     text = re.sub(r"(?<=[\s:,\[])(-?\d+)(e[+-]\d+)", r"\1.0\2", text)
     return re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 @FEW
 @given(st.lists(todos, min_size=1, max_size=3), styles, st.integers(0, 2), st.sampled_from(ORDER[1:]), fields)
-def test_a_field_is_set(before: list[Any], style: dict[str, Any], number: int, field: str, value: Any) -> None:
+def test_a_field_is_set(
+    before: list[Any], style: dict[str, Any], number: int, field: str, value: Any
+) -> None:
     text = as_json(before, style)
     tree, data = read(text)
     number %= len(before)

@@ -15,7 +15,9 @@ from coordination.ecosystem.document import parse
 from coordination.ecosystem.wording import RECORDS
 from coordination.errors import InvalidFile
 
-NAMES = sorted({name for record in RECORDS.values() for name in record.model_fields} | {"type", "run", "gate", "<<"})
+NAMES = sorted(
+    {name for record in RECORDS.values() for name in record.model_fields} | {"type", "run", "gate", "<<"}
+)
 scalars = (
     st.none()
     | st.booleans()
@@ -42,7 +44,9 @@ def judge(raw: bytes) -> None:
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
-@given(st.sampled_from([k for k in RECORDS if k]), st.dictionaries(st.sampled_from(NAMES), values, max_size=6))
+@given(
+    st.sampled_from([k for k in RECORDS if k]), st.dictionaries(st.sampled_from(NAMES), values, max_size=6)
+)
 def test_any_values_in_any_section(section: str, fields: dict[str, Any]) -> None:
     data: Any = fields
     for name in reversed(section.split(".")):

@@ -77,7 +77,10 @@ def test_the_whole_format_is_read_without_a_warning() -> None:
     assert first.timeout == timedelta(minutes=90)
     assert first.updated == datetime(2026, 1, 31, 9, tzinfo=UTC)
     assert first.env == {"A": "text", "B": 1, "C": 1.5}
-    assert (coordination.issues[0].created, coordination.issues[0].target) == (date(2026, 1, 31), date(2026, 2, 28))
+    assert (coordination.issues[0].created, coordination.issues[0].target) == (
+        date(2026, 1, 31),
+        date(2026, 2, 28),
+    )
     assert [c.check for c in coordination.plans[0].milestones[0].completion_criteria] == [None, "make bench"]
     assert first.resources == (ResourceNeed(name="staging-db"), ResourceNeed(name="gpu", amount=2))
     assert document.ecosystem.capacities() == {"staging-db": 1, "gpu": 2}

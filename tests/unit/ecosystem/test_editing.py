@@ -20,7 +20,21 @@ from coordination.errors import CoordinationError, EditConflict, InvalidFile, No
 
 HERE = Path("ecosystem.yaml")
 
-TEXTS = ["do it", "a: b", "# no", "two\nlines\n", "Größe 😀", "yes", "it's", "- x", " ", "12", "|", "*a", "&a"]
+TEXTS = [
+    "do it",
+    "a: b",
+    "# no",
+    "two\nlines\n",
+    "Größe 😀",
+    "yes",
+    "it's",
+    "- x",
+    " ",
+    "12",
+    "|",
+    "*a",
+    "&a",
+]
 DATES = ["2026-01-02", "2026-01-02T03:04:05Z"]
 NAMES = [[], ["T0"], ["T1", "P"], ["a", "b c", "# d"]]
 FIELDS: dict[str, dict[str, list[Any]]] = {
@@ -37,8 +51,18 @@ FIELDS: dict[str, dict[str, list[Any]]] = {
         "resources": [["db"], ["db", {"name": "gpu", "amount": 2}], [{"name": "gpu", "amount": 3}]],
         "assignee": [None, "me"],
     },
-    "plans": {"title": TEXTS, "description": TEXTS, "milestones": [[{"id": "M9", "name": "x"}]], "target": DATES},
-    "issues": {"title": TEXTS, "metadata": [{"a": [1, {"b": None}]}], "labels": NAMES[3:], "severity": [None, "low"]},
+    "plans": {
+        "title": TEXTS,
+        "description": TEXTS,
+        "milestones": [[{"id": "M9", "name": "x"}]],
+        "target": DATES,
+    },
+    "issues": {
+        "title": TEXTS,
+        "metadata": [{"a": [1, {"b": None}]}],
+        "labels": NAMES[3:],
+        "severity": [None, "low"],
+    },
     "dependencies": {"notes": TEXTS, "validation": [{"command": "true", "timeout": 3}]},
 }
 NEEDED = {
@@ -119,7 +143,9 @@ def files(draw: st.DrawFn) -> str:
     scribe = Scribe(draw)
     step = draw(st.sampled_from([1, 2, 4]))
     sections = "".join(scribe.section(name, step) for name in draw(st.permutations(list(LETTERS))))
-    repos = scribe.choose("repos: [{name: r}]\n", "repos:\n- name: r # c\n", "", "repos:\n  - name: r\n    tags: [a]\n")
+    repos = scribe.choose(
+        "repos: [{name: r}]\n", "repos:\n- name: r # c\n", "", "repos:\n  - name: r\n    tags: [a]\n"
+    )
     coordination = f"coordination:{scribe.comment()}\n{sections}" if sections else "coordination: {}\n"
     parts = draw(st.permutations([repos, coordination, "settings: {namespace: x}\n"]))
     text = scribe.choose("", "# first\n\n", "\ufeff", "%YAML 1.1\n---\n") + "".join(parts) + scribe.between(0)
@@ -307,7 +333,9 @@ def test_many_changes_are_one_edit(path: Path, no_whole_way: None) -> None:
 def test_a_resource_is_declared_changed_and_taken_out(path: Path) -> None:
     before = path.read_text()
     edit(path, lambda edit: edit.add(("resources",), {"name": "gpu", "capacity": 2}))
-    declared = before.replace("coordination:\n", "resources:\n  - name: gpu\n    capacity: 2\ncoordination:\n")
+    declared = before.replace(
+        "coordination:\n", "resources:\n  - name: gpu\n    capacity: 2\ncoordination:\n"
+    )
     assert path.read_text() == declared
 
     edit(path, lambda edit: edit.set(("resources", "gpu"), "capacity", 3))

@@ -17,7 +17,9 @@ from coordination.errors import InvalidFile, Problem
 from coordination.models import Ecosystem, Record
 from coordination.text import PATTERNS
 
-JARGON = re.compile(r"Input should|valid string|tuple|discriminator|NoneType|pydantic|constrained|Value error|dict\b")
+JARGON = re.compile(
+    r"Input should|valid string|tuple|discriminator|NoneType|pydantic|constrained|Value error|dict\b"
+)
 
 
 def problems(text: str | bytes) -> tuple[Problem, ...]:
@@ -78,11 +80,19 @@ TODO_LINES = [
     ("retry: {strategy: expo}", "must be one of immediate, fixed, linear, exponential, fibonacci", ""),
     ("retry: {jitter: ful}", "must be one of none, full", "full"),
     ("retry: {retry_on: 75}", "needs a list: [75]", ""),
-    ("retry: {retry_on: [75, time]}", "needs an exit code, the word timeout, or a mapping like {output: REGEX}", ""),
+    (
+        "retry: {retry_on: [75, time]}",
+        "needs an exit code, the word timeout, or a mapping like {output: REGEX}",
+        "",
+    ),
     ("retry: {stop_on: [yes]}", "needs an exit code, the word timeout", ""),
     ("retry: {stop_on: [0]}", "must be at least 1", ""),
     ("retry: {stop_on: [256]}", "must be at most 255", ""),
-    ("retry: {stop_on: [{output: 'a('}]}", "is not a valid regular expression: missing ), unterminated subpattern", ""),
+    (
+        "retry: {stop_on: [{output: 'a('}]}",
+        "is not a valid regular expression: missing ), unterminated subpattern",
+        "",
+    ),
     ("retry: {stop_on: [{output: 7}]}", 'put it in quotes: "7"', ""),
     ("retry: {stop_on: [{output: a, outpt: b}]}", "unknown field", "output"),
     ("env: {A: yes}", "needs text or a number; YAML reads this as true or false", ""),
@@ -101,7 +111,11 @@ TODO_LINES = [
     ("cache: x", 'needs true, or a mapping like {inputs: ["build/**"], ttl: 7d}', ""),
     ("cache: {input: [a]}", "unknown field", "inputs"),
     ("cache: {inputs: a}", "needs a list", ""),
-    ("cache: {inputs: [a, /etc/passwd]}", "must be a path or a glob inside the repository, relative to its folder", ""),
+    (
+        "cache: {inputs: [a, /etc/passwd]}",
+        "must be a path or a glob inside the repository, relative to its folder",
+        "",
+    ),
     ("cache: {inputs: [a/../../b]}", "must be a path or a glob inside the repository", ""),
     ("cache: {inputs: [.git/config]}", "names git's own folder", ""),
     ("cache: {inputs: [a], ttl: soon}", "needs a duration like 90s", ""),
@@ -115,7 +129,9 @@ TODO_LINES = [
 ]
 
 
-@pytest.mark.parametrize(("line", "message", "suggestion"), TODO_LINES, ids=[line for line, _, _ in TODO_LINES])
+@pytest.mark.parametrize(
+    ("line", "message", "suggestion"), TODO_LINES, ids=[line for line, _, _ in TODO_LINES]
+)
 def test_a_wrong_field_is_one_problem_with_its_line_and_what_is_wanted(
     line: str, message: str, suggestion: str
 ) -> None:
@@ -160,11 +176,26 @@ OTHER_PLACES = [
     ("resources:\n- name: a b", 2, "resources[0].name (a b)", "may hold letters"),
     ("resources:\n- name: a\n  capacity: 0", 3, "resources[0].capacity (a)", "must be at least 1"),
     ("resources:\n- name: a\n  capacity: yes", 3, "resources[0].capacity (a)", "needs a whole number"),
-    ("resources:\n- {name: a,\n  capacity: 1000000001}", 3, "resources[0].capacity (a)", "at most 1,000,000,000"),
+    (
+        "resources:\n- {name: a,\n  capacity: 1000000001}",
+        3,
+        "resources[0].capacity (a)",
+        "at most 1,000,000,000",
+    ),
     ("resources:\n- name: a\n  amount: 2", 3, "resources[0].amount (a)", "known here: name, type, capacity"),
     ("resources:\n- {name: a}\n- {name: a}", 3, "resources[1].name (a)", "a second time (first on line 2)"),
-    (todo("resources: [{name: gpu, amount: 0}]"), 6, f"{TODO_1}.resources[0].amount (gpu)", "must be at least 1"),
-    (todo("resources: [{name: gpu, amount: 1.5}]"), 6, f"{TODO_1}.resources[0].amount (gpu)", "needs a whole number"),
+    (
+        todo("resources: [{name: gpu, amount: 0}]"),
+        6,
+        f"{TODO_1}.resources[0].amount (gpu)",
+        "must be at least 1",
+    ),
+    (
+        todo("resources: [{name: gpu, amount: 1.5}]"),
+        6,
+        f"{TODO_1}.resources[0].amount (gpu)",
+        "needs a whole number",
+    ),
     (todo("resources: [{name: gpu, amuont: 2}]"), 6, f"{TODO_1}.resources[0].amuont (gpu)", "unknown field"),
     ("settings: {namespace: 1}", 1, "settings.namespace", "needs text"),
     ("settings:\n  lease_ttl: soon", 2, "settings.lease_ttl", "needs a duration"),
@@ -195,7 +226,9 @@ OTHER_PLACES = [
 ]
 
 
-@pytest.mark.parametrize(("text", "line", "where", "message"), OTHER_PLACES, ids=[c[0][:40] for c in OTHER_PLACES])
+@pytest.mark.parametrize(
+    ("text", "line", "where", "message"), OTHER_PLACES, ids=[c[0][:40] for c in OTHER_PLACES]
+)
 def test_a_problem_says_where_it_stands(text: str, line: int, where: str, message: str) -> None:
     (problem,) = problems(text)
 

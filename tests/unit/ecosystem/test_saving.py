@@ -42,7 +42,9 @@ def test_a_read_only_file_is_refused(path: Path) -> None:
     assert path.read_text() == TEXT
 
 
-def test_a_failure_while_writing_leaves_the_old_file_and_no_other(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_while_writing_leaves_the_old_file_and_no_other(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 

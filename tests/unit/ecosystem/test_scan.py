@@ -98,7 +98,9 @@ def test_the_address_of_origin_is_kept(tmp_path: Path) -> None:
     assert find_repos(tmp_path)[0].url == "https://example.org/a.git"
 
 
-@pytest.mark.parametrize("folders", [[], ["one"], ["one", "two"], ["no", "1.10", "a: b", "Größe # 1", "-x", "'q\""]])
+@pytest.mark.parametrize(
+    "folders", [[], ["one"], ["one", "two"], ["no", "1.10", "a: b", "Größe # 1", "-x", "'q\""]]
+)
 def test_the_first_file_is_valid_without_a_warning(tmp_path: Path, folders: list[str]) -> None:
     for folder in folders:
         checkout(tmp_path / folder)
@@ -113,7 +115,9 @@ def test_the_first_file_is_valid_without_a_warning(tmp_path: Path, folders: list
     assert len(document.ecosystem.coordination.todos) == (3 if folders else 0)
 
 
-@pytest.mark.parametrize("bad", ["short", "UPPERCASE-ID", "x" * 65, "'eco 0000000'", "12345678", "[eco-00000000]"])
+@pytest.mark.parametrize(
+    "bad", ["short", "UPPERCASE-ID", "x" * 65, "'eco 0000000'", "12345678", "[eco-00000000]"]
+)
 def test_an_id_of_an_ecosystem_that_is_none_is_refused_with_its_place(bad: str) -> None:
     with pytest.raises(InvalidFile) as refused:
         parse(f"coordination:\n  id: {bad}\n".encode(), Path("x"))

@@ -55,7 +55,11 @@ def _mapping_fits(value: dict[str, Any], schema: dict[str, Any]) -> bool:
     known = schema.get("properties", {})
     patterns = schema.get("patternProperties", {})
     for name, inner in value.items():
-        parts = [known[name]] if name in known else [p for pattern, p in patterns.items() if re.search(pattern, name)]
+        parts = (
+            [known[name]]
+            if name in known
+            else [p for pattern, p in patterns.items() if re.search(pattern, name)]
+        )
         if not parts and schema.get("additionalProperties") is False:
             return False
         if not all(fits(inner, part) for part in parts):
@@ -90,7 +94,14 @@ RIGHT = [
     todo(action={"type": "agent"}, labels=None, status=None),
     todo(action={"type": "manual"}, env={"A": 1, "B": "x", "C": 1.5}, created="2026-01-31"),
     todo(retry={"attempts": 2, "delay": 1}, estimated_hours=1, workspace="in-place"),
-    todo(retry={"strategy": "fibonacci", "jitter": "none", "retry_on": [75, "timeout"], "stop_on": [{"output": "x"}]}),
+    todo(
+        retry={
+            "strategy": "fibonacci",
+            "jitter": "none",
+            "retry_on": [75, "timeout"],
+            "stop_on": [{"output": "x"}],
+        }
+    ),
     plan(retry={"attempts": 2, "stop_on": None}),
     {"resources": [{"name": "a"}, {"name": "b", "type": "api", "capacity": 2}]},
     todo(resources=["gpu", {"name": "db"}, {"name": "x.y", "amount": 2}]),
@@ -166,5 +177,7 @@ def test_every_reference_leads_somewhere_and_every_description_has_its_field() -
 
 
 def test_only_a_repository_lets_unknown_names_pass() -> None:
-    closed = {n for n, d in SCHEMA["$defs"].items() if "properties" in d and d.get("additionalProperties") is False}
+    closed = {
+        n for n, d in SCHEMA["$defs"].items() if "properties" in d and d.get("additionalProperties") is False
+    }
     assert {n for n, d in SCHEMA["$defs"].items() if "properties" in d} - closed == {"Repo"}

@@ -143,7 +143,9 @@ def test_a_broken_file_is_not_touched(tmp_path: Path) -> None:
 
 def test_completed_and_forgotten_todos_are_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "ecosystem.yaml"
-    path.write_text(HEAD + "  - {id: T, task: t, repo: r, status: completed}\n  - {id: U, task: t, repo: r}\n")
+    path.write_text(
+        HEAD + "  - {id: T, task: t, repo: r, status: completed}\n  - {id: U, task: t, repo: r}\n"
+    )
     first = path.stat().st_ino
 
     nothing = complete_todos(path, {"T": 1, "GONE": 1}, NOW)
@@ -189,7 +191,9 @@ def test_what_a_run_is_known_to_have_completed_is_pending_again_though_a_person_
 
 
 @pytest.mark.parametrize("hours", [0.0, 1 / 3, 2.0, 0.0123456, 0.0000471, 123.456])
-def test_the_hours_that_a_run_wrote_are_known_again_however_long_it_took(tmp_path: Path, hours: float) -> None:
+def test_the_hours_that_a_run_wrote_are_known_again_however_long_it_took(
+    tmp_path: Path, hours: float
+) -> None:
     path = tmp_path / "ecosystem.yaml"
     path.write_text(HEAD + "  - {id: T, task: t, repo: r}\n")
 
@@ -257,7 +261,9 @@ def files(draw: st.DrawFn) -> tuple[str, set[int]]:
     count = draw(st.integers(1, 4))
     head = draw(st.sampled_from(["", "# first\n", "\ufeff# é\n", "%YAML 1.1\n---\n"]))
     todos = "".join(draw(lines_between) + draw(todo_texts(i)) for i in range(count))
-    text = f"{head}repos: [{{name: r}}]{draw(comments)}\ncoordination:\n  todos:\n{todos}{draw(lines_between)}"
+    text = (
+        f"{head}repos: [{{name: r}}]{draw(comments)}\ncoordination:\n  todos:\n{todos}{draw(lines_between)}"
+    )
     text = text.removesuffix("\n") if draw(st.booleans()) else text
     chosen = draw(st.sets(st.integers(0, count - 1), min_size=1))
     return text.replace("\n", draw(st.sampled_from(["\n", "\r\n"]))), chosen
@@ -276,11 +282,16 @@ def test_in_any_file_an_edit_shows_only_the_change(
     done = complete_todos(path, {f"T-{i}": hours for i in chosen}, NOW)
 
     after = load(path).ecosystem
-    meant = {"status": TodoStatus.COMPLETED, "updated": NOW.date()} | ({} if hours is None else {"actual_hours": hours})
-    todos = tuple(
-        todo.model_copy(update=meant if i in chosen else {}) for i, todo in enumerate(before.coordination.todos)
+    meant = {"status": TodoStatus.COMPLETED, "updated": NOW.date()} | (
+        {} if hours is None else {"actual_hours": hours}
     )
-    assert after == before.model_copy(update={"coordination": before.coordination.model_copy(update={"todos": todos})})
+    todos = tuple(
+        todo.model_copy(update=meant if i in chosen else {})
+        for i, todo in enumerate(before.coordination.todos)
+    )
+    assert after == before.model_copy(
+        update={"coordination": before.coordination.model_copy(update={"todos": todos})}
+    )
     assert done == tuple(f"T-{i}" for i in sorted(chosen))
     removed, added = _changed_text(text, path.read_bytes().decode())
     assert len(removed) <= len(chosen) * len("in_progress2026-01-023")
@@ -317,7 +328,9 @@ coordination:
 """
 
 
-def test_an_approved_milestone_is_completed_in_its_plan_and_open_again_when_it_was_undone(tmp_path: Path) -> None:
+def test_an_approved_milestone_is_completed_in_its_plan_and_open_again_when_it_was_undone(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "ecosystem.yaml"
     path.write_text(PLANS)
     approved = Outcome(plan="PLAN-001", succeeded={}, undone={}, reached=frozenset({"M1", "M2", "GONE"}))
@@ -350,7 +363,9 @@ LAYOUTS: dict[str, Callable[[int], str]] = {
     ),
     "block and rows mixed": lambda n: (
         "coordination:\n  todos:\n"
-        + "".join(f"  - id: T{i}\n    task: t\n    repo: r\n  - {{id: U{i}, task: t, repo: r}}\n" for i in range(n))
+        + "".join(
+            f"  - id: T{i}\n    task: t\n    repo: r\n  - {{id: U{i}, task: t, repo: r}}\n" for i in range(n)
+        )
     ),
 }
 

@@ -15,14 +15,30 @@ texts = st.one_of(
         ["do it", "yes", "12", "1.5e3", "2026-01-02", "a: b", "a #b", "- x", "it's", 'a "b"', "", " a ", "#"]
     ),
     st.sampled_from(
-        ["one\ntwo\n", "one\n\n  two\n\n", "\na", "tab\there", "Größe 😀", "\x85", "a\\b", "null", "[x", "*a", "%"]
+        [
+            "one\ntwo\n",
+            "one\n\n  two\n\n",
+            "\na",
+            "tab\there",
+            "Größe 😀",
+            "\x85",
+            "a\\b",
+            "null",
+            "[x",
+            "*a",
+            "%",
+        ]
     ),
     st.text(alphabet="ab é:#-\n'\"\\,[]{}&*!|>%@`?😀\t0.", max_size=12),
 )
 numbers = st.integers(-3, 10**6) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans()
 words = st.lists(st.sampled_from(["a", "b", "it's", "c d", "yes", "x: y", "é", "1"]), max_size=4)
-sentences = st.lists(st.sampled_from(["all of it works well", "no: one # complains at all", "a", "b\nc"]), max_size=3)
-mappings = st.dictionaries(st.sampled_from(["type", "run", "on", "A b", "é", "1"]), texts | numbers | words, max_size=3)
+sentences = st.lists(
+    st.sampled_from(["all of it works well", "no: one # complains at all", "a", "b\nc"]), max_size=3
+)
+mappings = st.dictionaries(
+    st.sampled_from(["type", "run", "on", "A b", "é", "1"]), texts | numbers | words, max_size=3
+)
 values = st.one_of(texts, numbers, words, sentences, mappings, st.lists(mappings, max_size=2))
 records = st.dictionaries(st.sampled_from(ORDER[1:]), values.filter(lambda v: v is not None), max_size=5)
 
@@ -76,7 +92,11 @@ class Scribe:
             pad = " " * column
             rows = "".join(f"{pad}{item},{self.comment()}\n{self.between(0, column)}" for item in items)
             if self.chance():
-                rows = rows.rpartition(",")[0] + rows.rpartition(",")[2] if "#" not in rows.rpartition(",")[2] else rows
+                rows = (
+                    rows.rpartition(",")[0] + rows.rpartition(",")[2]
+                    if "#" not in rows.rpartition(",")[2]
+                    else rows
+                )
             return f"[{self.comment()}\n{rows}{' ' * max(column - 2, 1)}]"
         inside = self.choose(", ", ",", " , ", ",  ").join(items)
         return self.choose("[{}]", "[ {} ]", "[{},]").format(inside) if items else self.choose("[]", "[ ]")
@@ -122,11 +142,14 @@ class Scribe:
         quote = self.choose("", "", "'", '"')
         inner = column + 1 + len(gap)
         rows = [
-            f"{quote}{name}{quote}:" + (f" T{number}{self.comment()}\n" if name == "id" else self.value(inner))
+            f"{quote}{name}{quote}:"
+            + (f" T{number}{self.comment()}\n" if name == "id" else self.value(inner))
             for name in names
         ]
         first = " " * column + "-" + gap + rows[0]
-        return first + "".join(self.between(0, column, inner, inner + 2) + " " * inner + row for row in rows[1:])
+        return first + "".join(
+            self.between(0, column, inner, inner + 2) + " " * inner + row for row in rows[1:]
+        )
 
     def flow_value(self, column: int) -> str:
         kind = self.draw(st.integers(0, 2))

@@ -26,7 +26,11 @@ KNOWN = '{"epoch": "17", "offset": 3, "trimmed": 0}'
         ),
         (
             '{"send": {"to": "repo:b", "type": "t", "payload": 1, "seq": 1, "ttl_s": 5, "priority": 2, "reply_to": "agent:x"}}',
-            Send(send=SendRequest(to="repo:b", type="t", payload=1, seq=1, ttl_s=5.0, priority=2, reply_to="agent:x")),
+            Send(
+                send=SendRequest(
+                    to="repo:b", type="t", payload=1, seq=1, ttl_s=5.0, priority=2, reply_to="agent:x"
+                )
+            ),
         ),
     ],
 )
@@ -52,11 +56,17 @@ def test_a_frame_says_what_it_says(said: str, meant: object):
         ('{"resume": {"epoch": 17, "offset": 0, "trimmed": 0}}', "resume.epoch needs text"),
         ('{"resume": {"epoch": "17", "offset": -1, "trimmed": 0}}', "resume.offset must be at least 0"),
         ('{"resume": {"epoch": "17", "offset": true, "trimmed": 0}}', "resume.offset needs a whole number"),
-        ('{"resume": {"epoch": "x", "offset": 0, "trimmed": 0}}', "resume.epoch is not written as it must be"),
+        (
+            '{"resume": {"epoch": "x", "offset": 0, "trimmed": 0}}',
+            "resume.epoch is not written as it must be",
+        ),
         ('{"send": {"to": "repo:b", "type": "t", "seq": 1}}', "send.payload is missing"),
         ('{"send": {"to": "repo:b", "type": "t", "payload": 1}}', "send.seq is missing"),
         ('{"send": {"to": "repo:b", "type": "t", "payload": NaN, "seq": 1}}', "NaN is not a JSON number"),
-        ('{"send": {"to": "repo:b", "type": "t", "payload": 1, "seq": 1.5}}', "send.seq needs a whole number"),
+        (
+            '{"send": {"to": "repo:b", "type": "t", "payload": 1, "seq": 1.5}}',
+            "send.seq needs a whole number",
+        ),
         (
             '{"send": {"to": "repo:b", "type": "t", "payload": 1, "seq": 9007199254740992}}',
             "send.seq must be less than",

@@ -8,7 +8,9 @@ from coordination.errors import UsageError
 from coordination.gateway.access import is_allowed_origin, origin_of
 
 
-@pytest.mark.parametrize("page", ["https://pages.example", "HTTPS://Pages.Example/", "https://pages.example:443/"])
+@pytest.mark.parametrize(
+    "page", ["https://pages.example", "HTTPS://Pages.Example/", "https://pages.example:443/"]
+)
 def test_a_page_is_named_as_people_write_it(page: str):
     assert is_allowed_origin({"origin": "https://pages.example"}, [origin_of(page)])
 

@@ -56,7 +56,9 @@ def test_a_client_is_told_again_after_an_absence_though_nothing_is_missing():
     window = Window(4, None)
     window.observe(taken())
 
-    assert window.observe(taken(), anew=True) == Welcome(position=Position("1", 10, 0), recovered=True, missed=0)
+    assert window.observe(taken(), anew=True) == Welcome(
+        position=Position("1", 10, 0), recovered=True, missed=0
+    )
 
 
 def test_what_a_client_certainly_knows_is_what_it_was_told_before_what_it_acknowledges():

@@ -20,10 +20,14 @@ class Draft:
 
     def holds(self, party: str, name: str, mode: str = ALONE, amount: int = 1) -> None:
         request = f"{party} holds {name}"
-        self.requests.append(Request(id=request, party=party, waiting=False, wants=(Want(name, mode, amount),)))
+        self.requests.append(
+            Request(id=request, party=party, waiting=False, wants=(Want(name, mode, amount),))
+        )
         self._holdings.setdefault(name, []).append(Holding(request, amount, alone=mode == ALONE))
 
-    def waits(self, party: str, *wants: Want, rank: int | None = None, priority: int = 0, todo: bool = False) -> str:
+    def waits(
+        self, party: str, *wants: Want, rank: int | None = None, priority: int = 0, todo: bool = False
+    ) -> str:
         rank = len(self.requests) if rank is None else rank
         request = Request(
             id=f"{party} waits",
@@ -48,7 +52,9 @@ class Draft:
         names = {
             name: Name(
                 holdings=tuple(h for h in self._holdings.get(name, []) if h.request in there),
-                queue=tuple(sorted((r for r in self._queues.get(name, []) if r in there), key=lambda r: there[r].rank)),
+                queue=tuple(
+                    sorted((r for r in self._queues.get(name, []) if r in there), key=lambda r: there[r].rank)
+                ),
             )
             for name in self._holdings.keys() | self._queues.keys()
         }

@@ -37,7 +37,9 @@ def test_a_topic_finds_exactly_the_patterns_that_fit_it(wanted: list[str], name:
     assert tree == Patterns()
 
 
-@pytest.mark.parametrize("wrong", ["", "a..b", ".a", "a*", "a.**.b", "***", "a b", "a\n", "x" * 201, "a." * 8 + "a"])
+@pytest.mark.parametrize(
+    "wrong", ["", "a..b", ".a", "a*", "a.**.b", "***", "a b", "a\n", "x" * 201, "a." * 8 + "a"]
+)
 def test_what_is_no_pattern_is_refused(wrong: str) -> None:
     with pytest.raises(UsageError):
         pattern(wrong)

@@ -37,7 +37,14 @@ NO_FOLDER = "there is no folder /srv/units"
 
 
 def test_what_could_not_be_undone_is_wrong_and_both_ways_on_are_said():
-    names = {"run_id": "R", "plan_id": "P", "strategy": "levels", "on_failure": "halt", "actor": "ann", "counts": {}}
+    names = {
+        "run_id": "R",
+        "plan_id": "P",
+        "strategy": "levels",
+        "on_failure": "halt",
+        "actor": "ann",
+        "counts": {},
+    }
     times = dict.fromkeys(("started_at", "finished_at", "duration_s", "bound_s"))
     todos = ({"id": "A", "repo": "units", "state": "compensation_failed", "attempt": 2},)
     run = RunView.model_validate({**names, **times, "status": "rollback_failed", "todos": todos})
@@ -93,7 +100,11 @@ def test_nothing_is_said_where_nothing_is_wrong():
             "the clock of b is 6 s behind Redis",
         ),
         ({"workers": (worker("a", "units"), worker("b", "text", clock_offset_ms=4900))}, None, ""),
-        ({"machine": replace(MACHINE, clock_offset_ms=90_000)}, WRONG, "the clock of here is 90 s ahead of Redis"),
+        (
+            {"machine": replace(MACHINE, clock_offset_ms=90_000)},
+            WRONG,
+            "the clock of here is 90 s ahead of Redis",
+        ),
         (
             {"gone": {"c": 600.0}, "queues": {("units", "c"): 3, ("text", "c"): 0}},
             WRONG,
@@ -109,8 +120,16 @@ def test_nothing_is_said_where_nothing_is_wrong():
             WRONG,
             "git is not installed on this machine",
         ),
-        ({"machine": replace(MACHINE, agent="claude", agent_found=False)}, WARNING, "program 'claude' is not in PATH"),
-        ({"server": replace(SERVER, findings=(Finding.wrong("it is a replica", "x"),))}, WRONG, "it is a replica"),
+        (
+            {"machine": replace(MACHINE, agent="claude", agent_found=False)},
+            WARNING,
+            "program 'claude' is not in PATH",
+        ),
+        (
+            {"server": replace(SERVER, findings=(Finding.wrong("it is a replica", "x"),))},
+            WRONG,
+            "it is a replica",
+        ),
         (
             {"workers": (), "trouble": Unreachable("Redis does not answer", "start it")},
             WRONG,

@@ -84,7 +84,9 @@ repos:
         ("unix:///run/redis.sock", False),
     ],
 )
-def test_a_redis_that_speaks_plain_text_over_a_network_is_found(tmp_path: Path, url: str, is_open: bool) -> None:
+def test_a_redis_that_speaks_plain_text_over_a_network_is_found(
+    tmp_path: Path, url: str, is_open: bool
+) -> None:
     verdict = judged(tmp_path, "repos: []\n", redis_url=url)
 
     assert is_open_to_readers(url) is is_open

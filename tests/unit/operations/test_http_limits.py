@@ -29,7 +29,10 @@ async def _echo(socket: WebSocket) -> None:
 
 async def _serving(within_s: float = WITHIN_S) -> asyncio.Server:
     config = Config(
-        Starlette(routes=[WebSocketRoute("/", _echo)]), http=http_limits(within_s, MOST), ws=Line, log_config=None
+        Starlette(routes=[WebSocketRoute("/", _echo)]),
+        http=http_limits(within_s, MOST),
+        ws=Line,
+        log_config=None,
     )
     config.load()
     state = ServerState()
@@ -42,7 +45,8 @@ def _port(server: asyncio.Server) -> int:
 
 
 @pytest.mark.parametrize(
-    "said", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf"]
+    "said",
+    [b"", b"GET / HTTP/1.1\r\nHost: x\r\n", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf"],
 )
 def test_who_does_not_say_what_it_wants_is_let_go(said: bytes):
     async def wait() -> None:

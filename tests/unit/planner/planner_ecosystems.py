@@ -15,7 +15,9 @@ REPOS = ("core", "parser", "web")
 
 
 def todo(name: str, *blocked_by: str, **fields: Any) -> Todo:
-    return Todo(**{"id": name, "task": f"Do {name}", "repo": "core", "plan": PLAN, "blocked_by": blocked_by} | fields)
+    return Todo(
+        **{"id": name, "task": f"Do {name}", "repo": "core", "plan": PLAN, "blocked_by": blocked_by} | fields
+    )
 
 
 def ecosystem(*todos: Todo, plan: Mapping[str, Any] | None = None, **sections: Any) -> Ecosystem:
@@ -45,9 +47,14 @@ def acyclic(draw: st.DrawFn, *, max_todos: int = 9, issues: bool = False, finish
     pairs = [(a, b) for i, a in enumerate(hidden) for b in hidden[i + 1 :]]
     edges = draw(st.sets(st.sampled_from(pairs), max_size=3 * count)) if pairs else set()
     spelling = {edge: draw(st.sampled_from(("blocked_by", "blocking", "both"))) for edge in sorted(edges)}
-    status = st.sampled_from((TodoStatus.PENDING, TodoStatus.COMPLETED)) if finished else st.just(TodoStatus.PENDING)
+    status = (
+        st.sampled_from((TodoStatus.PENDING, TodoStatus.COMPLETED))
+        if finished
+        else st.just(TodoStatus.PENDING)
+    )
     held = {
-        f"ISSUE-{i}": draw(st.sets(st.sampled_from(names))) for i in range(draw(st.integers(0, 2)) if issues else 0)
+        f"ISSUE-{i}": draw(st.sets(st.sampled_from(names)))
+        for i in range(draw(st.integers(0, 2)) if issues else 0)
     }
     hours = st.none() | st.floats(0.01, 40, allow_nan=False)
     todos = [

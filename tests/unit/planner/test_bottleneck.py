@@ -19,15 +19,24 @@ REPOS = ("core", "parser", "web")
 
 
 def with_resources(eco: Ecosystem, **capacities: int) -> Ecosystem:
-    return eco.model_copy(update={"resources": tuple(Resource(name=n, capacity=c) for n, c in capacities.items())})
+    return eco.model_copy(
+        update={"resources": tuple(Resource(name=n, capacity=c) for n, c in capacities.items())}
+    )
 
 
 def test_where_each_waits_for_the_one_before_it_is_the_path():
     foreseen = forecast(build(ecosystem(todo("A", estimated_hours=3), todo("B", "A", repo="web")), PLAN))
 
     assert foreseen.bottleneck
-    assert (foreseen.bottleneck.kind, foreseen.bottleneck.hours, foreseen.bottleneck.seen_in) == ("path", 6, "bound")
-    assert [(one.id, one.repo, one.hours) for one in foreseen.critical_path] == [("A", "core", 3), ("B", "web", 3)]
+    assert (foreseen.bottleneck.kind, foreseen.bottleneck.hours, foreseen.bottleneck.seen_in) == (
+        "path",
+        6,
+        "bound",
+    )
+    assert [(one.id, one.repo, one.hours) for one in foreseen.critical_path] == [
+        ("A", "core", 3),
+        ("B", "web", 3),
+    ]
     assert foreseen.one_more_slot
     assert foreseen.one_more_slot.saves_h == 0
 
@@ -36,7 +45,11 @@ def test_where_one_repository_has_most_of_the_work_is_that_repository():
     foreseen = forecast(build(ecosystem(todo("A"), todo("B"), todo("C"), todo("D", repo="web")), PLAN))
 
     assert foreseen.bottleneck
-    assert (foreseen.bottleneck.kind, foreseen.bottleneck.name, foreseen.bottleneck.hours) == ("repo", "core", 3)
+    assert (foreseen.bottleneck.kind, foreseen.bottleneck.name, foreseen.bottleneck.hours) == (
+        "repo",
+        "core",
+        3,
+    )
     assert foreseen.bottleneck.reason == "repository core: 3 h of work, one todo at a time"
 
 
@@ -56,7 +69,11 @@ def test_where_a_resource_is_scarce_one_more_of_it_is_tried():
     foreseen = forecast(build(with_resources(ecosystem(*needing), db=1), PLAN))
 
     assert foreseen.bottleneck
-    assert (foreseen.bottleneck.kind, foreseen.bottleneck.name, foreseen.bottleneck.hours) == ("resource", "db", 6)
+    assert (foreseen.bottleneck.kind, foreseen.bottleneck.name, foreseen.bottleneck.hours) == (
+        "resource",
+        "db",
+        6,
+    )
     assert foreseen.one_more_resource
     assert (foreseen.one_more_resource.of, foreseen.one_more_resource.hours) == ("db", 4)
     assert foreseen.one_more_slot
@@ -86,7 +103,9 @@ def test_an_empty_plan_has_no_bottleneck():
 
 
 def test_what_a_person_does_holds_up_no_slot_and_no_repository():
-    eco = ecosystem(todo("by-hand", estimated_hours=5, action={"type": "manual"}), todo("A", estimated_hours=2))
+    eco = ecosystem(
+        todo("by-hand", estimated_hours=5, action={"type": "manual"}), todo("A", estimated_hours=2)
+    )
     foreseen = forecast(build(eco, PLAN))
 
     assert (foreseen.dataflow_h, foreseen.bound_h, foreseen.busiest_repo_h, foreseen.slots) == (5, 5, 2, 1)
@@ -94,7 +113,11 @@ def test_what_a_person_does_holds_up_no_slot_and_no_repository():
 
 @FEW
 @given(
-    acyclic(), st.integers(1, 3), st.integers(1, 2), st.sampled_from([Strategy.LEVELS, Strategy.DATAFLOW]), st.data()
+    acyclic(),
+    st.integers(1, 3),
+    st.integers(1, 2),
+    st.sampled_from([Strategy.LEVELS, Strategy.DATAFLOW]),
+    st.data(),
 )
 def test_the_hours_of_the_chain_add_up_to_the_makespan(
     drawn: Drawn, slots: int, gpus: int, strategy: Strategy, data: st.DataObject
@@ -107,12 +130,16 @@ def test_the_hours_of_the_chain_add_up_to_the_makespan(
     graph = build(with_resources(drawn.ecosystem.with_coordination(todos=todos), gpu=gpus), PLAN)
     schedule = choose_strategy(graph, max_parallel=slots, strategy=strategy).taken
 
-    links = chain(Run(schedule=schedule, predecessors=graph.predecessors, repo_of=graph.repo_of, supply=graph.supply))
+    links = chain(
+        Run(schedule=schedule, predecessors=graph.predecessors, repo_of=graph.repo_of, supply=graph.supply)
+    )
 
     assert sum(link.hours for link in links) == pytest.approx(schedule.makespan)
     assert all(schedule.end[a.todo] == schedule.start[b.todo] for a, b in pairwise(links))
     assert links[-1].cause is Cause.PATH
-    assert {link.cause for link in links} <= set(Cause) - ({Cause.LEVEL} if strategy is Strategy.DATAFLOW else set())
+    assert {link.cause for link in links} <= set(Cause) - (
+        {Cause.LEVEL} if strategy is Strategy.DATAFLOW else set()
+    )
     foreseen = forecast(graph, max_parallel=slots, strategy=strategy)
     assert foreseen.bottleneck
     assert foreseen.bound_h <= schedule.makespan + 1e-6 or slots > foreseen.slots

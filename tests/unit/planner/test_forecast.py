@@ -126,7 +126,11 @@ def test_no_slot_is_an_error_rather_than_an_endless_run() -> None:
 
 def test_the_most_urgent_goes_first_where_a_repo_is_contested() -> None:
     schedule = simulate(
-        {"a": 1.0, "b": 1.0, "c": 1.0}, {}, dict.fromkeys("abc", "x"), slots=3, urgency={"a": 2, "b": 0, "c": 1}
+        {"a": 1.0, "b": 1.0, "c": 1.0},
+        {},
+        dict.fromkeys("abc", "x"),
+        slots=3,
+        urgency={"a": 2, "b": 0, "c": 1},
     )
 
     assert schedule.start == {"b": 0, "c": 1, "a": 2}
@@ -149,7 +153,9 @@ def check(schedule: Schedule, graph: PlanGraph, slots: int) -> None:
 
 def test_todos_that_share_a_resource_take_turns() -> None:
     needs = ("db", {"name": "gpu", "amount": 2})
-    apart = [todo(f"T{repo}", repo=repo, estimated_hours=2, resources=needs) for repo in ("core", "parser", "web")]
+    apart = [
+        todo(f"T{repo}", repo=repo, estimated_hours=2, resources=needs) for repo in ("core", "parser", "web")
+    ]
     resources = (Resource(name="db"), Resource(name="gpu", capacity=4))
     eco = ecosystem(*apart).model_copy(update={"resources": resources})
 
@@ -162,7 +168,9 @@ def test_todos_that_share_a_resource_take_turns() -> None:
 
 def test_who_lacks_a_resource_keeps_no_slot_from_others() -> None:
     supply = Supply(capacities={"db": 1}, needs={"a": {"db": 1}, "b": {"db": 1}})
-    schedule = simulate({"a": 2.0, "b": 2.0, "c": 1.0}, {}, {"a": "x", "b": "y", "c": "z"}, slots=2, supply=supply)
+    schedule = simulate(
+        {"a": 2.0, "b": 2.0, "c": 1.0}, {}, {"a": "x", "b": "y", "c": "z"}, slots=2, supply=supply
+    )
 
     assert schedule.start == {"a": 0, "c": 0, "b": 2}
 
@@ -178,7 +186,9 @@ def test_no_simulated_schedule_uses_more_of_a_resource_than_there_is(
     slots = slots_for(graph.repos)
 
     for schedule in (
-        simulate(graph.hours, graph.predecessors, repo_of(graph), slots=slots, urgency=graph.order, supply=supply),
+        simulate(
+            graph.hours, graph.predecessors, repo_of(graph), slots=slots, urgency=graph.order, supply=supply
+        ),
         simulate_levels(graph.hours, graph.levels, repo_of(graph), slots=slots, supply=supply),
     ):
         check(schedule, graph, slots)
@@ -203,7 +213,9 @@ def test_no_simulated_schedule_breaks_order_repo_or_slots(drawn: Drawn, max_para
 
 @FEW
 @given(acyclic(), st.integers(1, 4))
-def test_no_strategy_beats_the_bound_or_is_slower_than_one_todo_at_a_time(drawn: Drawn, max_parallel: int) -> None:
+def test_no_strategy_beats_the_bound_or_is_slower_than_one_todo_at_a_time(
+    drawn: Drawn, max_parallel: int
+) -> None:
     foreseen = forecast(build(drawn.ecosystem, PLAN), max_parallel=max_parallel)
 
     for hours in (foreseen.levels_h, foreseen.dataflow_h):

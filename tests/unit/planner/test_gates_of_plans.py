@@ -18,7 +18,9 @@ from coordination.planner.selection import Selectors
 
 
 def milestone(name: str = "M1", *dependencies: str, **fields: Any) -> Milestone:
-    return Milestone(**{"id": name, "name": f"Reach {name}", "dependencies": dependencies, "gate": {}} | fields)
+    return Milestone(
+        **{"id": name, "name": f"Reach {name}", "dependencies": dependencies, "gate": {}} | fields
+    )
 
 
 def with_milestones(*todos: Any, milestones: list[Milestone], **sections: Any) -> Ecosystem:
@@ -27,7 +29,11 @@ def with_milestones(*todos: Any, milestones: list[Milestone], **sections: Any) -
 
 def test_it_stands_between_what_it_depends_on_and_what_it_blocks() -> None:
     eco = with_milestones(
-        todo("A"), todo("B", "A"), todo("C", "M1"), todo("D", blocking=("M1",)), milestones=[milestone("M1", "B")]
+        todo("A"),
+        todo("B", "A"),
+        todo("C", "M1"),
+        todo("D", blocking=("M1",)),
+        milestones=[milestone("M1", "B")],
     )
 
     graph = build(eco, PLAN)
@@ -41,7 +47,9 @@ def test_it_stands_between_what_it_depends_on_and_what_it_blocks() -> None:
 
 
 def test_without_a_gate_it_blocks_from_outside() -> None:
-    graph = build(with_milestones(todo("A"), todo("C", "M1"), milestones=[milestone("M1", "A", gate=None)]), PLAN)
+    graph = build(
+        with_milestones(todo("A"), todo("C", "M1"), milestones=[milestone("M1", "A", gate=None)]), PLAN
+    )
 
     assert graph.blocked == {"C": "M1 (pending: Reach M1)"}
     assert list(graph.todos) == ["A"]
@@ -121,7 +129,9 @@ def test_a_milestone_of_another_plan_blocks_from_outside_and_its_name_may_be_the
     ],
 )
 def test_a_plan_whose_milestone_is_wrong_is_refused(found: Milestone, words: str) -> None:
-    eco = with_milestones(todo("A"), todo("C", "M1", "A"), milestones=[milestone("M1"), found][found.id == "M1" :])
+    eco = with_milestones(
+        todo("A"), todo("C", "M1", "A"), milestones=[milestone("M1"), found][found.id == "M1" :]
+    )
 
     with pytest.raises(PlanRefused) as caught:
         build(eco, PLAN)
@@ -148,7 +158,9 @@ def test_an_approval_takes_no_time_no_slot_and_no_repo() -> None:
 
 
 def test_it_is_drawn_as_what_it_is() -> None:
-    eco = with_milestones(todo("A"), todo("B", "M1", gate={"timeout": "1h"}), milestones=[milestone("M1", "A")])
+    eco = with_milestones(
+        todo("A"), todo("B", "M1", gate={"timeout": "1h"}), milestones=[milestone("M1", "A")]
+    )
     graph = build(eco, PLAN)
 
     tree, mermaid, dot, data = (
@@ -159,12 +171,21 @@ def test_it_is_drawn_as_what_it_is() -> None:
     )
 
     assert "2 todos and 1 milestone in 3 levels" in tree
-    assert any(line.split()[:3] == ["*", "└─", "M1"] and "approval" in line for line in tree.splitlines()), tree
+    assert any(line.split()[:3] == ["*", "└─", "M1"] and "approval" in line for line in tree.splitlines()), (
+        tree
+    )
     assert "(after an approval)" in next(line for line in tree.splitlines() if "Do B" in line)
     assert 't1{{"M1<br/>Reach M1<br/>approval"}}' in mermaid
     assert mermaid.count("subgraph") == 1
     assert '"M1" [label="M1\\nReach M1\\napproval", shape=hexagon' in dot
     rows = {row["id"]: row for row in data["todos"]}
-    assert (rows["M1"]["milestone"], rows["M1"]["hours"], rows["M1"]["gate"]["on_timeout"]) == (True, 0, "reject")
-    assert (rows["B"]["milestone"], rows["B"]["gate"]) == (False, {"timeout_s": 3600.0, "on_timeout": "reject"})
+    assert (rows["M1"]["milestone"], rows["M1"]["hours"], rows["M1"]["gate"]["on_timeout"]) == (
+        True,
+        0,
+        "reject",
+    )
+    assert (rows["B"]["milestone"], rows["B"]["gate"]) == (
+        False,
+        {"timeout_s": 3600.0, "on_timeout": "reject"},
+    )
     assert rows["A"]["gate"] is None

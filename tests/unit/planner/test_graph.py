@@ -70,7 +70,13 @@ def test_an_edge_that_a_longer_path_implies_is_redundant() -> None:
         pytest.param({"issues": (issue("X", status="closed"),)}, id="a closed issue"),
         pytest.param({"plans": (Plan(id="X", title="Other", status="completed"),)}, id="a completed plan"),
         pytest.param(
-            {"plans": (Plan(id="P", title="Other", milestones=(Milestone(id="X", name="M", status="completed"),)),)},
+            {
+                "plans": (
+                    Plan(
+                        id="P", title="Other", milestones=(Milestone(id="X", name="M", status="completed"),)
+                    ),
+                )
+            },
             id="a completed milestone",
         ),
     ],
@@ -174,7 +180,9 @@ CYCLES = {
 
 
 @pytest.mark.parametrize(("todos", "sections", "cycles"), CYCLES.values(), ids=CYCLES.keys())
-def test_a_cycle_is_refused_with_its_path(todos: list[Any], sections: dict[str, Any], cycles: list[str]) -> None:
+def test_a_cycle_is_refused_with_its_path(
+    todos: list[Any], sections: dict[str, Any], cycles: list[str]
+) -> None:
     message = refusal(ecosystem(*todos, **sections))
 
     for cycle in cycles:
@@ -194,7 +202,10 @@ def test_a_todo_that_is_blocking_its_own_plan_says_nothing_new() -> None:
 def test_an_unknown_blocker_is_refused_with_the_nearest_name() -> None:
     message = refusal(ecosystem(todo("TODO-001", "TODO-0002"), todo("TODO-002")))
 
-    assert "TODO-001 is blocked by 'TODO-0002', which the file does not declare (did you mean 'TODO-002'?)" in message
+    assert (
+        "TODO-001 is blocked by 'TODO-0002', which the file does not declare (did you mean 'TODO-002'?)"
+        in message
+    )
 
 
 def test_a_misspelt_blocking_is_refused_since_it_loses_an_edge() -> None:
@@ -213,9 +224,12 @@ def test_an_unknown_name_outside_of_the_plan_does_not_matter() -> None:
     "eco",
     [
         pytest.param(ecosystem(todo("A", "X"), todo("X", status="cancelled")), id="a todo"),
-        pytest.param(ecosystem(todo("A"), todo("X", status="cancelled", blocking=("A",))), id="a todo, from its side"),
         pytest.param(
-            ecosystem(todo("A", "X"), plans=(Plan(id="X", title="Other", status="cancelled"),)), id="another plan"
+            ecosystem(todo("A"), todo("X", status="cancelled", blocking=("A",))), id="a todo, from its side"
+        ),
+        pytest.param(
+            ecosystem(todo("A", "X"), plans=(Plan(id="X", title="Other", status="cancelled"),)),
+            id="another plan",
         ),
     ],
 )
@@ -248,7 +262,9 @@ def test_a_completed_todo_may_stand_in_an_undeclared_repo() -> None:
 @pytest.mark.parametrize(
     ("eco", "words"),
     [
-        pytest.param(ecosystem(todo("A"), plan={"status": "completed"}), "PLAN-001 is completed", id="completed plan"),
+        pytest.param(
+            ecosystem(todo("A"), plan={"status": "completed"}), "PLAN-001 is completed", id="completed plan"
+        ),
         pytest.param(ecosystem(), "PLAN-001 has no todos", id="no todos"),
         pytest.param(
             ecosystem(todo("A", status="completed"), todo("B", status="cancelled")),
@@ -280,7 +296,9 @@ def test_a_plan_that_must_not_run_is_refused_with_what_to_do(status: str) -> Non
 )
 def test_selectors_narrow_the_sweep(selectors: dict[str, Any], levels: Any) -> None:
     graph = build(
-        ecosystem(todo("A"), todo("B", "A", repo="parser"), todo("C", "B", repo="parser")), PLAN, Selectors(**selectors)
+        ecosystem(todo("A"), todo("B", "A", repo="parser"), todo("C", "B", repo="parser")),
+        PLAN,
+        Selectors(**selectors),
     )
 
     assert graph.levels == levels
@@ -300,7 +318,9 @@ def test_what_was_not_asked_for_blocks_what_was() -> None:
         pytest.param("PLAN-01", {}, "no plan 'PLAN-01' (did you mean 'PLAN-001'?)", id="plan"),
         pytest.param(PLAN, {"repos": ["cor"]}, "no repo 'cor' (did you mean 'core'?)", id="repo"),
         pytest.param(PLAN, {"todos": ["TODO-01"]}, "no todo 'TODO-01' (did you mean 'TODO-001'?)", id="todo"),
-        pytest.param(PLAN, {"todos": ["TODO-002"]}, "no todo 'TODO-002' (it belongs to PLAN-002)", id="foreign todo"),
+        pytest.param(
+            PLAN, {"todos": ["TODO-002"]}, "no todo 'TODO-002' (it belongs to PLAN-002)", id="foreign todo"
+        ),
     ],
 )
 def test_an_unknown_name_gets_the_nearest_one(plan: str, selectors: dict[str, Any], words: str) -> None:
@@ -324,7 +344,9 @@ def test_a_plan_that_no_todo_names_owns_the_open_todos_of_its_repos() -> None:
 
 
 def test_missing_estimates_count_as_the_median_of_the_others() -> None:
-    graph = build(ecosystem(*(todo(f"T{h}", estimated_hours=h) for h in (1, 2, 90)), todo("X"), todo("Y")), PLAN)
+    graph = build(
+        ecosystem(*(todo(f"T{h}", estimated_hours=h) for h in (1, 2, 90)), todo("X"), todo("Y")), PLAN
+    )
 
     assert (graph.hours["X"], graph.assumed, graph.assumed_hours) == (2, 2, 2)
 

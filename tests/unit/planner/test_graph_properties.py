@@ -41,7 +41,9 @@ def test_every_edge_goes_to_a_deeper_level_and_no_todo_could_stand_higher(drawn:
     for before, name in drawn.edges:
         assert graph.depth[before] < graph.depth[name]
     for name in graph.todos:
-        assert graph.depth[name] == 0 or any(graph.depth[b] == graph.depth[name] - 1 for b in graph.predecessors[name])
+        assert graph.depth[name] == 0 or any(
+            graph.depth[b] == graph.depth[name] - 1 for b in graph.predecessors[name]
+        )
 
 
 @FEW
@@ -138,7 +140,8 @@ def test_a_planted_cycle_is_refused_and_its_path_is_real(drawn: Drawn, data: st.
     ring = data.draw(st.lists(st.sampled_from([t.id for t in todos]), min_size=1, max_size=4, unique=True))
     planted = set(pairwise([*ring, ring[0]]))
     closed = tuple(
-        t.model_copy(update={"blocked_by": (*t.blocked_by, *(a for a, b in planted if b == t.id))}) for t in todos
+        t.model_copy(update={"blocked_by": (*t.blocked_by, *(a for a, b in planted if b == t.id))})
+        for t in todos
     )
     coordination = drawn.ecosystem.coordination.model_copy(update={"todos": closed})
     edges = drawn.edges | planted

@@ -53,7 +53,9 @@ def test_each_todo_has_a_box_within_the_picture_and_none_covers_another(drawn_: 
     assert frames.keys() == {*graph.todos, *graph.blocked}
     assert all(apart(a, b) for a, b in combinations(frames.values(), 2))
     width, height = size(text)
-    assert all(x >= 0 and right <= width and y >= 0 and bottom <= height for x, y, right, bottom in frames.values())
+    assert all(
+        x >= 0 and right <= width and y >= 0 and bottom <= height for x, y, right, bottom in frames.values()
+    )
     for name, others in graph.predecessors.items():
         assert all(frames[other][2] < frames[name][0] for other in others)
 
@@ -85,14 +87,19 @@ def test_a_large_plan_stays_a_page_on_which_nothing_is_covered(count: int, level
 def test_whatever_people_wrote_is_shown_as_they_wrote_it():
     text = drawn(
         build(
-            ecosystem(todo("A", task='<script>alert("&")</script> \x07 \U0001f40d 发布'), plan={"title": "a < b & c"}),
+            ecosystem(
+                todo("A", task='<script>alert("&")</script> \x07 \U0001f40d 发布'),
+                plan={"title": "a < b & c"},
+            ),
             PLAN,
         )
     )
 
     assert "<script" not in text
     assert "a < b & c" in "".join(ET.fromstring(text).itertext())
-    assert '<script>alert("&")</script> \ufffd \U0001f40d 发布' in (boxes(text)["A"].findtext("{*}title") or "")
+    assert '<script>alert("&")</script> \ufffd \U0001f40d 发布' in (
+        boxes(text)["A"].findtext("{*}title") or ""
+    )
 
 
 def test_states_have_colours_and_the_critical_path_is_bold():
@@ -109,7 +116,9 @@ def test_states_have_colours_and_the_critical_path_is_bold():
     assert {name: (rect.get("class") or "").split()[0] for name, rect in frames.items() if rect is not None} == {
         "A": "active", "B": "pending", "C": "pending", "D": "held",
     }  # fmt: skip
-    assert {name for name, rect in frames.items() if rect is not None and "path" in (rect.get("class") or "")} == {
+    assert {
+        name for name, rect in frames.items() if rect is not None and "path" in (rect.get("class") or "")
+    } == {
         "A",
         "B",
     }

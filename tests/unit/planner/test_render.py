@@ -70,7 +70,9 @@ def test_mermaid_marks_the_critical_path_and_the_redundant_edge() -> None:
 
 
 def test_labels_cannot_break_out_of_mermaid() -> None:
-    (line,) = [at for at in plan.mermaid(build(ecosystem(todo("A", task=NASTY)), PLAN)).splitlines() if "t0[" in at]
+    (line,) = [
+        at for at in plan.mermaid(build(ecosystem(todo("A", task=NASTY)), PLAN)).splitlines() if "t0[" in at
+    ]
 
     assert line.count('"') == 2
     assert not re.search(r"[<>&`\\]", line.replace("<br/>", ""))

@@ -57,12 +57,20 @@ def test_who_cannot_start_lets_the_next_one_by_whatever_it_lacks(
     supply = Supply(capacities={"gpu": gpus}, needs=needs)
 
     found = simulate(
-        durations, graph.predecessors, graph.repo_of, slots=slots, urgency=graph.order, remaining=left, supply=supply
+        durations,
+        graph.predecessors,
+        graph.repo_of,
+        slots=slots,
+        urgency=graph.order,
+        remaining=left,
+        supply=supply,
     )
 
     expected = simple(durations, graph.predecessors, graph.repo_of, left, graph.order, slots, supply)
     assert dict(found.start) == expected
-    least = max(bound(durations, graph.predecessors, graph.repo_of, slots), busiest_resource(durations, supply)[1])
+    least = max(
+        bound(durations, graph.predecessors, graph.repo_of, slots), busiest_resource(durations, supply)[1]
+    )
     assert found.makespan >= least - 1e-9
 
 

@@ -57,7 +57,9 @@ def test_one_kind_is_a_union_and_the_kinds_intersect(asked: dict[str, Any], foun
     ("asked", "words"),
     [
         pytest.param({"tags": ["pyton"]}, "no repo with tag 'pyton' (did you mean 'python'?)", id="tag"),
-        pytest.param({"roles": ["servise"]}, "no repo with role 'servise' (did you mean 'service'?)", id="role"),
+        pytest.param(
+            {"roles": ["servise"]}, "no repo with role 'servise' (did you mean 'service'?)", id="role"
+        ),
         pytest.param({"repos": ["cor"]}, "no repo 'cor' (did you mean 'core'?)", id="repo"),
     ],
 )
@@ -69,7 +71,10 @@ def test_an_unknown_selector_gets_the_nearest_one(asked: dict[str, Any], words: 
 
 
 def test_a_plan_whose_latest_run_failed_nowhere_says_so() -> None:
-    assert select(ECOSYSTEM, THE_PLAN, Selectors(failed=[])).nothing == "nothing failed in the latest run of PLAN-001"
+    assert (
+        select(ECOSYSTEM, THE_PLAN, Selectors(failed=[])).nothing
+        == "nothing failed in the latest run of PLAN-001"
+    )
 
 
 def test_one_is_singular() -> None:

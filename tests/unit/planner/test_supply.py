@@ -17,13 +17,17 @@ def shop(*todos: Todo) -> Ecosystem:
 
 
 def test_up_to_the_capacity_a_todo_may_need_all_of_it() -> None:
-    eco = shop(todo("A", resources=("staging-db", {"name": "gpu", "amount": 1000})), todo("B", resources=["gpu"]))
+    eco = shop(
+        todo("A", resources=("staging-db", {"name": "gpu", "amount": 1000})), todo("B", resources=["gpu"])
+    )
 
     assert set(build(eco, PLAN).todos) == {"A", "B"}
     assert eco.capacities() == {"staging-db": 1, "gpu": 1000}
 
 
-def test_a_plan_is_refused_with_every_name_that_is_not_declared_and_every_amount_beyond_the_capacity() -> None:
+def test_a_plan_is_refused_with_every_name_that_is_not_declared_and_every_amount_beyond_the_capacity() -> (
+    None
+):
     eco = shop(
         todo("A", resources=("stagingdb", "gpu")),
         todo("B", resources=("stagingdb", {"name": "gpu", "amount": 1001})),

@@ -21,9 +21,17 @@ def test_the_one_that_waits_goes_on() -> None:
     [
         ([], NotFound, "no run waits for look"),
         ([ENDED], Conflict, "look of run R2 is succeeded: nothing waits for it"),
-        ([Found(run="R3", state=TodoState.WAITING, manual=True)], Conflict, "is waiting: its turn has not come"),
+        (
+            [Found(run="R3", state=TodoState.WAITING, manual=True)],
+            Conflict,
+            "is waiting: its turn has not come",
+        ),
         ([Found(run="R3", state=TodoState.PARKED, manual=False)], UsageError, "is no manual todo"),
-        ([WAITS, Found(run="R4", state=TodoState.PARKED, manual=True)], UsageError, "runs R1 and R4 wait for look"),
+        (
+            [WAITS, Found(run="R4", state=TodoState.PARKED, manual=True)],
+            UsageError,
+            "runs R1 and R4 wait for look",
+        ),
     ],
 )
 def test_where_none_waits_or_more_than_one_it_says_so(

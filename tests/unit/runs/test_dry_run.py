@@ -31,14 +31,18 @@ def look(wanted: Selectors | None = None, strategy: Strategy = Strategy.LEVELS, 
 
 def test_levels_start_level_by_level_and_dataflow_as_soon_as_it_can() -> None:
     by_level = look()
-    by_flow = look(strategy=Strategy.DATAFLOW, A={"estimated_hours": 9}, B=HOURS, C={"estimated_hours": 2}, D=HOURS)
+    by_flow = look(
+        strategy=Strategy.DATAFLOW, A={"estimated_hours": 9}, B=HOURS, C={"estimated_hours": 2}, D=HOURS
+    )
 
     assert [step.id for step in by_level.steps] == ["A", "C", "B", "D"]
     assert [(step.level, step.after) for step in by_level.steps][-1] == (2, ("B", "C"))
     assert [step.id for step in by_flow.steps] == ["A", "C", "B", "D"]
 
 
-def test_what_each_holds_stands_in_a_column_where_any_holds_something(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_each_holds_stands_in_a_column_where_any_holds_something(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     needs = {"resources": ["staging-db", {"name": "gpu", "amount": 2}]}
 
     print_dry_run(look())
@@ -113,7 +117,11 @@ def test_what_waits_for_an_approval_first_is_told(capsys: pytest.CaptureFixture[
     said = capsys.readouterr()
 
     steps = {step.id: step for step in found.steps}
-    assert (steps["M1"].command, steps["M1"].repo, steps["M1"].timeout_s) == ("a person: coord approve M1", "-", None)
+    assert (steps["M1"].command, steps["M1"].repo, steps["M1"].timeout_s) == (
+        "a person: coord approve M1",
+        "-",
+        None,
+    )
     assert "3 todos and 1 milestone of PLAN-001 would run" in said.err
     assert [line for line in said.err.splitlines() if "approval" in line] == [
         "· A would wait for an approval: coord approve A",
@@ -124,7 +132,9 @@ def test_what_waits_for_an_approval_first_is_told(capsys: pytest.CaptureFixture[
 
 def test_a_milestone_that_is_blocked_says_by_what() -> None:
     eco = ecosystem({"A": "r1"})
-    milestone = Milestone.model_validate({"id": "M1", "name": "reviewed", "dependencies": ["M0"], "gate": True})
+    milestone = Milestone.model_validate(
+        {"id": "M1", "name": "reviewed", "dependencies": ["M0"], "gate": True}
+    )
     first = milestone.model_copy(update={"id": "M0", "dependencies": (), "gate": None})
     plan = eco.coordination.plans[0].model_copy(update={"milestones": (first, milestone)})
     eco = eco.with_coordination(plans=(plan,))

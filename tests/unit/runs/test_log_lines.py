@@ -14,7 +14,9 @@ def test_a_single_attempt_is_what_was_written_and_nothing_else() -> None:
 
 
 def test_later_attempts_are_marked_on_a_line_of_their_own() -> None:
-    text = "".join(text for _, text in marked([piece("no"), piece("yes\n", attempt=2), piece("on\n", attempt=2)]))
+    text = "".join(
+        text for _, text in marked([piece("no"), piece("yes\n", attempt=2), piece("on\n", attempt=2)])
+    )
 
     assert text == "no\n[coord] attempt 2\nyes\non\n"
 

@@ -25,9 +25,15 @@ USUAL = Retry(attempts=4, delay=S, factor=2, max_delay=3 * S)
         pytest.param(USUAL, 4, 0.5, GiveUp(), id="attempts include the first"),
         pytest.param(USUAL, 9, 0.5, GiveUp(), id="more failures than attempts"),
         pytest.param(USUAL, 1, 0.0, Again(MS), id="never no delay at all: a timer must be set"),
-        pytest.param(Retry(attempts=100, factor=1e300), 99, 1.0, Again(30 * S), id="a huge factor does not overflow"),
         pytest.param(
-            Retry(delay=5 * S, max_delay=2 * S, jitter=Jitter.NONE), 1, 0, Again(2 * S), id="max_delay below the delay"
+            Retry(attempts=100, factor=1e300), 99, 1.0, Again(30 * S), id="a huge factor does not overflow"
+        ),
+        pytest.param(
+            Retry(delay=5 * S, max_delay=2 * S, jitter=Jitter.NONE),
+            1,
+            0,
+            Again(2 * S),
+            id="max_delay below the delay",
         ),
     ],
 )
@@ -46,17 +52,25 @@ GROWTH = {
 
 @pytest.mark.parametrize("strategy", Backoff)
 def test_each_strategy_grows_in_its_own_way_up_to_the_longest_delay(strategy: Backoff):
-    plain = Retry(attempts=100, strategy=strategy, delay=2 * S, factor=3, max_delay=20 * S, jitter=Jitter.NONE)
+    plain = Retry(
+        attempts=100, strategy=strategy, delay=2 * S, factor=3, max_delay=20 * S, jitter=Jitter.NONE
+    )
     drawn = plain.model_copy(update={"jitter": Jitter.FULL})
 
-    assert [decide(plain, n, 0.25) for n in range(1, 8)] == [Again(seconds * S) for seconds in GROWTH[strategy]]
-    assert decide(plain, 99, 0.25) == Again(GROWTH[strategy][-1] * S if strategy is not Backoff.LINEAR else 20 * S)
+    assert [decide(plain, n, 0.25) for n in range(1, 8)] == [
+        Again(seconds * S) for seconds in GROWTH[strategy]
+    ]
+    assert decide(plain, 99, 0.25) == Again(
+        GROWTH[strategy][-1] * S if strategy is not Backoff.LINEAR else 20 * S
+    )
     assert [decide(drawn, n, 0.5) for n in range(1, 8)] == [
         Again(max(MS, seconds * S / 2)) for seconds in GROWTH[strategy]
     ]
 
 
-def failed(exit_code: int | None = None, *, timeout: bool = False, output_tail: Collection[str] = ()) -> Failure:
+def failed(
+    exit_code: int | None = None, *, timeout: bool = False, output_tail: Collection[str] = ()
+) -> Failure:
     return Failure(exit_code=exit_code, timeout=timeout, shows=lambda pattern: pattern in output_tail)
 
 
@@ -71,12 +85,16 @@ LOCKED, DENIED = {"output": "locked"}, {"output": "denied"}
         pytest.param([75], [], failed(1), False, id="another exit code"),
         pytest.param(["timeout"], [], failed(timeout=True), True, id="the end of its time"),
         pytest.param(["timeout"], [], failed(124), False, id="an exit code is no end of its time"),
-        pytest.param([75, "timeout", LOCKED], [], failed(1, output_tail=["locked"]), True, id="any of several signs"),
+        pytest.param(
+            [75, "timeout", LOCKED], [], failed(1, output_tail=["locked"]), True, id="any of several signs"
+        ),
         pytest.param([LOCKED], [], failed(1, output_tail=["denied"]), False, id="another output"),
         pytest.param([], [2], failed(2), False, id="an exit code to stop on"),
         pytest.param([], [2], failed(1), True, id="another than that to stop on"),
         pytest.param([], ["timeout"], failed(timeout=True), False, id="stop at the end of its time"),
-        pytest.param([1], [DENIED], failed(1, output_tail=["denied"]), False, id="stop_on wins over retry_on"),
+        pytest.param(
+            [1], [DENIED], failed(1, output_tail=["denied"]), False, id="stop_on wins over retry_on"
+        ),
         pytest.param([1], [], None, True, id="of a failure that is not the command's no sign is asked"),
     ],
 )
@@ -94,7 +112,9 @@ def test_who_gives_up_for_a_sign_says_for_which():
     assert decide(stop, 1, 0, failed(1, output_tail=["locked"])) == GiveUp(
         "not tried again: output 'locked' is in its stop_on"
     )
-    assert decide(only, 1, 0, failed(1)) == GiveUp("not tried again: it shows nothing that is in its retry_on")
+    assert decide(only, 1, 0, failed(1)) == GiveUp(
+        "not tried again: it shows nothing that is in its retry_on"
+    )
 
 
 def test_the_output_is_looked_at_only_where_nothing_else_decides():

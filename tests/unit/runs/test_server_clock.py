@@ -28,7 +28,9 @@ def at(server_ms: int, asked_s: float, took_s: float = 0.001) -> Look:
             at(NOON, 0), at(NOON + HOUR_MS + 3000, 3600), 0, id="nobody looked for an hour, and it was slewed"
         ),
         pytest.param(at(NOON, 0), at(NOON + 20_000, 0.5, 30), 0, id="an answer that took half a minute"),
-        pytest.param(at(NOON, 0, 30), at(NOON + 500, 30.5), 0, id="an answer that was on its way for half a minute"),
+        pytest.param(
+            at(NOON, 0, 30), at(NOON + 500, 30.5), 0, id="an answer that was on its way for half a minute"
+        ),
     ],
 )
 def test_a_step_is_what_no_drift_and_no_slow_answer_explains(first: Look, second: Look, by_ms: int):
@@ -42,7 +44,9 @@ def test_a_step_is_what_no_drift_and_no_slow_answer_explains(first: Look, second
 
 def test_each_step_is_seen_once_and_the_next_from_there():
     clock = ServerClock()
-    found = [clock.look(at(server_ms, i / 2)) for i, server_ms in enumerate([NOON, HOUR_MS, HOUR_MS + 500, NOON])]
+    found = [
+        clock.look(at(server_ms, i / 2)) for i, server_ms in enumerate([NOON, HOUR_MS, HOUR_MS + 500, NOON])
+    ]
 
     assert [step and step.is_back for step in found] == [None, True, None, False]
 
@@ -54,8 +58,12 @@ AHEAD = Step(by_ms=HOUR_MS, seen_ms=NOON, earliest_ms=NOON - 1500)
 @pytest.mark.parametrize(
     ("step", "due_ms", "since_ms", "moved_ms"),
     [
-        pytest.param(BACK, NOON + HOUR_MS + 5000, NOON + HOUR_MS - 9000, NOON + 5000, id="set before: in the future"),
-        pytest.param(BACK, NOON + 25 * HOUR_MS, NOON - HOUR_MS, NOON + 24 * HOUR_MS, id="set before: long ago"),
+        pytest.param(
+            BACK, NOON + HOUR_MS + 5000, NOON + HOUR_MS - 9000, NOON + 5000, id="set before: in the future"
+        ),
+        pytest.param(
+            BACK, NOON + 25 * HOUR_MS, NOON - HOUR_MS, NOON + 24 * HOUR_MS, id="set before: long ago"
+        ),
         pytest.param(
             BACK, NOON + HOUR_MS - 5000, NOON + HOUR_MS - 9000, NOON - 5000, id="due by now, but for the step"
         ),
@@ -65,5 +73,7 @@ AHEAD = Step(by_ms=HOUR_MS, seen_ms=NOON, earliest_ms=NOON - 1500)
         pytest.param(AHEAD, NOON + 5000, NOON - HOUR_MS, None, id="ahead: time that passed has passed"),
     ],
 )
-def test_a_timer_waits_as_long_as_it_was_meant_to(step: Step, due_ms: int, since_ms: int | None, moved_ms: int | None):
+def test_a_timer_waits_as_long_as_it_was_meant_to(
+    step: Step, due_ms: int, since_ms: int | None, moved_ms: int | None
+):
     assert step.moved(due_ms, since_ms, NOON) == moved_ms

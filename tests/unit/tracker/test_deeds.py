@@ -97,7 +97,9 @@ def test_a_field_is_taken_out_with_none(manager: CoordinationManager) -> None:
     assert "plan: PLAN-001" not in text_of(manager)
 
 
-def test_what_an_update_adds_to_a_list_is_added_to_what_stands_there_by_then(manager: CoordinationManager) -> None:
+def test_what_an_update_adds_to_a_list_is_added_to_what_stands_there_by_then(
+    manager: CoordinationManager,
+) -> None:
     other = CoordinationManager(manager.document)
     other.update_todo("TODO-001", {"labels": ["theirs"]})
 
@@ -182,7 +184,10 @@ def test_milestones_are_completed_and_added_with_the_plan_in_one_edit(manager: C
 
     assert edited.changed == ("milestones", "title")
     plan = manager.get_plan("PLAN-001")
-    assert [(m.id, m.name, m.status) for m in plan.milestones] == [("M1", "one", "completed"), ("M2", "two", "pending")]
+    assert [(m.id, m.name, m.status) for m in plan.milestones] == [
+        ("M1", "one", "completed"),
+        ("M2", "two", "pending"),
+    ]
     assert (plan.title, plan.updated) == ("a new name", NOW.date())
 
 
@@ -210,7 +215,9 @@ def test_the_last_todo_of_a_plan_hints_at_its_completion(manager: CoordinationMa
 
 
 def test_a_todo_may_be_completed_before_its_blockers_and_that_is_said(manager: CoordinationManager) -> None:
-    assert manager.complete_todo("TODO-002").notes == ("TODO-002 is completed, though it waited for TODO-001",)
+    assert manager.complete_todo("TODO-002").notes == (
+        "TODO-002 is completed, though it waited for TODO-001",
+    )
 
 
 def test_who_waits_for_a_cancelled_todo_is_named(manager: CoordinationManager) -> None:

@@ -60,7 +60,9 @@ ANSWERS: list[tuple[Callable[[CoordinationManager], Any], str]] = [
 
 
 @pytest.mark.parametrize(("ask", "ids"), ANSWERS)
-def test_filters_intersect_and_the_most_urgent_comes_first(ask: Callable[[CoordinationManager], Any], ids: str) -> None:
+def test_filters_intersect_and_the_most_urgent_comes_first(
+    ask: Callable[[CoordinationManager], Any], ids: str
+) -> None:
     assert " ".join(record.id for record in ask(MANAGER)) == ids
 
 
@@ -77,7 +79,12 @@ REFUSED: list[tuple[Callable[[CoordinationManager], Any], type[UsageError], str,
         "priority must be one of critical, high, medium, low, got 'urgent'",
         "use one of these, or omit the filter to see all",
     ),
-    (lambda m: m.list_dependencies(type="run-time"), UsageError, "type must be one of", "did you mean runtime?"),
+    (
+        lambda m: m.list_dependencies(type="run-time"),
+        UsageError,
+        "type must be one of",
+        "did you mean runtime?",
+    ),
     (lambda m: m.list_todos(repo="wab"), NotFound, "there is no repo 'wab'", "did you mean web?"),
     (lambda m: m.list_todos(assignee="an"), NotFound, "there is no assignee 'an'", "did you mean ann?"),
     (
@@ -86,7 +93,12 @@ REFUSED: list[tuple[Callable[[CoordinationManager], Any], type[UsageError], str,
         "there is no label 'zzz'",
         "list the known ones: coord list-issues",
     ),
-    (lambda m: m.list_todos(plan="P-99"), NotFound, "there is no plan 'P-99'", "list the known ones: coord list-plans"),
+    (
+        lambda m: m.list_todos(plan="P-99"),
+        NotFound,
+        "there is no plan 'P-99'",
+        "list the known ones: coord list-plans",
+    ),
     (lambda m: m.list_repos(tag="cor"), NotFound, "there is no tag of a repo 'cor'", "did you mean core?"),
     (lambda m: m.list_repos(role="site"), NotFound, "there is no role of a repo 'site'", ""),
 ]

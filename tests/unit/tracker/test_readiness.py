@@ -58,7 +58,9 @@ def test_it_is_one_edit_and_what_changed_has_a_date(tmp_path: Path) -> None:
 
     assert "{id: T-4, task: t, repo: r, status: pending, updated: 2026-03-04, blocked_by: [T-3]}" in text_of(
         manager
-    ) or "{id: T-4, task: t, repo: r, status: pending, blocked_by: [T-3], updated: 2026-03-04}" in text_of(manager)
+    ) or "{id: T-4, task: t, repo: r, status: pending, blocked_by: [T-3], updated: 2026-03-04}" in text_of(
+        manager
+    )
 
 
 def test_what_is_over_or_blocked_by_hand_stays_as_it_is(tmp_path: Path) -> None:

@@ -40,7 +40,9 @@ TABLES: dict[str, tuple[type[StrEnum], str]] = {
     "plan": (PlanStatus, PLAN),
 }
 PAIRS = [
-    pytest.param(noun, before, after, after == before or after in line.split()[1:], id=f"{noun} {before} {after}")
+    pytest.param(
+        noun, before, after, after == before or after in line.split()[1:], id=f"{noun} {before} {after}"
+    )
     for noun, (kind, table) in TABLES.items()
     for line in table.strip().splitlines()
     for before, after in product([kind(line.split()[0])], kind)
@@ -48,7 +50,9 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("noun", "before", "after", "allowed"), PAIRS)
-def test_a_status_follows_as_the_table_says(noun: str, before: StrEnum, after: StrEnum, allowed: bool) -> None:
+def test_a_status_follows_as_the_table_says(
+    noun: str, before: StrEnum, after: StrEnum, allowed: bool
+) -> None:
     if allowed:
         check_move(noun, "X-1", before, after)
         return

@@ -52,7 +52,9 @@ def manager(tmp_path: Path) -> CoordinationManager:
     return desk(tmp_path, TEXT)
 
 
-def test_issues_that_hold_up_a_repository_come_with_what_they_hold_up_and_how(manager: CoordinationManager) -> None:
+def test_issues_that_hold_up_a_repository_come_with_what_they_hold_up_and_how(
+    manager: CoordinationManager,
+) -> None:
     (blocking,) = manager.get_blocking_issues("web")
 
     assert blocking.issue.id == "I-1"
@@ -74,7 +76,10 @@ def test_a_repository_with_everything_that_concerns_it(manager: CoordinationMana
     assert [issue.id for issue in web.issues] == ["I-3"]
     assert [todo.id for todo in web.ready] == ["T-5"]
     assert [todo.id for todo in web.in_progress] == ["T-4"]
-    assert [(held.todo.id, [tie.id for tie in held.by]) for held in web.blocked] == [("T-3", ["P-1"]), ("T-2", ["T-1"])]
+    assert [(held.todo.id, [tie.id for tie in held.by]) for held in web.blocked] == [
+        ("T-3", ["P-1"]),
+        ("T-2", ["T-1"]),
+    ]
     assert [d.id for d in web.needs] == ["D-1"]
     assert [d.id for d in web.needed_by] == ["D-2"]
     assert (web.blocking_issues, web.plans, web.present) == (("I-1",), (), False)
@@ -106,14 +111,25 @@ def test_the_whole_of_it(manager: CoordinationManager) -> None:
         ("M1", date(2026, 2, 1), 31, "P-1"),
         ("I-1", date(2026, 3, 1), 3, None),
     ]
-    assert [(heavy.work.id, heavy.holds_up) for heavy in status.most_blocking] == [("I-1", 3), ("T-1", 2), ("P-1", 1)]
+    assert [(heavy.work.id, heavy.holds_up) for heavy in status.most_blocking] == [
+        ("I-1", 3),
+        ("T-1", 2),
+        ("P-1", 1),
+    ]
 
 
 def test_one_line_for_each_repository(manager: CoordinationManager) -> None:
     lines = {line.name: line for line in manager.get_ecosystem_status().repos}
 
     web = lines["web"]
-    assert (web.open_issues, web.ready, web.in_progress, web.blocked, web.done, web.unsatisfied) == (1, 1, 1, 2, 1, 1)
+    assert (web.open_issues, web.ready, web.in_progress, web.blocked, web.done, web.unsatisfied) == (
+        1,
+        1,
+        1,
+        2,
+        1,
+        1,
+    )
     assert (lines["api"].present, lines["docs"].blocked) == (True, 2)
 
 

@@ -8,7 +8,17 @@ import yaml
 
 from coordination.runs.records import RunStatus
 from tests.chaos.failpoints.scene import Scene
-from tests.chaos.failpoints.stories.props import HANDS_OVER, HOUR_MS, MAKES, WHEN_ALLOWED, P, Q, R, allow, ended
+from tests.chaos.failpoints.stories.props import (
+    HANDS_OVER,
+    HOUR_MS,
+    MAKES,
+    WHEN_ALLOWED,
+    P,
+    Q,
+    R,
+    allow,
+    ended,
+)
 from tests.chaos.failpoints.story import Act, Story
 from tests.chaos.ledger import BODY
 from tests.stage import git
@@ -49,7 +59,12 @@ RESTORED = Story(
     acts=[
         Act(when=ended, coord=("checkpoint", "create", "last", "done")),
         Act(when=lambda _: True, coord=("checkpoint", "list", "last"), role="checkpoint-list"),
-        Act(when=lambda _: True, deed=allow, coord=("checkpoint", "restore", "last", "done", "--yes"), role="restore"),
+        Act(
+            when=lambda _: True,
+            deed=allow,
+            coord=("checkpoint", "restore", "last", "done", "--yes"),
+            role="restore",
+        ),
     ],
     ends=[RunStatus.CANCELLED, RunStatus.SUCCEEDED],
 )

@@ -13,7 +13,15 @@ from tests.chaos.failpoints.stories.afterwards import (
     UNDONE,
 )
 from tests.chaos.failpoints.stories.hosts import HOST_GONE, HOSTS, NOT_CARRIED, RESTRICTED
-from tests.chaos.failpoints.stories.plans import CHECKPOINT, DATAFLOW, FAILED, FAILED_LEVEL, LEVELS, MANY, SHARED
+from tests.chaos.failpoints.stories.plans import (
+    CHECKPOINT,
+    DATAFLOW,
+    FAILED,
+    FAILED_LEVEL,
+    LEVELS,
+    MANY,
+    SHARED,
+)
 from tests.chaos.failpoints.stories.steered import BY_HAND, CANCELLED, GATED, MOVED, REJECTED, STEERED
 from tests.chaos.failpoints.stories.trouble import (
     BUSY,

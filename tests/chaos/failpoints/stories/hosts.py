@@ -32,7 +32,9 @@ NOT_CARRIED = Story(
     todos=HOSTS.todos,
     crew=HOSTS.crew,
     env={"COORD_BUNDLE_LIMIT_BYTES": "0"},
-    acts=[Act(when=lambda s: s.state("B") == "parked", coord=("cancel", "last"))],  # it would wait until it is carried
+    acts=[
+        Act(when=lambda s: s.state("B") == "parked", coord=("cancel", "last"))
+    ],  # it would wait until it is carried
     ends=[RunStatus.CANCELLED],
 )
 HOST_GONE = Story(
@@ -41,8 +43,13 @@ HOST_GONE = Story(
     crew=[Crew(role="worker-h1", env={"COORD_HOST": "h1"})],
     acts=[
         Act(when=ended, deed=lambda scene: (allow(scene), scene.retire("worker-h1"))),
-        Act(when=lambda _: True, coord=("retry", "last", "--without", "h1", "--detach"), role="retry-without"),
-        Act(when=lambda _: True, deed=lambda scene: scene.start(Crew(role="worker-h2", env={"COORD_HOST": "h2"}))),
+        Act(
+            when=lambda _: True, coord=("retry", "last", "--without", "h1", "--detach"), role="retry-without"
+        ),
+        Act(
+            when=lambda _: True,
+            deed=lambda scene: scene.start(Crew(role="worker-h2", env={"COORD_HOST": "h2"})),
+        ),
     ],
     ends=[RunStatus.FAILED, RunStatus.SUCCEEDED],
 )

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from coordination.runs.records import RunStatus
-from tests.chaos.failpoints.stories.props import HANDS_OVER, RETRY, SHARES, WHEN_ALLOWED, P, Q, R, allow, ended
+from tests.chaos.failpoints.stories.props import (
+    HANDS_OVER,
+    RETRY,
+    SHARES,
+    WHEN_ALLOWED,
+    P,
+    Q,
+    R,
+    allow,
+    ended,
+)
 from tests.chaos.failpoints.story import Act, Story
 from tests.stage import PLAN
 
@@ -13,7 +23,14 @@ DATAFLOW = Story(
     todos=[
         {"id": "A", **P, "resources": [{"name": "gpu"}]},
         {"id": "B", **R, "blocked_by": ["A"], "action": HANDS_OVER},
-        {"id": "C", **P, "blocked_by": ["A"], "env": {"FAILS": "1"}, "retry": RETRY, "resources": [{"name": "gpu"}]},
+        {
+            "id": "C",
+            **P,
+            "blocked_by": ["A"],
+            "env": {"FAILS": "1"},
+            "retry": RETRY,
+            "resources": [{"name": "gpu"}],
+        },
         {"id": "D", **P, "blocked_by": ["B", "C"]},
     ],
     resources={"gpu": 1},
@@ -48,7 +65,10 @@ FAILED = Story(
 MANY = Story(
     name="more todos than are skipped at once",
     plan={"on_failure": "continue"},
-    todos=[{"id": "F", **P, "action": "false"}, *({"id": f"T{n}", **Q, "blocked_by": ["F"]} for n in range(320))],
+    todos=[
+        {"id": "F", **P, "action": "false"},
+        *({"id": f"T{n}", **Q, "blocked_by": ["F"]} for n in range(320)),
+    ],
     ends=[RunStatus.FAILED],
 )
 SHARED = Story(

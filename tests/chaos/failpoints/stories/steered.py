@@ -30,9 +30,14 @@ MOVED = Story(
     todos=[{"id": "A", **P, "env": {"LASTS": "0.3"}}, {"id": "B", **P, "blocked_by": ["A"]}],
     acts=[
         Act(when=lambda s: s.state("A") == "running", coord=("pause", "last")),
-        Act(when=lambda s: s.state("A") not in ("running", "dispatched"), coord=("export-run", "last", "moved.json")),
         Act(
-            when=lambda s: (s.stage.folder / "moved.json").exists(), deed=_lose_run, coord=("import-run", "moved.json")
+            when=lambda s: s.state("A") not in ("running", "dispatched"),
+            coord=("export-run", "last", "moved.json"),
+        ),
+        Act(
+            when=lambda s: (s.stage.folder / "moved.json").exists(),
+            deed=_lose_run,
+            coord=("import-run", "moved.json"),
         ),
         Act(when=lambda s: s.runs, coord=("resume", "last"), role="resume-moved"),
     ],

@@ -41,7 +41,8 @@ def _hand_back(scene: Scene) -> None:
     worker = scene.worker()
     worker.signal(signal.SIGTERM)
     scene.until(
-        lambda: "stopping" in worker.said or worker.poll() is not None or worker.was_stopped, "the first signal heard"
+        lambda: "stopping" in worker.said or worker.poll() is not None or worker.was_stopped,
+        "the first signal heard",
     )
     worker.signal(signal.SIGTERM)
 
@@ -97,7 +98,10 @@ CLOCK_SET = Story(
     todos=[{"id": "A", **P, "env": {"FAILS": "1"}, "retry": {"attempts": 2, "delay": "2s"}}],
     crew=[Crew(role="worker-doomed"), Crew(role="worker-keeper")],
     acts=[
-        Act(when=lambda s: s.worker("worker-keeper").reached.count("lock/acquire.after") > 3, deed=_set_the_clock_back)
+        Act(
+            when=lambda s: s.worker("worker-keeper").reached.count("lock/acquire.after") > 3,
+            deed=_set_the_clock_back,
+        )
     ],
     # A step that a keeper saw alone which then died is not seen by others.
     over=lambda scene: scene.struck() or scene.redis.hget(scene.keys.counters, "clock_steps"),
@@ -143,6 +147,8 @@ MISPLACED = Story(
 POISONED = Story(
     name="rubbish in a queue",
     todos=[{"id": "A", **P}],
-    before=lambda scene: scene.redis.rpush(scene.keys.queue("p"), "{}", "\udcff".encode(errors="surrogateescape")),
+    before=lambda scene: scene.redis.rpush(
+        scene.keys.queue("p"), "{}", "\udcff".encode(errors="surrogateescape")
+    ),
     over=lambda scene: scene.redis.llen(scene.keys.poison),  # what could not be set aside stands in the log
 )
