@@ -179,5 +179,5 @@ def _conflict(connection: Connection, todo: str, one: Found) -> Conflict:
     hint = f"wait for it: coord watch {one.run}; or end it: coord cancel {one.run}"
     if one.state is TodoState.RUNNING:
         worker = next(t.worker for t in connection.reader.read(one.run).todos if t.id == todo)
-        return Conflict(f"{worker} is carrying out {todo} in run {one.run}", hint)
-    return Conflict(f"run {one.run} has {todo} in hand: it is {one.state}", hint)
+        return Conflict(f"{worker} is executing {todo} in run {one.run}", hint)
+    return Conflict(f"run {one.run} executes {todo}: it is {one.state}", hint)

@@ -56,8 +56,8 @@ def test_what_a_run_waits_for_goes_on_there_and_is_no_other_s_to_complete(stage:
     (stage.folder / "ledger").touch()
     ended = sweep.done(30)
 
-    assert (busy.code, f"is carrying out busy in run {run_id}" in busy.err) == (6, True)
-    assert (early.code, f"run {run_id} of" in early.err and "executes then" in early.err) == (6, True)
+    assert (busy.code, f"is executing busy in run {run_id}" in busy.err) == (6, True)
+    assert (early.code, f"run {run_id} executes then" in early.err) == (6, True)
     assert (unknown.code, "did you mean look" in unknown.err) == (2, True)
     assert (aside.json["status"], aside.json["ready"]) == ("completed", [])
     assert done.json == {"todo": "look", "run_id": run_id}

@@ -125,5 +125,5 @@ def test_the_log_of_the_worker_names_what_was_set_aside(swept: tuple[Stage, Done
     stage, _, _ = swept
 
     log = (stage.state / "worker.log").read_text()
-    assert "a queue entry cannot be read, set aside: 'not json'" in log
+    assert "unreadable queue entry, set aside: 'not json'" in log
     assert 'set aside: "RecursionError(' in log  # the one that nests too deep is no text to anybody

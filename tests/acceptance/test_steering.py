@@ -56,7 +56,7 @@ def test_what_a_run_has_in_hand_is_not_started_a_second_time(stage: Stage, gate:
     second = stage.sweep()
 
     assert second.code == 6
-    assert f"run {run_id} of PLAN-001 is running and has" in second.err
+    assert f"run {run_id} of PLAN-001 is running and executes" in second.err
     assert f"coord cancel {run_id}" in second.err
 
 
