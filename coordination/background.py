@@ -51,9 +51,8 @@ class BackgroundService:
         if self.is_running and not self.stopping.is_set():
             return
         if self.stopping.is_set():
-            self.stopping = (
-                threading.Event()
-            )  # a new event: a former thread may not have seen the old one yet
+            # A new event: a former thread may not have seen the old one yet.
+            self.stopping = threading.Event()
         self._thread = threading.Thread(
             target=self._repeat, args=(self.stopping,), name=self.name, daemon=True
         )

@@ -282,9 +282,8 @@ class AnyHistory(RuleBasedStateMachine):
     def statistics_add_up(self) -> None:
         for name in ("resource:gpu", "resource:db"):
             granted, used = self.redis.hmget(self.keys.stats(name), "granted", "used")
-            shares = self.redis.zrange(
-                self.keys.shares(name), 0, -1
-            )  # also those that expired and were not seen yet
+            # Also those that expired and were not seen yet.
+            shares = self.redis.zrange(self.keys.shares(name), 0, -1)
             assert int(granted or 0) == self.granted[name]
             assert int(used or 0) == sum(int(share.partition(" ")[0]) for share in shares)
 

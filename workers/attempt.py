@@ -237,9 +237,8 @@ class Attempt:
         return None
 
     def _perform(self, workspace: Workspace, since: str) -> AttemptOutcome:
-        context_json = json.dumps(
-            self._attempt_environment.context()
-        )  # ASCII: JSON can hold what UTF-8 cannot
+        # ASCII: JSON can hold what UTF-8 cannot.
+        context_json = json.dumps(self._attempt_environment.context())
         if self._stopped is not None:
             return AttemptOutcome(kind=self._stopped)
         with (

@@ -168,9 +168,8 @@ class Runs:
     def _graph(self, plan: str, wanted: Selectors, *, failed: bool) -> PlanGraph:
         ecosystem = self._access.manager.document.ecosystem
         if failed:
-            find_plan(
-                ecosystem, plan
-            )  # a misspelt plan was not swept either: that is not the error to report
+            # A misspelt plan was not swept either: that is not the error to report.
+            find_plan(ecosystem, plan)
             wanted = replace(wanted, failed=self._failed_of(plan))
         return build(ecosystem, plan, wanted)
 

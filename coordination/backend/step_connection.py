@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import redis
 from redis import ConnectionPool, Redis
@@ -25,6 +25,8 @@ from coordination.backend import library
 from coordination.backend.client import ANSWER_S, address_of
 from coordination.backend.error_messages import explain
 from coordination.backend.steps import STEPS, Word
+
+T = TypeVar("T")
 
 _INSTANT_S = 0.001
 _LOADS = 5
@@ -44,20 +46,22 @@ class StepCaller:
     def __call__(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> Any:
         step = STEPS[name]
         step.check(keys, args)
+        function = library.function(name)
+        return step.read(self.with_library(lambda: self._client.fcall(function, len(keys), *keys, *args)))
+
+    def with_library(self, call: Callable[[], T]) -> T:
+        """Return the result of a call of steps, which is repeated once if the server did not have the library."""
         try:
-            return step.read(self._fcall(name, keys, args))
+            return call()
         except redis.ResponseError as error:
             if not library.is_missing(error):
                 raise
         self.load()
-        return step.read(self._fcall(name, keys, args))
+        return call()
 
     def load(self) -> None:
         """Load the library of steps, if the server does not have it."""
         library.load(self._client, address_of(self._client))
-
-    def _fcall(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> Any:
-        return self._client.fcall(library.function(name), len(keys), *keys, *args)
 
 
 class MissingLibrary(Exception):

@@ -10,18 +10,18 @@ brackets, `[member due]`, are a group that may be repeated any number of times a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+from coordination.backend.keys import Keys
 from coordination.errors import CoordinationError
 
 ANY_NUMBER = 100_000
 """Limit of keys or arguments of a step with groups. Redis accepts more, Lua's `unpack` does not."""
-RUN_KEYS = 30
+RUN_KEYS = len(Keys("").step(""))
 """Number of keys of each step of a run: `Keys.step`."""
 
 Word = str | int | float | bytes
@@ -45,7 +45,6 @@ class Reply(StrEnum):
     LIST = "list"
     RUN = "run"
     """`[word, deliveries, woken todos, status of the run, …]`"""
-    NOTHING = "nothing"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +115,6 @@ _FITS: Mapping[Reply, Any] = {
     Reply.TEXT: lambda answer: isinstance(answer, str | bytes),
     Reply.LIST: lambda answer: isinstance(answer, list),
     Reply.RUN: lambda answer: isinstance(answer, list) and len(answer) >= 4,
-    Reply.NOTHING: lambda answer: answer is None,
 }
 
 
@@ -198,6 +196,7 @@ _STEPS = (
     Step(name="inbox/extend", args="recipient reader place idle_ms [ticket delivery]", flags=(OOM,)),
     Step(name="inbox/hand_back", args="recipient reader [ticket delivery]", flags=(OOM,)),
     Step(name="inbox/settle", args="recipient [ticket]", flags=(OOM,)),
+    Step(name="inbox/delivery", args="recipient ticket", flags=(READS,)),
     Step(name="inbox/peek", args="recipient limit:int payloads:int"),
     Step(name="inbox/tidy", args="recipient deliveries keep_ms", flags=(OOM,)),
     Step(name="cache/get", args="name policy local_hits [context]", reply=Reply.LIST),
@@ -220,4 +219,4 @@ STEPS: Mapping[str, Step] = {step.name: step for step in _STEPS}
 
 def function_base(name: str) -> str:
     """Return a function's name without the digest: `run_settle`."""
-    return re.sub(r"\W", "_", name)
+    return name.replace("/", "_")

@@ -134,20 +134,16 @@ class RankedChannel(Channel):
             answer = self.client.parse_response(self.client.connection, "FCALL")
             self._acknowledging = ()
             return answer
-        except ResponseError as error:
+        except (ResponseError, *self.connection_errors) as error:
             if not library.is_missing(error):
                 self.client.connection.disconnect()
                 raise
             with self.conn_or_acquire() as client:
                 StepCaller(client).load()
             raise Empty from None
-        except self.connection_errors:
-            self.client.connection.disconnect()
-            raise
         finally:
-            self.done.extendleft(
-                self._acknowledging
-            )  # after an error, the next fetch acknowledges these again
+            # After an error, the next fetch acknowledges these again.
+            self.done.extendleft(self._acknowledging)
             self._acknowledging = ()
             self._in_poll = False
             self._flush_brpop_reauth()  # type: ignore[no-untyped-call]

@@ -126,9 +126,8 @@ class Deadline:
         self.over = True
         if self._socket is not None:
             with suppress(OSError):  # the connection has ended
-                socket.socket.shutdown(
-                    self._socket, socket.SHUT_RDWR
-                )  # TLS's own shutdown would interfere with the reader
+                # TLS's own shutdown would interfere with the reader.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
 @contextmanager

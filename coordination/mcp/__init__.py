@@ -13,6 +13,5 @@
 
 import os
 
-os.environ["FASTMCP_ENV_FILE"] = (
-    os.devnull
-)  # FastMCP would read the `.env` of whatever folder a client starts us in
+# FastMCP would read the `.env` of whatever folder a client starts us in.
+os.environ["FASTMCP_ENV_FILE"] = os.devnull

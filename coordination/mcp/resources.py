@@ -115,9 +115,8 @@ def presentable_text(text: str) -> str:
     settings, the password of `redis_url`. Raises YAMLError.
     """
     root = yaml.compose(text, Loader=LOADER)
-    places = {
-        (node.start_mark.index, node.end_mark.index): words for node, words in _secrets(root)
-    }  # an alias has one place
+    # An alias has one place.
+    places = {(node.start_mark.index, node.end_mark.index): words for node, words in _secrets(root)}
     shown, at = [], 0
     for (start, end), words in sorted(places.items()):
         shown += [text[at:start], words]

@@ -51,21 +51,28 @@ class ReaderOperations:
         Returns the offsets of the messages that the reader no longer has: this one, and later ones of the
         same sender, which will be delivered after it; () if the reader did not have it any more.
         """
-        return _nack(self.steps, self.limits, message, why)
+        words = (names.utf8(why[:1000]), self.limits.retry // MS, self.limits.deliveries)
+        answer = self.steps("inbox/nack", message.to, message.reader, *words, *deliveries(message))
+        return tuple(int(records.text(ticket).partition(" ")[0]) for ticket in answer)
 
     def extend(self, *messages: Message) -> tuple[Message, ...]:
         """Extend messages by another idle time. Returns those that another reader has taken over."""
-        return _extend(self.steps, self.limits, messages)
+        if not messages:
+            return ()
+        to, reader, idle_ms = messages[0].to, messages[0].reader, self.limits.idle // MS
+        lost = self.steps("inbox/extend", to, reader, _host_and_pid(), idle_ms, *deliveries(*messages))
+        return records.with_tickets(messages, lost)
 
     def hand_back(self, *messages: Message) -> None:
         """Return messages unprocessed: other readers get them at once, and the delivery does not count as
         failed.
         """
-        _hand_back(self.steps, messages)
+        if messages:
+            self.steps("inbox/hand_back", messages[0].to, messages[0].reader, *deliveries(*messages))
 
     def hand_back_all(self, recipient: str, reader: str) -> int:
         """Return all messages of a reader that restarts and does not know them; returns their number."""
-        return _hand_back_all(self.steps, recipient, reader)
+        return int(self.steps("inbox/hand_back", names.recipient(recipient), names.name(reader, "a reader")))
 
     def take_ahead(
         self,
@@ -92,7 +99,12 @@ class ReaderOperations:
         """Acknowledge several messages of one reader; return those that it no longer had. `begun` is the one
         it starts now.
         """
-        return _ack(self.steps, messages, begun)
+        of = (*messages, begun)[0]
+        if of is None:
+            return ()
+        ticket = begun.ticket if begun else ""
+        lost = self.steps("inbox/ack", of.to, of.reader, ticket, *deliveries(*messages))
+        return records.with_tickets(messages, lost)
 
     @staticmethod
     def _limit(limit: int, least: int = 1) -> int:
@@ -120,39 +132,6 @@ def _take(
     in_hand = (len(done), *deliveries(*done), *[message.ticket for message in known])
     answer = steps("inbox/take", to, reader, _host_and_pid(), *words, *position, *in_hand)
     return records.taken(answer, to, reader, done)
-
-
-def _ack(steps: Steps, messages: Sequence[Message], begun: Message | None) -> tuple[Message, ...]:
-    of = (*messages, begun)[0]
-    if of is None:
-        return ()
-    ticket = begun.ticket if begun else ""
-    return records.with_tickets(
-        messages, steps("inbox/ack", of.to, of.reader, ticket, *deliveries(*messages))
-    )
-
-
-def _nack(steps: Steps, limits: Limits, message: Message, why: str) -> tuple[int, ...]:
-    words = (names.utf8(why[:1000]), limits.retry // MS, limits.deliveries)
-    answer = steps("inbox/nack", message.to, message.reader, *words, *deliveries(message))
-    return tuple(int(records.text(ticket).partition(" ")[0]) for ticket in answer)
-
-
-def _extend(steps: Steps, limits: Limits, messages: Sequence[Message]) -> tuple[Message, ...]:
-    if not messages:
-        return ()
-    to, reader = messages[0].to, messages[0].reader
-    lost = steps("inbox/extend", to, reader, _host_and_pid(), limits.idle // MS, *deliveries(*messages))
-    return records.with_tickets(messages, lost)
-
-
-def _hand_back(steps: Steps, messages: Sequence[Message]) -> None:
-    if messages:
-        steps("inbox/hand_back", messages[0].to, messages[0].reader, *deliveries(*messages))
-
-
-def _hand_back_all(steps: Steps, to: str, reader: str) -> int:
-    return int(steps("inbox/hand_back", names.recipient(to), names.name(reader, "a reader")))
 
 
 def _host_and_pid() -> str:

@@ -76,10 +76,10 @@ def ack_with(steps: Steps, message: Message, effects: Effects) -> bool:
 
 
 def _try(steps: Steps, pipe: Pipeline, message: Message, effects: Effects) -> bool:
-    # Loads the library if it is missing, which is impossible inside MULTI.
-    steps("inbox/ack", message.to, message.reader, "")
     pipe.watch(steps.keys.deliveries(message.to))
-    if not _has_delivery(message, pipe.hget(steps.keys.deliveries(message.to), message.ticket)):
+    # A step, not HGET: it loads the library if that is missing, which is impossible inside MULTI.
+    question = (library.function("inbox/delivery"), 1, steps.keys.head, message.to, message.ticket)
+    if not _has_delivery(message, steps.line.with_library(lambda: pipe.fcall(*question))):
         return False
     pipe.multi()
     effects(pipe)

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
 from redis import Redis
-from redis.exceptions import ResponseError
 
 from coordination.backend import library
 from coordination.backend.keys import Keys, resource, split_member
@@ -303,13 +302,9 @@ class RunStore:
 
         `to`: the todo that begins with them; `claimed_by` is the fence of its claim, read last.
         """
-        try:
-            return self._handed_over(run_id, todos, contexts, limit_bytes, to)
-        except ResponseError as error:
-            if not library.is_missing(error):
-                raise
-            self._client_scripts.load()
-            return self._handed_over(run_id, todos, contexts, limit_bytes, to)
+        return self._client_scripts.with_library(
+            lambda: self._handed_over(run_id, todos, contexts, limit_bytes, to)
+        )
 
     def _handed_over(
         self, run_id: str, todos: Sequence[str], contexts: Sequence[str], limit_bytes: int, to: str

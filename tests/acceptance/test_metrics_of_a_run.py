@@ -30,8 +30,7 @@ def test_a_scrape_follows_a_run_and_survives_the_end_of_redis(stage: Stage, free
         1,
     )
     assert (after["coord_runs{running}"], after["coord_todos_ended_total{succeeded}"]) == (0, 2)
-    assert (
-        sum(count for name, count in after.items() if name.startswith("coord_workers")) == 2
-    )  # one of each repository
+    # One of each repository.
+    assert sum(count for name, count in after.items() if name.startswith("coord_workers")) == 2
     assert away == {"coord_up{}": 0}
     assert metrics.done().code == 0

@@ -62,9 +62,8 @@ def test_todos_share_values_wherever_they_run(stage: Stage, free_port: int):
     server = EmbeddedServer(stage.state, Settings(server_port=free_port))
     password = server.url.partition("@")[0].rpartition(":")[2]
     assert len(password) > 10
-    assert {line.partition("=")[0] for line in lines if password in line} <= {
-        "COORD_REDIS_URL"
-    }  # of the worker's own
+    # Of the worker's own.
+    assert {line.partition("=")[0] for line in lines if password in line} <= {"COORD_REDIS_URL"}
 
     assert stage.ok("context", "get", "eco").out == "5\n"
     assert stage.coord("context", "get", "version").code == 1

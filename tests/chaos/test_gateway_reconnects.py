@@ -66,10 +66,11 @@ def test_a_redis_that_lost_its_data_is_told_to_who_comes_back_with_a_new_token(
 
     with gateway.client(gateway.token("agent:a"), known) as client:
         assert client.welcomes[0]["epoch"] != known["epoch"]
+        # Nobody knows how many.
         assert (client.welcomes[0]["recovered"], client.welcomes[0]["missed"]) == (
             False,
             0,
-        )  # nobody knows how many
+        )
         known = client.known
     with gateway.client(gateway.token("agent:a"), known) as client:
         assert client.welcomes[0]["recovered"] is True

@@ -154,17 +154,15 @@ def test_promise_4_after_lost_writes_the_epoch_changes_and_the_run_ends_right(qu
     go(quick, "A")
     until_ledger(quick, "B 1")
     began_ms = quick.redis().zscore("coord:live", quick.run()["run_id"])
-    until(
-        lambda: quick.redis().time()[0] * 1000 > began_ms + 2000
-    )  # Redis tells its own age in whole seconds
+    # Redis tells its own age in whole seconds.
+    until(lambda: quick.redis().time()[0] * 1000 > began_ms + 2000)
 
     quick.kill("server")  # and what was written since the copy is gone, as after a power loss
     shutil.rmtree(quick.state / "appendonlydir")
     shutil.copytree(as_it_was, quick.state / "appendonlydir")
     quick.up()
-    until(
-        lambda: quick.ledger.count("B 1") == 2, 30
-    )  # B of the lost time was stopped; A and B are done again
+    # B of the lost time was stopped; A and B are done again.
+    until(lambda: quick.ledger.count("B 1") == 2, 30)
     go(quick, "B")
     quick.ok("watch", "last")
 

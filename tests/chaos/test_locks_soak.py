@@ -17,4 +17,4 @@ def test_whatever_is_killed_nobody_is_inside_beside_a_holder_and_everybody_gets_
     soaked = soak(tmp_path, [Locks(CONTENDERS)], SECONDS, seed)
 
     assert soaked.wrong == [], f"seed {seed}, fate {dict(soaked.fate)}"
-    assert soaked.fate.keys() >= {"kill", "stop"}  # how much else there is time for depends on the machine
+    assert soaked.fate.keys() >= {"kill", "stop", "lose_data"}

@@ -33,8 +33,7 @@ def test_a_todo_that_kills_its_worker_stops_after_three_and_is_called_poison(sta
     assert error.startswith("poison: its worker was lost 3 times, last coord-")
     assert f"coord logs {run['run_id']} A" in error
     assert "poison" in watched.out + watched.err
-    assert b"on my way" in stage.log_of(
-        run["run_id"], "A"
-    )  # the last words may die with the worker that was to write them
+    # The last words may die with the worker that was to write them.
+    assert b"on my way" in stage.log_of(run["run_id"], "A")
     counters = stage.redis().hgetall("coord:counters")
     assert (counters["todos_poisoned"], counters["leases_lost"]) == ("1", "3")

@@ -75,9 +75,8 @@ def test_after_a_step_ahead_only_who_does_not_renew_is_lost(url: str, store: Run
     wall.set(HOUR)
 
     def seen_to() -> bool:
-        assert (
-            other.run_once().lost == []
-        )  # the lead is over as well; the server may tell its old time once more
+        # The lead is over as well; the server may tell its old time once more.
+        assert other.run_once().lost == []
         assert one.run_once().lost == []
         return steps(store) == 1
 

@@ -150,9 +150,8 @@ def test_a_resource_that_is_missing_keeps_no_repository_from_other_runs_either(r
 
     first.settle(at_work)
 
-    assert third.drain() == [
-        "Y"
-    ]  # the repository is free, and whoever is first in its queue still needs a gpu
+    # The repository is free, and whoever is first in its queue still needs a gpu.
+    assert third.drain() == ["Y"]
     assert second.drain() == ["B"]
     gives_back(store)
     second.tick()

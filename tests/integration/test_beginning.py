@@ -119,9 +119,8 @@ def test_a_mend_that_is_committed_in_the_kept_worktree_comes_along(runs: Runs, s
     assert runs.retry() == mend
     assert "with what was committed on coord/r1 (1)" in runs.tree.begun
     runs.tree.leave()
-    assert (
-        runs.retry("r3") == mend
-    )  # it failed again, and nothing new was mended: the old mend is not forgotten
+    # It failed again, and nothing new was mended: the old mend is not forgotten.
+    assert runs.retry("r3") == mend
 
 
 def test_a_mend_is_not_forgotten_by_a_run_in_between_that_did_not_come_as_far(runs: Runs) -> None:

@@ -54,9 +54,8 @@ def test_of_what_was_carried_over_the_run_at_hand_has_what_undoes_it(client: red
     client.hset(RUN.facts, "A run", "earlier")
     write(client, "A", "done before, ", run="earlier")
     written = client.time()
-    until(
-        lambda: client.time() >= (written[0], written[1] + 2000) or client.time()[0] > written[0]
-    )  # the log counts in ms
+    # The log counts in ms.
+    until(lambda: client.time() >= (written[0], written[1] + 2000) or client.time()[0] > written[0])
     write(client, "A", "undone")
 
     assert [piece.text for piece in LogReader(client, KEYS, "R", ["A"]).written()] == [

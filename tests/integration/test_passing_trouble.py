@@ -192,10 +192,11 @@ def state_of(*repositories: Path) -> list[object]:
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_todo_that_damages_its_worktree_makes_git_change_no_other_repository(world: World, damage: str):
+    # The state folder lies in the checkout, as .coord does.
     outer, victim = (
         world.repo("a"),
         world.repo("victim"),
-    )  # the state folder lies in the checkout, as .coord does
+    )
     theirs = world.folder / "elsewhere" / "up"
     git(outer, "worktree", "add", "-q", "--detach", str(theirs))
     (outer / ".git/worktrees/up").rename(outer / ".git/worktrees/theirs")

@@ -19,10 +19,9 @@ from coordination.errors import GitRefused
 from coordination.models import Repo, Workspace
 from tests.waiting import until
 from workers.process import orphans
-from workers.workspace.choice import workspace_for
+from workers.workspace.choice import InPlace, workspace_for
 from workers.workspace.commit import CommitRefused
 from workers.workspace.git import git
-from workers.workspace.in_place import InPlace
 from workers.workspace.lock import LockRequest, Superseded, WorkspaceBusy
 from workers.workspace.repository import common_dir_of, tip
 from workers.workspace.worktree import Worktree

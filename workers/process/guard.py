@@ -184,9 +184,8 @@ class Guard:
         return not self.adopts and signal_group(self.main, 0)
 
     def _signal_all(self, number: int) -> None:
-        whole_group = not (
-            self.ended and self.adopts
-        )  # once the command is reaped, its pid could be another process's
+        # Once the command is reaped, its pid could be another process's.
+        whole_group = not (self.ended and self.adopts)
         if whole_group:
             signal_group(self.main, number)
         for pid, group in self._everyone().items():
@@ -348,9 +347,8 @@ def main(args: list[str]) -> None:
     line, hold, mark, timeout_s, grace_s, locale, cwd, *argv = args
     env = dict(os.environb)
     if locale == "C":
-        env.pop(
-            b"LC_CTYPE", None
-        )  # Python sets it for itself in a C locale (PEP 538): it is not the command's
+        # Python sets it for itself in a C locale (PEP 538): it is not the command's.
+        env.pop(b"LC_CTYPE", None)
     for fd in (line, hold):
         if fd != "-":
             os.set_inheritable(int(fd), False)

@@ -130,9 +130,8 @@ def look(worktree: WorktreeState) -> Look:
     lines = [line for line in worktree.git("status", *options).split("\0") if line]
     facts = dict(line[2:].partition(" ")[::2] for line in lines if line.startswith("# "))
     entries = [line for line in lines if not line.startswith("# ")]
-    nested = [
-        e[2:] for e in entries if e.startswith("? ") and e.endswith("/")
-    ]  # git lists the content of other folders
+    # Git lists the content of other folders.
+    nested = [e[2:] for e in entries if e.startswith("? ") and e.endswith("/")]
     return Look(
         head=facts["branch.oid"].replace("(initial)", ""),
         branch=facts["branch.head"],

@@ -79,9 +79,8 @@ class Following:
         """
         self._run = run
         self._restarted = restarted
-        self._console = Console(
-            file=driven(sys.stderr), highlight=False
-        )  # a bar moves the cursor: what we print is spelled
+        # A bar moves the cursor: what we print is spelled.
+        self._console = Console(file=driven(sys.stderr), highlight=False)
         self._has_bar = sys.stderr.isatty() and not self._console.is_dumb_terminal
         self._screen: Screen | None = None
         self._bar: TaskID | None = None

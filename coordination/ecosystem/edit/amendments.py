@@ -65,11 +65,12 @@ def remove_lines(text: str, start: int, stop: int, above: Node | None, *, is_las
     """Remove lines, and the blank lines above or below them, so that the wider of both gaps stays.
 
     Before the first item and after the last one, the gap to the surrounding text stays. Below a block that
-    includes its trailing blank lines (`|+`) no blank line may follow.
+    includes its trailing blank lines (`|+`) no blank line may follow, unless a comment has ended the block.
     """
     heading = start > 0 and comment_column(text, line_before(text, start)) is not None
     top, bottom = _blanks_above(text, start), _blanks_below(text, stop)
-    keeps = above is not None and keeps_blank_lines(text, above)
+    ended = heading and above is not None and line_before(text, start) >= content_end(text, above)
+    keeps = above is not None and keeps_blank_lines(text, above) and not ended
     is_first = above is None and not heading
     if keeps or is_first or (not is_last and _count(text, top, start) >= _count(text, stop, bottom)):
         return TextEdit(start=start, end=bottom, text="")

@@ -24,9 +24,8 @@ REQUIREMENTS = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "n
 def as_each_takes_it(url: str, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Any], ...]:
     """What coord's own client, the broker's and the result backend's connect with."""
     app = make_app(url, Keys("coord"), Settings())
-    monkeypatch.setattr(
-        redis.Redis, "ping", lambda _client: True
-    )  # a channel asks at once whether somebody is there
+    # A channel asks at once whether somebody is there.
+    monkeypatch.setattr(redis.Redis, "ping", lambda _client: True)
     with app.connection_for_write() as connection:
         broker = connection.channel()._connparams()
     own = connect(url, Profile.COMMAND).connection_pool
