@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test golden docs pictures soak chaos lint clean
+.PHONY: setup demo test test-long coverage golden docs pictures soak chaos lint clean
 
 setup: .venv/.installed
 
@@ -16,8 +16,24 @@ setup: .venv/.installed
 demo: setup
 	@$(BIN)/coord demo
 
+# Tests wait for processes much of their time, so more of them run at once than there are cores.
+PYTEST := -m pytest --dist loadscope --no-loadscope-reorder
+
 test: lint
-	$(BIN)/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder # most tests wait for processes: two at a time take half as long
+	$(BIN)/python $(PYTEST) --numprocesses 3 -m "not long"
+
+# Storms, soaks and benchmarks.
+test-long: setup
+	$(BIN)/python $(PYTEST) --numprocesses 2 -m long
+	$(MAKE) soak chaos
+	$(BIN)/python -m benchmarks
+
+# The share of lines that `make test` executes, also in commands, workers and their children.
+coverage: setup
+	rm -rf build/coverage && mkdir -p build/coverage
+	$(BIN)/coverage run $(PYTEST) --numprocesses 3 --timeout 300 -m "not long"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered
 
 # Renew tests/golden: the expected help, JSON and MCP tools.
 golden: setup
@@ -31,11 +47,11 @@ docs: setup
 pictures: setup
 	$(BIN)/python -m docs.generate --pictures
 
-# MINUTES=60 for a night; `make test` runs a part of it.
+# MINUTES=60 for a night; `make test-long` runs a part of it.
 soak: setup
 	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10)
 
-# Inject faults, long enough to measure; ONLY=storm,… selects some. `make test` runs a minute of it.
+# Inject faults, long enough to measure; ONLY=storm,… selects some. `make test-long` runs a minute of it.
 chaos: setup
 	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) --only "$(ONLY)"
 

@@ -76,6 +76,7 @@ def test_a_token_that_could_be_guessed_is_refused(stage: Stage) -> None:
     assert "short" not in answer.err
 
 
+@pytest.mark.long
 def test_300_half_open_connections_are_let_go_and_keep_nobody_out(stage: Stage) -> None:
     stage.write([{"id": "A", "repo": "api"}])
     commands = {"mcp": "--http", "metrics": "--listen", "gateway": "--listen"}

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from tests.chaos.lines import PHASES, Lines, misbehave
 from tests.chaos.restarts import Restarts, suffer
 from tests.stage import Stage
+
+pytestmark = pytest.mark.long
 
 SEED = random.randrange(10**6)
 

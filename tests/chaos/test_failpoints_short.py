@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.stage import plain
+
+pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[2]
 

@@ -19,6 +19,8 @@ from tests.gateways import Gateway
 from tests.stage import Stage
 from tests.waiting import until
 
+pytestmark = pytest.mark.long
+
 CLIENTS = 200
 KEPT = 10
 """So many messages of an absent recipient are kept here."""

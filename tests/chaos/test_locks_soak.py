@@ -5,8 +5,12 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pytest
+
 from benchmarks.soaking.frame import soak
 from benchmarks.soaking.of_locks import Locks
+
+pytestmark = pytest.mark.long
 
 SECONDS, CONTENDERS = 20, 8
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pytest
+
 from benchmarks.soaking.frame import soak
 from benchmarks.soaking.of_messages import Messages
+
+pytestmark = pytest.mark.long
 
 SECONDS, SENDERS, READERS = 10, 2, 4
 

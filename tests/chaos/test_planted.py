@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from tests.chaos.bugs import BUGS, HISTORY
 from tests.chaos.planted import misplaced, survivors
 
@@ -13,6 +15,7 @@ def test_each_bug_can_be_planted() -> None:
     assert len(BUGS) >= 20
 
 
+@pytest.mark.long
 def test_a_bug_does_not_get_past_the_tests() -> None:
     quick = [bug for bug in BUGS if all(test.startswith("tests/contracts/test_run") for test in bug.tests)]
     assert HISTORY not in {test for bug in quick for test in bug.tests}

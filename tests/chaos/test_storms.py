@@ -14,6 +14,8 @@ from tests.chaos.restores import Restores, restore
 from tests.chaos.storm import Storm, rage
 from tests.stage import Stage
 
+pytestmark = pytest.mark.long
+
 SEED = random.randrange(10**6)
 QUICK = {"lease_ttl": "2s", "heartbeat": "500ms"}
 

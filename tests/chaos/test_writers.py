@@ -88,6 +88,7 @@ def path(tmp_path: Path) -> Iterator[Path]:
     assert path.read_text().count("# of ") == 20
 
 
+@pytest.mark.long
 def test_every_edit_of_eight_writers_is_in_the_file_and_none_waits_in_vain(path: Path) -> None:
     writers = [Writer(path, str(i), 100) for i in range(8)]
 
