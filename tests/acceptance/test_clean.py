@@ -26,6 +26,7 @@ def swept(stage: Stage) -> Stage:
         ],
         plan={"on_failure": "continue"},
     )
+    stage.up()
     assert stage.sweep().code == 3
     return stage
 
