@@ -15,19 +15,23 @@ and all others, including a returning writer, wait for the second.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from coordination.ecosystem import cache, piecewise, revision
 from coordination.ecosystem.changes import Changes, Edit, Place
 from coordination.ecosystem.document import read_bytes, snapshot
+from coordination.ecosystem.journal import Journal
 from coordination.ecosystem.parsing import Document, Snapshot, parse
+from coordination.ecosystem.record_events import events_of
 from coordination.ecosystem.yaml_text.tree import gc_paused
+from coordination.environment import actor
 from coordination.errors import CoordinationError, EditConflict
 from coordination.files import (
     lock,
@@ -116,6 +120,8 @@ def save(path: Path, new: bytes) -> None:
 
 __all__ = ["Edit", "Place", "edit"]
 
+logger = logging.getLogger(__name__)
+
 ATTEMPTS = 5
 
 
@@ -137,12 +143,29 @@ def edit(path: Path, decide: Callable[[Edit], None]) -> Document:
             after = _revised(before, proposal.changes)
             if read_bytes(path) == before.document.text:
                 remove_unfinished(path.resolve())  # other writers of coord need the lock, so none is active
-                save(path, after.document.text)
+                with _recorded(before.document, after.document, proposal.changes):
+                    save(path, after.document.text)
                 cache.store(after)
                 return after.document
     raise EditConflict(
         f"{path} was changed {ATTEMPTS} times during the edit", "save it in the editor and try again"
     )
+
+
+@contextmanager
+def _recorded(before: Document, after: Document, changes: Changes) -> Iterator[None]:
+    """Write the edit into the journal. The edit is made even if the journal cannot be written."""
+    journal = Journal(after.path.resolve())
+    with contextlib.ExitStack() as ends:
+        try:
+            events = events_of(before.ecosystem, after.ecosystem, changes)
+            now = datetime.now(UTC)
+            ends.enter_context(journal.recording(before.text, after.text, events, actor(), now))
+        except OSError as error:
+            logger.warning(
+                "the edit of %s is missing in the history: %s: %s", after.path, journal.path, error.strerror
+            )
+        yield
 
 
 def _revised(before: Snapshot, changes: Changes) -> Snapshot:

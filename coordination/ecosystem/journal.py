@@ -1,0 +1,296 @@
+"""Journal of an ecosystem file: every edit by coord, and every other change as one entry.
+
+The journal is a file of JSON lines in `.coord/`, written under the lock of edits. The first line names the
+checkout. There are two kinds of entries. A *file* entry has the whole text; one begins each journal, and
+others record that somebody else changed the file (an editor, `git pull`, another branch). An *edit* entry has the digests of the text before and after,
+the part of the text that was replaced, the records that changed, and who did it. It is on disk before the
+file is replaced, and a line `done` follows. After a crash in between, the digest of the file tells whether
+the edit took place: the next writer adds `done` or `undone`.
+
+So the complete entries always lead to the text of the file, exactly. Who changed what is exact, except when a
+crash was followed by a foreign change before the next start of coord: then that edit is part of the foreign
+change.
+
+A journal larger than `LIMIT` bytes is renamed to `….old`, and a new one begins with the text of that moment.
+Entries are numbered through all journals of a checkout. A checkout that was copied gets a new id.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from coordination.files import FILE
+from coordination.git import ask_git
+
+LIMIT = 16 * 2**20
+"""Bytes of a journal; there are at most two of this size."""
+LARGEST_TEXT = 64 * 2**20
+"""Largest text in bytes that an entry may expand to; a journal may come with a foreign folder."""
+_TAIL = 1 << 16
+
+Event = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One change of the file. `text` is the whole text after it, `events` are the records that coord changed;
+    of a foreign change they are empty, and `commit` is the commit that was checked out.
+    """
+
+    seq: int
+    at: datetime
+    actor: str
+    before: str | None
+    after: str
+    text: bytes
+    events: tuple[Event, ...] = ()
+    commit: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _End:
+    """Last line of a journal: its number, the digest of the file by then, and the digest that an open edit
+    leads to.
+    """
+
+    seq: int
+    digest: str
+    intended: str | None = None
+
+
+def digest_of(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()
+
+
+class Journal:
+    """The caller holds the lock of edits for everything but `entries`. Methods raise OSError."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        folder = file.parent / ".coord"
+        self.path = folder / f"{file.name}.journal"
+        self.older = folder / f"{file.name}.journal.old"
+
+    @contextmanager
+    def recording(
+        self, before: bytes, after: bytes, events: Sequence[Event], actor: str, at: datetime
+    ) -> Iterator[None]:
+        """Record the edit that is made inside; an exception leaves it open until the next `settle`."""
+        seq = self.settle(before, at) + 1
+        new = digest_of(after)
+        line = {
+            "edit": seq,
+            "at": at.isoformat(),
+            "actor": actor,
+            "before": digest_of(before),
+            "after": new,
+            "events": list(events),
+            "splice": _splice(before, after),
+        }
+        self._append(line, durable=True)
+        yield
+        with suppress(OSError):  # the digest will tell
+            self._append({"done": seq, "digest": new})
+
+    def settle(self, text: bytes, at: datetime) -> int:
+        """Complete the journal up to the present text of the file; return the number of the last entry."""
+        end = self._end()
+        if end is None:
+            return self._begin(text, at, None)
+        digest = digest_of(text)
+        if end.intended is not None:
+            verdict = "done" if digest == end.intended else "undone"
+            self._append({verdict: end.seq, "digest": end.intended if verdict == "done" else end.digest})
+            end = _End(seq=end.seq, digest=end.intended if verdict == "done" else end.digest)
+        if digest != end.digest:
+            return self._whole(text, at, end)
+        if self.path.stat().st_size > LIMIT:
+            return self._begin(text, at, end)
+        return end.seq
+
+    def _begin(self, text: bytes, at: datetime, end: _End | None) -> int:
+        """Start a journal with the present text, after the end of an older one."""
+        checkout = (self.checkout() if end else None) or os.urandom(8).hex()
+        if self.path.exists():
+            self.path.replace(self.older)
+        self._append({"checkout": checkout, "path": str(self.file.resolve())})
+        return self._whole(text, at, end)
+
+    def _whole(self, text: bytes, at: datetime, end: _End | None) -> int:
+        seq = end.seq + 1 if end else 1
+        line = {
+            "file": seq,
+            "at": at.isoformat(),
+            "before": end.digest if end else None,
+            "after": digest_of(text),
+            "text": _packed(text),
+            "commit": ask_git(self.file.resolve().parent, "rev-parse", "HEAD"),
+        }
+        self._append(line, durable=True)
+        return seq
+
+    def checkout(self) -> str | None:
+        """Return the id of the checkout that the journal belongs to; None without a journal of this path."""
+        try:
+            with self.path.open("rb") as file:
+                first = json.loads(file.readline(_TAIL))
+            return str(first["checkout"]) if first["path"] == str(self.file.resolve()) else None
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def _append(self, line: Mapping[str, Any], *, durable: bool = False) -> None:
+        written = json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode(errors="replace") + b"\n"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        handle = os.open(self.path, flags, FILE)
+        try:
+            size = os.fstat(handle).st_size
+            try:
+                _write_all(handle, written)
+                if durable:
+                    os.fsync(handle)
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(handle, size)
+                raise
+        finally:
+            os.close(handle)
+
+    def _end(self) -> _End | None:
+        """Return the end of the journal, after removing a line that was cut; None if there is no journal of
+        this checkout, or it is unreadable.
+        """
+        try:
+            line = self._last_line()
+            if line is None or self.checkout() is None:
+                return None
+            read = json.loads(line)
+            if "edit" in read:
+                return _End(seq=int(read["edit"]), digest=str(read["before"]), intended=str(read["after"]))
+            if "file" in read:
+                return _End(seq=int(read["file"]), digest=str(read["after"]))
+            seq = read["done"] if "done" in read else read["undone"]
+            return _End(seq=int(seq), digest=str(read["digest"]))
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def _last_line(self) -> bytes | None:
+        try:
+            with self.path.open("r+b") as file:
+                size, wanted = file.seek(0, os.SEEK_END), _TAIL
+                while size:
+                    begin = max(0, size - wanted)
+                    file.seek(begin)
+                    tail = file.read(size - begin)
+                    complete = tail.rfind(b"\n") + 1
+                    start = tail.rfind(b"\n", 0, max(0, complete - 1)) + 1
+                    if begin and not (complete and start):
+                        wanted *= 4
+                        continue
+                    if complete < len(tail):
+                        file.truncate(begin + complete)
+                    return tail[start:complete] or None
+                return None
+        except FileNotFoundError:
+            return None
+
+    def entries(self, after: int = 0) -> Iterator[Entry]:
+        """Yield the complete entries of both journals with a number above `after`, each with the text that it
+        led to.
+
+        Stops at a line that is cut or unreadable.
+        """
+        ours = self.checkout()
+        for path in (self.older, self.path):
+            yield from (entry for entry in _read(path, ours) if entry.seq > after)
+
+
+def _read(path: Path, checkout: str | None) -> Iterator[Entry]:
+    text: bytes | None = None
+    intended: Entry | None = None
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file):
+                read = json.loads(line)
+                if not number and read["checkout"] != checkout:
+                    return
+                if "file" in read:
+                    text, intended = _unpacked(read["text"]), None
+                    yield _entry(read, int(read["file"]), text)
+                elif "edit" in read and text is not None:
+                    intended = _entry(read, int(read["edit"]), _spliced(text, read["splice"]))
+                elif "done" in read and intended is not None:
+                    text = intended.text
+                    yield intended
+                    intended = None
+                elif "undone" in read:
+                    intended = None
+    except (FileNotFoundError, ValueError, KeyError, TypeError, zlib.error):
+        return
+
+
+def _entry(read: Mapping[str, Any], seq: int, text: bytes) -> Entry:
+    if digest_of(text) != read["after"]:
+        raise ValueError("the text of an entry does not match its digest")
+    return Entry(
+        seq=seq,
+        at=datetime.fromisoformat(read["at"]).astimezone(UTC),
+        actor=str(read.get("actor", "")),
+        before=read["before"],
+        after=read["after"],
+        text=text,
+        events=tuple(event for event in read.get("events", ()) if isinstance(event, dict)),
+        commit=str(read.get("commit", "")),
+    )
+
+
+def _splice(before: bytes, after: bytes) -> list[Any]:
+    """Return [bytes kept at the start, bytes kept at the end, packed bytes between them in `after`]."""
+    shorter = min(len(before), len(after))
+    start = _common(shorter, lambda n: before[:n] == after[:n])
+    rest = shorter - start
+    end = _common(rest, lambda n: before[len(before) - n :] == after[len(after) - n :])
+    return [start, end, _packed(after[start : len(after) - end])]
+
+
+def _common(longest: int, same: Any) -> int:
+    """Return the largest n up to `longest` with same(n), by bisection."""
+    low, high = 0, longest
+    while low < high:
+        middle = (low + high + 1) // 2
+        if same(middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _spliced(text: bytes, splice: Sequence[Any]) -> bytes:
+    start, end, middle = int(splice[0]), int(splice[1]), _unpacked(splice[2])
+    return text[:start] + middle + text[len(text) - end :] if end else text[:start] + middle
+
+
+def _packed(text: bytes) -> str:
+    return base64.b64encode(zlib.compress(text, 1)).decode()
+
+
+def _unpacked(packed: str) -> bytes:
+    reader = zlib.decompressobj()
+    text = reader.decompress(base64.b64decode(packed, validate=True), LARGEST_TEXT)
+    if not reader.eof:
+        raise ValueError("the text of an entry is too long or cut")
+    return text
+
+
+def _write_all(handle: int, written: bytes) -> None:
+    while written:
+        written = written[os.write(handle, written) :]

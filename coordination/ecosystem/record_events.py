@@ -1,0 +1,176 @@
+"""The events of a change: one for each record that was created, changed or deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from coordination.ecosystem.changes import Changes, key_of
+from coordination.ecosystem.layout import TO_REPOS, model_at, names_in
+from coordination.ecosystem.yaml_text.places import Location
+from coordination.models import (
+    OPEN_TODO,
+    Dependency,
+    Ecosystem,
+    Issue,
+    IssueStatus,
+    Plan,
+    PlanStatus,
+    Record,
+    Repo,
+    presentable,
+)
+
+LONGEST_VALUE = 2000
+"""Characters of a text in an event; the journal has all of it."""
+KEPT = (
+    "status", "priority", "severity", "assignee", "labels", "plan", "description", "estimated_hours", "actual_hours",
+    "created",
+)  # fmt: skip
+"""Fields of the record that an event has besides those that changed."""
+_SECTIONS: tuple[Location, ...] = (
+    ("repos",), ("resources",), ("coordination", "issues"), ("coordination", "plans"), ("coordination", "todos"),
+    ("coordination", "dependencies"),
+)  # fmt: skip
+CLOSED = frozenset({IssueStatus.RESOLVED, IssueStatus.CLOSED})
+
+
+def events_of(before: Ecosystem, after: Ecosystem, changes: Changes) -> list[dict[str, Any]]:
+    """Return the events of the changes, in the order: changed, created, deleted."""
+    changed: dict[Location, dict[str, None]] = {}
+    for location, fields in changes.fields.items():
+        place = _record_place(location)
+        names = fields if len(place) == len(location) else [location[len(place)]]
+        changed.setdefault(place, {}).update(dict.fromkeys(map(str, names)))
+    now: dict[Location, dict[str, Record]] = {}
+    events = []
+    for place, fields in changed.items():
+        old = _at(before, place)
+        records = now.setdefault(place[:-1], _by_key(after, _owner(before, after, place)))
+        new = records.get(_key(old))
+        if new is not None:
+            events.append(_event(_verb(old, new), new, fields, old, _owner_id(before, place)))
+    for section, added in changes.added.items():
+        records = now.setdefault(section, _by_key(after, section))
+        events += [
+            _event("created", records[name], fields, None, "")
+            for name, fields in added.items()
+            if name in records
+        ]
+    for place in changes.removed:
+        old = _at(before, place)
+        events.append(_event("deleted", old, {}, None, _owner_id(before, place)))
+    return events
+
+
+def differences(before: Ecosystem, after: Ecosystem) -> list[dict[str, Any]]:
+    """Return the events of a change that coord did not make: changed, created, deleted records by section."""
+    events = []
+    for section in _SECTIONS:
+        old = {_key(record): record for record in _at(before, section)}
+        new = {_key(record): record for record in _at(after, section)}
+        for key, record in new.items():
+            if key not in old:
+                events.append(_event("created", record, {}, None, ""))
+            elif record != old[key]:
+                fields = dict.fromkeys(
+                    f for f in type(record).model_fields if getattr(record, f) != getattr(old[key], f)
+                )
+                events.append(_event(_verb(old[key], record), record, fields, old[key], ""))
+        events += [_event("deleted", old[key], {}, None, "") for key in old if key not in new]
+    return events
+
+
+def _record_place(location: Location) -> Location:
+    """Return the location of the record that has an id: without the fields inside of it."""
+    last = max(i for i, step in enumerate(location) if isinstance(step, int))
+    place = location[: last + 1]
+    return place if "id" in model_at(place).model_fields or len(place) <= 2 else _record_place(place[:-1])
+
+
+def _at(ecosystem: Ecosystem, location: Location) -> Any:
+    found: Any = ecosystem
+    for step in location:
+        found = found[step] if isinstance(step, int) else getattr(found, step)
+    return found
+
+
+def _key(record: Record) -> str:
+    return str(getattr(record, key_of(type(record))))
+
+
+def _owner(before: Ecosystem, after: Ecosystem, place: Location) -> Location:
+    """Return the location in `after` of the list that the record is in: records before its owner may have
+    gone.
+    """
+    if len(place) <= 3:
+        return place[:-1]
+    owner = _key(_at(before, place[:3]))
+    position = next((i for i, plan in enumerate(_at(after, place[:2])) if _key(plan) == owner), None)
+    return () if position is None else (*place[:2], position, *place[3:-1])
+
+
+def _owner_id(before: Ecosystem, place: Location) -> str:
+    return _key(_at(before, place[:3])) if len(place) > 3 else ""
+
+
+def _by_key(ecosystem: Ecosystem, place: Location) -> dict[str, Record]:
+    return {_key(record): record for record in _at(ecosystem, place)} if place else {}
+
+
+def _verb(old: Any, new: Any) -> str:
+    before, after = getattr(old, "status", None), getattr(new, "status", None)
+    if before == after:
+        return "updated"
+    if isinstance(new, Dependency):
+        return "status_changed"
+    ended, was_ended = _has_ended(new), _has_ended(old)
+    if ended and not was_ended:
+        return "closed" if isinstance(new, Issue) else str(after)
+    return "reopened" if was_ended and not ended else "updated"
+
+
+def _has_ended(record: Any) -> bool:
+    if isinstance(record, Issue):
+        return record.status in CLOSED
+    if isinstance(record, Plan):
+        return record.status in (PlanStatus.COMPLETED, PlanStatus.CANCELLED)
+    return hasattr(record, "status") and record.status not in OPEN_TODO
+
+
+def _event(verb: str, record: Any, fields: Mapping[str, Any], old: Any, owner: str) -> dict[str, Any]:
+    shown, before = presentable(record), presentable(old) if old is not None else None
+    values = shown.model_dump(mode="json", include={*fields, *KEPT})
+    earlier = before.model_dump(mode="json", include=set(fields)) if before is not None else {}
+    noun = type(record).__name__.lower()
+    key = _key(record)
+    return {
+        "kind": f"{noun}.{verb}",
+        "subject": f"{owner}/{key}" if owner else key,
+        "title": _clipped(getattr(record, "title", getattr(record, "task", getattr(record, "name", "")))),
+        "repos": list(_repos_of(record)),
+        "changes": {
+            field: [_clipped(earlier.get(field)), _clipped(values.get(field))]
+            for field in (fields if verb != "deleted" else ())
+            if field != "updated" and earlier.get(field) != values.get(field)
+        },
+        "record": {
+            field: _clipped(values[field]) for field in KEPT if values.get(field) not in (None, "", [], {})
+        },
+    }
+
+
+def _repos_of(record: Record) -> Iterator[str]:
+    if isinstance(record, Repo):
+        yield record.name
+    seen = dict.fromkeys(name for field in TO_REPOS.get(type(record), ()) for name in names_in(record, field))
+    yield from seen
+
+
+def _clipped(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > LONGEST_VALUE:
+        return f"{value[:LONGEST_VALUE]}… ({len(value)} characters)"
+    if isinstance(value, list | dict):
+        written = str(value)
+        return value if len(written) <= LONGEST_VALUE else _clipped(written)
+    return value

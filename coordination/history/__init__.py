@@ -1,0 +1,7 @@
+"""History: the events of an ecosystem in an SQLite database, for search, trends and audit.
+
+* `store.py` keeps events, and how far each of their sources was read, in one transaction.
+* `collect.py` reads the journals of the file into it.
+* `search.py` finds events by words, ranked, and by filters.
+* `trends.py` computes what changed per day, and the direction against the days before.
+"""

@@ -1,0 +1,89 @@
+"""An event of the history, and the figures that trends need of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistoryEvent:
+    """`kind` is `noun.verb`, `subject` the id of the record, `changes` maps fields to [before, after].
+
+    `record` has the record's main fields as they are afterwards, `data` whatever else the kind has.
+    """
+
+    id: str
+    at: datetime
+    kind: str
+    subject: str = ""
+    title: str = ""
+    actor: str = ""
+    repos: tuple[str, ...] = ()
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    record: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    parts: tuple[HistoryEvent, ...] = ()
+    """Changes that this event stands for; they are counted in figures and not kept."""
+
+    @property
+    def entity(self) -> str:
+        return self.kind.partition(".")[0]
+
+
+COUNTED = ("existing", "created", "done", "dropped", "reopened", "deleted")
+"""Verbs that are counted per day; `existing` is an open record of the time when the history began."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One value of a day: `created` of a todo, `lead_h` of an issue. `repo` and `assignee` may be empty."""
+
+    name: str
+    repo: str = ""
+    assignee: str = ""
+    value: float = 1.0
+
+
+def figures_of(event: HistoryEvent) -> Iterator[Figure]:
+    """Yield the figures of an event: one of each name for every repository that it names, or one without."""
+    for part in event.parts:
+        yield from figures_of(part)
+    for repo in event.repos or ("",):
+        for name, value in _values_of(event):
+            yield Figure(name=name, repo=repo, assignee=str(event.record.get("assignee", "")), value=value)
+
+
+def _values_of(event: HistoryEvent) -> Iterator[tuple[str, float]]:
+    if event.entity not in ("issue", "todo"):
+        return
+    verb = event.kind.partition(".")[2]
+    name = {"completed": "done", "closed": "done", "cancelled": "dropped"}.get(verb, verb)
+    if name in COUNTED:
+        yield f"{event.entity}.{name}", 1.0
+    if name != "done":
+        return
+    if (hours := hours_between(event.record.get("created"), event.at)) is not None:
+        yield f"{event.entity}.lead_h", hours
+    estimated, actual = event.record.get("estimated_hours"), event.record.get("actual_hours")
+    if isinstance(actual, int | float):
+        yield f"{event.entity}.cycle_h", float(actual)
+        if isinstance(estimated, int | float) and estimated > 0:
+            yield f"{event.entity}.actual_by_estimate", actual / estimated
+
+
+def hours_between(created: object, moment: datetime) -> float | None:
+    """Return the hours from a record's date, as the file has it, to a moment; None without a date."""
+    if not isinstance(created, str):
+        return None
+    try:
+        begin = datetime.fromisoformat(created)
+    except ValueError:
+        return None
+    if len(created) <= len("2026-01-31"):
+        begin = datetime.combine(begin.date(), time(), UTC)
+    elif begin.tzinfo is None:
+        begin = begin.replace(tzinfo=UTC)
+    return max(0.0, (moment - begin).total_seconds() / 3600)

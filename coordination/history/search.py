@@ -1,0 +1,150 @@
+"""Search of the history by words, ranked, and by filters.
+
+Ranking is BM25 of SQLite's FTS5 (Robertson and Zaragoza, The Probabilistic Relevance Framework, 2009) with a
+weight for each column. A word also matches its synonyms and other words with the same stem. Every word of the
+query must match; if no event has all of them, any of them is enough. What the user types is quoted, so it is
+never read as FTS5's own syntax.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from coordination.errors import NotFound, UsageError
+from coordination.history.events import HistoryEvent
+from coordination.history.store import HistoryStore, event_of
+from coordination.text import did_you_mean
+
+WEIGHTS = (8.0, 4.0, 1.0, 2.0)
+"""Of subject, title, other words and actor."""
+MOST_WORDS = 32
+LIMIT = 20
+MOST = 10_000
+SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    "bug": ("defect", "error", "fault", "failure"),
+    "fix": ("mend", "repair", "correct", "resolve"),
+    "slow": ("performance", "latency", "timeout"),
+    "delete": ("remove", "drop"),
+    "create": ("add", "new"),
+    "test": ("check", "verify"),
+    "login": ("auth", "authentication"),
+    "docs": ("documentation", "readme"),
+    "upgrade": ("update", "bump", "migrate"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hit:
+    """An event that was found, and the text that matched, in brackets; empty without a query."""
+
+    event: HistoryEvent
+    matched: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filters:
+    """Conditions that an event must meet; `kind` is a name or a pattern such as `todo.*`."""
+
+    subject: str | None = None
+    entity: str | None = None
+    repo: str | None = None
+    kind: str | None = None
+    actor: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def search(
+    store: HistoryStore,
+    query: str = "",
+    filters: Filters = Filters(),
+    *,
+    limit: int = LIMIT,
+    synonyms: Mapping[str, Iterable[str]] = SYNONYMS,
+) -> list[Hit]:
+    """Return the best matches, or without a query the latest events. Raises UsageError, NotFound."""
+    if not 1 <= limit <= MOST:
+        raise UsageError(f"{limit} events cannot be listed", f"choose a limit from 1 to {MOST}")
+    _check(store, filters)
+    words = re.findall(r"\w[\w.-]*", query, re.UNICODE)[:MOST_WORDS]
+    if query.strip() and not words:
+        return []
+    if not words:
+        return _latest(store, filters, limit)
+    terms = [_term(word, synonyms) for word in words]
+    return _ranked(store, " AND ".join(terms), filters, limit) or (
+        _ranked(store, " OR ".join(terms), filters, limit) if len(terms) > 1 else []
+    )
+
+
+def _check(store: HistoryStore, filters: Filters) -> None:
+    """Refuse an entity, kind or repository that no event has: it is mistyped."""
+    for name, column, table in (
+        ("entity", "entity", "events"),
+        ("kind", "kind", "events"),
+        ("repo", "repo", "event_repos"),
+    ):
+        asked = getattr(filters, name)
+        if asked is None or "*" in asked:
+            continue
+        if store.rows(f"SELECT 1 FROM {table} WHERE {column} = ? LIMIT 1", asked):  # noqa: S608 (our names)
+            continue
+        known = [row[0] for row in store.rows(f"SELECT DISTINCT {column} FROM {table} LIMIT 1000")]  # noqa: S608
+        if known:
+            said = ", ".join(sorted(known)[:20])
+            raise NotFound(
+                f"no event has the {name} {asked!r}{did_you_mean(asked, known)}", f"there are: {said}"
+            )
+
+
+def _term(word: str, synonyms: Mapping[str, Iterable[str]]) -> str:
+    alike = {word, *synonyms.get(word.lower(), ())}
+    alike |= {name for name, others in synonyms.items() if word.lower() in others}
+    quoted = ['"{}"'.format(one.replace('"', '""')) for one in sorted(alike)]
+    return f"({' OR '.join(quoted)})"
+
+
+def _ranked(store: HistoryStore, match: str, filters: Filters, limit: int) -> list[Hit]:
+    where, values = _where(filters)
+    weights = ", ".join(map(str, WEIGHTS))
+    found = store.rows(
+        f"SELECT events.*, snippet(word_index, -1, '[', ']', '…', 12) AS matched FROM word_index "  # noqa: S608
+        f"JOIN events ON events.seq = word_index.rowid WHERE word_index MATCH ?{where} "
+        f"ORDER BY bm25(word_index, {weights}), at DESC LIMIT ?",
+        match,
+        *values,
+        limit,
+    )
+    return [Hit(event=event_of(row), matched=row["matched"]) for row in found]
+
+
+def _latest(store: HistoryStore, filters: Filters, limit: int) -> list[Hit]:
+    where, values = _where(filters)
+    found = store.rows(
+        f"SELECT * FROM events WHERE 1{where} ORDER BY at DESC, seq DESC LIMIT ?",  # noqa: S608
+        *values,
+        limit,
+    )
+    return [Hit(event=event_of(row)) for row in found]
+
+
+def _where(filters: Filters) -> tuple[str, list[object]]:
+    """Return the conditions, each behind AND, and their values. The subject of a milestone is PLAN/M1."""
+    conditions: list[tuple[str, object]] = [
+        ("(subject = ? OR subject >= ? || '/' AND subject < ? || '0')", filters.subject),
+        ("entity = ?", filters.entity),
+        ("EXISTS (SELECT 1 FROM event_repos r WHERE r.repo = ? AND r.seq = events.seq)", filters.repo),
+        ("kind GLOB ?", filters.kind),
+        ("actor = ?", filters.actor),
+        ("at >= ?", filters.since and int(filters.since.timestamp() * 1000)),
+        ("at < ?", filters.until and int(filters.until.timestamp() * 1000)),
+    ]
+    where, values = "", list[object]()
+    for condition, value in conditions:
+        if value is not None:
+            where += f" AND {condition}"
+            values += [value] * condition.count("?")
+    return where, values

@@ -1,0 +1,215 @@
+"""The database of the history: SQLite with FTS5, one file, readable by this user only.
+
+Events, the figures of trends, and the position up to which each source was read, are written in one
+transaction, so every event is kept exactly once whatever is killed. Words are indexed by FTS5 with Porter's
+stemmer. Events older than the retention are removed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from coordination.errors import CoordinationError
+from coordination.files import FILE, make_private
+from coordination.history.events import HistoryEvent, figures_of
+
+RETENTION = timedelta(days=365)
+LONGEST_TEXT = 10_000
+"""Characters of an event that are indexed."""
+WAIT_S = 5.0
+"""Limit of the wait for another process that writes."""
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS events (
+  seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, at INTEGER NOT NULL, kind TEXT NOT NULL, entity TEXT NOT NULL,
+  subject TEXT NOT NULL, title TEXT NOT NULL, words TEXT NOT NULL, actor TEXT NOT NULL, body TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS events_at ON events (at);
+CREATE INDEX IF NOT EXISTS events_subject ON events (subject, at);
+CREATE TABLE IF NOT EXISTS event_repos (repo TEXT, seq INTEGER, PRIMARY KEY (repo, seq)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS figures (day TEXT, name TEXT, repo TEXT, assignee TEXT, value REAL);
+CREATE INDEX IF NOT EXISTS figures_day ON figures (name, day);
+CREATE TABLE IF NOT EXISTS positions (source TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
+CREATE VIRTUAL TABLE IF NOT EXISTS word_index USING fts5 (
+  subject, title, words, actor, content='events', content_rowid='seq',
+  tokenize="porter unicode61 remove_diacritics 2");
+CREATE TRIGGER IF NOT EXISTS event_added AFTER INSERT ON events BEGIN
+  INSERT INTO word_index (rowid, subject, title, words, actor)
+    VALUES (new.seq, new.subject, new.title, new.words, new.actor);
+END;
+CREATE TRIGGER IF NOT EXISTS event_removed AFTER DELETE ON events BEGIN
+  INSERT INTO word_index (word_index, rowid, subject, title, words, actor)
+    VALUES ('delete', old.seq, old.subject, old.title, old.words, old.actor);
+  DELETE FROM event_repos WHERE seq = old.seq;
+END;
+"""
+
+
+class HistoryStore:
+    """Raises CoordinationError where the database is locked or cannot be written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.replaced: Path | None = None
+        """The place of an unreadable database that was moved away."""
+        make_private(path.parent)
+        try:
+            self._db = self._opened()
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise self._explained(error) from error
+            self.replaced = path.with_name(f"{path.name}.broken")
+            path.replace(self.replaced)
+            for leftover in ("-wal", "-shm"):
+                path.with_name(f"{path.name}{leftover}").unlink(missing_ok=True)
+            self._db = self._opened()
+
+    def _opened(self) -> sqlite3.Connection:
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE))
+        db = sqlite3.connect(self.path, timeout=WAIT_S, isolation_level=None)
+        try:
+            db.row_factory = sqlite3.Row
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = NORMAL")
+            if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+                db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = 1; COMMIT")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __enter__(self) -> HistoryStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def position(self, source: str) -> int:
+        """Return the number of the last entry that was read from a source; 0 before the first."""
+        rows = self.rows("SELECT position FROM positions WHERE source = ?", source)
+        return next((int(row["position"]) for row in rows), 0)
+
+    def add(self, events: Iterable[HistoryEvent], *, source: str = "", position: int = 0) -> int:
+        """Keep the events that are new, and the position of their source; return how many were new."""
+        new = 0
+        with self._transaction():
+            for event in events:
+                new += self._add(event)
+            if source:
+                self._db.execute(
+                    "INSERT INTO positions VALUES (?, ?) ON CONFLICT DO UPDATE SET position = excluded.position",
+                    (source, position),
+                )
+        return new
+
+    def _add(self, event: HistoryEvent) -> int:
+        at_ms = int(event.at.timestamp() * 1000)
+        body = {name: getattr(event, name) for name in ("repos", "changes", "record", "data")}
+        row = (
+            event.id, at_ms, event.kind, event.entity, event.subject, event.title, _words_of(event), event.actor,
+            json.dumps(body, ensure_ascii=False, default=str),
+        )  # fmt: skip
+        added = self._db.execute(
+            "INSERT OR IGNORE INTO events (id, at, kind, entity, subject, title, words, actor, body) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            tuple(_storable(value) for value in row),
+        )
+        if added.rowcount != 1:
+            return 0
+        self._db.executemany(
+            "INSERT OR IGNORE INTO event_repos VALUES (?, ?)",
+            [(_storable(repo), added.lastrowid) for repo in event.repos],
+        )
+        day = event.at.astimezone(UTC).date().isoformat()
+        self._db.executemany(
+            "INSERT INTO figures VALUES (?, ?, ?, ?, ?)",
+            [(day, f.name, _storable(f.repo), _storable(f.assignee), f.value) for f in figures_of(event)],
+        )
+        return 1
+
+    def remove_older(self, now: datetime, retention: timedelta = RETENTION) -> int:
+        """Remove the events, and the figures, of before the retention; return how many events went."""
+        oldest = now - retention
+        with self._transaction():
+            self._db.execute("DELETE FROM figures WHERE day < ?", (oldest.date().isoformat(),))
+            gone = self._db.execute("DELETE FROM events WHERE at < ?", (int(oldest.timestamp() * 1000),))
+        return gone.rowcount
+
+    def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    def every(self) -> Iterator[HistoryEvent]:
+        """Yield all events, oldest first."""
+        for row in self._db.execute("SELECT * FROM events ORDER BY at, seq"):
+            yield event_of(row)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: sqlite3.Error) -> CoordinationError:
+        return CoordinationError(
+            f"the history {self.path} cannot be used: {error}",
+            "make room, or wait for the other process, and try again; begin a new one: coord history rebuild",
+        )
+
+
+def event_of(row: sqlite3.Row) -> HistoryEvent:
+    body = json.loads(row["body"])
+    return HistoryEvent(
+        id=row["id"],
+        at=datetime.fromtimestamp(row["at"] / 1000, UTC),
+        kind=row["kind"],
+        subject=row["subject"],
+        title=row["title"],
+        actor=row["actor"],
+        repos=tuple(body["repos"]),
+        changes=body["changes"],
+        record=body["record"],
+        data=body["data"],
+    )
+
+
+def _words_of(event: HistoryEvent) -> str:
+    """Return the text of an event besides its subject, title and actor."""
+    parts: list[str] = [event.kind.replace(".", " "), *event.repos]
+    for value in (event.record, event.changes, event.data):
+        parts += _texts_in(value)
+    return " ".join(parts)[:LONGEST_TEXT]
+
+
+def _texts_in(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _texts_in(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts_in(inner)
+
+
+def _storable(value: Any) -> Any:
+    """Return text without what SQLite cannot keep: halves of a surrogate pair."""
+    return value.encode(errors="replace").decode() if isinstance(value, str) else value

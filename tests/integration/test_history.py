@@ -1,0 +1,224 @@
+"""The history keeps every change of the file once, finds it by words and filters, and counts it."""
+
+from __future__ import annotations
+
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from coordination.ecosystem import journal
+from coordination.ecosystem.editing import Edit, edit
+from coordination.errors import CoordinationError, NotFound, UsageError
+from coordination.history.collect import collect
+from coordination.history.events import HistoryEvent
+from coordination.history.search import Filters, search
+from coordination.history.store import HistoryStore
+from coordination.history.trends import trends
+
+NOW = datetime.now(UTC)
+ECOSYSTEM = """repos:
+  - {name: api, path: api}
+  - {name: web, path: web}
+coordination:
+  issues:
+    - {id: ISSUE-1, title: The login is slow, repos: [api], created: 2026-11-01}
+  plans:
+    - {id: PLAN-1, title: Faster}
+  todos:
+    - {id: TODO-1, task: Measure the login, repo: api, plan: PLAN-1, created: 2026-11-01, estimated_hours: 2}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "ecosystem.yaml"
+    path.write_text(ECOSYSTEM)
+    return path
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    with HistoryStore(tmp_path / ".coord" / "history.db") as opened:
+        yield opened
+
+
+def complete(proposal: Edit) -> None:
+    proposal.set(("todos", "TODO-1"), "status", "completed")
+    proposal.set(("todos", "TODO-1"), "actual_hours", 3)
+
+
+def kinds(store: HistoryStore, **filters: object) -> list[str]:
+    return [hit.event.kind for hit in search(store, filters=Filters(**filters))]  # type: ignore[arg-type]
+
+
+def event(number: int, **fields: object) -> HistoryEvent:
+    return HistoryEvent(**{"id": f"e{number}", "at": NOW, "kind": "todo.updated", "subject": "T", **fields})  # type: ignore[arg-type]
+
+
+def test_every_change_is_kept_once(store: HistoryStore, file: Path) -> None:
+    edit(file, complete)
+    assert collect(store, file) == 2
+    assert collect(store, file) == 0
+    file.write_text(file.read_text().replace("slow", "very slow") + "# by hand\n")
+    edit(file, lambda proposal: proposal.set(("issues", "ISSUE-1"), "status", "closed"))
+
+    assert collect(store, file) == 2
+    assert kinds(store) == ["issue.closed", "file.changed", "todo.completed", "file.recorded"]
+    (changed,) = search(store, filters=Filters(kind="file.changed"))
+    assert changed.event.data["counts"] == {"issue.updated": 1}
+    assert changed.event.data["subjects"] == ["ISSUE-1"]
+    assert kinds(store, subject="TODO-1") == ["todo.completed"]
+
+
+def test_two_that_collect_at_once_keep_each_event_once(tmp_path: Path, file: Path) -> None:
+    for number in range(20):
+        edit(file, lambda p, n=number: p.set(("issues", "ISSUE-1"), "description", f"text {n}"))
+
+    def collected(_: int) -> int:
+        with HistoryStore(tmp_path / ".coord" / "history.db") as store:
+            return collect(store, file)
+
+    with ThreadPoolExecutor(4) as pool:
+        new = sum(pool.map(collected, range(4)))
+
+    assert new == 21
+
+
+def test_entries_that_went_unread_are_a_gap(
+    store: HistoryStore, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit(file, complete)
+    collect(store, file)
+    monkeypatch.setattr(journal, "LIMIT", 100)
+    for number in range(6):
+        edit(file, lambda p, n=number: p.set(("issues", "ISSUE-1"), "description", f"text {n}"))
+
+    collect(store, file)
+
+    (gap,) = search(store, filters=Filters(kind="history.gap"))
+    assert gap.event.data["first"] == 3
+    assert kinds(store)[0] in ("issue.updated", "file.changed")
+
+
+def test_words_are_found_by_stem_synonym_and_weight(store: HistoryStore) -> None:
+    store.add(
+        [
+            event(1, title="Logins time out", record={"description": "measuring"}),
+            event(2, title="Docs", record={"description": "about logins"}),
+            event(3, title="A defect of the cart", subject="ISSUE-7"),
+        ]
+    )
+
+    assert [hit.event.id for hit in search(store, "login")] == ["e1", "e2"]
+    assert [hit.event.id for hit in search(store, "measure")] == ["e1"]
+    assert [hit.event.id for hit in search(store, "bug")] == ["e3"]
+    assert search(store, "bug")[0].matched == "A [defect] of the cart"
+    assert [hit.event.id for hit in search(store, "ISSUE-7")] == ["e3"]
+    assert {hit.event.id for hit in search(store, "cart docs")} == {"e2", "e3"}, "any word, if none has all"
+
+
+@pytest.mark.parametrize(
+    "query",
+    ['"', "NEAR(", "a AND", "title:x*", "^login", "'; DROP TABLE events", "\0", "()", "{}", "-", "\x1b[31m"],
+)
+def test_what_is_typed_is_no_syntax(store: HistoryStore, query: str) -> None:
+    store.add([event(1, title="login")])
+
+    search(store, query)
+
+    assert len(search(store)) == 1
+
+
+def test_hostile_and_huge_texts_are_kept(store: HistoryStore) -> None:
+    evil = "\x1b]0;x\x07\udcff\u202e" + "x" * 10_000_000
+
+    assert store.add([event(1, title=evil[:100], record={"description": evil})]) == 1
+    assert search(store, filters=Filters(subject="T"))[0].event.record["description"] != ""
+
+
+def test_filters_choose_and_a_mistyped_one_is_refused(store: HistoryStore) -> None:
+    store.add(
+        [
+            event(1, repos=("api", "web"), actor="ann@h", kind="issue.created"),
+            event(2, repos=("web",), at=NOW - timedelta(days=3)),
+        ]
+    )
+
+    found = {
+        name: [hit.event.id for hit in search(store, filters=Filters(**{name: value}))]  # type: ignore[arg-type]
+        for name, value in {
+            "repo": "api", "entity": "todo", "kind": "issue.*", "actor": "ann@h", "since": NOW - timedelta(days=1),
+            "until": NOW - timedelta(days=1),
+        }.items()
+    }  # fmt: skip
+    assert found == {
+        "repo": ["e1"],
+        "entity": ["e2"],
+        "kind": ["e1"],
+        "actor": ["e1"],
+        "since": ["e1"],
+        "until": ["e2"],
+    }
+    with pytest.raises(NotFound, match="did you mean"):
+        search(store, filters=Filters(repo="apl"))
+    with pytest.raises(NotFound, match="there are: issue"):
+        search(store, filters=Filters(kind="issue.create"))
+    with pytest.raises(UsageError):
+        search(store, limit=0)
+
+
+def test_trends_count_what_was_opened_and_done_by_whomever(store: HistoryStore, file: Path) -> None:
+    edit(file, complete)
+    file.write_text(
+        file.read_text().replace("  todos:\n", "  todos:\n    - {id: TODO-2, task: By hand, repo: web}\n")
+    )
+    collect(store, file)
+
+    issues, todos = trends(store, days=7, now=datetime.now(UTC))
+
+    assert (issues.days[-1].open, issues.now.created) == (1, 0)
+    assert (todos.days[-1].open, todos.days[-1].created, todos.days[-1].done) == (1, 1, 1)
+    assert todos.now.actual_by_estimate == 1.5
+    assert todos.now.cycle_h_median == 3
+    assert todos.done_by_repo == {"api": 1}
+    assert [trend.days[-1].open for trend in trends(store, repo="api", days=1, now=datetime.now(UTC))] == [
+        1,
+        0,
+    ]
+    with pytest.raises(UsageError):
+        trends(store, days=0, now=NOW)
+
+
+def test_old_events_are_removed(store: HistoryStore) -> None:
+    store.add([event(1, at=NOW - timedelta(days=400), title="old"), event(2, title="new")])
+
+    assert store.remove_older(NOW) == 1
+    assert search(store, "old") == []
+    assert len(search(store, "new")) == 1
+
+
+def test_an_unreadable_database_is_moved_away_and_told(tmp_path: Path, file: Path) -> None:
+    path = tmp_path / ".coord" / "history.db"
+    edit(file, complete)
+    path.write_bytes(b"no database" * 1000)
+
+    with HistoryStore(path) as store:
+        assert store.replaced is not None
+        assert store.replaced.read_bytes().startswith(b"no database")
+        assert collect(store, file) == 2
+
+
+def test_a_locked_database_is_an_error_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coordination.history.store.WAIT_S", 0.05)
+    path = tmp_path / "history.db"
+    with HistoryStore(path) as store:
+        other = sqlite3.connect(path)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(CoordinationError, match="locked"):
+            store.add([event(1)])
+        other.rollback()
+        assert store.add([event(1)]) == 1
+    assert path.stat().st_mode & 0o077 == 0
