@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
+from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import Cell, Column, Row, drawn, length, plain, styled, wrapped
 
 STYLES: Mapping[str, str] = {
@@ -76,7 +77,8 @@ Facts = Iterable[tuple[str, Cell | str]]
 def print_page(*parts: Lines) -> None:
     """Print the parts that are not empty, with a blank line between them."""
     said = ["\n".join(lines) for part in parts if (lines := list(part))]
-    click.echo("\n\n".join(said))
+    with paged():
+        click.echo("\n\n".join(said))
 
 
 def head(name: str, title: str, *states: Cell) -> Lines:
