@@ -192,6 +192,7 @@ def remember(ctx: click.Context, parameter: click.Parameter, value: str | None) 
     "-v",
     "--verbose",
     count=True,
+    metavar="",
     expose_value=False,
     callback=lambda ctx, _, more: more and ctx.find_object(CliContext).log(more),
     help="Print log lines of coord to standard error; -vv prints more.",

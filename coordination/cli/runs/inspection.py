@@ -42,7 +42,7 @@ def list_runs(call: CliContext, limit: int, form: Form) -> None:
 
 
 def _print_runs(found: Sequence[RunView]) -> None:
-    columns = ("run", "plan", "status", blocks.heading("started"), "time", "todos")
+    columns = ("run", "plan", "status", "started", "time", "todos")
     print_table(
         columns,
         [
