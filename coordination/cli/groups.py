@@ -97,7 +97,7 @@ class Noun(TableGroup):
             near = error.possibilities or self.verbs
             text = f"{self.name} has no verb {error.command_name!r}"
             raise click.UsageError(
-                f"{text}\n  near: {_commands(f'{self.name} {v}' for v in near)}", ctx
+                f"{text}\n  did you mean: {_commands(f'{self.name} {v}' for v in near)}?", ctx
             ) from None
         return name, self._load(self.verbs[name]) if name else stub, rest
 
@@ -141,7 +141,7 @@ class CommandTable(TableGroup):
         if meant:
             return f"there is no command {verb!r}: the noun comes first\n  for example: {_commands(meant)}"
         near = error.possibilities or ()
-        return f"there is no command {verb!r}" + (f"\n  near: {_commands(near)}" if near else "")
+        return f"there is no command {verb!r}" + (f"\n  did you mean: {_commands(near)}?" if near else "")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         self._write(ctx, formatter, self._short)

@@ -31,7 +31,8 @@ def _complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -
     table, given = _table(ctx), ctx.params.get("topic") or ()
     if not given:
         return matching([*table.nouns, *table.entries, *_chapters()], incomplete)
-    return matching(table.nouns.get(given[0], ()), incomplete) if len(given) == 1 else []
+    verbs = table.nouns.get(given[0], {}) if len(given) == 1 else {}
+    return matching({verb: entry.help for verb, entry in verbs.items()}, incomplete)
 
 
 @command()
