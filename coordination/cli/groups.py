@@ -1,4 +1,4 @@
-"""Commands from a table, imported when they are called, under two spellings: `list-issues` and `issue list`."""
+"""Commands from a table, imported when they are called, in two spellings: `list-issues`, `issue list`."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.stage import COORD, PLAN, Stage, plain
-from tests.terminals import on_terminal
+from tests.terminals import on_terminal, typing_on_terminal
 
 TODOS = [
     {"id": "A", "repo": "api", "task": "Ünïcode ✓ first", "action": "true"},
@@ -96,3 +96,14 @@ def test_a_table_has_moments_in_the_readers_zone_and_json_in_utc(stage: Stage) -
     here = moment.astimezone(ZoneInfo("America/St_Johns"))
     assert f"{here:%Y-%m-%d %H:%M:%S %Z}" in table
     assert f"{moment:%Y-%m-%d %H:%M:%S}" not in table
+
+
+def test_a_question_is_asked_of_a_quiet_call_too(stage: Stage) -> None:
+    stage.write([*TODOS, {"id": "LAST", "repo": "api", "blocked_by": [TODOS[0]["id"]]}])
+
+    code, said = typing_on_terminal(
+        stage, "-q", "delete-todo", TODOS[0]["id"], after={"with all this?": "n\n"}
+    )
+
+    assert code == 1
+    assert "with all this?" in said
