@@ -99,11 +99,10 @@ def test_a_table_has_moments_in_the_readers_zone_and_json_in_utc(stage: Stage) -
 
 
 def test_a_question_is_asked_of_a_quiet_call_too(stage: Stage) -> None:
-    stage.write([*TODOS, {"id": "LAST", "repo": "api", "blocked_by": [TODOS[0]["id"]]}])
+    stage.write(TODOS)
+    answers = {"with all this?": "n\n"}
 
-    code, said = typing_on_terminal(
-        stage, "-q", "delete-todo", TODOS[0]["id"], after={"with all this?": "n\n"}
-    )
+    code, said = typing_on_terminal(stage, "-q", "delete-todo", "A", "--cascade", after=answers)
 
-    assert code == 1
-    assert "with all this?" in said
+    assert code == 1, said
+    assert "B" in said
