@@ -173,6 +173,7 @@ def remember(ctx: click.Context, parameter: click.Parameter, value: str | None) 
     everyday=EVERYDAY,
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
+    subcommand_metavar="COMMAND|NOUN VERB [ARGS]...",
 )
 @click.option(
     "--ecosystem",

@@ -82,7 +82,12 @@ class Noun(TableGroup):
     """The verbs of one noun."""
 
     def __init__(self, name: str, verbs: Mapping[str, Entry], shared: Sequence[click.Parameter]) -> None:
-        super().__init__(name=name, no_args_is_help=True, help=f"Commands with the noun {name}.")
+        super().__init__(
+            name=name,
+            no_args_is_help=True,
+            subcommand_metavar="VERB [ARGS]...",
+            help=f"The commands of the noun {name}.",
+        )
         self.verbs, self.shared = verbs, shared
         self.add_stubs((verb, entry.help) for verb, entry in verbs.items())
         self.add_panel(RichCommandPanel("Verbs", commands=list(verbs)))

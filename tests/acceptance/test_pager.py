@@ -16,13 +16,14 @@ from tests.stage import PLAN, Stage
 from tests.terminals import on_terminal, typing_on_terminal
 
 TODOS = [{"id": f"T-{number:03}", "repo": "api", "task": f"Do {number}"} for number in range(60)]
+HUGE = {"id": "HUGE", "repo": "api", "action": "seq 1 100000"}
 ALL = [todo["id"] for todo in TODOS]
 
 
 @pytest.fixture(scope="module")
 def stage(new_stage: Callable[[], Stage]) -> Stage:
     stage = new_stage()
-    stage.write([*TODOS, {"id": "LONG", "repo": "api", "action": "seq 1 100"}])
+    stage.write([*TODOS, {"id": "LONG", "repo": "api", "action": "seq 1 100"}, HUGE])
     return stage
 
 
@@ -149,6 +150,12 @@ def test_logs_are_paged_and_followed_ones_are_not(stage: Stage, pager: Path) -> 
 
     assert on_terminal(stage, "logs", "last", COORD_PAGER=str(pager)) == "PAGED\n"
     assert "PAGED" not in on_terminal(stage, "logs", "last", "-f", COORD_PAGER=str(pager))
+
+
+def test_a_long_log_is_left_early_without_an_error(stage: Stage) -> None:
+    stage.ok("execute", "HUGE")
+
+    assert on_terminal(stage, "logs", "last", COORD_PAGER="head -n 1").count("\n") == 1
 
 
 @pytest.mark.skipif(not any(Path(f, "less").exists() for f in os.get_exec_path()), reason="needs less")
