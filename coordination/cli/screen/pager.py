@@ -143,7 +143,9 @@ class Screenful(io.BufferedIOBase):
 
     def finish(self) -> None:
         """Print what was held back, or wait until the user leaves the pager."""
-        self._release()
+        if not self.left:
+            with suppress(BrokenPipeError):
+                self._release()
         self._terminal.flush()
         if self._pager is None:
             return
