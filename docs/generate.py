@@ -101,7 +101,7 @@ def pages() -> Mapping[str, str]:
 def commands() -> str:
     from coordination.cli.app import COMMANDS, coord
 
-    root = click.Context(coord, info_name="coord")
+    root = click.Context(coord, info_name="coord", **coord.context_settings)
     lines = [
         "# Commands\n\n",
         NOTE,

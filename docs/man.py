@@ -26,7 +26,7 @@ def page() -> str:
     """Return the page in the macros of man(7)."""
     from coordination.cli.app import COMMANDS, coord
 
-    root = click.Context(coord, info_name="coord")
+    root = click.Context(coord, info_name="coord", **coord.context_settings)
     return "\n".join([*_head(coord, root), *_commands(COMMANDS, coord, root), *_end()]) + "\n"
 
 

@@ -55,7 +55,9 @@ def test_help_imports_what_prints_it_and_nothing_else() -> None:
 
 
 def test_help_on_all_lists_every_command_under_its_heading_with_a_line() -> None:
-    said = app.coord.help_on_all(app.coord.context_class(app.coord, info_name="coord"))
+    said = app.coord.help_on_all(
+        app.coord.context_class(app.coord, info_name="coord", **app.coord.context_settings)
+    )
 
     for heading, family in app.COMMANDS.items():
         assert heading in said
