@@ -10,7 +10,8 @@ ARG UID=1000
 RUN useradd --uid $UID --create-home coord \
  && install --directory --owner=coord --group=coord /work /var/lib/coord
 
-COPY pyproject.toml README.md LICENSE /src/
+COPY pyproject.toml setup.py README.md LICENSE /src/
+COPY docs/*.md docs/coord.1 /src/docs/
 COPY coordination /src/coordination
 COPY workers /src/workers
 RUN pip install --no-cache-dir '/src[web]' && rm -r /src

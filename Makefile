@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-long coverage golden docs pictures soak chaos lint clean
+.PHONY: setup demo test test-long coverage golden docs man pictures soak chaos lint clean
 
 setup: .venv/.installed
 
@@ -39,11 +39,17 @@ coverage: setup
 golden: setup
 	$(BIN)/pytest tests/contracts/test_golden.py --renew-golden
 
-# Write the reference chapters from the program.
+# Write the reference chapters and the man page from the program.
 docs: setup
 	$(BIN)/python -m docs.generate
 
-# The same, and draw the pictures of a real run.
+# Install the man page for this user: man coord. A wheel has it in share/man.
+MANDIR ?= $(HOME)/.local/share/man
+man:
+	install -d '$(MANDIR)/man1'
+	install -m 644 docs/coord.1 '$(MANDIR)/man1/coord.1'
+
+# As `docs`, and draw the pictures of a real run.
 pictures: setup
 	$(BIN)/python -m docs.generate --pictures
 

@@ -332,6 +332,25 @@ def cache_folder_from_environment(environ: Mapping[str, str] | None = None) -> P
     return Path(home, ".cache", "coord") if home.startswith("/") else None
 
 
+DEFAULT_PAGER = "less -FRX"
+
+
+def pager_from_environment(environ: Mapping[str, str] | None = None) -> list[str]:
+    """Return the command of the user's pager: `COORD_PAGER`, else `PAGER`, else `less`.
+
+    Empty: output is not paged, because the variable is empty or names `cat`, or the terminal is `dumb`.
+    """
+    import shlex  # 3 ms, which only output to a terminal pays
+
+    environ = os.environ if environ is None else environ
+    named = environ.get(ENV_PREFIX + "PAGER", environ.get("PAGER", DEFAULT_PAGER))
+    try:
+        words = shlex.split(named)
+    except ValueError:  # an open quote
+        return []
+    return [] if words in ([], ["cat"]) or environ.get("TERM") == "dumb" else words
+
+
 def colour_from_environment(environ: Mapping[str, str] | None = None) -> bool | None:
     """Return whether output is coloured (`FORCE_COLOR`) or plain (`NO_COLOR`), as other programs interpret
     these variables.

@@ -27,11 +27,13 @@ from typing import Any
 import click
 from pydantic import BaseModel
 
+from docs import man
+
 HERE = Path(__file__).parent
 WIDTH = 108
 NOTE = "<!-- Written by `make docs`; do not edit. -->\n\n"
 
-COMMON_OPTIONS = ("ecosystem", "redis", "help")
+COMMON_OPTIONS = ("ecosystem", "redis", "verbose", "quiet", "no_pager", "help")
 MODULES = (
     "coordination",
     "coordination.locks",
@@ -77,6 +79,7 @@ SETTING_NOTES = {
 OTHER_VARIABLES = {
     "`COORD_ECOSYSTEM`": "the file to use, as `--ecosystem`",
     "`COORD_DEBUG`": "1 prints tracebacks",
+    "`COORD_PAGER`, `PAGER`": "the pager for long output on a terminal (default: `less -FRX`); empty or `cat`: none",
     "`NO_COLOR`, `FORCE_COLOR`": "no colours at all, or colours also in a pipe",
     "`XDG_CACHE_HOME`": "where `coord` keeps what it has parsed of large files (default: `~/.cache`), in `coord`",
 }
@@ -98,13 +101,14 @@ def pages() -> Mapping[str, str]:
 def commands() -> str:
     from coordination.cli.app import COMMANDS, coord
 
-    root = click.Context(coord, info_name="coord")
+    root = click.Context(coord, info_name="coord", **coord.context_settings)
     lines = [
         "# Commands\n\n",
         NOTE,
         *_wrapped(
             "Each command also takes `--ecosystem FILE` (default: `ecosystem.yaml` here or in a folder above), "
-            "`--redis URL` and `--help`. A RUN is an id, the beginning or the end of one, or `last`. Options that show "
+            "`--redis URL`, `--verbose`, `--quiet`, `--no-pager` and `--help`. Most have two spellings: "
+            "`list-issues` is also `issue list`. A RUN is an id, the beginning or the end of one, or `last`. Options that show "
             "a comma take several values, by commas or by repetition. Data goes to standard output, messages to standard "
             "error. [Exit codes](exit-codes.md) are the same for all commands."
         ),
@@ -112,14 +116,17 @@ def commands() -> str:
     for family, names in COMMANDS.items():
         lines.append(f"## {family}\n\n")
         for name in names:
-            lines.extend(_command(root, name, coord.resolve_command(root, [name])[1]))
+            command = coord.resolve_command(root, [name])[1]
+            lines.extend(_command(root, name, command, coord.entries[name].noun_verb))
     return "".join(lines)
 
 
-def _command(parent: click.Context, name: str, command: Any) -> Iterator[str]:
+def _command(parent: click.Context, name: str, command: Any, also: str) -> Iterator[str]:
     here = click.Context(command, info_name=name, parent=parent)
     path = here.command_path.removeprefix("coord ")
     yield f"### {path}\n\n```text\n{here.command_path} {' '.join(command.collect_usage_pieces(here))}\n```\n\n"
+    if also:
+        yield f"Also: `coord {also}`.\n\n"
     yield from _docstring(command.help or "")
     options = [
         p for p in command.get_params(here) if p.param_type_name == "option" and p.name not in COMMON_OPTIONS
@@ -127,7 +134,7 @@ def _command(parent: click.Context, name: str, command: Any) -> Iterator[str]:
     records = [record for option in options if (record := option.get_help_record(here))]
     yield from _items((f"`{usage}`", help_) for usage, help_ in records)
     for sub, child in getattr(command, "commands", {}).items():
-        yield from _command(here, sub, child)
+        yield from _command(here, sub, child, f"{also} {sub}" if also else "")
 
 
 # Settings
@@ -394,5 +401,6 @@ def _without_fonts() -> str:
 if __name__ == "__main__":
     for name, text in pages().items():
         (HERE / name).write_text(text.rstrip() + "\n")
+    (HERE / "coord.1").write_text(man.page())
     if "--pictures" in sys.argv:
         draw()

@@ -105,7 +105,7 @@ def _import_all() -> None:
     from coordination.cli.app import COMMANDS
 
     for family in COMMANDS.values():
-        for place, _ in family.values():
+        for place, *_ in family.values():
             importlib.import_module(f"coordination.cli.{place.partition(':')[0]}")
     importlib.import_module("coordination.api.runs")
     gc.freeze()

@@ -8,6 +8,7 @@ import pty
 import struct
 import subprocess
 import termios
+from collections.abc import Mapping
 from contextlib import suppress
 
 from tests.stage import COORD, Stage, plain
@@ -21,8 +22,8 @@ def on_terminal(stage: Stage, *words: str, columns: int = 80, code: int = 0, **e
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {name: value for name, value in plain(stage.env).items() if name not in OURS}
     process = subprocess.Popen(
-        [COORD, *words], cwd=stage.folder, env={**environment, "TERM": "xterm", **env}, stdout=theirs, stderr=theirs,
-        stdin=subprocess.DEVNULL,
+        [COORD, *words], cwd=stage.folder, env={**environment, "TERM": "xterm", "PAGER": "cat", **env}, stdout=theirs,
+        stderr=theirs, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     os.close(theirs)
     said = b""
@@ -34,3 +35,21 @@ def on_terminal(stage: Stage, *words: str, columns: int = 80, code: int = 0, **e
             said += piece
     assert process.wait(60) == code, said
     return said.decode().replace("\r\n", "\n")
+
+
+def typing_on_terminal(stage: Stage, *words: str, after: Mapping[str, str], **env: str) -> tuple[int, str]:
+    """The exit code and output of a command on a terminal of its own. `after`: what it prints → what is typed then."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        environment = {name: value for name, value in plain(stage.env).items() if name not in OURS}
+        os.chdir(stage.folder)
+        os.execve(COORD, [str(COORD), *words], {**environment, "TERM": "xterm", "PAGER": "cat", **env})
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    said, left = b"", dict(after)
+    with suppress(OSError):
+        while piece := os.read(terminal, 65536):
+            said += piece
+            for shown in [shown for shown in left if shown.encode() in said]:
+                os.write(terminal, left.pop(shown).encode())
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said.decode().replace("\r\n", "\n")

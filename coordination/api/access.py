@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -56,7 +57,9 @@ class EcosystemAccess:
         """Return the ecosystem file. Raises NotFound."""
         from coordination.ecosystem.document import find
 
-        return find(Path.cwd(), self._named)
+        found = find(Path.cwd(), self._named)
+        logger.info("ecosystem file %s", found)
+        return found
 
     @property
     def has_file(self) -> bool:
@@ -74,7 +77,9 @@ class EcosystemAccess:
     def _document(self) -> Document:
         from coordination.ecosystem.document import load
 
+        began = time.perf_counter()
         document = load(self.path)
+        logger.debug("read %s in %.3f s", self.path, time.perf_counter() - began)
         gc.freeze()  # 10,000 todos stay until the end: looking through them for garbage took 0.1 s of a command
         return document
 
@@ -151,8 +156,11 @@ class EcosystemAccess:
         """Return the connection; the same for as long as Redis has the same address."""
         url = self.redis_url
         if self._connection is None or self._connection.url != url:
+            from coordination.backend.address import hide_password
             from coordination.runs.connection import Connection
 
+            namespace = self.settings.namespace
+            logger.info("Redis %s, namespace %s", hide_password(url), namespace)
             self._connection = Connection(url, self.settings, self.ecosystem_id)
         return self._connection
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import time
@@ -22,6 +23,8 @@ from pathlib import Path
 from coordination.errors import CoordinationError
 from coordination.files import open_private, replace_file
 from coordination.processes import is_alive, start_time
+
+logger = logging.getLogger(__name__)
 
 LOG_LIMIT_BYTES = 5 * 1024 * 1024
 LOG_TAIL_LINES = 15
@@ -79,6 +82,7 @@ class Daemon:
             os.write(gate, b"\n")
         finally:
             os.close(gate)
+        logger.info("started the %s, pid %d, log %s", self.name, pid, self.log)
         return record
 
     def record(self) -> Record | None:
@@ -105,6 +109,7 @@ class Daemon:
                 os.kill(record.pid, number)
             if wait_until(lambda: not alive(record), timeout_s):
                 self._forget(record)
+                logger.info("stopped the %s, pid %d", self.name, record.pid)
                 return record
         raise CoordinationError(
             f"the {self.name} (pid {record.pid}) does not exit", f"see {self.log}, then: kill -9 {record.pid}"

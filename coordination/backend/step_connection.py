@@ -8,6 +8,7 @@ the call raises Unreachable.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import deque
@@ -27,6 +28,7 @@ from coordination.backend.error_messages import explain
 from coordination.backend.steps import STEPS, Word
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 _INSTANT_S = 0.001
 _LOADS = 5
@@ -44,6 +46,7 @@ class StepCaller:
         self._client = client
 
     def __call__(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> Any:
+        logger.debug("step %s", name)
         step = STEPS[name]
         step.check(keys, args)
         function = library.function(name)
@@ -91,6 +94,7 @@ class StepConnection(StepCaller):
     def __call__(
         self, name: str, keys: Sequence[str], args: Sequence[Word], *, patience_s: float = ANSWER_S
     ) -> Any:
+        logger.debug("step %s", name)
         step = STEPS[name]
         step.check(keys, args)
         command = pack("FCALL", library.function(name), len(keys), *keys, *args)

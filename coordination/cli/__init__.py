@@ -5,7 +5,9 @@ Each command's module is imported when the command is called.
 | module or package | content |
 |---|---|
 | `app.py` | the table of commands; start and end of a call |
-| `context.py` | the options before the command, and the facade that they open |
+| `groups.py` | both spellings of a command, imported when it is called; the errors about unknown ones |
+| `context.py` | the options before the command, and the facade that they open; quiet and verbose calls |
+| `help.py` | `coord help` |
 | `completion.py` | shell completion |
 | `files.py` `doctor.py` | the file, the demo, the check of everything else |
 | `locks.py` `messages.py` `context_commands.py` | locks and circuit breakers, messages, shared values |

@@ -8,53 +8,17 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Mapping, Sequence
-from importlib import import_module
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 from click.exceptions import NoArgsIsHelpError
-from rich_click import RichCommand, RichGroup
-from rich_click.rich_panel import RichCommandPanel
 
 from coordination.cli.context import CliContext
+from coordination.cli.groups import CommandTable, Families
 from coordination.errors import CoordinationError
 from coordination.terminal import protect, spelled
-
-Families = Mapping[str, Mapping[str, tuple[str, str]]]
-"""Heading → command → (`module:function` below this package, its one line of help)."""
-
-
-class LazyGroup(RichGroup):
-    """A group of stubs with a line of help; a command is imported when it is called."""
-
-    def __init__(self, *args: Any, families: Families, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.places = {name: place for family in families.values() for name, (place, _) in family.items()}
-        for heading, family in families.items():
-            self.add_panel(RichCommandPanel(heading, commands=list(family)))
-            for name, (_, help_) in family.items():
-                self.add_command(RichCommand(name=name, help=help_))
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.places)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        name, stub, rest = super().resolve_command(ctx, args)
-        return name, self._load(name) if name else stub, rest
-
-    def _load(self, name: str) -> click.Command:
-        module, _, function = self.places[name].partition(":")
-        command: click.Command = getattr(import_module(f"coordination.cli.{module}"), function)
-        # Options of `coord` are accepted behind the command, too: nobody remembers their place.
-        for one in (command, *getattr(command, "commands", {}).values()):
-            taken = {parameter.name for parameter in one.params}
-            one.params += [p for p in self.params if p.name not in taken and not p.is_eager]
-        return command
-
 
 INTERRUPTED = 130
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -62,19 +26,37 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 COMMANDS: Families = {
     "Start": {
         "demo": ("files:demo", "Create a small ecosystem and run its plan."),
-        "init": ("files:init", "Write ecosystem.yaml from the git repositories of a folder."),
-        "validate": ("files:validate", "Check the file; print every problem with its line."),
+        "init": (
+            "files:init",
+            "Write ecosystem.yaml from the git repositories of a folder.",
+            "ecosystem init",
+        ),
+        "validate": (
+            "files:validate",
+            "Check the file; print every problem with its line.",
+            "ecosystem validate",
+        ),
         "doctor": ("doctor:doctor", "Check Redis, hosts, workers, queues and runs."),
-        "schema": ("files:schema", "Print the JSON Schema of the file, for editors."),
+        "schema": ("files:schema", "Print the JSON Schema of the file, for editors.", "ecosystem schema"),
         "completion": ("completion:completion", "Print the completion script of a shell."),
+        "help": ("help:help", "Explain a command, a noun, or a chapter of the documentation."),
     },
     "Read the file": {
         "ecosystem-status": (
             "tracker.status:ecosystem_status",
             "Show the state of everything: overdue, blocked, ready.",
+            "ecosystem status",
         ),
-        "status": ("tracker.status:status", "Show the state of one repository, or of everything."),
-        "blocking": ("tracker.status:blocking", "List the open issues that block work in a repository."),
+        "status": (
+            "tracker.status:status",
+            "Show the state of one repository, or of everything.",
+            "repo status",
+        ),
+        "blocking": (
+            "tracker.status:blocking",
+            "List the open issues that block work in a repository.",
+            "repo blocking",
+        ),
         "list-repos": ("tracker.records:list_repos", "List the repositories."),
         "list-issues": ("tracker.records:list_issues", "List the issues, most urgent first."),
         "show-issue": ("tracker.pages:show_issue", "Show an issue with its blockers and dependents."),
@@ -89,12 +71,21 @@ COMMANDS: Families = {
         "list-deps": ("tracker.dependencies:list_deps", "List the dependencies between repositories."),
         "show-dep": ("tracker.pages:show_dep", "Show a dependency and its check."),
         "check-deps": ("tracker.dependencies:check_deps", "Check the dependencies between repositories."),
-        "export": ("tracker.export:export", "Export the records as CSV, JSON or Markdown."),
+        "export": (
+            "tracker.export:export",
+            "Export the records as CSV, JSON or Markdown.",
+            "ecosystem export",
+        ),
         "graph": (
             "runs.forecast:graph",
             "Show the dependency graph of a plan: tree, mermaid, dot, SVG or JSON.",
+            "plan graph",
         ),
-        "forecast": ("runs.forecast:forecast", "Estimate the duration of a plan under each strategy."),
+        "forecast": (
+            "runs.forecast:forecast",
+            "Estimate the duration of a plan under each strategy.",
+            "plan forecast",
+        ),
     },
     "Change the file": {
         "create-issue": ("tracker.records:create_issue", "Create an issue."),
@@ -113,27 +104,32 @@ COMMANDS: Families = {
         "delete-dep": ("tracker.dependencies:delete_dep", "Delete a dependency."),
     },
     "Runs": {
-        "sweep": ("runs.sweep:sweep", "Run a plan."),
-        "execute": ("runs.sweep:execute", "Run one todo."),
-        "retry": ("runs.retry:retry", "Run the failed and blocked todos of a run again."),
+        "sweep": ("runs.sweep:sweep", "Run a plan.", "run sweep"),
+        "execute": ("runs.sweep:execute", "Run one todo.", "todo execute"),
+        "retry": ("runs.retry:retry", "Run the failed and blocked todos of a run again.", "run retry"),
         "list-runs": ("runs.inspection:list_runs", "List the runs, latest first."),
         "show-run": ("runs.inspection:show_run", "Show a run: state, worker and duration of every todo."),
-        "watch": ("runs.inspection:watch", "Follow a run until it ends."),
-        "logs": ("runs.inspection:logs", "Print the output of the todos of a run."),
-        "pause": ("runs.control:pause", "Pause a run: start no more todos."),
-        "resume": ("runs.control:resume", "Resume a paused run."),
-        "cancel": ("runs.control:cancel", "Cancel a run."),
-        "approve": ("runs.control:approve", "Approve a todo or milestone that waits at a gate."),
-        "reject": ("runs.control:reject", "Reject a todo or milestone that waits at a gate."),
-        "rollback": ("runs.rollback:rollback", "Undo a run, in reverse order."),
+        "watch": ("runs.inspection:watch", "Follow a run until it ends.", "run watch"),
+        "logs": ("runs.inspection:logs", "Print the output of the todos of a run.", "run logs"),
+        "pause": ("runs.control:pause", "Pause a run: start no more todos.", "run pause"),
+        "resume": ("runs.control:resume", "Resume a paused run.", "run resume"),
+        "cancel": ("runs.control:cancel", "Cancel a run.", "run cancel"),
+        "approve": (
+            "runs.control:approve",
+            "Approve a todo or milestone that waits at a gate.",
+            "run approve",
+        ),
+        "reject": ("runs.control:reject", "Reject a todo or milestone that waits at a gate.", "run reject"),
+        "rollback": ("runs.rollback:rollback", "Undo a run, in reverse order.", "run rollback"),
         "checkpoint": (
             "runs.retry:checkpoint",
             "Create, list and restore checkpoints of a run.",
+            "run checkpoint",
         ),
-        "sync": ("runs.inspection:sync", "Write the results of a run into the file."),
+        "sync": ("runs.inspection:sync", "Write the results of a run into the file.", "run sync"),
         "export-run": ("runs.export:export_run", "Export a run as a JSON document."),
         "import-run": ("runs.export:import_run", "Import an exported run."),
-        "clean": ("runs.clean:clean", "Remove worktrees, branches and logs of ended runs."),
+        "clean": ("runs.clean:clean", "Remove worktrees, branches and logs of ended runs.", "run clean"),
     },
     "Locks and shared values": {
         "list-locks": ("locks:list_locks", "List the locks with their holders and waiters."),
@@ -145,8 +141,8 @@ COMMANDS: Families = {
     "Messages": {
         "send-message": ("messages:send_message", "Send a message to a repository, agent or person."),
         "list-messages": ("messages:list_messages", "List and acknowledge messages."),
-        "publish": ("messages:publish", "Publish an event on a topic."),
-        "subscribe": ("messages:subscribe", "Print the events of topics as they come."),
+        "publish": ("messages:publish", "Publish an event on a topic.", "topic publish"),
+        "subscribe": ("messages:subscribe", "Print the events of topics as they come.", "topic subscribe"),
     },
     "Processes": {
         "up": ("processes.machine:up", "Start server, worker and Flower on this machine."),
@@ -162,6 +158,9 @@ COMMANDS: Families = {
     },
 }
 
+EVERYDAY = ("init", "validate", "doctor", "status", "sweep", "watch", "logs", "retry", "rollback", "help")
+"""Commands that `coord --help` lists beside the nouns."""
+
 
 def remember(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
     if value is not None and parameter.name:
@@ -169,10 +168,12 @@ def remember(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 
 
 @click.group(
-    cls=LazyGroup,
+    cls=CommandTable,
     families=COMMANDS,
+    everyday=EVERYDAY,
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
+    subcommand_metavar="COMMAND|NOUN VERB [ARGS]...",
 )
 @click.option(
     "--ecosystem",
@@ -187,6 +188,31 @@ def remember(ctx: click.Context, parameter: click.Parameter, value: str | None) 
     expose_value=False,
     callback=remember,
     help="The Redis (default: redis_url of the settings, else the embedded server).",
+)
+@click.option(
+    "-v",
+    "--verbose",
+    count=True,
+    metavar="",
+    expose_value=False,
+    callback=lambda ctx, _, more: more and ctx.find_object(CliContext).log(more),
+    help="Print log lines of coord to standard error; -vv prints more.",
+)
+@click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    expose_value=False,
+    callback=lambda ctx, _, given: given and ctx.find_object(CliContext).be_quiet(),
+    help="Print results, warnings and errors only: no progress, no advice.",
+)
+@click.option(
+    "--no-pager",
+    is_flag=True,
+    default=None,
+    expose_value=False,
+    callback=remember,
+    help="Do not send long output to the pager (COORD_PAGER, PAGER, else less).",
 )
 @click.version_option(package_name="coord", message="%(version)s")
 @click.pass_context

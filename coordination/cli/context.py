@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
 if TYPE_CHECKING:  # `coord --help` needs none of it
+    from logging import Handler
+
     from coordination.api.facade import Facade
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 class CliContext:
@@ -19,6 +29,12 @@ class CliContext:
         """The value of `--ecosystem`."""
         self.redis: str | None = None
         """The value of `--redis`."""
+        self.no_pager = False
+        """The value of `--no-pager`."""
+        self._verbosity = 0
+        self._messages: TextIO | None = None
+        """Standard error, while --quiet drops messages."""
+        self._log: Handler | None = None
 
     @cached_property
     def coord(self) -> Facade:
@@ -26,8 +42,71 @@ class CliContext:
         from coordination.settings import ecosystem_path_from_environment
 
         named = self.ecosystem or ecosystem_path_from_environment()
-        return Facade(named or None, self.redis, warn=lambda text: click.echo(f"warning: {text}", err=True))
+        return Facade(named or None, self.redis, warn=warn)
+
+    def log(self, more: int) -> None:
+        """Write log lines of coord to standard error: INFO, then DEBUG. Other libraries log warnings only."""
+        import logging
+
+        self._refuse_both(self._messages is not None)
+        self._verbosity += more
+        ours = logging.getLogger("coordination")
+        if self._log is None:
+            self._log = logging.StreamHandler(sys.stderr)
+            self._log.setFormatter(logging.Formatter(LOG_FORMAT))
+            ours.addHandler(self._log)
+        ours.setLevel(logging.INFO if self._verbosity == 1 else logging.DEBUG)
+
+    def be_quiet(self) -> None:
+        """Drop messages: what this process writes to standard error until `close`, except `aloud`."""
+        self._refuse_both(self._verbosity > 0)
+        if self._messages is None:
+            self._messages = sys.stderr
+            sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (`close` closes it)
+
+    def _refuse_both(self, both: bool) -> None:
+        if both:
+            raise click.UsageError("--verbose and --quiet contradict each other; choose one")
+
+    @contextmanager
+    def aloud(self) -> Iterator[None]:
+        """Print messages inside the block also with --quiet."""
+        if self._messages is None:
+            yield
+            return
+        with contextlib.redirect_stderr(self._messages):
+            yield
 
     def close(self) -> None:
-        if "coord" in self.__dict__:
-            self.coord.close()
+        try:
+            if "coord" in self.__dict__:
+                self.coord.close()
+        finally:
+            self._restore()
+
+    def _restore(self) -> None:
+        if self._messages is not None:
+            sys.stderr.close()
+            sys.stderr, self._messages = self._messages, None
+        if self._log is not None:
+            import logging
+
+            ours = logging.getLogger("coordination")
+            ours.removeHandler(self._log)
+            ours.setLevel(logging.NOTSET)
+
+
+@contextmanager
+def aloud() -> Iterator[None]:
+    """Print messages inside the block, or the decorated function, also with --quiet: questions, warnings,
+    tokens that are shown once.
+    """
+    here = click.get_current_context(silent=True)
+    call = here.find_object(CliContext) if here else None
+    with call.aloud() if call else contextlib.nullcontext():
+        yield
+
+
+def warn(text: str) -> None:
+    with aloud():
+        click.echo(f"warning: {text}", err=True)

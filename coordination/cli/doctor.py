@@ -13,6 +13,7 @@ from coordination.api import Facts, Finding, RunView, Severity, findings
 from coordination.api.machine import examine
 from coordination.cli.context import CliContext
 from coordination.cli.runs.summary import waits
+from coordination.cli.screen.blocks import with_local_times
 from coordination.cli.screen.output import as_json_option, print_facts, print_json
 from coordination.cli.screen.tables import print_table
 from coordination.text import counted
@@ -95,7 +96,7 @@ def _print(facts: Facts, found: Sequence[Finding]) -> None:
     click.echo()
     for finding in found:
         click.secho(
-            f"{finding.severity}: {finding.what}",
+            f"{finding.severity}: {with_local_times(finding.what)}",
             fg="red" if finding.severity is Severity.WRONG else "yellow",
         )
         click.echo(f"  {finding.hint}")

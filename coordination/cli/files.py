@@ -16,7 +16,7 @@ import click
 from rich_click import command
 
 from coordination.api.machine import check, create_demo, file_schema, new_ecosystem_id, write_first_file
-from coordination.cli.context import CliContext
+from coordination.cli.context import CliContext, aloud
 from coordination.cli.runs.sweep import carry_out
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.errors import CoordinationError, InvalidFile
@@ -47,9 +47,11 @@ def validate(call: CliContext, strict: bool, as_json: bool) -> int:
     found = check(call.coord)
     warnings, refused = found.warnings, found.refused_plans
     for warning in warnings:
-        click.echo(f"{'error' if strict else 'warning'}: {warning}", err=True)
+        with aloud():
+            click.echo(f"{'error' if strict else 'warning'}: {warning}", err=True)
     if refused:
-        click.echo(f"these plans cannot be executed: {', '.join(refused)}", err=True)
+        with aloud():
+            click.echo(f"these plans cannot be executed: {', '.join(refused)}", err=True)
     declared = document.ecosystem.coordination
     if declared.id is None and call.coord.settings.redis_url:
         click.echo(

@@ -12,7 +12,7 @@ from rich_click import command
 
 from coordination.api import LOCK, Held, Holder, Released, ResourceStats
 from coordination.cli.completion import breaker_names, lock_names
-from coordination.cli.context import CliContext
+from coordination.cli.context import CliContext, aloud
 from coordination.cli.options.prompts import on_a_terminal
 from coordination.cli.screen import blocks
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
@@ -116,6 +116,7 @@ def release_lock(
     return 0
 
 
+@aloud()
 def _confirm(found: Held) -> bool:
     held = ", ".join(f"{holder.who} for {holder.age_s:.0f} s" for holder in found.holders)
     if not on_a_terminal():
@@ -149,7 +150,7 @@ def _print_locks(found: Sequence[Held], *, resources: bool) -> None:
     ]
     print_table(*filled(columns, [row for held in found for row in _rows(held)]))
     kept = datetime.fromtimestamp(found[0].epoch / 1_000_000, UTC)
-    click.echo(f"Redis has lost nothing since {_moment(kept)} ({blocks.zone()})", err=True)
+    click.echo(f"Redis has lost nothing since {blocks.format_time(kept)}", err=True)
 
 
 def _rows(held: Held) -> Iterator[Sequence[object]]:
@@ -179,8 +180,8 @@ def _print_released(found: Sequence[Released]) -> None:
     if not found:
         click.echo("no lock was taken from its holder", err=True)
         return
-    columns = (blocks.heading("WHEN"), "LOCK", "BY", "FENCE", "WHOSE")
-    rows = [(_moment(r.at), r.what.removeprefix(f"{LOCK}:"), r.by, r.fence, r.who) for r in found]
+    columns = ("WHEN", "LOCK", "BY", "FENCE", "WHOSE")
+    rows = [(blocks.format_time(r.at), r.what.removeprefix(f"{LOCK}:"), r.by, r.fence, r.who) for r in found]
     print_table(columns, rows)
 
 
@@ -202,10 +203,6 @@ def _print_resources(found: Sequence[ResourceView]) -> None:
         for r in found
     ]
     print_table(columns, rows)
-
-
-def _moment(at: datetime) -> str:
-    return blocks.format_time(at)
 
 
 @command()

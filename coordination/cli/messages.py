@@ -15,7 +15,7 @@ from rich_click import command
 from coordination.api import messages as operations
 from coordination.api.messages import ALL, NOTE, Gap, MessageView
 from coordination.cli.completion import repo_names
-from coordination.cli.context import CliContext
+from coordination.cli.context import CliContext, warn
 from coordination.cli.options.values import duration, text_or_stdin
 from coordination.cli.screen import blocks
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
@@ -149,7 +149,7 @@ def _acknowledge(bus: MessageBus, to: str, names: Sequence[str], form: Form) -> 
     form.record(done, dict, lambda: None)
     click.echo(f"{counted(len(done.acknowledged), 'message')} of {to} acknowledged", err=True)
     if done.trimmed:
-        click.echo(f"warning: {counted(done.trimmed, 'message')} trimmed before anybody looked", err=True)
+        warn(f"{counted(done.trimmed, 'message')} trimmed before anybody looked")
 
 
 def _print(found: Sequence[MessageView], to: str | None, *, dead: bool) -> None:
@@ -160,7 +160,7 @@ def _print(found: Sequence[MessageView], to: str | None, *, dead: bool) -> None:
         "ID",
         "" if to else "TO",
         "FROM",
-        blocks.heading("SENT"),
+        "SENT",
         "TYPE",
         "PRIORITY",
         "DELIVERIES",
@@ -239,7 +239,7 @@ def subscribe(
         click.echo(f"subscribed to {', '.join(topics)}", err=True)
         for found in listening.events(end - time.monotonic()):
             if isinstance(found, Gap):
-                click.echo("warning: Redis was away: events may be missing here", err=True)
+                warn("Redis was away: events may be missing here")
                 continue
             click.echo(_line(found, as_json=as_json))
             left = None if left is None else left - 1
@@ -258,4 +258,4 @@ def _line(event: Event, *, as_json: bool) -> str:
     if as_json:
         return to_json(event).decode()
     payload = event.payload if isinstance(event.payload, str) else to_json(event.payload).decode()
-    return f"{event.at.isoformat(timespec='seconds')}  {event.topic}  {event.sender}  {event.type}  {payload}"
+    return f"{blocks.format_time(event.at)}  {event.topic}  {event.sender}  {event.type}  {payload}"

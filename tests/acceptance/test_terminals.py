@@ -6,11 +6,12 @@ import re
 import subprocess
 from collections.abc import Callable
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from tests.stage import COORD, PLAN, Stage, plain
-from tests.terminals import on_terminal
+from tests.terminals import on_terminal, typing_on_terminal
 
 TODOS = [
     {"id": "A", "repo": "api", "task": "Ünïcode ✓ first", "action": "true"},
@@ -92,5 +93,16 @@ def test_a_table_has_moments_in_the_readers_zone_and_json_in_utc(stage: Stage) -
 
     moment = datetime.fromisoformat(run["started_at"])
     assert moment.utcoffset().total_seconds() == 0
-    assert "America/St_Johns" in table.splitlines()[0]
+    here = moment.astimezone(ZoneInfo("America/St_Johns"))
+    assert f"{here:%Y-%m-%d %H:%M:%S %Z}" in table
     assert f"{moment:%Y-%m-%d %H:%M:%S}" not in table
+
+
+def test_a_question_is_asked_of_a_quiet_call_too(stage: Stage) -> None:
+    stage.write(TODOS)
+    answers = {"with all this?": "n\n"}
+
+    code, said = typing_on_terminal(stage, "-q", "delete-todo", "A", "--cascade", after=answers)
+
+    assert code == 1, said
+    assert "B" in said

@@ -22,6 +22,7 @@ from fastmcp.client.transports import StdioTransport
 
 from coordination.backend import keys
 from coordination.cli.app import coord
+from coordination.cli.groups import Noun
 from tests.agent import agent
 from tests.stage import COORD, PLAN, Stage
 
@@ -61,7 +62,7 @@ def helps(words: tuple[str, ...]) -> Iterator[str]:
     here: click.Command | None = coord
     for word in words:
         here = here.resolve_command(click.Context(here), [word])[1] if isinstance(here, click.Group) else None
-    if isinstance(here, click.Group):
+    if isinstance(here, click.Group) and not isinstance(here, Noun):  # whose verbs are commands of the table
         for name in sorted(here.commands):
             yield from helps((*words, name))
 

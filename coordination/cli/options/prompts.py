@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from coordination.cli.context import aloud
 from coordination.cli.options.fields import Field
 from coordination.errors import UsageError
 from coordination.text import did_you_mean, listed
@@ -16,7 +17,8 @@ from coordination.text import did_you_mean, listed
 
 def on_a_terminal() -> bool:
     """Tell whether a person can read the questions and answer."""
-    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+    with aloud():
+        return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
 
 def ask_for_missing(record: dict[str, Any], fields: Iterable[Field]) -> None:
@@ -28,7 +30,8 @@ def ask_for_missing(record: dict[str, Any], fields: Iterable[Field]) -> None:
     for field in missing:
         known = _known(field)
         question = f"{field.key.capitalize()} ({listed(known)})" if known else field.key.capitalize()
-        record[field.field] = click.prompt(question, value_proc=partial(_answer, known), err=True)
+        with aloud():
+            record[field.field] = click.prompt(question, value_proc=partial(_answer, known), err=True)
 
 
 def _known(field: Field) -> list[str]:

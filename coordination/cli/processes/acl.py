@@ -13,7 +13,7 @@ from rich_click import command
 
 from coordination.api.machine import acl_line
 from coordination.cli.completion import repo_names
-from coordination.cli.context import CliContext
+from coordination.cli.context import CliContext, aloud
 from coordination.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ def _read(file: Path) -> str:
     return password
 
 
+@aloud()
 def _show(name: str, password: str, url: str, *, restricted: bool) -> None:
     parts = urlsplit(url)
     there = parts.netloc.rpartition("@")[2]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from rich_click import command
 
-from coordination.cli.context import CliContext
+from coordination.cli.context import CliContext, aloud
 from coordination.cli.options.filters import LOOPBACK, parse
 from coordination.cli.screen import blocks
 from coordination.cli.screen.output import as_json_option, print_json
@@ -94,9 +94,10 @@ def _serve(call: CliContext, text: str, pages: tuple[str, ...]) -> None:
     origins = [origin_of(page) for page in pages]
     made, limits = open_gateway(call.coord.redis_url, call.coord.settings, origins)
     listening = listen(at)
-    click.echo(f"gateway  ws://{at}/", err=True)
-    if at.open_to_others:
-        click.echo("  others can read tokens on the way: put TLS in front of it", err=True)
+    with aloud():
+        click.echo(f"gateway  ws://{at}/", err=True)
+        if at.open_to_others:
+            click.echo("  others can read tokens on the way: put TLS in front of it", err=True)
     serve(made, listening, limits)
 
 
@@ -140,7 +141,7 @@ def _list(call: CliContext, *, as_json: bool) -> None:
         rows = [
             (grant.recipient, blocks.format_time(_moment(grant)), ", ".join(grant.topics)) for grant in grants
         ]
-        print_table(("recipient", blocks.heading("since"), "topics"), rows)
+        print_table(("recipient", "since", "topics"), rows)
 
 
 def _moment(grant: Grant) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich_click import command
 
-from coordination.cli.context import CliContext
+from coordination.cli.context import CliContext, aloud
 from coordination.cli.options.filters import parse
 from coordination.cli.screen.output import print_json
 from coordination.errors import CoordinationError
@@ -63,9 +63,10 @@ def _serve_http(call: CliContext, http: str) -> None:
     at = _address(http)
     listening = listen(at)
     token = given or new_token()
-    click.echo(f"MCP  {url_of(at)}  token {'as in mcp_token' if given else token}", err=True)
-    if at.open_to_others:
-        click.echo("  others can read the token on the way: put TLS in front of it", err=True)
+    with aloud():
+        click.echo(f"MCP  {url_of(at)}  token {'as in mcp_token' if given else token}", err=True)
+        if at.open_to_others:
+            click.echo("  others can read the token on the way: put TLS in front of it", err=True)
     over_http(Session(call.coord.path, call.redis), listening, token)
 
 

@@ -10,7 +10,7 @@ from rich_click import command
 
 from coordination.api import FLOWER_COMMAND, FLOWER_PORT, METRICS_PORT
 from coordination.api.machine import flower_page, serve_metrics
-from coordination.cli.context import CliContext
+from coordination.cli.context import CliContext, aloud
 from coordination.cli.options.filters import LOOPBACK, parse
 from coordination.cli.screen.output import print_flower
 
@@ -51,6 +51,7 @@ def metrics(call: CliContext, listen: str) -> None:
     call.coord.redis_url  # noqa: B018 (a wrong setting, or a server that does not start, is an error here)
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # from here on they are waited for
     server = serve_metrics(call.coord, host, port)
-    click.echo(f"metrics  http://{listen if ':' in listen else f'{host}:{port}'}/metrics", err=True)
+    with aloud():
+        click.echo(f"metrics  http://{listen if ':' in listen else f'{host}:{port}'}/metrics", err=True)
     signal.sigwait(STOPS)
     server.shutdown()

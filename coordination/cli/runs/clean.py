@@ -12,7 +12,7 @@ from rich_click import command
 
 from coordination.api import Artifact, Kind, Survey, in_words
 from coordination.cli.completion import run_ids
-from coordination.cli.context import CliContext
+from coordination.cli.context import CliContext, aloud
 from coordination.cli.options.values import duration
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_table
@@ -98,6 +98,7 @@ def _forget_results(call: CliContext, *, alone: bool) -> None:
     click.echo("result cache emptied", err=True)
 
 
+@aloud()
 def _confirm(survey: Survey) -> bool:
     """Print the table and ask."""
     _print_found(survey)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from coordination.api import DryRun, Step, too_large_words
+from coordination.cli.context import warn
 from coordination.cli.runs.summary import BLOCKED
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.tables import print_table
@@ -24,14 +25,14 @@ def print_preview(preview: SweepPreview, *, as_json: bool) -> int:
     blocked.
     """
     if preview.unreachable:
-        click.echo(f"warning: where each would run is not known: {preview.unreachable}", err=True)
+        warn(f"where each would run is not known: {preview.unreachable}")
     found = preview.dry_run
     if as_json:
         print_json(asdict(found))
     else:
         print_dry_run(found)
     if preview.too_large:
-        click.echo("warning: {}\n  {}".format(*too_large_words(preview.too_large)), err=True)
+        warn("{}\n  {}".format(*too_large_words(preview.too_large)))
     return BLOCKED if preview.blocked else 0
 
 

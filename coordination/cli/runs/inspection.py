@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from coordination.cli.runs.summary import format_counts, print_run
 from coordination.cli.screen import blocks
 from coordination.cli.screen.blocks import status_cell
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
+from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import colourful, print_table
 from coordination.terminal import Lets, letting
 from coordination.text import counted
@@ -40,7 +42,7 @@ def list_runs(call: CliContext, limit: int, form: Form) -> None:
 
 
 def _print_runs(found: Sequence[RunView]) -> None:
-    columns = ("run", "plan", "status", blocks.heading("started"), "time", "todos")
+    columns = ("run", "plan", "status", "started", "time", "todos")
     print_table(
         columns,
         [
@@ -118,7 +120,8 @@ def logs(call: CliContext, run: str, todo: str | None, follow: bool, raw: bool) 
 
     A terminal gets colours, and other control characters in writing (`\u001b`); a pipe gets every byte.
     """
-    with letting(sys.stdout, Lets.ALL if raw else Lets.COLOURS if colourful() else Lets.NOTHING):
+    lets = Lets.ALL if raw else Lets.COLOURS if colourful() else Lets.NOTHING
+    with nullcontext() if follow or raw else paged(), letting(sys.stdout, lets):
         for text in call.coord.runs.get(run).log(todo, follow=follow):
             sys.stdout.write(text)
             sys.stdout.flush()

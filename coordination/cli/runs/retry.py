@@ -11,7 +11,7 @@ from rich_click import RichGroup, command
 
 from coordination.api import RunStatus
 from coordination.cli.completion import run_ids, todo_ids
-from coordination.cli.context import CliContext
+from coordination.cli.context import CliContext, aloud
 from coordination.cli.options.values import choice
 from coordination.cli.runs.inspection import the_run
 from coordination.cli.runs.progress import Following
@@ -153,7 +153,7 @@ def list_(call: CliContext, run: str, as_json: bool) -> None:
     if as_json:
         print_json([asdict(one) for one in found])
     else:
-        columns = ("name", blocks.heading("at"), "by", "succeeded")
+        columns = ("name", "at", "by", "succeeded")
         print_table(
             columns, [(one.name, blocks.format_time(one.at), one.by, len(one.succeeded)) for one in found]
         )
@@ -177,17 +177,18 @@ def restore(call: CliContext, run: str, name: str, dry_run: bool, yes: bool, as_
     if dry_run and as_json:
         print_json({"run_id": found.id, "name": name, "todos": preview.todos, "helpless": preview.helpless})
         return 0
-    click.echo(
-        f"since checkpoint {name}, run {found.id} has begun: {listed(preview.todos) or 'nothing'}", err=True
-    )
-    if preview.helpless:
-        click.echo(f"  nothing undoes {listed(preview.helpless)}", err=True)
-    if dry_run:
-        return 0
-    if preview.todos and not (
-        yes or not sys.stdin.isatty() or click.confirm("undo that, and run it again?", err=True)
-    ):
-        return 1
+    with aloud():
+        click.echo(
+            f"since checkpoint {name}, run {found.id} has begun: {listed(preview.todos) or 'nothing'}",
+            err=True,
+        )
+        if preview.helpless:
+            click.echo(f"  nothing undoes {listed(preview.helpless)}", err=True)
+        if dry_run:
+            return 0
+        asked = preview.todos and not yes and sys.stdin.isatty()
+        if asked and not click.confirm("undo that, and run it again?", err=True):
+            return 1
     if call.coord.has_file:
         call.coord.ensure_worker()
     since = found.last_event()

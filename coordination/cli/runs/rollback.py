@@ -11,7 +11,7 @@ from rich_click import command
 
 from coordination.api import RollbackPreview, RunStatus, RunView
 from coordination.cli.completion import todo_ids
-from coordination.cli.context import CliContext
+from coordination.cli.context import CliContext, aloud
 from coordination.cli.runs.inspection import the_run
 from coordination.cli.runs.summary import SOME_FAILED, print_run
 from coordination.cli.runs.sweep import see_through, write_back
@@ -99,6 +99,7 @@ def _undone_before(call: CliContext, run: Run, *, as_json: bool) -> int:
     return 0
 
 
+@aloud()
 def _print_preview(found: RollbackPreview, *, as_json: bool) -> int:
     if as_json:
         print_json({**asdict(found), "branches": found.branches})
@@ -107,6 +108,7 @@ def _print_preview(found: RollbackPreview, *, as_json: bool) -> int:
     return 0
 
 
+@aloud()
 def _confirm(found: RollbackPreview, *, yes: bool) -> bool:
     """Print what would be undone; ask on a terminal."""
     if found.status is RunStatus.ROLLING_BACK:

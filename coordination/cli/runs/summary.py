@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from coordination.api import RunStatus, RunView, TodoState, TodoView, WaitReason
+from coordination.cli.screen.blocks import with_local_times
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.tables import Cell, plain, print_table
 from coordination.terminal import spelled
@@ -95,9 +96,9 @@ def reason(todo: TodoView) -> str:
     if todo.state is TodoState.COMPENSATED:
         return f"had {todo.was}" if todo.was is TodoState.SUCCEEDED else f"was {todo.was}"
     if todo.state is TodoState.COMPENSATING:
-        return (todo.waits_for or todo.error or "").partition("\n")[0]
+        return with_local_times(todo.waits_for or todo.error or "").partition("\n")[0]
     text = todo.error if todo.state.ended or todo.state is TodoState.RETRYING else todo.waits_for
-    return (text or "").partition("\n")[0]
+    return with_local_times(text or "").partition("\n")[0]
 
 
 def print_run(run: RunView, *, as_json: bool, beside: Mapping[str, Any] = NOTHING) -> None:
@@ -245,7 +246,9 @@ class Reminders:
 
 def format_wait(wait: Wait, now: datetime) -> str:
     waited = now - wait.since if wait.since else timedelta(0)
-    return f"· {wait.text}" + (f" ({how_long(waited)})" if waited >= timedelta(seconds=1) else "")
+    return f"· {with_local_times(wait.text)}" + (
+        f" ({how_long(waited)})" if waited >= timedelta(seconds=1) else ""
+    )
 
 
 def _to_report(run: RunView) -> Iterable[TodoView]:

@@ -16,7 +16,7 @@ from rich_click import command
 
 from coordination.api import BEGINNING, RunStatus, RunView, Selectors, Written
 from coordination.cli.completion import plan_ids, todo_ids
-from coordination.cli.context import CliContext
+from coordination.cli.context import CliContext, aloud, warn
 from coordination.cli.options.filters import narrowed
 from coordination.cli.options.values import choice, more_than_zero
 from coordination.cli.runs.advice import print_advice
@@ -246,10 +246,7 @@ def write_back(call: CliContext, run: Run, *, always: bool = False) -> Written:
             click.echo(f"undone, and left completed in {call.coord.path}: {listed(written.left)}", err=True)
         return written
     except CoordinationError as error:
-        click.echo(
-            f"warning: {call.coord.path} was not updated: {error}\n  when it can be: coord sync {run.id}",
-            err=True,
-        )
+        warn(f"{call.coord.path} was not updated: {error}\n  when it can be: coord sync {run.id}")
         return Written()
 
 
@@ -312,10 +309,11 @@ def _wants_to_cancel() -> bool:
     if not sys.stdin.isatty():
         return True
     signal.signal(signal.SIGINT, _leave_at_once)
-    answer: str = click.prompt(
-        "\n[l]eave the run going, or [c]ancel it?",
-        type=click.Choice(["l", "c"]),
-        show_choices=False,
-        err=True,
-    )
+    with aloud():
+        answer: str = click.prompt(
+            "\n[l]eave the run going, or [c]ancel it?",
+            type=click.Choice(["l", "c"]),
+            show_choices=False,
+            err=True,
+        )
     return answer == "c"

@@ -1,12 +1,11 @@
 """Parts of a page: head, facts, folded text, sections; the style of each state; times in the zone of the
-reader.
-
-A table names the zone once. JSON has UTC.
+reader. JSON has UTC.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
+from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import Cell, Column, Row, drawn, length, plain, styled, wrapped
 
 STYLES: Mapping[str, str] = {
@@ -76,7 +76,8 @@ Facts = Iterable[tuple[str, Cell | str]]
 def print_page(*parts: Lines) -> None:
     """Print the parts that are not empty, with a blank line between them."""
     said = ["\n".join(lines) for part in parts if (lines := list(part))]
-    click.echo("\n\n".join(said))
+    with paged():
+        click.echo("\n\n".join(said))
 
 
 def head(name: str, title: str, *states: Cell) -> Lines:
@@ -143,33 +144,42 @@ def page_width() -> int:
 
 
 LOCALTIME = Path("/etc/localtime")
+_IN_UTC = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00:00)")
 
 
 def format_time(at: datetime | str | None) -> str:
-    """Return `2026-11-22 11:20:10`. `at` is aware, or ISO 8601."""
+    """Return `2026-11-22 11:20:10 CET`, in the zone of the reader. `at` is aware, or ISO 8601."""
     moment = datetime.fromisoformat(at) if isinstance(at, str) else at
-    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}" if moment else ""
+    if moment is None:
+        return ""
+    here = moment.astimezone()
+    return f"{here:%Y-%m-%d %H:%M:%S} {_zone(here)}"
 
 
-def heading(word: str) -> str:
-    """Return `started (Europe/Berlin)`, the heading of a column with times."""
-    return f"{word} ({zone()})"
+def with_local_times(text: str) -> str:
+    """Return a text of a run or a breaker, whose times are in UTC, with times as `format_time` writes them."""
+    return _IN_UTC.sub(lambda found: format_time(found[0]), text)
 
 
-def zone() -> str:
-    """Return the name of the zone, which holds in summer and winter; else its offset from UTC today.
+def _zone(here: datetime) -> str:
+    """Return the abbreviation that the zone has at this time, or the offset where it has none.
 
-    The system reads a TZ that names no zone as UTC, and so does coord.
+    The system reads a TZ that names no zone as UTC but keeps its name, so names count only if the database
+    of zones has them.
     """
-    named = os.environ.get("TZ")
-    if named is None and LOCALTIME.is_symlink():
-        named = str(LOCALTIME.readlink()).partition("zoneinfo/")[2]
-    try:
-        return ZoneInfo(named).key if named else _distance()
-    except (LookupError, ValueError, OSError):  # no zone of the database: words of POSIX, or a mistake
-        return _distance()
-
-
-def _distance() -> str:
-    offset = f"{datetime.now().astimezone():%z}"
+    name = here.tzname() or ""
+    if name.isalpha() and _has_named_zone():
+        return name
+    offset = f"{here:%z}"
     return "UTC" if offset == "+0000" else f"UTC{offset[:3]}:{offset[3:]}"
+
+
+@cache
+def _has_named_zone() -> bool:
+    named = os.environ.get("TZ")
+    if named is None:
+        return LOCALTIME.exists()
+    try:
+        return bool(named) and bool(ZoneInfo(named).key)
+    except (LookupError, ValueError, OSError):  # words of POSIX, or a mistake
+        return False

@@ -14,6 +14,7 @@ from pydantic_core import to_json
 
 from coordination.api import MADE_BY
 from coordination.cli.completion import format_fields
+from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import plain
 from coordination.cli.screen.templates import Template
 from coordination.errors import Conflict, CoordinationError, UsageError
@@ -116,7 +117,8 @@ class Form:
         elif self.template is not None:
             click.echo("".join(f"{self.template.line(record)}\n" for record in records), nl=False)
         else:
-            read()
+            with paged():
+                read()
 
     def record(
         self, record: BaseModel, more: Callable[[], Mapping[str, Any]], read: Callable[[], None]
@@ -130,7 +132,8 @@ class Form:
         elif self.template is not None:
             click.echo(self.template.line(record))
         else:
-            read()
+            with paged():
+                read()
 
 
 def output_options(kind: type[BaseModel]) -> Callable[[Command], Command]:

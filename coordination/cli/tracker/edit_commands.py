@@ -15,7 +15,7 @@ import click
 from rich_click import command
 
 from coordination.cli.completion import Complete
-from coordination.cli.context import CliContext
+from coordination.cli.context import CliContext, aloud
 from coordination.cli.options.fields import Field
 from coordination.cli.options.prompts import ask_for_missing, on_a_terminal
 from coordination.cli.options.record_input import (
@@ -117,6 +117,7 @@ def _refuse_both(record: object, fields: Sequence[Field]) -> None:
         raise UsageError("--from-file says all that is in the records", "leave the other options out")
 
 
+@aloud()
 def _confirm(goes: DeletePreview) -> None:
     """Show what else a delete removes, and ask. Raises UsageError where nobody can be asked."""
     if not goes:

@@ -26,6 +26,7 @@ from coordination.cli.screen.blocks import (
     section,
     status_cell,
     text,
+    with_local_times,
 )
 from coordination.cli.screen.output import Form, output_options
 from coordination.cli.screen.tables import Cell, plain, styled
@@ -323,7 +324,7 @@ def _at_present(todo: Todo, live: LiveTodo | None) -> Iterator[str]:
     yield styled("in a run", "bold")
     yield f"  {', '.join(parts)}: run {live.run_id}, {live.run_status}"
     if why := live.error if live.state.ended else live.waits_for:
-        yield f"  {plain(why.partition(chr(10))[0])}"
+        yield f"  {plain(with_local_times(why.partition(chr(10))[0]))}"
     yield f"  what it wrote: coord logs {live.run_id} {todo.id}"
     if live.state == "succeeded" and live.run_status.ended and todo.status in OPEN_TODO:
         yield f"  the file does not say so, which this does: coord sync {live.run_id}"

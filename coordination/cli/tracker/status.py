@@ -274,13 +274,13 @@ def breakers_section(breakers: Sequence[Breaker]) -> Lines:
 def breakers_summary(breakers: Sequence[Breaker]) -> Lines:
     hint = ["why: coord status"] if breakers else []
     return section(
-        "circuit breakers", [*rows([(one.name, _state(one), one.outlook) for one in breakers]), *hint]
+        "circuit breakers", [*rows([(one.name, _state(one), _outlook(one)) for one in breakers]), *hint]
     )
 
 
 def resets_section(resets: Sequence[Reset]) -> Lines:
     table = [(one.name, blocks.format_time(one.at), f"by {one.by}", f"it was {one.state}") for one in resets]
-    return section(blocks.heading("circuit breakers closed by hand"), rows(table))
+    return section("circuit breakers closed by hand", rows(table))
 
 
 def _state(breaker: Breaker) -> Cell:
@@ -288,4 +288,8 @@ def _state(breaker: Breaker) -> Cell:
 
 
 def _reason(breaker: Breaker) -> str:
-    return f"{breaker.reason}; {breaker.outlook}" if breaker.outlook else breaker.reason
+    return f"{breaker.reason}; {_outlook(breaker)}" if breaker.outlook else breaker.reason
+
+
+def _outlook(breaker: Breaker) -> str:
+    return blocks.with_local_times(breaker.outlook)

@@ -12,6 +12,7 @@ from coordination import Coord
 from coordination.backend.client import Profile, connect
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.records import Policy
+from coordination.cli.screen.blocks import format_time
 from coordination.errors import BreakerOpen
 from coordination.mcp.server import build
 from coordination.mcp.session import Session
@@ -55,7 +56,7 @@ def fail(breakers: BreakerManager, *names: str) -> None:
 
 def test_what_is_open_is_shown_wherever_one_looks(shows, breakers: BreakerManager):
     fail(breakers, "resource:db", "repo:api")
-    at = {one.name: f"{one.probe_at:%Y-%m-%dT%H:%M:%SZ}" for one in breakers.list()}
+    at = {one.name: format_time(one.probe_at) for one in breakers.list()}
 
     assert shows("status", words=f"resource:db open {WHY}; probe at {at['resource:db']}")
     assert shows("status", words="to close one now: coord reset-breaker NAME")

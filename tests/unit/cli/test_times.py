@@ -9,20 +9,21 @@ import sys
 import pytest
 
 SCRIPT = """
-from coordination.cli.screen.blocks import format_time, zone
-print(zone(), '|', format_time('2026-01-15T12:00:00.000+00:00'), '|', format_time('2026-07-15T12:00:00+00:00'), '|', format_time(None))
+from coordination.cli.screen.blocks import format_time, with_local_times
+print(format_time('2026-01-15T12:00:00.000+00:00'), '|', format_time('2026-07-15T12:00:00+00:00'), '|', format_time(None))
 """
 
 
 @pytest.mark.parametrize(
     ("zone", "words"),
     [
-        ("Europe/Berlin", "Europe/Berlin | 2026-01-15 13:00:00 | 2026-07-15 14:00:00 |"),
-        ("America/St_Johns", "America/St_Johns | 2026-01-15 08:30:00 | 2026-07-15 09:30:00 |"),
-        ("", "UTC | 2026-01-15 12:00:00 | 2026-07-15 12:00:00 |"),
-        ("No/Where", "UTC | 2026-01-15 12:00:00 | 2026-07-15 12:00:00 |"),
-        ("../../etc/passwd", "UTC | 2026-01-15 12:00:00 | 2026-07-15 12:00:00 |"),
-        ("XYZ-3", "UTC+03:00 | 2026-01-15 15:00:00 | 2026-07-15 15:00:00 |"),
+        ("Europe/Berlin", "2026-01-15 13:00:00 CET | 2026-07-15 14:00:00 CEST |"),
+        ("America/St_Johns", "2026-01-15 08:30:00 NST | 2026-07-15 09:30:00 NDT |"),
+        ("Asia/Kathmandu", "2026-01-15 17:45:00 UTC+05:45 | 2026-07-15 17:45:00 UTC+05:45 |"),
+        ("", "2026-01-15 12:00:00 UTC | 2026-07-15 12:00:00 UTC |"),
+        ("No/Where", "2026-01-15 12:00:00 UTC | 2026-07-15 12:00:00 UTC |"),
+        ("../../etc/passwd", "2026-01-15 12:00:00 UTC | 2026-07-15 12:00:00 UTC |"),
+        ("XYZ-3", "2026-01-15 15:00:00 UTC+03:00 | 2026-07-15 15:00:00 UTC+03:00 |"),
     ],
 )
 def test_a_moment_is_shown_in_the_zone_of_whoever_looks(zone: str, words: str) -> None:
@@ -43,4 +44,17 @@ def test_without_a_zone_of_its_own_a_process_has_the_systems() -> None:
         [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True
     )
 
-    assert told.stdout.partition(" | ")[0]
+    assert len(told.stdout.partition(" | ")[0].split()) == 3
+
+
+def test_times_within_a_text_are_shown_in_the_zone_of_the_reader() -> None:
+    script = "from coordination.cli.screen.blocks import with_local_times as w; print(w('probe at 2026-01-15T12:00:00Z'))"
+
+    told = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "TZ": "Europe/Berlin"},
+        capture_output=True,
+        text=True,
+    )
+
+    assert told.stdout == "probe at 2026-01-15 13:00:00 CET\n"

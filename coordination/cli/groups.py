@@ -1,0 +1,169 @@
+"""Commands from a table, imported when they are called, in two spellings: `list-issues`, `issue list`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import click
+from click.exceptions import NoSuchCommand
+from rich_click import RichCommand, RichGroup
+from rich_click.rich_panel import RichCommandPanel, RichOptionPanel
+
+Families = Mapping[str, Mapping[str, tuple[str, ...]]]
+"""Heading → command → (`module:function` below this package, its line of help).
+
+A third element is its `noun verb`; without it `list-issues` is also `issue list`, and a command without a
+hyphen has no noun.
+"""
+NEAR = 3
+"""Largest number of commands that the error about an unknown one names."""
+
+
+class Entry(NamedTuple):
+    """A command of the table."""
+
+    name: str
+    place: str
+    help: str
+    noun: str
+    """Empty for a command that has none."""
+    verb: str
+
+    @property
+    def noun_verb(self) -> str:
+        return f"{self.noun} {self.verb}".strip()
+
+
+def entries(families: Families) -> dict[str, Entry]:
+    """Return name → command, in the order of the table."""
+    return {name: _entry(name, *row) for family in families.values() for name, row in family.items()}
+
+
+def _entry(name: str, place: str, help_: str, noun_verb: str = "") -> Entry:
+    if noun_verb:
+        noun, _, verb = noun_verb.partition(" ")
+    else:
+        verb, _, noun = name.partition("-")
+        verb, noun = (verb, noun.removesuffix("s")) if noun else ("", "")
+    return Entry(name, place, help_, noun, verb)
+
+
+class TableGroup(RichGroup):
+    """A group of stubs, each with a line of help. Options of `coord` are accepted behind each command, too:
+    nobody remembers their place.
+    """
+
+    shared: Sequence[click.Parameter] = ()
+    """The options of `coord` that every command accepts."""
+
+    def add_stubs(self, rows: Iterable[tuple[str, str]]) -> None:
+        for name, help_ in rows:
+            self.add_command(RichCommand(name=name, help=help_))
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def _load(self, entry: Entry) -> click.Command:
+        module, _, function = entry.place.partition(":")
+        command: click.Command = getattr(import_module(f"coordination.cli.{module}"), function)
+        for one in (command, *getattr(command, "commands", {}).values()):
+            _accept(one, self.shared)
+        return command
+
+
+def _accept(command: click.Command, options: Iterable[click.Parameter]) -> None:
+    taken = {parameter.name for parameter in command.params}
+    command.params += [option for option in options if option.name not in taken and not option.is_eager]
+
+
+class Noun(TableGroup):
+    """The verbs of one noun."""
+
+    def __init__(self, name: str, verbs: Mapping[str, Entry], shared: Sequence[click.Parameter]) -> None:
+        super().__init__(
+            name=name,
+            no_args_is_help=True,
+            subcommand_metavar="VERB [ARGS]...",
+            help=f"The commands of the noun {name}.",
+        )
+        self.verbs, self.shared = verbs, shared
+        self.add_stubs((verb, entry.help) for verb, entry in verbs.items())
+        self.add_panel(RichCommandPanel("Verbs", commands=list(verbs)))
+        _accept(self, shared)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            name, stub, rest = super().resolve_command(ctx, args)
+        except NoSuchCommand as error:
+            near = error.possibilities or self.verbs
+            text = f"{self.name} has no verb {error.command_name!r}"
+            raise click.UsageError(
+                f"{text}\n  did you mean: {_commands(f'{self.name} {v}' for v in near)}?", ctx
+            ) from None
+        return name, self._load(self.verbs[name]) if name else stub, rest
+
+
+class CommandTable(TableGroup):
+    """All commands of the table, and their nouns. `everyday`: the commands that its help lists first."""
+
+    def __init__(self, *args: Any, families: Families, everyday: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.entries, self.shared = entries(families), self.params
+        self.nouns: dict[str, dict[str, Entry]] = {}
+        for entry in self.entries.values():
+            if entry.noun:
+                self.nouns.setdefault(entry.noun, {})[entry.verb] = entry
+        nouns = {noun: ", ".join(self.nouns[noun]) for noun in sorted(self.nouns)}
+        helps = {entry.name: entry.help for entry in self.entries.values()}
+        self.add_stubs({**nouns, **helps}.items())
+        others = [e.name for e in self.entries.values() if not e.noun and e.name not in everyday]
+        self._short = {"Everyday": everyday, "Nouns and their verbs": list(nouns), "Others": others}
+        self._long = {heading: list(names) for heading, names in families.items()}
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            name, stub, rest = super().resolve_command(ctx, args)
+        except NoSuchCommand as error:
+            raise click.UsageError(self._unknown(error, args[1:]), ctx) from None
+        if not name:
+            return name, stub, rest
+        verbs = self.nouns.get(name, {})
+        if name not in self.entries or (rest and rest[0] in verbs):
+            return name, Noun(name, verbs, self.shared), rest
+        return name, self._load(self.entries[name]), rest
+
+    def _unknown(self, error: NoSuchCommand, rest: Sequence[str]) -> str:
+        verb = error.command_name
+        meant = [f"{noun} {verb}" for noun, verbs in self.nouns.items() if verb in verbs]
+        if rest and (given := f"{rest[0].removesuffix('s')} {verb}") in meant:
+            meant = [given]
+        if meant:
+            return f"there is no command {verb!r}: the noun comes first\n  for example: {_commands(meant)}"
+        near = error.possibilities or ()
+        return f"there is no command {verb!r}" + (f"\n  did you mean: {_commands(near)}?" if near else "")
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self._write(ctx, formatter, self._short)
+
+    def help_on_all(self, ctx: click.Context) -> str:
+        """Return the help that lists every command."""
+        formatter = ctx.make_formatter()
+        self._write(ctx, formatter, self._long)
+        return formatter.getvalue().strip("\n")
+
+    def _write(self, ctx: Any, formatter: Any, panels: Mapping[str, Sequence[str]]) -> None:
+        options = [option.name or "" for option in self.get_params(ctx)]
+        formatter.write(RichOptionPanel("Options", options=options).render(self, ctx, formatter))
+        for heading, names in panels.items():
+            panel = RichCommandPanel(heading, commands=list(names))
+            formatter.write(panel.render(self, ctx, formatter))
+
+
+def _commands(names: Iterable[str]) -> str:
+    return ", ".join(f"coord {name}" for name in list(names)[:NEAR])

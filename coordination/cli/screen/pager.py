@@ -1,0 +1,166 @@
+"""The user's pager: `with paged():` around output that may be longer than the screen.
+
+The pager gets what would go to the terminal, after the filter of `coordination.terminal`. Messages on standard
+error go to it as well: a line between two screens of a pager would be lost.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import BinaryIO, TextIO, cast
+
+import click
+
+from coordination.cli.context import CliContext
+from coordination.cli.screen.tables import length
+from coordination.environment import without_ours
+from coordination.settings import in_todo, pager_from_environment
+from coordination.terminal import SafeTerminal
+
+_COLOUR = re.compile("\x1b\\[[0-9;:]*m")
+LESS = "FRX"
+"""Default of the variable LESS, as git sets it: end where all fits, pass on colours, leave the text there."""
+
+
+@contextmanager
+def paged() -> Iterator[None]:
+    """Send what the block prints to the pager, if standard output is a terminal and not all of it fits.
+
+    The block ends early, without an error, when the user leaves the pager.
+    """
+    terminal = _terminal_below(sys.stdout)
+    if terminal is None or isinstance(terminal.terminal, Screenful) or not (command := _command()):
+        yield
+        return
+    screen = Screenful(command, terminal.terminal)
+    with ExitStack() as stack:
+        stack.callback(screen.finish)
+        for stream in (sys.stdout, sys.stderr):
+            stack.enter_context(_writing_to(screen, stream))
+        try:
+            yield
+            sys.stdout.flush()
+        except BrokenPipeError:
+            if not screen.left:
+                raise
+
+
+def _terminal_below(stream: TextIO) -> SafeTerminal | None:
+    below = getattr(stream, "buffer", None)
+    return below if isinstance(below, SafeTerminal) else None
+
+
+def _command() -> list[str]:
+    """Return the pager; empty for none. A todo has no user, so its environment starts no program."""
+    here = click.get_current_context(silent=True)
+    call = here.find_object(CliContext) if here else None
+    if call is None or call.no_pager or in_todo():
+        return []
+    return pager_from_environment()
+
+
+@contextmanager
+def _writing_to(screen: Screenful, stream: TextIO) -> Iterator[None]:
+    below = _terminal_below(stream)
+    if below is None:
+        yield
+        return
+    stream.flush()
+    terminal, below.terminal = below.terminal, cast(BinaryIO, screen)
+    try:
+        yield
+    finally:
+        with suppress(BrokenPipeError):
+            stream.flush()
+        below.terminal = terminal
+
+
+class Screenful(io.BufferedIOBase):
+    """Holds back what fits the screen; starts the pager when a line does not."""
+
+    def __init__(self, command: list[str], terminal: BinaryIO) -> None:
+        self.left = False
+        """The user has left the pager."""
+        self._command, self._terminal = command, terminal
+        self._size = shutil.get_terminal_size()
+        self._held: list[bytes] = []
+        self._rows = 1  # the shell's prompt, or the pager's own line
+        self._pager: subprocess.Popen[bytes] | None = None
+        self._plain = False
+        """There is no pager: everything goes to the terminal."""
+
+    def write(self, data: object) -> int:
+        given = bytes(cast(bytes, data))
+        if self._plain:
+            self._terminal.write(given)
+        elif self._pager is not None:
+            self._send(given)
+        else:
+            self._held.append(given)
+            self._rows += _rows(given, self._size.columns)
+            if self._rows > self._size.lines:
+                self._start()
+        return len(given)
+
+    def _start(self) -> None:
+        try:
+            self._pager = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                env={"LESS": LESS, "LV": "-c", **without_ours(os.environ)},
+            )
+        except OSError:  # not installed, or no program
+            self._plain = True
+        self._release()
+
+    def _release(self) -> None:
+        held, self._held = b"".join(self._held), []
+        if self._pager is not None:
+            self._send(held)
+        else:
+            self._terminal.write(held)
+
+    def _send(self, data: bytes) -> None:
+        if self._pager is None or self._pager.stdin is None:
+            return
+        try:
+            self._pager.stdin.write(data)
+            self._pager.stdin.flush()
+        except BrokenPipeError:
+            self.left = True
+            raise
+
+    def flush(self) -> None:
+        if self._plain:
+            self._terminal.flush()
+
+    def finish(self) -> None:
+        """Print what was held back, or wait until the user leaves the pager."""
+        if not self.left:
+            with suppress(BrokenPipeError):
+                self._release()
+        self._terminal.flush()
+        if self._pager is None:
+            return
+        if self._pager.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._pager.stdin.close()
+        while self._pager.returncode is None:
+            with suppress(KeyboardInterrupt):  # Ctrl-C is for the pager
+                self._pager.wait()
+
+    def fileno(self) -> int:
+        return self._terminal.fileno()
+
+
+def _rows(data: bytes, columns: int) -> int:
+    """Return how many rows of the screen a text takes; a line without an end counts with the next text."""
+    *lines, _rest = _COLOUR.sub("", data.decode(errors="replace")).split("\n")
+    return sum(max(1, -(-length(line) // columns)) for line in lines)

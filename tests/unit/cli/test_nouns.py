@@ -1,0 +1,146 @@
+"""`coord issue list` beside `coord list-issues`: one table, both spellings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from coordination.cli.app import COMMANDS, EVERYDAY, coord
+from coordination.cli.groups import CommandTable, entries
+from tests.stage import Done
+
+Typed = Callable[..., Done]
+ROOT = click.Context(coord, info_name="coord")
+SPELLED = [entry for entry in entries(COMMANDS).values() if entry.noun]
+WITHOUT_NOUN = {
+    "demo", "doctor", "completion", "help", "context", "up", "down", "worker", "keeper", "acl", "steps", "mcp",
+    "gateway", "flower", "metrics",
+}  # fmt: skip
+
+
+@pytest.fixture
+def offered(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    def ask(*words: str) -> list[str]:
+        monkeypatch.setenv("COMP_WORDS", "\n".join(["coord", *words]))
+        monkeypatch.setenv("COMP_CWORD", str(len(words)))
+        monkeypatch.setenv("_COORD_COMPLETE", "bash_complete")
+        return [row.partition(",")[2] for row in typed().out.splitlines() if row]
+
+    return ask
+
+
+@pytest.mark.parametrize("entry", SPELLED, ids=lambda entry: entry.noun_verb)
+def test_both_spellings_are_the_same_command(entry) -> None:
+    old = coord.resolve_command(ROOT, [entry.name])[1]
+    _, noun, rest = coord.resolve_command(ROOT, [entry.noun, entry.verb])
+
+    assert isinstance(noun, click.Group)
+    assert noun.resolve_command(click.Context(noun, parent=ROOT), rest)[1] is old
+
+
+def test_commands_without_a_noun_are_few() -> None:
+    assert {name for name, entry in entries(COMMANDS).items() if not entry.noun} == WITHOUT_NOUN
+
+
+def test_no_two_commands_have_the_same_spelling() -> None:
+    assert len({entry.noun_verb for entry in SPELLED}) == len(SPELLED)
+
+
+def test_everyday_commands_are_commands_of_the_table() -> None:
+    assert set(EVERYDAY) <= set(coord.entries)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("list-issues --json", "issue list --json"),
+        ("show-issue ISSUE-001", "issue show ISSUE-001"),
+        ("list-todos --status pending", "todo list --status pending"),
+        ("validate-plan PLAN-001 --json", "plan validate PLAN-001 --json"),
+        ("list-deps", "dep list"),
+        ("list-repos --format {name}", "repo list --format {name}"),
+        ("graph PLAN-001", "plan graph PLAN-001"),
+        ("show-issue NONE", "issue show NONE"),
+    ],
+)
+def test_both_spellings_print_the_same(typed: Typed, old: str, new: str) -> None:
+    assert typed(*new.split()) == typed(*old.split())
+
+
+def test_options_of_coord_are_accepted_at_the_noun(typed: Typed) -> None:
+    told = [
+        typed("issue", "--ecosystem", "none.yaml", "list"),
+        typed("issue", "list", "--ecosystem", "none.yaml"),
+    ]
+
+    assert told[0] == told[1]
+    assert (told[0].code, "none.yaml" in told[0].err) == (2, True)
+
+
+def test_an_error_names_the_spelling_that_was_used(typed: Typed) -> None:
+    assert "see: coord issue show --help" in typed("issue", "show").err
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        (["isue", "list"], "coord issue"),
+        (["issue", "lst"], "coord issue list"),
+        (["list", "issues"], "coord issue list"),
+        (["publish-topic"], "coord publish"),
+        (["issue", "zzz"], "coord issue list, coord issue show"),
+    ],
+)
+def test_an_unknown_word_gets_the_nearest_commands_and_the_help_to_look_at(
+    typed: Typed, words: list[str], near: str
+) -> None:
+    done = typed(*words)
+
+    assert done.code == 2
+    assert near in done.err
+    assert "see: coord" in done.err
+
+
+def test_both_spellings_are_completed(offered: Callable[..., list[str]]) -> None:
+    assert "issue" in offered("iss")
+    assert offered("issue", "") == ["list", "show", "create", "update", "close", "delete"]
+    assert offered("issue", "show", "") == ["ISSUE-001", "ISSUE-002"]
+    assert "--status" in offered("issue", "list", "--st")
+    assert offered("run", "checkpoint", "") == ["create", "list", "restore"]
+    assert offered("help", "issue", "sh") == ["show"]
+    assert "running" in offered("help", "run")
+
+
+def test_of_a_noun_that_is_a_command_too_a_known_verb_wins() -> None:
+    table = CommandTable(
+        name="coord",
+        families={
+            "Processes": {
+                "worker": ("files:init", "Serve repositories."),
+                "list-workers": ("files:schema", "List the workers."),
+            }
+        },
+        everyday=(),
+    )
+    context = click.Context(table, info_name="coord")
+
+    def resolved(*words: str) -> str | None:
+        name, command, rest = table.resolve_command(context, list(words))
+        if isinstance(command, click.Group):
+            name, command, _ = command.resolve_command(click.Context(command, parent=context), rest)
+        return command.name if command else name
+
+    assert (resolved("worker", "list"), resolved("worker", "there"), resolved("worker")) == (
+        "schema", "init", "init",
+    )  # fmt: skip
+
+
+def test_the_help_shows_nouns_and_everyday_commands_alone() -> None:
+    said = CliRunner().invoke(coord, ["--help"], env={"COLUMNS": "100"}).output
+
+    shown = {line.split()[1] for line in said.splitlines() if line.startswith("│ ") and line[2].isalpha()}
+    assert {"issue", "todo", "run", "sweep", "status"} <= shown
+    assert not {name for name in shown if "-" in name}
