@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from coordination.ecosystem.document import Document
     from coordination.ecosystem.wording import USED_ELSEWHERE
     from coordination.ecosystem.writeback import Written
+    from coordination.history.events import HistoryEvent
+    from coordination.history.search import HistoryFilters
+    from coordination.history.trends import Trend
     from coordination.locks.force_release import Released
     from coordination.locks.listing import LOCK, Held, Holder
     from coordination.locks.resources import ResourceStats
@@ -113,6 +116,8 @@ __all__ = [
     "Finding",
     "Forecast",
     "Held",
+    "HistoryEvent",
+    "HistoryFilters",
     "Holder",
     "Kept",
     "Kind",
@@ -149,6 +154,7 @@ __all__ = [
     "TodoInView",
     "TodoState",
     "TodoView",
+    "Trend",
     "WaitReason",
     "Written",
     "as_view",
@@ -175,6 +181,9 @@ _HOMES = {
     "ecosystem.document": ("Document",),
     "ecosystem.wording": ("USED_ELSEWHERE",),
     "ecosystem.writeback": ("Written",),
+    "history.events": ("HistoryEvent",),
+    "history.search": ("HistoryFilters",),
+    "history.trends": ("Trend",),
     "locks.force_release": ("Released",),
     "locks.listing": ("LOCK", "Held", "Holder"),
     "locks.resources": ("ResourceStats",),

@@ -17,6 +17,7 @@ from coordination.errors import CoordinationError, InvalidFile, NotFound
 if TYPE_CHECKING:  # each of these is imported by the operations that need it
     from coordination.api.events import Subscribers
     from coordination.ecosystem.document import Document
+    from coordination.history.memory import Memory
     from coordination.operations.local import Local
     from coordination.runs.connection import Connection
     from coordination.runs.views.live import Live
@@ -131,6 +132,13 @@ class EcosystemAccess:
 
         return Local(self.path, self.settings)
 
+    @cached_property
+    def memory(self) -> Memory:
+        """Return the history of the file: search, trends, export. Raises NotFound without a file."""
+        from coordination.history.memory import Memory
+
+        return Memory(self.path.resolve(), self.state, self._warn)
+
     @property
     def state(self) -> Path:
         """Return the folder where a worker of this machine keeps worktrees and logs."""
@@ -231,5 +239,7 @@ class EcosystemAccess:
         """Give back what was started for this process; a run that continues waits for the next worker."""
         if self._connection:
             self._connection.close()
+        if "memory" in self.__dict__:
+            self.memory.close()
         if "local" in self.__dict__:
             self.local.leave()

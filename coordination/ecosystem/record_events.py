@@ -81,6 +81,11 @@ def differences(before: Ecosystem, after: Ecosystem) -> list[dict[str, Any]]:
     return events
 
 
+def record_event(verb: str, record: Record) -> dict[str, Any]:
+    """Return an event about a record that did not change."""
+    return _event(verb, record, {}, None, "")
+
+
 def _record_place(location: Location) -> Location:
     """Return the location of the record that has an id: without the fields inside of it."""
     last = max(i for i, step in enumerate(location) if isinstance(step, int))

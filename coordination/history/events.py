@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, time
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field
 
-@dataclass(frozen=True, kw_only=True)
-class HistoryEvent:
+
+class HistoryEvent(BaseModel):
     """`kind` is `noun.verb`, `subject` the id of the record, `changes` maps fields to [before, after].
 
-    `record` has the record's main fields as they are afterwards, `data` whatever else the kind has.
+    `record` has the record's main fields as they are afterwards, `data` whatever else the kind has. `matched`
+    is the text that a search found, with the words in brackets.
     """
+
+    model_config = ConfigDict(frozen=True)
 
     id: str
     at: datetime
@@ -22,10 +26,11 @@ class HistoryEvent:
     title: str = ""
     actor: str = ""
     repos: tuple[str, ...] = ()
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    record: Mapping[str, Any] = field(default_factory=dict)
-    data: Mapping[str, Any] = field(default_factory=dict)
-    parts: tuple[HistoryEvent, ...] = ()
+    changes: Mapping[str, Any] = {}
+    record: Mapping[str, Any] = {}
+    data: Mapping[str, Any] = {}
+    matched: str = ""
+    parts: tuple[HistoryEvent, ...] = Field(default=(), exclude=True)
     """Changes that this event stands for; they are counted in figures and not kept."""
 
     @property

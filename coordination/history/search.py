@@ -37,15 +37,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hit:
-    """An event that was found, and the text that matched, in brackets; empty without a query."""
-
-    event: HistoryEvent
-    matched: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Filters:
+class HistoryFilters:
     """Conditions that an event must meet; `kind` is a name or a pattern such as `todo.*`."""
 
     subject: str | None = None
@@ -60,11 +52,11 @@ class Filters:
 def search(
     store: HistoryStore,
     query: str = "",
-    filters: Filters = Filters(),
+    filters: HistoryFilters = HistoryFilters(),
     *,
     limit: int = LIMIT,
     synonyms: Mapping[str, Iterable[str]] = SYNONYMS,
-) -> list[Hit]:
+) -> list[HistoryEvent]:
     """Return the best matches, or without a query the latest events. Raises UsageError, NotFound."""
     if not 1 <= limit <= MOST:
         raise UsageError(f"{limit} events cannot be listed", f"choose a limit from 1 to {MOST}")
@@ -80,7 +72,7 @@ def search(
     )
 
 
-def _check(store: HistoryStore, filters: Filters) -> None:
+def _check(store: HistoryStore, filters: HistoryFilters) -> None:
     """Refuse an entity, kind or repository that no event has: it is mistyped."""
     for name, column, table in (
         ("entity", "entity", "events"),
@@ -107,7 +99,7 @@ def _term(word: str, synonyms: Mapping[str, Iterable[str]]) -> str:
     return f"({' OR '.join(quoted)})"
 
 
-def _ranked(store: HistoryStore, match: str, filters: Filters, limit: int) -> list[Hit]:
+def _ranked(store: HistoryStore, match: str, filters: HistoryFilters, limit: int) -> list[HistoryEvent]:
     where, values = _where(filters)
     weights = ", ".join(map(str, WEIGHTS))
     found = store.rows(
@@ -118,20 +110,20 @@ def _ranked(store: HistoryStore, match: str, filters: Filters, limit: int) -> li
         *values,
         limit,
     )
-    return [Hit(event=event_of(row), matched=row["matched"]) for row in found]
+    return [event_of(row).model_copy(update={"matched": row["matched"]}) for row in found]
 
 
-def _latest(store: HistoryStore, filters: Filters, limit: int) -> list[Hit]:
+def _latest(store: HistoryStore, filters: HistoryFilters, limit: int) -> list[HistoryEvent]:
     where, values = _where(filters)
     found = store.rows(
         f"SELECT * FROM events WHERE 1{where} ORDER BY at DESC, seq DESC LIMIT ?",  # noqa: S608
         *values,
         limit,
     )
-    return [Hit(event=event_of(row)) for row in found]
+    return [event_of(row) for row in found]
 
 
-def _where(filters: Filters) -> tuple[str, list[object]]:
+def _where(filters: HistoryFilters) -> tuple[str, list[object]]:
     """Return the conditions, each behind AND, and their values. The subject of a milestone is PLAN/M1."""
     conditions: list[tuple[str, object]] = [
         ("(subject = ? OR subject >= ? || '/' AND subject < ? || '0')", filters.subject),

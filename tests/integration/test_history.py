@@ -14,7 +14,7 @@ from coordination.ecosystem.editing import Edit, edit
 from coordination.errors import CoordinationError, NotFound, UsageError
 from coordination.history.collect import collect
 from coordination.history.events import HistoryEvent
-from coordination.history.search import Filters, search
+from coordination.history.search import HistoryFilters, search
 from coordination.history.store import HistoryStore
 from coordination.history.trends import trends
 
@@ -51,7 +51,7 @@ def complete(proposal: Edit) -> None:
 
 
 def kinds(store: HistoryStore, **filters: object) -> list[str]:
-    return [hit.event.kind for hit in search(store, filters=Filters(**filters))]  # type: ignore[arg-type]
+    return [hit.kind for hit in search(store, filters=HistoryFilters(**filters))]  # type: ignore[arg-type]
 
 
 def event(number: int, **fields: object) -> HistoryEvent:
@@ -67,9 +67,9 @@ def test_every_change_is_kept_once(store: HistoryStore, file: Path) -> None:
 
     assert collect(store, file) == 2
     assert kinds(store) == ["issue.closed", "file.changed", "todo.completed", "file.recorded"]
-    (changed,) = search(store, filters=Filters(kind="file.changed"))
-    assert changed.event.data["counts"] == {"issue.updated": 1}
-    assert changed.event.data["subjects"] == ["ISSUE-1"]
+    (changed,) = search(store, filters=HistoryFilters(kind="file.changed"))
+    assert changed.data["counts"] == {"issue.updated": 1}
+    assert changed.data["subjects"] == ["ISSUE-1"]
     assert kinds(store, subject="TODO-1") == ["todo.completed"]
 
 
@@ -98,8 +98,8 @@ def test_entries_that_went_unread_are_a_gap(
 
     collect(store, file)
 
-    (gap,) = search(store, filters=Filters(kind="history.gap"))
-    assert gap.event.data["first"] == 3
+    (gap,) = search(store, filters=HistoryFilters(kind="history.gap"))
+    assert gap.data["first"] == 3
     assert kinds(store)[0] in ("issue.updated", "file.changed")
 
 
@@ -112,12 +112,12 @@ def test_words_are_found_by_stem_synonym_and_weight(store: HistoryStore) -> None
         ]
     )
 
-    assert [hit.event.id for hit in search(store, "login")] == ["e1", "e2"]
-    assert [hit.event.id for hit in search(store, "measure")] == ["e1"]
-    assert [hit.event.id for hit in search(store, "bug")] == ["e3"]
+    assert [hit.id for hit in search(store, "login")] == ["e1", "e2"]
+    assert [hit.id for hit in search(store, "measure")] == ["e1"]
+    assert [hit.id for hit in search(store, "bug")] == ["e3"]
     assert search(store, "bug")[0].matched == "A [defect] of the cart"
-    assert [hit.event.id for hit in search(store, "ISSUE-7")] == ["e3"]
-    assert {hit.event.id for hit in search(store, "cart docs")} == {"e2", "e3"}, "any word, if none has all"
+    assert [hit.id for hit in search(store, "ISSUE-7")] == ["e3"]
+    assert {hit.id for hit in search(store, "cart docs")} == {"e2", "e3"}, "any word, if none has all"
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_hostile_and_huge_texts_are_kept(store: HistoryStore) -> None:
     evil = "\x1b]0;x\x07\udcff\u202e" + "x" * 10_000_000
 
     assert store.add([event(1, title=evil[:100], record={"description": evil})]) == 1
-    assert search(store, filters=Filters(subject="T"))[0].event.record["description"] != ""
+    assert search(store, filters=HistoryFilters(subject="T"))[0].record["description"] != ""
 
 
 def test_filters_choose_and_a_mistyped_one_is_refused(store: HistoryStore) -> None:
@@ -148,7 +148,7 @@ def test_filters_choose_and_a_mistyped_one_is_refused(store: HistoryStore) -> No
     )
 
     found = {
-        name: [hit.event.id for hit in search(store, filters=Filters(**{name: value}))]  # type: ignore[arg-type]
+        name: [hit.id for hit in search(store, filters=HistoryFilters(**{name: value}))]  # type: ignore[arg-type]
         for name, value in {
             "repo": "api", "entity": "todo", "kind": "issue.*", "actor": "ann@h", "since": NOW - timedelta(days=1),
             "until": NOW - timedelta(days=1),
@@ -163,9 +163,9 @@ def test_filters_choose_and_a_mistyped_one_is_refused(store: HistoryStore) -> No
         "until": ["e2"],
     }
     with pytest.raises(NotFound, match="did you mean"):
-        search(store, filters=Filters(repo="apl"))
+        search(store, filters=HistoryFilters(repo="apl"))
     with pytest.raises(NotFound, match="there are: issue"):
-        search(store, filters=Filters(kind="issue.create"))
+        search(store, filters=HistoryFilters(kind="issue.create"))
     with pytest.raises(UsageError):
         search(store, limit=0)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -61,6 +61,23 @@ def duration(ctx: click.Context, parameter: click.Parameter, text: str | None) -
     if text is not None and not isinstance(found, timedelta):
         raise click.BadParameter(f"needs a duration like 90s, 10m or 2h, got {text!r}")
     return found if isinstance(found, timedelta) else None
+
+
+def moment(ctx: click.Context, parameter: click.Parameter, text: str | None) -> datetime | None:
+    """Convert a date, a time, or a duration that counts back from now. Without a zone it is local time."""
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        try:
+            ago = duration(ctx, parameter, text)
+            return datetime.now(UTC) - (ago or timedelta(0))
+        except (click.BadParameter, OverflowError) as error:
+            raise click.BadParameter(
+                f"needs a date like 2026-01-31, a time, or a duration like 7d, got {text!r}"
+            ) from error
+    return found.astimezone()
 
 
 def more_than_zero(ctx: click.Context, parameter: click.Parameter, text: str | None) -> timedelta | None:

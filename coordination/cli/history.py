@@ -1,0 +1,180 @@
+"""`history` with rebuild, export and import; `trends`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import IO
+
+import click
+from rich_click import command
+
+from coordination.api import HistoryEvent, HistoryFilters, Trend
+from coordination.cli.context import CliContext
+from coordination.cli.options.values import moment
+from coordination.cli.screen.blocks import format_time
+from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
+from coordination.cli.screen.pager import paged
+from coordination.cli.screen.tables import plain, print_table
+from coordination.text import counted
+
+MOST_CHANGES = 3
+"""Fields of a change that a line shows."""
+
+
+@command()
+@click.argument("subject", metavar="[ID]", required=False)
+@click.option("--query", metavar="TEXT", default="", help="Words to find; the best matches come first.")
+@click.option(
+    "--type", "entity", metavar="TYPE", help="issue, todo, plan, milestone, dependency, repo or file."
+)
+@click.option("--repo", metavar="REPO", help="Events that concern this repository.")
+@click.option("--kind", metavar="KIND", help="A kind such as todo.completed, or a pattern such as 'issue.*'.")
+@click.option(
+    "--actor", metavar="USER@HOST", help="Events by this person or program; `file`: by an editor or git."
+)
+@click.option(
+    "--since", callback=moment, metavar="TIME", help="From this time on: 2026-01-31, or 7d for 7 days ago."
+)
+@click.option("--until", callback=moment, metavar="TIME", help="Before this time.")
+@click.option(
+    "--limit", default=20, show_default=True, type=click.IntRange(min=1), help="List at most so many."
+)
+@output_options(HistoryEvent)
+@click.pass_obj
+def history(
+    call: CliContext,
+    subject: str | None,
+    query: str,
+    entity: str | None,
+    repo: str | None,
+    kind: str | None,
+    actor: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int,
+    form: Form,
+) -> None:
+    """Show what happened to the records, or to the one with this ID: when, what changed, and who did it."""
+    filters = HistoryFilters(
+        subject=subject, entity=entity, repo=repo, kind=kind, actor=actor, since=since, until=until
+    )
+    found = call.coord.memory.search(query, filters, limit=limit)
+    form.records(found, lambda: _print_events(found))
+
+
+def _print_events(events: list[HistoryEvent]) -> None:
+    print_table(
+        ("TIME", "EVENT", "ID", "BY", "WHAT"),
+        [
+            (
+                format_time(event.at),
+                event.kind,
+                event.subject,
+                event.actor,
+                plain(event.matched or _words(event)),
+            )
+            for event in events
+        ],
+    )
+
+
+def _words(event: HistoryEvent) -> str:
+    """Return what changed; without changes the title, and the counts of a foreign change."""
+    if event.changes:
+        shown = [
+            f"{field}: {old} → {new}" for field, (old, new) in list(event.changes.items())[:MOST_CHANGES]
+        ]
+        more = len(event.changes) - MOST_CHANGES
+        return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+    counts = event.data.get("counts")
+    if isinstance(counts, dict) and counts and event.kind == "file.changed":
+        return ", ".join(f"{number} {kind}" for kind, number in counts.items())
+    return event.title
+
+
+@command()
+@as_json_option
+@click.pass_obj
+def rebuild_history(call: CliContext, as_json: bool) -> None:
+    """Begin a new database and read the journal of the file again; keep the events of the old one."""
+    count = call.coord.memory.rebuild()
+    if as_json:
+        print_json({"events": count})
+    else:
+        click.echo(f"the history has {counted(count, 'event')}", err=True)
+
+
+@command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.pass_obj
+def export_history(call: CliContext, file: Path | None) -> None:
+    """Write every event as a line of JSON to FILE, or to standard output."""
+    with click.open_file(
+        "-" if file is None else str(file), "w", encoding="utf-8", atomic=file is not None
+    ) as out:
+        for line in call.coord.memory.export():
+            out.write(line)
+
+
+@command()
+@click.argument("file", type=click.File("r", encoding="utf-8"))
+@as_json_option
+@click.pass_obj
+def import_history(call: CliContext, file: IO[str], as_json: bool) -> None:
+    """Keep the events of an export that are new. FILE may be `-`."""
+    count = call.coord.memory.import_lines(file)
+    if as_json:
+        print_json({"imported": count})
+    else:
+        click.echo(f"imported {counted(count, 'event')}", err=True)
+
+
+@command()
+@click.argument("repo", required=False)
+@click.option("--days", default=30, show_default=True, type=int, help="Days until today.")
+@as_json_option
+@click.pass_obj
+def show_trends(call: CliContext, repo: str | None, days: int, as_json: bool) -> None:
+    """Show what was created and done per day, of all repositories or of REPO, and the trend of each figure."""
+    found = call.coord.memory.trends(repo, days)
+    if as_json:
+        print_json({trend.entity: trend for trend in found})
+        return
+    with paged():
+        for trend in found:
+            _print_trend(trend, days)
+
+
+LABELS = {
+    "created": "created",
+    "done": "done",
+    "lead_h_median": "lead time, median h",
+    "lead_h_p90": "lead time, p90 h",
+    "cycle_h_median": "work, median h",
+    "cycle_h_p90": "work, p90 h",
+    "actual_by_estimate": "actual by estimate",
+}
+
+
+def _print_trend(trend: Trend, days: int) -> None:
+    click.echo(f"{trend.entity}s, open now: {trend.days[-1].open}")
+    print_table(
+        ("FIGURE", f"LAST {days} DAYS", "BEFORE", "TREND"),
+        [
+            (
+                label,
+                _number(getattr(trend.now, name)),
+                _number(getattr(trend.before, name)),
+                trend.direction[name],
+            )
+            for name, label in LABELS.items()
+        ],
+    )
+    for heading, counts in (("by repository", trend.done_by_repo), ("by assignee", trend.done_by_assignee)):
+        if counts:
+            click.echo(f"done {heading}: " + plain(", ".join(f"{name} {n}" for name, n in counts.items())))
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"

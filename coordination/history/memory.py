@@ -1,0 +1,166 @@
+"""All operations on the history of one file. Each first reads what the journal has that is new."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from coordination.ecosystem.record_events import record_event
+from coordination.environment import actor
+from coordination.errors import CoordinationError, UsageError
+from coordination.history.collect import collect
+from coordination.history.events import HistoryEvent
+from coordination.history.search import LIMIT, HistoryFilters, search
+from coordination.history.store import HistoryStore
+from coordination.history.trends import Trend, trends
+from coordination.models import Dependency, Issue, Plan, Record, Todo
+
+DATABASE = "history.db"
+IMPORTED_AT_ONCE = 1000
+
+
+class Memory:
+    """Opens the database when it is first used. Raises CoordinationError where that is impossible."""
+
+    def __init__(self, file: Path, folder: Path, warn: Callable[[str], object]) -> None:
+        self._file, self._path, self._warn = file, folder / DATABASE, warn
+        self._opened: HistoryStore | None = None
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def _store(self) -> HistoryStore:
+        if self._opened is None:
+            self._opened = HistoryStore(self._path)
+            if self._opened.replaced is not None:
+                self._warn(
+                    f"the history could not be read; it was moved to {self._opened.replaced}, and a new one begun"
+                )
+        try:
+            collect(self._opened, self._file)
+        except CoordinationError as error:  # what is known already can still be searched
+            self._warn(f"the history may lack the latest changes: {error}")
+        return self._opened
+
+    def search(
+        self,
+        query: str = "",
+        filters: HistoryFilters = HistoryFilters(),
+        *,
+        limit: int = LIMIT,
+    ) -> list[HistoryEvent]:
+        """Return the best matches, or without a query the latest events. Raises UsageError, NotFound."""
+        return search(self._store(), query, filters, limit=limit)
+
+    def trends(self, repo: str | None = None, days: int = 30) -> tuple[Trend, ...]:
+        """Return the trends of issues and of todos. Raises UsageError."""
+        return trends(self._store(), repo=repo, days=days, now=datetime.now(UTC))
+
+    def search_coordination_history(
+        self, query: str, entity_type: str | None = None, repo: str | None = None, limit: int = LIMIT
+    ) -> list[HistoryEvent]:
+        """Search by words; `entity_type` is issue, todo, plan, dependency, milestone, repo or file."""
+        return self.search(query, HistoryFilters(entity=entity_type, repo=repo), limit=limit)
+
+    def get_coordination_trends(self, repo: str | None = None, days: int = 30) -> tuple[Trend, ...]:
+        """Return the trends of the last `days` days."""
+        return self.trends(repo, days)
+
+    def store_issue_event(self, kind: str, issue: Issue, changes: Mapping[str, Any] | None = None) -> bool:
+        """Keep an event of another program; return False if the history has it already."""
+        return self._keep(kind, issue, changes)
+
+    def store_todo_event(self, kind: str, todo: Todo, changes: Mapping[str, Any] | None = None) -> bool:
+        """As `store_issue_event`."""
+        return self._keep(kind, todo, changes)
+
+    def store_dependency_event(
+        self, kind: str, dependency: Dependency, result: Mapping[str, Any] | None = None
+    ) -> bool:
+        """As `store_issue_event`; `result` is the outcome of a check."""
+        return self._keep(kind, dependency, None, result)
+
+    def store_plan_event(self, kind: str, plan: Plan, milestone_id: str | None = None) -> bool:
+        """As `store_issue_event`; `milestone_id` is the milestone that the event is about."""
+        return self._keep(kind, plan, None, {"milestone": milestone_id} if milestone_id else None)
+
+    def _keep(
+        self,
+        verb: str,
+        record: Record,
+        changes: Mapping[str, Any] | None,
+        data: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Add the event, unless the latest one of its record has the same kind and changes."""
+        if not verb.replace("_", "").isalpha():
+            raise UsageError(f"{verb!r} is not a kind of event", "use a word such as created or validated")
+        store, made = self._store(), record_event(verb, record)
+        now = datetime.now(UTC)
+        event = HistoryEvent(
+            id=f"program:{now.timestamp():.6f}:{made['subject']}",
+            at=now,
+            actor=actor(),
+            data=data or {},
+            **{**made, "changes": changes or {}},
+        )
+        latest = search(store, filters=HistoryFilters(subject=event.subject), limit=1)
+        if latest and _repeats(event, latest[0]):
+            return False
+        return store.add([event]) == 1
+
+    def export(self) -> Iterator[str]:
+        """Yield every event as one line of JSON, oldest first."""
+        for event in self._store().every():
+            yield event.model_dump_json(exclude={"matched"}) + "\n"
+
+    def import_lines(self, lines: Iterable[str]) -> int:
+        """Keep the events of an export that are new; return their number. Raises UsageError."""
+        store, new, number = self._store(), 0, 0
+        rest = iter(lines)
+        while batch := list(islice(rest, IMPORTED_AT_ONCE)):
+            events = []
+            for line in batch:
+                number += 1
+                try:
+                    events.append(HistoryEvent.model_validate(json.loads(line)))
+                except (ValueError, ValidationError, RecursionError) as error:
+                    raise UsageError(
+                        f"line {number} is not an event of an export; the lines before it were imported",
+                        "export again: coord history export",
+                    ) from error
+            new += store.add(events)
+        return new
+
+    def rebuild(self) -> int:
+        """Begin a new database and read the whole journal; return the number of events.
+
+        What the journal no longer has is taken from the old database, if that is readable.
+        """
+        older: list[HistoryEvent] = []
+        if self._path.exists():
+            with suppress(CoordinationError, sqlite3.Error, ValueError), HistoryStore(self._path) as old:
+                older = list(old.every())
+        self.close()
+        for suffix in ("", "-wal", "-shm"):
+            self._path.with_name(f"{self._path.name}{suffix}").unlink(missing_ok=True)
+        store = self._store()
+        store.add(older)
+        return int(store.rows("SELECT COUNT(*) AS n FROM events")[0]["n"])
+
+
+def _repeats(event: HistoryEvent, latest: HistoryEvent) -> bool:
+    """Return whether the latest event of the record says all that this one says."""
+    return latest.kind == event.kind and all(
+        not said or said == known
+        for said, known in ((event.changes, latest.changes), (event.data, latest.data))
+    )
