@@ -92,7 +92,7 @@ COMMANDS: Families = {
         "rebuild-history": ("history:rebuild_history", "Begin a new database of the history."),
         "export-history": ("history:export_history", "Write all events as lines of JSON."),
         "import-history": ("history:import_history", "Keep the events of an export."),
-        "trends": ("history:show_trends", "Show what was created and done, and the trend of each figure."),
+        "trends": ("history:trends", "Show what was created and done, and the trend of each figure."),
     },
     "Change the file": {
         "create-issue": ("tracker.records:create_issue", "Create an issue."),

@@ -135,7 +135,7 @@ def import_history(call: CliContext, file: IO[str], as_json: bool) -> None:
 @click.option("--days", default=30, show_default=True, type=int, help="Days until today.")
 @as_json_option
 @click.pass_obj
-def show_trends(call: CliContext, repo: str | None, days: int, as_json: bool) -> None:
+def trends(call: CliContext, repo: str | None, days: int, as_json: bool) -> None:
     """Show what was created and done per day, of all repositories or of REPO, and the trend of each figure."""
     found = call.coord.memory.trends(repo, days)
     if as_json:

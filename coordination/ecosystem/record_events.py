@@ -51,9 +51,9 @@ def events_of(before: Ecosystem, after: Ecosystem, changes: Changes) -> list[dic
         if new is not None:
             events.append(_event(_verb(old, new), new, fields, old, _owner_id(before, place)))
     for section, added in changes.added.items():
-        records = now.setdefault(section, _by_key(after, section))
+        records = now.setdefault(section, _by_key(after, _owner(before, after, (*section, 0))))
         events += [
-            _event("created", records[name], fields, None, "")
+            _event("created", records[name], fields, None, _owner_id(before, section))
             for name, fields in added.items()
             if name in records
         ]

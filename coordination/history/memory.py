@@ -55,7 +55,7 @@ class Memory:
     def search(
         self,
         query: str = "",
-        filters: HistoryFilters = HistoryFilters(),
+        filters: HistoryFilters = HistoryFilters(),  # noqa: B008 (frozen)
         *,
         limit: int = LIMIT,
     ) -> list[HistoryEvent]:

@@ -16,6 +16,8 @@ Typed = Callable[..., Done]
 ROOT = click.Context(coord, info_name="coord")
 SPELLED = [entry for entry in entries(COMMANDS).values() if entry.noun]
 WITHOUT_NOUN = {
+    "history",
+    "trends",
     "demo", "doctor", "completion", "help", "context", "up", "down", "worker", "keeper", "acl", "steps", "mcp",
     "gateway", "flower", "metrics",
 }  # fmt: skip
