@@ -44,14 +44,16 @@ class ResourceView(BaseModel):
 @click.option(
     "--resources", is_flag=True, help="Include resources and repository slots that nobody waits for."
 )
+@click.option("--all", "internal", is_flag=True, help="Include the locks that coord takes for itself.")
 @click.option("--released", is_flag=True, help="List the locks that release-lock has released, latest first.")
-@output_options(Held)
+@output_options(Held, released=Released)
 @click.pass_obj
-def list_locks(call: CliContext, resources: bool, released: bool, form: Form) -> None:
+def list_locks(call: CliContext, resources: bool, internal: bool, released: bool, form: Form) -> None:
     """List the locks that are held: holder, age, time to live, waiters."""
-    if released and (resources or form.template is not None):
+    if released and (resources or internal):
         raise UsageError(
-            "--released shows what was, in a form of its own", "leave the other options out, but for --json"
+            "--released lists former holders; --resources and --all list present ones",
+            "leave --released out, or the others: coord list-locks --released",
         )
     with call.coord.answering() as connection:
         locks = connection.locks
@@ -59,8 +61,9 @@ def list_locks(call: CliContext, resources: bool, released: bool, form: Form) ->
             broken = locks.broken(RELEASED_SHOWN)
             form.records(broken, lambda: _print_released(broken))
             return
-        found = locks.list(resources=resources)
-    form.records(found, lambda: _print_locks(found, resources=resources))
+        every = locks.list(resources=resources)
+    found = [held for held in every if internal or not held.internal]
+    form.records(found, lambda: _print_locks(found, len(every) - len(found), resources=resources))
 
 
 @command()
@@ -133,11 +136,17 @@ def _holders(found: Held) -> str:
     return listed([holder.who for holder in found.holders])
 
 
-def _print_locks(found: Sequence[Held], *, resources: bool) -> None:
-    if not found:
+def _print_locks(found: Sequence[Held], hidden: int, *, resources: bool) -> None:
+    if found:
+        _print_held(found)
+    else:
         more = "" if resources else "; resources in use: coord list-locks --resources"
         click.echo(f"no lock is held{more}", err=True)
-        return
+    if hidden:
+        click.echo(f"{counted(hidden, 'internal lock')} hidden: coord list-locks --all", err=True)
+
+
+def _print_held(found: Sequence[Held]) -> None:
     columns = [
         Column(name="LOCK"),
         Column(name="HOLDER", flexible=True, folds=True),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from coordination.backend.server_check import refuse_unfit
 from coordination.environment import actor
 from coordination.errors import Conflict, NotFound, UsageError
+from coordination.locks.internal import START
 from coordination.models import Ecosystem, OnFailure
 from coordination.runs.connection import Connection
 from coordination.runs.records import Reply
@@ -219,7 +220,7 @@ def follow_up(connection: Connection, run_id: str, reply: Reply) -> None:
 
 def _start_lock(connection: Connection) -> Lock:
     """Acquire the start lock: without it, two callers would both find no conflict and start the same work."""
-    return connection.locks.acquire("start", ttl=START_TTL, wait=START_TTL, owner=actor())
+    return connection.locks.acquire(START, ttl=START_TTL, wait=START_TTL, owner=actor())
 
 
 def _check_redis(connection: Connection) -> None:

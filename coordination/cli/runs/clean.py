@@ -14,7 +14,7 @@ from coordination.api import Artifact, Kind, Survey, in_words
 from coordination.cli.completion import run_ids
 from coordination.cli.context import CliContext
 from coordination.cli.options.values import duration
-from coordination.cli.screen.output import as_json_option, print_json
+from coordination.cli.screen.output import Form, output_options, print_json
 from coordination.cli.screen.tables import print_table
 from coordination.errors import Unreachable, UsageError
 
@@ -25,6 +25,12 @@ WORDS = {
     Kind.CARRIED: ("folder of carried commits", "folders of carried commits"),
 }
 UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+class ArtifactLine(Artifact):
+    """A line of `clean --dry-run`: an artifact with the status of its run."""
+
+    status: str
 
 
 @command()
@@ -42,7 +48,7 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
 @click.option("--cache", is_flag=True, help="Empty the result cache, and nothing else.")
 @click.option("--dry-run", is_flag=True, help="Print what would be removed; remove nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-@as_json_option
+@output_options(ArtifactLine)
 @click.pass_obj
 def clean(
     call: CliContext,
@@ -54,7 +60,7 @@ def clean(
     cache: bool,
     dry_run: bool,
     yes: bool,
-    as_json: bool,
+    form: Form,
 ) -> None:
     """Remove worktrees, branches and logs of ended runs: of each RUN, or of all.
 
@@ -64,7 +70,9 @@ def clean(
     """
     if cache:
         narrowed = merged or unmerged or older_than or keep_branches
-        return _forget_results(call, alone=not (runs or narrowed or dry_run or as_json))
+        return _forget_results(call, alone=not (runs or narrowed or dry_run or form.wanted))
+    if form.template is not None and not dry_run:
+        raise UsageError("--format lists what would be removed", "add --dry-run")
     if merged and unmerged:
         raise UsageError("--merged and --unmerged exclude each other", "leave one of them out")
     if merged and keep_branches:
@@ -73,7 +81,7 @@ def clean(
     if yes and not (dry_run or unmerged):
         survey.refuse_only_copies()
     if dry_run or not survey.removable:
-        _print_survey(survey, as_json=as_json)
+        _print_survey(survey, form)
     elif not (yes or sys.stdin.isatty()):
         raise UsageError(
             "no terminal to ask for confirmation",
@@ -81,7 +89,7 @@ def clean(
         )
     elif yes or _confirm(survey):
         survey = call.coord.runs.clean(survey, branches=not keep_branches)
-        _print_result(survey, as_json=as_json)
+        _print_result(survey, as_json=form.as_json)
     if survey.silent:
         raise Unreachable(
             f"no answer from {', '.join(survey.silent)}: what is there was not looked at or not removed",
@@ -106,14 +114,15 @@ def _confirm(survey: Survey) -> bool:
     return click.confirm(f"remove {_counted(survey.removable)}?", err=True)
 
 
-def _print_survey(survey: Survey, *, as_json: bool) -> None:
-    if as_json:
-        print_json(_data(survey))
-    elif survey.found:
-        _print_found(survey)
-    elif not survey.kept:
-        click.echo("ended runs have left nothing", err=True)
+def _print_survey(survey: Survey, form: Form) -> None:
+    lines = [ArtifactLine(status=survey.statuses.get(one.run, ""), **dict(one)) for one in survey.found]
+    form.records(lines, lambda: _print_found(survey) if lines else _print_none(survey), data=_data(survey))
     _print_left(survey)
+
+
+def _print_none(survey: Survey) -> None:
+    if not survey.kept:
+        click.echo("ended runs have left nothing", err=True)
 
 
 def _print_result(done: Survey, *, as_json: bool) -> None:

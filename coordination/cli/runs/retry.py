@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 from rich_click import RichGroup, command
 
-from coordination.api import RunStatus
+from coordination.api import NamedCheckpoint, RunStatus
 from coordination.cli.completion import run_ids, todo_ids
 from coordination.cli.context import CliContext
 from coordination.cli.options.values import choice
@@ -18,7 +19,7 @@ from coordination.cli.runs.progress import Following
 from coordination.cli.runs.summary import BLOCKED, SOME_FAILED, print_run
 from coordination.cli.runs.sweep import see_through, write_back
 from coordination.cli.screen import blocks
-from coordination.cli.screen.output import as_json_option, print_json
+from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import print_table
 from coordination.models import OnFailure
 from coordination.text import counted, listed
@@ -145,18 +146,19 @@ def create(call: CliContext, run: str, name: str, as_json: bool) -> None:
 
 @checkpoint.command("list")
 @the_run
-@as_json_option
+@output_options(NamedCheckpoint)
 @click.pass_obj
-def list_(call: CliContext, run: str, as_json: bool) -> None:
+def list_(call: CliContext, run: str, form: Form) -> None:
     """List the checkpoints of RUN, the oldest first."""
     found = call.coord.runs.get(run).checkpoints()
-    if as_json:
-        print_json([asdict(one) for one in found])
-    else:
-        columns = ("name", blocks.heading("at"), "by", "succeeded")
-        print_table(
-            columns, [(one.name, blocks.format_time(one.at), one.by, len(one.succeeded)) for one in found]
-        )
+    form.records(found, lambda: _print_checkpoints(found))
+
+
+def _print_checkpoints(found: Sequence[NamedCheckpoint]) -> None:
+    columns = ("name", blocks.heading("at"), "by", "succeeded")
+    print_table(
+        columns, [(one.name, blocks.format_time(one.at), one.by, len(one.succeeded)) for one in found]
+    )
 
 
 @checkpoint.command("restore")

@@ -20,12 +20,13 @@ def coord_list_locks(
     resources: Annotated[
         bool, Field(description="Also list resources and seats that no request waits for.")
     ] = False,
+    all: Annotated[bool, Field(description="Also list the locks that coord takes for itself.")] = False,
 ) -> Sequence[Held]:
     """List the held locks: holder, start, expiry unless renewed, and the waiters in order.
 
     A todo that waits for a resource of the file is a waiter named `TODO of run RUN`.
     """
-    return session.coord.locks.list(resources=resources)
+    return session.coord.locks.list(resources=resources, internal=all)
 
 
 YEAR_S = 365 * 24 * 3600

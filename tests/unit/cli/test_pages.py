@@ -171,7 +171,7 @@ def test_nothing_that_holds_up_is_an_empty_answer(ok: Typed, file: Path) -> None
 
     answer = ok("blocking", "web")
 
-    assert (answer.out, answer.err) == ("", "no open issue holds up work in web\n")
+    assert (answer.out, answer.err) == ("", "no open issue blocks work in web\n")
     assert ok("blocking", "web", "--json").json == []
 
 
@@ -198,6 +198,35 @@ def test_a_template_is_a_line_for_each_record_whatever_is_listed_or_shown(ok: Ty
     assert ok("list-repos", "--format", "{name}").out == "api\nweb\n"
     assert ok("list-deps", "--format", "{consumer}>{provider}").out == "web>api\n"
     assert ok("show-todo", "TODO-002", "--format", "{blocked_by}").out == "TODO-001,ISSUE-001,GONE\n"
+    assert ok("blocking", "web", "--format", "{id} {priority} {holds_up}").out.startswith("ISSUE-001 ")
+
+
+LISTS = {"blocking", "check-deps", "checkpoint list", "context list", "gateway", "clean"}
+"""Commands that print a table of records, besides `list-*`."""
+
+
+def test_every_list_takes_the_same_template_option(ok: Typed) -> None:
+    lists = LISTS | {
+        f"list-{kind}"
+        for kind in ["repos", "issues", "todos", "plans", "deps", "runs", "locks", "resources", "messages"]
+    }
+
+    for command in sorted(lists):
+        assert "--format" in (help_ := ok(*command.split(), "--help").out), command
+        assert "Print a line for each record, e.g. '{id} {status}'." in " ".join(
+            help_.replace("│", " ").split()
+        ), command
+
+
+@pytest.mark.parametrize("command", ["blocking web", "check-deps", "list-todos", "list-locks --released"])
+def test_an_unknown_field_of_a_template_is_refused_with_the_fields_there_are(
+    typed: Typed, command: str
+) -> None:
+    answer = typed(*command.split(), "--format", "{nonsense}")
+
+    assert answer.code == 2
+    assert "there is no field {nonsense}" in answer.err
+    assert "known: " in answer.err
 
 
 def test_a_template_with_an_unknown_field_is_refused_also_where_nothing_matches(typed: Typed) -> None:
