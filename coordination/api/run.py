@@ -368,7 +368,7 @@ class Run:
 def refused(wish: str, run: RunView) -> Conflict:
     """Return why the run cannot be paused, resumed or cancelled."""
     if run.status is RunStatus.ROLLING_BACK:
-        text = f"run {run.run_id} cannot be {wish}: it is being rolled back, and goes on in that direction"
+        text = f"run {run.run_id} cannot be {wish}: it is being rolled back, and cannot turn back"
         return Conflict(text, f"follow it: coord watch {run.run_id}")
     if run.status.ended:
         text = f"run {run.run_id} cannot be {wish}: it ended as {run.status} at {run.finished_at}"

@@ -51,7 +51,7 @@ def resume(call: CliContext, run: str, as_it_was: bool, as_json: bool) -> None:
     view = found.view()
     unserved = found.unserved(view)
     _print_data(view, as_json)
-    click.echo(f"run {view.run_id} goes on; look: coord watch {view.run_id}", err=True)
+    click.echo(f"run {view.run_id} continues; follow it: coord watch {view.run_id}", err=True)
     for repo, text in unserved.items():
         click.echo(f"· it waits for {spelled(text)}\n  {SERVE.format(repo=repo)}", err=True)
 
@@ -147,9 +147,9 @@ def _decide(
 
 def _then(run_id: str, status: RunStatus) -> str:
     if status is RunStatus.PAUSED:
-        return f"run {run_id} is paused; go on with it: coord resume {run_id}"
+        return f"run {run_id} is paused; continue it: coord resume {run_id}"
     if status is RunStatus.ROLLING_BACK:
-        return f"run {run_id} is rolled back; look: coord watch {run_id}"
+        return f"run {run_id} is being rolled back; follow it: coord watch {run_id}"
     if status.ended:
         return f"run {run_id} has ended: {status}"
-    return f"run {run_id} goes on"
+    return f"run {run_id} continues"

@@ -46,7 +46,7 @@ def rollback(
     detach: bool,
     as_json: bool,
 ) -> int:
-    """Undo RUN, whether it goes on or has ended: stop running todos, then undo all todos in reverse order.
+    """Undo RUN, live or ended: stop running todos, then undo all todos in reverse order.
 
     Worktrees and branches of the run are removed, for a retry also those of the runs before it; todos with a
     `compensate` are compensated. Called again, it tries failed compensations again.
@@ -117,7 +117,7 @@ def _confirm(found: RollbackPreview, *, yes: bool) -> bool:
 
 def _print_todos(found: RollbackPreview) -> None:
     if not found.todos:
-        click.echo(f"run {found.run_id} has begun nothing: there is nothing to undo", err=True)
+        click.echo(f"run {found.run_id} has started nothing: there is nothing to undo", err=True)
         return
     what = f"{counted(len(found.todos), 'todo')} of run {found.run_id} in {listed(found.repos)}"
     click.echo(f"{what}: undone in reverse order", err=True)

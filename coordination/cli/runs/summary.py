@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from socket import gethostname
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -19,7 +19,10 @@ from coordination.api import RunStatus, RunView, TodoState, TodoView, WaitReason
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.tables import Cell, plain, print_table
 from coordination.terminal import spelled
-from coordination.text import counted
+from coordination.text import counted, listed
+
+if TYPE_CHECKING:
+    from coordination.api.runs import Workplaces
 
 SOME_FAILED = 3
 BLOCKED = 5
@@ -100,31 +103,43 @@ def reason(todo: TodoView) -> str:
     return (text or "").partition("\n")[0]
 
 
-def print_run(run: RunView, *, as_json: bool, beside: Mapping[str, Any] = NOTHING) -> None:
-    """Print the run. `beside`: further fields of the JSON."""
+def print_run(run: RunView, *, as_json: bool, bound: bool = False) -> None:
+    """Print the run with a table of its todos. `bound`: also the least time that any schedule takes."""
     if as_json:
-        print_json({**run.model_dump(), **beside} if beside else run)
+        print_json(run)
         return
-    by = f" by {plain(run.steered_by)}," if run.steered_by else ""
-    status = (run.status, _colour(run.status))
-    head = Text.assemble(f"run {run.run_id} of {run.plan_id} ", status, f"{by} {_figures(run)}")
-    Console(highlight=False).print(head, soft_wrap=True)
-    if run.internal_error:
-        Console(highlight=False).print(
-            Text(spelled(internal_error(run.internal_error)), "red"), soft_wrap=True
-        )
-    if run.timed_out:
-        click.echo(f"it {spelled(run.timed_out)}")
-    elif run.timeout_s is not None and not run.status.ended:
-        click.echo(f"it is ended after {run.timeout_s:g} s")
-    if run.rollback:
-        click.echo(f"undone since {spelled(run.rollback)}")
+    _print_head(run, bound=bound)
     columns = ["todo", "repo", "host", "state", "try", "time", "why"]
     if not any(elsewhere(todo) for todo in run.todos):
         columns.remove("host")
     if not any(reason(todo) for todo in run.todos):
         columns.remove("why")
     print_table(columns, [[cells[name] for name in columns] for cells in map(_cells, run.todos)])
+
+
+def print_end(run: RunView, *, as_json: bool, beside: Mapping[str, Any] = NOTHING) -> None:
+    """Print an ended run whose todos were printed as they ended. `beside`: further fields of the JSON."""
+    if as_json:
+        print_json({**run.model_dump(), **beside} if beside else run)
+    else:
+        _print_head(run)
+
+
+def _print_head(run: RunView, *, bound: bool = False) -> None:
+    by = f" by {plain(run.steered_by)}," if run.steered_by else ""
+    status = (run.status, _colour(run.status))
+    head = Text.assemble(f"run {run.run_id} of {run.plan_id} ", status, f"{by} {_figures(run, bound=bound)}")
+    Console(highlight=False).print(head, soft_wrap=True)
+    if run.internal_error:
+        Console(highlight=False).print(
+            Text(spelled(internal_error(run.internal_error)), "red"), soft_wrap=True
+        )
+    if run.timed_out:
+        click.echo(f"the run {spelled(run.timed_out)}")
+    elif run.timeout_s is not None and not run.status.ended:
+        click.echo(f"timeout: {run.timeout_s:g} s")
+    if run.rollback:
+        click.echo(f"rolled back: {spelled(run.rollback)}")
 
 
 def internal_error(text: str) -> str:
@@ -148,10 +163,14 @@ def _cells(todo: TodoView) -> Mapping[str, object]:
     }
 
 
-def _figures(run: RunView) -> str:
+def _figures(run: RunView, *, bound: bool) -> str:
     took = "" if run.duration_s is None else f" in {run.duration_s:.1f} s"
-    bound = "" if run.bound_s is None else f" (no schedule could take less than {run.bound_s:.1f} s)"
-    return f"by {run.strategy}{took}{bound}: {format_counts(run)}"
+    least = (
+        f" (no schedule could take less than {run.bound_s:.1f} s)"
+        if bound and run.bound_s is not None
+        else ""
+    )
+    return f"by {run.strategy}{took}{least}: {format_counts(run)}"
 
 
 def format_counts(run: RunView) -> str:
@@ -175,9 +194,26 @@ def _colour(status: RunStatus) -> str:
     return "green" if status is RunStatus.SUCCEEDED else "red" if status in red else "yellow"
 
 
+def format_work(todos: str, repos: Collection[str], places: Workplaces) -> str:
+    """Return `12 todos in 6 repositories on this host (embedded Redis), at most 4 at once`."""
+    if not repos:
+        return todos
+    within = f"{todos} in {counted(len(repos), 'repository')}"
+    if not places.hosts:
+        return f"{within}, which no worker serves yet"
+    hosts = (
+        "this host"
+        if places.hosts == (places.here,)
+        else f"host{'s' * (len(places.hosts) > 1)} {listed(places.hosts)}"
+    )
+    embedded = " (embedded Redis)" if places.embedded else ""
+    return f"{within} on {hosts}{embedded}, at most {places.at_once} at once"
+
+
 SHOWN_RUNNING = 8
 FIRST_REMINDER = timedelta(seconds=30)
 QUEUED = "its turn"
+"""The wait of todos behind others of the run."""
 SERVE = "coord worker --repo {repo}=PATH where it lies; or, with the server of this folder: coord up"
 
 
@@ -198,7 +234,7 @@ def waits(run: RunView) -> list[Wait]:
     groups: dict[str, list[TodoView]] = {}
     for todo in _to_report(run):
         groups.setdefault(todo.waits_for or "", []).append(todo)
-    found = [_wait(text, todos) for text, todos in groups.items()]
+    found = [_wait(run, text, todos) for text, todos in groups.items()]
     return sorted(found, key=lambda wait: wait.since.timestamp() if wait.since else 0.0)
 
 
@@ -261,7 +297,7 @@ def _to_report(run: RunView) -> Iterable[TodoView]:
             yield todo
 
 
-def _wait(text: str, todos: list[TodoView]) -> Wait:
+def _wait(run: RunView, text: str, todos: list[TodoView]) -> Wait:
     first = min(todos, key=lambda todo: todo.since or "")
     more = len(todos) - 1
     who = f"{first.id} waits" if not more else f"{first.id} and {more} more wait"
@@ -269,6 +305,7 @@ def _wait(text: str, todos: list[TodoView]) -> Wait:
     hint = f"\n  {SERVE.format(repo=first.repo)}" if unserved else ""
     since = datetime.fromisoformat(first.since) if first.since else None
     if text == QUEUED:
-        busy = "--jobs or the slots of their repository are in use"
+        running, jobs = run.counts.get(TodoState.RUNNING, 0), run.max_parallel
+        busy = f"--jobs {jobs} reached" if jobs and running >= jobs else "other todos of their repository run"
         return Wait(why=text, text=f"{counted(len(todos), 'todo')} queued: {busy}", since=since)
     return Wait(why=text, text=f"{who} for {text}{hint}", since=since)

@@ -194,7 +194,7 @@ def coord_rollback_run(
     reason: Annotated[str, Field(description="Why that is accepted; it is recorded.")] = "",
     wait_s: Wait = 0,
 ) -> CutRun:
-    """Undo what a run did, whether it goes on or has ended: what runs is stopped, then all that began is
+    """Undo a live or ended run: running todos are stopped, then all started todos are
     undone in reverse order, by its `compensate`, or by removing the run's branches and worktrees. Its status
     becomes rolled_back, or rollback_failed where something could not be undone: those todos are
     compensation_failed.
@@ -285,7 +285,7 @@ def coord_restore_checkpoint(
 ) -> CutRun:
     """Undo what the run has begun since the checkpoint, in reverse order, then run that again, and what was left, as a new run.
 
-    As long as the answer is the run itself, rolling_back, call it again: it goes on, and returns the new run
+    While the answer is the run itself, rolling_back, call it again: it continues, and returns the new run
     in the end. Where something could not be undone the run is rollback_failed; mend that, and call it again.
     """
     found = session.coord.runs.get(run)
@@ -314,7 +314,7 @@ Comment = Annotated[str, Field(description="Why, in the person's words; it is ke
 def coord_approve_todo(session: Session, todo: Waiting, run: InRun = None, comment: Comment = "") -> CutRun:
     """Approve a todo that waits at its `gate`, for a person who told you so; a milestone is then reached, a manual todo done.
 
-    coord_get_run(run=…, states=["parked"]) shows what waits for an approval. Returns the run, which goes on.
+    coord_get_run(run=…, states=["parked"]) shows what waits for an approval. Returns the run, which continues.
     """
     return cut(CutRun, session.view(session.coord.runs.approve(todo, run, comment)), SHOWN)
 

@@ -168,6 +168,7 @@ class RunReader:
             actor=meta["actor"],
             steered_by=meta.get("rolled_back_by") or meta.get("cancelled") or meta.get("paused"),
             rollback=meta.get("rollback"),
+            max_parallel=int(meta["max_parallel"]) or None,
             timeout_s=int(meta["timeout_ms"]) / 1000 if "timeout_ms" in meta else None,
             timed_out=meta.get("timed_out"),
             internal_error=meta.get("stuck"),

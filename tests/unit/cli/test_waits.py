@@ -47,7 +47,7 @@ def test_todos_that_wait_for_the_same_are_one_wait_the_longest_first() -> None:
     )
 
     assert [wait.text for wait in found] == [
-        "2 todos queued: --jobs or the slots of their repository are in use",
+        "2 todos queued: other todos of their repository run",
         "B waits for a person",
     ]
     assert found[0].since == NOON + timedelta(seconds=5)
