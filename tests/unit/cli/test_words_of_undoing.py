@@ -81,7 +81,7 @@ def test_a_failed_compensation_is_told_with_its_last_words_and_both_ways_on():
         "  full log: coord logs R B",
         "not undone yet: 1 earlier todo",
         "fix the cause, then try again: coord rollback R",
-        'or, where it was undone by hand or may stay: coord rollback R --accept B --reason "…"',
+        'or, if it was undone by hand or may stay: coord rollback R --accept B --reason "…"',
     ]
 
 
