@@ -122,7 +122,7 @@ class Runs:
                 else [f"{t}: {why}" for t, why in graph.blocked.items()]
             )
             raise Blocked(
-                f"nothing of {plan} can be started: {'; '.join(whys)}", f"coord graph {plan} shows all of it"
+                f"no todo of {plan} can start: {'; '.join(whys)}", f"show the whole plan: coord graph {plan}"
             )
         return self.start(self.make_ready(sweep), accept)
 
@@ -213,7 +213,7 @@ class Runs:
                     todos = connection.reader.read(run_id).todos
                     ended = [todo for todo in todos if todo.attempt and todo.state.ended]
                     return tuple(todo.id for todo in ended if todo.state is not TodoState.SUCCEEDED)
-        raise NotFound(f"{plan} has not been run yet", f"run all of it: coord sweep {plan}")
+        raise NotFound(f"there is no run of {plan} yet", f"run all of it: coord sweep {plan}")
 
     def retry(
         self,

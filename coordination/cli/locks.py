@@ -123,9 +123,10 @@ def _confirm(found: Held) -> bool:
     held = ", ".join(f"{holder.who} for {holder.age_s:.0f} s" for holder in found.holders)
     if not on_a_terminal():
         raise UsageError(
-            f"{_named(found)} is held by {held}, and nobody was asked", "if it may be taken away: --yes"
+            f"{_named(found)} is held by {held}, and there is no terminal to ask for confirmation",
+            "release it without asking: --yes",
         )
-    return click.confirm(f"{_named(found)} is held by {held}: take it away?", err=True)
+    return click.confirm(f"{_named(found)} is held by {held}: release it?", err=True)
 
 
 def _named(found: Held) -> str:
@@ -186,7 +187,7 @@ def _whose(holder: Holder) -> Cell:
 
 def _print_released(found: Sequence[Released]) -> None:
     if not found:
-        click.echo("no lock was taken from its holder", err=True)
+        click.echo("no lock was released by force", err=True)
         return
     columns = (blocks.heading("WHEN"), "LOCK", "BY", "FENCE", "WHOSE")
     rows = [(_moment(r.at), r.what.removeprefix(f"{LOCK}:"), r.by, r.fence, r.who) for r in found]
@@ -231,5 +232,5 @@ def reset_breaker(call: CliContext, name: str, as_json: bool) -> None:
         was = connection.breakers.reset(name, actor())
     if as_json:
         print_json(was)
-    behind = f"; {counted(was.behind, 'todo')} behind it may go on" if was.behind else ""
+    behind = f"; {counted(was.behind, 'todo')} behind it can continue" if was.behind else ""
     click.echo(f"{was.name} is closed; it was {was.state} after {was.reason}{behind}", err=True)

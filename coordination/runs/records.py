@@ -8,7 +8,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from coordination.broker.delivery import Delivery
 from coordination.models import Command, Duration, Repo, Retry, Todo
@@ -337,8 +337,6 @@ class RunView(BaseModel):
     """Person who paused it, cancelled it, or had it rolled back."""
     rollback: str | None = None
     """Reason of its rollback."""
-    max_parallel: int | None = Field(default=None, exclude=True)
-    """Number of its todos that may run at once (--jobs)."""
     timeout_s: float | None = None
     """Time after which it is ended."""
     timed_out: str | None = None

@@ -150,7 +150,7 @@ def roll_back(connection: Connection, run_id: str) -> str:
         reply = connection.store.rollback(run_id, actor(), f"{actor()} asked for it")
     follow_up(connection, run_id, reply)
     if reply.word == "unknown":
-        raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
+        raise NotFound(f"there is no run {run_id!r}", "list the runs: coord list-runs")
     return reply.word
 
 

@@ -206,7 +206,7 @@ def test_nobody_is_asked_where_nobody_is_there(desk: Stage, far: LockManager):
     refused = desk.coord("release-lock", "deploy", "--force")
 
     assert refused.code == 2
-    assert "nobody was asked" in refused.err
+    assert "there is no terminal to ask for confirmation" in refused.err
     assert lock.renew()
 
 
@@ -221,7 +221,7 @@ def test_where_there_is_nothing_to_list_that_is_said(desk: Stage, redis_url: str
     for words, told in (
         ("", "no lock is held; resources in use: coord list-locks --resources\n"),
         ("--resources", "no lock is held\n"),
-        ("--released", "no lock was taken from its holder\n"),
+        ("--released", "no lock was released by force\n"),
     ):
         listed = desk.coord("list-locks", *words.split())
         assert (listed.code, listed.out, listed.err) == (0, "", told)
@@ -283,6 +283,6 @@ def test_on_a_terminal_it_asks(desk: Stage, far: LockManager, answer: str, code:
         os.write(ours, f"{answer}\n".encode())
         assert process.wait(30) == code
 
-    assert b"take it away?" in asked
+    assert b"release it?" in asked
     assert lock.renew() is kept
     os.close(ours)

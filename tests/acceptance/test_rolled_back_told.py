@@ -97,7 +97,7 @@ def test_a_finished_run_is_undone_and_what_cannot_be_is_seen_until_it_is(stage: 
     assert (going.json["status"], going.states["B"]) == ("rolling_back", "compensating")
     assert refused.code == 6
     assert f"run {run_id} cannot be cancelled: it is being rolled back, and cannot turn back" in refused.err
-    assert (left.code, f"what the run did is being undone: coord watch {run_id}" in left.err) == (130, True)
+    assert (left.code, f"the rollback continues; follow it: coord watch {run_id}" in left.err) == (130, True)
 
     again = stage.begin("rollback", run_id, "--json")
     assert again.says("is being rolled back already")

@@ -146,7 +146,7 @@ def test_a_run_is_looked_at_from_anywhere_by_who_names_the_redis(
     shown = stage.coord("show-run", "--json", "--redis", url, cwd=tmp_path)
 
     assert (again.code, again.json) == (3, watched.json)
-    assert "there is no ecosystem.yaml here to update" in again.err
+    assert "no ecosystem.yaml here to update" in again.err
     assert (shown.code, shown.json) == (0, watched.json)
     assert list(tmp_path.iterdir()) == []
 

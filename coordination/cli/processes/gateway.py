@@ -80,12 +80,13 @@ def gateway(
             "pip install 'coord[web]'",
         )
     if (grant is not None) + (revoke is not None) + listing > 1:
-        raise UsageError("--grant, --revoke and --list are one each", "say one of them")
+        raise UsageError("--grant, --revoke and --list exclude each other", "use one of them")
     if form.template is not None and not listing:
         raise UsageError("--format is for --list", "coord gateway --list --format '{recipient}'")
     if topics and grant is None:
         raise UsageError(
-            "--topics belongs to a new token", "say whose: coord gateway --grant RECIPIENT --topics PATTERN"
+            "--topics is for a new token",
+            "name its recipient: coord gateway --grant RECIPIENT --topics PATTERN",
         )
     if grant is not None:
         _grant(call, grant, topics, as_json=form.as_json)
@@ -109,7 +110,7 @@ def _serve(call: CliContext, text: str, pages: tuple[str, ...]) -> None:
     listening = listen(at)
     click.echo(f"gateway  ws://{at}/", err=True)
     if at.open_to_others:
-        click.echo("  others can read tokens on the way: put TLS in front of it", err=True)
+        click.echo("  not encrypted: put TLS in front of it", err=True)
     serve(made, listening, limits)
 
 
@@ -124,9 +125,7 @@ def _grant(call: CliContext, recipient: str, topics: tuple[str, ...], *, as_json
         print_json({"recipient": recipient, "token": token})
     else:
         click.echo(token)
-    click.echo(
-        f"the token of {recipient}, shown this once; it comes in as: Authorization: Bearer TOKEN", err=True
-    )
+    click.echo(f"token of {recipient}, shown once; send it as: Authorization: Bearer TOKEN", err=True)
 
 
 def _revoke(call: CliContext, recipient: str, *, as_json: bool) -> None:
@@ -135,7 +134,7 @@ def _revoke(call: CliContext, recipient: str, *, as_json: bool) -> None:
     open_tokens(call.coord.redis_url, call.coord.settings).revoke(recipient)
     if as_json:
         print_json({"recipient": recipient})
-    click.echo(f"{recipient} is out", err=True)
+    click.echo(f"token of {recipient} revoked", err=True)
 
 
 def _list(call: CliContext, form: Form) -> None:

@@ -76,9 +76,7 @@ def _stay(local: Local) -> None:
         for line in local.news():
             click.echo(f"! {line}", err=True)
         if local.taken_down():
-            raise CoordinationError(
-                "stopped: somebody said coord down", "start it again: coord up (runs go on where they were)"
-            )
+            raise CoordinationError("stopped by coord down", "start it again: coord up (live runs continue)")
     click.echo("stopping", err=True)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)  # a second one leaves at once

@@ -25,7 +25,7 @@ LINE_WIDTH = 160
 
 def print_advice(run: Run, view: RunView, worktrees: Path) -> None:
     now = datetime.now(UTC)
-    for wait in waits(view) if not view.status.ended else ():
+    for wait in waits(view, run.max_parallel()) if not view.status.ended else ():
         click.echo(spelled(format_wait(wait, now)), err=True)
     for line in advice(view, run.branches(view), run.log_tail, worktrees / view.run_id):
         click.echo(spelled(line), err=True)

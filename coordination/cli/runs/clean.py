@@ -22,7 +22,7 @@ WORDS = {
     Kind.WORKTREE: ("worktree", "worktrees"),
     Kind.BRANCH: ("branch", "branches"),
     Kind.LOGS: ("folder of logs", "folders of logs"),
-    Kind.CARRIED: ("folder of carried commits", "folders of carried commits"),
+    Kind.CARRIED: ("folder of transferred commits", "folders of transferred commits"),
 }
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -76,7 +76,7 @@ def clean(
     if merged and unmerged:
         raise UsageError("--merged and --unmerged exclude each other", "leave one of them out")
     if merged and keep_branches:
-        raise UsageError("--merged looks at branches, and --keep-branches does not", "leave one of them out")
+        raise UsageError("--merged and --keep-branches exclude each other", "leave one of them out")
     survey = call.coord.runs.survey(runs, merged=merged, older_than=older_than, branches=not keep_branches)
     if yes and not (dry_run or unmerged):
         survey.refuse_only_copies()
@@ -92,7 +92,7 @@ def clean(
         _print_result(survey, as_json=form.as_json)
     if survey.silent:
         raise Unreachable(
-            f"no answer from {', '.join(survey.silent)}: what is there was not looked at or not removed",
+            f"no answer from {', '.join(survey.silent)}: its artifacts were not examined or not removed",
             "see the log of that worker, then try again",
         )
     return None
@@ -101,7 +101,9 @@ def clean(
 def _forget_results(call: CliContext, *, alone: bool) -> None:
     """Empty the result cache without a question: results can be computed again."""
     if not alone:
-        raise UsageError("--cache is about the results of all runs, and stands alone", "coord clean --cache")
+        raise UsageError(
+            "--cache empties the results of all runs, and takes no other option", "coord clean --cache"
+        )
     call.coord.runs.forget_results()
     click.echo("result cache emptied", err=True)
 
@@ -110,7 +112,7 @@ def _confirm(survey: Survey) -> bool:
     """Print the table and ask."""
     _print_found(survey)
     if survey.only_copies:
-        click.echo(f"this deletes the only copy of work: {in_words(survey.only_copies)}", err=True)
+        click.echo(f"this deletes the only copy of: {in_words(survey.only_copies)}", err=True)
     return click.confirm(f"remove {_counted(survey.removable)}?", err=True)
 
 
@@ -142,11 +144,9 @@ def _print_left(survey: Survey) -> None:
     if survey.kept:
         runs = len({r.run for r in survey.kept})
         what = "run is" if runs == 1 else "runs are"
-        click.echo(f"{runs} {what} kept in all repositories, for {in_words(survey.kept)}", err=True)
+        click.echo(f"{runs} {what} kept in all repositories because of {in_words(survey.kept)}", err=True)
     for host in survey.absent:
-        click.echo(
-            f"host {host}, where some of these runs worked, has no worker: its artifacts stay", err=True
-        )
+        click.echo(f"host {host}, which has artifacts of these runs, has no worker: they stay", err=True)
 
 
 def _print_found(survey: Survey) -> None:

@@ -24,7 +24,7 @@ def print_preview(preview: SweepPreview, *, as_json: bool) -> int:
     blocked.
     """
     if preview.unreachable:
-        click.echo(f"warning: where each would run is not known: {preview.unreachable}", err=True)
+        click.echo(f"warning: unknown where todos would run: {preview.unreachable}", err=True)
     found = preview.dry_run
     if as_json:
         print_json(asdict(found))

@@ -77,7 +77,7 @@ def _graph_of_run(call: CliContext, plan: str, form: str, run: str, wanted: Sele
     view = found.view(todos=False)
     if view.plan_id != plan:
         raise UsageError(
-            f"run {view.run_id} is one of {view.plan_id}, not of {plan}",
+            f"run {view.run_id} belongs to {view.plan_id}, not to {plan}",
             f"coord graph {view.plan_id} --format svg --run {run}",
         )
     return found.picture(tasks)
@@ -169,9 +169,9 @@ def _remarks(graph: PlanGraph, foreseen: Forecast) -> Iterator[str]:
     if foreseen.learned or foreseen.assumed:
         yield format_durations(foreseen)
     if foreseen.approvals:
-        yield f"{counted(foreseen.approvals, 'approval')} on the way: no time is counted for that"
+        yield f"{counted(foreseen.approvals, 'approval')} needed: no time is counted for them"
     if graph.blocked:
-        yield f"{len(graph.blocked)} blocked from outside and left out: coord graph {graph.plan.id} says by what"
+        yield f"{len(graph.blocked)} blocked from outside and left out; see the blockers: coord graph {graph.plan.id}"
 
 
 def format_durations(foreseen: Forecast) -> str:

@@ -91,6 +91,7 @@ class Following:
         self._seen = since
         self._reminders = Reminders()
         self._still_s = every.total_seconds()
+        self._jobs: int | None = None
         self._updated_at = self._running_reported_at = time.monotonic()
         self._parked = False
         self._back = False
@@ -101,6 +102,7 @@ class Following:
         """Show the run until it has ended. After an interruption another call continues."""
         with suppress(Unreachable):  # then by what comes from now on
             self._in_hand = self._run.todos_in_hand()
+            self._jobs = self._run.max_parallel()
         with self._screen_open():
             for event in self._run.follow(self._seen):
                 if event is not None:
@@ -204,7 +206,7 @@ class Following:
             self._print(f"· and {more} more: coord show-run {self._run.id}")
 
     def _waits(self, view: RunView) -> list[Wait]:
-        found = waits(view)
+        found = waits(view, self._jobs)
         if self._run.redis_is_full():
             text = f"Redis cannot write to its disk, so no todo can start or end: {NO_ROOM}"
             found.insert(0, Wait(why=text, text=text))

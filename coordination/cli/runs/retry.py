@@ -92,9 +92,7 @@ def _execute(
 
     def begin() -> Run:
         run = ended.start_retry(left, on_failure=on_failure, max_parallel=jobs)
-        _print_started(
-            run.id, left, call.coord.runs.workplaces(left.repos, run.view(todos=False).max_parallel)
-        )
+        _print_started(run.id, left, call.coord.runs.workplaces(left.repos, run.max_parallel()))
         return run
 
     return see_through(call, begin, detach=detach, as_json=as_json)
@@ -183,10 +181,10 @@ def restore(call: CliContext, run: str, name: str, dry_run: bool, yes: bool, as_
         print_json({"run_id": found.id, "name": name, "todos": preview.todos, "helpless": preview.helpless})
         return 0
     click.echo(
-        f"since checkpoint {name}, run {found.id} has begun: {listed(preview.todos) or 'nothing'}", err=True
+        f"since checkpoint {name}, run {found.id} has started: {listed(preview.todos) or 'nothing'}", err=True
     )
     if preview.helpless:
-        click.echo(f"  nothing undoes {listed(preview.helpless)}", err=True)
+        click.echo(f"  no way to undo {listed(preview.helpless)}", err=True)
     if dry_run:
         return 0
     if preview.todos and not (
@@ -209,6 +207,7 @@ def restore(call: CliContext, run: str, name: str, dry_run: bool, yes: bool, as_
         return SOME_FAILED
     if preview.todos or ended.rollback:
         click.echo(
-            f"coord/{found.id}, its branch, still holds what was undone: merge the next run's", err=True
+            f"branch coord/{found.id} still has the undone commits: merge the branch of the next run",
+            err=True,
         )
     return _execute(call, found, found.prepare_retry(), as_json=as_json)

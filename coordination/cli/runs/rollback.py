@@ -125,4 +125,4 @@ def _print_todos(found: RollbackPreview) -> None:
     for todo, text in found.compensations.items():
         click.echo(f"  {todo} is undone by: {spelled(text)}", err=True)
     if found.helpless:
-        click.echo(f"  nothing undoes {listed(found.helpless)}: that is left to you, with --accept", err=True)
+        click.echo(f"  no way to undo {listed(found.helpless)}: undo by hand, then --accept", err=True)

@@ -143,7 +143,7 @@ def _print_head(run: RunView, *, bound: bool = False) -> None:
 
 
 def internal_error(text: str) -> str:
-    return f"internal error: {text}; please report it with that"
+    return f"internal error: {text}; please report it"
 
 
 def elsewhere(todo: TodoView) -> bool:
@@ -214,7 +214,9 @@ SHOWN_RUNNING = 8
 FIRST_REMINDER = timedelta(seconds=30)
 QUEUED = "its turn"
 """The wait of todos behind others of the run."""
-SERVE = "coord worker --repo {repo}=PATH where it lies; or, with the server of this folder: coord up"
+SERVE = (
+    "coord worker --repo {repo}=PATH on the host that has it; or, with the server of this folder: coord up"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,15 +228,20 @@ class Wait:
     """None where it is not recorded."""
 
 
-def waits(run: RunView) -> list[Wait]:
-    """Return the waits of a run, the longest first; todos that wait for the same thing are one wait."""
+def waits(run: RunView, jobs: int | None = None) -> list[Wait]:
+    """Return the waits of a run, the longest first; todos that wait for the same thing are one wait. `jobs`:
+    how many of its todos may run at once.
+    """
     if run.status is RunStatus.PAUSED:
         text = f"the run is paused: coord resume {run.run_id}"
         return [Wait(why=text, text=text)]
+    running = run.counts.get(TodoState.RUNNING, 0)
     groups: dict[str, list[TodoView]] = {}
     for todo in _to_report(run):
         groups.setdefault(todo.waits_for or "", []).append(todo)
-    found = [_wait(run, text, todos) for text, todos in groups.items()]
+    found = [
+        _wait(text, todos, full=jobs if jobs and running >= jobs else None) for text, todos in groups.items()
+    ]
     return sorted(found, key=lambda wait: wait.since.timestamp() if wait.since else 0.0)
 
 
@@ -297,7 +304,7 @@ def _to_report(run: RunView) -> Iterable[TodoView]:
             yield todo
 
 
-def _wait(run: RunView, text: str, todos: list[TodoView]) -> Wait:
+def _wait(text: str, todos: list[TodoView], *, full: int | None) -> Wait:
     first = min(todos, key=lambda todo: todo.since or "")
     more = len(todos) - 1
     who = f"{first.id} waits" if not more else f"{first.id} and {more} more wait"
@@ -305,7 +312,6 @@ def _wait(run: RunView, text: str, todos: list[TodoView]) -> Wait:
     hint = f"\n  {SERVE.format(repo=first.repo)}" if unserved else ""
     since = datetime.fromisoformat(first.since) if first.since else None
     if text == QUEUED:
-        running, jobs = run.counts.get(TodoState.RUNNING, 0), run.max_parallel
-        busy = f"--jobs {jobs} reached" if jobs and running >= jobs else "other todos of their repository run"
+        busy = f"--jobs {full} reached" if full else "other todos of their repository run"
         return Wait(why=text, text=f"{counted(len(todos), 'todo')} queued: {busy}", since=since)
     return Wait(why=text, text=f"{who} for {text}{hint}", since=since)

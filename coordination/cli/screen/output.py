@@ -76,7 +76,7 @@ def refuse_other(path: Path) -> None:
         raise _unwritable(path, error) from error
     if head and MADE_BY.encode() not in head:
         raise Conflict(
-            f"{path} is there already, and no picture of coord's", "name another file, or remove that one"
+            f"{path} exists and is not a picture of coord", "name another file, or remove that one"
         )
 
 
@@ -152,7 +152,7 @@ def output_options(kind: type, **others: type) -> Callable[[Command], Command]:
         @wraps(command)
         def with_form(*args: Any, as_json: bool, template: str | None, **rest: Any) -> Any:
             if as_json and template is not None:
-                raise UsageError("--json and --format are two ways to show the same", "choose one of them")
+                raise UsageError("--json and --format exclude each other", "choose one of them")
             known = next((field_names(other) for name, other in others.items() if rest[name]), fields)
             form = Form(as_json=as_json, template=None if template is None else Template(template, known))
             return command(*args, form=form, **rest)

@@ -80,7 +80,7 @@ def blocking_overview(issues: Sequence[BlockingIssue]) -> Iterator[Lines]:
         yield [
             *head(issue.id, issue.title, status_cell(issue.status), status_cell(issue.priority)),
             *section(
-                "holds up",
+                "blocks",
                 rows(
                     [
                         (h.work.id, status_cell(h.work.status), _by_way_of(h.chain), h.work.title)
@@ -94,16 +94,16 @@ def blocking_overview(issues: Sequence[BlockingIssue]) -> Iterator[Lines]:
 def ecosystem_overview(status: EcosystemStatus, asked: Sequence[Asked] = ()) -> Iterator[Lines]:
     """Yield the parts of a page. `asked`: todos that wait for a person."""
     yield section(
-        "waits for a person", rows([(one.todo, one.waits_for, f"run {one.run_id}") for one in asked])
+        "waiting for approval", rows([(one.todo, one.waits_for, f"run {one.run_id}") for one in asked])
     )
     yield facts((kind, _counts(counts)) for kind, counts in status.counts.items())
     yield _repos(status.repos)
     yield section("overdue", rows([_overdue(late) for late in status.overdue]))
     yield section(
-        "holds up most",
+        "blocks most",
         rows(
             [
-                (h.work.id, status_cell(h.work.status), f"{h.holds_up} behind it", h.work.title)
+                (h.work.id, status_cell(h.work.status), f"{h.holds_up} wait for it", h.work.title)
                 for h in status.most_blocking
             ]
         ),
@@ -157,7 +157,7 @@ def _dependency(dependency: Dependency, other: str) -> tuple[object, ...]:
 
 def _by_way_of(chain: Sequence[str]) -> str:
     between = chain[1:-1]
-    return f"by way of {', '.join(between)}" if between else ""
+    return f"through {', '.join(between)}" if between else ""
 
 
 def _overdue(late: Overdue) -> tuple[object, ...]:

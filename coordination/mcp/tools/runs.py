@@ -100,8 +100,8 @@ PREVIEWED = ("run_id", "status", "todos", "repos", "helpless", "takes_up", "comp
 def coord_sweep_plan(
     session: Session,
     plan: PlanName,
-    strategy: Annotated[Strategy | None, Field(description="If not what the plan says.")] = None,
-    on_failure: Annotated[OnFailure | None, Field(description="If not what the plan says.")] = None,
+    strategy: Annotated[Strategy | None, Field(description="Default: as in the plan.")] = None,
+    on_failure: Annotated[OnFailure | None, Field(description="Default: as in the plan.")] = None,
     max_parallel: AtOnce = None,
     repos: Annotated[Items, Field(description="Only todos of these repositories.")] = None,
     todos: Annotated[Items, Field(description="Only these todos.")] = None,
@@ -147,7 +147,7 @@ def _duration(seconds: float | None) -> timedelta | None:
     return None if seconds is None else timedelta(seconds=seconds)
 
 
-@carries_out("Run again what failed")
+@carries_out("Retry a run")
 def coord_retry_run(
     session: Session,
     run: RunName = LAST,
@@ -207,10 +207,10 @@ def coord_rollback_run(
     return cut(CutRun, session.detached(found, wait_s), SHOWN)
 
 
-@reads("Show what a rollback would undo")
+@reads("Preview a rollback")
 def coord_preview_rollback(session: Session, run: RunName = LAST) -> RollbackPreview:
     """The todos that coord_rollback_run would undo, those that nothing undoes, and every branch that would
-    go: of a retry also those of the runs that it took up. Show them to whoever decides, before you call it.
+    go: of a retry also those of the runs that it took up. Show them to the person who decides before you call it.
     """
     found = session.coord.runs.get(run).rollback_preview()
     return RollbackPreview(branches=found.branches, **{name: getattr(found, name) for name in PREVIEWED})
@@ -286,7 +286,7 @@ def coord_restore_checkpoint(
     """Undo what the run has begun since the checkpoint, in reverse order, then run that again, and what was left, as a new run.
 
     While the answer is the run itself, rolling_back, call it again: it continues, and returns the new run
-    in the end. Where something could not be undone the run is rollback_failed; mend that, and call it again.
+    in the end. Where something could not be undone the run is rollback_failed; fix that and call it again.
     """
     found = session.coord.runs.get(run)
     if not found.begin_restore(name).status.ended:

@@ -200,7 +200,7 @@ def coord_create_todo(
 ) -> EditedTodo:
     """Write a new todo into the ecosystem file; it gets the next free id.
 
-    It is carried out by one of `run`, `prompt` or `manual`; without any, the configured agent is told what
+    It is executed by one of `run`, `prompt` or `manual`; without any, the configured agent is told what
     the todo says.
     """
     fields = given_fields(

@@ -53,6 +53,16 @@ def test_todos_that_wait_for_the_same_are_one_wait_the_longest_first() -> None:
     assert found[0].since == NOON + timedelta(seconds=5)
 
 
+def test_todos_behind_the_limit_of_the_run_name_that() -> None:
+    queued = [todo(name, TodoState.PARKED, "its turn") for name in "ABC"]
+    full = run(*queued).model_copy(update={"counts": {"running": 3}})
+
+    assert [wait.text for wait in waits(full, jobs=3)] == ["3 todos queued: --jobs 3 reached"]
+    assert [wait.text for wait in waits(full, jobs=4)] == [
+        "3 todos queued: other todos of their repository run"
+    ]
+
+
 def test_that_others_wait_for_a_free_worker_is_no_news_while_something_goes_on() -> None:
     free = todo("A", TodoState.DISPATCHED, "a worker that is free")
     unserved = todo("B", TodoState.DISPATCHED, "a worker for api: none serves it")

@@ -170,7 +170,7 @@ def test_on_a_terminal_it_is_asked_after_it_was_said_what_is_undone_and_what_not
 
     shown = CliRunner().invoke(asked, input=answer, catch_exceptions=False)
 
-    assert "coord/R\n  nothing undoes B: " in shown.stderr
+    assert "coord/R\n  no way to undo B: " in shown.stderr
     assert shown.stderr.startswith("2 todos of run R in api, web: undone in reverse order\n")
     assert "undo that? [y/N]" in shown.stderr
 

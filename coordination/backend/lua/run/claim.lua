@@ -5,7 +5,7 @@
 --   else is left to undo in its repository, the run in which it was done, and whether this one had ended), or a refusal:
 --   `unknown`   no such run or todo             `stale`     an older or newer attempt is the one that counts
 --   `ended`     settled already                 `taken`     another delivery of it is being executed
---   `early`     its turn has not come           `parked`    it waits for its seat or its resources, for a worker that can work there,
+--   `early`     it cannot be decided yet           `parked`    it waits for its seat or its resources, for a worker that can work there,
 --                                                 or behind a circuit breaker
 --   `elsewhere` the run works on another host: the caller sends it there
 local todo, attempt, worker, host, request_id, lease_ms, unfit, short = unpack(ARGV, 2, 9)
