@@ -174,15 +174,15 @@ def _figures(run: RunView, *, bound: bool) -> str:
 
 
 def format_counts(run: RunView) -> str:
-    """Return `4 succeeded (3 of them cached), 1 failed`."""
-    return ", ".join(f"{n} {_count_text(run, state)}{_cached(run, state)}" for state, n in run.counts.items())
-
-
-def _count_text(run: RunView, state: str) -> str:
-    """Return the state; for parked todos that all wait for a person, that."""
-    parked = [todo.wait_reason for todo in run.todos if todo.state is TodoState.PARKED]
-    asks = parked and all(reason is WaitReason.PERSON for reason in parked)
-    return "waiting for approval" if state == TodoState.PARKED and asks else state
+    """Return `4 succeeded (3 of them cached), 1 failed, 1 waiting for approval`."""
+    asking = sum(
+        todo.state is TodoState.PARKED and todo.wait_reason is WaitReason.PERSON for todo in run.todos
+    )
+    counts = dict(run.counts)
+    if asking:
+        counts[TodoState.PARKED] = counts.get(TodoState.PARKED, asking) - asking
+        counts["waiting for approval"] = asking
+    return ", ".join(f"{n} {state}{_cached(run, state)}" for state, n in counts.items() if n > 0)
 
 
 def _cached(run: RunView, state: str) -> str:
