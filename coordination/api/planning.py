@@ -177,9 +177,9 @@ def draw(graph: PlanGraph, form: str, paint: Callable[[str, str], str] | None = 
 
 def as_data(graph: PlanGraph, drawn: PlanGraph | None = None) -> Any:
     """Return the graph as plain values for JSON. `drawn`: the graph with its finished todos."""
-    from coordination.charts import plan
+    from coordination.charts.plan_data import plan_data
 
-    return plan.json(graph, drawn)
+    return plan_data(graph, drawn)
 
 
 def _needed_elsewhere(graph: PlanGraph) -> set[str]:

@@ -166,7 +166,7 @@ def _rows(held: Held) -> Iterator[Sequence[object]]:
     """Yield a row for each holder; the first one names the waiters."""
     waiting = listed([waiter.who for waiter in held.waiters])
     if not held.holders:
-        yield (_named(held), Cell("nobody", "dim"), "", "", "", "", waiting)
+        yield (_named(held), Cell("none", "dim"), "", "", "", "", waiting)
     for i, holder in enumerate(held.holders):
         amount = f"{holder.amount}/{held.capacity}" if held.capacity else ""
         first = i == 0

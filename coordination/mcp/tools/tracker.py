@@ -192,7 +192,7 @@ def coord_create_todo(
     gate: Annotated[
         bool | Gate | None,
         Field(
-            description="It begins only after coord_approve_todo; `timeout` (like 24h) and `on_timeout` if nobody comes."
+            description="It begins only after coord_approve_todo; `timeout` (like 24h) and `on_timeout` if nobody decides."
         ),
     ] = None,
     timeout: Annotated[str | None, Field(description="Like 90s, 10m or 1h.")] = None,

@@ -7,6 +7,7 @@ from hypothesis import given
 from planner_ecosystems import PLAN, Drawn, acyclic, ecosystem, todo
 
 from coordination.charts import plan
+from coordination.charts.plan_data import plan_data
 from coordination.models import TodoStatus
 from coordination.planner.finished import count_by_status, with_finished
 from coordination.planner.graph import PlanGraph, build
@@ -81,14 +82,14 @@ def test_every_picture_shows_the_state_by_colour_and_symbol(draw, completed: str
 def test_data_has_the_open_part_as_before_and_the_finished_todos_beside_it() -> None:
     whole = drawn()
     eco = ecosystem(todo("A", status=DONE), todo("B", "A"))
-    data = plan.json(build(eco, PLAN), with_finished(build(eco, PLAN), eco))
+    data = plan_data(build(eco, PLAN), with_finished(build(eco, PLAN), eco))
 
     assert [one["id"] for one in data["todos"]] == ["B"]
     assert [(one["id"], one["status"], one["successors"]) for one in data["finished"]] == [
         ("A", "completed", ["B"])
     ]
     assert data["states"] == {"A": "completed", "B": "pending"}
-    assert plan.json(build(eco, PLAN))["finished"] == []
+    assert plan_data(build(eco, PLAN))["finished"] == []
     assert count_by_status(whole) == {"completed": 1, "cancelled": 1, "pending": 2}
 
 
