@@ -208,8 +208,8 @@ def test_who_acknowledges_is_told_once_what_was_trimmed(desk: Stage, bus: Messag
     second = desk.coord("list-messages", "api", "--ack", "all")
 
     assert "3 messages of repo:api acknowledged" in first.err
-    assert "2 messages trimmed" in first.err
-    assert "trimmed" not in second.err
+    assert "2 messages discarded unread" in first.err
+    assert "discarded" not in second.err
 
 
 def test_a_dead_letter_is_listed_with_why_and_sent_again(desk: Stage, bus: MessageBus) -> None:

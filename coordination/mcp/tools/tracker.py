@@ -258,11 +258,13 @@ def coord_forecast_plan(
     limit: Most = 30,
 ) -> CutForecast:
     """How many hours a sweep of the plan would take under each strategy, which one it takes and why, the
-    critical path, what the bottleneck is, and what one more slot would save. Todos without an estimate count
+    critical path, what the bottleneck is, what one more slot would save, and what is done. Todos without an estimate count
     as others like them took. Starts nothing.
     """
     wanted = Selectors(repos=repos or (), todos=todos or ())
-    return cut_forecast(session.coord.planner.forecast(plan, wanted, max_parallel=max_parallel), limit)
+    planner = session.coord.planner
+    foreseen = planner.forecast(plan, wanted, max_parallel=max_parallel)
+    return cut_forecast(foreseen, planner.progress(plan), limit)
 
 
 @checks("Is a plan done?")

@@ -38,7 +38,7 @@ if at == 'ready' or at == 'parked' then
   call('SADD', owed, todo)
   if at == 'ready' then
     local first = call('HGET', busy, p.repo)
-    wait_for(todo, 'repository', first ~= todo and first and (p.repo .. ': ' .. first .. ' comes first') or 'its turn')
+    wait_for(todo, 'repository', first ~= todo and first and ('repository ' .. p.repo .. ', where ' .. first .. ' comes first') or 'its turn')
     move(todo, 'parked')
   end
   return reply('early')
