@@ -306,7 +306,7 @@ def _no_room(error: OSError) -> str:
     what = (
         f"{error.filename} cannot be written" if error.filename else "not all of the answer could be written"
     )
-    return f"error: {what}: {error.strerror}\n  make room; then see whether what was to change has changed"
+    return f"error: {what}: {error.strerror}\n  make room; then check whether the change was made"
 
 
 def _unexpected(error: Exception) -> str:
