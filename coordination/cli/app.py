@@ -217,7 +217,7 @@ def remember(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 @click.version_option(package_name="coord", message="%(version)s")
 @click.pass_context
 def coord(ctx: click.Context) -> None:
-    """One order of work across many git repositories, carried out, recovered and recorded.
+    """Run plans of todos across many git repositories, with recovery and undo.
 
     The file is ecosystem.yaml, here or in a folder above; without a configured Redis, coord brings its own.
     """
