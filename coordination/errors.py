@@ -104,7 +104,7 @@ class Blocked(CoordinationError):
 
 
 class BreakerOpen(Blocked):
-    """The circuit breaker is open: the protected call has failed too often recently."""
+    """The circuit breaker is open: the call behind it has failed too often recently."""
 
     def __init__(self, message: str = "", hint: str = "", retry_at: datetime | None = None) -> None:
         self.retry_at = retry_at
@@ -136,7 +136,7 @@ class LockTimeout(LockError):
 
 
 class DeadlockError(LockError):
-    """The lock request was part of a deadlock and was chosen to give way."""
+    """The lock request was part of a deadlock and was cancelled to resolve it."""
 
     def __init__(self, message: str = "", hint: str = "", cycle: Sequence[tuple[str, str]] = ()) -> None:
         self.cycle = tuple(cycle)

@@ -117,6 +117,8 @@ class Settings(BaseModel):
     """Data that is written into the file when a run ends; `coord sync RUN` writes it regardless of this
     setting.
     """
+    progress_interval: Duration = timedelta(seconds=30)
+    """Interval at which a sweep prints its running todos where its output is no terminal."""
     keep_runs: Duration = timedelta(days=30)
     """Time that Redis keeps the data of an ended run."""
     export_runs: Text | None = None

@@ -381,13 +381,19 @@ def draw() -> None:
     with tempfile.TemporaryDirectory() as folder:
         demo = Path(folder, "meter")
         ran = subprocess.run(
-            [coord, "demo", "meter"], cwd=folder, env=environment, capture_output=True, text=True, check=True
+            [coord, "demo", "meter"],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=True,
         )
         gantt = [coord, "show-run", "last", "--gantt", "gantt.svg"]
         subprocess.run(gantt, cwd=demo, env=environment, capture_output=True, check=True)
         (HERE / "gantt.svg").write_bytes((demo / "gantt.svg").read_bytes())
     console = Console(record=True, width=100, file=io.StringIO())
-    console.print(Text.from_ansi("\x1b[1m$ coord demo meter\x1b[0m\n" + (ran.stderr + ran.stdout).rstrip()))
+    console.print(Text.from_ansi("\x1b[1m$ coord demo meter\x1b[0m\n" + ran.stdout.rstrip()))
     (HERE / "demo.svg").write_text(console.export_svg(title="coord demo", code_format=_without_fonts()))
 
 

@@ -149,7 +149,7 @@ def _place(name: str, path: str | None, repo: Repo | None, base: Path) -> Path:
         return place
     raise UsageError(
         f"no folder is known for repository {name!r}: there is no {base / name}",
-        f"say where it lies: coord worker --repo {name}=PATH",
+        f"name its folder: coord worker --repo {name}=PATH",
     )
 
 

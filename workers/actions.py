@@ -146,7 +146,7 @@ class Compensate(AttemptAction):
     def explained(self, why: str) -> str:
         if self.undo.output:
             return why
-        return f"{why}; {self.grant.todo_id} ended as {self.undo.was} and handed over no output"
+        return f"{why}; {self.grant.todo_id} ended as {self.undo.was} without output"
 
     def keep(self, workspace: Workspace, output: Path, since: str) -> AttemptOutcome:
         return AttemptOutcome(kind=OutcomeKind.SUCCEEDED, exit_code=0)

@@ -4,8 +4,8 @@ The heartbeat looks at the file and tells Redis when it has changed (`leases.py`
 with the step that ends an attempt without success. A worker that is killed loses what was written since its
 last heartbeat.
 
-A file that changed while it was read, or that is no JSON, is left for the next look: half of an object, list
-or text is no JSON. Half of a number may be one, so a number alone counts only when the todo has ended.
+A file that changed while it was read, or that is not JSON, is left for the next look: half of an object, list
+or text is not JSON. Half of a number may be one, so a number alone counts only when the todo has ended.
 """
 
 from __future__ import annotations

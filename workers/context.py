@@ -74,7 +74,7 @@ DEEPEST = 100
 
 
 class OutputRefused(CoordinationError):
-    """The todo's COORD_OUTPUT cannot be handed to its dependents."""
+    """The todo's COORD_OUTPUT cannot be passed to its dependents."""
 
 
 class LeaseLost(Conflict):

@@ -147,9 +147,7 @@ class ContextSocket:
         except CoordinationError as error:
             answer = {"refused": [type(error).__name__, error.message, error.hint]}
         except redis.RedisError as error:
-            answer = {
-                "refused": [Unreachable.__name__, str(error), "the worker itself goes on and asks again"]
-            }
+            answer = {"refused": [Unreachable.__name__, str(error), "the worker asks again"]}
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             answer = {"refused": [UsageError.__name__, f"this is no request for a context: {error}", ""]}
         client.settimeout(REQUEST_S)
@@ -168,7 +166,7 @@ class ContextSocket:
             if call in CALLS:
                 return getattr(self._calls, f"context_{call}")(**given)
         if call != "compute":
-            raise NotAllowed(f"a todo cannot ask for {call!r}", "is this of another version of coord?")
+            raise NotAllowed(f"a todo cannot ask for {call!r}", "use the worker's version of coord")
         return self._calls.context_compute(**{**given, "compute": lambda: self._computed(client)})
 
     def _request(self, reader: _Reader) -> dict[str, Any]:

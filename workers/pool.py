@@ -126,7 +126,9 @@ class Pool:
         self._stop_signals += 1
         state.should_stop = os.EX_OK
         if self._stop_signals == 1:
-            logger.info("stopping: running todos may finish; a second signal hands them back")
+            logger.info(
+                "stopping when running todos have finished; a second signal returns them to the queue"
+            )
         else:
             # Not in the handler: it may have interrupted a thread that holds a lock needed below.
             threading.Thread(target=self._hand_back, name="hand-back").start()

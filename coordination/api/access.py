@@ -93,7 +93,7 @@ class EcosystemAccess:
     def _manager(self) -> CoordinationManager:
         from coordination.tracker.manager import CoordinationManager
 
-        return CoordinationManager(self.document, executing=self._executing)
+        return CoordinationManager(self.document, executing=self.executing)
 
     @cached_property
     def settings(self) -> Settings:
@@ -231,7 +231,7 @@ class EcosystemAccess:
             return nothing
         return seen.answer if seen else nothing
 
-    def _executing(self) -> Mapping[str, str]:
+    def executing(self) -> Mapping[str, str]:
         """Return todo → the live run that executes it."""
         return self.ask_live(lambda live: live.executing(), {})
 

@@ -61,7 +61,7 @@ class Coord(Facade):
         raw = read_bytes(self.path)
         if self._read is None or self._read.document.text != raw:
             document = snapshot(raw, self.path).document
-            self._read = CoordinationManager(document, executing=self._executing)
+            self._read = CoordinationManager(document, executing=self.executing)
         self._read.look_again()
         return self._read
 

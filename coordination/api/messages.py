@@ -94,7 +94,7 @@ def send(
     Raises NotFound, UsageError.
     """
     if not text.strip():
-        raise UsageError("there is nothing to send", "say it, or give - and write it to standard input")
+        raise UsageError("there is nothing to send", "pass a text, or - to read standard input")
     _keep_for(bus, to)
     with _known(to):
         return bus.send(to, kind, text, ttl=ttl, priority=priority, reply_to=reply_to)
@@ -159,11 +159,11 @@ def _tell_of_trimmed(bus: MessageBus, to: str) -> int:
 def _refuse_the_rest(left: Sequence[Message], done: Sequence[str]) -> None:
     if not left:
         return
-    readers = listed(sorted({message.reader for message in left if message.reader})) or "somebody else"
+    readers = listed(sorted({message.reader for message in left if message.reader})) or "another reader"
     ids = listed([message.id for message in left])
     so_far = f"; {counted(len(done), 'message')} acknowledged" if done else ""
     raise Conflict(
-        f"{ids} cannot be acknowledged: in hand of {readers}{so_far}", "wait until the reader is done"
+        f"{ids} cannot be acknowledged: in flight to {readers}{so_far}", "wait until the reader is done"
     )
 
 

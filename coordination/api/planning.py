@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from coordination.errors import Unreachable
+from coordination.models import TodoStatus
+from coordination.planner.finished import with_finished
 from coordination.planner.graph import PlanGraph, build
-from coordination.planner.selection import ALL, Selectors
+from coordination.planner.selection import ALL, Selectors, find_plan
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
@@ -30,6 +32,28 @@ class Planner:
         Durations of earlier runs count where a Redis answers at once. Raises NotFound and PlanRefused.
         """
         return self.with_durations(build(self._access.document.ecosystem, plan, wanted))
+
+    def with_finished(self, graph: PlanGraph, wanted: Selectors = ALL) -> PlanGraph:
+        """Return the graph to be drawn: with the todos that are finished; those of a live run are in
+        progress.
+        """
+        return with_finished(graph, self._access.document.ecosystem, wanted, self._access.executing())
+
+    def progress(self, plan: str) -> PlanProgress:
+        """Return what is done of a plan, and what it took."""
+        ecosystem = self._access.document.ecosystem
+        todos = ecosystem.todos_of(find_plan(ecosystem, plan))
+        hours = [todo.actual_hours for todo in todos if todo.actual_hours is not None]
+        run = self._access.ask_live(lambda live: live.last_run_of(plan), None)
+        return PlanProgress(
+            todos=len(todos),
+            completed=sum(todo.status is TodoStatus.COMPLETED for todo in todos),
+            cancelled=sum(todo.status is TodoStatus.CANCELLED for todo in todos),
+            actual_hours=sum(hours) if hours else None,
+            run_id=run.run_id if run else None,
+            run_status=run.status if run else None,
+            run_s=run.duration_s if run else None,
+        )
 
     def with_durations(self, graph: PlanGraph) -> PlanGraph:
         from coordination.operations.glance import knowing
@@ -108,6 +132,27 @@ class Planner:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlanProgress:
+    """The finished part of a plan."""
+
+    todos: int
+    """All todos of the plan."""
+    completed: int
+    cancelled: int
+    actual_hours: float | None
+    """Sum of the actual hours in the file; None where no todo has any."""
+    run_id: str | None
+    """The plan's latest run, where a Redis answers at once."""
+    run_status: str | None
+    run_s: float | None
+
+    @property
+    def remaining(self) -> int:
+        """Return the number of todos that are not finished."""
+        return self.todos - self.completed - self.cancelled
+
+
+@dataclass(frozen=True, kw_only=True)
 class SweepPreview:
     dry_run: DryRun
     unreachable: Unreachable | None
@@ -118,19 +163,23 @@ class SweepPreview:
     """Repositories whose history is too large to be carried to another host, where a todo needs it."""
 
 
-def draw(graph: PlanGraph, form: str) -> str:
-    """Return the graph as `tree`, `mermaid`, `dot` or `svg`."""
+def draw(graph: PlanGraph, form: str, paint: Callable[[str, str], str] | None = None) -> str:
+    """Return the graph as `tree`, `mermaid`, `dot` or `svg`. `paint` colours a line of the tree by the status
+    of its todo.
+    """
     from coordination.charts import plan
 
+    if form == "tree" and paint is not None:
+        return plan.tree(graph, paint)
     texts = {"tree": plan.tree, "mermaid": plan.mermaid, "dot": plan.dot, "svg": plan.svg}
     return texts[form](graph)
 
 
-def as_data(graph: PlanGraph) -> Any:
-    """Return the graph as plain values for JSON."""
-    from coordination.charts import plan
+def as_data(graph: PlanGraph, drawn: PlanGraph | None = None) -> Any:
+    """Return the graph as plain values for JSON. `drawn`: the graph with its finished todos."""
+    from coordination.charts.plan_data import plan_data
 
-    return plan.json(graph)
+    return plan_data(graph, drawn)
 
 
 def _needed_elsewhere(graph: PlanGraph) -> set[str]:

@@ -57,6 +57,11 @@ class Run:
         with self._reached() as connection:
             return connection.reader.read(self.id, todos=todos, only=only)
 
+    def max_parallel(self) -> int | None:
+        """Return how many of its todos may run at once; None without a limit of its own."""
+        with self._reached() as connection:
+            return connection.reader.max_parallel(self.id)
+
     def status(self) -> RunStatus:
         with self._reached() as connection:
             return connection.reader.status(self.id)
@@ -99,7 +104,7 @@ class Run:
         if todo not in todos:
             near = did_you_mean(todo, todos)
             raise NotFound(
-                f"run {self.id} has no todo {todo!r}{near}", f"coord show-run {self.id} lists them"
+                f"run {self.id} has no todo {todo!r}{near}", f"list them: coord show-run {self.id}"
             )
         return [todo]
 
@@ -238,7 +243,7 @@ class Run:
         with self._reached() as connection:
             reply = step(self.id, actor())
             if reply.word == "unknown":
-                raise NotFound(f"there is no run {self.id!r}", "coord list-runs shows them")
+                raise NotFound(f"there is no run {self.id!r}", "list the runs: coord list-runs")
             if reply.word != expected:
                 raise refused(expected, connection.reader.read(self.id, todos=False))
             transactions.follow_up(connection, self.id, reply)
@@ -339,7 +344,7 @@ class Run:
         start = [from_] if isinstance(from_, str) else from_
         left = self.prepare_retry(without=without, start=start, as_it_was=as_it_was)
         if left.nothing_to_do:
-            raise Blocked(left.nothing_to_do, "coord sweep PLAN does what was added to the plan since")
+            raise Blocked(left.nothing_to_do, "todos that were added since: coord sweep PLAN")
         self._access.start_worker(left.repos)
         return self.start_retry(left, on_failure=on_failure, max_parallel=max_parallel)
 
@@ -368,13 +373,13 @@ class Run:
 def refused(wish: str, run: RunView) -> Conflict:
     """Return why the run cannot be paused, resumed or cancelled."""
     if run.status is RunStatus.ROLLING_BACK:
-        text = f"run {run.run_id} cannot be {wish}: it is being rolled back, and goes on in that direction"
+        text = f"run {run.run_id} cannot be {wish}: it is being rolled back, and cannot turn back"
         return Conflict(text, f"follow it: coord watch {run.run_id}")
     if run.status.ended:
         text = f"run {run.run_id} cannot be {wish}: it ended as {run.status} at {run.finished_at}"
         return Conflict(text, f"look at it: coord show-run {run.run_id}")
     if run.status is RunStatus.PAUSED:
-        return Conflict(f"run {run.run_id} is paused already", f"go on with it: coord resume {run.run_id}")
+        return Conflict(f"run {run.run_id} is paused already", f"continue it: coord resume {run.run_id}")
     return Conflict(
         f"run {run.run_id} cannot be {wish}: it is {run.status}", f"follow it: coord watch {run.run_id}"
     )

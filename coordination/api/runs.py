@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -53,6 +54,20 @@ class Sweep:
     graph: PlanGraph
     order: Order
     options: SweepOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workplaces:
+    """Where the todos of a run are executed."""
+
+    hosts: tuple[str, ...]
+    """Hosts with a worker for one of the repositories, sorted; empty while there is none."""
+    here: str
+    """Name of this host."""
+    embedded: bool
+    """True for the embedded server, which serves this host alone."""
+    at_once: int
+    """Number of todos that can run at once: the slots of these workers, or fewer by `max_parallel`."""
 
 
 class Runs:
@@ -107,7 +122,7 @@ class Runs:
                 else [f"{t}: {why}" for t, why in graph.blocked.items()]
             )
             raise Blocked(
-                f"nothing of {plan} can be started: {'; '.join(whys)}", f"coord graph {plan} shows all of it"
+                f"no todo of {plan} can start: {'; '.join(whys)}", f"show the whole plan: coord graph {plan}"
             )
         return self.start(self.make_ready(sweep), accept)
 
@@ -159,6 +174,19 @@ class Runs:
                 self._access, transactions.start_run(connection, ecosystem, sweep.graph, sweep.order, accept)
             )
 
+    def workplaces(self, repos: Collection[str], max_parallel: int | None = None) -> Workplaces:
+        """Return where todos of these repositories can run at present."""
+        settings = self._access.settings
+        with self._access.reached() as connection:
+            workers = [w for w in connection.presence.workers() if not set(repos).isdisjoint(w.fit)]
+        slots = sum(worker.jobs for worker in workers)
+        return Workplaces(
+            hosts=tuple(sorted({worker.host for worker in workers})),
+            here=settings.host or socket.gethostname(),
+            embedded=not settings.redis_url,
+            at_once=min(slots, max_parallel) if slots and max_parallel else max_parallel or slots,
+        )
+
     def left_out(self, sweep: Sweep) -> tuple[LeftOut, ...]:
         """Return the local changes that a run would not contain. Raises GitRefused."""
         document = self._access.document
@@ -185,7 +213,7 @@ class Runs:
                     todos = connection.reader.read(run_id).todos
                     ended = [todo for todo in todos if todo.attempt and todo.state.ended]
                     return tuple(todo.id for todo in ended if todo.state is not TodoState.SUCCEEDED)
-        raise NotFound(f"{plan} has not been run yet", f"run all of it: coord sweep {plan}")
+        raise NotFound(f"there is no run of {plan} yet", f"run all of it: coord sweep {plan}")
 
     def retry(
         self,

@@ -9,6 +9,7 @@ from hashlib import sha256
 from redis import Redis
 
 from coordination.locks import LockManager
+from coordination.locks.internal import COMPUTED
 from coordination.locks.request import TTL
 
 PATIENCE = timedelta(minutes=10)
@@ -31,7 +32,7 @@ class SingleFlight:
         if found is not None:
             return found
         with self._locks.acquire(
-            f"cache {sha256(what.encode()).hexdigest()[:32]}", ttl=self._ttl, wait=PATIENCE
+            f"{COMPUTED}{sha256(what.encode()).hexdigest()[:32]}", ttl=self._ttl, wait=PATIENCE
         ):
             found = look()
             return make() if found is None else found

@@ -1,22 +1,61 @@
-"""Draws a plan: as SVG, as a tree for the terminal, as Mermaid, dot and JSON data. Pure, without colours."""
+"""Draws a plan: as SVG, as a tree for the terminal, as Mermaid and as dot. Pure, without colours."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
-from typing import Any
 
 from coordination.charts.graph_picture import Box, Picture, draw
-from coordination.models import Gate, Todo
+from coordination.models import Todo, TodoStatus
+from coordination.planner.finished import count_by_status, state_of
 from coordination.planner.gates import asks, is_milestone
 from coordination.planner.graph import PlanGraph
 from coordination.terminal import CONTROLS
 from coordination.text import counted, format_hours, listed
 
+MARKS = {
+    TodoStatus.PENDING: "○",
+    TodoStatus.IN_PROGRESS: "▶",
+    TodoStatus.BLOCKED: "!",
+    TodoStatus.COMPLETED: "✓",
+    TodoStatus.CANCELLED: "-",
+}
+"""Symbol by status. A plan whose todos are all pending is drawn without."""
+FILLS = {
+    TodoStatus.IN_PROGRESS: "#bfdbfe",
+    TodoStatus.BLOCKED: "#fed7aa",
+    TodoStatus.COMPLETED: "#bbf7d0",
+    TodoStatus.CANCELLED: "#e5e7eb",
+}
+"""Colour by status, in Mermaid and dot."""
+Paint = Callable[[str, str], str]
+"""Colours a line of the tree: its status and its text."""
+
+
+def _unpainted(_status: str, line: str) -> str:
+    return line
+
 
 def svg(graph: PlanGraph) -> str:
     return draw(picture(graph))
+
+
+def _has_states(graph: PlanGraph) -> bool:
+    """Tell whether the status of a todo is worth showing."""
+    return any(state_of(graph, name) is not TodoStatus.PENDING for name in graph.todos)
+
+
+def _marked(graph: PlanGraph, name: str) -> str:
+    """Return the name with the symbol of its status."""
+    return f"{MARKS[state_of(graph, name)]} {name}" if _has_states(graph) and name in graph.todos else name
+
+
+def _counts(graph: PlanGraph) -> str:
+    """Return `12 todos: 11 completed, 1 pending`."""
+    counts = count_by_status(graph)
+    words = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in counts.items())
+    return f"{counted(sum(counts.values()), 'todo')}: {words}"
 
 
 def picture(graph: PlanGraph) -> Picture:
@@ -37,26 +76,33 @@ def picture(graph: PlanGraph) -> Picture:
 def _subtitle(graph: PlanGraph) -> str:
     if not graph.todos:
         return f"nothing to do: {graph.nothing_to_do}" if graph.nothing_to_do else "nothing can start"
+    if len(graph.finished) == len(graph.todos):
+        return _counts(graph)
     counts = f"{graph.size} in {counted(len(graph.levels), 'level')}"
+    if graph.finished:
+        counts = f"{_counts(graph)} · to do: {graph.size}"
     return f"{counts} · {format_hours(graph.work_hours)} of work · {format_hours(graph.critical_hours)} on the critical path"
 
 
 def _box(graph: PlanGraph, name: str, todo: Todo) -> Box:
-    first = name if is_milestone(todo) else f"{name} · {todo.repo}"
+    first = _marked(graph, name) if is_milestone(todo) else f"{_marked(graph, name)} · {todo.repo}"
     hours, source = _hours(graph, name, todo)
+    state = state_of(graph, name)
     before = graph.predecessors[name]
     lines = [
         f"{name}  {todo.task}",
-        f"{'a milestone' if is_milestone(todo) else todo.repo} · {todo.status.value.replace('_', ' ')} · {hours}{source}",
+        f"{'a milestone' if is_milestone(todo) else todo.repo} · {state.value.replace('_', ' ')}{f' · {hours}{source}' if hours else ''}",
         f"after {listed(before)}" if before else "after nothing",
         *([f"needs {listed([str(need) for need in todo.resources])}"] if todo.resources else []),
     ]
-    return Box(state=todo.status, first=first, right=hours, second=todo.task, hover="\n".join(lines))
+    return Box(state=state, first=first, right=hours, second=todo.task, hover="\n".join(lines))
 
 
 def _hours(graph: PlanGraph, name: str, todo: Todo) -> tuple[str, str]:
     if is_milestone(todo):
         return "approval", ""
+    if name in graph.finished:
+        return "", ""
     hours = format_hours(graph.hours[name])
     if todo.estimated_hours is not None:
         return hours, ""
@@ -80,14 +126,16 @@ text.
 """
 
 
-def tree(graph: PlanGraph) -> str:
-    """Return the plan as a tree, each todo once.
+def tree(graph: PlanGraph, paint: Paint = _unpainted) -> str:
+    """Return the plan as a tree, each todo once, with its status where not all are pending.
 
     A todo hangs under the most urgent of its predecessors in the previous level, and names the others.
     """
     parts = [_head(graph)]
     if graph.todos:
-        parts.append(_table(_tree_rows(graph)))
+        rows = dict(_tree_rows(graph))
+        lines = zip(rows, _table(rows.values()), strict=True)
+        parts.append("\n".join(paint(state_of(graph, name), line) for name, line in lines))
     if graph.blocked:
         parts.append("blocked todos:\n" + "\n".join(_blocked_lines(graph)))
     return "\n\n".join(parts)
@@ -95,11 +143,15 @@ def tree(graph: PlanGraph) -> str:
 
 def _head(graph: PlanGraph) -> str:
     title = f"{graph.plan.id}  {_line(graph.plan.title)}"
-    if graph.nothing_to_do:
+    if graph.nothing_to_do and not graph.todos:
         return f"{title}\nnothing to do: {graph.nothing_to_do}"
+    if graph.todos and len(graph.finished) == len(graph.todos):
+        return f"{title}\n{_counts(graph)}"
     counts = f"{graph.size} in {counted(len(graph.levels), 'level')}"
     times = f"{format_hours(graph.work_hours)} of work, {format_hours(graph.critical_hours)} on the critical path (*)"
     lines = [title, f"{counts}, {times}, parallelism {graph.parallelism:.1f}"]
+    if graph.finished:
+        lines[1:] = [_counts(graph), f"to do: {graph.size}, {times}, parallelism {graph.parallelism:.1f}"]
     if graph.assumed or graph.learned:
         learned = [f"{len(graph.learned)} learned from earlier runs"] if graph.learned else []
         assumed = [f"{format_hours(graph.assumed_hours)} assumed{f' for {graph.assumed}' if learned else ''}"]
@@ -107,14 +159,14 @@ def _head(graph: PlanGraph) -> str:
     return "\n".join(lines)
 
 
-def _table(rows: Iterable[tuple[str, str, str, str]]) -> str:
-    """Return the rows with aligned columns; the last column is not padded."""
+def _table(rows: Iterable[tuple[str, str, str, str]]) -> Iterable[str]:
+    """Return a line for each row, with aligned columns; the last column is not padded."""
     cells = list(rows)
     widths = [max(len(row[i]) for row in cells) for i in range(3)]
-    return "\n".join(f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:<{widths[2]}}  {d}" for a, b, c, d in cells)
+    return (f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:<{widths[2]}}  {d}" for a, b, c, d in cells)
 
 
-def _tree_rows(graph: PlanGraph) -> Iterable[tuple[str, str, str, str]]:
+def _tree_rows(graph: PlanGraph) -> Iterable[tuple[str, tuple[str, str, str, str]]]:
     parents = _parents(graph)
     critical, redundant = set(graph.critical_path), set(graph.redundant)
     for name, branch in _branches(graph.order, parents):
@@ -125,12 +177,8 @@ def _tree_rows(graph: PlanGraph) -> Iterable[tuple[str, str, str, str]]:
         mark = "*" if name in critical else " "
         needs = f"  (needs {listed([str(need) for need in todo.resources])})" if todo.resources else ""
         first = "  (after an approval)" if asks(todo) and not is_milestone(todo) else ""
-        yield (
-            f"{mark} {branch}{name}",
-            _estimate(graph, name),
-            todo.repo,
-            f"{_line(todo.task)}{also}{needs}{first}",
-        )
+        cells = (f"{mark} {branch}{_marked(graph, name)}", _estimate(graph, name), todo.repo)
+        yield name, (*cells, f"{_line(todo.task)}{also}{needs}{first}")
 
 
 def _branches(names: Iterable[str], parents: Mapping[str, str]) -> Iterable[tuple[str, str]]:
@@ -169,6 +217,8 @@ def _cut(prefix: str) -> str:
 def _estimate(graph: PlanGraph, name: str) -> str:
     if is_milestone(graph.todos[name]):
         return APPROVAL
+    if name in graph.finished:
+        return graph.todos[name].status.value
     assumed = "~" if graph.todos[name].estimated_hours is None else ""
     return assumed + format_hours(graph.hours[name])
 
@@ -216,6 +266,9 @@ def mermaid(graph: PlanGraph) -> str:
     lines += _mermaid_class(
         "blocked", "stroke-dasharray:4 4,opacity:0.6", [alias[name] for name in graph.blocked]
     )
+    for status, fill in FILLS.items():
+        members = [alias[name] for name in graph.todos if state_of(graph, name) is status]
+        lines += _mermaid_class(f"is_{status.value}", f"fill:{fill},color:#111827", members)
     return "\n".join(lines)
 
 
@@ -225,7 +278,7 @@ def _mermaid_class(name: str, style: str, members: list[str]) -> list[str]:
 
 def _mermaid_label(graph: PlanGraph, name: str, todo: Todo) -> str:
     last = f"blocked by {graph.blocked[name]}" if name in graph.blocked else _estimate(graph, name)
-    return "<br/>".join(_mermaid_text(part) for part in (name, todo.task, last))
+    return "<br/>".join(_mermaid_text(part) for part in (_marked(graph, name), todo.task, last))
 
 
 def _mermaid_text(text: str) -> str:
@@ -257,8 +310,11 @@ def dot(graph: PlanGraph) -> str:
 def _dot_node(graph: PlanGraph, name: str, todo: Todo, critical: bool) -> str:
     last = f"blocked by {graph.blocked[name]}" if name in graph.blocked else _estimate(graph, name)
     style = ", style=dashed" if name in graph.blocked else ", style=bold" if critical else ""
+    fill = None if name in graph.blocked else FILLS.get(state_of(graph, name))
+    if fill:
+        style = f', style="{"bold," * critical}filled", fillcolor="{fill}"'
     style = f", shape=hexagon{style}" if is_milestone(todo) else style
-    return f"{_dot_text(name)} [label={_dot_text(name, todo.task, last)}{style}]"
+    return f"{_dot_text(name)} [label={_dot_text(_marked(graph, name), todo.task, last)}{style}]"
 
 
 def _dot_text(*lines: str) -> str:
@@ -270,67 +326,3 @@ def _edge_marks(graph: PlanGraph, *, critical: str, redundant: str, other: str) 
     marks = dict.fromkeys(graph.edges, other)
     marks |= dict.fromkeys(graph.redundant, redundant)
     return marks | dict.fromkeys(pairwise(graph.critical_path), critical)
-
-
-def json(graph: PlanGraph) -> dict[str, Any]:
-    """Return the graph as plain data for `--format json`; its names are stable."""
-    return {
-        "plan": {"id": graph.plan.id, "title": graph.plan.title},
-        "nothing_to_do": graph.nothing_to_do,
-        "todos": [_json_todo(graph, name, todo) for name, todo in graph.todos.items()],
-        "edges": [list(edge) for edge in graph.edges],
-        "redundant": [list(edge) for edge in graph.redundant],
-        "levels": [list(level) for level in graph.levels],
-        "critical_path": list(graph.critical_path),
-        "blocked": [
-            {"id": name, "repo": todo.repo, "task": todo.task, "blocked_by": graph.blocked[name]}
-            for name, todo in graph.blocked_todos.items()
-        ],
-        "unreachable": list(graph.unreachable),
-        "left_out": list(graph.left_out),
-        "figures": _json_figures(graph),
-    }
-
-
-def _json_todo(graph: PlanGraph, name: str, todo: Todo) -> dict[str, Any]:
-    return {
-        "id": name,
-        "repo": todo.repo,
-        "task": todo.task,
-        "status": todo.status.value,
-        "priority": todo.priority.value,
-        "level": graph.depth[name],
-        "order": graph.order[name],
-        "hours": graph.hours[name],
-        "estimated": todo.estimated_hours is not None,
-        "learned": name in graph.learned,
-        "remaining_hours": graph.rank[name],
-        "predecessors": list(graph.predecessors[name]),
-        "resources": [need.model_dump() for need in todo.resources],
-        "milestone": is_milestone(todo),
-        "gate": todo.gate and _json_gate(todo.gate),
-    }
-
-
-def _json_gate(gate: Gate) -> dict[str, Any]:
-    return {
-        "timeout_s": gate.timeout.total_seconds() if gate.timeout else None,
-        "on_timeout": gate.on_timeout.value,
-    }
-
-
-def _json_figures(graph: PlanGraph) -> dict[str, Any]:
-    return {
-        "todos": len(graph.todos),
-        "edges": sum(map(len, graph.successors.values())),
-        "levels": len(graph.levels),
-        "width": graph.width,
-        "work_hours": graph.work_hours,
-        "critical_hours": graph.critical_hours,
-        "parallelism": graph.parallelism,
-        "learned": len(graph.learned),
-        "assumed": graph.assumed,
-        "assumed_hours": graph.assumed_hours,
-        "done": graph.done,
-        "cancelled": graph.cancelled,
-    }

@@ -224,7 +224,7 @@ def remember(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 @click.version_option(package_name="coord", message="%(version)s")
 @click.pass_context
 def coord(ctx: click.Context) -> None:
-    """One order of work across many git repositories, carried out, recovered and recorded.
+    """Run plans of todos across many git repositories, with recovery and undo.
 
     The file is ecosystem.yaml, here or in a folder above; without a configured Redis, coord brings its own.
     """
@@ -313,7 +313,7 @@ def _no_room(error: OSError) -> str:
     what = (
         f"{error.filename} cannot be written" if error.filename else "not all of the answer could be written"
     )
-    return f"error: {what}: {error.strerror}\n  make room; then see whether what was to change has changed"
+    return f"error: {what}: {error.strerror}\n  make room; then check whether the change was made"
 
 
 def _unexpected(error: Exception) -> str:

@@ -73,7 +73,7 @@ def get(
     otherwise = absent if default is None else _parsed(default, "--default")
     value = found.get(key, otherwise, scope=scope)
     if value is absent:
-        raise CoordinationError(f"nothing is kept under {key!r}", "see what is: coord context list")
+        raise CoordinationError(f"there is no value {key!r}", "list the values: coord context list")
     click.echo(value if isinstance(value, str) and not as_json else json.dumps(value))
 
 
@@ -152,7 +152,7 @@ def import_(call: CliContext, file: Path, keep: bool) -> None:
     """
     with _answering(call) as coord:
         put = coord.import_context(file, keep=keep)
-    click.echo(f"{counted(put, 'value')} put back", err=True)
+    click.echo(f"{counted(put, 'value')} imported", err=True)
 
 
 @context.command("stats")
@@ -189,10 +189,10 @@ def _words(value: str) -> str:
         if value != "-":
             return Path(value[1:]).read_text(encoding="utf-8")
         if sys.stdin is None:  # who starts us may close it
-            raise UsageError("standard input is closed", "give it something to read, like: … < FILE")
+            raise UsageError("standard input is closed", "redirect a file: … < FILE")
         return sys.stdin.buffer.read().decode()
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise UsageError(
             f"{value[1:] or 'standard input'} cannot be read: {why}", "name a file with text"
         ) from error
@@ -203,7 +203,7 @@ def _parsed(words: str, what: str) -> Any:
         return json.loads(words)
     except (ValueError, RecursionError) as error:
         raise UsageError(
-            f"{what} is no JSON: {error}", "for a text add --text, or quote it: '\"like this\"'"
+            f"{what} is not JSON: {error}", "for text add --text, or quote it: '\"like this\"'"
         ) from error
 
 

@@ -137,7 +137,7 @@ def _print_workers(facts: Facts) -> None:
 
 
 def _print_repos(facts: Facts) -> None:
-    rows, nobody = [], "nobody until a sweep" if facts.starts_workers else "nobody"
+    rows, nobody = [], "none until a sweep" if facts.starts_workers else "none"
     for repo in facts.repos:
         lengths = _queues(facts, repo)
         own = ", ".join(f"{n} for {host}" for host, n in lengths.items() if host != "shared")

@@ -44,14 +44,16 @@ class ResourceView(BaseModel):
 @click.option(
     "--resources", is_flag=True, help="Include resources and repository slots that nobody waits for."
 )
+@click.option("--all", "internal", is_flag=True, help="Include the locks that coord takes for itself.")
 @click.option("--released", is_flag=True, help="List the locks that release-lock has released, latest first.")
-@output_options(Held)
+@output_options(Held, released=Released)
 @click.pass_obj
-def list_locks(call: CliContext, resources: bool, released: bool, form: Form) -> None:
+def list_locks(call: CliContext, resources: bool, internal: bool, released: bool, form: Form) -> None:
     """List the locks that are held: holder, age, time to live, waiters."""
-    if released and (resources or form.template is not None):
+    if released and (resources or internal):
         raise UsageError(
-            "--released shows what was, in a form of its own", "leave the other options out, but for --json"
+            "--released lists former holders; --resources and --all list present ones",
+            "leave --released out, or the others: coord list-locks --released",
         )
     with call.coord.answering() as connection:
         locks = connection.locks
@@ -59,8 +61,9 @@ def list_locks(call: CliContext, resources: bool, released: bool, form: Form) ->
             broken = locks.broken(RELEASED_SHOWN)
             form.records(broken, lambda: _print_released(broken))
             return
-        found = locks.list(resources=resources)
-    form.records(found, lambda: _print_locks(found, resources=resources))
+        every = locks.list(resources=resources)
+    found = [held for held in every if internal or not held.internal]
+    form.records(found, lambda: _print_locks(found, len(every) - len(found), resources=resources))
 
 
 @command()
@@ -121,9 +124,10 @@ def _confirm(found: Held) -> bool:
     held = ", ".join(f"{holder.who} for {holder.age_s:.0f} s" for holder in found.holders)
     if not on_a_terminal():
         raise UsageError(
-            f"{_named(found)} is held by {held}, and nobody was asked", "if it may be taken away: --yes"
+            f"{_named(found)} is held by {held}, and there is no terminal to ask for confirmation",
+            "release it without asking: --yes",
         )
-    return click.confirm(f"{_named(found)} is held by {held}: take it away?", err=True)
+    return click.confirm(f"{_named(found)} is held by {held}: release it?", err=True)
 
 
 def _named(found: Held) -> str:
@@ -134,11 +138,17 @@ def _holders(found: Held) -> str:
     return listed([holder.who for holder in found.holders])
 
 
-def _print_locks(found: Sequence[Held], *, resources: bool) -> None:
-    if not found:
+def _print_locks(found: Sequence[Held], hidden: int, *, resources: bool) -> None:
+    if found:
+        _print_held(found)
+    else:
         more = "" if resources else "; resources in use: coord list-locks --resources"
         click.echo(f"no lock is held{more}", err=True)
-        return
+    if hidden:
+        click.echo(f"{counted(hidden, 'internal lock')} hidden: coord list-locks --all", err=True)
+
+
+def _print_held(found: Sequence[Held]) -> None:
     columns = [
         Column(name="LOCK"),
         Column(name="HOLDER", flexible=True, folds=True),
@@ -157,7 +167,7 @@ def _rows(held: Held) -> Iterator[Sequence[object]]:
     """Yield a row for each holder; the first one names the waiters."""
     waiting = listed([waiter.who for waiter in held.waiters])
     if not held.holders:
-        yield (_named(held), Cell("nobody", "dim"), "", "", "", "", waiting)
+        yield (_named(held), Cell("none", "dim"), "", "", "", "", waiting)
     for i, holder in enumerate(held.holders):
         amount = f"{holder.amount}/{held.capacity}" if held.capacity else ""
         first = i == 0
@@ -178,7 +188,7 @@ def _whose(holder: Holder) -> Cell:
 
 def _print_released(found: Sequence[Released]) -> None:
     if not found:
-        click.echo("no lock was taken from its holder", err=True)
+        click.echo("no lock was released by force", err=True)
         return
     columns = ("WHEN", "LOCK", "BY", "FENCE", "WHOSE")
     rows = [(blocks.format_time(r.at), r.what.removeprefix(f"{LOCK}:"), r.by, r.fence, r.who) for r in found]
@@ -219,5 +229,5 @@ def reset_breaker(call: CliContext, name: str, as_json: bool) -> None:
         was = connection.breakers.reset(name, actor())
     if as_json:
         print_json(was)
-    behind = f"; {counted(was.behind, 'todo')} behind it may go on" if was.behind else ""
+    behind = f"; {counted(was.behind, 'todo')} behind it can continue" if was.behind else ""
     click.echo(f"{was.name} is closed; it was {was.state} after {was.reason}{behind}", err=True)

@@ -114,12 +114,10 @@ def list_messages(
     Listing takes no message: `--ack` acknowledges it. A message in flight is listed with its reader.
     """
     if (done != ()) + dead + (resend is not None) > 1 and not (dead and resend):
-        raise UsageError("--ack, --dead and --resend are one each", "say one of them")
+        raise UsageError("--ack, --dead and --resend exclude each other", "use one of them")
     if (done or register) and to is None:
         option = "--ack ID" if done else "--register"
-        raise UsageError(
-            "--ack and --register need to know whose messages they are", f"coord list-messages TO {option}"
-        )
+        raise UsageError("--ack and --register need a recipient", f"coord list-messages TO {option}")
     whom = _recipient(call, to) if to else None
     with call.coord.answering() as connection:
         bus = connection.messages
@@ -134,7 +132,7 @@ def list_messages(
                 else operations.waiting(bus, whom, limit, register=register)
             )
             if register:
-                click.echo(f"what is sent to {whom} from now on is kept", err=True)
+                click.echo(f"messages to {whom} are kept from now on", err=True)
             form.records(found, lambda: _print(found, whom, dead=dead))
 
 
@@ -149,7 +147,7 @@ def _acknowledge(bus: MessageBus, to: str, names: Sequence[str], form: Form) -> 
     form.record(done, dict, lambda: None)
     click.echo(f"{counted(len(done.acknowledged), 'message')} of {to} acknowledged", err=True)
     if done.trimmed:
-        warn(f"{counted(done.trimmed, 'message')} trimmed before anybody looked")
+        warn(f"{counted(done.trimmed, 'message')} discarded unread: the inbox was full")
 
 
 def _print(found: Sequence[MessageView], to: str | None, *, dead: bool) -> None:
@@ -164,7 +162,7 @@ def _print(found: Sequence[MessageView], to: str | None, *, dead: bool) -> None:
         "TYPE",
         "PRIORITY",
         "DELIVERIES",
-        "IN HAND OF",
+        "READER",
         "WHY",
         "TEXT",
     )

@@ -89,7 +89,7 @@ class Line(WebSocketsSansIOProtocol):
     def shutdown(self) -> None:
         if self.handshake_complete and not self.close_sent:
             self.queue.put_nowait({"type": "websocket.disconnect", "code": GOING_AWAY})
-            self.conn.send_close(GOING_AWAY, "come again elsewhere")
+            self.conn.send_close(GOING_AWAY, "connect to another gateway")
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.close_sent = True
         super().shutdown()

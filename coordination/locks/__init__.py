@@ -81,6 +81,7 @@ on Shared-Memory Multiprocessors" (1991). Requesting everything at once: E. Coff
 | `core.py` `waiting.py` | granting, renewal and release, with the renewal thread; waiting in a queue |
 | `deadlock.py` | the wait-for graph, detection of deadlocks and choice of the request that gives way |
 | `listing.py` `force_release.py` | holders and waiters for people; release by force |
+| `internal.py` | names of the locks that coord takes for itself |
 | `sweeper.py` | removal of entries that dead processes left |
 
 The Lua steps are in backend/lua/lock and use connections of their own (backend/step_connection.py); the keys

@@ -150,7 +150,7 @@ class LockCore:
 
     def grant(self, wants: tuple[str, ...], names: tuple[str, ...], terms: LockTerms) -> Lock:
         if self._closed:
-            raise UsageError("this manager of locks is closed", "make another one")
+            raise UsageError("this lock manager is closed", "make another one")
         granted = self._waiting.ask(wants, terms, self._owner or current_owner(terms.owner))
         lock = Lock(granted, names, terms.ttl, renew=self.renew, release=self.release)
         if terms.keep:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from coordination.backend.keys import LockKeys
 from coordination.backend.step_connection import StepConnection
+from coordination.locks.internal import is_internal
 from coordination.locks.owner import Owner, holder_words
 
 AT_ONCE = 100
@@ -73,6 +74,11 @@ class Held(BaseModel):
     holders: tuple[Holder, ...]
     waiters: tuple[Waiter, ...]
     """Waiting requests, the next one first."""
+
+    @property
+    def internal(self) -> bool:
+        """Return whether coord takes this lock for itself."""
+        return self.kind == LOCK and is_internal(self.name)
 
 
 class Listing:

@@ -99,11 +99,15 @@ class LockManager:
         held, waiting = self._census()
         return LockStats(held=held, waiting=waiting, resources=self.resources.all_stats())
 
-    def list(self, *, resources: bool = True) -> tuple[Held, ...]:
+    def list(self, *, resources: bool = True, internal: bool = True) -> tuple[Held, ...]:
         """Return the names that are held or waited for; without `resources`, only waited-for resources and
-        slots are included.
+        slots are included, and without `internal`, no locks that coord takes for itself.
         """
-        return tuple(held for held in self._listing.all() if resources or held.kind == LOCK or held.waiters)
+        return tuple(
+            held
+            for held in self._listing.all()
+            if (resources or held.kind == LOCK or held.waiters) and (internal or not held.internal)
+        )
 
     def breakable(self, name: str, *, force: bool = False) -> Held:
         """Return the lock (or `resource:NAME`) with its holders if it may be released by force; `force`

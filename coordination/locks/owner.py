@@ -45,7 +45,7 @@ class Owner:
         return bool(self.started) and start_time(self.pid) == self.started
 
     def __str__(self) -> str:
-        return f"{self.label or 'somebody'} (process {self.pid} on {self.host})"
+        return f"{self.label or 'a process'} (process {self.pid} on {self.host})"
 
 
 def current_owner(label: str = "") -> Owner:

@@ -23,12 +23,12 @@ from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepConnection
 from coordination.background import BackgroundService
 from coordination.errors import CoordinationError, LockError
+from coordination.locks.internal import SWEEPER
 from coordination.locks.listing import AT_ONCE, scanned
 from coordination.locks.lock import Lock
 from coordination.locks.manager import LockManager
 
 EVERY = timedelta(seconds=30)
-NAME = "sweeper"
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class SweepReport:
 
 
 class Sweeper(BackgroundService):
-    name = NAME
+    name = SWEEPER
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Sweeper(BackgroundService):
         if self._lock is not None and not self._lock.lost.is_set():
             return True
         try:
-            self._lock = self._locks.acquire(NAME, wait=timedelta(0), owner=self._label)
+            self._lock = self._locks.acquire(SWEEPER, wait=timedelta(0), owner=self._label)
         except LockError:
             self._lock = None
         return self._lock is not None

@@ -184,7 +184,7 @@ def _names(wants: str) -> str:
 
 def _holder_text(what: str, host: str, pid: str, label: str, expires_ms: int) -> str:
     left = f", for {expires_ms / 1000:.1f} s unless renewed" if expires_ms >= 0 else ""
-    return f"{what.partition(':')[2]} is held by {label or 'somebody'} (process {pid} on {host}{left})"
+    return f"{what.partition(':')[2]} is held by {label or 'a process'} (process {pid} on {host}{left})"
 
 
 def _impossible(what: str, capacity: int) -> UsageError:

@@ -21,6 +21,7 @@ from coordination.api import (
     RunView,
     TodoInView,
 )
+from coordination.api.planning import PlanProgress
 from coordination.models import Issue, Todo, presentable
 
 R = TypeVar("R")
@@ -68,6 +69,7 @@ class CutRun(RunView, Cut):
 class CutForecast(Forecast):
     """Duration of a plan under each strategy, and its bottlenecks."""
 
+    progress: PlanProgress
     left_out: dict[str, int]
     """Number of omitted items of the critical path."""
 
@@ -123,12 +125,12 @@ def cut(kind: type[M], answer: BaseModel, limit: int, whole: Collection[str] = (
     )
 
 
-def cut_forecast(foreseen: Forecast, limit: int) -> CutForecast:
+def cut_forecast(foreseen: Forecast, progress: PlanProgress, limit: int) -> CutForecast:
     """Return a forecast with the first items of its critical path: it may be all of the plan."""
     path = foreseen.critical_path
     left_out = {"critical_path": len(path) - limit} if len(path) > limit else {}
     whole = {field.name: getattr(foreseen, field.name) for field in fields(foreseen)}
-    return CutForecast(**{**whole, "critical_path": path[:limit]}, left_out=left_out)
+    return CutForecast(**{**whole, "critical_path": path[:limit]}, progress=progress, left_out=left_out)
 
 
 def with_details(kind: type[M], record: BaseModel, chains: Chains, **more: Any) -> M:

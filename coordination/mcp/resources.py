@@ -17,13 +17,13 @@ from coordination.models import HIDDEN, SECRET, Plan, Repo
 from coordination.settings import Settings
 
 ARGUMENTS = [  # FastMCP's own explain to people how JSON is written
-    PromptArgument(name="change", description="What is to change, in your words.", required=True),
+    PromptArgument(name="change", description="The change, in your words.", required=True),
     PromptArgument(name="repos", description="Only these repositories, with commas; none: all of them."),
 ]
 WAY = """\
 How to go about it:
 1. Find out which of these repositories the change touches, and read their code where you can.
-2. Look at what is under way: coord_list_plans, coord_list_todos(repo=…), coord_get_blocking_issues(repo=…). Do not plan twice.
+2. Look at the work in progress: coord_list_plans, coord_list_todos(repo=…), coord_get_blocking_issues(repo=…). Do not plan it twice.
 3. If the change is not recorded yet, create an issue for it: coord_create_issue, with the repositories it touches.
 4. Cut the work into todos, each in one repository, each of a size that one person or agent does in one go, with criteria by
    which it counts as done. Providers come before their consumers: see the dependencies above. If a plan should hold them

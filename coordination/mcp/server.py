@@ -51,14 +51,14 @@ def url_of(at: Address) -> str:
 
 
 INSTRUCTIONS = """\
-coord keeps one file, ecosystem.yaml, with the issues, plans, todos and dependencies of many git repositories, and carries
-plans out on workers.
+coord keeps one file, ecosystem.yaml, with the issues, plans, todos and dependencies of many git repositories, and executes
+plans on workers.
 
 Look first: coord_get_ecosystem_status, coord_list_plans, coord_list_todos. A todo belongs to one repository; `blocked_by`
 puts todos in order, across repositories too. coord_forecast_plan shows what a sweep would take. coord_sweep_plan starts a run
 and returns at once; coord_get_run(run=…, wait_s=60) follows it to its end, when what has succeeded is marked as completed in
-the file; its work stands on branch coord/<run_id> of each repository, for somebody to merge. coord_get_logs shows why a todo
-failed; coord_retry_run goes on after the mend, coord_rollback_run undoes what a run did. coord_send_message and coord_list_messages talk to others. Errors say what to do next; where they name a command (`coord list-todos`), the
+the file; its work is on branch coord/<run_id> of each repository, to be merged. coord_get_logs shows why a todo
+failed; coord_retry_run runs the rest after a fix, coord_rollback_run undoes what a run did. coord_send_message and coord_list_messages talk to others. Errors say what to do next; where they name a command (`coord list-todos`), the
 tool of that name does it, if there is one (coord_list_todos).
 """
 

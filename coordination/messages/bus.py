@@ -146,7 +146,7 @@ class MessageBus(ReaderOperations):
         return _request(self, to, type, payload, timeout, priority)
 
     def reply(self, message: Message, payload: Any = None) -> str:
-        """Reply to a message. Raises UsageError if it wants no reply, NotFound if the requester no longer
+        """Reply to a message. Raises UsageError if it does not expect a reply, NotFound if the requester no longer
         waits.
         """
         return _reply(self, message, payload)
@@ -286,5 +286,8 @@ def _own_inbox(bus: MessageBus) -> Iterator[str]:
 
 def _reply(bus: MessageBus, message: Message, payload: Any) -> str:
     if message.reply_to is None:
-        raise UsageError(f"message {message.id} of type {message.type!r} wants no reply", "send one instead")
+        raise UsageError(
+            f"message {message.id} of type {message.type!r} does not expect a reply",
+            "send a new message instead",
+        )
     return bus.send(message.reply_to, REPLY, payload)

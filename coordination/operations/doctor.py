@@ -163,7 +163,7 @@ def _file(file: File | None) -> Iterator[Finding]:
     if file and file.problems:
         yield Finding.wrong(
             f"{file.path} has {counted(len(file.problems), 'problem')}",
-            "coord validate shows each with its line",
+            "list them with their lines: coord validate",
         )
     if file and file.too_large:
         yield Finding.warning(*too_large_words(file.too_large))

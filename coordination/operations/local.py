@@ -260,7 +260,7 @@ class Local:
         wait_s = delay_s(recent, time.time())
         if wait_s is None:
             if not any(restart.given_up for restart in recent):
-                daemon.note(f"the {daemon.name} (pid {died.pid}) died once more, and is not restarted")
+                daemon.note(f"the {daemon.name} (pid {died.pid}) died again and is not restarted")
                 self.restarts.add(Restart(name=daemon.name, at=time.time(), died=died.pid, given_up=True))
         elif wait_s == 0:
             so_often = f"{len(recent) + 1} of at most {LIMIT} times in five minutes"

@@ -3,6 +3,7 @@
 | module | content |
 |---|---|
 | `graph.py` | a plan as a validated graph: levels, ranks, critical path; its problems |
+| `finished.py` | the graph with finished todos, to be drawn |
 | `selection.py` | the todos of a plan that a sweep executes |
 | `blockers.py` | blockers of todos across issues, plans and milestones |
 | `paths.py` | levels, ranks, critical path and redundant edges of an acyclic graph |

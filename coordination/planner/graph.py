@@ -156,6 +156,8 @@ class PlanGraph:
 
     learned: Mapping[str, float] = field(default_factory=dict)
     """Hours of todos without an estimate, from similar todos in earlier runs."""
+    finished: frozenset[str] = frozenset()
+    """Nodes of `todos` that no sweep runs any more; only a graph to be drawn has some."""
 
     def with_learned(self, learned: Learned) -> PlanGraph:
         """Return the graph with the hours learned in earlier runs."""
@@ -177,7 +179,7 @@ class PlanGraph:
         """Hours by todo; an approval counts as 0, because its duration cannot be forecast."""
         return {
             name: 0.0
-            if is_milestone(todo)
+            if is_milestone(todo) or name in self.finished
             else todo.estimated_hours or self.learned.get(name, self.assumed_hours)
             for name, todo in self.todos.items()
         }
@@ -204,7 +206,10 @@ class PlanGraph:
     @cached_property
     def assumed(self) -> int:
         """Number of todos without estimate or experience."""
-        unestimated = sum(t.estimated_hours is None and not is_milestone(t) for t in self.todos.values())
+        unestimated = sum(
+            todo.estimated_hours is None and not is_milestone(todo) and name not in self.finished
+            for name, todo in self.todos.items()
+        )
         return unestimated - len(self.learned)
 
     @cached_property
@@ -220,7 +225,7 @@ class PlanGraph:
     @property
     def size(self) -> str:
         """The amount of work in words: `3 todos`, `3 todos and 1 milestone`."""
-        words = counted(len(self.todos) - len(self.milestones), "todo")
+        words = counted(len(self.todos) - len(self.finished) - len(self.milestones), "todo")
         return f"{words} and {counted(len(self.milestones), 'milestone')}" if self.milestones else words
 
     @cached_property
@@ -259,7 +264,8 @@ class PlanGraph:
 
     @cached_property
     def critical_path(self) -> tuple[str, ...]:
-        return paths.critical_path(self.order, self.rank, self.successors)
+        path = paths.critical_path(self.order, self.rank, self.successors)
+        return tuple(name for name in path if name not in self.finished)
 
     @cached_property
     def critical_hours(self) -> float:
@@ -272,7 +278,7 @@ class PlanGraph:
     @property
     def parallelism(self) -> float:
         """Average number of todos that run at once if only dependencies limit them: work / critical path."""
-        return self.work_hours / self.critical_hours if self.todos else 0.0
+        return self.work_hours / self.critical_hours if self.critical_hours else 0.0
 
     @property
     def width(self) -> int:

@@ -120,7 +120,9 @@ def run_with_manual_todo(todo: str, found: Iterable[Found]) -> str:
     raise (
         _why_not(todo, there[0])
         if there
-        else NotFound(f"no run waits for {todo}", "coord list-runs, coord show-run RUN show what waits")
+        else NotFound(
+            f"no run waits for {todo}", "see the waiting todos: coord list-runs, coord show-run RUN"
+        )
     )
 
 
@@ -138,8 +140,8 @@ def _why_not(todo: str, one: Found) -> CoordinationError:
         return Conflict(f"{todo} of run {one.run} is {one.state}: nothing waits for it", look)
     if not one.manual:
         hint = f"approve it: coord approve {todo} --run {one.run}" if one.asks else look
-        return UsageError(f"{todo} of run {one.run} is no manual todo: a worker executes it", hint)
-    return Conflict(f"{todo} of run {one.run} is {one.state}: its turn has not come", look)
+        return UsageError(f"{todo} of run {one.run} is not a manual todo: a worker executes it", hint)
+    return Conflict(f"{todo} of run {one.run} is {one.state}: it cannot be decided yet", look)
 
 
 LOOKED_AT = 100
@@ -179,12 +181,12 @@ def why_not(store: RunStore, verdict: Verdict, todo: str, one: Found) -> Coordin
     if one.decided:
         return _decided(verdict, todo, one)
     if one.status is RunStatus.ROLLING_BACK:
-        return Conflict(f"run {one.run} is rolling back: none of its todos begins any more", look)
+        return Conflict(f"run {one.run} is rolling back: none of its todos starts any more", look)
     if one.state.ended:
         return Conflict(f"{where} is {one.state}: it needs no decision any more", look)
     if not (one.manual or one.has_gate):
         return UsageError(f"{where} has no gate: it needs no approval", look)
-    return Conflict(f"{where} is {one.state}: its turn has not come{_held_up(store, todo, one)}", look)
+    return Conflict(f"{where} is {one.state}: it cannot be decided yet{_held_up(store, todo, one)}", look)
 
 
 def _decided(verdict: Verdict, todo: str, one: Found) -> Conflict:
@@ -220,9 +222,9 @@ def _unknown(store: RunStore, todo: str, runs: Iterable[str], run_id: str | None
     names = [name for run in runs for name in store.redis.hkeys(store.keys.run(run).state)]
     near = did_you_mean(todo, names)
     if run_id is not None:
-        return NotFound(f"run {run_id} has no todo {todo!r}{near}", f"coord show-run {run_id} lists them")
+        return NotFound(f"run {run_id} has no todo {todo!r}{near}", f"list them: coord show-run {run_id}")
     return NotFound(
-        f"no run has a todo {todo!r}{near}", "coord list-runs, coord show-run RUN show what waits"
+        f"no run has a todo {todo!r}{near}", "see the waiting todos: coord list-runs, coord show-run RUN"
     )
 
 

@@ -89,7 +89,7 @@ class Survey:
                 commit += f"keep the commits on a branch: git -C {loose} branch NAME; "
             keep = "" if commit else "; or leave branches where they are: --keep-branches"
             raise Conflict(
-                f"this would delete the only copy of work: {in_words(copies)}",
+                f"this would delete the only copy of: {in_words(copies)}",
                 f"{commit}remove what is merged: coord clean --merged --yes; "
                 f"or this too: coord clean --unmerged --yes{keep}",
             )

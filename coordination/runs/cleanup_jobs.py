@@ -188,7 +188,7 @@ def ask_workers(
     asked = {w.id for w in presence.workers() if repos is None or any(repo in repos for repo in w.repos)}
     if not asked:
         raise Unreachable(
-            "no worker is running, and only workers reach what runs have left on their machines",
+            "no worker is running, and only workers can clean their machines",
             "start one where the repositories are: coord worker --all",
         )
     try:

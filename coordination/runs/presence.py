@@ -184,9 +184,9 @@ class Presence:
     def silent(self, worker_ids: Iterable[str]) -> Mapping[str, str]:
         """Return the workers without a recent heartbeat, each with the wait reason of their todos as text."""
         there = {worker.id for worker in self.workers()}
-        heir = "it is taken up again" if there else "the next worker that is started takes it up"
+        heir = "it runs again" if there else "the next started worker runs it"
         return {
-            gone: f"{gone}, which is not heard of: when its lease is over, {heir}"
+            gone: f"{gone}, which does not answer: when its lease expires, {heir}"
             for gone in set(worker_ids) - there
         }
 

@@ -51,7 +51,7 @@ def preview_of(store: RunStore, run_id: str) -> RollbackPreview:
             pipeline.hgetall(key)
         meta, specs, states, facts = pipeline.execute()
     if not meta:
-        raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
+        raise NotFound(f"there is no run {run_id!r}", "list the runs: coord list-runs")
     brief = RunBrief.model_validate_json(meta["brief"])
     begun = tuple(
         todo
@@ -78,7 +78,7 @@ def _compensation(spec: str) -> str:
 
 
 def _without_way_back(todo: str, spec: str, state: str, facts: Mapping[str, str]) -> str:
-    # A succeeded todo without a commit was executed in a folder that is no git repository.
+    # A succeeded todo without a commit was executed in a folder that is not a git repository.
     succeeded = facts.get(f"{todo} was", state) == TodoState.SUCCEEDED
     in_git = not succeeded or f"{todo} commit" in facts
     return without_way_back(TodoSpec.model_validate_json(spec).todo, in_git=in_git)
@@ -103,7 +103,7 @@ def refuse_to_accept(run: RunView, todos: Collection[str]) -> None:
         if name not in known:
             raise NotFound(
                 f"run {run.run_id} has no todo {name!r}{did_you_mean(name, known)}",
-                f"coord show-run {run.run_id} lists them",
+                f"list them: coord show-run {run.run_id}",
             )
         if known[name].state not in (TodoState.COMPENSATION_FAILED, TodoState.COMPENSATING):
             raise Conflict(

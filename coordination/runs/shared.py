@@ -117,7 +117,7 @@ def _parsed(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UsageError(
-            f"the value is no JSON: {error}", "keep numbers, texts, lists and objects"
+            f"the value is not JSON: {error}", "keep numbers, texts, lists and objects"
         ) from error
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from coordination.backend.server_check import refuse_unfit
 from coordination.environment import actor
 from coordination.errors import Conflict, NotFound, UsageError
+from coordination.locks.internal import START
 from coordination.models import Ecosystem, OnFailure
 from coordination.runs.connection import Connection
 from coordination.runs.records import Reply
@@ -149,7 +150,7 @@ def roll_back(connection: Connection, run_id: str) -> str:
         reply = connection.store.rollback(run_id, actor(), f"{actor()} asked for it")
     follow_up(connection, run_id, reply)
     if reply.word == "unknown":
-        raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
+        raise NotFound(f"there is no run {run_id!r}", "list the runs: coord list-runs")
     return reply.word
 
 
@@ -219,7 +220,7 @@ def follow_up(connection: Connection, run_id: str, reply: Reply) -> None:
 
 def _start_lock(connection: Connection) -> Lock:
     """Acquire the start lock: without it, two callers would both find no conflict and start the same work."""
-    return connection.locks.acquire("start", ttl=START_TTL, wait=START_TTL, owner=actor())
+    return connection.locks.acquire(START, ttl=START_TTL, wait=START_TTL, owner=actor())
 
 
 def _check_redis(connection: Connection) -> None:

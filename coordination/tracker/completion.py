@@ -151,7 +151,7 @@ def _unchecked(milestone: MilestoneStanding) -> Iterator[str]:
             yield f"{milestone.id}: {criterion.text} ({criterion.why})"
     for deliverable in milestone.deliverables:
         if deliverable.present is None:
-            yield f"{milestone.id}: {deliverable.text} (is no path)"
+            yield f"{milestone.id}: {deliverable.text} (is not a path)"
 
 
 def _run(command: Command, folder: Path) -> tuple[bool, str]:

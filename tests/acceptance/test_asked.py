@@ -105,6 +105,6 @@ def test_who_deletes_more_than_was_named_is_shown_it_and_asked(
     terminal.asked("delete TODO-001 with all this?", answer)
 
     ended, shown = terminal.ended()
-    assert "TODO-001 is taken out of TODO-002.blocked_by" in shown
+    assert "TODO-001 is removed from TODO-002.blocked_by" in shown
     assert ended == code
     assert len(stage.ok("list-todos", "--json").json) == left

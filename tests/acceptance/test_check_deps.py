@@ -90,6 +90,14 @@ def test_no_write_leaves_the_file_alone(declared: Stage) -> None:
     assert declared.file.read_text() == FILE
 
 
+def test_a_template_prints_lines_and_leaves_the_findings_to_people(declared: Stage) -> None:
+    answer = declared.coord("check-deps", "--no-write", "--format", "{id} {consumer}>{provider} {status}")
+
+    assert answer.out.splitlines()[0] == "DEP-1 api>lib satisfied"
+    assert len(answer.out.splitlines()) == 3
+    assert "cycle: api → lib → api" in answer.err
+
+
 def test_what_is_up_to_date_is_not_written_again(declared: Stage) -> None:
     declared.ok("check-deps")
     before = declared.file.stat()

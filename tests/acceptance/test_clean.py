@@ -91,6 +91,10 @@ def test_a_dry_run_shows_and_keeps(swept: Stage):
         ("logs", ""),
     }
     assert {found["status"] for found in shown["found"]} == {"failed"}
+    lines = swept.ok("clean", "--dry-run", "--format", "{kind} {repo} {status}").out.splitlines()
+    assert len(lines) == len(shown["found"])
+    assert "branch r1 failed" in lines
+    assert swept.coord("clean", "--yes", "--format", "{kind}").code == 2
     assert len(branches(swept, "r1")) == 2
 
 

@@ -120,7 +120,7 @@ def test_the_embedded_server_is_looked_at_and_nothing_is_wrong_before_the_first_
 
     assert done.code == 0
     assert "nothing is wrong" in done.out
-    assert "nobody until a sweep" in done.out
+    assert "none until a sweep" in done.out
 
 
 def test_a_file_that_is_invalid_and_one_that_shows_a_password(stage: Stage, redis_url: str):

@@ -62,7 +62,7 @@ def test_with_a_redis_of_ones_own_it_names_what_no_worker_serves(stage: Stage, r
     [
         (["--repo", "apo"], 2, "did you mean 'api'"),
         (["--todo", "D"], 0, "nothing to do"),
-        (["--failed"], 2, "PLAN-001 has not been run yet"),
+        (["--failed"], 2, "there is no run of PLAN-001 yet"),
     ],
 )
 def test_it_ends_as_the_sweep_would_begin(stage: Stage, words: list[str], code: int, told: str) -> None:

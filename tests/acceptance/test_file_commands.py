@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 
 import pytest
 
 from tests.stage import Stage
+from tests.terminals import on_terminal
 
 FILE = """\
 repos:
@@ -126,6 +128,48 @@ def test_graph_and_forecast_are_data_too(declared: Stage) -> None:
     assert isinstance(foreseen, dict)
     assert (foreseen["levels_h"], foreseen["dataflow_h"], foreseen["strategy"]) == (3, 3, "levels")
     assert "3 h" in declared.coord("forecast", "PLAN-001").out
+
+
+@pytest.mark.parametrize("second", ["pending", "completed"])
+def test_graph_and_forecast_of_a_finished_plan_say_what_is_done_and_what_remains(
+    declared: Stage, second: str
+) -> None:
+    declared.file.write_text(
+        FILE.replace(
+            "estimated_hours: 2", "status: completed, actual_hours: 1.5, estimated_hours: 2"
+        ).replace("estimated_hours: 1", f"status: {second}, estimated_hours: 1")
+    )
+
+    for form in ("tree", "mermaid", "dot", "svg", "json"):
+        drawn = declared.ok("graph", "PLAN-001", "--format", form).out
+        assert "TODO-001" in drawn, form
+        assert ("completed" if form == "json" else "✓") in drawn, form
+        assert "nothing to do: " not in drawn
+    foreseen = declared.ok("forecast", "PLAN-001")
+    progress = declared.ok("forecast", "PLAN-001", "--json").json["progress"]
+
+    done = 2 if second == "completed" else 1
+    assert f"done         {done} of 2 todos\ntook         1.5 h of work\n" in foreseen.out
+    assert ("remains      nothing" if done == 2 else "remains      1 todo, 1 h of work") in foreseen.out
+    assert (progress["completed"], progress["actual_hours"]) == (done, 1.5)
+
+
+def test_the_tree_has_colours_on_a_terminal_and_none_in_a_pipe(declared: Stage) -> None:
+    declared.file.write_text(FILE.replace("estimated_hours: 2", "status: completed, estimated_hours: 2"))
+
+    assert re.search("\x1b\\[32m.*✓ TODO-001", on_terminal(declared, "graph", "PLAN-001", columns=200))
+    assert "\x1b" not in declared.ok("graph", "PLAN-001").out
+
+
+def test_forecast_names_the_latest_run_of_a_finished_plan(stage: Stage) -> None:
+    stage.write([{"id": "A", "repo": "api"}])
+    stage.up()
+    run = stage.sweep().json["run_id"]
+
+    answer = stage.ok("forecast", "PLAN-001")
+
+    assert re.search(rf"took +last run \d+\.\d s \({run}, succeeded\)", answer.out)
+    assert "remains      nothing" in answer.out
 
 
 def test_a_cycle_is_refused_with_its_path(declared: Stage) -> None:

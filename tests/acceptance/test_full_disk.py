@@ -85,7 +85,7 @@ def test_a_file_that_cannot_be_written_is_whole_and_is_brought_up_to_date_later(
 
     assert answer.code == 0
     assert "ecosystem.yaml was not changed: No space left on device" in answer.err
-    assert f"when it can be: coord sync {answer.json['run_id']}" in answer.err
+    assert f"then write the results: coord sync {answer.json['run_id']}" in answer.err
     assert kept == declared
     assert synced.code == 0
     assert stage.coord("show-todo", "A", "--json").json["status"] == "completed"

@@ -49,7 +49,7 @@ def test_people_are_asked_once_whatever_is_killed_meanwhile(stage: Stage) -> Non
         "running",
         "looks right",
     )
-    assert f"M1 is approved; run {run_id} goes on" in milestone.err
+    assert f"M1 is approved; run {run_id} continues" in milestone.err
     assert f"ship is rejected; run {run_id} has ended: failed" in rejected.err
     assert (ended.code, ended.json["status"]) == (3, "failed")
     assert ended.states == {"build": "succeeded", "M1": "succeeded", "other": "succeeded", "ship": "failed"}

@@ -56,6 +56,7 @@ def test_a_token_is_made_and_shown_once_and_whoever_has_it_gets_the_messages(sta
         until(lambda: left(gateway, "agent:ann") == 0)
 
     assert [grant["recipient"] for grant in stage.ok("gateway", "--list", "--json").json] == ["agent:ann"]
+    assert stage.ok("gateway", "--list", "--format", "{recipient} {topics}").out == "agent:ann **\n"
     kept = str(gateway.bus().steps.redis.hgetall("coord:gateway-tokens"))
     assert token.partition(".")[2] not in kept
     stage.ok("gateway", "--revoke", "agent:ann")

@@ -113,7 +113,7 @@ def test_on_a_terminal_the_run_can_be_left_going(stage: Stage, gate: Gate) -> No
     code = terminal.until_it_ends()
 
     assert code == 130
-    assert "the run goes on: coord watch" in terminal.shown
+    assert "the run continues; follow it: coord watch" in terminal.shown
     assert not gone(pid)
     gate.open()
     watched = stage.coord("watch", "last", "--json")
@@ -160,7 +160,7 @@ def test_off_a_terminal_an_interruption_cancels_the_run(stage: Stage, gate: Gate
 
     assert ended.code == 130
     assert ended.json["status"] == "cancelled"
-    assert "cancelling; once more leaves at once" in ended.err
+    assert "cancelling; press Ctrl-C again to leave at once" in ended.err
     assert gone(pid)
     assert list(stage.alive()) == []
 

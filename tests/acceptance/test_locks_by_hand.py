@@ -15,6 +15,7 @@ from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepCaller
 from coordination.locks import LockManager, Owner
+from coordination.locks.internal import COMPUTED, LEADER, RESULT, START, SWEEPER
 from coordination.mcp.server import build
 from coordination.mcp.session import Session
 from tests.agent import agent
@@ -107,6 +108,32 @@ def test_json_has_every_fact_apart_and_todos_that_wait(desk: Stage, far: LockMan
         assert "TODO-7 of run 20261121-1" in desk.coord("list-locks").out
 
 
+INTERNAL = (START, LEADER, SWEEPER, f"{RESULT}1f0c", f"{COMPUTED}77aa")
+
+
+def test_locks_that_coord_takes_for_itself_are_hidden_unless_all_are_asked_for(
+    desk: Stage, far: LockManager, redis_url: str
+):
+    office = Session(desk.file, redis_url)
+    for name in ("deploy", "cached", *INTERNAL):
+        far.acquire(name, ttl=TTL)
+
+    shown, every = (
+        [held["name"] for held in desk.ok("list-locks", "--json", *more).json] for more in ([], ["--all"])
+    )
+    people = desk.ok("list-locks")
+
+    assert shown == ["cached", "deploy"]
+    assert set(every) == {"deploy", "cached", *INTERNAL}
+    assert f"{len(INTERNAL)} internal locks hidden: coord list-locks --all" in people.err
+    assert not any(line.startswith(INTERNAL) for line in people.out.splitlines())
+    assert "hidden" not in desk.ok("list-locks", "--all").err
+    with agent(build(office)) as ai:
+        assert len(ai.call("coord_list_locks")) == 2
+        assert len(ai.call("coord_list_locks", all=True)) == 2 + len(INTERNAL)
+    office.close()
+
+
 def test_an_agent_sees_the_same(desk: Stage, far: LockManager, redis_url: str):
     office = Session(desk.file, redis_url)
     with far.acquire("deploy", ttl=TTL), agent(build(office)) as ai:
@@ -146,6 +173,7 @@ def test_a_lock_of_a_process_that_is_gone_is_released_and_noted(desk: Stage, dea
     assert (noted["what"], noted["label"], noted["fence"]) == ("lock:deploy", "crashed", lock.fence)
     assert noted["by"].endswith(f"@{socket.gethostname()}")
     assert "(crashed)" in desk.coord("list-locks", "--released").out
+    assert desk.coord("list-locks", "--released", "--format", "{what} {label}").out == "lock:deploy crashed\n"
 
 
 def test_a_living_holder_keeps_its_lock_unless_it_is_forced(desk: Stage, far: LockManager):
@@ -178,7 +206,7 @@ def test_nobody_is_asked_where_nobody_is_there(desk: Stage, far: LockManager):
     refused = desk.coord("release-lock", "deploy", "--force")
 
     assert refused.code == 2
-    assert "nobody was asked" in refused.err
+    assert "there is no terminal to ask for confirmation" in refused.err
     assert lock.renew()
 
 
@@ -193,7 +221,7 @@ def test_where_there_is_nothing_to_list_that_is_said(desk: Stage, redis_url: str
     for words, told in (
         ("", "no lock is held; resources in use: coord list-locks --resources\n"),
         ("--resources", "no lock is held\n"),
-        ("--released", "no lock was taken from its holder\n"),
+        ("--released", "no lock was released by force\n"),
     ):
         listed = desk.coord("list-locks", *words.split())
         assert (listed.code, listed.out, listed.err) == (0, "", told)
@@ -255,6 +283,6 @@ def test_on_a_terminal_it_asks(desk: Stage, far: LockManager, answer: str, code:
         os.write(ours, f"{answer}\n".encode())
         assert process.wait(30) == code
 
-    assert b"take it away?" in asked
+    assert b"release it?" in asked
     assert lock.renew() is kept
     os.close(ours)

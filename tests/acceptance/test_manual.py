@@ -61,7 +61,7 @@ def test_what_a_run_waits_for_goes_on_there_and_is_no_other_s_to_complete(stage:
     assert (unknown.code, "did you mean look" in unknown.err) == (2, True)
     assert (aside.json["status"], aside.json["ready"]) == ("completed", [])
     assert done.json == {"todo": "look", "run_id": run_id}
-    assert f"run {run_id} goes on" in with_hours.err
+    assert f"run {run_id} continues" in with_hours.err
     assert ended.code == 0, ended.err
     assert stage.ok("show-todo", "then", "--json").json["actual_hours"] == 2
     again = stage.coord("complete-todo", "look")

@@ -37,8 +37,8 @@ def failed(stage: Stage) -> str:
     assert done.states == {"change": "succeeded", "test": "failed", "use": "skipped", "apart": "succeeded"}
     run: str = done.json["run_id"]
     assert done.err.splitlines()[-2:] == [
-        f"mend it in the file, on the repository's branch, or in the worktree by a commit on coord/{run}",
-        f"then this does what is left: coord retry {run}",
+        f"fix the cause in the file, on the repository's branch, or by a commit on coord/{run} in the worktree",
+        f"then run the rest: coord retry {run}",
     ]
     return run
 
@@ -71,7 +71,7 @@ def test_after_the_mend_just_what_failed_and_what_that_held_up_runs(
 
     assert done.code == 0, done.err
     second = done.json["run_id"]
-    assert f"run {second} of {PLAN}: 2 todos of {first} again, 2 carried over" in done.err
+    assert f"run {second} of {PLAN}: 2 todos of {first} again in 2 repositories on this host" in done.err
     assert sorted(stage.ledger[:3]) == ["apart", "change", "test"]
     assert stage.ledger[3:] == ["test", "use"]
 
@@ -88,9 +88,9 @@ def test_after_the_mend_just_what_failed_and_what_that_held_up_runs(
     assert all(done.todo(name) == {**facts, "run": first} for name, facts in before.items())
     assert done.json["bound_s"] <= done.json["duration_s"]
 
-    told = [line for line in done.err.splitlines() if line.startswith("the work is on branch")]
+    told = [line for line in done.err.splitlines() if line.startswith("commits are on branch")]
     # Two runs of one second.
-    assert any(f"the work is on branch coord/{first} of other" in line for line in told)
+    assert any(f"commits are on branch coord/{first} in other" in line for line in told)
     lib = git(stage.folder / "lib", "log", "--format=%s", f"coord/{second}").splitlines()
     assert "change: do change" in lib
     assert ("the right limit" in lib) == (mend is not in_the_file)
@@ -158,7 +158,7 @@ def test_a_run_is_retried_from_anywhere_by_its_redis_and_without_the_file(
 
     assert done.code == 0, done.err
     assert done.json["carried_from"] == first
-    assert "there is no ecosystem.yaml here to update" in done.err
+    assert "no ecosystem.yaml here to update" in done.err
     assert stage.ok("sync").err.startswith("2 todos ")
 
 

@@ -69,7 +69,7 @@ def test_a_run_is_begun_on_one_redis_and_ended_on_another(stage: Stage, second: 
     assert "do not resume it here" in done.err
 
     imported = stage.ok("import-run", "run.json.gz", COORD_REDIS_URL=second)
-    assert imported.err == f"imported run {run} of {PLAN}, paused; go on: coord resume {run}\n"
+    assert imported.err == f"imported run {run} of {PLAN}, paused; continue it: coord resume {run}\n"
     worker = stage.begin("worker", "--all", COORD_REDIS_URL=second)
     stage.ok("resume", COORD_REDIS_URL=second)
     ended = stage.coord("watch", "--json", COORD_REDIS_URL=second)

@@ -42,6 +42,7 @@ def test_a_run_is_restored_to_a_checkpoint_that_was_made_while_it_went_on(stage:
         "D",
         "C",
     ]
+    assert stage.ok("checkpoint", "list", "last", "--format", "{name}: {succeeded}").out == "after-a: A\n"
     restored = stage.ok("checkpoint", "restore", "last", "after-a", "--json")
 
     assert restored.states == dict.fromkeys("ABCD", "succeeded")

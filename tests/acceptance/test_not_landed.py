@@ -152,7 +152,7 @@ def test_a_rollback_that_leaves_a_todo_completed_leaves_what_makes_a_sweep_refus
 
     told = half_done.ok("rollback", run, "--yes")
 
-    assert "left completed" in told.err
+    assert "still completed" in told.err
     assert status_of(half_done, "LIB") == "completed"
     assert half_done.coord("sweep", PLAN).code == 6
 

@@ -102,7 +102,7 @@ def test_hints_name_the_command_as_it_is_to_be_typed(desk: Stage) -> None:
     assert "see: coord list-messages --dead" in refused("list-messages", "--resend", "7")
     assert "see: coord list-messages repo:api" in refused("list-messages", "api", "--ack", "7")
     assert (
-        "what is sent to agent:ann from now on is kept"
+        "messages to agent:ann are kept from now on"
         in desk.coord("list-messages", "agent:ann", "--register").err
     )
     assert desk.coord("send-message", "agent:ann", "hello").code == 0
@@ -126,7 +126,7 @@ def test_what_another_reader_has_in_hand_stays_with_it(desk: Stage, bus: Message
 
     refused = desk.coord("list-messages", "api", "--ack", "all")
 
-    assert (refused.code, "in hand of busy" in refused.err) == (6, True)
+    assert (refused.code, "in flight to busy" in refused.err) == (6, True)
     assert "busy" in desk.coord("list-messages").out
     assert bus.ack(held)
 
@@ -208,8 +208,8 @@ def test_who_acknowledges_is_told_once_what_was_trimmed(desk: Stage, bus: Messag
     second = desk.coord("list-messages", "api", "--ack", "all")
 
     assert "3 messages of repo:api acknowledged" in first.err
-    assert "2 messages trimmed" in first.err
-    assert "trimmed" not in second.err
+    assert "2 messages discarded unread" in first.err
+    assert "discarded" not in second.err
 
 
 def test_a_dead_letter_is_listed_with_why_and_sent_again(desk: Stage, bus: MessageBus) -> None:

@@ -36,7 +36,7 @@ def test_a_run_is_paused_loses_its_worker_goes_on_and_is_cancelled(stage: Stage)
     assert re.fullmatch(r"\S+@\S+", without.json["steered_by"])
     assert without.states == {"A": "running", "B": "waiting", "C": "waiting"}
     assert without.todo("A")["worker"].startswith(f"coord-{worker}@")
-    assert re.match(rf"coord-{worker}@\S+, which is not heard of", waits_for)
+    assert re.match(rf"coord-{worker}@\S+, which does not answer", waits_for)
 
     stage.up()
     until(lambda: stage.todo("A")["state"] == "ready", 30)

@@ -122,7 +122,7 @@ def test_a_plan_that_nothing_could_undo_is_not_begun_with_a_rollback_in_mind(sta
     rehearsed = stage.coord("sweep", PLAN, "--on-failure", "rollback", "--dry-run")
 
     assert (answer.code, rehearsed.code, rehearsed.err) == (2, 2, answer.err)
-    assert "but nothing undoes A (it works in place)\n  give them a `compensate`" in answer.err
+    assert "but there is no way to undo A (it works in place)\n  give them a `compensate`" in answer.err
 
 
 def test_a_repository_that_is_not_there_is_refused_with_its_path(stage: Stage) -> None:

@@ -126,7 +126,7 @@ def test_a_finished_run_is_undone_through_a_kill_two_failures_and_a_persons_word
 
     assert (undone.code, undone.json["status"]) == (3, "rollback_failed"), undone.err
     assert undone.states == {"A": "succeeded", "B": "compensation_failed"}
-    assert undone.todo("B")["error"] == "exit code 4; B ended as succeeded and handed over no output"
+    assert undone.todo("B")["error"] == "exit code 4; B ended as succeeded without output"
     assert stage.ledger == [f"B {run}/B/compensate"] * 2
     assert "coord/" in str(refs(stage, "web")), "nothing goes before its compensation succeeded"
 

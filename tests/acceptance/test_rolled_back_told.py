@@ -33,9 +33,9 @@ def test_a_sweep_that_fails_is_undone_and_says_so(stage: Stage) -> None:
     assert "the run's branch and worktree go" in rehearsed.out
     assert swept.code == 3
     assert "✗ C  api" in swept.err
-    assert "↶ what was begun is undone: C failed: exit code 7" in swept.err
+    assert "↶ rolling back: C failed: exit code 7" in swept.err
     assert "↶ B  web  undone" in swept.err
-    assert "everything that it had begun was undone" in swept.err
+    assert "all started todos were undone" in swept.err
     assert f"run {run_id} of {PLAN} rolled_back by levels" in swept.out
     assert shown.states == {"A": "compensated", "B": "compensated", "C": "compensated", "D": "skipped"}
     assert [shown.todo(t)["was"] for t in "ABC"] == ["succeeded", "succeeded", "failed"]
@@ -96,11 +96,8 @@ def test_a_finished_run_is_undone_and_what_cannot_be_is_seen_until_it_is(stage: 
 
     assert (going.json["status"], going.states["B"]) == ("rolling_back", "compensating")
     assert refused.code == 6
-    assert (
-        f"run {run_id} cannot be cancelled: it is being rolled back, and goes on in that direction"
-        in refused.err
-    )
-    assert (left.code, f"what the run did is being undone: coord watch {run_id}" in left.err) == (130, True)
+    assert f"run {run_id} cannot be cancelled: it is being rolled back, and cannot turn back" in refused.err
+    assert (left.code, f"the rollback continues; follow it: coord watch {run_id}" in left.err) == (130, True)
 
     again = stage.begin("rollback", run_id, "--json")
     assert again.says("is being rolled back already")

@@ -85,7 +85,7 @@ def swept(new_stage: Callable[[], Stage]) -> tuple[Stage, Done]:
     )
     detached = stage.sweep("--detach")
     assert detached.code == 0, detached.err
-    assert "it continues in the background; follow it: coord watch" in detached.err
+    assert "runs in the background; follow it: coord watch" in detached.err
     gate.wait()
     running = stage.shown()
     assert (running.json["status"], running.json["finished_at"]) == ("running", None)
@@ -146,7 +146,7 @@ def test_a_run_is_looked_at_from_anywhere_by_who_names_the_redis(
     shown = stage.coord("show-run", "--json", "--redis", url, cwd=tmp_path)
 
     assert (again.code, again.json) == (3, watched.json)
-    assert "there is no ecosystem.yaml here to update" in again.err
+    assert "no ecosystem.yaml here to update" in again.err
     assert (shown.code, shown.json) == (0, watched.json)
     assert list(tmp_path.iterdir()) == []
 
@@ -156,14 +156,14 @@ def test_where_work_is_and_what_failed_is_told_with_its_last_words_and_the_next_
 ) -> None:
     _, watched = swept
 
-    told = watched.err[watched.err.index("the work is on branch") :].splitlines()
+    told = watched.err[watched.err.index("commits are on branch") :].splitlines()
 
     run = watched.json["run_id"]
-    assert told[0] == f"the work is on branch coord/{run} of a"  # in d nothing was committed
-    assert told[1:4] == ["✗ bad  b  exit code 7", "  | no", f"  all that it wrote: coord logs {run} bad"]
-    assert told[4].startswith("  its worktree: ")
-    assert told[5].endswith(f"or in the worktree by a commit on coord/{run}")
-    assert told[6] == f"then this does what is left: coord retry {run}"
+    assert told[0] == f"commits are on branch coord/{run} in a"  # in d nothing was committed
+    assert told[1:4] == ["✗ bad  b  exit code 7", "  | no", f"  full log: coord logs {run} bad"]
+    assert told[4].startswith("  worktree: ")
+    assert told[5].endswith(f"or by a commit on coord/{run} in the worktree")
+    assert told[6] == f"then run the rest: coord retry {run}"
 
 
 def test_every_command_prints_the_same_run(swept: tuple[Stage, Done]) -> None:

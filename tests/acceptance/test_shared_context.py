@@ -51,7 +51,7 @@ def test_todos_share_values_wherever_they_run(stage: Stage, free_port: int):
     assert swept.states == {"makes": "succeeded", "reads": "succeeded"}, said
     lines = said.splitlines()
     assert lines[0] == "1.2"
-    assert "nothing is kept under 'own'" in said
+    assert "there is no value 'own'" in said
     assert {"exit 1", "hidden", "run version", "plan big", "exit 2", "42", "700"} <= set(lines)
     assert "ecosystem eco" not in lines
 

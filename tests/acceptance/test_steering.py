@@ -155,7 +155,7 @@ def test_what_cannot_be_done_to_a_run_is_refused_with_the_reason(stage: Stage, g
     ended = stage.coord("cancel")
 
     assert (running.code, f"run {run_id} cannot be resumed: it is running" in running.err) == (6, True)
-    assert (paused.code, f"run {run_id} is paused already\n  go on with it: coord resume" in paused.err) == (
+    assert (paused.code, f"run {run_id} is paused already\n  continue it: coord resume" in paused.err) == (
         6,
         True,
     )

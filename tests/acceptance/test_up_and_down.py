@@ -56,7 +56,7 @@ def test_up_in_the_foreground_sees_that_somebody_said_down(stage: Stage) -> None
     ended = up.done(30)
 
     assert ended.code == 1
-    assert "somebody said coord down" in ended.err
+    assert "stopped by coord down" in ended.err
 
 
 def test_everything_killed_is_up_again_with_its_data(stage: Stage) -> None:

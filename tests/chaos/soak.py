@@ -77,7 +77,7 @@ def soak(stage: Stage, seconds: float, seed: int) -> Figures:
 def _plans() -> Iterator[Fields]:
     yield {"id": FAILED, "title": "fails for good"}
     yield {"id": UNDONE, "title": "fails and is undone", "on_failure": "rollback"}
-    yield {"id": GATED, "title": "waits for a person"}
+    yield {"id": GATED, "title": "waiting for approval"}
 
 
 def _todos() -> Iterator[Fields]:

@@ -63,7 +63,7 @@ def test_what_waits_for_a_seat_after_its_approval_is_asked_about_no_more(run: Ha
 @pytest.mark.parametrize(
     ("todo", "kind", "words"),
     [
-        ("B", Conflict, "B of run {run} is waiting: its turn has not come; it waits for A"),
+        ("B", Conflict, "B of run {run} is waiting: it cannot be decided yet; it waits for A"),
         ("C", UsageError, "C of run {run} has no gate: it needs no approval"),
         ("HANDS", NotFound, "no run has a todo 'HANDS' (did you mean 'HAND'?)"),
     ],
@@ -113,7 +113,7 @@ def test_a_run_that_goes_back_asks_for_nothing(run: Harness) -> None:
 
     assert (
         refused(run, Verdict.APPROVE, "A").message
-        == f"run {run.run_id} is rolling back: none of its todos begins any more"
+        == f"run {run.run_id} is rolling back: none of its todos starts any more"
     )
     assert grant.todo_id == "C"
 

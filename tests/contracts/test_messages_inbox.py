@@ -297,7 +297,7 @@ def test_a_reply_that_comes_too_late_is_told_that_nobody_waits(bus: MessageBus):
 def test_a_message_that_wants_no_reply_gets_none(bus: MessageBus):
     bus.send(REPO, "note")
 
-    with pytest.raises(UsageError, match="wants no reply"):
+    with pytest.raises(UsageError, match="does not expect a reply"):
         bus.reply(bus.take(REPO, "r1").messages[0])
 
 

@@ -244,7 +244,7 @@ def test_with_a_retry_all_is_undone_that_the_run_before_it_had_begun_and_neither
     with pytest.raises(Conflict, match=f"run {second} was rolled back"):
         read(run.store, second)
     with pytest.raises(
-        Conflict, match=f"retry already, run {second}, which was rolled back, with the work of this one"
+        Conflict, match=f"retry already, run {second}, which was rolled back together with this run"
     ) as refused:
         read(run.store, first)
     assert refused.value.hint == "start a new run: coord sweep PLAN-001"

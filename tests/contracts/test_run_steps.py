@@ -118,7 +118,7 @@ def test_under_levels_a_todo_that_is_delivered_before_its_turn_is_parked_and_sen
     grant = run.take("A")
     early = run.claim(run.mail.popleft())
     assert early.word == "early"
-    assert run.view().todos[1].waits_for == "r1: A comes first"
+    assert run.view().todos[1].waits_for == "repository r1, where A comes first"
 
     run.settle(grant)
     assert [(d.todo_id, d.index, d.size) for d in run.mail] == [("B", 1, 2)]

@@ -137,7 +137,7 @@ def test_the_chart_has_a_bar_for_each_attempt_and_says_how_it_ended(harness: Har
     drawn = hovers(gantt(harness.store, harness.run_id))
 
     assert [words.partition(" · ")[0] for words in drawn if "\n" in words and "waited" not in words] == [
-        "A\nfailed, begun again",
+        "A\nfailed, restarted",
         "A (try 2)\nsucceeded",
         "B\nfailed",
     ]

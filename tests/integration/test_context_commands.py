@@ -50,7 +50,7 @@ def test_what_is_not_kept_is_exit_1_and_may_have_a_default(call: Call):
     assert call("get", "a") == (
         1,
         "",
-        "error: nothing is kept under 'a'\n  see what is: coord context list\n",
+        "error: there is no value 'a'\n  list the values: coord context list\n",
     )
     assert call("get", "a", "--default", "[]")[:2] == (0, "[]\n")
     assert call("delete", "a", "--json")[:2] == (0, '{\n  "deleted": 0\n}\n')
@@ -68,7 +68,7 @@ def test_what_is_not_kept_is_exit_1_and_may_have_a_default(call: Call):
         (("set", "a\nb", "1"), "is not a key"),
         (("set", "", "1"), "non-empty"),
         (("get", "a*"), "are for patterns"),
-        (("get", "a", "--default", "{"), "--default is no JSON"),
+        (("get", "a", "--default", "{"), "--default is not JSON"),
         (("get", "a", "--run", "none"), "there is no run"),
         (("get", "a", "--todo", "T"), "say of which run"),
         (("list", "[a"), "is not a pattern"),

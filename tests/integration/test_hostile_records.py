@@ -128,7 +128,7 @@ def test_a_bundle_that_holds_other_heads_is_refused(scene: Scene):
 @pytest.mark.parametrize("since", ["--all", "HEAD", "../x", "0" * 39])
 def test_what_a_bundle_adds_to_must_be_a_commit(scene: Scene, since: str):
     scene.says(bundle=bundle_of(scene, f"coord/{scene.run}"), since=since)
-    with pytest.raises(NotCarried, match="is no commit"):
+    with pytest.raises(NotCarried, match="is not a commit"):
         scene.fetch()
 
 
@@ -173,4 +173,4 @@ def test_a_tip_in_redis_that_is_an_option_of_git_is_refused(scene: Scene, world:
     store.redis.hset(store.keys.run(run).tips, "up", "--output=pwned")
     scene.a.parts.deliveries.handle(run, "T2", 1, "up")
 
-    assert "is no commit" in store.redis.hget(store.keys.run(run).facts, "T2 error")
+    assert "is not a commit" in store.redis.hget(store.keys.run(run).facts, "T2 error")

@@ -86,7 +86,7 @@ def test_a_keeper_that_finds_a_run_stuck_keeps_its_state_and_people_are_told(
     print_run(run.view(), as_json=False)
     words = "internal error: A was dispatched, and its message is not kept in mind; its state is in "
     assert words in (said := capsys.readouterr().out)
-    assert f"{tmp_path}/stuck/{run.run_id}.json; please report it with that" in said
+    assert f"{tmp_path}/stuck/{run.run_id}.json; please report it" in said
 
 
 def published(store: RunStore, *queues: str) -> list[dict[str, Any]]:

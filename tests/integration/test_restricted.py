@@ -224,7 +224,7 @@ def test_a_worker_is_told_of_its_own_todos_and_what_they_build_on_alone(site: Si
     assert brief.repo_of == {"A": "alpha", "B": "beta"}
     assert brief.predecessors == {"A": (), "B": ("A",)}
     assert site.asking("elsewhere").status(run_id) is None
-    with pytest.raises(NotAllowed, match=r"C of run .* is no predecessor of a todo of beta"):
+    with pytest.raises(NotAllowed, match=r"C of run .* is not a predecessor of a todo of beta"):
         site.asking("beta").handed_over(run_id, ["A", "C"])
 
 
@@ -233,11 +233,11 @@ def test_a_worker_is_told_of_its_own_todos_and_what_they_build_on_alone(site: Si
     [
         (Result(outcome=TodoState.WAITING), "does not end as waiting"),
         (Result(outcome=TodoState.SKIPPED), "does not end as skipped"),
-        (replace(DONE, output="{"), "is no JSON"),
-        (replace(DONE, output="[" * 10_000 + "]" * 10_000), "is no JSON"),
-        (replace(DONE, output="NaN"), "is no JSON"),
+        (replace(DONE, output="{"), "is not JSON"),
+        (replace(DONE, output="[" * 10_000 + "]" * 10_000), "is not JSON"),
+        (replace(DONE, output="NaN"), "is not JSON"),
         (replace(DONE, output=f'"{"x" * 100_000}"'), "more than 65536"),
-        (replace(DONE, tip="--upload-pack=touch /tmp/x"), "is no commit"),
+        (replace(DONE, tip="--upload-pack=touch /tmp/x"), "is not a commit"),
     ],
 )
 def test_a_result_that_would_harm_others_is_refused(site: Site, result: Result, why: str):

@@ -139,7 +139,7 @@ def test_an_agent_has_a_run_undone_and_what_a_person_answers_for_accepted(
     undone = ai.call("coord_get_run", run=run.run_id, wait_s=10)
 
     assert again["status"] == "rolling_back"
-    assert "it is being rolled back, and goes on in that direction" in refused
+    assert "it is being rolled back, and cannot turn back" in refused
     assert (stuck["status"], [todo["id"] for todo in stuck["todos"]]) == ("rollback_failed", ["B"])
     assert "a reason is required" in no_reason
     assert undone["status"] == "rolled_back"

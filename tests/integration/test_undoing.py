@@ -143,7 +143,7 @@ def test_where_the_output_was_never_made_the_file_says_null_and_the_error_says_w
     concluded = bench.attempt({"compensate": {"type": "shell", "run": [sys.executable, "-c", code]}}, failed)
 
     assert (concluded.kind, concluded.exit_code) == (OutcomeKind.FAILED, 1)
-    assert concluded.why == "exit code 1; T ended as failed and handed over no output"
+    assert concluded.why == "exit code 1; T ended as failed without output"
     assert bench.attempt({"compensate": "exit 4"}, undo()).why == "exit code 4"
 
 
@@ -174,7 +174,7 @@ def test_functions_and_agents_undo_as_commands_do(bench: Bench):
         bench.attempt({"compensate": {"type": "agent", "prompt": "drop it"}}, undo(), None).kind
         is OutcomeKind.SUCCEEDED
     )
-    assert bench.out.read_text().startswith("drop it\n\nWhat the task handed over is in the JSON file")
+    assert bench.out.read_text().startswith("drop it\n\nThe output of the task is in the JSON file")
 
 
 def test_what_nothing_undoes_is_refused_and_whoever_has_undone_it_says_so(bench: Bench):

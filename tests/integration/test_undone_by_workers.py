@@ -188,9 +188,7 @@ def test_a_compensation_on_a_full_disk_is_held_up_with_the_reason_and_carried_ou
     filler.unlink()
     scene.host.parts.dispatcher.follow(scene.host.parts.store.fire(scene.run, "A"))
     assert scene.undo("A").kind is TaskResultKind.LATER
-    assert "exit code 1; A ended as succeeded and handed over no output: the disk" in scene.fact(
-        "A", "waits_for"
-    )
+    assert "exit code 1; A ended as succeeded without output: the disk" in scene.fact("A", "waits_for")
     assert f"coord/{scene.run}" in scene.branches(scene.checkout)
 
     (tmp_path / "room").touch()

@@ -66,9 +66,9 @@ class Checkout:
         if one.commit == UNDONE:
             return f"its result was undone by run {one.run}"
         if not is_commit(one.commit):
-            return f"{one.commit!r} is no commit"
+            return f"{one.commit!r} is not a commit"
         if not self._is_repository:
-            return f"its result is a commit, and {self.path} is no git repository now"
+            return f"its result is a commit, and {self.path} is not a git repository now"
         if self._has(one):
             return f"its result was in {one.branch}, and is no longer there" if self._has_lost(one) else ""
         run = f"branch {branch_of(one.run)} of {one.repo}" if RUN_ID.fullmatch(one.run) else one.repo

@@ -31,7 +31,7 @@ UNDOING = "/compensate"
 
 
 class NotRemoved(CoordinationError):
-    """An artifact of a run stays, since it is needed."""
+    """An artifact of a run cannot be removed: it is still needed."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ def command_for(job: Job) -> Command:
     kind = job.action.type if job.action else "agent"
     if kind not in EXECUTORS:
         raise PlanRefused(
-            f"{job.todo.id}: a {kind} action is not carried out by a worker",
+            f"{job.todo.id}: a worker does not execute a {kind} action",
             f"when it is done: coord complete-todo {job.todo.id}",
         )
     return EXECUTORS[kind](job)

@@ -77,10 +77,10 @@ def _in_words(job: Job) -> str:
 
 
 def _files(job: Job) -> str:
-    former = f"What a former attempt at this had written there is in {job.checkpoint} (COORD_CHECKPOINT).\n"
+    former = f"The checkpoint of the previous attempt is in {job.checkpoint} (COORD_CHECKPOINT).\n"
     return (
-        f"What the todos before this one produced is in the JSON file {job.context} (COORD_CONTEXT).\n"
-        f"What the todos after this one should know may be written as JSON to {job.output} (COORD_OUTPUT).\n"
+        f"The outputs of the predecessors are in the JSON file {job.context} (COORD_CONTEXT).\n"
+        f"Write the output for dependents as JSON to {job.output} (COORD_OUTPUT).\n"
         f"{former if job.checkpoint else ''}"
         "Work in the current folder. What is left changed there when you exit with code 0 is committed for you."
     )
@@ -88,8 +88,8 @@ def _files(job: Job) -> str:
 
 def _files_to_undo(job: Job, undone: Undone) -> str:
     return (
-        f"What the task handed over is in the JSON file {undone.output} (COORD_TODO_OUTPUT), null if nothing.\n"
-        f"What the todos before it produced is in the JSON file {job.context} (COORD_CONTEXT).\n"
+        f"The output of the task is in the JSON file {undone.output} (COORD_TODO_OUTPUT), null if nothing.\n"
+        f"The outputs of its predecessors are in the JSON file {job.context} (COORD_CONTEXT).\n"
         "Work in the current folder; nothing of it is committed. It may have been undone in part before: "
         "exit with code 0 when nothing is left to undo."
     )

@@ -79,7 +79,7 @@ InputFiles = list[tuple[str, list[tuple[str, str]]]]
 
 
 class NotKnown(CoordinationError):
-    """An input cannot be read as files."""
+    """An input of the cached todo cannot be read as files."""
 
 
 def input_files(patterns: Iterable[str], workspace: Worktree, say: Callable[[str], None]) -> InputFiles:
@@ -124,7 +124,7 @@ def _digest(root: Path, name: str) -> str:
 
 
 class NotRestored(CoordinationError):
-    """The patch does not lead to its recorded tree."""
+    """The cached patch does not produce its recorded tree."""
 
 
 def tree_of(commit: str, at: Worktree) -> str:

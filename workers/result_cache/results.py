@@ -16,6 +16,7 @@ from hashlib import sha256
 from coordination.cache import Store
 from coordination.cache.limits import LONGEST_TTL, Limits
 from coordination.locks import Lock, LockManager
+from coordination.locks.internal import RESULT
 
 NO_WAIT = timedelta(0)
 TTL = timedelta(seconds=5)
@@ -88,7 +89,7 @@ class Results:
 
     def alone(self, key: str, who: str) -> Lock:
         """Lock the key until the lock is released or its worker dies. Raises LockTimeout with the holder."""
-        return self._locks.acquire(f"cache:{key}", ttl=TTL, wait=NO_WAIT, owner=who)
+        return self._locks.acquire(f"{RESULT}{key}", ttl=TTL, wait=NO_WAIT, owner=who)
 
     def close(self) -> None:
         self._locks.close()

@@ -133,7 +133,7 @@ class CommitFetcher:
     def _since(self, commit_ref: CommitRef, label: BundleInfo) -> str | None:
         if label.since is not None and not is_commit(label.since):
             raise NotCarried(
-                f"{commit_ref.repo}: a bundle adds to {sentence(label.since)!r}, which is no commit"
+                f"{commit_ref.repo}: a bundle adds to {sentence(label.since)!r}, which is not a commit"
             )
         return label.since
 
@@ -196,7 +196,7 @@ def _check(commit_ref: CommitRef) -> None:
         if name in ("", ".", "..") or "/" in name:
             raise NotCarried(f"{name!r} cannot be the name of a folder", "name the repository otherwise")
     if not is_commit(commit_ref.commit):
-        raise NotCarried(f"{commit_ref.repo}: {commit_ref.commit!r} is no commit")
+        raise NotCarried(f"{commit_ref.repo}: {commit_ref.commit!r} is not a commit")
 
 
 @contextmanager
@@ -256,7 +256,7 @@ def _fetch(commit_ref: CommitRef, commit: str, there: Remote, into: Path, hold: 
     repo = commit_ref.repo
     if not commit_ref.may_come_from(there, commit):
         raise NotCarried(
-            f"{repo}: {commit[:12]} is said to be on {sentence(there.branch)!r} of {sentence(hidden(there.url))!r}, "
+            f"{repo}: {commit[:12]} is recorded on {sentence(there.branch)!r} of {sentence(hidden(there.url))!r}, "
             f"which is not what run {commit_ref.run_id} knows of {repo}",
         )
     try:

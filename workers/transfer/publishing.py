@@ -83,7 +83,7 @@ class Publication:
                 raise NotCarried(
                     f"branch {name} of {hidden(self.url)} cannot be deleted: {self._plain(words)}"
                 )
-        raise NotCarried(f"branch {name} of {hidden(self.url)} cannot be deleted: it moves all the time")
+        raise NotCarried(f"branch {name} of {hidden(self.url)} cannot be deleted: it keeps changing")
 
     def _placed(self, name: str) -> bool:
         """Push to this branch; return whether the commit is on it now.
@@ -103,7 +103,7 @@ class Publication:
                 return False  # the remote does not allow to replace a commit
             if seen == was:
                 raise self._refused(words)
-        raise self._refused(f"{name} moves all the time")
+        raise self._refused(f"{name} keeps changing")
 
     def _look(self, name: str) -> str:
         """Fetch the branch's tip and return it; empty if there is no such branch."""
@@ -117,7 +117,7 @@ class Publication:
             if not seen or has_commit(self.checkout, seen):
                 return seen
             self._fetch(name)
-        raise self._refused(f"{name} moves all the time")
+        raise self._refused(f"{name} keeps changing")
 
     def _fetch(self, name: str) -> None:
         try:

@@ -126,7 +126,7 @@ class BaseCommit:
 
 
 class Unmergeable(GitRefused):
-    """The repository's branch has moved on, and cannot be merged with the commits of the run."""
+    """The repository's branch has new commits that cannot be merged with those of the run."""
 
     def __init__(self, start: str, message: str, hint: str = "") -> None:
         self.start = start

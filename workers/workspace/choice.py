@@ -32,7 +32,7 @@ class InPlace(Workspace):
         return self.path.is_dir()
 
     def enter(self, lock_request: LockRequest, tip: str | None, patience: timedelta) -> str:
-        """Enter alone; return an empty text, for there is no commit to begin at."""
+        """Enter alone; return an empty text, for there is not a commit to begin at."""
         if not self.path.is_dir():
             hint = "restore it, or correct the path in ecosystem.yaml"
             raise GitInterrupted(Trouble.MISSING, f"there is no folder {self.path}", hint)

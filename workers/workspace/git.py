@@ -139,9 +139,7 @@ def git(
             raise GitInterrupted(Trouble.DISK, f"git {args[0]} in {cwd}: {words}; {lacks}")
         if trouble:
             raise GitInterrupted(trouble, f"git {args[0]} in {cwd}: {words}")
-        raise GitRefused(
-            f"git {args[0]} in {cwd}: {words}", "see to what git says, then let the todo run again"
-        )
+        raise GitRefused(f"git {args[0]} in {cwd}: {words}", "fix the cause that git names, then retry")
     return done.stdout.removesuffix("\n")
 
 

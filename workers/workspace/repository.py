@@ -87,7 +87,7 @@ def _look_closely(path: Path) -> tuple[str, Path | None]:
     if bare != "true":
         answer = ask("rev-parse", "--show-toplevel", cwd=path, looks_above=True)
     if answer.returncode:
-        hint = "see to what git says, then let the todo run again"
+        hint = "fix the cause that git names, then retry"
         raise GitRefused(f"git does not accept {path}: {answer.stderr.strip()}", hint)
     top = answer.stdout.removesuffix("\n")
     if bare == "true" or Path(top).samefile(path):

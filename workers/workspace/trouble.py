@@ -86,7 +86,7 @@ def trouble_of_error(error: OSError) -> Trouble | None:
 
 
 class GitInterrupted(GitRefused):
-    """Trouble that passes kept git from its work."""
+    """Git was stopped by passing trouble, such as a full disk."""
 
     def __init__(self, trouble: Trouble, message: str = "", hint: str = "") -> None:
         self.trouble = trouble

@@ -319,7 +319,7 @@ class Worktree(Workspace):
         """Return where an attempt begins. A tip that was carried over belongs to an *earlier* run."""
         for told in (tip, self._carried and self._carried.tip):
             if told and not is_commit(told):
-                raise GitRefused(f"{self._repo.name}: {told!r}, where the run is said to stand, is no commit")
+                raise GitRefused(f"{self._repo.name}: {told!r}, recorded as the run's tip, is not a commit")
         return self._base() if tip is None or (self._carried and tip == self._carried.tip) else tip
 
     def _base(self) -> str:
@@ -377,7 +377,7 @@ class Worktree(Workspace):
         branch = self._repo.branch
         return Unmergeable(
             refused.start,
-            f"{self._repo.name}: {branch} has new commits that do not merge into what was done: {refused.message}",
+            f"{self._repo.name}: {branch} has new commits that do not merge into the run's branch: {refused.message}",
             f"merge it by hand: git -C {self.path} merge {branch}; when that is committed: coord retry {self._run}",
         )
 

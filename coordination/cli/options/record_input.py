@@ -33,7 +33,7 @@ def read_records(name: str) -> tuple[list[dict[str, Any]], bool]:
         if not isinstance(record, dict):
             place = f"its item {i}" if isinstance(data, list) else "it"
             raise UsageError(
-                f"{file}: {place} is no record", "write the fields of a record, or a list of such"
+                f"{file}: {place} is not a record", "write the fields of a record, or a list of such"
             )
     return records, isinstance(data, list)
 
@@ -148,7 +148,7 @@ def changes_of(fields: Sequence[Field], options: Options) -> Changes:
     for verb, lists in ((ADD, changes.added), (REMOVE, changes.removed)):
         for field in lists:
             if field in changes.said:
-                hint = f"{field.option} says all that is in the list, {field.spelt(verb)} changes it"
+                hint = f"{field.option} replaces the list, {field.spelt(verb)} changes it"
                 raise UsageError(f"{field.option} and {field.spelt(verb)} exclude each other", hint)
     return changes
 
@@ -164,7 +164,7 @@ def _said(fields: Iterable[Field], options: Options) -> Iterator[tuple[Field, An
             continue
         if field.field in spoken:
             other = spoken[field.field].option
-            raise UsageError(f"{other} and {field.option} exclude each other", "say one of them")
+            raise UsageError(f"{other} and {field.option} exclude each other", "use one of them")
         spoken[field.field] = field
         yield field, _value(field, given)
 

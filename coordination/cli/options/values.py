@@ -98,7 +98,7 @@ def size(ctx: click.Context, parameter: click.Parameter, text: str) -> int:
 
 def read_stdin() -> bytes:
     if sys.stdin is None:  # who starts us may close it
-        raise UsageError("standard input is closed", "give it something to read, like: … < FILE")
+        raise UsageError("standard input is closed", "redirect a file: … < FILE")
     return sys.stdin.buffer.read()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ from rich_click import command
 from coordination.cli.context import CliContext, aloud
 from coordination.cli.options.filters import LOOPBACK, parse
 from coordination.cli.screen import blocks
-from coordination.cli.screen.output import as_json_option, print_json
+from coordination.cli.screen.output import Form, output_options, print_json
 from coordination.cli.screen.tables import print_table
 from coordination.errors import CoordinationError, UsageError
 
@@ -20,6 +22,15 @@ if TYPE_CHECKING:
     from coordination.gateway.access import Grant
 
 PORT = 8770
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrantView:
+    """A line of `gateway --list`."""
+
+    recipient: str
+    since: str
+    topics: tuple[str, ...]
 
 
 @command()
@@ -46,7 +57,7 @@ PORT = 8770
 )
 @click.option("--revoke", metavar="RECIPIENT", help="Revoke a token and close its connection.")
 @click.option("--list", "listing", is_flag=True, help="List the tokens.")
-@as_json_option
+@output_options(GrantView)
 @click.pass_obj
 def gateway(
     call: CliContext,
@@ -56,7 +67,7 @@ def gateway(
     topics: tuple[str, ...],
     revoke: str | None,
     listing: bool,
-    as_json: bool,
+    form: Form,
 ) -> None:
     """Serve messages over WebSocket to browsers and agents that have no Redis, in the foreground.
 
@@ -69,17 +80,20 @@ def gateway(
             "pip install 'coord[web]'",
         )
     if (grant is not None) + (revoke is not None) + listing > 1:
-        raise UsageError("--grant, --revoke and --list are one each", "say one of them")
+        raise UsageError("--grant, --revoke and --list exclude each other", "use one of them")
+    if form.template is not None and not listing:
+        raise UsageError("--format is for --list", "coord gateway --list --format '{recipient}'")
     if topics and grant is None:
         raise UsageError(
-            "--topics belongs to a new token", "say whose: coord gateway --grant RECIPIENT --topics PATTERN"
+            "--topics is for a new token",
+            "name its recipient: coord gateway --grant RECIPIENT --topics PATTERN",
         )
     if grant is not None:
-        _grant(call, grant, topics, as_json=as_json)
+        _grant(call, grant, topics, as_json=form.as_json)
     elif revoke is not None:
-        _revoke(call, revoke, as_json=as_json)
+        _revoke(call, revoke, as_json=form.as_json)
     elif listing:
-        _list(call, as_json=as_json)
+        _list(call, form)
     else:
         _serve(call, listen, pages)
 
@@ -97,7 +111,7 @@ def _serve(call: CliContext, text: str, pages: tuple[str, ...]) -> None:
     with aloud():
         click.echo(f"gateway  ws://{at}/", err=True)
         if at.open_to_others:
-            click.echo("  others can read tokens on the way: put TLS in front of it", err=True)
+            click.echo("  not encrypted: put TLS in front of it", err=True)
     serve(made, listening, limits)
 
 
@@ -112,9 +126,7 @@ def _grant(call: CliContext, recipient: str, topics: tuple[str, ...], *, as_json
         print_json({"recipient": recipient, "token": token})
     else:
         click.echo(token)
-    click.echo(
-        f"the token of {recipient}, shown this once; it comes in as: Authorization: Bearer TOKEN", err=True
-    )
+    click.echo(f"token of {recipient}, shown once; send it as: Authorization: Bearer TOKEN", err=True)
 
 
 def _revoke(call: CliContext, recipient: str, *, as_json: bool) -> None:
@@ -123,25 +135,20 @@ def _revoke(call: CliContext, recipient: str, *, as_json: bool) -> None:
     open_tokens(call.coord.redis_url, call.coord.settings).revoke(recipient)
     if as_json:
         print_json({"recipient": recipient})
-    click.echo(f"{recipient} is out", err=True)
+    click.echo(f"token of {recipient} revoked", err=True)
 
 
-def _list(call: CliContext, *, as_json: bool) -> None:
+def _list(call: CliContext, form: Form) -> None:
     from coordination.gateway.app import open_tokens
 
     grants = open_tokens(call.coord.redis_url, call.coord.settings).list()
-    if as_json:
-        print_json(
-            [
-                {"recipient": grant.recipient, "since": _moment(grant), "topics": grant.topics}
-                for grant in grants
-            ]
-        )
-    else:
-        rows = [
-            (grant.recipient, blocks.format_time(_moment(grant)), ", ".join(grant.topics)) for grant in grants
-        ]
-        print_table(("recipient", "since", "topics"), rows)
+    found = [GrantView(recipient=one.recipient, since=_moment(one), topics=one.topics) for one in grants]
+    form.records(found, lambda: _print_grants(found))
+
+
+def _print_grants(found: Sequence[GrantView]) -> None:
+    rows = [(one.recipient, blocks.format_time(one.since), ", ".join(one.topics)) for one in found]
+    print_table(("recipient", "since", "topics"), rows)
 
 
 def _moment(grant: Grant) -> str:

@@ -76,9 +76,7 @@ def _stay(local: Local) -> None:
         for line in local.news():
             click.echo(f"! {line}", err=True)
         if local.taken_down():
-            raise CoordinationError(
-                "stopped: somebody said coord down", "start it again: coord up (runs go on where they were)"
-            )
+            raise CoordinationError("stopped by coord down", "start it again: coord up (live runs continue)")
     click.echo("stopping", err=True)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)  # a second one leaves at once
@@ -88,7 +86,7 @@ def _stay(local: Local) -> None:
 @command()
 @click.pass_obj
 def down(call: CliContext) -> None:
-    """Stop the processes that were started for this file. A run that goes on continues at the next start."""
+    """Stop the processes that were started for this file. Live runs continue at the next start."""
     runs = call.coord.local.live_runs()
     stopped = call.coord.local.down()
     if not stopped:
@@ -100,7 +98,7 @@ def _print_stopped(stopped: tuple[Stopped, ...], runs: tuple[str, ...]) -> None:
     for one in stopped:
         click.echo(f"stopped: {one.name} (pid {one.pid})", err=True)
     for run in runs:
-        click.echo(f"run {run} is under way and goes on at the next: coord up", err=True)
+        click.echo(f"run {run} is live; it continues at the next: coord up", err=True)
 
 
 @command()

@@ -49,7 +49,8 @@ def _serve_stdio(call: CliContext) -> None:
 
     if sys.stdin.isatty():
         click.echo(
-            "a client should start this, not a person: coord mcp --config says how. Ctrl-C ends it", err=True
+            "MCP clients start this command; their configuration: coord mcp --config. Ctrl-C ends it",
+            err=True,
         )
     over_stdio(Session(call.coord.path, call.redis))
 
@@ -66,7 +67,7 @@ def _serve_http(call: CliContext, http: str) -> None:
     with aloud():
         click.echo(f"MCP  {url_of(at)}  token {'as in mcp_token' if given else token}", err=True)
         if at.open_to_others:
-            click.echo("  others can read the token on the way: put TLS in front of it", err=True)
+            click.echo("  not encrypted: put TLS in front of it", err=True)
     over_http(Session(call.coord.path, call.redis), listening, token)
 
 

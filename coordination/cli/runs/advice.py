@@ -25,7 +25,7 @@ LINE_WIDTH = 160
 
 def print_advice(run: Run, view: RunView, worktrees: Path) -> None:
     now = datetime.now(UTC)
-    for wait in waits(view) if not view.status.ended else ():
+    for wait in waits(view, run.max_parallel()) if not view.status.ended else ():
         click.echo(spelled(format_wait(wait, now)), err=True)
     for line in advice(view, run.branches(view), run.log_tail, worktrees / view.run_id):
         click.echo(spelled(line), err=True)
@@ -39,7 +39,7 @@ def advice(
     """
     for source in sorted(set(branches.values()), reverse=True):
         repos = sorted(repo for repo, stands in branches.items() if stands == source)
-        yield f"the work is on branch coord/{source} of {listed(repos)}"
+        yield f"commits are on branch coord/{source} in {listed(repos)}"
     failed = [todo for todo in run.todos if todo.state in FAILED]
     for todo in failed[:SHOWN_FAILURES]:
         yield from _failure(run.run_id, todo, tail(todo.id), worktrees / todo.repo)
@@ -50,20 +50,20 @@ def advice(
     elif run.status is RunStatus.ROLLBACK_FAILED:
         yield from _not_undone(run)
     elif failed and run.status is RunStatus.FAILED:
-        yield _where_to_mend(run, failed, worktrees)
-        yield f"then this does what is left: coord retry {run.run_id}"
+        yield _where_to_fix(run, failed, worktrees)
+        yield f"then run the rest: coord retry {run.run_id}"
     elif run.status is RunStatus.CANCELLED:
         if worktrees.is_dir():
-            yield f"its worktrees: {worktrees}"
-        yield f"this does what is left: coord retry {run.run_id}"
+            yield f"worktrees: {worktrees}"
+        yield f"run the rest: coord retry {run.run_id}"
     elif not run.status.ended:
         yield f"follow it: coord watch {run.run_id}"
 
 
-def _where_to_mend(run: RunView, failed: Iterable[TodoView], worktrees: Path) -> str:
+def _where_to_fix(run: RunView, failed: Iterable[TodoView], worktrees: Path) -> str:
     if any((worktrees / todo.repo).is_dir() or elsewhere(todo) for todo in failed):
-        return f"mend it in the file, on the repository's branch, or in the worktree by a commit on coord/{run.run_id}"
-    return "mend it in the file, or on the repository's branch: it failed before it had a worktree"
+        return f"fix the cause in the file, on the repository's branch, or by a commit on coord/{run.run_id} in the worktree"
+    return "fix the cause in the file or on the repository's branch: there is no worktree yet"
 
 
 def _all_undone(run: RunView) -> Iterator[str]:
@@ -71,22 +71,21 @@ def _all_undone(run: RunView) -> Iterator[str]:
     failed = [todo for todo in run.todos if todo.was is TodoState.FAILED and todo.error]
     for todo in failed[:SHOWN_FAILURES]:
         yield f"✗ {todo.id}  {todo.repo}  {(todo.error or '').partition(chr(10))[0]}"
-        yield f"  all that it wrote: coord logs {run.run_id} {todo.id}"
-    before = f", and run {run.carried_from} before it," if run.carried_from else ""
-    undone = f"everything that it{before} had begun was undone"
-    if not any(todo.was for todo in run.todos):
-        undone = "it had begun nothing"
-    yield undone + (f", but {listed(accepted)}: somebody answers for that" if accepted else "")
-    yield f"this begins anew: coord sweep {run.plan_id}"
+        yield f"  full log: coord logs {run.run_id} {todo.id}"
+    before = f", also those of run {run.carried_from} before it" if run.carried_from else ""
+    kept = f", except {listed(accepted)} (accepted as it is)" if accepted else ""
+    started = any(todo.was for todo in run.todos)
+    yield f"all started todos were undone{before}{kept}" if started else "nothing had started"
+    yield f"start again: coord sweep {run.plan_id}"
 
 
 def _not_undone(run: RunView) -> Iterator[str]:
     failed = [todo.id for todo in run.todos if todo.state is TodoState.COMPENSATION_FAILED]
     if behind := sum(bool(todo.started_at) and todo.was is None for todo in run.todos):
-        yield f"{counted(behind, 'todo')} before {'it is' if len(failed) == 1 else 'them are'} not undone, either"
-    yield f"once the cause is mended, this tries again: coord rollback {run.run_id}"
+        yield f"not undone yet: {counted(behind, 'earlier todo')}"
+    yield f"fix the cause, then try again: coord rollback {run.run_id}"
     accept = " ".join(f"--accept {todo}" for todo in (failed if len(failed) <= SHOWN_FAILURES else ("TODO",)))
-    yield f'or, where it was undone by hand or may stay: coord rollback {run.run_id} {accept} --reason "…"'
+    yield f'or, if it was undone by hand or may stay: coord rollback {run.run_id} {accept} --reason "…"'
 
 
 def _failure(run_id: str, todo: TodoView, tail: str, worktree: Path) -> Iterator[str]:
@@ -97,11 +96,11 @@ def _failure(run_id: str, todo: TodoView, tail: str, worktree: Path) -> Iterator
         yield f"  {hint.strip()}"
     else:
         yield from (f"  | {line[:LINE_WIDTH]}" for line in last_lines(tail))
-        yield f"  all that it wrote: coord logs {run_id} {todo.id}"
+        yield f"  full log: coord logs {run_id} {todo.id}"
     if worktree.is_dir():
-        yield f"  its worktree: {worktree}"
+        yield f"  worktree: {worktree}"
     elif elsewhere(todo):
-        yield f"  it was carried out on host {todo.host}"
+        yield f"  executed on host {todo.host}"
 
 
 def last_lines(tail: str) -> list[str]:

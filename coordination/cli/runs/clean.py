@@ -14,7 +14,7 @@ from coordination.api import Artifact, Kind, Survey, in_words
 from coordination.cli.completion import run_ids
 from coordination.cli.context import CliContext, aloud
 from coordination.cli.options.values import duration
-from coordination.cli.screen.output import as_json_option, print_json
+from coordination.cli.screen.output import Form, output_options, print_json
 from coordination.cli.screen.tables import print_table
 from coordination.errors import Unreachable, UsageError
 
@@ -22,9 +22,15 @@ WORDS = {
     Kind.WORKTREE: ("worktree", "worktrees"),
     Kind.BRANCH: ("branch", "branches"),
     Kind.LOGS: ("folder of logs", "folders of logs"),
-    Kind.CARRIED: ("folder of carried commits", "folders of carried commits"),
+    Kind.CARRIED: ("folder of transferred commits", "folders of transferred commits"),
 }
 UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+class ArtifactLine(Artifact):
+    """A line of `clean --dry-run`: an artifact with the status of its run."""
+
+    status: str
 
 
 @command()
@@ -42,7 +48,7 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
 @click.option("--cache", is_flag=True, help="Empty the result cache, and nothing else.")
 @click.option("--dry-run", is_flag=True, help="Print what would be removed; remove nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-@as_json_option
+@output_options(ArtifactLine)
 @click.pass_obj
 def clean(
     call: CliContext,
@@ -54,7 +60,7 @@ def clean(
     cache: bool,
     dry_run: bool,
     yes: bool,
-    as_json: bool,
+    form: Form,
 ) -> None:
     """Remove worktrees, branches and logs of ended runs: of each RUN, or of all.
 
@@ -64,16 +70,18 @@ def clean(
     """
     if cache:
         narrowed = merged or unmerged or older_than or keep_branches
-        return _forget_results(call, alone=not (runs or narrowed or dry_run or as_json))
+        return _forget_results(call, alone=not (runs or narrowed or dry_run or form.wanted))
+    if form.template is not None and not dry_run:
+        raise UsageError("--format lists what would be removed", "add --dry-run")
     if merged and unmerged:
         raise UsageError("--merged and --unmerged exclude each other", "leave one of them out")
     if merged and keep_branches:
-        raise UsageError("--merged looks at branches, and --keep-branches does not", "leave one of them out")
+        raise UsageError("--merged and --keep-branches exclude each other", "leave one of them out")
     survey = call.coord.runs.survey(runs, merged=merged, older_than=older_than, branches=not keep_branches)
     if yes and not (dry_run or unmerged):
         survey.refuse_only_copies()
     if dry_run or not survey.removable:
-        _print_survey(survey, as_json=as_json)
+        _print_survey(survey, form)
     elif not (yes or sys.stdin.isatty()):
         raise UsageError(
             "no terminal to ask for confirmation",
@@ -81,10 +89,10 @@ def clean(
         )
     elif yes or _confirm(survey):
         survey = call.coord.runs.clean(survey, branches=not keep_branches)
-        _print_result(survey, as_json=as_json)
+        _print_result(survey, as_json=form.as_json)
     if survey.silent:
         raise Unreachable(
-            f"no answer from {', '.join(survey.silent)}: what is there was not looked at or not removed",
+            f"no answer from {', '.join(survey.silent)}: its artifacts were not examined or not removed",
             "see the log of that worker, then try again",
         )
     return None
@@ -93,7 +101,9 @@ def clean(
 def _forget_results(call: CliContext, *, alone: bool) -> None:
     """Empty the result cache without a question: results can be computed again."""
     if not alone:
-        raise UsageError("--cache is about the results of all runs, and stands alone", "coord clean --cache")
+        raise UsageError(
+            "--cache empties the results of all runs, and takes no other option", "coord clean --cache"
+        )
     call.coord.runs.forget_results()
     click.echo("result cache emptied", err=True)
 
@@ -103,18 +113,19 @@ def _confirm(survey: Survey) -> bool:
     """Print the table and ask."""
     _print_found(survey)
     if survey.only_copies:
-        click.echo(f"this deletes the only copy of work: {in_words(survey.only_copies)}", err=True)
+        click.echo(f"this deletes the only copy of: {in_words(survey.only_copies)}", err=True)
     return click.confirm(f"remove {_counted(survey.removable)}?", err=True)
 
 
-def _print_survey(survey: Survey, *, as_json: bool) -> None:
-    if as_json:
-        print_json(_data(survey))
-    elif survey.found:
-        _print_found(survey)
-    elif not survey.kept:
-        click.echo("ended runs have left nothing", err=True)
+def _print_survey(survey: Survey, form: Form) -> None:
+    lines = [ArtifactLine(status=survey.statuses.get(one.run, ""), **dict(one)) for one in survey.found]
+    form.records(lines, lambda: _print_found(survey) if lines else _print_none(survey), data=_data(survey))
     _print_left(survey)
+
+
+def _print_none(survey: Survey) -> None:
+    if not survey.kept:
+        click.echo("ended runs have left nothing", err=True)
 
 
 def _print_result(done: Survey, *, as_json: bool) -> None:
@@ -134,11 +145,9 @@ def _print_left(survey: Survey) -> None:
     if survey.kept:
         runs = len({r.run for r in survey.kept})
         what = "run is" if runs == 1 else "runs are"
-        click.echo(f"{runs} {what} kept in all repositories, for {in_words(survey.kept)}", err=True)
+        click.echo(f"{runs} {what} kept in all repositories because of {in_words(survey.kept)}", err=True)
     for host in survey.absent:
-        click.echo(
-            f"host {host}, where some of these runs worked, has no worker: its artifacts stay", err=True
-        )
+        click.echo(f"host {host}, which has artifacts of these runs, has no worker: they stay", err=True)
 
 
 def _print_found(survey: Survey) -> None:

@@ -36,7 +36,7 @@ def pause(call: CliContext, run: str, as_json: bool) -> None:
     _print_data(view, as_json)
     running = view.counts.get(TodoState.RUNNING, 0)
     still = f", {counted(running, 'todo')} still run{'s' * (running == 1)} to the end" if running else ""
-    click.echo(f"run {view.run_id} is paused{still}; go on: coord resume {view.run_id}", err=True)
+    click.echo(f"run {view.run_id} is paused{still}; continue it: coord resume {view.run_id}", err=True)
 
 
 @command()
@@ -51,7 +51,7 @@ def resume(call: CliContext, run: str, as_it_was: bool, as_json: bool) -> None:
     view = found.view()
     unserved = found.unserved(view)
     _print_data(view, as_json)
-    click.echo(f"run {view.run_id} goes on; look: coord watch {view.run_id}", err=True)
+    click.echo(f"run {view.run_id} continues; follow it: coord watch {view.run_id}", err=True)
     for repo, text in unserved.items():
         click.echo(f"· it waits for {spelled(text)}\n  {SERVE.format(repo=repo)}", err=True)
 
@@ -69,7 +69,7 @@ def cancel(call: CliContext, run: str, no_wait: bool, as_json: bool) -> None:
     found.cancel()
     if no_wait:
         _print_data(found.view(), as_json)
-        click.echo(f"run {found.id} is being cancelled; look: coord watch {found.id}", err=True)
+        click.echo(f"run {found.id} is being cancelled; follow it: coord watch {found.id}", err=True)
         return
     view = _await_end(found)
     print_run(view, as_json=as_json)
@@ -100,7 +100,7 @@ def _still_running(run: Run) -> list[Wait]:
             why=todo.id,
             text=f"{todo.id} is being stopped by {todo.worker}"
             if todo.worker in there
-            else f"{todo.id} ran on {todo.worker}, which is gone: it is given up when its lease has run out",
+            else f"{todo.id} ran on {todo.worker}, which is gone: it ends when its lease expires",
         )
         for todo in run.view().todos
         if not todo.state.ended
@@ -147,9 +147,9 @@ def _decide(
 
 def _then(run_id: str, status: RunStatus) -> str:
     if status is RunStatus.PAUSED:
-        return f"run {run_id} is paused; go on with it: coord resume {run_id}"
+        return f"run {run_id} is paused; continue it: coord resume {run_id}"
     if status is RunStatus.ROLLING_BACK:
-        return f"run {run_id} is rolled back; look: coord watch {run_id}"
+        return f"run {run_id} is being rolled back; follow it: coord watch {run_id}"
     if status.ended:
         return f"run {run_id} has ended: {status}"
-    return f"run {run_id} goes on"
+    return f"run {run_id} continues"

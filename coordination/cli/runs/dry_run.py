@@ -25,7 +25,7 @@ def print_preview(preview: SweepPreview, *, as_json: bool) -> int:
     blocked.
     """
     if preview.unreachable:
-        warn(f"where each would run is not known: {preview.unreachable}")
+        warn(f"unknown where todos would run: {preview.unreachable}")
     found = preview.dry_run
     if as_json:
         print_json(asdict(found))

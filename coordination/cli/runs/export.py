@@ -19,7 +19,7 @@ from coordination.cli.screen.output import as_json_option
 @command()
 @click.argument("run", shell_complete=run_ids)
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--look", is_flag=True, help="Export a run that goes on; it cannot be imported.")
+@click.option("--look", is_flag=True, help="Export a live run; the document cannot be imported.")
 @click.pass_obj
 def export_run(call: CliContext, run: str, file: Path | None, look: bool) -> None:
     """Export all records of RUN as a JSON document to FILE (compressed if its name ends in .gz), or print it.
@@ -37,7 +37,7 @@ def export_run(call: CliContext, run: str, file: Path | None, look: bool) -> Non
 
 def _warn_of_copy(status: RunStatus, *, look: bool) -> None:
     if status is RunStatus.PAUSED and not look:
-        click.echo("it is paused here as well: once it goes on elsewhere, do not resume it here", err=True)
+        click.echo("the run stays paused here: once it continues elsewhere, do not resume it here", err=True)
 
 
 @command()
@@ -61,7 +61,7 @@ def import_run(call: CliContext, file: Path, max_size: int, as_json: bool) -> No
     if as_json:
         print_run(view, as_json=True)
     then = (
-        f"go on: coord resume {run_id}"
+        f"continue it: coord resume {run_id}"
         if view.status is RunStatus.PAUSED
         else f"look: coord show-run {run_id}"
     )

@@ -12,13 +12,15 @@ from rich_click import command
 from coordination.cli.completion import plan_ids, run_ids
 from coordination.cli.context import CliContext
 from coordination.cli.options.filters import narrowed
+from coordination.cli.screen.blocks import STYLES
 from coordination.cli.screen.output import as_json_option, print_json
-from coordination.cli.screen.tables import plain
+from coordination.cli.screen.tables import colourful, plain, styled
 from coordination.errors import UsageError
 from coordination.text import counted, format_hours
 
 if TYPE_CHECKING:
     from coordination.api import Forecast, PlanGraph, Saving, Selectors
+    from coordination.api.planning import PlanProgress
 
 SHOWN_OF_PATH = 12
 NOTHING_H = 0.5 / 3600
@@ -38,17 +40,25 @@ FORMATS = ("tree", "mermaid", "dot", "svg", "json")
 @narrowed
 @click.pass_obj
 def graph(call: CliContext, plan: str, form: str, run: str | None, wanted: Selectors) -> None:
-    """Show the dependency graph of PLAN: levels, critical path, blocked todos and their blockers."""
+    """Show the dependency graph of PLAN: levels, critical path, blocked todos and their blockers, and the
+    status of each todo.
+    """
     from coordination.api.planning import as_data, draw
 
     if run is not None:
         click.echo(_graph_of_run(call, plan, form, run, wanted), nl=False)
         return
-    plan_graph = call.coord.planner.graph(plan, wanted)
+    planner = call.coord.planner
+    plan_graph = planner.graph(plan, wanted)
+    drawn = planner.with_finished(plan_graph, wanted)
     if form == "json":
-        print_json(as_data(plan_graph))
+        print_json(as_data(plan_graph, drawn))
     else:
-        click.echo(draw(plan_graph, form).removesuffix("\n"))
+        click.echo(draw(drawn, form, _paint if colourful() else None).removesuffix("\n"))
+
+
+def _paint(status: str, line: str) -> str:
+    return styled(line, STYLES.get(status, ""))
 
 
 def _graph_of_run(call: CliContext, plan: str, form: str, run: str, wanted: Selectors) -> str:
@@ -67,7 +77,7 @@ def _graph_of_run(call: CliContext, plan: str, form: str, run: str, wanted: Sele
     view = found.view(todos=False)
     if view.plan_id != plan:
         raise UsageError(
-            f"run {view.run_id} is one of {view.plan_id}, not of {plan}",
+            f"run {view.run_id} belongs to {view.plan_id}, not to {plan}",
             f"coord graph {view.plan_id} --format svg --run {run}",
         )
     return found.picture(tasks)
@@ -85,20 +95,39 @@ def _graph_of_run(call: CliContext, plan: str, form: str, run: str, wanted: Sele
 @as_json_option
 @click.pass_obj
 def forecast(call: CliContext, plan: str, wanted: Selectors, jobs: int | None, as_json: bool) -> None:
-    """Estimate the duration of PLAN under each strategy, and show which one a sweep takes and why."""
+    """Estimate the duration of PLAN under each strategy, and show which one a sweep takes and why.
+
+    Of a plan that is finished, or partly, show what it took and what remains.
+    """
     plan_graph = call.coord.planner.graph(plan, wanted)
     foreseen = call.coord.planner.forecast_graph(plan_graph, max_parallel=jobs)
+    progress = call.coord.planner.progress(plan)
     if as_json:
-        print_json(asdict(foreseen))
+        print_json({**asdict(foreseen), "progress": asdict(progress)})
     else:
-        click.echo(_format(plan_graph, foreseen))
+        click.echo(_format(plan_graph, foreseen, progress))
 
 
-def _format(graph: PlanGraph, foreseen: Forecast) -> str:
+def _format(graph: PlanGraph, foreseen: Forecast, progress: PlanProgress) -> str:
     title = f"{graph.plan.id}  {plain(graph.plan.title)}"
-    if graph.nothing_to_do:
-        return f"{title}\nnothing to do: {graph.nothing_to_do}"
-    return "\n".join([title, *_figures(foreseen), *_remarks(graph, foreseen)])
+    past = list(_past(progress)) if progress.completed or progress.cancelled else []
+    if not graph.nothing_to_do:
+        to_do = [f"{'remains':<13}{graph.size}, {format_hours(graph.work_hours)} of work"] if past else []
+        return "\n".join([title, *past, *to_do, *_figures(foreseen), *_remarks(graph, foreseen)])
+    if past and not progress.remaining:
+        return "\n".join([title, *past, f"{'remains':<13}nothing"])
+    return "\n".join([title, *past, f"nothing to do: {graph.nothing_to_do}"])
+
+
+def _past(progress: PlanProgress) -> Iterator[str]:
+    """Yield what is done of a plan, and what it took."""
+    cancelled = f", {progress.cancelled} cancelled" if progress.cancelled else ""
+    yield f"{'done':<13}{progress.completed} of {counted(progress.todos, 'todo')}{cancelled}"
+    took = [f"{format_hours(progress.actual_hours)} of work"] if progress.actual_hours else []
+    if progress.run_id and progress.run_s is not None:
+        took.append(f"last run {progress.run_s:.1f} s ({progress.run_id}, {progress.run_status})")
+    if took:
+        yield f"{'took':<13}{'; '.join(took)}"
 
 
 def _figures(foreseen: Forecast) -> Iterator[str]:
@@ -140,9 +169,9 @@ def _remarks(graph: PlanGraph, foreseen: Forecast) -> Iterator[str]:
     if foreseen.learned or foreseen.assumed:
         yield format_durations(foreseen)
     if foreseen.approvals:
-        yield f"{counted(foreseen.approvals, 'approval')} on the way: no time is counted for that"
+        yield f"{counted(foreseen.approvals, 'approval')} needed: no time is counted for them"
     if graph.blocked:
-        yield f"{len(graph.blocked)} blocked from outside and left out: coord graph {graph.plan.id} says by what"
+        yield f"{len(graph.blocked)} blocked from outside and left out; see the blockers: coord graph {graph.plan.id}"
 
 
 def format_durations(foreseen: Forecast) -> str:

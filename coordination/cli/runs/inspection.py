@@ -77,7 +77,7 @@ def show_run(call: CliContext, run: str, gantt: Path | None, form: Form) -> None
     view = found.view()
     if gantt is not None:
         _draw(found, gantt)
-    form.record(view, dict, lambda: print_run(view, as_json=False))
+    form.record(view, dict, lambda: print_run(view, as_json=False, bound=True))
     print_advice(found, view, call.coord.state / "worktrees")
 
 
@@ -100,7 +100,9 @@ def watch(call: CliContext, run: str, as_json: bool) -> int:
     from coordination.cli.runs.sweep import conclude
 
     found = call.coord.runs.get(run)
-    view = Following(found, restarted=call.coord.restarted).until_the_end()
+    view = Following(
+        found, restarted=call.coord.restarted, every=call.coord.settings.progress_interval
+    ).until_the_end()
     conclude(call, found, view, as_json=as_json)
     return exit_code(view)
 

@@ -1,8 +1,8 @@
 """Progress of a run on the screen: a line for each todo that ends, what the run waits for, a bar on a
 terminal.
 
-Off a terminal also a line for each todo that begins, and every 30 s one with the running todos: a CI job's
-log shows that it is alive. Nothing here belongs to the run: a viewer that leaves, or is killed, changes
+Off a terminal also a line for each todo that begins, and every `progress_interval` one with the running
+todos: a CI job's log shows that it is alive. Nothing here belongs to the run: a viewer that leaves, or is killed, changes
 nothing.
 """
 
@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from rich.console import Console, RenderableType
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 UPDATE_S = 2.0
 """Interval at which the waits of a run are read."""
-STILL_S = 30.0
+STILL = timedelta(seconds=30)
 """Interval at which running todos are printed where there is no bar."""
 SHOWN_WAITS = 8
 RUNNING = f"todo.{TodoState.RUNNING}"
@@ -72,10 +72,14 @@ class Screen(Progress):
 
 class Following:
     def __init__(
-        self, run: Run, since: str = BEGINNING, restarted: Callable[[], Iterable[str]] = list
+        self,
+        run: Run,
+        since: str = BEGINNING,
+        restarted: Callable[[], Iterable[str]] = list,
+        every: timedelta = STILL,
     ) -> None:
         """`restarted`: returns the processes of this machine that were started again since the last call;
-        raises Unreachable where one is given up.
+        raises Unreachable where one is given up. `every`: interval of the line with the running todos.
         """
         self._run = run
         self._restarted = restarted
@@ -86,6 +90,8 @@ class Following:
         self._bar: TaskID | None = None
         self._seen = since
         self._reminders = Reminders()
+        self._still_s = every.total_seconds()
+        self._jobs: int | None = None
         self._updated_at = self._running_reported_at = time.monotonic()
         self._parked = False
         self._back = False
@@ -96,6 +102,7 @@ class Following:
         """Show the run until it has ended. After an interruption another call continues."""
         with suppress(Unreachable):  # then by what comes from now on
             self._in_hand = self._run.todos_in_hand()
+            self._jobs = self._run.max_parallel()
         with self._screen_open():
             for event in self._run.follow(self._seen):
                 if event is not None:
@@ -130,10 +137,10 @@ class Following:
 
     def _turn_back(self, event: RunEvent) -> None:
         self._back = True
-        self._print(f"↶ what was begun is undone: {event.fields.get('why')}")
+        self._print(f"↶ rolling back: {event.fields.get('why')}")
         if self._screen is not None and self._bar is not None:
             begun = sum(bool(t.started_at) for t in self._run.view().todos)
-            self._screen.reset(self._bar, total=begun, description=f"{self._run.id}, undoing")
+            self._screen.reset(self._bar, total=begun, description=f"{self._run.id}, rolling back")
 
     def _note(self, event: RunEvent) -> None:
         if event.what in IN_HANDS:
@@ -143,7 +150,7 @@ class Following:
 
     def _report(self, event: RunEvent) -> None:
         if event.what == "todo.lost":
-            again = "it is taken up again" if event.fields.get("again") == "yes" else "it is given up"
+            again = "it will run again" if event.fields.get("again") == "yes" else "it is given up"
             self._print(f"! {event.todo} lost its worker {event.fields.get('worker')}: {again}")
         elif event.what == "run.stuck":
             self._print("! " + internal_error(f"{event.fields.get('why')}; {event.fields.get('where')}"))
@@ -173,7 +180,9 @@ class Following:
 
     def _update_waits(self, *, quiet: bool) -> None:
         """Show the waits of the run: on a terminal below the bar, else a line now and then."""
-        if time.monotonic() - self._updated_at < UPDATE_S and not (quiet and self._parked):
+        if time.monotonic() - self._updated_at < min(UPDATE_S, self._still_s) and not (
+            quiet and self._parked
+        ):
             return
         self._updated_at, self._parked = time.monotonic(), False
         for restart in self._restarted():
@@ -186,7 +195,7 @@ class Following:
         if self._screen is not None:
             self._screen.waiting = found
             return
-        if time.monotonic() - self._running_reported_at >= STILL_S:
+        if time.monotonic() - self._running_reported_at >= self._still_s:
             self._running_reported_at = time.monotonic()
             if text := still_running(view):
                 self._print(text)
@@ -197,9 +206,9 @@ class Following:
             self._print(f"· and {more} more: coord show-run {self._run.id}")
 
     def _waits(self, view: RunView) -> list[Wait]:
-        found = waits(view)
+        found = waits(view, self._jobs)
         if self._run.redis_is_full():
-            text = f"Redis cannot write to its disk, so nothing goes on: {NO_ROOM}"
+            text = f"Redis cannot write to its disk, so no todo can start or end: {NO_ROOM}"
             found.insert(0, Wait(why=text, text=text))
         return found
 

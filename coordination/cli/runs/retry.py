@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 from rich_click import RichGroup, command
 
-from coordination.api import RunStatus
+from coordination.api import NamedCheckpoint, RunStatus
 from coordination.cli.completion import run_ids, todo_ids
 from coordination.cli.context import CliContext, aloud
 from coordination.cli.options.values import choice
 from coordination.cli.runs.inspection import the_run
 from coordination.cli.runs.progress import Following
-from coordination.cli.runs.summary import BLOCKED, SOME_FAILED, print_run
+from coordination.cli.runs.summary import BLOCKED, SOME_FAILED, format_work, print_end
 from coordination.cli.runs.sweep import see_through, write_back
 from coordination.cli.screen import blocks
-from coordination.cli.screen.output import as_json_option, print_json
+from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import print_table
 from coordination.models import OnFailure
 from coordination.text import counted, listed
@@ -26,6 +27,7 @@ from coordination.text import counted, listed
 if TYPE_CHECKING:
     from coordination.api import RetryPlan
     from coordination.api.run import Run
+    from coordination.api.runs import Workplaces
 
 
 @command()
@@ -90,7 +92,7 @@ def _execute(
 
     def begin() -> Run:
         run = ended.start_retry(left, on_failure=on_failure, max_parallel=jobs)
-        _print_started(run.id, left)
+        _print_started(run.id, left, call.coord.runs.workplaces(left.repos, run.max_parallel()))
         return run
 
     return see_through(call, begin, detach=detach, as_json=as_json)
@@ -103,19 +105,19 @@ def _print_nothing(left: RetryPlan, *, as_json: bool) -> int:
     return BLOCKED if left.blocked else 0
 
 
-def _print_started(run_id: str, left: RetryPlan) -> None:
+def _print_started(run_id: str, left: RetryPlan, places: Workplaces) -> None:
     old = left.ended
-    again = f"{counted(len(left.again), 'todo')} of {old.run_id} again"
-    click.echo(f"run {run_id} of {old.meta['plan_id']}: {again}, {len(left.carried)} carried over", err=True)
+    work = format_work(f"{counted(len(left.again), 'todo')} of {old.run_id} again", left.repos, places)
+    carried = f"{len(left.carried)} carried over; strategy: {old.meta['strategy']}"
+    click.echo(f"run {run_id} of {old.meta['plan_id']}: {work}; {carried}", err=True)
     if back := [todo for todo in left.again if todo in left.set_back.again]:
-        click.echo(f"  done again, though it had succeeded: {listed(back)}", err=True)
+        click.echo(f"  run again although they succeeded: {listed(back)}", err=True)
     if left.lost:
-        click.echo(f"  done again, since their commits went with their host: {listed(left.lost)}", err=True)
-    if left.by_hand:
         click.echo(
-            f"  not run, since the file says that they are completed: {listed(sorted(left.by_hand))}",
-            err=True,
+            f"  run again because their commits were lost with their host: {listed(left.lost)}", err=True
         )
+    if left.by_hand:
+        click.echo(f"  not run, completed in the file: {listed(sorted(left.by_hand))}", err=True)
 
 
 the_run = click.argument("run", shell_complete=run_ids)
@@ -145,18 +147,19 @@ def create(call: CliContext, run: str, name: str, as_json: bool) -> None:
 
 @checkpoint.command("list")
 @the_run
-@as_json_option
+@output_options(NamedCheckpoint)
 @click.pass_obj
-def list_(call: CliContext, run: str, as_json: bool) -> None:
+def list_(call: CliContext, run: str, form: Form) -> None:
     """List the checkpoints of RUN, the oldest first."""
     found = call.coord.runs.get(run).checkpoints()
-    if as_json:
-        print_json([asdict(one) for one in found])
-    else:
-        columns = ("name", "at", "by", "succeeded")
-        print_table(
-            columns, [(one.name, blocks.format_time(one.at), one.by, len(one.succeeded)) for one in found]
-        )
+    form.records(found, lambda: _print_checkpoints(found))
+
+
+def _print_checkpoints(found: Sequence[NamedCheckpoint]) -> None:
+    columns = ("name", "at", "by", "succeeded")
+    print_table(
+        columns, [(one.name, blocks.format_time(one.at), one.by, len(one.succeeded)) for one in found]
+    )
 
 
 @checkpoint.command("restore")
@@ -179,11 +182,11 @@ def restore(call: CliContext, run: str, name: str, dry_run: bool, yes: bool, as_
         return 0
     with aloud():
         click.echo(
-            f"since checkpoint {name}, run {found.id} has begun: {listed(preview.todos) or 'nothing'}",
+            f"since checkpoint {name}, run {found.id} has started: {listed(preview.todos) or 'nothing'}",
             err=True,
         )
         if preview.helpless:
-            click.echo(f"  nothing undoes {listed(preview.helpless)}", err=True)
+            click.echo(f"  no way to undo {listed(preview.helpless)}", err=True)
         if dry_run:
             return 0
         asked = preview.todos and not yes and sys.stdin.isatty()
@@ -194,17 +197,18 @@ def restore(call: CliContext, run: str, name: str, dry_run: bool, yes: bool, as_
     since = found.last_event()
     ended = found.undo_to(name)
     if not ended.status.ended:
-        ended = Following(found, since).until_the_end()
+        ended = Following(found, since, every=call.coord.settings.progress_interval).until_the_end()
     write_back(call, found)
     if ended.status is RunStatus.ROLLBACK_FAILED:
-        print_run(ended, as_json=as_json)
+        print_end(ended, as_json=as_json)
         click.echo(
-            f"not all could be undone; mend it, then again: coord checkpoint restore {found.id} {name}",
+            f"not everything was undone; fix the cause, then try again: coord checkpoint restore {found.id} {name}",
             err=True,
         )
         return SOME_FAILED
     if preview.todos or ended.rollback:
         click.echo(
-            f"coord/{found.id}, its branch, still holds what was undone: merge the next run's", err=True
+            f"branch coord/{found.id} still has the undone commits: merge the branch of the next run",
+            err=True,
         )
     return _execute(call, found, found.prepare_retry(), as_json=as_json)

@@ -46,7 +46,7 @@ def rollback(
     detach: bool,
     as_json: bool,
 ) -> int:
-    """Undo RUN, whether it goes on or has ended: stop running todos, then undo all todos in reverse order.
+    """Undo RUN, live or ended: stop running todos, then undo all todos in reverse order.
 
     Worktrees and branches of the run are removed, for a retry also those of the runs before it; todos with a
     `compensate` are compensated. Called again, it tries failed compensations again.
@@ -119,7 +119,7 @@ def _confirm(found: RollbackPreview, *, yes: bool) -> bool:
 
 def _print_todos(found: RollbackPreview) -> None:
     if not found.todos:
-        click.echo(f"run {found.run_id} has begun nothing: there is nothing to undo", err=True)
+        click.echo(f"run {found.run_id} has started nothing: there is nothing to undo", err=True)
         return
     what = f"{counted(len(found.todos), 'todo')} of run {found.run_id} in {listed(found.repos)}"
     click.echo(f"{what}: undone in reverse order", err=True)
@@ -127,4 +127,4 @@ def _print_todos(found: RollbackPreview) -> None:
     for todo, text in found.compensations.items():
         click.echo(f"  {todo} is undone by: {spelled(text)}", err=True)
     if found.helpless:
-        click.echo(f"  nothing undoes {listed(found.helpless)}: that is left to you, with --accept", err=True)
+        click.echo(f"  no way to undo {listed(found.helpless)}: undo by hand, then --accept", err=True)

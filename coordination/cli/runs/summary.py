@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from socket import gethostname
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -20,7 +20,10 @@ from coordination.cli.screen.blocks import with_local_times
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.tables import Cell, plain, print_table
 from coordination.terminal import spelled
-from coordination.text import counted
+from coordination.text import counted, listed
+
+if TYPE_CHECKING:
+    from coordination.api.runs import Workplaces
 
 SOME_FAILED = 3
 BLOCKED = 5
@@ -101,25 +104,12 @@ def reason(todo: TodoView) -> str:
     return with_local_times(text or "").partition("\n")[0]
 
 
-def print_run(run: RunView, *, as_json: bool, beside: Mapping[str, Any] = NOTHING) -> None:
-    """Print the run. `beside`: further fields of the JSON."""
+def print_run(run: RunView, *, as_json: bool, bound: bool = False) -> None:
+    """Print the run with a table of its todos. `bound`: also the least time that any schedule takes."""
     if as_json:
-        print_json({**run.model_dump(), **beside} if beside else run)
+        print_json(run)
         return
-    by = f" by {plain(run.steered_by)}," if run.steered_by else ""
-    status = (run.status, _colour(run.status))
-    head = Text.assemble(f"run {run.run_id} of {run.plan_id} ", status, f"{by} {_figures(run)}")
-    Console(highlight=False).print(head, soft_wrap=True)
-    if run.internal_error:
-        Console(highlight=False).print(
-            Text(spelled(internal_error(run.internal_error)), "red"), soft_wrap=True
-        )
-    if run.timed_out:
-        click.echo(f"it {spelled(run.timed_out)}")
-    elif run.timeout_s is not None and not run.status.ended:
-        click.echo(f"it is ended after {run.timeout_s:g} s")
-    if run.rollback:
-        click.echo(f"undone since {spelled(run.rollback)}")
+    _print_head(run, bound=bound)
     columns = ["todo", "repo", "host", "state", "try", "time", "why"]
     if not any(elsewhere(todo) for todo in run.todos):
         columns.remove("host")
@@ -128,8 +118,33 @@ def print_run(run: RunView, *, as_json: bool, beside: Mapping[str, Any] = NOTHIN
     print_table(columns, [[cells[name] for name in columns] for cells in map(_cells, run.todos)])
 
 
+def print_end(run: RunView, *, as_json: bool, beside: Mapping[str, Any] = NOTHING) -> None:
+    """Print an ended run whose todos were printed as they ended. `beside`: further fields of the JSON."""
+    if as_json:
+        print_json({**run.model_dump(), **beside} if beside else run)
+    else:
+        _print_head(run)
+
+
+def _print_head(run: RunView, *, bound: bool = False) -> None:
+    by = f" by {plain(run.steered_by)}," if run.steered_by else ""
+    status = (run.status, _colour(run.status))
+    head = Text.assemble(f"run {run.run_id} of {run.plan_id} ", status, f"{by} {_figures(run, bound=bound)}")
+    Console(highlight=False).print(head, soft_wrap=True)
+    if run.internal_error:
+        Console(highlight=False).print(
+            Text(spelled(internal_error(run.internal_error)), "red"), soft_wrap=True
+        )
+    if run.timed_out:
+        click.echo(f"the run {spelled(run.timed_out)}")
+    elif run.timeout_s is not None and not run.status.ended:
+        click.echo(f"timeout: {run.timeout_s:g} s")
+    if run.rollback:
+        click.echo(f"rolled back: {spelled(run.rollback)}")
+
+
 def internal_error(text: str) -> str:
-    return f"internal error: {text}; please report it with that"
+    return f"internal error: {text}; please report it"
 
 
 def elsewhere(todo: TodoView) -> bool:
@@ -149,22 +164,26 @@ def _cells(todo: TodoView) -> Mapping[str, object]:
     }
 
 
-def _figures(run: RunView) -> str:
+def _figures(run: RunView, *, bound: bool) -> str:
     took = "" if run.duration_s is None else f" in {run.duration_s:.1f} s"
-    bound = "" if run.bound_s is None else f" (no schedule could take less than {run.bound_s:.1f} s)"
-    return f"by {run.strategy}{took}{bound}: {format_counts(run)}"
+    least = (
+        f" (no schedule could take less than {run.bound_s:.1f} s)"
+        if bound and run.bound_s is not None
+        else ""
+    )
+    return f"by {run.strategy}{took}{least}: {format_counts(run)}"
 
 
 def format_counts(run: RunView) -> str:
-    """Return `4 succeeded (3 of them cached), 1 failed`."""
-    return ", ".join(f"{n} {_count_text(run, state)}{_cached(run, state)}" for state, n in run.counts.items())
-
-
-def _count_text(run: RunView, state: str) -> str:
-    """Return the state; for parked todos that all wait for a person, that."""
-    parked = [todo.wait_reason for todo in run.todos if todo.state is TodoState.PARKED]
-    asks = parked and all(reason is WaitReason.PERSON for reason in parked)
-    return "waiting for approval" if state == TodoState.PARKED and asks else state
+    """Return `4 succeeded (3 of them cached), 1 failed, 1 waiting for approval`."""
+    asking = sum(
+        todo.state is TodoState.PARKED and todo.wait_reason is WaitReason.PERSON for todo in run.todos
+    )
+    counts = dict(run.counts)
+    if asking:
+        counts[TodoState.PARKED] = counts.get(TodoState.PARKED, asking) - asking
+        counts["waiting for approval"] = asking
+    return ", ".join(f"{n} {state}{_cached(run, state)}" for state, n in counts.items() if n > 0)
 
 
 def _cached(run: RunView, state: str) -> str:
@@ -176,10 +195,29 @@ def _colour(status: RunStatus) -> str:
     return "green" if status is RunStatus.SUCCEEDED else "red" if status in red else "yellow"
 
 
+def format_work(todos: str, repos: Collection[str], places: Workplaces) -> str:
+    """Return `12 todos in 6 repositories on this host (embedded Redis), at most 4 at once`."""
+    if not repos:
+        return todos
+    within = f"{todos} in {counted(len(repos), 'repository')}"
+    if not places.hosts:
+        return f"{within}, which no worker serves yet"
+    hosts = (
+        "this host"
+        if places.hosts == (places.here,)
+        else f"host{'s' * (len(places.hosts) > 1)} {listed(places.hosts)}"
+    )
+    embedded = " (embedded Redis)" if places.embedded else ""
+    return f"{within} on {hosts}{embedded}, at most {places.at_once} at once"
+
+
 SHOWN_RUNNING = 8
 FIRST_REMINDER = timedelta(seconds=30)
 QUEUED = "its turn"
-SERVE = "coord worker --repo {repo}=PATH where it lies; or, with the server of this folder: coord up"
+"""The wait of todos behind others of the run."""
+SERVE = (
+    "coord worker --repo {repo}=PATH on the host that has it; or, with the server of this folder: coord up"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,15 +229,20 @@ class Wait:
     """None where it is not recorded."""
 
 
-def waits(run: RunView) -> list[Wait]:
-    """Return the waits of a run, the longest first; todos that wait for the same thing are one wait."""
+def waits(run: RunView, jobs: int | None = None) -> list[Wait]:
+    """Return the waits of a run, the longest first; todos that wait for the same thing are one wait. `jobs`:
+    how many of its todos may run at once.
+    """
     if run.status is RunStatus.PAUSED:
         text = f"the run is paused: coord resume {run.run_id}"
         return [Wait(why=text, text=text)]
+    running = run.counts.get(TodoState.RUNNING, 0)
     groups: dict[str, list[TodoView]] = {}
     for todo in _to_report(run):
         groups.setdefault(todo.waits_for or "", []).append(todo)
-    found = [_wait(text, todos) for text, todos in groups.items()]
+    found = [
+        _wait(text, todos, full=jobs if jobs and running >= jobs else None) for text, todos in groups.items()
+    ]
     return sorted(found, key=lambda wait: wait.since.timestamp() if wait.since else 0.0)
 
 
@@ -264,7 +307,7 @@ def _to_report(run: RunView) -> Iterable[TodoView]:
             yield todo
 
 
-def _wait(text: str, todos: list[TodoView]) -> Wait:
+def _wait(text: str, todos: list[TodoView], *, full: int | None) -> Wait:
     first = min(todos, key=lambda todo: todo.since or "")
     more = len(todos) - 1
     who = f"{first.id} waits" if not more else f"{first.id} and {more} more wait"
@@ -272,6 +315,6 @@ def _wait(text: str, todos: list[TodoView]) -> Wait:
     hint = f"\n  {SERVE.format(repo=first.repo)}" if unserved else ""
     since = datetime.fromisoformat(first.since) if first.since else None
     if text == QUEUED:
-        busy = "--jobs or the slots of their repository are in use"
+        busy = f"--jobs {full} reached" if full else "other todos of their repository run"
         return Wait(why=text, text=f"{counted(len(todos), 'todo')} queued: {busy}", since=since)
     return Wait(why=text, text=f"{who} for {text}{hint}", since=since)

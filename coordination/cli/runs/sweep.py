@@ -22,7 +22,7 @@ from coordination.cli.options.values import choice, more_than_zero
 from coordination.cli.runs.advice import print_advice
 from coordination.cli.runs.dry_run import print_preview
 from coordination.cli.runs.progress import Following
-from coordination.cli.runs.summary import BLOCKED, INTERRUPTED, NOTHING, exit_code, print_run
+from coordination.cli.runs.summary import BLOCKED, INTERRUPTED, NOTHING, exit_code, format_work, print_end
 from coordination.cli.screen.output import print_json
 from coordination.errors import Conflict, CoordinationError, Unreachable
 from coordination.models import OnFailure, Strategy, WriteBack
@@ -169,7 +169,8 @@ def carry_out(
 
     def start() -> Run:
         run = runs.start(ready, accepted)
-        click.echo(f"run {run.id} of {graph.plan.id}: {graph.size}; strategy: {ready.order.reason}", err=True)
+        work = format_work(graph.size, graph.repos, runs.workplaces(graph.repos, ready.order.max_parallel))
+        click.echo(f"run {run.id} of {graph.plan.id}: {work}; strategy: {ready.order.reason}", err=True)
         for one in left:
             click.echo(spelled(str(one)), err=True)
         return run
@@ -197,12 +198,14 @@ def see_through(
     try:
         with _interruption_held_back():
             run = start()
-            following = Following(run, since, call.coord.restarted)
+            following = Following(
+                run, since, call.coord.restarted, every=call.coord.settings.progress_interval
+            )
         if detach:
             call.coord.detach()
-            click.echo(f"  it continues in the background; follow it: coord watch {run.id}", err=True)
+            click.echo(f"  runs in the background; follow it: coord watch {run.id}", err=True)
             if as_json:
-                print_run(run.view(), as_json=True, beside=beside)
+                print_end(run.view(), as_json=True, beside=beside)
             return 0
         view = following.until_the_end()
     except KeyboardInterrupt as interruption:
@@ -211,9 +214,12 @@ def see_through(
         back = _rolls_back(run)
         if back or isinstance(interruption, Terminated) or not _wants_to_cancel():
             call.coord.detach()
-            what = "what the run did is being undone" if back else "the run goes on"
+            what = "the rollback continues" if back else "the run continues"
             end = "" if back else f"end it: coord cancel {run.id}; "
-            click.echo(f"\n{what}: coord watch {run.id}; {end}coord down stops what runs here", err=True)
+            click.echo(
+                f"\n{what}; follow it: coord watch {run.id}; {end}stop the processes here: coord down",
+                err=True,
+            )
             return INTERRUPTED
         view, interrupted = _cancel(run, following), True
     conclude(call, run, view, as_json=as_json, beside=beside)
@@ -225,10 +231,12 @@ def conclude(
 ) -> None:
     """Write an ended run back into the file, print its result and the next commands."""
     written = write_back(call, run)
-    print_run(view, as_json=as_json, beside=beside)
+    print_end(view, as_json=as_json, beside=beside)
     if written.reopened:
         click.echo(f"pending again in {call.coord.path}: {listed(written.reopened)}", err=True)
     print_advice(run, view, call.coord.state / "worktrees")
+    if not as_json:
+        click.echo(f"every todo: coord show-run {run.id}", err=True)
 
 
 def write_back(call: CliContext, run: Run, *, always: bool = False) -> Written:
@@ -236,17 +244,17 @@ def write_back(call: CliContext, run: Run, *, always: bool = False) -> Written:
     settings forbid it.
     """
     if not call.coord.has_file:
-        click.echo(f"there is no ecosystem.yaml here to update; where it is: coord sync {run.id}", err=True)
+        click.echo(f"no ecosystem.yaml here to update; in its folder: coord sync {run.id}", err=True)
         return Written()
     if call.coord.settings.write_back is WriteBack.NONE and not always:
         return Written()
     try:
         written = run.write_back()
         if written.left:
-            click.echo(f"undone, and left completed in {call.coord.path}: {listed(written.left)}", err=True)
+            click.echo(f"undone, but still completed in {call.coord.path}: {listed(written.left)}", err=True)
         return written
     except CoordinationError as error:
-        warn(f"{call.coord.path} was not updated: {error}\n  when it can be: coord sync {run.id}")
+        warn(f"{call.coord.path} was not updated: {error}\n  then write the results: coord sync {run.id}")
         return Written()
 
 
@@ -260,7 +268,7 @@ def _rolls_back(run: Run) -> bool:
 def _cancel(run: Run, following: Following) -> RunView:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave_at_once)
-    click.echo("\ncancelling; once more leaves at once", err=True)
+    click.echo("\ncancelling; press Ctrl-C again to leave at once", err=True)
     with contextlib.suppress(Conflict):  # it ended in between
         run.cancel()
     return following.until_the_end()
@@ -300,7 +308,7 @@ def _interruption_held_back() -> Iterator[None]:
 
 
 def _leave_at_once(_number: int, _frame: object) -> None:
-    os.write(2, b"left; what still runs here: coord down\n")
+    os.write(2, b"left; stop the processes here: coord down\n")
     os._exit(INTERRUPTED)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,7 +77,7 @@ def refuse_other(path: Path) -> None:
         raise _unwritable(path, error) from error
     if head and MADE_BY.encode() not in head:
         raise Conflict(
-            f"{path} is there already, and no picture of coord's", "name another file, or remove that one"
+            f"{path} exists and is not a picture of coord", "name another file, or remove that one"
         )
 
 
@@ -109,11 +110,19 @@ class Form:
     as_json: bool
     template: Template | None = None
 
-    def records(self, records: Sequence[BaseModel], read: Callable[[], None]) -> None:
-        """Print many records: an array, a line for each, or the output of `read` for people."""
+    @property
+    def wanted(self) -> bool:
+        """Return whether the output is for a program."""
+        return self.as_json or self.template is not None
+
+    def records(self, records: Sequence[object], read: Callable[[], None], data: object = None) -> None:
+        """Print many records: an array, a line for each, or the output of `read` for people.
+
+        `data`: the JSON where it is not the records themselves.
+        """
         records = [presentable(record) for record in records]
         if self.as_json:
-            print_json(records)
+            print_json(records if data is None else data)
         elif self.template is not None:
             click.echo("".join(f"{self.template.line(record)}\n" for record in records), nl=False)
         else:
@@ -136,23 +145,33 @@ class Form:
                 read()
 
 
-def output_options(kind: type[BaseModel]) -> Callable[[Command], Command]:
+def output_options(kind: type, **others: type) -> Callable[[Command], Command]:
     """Add `--json` and `--format` to a command that gets a `form`. `kind`: the record whose fields a
-    template may name.
+    template may name; `others`: the record that is printed with that option of the command instead.
     """
-    fields = list(kind.model_fields)
+    fields = field_names(kind)
 
     def with_options(command: Command) -> Command:
         @wraps(command)
         def with_form(*args: Any, as_json: bool, template: str | None, **rest: Any) -> Any:
             if as_json and template is not None:
-                raise UsageError("--json and --format are two ways to show the same", "choose one of them")
-            form = Form(as_json=as_json, template=None if template is None else Template(template, fields))
+                raise UsageError("--json and --format exclude each other", "choose one of them")
+            known = next((field_names(other) for name, other in others.items() if rest[name]), fields)
+            form = Form(as_json=as_json, template=None if template is None else Template(template, known))
             return command(*args, form=form, **rest)
 
         return as_json_option(_template_option(fields)(with_form))
 
     return with_options
+
+
+def field_names(kind: type[Any]) -> list[str]:
+    """Return the names of the fields of a model or a dataclass."""
+    return (
+        list(kind.model_fields)
+        if issubclass(kind, BaseModel)
+        else [one.name for one in dataclass_fields(kind)]
+    )
 
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

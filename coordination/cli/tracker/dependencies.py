@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich_click import command
 
+from coordination.api import Outcome
 from coordination.cli.completion import dependency_ids, repo_names
 from coordination.cli.context import CliContext
 from coordination.cli.options.fields import DEPENDENCY
 from coordination.cli.options.filters import by_name, by_word
 from coordination.cli.options.record_input import Changes
 from coordination.cli.screen.blocks import status_cell
-from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
+from coordination.cli.screen.output import Form, output_options
 from coordination.cli.screen.tables import print_table
 from coordination.cli.tracker.edit_commands import creates, deletes, updates
 from coordination.cli.tracker.lists import print_dependencies
@@ -27,7 +28,7 @@ from coordination.terminal import driven, spelled
 from coordination.text import listed
 
 if TYPE_CHECKING:
-    from coordination.api import CoordinationManager, DependencyReport, Edited, Outcome, Removed
+    from coordination.api import CoordinationManager, DependencyReport, Edited, Removed
 
 
 @command()
@@ -64,6 +65,14 @@ def delete_dep(manager: CoordinationManager, dependency: str, cascade: bool) -> 
 UNSATISFIED = 3
 
 
+class CheckedLine(Outcome):
+    """A line of `check-deps`: an outcome with its dependency."""
+
+    consumer: str
+    provider: str
+    type: DependencyType
+
+
 @command()
 @click.argument("named", metavar="[CONSUMER]", required=False, shell_complete=repo_names)
 @by_name("--consumer", "Select dependencies of these consumers.")
@@ -73,7 +82,7 @@ UNSATISFIED = 3
     "--jobs", type=click.IntRange(min=1), metavar="N", help="Run at most N checks at once (default: 8)."
 )
 @click.option("--no-write", is_flag=True, help="Do not write statuses into the file.")
-@as_json_option
+@output_options(CheckedLine)
 @click.pass_obj
 def check_deps(
     call: CliContext,
@@ -83,7 +92,7 @@ def check_deps(
     type: tuple[str, ...] | None,
     jobs: int | None,
     no_write: bool,
-    as_json: bool,
+    form: Form,
 ) -> int:
     """Check the dependencies, or those of CONSUMER: run commands, request addresses, compare versions.
 
@@ -101,10 +110,9 @@ def check_deps(
     try:
         report = report if no_write else call.coord.manager.write_outcomes(report)
     finally:  # a file that cannot be written keeps nobody from seeing what was found
-        if as_json:
-            print_json(report)
-        else:
-            _print(report, every)
+        form.records(list(_lines(report, every)), lambda: _print(report, every), data=report)
+        if form.template is not None:
+            _print_findings(report, err=True)
     return 0 if report.good else UNSATISFIED
 
 
@@ -148,21 +156,33 @@ def _print(report: DependencyReport, known: Mapping[str, Dependency]) -> None:
         return
     rows = [
         (
-            o.id,
-            status_cell(o.status),
-            known[o.id].consumer,
-            known[o.id].provider,
-            known[o.id].type,
-            f"{o.duration_s:.1f} s",
-            o.why,
+            line.id,
+            status_cell(line.status),
+            line.consumer,
+            line.provider,
+            line.type,
+            f"{line.duration_s:.1f} s",
+            line.why,
         )
-        for o in report.outcomes
+        for line in _lines(report, known)
     ]
     print_table(("DEP", "STATUS", "CONSUMER", "PROVIDER", "TYPE", "TOOK", "WHY"), rows)
+    _print_findings(report)
+
+
+def _lines(report: DependencyReport, known: Mapping[str, Dependency]) -> Iterator[CheckedLine]:
+    for outcome in report.outcomes:
+        declared = known[outcome.id]
+        yield CheckedLine(
+            **dict(outcome), consumer=declared.consumer, provider=declared.provider, type=declared.type
+        )
+
+
+def _print_findings(report: DependencyReport, *, err: bool = False) -> None:
     for contradiction in report.contradictions:
-        click.echo(f"contradiction: {contradiction}")
+        click.echo(f"contradiction: {contradiction}", err=err)
     for cycle in report.cycles:
-        click.echo(f"cycle: {cycle}")
+        click.echo(f"cycle: {cycle}", err=err)
     click.echo(_summary(report), err=True)
 
 
@@ -171,7 +191,7 @@ def _summary(report: DependencyReport) -> str:
     counts = Counter(outcome.status for outcome in report.outcomes)
     text = ", ".join(f"{counts[status]} {status}" for status in DependencyStatus if counts[status])
     written = f"; written: {listed(report.written)}" if report.written else ""
-    kept = "\n  what is unknown could not be checked here: it counts neither way, and the file keeps what it said"
+    kept = "\n  unknown: could not be checked here; the file keeps the earlier status"
     return (
         f"{len(report.outcomes)} checked: {text}{written}{kept if counts[DependencyStatus.UNKNOWN] else ''}"
     )

@@ -114,7 +114,7 @@ def refuse_nothing(changes: object, fields: Sequence[Field]) -> None:
 
 def _refuse_both(record: object, fields: Sequence[Field]) -> None:
     if record:
-        raise UsageError("--from-file says all that is in the records", "leave the other options out")
+        raise UsageError("--from-file sets all fields of the records", "leave the other options out")
 
 
 @aloud()
@@ -125,9 +125,12 @@ def _confirm(goes: DeletePreview) -> None:
     for name in goes.deleted:
         click.echo(f"  {name} is deleted, too", err=True)
     for reference in goes.released:
-        click.echo(f"  {goes.id} is taken out of {reference}", err=True)
+        click.echo(f"  {goes.id} is removed from {reference}", err=True)
     if not on_a_terminal():
-        raise UsageError(f"all this goes with {goes.id}, and nobody was asked", "if it may: --cascade --yes")
+        raise UsageError(
+            f"all this is deleted with {goes.id}, and there is no terminal to ask for confirmation",
+            "delete it without asking: --cascade --yes",
+        )
     if not click.confirm(f"delete {goes.id} with all this?", err=True):
         click.echo("nothing was deleted", err=True)
         click.get_current_context().exit(1)
@@ -156,7 +159,7 @@ def print_updated(edited: Edited, *, as_json: bool, what: str = "") -> None:
     name = edited.record.id
     fields = ", ".join(edited.changed)
     text = what or f"updated {name}: {fields}"
-    _print(text if edited.changed else f"{name} stands so already", edited.ready, edited.notes)
+    _print(text if edited.changed else f"{name} is unchanged", edited.ready, edited.notes)
 
 
 def print_removed(removed: Removed, *, as_json: bool) -> None:
@@ -164,7 +167,7 @@ def print_removed(removed: Removed, *, as_json: bool) -> None:
         print_json(removed.model_copy(update={"record": presentable(removed.record)}))
     text = f"deleted {removed.record.id}"
     text += f" with {listed(removed.also)}" if removed.also else ""
-    text += f"; it is taken out of {listed(removed.released)}" if removed.released else ""
+    text += f"; it is removed from {listed(removed.released)}" if removed.released else ""
     _print(text, removed.ready, removed.notes)
 
 

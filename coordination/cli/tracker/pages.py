@@ -92,7 +92,7 @@ def todo_page(todo: Todo, plan: Plan | None, chains: Chains) -> Iterator[Lines]:
             ("timeout", format_hours(todo.timeout.total_seconds() / 3600) if todo.timeout else ""),
             ("resources", ", ".join(map(str, todo.resources))),
             ("env", " ".join(f"{name}={value}" for name, value in presentable(todo).env.items())),
-            ("works in", "the path itself" if todo.workspace == "in-place" else ""),
+            ("works in", "the repository's own folder" if todo.workspace == "in-place" else ""),
         ]
     )
     yield text(todo.description)
@@ -145,14 +145,14 @@ def dependency_page(dependency: Dependency) -> Iterator[Lines]:
 
 def _by_version(dependency: Dependency) -> str:
     if dependency.version_constraint is None:
-        return "not: there is nothing to check by, no constraint, command or address"
+        return "none: no constraint, command or address"
     return f"by the version in {dependency.provider}'s checkout"
 
 
 def _chains(chains: Chains, record: Issue | Todo | Plan) -> Iterator[Lines]:
     over = record.status in FINISHED
     yield section("waited for" if over else "waits for", _tree(chains.waits_for))
-    yield section("was waited for by" if over else "holds up", _tree(chains.holds_up))
+    yield section("was needed by" if over else "blocks", _tree(chains.holds_up))
 
 
 def _tree(links: Sequence[Link]) -> Lines:
@@ -217,11 +217,11 @@ def _action(action: Action | None) -> str:
         case AgentAction() if action.prompt:
             return f"an agent: {action.prompt}"
         case None | AgentAction():
-            return "an agent, told what is here"
+            return "an agent, with this page as prompt"
         case NoopAction():
             return "nothing"
         case _:
-            return "by hand; say when it is done: coord complete-todo"
+            return "by hand; then: coord complete-todo"
 
 
 def _gate(gate: Gate | None) -> str:
@@ -235,7 +235,7 @@ def _cache(cache: Cache | None) -> str:
     if cache is None:
         return ""
     lasts = f", of the last {format_hours(cache.ttl.total_seconds() / 3600)}" if cache.ttl else ""
-    return f"given an earlier result{lasts}, if nothing has changed{': ' if cache.inputs else ''}{' '.join(cache.inputs)}"
+    return f"reuses an earlier result{lasts} if nothing has changed{': ' if cache.inputs else ''}{' '.join(cache.inputs)}"
 
 
 def _command(command: str | tuple[str, ...]) -> str:
@@ -325,9 +325,9 @@ def _at_present(todo: Todo, live: LiveTodo | None) -> Iterator[str]:
     yield f"  {', '.join(parts)}: run {live.run_id}, {live.run_status}"
     if why := live.error if live.state.ended else live.waits_for:
         yield f"  {plain(with_local_times(why.partition(chr(10))[0]))}"
-    yield f"  what it wrote: coord logs {live.run_id} {todo.id}"
+    yield f"  log: coord logs {live.run_id} {todo.id}"
     if live.state == "succeeded" and live.run_status.ended and todo.status in OPEN_TODO:
-        yield f"  the file does not say so, which this does: coord sync {live.run_id}"
+        yield f"  not in the file yet: coord sync {live.run_id}"
 
 
 def _for_how_long(live: LiveTodo) -> str:

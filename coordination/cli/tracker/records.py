@@ -273,4 +273,4 @@ def _in_run(call: CliContext, todo: str, run: str | None, *, as_json: bool) -> N
 def _print_continues(todo: str, run_id: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"todo": todo, "run_id": run_id})
-    click.echo(f"{todo} is done; run {run_id} goes on", err=True)
+    click.echo(f"{todo} is done; run {run_id} continues", err=True)

@@ -21,9 +21,9 @@ from coordination.cli.screen.blocks import (
     status_cell,
     terminal_width,
 )
-from coordination.cli.screen.output import as_json_option, print_json
+from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Cell, Column, drawn, filled
-from coordination.models import Dependency, Todo
+from coordination.models import Dependency, Issue, Todo
 from coordination.text import counted
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def blocking_overview(issues: Sequence[BlockingIssue]) -> Iterator[Lines]:
         yield [
             *head(issue.id, issue.title, status_cell(issue.status), status_cell(issue.priority)),
             *section(
-                "holds up",
+                "blocks",
                 rows(
                     [
                         (h.work.id, status_cell(h.work.status), _by_way_of(h.chain), h.work.title)
@@ -94,16 +94,16 @@ def blocking_overview(issues: Sequence[BlockingIssue]) -> Iterator[Lines]:
 def ecosystem_overview(status: EcosystemStatus, asked: Sequence[Asked] = ()) -> Iterator[Lines]:
     """Yield the parts of a page. `asked`: todos that wait for a person."""
     yield section(
-        "waits for a person", rows([(one.todo, one.waits_for, f"run {one.run_id}") for one in asked])
+        "waiting for approval", rows([(one.todo, one.waits_for, f"run {one.run_id}") for one in asked])
     )
     yield facts((kind, _counts(counts)) for kind, counts in status.counts.items())
     yield _repos(status.repos)
     yield section("overdue", rows([_overdue(late) for late in status.overdue]))
     yield section(
-        "holds up most",
+        "blocks most",
         rows(
             [
-                (h.work.id, status_cell(h.work.status), f"{h.holds_up} behind it", h.work.title)
+                (h.work.id, status_cell(h.work.status), f"{h.holds_up} wait for it", h.work.title)
                 for h in status.most_blocking
             ]
         ),
@@ -157,7 +157,7 @@ def _dependency(dependency: Dependency, other: str) -> tuple[object, ...]:
 
 def _by_way_of(chain: Sequence[str]) -> str:
     between = chain[1:-1]
-    return f"by way of {', '.join(between)}" if between else ""
+    return f"through {', '.join(between)}" if between else ""
 
 
 def _overdue(late: Overdue) -> tuple[object, ...]:
@@ -183,6 +183,12 @@ def _repos(lines: Sequence[RepoLine]) -> Lines:
     if not table:
         return []
     return drawn(*filled([Column(name=name) for name in names], table), terminal_width(), colour=True)
+
+
+class BlockingLine(Issue):
+    """A line of `blocking --format`: an issue with the ids of the work behind it."""
+
+    holds_up: tuple[str, ...] = ()
 
 
 the_repo = click.argument("repo", shell_complete=repo_names)
@@ -227,15 +233,19 @@ def _everything(
 
 @command()
 @the_repo
-@as_json_option
+@output_options(BlockingLine)
 @click.pass_obj
-def blocking(call: CliContext, repo: str, as_json: bool) -> None:
+def blocking(call: CliContext, repo: str, form: Form) -> None:
     """List the open issues that block work in REPO, directly or through a chain."""
     found = call.coord.manager.get_blocking_issues(repo)
-    if not found and not as_json:
-        click.echo(f"no open issue holds up work in {repo}", err=True)
+    if not found and not form.as_json:
+        click.echo(f"no open issue blocks work in {repo}", err=True)
         return
-    _print(found, blocking_overview(found), as_json=as_json)
+    lines = [
+        BlockingLine.model_construct(**dict(one.issue), holds_up=tuple(held.work.id for held in one.holds_up))
+        for one in found
+    ]
+    form.records(lines, lambda: print_page(*blocking_overview(found)), data=found)
 
 
 @command()
@@ -245,13 +255,6 @@ def ecosystem_status(call: CliContext, as_json: bool) -> None:
     """Show the state of everything: each repository, overdue and blocking work, ready todos."""
     there = call.coord.live.breakers()
     _everything(call, there, breakers_summary([one for one in there if one.tripped]), as_json=as_json)
-
-
-def _print(found: object, page: Iterable[Lines], *, as_json: bool) -> None:
-    if as_json:
-        print_json(found)
-    else:
-        print_page(*page)
 
 
 STYLES = {"open": "red", "half-open": "yellow", "closed": ""}

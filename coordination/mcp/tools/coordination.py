@@ -18,14 +18,15 @@ from coordination.mcp.session import Session
 def coord_list_locks(
     session: Session,
     resources: Annotated[
-        bool, Field(description="Also list resources and seats that no request waits for.")
+        bool, Field(description="Also list resources and repository slots that no request waits for.")
     ] = False,
+    all: Annotated[bool, Field(description="Also list the locks that coord takes for itself.")] = False,
 ) -> Sequence[Held]:
     """List the held locks: holder, start, expiry unless renewed, and the waiters in order.
 
     A todo that waits for a resource of the file is a waiter named `TODO of run RUN`.
     """
-    return session.coord.locks.list(resources=resources)
+    return session.coord.locks.list(resources=resources, internal=all)
 
 
 YEAR_S = 365 * 24 * 3600
@@ -37,7 +38,7 @@ def coord_send_message(
     session: Session,
     to: To,
     text: str,
-    type: Annotated[str, Field(description="What kind of message it is, in a word.")] = messages.NOTE,
+    type: Annotated[str, Field(description="Type of the message, in a word.")] = messages.NOTE,
     ttl_s: Annotated[
         float | None, Field(gt=0, le=YEAR_S, description="Discard the message after this many seconds.")
     ] = None,
@@ -111,7 +112,7 @@ def coord_publish(
     session: Session,
     topic: Annotated[str, Field(description="Words separated by dots, such as vbia_events or build.api.")],
     payload: Annotated[Any, Field(description="Text or any JSON value, up to 256 KiB.")],
-    type: Annotated[str, Field(description="What kind of event it is, in a word.")] = "event",
+    type: Annotated[str, Field(description="Type of the event, in a word.")] = "event",
 ) -> Mapping[str, int]:
     """Publish an event to the current subscribers of a topic; `reached` is their number. The event is not
     stored for absent subscribers; use coord_send_message for that.

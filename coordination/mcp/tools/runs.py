@@ -100,8 +100,8 @@ PREVIEWED = ("run_id", "status", "todos", "repos", "helpless", "takes_up", "comp
 def coord_sweep_plan(
     session: Session,
     plan: PlanName,
-    strategy: Annotated[Strategy | None, Field(description="If not what the plan says.")] = None,
-    on_failure: Annotated[OnFailure | None, Field(description="If not what the plan says.")] = None,
+    strategy: Annotated[Strategy | None, Field(description="Default: as in the plan.")] = None,
+    on_failure: Annotated[OnFailure | None, Field(description="Default: as in the plan.")] = None,
     max_parallel: AtOnce = None,
     repos: Annotated[Items, Field(description="Only todos of these repositories.")] = None,
     todos: Annotated[Items, Field(description="Only these todos.")] = None,
@@ -147,7 +147,7 @@ def _duration(seconds: float | None) -> timedelta | None:
     return None if seconds is None else timedelta(seconds=seconds)
 
 
-@carries_out("Run again what failed")
+@carries_out("Retry a run")
 def coord_retry_run(
     session: Session,
     run: RunName = LAST,
@@ -194,7 +194,7 @@ def coord_rollback_run(
     reason: Annotated[str, Field(description="Why that is accepted; it is recorded.")] = "",
     wait_s: Wait = 0,
 ) -> CutRun:
-    """Undo what a run did, whether it goes on or has ended: what runs is stopped, then all that began is
+    """Undo a live or ended run: running todos are stopped, then all started todos are
     undone in reverse order, by its `compensate`, or by removing the run's branches and worktrees. Its status
     becomes rolled_back, or rollback_failed where something could not be undone: those todos are
     compensation_failed.
@@ -207,10 +207,10 @@ def coord_rollback_run(
     return cut(CutRun, session.detached(found, wait_s), SHOWN)
 
 
-@reads("Show what a rollback would undo")
+@reads("Preview a rollback")
 def coord_preview_rollback(session: Session, run: RunName = LAST) -> RollbackPreview:
     """The todos that coord_rollback_run would undo, those that nothing undoes, and every branch that would
-    go: of a retry also those of the runs that it took up. Show them to whoever decides, before you call it.
+    go: of a retry also those of the runs that it took up. Show them to the person who decides before you call it.
     """
     found = session.coord.runs.get(run).rollback_preview()
     return RollbackPreview(branches=found.branches, **{name: getattr(found, name) for name in PREVIEWED})
@@ -285,8 +285,8 @@ def coord_restore_checkpoint(
 ) -> CutRun:
     """Undo what the run has begun since the checkpoint, in reverse order, then run that again, and what was left, as a new run.
 
-    As long as the answer is the run itself, rolling_back, call it again: it goes on, and returns the new run
-    in the end. Where something could not be undone the run is rollback_failed; mend that, and call it again.
+    While the answer is the run itself, rolling_back, call it again: it continues, and returns the new run
+    in the end. Where something could not be undone the run is rollback_failed; fix that and call it again.
     """
     found = session.coord.runs.get(run)
     if not found.begin_restore(name).status.ended:
@@ -314,7 +314,7 @@ Comment = Annotated[str, Field(description="Why, in the person's words; it is ke
 def coord_approve_todo(session: Session, todo: Waiting, run: InRun = None, comment: Comment = "") -> CutRun:
     """Approve a todo that waits at its `gate`, for a person who told you so; a milestone is then reached, a manual todo done.
 
-    coord_get_run(run=…, states=["parked"]) shows what waits for an approval. Returns the run, which goes on.
+    coord_get_run(run=…, states=["parked"]) shows what waits for an approval. Returns the run, which continues.
     """
     return cut(CutRun, session.view(session.coord.runs.approve(todo, run, comment)), SHOWN)
 

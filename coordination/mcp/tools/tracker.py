@@ -192,7 +192,7 @@ def coord_create_todo(
     gate: Annotated[
         bool | Gate | None,
         Field(
-            description="It begins only after coord_approve_todo; `timeout` (like 24h) and `on_timeout` if nobody comes."
+            description="It begins only after coord_approve_todo; `timeout` (like 24h) and `on_timeout` if nobody decides."
         ),
     ] = None,
     timeout: Annotated[str | None, Field(description="Like 90s, 10m or 1h.")] = None,
@@ -200,7 +200,7 @@ def coord_create_todo(
 ) -> EditedTodo:
     """Write a new todo into the ecosystem file; it gets the next free id.
 
-    It is carried out by one of `run`, `prompt` or `manual`; without any, the configured agent is told what
+    It is executed by one of `run`, `prompt` or `manual`; without any, the configured agent is told what
     the todo says.
     """
     fields = given_fields(
@@ -258,11 +258,13 @@ def coord_forecast_plan(
     limit: Most = 30,
 ) -> CutForecast:
     """How many hours a sweep of the plan would take under each strategy, which one it takes and why, the
-    critical path, what the bottleneck is, and what one more slot would save. Todos without an estimate count
+    critical path, what the bottleneck is, what one more slot would save, and what is done. Todos without an estimate count
     as others like them took. Starts nothing.
     """
     wanted = Selectors(repos=repos or (), todos=todos or ())
-    return cut_forecast(session.coord.planner.forecast(plan, wanted, max_parallel=max_parallel), limit)
+    planner = session.coord.planner
+    foreseen = planner.forecast(plan, wanted, max_parallel=max_parallel)
+    return cut_forecast(foreseen, planner.progress(plan), limit)
 
 
 @checks("Is a plan done?")

@@ -63,7 +63,7 @@ def document_of(store: RunStore, run_id: str, *, to_import: bool = False) -> Ite
         yield from _document(store, run_id, to_import=to_import)
     except UnicodeDecodeError as error:
         raise Conflict(
-            f"the records of run {run_id} are damaged: {error}", "coord doctor looks at Redis"
+            f"the records of run {run_id} are damaged: {error}", "check Redis: coord doctor"
         ) from error
 
 
@@ -122,7 +122,7 @@ def _moment(store: RunStore, run_id: str, todos: Sequence[str]) -> Mapping[str, 
         found = pipeline.execute()
     moment = dict(zip([*map(_name, own), "timers", "holders"], found, strict=True))
     if not moment["meta"]:
-        raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
+        raise NotFound(f"there is no run {run_id!r}", "list the runs: coord list-runs")
     return moment
 
 

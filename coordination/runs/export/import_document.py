@@ -105,7 +105,7 @@ def receive(data: bytes, name: str, largest: int = LARGEST) -> Received:
     """
     found = _parse(_unpacked(data, name, largest), name)
     if not isinstance(found, dict) or "coord_run" not in found:
-        raise UsageError(f"{name} is no run that coord has exported", "coord export-run RUN FILE writes one")
+        raise UsageError(f"{name} is not an exported run", "write one: coord export-run RUN FILE")
     if found["coord_run"] != FORMAT:
         hint = f"import it with coord {found.get('coord', 'of that format')}, which wrote it; or export it again with this version"
         raise UsageError(
@@ -151,13 +151,11 @@ def _parse(data: bytes, name: str) -> Any:
             raise UsageError(
                 f"{name} is an exported run that is cut short: {error}", "copy it again, whole"
             ) from error
-        raise UsageError(
-            f"{name} is not JSON: {error}", "coord export-run RUN FILE writes what can be imported"
-        ) from error
+        raise UsageError(f"{name} is not JSON: {error}", "write one: coord export-run RUN FILE") from error
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _damaged(name: str, why: str) -> UsageError:
@@ -200,7 +198,7 @@ def _problems(run: Received) -> Iterator[str]:
     known = _kinds(run)
     for key, held in run.keys.items():
         if list(held) != [known.get(key)]:
-            yield f"{key} is no key of a run, or has another type"
+            yield f"{key} is not a key of a run, or has another type"
         yield from (f"{key} has an invalid value" for _ in _misfits(*next(iter(held.items()))))
     todos = run.hash("state")
     if not (todos.keys() == run.hash("place").keys() >= run.timers.keys()):
@@ -218,7 +216,7 @@ def _odd_figures(run: Received) -> Iterator[str]:
         yield f"it has a fence larger than {LARGEST_FENCE}"
     for resource, amount in run.capacities.items():
         if not RESOURCE.fullmatch(resource) or not 0 < amount <= LARGEST_AMOUNT:
-            yield f"{amount} of {resource!r} is no capacity"
+            yield f"{amount} of {resource!r} is not a capacity"
 
 
 def _kinds(run: Received) -> Mapping[str, str]:

@@ -29,6 +29,7 @@ from coordination.background import BackgroundService
 from coordination.broker.delivery import Delivery
 from coordination.errors import LockError, Unreachable
 from coordination.locks import Lock, LockManager
+from coordination.locks.internal import LEADER
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.export.archiver import RunArchiver
 from coordination.runs.maintenance.clock_watch import ClockWatch
@@ -39,7 +40,6 @@ from coordination.runs.store import RunStore, ms
 from coordination.settings import Settings
 
 TICK_S = 0.5
-LEAD = "keeper"
 LEAD_TTL = timedelta(seconds=2)
 RESEND_AFTER = timedelta(seconds=5)
 RESEND_AT_ONCE = 200
@@ -246,7 +246,7 @@ class MaintenanceLeader(BackgroundService):
         try:
             # Renewed by each round, not by a thread: a leader that hangs must lose the lock.
             self._lock = self._locks.acquire(
-                LEAD, ttl=LEAD_TTL, wait=timedelta(0), owner=self._label, keep=False
+                LEADER, ttl=LEAD_TTL, wait=timedelta(0), owner=self._label, keep=False
             )
         except LockError:
             self._lock = None
@@ -257,7 +257,7 @@ class MaintenanceLeader(BackgroundService):
         """Shorten the lock of a leader that died before the clock was set back: Redis would keep it for the
         size of the step.
         """
-        held = self._store.keys.locks.holder(lock(LEAD))
+        held = self._store.keys.locks.holder(lock(LEADER))
         if self._recovery.clock.was_set_back and self._store.redis.pttl(held) > ms(LEAD_TTL):
             self._store.redis.pexpire(held, LEAD_TTL)
 

@@ -188,7 +188,7 @@ class StepHandlers:
         if to:
             self._own(repos, run_id, to)
         if hidden := sorted(set(todos) - self._seen(repos, run_id)):
-            raise NotAllowed(f"{hidden[0]} of run {run_id} is no predecessor of a todo of {_named(repos)}")
+            raise NotAllowed(f"{hidden[0]} of run {run_id} is not a predecessor of a todo of {_named(repos)}")
         if contexts:
             self._own_context(repos, run_id, tuple(contexts))
         limit_bytes = min(limit_bytes, self._settings.context_limit_bytes)
@@ -267,7 +267,7 @@ class StepHandlers:
 
     def _own(self, repos: Repos, run_id: str, todo_id: str) -> None:
         if self._repo_of(run_id).get(todo_id) not in repos:
-            raise NotAllowed(f"{todo_id} of run {run_id} is no todo of {_named(repos)}")
+            raise NotAllowed(f"{todo_id} of run {run_id} is not a todo of {_named(repos)}")
 
     def _own_context(self, repos: Repos, run_id: str, contexts: Chain) -> None:
         todo = contexts[0].rpartition("/")[2]
@@ -301,14 +301,14 @@ class StepHandlers:
         if result.outcome not in OUTCOMES:
             raise NotAllowed(f"an attempt does not end as {result.outcome}")
         if not _COMMIT.fullmatch(result.tip):
-            raise NotAllowed(f"{result.tip!r} is no commit")
+            raise NotAllowed(f"{result.tip!r} is not a commit")
         self._refuse_output(result.output)
 
     def _refuse_output(self, output: str) -> None:
         try:
             from_json(output or "null", allow_inf_nan=False)
         except ValueError as error:
-            raise NotAllowed(f"the output is no JSON: {error}") from error
+            raise NotAllowed(f"the output is not JSON: {error}") from error
         if len(output) > self._settings.output_limit_bytes:
             raise NotAllowed(f"the output has more than {self._settings.output_limit_bytes} characters")
 

@@ -78,7 +78,7 @@ def read(store: RunStore, run_id: str) -> EndedRun:
         todo, _, fact = name.rpartition(" ")
         facts[todo][fact] = value
     if not found["meta"]:
-        raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
+        raise NotFound(f"there is no run {run_id!r}", "list the runs: coord list-runs")
     ended = EndedRun(run_id=run_id, facts=facts, **found)
     refuse_again(store, ended)
     refuse_damaged(run_id, ended.meta, ended.place, ended.children, ended.spec)
@@ -91,7 +91,7 @@ def refuse_again(store: RunStore, run: EndedRun) -> None:
     """
     status = RunStatus(store.status(run.run_id) or run.meta["status"])
     if status is RunStatus.ROLLED_BACK:
-        raise Conflict(f"run {run.run_id} was rolled back: nothing of it is left to retry", _anew(run))
+        raise Conflict(f"run {run.run_id} was rolled back: there is nothing to retry", _anew(run))
     if status in (RunStatus.ROLLING_BACK, RunStatus.ROLLBACK_FAILED):
         raise Conflict(
             f"run {run.run_id} is {status}: its todos must be undone, not retried",
@@ -112,7 +112,7 @@ def refuse_taken_up(store: RunStore, run: EndedRun) -> None:
     for heir, status in reversed(retries_of(store, run.run_id)):
         words = f"run {run.run_id} has a retry already, run {heir}"
         if status == RunStatus.ROLLED_BACK:
-            raise Conflict(f"{words}, which was rolled back, with the work of this one", _anew(run))
+            raise Conflict(f"{words}, which was rolled back together with this run", _anew(run))
         hint = f"see the retry: coord show-run {heir}; retry its unfinished todos: coord retry {heir}"
         raise Conflict(words, hint)
 

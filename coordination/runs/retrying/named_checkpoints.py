@@ -46,7 +46,7 @@ def create(store: RunStore, run_id: str, name: str, actor: str) -> NamedCheckpoi
         pipeline.hgetall(keys.state)
         status, states = pipeline.execute()
     if status is None:
-        raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
+        raise NotFound(f"there is no run {run_id!r}", "list the runs: coord list-runs")
     if RunStatus(status) in BACK:
         raise Conflict(
             f"run {run_id} is {status}: it has no state to return to", f"look: coord show-run {run_id}"

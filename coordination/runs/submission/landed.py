@@ -97,7 +97,7 @@ def refuse_not_landed(
     """
     if strange := sorted(set(accepted) - {base.todo for base in wanted}):
         raise UsageError(
-            f"{listed(strange)}: no completed todo that this run builds on", "leave it out of --accept"
+            f"{listed(strange)}: not a completed predecessor of this run", "leave it out of --accept"
         )
     if accepted and record:
         store.redis.hset(store.keys.commits, mapping=dict.fromkeys(accepted, ACCEPTED))
@@ -111,7 +111,7 @@ def refuse_not_landed(
             raise NotLanded(
                 f"{behind[first.todo]} waits for {first.todo}, but no worker of {first.repo} reports whether the result of "
                 f"{first.todo} is in {first.branch}",
-                f"start one: coord worker --repo {first.repo}; or, where {first.branch} has it: --accept {first.todo}",
+                f"start one: coord worker --repo {first.repo}; or, if {first.branch} has it: --accept {first.todo}",
             )
 
 
@@ -157,7 +157,7 @@ def _asked(store: RunStore, presence: Presence, sought: list[Sought]) -> tuple[l
     answers, silent = ask_workers(CleanupQueue(store.redis, store.keys), presence, job, repos)
     if silent:
         raise NotLanded(
-            f"no answer from {', '.join(silent)}: whether completed work is in the base branches is not known",
+            f"no answer from {', '.join(silent)}: unknown whether completed work is in the base branches",
             "see the log of that worker, then try again",
         )
     # a worker may only report on the todos that it was asked about

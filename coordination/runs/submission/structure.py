@@ -142,4 +142,4 @@ def without_way_back(todo: Todo, *, in_git: bool = True) -> str:
         return ""
     if todo.workspace is Workspace.IN_PLACE:
         return "it works in place"
-    return "" if in_git else "it worked in a folder that is no git repository"
+    return "" if in_git else "it worked in a folder that is not a git repository"

@@ -90,7 +90,7 @@ def refuse_without_way_back(todos: Iterable[Todo], on_failure: OnFailure) -> Non
     helpless = [f"{todo.id} ({why})" for todo in todos if (why := without_way_back(todo))]
     if on_failure is OnFailure.ROLLBACK and helpless:
         raise PlanRefused(
-            f"on_failure: rollback, but nothing undoes {listed(helpless)}",
+            f"on_failure is rollback, but there is no way to undo {listed(helpless)}",
             "give them a `compensate` (`true` where there is nothing to undo); or sweep with --on-failure halt or continue",
         )
 

@@ -68,7 +68,7 @@ LABELS = {
     WaitReason.BREAKER: "a circuit breaker",
     WaitReason.PAUSED: "the paused run",
     WaitReason.WORKER: "a worker",
-    WaitReason.TROUBLE: "the end of trouble on its machine",
+    WaitReason.TROUBLE: "passing trouble on its machine",
 }
 COLOURS = {
     WaitReason.REPOSITORY: "#94a3b8",
@@ -224,7 +224,7 @@ def _ending(work: Work, todo: TodoView | None) -> str:
 
 
 def _of_work(work: Work, todo: TodoView | None, name: str) -> str:
-    outcome = _ending(work, todo).replace("_", " ") + (", begun again" if work.outcome in BEGUN_AGAIN else "")
+    outcome = _ending(work, todo).replace("_", " ") + (", restarted" if work.outcome in BEGUN_AGAIN else "")
     lines = [name, f"{outcome} · {took((work.end_ms - work.start_ms) / 1000)}"]
     if todo is not None and todo.worker and work.attempt == todo.attempt:
         lines.append(f"by {todo.worker}")

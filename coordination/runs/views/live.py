@@ -16,7 +16,7 @@ from coordination.locks.listing import LOCK
 from coordination.messages import MessageBus
 from coordination.planner.hours import Group
 from coordination.runs import approvals
-from coordination.runs.records import RunStatus, TodoState
+from coordination.runs.records import RunStatus, RunView, TodoState
 from coordination.runs.views.durations import learned
 from coordination.runs.views.run_view import LAST, RunReader, iso
 
@@ -179,6 +179,10 @@ class Live:
             facts = pipeline.execute()
         words = {run_id: f"{plan}, {status}" for run_id, (plan, status) in zip(ids, facts, strict=True)}
         return {LAST: f"{ids[0]}: {words[ids[0]]}", **words} if ids else {}
+
+    def last_run_of(self, plan: str) -> RunView | None:
+        """Return the newest run of a plan, without its todos; None where none of the newest runs is one."""
+        return next((run for run in self._reader.list(LOOKED_AT) if run.plan_id == plan), None)
 
     def _newest_with(self, todo_id: str) -> str | None:
         runs: list[str] = self._redis.zrevrange(self._keys.runs, 0, LOOKED_AT - 1)

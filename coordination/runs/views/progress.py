@@ -77,7 +77,7 @@ def follow(
         for entry in entries:
             last = entry.id
             if (event := event_of(entry.id, entry.fields)) is None:
-                logger.warning("%s of run %s is no event of coord: skipped", entry.id, run_id)
+                logger.warning("%s of run %s is not an event of coord: skipped", entry.id, run_id)
                 continue
             yield event
             if event.what == ENDED and _holds(reader, keys, run_id, event):

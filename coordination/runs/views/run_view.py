@@ -92,11 +92,11 @@ class RunReader:
             return str(found[0])
         near = "" if run == LAST else did_you_mean(run, [LAST, *newest_first])
         if not newest_first:
-            raise NotFound(f"there is no run {run!r}: there are no runs", "coord sweep PLAN starts one")
+            raise NotFound(f"there is no run {run!r}: there are no runs", "start one: coord sweep PLAN")
         what = (
             f"run {run!r} is ambiguous: {', '.join(found[:5])}" if found else f"there is no run {run!r}{near}"
         )
-        raise NotFound(what, "coord list-runs shows them")
+        raise NotFound(what, "list the runs: coord list-runs")
 
     def _known(self, run: str) -> str | None:
         """Return the id if it can be found without reading the list of all runs."""
@@ -131,9 +131,14 @@ class RunReader:
     def status(self, run_id: str) -> RunStatus:
         status = self._redis.hget(self._keys.run(run_id).meta, "status")
         if status is None:
-            raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
+            raise NotFound(f"there is no run {run_id!r}", "list the runs: coord list-runs")
         with readable(run_id):
             return RunStatus(status)
+
+    def max_parallel(self, run_id: str) -> int | None:
+        """Return how many todos of a run may run at once; None without a limit of its own."""
+        with readable(run_id):
+            return int(self._redis.hget(self._keys.run(run_id).meta, "max_parallel") or 0) or None
 
     def read(self, run_id: str, *, todos: bool = True, only: Collection[str] | None = None) -> RunView:
         """Return a run. `only`: with these todos alone, without their outputs, at a cost that does not depend
@@ -154,7 +159,7 @@ class RunReader:
     ) -> RunView:
         meta = {name: value for name, value in zip(META, values, strict=True) if value is not None}
         if not meta:
-            raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
+            raise NotFound(f"there is no run {run_id!r}", "list the runs: coord list-runs")
         status = RunStatus(meta["status"])
         # The steps count a todo that is being undone by the state of its compensation.
         all_of_it = only is None and (todos or status is RunStatus.ROLLING_BACK)
@@ -291,7 +296,7 @@ class RunReader:
             for share in all_of
         }
         return {
-            repo: f"repository {repo}, where {f'run {other}' if other else 'somebody'} works"
+            repo: f"repository {repo}, in use by {f'run {other}' if other else 'another process'}"
             for repo, other in found.items()
             if other != run_id
         }

@@ -24,7 +24,7 @@ def failed_on(host: str) -> RunView:
 def test_what_failed_on_another_machine_is_said_to_have(host: str, said: bool, tmp_path: Path):
     lines = list(advice(failed_on(host), {}, lambda _: "oops", tmp_path))
 
-    assert ("  it was carried out on host far" in lines) is said
+    assert ("  executed on host far" in lines) is said
 
 
 def test_nobody_is_sent_to_a_worktree_that_was_never_made(tmp_path: Path):

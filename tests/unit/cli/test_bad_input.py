@@ -112,10 +112,10 @@ def test_it_is_refused_with_what_to_do(
     ("text", "says"),
     [
         ("titel: x", "did you mean title"),
-        ("[1]", "its item 1 is no record"),
+        ("[1]", "its item 1 is not a record"),
         ("title: {", "standard input:2"),
         ("title: a\ntitle: b", "'title' is written twice"),
-        ("", "it is no record"),
+        ("", "it is not a record"),
         ("[" * 100_000, "levels deep"),
         ("- {title: a}\n- {title: b, repos: [ap]}", "record 2: there is no repo 'ap'"),
         ("- {title: a}\n- {titel: b}", "record 2: the new issue"),

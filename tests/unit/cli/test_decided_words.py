@@ -11,9 +11,9 @@ from coordination.runs.records import RunStatus
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        (RunStatus.RUNNING, "run R goes on"),
-        (RunStatus.PAUSED, "run R is paused; go on with it: coord resume R"),
-        (RunStatus.ROLLING_BACK, "run R is rolled back; look: coord watch R"),
+        (RunStatus.RUNNING, "run R continues"),
+        (RunStatus.PAUSED, "run R is paused; continue it: coord resume R"),
+        (RunStatus.ROLLING_BACK, "run R is being rolled back; follow it: coord watch R"),
         (RunStatus.FAILED, "run R has ended: failed"),
     ],
 )

@@ -107,7 +107,7 @@ def test_an_issue_shows_its_text_as_it_was_written_and_what_it_holds_up_to_the_e
 
     assert "The floor gets no fixes any more.\n\n* api first\n" in page
     assert "2020-10-01 (overdue)" in page
-    assert [row[0] for row in words(page.partition("holds up\n")[2])] == ["TODO-002", "TODO-003"]
+    assert [row[0] for row in words(page.partition("blocks\n")[2])] == ["TODO-002", "TODO-003"]
 
 
 def test_a_plan_shows_its_milestones_and_how_far_it_is(ok: Typed) -> None:
@@ -122,8 +122,8 @@ def test_a_plan_shows_its_milestones_and_how_far_it_is(ok: Typed) -> None:
 def test_what_is_done_holds_nothing_up_any_more(ok: Typed) -> None:
     page = ok("show-todo", "TODO-001").out
 
-    assert "holds up" not in page
-    assert "TODO-002" in page.partition("was waited for by\n")[2]
+    assert "blocks" not in page
+    assert "TODO-002" in page.partition("was needed by\n")[2]
 
 
 def test_a_dependency_shows_how_it_is_checked(ok: Typed) -> None:
@@ -138,7 +138,7 @@ def test_a_dependency_without_a_command_says_by_what_it_is_checked(ok: Typed) ->
     ok("create-dep", "--consumer", "api", "--provider", "web")
 
     assert ["checked", "by the version in web's checkout"] in words(ok("show-dep", "DEP-002").out)
-    assert "there is nothing to check by" in ok("show-dep", "DEP-003").out
+    assert "none: no constraint, command or address" in ok("show-dep", "DEP-003").out
 
 
 def test_repositories_show_whether_they_are_there_and_how_much_is_open(ok: Typed, file: Path) -> None:
@@ -162,7 +162,7 @@ def test_where_a_repository_stands(ok: Typed) -> None:
 def test_what_holds_a_repository_up_and_by_way_of_what(ok: Typed) -> None:
     page, data = ok("blocking", "web").out, ok("blocking", "web", "--json").json
 
-    assert "by way of TODO-002" in page
+    assert "through TODO-002" in page
     assert [issue["issue"]["id"] for issue in data] == ["ISSUE-001"]
 
 
@@ -171,7 +171,7 @@ def test_nothing_that_holds_up_is_an_empty_answer(ok: Typed, file: Path) -> None
 
     answer = ok("blocking", "web")
 
-    assert (answer.out, answer.err) == ("", "no open issue holds up work in web\n")
+    assert (answer.out, answer.err) == ("", "no open issue blocks work in web\n")
     assert ok("blocking", "web", "--json").json == []
 
 
@@ -198,6 +198,35 @@ def test_a_template_is_a_line_for_each_record_whatever_is_listed_or_shown(ok: Ty
     assert ok("list-repos", "--format", "{name}").out == "api\nweb\n"
     assert ok("list-deps", "--format", "{consumer}>{provider}").out == "web>api\n"
     assert ok("show-todo", "TODO-002", "--format", "{blocked_by}").out == "TODO-001,ISSUE-001,GONE\n"
+    assert ok("blocking", "web", "--format", "{id} {priority} {holds_up}").out.startswith("ISSUE-001 ")
+
+
+LISTS = {"blocking", "check-deps", "checkpoint list", "context list", "gateway", "clean"}
+"""Commands that print a table of records, besides `list-*`."""
+
+
+def test_every_list_takes_the_same_template_option(ok: Typed) -> None:
+    lists = LISTS | {
+        f"list-{kind}"
+        for kind in ["repos", "issues", "todos", "plans", "deps", "runs", "locks", "resources", "messages"]
+    }
+
+    for command in sorted(lists):
+        assert "--format" in (help_ := ok(*command.split(), "--help").out), command
+        assert "Print a line for each record, e.g. '{id} {status}'." in " ".join(
+            help_.replace("│", " ").split()
+        ), command
+
+
+@pytest.mark.parametrize("command", ["blocking web", "check-deps", "list-todos", "list-locks --released"])
+def test_an_unknown_field_of_a_template_is_refused_with_the_fields_there_are(
+    typed: Typed, command: str
+) -> None:
+    answer = typed(*command.split(), "--format", "{nonsense}")
+
+    assert answer.code == 2
+    assert "there is no field {nonsense}" in answer.err
+    assert "known: " in answer.err
 
 
 def test_a_template_with_an_unknown_field_is_refused_also_where_nothing_matches(typed: Typed) -> None:

@@ -27,7 +27,7 @@ def test_any_other_file_stays(tmp_path: Path, text: str):
     path = tmp_path / "out.svg"
     path.write_text(text)
 
-    with pytest.raises(Conflict, match=r"is there already, and no picture of coord's"):
+    with pytest.raises(Conflict, match=r"exists and is not a picture of coord"):
         write_picture(path, PICTURE)
     assert path.read_text() == text
 

@@ -146,7 +146,7 @@ def test_one_part_of_a_validation_is_changed_and_the_others_stay_as_they_are_wri
 def test_what_stands_so_already_is_no_change(typed: Typed, file: Path) -> None:
     done = typed("update-issue", "ISSUE-001", "--priority", "high")
 
-    assert (done.code, done.err) == (0, "ISSUE-001 stands so already\n")
+    assert (done.code, done.err) == (0, "ISSUE-001 is unchanged\n")
     assert file.read_text() == FILE
 
 
@@ -312,7 +312,7 @@ def test_what_others_name_is_deleted_with_all_that_was_shown(typed: Typed) -> No
     done = typed("delete-todo", "TODO-001", "--cascade", "--yes")
 
     assert (refused.code, "--cascade" in refused.err, "TODO-002" in refused.err) == (6, True, True)
-    assert (asked.code, "TODO-001 is taken out of TODO-002.blocked_by" in asked.err) == (2, True)
+    assert (asked.code, "TODO-001 is removed from TODO-002.blocked_by" in asked.err) == (2, True)
     assert (done.code, "TODO-002.blocked_by" in done.err) == (0, True)
     assert typed("show-todo", "TODO-002", "--json").json["blocked_by"] == []
 

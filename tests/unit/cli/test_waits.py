@@ -6,7 +6,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from coordination.cli.runs.summary import Reminders, Wait, format_wait, how_long, still_running, waits
+from coordination.cli.runs.summary import (
+    Reminders,
+    Wait,
+    format_counts,
+    format_wait,
+    how_long,
+    still_running,
+    waits,
+)
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView, WaitReason
 
 SLOT = WaitReason.SLOT
@@ -47,10 +55,20 @@ def test_todos_that_wait_for_the_same_are_one_wait_the_longest_first() -> None:
     )
 
     assert [wait.text for wait in found] == [
-        "2 todos queued: --jobs or the slots of their repository are in use",
+        "2 todos queued: other todos of their repository run",
         "B waits for a person",
     ]
     assert found[0].since == NOON + timedelta(seconds=5)
+
+
+def test_todos_behind_the_limit_of_the_run_name_that() -> None:
+    queued = [todo(name, TodoState.PARKED, "its turn") for name in "ABC"]
+    full = run(*queued).model_copy(update={"counts": {"running": 3}})
+
+    assert [wait.text for wait in waits(full, jobs=3)] == ["3 todos queued: --jobs 3 reached"]
+    assert [wait.text for wait in waits(full, jobs=4)] == [
+        "3 todos queued: other todos of their repository run"
+    ]
 
 
 def test_that_others_wait_for_a_free_worker_is_no_news_while_something_goes_on() -> None:
@@ -118,3 +136,15 @@ def test_what_runs_is_told_the_longest_first_and_not_for_ever() -> None:
     assert words.startswith("· running: T9 (9 min), T8 (8 min)")
     assert words.endswith("T2 (2 min) and 2 more")
     assert still_running(run(todo("W", TodoState.WAITING))) == ""
+
+
+def test_parked_todos_that_wait_for_a_person_are_counted_apart() -> None:
+    asking = todo("A", TodoState.PARKED, "an approval").model_copy(update={"wait_reason": WaitReason.PERSON})
+    other = todo("B", TodoState.PARKED, "its turn").model_copy(update={"wait_reason": WaitReason.REPOSITORY})
+
+    def counts(*todos: TodoView, **numbers: int) -> str:
+        return format_counts(run(*todos).model_copy(update={"counts": numbers}))
+
+    assert counts(asking, parked=1) == "1 waiting for approval"
+    assert counts(asking, other, succeeded=2, parked=2) == "2 succeeded, 1 parked, 1 waiting for approval"
+    assert counts(parked=1) == "1 parked"

@@ -78,10 +78,10 @@ def test_a_failed_compensation_is_told_with_its_last_words_and_both_ways_on():
     assert said(run(RunStatus.ROLLBACK_FAILED, UNDONE, STUCK, BEHIND)) == [
         "✗ B  store  could not be undone: exit code 1",
         "  | no such bucket",
-        "  all that it wrote: coord logs R B",
-        "1 todo before it is not undone, either",
-        "once the cause is mended, this tries again: coord rollback R",
-        'or, where it was undone by hand or may stay: coord rollback R --accept B --reason "…"',
+        "  full log: coord logs R B",
+        "not undone yet: 1 earlier todo",
+        "fix the cause, then try again: coord rollback R",
+        'or, if it was undone by hand or may stay: coord rollback R --accept B --reason "…"',
     ]
 
 
@@ -90,14 +90,14 @@ def test_a_run_that_was_undone_says_so_and_what_had_failed():
 
     assert said(run(RunStatus.ROLLED_BACK, UNDONE, failed)) == [
         "✗ B  store  exit code 7",
-        "  all that it wrote: coord logs R B",
-        "everything that it had begun was undone",
-        "this begins anew: coord sweep P",
+        "  full log: coord logs R B",
+        "all started todos were undone",
+        "start again: coord sweep P",
     ]
 
 
 def test_who_undid_a_retry_is_told_that_the_run_before_it_was_undone_with_it():
-    assert "everything that it, and run Q before it, had begun was undone" in said(
+    assert "all started todos were undone, also those of run Q before it" in said(
         run(RunStatus.ROLLED_BACK, UNDONE, carried_from="Q")
     )
 
@@ -106,12 +106,12 @@ def test_what_a_person_answers_for_is_not_called_undone():
     accepted = todo("B", TodoState.COMPENSATED, was="failed", accepted="it may stay", accepted_by="ann@desk")
 
     assert said(run(RunStatus.ROLLED_BACK, UNDONE, accepted))[0] == (
-        "everything that it had begun was undone, but B: somebody answers for that"
+        "all started todos were undone, except B (accepted as it is)"
     )
 
 
 def test_a_run_that_had_begun_nothing_was_not_undone():
-    assert "it had begun nothing" in said(
+    assert "nothing had started" in said(
         run(RunStatus.ROLLED_BACK, todo("A", TodoState.CANCELLED, started_at=None))
     )
 
@@ -130,7 +130,7 @@ def test_the_summary_says_who_had_it_undone_why_and_what_each_todo_had_come_to(
 
     out = capsys.readouterr().out
     assert "run R of P rolled_back by ann," in out
-    assert "undone since B failed: exit code 7" in out
+    assert "rolled back: B failed: exit code 7" in out
     assert "had succeeded" in out
 
 
@@ -170,7 +170,7 @@ def test_on_a_terminal_it_is_asked_after_it_was_said_what_is_undone_and_what_not
 
     shown = CliRunner().invoke(asked, input=answer, catch_exceptions=False)
 
-    assert "coord/R\n  nothing undoes B: " in shown.stderr
+    assert "coord/R\n  no way to undo B: " in shown.stderr
     assert shown.stderr.startswith("2 todos of run R in api, web: undone in reverse order\n")
     assert "undo that? [y/N]" in shown.stderr
 
@@ -179,7 +179,7 @@ def test_what_is_under_way_or_nothing_is_not_asked_about(capsys: pytest.CaptureF
     assert rollback._confirm(prospect("A", status=RunStatus.ROLLING_BACK), yes=False)
     assert capsys.readouterr().err == ""
     assert rollback._confirm(prospect(), yes=False)
-    assert capsys.readouterr().err == "run R has begun nothing: there is nothing to undo\n"
+    assert capsys.readouterr().err == "run R has started nothing: there is nothing to undo\n"
     assert rollback._confirm(prospect("A"), yes=True)
 
 
@@ -200,7 +200,5 @@ def test_accepting_needs_a_reason_and_a_reason_something_that_is_accepted(words:
 def test_a_run_that_is_rolled_back_goes_on_in_that_direction(wish: str):
     conflict = refused(wish, run(RunStatus.ROLLING_BACK))
 
-    assert (
-        conflict.message == f"run R cannot be {wish}: it is being rolled back, and goes on in that direction"
-    )
+    assert conflict.message == f"run R cannot be {wish}: it is being rolled back, and cannot turn back"
     assert conflict.hint == "follow it: coord watch R"

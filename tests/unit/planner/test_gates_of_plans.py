@@ -8,6 +8,7 @@ import pytest
 from planner_ecosystems import PLAN, ecosystem, todo
 
 from coordination.charts import plan
+from coordination.charts.plan_data import plan_data
 from coordination.errors import PlanRefused
 from coordination.models import Ecosystem, Issue, Milestone, Plan, TodoStatus
 from coordination.planner.forecast import forecast
@@ -167,7 +168,7 @@ def test_it_is_drawn_as_what_it_is() -> None:
         plan.tree(graph),
         plan.mermaid(graph),
         plan.dot(graph),
-        plan.json(graph),
+        plan_data(graph),
     )
 
     assert "2 todos and 1 milestone in 3 levels" in tree

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from planner_ecosystems import PLAN, Drawn, acyclic, ecosystem, todo
 
 from coordination.charts import plan
+from coordination.charts.plan_data import plan_data
 from coordination.models import Issue
 from coordination.planner.graph import PlanGraph, build
 from coordination.text import format_hours
@@ -101,7 +102,7 @@ def test_dot_marks_the_critical_path_and_the_redundant_edge() -> None:
 @given(acyclic(issues=True))
 def test_every_form_shows_every_todo(drawn: Drawn) -> None:
     graph = build(drawn.ecosystem, PLAN)
-    tree, data = plan.tree(graph), json.loads(json.dumps(plan.json(graph)))
+    tree, data = plan.tree(graph), json.loads(json.dumps(plan_data(graph)))
 
     assert [t["id"] for t in data["todos"]] == list(graph.todos)
     assert {t["id"] for t in data["blocked"]} == set(graph.blocked)

@@ -24,9 +24,9 @@ def test_the_one_that_waits_goes_on() -> None:
         (
             [Found(run="R3", state=TodoState.WAITING, manual=True)],
             Conflict,
-            "is waiting: its turn has not come",
+            "is waiting: it cannot be decided yet",
         ),
-        ([Found(run="R3", state=TodoState.PARKED, manual=False)], UsageError, "is no manual todo"),
+        ([Found(run="R3", state=TodoState.PARKED, manual=False)], UsageError, "is not a manual todo"),
         (
             [WAITS, Found(run="R4", state=TodoState.PARKED, manual=True)],
             UsageError,

@@ -52,7 +52,7 @@ def test_everything_that_is_missing_is_said(tmp_path: Path) -> None:
     )
     assert completion.unchecked == (
         "M1: people like it (has no command that checks it)",
-        "M1: a good feeling (is no path)",
+        "M1: a good feeling (is not a path)",
     )
     assert [criterion.met for criterion in completion.milestones[0].criteria] == [None, True, False]
     assert [found.present for found in completion.milestones[0].deliverables] == [True, True, False, None]

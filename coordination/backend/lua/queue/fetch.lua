@@ -1,7 +1,7 @@
 -- The message that a worker has to take next from its queues, noted down as in its hands by the same step: none is lost between.
 -- Of several runs that one is served whose turn was longest ago; of a run's messages the one with the smallest turn
 -- (run/_run_dispatch.lua). What belongs to no run, or to a chord, stands under the run ''.
--- What it has done with others since it asked last is taken out of its hands.
+-- What it has done with others since it asked last is removed from its hands.
 -- KEYS: served, unacked, unacked_index   ARGV: the key `posted` of a run called @, how many tags, the tags that are done, the queues
 -- Returns: {queue, message, its tag if it was noted down}, or nil where none of them has a message that was put there by order.
 local served, unacked, unacked_index = unpack(KEYS)

@@ -5,7 +5,7 @@
 --   else is left to undo in its repository, the run in which it was done, and whether this one had ended), or a refusal:
 --   `unknown`   no such run or todo             `stale`     an older or newer attempt is the one that counts
 --   `ended`     settled already                 `taken`     another delivery of it is being executed
---   `early`     its turn has not come           `parked`    it waits for its seat or its resources, for a worker that can work there,
+--   `early`     it cannot be decided yet           `parked`    it waits for its seat or its resources, for a worker that can work there,
 --                                                 or behind a circuit breaker
 --   `elsewhere` the run works on another host: the caller sends it there
 local todo, attempt, worker, host, request_id, lease_ms, unfit, short = unpack(ARGV, 2, 9)
@@ -38,7 +38,7 @@ if at == 'ready' or at == 'parked' then
   call('SADD', owed, todo)
   if at == 'ready' then
     local first = call('HGET', busy, p.repo)
-    wait_for(todo, 'repository', first ~= todo and first and (p.repo .. ': ' .. first .. ' comes first') or 'its turn')
+    wait_for(todo, 'repository', first ~= todo and first and ('repository ' .. p.repo .. ', where ' .. first .. ' comes first') or 'its turn')
     move(todo, 'parked')
   end
   return reply('early')

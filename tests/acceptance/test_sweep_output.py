@@ -1,0 +1,98 @@
+"""What a sweep prints: first what it is about to do, then each begin and end once, then failures and next commands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.gate import Gate
+from tests.stage import PLAN, Stage
+from tests.terminals import on_terminal
+
+FAILING = 'for i in 1 2 3; do echo "line $i"; done; exit 7'
+TODOS = [
+    {"id": "A", "repo": "api", "action": "true"},
+    {"id": "B", "repo": "web", "blocked_by": ["A"], "action": "true"},
+    {"id": "C", "repo": "lib", "blocked_by": ["B"], "action": FAILING},
+]
+FIRST = re.compile(
+    r"run \S+ of PLAN-001: 3 todos in 3 repositories on this host \(embedded Redis\), at most \d+ at once; strategy: .+"
+)
+
+
+@pytest.fixture
+def declared(stage: Stage) -> Stage:
+    stage.write(TODOS)
+    stage.up()
+    return stage
+
+
+def test_off_a_terminal_a_sweep_says_first_what_it_does_and_last_what_failed(declared: Stage) -> None:
+    swept = declared.coord("sweep", PLAN)
+
+    assert swept.code == 3
+    first, *rest = swept.err.splitlines()
+    assert FIRST.fullmatch(first)
+    for todo, mark in (("A", "✓"), ("B", "✓")):
+        assert [line[0] for line in rest if line[1:].startswith(f" {todo} ")] == ["▶", mark]
+    assert [line[0] for line in rest if line[1:].startswith(" C ")] == ["▶", "✗", "✗"], (
+        "its failure is shown with its log"
+    )
+    failures = "\n".join(rest)[-600:]
+    assert "exit code 7\n  | line 1\n  | line 2\n  | line 3\n" in failures
+    assert re.search(r"coord retry \S+", failures)
+    assert re.search(r"coord show-run \S+", failures)
+
+
+def test_no_todo_is_in_the_summary_and_the_bound_is_left_to_show_run(declared: Stage) -> None:
+    swept = declared.coord("sweep", PLAN)
+    shown = declared.coord("show-run", "last").out
+
+    assert len(swept.out.splitlines()) == 1
+    assert swept.out.startswith("run ")
+    assert "2 succeeded, 1 failed" in swept.out
+    assert "no schedule could take less than" not in swept.out + swept.err
+    assert "no schedule could take less than" in shown
+    assert [line.split()[0] for line in shown.splitlines()[1:]] == ["todo", "A", "B", "C"]
+
+
+def test_on_a_terminal_every_end_is_printed_once(declared: Stage) -> None:
+    seen = re.sub("\x1b\\[[0-9;?]*[A-Za-z]", "", on_terminal(declared, "sweep", PLAN, columns=200, code=3))
+    lines = [line.rpartition("\r")[2].strip() for line in seen.splitlines()]
+
+    assert FIRST.fullmatch(lines[0])
+    assert len([line for line in lines if re.match(r"✓ A +api", line)]) == 1
+    assert len([line for line in lines if re.match(r"✓ B +web", line)]) == 1
+    assert not [line for line in lines if re.match(r"(A|B|C) +(api|web|lib) +(succeeded|failed)", line)]
+    assert not [line for line in lines if line.startswith("▶")], "a bar shows what runs"
+
+
+@pytest.mark.parametrize("command", ["sweep", "execute"])
+def test_off_a_terminal_a_line_says_now_and_then_what_runs_and_for_how_long(
+    stage: Stage, tmp_path: Path, command: str
+) -> None:
+    gate = Gate(tmp_path)
+    stage.write([{"id": "A", "repo": "api", "action": gate.action}])
+
+    swept = stage.begin(command, {"sweep": PLAN, "execute": "A"}[command], COORD_PROGRESS_INTERVAL="200ms")
+    line = swept.says("· running: ")
+    gate.open()
+
+    assert re.fullmatch(r"· running: A \(\d+ s\)\n", line)
+    assert swept.done().code == 0
+
+
+def test_a_retry_says_first_what_it_does(declared: Stage) -> None:
+    declared.coord("sweep", PLAN)
+
+    again = declared.coord("retry", "last")
+
+    assert again.code == 3
+    assert re.match(
+        r"run \S+ of PLAN-001: 1 todo of \S+ again in 1 repository on this host \(embedded Redis\), "
+        r"at most \d+ at once; 2 carried over; strategy: ",
+        again.err,
+    )
+    assert len(again.out.splitlines()) == 1
