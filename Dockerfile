@@ -1,5 +1,5 @@
 # coord with what a worker needs. What your todos call (compilers, test runners, an agent) goes into an image of yours: FROM coord.
-FROM python:3.13-slim
+FROM python:3.13.14-slim-bookworm
 
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends git openssh-client \

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ import click
 import pytest
 import redis
 import yaml
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import server_binary
@@ -187,6 +190,19 @@ def test_the_image_is_built_of_files_that_its_context_holds_and_runs_as_nobody_s
     mounted = {volume.split(":")[1] for volume in services()["worker"]["volumes"]}
     assert mounted == set(yaml.safe_load(" ".join(said["VOLUME"])))
     assert said["WORKDIR"][0] in mounted
+
+
+def test_images_of_others_are_named_by_a_full_version_that_coord_runs_on():
+    foreign = [service["image"] for service in services().values() if service["image"] != "coord"]
+    foreign += re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    versions = dict(re.fullmatch(r"(\w+):(\d+\.\d+\.\d+)-\w+(?:-\w+)?", image).groups() for image in foreign)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    assert versions.keys() == {"python", "redis"}
+    assert SpecifierSet(project["requires-python"]).contains(versions["python"])
+    python = ".".join(versions["python"].split(".")[:2])
+    assert f"Programming Language :: Python :: {python}" in project["classifiers"]
+    assert Version(versions["redis"]) >= Version("7.0")
 
 
 def unit() -> configparser.ConfigParser:
