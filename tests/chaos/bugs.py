@@ -72,8 +72,8 @@ BUGS = (
     Bug(
         "a dependent starts when the first of two predecessors is done",
         f"{STEPS}/_turns.lua",
-        "if call('HINCRBY', pending, child, -1) == 0 and",
-        "if call('HINCRBY', pending, child, -1) <= 1 and",
+        "local free = call('HINCRBY', pending, child, -1) == 0",
+        "local free = call('HINCRBY', pending, child, -1) <= 1",
         (RUN,),
     ),
     Bug(
@@ -107,15 +107,15 @@ BUGS = (
     Bug(
         "lost wake-up: what is given back is handed to nobody",
         f"{LOCKS}/_queue.lua",
-        "  forget(request)\n  hand_over(names_of(request))\n  return whole",
+        "  forget(request)\n  offer_names(names_of(request))\n  return whole",
         "  forget(request)\n  return whole",
         (RUN, NEEDS),
     ),
     Bug(
         "a repository is not free again when its todo has settled",
         f"{STEPS}/_turns.lua",
-        "  free_repo(p, todo)\n  if outcome == 'succeeded' and p.repo ~= NOWHERE then",
-        "  if outcome == 'succeeded' and p.repo ~= NOWHERE then",
+        "  release_repo(p, todo)\n  if outcome == 'succeeded' and p.repo ~= MILESTONE_REPO then",
+        "  if outcome == 'succeeded' and p.repo ~= MILESTONE_REPO then",
         (RUN,),
     ),
     Bug(
