@@ -1,6 +1,7 @@
 """Write the reference chapters from the program: commands, settings, library and MCP tools.
 
-`make docs` runs it. With `--pictures` it also executes `coord demo` and draws what that printed, and its Gantt chart.
+`make docs` runs it. With `--pictures` it also executes `coord demo` and draws what that printed, and its
+Gantt chart.
 """
 
 from __future__ import annotations
@@ -52,33 +53,11 @@ REACHED = {
 CONSTRUCTED = ("Client", "Coord", "LockManager", "MessageBus", "Policy", "Selectors")
 """Classes that users construct; of the others the reference shows no constructor."""
 
-SETTING_NOTES = {
-    "redis_url": "May name a database (`?db=1`). TLS takes `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile` (PEM "
-    "files), `ssl_cert_reqs` and `ssl_check_hostname` as query parameters.",
-    "host": "Read from the environment only.",
-    "heartbeat": "Interval between two renewals of a lease.",
-    "todo_timeout": "Time limit of an attempt of a todo that names no `timeout`.",
-    "jobs": "`coord up --jobs` and `coord worker --jobs` override it. `slots` of a repository limits its runs.",
-    "mcp_token": "At least 16 characters.",
-    "bundle_limit_bytes": "A larger commit needs a `url`.",
-    "retry_strategy": "`immediate`, `fixed`, `linear`, `exponential` or `fibonacci`.",
-    "retry_delay": "Delay before the first retry.",
-    "retry_factor": "Growth of the delay under `exponential`.",
-    "retry_max_delay": "Longest delay between two attempts.",
-    "retry_jitter": "`full` draws each delay evenly from 0 to the computed delay; `none` uses it as it is.",
-    "write_back": "`status` writes statuses, hours and dates; `none` writes nothing.",
-    "cache_folder": "Relative to the folder of the file. Contexts of runs are left out.",
-    "export_runs": "Relative to the folder of the file; it must exist. Files are named `RUN.json.gz`. A run "
-    "that cannot be written is not forgotten.",
-    "disk_min": "A size such as `512MiB`, or a number of bytes.",
-    "server_port": "None: the server listens on a unix socket only.",
-}
-"""Facts that the docstrings of settings leave out."""
 OTHER_VARIABLES = {
     "`COORD_ECOSYSTEM`": "the file to use, as `--ecosystem`",
     "`COORD_DEBUG`": "1 prints tracebacks",
     "`NO_COLOR`, `FORCE_COLOR`": "no colours at all, or colours also in a pipe",
-    "`XDG_CACHE_HOME`": "where `coord` keeps what it has parsed of large files (default: `~/.cache`), in `coord`",
+    "`XDG_CACHE_HOME`": "the folder in which `coord` caches parsed large files (default: `~/.cache`)",
 }
 
 
@@ -147,11 +126,10 @@ def settings() -> str:
         ),
     ]
     for name, field in Settings.model_fields.items():
-        text = " ".join(part for part in (described.get(name, ""), SETTING_NOTES.get(name, "")) if part)
         lines.append(
             f"## {name}\n\nDefault: {_default(field.default)}. Environment: `{ENV_PREFIX}{name.upper()}`.\n\n"
         )
-        lines.extend(_docstring(text))
+        lines.extend(_docstring(described[name]))
     return "".join([*lines, "## Other variables\n\n", *_items(OTHER_VARIABLES.items())])
 
 
