@@ -75,7 +75,8 @@ class EcosystemAccess:
         from coordination.ecosystem.document import load
 
         document = load(self.path)
-        gc.freeze()  # 10,000 todos stay until the end: looking through them for garbage took 0.1 s of a command
+        # 10,000 todos stay until the end: looking through them for garbage took 0.1 s of a command
+        gc.freeze()
         return document
 
     @property

@@ -129,7 +129,8 @@ def acl_line(settings: Settings, role: str, repos: Sequence[str], user: str, pas
 
 
 def load_steps(facade: Facade) -> tuple[str, list[str]]:
-    """Load the library of Redis Functions; return its digest, and the names of old libraries that were deleted.
+    """Load the library of Redis Functions; return its digest, and the names of old libraries that were
+    deleted.
 
     Raises Unusable for a user of Redis who may not load functions.
     """

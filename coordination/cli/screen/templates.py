@@ -1,7 +1,7 @@
 r"""`--format '{id}\t{title}'`: one line of text for each record, by the names of its fields.
 
-Only the record's own fields can be named: Python's format strings reach through attributes and indexes into everything
-that an object knows, and templates get copied from strangers.
+Only the record's own fields can be named: Python's format strings reach through attributes and indexes into
+everything that an object knows, and templates get copied from strangers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""What every todo of a run did when, and what it waited for once its predecessors had succeeded, by the run's events. Pure."""
+"""What every todo of a run did when, and what it waited for once its predecessors had succeeded, by the run's
+events. Pure.
+"""
 
 from __future__ import annotations
 
@@ -116,7 +118,9 @@ def _work(todo: str, steps: Iterable[_Step]) -> Iterator[Work]:
 def _busy(
     work: Iterable[Work], repo_of: Mapping[str, str], gap_ms: float
 ) -> dict[str, list[tuple[int, int]]]:
-    """When something was done in each repository; what is between two todos that follow each other counts, too."""
+    """When something was done in each repository; what is between two todos that follow each other counts,
+    too.
+    """
     found: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
     for one in sorted(work, key=lambda w: w.start_ms):
         own = found[repo_of.get(one.todo, "")]
@@ -167,8 +171,8 @@ def _wait(todo: str, start_ms: int, end_ms: int, reason: WaitReason, words: str)
 def decisive(
     line: Timeline, predecessors: Mapping[str, Sequence[str]], repo_of: Mapping[str, str]
 ) -> list[Work]:
-    """The critical path of what happened, last attempt first: before each the one that ended last of those that it depends on, or
-    that worked in its repository before it.
+    """The critical path of what happened, last attempt first: before each the one that ended last of those
+    that it depends on, or that worked in its repository before it.
     """
     last: dict[str, Work] = {}
     by_repo: defaultdict[str, list[Work]] = defaultdict(list)  # by their end
