@@ -50,7 +50,8 @@ _BY_WORDS: tuple[tuple[re.Pattern[str], Trouble], ...] = tuple(
         (r"\bdied of signal \d+", Trouble.KILLED),
         (r": (No space left on device|Disk quota exceeded|Input/output error|Read-only file system)\.?$", Trouble.DISK),
         (r"^fatal: \S+ file '.*' write error\. Out of diskspace$", Trouble.DISK),
-        (r"^error: unable to write file (?!.*: [A-Z][a-z][-\w /]*$)", Trouble.DISK),  # the others give a reason of their own
+        # the others give a reason of their own
+        (r"^error: unable to write file (?!.*: [A-Z][a-z][-\w /]*$)", Trouble.DISK),
         (r": (Cannot allocate memory|Resource temporarily unavailable|Too many open files( in system)?)\.?$", Trouble.MACHINE),
         (r"^fatal: Out of memory, ", Trouble.MACHINE),
         (r"Unable to create '.*\.lock': File exists\.?$", Trouble.LOCKED),
