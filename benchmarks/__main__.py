@@ -1,7 +1,8 @@
-"""The benchmarks of speed, one after the other, as one table and one JSON: `python -m benchmarks [--json FILE] [NAME …]`.
+"""The benchmarks of speed, one after the other, as one table and one JSON: `python -m benchmarks [--json
+FILE] [NAME …]`.
 
-Each is a process of its own, and may be called alone: `python -m benchmarks.throughput`. One that fails is shown as failed, and
-the others go on; then the exit code is 1.
+Each is a process of its own, and may be called alone: `python -m benchmarks.throughput`. One that fails is
+shown as failed, and the others go on; then the exit code is 1.
 """
 
 from __future__ import annotations

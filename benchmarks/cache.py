@@ -2,12 +2,14 @@
 
     python -m benchmarks.cache --short    # seconds, to see that it runs
 
-A value of 93 bytes of JSON. In process: what was read within the last half second. Redis: every read asks it, over a unix socket, in a context
-that sees three others (a todo's: its own, its run's, its plan's, the ecosystem's). Beside them what people would use instead, in the same
-run: functools and cachetools, redis-py's GET and SET, and diskcache (cachetools and diskcache are installed as extra `bench` has them).
+A value of 93 bytes of JSON. In process: what was read within the last half second. Redis: every read asks it,
+over a unix socket, in a context that sees three others (a todo's: its own, its run's, its plan's, the
+ecosystem's). Beside them what people would use instead, in the same run: functools and cachetools, redis-py's
+GET and SET, and diskcache (cachetools and diskcache are installed as extra `bench` has them).
 
-Hit rates: keys by Zipf's law (s = 1) of 5,000, and room for a tenth of them; cachetools has room for as many entries as coord's bytes are.
-The reads of Redis are compared by the ratio to redis-py's GET in the same run; absolute times are of one machine at one hour.
+Hit rates: keys by Zipf's law (s = 1) of 5,000, and room for a tenth of them; cachetools has room for as many
+entries as coord's bytes are. The reads of Redis are compared by the ratio to redis-py's GET in the same run;
+absolute times are of one machine at one hour.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""An ecosystem in a temporary folder, with the real `coord` on it; whatever is started there is ended with the block."""
+"""An ecosystem in a temporary folder, with the real `coord` on it; whatever is started there is ended with
+the block.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What planning costs: `python -m benchmarks.planner`.
 
-Each figure is the best of several rounds; the ratio is to networkx's own topological sort of the same graph in the same
-process, so that it says something on any machine.
+Each figure is the best of several rounds; the ratio is to networkx's own topological sort of the same graph
+in the same process, so that it says something on any machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ PLAN = "PLAN-001"
 
 
 def ecosystem(todos: int, edges: int, repos: int, seed: int = 7) -> Ecosystem:
-    """A random plan: every edge goes to a later todo; every third one is written as `blocking` by the earlier one."""
+    """A random plan: every edge goes to a later todo; every third one is written as `blocking` by the earlier
+    one.
+    """
     dice = random.Random(seed)
     pairs: dict[tuple[int, int], None] = {}
     while len(pairs) < edges:

@@ -1,13 +1,16 @@
-"""What it takes until something begins: `python -m benchmarks.startup [--rounds N] [--starts N] [--json [FILE]]`.
+"""What it takes until something begins: `python -m benchmarks.startup [--rounds N] [--starts N] [--json
+[FILE]]`.
 
     python -m benchmarks.startup --short    # seconds, to see that it runs
 
-Each command is a process of its own; the best of N rounds counts, to a bare interpreter (`python -c pass`) in the same run.
-`list-todos` reads a file with the 97 packages of benchmarks/jupyter.py; `list-runs` asks a server that is already running, the other two need none.
+Each command is a process of its own; the best of N rounds counts, to a bare interpreter (`python -c pass`) in
+the same run. `list-todos` reads a file with the 97 packages of benchmarks/jupyter.py; `list-runs` asks a
+server that is already running, the other two need none.
 
-`a worker`: from the start of its process until it consumes. `coord sweep, cold`: nothing runs, no server, no worker; from the
-call until the command of the first todo has begun, by the time of a file that it makes. Best and median of N starts; beside them
-how many times `python -c "import celery.worker"` that is, which any worker has to do.
+`a worker`: from the start of its process until it consumes. `coord sweep, cold`: nothing runs, no server, no
+worker; from the call until the command of the first todo has begun, by the time of a file that it makes. Best
+and median of N starts; beside them how many times `python -c "import celery.worker"` that is, which any
+worker has to do.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
-"""How fast a run's steps are, and how often a worker asks Redis: `python -m benchmarks.transitions [--todos N]`.
+"""How fast a run's steps are, and how often a worker asks Redis: `python -m benchmarks.transitions [--todos
+N]`.
 
-First the steps alone: N todos, each after up to three others, are claimed and settled by one client, one after the other,
-on the embedded server (append-only file, appendfsync everysec). Beside it the same client's plain SET, as often: `ratio`
-is how many SETs a claim with its settle takes.
+First the steps alone: N todos, each after up to three others, are claimed and settled by one client, one
+after the other, on the embedded server (append-only file, appendfsync everysec). Beside it the same client's
+plain SET, as often: `ratio` is how many SETs a claim with its settle takes.
 
-Then 200 todos `true` in place, on ten repositories, by a real worker, with MONITOR on from the run's seal to its end: what
-came over the wire, per todo. Promise 5 of coordination/runs is about the first rows: at most 3 round trips. Below them what
-it leaves apart. A pipeline's commands are one round trip; what a Lua step does inside the server is none.
+Then 200 todos `true` in place, on ten repositories, by a real worker, with MONITOR on from the run's seal to
+its end: what came over the wire, per todo. Promise 5 of coordination/runs is about the first rows: at most 3
+round trips. Below them what it leaves apart. A pipeline's commands are one round trip; what a Lua step does
+inside the server is none.
 """
 
 from __future__ import annotations

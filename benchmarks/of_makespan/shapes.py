@@ -1,4 +1,5 @@
-"""Plans of the shapes that schedulers are compared by, with lognormal durations. A todo: its repo, what is before it, how long it takes.
+"""Plans of the shapes that schedulers are compared by, with lognormal durations. A todo: its repo, what is
+before it, how long it takes.
 
 * jupyter: the 97 packages of benchmarks/data/jupyter.json, a repository each, after what each requires.
 * fork-join: one todo, twenty after it, one after those, and so on, five times; the branches in twenty repositories.

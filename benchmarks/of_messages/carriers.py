@@ -1,6 +1,8 @@
-"""Ways from a sender to a handler in another process: coord's messages, a raw stream with a group, and bare PUBLISH.
+"""Ways from a sender to a handler in another process: coord's messages, a raw stream with a group, and bare
+PUBLISH.
 
-All but the last keep what nobody has read, and know what is acknowledged. A carrier sends numbers with the time of sending.
+All but the last keep what nobody has read, and know what is acknowledged. A carrier sends numbers with the
+time of sending.
 """
 
 from __future__ import annotations
@@ -55,7 +57,9 @@ class Coord:
 
 
 class Stream:
-    """XADD, XREADGROUP and one XACK for each batch: the least that a group costs. Nothing is taken over, nothing removed."""
+    """XADD, XREADGROUP and one XACK for each batch: the least that a group costs. Nothing is taken over,
+    nothing removed.
+    """
 
     def __init__(self, url: str, name: str) -> None:
         self._name = f"bench-stream:{name}"
@@ -78,7 +82,9 @@ class Stream:
 
 
 class Lean:
-    """The same stream over coord's own connections, which take a third of the time that redis-py's client takes."""
+    """The same stream over coord's own connections, which take a third of the time that redis-py's client
+    takes.
+    """
 
     def __init__(self, url: str, name: str) -> None:
         self._name = f"bench-lean:{name}"

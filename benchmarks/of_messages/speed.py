@@ -72,7 +72,9 @@ def _rushed(to: Handler, number: int) -> float:
 
 
 def catch_up(url: str, system: str, number: int) -> float:
-    """Messages a second, of a recipient that was away: from the first it handles to the last, each handled and acknowledged."""
+    """Messages a second, of a recipient that was away: from the first it handles to the last, each handled
+    and acknowledged.
+    """
     carrier = CARRIERS[system](url, "away")
     carrier.prepare()
     for n in range(number):

@@ -45,7 +45,9 @@ def resident_mb(pid: int) -> float:
 
 
 def watched(place: Ground, n: int, jobs: int) -> tuple[Memory, Memory]:
-    """Of the command that watches, and of the worker; until the run has ended, but for what is said of it then."""
+    """Of the command that watches, and of the worker; until the run has ended, but for what is said of it
+    then.
+    """
     names = repos()
     for name in names:
         (place.folder / name).mkdir(exist_ok=True)

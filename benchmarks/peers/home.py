@@ -1,7 +1,8 @@
-"""Where a peer is installed: in this environment, if extra `bench` is; else in one of its own in the temporary folder.
+"""Where a peer is installed: in this environment, if extra `bench` is; else in one of its own in the
+temporary folder.
 
-Of its own, since Prefect wants an older `websockets` than extra `web` does; and since what one peer brings is no affair of
-another. It is kept: only the first time takes long.
+Of its own, since Prefect wants an older `websockets` than extra `web` does; and since what one peer brings is
+no affair of another. It is kept: only the first time takes long.
 """
 
 from __future__ import annotations

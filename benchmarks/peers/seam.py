@@ -1,7 +1,9 @@
-"""What a peer is: a module of this folder with `run`, Job → Ran. It carries the graph out in a process of its own.
+"""What a peer is: a module of this folder with `run`, Job → Ran. It carries the graph out in a process of its
+own.
 
-The clock runs from the first start of a task to the last end. What it needs installed, and how it is called, is in all.py.
-In that process is nothing of coord but this folder and `layered`, so that a peer needs none of coord's packages.
+The clock runs from the first start of a task to the last end. What it needs installed, and how it is called,
+is in all.py. In that process is nothing of coord but this folder and `layered`, so that a peer needs none of
+coord's packages.
 """
 
 from __future__ import annotations

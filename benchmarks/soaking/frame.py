@@ -1,8 +1,10 @@
-"""Many processes at work on one server, all of which may be killed, stopped or cut off at any moment; then it is counted what went wrong.
+"""Many processes at work on one server, all of which may be killed, stopped or cut off at any moment; then it
+is counted what went wrong.
 
-A scenario brings its players: functions that work until they are told to stop, say each step that they have done, and write down
-whatever must not be. The frame plays fate: it kills players (another takes the place), stops them for a while, cuts connections,
-restarts the server with and without its data. When fate rests, each player must get on, and end when it is told to.
+A scenario brings its players: functions that work until they are told to stop, say each step that they have
+done, and write down whatever must not be. The frame plays fate: it kills players (another takes the place),
+stops them for a while, cuts connections, restarts the server with and without its data. When fate rests, each
+player must get on, and end when it is told to.
 """
 
 from __future__ import annotations

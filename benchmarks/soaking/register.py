@@ -1,8 +1,10 @@
-"""Who is inside, counted by the holders themselves in a file: it knows nothing of Redis, and outlives its data.
+"""Who is inside, counted by the holders themselves in a file: it knows nothing of Redis, and outlives its
+data.
 
-Whoever comes in writes its fence and until when it may believe that it holds; whoever goes strikes that out. So those who were
-killed or stopped inside are counted for as long as they might act, and no longer. Holders of before a loss of Redis' data are not
-counted: those are what the fence is for, and a register of one holder refuses them once somebody else came in.
+Whoever comes in writes its fence and until when it may believe that it holds; whoever goes strikes that out.
+So those who were killed or stopped inside are counted for as long as they might act, and no longer. Holders
+of before a loss of Redis' data are not counted: those are what the fence is for, and a register of one holder
+refuses them once somebody else came in.
 """
 
 from __future__ import annotations
