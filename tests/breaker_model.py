@@ -1,4 +1,6 @@
-"""What a circuit breaker is, in a page: the steps on Redis are held against it. Time is a number of ms that is handed in."""
+"""What a circuit breaker is, in a page: the steps on Redis are held against it. Time is a number of ms that
+is handed in.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What the context cache is, in a page: the steps on Redis are held against it. Time is a number of ms that is handed in."""
+"""What the context cache is, in a page: the steps on Redis are held against it. Time is a number of ms that
+is handed in.
+"""
 
 from __future__ import annotations
 

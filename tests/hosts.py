@@ -1,4 +1,6 @@
-"""Hosts as far as a worker can tell: a name, a state folder and clones each, and one Redis that all reach over TCP."""
+"""Hosts as far as a worker can tell: a name, a state folder and clones each, and one Redis that all reach
+over TCP.
+"""
 
 from __future__ import annotations
 

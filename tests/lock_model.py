@@ -1,4 +1,6 @@
-"""What locks promise, in Python: who holds what, who stands in the way of whom. It knows names and requests, and no Redis."""
+"""What locks promise, in Python: who holds what, who stands in the way of whom. It knows names and requests,
+and no Redis.
+"""
 
 from __future__ import annotations
 

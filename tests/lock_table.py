@@ -1,4 +1,6 @@
-"""The locks of a namespace on a real server, without anybody who waits for them: each step by itself, and what stands in Redis after it."""
+"""The locks of a namespace on a real server, without anybody who waits for them: each step by itself, and
+what stands in Redis after it.
+"""
 
 from __future__ import annotations
 

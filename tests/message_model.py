@@ -1,4 +1,6 @@
-"""What an inbox promises, in Python: what waits, who has what in hand, what may be gone. It knows no Redis; times are in ms."""
+"""What an inbox promises, in Python: what waits, who has what in hand, what may be gone. It knows no Redis;
+times are in ms.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
-"""A machine that leads the engine's steps through any history of any plan, and holds them against run_model.py after each.
+"""A machine that leads the engine's steps through any history of any plan, and holds them against
+run_model.py after each.
 
-The carrier is played by the machine: it keeps every message for ever and delivers any of them at any time, as often as it
-likes, or never. Executors crash, come late, and repeat what they said; persons approve, reject, pause, cancel and roll back;
-processes begin anew, and Redis forgets the scripts that it was sent. Somebody else takes resources and gives them back.
+The carrier is played by the machine: it keeps every message for ever and delivers any of them at any time, as
+often as it likes, or never. Executors crash, come late, and repeat what they said; persons approve, reject,
+pause, cancel and roll back; processes begin anew, and Redis forgets the scripts that it was sent. Somebody
+else takes resources and gives them back.
 """
 
 from __future__ import annotations
@@ -383,7 +385,9 @@ class AnyHistory(RuleBasedStateMachine):
                 assert todo.waits_for, todo
 
     def teardown(self) -> None:
-        """Whatever happened: once executors are well again and persons decide, the run ends, or is undone (promise 6)."""
+        """Whatever happened: once executors are well again and persons decide, the run ends, or is undone
+        (promise 6).
+        """
         if self.model is not None:
             self.somebody_else_gives_it_back()
             self.follow(self.store.resume(self.run_id, "me"))

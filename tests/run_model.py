@@ -1,7 +1,9 @@
-"""What a run of a plan is, without Redis, time or messages: the model that the engine's steps are held against.
+"""What a run of a plan is, without Redis, time or messages: the model that the engine's steps are held
+against.
 
-Each todo is in one of these: `waiting` (for those before it), `gated` (for a person), `due` (it may be carried out as soon as
-it can be), `running`, `retrying`, an end; and once a rollback undoes it: `undo due`, `undo running`, `undo retrying`, an end of that.
+Each todo is in one of these: `waiting` (for those before it), `gated` (for a person), `due` (it may be
+carried out as soon as it can be), `running`, `retrying`, an end; and once a rollback undoes it: `undo due`,
+`undo running`, `undo retrying`, an end of that.
 """
 
 from __future__ import annotations

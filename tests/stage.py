@@ -1,4 +1,6 @@
-"""An ecosystem in a folder of its own, and the real `coord` on it; whatever was started there is ended by its id."""
+"""An ecosystem in a folder of its own, and the real `coord` on it; whatever was started there is ended by its
+id.
+"""
 
 from __future__ import annotations
 
@@ -137,9 +139,11 @@ class Stage:
         plan: Fields | None = None,
         plans: Sequence[Fields] = (),
     ) -> None:
-        """The file, with one plan of these todos, and `plans` beside it; each todo gets what it does not say, and goes without what is None.
+        """The file, with one plan of these todos, and `plans` beside it; each todo gets what it does not say,
+        and goes without what is None.
 
-        Repositories are made as needed, by their names alone or with fields of theirs; one with a `path` (or None) is not.
+        Repositories are made as needed, by their names alone or with fields of theirs; one with a `path` (or
+        None) is not.
         """
         given = repos if isinstance(repos, Mapping) else {name: {} for name in repos}
         declared = {**given, **{todo["repo"]: given.get(todo["repo"], {}) for todo in todos}}
@@ -201,8 +205,9 @@ class Stage:
         self.ok("up", "--detach", "--no-flower")
 
     def shown(self, run: str = "last") -> Done:
-        """What `show-run RUN --json` prints. Where the server of this folder runs it is asked by us: tests ask again and again until
-        something has come, and a process for each question keeps those busy that it is about.
+        """What `show-run RUN --json` prints. Where the server of this folder runs it is asked by us: tests
+        ask again and again until something has come, and a process for each question keeps those busy that it
+        is about.
         """
         with suppress(CoordinationError, redis.RedisError):  # then the command says what is wrong
             server = None if self.within or self.env else self.server.running()
@@ -237,7 +242,9 @@ class Stage:
         return connect(self.server.start(), Profile.COMMAND)
 
     def kill(self, name: str) -> int:
-        """SIGKILL to the server or the worker that was started here, and to what would start it again; returns its pid."""
+        """SIGKILL to the server or the worker that was started here, and to what would start it again;
+        returns its pid.
+        """
         record = self.daemon(name)
         self._kill("supervisor")
         os.kill(record.pid, signal.SIGKILL)
@@ -288,7 +295,9 @@ def git(folder: Path, *words: str) -> str:
 
 
 def plain(env: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Our environment without settings of whoever runs the tests, and with slots for as many todos as a test lets run at once."""
+    """Our environment without settings of whoever runs the tests, and with slots for as many todos as a test
+    lets run at once.
+    """
     ours = {name: value for name, value in os.environ.items() if not name.startswith("COORD_")}
     return ours | {"COORD_JOBS": "64"} | dict(env or {})
 

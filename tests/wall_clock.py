@@ -1,6 +1,8 @@
-"""A wall clock that a test sets, for real programs: the server, commands and workers take it for the time, and none for ours.
+"""A wall clock that a test sets, for real programs: the server, commands and workers take it for the time,
+and none for ours.
 
-A few lines of C (set_clock.c) stand between them and libc; on Linux, where there is a compiler. The real clock is not touched.
+A few lines of C (set_clock.c) stand between them and libc; on Linux, where there is a compiler. The real
+clock is not touched.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""A Redis where everybody has a user of their own, written by `coord acl`: the work is done, and nobody can do more than their role needs."""
+"""A Redis where everybody has a user of their own, written by `coord acl`: the work is done, and nobody can
+do more than their role needs.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ PLAN = [
 
 
 class Guarded:
-    """The server, a keeper, Flower, a worker of each of two repositories on a machine of its own, and where one sweeps from."""
+    """The server, a keeper, Flower, a worker of each of two repositories on a machine of its own, and where
+    one sweeps from.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.stages = folder, []
@@ -230,7 +234,8 @@ def test_the_submitter_has_every_handle(guarded: Guarded, run: str):
     gate.open()
     guarded.desk.ok("watch", "last")
     guarded.desk.ok("doctor")
-    # A keeper that another test has killed is asked as well, and does not answer, until its last heartbeat is too old.
+    # A keeper that another test has killed is asked as well, and does not answer, until its last heartbeat is
+    # too old.
     until(lambda: guarded.desk.coord("clean", "last", "--yes", "--unmerged").code == 0, 60)
 
 

@@ -1,4 +1,6 @@
-"""A plan that was carried out before: what would do the same is not run again, whoever asks for it, and says where it is from."""
+"""A plan that was carried out before: what would do the same is not run again, whoever asks for it, and says
+where it is from.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Somebody writes rubbish into coord's keys while it works: nothing of it is run, nothing of coord ends, and people are told."""
+"""Somebody writes rubbish into coord's keys while it works: nothing of it is run, nothing of coord ends, and
+people are told.
+"""
 
 from __future__ import annotations
 

@@ -16,14 +16,17 @@ EVIL = (
     "\x1b]52;c;ZXZpbA==\x07\x1b]0;owned\x07\x1b]8;;http://evil/\x1b\\link\x1b]8;;\x1b\\\x1b[2J\x1b[1A\x1b[8mhidden\x1b[30;40mblack"
     "\x9b2J\x9d0;owned\x9c\u202egnp\u2066\x08\x08\rfake\x7f\x1bc\x0e[/red]"
 )
-"""Clipboard, title, link, clearing, hiding, C1, direction, backspace, carriage return, reset, another alphabet; and rich's markup."""
+"""Clipboard, title, link, clearing, hiding, C1, direction, backspace, carriage return, reset, another
+alphabet; and rich's markup.
+"""
 OBEYED = re.compile(
     "\x1b(?!\\[[0-9;]*m)"  # any sequence but a colour
     "|\x1b\\[(?![0-4;]*m|(?:[0-4];)*(?:22|3[1-7]|39|9[1-7])m)"  # any colour but ours
     "|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
 )
 BAR = re.compile("\x1b\\[(?:\\?25[lh]|2K|1A|90m|38;[0-9;]+m)|\r(?!fake)")
-"""What our own bar moves the cursor with. Of the evil text's own `\x1b[1A` this leaves what stands around it."""
+"""What our own bar moves the cursor with. Of the evil text's own `\x1b[1A` this leaves what stands around it.
+"""
 OF_THE_FILE = (
     "graph PLAN-001", "graph PLAN-001 --format mermaid", "graph PLAN-001 --format dot", "graph PLAN-001 --format svg",
     "graph PLAN-001 --format json", "forecast PLAN-001", "list-issues", "show-issue ISSUE-1", "list-todos",

@@ -49,7 +49,9 @@ class Terminal:
         until(lambda: text in self._read(), 20)
 
     def until_it_ends(self, again: bytes = b"") -> int:
-        """`again`: keys that are pressed until it does. Python sees a signal that comes just before it reads when something comes to read."""
+        """`again`: keys that are pressed until it does. Python sees a signal that comes just before it reads
+        when something comes to read.
+        """
 
         def ended() -> bool:
             self._read()

@@ -1,4 +1,6 @@
-"""What stands in a queue and is no message of ours: the worker lives, the run ends right, the entry is set aside."""
+"""What stands in a queue and is no message of ours: the worker lives, the run ends right, the entry is set
+aside.
+"""
 
 from __future__ import annotations
 

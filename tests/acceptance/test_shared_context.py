@@ -1,4 +1,6 @@
-"""Todos share values by `coord context`: without any option, from a worktree, over a server that wants a password."""
+"""Todos share values by `coord context`: without any option, from a worktree, over a server that wants a
+password.
+"""
 
 from __future__ import annotations
 

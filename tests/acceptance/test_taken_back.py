@@ -1,4 +1,6 @@
-"""What had succeeded is done again from a todo on, as if that had never been; and only in the order in which it was planned."""
+"""What had succeeded is done again from a todo on, as if that had never been; and only in the order in which
+it was planned.
+"""
 
 from __future__ import annotations
 

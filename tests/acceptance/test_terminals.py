@@ -1,4 +1,6 @@
-"""Every kind of terminal, and none: narrow, wide, dumb, without colour, in another alphabet, closed early, a pipe."""
+"""Every kind of terminal, and none: narrow, wide, dumb, without colour, in another alphabet, closed early, a
+pipe.
+"""
 
 from __future__ import annotations
 

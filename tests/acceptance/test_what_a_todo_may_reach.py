@@ -1,4 +1,6 @@
-"""A todo has the environment that is made for it, and reaches its own context: neither Redis, nor its worker, nor another todo."""
+"""A todo has the environment that is made for it, and reaches its own context: neither Redis, nor its worker,
+nor another todo.
+"""
 
 from __future__ import annotations
 

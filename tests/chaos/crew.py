@@ -32,11 +32,15 @@ ACTION = ["sh", str(BODY)]
 POLL_S = 0.05
 READY_S = 60
 NO_POISON = {"lost_leases": 1000, "breaker_failures": 0}
-"""Settings of storms: fate kills the same todo's worker, and the same repository's, more often than either can be blamed for."""
+"""Settings of storms: fate kills the same todo's worker, and the same repository's, more often than either
+can be blamed for.
+"""
 
 
 class Crew:
-    """`urls`: where each worker finds Redis, on the way through whatever stands between; `served`: what each serves."""
+    """`urls`: where each worker finds Redis, on the way through whatever stands between; `served`: what each
+    serves.
+    """
 
     def __init__(
         self, stage: Stage, urls: Sequence[str], *, jobs: int = 2, served: Sequence[Sequence[str]] = ()
@@ -69,7 +73,9 @@ class Crew:
         return at
 
     def kill_one(self, chance: random.Random) -> None:
-        """Of those that serve: what has not begun has nothing to lose, and where starting is slow nobody would ever serve."""
+        """Of those that serve: what has not begun has nothing to lose, and where starting is slow nobody
+        would ever serve.
+        """
         serving = [number for number, worker in enumerate(self.workers) if "serving" in worker.err]
         if serving:
             self.kill(chance.choice(serving))
@@ -109,7 +115,9 @@ class Watch:
     def until_over(
         self, runs: Sequence[str], timeout_s: float, meanwhile: Callable[[], None] = lambda: None
     ) -> list[str]:
-        """Plays fate until all have ended; each is judged by the ledger then, or when it has not ended in time."""
+        """Plays fate until all have ended; each is judged by the ledger then, or when it has not ended in
+        time.
+        """
         deadline = time.monotonic() + timeout_s
         left, wrong = list(runs), []
         while left and time.monotonic() < deadline:
@@ -143,7 +151,9 @@ class Watch:
         ]
 
     def dump(self, run: str) -> list[str]:
-        """What is left of a run that did not end: each todo that has not, with its state and what it waits for."""
+        """What is left of a run that did not end: each todo that has not, with its state and what it waits
+        for.
+        """
         keys = self._keys.run(run)
         with self._redis() as client:
             facts = client.hgetall(keys.facts)

@@ -1,4 +1,6 @@
-"""Everything of the machine is killed at once, server, workers and who watches, and started again as anybody would: `coord up`."""
+"""Everything of the machine is killed at once, server, workers and who watches, and started again as anybody
+would: `coord up`.
+"""
 
 from __future__ import annotations
 

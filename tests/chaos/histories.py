@@ -1,4 +1,6 @@
-"""Thousands of random plans, each led through a random history and held against the model of a run after every step."""
+"""Thousands of random plans, each led through a random history and held against the model of a run after
+every step.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""A hostile writer in Redis: somebody who may write any key of the namespace, and writes what is no record of coord's.
+"""A hostile writer in Redis: somebody who may write any key of the namespace, and writes what is no record of
+coord's.
 
-It writes damage, not orders: who may write in Redis can order todos until orders are signed, and that is no fault of a reader.
+It writes damage, not orders: who may write in Redis can order todos until orders are signed, and that is no
+fault of a reader.
 """
 
 from __future__ import annotations
@@ -45,7 +47,9 @@ RUBBISH = (
     b'{"id": 5, "repos": 7}',
 )
 KEPT = ("version", "envelope", "keeper")
-"""Whole keys that it leaves alone: what a stranger's version means is told at sign-on, and the others are made anew."""
+"""Whole keys that it leaves alone: what a stranger's version means is told at sign-on, and the others are
+made anew.
+"""
 
 
 class Hostile:
@@ -142,7 +146,9 @@ def main(minutes: float) -> Figures:
 
 
 def write_rubbish(stage: Stage, how: Writes) -> Figures:
-    """A run begins where none is live; afterwards all data are gone, and a last one must succeed with the same workers."""
+    """A run begins where none is live; afterwards all data are gone, and a last one must succeed with the
+    same workers.
+    """
     chance = random.Random(how.seed)
     stage.settings = {**NO_POISON, "lease_ttl": "2s", "heartbeat": "500ms"}
     todos = dag(how.todos, how.repos, chance, env={"LASTS": "0.1"})

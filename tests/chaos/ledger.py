@@ -1,7 +1,9 @@
-"""The oracle: what todos' bodies wrote down themselves, in a file that coord knows nothing of, against what Redis says of the run.
+"""The oracle: what todos' bodies wrote down themselves, in a file that coord knows nothing of, against what
+Redis says of the run.
 
-Each line of the ledger is `kind run todo attempt fence nanoseconds`; body.sh writes it, with the machine's clock, which the Redis
-of these tests shares. `violations` is pure: lines and a Record in, words out, none where everything went right:
+Each line of the ledger is `kind run todo attempt fence nanoseconds`; body.sh writes it, with the machine's
+clock, which the Redis of these tests shares. `violations` is pure: lines and a Record in, words out, none
+where everything went right:
 
 1. Nothing is lost: the run has ended, and so has each of its todos.
 2. Nothing is settled twice: each todo reaches an end once, and once more where it is undone.
@@ -116,8 +118,8 @@ def violations(lines: Iterable[Line], record: Record) -> list[str]:
 
 
 def after_a_restore(lines: Iterable[Line], record: Record) -> list[str]:
-    """What went wrong in a run of which Redis has lost a part: bodies are done again then, but the run ends, and two of them never
-    run at once in one repository.
+    """What went wrong in a run of which Redis has lost a part: bodies are done again then, but the run ends,
+    and two of them never run at once in one repository.
     """
     own = sorted((line for line in lines if line.run == record.run), key=lambda line: line.at_ns)
     judge = _Judge(record, [line for line in own if line.todo in record.todos])

@@ -1,4 +1,6 @@
-"""Bad lines between workers and Redis: each kind is a phase under load, after which every worker must consume again."""
+"""Bad lines between workers and Redis: each kind is a phase under load, after which every worker must consume
+again.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ class Lines:
     repos: int = 10
     lasts_s: float = 0.2
     fault_s: float = 20
-    """Of each phase: so long runs follow each other on bad lines, then the line is good, and the last one must end."""
+    """Of each phase: so long runs follow each other on bad lines, then the line is good, and the last one
+    must end.
+    """
     lease: str = "15s"
     seed: int = 0
     phases: Sequence[str] = ()

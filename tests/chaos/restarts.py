@@ -1,4 +1,6 @@
-"""Redis is restarted and killed under load, with its append-only file, and workers go on without having been started again."""
+"""Redis is restarted and killed under load, with its append-only file, and workers go on without having been
+started again.
+"""
 
 from __future__ import annotations
 

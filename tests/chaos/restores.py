@@ -1,4 +1,6 @@
-"""Older data of Redis come back in the middle of a run: the server is killed, and a copy of some seconds ago put in its place."""
+"""Older data of Redis come back in the middle of a run: the server is killed, and a copy of some seconds ago
+put in its place.
+"""
 
 from __future__ import annotations
 

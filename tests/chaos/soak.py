@@ -1,4 +1,6 @@
-"""Ten minutes of small runs that succeed, fail, are tried again, rolled back and approved, under mild faults: what grows, and what does not."""
+"""Ten minutes of small runs that succeed, fail, are tried again, rolled back and approved, under mild faults:
+what grows, and what does not.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ ENDS = {PLAN: "succeeded", FAILED: "failed", UNDONE: "rolled_back", GATED: "succ
 """How the run of each plan has to end."""
 TWICE = {"attempts": 2, "delay": "50ms"}
 PASSING = ("*celery-taskset-meta-*", "*:inbox-facts:worker:*")
-"""Keys that are not counted: what Celery leaves of each level for 5 minutes, and the inbox of a worker that was killed, for an hour."""
+"""Keys that are not counted: what Celery leaves of each level for 5 minutes, and the inbox of a worker that
+was killed, for an hour.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,6 @@
-"""Kill storm: workers are killed with SIGKILL all the time, and others take their places, until every todo is done."""
+"""Kill storm: workers are killed with SIGKILL all the time, and others take their places, until every todo is
+done.
+"""
 
 from __future__ import annotations
 

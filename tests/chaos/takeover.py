@@ -25,7 +25,8 @@ DOES = (
 LATER_S = 2.0
 BETWEEN_S = (0.3, 2.0)
 JOBS, EACH = 8, 4
-"""Of a worker: so many todos at once, and so many hang; the others take over at once what one of them leaves."""
+"""Of a worker: so many todos at once, and so many hang; the others take over at once what one of them leaves.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,8 @@ class TakeOver:
 
 def main(_minutes: float) -> Figures:
     with grounds() as stage:
-        # Each repository loses a worker a round: its circuit breaker would open after five, and keep the next attempt for a minute.
+        # Each repository loses a worker a round: its circuit breaker would open after five, and keep the next
+        # attempt for a minute.
         return take_over(stage, TakeOver(settings={"breaker_failures": 0}, seed=random.randrange(10**6)))
 
 

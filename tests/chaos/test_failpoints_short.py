@@ -1,4 +1,6 @@
-"""The short form of the sweep of failpoints: `python -m tests.chaos.failpoints --short`, with a seed of its own each time."""
+"""The short form of the sweep of failpoints: `python -m tests.chaos.failpoints --short`, with a seed of its
+own each time.
+"""
 
 from __future__ import annotations
 

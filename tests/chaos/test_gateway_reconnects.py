@@ -1,4 +1,6 @@
-"""Story: gateways die, Redis goes away and comes back without its data; each client knows exactly what it missed."""
+"""Story: gateways die, Redis goes away and comes back without its data; each client knows exactly what it
+missed.
+"""
 
 from __future__ import annotations
 

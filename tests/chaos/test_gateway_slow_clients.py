@@ -1,4 +1,6 @@
-"""Story: clients that never read. The gateway lets them go, and its memory does not grow with what waits for them."""
+"""Story: clients that never read. The gateway lets them go, and its memory does not grow with what waits for
+them.
+"""
 
 from __future__ import annotations
 

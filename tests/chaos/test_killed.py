@@ -75,7 +75,8 @@ def test_promise_2_a_killed_workers_todo_is_taken_up_within_the_lease_after_its_
     ((lost_at, lost),) = events(quick, "todo.lost")
     first, second = (at for at, fields in events(quick, "todo.running") if fields["todo"] == "A")
     assert lost["worker"] != quick.todo("A")["worker"]
-    # The last renewal was before the kill, so the kill was before lost_at, and the lease ran out at most one lease after it.
+    # The last renewal was before the kill, so the kill was before lost_at, and the lease ran out at most one
+    # lease after it.
     assert second - lost_at < 2
     assert [fields["todo"] for _, fields in events(quick, "todo.succeeded")] == ["A", "B"]
     assert first < lost_at

@@ -1,4 +1,6 @@
-"""The oracle sees each kind of wrong: fed with a run that went right, and with the same run gone wrong in one respect."""
+"""The oracle sees each kind of wrong: fed with a run that went right, and with the same run gone wrong in one
+respect.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Story: a todo kills each worker that takes it up. It stops after three, and people are told by a word that they know."""
+"""Story: a todo kills each worker that takes it up. It stops after three, and people are told by a word that
+they know.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Story: somebody sets the clock while runs are under way. A real server, real workers, and a clock that they take for the time."""
+"""Story: somebody sets the clock while runs are under way. A real server, real workers, and a clock that they
+take for the time.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Many writers of one file, some of them killed, beside an editor that knows no lock: what was done is in the file."""
+"""Many writers of one file, some of them killed, beside an editor that knows no lock: what was done is in the
+file.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ for number in range(edits):
 
 
 class Writer:
-    """A process that adds a todo and sets a field of its own todo in turns, and says each edit when it is done."""
+    """A process that adds a todo and sets a field of its own todo in turns, and says each edit when it is
+    done.
+    """
 
     def __init__(self, path: Path, name: str, edits: int, patience: str = "none") -> None:
         self.name = name

@@ -1,4 +1,6 @@
-"""A carrier in memory for tests of the steps: what a reply makes necessary becomes deliveries, and joins open levels."""
+"""A carrier in memory for tests of the steps: what a reply makes necessary becomes deliveries, and joins open
+levels.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +80,9 @@ class Harness:
         self.follow(self.store.advance(self.run_id, int(level or 0), "join"))
 
     def drain(self, result_of: Callable[[Grant], Result] = lambda _: OK) -> list[str]:
-        """Carries out whatever is delivered until nothing is; returns the todos in the order in which they started."""
+        """Carries out whatever is delivered until nothing is; returns the todos in the order in which they
+        started.
+        """
         started = []
         while self.mail:
             grant = self.next()
@@ -103,7 +107,9 @@ class Harness:
 
 
 class OneOfSeveral(Harness):
-    """What the step of one run makes necessary for another is delivered to that one. `known`: the same of all of them."""
+    """What the step of one run makes necessary for another is delivered to that one. `known`: the same of all
+    of them.
+    """
 
     def __init__(self, store: RunStore, known: dict[str, OneOfSeveral]) -> None:
         super().__init__(store)

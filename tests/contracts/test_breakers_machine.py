@@ -1,4 +1,6 @@
-"""Any history of a circuit breaker, held against a model of it (tests/breaker_model.py). Time passes without anybody's waiting."""
+"""Any history of a circuit breaker, held against a model of it (tests/breaker_model.py). Time passes without
+anybody's waiting.
+"""
 
 from __future__ import annotations
 

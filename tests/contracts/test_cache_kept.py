@@ -1,4 +1,6 @@
-"""What leaves Redis and comes back: exports, and the folder from which a Redis that lost its data gets its values."""
+"""What leaves Redis and comes back: exports, and the folder from which a Redis that lost its data gets its
+values.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What an attempt has written of its todo's output reaches the next one, however it ended; and only from who holds the todo."""
+"""What an attempt has written of its todo's output reaches the next one, however it ended; and only from who
+holds the todo.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
-"""The server's clock is set while runs are under way: nobody is lost for it, nothing waits for it, nothing is done twice.
+"""The server's clock is set while runs are under way: nobody is lost for it, nothing waits for it, nothing is
+done twice.
 
-The clock is faked by a server in this process, all of whose time is Python's `time.time`, keys that expire included; ours,
-`time.monotonic`, goes on. A real server behind a shifted clock: tests/chaos/test_set_clock.py. Not covered: the clock of a machine that
-really sleeps, and a time service that slews.
+The clock is faked by a server in this process, all of whose time is Python's `time.time`, keys that expire
+included; ours, `time.monotonic`, goes on. A real server behind a shifted clock:
+tests/chaos/test_set_clock.py. Not covered: the clock of a machine that really sleeps, and a time service that
+slews.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""At a gate nothing is held: no lock, no resource, no seat, no place in `max_parallel`; and what was decided there stays so."""
+"""At a gate nothing is held: no lock, no resource, no seat, no place in `max_parallel`; and what was decided
+there stays so.
+"""
 
 from __future__ import annotations
 

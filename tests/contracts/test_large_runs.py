@@ -1,4 +1,6 @@
-"""What concerns every todo of a large run is done in pieces; between two of them nothing comes of what is left."""
+"""What concerns every todo of a large run is done in pieces; between two of them nothing comes of what is
+left.
+"""
 
 from __future__ import annotations
 

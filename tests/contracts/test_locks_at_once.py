@@ -1,4 +1,6 @@
-"""A lock that nobody else wants is had and given back in half of the calls: with the same left in Redis, and nothing passed over."""
+"""A lock that nobody else wants is had and given back in half of the calls: with the same left in Redis, and
+nothing passed over.
+"""
 
 from __future__ import annotations
 

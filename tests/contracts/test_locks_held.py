@@ -1,4 +1,6 @@
-"""A lock has one holder, whose fence is the highest so far; it ends with its release or its ttl, and whoever lost it knows."""
+"""A lock has one holder, whose fence is the highest so far; it ends with its release or its ttl, and whoever
+lost it knows.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Who holds and who waits is shown as it stands; a lock can be taken from its holder, and it is known who did."""
+"""Who holds and who waits is shown as it stands; a lock can be taken from its holder, and it is known who
+did.
+"""
 
 from __future__ import annotations
 

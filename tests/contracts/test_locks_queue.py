@@ -1,4 +1,6 @@
-"""Who is next: first come within a priority, a priority is worth so much waiting, and the dead keep nobody waiting for long."""
+"""Who is next: first come within a priority, a priority is worth so much waiting, and the dead keep nobody
+waiting for long.
+"""
 
 from __future__ import annotations
 

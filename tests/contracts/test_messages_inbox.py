@@ -1,4 +1,6 @@
-"""Contract of an inbox that is read: as an iterator, with a handler, and as a request that waits for its reply."""
+"""Contract of an inbox that is read: as an iterator, with a handler, and as a request that waits for its
+reply.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Contract of messages under faults: readers killed or frozen, connections cut, Redis killed; nothing lost, in order, one effect each."""
+"""Contract of messages under faults: readers killed or frozen, connections cut, Redis killed; nothing lost,
+in order, one effect each.
+"""
 
 from __future__ import annotations
 

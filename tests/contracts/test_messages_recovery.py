@@ -1,4 +1,6 @@
-"""Contract of what is missing: nothing is trimmed, and no data lost, without the recipient being told, exactly and once."""
+"""Contract of what is missing: nothing is trimmed, and no data lost, without the recipient being told,
+exactly and once.
+"""
 
 from __future__ import annotations
 

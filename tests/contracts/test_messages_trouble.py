@@ -1,4 +1,6 @@
-"""Contract of messages in trouble: a Redis that is full or frozen, forks, payloads and words that would stop who reads them."""
+"""Contract of messages in trouble: a Redis that is full or frozen, forks, payloads and words that would stop
+who reads them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What the todos of runs share, with each other and with whoever else uses the room of locks: seats and resources."""
+"""What the todos of runs share, with each other and with whoever else uses the room of locks: seats and
+resources.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""From a todo on: it, what waits for it, and what stands on its commits is done again; the rest is carried over."""
+"""From a todo on: it, what waits for it, and what stands on its commits is done again; the rest is carried
+over.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A run that nobody will ever move on. A rightly working engine leaves none, so each of these was damaged by hand."""
+"""A run that nobody will ever move on. A rightly working engine leaves none, so each of these was damaged by
+hand.
+"""
 
 from __future__ import annotations
 

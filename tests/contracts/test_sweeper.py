@@ -1,4 +1,6 @@
-"""What the dead leave behind in locks is cleared, by one at a time, and what it kept from others is handed over."""
+"""What the dead leave behind in locks is cleared, by one at a time, and what it kept from others is handed
+over.
+"""
 
 from __future__ import annotations
 

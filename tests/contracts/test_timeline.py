@@ -1,4 +1,6 @@
-"""What todos waited for, told by the events that the steps really write; and the chart that is drawn from them."""
+"""What todos waited for, told by the events that the steps really write; and the chart that is drawn from
+them.
+"""
 
 from __future__ import annotations
 

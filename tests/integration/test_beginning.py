@@ -1,4 +1,6 @@
-"""Where a run that takes up an earlier one begins, against real git: what was mended comes along, what did not count does not."""
+"""Where a run that takes up an earlier one begins, against real git: what was mended comes along, what did
+not count does not.
+"""
 
 from __future__ import annotations
 

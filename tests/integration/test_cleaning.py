@@ -1,4 +1,6 @@
-"""What ended runs have left on a host is found and taken away; what is somebody's stays, and is named with the reason."""
+"""What ended runs have left on a host is found and taken away; what is somebody's stays, and is named with
+the reason.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The socket by which a todo reaches its context: what it answers, to whom, for how long, and what no client can do to it."""
+"""The socket by which a todo reaches its context: what it answers, to whom, for how long, and what no client
+can do to it.
+"""
 
 from __future__ import annotations
 

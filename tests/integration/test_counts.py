@@ -1,4 +1,6 @@
-"""What a large plan must not cost: counted, and never timed. The times are in benchmarks/scale.py and benchmarks/startup.py."""
+"""What a large plan must not cost: counted, and never timed. The times are in benchmarks/scale.py and
+benchmarks/startup.py.
+"""
 
 from __future__ import annotations
 

@@ -245,7 +245,9 @@ def test_what_is_deprecated_is_not_run_and_what_says_nothing_is_unknown(
 
 
 class Answers(BaseHTTPRequestHandler):
-    """`/500` answers with 500, `/302` leads to `/200`, `/slow` says nothing until the test is over, `/drip` has no end."""
+    """`/500` answers with 500, `/302` leads to `/200`, `/slow` says nothing until the test is over, `/drip`
+    has no end.
+    """
 
     over = threading.Event()
 

@@ -30,7 +30,9 @@ ESCAPES = (
     "exec 0<&- 1>&- 2>&- 3>&- 4>&- 5>&-; while :; do sleep 0.05; done' & "
     "exec sleep 600"
 )
-"""No environment, a session of its own, another folder and no inherited file: nothing of the attempt but its mark."""
+"""No environment, a session of its own, another folder and no inherited file: nothing of the attempt but its
+mark.
+"""
 
 WORKER = """
     import os, sys

@@ -1,4 +1,6 @@
-"""A real attempt fails, and its retry policy tells failures apart by what they left: code, signal, time, output."""
+"""A real attempt fails, and its retry policy tells failures apart by what they left: code, signal, time,
+output.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What runs do with a todo, seen in passing: newest run first, and nothing where Redis gives no answer at once."""
+"""What runs do with a todo, seen in passing: newest run first, and nothing where Redis gives no answer at
+once.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""One command under its guard: it says how it ended, and nothing of it stays alive. Real processes throughout."""
+"""One command under its guard: it says how it ended, and nothing of it stays alive. Real processes
+throughout.
+"""
 
 from __future__ import annotations
 
@@ -139,7 +141,9 @@ def test_the_command_gets_its_environment_and_folder_and_nothing_else(
 
 
 LIBC_OWN = 1 << 31 | 1 << 32
-"""Signals 32 and 33 belong to the C library: whoever started the tests with them ignored, nobody can change that."""
+"""Signals 32 and 33 belong to the C library: whoever started the tests with them ignored, nobody can change
+that.
+"""
 
 
 @pytest.mark.skipif(not LINUX, reason="/proc")

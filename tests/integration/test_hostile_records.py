@@ -1,4 +1,6 @@
-"""What others write beside a bundle in Redis sends no host elsewhere, moves no branch of it and is no option of git."""
+"""What others write beside a bundle in Redis sends no host elsewhere, moves no branch of it and is no option
+of git.
+"""
 
 from __future__ import annotations
 

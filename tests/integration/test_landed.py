@@ -1,4 +1,6 @@
-"""A result is in a base branch if the base contains its commit, or has what the commit would bring there: tried on real repositories."""
+"""A result is in a base branch if the base contains its commit, or has what the commit would bring there:
+tried on real repositories.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What todos wrote, read from Redis: in the order in which it was written, whole, and from the run that really did it."""
+"""What todos wrote, read from Redis: in the order in which it was written, whole, and from the run that
+really did it.
+"""
 
 from __future__ import annotations
 

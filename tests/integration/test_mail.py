@@ -1,4 +1,6 @@
-"""A worker is told at once what concerns it: by a message into its inbox, or, where it may read none, that there is something."""
+"""A worker is told at once what concerns it: by a message into its inbox, or, where it may read none, that
+there is something.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Trouble that passes fails no todo and undoes no run: git is killed, disks are full, locks are left, folders are away."""
+"""Trouble that passes fails no todo and undoes no run: git is killed, disks are full, locks are left, folders
+are away.
+"""
 
 from __future__ import annotations
 

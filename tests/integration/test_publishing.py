@@ -1,4 +1,6 @@
-"""The remote's branch of a run: an attempt that lost its todo moves it nowhere, wherever it was frozen; nobody else's commit is lost."""
+"""The remote's branch of a run: an attempt that lost its todo moves it nowhere, wherever it was frozen;
+nobody else's commit is lost.
+"""
 
 from __future__ import annotations
 
@@ -212,7 +214,9 @@ def test_a_remote_that_takes_nothing_says_why(site: Site):
 
 
 def test_a_holder_that_is_stopped_between_its_look_and_its_push_is_refused_by_git(site: Site):
-    """It looked when the branch stood nowhere: without the lease on that, its push would have been a plain one."""
+    """It looked when the branch stood nowhere: without the lease on that, its push would have been a plain
+    one.
+    """
     old = site.holder(site.made(5), 5, freezing="push")
     frozen = until(lambda: stopped_in(old.pid), 30)
 

@@ -1,4 +1,6 @@
-"""What a rolled back run leaves of a repository goes, whole or not at all; nobody's own commit with it, and main stays where it is."""
+"""What a rolled back run leaves of a repository goes, whole or not at all; nobody's own commit with it, and
+main stays where it is.
+"""
 
 from __future__ import annotations
 

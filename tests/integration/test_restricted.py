@@ -1,5 +1,5 @@
-"""What a restricted worker can ask a keeper for, and what it is refused. Whoever can publish for one repository is taken for its
-worker; here it asks for what is another one's.
+"""What a restricted worker can ask a keeper for, and what it is refused. Whoever can publish for one
+repository is taken for its worker; here it asks for what is another one's.
 """
 
 from __future__ import annotations
@@ -356,7 +356,9 @@ def test_a_worker_speaks_for_itself_alone(site: Site):
 
 @pytest.mark.parametrize("who", [("alpha", "lone"), ("alpha",), ("lone",)], ids=lambda who: "+".join(who))
 def test_a_level_is_joined_whoever_counts_its_parts(site: Site, who: tuple[str, ...]):
-    """`who` asks; the other todo of the level is counted as Celery counts it for a worker that may do everything."""
+    """`who` asks; the other todo of the level is counted as Celery counts it for a worker that may do
+    everything.
+    """
     run_id = site.submit(Strategy.LEVELS)
     control = site.store.keys.control_queue
 

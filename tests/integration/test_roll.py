@@ -1,4 +1,6 @@
-"""On a worker's own machine its death is known at once, by the flock that it held; its lease need not run out."""
+"""On a worker's own machine its death is known at once, by the flock that it held; its lease need not run
+out.
+"""
 
 from __future__ import annotations
 

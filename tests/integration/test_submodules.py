@@ -21,7 +21,9 @@ ALLOWED = ("-c", "protocol.file.allow=always")
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with a submodule `lib`, which has a submodule `deep`; and `other`, which the checkout does not have."""
+    """A repository with a submodule `lib`, which has a submodule `deep`; and `other`, which the checkout does
+    not have.
+    """
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
     for name in ("deep", "lib", "other", "top"):

@@ -1,4 +1,6 @@
-"""Several processes that complete todos in one file at once, one of them killed: every edit is in, and nothing else."""
+"""Several processes that complete todos in one file at once, one of them killed: every edit is in, and
+nothing else.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a worker does to undo a todo: its compensation with all that it needs, nothing committed, and never a false success."""
+"""What a worker does to undo a todo: its compensation with all that it needs, nothing committed, and never a
+false success.
+"""
 
 from __future__ import annotations
 

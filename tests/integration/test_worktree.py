@@ -1,4 +1,6 @@
-"""A run's worktree against real git: what an attempt finds, what becomes of its changes, and that the checkout stays as it is."""
+"""A run's worktree against real git: what an attempt finds, what becomes of its changes, and that the
+checkout stays as it is.
+"""
 
 from __future__ import annotations
 
@@ -581,7 +583,8 @@ def test_runs_that_begin_at_the_same_time_do_not_meet(tmp_path: Path, checkout: 
 
 
 def test_what_an_attempt_left_behind_is_gone_before_the_next_one_comes_in(run: Run, tmp_path: Path) -> None:
-    # Given an attempt whose worker and guard were both killed: nobody holds the flock, and its command goes on.
+    # Given an attempt whose worker and guard were both killed: nobody holds the flock, and its command goes
+    # on.
     run.enter()
     env = os.environ | {orphans.KEY: "r1/T", orphans.FENCE: "1"}
     ours = subprocess.Popen(["sleep", "600"], env=env, start_new_session=True)

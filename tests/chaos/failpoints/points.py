@@ -1,7 +1,8 @@
-"""Every point at which a process of coord can be made to fail, found in its code: a step or a call that is new is in the list by itself.
+"""Every point at which a process of coord can be made to fail, found in its code: a step or a call that is
+new is in the list by itself.
 
-The names are those of backend/failpoints.py. That the list is right is seen when a process runs: what it reaches and is not in the
-list is a call that was overlooked here, and the sweep says so.
+The names are those of backend/failpoints.py. That the list is right is seen when a process runs: what it
+reaches and is not in the list is a call that was overlooked here, and the sweep says so.
 """
 
 from __future__ import annotations
@@ -150,7 +151,9 @@ ELSEWHERE = {
     "runs.views.pictures.": "a command that draws a run, and only reads",
     "backend.embedded.": "the start of a server, by people",
 }
-"""Beginnings of names that no story has to come by, and whose they are. Those that one does come by are swept all the same."""
+"""Beginnings of names that no story has to come by, and whose they are. Those that one does come by are swept
+all the same.
+"""
 
 
 def elsewhere(name: str) -> str:

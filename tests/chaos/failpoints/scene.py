@@ -174,7 +174,9 @@ class Scene:
         return program
 
     def _command(self, role: str, words: Sequence[str]) -> None:
-        """A person who did not hear that it was done asks again; what is said then may be that it was done before."""
+        """A person who did not hear that it was done asks again; what is said then may be that it was done
+        before.
+        """
         said = f"`coord {' '.join(words)}`"
         program = self._done(role, words)
         if program.code == 0:

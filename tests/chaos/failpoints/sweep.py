@@ -1,7 +1,9 @@
-"""Every point with every fault that can be there: a process is made to fail, others bring its story to the end, the ledger judges.
+"""Every point with every fault that can be there: a process is made to fail, others bring its story to the
+end, the ledger judges.
 
-First each story is played without a fault, which tells who comes by which points; what nobody comes by, and what is reached and
-not in the list, is wrong. Then each point is given to the shortest story that comes by it, once for each fault.
+First each story is played without a fault, which tells who comes by which points; what nobody comes by, and
+what is reached and not in the list, is wrong. Then each point is given to the shortest story that comes by
+it, once for each fault.
 """
 
 from __future__ import annotations

@@ -35,7 +35,9 @@ COMMAND = "from coordination.cli.app import coord; coord.main(['list-repos'], st
 
 
 def hooked(program: str, folder: Path, **env: str) -> list[str]:
-    """How many methods are not the plain ones after the program was begun, and whether failpoints were imported."""
+    """How many methods are not the plain ones after the program was begun, and whether failpoints were
+    imported.
+    """
     text = f"try:\n    {program.replace(chr(10), '')}\nexcept BaseException:\n    pass\n{HOOKED}"
     done = subprocess.run(
         [sys.executable, "-c", text], env=plain(env), cwd=folder, capture_output=True, text=True, check=True

@@ -17,7 +17,8 @@ from coordination.models import Dependency, DependencyStatus
 
 PRERELEASES = ("", "-0", "-alpha.1", "-rc.1", "-rc.1.0", "-rc.2", "-rc.2.0")
 NPM_GRID = [f"{a}.{b}.{c}{pre}" for a, b, c in product(range(5), repeat=3) for pre in PRERELEASES]
-# PEP 440 has versions between any two of these: the first ones right above and below each bound stand for them.
+# PEP 440 has versions between any two of these: the first ones right above and below each bound stand for
+# them.
 AROUND = (
     "",
     ".dev0",

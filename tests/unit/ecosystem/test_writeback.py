@@ -299,7 +299,9 @@ def test_in_any_file_an_edit_shows_only_the_change(
 
 
 def _changed_text(before: str, after: str) -> tuple[str, str]:
-    """Return the characters that only one of the texts has: first by lines, then within the lines that differ."""
+    """Return the characters that only one of the texts has: first by lines, then within the lines that
+    differ.
+    """
     removed = added = ""
     old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
     for name, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():

@@ -1,4 +1,6 @@
-"""Whatever is done at the desk, one deed after another: the file stays whole, and nobody waits for himself or for nothing."""
+"""Whatever is done at the desk, one deed after another: the file stays whole, and nobody waits for himself or
+for nothing.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +107,9 @@ def held(manager: CoordinationManager) -> dict[str, tuple[str, ...]]:
 
 
 def check_waits(manager: CoordinationManager, waited: Mapping[str, tuple[str, ...]], explicit: str) -> None:
-    """Nobody waits for himself; whoever lost the last blocker does not stand as blocked, unless somebody said so."""
+    """Nobody waits for himself; whoever lost the last blocker does not stand as blocked, unless somebody said
+    so.
+    """
     ties = Relations(manager.ecosystem)
     for name, item in ties.items.items():
         if item.status in OPEN:

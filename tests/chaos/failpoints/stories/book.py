@@ -1,4 +1,6 @@
-"""What the processes are doing when they fail. Between them the stories come by every point; none takes longer than some seconds."""
+"""What the processes are doing when they fail. Between them the stories come by every point; none takes
+longer than some seconds.
+"""
 
 from __future__ import annotations
 
