@@ -329,8 +329,10 @@ def refuse_in_todo(what: str) -> None:
     """Raise NotAllowed inside a todo, which has access to its context but not to Redis or workers."""
     if in_todo():
         raise NotAllowed(
-            f"{what} is not for the command of a todo: it reaches its shared context, and nothing else of coord",
-            "within a todo there is `coord context get|set|list|delete`; hand values on in the file COORD_OUTPUT",
+            f"{what} is not for the command of a todo: it reaches its shared context, "
+            "and nothing else of coord",
+            "within a todo there is `coord context get|set|list|delete`; "
+            "hand values on in the file COORD_OUTPUT",
         )
 
 

@@ -29,7 +29,8 @@ def write_first_file(folder: Path) -> tuple[Path, int]:
     repos, path = find_repos(folder), folder / FILE_NAME
     if not repos:
         raise UsageError(
-            f"no git repository was found in {folder.resolve()}, nor in the folders in it, {DEPTH} levels deep",
+            f"no git repository was found in {folder.resolve()}, nor in the folders in it, "
+            f"{DEPTH} levels deep",
             "clone or create one there (git init), or name the folder that has them: coord init DIR",
         )
     write_first(path, first_file(repos))

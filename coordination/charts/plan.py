@@ -38,7 +38,10 @@ def _subtitle(graph: PlanGraph) -> str:
     if not graph.todos:
         return f"nothing to do: {graph.nothing_to_do}" if graph.nothing_to_do else "nothing can start"
     counts = f"{graph.size} in {counted(len(graph.levels), 'level')}"
-    return f"{counts} · {format_hours(graph.work_hours)} of work · {format_hours(graph.critical_hours)} on the critical path"
+    return (
+        f"{counts} · {format_hours(graph.work_hours)} of work · {format_hours(graph.critical_hours)} on the "
+        "critical path"
+    )
 
 
 def _box(graph: PlanGraph, name: str, todo: Todo) -> Box:
@@ -47,7 +50,10 @@ def _box(graph: PlanGraph, name: str, todo: Todo) -> Box:
     before = graph.predecessors[name]
     lines = [
         f"{name}  {todo.task}",
-        f"{'a milestone' if is_milestone(todo) else todo.repo} · {todo.status.value.replace('_', ' ')} · {hours}{source}",
+        (
+            f"{'a milestone' if is_milestone(todo) else todo.repo} · {todo.status.value.replace('_', ' ')} · "
+            f"{hours}{source}"
+        ),
         f"after {listed(before)}" if before else "after nothing",
         *([f"needs {listed([str(need) for need in todo.resources])}"] if todo.resources else []),
     ]
@@ -98,7 +104,10 @@ def _head(graph: PlanGraph) -> str:
     if graph.nothing_to_do:
         return f"{title}\nnothing to do: {graph.nothing_to_do}"
     counts = f"{graph.size} in {counted(len(graph.levels), 'level')}"
-    times = f"{format_hours(graph.work_hours)} of work, {format_hours(graph.critical_hours)} on the critical path (*)"
+    times = (
+        f"{format_hours(graph.work_hours)} of work, {format_hours(graph.critical_hours)} on the "
+        "critical path (*)"
+    )
     lines = [title, f"{counts}, {times}, parallelism {graph.parallelism:.1f}"]
     if graph.assumed or graph.learned:
         learned = [f"{len(graph.learned)} learned from earlier runs"] if graph.learned else []

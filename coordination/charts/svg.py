@@ -55,7 +55,10 @@ text { font-family: system-ui, -apple-system, "Segoe UI", "DejaVu Sans", Helveti
 """
 
 
-OF_THE_PATH = ".path { stroke: #111827; stroke-width: 2.4; } @media (prefers-color-scheme: dark) { .path { stroke: #f9fafb; } }"
+OF_THE_PATH = (
+    ".path { stroke: #111827; stroke-width: 2.4; } @media (prefers-color-scheme: dark) { .path { stroke: "
+    "#f9fafb; } }"
+)
 """Style of boxes and bars on the critical path, in addition to the state's class."""
 
 

@@ -43,7 +43,8 @@ def _refuse_hidden(record: Record) -> None:
     """
     if isinstance(record, Todo) and HIDDEN in secrets_of(record):
         raise UsageError(
-            f"{record.id}: a secret in its env is {HIDDEN!r}, the mask that coord prints instead of the value",
+            f"{record.id}: a secret in its env is {HIDDEN!r}, "
+            "the mask that coord prints instead of the value",
             "give the value itself",
         )
 

@@ -62,7 +62,10 @@ def advice(
 
 def _where_to_mend(run: RunView, failed: Iterable[TodoView], worktrees: Path) -> str:
     if any((worktrees / todo.repo).is_dir() or elsewhere(todo) for todo in failed):
-        return f"mend it in the file, on the repository's branch, or in the worktree by a commit on coord/{run.run_id}"
+        return (
+            "mend it in the file, on the repository's branch, "
+            f"or in the worktree by a commit on coord/{run.run_id}"
+        )
     return "mend it in the file, or on the repository's branch: it failed before it had a worktree"
 
 
@@ -83,7 +86,10 @@ def _all_undone(run: RunView) -> Iterator[str]:
 def _not_undone(run: RunView) -> Iterator[str]:
     failed = [todo.id for todo in run.todos if todo.state is TodoState.COMPENSATION_FAILED]
     if behind := sum(bool(todo.started_at) and todo.was is None for todo in run.todos):
-        yield f"{counted(behind, 'todo')} before {'it is' if len(failed) == 1 else 'them are'} not undone, either"
+        yield (
+            f"{counted(behind, 'todo')} before {'it is' if len(failed) == 1 else 'them are'} not "
+            "undone, either"
+        )
     yield f"once the cause is mended, this tries again: coord rollback {run.run_id}"
     accept = " ".join(f"--accept {todo}" for todo in (failed if len(failed) <= SHOWN_FAILURES else ("TODO",)))
     yield f'or, where it was undone by hand or may stay: coord rollback {run.run_id} {accept} --reason "…"'

@@ -120,7 +120,10 @@ def _saving(saving: Saving, foreseen: Forecast) -> str:
         else f"of {saving.of}"
     )
     if saving.saves_h > NOTHING_H:
-        return f"{what} would save {format_hours(saving.saves_h)}: {format_hours(saving.hours)} by {foreseen.strategy}"
+        return (
+            f"{what} would save {format_hours(saving.saves_h)}: "
+            f"{format_hours(saving.hours)} by {foreseen.strategy}"
+        )
     return f"{what} would save nothing"
 
 
@@ -142,7 +145,10 @@ def _remarks(graph: PlanGraph, foreseen: Forecast) -> Iterator[str]:
     if foreseen.approvals:
         yield f"{counted(foreseen.approvals, 'approval')} on the way: no time is counted for that"
     if graph.blocked:
-        yield f"{len(graph.blocked)} blocked from outside and left out: coord graph {graph.plan.id} says by what"
+        yield (
+            f"{len(graph.blocked)} blocked from outside and left out: "
+            f"coord graph {graph.plan.id} says by what"
+        )
 
 
 def format_durations(foreseen: Forecast) -> str:
@@ -159,6 +165,7 @@ def _bound_reason(foreseen: Forecast) -> str:
     scarce = foreseen.busiest_resource
     resource = f"; busiest resource {scarce}, {format_hours(foreseen.busiest_resource_h)}" if scarce else ""
     return (
-        f"(critical path {format_hours(foreseen.critical_h)}; {format_hours(foreseen.work_h)} of work on {foreseen.slots} at once; "
+        f"(critical path {format_hours(foreseen.critical_h)}; "
+        f"{format_hours(foreseen.work_h)} of work on {foreseen.slots} at once; "
         f"busiest repository {foreseen.busiest_repo}, {format_hours(foreseen.busiest_repo_h)}{resource})"
     )

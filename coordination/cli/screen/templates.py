@@ -63,7 +63,10 @@ def _field(name: str, spec: str, conversion: str | None, known: Collection[str])
         try:
             return _written(getattr(record, name), spec)
         except ValueError as error:
-            hint = "'{id:<12}' sets a width, '{estimated_hours:.1f}' decimals, '{target:%d %b}' how a date is written"
+            hint = (
+                "'{id:<12}' sets a width, '{estimated_hours:.1f}' decimals, "
+                "'{target:%d %b}' how a date is written"
+            )
             raise UsageError(f"--format: {{{name}:{spec}}}: {error}", hint) from error
 
     return part

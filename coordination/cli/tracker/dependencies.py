@@ -171,7 +171,10 @@ def _summary(report: DependencyReport) -> str:
     counts = Counter(outcome.status for outcome in report.outcomes)
     text = ", ".join(f"{counts[status]} {status}" for status in DependencyStatus if counts[status])
     written = f"; written: {listed(report.written)}" if report.written else ""
-    kept = "\n  what is unknown could not be checked here: it counts neither way, and the file keeps what it said"
+    kept = (
+        "\n  what is unknown could not be checked here: it counts neither way, "
+        "and the file keeps what it said"
+    )
     return (
         f"{len(report.outcomes)} checked: {text}{written}{kept if counts[DependencyStatus.UNKNOWN] else ''}"
     )

@@ -234,7 +234,10 @@ def _cache(cache: Cache | None) -> str:
     if cache is None:
         return ""
     lasts = f", of the last {format_hours(cache.ttl.total_seconds() / 3600)}" if cache.ttl else ""
-    return f"given an earlier result{lasts}, if nothing has changed{': ' if cache.inputs else ''}{' '.join(cache.inputs)}"
+    return (
+        f"given an earlier result{lasts}, if nothing has "
+        f"changed{': ' if cache.inputs else ''}{' '.join(cache.inputs)}"
+    )
 
 
 def _command(command: str | tuple[str, ...]) -> str:

@@ -196,7 +196,9 @@ def coord_create_todo(
     gate: Annotated[
         bool | Gate | None,
         Field(
-            description="Start only after coord_approve_todo; `on_timeout` applies after `timeout`, such as 24h."
+            description=(
+                "Start only after coord_approve_todo; `on_timeout` applies after `timeout`, such as 24h."
+            )
         ),
     ] = None,
     timeout: Annotated[str | None, Field(description="Time limit such as 90s, 10m or 1h.")] = None,

@@ -224,7 +224,8 @@ class StepHandlers:
         """Refuse another version or ecosystem. A restricted worker never takes a namespace over."""
         if version != self._version:
             raise Conflict(
-                f"this is coord {version}, but the maintenance leader that serves it is coord {self._version}",
+                f"this is coord {version}, but the maintenance leader that serves it is coord "
+                f"{self._version}",
                 "install the same version on both",
             )
         self._presence.refuse_other(ecosystem)

@@ -109,9 +109,11 @@ def refuse_not_landed(
         if recorded := [one for one in sought if one.commit and one.repo in unasked]:
             first = recorded[0]
             raise NotLanded(
-                f"{behind[first.todo]} waits for {first.todo}, but no worker of {first.repo} reports whether the result of "
-                f"{first.todo} is in {first.branch}",
-                f"start one: coord worker --repo {first.repo}; or, where {first.branch} has it: --accept {first.todo}",
+                f"{behind[first.todo]} waits for {first.todo}, "
+                f"but no worker of {first.repo} reports whether the result of {first.todo} is in "
+                f"{first.branch}",
+                f"start one: coord worker --repo {first.repo}; or, where {first.branch} has it: "
+                f"--accept {first.todo}",
             )
 
 
@@ -157,7 +159,8 @@ def _asked(store: RunStore, presence: Presence, sought: list[Sought]) -> tuple[l
     answers, silent = ask_workers(CleanupQueue(store.redis, store.keys), presence, job, repos)
     if silent:
         raise NotLanded(
-            f"no answer from {', '.join(silent)}: whether completed work is in the base branches is not known",
+            f"no answer from {', '.join(silent)}: whether completed work is in the base branches "
+            "is not known",
             "see the log of that worker, then try again",
         )
     # a worker may only report on the todos that it was asked about

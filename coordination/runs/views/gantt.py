@@ -236,7 +236,10 @@ def _of_work(work: Work, todo: TodoView | None, name: str) -> str:
 def _strip(wait: Wait, band: _Band, lane: int, x: Callable[[float], float]) -> str:
     left, top = x(wait.start_ms), band.top + PAD + (BAR + 3 if band.work else 4) + lane * (STRIP + 1)
     width = max(1.0, x(wait.end_ms) - left)
-    words = f"{wait.todo} waited {took((wait.end_ms - wait.start_ms) / 1000)} for {wait.words or LABELS[wait.reason]}"
+    words = (
+        f"{wait.todo} waited {took((wait.end_ms - wait.start_ms) / 1000)} for "
+        f"{wait.words or LABELS[wait.reason]}"
+    )
     return svg.element(
         "rect", svg.hover(words), x=left, y=top, width=width, height=STRIP, fill=COLOURS[wait.reason]
     )

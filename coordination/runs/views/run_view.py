@@ -73,7 +73,8 @@ def readable(run_id: str) -> Iterator[None]:
         what = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise Unreadable(
             f"the records of run {run_id} in Redis are damaged: {what}",
-            f"other runs continue; see what is left of it: coord logs {run_id}, and branch coord/{run_id} of its repositories",
+            f"other runs continue; see what is left of it: coord logs {run_id}, "
+            f"and branch coord/{run_id} of its repositories",
         ) from error
 
 
