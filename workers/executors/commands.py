@@ -46,7 +46,8 @@ def agent_command(job: Job) -> Command:
     if job.agent_command is None:
         raise PlanRefused(
             f"{job.todo.id} needs an agent, and no agent command is configured",
-            "set settings.agent_command in ecosystem.yaml (a command that reads a prompt), or give the todo an action",
+            "set settings.agent_command in ecosystem.yaml (a command that reads a prompt), "
+            "or give the todo an action",
         )
     return Command(argv=argv_of(job.agent_command), stdin=prompt(job).encode())
 
@@ -65,7 +66,10 @@ def _in_words(job: Job) -> str:
     role = f" ({job.repo.role})" if job.repo.role else ""
     first = f"Task {todo.id}: {todo.task}"
     if job.undone:
-        first = f"Undo what this task has done outside of the repository, as far as it has; it ended as {job.undone.came_to}.\n{first}"
+        first = (
+            "Undo what this task has done outside of the repository, as far as it has; "
+            f"it ended as {job.undone.came_to}.\n{first}"
+        )
     parts = [first, f"Repository: {job.repo.name}{role}, in {job.cwd}"]
     if todo.description:
         parts.append(todo.description)
@@ -79,17 +83,17 @@ def _in_words(job: Job) -> str:
 def _files(job: Job) -> str:
     former = f"What a former attempt at this had written there is in {job.checkpoint} (COORD_CHECKPOINT).\n"
     return (
-        f"What the todos before this one produced is in the JSON file {job.context} (COORD_CONTEXT).\n"
-        f"What the todos after this one should know may be written as JSON to {job.output} (COORD_OUTPUT).\n"
-        f"{former if job.checkpoint else ''}"
-        "Work in the current folder. What is left changed there when you exit with code 0 is committed for you."
+        f"What the todos before this one produced is in the JSON file {job.context} (COORD_CONTEXT).\nWhat "
+        f"the todos after this one should know may be written as JSON to {job.output} "
+        f"(COORD_OUTPUT).\n{former if job.checkpoint else ''}Work in the current folder. "
+        "What is left changed there when you exit with code 0 is committed for you."
     )
 
 
 def _files_to_undo(job: Job, undone: Undone) -> str:
     return (
-        f"What the task handed over is in the JSON file {undone.output} (COORD_TODO_OUTPUT), null if nothing.\n"
-        f"What the todos before it produced is in the JSON file {job.context} (COORD_CONTEXT).\n"
-        "Work in the current folder; nothing of it is committed. It may have been undone in part before: "
-        "exit with code 0 when nothing is left to undo."
+        f"What the task handed over is in the JSON file {undone.output} (COORD_TODO_OUTPUT), "
+        f"null if nothing.\nWhat the todos before it produced is in the JSON file {job.context} "
+        "(COORD_CONTEXT).\nWork in the current folder; nothing of it is committed. "
+        "It may have been undone in part before: exit with code 0 when nothing is left to undo."
     )

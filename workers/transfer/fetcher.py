@@ -188,7 +188,10 @@ def _common_dir(place: Path) -> Path | None:
 
 
 def _unsent(repo: str, commit: str) -> str:
-    return f"{repo}: {commit[:12]} is not here, and no host has sent it (a worker whose Redis is a unix:// socket sends nothing)"
+    return (
+        f"{repo}: {commit[:12]} is not here, and no host has sent it (a worker whose Redis is a unix:// "
+        "socket sends nothing)"
+    )
 
 
 def _check(commit_ref: CommitRef) -> None:
@@ -243,7 +246,8 @@ def _refuse_other_heads(commit_ref: CommitRef, commit: str, listed: str) -> None
     heads = [line.partition(" ") for line in listed.splitlines()]
     if [head for head, _, _ in heads] != [commit] or not _BUNDLED.fullmatch(heads[0][2]):
         raise NotCarried(
-            f"{commit_ref.repo}: the bundle of {commit[:12]} holds something else: {sentence(listed) or 'nothing'}"
+            f"{commit_ref.repo}: the bundle of {commit[:12]} holds something else: "
+            f"{sentence(listed) or 'nothing'}"
         )
 
 
@@ -256,8 +260,8 @@ def _fetch(commit_ref: CommitRef, commit: str, there: Remote, into: Path, hold: 
     repo = commit_ref.repo
     if not commit_ref.may_come_from(there, commit):
         raise NotCarried(
-            f"{repo}: {commit[:12]} is said to be on {sentence(there.branch)!r} of {sentence(hidden(there.url))!r}, "
-            f"which is not what run {commit_ref.run_id} knows of {repo}",
+            f"{repo}: {commit[:12]} is said to be on {sentence(there.branch)!r} of "
+            f"{sentence(hidden(there.url))!r}, which is not what run {commit_ref.run_id} knows of {repo}",
         )
     try:
         fetch_branch(there, into, hold)
