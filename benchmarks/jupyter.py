@@ -82,7 +82,8 @@ def main(jobs: int | None, scale: float) -> None:
     edges = sum(map(len, requires.values()))
     print(f"{len(requires)} packages, {edges} dependencies, {len(levels(requires))} levels; {slots} at once")
     print(
-        f"{sum(durations.values()):.1f} s of work, longest todo {max(durations.values()):.1f} s, bound {least:.1f} s"
+        f"{sum(durations.values()):.1f} s of work, longest todo {max(durations.values()):.1f} s, "
+        f"bound {least:.1f} s"
     )
     print("strategy   forecast   measured   ratio to bound   bound_s")
     with ground() as place:
@@ -93,7 +94,8 @@ def main(jobs: int | None, scale: float) -> None:
             run = place.ask("sweep", PLAN, "--strategy", strategy, *at_most)
             print(row(strategy, foreseen, run, least), flush=True)
     print(
-        f"over {OTHER_DRAWS} other draws, levels would take {elsewhere(requires, slots)} the bound (simulated)"
+        f"over {OTHER_DRAWS} other draws, levels would take {elsewhere(requires, slots)} the "
+        "bound (simulated)"
     )
 
 

@@ -96,7 +96,8 @@ def measure(rows: Report, rate: float, seconds: float, repos: int, jobs: int) ->
 def main(options: argparse.Namespace) -> None:
     with report("latency", options) as rows:
         rows.say(
-            f"{options.rate:g} todos/s for {options.seconds:g} s, {options.repos} repositories, {options.jobs} threads"
+            f"{options.rate:g} todos/s for {options.seconds:g} s, {options.repos} repositories, "
+            f"{options.jobs} threads"
         )
         measure(rows, options.rate, options.seconds, options.repos, options.jobs)
 

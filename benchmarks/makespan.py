@@ -151,7 +151,8 @@ def carry_out(rows: Report, case: Case, mean_s: float) -> None:
     own = 1000 * median(took[name] - sleeps[name] for name in sleeps)
     beside = (
         f"{run.duration_s:.2f} s, simulated {foreseen_s:.2f} s; {len(plan)} todos, depth {depth}; "
-        f"a todo takes {own:.0f} ms beyond its sleep, the run {waited(graph, took, case.slots, run.duration_s):.3f} x those"
+        f"a todo takes {own:.0f} ms beyond its sleep, the run "
+        f"{waited(graph, took, case.slots, run.duration_s):.3f} x those"
     )
     rows.add(
         f"run of {case.name}", run.duration_s / foreseen_s, "x", at_most=round(allowed, 4), beside=beside

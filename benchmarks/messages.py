@@ -80,7 +80,8 @@ def fast(url: str) -> None:
 def sure(url: str, messages: int) -> None:
     found = plenty(url, messages, RECIPIENTS)
     print(
-        f"\n{found.sent:,} messages to {RECIPIENTS} recipients, half away at first, consumers killed every 5 s"
+        f"\n{found.sent:,} messages to {RECIPIENTS} recipients, half away at first, "
+        "consumers killed every 5 s"
     )
     show("lost", [f"{found.lost:,}"], "0", found.lost == 0)
     show("effects twice", [f"{found.twice:,}"], "0", found.twice == 0)

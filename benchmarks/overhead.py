@@ -177,7 +177,8 @@ def print_parts(parts: Parts) -> None:
         ("into the path itself", "enter in place"),
     ):
         print(
-            f"{title:<28} {parts.ms(name):7.1f} ms {parts.ms(name) / parts.ms('plain'):8.1f} x {parts.git[name]:9}"
+            f"{title:<28} {parts.ms(name):7.1f} ms {parts.ms(name) / parts.ms('plain'):8.1f} x "
+            f"{parts.git[name]:9}"
         )
 
 

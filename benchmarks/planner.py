@@ -77,7 +77,8 @@ def measure(todos: int, edges: int, repos: int, rounds: int) -> None:
     forecast_ms = best_ms(lambda: forecast(graph), rounds)
     print(f"{todos:,} todos, {edges:,} edges, {repos} repos, {len(graph.levels)} levels")
     print(
-        f"  build, levels, ranks, critical path  {plan_ms:8.2f} ms   {plan_ms / sort_ms:5.1f} x networkx's sort"
+        f"  build, levels, ranks, critical path  {plan_ms:8.2f} ms   {plan_ms / sort_ms:5.1f} x "
+        "networkx's sort"
     )
     print(f"  redundant edges ({len(graph.redundant):,})  {redundant_ms:8.2f} ms")
     print(f"  forecast of both strategies  {forecast_ms:8.2f} ms")

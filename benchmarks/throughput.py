@@ -112,7 +112,8 @@ def measure(rows: Report, options: argparse.Namespace) -> float:
 def main(options: argparse.Namespace) -> None:
     with report("throughput", options) as rows:
         rows.say(
-            f"{options.levels} levels, {options.todos:,} todos, {options.repos} repositories, {options.jobs} threads"
+            f"{options.levels} levels, {options.todos:,} todos, {options.repos} repositories, "
+            f"{options.jobs} threads"
         )
         bare = measure(rows, options)
         if not options.no_peers:

@@ -92,7 +92,8 @@ def measure_steps(store: RunStore, n: int) -> None:
     took, floor = seconds(carry_out), seconds(plain)
     assert store.status(run_id) == "succeeded"
     print(
-        f"claim and settle   {n / took:8,.0f} a second   {1000 * took / n:6.3f} ms   {took / floor:4.1f} x SET"
+        f"claim and settle   {n / took:8,.0f} a second   {1000 * took / n:6.3f} ms   "
+        f"{took / floor:4.1f} x SET"
     )
     print(f"plain SET          {n / floor:8,.0f} a second   {1000 * floor / n:6.3f} ms")
 
