@@ -25,4 +25,7 @@ def spread(values: Sequence[float]) -> str:
     """p50, p99 and the largest, of seconds."""
     if not values:
         return "never measured"
-    return f"p50 {quantile(values, 0.5):.1f} s, p99 {quantile(values, 0.99):.1f} s, max {max(values):.1f} s of {len(values)}"
+    return (
+        f"p50 {quantile(values, 0.5):.1f} s, p99 {quantile(values, 0.99):.1f} s, "
+        f"max {max(values):.1f} s of {len(values)}"
+    )

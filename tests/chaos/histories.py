@@ -16,7 +16,10 @@ from tests.chaos.figures import Figures
 from tests.run_machine import AnyHistory
 
 FAULT = "any history"
-DOES = "messages delivered twice, late, never, out of order; crashes, lost leases, pauses, cancels, rollbacks, approvals, restarts"
+DOES = (
+    "messages delivered twice, late, never, out of order; crashes, lost leases, pauses, cancels, rollbacks, "
+    "approvals, restarts"
+)
 
 PLANS, STEPS, PROCESSES = 2000, 50, 2
 

@@ -26,7 +26,10 @@ from tests.chaos.record import lines_of
 from tests.stage import Stage
 
 FAULT = "hostile writer"
-DOES = "rubbish into random keys, 20 times a second, while runs of 60 todos go on: workers live, only what was ordered runs"
+DOES = (
+    "rubbish into random keys, 20 times a second, while runs of 60 todos go on: workers live, "
+    "only what was ordered runs"
+)
 
 RUBBISH = (
     b"",

@@ -192,8 +192,8 @@ class _Judge:
         due = facts.compensates and not facts.accepted if facts.state == "compensated" else not facts.by_hand
         if facts.state in ("succeeded", "compensated") and due and (len(bear_it), len(ended)) != (1, 1):
             yield (
-                f"{todo} is {facts.state} by fence {facts.settled_by}, which {len(bear_it)} body runs bear, {len(ended)} to the end; "
-                f"there were {[line.fence for line in starts]}"
+                f"{todo} is {facts.state} by fence {facts.settled_by}, which {len(bear_it)} body runs bear, "
+                f"{len(ended)} to the end; there were {[line.fence for line in starts]}"
             )
         settled_ms = self._at_ms(todo, facts.state)
         for line in ended:

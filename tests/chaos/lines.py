@@ -20,7 +20,10 @@ from tests.chaos.record import lines_of
 from tests.stage import Stage
 
 FAULT = "bad lines to Redis"
-DOES = "a proxy before each of 4 workers: delays of 0.1 and 1.5 s, cuts, resets, half-open lines, an outage, dropped answers"
+DOES = (
+    "a proxy before each of 4 workers: delays of 0.1 and 1.5 s, cuts, resets, half-open lines, an outage, "
+    "dropped answers"
+)
 PATIENCE_S = 120
 
 
@@ -74,7 +77,10 @@ def misbehave(stage: Stage, how: Lines) -> Figures:
         for what, n in sum((proxy.did for proxy in proxies), start=type(proxies[0].did)()).items()
     )
     todos = trial.runs * how.todos + len(how.phases or PHASES) * how.workers
-    words = f"{did}; {todos} todos, {runs} body runs; all workers consume again {spread(probes.after_s)}, seed {how.seed}"
+    words = (
+        f"{did}; {todos} todos, {runs} body runs; all workers consume again {spread(probes.after_s)}, "
+        f"seed {how.seed}"
+    )
     return Figures(measured=words, wrong=wrong, late=probes.late)
 
 

@@ -29,7 +29,10 @@ from tests.stage import PLAN, Fields, Stage
 from tests.waiting import until
 
 FAULT = "soak"
-DOES = "small runs one after the other: plain, retried, failed, rolled back, gated; one worker's lines are cut every 5 s, the other is killed every 20 s"
+DOES = (
+    "small runs one after the other: plain, retried, failed, rolled back, gated; "
+    "one worker's lines are cut every 5 s, the other is killed every 20 s"
+)
 FLAT = 0.05
 KEPT_S = 20
 OF_RUNS = "coord:run:*"
@@ -191,7 +194,10 @@ class _Soak:
             if late[name] > early[name] * (1 + FLAT) + SLACK.get(name, 0)
         ]
         return Figures(
-            measured=f"{ended}; {self._crew.killed} kills, {self._proxy.did.total()} connections cut; {words}, seed {self._seed}",
+            measured=(
+                f"{ended}; {self._crew.killed} kills, {self._proxy.did.total()} connections cut; {words}, "
+                f"seed {self._seed}"
+            ),
             wrong=self._wrong,
             late=[*too_much, *left],
         )

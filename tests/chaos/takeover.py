@@ -19,8 +19,9 @@ from workers.local_liveness import FOLDER
 
 FAULT = "worker killed"
 DOES = (
-    "SIGKILL to a worker that runs 4 todos or so, 64 times: 128 todos are taken over by others that see its death on their machine, "
-    "128 where they cannot see it, and its lease has to run out"
+    "SIGKILL to a worker that runs 4 todos or so, 64 times: "
+    "128 todos are taken over by others that see its death on their machine, 128 where they cannot see it, "
+    "and its lease has to run out"
 )
 LATER_S = 2.0
 BETWEEN_S = (0.3, 2.0)
@@ -77,8 +78,8 @@ def take_over(stage: Stage, how: TakeOver) -> Figures:
     p99_s = quantile([*after_s[0], *after_s[1]], 0.99)
     late = [f"taken over {p99_s:.1f} s after the kill (p99)"] if p99_s > lease_s + LATER_S else []
     words = (
-        f"{crew.killed} kills; next attempt {spread(after_s[0])}; by the lease of {lease_s:g} s alone {spread(after_s[1])}, "
-        f"seed {how.seed}"
+        f"{crew.killed} kills; next attempt {spread(after_s[0])}; "
+        f"by the lease of {lease_s:g} s alone {spread(after_s[1])}, seed {how.seed}"
     )
     return Figures(measured=words, wrong=wrong, late=late)
 

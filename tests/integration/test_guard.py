@@ -494,8 +494,9 @@ def test_a_ctrl_c_in_the_workers_process_group_does_not_reach_the_command(
 
 
 def test_100_mb_of_output_pass_through_and_memory_stays_flat() -> None:
-    script = PLAYS_WORKER + (
-        """
+    script = (
+        PLAYS_WORKER
+        + """
     size = 0
     def count(data):
         global size

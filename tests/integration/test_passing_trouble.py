@@ -335,7 +335,10 @@ def test_a_git_that_ends_well_and_loses_an_object_is_found_out(
 
 def test_a_command_that_fails_on_a_full_disk_is_tried_again(world: World, small_disk: Callable[[Path], Path]):
     disk = small_disk(world.folder / "a")
-    fills = f"[ -e {world.folder}/full ] || {{ touch {world.folder}/full; cat /dev/zero > {disk}/filler; exit 1; }}"
+    fills = (
+        f"[ -e {world.folder}/full ] || {{ touch {world.folder}/full; cat /dev/zero > {disk}/filler; exit"
+        " 1; }"
+    )
     scene = Scene(world, f"{fills}; {WRITES}")
 
     assert scene.go().kind is TaskResultKind.LATER

@@ -36,7 +36,10 @@ printf 'a\\0b' > picture; mkdir -p deep; echo new > "deep/a file"; chmod +x "dee
 echo '{"n": [1, "é"]}' > $COORD_OUTPUT
 """
 
-WAITING = "echo ran >> $LEDGER; while test ! -e $LEDGER.go; do sleep 0.02; done; echo 1 > work; echo 7 > $COORD_OUTPUT"
+WAITING = (
+    "echo ran >> $LEDGER; while test ! -e $LEDGER.go; do sleep 0.02; done; echo 1 > work; "
+    "echo 7 > $COORD_OUTPUT"
+)
 
 
 @dataclass

@@ -187,8 +187,10 @@ def test_what_nothing_undoes_is_refused_and_whoever_has_undone_it_says_so(bench:
     concluded = bench.attempt(todo, undo(last=True))
 
     assert concluded.kind is OutcomeKind.REFUSED
-    assert concluded.why == (
-        f'{why.format(path=bench.checkout)}\n  undo it by hand, then: coord rollback {RUN} --accept T --reason "…"'
+    assert (
+        concluded.why
+        == f"{why.format(path=bench.checkout)}\n  undo it by hand, then: coord rollback {RUN} --accept T"
+        ' --reason "…"'
     )
     assert bench.attempt(todo | {"compensate": "true"}, undo(last=True)).kind is OutcomeKind.SUCCEEDED
 

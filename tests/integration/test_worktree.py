@@ -415,7 +415,9 @@ def test_a_worktree_that_was_damaged_by_hand_is_made_anew(run: Run, damage: str,
     entry = Path(git("rev-parse", "--absolute-git-dir", cwd=run.tree.path))
     commands = {
         "folder deleted": f"rm -rf {run.tree.path}",
-        "folder deleted, HEAD detached": f"git -C {run.tree.path} checkout -q --detach && rm -rf {run.tree.path}",
+        "folder deleted, HEAD detached": (
+            f"git -C {run.tree.path} checkout -q --detach && rm -rf {run.tree.path}"
+        ),
         "git file deleted": f"rm {run.tree.path}/.git",
         "index broken": f"echo rubbish > {entry}/index",
         "entry deleted": f"rm -rf {entry}",

@@ -26,7 +26,10 @@ def test_a_name_that_is_not_exported_is_not_there() -> None:
 
 
 def test_nothing_is_imported_before_it_is_asked_for() -> None:
-    asked = "import sys, coordination; print([m for m in sys.modules if m.startswith(('coordination.', 'redis', 'pydantic'))])"
+    asked = (
+        "import sys, coordination; print([m for m in sys.modules if m.startswith(('coordination.', 'redis', "
+        "'pydantic'))])"
+    )
 
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
 

@@ -37,7 +37,10 @@ from tests.ports import free_port
 from tests.stage import Stage
 
 FAULT = "a process fails at a point"
-DOES = "before and after each call of Redis, publish, acknowledgement, lock, compensation: killed, stopped past its lease, refused, unheard"
+DOES = (
+    "before and after each call of Redis, publish, acknowledgement, lock, compensation: killed, "
+    "stopped past its lease, refused, unheard"
+)
 SHORT_STORIES, SHORT_TRIALS = 2, 6
 PLAYERS = 2 * (cpu_count() or 1) + 1
 """At a time: a trial takes 1.5 s of a processor, and waits for leases three times as long."""
@@ -138,7 +141,10 @@ class Sweep:
         return Trial(story=place.story, target=Target(role=place.role, point=point, fault=kind, hit=hit))
 
     def _judge(self, trial: Trial, outcome: Outcome) -> None:
-        what = f"{self.stories[trial.story].name}: {trial.target.role if trial.target else ''} {trial.target or 'no fault'}"
+        what = (
+            f"{self.stories[trial.story].name}: {trial.target.role if trial.target else ''} "
+            f"{trial.target or 'no fault'}"
+        )
         self.wrong += [f"{what}: {words[:SAID]}" for words in outcome.wrong]
         self.notes.update(f"{what}: {words[:SAID]}" for words in outcome.notes)
 
@@ -252,7 +258,10 @@ def _swept(sweep: Sweep, say: Say, chosen: Callable[[list[Trial]], list[Trial]])
         say(f"{times} times: {note}")
     names = {point.rpartition(".")[0] for point in sweep.places}
     return Figures(
-        measured=f"{len(names)} calls, {len(sweep.places)} points, {sweep.struck} of {len(trials)} faults struck in "
-        f"{time.monotonic() - began:.0f} s, {len(sweep.wrong)} violations, seed {sweep.seed}",
+        measured=(
+            f"{len(names)} calls, {len(sweep.places)} points, "
+            f"{sweep.struck} of {len(trials)} faults struck in {time.monotonic() - began:.0f} s, "
+            f"{len(sweep.wrong)} violations, seed {sweep.seed}"
+        ),
         wrong=sweep.wrong,
     )

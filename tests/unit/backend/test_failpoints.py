@@ -94,7 +94,10 @@ def test_a_fault_that_cannot_be_there_is_refused(words: str):
 
 
 def test_a_process_can_be_killed_at_a_point(tmp_path: Path):
-    text = "from coordination.broker.failpoints import parse; f = parse('a.before=kill,log=l'); f.reach('a.before'); print('alive')"
+    text = (
+        "from coordination.broker.failpoints import parse; f = parse('a.before=kill,log=l'); "
+        "f.reach('a.before'); print('alive')"
+    )
     done = subprocess.run(
         [sys.executable, "-c", text], cwd=tmp_path, env=plain(), capture_output=True, text=True, check=False
     )

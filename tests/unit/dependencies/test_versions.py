@@ -14,7 +14,10 @@ from coordination.errors import CoordinationError, NotFound
 
 Files = dict[str, str]
 SETUPTOOLS = '[project]\nname = "lib"\ndynamic = ["version"]\n[tool.setuptools.dynamic]\n'
-FROM_GIT = '[build-system]\nrequires = ["setuptools", "setuptools-scm"]\n[project]\nname = "lib"\ndynamic = ["version"]\n'
+FROM_GIT = (
+    '[build-system]\nrequires = ["setuptools", "setuptools-scm"]\n[project]\nname = "lib"\ndynamic ='
+    ' ["version"]\n'
+)
 
 
 def lay(folder: Path, files: Files) -> Path:

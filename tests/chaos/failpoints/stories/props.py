@@ -14,7 +14,10 @@ MAKES = ["sh", "-c", f'touch "made-by-$COORD_TODO_ID"; exec sh {BODY}']
 SHARES = [
     "sh",
     "-c",
-    f'c="{COORD} context"; $c set k 1; $c get k; $c list; $c set --scope plan p 1; $c delete p; exec sh {BODY}',
+    (
+        f'c="{COORD} context"; $c set k 1; $c get k; $c list; $c set --scope plan p 1; $c delete p; exec sh'
+        f" {BODY}"
+    ),
 ]
 """What fails of it fails no todo: a context is a hint."""
 R, P = {"repo": "r", "action": BODY_}, {"repo": "p", "action": BODY_, "workspace": "in-place"}
