@@ -50,8 +50,8 @@ class Event:
     todo: str
     at: datetime
     facts: Mapping[str, str]
-    """Of a todo: `state` and `attempt`; `undo` where a compensation is meant; `waits_for` where it is
-    parked. Of `run.ended`: `status`, and `at` in ms: a run that is rolled back later ends again. Of a
+    """Fields of the event. For a todo: `state` and `attempt`; `undo` for a compensation; `waits_for` if it is
+    parked. For `run.ended`: `status`, and `at` in ms, because a run that is rolled back ends again. For a
     decision: `by`.
     """
 

@@ -80,7 +80,7 @@ def size(ctx: click.Context, parameter: click.Parameter, text: str) -> int:
 
 
 def read_stdin() -> bytes:
-    if sys.stdin is None:  # who starts us may close it
+    if sys.stdin is None:  # the caller may have closed it
         raise UsageError("standard input is closed", "give it something to read, like: … < FILE")
     return sys.stdin.buffer.read()
 

@@ -1,5 +1,5 @@
-"""What every todo of a run did when, and what it waited for once its predecessors had succeeded, by the run's
-events. Pure.
+"""Computes from a run's events when each todo did what, and what it waited for after its predecessors had
+succeeded. Pure.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LOST = "lost"
 
 
 BRIEF = 0.005
-"""Of the run's duration: a repository that rests for no longer is taken to be at work."""
+"""Share of the run's duration: a repository that is idle for less counts as busy."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from meter_units import Quantity, Unit
 
 @dataclass(frozen=True)
 class Reading:
-    """What a meter showed, and when."""
+    """The reading of a meter, and its time."""
 
     meter: str
     at: datetime
