@@ -21,7 +21,7 @@ NAMES = ("throughput", "makespan", "scale", "latency", "cache", "startup")
 
 
 def measured(name: str, short: bool, to_stderr: bool) -> dict[str, Any]:
-    """What the benchmark wrote, or how it ended without writing anything."""
+    """Return the benchmark's output, or how it ended without output."""
     with tempfile.TemporaryDirectory(prefix="coord-bench-") as folder:
         file = Path(folder) / "figures.json"
         words = [

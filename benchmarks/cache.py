@@ -39,7 +39,7 @@ from coordination.settings import Settings
 
 KEYS, ROOM, SEED = 5000, 500, 7
 OVERHEAD = 360 + 240
-"""Of an entry with a value of its own: as in backend/lua/cache/_cache.lua."""
+"""Bytes of an entry with a value of its own, as in backend/lua/cache/_cache.lua."""
 LOOKUPS, SHORT = 5000, 200
 IN_PROCESS_US, REDIS_MS, MISS_MS = 20.0, 1.0, 5.0
 PEERS = ("cachetools", "diskcache")

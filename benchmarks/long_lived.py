@@ -1,4 +1,4 @@
-"""Whether anything grows with the number of runs: `python -m benchmarks.long_lived [RUNS]`.
+"""Checks whether anything grows with the number of runs: `python -m benchmarks.long_lived [RUNS]`.
 
 RUNS (500) small runs, one after the other, through one real worker process: four todos in two repositories,
 both strategies in turn, 40 lines of log each; in every fifth run a todo fails, is tried again and fails for
@@ -57,7 +57,7 @@ def todos(failing: bool) -> list[dict[str, object]]:
 
 
 class Worker:
-    """What /proc says of the worker."""
+    """Return the worker's figures in /proc."""
 
     def __init__(self, state: Path) -> None:
         record = Daemon(state, "worker").running()

@@ -1,4 +1,4 @@
-"""What coord adds to a todo that does nothing: `python -m benchmarks.overhead [--todos N]`.
+"""Measures the overhead of coord for a todo that does nothing: `python -m benchmarks.overhead [--todos N]`.
 
 First the parts, each by itself in this process: the best of N rounds, how many times a plain `sh -c true`
 that is, and how often git was called. Then whole runs of N todos `true` by `coord sweep`, one at a time: the

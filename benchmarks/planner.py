@@ -1,4 +1,4 @@
-"""What planning costs: `python -m benchmarks.planner`.
+"""Measures planning: `python -m benchmarks.planner`.
 
 Each figure is the best of several rounds; the ratio is to networkx's own topological sort of the same graph
 in the same process, so that it says something on any machine.
@@ -54,7 +54,7 @@ def ecosystem(todos: int, edges: int, repos: int, seed: int = 7) -> Ecosystem:
 
 
 def plan(eco: Ecosystem) -> PlanGraph:
-    """What every sweep needs: the checked graph, its levels, ranks and critical path."""
+    """Build the parts that every sweep needs: the checked graph, its levels, ranks and critical path."""
     graph = build(eco, PLAN)
     assert graph.levels
     assert graph.critical_path

@@ -36,7 +36,7 @@ class Figure:
     reached: bool | None = None
     """None: it has no goal."""
     beside: str = ""
-    """What else belongs to it, or why it has no value."""
+    """Remarks, or why there is no value."""
 
     @property
     def row(self) -> str:
@@ -97,7 +97,7 @@ def installed(package: str) -> str | None:
 
 
 def parser(doc: str | None, name: str) -> argparse.ArgumentParser:
-    """What every benchmark that reports understands."""
+    """Return a parser with the options of every reporting benchmark."""
     made = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{name}", description=(doc or "").partition("\n")[0]
     )

@@ -1,5 +1,5 @@
-"""Whether coord costs the same per todo whatever the plan's size: `python -m benchmarks.scale [--sizes N …]
-[--finished N] [--json [FILE]]`.
+"""Checks that the cost of a todo does not depend on the size of its plan: `python -m benchmarks.scale
+[--sizes N …] [--finished N] [--json [FILE]]`.
 
     python -m benchmarks.scale --short    # seconds, to see that it runs
 

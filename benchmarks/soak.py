@@ -1,4 +1,4 @@
-"""What must never happen, looked for as long as you like: `python -m benchmarks.soak [--minutes 10] [--seed
+"""Looks for violated guarantees for as long as you like: `python -m benchmarks.soak [--minutes 10] [--seed
 N]`, or `make soak`.
 
 Processes at work on one server of their own are killed, stopped for longer than their ttls and cut off, and

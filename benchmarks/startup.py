@@ -1,5 +1,4 @@
-"""What it takes until something begins: `python -m benchmarks.startup [--rounds N] [--starts N] [--json
-[FILE]]`.
+"""Measures start-up times: `python -m benchmarks.startup [--rounds N] [--starts N] [--json [FILE]]`.
 
     python -m benchmarks.startup --short    # seconds, to see that it runs
 

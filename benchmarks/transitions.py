@@ -43,7 +43,7 @@ KEYS = Keys(SETTINGS.namespace)
 THE_END = "the-end"
 HEARTBEATS, KEEPER, NOTHING = "heartbeats", "keeper: timers, reaper, its lock", "not counted"
 KEEPS = ("advance", "fire", "lose", "resend")
-PURPOSES = (  # of a command that is no step, by its first words
+PURPOSES = (  # the first words of a command that is no step
     (r"HMGET \S+:output ", "outputs of predecessors"),
     (r"HMGET \S+:facts ", NOTHING),  # the second half of the same pipeline
     (r"(XREAD|ZREVRANGE) ", NOTHING),  # ours: we wait for the end of the run
@@ -129,7 +129,7 @@ def measure_worker(place: Ground, url: str) -> None:
 
 
 def observed(commands: Iterator[dict[str, str]]) -> Iterator[str]:
-    """What each command between seal and end was for."""
+    """Purpose of each command between seal and end."""
     names = {function(name): name for name in STEPS}
     sealed = False
     for shown in commands:

@@ -1,5 +1,5 @@
-"""What a hand-over cannot be faster than here and now: from an RPUSH to the process that a BLPOP of that list
-lets go on.
+"""Measures the lower bound of a hand-over on this machine: from an RPUSH to the process that a BLPOP of that
+list wakes.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Carrier(Protocol):
     def __init__(self, url: str, name: str) -> None: ...
 
     def prepare(self) -> None:
-        """What is sent from now on is kept, where anything is."""
+        """Keep messages sent from now on, if this carrier keeps any."""
 
     def send(self, word: Word) -> None: ...
 
@@ -121,7 +121,7 @@ class Lean:
 
 
 class Publish:
-    """Who does not listen right now never hears of it."""
+    """Redis PUBLISH: absent receivers miss the message."""
 
     def __init__(self, url: str, name: str) -> None:
         self._channel = f"bench-channel:{name}"

@@ -1,5 +1,5 @@
-"""What a run costs by the steps alone: one client submits it, then claims and settles its todos one after the
-other.
+"""Measures the cost of a run's steps alone: one client submits it, then claims and settles its todos one
+after the other.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BEGUN = 200
 @dataclass(frozen=True, kw_only=True)
 class Cost:
     submit_ms: float
-    """Of a todo, as the two below."""
+    """Time for one todo, as the two below."""
     steps_ms: float
     memory_bytes: float
     longest: tuple[float, str]

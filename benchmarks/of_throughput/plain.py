@@ -40,7 +40,7 @@ SAME = [
     "worker_hijack_root_logger",
     "worker_redirect_stdouts",
 ]
-"""Of coord's settings: acks late, one message for each thread, task events."""
+"""Settings as in coord: late acks, one message for each thread, task events."""
 
 
 def app_of(url: str, name: str, transport: str) -> Celery:

@@ -1,4 +1,4 @@
-"""What a peer is: a module of this folder with `run`, Job → Ran. It carries the graph out in a process of its
+"""Defines a peer: a module of this folder with `run`, Job → Ran, which executes the graph in a process of its
 own.
 
 The clock runs from the first start of a task to the last end. What it needs installed, and how it is called,
@@ -20,7 +20,7 @@ class Job:
     levels: int
     width: int
     url: str
-    """Of a Redis with an append-only file: the one that coord has in this run."""
+    """URL of the Redis with an append-only file that coord uses in this run."""
     folder: str
     """An empty one."""
 

@@ -76,7 +76,7 @@ class Place:
 
 class Scenario(Protocol):
     def players(self) -> Sequence[Callable[[Place, int], None]]:
-        """What each does, with its own number, until the place is over."""
+        """Return the function of each process; it gets its own number and works until the soak ends."""
 
     def check(self, place: Place) -> dict[str, str]:
         """When all is over: figures by name. What must not be is said to the place."""
@@ -221,7 +221,7 @@ class Fate:
 
     @contextmanager
     def _losing(self) -> Iterator[None]:
-        """Whoever held something before holds it no more, and may not have noticed yet."""
+        """Record that former holders hold nothing any more; they may not have noticed yet."""
         self._place.note_loss(LOSING)
         yield
         with connect(self._place.url, Profile.COMMAND) as client:

@@ -1,5 +1,5 @@
-"""Who is inside, counted by the holders themselves in a file: it knows nothing of Redis, and outlives its
-data.
+"""Register of holders, written to a file by the holders themselves: independent of Redis, so it outlives the
+loss of its data.
 
 Whoever comes in writes its fence and until when it may believe that it holds; whoever goes strikes that out.
 So those who were killed or stopped inside are counted for as long as they might act, and no longer. Holders
@@ -40,7 +40,7 @@ class _Inside:
 
 
 class Register:
-    """Of one name. A shared holder has the amount 1 of a capacity of many, an exclusive one all of it."""
+    """Holders of one name. A shared holder has the amount 1 of a large capacity, an exclusive one all of it."""
 
     def __init__(self, path: Path, capacity: int) -> None:
         self.path = path
@@ -67,7 +67,7 @@ class Register:
                 )
 
     def act(self, fence: int, until_s: float) -> None:
-        """What a holder does, for which it must be the newest where one alone may be inside. Raises Refused."""
+        """Write as a holder, which must have the newest fence if the lock is exclusive. Raises Refused."""
         with self._open() as page:
             own = next((it for it in page.slots if it.fence == fence), None)
             if own is None or (own.amount == self.capacity and page.newest > fence):
