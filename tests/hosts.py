@@ -81,7 +81,7 @@ class World:
         self.settings = self.settings.model_copy(update={"bundle_limit_bytes": limit_bytes})
 
     def remote(self, name: str) -> Path:
-        """What the file says is the repository's url."""
+        """The repository's url in the file."""
         path = self.folder / f"{name}.git"
         git(self.folder, "init", "-q", "--bare", str(path))
         self.remotes[name] = str(path)

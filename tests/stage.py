@@ -39,7 +39,7 @@ Fields = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Done:
-    """What a command came to."""
+    """Result of a command."""
 
     code: int
     out: str
@@ -88,7 +88,7 @@ class Begun(subprocess.Popen[bytes]):
         return Done(self.wait(timeout), self.out, self.err)
 
     def forget(self) -> None:
-        """Of one that ended: its output goes."""
+        """Close the output of an ended process."""
         self._out.close()
         self._err.close()
 
@@ -98,7 +98,7 @@ class Stage:
     folder: Path
     settings: Fields = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
-    """What every command here gets."""
+    """Environment of every command here."""
     within: Sequence[str] = ()
     """A command that carries out ours in a network of its own."""
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -117,7 +117,7 @@ class Stage:
 
     @property
     def ledger(self) -> list[str]:
-        """What todos appended to `$LEDGER`, a file outside of every repository."""
+        """Return the lines that todos appended to `$LEDGER`, a file outside of every repository."""
         path = self.folder / "ledger"
         return path.read_text().splitlines() if path.exists() else []
 
@@ -183,7 +183,7 @@ class Stage:
         )
         if self.within or any(
             not name.startswith("COORD_") for name in ours
-        ):  # what an interpreter itself may look at
+        ):  # variables that the interpreter itself may read
             done = subprocess.run(
                 [*self.within, *command], stdin=subprocess.DEVNULL, capture_output=True, check=False, **how
             )
@@ -205,9 +205,9 @@ class Stage:
         self.ok("up", "--detach", "--no-flower")
 
     def shown(self, run: str = "last") -> Done:
-        """What `show-run RUN --json` prints. Where the server of this folder runs it is asked by us: tests
-        ask again and again until something has come, and a process for each question keeps those busy that it
-        is about.
+        """Return the output of `show-run RUN --json`. If the server of this folder runs, ask it directly:
+        tests ask again and again until something has come, and a process for each question would slow down
+        the processes under test.
         """
         with suppress(CoordinationError, redis.RedisError):  # then the command says what is wrong
             server = None if self.within or self.env else self.server.running()
@@ -228,7 +228,7 @@ class Stage:
         return self.shown(run).todo(name)
 
     def log_of(self, run_id: str, todo: str) -> bytes:
-        """What a todo wrote, as the worker's machine keeps it."""
+        """Return the output of a todo, as the worker's machine keeps it."""
         return (self.state / "logs" / run_id / f"{todo}.log").read_bytes()
 
     def daemon(self, name: str) -> Record:

@@ -30,7 +30,7 @@ class WallClock:
         self._by_ms = 0
         self._write()
         self.env = {"LD_PRELOAD": str(library), "CLOCK_SET_BY": str(self._file)}
-        """Of the programs that are to take it for the time."""
+        """Environment of programs that use this clock."""
 
     def set(self, by: timedelta) -> None:
         self._by_ms += int(by / timedelta(milliseconds=1))

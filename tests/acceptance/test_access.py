@@ -184,7 +184,7 @@ def test_a_restricted_worker_hears_at_once_that_a_run_was_cancelled(guarded: Gua
     gate.wait()
     with guarded.client("alpha") as client, client.pubsub(ignore_subscribe_messages=True) as ear:
         ear.subscribe(KEYS.messages.mail(f"worker:{guarded.desk.todo('LONG')['worker']}"))
-        ear.get_message(timeout=10)  # of the subscription itself
+        ear.get_message(timeout=10)  # the confirmation of the subscription
 
         guarded.desk.ok("cancel", "last")
 

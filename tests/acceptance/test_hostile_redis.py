@@ -51,7 +51,7 @@ def test_whatever_is_written_into_its_keys_nothing_ends_and_only_what_was_ordere
     assert served.daemon("worker").pid == worker
     assert not [done.err for done in said if "Traceback" in done.err], f"seed {seed}"
     assert set(served.ledger) <= {todo["id"] for todo in TODOS}
-    served.redis().flushall()  # what was damaged is gone, and a new run is done as if nothing had been
+    served.redis().flushall()  # damaged data is gone, and a new run succeeds
     again = begin(served, url)
     watch = Watch(served, straight(served))
     until(lambda: watch.over(again), 60)

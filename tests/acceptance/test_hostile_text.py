@@ -1,4 +1,6 @@
-"""What people and programs wrote never drives a terminal, wherever it is shown; a pipe gets it as it is."""
+"""Text written by people and programs never controls a terminal, wherever it is shown; a pipe gets it
+unchanged.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,7 @@ OBEYED = re.compile(
     "|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
 )
 BAR = re.compile("\x1b\\[(?:\\?25[lh]|2K|1A|90m|38;[0-9;]+m)|\r(?!fake)")
-"""What our own bar moves the cursor with. Of the evil text's own `\x1b[1A` this leaves what stands around it.
-"""
+"""Cursor movements of our own bar. Of the hostile text's own `\x1b[1A` this leaves the surrounding text."""
 OF_THE_FILE = (
     "graph PLAN-001", "graph PLAN-001 --format mermaid", "graph PLAN-001 --format dot", "graph PLAN-001 --format svg",
     "graph PLAN-001 --format json", "forecast PLAN-001", "list-issues", "show-issue ISSUE-1", "list-todos",
@@ -116,7 +117,7 @@ def test_what_is_shared_cannot_drive_the_terminal(hostile: Stage) -> None:
     hostile.ok("execute", "A", "--detach")
     hostile.ok("context", "set", "k", "--text", EVIL)
     hostile.ok("send-message", "api", EVIL)
-    with hostile.redis() as redis:  # whoever can write there is no friend
+    with hostile.redis() as redis:  # a writer with this access is hostile
         redis.hset(Keys("coord").run(hostile.run()["run_id"]).facts, "A error", EVIL)
     assert_harmless(on_terminal(hostile, "show-run"))
     assert_harmless(on_terminal(hostile, "context", "get", "k"))

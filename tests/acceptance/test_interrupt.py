@@ -81,7 +81,7 @@ def _control() -> None:
 
 @pytest.fixture(autouse=True)
 def as_a_terminal_starts_us() -> Iterator[None]:
-    """Whoever runs the tests in the background has us and our children ignore Ctrl-C."""
+    """Restore SIGINT, which is ignored if the tests run in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -1,4 +1,4 @@
-"""What a todo finds when it starts, what it hands on, and the kinds of action."""
+"""The environment of a todo at its start, its outputs, and the kinds of action."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Swept:
         return self.stage.log_of(self.answer.json["run_id"], todo).decode()
 
     def files_of(self, repo: str) -> list[str]:
-        """What the run changed there."""
+        """Return the changes of the run there."""
         return git(self.stage.folder / repo, "diff", "--name-only", "main", f"coord/{self.run}").split()
 
     @property

@@ -73,7 +73,7 @@ class Crew:
         return at
 
     def kill_one(self, chance: random.Random) -> None:
-        """Of those that serve: what has not begun has nothing to lose, and where starting is slow nobody
+        """Kill a serving worker: one that has not begun has nothing to lose, and on slow machines no worker
         would ever serve.
         """
         serving = [number for number, worker in enumerate(self.workers) if "serving" in worker.err]
@@ -143,7 +143,7 @@ class Watch:
             return workers_of(client.hgetall(self._keys.run(run).facts))
 
     def errors(self, run: str) -> list[str]:
-        """Of the todos that failed, why."""
+        """Return the errors of the failed todos."""
         with self._redis() as client:
             facts = client.hgetall(self._keys.run(run).facts)
         return [
@@ -151,9 +151,7 @@ class Watch:
         ]
 
     def dump(self, run: str) -> list[str]:
-        """What is left of a run that did not end: each todo that has not, with its state and what it waits
-        for.
-        """
+        """Describe a run that did not end: each open todo with its state and wait reason."""
         keys = self._keys.run(run)
         with self._redis() as client:
             facts = client.hgetall(keys.facts)

@@ -65,7 +65,7 @@ class Hostile:
         self._namespace = namespace
 
     def write(self) -> str:
-        """What was written where; empty where there was nothing."""
+        """Damage a random key. Return what was written where; empty if there is no key."""
         keys = sorted(self._redis.scan_iter(match=f"{self._namespace}[:.]*", count=1000))
         if not keys:
             return ""
@@ -166,7 +166,7 @@ def write_rubbish(stage: Stage, how: Writes) -> Figures:
         while time.monotonic() < end:
             with suppress(
                 CoordinationError, RedisError, ValueError
-            ):  # what a command says then is not judged here
+            ):  # the output of a command is not judged here
                 if not runs or watch.over(runs[-1]):
                     runs.append(begin(stage, url))
             writes += bool(hostile.write())

@@ -53,7 +53,7 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Of the run's stream; `at_ms` is Redis' clock."""
+    """An event of the run's stream; `at_ms` is by the clock of Redis."""
 
     at_ms: int
     what: str
@@ -65,13 +65,13 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What Redis holds of a todo when all is over."""
+    """Data of a todo in Redis at the end."""
 
     state: str
     repo: str
     settled_by: int | None = None
     before: tuple[str, ...] = ()
-    """What it waits for, directly."""
+    """Its direct predecessors."""
     by_hand: bool = False
     begun: bool = False
     """Its intent was recorded: there may be something to undo."""
@@ -109,7 +109,7 @@ def _line(kind: str, run: str, todo: str, attempt: str, fence: str, at_ns: str) 
 
 
 def violations(lines: Iterable[Line], record: Record) -> list[str]:
-    """What went wrong in the run, in words; lines of other runs are passed over."""
+    """Return the violations in the run, as text; lines of other runs are skipped."""
     own = sorted((line for line in lines if line.run == record.run), key=lambda line: line.at_ns)
     strangers = [f"{line}: the run has no such todo" for line in own if line.todo not in record.todos]
     judge = _Judge(record, [line for line in own if line.todo in record.todos])
@@ -118,8 +118,8 @@ def violations(lines: Iterable[Line], record: Record) -> list[str]:
 
 
 def after_a_restore(lines: Iterable[Line], record: Record) -> list[str]:
-    """What went wrong in a run of which Redis has lost a part: bodies are done again then, but the run ends,
-    and two of them never run at once in one repository.
+    """Return the violations in a run of which Redis has lost a part: bodies are executed again then, but the
+    run ends, and two of them never run at once in one repository.
     """
     own = sorted((line for line in lines if line.run == record.run), key=lambda line: line.at_ns)
     judge = _Judge(record, [line for line in own if line.todo in record.todos])
@@ -215,7 +215,7 @@ class _Judge:
                     yield words
 
     def _held_up(self, former: Line, line: Line) -> bool:
-        """Whether the todo was parked between the two: trouble that passes uses up no attempt."""
+        """Return whether the todo was parked between the two: transient trouble uses up no attempt."""
         since_ms, by_ms = former.at_ns // NS_PER_MS, line.at_ns // NS_PER_MS
         return any(
             e.what == "todo.parked" and since_ms <= e.at_ms <= by_ms
@@ -248,7 +248,7 @@ class _Judge:
                 yield f"late: {line} after {todo} had ended"
 
     def _two_at_once(self) -> Iterator[str]:
-        """Of a body that was killed nobody knows when it ended; the others must not meet anybody."""
+        """The end of a killed body is unknown; the others must not overlap."""
         inside: dict[str, Line] = {}
         for line in self.lines:
             repo = self.record.todos[line.todo].repo

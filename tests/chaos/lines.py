@@ -34,8 +34,8 @@ class Lines:
     repos: int = 10
     lasts_s: float = 0.2
     fault_s: float = 20
-    """Of each phase: so long runs follow each other on bad lines, then the line is good, and the last one
-    must end.
+    """Duration of each phase: runs follow each other on bad connections, then the connection is good, and the
+    last run must end.
     """
     lease: str = "15s"
     seed: int = 0
@@ -114,7 +114,7 @@ class _Trial:
         self.runs += len(self.swept)
 
     def end(self, name: str) -> list[str]:
-        """What went wrong in the phase's runs."""
+        """Return the violations in the phase's runs."""
         wrong = self._watch.until_over(self.swept, PATIENCE_S)
         return [f"{name}: {words}" for words in wrong]
 

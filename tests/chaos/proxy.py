@@ -100,11 +100,11 @@ class Proxy:
         self._each(lambda line: line.end(reset=True), "reset")
 
     def swallow(self) -> None:
-        """Whoever is connected now hears nothing any more."""
+        """Stop forwarding for present connections."""
         self._each(lambda line: line.go_silent(), "half-open")
 
     def passes(self) -> None:
-        """Whoever connects from now on has a good line."""
+        """Forward normally for new connections."""
         self.delay_s, self.drops, self.swallows = 0.0, 0.0, False
 
     def drops_this(self) -> bool:

@@ -26,8 +26,7 @@ DOES = (
 LATER_S = 2.0
 BETWEEN_S = (0.3, 2.0)
 JOBS, EACH = 8, 4
-"""Of a worker: so many todos at once, and so many hang; the others take over at once what one of them leaves.
-"""
+"""Slots of a worker, and how many of its todos hang; the free slots of the others take over at once."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -172,7 +172,7 @@ def test_promise_4_after_lost_writes_the_epoch_changes_and_the_run_ends_right(qu
     assert quick.ledger == ["A 1", "B 1", "A 2", "B 1"]
     assert int(quick.redis().hget("coord:epoch", "n") or 0) > epoch
     assert events(quick, "redis.restarted")
-    # What A committed in the lost time was never there: one commit each.
+    # A's commits of the lost time do not exist: one commit each.
     assert git(quick.folder / "r1", "rev-list", "--count", f"main..coord/{run['run_id']}") == "2"
 
 

@@ -71,7 +71,7 @@ class Writer:
 
 
 def check(path: Path, done: dict[str, list[int]]) -> None:
-    """What was said to be done is in the file, once."""
+    """Todos reported as done are in the file, once."""
     todos = load(path).ecosystem.coordination.todos
     assert len({todo.id for todo in todos}) == len(todos)
     tasks = Counter(todo.task for todo in todos)
@@ -105,7 +105,7 @@ def test_every_edit_of_eight_writers_is_in_the_file_and_none_waits_in_vain(path:
 
 
 def test_killed_writers_and_an_editor_without_the_lock_break_nothing(path: Path) -> None:
-    chance = random.Random(4)  # of where in an edit the signal comes, the machine decides the rest
+    chance = random.Random(4)  # the machine decides where in an edit the signal arrives
     done: dict[str, list[int]] = {}
     running = [Writer(path, str(i), 1000, "patient") for i in range(4)]
 

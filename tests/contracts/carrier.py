@@ -101,15 +101,13 @@ class Harness:
         return next(t.waits_for for t in self.view().todos if t.id == todo)
 
     def tick(self) -> None:
-        """What a keeper does in one round for its timers."""
+        """Do a round of the maintenance leader for its timers."""
         for run_id, todo in self.store.due(self.store.now_ms()):
             self.follow(self.store.fire(run_id, todo))
 
 
 class OneOfSeveral(Harness):
-    """What the step of one run makes necessary for another is delivered to that one. `known`: the same of all
-    of them.
-    """
+    """One run of several: deliveries and wake-ups for another run go to that run. `known`: all of them."""
 
     def __init__(self, store: RunStore, known: dict[str, OneOfSeveral]) -> None:
         super().__init__(store)

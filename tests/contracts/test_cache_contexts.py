@@ -288,7 +288,7 @@ def test_a_todo_begins_with_what_fits_of_its_context_and_the_nearest_first(cache
     assert over.context["a"] == "x" * 50
     assert not {"large", "k7"} & set(over.context)
     assert 900 < sum(len(key) + len(value) + 2 for key, value in over.context.items()) <= 1000
-    # Of so many it is not known whether k7 is among those left out.
+    # With so many omitted it is unknown whether k7 is among them.
     assert len(over.context) + over.omitted in (
         1201,
         1202,

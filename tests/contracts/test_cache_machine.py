@@ -51,7 +51,7 @@ class AnyHistory(RuleBasedStateMachine):
     @rule(where=WHERE, key=KEY, value=VALUE, ttl=st.sampled_from(TTLS_MS), only_new=st.booleans())
     def put(self, where: int, key: str, value: bytes, ttl: int, only_new: bool) -> None:
         self.puts += 1
-        ttl += self.puts  # what is put later expires later, as it does: no two are alike
+        ttl += self.puts  # later values expire later, as in reality: no two are equal
         expected = self.model.put(CHAIN[where], key, value, ttl, self.now, only_new=only_new)
         try:
             generation = self.entries.put(CHAIN[where], key, value, ttl * MS, only_new=only_new)

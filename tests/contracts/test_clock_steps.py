@@ -28,7 +28,7 @@ SETTINGS = Settings(lease_ttl=LEASE)
 
 
 class Wall:
-    """What the server takes for the time."""
+    """Return the time by the server's clock."""
 
     def __init__(self) -> None:
         self._real = time.time
@@ -68,7 +68,7 @@ def begin(run: Harness, *todos: str, **more) -> Harness:
 
 
 def lost(run: Harness, at_ms: int) -> list[str]:
-    """What a reaper would do of the leases that are over by then."""
+    """Return what a reaper would do with the leases that have expired by then."""
     return [run.store.lose(r, todo, 3, at_ms).word for r, todo in run.store.expired(at_ms)]
 
 

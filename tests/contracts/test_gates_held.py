@@ -189,7 +189,7 @@ def test_an_approved_milestone_leaves_nothing_to_undo(run: Harness) -> None:
 
 
 def due(run: Harness) -> list[tuple[str, str]]:
-    """What a keeper finds to fire, once it is there."""
+    """Return the due timers, as soon as there are some."""
     return until(lambda: run.store.due(run.store.now_ms()), 5)
 
 

@@ -1,4 +1,4 @@
-"""What people and programs rely on, kept as files in tests/golden: a change that shows there is a change of
+"""Interfaces that people and programs rely on, as files in tests/golden: a change there is a change of
 behaviour.
 
 `make golden` writes the files anew; the difference then belongs into the commit that causes it.
@@ -79,7 +79,7 @@ def test_tools_for_agents(golden: Callable[[str, str], None], stage: Stage):
 
 
 def _declared(tool: dict[str, Any]) -> dict[str, Any]:
-    """Of what a tool gives the fields alone: records have tests of their own."""
+    """Compare only the fields of a tool's result: records have tests of their own."""
     kept = {name: tool[name] for name in ("name", "title", "description", "annotations", "input_schema")}
     return {**kept, "gives": sorted(tool.get("output_schema", {}).get("properties", ()))}
 

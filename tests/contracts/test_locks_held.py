@@ -155,7 +155,7 @@ def test_all_are_acquired_or_none(locks: LockManager, client: redis.Redis):
         waiting = threading.Thread(target=lambda: locks.acquire_many(["a", "b"]).release())
         waiting.start()
         until(lambda: client.zcard("test:lock-queue:lock:b"))
-        locks.acquire("a", wait=ONCE).release()  # whoever waits for b holds nothing meanwhile
+        locks.acquire("a", wait=ONCE).release()  # the waiter for b holds nothing meanwhile
     waiting.join()
 
 

@@ -75,7 +75,7 @@ def reader(own: EmbeddedServer) -> Iterator[Callable[[], subprocess.Popen[bytes]
 
 @pytest.fixture
 def handled(bus: MessageBus) -> Iterator[list[object]]:
-    """What a handler in this process has done, in order."""
+    """The actions of a handler in this process, in order."""
     done: list[object] = []
     inbox = bus.receive(REPO)
     thread = Thread(target=inbox.run, args=(lambda message: done.append(message.payload),))

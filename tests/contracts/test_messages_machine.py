@@ -80,7 +80,7 @@ class AnyHistory(RuleBasedStateMachine):
         self.now += by // MS
         self.redis.mset({CLOCK[0]: self.now // 1000, CLOCK[1]: self.now % 1000 * 1000})
 
-    # What stands in Redis
+    # Data in Redis
 
     def key(self, part: str) -> str:
         return f"test:{LUA_NAMES['inbox']}{part}:{TO}"
@@ -89,9 +89,7 @@ class AnyHistory(RuleBasedStateMachine):
         return [int(ticket.split(" ")[0]) for ticket in self.redis.zrange(self.key(part), 0, -1)]
 
     def follow(self, *, crowded: int = 0) -> None:
-        """What has vanished in this step, and why it may: it was over, or, of a full inbox, it was the one to
-        go.
-        """
+        """Check that the messages that vanished in this step were expired, or trimmed from a full inbox."""
         there = {*self.offsets("ready"), *self.offsets("pending")}
         for letter in [one for one in self.box.there() if one.offset not in there]:
             if letter.over_at > self.now:
@@ -282,7 +280,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(by=st.sampled_from([RETRY, 2 * RETRY, 4 * RETRY, TTL, IDLE - MS, IDLE, KEEP]))
     def time_passes(self, by: timedelta) -> None:
-        """Whoever has something in hand and did not say that it is still at it counts as dead from then on."""
+        """A reader with messages in flight that it did not extend counts as dead from then on."""
         self.pass_time(by)
 
     @precondition(lambda self: self.box.of("held"))

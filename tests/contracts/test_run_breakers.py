@@ -76,7 +76,7 @@ def left(store: RunStore) -> list[str]:
 
 
 def held(store: RunStore) -> list[str]:
-    """What of locks, seats and resources is held or queued for."""
+    """Return the held and queued locks, slots and resources."""
     return [key for part in ("shares", "queue", "request") for key in store.redis.keys(f"test:lock-{part}:*")]
 
 

@@ -1,4 +1,4 @@
-"""What the todos of runs share, with each other and with whoever else uses the room of locks: seats and
+"""Needs that the todos of runs share with each other and with other lock users: repository slots and
 resources.
 """
 

@@ -1,6 +1,4 @@
-"""What todos waited for, told by the events that the steps really write; and the chart that is drawn from
-them.
-"""
+"""The wait reasons of todos, from the events that the steps write; and the chart drawn from them."""
 
 from __future__ import annotations
 
@@ -37,7 +35,7 @@ def begin(harness: Harness, todos: plans.Todos, *, settings: Settings | None = N
 
 
 def causes(harness: Harness, todo: str) -> list[WaitReason]:
-    """What it waited for, in order, each once."""
+    """Return its wait reasons in order, each once."""
     store = harness.store
     events = _events(store, harness.run_id)
     line = timeline(events, {t.id: t.repo for t in harness.view().todos}, store.now_ms() + 1000)

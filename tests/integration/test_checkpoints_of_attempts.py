@@ -1,4 +1,6 @@
-"""What a todo writes while it runs is in Redis by the next heartbeat, and in a file of the attempt after it."""
+"""Output that a todo writes while it runs is in Redis by the next heartbeat, and in a file for the next
+attempt.
+"""
 
 from __future__ import annotations
 

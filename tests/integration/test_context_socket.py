@@ -64,7 +64,7 @@ def dialled(to: Connection) -> socket.socket:
 
 
 def answer(to: Connection, words: bytes) -> bytes:
-    """What is said to a client that says this; nothing where it is let go without a word."""
+    """Send these words as a client and return the reply; empty if it is disconnected without one."""
     with dialled(to) as client:
         try:
             client.sendall(words)

@@ -40,7 +40,7 @@ def places(tmp_path: Path) -> Places:
 
 @pytest.fixture
 def found(places: Places) -> Callable[..., Outcome]:
-    """What comes of one dependency with this validation."""
+    """Return the result of one dependency with this validation."""
     return lambda **validation: check([needs(validation=validation)], places)[0]
 
 
@@ -274,7 +274,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *_: object) -> None:
-        pass  # who does not wait for the slow one hangs up
+        pass  # a client that does not wait for the slow one hangs up
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ KNOWN = {ENV_PREFIX + name.upper() for name in Settings.model_fields}
 
 
 def compose_command() -> list[str] | None:
-    """What reads such files here: the plugin of today, or the program it replaced."""
+    """Return the command that reads such files here: the plugin, or the older program."""
     for command in (["docker", "compose"], ["docker-compose"]):
         if shutil.which(command[0]):
             answer = subprocess.run([*command, "version"], capture_output=True, check=False)
@@ -106,9 +106,7 @@ def another_port() -> int:
 def composed_redis(
     folder: Path, port: int, password: str, *, tls_port: int = 0, binary: str = ""
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """What the redis service runs, with the server that is here and at free ports; it is told to stop at the
-    end.
-    """
+    """Start the redis service's command with the installed server on free ports; stop it at the end."""
     shell, option, script = services()["redis"]["command"]
     script = script.replace("$$", "$").replace(
         "redis-server", f"{shlex.quote(binary or server_binary())} --port {port}"

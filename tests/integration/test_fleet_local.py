@@ -134,7 +134,7 @@ def test_a_command_that_only_reads_starts_the_server_alone_and_ends_it(user: Mak
     reader = user()
     reader.ensure_server()
 
-    assert reader.taken_down()  # of a worker there is none
+    assert reader.taken_down()  # there is no worker whose state could remain
     assert names(reader.leave()) == ["server"]
 
 

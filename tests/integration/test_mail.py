@@ -47,7 +47,7 @@ class Colleague:
         if isinstance(self.mail, Notifications):
             self.mail.subscribe()
         self.mail.start()
-        # What is only said, and kept nowhere, is heard by who listens already.
+        # A notification that is not stored reaches present listeners.
         channel = self.bus.steps.keys.mail(f"worker:{self.worker.id}")
         until(lambda: self._client.pubsub_numsub(channel)[0][1])
 

@@ -101,12 +101,12 @@ class Scene:
 
 @pytest.fixture
 def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Whose words are written here: the next git with them is killed."""
+    """Return a file: the next git command with the words in it is killed."""
     return put_before_git(monkeypatch, tmp_path, KILLS)
 
 
 def put_before_git(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str, **names: object) -> Path:
-    """Whose words are written to the file that this returns: the next git with them is the script."""
+    """Return a file: the script replaces the next git command with the words in it."""
     found, trap, folder = shutil.which("git"), folder / "trap", folder / "bin"
     folder.mkdir()
     (folder / "git").write_text(script.format(trap=trap, git=found, **names))
@@ -182,7 +182,7 @@ DAMAGES = {
 
 
 def state_of(*repositories: Path) -> list[object]:
-    """What the owner of a repository would notice."""
+    """Return the state that the owner of a repository would see changed."""
     facts: list[object] = []
     for path in repositories:
         entry = Path(git(path, "rev-parse", "--absolute-git-dir"))

@@ -62,7 +62,7 @@ def run(redis_url: str) -> Iterator[Harness]:
 
 
 def work(run: Harness, failing: str = "") -> None:
-    """What others had sent to the workers is sent again, and carried out."""
+    """Messages of others to the workers are sent again, and executed."""
     run.follow(run.store.resend(run.run_id, timedelta(0), 100))
     run.drain(lambda grant: BAD if grant.todo_id == failing else OK)
 

@@ -1,5 +1,5 @@
-"""What a worker does to undo a todo: its compensation with all that it needs, nothing committed, and never a
-false success.
+"""Undoing a todo in a worker: its compensation with all that it needs, nothing committed, and never a false
+success.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Bench:
     folder: Path
     fence: int = 0
     withdrawn: str = ""
-    """What the remote answers who takes back what was published."""
+    """Answer of the remote when published commits are withdrawn."""
 
     @property
     def checkout(self) -> Path:

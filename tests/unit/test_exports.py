@@ -1,4 +1,4 @@
-"""What `coordination` exports: these names, and none of the weight behind them before one is asked for."""
+"""The exports of `coordination`: these names, and none of the modules behind them before one is used."""
 
 from __future__ import annotations
 

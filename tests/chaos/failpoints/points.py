@@ -29,7 +29,7 @@ SENDERS = (
     "coordination.broker.failpoints",
     "coordination.backend.client",
 )
-"""What steps go through: they have their own names."""
+"""Modules through which steps are sent: the steps have names of their own."""
 CLIENTS = ("redis", "client", "pubsub_redis", "ear", "bundle_redis", "reader", "blocking", "subscription")
 PIPELINES = ("pipeline", "pipe")
 NO_CALLS = {
@@ -43,7 +43,7 @@ NO_CALLS = {
     "subscribed",
     "from_url",
     "hook",
-    "shutdown",  # of a socket
+    "shutdown",  # a socket's method
 }
 METHODS = {name for name in (*dir(redis.Redis), *dir(PubSub)) if not name.startswith("_")} - NO_CALLS
 

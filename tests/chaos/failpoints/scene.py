@@ -56,7 +56,7 @@ class Scene:
         """Runs that were judged and are to go."""
         self.kept: IO[str]
         self.stuck = False
-        """Whether the run was brought to a standstill on purpose."""
+        """True if the run was made to stand still on purpose."""
         self._programs: list[Program] = []
         self._workers: list[tuple[Crew, Program]] = []
         self._deadline = time.monotonic() + WITHIN_S
@@ -157,7 +157,7 @@ class Scene:
         return any(fields["what"] == what for _, fields in self.redis.xrange(self.keys.run(self.run).events))
 
     def worker(self, role: str = "worker") -> Program:
-        """Who plays it at present."""
+        """Return the process that has this role at present."""
         return next(program for crew, program in reversed(self._workers) if crew.role == role)
 
     def _words(self, crew: Crew) -> list[str]:
@@ -201,7 +201,7 @@ class Scene:
         return program
 
     def _heard(self, program: Program) -> None:
-        """What a command says that failed is for people, and says what to do."""
+        """The message of a failed command is for people, and names the next step."""
         if program.code is not None and program.code > 0:
             self.outcome.notes.append(f"exit {program.code}: {' / '.join(program.said.splitlines()[-2:])}")
             if "Traceback" in program.said:
@@ -228,7 +228,7 @@ class Scene:
         return any(mark in program.reached for program in self._programs if program.role == self.target.role)
 
     def _look_after(self) -> None:
-        """Who is gone is replaced; who was stopped goes on when nobody counts on it any more."""
+        """Replace dead processes; continue stopped ones when nothing depends on them any more."""
         for place, (crew, program) in enumerate(self._workers):
             if program.poll() is not None and not any(
                 c is crew and p.code is None for c, p in self._workers[place + 1 :]

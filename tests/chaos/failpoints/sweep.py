@@ -47,7 +47,7 @@ PLAYERS = 2 * (cpu_count() or 1) + 1
 LONGEST_HIT = 4
 TRIES = 4
 SLOWER_S = 2.0
-"""Of the stories that come by a point not always the quickest is taken: others have more at stake."""
+"""For some points not the quickest story is chosen, because others risk more."""
 SAID = 4000
 
 
@@ -117,7 +117,7 @@ class Sweep:
         return found
 
     def strike(self, stage: Ground, trials: Iterable[Trial]) -> None:
-        """What was not come by this time (who leads, who is first, may differ) is tried elsewhere."""
+        """Try points that were not reached this time elsewhere: the leader, or the first process, may differ."""
         left, tried = list(trials), 0
         while left and tried < TRIES:
             again, tried = [], tried + 1
@@ -192,7 +192,7 @@ class Ground:
         jobs: multiprocessing.SimpleQueue[int | None],
         results: multiprocessing.SimpleQueue[tuple[int, Outcome]],
     ) -> None:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what it has begun ends with it
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the processes it has begun end with it
         while (number := jobs.get()) is not None:
             results.put((number, self._one(trials[number])))
 

@@ -1,4 +1,4 @@
-"""What servers of several versions say, in one sentence of ours."""
+"""Errors of servers of several versions, as one message each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a todo needs of resources, as people type and read it."""
+"""Resource needs of a todo, as people type and read them."""
 
 from __future__ import annotations
 

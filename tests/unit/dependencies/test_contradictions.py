@@ -133,7 +133,7 @@ def test_the_providers_language_says_what_a_bare_version_means(tmp_path: Path) -
         folder.mkdir()
         (folder / manifest).write_text('{"version": "1.2.0"}' if manifest.endswith("json") else "")
 
-    (package / "pyproject.toml").write_text("[tool.ruff]")  # of a Python tool that is used there
+    (package / "pyproject.toml").write_text("[tool.ruff]")  # a Python tool that is used there
 
     assert told("1.2.0", "1.3.0", places={"lib": crate}) == []
     assert told("1.2.0", "1.3.0", places={"lib": package}) == [("1.2.0", "1.3.0")]

@@ -1,4 +1,4 @@
-"""What a large file said is remembered, and believed only when it cannot be anything else."""
+"""The parsed content of a large file is cached, and used only if the file is certainly unchanged."""
 
 from __future__ import annotations
 

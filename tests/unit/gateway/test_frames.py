@@ -1,4 +1,4 @@
-"""What a client may say, word for word."""
+"""The frames that a client may send, word for word."""
 
 from __future__ import annotations
 

@@ -66,9 +66,7 @@ class Draft:
 
 
 def acyclic(random: Random) -> Draft:
-    """Whoever waits, waits only for those who came before: once somebody waits for a name, nobody new comes
-    to hold of it.
-    """
+    """Requests wait only for earlier ones: once a request waits for a name, no new one may hold part of it."""
     draft = Draft()
     modes = {f"n{i}": random.choice((ALONE, SHARED, AMOUNT)) for i in range(random.randint(1, 12))}
     to_be_had = dict(modes)

@@ -1,4 +1,4 @@
-"""What holds a plan up, and what more of something would save."""
+"""The bottleneck of a plan, and what more of something would save."""
 
 from __future__ import annotations
 

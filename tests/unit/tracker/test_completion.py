@@ -1,4 +1,4 @@
-"""Whether a plan may count as done, and what speaks against it."""
+"""The rules by which a plan counts as done, and the reasons against it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What passes and what lasts: of git by its end and its words, of the system by its number."""
+"""Transient and lasting trouble: of git by its exit and its words, of the system by its number."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What the processes are doing when they fail. Between them the stories come by every point; none takes
-longer than some seconds.
+"""The actions of processes during which they fail. Together the stories pass every point; none takes longer
+than some seconds.
 """
 
 from __future__ import annotations

@@ -154,5 +154,7 @@ POISONED = Story(
     before=lambda scene: scene.redis.rpush(
         scene.keys.queue("p"), "{}", "\udcff".encode(errors="surrogateescape")
     ),
-    over=lambda scene: scene.redis.llen(scene.keys.poison),  # what could not be set aside stands in the log
+    over=lambda scene: scene.redis.llen(
+        scene.keys.poison
+    ),  # the log names entries that could not be set aside
 )
