@@ -29,9 +29,11 @@ from coordination.runs.views import progress
 from coordination.text import did_you_mean
 
 NAMES = (
-    "run.started", "run.paused", "run.resumed", "run.imported", "run.cancelled", "run.timed_out", "run.rolling_back", "run.stuck", "run.ended",
+    "run.started", "run.paused", "run.resumed", "run.imported", "run.cancelled", "run.timed_out",
+    "run.rolling_back", "run.stuck", "run.ended",
     "level.opened", "level.settled",
-    "todo.ready", "todo.dispatched", "todo.started", "todo.parked", "todo.retrying", "todo.lost", "todo.poison", "todo.settled",
+    "todo.ready", "todo.dispatched", "todo.started", "todo.parked", "todo.retrying", "todo.lost",
+    "todo.poison", "todo.settled",
     "todo.compensating", "todo.accepted", "todo.approved", "todo.rejected",
     "redis.restarted",
 )  # fmt: skip

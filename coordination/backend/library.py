@@ -150,7 +150,8 @@ def loaded(client: Redis) -> dict[str, str]:
 
 def _name_of(row: object) -> str:
     """Return a library's name from its row of FUNCTION LIST: a map, or a list of names and values."""
-    pairs = row if isinstance(row, dict) else dict(zip(row[::2], row[1::2], strict=True))  # type: ignore[index]
+    fields = row if isinstance(row, dict) else None
+    pairs = fields or dict(zip(row[::2], row[1::2], strict=True))  # type: ignore[index]
     return next(_text(value) for name, value in pairs.items() if _text(name) == "library_name")
 
 

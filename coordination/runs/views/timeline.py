@@ -110,7 +110,8 @@ def _work(todo: str, steps: Iterable[_Step]) -> Iterator[Work]:
     for step in steps:
         if step.state == TodoState.RUNNING:
             yield Work(
-                todo=todo, attempt=int(step.fields.get("attempt", 1)), start_ms=step.start_ms, end_ms=step.end_ms,
+                todo=todo, attempt=int(step.fields.get("attempt", 1)), start_ms=step.start_ms,
+                end_ms=step.end_ms,
                 outcome=step.then, undo="undo" in step.fields,
             )  # fmt: skip
 
