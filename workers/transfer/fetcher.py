@@ -1,8 +1,8 @@
-"""Fetch a commit of the run, made on this host or another, into a folder or into a checkout's objects.
+"""Fetches a commit of the run, made on this host or another, into a folder or into a checkout's objects.
 
-    <state>/carried/<run>/<repo>/depot/       all that has arrived of the repository, and what a clone here lends
+    <state>/carried/<run>/<repo>/depot/       all objects of the repository that have arrived or are lent here
     <state>/carried/<run>/<repo>/<commit>/    a plain checkout of exactly that commit, made once
-    <state>/carried/<run>/<repo>/lock         held by the worker that makes one of them, and by each git that it runs
+    <state>/carried/<run>/<repo>/lock         held by the worker that makes one of them, and its git processes
 
 A folder is made under another name and renamed when it is whole. The holder of the lock is alone, so a folder
 under that other name was left by a killed worker, and is removed. Everything is removed with the run:
