@@ -42,7 +42,9 @@ def pairs(n: int, repos: Sequence[str]) -> Iterator[dict[str, Any]]:
 
 
 def let_go(shop: Workshop, run_id: str, n: int, every_s: float) -> float:
-    """Completes them on time, none waiting for what came of another; returns by how much the latest was late."""
+    """Completes them on time, none waiting for what came of another; returns by how much the latest
+    was late.
+    """
     latest, begin = 0.0, time.perf_counter()
     for i in range(n):
         due = begin + i * every_s

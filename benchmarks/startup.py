@@ -56,7 +56,11 @@ def worker_ready_s(place: Ground) -> float:
         worker = subprocess.Popen(command, cwd=place.folder, stderr=subprocess.PIPE, text=True)
         assert worker.stderr is not None
         said: list[str] = []
-        ready = any(READY in line for line in iter(worker.stderr.readline, "") if not said.append(line))  # type: ignore[func-returns-value]
+        ready = False
+        for line in iter(worker.stderr.readline, ""):
+            said.append(line)
+            if ready := READY in line:
+                break
         took = time.perf_counter() - begin
         worker.send_signal(signal.SIGTERM)
         worker.communicate()

@@ -29,7 +29,9 @@ class Speed:
         return median(self.rates[system])
 
     def share_of(self, system: str) -> float:
-        """How many of the system's messages coord brings in the same time: the median of the rounds' ratios."""
+        """How many of the system's messages coord brings in the same time: the median of the
+        rounds' ratios.
+        """
         return median(
             ours / theirs for ours, theirs in zip(self.rates["coord"], self.rates[system], strict=True)
         )

@@ -28,7 +28,8 @@ class NotInstalled(Exception):
 def requirements(packages: Sequence[str]) -> list[str]:
     """As extra `bench` has them."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    return [line for line in extras["bench"] if re.match(r"[\w-]+", line)[0] in packages]  # type: ignore[index]
+    named = re.compile(r"[\w-]+")
+    return [line for line in extras["bench"] if named.match(line)[0] in packages]  # type: ignore[index]
 
 
 def interpreter(packages: Sequence[str]) -> str:

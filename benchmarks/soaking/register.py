@@ -40,14 +40,18 @@ class _Inside:
 
 
 class Register:
-    """Holders of one name. A shared holder has the amount 1 of a large capacity, an exclusive one all of it."""
+    """Holders of one name. A shared holder has the amount 1 of a large capacity, an exclusive one
+    all of it.
+    """
 
     def __init__(self, path: Path, capacity: int) -> None:
         self.path = path
         self.capacity = capacity
 
     def come(self, fence: int, amount: int, until_s: float, *, lost_at: Callable[[], int]) -> None:
-        """`lost_at`: the fence below which holders are of before a loss of data. Raises TwoHolders, Refused."""
+        """`lost_at`: the fence below which holders are of before a loss of data. Raises TwoHolders,
+        Refused.
+        """
         with self._open() as page:
             alone = amount == self.capacity
             if alone and fence <= page.newest:
