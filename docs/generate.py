@@ -82,9 +82,10 @@ def commands() -> str:
         "# Commands\n\n",
         NOTE,
         *_wrapped(
-            "Each command also takes `--ecosystem FILE` (default: `ecosystem.yaml` here or in a folder above), "
-            "`--redis URL` and `--help`. A RUN is an id, the beginning or the end of one, or `last`. Options that show "
-            "a comma take several values, by commas or by repetition. Data goes to standard output, messages to standard "
+            "Each command also takes `--ecosystem FILE` (default: `ecosystem.yaml` here or in a folder "
+            "above), `--redis URL` and `--help`. A RUN is an id, the beginning or the end of one, or `last`. "
+            "Options that show a comma take several values, by commas or by repetition. Data goes to "
+            "standard output, messages to standard "
             "error. [Exit codes](exit-codes.md) are the same for all commands."
         ),
     ]
@@ -98,7 +99,8 @@ def commands() -> str:
 def _command(parent: click.Context, name: str, command: Any) -> Iterator[str]:
     here = click.Context(command, info_name=name, parent=parent)
     path = here.command_path.removeprefix("coord ")
-    yield f"### {path}\n\n```text\n{here.command_path} {' '.join(command.collect_usage_pieces(here))}\n```\n\n"
+    usage = " ".join(command.collect_usage_pieces(here))
+    yield f"### {path}\n\n```text\n{here.command_path} {usage}\n```\n\n"
     yield from _docstring(command.help or "")
     options = [
         p for p in command.get_params(here) if p.param_type_name == "option" and p.name not in COMMON_OPTIONS
@@ -120,9 +122,9 @@ def settings() -> str:
         "# Settings\n\n",
         NOTE,
         *_wrapped(
-            "A setting is taken from the first of these places that has it: the option of a command, the environment "
-            f"variable `{ENV_PREFIX}<NAME>` in capitals, `settings` in `ecosystem.yaml`, the default. Durations are "
-            "written as `90s`, `10m`, `1h`, `7d`, or a number of seconds."
+            "A setting is taken from the first of these places that has it: the option of a command, the "
+            f"environment variable `{ENV_PREFIX}<NAME>` in capitals, `settings` in `ecosystem.yaml`, the "
+            "default. Durations are written as `90s`, `10m`, `1h`, `7d`, or a number of seconds."
         ),
     ]
     for name, field in Settings.model_fields.items():
@@ -276,7 +278,8 @@ def tools() -> str:
     lines = [
         "# MCP tools\n\n",
         NOTE,
-        "The chapter [Agents](agents.md) says how a client starts the server. An asterisk marks required arguments.\n\n",
+        "The chapter [Agents](agents.md) says how a client starts the server. "
+        "An asterisk marks required arguments.\n\n",
     ]
     for tool in asyncio.run(server.list_tools()):
         required = tool.parameters.get("required", ())
