@@ -115,7 +115,9 @@ class Reader:
             self.coord("up", "--detach", "--no-flower")
 
     def follow(self, block: Block) -> None:
-        """Write, execute or pass over a block; raises AssertionError where the program does something else."""
+        """Write, execute or pass over a block; raises AssertionError where the program does
+        something else.
+        """
         if block.not_run:
             return
         if block.file:

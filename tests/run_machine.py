@@ -373,7 +373,9 @@ class AnyHistory(RuleBasedStateMachine):
 
     @invariant()
     def a_todo_that_does_not_run_says_why(self) -> None:
-        """Promise 6: it is under way to a worker, or says what it waits for, or stands behind one that does."""
+        """Promise 6: it is under way to a worker, or says what it waits for, or stands behind one
+        that does.
+        """
         if (
             not hasattr(self, "run_id")
             or self.redis.hget(self.store.keys.run(self.run_id).meta, "open") == "0"

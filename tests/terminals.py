@@ -21,7 +21,8 @@ def on_terminal(stage: Stage, *words: str, columns: int = 80, code: int = 0, **e
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {name: value for name, value in plain(stage.env).items() if name not in OURS}
     process = subprocess.Popen(
-        [COORD, *words], cwd=stage.folder, env={**environment, "TERM": "xterm", **env}, stdout=theirs, stderr=theirs,
+        [COORD, *words], cwd=stage.folder, env={**environment, "TERM": "xterm", **env}, stdout=theirs,
+        stderr=theirs,
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
     os.close(theirs)

@@ -19,7 +19,8 @@ from tests.waiting import until
 KEYS = Keys("coord")
 WRITES = 100
 TODOS = [
-    {"id": f"T{n}", "repo": f"r{n % 2}", "action": 'echo "$COORD_TODO_ID" >> "$LEDGER"', "blocked_by": [f"T{n - 2}"] * (n > 1)}
+    {"id": f"T{n}", "repo": f"r{n % 2}", "action": 'echo "$COORD_TODO_ID" >> "$LEDGER"',
+        "blocked_by": [f"T{n - 2}"] * (n > 1)}
     for n in range(8)
 ]  # fmt: skip
 

@@ -15,7 +15,8 @@ from tests.stage import PLAN, Stage
 from tests.terminals import on_terminal
 
 EVIL = (
-    "\x1b]52;c;ZXZpbA==\x07\x1b]0;owned\x07\x1b]8;;http://evil/\x1b\\link\x1b]8;;\x1b\\\x1b[2J\x1b[1A\x1b[8mhidden\x1b[30;40mblack"
+    "\x1b]52;c;ZXZpbA==\x07\x1b]0;owned\x07\x1b]8;;http://evil/\x1b\\link\x1b]8;;\x1b\\"
+    "\x1b[2J\x1b[1A\x1b[8mhidden\x1b[30;40mblack"
     "\x9b2J\x9d0;owned\x9c\u202egnp\u2066\x08\x08\rfake\x7f\x1bc\x0e[/red]"
 )
 """Clipboard, title, link, clearing, hiding, C1, direction, backspace, carriage return, reset, another
@@ -29,10 +30,13 @@ OBEYED = re.compile(
 BAR = re.compile("\x1b\\[(?:\\?25[lh]|2K|1A|90m|38;[0-9;]+m)|\r(?!fake)")
 """Cursor movements of our own bar. Of the hostile text's own `\x1b[1A` this leaves the surrounding text."""
 OF_THE_FILE = (
-    "graph PLAN-001", "graph PLAN-001 --format mermaid", "graph PLAN-001 --format dot", "graph PLAN-001 --format svg",
+    "graph PLAN-001", "graph PLAN-001 --format mermaid", "graph PLAN-001 --format dot",
+    "graph PLAN-001 --format svg",
     "graph PLAN-001 --format json", "forecast PLAN-001", "list-issues", "show-issue ISSUE-1", "list-todos",
-    "list-todos --json", "list-plans", "show-plan PLAN-001", "validate-plan PLAN-001", "status api", "ecosystem-status",
-    "blocking api", "list-todos --format {task}", "export --format md", "export --format csv", "sweep PLAN-001 --dry-run",
+    "list-todos --json", "list-plans", "show-plan PLAN-001", "validate-plan PLAN-001", "status api",
+    "ecosystem-status",
+    "blocking api", "list-todos --format {task}", "export --format md", "export --format csv",
+    "sweep PLAN-001 --dry-run",
 )  # fmt: skip
 ENDS = {"validate-plan PLAN-001": 3, "sweep PLAN-001 --dry-run": 5}
 COLOURED = "\x1b[41;1mred\x1b[38;5;208m\x1b[0m"

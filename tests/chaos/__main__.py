@@ -63,7 +63,7 @@ def main(minutes: float, only: Iterable[str]) -> int:
 def _figures(part: Part, minutes: float) -> Figures:
     try:
         return part.main(minutes)
-    except Exception:  # noqa: BLE001 (a part that falls over is a wrong like any other, and the others are still to come)
+    except Exception:  # noqa: BLE001 (a crashed part is a finding, and the others still run)
         return Figures(measured="it fell over", wrong=[traceback.format_exc()])
 
 

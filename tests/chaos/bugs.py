@@ -1,4 +1,6 @@
-"""Bugs of the kind that such engines have, each as a small change of ours, and the tests that must notice it."""
+"""Bugs of the kind that such engines have, each as a small change of ours, and the tests that must
+notice it.
+"""
 
 from __future__ import annotations
 
@@ -271,7 +273,7 @@ BUGS = (
         "task_acks_late=True",
         "task_acks_late=False",
         (
-            "tests/chaos/test_killed.py::test_promise_2_a_killed_workers_todo_is_taken_up_within_the_lease_after_its_children_are_gone",
+            "tests/chaos/test_killed.py::test_promise_2_a_killed_workers_todo_begins_again_after_its_children_ended",
         ),
     ),
     Bug(

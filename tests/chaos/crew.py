@@ -91,7 +91,9 @@ class Crew:
 
 
 class Watch:
-    """A run seen from outside of everything that fate plays with: straight at the server, which may be away."""
+    """A run seen from outside of everything that fate plays with: straight at the server, which may
+    be away.
+    """
 
     def __init__(self, stage: Stage, redis: Callable[[], Redis]) -> None:
         self._stage = stage
@@ -180,7 +182,9 @@ def straight(stage: Stage) -> Callable[[], Redis]:
 
 
 def begin(stage: Stage, url: str, plan: str = PLAN, strategy: str = "dataflow") -> str:
-    """Starts a run of the plan; returns its id. As the library does it: the command takes half a second more."""
+    """Starts a run of the plan; returns its id. As the library does it: the command takes half a
+    second more.
+    """
     file = load(stage.file).ecosystem
     graph, settings = build(file, plan), read_settings(file.settings, environ={})
     connection = Connection(url, settings)
@@ -191,7 +195,9 @@ def begin(stage: Stage, url: str, plan: str = PLAN, strategy: str = "dataflow") 
 
 
 def dag(todos: int, repos: int, chance: random.Random, **fields: Any) -> list[Mapping[str, Any]]:
-    """Todos over repositories in turn, each after at most two of those before it; every fifth works in place."""
+    """Todos over repositories in turn, each after at most two of those before it; every fifth works
+    in place.
+    """
     names = [f"T{number:04}" for number in range(todos)]
     return [
         {

@@ -8,11 +8,12 @@ where everything went right:
 1. Nothing is lost: the run has ended, and so has each of its todos.
 2. Nothing is settled twice: each todo reaches an end once, and once more where it is undone.
 3. One body run, and no more, bears the fence that Redis settled, and it ended before that.
-4. A second body run comes only after it was recorded why: the lease of the one before was lost, or it failed, or was handed back.
+4. A second body run comes only after it was recorded why: the lease of the one before was lost, or it failed,
+   or was handed back.
 5. No body starts before all that it waits for is settled as succeeded, nor after its own todo's end.
 6. Two bodies never run at once in one repository of a run.
-7. A rollback undoes whatever was begun, each once by the fence that Redis settled, after all that stands behind it, when nothing
-   new starts any more; and what is not undone shows in the run's status.
+7. A rollback undoes whatever was begun, each once by the fence that Redis settled, after all that stands
+   behind it, when nothing new starts any more; and what is not undone shows in the run's status.
 """
 
 from __future__ import annotations

@@ -67,7 +67,8 @@ def take_over(stage: Stage, how: TakeOver) -> Figures:
             if number % 2:
                 _hide(crew)
             killed = _kill(crew, range(half, how.workers, 2), watch, run, chance)
-            until(lambda k=killed: all(watch.ended(run, todo) for todo in k), 180)  # type: ignore[misc]  # noqa: B023
+            ended = lambda k=killed: all(watch.ended(run, todo) for todo in k)  # noqa: B023, E731
+            until(ended, 180)  # type: ignore[misc]
             kills |= killed
         wrong += watch.until_over([run], 60)
         with stage.redis() as redis:

@@ -34,7 +34,8 @@ class Harness:
     def submit(
         self, graph: PlanGraph, ecosystem: object, order: Order, settings: Settings | None = None
     ) -> str:
-        self.run_id, reply = submit(self.store, graph, ecosystem, settings or UNBROKEN, order)  # type: ignore[arg-type]
+        known = settings or UNBROKEN
+        self.run_id, reply = submit(self.store, graph, ecosystem, known, order)  # type: ignore[arg-type]
         self.follow(reply)
         return self.run_id
 

@@ -49,7 +49,8 @@ def make(redis_url: str) -> Iterator[Make]:
 
     def build(clock: Callable[[], float] | None = None, **limits: object) -> Cache:
         client = connect(redis_url, Profile.COMMAND)
-        made.append(Cache(client, "test", Limits(**limits), Local(clock=clock or Clock())))  # type: ignore[arg-type]
+        local = Local(clock=clock or Clock())
+        made.append(Cache(client, "test", Limits(**limits), local))  # type: ignore[arg-type]
         return made[-1]
 
     yield build
@@ -442,7 +443,8 @@ from coordination.backend.client import Profile, connect
 def forever():
     print("computing", flush=True)
     time.sleep(600)
-SingleFlight(connect(sys.argv[1], Profile.COMMAND), "test", timedelta(seconds=1)).one("a", lambda: None, forever)
+client = connect(sys.argv[1], Profile.COMMAND)
+SingleFlight(client, "test", timedelta(seconds=1)).one("a", lambda: None, forever)
 """
 WRITES = """
 import sys

@@ -1,4 +1,6 @@
-"""Values that leave Redis and return: exports, and the folder from which a Redis without data restores them."""
+"""Values that leave Redis and return: exports, and the folder from which a Redis without data
+restores them.
+"""
 
 from __future__ import annotations
 

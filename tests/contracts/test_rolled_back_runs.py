@@ -1,4 +1,6 @@
-"""Runs that were undone, or are: how they are shown and followed, and what else may still be done with them."""
+"""Runs that were undone, or are: how they are shown and followed, and what else may still be done
+with them.
+"""
 
 from __future__ import annotations
 

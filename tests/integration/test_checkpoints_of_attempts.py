@@ -41,7 +41,8 @@ def test_it_is_carried_by_heartbeats_and_by_the_end_of_the_attempt(parts: Contai
     action = (
         'cat "$COORD_CHECKPOINT"; echo; case $COORD_ATTEMPT in 3) cp "$COORD_CHECKPOINT" "$COORD_OUTPUT";'
         " exit;; 2) exit 1;; esac; "
-        f"""echo '{{"n": 1}}' > "$COORD_OUTPUT"; {whole.action}; printf '{{"n": ' > "$COORD_OUTPUT"; {half.action}; """
+        f"""echo '{{"n": 1}}' > "$COORD_OUTPUT"; {whole.action}; """
+        f"""printf '{{"n": ' > "$COORD_OUTPUT"; {half.action}; """
         f"""echo '{{"n": 2}}' > "$COORD_OUTPUT"; {ended.action}; exit 1"""
     )
     more = {"A": {"workspace": "in-place", "action": action, "retry": {"delay": "1ms"}}}

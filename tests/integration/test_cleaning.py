@@ -1,4 +1,6 @@
-"""Artifacts of ended runs on a host are found and deleted; foreign ones stay, and are named with the reason."""
+"""Artifacts of ended runs on a host are found and deleted; foreign ones stay, and are named with
+the reason.
+"""
 
 from __future__ import annotations
 

@@ -167,7 +167,10 @@ from coordination.settings import Settings
 from workers import __main__, pool
 from workers.app import Container
 from workers.config import WorkerConfig
-parts = Container(WorkerConfig(redis_url="redis://localhost", settings=Settings(), places={"r": Path()}, jobs=1, state=Path()))
+config = WorkerConfig(
+    redis_url="redis://localhost", settings=Settings(), places={"r": Path()}, jobs=1, state=Path()
+)
+parts = Container(config)
 parts.registered(), parts.services
 print(*{name.partition(".")[0] for name in sys.modules})
 """

@@ -392,7 +392,8 @@ def test_the_worker_serves_every_repo_of_this_file(user: Make, ecosystem: Path) 
         argv = (state_folder(ecosystem) / "argv").read_text().splitlines()[2:]
 
     assert argv == [
-        "--all", "--ecosystem", str(ecosystem), "--state", str(state_folder(ecosystem)), "--redis", url, "--jobs", "3",
+        "--all", "--ecosystem", str(ecosystem), "--state", str(state_folder(ecosystem)), "--redis", url,
+        "--jobs", "3",
     ]  # fmt: skip
 
 

@@ -435,8 +435,9 @@ PLAYS_WORKER = """
     from pathlib import Path
     from workers.process import child
     def run(command, on_output):
-        return child.start(["sh", "-c", command], cwd=Path("/"), env=os.environ, timeout=timedelta(seconds=60),
-                           kill_grace=timedelta(seconds=60), on_output=on_output).wait()
+        minute = timedelta(seconds=60)
+        return child.start(["sh", "-c", command], cwd=Path("/"), env=os.environ, timeout=minute,
+                           kill_grace=minute, on_output=on_output).wait()
     def show(data):
         os.write(1, data)
 """
@@ -502,7 +503,8 @@ def test_100_mb_of_output_pass_through_and_memory_stays_flat() -> None:
         global size
         size += len(data)
     run("true", count)
-    peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     before = peak()
     ended = run("head -c 100000000 /dev/zero", count)
     print(ended.exit_code, size, peak() - before)

@@ -32,7 +32,8 @@ import sys
 from pathlib import Path
 from workers.transfer.publishing import Publication
 run, checkout, url, commit, fence = sys.argv[1:]
-print(Publication(run_id=run, checkout=Path(checkout), url=url, commit=commit, fence=int(fence)).publish().branch)
+publication = Publication(run_id=run, checkout=Path(checkout), url=url, commit=commit, fence=int(fence))
+print(publication.publish().branch)
 """
 COMMITTER = """
 import sys

@@ -1,4 +1,6 @@
-"""A rollback as scripts and agents ask for it, and what subscribers hear of it; the workers' part is played."""
+"""A rollback as scripts and agents ask for it, and what subscribers hear of it; the workers' part
+is played.
+"""
 
 from __future__ import annotations
 

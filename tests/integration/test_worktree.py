@@ -81,7 +81,9 @@ def run(tmp_path: Path, checkout: Path) -> Iterator[Run]:
 
 
 def fingerprint(checkout: Path) -> dict[str, str]:
-    """Everything that the owner of a checkout would notice: files, index and HEAD, byte for byte, with times."""
+    """Everything that the owner of a checkout would notice: files, index and HEAD, byte for byte,
+    with times.
+    """
     files = [
         path
         for path in checkout.rglob("*")

@@ -8,8 +8,9 @@ import sys
 import coordination
 
 NAMES = """
-Blocked Conflict Coord CoordinationError CoordinationManager Dependency Event GitRefused InvalidFile Issue LockError LockLost
-LockTimeout NotAllowed NotFound OnFailure Plan PlanRefused Repo Run RunStatus RunView Selectors Settings Strategy Todo TodoState
+Blocked Conflict Coord CoordinationError CoordinationManager Dependency Event GitRefused InvalidFile Issue
+LockError LockLost LockTimeout NotAllowed NotFound OnFailure Plan PlanRefused Repo Run RunStatus RunView
+Selectors Settings Strategy Todo TodoState
 TodoView Unreachable UsageError
 """
 EXPORTS = NAMES.split()

@@ -84,7 +84,8 @@ class Scene:
         for crew in story.crew:
             self.start(crew)
         for act in story.acts:
-            self.until(lambda act=act: act.when(self), f"{act.coord or act.deed}: its time")  # type: ignore[misc]
+            title = f"{act.coord or act.deed}: its time"
+            self.until(lambda act=act: act.when(self), title)  # type: ignore[misc]
             act.deed(self)
             if act.coord:
                 self._command(act.role or act.coord[0], act.coord)

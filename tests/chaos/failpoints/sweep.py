@@ -117,7 +117,9 @@ class Sweep:
         return found
 
     def strike(self, stage: Ground, trials: Iterable[Trial]) -> None:
-        """Try points that were not reached this time elsewhere: the leader, or the first process, may differ."""
+        """Try points that were not reached this time elsewhere: the leader, or the first process,
+        may differ.
+        """
         left, tried = list(trials), 0
         while left and tried < TRIES:
             again, tried = [], tried + 1

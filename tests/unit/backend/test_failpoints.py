@@ -24,9 +24,11 @@ from coordination.backend.step_connection import StepConnection
 from coordination.backend.step_connection import StepCaller
 from coordination.broker.kombu_transport import TolerantChannel
 from workers.actions import Compensate
-classes = (redis.Redis, Pipeline, PubSub, StepCaller, StepConnection, TolerantChannel, QoS, JoinBackend, Compensate)
-print(sum(getattr(method, "__code__", None) is not None and method.__code__.co_filename.endswith("failpoints.py")
-          for owner in classes for method in vars(owner).values()))
+classes = (
+    redis.Redis, Pipeline, PubSub, StepCaller, StepConnection, TolerantChannel, QoS, JoinBackend, Compensate
+)
+codes = [getattr(method, "__code__", None) for owner in classes for method in vars(owner).values()]
+print(sum(code is not None and code.co_filename.endswith("failpoints.py") for code in codes))
 print("coordination.broker.failpoints" in sys.modules)
 """
 WORKER = "import workers.__main__ as worker; worker.main(['--repo', 'nowhere'])\n"
@@ -73,7 +75,8 @@ def test_a_fault_strikes_at_its_hit_and_what_was_reached_is_written_down(tmp_pat
 
     assert done == ["published", "sealed"]
     assert log.read_text().splitlines() == [
-        "run/claim.before", "run/claim.after", "run/claim.before lost", "publish.level.before", "publish.level.after unheard",
+        "run/claim.before", "run/claim.after", "run/claim.before lost", "publish.level.before",
+        "publish.level.after unheard",
         "run/seal.before", "run/seal.after error",
     ]  # fmt: skip
 

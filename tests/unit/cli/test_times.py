@@ -10,7 +10,8 @@ import pytest
 
 SCRIPT = """
 from coordination.cli.screen.blocks import format_time, zone
-print(zone(), '|', format_time('2026-01-15T12:00:00.000+00:00'), '|', format_time('2026-07-15T12:00:00+00:00'), '|', format_time(None))
+times = ('2026-01-15T12:00:00.000+00:00', '2026-07-15T12:00:00+00:00', None)
+print(' | '.join([zone(), *map(format_time, times)]))
 """
 
 

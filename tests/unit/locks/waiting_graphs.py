@@ -66,7 +66,9 @@ class Draft:
 
 
 def acyclic(random: Random) -> Draft:
-    """Requests wait only for earlier ones: once a request waits for a name, no new one may hold part of it."""
+    """Requests wait only for earlier ones: once a request waits for a name, no new one may hold
+    part of it.
+    """
     draft = Draft()
     modes = {f"n{i}": random.choice((ALONE, SHARED, AMOUNT)) for i in range(random.randint(1, 12))}
     to_be_had = dict(modes)

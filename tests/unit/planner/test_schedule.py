@@ -21,7 +21,8 @@ MANY = settings(max_examples=150)
 Durations = Mapping[str, float]
 
 
-def simple(durations: Durations, before: Mapping[str, tuple[str, ...]], repo_of: Mapping[str, str], left: Durations,
+def simple(durations: Durations, before: Mapping[str, tuple[str, ...]], repo_of: Mapping[str, str],
+    left: Durations,
            order: Mapping[str, int], slots: int, supply: Supply) -> dict[str, float]:  # fmt: skip
     """The same rule, with no thought of time: at each event every ready todo is tried, the smallest score
     first.
@@ -115,7 +116,8 @@ def test_no_ready_todo_is_passed_over_for_ever():
     assert 0 < aged.start["patient"] <= AGEING * (5 - 1) + 1
 
 
-def by_path_alone(durations: Durations, before: Mapping[str, tuple[str, ...]], repo_of: Mapping[str, str], slots: int) -> float:  # fmt: skip
+def by_path_alone(durations: Durations, before: Mapping[str, tuple[str, ...]], repo_of: Mapping[str, str],
+    slots: int) -> float:  # fmt: skip
     """Without ageing: so long a path that no waiting counts beside it."""
     plain = simulate(durations, before, repo_of, slots=slots)
     far = 1e6 * plain.makespan
