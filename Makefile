@@ -34,7 +34,8 @@ install-with-pip:
 	$(PIP) --require-hashes --requirement requirements-dev.lock
 	$(PIP) --no-deps --no-build-isolation --editable .
 
-# Renew the versions and hashes that `make setup` installs, for all platforms and Pythons. UPGRADE=--upgrade raises all.
+# Renew the versions and hashes that `make setup` installs, for all platforms and Pythons.
+# UPGRADE=--upgrade raises all versions.
 lock: setup
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --extra dev --custom-compile-command 'make lock' $(UPGRADE) \

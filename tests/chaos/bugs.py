@@ -273,7 +273,7 @@ BUGS = (
         "task_acks_late=True",
         "task_acks_late=False",
         (
-            "tests/chaos/test_killed.py::test_promise_2_a_killed_workers_todo_begins_again_after_its_children_ended",
+            "tests/chaos/test_killed.py::test_promise_2_a_killed_workers_todo_begins_after_its_children",
         ),
     ),
     Bug(

@@ -56,7 +56,7 @@ def second_worker(stage: Stage) -> None:
     until(lambda: f"coord-{process.pid}@" in " ".join(stage.redis().zrange("coord:workers", 0, -1)), 30)
 
 
-def test_promise_2_a_killed_workers_todo_begins_again_after_its_children_ended(
+def test_promise_2_a_killed_workers_todo_begins_after_its_children(
     quick: Stage,
 ):
     quick.write(
