@@ -272,9 +272,7 @@ BUGS = (
         "coordination/broker/celery_app.py",
         "task_acks_late=True",
         "task_acks_late=False",
-        (
-            "tests/chaos/test_killed.py::test_promise_2_a_killed_workers_todo_begins_after_its_children",
-        ),
+        ("tests/chaos/test_killed.py::test_promise_2_a_killed_workers_todo_begins_after_its_children",),
     ),
     Bug(
         "leases are reaped the moment Redis is back",
