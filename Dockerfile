@@ -1,11 +1,12 @@
-# coord with what a worker needs. What your todos call (compilers, test runners, an agent) goes into an image of yours: FROM coord.
-FROM python:3.13-slim
+# coord with the requirements of a worker. Install the programs of your todos (compilers, test runners, an
+# agent) in an image of your own: FROM coord.
+FROM python:3.13.14-slim-bookworm
 
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends git openssh-client \
  && rm -rf /var/lib/apt/lists/*
 
-# Whose uid owns the checkouts on the host, if they are mounted from there.
+# The uid that owns the checkouts on the host, if they are mounted from there.
 ARG UID=1000
 RUN useradd --uid $UID --create-home coord \
  && install --directory --owner=coord --group=coord /work /var/lib/coord

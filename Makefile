@@ -2,16 +2,45 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-long coverage golden docs man pictures soak chaos lint clean
+.PHONY: setup install-with-uv install-with-pip lock demo test test-long coverage golden docs man pictures soak chaos lint \
+  clean
 
 setup: .venv/.installed
 
-.venv/.installed: pyproject.toml
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+# uv installs faster than pip: the uv on PATH, or else that of the lock file. `make setup UV=` uses pip.
+UV ?= $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
+
+.venv/.installed: pyproject.toml requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "coord needs Python 3.11 or later: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@if test -n "$(UV)" && $(MAKE) --silent install-with-uv; then :; \
+	elif $(MAKE) --silent install-with-pip 2>.venv/pip.err; then :; \
+	elif cat .venv/pip.err >&2; grep -q 'DO NOT MATCH THE HASHES' .venv/pip.err; then exit 1; \
+	else \
+	  echo "requirements-dev.lock cannot be installed from this package index (see above);" \
+	    "installing the newest versions that pyproject.toml allows" >&2; \
+	  $(PIP) --editable '.[dev]'; \
+	fi
 	@touch $@
+
+install-with-uv:
+	test "$(UV)" != $(BIN)/uv || { sed -n '/^uv==/,/[^\\]$$/p' requirements-dev.lock >.venv/uv.txt && \
+	  $(PIP) --require-hashes --requirement .venv/uv.txt; }
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements-dev.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+
+install-with-pip:
+	$(PIP) --require-hashes --requirement requirements-dev.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
+
+# Renew the versions and hashes that `make setup` installs, for all platforms and Pythons.
+# UPGRADE=--upgrade raises all versions.
+lock: setup
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --extra dev --custom-compile-command 'make lock' $(UPGRADE) \
+	  --output-file requirements-dev.lock pyproject.toml
 
 demo: setup
 	@$(BIN)/coord demo

@@ -1,7 +1,8 @@
-"""The benchmarks of speed, one after the other, as one table and one JSON: `python -m benchmarks [--json FILE] [NAME …]`.
+"""The benchmarks of speed, one after the other, as one table and one JSON: `python -m benchmarks [--json
+FILE] [NAME …]`.
 
-Each is a process of its own, and may be called alone: `python -m benchmarks.throughput`. One that fails is shown as failed, and
-the others go on; then the exit code is 1.
+Each is a process of its own, and may be called alone: `python -m benchmarks.throughput`. One that fails is
+shown as failed, and the others go on; then the exit code is 1.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ NAMES = ("throughput", "makespan", "scale", "latency", "cache", "startup")
 
 
 def measured(name: str, short: bool, to_stderr: bool) -> dict[str, Any]:
-    """What the benchmark wrote, or how it ended without writing anything."""
+    """Return the benchmark's output, or how it ended without output."""
     with tempfile.TemporaryDirectory(prefix="coord-bench-") as folder:
         file = Path(folder) / "figures.json"
         words = [

@@ -2,12 +2,14 @@
 
     python -m benchmarks.cache --short    # seconds, to see that it runs
 
-A value of 93 bytes of JSON. In process: what was read within the last half second. Redis: every read asks it, over a unix socket, in a context
-that sees three others (a todo's: its own, its run's, its plan's, the ecosystem's). Beside them what people would use instead, in the same
-run: functools and cachetools, redis-py's GET and SET, and diskcache (cachetools and diskcache are installed as extra `bench` has them).
+A value of 93 bytes of JSON. In process: what was read within the last half second. Redis: every read asks it,
+over a unix socket, in a context that sees three others (a todo's: its own, its run's, its plan's, the
+ecosystem's). Beside them what people would use instead, in the same run: functools and cachetools, redis-py's
+GET and SET, and diskcache (cachetools and diskcache are installed as extra `bench` has them).
 
-Hit rates: keys by Zipf's law (s = 1) of 5,000, and room for a tenth of them; cachetools has room for as many entries as coord's bytes are.
-The reads of Redis are compared by the ratio to redis-py's GET in the same run; absolute times are of one machine at one hour.
+Hit rates: keys by Zipf's law (s = 1) of 5,000, and room for a tenth of them; cachetools has room for as many
+entries as coord's bytes are. The reads of Redis are compared by the ratio to redis-py's GET in the same run;
+absolute times are of one machine at one hour.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ from coordination.settings import Settings
 
 KEYS, ROOM, SEED = 5000, 500, 7
 OVERHEAD = 360 + 240
-"""Of an entry with a value of its own: as in backend/lua/cache/_cache.lua."""
+"""Bytes of an entry with a value of its own, as in backend/lua/cache/_cache.lua."""
 LOOKUPS, SHORT = 5000, 200
 IN_PROCESS_US, REDIS_MS, MISS_MS = 20.0, 1.0, 5.0
 PEERS = ("cachetools", "diskcache")

@@ -2,10 +2,11 @@
 
     python -m benchmarks.edit [TODOS] [--rounds N] [--no-ruamel]
 
-The best of N rounds counts, interpreter and imports included. `first` is a query while nothing is known of the file,
-`again` while its cache is there. Beside them what a script does that reads and writes the whole file: PyYAML's
-`safe_load` and `safe_dump`, which lose comments and layout, and ruamel.yaml's round trip, which keeps most of them (one
-run each). `ratio` is to our edit. `results` are those of a run, written back into a file of a thousand todos in several layouts.
+The best of N rounds counts, interpreter and imports included. `first` is a query while nothing is known of
+the file, `again` while its cache is there. Beside them what a script does that reads and writes the whole
+file: PyYAML's `safe_load` and `safe_dump`, which lose comments and layout, and ruamel.yaml's round trip,
+which keeps most of them (one run each). `ratio` is to our edit. `results` are those of a run, written back
+into a file of a thousand todos in several layouts.
 """
 
 from __future__ import annotations

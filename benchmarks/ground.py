@@ -1,4 +1,6 @@
-"""An ecosystem in a temporary folder, with the real `coord` on it; whatever is started there is ended with the block."""
+"""An ecosystem in a temporary folder, with the real `coord` on it; whatever is started there is ended with
+the block.
+"""
 
 from __future__ import annotations
 
@@ -62,11 +64,11 @@ class Ground:
         self.file.write_text(yaml.safe_dump(document, sort_keys=False))
 
     def coord(self, *words: str) -> str:
-        """What `coord` printed."""
+        """Return the output of `coord`."""
         return self.run([str(COORD), *words])
 
     def run(self, argv: Sequence[str]) -> str:
-        """What a command printed; ends the benchmark with the command's own words when it failed."""
+        """Return the output of a command; if it fails, end the benchmark with the command's own message."""
         done = subprocess.run(
             argv, cwd=self.folder, env=self._env, capture_output=True, text=True, check=False
         )

@@ -1,16 +1,18 @@
 """A real dependency graph under both strategies: `python -m benchmarks.jupyter [--jobs N] [--scale X]`.
 
-The graph is that of the 97 packages that `pip install jupyter` brings: one git repository each, one todo each, after the
-todos of what the package requires. A todo is `sleep` for a time drawn once from a lognormal (median 0.8 s, sigma 1, a
-fixed seed), in a worktree of its own, like any todo; its estimate is that time. `coord sweep` runs the plan with the
-embedded server and one worker. `--jobs` is coord's: at most N todos at once; without it each repository has its seat,
-and the worker a thread for each. `--scale` stretches all durations: the longer todos are, the less coord's share.
+The graph is that of the 97 packages that `pip install jupyter` brings: one git repository each, one todo
+each, after the todos of what the package requires. A todo is `sleep` for a time drawn once from a lognormal
+(median 0.8 s, sigma 1, a fixed seed), in a worktree of its own, like any todo; its estimate is that time.
+`coord sweep` runs the plan with the embedded server and one worker. `--jobs` is coord's: at most N todos at
+once; without it each repository has its seat, and the worker a thread for each. `--scale` stretches all
+durations: the longer todos are, the less coord's share.
 
-How to read it. `bound` is what no schedule can beat by the times drawn, coord's work left out: the longest path, or the
-work over the seats. `forecast` is what `coord forecast` said before. `measured` is from the run's start to its end, and
-`ratio` is that to the bound. `bound_s` is coord's own: the same bound by the times measured, coord's share of each todo
-included; what is above that is waiting. The draw decides what levels cost: of the seeds 1 to 101 the one in the middle
-was taken, by simulation (levels 1.59 times the bound). The last line says it for other draws.
+How to read it. `bound` is what no schedule can beat by the times drawn, coord's work left out: the longest
+path, or the work over the seats. `forecast` is what `coord forecast` said before. `measured` is from the
+run's start to its end, and `ratio` is that to the bound. `bound_s` is coord's own: the same bound by the
+times measured, coord's share of each todo included; what is above that is waiting. The draw decides what
+levels cost: of the seeds 1 to 101 the one in the middle was taken, by simulation (levels 1.59 times the
+bound). The last line says it for other draws.
 """
 
 from __future__ import annotations
@@ -80,7 +82,8 @@ def main(jobs: int | None, scale: float) -> None:
     edges = sum(map(len, requires.values()))
     print(f"{len(requires)} packages, {edges} dependencies, {len(levels(requires))} levels; {slots} at once")
     print(
-        f"{sum(durations.values()):.1f} s of work, longest todo {max(durations.values()):.1f} s, bound {least:.1f} s"
+        f"{sum(durations.values()):.1f} s of work, longest todo {max(durations.values()):.1f} s, "
+        f"bound {least:.1f} s"
     )
     print("strategy   forecast   measured   ratio to bound   bound_s")
     with ground() as place:
@@ -91,7 +94,8 @@ def main(jobs: int | None, scale: float) -> None:
             run = place.ask("sweep", PLAN, "--strategy", strategy, *at_most)
             print(row(strategy, foreseen, run, least), flush=True)
     print(
-        f"over {OTHER_DRAWS} other draws, levels would take {elsewhere(requires, slots)} the bound (simulated)"
+        f"over {OTHER_DRAWS} other draws, levels would take {elsewhere(requires, slots)} the "
+        "bound (simulated)"
     )
 
 

@@ -1,11 +1,14 @@
-"""How soon a todo starts once the one before it has settled: `python -m benchmarks.latency [--rate 100] [--seconds 30] [--json [FILE]]`.
+"""How soon a todo starts once the one before it has settled: `python -m benchmarks.latency [--rate 100]
+[--seconds 30] [--json [FILE]]`.
 
-One run of pairs of todos that do nothing, in different repositories; a real worker with two threads carries them out. Each pair
-waits for a manual todo, which is completed on time by this process (`coord complete-todo`'s own step): so many of them a
-second that the worker has RATE todos to carry out in each, whether or not it keeps up. What could not be kept of that is shown.
+One run of pairs of todos that do nothing, in different repositories; a real worker with two threads carries
+them out. Each pair waits for a manual todo, which is completed on time by this process (`coord
+complete-todo`'s own step): so many of them a second that the worker has RATE todos to carry out in each,
+whether or not it keeps up. What could not be kept of that is shown.
 
-Latency is from `todo.succeeded` of the predecessor to `todo.running` of its successor, by Redis' own clock, in whole milliseconds:
-half of them are predecessors that this process settled, half such that the worker did while others were waiting for it.
+Latency is from `todo.succeeded` of the predecessor to `todo.running` of its successor, by Redis' own clock,
+in whole milliseconds: half of them are predecessors that this process settled, half such that the worker did
+while others were waiting for it.
 """
 
 from __future__ import annotations
@@ -28,7 +31,9 @@ NOOP = {"type": "noop"}
 
 
 def pairs(n: int, repos: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """`go` is a person's; the second of a pair stands far from the first, so that none waits for another pair's repository."""
+    """`go` is a person's; the second of a pair stands far from the first, so that none waits for another
+    pair's repository.
+    """
     for i in range(n):
         here, there = repos[i % len(repos)], repos[(i + len(repos) // 2) % len(repos)]
         yield {"id": f"go-{i}", "repo": here, "action": {"type": "manual"}}
@@ -37,7 +42,9 @@ def pairs(n: int, repos: Sequence[str]) -> Iterator[dict[str, Any]]:
 
 
 def let_go(shop: Workshop, run_id: str, n: int, every_s: float) -> float:
-    """Completes them on time, none waiting for what came of another; returns by how much the latest was late."""
+    """Completes them on time, none waiting for what came of another; returns by how much the latest
+    was late.
+    """
     latest, begin = 0.0, time.perf_counter()
     for i in range(n):
         due = begin + i * every_s
@@ -91,7 +98,8 @@ def measure(rows: Report, rate: float, seconds: float, repos: int, jobs: int) ->
 def main(options: argparse.Namespace) -> None:
     with report("latency", options) as rows:
         rows.say(
-            f"{options.rate:g} todos/s for {options.seconds:g} s, {options.repos} repositories, {options.jobs} threads"
+            f"{options.rate:g} todos/s for {options.seconds:g} s, {options.repos} repositories, "
+            f"{options.jobs} threads"
         )
         measure(rows, options.rate, options.seconds, options.repos, options.jobs)
 

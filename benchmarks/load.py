@@ -2,8 +2,8 @@
 
     python -m benchmarks.load [TODOS]
 
-Loading is reading, validating and checking every reference, without the cache; safe_load only reads. The best of three counts for ours,
-one run for the other.
+Loading is reading, validating and checking every reference, without the cache; safe_load only reads. The best
+of three counts for ours, one run for the other.
 """
 
 from __future__ import annotations

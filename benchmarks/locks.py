@@ -3,15 +3,19 @@
 Beside `redis.lock.Lock` on the same embedded server, in one run:
 
 * A lock that nobody else wants: acquired and released, round by round in turns with redis-py.
-* 8 processes that want one lock all the time and hold it for 10 ms; the goals are about these. Then for 2 ms, to see what a
-  hand-over costs where it weighs most. redis-py with its defaults. A hand-over is the time from when a holder begins to release
-  to when the next is inside. The fair share is contenders x (hold + median hand-over); throughput is the part of the time that the
-  lock was held. Holders count themselves (benchmarks/of_locks/contest.py). The last row is what the machine itself takes just then.
-* The same with four of a higher priority beside one of the common one: a step of priority weighs as much as 5 s of waiting.
+* 8 processes that want one lock all the time and hold it for 10 ms; the goals are about these. Then for 2 ms,
+  to see what a
+hand-over costs where it weighs most. redis-py with its defaults. A hand-over is the time from when a holder
+begins to release to when the next is inside. The fair share is contenders x (hold + median hand-over);
+throughput is the part of the time that the lock was held. Holders count themselves
+(benchmarks/of_locks/contest.py). The last row is what the machine itself takes just then.
+* The same with four of a higher priority beside one of the common one: a step of priority weighs as much as 5
+  s of waiting.
 * 1,000 circles of 2 to 10 threads that wait for each other, and 10,000 graphs without a circle.
 * 200 holders that are stopped for twice their ttl of 200 ms while they write, and write on when they wake.
 
-Each row ends with its goal and whether it was met. The machine should have nothing else to do: times are of 2 cores.
+Each row ends with its goal and whether it was met. The machine should have nothing else to do: times are of 2
+cores.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""Whether anything grows with the number of runs: `python -m benchmarks.long_lived [RUNS]`.
+"""Checks whether anything grows with the number of runs: `python -m benchmarks.long_lived [RUNS]`.
 
-RUNS (500) small runs, one after the other, through one real worker process: four todos in two repositories, both strategies
-in turn, 40 lines of log each; in every fifth run a todo fails, is tried again and fails for good. Runs are forgotten after
-`keep_runs`, here 10 s. After every tenth run is looked at: keys and memory of Redis, and of the worker its resident memory,
-threads and open files (by /proc). Not counted is the mark that Celery leaves of each level for 5 minutes, one small key. The last lines are the means over the second and over the last fifth, and their ratio:
+RUNS (500) small runs, one after the other, through one real worker process: four todos in two repositories,
+both strategies in turn, 40 lines of log each; in every fifth run a todo fails, is tried again and fails for
+good. Runs are forgotten after `keep_runs`, here 10 s. After every tenth run is looked at: keys and memory of
+Redis, and of the worker its resident memory, threads and open files (by /proc). Not counted is the mark that
+Celery leaves of each level for 5 minutes, one small key. The last lines are the means over the second and
+over the last fifth, and their ratio:
 1.0 is flat.
 """
 
@@ -55,7 +57,7 @@ def todos(failing: bool) -> list[dict[str, object]]:
 
 
 class Worker:
-    """What /proc says of the worker."""
+    """Return the worker's figures in /proc."""
 
     def __init__(self, state: Path) -> None:
         record = Daemon(state, "worker").running()

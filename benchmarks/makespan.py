@@ -1,13 +1,16 @@
-"""How long plans take against the least that any schedule could: `python -m benchmarks.makespan [--seeds 30] [--no-runs] [--json [FILE]]`.
+"""How long plans take against the least that any schedule could: `python -m benchmarks.makespan [--seeds 30]
+[--no-runs] [--json [FILE]]`.
 
-Simulated first, by the code that decides a sweep's strategy: for each shape (benchmarks/of_makespan/shapes.py), spread of
-the durations, number of slots P and seed, `dataflow` over the bound max(longest path, work / P, busiest repository), with levels
-beside it. The statistics are of all cases together, and none may be worse than levels; whichever is, is named.
+Simulated first, by the code that decides a sweep's strategy: for each shape
+(benchmarks/of_makespan/shapes.py), spread of the durations, number of slots P and seed, `dataflow` over the
+bound max(longest path, work / P, busiest repository), with levels beside it. The statistics are of all cases
+together, and none may be worse than levels; whichever is, is named.
 
-Then real runs: some of these plans with todos that sleep, 2.5 s on average, in worktrees of real git repositories, by a worker with P
-threads; from the run's start to its end. Allowed is what the simulation of the same durations says + 3 % + 10 ms for each level
-of the plan (`depth`). What the run takes is told apart: what each todo takes beyond its sleep (worktree, guard, git), and how
-much longer the run is than the simulation of what its todos really took (what is lost between them).
+Then real runs: some of these plans with todos that sleep, 2.5 s on average, in worktrees of real git
+repositories, by a worker with P threads; from the run's start to its end. Allowed is what the simulation of
+the same durations says + 3 % + 10 ms for each level of the plan (`depth`). What the run takes is told apart:
+what each todo takes beyond its sleep (worktree, guard, git), and how much longer the run is than the
+simulation of what its todos really took (what is lost between them).
 """
 
 from __future__ import annotations
@@ -148,7 +151,8 @@ def carry_out(rows: Report, case: Case, mean_s: float) -> None:
     own = 1000 * median(took[name] - sleeps[name] for name in sleeps)
     beside = (
         f"{run.duration_s:.2f} s, simulated {foreseen_s:.2f} s; {len(plan)} todos, depth {depth}; "
-        f"a todo takes {own:.0f} ms beyond its sleep, the run {waited(graph, took, case.slots, run.duration_s):.3f} x those"
+        f"a todo takes {own:.0f} ms beyond its sleep, the run "
+        f"{waited(graph, took, case.slots, run.duration_s):.3f} x those"
     )
     rows.add(
         f"run of {case.name}", run.duration_s / foreseen_s, "x", at_most=round(allowed, 4), beside=beside
@@ -156,7 +160,9 @@ def carry_out(rows: Report, case: Case, mean_s: float) -> None:
 
 
 def waited(graph: PlanGraph, took: Mapping[str, float], slots: int, run_s: float) -> float:
-    """The run over the simulation of what its todos really took: what is above 1 was lost between them, or to another order."""
+    """The run over the simulation of what its todos really took: what is above 1 was lost between them, or to
+    another order.
+    """
     slots = min(slots, len(graph.repos))
     left = {name: hours * 3600 for name, hours in simulated(graph, slots).remaining.items()}
     again = simulate(

@@ -1,18 +1,22 @@
-"""How soon and how surely messages arrive: `python -m benchmarks.messages [--messages 100000]`, beside a raw stream and bare PUBLISH.
+"""How soon and how surely messages arrive: `python -m benchmarks.messages [--messages 100000]`, beside a raw
+stream and bare PUBLISH.
 
 All on one embedded server over loopback, in turns; sender and handler are processes of their own.
 
-* Send → handler: one message after the other, none waiting for another. coord and the stream keep and acknowledge it.
-* As fast as it goes: from the first that is sent to the last that is handled. The stream is XADD, XREADGROUP and one XACK for
-  what that brought (at most 32 entries), with nothing taken over, expired, numbered or removed. It goes through redis-py's
-  client, as it would in a program; coord has connections of its own (backend/step_connection.py), so that the same stream over those
-  is measured, too. The first ratio is what a program loses that leaves its own stream for coord; the second, what promises cost.
+* Send → handler: one message after the other, none waiting for another. coord and the stream keep and
+  acknowledge it.
+* Throughput: from the first message sent to the last one handled. The stream is XADD, XREADGROUP and one XACK
+  for the entries that it returned (at most 32); nothing is taken over, expired, numbered or removed. It goes
+  through redis-py's client, as in a program; coord has connections of its own (backend/step_connection.py),
+  so the same stream over those is measured too. The first ratio is the loss of a program that replaces its
+  own stream by coord; the second is the cost of coord's guarantees.
 * Catching up: what came while the recipient was away.
-* 100,000 messages to 200 recipients of whom half are away at first; all consumers are killed (SIGKILL) every 5 s. What a
-  message does is counted in Redis.
+* 100,000 messages to 200 recipients of whom half are away at first; all consumers are killed (SIGKILL) every
+  5 s. What a message does is counted in Redis.
 * `coord cancel` → a running command: from before the step to the signal in the child, by a real worker.
 
-Each row ends with its goal and whether it was met. The machine should have nothing else to do: times are of 2 cores.
+Each row ends with its goal and whether it was met. The machine should have nothing else to do: times are of 2
+cores.
 """
 
 from __future__ import annotations
@@ -77,7 +81,8 @@ def fast(url: str) -> None:
 def sure(url: str, messages: int) -> None:
     found = plenty(url, messages, RECIPIENTS)
     print(
-        f"\n{found.sent:,} messages to {RECIPIENTS} recipients, half away at first, consumers killed every 5 s"
+        f"\n{found.sent:,} messages to {RECIPIENTS} recipients, half away at first, "
+        "consumers killed every 5 s"
     )
     show("lost", [f"{found.lost:,}"], "0", found.lost == 0)
     show("effects twice", [f"{found.twice:,}"], "0", found.twice == 0)

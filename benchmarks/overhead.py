@@ -1,12 +1,14 @@
-"""What coord adds to a todo that does nothing: `python -m benchmarks.overhead [--todos N]`.
+"""Measures the overhead of coord for a todo that does nothing: `python -m benchmarks.overhead [--todos N]`.
 
-First the parts, each by itself in this process: the best of N rounds, how many times a plain `sh -c true` that is, and
-how often git was called. Then whole runs of N todos `true` by `coord sweep`, one at a time: the run's duration over N.
-`fresh worktree` is the first todo of a run in its repository, `same worktree` a later one; in place there is no git.
+First the parts, each by itself in this process: the best of N rounds, how many times a plain `sh -c true`
+that is, and how often git was called. Then whole runs of N todos `true` by `coord sweep`, one at a time: the
+run's duration over N. `fresh worktree` is the first todo of a run in its repository, `same worktree` a later
+one; in place there is no git.
 
-To the right is the processor time of one todo, by /proc, which other work on the machine changes less: `worker` is the
-worker's own Python (claim, settle, the carrier, files), `children` the guard, the command and git, `server` Redis. With
-more at once the processors are the limit: their number times 1000 over the sum is how many empty todos end in a second.
+To the right is the processor time of one todo, by /proc, which other work on the machine changes less:
+`worker` is the worker's own Python (claim, settle, the carrier, files), `children` the guard, the command and
+git, `server` Redis. With more at once the processors are the limit: their number times 1000 over the sum is
+how many empty todos end in a second.
 """
 
 from __future__ import annotations
@@ -102,7 +104,9 @@ def guarded(folder: Path, hold: int) -> None:
 
 
 def whole(place: Ground, repos: Sequence[str], n: int, wanted: Workspace) -> tuple[float, ...]:
-    """Milliseconds per todo of a run of `n` empty todos: by the clock, then of processor time (see `processor_s`)."""
+    """Milliseconds per todo of a run of `n` empty todos: by the clock, then of processor time (see
+    `processor_s`).
+    """
     todos = [
         {
             "id": f"t{i}",
@@ -173,7 +177,8 @@ def print_parts(parts: Parts) -> None:
         ("into the path itself", "enter in place"),
     ):
         print(
-            f"{title:<28} {parts.ms(name):7.1f} ms {parts.ms(name) / parts.ms('plain'):8.1f} x {parts.git[name]:9}"
+            f"{title:<28} {parts.ms(name):7.1f} ms {parts.ms(name) / parts.ms('plain'):8.1f} x "
+            f"{parts.git[name]:9}"
         )
 
 

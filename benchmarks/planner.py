@@ -1,7 +1,7 @@
-"""What planning costs: `python -m benchmarks.planner`.
+"""Measures planning: `python -m benchmarks.planner`.
 
-Each figure is the best of several rounds; the ratio is to networkx's own topological sort of the same graph in the same
-process, so that it says something on any machine.
+Each figure is the best of several rounds; the ratio is to networkx's own topological sort of the same graph
+in the same process, so that it says something on any machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ PLAN = "PLAN-001"
 
 
 def ecosystem(todos: int, edges: int, repos: int, seed: int = 7) -> Ecosystem:
-    """A random plan: every edge goes to a later todo; every third one is written as `blocking` by the earlier one."""
+    """A random plan: every edge goes to a later todo; every third one is written as `blocking` by the earlier
+    one.
+    """
     dice = random.Random(seed)
     pairs: dict[tuple[int, int], None] = {}
     while len(pairs) < edges:
@@ -52,7 +54,7 @@ def ecosystem(todos: int, edges: int, repos: int, seed: int = 7) -> Ecosystem:
 
 
 def plan(eco: Ecosystem) -> PlanGraph:
-    """What every sweep needs: the checked graph, its levels, ranks and critical path."""
+    """Build the parts that every sweep needs: the checked graph, its levels, ranks and critical path."""
     graph = build(eco, PLAN)
     assert graph.levels
     assert graph.critical_path
@@ -75,7 +77,8 @@ def measure(todos: int, edges: int, repos: int, rounds: int) -> None:
     forecast_ms = best_ms(lambda: forecast(graph), rounds)
     print(f"{todos:,} todos, {edges:,} edges, {repos} repos, {len(graph.levels)} levels")
     print(
-        f"  build, levels, ranks, critical path  {plan_ms:8.2f} ms   {plan_ms / sort_ms:5.1f} x networkx's sort"
+        f"  build, levels, ranks, critical path  {plan_ms:8.2f} ms   {plan_ms / sort_ms:5.1f} x "
+        "networkx's sort"
     )
     print(f"  redundant edges ({len(graph.redundant):,})  {redundant_ms:8.2f} ms")
     print(f"  forecast of both strategies  {forecast_ms:8.2f} ms")

@@ -1,10 +1,11 @@
-"""Rows of figures: shown as they are measured, and kept as JSON with the machine and the command they came from.
+"""Rows of figures: shown as they are measured, and kept as JSON with the machine and the command they came
+from.
 
     with report("throughput", options) as rows:
         rows.add("dataflow, of plain Celery's rate", 0.74, "x", at_least=0.7, beside="1,480 todos/s")
 
-A row without a value says why there is none; one with a goal and without a value has not reached it. Times are of one machine
-at one hour: goals are ratios within one run wherever they can be.
+A row without a value says why there is none; one with a goal and without a value has not reached it. Times
+are of one machine at one hour: goals are ratios within one run wherever they can be.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Figure:
     reached: bool | None = None
     """None: it has no goal."""
     beside: str = ""
-    """What else belongs to it, or why it has no value."""
+    """Remarks, or why there is no value."""
 
     @property
     def row(self) -> str:
@@ -96,7 +97,7 @@ def installed(package: str) -> str | None:
 
 
 def parser(doc: str | None, name: str) -> argparse.ArgumentParser:
-    """What every benchmark that reports understands."""
+    """Return a parser with the options of every reporting benchmark."""
     made = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{name}", description=(doc or "").partition("\n")[0]
     )
@@ -111,7 +112,9 @@ def parser(doc: str | None, name: str) -> argparse.ArgumentParser:
 
 @contextmanager
 def report(benchmark: str, options: argparse.Namespace) -> Iterator[Report]:
-    """The table goes to stdout, or to stderr where stdout is the JSON's. What was measured before an error is kept."""
+    """The table goes to stdout, or to stderr where stdout is the JSON's. What was measured before an error is
+    kept.
+    """
     rows = Report(benchmark, sys.stderr if options.json == STDOUT else sys.stdout)
     started, begin, of = time.time(), time.perf_counter(), machine()
     short = "; short, to see that it runs: its figures say nothing" if options.short else ""

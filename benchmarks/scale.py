@@ -1,17 +1,21 @@
-"""Whether coord costs the same per todo whatever the plan's size: `python -m benchmarks.scale [--sizes N …] [--finished N] [--json [FILE]]`.
+"""Checks that the cost of a todo does not depend on the size of its plan: `python -m benchmarks.scale
+[--sizes N …] [--finished N] [--json [FILE]]`.
 
     python -m benchmarks.scale --short    # seconds, to see that it runs
 
-Plans of each size on 500 repositories, each todo after up to three others elsewhere, on the embedded server (append-only file,
-everysec):
+Plans of each size on 500 repositories, each todo after up to three others elsewhere, on the embedded server
+(append-only file, everysec):
 
-* the steps alone, one client: what submission takes, then claim and settle of every todo; Redis' memory from before the
-  submission to the run's end, over the todos; and the longest single call of the run, for which all others waited, by the server's own log,
-  also where all of a run ends by one decision (cancelled; the first todo failed, and halts it), and of what goes through all of it in
-  one call still: the question whether a run in which nothing happens is stuck, and the survey before it is rolled back. The smallest
-  plan is carried out again and again, before and after the others; its median counts.
+* the steps alone, one client: what submission takes, then claim and settle of every todo; Redis' memory from
+  before the
+submission to the run's end, over the todos; and the longest single call of the run, for which all others
+waited, by the server's own log, also where all of a run ends by one decision (cancelled; the first todo
+failed, and halts it), and of what goes through all of it in one call still: the question whether a run in
+which nothing happens is stuck, and the survey before it is rolled back. The smallest plan is carried out
+again and again, before and after the others; its median counts.
 * a real worker with two threads: the time of a run of no-op todos, from the first start to the last end.
-* `coord sweep` that watches the largest plan, and its worker: resident memory in the last tenth of the run to that in the first.
+* `coord sweep` that watches the largest plan, and its worker: resident memory in the last tenth of the run to
+  that in the first.
 * all that beside many runs that have ended (real ones, of two todos each) to the same before.
 """
 

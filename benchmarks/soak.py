@@ -1,8 +1,9 @@
-"""What must never happen, looked for as long as you like: `python -m benchmarks.soak [--minutes 10] [--seed N]`, or `make soak`.
+"""Looks for violated guarantees for as long as you like: `python -m benchmarks.soak [--minutes 10] [--seed
+N]`, or `make soak`.
 
-Processes at work on one server of their own are killed, stopped for longer than their ttls and cut off, and the server is
-restarted with and without its data, several times a second. `wrong` must be empty; the exit code says so. tests/chaos has a
-minute of it.
+Processes at work on one server of their own are killed, stopped for longer than their ttls and cut off, and
+the server is restarted with and without its data, several times a second. `wrong` must be empty; the exit
+code says so. tests/chaos has a minute of it.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
-"""What it takes until something begins: `python -m benchmarks.startup [--rounds N] [--starts N] [--json [FILE]]`.
+"""Measures start-up times: `python -m benchmarks.startup [--rounds N] [--starts N] [--json [FILE]]`.
 
     python -m benchmarks.startup --short    # seconds, to see that it runs
 
-Each command is a process of its own; the best of N rounds counts, to a bare interpreter (`python -c pass`) in the same run.
-`list-todos` reads a file with the 97 packages of benchmarks/jupyter.py; `list-runs` asks a server that is already running, the other two need none.
+Each command is a process of its own; the best of N rounds counts, to a bare interpreter (`python -c pass`) in
+the same run. `list-todos` reads a file with the 97 packages of benchmarks/jupyter.py; `list-runs` asks a
+server that is already running, the other two need none.
 
-`a worker`: from the start of its process until it consumes. `coord sweep, cold`: nothing runs, no server, no worker; from the
-call until the command of the first todo has begun, by the time of a file that it makes. Best and median of N starts; beside them
-how many times `python -c "import celery.worker"` that is, which any worker has to do.
+`a worker`: from the start of its process until it consumes. `coord sweep, cold`: nothing runs, no server, no
+worker; from the call until the command of the first todo has begun, by the time of a file that it makes. Best
+and median of N starts; beside them how many times `python -c "import celery.worker"` that is, which any
+worker has to do.
 """
 
 from __future__ import annotations
@@ -54,7 +56,11 @@ def worker_ready_s(place: Ground) -> float:
         worker = subprocess.Popen(command, cwd=place.folder, stderr=subprocess.PIPE, text=True)
         assert worker.stderr is not None
         said: list[str] = []
-        ready = any(READY in line for line in iter(worker.stderr.readline, "") if not said.append(line))  # type: ignore[func-returns-value]
+        ready = False
+        for line in iter(worker.stderr.readline, ""):
+            said.append(line)
+            if ready := READY in line:
+                break
         took = time.perf_counter() - begin
         worker.send_signal(signal.SIGTERM)
         worker.communicate()

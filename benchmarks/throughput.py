@@ -1,17 +1,20 @@
-"""How many todos that do nothing a worker carries out in a second, beside plain Celery and what people would use instead.
+"""How many todos that do nothing a worker carries out in a second, beside plain Celery and what people would
+use instead.
 
-    python -m benchmarks.throughput [--levels 10] [--todos 10000] [--repos 20] [--jobs 2] [--rounds 3] [--no-peers] [--json [FILE]]
+python -m benchmarks.throughput [--levels 10] [--todos 10000] [--repos 20] [--jobs 2] [--rounds 3]
+[--no-peers] [--json [FILE]]
 
-A graph of levels, each todo after three of the level above, is submitted before the clock starts; a real worker with two threads
-carries it out. Its rate is all todos over the time from the first start to the last end, by the run's own events. Beside it
-the same for as many no-op tasks of plain Celery: coord's settings (acks late, task events on), as many queues, a pool of as many threads,
-kombu's own transport, all published before. Rounds take turns, all on one embedded server (append-only file, everysec); the median
-of the ratios counts, each to the plain round before it. Todos are `noop` actions: what is left is what coord adds to a message. A
-second row has Celery's tasks over coord's transport, which asks Redis less often than kombu's.
+A graph of levels, each todo after three of the level above, is submitted before the clock starts; a real
+worker with two threads carries it out. Its rate is all todos over the time from the first start to the last
+end, by the run's own events. Beside it the same for as many no-op tasks of plain Celery: coord's settings
+(acks late, task events on), as many queues, a pool of as many threads, kombu's own transport, all published
+before. Rounds take turns, all on one embedded server (append-only file, everysec); the median of the ratios
+counts, each to the plain round before it. Todos are `noop` actions: what is left is what coord adds to a
+message. A second row has Celery's tasks over coord's transport, which asks Redis less often than kombu's.
 
-The peers get the same graph, from extra `bench`, each in an environment and a process of its own and with a time limit:
-benchmarks/peers/. One that cannot be installed or does not finish is shown with the reason, and tried again ten times
-smaller. Their rates are to the median of plain Celery in this run.
+The peers get the same graph, from extra `bench`, each in an environment and a process of its own and with a
+time limit: benchmarks/peers/. One that cannot be installed or does not finish is shown with the reason, and
+tried again ten times smaller. Their rates are to the median of plain Celery in this run.
 """
 
 from __future__ import annotations
@@ -109,7 +112,8 @@ def measure(rows: Report, options: argparse.Namespace) -> float:
 def main(options: argparse.Namespace) -> None:
     with report("throughput", options) as rows:
         rows.say(
-            f"{options.levels} levels, {options.todos:,} todos, {options.repos} repositories, {options.jobs} threads"
+            f"{options.levels} levels, {options.todos:,} todos, {options.repos} repositories, "
+            f"{options.jobs} threads"
         )
         bare = measure(rows, options)
         if not options.no_peers:

@@ -1,12 +1,14 @@
-"""How fast a run's steps are, and how often a worker asks Redis: `python -m benchmarks.transitions [--todos N]`.
+"""How fast a run's steps are, and how often a worker asks Redis: `python -m benchmarks.transitions [--todos
+N]`.
 
-First the steps alone: N todos, each after up to three others, are claimed and settled by one client, one after the other,
-on the embedded server (append-only file, appendfsync everysec). Beside it the same client's plain SET, as often: `ratio`
-is how many SETs a claim with its settle takes.
+First the steps alone: N todos, each after up to three others, are claimed and settled by one client, one
+after the other, on the embedded server (append-only file, appendfsync everysec). Beside it the same client's
+plain SET, as often: `ratio` is how many SETs a claim with its settle takes.
 
-Then 200 todos `true` in place, on ten repositories, by a real worker, with MONITOR on from the run's seal to its end: what
-came over the wire, per todo. Promise 5 of coordination/runs is about the first rows: at most 3 round trips. Below them what
-it leaves apart. A pipeline's commands are one round trip; what a Lua step does inside the server is none.
+Then 200 todos `true` in place, on ten repositories, by a real worker, with MONITOR on from the run's seal to
+its end: what came over the wire, per todo. Promise 5 of coordination/runs is about the first rows: at most 3
+round trips. Below them what it leaves apart. A pipeline's commands are one round trip; what a Lua step does
+inside the server is none.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ KEYS = Keys(SETTINGS.namespace)
 THE_END = "the-end"
 HEARTBEATS, KEEPER, NOTHING = "heartbeats", "keeper: timers, reaper, its lock", "not counted"
 KEEPS = ("advance", "fire", "lose", "resend")
-PURPOSES = (  # of a command that is no step, by its first words
+PURPOSES = (  # the first words of a command that is no step
     (r"HMGET \S+:output ", "outputs of predecessors"),
     (r"HMGET \S+:facts ", NOTHING),  # the second half of the same pipeline
     (r"(XREAD|ZREVRANGE) ", NOTHING),  # ours: we wait for the end of the run
@@ -90,7 +92,8 @@ def measure_steps(store: RunStore, n: int) -> None:
     took, floor = seconds(carry_out), seconds(plain)
     assert store.status(run_id) == "succeeded"
     print(
-        f"claim and settle   {n / took:8,.0f} a second   {1000 * took / n:6.3f} ms   {took / floor:4.1f} x SET"
+        f"claim and settle   {n / took:8,.0f} a second   {1000 * took / n:6.3f} ms   "
+        f"{took / floor:4.1f} x SET"
     )
     print(f"plain SET          {n / floor:8,.0f} a second   {1000 * floor / n:6.3f} ms")
 
@@ -126,7 +129,7 @@ def measure_worker(place: Ground, url: str) -> None:
 
 
 def observed(commands: Iterator[dict[str, str]]) -> Iterator[str]:
-    """What each command between seal and end was for."""
+    """Purpose of each command between seal and end."""
     names = {function(name): name for name in STEPS}
     sealed = False
     for shown in commands:

@@ -1,7 +1,8 @@
-"""A server, repositories and the real worker in a temporary folder, and runs that are submitted by the library.
+"""A server, repositories and the real worker in a temporary folder, and runs that are submitted by the
+library.
 
-A plan of 10,000 todos is not loaded from a file here: what is measured is how it is carried out. All that was started is ended
-with the block, by its id.
+A plan of 10,000 todos is not loaded from a file here: what is measured is how it is carried out. All that was
+started is ended with the block, by its id.
 """
 
 from __future__ import annotations
@@ -115,7 +116,9 @@ class Workshop:
         return start_run(self.connection, declared, graph, order)
 
     def finished(self, run_id: str, within_s: float) -> Times:
-        """Waits for the end with one small question at a time: who follows the events wants the processor, too."""
+        """Waits for the end with one small question at a time: who follows the events wants the processor,
+        too.
+        """
         deadline = time.monotonic() + within_s
         while (status := self.connection.reader.status(run_id)) not in ENDED:
             if time.monotonic() > deadline:

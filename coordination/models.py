@@ -571,13 +571,13 @@ class Todo(Record):
             )
         if known.data.get("workspace") is Workspace.IN_PLACE:
             raise ValueError(
-                "cannot be used with workspace: in-place, because the files that the todo reads and changes there are "
-                "unknown; remove one of the two"
+                "cannot be used with workspace: in-place, because the files that the todo reads and changes "
+                "there are unknown; remove one of the two"
             )
         if known.data.get("compensate") is not None:
             raise ValueError(
-                "cannot be used with compensate, because the todo's effects outside of its repository would not be "
-                "repeated; remove one of the two"
+                "cannot be used with compensate, because the todo's effects outside of its repository would "
+                "not be repeated; remove one of the two"
             )
         return cache
 

@@ -59,14 +59,17 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     redis_url: Annotated[Text | None, Field(repr=False)] = None
-    """Address of Redis: redis://, rediss:// or unix://. None: coord starts its embedded server."""
+    """Address of Redis: redis://, rediss:// or unix://. It may name a database (`?db=1`). For TLS it takes
+    `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile` (PEM files), `ssl_cert_reqs` and `ssl_check_hostname` as
+    query parameters. None: coord starts its embedded server.
+    """
     namespace: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=40)] = "coord"
     """Prefix of every Redis key and queue; two ecosystems with different namespaces can share one Redis."""
     agent_command: Command | None = None
     """Command that executes agent todos; it receives the prompt on standard input."""
     host: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)] | None = None
-    """Name of this machine, for hosts whose host name changes (containers) or is not unique. Not allowed in
-    the file.
+    """Name of this machine, for machines whose host name changes (containers) or is not unique. Read only
+    from the environment, because the file is shared by all machines.
     """
 
     lease_ttl: Duration = timedelta(seconds=15)
@@ -78,11 +81,12 @@ class Settings(BaseModel):
     reaper: bool = True
     """Recover expired leases and lost messages, and clean up after crashed processes."""
     jobs: Annotated[int, Field(ge=1)] | None = None
-    """Number of todos that a worker executes at once, over all its repositories. None: the number of CPUs
-    that it may use.
+    """Number of todos that a worker executes at once, over all its repositories. `coord up --jobs` and `coord
+    worker --jobs` override it; `slots` of a repository limits the repository further. None: the number of
+    CPUs that it may use.
     """
     todo_timeout: Duration = timedelta(hours=1)
-    """Time limit of a todo that declares no `timeout`."""
+    """Time limit of an attempt of a todo that declares no `timeout`."""
     kill_grace: Duration = timedelta(seconds=5)
     """Time between TERM and KILL when a command is ended."""
     commit_message: Annotated[str, Field(min_length=1), AfterValidator(_commit_message)] = "{todo}: {task}"
@@ -96,15 +100,19 @@ class Settings(BaseModel):
     `lost_leases` instead.
     """
     retry_strategy: Backoff = Backoff.EXPONENTIAL
-    """Growth of the delay from one attempt to the next."""
+    """Growth of the delay from one attempt to the next: `immediate`, `fixed`, `linear`, `exponential` or
+    `fibonacci`.
+    """
     retry_delay: Duration = timedelta(seconds=1)
     """Delay before the second attempt."""
     retry_factor: Annotated[float, Field(ge=1)] = 2.0
-    """Factor by which the exponential strategy multiplies the delay."""
+    """Factor by which the `exponential` strategy multiplies the delay."""
     retry_max_delay: Duration = timedelta(seconds=30)
     """Upper bound of the delay between two attempts."""
     retry_jitter: Jitter = Jitter.FULL
-    """Random part of the delay."""
+    """Random part of the delay: `full` draws each delay evenly from 0 to the computed delay, `none` uses the
+    computed delay.
+    """
     breaker_failures: Annotated[int, Field(ge=0, le=1000)] = 5
     """Number of failures within `breaker_window` that opens a circuit breaker. 0: circuit breakers never
     open.
@@ -114,16 +122,17 @@ class Settings(BaseModel):
     breaker_open: Duration = timedelta(minutes=1)
     """Time that a circuit breaker stays open before it lets one probe through."""
     write_back: WriteBack = WriteBack.STATUS
-    """Data that is written into the file when a run ends; `coord sync RUN` writes it regardless of this
-    setting.
+    """Data that is written into the file when a run ends: `status` writes statuses, hours and dates, `none`
+    writes nothing. `coord sync RUN` writes them regardless of this setting.
     """
     progress_interval: Duration = timedelta(seconds=30)
     """Interval at which a sweep prints its running todos where its output is no terminal."""
     keep_runs: Duration = timedelta(days=30)
     """Time that Redis keeps the data of an ended run."""
     export_runs: Text | None = None
-    """Folder on the maintenance leader's machine to which runs are exported before they are deleted. None: no
-    export.
+    """Folder on the maintenance leader's machine to which runs are exported as `RUN.json.gz` before they are
+    deleted. It must exist; a relative path starts at the file's folder. A run that cannot be exported is not
+    deleted. None: no export.
     """
     log_limit_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
     """Bytes of an attempt's output that Redis keeps, half from the start and half from the end; the worker's
@@ -133,12 +142,12 @@ class Settings(BaseModel):
     """Bytes of JSON output that a todo may pass to its dependents."""
     bundle_limit_bytes: Annotated[int, Field(ge=0, le=256 * 1024 * 1024)] = 8 * 1024 * 1024
     """Bytes of commits that a todo may store in Redis for other hosts; larger bundles are pushed to the
-    repository's `url`. 0: never use Redis.
+    repository's `url`, which they need. 0: never use Redis.
     """
 
     disk_min: Size = 1024**3
-    """Free bytes that every disk a worker uses must have; with less it starts no todo and reports it. 0: no
-    check.
+    """Free space that every disk of a worker must have, as a size such as `512MiB` or a number of bytes. With
+    less the worker starts no todo and reports it. 0: no check.
     """
 
     cache_todos: bool = True
@@ -152,7 +161,9 @@ class Settings(BaseModel):
     """
 
     mcp_token: Annotated[str | None, Field(pattern=r"^[!-~]{16,}$", repr=False)] = None
-    """Token that clients of `coord mcp --http` must send. None: a new token at each start."""
+    """Token of at least 16 characters that clients of `coord mcp --http` must send. None: a new token at each
+    start.
+    """
 
     message_ttl: Duration = timedelta(minutes=5)
     """Lifetime of a message that sets none; an expired message is not delivered."""
@@ -172,8 +183,8 @@ class Settings(BaseModel):
     cache_value_bytes: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = 8 * 1024 * 1024
     """Bytes that one cached value may have."""
     cache_folder: Text | None = None
-    """Folder that keeps copies of cached values, to restore them after Redis has lost its data. None: no
-    copies.
+    """Folder that keeps copies of cached values, except those of run contexts, to restore them after Redis
+    has lost its data. A relative path starts at the file's folder. None: no copies.
     """
     context_limit_bytes: Annotated[int, Field(ge=0)] = 64 * 1024
     """Bytes of context that are passed to a todo in COORD_CONTEXT; it reads the rest with `coord context`."""
@@ -191,8 +202,8 @@ class Settings(BaseModel):
     """Proxies whose X-Forwarded-For header the gateway trusts; for other peers it uses the peer's address."""
 
     restricted: bool = False
-    """Run as a worker whose Redis user may access only its own repositories (`coord acl`); keepers execute
-    its steps.
+    """Run as a worker whose Redis user may access only its own repositories (`coord acl`); processes
+    of the role `keeper` execute its steps.
     """
 
     connect_timeout: Duration = timedelta(seconds=1)
@@ -320,8 +331,10 @@ def refuse_in_todo(what: str) -> None:
     """Raise NotAllowed inside a todo, which has access to its context but not to Redis or workers."""
     if in_todo():
         raise NotAllowed(
-            f"{what} is not for the command of a todo: it reaches its shared context, and nothing else of coord",
-            "within a todo there is `coord context get|set|list|delete`; hand values on in the file COORD_OUTPUT",
+            f"{what} is not for the command of a todo: it reaches its shared context, "
+            "and nothing else of coord",
+            "within a todo there is `coord context get|set|list|delete`; "
+            "hand values on in the file COORD_OUTPUT",
         )
 
 

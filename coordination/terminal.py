@@ -25,7 +25,8 @@ marks, and separators of lines and paragraphs.
 _OBEYED = re.compile(f"(?P<colour>\x1b\\[(?P<codes>[0-9;:]*)m)|\r\n|[{CONTROLS}]")
 _OUR_CODES = re.compile(r"(?:(?:[0-4]|22|3[1-7]|39|9[1-7])(?:;|$))*")
 """Bold, dim, italic, underlined and all text colours but black, so that no text can be hidden."""
-_COLOUR = r"[0-4]?|7|2[1-4]|27|[34][0-79]|9[0-7]|10[0-7]|[34]8[;:](?:5[;:]\d{1,3}|2[;:]:?\d{1,3}[;:]\d{1,3}[;:]\d{1,3})"
+_RGB = r"\d{1,3}[;:]\d{1,3}[;:]\d{1,3}"
+_COLOUR = rf"[0-4]?|7|2[1-4]|27|[34][0-79]|9[0-7]|10[0-7]|[34]8[;:](?:5[;:]\d{{1,3}}|2[;:]:?{_RGB})"
 _COLOURS = re.compile(f"(?:{_COLOUR})(?:;(?:{_COLOUR}))*")
 """Any colour, bold, dim, italic, underlined, reversed, and their ends; no blinking or concealed text."""
 _UNFINISHED = re.compile("(?:\x1b(?:\\[[0-9;:]{0,64})?|\r)\\Z")

@@ -63,7 +63,9 @@ WANTED = {
 PATTERNS = {
     r"^[a-z0-9-]{8,64}$": "must be 8 to 64 lower-case letters, digits and -",
     r"^[A-Za-z0-9._-]+$": "may hold letters, digits, '.', '_' and '-' only",
-    r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "may hold letters, digits, '.', '_' and '-' only, and begins with one of the first two",
+    r"^[A-Za-z0-9][A-Za-z0-9._-]*$": (
+        "may hold letters, digits, '.', '_' and '-' only, and begins with one of the first two"
+    ),
     r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$": "must be written like package.module:function",
     r"^[A-Za-z_][A-Za-z0-9_]*$": "is not the name of a variable: letters, digits and '_' only",
     r"^[^:,\s]+:[^,\s]+$": "must be written like user:password, without blanks and commas",

@@ -1,6 +1,7 @@
 """Write the reference chapters from the program: commands, settings, library and MCP tools.
 
-`make docs` runs it. With `--pictures` it also executes `coord demo` and draws what that printed, and its Gantt chart.
+`make docs` runs it. With `--pictures` it also executes `coord demo` and draws what that printed, and its
+Gantt chart.
 """
 
 from __future__ import annotations
@@ -54,34 +55,12 @@ REACHED = {
 CONSTRUCTED = ("Client", "Coord", "LockManager", "MessageBus", "Policy", "Selectors")
 """Classes that users construct; of the others the reference shows no constructor."""
 
-SETTING_NOTES = {
-    "redis_url": "May name a database (`?db=1`). TLS takes `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile` (PEM "
-    "files), `ssl_cert_reqs` and `ssl_check_hostname` as query parameters.",
-    "host": "Read from the environment only.",
-    "heartbeat": "Interval between two renewals of a lease.",
-    "todo_timeout": "Time limit of an attempt of a todo that names no `timeout`.",
-    "jobs": "`coord up --jobs` and `coord worker --jobs` override it. `slots` of a repository limits its runs.",
-    "mcp_token": "At least 16 characters.",
-    "bundle_limit_bytes": "A larger commit needs a `url`.",
-    "retry_strategy": "`immediate`, `fixed`, `linear`, `exponential` or `fibonacci`.",
-    "retry_delay": "Delay before the first retry.",
-    "retry_factor": "Growth of the delay under `exponential`.",
-    "retry_max_delay": "Longest delay between two attempts.",
-    "retry_jitter": "`full` draws each delay evenly from 0 to the computed delay; `none` uses it as it is.",
-    "write_back": "`status` writes statuses, hours and dates; `none` writes nothing.",
-    "cache_folder": "Relative to the folder of the file. Contexts of runs are left out.",
-    "export_runs": "Relative to the folder of the file; it must exist. Files are named `RUN.json.gz`. A run "
-    "that cannot be written is not forgotten.",
-    "disk_min": "A size such as `512MiB`, or a number of bytes.",
-    "server_port": "None: the server listens on a unix socket only.",
-}
-"""Facts that the docstrings of settings leave out."""
 OTHER_VARIABLES = {
     "`COORD_ECOSYSTEM`": "the file to use, as `--ecosystem`",
     "`COORD_DEBUG`": "1 prints tracebacks",
     "`COORD_PAGER`, `PAGER`": "the pager for long output on a terminal (default: `less -FRX`); empty or `cat`: none",
     "`NO_COLOR`, `FORCE_COLOR`": "no colours at all, or colours also in a pipe",
-    "`XDG_CACHE_HOME`": "where `coord` keeps what it has parsed of large files (default: `~/.cache`), in `coord`",
+    "`XDG_CACHE_HOME`": "the folder in which `coord` caches parsed large files (default: `~/.cache`)",
 }
 
 
@@ -124,7 +103,8 @@ def commands() -> str:
 def _command(parent: click.Context, name: str, command: Any, also: str) -> Iterator[str]:
     here = click.Context(command, info_name=name, parent=parent)
     path = here.command_path.removeprefix("coord ")
-    yield f"### {path}\n\n```text\n{here.command_path} {' '.join(command.collect_usage_pieces(here))}\n```\n\n"
+    usage = " ".join(command.collect_usage_pieces(here))
+    yield f"### {path}\n\n```text\n{here.command_path} {usage}\n```\n\n"
     if also:
         yield f"Also: `coord {also}`.\n\n"
     yield from _docstring(command.help or "")
@@ -148,17 +128,16 @@ def settings() -> str:
         "# Settings\n\n",
         NOTE,
         *_wrapped(
-            "A setting is taken from the first of these places that has it: the option of a command, the environment "
-            f"variable `{ENV_PREFIX}<NAME>` in capitals, `settings` in `ecosystem.yaml`, the default. Durations are "
-            "written as `90s`, `10m`, `1h`, `7d`, or a number of seconds."
+            "A setting is taken from the first of these places that has it: the option of a command, the "
+            f"environment variable `{ENV_PREFIX}<NAME>` in capitals, `settings` in `ecosystem.yaml`, the "
+            "default. Durations are written as `90s`, `10m`, `1h`, `7d`, or a number of seconds."
         ),
     ]
     for name, field in Settings.model_fields.items():
-        text = " ".join(part for part in (described.get(name, ""), SETTING_NOTES.get(name, "")) if part)
         lines.append(
             f"## {name}\n\nDefault: {_default(field.default)}. Environment: `{ENV_PREFIX}{name.upper()}`.\n\n"
         )
-        lines.extend(_docstring(text))
+        lines.extend(_docstring(described[name]))
     return "".join([*lines, "## Other variables\n\n", *_items(OTHER_VARIABLES.items())])
 
 
@@ -305,7 +284,8 @@ def tools() -> str:
     lines = [
         "# MCP tools\n\n",
         NOTE,
-        "The chapter [Agents](agents.md) says how a client starts the server. An asterisk marks required arguments.\n\n",
+        "The chapter [Agents](agents.md) says how a client starts the server. "
+        "An asterisk marks required arguments.\n\n",
     ]
     for tool in asyncio.run(server.list_tools()):
         required = tool.parameters.get("required", ())

@@ -21,14 +21,14 @@ class Agent:
         return self._portal.call(self._client.call_tool_mcp, tool, arguments)
 
     def call(self, tool: str, **arguments: Any) -> Any:
-        """What the tool gives: an object, or the items of a list."""
+        """Return the tool's result: an object, or the items of a list."""
         answer = self.answer(tool, **arguments)
         assert not answer.is_error, answer.content
         found = answer.structured_content or {}
         return found["result"] if set(found) == {"result"} else found
 
     def refused(self, tool: str, **arguments: Any) -> str:
-        """What the tool says to something that it does not do."""
+        """Return the tool's error."""
         answer = self.answer(tool, **arguments)
         assert answer.is_error, answer.structured_content
         text: str = answer.content[0].text  # type: ignore[union-attr]

@@ -1,4 +1,6 @@
-"""What a circuit breaker is, in a page: the steps on Redis are held against it. Time is a number of ms that is handed in."""
+"""A model of circuit breakers on one page, with which the steps on Redis are compared. Time is a number of ms
+that is passed in.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ class BreakerModel:
     probe: Probe | None = None
     behind: set[str] = field(default_factory=set)
     called_up: set[str] = field(default_factory=set)
-    """Who stood behind it when its answer changed, since the last look."""
+    """Those parked behind it when its answer changed, since the last read."""
 
     def ask(self, who: str, now: int, ttl: int) -> str:
         word = self.answer(who, now)

@@ -1,6 +1,7 @@
 """Processes that ask circuit breakers at the same time: `python -m tests.breaker_players URL ROUNDS`.
 
-Each says that it is there, waits for the start, asks the breaker of every round, and prints the rounds of which it is the probe.
+Each says that it is there, waits for the start, asks the breaker of every round, and prints the rounds of
+which it is the probe.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""What the context cache is, in a page: the steps on Redis are held against it. Time is a number of ms that is handed in."""
+"""A model of the context cache on one page, with which the steps on Redis are compared. Time is a number of
+ms that is passed in.
+"""
 
 from __future__ import annotations
 

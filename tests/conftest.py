@@ -20,7 +20,9 @@ from tests import disks, ports
 from tests.stage import FORKS, Stage
 
 LONGEST_FIRST = ("chaos", "acceptance", "integration", "contracts", "unit")
-"""By folder: what takes long is begun first, so that with several processes none is left alone with it in the end."""
+"""By folder: what takes long is begun first, so that with several processes none is left alone with it in the
+end.
+"""
 
 
 settings.register_profile("coord", deadline=None)  # these machines are shared: a slow example is no failure
@@ -42,7 +44,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _compiled() -> None:
-    """Hundreds of processes begin in these tests; where nothing may keep bytecode, each would compile coord anew."""
+    """Hundreds of processes begin in these tests; where nothing may keep bytecode, each would compile coord
+    anew.
+    """
     for package in (coordination, workers):
         compile_dir(Path(package.__file__).parent, rx=re.compile("demo/packages"), quiet=2)
 

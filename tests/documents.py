@@ -1,10 +1,11 @@
 """The documents of the repository, their fenced blocks and links, and how a block is executed.
 
-Blocks marked `console` and `python` are executed from top to bottom, each document in a folder of its own: that of a fresh
-`coord demo`, or an empty one for a document with `<!-- start: empty folder -->`. In a console block a line that begins with
-`$` is a command for sh, and the lines below it are its output (nothing is compared where there are none). `…` stands for
-any text, alone on a line for any lines, `# exit N` for another exit code than 0, and 2026-11-21 for today. The id of a run stands for the id that is printed
-in its place, also in later commands. `$ cd DIR` moves all later blocks.
+Blocks marked `console` and `python` are executed from top to bottom, each document in a folder of its own:
+that of a fresh `coord demo`, or an empty one for a document with `<!-- start: empty folder -->`. In a console
+block a line that begins with `$` is a command for sh, and the lines below it are its output (nothing is
+compared where there are none). `…` stands for any text, alone on a line for any lines, `# exit N` for another
+exit code than 0, and 2026-11-21 for today. The id of a run stands for the id that is printed in its place,
+also in later commands. `$ cd DIR` moves all later blocks.
 
 `<!-- file: NAME -->` above a block writes it to that file. `<!-- not-run: REASON -->` leaves a block out.
 """
@@ -114,7 +115,9 @@ class Reader:
             self.coord("up", "--detach", "--no-flower")
 
     def follow(self, block: Block) -> None:
-        """Write, execute or pass over a block; raises AssertionError where the program does something else."""
+        """Write, execute or pass over a block; raises AssertionError where the program does
+        something else.
+        """
         if block.not_run:
             return
         if block.file:
@@ -168,7 +171,9 @@ def search_path() -> str:
 
 
 def fits(shown: tuple[str, ...], printed: str, run_ids: Mapping[str, str]) -> dict[str, str] | None:
-    """Compare lines of a document with an output; return the ids of runs that the output has, None if it differs."""
+    """Compare lines of a document with an output; return the ids of runs that the output has, None if it
+    differs.
+    """
     names: dict[str, str] = {}
 
     def pattern(token: str) -> str:

@@ -1,4 +1,6 @@
-"""Doors to Redis as people put them up: TLS in front of a server, a port where nobody answers, a server of old times."""
+"""Doors to Redis as people put them up: TLS in front of a server, a port where nobody answers, a server of
+old times.
+"""
 
 from __future__ import annotations
 

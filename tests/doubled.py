@@ -1,4 +1,6 @@
-"""`python -m tests.doubled coord …` or `… worker …`: the real program, but every message about a run is put into its queue twice."""
+"""`python -m tests.doubled coord …` or `… worker …`: the real program, but every message about a run is put
+into its queue twice.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""`coord` in forks of one process that has imported it: a command costs a tenth of a second instead of a second.
+"""`coord` in forks of one process that has imported it: a command costs a tenth of a second instead of a
+second.
 
-The command is the real one, in a process, a folder and an environment of its own. What is not tried here is how an interpreter
-starts: tests of that begin the installed script (`Stage.begin`).
+The command is the real one, in a process, a folder and an environment of its own. What is not tried here is
+how an interpreter starts: tests of that begin the installed script (`Stage.begin`).
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ class ForkServer:
     def run(
         self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout: float
     ) -> subprocess.CompletedProcess[bytes]:
-        """As subprocess.run, with an empty standard input. `command`: the script of `coord` and its arguments."""
+        """As subprocess.run, with an empty standard input. `command`: the script of `coord` and its
+        arguments.
+        """
         answers, theirs = socket.socketpair()
         with TemporaryFile() as out, TemporaryFile() as err, answers:
             request = json.dumps([list(command), str(cwd), dict(env)]).encode(errors="surrogateescape")

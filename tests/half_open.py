@@ -22,7 +22,7 @@ def half_open(port: int, count: int) -> Iterator[list[socket.socket]]:
 
 
 def closed(lines: Sequence[socket.socket], within_s: float) -> bool:
-    """Whether the other side ends all of them within that time."""
+    """Return whether the other side ends all of them within that time."""
     deadline, left = time.monotonic() + within_s, set(lines)
     while left and time.monotonic() < deadline:
         for line in select.select(list(left), [], [], 1)[0]:

@@ -1,4 +1,6 @@
-"""Hosts as far as a worker can tell: a name, a state folder and clones each, and one Redis that all reach over TCP."""
+"""Hosts as far as a worker can tell: a name, a state folder and clones each, and one Redis that all reach
+over TCP.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,7 @@ class World:
         self.settings = self.settings.model_copy(update={"bundle_limit_bytes": limit_bytes})
 
     def remote(self, name: str) -> Path:
-        """What the file says is the repository's url."""
+        """The repository's url in the file."""
         path = self.folder / f"{name}.git"
         git(self.folder, "init", "-q", "--bare", str(path))
         self.remotes[name] = str(path)

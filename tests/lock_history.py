@@ -1,7 +1,9 @@
-"""Any history of requests, renewals, releases, repetitions, crashes, expiries and lost data: what locks promise holds at every step.
+"""Any history of requests, renewals, releases, repetitions, crashes, expiries and lost data: what locks
+promise holds at every step.
 
-Time stands still: what expires, expires because the machine lets it, as Redis would, without a word to anybody. Whoever
-waits notices when it looks again. Each answer and each hand-over is held against a model that knows no Redis.
+Time stands still: what expires, expires because the machine lets it, as Redis would, without a word to
+anybody. Whoever waits notices when it looks again. Each answer and each hand-over is held against a model
+that knows no Redis.
 """
 
 from __future__ import annotations
@@ -101,7 +103,9 @@ class AnyHistory(RuleBasedStateMachine):
             self.granted[name] += 1
 
     def follow(self, before: Seen) -> None:
-        """Whoever was handed something in the last step was told once, with its fence, and nobody was passed over."""
+        """Check that each request granted in the last step was notified once, with its fence, and that none
+        was passed over.
+        """
         after = self.see()
         waiting = self.model.of("waiting")
         handed = [r for r in waiting if after.records[r.id][0] == "held"]
@@ -211,7 +215,7 @@ class AnyHistory(RuleBasedStateMachine):
     @has("held", "waiting", alive=False)
     @rule(data=st.data(), noticed=st.booleans())
     def a_ttl_runs_out(self, data: st.DataObject, noticed: bool) -> None:
-        """Of a holder that did not renew, or of the place of one who waits and did not look."""
+        """End the hold of a holder that did not renew, or the place of a waiter that did not ask."""
         request = self.any_of(data, "held", "waiting", alive=False)
         self.expire(request)
         if noticed:

@@ -1,4 +1,6 @@
-"""Processes that play with locks: `python -m tests.lock_players URL DEED …`. Each ends when its standard input does."""
+"""Processes that play with locks: `python -m tests.lock_players URL DEED …`. Each ends when its standard
+input does.
+"""
 
 from __future__ import annotations
 

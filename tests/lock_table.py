@@ -1,4 +1,6 @@
-"""The locks of a namespace on a real server, without anybody who waits for them: each step by itself, and what stands in Redis after it."""
+"""The locks of a namespace on a real server, without anybody who waits for them: each step by itself, and
+what stands in Redis after it.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ GONE = (None, None)
 
 @dataclass(frozen=True)
 class Seen:
-    """What stands in Redis."""
+    """The data in Redis."""
 
     records: dict[str, tuple[str | None, str | None]]
     """request → state and fence"""
@@ -76,7 +78,7 @@ class Table:
         return f"{request.amount(name) if name in self.capacities else 1} {request.id}"
 
     def sweep(self) -> None:
-        """What the dead left goes, as by locks/sweeper.py."""
+        """Delete data of dead processes, as locks/sweeper.py does."""
         self.step("sweep", *self.redis.smembers(self.keys.names))
         self.step("sweep_owners", *self.redis.smembers(self.keys.parties))
 

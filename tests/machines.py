@@ -1,4 +1,5 @@
-"""Machines of one ecosystem: each a folder with checkouts, state and a name of its own, and one Redis that all of them reach.
+"""Machines of one ecosystem: each a folder with checkouts, state and a name of its own, and one Redis that
+all of them reach.
 
 They share this computer's network, or each gets one of its own where we may make that.
 """
@@ -67,7 +68,9 @@ class Loopback:
 
 
 class Namespaces:
-    """A network namespace for each machine and one with Redis and the bridge between them; nothing of it touches ours."""
+    """A network namespace for each machine and one with Redis and the bridge between them; nothing of it
+    touches ours.
+    """
 
     address = "10.203.0.1"
 

@@ -1,4 +1,6 @@
-"""What an inbox promises, in Python: what waits, who has what in hand, what may be gone. It knows no Redis; times are in ms."""
+"""The guarantees of an inbox, in Python: waiting messages, messages in flight, messages that may be gone. It
+knows no Redis; times are in ms.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,7 @@ class Box:
         )
 
     def lane(self, sender: str) -> set[str]:
-        """Whose the sender's messages are at present."""
+        """Return the reader of the sender's messages at present."""
         return {one.reader for one in self.of("held", "paused") if one.sender == sender}
 
     def free(self, sender: str, at_fault: Iterable[int] = ()) -> None:
@@ -84,7 +86,7 @@ class Box:
             self.free(sender, {one.offset for one in late})
 
     def eligible(self, reader: str, now: int) -> list[Letter]:
-        """What this reader may have, in its order."""
+        """Return what this reader may have, in its order."""
         return [one for one in self.of("ready") if one.over_at > now and self.lane(one.sender) <= {reader}]
 
     def free_unknown(self, reader: str, known: Collection[int]) -> None:

@@ -1,8 +1,10 @@
-"""A machine that leads the engine's steps through any history of any plan, and holds them against run_model.py after each.
+"""A machine that leads the engine's steps through any history of any plan, and holds them against
+run_model.py after each.
 
-The carrier is played by the machine: it keeps every message for ever and delivers any of them at any time, as often as it
-likes, or never. Executors crash, come late, and repeat what they said; persons approve, reject, pause, cancel and roll back;
-processes begin anew, and Redis forgets the scripts that it was sent. Somebody else takes resources and gives them back.
+The carrier is played by the machine: it keeps every message for ever and delivers any of them at any time, as
+often as it likes, or never. Executors crash, come late, and repeat what they said; persons approve, reject,
+pause, cancel and roll back; processes begin anew, and Redis forgets the scripts that it was sent. Somebody
+else takes resources and gives them back.
 """
 
 from __future__ import annotations
@@ -371,7 +373,9 @@ class AnyHistory(RuleBasedStateMachine):
 
     @invariant()
     def a_todo_that_does_not_run_says_why(self) -> None:
-        """Promise 6: it is under way to a worker, or says what it waits for, or stands behind one that does."""
+        """Promise 6: it is under way to a worker, or says what it waits for, or stands behind one
+        that does.
+        """
         if (
             not hasattr(self, "run_id")
             or self.redis.hget(self.store.keys.run(self.run_id).meta, "open") == "0"
@@ -383,7 +387,9 @@ class AnyHistory(RuleBasedStateMachine):
                 assert todo.waits_for, todo
 
     def teardown(self) -> None:
-        """Whatever happened: once executors are well again and persons decide, the run ends, or is undone (promise 6)."""
+        """Whatever happened: once executors are well again and persons decide, the run ends, or is undone
+        (promise 6).
+        """
         if self.model is not None:
             self.somebody_else_gives_it_back()
             self.follow(self.store.resume(self.run_id, "me"))

@@ -1,7 +1,8 @@
-"""What a run of a plan is, without Redis, time or messages: the model that the engine's steps are held against.
+"""A model of a run without Redis, time or messages, with which the engine's steps are compared.
 
-Each todo is in one of these: `waiting` (for those before it), `gated` (for a person), `due` (it may be carried out as soon as
-it can be), `running`, `retrying`, an end; and once a rollback undoes it: `undo due`, `undo running`, `undo retrying`, an end of that.
+Each todo is in one of these: `waiting` (for those before it), `gated` (for a person), `due` (it may be
+carried out as soon as it can be), `running`, `retrying`, an end; and once a rollback undoes it: `undo due`,
+`undo running`, `undo retrying`, an end of that.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class RunModel:
             self.level[todo] = 1 + max((self.level[other] for other in others), default=-1)
         self._open()
 
-    # what happens
+    # the events
 
     def granted(self, todo: str) -> None:
         if self.at[todo] == "undo due":
@@ -120,7 +121,7 @@ class RunModel:
         self.at[todo] = "undo due"
         self.settled(todo, "succeeded")
 
-    # what follows
+    # the consequences
 
     def _after(self, todo: str, outcome: str) -> None:
         if self.status == "rolling_back":
@@ -175,7 +176,7 @@ class RunModel:
 
     def _undo_next(self) -> None:
         passed = True
-        while passed:  # what a person did is undone by itself, and those before it may follow
+        while passed:  # a person's work counts as undone, and its predecessors may follow
             passed = False
             for todo in self.intents:
                 if self.at[todo] in FORWARD_ENDS and self._passed_behind(todo):
@@ -184,7 +185,7 @@ class RunModel:
                     passed = passed or manual
 
     def _passed_behind(self, todo: str) -> bool:
-        """Whether all that stands behind it is undone, or never was begun."""
+        """Return whether all its dependents are undone, or never began."""
         behind = [other for other, before in self.before.items() if todo in before]
         return all(
             self.at[o] == "compensated" if o in self.intents else self._passed_behind(o) for o in behind

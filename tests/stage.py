@@ -1,4 +1,6 @@
-"""An ecosystem in a folder of its own, and the real `coord` on it; whatever was started there is ended by its id."""
+"""An ecosystem in a folder of its own, and the real `coord` on it; whatever was started there is ended by its
+id.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ Fields = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Done:
-    """What a command came to."""
+    """Result of a command."""
 
     code: int
     out: str
@@ -86,7 +88,7 @@ class Begun(subprocess.Popen[bytes]):
         return Done(self.wait(timeout), self.out, self.err)
 
     def forget(self) -> None:
-        """Of one that ended: its output goes."""
+        """Close the output of an ended process."""
         self._out.close()
         self._err.close()
 
@@ -96,7 +98,7 @@ class Stage:
     folder: Path
     settings: Fields = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
-    """What every command here gets."""
+    """Environment of every command here."""
     within: Sequence[str] = ()
     """A command that carries out ours in a network of its own."""
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -115,7 +117,7 @@ class Stage:
 
     @property
     def ledger(self) -> list[str]:
-        """What todos appended to `$LEDGER`, a file outside of every repository."""
+        """Return the lines that todos appended to `$LEDGER`, a file outside of every repository."""
         path = self.folder / "ledger"
         return path.read_text().splitlines() if path.exists() else []
 
@@ -137,9 +139,11 @@ class Stage:
         plan: Fields | None = None,
         plans: Sequence[Fields] = (),
     ) -> None:
-        """The file, with one plan of these todos, and `plans` beside it; each todo gets what it does not say, and goes without what is None.
+        """The file, with one plan of these todos, and `plans` beside it; each todo gets what it does not say,
+        and goes without what is None.
 
-        Repositories are made as needed, by their names alone or with fields of theirs; one with a `path` (or None) is not.
+        Repositories are made as needed, by their names alone or with fields of theirs; one with a `path` (or
+        None) is not.
         """
         given = repos if isinstance(repos, Mapping) else {name: {} for name in repos}
         declared = {**given, **{todo["repo"]: given.get(todo["repo"], {}) for todo in todos}}
@@ -179,7 +183,7 @@ class Stage:
         )
         if self.within or any(
             not name.startswith("COORD_") for name in ours
-        ):  # what an interpreter itself may look at
+        ):  # variables that the interpreter itself may read
             done = subprocess.run(
                 [*self.within, *command], stdin=subprocess.DEVNULL, capture_output=True, check=False, **how
             )
@@ -201,8 +205,9 @@ class Stage:
         self.ok("up", "--detach", "--no-flower")
 
     def shown(self, run: str = "last") -> Done:
-        """What `show-run RUN --json` prints. Where the server of this folder runs it is asked by us: tests ask again and again until
-        something has come, and a process for each question keeps those busy that it is about.
+        """Return the output of `show-run RUN --json`. If the server of this folder runs, ask it directly:
+        tests ask again and again until something has come, and a process for each question would slow down
+        the processes under test.
         """
         with suppress(CoordinationError, redis.RedisError):  # then the command says what is wrong
             server = None if self.within or self.env else self.server.running()
@@ -223,7 +228,7 @@ class Stage:
         return self.shown(run).todo(name)
 
     def log_of(self, run_id: str, todo: str) -> bytes:
-        """What a todo wrote, as the worker's machine keeps it."""
+        """Return the output of a todo, as the worker's machine keeps it."""
         return (self.state / "logs" / run_id / f"{todo}.log").read_bytes()
 
     def daemon(self, name: str) -> Record:
@@ -237,7 +242,9 @@ class Stage:
         return connect(self.server.start(), Profile.COMMAND)
 
     def kill(self, name: str) -> int:
-        """SIGKILL to the server or the worker that was started here, and to what would start it again; returns its pid."""
+        """SIGKILL to the server or the worker that was started here, and to what would start it again;
+        returns its pid.
+        """
         record = self.daemon(name)
         self._kill("supervisor")
         os.kill(record.pid, signal.SIGKILL)
@@ -288,7 +295,9 @@ def git(folder: Path, *words: str) -> str:
 
 
 def plain(env: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Our environment without settings of whoever runs the tests, and with slots for as many todos as a test lets run at once."""
+    """Our environment without settings of whoever runs the tests, and with slots for as many todos as a test
+    lets run at once.
+    """
     ours = {name: value for name, value in os.environ.items() if not name.startswith("COORD_")}
     return ours | {"COORD_JOBS": "64"} | dict(env or {})
 

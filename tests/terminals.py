@@ -1,4 +1,4 @@
-"""What a terminal is given by a command of ours: a real one (a pty), of any width."""
+"""Output of a command on a real terminal (a pty) of any width."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def until(condition: Callable[[], T], timeout_s: float = 10.0) -> T:
-    """What the condition gives as soon as it is truthy; fails when it is not within the time."""
+    """Return the condition's value as soon as it is truthy; fail if that takes longer than the timeout."""
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):
         if time.monotonic() > deadline:

@@ -1,6 +1,8 @@
-"""A wall clock that a test sets, for real programs: the server, commands and workers take it for the time, and none for ours.
+"""A wall clock that a test sets, for real programs: the server, commands and workers take it for the time,
+and none for ours.
 
-A few lines of C (set_clock.c) stand between them and libc; on Linux, where there is a compiler. The real clock is not touched.
+A few lines of C (set_clock.c) stand between them and libc; on Linux, where there is a compiler. The real
+clock is not touched.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ class WallClock:
         self._by_ms = 0
         self._write()
         self.env = {"LD_PRELOAD": str(library), "CLOCK_SET_BY": str(self._file)}
-        """Of the programs that are to take it for the time."""
+        """Environment of programs that use this clock."""
 
     def set(self, by: timedelta) -> None:
         self._by_ms += int(by / timedelta(milliseconds=1))

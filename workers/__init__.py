@@ -7,8 +7,8 @@ worker that asks a maintenance leader for its steps) and serves Celery's two tas
 |---|---|
 | `delivery` | one message: claim, attempt, and the step that its outcome asks for |
 | `attempt` `actions` `outcome` | run a todo or compensate one: workspace, command, result |
-| `leases` `local_liveness` `notifications` | services beside the attempts: heartbeats, dead workers of this machine, wake-ups |
-| `config` `served` `file_watch` | the start configuration; the repositories served now; changes of ecosystem.yaml |
+| `leases` `local_liveness` `notifications` | background services: heartbeats, dead local workers, wake-ups |
+| `config` `served` `file_watch` | start configuration; repositories served now; changes of ecosystem.yaml |
 | `attempt_environment` | brief, folders, services and commits for an attempt |
 | `context` `context_socket` `checkpoints` `logs` | a todo's input, shared values, progress and output |
 | `consumer` `failpoints` | Celery's consumer and thread pool; where tests make a worker fail |

@@ -48,7 +48,9 @@ class AttemptAction:
         raise NotImplementedError
 
     def has_command(self) -> bool:
-        """Return whether a command is to run in a workspace. Raises where the action cannot be done at all."""
+        """Return whether a command is to run in a workspace. Raises where the action cannot be done
+        at all.
+        """
         return True
 
     def cached(self, workspace: Workspace, since: str) -> AttemptOutcome | None:

@@ -118,7 +118,8 @@ class Context:
         over = self._store.handed_over(grant.run_id, predecessors, chain, self._limit_bytes, to=grant.todo_id)
         if over.claimed_by != grant.fence:
             raise LeaseLost(
-                f"Redis does not know the claim of {grant.todo_id} (fence {grant.fence}): its data is older, or newer",
+                f"Redis does not know the claim of {grant.todo_id} (fence {grant.fence}): "
+                "its data is older, or newer",
                 "nothing to do: the todo is dispatched again when its predecessors have succeeded",
             )
         return over

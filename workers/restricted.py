@@ -91,7 +91,13 @@ def refusals_explained(config: WorkerConfig) -> Iterator[None]:
     except redis.exceptions.NoPermissionError as error:
         names = " ".join(f"--repo {repo}" for repo in sorted(config.places))
         if config.settings.restricted:
-            hint = f"a restricted worker serves exactly the repositories of its user: coord acl --role worker {names}"
+            hint = (
+                "a restricted worker serves exactly the repositories of its user: "
+                f"coord acl --role worker {names}"
+            )
         else:
-            hint = "if its user is for these repositories alone (coord acl --role worker), say so: COORD_RESTRICTED=true"
+            hint = (
+                "if its user is for these repositories alone (coord acl --role worker), say so: "
+                "COORD_RESTRICTED=true"
+            )
         raise Unusable(f"Redis does not permit it: {error}", hint) from error

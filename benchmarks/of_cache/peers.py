@@ -1,4 +1,5 @@
-"""What people use instead, measured in a process that has it: prints JSON. `python -m benchmarks.of_cache.peers FOLDER LOOKUPS TRACE`.
+"""Measures alternatives to the context cache in a process that has them installed; prints JSON. `python -m
+benchmarks.of_cache.peers FOLDER LOOKUPS TRACE`.
 
 Nothing of coord is imported: it may be the Python of another environment.
 """

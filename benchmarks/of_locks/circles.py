@@ -1,7 +1,8 @@
-"""Circles of threads that wait for each other, planted on a real server; and graphs without a circle, which must raise no alarm.
+"""Circles of threads that wait for each other, planted on a real server; and graphs without a circle, which
+must raise no alarm.
 
-Each thread of a circle holds a lock and asks for the next one's, all of them within half a second in any order. The time runs
-from when the last of them asked to when one of them is told to give way.
+Each thread of a circle holds a lock and asks for the next one's, all of them within half a second in any
+order. The time runs from when the last of them asked to when one of them is told to give way.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ def _circle(manager: LockManager, number: int) -> Resolved:
 
 
 def judged(graphs: int, with_circle: int) -> tuple[int, int]:
-    """How many false alarms the decision alone gives, and how many planted circles it finds: it must be able to."""
+    """How many false alarms the decision alone gives, and how many planted circles it finds: it must be able
+    to.
+    """
     chance = random.Random(5)
     alarms = sum(_alarm(acyclic(chance)) for _ in range(graphs))
     found = sum(_alarm(planted(chance, LENGTHS[i % len(LENGTHS)])) for i in range(with_circle))

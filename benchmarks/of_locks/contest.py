@@ -1,7 +1,8 @@
-"""Contenders, each a process, that want one lock all the time: how fairly and how fast it goes from hand to hand.
+"""Contenders, each a process, that want one lock all the time: how fairly and how fast it goes from hand to
+hand.
 
-The holders count themselves: each raises a flag in memory that all share while it is inside, and counts the flags when it
-comes and when it goes. Their times are of one clock, which all processes of a machine share.
+The holders count themselves: each raises a flag in memory that all share while it is inside, and counts the
+flags when it comes and when it goes. Their times are of one clock, which all processes of a machine share.
 """
 
 from __future__ import annotations

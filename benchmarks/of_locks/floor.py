@@ -1,4 +1,6 @@
-"""What a hand-over cannot be faster than here and now: from an RPUSH to the process that a BLPOP of that list lets go on."""
+"""Measures the lower bound of a hand-over on this machine: from an RPUSH to the process that a BLPOP of that
+list wakes.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ LIST = "floor"
 
 
 def floor(url: str) -> list[float]:
-    """Seconds of each wake-up. They are as far apart as those of a contest, so that the processors have gone to sleep."""
+    """Seconds of each wake-up. They are as far apart as those of a contest, so that the processors have gone
+    to sleep.
+    """
     ours, theirs = SPAWN.Pipe()
     sleeper = SPAWN.Process(target=_sleep, args=(theirs, url))
     sleeper.start()

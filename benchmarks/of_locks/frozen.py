@@ -1,4 +1,6 @@
-"""Holders that are stopped (SIGSTOP) for twice their ttl while they write through the lock's guard, and go on as if nothing had been."""
+"""Holders that are stopped (SIGSTOP) for twice their ttl while they write through the lock's guard, and go on
+as if nothing had been.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ Took = dict[str, float]
 
 
 def uncontended(url: str) -> tuple[Took, float, Took]:
-    """Median seconds of a pair by system; how many times as fast coord is, the median of rounds side by side; CPU seconds of a pair.
+    """Median seconds of a pair by system; how many times as fast coord is, the median of rounds side by side;
+    CPU seconds of a pair.
 
     The CPU time is that of the client and of the server: what a busy machine does to it is little.
     """

@@ -1,9 +1,13 @@
-"""Plans of the shapes that schedulers are compared by, with lognormal durations. A todo: its repo, what is before it, how long it takes.
+"""Plans of the shapes that schedulers are compared by, with lognormal durations. A todo: its repo, what is
+before it, how long it takes.
 
 * jupyter: the 97 packages of benchmarks/data/jupyter.json, a repository each, after what each requires.
-* fork-join: one todo, twenty after it, one after those, and so on, five times; the branches in twenty repositories.
-* lattice: twelve by twelve, each after its left and its upper neighbour (a wavefront); a repository for each column.
-* repos: twenty repositories of ten todos, one after the other; a tenth of the todos also after one of another repository.
+* fork-join: one todo, twenty after it, one after those, and so on, five times; the branches in twenty
+  repositories.
+* lattice: twelve by twelve, each after its left and its upper neighbour (a wavefront); a repository for each
+  column.
+* repos: twenty repositories of ten todos, one after the other; a tenth of the todos also after one of another
+  repository.
 * loose: the same without the order within a repository, whose todos still go one at a time.
 """
 

@@ -1,6 +1,8 @@
-"""Ways from a sender to a handler in another process: coord's messages, a raw stream with a group, and bare PUBLISH.
+"""Ways from a sender to a handler in another process: coord's messages, a raw stream with a group, and bare
+PUBLISH.
 
-All but the last keep what nobody has read, and know what is acknowledged. A carrier sends numbers with the time of sending.
+All but the last keep what nobody has read, and know what is acknowledged. A carrier sends numbers with the
+time of sending.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ class Carrier(Protocol):
     def __init__(self, url: str, name: str) -> None: ...
 
     def prepare(self) -> None:
-        """What is sent from now on is kept, where anything is."""
+        """Keep messages sent from now on, if this carrier keeps any."""
 
     def send(self, word: Word) -> None: ...
 
@@ -55,7 +57,9 @@ class Coord:
 
 
 class Stream:
-    """XADD, XREADGROUP and one XACK for each batch: the least that a group costs. Nothing is taken over, nothing removed."""
+    """XADD, XREADGROUP and one XACK for each batch: the least that a group costs. Nothing is taken over,
+    nothing removed.
+    """
 
     def __init__(self, url: str, name: str) -> None:
         self._name = f"bench-stream:{name}"
@@ -78,7 +82,9 @@ class Stream:
 
 
 class Lean:
-    """The same stream over coord's own connections, which take a third of the time that redis-py's client takes."""
+    """The same stream over coord's own connections, which take a third of the time that redis-py's client
+    takes.
+    """
 
     def __init__(self, url: str, name: str) -> None:
         self._name = f"bench-lean:{name}"
@@ -115,7 +121,7 @@ class Lean:
 
 
 class Publish:
-    """Who does not listen right now never hears of it."""
+    """Redis PUBLISH: absent receivers miss the message."""
 
     def __init__(self, url: str, name: str) -> None:
         self._channel = f"bench-channel:{name}"

@@ -1,7 +1,8 @@
-"""100,000 messages to 200 recipients of whom half are away, while whoever consumes them is killed again and again.
+"""100,000 messages to 200 recipients of whom half are away, while whoever consumes them is killed again and
+again.
 
-What a message does is in Redis: it appends its number to a list of its recipient, by `ack(effects=...)`. The lists are compared
-with what was sent.
+What a message does is in Redis: it appends its number to a list of its recipient, by `ack(effects=...)`. The
+lists are compared with what was sent.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ NAMESPACE = "plenty"
 SENDERS, CONSUMERS = 2, 4
 KILL_EVERY_S = 5.0
 LIMITS = Limits(idle=timedelta(seconds=2), inbox_limit=1000)
-"""An inbox is as large as by default; a dead reader's messages are taken over sooner, or the end would only wait for that."""
+"""An inbox is as large as by default; a dead reader's messages are taken over sooner, or the end would only
+wait for that.
+"""
 STALLED_S = 60.0
 
 

@@ -29,7 +29,9 @@ class Speed:
         return median(self.rates[system])
 
     def share_of(self, system: str) -> float:
-        """How many of the system's messages coord brings in the same time: the median of the rounds' ratios."""
+        """How many of the system's messages coord brings in the same time: the median of the
+        rounds' ratios.
+        """
         return median(
             ours / theirs for ours, theirs in zip(self.rates["coord"], self.rates[system], strict=True)
         )
@@ -72,7 +74,9 @@ def _rushed(to: Handler, number: int) -> float:
 
 
 def catch_up(url: str, system: str, number: int) -> float:
-    """Messages a second, of a recipient that was away: from the first it handles to the last, each handled and acknowledged."""
+    """Messages a second, of a recipient that was away: from the first it handles to the last, each handled
+    and acknowledged.
+    """
     carrier = CARRIERS[system](url, "away")
     carrier.prepare()
     for n in range(number):

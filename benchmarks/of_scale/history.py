@@ -24,7 +24,9 @@ def finish(store: RunStore, runs: int) -> None:
 
 
 def looks(store: RunStore, url: str, work: Steps) -> dict[str, float]:
-    """Milliseconds, the best of some: of a todo by the steps, of the looks of `list-runs` and `show-run`, of a keeper's round."""
+    """Milliseconds, the best of some: of a todo by the steps, of the looks of `list-runs` and `show-run`, of
+    a keeper's round.
+    """
     reader = RunReader(store.redis, store.keys)
     keeper = MaintenanceLeader(
         store, Dispatcher(make_app(url, store.keys, SETTINGS), store), SETTINGS, label="benchmark"

@@ -1,4 +1,6 @@
-"""What a run costs by the steps alone: one client submits it, then claims and settles its todos one after the other."""
+"""Measures the cost of a run's steps alone: one client submits it, then claims and settles its todos one
+after the other.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ BEGUN = 200
 @dataclass(frozen=True, kw_only=True)
 class Cost:
     submit_ms: float
-    """Of a todo, as the two below."""
+    """Time for one todo, as the two below."""
     steps_ms: float
     memory_bytes: float
     longest: tuple[float, str]
@@ -126,8 +128,8 @@ class Steps:
         return longest()
 
     def surveyed(self) -> Iterator[tuple[str, tuple[float, str]]]:
-        """The longest call of what goes through all of a run, for it has to: some todos are done, then it is asked whether it is stuck,
-        and rolled back.
+        """The longest call of what goes through all of a run, for it has to: some todos are done, then it is
+        asked whether it is stuck, and rolled back.
         """
         run_id, nobody = self.submit()
         for _ in range(min(BEGUN, self.n)):

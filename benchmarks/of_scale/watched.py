@@ -1,4 +1,4 @@
-"""What `coord sweep` and a worker come to in memory while a plan of many todos is carried out, by /proc."""
+"""Measures the memory of `coord sweep` and a worker while a plan of many todos is executed, from /proc."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def resident_mb(pid: int) -> float:
 
 
 def watched(place: Ground, n: int, jobs: int) -> tuple[Memory, Memory]:
-    """Of the command that watches, and of the worker; until the run has ended, but for what is said of it then."""
+    """Return the memory of the watching command and of the worker until the end of the run, unless a field
+    says otherwise.
+    """
     names = repos()
     for name in names:
         (place.folder / name).mkdir(exist_ok=True)

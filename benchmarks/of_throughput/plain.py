@@ -1,7 +1,8 @@
-"""Celery by itself: no-op tasks with coord's settings (acks late, task events) and a pool of threads, without coord.
+"""Celery by itself: no-op tasks with coord's settings (acks late, task events) and a pool of threads, without
+coord.
 
-The worker is a process of its own; what it consumes was published before. It notes when each task ran, which is all that it does
-beyond what Celery does, and ends after the last.
+The worker is a process of its own; what it consumes was published before. It notes when each task ran, which
+is all that it does beyond what Celery does, and ends after the last.
 """
 
 from __future__ import annotations
@@ -39,11 +40,13 @@ SAME = [
     "worker_hijack_root_logger",
     "worker_redirect_stdouts",
 ]
-"""Of coord's settings: acks late, one message for each thread, task events."""
+"""Settings as in coord: late acks, one message for each thread, task events."""
 
 
 def app_of(url: str, name: str, transport: str) -> Celery:
-    """`transport`: `stock`, kombu's, as anybody has it; or `coord`, with how coord's workers take their messages. `name`: its namespace."""
+    """`transport`: `stock`, kombu's, as anybody has it; or `coord`, with how coord's workers take their
+    messages. `name`: its namespace.
+    """
     ours = make_app(url, Keys(name), Settings())
     if transport == "coord":
         return ours

@@ -23,10 +23,10 @@ class Peer:
     module: str
     title: str
     packages: tuple[str, ...]
-    """Of extra `bench`: what is installed for it. Empty where coord's own do."""
+    """Packages of the extra `bench` to install for it. Empty if coord's own suffice."""
     how: str
     smaller: int = 1
-    """How many times smaller its first try is: of more it is known that it does not end."""
+    """Divisor of the size of its first try: with more it is known not to end."""
 
 
 PEERS = (

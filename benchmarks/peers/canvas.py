@@ -1,4 +1,6 @@
-"""Celery's own chain of groups: each level a group, which as a whole waits for the one before. A worker with two threads."""
+"""Celery's own chain of groups: each level a group, which as a whole waits for the one before. A worker with
+two threads.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""dask.distributed: one local worker process with two threads; state is in the scheduler's memory, nothing is kept."""
+"""dask.distributed: one local worker process with two threads; state is in the scheduler's memory, nothing is
+kept.
+"""
 
 from __future__ import annotations
 

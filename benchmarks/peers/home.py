@@ -1,7 +1,8 @@
-"""Where a peer is installed: in this environment, if extra `bench` is; else in one of its own in the temporary folder.
+"""Where a peer is installed: in this environment, if extra `bench` is; else in one of its own in the
+temporary folder.
 
-Of its own, since Prefect wants an older `websockets` than extra `web` does; and since what one peer brings is no affair of
-another. It is kept: only the first time takes long.
+Of its own, since Prefect wants an older `websockets` than extra `web` does; and since what one peer brings is
+no affair of another. It is kept: only the first time takes long.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class NotInstalled(Exception):
 def requirements(packages: Sequence[str]) -> list[str]:
     """As extra `bench` has them."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    return [line for line in extras["bench"] if re.match(r"[\w-]+", line)[0] in packages]  # type: ignore[index]
+    named = re.compile(r"[\w-]+")
+    return [line for line in extras["bench"] if named.match(line)[0] in packages]  # type: ignore[index]
 
 
 def interpreter(packages: Sequence[str]) -> str:

@@ -1,4 +1,6 @@
-"""Luigi: two worker processes and the local scheduler; a task is complete when its file is there, as Luigi has it."""
+"""Luigi: two worker processes and the local scheduler; a task is complete when its file is there, as Luigi
+has it.
+"""
 
 from __future__ import annotations
 

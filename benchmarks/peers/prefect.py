@@ -1,4 +1,6 @@
-"""Prefect: one flow on its own temporary server (SQLite), tasks by two threads, `wait_for` the ones before."""
+"""Prefect: one flow on its own temporary server (SQLite), tasks by two threads, `wait_for` the ones
+before.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """RQ: every task a job that depends on up to three others, on the same Redis; two workers that do not fork.
 
-Where two workers end predecessors of one job at a time, RQ 3.0 leaves it to its maintenance, which looks every ten minutes. Here
-it looks all the time: else the graph would not end within the hour.
+Where two workers end predecessors of one job at a time, RQ 3.0 leaves it to its maintenance, which looks
+every ten minutes. Here it looks all the time: else the graph would not end within the hour.
 """
 
 from __future__ import annotations

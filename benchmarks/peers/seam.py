@@ -1,7 +1,9 @@
-"""What a peer is: a module of this folder with `run`, Job → Ran. It carries the graph out in a process of its own.
+"""Defines a peer: a module of this folder with `run`, Job → Ran, which executes the graph in a process of its
+own.
 
-The clock runs from the first start of a task to the last end. What it needs installed, and how it is called, is in all.py.
-In that process is nothing of coord but this folder and `layered`, so that a peer needs none of coord's packages.
+The clock runs from the first start of a task to the last end. What it needs installed, and how it is called,
+is in all.py. In that process is nothing of coord but this folder and `layered`, so that a peer needs none of
+coord's packages.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ class Job:
     levels: int
     width: int
     url: str
-    """Of a Redis with an append-only file: the one that coord has in this run."""
+    """URL of the Redis with an append-only file that coord uses in this run."""
     folder: str
     """An empty one."""
 

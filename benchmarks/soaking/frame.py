@@ -1,8 +1,10 @@
-"""Many processes at work on one server, all of which may be killed, stopped or cut off at any moment; then it is counted what went wrong.
+"""Many processes at work on one server, all of which may be killed, stopped or cut off at any moment; then it
+is counted what went wrong.
 
-A scenario brings its players: functions that work until they are told to stop, say each step that they have done, and write down
-whatever must not be. The frame plays fate: it kills players (another takes the place), stops them for a while, cuts connections,
-restarts the server with and without its data. When fate rests, each player must get on, and end when it is told to.
+A scenario brings its players: functions that work until they are told to stop, say each step that they have
+done, and write down whatever must not be. The frame plays fate: it kills players (another takes the place),
+stops them for a while, cuts connections, restarts the server with and without its data. When fate rests, each
+player must get on, and end when it is told to.
 """
 
 from __future__ import annotations
@@ -74,7 +76,7 @@ class Place:
 
 class Scenario(Protocol):
     def players(self) -> Sequence[Callable[[Place, int], None]]:
-        """What each does, with its own number, until the place is over."""
+        """Return the function of each process; it gets its own number and works until the soak ends."""
 
     def check(self, place: Place) -> dict[str, str]:
         """When all is over: figures by name. What must not be is said to the place."""
@@ -219,7 +221,7 @@ class Fate:
 
     @contextmanager
     def _losing(self) -> Iterator[None]:
-        """Whoever held something before holds it no more, and may not have noticed yet."""
+        """Record that former holders hold nothing any more; they may not have noticed yet."""
         self._place.note_loss(LOSING)
         yield
         with connect(self._place.url, Profile.COMMAND) as client:

@@ -1,4 +1,6 @@
-"""Locks under fate: exclusive ones, shared ones, several at once, two one after the other (which deadlock), amounts of a resource."""
+"""Locks under fate: exclusive ones, shared ones, several at once, two one after the other (which deadlock),
+amounts of a resource.
+"""
 
 from __future__ import annotations
 
@@ -133,7 +135,9 @@ class Contender:
                 self._refused(lock, name)
 
     def _refused(self, lock: Lock, name: str) -> None:
-        """It may be, where it was stopped between its own check and the deed, or Redis lost its data; not while it holds."""
+        """It may be, where it was stopped between its own check and the deed, or Redis lost its data; not
+        while it holds.
+        """
         self.note("stale, refused by the register")
         if lock.fence > self._place.lost_at:
             lock.check()

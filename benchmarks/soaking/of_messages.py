@@ -1,7 +1,8 @@
-"""Messages under fate: several readers of an inbox, whose effects are in Redis together with the acknowledgement.
+"""Messages under fate: several readers of an inbox, whose effects are in Redis together with the
+acknowledgement.
 
-Whatever happened: the numbers of a sender stand in a recipient's list in the order of sending and none twice; and what was sent
-after Redis lost its data for the last time is there in the end, all of it.
+Whatever happened: the numbers of a sender stand in a recipient's list in the order of sending and none twice;
+and what was sent after Redis lost its data for the last time is there in the end, all of it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ LIMITS = Limits(
     deliveries=1_000_000,
     retry=timedelta(milliseconds=20),
 )
-"""Readers are stopped for longer than the idle time; nothing is trimmed or dead, so that all of it must arrive."""
+"""Readers are stopped for longer than the idle time; nothing is trimmed or dead, so that all of it must
+arrive.
+"""
 TICK = timedelta(milliseconds=300)
 PATIENCE = timedelta(seconds=5)
 BETWEEN_S, REFUSED = 0.005, 0.02

@@ -1,8 +1,10 @@
-"""Who is inside, counted by the holders themselves in a file: it knows nothing of Redis, and outlives its data.
+"""Register of holders, written to a file by the holders themselves: independent of Redis, so it outlives the
+loss of its data.
 
-Whoever comes in writes its fence and until when it may believe that it holds; whoever goes strikes that out. So those who were
-killed or stopped inside are counted for as long as they might act, and no longer. Holders of before a loss of Redis' data are not
-counted: those are what the fence is for, and a register of one holder refuses them once somebody else came in.
+Whoever comes in writes its fence and until when it may believe that it holds; whoever goes strikes that out.
+So those who were killed or stopped inside are counted for as long as they might act, and no longer. Holders
+of before a loss of Redis' data are not counted: those are what the fence is for, and a register of one holder
+refuses them once somebody else came in.
 """
 
 from __future__ import annotations
@@ -38,14 +40,18 @@ class _Inside:
 
 
 class Register:
-    """Of one name. A shared holder has the amount 1 of a capacity of many, an exclusive one all of it."""
+    """Holders of one name. A shared holder has the amount 1 of a large capacity, an exclusive one
+    all of it.
+    """
 
     def __init__(self, path: Path, capacity: int) -> None:
         self.path = path
         self.capacity = capacity
 
     def come(self, fence: int, amount: int, until_s: float, *, lost_at: Callable[[], int]) -> None:
-        """`lost_at`: the fence below which holders are of before a loss of data. Raises TwoHolders, Refused."""
+        """`lost_at`: the fence below which holders are of before a loss of data. Raises TwoHolders,
+        Refused.
+        """
         with self._open() as page:
             alone = amount == self.capacity
             if alone and fence <= page.newest:
@@ -65,7 +71,7 @@ class Register:
                 )
 
     def act(self, fence: int, until_s: float) -> None:
-        """What a holder does, for which it must be the newest where one alone may be inside. Raises Refused."""
+        """Write as a holder, which must have the newest fence if the lock is exclusive. Raises Refused."""
         with self._open() as page:
             own = next((it for it in page.slots if it.fence == fence), None)
             if own is None or (own.amount == self.capacity and page.newest > fence):

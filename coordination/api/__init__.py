@@ -3,7 +3,7 @@
 | module | content |
 |---|---|
 | `facade.py` | all operations on one ecosystem |
-| `access.py` | file, settings, local processes and Redis of the ecosystem, each opened when it is first used |
+| `access.py` | file, settings, local processes and Redis of the ecosystem, each opened on first use |
 | `coord.py` | the facade of scripts and servers, which live longer than a command |
 | `runs.py` `run.py` | all runs; one run |
 | `planning.py` | order and duration of a plan, preview of a sweep |

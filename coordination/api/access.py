@@ -81,7 +81,8 @@ class EcosystemAccess:
         began = time.perf_counter()
         document = load(self.path)
         logger.debug("read %s in %.3f s", self.path, time.perf_counter() - began)
-        gc.freeze()  # 10,000 todos stay until the end: looking through them for garbage took 0.1 s of a command
+        # 10,000 todos stay until the end: looking through them for garbage took 0.1 s of a command
+        gc.freeze()
         return document
 
     @property

@@ -38,7 +38,8 @@ class Coord(Facade):
         refuse_in_todo("the library")
         super().__init__(ecosystem, redis_url)
         self._read: CoordinationManager | None = None
-        self.manager, self.settings, self.ecosystem_id  # noqa: B018 (a wrong file or setting is an error here and now)
+        # An invalid file or setting is an error at once.
+        self.manager, self.settings, self.ecosystem_id  # noqa: B018
 
     def __enter__(self) -> Self:
         return self

@@ -29,9 +29,11 @@ from coordination.runs.views import progress
 from coordination.text import did_you_mean
 
 NAMES = (
-    "run.started", "run.paused", "run.resumed", "run.imported", "run.cancelled", "run.timed_out", "run.rolling_back", "run.stuck", "run.ended",
+    "run.started", "run.paused", "run.resumed", "run.imported", "run.cancelled", "run.timed_out",
+    "run.rolling_back", "run.stuck", "run.ended",
     "level.opened", "level.settled",
-    "todo.ready", "todo.dispatched", "todo.started", "todo.parked", "todo.retrying", "todo.lost", "todo.poison", "todo.settled",
+    "todo.ready", "todo.dispatched", "todo.started", "todo.parked", "todo.retrying", "todo.lost",
+    "todo.poison", "todo.settled",
     "todo.compensating", "todo.accepted", "todo.approved", "todo.rejected",
     "redis.restarted",
 )  # fmt: skip
@@ -50,8 +52,8 @@ class Event:
     todo: str
     at: datetime
     facts: Mapping[str, str]
-    """Of a todo: `state` and `attempt`; `undo` where a compensation is meant; `waits_for` where it is
-    parked. Of `run.ended`: `status`, and `at` in ms: a run that is rolled back later ends again. Of a
+    """Fields of the event. For a todo: `state` and `attempt`; `undo` for a compensation; `waits_for` if it is
+    parked. For `run.ended`: `status`, and `at` in ms, because a run that is rolled back ends again. For a
     decision: `by`.
     """
 

@@ -29,7 +29,8 @@ def write_first_file(folder: Path) -> tuple[Path, int]:
     repos, path = find_repos(folder), folder / FILE_NAME
     if not repos:
         raise UsageError(
-            f"no git repository was found in {folder.resolve()}, nor in the folders in it, {DEPTH} levels deep",
+            f"no git repository was found in {folder.resolve()}, nor in the folders in it, "
+            f"{DEPTH} levels deep",
             "clone or create one there (git init), or name the folder that has them: coord init DIR",
         )
     write_first(path, first_file(repos))
@@ -129,7 +130,8 @@ def acl_line(settings: Settings, role: str, repos: Sequence[str], user: str, pas
 
 
 def load_steps(facade: Facade) -> tuple[str, list[str]]:
-    """Load the library of Redis Functions; return its digest, and the names of old libraries that were deleted.
+    """Load the library of Redis Functions; return its digest, and the names of old libraries that were
+    deleted.
 
     Raises Unusable for a user of Redis who may not load functions.
     """

@@ -107,7 +107,8 @@ def address_of(client: redis.Redis) -> str:
         return f"unix://{login}{quote(known['path'])}?db={known.get('db') or 0}"
     scheme = "rediss" if issubclass(client.connection_pool.connection_class, SSLConnection) else "redis"
     host = str(known.get("host", "localhost"))
-    return f"{scheme}://{login}{f'[{host}]' if ':' in host else host}:{known.get('port', PORT)}?db={known.get('db') or 0}"
+    shown = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{login}{shown}:{known.get('port', PORT)}?db={known.get('db') or 0}"
 
 
 @contextmanager

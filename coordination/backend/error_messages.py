@@ -14,7 +14,10 @@ from coordination.backend.address import Address, hide_password, parse
 from coordination.errors import CoordinationError, Unreachable, Unreadable, Unusable
 
 NO_ROOM = "make room on the disk of its data; the embedded server keeps its data in .coord beside the file"
-FOREIGN = "another program writes in this namespace, or Redis lost data: coord doctor lists such keys and sets them aside"
+FOREIGN = (
+    "another program writes in this namespace, or Redis lost data: "
+    "coord doctor lists such keys and sets them aside"
+)
 REFUSALS = ("MISCONF", "OOM ", "READONLY ", "NOREPLICAS ", "BUSY Redis")
 REFUSED = (redis.OutOfMemoryError, redis.ReadOnlyError, redis.exceptions.MasterDownError)
 """Refusals that redis-py raises as classes of their own, without the first word of the reply."""
@@ -82,7 +85,8 @@ def _login(error: redis.RedisError, at: Address, where: str) -> Unreachable | No
         )
     return Unusable(
         f"{where} refuses the login of user {user}: {error}",
-        "check user and password in the address; special characters are written as %XX ('/' is %2F, '@' %40, '%' %25)",
+        "check user and password in the address; special characters are written as %XX ('/' is %2F, "
+        "'@' %40, '%' %25)",
     )
 
 
@@ -94,7 +98,10 @@ def _tls(error: redis.RedisError, at: Address, where: str) -> Unreachable | None
         return Unusable(f"{where} requires a client certificate", f"add to the address: {OURS}")
     if at.tls and any(word in str(error) for word in HUNG_UP):
         # A server that requires a client certificate sends an alert and closes; either may arrive first.
-        hint = f"if it requires a client certificate, add {OURS}; or this port has no TLS, or the server is restarting"
+        hint = (
+            f"if it requires a client certificate, add {OURS}; or this port has no TLS, "
+            "or the server is restarting"
+        )
         error_class = Unusable if isinstance(cause, ssl.SSLError) else Unreachable
         return error_class(f"{where} closes the connection: {error}", hint)
     if not isinstance(cause, ssl.SSLError):

@@ -117,14 +117,19 @@ from functools import cached_property
 from typing import Any
 
 TYPES: Mapping[str, str] = {
-    "zset": "runs live half-undone leases timers workers lock-shares:* lock-queue:* breaker-behind:* cache-contexts "
-    "cache-order cache-expiry recipients inbox-ready:* inbox-pending:* inbox-seen:* readers served run:*:ready "
-    "run:*:queued run:*:sent run:*:posted",
-    "hash": "holders epoch counters lock-request:* lock-stats:* lock-guard:* lock-capacities breakers breaker:* "
-    "cache-generations cache-entries:* cache-values cache-refs cache-uses cache-facts gateway-tokens "
-    "commits inbox-deliveries:* inbox-lanes:* inbox-facts:* envelope errands errand:* run:*:meta run:*:spec run:*:place "
-    "run:*:children run:*:levels run:*:state run:*:facts run:*:pending run:*:opened run:*:busy run:*:stranded "
-    "run:*:tips run:*:output run:*:checkpoint run:*:parents run:*:behind run:*:bundle:*",
+    "zset": (
+        "runs live half-undone leases timers workers lock-shares:* lock-queue:* breaker-behind:* "
+        "cache-contexts cache-order cache-expiry recipients inbox-ready:* inbox-pending:* inbox-seen:* "
+        "readers served run:*:ready run:*:queued run:*:sent run:*:posted"
+    ),
+    "hash": (
+        "holders epoch counters lock-request:* lock-stats:* lock-guard:* lock-capacities breakers breaker:* "
+        "cache-generations cache-entries:* cache-values cache-refs cache-uses cache-facts gateway-tokens "
+        "commits inbox-deliveries:* inbox-lanes:* inbox-facts:* envelope errands errand:* run:*:meta "
+        "run:*:spec run:*:place run:*:children run:*:levels run:*:state run:*:facts run:*:pending "
+        "run:*:opened run:*:busy run:*:stranded run:*:tips run:*:output run:*:checkpoint run:*:parents "
+        "run:*:behind run:*:bundle:*"
+    ),
     "set": "stops lock-party:* lock-parties lock-names topic:* run:*:owed",
     "string": "fence worker:* version ecosystem lock:* resource:* seat:* lock-done:* lock-epoch",
     "list": "lock-wake:* breaker-failures:* poison durations:*",
@@ -180,8 +185,8 @@ class RunKeys:
     def own(self) -> list[str]:
         """The run's keys, in the order in which lua/run/_run.lua unpacks them."""
         names = (
-            "meta spec place children levels state facts pending opened ready queued busy owed stranded sent tips output "
-            "checkpoint parents behind posted events"
+            "meta spec place children levels state facts pending opened ready queued busy owed stranded sent "
+            "tips output checkpoint parents behind posted events"
         )
         return [f"{self.prefix}:{name}" for name in names.split()]
 

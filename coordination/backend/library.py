@@ -80,7 +80,10 @@ def function(name: str) -> str:
 def source(day: str) -> str:
     """Return the source of the library. `day`: the day of loading, such as `20261122`."""
     names = ", ".join(f"{name} = '{key}'" for name, key in LUA_NAMES.items())
-    return f"#!lua name={PREFIX}{day}_{digest()}\nlocal DIGEST = '{digest()}'\nlocal KEY = {{ {names} }}\n{_body()}"
+    return (
+        f"#!lua name={PREFIX}{day}_{digest()}\nlocal DIGEST = '{digest()}'\nlocal KEY = {{ {names} "
+        f"}}\n{_body()}"
+    )
 
 
 @cache
@@ -103,7 +106,10 @@ def _block(package: Package) -> Iterator[str]:
 def _registered(step: Step, prepare: str) -> str:
     flags = ", ".join(f"'{flag}'" for flag in step.flags)
     counts = ", ".join(map(str, step.counts))
-    head = f"register('{function_base(step.name)}', {{ {flags} }}, {{ {counts} }}, {prepare}, function(KEYS, ARGV)"
+    head = (
+        f"register('{function_base(step.name)}', {{ {flags} }}, {{ {counts} }}, {prepare}, "
+        "function(KEYS, ARGV)"
+    )
     return f"{head}\n{_read(step.name)}\nend)"
 
 
@@ -126,7 +132,8 @@ def load(client: Redis, url: str) -> list[str]:
         client.execute_command("FUNCTION", "LOAD", source(today.strftime("%Y%m%d")))
     except NoPermissionError as error:
         raise Unusable(
-            f"Redis at {url} does not have the steps of this version of coord, and this user may not load them",
+            f"Redis at {url} does not have the steps of this version of coord, "
+            "and this user may not load them",
             "let the maintenance leader or an administrator do it: coord steps load",
         ) from error
     except ResponseError as error:
@@ -143,7 +150,8 @@ def loaded(client: Redis) -> dict[str, str]:
 
 def _name_of(row: object) -> str:
     """Return a library's name from its row of FUNCTION LIST: a map, or a list of names and values."""
-    pairs = row if isinstance(row, dict) else dict(zip(row[::2], row[1::2], strict=True))  # type: ignore[index]
+    fields = row if isinstance(row, dict) else None
+    pairs = fields or dict(zip(row[::2], row[1::2], strict=True))  # type: ignore[index]
     return next(_text(value) for name, value in pairs.items() if _text(name) == "library_name")
 
 

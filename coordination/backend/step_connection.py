@@ -53,7 +53,9 @@ class StepCaller:
         return step.read(self.with_library(lambda: self._client.fcall(function, len(keys), *keys, *args)))
 
     def with_library(self, call: Callable[[], T]) -> T:
-        """Return the result of a call of steps, which is repeated once if the server did not have the library."""
+        """Return the result of a call of steps, which is repeated once if the server did not have the
+        library.
+        """
         try:
             return call()
         except redis.ResponseError as error:

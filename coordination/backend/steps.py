@@ -202,7 +202,8 @@ _STEPS = (
     Step(name="cache/get", args="name policy local_hits [context]", reply=Reply.LIST),
     Step(name="cache/put", args="context name digest value ttl_ms policy max_bytes mode", reply=Reply.LIST),
     Step(name="cache/hide", args="context name ttl_ms policy max_bytes mode", reply=Reply.TEXT),
-    Step(name="cache/delete", args="ttl_ms policy max_bytes depth [context_or_name]", reply=Reply.LIST, flags=(OOM,)),
+    Step(name="cache/delete", args="ttl_ms policy max_bytes depth [context_or_name]", reply=Reply.LIST,
+        flags=(OOM,)),
     Step(name="cache/drop", args="[context]", flags=(OOM,)),
     Step(name="cache/expire", args="limit", reply=Reply.NUMBER, flags=(OOM,)),
     Step(name="cache/visible", args="limit_bytes:int [context]", reply=Reply.LIST, flags=(READS,)),
@@ -210,7 +211,8 @@ _STEPS = (
     Step(
         name="queue/fetch", keys=(3, 3), args="posted done:int [tag_or_queue]", flags=(OOM,),
     ),
-    Step(name="fleet/meet", keys=(4, 4), args="version gone_after_ms:int ecosystem longest:int", reply=Reply.LIST),
+    Step(name="fleet/meet", keys=(4, 4), args="version gone_after_ms:int ecosystem longest:int",
+        reply=Reply.LIST),
     Step(name="fleet/set_apart", keys=(2, 2), args="type kept_s:int", reply=Reply.TEXT, flags=(OOM,)),
 )  # fmt: skip
 

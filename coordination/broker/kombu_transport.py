@@ -74,7 +74,9 @@ class TolerantChannel(RankedChannel):
         # A queue of coord has the name of its exchange, so its bindings need not be read from Redis. A user
         # who may write to one queue therefore cannot redirect its messages to others, or make sending them
         # fail.
-        return [(exchange, "", exchange)] if self._ours(exchange) else super().get_table(exchange)  # type: ignore[no-untyped-call]
+        if self._ours(exchange):
+            return [(exchange, "", exchange)]
+        return super().get_table(exchange)  # type: ignore[no-untyped-call]
 
     def _ours(self, exchange: str) -> bool:
         prefix: str = self.connection.client.transport_options["queue_prefix"]

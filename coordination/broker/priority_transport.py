@@ -98,7 +98,9 @@ class RankedChannel(Channel):
                 self._record_queue(self._ranked, queue, pipe)
 
     def _record_queue(self, ranked: dict[str, str], queue: str, pipeline: Any) -> None:
-        """Record that the queue has a message; a fetch would otherwise find it only when all else is empty."""
+        """Record that the queue has a message; a fetch would otherwise find it only when all else
+        is empty.
+        """
         pipeline.zadd(ranked["posted"].replace("@", NO_RUN), {queue: int(time.time() * 1000)}, nx=True)
         pipeline.zadd(ranked["served"], {NO_RUN: 0}, nx=True)
 

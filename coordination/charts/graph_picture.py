@@ -365,7 +365,8 @@ def _box(plan: _Plan, picture: Picture, name: str, *, large: bool) -> str:
     y, bold = middle - size.height / 2, name in set(picture.critical)
     frame = svg.element(
         "rect", x=x, y=y, width=size.width, height=size.height, rx=5 if large else 3,
-        class_=f"{svg.CLASS_OF[box.state]} path" if bold else svg.CLASS_OF[box.state], stroke_dasharray="5 3" if box.dashed else None,
+        class_=f"{svg.CLASS_OF[box.state]} path" if bold else svg.CLASS_OF[box.state],
+        stroke_dasharray="5 3" if box.dashed else None,
     )  # fmt: skip
     if large:
         room = size.width - 20 - svg.width_of(box.right, 11) - 8
@@ -387,7 +388,8 @@ def _legend(picture: Picture, y: float) -> Iterator[str]:
     for state in states:
         dashed = all(box.dashed for box in picture.boxes.values() if box.state == state)
         yield svg.element(
-            "rect", x=x, y=y - 10, width=16, height=12, rx=2, class_=svg.CLASS_OF[state], stroke_dasharray="4 2" if dashed else None
+            "rect", x=x, y=y - 10, width=16, height=12, rx=2, class_=svg.CLASS_OF[state],
+            stroke_dasharray="4 2" if dashed else None
         )  # fmt: skip
         yield svg.text(words := state.replace("_", " "), x + 22, y, "s out")
         x += 22 + svg.width_of(words, 11) + 22

@@ -148,7 +148,10 @@ def _head(graph: PlanGraph) -> str:
     if graph.todos and len(graph.finished) == len(graph.todos):
         return f"{title}\n{_counts(graph)}"
     counts = f"{graph.size} in {counted(len(graph.levels), 'level')}"
-    times = f"{format_hours(graph.work_hours)} of work, {format_hours(graph.critical_hours)} on the critical path (*)"
+    times = (
+        f"{format_hours(graph.work_hours)} of work, {format_hours(graph.critical_hours)} on the "
+        "critical path (*)"
+    )
     lines = [title, f"{counts}, {times}, parallelism {graph.parallelism:.1f}"]
     if graph.finished:
         lines[1:] = [_counts(graph), f"to do: {graph.size}, {times}, parallelism {graph.parallelism:.1f}"]

@@ -44,18 +44,24 @@ CLASS_OF = {
 }
 """Class by state of a todo, in the file or in a run."""
 _STYLE = """
-text { font-family: system-ui, -apple-system, "Segoe UI", "DejaVu Sans", Helvetica, Arial, sans-serif; font-size: 12px; fill: #111827; }
-.bg { fill: #ffffff; } .out { fill: #374151; } .faint { fill: #6b7280; } .in { fill: #111827; } .h { font-size: 16px; font-weight: 600; }
-.b { font-weight: 600; } .s { font-size: 11px; } .xs { font-size: 10px; } .edge { fill: none; stroke: #94a3b8; stroke-width: 1.2; }
-.tip { fill: #94a3b8; } .grid { stroke: #e5e7eb; stroke-width: 1; } .way { fill: none; stroke: #111827; stroke-width: 2.6; }
+text { font-family: system-ui, -apple-system, "Segoe UI", "DejaVu Sans", Helvetica, Arial, sans-serif; }
+text { font-size: 12px; fill: #111827; }
+.bg { fill: #ffffff; } .out { fill: #374151; } .faint { fill: #6b7280; } .in { fill: #111827; }
+.h { font-size: 16px; font-weight: 600; } .b { font-weight: 600; } .s { font-size: 11px; }
+.xs { font-size: 10px; } .edge { fill: none; stroke: #94a3b8; stroke-width: 1.2; } .tip { fill: #94a3b8; }
+.grid { stroke: #e5e7eb; stroke-width: 1; } .way { fill: none; stroke: #111827; stroke-width: 2.6; }
 .waytip { fill: #111827; } .band { fill: #f9fafb; }
 @media (prefers-color-scheme: dark) {
-.bg { fill: #0f172a; } .out, .h { fill: #e5e7eb; } .faint { fill: #9ca3af; } .edge { stroke: #64748b; } .tip { fill: #64748b; }
+.bg { fill: #0f172a; } .out, .h { fill: #e5e7eb; } .faint { fill: #9ca3af; } .edge { stroke: #64748b; }
+.tip { fill: #64748b; }
 .grid { stroke: #1f2937; } .way { stroke: #f9fafb; } .waytip { fill: #f9fafb; } .band { fill: #111c33; } }
 """
 
 
-OF_THE_PATH = ".path { stroke: #111827; stroke-width: 2.4; } @media (prefers-color-scheme: dark) { .path { stroke: #f9fafb; } }"
+OF_THE_PATH = (
+    ".path { stroke: #111827; stroke-width: 2.4; } @media (prefers-color-scheme: dark) { .path { stroke: "
+    "#f9fafb; } }"
+)
 """Style of boxes and bars on the critical path, in addition to the state's class."""
 
 

@@ -255,7 +255,7 @@ def run(argv: Sequence[str] | None = None) -> NoReturn:
     try:
         code = _perform(call, argv)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read us has enough
+    except BrokenPipeError:  # the reader of our output has enough
         code = _write_no_more()
     except OSError as error:
         if error.errno not in NO_ROOM:

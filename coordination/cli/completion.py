@@ -219,7 +219,7 @@ def _source(shell: str) -> str:
     }[shell]
     script = kind(click.Group(), {}, "coord", VARIABLE).source()
     for old, new in {
-        asks: f"{asks} 2>/dev/null",  # whoever presses Tab is not told what is wrong with a file
+        asks: f"{asks} 2>/dev/null",  # completion shows no errors of the file
         "\n    response=": f"\n{_KEEP_OPTION}    response=",
         'split ","': 'split -m 1 ","',  # the next comma is the value's own, or the description's
     }.items():

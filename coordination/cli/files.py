@@ -55,7 +55,8 @@ def validate(call: CliContext, strict: bool, as_json: bool) -> int:
     declared = document.ecosystem.coordination
     if declared.id is None and call.coord.settings.redis_url:
         click.echo(
-            f"note: to be told from other ecosystems on this Redis, add under coordination: id: {new_ecosystem_id()}",
+            "note: to be told from other ecosystems on this Redis, add under coordination: id: "
+            f"{new_ecosystem_id()}",
             err=True,
         )
     counts = {"repos": document.ecosystem.repos, "plans": declared.plans, "todos": declared.todos}
@@ -106,7 +107,8 @@ def schema(output: Path | None) -> None:
             f"{output} cannot be written: {error.strerror}", "name another file"
         ) from error
     click.echo(
-        f"wrote {output}\n  first line of ecosystem.yaml, for editors: # yaml-language-server: $schema={output}",
+        f"wrote {output}\n  first line of ecosystem.yaml, for editors: # yaml-language-server: "
+        f"$schema={output}",
         err=True,
     )
 

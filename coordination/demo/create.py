@@ -1,4 +1,6 @@
-"""Creates the demo's git repositories from templates, with one commit each that is identical on every machine."""
+"""Creates the demo's git repositories from templates, with one commit each that is identical on every
+machine.
+"""
 
 from __future__ import annotations
 

@@ -123,7 +123,8 @@ def _verdict(dependency: Dependency, places: Places, folder: Path, stopped: Even
             return verdict
     if dependency.version_constraint is None:
         return unknown(
-            "there is nothing to check: add a version_constraint, or a validation with a command or health_check"
+            "there is nothing to check: add a version_constraint, "
+            "or a validation with a command or health_check"
         )
     return _by_version(dependency.version_constraint, dependency.provider, places.get(dependency.provider))
 

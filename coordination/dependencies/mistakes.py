@@ -31,7 +31,10 @@ def invalid_fields(dependency: Dependency) -> Iterator[str]:
     constraint = dependency.version_constraint
     if constraint is not None and not any(_is_readable(constraint, rules) for rules in Rules):
         example = EXAMPLES[Rules.ANY]
-        yield f"{dependency.id} cannot be checked: {constraint!r} is not a version_constraint; write it like {example}"
+        yield (
+            f"{dependency.id} cannot be checked: {constraint!r} is not a version_constraint; "
+            f"write it like {example}"
+        )
 
 
 def _is_readable(constraint: str, rules: Rules) -> bool:

@@ -44,7 +44,10 @@ LONGEST = timedelta(days=1)
 def mistake_in(validation: Validation) -> str | None:
     """Return a sentence about an invalid combination of fields, or None."""
     if validation.expected_pattern is not None and validation.command is None:
-        return "validation.expected_pattern has no command whose output could be searched: add validation.command"
+        return (
+            "validation.expected_pattern has no command whose output could be searched: "
+            "add validation.command"
+        )
     if validation.expected_status is not None and validation.health_check is None:
         return "validation.expected_status has no address to ask: add validation.health_check"
     pattern = validation.expected_pattern or ""
@@ -158,7 +161,8 @@ def _ask(address: str, wanted: int, timeout: timedelta, deadline: Deadline) -> V
             status = answer.status_code
     except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, UnicodeError) as error:  # last: host name
         return unknown(
-            f"validation.health_check {_shown(address)} is not an address: {error} It begins with http:// or https://"
+            f"validation.health_check {_shown(address)} is not an address: "
+            f"{error} It begins with http:// or https://"
         )
     except httpx2.RequestError as error:
         return unsatisfied(f"{_shown(address)} {_describe_error(error, timeout, deadline.over)}")

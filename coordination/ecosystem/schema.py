@@ -33,20 +33,28 @@ _RESOURCE = TypeAdapter(models.ResourceName).json_schema()
 _BARE_COMMAND: list[dict[str, Any]] = [_TEXT, {"type": "array", "minItems": 1, "items": _TEXT}]
 
 DESCRIPTIONS = {
-    "Ecosystem.settings": "Settings of coord for this ecosystem; options and COORD_<NAME> variables override them.",
+    "Ecosystem.settings": (
+        "Settings of coord for this ecosystem; options and COORD_<NAME> variables override them."
+    ),
     "Ecosystem.repos": "The repositories that work together.",
     "Ecosystem.resources": "Capacities that todos share, such as a database, a device or an account.",
     "Ecosystem.coordination": "The issues, plans, todos and dependencies that run across the repositories.",
-    "Coordination.id": "Identifies this ecosystem on a shared Redis: random, and equal in every copy of the file.",
+    "Coordination.id": (
+        "Identifies this ecosystem on a shared Redis: random, and equal in every copy of the file."
+    ),
     "Repo.name": "Name by which the file refers to it.",
     "Repo.path": "Path of its checkout, relative to this file.",
     "Repo.url": "URL that it is cloned from.",
     "Repo.branch": "The branch that runs start from.",
     "Repo.role": "Purpose in your own words; list-repos filters by it.",
     "Repo.slots": "Number of runs that may work on it at once.",
-    "Repo.prepare": "Command that prepares a new worktree, for example its virtual environment; run once per worktree.",
+    "Repo.prepare": (
+        "Command that prepares a new worktree, for example its virtual environment; run once per worktree."
+    ),
     "Repo.qa": "Its own check command.",
-    "Repo.submodules": "Check out submodules in worktrees (default: those that the checkout has initialised).",
+    "Repo.submodules": (
+        "Check out submodules in worktrees (default: those that the checkout has initialised)."
+    ),
     "Repo.workspace": "Workspace of todos that declare none: a worktree of the run, or the path itself.",
     "Resource.name": "Name by which todos refer to it.",
     "Resource.capacity": "Units that may be in use at once, over all runs.",
@@ -64,7 +72,9 @@ DESCRIPTIONS = {
     "Plan.timeout": "Time limit of a run; it is then rolled back if on_failure is rollback, else cancelled.",
     "Plan.recurring": "Each sweep runs all todos, including completed ones, and writes nothing back.",
     "Plan.retry": "Retry rules for todos that declare none.",
-    "Milestone.completion_criteria": "Conditions for completion: text, or {text, check} where check is a command.",
+    "Milestone.completion_criteria": (
+        "Conditions for completion: text, or {text, check} where check is a command."
+    ),
     "Todo.task": "Summary in one line.",
     "Todo.description": "Details; part of an agent's prompt.",
     "Todo.repo": "Repository that the todo works in.",

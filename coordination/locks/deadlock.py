@@ -350,7 +350,8 @@ def verdict(woken_by: str) -> DeadlockError | None:
     whom = "they wait for each other" if len(cycle) > 1 else "it waits for itself"
     return DeadlockError(
         f"{whom}: {sentences}",
-        "this one gives way: release its locks and start again; acquiring everything at once avoids deadlocks",
+        "this one gives way: release its locks and start again; "
+        "acquiring everything at once avoids deadlocks",
         cycle=tuple((who, name) for who, _, name in cycle),
     )
 

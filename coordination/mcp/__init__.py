@@ -13,5 +13,5 @@
 
 import os
 
-# FastMCP would read the `.env` of whatever folder a client starts us in.
+# FastMCP would read the `.env` of the folder in which a client starts the server.
 os.environ["FASTMCP_ENV_FILE"] = os.devnull

@@ -47,14 +47,15 @@ class CutEcosystemStatus(EcosystemStatus, Cut):
     """Status of the ecosystem; `repos`, `counts` and `breakers` are complete."""
 
     breakers: tuple[Breaker, ...] = ()
-    """Circuit breakers that are not at rest: todos behind one that is open are parked until its probe."""
+    """Circuit breakers that are open or have failures; todos behind an open one are parked until its probe.
+    """
 
 
 class CutRepoStatus(RepoStatus, Cut):
     """Status of one repository; `counts` are complete."""
 
     breaker: Breaker | None = None
-    """The repository's circuit breaker, unless it is at rest."""
+    """The repository's circuit breaker, if it is open or has failures."""
 
 
 class CutPlanCompletion(PlanCompletion, Cut):
@@ -105,7 +106,8 @@ class EditedTodo(Todo):
     ready: tuple[str, ...]
     notes: tuple[str, ...]
     run_id: str | None = None
-    """The run that waited for the todo and now continues; the file marks it as completed when the run ends."""
+    """The run that waited for the todo and now continues; the file marks it as completed when the run ends.
+    """
 
 
 def page(records: Sequence[R], limit: int, offset: int) -> Page[R]:
@@ -144,8 +146,8 @@ def edited(kind: type[M], change: Edited, **more: Any) -> M:
 
 
 def given_fields(arguments: Mapping[str, Any], *others: str) -> dict[str, Any]:
-    """Return the fields among the arguments of a tool (its `locals()` as it begins) that were given;
-    `others` are no fields.
+    """Return the fields among the arguments of a tool (its `locals()` at its start) that were given;
+    `others` names arguments that are no fields.
     """
     return {
         name: value

@@ -1,7 +1,8 @@
-"""Builds MCP tools from functions: `@reads("Show an issue") def coord_get_issue(session, issue: str) -> Issue`.
+"""Builds MCP tools from functions: `@reads("Show an issue") def coord_get_issue(session, issue: str) ->
+Issue`.
 
-The name of the function is the tool's, its docstring the description, its annotations the schemas; the server
-passes `session`. The meaning of arguments that several tools have is declared once.
+The function's name, docstring and annotations become the tool's name, description and schemas. The server
+passes `session`. Arguments that several tools have are declared here once.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ TodoName = Annotated[str, Field(description="A todo's id, as coord_list_todos gi
 IssueName = Annotated[str, Field(description="An issue's id, as coord_list_issues gives it.")]
 RepoName = Annotated[str, Field(description="A repository's name, as coord_get_ecosystem_status gives it.")]
 Repos = Annotated[Items, Field(description="Names of the affected repositories.")]
-Labels = Annotated[Items, Field(description="Words to filter by.")]
+Labels = Annotated[Items, Field(description="Labels by which lists can be filtered.")]
 BlockedBy = Annotated[Items, Field(description="Ids of issues, todos or plans that must be finished first.")]
 Blocking = Annotated[Items, Field(description="Ids of issues, todos or plans that wait for this one.")]
 Resources = Annotated[
@@ -49,7 +50,7 @@ Resources = Annotated[
     Field(description="Resources of the file that the todo holds while it runs: names, or {name, amount}."),
 ]
 Severity = Annotated[
-    str | None, Field(description="A free word, such as critical, high, medium, low or migration.")
+    str | None, Field(description="A word, such as critical, high, medium, low or migration.")
 ]
 Date = Annotated[str | None, Field(description="A date such as 2026-01-31.")]
 Limit = Annotated[
@@ -85,15 +86,15 @@ def _kind(
 reads = _kind(writes=False, destructive=False, idempotent=True, outside=False)
 """Reads only."""
 adds = _kind(writes=True, destructive=False, idempotent=False, outside=False)
-"""Adds a record or moves a state forward: nothing that was written is lost."""
+"""Adds a record or advances a state; overwrites nothing."""
 changes = _kind(writes=True, destructive=True, idempotent=True, outside=False)
-"""Overwrites what was there."""
+"""Overwrites existing values."""
 checks = _kind(writes=True, destructive=False, idempotent=True, outside=True)
-"""Runs commands that look at the world, and notes what they found."""
-carries_out = _kind(writes=True, destructive=True, idempotent=False, outside=True)
-"""Runs commands and agents that change repositories, on a branch of the run."""
+"""Runs commands that check external state, and records the results."""
+executes = _kind(writes=True, destructive=True, idempotent=False, outside=True)
+"""Runs commands and agents that change repositories, on the run's branch."""
 undoes = _kind(writes=True, destructive=True, idempotent=True, outside=True)
-"""Takes back what was carried out: once, however often it is asked for."""
+"""Undoes a run; repeated calls undo it once."""
 
 
 def declared(module: ModuleType, session: Session) -> Iterator[FunctionTool]:
@@ -120,7 +121,8 @@ def bound(operation: Callable[..., Any], session: Session) -> Callable[..., Any]
         if name != own.name
     }
     others = [parameter.replace(annotation=hints[parameter.name]) for parameter in others]
-    call.__signature__ = inspect.Signature(others, return_annotation=hints["return"])  # type: ignore[attr-defined]
+    signature = inspect.Signature(others, return_annotation=hints["return"])
+    call.__signature__ = signature  # type: ignore[attr-defined]
     call.__annotations__ = hints
-    del call.__wrapped__  # whoever follows it finds the session again
+    del call.__wrapped__  # inspect would follow it to the signature with the session
     return call

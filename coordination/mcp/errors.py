@@ -1,6 +1,6 @@
-"""Errors as an agent can act on them: the fact, and the next step.
+"""Turns errors of coord into MCP errors with the fact and the next step.
 
-Any other exception is a fault of coord: FastMCP logs it on standard error, and tells the client no details.
+Any other exception is an error in coord: FastMCP logs it on standard error and tells the client no details.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from coordination.text import did_you_mean, known_words, wrong_value
 
 Refusal = type[ToolError] | type[ResourceError] | type[PromptError]
 QUIET = logging.DEBUG
-"""Log level of refusals: a wrong id is no news in the log of the server."""
+"""Log level of refusals: the server's log does not show a client's mistakes."""
 
 
 @contextmanager
@@ -41,7 +41,7 @@ ALIASES: Mapping[str, str] = {
     "repo_name": "repo",
     "estimate_hours": "estimated_hours",
 }
-"""Names that clients know from elsewhere → names of coord."""
+"""Common names in other systems → names in coord."""
 
 
 class Arguments(Middleware):
@@ -99,7 +99,8 @@ def _in_words(name: str, details: list[ErrorDetails], known: Collection[str]) ->
     choice = next((detail for detail in details if detail["type"] in ("enum", "literal_error")), None)
     if choice is None:
         return f"{name}: {wrong_value(details)}, got {details[0]['input']!r}"
-    return f"{name}: {wrong_value([choice])}, got {choice['input']!r}{_near(choice['input'], choice.get('ctx', {}))}"
+    given = choice["input"]
+    return f"{name}: {wrong_value([choice])}, got {given!r}{_near(given, choice.get('ctx', {}))}"
 
 
 def _wrong(given: Collection[str], arguments: Collection[PromptArgument]) -> list[str]:
@@ -116,7 +117,7 @@ def _unknown(name: str, known: Collection[str]) -> str:
 
 
 def _needed(name: str) -> str:
-    return f"{name}: is needed"
+    return f"{name}: is required"
 
 
 def _near(got: object, context: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Resources: the file without its secrets, a run, a log. Prompt: how to plan a change across repositories."""
+"""Defines the resources (the file without secrets, a run, a log) and the prompt that plans a change."""
 
 from __future__ import annotations
 
@@ -16,28 +16,35 @@ from coordination.mcp.session import Session
 from coordination.models import HIDDEN, SECRET, Plan, Repo
 from coordination.settings import Settings
 
-ARGUMENTS = [  # FastMCP's own explain to people how JSON is written
-    PromptArgument(name="change", description="The change, in your words.", required=True),
-    PromptArgument(name="repos", description="Only these repositories, with commas; none: all of them."),
+ARGUMENTS = [  # FastMCP's own descriptions explain JSON, which these plain texts are not
+    PromptArgument(name="change", description="Description of the change.", required=True),
+    PromptArgument(
+        name="repos", description="Limit the plan to these repositories, separated by commas (default: all)."
+    ),
 ]
-WAY = """\
-How to go about it:
-1. Find out which of these repositories the change touches, and read their code where you can.
-2. Look at the work in progress: coord_list_plans, coord_list_todos(repo=…), coord_get_blocking_issues(repo=…). Do not plan it twice.
-3. If the change is not recorded yet, create an issue for it: coord_create_issue, with the repositories it touches.
-4. Cut the work into todos, each in one repository, each of a size that one person or agent does in one go, with criteria by
-   which it counts as done. Providers come before their consumers: see the dependencies above. If a plan should hold them
-   together that does not exist yet, ask for it to be created: coord create-plan --title … --repos …
-5. coord_create_todo for each, in that order: `plan`, `repo`, `task`, `estimated_hours`, `acceptance_criteria`, `blocked_by` (the
-   ids of the todos that come before it), `run` where a command does the work. Without a command, the configured agent does it.
-6. coord_forecast_plan shows the order and how long it takes. Show it to the person who asked; run it only when they agree:
-   coord_sweep_plan, then coord_get_run.
+STEPS = """\
+Follow these steps:
+1. Find out which of these repositories the change affects, and read their code if you can.
+2. Check for existing work, so that nothing is planned twice: coord_list_plans, coord_list_todos(repo=…),
+   coord_get_blocking_issues(repo=…).
+3. If no issue describes the change yet, create one with the affected repositories: coord_create_issue.
+4. Split the work into todos. Each todo belongs to one repository, has acceptance criteria, and is small
+   enough for one session of a person or an agent. Providers come before their consumers: see the
+   dependencies above. If the todos need a plan that does not exist, ask the user to create it:
+   coord create-plan --title … --repos …
+5. Call coord_create_todo for each, in that order, with `plan`, `repo`, `task`, `estimated_hours`,
+   `acceptance_criteria`, `blocked_by` (the ids of the todos that must be finished before), and `run` if a
+   command does the work. Without a command, the configured agent does it.
+6. Call coord_forecast_plan and show the order and the duration to the user. Only if the user agrees, call
+   coord_sweep_plan, then follow the run with coord_get_run.
 """
 
 
 def add_prompts(server: FastMCP, session: Session) -> None:
     def plan_change(change: str, repos: str = "") -> str:
-        """Plan a change across repositories: todos in order, from what is declared."""
+        """Plan a change across repositories as ordered todos, based on the declared repositories and
+        dependencies.
+        """
         with refusals(PromptError):
             return _brief(
                 session.coord.manager, change, [name.strip() for name in repos.split(",") if name.strip()]
@@ -57,7 +64,7 @@ def _brief(manager: CoordinationManager, change: str, names: Collection[str]) ->
         _section(
             "Open plans", (_plan(manager, plan) for plan in manager.list_plans() if plan.status in OPEN)
         ),
-        WAY,
+        STEPS,
     )
     return "\n".join(parts)
 
@@ -75,7 +82,8 @@ def _dependencies(manager: CoordinationManager, shown: Collection[str]) -> Itera
     for found in manager.ecosystem.coordination.dependencies:
         if {found.consumer, found.provider} & set(shown):
             version = f" {found.version_constraint}" if found.version_constraint else ""
-            yield f"{found.id}: {found.consumer} needs {found.provider}{version} ({found.type}, {found.status})"
+            needs = f"{found.consumer} needs {found.provider}{version}"
+            yield f"{found.id}: {needs} ({found.type}, {found.status})"
 
 
 def _plan(manager: CoordinationManager, plan: Plan) -> str:
@@ -85,7 +93,7 @@ def _plan(manager: CoordinationManager, plan: Plan) -> str:
 def add_resources(server: FastMCP, session: Session) -> None:
     @server.resource("coord://ecosystem", title="The ecosystem file", mime_type="application/yaml")
     def ecosystem() -> str:
-        """ecosystem.yaml as it stands, but for passwords and tokens: repositories, issues, plans, todos,
+        """The current ecosystem.yaml without passwords and tokens: repositories, issues, plans, todos,
         dependencies.
         """
         with refusals(ResourceError):
@@ -93,7 +101,7 @@ def add_resources(server: FastMCP, session: Session) -> None:
 
     @server.resource("coord://runs/{run_id}", title="A run", mime_type="application/json")
     def run(run_id: str) -> str:
-        """A run with all its todos, as JSON; `last` is the newest one."""
+        """A run with all its todos, as JSON; the id `last` is the newest run."""
         with refusals(ResourceError):
             return session.view(session.coord.runs.get(run_id)).model_dump_json(indent=2)
 
@@ -101,7 +109,7 @@ def add_resources(server: FastMCP, session: Session) -> None:
         "coord://runs/{run_id}/todos/{todo_id}/log", title="A todo's log", mime_type="text/plain"
     )
     def log(run_id: str, todo_id: str) -> str:
-        """What a todo wrote in a run, over all its attempts."""
+        """The output of a todo in a run, over all its attempts."""
         with refusals(ResourceError):
             return "".join(session.coord.runs.get(run_id).log(todo_id))
 
@@ -115,12 +123,12 @@ def presentable_text(text: str) -> str:
     settings, the password of `redis_url`. Raises YAMLError.
     """
     root = yaml.compose(text, Loader=LOADER)
-    # An alias has one place.
+    # Aliases of a node share its position, so a dict keeps each once.
     places = {(node.start_mark.index, node.end_mark.index): words for node, words in _secrets(root)}
     shown, at = [], 0
     for (start, end), words in sorted(places.items()):
         shown += [text[at:start], words]
-        at = start + len(text[start:end].rstrip())  # a block ends behind its last line end
+        at = start + len(text[start:end].rstrip())  # the end mark of a block is after its last line break
     return "".join([*shown, text[at:]])
 
 
@@ -145,7 +153,7 @@ def _under(node: Node | None, name: str) -> Node | None:
 
 def _pairs(node: Node | None) -> Iterator[tuple[str, Node]]:
     for key, value in node.value if isinstance(node, MappingNode) else ():
-        if key.value == "<<":  # what is merged in
+        if key.value == "<<":  # a merge key
             for merged in value.value if isinstance(value, SequenceNode) else (value,):
                 yield from _pairs(merged)
         yield str(key.value), value

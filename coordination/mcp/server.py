@@ -1,6 +1,6 @@
-"""The server: tools, resources and prompt over one session, until standard input closes, Ctrl-C or SIGTERM.
+"""Serves tools, resources and the prompt of one session until standard input closes, Ctrl-C or SIGTERM.
 
-It leaves nothing running but what a run needs.
+Afterwards only processes that a run needs are left running.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PATH = "/mcp"
 
 
 class OneToken(TokenVerifier):
-    """Accepts one token, which allows everything."""
+    """Accepts one token; it permits every tool."""
 
     def __init__(self, token: str) -> None:
         super().__init__()
@@ -51,15 +51,18 @@ def url_of(at: Address) -> str:
 
 
 INSTRUCTIONS = """\
-coord keeps one file, ecosystem.yaml, with the issues, plans, todos and dependencies of many git repositories, and executes
-plans on workers.
+coord stores the issues, plans, todos and dependencies of many git repositories in one file, ecosystem.yaml,
+and executes plans with workers.
 
-Look first: coord_get_ecosystem_status, coord_list_plans, coord_list_todos. A todo belongs to one repository; `blocked_by`
-puts todos in order, across repositories too. coord_forecast_plan shows what a sweep would take. coord_sweep_plan starts a run
-and returns at once; coord_get_run(run=…, wait_s=60) follows it to its end, when what has succeeded is marked as completed in
-the file; its work is on branch coord/<run_id> of each repository, to be merged. coord_get_logs shows why a todo
-failed; coord_retry_run runs the rest after a fix, coord_rollback_run undoes what a run did. coord_send_message and coord_list_messages talk to others. Errors say what to do next; where they name a command (`coord list-todos`), the
-tool of that name does it, if there is one (coord_list_todos).
+Begin with coord_get_ecosystem_status, coord_list_plans and coord_list_todos. A todo belongs to one
+repository. `blocked_by` orders todos, also across repositories. coord_forecast_plan estimates the duration
+of a plan without starting it. coord_sweep_plan starts a run and returns at once. Follow the run with
+coord_get_run(run=…, wait_s=60) until it ends; its succeeded todos are then marked as completed in the file.
+Its commits are on branch coord/<run_id> of each repository, and a person merges them. If a todo fails, read
+coord_get_logs, correct the cause, and call coord_retry_run; coord_rollback_run undoes a run.
+coord_send_message and coord_list_messages exchange messages with other agents and people. Each error names
+the next step. If it names a command, such as `coord list-todos`, call the tool of the same name,
+coord_list_todos, if there is one.
 """
 
 
@@ -93,7 +96,7 @@ def _calm() -> None:
 
 
 REQUEST_S = 10.0
-"""Limit until a request is complete, headers and body; an answer may take longer."""
+"""Time limit for receiving a request, headers and body; an answer may take longer."""
 CONNECTIONS = 100
 """Limit of connections; an agent has one or two."""
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

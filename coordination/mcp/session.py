@@ -1,8 +1,8 @@
 """The ecosystem that a server serves, and the runs that it follows to their end, to write results back.
 
-The ecosystem is opened when a tool first needs it, so that a tool reports what is wrong with the file, and
-opened again when the settings of the file have changed: a server lives for days. `Coord.manager` reads the
-file anew, `Coord.redis_url` starts the embedded server again.
+The ecosystem is opened by the first tool that needs it, so that the tool reports errors in the file, and
+opened again when the settings of the file have changed, because a server runs for days. `Coord.manager` reads
+the file anew, `Coord.redis_url` starts the embedded server again.
 """
 
 from __future__ import annotations

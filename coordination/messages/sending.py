@@ -111,7 +111,8 @@ def _acquire_in_order(lock: Lock, steps: Steps) -> Steps:
     deadline = time.monotonic() + steps.patience_s
     if not lock.acquire(timeout=steps.patience_s):
         raise Unreachable(
-            f"Redis at {hide_password(steps.url)} does not answer: other threads of this process are waiting for it",
+            f"Redis at {hide_password(steps.url)} does not answer: "
+            "other threads of this process are waiting for it",
             ANOTHER,
         )
     return steps.until(deadline)

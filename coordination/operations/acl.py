@@ -24,8 +24,8 @@ from coordination.backend.keys import Keys
 from coordination.runs.cleanup_jobs import WORKERS
 
 HARMLESS = (
-    "+auth +hello +ping +select +quit +reset +client|setinfo +client|setname +client|id +info +time +acl|whoami "
-    "+multi +exec +discard +watch +unwatch"
+    "+auth +hello +ping +select +quit +reset +client|setinfo +client|setname +client|id +info +time "
+    "+acl|whoami +multi +exec +discard +watch +unwatch"
 )
 STEPS = "+fcall"
 """Call coord's steps, which are Redis Functions."""
@@ -39,8 +39,8 @@ DATA = f"+@read +@write -@keyspace -@scripting -@dangerous {KEYS} {STEPS}"
 keys of others.
 """
 CONSUMING = (
-    f"{MUTEX} +brpop +rpop +lpush +rpush +ltrim +llen +exists +hset +hget +hmget +hexists +hstrlen +hdel +zadd +zrem +zrange "
-    "+set +get +del +expire +pexpire +blpop"
+    f"{MUTEX} +brpop +rpop +lpush +rpush +ltrim +llen +exists +hset +hget +hmget +hexists +hstrlen +hdel "
+    "+zadd +zrem +zrange +set +get +del +expire +pexpire +blpop"
 )
 LISTENING = "+subscribe +unsubscribe +psubscribe +punsubscribe"
 
@@ -88,7 +88,10 @@ class Rules:
         workers, but sends nothing there.
         """
         yield from (DATA, LOAD_STEPS, MUTEX, *self._everything)
-        yield "~_kombu.binding*.celery.pidbox ~_kombu.binding_deadlines ~*@*.celery.pidbox ~*.reply.celery.pidbox"
+        yield (
+            "~_kombu.binding*.celery.pidbox ~_kombu.binding_deadlines ~*@*.celery.pidbox "
+            "~*.reply.celery.pidbox"
+        )
         yield f"{LISTENING} &{self._mail} &{self._keys.all_requests} {self._control}"
         yield f"(-@all +publish &{self._mail} {self._events})"
 

@@ -178,9 +178,15 @@ def too_large_words(repos: Collection[str]) -> tuple[str, str]:
     """Return the consequence of repositories that are too large, and the remedy."""
     many = len(repos) > 1
     return (
-        f"{listed(sorted(repos))} {'are' if many else 'is'} larger than bundle_limit_bytes and "
-        f"{'have' if many else 'has'} no url: todos on other hosts that need {'their' if many else 'its'} files will wait",
-        "set a `url` that workers may push to, raise bundle_limit_bytes, or set needs_paths: false for such a todo",
+        (
+            f"{listed(sorted(repos))} {'are' if many else 'is'} larger than bundle_limit_bytes and "
+            f"{'have' if many else 'has'} no url: todos on other hosts that need "
+            f"{'their' if many else 'its'} files will wait"
+        ),
+        (
+            "set a `url` that workers may push to, raise bundle_limit_bytes, or set needs_paths: "
+            "false for such a todo"
+        ),
     )
 
 
@@ -190,7 +196,8 @@ def _redis(facts: Facts) -> Iterator[Finding]:
     yield from facts.server.findings if facts.server else ()
     if facts.server and facts.server.in_plain_text:
         yield Finding.warning(
-            f"{facts.server.address} is on another host without encryption: its password and all commands can be intercepted",
+            f"{facts.server.address} is on another host without encryption: "
+            "its password and all commands can be intercepted",
             "enable TLS there and use rediss://",
         )
 
@@ -225,9 +232,10 @@ def _foreign(facts: Facts) -> Iterator[Finding]:
         )
     elif facts.apart:
         yield Finding.warning(
-            f"{counted(len(facts.apart), 'key')} of coord held foreign data and {'was' if len(facts.apart) == 1 else 'were'} "
-            f"set aside: {listed(facts.apart[:5])}",
-            "another program writes in this namespace: give coord one of its own; these keys expire after a week",
+            f"{counted(len(facts.apart), 'key')} of coord held foreign data and "
+            f"{'was' if len(facts.apart) == 1 else 'were'} set aside: {listed(facts.apart[:5])}",
+            "another program writes in this namespace: give coord one of its own; "
+            "these keys expire after a week",
         )
 
 
@@ -239,12 +247,14 @@ def _other_ecosystem(facts: Facts) -> Iterator[Finding]:
     if facts.workers or facts.runs:
         yield Finding.wrong(
             what,
-            f"give this one a namespace of its own: {SET_NAMESPACE}; or write the same `coordination.id` into both files",
+            f"give this one a namespace of its own: {SET_NAMESPACE}; "
+            "or write the same `coordination.id` into both files",
         )
     else:
         yield Finding.warning(
             f"{what}, which has no workers or runs left",
-            f"the next sweep or worker here takes it over; if {held} is used again, this one needs: {SET_NAMESPACE}",
+            f"the next sweep or worker here takes it over; if {held} is used again, this one needs: "
+            f"{SET_NAMESPACE}",
         )
 
 
@@ -287,7 +297,8 @@ def _clocks(facts: Facts) -> Iterator[Finding]:
         if abs(offset_ms) > CLOCK_TOLERANCE / timedelta(milliseconds=1):
             how = f"{abs(offset_ms) / 1000:.0f} s {'ahead of' if offset_ms > 0 else 'behind'} Redis"
             yield Finding.wrong(
-                f"the clock of {host} is {how}: times in logs and commits are wrong, certificates may be refused",
+                f"the clock of {host} is {how}: times in logs and commits are wrong, "
+                "certificates may be refused",
                 f"set the clock of {host} by NTP",
             )
 
@@ -299,7 +310,8 @@ def _gone(facts: Facts) -> Iterator[Finding]:
             yield Finding.wrong(
                 f"{counted(sum(waiting.values()), 'message')} for {listed(sorted(waiting))} on host {host}, "
                 f"whose workers have been silent for {_duration(ago_s)}",
-                f"start its worker again; or give up the host: coord cancel RUN, then coord retry RUN --without {host}",
+                "start its worker again; or give up the host: coord cancel RUN, "
+                f"then coord retry RUN --without {host}",
             )
 
 
@@ -318,17 +330,20 @@ def _breakers(facts: Facts) -> Iterator[Finding]:
         if breaker.tripped:
             behind = f", and {counted(breaker.behind, 'todo')} behind it" if breaker.behind else ""
             yield Finding.warning(
-                f"the circuit breaker of {breaker.name} is {breaker.state} after {breaker.reason}; {breaker.outlook}{behind}",
-                f"fix the cause, and it closes by itself; or close it now: coord reset-breaker {breaker.name}",
+                f"the circuit breaker of {breaker.name} is {breaker.state} after {breaker.reason}; "
+                f"{breaker.outlook}{behind}",
+                "fix the cause, and it closes by itself; or close it now: "
+                f"coord reset-breaker {breaker.name}",
             )
 
 
 def _poison(facts: Facts) -> Iterator[Finding]:
     if facts.poison:
         yield Finding.warning(
-            f"{counted(facts.poison, 'queue entry')} could not be read and set aside: another program writes into "
-            "coord's queues",
-            f"inspect: redis-cli LRANGE {facts.poison_key} 0 -1; then delete: redis-cli DEL {facts.poison_key}",
+            f"{counted(facts.poison, 'queue entry')} could not be read and set aside: "
+            "another program writes into coord's queues",
+            f"inspect: redis-cli LRANGE {facts.poison_key} 0 -1; then delete: "
+            f"redis-cli DEL {facts.poison_key}",
         )
 
 
@@ -354,8 +369,8 @@ def _machine(facts: Facts) -> Iterator[Finding]:
 def _loose(machine: Machine) -> Iterator[Finding]:
     if machine.loose:
         yield Finding.warning(
-            f"other users of this machine can read {counted(len(machine.loose), 'file')} in the state folder, "
-            f"for example {machine.loose[0]}",
+            f"other users of this machine can read {counted(len(machine.loose), 'file')} in the state "
+            f"folder, for example {machine.loose[0]}",
             "the next worker that starts here corrects that; to do it now: chmod -R go= .coord",
         )
 

@@ -34,7 +34,10 @@ def main() -> int:
         print(f"coord flower: {error}", file=sys.stderr)  # noqa: T201 - output of a program
         return error.exit_code
     except OSError as error:
-        words = f"coord flower: cannot listen there: {error.strerror or error}\n  name another --port or --address"
+        words = (
+            f"coord flower: cannot listen there: {error.strerror or error}\n  name another --port "
+            "or --address"
+        )
         print(words, file=sys.stderr)  # noqa: T201
         return 1
     return 0

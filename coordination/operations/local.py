@@ -160,7 +160,8 @@ class Local:
         if self._settings.redis_url:
             raise UsageError(
                 "redis_url is set, so there is nothing to start on this machine",
-                "start workers where the repositories are: coord worker --all; or remove redis_url to use `up`",
+                "start workers where the repositories are: coord worker --all; "
+                "or remove redis_url to use `up`",
             )
         with self._locked():
             self._users.join(Need.FLOWER if with_flower else Need.WORKER)
@@ -290,7 +291,8 @@ class Local:
             "coord up --no-flower continues without it" if daemon is self._flower else "runs will continue"
         )
         return Unreachable(
-            f"the {daemon.name} died {LIMIT + 1} times within five minutes and is not restarted:\n{daemon.log_tail()}",
+            f"the {daemon.name} died {LIMIT + 1} times within five minutes and is not "
+            f"restarted:\n{daemon.log_tail()}",
             f"fix the error (more in {daemon.log}), then: coord up; {instead}",
         )
 

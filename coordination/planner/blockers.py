@@ -150,7 +150,10 @@ class Register:
     def _unknown_sentences(self, unknown: list[tuple[str, str, str]]) -> Iterable[str]:
         for i, (todo, verb, name) in enumerate(unknown):
             near = did_you_mean(name, self.items) if i < SUGGESTIONS else ""
-            yield f"{todo} is {verb} {name!r}, which the file does not declare{near}: correct the name, or declare it"
+            yield (
+                f"{todo} is {verb} {name!r}, which the file does not declare{near}: correct the name, "
+                "or declare it"
+            )
 
     def _cancelled(self, todos: Iterable[str]) -> dict[str, list[str]]:
         held: dict[str, list[str]] = {}

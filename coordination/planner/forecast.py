@@ -132,8 +132,9 @@ def find(limits: Limits, run: Run) -> Bottleneck:
         return dominant
     (kind, name), hours = max(waits.items(), key=lambda item: item[1])
     words = (
-        f"{_label(kind, name, limits)} waited for during {format_hours(hours)} of the {format_hours(run.schedule.makespan)} "
-        f"(no schedule could take less than {format_hours(dominant.hours)})"
+        f"{_label(kind, name, limits)} waited for during {format_hours(hours)} of the "
+        f"{format_hours(run.schedule.makespan)} (no schedule could take less than "
+        f"{format_hours(dominant.hours)})"
     )
     return Bottleneck(kind=kind, name=name, hours=hours, seen_in="simulation", reason=words)
 

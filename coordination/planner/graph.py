@@ -102,7 +102,10 @@ def undeclared_repos(ecosystem: Ecosystem, todos: Mapping[str, Todo]) -> Iterabl
 def ambiguous(gates: Mapping[str, Todo], register: Register) -> Iterable[str]:
     for name, gate in gates.items():
         if register.items[name] is not gate:
-            yield f"milestone {name} has a gate, and something else has that id, too: give the milestone another one"
+            yield (
+                f"milestone {name} has a gate, and something else has that id, too: "
+                "give the milestone another one"
+            )
 
 
 def cycles(graph: nx.DiGraph[str]) -> Iterable[str]:

@@ -31,10 +31,16 @@ def shortfalls(todos: Iterable[Todo], capacities: Mapping[str, int]) -> Iterator
             users.setdefault(need.name, []).append(todo.id)
     for name, ids in users.items():
         near = did_you_mean(name, capacities)
-        yield f"resource {name!r} of {listed(ids)} is not declared{near}: add it to resources, or correct the name"
+        yield (
+            f"resource {name!r} of {listed(ids)} is not declared{near}: add it to resources, "
+            "or correct the name"
+        )
     for todo, need in needs:
         if need.amount > capacities.get(need.name, need.amount):
-            yield f"{todo.id} {capacity_exceeded(need.name, need.amount, capacities)}: lower the amount, or raise the capacity"
+            yield (
+                f"{todo.id} {capacity_exceeded(need.name, need.amount, capacities)}: lower the amount, "
+                "or raise the capacity"
+            )
 
 
 def capacity_exceeded(name: str, amount: int, capacities: Mapping[str, int]) -> str:

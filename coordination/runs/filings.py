@@ -77,7 +77,7 @@ def keep_filings(
     runs = _line(store, run_id)
     for todo in reopened:
         kept = str(store.redis.hget(store.keys.commits, todo) or "").split()
-        if kept[1:2] and kept[1] in runs:  # of these runs: no later run has done it
+        if kept[1:2] and kept[1] in runs:  # recorded by one of these runs: no later run has done it
             store.redis.hdel(store.keys.commits, todo)
     repos = store.redis.hmget(store.keys.run(run_id).place, list(left)) if left else []
     for todo, place in zip(left, repos, strict=True):

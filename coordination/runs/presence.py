@@ -65,7 +65,10 @@ class Worker(BaseModel):
             return ""
         for repo in sorted(set(self.repos) & set(other.repos)):
             if self.places.get(repo) != other.places.get(repo):
-                return f"{other.id} serves {repo} at {other.places.get(repo)}, this worker at {self.places.get(repo)}"
+                return (
+                    f"{other.id} serves {repo} at {other.places.get(repo)}, "
+                    f"this worker at {self.places.get(repo)}"
+                )
             if self.state != other.state:
                 return (
                     f"{other.id} serves {repo} with its state in {other.state}, this worker in {self.state}"
@@ -103,10 +106,11 @@ class Presence:
         if ecosystem and held and held != ecosystem:
             namespace = self._keys.namespace
             raise Conflict(
-                f"this is ecosystem {ecosystem}, but the workers and runs in namespace {namespace!r} of this Redis belong to "
-                f"ecosystem {held}",
-                f"give this one a namespace of its own: {SET_NAMESPACE}; or, where it is the same ecosystem, write the same "
-                f"`coordination.id` into both files; or stop the workers of {held} and let its runs end, then {ecosystem} takes over",
+                f"this is ecosystem {ecosystem}, but the workers and runs in namespace {namespace!r} of "
+                f"this Redis belong to ecosystem {held}",
+                f"give this one a namespace of its own: {SET_NAMESPACE}; or, "
+                "where it is the same ecosystem, write the same `coordination.id` into both files; "
+                f"or stop the workers of {held} and let its runs end, then {ecosystem} takes over",
             )
 
     def ecosystem(self) -> str:
@@ -119,8 +123,8 @@ class Presence:
         for clash in filter(None, (worker.clash(other) for other in self.workers())):
             raise Conflict(
                 f"host {worker.host}: {clash}",
-                "stop the other one (one that was killed is forgotten after three heartbeats); or, if this is another "
-                "machine of the same name, give it one of its own: COORD_HOST",
+                "stop the other one (one that was killed is forgotten after three heartbeats); or, "
+                "if this is another machine of the same name, give it one of its own: COORD_HOST",
             )
 
     def say(self, worker: Worker, now_ms: int, heartbeat: timedelta) -> None:

@@ -229,7 +229,9 @@ class Source(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
-    """The part of a todo that never changes during a run: one text in the hash `place`, read by the steps, too."""
+    """The part of a todo that never changes during a run: one text in the hash `place`, read by the steps,
+    too.
+    """
 
     order: str
     """Its longest remaining path as a negative number of ms, which orders the ready todos."""

@@ -135,7 +135,8 @@ class RunStore:
         exit_code = "" if result.exit_code is None else result.exit_code
         return self._step(
             "settle", grant.run_id, grant.todo_id, grant.fence,
-            result.outcome, exit_code, result.error, result.output, result.tip, result.began, result.blame, result.cached,
+            result.outcome, exit_code, result.error, result.output, result.tip, result.began, result.blame,
+            result.cached,
         )  # fmt: skip
 
     def retry(self, grant: Grant, delay: timedelta, result: Result) -> Reply:
@@ -385,7 +386,7 @@ class RunStore:
         return int(seconds) * 1000 + int(micros) // 1000
 
     def _call(self, step: str, run_id: str, *args: str | int | float) -> list:  # type: ignore[type-arg]
-        answer: list = self._scripts(f"run/{step}", self.keys.step(run_id), [run_id, *args])  # type: ignore[type-arg]
+        answer: list[object] = self._scripts(f"run/{step}", self.keys.step(run_id), [run_id, *args])
         return answer
 
     def _step(self, step: str, run_id: str, *args: str | int | float) -> Reply:

@@ -106,7 +106,7 @@ class CoordinationManager(Reader):
 
     # Issues
 
-    def create_issue(self, record: Issue | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006 - never modified
+    def create_issue(self, record: Issue | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006
         """Create an issue from a record, fields, or both; needs `title`. Without an `id` it gets the next
         free one.
         """
@@ -125,7 +125,7 @@ class CoordinationManager(Reader):
 
     # Todos
 
-    def create_todo(self, record: Todo | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006 - never modified
+    def create_todo(self, record: Todo | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006
         """Create a todo from a record, fields, or both; needs `task` and `repo`. Without an `id` it gets the
         next free one.
         """
@@ -145,7 +145,7 @@ class CoordinationManager(Reader):
 
     # Plans and their milestones
 
-    def create_plan(self, record: Plan | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006 - never modified
+    def create_plan(self, record: Plan | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006
         """Create a plan from a record, fields, or both; needs `title`. Without an `id` it gets the next free
         one.
         """
@@ -200,7 +200,7 @@ class CoordinationManager(Reader):
 
     # Dependencies
 
-    def create_dependency(self, record: Dependency | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006 - never modified
+    def create_dependency(self, record: Dependency | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006
         """Create a dependency from a record, fields, or both; needs `consumer` and `provider`. Without an
         `id` it gets the next free one.
         """

@@ -61,7 +61,10 @@ def remove(transaction: Transaction, plan: Plan, name: str) -> Plan:
     get(plan, name)
     if references := list(_naming(transaction, plan, name)):
         verb = "names" if len(references) == 1 else "name"
-        hint = f"remove those references first; for a milestone: coord update-plan {plan.id} --milestone ID --blocked-by …"
+        hint = (
+            "remove those references first; for a milestone: "
+            f"coord update-plan {plan.id} --milestone ID --blocked-by …"
+        )
         raise Conflict(f"{name} cannot be deleted: {listed(references)} {verb} it", hint)
     transaction.drop((PLAN.section, plan.id, "milestones", name))
     return _store_plan(transaction, plan, (m for m in plan.milestones if m.id != name), name)

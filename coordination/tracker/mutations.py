@@ -116,7 +116,10 @@ def _status_notes(ecosystem: Ecosystem, before: R, after: R) -> Iterator[str]:
 def _open_todo_notes(ecosystem: Ecosystem, plan: Plan) -> Iterator[str]:
     still = [todo.id for todo in ecosystem.todos_of(plan) if todo.plan and todo.status in OPEN]
     if still:
-        yield f"{counted(len(still), 'todo')} of {plan.id} {'is' if len(still) == 1 else 'are'} open: {listed(still)}"
+        yield (
+            f"{counted(len(still), 'todo')} of {plan.id} {'is' if len(still) == 1 else 'are'} open: "
+            f"{listed(still)}"
+        )
 
 
 def _plan_done_notes(ecosystem: Ecosystem, plan_id: str) -> Iterator[str]:
@@ -126,7 +129,10 @@ def _plan_done_notes(ecosystem: Ecosystem, plan_id: str) -> Iterator[str]:
             and plan.status in OPEN
             and all(t.status not in OPEN for t in ecosystem.todos_of(plan))
         ):
-            yield f"{plan_id} has no open todo left; check whether it is complete: coord validate-plan {plan_id}"
+            yield (
+                f"{plan_id} has no open todo left; check whether it is complete: "
+                f"coord validate-plan {plan_id}"
+            )
 
 
 def _new_work_notes(ecosystem: Ecosystem, before: R | None, after: R) -> Iterator[str]:
@@ -139,7 +145,10 @@ def _new_work_notes(ecosystem: Ecosystem, before: R | None, after: R) -> Iterato
         return
     was, now = _open_in(before), _open_in(after)
     if new := [work for work in now if work not in was]:
-        yield f"{plan.id} is completed but gets new open work, {listed(new)}: coord update-plan {plan.id} --status active"
+        yield (
+            f"{plan.id} is completed but gets new open work, {listed(new)}: "
+            f"coord update-plan {plan.id} --status active"
+        )
 
 
 def _open_in(record: Any) -> list[str]:

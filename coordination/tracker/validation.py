@@ -43,7 +43,8 @@ def _refuse_hidden(record: Record) -> None:
     """
     if isinstance(record, Todo) and HIDDEN in secrets_of(record):
         raise UsageError(
-            f"{record.id}: a secret in its env is {HIDDEN!r}, the mask that coord prints instead of the value",
+            f"{record.id}: a secret in its env is {HIDDEN!r}, "
+            "the mask that coord prints instead of the value",
             "give the value itself",
         )
 
@@ -52,7 +53,8 @@ def changed(noun: str, record: M, changes: Mapping[str, Any]) -> M:
     """Return the record with changed fields; None removes a field. Raises UsageError."""
     if "id" in changes and changes["id"] != getattr(record, "id", None):
         raise UsageError(
-            f"{record.id}: the id of a record cannot be changed, because others name it",  # type: ignore[attr-defined]
+            f"{record.id}: the id of a record cannot be changed, "  # type: ignore[attr-defined]
+            "because others name it",
             "create another one and delete this one",
         )
     return validated(noun, type(record), {**written(record), **changes}, getattr(record, "id", ""))

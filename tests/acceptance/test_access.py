@@ -1,4 +1,6 @@
-"""A Redis where everybody has a user of their own, written by `coord acl`: the work is done, and nobody can do more than their role needs."""
+"""A Redis where everybody has a user of their own, written by `coord acl`: the work is done, and nobody can
+do more than their role needs.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ PLAN = [
 
 
 class Guarded:
-    """The server, a keeper, Flower, a worker of each of two repositories on a machine of its own, and where one sweeps from."""
+    """The server, a keeper, Flower, a worker of each of two repositories on a machine of its own, and where
+    one sweeps from.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.stages = folder, []
@@ -180,7 +184,7 @@ def test_a_restricted_worker_hears_at_once_that_a_run_was_cancelled(guarded: Gua
     gate.wait()
     with guarded.client("alpha") as client, client.pubsub(ignore_subscribe_messages=True) as ear:
         ear.subscribe(KEYS.messages.mail(f"worker:{guarded.desk.todo('LONG')['worker']}"))
-        ear.get_message(timeout=10)  # of the subscription itself
+        ear.get_message(timeout=10)  # the confirmation of the subscription
 
         guarded.desk.ok("cancel", "last")
 
@@ -230,7 +234,8 @@ def test_the_submitter_has_every_handle(guarded: Guarded, run: str):
     gate.open()
     guarded.desk.ok("watch", "last")
     guarded.desk.ok("doctor")
-    # A keeper that another test has killed is asked as well, and does not answer, until its last heartbeat is too old.
+    # A keeper that another test has killed is asked as well, and does not answer, until its last heartbeat is
+    # too old.
     until(lambda: guarded.desk.coord("clean", "last", "--yes", "--unmerged").code == 0, 60)
 
 

@@ -1,4 +1,6 @@
-"""A plan that was carried out before: what would do the same is not run again, whoever asks for it, and says where it is from."""
+"""A plan that was carried out before: what would do the same is not run again, whoever asks for it, and says
+where it is from.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ def written(stage: Stage) -> dict[str, dict[str, Any]]:
     return {todo["id"]: todo for todo in yaml.safe_load(stage.file.read_text())["coordination"]["todos"]}
 
 
-def test_what_was_done_before_is_cached_shown_as_such_undone_like_anything_and_done_again_where_that_is_wanted(
+def test_a_former_result_is_reused_shown_as_cached_undone_like_others_and_repeated_on_request(
     swept: Stage,
 ):
     first, again = swept.run(), swept.sweep()

@@ -13,7 +13,8 @@ from tests.stage import PLAN, Stage
 from tests.waiting import until
 
 FOLLOWS = """
-path=$(python3 -c 'import json, os; print(json.load(open(os.environ["COORD_CONTEXT"]))["predecessors"][-1]["path"])')
+path=$(python3 -c 'import json, os
+print(json.load(open(os.environ["COORD_CONTEXT"]))["predecessors"][-1]["path"])')
 cat "$path/list"; git -C "$path" log --format=%s
 """
 

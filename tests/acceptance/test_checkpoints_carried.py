@@ -1,4 +1,6 @@
-"""What a todo has done by its own account is not done again: not when its worker is killed, nor when it fails, nor in a retry."""
+"""Work that a todo has reported as done is not repeated: after a killed worker, after a failure, or in a
+retry.
+"""
 
 from __future__ import annotations
 

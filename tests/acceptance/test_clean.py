@@ -1,4 +1,6 @@
-"""Story: what ended runs have left is shown, asked about and removed, on whichever worker's machine it lies."""
+"""Story: what ended runs have left is shown, asked about and removed, on whichever worker's machine
+it lies.
+"""
 
 from __future__ import annotations
 

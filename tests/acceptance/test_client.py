@@ -1,4 +1,6 @@
-"""`coordination.client` against a real gateway that is killed under it: nothing is lost, nothing comes twice."""
+"""`coordination.client` against a real gateway that is killed under it: nothing is lost, nothing
+comes twice.
+"""
 
 from __future__ import annotations
 
@@ -120,7 +122,9 @@ def test_a_client_that_cannot_come_in_says_why(gateway: Gateway) -> None:
 
 @contextmanager
 def waiting(client: Client) -> Iterator[None]:
-    """The body, while another thread listens; after it that thread has ended, because the client was closed."""
+    """The body, while another thread listens; after it that thread has ended, because the client
+    was closed.
+    """
     errors: list[Closed] = []
 
     def listen() -> None:

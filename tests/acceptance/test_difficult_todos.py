@@ -17,12 +17,17 @@ GROWTH_ALLOWED = 20 * MEGABYTE
 LIMIT = 64 * 1024
 TODOS = [
     {"id": "flood", "repo": "a", "action": "yes 0123456789 | head -c 100000000; echo; echo the last line"},
-    {"id": "flood-again", "repo": "a", "action": "yes 0123456789 | head -c 100000000", "blocked_by": ["flood"]},
-    {"id": "verbose", "repo": "h", "action": "yes 0123456789 | head -c 3000000; echo the cause stands at the end; exit 3"},
-    {"id": "bytes", "repo": "b", "action": r"printf 'caf\303\251 \377\376 \0 end'; printf '\303'; sleep 0.3; printf '\251\n'"},
-    {"id": "daemon", "repo": "c", "action": "setsid sh -c 'echo $$ > \"$D/daemon\"; exec sleep 1000' & wait_for=$D/daemon; "
+    {"id": "flood-again", "repo": "a", "action": "yes 0123456789 | head -c 100000000",
+        "blocked_by": ["flood"]},
+    {"id": "verbose", "repo": "h",
+        "action": "yes 0123456789 | head -c 3000000; echo the cause stands at the end; exit 3"},
+    {"id": "bytes", "repo": "b",
+        "action": r"printf 'caf\303\251 \377\376 \0 end'; printf '\303'; sleep 0.3; printf '\251\n'"},
+    {"id": "daemon", "repo": "c",
+        "action": "setsid sh -c 'echo $$ > \"$D/daemon\"; exec sleep 1000' & wait_for=$D/daemon; "
                "while [ ! -s $wait_for ]; do sleep 0.01; done"},
-    {"id": "endless", "repo": "d", "action": "echo begun; trap '' TERM; while :; do sleep 1; done", "timeout": "1s"},
+    {"id": "endless", "repo": "d", "action": "echo begun; trap '' TERM; while :; do sleep 1; done",
+        "timeout": "1s"},
     {"id": "silent", "repo": "e", "action": "echo before; exec >&- 2>&-; sleep 0.5; : > finished"},
     {"id": "deaf", "repo": "f", "action": "echo a | read -r _; kill -9 $$"},
     {"id": "missing", "repo": "g", "action": ["no-such-program", "--at-all"]},

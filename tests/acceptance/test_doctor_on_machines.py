@@ -70,7 +70,10 @@ def test_hosts_that_are_well_unfit_late_and_gone_are_told_apart(
     assert said(seen.json) == [
         f"wrong: host beta serves text but cannot work on it: {repos['text']['unfit']['beta']}",
         "wrong: no worker serves store",
-        "wrong: the clock of gamma is 90 s ahead of Redis: times in logs and commits are wrong, certificates may be refused",
+        (
+            "wrong: the clock of gamma is 90 s ahead of Redis: times in logs and commits are wrong, "
+            "certificates may be refused"
+        ),
         "wrong: 1 message for units on host delta, whose workers have been silent for 10 min",
         "warning: 1 queue entry could not be read and set aside: another program writes into coord's queues",
     ]

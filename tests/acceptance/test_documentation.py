@@ -1,4 +1,6 @@
-"""The documentation is true: its blocks run, its links lead somewhere, and its references are the program's."""
+"""The documentation is true: its blocks run, its links lead somewhere, and its references are the
+program's.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,8 @@ MOST_NOT_RUN = 16
 LANGUAGES = {"console", "python", "yaml", "json", "text"}
 OPENINGS = re.compile(r"(?:^|\n\n|[.!?:;]\s+|\* |\| |# )(What|Who|Whoever|Of|Whether)\b")
 SECTIONS = (
-    models.Repo, models.Resource, models.ResourceNeed, models.Issue, models.Plan, models.Milestone, models.Todo,
+    models.Repo, models.Resource, models.ResourceNeed, models.Issue, models.Plan, models.Milestone,
+    models.Todo,
     models.Dependency,
 )  # fmt: skip
 

@@ -1,4 +1,6 @@
-"""Two ecosystems in one namespace of one Redis: an id in the file tells them apart, and the second is refused."""
+"""Two ecosystems in one namespace of one Redis: an id in the file tells them apart, and the second is
+refused.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Flower shows of a run, and what it lets nobody do."""
+"""Flower shows a run, and refuses every change."""
 
 from __future__ import annotations
 

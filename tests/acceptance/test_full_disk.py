@@ -1,4 +1,6 @@
-"""A full disk: the todo says so, the run ends, the file is whole, and what was refused is done when there is room again."""
+"""A full disk: the todo says so, the run ends, the file is whole, and what was refused is done when there is
+room again.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Gates in a real ecosystem: two todos and a milestone wait for people, hold nothing, outlive everything, and are decided once."""
+"""Gates in a real ecosystem: two todos and a milestone wait for people, hold nothing, outlive everything, and
+are decided once.
+"""
 
 from __future__ import annotations
 

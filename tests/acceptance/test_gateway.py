@@ -94,7 +94,8 @@ def test_a_client_that_missed_nothing_is_told_so(gateway: Gateway):
 
     with gateway.client(token, known) as client:
         assert client.welcomes[0] == {
-            "recipient": "agent:faithful", "epoch": known["epoch"], "offset": 3, "trimmed": 0, "recovered": True, "missed": 0
+            "recipient": "agent:faithful", "epoch": known["epoch"], "offset": 3, "trimmed": 0,
+            "recovered": True, "missed": 0
         }  # fmt: skip
         assert [message["payload"] for message in client.messages(2)] == [2, 3]
 

@@ -1,4 +1,6 @@
-"""A page in a real browser is a recipient: it shows its token as a subprotocol, reads, acknowledges, answers."""
+"""A page in a real browser is a recipient: it shows its token as a subprotocol, reads,
+acknowledges, answers.
+"""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def gateway(new_stage: Callable[[], Stage]) -> Gateway:
 
 
 def heard(client: Client, word: str) -> Any:
-    """What is behind this word, in the first frame that has it."""
+    """Return the value of this field in the first frame that has it."""
     while word not in (said := client.hear()):
         pass
     return said[word]
@@ -46,7 +46,7 @@ def test_what_is_published_reaches_who_subscribed_by_name_or_pattern(gateway: Ga
             event = heard(client, "event")
             assert (event["topic"], event["from"], event["payload"]) == (topic, "agent:pub", payload)
         publisher.say(publish={"topic": "a.b", "payload": 3, "from": "agent:other"})
-        assert publisher.hear()["refused"]  # who publishes is not the client's to say
+        assert publisher.hear()["refused"]  # the client does not choose the sender
         assert publisher.ended() == 4000
 
 

@@ -1,4 +1,6 @@
-"""Somebody writes rubbish into coord's keys while it works: nothing of it is run, nothing of coord ends, and people are told."""
+"""Somebody writes rubbish into coord's keys while it works: nothing of it is run, nothing of coord ends, and
+people are told.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from tests.waiting import until
 KEYS = Keys("coord")
 WRITES = 100
 TODOS = [
-    {"id": f"T{n}", "repo": f"r{n % 2}", "action": 'echo "$COORD_TODO_ID" >> "$LEDGER"', "blocked_by": [f"T{n - 2}"] * (n > 1)}
+    {"id": f"T{n}", "repo": f"r{n % 2}", "action": 'echo "$COORD_TODO_ID" >> "$LEDGER"',
+        "blocked_by": [f"T{n - 2}"] * (n > 1)}
     for n in range(8)
 ]  # fmt: skip
 
@@ -49,7 +52,7 @@ def test_whatever_is_written_into_its_keys_nothing_ends_and_only_what_was_ordere
     assert served.daemon("worker").pid == worker
     assert not [done.err for done in said if "Traceback" in done.err], f"seed {seed}"
     assert set(served.ledger) <= {todo["id"] for todo in TODOS}
-    served.redis().flushall()  # what was damaged is gone, and a new run is done as if nothing had been
+    served.redis().flushall()  # damaged data is gone, and a new run succeeds
     again = begin(served, url)
     watch = Watch(served, straight(served))
     until(lambda: watch.over(again), 60)

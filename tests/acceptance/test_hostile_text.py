@@ -1,4 +1,6 @@
-"""What people and programs wrote never drives a terminal, wherever it is shown; a pipe gets it as it is."""
+"""Text written by people and programs never controls a terminal, wherever it is shown; a pipe gets it
+unchanged.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +15,28 @@ from tests.stage import PLAN, Stage
 from tests.terminals import on_terminal
 
 EVIL = (
-    "\x1b]52;c;ZXZpbA==\x07\x1b]0;owned\x07\x1b]8;;http://evil/\x1b\\link\x1b]8;;\x1b\\\x1b[2J\x1b[1A\x1b[8mhidden\x1b[30;40mblack"
+    "\x1b]52;c;ZXZpbA==\x07\x1b]0;owned\x07\x1b]8;;http://evil/\x1b\\link\x1b]8;;\x1b\\"
+    "\x1b[2J\x1b[1A\x1b[8mhidden\x1b[30;40mblack"
     "\x9b2J\x9d0;owned\x9c\u202egnp\u2066\x08\x08\rfake\x7f\x1bc\x0e[/red]"
 )
-"""Clipboard, title, link, clearing, hiding, C1, direction, backspace, carriage return, reset, another alphabet; and rich's markup."""
+"""Clipboard, title, link, clearing, hiding, C1, direction, backspace, carriage return, reset, another
+alphabet; and rich's markup.
+"""
 OBEYED = re.compile(
     "\x1b(?!\\[[0-9;]*m)"  # any sequence but a colour
     "|\x1b\\[(?![0-4;]*m|(?:[0-4];)*(?:22|3[1-7]|39|9[1-7])m)"  # any colour but ours
     "|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
 )
 BAR = re.compile("\x1b\\[(?:\\?25[lh]|2K|1A|90m|38;[0-9;]+m)|\r(?!fake)")
-"""What our own bar moves the cursor with. Of the evil text's own `\x1b[1A` this leaves what stands around it."""
+"""Cursor movements of our own bar. Of the hostile text's own `\x1b[1A` this leaves the surrounding text."""
 OF_THE_FILE = (
-    "graph PLAN-001", "graph PLAN-001 --format mermaid", "graph PLAN-001 --format dot", "graph PLAN-001 --format svg",
+    "graph PLAN-001", "graph PLAN-001 --format mermaid", "graph PLAN-001 --format dot",
+    "graph PLAN-001 --format svg",
     "graph PLAN-001 --format json", "forecast PLAN-001", "list-issues", "show-issue ISSUE-1", "list-todos",
-    "list-todos --json", "list-plans", "show-plan PLAN-001", "validate-plan PLAN-001", "status api", "ecosystem-status",
-    "blocking api", "list-todos --format {task}", "export --format md", "export --format csv", "sweep PLAN-001 --dry-run",
+    "list-todos --json", "list-plans", "show-plan PLAN-001", "validate-plan PLAN-001", "status api",
+    "ecosystem-status",
+    "blocking api", "list-todos --format {task}", "export --format md", "export --format csv",
+    "sweep PLAN-001 --dry-run",
 )  # fmt: skip
 ENDS = {"validate-plan PLAN-001": 3, "sweep PLAN-001 --dry-run": 5}
 COLOURED = "\x1b[41;1mred\x1b[38;5;208m\x1b[0m"
@@ -113,7 +121,7 @@ def test_what_is_shared_cannot_drive_the_terminal(hostile: Stage) -> None:
     hostile.ok("execute", "A", "--detach")
     hostile.ok("context", "set", "k", "--text", EVIL)
     hostile.ok("send-message", "api", EVIL)
-    with hostile.redis() as redis:  # whoever can write there is no friend
+    with hostile.redis() as redis:  # a writer with this access is hostile
         redis.hset(Keys("coord").run(hostile.run()["run_id"]).facts, "A error", EVIL)
     assert_harmless(on_terminal(hostile, "show-run"))
     assert_harmless(on_terminal(hostile, "context", "get", "k"))

@@ -49,7 +49,9 @@ class Terminal:
         until(lambda: text in self._read(), 20)
 
     def until_it_ends(self, again: bytes = b"") -> int:
-        """`again`: keys that are pressed until it does. Python sees a signal that comes just before it reads when something comes to read."""
+        """`again`: keys that are pressed until it does. Python sees a signal that comes just before it reads
+        when something comes to read.
+        """
 
         def ended() -> bool:
             self._read()
@@ -79,7 +81,7 @@ def _control() -> None:
 
 @pytest.fixture(autouse=True)
 def as_a_terminal_starts_us() -> Iterator[None]:
-    """Whoever runs the tests in the background has us and our children ignore Ctrl-C."""
+    """Restore SIGINT, which is ignored if the tests run in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -1,4 +1,4 @@
-"""What lies in a checkout and is no part of a run is said when the run begins."""
+"""A run reports at its start the files of a checkout that it does not use."""
 
 from __future__ import annotations
 

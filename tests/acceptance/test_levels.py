@@ -63,7 +63,7 @@ def test_levels_with_one_parked_one_retried_and_one_failed_end_without_the_reape
 
 
 def looked_at_afterwards(swept: Stage, run_id: str) -> None:
-    """What people see of such a run, and what a forecast has learned from it where the server runs."""
+    """The output of such a run, and its durations in a forecast on the same server."""
     swept.ok("show-run", run_id, "--gantt", "run.svg")
     chart, graph = (
         (swept.folder / "run.svg").read_text(),

@@ -1,4 +1,6 @@
-"""People see who holds what and who waits, and take a lock from somebody who is gone: by command, and on record."""
+"""People see who holds what and who waits, and take a lock from somebody who is gone: by command, and on
+record.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What todos wrote, from anywhere: one todo over its attempts, or the whole run as it goes on."""
+"""Logs of todos, read from anywhere: one todo over its attempts, or the whole run while it goes on."""
 
 from __future__ import annotations
 

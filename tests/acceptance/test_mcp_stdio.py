@@ -1,4 +1,6 @@
-"""`coord mcp` as a client starts it: a process that is spoken to on standard input and output, with real workers behind."""
+"""`coord mcp` as a client starts it: a process that is spoken to on standard input and output, with real
+workers behind.
+"""
 
 from __future__ import annotations
 

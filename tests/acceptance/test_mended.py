@@ -1,4 +1,6 @@
-"""A change that was wrong, mended in one of three places: `coord retry last` then does what failed and what that held up."""
+"""A change that was wrong, mended in one of three places: `coord retry last` then does what failed and what
+that held up.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Story: a run is brought back to a named checkpoint: what it did since is undone in reverse order and done again, the rest stays."""
+"""Story: a run is brought back to a named checkpoint: what it did since is undone in reverse order and done
+again, the rest stays.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Story: a todo succeeds, the next one fails, and somebody sweeps again instead of retrying: nothing runs on a base without the result."""
+"""Story: a todo succeeds, the next one fails, and somebody sweeps again instead of retrying: nothing runs on
+a base without the result.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ APP = {"id": "APP", "repo": "app", "blocked_by": ["LIB"]}
 
 @pytest.fixture
 def half_done(stage: Stage) -> Stage:
-    """LIB succeeded and is completed, APP failed and is mended; OTHER, of another plan, waits for LIB by way of a closed issue."""
+    """LIB succeeded and is completed, APP failed and is mended; OTHER, of another plan, waits for LIB by way
+    of a closed issue.
+    """
     plan = {"id": "PLAN-002", "title": "another"}
     other = {"id": "OTHER", "repo": "app", "plan": "PLAN-002", "blocked_by": ["FREE"]}
     free = {"id": "FREE", "repo": "app", "blocked_by": ["LIB"], "status": "completed"}

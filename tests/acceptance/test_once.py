@@ -1,4 +1,6 @@
-"""Story: every todo starts exactly once and after its predecessors, by a ledger that nobody of coord's writes."""
+"""Story: every todo starts exactly once and after its predecessors, by a ledger that nobody of coord's
+writes.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ BOTH_ENDS = 'echo "start $COORD_TODO_ID" >> "$LEDGER"; echo "end $COORD_TODO_ID"
 
 
 def predecessors() -> dict[str, list[str]]:
-    """120 todos; each comes after three of the level before, the first of them fixed so that levels are levels."""
+    """120 todos; each comes after three of the level before, the first of them fixed so that levels are
+    levels.
+    """
     draw = random.Random(6)
     names = [[f"T{level}-{i:02}" for i in range(WIDTH)] for level in range(LEVELS)]
     return {

@@ -1,4 +1,6 @@
-"""The story *operated*: a run is paused, loses its worker, is resumed, watched and cancelled, each from another terminal."""
+"""The story *operated*: a run is paused, loses its worker, is resumed, watched and cancelled, each from
+another terminal.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""coord as a library: events, steering, and figures of every part. The examples of the chapters run in test_documentation.py."""
+"""coord as a library: events, steering, and figures of every part. The examples of the chapters run in
+test_documentation.py.
+"""
 
 from __future__ import annotations
 

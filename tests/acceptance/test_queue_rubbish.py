@@ -1,4 +1,4 @@
-"""What stands in a queue and is no message of ours: the worker lives, the run ends right, the entry is set aside."""
+"""Foreign entries in a queue: the worker lives, the run ends correctly, the entry is set aside."""
 
 from __future__ import annotations
 

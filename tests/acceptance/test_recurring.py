@@ -1,4 +1,6 @@
-"""What a run writes back: nothing of a recurring plan, whose todos run in every sweep, and nothing where the settings say so."""
+"""A run writes back nothing for a recurring plan, whose todos run in every sweep, and nothing if the settings
+forbid it.
+"""
 
 from __future__ import annotations
 

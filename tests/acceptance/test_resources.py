@@ -56,7 +56,10 @@ def second_worker(stage: Stage) -> int:
 
 
 def test_a_resource_is_never_used_beyond_its_capacity_and_up_to_it(stage: Stage) -> None:
-    met = 'touch "$LEDGER.$COORD_TODO_ID"; while [ ! -e "$LEDGER.M0" ] || [ ! -e "$LEDGER.M1" ]; do sleep 0.02; done'
+    met = (
+        'touch "$LEDGER.$COORD_TODO_ID"; while [ ! -e "$LEDGER.M0" ] || [ ! -e "$LEDGER.M1" ]; do sleep 0.02;'
+        " done"
+    )
     # Neither ends before both use it; so nobody who waits for more may stand between them.
     meeting = [user(f"M{i}", f"r{i}", 2 - i, met, priority="critical") for i in (0, 1)]
     others = [user(f"T{i}", f"r{i % 6}", i % 3 + 1) for i in range(12)]

@@ -1,4 +1,6 @@
-"""Story: a run that fails, or that is not wanted any more, is undone whole; what could not be undone is never hidden."""
+"""Story: a run that fails, or that is not wanted any more, is undone whole; what could not be undone is never
+hidden.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people see of a rollback: before it, while it goes on, when it is stuck, and when all is undone."""
+"""Output of a rollback: before it, during it, when it is stuck, and when everything is undone."""
 
 from __future__ import annotations
 

@@ -72,7 +72,9 @@ def swept(new_stage: Callable[[], Stage]) -> tuple[Stage, Done]:
             {
                 "id": "good",
                 "repo": "a",
-                "action": f'{gate.action}; echo hello | tee result; echo \'{{"n": [1, "é"]}}\' > "$COORD_OUTPUT"',
+                "action": (
+                    f'{gate.action}; echo hello | tee result; echo \'{{"n": [1, "é"]}}\' > "$COORD_OUTPUT"'
+                ),
             },
             {"id": "bad", "repo": "b", "action": "echo no >&2; exit 7"},
             {"id": "behind", "repo": "a", "action": "true", "blocked_by": ["bad"]},

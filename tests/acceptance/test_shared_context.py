@@ -1,4 +1,6 @@
-"""Todos share values by `coord context`: without any option, from a worktree, over a server that wants a password."""
+"""Todos share values by `coord context`: without any option, from a worktree, over a server that wants a
+password.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,7 @@ def test_todos_share_values_wherever_they_run(stage: Stage, free_port: int):
     server = EmbeddedServer(stage.state, Settings(server_port=free_port))
     password = server.url.partition("@")[0].rpartition(":")[2]
     assert len(password) > 10
-    # Of the worker's own.
+    # The worker's own variable may contain it.
     assert {line.partition("=")[0] for line in lines if password in line} <= {"COORD_REDIS_URL"}
 
     assert stage.ok("context", "get", "eco").out == "5\n"

@@ -28,7 +28,7 @@ def declared(stage: Stage) -> Stage:
 
 @pytest.fixture
 def offered(declared: Stage) -> Offered:
-    """What stands behind `coord WORDS…`, whose last word is being written."""
+    """Return the completions of `coord WORDS…`, whose last word is being typed."""
 
     def ask(*words: str) -> list[str]:
         env = {"COMP_WORDS": "\n".join(["coord", *words]), "COMP_CWORD": str(len(words))}

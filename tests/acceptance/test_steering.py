@@ -18,7 +18,9 @@ from tests.waiting import until
 
 @pytest.fixture
 def gate(stage: Stage) -> Iterator[Gate]:
-    """A run that has begun: its first todo waits at the gate, a second one follows in each of two repositories."""
+    """A run that has begun: its first todo waits at the gate, a second one follows in each of two
+    repositories.
+    """
     gate = Gate(stage.folder)
     stage.settings = {"kill_grace": "500ms"}
     stage.write(

@@ -1,4 +1,4 @@
-"""What had succeeded is done again from a todo on, as if that had never been; and only in the order in which it was planned."""
+"""Succeeded todos are executed again from a todo on, and only in the planned order."""
 
 from __future__ import annotations
 

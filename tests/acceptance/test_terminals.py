@@ -1,4 +1,6 @@
-"""Every kind of terminal, and none: narrow, wide, dumb, without colour, in another alphabet, closed early, a pipe."""
+"""Every kind of terminal, and none: narrow, wide, dumb, without colour, in another alphabet, closed early, a
+pipe.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,8 @@ def test_a_reader_that_has_enough_ends_nothing_in_a_traceback(stage: Stage, word
     reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
     reader.wait()
     done = subprocess.run(
-        [COORD, *words.split()], cwd=stage.folder, env=plain(), stdout=reader.stdin, stderr=subprocess.PIPE, timeout=60,
+        [COORD, *words.split()], cwd=stage.folder, env=plain(), stdout=reader.stdin, stderr=subprocess.PIPE,
+        timeout=60,
         check=False,
     )  # fmt: skip
     reader.stdin.close()

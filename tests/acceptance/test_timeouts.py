@@ -1,4 +1,6 @@
-"""A run past its timeout is ended by whoever leads, whether anybody follows it or not; a todo's own gives way to the one that is asked for."""
+"""A run past its timeout is ended by whoever leads, whether anybody follows it or not; a todo's own gives way
+to the one that is asked for.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Who steers a run from another terminal reaches its workers at once: their heartbeats are an hour apart here."""
+"""Steering a run from another terminal reaches its workers at once: their heartbeats are an hour
+apart here.
+"""
 
 from __future__ import annotations
 

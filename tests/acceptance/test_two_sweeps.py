@@ -69,7 +69,9 @@ def marked(plan: str, n: int, repo: str, **fields: object) -> dict[str, object]:
 
 
 def plan_of(plan: str, met: str) -> list[dict[str, object]]:
-    """In each repository a chain of two todos in the worktree and one in the checkout itself; the first waits for the other plan."""
+    """In each repository a chain of two todos in the worktree and one in the checkout itself; the first waits
+    for the other plan.
+    """
     rows = [marked(plan, n, repo) for repo in REPOS for n in range(3)]
     for row in rows:
         if row["id"].endswith("-1"):

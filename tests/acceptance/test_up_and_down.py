@@ -1,4 +1,4 @@
-"""What runs on this machine, through the real command, with the real server, worker and Flower."""
+"""The processes of this machine, through the real command, with the real server, worker and Flower."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a todo finds when it starts, what it hands on, and the kinds of action."""
+"""The environment of a todo at its start, its outputs, and the kinds of action."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Swept:
         return self.stage.log_of(self.answer.json["run_id"], todo).decode()
 
     def files_of(self, repo: str) -> list[str]:
-        """What the run changed there."""
+        """Return the changes of the run there."""
         return git(self.stage.folder / repo, "diff", "--name-only", "main", f"coord/{self.run}").split()
 
     @property
@@ -48,7 +48,8 @@ def swept(new_stage: Callable[[], Stage]) -> Swept:
         [
             {"id": "flaky",
                 "repo": "flaky",
-                "action": 'echo "$COORD_ATTEMPT $COORD_IDEMPOTENCY_KEY"; echo try >> file; [ "$COORD_ATTEMPT" = 3 ]',
+                "action": 'echo "$COORD_ATTEMPT $COORD_IDEMPOTENCY_KEY"; echo try >> file; '
+                          '[ "$COORD_ATTEMPT" = 3 ]',
                 "retry": {"attempts": 3, "delay": "10ms"},
             },
             {"id": "hopeless",
@@ -58,8 +59,10 @@ def swept(new_stage: Callable[[], Stage]) -> Swept:
                 "blocked_by": ["flaky"],
             },
             {"id": "first", "repo": "ready", "action": "cat tools/made; echo 1 > one"},
-            {"id": "second", "repo": "ready", "action": "cat tools/made one; echo 2 > two", "blocked_by": ["first"]},
-            {"id": "source", "repo": "up", "action": 'echo \'{"version": "2.0"}\' > "$COORD_OUTPUT"; echo up > changed'},
+            {"id": "second", "repo": "ready", "action": "cat tools/made one; echo 2 > two",
+                "blocked_by": ["first"]},
+            {"id": "source", "repo": "up",
+                "action": 'echo \'{"version": "2.0"}\' > "$COORD_OUTPUT"; echo up > changed'},
             {"id": "middle", "repo": "mid", "action": "true", "blocked_by": ["source"]},
             {"id": "reader", "repo": "down", "action": 'cat "$COORD_CONTEXT"', "blocked_by": ["middle"]},
             {"id": "no-json", "repo": "down", "action": 'echo "{oops" > "$COORD_OUTPUT"'},

@@ -1,4 +1,6 @@
-"""A todo has the environment that is made for it, and reaches its own context: neither Redis, nor its worker, nor another todo."""
+"""A todo has the environment that is made for it, and reaches its own context: neither Redis, nor its worker,
+nor another todo.
+"""
 
 from __future__ import annotations
 
@@ -95,9 +97,9 @@ class Swept:
     answer: Done
     password: str
     filtered: Path
-    """What the environment of a filter of the repository was, where git ran it for the worker."""
+    """The environment of a filter of the repository when git executed it for the worker."""
     worker: str
-    """What the worker said."""
+    """The output of the worker."""
 
     def environment(self, todo: str, head: str = "") -> dict[str, str]:
         lines = self.log(todo).splitlines()

@@ -1,8 +1,10 @@
-"""The long form of the harness: `python -m tests.chaos [--minutes N] [--only NAME,NAME]`, or `make chaos MINUTES=… ONLY=…`.
+"""The long form of the harness: `python -m tests.chaos [--minutes N] [--only NAME,NAME]`, or `make chaos
+MINUTES=… ONLY=…`.
 
-Each part says what it measured as soon as it is done; at the end stands the whole table, and the exit code is 1 where anything
-was lost, done twice or done too early. A part is a module with FAULT (what it is called), DOES (what it does to coord) and
-`main(minutes) -> Figures`; `minutes` is how long those run that have no end of their own.
+Each part says what it measured as soon as it is done; at the end stands the whole table, and the exit code is
+1 where anything was lost, done twice or done too early. A part is a module with FAULT (what it is called),
+DOES (what it does to coord) and `main(minutes) -> Figures`; `minutes` is how long those run that have no end
+of their own.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ def main(minutes: float, only: Iterable[str]) -> int:
 def _figures(part: Part, minutes: float) -> Figures:
     try:
         return part.main(minutes)
-    except Exception:  # noqa: BLE001 (a part that falls over is a wrong like any other, and the others are still to come)
+    except Exception:  # noqa: BLE001 (a crashed part is a finding, and the others still run)
         return Figures(measured="it fell over", wrong=[traceback.format_exc()])
 
 

@@ -1,4 +1,6 @@
-"""Bugs of the kind that such engines have, each as a small change of ours, and the tests that must notice it."""
+"""Bugs of the kind that such engines have, each as a small change of ours, and the tests that must
+notice it.
+"""
 
 from __future__ import annotations
 
@@ -72,8 +74,8 @@ BUGS = (
     Bug(
         "a dependent starts when the first of two predecessors is done",
         f"{STEPS}/_turns.lua",
-        "if call('HINCRBY', pending, child, -1) == 0 and",
-        "if call('HINCRBY', pending, child, -1) <= 1 and",
+        "local free = call('HINCRBY', pending, child, -1) == 0",
+        "local free = call('HINCRBY', pending, child, -1) <= 1",
         (RUN,),
     ),
     Bug(
@@ -107,15 +109,15 @@ BUGS = (
     Bug(
         "lost wake-up: what is given back is handed to nobody",
         f"{LOCKS}/_queue.lua",
-        "  forget(request)\n  hand_over(names_of(request))\n  return whole",
+        "  forget(request)\n  offer_names(names_of(request))\n  return whole",
         "  forget(request)\n  return whole",
         (RUN, NEEDS),
     ),
     Bug(
         "a repository is not free again when its todo has settled",
         f"{STEPS}/_turns.lua",
-        "  free_repo(p, todo)\n  if outcome == 'succeeded' and p.repo ~= NOWHERE then",
-        "  if outcome == 'succeeded' and p.repo ~= NOWHERE then",
+        "  release_repo(p, todo)\n  if outcome == 'succeeded' and p.repo ~= MILESTONE_REPO then",
+        "  if outcome == 'succeeded' and p.repo ~= MILESTONE_REPO then",
         (RUN,),
     ),
     Bug(
@@ -270,9 +272,7 @@ BUGS = (
         "coordination/broker/celery_app.py",
         "task_acks_late=True",
         "task_acks_late=False",
-        (
-            "tests/chaos/test_killed.py::test_promise_2_a_killed_workers_todo_is_taken_up_within_the_lease_after_its_children_are_gone",
-        ),
+        ("tests/chaos/test_killed.py::test_promise_2_a_killed_workers_todo_begins_after_its_children",),
     ),
     Bug(
         "leases are reaped the moment Redis is back",

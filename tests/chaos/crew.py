@@ -32,11 +32,15 @@ ACTION = ["sh", str(BODY)]
 POLL_S = 0.05
 READY_S = 60
 NO_POISON = {"lost_leases": 1000, "breaker_failures": 0}
-"""Settings of storms: fate kills the same todo's worker, and the same repository's, more often than either can be blamed for."""
+"""Settings of storms: fate kills the same todo's worker, and the same repository's, more often than either
+can be blamed for.
+"""
 
 
 class Crew:
-    """`urls`: where each worker finds Redis, on the way through whatever stands between; `served`: what each serves."""
+    """`urls`: where each worker finds Redis, on the way through whatever stands between; `served`: what each
+    serves.
+    """
 
     def __init__(
         self, stage: Stage, urls: Sequence[str], *, jobs: int = 2, served: Sequence[Sequence[str]] = ()
@@ -69,7 +73,9 @@ class Crew:
         return at
 
     def kill_one(self, chance: random.Random) -> None:
-        """Of those that serve: what has not begun has nothing to lose, and where starting is slow nobody would ever serve."""
+        """Kill a serving worker: one that has not begun has nothing to lose, and on slow machines no worker
+        would ever serve.
+        """
         serving = [number for number, worker in enumerate(self.workers) if "serving" in worker.err]
         if serving:
             self.kill(chance.choice(serving))
@@ -85,7 +91,9 @@ class Crew:
 
 
 class Watch:
-    """A run seen from outside of everything that fate plays with: straight at the server, which may be away."""
+    """A run seen from outside of everything that fate plays with: straight at the server, which may
+    be away.
+    """
 
     def __init__(self, stage: Stage, redis: Callable[[], Redis]) -> None:
         self._stage = stage
@@ -109,7 +117,9 @@ class Watch:
     def until_over(
         self, runs: Sequence[str], timeout_s: float, meanwhile: Callable[[], None] = lambda: None
     ) -> list[str]:
-        """Plays fate until all have ended; each is judged by the ledger then, or when it has not ended in time."""
+        """Plays fate until all have ended; each is judged by the ledger then, or when it has not ended in
+        time.
+        """
         deadline = time.monotonic() + timeout_s
         left, wrong = list(runs), []
         while left and time.monotonic() < deadline:
@@ -135,7 +145,7 @@ class Watch:
             return workers_of(client.hgetall(self._keys.run(run).facts))
 
     def errors(self, run: str) -> list[str]:
-        """Of the todos that failed, why."""
+        """Return the errors of the failed todos."""
         with self._redis() as client:
             facts = client.hgetall(self._keys.run(run).facts)
         return [
@@ -143,7 +153,7 @@ class Watch:
         ]
 
     def dump(self, run: str) -> list[str]:
-        """What is left of a run that did not end: each todo that has not, with its state and what it waits for."""
+        """Describe a run that did not end: each open todo with its state and wait reason."""
         keys = self._keys.run(run)
         with self._redis() as client:
             facts = client.hgetall(keys.facts)
@@ -172,7 +182,9 @@ def straight(stage: Stage) -> Callable[[], Redis]:
 
 
 def begin(stage: Stage, url: str, plan: str = PLAN, strategy: str = "dataflow") -> str:
-    """Starts a run of the plan; returns its id. As the library does it: the command takes half a second more."""
+    """Starts a run of the plan; returns its id. As the library does it: the command takes half a
+    second more.
+    """
     file = load(stage.file).ecosystem
     graph, settings = build(file, plan), read_settings(file.settings, environ={})
     connection = Connection(url, settings)
@@ -183,7 +195,9 @@ def begin(stage: Stage, url: str, plan: str = PLAN, strategy: str = "dataflow") 
 
 
 def dag(todos: int, repos: int, chance: random.Random, **fields: Any) -> list[Mapping[str, Any]]:
-    """Todos over repositories in turn, each after at most two of those before it; every fifth works in place."""
+    """Todos over repositories in turn, each after at most two of those before it; every fifth works
+    in place.
+    """
     names = [f"T{number:04}" for number in range(todos)]
     return [
         {

@@ -1,4 +1,6 @@
-"""Everything of the machine is killed at once, server, workers and who watches, and started again as anybody would: `coord up`."""
+"""Everything of the machine is killed at once, server, workers and who watches, and started again as anybody
+would: `coord up`.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,10 @@ from tests.stage import Begun, Fields, Stage
 from tests.waiting import until
 
 FAULT = "everything killed"
-DOES = "SIGKILL to supervisor, server, all workers and the command at once, 20 times at random moments; then coord up"
+DOES = (
+    "SIGKILL to supervisor, server, all workers and the command at once, 20 times at random moments; "
+    "then coord up"
+)
 RESUMES_WITHIN_S = 10.0
 
 
@@ -59,8 +64,8 @@ def end_all(stage: Stage, how: Everything) -> Figures:
     wrong += [words for run in runs for words in trial.watch.judge(run)]
     starts = [line for line in lines_of(ledger_of(stage)) if line.starts]
     words = (
-        f"{how.kills} kills, {len(runs) * how.todos} todos, {len(starts)} body runs; resumes {spread(trial.resumed_s)} "
-        f"after coord up was called, seed {how.seed}"
+        f"{how.kills} kills, {len(runs) * how.todos} todos, {len(starts)} body runs; "
+        f"resumes {spread(trial.resumed_s)} after coord up was called, seed {how.seed}"
     )
     return Figures(measured=words, wrong=wrong, late=trial.late)
 
@@ -82,7 +87,9 @@ class _Trial:
         self._second = self._stage.begin("--all", "--jobs", "4", command=WORKER, COORD_REDIS_URL=url)
 
     def sweep(self) -> str:
-        self._stage.write(self._todos)  # who watched a run to its end has marked them as completed
+        self._stage.write(
+            self._todos
+        )  # the command that watched a run to its end has marked them as completed
         run = begin(self._stage, str(self._stage.server.url))
         self._watcher = self._stage.begin("watch", run)
         return run

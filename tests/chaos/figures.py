@@ -1,4 +1,4 @@
-"""What a part of the harness found: one line of figures, and whatever must not be."""
+"""Result of a part of the harness: one line of figures, and the violations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Figures:
     wrong: list[str] = field(default_factory=list)
     """By the oracle: lost, done twice, too early."""
     late: list[str] = field(default_factory=list)
-    """What took longer, or grew larger, than it may: to be measured where nothing else is going on."""
+    """Durations or sizes over their limit: to be measured again on an idle machine."""
 
 
 def quantile(values: Sequence[float], part: float) -> float:
@@ -25,4 +25,7 @@ def spread(values: Sequence[float]) -> str:
     """p50, p99 and the largest, of seconds."""
     if not values:
         return "never measured"
-    return f"p50 {quantile(values, 0.5):.1f} s, p99 {quantile(values, 0.99):.1f} s, max {max(values):.1f} s of {len(values)}"
+    return (
+        f"p50 {quantile(values, 0.5):.1f} s, p99 {quantile(values, 0.99):.1f} s, "
+        f"max {max(values):.1f} s of {len(values)}"
+    )

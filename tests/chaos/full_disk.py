@@ -17,7 +17,10 @@ from tests.disks import fill
 from tests.stage import Stage
 
 FAULT = "disk full"
-DOES = "the disk of repositories and worktrees is full for 8 s, every 16 s, until 200 todos on 20 repositories are done"
+DOES = (
+    "the disk of repositories and worktrees is full for 8 s, every 16 s, "
+    "until 200 todos on 20 repositories are done"
+)
 SIZE = "96m"
 
 

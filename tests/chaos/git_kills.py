@@ -14,7 +14,10 @@ from tests.chaos.grounds import grounds
 from tests.stage import Stage
 
 FAULT = "git killed"
-DOES = "SIGKILL to one git in 12 of the workers, 1 to 9 ms after its start, until 200 todos on 20 repositories are done"
+DOES = (
+    "SIGKILL to one git in 12 of the workers, 1 to 9 ms after its start, "
+    "until 200 todos on 20 repositories are done"
+)
 SHIM = """#!/bin/sh
 n=$(od -An -N2 -tu2 /dev/urandom)
 if [ $((n % {one_in})) != 0 ]; then exec '{git}' "$@"; fi

@@ -21,14 +21,20 @@ from tests.stage import Stage
 from tests.waiting import until
 
 FAULT = "guard killed"
-DOES = "SIGKILL to a random guard every second, over children started with env -i setsid, until 150 todos are done"
+DOES = (
+    "SIGKILL to a random guard every second, over children started with env -i setsid, "
+    "until 150 todos are done"
+)
 MARK = b"guard.main("
 CHILD = 'while :; do echo "$1 $2 $(date +%s%N)" >> "$3"; sleep 0.05; done'
 """It writes down that it lives: todo, fence, nanoseconds."""
 ACTION = [
     "sh",
     "-c",
-    f'env -i setsid sh -c \'{CHILD}\' child "$COORD_TODO_ID" "$COORD_FENCE" "$STRAYS" <&- >/dev/null 2>&1 & exec sh \'{BODY}\'',
+    (
+        f'env -i setsid sh -c \'{CHILD}\' child "$COORD_TODO_ID" "$COORD_FENCE" "$STRAYS" <&- >/dev/null 2>&1'
+        f" & exec sh '{BODY}'"
+    ),
 ]
 
 
@@ -72,7 +78,7 @@ def kill_guards(stage: Stage, how: GuardKills) -> Figures:
     wrong += watch.until_over([run], how.patience_s, fate)
     wrong += _overlaps(strays)
     before = strays.stat().st_size if strays.exists() else 0
-    with suppress(AssertionError):  # what still lives writes 20 lines a second
+    with suppress(AssertionError):  # a live process writes 20 lines a second
         until(lambda: strays.stat().st_size > before, 1)
         wrong.append(f"{run}: a child outlived its todo: {strays.read_text().splitlines()[-1]}")
     if watch.status(run) != "succeeded":
@@ -108,4 +114,7 @@ def _overlaps(strays: Path) -> Iterator[str]:
         for older, newer in itertools.pairwise(ordered):
             if max(fences[older]) > min(fences[newer]):
                 late_ms = (max(fences[older]) - min(fences[newer])) // 1_000_000
-                yield f"{todo}: a child of fence {older} was alive {late_ms} ms after one of fence {newer} had begun"
+                yield (
+                    f"{todo}: a child of fence {older} was alive {late_ms} ms after one of fence "
+                    f"{newer} had begun"
+                )

@@ -1,4 +1,6 @@
-"""Thousands of random plans, each led through a random history and held against the model of a run after every step."""
+"""Thousands of random plans, each led through a random history and held against the model of a run after
+every step.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,10 @@ from tests.chaos.figures import Figures
 from tests.run_machine import AnyHistory
 
 FAULT = "any history"
-DOES = "messages delivered twice, late, never, out of order; crashes, lost leases, pauses, cancels, rollbacks, approvals, restarts"
+DOES = (
+    "messages delivered twice, late, never, out of order; crashes, lost leases, pauses, cancels, rollbacks, "
+    "approvals, restarts"
+)
 
 PLANS, STEPS, PROCESSES = 2000, 50, 2
 

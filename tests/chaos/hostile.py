@@ -1,6 +1,8 @@
-"""A hostile writer in Redis: somebody who may write any key of the namespace, and writes what is no record of coord's.
+"""A hostile writer in Redis: somebody who may write any key of the namespace, and writes what is no record of
+coord's.
 
-It writes damage, not orders: who may write in Redis can order todos until orders are signed, and that is no fault of a reader.
+It writes damage, not orders: who may write in Redis can order todos until orders are signed, and that is no
+fault of a reader.
 """
 
 from __future__ import annotations
@@ -24,7 +26,10 @@ from tests.chaos.record import lines_of
 from tests.stage import Stage
 
 FAULT = "hostile writer"
-DOES = "rubbish into random keys, 20 times a second, while runs of 60 todos go on: workers live, only what was ordered runs"
+DOES = (
+    "rubbish into random keys, 20 times a second, while runs of 60 todos go on: workers live, "
+    "only what was ordered runs"
+)
 
 RUBBISH = (
     b"",
@@ -45,7 +50,9 @@ RUBBISH = (
     b'{"id": 5, "repos": 7}',
 )
 KEPT = ("version", "envelope", "keeper")
-"""Whole keys that it leaves alone: what a stranger's version means is told at sign-on, and the others are made anew."""
+"""Whole keys that it leaves alone: what a stranger's version means is told at sign-on, and the others are
+made anew.
+"""
 
 
 class Hostile:
@@ -58,7 +65,7 @@ class Hostile:
         self._namespace = namespace
 
     def write(self) -> str:
-        """What was written where; empty where there was nothing."""
+        """Damage a random key. Return what was written where; empty if there is no key."""
         keys = sorted(self._redis.scan_iter(match=f"{self._namespace}[:.]*", count=1000))
         if not keys:
             return ""
@@ -142,7 +149,9 @@ def main(minutes: float) -> Figures:
 
 
 def write_rubbish(stage: Stage, how: Writes) -> Figures:
-    """A run begins where none is live; afterwards all data are gone, and a last one must succeed with the same workers."""
+    """A run begins where none is live; afterwards all data are gone, and a last one must succeed with the
+    same workers.
+    """
     chance = random.Random(how.seed)
     stage.settings = {**NO_POISON, "lease_ttl": "2s", "heartbeat": "500ms"}
     todos = dag(how.todos, how.repos, chance, env={"LASTS": "0.1"})
@@ -157,7 +166,7 @@ def write_rubbish(stage: Stage, how: Writes) -> Figures:
         while time.monotonic() < end:
             with suppress(
                 CoordinationError, RedisError, ValueError
-            ):  # what a command says then is not judged here
+            ):  # the output of a command is not judged here
                 if not runs or watch.over(runs[-1]):
                     runs.append(begin(stage, url))
             writes += bool(hostile.write())

@@ -1,16 +1,19 @@
-"""The oracle: what todos' bodies wrote down themselves, in a file that coord knows nothing of, against what Redis says of the run.
+"""The oracle: what todos' bodies wrote down themselves, in a file that coord knows nothing of, against what
+Redis says of the run.
 
-Each line of the ledger is `kind run todo attempt fence nanoseconds`; body.sh writes it, with the machine's clock, which the Redis
-of these tests shares. `violations` is pure: lines and a Record in, words out, none where everything went right:
+Each line of the ledger is `kind run todo attempt fence nanoseconds`; body.sh writes it, with the machine's
+clock, which the Redis of these tests shares. `violations` is pure: lines and a Record in, words out, none
+where everything went right:
 
 1. Nothing is lost: the run has ended, and so has each of its todos.
 2. Nothing is settled twice: each todo reaches an end once, and once more where it is undone.
 3. One body run, and no more, bears the fence that Redis settled, and it ended before that.
-4. A second body run comes only after it was recorded why: the lease of the one before was lost, or it failed, or was handed back.
+4. A second body run comes only after it was recorded why: the lease of the one before was lost, or it failed,
+   or was handed back.
 5. No body starts before all that it waits for is settled as succeeded, nor after its own todo's end.
 6. Two bodies never run at once in one repository of a run.
-7. A rollback undoes whatever was begun, each once by the fence that Redis settled, after all that stands behind it, when nothing
-   new starts any more; and what is not undone shows in the run's status.
+7. A rollback undoes whatever was begun, each once by the fence that Redis settled, after all that stands
+   behind it, when nothing new starts any more; and what is not undone shows in the run's status.
 """
 
 from __future__ import annotations
@@ -51,7 +54,7 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Of the run's stream; `at_ms` is Redis' clock."""
+    """An event of the run's stream; `at_ms` is by the clock of Redis."""
 
     at_ms: int
     what: str
@@ -63,13 +66,13 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What Redis holds of a todo when all is over."""
+    """Data of a todo in Redis at the end."""
 
     state: str
     repo: str
     settled_by: int | None = None
     before: tuple[str, ...] = ()
-    """What it waits for, directly."""
+    """Its direct predecessors."""
     by_hand: bool = False
     begun: bool = False
     """Its intent was recorded: there may be something to undo."""
@@ -107,7 +110,7 @@ def _line(kind: str, run: str, todo: str, attempt: str, fence: str, at_ns: str) 
 
 
 def violations(lines: Iterable[Line], record: Record) -> list[str]:
-    """What went wrong in the run, in words; lines of other runs are passed over."""
+    """Return the violations in the run, as text; lines of other runs are skipped."""
     own = sorted((line for line in lines if line.run == record.run), key=lambda line: line.at_ns)
     strangers = [f"{line}: the run has no such todo" for line in own if line.todo not in record.todos]
     judge = _Judge(record, [line for line in own if line.todo in record.todos])
@@ -116,8 +119,8 @@ def violations(lines: Iterable[Line], record: Record) -> list[str]:
 
 
 def after_a_restore(lines: Iterable[Line], record: Record) -> list[str]:
-    """What went wrong in a run of which Redis has lost a part: bodies are done again then, but the run ends, and two of them never
-    run at once in one repository.
+    """Return the violations in a run of which Redis has lost a part: bodies are executed again then, but the
+    run ends, and two of them never run at once in one repository.
     """
     own = sorted((line for line in lines if line.run == record.run), key=lambda line: line.at_ns)
     judge = _Judge(record, [line for line in own if line.todo in record.todos])
@@ -190,8 +193,8 @@ class _Judge:
         due = facts.compensates and not facts.accepted if facts.state == "compensated" else not facts.by_hand
         if facts.state in ("succeeded", "compensated") and due and (len(bear_it), len(ended)) != (1, 1):
             yield (
-                f"{todo} is {facts.state} by fence {facts.settled_by}, which {len(bear_it)} body runs bear, {len(ended)} to the end; "
-                f"there were {[line.fence for line in starts]}"
+                f"{todo} is {facts.state} by fence {facts.settled_by}, which {len(bear_it)} body runs bear, "
+                f"{len(ended)} to the end; there were {[line.fence for line in starts]}"
             )
         settled_ms = self._at_ms(todo, facts.state)
         for line in ended:
@@ -213,7 +216,7 @@ class _Judge:
                     yield words
 
     def _held_up(self, former: Line, line: Line) -> bool:
-        """Whether the todo was parked between the two: trouble that passes uses up no attempt."""
+        """Return whether the todo was parked between the two: transient trouble uses up no attempt."""
         since_ms, by_ms = former.at_ns // NS_PER_MS, line.at_ns // NS_PER_MS
         return any(
             e.what == "todo.parked" and since_ms <= e.at_ms <= by_ms
@@ -246,7 +249,7 @@ class _Judge:
                 yield f"late: {line} after {todo} had ended"
 
     def _two_at_once(self) -> Iterator[str]:
-        """Of a body that was killed nobody knows when it ended; the others must not meet anybody."""
+        """The end of a killed body is unknown; the others must not overlap."""
         inside: dict[str, Line] = {}
         for line in self.lines:
             repo = self.record.todos[line.todo].repo

@@ -1,4 +1,6 @@
-"""Bad lines between workers and Redis: each kind is a phase under load, after which every worker must consume again."""
+"""Bad lines between workers and Redis: each kind is a phase under load, after which every worker must consume
+again.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ from tests.chaos.record import lines_of
 from tests.stage import Stage
 
 FAULT = "bad lines to Redis"
-DOES = "a proxy before each of 4 workers: delays of 0.1 and 1.5 s, cuts, resets, half-open lines, an outage, dropped answers"
+DOES = (
+    "a proxy before each of 4 workers: delays of 0.1 and 1.5 s, cuts, resets, half-open lines, an outage, "
+    "dropped answers"
+)
 PATIENCE_S = 120
 
 
@@ -29,7 +34,9 @@ class Lines:
     repos: int = 10
     lasts_s: float = 0.2
     fault_s: float = 20
-    """Of each phase: so long runs follow each other on bad lines, then the line is good, and the last one must end."""
+    """Duration of each phase: runs follow each other on bad connections, then the connection is good, and the
+    last run must end.
+    """
     lease: str = "15s"
     seed: int = 0
     phases: Sequence[str] = ()
@@ -70,7 +77,10 @@ def misbehave(stage: Stage, how: Lines) -> Figures:
         for what, n in sum((proxy.did for proxy in proxies), start=type(proxies[0].did)()).items()
     )
     todos = trial.runs * how.todos + len(how.phases or PHASES) * how.workers
-    words = f"{did}; {todos} todos, {runs} body runs; all workers consume again {spread(probes.after_s)}, seed {how.seed}"
+    words = (
+        f"{did}; {todos} todos, {runs} body runs; all workers consume again {spread(probes.after_s)}, "
+        f"seed {how.seed}"
+    )
     return Figures(measured=words, wrong=wrong, late=probes.late)
 
 
@@ -104,7 +114,7 @@ class _Trial:
         self.runs += len(self.swept)
 
     def end(self, name: str) -> list[str]:
-        """What went wrong in the phase's runs."""
+        """Return the violations in the phase's runs."""
         wrong = self._watch.until_over(self.swept, PATIENCE_S)
         return [f"{name}: {words}" for words in wrong]
 

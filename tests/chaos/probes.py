@@ -1,4 +1,6 @@
-"""Whether every single worker consumes, and since when: each serves a repository of its own, and a plan has a todo for each."""
+"""Checks that each worker consumes, and since when: each serves a repository of its own, and a plan has a
+todo for each.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +38,11 @@ class Probes:
         ]
 
     def look(self, url: str, over_at_s: float, load: Sequence[str] = ()) -> list[str]:
-        """What went wrong in the probes' run; `over_at_s`: when the fault was over, in seconds since 1970.
+        """Return the violations in the probes' run; `over_at_s`: when the fault was over, in seconds since
+        1970.
 
-        A worker consumes from when it starts a todo, its probe's or another one of the runs that are its `load`.
+        A worker consumes from when it starts a todo, its probe's or another one of the runs that are its
+        `load`.
         """
         run = begin(self._stage, url, str(PROBE_PLAN["id"]))
         deadline = time.monotonic() + GIVEN_UP_AFTER_S

@@ -1,9 +1,10 @@
 """A line to Redis that misbehaves: a TCP proxy in front of the server's socket, in a thread of its own.
 
-What it can do to the connections through it: `delay` each piece that passes, `cut` (FIN) or `reset` (RST) them all, leave them
-half open (`swallow`: they stay, and nothing passes any more, for as long as the client keeps them), and `drop_replies`: the server
-carries a command out and answers, and instead of the answer the client sees the connection end. For that it reads along in the
-client's RESP: what a connection begins with (HELLO, AUTH, …) is let through.
+What it can do to the connections through it: `delay` each piece that passes, `cut` (FIN) or `reset` (RST)
+them all, leave them half open (`swallow`: they stay, and nothing passes any more, for as long as the client
+keeps them), and `drop_replies`: the server carries a command out and answers, and instead of the answer the
+client sees the connection end. For that it reads along in the client's RESP: what a connection begins with
+(HELLO, AUTH, …) is let through.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ class Commands:
 
 
 class Proxy:
-    """`port` leads to the unix socket `upstream`. Everything but `start` and `stop` may be called at any time."""
+    """`port` leads to the unix socket `upstream`. Everything but `start` and `stop` may be called at any
+    time.
+    """
 
     def __init__(self, upstream: str, seed: int = 0) -> None:
         self.did: Counter[str] = Counter()
@@ -97,11 +100,11 @@ class Proxy:
         self._each(lambda line: line.end(reset=True), "reset")
 
     def swallow(self) -> None:
-        """Whoever is connected now hears nothing any more."""
+        """Stop forwarding for present connections."""
         self._each(lambda line: line.go_silent(), "half-open")
 
     def passes(self) -> None:
-        """Whoever connects from now on has a good line."""
+        """Forward normally for new connections."""
         self.delay_s, self.drops, self.swallows = 0.0, 0.0, False
 
     def drops_this(self) -> bool:

@@ -1,4 +1,4 @@
-"""What Redis holds of a run when all is over, as the oracle judges it."""
+"""Data of a run in Redis at its end, as the oracle judges it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.chaos.ledger import Event, Facts, Line, Record, parse, violations
 
 
 def judged(redis: Redis, run: str, ledger: Path, namespace: str = "coord") -> list[str]:
-    """What went wrong in the run."""
+    """Return the violations in the run."""
     return violations(lines_of(ledger), record(redis, run, namespace))
 
 

@@ -1,4 +1,6 @@
-"""Redis is restarted and killed under load, with its append-only file, and workers go on without having been started again."""
+"""Redis is restarted and killed under load, with its append-only file, and workers go on without having been
+started again.
+"""
 
 from __future__ import annotations
 
@@ -93,6 +95,6 @@ class _Trial:
         todos = len(self._swept) * self._how.todos + restarts * self._how.workers
         runs = sum(line.starts for line in lines_of(ledger_of(self._stage)))
         return (
-            f"{restarts} restarts (half of them SIGKILL), {todos} todos, {runs} body runs; all workers consume again "
-            f"{spread(self._probes.after_s)}, seed {self._how.seed}"
+            f"{restarts} restarts (half of them SIGKILL), {todos} todos, {runs} body runs; "
+            f"all workers consume again {spread(self._probes.after_s)}, seed {self._how.seed}"
         )

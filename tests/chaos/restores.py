@@ -1,4 +1,6 @@
-"""Older data of Redis come back in the middle of a run: the server is killed, and a copy of some seconds ago put in its place."""
+"""Older data of Redis come back in the middle of a run: the server is killed, and a copy of some seconds ago
+put in its place.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,10 @@ from tests.stage import Stage
 from tests.waiting import until
 
 FAULT = "older data restored"
-DOES = "SIGKILL to the server and its data of 1 to 6 s ago in its place, every 8 s while 150 todos are done, 6 times"
+DOES = (
+    "SIGKILL to the server and its data of 1 to 6 s ago in its place, "
+    "every 8 s while 150 todos are done, 6 times"
+)
 
 
 @dataclass(frozen=True, kw_only=True)

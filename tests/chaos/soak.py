@@ -1,4 +1,6 @@
-"""Ten minutes of small runs that succeed, fail, are tried again, rolled back and approved, under mild faults: what grows, and what does not."""
+"""Ten minutes of small runs that succeed, fail, are tried again, rolled back and approved, under mild faults:
+what grows, and what does not.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +29,15 @@ from tests.stage import PLAN, Fields, Stage
 from tests.waiting import until
 
 FAULT = "soak"
-DOES = "small runs one after the other: plain, retried, failed, rolled back, gated; one worker's lines are cut every 5 s, the other is killed every 20 s"
+DOES = (
+    "small runs one after the other: plain, retried, failed, rolled back, gated; "
+    "one worker's lines are cut every 5 s, the other is killed every 20 s"
+)
 FLAT = 0.05
 KEPT_S = 20
 OF_RUNS = "coord:run:*"
 HELD = ("keys", "keys_a_run", "rss_mb", "log_kb_a_run")
-"""What may not grow by more than that from the second fifth to the last."""
+"""Figures that may grow by no more than that from the second fifth to the last."""
 SLACK = {"keys": 5}
 """There are some 30, and who holds which lock just now makes two or three."""
 CUT_EVERY_S, KILL_EVERY_S, SAMPLE_EVERY_S = 5.0, 20.0, 2.0
@@ -41,7 +46,9 @@ ENDS = {PLAN: "succeeded", FAILED: "failed", UNDONE: "rolled_back", GATED: "succ
 """How the run of each plan has to end."""
 TWICE = {"attempts": 2, "delay": "50ms"}
 PASSING = ("*celery-taskset-meta-*", "*:inbox-facts:worker:*")
-"""Keys that are not counted: what Celery leaves of each level for 5 minutes, and the inbox of a worker that was killed, for an hour."""
+"""Keys that are not counted: what Celery leaves of each level for 5 minutes, and the inbox of a worker that
+was killed, for an hour.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +63,7 @@ class Sample:
     aof_mb: float
     """Rewritten just before."""
     log_kb_a_run: float
-    """What the worker has written of its log since the sample before."""
+    """KiB that the worker has logged for each run since the sample before."""
 
 
 def main(minutes: float) -> Figures:
@@ -107,7 +114,7 @@ class _Soak:
         self._samples: list[Sample] = []
         self._ended: Counter[str] = Counter()
         self._logged = (len(crew.workers[0].err), 0)
-        """What the worker had written at the last sample, and how many runs had ended."""
+        """Length of the worker's log at the last sample, and the number of ended runs then."""
         self._cut_at = self._kill_at = self._sample_at = time.monotonic()
 
     def run(self, seconds: float) -> Figures:
@@ -166,7 +173,7 @@ class _Soak:
         self._logged = logged, ended
 
     def _left(self) -> list[str]:
-        """Of runs that ended longer ago than they are kept nothing may be left."""
+        """Nothing may be left of runs that ended longer ago than they are kept."""
         with self._stage.redis() as redis:
             until(lambda: redis.zcard(Keys("coord").runs) == 0, KEPT_S + 30)
             return [
@@ -187,7 +194,10 @@ class _Soak:
             if late[name] > early[name] * (1 + FLAT) + SLACK.get(name, 0)
         ]
         return Figures(
-            measured=f"{ended}; {self._crew.killed} kills, {self._proxy.did.total()} connections cut; {words}, seed {self._seed}",
+            measured=(
+                f"{ended}; {self._crew.killed} kills, {self._proxy.did.total()} connections cut; {words}, "
+                f"seed {self._seed}"
+            ),
             wrong=self._wrong,
             late=[*too_much, *left],
         )

@@ -1,4 +1,6 @@
-"""Kill storm: workers are killed with SIGKILL all the time, and others take their places, until every todo is done."""
+"""Kill storm: workers are killed with SIGKILL all the time, and others take their places, until every todo is
+done.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,7 @@ def rage(stage: Stage, storm: Storm) -> Figures:
         lost = redis.hget(Keys("coord").counters, "leases_lost") or 0
     runs = sum(line.starts for line in lines_of(ledger_of(stage)))
     words = (
-        f"{storm.todos} todos, {storm.workers} workers, {crew.killed} kills, {lost} leases lost, {runs} body runs, "
-        f"{took:.0f} s, seed {storm.seed}"
+        f"{storm.todos} todos, {storm.workers} workers, {crew.killed} kills, {lost} leases lost, "
+        f"{runs} body runs, {took:.0f} s, seed {storm.seed}"
     )
     return Figures(measured=words, wrong=wrong)

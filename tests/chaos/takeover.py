@@ -19,13 +19,14 @@ from workers.local_liveness import FOLDER
 
 FAULT = "worker killed"
 DOES = (
-    "SIGKILL to a worker that runs 4 todos or so, 64 times: 128 todos are taken over by others that see its death on their machine, "
-    "128 where they cannot see it, and its lease has to run out"
+    "SIGKILL to a worker that runs 4 todos or so, 64 times: "
+    "128 todos are taken over by others that see its death on their machine, 128 where they cannot see it, "
+    "and its lease has to run out"
 )
 LATER_S = 2.0
 BETWEEN_S = (0.3, 2.0)
 JOBS, EACH = 8, 4
-"""Of a worker: so many todos at once, and so many hang; the others take over at once what one of them leaves."""
+"""Slots of a worker, and how many of its todos hang; the free slots of the others take over at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,8 @@ class TakeOver:
 
 def main(_minutes: float) -> Figures:
     with grounds() as stage:
-        # Each repository loses a worker a round: its circuit breaker would open after five, and keep the next attempt for a minute.
+        # Each repository loses a worker a round: its circuit breaker would open after five, and keep the next
+        # attempt for a minute.
         return take_over(stage, TakeOver(settings={"breaker_failures": 0}, seed=random.randrange(10**6)))
 
 
@@ -65,7 +67,8 @@ def take_over(stage: Stage, how: TakeOver) -> Figures:
             if number % 2:
                 _hide(crew)
             killed = _kill(crew, range(half, how.workers, 2), watch, run, chance)
-            until(lambda k=killed: all(watch.ended(run, todo) for todo in k), 180)  # type: ignore[misc]  # noqa: B023
+            ended = lambda k=killed: all(watch.ended(run, todo) for todo in k)  # noqa: B023, E731
+            until(ended, 180)  # type: ignore[misc]
             kills |= killed
         wrong += watch.until_over([run], 60)
         with stage.redis() as redis:
@@ -75,8 +78,8 @@ def take_over(stage: Stage, how: TakeOver) -> Figures:
     p99_s = quantile([*after_s[0], *after_s[1]], 0.99)
     late = [f"taken over {p99_s:.1f} s after the kill (p99)"] if p99_s > lease_s + LATER_S else []
     words = (
-        f"{crew.killed} kills; next attempt {spread(after_s[0])}; by the lease of {lease_s:g} s alone {spread(after_s[1])}, "
-        f"seed {how.seed}"
+        f"{crew.killed} kills; next attempt {spread(after_s[0])}; "
+        f"by the lease of {lease_s:g} s alone {spread(after_s[1])}, seed {how.seed}"
     )
     return Figures(measured=words, wrong=wrong, late=late)
 

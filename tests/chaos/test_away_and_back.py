@@ -1,4 +1,6 @@
-"""The harness' minute, what happens to Redis and to the lines that lead there; judged by what todos' bodies wrote down."""
+"""The harness' minute, what happens to Redis and to the lines that lead there; judged by what todos' bodies
+wrote down.
+"""
 
 from __future__ import annotations
 

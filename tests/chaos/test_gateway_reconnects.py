@@ -1,4 +1,6 @@
-"""Story: gateways die, Redis goes away and comes back without its data; each client knows exactly what it missed."""
+"""Story: gateways die, Redis goes away and comes back without its data; each client knows exactly what it
+missed.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ CLIENTS = 200
 KEPT = 10
 """So many messages of an absent recipient are kept here."""
 IN_HAND, DONE = 5, 4
-"""What each has when the gateway dies: received, and of these acknowledged."""
+"""State of each client when the gateway dies: received, and of these acknowledged."""
 
 
 @pytest.fixture
@@ -119,7 +121,7 @@ class Recipient:
 
     @property
     def expected(self) -> list[int]:
-        """What was in its hands, and what was kept of what came since."""
+        """Its messages in flight, and those kept for it since."""
         return [*range(DONE, IN_HAND), *range(IN_HAND + self.trimmed, IN_HAND + self.away)]
 
     async def come(self, address: str) -> ClientConnection:

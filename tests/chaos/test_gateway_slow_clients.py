@@ -1,4 +1,6 @@
-"""Story: clients that never read. The gateway lets them go, and its memory does not grow with what waits for them."""
+"""Story: clients that never read. The gateway lets them go, and its memory does not grow with what waits for
+them.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,7 @@ def test_a_client_that_does_not_read_is_let_go_and_costs_no_more_than_its_window
     for name in names:
         for _ in range(WAITING):
             bus.send(name, "large", large)
-    with gateway.client(gateway.token("agent:good")):  # what everything needs is loaded
+    with gateway.client(gateway.token("agent:good")):  # modules that all parts need are loaded
         before = memory(gateway, "VmRSS")
 
     with ExitStack() as stack:

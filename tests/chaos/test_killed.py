@@ -56,7 +56,7 @@ def second_worker(stage: Stage) -> None:
     until(lambda: f"coord-{process.pid}@" in " ".join(stage.redis().zrange("coord:workers", 0, -1)), 30)
 
 
-def test_promise_2_a_killed_workers_todo_is_taken_up_within_the_lease_after_its_children_are_gone(
+def test_promise_2_a_killed_workers_todo_begins_after_its_children(
     quick: Stage,
 ):
     quick.write(
@@ -75,7 +75,8 @@ def test_promise_2_a_killed_workers_todo_is_taken_up_within_the_lease_after_its_
     ((lost_at, lost),) = events(quick, "todo.lost")
     first, second = (at for at, fields in events(quick, "todo.running") if fields["todo"] == "A")
     assert lost["worker"] != quick.todo("A")["worker"]
-    # The last renewal was before the kill, so the kill was before lost_at, and the lease ran out at most one lease after it.
+    # The last renewal was before the kill, so the kill was before lost_at, and the lease ran out at most one
+    # lease after it.
     assert second - lost_at < 2
     assert [fields["todo"] for _, fields in events(quick, "todo.succeeded")] == ["A", "B"]
     assert first < lost_at
@@ -171,7 +172,7 @@ def test_promise_4_after_lost_writes_the_epoch_changes_and_the_run_ends_right(qu
     assert quick.ledger == ["A 1", "B 1", "A 2", "B 1"]
     assert int(quick.redis().hget("coord:epoch", "n") or 0) > epoch
     assert events(quick, "redis.restarted")
-    # What A committed in the lost time was never there: one commit each.
+    # A's commits of the lost time do not exist: one commit each.
     assert git(quick.folder / "r1", "rev-list", "--count", f"main..coord/{run['run_id']}") == "2"
 
 

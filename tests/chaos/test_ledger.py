@@ -1,4 +1,6 @@
-"""The oracle sees each kind of wrong: fed with a run that went right, and with the same run gone wrong in one respect."""
+"""The oracle sees each kind of wrong: fed with a run that went right, and with the same run gone wrong in one
+respect.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,8 @@ Case = tuple[list[Line], Record]
 
 
 def with_todo(record: Record, todo: str, **facts: object) -> Record:
-    return replace(record, todos={**record.todos, todo: replace(record.todos[todo], **facts)})  # type: ignore[arg-type]
+    changed = replace(record.todos[todo], **facts)  # type: ignore[arg-type]
+    return replace(record, todos={**record.todos, todo: changed})
 
 
 def without(what: str, record: Record = RECORD) -> Record:

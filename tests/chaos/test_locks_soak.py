@@ -1,4 +1,6 @@
-"""Some of the soak (benchmarks/soak.py): holders, waiters and the server are killed, stopped and cut off, and nothing goes wrong."""
+"""Some of the soak (benchmarks/soak.py): holders, waiters and the server are killed, stopped and cut off, and
+nothing goes wrong.
+"""
 
 from __future__ import annotations
 

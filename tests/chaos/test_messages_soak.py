@@ -1,4 +1,6 @@
-"""Some of the soak (benchmarks/soak.py): senders, readers and the server are killed, stopped and cut off, and no message is lost, twice or out of order."""
+"""Some of the soak (benchmarks/soak.py): senders, readers and the server are killed, stopped and cut off, and
+no message is lost, twice or out of order.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,15 @@
-"""Story: a todo kills each worker that takes it up. It stops after three, and people are told by a word that they know."""
+"""Story: a todo kills each worker that takes it up. It stops after three, and people are told by a word that
+they know.
+"""
 
 from __future__ import annotations
 
 from tests.stage import PLAN, Stage
 
-KILLS_ITS_WORKER = 'echo "$COORD_TODO_ID $COORD_ATTEMPT" >> "$LEDGER"; echo on my way; kill -9 "$(ps -o ppid= -p "$PPID")"; exec sleep 60'
+KILLS_ITS_WORKER = (
+    'echo "$COORD_TODO_ID $COORD_ATTEMPT" >> "$LEDGER"; echo on my way; kill -9 "$(ps -o ppid= -p "$PPID")";'
+    " exec sleep 60"
+)
 
 
 def test_a_todo_that_kills_its_worker_stops_after_three_and_is_called_poison(stage: Stage):

@@ -1,4 +1,6 @@
-"""The line that misbehaves does to a client exactly what it is told to: without that, the storms behind it would prove nothing."""
+"""The line that misbehaves does to a client exactly what it is told to: without that, the storms behind it
+would prove nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Story: Redis is away for a while, or comes back with nothing in it; no worker has to be started again for that."""
+"""Story: Redis is away for a while, or comes back with nothing in it; no worker has to be started again for
+that.
+"""
 
 from __future__ import annotations
 

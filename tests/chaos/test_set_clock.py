@@ -1,4 +1,6 @@
-"""Story: somebody sets the clock while runs are under way. A real server, real workers, and a clock that they take for the time."""
+"""Story: somebody sets the clock while runs are under way. A real server, real workers, and a clock that they
+take for the time.
+"""
 
 from __future__ import annotations
 
@@ -120,7 +122,7 @@ def test_a_keeper_that_is_started_after_a_step_back_takes_up_what_the_dead_have_
 def test_a_todo_that_runs_while_the_clock_is_set_to_and_fro_runs_once(stage: Stage, wall: WallClock):
     stage.env = wall.env
     for name, value in wall.env.items():
-        os.environ[name] = value  # of the server, which the stage starts by itself
+        os.environ[name] = value  # the clock of the server, which the stage starts by itself
     try:
         stage.settings = {"lease_ttl": "2s", "heartbeat": "500ms"}
         stage.write(

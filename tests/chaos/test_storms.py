@@ -1,4 +1,6 @@
-"""The harness' minute: each fault on a few todos, judged by what their bodies wrote down. `make chaos` has the hours, and the times."""
+"""The harness' minute: each fault on a few todos, judged by what their bodies wrote down. `make chaos` has
+the hours, and the times.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Many writers of one file, some of them killed, beside an editor that knows no lock: what was done is in the file."""
+"""Many writers of one file, some of them killed, beside an editor that knows no lock: what was done is in the
+file.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ for number in range(edits):
 
 
 class Writer:
-    """A process that adds a todo and sets a field of its own todo in turns, and says each edit when it is done."""
+    """A process that adds a todo and sets a field of its own todo in turns, and says each edit when it is
+    done.
+    """
 
     def __init__(self, path: Path, name: str, edits: int, patience: str = "none") -> None:
         self.name = name
@@ -67,7 +71,7 @@ class Writer:
 
 
 def check(path: Path, done: dict[str, list[int]]) -> None:
-    """What was said to be done is in the file, once."""
+    """Todos reported as done are in the file, once."""
     todos = load(path).ecosystem.coordination.todos
     assert len({todo.id for todo in todos}) == len(todos)
     tasks = Counter(todo.task for todo in todos)
@@ -102,7 +106,7 @@ def test_every_edit_of_eight_writers_is_in_the_file_and_none_waits_in_vain(path:
 
 
 def test_killed_writers_and_an_editor_without_the_lock_break_nothing(path: Path) -> None:
-    chance = random.Random(4)  # of where in an edit the signal comes, the machine decides the rest
+    chance = random.Random(4)  # the machine decides where in an edit the signal arrives
     done: dict[str, list[int]] = {}
     running = [Writer(path, str(i), 1000, "patient") for i in range(4)]
 

@@ -1,4 +1,6 @@
-"""A carrier in memory for tests of the steps: what a reply makes necessary becomes deliveries, and joins open levels."""
+"""A carrier in memory for tests of the steps: what a reply makes necessary becomes deliveries, and joins open
+levels.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ class Harness:
     def submit(
         self, graph: PlanGraph, ecosystem: object, order: Order, settings: Settings | None = None
     ) -> str:
-        self.run_id, reply = submit(self.store, graph, ecosystem, settings or UNBROKEN, order)  # type: ignore[arg-type]
+        known = settings or UNBROKEN
+        self.run_id, reply = submit(self.store, graph, ecosystem, known, order)  # type: ignore[arg-type]
         self.follow(reply)
         return self.run_id
 
@@ -78,7 +81,9 @@ class Harness:
         self.follow(self.store.advance(self.run_id, int(level or 0), "join"))
 
     def drain(self, result_of: Callable[[Grant], Result] = lambda _: OK) -> list[str]:
-        """Carries out whatever is delivered until nothing is; returns the todos in the order in which they started."""
+        """Carries out whatever is delivered until nothing is; returns the todos in the order in which they
+        started.
+        """
         started = []
         while self.mail:
             grant = self.next()
@@ -97,13 +102,13 @@ class Harness:
         return next(t.waits_for for t in self.view().todos if t.id == todo)
 
     def tick(self) -> None:
-        """What a keeper does in one round for its timers."""
+        """Do a round of the maintenance leader for its timers."""
         for run_id, todo in self.store.due(self.store.now_ms()):
             self.follow(self.store.fire(run_id, todo))
 
 
 class OneOfSeveral(Harness):
-    """What the step of one run makes necessary for another is delivered to that one. `known`: the same of all of them."""
+    """One run of several: deliveries and wake-ups for another run go to that run. `known`: all of them."""
 
     def __init__(self, store: RunStore, known: dict[str, OneOfSeveral]) -> None:
         super().__init__(store)

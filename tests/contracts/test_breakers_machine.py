@@ -1,4 +1,6 @@
-"""Any history of a circuit breaker, held against a model of it (tests/breaker_model.py). Time passes without anybody's waiting."""
+"""Any history of a circuit breaker, held against a model of it (tests/breaker_model.py). Time passes without
+anybody's waiting.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(who=WHO, twice=st.booleans())
     def fail(self, who: str, twice: bool) -> None:
-        """Who is the probe keeps its name; any other call that fails is one of its own."""
+        """The probe keeps its name; any other failing call has one of its own."""
         if not (self.model.probe and self.model.probe.who == who):
             self._calls += 1
             who = f"{who} {self._calls}"

@@ -49,7 +49,8 @@ def make(redis_url: str) -> Iterator[Make]:
 
     def build(clock: Callable[[], float] | None = None, **limits: object) -> Cache:
         client = connect(redis_url, Profile.COMMAND)
-        made.append(Cache(client, "test", Limits(**limits), Local(clock=clock or Clock())))  # type: ignore[arg-type]
+        local = Local(clock=clock or Clock())
+        made.append(Cache(client, "test", Limits(**limits), local))  # type: ignore[arg-type]
         return made[-1]
 
     yield build
@@ -288,7 +289,7 @@ def test_a_todo_begins_with_what_fits_of_its_context_and_the_nearest_first(cache
     assert over.context["a"] == "x" * 50
     assert not {"large", "k7"} & set(over.context)
     assert 900 < sum(len(key) + len(value) + 2 for key, value in over.context.items()) <= 1000
-    # Of so many it is not known whether k7 is among those left out.
+    # With so many omitted it is unknown whether k7 is among them.
     assert len(over.context) + over.omitted in (
         1201,
         1202,
@@ -442,7 +443,8 @@ from coordination.backend.client import Profile, connect
 def forever():
     print("computing", flush=True)
     time.sleep(600)
-SingleFlight(connect(sys.argv[1], Profile.COMMAND), "test", timedelta(seconds=1)).one("a", lambda: None, forever)
+client = connect(sys.argv[1], Profile.COMMAND)
+SingleFlight(client, "test", timedelta(seconds=1)).one("a", lambda: None, forever)
 """
 WRITES = """
 import sys

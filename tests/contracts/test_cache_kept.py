@@ -1,4 +1,6 @@
-"""What leaves Redis and comes back: exports, and the folder from which a Redis that lost its data gets its values."""
+"""Values that leave Redis and return: exports, and the folder from which a Redis without data
+restores them.
+"""
 
 from __future__ import annotations
 

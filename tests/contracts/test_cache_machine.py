@@ -1,5 +1,5 @@
-"""Any history of the context cache, held against a model of it (tests/cache_model.py). Time passes without anybody's waiting, and
-clocks are set back.
+"""Any history of the context cache, held against a model of it (tests/cache_model.py). Time passes without
+anybody's waiting, and clocks are set back.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ CHAIN = chain_of("P", ["R"], "T")
 MS = timedelta(milliseconds=1)
 TTLS_MS = (105_000, 355_000)
 STEPS_MS = (40_000, 130_000, 300_000, -20_000, -220_000)
-"""Whatever they add up to is 5 s away from any of those above: the moments that pass while a test runs change nothing."""
+"""Whatever they add up to is 5 s away from any of those above: the moments that pass while a test runs change
+nothing.
+"""
 WHERE = st.integers(0, len(CHAIN) - 1)
 KEY = st.sampled_from(["a", "b", "c"])
 VALUE = st.sampled_from([b"", b"1", b"x" * 100, b"y" * 400])
@@ -49,7 +51,7 @@ class AnyHistory(RuleBasedStateMachine):
     @rule(where=WHERE, key=KEY, value=VALUE, ttl=st.sampled_from(TTLS_MS), only_new=st.booleans())
     def put(self, where: int, key: str, value: bytes, ttl: int, only_new: bool) -> None:
         self.puts += 1
-        ttl += self.puts  # what is put later expires later, as it does: no two are alike
+        ttl += self.puts  # later values expire later, as in reality: no two are equal
         expected = self.model.put(CHAIN[where], key, value, ttl, self.now, only_new=only_new)
         try:
             generation = self.entries.put(CHAIN[where], key, value, ttl * MS, only_new=only_new)

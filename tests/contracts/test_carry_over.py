@@ -1,4 +1,6 @@
-"""A run taken up again, on a real server and on the fake one: what runs, what is carried over, and what is refused."""
+"""A run taken up again, on a real server and on the fake one: what runs, what is carried over, and what is
+refused.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ STRATEGIES = pytest.mark.parametrize("strategy", [Strategy.LEVELS, Strategy.DATA
 
 
 def ended(run: Harness, failing: str, todos: Any = TODOS, **how: Any) -> str:
-    """A run of `todos` in which `failing` failed; each that succeeded handed on its name, and the commit `<name>-<run>`."""
+    """A run of `todos` in which `failing` failed; each that succeeded handed on its name, and the commit
+    `<name>-<run>`.
+    """
     run.submit(graph(todos), ecosystem(todos), order(**how))
     run.drain(lambda grant: outcome(grant, failing))
     return run.run_id

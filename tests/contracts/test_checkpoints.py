@@ -1,4 +1,6 @@
-"""What an attempt has written of its todo's output reaches the next one, however it ended; and only from who holds the todo."""
+"""Output written by an attempt reaches the next attempt, however it ended; and only from the holder of the
+todo.
+"""
 
 from __future__ import annotations
 

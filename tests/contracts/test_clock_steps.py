@@ -1,8 +1,10 @@
-"""The server's clock is set while runs are under way: nobody is lost for it, nothing waits for it, nothing is done twice.
+"""The server's clock is set while runs are under way: nobody is lost for it, nothing waits for it, nothing is
+done twice.
 
-The clock is faked by a server in this process, all of whose time is Python's `time.time`, keys that expire included; ours,
-`time.monotonic`, goes on. A real server behind a shifted clock: tests/chaos/test_set_clock.py. Not covered: the clock of a machine that
-really sleeps, and a time service that slews.
+The clock is faked by a server in this process, all of whose time is Python's `time.time`, keys that expire
+included; ours, `time.monotonic`, goes on. A real server behind a shifted clock:
+tests/chaos/test_set_clock.py. Not covered: the clock of a machine that really sleeps, and a time service that
+slews.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ SETTINGS = Settings(lease_ttl=LEASE)
 
 
 class Wall:
-    """What the server takes for the time."""
+    """Return the time by the server's clock."""
 
     def __init__(self) -> None:
         self._real = time.time
@@ -66,7 +68,7 @@ def begin(run: Harness, *todos: str, **more) -> Harness:
 
 
 def lost(run: Harness, at_ms: int) -> list[str]:
-    """What a reaper would do of the leases that are over by then."""
+    """Return what a reaper would do with the leases that have expired by then."""
     return [run.store.lose(r, todo, 3, at_ms).word for r, todo in run.store.expired(at_ms)]
 
 

@@ -1,4 +1,6 @@
-"""Those who wait for each other on a real server: found within the second look, and one gives way, whoever looks."""
+"""Those who wait for each other on a real server: found within the second look, and one gives way, whoever
+looks.
+"""
 
 from __future__ import annotations
 
@@ -218,7 +220,9 @@ def any_wants(random: Random) -> list[str]:
 
 @pytest.mark.parametrize("seed", range(150))
 def test_those_remain_waiting_whom_the_graph_says_to_be_stuck(table: Table, seed: int):
-    """The same rules, told twice: by what the steps grant when all who can go on give back all, and by the graph."""
+    """The same rules, told twice: by what the steps grant when all who can go on give back all, and by the
+    graph.
+    """
     random = Random(seed)
     table.redis.hset(KEYS.capacities, "resource:gpu", CAPACITY)
     for _ in range(random.randint(4, 16)):

@@ -1,4 +1,6 @@
-"""Another server process answers: that is written down and told to the runs under way, whatever fails in between."""
+"""Another server process answers: that is written down and told to the runs under way, whatever fails in
+between.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What every executor promises, run by every member: the same script of deeds, said in each member's own way."""
+"""The contract of every executor, executed for each: the same script of actions, expressed in each member's
+own way.
+"""
 
 from __future__ import annotations
 
@@ -201,7 +203,7 @@ def test_the_context_is_where_the_environment_says(bench: Bench, make: Make) -> 
     assert json.loads(bench.output) == {"predecessors": []}
 
 
-# What is a member's own.
+# Parts that only one member has.
 
 
 def test_shell_text_runs_in_a_shell_and_a_list_without_one(bench: Bench) -> None:

@@ -1,4 +1,6 @@
-"""At a gate nothing is held: no lock, no resource, no seat, no place in `max_parallel`; and what was decided there stays so."""
+"""At a gate nothing is held: no lock, no resource, no seat, no place in `max_parallel`; and what was decided
+there stays so.
+"""
 
 from __future__ import annotations
 
@@ -187,7 +189,7 @@ def test_an_approved_milestone_leaves_nothing_to_undo(run: Harness) -> None:
 
 
 def due(run: Harness) -> list[tuple[str, str]]:
-    """What a keeper finds to fire, once it is there."""
+    """Return the due timers, as soon as there are some."""
     return until(lambda: run.store.due(run.store.now_ms()), 5)
 
 

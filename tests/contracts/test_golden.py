@@ -1,4 +1,5 @@
-"""What people and programs rely on, kept as files in tests/golden: a change that shows there is a change of behaviour.
+"""Interfaces that people and programs rely on, as files in tests/golden: a change there is a change of
+behaviour.
 
 `make golden` writes the files anew; the difference then belongs into the commit that causes it.
 """
@@ -79,13 +80,15 @@ def test_tools_for_agents(golden: Callable[[str, str], None], stage: Stage):
 
 
 def _declared(tool: dict[str, Any]) -> dict[str, Any]:
-    """Of what a tool gives the fields alone: records have tests of their own."""
+    """Compare only the fields of a tool's result: records have tests of their own."""
     kept = {name: tool[name] for name in ("name", "title", "description", "annotations", "input_schema")}
     return {**kept, "gives": sorted(tool.get("output_schema", {}).get("properties", ()))}
 
 
 class Story:
-    """Commands, each with its exit code and what it printed for programs, without what differs from one time to the next."""
+    """Commands, each with its exit code and what it printed for programs, without what differs from one time
+    to the next.
+    """
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
@@ -211,7 +214,9 @@ def test_an_exported_run(golden: Callable[[str, str], None], story: Story):
 
 
 def _shape(value: Any) -> Any:
-    """Names and types, without values; entries that differ in the todo's name or the entry's id alone are shown as one."""
+    """Names and types, without values; entries that differ in the todo's name or the entry's id alone are
+    shown as one.
+    """
     match value:
         case Mapping():
             shape: dict[str, Any] = {}

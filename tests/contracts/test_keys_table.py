@@ -1,4 +1,6 @@
-"""Whatever locks and messages leave in Redis has its row in the table of keys.py, with its type; and no row is of nothing."""
+"""Whatever locks and messages leave in Redis has its row in the table of keys.py, with its type; and no row
+is of nothing.
+"""
 
 from __future__ import annotations
 

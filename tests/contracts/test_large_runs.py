@@ -1,4 +1,4 @@
-"""What concerns every todo of a large run is done in pieces; between two of them nothing comes of what is left."""
+"""Work on all todos of a large run is done in pieces; nothing of the remainder happens between two pieces."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ROOTS: Todos = {f"T{i}": f"r{i % 7}" for i in range(MANY)}
 
 
 class Large(Harness):
-    """What is left over is done only where a test says so."""
+    """The remainder is done only when a test says so."""
 
     @property
     def left(self) -> bool:

@@ -1,4 +1,6 @@
-"""A lock that nobody else wants is had and given back in half of the calls: with the same left in Redis, and nothing passed over."""
+"""A lock that nobody else wants is had and given back in half of the calls: with the same left in Redis, and
+nothing passed over.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +24,15 @@ def locks(locks: LockManager) -> LockManager:
 
 
 def at_once(client: redis.Redis, lock: Lock) -> bool:
-    """Whether it was granted without a thought of queues."""
+    """Return whether it was granted without a queue."""
     return not client.hexists(f"test:lock-request:{lock.token}", "rank")
 
 
 def seen(client: redis.Redis, token: str) -> dict[str, object]:
-    """What is in Redis, with the request's id and moments left out."""
+    """Return the data in Redis, without the request's id and times."""
     found: dict[str, object] = {}
     for key in client.scan_iter():
-        if key.startswith("test:lock-done:"):  # of releases before
+        if key.startswith("test:lock-done:"):  # left by earlier releases
             continue
         kind, name = client.type(key), key.replace(token, "ID")
         if kind == "hash":

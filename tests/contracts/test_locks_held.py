@@ -1,4 +1,6 @@
-"""A lock has one holder, whose fence is the highest so far; it ends with its release or its ttl, and whoever lost it knows."""
+"""A lock has one holder, whose fence is the highest so far; it ends with its release or its ttl, and whoever
+lost it knows.
+"""
 
 from __future__ import annotations
 
@@ -153,7 +155,7 @@ def test_all_are_acquired_or_none(locks: LockManager, client: redis.Redis):
         waiting = threading.Thread(target=lambda: locks.acquire_many(["a", "b"]).release())
         waiting.start()
         until(lambda: client.zcard("test:lock-queue:lock:b"))
-        locks.acquire("a", wait=ONCE).release()  # whoever waits for b holds nothing meanwhile
+        locks.acquire("a", wait=ONCE).release()  # the waiter for b holds nothing meanwhile
     waiting.join()
 
 

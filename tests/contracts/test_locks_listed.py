@@ -1,4 +1,6 @@
-"""Who holds and who waits is shown as it stands; a lock can be taken from its holder, and it is known who did."""
+"""Holders and waiters are listed as they are; a lock can be taken from its holder, and the log names the
+actor.
+"""
 
 from __future__ import annotations
 

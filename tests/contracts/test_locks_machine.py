@@ -1,4 +1,4 @@
-"""What locks promise, held against a model (tests/lock_model.py) in any history, and in those that are rare."""
+"""The guarantees of locks, compared with a model (tests/lock_model.py) in any history, and in rare ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Who is next: first come within a priority, a priority is worth so much waiting, and the dead keep nobody waiting for long."""
+"""The order of the queue: first come within a priority, a priority is worth some waiting, and dead waiters
+block nobody for long.
+"""
 
 from __future__ import annotations
 

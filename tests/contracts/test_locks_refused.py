@@ -1,4 +1,4 @@
-"""What cannot be a lock is refused before Redis is asked."""
+"""Invalid locks are refused before Redis is asked."""
 
 from __future__ import annotations
 

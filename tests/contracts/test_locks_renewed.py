@@ -1,4 +1,6 @@
-"""A lock is kept for as long as its holder lives, and no longer; the holder learns that it lost it by its own clock."""
+"""A lock is kept for as long as its holder lives, and no longer; the holder learns that it lost it by its own
+clock.
+"""
 
 from __future__ import annotations
 

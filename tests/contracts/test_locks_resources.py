@@ -1,4 +1,6 @@
-"""Of a resource, never more than its capacity is in use; the rest waits in the same queue as for a lock."""
+"""Never more of a resource than its capacity is in use; other requests wait in the same queue as
+for a lock.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Contract of delivery: handed out to one, kept until acknowledged, in order per sender, given up after too many times."""
+"""Contract of delivery: handed out to one, kept until acknowledged, in order per sender, given up after too
+many times.
+"""
 
 from __future__ import annotations
 

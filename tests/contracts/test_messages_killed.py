@@ -1,4 +1,6 @@
-"""Contract of messages under faults: readers killed or frozen, connections cut, Redis killed; nothing lost, in order, one effect each."""
+"""Contract of messages under faults: readers killed or frozen, connections cut, Redis killed; nothing lost,
+in order, one effect each.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ import sys
 from datetime import timedelta
 import redis
 from coordination.messages import Limits, MessageBus
-bus = MessageBus(redis.Redis.from_url(sys.argv[1]), "test", limits=Limits(idle=timedelta(milliseconds=400), deliveries=1000))
+limits = Limits(idle=timedelta(milliseconds=400), deliveries=1000)
+bus = MessageBus(redis.Redis.from_url(sys.argv[1]), "test", limits=limits)
 with bus.receive("repo:billing") as inbox:
     while (message := inbox.next()) is not None:
         inbox.ack(message, effects=lambda pipe: pipe.rpush("effects:" + message.sender, message.payload))
@@ -73,7 +76,7 @@ def reader(own: EmbeddedServer) -> Iterator[Callable[[], subprocess.Popen[bytes]
 
 @pytest.fixture
 def handled(bus: MessageBus) -> Iterator[list[object]]:
-    """What a handler in this process has done, in order."""
+    """The actions of a handler in this process, in order."""
     done: list[object] = []
     inbox = bus.receive(REPO)
     thread = Thread(target=inbox.run, args=(lambda message: done.append(message.payload),))

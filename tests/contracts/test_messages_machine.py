@@ -1,7 +1,8 @@
-"""Any history of sending, taking, acknowledging, refusing, crashing, trimming and lost data: what an inbox promises holds at every step.
+"""Any history of sending, taking, acknowledging, refusing, crashing, trimming and lost data: what an inbox
+promises holds at every step.
 
-Time stands still unless the machine lets it pass: the steps read it from a key instead of from the server. What is taken is
-foretold exactly; what vanishes must be explained by its time or a full inbox, and counted.
+Time stands still unless the machine lets it pass: the steps read it from a key instead of from the server.
+What is taken is foretold exactly; what vanishes must be explained by its time or a full inbox, and counted.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ class AnyHistory(RuleBasedStateMachine):
         self.known: list[tuple[int, int]] = []
         """Process and number of what was sent so recently that it is known."""
         self.copies: list[Message] = []
-        """Every message as it was handed out: readers that crashed and came back try to do something with theirs."""
+        """Every message as it was handed out: readers that crashed and came back try to do something with
+        theirs.
+        """
         self.positions: dict[str, Position] = {}
         self.done: list[int] = []
         self.with_effect: list[int] = []
@@ -77,7 +80,7 @@ class AnyHistory(RuleBasedStateMachine):
         self.now += by // MS
         self.redis.mset({CLOCK[0]: self.now // 1000, CLOCK[1]: self.now % 1000 * 1000})
 
-    # What stands in Redis
+    # Data in Redis
 
     def key(self, part: str) -> str:
         return f"test:{LUA_NAMES['inbox']}{part}:{TO}"
@@ -86,7 +89,7 @@ class AnyHistory(RuleBasedStateMachine):
         return [int(ticket.split(" ")[0]) for ticket in self.redis.zrange(self.key(part), 0, -1)]
 
     def follow(self, *, crowded: int = 0) -> None:
-        """What has vanished in this step, and why it may: it was over, or, of a full inbox, it was the one to go."""
+        """Check that the messages that vanished in this step were expired, or trimmed from a full inbox."""
         there = {*self.offsets("ready"), *self.offsets("pending")}
         for letter in [one for one in self.box.there() if one.offset not in there]:
             if letter.over_at > self.now:
@@ -277,7 +280,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(by=st.sampled_from([RETRY, 2 * RETRY, 4 * RETRY, TTL, IDLE - MS, IDLE, KEEP]))
     def time_passes(self, by: timedelta) -> None:
-        """Whoever has something in hand and did not say that it is still at it counts as dead from then on."""
+        """A reader with messages in flight that it did not extend counts as dead from then on."""
         self.pass_time(by)
 
     @precondition(lambda self: self.box.of("held"))

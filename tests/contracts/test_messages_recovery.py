@@ -1,4 +1,6 @@
-"""Contract of what is missing: nothing is trimmed, and no data lost, without the recipient being told, exactly and once."""
+"""Contract of what is missing: nothing is trimmed, and no data lost, without the recipient being told,
+exactly and once.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ def client(redis_url: str) -> redis.Redis:
 
 @pytest.fixture
 def bus(client: redis.Redis) -> MessageBus:
-    """Of which an absent recipient finds five messages."""
+    """A bus with an inbox that keeps five messages for an absent recipient."""
     made = MessageBus(client, "test", limits=Limits(inbox_limit=KEPT))
     made.register(REPO)
     return made
@@ -134,7 +136,7 @@ def test_a_full_inbox_drops_what_has_expired_before_what_has_not(bus: MessageBus
 
 
 def _passed(bus: MessageBus) -> bool:
-    """Whether the server's clock has gone on by more than the ttl."""
+    """Return whether the server's clock has advanced by more than the ttl."""
     ends = [
         int(ticket.split(" ")[2][1:])
         for ticket in bus.steps.redis.zrange("test:inbox-ready:repo:billing", 1, -1)

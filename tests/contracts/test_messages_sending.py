@@ -235,9 +235,12 @@ BAD_NAMES = [
 @pytest.mark.parametrize("name", BAD_NAMES, ids=range(len(BAD_NAMES)))
 def test_what_is_no_recipient_is_refused_everywhere(bus: MessageBus, name: str):
     deeds = [
-        lambda: bus.send(name, "note"), lambda: bus.register(name), lambda: bus.forget(name), lambda: bus.peek(name),
-        lambda: bus.take(name, "r1"), lambda: bus.receive(name), lambda: bus.subscribe(name, "t"), lambda: bus.dead(name or " "),
-        lambda: bus.request(name, "note", timeout=timedelta(seconds=1)), lambda: bus.send(REPO, "note", reply_to=name),
+        lambda: bus.send(name, "note"), lambda: bus.register(name), lambda: bus.forget(name),
+        lambda: bus.peek(name),
+        lambda: bus.take(name, "r1"), lambda: bus.receive(name), lambda: bus.subscribe(name, "t"),
+        lambda: bus.dead(name or " "),
+        lambda: bus.request(name, "note", timeout=timedelta(seconds=1)),
+        lambda: bus.send(REPO, "note", reply_to=name),
     ]  # fmt: skip
 
     for deed in deeds:

@@ -1,4 +1,4 @@
-"""What is published on a topic: it reaches whoever listens, and inboxes that subscribed."""
+"""Publishing on a topic reaches listeners and subscribed inboxes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Contract of messages in trouble: a Redis that is full or frozen, forks, payloads and words that would stop who reads them."""
+"""Contract of messages in trouble: a Redis that is full or frozen, forks, payloads and words that would stop
+who reads them.
+"""
 
 from __future__ import annotations
 
@@ -165,7 +167,7 @@ def test_a_payload_so_deep_that_its_reader_would_fail_over_it_is_refused(bus: Me
 
 
 def test_why_a_message_was_refused_may_be_any_text(bus: MessageBus, caplog: pytest.LogCaptureFixture):
-    # What is no UTF-8 cannot be carried from one process of a test run to another.
+    # Invalid UTF-8 cannot be passed between the processes of a test run.
     caplog.set_level(logging.CRITICAL)
     handled: list[object] = []
     inbox = bus.receive(REPO, patience=timedelta(0))
@@ -190,8 +192,10 @@ def test_what_is_no_sequence_that_can_be_told_from_the_next_is_refused(bus: Mess
 
 
 LIMITS = [
-    {"inbox_limit": 0}, {"inbox_limit": -1}, {"inbox_limit": 1.5}, {"deliveries": 0}, {"retry": timedelta(0)}, {"idle": timedelta(0)},
-    {"interval": timedelta(0)}, {"inbox_keep": timedelta(0)}, {"gone": timedelta(0)}, {"ttl": timedelta(seconds=-1)},
+    {"inbox_limit": 0}, {"inbox_limit": -1}, {"inbox_limit": 1.5}, {"deliveries": 0}, {"retry": timedelta(0)},
+    {"idle": timedelta(0)},
+    {"interval": timedelta(0)}, {"inbox_keep": timedelta(0)}, {"gone": timedelta(0)},
+    {"ttl": timedelta(seconds=-1)},
 ]  # fmt: skip
 
 

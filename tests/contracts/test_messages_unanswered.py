@@ -1,4 +1,6 @@
-"""Contract of messages: what was handed out by an answer that never arrived, or to a process that is gone, overtakes nothing."""
+"""Contract of messages: what was handed out by an answer that never arrived, or to a process that is gone,
+overtakes nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Runs that were undone, or are: how they are shown and followed, and what else may still be done with them."""
+"""Runs that were undone, or are: how they are shown and followed, and what else may still be done
+with them.
+"""
 
 from __future__ import annotations
 
@@ -142,7 +144,7 @@ def test_the_bound_is_of_what_the_todos_took_and_a_run_lies_still_between_its_en
 
 
 def told(reader: Redis, run: Harness, since: str = "0") -> list[str]:
-    """What a follower is told until the run has ended, as soon as all of that is there."""
+    """Return the events a follower gets until the run has ended, as soon as all are there."""
     events = follow(reader, run.store.keys, run.run_id, since=since, tick_s=0.01)
     return [
         event.fields.get("status", event.what) for event in events if event and event.what.startswith("run.")

@@ -76,7 +76,7 @@ def left(store: RunStore) -> list[str]:
 
 
 def held(store: RunStore) -> list[str]:
-    """What of locks, seats and resources is held or queued for."""
+    """Return the held and queued locks, slots and resources."""
     return [key for part in ("shares", "queue", "request") for key in store.redis.keys(f"test:lock-{part}:*")]
 
 
@@ -93,8 +93,10 @@ def test_behind_an_open_breaker_a_todo_is_parked_with_reason_and_time_and_holds_
     assert run.next() is None
 
     until = breaker(store)["until"]
-    assert run.waits_for("A") == (
-        f"resource db: its circuit breaker is open after 2 failures in 300 s, last: TODO-3 exit code 7; probe at {at(until)}"
+    assert (
+        run.waits_for("A")
+        == "resource db: its circuit breaker is open after 2 failures in 300 s, last: TODO-3 exit code 7;"
+        f" probe at {at(until)}"
     )
     assert store.redis.zscore(store.keys.timers, f"{run.run_id} A") == int(until)
     assert held(store) == []

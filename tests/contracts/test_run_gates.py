@@ -1,4 +1,6 @@
-"""Steps of gates and checkpoints: a person is waited for without anything being held; what was written so far is handed on."""
+"""Steps of gates and checkpoints: a person is waited for without anything being held; what was written so far
+is handed on.
+"""
 
 from __future__ import annotations
 

@@ -21,13 +21,16 @@ DONE = {"A": {"status": "completed"}, "D": {"status": "completed"}}
 
 CHANGED: Mapping[str, tuple[Todos, str]] = {
     "an edge more": (TODOS | {"C": ("r2", ["B", "D"])}, "C now waits for D"),
-    "an edge more to what is done": (TODOS | {"D": "r3", "A": ("r1", ["D"])}, "A now waits for D; D no longer waits for A"),
+    "an edge more to what is done": (TODOS | {"D": "r3", "A": ("r1", ["D"])},
+        "A now waits for D; D no longer waits for A"),
     "an edge less": (TODOS | {"E": ("r2", ["C"])}, "E no longer waits for D"),
     "another repository": (TODOS | {"B": ("r4", ["A"])}, "B is in repository r4, and was in r1"),
     "a todo gone": ({name: spec for name, spec in TODOS.items() if name != "C"} | {"E": ("r2", ["D"])},
                     "C is no longer declared; E no longer waits for C"),
-    "a new todo before": (TODOS | {"N": "r9", "C": ("r2", ["B", "N"])}, "C now waits for N, which the run does not have"),
-    "another file": ({"OTHER": "r9"}, "A is no longer declared; B is no longer declared; D is no longer declared; and 2 more"),
+    "a new todo before": (TODOS | {"N": "r9", "C": ("r2", ["B", "N"])},
+        "C now waits for N, which the run does not have"),
+    "another file": ({"OTHER": "r9"},
+        "A is no longer declared; B is no longer declared; D is no longer declared; and 2 more"),
 }  # fmt: skip
 SAME: Mapping[str, Ecosystem] = {
     "what is done is completed": ecosystem(TODOS, **DONE),

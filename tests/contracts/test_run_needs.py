@@ -1,4 +1,6 @@
-"""What the todos of runs share, with each other and with whoever else uses the room of locks: seats and resources."""
+"""Needs that the todos of runs share with each other and with other lock users: repository slots and
+resources.
+"""
 
 from __future__ import annotations
 

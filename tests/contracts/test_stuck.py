@@ -1,4 +1,6 @@
-"""A run that nobody will ever move on. A rightly working engine leaves none, so each of these was damaged by hand."""
+"""A run that nobody will ever move on. A rightly working engine leaves none, so each of these was damaged by
+hand.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,7 @@ def one_that_waits_for_a_resource(run: Harness) -> None:
     begin(run, {"A": "r1", "B": "r2"}, more={"A": GPU, "B": GPU}).take("A")
     assert run.claim(run.mail.popleft()).word == "parked"
     run.store.redis.zrem(run.store.keys.timers, f"{run.run_id} B")
-    assert run.store.stuck(run.run_id) == ()  # who frees the resource tells it
+    assert run.store.stuck(run.run_id) == ()  # the releaser of the resource notifies it
     run.store.redis.delete(run.store.keys.locks.queue("resource:gpu"))
 
 
@@ -207,7 +209,7 @@ def test_a_stuck_run_is_told_once_after_a_second_look_with_its_state(
     assert "internal error: run " in caplog.text
     assert str(file) in (run.view().internal_error or "")
 
-    other = StuckWatch(run.store, tmp_path)  # of the keeper that leads next
+    other = StuckWatch(run.store, tmp_path)  # the watch of the next maintenance leader
     assert [look(other, run, at) for at in (0, QUIET_S, QUIET_S + CONFIRM_S)] == [[], [], []]
     assert len(stuck_events(run)) == 1
 

@@ -1,4 +1,4 @@
-"""What the dead leave behind in locks is cleared, by one at a time, and what it kept from others is handed over."""
+"""Locks of dead processes are cleared, by one sweeper at a time, and offered to the next requests."""
 
 from __future__ import annotations
 

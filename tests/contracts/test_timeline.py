@@ -1,4 +1,4 @@
-"""What todos waited for, told by the events that the steps really write; and the chart that is drawn from them."""
+"""The wait reasons of todos, from the events that the steps write; and the chart drawn from them."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ def harness(client: Redis) -> Harness:
 def begin(harness: Harness, todos: plans.Todos, *, settings: Settings | None = None, **more: object) -> None:
     how = {key: more.pop(key) for key in ("capacities",) if key in more}
     eco = plans.ecosystem(todos, **how, **more)  # type: ignore[arg-type]
-    order = plans.order(on_failure=OnFailure.CONTINUE, max_parallel=more.get("max_parallel"))  # type: ignore[arg-type]
+    limit = more.get("max_parallel")
+    order = plans.order(on_failure=OnFailure.CONTINUE, max_parallel=limit)  # type: ignore[arg-type]
     harness.submit(plans.build(eco, plans.PLAN), eco, order, settings)
 
 
 def causes(harness: Harness, todo: str) -> list[WaitReason]:
-    """What it waited for, in order, each once."""
+    """Return its wait reasons in order, each once."""
     store = harness.store
     events = _events(store, harness.run_id)
     line = timeline(events, {t.id: t.repo for t in harness.view().todos}, store.now_ms() + 1000)
@@ -182,10 +183,14 @@ def test_the_graph_of_a_run_shows_what_became_of_each(harness: Harness):
     begin(harness, {"A": "api", "B": ("web", ["A"]), "C": ("web", ["B"])})
     harness.drain(lambda grant: BAD if grant.todo_id == "B" else OK)
 
-    boxes = {group.find(f"{SVG}title").text.split("\n")[0]: group for group in ET.fromstring(  # type: ignore[union-attr]
-        graph(harness.store, harness.run_id, {"A": "build <it> & go"})).iter(f"{SVG}g")}  # fmt: skip
+    picture = ET.fromstring(graph(harness.store, harness.run_id, {"A": "build <it> & go"}))
+    boxes = {(group.findtext(f"{SVG}title") or "").split("\n")[0]: group for group in picture.iter(f"{SVG}g")}
 
-    classes = {name: group.find(f"{SVG}rect").get("class").split()[0] for name, group in boxes.items()}  # type: ignore[union-attr]
+    classes = {
+        name: rect.get("class", "").split()[0]
+        for name, group in boxes.items()
+        if (rect := group.find(f"{SVG}rect")) is not None
+    }
     assert classes == {"A": "good", "B": "bad", "C": "left"}
     assert "build <it> & go" in ET.tostring(boxes["A"], "unicode", "text")
 

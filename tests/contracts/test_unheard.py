@@ -1,5 +1,5 @@
-"""Every answer is lost: each step of a run is done, nobody hears of it, and it is asked for again. The second time it changes nothing,
-and what the first answer would have told comes by another way.
+"""Every answer is lost: each step of a run is done, nobody hears of it, and it is asked for again. The second
+time it changes nothing, and what the first answer would have told comes by another way.
 """
 
 from __future__ import annotations

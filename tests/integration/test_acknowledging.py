@@ -1,4 +1,6 @@
-"""A message that Redis did not hear acknowledged gives its place free all the same: else its worker would consume no more."""
+"""A message that Redis did not hear acknowledged gives its place free all the same: else its worker would
+consume no more.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A commit of another host comes into this one: whole or not at all, once, and with a reason where it cannot."""
+"""A commit of another host comes into this one: whole or not at all, once, and with a reason where
+it cannot.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,8 @@ from workers.transfer.fetcher import CommitFetcher, CommitRef
 from workers.transfer.bundles import BundleStore
 url, state, run, commit = sys.argv[1:]
 parcels = BundleStore(connect(url, Profile.FREIGHT), Keys("coord"))
-CommitFetcher(parcels, Path(state), {}).folder(CommitRef(run_id=run, repo="up", branch="coord/" + run, commit=commit))
+wanted = CommitRef(run_id=run, repo="up", branch="coord/" + run, commit=commit)
+CommitFetcher(parcels, Path(state), {}).folder(wanted)
 """
 
 

@@ -1,4 +1,6 @@
-"""Whatever a todo leaves behind, its attempt comes to a conclusion that Redis can be told; nothing is left to the reaper."""
+"""Whatever a todo leaves behind, its attempt comes to a conclusion that Redis can be told; nothing is left to
+the reaper.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Where a run that takes up an earlier one begins, against real git: what was mended comes along, what did not count does not."""
+"""Where a run that takes up an earlier one begins, against real git: what was mended comes along, what did
+not count does not.
+"""
 
 from __future__ import annotations
 
@@ -268,7 +270,7 @@ def test_commits_of_an_attempt_that_was_killed_are_left_out(runs: Runs) -> None:
 def test_a_commit_whose_settle_was_lost_with_its_run_is_left_out(runs: Runs) -> None:
     tip = runs.succeed(done="1")
     runs.succeed(done="2")
-    runs.tip = tip  # what Redis knows
+    runs.tip = tip  # the commits that Redis knows
 
     assert runs.retry() == tip
 

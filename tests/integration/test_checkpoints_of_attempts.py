@@ -1,4 +1,6 @@
-"""What a todo writes while it runs is in Redis by the next heartbeat, and in a file of the attempt after it."""
+"""Output that a todo writes while it runs is in Redis by the next heartbeat, and in a file for the next
+attempt.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +39,10 @@ def parts(redis_url: str, tmp_path: Path) -> Iterator[Container]:
 def test_it_is_carried_by_heartbeats_and_by_the_end_of_the_attempt(parts: Container, tmp_path: Path):
     whole, half, ended = (Gate(tmp_path, name) for name in ("whole", "half", "ended"))
     action = (
-        'cat "$COORD_CHECKPOINT"; echo; case $COORD_ATTEMPT in 3) cp "$COORD_CHECKPOINT" "$COORD_OUTPUT"; exit;; 2) exit 1;; esac; '
-        f"""echo '{{"n": 1}}' > "$COORD_OUTPUT"; {whole.action}; printf '{{"n": ' > "$COORD_OUTPUT"; {half.action}; """
+        'cat "$COORD_CHECKPOINT"; echo; case $COORD_ATTEMPT in 3) cp "$COORD_CHECKPOINT" "$COORD_OUTPUT";'
+        " exit;; 2) exit 1;; esac; "
+        f"""echo '{{"n": 1}}' > "$COORD_OUTPUT"; {whole.action}; """
+        f"""printf '{{"n": ' > "$COORD_OUTPUT"; {half.action}; """
         f"""echo '{{"n": 2}}' > "$COORD_OUTPUT"; {ended.action}; exit 1"""
     )
     more = {"A": {"workspace": "in-place", "action": action, "retry": {"delay": "1ms"}}}

@@ -1,4 +1,6 @@
-"""What ended runs have left on a host is found and taken away; what is somebody's stays, and is named with the reason."""
+"""Artifacts of ended runs on a host are found and deleted; foreign ones stay, and are named with
+the reason.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,7 @@ class Machine:
         return jobs
 
     def cleanup_jobs(self, worker_id: str) -> CleanupJobs:
-        """Of a worker of this host; not started."""
+        """A worker of this host; not started."""
         return CleanupJobs(self.board, self._worker(worker_id), self.state, {"r1": self.repo})
 
     def _worker(self, worker_id: str) -> Worker:

@@ -207,8 +207,9 @@ def test_a_message_that_names_something_else_is_refused(template: str):
 def test_a_cherry_pick_that_the_todo_left_gives_the_commit_neither_its_author_nor_its_message(bench: Bench):
     bench.fence = 4
     pick = (
-        "git switch -q -c side; echo x > side; git add side; git -c user.name=Eve -c user.email=e@x commit -q -m evil; "
-        "git switch -q coord/R; git cherry-pick --no-commit side; git update-ref CHERRY_PICK_HEAD side"
+        "git switch -q -c side; echo x > side; git add side; "
+        "git -c user.name=Eve -c user.email=e@x commit -q -m evil; git switch -q coord/R; "
+        "git cherry-pick --no-commit side; git update-ref CHERRY_PICK_HEAD side"
     )
 
     done = bench.attempt(pick)

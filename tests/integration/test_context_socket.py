@@ -1,4 +1,6 @@
-"""The socket by which a todo reaches its context: what it answers, to whom, for how long, and what no client can do to it."""
+"""The socket by which a todo reaches its context: what it answers, to whom, for how long, and what no client
+can do to it.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,7 @@ def dialled(to: Connection) -> socket.socket:
 
 
 def answer(to: Connection, words: bytes) -> bytes:
-    """What is said to a client that says this; nothing where it is let go without a word."""
+    """Send these words as a client and return the reply; empty if it is disconnected without one."""
     with dialled(to) as client:
         try:
             client.sendall(words)

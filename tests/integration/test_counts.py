@@ -1,4 +1,6 @@
-"""What a large plan must not cost: counted, and never timed. The times are in benchmarks/scale.py and benchmarks/startup.py."""
+"""Limits on the work for a large plan: counted, never timed. The times are in benchmarks/scale.py and
+benchmarks/startup.py.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ from tests.plans import ecosystem, graph, order
 SMALL, LARGE = 100, 1000
 REPOS = 20
 ALL_OF_IT = ("hgetall", "hkeys", "hvals", "hscan", "smembers", "sscan", "keys", "scan")
-"""What goes through a whole plan, where it is asked of the keys of a run."""
+"""Commands that read a whole plan if they are sent for a run's keys."""
 LATER = {
     "networkx",
     "flower",
@@ -39,7 +41,7 @@ LATER = {
     "ruamel",
     "rich",
 }
-"""Who needs one of these imports it when it does."""
+"""Modules that need one of these imports import it on demand."""
 
 
 def todos(n: int) -> dict[str, tuple[str, list[str]]]:
@@ -122,7 +124,7 @@ def test_who_watches_asks_about_what_is_in_hand_and_is_told_the_same(
 
     after = calls(client)
     assert not any(after.get(name, 0) - before.get(name, 0) for name in ALL_OF_IT)
-    timeless = {"duration_s"}  # of one that runs it grows between the two looks
+    timeless = {"duration_s"}  # the size of a running one grows between the two reads
     whole = {todo.id: todo.model_dump(exclude=timeless) for todo in run.view().todos}
     assert {todo.id: todo.model_dump(exclude=timeless) for todo in told.todos} == {
         name: whole[name] for name in hand
@@ -165,7 +167,10 @@ from coordination.settings import Settings
 from workers import __main__, pool
 from workers.app import Container
 from workers.config import WorkerConfig
-parts = Container(WorkerConfig(redis_url="redis://localhost", settings=Settings(), places={"r": Path()}, jobs=1, state=Path()))
+config = WorkerConfig(
+    redis_url="redis://localhost", settings=Settings(), places={"r": Path()}, jobs=1, state=Path()
+)
+parts = Container(config)
 parts.registered(), parts.services
 print(*{name.partition(".")[0] for name in sys.modules})
 """

@@ -40,7 +40,7 @@ def places(tmp_path: Path) -> Places:
 
 @pytest.fixture
 def found(places: Places) -> Callable[..., Outcome]:
-    """What comes of one dependency with this validation."""
+    """Return the result of one dependency with this validation."""
     return lambda **validation: check([needs(validation=validation)], places)[0]
 
 
@@ -245,7 +245,9 @@ def test_what_is_deprecated_is_not_run_and_what_says_nothing_is_unknown(
 
 
 class Answers(BaseHTTPRequestHandler):
-    """`/500` answers with 500, `/302` leads to `/200`, `/slow` says nothing until the test is over, `/drip` has no end."""
+    """`/500` answers with 500, `/302` leads to `/200`, `/slow` says nothing until the test is over, `/drip`
+    has no end.
+    """
 
     over = threading.Event()
 
@@ -272,7 +274,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *_: object) -> None:
-        pass  # who does not wait for the slow one hangs up
+        pass  # a client that does not wait for the slow one hangs up
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
-"""The files for many machines: read by the programs they are for where those are here, and held against coord itself."""
+"""The files for many machines: read by the programs they are for where those are here, and held against coord
+itself.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +21,8 @@ import click
 import pytest
 import redis
 import yaml
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import server_binary
@@ -35,7 +40,7 @@ KNOWN = {ENV_PREFIX + name.upper() for name in Settings.model_fields}
 
 
 def compose_command() -> list[str] | None:
-    """What reads such files here: the plugin of today, or the program it replaced."""
+    """Return the command that reads such files here: the plugin, or the older program."""
     for command in (["docker", "compose"], ["docker-compose"]):
         if shutil.which(command[0]):
             answer = subprocess.run([*command, "version"], capture_output=True, check=False)
@@ -101,7 +106,7 @@ def another_port() -> int:
 def composed_redis(
     folder: Path, port: int, password: str, *, tls_port: int = 0, binary: str = ""
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """What the redis service runs, with the server that is here and at free ports; it is told to stop at the end."""
+    """Start the redis service's command with the installed server on free ports; stop it at the end."""
     shell, option, script = services()["redis"]["command"]
     script = script.replace("$$", "$").replace(
         "redis-server", f"{shlex.quote(binary or server_binary())} --port {port}"
@@ -187,6 +192,19 @@ def test_the_image_is_built_of_files_that_its_context_holds_and_runs_as_nobody_s
     mounted = {volume.split(":")[1] for volume in services()["worker"]["volumes"]}
     assert mounted == set(yaml.safe_load(" ".join(said["VOLUME"])))
     assert said["WORKDIR"][0] in mounted
+
+
+def test_images_of_others_are_named_by_a_full_version_that_coord_runs_on():
+    foreign = [service["image"] for service in services().values() if service["image"] != "coord"]
+    foreign += re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    versions = dict(re.fullmatch(r"(\w+):(\d+\.\d+\.\d+)-\w+(?:-\w+)?", image).groups() for image in foreign)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    assert versions.keys() == {"python", "redis"}
+    assert SpecifierSet(project["requires-python"]).contains(versions["python"])
+    python = ".".join(versions["python"].split(".")[:2])
+    assert f"Programming Language :: Python :: {python}" in project["classifiers"]
+    assert Version(versions["redis"]) >= Version("7.0")
 
 
 def unit() -> configparser.ConfigParser:

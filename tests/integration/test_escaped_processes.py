@@ -30,7 +30,9 @@ ESCAPES = (
     "exec 0<&- 1>&- 2>&- 3>&- 4>&- 5>&-; while :; do sleep 0.05; done' & "
     "exec sleep 600"
 )
-"""No environment, a session of its own, another folder and no inherited file: nothing of the attempt but its mark."""
+"""No environment, a session of its own, another folder and no inherited file: nothing of the attempt but its
+mark.
+"""
 
 WORKER = """
     import os, sys
@@ -106,7 +108,7 @@ def test_promise_2_a_child_with_an_empty_environment_and_session_ends_with_a_kil
     assert strangers[0].poll() is None
 
 
-def test_promise_2_the_next_attempt_enters_after_worker_and_guard_were_killed_at_once_only_when_their_child_is_gone(
+def test_promise_2_when_worker_and_guard_are_killed_the_next_attempt_waits_for_the_end_of_their_child(
     tmp_path: Path, strangers: list[subprocess.Popen[bytes]], told: Callable[[Path], int]
 ):
     workspace = tmp_path / "workspace"

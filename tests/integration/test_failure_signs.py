@@ -1,4 +1,6 @@
-"""A real attempt fails, and its retry policy tells failures apart by what they left: code, signal, time, output."""
+"""A real attempt fails, and its retry policy tells failures apart by what they left: code, signal, time,
+output.
+"""
 
 from __future__ import annotations
 
@@ -52,10 +54,10 @@ def carried_out(parts: Container, command: str, retry: dict[str, Any], **fields:
         pytest.param("exit 75", 75, {}, id="an exit code"),
         pytest.param("kill -9 $$", 137, {}, id="a signal, as a shell tells of it"),
         pytest.param("no-such-command", 127, {}, id="a command that is not there"),
-        pytest.param("trap 'exit 3' TERM; sleep 60 & wait", "timeout", {"timeout": "300ms"}, id="the end of its time"),
+        pytest.param("trap 'exit 3' TERM; sleep 60 & wait", "timeout", {"timeout": "300ms"}, id="a timeout"),
         pytest.param("echo; echo database is locked; exit 1", {"output": r"\blocked$"}, {}, id="a line"),
-        pytest.param(f"{NOISE}echo; echo locked; {NOISE[:-2]} | head -c {KEPT_BYTES // 2}; exit 1", {"output": "^locked$"}, {},
-                     id="a line in the last 64 KiB"),
+        pytest.param(f"{NOISE}echo; echo locked; {NOISE[:-2]} | head -c {KEPT_BYTES // 2}; exit 1",
+                     {"output": "^locked$"}, {}, id="a line in the last 64 KiB"),
     ],
 )  # fmt: skip
 def test_a_failure_with_a_sign_to_retry_on_is_tried_again_and_with_one_to_stop_on_is_not(

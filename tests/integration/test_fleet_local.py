@@ -134,7 +134,7 @@ def test_a_command_that_only_reads_starts_the_server_alone_and_ends_it(user: Mak
     reader = user()
     reader.ensure_server()
 
-    assert reader.taken_down()  # of a worker there is none
+    assert reader.taken_down()  # there is no worker whose state could remain
     assert names(reader.leave()) == ["server"]
 
 
@@ -392,7 +392,8 @@ def test_the_worker_serves_every_repo_of_this_file(user: Make, ecosystem: Path) 
         argv = (state_folder(ecosystem) / "argv").read_text().splitlines()[2:]
 
     assert argv == [
-        "--all", "--ecosystem", str(ecosystem), "--state", str(state_folder(ecosystem)), "--redis", url, "--jobs", "3",
+        "--all", "--ecosystem", str(ecosystem), "--state", str(state_folder(ecosystem)), "--redis", url,
+        "--jobs", "3",
     ]  # fmt: skip
 
 

@@ -126,7 +126,9 @@ def test_what_no_waiting_mends_is_said_at_once(own: EmbeddedServer):
 
 
 def test_a_follower_waits_longer_each_time():
-    """Longer and longer, each anywhere from nothing on: those whose Redis went away together do not come back together."""
+    """Longer and longer, each anywhere from nothing on: those whose Redis went away together do not come back
+    together.
+    """
     longest = [max(delay_s(failures) for _ in range(200)) for failures in (0, 1, 3, 5, 6, 20, 2000)]
 
     assert [wait <= most for wait, most in zip(longest, (1, 2, 8, 32, 60, 60, 60), strict=True)] == [True] * 7

@@ -1,4 +1,6 @@
-"""What runs do with a todo, seen in passing: newest run first, and nothing where Redis gives no answer at once."""
+"""The states of a todo in runs, read in passing: newest run first, and nothing if Redis does not answer at
+once.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""One command under its guard: it says how it ended, and nothing of it stays alive. Real processes throughout."""
+"""One command under its guard: it says how it ended, and nothing of it stays alive. Real processes
+throughout.
+"""
 
 from __future__ import annotations
 
@@ -139,7 +141,9 @@ def test_the_command_gets_its_environment_and_folder_and_nothing_else(
 
 
 LIBC_OWN = 1 << 31 | 1 << 32
-"""Signals 32 and 33 belong to the C library: whoever started the tests with them ignored, nobody can change that."""
+"""Signals 32 and 33 belong to the C library: whoever started the tests with them ignored, nobody can change
+that.
+"""
 
 
 @pytest.mark.skipif(not LINUX, reason="/proc")
@@ -431,8 +435,9 @@ PLAYS_WORKER = """
     from pathlib import Path
     from workers.process import child
     def run(command, on_output):
-        return child.start(["sh", "-c", command], cwd=Path("/"), env=os.environ, timeout=timedelta(seconds=60),
-                           kill_grace=timedelta(seconds=60), on_output=on_output).wait()
+        minute = timedelta(seconds=60)
+        return child.start(["sh", "-c", command], cwd=Path("/"), env=os.environ, timeout=minute,
+                           kill_grace=minute, on_output=on_output).wait()
     def show(data):
         os.write(1, data)
 """
@@ -490,14 +495,16 @@ def test_a_ctrl_c_in_the_workers_process_group_does_not_reach_the_command(
 
 
 def test_100_mb_of_output_pass_through_and_memory_stays_flat() -> None:
-    script = PLAYS_WORKER + (
-        """
+    script = (
+        PLAYS_WORKER
+        + """
     size = 0
     def count(data):
         global size
         size += len(data)
     run("true", count)
-    peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     before = peak()
     ended = run("head -c 100000000 /dev/zero", count)
     print(ended.exit_code, size, peak() - before)

@@ -1,4 +1,4 @@
-"""What the processes of coord know, other processes of the same user cannot read from them (Linux)."""
+"""Secrets of coord's processes cannot be read by other processes of the same user (Linux)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def can_read(pid: int) -> bool:
-    """Whether an ordinary process of the same user reads its environment."""
+    """Return whether an ordinary process of the same user reads its environment."""
     command = [*ORDINARY, "head", "-c", "1", f"/proc/{pid}/environ"]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 

@@ -1,4 +1,4 @@
-"""What others write beside a bundle in Redis sends no host elsewhere, moves no branch of it and is no option of git."""
+"""Foreign data beside a bundle in Redis redirects no host, moves no branch and is no option of git."""
 
 from __future__ import annotations
 

@@ -1,7 +1,10 @@
-"""A result is in a base branch if the base contains its commit, or has what the commit would bring there: tried on real repositories."""
+"""A result is in a base branch if the base contains its commit, or has what the commit would bring there:
+tried on real repositories.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -105,7 +108,9 @@ def test_a_result_that_people_reverted_has_not_landed_until_they_bring_it_back(r
 
 
 @pytest.mark.parametrize("land", [merged, squashed, rebased])
-def test_a_result_whose_files_were_put_back_by_hand_has_not_landed(repo: Path, land):  # type: ignore[no-untyped-def]
+def test_a_result_whose_files_were_restored_by_hand_has_not_landed(
+    repo: Path, land: Callable[[Path], None]
+) -> None:
     land(repo)
     (repo / "f").write_text("0\n")
     git(repo, "commit", "-qam", "back to what it was")
@@ -151,7 +156,9 @@ def committed(repo: Path, text: str | None = None, name: str = "f", words: str =
 
 @pytest.mark.parametrize("land", [merged, squashed])
 @pytest.mark.parametrize("then", ["another way\n", "another\nway\n"])
-def test_a_result_that_was_reverted_and_done_in_another_way_has_not_landed(repo: Path, land, then: str):  # type: ignore[no-untyped-def]
+def test_a_result_that_was_reverted_and_done_in_another_way_has_not_landed(
+    repo: Path, land: Callable[[Path], None], then: str
+) -> None:
     land(repo)
     committed(repo, "0\n", words="reverted")
     committed(repo, then, words="fixed differently")

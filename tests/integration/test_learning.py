@@ -1,4 +1,4 @@
-"""Whoever looks ahead hears what earlier runs have taught, if a Redis is there that answers at once."""
+"""Forecasts use durations of earlier runs, if a Redis answers at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What todos wrote, read from Redis: in the order in which it was written, whole, and from the run that really did it."""
+"""Output of todos, read from Redis: in order, whole, and from the run that really executed them."""
 
 from __future__ import annotations
 

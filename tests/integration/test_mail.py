@@ -1,4 +1,6 @@
-"""A worker is told at once what concerns it: by a message into its inbox, or, where it may read none, that there is something."""
+"""A worker is told at once what concerns it: by a message into its inbox, or, where it may read none, that
+there is something.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,7 @@ class Colleague:
         if isinstance(self.mail, Notifications):
             self.mail.subscribe()
         self.mail.start()
-        # What is only said, and kept nowhere, is heard by who listens already.
+        # A notification that is not stored reaches present listeners.
         channel = self.bus.steps.keys.mail(f"worker:{self.worker.id}")
         until(lambda: self._client.pubsub_numsub(channel)[0][1])
 

@@ -31,7 +31,8 @@ coordination:
   plans:
     - {id: PLAN-001, title: Python 3.13, repos: [api, web], milestones: [{id: M1, name: released}]}
   todos:
-    - {id: TODO-001, task: raise it, repo: api, plan: PLAN-001, status: blocked, estimated_hours: 2, action: "true"}
+    - {id: TODO-001, task: raise it, repo: api, plan: PLAN-001, status: blocked, estimated_hours: 2,
+       action: "true"}
     - {id: TODO-002, task: follow, repo: web, plan: PLAN-001, blocked_by: [TODO-001], action: "true"}
     - {id: TODO-003, task: think, repo: web, priority: low}
   dependencies:
@@ -39,17 +40,21 @@ coordination:
 """
 READS = {
     "coord_list_issues", "coord_get_issue", "coord_list_todos", "coord_get_todo", "coord_get_blocking_issues",
-    "coord_get_repo_status", "coord_list_plans", "coord_list_dependencies", "coord_get_run", "coord_list_runs",
+    "coord_get_repo_status", "coord_list_plans", "coord_list_dependencies", "coord_get_run",
+    "coord_list_runs",
     "coord_get_logs", "coord_forecast_plan", "coord_get_ecosystem_status", "coord_list_messages",
-    "coord_list_locks", "coord_context_get", "coord_preview_rollback", "coord_list_checkpoints", "coord_subscribe",
+    "coord_list_locks", "coord_context_get", "coord_preview_rollback", "coord_list_checkpoints",
+    "coord_subscribe",
 }  # fmt: skip
 DESTROYS = {
-    "coord_update_issue", "coord_context_set", "coord_sweep_plan", "coord_execute_todo", "coord_cancel_run", "coord_retry_run",
+    "coord_update_issue", "coord_context_set", "coord_sweep_plan", "coord_execute_todo", "coord_cancel_run",
+    "coord_retry_run",
     "coord_ack_messages", "coord_reject_todo", "coord_rollback_run", "coord_restore_checkpoint",
 }  # fmt: skip
 ADDS = {
     "coord_create_checkpoint",
-    "coord_create_issue", "coord_close_issue", "coord_create_todo", "coord_complete_todo", "coord_check_dependencies",
+    "coord_create_issue", "coord_close_issue", "coord_create_todo", "coord_complete_todo",
+    "coord_check_dependencies",
     "coord_validate_plan", "coord_send_message", "coord_approve_todo", "coord_publish",
 }  # fmt: skip
 
@@ -199,7 +204,7 @@ def test_what_stands_where_is_asked(ai: Agent) -> None:
         ("coord_create_issue", {"title": "x", "priority": "hihg"}, "did you mean 'high'"),
         ("coord_create_issue", {"title": "x", "target": "soon"}, "a date like 2026-01-31"),
         ("coord_update_issue", {"issue": "ISSUE-001", "clear": ["asignee"]}, "assignee"),
-        ("coord_close_issue", {}, "issue: is needed"),
+        ("coord_close_issue", {}, "issue: is required"),
         ("coord_create_todo", {"task": "x", "repo": "api", "estimated_hours": 0}, "must be more than 0"),
         ("coord_create_todo", {"task": "x", "repo": "api", "run": "a", "manual": True}, "exclude each other"),
         ("coord_create_todo", {"task": "x", "repo": "apii"}, "did you mean"),
@@ -289,7 +294,7 @@ def test_the_way_to_a_plan_names_what_there_is(ai: Agent) -> None:
     assert "- web" not in narrowed
     with pytest.raises(Exception, match="did you mean api"):
         ai.prompt("plan_change", change="x", repos="ap")
-    with pytest.raises(Exception, match="change: is needed"):
+    with pytest.raises(Exception, match="change: is required"):
         ai.prompt("plan_change", repos="api")
     with pytest.raises(Exception, match=r"there is no argument 'repo'.*did you mean 'repos'"):
         ai.prompt("plan_change", change="x", repo="api")

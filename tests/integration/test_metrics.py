@@ -1,4 +1,4 @@
-"""What Prometheus is told, scraped over HTTP."""
+"""The metrics for Prometheus, scraped over HTTP."""
 
 from __future__ import annotations
 

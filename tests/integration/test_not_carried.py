@@ -1,4 +1,4 @@
-"""Whose history reaches no other host is told before a run needs it there."""
+"""Repositories whose history reaches no other host are reported before a run needs it there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Redis came back with older data while a worker held a claim: nothing begins with what that data does not know yet."""
+"""Redis came back with older data while a worker held a claim: nothing begins with what that data does not
+know yet.
+"""
 
 from __future__ import annotations
 

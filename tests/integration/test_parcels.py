@@ -1,4 +1,6 @@
-"""A commit that was made on one host is found on another: by a bundle, by the remote, in part; or why not is told."""
+"""A commit that was made on one host is found on another: by a bundle, by the remote, in part; or why not is
+told.
+"""
 
 from __future__ import annotations
 

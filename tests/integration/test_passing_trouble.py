@@ -1,4 +1,6 @@
-"""Trouble that passes fails no todo and undoes no run: git is killed, disks are full, locks are left, folders are away."""
+"""Trouble that passes fails no todo and undoes no run: git is killed, disks are full, locks are left, folders
+are away.
+"""
 
 from __future__ import annotations
 
@@ -99,12 +101,12 @@ class Scene:
 
 @pytest.fixture
 def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Whose words are written here: the next git with them is killed."""
+    """Return a file: the next git command with the words in it is killed."""
     return put_before_git(monkeypatch, tmp_path, KILLS)
 
 
 def put_before_git(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str, **names: object) -> Path:
-    """Whose words are written to the file that this returns: the next git with them is the script."""
+    """Return a file: the script replaces the next git command with the words in it."""
     found, trap, folder = shutil.which("git"), folder / "trap", folder / "bin"
     folder.mkdir()
     (folder / "git").write_text(script.format(trap=trap, git=found, **names))
@@ -180,7 +182,7 @@ DAMAGES = {
 
 
 def state_of(*repositories: Path) -> list[object]:
-    """What the owner of a repository would notice."""
+    """Return the state that the owner of a repository would see changed."""
     facts: list[object] = []
     for path in repositories:
         entry = Path(git(path, "rev-parse", "--absolute-git-dir"))
@@ -333,7 +335,10 @@ def test_a_git_that_ends_well_and_loses_an_object_is_found_out(
 
 def test_a_command_that_fails_on_a_full_disk_is_tried_again(world: World, small_disk: Callable[[Path], Path]):
     disk = small_disk(world.folder / "a")
-    fills = f"[ -e {world.folder}/full ] || {{ touch {world.folder}/full; cat /dev/zero > {disk}/filler; exit 1; }}"
+    fills = (
+        f"[ -e {world.folder}/full ] || {{ touch {world.folder}/full; cat /dev/zero > {disk}/filler; exit"
+        " 1; }"
+    )
     scene = Scene(world, f"{fills}; {WRITES}")
 
     assert scene.go().kind is TaskResultKind.LATER

@@ -1,4 +1,6 @@
-"""Workers sign on: one version of coord for a Redis, one place for a repository on a host; and what a repository waits for."""
+"""Workers sign on: one version of coord for a Redis, one place for a repository on a host; and what a
+repository waits for.
+"""
 
 from __future__ import annotations
 

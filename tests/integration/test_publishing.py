@@ -1,4 +1,6 @@
-"""The remote's branch of a run: an attempt that lost its todo moves it nowhere, wherever it was frozen; nobody else's commit is lost."""
+"""The remote's branch of a run: an attempt that lost its todo moves it nowhere, wherever it was frozen;
+nobody else's commit is lost.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ import sys
 from pathlib import Path
 from workers.transfer.publishing import Publication
 run, checkout, url, commit, fence = sys.argv[1:]
-print(Publication(run_id=run, checkout=Path(checkout), url=url, commit=commit, fence=int(fence)).publish().branch)
+publication = Publication(run_id=run, checkout=Path(checkout), url=url, commit=commit, fence=int(fence))
+print(publication.publish().branch)
 """
 COMMITTER = """
 import sys
@@ -212,7 +215,9 @@ def test_a_remote_that_takes_nothing_says_why(site: Site):
 
 
 def test_a_holder_that_is_stopped_between_its_look_and_its_push_is_refused_by_git(site: Site):
-    """It looked when the branch stood nowhere: without the lease on that, its push would have been a plain one."""
+    """It looked when the branch stood nowhere: without the lease on that, its push would have been a plain
+    one.
+    """
     old = site.holder(site.made(5), 5, freezing="push")
     frozen = until(lambda: stopped_in(old.pid), 30)
 

@@ -1,4 +1,6 @@
-"""Which message a worker takes next: by a real channel of ours, from queues that steps and others have filled."""
+"""Which message a worker takes next: by a real channel of ours, from queues that steps and others have
+filled.
+"""
 
 from __future__ import annotations
 

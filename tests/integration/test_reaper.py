@@ -1,4 +1,6 @@
-"""What the reaper holds against a worker and what it does not, and what it says when coord itself has failed."""
+"""Failures that the reaper counts against a worker, those it does not, and its report when coord itself has
+failed.
+"""
 
 from __future__ import annotations
 

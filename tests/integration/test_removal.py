@@ -1,4 +1,6 @@
-"""What a rolled back run leaves of a repository goes, whole or not at all; nobody's own commit with it, and main stays where it is."""
+"""The artifacts of a rolled back run are deleted from a repository, all or none; no foreign commit with them,
+and main stays.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What a restricted worker can ask a keeper for, and what it is refused. Whoever can publish for one repository is taken for its
-worker; here it asks for what is another one's.
+"""Requests of a restricted worker to a keeper, and their refusals. A user who can publish for one repository
+counts as its worker; here it asks for another repository.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def test_a_worker_of_one_repository_carries_its_todo_and_the_next_ones_worker_is
 
     settled = site.asking("alpha").settle(granted(site.asking("alpha"), run_id, "A"), DONE)
 
-    assert settled == Reply(word="settled", status="running")  # what follows from it is the keeper's
+    assert settled == Reply(word="settled", status="running")  # the consequences are the keeper's
     assert site.queue("beta") == 1
     handed = site.asking("beta").handed_over(run_id, ["A"]).todos
     assert [(one.todo, one.output) for one in handed] == [("A", {"x": 1})]
@@ -356,7 +356,9 @@ def test_a_worker_speaks_for_itself_alone(site: Site):
 
 @pytest.mark.parametrize("who", [("alpha", "lone"), ("alpha",), ("lone",)], ids=lambda who: "+".join(who))
 def test_a_level_is_joined_whoever_counts_its_parts(site: Site, who: tuple[str, ...]):
-    """`who` asks; the other todo of the level is counted as Celery counts it for a worker that may do everything."""
+    """`who` asks; the other todo of the level is counted as Celery counts it for a worker that may do
+    everything.
+    """
     run_id = site.submit(Strategy.LEVELS)
     control = site.store.keys.control_queue
 

@@ -1,4 +1,6 @@
-"""A todo with a `cache` runs again only where something that counts is another; else it is given what the earlier one came to."""
+"""A todo with a `cache` runs again only where something that counts is another; else it is given what the
+earlier one came to.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +36,17 @@ printf 'a\\0b' > picture; mkdir -p deep; echo new > "deep/a file"; chmod +x "dee
 echo '{"n": [1, "é"]}' > $COORD_OUTPUT
 """
 
-WAITING = "echo ran >> $LEDGER; while test ! -e $LEDGER.go; do sleep 0.02; done; echo 1 > work; echo 7 > $COORD_OUTPUT"
+WAITING = (
+    "echo ran >> $LEDGER; while test ! -e $LEDGER.go; do sleep 0.02; done; echo 1 > work; "
+    "echo 7 > $COORD_OUTPUT"
+)
 
 
 @dataclass
 class Bench:
-    """One repository and its worker, without Celery: what a run delivers is carried out here, one after the other."""
+    """One repository and its worker, without Celery: what a run delivers is carried out here, one after the
+    other.
+    """
 
     folder: Path
     url: str

@@ -1,4 +1,6 @@
-"""On a worker's own machine its death is known at once, by the flock that it held; its lease need not run out."""
+"""On a worker's own machine its death is known at once, by the flock that it held; its lease need not run
+out.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,8 @@ def worker(run: Harness, tmp_path: Path) -> Iterator[Make]:
     made: list[LocalLiveness] = []
 
     def make(name: str, **settings: object) -> LocalLiveness:
-        made.append(LocalLiveness(tmp_path, name, run.store, Follows(run), Settings(**settings)))  # type: ignore[arg-type]
+        given = Settings(**settings)  # type: ignore[arg-type]
+        made.append(LocalLiveness(tmp_path, name, run.store, Follows(run), given))
         made[-1].sign()
         return made[-1]
 

@@ -1,4 +1,6 @@
-"""A rollback as scripts and agents ask for it, and what subscribers hear of it; the workers' part is played."""
+"""A rollback as scripts and agents ask for it, and what subscribers hear of it; the workers' part
+is played.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,7 @@ def run(redis_url: str) -> Iterator[Harness]:
 
 
 def work(run: Harness, failing: str = "") -> None:
-    """What others had sent to the workers is sent again, and carried out."""
+    """Messages of others to the workers are sent again, and executed."""
     run.follow(run.store.resend(run.run_id, timedelta(0), 100))
     run.drain(lambda grant: BAD if grant.todo_id == failing else OK)
 

@@ -233,7 +233,9 @@ def test_the_sample_does_not_depend_on_the_user_s_git(
 
 
 def carry_out(sample: Path, graph: PlanGraph) -> dict[str, int]:
-    """Run the plan's actions as a sweep would, without worktrees; returns the exit codes of the todos that ran."""
+    """Run the plan's actions as a sweep would, without worktrees; returns the exit codes of the todos that
+    ran.
+    """
     done: dict[str, int] = {}
     for name, todo in graph.todos.items():
         if all(done.get(before) == 0 for before in graph.predecessors[name]):

@@ -21,7 +21,9 @@ ALLOWED = ("-c", "protocol.file.allow=always")
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with a submodule `lib`, which has a submodule `deep`; and `other`, which the checkout does not have."""
+    """A repository with a submodule `lib`, which has a submodule `deep`; and `other`, which the checkout does
+    not have.
+    """
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
     for name in ("deep", "lib", "other", "top"):
@@ -36,7 +38,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     top = tmp_path / "top"
     git(tmp_path, *ALLOWED, "clone", "-q", str(tmp_path / "origin" / "top"), str(top))
     git(top, *ALLOWED, "submodule", "--quiet", "update", "--init", "--recursive", "lib")
-    (tmp_path / "origin").rename(tmp_path / "away")  # what is not in the checkout cannot be had
+    (tmp_path / "origin").rename(tmp_path / "away")  # commits outside the checkout are unavailable
     return top
 
 

@@ -1,4 +1,6 @@
-"""Several processes that complete todos in one file at once, one of them killed: every edit is in, and nothing else."""
+"""Several processes that complete todos in one file at once, one of them killed: every edit is in, and
+nothing else.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ from pathlib import Path
 from coordination.ecosystem.writeback import complete_todos
 writer, count = sys.argv[2], int(sys.argv[3])
 for i in range(count):
-    assert complete_todos(Path(sys.argv[1]), {f"T-{writer}-{i}": 0.5}, datetime.now(UTC)) == (f"T-{writer}-{i}",)
+    todo = f"T-{writer}-{i}"
+    assert complete_todos(Path(sys.argv[1]), {todo: 0.5}, datetime.now(UTC)) == (todo,)
     print(i, flush=True)
 """
 
@@ -39,7 +42,8 @@ def file_for(folder: Path, writers: int, todos: int) -> Path:
 
 def writer(path: Path, number: int, todos: int, **options: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", WRITER, str(path), str(number), str(todos)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)  # type: ignore[call-overload,no-any-return]
+    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+    return subprocess.Popen(command, **piped)  # type: ignore[call-overload,no-any-return]
 
 
 def test_every_edit_of_four_writers_is_in_the_file(tmp_path: Path) -> None:

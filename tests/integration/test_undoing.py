@@ -1,4 +1,6 @@
-"""What a worker does to undo a todo: its compensation with all that it needs, nothing committed, and never a false success."""
+"""Undoing a todo in a worker: its compensation with all that it needs, nothing committed, and never a false
+success.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ class Bench:
     folder: Path
     fence: int = 0
     withdrawn: str = ""
-    """What the remote answers who takes back what was published."""
+    """Answer of the remote when published commits are withdrawn."""
 
     @property
     def checkout(self) -> Path:
@@ -185,8 +187,10 @@ def test_what_nothing_undoes_is_refused_and_whoever_has_undone_it_says_so(bench:
     concluded = bench.attempt(todo, undo(last=True))
 
     assert concluded.kind is OutcomeKind.REFUSED
-    assert concluded.why == (
-        f'{why.format(path=bench.checkout)}\n  undo it by hand, then: coord rollback {RUN} --accept T --reason "…"'
+    assert (
+        concluded.why
+        == f"{why.format(path=bench.checkout)}\n  undo it by hand, then: coord rollback {RUN} --accept T"
+        ' --reason "…"'
     )
     assert bench.attempt(todo | {"compensate": "true"}, undo(last=True)).kind is OutcomeKind.SUCCEEDED
 

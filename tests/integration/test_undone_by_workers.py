@@ -1,4 +1,6 @@
-"""Compensations as workers take them from Redis: what was pushed goes there too, and a repository that is away is waited for."""
+"""Compensations as workers take them from Redis: what was pushed goes there too, and a repository that is
+away is waited for.
+"""
 
 from __future__ import annotations
 

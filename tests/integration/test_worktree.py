@@ -1,4 +1,6 @@
-"""A run's worktree against real git: what an attempt finds, what becomes of its changes, and that the checkout stays as it is."""
+"""A run's worktree against real git: what an attempt finds, what becomes of its changes, and that the
+checkout stays as it is.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,9 @@ def run(tmp_path: Path, checkout: Path) -> Iterator[Run]:
 
 
 def fingerprint(checkout: Path) -> dict[str, str]:
-    """Everything that the owner of a checkout would notice: files, index and HEAD, byte for byte, with times."""
+    """Everything that the owner of a checkout would notice: files, index and HEAD, byte for byte,
+    with times.
+    """
     files = [
         path
         for path in checkout.rglob("*")
@@ -413,7 +417,9 @@ def test_a_worktree_that_was_damaged_by_hand_is_made_anew(run: Run, damage: str,
     entry = Path(git("rev-parse", "--absolute-git-dir", cwd=run.tree.path))
     commands = {
         "folder deleted": f"rm -rf {run.tree.path}",
-        "folder deleted, HEAD detached": f"git -C {run.tree.path} checkout -q --detach && rm -rf {run.tree.path}",
+        "folder deleted, HEAD detached": (
+            f"git -C {run.tree.path} checkout -q --detach && rm -rf {run.tree.path}"
+        ),
         "git file deleted": f"rm {run.tree.path}/.git",
         "index broken": f"echo rubbish > {entry}/index",
         "entry deleted": f"rm -rf {entry}",
@@ -581,7 +587,8 @@ def test_runs_that_begin_at_the_same_time_do_not_meet(tmp_path: Path, checkout: 
 
 
 def test_what_an_attempt_left_behind_is_gone_before_the_next_one_comes_in(run: Run, tmp_path: Path) -> None:
-    # Given an attempt whose worker and guard were both killed: nobody holds the flock, and its command goes on.
+    # Given an attempt whose worker and guard were both killed: nobody holds the flock, and its command goes
+    # on.
     run.enter()
     env = os.environ | {orphans.KEY: "r1/T", orphans.FENCE: "1"}
     ours = subprocess.Popen(["sleep", "600"], env=env, start_new_session=True)

@@ -1,4 +1,4 @@
-"""What `coordination` exports: these names, and none of the weight behind them before one is asked for."""
+"""The exports of `coordination`: these names, and none of the modules behind them before one is used."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import sys
 import coordination
 
 NAMES = """
-Blocked Conflict Coord CoordinationError CoordinationManager Dependency Event GitRefused InvalidFile Issue LockError LockLost
-LockTimeout NotAllowed NotFound OnFailure Plan PlanRefused Repo Run RunStatus RunView Selectors Settings Strategy Todo TodoState
+Blocked Conflict Coord CoordinationError CoordinationManager Dependency Event GitRefused InvalidFile Issue
+LockError LockLost LockTimeout NotAllowed NotFound OnFailure Plan PlanRefused Repo Run RunStatus RunView
+Selectors Settings Strategy Todo TodoState
 TodoView Unreachable UsageError
 """
 EXPORTS = NAMES.split()
@@ -26,7 +27,10 @@ def test_a_name_that_is_not_exported_is_not_there() -> None:
 
 
 def test_nothing_is_imported_before_it_is_asked_for() -> None:
-    asked = "import sys, coordination; print([m for m in sys.modules if m.startswith(('coordination.', 'redis', 'pydantic'))])"
+    asked = (
+        "import sys, coordination; print([m for m in sys.modules if m.startswith(('coordination.', 'redis', "
+        "'pydantic'))])"
+    )
 
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
 

@@ -1,4 +1,6 @@
-"""The benchmarks of speed run and report. What they measure is no matter of tests: times are of one machine at one hour."""
+"""The benchmarks of speed run and report. What they measure is no matter of tests: times are of one machine
+at one hour.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of a setting that cannot be."""
+"""Errors of invalid settings."""
 
 from __future__ import annotations
 

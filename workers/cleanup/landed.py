@@ -22,7 +22,10 @@ from workers.workspace.git import ask, git
 from workers.workspace.repository import branch_of, contains, has_commit, is_commit, look
 
 BRANCHES = "refs/heads/coord/"
-TRAILERS = "%H%x09%(trailers:key=Coord-Todo,valueonly,separator=%x20)%x09%(trailers:key=Coord-Run,valueonly,separator=%x20)"
+TRAILERS = (
+    "%H%x09%(trailers:key=Coord-Todo,valueonly,separator=%x20)"
+    "%x09%(trailers:key=Coord-Run,valueonly,separator=%x20)"
+)
 FILES_AT_MOST, COMMITS_AT_MOST = 200, 50
 """The most files of a result, and commits of the base since, that are looked at to find it squashed."""
 

@@ -26,7 +26,10 @@ from workers.workspace.git import ask
 from workers.workspace.lock import LockHolder, occupant_in
 from workers.workspace.repository import branch_of, look, worktrees
 
-TRAILERS = "%(trailers:key=Coord-Run,valueonly,separator=%x20)%x09%(trailers:key=Coord-Fence,valueonly,separator=%x20)"
+TRAILERS = (
+    "%(trailers:key=Coord-Run,valueonly,separator=%x20)"
+    "%x09%(trailers:key=Coord-Fence,valueonly,separator=%x20)"
+)
 UNDOING = "/compensate"
 
 

@@ -46,7 +46,8 @@ def agent_command(job: Job) -> Command:
     if job.agent_command is None:
         raise PlanRefused(
             f"{job.todo.id} needs an agent, and no agent command is configured",
-            "set settings.agent_command in ecosystem.yaml (a command that reads a prompt), or give the todo an action",
+            "set settings.agent_command in ecosystem.yaml (a command that reads a prompt), "
+            "or give the todo an action",
         )
     return Command(argv=argv_of(job.agent_command), stdin=prompt(job).encode())
 
@@ -65,7 +66,10 @@ def _in_words(job: Job) -> str:
     role = f" ({job.repo.role})" if job.repo.role else ""
     first = f"Task {todo.id}: {todo.task}"
     if job.undone:
-        first = f"Undo what this task has done outside of the repository, as far as it has; it ended as {job.undone.came_to}.\n{first}"
+        first = (
+            "Undo what this task has done outside of the repository, as far as it has; "
+            f"it ended as {job.undone.came_to}.\n{first}"
+        )
     parts = [first, f"Repository: {job.repo.name}{role}, in {job.cwd}"]
     if todo.description:
         parts.append(todo.description)

@@ -46,7 +46,10 @@ START_S = 60.0
 LOOK_EVERY_S = 1.0
 """How often the time of the end is looked at, which another thread may bring forward."""
 GUARD_LOST = "guard lost"
-GUARD = f"import sys; sys.path.append({str(Path(guard.__file__).parent)!r}); import guard; guard.main(sys.argv[1:])"
+GUARD = (
+    f"import sys; sys.path.append({str(Path(guard.__file__).parent)!r}); import guard; "
+    "guard.main(sys.argv[1:])"
+)
 """An import, not a script: Python keeps its compiled form, and knows when that is older than the source."""
 
 

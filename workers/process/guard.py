@@ -6,9 +6,9 @@ imports little, and reads /proc itself.
 
 States::
 
-    running ──command ends──► sweeping (TERM to the rest) ──all gone──► gone (the guard ends)
-       ├─────T, or time is up──► stopping (TERM to all) ──┘  either: KILL, again and again, once the grace is over
-       └─────K, or the worker is dead──► KILL at once
+running ──command ends──► sweeping (TERM to the rest) ──all gone──► gone (the guard ends) ├─────T, or time is
+up──► stopping (TERM to all) ──┘  either: KILL, again and again, once the grace is over └─────K, or the worker
+is dead──► KILL at once
 
 Invariants
 
@@ -51,7 +51,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
 else:
-    import _signal as signal  # the same without its enums, which are a third of the guard's start-up (3.5 of 12 ms)
+    # the same without its enums, which are a third of the guard's start-up (3.5 of 12 ms)
+    import _signal as signal
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36

@@ -72,7 +72,9 @@ def new_mark() -> int:
 
 
 def is_alive(marker: ProcessMarker) -> bool:
-    """Return whether a process of the attempt lives. One quick look, for it is made at the end of each attempt."""
+    """Return whether a process of the attempt lives. One quick look, for it is made at the end of each
+    attempt.
+    """
     if not ON_LINUX:
         return False
     signs = (

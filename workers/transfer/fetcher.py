@@ -1,8 +1,8 @@
-"""Fetch a commit of the run, made on this host or another, into a folder or into a checkout's objects.
+"""Fetches a commit of the run, made on this host or another, into a folder or into a checkout's objects.
 
-    <state>/carried/<run>/<repo>/depot/       all that has arrived of the repository, and what a clone here lends
+    <state>/carried/<run>/<repo>/depot/       all objects of the repository that have arrived or are lent here
     <state>/carried/<run>/<repo>/<commit>/    a plain checkout of exactly that commit, made once
-    <state>/carried/<run>/<repo>/lock         held by the worker that makes one of them, and by each git that it runs
+    <state>/carried/<run>/<repo>/lock         held by the worker that makes one of them, and its git processes
 
 A folder is made under another name and renamed when it is whole. The holder of the lock is alone, so a folder
 under that other name was left by a killed worker, and is removed. Everything is removed with the run:
@@ -188,7 +188,10 @@ def _common_dir(place: Path) -> Path | None:
 
 
 def _unsent(repo: str, commit: str) -> str:
-    return f"{repo}: {commit[:12]} is not here, and no host has sent it (a worker whose Redis is a unix:// socket sends nothing)"
+    return (
+        f"{repo}: {commit[:12]} is not here, and no host has sent it (a worker whose Redis is a unix:// "
+        "socket sends nothing)"
+    )
 
 
 def _check(commit_ref: CommitRef) -> None:
@@ -243,7 +246,8 @@ def _refuse_other_heads(commit_ref: CommitRef, commit: str, listed: str) -> None
     heads = [line.partition(" ") for line in listed.splitlines()]
     if [head for head, _, _ in heads] != [commit] or not _BUNDLED.fullmatch(heads[0][2]):
         raise NotCarried(
-            f"{commit_ref.repo}: the bundle of {commit[:12]} holds something else: {sentence(listed) or 'nothing'}"
+            f"{commit_ref.repo}: the bundle of {commit[:12]} holds something else: "
+            f"{sentence(listed) or 'nothing'}"
         )
 
 

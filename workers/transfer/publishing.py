@@ -73,7 +73,8 @@ class Publication:
             if seen not in published and self._judge(name, seen) is TipRelation.FOREIGN:
                 raise GitRefused(
                     f"branch {name} of {hidden(self.url)} stays: it has commits that no run has made",
-                    f"keep them under another name there and delete that branch, then: coord rollback {self.run_id}",
+                    "keep them under another name there and delete that branch, then: "
+                    f"coord rollback {self.run_id}",
                 )
             words = self._push(name, seen, "")
             if not words:

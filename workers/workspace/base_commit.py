@@ -186,10 +186,11 @@ def _foreign(merge_context: MergeContext, branch: str, tip: str, files: Sequence
         (place for place, on in worktrees(merge_context.checkout) if on == ref), f"CHECKOUT-OF-{branch}"
     )
     return GitRefused(
-        f"{merge_context.repo}: {branch} was rewritten and lacks work of todos that succeeded ({work}): {_shown(files)}",
-        f"go on from that work: git -C {merge_context.checkout} branch -m {branch} NAME; "
-        f"from both: git -C {place} merge {work}; from the branch as it is: git -C {place} merge -s ours {work}; "
-        f"then: coord retry {merge_context.run_id}",
+        f"{merge_context.repo}: {branch} was rewritten and lacks work of todos that succeeded ({work}): "
+        f"{_shown(files)}",
+        f"go on from that work: git -C {merge_context.checkout} branch -m {branch} NAME; from both: "
+        f"git -C {place} merge {work}; from the branch as it is: git -C {place} merge -s ours {work}; then: "
+        f"coord retry {merge_context.run_id}",
     )
 
 

@@ -154,7 +154,8 @@ def commit(worktree: WorktreeState, text: Message) -> str:
     parent = head if head and worktree.contains(tip, head) else tip
     if not worktree.contains(worktree.since, parent):
         raise GitRefused(
-            f"{worktree.branch} no longer contains {worktree.since[:12]}, where the todo began: its history was rewritten",
+            f"{worktree.branch} no longer contains {worktree.since[:12]}, where the todo began: "
+            "its history was rewritten",
             "let the todo add commits; revert commits to undo them",
         )
     merged = _merged(worktree) if parent == head else []

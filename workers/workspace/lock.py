@@ -253,7 +253,10 @@ class WorkspaceLock:
 
     def _refuse_older(self, lock_request: LockRequest, last: LockHolder | None) -> None:
         if last and last.run == lock_request.run_id and last.fence > lock_request.fence:
-            message = f"attempt {last.fence} has been in {self._workspace}, and this is the older attempt {lock_request.fence}"
+            message = (
+                f"attempt {last.fence} has been in {self._workspace}, "
+                f"and this is the older attempt {lock_request.fence}"
+            )
             raise Superseded(message, "nothing to do: the newer attempt counts")
 
     def _end_abandoned(self, last: LockHolder | None) -> None:

@@ -95,7 +95,8 @@ class Submodules:
         url = known or module.url
         if url.startswith(("./", "../")):
             raise GitRefused(
-                f"{self.repo}: submodule {module.path} is not in the checkout, and its address {url} is relative",
+                f"{self.repo}: submodule {module.path} is not in the checkout, "
+                f"and its address {url} is relative",
                 f"bring it there: git -C {there.parent} submodule update --init {there.name}",
             )
         self._git_update(into, git_dir, module, url)
@@ -114,7 +115,10 @@ class Submodules:
             kind, _, rest = entry.partition(" ")
             fields = rest.split(" ", 7)
             if kind == "1" and fields[1].startswith("S") and set(fields[1][2:]) != {"."}:
-                yield f"submodule {fields[7]} has changes that are in no commit of its own: they are not carried"
+                yield (
+                    f"submodule {fields[7]} has changes that are in no commit of its own: "
+                    "they are not carried"
+                )
 
     def unpublished(self, worktree: Path, git_dir: Path, checkout: Path, since: str) -> Iterator[str]:
         """Yield a line for each submodule commit that the worktree's commit names and no other place has."""
@@ -124,8 +128,9 @@ class Submodules:
             kept = (there / ".git").exists() and has_commit(there, module.commit)
             if module.commit != before.get(module.path) and not kept:
                 yield (
-                    f"submodule {module.path}: commit {module.commit[:12]} is in this worktree alone, and goes with it; "
-                    f"let the todo push it, or keep it: git -C {there} fetch {worktree / module.path} {module.commit}"
+                    f"submodule {module.path}: commit {module.commit[:12]} is in this worktree alone, "
+                    "and goes with it; let the todo push it, or keep it: "
+                    f"git -C {there} fetch {worktree / module.path} {module.commit}"
                 )
 
 

@@ -48,21 +48,28 @@ _BY_WORDS: tuple[tuple[re.Pattern[str], Trouble], ...] = tuple(
     (re.compile(pattern, re.MULTILINE), trouble)
     for pattern, trouble in (
         (r"\bdied of signal \d+", Trouble.KILLED),
-        (r": (No space left on device|Disk quota exceeded|Input/output error|Read-only file system)\.?$", Trouble.DISK),
+        (r": (No space left on device|Disk quota exceeded|Input/output error|Read-only file system)\.?$",
+            Trouble.DISK),
         (r"^fatal: \S+ file '.*' write error\. Out of diskspace$", Trouble.DISK),
-        (r"^error: unable to write file (?!.*: [A-Z][a-z][-\w /]*$)", Trouble.DISK),  # the others give a reason of their own
-        (r": (Cannot allocate memory|Resource temporarily unavailable|Too many open files( in system)?)\.?$", Trouble.MACHINE),
+        # the others give a reason of their own
+        (r"^error: unable to write file (?!.*: [A-Z][a-z][-\w /]*$)", Trouble.DISK),
+        (r": (Cannot allocate memory|Resource temporarily unavailable|Too many open files( in system)?)\.?$",
+            Trouble.MACHINE),
         (r"^fatal: Out of memory, ", Trouble.MACHINE),
         (r"Unable to create '.*\.lock': File exists\.?$", Trouble.LOCKED),
         (r"could not lock config file .*: File exists\.?$", Trouble.LOCKED),
         (r"Unable to read current working directory: ", Trouble.MISSING),
         (r": Stale file handle\.?$", Trouble.MISSING),
-        (r"^fatal: (not a git repository\b|invalid gitfile format|this operation must be run in a work tree)", Trouble.DAMAGED),
-        (r"^(fatal|error): (index file (corrupt|smaller than expected)|bad (index file sha1 )?signature)", Trouble.DAMAGED),
+        (r"^fatal: (not a git repository\b|invalid gitfile format|this operation must be run in a work tree)",
+            Trouble.DAMAGED),
+        (r"^(fatal|error): (index file (corrupt|smaller than expected)|bad (index file sha1 )?signature)",
+            Trouble.DAMAGED),
         # `git add` with core.fsyncMethod=batch ends with 0 where a full disk has kept objects from their
         # place.
         (r"^error: invalid object [0-7]{6} [0-9a-f]+ for '", Trouble.DAMAGED),
-        (r"^fatal: ((unexpected )?missing (blob|tree) object '|bad tree object |unable to read tree )[0-9a-f(]+", Trouble.DAMAGED),
+        (r"^fatal: ((unexpected )?missing (blob|tree) object '|bad tree object |unable to read tree )"
+            "[0-9a-f(]+",
+            Trouble.DAMAGED),
     )
 )  # fmt: skip
 

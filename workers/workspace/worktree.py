@@ -145,7 +145,10 @@ class Worktree(Workspace):
         told = ask("log", form, f"{self._since}..refs/heads/{self.branch}", cwd=self._checkout)
         newest = max((int(word) for word in told.stdout.split() if word.isdecimal()), default=0)
         if newest > lock_request.fence:
-            message = f"attempt {newest} has committed on {self.branch}, and this is the older attempt {lock_request.fence}"
+            message = (
+                f"attempt {newest} has committed on {self.branch}, "
+                f"and this is the older attempt {lock_request.fence}"
+            )
             raise Superseded(message, "nothing to do: the newer attempt counts")
 
     def note(self, child: Child) -> None:

@@ -1,13 +1,14 @@
--- The head of the function library: the state of one call, and how a step is registered.
+-- The head of the function library: the state of one call, and the registration of a step.
 --
--- Functions of a library live as long as it is loaded, so its local variables outlive a call. State is assigned by `begin`, and for
--- the steps of a run by `begin_run`, at the start of each call and nowhere else: a call that failed halfway leaves nothing behind
--- (tests/contracts/test_library.py). backend/library.py puts KEY, the names of keys, and DIGEST, of this text, in front.
+-- The local variables of a library live as long as the library is loaded, so they outlive a call. Only
+-- `begin`, and `begin_run` for the steps of a run, assign state, at the start of each call: a call that
+-- failed halfway leaves nothing for the next one (tests/contracts/test_library.py). backend/library.py writes
+-- KEY, the names of keys, and DIGEST, of this text, in front.
 
 local call -- redis.call, which does not exist while a library is loaded
 local now, now_us -- the server's clock in ms and µs: one moment for the whole call
-local head -- the namespace, with its colon
-local woken -- todos that were granted what they waited for: `run todo`
+local head -- the namespace with its colon
+local woken -- todos that were granted their request in this call: `run todo`
 
 local function begin(keys)
   call = redis.call
@@ -17,14 +18,15 @@ local function begin(keys)
   head, woken = keys[1], {}
 end
 
--- `counts`: how many keys and arguments the step takes, at least and at most.
+-- `counts`: minimum and maximum number of keys, then of arguments.
 local function register(name, flags, counts, prepare, step)
   redis.register_function {
     function_name = name .. '_' .. DIGEST,
     flags = flags,
     callback = function(keys, args)
       if #keys < counts[1] or #keys > counts[2] or #args < counts[3] or #args > counts[4] then
-        return redis.error_reply(string.format('ERR step %s was called with %d keys and %d arguments', name, #keys, #args))
+        local wrong = 'ERR step %s was called with %d keys and %d arguments'
+        return redis.error_reply(string.format(wrong, name, #keys, #args))
       end
       begin(keys)
       if prepare then prepare(keys, args) end

@@ -121,7 +121,7 @@ def _grant(call: CliContext, recipient: str, topics: tuple[str, ...], *, as_json
     url = call.coord.redis_url
     bus, tokens = open_gateway_bus(url, call.coord.settings), open_tokens(url, call.coord.settings)
     token = tokens.grant(recipient, topics) if topics else tokens.grant(recipient)
-    bus.register(recipient)  # what is sent before it comes is kept
+    bus.register(recipient)  # messages sent before it connects are kept
     if as_json:
         print_json({"recipient": recipient, "token": token})
     else:

@@ -41,8 +41,10 @@ def up(call: CliContext, detach: bool, no_flower: bool, jobs: int | None) -> Non
     """Start the embedded server, a worker for every repository of the file, and Flower; or join them."""
     if not call.coord.document.ecosystem.repos:
         raise UsageError(
-            f"{call.coord.document.path} declares no repositories, so there is nothing that a worker could serve",
-            "declare them under `repos:`, or write a new file from the repositories of a folder: coord init DIR",
+            f"{call.coord.document.path} declares no repositories, "
+            "so there is nothing that a worker could serve",
+            "declare them under `repos:`, or write a new file from the repositories of a folder: "
+            "coord init DIR",
         )
     running = call.coord.local.up(with_flower=not no_flower, jobs=jobs)
     _print_running(running, call)

@@ -19,10 +19,11 @@ def steps() -> None:
 @as_json_option
 @click.pass_obj
 def load(call: CliContext, as_json: bool) -> None:
-    """Load the steps of this version, and delete those that were loaded more than 30 days ago by other versions.
+    """Load the steps of this version, and delete those that were loaded more than 30 days ago by other
+    versions.
 
-    `coord up`, workers and the maintenance leader do this by themselves. A user with fewer rights needs it done once for each
-    version of coord: by a user with the role keeper, or by an administrator of the server.
+    `coord up`, workers and the maintenance leader do this by themselves. A user with fewer rights needs it
+    done once for each version of coord: by a user with the role keeper, or by an administrator of the server.
     """
     digest, deleted = load_steps(call.coord)
     if as_json:

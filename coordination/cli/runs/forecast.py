@@ -149,7 +149,10 @@ def _saving(saving: Saving, foreseen: Forecast) -> str:
         else f"of {saving.of}"
     )
     if saving.saves_h > NOTHING_H:
-        return f"{what} would save {format_hours(saving.saves_h)}: {format_hours(saving.hours)} by {foreseen.strategy}"
+        return (
+            f"{what} would save {format_hours(saving.saves_h)}: "
+            f"{format_hours(saving.hours)} by {foreseen.strategy}"
+        )
     return f"{what} would save nothing"
 
 
@@ -188,6 +191,7 @@ def _bound_reason(foreseen: Forecast) -> str:
     scarce = foreseen.busiest_resource
     resource = f"; busiest resource {scarce}, {format_hours(foreseen.busiest_resource_h)}" if scarce else ""
     return (
-        f"(critical path {format_hours(foreseen.critical_h)}; {format_hours(foreseen.work_h)} of work on {foreseen.slots} at once; "
+        f"(critical path {format_hours(foreseen.critical_h)}; "
+        f"{format_hours(foreseen.work_h)} of work on {foreseen.slots} at once; "
         f"busiest repository {foreseen.busiest_repo}, {format_hours(foreseen.busiest_repo_h)}{resource})"
     )

@@ -156,7 +156,7 @@ class Following:
             self._print("! " + internal_error(f"{event.fields.get('why')}; {event.fields.get('where')}"))
         elif event.what == "redis.restarted":
             self._print("! Redis was restarted: leases are given time to renew")
-        elif event.what == "todo.approved":  # who is rejected has failed, and that line says by whom
+        elif event.what == "todo.approved":  # a rejected todo has failed, and that line names the person
             said = f": {comment}" if (comment := event.fields.get("comment")) else ""
             self._print(f"· {event.todo} was approved by {event.fields.get('by')}{said}")
         elif event.what == PARKED:
@@ -166,7 +166,7 @@ class Following:
         elif self._is_reported(event):
             # As it was then: an ended run is watched from its first event on.
             then, undoing = TodoState(event.what.removeprefix("todo.")), "undo" in event.fields
-            with suppress(Unreadable):  # of a todo that the run does not have: others can write to Redis, too
+            with suppress(Unreadable):  # the run does not have the todo: other programs can write to Redis
                 self._print(line(self._run.todo(event.todo, then, undoing=undoing)))
         elif event.what == BACK:
             self._turn_back(event)

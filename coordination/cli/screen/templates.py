@@ -1,7 +1,7 @@
 r"""`--format '{id}\t{title}'`: one line of text for each record, by the names of its fields.
 
-Only the record's own fields can be named: Python's format strings reach through attributes and indexes into everything
-that an object knows, and templates get copied from strangers.
+Only the record's own fields can be named: Python's format strings reach through attributes and indexes into
+everything that an object knows, and templates get copied from strangers.
 """
 
 from __future__ import annotations
@@ -63,7 +63,10 @@ def _field(name: str, spec: str, conversion: str | None, known: Collection[str])
         try:
             return _written(getattr(record, name), spec)
         except ValueError as error:
-            hint = "'{id:<12}' sets a width, '{estimated_hours:.1f}' decimals, '{target:%d %b}' how a date is written"
+            hint = (
+                "'{id:<12}' sets a width, '{estimated_hours:.1f}' decimals, "
+                "'{target:%d %b}' how a date is written"
+            )
             raise UsageError(f"--format: {{{name}:{spec}}}: {error}", hint) from error
 
     return part

@@ -34,7 +34,7 @@ from coordination.models import (
 Records = Mapping[str, Sequence[Any]]
 """Records by kind."""
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 (some read the wide ones, too)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 (wide ones too)
 
 
 @dataclass(frozen=True, kw_only=True)

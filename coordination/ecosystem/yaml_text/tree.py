@@ -161,19 +161,27 @@ _WORDS = (
     (
         "cannot start any token",
         "",
-        "this character cannot begin a value: YAML indents with spaces, never tabs, "
-        "and text that begins with %, @ or ` needs quotes",
+        (
+            "this character cannot begin a value: YAML indents with spaces, never tabs, "
+            "and text that begins with %, @ or ` needs quotes"
+        ),
     ),
     ("found a tab character", "", "there is a tab where YAML requires spaces"),
     (
         "did not find expected key",
         "",
-        "this does not fit the mapping that begins on line {opened}: wrong indentation, or quotes that end too early",
+        (
+            "this does not fit the mapping that begins on line {opened}: wrong indentation, "
+            "or quotes that end too early"
+        ),
     ),
     (
         "did not find expected '-'",
         "",
-        "this does not fit the list that begins on line {opened}: a '- ' is missing, or the indentation is wrong",
+        (
+            "this does not fit the list that begins on line {opened}: a '- ' is missing, "
+            "or the indentation is wrong"
+        ),
     ),
     ("sequence entries are not allowed", "", "a list cannot begin here; begin it on the next line"),
     ("could not find expected ':'", "", "a ':' is missing after the name on line {opened}"),

@@ -136,7 +136,11 @@ class _Reader:
     def _construct(self, tag: str, text: str, node: Node) -> Any:
         try:
             return _CONSTRUCT[tag](ScalarNode(tag, text))
-        except (ValueError, KeyError, AttributeError):  # of int(), date() etc., not caught by PyYAML
+        except (
+            ValueError,
+            KeyError,
+            AttributeError,
+        ):  # int(), date() and others raise these, and PyYAML does not catch them
             kind = tag.removeprefix(_TAG).replace("timestamp", "date").replace("int", "number")
             self._report(node, f"there is no such {kind}; correct it, or put it in quotes if it is text")
             return text

@@ -38,11 +38,13 @@ def coord_send_message(
     session: Session,
     to: To,
     text: str,
-    type: Annotated[str, Field(description="Type of the message, in a word.")] = messages.NOTE,
+    type: Annotated[str, Field(description="The kind of message, in one word.")] = messages.NOTE,
     ttl_s: Annotated[
         float | None, Field(gt=0, le=YEAR_S, description="Discard the message after this many seconds.")
     ] = None,
-    priority: Annotated[int, Field(ge=-100, le=100, description="Higher is delivered sooner.")] = 0,
+    priority: Annotated[
+        int, Field(ge=-100, le=100, description="Messages with a higher priority are delivered first.")
+    ] = 0,
     reply_to: Annotated[str | None, Field(description="Recipient of a reply, written like `to`.")] = None,
 ) -> Sent:
     """Send a message to a repository's inbox, an agent or a person; it is kept until it is acknowledged."""
@@ -64,7 +66,9 @@ def coord_list_messages(
     ] = False,
     limit: Annotated[int, Field(ge=1, le=1000, description="Maximum number of messages.")] = 100,
 ) -> Sequence[MessageView]:
-    """List the messages of a repository, an agent or a person. They stay until coord_ack_messages acknowledges them."""
+    """List the messages of a repository, an agent or a person. Messages stay until coord_ack_messages
+    acknowledges them.
+    """
     whom = _recipient(session, to) if to else None
     bus = session.coord.messages
     return (
@@ -81,7 +85,7 @@ def coord_ack_messages(
     ids: Annotated[
         Sequence[str],
         BeforeValidator(several),
-        Field(description=f"As coord_list_messages gives them, or `{messages.ALL}`."),
+        Field(description=f"Ids from coord_list_messages, or `{messages.ALL}`."),
     ],
 ) -> Acknowledged:
     """Acknowledge messages: they are deleted from the inbox and not delivered again."""
@@ -112,7 +116,7 @@ def coord_publish(
     session: Session,
     topic: Annotated[str, Field(description="Words separated by dots, such as vbia_events or build.api.")],
     payload: Annotated[Any, Field(description="Text or any JSON value, up to 256 KiB.")],
-    type: Annotated[str, Field(description="Type of the event, in a word.")] = "event",
+    type: Annotated[str, Field(description="The kind of event, in one word.")] = "event",
 ) -> Mapping[str, int]:
     """Publish an event to the current subscribers of a topic; `reached` is their number. The event is not
     stored for absent subscribers; use coord_send_message for that.
@@ -133,7 +137,9 @@ def coord_subscribe(
     ] = 30,
     most: Annotated[int, Field(ge=1, le=100, description="Return when this many events were received.")] = 1,
 ) -> Heard:
-    """Wait for events on topics from now on. Events published before the call, or between two calls, are not returned."""
+    """Wait for events on topics, from now on. Events published before the call or between two calls are not
+    returned.
+    """
     found: list[EventView] = []
     gap = False
     with session.coord.messages.listen(*topics) as listening:
@@ -150,11 +156,11 @@ def _recipient(session: Session, to: str) -> str:
     return messages.recipient(session.coord.manager, to)
 
 
-Key = Annotated[str, Field(description="Its name.")]
+Key = Annotated[str, Field(description="The name of the value.")]
 Run = Annotated[
     str,
     Field(
-        description="A run's id, or `last`: the context of its todos. With neither run nor plan: the global context."
+        description="A run's id, or `last`: the context of its todos (no run, no plan: the global context)."
     ),
 ]
 Plan = Annotated[str, Field(description="A plan's id: the context of all its runs.")]
@@ -174,7 +180,9 @@ class Shared(BaseModel):
 
 @reads("Read a shared value")
 def coord_context_get(session: Session, key: Key, run: Run = "", plan: Plan = "") -> Shared:
-    """Read a shared value. A run also sees the values of its plan, and both see global ones. A missing value may have expired."""
+    """Read a shared value. A run also sees the values of its plan, and both see global values. A missing
+    value may have expired.
+    """
     absent = object()
     value = session.coord.context(plan=plan, run=run).get(key, absent)
     return Shared(key=key, found=False) if value is absent else Shared(key=key, found=True, value=value)
@@ -189,7 +197,9 @@ def coord_context_set(
     plan: Plan = "",
     ttl_s: Ttl = None,
 ) -> Shared:
-    """Share a value with the todos of a run, of a plan, or with all todos. Inner contexts see it, outer ones do not."""
+    """Share a value with the todos of a run, of a plan, or with all todos. Contexts within this one see it,
+    outer ones do not.
+    """
     session.coord.context(plan=plan, run=run).set(
         key, value, None if ttl_s is None else timedelta(seconds=ttl_s)
     )

@@ -22,8 +22,8 @@ from coordination.mcp.declaration import (
     TodoName,
     Wait,
     adds,
-    carries_out,
     changes,
+    executes,
     reads,
     undoes,
 )
@@ -33,23 +33,25 @@ from coordination.models import OnFailure, Strategy
 
 @dataclass(frozen=True, kw_only=True)
 class Excerpt:
-    """`text` begins with a line that says what is left out before it, if anything is, and ends with one if more follows."""
+    """A part of a log. If characters are omitted before or after it, `text` begins or ends with a line that
+    says so.
+    """
 
     run_id: str
     todo: str | None
     text: str
     offset: int
-    """Of the first character of the log that is in `text`."""
+    """Position in the log of the first character in `text`."""
     end: int
-    """Of the first one that is not any more: where to go on."""
+    """Position after the last character in `text`; pass it as `offset` to continue."""
     total: int
-    """As long as the log is now."""
+    """Current length of the log."""
 
 
 def excerpt(
     run_id: str, todo: str | None, pieces: Iterable[str], *, limit: int, offset: int | None
 ) -> Excerpt:
-    """Return the log from `offset` on, or its end, which begins with a whole line where one is near."""
+    """Return the log from `offset` on, or its end, from the start of a line if one is near."""
     log = "".join(pieces)
     start = _tail(log, limit) if offset is None else min(offset, len(log))
     end = min(start + limit, len(log))
@@ -76,9 +78,7 @@ TimeoutS = Annotated[
 ]
 Accepted = Annotated[
     Items,
-    Field(
-        description="Completed todos whose results a person says are in the base branches in another form."
-    ),
+    Field(description="Completed todos whose results a person found in the base branches in another form."),
 ]
 
 
@@ -96,12 +96,12 @@ class RollbackPreview(BaseModel):
 PREVIEWED = ("run_id", "status", "todos", "repos", "helpless", "takes_up", "compensations")
 
 
-@carries_out("Run a plan")
+@executes("Run a plan")
 def coord_sweep_plan(
     session: Session,
     plan: PlanName,
-    strategy: Annotated[Strategy | None, Field(description="Default: as in the plan.")] = None,
-    on_failure: Annotated[OnFailure | None, Field(description="Default: as in the plan.")] = None,
+    strategy: Annotated[Strategy | None, Field(description="Overrides the plan's value.")] = None,
+    on_failure: Annotated[OnFailure | None, Field(description="Overrides the plan's value.")] = None,
     max_parallel: AtOnce = None,
     repos: Annotated[Items, Field(description="Only todos of these repositories.")] = None,
     todos: Annotated[Items, Field(description="Only these todos.")] = None,
@@ -110,13 +110,13 @@ def coord_sweep_plan(
     accept: Accepted = None,
     wait_s: Wait = 0,
 ) -> CutRun:
-    """Start a run of the plan's open todos, in the order that their dependencies allow, and return it at once.
+    """Start a run of the plan's open todos in dependency order, and return the run at once.
 
     The run continues independently of this session: follow it with coord_get_run(run=…, wait_s=60) until its
-    status is no longer running. It begins at the tip of each repository's `branch`, and commits to
-    coord/<run_id>: have that merged before the next sweep, which is refused (code 6) if a todo depends on a
-    completed one whose result is not in its base branch. Todos blocked from outside the plan are skipped. Use
-    coord_forecast_plan first for a preview.
+    status is no longer running. It begins at the tip of each repository's `branch` and commits to
+    coord/<run_id>. Have those branches merged before the next sweep: a sweep is refused (code 6) if one of
+    its todos depends on a completed todo whose result is not in the base branch. Todos blocked from outside
+    the plan are skipped. Call coord_forecast_plan first for a preview.
     """
     wanted = Selectors(repos=repos or (), todos=todos or ())
     run = session.coord.runs.sweep(
@@ -132,12 +132,12 @@ def coord_sweep_plan(
     return cut(CutRun, session.detached(run, wait_s), SHOWN)
 
 
-@carries_out("Run one todo")
+@executes("Run one todo")
 def coord_execute_todo(
     session: Session, todo: TodoName, timeout_s: TimeoutS = None, accept: Accepted = None, wait_s: Wait = 0
 ) -> CutRun:
-    """Start a run of this one todo, if it waits for nothing, and return it at once; follow it with
-    coord_get_run. It is refused as coord_sweep_plan is.
+    """Start a run of one todo that is not blocked, and return the run at once; follow it with coord_get_run.
+    It is refused under the same conditions as coord_sweep_plan.
     """
     run = session.coord.runs.execute(todo, timeout=_duration(timeout_s), accept=accept or ())
     return cut(CutRun, session.detached(run, wait_s), SHOWN)
@@ -147,7 +147,7 @@ def _duration(seconds: float | None) -> timedelta | None:
     return None if seconds is None else timedelta(seconds=seconds)
 
 
-@carries_out("Retry a run")
+@executes("Retry a run")
 def coord_retry_run(
     session: Session,
     run: RunName = LAST,
@@ -160,15 +160,15 @@ def coord_retry_run(
     ] = None,
     as_it_was: Annotated[
         bool,
-        Field(description="Keep the order of the run even if the file has another by now (default: refuse)."),
+        Field(description="Keep the run's order even if the file now declares another (default: refuse)."),
     ] = False,
     wait_s: Wait = 0,
 ) -> CutRun:
-    """Start a new run of an ended run's failed todos and those blocked by them; succeeded todos are carried over.
+    """Start a new run of an ended run's failed todos and those blocked by them. Results of succeeded todos
+    are reused.
 
-    Correct the cause first: the todo in the ecosystem file, the code on the repository's branch, or in the
-    worktree that was kept on the machine of its worker, .coord/worktrees/<run_id>/<repo>, by a commit on
-    coord/<run_id>.
+    Correct the cause first: change the todo in the ecosystem file, or the code on the repository's branch, or
+    commit to coord/<run_id> in the kept worktree .coord/worktrees/<run_id>/<repo> on the worker's machine.
     """
     again = session.coord.runs.retry(
         run, on_failure=on_failure, max_parallel=max_parallel, from_=from_todos or (), as_it_was=as_it_was
@@ -178,7 +178,9 @@ def coord_retry_run(
 
 @changes("Cancel a run")
 def coord_cancel_run(session: Session, run: RunName, wait_s: Wait = 0) -> CutRun:
-    """Cancel a run: no new todo starts, and running todos are stopped. coord_retry_run continues it as a new run."""
+    """Cancel a run: no new todo starts, and running todos are stopped. coord_retry_run continues it as a new
+    run.
+    """
     found = session.coord.runs.get(run)
     found.cancel()
     return cut(CutRun, session.view(found, wait_s), SHOWN)
@@ -189,18 +191,18 @@ def coord_rollback_run(
     session: Session,
     run: RunName,
     accept: Annotated[
-        Items, Field(description="Todos that could not be undone, and need not be any more.")
+        Items, Field(description="Todos that could not be undone, and that a person accepts as undone.")
     ] = None,
-    reason: Annotated[str, Field(description="Why that is accepted; it is recorded.")] = "",
+    reason: Annotated[str, Field(description="The person's reason; it is recorded.")] = "",
     wait_s: Wait = 0,
 ) -> CutRun:
-    """Undo a live or ended run: running todos are stopped, then all started todos are
-    undone in reverse order, by its `compensate`, or by removing the run's branches and worktrees. Its status
-    becomes rolled_back, or rollback_failed where something could not be undone: those todos are
-    compensation_failed.
+    """Undo a running or ended run. Running todos are stopped; then every todo that began is undone in reverse
+    order, by its `compensate` action or by removing the run's branches and worktrees. The run's status
+    becomes rolled_back, or rollback_failed if a todo could not be undone; such a todo is compensation_failed.
 
-    Called again it tries those again. With `accept` nothing is tried: these count as undone, for the `reason`
-    that a person gave you, and what stands before them is undone. coord_get_run(run=…, wait_s=60) follows it.
+    Call it again to retry the failed compensations. With `accept`, the named todos count as undone, for the
+    `reason` that a person gave you, and their predecessors are undone next. Follow the run with
+    coord_get_run(run=…, wait_s=60).
     """
     operations = session.coord.runs
     found = operations.accept(run, accept, reason) if accept else operations.rollback(run)
@@ -209,8 +211,9 @@ def coord_rollback_run(
 
 @reads("Preview a rollback")
 def coord_preview_rollback(session: Session, run: RunName = LAST) -> RollbackPreview:
-    """The todos that coord_rollback_run would undo, those that nothing undoes, and every branch that would
-    go: of a retry also those of the runs that it took up. Show them to the person who decides before you call it.
+    """List the todos that coord_rollback_run would undo, those without a way to undo them, and the branches
+    that it would delete; for a retry also those of the runs that it continued. Show them to the person who
+    decides before you call coord_rollback_run.
     """
     found = session.coord.runs.get(run).rollback_preview()
     return RollbackPreview(branches=found.branches, **{name: getattr(found, name) for name in PREVIEWED})
@@ -224,9 +227,10 @@ def coord_get_run(
     states: AnyOf[TodoState] = (),
     limit: Most = SHOWN,
 ) -> CutRun:
-    """A run: its status, and every todo (or those in `states`) with its state, times, error, and what it waits for.
+    """Return a run: its status, and each todo (or those in `states`) with its state, times, error and wait
+    reason.
 
-    Who waits for its end (`wait_s`) has what succeeded marked as completed in the ecosystem file.
+    With `wait_s`, wait for the end of the run; its succeeded todos are then marked as completed in the file.
     """
     view = session.view(session.coord.runs.get(run), wait_s)
     return cut(CutRun, view.only(states) if states else view, limit)
@@ -243,12 +247,12 @@ def coord_get_logs(
     session: Session,
     run: RunName = LAST,
     todo: Annotated[
-        str | None, Field(description="A todo of the run; without one, the logs of all of them.")
+        str | None, Field(description="A todo of the run (default: the logs of all todos).")
     ] = None,
-    limit: Annotated[int, Field(ge=1, le=200_000, description="At most so many characters.")] = 20_000,
+    limit: Annotated[int, Field(ge=1, le=200_000, description="Maximum number of characters.")] = 20_000,
     offset: Annotated[
         int | None,
-        Field(ge=0, description="Begin at this character of the log; without it, its end is given."),
+        Field(ge=0, description="Begin at this character of the log (default: return its end)."),
     ] = None,
 ) -> Excerpt:
     """Return the output of a run's todos, over all attempts: its end, or a part from `offset` on."""
@@ -269,7 +273,9 @@ class Checkpoint(BaseModel):
 
 @adds("Create a checkpoint")
 def coord_create_checkpoint(session: Session, run: RunName, name: CheckpointName) -> Checkpoint:
-    """Record under a name which todos of the run have succeeded so far, to come back to that with coord_restore_checkpoint."""
+    """Record under a name which todos of the run have succeeded so far. coord_restore_checkpoint returns to
+    it.
+    """
     return _checkpoint(session.coord.runs.get(run).create_checkpoint(name))
 
 
@@ -279,14 +285,15 @@ def coord_list_checkpoints(session: Session, run: RunName) -> Sequence[Checkpoin
     return [_checkpoint(one) for one in session.coord.runs.get(run).checkpoints()]
 
 
-@carries_out("Restore a checkpoint")
+@executes("Restore a checkpoint")
 def coord_restore_checkpoint(
     session: Session, run: RunName, name: CheckpointName, wait_s: Wait = 0
 ) -> CutRun:
-    """Undo what the run has begun since the checkpoint, in reverse order, then run that again, and what was left, as a new run.
+    """Undo the todos that the run has begun since the checkpoint, in reverse order, then execute them and the
+    remaining todos as a new run.
 
-    While the answer is the run itself, rolling_back, call it again: it continues, and returns the new run
-    in the end. Where something could not be undone the run is rollback_failed; fix that and call it again.
+    While the returned run has the status rolling_back, call it again; at the end it returns the new run. If a
+    todo could not be undone, the run is rollback_failed: correct the cause and call it again.
     """
     found = session.coord.runs.get(run)
     if not found.begin_restore(name).status.ended:
@@ -304,24 +311,29 @@ def _checkpoint(one: NamedCheckpoint) -> Checkpoint:
 
 
 Waiting = Annotated[
-    str, Field(description="A todo or milestone of a run that waits for an approval, or for a person.")
+    str,
+    Field(
+        description="A todo or milestone of a run that waits for an approval or another action of a person."
+    ),
 ]
-InRun = Annotated[str | None, Field(description="Only in this run; needed where more than one asks.")]
-Comment = Annotated[str, Field(description="Why, in the person's words; it is kept with the todo.")]
+InRun = Annotated[str | None, Field(description="The run; required if the todo waits in several runs.")]
+Comment = Annotated[str, Field(description="The person's reason; it is stored with the todo.")]
 
 
 @adds("Approve a todo")
 def coord_approve_todo(session: Session, todo: Waiting, run: InRun = None, comment: Comment = "") -> CutRun:
-    """Approve a todo that waits at its `gate`, for a person who told you so; a milestone is then reached, a manual todo done.
+    """Approve a todo that waits at its `gate`, on behalf of a person who told you to. Approving a milestone
+    reaches it, approving a manual todo completes it.
 
-    coord_get_run(run=…, states=["parked"]) shows what waits for an approval. Returns the run, which continues.
+    coord_get_run(run=…, states=["parked"]) lists the todos that wait for an approval. Returns the run, which
+    continues.
     """
     return cut(CutRun, session.view(session.coord.runs.approve(todo, run, comment)), SHOWN)
 
 
 @changes("Reject a todo")
 def coord_reject_todo(session: Session, todo: Waiting, run: InRun = None, comment: Comment = "") -> CutRun:
-    """Reject a todo at its gate, for a person who told you so: it fails, is not retried, and its run applies
-    its on_failure policy. coord_retry_run asks for the approval again.
+    """Reject a todo at its gate, on behalf of a person who told you to. The todo fails without a retry, and
+    the run applies its on_failure policy. coord_retry_run asks for the approval again.
     """
     return cut(CutRun, session.view(session.coord.runs.reject(todo, run, comment)), SHOWN)

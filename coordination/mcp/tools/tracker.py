@@ -138,7 +138,9 @@ def coord_close_issue(session: Session, issue: IssueName) -> EditedIssue:
 
 @reads("List blocking issues")
 def coord_get_blocking_issues(session: Session, repo: RepoName) -> Sequence[BlockingIssue]:
-    """List open issues that block open work of the repository, directly or through a chain, and what they block."""
+    """List open issues that block open work of the repository, directly or through a chain, and the blocked
+    records.
+    """
     return session.coord.manager.get_blocking_issues(repo)
 
 
@@ -173,35 +175,38 @@ def coord_get_todo(session: Session, todo: TodoName) -> TodoDetails:
 @adds("Create a todo")
 def coord_create_todo(
     session: Session,
-    task: Annotated[str, Field(description="A line that says what is to be done.")],
+    task: Annotated[str, Field(description="What to do, in one line.")],
     repo: RepoName,
     plan: PlanName | None = None,
     description: str | None = None,
-    acceptance_criteria: Annotated[Sequence[str] | None, Field(description="When it counts as done.")] = None,
+    acceptance_criteria: Annotated[
+        Sequence[str] | None, Field(description="Conditions under which the todo counts as done.")
+    ] = None,
     priority: Level | None = None,
     estimated_hours: Annotated[float | None, Field(gt=0)] = None,
     blocked_by: BlockedBy = None,
     blocking: Blocking = None,
     assignee: str | None = None,
     labels: Labels = None,
-    run: Annotated[str | None, Field(description="A shell command that does it.")] = None,
-    prompt: Annotated[str | None, Field(description="What an agent is told that does it.")] = None,
+    run: Annotated[str | None, Field(description="A shell command that does the work.")] = None,
+    prompt: Annotated[str | None, Field(description="The prompt for an agent that does the work.")] = None,
     manual: Annotated[
-        bool, Field(description="A person does it, and says so with coord_complete_todo.")
+        bool, Field(description="A person does the work and reports it with coord_complete_todo.")
     ] = False,
     gate: Annotated[
         bool | Gate | None,
         Field(
-            description="It begins only after coord_approve_todo; `timeout` (like 24h) and `on_timeout` if nobody decides."
+            description=(
+                "Start only after coord_approve_todo; `on_timeout` applies after `timeout`, such as 24h."
+            )
         ),
     ] = None,
-    timeout: Annotated[str | None, Field(description="Like 90s, 10m or 1h.")] = None,
+    timeout: Annotated[str | None, Field(description="Time limit such as 90s, 10m or 1h.")] = None,
     resources: Resources = None,
 ) -> EditedTodo:
     """Write a new todo into the ecosystem file; it gets the next free id.
 
-    It is executed by one of `run`, `prompt` or `manual`; without any, the configured agent is told what
-    the todo says.
+    Set at most one of `run`, `prompt` and `manual`; without any, the configured agent gets the todo's task.
     """
     fields = given_fields(
         {**locals(), "action": _action(run, prompt, manual), "gate": gate or None}, "run", "prompt", "manual"
@@ -213,9 +218,11 @@ def coord_create_todo(
 def coord_complete_todo(
     session: Session,
     todo: TodoName,
-    actual_hours: Annotated[float | None, Field(ge=0, description="How long it took.")] = None,
+    actual_hours: Annotated[float | None, Field(ge=0, description="Hours the todo took.")] = None,
 ) -> EditedTodo:
-    """Mark a todo as completed; `ready` lists the records that became ready. A run that waits for it continues."""
+    """Mark a todo as completed; `ready` lists the records that became ready. A run that waits for it
+    continues.
+    """
     coord = session.coord
     completed = coord.complete_todo(todo, actual_hours)
     if completed.run_id:
@@ -244,7 +251,9 @@ def coord_list_plans(
     limit: Limit = 100,
     offset: Offset = 0,
 ) -> Page[Plan]:
-    """List the plans that match all filters, with milestones, by date. Their todos: coord_list_todos(plan=…)."""
+    """List the plans that match all filters, with milestones, by date. coord_list_todos(plan=…) lists their
+    todos.
+    """
     return page(session.coord.manager.list_plans(status or None, repo or None), limit, offset)
 
 
@@ -257,9 +266,9 @@ def coord_forecast_plan(
     max_parallel: AtOnce = None,
     limit: Most = 30,
 ) -> CutForecast:
-    """How many hours a sweep of the plan would take under each strategy, which one it takes and why, the
-    critical path, what the bottleneck is, what one more slot would save, and what is done. Todos without an estimate count
-    as others like them took. Starts nothing.
+    """Forecast a sweep of the plan without starting it: the hours under each strategy, the chosen strategy
+    and the reason, the critical path, the bottleneck, and the hours that one more slot would save. Todos
+    without an estimate count with the past durations of similar todos.
     """
     wanted = Selectors(repos=repos or (), todos=todos or ())
     planner = session.coord.planner
@@ -267,7 +276,7 @@ def coord_forecast_plan(
     return cut_forecast(foreseen, planner.progress(plan), limit)
 
 
-@checks("Is a plan done?")
+@checks("Check a plan")
 def coord_validate_plan(
     session: Session,
     plan: PlanName,
@@ -276,7 +285,9 @@ def coord_validate_plan(
     ] = False,
     limit: Most = 30,
 ) -> CutPlanCompletion:
-    """Check whether a plan is complete: milestones, criteria, deliverables, open todos, and what is missing."""
+    """Check whether a plan is complete: milestones, criteria, deliverables and open todos, and list what is
+    missing.
+    """
     standing = session.coord.manager.validate_plan_completion(plan, run_checks=run_checks)
     return cut(CutPlanCompletion, standing, limit)
 

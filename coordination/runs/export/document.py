@@ -226,8 +226,10 @@ def _refuse_going_on(run_id: str, moment: Mapping[str, Any], todos: Sequence[str
     if running or not (status.ended or status is RunStatus.PAUSED):
         begin = "" if status is RunStatus.PAUSED else f"pause it first: coord pause {run_id}; "
         raise Conflict(
-            f"run {run_id} is {status}{f', and {listed(running)} of it runs' if running else ''}: it cannot be moved as it is",
-            f"{begin}when none of its todos is running, export it again; or export it for inspection only: --look",
+            f"run {run_id} is {status}{f', and {listed(running)} of it runs' if running else ''}: "
+            "it cannot be moved as it is",
+            f"{begin}when none of its todos is running, export it again; "
+            "or export it for inspection only: --look",
         )
 
 

@@ -107,7 +107,10 @@ def receive(data: bytes, name: str, largest: int = LARGEST) -> Received:
     if not isinstance(found, dict) or "coord_run" not in found:
         raise UsageError(f"{name} is not an exported run", "write one: coord export-run RUN FILE")
     if found["coord_run"] != FORMAT:
-        hint = f"import it with coord {found.get('coord', 'of that format')}, which wrote it; or export it again with this version"
+        hint = (
+            f"import it with coord {found.get('coord', 'of that format')}, which wrote it; "
+            "or export it again with this version"
+        )
         raise UsageError(
             f"{name} is of format {found['coord_run']!r}, and this coord reads format {FORMAT}", hint
         )
@@ -138,7 +141,8 @@ def _unpacked(data: bytes, name: str, largest: int) -> bytes:
     if len(data) > largest:
         raise UsageError(
             f"{name} has more than {in_units(largest)}, unpacked: it is not read",
-            "if you know where it comes from and this machine has thirty times that memory: coord import-run --max-size SIZE",
+            "if you know where it comes from and this machine has thirty times that memory: "
+            "coord import-run --max-size SIZE",
         )
     return data
 

@@ -55,8 +55,10 @@ class StepHandlers:
         self._brief = lru_cache(BRIEFS_KEPT)(store.brief)  # a brief never changes
         self._contexts = ContextCalls(store, settings, self._brief)
         handlers = (
-            self.claim, self.renew, self.settle, self.retry, self.hand_back, self.park, self.hold_up, self.checkpoint, self.status, self.brief,
-            self.handed_over, self.log, self.refused, self.meet, self.refuse_clash, self.say, self.leave, self.errands,
+            self.claim, self.renew, self.settle, self.retry, self.hand_back, self.park, self.hold_up,
+            self.checkpoint, self.status, self.brief,
+            self.handed_over, self.log, self.refused, self.meet, self.refuse_clash, self.say, self.leave,
+            self.errands,
             self.answer, self.context_get, self.context_set, self.context_delete, self.context_list,
         )  # fmt: skip
         self._handlers: Mapping[str, Callable[..., Any]] = {
@@ -182,7 +184,8 @@ class StepHandlers:
         )
 
     def handed_over(
-        self, repos: Repos, run_id: str, todos: Sequence[str], contexts: Annotated[Sequence[str], Field(max_length=MOST_CONTEXTS)] = (), limit_bytes: int = 0,
+        self, repos: Repos, run_id: str, todos: Sequence[str],
+        contexts: Annotated[Sequence[str], Field(max_length=MOST_CONTEXTS)] = (), limit_bytes: int = 0,
         to: str = "",
     ) -> TodoInputs:  # fmt: skip
         if to:
@@ -224,7 +227,8 @@ class StepHandlers:
         """Refuse another version or ecosystem. A restricted worker never takes a namespace over."""
         if version != self._version:
             raise Conflict(
-                f"this is coord {version}, but the maintenance leader that serves it is coord {self._version}",
+                f"this is coord {version}, but the maintenance leader that serves it is coord "
+                f"{self._version}",
                 "install the same version on both",
             )
         self._presence.refuse_other(ecosystem)

@@ -95,7 +95,8 @@ def refuse_again(store: RunStore, run: EndedRun) -> None:
     if status in (RunStatus.ROLLING_BACK, RunStatus.ROLLBACK_FAILED):
         raise Conflict(
             f"run {run.run_id} is {status}: its todos must be undone, not retried",
-            f"see its progress: coord show-run {run.run_id}; continue the rollback: coord rollback {run.run_id}",
+            f"see its progress: coord show-run {run.run_id}; continue the rollback: "
+            f"coord rollback {run.run_id}",
         )
     if not status.ended:
         hint = f"follow it: coord watch {run.run_id}; or end it: coord cancel {run.run_id}"

@@ -94,7 +94,10 @@ class RetryPlan:
         if self.again:
             return ""
         if self.blocked:
-            return f"nothing failed in run {self.ended.run_id}; {counted(self.blocked, 'todo')} blocked from outside the plan"
+            return (
+                f"nothing failed in run {self.ended.run_id}; "
+                f"{counted(self.blocked, 'todo')} blocked from outside the plan"
+            )
         return f"all todos of run {self.ended.run_id} are done"
 
 

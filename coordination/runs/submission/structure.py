@@ -46,7 +46,8 @@ def refuse_damaged(
     """
     if "graph" in meta and meta["graph"] not in _hashes(meta, place, children, todos):
         raise Conflict(
-            f"the records of run {run_id} are damaged: its todos and their order do not match the hash of its graph",
+            f"the records of run {run_id} are damaged: its todos and their order do not match the hash "
+            "of its graph",
             f"start a new run: coord sweep {meta.get('plan_id', 'PLAN')}",
         )
 
@@ -85,7 +86,8 @@ def refuse_changed(brief: RunBrief, ecosystem: Ecosystem, left: Collection[str],
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     raise PlanRefused(
         f"{brief.plan_id} is no longer the plan of run {brief.run_id}: {'; '.join(found[:SHOWN])}{more}",
-        f"start a new run: coord sweep {brief.plan_id}; or keep the order of the run: coord {command} --as-it-was",
+        f"start a new run: coord sweep {brief.plan_id}; or keep the order of the run: "
+        f"coord {command} --as-it-was",
     )
 
 

@@ -115,10 +115,14 @@ def draw(run: RunView, line: Timeline, decisive: Collection[Work]) -> str:
     body = [
         svg.text(title, PAD * 4, 32, "h"),
         svg.text(_subtitle(run, line), PAD * 4, 54, "out"),
-        *(element for i, band in enumerate(bands) for element in _ground(band, hosts.get(band.repo, ""), shaded=i % 2 == 0)),
+        *(element for i,
+            band in enumerate(bands) for element in _ground(band, hosts.get(band.repo, ""),
+            shaded=i % 2 == 0)),
         *axis(x, line.start_ms, line.end_ms, HEAD + AXIS, bottom),
-        *(_bar(work, band, x, todos.get(work.todo), bold=work in path) for band in bands for work in band.work),
-        *(_strip(wait, band, lane, x) for band in bands for lane, waits in enumerate(band.lanes) for wait in waits),
+        *(_bar(work, band, x, todos.get(work.todo),
+            bold=work in path) for band in bands for work in band.work),
+        *(_strip(wait, band, lane, x) for band in bands for lane,
+            waits in enumerate(band.lanes) for wait in waits),
         *([] if bands else [svg.text("nothing has run", LEFT, HEAD + AXIS + 16, "out")]),
         *_legend(line, bands, todos, bool(decisive), bottom + 28),
     ]  # fmt: skip
@@ -198,7 +202,8 @@ def _bar(work: Work, band: _Band, x: Callable[[float], float], todo: TodoView | 
     left, width = x(work.start_ms), max(1.5, x(work.end_ms) - x(work.start_ms))
     top = band.top + PAD
     frame = svg.element(
-        "rect", x=left, y=top, width=width, height=BAR, rx=min(3.0, width / 3), class_=f"{_class(work, todo)} path" if bold else _class(work, todo),
+        "rect", x=left, y=top, width=width, height=BAR, rx=min(3.0, width / 3),
+        class_=f"{_class(work, todo)} path" if bold else _class(work, todo),
     )  # fmt: skip
     name = _name(work)
     label = svg.fitted(name, width - 6, 10)
@@ -236,7 +241,10 @@ def _of_work(work: Work, todo: TodoView | None, name: str) -> str:
 def _strip(wait: Wait, band: _Band, lane: int, x: Callable[[float], float]) -> str:
     left, top = x(wait.start_ms), band.top + PAD + (BAR + 3 if band.work else 4) + lane * (STRIP + 1)
     width = max(1.0, x(wait.end_ms) - left)
-    words = f"{wait.todo} waited {took((wait.end_ms - wait.start_ms) / 1000)} for {wait.words or LABELS[wait.reason]}"
+    words = (
+        f"{wait.todo} waited {took((wait.end_ms - wait.start_ms) / 1000)} for "
+        f"{wait.words or LABELS[wait.reason]}"
+    )
     return svg.element(
         "rect", svg.hover(words), x=left, y=top, width=width, height=STRIP, fill=COLOURS[wait.reason]
     )

@@ -31,7 +31,9 @@ def piece_bytes(tail_bytes: int) -> int:
 
 
 def pieces_of(text: str, skipped: int, half: int) -> Iterator[tuple[str, int]]:
-    """Cut a text into pieces, each with the number of bytes left out before it; a long text loses its middle."""
+    """Cut a text into pieces, each with the number of bytes left out before it; a long text loses
+    its middle.
+    """
     data = text.encode(errors="replace")
     size = piece_bytes(half)
     if len(data) <= size:

@@ -71,7 +71,10 @@ def _longest(ran: Mapping[str, float], predecessors: Mapping[str, tuple[str, ...
 def _subtitle(run: RunView) -> str:
     counts = ", ".join(f"{n} {state.replace('_', ' ')}" for state, n in run.counts.items())
     took = f" in {format_hours(run.duration_s / 3600)}" if run.duration_s is not None else ""
-    return f"{counted(len(run.todos), 'todo')} · {run.status.replace('_', ' ')} by {run.strategy}{took} · {counts}"
+    return (
+        f"{counted(len(run.todos), 'todo')} · {run.status.replace('_', ' ')} by "
+        f"{run.strategy}{took} · {counts}"
+    )
 
 
 def _box(todo: TodoView, task: str) -> Box:

@@ -15,10 +15,12 @@ IN_HAND = frozenset({TodoState.DISPATCHED, TodoState.RUNNING, TodoState.PARKED})
 LOOKED_AT = 1000
 """Number of todos per reply of Redis."""
 FACTS_OF_UNDOING = (
-    "undo", "was", "undo_started_at", "undo_finished_at", "undo_error", "undo_exit_code", "accepted", "accepted_by",
+    "undo", "was", "undo_started_at", "undo_finished_at", "undo_error", "undo_exit_code", "accepted",
+    "accepted_by",
 )  # fmt: skip
 FACTS = (
-    "attempt", "worker", "started_at", "finished_at", "exit_code", "error", "waits_for", "wait_reason", "since", "run", "cached",
+    "attempt", "worker", "started_at", "finished_at", "exit_code", "error", "waits_for", "wait_reason",
+    "since", "run", "cached",
     "approved_by", "comment", *FACTS_OF_UNDOING,
 )  # fmt: skip
 """The facts of a todo that views show; backend/keys.py says where they are stored."""

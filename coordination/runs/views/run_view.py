@@ -37,8 +37,10 @@ logger = logging.getLogger(__name__)
 UNDO = frozenset({TodoState.COMPENSATING, TodoState.COMPENSATED, TodoState.COMPENSATION_FAILED})
 TAIL_PIECES = 8
 META = (
-    "plan_id", "status", "strategy", "on_failure", "actor", "rolled_back_by", "cancelled", "paused", "rollback", "stuck", "timeout_ms", "timed_out",
-    "started_at", "finished_at", "lay_still_ms", "carried_from", "cached", "max_parallel", *(f"n.{state}" for state in TodoState),
+    "plan_id", "status", "strategy", "on_failure", "actor", "rolled_back_by", "cancelled", "paused",
+    "rollback", "stuck", "timeout_ms", "timed_out",
+    "started_at", "finished_at", "lay_still_ms", "carried_from", "cached", "max_parallel",
+    *(f"n.{state}" for state in TodoState),
 )  # fmt: skip
 """The fields of `meta` that are shown; not the brief, which is megabytes for a large run."""
 
@@ -73,7 +75,8 @@ def readable(run_id: str) -> Iterator[None]:
         what = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise Unreadable(
             f"the records of run {run_id} in Redis are damaged: {what}",
-            f"other runs continue; see what is left of it: coord logs {run_id}, and branch coord/{run_id} of its repositories",
+            f"other runs continue; see what is left of it: coord logs {run_id}, "
+            f"and branch coord/{run_id} of its repositories",
         ) from error
 
 

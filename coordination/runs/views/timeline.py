@@ -1,4 +1,6 @@
-"""What every todo of a run did when, and what it waited for once its predecessors had succeeded, by the run's events. Pure."""
+"""Computes from a run's events when each todo did what, and what it waited for after its predecessors had
+succeeded. Pure.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ LOST = "lost"
 
 
 BRIEF = 0.005
-"""Of the run's duration: a repository that rests for no longer is taken to be at work."""
+"""Share of the run's duration: a repository that is idle for less counts as busy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +110,8 @@ def _work(todo: str, steps: Iterable[_Step]) -> Iterator[Work]:
     for step in steps:
         if step.state == TodoState.RUNNING:
             yield Work(
-                todo=todo, attempt=int(step.fields.get("attempt", 1)), start_ms=step.start_ms, end_ms=step.end_ms,
+                todo=todo, attempt=int(step.fields.get("attempt", 1)), start_ms=step.start_ms,
+                end_ms=step.end_ms,
                 outcome=step.then, undo="undo" in step.fields,
             )  # fmt: skip
 
@@ -116,7 +119,9 @@ def _work(todo: str, steps: Iterable[_Step]) -> Iterator[Work]:
 def _busy(
     work: Iterable[Work], repo_of: Mapping[str, str], gap_ms: float
 ) -> dict[str, list[tuple[int, int]]]:
-    """When something was done in each repository; what is between two todos that follow each other counts, too."""
+    """When something was done in each repository; what is between two todos that follow each other counts,
+    too.
+    """
     found: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
     for one in sorted(work, key=lambda w: w.start_ms):
         own = found[repo_of.get(one.todo, "")]
@@ -167,8 +172,8 @@ def _wait(todo: str, start_ms: int, end_ms: int, reason: WaitReason, words: str)
 def decisive(
     line: Timeline, predecessors: Mapping[str, Sequence[str]], repo_of: Mapping[str, str]
 ) -> list[Work]:
-    """The critical path of what happened, last attempt first: before each the one that ended last of those that it depends on, or
-    that worked in its repository before it.
+    """The critical path of what happened, last attempt first: before each the one that ended last of those
+    that it depends on, or that worked in its repository before it.
     """
     last: dict[str, Work] = {}
     by_repo: defaultdict[str, list[Work]] = defaultdict(list)  # by their end

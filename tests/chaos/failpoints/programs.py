@@ -1,7 +1,8 @@
-"""The programs of coord as processes that begin in some ms: forked from one that has imported everything, and has no thread.
+"""The programs of coord as processes that begin in some ms: forked from one that has imported everything, and
+has no thread.
 
-They are real processes with memory, files and signals of their own; what they do not do anew is to import. So that a story takes
-seconds, what coord does every few seconds it does here several times a second.
+They are real processes with memory, files and signals of their own; what they do not do anew is to import. So
+that a story takes seconds, what coord does every few seconds it does here several times a second.
 """
 
 from __future__ import annotations

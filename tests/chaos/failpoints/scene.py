@@ -56,7 +56,7 @@ class Scene:
         """Runs that were judged and are to go."""
         self.kept: IO[str]
         self.stuck = False
-        """Whether the run was brought to a standstill on purpose."""
+        """True if the run was made to stand still on purpose."""
         self._programs: list[Program] = []
         self._workers: list[tuple[Crew, Program]] = []
         self._deadline = time.monotonic() + WITHIN_S
@@ -84,7 +84,8 @@ class Scene:
         for crew in story.crew:
             self.start(crew)
         for act in story.acts:
-            self.until(lambda act=act: act.when(self), f"{act.coord or act.deed}: its time")  # type: ignore[misc]
+            title = f"{act.coord or act.deed}: its time"
+            self.until(lambda act=act: act.when(self), title)  # type: ignore[misc]
             act.deed(self)
             if act.coord:
                 self._command(act.role or act.coord[0], act.coord)
@@ -157,7 +158,7 @@ class Scene:
         return any(fields["what"] == what for _, fields in self.redis.xrange(self.keys.run(self.run).events))
 
     def worker(self, role: str = "worker") -> Program:
-        """Who plays it at present."""
+        """Return the process that has this role at present."""
         return next(program for crew, program in reversed(self._workers) if crew.role == role)
 
     def _words(self, crew: Crew) -> list[str]:
@@ -174,7 +175,9 @@ class Scene:
         return program
 
     def _command(self, role: str, words: Sequence[str]) -> None:
-        """A person who did not hear that it was done asks again; what is said then may be that it was done before."""
+        """A person who did not hear that it was done asks again; what is said then may be that it was done
+        before.
+        """
         said = f"`coord {' '.join(words)}`"
         program = self._done(role, words)
         if program.code == 0:
@@ -199,7 +202,7 @@ class Scene:
         return program
 
     def _heard(self, program: Program) -> None:
-        """What a command says that failed is for people, and says what to do."""
+        """The message of a failed command is for people, and names the next step."""
         if program.code is not None and program.code > 0:
             self.outcome.notes.append(f"exit {program.code}: {' / '.join(program.said.splitlines()[-2:])}")
             if "Traceback" in program.said:
@@ -226,7 +229,7 @@ class Scene:
         return any(mark in program.reached for program in self._programs if program.role == self.target.role)
 
     def _look_after(self) -> None:
-        """Who is gone is replaced; who was stopped goes on when nobody counts on it any more."""
+        """Replace dead processes; continue stopped ones when nothing depends on them any more."""
         for place, (crew, program) in enumerate(self._workers):
             if program.poll() is not None and not any(
                 c is crew and p.code is None for c, p in self._workers[place + 1 :]

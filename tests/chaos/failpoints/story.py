@@ -1,4 +1,4 @@
-"""What is played: a story, whoever acts in it, and where one of them fails."""
+"""Defines a story: its actors, and the point where one of them fails."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class Act:
-    """Something that happens when its time has come: a command of coord, or a deed of the story itself."""
+    """An action that is due when `when` is true: a command of coord, or a function of the story."""
 
     when: Callable[[Scene], object]
     coord: Sequence[str] = ()
     deed: Callable[[Scene], object] = lambda _: None
     role: str = ""
-    """Of the command; its first word, if nothing is said."""
+    """Role of the command; by default its first word."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +57,11 @@ class Story:
     acts: Sequence[Act] = ()
     ends: Sequence[RunStatus] = (RunStatus.SUCCEEDED,)
     files: Callable[[Path], object] = lambda _: None
-    """What else there is in the folder; `{folder}` in fields of repositories is its path."""
+    """Further files of the folder; `{folder}` in fields of repositories is its path."""
     before: Callable[[Scene], object] = lambda _: None
     """Before there is a worker."""
     over: Callable[[Scene], object] = lambda _: True
-    """What must have come to pass besides the end of every run."""
+    """Further conditions that must hold, besides the end of every run."""
 
 
 @dataclass(kw_only=True)

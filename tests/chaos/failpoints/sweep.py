@@ -1,7 +1,9 @@
-"""Every point with every fault that can be there: a process is made to fail, others bring its story to the end, the ledger judges.
+"""Every point with every fault that can be there: a process is made to fail, others bring its story to the
+end, the ledger judges.
 
-First each story is played without a fault, which tells who comes by which points; what nobody comes by, and what is reached and
-not in the list, is wrong. Then each point is given to the shortest story that comes by it, once for each fault.
+First each story is played without a fault, which tells who comes by which points; what nobody comes by, and
+what is reached and not in the list, is wrong. Then each point is given to the shortest story that comes by
+it, once for each fault.
 """
 
 from __future__ import annotations
@@ -35,14 +37,17 @@ from tests.ports import free_port
 from tests.stage import Stage
 
 FAULT = "a process fails at a point"
-DOES = "before and after each call of Redis, publish, acknowledgement, lock, compensation: killed, stopped past its lease, refused, unheard"
+DOES = (
+    "before and after each call of Redis, publish, acknowledgement, lock, compensation: killed, "
+    "stopped past its lease, refused, unheard"
+)
 SHORT_STORIES, SHORT_TRIALS = 2, 6
 PLAYERS = 2 * (cpu_count() or 1) + 1
 """At a time: a trial takes 1.5 s of a processor, and waits for leases three times as long."""
 LONGEST_HIT = 4
 TRIES = 4
 SLOWER_S = 2.0
-"""Of the stories that come by a point not always the quickest is taken: others have more at stake."""
+"""For some points not the quickest story is chosen, because others risk more."""
 SAID = 4000
 
 
@@ -112,7 +117,9 @@ class Sweep:
         return found
 
     def strike(self, stage: Ground, trials: Iterable[Trial]) -> None:
-        """What was not come by this time (who leads, who is first, may differ) is tried elsewhere."""
+        """Try points that were not reached this time elsewhere: the leader, or the first process,
+        may differ.
+        """
         left, tried = list(trials), 0
         while left and tried < TRIES:
             again, tried = [], tried + 1
@@ -136,7 +143,10 @@ class Sweep:
         return Trial(story=place.story, target=Target(role=place.role, point=point, fault=kind, hit=hit))
 
     def _judge(self, trial: Trial, outcome: Outcome) -> None:
-        what = f"{self.stories[trial.story].name}: {trial.target.role if trial.target else ''} {trial.target or 'no fault'}"
+        what = (
+            f"{self.stories[trial.story].name}: {trial.target.role if trial.target else ''} "
+            f"{trial.target or 'no fault'}"
+        )
         self.wrong += [f"{what}: {words[:SAID]}" for words in outcome.wrong]
         self.notes.update(f"{what}: {words[:SAID]}" for words in outcome.notes)
 
@@ -184,7 +194,7 @@ class Ground:
         jobs: multiprocessing.SimpleQueue[int | None],
         results: multiprocessing.SimpleQueue[tuple[int, Outcome]],
     ) -> None:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what it has begun ends with it
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the processes it has begun end with it
         while (number := jobs.get()) is not None:
             results.put((number, self._one(trials[number])))
 
@@ -250,7 +260,10 @@ def _swept(sweep: Sweep, say: Say, chosen: Callable[[list[Trial]], list[Trial]])
         say(f"{times} times: {note}")
     names = {point.rpartition(".")[0] for point in sweep.places}
     return Figures(
-        measured=f"{len(names)} calls, {len(sweep.places)} points, {sweep.struck} of {len(trials)} faults struck in "
-        f"{time.monotonic() - began:.0f} s, {len(sweep.wrong)} violations, seed {sweep.seed}",
+        measured=(
+            f"{len(names)} calls, {len(sweep.places)} points, "
+            f"{sweep.struck} of {len(trials)} faults struck in {time.monotonic() - began:.0f} s, "
+            f"{len(sweep.wrong)} violations, seed {sweep.seed}"
+        ),
         wrong=sweep.wrong,
     )

@@ -1,4 +1,4 @@
-"""What agents and their users are told of the tools is what there is."""
+"""The descriptions of the tools agree with the tools."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fastmcp.tools import Tool
 
-from coordination.mcp.resources import WAY
+from coordination.mcp.resources import STEPS
 from coordination.mcp.server import INSTRUCTIONS, build
 from coordination.mcp.session import Session
 
@@ -29,7 +29,7 @@ def test_the_chapter_names_no_tool_that_is_not_there():
     assert set(re.findall(r"`(coord_\w+)`", CHAPTER)) <= set(TOOLS)
 
 
-@pytest.mark.parametrize("text", [INSTRUCTIONS, WAY, *(tool.description for tool in TOOLS.values())])
+@pytest.mark.parametrize("text", [INSTRUCTIONS, STEPS, *(tool.description for tool in TOOLS.values())])
 def test_a_call_that_is_recommended_can_be_made(text: str):
     for name, arguments in re.findall(r"(coord_\w+)(?:\(([^)]*)\))?", text):
         given = {argument.partition("=")[0].strip() for argument in arguments.split(",") if argument}

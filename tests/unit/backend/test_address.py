@@ -22,7 +22,7 @@ REQUIREMENTS = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "n
 
 
 def as_each_takes_it(url: str, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Any], ...]:
-    """What coord's own client, the broker's and the result backend's connect with."""
+    """The addresses to which coord's own client, the broker's and the result backend's connect."""
     app = make_app(url, Keys("coord"), Settings())
     # A channel asks at once whether somebody is there.
     monkeypatch.setattr(redis.Redis, "ping", lambda _client: True)

@@ -24,9 +24,11 @@ from coordination.backend.step_connection import StepConnection
 from coordination.backend.step_connection import StepCaller
 from coordination.broker.kombu_transport import TolerantChannel
 from workers.actions import Compensate
-classes = (redis.Redis, Pipeline, PubSub, StepCaller, StepConnection, TolerantChannel, QoS, JoinBackend, Compensate)
-print(sum(getattr(method, "__code__", None) is not None and method.__code__.co_filename.endswith("failpoints.py")
-          for owner in classes for method in vars(owner).values()))
+classes = (
+    redis.Redis, Pipeline, PubSub, StepCaller, StepConnection, TolerantChannel, QoS, JoinBackend, Compensate
+)
+codes = [getattr(method, "__code__", None) for owner in classes for method in vars(owner).values()]
+print(sum(code is not None and code.co_filename.endswith("failpoints.py") for code in codes))
 print("coordination.broker.failpoints" in sys.modules)
 """
 WORKER = "import workers.__main__ as worker; worker.main(['--repo', 'nowhere'])\n"
@@ -35,7 +37,9 @@ COMMAND = "from coordination.cli.app import coord; coord.main(['list-repos'], st
 
 
 def hooked(program: str, folder: Path, **env: str) -> list[str]:
-    """How many methods are not the plain ones after the program was begun, and whether failpoints were imported."""
+    """How many methods are not the plain ones after the program was begun, and whether failpoints were
+    imported.
+    """
     text = f"try:\n    {program.replace(chr(10), '')}\nexcept BaseException:\n    pass\n{HOOKED}"
     done = subprocess.run(
         [sys.executable, "-c", text], env=plain(env), cwd=folder, capture_output=True, text=True, check=True
@@ -71,7 +75,8 @@ def test_a_fault_strikes_at_its_hit_and_what_was_reached_is_written_down(tmp_pat
 
     assert done == ["published", "sealed"]
     assert log.read_text().splitlines() == [
-        "run/claim.before", "run/claim.after", "run/claim.before lost", "publish.level.before", "publish.level.after unheard",
+        "run/claim.before", "run/claim.after", "run/claim.before lost", "publish.level.before",
+        "publish.level.after unheard",
         "run/seal.before", "run/seal.after error",
     ]  # fmt: skip
 
@@ -92,7 +97,10 @@ def test_a_fault_that_cannot_be_there_is_refused(words: str):
 
 
 def test_a_process_can_be_killed_at_a_point(tmp_path: Path):
-    text = "from coordination.broker.failpoints import parse; f = parse('a.before=kill,log=l'); f.reach('a.before'); print('alive')"
+    text = (
+        "from coordination.broker.failpoints import parse; f = parse('a.before=kill,log=l'); "
+        "f.reach('a.before'); print('alive')"
+    )
     done = subprocess.run(
         [sys.executable, "-c", text], cwd=tmp_path, env=plain(), capture_output=True, text=True, check=False
     )

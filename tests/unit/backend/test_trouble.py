@@ -1,4 +1,4 @@
-"""What servers of several versions say, in one sentence of ours."""
+"""Errors of servers of several versions, as one message each."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from coordination.errors import Unusable
 
 DENIED = {
     "Valkey 9, in a step": (
-        "ACL failure in script: User bob has no permissions to run the 'set' command script: on @user_script:26."
+        "ACL failure in script: User bob has no permissions to run the 'set' command script: "
+        "on @user_script:26."
     ),
     "Redis 7.0, in a step": (
         "The user executing the script can't run this command or subcommand script: "
         "468ab5505867b5a630fd9307685791dae16b3efa, on @user_script:245."
     ),
     "Redis 7.0, a key in a step": (
-        "The user executing the script can't access at least one of the keys mentioned in the command arguments "
-        "script: 468ab5505867b5a630fd9307685791dae16b3efa, on @user_script:17."
+        "The user executing the script can't access at least one of the keys mentioned in the command "
+        "arguments script: 468ab5505867b5a630fd9307685791dae16b3efa, on @user_script:17."
     ),
     "any, outside of steps": "NOPERM User bob has no permissions to run the 'blpop' command",
 }

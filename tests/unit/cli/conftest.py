@@ -60,7 +60,7 @@ coordination:
 
 @pytest.fixture
 def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """What the test's module has as its FILE, else the one above."""
+    """Return the FILE of the test's module, else the one above."""
     path = tmp_path / "ecosystem.yaml"
     path.write_text(getattr(request.module, "FILE", FILE))
     return path
@@ -68,7 +68,7 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def typed(file: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Typed:
-    """What a call came to; `stdin` is what it reads."""
+    """Return a function that executes a command and returns its result; `stdin` is its input."""
     for name in ("COORD_ECOSYSTEM", "COORD_REDIS_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(file.parent)

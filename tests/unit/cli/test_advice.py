@@ -1,4 +1,4 @@
-"""What is said of a run that has ended."""
+"""The advice after the end of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the desk refuses: with the reason, what to do, a code of its own, and nothing written."""
+"""Input that the tracker refuses: with the reason, the next step, a code of its own, and nothing written."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_records_that_cannot_be_read_are_refused(typed: Typed, file: Path, text:
 
 
 def test_a_closed_standard_input_is_nobody_to_ask(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(io, "TextIOWrapper", lambda _: None)  # what `typed` gives us to read
+    monkeypatch.setattr(io, "TextIOWrapper", lambda _: None)  # the input given by `typed`
 
     asked, read = typed("create-issue"), typed("create-issue", "--title", "x", "--description", "-")
 

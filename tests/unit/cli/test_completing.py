@@ -32,7 +32,7 @@ Offered = Callable[..., list[str]]
 
 @pytest.fixture
 def offered(typed: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> Offered:
-    """What stands behind `coord WORDS…`, whose last word is being written."""
+    """Return the completions of `coord WORDS…`, whose last word is being typed."""
 
     def ask(*words: str) -> list[str]:
         monkeypatch.setenv("COMP_WORDS", "\n".join(["coord", *words]))

@@ -1,4 +1,4 @@
-"""What is said to whoever has decided, about the run that asked."""
+"""The answer to a decision, about the run that asked."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from coordination.cli.runs.sweep import _interruption_held_back
 
 @pytest.fixture(autouse=True)
 def as_python_does() -> Iterator[None]:
-    """Whoever runs the tests may have us ignore it."""
+    """Restore SIGINT, which the process that runs the tests may ignore."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""What a todo needs of resources, as people type and read it."""
+"""Resource needs of a todo, as people type and read them."""
 
 from __future__ import annotations
 
@@ -132,13 +132,19 @@ def test_where_no_resource_is_declared_any_may_be_named(typed: Typed, file: Path
             "capacity: 2",
             "capacity: 1",
             "TODO-001 needs 2 of gpu, which has a capacity of 1",
-            "ecosystem.yaml:16: coordination.todos[0].resources[0].amount (gpu): must be at most 1, the capacity of gpu",
+            (
+                "ecosystem.yaml:16: coordination.todos[0].resources[0].amount (gpu): must be at most 1, "
+                "the capacity of gpu"
+            ),
         ),
         (
             "{name: gpu",
             "{name: gpus",
             "resource 'gpu' of TODO-001 is not declared (did you mean 'gpus'?)",
-            "ecosystem.yaml:14: coordination.todos[0].resources[0].name (gpu): names a resource that the file does not",
+            (
+                "ecosystem.yaml:14: coordination.todos[0].resources[0].name (gpu): "
+                "names a resource that the file does not"
+            ),
         ),
     ],
 )

@@ -1,4 +1,6 @@
-"""Values of a todo's `env` whose names say that they are secret are shown nowhere; the file, and who executes it, have them."""
+"""Values of a todo's `env` whose names say that they are secret are shown nowhere; the file, and who executes
+it, have them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run waits for, and when it is said again."""
+"""Wait reasons of a run, and when they are printed again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of a run that is undone, or was, or could not be."""
+"""Messages about a run that is undone, was undone, or could not be."""
 
 from __future__ import annotations
 

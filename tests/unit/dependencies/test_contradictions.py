@@ -17,7 +17,8 @@ from coordination.models import Dependency, DependencyStatus
 
 PRERELEASES = ("", "-0", "-alpha.1", "-rc.1", "-rc.1.0", "-rc.2", "-rc.2.0")
 NPM_GRID = [f"{a}.{b}.{c}{pre}" for a, b, c in product(range(5), repeat=3) for pre in PRERELEASES]
-# PEP 440 has versions between any two of these: the first ones right above and below each bound stand for them.
+# PEP 440 has versions between any two of these: the first ones right above and below each bound stand for
+# them.
 AROUND = (
     "",
     ".dev0",
@@ -132,7 +133,7 @@ def test_the_providers_language_says_what_a_bare_version_means(tmp_path: Path) -
         folder.mkdir()
         (folder / manifest).write_text('{"version": "1.2.0"}' if manifest.endswith("json") else "")
 
-    (package / "pyproject.toml").write_text("[tool.ruff]")  # of a Python tool that is used there
+    (package / "pyproject.toml").write_text("[tool.ruff]")  # a Python tool that is used there
 
     assert told("1.2.0", "1.3.0", places={"lib": crate}) == []
     assert told("1.2.0", "1.3.0", places={"lib": package}) == [("1.2.0", "1.3.0")]

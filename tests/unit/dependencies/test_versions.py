@@ -14,7 +14,10 @@ from coordination.errors import CoordinationError, NotFound
 
 Files = dict[str, str]
 SETUPTOOLS = '[project]\nname = "lib"\ndynamic = ["version"]\n[tool.setuptools.dynamic]\n'
-FROM_GIT = '[build-system]\nrequires = ["setuptools", "setuptools-scm"]\n[project]\nname = "lib"\ndynamic = ["version"]\n'
+FROM_GIT = (
+    '[build-system]\nrequires = ["setuptools", "setuptools-scm"]\n[project]\nname = "lib"\ndynamic ='
+    ' ["version"]\n'
+)
 
 
 def lay(folder: Path, files: Files) -> Path:
@@ -53,13 +56,17 @@ MANIFESTS: list[tuple[str, Files, str, str]] = [
     ("PEP 621", {"pyproject.toml": '[project]\nversion = "1.2.3"'}, "1.2.3", "pyproject.toml"),
     ("Poetry", {"pyproject.toml": '[tool.poetry]\nversion = "1.2.3"'}, "1.2.3", "pyproject.toml"),
     ("an attribute", {"pyproject.toml": SETUPTOOLS + 'version = {attr = "lib.__version__"}',
-                      "src/lib/__init__.py": 'import nonesuch\n__version__ = "1.2.3"\n'}, "1.2.3", "pyproject.toml"),
+                      "src/lib/__init__.py": 'import nonesuch\n__version__ = "1.2.3"\n'}, "1.2.3",
+                      "pyproject.toml"),
     ("an annotated one", {"pyproject.toml": SETUPTOOLS + 'version = {attr = "lib.about.VERSION"}',
                           "lib/about.py": 'VERSION: str = "1.2.3"\n'}, "1.2.3", "pyproject.toml"),
-    ("a file", {"pyproject.toml": SETUPTOOLS + 'version = {file = ["VERSION"]}', "VERSION": "1.2.3\n"}, "1.2.3", "pyproject.toml"),
-    ("Hatch", {"pyproject.toml": '[project]\ndynamic = ["version"]\n[tool.hatch.version]\npath = "lib/about.py"',
+    ("a file", {"pyproject.toml": SETUPTOOLS + 'version = {file = ["VERSION"]}', "VERSION": "1.2.3\n"},
+        "1.2.3", "pyproject.toml"),
+    ("Hatch", {"pyproject.toml": '[project]\ndynamic = ["version"]\n'
+                                 '[tool.hatch.version]\npath = "lib/about.py"',
                "lib/about.py": "__version__ = '1.2.3'\n"}, "1.2.3", "pyproject.toml"),
-    ("Flit", {"pyproject.toml": '[build-system]\nbuild-backend = "flit_core.buildapi"\n[project]\nname = "my-lib"\ndynamic = ["version"]',
+    ("Flit", {"pyproject.toml": '[build-system]\nbuild-backend = "flit_core.buildapi"\n'
+                                '[project]\nname = "my-lib"\ndynamic = ["version"]',
               "my_lib.py": "__version__ = '1.2.3'\n"}, "1.2.3", "pyproject.toml"),
     ("npm", {"package.json": '{"name": "lib", "version": "1.2.3"}'}, "1.2.3", "package.json"),
     ("Cargo", {"Cargo.toml": '[package]\nversion = "1.2.3"'}, "1.2.3", "Cargo.toml"),
@@ -67,7 +74,8 @@ MANIFESTS: list[tuple[str, Files, str, str]] = [
     ("setup.cfg", {"setup.cfg": "[metadata]\nversion = 1.2.3\n"}, "1.2.3", "setup.cfg"),
     ("setup.cfg's attribute", {"setup.cfg": "[metadata]\nversion = attr: lib.__version__\n",
                                "lib/__init__.py": '__version__ = "1.2.3"\n'}, "1.2.3", "setup.cfg"),
-    ("tools alone, then npm", {"pyproject.toml": "[tool.ruff]\n", "package.json": '{"version": "1.2.3"}'}, "1.2.3", "package.json"),
+    ("tools alone, then npm", {"pyproject.toml": "[tool.ruff]\n", "package.json": '{"version": "1.2.3"}'},
+        "1.2.3", "package.json"),
     ("a byte order mark", {"package.json": '\ufeff{"version": "1.2.3"}'}, "1.2.3", "package.json"),
 ]  # fmt: skip
 

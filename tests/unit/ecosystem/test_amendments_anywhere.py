@@ -77,7 +77,7 @@ def test_a_field_is_set_or_taken_out(text: str, number: int, field: str, value: 
     if was_there:
         start, end, limit = lines_of_entry(text, todo, field)
         outside = "".join(text[splice.start : min(splice.end, start)] for splice in splices)
-        assert outside.strip() in ("", ",")  # what stood before the last one in braces
+        assert outside.strip() in ("", ",")  # the text before the last one in braces
         assert all(splice.end <= limit for splice in splices)
         assert comments(text) - comments(after) <= comments(text[start:end])
     else:

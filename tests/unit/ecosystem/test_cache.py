@@ -1,4 +1,4 @@
-"""What a large file said is remembered, and believed only when it cannot be anything else."""
+"""The parsed content of a large file is cached, and used only if the file is certainly unchanged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from coordination.ecosystem import cache, parsing
 from coordination.ecosystem.document import load, snapshot
 from coordination.errors import InvalidFile
 
-LINE = "    - {{id: T-{i}, task: Größe, repo: r, blocked_by: [GONE], created: 2026-01-01, timeout: 10m, action: true}}\n"
+LINE = (
+    "    - {{id: T-{i}, task: Größe, repo: r, blocked_by: [GONE], created: 2026-01-01, timeout: 10m, "
+    "action: true}}\n"
+)
 TEXT = "coordination:\n  todos:\n" + "".join(LINE.format(i=i) for i in range(1200)).replace(
     "action: true", "action: ls"
 )

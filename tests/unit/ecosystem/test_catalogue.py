@@ -1,4 +1,6 @@
-"""A catalogue that other tools read too: what is theirs stays, words and numbers are read as people write them."""
+"""A catalogue that other tools read too: what is theirs stays, words and numbers are read as people write
+them.
+"""
 
 from __future__ import annotations
 

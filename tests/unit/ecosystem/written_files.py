@@ -1,4 +1,6 @@
-"""Files as people might have written them: every style that YAML has, comments everywhere, each with a number."""
+"""Files as people might have written them: every style that YAML has, comments everywhere, each with a
+number.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +104,9 @@ class Scribe:
         return self.choose("[{}]", "[ {} ]", "[{},]").format(inside) if items else self.choose("[]", "[ ]")
 
     def value(self, column: int, depth: int = 0) -> str:
-        """What follows `name:`, to the end of its last line, in a block mapping whose names stand at the column."""
+        """Return the text after `name:`, to the end of its last line, in a block mapping whose names stand at
+        the column.
+        """
         inner = column + self.draw(st.integers(1, 4))
         pad = " " * inner
         kind = self.draw(st.integers(0, 13))

@@ -1,4 +1,4 @@
-"""What one client may publish."""
+"""The topics on which a client may publish."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def test_everybody_is_told_that_redis_is_away_and_one_asks_for_all_until_it_is_b
 
 def test_redis_is_asked_for_however_long_it_is_away(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "LONGEST_S", 0.0)
-    tries, asked = 1100, []  # of about 45 minutes
+    tries, asked = 1100, []  # after about 45 minutes
 
     def ping() -> None:
         asked.append(True)

@@ -1,4 +1,4 @@
-"""What a client may say, word for word."""
+"""The frames that a client may send, word for word."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ KNOWN = '{"epoch": "17", "offset": 3, "trimmed": 0}'
             Send(send=SendRequest(to="repo:b", type="t", payload={"a": [None]}, seq=1)),
         ),
         (
-            '{"send": {"to": "repo:b", "type": "t", "payload": 1, "seq": 1, "ttl_s": 5, "priority": 2, "reply_to": "agent:x"}}',
+            (
+                '{"send": {"to": "repo:b", "type": "t", "payload": 1, "seq": 1, "ttl_s": 5, "priority": 2,'
+                ' "reply_to": "agent:x"}}'
+            ),
             Send(
                 send=SendRequest(
                     to="repo:b", type="t", payload=1, seq=1, ttl_s=5.0, priority=2, reply_to="agent:x"

@@ -1,4 +1,4 @@
-"""What a client has in hand and knows, decided without a connection."""
+"""Messages in flight to a client, decided without a connection."""
 
 from __future__ import annotations
 

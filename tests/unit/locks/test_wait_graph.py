@@ -15,7 +15,7 @@ LENGTHS = range(2, 11)
 
 
 def victim_of(draft: Draft) -> str | None:
-    """Whom those concerned choose, who must all choose alike; None where nobody is in a deadlock."""
+    """Return the victim that all members choose, who must all choose alike; None without a deadlock."""
     found = {deadlock.victim for request in draft.waiting if (deadlock := draft.graph().deadlock(request))}
     assert len(found) <= 1
     return next(iter(found), None)

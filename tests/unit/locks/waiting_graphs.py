@@ -66,7 +66,9 @@ class Draft:
 
 
 def acyclic(random: Random) -> Draft:
-    """Whoever waits, waits only for those who came before: once somebody waits for a name, nobody new comes to hold of it."""
+    """Requests wait only for earlier ones: once a request waits for a name, no new one may hold
+    part of it.
+    """
     draft = Draft()
     modes = {f"n{i}": random.choice((ALONE, SHARED, AMOUNT)) for i in range(random.randint(1, 12))}
     to_be_had = dict(modes)
@@ -90,7 +92,9 @@ def _any_want(random: Random, name: str, mode: str) -> Want:
 
 
 def planted(random: Random, length: int) -> Draft:
-    """c0 waits for what c1 holds, and so on back to c0; about them others, who hold and wait, and lead nobody back."""
+    """c0 waits for what c1 holds, and so on back to c0; about them others, who hold and wait, and lead nobody
+    back.
+    """
     draft = Draft()
     wants = [_held_in_the_circle(draft, random, f"c{i}", f"x{i}") for i in range(length)]
     for i in range(random.randint(0, 5)):

@@ -1,4 +1,4 @@
-"""What the doctor says of machines as the facts describe them."""
+"""The doctor's findings about machines described by facts."""
 
 from __future__ import annotations
 
@@ -113,7 +113,11 @@ def test_nothing_is_said_where_nothing_is_wrong():
         ({"gone": {"c": 600.0}}, None, ""),
         ({"poison": 1, "poison_key": "coord:poison"}, WARNING, "1 queue entry could not be read"),
         ({"file": File(path="/e", problems=("x", "y"))}, WRONG, "/e has 2 problems"),
-        ({"file": replace(WELL.file, shows_password=True)}, WARNING, "holds Redis' password"),  # type: ignore[type-var]
+        (
+            {"file": replace(WELL.file, shows_password=True)},  # type: ignore[type-var]
+            WARNING,
+            "holds Redis' password",
+        ),
         ({"machine": replace(MACHINE, git=None)}, WARNING, "git is not installed on this machine"),
         (
             {"machine": replace(MACHINE, git=None), "server": replace(SERVER, embedded=True)},

@@ -37,7 +37,8 @@ async def _serving(within_s: float = WITHIN_S) -> asyncio.Server:
     config.load()
     state = ServerState()
     loop = asyncio.get_running_loop()
-    return await loop.create_server(lambda: config.http_protocol_class(config, state, {}), "127.0.0.1")  # type: ignore[call-arg]
+    protocol = lambda: config.http_protocol_class(config, state, {})  # type: ignore[call-arg]  # noqa: E731
+    return await loop.create_server(protocol, "127.0.0.1")
 
 
 def _port(server: asyncio.Server) -> int:

@@ -40,7 +40,9 @@ class Drawn:
 
 @st.composite
 def acyclic(draw: st.DrawFn, *, max_todos: int = 9, issues: bool = False, finished: bool = False) -> Drawn:
-    """A plan whose edges all follow one hidden order, which is not the file's, spelled from either side or from both."""
+    """A plan whose edges all follow one hidden order, which is not the file's, spelled from either side or
+    from both.
+    """
     count = draw(st.integers(1, max_todos))
     names = [f"TODO-{i:03}" for i in range(count)]
     hidden = draw(st.permutations(names))

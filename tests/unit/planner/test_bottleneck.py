@@ -1,4 +1,4 @@
-"""What holds a plan up, and what more of something would save."""
+"""The bottleneck of a plan, and what more of something would save."""
 
 from __future__ import annotations
 
@@ -124,7 +124,8 @@ def test_the_hours_of_the_chain_add_up_to_the_makespan(
 ) -> None:
     amounts = {one.id: data.draw(st.integers(0, gpus)) for one in drawn.ecosystem.coordination.todos}
     todos = tuple(
-        one.model_validate({**one.model_dump(), "resources": [{"name": "gpu", "amount": amounts[one.id]}] if amounts[one.id] else []})
+        one.model_validate({**one.model_dump(),
+            "resources": [{"name": "gpu", "amount": amounts[one.id]}] if amounts[one.id] else []})
         for one in drawn.ecosystem.coordination.todos
     )  # fmt: skip
     graph = build(with_resources(drawn.ecosystem.with_coordination(todos=todos), gpu=gpus), PLAN)

@@ -141,7 +141,9 @@ def repo_of(graph: PlanGraph) -> dict[str, str]:
 
 
 def check(schedule: Schedule, graph: PlanGraph, slots: int) -> None:
-    """What no schedule may break: all of the work, its order, one todo to a repo, and no more than the slots."""
+    """Check the invariants of each schedule: all of the work, its order, one todo to a repo, and no more than
+    the slots.
+    """
     assert set(schedule.start) == set(graph.todos)
     for name in graph.todos:
         assert schedule.end[name] == pytest.approx(schedule.start[name] + graph.hours[name])

@@ -104,22 +104,45 @@ def test_every_open_status_is_taken_by_a_sweep(status: str) -> None:
 @pytest.mark.parametrize(
     ("todos", "sections", "words"),
     [
-        pytest.param([todo("A", "ISSUE-003")], {"issues": (issue(),)}, "ISSUE-003 (in_progress: Fix the parser)", id="issue"),
-        pytest.param([todo("A")], {"issues": (issue(blocking=("A",)),)}, "ISSUE-003 (in_progress: Fix the parser)", id="blocking issue"),
         pytest.param(
-            [todo("A")], {"issues": (issue(blocking=(PLAN,)),)}, "ISSUE-003 (in_progress: Fix the parser)", id="whole plan"
+            [todo("A", "ISSUE-003")],
+            {"issues": (issue(),)},
+            "ISSUE-003 (in_progress: Fix the parser)",
+            id="issue",
         ),
-        pytest.param([todo("A", "PLAN-002")], {"plans": (Plan(id="PLAN-002", title="Other"),)}, "PLAN-002 (draft: Other)", id="plan"),
+        pytest.param(
+            [todo("A")],
+            {"issues": (issue(blocking=("A",)),)},
+            "ISSUE-003 (in_progress: Fix the parser)",
+            id="blocking issue",
+        ),
+        pytest.param(
+            [todo("A")],
+            {"issues": (issue(blocking=(PLAN,)),)},
+            "ISSUE-003 (in_progress: Fix the parser)",
+            id="whole plan",
+        ),
+        pytest.param(
+            [todo("A", "PLAN-002")],
+            {"plans": (Plan(id="PLAN-002", title="Other"),)},
+            "PLAN-002 (draft: Other)",
+            id="plan",
+        ),
         pytest.param(
             [todo("A", "M1")],
             {"plan": {"milestones": (Milestone(id="M1", name="Half way"),)}},
             "M1 (pending: Half way)",
             id="milestone",
         ),
-        pytest.param([todo("A", "B"), todo("B", plan="PLAN-002")], {}, "B (pending: Do B) of PLAN-002", id="another plan's todo"),
+        pytest.param(
+            [todo("A", "B"), todo("B", plan="PLAN-002")],
+            {},
+            "B (pending: Do B) of PLAN-002",
+            id="another plan's todo",
+        ),
         pytest.param([todo("A", "B"), todo("B", plan=None)], {}, "B (pending: Do B)", id="a todo of no plan"),
     ],
-)  # fmt: skip
+)
 def test_what_is_open_outside_the_plan_blocks_and_says_so(
     todos: list[Any], sections: dict[str, Any], words: str
 ) -> None:

@@ -113,7 +113,8 @@ def test_states_have_colours_and_the_critical_path_is_bold():
     found = boxes(drawn(build(eco, PLAN)))
     frames = {name: group.find("{*}rect") for name, group in found.items()}
 
-    assert {name: (rect.get("class") or "").split()[0] for name, rect in frames.items() if rect is not None} == {
+    assert {name: (rect.get("class") or "").split()[0] for name,
+        rect in frames.items() if rect is not None} == {
         "A": "active", "B": "pending", "C": "pending", "D": "held",
     }  # fmt: skip
     assert {
@@ -122,7 +123,8 @@ def test_states_have_colours_and_the_critical_path_is_bold():
         "A",
         "B",
     }
-    ways = [path.findtext("{*}title") for path in ET.fromstring(drawn(build(eco, PLAN))).iter("{http://www.w3.org/2000/svg}path")
+    ways = [path.findtext("{*}title") for path in ET.fromstring(drawn(build(eco,
+        PLAN))).iter("{http://www.w3.org/2000/svg}path")
             if path.get("class") == "way" and path.find("{*}title") is not None]  # fmt: skip
     assert ways == ["A → B"]
 

@@ -116,8 +116,9 @@ def test_every_form_shows_every_todo(drawn: Drawn) -> None:
 
 @pytest.mark.parametrize(
     ("hours", "words"),
-    [(0, "0 h"), (0.01, "36 s"), (0.5, "30 min"), (0.96, "58 min"), (1, "1 h"), (2.5, "2.5 h"), (1.25, "1.25 h"),
-     (10, "10 h"), (20.04, "20 h"), (12.34, "12.3 h"), (1250, "1,250 h"), (0.1 + 0.2 + 0.7, "1 h")],
+    [(0, "0 h"), (0.01, "36 s"), (0.5, "30 min"), (0.96, "58 min"), (1, "1 h"), (2.5, "2.5 h"),
+     (1.25, "1.25 h"), (10, "10 h"), (20.04, "20 h"), (12.34, "12.3 h"),
+     (1250, "1,250 h"), (0.1 + 0.2 + 0.7, "1 h")],
 )  # fmt: skip
 def test_hours_are_said_as_people_say_them(hours: float, words: str) -> None:
     assert format_hours(hours) == words

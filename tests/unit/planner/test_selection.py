@@ -1,4 +1,4 @@
-"""What a sweep is narrowed to: one kind of selector is a union, the kinds intersect."""
+"""Selecting the todos of a sweep: one kind of selector is a union, the kinds intersect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sweep would do, told before it does it."""
+"""A dry run of a sweep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Whose word counts in a todo's retry policy: its own, else its plan's, else that of the settings, field by field."""
+"""Precedence in a todo's retry policy: its own, else its plan's, else that of the settings, field
+by field.
+"""
 
 from __future__ import annotations
 

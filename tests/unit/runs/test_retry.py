@@ -1,4 +1,4 @@
-"""Whether and when a failed todo is tried again, as tables."""
+"""The decision whether and when a failed todo is tried again, as tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Whether a server's clock was set, and what that means for a timer, as tables. Times of ours in seconds, the server's in ms."""
+"""Detection of a step of the server's clock, and its effect on a timer, as tables. Our times are in seconds,
+the server's in ms.
+"""
 
 from __future__ import annotations
 

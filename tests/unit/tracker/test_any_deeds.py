@@ -1,4 +1,6 @@
-"""Whatever is done at the desk, one deed after another: the file stays whole, and nobody waits for himself or for nothing."""
+"""Whatever is done at the desk, one deed after another: the file stays whole, and nobody waits for himself or
+for nothing.
+"""
 
 from __future__ import annotations
 
@@ -58,12 +60,16 @@ issue_changes = st.fixed_dictionaries(
     {}, optional={"status": st.sampled_from(list(IssueStatus)), "dependencies": names, "blocking": names}
 )
 deeds = st.one_of(
-    st.tuples(st.just("create_todo"), st.fixed_dictionaries({"task": st.just("t"), "repo": st.just("r")}, optional={"blocked_by": names, "blocking": names, "plan": st.just("P-1")})),
-    st.tuples(st.just("create_issue"), st.fixed_dictionaries({"title": st.just("t")}, optional={"dependencies": names, "blocking": names})),
+    st.tuples(st.just("create_todo"),
+        st.fixed_dictionaries({"task": st.just("t"), "repo": st.just("r")},
+        optional={"blocked_by": names, "blocking": names, "plan": st.just("P-1")})),
+    st.tuples(st.just("create_issue"),
+        st.fixed_dictionaries({"title": st.just("t")}, optional={"dependencies": names, "blocking": names})),
     st.tuples(st.just("create_plan"), st.just({"title": "t"})),
     st.tuples(st.just("update_todo"), work, todo_changes),
     st.tuples(st.just("update_issue"), work, issue_changes),
-    st.tuples(st.just("update_plan"), work, st.fixed_dictionaries({"status": st.sampled_from(list(PlanStatus))})),
+    st.tuples(st.just("update_plan"), work,
+        st.fixed_dictionaries({"status": st.sampled_from(list(PlanStatus))})),
     st.tuples(st.sampled_from(["complete_todo", "close_issue"]), work),
     st.tuples(st.sampled_from(["delete_todo", "delete_issue", "delete_plan"]), work, st.booleans()),
     st.tuples(st.just("complete_milestone"), st.just("P-1"), st.just("M1")),
@@ -105,7 +111,9 @@ def held(manager: CoordinationManager) -> dict[str, tuple[str, ...]]:
 
 
 def check_waits(manager: CoordinationManager, waited: Mapping[str, tuple[str, ...]], explicit: str) -> None:
-    """Nobody waits for himself; whoever lost the last blocker does not stand as blocked, unless somebody said so."""
+    """Nobody waits for himself; whoever lost the last blocker does not stand as blocked, unless somebody said
+    so.
+    """
     ties = Relations(manager.ecosystem)
     for name, item in ties.items.items():
         if item.status in OPEN:

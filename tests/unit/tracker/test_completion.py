@@ -1,4 +1,4 @@
-"""Whether a plan may count as done, and what speaks against it."""
+"""The rules by which a plan counts as done, and the reasons against it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,10 @@ def test_everything_that_is_missing_is_said(tmp_path: Path) -> None:
 
 
 def test_commands_are_run_when_it_is_asked_for_and_not_else(tmp_path: Path) -> None:
-    text = "coordination: {plans: [{id: P, title: t, milestones: [{id: M, name: n, completion_criteria: [{text: c, check: touch ran}], status: completed}]}]}\n"
+    text = (
+        "coordination: {plans: [{id: P, title: t, milestones: [{id: M, name: n, completion_criteria: [{text: "
+        "c, check: touch ran}], status: completed}]}]}\n"
+    )
     manager = desk(tmp_path, text)
 
     unchecked = manager.validate_plan_completion("P").unchecked
@@ -73,7 +76,10 @@ def test_commands_are_run_when_it_is_asked_for_and_not_else(tmp_path: Path) -> N
 
 
 def test_a_command_that_is_not_there_does_not_hold(tmp_path: Path) -> None:
-    text = "coordination: {plans: [{id: P, title: t, milestones: [{id: M, name: n, completion_criteria: [{text: c, check: [no-such-command]}], status: completed}]}]}\n"
+    text = (
+        "coordination: {plans: [{id: P, title: t, milestones: [{id: M, name: n, completion_criteria: [{text: "
+        "c, check: [no-such-command]}], status: completed}]}]}\n"
+    )
 
     (missing,) = desk(tmp_path, text).validate_plan_completion("P", run_checks=True).missing
 
@@ -81,7 +87,10 @@ def test_a_command_that_is_not_there_does_not_hold(tmp_path: Path) -> None:
 
 
 def test_a_plan_that_says_that_it_is_done_while_its_todos_are_open_is_contradicted(tmp_path: Path) -> None:
-    text = "coordination: {plans: [{id: P, title: t, status: completed}], todos: [{id: T, task: do it, repo: r, plan: P}]}\n"
+    text = (
+        "coordination: {plans: [{id: P, title: t, status: completed}], todos: [{id: T, task: do it, repo: r, "
+        "plan: P}]}\n"
+    )
 
     completion = desk(tmp_path, text).validate_plan_completion("P")
 

@@ -377,7 +377,8 @@ def test_everything_that_is_off_is_said_at_once(manager: CoordinationManager) ->
 def test_references_that_were_loose_before_hold_up_no_other_change(tmp_path: Path) -> None:
     manager = desk(
         tmp_path,
-        "repos: [{name: api}]\ncoordination:\n  todos:\n    - {id: T-1, task: t, repo: gone, blocked_by: [T-9], plan: P}\n",
+        "repos: [{name: api}]\ncoordination:\n  todos:\n    - {id: T-1, task: t, repo: gone, blocked_by: "
+        "[T-9], plan: P}\n",
     )
 
     manager.update_todo("T-1", {"assignee": "ann"})

@@ -1,4 +1,4 @@
-"""Who is ready when the last thing that it waited for is finished."""
+"""Records become ready when the last one that they wait for is finished."""
 
 from __future__ import annotations
 

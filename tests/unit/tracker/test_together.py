@@ -1,4 +1,4 @@
-"""What several people, or one with several records, do at the same time."""
+"""Simultaneous edits by several people, or of several records by one."""
 
 from __future__ import annotations
 

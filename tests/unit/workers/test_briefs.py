@@ -1,4 +1,4 @@
-"""What a worker knows of a run: read once, however many of its threads ask."""
+"""A worker's data of a run: read once, however many of its threads ask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be told to Redis of a file that somebody writes at this moment."""
+"""Reading a checkpoint file that another process writes at this moment."""
 
 from __future__ import annotations
 

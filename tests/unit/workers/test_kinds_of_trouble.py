@@ -1,4 +1,4 @@
-"""What passes and what lasts: of git by its end and its words, of the system by its number."""
+"""Transient and lasting trouble: of git by its exit and its words, of the system by its number."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ import pytest
 
 from workers.workspace.trouble import Trouble, trouble_of_error, trouble_of_git
 
-LOCK = "fatal: Unable to create '/r/.git/refs/heads/coord/R.lock': File exists.\n\nAnother git process seems to be running"
-MOVED = "fatal: update_ref failed for ref 'refs/heads/x': cannot lock ref 'refs/heads/x': is at 12ab but expected 34cd"
+LOCK = (
+    "fatal: Unable to create '/r/.git/refs/heads/coord/R.lock': "
+    "File exists.\n\nAnother git process seems to be running"
+)
+MOVED = (
+    "fatal: update_ref failed for ref 'refs/heads/x': cannot lock ref 'refs/heads/x': "
+    "is at 12ab but expected 34cd"
+)
 SAID: list[tuple[int, str, Trouble | None]] = [
     (0, "warning: unable to write: No space left on device", None),
     (-9, "", Trouble.KILLED),

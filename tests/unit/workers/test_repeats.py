@@ -1,4 +1,4 @@
-"""What a worker's log says, and how often."""
+"""The log of a worker, and how often a line is repeated."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
--- Circuit breakers: what their steps share, and the steps of runs with them. The page: breakers/__init__.py.
--- A policy is {failures, window_ms, open_ms}: so many failures within the window open the breaker for so long.
--- A breaker at rest, closed and without a failure in its window, has left nothing in Redis.
+-- Circuit breakers, for their own steps and for those of runs. Design: breakers/__init__.py.
+-- A policy is {failures, window_ms, open_ms}: that many failures within the window open the breaker for
+-- open_ms. A breaker that is closed and has no failure in its window has no data in Redis.
 
 local CLOSED = 'closed'
 local BY_LEASE = 'lease' -- a todo is a probe for as long as its lease lasts
 
-local function all_at_rest() return call('EXISTS', head .. KEY.breakers) == 0 end
+local function all_closed() return call('EXISTS', head .. KEY.breakers) == 0 end
 
 local breaker = {}
 
@@ -15,19 +15,21 @@ do
 
   local function state_of(name) return call('HGET', head .. KEY.breakers, name) end
 
-  -- Until when the probe may take, in ms; 0 where there is none.
+  -- Return until when the probe may take, in ms; 0 without a probe.
   local function probed_until(record, probe)
     local ends = probe and call('HGET', record, 'probe_until')
     if ends == BY_LEASE then return tonumber(call('ZSCORE', head .. KEY.leases, probe) or 0) end
     return tonumber(ends or 0)
   end
 
-  -- What whoever asks now is told: `closed`; `open` or `half-open`, until when in ms; or `probe`: it is the one that may try.
-  local function stance(name, who)
+  -- Return the answer for one who asks now: `closed`; `open` or `half-open`, and until when in ms; or
+  -- `probe`: only this one may try.
+  local function access(name, who)
     local state = state_of(name)
     if not state then return CLOSED end
     if state == CLOSED then
-      if call('EXISTS', key(KEY.breaker_failures, name)) == 0 then call('HDEL', head .. KEY.breakers, name) end
+      local forgotten = call('EXISTS', key(KEY.breaker_failures, name)) == 0
+      if forgotten then call('HDEL', head .. KEY.breakers, name) end
       return CLOSED
     end
     local record = key(KEY.breaker, name)
@@ -38,24 +40,26 @@ do
     return PROBE
   end
 
-  -- `by`: who it is, in words. `ends`: until when in ms, or BY_LEASE.
+  -- `by`: a description of `who`. `ends`: until when in ms, or BY_LEASE.
   local function begin_probe(name, who, by, ends)
     call('HSET', head .. KEY.breakers, name, HALF_OPEN)
     call('HSET', key(KEY.breaker, name), 'probe', who, 'probe_by', by, 'probe_until', ends, 'probed_at', now)
   end
 
-  -- The answer has changed: the todos that stand behind the breaker ask again.
-  local function call_up(name)
+  -- The answer has changed: the todos parked behind the breaker ask again.
+  local function wake_parked(name)
     local behind = key(KEY.breaker_behind, name)
     for _, id in ipairs(call('ZRANGE', behind, 0, -1)) do tell({ kind = 'todo', id = id }) end
   end
 
   local function is_probe(name, who) return call('HGET', key(KEY.breaker, name), 'probe') == who end
 
-  local function end_probe(name) call('HDEL', key(KEY.breaker, name), 'probe', 'probe_by', 'probe_until', 'probed_at') end
+  local function end_probe(name)
+    call('HDEL', key(KEY.breaker, name), 'probe', 'probe_by', 'probe_until', 'probed_at')
+  end
 
   local function close(name)
-    call_up(name)
+    wake_parked(name)
     call('DEL', key(KEY.breaker, name), key(KEY.breaker_failures, name), key(KEY.breaker_behind, name))
     call('HDEL', head .. KEY.breakers, name)
   end
@@ -67,17 +71,18 @@ do
     call('HSET', record, 'until', now + policy.open_ms, 'opened_at', now)
     call('HSETNX', record, 'since', now)
     call('PERSIST', record)
-    call_up(name)
+    wake_parked(name)
   end
 
-  -- One line, cut where a character ends.
-  local function in_brief(why)
+  -- Return the first line, cut at the end of a character.
+  local function first_line(why)
     local line = string.match(why, '^[^\r\n]*')
     if #line <= WHY_BYTES then return line end
     return (string.gsub(string.sub(line, 1, WHY_BYTES), '[\192-\255]?[\128-\191]*$', '')) .. ' …'
   end
 
-  -- What they said of a breaker that is closed is the times of its last failures, as many as open it: the window slides exactly.
+  -- Of a closed breaker only the times of the last failures are kept, as many as open it: the window slides
+  -- exactly.
   local function count_failure(name, who, policy)
     local times, record = key(KEY.breaker_failures, name), key(KEY.breaker, name)
     call('RPUSH', times, string.format('%.0f %s', now, who))
@@ -89,11 +94,12 @@ do
     if call('LLEN', times) == policy.failures and now - first < policy.window_ms then trip(name, policy) end
   end
 
-  -- Once it is not closed, only its probe counts: what began before it opened says nothing of how things are now.
+  -- A breaker that is not closed counts only its probe: a call from before it opened says nothing about the
+  -- present.
   local function failed(name, who, why, policy)
     local state = state_of(name) or CLOSED
     if state ~= CLOSED and not is_probe(name, who) then return end
-    call('HSET', key(KEY.breaker, name), 'why', in_brief(why), 'failed_at', now,
+    call('HSET', key(KEY.breaker, name), 'why', first_line(why), 'failed_at', now,
       'failures', policy.failures, 'window_ms', policy.window_ms)
     if state == CLOSED then count_failure(name, who, policy) else trip(name, policy) end
   end
@@ -102,39 +108,46 @@ do
     if is_probe(name, who) then close(name) end
   end
 
-  -- It came to nothing that says anything: the next one may try.
+  -- The probe ended without a result: the next one may try.
   local function gave_up(name, who)
     if not is_probe(name, who) then return end
     end_probe(name)
-    call_up(name)
+    wake_parked(name)
   end
 
-  -- A moment in ms as people read it: 2026-11-21T21:40:00Z. The days by H. Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+  -- Return a moment in ms as text: 2026-11-21T21:40:00Z. Days after H. Hinnant, "chrono-Compatible Low-Level
+  -- Date Algorithms".
   local function moment(ms)
     local seconds = math.floor(ms / 1000)
     local days, rest = math.floor(seconds / 86400) + 719468, seconds % 86400
     local era = math.floor(days / 146097)
     local of_era = days - era * 146097
-    local year = math.floor((of_era - math.floor(of_era / 1460) + math.floor(of_era / 36524) - math.floor(of_era / 146096)) / 365)
+    local leap_days = math.floor(of_era / 1460) - math.floor(of_era / 36524) + math.floor(of_era / 146096)
+    local year = math.floor((of_era - leap_days) / 365)
     local of_year = of_era - (365 * year + math.floor(year / 4) - math.floor(year / 100))
     local shifted = math.floor((5 * of_year + 2) / 153) -- months, from March on
-    local day, month = of_year - math.floor((153 * shifted + 2) / 5) + 1, shifted < 10 and shifted + 3 or shifted - 9
-    return string.format('%04d-%02d-%02dT%02d:%02d:%02dZ', year + era * 400 + (month <= 2 and 1 or 0), month, day,
+    local day = of_year - math.floor((153 * shifted + 2) / 5) + 1
+    local month = shifted < 10 and shifted + 3 or shifted - 9
+    year = year + era * 400 + (month <= 2 and 1 or 0)
+    return string.format('%04d-%02d-%02dT%02d:%02d:%02dZ', year, month, day,
       math.floor(rest / 3600), math.floor(rest / 60) % 60, rest % 60)
   end
 
   local KINDS = { repo = 'repository', resource = 'resource', action = 'action' }
 
-  -- Why whoever asks does not get through, for people. `state` and `ends` are what `stance` said.
-  local function in_words(name, state, ends)
+  -- Describe why a caller does not get through. `state` and `ends` are those of `access`.
+  local function refusal_text(name, state, ends)
     local kind, bare = string.match(name, '^(%l+):(.*)$')
     local what = KINDS[kind] .. ' ' .. bare .. ': its circuit breaker is ' .. state
-    local failures, window_ms, why, by = unpack(call('HMGET', key(KEY.breaker, name), 'failures', 'window_ms', 'why', 'probe_by'))
+    local values = call('HMGET', key(KEY.breaker, name), 'failures', 'window_ms', 'why', 'probe_by')
+    local failures, window_ms, why, by = unpack(values)
     if state == HALF_OPEN then return what .. ', and ' .. by .. ' probes it' end
     local count = failures == '1' and '1 failure' or failures .. ' failures'
-    return string.format('%s after %s in %g s, last: %s; probe at %s', what, count, window_ms / 1000, why, moment(ends))
+    local form = '%s after %s in %g s, last: %s; probe at %s'
+    return string.format(form, what, count, window_ms / 1000, why, moment(ends))
   end
 
-  breaker.state, breaker.stance, breaker.in_words, breaker.close = state_of, stance, in_words, close
-  breaker.begin_probe, breaker.failed, breaker.succeeded, breaker.gave_up = begin_probe, failed, succeeded, gave_up
+  breaker.state, breaker.access, breaker.refusal_text, breaker.close = state_of, access, refusal_text, close
+  breaker.begin_probe, breaker.failed = begin_probe, failed
+  breaker.succeeded, breaker.gave_up = succeeded, gave_up
 end

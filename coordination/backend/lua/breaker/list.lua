@@ -1,7 +1,7 @@
--- The breakers that are not at rest, all at one moment. It changes nothing.
+-- List the breakers that are not closed or have failures, all at one moment. Reads only.
 -- KEYS: head
--- Returns: JSON {now, breakers: [{name, state, failures (in the window, as long as it is closed), threshold, behind, …}]}; times in
---   ms by `now`, empty where there is none. An empty list may come as {}.
+-- Returns: JSON {now, breakers: [{name, state, failures (in the window, while it is closed), threshold,
+--   behind, …}]}; times in ms by `now`, empty if there is none. An empty list may come as {}.
 local FIELDS = { 'why', 'failed_at', 'opened_at', 'since', 'until', 'probe_by', 'probed_at', 'window_ms' }
 
 local function recent(name, window_ms)

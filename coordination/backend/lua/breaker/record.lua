@@ -1,7 +1,7 @@
--- What came of a call that the breaker let through. Said twice, it counts once.
+-- Record the result of a call that the breaker let through. A repeated call counts once.
 -- KEYS: head
--- ARGV: name, who said it would call, `succeeded`, `failed` or `gave_up`, why, then the policy: failures (0: it never opens),
---   window in ms, open for in ms
+-- ARGV: name, id of the caller, `succeeded`, `failed` or `gave_up`, reason, then the policy: failures (0: it
+--   never opens), window in ms, open time in ms
 -- Returns: the breaker's state
 local name, who, verdict, why, failures, window_ms, open_ms = unpack(ARGV)
 local policy = { failures = tonumber(failures), window_ms = tonumber(window_ms), open_ms = tonumber(open_ms) }

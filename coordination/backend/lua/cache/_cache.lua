@@ -1,13 +1,15 @@
--- The context cache: what its steps share. The page: cache/__init__.py.
--- An entry is a key of a context. It stands in the context's hash as `<digest> <bytes> <expiry in ms> <ttl in ms>`; the digest HIDES
--- says that the key has no value here nor in any outer context. In the two orders it is a member, `<context>\n<key>`.
+-- The context cache, for its steps. Design: cache/__init__.py.
+-- An entry is a key of a context. The context's hash holds it as `<digest> <bytes> <expiry in ms> <ttl in
+-- ms>`; the digest HIDES says that the key has no value here nor in any outer context. Its member in the
+-- eviction and expiry orders is `<context>\n<key>`.
 
 local HIDES = '-'
--- Bytes that Redis takes for an entry besides its name, and for a value. Measured with 60,000 of 100 bytes: 570 for both together, 640 under
--- `lfu` (Valkey 9.1); fewer take less.
+-- Estimated bytes of Redis for an entry besides its name, and for a value. Measured with 60,000 entries of
+-- 100 bytes: 570 for both together, 640 under `lfu` (Valkey 9.1); fewer entries take less.
 local OVERHEAD, VALUE_OVERHEAD = 360, 240
-local CLOCK_MS = 5000 -- who has more left than its ttl by so much was written under a clock that has been set back: its time is over
-local AT_ONCE = 100 -- a step removes no more than so many
+-- an entry with this much more left than its ttl was written before the clock was set back: it is expired
+local CLOCK_MS = 5000
+local AT_ONCE = 100 -- maximum number of entries that one step removes
 
 local function entries_of(context) return head .. KEY.cache_entries .. context end
 
@@ -17,7 +19,7 @@ local function count(what, by) call('HINCRBY', head .. KEY.cache_facts, what, by
 
 local function stored_bytes() return tonumber(call('HGET', head .. KEY.cache_facts, 'bytes') or 0) end
 
--- An entry as it stands: digest, bytes of its value, expiry in ms; nothing where there is none, or its time is over.
+-- Return digest, bytes of the value and expiry in ms of an entry; nil if it does not exist or is expired.
 local function entry(context, name)
   local record = call('HGET', entries_of(context), name)
   if not record then return nil end
@@ -26,9 +28,12 @@ local function entry(context, name)
   return digest, tonumber(size), tonumber(expires)
 end
 
-local function record_of(digest, size, expires) return string.format('%s %d %.0f %.0f', digest, size, expires, expires - now) end
+local function record_of(digest, size, expires)
+  return string.format('%s %d %.0f %.0f', digest, size, expires, expires - now)
+end
 
--- Another number at every write, never one that was given out before, not even by a server that has lost its data since.
+-- Give the context a new generation: one that was never given out before, not even by a server that lost its
+-- data since.
 local function changed(context)
   local last = tonumber(call('HGET', head .. KEY.cache_facts, 'writes') or 0)
   local generation = string.format('%.0f', math.max(last + 1, now_us))
@@ -42,7 +47,8 @@ local function generations(contexts)
   return known
 end
 
--- Takes an entry away, and its value with the last entry that has it. Whether there was one, be its time over or not.
+-- Delete an entry, and its value with the last entry that refers to it. Return whether it existed, expired or
+-- not.
 local function unset(context, name)
   local entries, member = entries_of(context), member_of(context, name)
   local record = call('HGET', entries, name)
@@ -66,9 +72,10 @@ local function unset(context, name)
   return true
 end
 
--- Who is used is evicted later. `lru`: by the number of the use, which no clock can set back. `lfu`: by how often it was used, and what
--- the last evicted one had then (LFU with dynamic aging: M. Arlitt et al., "Evaluating Content Management Techniques for Web Proxy
--- Caches", 2000), so that what was popular once goes too. `ttl`: whose time is over first; use changes nothing.
+-- Record a use of an entry, which postpones its eviction. `lru`: by the number of the use, which no clock can
+-- set back. `lfu`: by the number of its uses plus the count of the last evicted entry (LFU with dynamic
+-- aging: M. Arlitt et al., "Evaluating Content Management Techniques for Web Proxy Caches", 2000), so that
+-- entries that were popular once are evicted too. `ttl`: by expiry; use changes nothing.
 local function used(context, name, policy, expires)
   local order, member = head .. KEY.cache_order, member_of(context, name)
   if policy == 'lru' then
@@ -81,7 +88,8 @@ local function used(context, name, policy, expires)
   end
 end
 
--- There must be none of that name, and room. What hides an outer value is never evicted: that value would come back.
+-- Write an entry. The caller deleted the former one and made room. An entry that hides an outer value is
+-- never evicted: that value would come back.
 local function set(context, name, digest, value, expires, policy)
   local taken = #member_of(context, name) + OVERHEAD
   call('HSET', entries_of(context), name, record_of(digest, #value, expires))
@@ -99,7 +107,7 @@ end
 
 local function split(member) return string.match(member, '^([^\n]*)\n(.*)$') end
 
--- Takes away what has expired, at most so many entries; returns how many there were.
+-- Delete at most `limit` expired entries; return their number.
 local function expire(limit)
   local expired = call('ZRANGEBYSCORE', head .. KEY.cache_expiry, '-inf', now, 'LIMIT', 0, limit)
   for _, member in ipairs(expired) do unset(split(member)) end
@@ -107,8 +115,9 @@ local function expire(limit)
   return #expired
 end
 
--- Evicts until so much has room, at most AT_ONCE entries: `room`, `more` (call again), or `none`, since nothing is left to evict.
--- `needs` is a function: what is evicted may be the only other entry with the value.
+-- Evict entries until the new one fits, at most AT_ONCE. Returns `room`, `more` (call again), or `none`:
+-- nothing is left to evict. `needs` is a function, because an evicted entry may be the only other one with
+-- the same value.
 local function make_room(needs, max_bytes, policy)
   local evicted, verdict = 0, 'more'
   while verdict == 'more' do

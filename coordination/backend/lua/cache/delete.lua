@@ -1,8 +1,10 @@
--- Takes keys out of a context. Where an outer context has a value, it is hidden from here on, for so long; there it stays.
+-- Delete keys of a context. If an outer context has a value, the key is hidden for the ttl; the outer value
+-- stays.
 -- KEYS: head
--- ARGV: ttl in ms, eviction policy, most bytes, how many contexts; these, the one that is meant first, its outer ones behind it; then
---   the keys (at most 1,000)
--- Returns: how many of the keys had a value here before, the generation; or `none`: there is no room to note that they are hidden
+-- ARGV: ttl in ms, eviction policy, maximum bytes, number of contexts; the contexts, that of the keys first,
+--   then its outer ones; then the keys (at most 1,000)
+-- Returns: how many of the keys had a value before, the generation; or `none`: no room to record that they
+--   are hidden
 local ttl_ms, policy, max_bytes, depth = unpack(ARGV)
 depth = tonumber(depth)
 local context = ARGV[5]

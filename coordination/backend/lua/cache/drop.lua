@@ -1,6 +1,6 @@
--- Takes away a piece of all that contexts hold; what they hide is hidden no more.
+-- Delete a part of the entries of contexts; keys that they hide are visible again.
 -- KEYS: head    ARGV: contexts
--- Returns: those that have something left: call again for these
+-- Returns: the contexts that still have entries: call again for these
 local left, budget = {}, 5 * AT_ONCE
 for _, context in ipairs(ARGV) do
   repeat

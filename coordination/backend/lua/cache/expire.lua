@@ -1,4 +1,4 @@
--- Takes away a piece of what has expired, for caches into which nobody writes.
--- KEYS: head    ARGV: at most so many entries
--- Returns: how many there were
+-- Delete a part of the expired entries, for caches without writers.
+-- KEYS: head    ARGV: maximum number of entries
+-- Returns: the number of deleted entries
 return expire(tonumber(ARGV[1]))

@@ -1,8 +1,9 @@
--- What a key means in a context: the value of the innermost context that has the key. It counts as used, and as hit or miss.
+-- Read a key: the value of the innermost context that has it. Counts as a use, and as hit or miss.
 -- KEYS: head
--- ARGV: key, eviction policy, hits since the last call that were answered in process; then the contexts, the inner one first
--- Returns: `hit` or `hidden`, or `miss`; which of the contexts has it (from 1; as many as there are on a miss); the value; how long
---   it has left in ms; then the generation of each context
+-- ARGV: key, eviction policy, hits since the last call that were answered in process; then the contexts,
+--   innermost first
+-- Returns: `hit`, `hidden` or `miss`; the number of the context that has it (from 1; the last on a miss); the
+--   value; its remaining ms; then the generation of each context
 local name, policy, local_hits = unpack(ARGV)
 local contexts = {}
 for i = 4, #ARGV do contexts[#contexts + 1] = ARGV[i] end

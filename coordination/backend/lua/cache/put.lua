@@ -1,16 +1,17 @@
--- Keeps a value under a key of a context, for so long, and makes room for it.
+-- Write a value under a key of a context, and make room for it.
 -- KEYS: head
--- ARGV: context, key, SHA-256 of the value, the value, ttl in ms, eviction policy (`lru`, `lfu`, `ttl`), most bytes of the cache,
---   `new` where only a key that has nothing yet is meant (else empty)
--- Returns: `kept`, generation; `there`, where it has something already; `more`: nothing is kept yet, and what was under the key is
---   gone; call again, a step evicts so much and no more; `none`: there is no room, and nothing left to evict
+-- ARGV: context, key, SHA-256 of the value, the value, ttl in ms, eviction policy (`lru`, `lfu`, `ttl`),
+--   maximum bytes of the cache, `new` to write only a key without a value (else empty)
+-- Returns: `kept`, generation; `there`: the key has a value already; `more`: nothing is written yet and the
+--   former value is deleted; call again, because a step evicts a limited number; `none`: no room, and nothing
+--   left to evict
 local context, name, digest, value, ttl_ms, policy, max_bytes, mode = unpack(ARGV)
 local expires = now + tonumber(ttl_ms)
 
 expire(20)
 local former, size = entry(context, name)
 if former and mode == 'new' then return { 'there', '0' } end
-if former == digest then -- equal: its time begins anew
+if former == digest then -- same value: only its ttl begins anew
   call('HSET', entries_of(context), name, record_of(digest, size, expires))
   call('ZADD', head .. KEY.cache_expiry, expires, member_of(context, name))
   used(context, name, policy, expires)

@@ -1,10 +1,10 @@
--- What is to be seen from a context, as far as it fits. It counts as no use.
--- KEYS: head    ARGV: at most so many bytes of keys and values; then contexts, the inner one first
--- Returns: how many values there are beside, then key and value in turn. Of a context with more than 1,000 entries only so many are
---   looked at; the others are counted among those beside, be they hidden or not.
+-- List the values visible from a context, up to a size. Does not count as a use.
+-- KEYS: head    ARGV: maximum bytes of keys and values; then contexts, innermost first
+-- Returns: the number of omitted values, then key and value in turn. Of a context with more than 1,000
+--   entries only that many are read; the others count as omitted, hidden or not.
 if call('EXISTS', head .. KEY.cache_contexts) == 0 then return { 0 } end
-local MOST = 1000
-local room, seen, beside, found = tonumber(ARGV[1]), {}, 0, { 0 }
+local READ_LIMIT = 1000
+local room, seen, omitted, found = tonumber(ARGV[1]), {}, 0, { 0 }
 
 local function take(context, name)
   if seen[name] then return end
@@ -14,7 +14,7 @@ local function take(context, name)
   if digest == HIDES then return end
   local value = #name + size <= room and call('HGET', head .. KEY.cache_values, digest)
   if not value then
-    beside = beside + 1
+    omitted = omitted + 1
     return
   end
   room = room - #name - size
@@ -23,10 +23,10 @@ end
 
 for i = 2, #ARGV do
   local entries = entries_of(ARGV[i])
-  local names = call('HRANDFIELD', entries, MOST)
+  local names = call('HRANDFIELD', entries, READ_LIMIT)
   table.sort(names)
   for _, name in ipairs(names) do take(ARGV[i], name) end
-  beside = beside + math.max(0, call('HLEN', entries) - MOST)
+  omitted = omitted + math.max(0, call('HLEN', entries) - READ_LIMIT)
 end
-found[1] = beside
+found[1] = omitted
 return found

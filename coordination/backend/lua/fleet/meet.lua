@@ -1,8 +1,10 @@
--- All workers of a namespace are of one version of coord and one ecosystem, and so are its runs. Another version or ecosystem
--- takes over when nothing is left of the one before. What is no id counts as none.
+-- Check that a worker belongs to the version of coord and the ecosystem of its namespace. Another version or
+-- ecosystem takes over when no run and no worker of the former one is left. A stored value that is no id
+-- counts as none.
 -- KEYS: version, live, workers, ecosystem
--- ARGV: our version, after how many ms a worker that was not heard of is gone, our ecosystem's id or '', the longest id
--- Returns: the version and the ecosystem that hold; ours if we are welcome.
+-- ARGV: our version, ms after which a silent worker counts as gone, our ecosystem's id or '', maximum length
+--   of an id
+-- Returns: the version and the ecosystem of the namespace; ours if we are accepted.
 local version, gone_after_ms, ecosystem = ARGV[1], ARGV[2], ARGV[3]
 local known, held = call('GET', KEYS[1]), false
 if ecosystem ~= '' and call('STRLEN', KEYS[4]) <= tonumber(ARGV[4]) then

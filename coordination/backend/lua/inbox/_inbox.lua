@@ -1,22 +1,24 @@
--- Who has which message of an inbox in hand, and how it gets back. Everything is in the table `inbox`.
+-- Deliveries of an inbox: which reader has which message in flight, and how a message returns to the queue.
+-- Everything is in the table `inbox`.
 
 local inbox = {}
 
 do
   local DEAD_KEPT = 10000
-  local NOBODY = '' -- no reader can be called that
+  local NOBODY = '' -- not allowed as the name of a reader
 
   inbox.NOBODY = NOBODY
 
-  -- A reader of the recipient is there. `place`: its host and pid.
-  function inbox.see(box, reader, place)
-    message.meet(box)
-    message.said_again(box.head .. KEY.readers, box.to .. ' ' .. reader .. ' ' .. place)
+  -- Record that a reader of the recipient is present. `place`: its host and pid.
+  function inbox.record_reader(box, reader, place)
+    message.make_known(box)
+    message.refresh(box.head .. KEY.readers, box.to .. ' ' .. reader .. ' ' .. place)
   end
 
   function inbox.sender_of(ticket) return string.match(ticket, '^%S+ %S+ %S+ (.*)$') end
 
-  -- A delivery: how often it was handed out, how often in vain, whether its reader has begun it, and who that is.
+  -- Parse a delivery: how often it was delivered, how often in vain, whether its reader has begun it, and the
+  -- reader.
   function inbox.read_delivery(value)
     if not value then return { n = 0, failed = 0, begun = 0, reader = NOBODY } end
     local n, failed, begun, reader = string.match(value, '^(%d+) (%d+) (%d) (.*)$')
@@ -29,7 +31,8 @@ do
 
   function inbox.note(box, ticket, d) call('HSET', box.deliveries, ticket, inbox.written(d)) end
 
-  -- Of tickets and deliveries in turn, args[first] to args[last]: those that are the reader's own still, and the others.
+  -- Split tickets by holder. `args[first]` to `args[last]`: ticket and delivery number in turn. Return the
+  -- tickets that the reader still has in flight, and the others.
   function inbox.own(box, reader, args, first, last)
     if first > last then return {}, {} end
     local tickets, own, lost = {}, {}, {}
@@ -42,7 +45,8 @@ do
     return own, lost
   end
 
-  -- A lane is a sender's messages in hand: `<how many> <reader>`. Who has it gets all that the sender sends meanwhile.
+  -- A lane is the number of a sender's messages in flight and their reader: `<number> <reader>`. All further
+  -- messages of the sender go to the same reader, which keeps their order.
   function inbox.lane(box, sender)
     local value = call('HGET', box.lanes, sender)
     if not value then return 0, nil end
@@ -50,14 +54,14 @@ do
     return tonumber(n), reader
   end
 
-  function inbox.narrow(box, sender, by)
+  function inbox.shrink_lane(box, sender, by)
     local n, reader = inbox.lane(box, sender)
     if n <= by then return call('HDEL', box.lanes, sender) end
     call('HSET', box.lanes, sender, (n - by) .. ' ' .. reader)
   end
 
-  -- The reader is done with messages that it has in hand (as for inbox.own): nothing is left of them. Returns the tickets of
-  -- those that were not its own any more.
+  -- Delete the messages that a reader has in flight (arguments as for inbox.own). Return the tickets that it
+  -- had lost before.
   function inbox.ack(box, reader, args, first, last)
     local own, lost = inbox.own(box, reader, args, first, last)
     if #own == 0 then return lost end
@@ -69,11 +73,11 @@ do
     call('XDEL', box.stream, unpack(ids))
     call('HDEL', box.deliveries, unpack(own))
     call('ZREM', box.pending, unpack(own))
-    for sender, n in pairs(of) do inbox.narrow(box, sender, n) end
+    for sender, n in pairs(of) do inbox.shrink_lane(box, sender, n) end
     return lost
   end
 
-  -- Out of every list of the living, into the stream of the dead, from where it can be sent again.
+  -- Move a message from the inbox into the stream of dead letters, from where it can be sent again.
   local function bury(box, ticket, d, why)
     local id = message.id_of(ticket)
     local fields = call('XRANGE', box.stream, id, id)[1][2]
@@ -83,7 +87,8 @@ do
     call('HINCRBY', box.facts, 'dead', 1)
   end
 
-  -- It waits for its next delivery, or is dead after so many in vain. `why` says what was wrong with this one, if anything was.
+  -- Return a message to the queue, or make it a dead letter after too many deliveries. `why`: what went wrong
+  -- with this delivery, if anything.
   local function give_back(box, ticket, deliveries, why)
     local d = inbox.delivery(box, ticket)
     call('ZREM', box.pending, ticket)
@@ -94,13 +99,14 @@ do
     call('ZADD', box.ready, message.score_of(ticket), ticket)
   end
 
-  -- A Redis that is full refuses a step at its first write that takes room. One that takes none comes before it, so that what
-  -- is in an inbox can be read, refused and acknowledged: that is what makes room.
-  function inbox.though_full(box) call('HDEL', box.lanes, NOBODY) end
+  -- A full Redis refuses a step at its first write that takes memory. This write takes none and comes first,
+  -- so that an inbox can be read, refused and acknowledged, which frees memory.
+  function inbox.allow_when_full(box) call('HDEL', box.lanes, NOBODY) end
 
-  -- What is in hand of a sender goes back all together, or its order would be lost. `senders`: sender → true;
-  -- `at_fault`: ticket → why. All in one look at what is in hand: lanes may be as many as messages.
-  function inbox.free_lanes(box, senders, at_fault, deliveries)
+  -- Return all messages of the senders to the queue at once, which keeps their order. `senders`: sender →
+  -- true; `at_fault`: ticket → reason. One pass over the messages in flight, because there may be as many
+  -- lanes as messages.
+  function inbox.return_lanes(box, senders, at_fault, deliveries)
     local returned = {}
     for _, ticket in ipairs(call('ZRANGE', box.pending, 0, -1)) do
       if senders[inbox.sender_of(ticket)] then
@@ -113,9 +119,9 @@ do
     return returned
   end
 
-  -- What a reader has in hand without knowing of it: the answer that gave it was lost, or a process of its name is gone. It
-  -- waits again, before what came later. `known`: ticket → true.
-  function inbox.free_unknown(box, reader, known)
+  -- Return messages that a reader has in flight without knowing of them: the reply was lost, or another
+  -- process had its name. They keep their place in the order. `known`: ticket → true.
+  function inbox.return_unknown(box, reader, known)
     local lanes, its = call('HGETALL', box.lanes), {}
     for i = 1, #lanes, 2 do
       if string.match(lanes[i + 1], '^%d+ (.*)$') == reader then its[lanes[i]] = true end
@@ -125,18 +131,18 @@ do
       local sender = inbox.sender_of(ticket)
       if its[sender] and not known[ticket] then
         give_back(box, ticket, math.huge)
-        inbox.narrow(box, sender, 1)
+        inbox.shrink_lane(box, sender, 1)
       end
     end
   end
 
-  -- Who has not been heard of about a message for the idle time has it no longer; what waits for another try has waited.
+  -- Return messages whose reader was silent for the idle time, and those that waited for another try.
   function inbox.take_over(box, deliveries)
     local senders, at_fault = {}, {}
     for _, ticket in ipairs(call('ZRANGEBYSCORE', box.pending, '-inf', now)) do
       senders[inbox.sender_of(ticket)] = true
       at_fault[ticket] = 'its reader was not heard of any more: ' .. inbox.delivery(box, ticket).reader
     end
-    if next(senders) then inbox.free_lanes(box, senders, at_fault, deliveries) end
+    if next(senders) then inbox.return_lanes(box, senders, at_fault, deliveries) end
   end
 end

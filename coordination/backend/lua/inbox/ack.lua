@@ -1,6 +1,7 @@
--- The recipient is done with messages that it has in hand; nothing is left of them.
--- KEYS: head    ARGV: recipient, reader, ticket of what the reader has begun by now (or empty), then of each: ticket, delivery
--- Returns: the tickets of those that were not its own any more.
+-- Acknowledge messages: delete what the reader has in flight.
+-- KEYS: head    ARGV: recipient, reader, ticket that the reader has begun by now (or empty), then for each
+--   message: ticket, delivery
+-- Returns: the tickets that the reader no longer had.
 local reader, begun = ARGV[2], ARGV[3]
 local box = message.box(KEYS[1], ARGV[1])
 local lost = inbox.ack(box, reader, ARGV, 4, #ARGV)

@@ -1,5 +1,5 @@
--- Whoever only looked at messages is done with them: nothing is left of those that wait. What a reader has in hand stays with it.
--- KEYS: head    ARGV: recipient, then their tickets
+-- Delete waiting messages by their tickets. Messages in flight stay.
+-- KEYS: head    ARGV: recipient, tickets
 -- Returns: the tickets of those that did not wait.
 local box = message.box(KEYS[1], ARGV[1])
 local rest = {}

@@ -1,29 +1,32 @@
--- Acknowledges what a reader is done with, hands it what is next in its inbox, and says whether anything was trimmed that nobody has been told of.
+-- Acknowledge messages of a reader, deliver its next ones, and report messages trimmed since its last
+-- position.
 -- KEYS: head
--- ARGV: recipient, reader, host and pid of the reader, how many at most, idle time in ms, deliveries until it is dead,
---       whether all count as begun (else the first), epoch, offset and trimmed of the reader's position (or empty), of how many
---       messages ticket and delivery follow, those of what it is done with (as in ack.lua); where not all count as begun: the
---       tickets that the reader has in hand besides, and knows of
--- Returns: {epoch, offset, trimmed, recovered 1|0, missed, ms until something is due (-1: nothing)}, {of each message
---   `<delivery> <in vain> <sent at> <ticket> <head>`, body}, {the tickets of what it was done with that were not its own any more}.
-local to, reader, place, limit, idle_ms, deliveries, all_begun, epoch_seen, offset_seen, trimmed_seen, done = unpack(ARGV, 1, 11)
-local LOOKED_AT = 1000 -- behind so many that only others may have, the next are looked at when those are done
-local SLICE, MOST_BYTES = 16, 4 * 1024 * 1024 -- after so many bytes the rest waits for the next time
+-- ARGV: recipient, reader, host and pid of the reader, maximum number, idle time in ms, deliveries before a
+--   message is dead, whether all count as begun (else the first), epoch, offset and trimmed of the reader's
+--   position (or empty), number of acknowledged messages, ticket and delivery of each (as in ack.lua); unless
+--   all count as begun: the other tickets that the reader knows to have in flight
+-- Returns: {epoch, offset, trimmed, recovered 1|0, missed, ms until something is due (-1: nothing)}, {for
+--   each message `<delivery> <failed deliveries> <sent at> <ticket> <head>`, body}, {acknowledged tickets
+--   that the reader no longer had}.
+local to, reader, place, limit, idle_ms, deliveries = unpack(ARGV, 1, 6)
+local all_begun, epoch_seen, offset_seen, trimmed_seen, done = unpack(ARGV, 7, 11)
+local SCAN_LIMIT = 1000 -- tickets searched for one that this reader may take; later calls search further
+local SLICE, MOST_BYTES = 16, 4 * 1024 * 1024 -- messages after so many bytes wait for the next call
 limit = tonumber(limit)
 local call = redis.call
 local box = message.box(KEYS[1], to)
-inbox.though_full(box)
-inbox.see(box, reader, place)
+inbox.allow_when_full(box)
+inbox.record_reader(box, reader, place)
 local behind = 11 + 2 * done
 local lost = inbox.ack(box, reader, ARGV, 12, behind)
 inbox.take_over(box, tonumber(deliveries))
 if all_begun == '0' then
   local known = {}
   for i = behind + 1, #ARGV do known[ARGV[i]] = true end
-  inbox.free_unknown(box, reader, known)
+  inbox.return_unknown(box, reader, known)
 end
 
-local lanes = {} -- sender → {how many of its are in hand, whose}
+local lanes = {} -- sender → {number of its messages in flight, their reader}
 local function lane_of(sender)
   if not lanes[sender] then
     local n, holder = inbox.lane(box, sender)
@@ -32,15 +35,15 @@ local function lane_of(sender)
   return lanes[sender]
 end
 
--- What this reader may have, in order: tickets, and the offset and the sender of each.
+-- Return what this reader may take, in order: tickets, and the offset and the sender of each.
 local function pick()
   local picked, offsets, senders, from, step = {}, {}, {}, 0, limit
-  while #picked < limit and from < LOOKED_AT do
+  while #picked < limit and from < SCAN_LIMIT do
     local some = call('ZRANGE', box.ready, from, from + step - 1)
     for _, ticket in ipairs(some) do
       local offset, last_ms, sender = string.match(ticket, '^(%d+) %S+ %a(%d+) (.*)$')
       if tonumber(last_ms) <= now then
-        message.drop_if_over(box, ticket)
+        message.delete_if_over(box, ticket)
         from = from - 1
       else
         local holder = lane_of(sender).reader
@@ -55,7 +58,7 @@ local function pick()
   return picked, offsets, senders
 end
 
--- Entries `from` to `to` of the stream: those that follow each other are read at once.
+-- Read the entries `from` to `to` of the stream: consecutive ones with one command.
 local function entries(offsets, from, to)
   local in_a_row = true
   for i = from + 1, to do in_a_row = in_a_row and offsets[i] == offsets[i - 1] + 1 end
@@ -64,11 +67,14 @@ local function entries(offsets, from, to)
     if #found == to - from + 1 then return found end
   end
   local found = {}
-  for i = from, to do found[#found + 1] = call('XRANGE', box.stream, offsets[i] .. '-0', offsets[i] .. '-0')[1] end
+  for i = from, to do
+    local id = offsets[i] .. '-0'
+    found[#found + 1] = call('XRANGE', box.stream, id, id)[1]
+  end
   return found
 end
 
--- What was picked, with its content; a part of it where that is large.
+-- Return the content of the picked messages, up to MOST_BYTES.
 local function loaded_of(picked, offsets)
   local loaded, bytes = {}, 0
   while #loaded < #picked and bytes < MOST_BYTES do
@@ -115,9 +121,10 @@ local rows = #picked > 0 and hand_out(picked, offsets, senders) or {}
 local epoch, seq, trimmed, told = unpack(call('HMGET', box.facts, 'epoch', 'seq', 'trimmed', 'told'))
 seq, trimmed, told = tonumber(seq or 0), tonumber(trimmed or 0), tonumber(told or 0)
 local recovered, missed = 1, 0
-local elsewhere = epoch_seen ~= '' and (epoch_seen ~= epoch or tonumber(offset_seen) > seq or tonumber(trimmed_seen) > trimmed)
+local elsewhere = epoch_seen ~= ''
+  and (epoch_seen ~= epoch or tonumber(offset_seen) > seq or tonumber(trimmed_seen) > trimmed)
 if elsewhere then
-  recovered = 0 -- another data set, or an older state of it: nobody knows what is missing
+  recovered = 0 -- another data set, or an older state of it: the missing messages are unknown
 else
   local known = epoch_seen == '' and told or tonumber(trimmed_seen)
   if known > told then call('HSET', box.facts, 'told', known) end

@@ -1,13 +1,14 @@
--- The server's clock was set. Once for a step, whoever saw it: it is counted, and after a step backwards no lease lasts longer than
--- one can, and timers are moved that were set before it.
+-- Handle a step of the server's clock. Counted once, whoever measured it. After a step backwards, limit each
+-- lease to its longest duration and move the timers that were set before the step.
 -- KEYS: leases, timers, epoch, counters
--- ARGV: by how many ms, between which two moments of its time now, the longest lease in ms, then of each timer to be moved: member,
---   due, due from now on
--- Returns: 1, or 0 where somebody else has seen to it.
+-- ARGV: size of the step in ms, the two moments (in the new time) between which it happened, the longest
+--   lease in ms, then for each timer to be moved: member, due, new due
+-- Returns: 1, or 0 if another process has handled it.
 local leases, timers, epoch, counters = unpack(KEYS)
 local by, earliest, latest, lease = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local SAME_BY_MS = 2000 -- each keeper measures for itself
-local known_by, known_earliest, known_latest = unpack(call('HMGET', epoch, 'set_by', 'set_after', 'set_before'))
+local SAME_BY_MS = 2000 -- each maintenance leader measures for itself
+local known = call('HMGET', epoch, 'set_by', 'set_after', 'set_before')
+local known_by, known_earliest, known_latest = unpack(known)
 local same = known_by and math.abs(known_by - by) < SAME_BY_MS
 if same and earliest <= tonumber(known_latest) and latest >= tonumber(known_earliest) then return 0 end
 call('HSET', epoch, 'set_by', ARGV[1], 'set_after', ARGV[2], 'set_before', ARGV[3])

@@ -1,11 +1,12 @@
--- Requests, and what they hold: what the steps of locks share, and the steps of runs with them. Behind it stands _queue.lua: who is
--- next. The page: locks/__init__.py.
+-- Lock requests and their grants, for the steps of locks and those of runs. The queue follows in _queue.lua.
+-- Design: locks/__init__.py.
 --
--- A request asks for its wants all at once. A want is a line `<mode> <name>`: mode `x` is exclusive, `s` shared, `2/4` two of a
--- capacity of four, `2/0` two of the capacity that was declared for the resource.
+-- A request asks for all its wants at once. A want is a line `<mode> <name>`: mode `x` is exclusive, `s`
+-- shared, `2/4` two of a capacity of four, `2/0` two of the declared capacity of the resource.
 
-local PRIORITY_STEP_US = 5000000 -- so much waiting outweighs one step of priority: a fixed rank that is linear ageing
-local DONE_MS = 10000 -- a release that is sent twice within this time was one release
+-- this much waiting outweighs one step of priority: a fixed rank with linear ageing
+local PRIORITY_STEP_US = 5000000
+local DONE_MS = 10000 -- a release repeated within this time counts as one
 
 local function key(part, name) return head .. part .. name end
 
@@ -13,26 +14,31 @@ local function wants_of(text)
   local wants = {}
   for mode, name in string.gmatch(text, '(%S+) ([^\n]+)') do
     local amount, capacity = string.match(mode, '^(%d+)/(%d+)$')
-    wants[#wants + 1] = { name = name, mode = mode, amount = tonumber(amount or 1), capacity = tonumber(capacity or 0) }
+    wants[#wants + 1] = {
+      name = name, mode = mode, amount = tonumber(amount or 1), capacity = tonumber(capacity or 0),
+    }
   end
   return wants
 end
 
 local FIELDS = { 'state', 'wants', 'rank', 'ttl', 'kind', 'party', 'fence', 'arrived' }
 
--- A request as it stands, or nil: who holds past the ttl, or waits without renewing its place, is forgotten by Redis itself.
+-- Return a request, or nil: Redis itself deletes a holder past its ttl and a waiter that does not renew its
+-- place.
 local function load(id)
   local values = call('HMGET', key(KEY.request, id), unpack(FIELDS))
   if not values[1] then return nil end
   local request = { id = id }
   for i, field in ipairs(FIELDS) do request[field] = values[i] end
-  request.rank, request.ttl, request.arrived = tonumber(request.rank), tonumber(request.ttl), tonumber(request.arrived)
+  request.rank, request.ttl = tonumber(request.rank), tonumber(request.ttl)
+  request.arrived = tonumber(request.arrived)
   request.wants = wants_of(request.wants)
   return request
 end
 
--- Never below the clock in microseconds: a server that lost its data gives out no old fence again. What is kept and is no fence counts
--- as none: of a number so large that one more makes no difference two holders would get the same (2^52 us: the year 2112).
+-- Return a new fence, never below the clock in µs: a server that lost its data gives out no old fence again.
+-- An invalid stored value counts as none, and so does a number so large that adding one changes nothing,
+-- because two holders would get the same (2^52 µs: the year 2112).
 local function next_fence()
   local kept = call('GET', head .. KEY.fence) or ''
   local fence = string.find(kept, '^%d+$') and tonumber(kept) or 0
@@ -42,7 +48,7 @@ local function next_fence()
   return fence
 end
 
--- Made once for the data of a server: another one says that everything before it is gone.
+-- Return the id of the server's data, made once: another id means that everything before is lost.
 local function epoch()
   local known = call('GET', head .. KEY.epoch)
   if known and string.find(known, '^%d+$') then return known end
@@ -51,7 +57,7 @@ local function epoch()
   return known
 end
 
--- What a resource is used for, summed up to `at`: the area under the amounts in use, in ms.
+-- Record the use of a resource up to `at`: the sum of amount × ms.
 local function account(name, change, at)
   if string.sub(name, 1, 9) ~= 'resource:' then return end
   local stats = key(KEY.stats, name)
@@ -77,7 +83,7 @@ local function capacity_of(want)
   return tonumber(call('HGET', head .. KEY.capacities, want.name) or 0)
 end
 
--- Whether the holders of the name leave room for the want.
+-- Return whether the holders of the name leave room for the want.
 local function has_room(want)
   if want.mode == 's' then return call('EXISTS', head .. want.name) == 0 end
   drop_expired_shares(want.name)
@@ -111,8 +117,8 @@ local function names_of(request)
   return names
 end
 
--- By the owner its requests are found, and the owner by the sweeper.
-local function enrol(id, party)
+-- Record a request with its owner, and the owner for the sweeper.
+local function record_owner(id, party)
   call('SADD', key(KEY.party, party), id)
   call('SADD', head .. KEY.parties, party)
 end
@@ -124,10 +130,10 @@ end
 
 local function forget(request)
   call('DEL', key(KEY.request, request.id))
-  if request.kind ~= 'todo' then disown(request.id, request.party) end -- that is a party of its own
+  if request.kind ~= 'todo' then disown(request.id, request.party) end -- a todo is its own owner
 end
 
--- Whether the request still holds the want.
+-- Return whether the request still holds the want.
 local function holds(request, want)
   if want.mode == 'x' then return call('GET', head .. want.name) == request.id end
   local expiry = call('ZSCORE', shares_of(want), share_of(want, request.id))
@@ -138,7 +144,7 @@ local function last(key_of_it, ttl)
   if ttl > 0 then call('PEXPIRE', key_of_it, ttl) else call('PERSIST', key_of_it) end
 end
 
--- What the request holds is kept for another ttl. Returns whether it still holds all of it.
+-- Renew the request's grants for another ttl. Return whether it still holds all of them.
 local function prolong(request)
   for _, want in ipairs(request.wants) do
     if not holds(request, want) then return false end
@@ -147,14 +153,15 @@ local function prolong(request)
     if want.mode == 'x' then
       last(head .. want.name, request.ttl)
     else
-      call('ZADD', shares_of(want), 'XX', request.ttl == 0 and '+inf' or now + request.ttl, share_of(want, request.id))
+      local expires = request.ttl == 0 and '+inf' or now + request.ttl
+      call('ZADD', shares_of(want), 'XX', expires, share_of(want, request.id))
     end
   end
   last(key(KEY.request, request.id), request.ttl)
   return true
 end
 
--- In how many ms a holder of one of the names expires, at the soonest; nil where none will.
+-- Return in how many ms the first holder of one of the names expires; nil if none will.
 local function next_expiry(names)
   local soonest
   local function consider(ms) if ms >= 0 and (not soonest or ms < soonest) then soonest = ms end end

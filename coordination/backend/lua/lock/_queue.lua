@@ -1,19 +1,21 @@
--- Who is next: a name that is taken or given back goes to the first in its queue whom nothing else keeps waiting.
--- A request that is to wait stands in the queue of each name that it has found taken, at one rank everywhere, and not in those
--- of names that were free: it keeps nobody from what it could not use yet.
+-- The queues of names: a name that is taken or released is offered to the first request in its queue that
+-- waits for nothing else.
+-- A waiting request stands in the queue of each name that it found taken, with the same rank everywhere, and
+-- not in those of free names: it blocks nobody from a name that it could not use yet.
 
-local OFFER_MS = 15000 -- how long a todo's share is kept for it until a worker comes for the todo
-local HANDED_MS = 3000 -- how long what was handed to a waiter is kept until it asks again: it may be dead
+local OFFER_MS = 15000 -- how long an offer to a todo lasts until a worker claims the todo
+local GRANT_KEPT_MS = 3000 -- how long a grant to a waiter lasts until the waiter asks again: it may be dead
 local WAKE_MS = 60000
 
--- A request in the queue of a name, or nil where it is gone: then its place is cleared as well.
+-- Return a request in the queue of a name, or nil if it is gone; then delete its place.
 local function in_queue(queue, id)
   local request = load(id)
   if request and request.state == 'waiting' then return request end
   call('ZREM', queue, id)
 end
 
--- Whether somebody stands in the queue of the name who comes first, and with whom the want cannot be shared.
+-- Return whether a request with a lower rank stands in the queue of the name and cannot share it with the
+-- want.
 local function is_behind(want, id, rank)
   local queue = key(KEY.queue, want.name)
   for i = 0, math.huge do
@@ -25,7 +27,7 @@ local function is_behind(want, id, rank)
   end
 end
 
--- The names that stand in the way of the request; it takes its place in their queues.
+-- Return the names that block the request, and put it into their queues.
 local function taken(request)
   local names = {}
   local joins = request.joins ~= false
@@ -48,17 +50,20 @@ local function note_wait(request)
       local stats, waited = key(KEY.stats, want.name), now - request.arrived
       call('HINCRBY', stats, 'granted', 1)
       call('HINCRBY', stats, 'waited_ms', waited)
-      if waited > tonumber(call('HGET', stats, 'longest_ms') or 0) then call('HSET', stats, 'longest_ms', waited) end
+      if waited > tonumber(call('HGET', stats, 'longest_ms') or 0) then
+        call('HSET', stats, 'longest_ms', waited)
+      end
     end
   end
 end
 
--- Everything at once: nothing of it may be taken. ttl 0 is for as long as nobody releases it.
--- Holding comes last: where Redis denies its user one of these commands, nothing is held that nobody knows of.
+-- Grant all wants of a request; none of them may be taken. ttl 0: until it is released. The holder is
+-- recorded last: if Redis denies its user one of these commands, no name is held by an unknown request.
 local function grant(request, ttl)
   request.state, request.fence = 'held', next_fence()
   local record = key(KEY.request, request.id)
-  call('HSET', record, 'state', 'held', 'fence', request.fence, 'since', now, unpack(request.description or {}))
+  local description = request.description or {}
+  call('HSET', record, 'state', 'held', 'fence', request.fence, 'since', now, unpack(description))
   if ttl > 0 then call('PEXPIRE', record, ttl) elseif request.waited then call('PERSIST', record) end
   note_wait(request)
   for _, want in ipairs(request.wants) do
@@ -69,13 +74,14 @@ local function grant(request, ttl)
   return request.fence
 end
 
--- `kept_ms`: for how long what it was handed is kept for it.
+-- `kept_ms`: how long the grant lasts until the waiter asks again.
 local function tell(request, kept_ms)
   if request.kind == 'todo' then
     call('ZADD', head .. KEY.timers, now, request.id) -- the keeper's, should whoever released it die now
     woken[#woken + 1] = request.id
   else
-    call('RPUSH', key(KEY.wake, request.id), string.format('held %s %s %.0f', request.fence, epoch(), kept_ms))
+    local told = string.format('held %s %s %.0f', request.fence, epoch(), kept_ms)
+    call('RPUSH', key(KEY.wake, request.id), told)
     call('PEXPIRE', key(KEY.wake, request.id), WAKE_MS)
   end
 end
@@ -93,9 +99,10 @@ local function includes(list, value)
   return false
 end
 
--- The names may be free, wholly or in part: they go to whoever is next.
-local function hand_over(names)
-  local waiting, in_way_of = {}, {} -- who waits for many names is looked at once between two grants, not once for each
+-- Offer names that may be free, wholly or in part, to the next requests.
+local function offer_names(names)
+  -- a request that waits for many names is tried once between two grants, not once for each name
+  local waiting, in_way_of = {}, {}
   while #names > 0 do
     local name = table.remove(names)
     local queue = key(KEY.queue, name)
@@ -106,15 +113,16 @@ local function hand_over(names)
       if request and #in_way == 0 then
         request.waited = true
         waiting[id], in_way_of = nil, {}
-        local kept_ms = request.kind == 'todo' and OFFER_MS or math.min(request.ttl, HANDED_MS)
+        local kept_ms = request.kind == 'todo' and OFFER_MS or math.min(request.ttl, GRANT_KEPT_MS)
         grant(request, kept_ms)
         tell(request, kept_ms)
-        -- It may have kept others waiting for names of which it has left something.
+        -- It may have blocked others at names of which it left some capacity.
         for _, want in ipairs(request.wants) do
           if want.name ~= name then names[#names + 1] = want.name end
         end
-      elseif request and request.kind == 'todo' and string.sub(name, 1, 5) == 'seat:' and not includes(in_way, name) then
-        -- The repository is free for the todo, and a resource is not: others work there until it is.
+      elseif request and request.kind == 'todo' and string.sub(name, 1, 5) == 'seat:'
+        and not includes(in_way, name) then
+        -- The repository is free for the todo, but a resource is not: other todos work there meanwhile.
         call('ZREM', queue, id)
         in_way_of = {}
         tell(request)
@@ -126,8 +134,8 @@ local function hand_over(names)
   end
 end
 
--- What the request holds is given back, and goes to whoever is next. Returns whether it held all of it until now.
-local function let_loose(request)
+-- Release the grants of a request and offer them to the next. Return whether it held all of them until now.
+local function release_grants(request)
   local whole = true
   for _, want in ipairs(request.wants) do
     if not holds(request, want) then
@@ -135,27 +143,28 @@ local function let_loose(request)
     elseif want.mode == 'x' then
       call('DEL', head .. want.name)
     else
-      if string.sub(want.name, 1, 9) == 'resource:' then drop_expired_shares(want.name) end -- in the order of time, as `account` counts
+      -- in order of time, as `account` needs it
+      if string.sub(want.name, 1, 9) == 'resource:' then drop_expired_shares(want.name) end
       call('ZREM', shares_of(want), share_of(want, request.id))
       account(want.name, -want.amount, now)
     end
   end
   forget(request)
-  hand_over(names_of(request))
+  offer_names(names_of(request))
   return whole
 end
 
--- A request that waits is withdrawn; those behind it may go on.
+-- Withdraw a waiting request; those behind it may continue.
 local function withdraw(request)
   for _, want in ipairs(request.wants) do call('ZREM', key(KEY.queue, want.name), request.id) end
   forget(request)
-  hand_over(names_of(request))
+  offer_names(names_of(request))
 end
 
--- What a request holds, was offered or waits for goes to whoever is next. Returns whether there was one.
+-- Release or withdraw a request, whether it holds, was offered or waits. Return whether it existed.
 local function give_back(id)
   local request = load(id)
   if not request then return false end
-  if request.state == 'held' then let_loose(request) else withdraw(request) end
+  if request.state == 'held' then release_grants(request) else withdraw(request) end
   return true
 end

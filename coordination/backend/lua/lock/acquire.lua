@@ -1,11 +1,13 @@
--- Grants the request everything that it wants, or lets it wait. Asked again, it renews its place, or what it holds by now.
+-- Grant all wants of a request, or queue it. A repeated call renews its place or its grant.
 -- KEYS: head
--- ARGV: request, wants, ttl in ms, priority, how long its place in the queue is kept in ms (0: it does not wait), rank (empty: it
---   has none yet), party, then field and value of the owner's description
--- Returns: a text, which a client reads in half the time of a list: `held <fence> <epoch>`, `waiting <rank> <in how many ms to ask
---   again; -1: when told>`, `taken`, or `impossible <capacity; 0: no such resource>`, then the names in its way, each on a line
+-- ARGV: request, wants, ttl in ms, priority, how long its place in the queue lasts in ms (0: it does not
+--   wait), rank (empty: none yet), owner, then field and value of the owner's description
+-- Returns: a text, which a client parses in half the time of a list: `held <fence> <epoch>`, `waiting <rank>
+--   <ms until it should ask again; -1: when notified>`, `taken`, or `impossible <capacity; 0: no such
+--   resource>`, then the blocking names, one on each line
 
--- The fast path of most locks: nobody holds, shares, waits for or guards the name. It takes half of the calls.
+-- The fast path for most locks: nobody holds, shares, waits for or guards the name. It needs half the
+-- commands.
 local function grant_at_once()
   local id, text, ttl, _, _, rank, party = unpack(ARGV, 1, 7)
   local name = rank == '' and ttl ~= '0' and string.match(text, '^x ([^\n]+)$')
@@ -14,7 +16,8 @@ local function grant_at_once()
   local others = { head .. KEY.shares .. name, head .. KEY.queue .. name, head .. KEY.guard .. name }
   if call('EXISTS', lock, record, unpack(others)) > 0 then return nil end
   local last, epoch = unpack(call('MGET', head .. KEY.fence, head .. KEY.epoch))
-  if not (epoch and last and string.find(epoch .. last, '^%d+$')) then return nil end -- the first lock of all, or damaged
+  -- the first lock of all, or damaged data
+  if not (epoch and last and string.find(epoch .. last, '^%d+$')) then return nil end
   if tonumber(last) >= 9007199254740991 or #epoch > 18 then return nil end
 
   local fence = string.format('%.0f', math.max((tonumber(last) or 0) + 1, now_us))
@@ -25,7 +28,7 @@ local function grant_at_once()
   call('SADD', head .. KEY.parties, party)
   call('SADD', head .. KEY.names, name)
   call('SET', head .. KEY.fence, fence)
-  call('SET', lock, id, 'NX', 'PX', ttl) -- last: a user who is denied one of these commands is left with nothing
+  call('SET', lock, id, 'NX', 'PX', ttl) -- last: a user who is denied one of these commands holds nothing
   return string.format('held %s %s', fence, epoch)
 end
 
@@ -36,7 +39,7 @@ local record = key(KEY.request, id)
 local known = load(id)
 if known and known.state == 'held' then
   if prolong(known) then return string.format('held %s %s', known.fence, epoch()) end
-  let_loose(known)
+  release_grants(known)
   known = nil
 end
 
@@ -51,17 +54,20 @@ request.joins, request.waited = place_ms ~= '0', known ~= nil
 local names = taken(request)
 if #names > 0 and not request.joins then return 'taken\n' .. table.concat(names, '\n') end
 if not known then
-  call('HSET', record, 'state', 'waiting', 'wants', text, 'rank', string.format('%.0f', request.rank), 'ttl', ttl,
-    'arrived', now, 'priority', priority, 'party', party, unpack(ARGV, 8))
-  enrol(id, party)
+  call('HSET', record, 'state', 'waiting', 'wants', text, 'rank', string.format('%.0f', request.rank),
+    'ttl', ttl, 'arrived', now, 'priority', priority, 'party', party, unpack(ARGV, 8))
+  record_owner(id, party)
   local wake = key(KEY.wake, id)
   local told = rank ~= '' and call('LINDEX', wake, 0)
-  if told and string.sub(told, 1, 5) == 'held ' then call('DEL', wake) end -- of what expired before it was heard of
+  -- a notification of a grant that expired before it was read
+  if told and string.sub(told, 1, 5) == 'held ' then call('DEL', wake) end
 end
 if #names == 0 then
   local fence = grant(request, request.ttl)
-  if request.waited then hand_over(names_of(request)) end -- it kept others waiting for what it may have left something of
+  -- while it waited it blocked others at names of which it may have left some capacity
+  if request.waited then offer_names(names_of(request)) end
   return string.format('held %s %s', fence, epoch())
 end
 call('PEXPIRE', record, place_ms)
-return string.format('waiting %.0f %.0f\n%s', request.rank, next_expiry(names) or -1, table.concat(names, '\n'))
+local wait_ms = next_expiry(names) or -1
+return string.format('waiting %.0f %.0f\n%s', request.rank, wait_ms, table.concat(names, '\n'))

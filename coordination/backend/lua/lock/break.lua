@@ -1,7 +1,8 @@
--- Takes from its holders what they hold, all of each request: their next renewal says that it is lost. Noted with who did it.
--- Of the requests only those that hold the name still; a todo's is left to its run.
--- KEYS: head    ARGV: name, who does it, then the requests
--- Returns: how many were released
+-- Release a name by force: all grants of each request that holds it, whose next renewal reports the loss. The
+-- release is logged with its actor. Requests that no longer hold the name are left alone, and so are those of
+-- todos, which belong to their run.
+-- KEYS: head    ARGV: name, actor, requests
+-- Returns: the number of released requests
 local KEPT = 1000
 local NOTED = { 'host', 'pid', 'started', 'thread', 'label', 'fence', 'since' }
 local name, actor = ARGV[1], ARGV[2]
@@ -21,7 +22,7 @@ for i = 3, #ARGV do
   local want = request and request.state == 'held' and request.kind ~= 'todo' and want_for(request, name)
   if want and holds(request, want) then
     note(request)
-    let_loose(request)
+    release_grants(request)
     released = released + 1
   end
 end

@@ -1,6 +1,6 @@
--- How much of everything there is.
+-- Count the locks.
 -- KEYS: head
--- Returns: how many names are held, and how many requests wait
+-- Returns: the number of held names, the number of waiting requests
 local held, waiting = 0, {}
 for _, name in ipairs(call('SMEMBERS', head .. KEY.names)) do
   if call('EXISTS', head .. name) == 1 or call('ZCOUNT', key(KEY.shares, name), '(' .. now, '+inf') > 0 then

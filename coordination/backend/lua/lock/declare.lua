@@ -1,5 +1,5 @@
--- Says how much there is of each resource. What grew goes to whoever waits for it.
--- KEYS: head    ARGV: name and capacity in turn (0: there is no such resource any more)
+-- Set the capacity of resources. Added capacity is offered to the waiting requests.
+-- KEYS: head    ARGV: name and capacity in turn (0: the resource does not exist any more)
 -- Returns: nil
 local names = {}
 for i = 1, #ARGV, 2 do
@@ -10,5 +10,5 @@ for i = 1, #ARGV, 2 do
     call('HSET', head .. KEY.capacities, ARGV[i], ARGV[i + 1])
   end
 end
-hand_over(names)
+offer_names(names)
 return nil

@@ -1,6 +1,6 @@
--- Whatever these requests hold or wait for goes to whoever is next, no matter whose they are.
+-- Release or withdraw requests, of any owner.
 -- KEYS: head    ARGV: requests
--- Returns: how many there were
+-- Returns: the number of requests found
 local found = 0
 for _, id in ipairs(ARGV) do
   if give_back(id) then found = found + 1 end

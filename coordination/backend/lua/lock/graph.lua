@@ -1,19 +1,19 @@
--- Everything that the request waits for, and what that waits for, and so on: read at one moment, for whoever looks for a deadlock.
--- From a request to the names that it waits for, from a name to those who hold it and those ahead in its queue, from these to
--- their parties, and to what else those hold and wait for. Holders first, then those in queues, nearest first; what lies beyond
--- the limit is left out.
--- A party that holds nothing needs not look. Those ahead in a queue have a lower rank, everywhere the same: a circle has at least
--- one who waits for a holder, and that one looks.
--- KEYS: head    ARGV: request, how many requests at most
--- Returns: nil (nothing to look for), or JSON: {requests: [{id, state, kind, party, rank, priority, host, pid, started, thread,
---   label, wants: [{name, mode, amount, capacity}]}], names: [{name, alone: request or null, shares: [[amount, request]],
---   queue: [request, in order]}]}. An empty list may come as {}.
+-- Read the wait-for graph of a request at one moment, for deadlock detection: from a request to the names
+-- that it waits for, from a name to its holders and those ahead in its queue, from these to their owners and
+-- the owners' other requests. Holders come first, then queues, nearest first; requests beyond the limit are
+-- omitted.
+-- An owner that holds nothing need not look. Requests ahead in a queue have a lower rank everywhere, so each
+-- cycle contains one request that waits for a holder, and its owner looks.
+-- KEYS: head    ARGV: request, maximum number of requests
+-- Returns: nil (nothing to search), or JSON: {requests: [{id, state, kind, party, rank, priority, host, pid,
+--   started, thread, label, wants: [{name, mode, amount, capacity}]}], names: [{name, alone: request or null,
+--   shares: [[amount, request]], queue: [request, in order]}]}. An empty list may come as {}.
 local most = tonumber(ARGV[2])
-local PLACES_A_REQUEST = 20 -- so many places in queues are looked at for each request that may be read
+local PLACES_A_REQUEST = 20 -- places in queues that are read for each request of the limit
 local WHO = { 'priority', 'host', 'pid', 'started', 'thread', 'label' }
 
 local requests, names, by_name, parties = {}, {}, {}, {}
-local holding, queueing, visited, texts = {}, {}, {}, {} -- the agendas; requests; their wants as they are written
+local holding, queueing, visited, texts = {}, {}, {}, {} -- the agendas; requests; their wants as text
 local places = most * PLACES_A_REQUEST
 
 local function note_party(party)
@@ -40,9 +40,9 @@ local function text_of(id)
   return texts[id]
 end
 
--- Whether somebody who keeps the other one waiting keeps the want waiting as well: then nothing is learnt from the other one,
+-- Return whether a request that blocks `other` also blocks the want. Then `other` adds nothing to the graph,
 -- and a long queue for one lock is not read.
-local function says_nothing_new(want, text)
+local function adds_nothing(want, text)
   if string.find(text, '\n', 1, true) then return false end
   if want.mode == 'x' then return true end
   if want.mode == 's' then return string.sub(text, 1, 2) == 's ' end
@@ -56,7 +56,7 @@ local function note_ahead(want, rank)
     if places == 0 or tonumber(ahead[i + 1]) > rank then return end
     places = places - 1
     local text = not visited[ahead[i]] and text_of(ahead[i])
-    if text and not says_nothing_new(want, text) then queueing[#queueing + 1] = ahead[i] end
+    if text and not adds_nothing(want, text) then queueing[#queueing + 1] = ahead[i] end
   end
 end
 

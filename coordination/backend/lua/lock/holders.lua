@@ -1,6 +1,6 @@
--- Who stands in the way of a request.
+-- List the holders that block a request.
 -- KEYS: head    ARGV: wants
--- Returns: for each holder {name, host, pid, label, in how many ms it expires (-1: never)}
+-- Returns: for each holder {name, host, pid, label, ms until it expires (-1: never)}
 local holders = {}
 local function add(name, id, expires_in)
   local host, pid, label = unpack(call('HMGET', key(KEY.request, id), 'host', 'pid', 'label'))
@@ -11,7 +11,8 @@ for _, want in ipairs(wants_of(ARGV[1])) do
   if holder then add(want.name, holder, call('PTTL', head .. want.name)) end
   local shares = call('ZRANGE', shares_of(want), 0, -1, 'WITHSCORES')
   for i = 1, #shares, 2 do
-    add(want.name, string.match(shares[i], ' (.*)$'), shares[i + 1] == 'inf' and -1 or tonumber(shares[i + 1]) - now)
+    local expires_in = shares[i + 1] == 'inf' and -1 or tonumber(shares[i + 1]) - now
+    add(want.name, string.match(shares[i], ' (.*)$'), expires_in)
   end
 end
 return holders

@@ -1,8 +1,8 @@
--- Gives back what the request holds, and hands it to whoever is next.
--- KEYS: head    ARGV: request, its party
--- Returns: 1, or 0 where it was lost before. A release that is sent twice was one.
+-- Release the grants of a request and offer them to the next.
+-- KEYS: head    ARGV: request, its owner
+-- Returns: 1, or 0 if they were lost before. A repeated release counts as one.
 
--- The fast path of most locks, as in acquire.lua: nobody waits. The sweeper removes an owner that is left without locks.
+-- The fast path for most locks, as in acquire.lua: nobody waits. The sweeper deletes an owner without locks.
 local function release_at_once()
   local id, party = ARGV[1], ARGV[2]
   local record = head .. KEY.request .. id
@@ -21,6 +21,6 @@ if release_at_once() then return 1 end
 local request = load(ARGV[1])
 local done = key(KEY.done, ARGV[2])
 if not request or request.state ~= 'held' then return call('GET', done) == ARGV[1] and 1 or 0 end
-if not let_loose(request) then return 0 end
+if not release_grants(request) then return 0 end
 call('SET', done, ARGV[1], 'PX', DONE_MS)
 return 1

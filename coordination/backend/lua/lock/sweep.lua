@@ -1,6 +1,6 @@
--- Clears names of what the dead have left behind; what that frees goes to whoever is next, and idle names are forgotten.
+-- Delete expired places and shares of names, offer what that frees to the next, and delete unused names.
 -- KEYS: head    ARGV: names
--- Returns: {places in queues, expired shares, requests that were handed something, idle names}
+-- Returns: {places in queues, expired shares, requests that were granted, unused names}
 local places, shares, handed, idle = 0, 0, 0, 0
 for _, name in ipairs(ARGV) do
   local queue = key(KEY.queue, name)
@@ -10,7 +10,7 @@ for _, name in ipairs(ARGV) do
   shares = shares + call('ZCOUNT', key(KEY.shares, name), '-inf', now)
   drop_expired_shares(name)
   local waiting = call('ZCARD', queue)
-  hand_over({ name })
+  offer_names({ name })
   handed = handed + waiting - call('ZCARD', queue)
   idle = idle + 1 - call('SISMEMBER', head .. KEY.names, name)
 end

@@ -1,6 +1,7 @@
--- How resources are used.
+-- Report the use of resources.
 -- KEYS: head    ARGV: names
--- Returns: for each {capacity, used now, ms × amount used so far, in how many ms, waiting, granted, ms waited by these, the longest of all waits in ms}
+-- Returns: for each {capacity, used now, sum of amount × ms so far, over how many ms, waiting, granted, sum
+--   of ms waited by these, longest wait in ms}
 
 local function wait_of(id)
   local arrived = call('HGET', key(KEY.request, id), 'arrived')
@@ -10,7 +11,8 @@ end
 local function use_of(name)
   drop_expired_shares(name)
   account(name, 0, now)
-  local facts = call('HMGET', key(KEY.stats, name), 'used', 'used_ms', 'from', 'granted', 'waited_ms', 'longest_ms')
+  local stats = key(KEY.stats, name)
+  local facts = call('HMGET', stats, 'used', 'used_ms', 'from', 'granted', 'waited_ms', 'longest_ms')
   local used, used_ms, from, granted, waited_ms, longest_ms = unpack(facts)
   local queue = call('ZRANGE', key(KEY.queue, name), 0, -1)
   longest_ms = tonumber(longest_ms or 0)

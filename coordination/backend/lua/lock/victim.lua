@@ -1,7 +1,8 @@
--- One of those who wait for each other gives way, if they still do: its request is withdrawn, and it is told why.
--- Several see the same deadlock; the first who says so finds every link, and the others find the victim gone.
--- KEYS: head    ARGV: request that gives way, its verdict, then for each link: who waits, for which name, who is in its way
--- Returns: 1, or 0 where a link is gone.
+-- Break a deadlock, if it still exists: withdraw the victim's request and tell it the reason. Several
+-- processes detect the same deadlock; the first one finds every link, the others find the victim gone.
+-- KEYS: head    ARGV: the victim's request, its verdict, then for each link: waiting request, name, blocking
+--   request
+-- Returns: 1, or 0 if a link is gone.
 
 local function is_ahead(queue, other, waiter)
   local its, own = call('ZRANK', queue, other.id), call('ZRANK', queue, waiter.id)

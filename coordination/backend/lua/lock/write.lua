@@ -1,6 +1,8 @@
--- Writes to what a lock guards, or refuses: a fence is newest where nobody was granted the lock after it, and Redis has not lost its data since.
--- KEYS: head    ARGV: the lock's typed name, fence, then the value (none: it is only checked)
--- Returns: 1, {`older`, the newest fence of the lock}, or {`unknown`, the newest fence of all}: that one was never given out here
+-- Write a value that a lock guards, or refuse: a fence is current if the lock was not granted since and Redis
+-- has not lost its data.
+-- KEYS: head    ARGV: the lock's typed name, fence, then the value (none: only check)
+-- Returns: 1, {`older`, the newest fence of the lock}, or {`unknown`, the newest fence of all}: it was never
+--   given out here
 local name, fence, value = unpack(ARGV)
 local guard = key(KEY.guard, name)
 local newest = math.max(tonumber(call('HGET', guard, 'newest') or 0), tonumber(epoch()))

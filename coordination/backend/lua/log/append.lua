@@ -1,10 +1,14 @@
--- Append a piece to a todo's log. Of each attempt the head and the tail are kept; what lies between them is deleted.
--- An entry has `at` and `end` (bytes of the attempt's output), `counted` (the attempt that these belong to: a piece of an older
--- attempt counts with the newest), and in the tail `oldest`, the first entry of the tail, or `.` for itself.
+-- Append a piece to a todo's log. Of each attempt the head and the tail are kept; the entries between them
+-- are deleted.
+-- An entry has `at` and `end` (bytes of the attempt's output), `counted` (the attempt of these positions: a
+-- piece of an older attempt counts with the newest), and in the tail `oldest`, the first entry of the tail,
+-- or `.` for itself.
 -- KEYS: the log
--- ARGV: attempt, bytes left out before this piece, bytes of the head, bytes of the tail, name of the whole log's file, text
+-- ARGV: attempt, bytes omitted before this piece, bytes of the head, bytes of the tail, file name of the
+--   whole log, text
 local log, text = KEYS[1], ARGV[6]
-local attempt, skipped, head_bytes, tail_bytes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local attempt, skipped = tonumber(ARGV[1]), tonumber(ARGV[2])
+local head_bytes, tail_bytes = tonumber(ARGV[3]), tonumber(ARGV[4])
 
 local function read(entry)
   local fields = { id = entry[1] }
@@ -17,7 +21,9 @@ last = last and read(last)
 local counted = last and tonumber(last.counted or last.attempt)
 local begins = not counted or attempt > counted
 local at = (begins and 0 or tonumber(last['end'] or 0)) + skipped
-local fields = { 'attempt', ARGV[1], 'counted', begins and attempt or counted, 'at', at, 'end', at + #text, 'text', text }
+local fields = {
+  'attempt', ARGV[1], 'counted', begins and attempt or counted, 'at', at, 'end', at + #text, 'text', text,
+}
 if begins and ARGV[5] ~= '' then
   fields[#fields + 1] = 'file'
   fields[#fields + 1] = ARGV[5]

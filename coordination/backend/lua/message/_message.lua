@@ -1,16 +1,20 @@
--- How a message comes into an inbox, for the steps of messages and for those of other rooms. The page: messages/__init__.py.
--- Everything is in the table `message` and gets `head`, the namespace with its colon; the names of keys (KEY.…) come from
--- backend/keys.py. A ticket, `<offset> <priority> <end> <sender>`, stands for a message in all zsets and hashes of an inbox; the end is
--- `t` and when its ttl is over, or `k` and when it was kept as long as anything is, in ms.
+-- Sending a message to an inbox, for the steps of messages and of other packages. Design:
+-- messages/__init__.py.
+-- Everything is in the table `message` and takes `head`, the namespace with its colon; the names of keys
+-- (KEY.…) come from backend/keys.py. A ticket, `<offset> <priority> <end> <sender>`, stands for a message in
+-- all sorted sets and hashes of an inbox. Its end is `t` and the ms when its ttl is over, or `k` and the ms
+-- when the retention of the inbox is over.
 
 local message = {}
 
 do
-  local PRIORITY_SPAN = 2 ^ 40 -- offsets below it: by priority, then by arrival, in one score that a double holds exactly
-  local LOOKED_AT = 1000 -- tickets that are looked at when an inbox is tidied: the first ones are the oldest
+  -- offsets are below it, so one score orders by priority, then by arrival, and a double holds it exactly
+  local PRIORITY_SPAN = 2 ^ 40
+  local SCAN_LIMIT = 1000 -- tickets read when an inbox is tidied; the first ones are the oldest
   local TIDY_EVERY_MS = 1000
-  local SEEN = 10000 -- numbers of callers' own that an inbox remembers one by one
-  local SAID_AGAIN_MS = 2000 -- that a recipient is there is written at most so often: an idle one costs the disk little
+  local SEEN = 10000 -- numbers given by callers that an inbox remembers one by one
+  -- a recipient's presence is written at most so often: an idle one costs few writes
+  local PRESENCE_MS = 2000
 
   local BOX = {
     __index = function(box, part)
@@ -20,18 +24,18 @@ do
     end,
   }
 
-  -- The keys of one inbox (stream, ready, pending, deliveries, lanes, facts, seen), made when they are asked for.
+  -- The keys of one inbox (stream, ready, pending, deliveries, lanes, facts, seen), built on first use.
   function message.box(head, to) return setmetatable({ head = head, to = to }, BOX) end
 
-  function message.said_again(zset, member)
+  function message.refresh(zset, member)
     local last = call('ZSCORE', zset, member)
-    if not last or tonumber(last) < now - SAID_AGAIN_MS then call('ZADD', zset, now, member) end
+    if not last or tonumber(last) < now - PRESENCE_MS then call('ZADD', zset, now, member) end
     return last
   end
 
-  -- From now on the recipient is known, and what is sent to it is kept.
-  function message.meet(box)
-    if message.said_again(box.head .. KEY.recipients, box.to) then return end
+  -- Make the recipient known: from now on its messages are kept.
+  function message.make_known(box)
+    if message.refresh(box.head .. KEY.recipients, box.to) then return end
     call('HSETNX', box.facts, 'epoch', string.format('%.0f', now_us))
   end
 
@@ -42,13 +46,14 @@ do
 
   function message.id_of(ticket) return string.match(ticket, '^%d+') .. '-0' end
 
-  -- Nothing is left of the message but the memory of its sender and sequence.
+  -- Delete a message; only the number of its sender is remembered.
   function message.erase(box, ticket)
     call('XDEL', box.stream, message.id_of(ticket))
     call('HDEL', box.deliveries, ticket)
   end
 
-  -- Whether it is too late to deliver it: `expired`, or `trimmed` (which its recipient is told), or nothing.
+  -- Return `expired` or `trimmed` (reported to the recipient) if a message is too old to be delivered, else
+  -- false.
   local function over(ticket)
     local why, at = string.match(ticket, '^%S+ %S+ (%a)(%d+)')
     return tonumber(at) <= now and (why == 't' and 'expired' or 'trimmed')
@@ -60,18 +65,21 @@ do
     call('HINCRBY', box.facts, counted, 1)
   end
 
-  -- A waiting message goes if it is over; whether it did.
-  function message.drop_if_over(box, ticket)
+  -- Delete a waiting message if it is too old; return whether it was.
+  function message.delete_if_over(box, ticket)
     local word = over(ticket)
     if word then remove(box, ticket, word) end
     return word
   end
 
   function message.tidy(box)
-    for _, ticket in ipairs(call('ZRANGE', box.ready, 0, LOOKED_AT - 1)) do message.drop_if_over(box, ticket) end
+    for _, ticket in ipairs(call('ZRANGE', box.ready, 0, SCAN_LIMIT - 1)) do
+      message.delete_if_over(box, ticket)
+    end
   end
 
-  -- Room for one more: of what is least urgent the oldest goes, and is counted, for its recipient is told.
+  -- Make room for one message: delete the oldest of the lowest priority and count it, because the recipient
+  -- is told.
   local function make_room(box, limit)
     if tonumber(call('HGET', box.facts, 'tidied') or 0) < now - TIDY_EVERY_MS then
       call('HSET', box.facts, 'tidied', now)
@@ -88,14 +96,16 @@ do
     if call('HDEL', box.facts, 'waits') == 1 then call('PUBLISH', box.head .. KEY.mail .. box.to, '') end
   end
 
-  -- What comes into an inbox: `kind` is its type, `body` the payload as JSON, `limit` and `keep_ms` are those of an inbox.
-  -- A `sequence` is `<n>` or `<mark>.<n>`.
+  -- Return a message for an inbox. `kind`: its type; `body`: the payload as JSON; `limit` and `keep_ms`:
+  -- those of the inbox. A `sequence` is `<n>` or `<mark>.<n>`.
   function message.letter(sender, sequence, kind, body, ttl_ms, limit, keep_ms)
-    return message.read(sender .. '/' .. sequence .. ' ' .. kind .. ' - 1', body, ttl_ms .. ' 0 ' .. limit .. ' ' .. keep_ms)
+    local top = sender .. '/' .. sequence .. ' ' .. kind .. ' - 1'
+    return message.read(top, body, ttl_ms .. ' 0 ' .. limit .. ' ' .. keep_ms)
   end
 
-  -- The same, from few words. `top`: `<sender>/<sequence> <type> <reply_to or -> <1 or 0: is it acknowledged>`. `terms`:
-  -- `<ttl in ms, 0: as long as anything is kept> <priority> <limit of an inbox> <retention in ms>`.
+  -- Parse a message. `top`: `<sender>/<sequence> <type> <reply_to or -> <1 or 0: whether it is
+  -- acknowledged>`. `terms`: `<ttl in ms, 0: the retention> <priority> <limit of an inbox> <retention in
+  -- ms>`.
   function message.read(top, body, terms)
     local ttl_ms, priority, limit, keep_ms = string.match(terms, '^(%d+) (%S+) (%d+) (%d+)$')
     ttl_ms, keep_ms = tonumber(ttl_ms), tonumber(keep_ms)
@@ -110,17 +120,20 @@ do
   local function keep(box, letter, offset)
     local ticket = offset .. ' ' .. letter.priority .. ' ' .. letter.over .. ' ' .. letter.sender
     if letter.forget then
-      call('XADD', box.stream, offset .. '-0', 'at', now, 'head', letter.top, 'body', letter.body, 'forget', 1)
+      local id = offset .. '-0'
+      call('XADD', box.stream, id, 'at', now, 'head', letter.top, 'body', letter.body, 'forget', 1)
     else
       call('XADD', box.stream, offset .. '-0', 'at', now, 'head', letter.top, 'body', letter.body)
     end
     call('ZADD', box.ready, letter.priority == '0' and offset or message.score_of(ticket), ticket)
   end
 
-  -- Whether a number that is not greater than its sender's last was sent before. Those with a mark grow, one process has them
-  -- all; a caller's own may come late, of several threads, and are lost only if they are sent twice.
+  -- Return whether a number not greater than its sender's last was sent before. Numbers with a mark grow
+  -- within one process, so such a one was. Numbers given by a caller with several threads may come late; they
+  -- are remembered one by one.
   local function sent_before(box, letter, mark)
-    return mark ~= '' or call('ZSCORE', box.seen, letter.sender .. '/' .. letter.sequence) or call('ZCARD', box.seen) >= SEEN
+    return mark ~= '' or call('ZSCORE', box.seen, letter.sender .. '/' .. letter.sequence)
+      or call('ZCARD', box.seen) >= SEEN
   end
 
   local function remember(box, letter, offset)
@@ -129,8 +142,8 @@ do
     call('PEXPIRE', box.seen, letter.keep_ms)
   end
 
-  -- A letter into the inbox of one recipient.
-  -- Returns: its offset; 0 where the same sender sent that sequence before; -1 where nobody knows the recipient.
+  -- Put a message into the inbox of one recipient.
+  -- Returns: its offset; 0 if the same sender sent that sequence before; -1 for an unknown recipient.
   function message.send(head, to, letter)
     local box = message.box(head, to)
     local mark, n = string.match(letter.sequence or '', '^(.-)(%d*)$')

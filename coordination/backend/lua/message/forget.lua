@@ -1,6 +1,6 @@
--- A recipient is known no longer, and nothing of it is left.
--- KEYS: head    ARGV: recipient, ms that it must not have been heard of (0: whatever)
--- Returns: 1, or 0 where it is unknown or was heard of.
+-- Delete a recipient and its inbox.
+-- KEYS: head    ARGV: recipient, ms for which it must have been silent (0: any)
+-- Returns: 1, or 0 if it is unknown or was not silent.
 local last = call('ZSCORE', KEYS[1] .. KEY.recipients, ARGV[1])
 if not last or tonumber(last) > now - tonumber(ARGV[2]) then return 0 end
 call('ZREM', KEYS[1] .. KEY.recipients, ARGV[1])

@@ -1,5 +1,5 @@
--- A recipient is known from now on: what is sent to it is kept until it comes.
+-- Make a recipient known: from now on its messages are kept.
 -- KEYS: head    ARGV: recipient    Returns: its epoch.
 local box = message.box(KEYS[1], ARGV[1])
-message.meet(box)
+message.make_known(box)
 return call('HGET', box.facts, 'epoch')

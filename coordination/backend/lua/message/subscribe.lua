@@ -1,6 +1,6 @@
--- Whether a recipient gets what is broadcast on a topic.
+-- Subscribe a recipient to a topic, or end its subscription.
 -- KEYS: head    ARGV: recipient, topic, 1 or 0
 local topic = KEYS[1] .. KEY.topic .. ARGV[2]
 if ARGV[3] == '0' then return call('SREM', topic, ARGV[1]) end
-message.meet(message.box(KEYS[1], ARGV[1]))
+message.make_known(message.box(KEYS[1], ARGV[1]))
 return call('SADD', topic, ARGV[1])

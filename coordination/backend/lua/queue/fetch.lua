@@ -1,9 +1,10 @@
--- The message that a worker has to take next from its queues, noted down as in its hands by the same step: none is lost between.
--- Of several runs that one is served whose turn was longest ago; of a run's messages the one with the smallest turn
--- (run/_run_dispatch.lua). What belongs to no run, or to a chord, stands under the run ''.
--- What it has done with others since it asked last is removed from its hands.
--- KEYS: served, unacked, unacked_index   ARGV: the key `posted` of a run called @, how many tags, the tags that are done, the queues
--- Returns: {queue, message, its tag if it was noted down}, or nil where none of them has a message that was put there by order.
+-- Take a worker's next message from its queues and record it as unacknowledged, in one step, so that no crash
+-- loses it. First delete the messages that the worker has finished.
+-- The run that was served longest ago comes first, and of its messages the one with the smallest turn
+-- (run/_run_dispatch.lua). Messages without a run, or of a chord, belong to the run ''.
+-- KEYS: served, unacked, unacked_index   ARGV: the key `posted` with @ for the run, number of tags, the
+--   finished tags, the queues
+-- Returns: {queue, message, its tag if it was recorded}, or nil if no queue has an ordered message.
 local served, unacked, unacked_index = unpack(KEYS)
 local done = tonumber(ARGV[2])
 for i = 3, 2 + done do
@@ -17,7 +18,8 @@ local mine = {}
 for i = 3 + done, #ARGV do mine[ARGV[i]] = true end
 
 
--- As kombu's own QoS notes it, which does so itself where there is nothing of it here. What is within a text has its quotes escaped.
+-- Record the message as kombu's QoS does, which does it itself if nothing is recorded here. Quotes within a
+-- text are escaped, so the patterns match only the message's own fields.
 local function note(queue, message)
   local tag = string.match(message, '"delivery_tag": "([^"\\]+)"')
   if not tag or not string.find(message, '"routing_key": "' .. queue .. '"', 1, true) then return '' end

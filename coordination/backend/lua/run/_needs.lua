@@ -1,24 +1,27 @@
--- What a todo needs while it runs, its seat in the repository and its resources, asked for in the room of locks by one request
--- for each todo, all or nothing. The request's id is the todo's member, `run todo`; it is held until the run's steps give it back.
+-- The needs of a running todo: its repository slot and its resources. One lock request for each todo asks for
+-- all of them at once. The id of the request is the todo's member, `run todo`; the run's steps release it.
 
-local NAMED = 3 -- of who is in the way, as many are named
+local NAMED = 3 -- number of blocking holders that a wait reason names
 
 local function kind_of(name) return string.match(name, '^([^:]*):(.*)$') end
 
--- Why the request can never be granted; nil where it can.
+-- Return why the request can never be granted; nil if it can.
 local function shortfall(request)
   for _, want in ipairs(request.wants) do
     local capacity = capacity_of(want)
     if want.amount > capacity then
       local _, what = kind_of(want.name)
-      if capacity == 0 then return string.format('needs %s, and there is no such resource any more: declare it again', what) end
-      return string.format('needs %d of %s, which has a capacity of %d: lower the amount, or raise the capacity',
-        want.amount, what, capacity)
+      if capacity == 0 then
+        return string.format('needs %s, and there is no such resource any more: declare it again', what)
+      end
+      local form = 'needs %d of %s, which has a capacity of %d: lower the amount, or raise the capacity'
+      return string.format(form, want.amount, what, capacity)
     end
   end
 end
 
--- An offer becomes a hold; nil where it came to an end. Its fence is a new one: others may have begun since it was made.
+-- Turn an offer into a grant; nil if the offer has expired. The grant has a new fence, because others may
+-- have begun since the offer.
 local function keep(request)
   if not prolong(request) then return nil end
   request.fence = next_fence()
@@ -26,7 +29,7 @@ local function keep(request)
   return request.fence
 end
 
--- Returns the fence, or nil and the names in the way, in whose queues it stands from now on.
+-- Return the fence, or nil and the blocking names, in whose queues the request stands from now on.
 local function ask(request, text, priority)
   local names = taken(request)
   request.description = {
@@ -38,7 +41,7 @@ local function ask(request, text, priority)
   return nil, names
 end
 
-local function in_words(id)
+local function request_text(id)
   local its_run, todo = string.match(id, '^(%S+) (%S+)$')
   if its_run then return todo .. ' of run ' .. its_run end
   local host, pid, label = unpack(call('HMGET', key(KEY.request, id), 'host', 'pid', 'label'))
@@ -46,43 +49,44 @@ local function in_words(id)
   return label and label ~= '' and words .. ' (' .. label .. ')' or words
 end
 
-local function resource_in_words(name, want)
+local function resource_text(name, want)
   local used, who = 0, {}
   for _, share in ipairs(call('ZRANGE', shares_of(want), 0, -1)) do
     local amount, id = string.match(share, '^(%d+) (.*)$')
     used = used + tonumber(amount)
-    who[#who + 1] = #who < NAMED and in_words(id) or nil
+    who[#who + 1] = #who < NAMED and request_text(id) or nil
   end
   local capacity = capacity_of(want)
   local words = string.format('%d of %d in use', used, capacity)
   if #who > 0 then words = words .. ' by ' .. table.concat(who, ', ') end
   local first = call('ZRANGE', key(KEY.queue, want.name), 0, 0)[1]
   if used + want.amount <= capacity and first then
-    words = words .. '; ' .. in_words(first) .. ' comes first'
+    words = words .. '; ' .. request_text(first) .. ' comes first'
   elseif want.amount > 1 then
     words = words .. '; it needs ' .. want.amount
   end
   return string.format('resource %s (%s)', name, words)
 end
 
-local function seat_in_words(name, want)
+local function slot_text(name, want)
   local share = call('ZRANGE', shares_of(want), 0, 0)[1]
   local by_run = string.match(share or call('ZRANGE', key(KEY.queue, want.name), 0, 0)[1] or '', '(%S+) %S+$')
   local repo = string.match(name, '^[^:]*')
-  return string.format('repository %s, where run %s %s', repo, by_run or '?', share and 'works' or 'comes first')
+  local does = share and 'works' or 'comes first'
+  return string.format('repository %s, where run %s %s', repo, by_run or '?', does)
 end
 
--- What the request waits for, for people.
+-- Describe what the request waits for.
 local function obstacles(request, names)
   local words = {}
   for i, name in ipairs(names) do
     local kind, what = kind_of(name)
-    words[i] = (kind == 'seat' and seat_in_words or resource_in_words)(what, want_for(request, name))
+    words[i] = (kind == 'seat' and slot_text or resource_text)(what, want_for(request, name))
   end
   return table.concat(words, ' and ')
 end
 
-local function has_seat(names)
+local function has_slot(names)
   for _, name in ipairs(names) do
     if kind_of(name) == 'seat' then return true end
   end

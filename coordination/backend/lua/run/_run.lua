@@ -1,38 +1,42 @@
--- What the steps of a run share. Every step runs whole or not at all, and is one move of the state machine of
--- runs/__init__.py.
+-- Shared state and functions of the steps of a run. A step is atomic, and is one transition of the state
+-- machine in runs/__init__.py.
 -- KEYS: Keys.step() in backend/keys.py.   ARGV[1]: run id; the step's own arguments follow.
 
--- State of one call, assigned by `begin_run` alone.
-local meta, spec, place, children, levels, state, facts, pending, opened, ready, queued, busy, owed, stranded, sent, tips, output,
-  checkpoint, parents, behind, posted, events -- keys of the run, in the order of RunKeys.own
+-- State of one call, assigned only by `begin_run`.
+-- keys of the run, in the order of RunKeys.own
+local meta, spec, place, children, levels, state, facts, pending, opened, ready, queued, busy, owed, stranded,
+  sent, tips, output, checkpoint, parents, behind, posted, events
 local runs, live, leases, holders, stops, timers, counters -- keys of all runs, in the order of Keys.step
 local OWN, SHARED = 22, 8
-local run -- its id
-local sends -- messages that the caller has to send to workers: {todo, attempt, repo, host, level, index, size}
-local memo -- what was read of todos so far (facts, states, descriptors), and the changes of facts to be written
-local budget -- todos that this call may still end or line up
+local run -- the run id
+local sends -- messages that the caller sends to workers: {todo, attempt, repo, host, level, index, size}
+local memo -- fields of todos read so far (facts, states, descriptors), and changes of facts to be written
+local budget -- number of todos that this call may still end or queue
 
-local PIECE, LOOKED_AT = 300, 10000 -- todos that a step ends or lines up, and those that it goes through to find them: 10 to 25 ms
+-- todos that a step ends or queues, and todos that it reads to find them: 10 to 25 ms
+local PIECE, SCAN_LIMIT = 300, 10000
 
 local function begin_run(keys, args)
-  meta, spec, place, children, levels, state, facts, pending, opened, ready, queued, busy, owed, stranded, sent, tips, output,
-    checkpoint, parents, behind, posted, events = unpack(keys, 1, OWN)
+  meta, spec, place, children, levels, state, facts, pending, opened, ready, queued, busy, owed, stranded,
+    sent, tips, output, checkpoint, parents, behind, posted, events = unpack(keys, 1, OWN)
   runs, live, leases, holders, stops, timers, counters, head = unpack(keys, OWN + 1, OWN + SHARED)
   run, sends = args[1], {}
   memo = { known = {}, changed = {}, changes = 0, tally = {}, places = {}, states = {} }
   budget = { left = PIECE }
 end
 
-local RECHECK_MS = 5000 -- who waits is told by who frees it; this catches holders that expired, and a teller that died in between
+-- a release notifies the waiters; this interval covers holders that expired and releasers that died
+local RECHECK_MS = 5000
 local EVENTS_KEPT = 100000
-local TOLD_MS, TOLD_AT_MOST = 60000, 1000 -- a worker that reads none of them learns it from its heartbeat
-local NOWHERE = '-' -- the repository of a milestone: a person approves it, and nothing is done
+local TOLD_MS, TOLD_AT_MOST = 60000, 1000 -- a worker that reads no notification learns it from its heartbeat
+local MILESTONE_REPO = '-' -- the repository of a milestone: a person approves it, and nothing is executed
 local ENDED = {
-  succeeded = true, failed = true, skipped = true, cancelled = true, compensated = true, compensation_failed = true,
+  succeeded = true, failed = true, skipped = true, cancelled = true,
+  compensated = true, compensation_failed = true,
 }
 
--- Of facts, and of how many todos are in which state: each is read once, and what changes is written at once (write_down): half
--- of a step's time goes into calls.
+-- Facts and state counts are read once and written together at the end (write_down), because half of a step's
+-- time goes into commands.
 local AT_ONCE = 1000
 
 local function write_down()
@@ -69,7 +73,7 @@ local function fact(todo, name)
   return known[field]
 end
 
--- Several at once, in the order of their names; false for what is not there.
+-- Return several facts in the order of their names; false for a missing one.
 local function facts_of(todo, ...)
   local fields, values = {}, {}
   for i, name in ipairs({ ... }) do fields[i] = todo .. ' ' .. name end
@@ -86,20 +90,22 @@ local function erase(todo, name)
   if memo.known[todo .. ' ' .. name] ~= false then change(todo .. ' ' .. name, false) end
 end
 
--- Why the todo does not run: a member of WaitReason in runs/records.py, and a text for people.
+-- Set the reason why a todo does not run: a member of WaitReason in runs/records.py, and a text.
 local function wait_for(todo, reason, words)
   note(todo, 'wait_reason', reason)
   note(todo, 'waits_for', words)
 end
 
-local function wait_no_more(todo)
+local function clear_wait(todo)
   erase(todo, 'wait_reason')
   erase(todo, 'waits_for')
 end
 
 local function increment(todo, name) note(todo, name, (tonumber(fact(todo, name)) or 0) + 1) end
--- What an attempt leaves is told apart from what undoing it leaves: people are shown both.
-local function note_of_attempt(todo, name, value) note(todo, (fact(todo, 'undo') and 'undo_' or '') .. name, value) end
+-- Set a fact of an attempt. Facts of a compensation have names of their own, because people see both.
+local function note_of_attempt(todo, name, value)
+  note(todo, (fact(todo, 'undo') and 'undo_' or '') .. name, value)
+end
 
 local function state_of(todo)
   local states = memo.states
@@ -115,12 +121,14 @@ local function emit(what, todo, ...)
   return call('XADD', events, 'MAXLEN', '~', EVENTS_KEPT, '*', 'what', what, 'todo', todo, ...)
 end
 
-local function place_of(todo) -- it never changes
+local function place_of(todo) -- a descriptor never changes
   local places = memo.places
   if places[todo] then return places[todo] end
   local order, level, repo, kind, priority, wants =
     string.match(call('HGET', place, todo), '^(%S+) (%S+) (%S+) (%S+) (%S+) ?(.*)$')
-  places[todo] = { order = tonumber(order), level = level, repo = repo, kind = kind, priority = priority, wants = wants }
+  places[todo] = {
+    order = tonumber(order), level = level, repo = repo, kind = kind, priority = priority, wants = wants,
+  }
   return places[todo]
 end
 
@@ -134,8 +142,10 @@ local function move(todo, to)
   note(todo, 'since', now)
   if ENDED[to] then count('todos_' .. to) end
   local attempt, undoing = facts_of(todo, 'attempt', 'undo')
-  local why = {} -- of a parked todo: later on nobody knows it any more
-  if to == 'parked' then why = { 'waits_for', fact(todo, 'waits_for') or '', 'reason', fact(todo, 'wait_reason') or '' } end
+  local why = {} -- the wait reason of a parked todo ends here
+  if to == 'parked' then
+    why = { 'waits_for', fact(todo, 'waits_for') or '', 'reason', fact(todo, 'wait_reason') or '' }
+  end
   if undoing then return emit('todo.' .. to, todo, 'attempt', attempt, 'undo', undoing, unpack(why)) end
   emit('todo.' .. to, todo, 'attempt', attempt, unpack(why))
 end

@@ -1,10 +1,11 @@
--- Whose turn it is: what is ready stands in order, and goes out to the workers.
+-- Order and dispatch of ready todos.
 --
--- A todo's turn is when it became ready, less AGEING times its longest remaining path (`order`, in ms; planner/ranking.py). Smaller is
--- more urgent: the longest path goes first, and nobody waits for ever behind others that came later.
+-- A todo's turn is the time when it became ready, less AGEING times its longest remaining path (`order`, in
+-- ms; planner/ranking.py). A smaller turn is more urgent: the longest path goes first, and no todo waits for
+-- ever behind later ones.
 
 local BEGINNING_MS = 1735689600000 -- small numbers leave room for the fraction that breaks ties
-local FIRST = -1e12 -- the turn of who has what it needs: it keeps that from others
+local FIRST = -1e12 -- the turn of a todo that has its needs, because it keeps them from others
 
 local function delivery(todo)
   local p = place_of(todo)
@@ -14,17 +15,19 @@ local function delivery(todo)
   return { todo, attempt, p.repo, host or '', p.level, index or '0', size or '0' }
 end
 
--- A run does the todos of one repository one at a time. `busy` names the one that the repository is kept for; until that
--- one is dispatched a more urgent one takes its place. The others stand in `queued`.
+-- A run executes the todos of one repository one at a time. `busy` names the todo that the repository is
+-- reserved for; until that one is dispatched, a more urgent one can replace it. The others stand in `queued`.
 local function turn_of(todo, p) return tonumber(fact(todo, 'turn') or p.order) end
-local function queue_key(p, todo) return string.format('%s|%020.5f|%s', p.repo, turn_of(todo, p) - FIRST, todo) end
+local function queue_key(p, todo)
+  return string.format('%s|%020.5f|%s', p.repo, turn_of(todo, p) - FIRST, todo)
+end
 
 local function keep_for(p, todo, turn)
   call('HSET', busy, p.repo, todo)
   call('ZADD', ready, turn, todo)
 end
 
-local function line_up(todo, p)
+local function queue_up(todo, p)
   move(todo, 'ready')
   local turn = string.format('%.5f', now - BEGINNING_MS + p.order)
   note(todo, 'turn', turn)
@@ -41,7 +44,8 @@ local function line_up(todo, p)
   end
 end
 
--- A person is waited for: nothing is held meanwhile. What happens when nobody comes is in the fact `gate`: `timeout in ms, verdict`.
+-- Wait for a person, without holding anything. The fact `gate` says what happens if nobody decides: `timeout
+-- in ms, verdict`.
 local function wait_for_person(todo, words, gate)
   local timeout_ms = tonumber(gate and string.match(gate, '^%d+') or '0')
   if timeout_ms > 0 then call('ZADD', timers, now + timeout_ms, member(todo)) end
@@ -52,22 +56,22 @@ end
 local function enqueue(todo)
   local p = place_of(todo)
   local gate, approved, undoing = facts_of(todo, 'gate', 'approved_by', 'undo')
-  if undoing then return line_up(todo, p) end
-  if p.kind == 'manual' and p.repo ~= NOWHERE then
+  if undoing then return queue_up(todo, p) end
+  if p.kind == 'manual' and p.repo ~= MILESTONE_REPO then
     return wait_for_person(todo, 'a person: coord complete-todo ' .. todo, gate)
   end
   if gate and not approved then return wait_for_person(todo, 'an approval: coord approve ' .. todo, gate) end
-  line_up(todo, p)
+  queue_up(todo, p)
 end
 
--- Whether a parked todo waits for a person, and nothing else.
+-- Return whether a parked todo waits only for a person.
 local function waits_for_person(todo)
   if state_of(todo) ~= 'parked' then return false end
   local gate, approved, undoing = facts_of(todo, 'gate', 'approved_by', 'undo')
   return not undoing and (place_of(todo).kind == 'manual' or (gate and not approved))
 end
 
-local function free_repo(p, todo)
+local function release_repo(p, todo)
   if call('HGET', busy, p.repo) ~= todo then return end
   local following = call('ZRANGEBYLEX', queued, '[' .. p.repo .. '|', '(' .. p.repo .. '}', 'LIMIT', 0, 1)[1]
   if not following then return call('HDEL', busy, p.repo) end
@@ -76,19 +80,21 @@ local function free_repo(p, todo)
   keep_for(p, next_todo, turn_of(next_todo, p))
 end
 
--- The todo's message stands in its queue when the step has ended: nobody dies between the two. `served` and `posted` tell workers
--- which of their queues to look into first (queue/fetch.lua). Not before a worker has left an envelope (key `envelope`), and
--- what belongs to a chord says so in its message: both are left to the caller.
+-- Put the todo's message into its queue within this step, so that no crash can lose it. `served` and `posted`
+-- tell workers which of their queues to read first (queue/fetch.lua). The caller sends the message if no
+-- worker has left an envelope yet (key `envelope`), or if the message belongs to a chord, which it must name.
 local function post(todo, attempt, repo, host, size)
   local prefix, envelope, names = unpack(call('HMGET', head .. KEY.envelope, 'queue', 'message', 'words'))
   if not envelope or size ~= '0' or string.find(host, '["\\%c]') then return false end
   local place = host == '' and repo or repo .. '@' .. host
   local word = {
-    RUN = run, TODO = todo, ATTEMPT = attempt, REPO = repo, PLACE = place, TAG = string.format('%s %s %s %.0f', run, todo, attempt, now_us),
+    RUN = run, TODO = todo, ATTEMPT = attempt, REPO = repo, PLACE = place,
+    TAG = string.format('%s %s %s %.0f', run, todo, attempt, now_us),
   }
   local words = {}
   for name in string.gmatch(names, '%u+') do words[#words + 1] = word[name] end
-  redis.pcall('LPUSH', prefix .. place, string.format(envelope, unpack(words))) -- in vain where somebody has put another thing there
+  -- fails if the key has another type
+  redis.pcall('LPUSH', prefix .. place, string.format(envelope, unpack(words)))
   call('ZADD', posted, fact(todo, 'turn') or 0, prefix .. place)
   call('ZADD', head .. KEY.served, 'NX', 0, run)
   return true
@@ -99,16 +105,17 @@ local function send(todo)
   if not post(todo, d[2], d[3], d[4], d[7]) then sends[#sends + 1] = d end
 end
 
--- Dispatch what may start. Under `levels` a todo's first message is already under way with its chord; only what was
--- delivered before its turn is owed another.
-local function pump()
-  local status, max_parallel, active, strategy = unpack(call('HMGET', meta, 'status', 'max_parallel', 'active', 'strategy'))
+-- Dispatch the todos that may start. Under `levels` a todo's first message is sent with its chord; only a
+-- todo whose message was delivered too early needs another.
+local function dispatch_ready()
+  local values = call('HMGET', meta, 'status', 'max_parallel', 'active', 'strategy')
+  local status, max_parallel, active, strategy = unpack(values)
   if not goes_on(status) then return end
   local room = tonumber(max_parallel) - tonumber(active)
   while room > 0 or max_parallel == '0' do
     local todo = call('ZPOPMIN', ready)[1]
     if not todo then return end
-    wait_no_more(todo)
+    clear_wait(todo)
     move(todo, 'dispatched')
     call('HINCRBY', meta, 'active', 1)
     call('ZADD', sent, now, todo)
@@ -117,7 +124,7 @@ local function pump()
   end
 end
 
--- Opens the next level that has something to do; what workers do of it is returned for one chord (or chain).
+-- Open the next level that has something to do; its deliveries are returned for one chord (or chain).
 local function open_next_level()
   local last = tonumber(call('HGET', meta, 'levels')) - 1
   local level = tonumber(call('HGET', meta, 'level'))
@@ -140,7 +147,7 @@ local function open_next_level()
       call('HDEL', meta, 'level_settled_at')
       emit('level.opened', '', 'level', level)
       for _, todo in ipairs(todos) do enqueue(todo) end
-      pump()
+      dispatch_ready()
       local header = {}
       for i, todo in ipairs(messages) do header[i] = delivery(todo) end
       return header

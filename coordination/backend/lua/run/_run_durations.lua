@@ -1,8 +1,9 @@
--- What is learned of how long todos take, for plans in which nobody has estimated it.
+-- Durations of todos, from which plans without estimates are forecast.
 
-local DURATIONS_KEPT, DURATIONS_FOR_S = 25, 90 * 24 * 3600 -- of a group, from the last one on
+local DURATIONS_KEPT, DURATIONS_FOR_S = 25, 90 * 24 * 3600 -- for each group, since its last duration
 
--- Of the last attempt, from claim to settle: for so long it held its slot. In its own group, and in the wider one without labels.
+-- Record the duration of the last attempt, from claim to settle, in which it held its slot: in its own group,
+-- and in the wider one without labels.
 local function keep_duration(todo, p)
   local took = now - (tonumber(fact(todo, 'started_at')) or now)
   if took < 0 then return end -- the clock was set back

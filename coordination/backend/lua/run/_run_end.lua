@@ -1,4 +1,4 @@
--- How a todo, and with the last one the run, comes to its end.
+-- The end of a todo, and of the run with its last todo.
 
 local function finish(status)
   call('HSET', meta, 'status', status, 'finished_at', now)
@@ -6,11 +6,13 @@ local function finish(status)
   call('ZREM', timers, member(''))
   local level = call('HGET', meta, 'level')
   if call('HEXISTS', opened, level) == 1 and call('HSETNX', meta, 'advanced.' .. level, 'end') == 1 then
-    emit('level.settled', '', 'level', level, 'source', 'end') -- before the end is told: who follows the run leaves then
+    -- before the end event: a process that follows the run stops reading there
+    emit('level.settled', '', 'level', level, 'source', 'end')
   end
   if status == 'rollback_failed' then call('ZADD', head .. KEY.half_undone, now, run) end
   count('runs_' .. status)
-  emit('run.ended', '', 'status', status, 'at', now) -- a rollback may open it again: `at` tells its ends apart
+  -- a rollback may reopen the run: `at` tells its ends apart
+  emit('run.ended', '', 'status', status, 'at', now)
 end
 
 local function finish_if_done()
@@ -22,7 +24,7 @@ local function finish_if_done()
     local checkpoint_name = call('HGET', meta, 'restoring')
     if intents ~= '0' then return finish('rollback_failed') end
     if not checkpoint_name then return finish('rolled_back') end
-    -- Restored: what stood at the checkpoint stands again as it was, and a retry does the rest.
+    -- Restored: todos that had succeeded at the checkpoint succeed again, and a retry does the rest.
     for _, todo in ipairs(cjson.decode(call('HGET', meta, 'named.' .. checkpoint_name)).succeeded) do
       local kept = fact(todo, 'kept_intent')
       if kept then
@@ -44,8 +46,8 @@ local function finish_if_done()
   end
 end
 
--- Whatever a worker that came for the todo holds of it: lease, timer, its share of max_parallel.
-local function step_down(todo, p)
+-- Release what a worker holds of the todo: lease, timer, its share of max_parallel.
+local function release_worker(todo, p)
   local was = state_of(todo)
   if was == 'running' or was == 'dispatched' then call('HINCRBY', meta, 'active', -1) end
   if was == 'running' then
@@ -60,10 +62,10 @@ local function step_down(todo, p)
   return was
 end
 
--- Whatever a todo holds outside its state.
-local function let_go(todo, p)
-  if step_down(todo, p) == 'running' then
-    let_loose({ id = member(todo), kind = 'todo', wants = wants_of(p.wants) })
+-- Release everything a todo holds besides its state.
+local function release_all(todo, p)
+  if release_worker(todo, p) == 'running' then
+    release_grants({ id = member(todo), kind = 'todo', wants = wants_of(p.wants) })
   else
     give_back(member(todo))
   end
@@ -75,8 +77,8 @@ local function end_todo(todo, outcome, why, p)
     call('ZREM', ready, todo)
     call('ZREM', queued, queue_key(p, todo))
   end
-  let_go(todo, p)
-  wait_no_more(todo)
+  release_all(todo, p)
+  clear_wait(todo)
   if why ~= '' then note_of_attempt(todo, 'error', why) end
   note_of_attempt(todo, 'finished_at', now)
   move(todo, outcome)

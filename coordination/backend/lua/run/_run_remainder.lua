@@ -1,24 +1,25 @@
--- What concerns every todo of a run is done in pieces: Redis does one thing at a time, and to end 50,000 todos takes two seconds.
--- The step that decides it does the first piece, which is all of it for most plans. What is left stands in meta until keepers have
--- done it, by step `remainder`: `ending` (`cursor outcome why`: whatever does not run ends), `doomed` (a line `todo why` for each
--- whose dependents are skipped), `opening` (cursor: what has nothing left before it is lined up); `piece` is the number of the next.
--- Nothing else may come of what is left by then: to be sent it would have to stand in a queue, and those are emptied first; to
--- be let in there, `no_new_start` is asked; a run has no end, and no level opens, before `ending` and `doomed` are gone.
+-- Work on all todos of a run, in pieces. Redis executes one step at a time, and ending 50,000 todos takes two
+-- seconds. The step that decides does the first piece, which is all for most plans. Its remainder is recorded
+-- in meta until the maintenance leader has done it with step `remainder`: `ending` (`cursor outcome why`: all
+-- todos that do not run end), `doomed` (a line `todo why` for each todo whose dependents are skipped),
+-- `opening` (cursor: todos without open predecessors become ready); `piece` is the number of the next piece.
+-- The remainder cannot start anything meanwhile: the queues are emptied first, `no_new_start` guards the
+-- entry to them, and while `ending` or `doomed` exist the run has no end and opens no level.
 
-local PAGE = 100 -- of those, at once
+local PAGE = 100 -- fields read with one command
 
 local function leave(what, words)
   call('HSET', meta, what, words)
   call('HINCRBY', meta, 'piece', 1)
 end
 
--- From a cursor on, `deed` with each todo and its value, until the budget is spent. Returns where to go on: 0 at the end. For hashes
--- whose fields stay the same.
-local function go_through(hash, cursor, deed)
-  for _ = 1, LOOKED_AT, PAGE do
+-- Call `action` with each todo and its value from a cursor on, until the budget is spent. Return where to
+-- continue: 0 at the end. Only for hashes whose set of fields does not change.
+local function scan_hash(hash, cursor, action)
+  for _ = 1, SCAN_LIMIT, PAGE do
     local scanned = call('HSCAN', hash, cursor, 'COUNT', PAGE)
     cursor = scanned[1]
-    for i = 1, #scanned[2], 2 do deed(scanned[2][i], scanned[2][i + 1]) end
+    for i = 1, #scanned[2], 2 do action(scanned[2][i], scanned[2][i + 1]) end
     if cursor == '0' or budget.left <= 0 then break end
   end
   return cursor
@@ -36,14 +37,17 @@ end
 
 local function end_some()
   local cursor, outcome, why = string.match(call('HGET', meta, 'ending'), '^(%d+) (%S+) (.*)$')
-  local following = go_through(state, cursor, function(todo, at) end_unless_running(todo, at, outcome, why) end)
+  local function end_one(todo, at) end_unless_running(todo, at, outcome, why) end
+  local following = scan_hash(state, cursor, end_one)
   if following ~= '0' then return leave('ending', following .. ' ' .. outcome .. ' ' .. why) end
   call('HDEL', meta, 'ending', 'piece')
 end
 
--- Nothing new starts: whatever does not run ends here; what runs finishes.
+-- End all todos that do not run; running ones finish.
 local function end_all_but_running(outcome, why)
-  for _, todo in ipairs(call('ZRANGE', sent, 0, -1)) do end_unless_running(todo, state_of(todo), outcome, why) end
+  for _, todo in ipairs(call('ZRANGE', sent, 0, -1)) do
+    end_unless_running(todo, state_of(todo), outcome, why)
+  end
   call('DEL', ready, queued, busy, owed, stranded)
   call('HDEL', meta, 'opening', 'doomed', 'piece')
   call('HSET', meta, 'ending', '0 ' .. outcome .. ' ' .. why)
@@ -74,10 +78,11 @@ local function skip_some()
   local lines = call('HGET', meta, 'doomed')
   call('HDEL', meta, 'doomed')
   for todo, why in string.gmatch(lines, '(%S+) ([^\n]+)') do skip_dependents(todo, why) end
-  if call('HEXISTS', meta, 'doomed') == 0 and call('HEXISTS', meta, 'opening') == 0 then call('HDEL', meta, 'piece') end
+  local done = call('HEXISTS', meta, 'doomed') == 0 and call('HEXISTS', meta, 'opening') == 0
+  if done then call('HDEL', meta, 'piece') end
 end
 
--- Nothing is left before the todo. Those beyond a piece stay `waiting`, to be found by that.
+-- Make a todo ready whose predecessors are all done. Todos beyond this piece stay `waiting` until theirs.
 local function open_todo(todo)
   if budget.left <= 0 then
     if call('HGET', meta, 'opening') ~= '0' then leave('opening', '0') end
@@ -88,7 +93,7 @@ local function open_todo(todo)
 end
 
 local function open_some()
-  local following = go_through(pending, call('HGET', meta, 'opening'), function(todo, before)
+  local following = scan_hash(pending, call('HGET', meta, 'opening'), function(todo, before)
     if before ~= '0' or state_of(todo) ~= 'waiting' then return end
     budget.left = budget.left - 1
     enqueue(todo)
@@ -98,7 +103,7 @@ local function open_some()
   if call('HEXISTS', meta, 'doomed') == 0 then call('HDEL', meta, 'piece') end
 end
 
--- Of this run, by the leases of all runs: there are no more of them than slots.
+-- Return the running todos of this run. Reads the leases of all runs, which are no more than there are slots.
 local function running_todos()
   local found, ours = {}, member('')
   for _, id in ipairs(call('ZRANGE', leases, 0, -1)) do
@@ -108,7 +113,7 @@ local function running_todos()
   return found
 end
 
--- What runs is asked to stop: its workers see it at their next heartbeat. Returns them.
+-- Ask the running todos to stop: their workers read it at their next heartbeat. Return these workers.
 local function stop_running()
   local workers = {}
   for _, todo in ipairs(running_todos()) do
@@ -118,7 +123,7 @@ local function stop_running()
   return workers
 end
 
--- That heartbeat comes now, where somebody listens.
-local function have_beat(workers)
+-- Ask workers that listen for an immediate heartbeat.
+local function request_heartbeats(workers)
   for worker in pairs(workers) do call('PUBLISH', head .. KEY.mail .. 'worker:' .. worker, 'beat') end
 end

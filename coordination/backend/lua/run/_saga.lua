@@ -1,33 +1,39 @@
--- Rollback (a saga: Garcia-Molina and Salem, 1987). Whatever has an intent, the fact that a claim leaves before anything is begun,
--- is sent to a worker once more, to be undone: as a todo, with the fact `undo`, after all that stands behind it was undone.
--- `behind` counts down what is left behind each todo, as `pending` counts what is left before it; `intents` what is left to undo.
+-- Rollback (a saga: Garcia-Molina and Salem, 1987). Each todo with an intent, a fact that a claim writes
+-- before the work begins, is sent to a worker again to be compensated: with the fact `undo`, after all its
+-- dependents with an intent were undone. `behind` counts the dependents left for each todo, as `pending`
+-- counts its predecessors; `intents` counts the todos left to undo.
 
 local pass
 
 local function undo_todo(todo)
   local p = place_of(todo)
   local was, fence = state_of(todo), fact(todo, 'fence')
-  if was ~= 'compensation_failed' then -- the claim of a compensation takes a fence of its own
+  if was ~= 'compensation_failed' then -- the claim of a compensation takes a new fence
     note(todo, 'was', was)
     if fence then note(todo, 'was_fence', fence) end
   end
   note(todo, 'undo', 1)
-  for _, old in ipairs({ 'tries', 'lost', 'held_up', 'rank', 'waits_for', 'wait_reason', 'undo_started_at', 'undo_finished_at', 'undo_error', 'undo_exit_code' }) do
+  for _, old in ipairs({
+    'tries', 'lost', 'held_up', 'rank', 'waits_for', 'wait_reason',
+    'undo_started_at', 'undo_finished_at', 'undo_error', 'undo_exit_code',
+  }) do
     erase(todo, old)
   end
   increment(todo, 'attempt')
   call('HINCRBY', meta, 'open', 1)
   local undone_by = p.kind ~= 'manual' or cjson.decode(call('HGET', spec, todo)).todo.compensate
-  if not undone_by or undone_by == cjson.null then -- a person did it: nothing of ours is to be undone, and no worker is asked
+  if not undone_by or undone_by == cjson.null then -- a person did it: there is nothing for a worker to undo
     end_todo(todo, 'compensated', '', p)
     return pass(todo, p)
   end
-  line_up(todo, p)
+  queue_up(todo, p)
 end
 
--- Nothing of the todo is left to undo: those before it may follow, and those without an intent are passed over at once.
+-- Nothing of the todo is left to undo: its predecessors may follow; those without an intent are passed at
+-- once.
 function pass(todo, p)
-  if call('HEXISTS', meta, 'restoring') == 1 then erase(todo, 'intent') end -- the run may be undone whole later on
+  -- the whole run may be undone later
+  if call('HEXISTS', meta, 'restoring') == 1 then erase(todo, 'intent') end
   call('HINCRBY', meta, 'intents', -1)
   call('HINCRBY', meta, 'intents.' .. p.repo, -1)
   local heap = { todo }
@@ -40,18 +46,19 @@ function pass(todo, p)
   end
 end
 
--- The survey of a whole run stays in this step's memory as far as it can, and is written in batches: of 50,000 todos a call for each,
--- and each edge, takes Redis a second. Returns those that are undone first.
+-- Count the dependents and intents of the whole run. The survey stays in memory as far as possible and is
+-- written in batches: for 50,000 todos a command for each todo and edge would take Redis a second. Returns
+-- the todos to undo first.
 local function survey()
   local BATCH = 500
 
-  -- {field, value, field, value, …}
+  -- `rows`: {field, value, field, value, …}
   local function write_all(hash, rows)
     for i = 1, #rows, 2 * BATCH do call('HSET', hash, unpack(rows, i, math.min(i + 2 * BATCH - 1, #rows))) end
   end
 
-  -- Which todos stand before each, and how many behind it.
-  local function both_ways(todos)
+  -- Return the predecessors of each todo, and its number of dependents.
+  local function edges_of(todos)
     local before, left_behind = {}, {}
     for _, todo in ipairs(todos) do before[todo], left_behind[todo] = {}, 0 end
     local all = call('HGETALL', children)
@@ -64,7 +71,7 @@ local function survey()
     return before, left_behind
   end
 
-  -- In all, and in each repository.
+  -- Count the intents of the run and of each repository.
   local function count_intents(todos)
     local intents, of_repo = 0, {}
     for i = 1, #todos, BATCH do
@@ -82,8 +89,9 @@ local function survey()
     call('HSET', meta, 'intents', intents, 'open', 0)
   end
 
-  -- Those with an intent and nothing left behind them, once those without one are passed over; and which these are.
-  local function last_begun(todos, before, left_behind)
+  -- Pass the todos without an intent. Return those with an intent and no dependents left, and the passed
+  -- ones.
+  local function first_to_undo(todos, before, left_behind)
     local heap, found, passed = {}, {}, {}
     for _, todo in ipairs(todos) do
       if left_behind[todo] == 0 then heap[#heap + 1] = todo end
@@ -105,13 +113,15 @@ local function survey()
 
   local todos = call('HKEYS', state)
   count_intents(todos)
-  local before, left_behind = both_ways(todos)
-  local last, passed = last_begun(todos, before, left_behind)
+  local before, left_behind = edges_of(todos)
+  local last, passed = first_to_undo(todos, before, left_behind)
   local counts, names = {}, {}
   for _, todo in ipairs(todos) do
     if not passed[todo] then
       counts[#counts + 1], counts[#counts + 2] = todo, left_behind[todo]
-      if #before[todo] > 0 then names[#names + 1], names[#names + 2] = todo, table.concat(before[todo], ' ') end
+      if #before[todo] > 0 then
+        names[#names + 1], names[#names + 2] = todo, table.concat(before[todo], ' ')
+      end
     end
   end
   write_all(behind, counts)
@@ -119,10 +129,10 @@ local function survey()
   return last
 end
 
--- Once nothing of the run runs any more.
+-- Begin to undo as soon as no todo of the run runs.
 local function begin_undoing()
   for _, todo in ipairs(survey()) do undo_todo(todo) end
-  pump()
+  dispatch_ready()
   finish_if_done()
 end
 
@@ -144,29 +154,29 @@ local function turn_back(why, by)
   emit('run.rolling_back', '', 'why', why, 'by', by)
 end
 
--- `dismiss`: how todos end that have not begun.
+-- `dismiss`: the outcome of todos that have not begun.
 local function roll_back(why, by, dismiss)
   turn_back(why, by)
   end_all_but_running(dismiss, why)
-  have_beat(stop_running())
+  request_heartbeats(stop_running())
   begin_undoing_when_quiet()
 end
 
 local function settle_undo(todo, outcome, why, p)
   end_todo(todo, outcome == 'succeeded' and 'compensated' or 'compensation_failed', why, p)
-  free_repo(p, todo)
+  release_repo(p, todo)
   if outcome == 'succeeded' then pass(todo, p) end
-  pump()
+  dispatch_ready()
   finish_if_done()
 end
 
--- Those that could not be undone are tried again.
+-- Try failed compensations again.
 local function undo_again(why, by)
   turn_back(why, by)
   local all = call('HGETALL', state)
   for i = 1, #all, 2 do
     if all[i + 1] == 'compensation_failed' then undo_todo(all[i]) end
   end
-  pump()
+  dispatch_ready()
   finish_if_done()
 end

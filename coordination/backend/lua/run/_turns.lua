@@ -1,22 +1,23 @@
--- How a todo's turn ends, or is put off, and what follows from it for the others.
+-- The end or delay of a todo's turn, and its consequences for other todos.
 
 local function release_dependents(todo)
   local by_level = call('HGET', meta, 'strategy') == 'levels'
   for child in string.gmatch(call('HGET', children, todo) or '', '%S+') do
-    -- Under `levels` the level's chord opens the next one; a child is never ahead of it.
-    if call('HINCRBY', pending, child, -1) == 0 and state_of(child) == 'waiting' and not by_level then open_todo(child) end
+    -- Under `levels` the level's chord opens the next level; no child is in an earlier one.
+    local free = call('HINCRBY', pending, child, -1) == 0
+    if free and state_of(child) == 'waiting' and not by_level then open_todo(child) end
   end
 end
 
--- The one way in which a todo that had its turn ends, and what follows from it.
+-- End a todo that had its turn. All steps end such todos here.
 local function settle(todo, outcome, why)
   local p = place_of(todo)
   if fact(todo, 'undo') then return settle_undo(todo, outcome, why, p) end
   end_todo(todo, outcome, why, p)
-  free_repo(p, todo)
-  if outcome == 'succeeded' and p.repo ~= NOWHERE then
-    -- A sweep asks whether the commit of a completed todo is in the base (runs/landed.py); without one of its own, a person did
-    -- it, it worked in place, or it changed nothing.
+  release_repo(p, todo)
+  if outcome == 'succeeded' and p.repo ~= MILESTONE_REPO then
+    -- A sweep checks whether the commit of a completed todo is in the base (runs/landed.py). A todo has no
+    -- commit if a person did it, it worked in place, or it changed nothing.
     local commit = fact(todo, 'commit')
     if commit and commit ~= fact(todo, 'began') then
       call('HSET', head .. KEY.commits, todo, commit .. ' ' .. run .. ' ' .. p.repo)
@@ -24,8 +25,9 @@ local function settle(todo, outcome, why)
       call('HDEL', head .. KEY.commits, todo)
     end
   end
-  local status, on_failure, halted, cancelled = unpack(call('HMGET', meta, 'status', 'on_failure', 'halted', 'cancelled'))
-  local over = halted or cancelled -- then all that stands behind it ends anyway
+  local values = call('HMGET', meta, 'status', 'on_failure', 'halted', 'cancelled')
+  local status, on_failure, halted, cancelled = unpack(values)
+  local over = halted or cancelled -- all dependents end anyway
   if status == 'rolling_back' then
     begin_undoing_when_quiet()
   elseif outcome == 'failed' and on_failure == 'rollback' then
@@ -36,13 +38,14 @@ local function settle(todo, outcome, why)
   elseif outcome == 'succeeded' and not over then
     release_dependents(todo)
   elseif not over then
-    skip_dependents(todo, 'needs ' .. todo .. ', which ' .. (outcome == 'failed' and outcome or 'was ' .. outcome))
+    local ended = outcome == 'failed' and outcome or 'was ' .. outcome
+    skip_dependents(todo, 'needs ' .. todo .. ', which ' .. ended)
   end
-  pump()
+  dispatch_ready()
   finish_if_done()
 end
 
--- What a person decided, or the gate's timeout for them.
+-- Apply the decision of a person, or of the gate's timeout.
 local function decide(todo, verdict, who, comment)
   call('ZREM', timers, member(todo))
   local word = verdict == 'approve' and 'approved' or 'rejected'
@@ -57,13 +60,13 @@ local function decide(todo, verdict, who, comment)
   local p = place_of(todo)
   if p.kind == 'manual' then
     note(todo, 'worker', who)
-    if p.repo ~= NOWHERE then note(todo, 'intent', now) end
+    if p.repo ~= MILESTONE_REPO then note(todo, 'intent', now) end
     settle(todo, 'succeeded', '')
     return 'settled'
   end
-  wait_no_more(todo)
+  clear_wait(todo)
   enqueue(todo)
-  pump()
+  dispatch_ready()
   return 'approved'
 end
 
@@ -73,7 +76,7 @@ local function no_new_start(todo)
   return halted or cancelled
 end
 
--- How a todo ends that was under way when that was decided, and why.
+-- Return the outcome and the reason for a todo that was running when the run was cancelled or halted.
 local function ending()
   local status, by, halted, rollback, timed_out =
     unpack(call('HMGET', meta, 'status', 'cancelled', 'halted', 'rollback', 'timed_out'))
@@ -83,18 +86,18 @@ local function ending()
   return 'failed', 'halted: ' .. halted .. ' failed'
 end
 
--- The todo is tried again: at once (delay 0) or when its timer is due. `counted` is `tries` (its own failure),
--- `lost` (its worker is gone) or `handed_back` (its worker was told to stop: counts towards nothing).
+-- Try the todo again: at once (delay 0) or when its timer is due. `counted` is `tries` (its own failure),
+-- `lost` (its worker is gone) or `handed_back` (its worker was told to stop, which counts towards nothing).
 local function again(todo, counted, delay_ms, why)
   local p = place_of(todo)
-  let_go(todo, p)
+  release_all(todo, p)
   increment(todo, counted)
   increment(todo, 'attempt')
   erase(todo, 'held_up')
   erase(todo, 'held_up_limited')
   if why ~= '' then note_of_attempt(todo, 'error', why) end
   call('SADD', owed, todo)
-  free_repo(p, todo)
+  release_repo(p, todo)
   if tonumber(delay_ms) > 0 then
     call('ZADD', timers, now + delay_ms, member(todo))
     wait_for(todo, 'timer', 'another try')
@@ -102,34 +105,36 @@ local function again(todo, counted, delay_ms, why)
   else
     enqueue(todo)
   end
-  pump()
+  dispatch_ready()
 end
 
--- Held up, without a worker's slot.
-local function set_aside(todo, reason, why, delay_ms)
+-- Park the todo without a worker's slot.
+local function park_with_timer(todo, reason, why, delay_ms)
   wait_for(todo, reason, why)
   move(todo, 'parked')
   call('SADD', owed, todo)
   call('ZADD', timers, now + delay_ms, member(todo))
 end
 
--- The repository stays kept for it, and its timer asks again.
+-- The repository stays reserved for it, and its timer asks again.
 local function park(todo, reason, why, delay_ms)
-  let_go(todo, place_of(todo))
-  set_aside(todo, reason, why, delay_ms)
-  pump()
+  release_all(todo, place_of(todo))
+  park_with_timer(todo, reason, why, delay_ms)
+  dispatch_ready()
 end
 
--- Until it is handed what it needs. Others of its repository go on, unless they would wait for the same seat.
+-- Wait until the needs are granted. Other todos of the repository continue, unless they would wait for the
+-- same slot.
 local function await(todo, p, request, names)
   local reason = kind_of(names[1]) == 'seat' and 'repository' or 'resource'
-  set_aside(todo, reason, obstacles(request, names), math.min(RECHECK_MS, next_expiry(names) or RECHECK_MS))
-  if not has_seat(names) then free_repo(p, todo) end
+  local delay_ms = math.min(RECHECK_MS, next_expiry(names) or RECHECK_MS)
+  park_with_timer(todo, reason, obstacles(request, names), delay_ms)
+  if not has_slot(names) then release_repo(p, todo) end
 end
 
--- To each worker that runs a todo of this run, at once; what it is to do stands elsewhere. Who has no inbox, for its user may
--- read none, hears that there is something. `event`: the entry of the run's events.
--- For steps that use the room of messages.
+-- Notify each worker that runs a todo of this run. The workers read what to do elsewhere. A worker without an
+-- inbox, because its user may read none, gets a bare notification. `event`: the entry of the run's events.
+-- Only for steps that may use the package of messages.
 local function tell_workers(kind, by, event)
   local sequence = string.gsub(event, '-', '.')
   local body = cjson.encode({ run = run, by = by })
@@ -145,8 +150,9 @@ local function tell_workers(kind, by, event)
   end
 end
 
--- What an attempt that did not succeed has written of the todo's output, for the next one. What undoes it leaves that as it is.
-local function keep_so_far(todo, json)
+-- Keep the output that an unsuccessful attempt has written, for the next attempt. A compensation leaves it
+-- unchanged.
+local function keep_output(todo, json)
   if json ~= '' and not fact(todo, 'undo') then call('HSET', checkpoint, todo, json) end
 end
 

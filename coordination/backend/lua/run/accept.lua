@@ -1,9 +1,10 @@
--- A person answers for what could not be undone: it counts as undone from now on, and those before it follow.
--- ARGV: run, todo, who, reason
--- Returns: `accepted`, or `idle` where it is not a compensation that failed, or that waits.
+-- Accept by hand a todo that could not be undone: it counts as undone, and its predecessors follow.
+-- ARGV: run, todo, actor, reason
+-- Returns: `accepted`, or `idle` if it is no compensation that failed or waits.
 local todo, who, reason = unpack(ARGV, 2, 4)
 local at, status = state_of(todo), call('HGET', meta, 'status')
-local waits = status == 'rolling_back' and fact(todo, 'undo') and (at == 'parked' or at == 'retrying' or at == 'dispatched' or at == 'ready')
+local waits = status == 'rolling_back' and fact(todo, 'undo')
+  and (at == 'parked' or at == 'retrying' or at == 'dispatched' or at == 'ready')
 if at ~= 'compensation_failed' and not waits then return reply('idle') end
 note(todo, 'accepted', reason)
 note(todo, 'accepted_by', who)

@@ -1,8 +1,10 @@
--- A run of another Redis, written in pieces, becomes one of this one. A second call changes nothing.
--- What belonged to the other is made good: timers, a fence above all that the run has seen, and for whatever waits another message.
+-- Turn a draft imported from another Redis into a live run. A second call changes nothing. Replaces what
+-- belonged to the other server: timers, a fence above all fences of the run, and a new message for each
+-- waiting todo.
 -- KEYS: behind those of every step, further keys of the run.
--- ARGV: run, its status, when it was started in ms, its highest fence, who, then a todo and when it is due in ms for each timer
--- Returns: `adopted`, or `known` where it is no draft.
+-- ARGV: run, its status, when it was started in ms, its highest fence, actor, then a todo and when it is due
+--   in ms for each timer
+-- Returns: `adopted`, or `known` if it is no draft.
 local status, started_at, fence, who = unpack(ARGV, 2, 5)
 if call('HGET', meta, 'status') ~= 'draft' then return reply('known') end
 local newest = call('GET', head .. KEY.fence) or '0'
@@ -16,9 +18,9 @@ if status ~= 'paused' then return reply('adopted') end
 call('ZADD', live, started_at, run)
 for i = 6, #ARGV, 2 do call('ZADD', timers, ARGV[i + 1], member(ARGV[i])) end
 local timeout_ms = call('HGET', meta, 'timeout_ms')
-if timeout_ms then call('ZADD', timers, now + timeout_ms, member('')) end -- from now on
+if timeout_ms then call('ZADD', timers, now + timeout_ms, member('')) end -- counted from now
 local all = call('HGETALL', state)
-for i = 1, #all, 2 do -- under `levels` messages were under way with a chord that is not here
+for i = 1, #all, 2 do -- under `levels` messages were sent with a chord that does not exist here
   local at = all[i + 1]
   if at == 'ready' or at == 'parked' or at == 'retrying' then call('SADD', owed, all[i]) end
 end

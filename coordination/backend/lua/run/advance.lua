@@ -1,11 +1,12 @@
--- Opens the level after `level`, once that one has settled. Any number of calls open it once.
+-- Open the level after `level`, if that one has settled. Repeated calls open it once.
 -- ARGV: run, level, source (join|reaper)
--- Returns: `advanced` (…, the new level's deliveries), or `early` / `past` and nothing is changed.
+-- Returns: `advanced` (…, the new level's deliveries), or `early` / `past`, which change nothing.
 local level, source = ARGV[2], ARGV[3]
 local current, strategy, status = unpack(call('HMGET', meta, 'level', 'strategy', 'status'))
 if strategy ~= 'levels' or level ~= current or status == 'rolling_back' then return reply('past') end
 if call('HGET', opened, level) ~= '0' then return reply('early') end
-if call('HEXISTS', meta, 'piece') == 1 then return reply('early') end -- the next level's todos may be among those that are left to end
+-- todos of the next level may be among those that are still to end
+if call('HEXISTS', meta, 'piece') == 1 then return reply('early') end
 if call('HGET', meta, 'advanced.' .. level) then return reply('past') end
 call('HSET', meta, 'advanced.' .. level, source)
 emit('level.settled', '', 'level', level, 'source', source)

@@ -1,5 +1,6 @@
--- Nothing new starts; what runs is told to stop. Ended todos stay as they are. A second call changes nothing.
--- ARGV: run, who
+-- Cancel a run: nothing new starts, and running todos are told to stop. Ended todos keep their state. A
+-- second call changes nothing.
+-- ARGV: run, actor
 -- Returns: `cancelled` or `ended`.
 local status = call('HGET', meta, 'status')
 if status ~= 'running' and status ~= 'paused' then return reply('ended') end

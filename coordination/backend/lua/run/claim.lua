@@ -1,13 +1,14 @@
--- A worker asks for a todo that was delivered to it: → running with a lease and a fence, or a word why not.
--- ARGV: run, todo, attempt, worker, host, request id, lease in ms, why this worker cannot work in the repository (or empty),
---   why it begins nothing new (or empty)
--- Returns: `granted` (…, fence, spec, tip, tries, checkpoint, whether anything at all is shared; where it is to be undone also: what it was, its output, whether nothing
---   else is left to undo in its repository, the run in which it was done, and whether this one had ended), or a refusal:
---   `unknown`   no such run or todo             `stale`     an older or newer attempt is the one that counts
---   `ended`     settled already                 `taken`     another delivery of it is being executed
---   `early`     it cannot be decided yet           `parked`    it waits for its seat or its resources, for a worker that can work there,
---                                                 or behind a circuit breaker
---   `elsewhere` the run works on another host: the caller sends it there
+-- Claim a delivered todo for a worker: → running with a lease and a fence, or a refusal.
+-- ARGV: run, todo, attempt, worker, host, request id, lease in ms, why this worker cannot work in the
+--   repository (or empty), why it begins nothing new (or empty)
+-- Returns: `granted` (…, fence, spec, tip, tries, checkpoint, whether any context is shared; for a
+--   compensation also: the state it had, its output, whether nothing else is left to undo in its repository,
+--   the run that executed it, and whether that run had ended), or a refusal:
+--   `unknown`   no such run or todo             `stale`     another attempt is the current one
+--   `ended`     already settled                 `taken`     another delivery of it is being executed
+--   `early`     its turn has not come           `parked`    it waits for its slot, its resources,
+--                                               a worker there, or a circuit breaker
+--   `elsewhere` the run works on another host: the caller sends the message there
 local todo, attempt, worker, host, request_id, lease_ms, unfit, short = unpack(ARGV, 2, 9)
 local at = state_of(todo)
 if not at then return { 'unknown', sends, woken, '' } end
@@ -18,13 +19,17 @@ local its_attempt, tries, rank, undoing, was =
 
 local function granted(fence)
   local kept = call('HGET', checkpoint, todo) or ''
-  local answer = reply('granted', fence, call('HGET', spec, todo), call('HGET', tips, p.repo) or '', tries or '0', kept)
-  answer[#answer + 1] = #call('ZRANGEBYLEX', head .. KEY.cache_contexts, '[ecosystem', '+', 'LIMIT', 0, 1) -- the first of their names
+  local tip = call('HGET', tips, p.repo) or ''
+  local answer = reply('granted', fence, call('HGET', spec, todo), tip, tries or '0', kept)
+  -- the first of their names
+  answer[#answer + 1] = #call('ZRANGEBYLEX', head .. KEY.cache_contexts, '[ecosystem', '+', 'LIMIT', 0, 1)
   if undoing then
-    local last = call('HGET', meta, 'intents.' .. p.repo) == '1' and call('HEXISTS', meta, 'restoring') == 0 and '1' or '0'
+    local last = call('HGET', meta, 'intents.' .. p.repo) == '1' and call('HEXISTS', meta, 'restoring') == 0
+      and '1' or '0'
     local done_in = fact(todo, 'run') or fact(todo, 'begun_in') or run
     local had_ended = tostring(call('HEXISTS', meta, 'lay_still_ms'))
-    for _, told in ipairs({ was, call('HGET', output, todo) or kept, last, done_in, had_ended }) do answer[#answer + 1] = told end
+    local todo_output = call('HGET', output, todo) or kept
+    for _, told in ipairs({ was, todo_output, last, done_in, had_ended }) do answer[#answer + 1] = told end
   end
   return answer
 end
@@ -38,7 +43,9 @@ if at == 'ready' or at == 'parked' then
   call('SADD', owed, todo)
   if at == 'ready' then
     local first = call('HGET', busy, p.repo)
-    wait_for(todo, 'repository', first ~= todo and first and ('repository ' .. p.repo .. ', where ' .. first .. ' comes first') or 'its turn')
+    local other_first = first ~= todo and first
+    wait_for(todo, 'repository',
+      other_first and ('repository ' .. p.repo .. ', where ' .. first .. ' comes first') or 'its turn')
     move(todo, 'parked')
   end
   return reply('early')
@@ -46,8 +53,8 @@ end
 if at ~= 'dispatched' then return reply('stale') end
 
 local status, pinned = unpack(call('HMGET', meta, 'status', 'host.' .. p.repo))
-if not goes_on(status) then -- paused: back to the head of its repository
-  let_go(todo, p)
+if not goes_on(status) then -- paused: it returns to the head of its repository
+  release_all(todo, p)
   call('SADD', owed, todo)
   call('ZADD', ready, turn_of(todo, p), todo)
   wait_for(todo, 'paused', 'the run is paused: coord resume ' .. run)
@@ -61,19 +68,19 @@ if pinned and pinned ~= host then
   return reply('elsewhere')
 end
 
-if unfit == '' and not undoing then unfit = short end -- what is undone makes room
+if unfit == '' and not undoing then unfit = short end -- a compensation frees space, so it begins all the same
 if unfit ~= '' then -- not pinned: another host may serve the repository
   park(todo, 'worker', unfit, RECHECK_MS)
   return reply('parked')
 end
 
-local held_up, to_probe = stands_behind(todo, p)
+local held_up, to_probe = parked_by_breaker(todo, p)
 if held_up then return reply('parked') end
 
 local request = load(member(todo))
 local fence, names = request and request.state == 'held' and keep(request), nil
 if not fence then
-  if request then give_back(request.id) end -- an offer that came to an end
+  if request then give_back(request.id) end -- an offer that has expired
   local waited_us = p.priority * PRIORITY_STEP_US
   rank = tonumber(rank) or now_us - waited_us
   request = {
@@ -89,9 +96,9 @@ if not fence then
 end
 if not fence then
   note(todo, 'rank', string.format('%.0f', rank))
-  step_down(todo, p)
+  release_worker(todo, p)
   await(todo, p, request, names)
-  pump()
+  dispatch_ready()
   return reply('parked')
 end
 
@@ -99,14 +106,16 @@ if not pinned then call('HSET', meta, 'host.' .. p.repo, host) end
 call('ZADD', leases, now + lease_ms, member(todo))
 call('HSET', holders, member(todo), fence)
 call('ZREM', sent, todo)
-for name, value in pairs({ fence = fence, worker = worker, host = host, request = request_id }) do note(todo, name, value) end
+for name, value in pairs({ fence = fence, worker = worker, host = host, request = request_id }) do
+  note(todo, name, value)
+end
 note_of_attempt(todo, 'started_at', now)
-if not undoing then -- before it begins: from now on there may be something to undo
+if not undoing then -- before the work begins: from now on there may be something to undo
   note(todo, 'intent', fence)
   erase(todo, 'begun_in')
 end
 erase(todo, 'rank')
-wait_no_more(todo)
+clear_wait(todo)
 move(todo, 'running')
 if to_probe then verdicts.probe_with(todo, to_probe) end
 return granted(fence)

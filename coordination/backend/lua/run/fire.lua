@@ -1,13 +1,14 @@
--- A timer is due, or what the todo waited for was handed to it: it may go on.
--- ARGV: run, todo; an empty one: the run's own time is up
--- Returns: `timed_out`, `fired`, `waits` (not all that it needs is free yet, or it stands behind a breaker), `settled` (as failed: there is less by now than it needs) or
---   `idle` (it does not wait for a timer).
+-- Continue a todo whose timer is due or whose needs were granted.
+-- ARGV: run, todo; an empty todo: the time limit of the run
+-- Returns: `timed_out`, `fired`, `waits` (its needs are not free yet, or a breaker refuses it), `settled` (as
+--   failed: its needs exceed the capacity by now) or `idle` (it does not wait for a timer).
 local todo = ARGV[2]
 local id = member(todo)
 local had_timer = call('ZREM', timers, id) == 1
 
-if todo == '' then -- the run ends as a failure of its own: it is undone where its failures are, else cancelled
-  local timeout_ms, on_failure, status, cancelled = unpack(call('HMGET', meta, 'timeout_ms', 'on_failure', 'status', 'cancelled'))
+if todo == '' then -- the run fails by itself: it is rolled back if its failures are, else cancelled
+  local values = call('HMGET', meta, 'timeout_ms', 'on_failure', 'status', 'cancelled')
+  local timeout_ms, on_failure, status, cancelled = unpack(values)
   if not had_timer or cancelled or (status ~= 'running' and status ~= 'paused') then return reply('idle') end
   local why = string.format('timed out after %g s', timeout_ms / 1000)
   call('HSET', meta, 'timed_out', why)
@@ -17,7 +18,7 @@ if todo == '' then -- the run ends as a failure of its own: it is undone where i
   else
     call('HSET', meta, 'cancelled', 'its timeout')
     end_all_but_running('cancelled', why)
-    have_beat(stop_running())
+    request_heartbeats(stop_running())
     finish_if_done()
   end
   return reply('timed_out')
@@ -28,14 +29,15 @@ if not had_timer or (at ~= 'parked' and at ~= 'retrying') or no_new_start(todo) 
 local p = place_of(todo)
 local status, max_parallel, active = unpack(call('HMGET', meta, 'status', 'max_parallel', 'active'))
 
--- Whoever has not begun gives way to one who has what it needs. Returns whether the repository is free then.
+-- Replace a reserved todo that has not begun by one that has its needs. Return whether the repository is free
+-- then.
 local function put_back(first)
   local was, its = state_of(first), load(member(first))
   local begun = was == 'running' or call('HGET', stranded, p.repo) == first or (its and its.state == 'held')
   if begun then return false end
   local listed = call('ZREM', ready, first) == 1
   if was == 'dispatched' then
-    step_down(first, p)
+    release_worker(first, p)
     call('SADD', owed, first)
     move(first, 'ready')
   end
@@ -44,7 +46,8 @@ local function put_back(first)
 end
 
 local function can_start()
-  if not goes_on(status) or (max_parallel ~= '0' and tonumber(active) >= tonumber(max_parallel)) then return false end
+  local full = max_parallel ~= '0' and tonumber(active) >= tonumber(max_parallel)
+  if full or not goes_on(status) then return false end
   local first = call('HGET', busy, p.repo)
   return not first or first == todo or put_back(first)
 end
@@ -55,7 +58,7 @@ if waits_for_person(todo) then
   return reply('settled')
 end
 
-if goes_on(status) and stands_behind(todo, p) then return reply('waits') end
+if goes_on(status) and parked_by_breaker(todo, p) then return reply('waits') end
 
 local request = load(id)
 if request and request.state == 'waiting' and goes_on(status) then
@@ -64,27 +67,27 @@ if request and request.state == 'waiting' and goes_on(status) then
     settle(todo, 'failed', beyond)
     return reply('settled')
   end
-  hand_over(names_of(request)) -- a holder may have expired, and nobody saw it
+  offer_names(names_of(request)) -- a holder may have expired unnoticed
   request = load(id)
   if request.state == 'waiting' then
     await(todo, p, request, taken(request))
-    pump()
+    dispatch_ready()
     return reply('waits')
   end
   call('ZREM', timers, id)
 end
 
-wait_no_more(todo)
+clear_wait(todo)
 local offered = request and request.state == 'held' and can_start()
-if request and not offered then give_back(id) end -- to whoever can use it now; its rank is kept
+if request and not offered then give_back(id) end -- to one that can use it now; the request keeps its rank
 if offered then
   move(todo, 'ready')
   keep_for(p, todo, FIRST)
-elseif call('HGET', busy, p.repo) == todo then -- parked: the repository was kept for it
+elseif call('HGET', busy, p.repo) == todo then -- it was parked: the repository was reserved for it
   move(todo, 'ready')
   keep_for(p, todo, turn_of(todo, p))
 else
   enqueue(todo)
 end
-pump()
+dispatch_ready()
 return reply('fired')

@@ -1,7 +1,10 @@
--- Trouble that passes keeps the holder from its work (git was killed, the disk is full): the todo waits without a worker's slot, twice
--- as long each time, and uses up no attempt. The next attempt that ends in another way starts the count anew.
--- ARGV: run, todo, fence, why, the first delay in ms, `worker` where it is none of the todo's own, how often at most (0: without end)
--- Returns: `parked`, `settled` (as failed after the last time; as skipped or cancelled, since nothing new starts any more) or `stale`.
+-- Park a todo because of transient trouble (git was killed, the disk is full): it waits without a worker's
+-- slot, twice as long each time, and uses up no attempt. An attempt that ends in another way resets the
+-- count.
+-- ARGV: run, todo, fence, why, the first delay in ms, `worker` if the trouble is not the todo's own, maximum
+--   number of delays (0: no limit)
+-- Returns: `parked`, `settled` (as failed after the last delay; as skipped or cancelled if nothing new
+--   starts) or `stale`.
 local LONGEST_MS = 60000
 local todo, fence, why, delay_ms, blame, limit = unpack(ARGV, 2, 7)
 if not held_by(todo, fence) then return reply('stale') end
@@ -12,7 +15,7 @@ if no_new_start(todo) then
   return reply('settled')
 end
 local times = (tonumber(fact(todo, 'held_up')) or 0) + 1
-if limit ~= '0' then -- what was none of its own counts for none of these
+if limit ~= '0' then -- trouble that is not the todo's own does not count
   local limited = (tonumber(fact(todo, 'held_up_limited')) or 0) + 1
   if limited > tonumber(limit) then
     settle(todo, 'failed', string.match(why, '^[^\n]*') .. ' (' .. limited .. ' times)')

@@ -1,7 +1,9 @@
--- The lease ran out: the todo is tried again at once, up to a cap of its own; then it is poison to its workers, and has failed.
--- ARGV: run, todo, how many leases may be lost, by when (empty: now): a clock that is set after that was looked at costs nobody a lease;
---   a worker that is known to be dead: then what it runs is lost whatever the lease says, and nothing else is
--- Returns: `alive` (renewed or settled in between), `requeued` or `settled`.
+-- Handle a lost lease: the todo is tried again at once, up to a limit of lost leases; then it counts as fatal
+-- to workers and fails.
+-- ARGV: run, todo, maximum number of lost leases, by when it must have expired (empty: now), so that setting
+--   the clock after the check loses no lease; a worker known to be dead: then its todos are lost whatever the
+--   lease says, and no others
+-- Returns: `alive` (renewed or settled meanwhile), `requeued` or `settled`.
 local todo, cap, by, dead = unpack(ARGV, 2, 5)
 local expiry = call('ZSCORE', leases, member(todo))
 local gone = expiry and tonumber(expiry) <= (tonumber(by) or now)
@@ -15,7 +17,8 @@ local worker = fact(todo, 'worker') or 'its worker'
 count('leases_lost')
 local lost = tonumber(fact(todo, 'lost') or '0') + 1
 local over, too_often = no_new_start(todo), lost >= tonumber(cap)
-emit('todo.lost', todo, 'worker', worker, 'fence', fact(todo, 'fence'), 'again', (over or too_often) and 'no' or 'yes')
+local again_or_not = (over or too_often) and 'no' or 'yes'
+emit('todo.lost', todo, 'worker', worker, 'fence', fact(todo, 'fence'), 'again', again_or_not)
 tell_breakers(todo, 'failed', 'worker', 'lost its worker ' .. worker)
 if over then
   settle(todo, (ending()), worker .. ' was lost')

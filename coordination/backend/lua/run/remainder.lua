@@ -1,6 +1,7 @@
--- The next piece of what concerns every todo of a large run: see _run_remainder.lua. A second call changes nothing.
+-- Do the next piece of work on all todos of a large run: see _run_remainder.lua. A second call changes
+-- nothing.
 -- ARGV: run, number of the piece
--- Returns: `done`, or `past` where that piece is not the next.
+-- Returns: `done`, or `past` if that piece is not the next.
 if call('HGET', meta, 'piece') ~= ARGV[2] then return reply('past') end
 local ending, doomed = unpack(call('HMGET', meta, 'ending', 'doomed'))
 if ending then
@@ -13,7 +14,7 @@ elseif doomed then
   skip_some()
 else
   open_some()
-  pump()
+  dispatch_ready()
 end
 finish_if_done()
 return reply('done')

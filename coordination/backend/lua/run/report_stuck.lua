@@ -1,8 +1,10 @@
--- A person is told that the run is stuck, by an error of ours. Once for a run.
+-- Report once that a run is stuck, which is an error in coord.
 -- ARGV: run, why, where its state was written, or why it was not
 -- Returns: `told` or `known`.
 local why, where = unpack(ARGV, 2, 3)
-if call('EXISTS', meta) == 0 or call('HSETNX', meta, 'stuck', why .. '; ' .. where) == 0 then return reply('known') end
+if call('EXISTS', meta) == 0 or call('HSETNX', meta, 'stuck', why .. '; ' .. where) == 0 then
+  return reply('known')
+end
 count('runs_stuck')
 emit('run.stuck', '', 'why', why, 'where', where)
 return reply('told')

@@ -1,13 +1,17 @@
--- What the run has begun since a checkpoint is undone, as in a rollback; what had succeeded by then stays. Then the run has ended as
--- cancelled, to be retried. Asked again, it goes on: those that could not be undone are tried again.
--- ARGV: run, who, the checkpoint's name
--- Returns: `rolling_back`, `already` (it is under way), `unknown` (no such checkpoint), or the status that does not allow it.
+-- Undo what the run has begun since a checkpoint, as in a rollback; todos that had succeeded by then stay.
+-- Then the run ends as cancelled, to be retried. A repeated call tries failed compensations again.
+-- ARGV: run, actor, the checkpoint's name
+-- Returns: `rolling_back`, `already` (it is), `unknown` (no such checkpoint), or the status that does not
+--   allow it.
 local who, name = unpack(ARGV, 2, 3)
-local status, restoring, checkpoint_json = unpack(call('HMGET', meta, 'status', 'restoring', 'named.' .. name))
+local values = call('HMGET', meta, 'status', 'restoring', 'named.' .. name)
+local status, restoring, checkpoint_json = unpack(values)
 if not status or not checkpoint_json then return reply('unknown') end
 if restoring and restoring ~= name then return reply(status) end
 if status == 'rolling_back' then return reply(restoring and 'already' or status) end
-if status == 'draft' or status == 'rolled_back' or (status == 'rollback_failed' and not restoring) then return reply(status) end
+if status == 'draft' or status == 'rolled_back' or (status == 'rollback_failed' and not restoring) then
+  return reply(status)
+end
 local why = 'restored to checkpoint ' .. name
 if status == 'rollback_failed' then
   undo_again(why, who)
@@ -16,7 +20,7 @@ end
 call('HSET', meta, 'restoring', name)
 for _, todo in ipairs(cjson.decode(checkpoint_json).succeeded) do
   local intent = state_of(todo) == 'succeeded' and fact(todo, 'intent')
-  if intent then -- without an intent it is passed over
+  if intent then -- without an intent it is passed
     note(todo, 'kept_intent', intent)
     erase(todo, 'intent')
   end

@@ -1,6 +1,6 @@
--- What the run has done is undone: nothing new starts, what runs is stopped, then compensations go out in reverse order. Those
--- that failed in an earlier rollback are tried again.
--- ARGV: run, who, why
+-- Roll back a run: nothing new starts, running todos are stopped, then compensations are executed in reverse
+-- order. Compensations that failed in an earlier rollback are tried again.
+-- ARGV: run, actor, why
 -- Returns: `rolling_back`, `already` (it is), `done` (it was), or the status that does not allow it.
 local who, why = unpack(ARGV, 2, 3)
 local status = call('HGET', meta, 'status')

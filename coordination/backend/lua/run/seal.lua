@@ -1,4 +1,4 @@
--- Flips a run that was written in chunks to running, and opens it. A second call changes nothing.
+-- Start a run that was written in pieces. A second call changes nothing.
 -- KEYS: behind those of every step, further keys of the run.   ARGV: run
 -- Returns: `sealed` (…, the first level's deliveries) or `known`.
 if call('HGET', meta, 'status') ~= 'draft' then return reply('known') end
@@ -8,7 +8,8 @@ call('ZADD', live, now, run)
 for i = 1, OWN do call('PERSIST', KEYS[i]) end
 for i = OWN + SHARED + 1, #KEYS do call('PERSIST', KEYS[i]) end
 local timeout_ms = call('HGET', meta, 'timeout_ms')
-if timeout_ms then call('ZADD', timers, now + timeout_ms, member('')) end -- of the run itself: no todo has an empty name
+-- the timer of the run itself: no todo has an empty name
+if timeout_ms then call('ZADD', timers, now + timeout_ms, member('')) end
 count('runs_started')
 emit('run.started', '')
 local header = {}
@@ -17,7 +18,7 @@ if call('HGET', meta, 'strategy') == 'levels' then
 else
   call('HSET', meta, 'opening', '0')
   open_some()
-  pump()
+  dispatch_ready()
 end
 finish_if_done()
 return reply('sealed', header)

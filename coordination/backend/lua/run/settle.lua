@@ -1,8 +1,9 @@
--- Result in, lease out, dependents counted down, what became ready dispatched. A second call changes nothing.
--- ARGV: run, todo, fence, outcome (succeeded|failed|cancelled), exit code, error, output (JSON; of what did not succeed: so far),
---   tip of the repository's branch, the commit that it began with, `worker` where the failure is none of the todo's own, and where
---   nothing ran, `<run> <todo>` whose result it was given
--- Returns: `settled`, `again` (this fence settled it before) or `stale` (somebody else holds it).
+-- Settle an attempt: record its result, end its lease, count down its dependents, dispatch those that became
+-- ready. A second call changes nothing.
+-- ARGV: run, todo, fence, outcome (succeeded|failed|cancelled), exit code, error, output (JSON; of an
+--   unsuccessful attempt: so far), tip of the repository's branch, the commit that it began with, `worker` if
+--   the failure is not the todo's own, and `<run> <todo>` whose result was reused instead of executing
+-- Returns: `settled`, `again` (this fence settled it before) or `stale` (another attempt holds it).
 local todo, fence, outcome, exit_code, why, json, tip, began, blame, cached = unpack(ARGV, 2, 11)
 if not held_by(todo, fence) then
   return reply(fact(todo, 'settled_by') == fence and 'again' or 'stale')
@@ -11,7 +12,7 @@ local undoing = fact(todo, 'undo')
 if outcome == 'succeeded' and not undoing then erase(todo, 'error') end
 if exit_code ~= '' then note_of_attempt(todo, 'exit_code', exit_code) end
 if outcome ~= 'succeeded' then
-  keep_so_far(todo, json)
+  keep_output(todo, json)
 elseif json ~= '' and not undoing then
   call('HSET', output, todo, json)
   call('HDEL', checkpoint, todo)

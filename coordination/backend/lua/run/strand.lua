@@ -1,7 +1,7 @@
--- A run works on a repository on one host. While no worker there serves it, what is due waits without a message; once one does
--- again, it goes on.
+-- Hold up the todos of a repository while no living worker on the run's host serves it; release them when one
+-- does again.
 -- ARGV: run, then a repository and a host for each pair that a living worker serves
--- Returns: `stranded` if anything was held up, else `served`.
+-- Returns: `stranded` if any todo was held up, else `served`.
 local serves, hosts = {}, {}
 for i = 2, #ARGV, 2 do
   local repo, host = ARGV[i], ARGV[i + 1]
@@ -16,14 +16,17 @@ for i = 1, #kept, 2 do
   local repo, todo = kept[i], kept[i + 1]
   local host = pinned(repo)
   if host and not serves[repo .. '@' .. host] and state_of(todo) == 'dispatched' then
-    let_go(todo, place_of(todo))
+    release_all(todo, place_of(todo))
     call('SADD', owed, todo)
     call('HSET', stranded, repo, todo)
-    local others = hosts[repo] and (' (' .. hosts[repo] .. ' serves it, but the work of this run is there)') or ''
-    local without = fact(todo, 'undo') and ('coord rollback ' .. run .. ' --accept ' .. todo .. ' --reason "…"')
-      or ('coord cancel ' .. run .. ', coord retry ' .. run .. ' --without ' .. host)
-    wait_for(todo, 'worker',
-      'host ' .. host .. ', where no worker serves ' .. repo .. ' now' .. others .. '; gone for good: ' .. without)
+    local others = hosts[repo]
+    others = others and (' (' .. others .. ' serves it, but the work of this run is there)') or ''
+    local remedy = 'coord cancel ' .. run .. ', coord retry ' .. run .. ' --without ' .. host
+    if fact(todo, 'undo') then
+      remedy = 'coord rollback ' .. run .. ' --accept ' .. todo .. ' --reason "…"'
+    end
+    local missing = 'host ' .. host .. ', where no worker serves ' .. repo .. ' now'
+    wait_for(todo, 'worker', missing .. others .. '; gone for good: ' .. remedy)
     move(todo, 'parked')
     word = 'stranded'
   end
@@ -35,11 +38,11 @@ for i = 1, #waiting, 2 do
   local host = pinned(repo)
   if not host or serves[repo .. '@' .. host] then
     call('HDEL', stranded, repo)
-    wait_no_more(todo)
+    clear_wait(todo)
     move(todo, 'ready')
     local p = place_of(todo)
     keep_for(p, todo, turn_of(todo, p))
   end
 end
-pump()
+dispatch_ready()
 return reply(word)

@@ -1,10 +1,12 @@
--- Which todos of a live run nobody will ever move. Every step leaves none: each todo that has not ended runs under a lease, was sent,
--- stands in a queue, has a timer, or waits for another todo, a host or a person. So what is found here is an error of ours.
+-- Find todos of a live run that nothing will ever move. No step should leave one: a todo that has not ended
+-- has a lease, a message, a place in a queue or a timer, or waits for another todo, a host or a person. A
+-- todo found here is an error in coord.
 -- ARGV: run
 -- Returns: `goes on` or `over`; or `stuck` (…, {sentences, in the order of the todos' names}).
 local status = call('HGET', meta, 'status')
 if not goes_on(status) and status ~= 'paused' then return reply('over') end
-if call('HEXISTS', meta, 'piece') == 1 then return reply('goes on') end -- keepers are at it
+-- the maintenance leader is still working on it
+if call('HEXISTS', meta, 'piece') == 1 then return reply('goes on') end
 
 local states, all = {}, call('HGETALL', state)
 for i = 1, #all, 2 do states[all[i]] = all[i + 1] end
@@ -12,7 +14,7 @@ for i = 1, #all, 2 do states[all[i]] = all[i + 1] end
 local function is_open(todo) return todo and states[todo] and not ENDED[states[todo]] end
 local function has_timer(todo) return call('ZSCORE', timers, member(todo)) end
 
--- Behind another of its repository, for which that is kept, or the next there.
+-- Behind the todo that its repository is reserved for, or the next there.
 local function place_in_line(todo, p)
   if call('ZSCORE', ready, todo) then return 'next' end
   if not call('ZSCORE', queued, queue_key(p, todo)) then return nil end
@@ -20,7 +22,7 @@ local function place_in_line(todo, p)
   return first ~= todo and is_open(first) and 'behind' or nil
 end
 
--- Whoever frees what it waits for will tell it.
+-- A release of its needs will notify it.
 local function is_queued_for_what_it_needs(todo)
   local request = load(member(todo))
   if not request or request.state ~= 'waiting' then return false end
@@ -30,7 +32,7 @@ local function is_queued_for_what_it_needs(todo)
   return false
 end
 
-local parents_of -- made once, where a todo waits
+local parents_of -- built on first use
 
 local function waits_for_another(todo)
   if not parents_of then
@@ -48,11 +50,13 @@ local function waits_for_another(todo)
   return false
 end
 
--- Under `levels`: whether the level before it is still at work, or settled and not followed by the next one yet.
+-- Under `levels`: whether the previous level is still running, or has settled and the next one is not open
+-- yet.
 local function waits_for_its_level(p)
   local level = call('HGET', meta, 'level')
   if tonumber(p.level) <= tonumber(level) then return false end
-  local left, settled_at, advanced = call('HGET', opened, level), unpack(call('HMGET', meta, 'level_settled_at', 'advanced.' .. level))
+  local left = call('HGET', opened, level)
+  local settled_at, advanced = unpack(call('HMGET', meta, 'level_settled_at', 'advanced.' .. level))
   if left == '0' then return settled_at and not advanced end
   for todo in string.gmatch(call('HGET', levels, level) or '', '%S+') do
     if is_open(todo) then return true end
@@ -90,9 +94,11 @@ local moved_by = {
   end,
 }
 
--- In a rollback, once nothing runs any more: what was begun is sent as soon as nothing is left behind it.
+-- In a rollback, when nothing runs any more: a todo that was begun is sent when all its dependents are
+-- undone.
 local function is_to_be_undone(todo, at)
-  if status ~= 'rolling_back' or not call('HGET', meta, 'intents') or at == 'compensated' or at == 'compensation_failed' then
+  if status ~= 'rolling_back' or not call('HGET', meta, 'intents') then return false end
+  if at == 'compensated' or at == 'compensation_failed' then
     return false
   end
   return call('HGET', behind, todo) == '0' and fact(todo, 'intent') and not fact(todo, 'undo')

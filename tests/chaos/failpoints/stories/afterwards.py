@@ -1,4 +1,4 @@
-"""What comes after a run: it is undone, accepted, cleaned up, forgotten."""
+"""Stories after a run: it is undone, accepted, cleaned up, deleted."""
 
 from __future__ import annotations
 

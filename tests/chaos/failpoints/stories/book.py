@@ -1,4 +1,6 @@
-"""What the processes are doing when they fail. Between them the stories come by every point; none takes longer than some seconds."""
+"""The actions of processes during which they fail. Together the stories pass every point; none takes longer
+than some seconds.
+"""
 
 from __future__ import annotations
 

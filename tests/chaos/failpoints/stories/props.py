@@ -1,4 +1,4 @@
-"""What the stories share."""
+"""Shared parts of the stories."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ MAKES = ["sh", "-c", f'touch "made-by-$COORD_TODO_ID"; exec sh {BODY}']
 SHARES = [
     "sh",
     "-c",
-    f'c="{COORD} context"; $c set k 1; $c get k; $c list; $c set --scope plan p 1; $c delete p; exec sh {BODY}',
+    (
+        f'c="{COORD} context"; $c set k 1; $c get k; $c list; $c set --scope plan p 1; $c delete p; exec sh'
+        f" {BODY}"
+    ),
 ]
-"""What fails of it fails no todo: a context is a hint."""
+"""Failures here fail no todo: a context is a hint."""
 R, P = {"repo": "r", "action": BODY_}, {"repo": "p", "action": BODY_, "workspace": "in-place"}
 Q = {**P, "repo": "q"}
 RETRY = {"attempts": 3, "delay": "100ms"}
@@ -28,5 +31,5 @@ def ended(scene: Scene) -> bool:
 
 
 def allow(scene: Scene) -> None:
-    """What has failed so far succeeds from now on."""
+    """Todos that have failed so far succeed from now on."""
     (scene.stage.folder / "ledger.allowed").touch()

@@ -1,4 +1,6 @@
-"""Runs that meet with trouble of their own besides the fault: a worker that dies or sleeps, a clock that is set, rubbish."""
+"""Runs that meet with trouble of their own besides the fault: a worker that dies or sleeps, a clock that is
+set, rubbish.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +86,9 @@ EPOCH = Story(
 
 
 def _set_the_clock_back(scene: Scene) -> None:
-    """By 3 s, as keepers see it: their own is set forward. Whoever leads dies before, and so did a worker; both seem to live on."""
+    """By 3 s, as keepers see it: their own is set forward. Whoever leads dies before, and so did a worker;
+    both seem to live on.
+    """
     scene.retire("worker-doomed", signal.SIGKILL)
     (scene.stage.folder / CLOCK).write_text("3")
     scene.redis.pexpire(scene.keys.locks.holder(lock("keeper")), 30_000)
@@ -150,5 +154,7 @@ POISONED = Story(
     before=lambda scene: scene.redis.rpush(
         scene.keys.queue("p"), "{}", "\udcff".encode(errors="surrogateescape")
     ),
-    over=lambda scene: scene.redis.llen(scene.keys.poison),  # what could not be set aside stands in the log
+    over=lambda scene: scene.redis.llen(
+        scene.keys.poison
+    ),  # the log names entries that could not be set aside
 )

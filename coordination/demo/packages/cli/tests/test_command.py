@@ -23,14 +23,18 @@ class CommandTest(unittest.TestCase):
 
     def test_what_is_added_is_reported(self):
         for month, shown in ((1, "100"), (2, "190.5 kWh")):
-            self.assertEqual(self.meter("add", "power", shown, now=datetime(2026, month, 28, tzinfo=timezone.utc))[0], 0)
+            self.assertEqual(
+                self.meter("add", "power", shown, now=datetime(2026, month, 28, tzinfo=timezone.utc))[0], 0
+            )
         code, printed = self.meter("report", "power")
         self.assertEqual(code, 0)
         self.assertEqual(printed.splitlines()[-1], "2026-02  90.5  kWh   45.25")
 
     def test_says_what_it_wrote_down(self):
         now = datetime(2026, 1, 28, 9, 5, tzinfo=timezone.utc)
-        self.assertEqual(self.meter("add", "power", "1,204.5", now=now), (0, "2026-01-28 09:05  power  1,204.5 kWh"))
+        self.assertEqual(
+            self.meter("add", "power", "1,204.5", now=now), (0, "2026-01-28 09:05  power  1,204.5 kWh")
+        )
 
     def test_a_reading_that_counts_backwards_is_an_error(self):
         self.meter("add", "power", "100")

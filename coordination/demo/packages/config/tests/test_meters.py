@@ -13,7 +13,9 @@ class LoadTest(unittest.TestCase):
         self.file = Path(folder.name, "meters.toml")
 
     def test_reads_each_table_as_a_meter(self):
-        self.file.write_text('[power]\nunit = "kWh"\nprice = 0.31\nbudget = "250 kWh"\n\n[water]\nunit = "m3"\n')
+        self.file.write_text(
+            '[power]\nunit = "kWh"\nprice = 0.31\nbudget = "250 kWh"\n\n[water]\nunit = "m3"\n'
+        )
         self.assertEqual(
             load(self.file),
             {

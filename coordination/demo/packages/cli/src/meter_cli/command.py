@@ -29,7 +29,9 @@ def run(words: list[str], folder: Path, now: Optional[datetime] = None) -> int:
         print(render(usage([(each.at, each.shown) for each in book.readings(meter.name)]), meter.price))
         return 0
     try:
-        reading = book.add(meter.name, parse(options.shown, default=meter.unit), now or datetime.now(timezone.utc))
+        reading = book.add(
+            meter.name, parse(options.shown, default=meter.unit), now or datetime.now(timezone.utc)
+        )
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1

@@ -21,7 +21,7 @@ class Meter:
     budget: Optional[Quantity] = None
 
     def cost(self, used: Quantity) -> Optional[float]:
-        """What that much costs; None where no price is known."""
+        """The price of that much; None where no price is known."""
         return None if self.price is None else round(used.amount * self.price, 2)
 
 

@@ -1,4 +1,4 @@
-"""What was used in each month, as a table."""
+"""The consumption of each month, as a table."""
 
 from meter_report.usage import Period, render, usage
 

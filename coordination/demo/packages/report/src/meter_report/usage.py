@@ -9,7 +9,7 @@ from meter_units import Quantity
 
 
 class Period(str, Enum):
-    """What is summed up in one row, as strftime writes it."""
+    """The period that one row sums up, as strftime writes it."""
 
     DAY = "%Y-%m-%d"
     MONTH = "%Y-%m"
@@ -17,7 +17,7 @@ class Period(str, Enum):
 
 
 def usage(shown: list[tuple[datetime, Quantity]], period: Period = Period.MONTH) -> dict[str, Quantity]:
-    """What was used in each period. All that was used since the reading before counts for the later one."""
+    """The consumption of each period. Everything since the reading before counts for the later one."""
     used: dict[str, Quantity] = {}
     shown = sorted(shown, key=lambda reading: reading[0])
     for (_, before), (at, after) in zip(shown, shown[1:]):

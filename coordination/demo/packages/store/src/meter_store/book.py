@@ -11,7 +11,7 @@ from meter_units import Quantity, Unit
 
 @dataclass(frozen=True)
 class Reading:
-    """What a meter showed, and when."""
+    """The reading of a meter, and its time."""
 
     meter: str
     at: datetime
@@ -48,8 +48,15 @@ class Book:
 
 def _to_line(reading: Reading) -> dict:
     at = reading.at.astimezone(timezone.utc).isoformat()
-    return {"meter": reading.meter, "at": at, "amount": reading.shown.amount, "unit": f"{reading.shown.unit.value}"}
+    return {
+        "meter": reading.meter,
+        "at": at,
+        "amount": reading.shown.amount,
+        "unit": f"{reading.shown.unit.value}",
+    }
 
 
 def _from_line(line: dict) -> Reading:
-    return Reading(line["meter"], datetime.fromisoformat(line["at"]), Quantity(line["amount"], Unit(line["unit"])))
+    return Reading(
+        line["meter"], datetime.fromisoformat(line["at"]), Quantity(line["amount"], Unit(line["unit"]))
+    )

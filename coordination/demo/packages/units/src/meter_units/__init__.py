@@ -1,4 +1,4 @@
-"""What a household meter counts: an amount and its unit."""
+"""The measurements of a household meter: an amount and its unit."""
 
 from meter_units.quantity import Quantity, Unit, parse
 

@@ -6,7 +6,7 @@ from typing import Optional
 
 
 class Unit(str, Enum):
-    """What a meter counts in, as it is written on the meter."""
+    """The unit of a meter, as it is written on the meter."""
 
     KWH = "kWh"
     M3 = "m3"
