@@ -83,7 +83,8 @@ def _words(event: HistoryEvent) -> str:
     """Return what changed; without changes the title, and the counts of a foreign change."""
     if event.changes:
         shown = [
-            f"{field}: {old} → {new}" for field, (old, new) in list(event.changes.items())[:MOST_CHANGES]
+            f"{field}: {_value(old)} → {_value(new)}"
+            for field, (old, new) in list(event.changes.items())[:MOST_CHANGES]
         ]
         more = len(event.changes) - MOST_CHANGES
         return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
@@ -91,6 +92,10 @@ def _words(event: HistoryEvent) -> str:
     if isinstance(counts, dict) and counts and event.kind == "file.changed":
         return ", ".join(f"{number} {kind}" for kind, number in counts.items())
     return event.title
+
+
+def _value(value: object) -> str:
+    return "none" if value in (None, [], {}, "") else str(value)
 
 
 @command()

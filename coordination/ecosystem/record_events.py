@@ -53,8 +53,8 @@ def events_of(before: Ecosystem, after: Ecosystem, changes: Changes) -> list[dic
     for section, added in changes.added.items():
         records = now.setdefault(section, _by_key(after, _owner(before, after, (*section, 0))))
         events += [
-            _event("created", records[name], fields, None, _owner_id(before, section))
-            for name, fields in added.items()
+            _event("created", records[name], {}, None, _owner_id(before, section))
+            for name in added
             if name in records
         ]
     for place in changes.removed:

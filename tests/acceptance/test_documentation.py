@@ -14,6 +14,7 @@ import yaml
 
 from coordination import models
 from coordination.cli.app import COMMANDS
+from coordination.cli.groups import Entry, entries
 from coordination.settings import Settings
 from docs.generate import pages
 from tests.documents import (
@@ -130,9 +131,10 @@ def test_no_sentence_opens_with_a_question_word(document: Path) -> None:
     assert OPENINGS.findall(prose(document)) == []
 
 
-@pytest.mark.parametrize("command", [name for family in COMMANDS.values() for name in family])
-def test_each_command_has_an_example(command: str) -> None:
-    shown = re.compile(rf"^\$ .*\bcoord {command}\b", re.MULTILINE)
+@pytest.mark.parametrize("command", entries(COMMANDS).values(), ids=lambda command: command.name)
+def test_each_command_has_an_example(command: Entry) -> None:
+    spellings = "|".join(filter(None, (command.name, command.noun_verb)))
+    shown = re.compile(rf"^\$ .*\bcoord ({spellings})\b", re.MULTILINE)
     examples = (b for document in WRITTEN for b in blocks(document) if b.language == "console")
     assert any(shown.search(block.text) for block in examples)
 
