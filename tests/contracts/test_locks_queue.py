@@ -1,4 +1,4 @@
-"""Who is next: first come within a priority, a priority is worth so much waiting, and the dead keep nobody waiting for long."""
+"""Queues of locks: the order of waiting threads and processes. Any order of events: test_locks_machine.py."""
 
 from __future__ import annotations
 
@@ -48,13 +48,6 @@ def line(locks: LockManager, client: redis.Redis) -> Line:
     return Line(locks, client)
 
 
-def test_first_come_first_served(locks: LockManager, line: Line):
-    with locks.acquire("x"):
-        for label in "abcdefgh":
-            line.join(label, "x")
-    assert line.end() == list("abcdefgh")
-
-
 def test_a_higher_priority_goes_first_and_within_one_who_came_first(locks: LockManager, line: Line):
     with locks.acquire("x"):
         line.join("later", "x")
@@ -76,34 +69,6 @@ def test_who_has_waited_long_enough_goes_before_a_higher_priority(
         line.join("urgent", "x", priority=1)
         line.join("most urgent", "x", priority=4)
     assert line.end() == ["most urgent", "old", "urgent"]
-
-
-def test_nobody_passes_a_waiter_by_coming_at_the_right_moment(
-    locks: LockManager, client: redis.Redis, line: Line
-):
-    with locks.acquire("x"):
-        line.join("waiter", "x")
-        with pytest.raises(LockTimeout):
-            locks.acquire("x", wait=ONCE)
-    line.end()
-
-
-def test_a_request_for_several_comes_in_its_turn_for_each(locks: LockManager, line: Line):
-    a, b = locks.acquire("a"), locks.acquire("b")
-    line.join("both", "a", "b")
-    line.join("a", "a")
-    line.join("b", "b")
-    a.release()
-    assert line.order == []
-    b.release()
-    assert line.end()[0] == "both"
-
-
-def test_what_is_free_is_not_kept_by_those_who_wait_for_something_else(locks: LockManager, line: Line):
-    with locks.acquire("b"):
-        line.join("both", "a", "b")
-        locks.acquire("a", wait=ONCE).release()
-    assert line.end() == ["both"]
 
 
 def test_the_release_itself_hands_over(locks: LockManager, client: redis.Redis):

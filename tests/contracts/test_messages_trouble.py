@@ -1,4 +1,4 @@
-"""Contract of messages in trouble: a Redis that is full or frozen, forks, payloads and words that would stop who reads them."""
+"""Messages when Redis is full or frozen, across forks, and with hostile payloads and reasons."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from threading import Event, Thread
@@ -34,6 +35,17 @@ def own(tmp_path: Path) -> Iterator[EmbeddedServer]:
     made.stop()
 
 
+@contextmanager
+def frozen(own: EmbeddedServer) -> Iterator[None]:
+    record = own.running()
+    assert record is not None
+    os.kill(record.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(record.pid, signal.SIGCONT)
+
+
 @pytest.fixture
 def client(own: EmbeddedServer) -> redis.Redis:
     return connect(own.start(), Profile.COMMAND)
@@ -57,11 +69,19 @@ def full(client: redis.Redis, bus: MessageBus) -> Iterator[MessageBus]:
     client.config_set("maxmemory", 0)
 
 
-def test_a_redis_that_is_full_takes_no_message_and_says_why(full: MessageBus):
-    with pytest.raises(Unreachable, match="cannot write"):
-        full.send(REPO, "note")
-    with pytest.raises(Unreachable, match="cannot write"):
-        full.register("repo:other")
+def test_a_full_redis_takes_no_message_and_no_effect_and_says_why(full: MessageBus, client: redis.Redis):
+    message = full.take(REPO, "r1").messages[0]
+
+    for call in (
+        lambda: full.send(REPO, "note"),
+        lambda: full.register("repo:other"),
+        lambda: full.ack(message, effects=lambda pipe: pipe.set("effect", 1)),
+    ):
+        with pytest.raises(Unreachable, match="cannot write"):
+            call()
+
+    assert full.standing(REPO).in_hand == 1
+    assert client.get("effect") is None
 
 
 def test_who_reads_empties_a_redis_that_is_full(full: MessageBus):
@@ -85,16 +105,6 @@ def test_a_reader_outlives_a_redis_that_is_full(full: MessageBus):
     assert full.standing(REPO).waiting == 0
 
 
-def test_effects_that_find_no_room_leave_the_message_in_hand(full: MessageBus, client: redis.Redis):
-    message = full.take(REPO, "r1").messages[0]
-
-    with pytest.raises(Unreachable, match="cannot write"):
-        full.ack(message, effects=lambda pipe: pipe.set("effect", 1))
-
-    assert full.standing(REPO).in_hand == 1
-    assert client.get("effect") is None
-
-
 def test_threads_that_share_a_bus_all_hear_in_time_that_redis_is_frozen(own: EmbeddedServer, bus: MessageBus):
     heard: list[float] = []
 
@@ -104,17 +114,12 @@ def test_threads_that_share_a_bus_all_hear_in_time_that_redis_is_frozen(own: Emb
             bus.send(REPO, "note")
         heard.append(time.monotonic() - began)
 
-    record = own.running()
-    assert record is not None
-    os.kill(record.pid, signal.SIGSTOP)
-    try:
+    with frozen(own):
         threads = [Thread(target=send) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    finally:
-        os.kill(record.pid, signal.SIGCONT)
 
     assert len(heard) == 8
     assert max(heard) < 2 * min(heard), "each waited for those before it, and then as long again"
@@ -238,16 +243,12 @@ def test_a_stop_is_heard_though_redis_is_frozen(own: EmbeddedServer, bus: Messag
     thread = Thread(target=reader)
     thread.start()
     reading.wait()
-    record = own.running()
-    assert record is not None
-    os.kill(record.pid, signal.SIGSTOP)
-    try:
+    with frozen(own):
         inbox.stop()
         thread.join(30)
-        assert not thread.is_alive()
-    finally:
-        os.kill(record.pid, signal.SIGCONT)
-        thread.join()
+        stopped = not thread.is_alive()
+    thread.join()
+    assert stopped
     assert read == []
 
 
