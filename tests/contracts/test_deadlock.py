@@ -1,4 +1,4 @@
-"""Those who wait for each other on a real server: found within the second look, and one gives way, whoever looks."""
+"""Deadlocks on a real server: found within the second look, and one of the cycle gives way, whoever looks."""
 
 from __future__ import annotations
 
@@ -92,16 +92,6 @@ def test_a_circle_has_one_victim_however_many_look(table: Table, length: int):
     assert not table.redis.exists(KEYS.request(told[0])), "its request is withdrawn"
 
 
-def test_the_victim_reads_who_holds_and_waits_for_what(table: Table):
-    first, _ = circle(table, 2)
-
-    table.looks(first)
-
-    words = str(verdict(table.told(table.waiting["p1"])[0]))
-    assert "process 0 on here holds lock:0 and waits for lock:1" in words
-    assert "process 1 on here holds lock:1 and waits for lock:0" in words
-
-
 def test_deadlocks_are_told_as_they_stand_and_nobody_gives_way(table: Table):
     first, second = circle(table, 2)
     table.asks("p9", "x lock:0")  # waits behind the circle, and is not of it
@@ -115,9 +105,13 @@ def test_deadlocks_are_told_as_they_stand_and_nobody_gives_way(table: Table):
     assert [table.redis.hget(KEYS.request(one), "state") for one in (first, second)] == ["waiting", "waiting"]
 
 
-def test_what_the_victim_holds_stays_its_own_until_it_gives_it_back(table: Table):
+def test_the_victim_reads_the_cycle_and_keeps_what_it_holds_until_it_gives_it_back(table: Table):
     first, _ = circle(table, 2)
     table.looks(first)
+
+    words = str(verdict(table.told(table.waiting["p1"])[0]))
+    assert "process 0 on here holds lock:0 and waits for lock:1" in words
+    assert "process 1 on here holds lock:1 and waits for lock:0" in words
     assert table.redis.hget(KEYS.request(first), "state") == "waiting"
 
     table.ends("p1")
@@ -182,18 +176,14 @@ def test_a_verdict_falls_where_who_came_before_comes_after_by_now(table: Table):
     assert judged(table, read, second) == 0
 
 
-def test_who_looks_after_those_it_can_read_were_too_many_raises_no_alarm(table: Table):
+def test_a_graph_that_is_too_large_to_read_raises_no_alarm(table: Table):
     waiting = circle(table, 10)
-    detector = Detector(table.step, KEYS)
-    assert len(table.step("lock/graph", [KEYS.head], [waiting[0], 5])) < len(
-        table.step("lock/graph", [KEYS.head], [waiting[0], 100])
-    )
-    assert (
-        graph_of(json.loads(table.step("lock/graph", [KEYS.head], [waiting[0], 5]))).deadlock(waiting[0])
-        is None
-    )
+    part, whole = (table.step("lock/graph", [KEYS.head], [waiting[0], most]) for most in (5, 100))
+
+    assert len(part) < len(whole)
+    assert graph_of(json.loads(part)).deadlock(waiting[0]) is None
     with pytest.raises(DeadlockError):
-        detector.look(waiting[-1])
+        Detector(table.step, KEYS).look(waiting[-1])
 
 
 def test_who_holds_nothing_need_not_look(table: Table):
@@ -242,8 +232,7 @@ def test_those_remain_waiting_whom_the_graph_says_to_be_stuck(table: Table, seed
     assert bool(alarms) == bool(table.waiting.keys() & holding), "missed, or false"
 
 
-def test_threads_that_wait_for_each_other_go_on_by_themselves(redis_url: str, client: Redis):
-    locks = LockManager(client, "test")
+def test_threads_that_wait_for_each_other_go_on_by_themselves(locks: LockManager):
     ready = threading.Barrier(3)
 
     def work(i: int) -> str:
@@ -259,32 +248,18 @@ def test_threads_that_wait_for_each_other_go_on_by_themselves(redis_url: str, cl
         ends = sorted(pool.map(work, range(3)))
 
     assert ends == ["done", "done", "gave way, one of 3"]
-    locks.close()
 
 
-def test_a_thread_that_waits_for_what_it_holds_itself_is_told_so(client: Redis):
-    locks = LockManager(client, "test")
-
-    with locks.acquire("n", ttl=TTL), pytest.raises(DeadlockError, match="it waits for itself: "):
-        locks.acquire("n", ttl=TTL, wait=LONG)
-
-    locks.close()
-
-
-def test_a_thread_that_gives_each_lock_a_label_of_its_own_is_one_party_all_the_same(client: Redis):
-    locks = LockManager(client, "test")
-
-    with (
-        locks.acquire("n", ttl=TTL, owner="deploy"),
-        pytest.raises(DeadlockError, match="it waits for itself: "),
-    ):
-        locks.acquire("n", ttl=TTL, wait=LONG, owner="migrate")
-
-    locks.close()
+@pytest.mark.parametrize("owners", [("", ""), ("deploy", "migrate")])
+def test_a_thread_that_waits_for_itself_is_told_so_whatever_its_labels(
+    locks: LockManager, owners: tuple[str, str]
+):
+    first, second = ({"owner": owner} if owner else {} for owner in owners)
+    with locks.acquire("n", ttl=TTL, **first), pytest.raises(DeadlockError, match="it waits for itself: "):
+        locks.acquire("n", ttl=TTL, wait=LONG, **second)
 
 
-def test_who_waits_for_one_that_goes_on_is_no_victim(client: Redis):
-    locks = LockManager(client, "test")
+def test_a_thread_that_waits_for_one_that_goes_on_is_no_victim(locks: LockManager):
     with locks.acquire("other", ttl=TTL), ThreadPoolExecutor(1) as pool:
         held = pool.submit(locks.acquire, "n", ttl=TTL).result()
 
@@ -292,7 +267,6 @@ def test_who_waits_for_one_that_goes_on_is_no_victim(client: Redis):
             locks.acquire("n", ttl=TTL, wait=timedelta(seconds=2.5))
 
         held.release()
-    locks.close()
 
 
 def in_a_process(
