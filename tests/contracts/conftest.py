@@ -1,10 +1,9 @@
-"""Every member of the family that keeps runs: a real server, and the fake one. Locks of a real server."""
+"""Runs, locks and clients on the session's real server."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-import fakeredis
 import pytest
 import redis
 
@@ -14,14 +13,10 @@ from coordination.runs.store import RunStore
 from tests.contracts.carrier import Harness
 
 
-@pytest.fixture(params=["server", "fake"])
-def store(request: pytest.FixtureRequest) -> Iterator[RunStore]:
-    if request.param == "fake":
-        client = fakeredis.FakeRedis(decode_responses=True)
-    else:
-        client = connect(request.getfixturevalue("redis_url"), Profile.COMMAND)
-    yield RunStore(client, "test")
-    client.close()
+@pytest.fixture
+def store(redis_url: str) -> Iterator[RunStore]:
+    with connect(redis_url, Profile.COMMAND) as made:
+        yield RunStore(made, "test")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""In which run an approval is waited for, and why in none."""
+"""Approvals: the run that waits for one, and the reasons why none does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from coordination.runs.approvals import find_runs_of, run_with_gate
 from coordination.runs.store import RunStore
 from coordination.runs.views.live import Live
 from tests.contracts.carrier import Harness
-from tests.plans import ecosystem, graph, order
 
 ASKS = {"gate": {}}
 TODOS = {"A": "r1", "B": ("r1", ["A"]), "C": "r2", "HAND": "r3"}
@@ -23,9 +22,7 @@ def run(store: RunStore) -> Harness:
 
 
 def begun(store: RunStore) -> Harness:
-    run = Harness(store)
-    run.submit(graph(TODOS, **MORE), ecosystem(TODOS, **MORE), order(on_failure=OnFailure.CONTINUE))
-    return run
+    return Harness(store).begin(TODOS, on_failure=OnFailure.CONTINUE, more=MORE)
 
 
 def refused(run: Harness, verdict: Verdict, todo: str, run_id: str | None = None) -> CoordinationError:
@@ -76,26 +73,25 @@ def test_where_nothing_is_to_decide_it_says_why(
     assert (type(error), error.message) == (kind, words.format(run=run.run_id))
 
 
-def test_what_was_decided_stays_so(run: Harness) -> None:
+def test_a_decision_stays_with_its_todo(run: Harness) -> None:
     run.follow(run.store.approve(run.run_id, "A", "lena@here", "go"))
     run.drain()
     run.follow(run.store.reject(run.run_id, "B", "lena@here", "not before Friday"))
 
-    approved, rejected = (refused(run, Verdict.APPROVE, todo) for todo in "AB")
-    too_late, twice = (refused(run, Verdict.REJECT, todo) for todo in "AB")
-
-    for error in (approved, too_late):
-        assert isinstance(error, Conflict)
-        assert error.message.startswith("A was approved by lena@here at 20")
-        assert error.message.endswith(': "go"')
-    for error in (rejected, twice):
-        assert isinstance(error, Conflict)
-        assert error.message.startswith("B was rejected by lena@here at 20")
-        assert error.message.endswith(': "not before Friday"')
-    assert rejected.hint == f"retry the run: coord retry {run.run_id}"
+    found = run.todo("A")
+    assert (found.state, found.approved_by, found.comment) == ("succeeded", "lena@here", "go")
+    for todo, word, comment in (("A", "approved", "go"), ("B", "rejected", "not before Friday")):
+        for verdict in (Verdict.REJECT, Verdict.APPROVE):
+            error = refused(run, verdict, todo)
+            assert isinstance(error, Conflict)
+            assert error.message.startswith(f"{todo} was {word} by lena@here at 20")
+            assert error.message.endswith(f': "{comment}"')
+    assert error.hint == f"retry the run: coord retry {run.run_id}"
 
 
-def test_of_a_run_that_has_ended_it_says_what_was_decided_there(run: Harness) -> None:
+def test_a_run_that_ended_says_what_was_decided_and_one_that_is_rolled_back_asks_for_nothing(
+    run: Harness,
+) -> None:
     run.follow(run.store.reject(run.run_id, "A", "lena@here", ""))
     run.follow(run.store.approve(run.run_id, "HAND", "lena@here", ""))
     run.drain()
@@ -106,16 +102,11 @@ def test_of_a_run_that_has_ended_it_says_what_was_decided_there(run: Harness) ->
     assert skipped.message == f"B of run {run.run_id} is skipped: it needs no decision any more"
     assert "has no todo 'X'" in refused(run, Verdict.APPROVE, "X", run.run_id).message
 
-
-def test_a_run_that_goes_back_asks_for_nothing(run: Harness) -> None:
-    grant = run.take("C")
-    run.follow(run.store.rollback(run.run_id, "lena", "wrong"))
-
-    assert (
-        refused(run, Verdict.APPROVE, "A").message
-        == f"run {run.run_id} is rolling back: none of its todos begins any more"
-    )
-    assert grant.todo_id == "C"
+    other = begun(run.store)
+    other.take("C")
+    other.roll_back()
+    rolling = refused(other, Verdict.APPROVE, "A", other.run_id)
+    assert rolling.message == f"run {other.run_id} is rolling back: none of its todos begins any more"
 
 
 def test_everything_that_waits_for_a_person_is_listed_the_longest_first(run: Harness) -> None:
@@ -131,12 +122,3 @@ def test_everything_that_waits_for_a_person_is_listed_the_longest_first(run: Har
         ("A", run.run_id, "an approval: coord approve A"),
     ]
     assert live.asking() == []
-
-
-def test_who_approved_and_what_they_said_stays_with_the_todo(run: Harness) -> None:
-    run.follow(run.store.approve(run.run_id, "A", "lena@here", "looks right"))
-    run.drain()
-
-    found = next(todo for todo in run.view().todos if todo.id == "A")
-
-    assert (found.state, found.approved_by, found.comment) == ("succeeded", "lena@here", "looks right")

@@ -1,4 +1,4 @@
-"""Circuit breakers in runs: what counts, who is held up and how, and who probes."""
+"""Circuit breakers in runs: which failures count, which todos wait, and which one probes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from coordination.backend.step_connection import StepCaller
 from coordination.models import OnFailure, Strategy
-from coordination.runs.records import Grant, Result, TodoState
+from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, OK, Harness, OneOfSeveral
@@ -64,11 +64,6 @@ def is_due(store: RunStore, name: str = DB) -> None:
     store.redis.hset(store.keys.breakers.of(name), "until", store.now_ms() - 1)
     for member in store.redis.zrange(store.keys.timers, 0, -1):
         store.redis.zadd(store.keys.timers, {member: 0})
-
-
-def loses_its_worker(run: Harness, grant: Grant) -> str:
-    run.store.redis.zadd(run.store.keys.leases, {f"{run.run_id} {grant.todo_id}": 0})
-    return run.follow(run.store.lose(run.run_id, grant.todo_id, 9)).word
 
 
 def left(store: RunStore) -> list[str]:
@@ -181,7 +176,7 @@ def test_the_breaker_of_a_repository_opens_for_what_its_worker_could_not_do(runs
     for _ in range(2):
         run = runs()
         grant = run.take("A")
-        word = run.settle(grant, NO_WORKSPACE) if kind == "no workspace" else loses_its_worker(run, grant)
+        word = run.settle(grant, NO_WORKSPACE) if kind == "no workspace" else run.lose("A", 9)
         assert word == ("settled" if kind == "no workspace" else "requeued")
 
     run = runs({"B": "r"})
@@ -209,33 +204,25 @@ def test_a_todos_own_failure_says_that_the_worker_did_its_work(runs, store: RunS
     assert left(store) == []
 
 
-def test_a_worker_that_is_lost_while_it_probes_opens_its_breaker_again_and_says_nothing_of_the_resource(
-    runs, store
+def test_two_breakers_are_probed_together_and_a_lost_worker_says_nothing_of_the_resource(
+    runs, store: RunStore
 ):
     trip(runs, store, NO_WORKSPACE, name=REPO)
     trip(runs, store, repo="s")
-    is_due(store, REPO)
     is_due(store)
     run = runs(needs={"A": ON_DB})
-    grant = run.take("A")
+    assert run.next() is None
+    assert run.waits_for("A").startswith("repository r: ")
+    assert "probe" not in breaker(store), "where one is open, no other is probed"
+    is_due(store, REPO)
+    run.tick()
+    run.take("A")
     assert {breaker(store, name)["probe"] for name in (REPO, DB)} == {f"{run.run_id} A"}
 
-    loses_its_worker(run, grant)
+    run.lose("A", 9)
 
     assert breaker(store, REPO)["state"] == "open"
     assert (breaker(store)["state"], "probe" in breaker(store)) == ("half-open", False)
-
-
-def test_where_one_of_several_is_open_no_other_is_probed(runs, store: RunStore):
-    trip(runs, store)
-    trip(runs, store, NO_WORKSPACE, needs={}, name=REPO)
-    is_due(store)
-
-    run = runs(needs={"A": ON_DB})
-    assert run.next() is None
-
-    assert run.waits_for("A").startswith("repository r: ")
-    assert "probe" not in breaker(store)
     is_due(store, REPO)
     run.tick()
     run.settle(run.take("A"))
@@ -299,18 +286,6 @@ def test_a_renewed_lease_keeps_the_probe_however_long_the_todo_takes(runs, store
     assert store.redis.zscore(store.keys.timers, f"{two.run_id} A") == ends
 
 
-def test_a_reset_wakes_who_stands_behind(runs, store: RunStore):
-    trip(runs, store)
-    run = runs(needs={"A": ON_DB})
-    assert run.next() is None
-
-    assert script(store, "reset", DB, "ann") == "open"
-
-    run.tick()
-    assert run.drain() == ["A"]
-    assert left(store) == ["test:breaker-resets"]
-
-
 def test_who_was_woken_is_not_hurried_when_it_waits_for_something_else_by_then(runs, store: RunStore):
     trip(runs, store)
     run = runs(needs={"A": ON_DB})
@@ -350,16 +325,18 @@ def test_what_is_no_more_than_a_capacity_has_no_breaker_and_without_failures_non
     assert runs(needs={"A": ON_DB}, settings=never).next() is not None
 
 
-def test_a_run_that_is_cancelled_or_paused_leaves_nobody_behind_a_breaker_for_good(runs, store: RunStore):
+def test_a_reset_wakes_who_stands_behind_unless_its_run_was_cancelled_or_paused(runs, store: RunStore):
     trip(runs, store)
-    gone, paused = runs(needs={"A": ON_DB}), runs(needs={"A": ON_DB})
-    assert [gone.next(), paused.next()] == [None, None]
+    gone, paused, waiting = (runs(needs={"A": ON_DB}) for _ in range(3))
+    assert [run.next() for run in (gone, paused, waiting)] == [None] * 3
     gone.follow(store.cancel(gone.run_id, "ann"))
     paused.follow(store.pause(paused.run_id, "ann"))
     assert gone.states() == {"A": "cancelled"}
 
-    script(store, "reset", DB, "ann")
-    paused.tick()
+    assert script(store, "reset", DB, "ann") == "open"
+    waiting.tick()
+    assert waiting.drain() == ["A"]
+    assert left(store) == ["test:breaker-resets"]
     assert gone.states() == {"A": "cancelled"}
     assert not paused.mail
     paused.follow(store.resume(paused.run_id, "ann"))
