@@ -1,4 +1,4 @@
-"""Contexts on a real Redis: who sees what, for how long, and what another process changes."""
+"""Contexts of the cache: visibility, freshness, limits and processes that write at the same time."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def fact(client: redis.Redis, name: str) -> int:
     return int(client.hget(KEYS.facts, name) or 0)
 
 
-def test_a_child_sees_what_its_parents_have_and_changes_none_of_it(cache: Cache, todo: Context):
+def test_a_child_sees_the_values_of_its_parents_and_changes_none_of_them(cache: Cache, todo: Context):
     ecosystem, plan, other = cache.at(), cache.at("P"), cache.at("P", "R0", "T1")
     ecosystem.set("url", "http://x")
     plan.set("level", {"a": [1, None, "ü"]})
@@ -80,35 +80,22 @@ def test_a_child_sees_what_its_parents_have_and_changes_none_of_it(cache: Cache,
     assert (todo.get("url"), todo.get("level")) == ("http://x", {"a": [1, None, "ü"]})
 
     todo.set("url", "http://y")
-    assert [one.get("url") for one in (todo, plan, ecosystem, other)] == [
-        "http://y",
-        "http://x",
-        "http://x",
-        "http://x",
-    ]
+    assert [one.get("url") for one in (todo, plan, ecosystem, other)] == ["http://y", *["http://x"] * 3]
+    retried = cache.at("P", ["R2", "R"], "T1")
+    assert retried.get("url") == "http://y", "a retry sees the values of the run before"
+    retried.set("url", "http://z")
+    assert todo.get("url") == "http://y"
 
 
-def test_a_write_of_a_todo_goes_to_its_run_and_its_own_is_seen_by_nobody_else(cache: Cache, todo: Context):
+def test_a_todo_writes_to_its_run_or_for_itself(cache: Cache, todo: Context):
     sibling, run = cache.at("P", "R", "T2"), cache.at("P", "R")
     todo.set("shared", 1)
     todo.set("own", 2, scope=Scope.TODO)
 
-    assert [(one.get("shared"), one.get("own")) for one in (todo, sibling, run)] == [
-        (1, 2),
-        (1, None),
-        (1, None),
-    ]
+    seen = [(one.get("shared"), one.get("own")) for one in (todo, sibling, run)]
+    assert seen == [(1, 2), (1, None), (1, None)]
     assert todo.get("own", scope=Scope.RUN) is None
     assert {kept.key: kept.scope for kept in todo.list()} == {"own": "todo", "shared": "run"}
-
-
-def test_a_run_that_carries_on_another_sees_what_that_one_had(cache: Cache):
-    cache.at("P", "R1").set("version", "1.2")
-    retried = cache.at("P", ["R2", "R1"], "T1")
-
-    assert retried.get("version") == "1.2"
-    retried.set("version", "1.3")
-    assert cache.at("P", "R1").get("version") == "1.2"
 
 
 def test_what_is_deleted_in_a_child_is_hidden_there_and_stays_where_it_is(cache: Cache, todo: Context):
@@ -138,32 +125,28 @@ def test_patterns_are_found_without_going_through_the_keyspace(cache: Cache, cli
     assert not {"cmdstat_keys", "cmdstat_scan"} & set(client.info("commandstats"))
 
 
-@pytest.mark.parametrize("key", ["", "a\nb", "a\0b", " a", "k" * 256, "a*", "a[0]", "a?", None, 7, "\ud800"])
-def test_what_is_no_key_is_refused_before_anything_is_sent(todo: Context, client: redis.Redis, key: object):
-    with pytest.raises(UsageError):
-        todo.set(key, 1)  # type: ignore[arg-type]
-    with pytest.raises(UsageError):
-        todo.get(key)  # type: ignore[arg-type]
+KEY, PATTERN, VALUE, TTL = (
+    ["", "a\nb", "a\0b", " a", "k" * 256, "a*", "a[0]", "a?", None, 7, "\ud800"],
+    ["", "[a", "a]", "[]", "a\nb", "*" * 300],
+    [float("nan"), {1, 2}, b"raw", object(), "x" * 2000],
+    [timedelta(0), timedelta(seconds=-1), timedelta(days=400), 60],
+)
+REFUSED: list[tuple[Callable[[Context], object], str | None]] = [
+    *((lambda todo, key=key: todo.set(key, 1), None) for key in KEY),
+    *((lambda todo, key=key: todo.get(key), None) for key in KEY),
+    *((lambda todo, pattern=pattern: list(todo.list(pattern)), None) for pattern in PATTERN),
+    *((lambda todo, value=value: todo.set("a", value), None) for value in VALUE),
+    *((lambda todo, ttl=ttl: todo.set("a", 1, ttl), "ttl") for ttl in TTL),
+]
+
+
+@pytest.mark.parametrize(("call", "words"), REFUSED, ids=range(len(REFUSED)))
+def test_invalid_input_is_refused_before_anything_is_written(
+    make: Make, client: redis.Redis, call: Callable[[Context], object], words: str | None
+):
+    with pytest.raises(UsageError, match=words):
+        call(make(value_bytes=1000).at("P", "R", "T1"))
     assert not client.keys(f"{KEYS.head}cache-*")
-
-
-@pytest.mark.parametrize("pattern", ["", "[a", "a]", "[]", "a\nb", "*" * 300])
-def test_what_is_no_pattern_is_refused(todo: Context, pattern: str):
-    with pytest.raises(UsageError):
-        list(todo.list(pattern))
-
-
-@pytest.mark.parametrize("value", [float("nan"), {1, 2}, b"raw", object(), "x" * 2000])
-def test_what_json_cannot_say_or_is_too_large_is_refused(make: Make, client: redis.Redis, value: object):
-    with pytest.raises(UsageError):
-        make(value_bytes=1000).at().set("a", value)
-    assert not client.keys(f"{KEYS.head}cache-*")
-
-
-@pytest.mark.parametrize("ttl", [timedelta(0), timedelta(seconds=-1), timedelta(days=400), 60])
-def test_what_is_no_ttl_is_refused(todo: Context, ttl: object):
-    with pytest.raises(UsageError, match="ttl"):
-        todo.set("a", 1, ttl)  # type: ignore[arg-type]
 
 
 def test_a_scope_that_is_not_meant_here_is_refused(cache: Cache):
@@ -173,40 +156,25 @@ def test_a_scope_that_is_not_meant_here_is_refused(cache: Cache):
         cache.at("a plan")
 
 
-def test_what_another_process_writes_is_seen_when_what_was_read_is_no_longer_fresh(make: Make):
+def test_a_write_of_another_process_is_seen_when_what_was_read_is_no_longer_fresh(make: Make):
     clock = Clock()
     mine, theirs = make(clock).at("P", "R"), make().at("P", "R")
-    mine.set("a", 1)
-    assert mine.get("a") == 1
-    theirs.set("a", 2)
-    theirs.set("b", 3)
-
-    assert mine.get("a") == 1
-    clock.pass_(FRESH_FOR + timedelta(seconds=0.01))
-    assert (mine.get("a"), mine.get("b")) == (2, 3)
-
-
-def test_a_change_that_is_seen_by_one_key_is_seen_by_all_of_its_context(make: Make):
-    clock = Clock()
-    mine, theirs = make(clock).at("P"), make().at("P")
-    for key in "ab":
+    outer = make().at("P")
+    outer.set("c", 1)
+    for key in "ad":
         mine.set(key, 1)
-        assert mine.get(key) == 1
-    clock.pass_(FRESH_FOR / 2)
-    theirs.delete("a")
+    assert [mine.get(key) for key in "acd"] == [1, 1, 1]
+    for key in "abc":
+        theirs.set(key, 2)
 
-    mine.get("another")
-    assert mine.get("a") is None
-
-
-def test_a_value_that_an_inner_context_gets_comes_before_what_was_read_of_an_outer_one(make: Make):
-    clock = Clock()
-    mine, theirs = make(clock), make()
-    mine.at().set("a", 1)
-    assert mine.at("P", "R").get("a") == 1
-    theirs.at("P", "R").set("a", 2)
+    assert [mine.get("a"), mine.get("c")] == [1, 1]
     clock.pass_(FRESH_FOR + timedelta(seconds=0.01))
-    assert mine.at("P", "R").get("a") == 2
+    assert [mine.get(key) for key in "abc"] == [2, 2, 2], "an inner value comes before an outer one"
+    assert mine.get("d") == 1
+    theirs.delete("a")
+    clock.pass_(FRESH_FOR / 2)
+    mine.get("another")
+    assert mine.get("a") is None, "a change that one key sees is seen by all of its context"
 
 
 def test_who_writes_reads_it_back_at_once_and_an_answer_that_was_under_way_does_not_undo_that(
@@ -391,16 +359,6 @@ def test_a_value_that_no_room_can_be_made_for_is_refused(make: Make):
         make(max_bytes=70_000).at().set("a", "x" * 71_000)
 
 
-def test_what_expired_is_cleared_though_nobody_asks(cache: Cache, client: redis.Redis):
-    for number in range(30):
-        cache.at("P", f"R{number}").set("a", number, timedelta(milliseconds=1))
-    cache.at().set("b", 1)
-
-    until(lambda: cache.entries.expire() or client.zcard(KEYS.expiry) == 1)
-    assert cache.at().get("b") == 1
-    assert client.zrange(KEYS.contexts, 0, -1) == ["ecosystem"]
-
-
 def test_a_run_takes_its_contexts_with_it(cache: Cache, client: redis.Redis):
     for number in range(1300):
         cache.entries.put("run/R", f"k{number}", b"1")
@@ -412,9 +370,11 @@ def test_a_run_takes_its_contexts_with_it(cache: Cache, client: redis.Redis):
     assert client.zrange(KEYS.contexts, 0, -1) == ["run/R2"]
 
 
-def test_of_many_who_want_the_same_one_computes(make: Make):
+def test_of_many_who_want_the_same_one_computes_and_a_failure_is_kept_by_nobody(make: Make):
     calls, caches = Counter[str](), [make() for _ in range(4)]
     together = Barrier(4)
+    with pytest.raises(ZeroDivisionError):
+        caches[0].at("P").get_or_compute("a", lambda: 1 // 0)
 
     def want(cache: Cache) -> object:
         together.wait()
@@ -426,12 +386,6 @@ def test_of_many_who_want_the_same_one_computes(make: Make):
         assert list(pool.map(want, caches)) == [{"n": 1}] * 4
     assert calls["a"] == 1
     assert caches[0].at("P").get("a") == {"n": 1}
-
-
-def test_a_computation_that_fails_is_kept_by_nobody(cache: Cache):
-    with pytest.raises(ZeroDivisionError):
-        cache.at().get_or_compute("a", lambda: 1 // 0)
-    assert cache.at().get_or_compute("a", lambda: 2) == 2
 
 
 COMPUTES = """

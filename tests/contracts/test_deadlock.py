@@ -285,7 +285,7 @@ def in_a_process(
 
 
 def test_processes_that_wait_for_each_other_go_on_by_themselves(redis_url: str):
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     ready, ends = context.Barrier(2), context.Queue()
     pairs = [("a", "b"), ("b", "a")]
     processes = [context.Process(target=in_a_process, args=(redis_url, *pair, ready, ends)) for pair in pairs]

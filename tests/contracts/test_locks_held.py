@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 import time
 from contextlib import ExitStack
@@ -12,7 +13,7 @@ import redis
 
 from coordination.errors import LockLost, LockTimeout
 from coordination.locks import LockManager, Owner
-from tests.lock_players import LONG, begin, compete, inside, peak
+from tests.lock_players import LONG, inside, peak
 from tests.waiting import until
 
 ONCE = timedelta(0)
@@ -22,16 +23,23 @@ SHORT = timedelta(milliseconds=150)
 def test_eight_processes_and_threads_are_never_two_inside(
     locks: LockManager, client: redis.Redis, redis_url: str
 ):
-    processes = [begin(redis_url, "compete", "x", 30) for _ in range(4)]
-    threads = [threading.Thread(target=compete, args=(locks, client, "x", 30)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for player in threads:
-        player.join()
-    for process in processes:
-        process.communicate(timeout=60)
+    def compete(locks: LockManager, client: redis.Redis) -> None:
+        for _ in range(30):
+            with locks.acquire("x", wait=LONG) as lock, inside(client, "x"):
+                client.rpush("fences:x", lock.fence)
 
-    assert [process.returncode for process in processes] == [0] * 4
+    def in_a_process() -> None:
+        with redis.Redis.from_url(redis_url, decode_responses=True) as own:
+            compete(LockManager(own, "test"), own)
+
+    processes = [multiprocessing.get_context("fork").Process(target=in_a_process) for _ in range(4)]
+    threads = [threading.Thread(target=compete, args=(locks, client)) for _ in range(4)]
+    for player in (*processes, *threads):
+        player.start()
+    for player in (*processes, *threads):
+        player.join(60)
+
+    assert [process.exitcode for process in processes] == [0] * 4
     assert peak(client, "x") == 1
     fences = list(map(int, client.lrange("fences:x", 0, -1)))
     assert len(fences) == 240

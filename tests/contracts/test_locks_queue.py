@@ -88,7 +88,7 @@ def test_a_killed_waiter_keeps_those_behind_it_waiting_for_seconds_not_for_its_t
     locks: LockManager, client: redis.Redis, redis_url: str, line: Line
 ):
     lock = locks.acquire("x")
-    dead = begin(redis_url, "hold", "x", 600_000)
+    dead = begin(redis_url, "x", 600_000)
     until(lambda: client.zcard("test:lock-queue:lock:x") == 1)
     dead.kill()
     dead.communicate()

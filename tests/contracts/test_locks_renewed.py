@@ -65,7 +65,7 @@ def test_after_a_sleep_of_the_machine_the_holder_believes_in_nothing(
 
 
 def test_a_killed_holder_keeps_others_out_for_its_ttl_at_most(locks: LockManager, redis_url: str):
-    holder = begin(redis_url, "hold", "x", 500)
+    holder = begin(redis_url, "x", 500)
     fence = int(holder.stdout.readline())
     with pytest.raises(LockTimeout):
         locks.acquire("x", wait=ONCE)
@@ -78,7 +78,7 @@ def test_a_killed_holder_keeps_others_out_for_its_ttl_at_most(locks: LockManager
 
 
 def test_a_stopped_holder_writes_nothing_when_it_goes_on(locks: LockManager, redis_url: str):
-    holder = begin(redis_url, "hold", "x", 200)
+    holder = begin(redis_url, "x", 200)
     holder.stdout.readline()
     os.kill(holder.pid, signal.SIGSTOP)
     try:
