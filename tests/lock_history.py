@@ -10,13 +10,7 @@ from collections.abc import Sequence
 
 import redis
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.lock_model import Model, Request
 from tests.lock_table import GONE, HOUR_MS, Seen, Table

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import fakeredis
+import redis
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -56,9 +57,11 @@ def plans(draw: st.DrawFn) -> dict[str, tuple[str, list[str]]]:
 
 
 class AnyHistory(RuleBasedStateMachine):
-    def __init__(self) -> None:
+    def __init__(self, client: redis.Redis | None = None) -> None:
+        """`client`: a server of its own, which it empties; None: one in this process."""
         super().__init__()
-        self.redis = fakeredis.FakeRedis(decode_responses=True)
+        self.redis = client or fakeredis.FakeRedis(decode_responses=True)
+        self.redis.flushall()
         self.store = RunStore(self.redis, "test")
         self.lock = StepCaller(self.redis)
         self.messages: list[Delivery] = []
@@ -230,7 +233,7 @@ class AnyHistory(RuleBasedStateMachine):
         elif what == "resend":
             self.follow(self.store.resend(self.run_id, timedelta(0), 100))
         else:  # all begin anew, and Redis has forgotten the steps that it was sent
-            self.redis.script_flush()
+            self.redis.execute_command("FUNCTION", "FLUSH")
             self.store = RunStore(self.redis, "test")
         self.join()
 
@@ -395,7 +398,6 @@ class AnyHistory(RuleBasedStateMachine):
                 assert self.model.status == "rolled_back"
                 assert all(self.model.at[todo] == "compensated" for todo in self.model.intents)
             self.nothing_is_left()
-        self.redis.close()
 
     def brought_to_its_end(self) -> None:
         for _ in range(1000):

@@ -257,10 +257,7 @@ def test_a_todo_begins_with_what_fits_of_its_context_and_the_nearest_first(cache
     assert not {"large", "k7"} & set(over.context)
     assert 900 < sum(len(key) + len(value) + 2 for key, value in over.context.items()) <= 1000
     # Of so many it is not known whether k7 is among those left out.
-    assert len(over.context) + over.omitted in (
-        1201,
-        1202,
-    )
+    assert len(over.context) + over.omitted in (1201, 1202)
 
 
 def test_hits_of_each_layer_and_misses_are_counted(make: Make, client: redis.Redis):

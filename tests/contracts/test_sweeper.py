@@ -100,7 +100,9 @@ def test_a_started_sweeper_goes_round_by_itself_and_does_its_chores(client: redi
         raise redis.ConnectionError("gone")
 
     done = threading.Event()
-    sweeper = Sweeper(client, "test", chores=[fails, lambda: done.set() or 7], every=timedelta(milliseconds=20))
+    sweeper = Sweeper(
+        client, "test", chores=[fails, lambda: done.set() or 7], every=timedelta(milliseconds=20)
+    )
     asks(client, "holder", "x lock:a")
     dies(client, "holder", "lock:a")
     assert sweeper.run_once().chores == (None, 7)

@@ -163,12 +163,7 @@ def test_it_is_drawn_as_what_it_is() -> None:
     )
     graph = build(eco, PLAN)
 
-    tree, mermaid, dot, data = (
-        plan.tree(graph),
-        plan.mermaid(graph),
-        plan.dot(graph),
-        plan.json(graph),
-    )
+    tree, mermaid, dot, data = (plan.tree(graph), plan.mermaid(graph), plan.dot(graph), plan.json(graph))
 
     assert "2 todos and 1 milestone in 3 levels" in tree
     assert any(line.split()[:3] == ["*", "└─", "M1"] and "approval" in line for line in tree.splitlines()), (

@@ -118,10 +118,7 @@ def test_states_have_colours_and_the_critical_path_is_bold():
     }  # fmt: skip
     assert {
         name for name, rect in frames.items() if rect is not None and "path" in (rect.get("class") or "")
-    } == {
-        "A",
-        "B",
-    }
+    } == {"A", "B"}
     ways = [path.findtext("{*}title") for path in ET.fromstring(drawn(build(eco, PLAN))).iter("{http://www.w3.org/2000/svg}path")
             if path.get("class") == "way" and path.find("{*}title") is not None]  # fmt: skip
     assert ways == ["A → B"]
