@@ -1,4 +1,4 @@
-"""The server's clock is set while runs are under way: nobody is lost for it, nothing waits for it, nothing is done twice.
+"""The server's clock is set while runs go on: no worker is lost for it, and no timer waits longer or fires twice.
 
 The clock is faked by a server in this process, all of whose time is Python's `time.time`, keys that expire included; ours,
 `time.monotonic`, goes on. A real server behind a shifted clock: tests/chaos/test_set_clock.py. Not covered: the clock of a machine that
@@ -19,7 +19,6 @@ from coordination.runs.presence import Presence, Worker
 from coordination.runs.store import RunStore, ms
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, LEASE, Harness
-from tests.plans import ecosystem, graph, order
 
 HOUR = timedelta(hours=1)
 SETTINGS = Settings(lease_ttl=LEASE)
@@ -60,9 +59,7 @@ def watch(store: RunStore) -> ClockWatch:
 
 
 def begin(run: Harness, *todos: str, **more) -> Harness:
-    repos = {todo: f"r{i}" for i, todo in enumerate(todos)}
-    run.submit(graph(repos, **more), ecosystem(repos, **more), order())
-    return run
+    return run.begin({todo: f"r{i}" for i, todo in enumerate(todos)}, more=more)
 
 
 def lost(run: Harness, at_ms: int) -> list[str]:
@@ -76,10 +73,6 @@ def due_in(run: Harness, key: str, todo: str) -> timedelta:
     return timedelta(milliseconds=score - run.store.now_ms())
 
 
-def test_a_clock_that_was_not_set_is_no_step(watch: ClockWatch):
-    assert [watch.look() for _ in range(5)] == [None] * 5
-
-
 def test_a_step_after_the_look_costs_nobody_a_lease(run: Harness, wall: Wall, watch: ClockWatch):
     begin(run, "A").take("A")
     wall.set(HOUR)  # between the look and what follows from it
@@ -91,14 +84,22 @@ def test_a_step_after_the_look_costs_nobody_a_lease(run: Harness, wall: Wall, wa
     assert abs(step.by_ms - ms(HOUR)) < 1000
 
 
-def test_after_a_step_back_no_lease_lasts_longer_than_one_can(run: Harness, wall: Wall, watch: ClockWatch):
+@pytest.mark.parametrize("later", [False, True], ids=["at once", "by who leads later"])
+def test_after_a_step_back_no_lease_lasts_longer_than_one_can(
+    run: Harness, wall: Wall, watch: ClockWatch, later: bool
+):
+    assert [watch.look() for _ in range(3)] == [None] * 3, "no step"
     begin(run, "A").take("A")
     wall.set(-HOUR)
     assert due_in(run, run.store.keys.leases, "A") > HOUR
 
     watch.look()
+    assert watch.was_set_back
+    if later:
+        watch.look()
     watch.answer()
 
+    assert not watch.was_set_back
     assert due_in(run, run.store.keys.leases, "A") <= LEASE
     wall.set(LEASE)
     assert lost(run, run.store.now_ms()) == ["requeued"]
@@ -140,18 +141,6 @@ def test_several_keepers_that_see_a_step_answer_it_once(run: Harness, wall: Wall
 
     assert timedelta(hours=23.9) < due_in(run, run.store.keys.timers, "A") <= timedelta(hours=24)
     assert run.store.redis.hget(run.store.keys.counters, "clock_steps") == "4"
-
-
-def test_a_step_is_still_answered_by_who_leads_later(run: Harness, wall: Wall, watch: ClockWatch):
-    begin(run, "A").take("A")
-    wall.set(-HOUR)
-    watch.look()
-    assert watch.was_set_back
-    watch.look()
-    watch.answer()  # only now it leads
-
-    assert due_in(run, run.store.keys.leases, "A") <= LEASE
-    assert not watch.was_set_back
 
 
 def test_a_step_ahead_is_counted_and_moves_nothing(run: Harness, wall: Wall, watch: ClockWatch):

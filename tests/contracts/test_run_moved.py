@@ -14,7 +14,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from coordination.errors import Conflict, CoordinationError, UsageError
+from coordination.errors import Conflict, CoordinationError, NotFound, UsageError
 from coordination.models import Strategy
 from coordination.runs.export import importing
 from coordination.runs.export.document import Checksum, document_of
@@ -291,3 +291,33 @@ def test_what_goes_on_is_exported_only_to_look_at(run: Harness):
         receive(look, "run.json")
     run.settle(grant)
     assert receive(text_of(run), "run.json").run_id == run.run_id
+
+
+def document(run: Harness) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads("".join(document_of(run.store, run.run_id)))
+    return found
+
+
+def test_a_document_has_every_key_of_the_run_with_all_that_it_holds(run: Harness):
+    run.begin(TODOS).settle(run.take("A"))
+    grant = run.take("B")
+    redis, keys = run.store.redis, run.store.keys.run(run.run_id)
+    redis.xadd(keys.log("A"), {"attempt": 1, "text": "words é\n"})
+    redis.hset(keys.bundle("r1"), mapping={"abc": "PACK", "abc since": "def"})
+    redis.execute_command("HSET", keys.bundle("r1"), "abc", b"PACK\xff\x00")
+    found = document(run)
+
+    there = {key.removeprefix(f"{keys.prefix}:") for key in redis.scan_iter(f"{keys.prefix}:*")}
+    assert set(found["keys"]) == there
+    assert {f"{keys.prefix}:{name}": next(iter(held)) for name, held in found["keys"].items()} == {
+        key: redis.type(key) for key in redis.scan_iter(f"{keys.prefix}:*")
+    }
+    assert found["keys"]["meta"]["hash"] == redis.hgetall(keys.meta)
+    assert found["keys"]["facts"]["hash"] == redis.hgetall(keys.facts)
+    assert found["keys"]["events"]["stream"] == dict(redis.xrange(keys.events))
+    assert [*found["keys"]["log:A"]["stream"].values()] == [{"attempt": "1", "text": "words é\n"}]
+    assert found["keys"]["bundle:r1"]["hash"] == {"abc": {"base64": "UEFDS/8A"}, "abc since": "def"}
+    assert found["shared"] == {"timers": {}, "holders": {"B": str(grant.fence)}}
+    run.run_id = "20200101-000000-abcd"
+    with pytest.raises(NotFound, match="there is no run"):
+        document(run)
