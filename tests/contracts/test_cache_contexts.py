@@ -190,12 +190,19 @@ def test_who_writes_reads_it_back_at_once_and_an_answer_that_was_under_way_does_
     assert todo.get("a") == 2
 
 
-def test_a_value_in_process_ends_with_its_ttl(make: Make):
+def test_a_value_ends_with_its_ttl_in_process_and_in_redis(make: Make, client: redis.Redis):
     context = make(time.monotonic).at()
     context.set("a", 1, FRESH_FOR / 5)
     assert context.get("a") == 1
-
     until(lambda: context.get("a") is None)
+
+    cache = make()
+    for number in range(30):
+        cache.at("P", f"R{number}").set("a", number, timedelta(milliseconds=1))
+    cache.at().set("b", 1)
+    until(lambda: cache.entries.expire() or client.zcard(KEYS.expiry) == 1)
+    assert cache.at().get("b") == 1
+    assert client.zrange(KEYS.contexts, 0, -1) == ["ecosystem"]
 
 
 def test_what_a_caller_does_to_a_value_is_not_seen_by_the_next(todo: Context):

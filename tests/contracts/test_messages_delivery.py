@@ -47,6 +47,10 @@ def test_a_message_is_handed_out_once_until_it_is_acknowledged_and_then_leaves_n
     assert left == {"test:readers", "test:inbox-stream:repo:billing"}
     assert bus.steps.redis.xlen("test:inbox-stream:repo:billing") == 0
 
+    bus.send(REPO, "tick", ack=False)
+    (tick,) = take(bus)
+    assert (tick.wants_ack, bus.ack(tick), bus.standing(REPO).in_hand) == (False, True, 0)
+
 
 def test_a_message_of_a_silent_reader_goes_to_another_and_only_that_one_has_its_effect(bus: MessageBus):
     for n in range(2):

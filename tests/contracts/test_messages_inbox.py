@@ -145,6 +145,17 @@ def test_a_handler_may_take_longer_than_the_idle_time(bus: MessageBus, client: r
     assert began == [0, 1]
 
 
+def test_a_reader_logs_that_another_took_its_message_over(
+    bus: MessageBus, client: redis.Redis, caplog: pytest.LogCaptureFixture
+):
+    bus.send(REPO, "note", 0)
+    hasty = MessageBus(client, "test", limits=Limits(idle=timedelta(milliseconds=300)))
+    with hasty.receive(REPO, reader="r") as inbox:
+        assert inbox.next(LONG)
+        assert bus.hand_back_all(REPO, "r") == 1
+        until(lambda: "was taken over" in caplog.text)
+
+
 def test_what_was_done_is_acknowledged_though_the_next_takes_long(bus: MessageBus, begin: Begin):
     go = Event()
     for n in range(2):
@@ -295,8 +306,10 @@ def test_a_position_that_names_more_than_was_trimmed_silences_nobody(client: red
     bus.register(REPO)
     for n in range(3):
         bus.send(REPO, "note", n)
-    here = bus.take(REPO, "r1", 0).position
+    taken = bus.take(REPO, "r1", 0)
+    here = taken.position
     assert Position.parse(str(here)) == here
+    assert (taken.epoch, taken.offset) == (here.epoch, here.offset)
 
     assert not bus.take(REPO, "r1", 0, since=Position(here.epoch, here.offset, 10**9)).recovered
 
