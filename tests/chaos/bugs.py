@@ -159,7 +159,7 @@ BUGS = (
         f"{STEPS}/_turns.lua",
         "    call('ZADD', timers, now + delay_ms, member(todo))\n    wait_for(todo, 'timer', 'another try')",
         "    wait_for(todo, 'timer', 'another try')",
-        (RUN,),
+        (HISTORY,),
     ),
     Bug(
         "a message that is lost is never sent again",

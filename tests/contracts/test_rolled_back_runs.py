@@ -178,23 +178,14 @@ def test_before_a_rollback_it_is_known_what_it_undoes_and_what_nothing_undoes(ru
         preview_of(run.store, "no-such-run")
 
 
-def test_a_run_on_which_a_retry_has_built_is_not_undone_before_that_one_is(run: Harness):
-    first = swept(run, "B").run_id
-    second = retried(run)
-    run.drain(done)
-
-    with pytest.raises(Conflict, match=f"run {second} builds on run {first}") as refused:
-        refuse_built_on(run.store, first)
-    assert f"coord rollback {second}" in refused.value.hint
-    roll_back(run).drain()
-    refuse_built_on(run.store, first)
-
-
-def test_with_a_retry_all_is_undone_that_the_run_before_it_had_begun_and_neither_is_retried(run: Harness):
+def test_a_retry_is_undone_with_the_run_that_it_builds_on(run: Harness):
     first = swept(run, "B").run_id
     second = retried(run)
     assert preview_of(run.store, second).todos == ("A", "B")  # begun there, and perhaps never here
     run.drain(done)
+    with pytest.raises(Conflict, match=f"run {second} builds on run {first}") as refused:
+        refuse_built_on(run.store, first)
+    assert f"coord rollback {second}" in refused.value.hint
 
     roll_back(run)
     grants = {}
@@ -206,6 +197,7 @@ def test_with_a_retry_all_is_undone_that_the_run_before_it_had_begun_and_neither
         run.settle(grant)
     assert grants == {"C": second, "B": second, "A": first}
     assert set(run.states().values()) == {"compensated"}
+    refuse_built_on(run.store, first)
     with pytest.raises(Conflict, match=f"run {second} was rolled back"):
         read(run.store, second)
     with pytest.raises(

@@ -249,41 +249,28 @@ def test_who_waits_for_a_lock_takes_no_probe_and_where_a_breaker_opens_meanwhile
     assert held(store) == []
 
 
-def test_a_probe_whose_lease_ran_out_is_taken_over_by_the_next_and_its_word_no_longer_counts(
-    runs, store: RunStore
-):
+def test_a_probe_lasts_as_long_as_its_lease_and_then_its_word_no_longer_counts(runs, store: RunStore):
     trip(runs, store)
     one, two = runs({"A": "q"}, needs={"A": ON_DB}), runs(needs={"A": ON_DB})
     is_due(store)
     frozen = one.take("A")
     assert two.next() is None
+    store.renew({f"{one.run_id} A": frozen.fence}, timedelta(hours=1))
+    is_due(store)
+    two.tick()
+    assert not two.mail, "it asks without a message"
+    ends = store.redis.zscore(store.keys.leases, f"{one.run_id} A")
+    assert store.redis.zscore(store.keys.timers, f"{two.run_id} A") == ends
+
     store.redis.zadd(store.keys.leases, {f"{one.run_id} A": store.now_ms() - 1})
     is_due(store)
-
     two.tick()
     taken_over = two.take("A")
     assert breaker(store)["probe"] == f"{two.run_id} A"
-
     one.settle(frozen, BAD)
     assert (breaker(store)["state"], breaker(store)["probe"]) == ("half-open", f"{two.run_id} A")
     two.settle(taken_over)
     assert left(store) == []
-
-
-def test_a_renewed_lease_keeps_the_probe_however_long_the_todo_takes(runs, store: RunStore):
-    trip(runs, store)
-    one, two = runs(needs={"A": ON_DB}), runs(needs={"A": ON_DB})
-    is_due(store)
-    probe = one.take("A")
-    assert two.next() is None
-    store.renew({f"{one.run_id} A": probe.fence}, timedelta(hours=1))
-    is_due(store)
-
-    two.tick()
-
-    assert not two.mail, "it asks without a message"
-    ends = store.redis.zscore(store.keys.leases, f"{one.run_id} A")
-    assert store.redis.zscore(store.keys.timers, f"{two.run_id} A") == ends
 
 
 def test_who_was_woken_is_not_hurried_when_it_waits_for_something_else_by_then(runs, store: RunStore):

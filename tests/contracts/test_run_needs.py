@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from coordination.backend.step_connection import StepCaller
-from coordination.models import OnFailure, Strategy
+from coordination.models import OnFailure
 from coordination.runs.maintenance.expiry import forget
 from coordination.runs.store import RunStore
 from tests.contracts.carrier import BAD, OK, Harness, OneOfSeveral
@@ -306,29 +306,6 @@ def test_a_run_that_ends_or_pauses_leaves_its_place_or_its_offer_to_the_next(
     assert left_behind(store) == []
 
 
-def test_a_run_that_is_paused_gives_back_at_once_what_it_was_offered(runs, store):
-    run, other = runs(), runs()
-    taken(store)
-    sweep(run, {"A": "r", "B": "s"}, {"A": GPU})
-    sweep(other, {"X": "t"}, {"X": GPU})
-    assert run.next() is None
-    at_work = run.take("B")
-    assert other.next() is None
-    gives_back(store)
-    run.tick()
-    assert run.states() == {"A": "dispatched", "B": "running"}  # no worker has come for it yet
-
-    other.follow(store.pause(run.run_id, "me"))
-    user = other.take("X")
-    run.follow(store.resume(run.run_id, "me"))
-    assert run.next() is None
-    other.settle(user)
-
-    run.settle(at_work)
-    assert run.drain() == ["A"]
-    assert left_behind(store) == []
-
-
 @pytest.mark.parametrize("how", ["retry", "park", "hand back", "lost"])
 def test_an_attempt_that_ends_gives_back_all_that_it_held(runs, store, how: str):
     run, other = sweep(runs(), {"A": "r"}, {"A": BOTH}), runs()
@@ -358,20 +335,6 @@ def test_what_waits_for_a_host_that_is_gone_keeps_no_resource(runs, store):
 
     run.follow(store.park_unserved(run.run_id, [("r", "h1")]))
     assert run.drain() == ["B"]
-
-
-@pytest.mark.parametrize("strategy", [Strategy.LEVELS, Strategy.DATAFLOW])
-def test_a_plan_whose_todos_share_one_resource_is_carried_out_one_by_one(runs, store, strategy: Strategy):
-    run = sweep(
-        runs(),
-        {"A": "r", "B": "s", "C": ("t", ["A", "B"]), "D": "u"},
-        dict.fromkeys("ABCD", GPU),
-        strategy=strategy,
-    )
-
-    assert sorted(run.drain()) == ["A", "B", "C", "D"]
-    assert run.view().status == "succeeded"
-    assert left_behind(store) == []
 
 
 def test_a_run_that_is_forgotten_leaves_no_request(runs, store):

@@ -112,22 +112,6 @@ def test_a_failure_skips_its_dependents_or_halts_the_run_and_says_so(run: Harnes
     assert run.states("X") == {"X": "succeeded"}
 
 
-def test_a_retried_todo_frees_its_repository_and_comes_back_when_its_timer_is_due(run: Harness):
-    run.begin({"A": "r1", "B": "r1"})
-    grant = run.take("A")
-    run.follow(run.store.retry(grant, timedelta(milliseconds=1), BAD))
-    assert run.states() == {"A": "retrying", "B": "dispatched"}
-    assert [t.waits_for for t in run.view().todos if t.id == "A"] == ["another try"]
-
-    run.settle(run.take("B"))
-    run.follow(run.store.fire(run.run_id, "A"))
-    assert [(d.todo_id, d.attempt) for d in run.mail] == [("A", 2)]
-    again = run.take("A")
-    assert again.tries == 1
-    run.settle(again)
-    assert run.view().status == "succeeded"
-
-
 @pytest.mark.parametrize("slots", [1, 2])
 def test_runs_share_a_repository_by_its_slots_and_one_that_waits_is_woken(store: RunStore, slots: int):
     first, *others = (Harness(store).begin({"A": "r1"}, slots=slots) for _ in range(slots + 1))
@@ -268,22 +252,6 @@ def test_a_level_opens_once_however_often_its_join_fires(run: Harness):
 
     assert run.store.advance(run.run_id, 0, "join").word == "advanced"
     assert run.store.advance(run.run_id, 0, "reaper").word == "past"
-
-
-def test_levels_whose_todos_are_all_skipped_are_passed_over(run: Harness):
-    todos = {
-        "A": "r1",
-        "X": "r2",
-        "B": ("r1", ["A"]),
-        "C": ("r3", ["B"]),
-        "Y": ("r2", ["X"]),
-        "Z": ("r2", ["Y"]),
-    }
-    run.begin(todos, strategy=Strategy.LEVELS)
-    started = run.drain(lambda grant: BAD if grant.todo_id == "A" else OK)
-
-    assert started == ["A", "X", "Y", "Z"]
-    assert run.view().counts == {"succeeded": 3, "failed": 1, "skipped": 2}
 
 
 def test_a_todo_blocked_from_outside_is_in_the_run_as_skipped_with_the_reason(run: Harness):
