@@ -50,7 +50,7 @@ def test_the_one_run_that_asks_is_found(run: Harness) -> None:
     assert error.hint.startswith("name one: coord approve A --run ")
 
 
-def test_what_waits_for_a_seat_after_its_approval_is_asked_about_no_more(run: Harness) -> None:
+def test_a_todo_that_waits_for_a_seat_needs_no_second_approval(run: Harness) -> None:
     run.follow(run.store.approve(run.run_id, "A", "lena", ""))
     other = begun(run.store)
     other.follow(other.store.approve(other.run_id, "A", "lena", ""))
@@ -72,7 +72,7 @@ def test_what_waits_for_a_seat_after_its_approval_is_asked_about_no_more(run: Ha
         ("HANDS", NotFound, "no run has a todo 'HANDS' (did you mean 'HAND'?)"),
     ],
 )
-def test_where_nothing_is_to_decide_it_says_why(
+def test_a_refusal_says_why_nothing_is_to_be_decided(
     run: Harness, todo: str, kind: type[CoordinationError], words: str
 ) -> None:
     error = refused(run, Verdict.APPROVE, todo)
@@ -96,9 +96,7 @@ def test_a_decision_stays_with_its_todo(run: Harness) -> None:
     assert error.hint == f"retry the run: coord retry {run.run_id}"
 
 
-def test_a_run_that_ended_says_what_was_decided_and_one_that_is_rolled_back_asks_for_nothing(
-    run: Harness,
-) -> None:
+def test_ended_runs_tell_decisions_and_runs_that_roll_back_ask_for_none(run: Harness) -> None:
     run.follow(run.store.reject(run.run_id, "A", "lena@here", ""))
     run.follow(run.store.approve(run.run_id, "HAND", "lena@here", ""))
     run.drain()
@@ -116,7 +114,7 @@ def test_a_run_that_ended_says_what_was_decided_and_one_that_is_rolled_back_asks
     assert rolling.message == f"run {other.run_id} is rolling back: none of its todos begins any more"
 
 
-def test_everything_that_waits_for_a_person_is_listed_the_longest_first(run: Harness) -> None:
+def test_todos_that_wait_for_a_person_are_listed_longest_first(run: Harness) -> None:
     live = Live(run.store.redis, run.store.keys)
     run.store.redis.hset(run.store.keys.run(run.run_id).facts, mapping={"HAND since": 1000, "A since": 2000})
 

@@ -184,9 +184,7 @@ def test_the_moment_of_the_probe_is_a_date(steps: Steps):
         assert steps.ask()[2].endswith(f"; probe at {when}Z")
 
 
-def test_a_script_calls_through_it_until_it_opens_and_is_told_when_to_come_again(
-    manager: BreakerManager, broken
-):
+def test_a_script_calls_until_the_breaker_opens_and_learns_when_to_retry(manager: BreakerManager, broken):
     for _ in range(3):
         broken()
 
@@ -202,9 +200,7 @@ def test_a_script_calls_through_it_until_it_opens_and_is_told_when_to_come_again
     assert manager.stats() == {"closed": 0, "open": 1, "half-open": 0, "behind": 0}
 
 
-def test_a_scripts_probe_closes_it_and_one_that_is_interrupted_leaves_its_place(
-    manager: BreakerManager, broken, client
-):
+def test_an_interrupted_probe_leaves_its_place_to_one_that_closes_it(manager: BreakerManager, broken, client):
     for _ in range(3):
         broken()
     client.hset("test:breaker:" + DB, "until", 0)

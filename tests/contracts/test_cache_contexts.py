@@ -178,9 +178,7 @@ def test_a_write_of_another_process_is_seen_when_what_was_read_is_no_longer_fres
     assert mine.get("a") is None, "a change that one key sees is seen by all of its context"
 
 
-def test_who_writes_reads_it_back_at_once_and_an_answer_that_was_under_way_does_not_undo_that(
-    cache: Cache, todo: Context
-):
+def test_a_late_answer_does_not_undo_a_write_of_this_process(cache: Cache, todo: Context):
     todo.set("a", 1)
     asked_at = cache.local.clock()
     answer = cache.entries.get("a", todo.chain)

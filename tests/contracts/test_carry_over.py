@@ -52,9 +52,7 @@ def retry(run: Harness, file: Ecosystem | None = None, **how: Any) -> RetryPlan:
 
 
 @STRATEGIES
-def test_what_failed_and_what_that_held_up_runs_and_the_rest_is_carried_over_as_it_was(
-    run: Harness, strategy: Strategy
-):
+def test_failed_todos_and_their_dependents_run_and_the_rest_is_carried_over(run: Harness, strategy: Strategy):
     first = ended(run, "B", strategy=strategy)
     before = {t.id: t for t in run.view().todos}
     assert run.states() == {"A": "succeeded", "B": "failed", "C": "skipped", "D": "succeeded", "E": "skipped"}

@@ -105,9 +105,7 @@ def test_after_a_step_back_no_lease_lasts_longer_than_one_can(
     assert lost(run, run.store.now_ms()) == ["requeued"]
 
 
-def test_after_a_step_back_a_timer_waits_as_long_as_it_was_meant_to(
-    run: Harness, wall: Wall, watch: ClockWatch
-):
+def test_after_a_step_back_timers_wait_as_long_as_they_should(run: Harness, wall: Wall, watch: ClockWatch):
     begin(run, "A", "B", "C", "D", D={"gate": {"timeout": "1d"}})
     run.store.retry(run.take("A"), timedelta(seconds=30), BAD)
     run.store.park(run.take("B"), "a reason", timedelta(seconds=30))
@@ -163,9 +161,7 @@ def test_after_a_step_back_a_message_that_was_lost_is_sent_again(run: Harness, w
     assert run.store.resend(run.run_id, timedelta(seconds=5), 10).sends == ()
 
 
-def test_after_a_step_back_who_is_gone_does_not_look_alive_for_long(
-    store: RunStore, wall: Wall, watch: ClockWatch
-):
+def test_after_a_step_back_a_dead_worker_does_not_look_alive(store: RunStore, wall: Wall, watch: ClockWatch):
     presence = Presence(store.redis, store.keys)
     worker = Worker(id="coord-1@h1", host="h1", pid=1, version="1", repos=("r1",), jobs=1)
     presence.say(worker, store.now_ms(), SETTINGS.heartbeat)

@@ -251,9 +251,7 @@ def test_threads_that_wait_for_each_other_go_on_by_themselves(locks: LockManager
 
 
 @pytest.mark.parametrize("owners", [("", ""), ("deploy", "migrate")])
-def test_a_thread_that_waits_for_itself_is_told_so_whatever_its_labels(
-    locks: LockManager, owners: tuple[str, str]
-):
+def test_a_thread_that_waits_for_itself_is_told_so(locks: LockManager, owners: tuple[str, str]):
     first, second = ({"owner": owner} if owner else {} for owner in owners)
     with locks.acquire("n", ttl=TTL, **first), pytest.raises(DeadlockError, match="it waits for itself: "):
         locks.acquire("n", ttl=TTL, wait=LONG, **second)

@@ -32,7 +32,7 @@ def kept(harness: Harness) -> dict[str, list[int]]:
             for key in redis.scan_iter("test:durations:*")}  # fmt: skip
 
 
-def test_the_last_25_durations_of_todos_that_succeeded_are_kept_by_their_likes(harness: Harness):
+def test_the_last_25_durations_of_succeeded_todos_are_kept(harness: Harness):
     for _ in range(27):
         run(harness, labels=["docs"])
 
@@ -59,9 +59,7 @@ def test_durations_of_other_todos_and_of_work_by_hand_are_not_kept(harness: Harn
     assert kept(harness) == {}
 
 
-def test_a_todo_without_an_estimate_counts_for_the_median_of_its_like_else_of_its_kind_else_what_is_assumed(
-    harness: Harness,
-):
+def test_a_missing_estimate_is_the_median_of_similar_todos(harness: Harness):
     store = harness.store
     for key, minutes in (("api shell", (60, 120, 600)), ("api shell:docs", (30,))):
         store.redis.rpush(f"test:durations:{key}", *(m * 60_000 for m in minutes))

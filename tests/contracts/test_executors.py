@@ -140,9 +140,7 @@ def test_success_is_exit_code_0_and_both_outputs_arrive_byte_for_byte(bench: Ben
     assert not bench.handed_over.exists()
 
 
-def test_json_is_handed_over_from_the_environment_folder_and_context_of_the_job(
-    bench: Bench, make: Make
-) -> None:
+def test_a_job_reads_environment_folder_and_context_and_hands_over(bench: Bench, make: Make) -> None:
     assert bench.run(env={"COORD_TODO_ID": "TODO-001 é"}, **make("hand over", "COORD_TODO_ID")).ok
 
     handed = json.loads(bench.handed_over.read_text())
@@ -244,9 +242,7 @@ def test_python_takes_the_worktrees_own_interpreter(bench: Bench) -> None:
     ],
     ids=["a prompt", "a todo without an action"],
 )
-def test_an_agent_reads_what_to_do_and_where_the_files_are(
-    bench: Bench, todo: dict[str, Any], parts: list[str]
-) -> None:
+def test_an_agent_reads_its_task_and_the_paths(bench: Bench, todo: dict[str, Any], parts: list[str]) -> None:
     assert bench.run(agent_command=("cat",), **todo).ok
 
     said = bench.output.decode()

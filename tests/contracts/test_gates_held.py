@@ -77,9 +77,7 @@ def test_a_todo_at_a_gate_holds_nothing_and_needs_one_approval(run: Harness, str
 
 
 @BOTH
-def test_a_message_that_came_too_early_is_sent_again_after_the_approval(
-    run: Harness, strategy: Strategy
-) -> None:
+def test_a_message_that_came_early_is_sent_again_when_approved(run: Harness, strategy: Strategy) -> None:
     run.begin({"A": "r1", "B": ("r2", ["A"])}, strategy=strategy, more={"A": ASKS, "B": ASKS})
 
     early = [d.todo_id for d in run.mail]

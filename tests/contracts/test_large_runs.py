@@ -118,9 +118,7 @@ def test_a_run_of_many_roots_begins_in_pieces_and_a_cancel_has_precedence(large:
     assert set(run.told("cancelled").values()) == {1}
 
 
-def test_what_succeeds_after_a_cancel_starts_none_of_the_todos_that_are_still_to_be_ended(
-    large: Large, fork: PlanGraph
-):
+def test_a_success_after_a_cancel_starts_no_todo(large: Large, fork: PlanGraph):
     run = begin(large, fork)
     first = run.take("FIRST")
     run.follow(run.store.cancel(run.run_id, "ann"))
@@ -150,9 +148,7 @@ def test_a_failure_halts_all_though_pieces_are_left_and_says_which_it_was(large:
     assert run.counted() == {"failed": 2, "skipped": MANY + 1}
 
 
-def test_what_stands_behind_a_failed_todo_is_skipped_in_pieces_while_others_go_on(
-    large: Large, fork: PlanGraph
-):
+def test_dependents_of_a_failed_todo_are_skipped_in_pieces(large: Large, fork: PlanGraph):
     run = begin(large, fork)
 
     run.settle(run.take("FIRST"), BAD)
@@ -168,9 +164,7 @@ def test_what_stands_behind_a_failed_todo_is_skipped_in_pieces_while_others_go_o
     assert set(run.told("skipped").values()) == {1}
 
 
-def test_a_rollback_between_two_pieces_undoes_what_was_begun_once_they_are_done(
-    large: Large, fork: PlanGraph
-):
+def test_a_rollback_between_pieces_waits_for_the_rest(large: Large, fork: PlanGraph):
     run = begin(large, fork, on_failure=OnFailure.HALT)
     run.settle(run.take("ASIDE"))
     run.settle(run.take("FIRST"), BAD)

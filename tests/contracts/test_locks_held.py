@@ -64,9 +64,7 @@ def test_its_owner_is_kept_in_separate_fields(locks: LockManager, client: redis.
     assert Owner(host="elsewhere", pid=1, started="1", thread=1).alive() is None
 
 
-def test_a_wait_that_ends_in_vain_names_the_holder_and_leaves_no_place_in_the_queue(
-    locks: LockManager, client: redis.Redis
-):
+def test_a_wait_in_vain_names_the_holder_and_leaves_no_place(locks: LockManager, client: redis.Redis):
     held_by_me = r"lock x taken: x is held by me \(process \d+ on "
     with locks.acquire("x", owner="me"):
         with pytest.raises(LockTimeout, match=held_by_me):
@@ -77,9 +75,7 @@ def test_a_wait_that_ends_in_vain_names_the_holder_and_leaves_no_place_in_the_qu
     locks.acquire("x", wait=ONCE).release()
 
 
-def test_a_lock_is_one_key_with_a_ttl_in_milliseconds_and_leaves_nothing(
-    locks: LockManager, client: redis.Redis
-):
+def test_a_lock_is_a_key_with_a_ttl_and_leaves_nothing(locks: LockManager, client: redis.Redis):
     lock = locks.acquire_many(["x", "y"], ttl=timedelta(milliseconds=1500))
     assert client.get("test:lock:x") == lock.token
     assert 0 < client.pttl("test:lock:x") <= 1500
@@ -91,9 +87,7 @@ def test_a_lock_is_one_key_with_a_ttl_in_milliseconds_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_an_error_of_the_body_passes_untouched_and_the_lock_is_free(
-    locks: LockManager, client: redis.Redis, lost: bool
-):
+def test_an_error_of_the_body_passes_untouched(locks: LockManager, client: redis.Redis, lost: bool):
     error = RuntimeError("of the body")
 
     def fail() -> None:

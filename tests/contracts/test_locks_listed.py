@@ -73,9 +73,7 @@ def test_a_held_lock_is_shown_with_its_holder_and_those_who_wait(locks: LockMana
     assert locks.list() == ()
 
 
-def test_all_who_share_a_name_are_shown_with_their_amounts_and_todos_among_those_who_wait(
-    locks: LockManager, client: redis.Redis
-):
+def test_amounts_are_shown_and_todos_among_the_waiters(locks: LockManager, client: redis.Redis):
     locks.resources.declare({"cpu": 1, "gpu": 4})
 
     with (

@@ -57,9 +57,7 @@ def test_a_higher_priority_goes_first_and_within_one_who_came_first(locks: LockM
     assert line.end() == ["urgent", "as urgent", "soon", "later"]
 
 
-def test_who_has_waited_long_enough_goes_before_a_higher_priority(
-    locks: LockManager, client: redis.Redis, line: Line
-):
+def test_a_long_wait_goes_before_a_higher_priority(locks: LockManager, client: redis.Redis, line: Line):
     with locks.acquire("x"):
         line.join("old", "x")
         aged = client.zrange("test:lock-queue:lock:x", 0, 0)[0]
@@ -84,7 +82,7 @@ def test_the_release_itself_hands_over(locks: LockManager, client: redis.Redis):
     assert int(fence) > lock.fence
 
 
-def test_a_killed_waiter_keeps_those_behind_it_waiting_for_seconds_not_for_its_ttl(
+def test_a_killed_waiter_delays_those_behind_it_by_seconds(
     locks: LockManager, client: redis.Redis, redis_url: str, line: Line
 ):
     lock = locks.acquire("x")
@@ -99,9 +97,7 @@ def test_a_killed_waiter_keeps_those_behind_it_waiting_for_seconds_not_for_its_t
     assert line.end() == ["alive"]
 
 
-def test_a_hand_over_among_requests_for_many_names_costs_by_the_name_and_not_by_its_square(
-    locks: LockManager, client: redis.Redis
-):
+def test_the_cost_of_a_hand_over_grows_with_the_names(locks: LockManager, client: redis.Redis):
     names = [f"n{i}" for i in range(100)]
     held = locks.acquire_many(names)
     waiters = [
@@ -120,7 +116,7 @@ def test_a_hand_over_among_requests_for_many_names_costs_by_the_name_and_not_by_
 
 
 @pytest.mark.parametrize("listens", [True, False], ids=["before it listens", "after it listened"])
-def test_who_was_handed_a_lock_while_it_was_stopped_does_not_believe_in_it_once_it_expired(
+def test_a_lock_handed_over_to_a_stopped_thread_expires(
     locks: LockManager, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, listens: bool
 ):
     held = locks.acquire("x")

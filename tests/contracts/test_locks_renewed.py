@@ -52,9 +52,7 @@ def test_the_holder_is_told_that_its_lock_is_lost(locks: LockManager, client: re
         lock.check()
 
 
-def test_after_a_sleep_of_the_machine_the_holder_believes_in_nothing(
-    locks: LockManager, monkeypatch: pytest.MonkeyPatch
-):
+def test_after_a_sleep_of_the_machine_a_lock_is_lost(locks: LockManager, monkeypatch: pytest.MonkeyPatch):
     lock = locks.acquire("x", ttl=timedelta(seconds=10))
     asleep = clock.now_s
     monkeypatch.setattr("coordination.locks.lock.now_s", lambda: asleep() + 3600)
@@ -116,9 +114,7 @@ def test_a_child_process_renews_its_own_and_not_its_parents(locks: LockManager):
 
 
 @pytest.mark.parametrize("keep", [True, False], ids=["renewed", "by hand"])
-def test_a_child_process_holds_nothing_of_its_parents_and_gives_nothing_of_it_back(
-    locks: LockManager, keep: bool
-):
+def test_a_child_process_holds_and_releases_no_lock_of_its_parent(locks: LockManager, keep: bool):
     with locks.acquire("x", keep=keep) as lock:
         child = os.fork()
         if child == 0:

@@ -110,7 +110,7 @@ def test_a_hang_shorter_than_the_ttl_loses_nothing(locks: LockManager, server: S
     lock.release()
 
 
-def test_after_a_restart_with_its_data_a_lock_is_held_as_before_and_goes_to_the_waiter(
+def test_a_restart_with_its_data_keeps_holders_and_waiters(
     locks: LockManager, client: redis.Redis, server: Server
 ):
     lock = locks.acquire("x", ttl=timedelta(minutes=1))
@@ -129,9 +129,7 @@ def test_after_a_restart_with_its_data_a_lock_is_held_as_before_and_goes_to_the_
     assert waiter.came.epoch == lock.epoch
 
 
-def test_a_redis_that_lost_its_data_gives_out_no_fence_again_and_a_waiter_keeps_its_turn(
-    locks: LockManager, client: redis.Redis
-):
+def test_after_a_loss_of_data_no_fence_is_given_out_again(locks: LockManager, client: redis.Redis):
     guard = locks.guard("x")
     before = locks.acquire("x")
     guard.write("of before", before.fence)
@@ -160,9 +158,7 @@ DENIED = {
 
 
 @pytest.mark.parametrize("rules", DENIED.values(), ids=DENIED)
-def test_a_redis_that_denies_us_something_is_unusable_and_nothing_weaker_is_done(
-    locks: LockManager, client: redis.Redis, rules: list[str]
-):
+def test_a_redis_that_denies_a_command_is_unusable(locks: LockManager, client: redis.Redis, rules: list[str]):
     client.execute_command("ACL", "SETUSER", "bob", "on", ">pw", "~*", "&*", "+@all", *rules)
     path = client.connection_pool.connection_kwargs["path"]
     held = locks.acquire("x")

@@ -94,7 +94,7 @@ def effects(client: redis.Redis, senders: int) -> list[list[int]]:
     return [[int(n) for n in client.lrange(f"effects:s{s}", 0, -1)] for s in range(senders)]
 
 
-def test_readers_that_are_killed_again_and_again_lose_nothing_and_do_nothing_twice(
+def test_killed_readers_lose_nothing_and_do_nothing_twice(
     bus: MessageBus, client: redis.Redis, reader: Callable[[], subprocess.Popen[bytes]]
 ):
     senders = [MessageBus(client, "test", sender=f"s{n}", limits=LIMITS) for n in range(3)]
@@ -113,7 +113,7 @@ def test_readers_that_are_killed_again_and_again_lose_nothing_and_do_nothing_twi
     assert until(lambda: bus.standing(REPO).in_hand == 0)
 
 
-def test_a_stopped_process_loses_its_messages_and_goes_on_when_it_is_continued(
+def test_a_stopped_reader_loses_its_messages_and_goes_on_later(
     bus: MessageBus, client: redis.Redis, reader: Callable[[], subprocess.Popen[bytes]]
 ):
     sender = MessageBus(client, "test", sender="s0", limits=LIMITS)
@@ -142,7 +142,7 @@ def test_connections_that_are_cut_are_made_anew(bus: MessageBus, client: redis.R
     until(lambda: handled == list(range(20)), 30)
 
 
-def test_a_redis_that_is_killed_and_comes_back_with_its_data_loses_nothing(
+def test_a_redis_that_is_killed_and_restarted_loses_nothing(
     own: EmbeddedServer, bus: MessageBus, handled: list[object]
 ):
     bus.send(REPO, "note", 1)

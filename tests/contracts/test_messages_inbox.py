@@ -103,9 +103,7 @@ def test_the_body_may_acknowledge_with_effects_itself(bus: MessageBus, client: r
     assert empty(bus)
 
 
-def test_a_message_whose_handler_raises_comes_again_first_and_is_a_dead_letter_in_the_end(
-    bus: MessageBus, begin: Begin
-):
+def test_a_message_whose_handler_raises_comes_again_first(bus: MessageBus, begin: Begin):
     got: list[tuple[int, int]] = []
 
     def handler(message: Message) -> None:

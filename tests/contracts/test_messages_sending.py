@@ -76,9 +76,7 @@ def test_a_number_that_a_sender_has_used_is_dropped_and_has_the_same_id(client: 
 
 
 @pytest.mark.parametrize("numbered", [False, True])
-def test_threads_that_share_a_bus_lose_and_repeat_nothing_and_keep_their_order(
-    client: redis.Redis, numbered: bool
-):
+def test_threads_that_share_a_bus_keep_their_order(client: redis.Redis, numbered: bool):
     bus = MessageBus(client, "test", sender="cron")
     bus.register(REPO)
 

@@ -57,7 +57,7 @@ def at(run: Harness, **times: int) -> None:
     run.store.redis.hset(run.store.keys.run(run.run_id).facts, mapping=names)
 
 
-def test_while_it_is_undone_a_todo_is_shown_as_compensating_wherever_it_stands_on_the_way(run: Harness):
+def test_a_todo_that_is_being_undone_is_shown_as_compensating(run: Harness):
     roll_back(swept(run))
     assert run.states() == {"A": "succeeded", "B": "succeeded", "C": "compensating"}
     grant = run.take("C")
@@ -74,7 +74,7 @@ def test_while_it_is_undone_a_todo_is_shown_as_compensating_wherever_it_stands_o
     )  # fmt: skip
 
 
-def test_what_a_todo_had_come_to_is_told_apart_from_what_came_of_undoing_it(run: Harness):
+def test_the_outcome_of_a_todo_and_of_its_compensation_are_told_apart(run: Harness):
     roll_back(swept(run, "C"))
     at(run, B_started_at=1000, B_finished_at=3500)
     run.drain(lambda grant: done(grant, "B"))
@@ -126,7 +126,7 @@ def blocking(redis_url: str):
         yield made
 
 
-def test_who_follows_a_run_that_was_opened_again_is_told_of_both_ends(run: Harness, blocking: Redis):
+def test_a_follower_of_a_run_that_was_opened_again_is_told_of_both_ends(run: Harness, blocking: Redis):
     stuck(run)
     assert told(blocking, run) == ["run.started", "succeeded", "run.rolling_back", "rollback_failed"]
     run.follow(run.store.accept(run.run_id, "B", "lena", "done by hand"))
@@ -154,14 +154,14 @@ def test_a_run_is_followed_beyond_an_end_that_it_has_left(run: Harness, blocking
     assert [e.fields["status"] for e in events if e and e.what == ENDED] == ["rolled_back"]
 
 
-def test_who_has_been_told_of_the_end_waits_for_nothing_more(run: Harness, blocking: Redis):
+def test_a_follower_that_knows_of_the_end_waits_for_nothing(run: Harness, blocking: Redis):
     swept(run)
     last = [e for e in follow(blocking, run.store.keys, run.run_id) if isinstance(e, RunEvent)][-1]
 
     assert told(blocking, run, last.id) == []
 
 
-def test_before_a_rollback_it_is_known_what_it_undoes_and_what_nothing_undoes(run: Harness):
+def test_a_preview_tells_what_a_rollback_undoes_and_cannot_undo(run: Harness):
     by_itself = {
         "B": {"workspace": "in-place"},
         "C": {"workspace": "in-place", "compensate": "undo it", "env": {"MY_TOKEN": "it"}},
@@ -207,7 +207,7 @@ def test_a_retry_is_undone_with_the_run_that_it_builds_on(run: Harness):
     assert refused.value.hint == "start a new run: coord sweep PLAN-001"
 
 
-def test_a_todo_that_a_retry_has_not_begun_is_undone_in_the_name_of_the_run_that_had(run: Harness):
+def test_a_todo_is_undone_in_the_name_of_the_run_that_began_it(run: Harness):
     first = swept(run, "B").run_id
     retried(run)
     run.mail.clear()

@@ -75,9 +75,7 @@ def held(store: RunStore) -> list[str]:
     return [key for part in ("shares", "queue", "request") for key in store.redis.keys(f"test:lock-{part}:*")]
 
 
-def test_behind_an_open_breaker_a_todo_is_parked_with_reason_and_time_and_holds_nothing(
-    runs, store: RunStore
-):
+def test_a_todo_behind_an_open_breaker_is_parked_and_holds_nothing(runs, store: RunStore):
     first = runs(needs={"A": ON_DB})
     first.settle(first.take("A"), replace(BAD, error="exit code 7"))
     second = runs({"TODO-3": "r"}, {"TODO-3": ON_DB})
@@ -99,9 +97,7 @@ def test_behind_an_open_breaker_a_todo_is_parked_with_reason_and_time_and_holds_
 
 
 @pytest.mark.parametrize("strategy", [Strategy.LEVELS, Strategy.DATAFLOW])
-def test_one_probes_all_others_wait_for_it_and_its_success_wakes_them_at_once(
-    runs, store, strategy: Strategy
-):
+def test_one_todo_probes_and_its_success_wakes_the_others(runs, store, strategy: Strategy):
     trip(runs, store)
     waiting = [runs({"A": "r", "B": ("s", ["A"])}, {"A": ON_DB}, strategy=strategy) for _ in range(3)]
     assert [run.next() for run in waiting] == [None] * 3
@@ -128,7 +124,7 @@ def test_one_probes_all_others_wait_for_it_and_its_success_wakes_them_at_once(
     assert held(store) == []
 
 
-def test_the_probes_failure_opens_it_again_and_who_stands_behind_is_told_the_new_time(runs, store: RunStore):
+def test_the_probes_failure_opens_it_again_and_tells_the_others_when(runs, store: RunStore):
     trip(runs, store)
     one, two = runs(needs={"A": ON_DB}), runs(needs={"A": ON_DB})
     assert [one.next(), two.next()] == [None, None]
@@ -147,9 +143,7 @@ def test_the_probes_failure_opens_it_again_and_who_stands_behind_is_told_the_new
 
 
 @pytest.mark.parametrize("way", ["handed back", "parked", "cancelled", "of the worker's"])
-def test_what_says_nothing_of_the_resource_leaves_the_probes_place_to_the_next(
-    runs, store: RunStore, way: str
-):
+def test_an_attempt_without_a_verdict_leaves_the_probe_to_the_next(runs, store: RunStore, way: str):
     trip(runs, store)
     one, two = runs({"A": "q"}, needs={"A": ON_DB}), runs(needs={"A": ON_DB})
     assert [one.next(), two.next()] == [None, None]
@@ -172,7 +166,7 @@ def test_what_says_nothing_of_the_resource_leaves_the_probes_place_to_the_next(
 
 
 @pytest.mark.parametrize("kind", ["no workspace", "lost"])
-def test_the_breaker_of_a_repository_opens_for_what_its_worker_could_not_do(runs, store: RunStore, kind: str):
+def test_the_breaker_of_a_repository_opens_for_failures_of_workers(runs, store: RunStore, kind: str):
     for _ in range(2):
         run = runs()
         grant = run.take("A")
@@ -189,7 +183,7 @@ def test_the_breaker_of_a_repository_opens_for_what_its_worker_could_not_do(runs
     assert breaker(store)["state"] == "closed"
 
 
-def test_a_todos_own_failure_says_that_the_worker_did_its_work(runs, store: RunStore):
+def test_a_todos_own_failure_closes_the_breaker_of_its_repository(runs, store: RunStore):
     for _ in range(4):
         run = runs()
         run.settle(run.take("A"), BAD)
@@ -204,9 +198,7 @@ def test_a_todos_own_failure_says_that_the_worker_did_its_work(runs, store: RunS
     assert left(store) == []
 
 
-def test_two_breakers_are_probed_together_and_a_lost_worker_says_nothing_of_the_resource(
-    runs, store: RunStore
-):
+def test_two_breakers_are_probed_together_and_a_lost_worker_blames_one(runs, store: RunStore):
     trip(runs, store, NO_WORKSPACE, name=REPO)
     trip(runs, store, repo="s")
     is_due(store)
@@ -229,9 +221,7 @@ def test_two_breakers_are_probed_together_and_a_lost_worker_says_nothing_of_the_
     assert left(store) == []
 
 
-def test_who_waits_for_a_lock_takes_no_probe_and_where_a_breaker_opens_meanwhile_it_leaves_the_queue(
-    runs, store
-):
+def test_a_todo_that_waits_for_a_lock_takes_no_probe(runs, store):
     holder = runs({"A": "q"}, {"A": ON_DB}, capacity=1)
     grant = holder.take("A")
     trip_by_script(store)
@@ -273,7 +263,7 @@ def test_a_probe_lasts_as_long_as_its_lease_and_then_its_word_no_longer_counts(r
     assert left(store) == []
 
 
-def test_who_was_woken_is_not_hurried_when_it_waits_for_something_else_by_then(runs, store: RunStore):
+def test_a_todo_that_was_woken_keeps_its_next_timer(runs, store: RunStore):
     trip(runs, store)
     run = runs(needs={"A": ON_DB})
     assert run.next() is None
@@ -290,9 +280,7 @@ def test_who_was_woken_is_not_hurried_when_it_waits_for_something_else_by_then(r
     assert store.redis.zscore(store.keys.timers, f"{run.run_id} A") > store.now_ms() + 60_000
 
 
-def test_what_is_no_more_than_a_capacity_has_no_breaker_and_without_failures_none_opens(
-    runs, store: RunStore
-):
+def test_breakers_can_be_off_for_a_resource_or_for_all(runs, store: RunStore):
     def unbroken(eco):
         return eco.model_copy(
             update={"resources": tuple(r.model_copy(update={"breaker": False}) for r in eco.resources)}
@@ -330,7 +318,7 @@ def test_a_reset_wakes_who_stands_behind_unless_its_run_was_cancelled_or_paused(
     assert paused.drain() == ["A"]
 
 
-def test_what_undoes_a_todo_asks_and_counts_like_any_other(runs, store: RunStore):
+def test_compensations_ask_breakers_and_count(runs, store: RunStore):
     run = runs({"A": "r", "B": ("s", ["A"])}, {"A": ON_DB}, on_failure=OnFailure.ROLLBACK)
     run.drain()
     trip(runs, store)

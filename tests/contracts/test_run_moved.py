@@ -249,7 +249,7 @@ def test_a_run_that_is_here_is_not_written_over(run: Harness, there: Harness):
     assert [there.store.redis.dump(key) for key in keys_there(there)] == before
 
 
-def test_an_import_that_died_leaves_nothing_that_is_seen_or_stays_and_can_be_repeated(
+def test_an_import_that_died_leaves_nothing_and_can_be_repeated(
     run: Harness, there: Harness, monkeypatch: pytest.MonkeyPatch
 ):
     half_done(run)

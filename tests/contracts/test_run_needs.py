@@ -98,9 +98,7 @@ def test_a_todo_that_waits_for_a_resource_holds_nothing_and_comes_first_when_it_
     assert left_behind(store) == []
 
 
-def test_who_is_handed_a_resource_while_its_repository_is_at_work_lets_others_have_it_until_it_can_begin(
-    runs, store
-):
+def test_a_resource_is_lent_while_its_todo_waits_for_its_repository(runs, store):
     run, other = runs(), runs()
     taken(store)
     sweep(run, {"A": "r", "B": "r"}, {"A": GPU}, slots=2)
@@ -221,9 +219,7 @@ def test_a_library_user_who_died_is_found_out_by_the_timer_of_who_waits(runs, st
     assert run.drain() == ["A"]
 
 
-def test_a_capacity_that_grew_lets_who_waits_go_on_and_one_that_shrank_below_the_need_is_a_failure_with_words(
-    runs, store
-):
+def test_a_todo_follows_a_capacity_that_grows_and_fails_when_it_shrinks(runs, store):
     two = {"resources": [{"name": "gpu", "amount": 2}]}
     run = sweep(runs(), {"A": "r", "B": "s"}, {"A": two, "B": two}, capacities={"gpu": 2})
     first = run.next()
@@ -276,9 +272,7 @@ def test_a_todo_that_waits_for_more_than_there_is_by_now_fails(runs, store, capa
 
 @pytest.mark.parametrize("offered", [True, False])
 @pytest.mark.parametrize("end", ["cancel", "halt", "pause"])
-def test_a_run_that_ends_or_pauses_leaves_its_place_or_its_offer_to_the_next(
-    runs, store, end: str, offered: bool
-):
+def test_a_run_that_ends_or_pauses_leaves_its_place_to_the_next(runs, store, end: str, offered: bool):
     run, other = runs(), runs()
     taken(store)
     sweep(run, {"A": "r", "B": "s"}, {"A": GPU}, on_failure=OnFailure.HALT)

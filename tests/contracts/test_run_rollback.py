@@ -19,9 +19,7 @@ def sweep(run: Harness, todos=DIAMOND, strategy: Strategy = Strategy.DATAFLOW, *
 
 
 @STRATEGIES
-def test_a_failure_stops_what_runs_and_then_undoes_all_that_began_in_reverse_order(
-    run: Harness, strategy: Strategy
-):
+def test_a_failure_stops_the_run_and_undoes_it_in_reverse_order(run: Harness, strategy: Strategy):
     sweep(run, strategy=strategy)
     run.settle(run.take("A"), Result(outcome=TodoState.SUCCEEDED, output='{"id": 7}'))
     other = run.take("B")
@@ -54,9 +52,7 @@ def test_a_failure_stops_what_runs_and_then_undoes_all_that_began_in_reverse_ord
 
 
 @STRATEGIES
-def test_a_finished_run_is_undone_once_and_the_last_todo_of_a_repository_is_told_that_it_is(
-    run: Harness, strategy: Strategy
-):
+def test_a_finished_run_is_undone_once_in_reverse_order(run: Harness, strategy: Strategy):
     sweep(run, {"A": "r1", "B": ("r1", ["A"]), "C": ("r2", ["B"])}, strategy).drain()
     assert run.view().status == "succeeded"
     assert run.roll_back() == "rolling_back"
@@ -76,9 +72,7 @@ def test_a_finished_run_is_undone_once_and_the_last_todo_of_a_repository_is_told
 
 
 @pytest.mark.parametrize("then", ["rolled back again", "accepted"])
-def test_a_failed_compensation_holds_back_what_stands_before_it_until_it_is_repeated_or_accepted(
-    run: Harness, then: str
-):
+def test_a_failed_compensation_holds_back_its_predecessors(run: Harness, then: str):
     sweep(run).drain()
     run.roll_back()
     undone = run.drain(lambda grant: BAD if grant.todo_id == "B" else OK)
@@ -118,7 +112,7 @@ def test_a_compensation_is_leased_fenced_retried_and_taken_up_again_like_a_todo(
     assert run.view().status == "rolled_back"
 
 
-def test_a_run_that_goes_on_is_stopped_and_undone_and_one_that_is_paused_too(run: Harness):
+def test_a_paused_run_with_a_running_todo_is_stopped_and_undone(run: Harness):
     sweep(run)
     run.settle(run.take("A"))
     grant = run.take("B")
@@ -136,7 +130,7 @@ def test_a_run_that_goes_on_is_stopped_and_undone_and_one_that_is_paused_too(run
     assert run.view().status == "rolled_back"
 
 
-def test_what_a_person_did_is_passed_over_by_a_rollback_unless_it_says_what_undoes_it(run: Harness):
+def test_manual_todos_without_a_compensation_are_passed_over(run: Harness):
     manual = {"type": "manual"}
     todos = {"A": "r1", "M": ("r2", ["A"]), "N": ("r2", ["M"]), "B": ("r1", ["N"])}
     sweep(run, todos, M={"action": manual}, N={"action": manual, "compensate": "true"})

@@ -196,9 +196,7 @@ GIVES_UP: dict[str, Callable[[Harness, Grant], object]] = {
 
 @pytest.mark.parametrize("end", ["cancel", "halt"])
 @pytest.mark.parametrize("how", GIVES_UP)
-def test_a_todo_that_would_come_back_after_a_cancel_or_a_halt_ends_and_says_why(
-    run: Harness, end: str, how: str
-):
+def test_a_todo_that_would_come_back_after_the_end_ends_too(run: Harness, end: str, how: str):
     run.begin({"A": "r1", "B": "r2", "C": ("r2", ["B"])}, on_failure=OnFailure.HALT)
     slow = run.take("B")
     if end == "cancel":

@@ -103,7 +103,7 @@ KINDS: dict[str, tuple[Deed, Deed, Deed | None, str]] = {
 
 @pytest.mark.parametrize(("begun", "damage", "then", "words"), KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("damaged", [True, False])
-def test_a_todo_or_run_that_nobody_will_move_is_found_and_no_other(
+def test_a_todo_or_run_that_nobody_will_move_is_found(
     run: Harness, begun: Deed, damage: Deed, then: Deed | None, words: str, damaged: bool
 ):
     begun(run)

@@ -35,9 +35,7 @@ def dies(client: redis.Redis, request: str, *held: str) -> None:
     client.delete(KEYS.request(request), *map(KEYS.holder, held))
 
 
-def test_what_the_dead_held_is_handed_over_and_their_places_are_cleared(
-    client: redis.Redis, sweeper: Sweeper
-):
+def test_locks_and_places_of_the_dead_are_cleared(client: redis.Redis, sweeper: Sweeper):
     for request, name in (("holder", "a"), ("waiter", "a"), ("alive", "b"), ("dead", "b"), ("idle", "c")):
         asks(client, request, f"x lock:{name}")
     dies(client, "holder", "lock:a")
@@ -55,9 +53,7 @@ def test_what_the_dead_held_is_handed_over_and_their_places_are_cleared(
     assert sweeper.run_once().idle == 0
 
 
-def test_an_expired_share_of_a_resource_goes_to_the_todo_that_waits_for_it(
-    client: redis.Redis, sweeper: Sweeper
-):
+def test_an_expired_share_goes_to_the_todo_that_waits(client: redis.Redis, sweeper: Sweeper):
     client.hset(KEYS.capacities, "resource:gpu", 1)
     asks(client, "holder", "1/0 resource:gpu")
     asks(client, "run todo", "1/0 resource:gpu", ttl_ms=0, kind="todo")

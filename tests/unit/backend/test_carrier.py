@@ -30,7 +30,7 @@ def test_what_a_worker_tells_of_its_connection_holds_no_password(url: str) -> No
     assert "hunter2" not in str(told)
 
 
-def test_a_redis_that_is_away_for_long_is_asked_for_every_few_seconds(
+def test_a_redis_that_is_away_is_tried_every_few_seconds(
     free_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
