@@ -7,10 +7,13 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from coordination.backend import library
 from coordination.backend.client import Profile, connect
 from coordination.locks import LockManager
 from coordination.runs.store import RunStore
 from tests.contracts.carrier import Harness
+
+CLOCK = ("clock:s", "clock:us")
 
 
 @pytest.fixture
@@ -35,3 +38,21 @@ def locks(client: redis.Redis) -> Iterator[LockManager]:
     made = LockManager(client, "test")
     yield made
     made.close()
+
+
+@pytest.fixture
+def our_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The steps read the time from these keys instead of from the server."""
+    read = library._read
+    ours = f"call('MGET', '{CLOCK[0]}', '{CLOCK[1]}')"
+    with monkeypatch.context() as patch:
+        patch.setattr(library, "_read", lambda name: read(name).replace("call('TIME')", ours))
+        forget_the_steps()
+        assert library.source("20261122").count(ours) == 1, "it has the time from elsewhere"
+        yield
+    forget_the_steps()
+
+
+def forget_the_steps() -> None:
+    for read in (library._body, library.digest, library.function):
+        read.cache_clear()

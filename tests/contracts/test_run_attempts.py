@@ -1,4 +1,4 @@
-"""Attempts of a todo: lost workers and poison, checkpoints for the next attempt, and results from the cache."""
+"""Attempts of a todo: lost workers and poison, checkpoints, results from the cache, and the context it gets."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+import redis
 
+from coordination.cache.contexts import Cache
 from coordination.cli.runs.summary import line, state_text
 from coordination.runs.records import Grant, Result, Source, TodoState
+from coordination.runs.store import RunStore
 from tests.contracts.carrier import BAD, LEASE, OK, Harness
 from tests.contracts.test_carry_over import retry
 
@@ -150,3 +153,22 @@ def test_a_cached_result_is_a_success_that_is_told_from_one_that_ran_and_counted
     assert (state_text(a), state_text(b)) == ("succeeded", "cached")
     assert line(b).plain.endswith("cached from Z of run R0")
     assert counted(run, "todos_cached") == 1
+
+
+def test_a_todo_begins_with_the_nearest_values_of_its_context_that_fit(client: redis.Redis):
+    cache = Cache(client, "test")
+    for number in range(1200):
+        cache.entries.put("ecosystem", f"k{number}", b'"%d"' % number)
+    todo = cache.at("P", "R", "T")
+    todo.set("a", "x" * 50)
+    todo.set("large", "x" * 5000)
+    todo.delete("k7")
+
+    over = RunStore(client, "test").handed_over("R", [], todo.chain, 1000)
+
+    assert over.context["a"] == "x" * 50
+    assert not {"large", "k7"} & set(over.context)
+    assert 900 < sum(len(key) + len(value) + 2 for key, value in over.context.items()) <= 1000
+    # Of so many it is not known whether k7 is among those left out.
+    assert len(over.context) + over.omitted in (1201, 1202)
+    cache.close()
