@@ -12,7 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.run_machine import AnyHistory
 
 SETTINGS = settings(
-    max_examples=25,
+    max_examples=30,
     stateful_step_count=50,
     phases=(Phase.explicit, Phase.generate),  # to make a history that fails shorter takes minutes
 )
