@@ -14,7 +14,7 @@ GATES = "tests/contracts/test_gates_held.py"
 ATTEMPTS = "tests/contracts/test_run_attempts.py"
 NEEDS = "tests/contracts/test_run_needs.py"
 LARGE = "tests/contracts/test_large_runs.py"
-HISTORY = "tests/contracts/test_runs_machine.py"
+HISTORY = "tests/contracts/test_any_history.py"
 ROLL = "tests/integration/test_roll.py"
 
 
