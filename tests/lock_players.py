@@ -1,4 +1,4 @@
-"""A process that holds a lock: `python -m tests.lock_players URL NAME TTL_MS`. It ends with its standard input."""
+"""A process that holds a lock until its input ends: `python -m tests.lock_players URL NAME TTL_MS`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Leads the steps of a run through any order of events of any plan, held against run_model.py after each of them.
 
-The carrier is played by the machine: it keeps every message for ever and delivers any of them at any time, as often as it
-likes, or never. Executors crash, come late, and repeat what they said; persons approve, reject, pause, cancel and roll back;
-processes begin anew, and Redis forgets the scripts that it was sent. Somebody else takes resources and gives them back.
+The machine is the transport: it keeps every message and delivers any of them at any time, as often as it likes,
+or never. Executors crash, come late, and repeat what they said; persons approve, reject, pause, cancel and roll
+back; processes begin anew, and Redis loses its functions. Somebody else takes resources and gives them back.
 """
 
 from __future__ import annotations
@@ -371,13 +371,13 @@ class AnyHistory(RuleBasedStateMachine):
         assert (meta["status"] not in LIVE) == (meta["open"] == "0")
 
     def a_todo_that_does_not_run_says_why(self, meta: dict[str, str]) -> None:
-        """Promise 6: it is under way to a worker, or says what it waits for, or stands behind one that does."""
+        """Promise 6: it is sent to a worker, says what it waits for, or is behind one that does."""
         if meta["open"] != "0":
             for todo in RunReader(self.redis, self.store.keys).read(self.run_id).todos:
                 assert todo.waits_for or todo.state not in (TodoState.PARKED, TodoState.RETRYING), todo
 
     def teardown(self) -> None:
-        """Whatever happened: once executors are well again and persons decide, the run ends, or is undone (promise 6)."""
+        """Once executors are well again and persons decide, the run ends or is undone (promise 6)."""
         if self.model is not None:
             self.somebody_else_gives_it_back()
             self.follow(self.store.resume(self.run_id, "me"))

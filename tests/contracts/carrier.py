@@ -1,4 +1,4 @@
-"""A carrier in memory for tests of the steps: what a reply makes necessary becomes deliveries, and joins open levels."""
+"""A harness for the steps of runs: replies become deliveries in memory, and joins open levels."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Harness:
         settings: Settings | None = None,
         **how: Any,
     ) -> Self:
-        """Submit a plan of `todos`. `more`: further fields of single todos; `how`: arguments of `plans.order`."""
+        """Submit a plan. `more`: further fields of single todos; `how`: arguments of `plans.order`."""
         eco = ecosystem(todos, slots=slots, capacities=capacities, **(more or {}))
         self.submit(build(eco, PLAN), eco, order(**how), settings)
         return self
@@ -103,7 +103,7 @@ class Harness:
         self.follow(self.store.advance(self.run_id, int(level or 0), "join"))
 
     def drain(self, result_of: Callable[[Grant], Result] = lambda _: OK) -> list[str]:
-        """Carries out whatever is delivered until nothing is; returns the todos in the order in which they started."""
+        """Execute what is delivered until nothing is; return the todos in the order of their starts."""
         started = []
         while self.mail:
             grant = self.next()
@@ -139,7 +139,7 @@ class Harness:
 
 
 class OneOfSeveral(Harness):
-    """What the step of one run makes necessary for another is delivered to that one. `known`: the same of all of them."""
+    """Delivers what the step of one run makes necessary for another. `known`: shared by all of them."""
 
     def __init__(self, store: RunStore, known: dict[str, OneOfSeveral]) -> None:
         super().__init__(store)

@@ -1,4 +1,4 @@
-"""Circuit breakers: the words of their steps, and scripts that call through them. Any order: test_breakers_machine.py."""
+"""Circuit breakers: the words of their steps, and scripts that call through them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What leaves Redis and comes back: exports, and the folder from which a Redis that lost its data gets its values."""
+"""Exports of the cache, and the folder from which a Redis without its data gets its values."""
 
 from __future__ import annotations
 

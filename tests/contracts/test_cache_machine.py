@@ -25,7 +25,7 @@ CHAIN = chain_of("P", ["R"], "T")
 MS = timedelta(milliseconds=1)
 TTLS_MS = (105_000, 355_000)
 STEPS_MS = (40_000, 130_000, 300_000, -20_000, -220_000)
-"""Whatever they add up to is 5 s away from any of those above: the moments that pass while a test runs change nothing."""
+"""Each sum of these is 5 s away from those above: the moments that pass in a test change nothing."""
 WHERE = st.integers(0, len(CHAIN) - 1)
 KEY = st.sampled_from(["a", "b", "c"])
 VALUE = st.sampled_from([b"", b"1", b"x" * 100, b"y" * 400])

@@ -23,7 +23,7 @@ STRATEGIES = pytest.mark.parametrize("strategy", [Strategy.LEVELS, Strategy.DATA
 
 
 def ended(run: Harness, failing: str, todos: Any = TODOS, **how: Any) -> str:
-    """A run of `todos` in which `failing` failed; each that succeeded handed on its name, and the commit `<name>-<run>`."""
+    """A run in which `failing` failed; the others handed on their name and the commit `<name>-1`."""
     run.begin(todos, **how).drain(lambda grant: outcome(grant, failing))
     return run.run_id
 

@@ -208,7 +208,7 @@ def any_wants(random: Random) -> list[str]:
 
 @pytest.mark.parametrize("seed", range(150))
 def test_those_remain_waiting_whom_the_graph_says_to_be_stuck(table: Table, seed: int):
-    """The same rules, told twice: by what the steps grant when all who can go on give back all, and by the graph."""
+    """The steps and the graph agree: those remain who wait when all others give everything back."""
     random = Random(seed)
     table.redis.hset(KEYS.capacities, "resource:gpu", CAPACITY)
     for _ in range(random.randint(4, 16)):

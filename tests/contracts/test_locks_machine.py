@@ -1,4 +1,4 @@
-"""What locks promise, held against a model (tests/lock_model.py) in any history, and in those that are rare."""
+"""Locks in any order of events, held against a model (tests/lock_model.py), and in rare orders."""
 
 from __future__ import annotations
 

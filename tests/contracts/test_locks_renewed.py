@@ -1,4 +1,4 @@
-"""Renewal of locks: a lock lasts as long as its holder lives, and the holder learns of a loss by its own clock."""
+"""Renewal: a lock lasts as long as its holder lives, and the holder learns of a loss by its own clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Delivery of messages, for clients of either kind: text or bytes. Any order of events: test_messages_machine.py."""
+"""Delivery of messages, for clients of text and of bytes. Any order: test_messages_machine.py."""
 
 from __future__ import annotations
 

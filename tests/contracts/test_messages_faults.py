@@ -1,4 +1,4 @@
-"""Messages under faults: readers killed or frozen, connections cut, Redis killed; nothing is lost or done twice."""
+"""Messages when readers, connections and Redis are killed or frozen: nothing is lost or done twice."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ import sys
 from datetime import timedelta
 import redis
 from coordination.messages import Limits, MessageBus
-bus = MessageBus(redis.Redis.from_url(sys.argv[1]), "test", limits=Limits(idle=timedelta(milliseconds=400), deliveries=1000))
+limits = Limits(idle=timedelta(milliseconds=400), deliveries=1000)
+bus = MessageBus(redis.Redis.from_url(sys.argv[1]), "test", limits=limits)
 with bus.receive("repo:billing") as inbox:
     while (message := inbox.next()) is not None:
         inbox.ack(message, effects=lambda pipe: pipe.rpush("effects:" + message.sender, message.payload))

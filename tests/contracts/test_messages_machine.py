@@ -1,7 +1,7 @@
 """Inboxes in any order of events, held against a model (tests/message_model.py) after each of them.
 
-Time stands still unless the machine lets it pass: the steps read it from a key instead of from the server. The model
-foretells each answer; a message that vanishes must be explained by its time or a full inbox, and counted.
+Time stands still unless the machine lets it pass: the steps read it from a key. The model foretells each answer;
+a message that vanishes must be explained by its time or a full inbox, and counted.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class AnyHistory(RuleBasedStateMachine):
         self.known: list[tuple[int, int]] = []
         """Process and number of what was sent so recently that it is known."""
         self.copies: list[Message] = []
-        """Every message as it was handed out: readers that crashed and came back try to do something with theirs."""
+        """Messages as they were handed out: readers that crashed and came back use theirs."""
         self.positions: dict[str, Position] = {}
         self.done: list[int] = []
         self.with_effect: list[int] = []
@@ -86,7 +86,7 @@ class AnyHistory(RuleBasedStateMachine):
         return [int(one.split(" ")[0]) for one in ready], [int(one.split(" ")[0]) for one in pending]
 
     def follow(self, *, crowded: int = 0) -> None:
-        """What has vanished in this step, and why it may: it was over, or, of a full inbox, it was the one to go."""
+        """Messages may vanish when they are over, or as the least of a full inbox."""
         ready, pending = self.offsets()
         there = {*ready, *pending}
         for letter in [one for one in self.box.there() if one.offset not in there]:
@@ -269,7 +269,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(by=st.sampled_from([RETRY, 2 * RETRY, 4 * RETRY, TTL, IDLE - MS, IDLE, KEEP]))
     def time_passes(self, by: timedelta) -> None:
-        """Whoever has something in hand and did not say that it is still at it counts as dead from then on."""
+        """A reader with a message in hand that does not extend it counts as dead from then on."""
         self.pass_time(by)
 
     @precondition(lambda self: self.box.of("held"))

@@ -1,4 +1,4 @@
-"""Attempts of a todo: lost workers and poison, checkpoints, results from the cache, and the context it gets."""
+"""Attempts: lost workers and poison, checkpoints, cached results, and the context of a todo."""
 
 from __future__ import annotations
 

@@ -156,17 +156,24 @@ def sealed(document: dict[str, Any]) -> bytes:
     return json.dumps({**document, "checksum": str(checksum)}).encode()
 
 
-def changed(text: bytes, *path: str, to: Any, seal: bool = True) -> bytes:
-    document = json.loads(text)
-    *above, last = path
-    held = document
-    for name in above:
-        held = held[name]
-    held[last] = to
-    return sealed(document) if seal else json.dumps(document).encode()
-
-
 HASH_OF = ("keys", "children", "hash")
+CHECKSUM = "its checksum does not match"
+
+
+def to(*path: Any, seal: bool = True) -> Callable[[bytes], bytes]:
+    """Change a document. `path`: names, then the value that is put there."""
+    *above, last, value = path
+
+    def change(text: bytes) -> bytes:
+        document = held = json.loads(text)
+        for name in above:
+            held = held[name]
+        held[last] = value
+        return sealed(document) if seal else json.dumps(document).encode()
+
+    return change
+
+
 REFUSED: Mapping[str, tuple[Callable[[bytes], bytes], type[CoordinationError], str]] = {
     "not json": (lambda _: b"A: r1", UsageError, "run.json is not JSON: Expecting value"),
     "nothing": (lambda _: b"", UsageError, "run.json is not JSON: Expecting value"),
@@ -174,40 +181,38 @@ REFUSED: Mapping[str, tuple[Callable[[bytes], bytes], type[CoordinationError], s
     "another document": (lambda _: b'{"a": 1}', UsageError, "run.json is no run that coord has exported"),
     "a list": (lambda _: b"[1]", UsageError, "run.json is no run that coord has exported"),
     "cut short": (lambda text: text[:-40], UsageError, "run.json is an exported run that is cut short: "),
-    "cut in the middle": (lambda text: text[: len(text) // 2], UsageError, "run.json is an exported run that is cut short"),
-    "compressed and cut short": (lambda text: gzip.compress(text)[:-100], UsageError, "run.json cannot be unpacked: "),
-    "another format": (lambda text: changed(text, "coord_run", to=2), UsageError, "is of format 2, and this coord reads format 1"),
-    "a changed header": (lambda text: changed(text, "status", to="failed", seal=False), UsageError, "its checksum does not match"),
-    "a changed state": (lambda text: changed(text, "keys", "state", "hash", "B", to="succeeded", seal=False), UsageError,
-                        "its checksum does not match"),
-    "a changed timer": (lambda text: changed(text, "shared", "timers", "B", to=1, seal=False), UsageError, "its checksum does not match"),
-    "no checksum": (lambda text: changed(text, "checksum", to=None, seal=False), UsageError, "its checksum does not match"),
-    "another graph": (lambda text: changed(text, *HASH_OF, "A", to="B"), Conflict, "do not match the hash of its graph"),
-    "a state that is none": (lambda text: changed(text, "keys", "state", "hash", "B", to="odd"), UsageError, "'odd' is not"),
-    "a status that is none": (lambda text: changed(text, "keys", "meta", "hash", "status", to="x"), UsageError, "'x' is not"),
-    "a key that is none": (lambda text: changed(text, "keys", "other", to={"hash": {"a": "b"}}), UsageError, "other is no key"),
-    "another type": (lambda text: changed(text, "keys", "ready", to={"hash": {"a": "b"}}), UsageError, "or has another type"),
-    "a log of nobody": (lambda text: changed(text, "keys", "log:X", to={"stream": {"1-1": {"a": "b"}}}), UsageError, "log:X is"),
-    "an odd value": (lambda text: changed(text, *HASH_OF, "A", to=["B"]), UsageError, "children has an invalid value"),
-    "no state": (lambda text: changed(text, "keys", "state", to={"hash": {}}), UsageError, "it has no state"),
-    "an odd id": (lambda text: changed(text, "run_id", to="a:b c"), UsageError, "'a:b c' cannot be a run's id"),
-    "a timer of nobody": (lambda text: changed(text, "shared", "timers", "X", to=1), UsageError, "its todos are not the same"),
-    "a todo without a place": (lambda text: changed(text, "keys", "state", "hash", "X", to="failed"), UsageError,
-                               "its todos are not the same everywhere"),
-    "a moment that is none": (lambda text: changed(text, "shared", "timers", "B", to=float("inf")), UsageError, "Infinity is no"),
-    "a moment beyond all": (lambda text: changed(text, "shared", "timers", "B", to=0).replace(b'"B": 0}', b'"B": 1e999}'),
-                            UsageError, "its checksum does not match"),
-    "an endless score": (lambda text: changed(text, "keys", "ready", to={"zset": {"B": 10**400}}), UsageError, "ready has an invalid value"),
-    "half a surrogate": (lambda text: changed(text, "keys", "facts", "hash", "A host", to="\ud800"), UsageError, "surrogates"),
-    "no base64": (lambda text: changed(text, *HASH_OF, "A", to={"base64": "§"}), UsageError, "ASCII"),
-    "a fence for ever": (lambda text: changed(text, "keys", "facts", "hash", "A fence", to="9" * 30), UsageError, "a fence larger"),
-    "no capacity": (lambda text: changed(text, "capacities", to={"gpu": -1}), UsageError, "-1 of 'gpu' is no capacity"),
-    "a resource of another name": (lambda text: changed(text, "capacities", to={"a\nb": 1}), UsageError, "is no capacity"),
-    "an id beyond all": (lambda text: changed(text, "keys", "events", to={"stream": {f"{2**64}-0": {"a": "b"}}}), UsageError,
+    "cut in the middle": (lambda text: text[: len(text) // 2], UsageError, "is an exported run that is cut short"),
+    "compressed and cut short": (lambda text: gzip.compress(text)[:-100], UsageError, "cannot be unpacked: "),
+    "another format": (to("coord_run", 2), UsageError, "is of format 2, and this coord reads format 1"),
+    "a changed header": (to("status", "failed", seal=False), UsageError, CHECKSUM),
+    "a changed state": (to("keys", "state", "hash", "B", "succeeded", seal=False), UsageError, CHECKSUM),
+    "a changed timer": (to("shared", "timers", "B", 1, seal=False), UsageError, CHECKSUM),
+    "no checksum": (to("checksum", None, seal=False), UsageError, CHECKSUM),
+    "another graph": (to(*HASH_OF, "A", "B"), Conflict, "do not match the hash of its graph"),
+    "a state that is none": (to("keys", "state", "hash", "B", "odd"), UsageError, "'odd' is not"),
+    "a status that is none": (to("keys", "meta", "hash", "status", "x"), UsageError, "'x' is not"),
+    "a key that is none": (to("keys", "other", {"hash": {"a": "b"}}), UsageError, "other is no key"),
+    "another type": (to("keys", "ready", {"hash": {"a": "b"}}), UsageError, "or has another type"),
+    "a log of nobody": (to("keys", "log:X", {"stream": {"1-1": {"a": "b"}}}), UsageError, "log:X is"),
+    "an odd value": (to(*HASH_OF, "A", ["B"]), UsageError, "children has an invalid value"),
+    "no state": (to("keys", "state", {"hash": {}}), UsageError, "it has no state"),
+    "an odd id": (to("run_id", "a:b c"), UsageError, "'a:b c' cannot be a run's id"),
+    "a timer of nobody": (to("shared", "timers", "X", 1), UsageError, "its todos are not the same"),
+    "a todo without a place": (to("keys", "state", "hash", "X", "failed"), UsageError, "not the same everywhere"),
+    "a moment that is none": (to("shared", "timers", "B", float("inf")), UsageError, "Infinity is no"),
+    "a moment beyond all": (lambda text: to("shared", "timers", "B", 0)(text).replace(b'"B": 0}', b'"B": 1e999}'),
+                            UsageError, CHECKSUM),
+    "an endless score": (to("keys", "ready", {"zset": {"B": 10**400}}), UsageError, "ready has an invalid"),
+    "half a surrogate": (to("keys", "facts", "hash", "A host", "\ud800"), UsageError, "surrogates"),
+    "no base64": (to(*HASH_OF, "A", {"base64": "§"}), UsageError, "ASCII"),
+    "a fence for ever": (to("keys", "facts", "hash", "A fence", "9" * 30), UsageError, "a fence larger"),
+    "no capacity": (to("capacities", {"gpu": -1}), UsageError, "-1 of 'gpu' is no capacity"),
+    "a resource of another name": (to("capacities", {"a\nb": 1}), UsageError, "is no capacity"),
+    "an id beyond all": (to("keys", "events", {"stream": {f"{2**64}-0": {"a": "b"}}}), UsageError,
                          "events has an invalid value"),
-    "a run that went on": (lambda text: changed(text, "keys", "meta", "hash", "status", to="running"), Conflict,
+    "a run that went on": (to("keys", "meta", "hash", "status", "running"), Conflict,
                            "was running when it was exported: this document can only be inspected"),
-    "a todo that ran": (lambda text: changed(text, "shared", "holders", "B", to="12"), Conflict, "and 1 todo ran: B"),
+    "a todo that ran": (to("shared", "holders", "B", "12"), Conflict, "and 1 todo ran: B"),
 }  # fmt: skip
 
 

@@ -1,6 +1,4 @@
-"""Every answer is lost: each step of a run is done, nobody hears of it, and it is asked for again. The second time it changes nothing,
-and what the first answer would have told comes by another way.
-"""
+"""Every answer of a step of a run is lost: asked for again, the step changes nothing, and the run goes on."""
 
 from __future__ import annotations
 

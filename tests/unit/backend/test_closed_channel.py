@@ -1,4 +1,4 @@
-"""A channel that is closed while somebody sends by it says so as any lost connection does, so that the message is sent by another."""
+"""A channel that is closed while a message is sent fails as a lost connection does."""
 
 from __future__ import annotations
 

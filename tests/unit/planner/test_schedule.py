@@ -1,4 +1,4 @@
-"""The simulation of a run: against a simple one that looks at everything at every event, and at sizes where that would take hours."""
+"""The simulation of a run, compared with a simple slow one, and at large sizes."""
 
 from __future__ import annotations
 
