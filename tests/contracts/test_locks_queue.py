@@ -48,15 +48,6 @@ def line(locks: LockManager, client: redis.Redis) -> Line:
     return Line(locks, client)
 
 
-def test_a_higher_priority_goes_first_and_within_one_who_came_first(locks: LockManager, line: Line):
-    with locks.acquire("x"):
-        line.join("later", "x")
-        line.join("urgent", "x", priority=2)
-        line.join("soon", "x", priority=1)
-        line.join("as urgent", "x", priority=2)
-    assert line.end() == ["urgent", "as urgent", "soon", "later"]
-
-
 def test_a_long_wait_goes_before_a_higher_priority(locks: LockManager, client: redis.Redis, line: Line):
     with locks.acquire("x"):
         line.join("old", "x")
