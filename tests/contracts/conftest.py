@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import redis
 
 from coordination.backend import library
 from coordination.backend.client import Profile, connect
+from coordination.backend.embedded import EmbeddedServer
 from coordination.locks import LockManager
 from coordination.runs.store import RunStore
+from coordination.settings import Settings
 from tests.contracts.carrier import Harness
+from tests.waiting import until
 
 CLOCK = ("clock:s", "clock:us")
 
@@ -38,6 +45,37 @@ def locks(client: redis.Redis) -> Iterator[LockManager]:
     made = LockManager(client, "test")
     yield made
     made.close()
+
+
+class OwnServer(EmbeddedServer):
+    """A server of a single test, which may be killed and frozen."""
+
+    def signal(self, number: int) -> None:
+        record = self.running()
+        assert record is not None
+        os.kill(record.pid, number)
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        until(lambda: self.running() is None)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        self.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[OwnServer]:
+    made = OwnServer(tmp_path / ".coord", Settings(appendfsync="always"))
+    made.start()
+    yield made
+    if made.running():
+        made.signal(signal.SIGCONT)
+        made.stop()
 
 
 @pytest.fixture

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import redis
 
 from coordination.backend import library
-from coordination.backend.embedded import EmbeddedServer
 from coordination.errors import CoordinationError, LockLost, LockTimeout, StaleFence, Unreachable, Unusable
 from coordination.locks import Lock, LockManager
-from coordination.settings import Settings
+from tests.contracts.conftest import OwnServer
 from tests.lock_players import LONG
 from tests.waiting import until
 
@@ -25,28 +22,9 @@ ONCE = timedelta(0)
 WAIT = timedelta(seconds=2)
 
 
-class Server(EmbeddedServer):
-    def kill(self) -> None:
-        self.signal(signal.SIGKILL)
-        until(lambda: self.running() is None)
-
-    def signal(self, number: int) -> None:
-        os.kill(self.running().pid, number)
-
-
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    made = Server(tmp_path / ".coord", Settings())
-    made.start()
-    yield made
-    if made.running():
-        made.signal(signal.SIGCONT)
-        made.stop()
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(server.start(), decode_responses=True) as made:
+def client(own: OwnServer) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(own.start(), decode_responses=True) as made:
         yield made
 
 
@@ -74,11 +52,11 @@ def waiting(locks: LockManager, client: redis.Redis, wait: timedelta = WAIT) -> 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["gone", "hangs"])
 def test_a_redis_that_is_gone_or_hangs_is_an_error_of_the_waiter(
-    locks: LockManager, client: redis.Redis, server: Server, number: int
+    locks: LockManager, client: redis.Redis, own: OwnServer, number: int
 ):
     locks.acquire("x")
     waiter = waiting(locks, client)
-    server.signal(number)
+    own.signal(number)
     waiter.join(20)
 
     assert isinstance(waiter.came, Unreachable)
@@ -88,22 +66,22 @@ def test_a_redis_that_is_gone_or_hangs_is_an_error_of_the_waiter(
             locks.acquire("y", wait=ONCE)
 
 
-def test_a_holder_knows_that_it_lost_its_lock_while_redis_hangs(locks: LockManager, server: Server):
+def test_a_holder_knows_that_it_lost_its_lock_while_redis_hangs(locks: LockManager, own: OwnServer):
     lock = locks.acquire("x", ttl=timedelta(milliseconds=400))
-    server.signal(signal.SIGSTOP)
+    own.signal(signal.SIGSTOP)
 
     assert lock.lost.wait(10)
     with pytest.raises(LockLost):
         lock.check()
 
 
-def test_a_hang_shorter_than_the_ttl_loses_nothing(locks: LockManager, server: Server):
+def test_a_hang_shorter_than_the_ttl_loses_nothing(locks: LockManager, own: OwnServer):
     lock = locks.acquire("x", ttl=timedelta(seconds=9))
     first = lock.deadline_s
-    server.signal(signal.SIGSTOP)
+    own.signal(signal.SIGSTOP)
     hung = threading.Thread(target=lock.renew)
     hung.start()
-    server.signal(signal.SIGCONT)
+    own.signal(signal.SIGCONT)
     hung.join()
 
     until(lambda: lock.deadline_s > first)
@@ -111,13 +89,13 @@ def test_a_hang_shorter_than_the_ttl_loses_nothing(locks: LockManager, server: S
 
 
 def test_a_restart_with_its_data_keeps_holders_and_waiters(
-    locks: LockManager, client: redis.Redis, server: Server
+    locks: LockManager, client: redis.Redis, own: OwnServer
 ):
     lock = locks.acquire("x", ttl=timedelta(minutes=1))
     client.execute_command("WAITAOF", 1, 0, 5000)
     waiter = waiting(locks, client, LONG)
-    server.kill()
-    server.start()
+    own.kill()
+    own.start()
 
     with pytest.raises(LockTimeout):
         locks.acquire("x", wait=ONCE)

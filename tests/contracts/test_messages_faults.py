@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -16,9 +15,8 @@ import pytest
 import redis
 
 from coordination.backend.client import Profile, connect
-from coordination.backend.embedded import EmbeddedServer
 from coordination.messages import Inbox, Limits, Message, MessageBus
-from coordination.settings import Settings
+from tests.contracts.conftest import OwnServer
 from tests.waiting import until
 
 REPO = "repo:billing"
@@ -38,16 +36,7 @@ with bus.receive("repo:billing") as inbox:
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[EmbeddedServer]:
-    """A server that may be killed."""
-    made = EmbeddedServer(tmp_path / ".coord", Settings(appendfsync="always"))
-    made.start()
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def client(own: EmbeddedServer) -> redis.Redis:
+def client(own: OwnServer) -> redis.Redis:
     return connect(own.start(), Profile.COMMAND)
 
 
@@ -59,7 +48,7 @@ def bus(client: redis.Redis) -> MessageBus:
 
 
 @pytest.fixture
-def reader(own: EmbeddedServer) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
+def reader(own: OwnServer) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
     begun: list[subprocess.Popen[bytes]] = []
 
     def begin() -> subprocess.Popen[bytes]:
@@ -83,12 +72,6 @@ def handled(bus: MessageBus) -> Iterator[list[object]]:
     yield done
     inbox.stop()
     thread.join()
-
-
-def kill(own: EmbeddedServer) -> None:
-    record = own.running()
-    assert record is not None
-    os.kill(record.pid, signal.SIGKILL)
 
 
 def effects(client: redis.Redis, senders: int) -> list[list[int]]:
@@ -144,28 +127,26 @@ def test_connections_that_are_cut_are_made_anew(bus: MessageBus, client: redis.R
 
 
 def test_a_redis_that_is_killed_and_restarted_loses_nothing(
-    own: EmbeddedServer, bus: MessageBus, handled: list[object]
+    own: OwnServer, bus: MessageBus, handled: list[object]
 ):
     bus.send(REPO, "note", 1)
     until(lambda: handled == [1])
 
-    kill(own)
-    until(lambda: own.running() is None)
+    own.kill()
     own.start()
 
     bus.send(REPO, "note", 2)
     until(lambda: handled == [1, 2], 30)
 
 
-def test_a_reader_learns_that_redis_came_back_empty_and_goes_on(own: EmbeddedServer, bus: MessageBus):
+def test_a_reader_learns_that_redis_came_back_empty_and_goes_on(own: OwnServer, bus: MessageBus):
     done: list[Message] = []
     inbox: Inbox = bus.receive(REPO)
     thread = Thread(target=inbox.run, args=(done.append,))
     thread.start()
     until(lambda: bus.presence())
 
-    kill(own)
-    until(lambda: own.running() is None)
+    own.kill()
     shutil.rmtree(own.state / "appendonlydir")
     own.start()
 
@@ -185,14 +166,12 @@ def test_a_send_whose_answer_was_lost_is_repeated_without_harm(bus: MessageBus, 
     assert [message.payload for message in bus.peek(REPO)] == list(range(30))
 
 
-def on(own: EmbeddedServer) -> MessageBus:
+def on(own: OwnServer) -> MessageBus:
     return MessageBus(connect(own.start(), Profile.COMMAND), "test")
 
 
 @pytest.mark.parametrize("data", ["kept", "lost", "older"])
-def test_a_position_tells_whether_a_server_came_back_with_its_data(
-    own: EmbeddedServer, tmp_path: Path, data: str
-):
+def test_a_position_tells_whether_a_server_came_back_with_its_data(own: OwnServer, tmp_path: Path, data: str):
     log = own.state / "appendonlydir"
     on(own).register(REPO)
     on(own).send(REPO, "note", 1)

@@ -7,19 +7,16 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from threading import Event, Thread
 
 import pytest
 import redis
 
 from coordination.backend.client import Profile, connect
-from coordination.backend.embedded import EmbeddedServer
 from coordination.errors import Unreachable, UsageError
 from coordination.messages import Limits, MessageBus
-from coordination.settings import Settings
+from tests.contracts.conftest import OwnServer
 from tests.waiting import until
 
 REPO = "repo:billing"
@@ -27,27 +24,7 @@ SOON = timedelta(seconds=2)
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[EmbeddedServer]:
-    """A server that may be filled and frozen."""
-    made = EmbeddedServer(tmp_path / ".coord", Settings())
-    made.start()
-    yield made
-    made.stop()
-
-
-@contextmanager
-def frozen(own: EmbeddedServer) -> Iterator[None]:
-    record = own.running()
-    assert record is not None
-    os.kill(record.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(record.pid, signal.SIGCONT)
-
-
-@pytest.fixture
-def client(own: EmbeddedServer) -> redis.Redis:
+def client(own: OwnServer) -> redis.Redis:
     return connect(own.start(), Profile.COMMAND)
 
 
@@ -105,7 +82,7 @@ def test_a_reader_outlives_a_redis_that_is_full(full: MessageBus):
     assert full.standing(REPO).waiting == 0
 
 
-def test_threads_that_share_a_bus_all_hear_in_time_that_redis_is_frozen(own: EmbeddedServer, bus: MessageBus):
+def test_threads_that_share_a_bus_all_hear_in_time_that_redis_is_frozen(own: OwnServer, bus: MessageBus):
     heard: list[float] = []
 
     def send() -> None:
@@ -114,7 +91,7 @@ def test_threads_that_share_a_bus_all_hear_in_time_that_redis_is_frozen(own: Emb
             bus.send(REPO, "note")
         heard.append(time.monotonic() - began)
 
-    with frozen(own):
+    with own.frozen():
         threads = [Thread(target=send) for _ in range(8)]
         for thread in threads:
             thread.start()
@@ -229,7 +206,7 @@ def test_many_senders_whose_messages_were_refused_at_once_are_all_heard_again(cl
     assert sorted(again) == list(range(300))  # type: ignore[type-var]
 
 
-def test_a_stop_is_heard_though_redis_is_frozen(own: EmbeddedServer, bus: MessageBus):
+def test_a_stop_is_heard_though_redis_is_frozen(own: OwnServer, bus: MessageBus):
     inbox = bus.receive(REPO)
     reading = Event()
     read: list[object] = []
@@ -243,7 +220,7 @@ def test_a_stop_is_heard_though_redis_is_frozen(own: EmbeddedServer, bus: Messag
     thread = Thread(target=reader)
     thread.start()
     reading.wait()
-    with frozen(own):
+    with own.frozen():
         inbox.stop()
         thread.join(30)
         stopped = not thread.is_alive()
@@ -253,7 +230,7 @@ def test_a_stop_is_heard_though_redis_is_frozen(own: EmbeddedServer, bus: Messag
 
 
 @pytest.mark.parametrize("deed", ["request", "next"])
-def test_who_waits_hears_within_the_wait_that_redis_is_away(own: EmbeddedServer, bus: MessageBus, deed: str):
+def test_who_waits_hears_within_the_wait_that_redis_is_away(own: OwnServer, bus: MessageBus, deed: str):
     """A reader is patient for ever, and a wait with an end is not."""
     heard, waiting = list[str](), Event()
 

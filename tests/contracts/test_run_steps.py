@@ -228,20 +228,6 @@ def test_a_paused_run_sends_nothing_when_what_runs_has_settled(run: Harness, str
     assert sorted(run.drain()) == ["B", "C"]
 
 
-@STRATEGIES
-def test_a_manual_todo_waits_for_a_person_and_holds_nothing(run: Harness, strategy: Strategy):
-    todos = {"A": "r1", "M": "r1", "B": ("r1", ["A", "M"])}
-    run.begin(todos, more={"M": {"action": {"type": "manual"}}}, strategy=strategy)
-    assert run.drain() == ["A"]
-    waiting = next(t for t in run.view().todos if t.id == "M")
-    assert waiting.waits_for == "a person: coord complete-todo M"
-
-    assert run.follow(run.store.complete(run.run_id, "M", "me")).word == "settled"
-    run.join()
-    assert run.drain() == ["B"]
-    assert run.view().status == "succeeded"
-
-
 def test_a_level_opens_once_however_often_its_join_fires(run: Harness):
     run.begin({"A": "r1", "B": "r2", "C": ("r1", ["A", "B"])}, strategy=Strategy.LEVELS)
     assert run.store.advance(run.run_id, 0, "join").word == "early"
