@@ -18,6 +18,7 @@ from coordination.backend.step_connection import StepCaller
 from coordination.errors import DeadlockError, LockTimeout
 from coordination.locks import LockManager
 from coordination.locks.deadlock import Detector, graph_of, verdict
+from tests.waiting import until
 
 HOUR_MS = 3_600_000
 TTL, LONG = timedelta(seconds=10), timedelta(seconds=60)
@@ -248,6 +249,29 @@ def test_threads_that_wait_for_each_other_go_on_by_themselves(locks: LockManager
         ends = sorted(pool.map(work, range(3)))
 
     assert ends == ["done", "done", "gave way, one of 3"]
+
+
+def test_a_waiting_thread_is_told_to_give_way_by_another_that_looks(table: Table, locks: LockManager):
+    ready, go = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with locks.acquire("y", ttl=TTL):
+            ready.set()
+            go.wait()
+            locks.acquire("x", ttl=TTL, wait=LONG)
+
+    table.asks("p1", "x lock:x")
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(work)
+        ready.wait()
+        request = table.asks("p1", "x lock:y")
+        go.set()
+        until(lambda: table.redis.zcard(KEYS.queue("lock:x")))
+        for _ in range(2):
+            assert table.looks(request) is None
+
+        with pytest.raises(DeadlockError):
+            working.result(10)
 
 
 @pytest.mark.parametrize("owners", [("", ""), ("deploy", "migrate")])

@@ -19,7 +19,7 @@ def victim_of(draft: Draft) -> str | None:
     return next(iter(found), None)
 
 
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(st.randoms(use_true_random=False))
 def test_no_false_alarm_in_any_acyclic_graph(random: Random):
     draft = acyclic(random)
@@ -28,7 +28,7 @@ def test_no_false_alarm_in_any_acyclic_graph(random: Random):
     assert victim_of(draft) is None
 
 
-@settings(max_examples=120)
+@settings(max_examples=80)
 @given(st.randoms(use_true_random=False), st.integers(2, 10))
 def test_any_planted_circle_is_seen_by_each_of_it_and_one_victim_resolves_it(random: Random, length: int):
     draft = planted(random, length)
