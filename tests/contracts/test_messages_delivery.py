@@ -61,7 +61,7 @@ def test_a_message_of_a_silent_reader_goes_to_another_and_only_that_one_has_its_
     new, next_ = until(lambda: take(hasty, "r2"))
 
     assert [(message.id, message.deliveries) for message in (new, next_)] == [(old.id, 2), (next_.id, 1)]
-    assert (bus.extend(old), bus.extend(new)) == ((old,), ())
+    assert (bus.extend(old), bus.extend(new), bus.nack(old, "too late")) == ((old,), (), ())
     assert [bus.ack(one, effects=lambda pipe: pipe.incr("effects")) for one in (old, new, new)] == [
         False,
         True,
