@@ -1,4 +1,4 @@
-"""What the context cache is, in a page: the steps on Redis are held against it. Time is a number of ms that is handed in."""
+"""A model of the cache, for the steps to be held against. Times are in ms and passed in."""
 
 from __future__ import annotations
 

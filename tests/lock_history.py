@@ -1,4 +1,4 @@
-"""Any history of requests, renewals, releases, repetitions, crashes, expiries and lost data: what locks promise holds at every step.
+"""Locks in any order of events, held against a model that knows no Redis.
 
 Time stands still: what expires, expires because the machine lets it, as Redis would, without a word to anybody. Whoever
 waits notices when it looks again. Each answer and each hand-over is held against a model that knows no Redis.
@@ -10,13 +10,7 @@ from collections.abc import Sequence
 
 import redis
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.lock_model import Model, Request
 from tests.lock_table import GONE, HOUR_MS, Seen, Table
@@ -101,7 +95,7 @@ class AnyHistory(RuleBasedStateMachine):
             self.granted[name] += 1
 
     def follow(self, before: Seen) -> None:
-        """Whoever was handed something in the last step was told once, with its fence, and nobody was passed over."""
+        """Each request that was granted was told once, with its fence, and no other was passed over."""
         after = self.see()
         waiting = self.model.of("waiting")
         handed = [r for r in waiting if after.records[r.id][0] == "held"]

@@ -1,4 +1,4 @@
-"""What locks promise, in Python: who holds what, who stands in the way of whom. It knows names and requests, and no Redis."""
+"""A model of locks: who holds what, and who stands in the way of whom. It knows no Redis."""
 
 from __future__ import annotations
 

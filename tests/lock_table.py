@@ -1,4 +1,4 @@
-"""The locks of a namespace on a real server, without anybody who waits for them: each step by itself, and what stands in Redis after it."""
+"""The steps of locks on a real server, one by one, and what is in Redis after each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an inbox promises, in Python: what waits, who has what in hand, what may be gone. It knows no Redis; times are in ms."""
+"""A model of an inbox: what waits, who has what in hand, what may be gone. Times are in ms."""
 
 from __future__ import annotations
 

@@ -10,10 +10,11 @@ INBOX = "coordination/backend/lua/inbox"
 
 RUN = "tests/contracts/test_run_steps.py"
 UNDO = "tests/contracts/test_run_rollback.py"
-GATES = "tests/contracts/test_run_gates.py"
+GATES = "tests/contracts/test_gates_held.py"
+ATTEMPTS = "tests/contracts/test_run_attempts.py"
 NEEDS = "tests/contracts/test_run_needs.py"
 LARGE = "tests/contracts/test_large_runs.py"
-HISTORY = "tests/unit/runs/test_any_history.py"
+HISTORY = "tests/contracts/test_any_history.py"
 ROLL = "tests/integration/test_roll.py"
 
 
@@ -137,7 +138,7 @@ BUGS = (
         f"{STEPS}/lose.lua",
         "again(todo, 'lost', 0, '')",
         "again(todo, 'handed_back', 0, '')",
-        (RUN,),
+        (ATTEMPTS,),
     ),
     Bug(
         "a lease is taken although it was renewed",
@@ -158,7 +159,7 @@ BUGS = (
         f"{STEPS}/_turns.lua",
         "    call('ZADD', timers, now + delay_ms, member(todo))\n    wait_for(todo, 'timer', 'another try')",
         "    wait_for(todo, 'timer', 'another try')",
-        (RUN,),
+        (HISTORY,),
     ),
     Bug(
         "a message that is lost is never sent again",
@@ -235,7 +236,7 @@ BUGS = (
         f"{STEPS}/checkpoint.lua",
         "if not held_by(todo, fence) then return reply('stale') end",
         "",
-        (GATES,),
+        (ATTEMPTS,),
     ),
     Bug(
         "a lock for everybody who asks",

@@ -1,4 +1,4 @@
-"""Any history of a circuit breaker, held against a model of it (tests/breaker_model.py). Time passes without anybody's waiting."""
+"""Circuit breakers in any order of events, held against a model (tests/breaker_model.py)."""
 
 from __future__ import annotations
 

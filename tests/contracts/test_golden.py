@@ -1,4 +1,4 @@
-"""What people and programs rely on, kept as files in tests/golden: a change that shows there is a change of behaviour.
+"""Help, JSON and tools as files in tests/golden: a change that shows there is a change of behaviour.
 
 `make golden` writes the files anew; the difference then belongs into the commit that causes it.
 """
@@ -85,7 +85,7 @@ def _declared(tool: dict[str, Any]) -> dict[str, Any]:
 
 
 class Story:
-    """Commands, each with its exit code and what it printed for programs, without what differs from one time to the next."""
+    """Commands with their exit codes and output, without what differs from one time to the next."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
@@ -211,7 +211,7 @@ def test_an_exported_run(golden: Callable[[str, str], None], story: Story):
 
 
 def _shape(value: Any) -> Any:
-    """Names and types, without values; entries that differ in the todo's name or the entry's id alone are shown as one."""
+    """Names and types without values; entries that differ in a todo or an id alone are one."""
     match value:
         case Mapping():
             shape: dict[str, Any] = {}

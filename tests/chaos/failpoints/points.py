@@ -132,7 +132,7 @@ ELSEWHERE = {
     "runs.views.log_reader.": "a command that reads logs",
     "runs.views.run_view.": "a command that looks at runs",
     "runs.views.progress.": "a command that follows a run",
-    "messages.": "programs that use messages by themselves; killed in tests/contracts/test_messages_killed.py",
+    "messages.": "programs that use messages by themselves; killed in tests/contracts/test_messages_faults.py",
     "inbox/": "the same",
     "message/": "the same",
     "locks.": "programs that use locks by themselves; killed in tests/contracts/test_locks_trouble.py",

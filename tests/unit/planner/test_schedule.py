@@ -1,4 +1,4 @@
-"""The simulation of a run: against a simple one that looks at everything at every event, and at sizes where that would take hours."""
+"""The simulation of a run, compared with a simple slow one, and at large sizes."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_ageing_costs_nothing_that_would_be_noticed(slots: int):
 
 
 @pytest.mark.parametrize("repos", [1, 100, 10_000])
-def test_ten_thousand_todos_that_need_one_scarce_resource_take_a_few_steps_each(
+def test_ten_thousand_todos_with_a_scarce_resource_take_few_steps(
     repos: int, monkeypatch: pytest.MonkeyPatch
 ):
     from coordination.planner import schedule

@@ -1,4 +1,4 @@
-"""Whether a server's clock was set, and what that means for a timer, as tables. Times of ours in seconds, the server's in ms."""
+"""Steps of a server's clock and their effect on timers. Our times are in s, the server's in ms."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""The carrier's settings that hold for every kind of address."""
+"""The settings of the Celery app, for every kind of address."""
 
 from __future__ import annotations
 
 import kombu.utils.functional
 import pytest
+import redis
 from kombu.exceptions import OperationalError
 
 from coordination.backend.keys import Keys
@@ -30,7 +31,7 @@ def test_what_a_worker_tells_of_its_connection_holds_no_password(url: str) -> No
     assert "hunter2" not in str(told)
 
 
-def test_a_redis_that_is_away_for_long_is_asked_for_every_few_seconds(
+def test_a_redis_that_is_away_is_tried_every_few_seconds(
     free_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
@@ -43,3 +44,12 @@ def test_a_redis_that_is_away_for_long_is_asked_for_every_few_seconds(
 
     assert waited
     assert max(pauses) == 3
+
+
+def test_a_channel_that_is_closed_while_a_message_is_sent_is_a_lost_connection() -> None:
+    with make_app("redis://127.0.0.1:1/0", Keys("test"), Settings()).connection() as connection:
+        channel = connection.transport.Channel.__new__(connection.transport.Channel)
+        channel.connection = None  # as kombu leaves it when it closes one
+
+        with pytest.raises(redis.ConnectionError, match="closed"):
+            channel._connparams()

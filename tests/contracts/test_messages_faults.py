@@ -1,8 +1,7 @@
-"""Contract of messages under faults: readers killed or frozen, connections cut, Redis killed; nothing lost, in order, one effect each."""
+"""Messages when readers, connections and Redis are killed or frozen: nothing is lost or done twice."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -16,9 +15,8 @@ import pytest
 import redis
 
 from coordination.backend.client import Profile, connect
-from coordination.backend.embedded import EmbeddedServer
 from coordination.messages import Inbox, Limits, Message, MessageBus
-from coordination.settings import Settings
+from tests.contracts.conftest import OwnServer
 from tests.waiting import until
 
 REPO = "repo:billing"
@@ -29,7 +27,8 @@ import sys
 from datetime import timedelta
 import redis
 from coordination.messages import Limits, MessageBus
-bus = MessageBus(redis.Redis.from_url(sys.argv[1]), "test", limits=Limits(idle=timedelta(milliseconds=400), deliveries=1000))
+limits = Limits(idle=timedelta(milliseconds=400), deliveries=1000)
+bus = MessageBus(redis.Redis.from_url(sys.argv[1]), "test", limits=limits)
 with bus.receive("repo:billing") as inbox:
     while (message := inbox.next()) is not None:
         inbox.ack(message, effects=lambda pipe: pipe.rpush("effects:" + message.sender, message.payload))
@@ -37,16 +36,7 @@ with bus.receive("repo:billing") as inbox:
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[EmbeddedServer]:
-    """A server that may be killed."""
-    made = EmbeddedServer(tmp_path / ".coord", Settings(appendfsync="always"))
-    made.start()
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def client(own: EmbeddedServer) -> redis.Redis:
+def client(own: OwnServer) -> redis.Redis:
     return connect(own.start(), Profile.COMMAND)
 
 
@@ -58,7 +48,7 @@ def bus(client: redis.Redis) -> MessageBus:
 
 
 @pytest.fixture
-def reader(own: EmbeddedServer) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
+def reader(own: OwnServer) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
     begun: list[subprocess.Popen[bytes]] = []
 
     def begin() -> subprocess.Popen[bytes]:
@@ -84,17 +74,11 @@ def handled(bus: MessageBus) -> Iterator[list[object]]:
     thread.join()
 
 
-def kill(own: EmbeddedServer) -> None:
-    record = own.running()
-    assert record is not None
-    os.kill(record.pid, signal.SIGKILL)
-
-
 def effects(client: redis.Redis, senders: int) -> list[list[int]]:
     return [[int(n) for n in client.lrange(f"effects:s{s}", 0, -1)] for s in range(senders)]
 
 
-def test_readers_that_are_killed_again_and_again_lose_nothing_and_do_nothing_twice(
+def test_killed_readers_lose_nothing_and_do_nothing_twice(
     bus: MessageBus, client: redis.Redis, reader: Callable[[], subprocess.Popen[bytes]]
 ):
     senders = [MessageBus(client, "test", sender=f"s{n}", limits=LIMITS) for n in range(3)]
@@ -113,19 +97,7 @@ def test_readers_that_are_killed_again_and_again_lose_nothing_and_do_nothing_twi
     assert until(lambda: bus.standing(REPO).in_hand == 0)
 
 
-def test_a_frozen_reader_is_replaced_and_changes_nothing_when_it_wakes(bus: MessageBus, client: redis.Redis):
-    bus.send(REPO, "note", 1)
-    (frozen,) = bus.take(REPO, "frozen").messages
-
-    (other,) = until(lambda: bus.take(REPO, "other").messages)
-    assert bus.ack(other, effects=lambda pipe: pipe.incr("effects"))
-
-    assert not bus.ack(frozen, effects=lambda pipe: pipe.incr("effects"))
-    assert bus.nack(frozen) == ()
-    assert client.get("effects") == "1"
-
-
-def test_a_stopped_process_loses_its_messages_and_goes_on_when_it_is_continued(
+def test_a_stopped_reader_loses_its_messages_and_goes_on_later(
     bus: MessageBus, client: redis.Redis, reader: Callable[[], subprocess.Popen[bytes]]
 ):
     sender = MessageBus(client, "test", sender="s0", limits=LIMITS)
@@ -154,29 +126,27 @@ def test_connections_that_are_cut_are_made_anew(bus: MessageBus, client: redis.R
     until(lambda: handled == list(range(20)), 30)
 
 
-def test_a_redis_that_is_killed_and_comes_back_with_its_data_loses_nothing(
-    own: EmbeddedServer, bus: MessageBus, handled: list[object]
+def test_a_redis_that_is_killed_and_restarted_loses_nothing(
+    own: OwnServer, bus: MessageBus, handled: list[object]
 ):
     bus.send(REPO, "note", 1)
     until(lambda: handled == [1])
 
-    kill(own)
-    until(lambda: own.running() is None)
+    own.kill()
     own.start()
 
     bus.send(REPO, "note", 2)
     until(lambda: handled == [1, 2], 30)
 
 
-def test_a_reader_learns_that_redis_came_back_empty_and_goes_on(own: EmbeddedServer, bus: MessageBus):
+def test_a_reader_learns_that_redis_came_back_empty_and_goes_on(own: OwnServer, bus: MessageBus):
     done: list[Message] = []
     inbox: Inbox = bus.receive(REPO)
     thread = Thread(target=inbox.run, args=(done.append,))
     thread.start()
     until(lambda: bus.presence())
 
-    kill(own)
-    until(lambda: own.running() is None)
+    own.kill()
     shutil.rmtree(own.state / "appendonlydir")
     own.start()
 
@@ -194,3 +164,34 @@ def test_a_send_whose_answer_was_lost_is_repeated_without_harm(bus: MessageBus, 
         bus.send(REPO, "note", n)
 
     assert [message.payload for message in bus.peek(REPO)] == list(range(30))
+
+
+def on(own: OwnServer) -> MessageBus:
+    return MessageBus(connect(own.start(), Profile.COMMAND), "test")
+
+
+@pytest.mark.parametrize("data", ["kept", "lost", "older"])
+def test_a_position_tells_whether_a_server_came_back_with_its_data(own: OwnServer, tmp_path: Path, data: str):
+    log = own.state / "appendonlydir"
+    on(own).register(REPO)
+    on(own).send(REPO, "note", 1)
+    own.stop()
+    shutil.copytree(log, tmp_path / "older")
+    on(own).send(REPO, "note", 2)
+    taken = on(own).take(REPO, "r1")
+    own.stop()
+
+    if data != "kept":
+        shutil.rmtree(log)
+    if data == "older":
+        shutil.copytree(tmp_path / "older", log)
+
+    again = on(own).take(REPO, "r1", 10, since=taken.position)
+    assert again.recovered == (data == "kept")
+    if data == "kept":
+        assert [message.payload for message in again.messages] == [2]
+        assert on(own).ack(taken.messages[0])
+    if data == "lost":
+        assert not on(own).ack(taken.messages[0])
+        assert (again.trimmed, again.epoch != taken.epoch) == (0, True)
+        assert on(own).take(REPO, "r1", since=again.position).recovered
