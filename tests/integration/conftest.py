@@ -1,8 +1,9 @@
-"""Fixtures of tests with several hosts."""
+"""Fixtures of workers, stores and hosts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -10,9 +11,53 @@ import pytest
 
 from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import EmbeddedServer
+from coordination.broker.celery_app import make_app
+from coordination.runs.dispatch import Dispatcher
+from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from tests.hosts import Door, World
 from tests.ports import free_port
+from workers.app import Container
+from workers.config import WorkerConfig
+
+MakeWorker = Callable[..., Container]
+
+
+@pytest.fixture
+def store(redis_url: str) -> Iterator[RunStore]:
+    """In a namespace of its own, `test`."""
+    with closing(connect(redis_url, Profile.COMMAND)) as client:
+        yield RunStore(client, "test")
+
+
+@pytest.fixture
+def dispatcher(redis_url: str, store: RunStore) -> Dispatcher:
+    return Dispatcher(make_app(redis_url, store.keys, Settings(namespace="test")), store)
+
+
+@pytest.fixture
+def make_worker(redis_url: str, tmp_path: Path) -> Iterator[MakeWorker]:
+    """Makes a worker's parts, serving plain folders by their names and repositories by their paths."""
+    with ExitStack() as ends:
+
+        def make(
+            *folders: str, state: str = ".coord", settings: Settings | None = None, **repos: Path
+        ) -> Container:
+            for name in folders:
+                (tmp_path / name).mkdir()
+            places = {**{name: tmp_path / name for name in folders}, **repos}
+            config = WorkerConfig(
+                redis_url=redis_url,
+                settings=settings or Settings(),
+                places=places,
+                jobs=1,
+                state=tmp_path / state,
+            )
+            made = Container(config)
+            ends.callback(made.close)
+            return made
+
+        yield make
 
 
 @pytest.fixture(scope="module")
