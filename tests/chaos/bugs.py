@@ -14,7 +14,7 @@ GATES = "tests/contracts/test_run_gates.py"
 NEEDS = "tests/contracts/test_run_needs.py"
 LARGE = "tests/contracts/test_large_runs.py"
 HISTORY = "tests/unit/runs/test_any_history.py"
-ROLL = "tests/integration/test_roll.py"
+ROLL = "tests/integration/test_local_liveness.py"
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,7 @@ BUGS = (
         "coordination/runs/maintenance/leader.py",
         "self._trusted_from = time.monotonic() + self._settings.lease_ttl.total_seconds()",
         "self._trusted_from = time.monotonic()",
-        ("tests/integration/test_keeper.py", "tests/unit/runs"),
+        ("tests/integration/test_maintenance.py", "tests/unit/runs"),
     ),
     Bug(
         "an attempt begins with what the last one left in the worktree",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,12 +15,21 @@ from coordination.broker.celery_app import make_app
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
+from tests.contracts.carrier import Harness
 from tests.hosts import Door, World
+from tests.plans import Todos, ecosystem, graph, order
 from tests.ports import free_port
 from workers.app import Container
 from workers.config import WorkerConfig
 
 MakeWorker = Callable[..., Container]
+
+
+def submitted(store: RunStore, todos: Todos, *how: object, **more: Mapping[str, object]) -> Harness:
+    """A run of these todos; `how` as for `order`."""
+    run = Harness(store)
+    run.submit(graph(todos, **more), ecosystem(todos, **more), order(*how))  # type: ignore[arg-type]
+    return run
 
 
 @pytest.fixture

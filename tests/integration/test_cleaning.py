@@ -9,13 +9,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import fakeredis
 import pytest
 import redis
 from redis.client import Pipeline
 
 from coordination.backend.client import Profile, connect
 from coordination.background import BackgroundService
-from coordination.broker.celery_app import make_app
 from coordination.errors import Conflict, NotAllowed, NotFound, Unreachable
 from coordination.models import Repo
 from coordination.runs import cleaning as cleaning_module
@@ -28,7 +28,7 @@ from coordination.runs.remote_steps.handlers import StepHandlers
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, Harness
-from tests.plans import ecosystem, graph, order
+from tests.integration.conftest import submitted
 from tests.stage import git
 from tests.waiting import until
 from workers.cleanup.jobs import AutoCleanup, CleanupJobs
@@ -78,8 +78,7 @@ class Machine:
 
     def run(self, outcome: TodoState | None = TodoState.SUCCEEDED, text: str = "new") -> str:
         """A run of one todo that committed a file, and logged; without an outcome it is live."""
-        run = Harness(self.store)
-        run.submit(graph({"A": "r1"}), ecosystem({"A": "r1"}), order())
+        run = submitted(self.store, {"A": "r1"})
         grant = run.take("A")
         worktree = self.worktree(run.run_id)
         worktree.enter(
@@ -115,11 +114,6 @@ class Machine:
             service.stop()
         until(lambda: not any(thread.name == "cleanup" for thread in threading.enumerate()))
         self.client.close()
-
-
-@pytest.fixture
-def store(redis_url: str) -> RunStore:
-    return RunStore(connect(redis_url, Profile.COMMAND), "test")
 
 
 @pytest.fixture
@@ -469,10 +463,9 @@ def test_of_a_rolled_back_run_the_janitor_leaves_what_somebody_has_let_stay(
 
 
 def test_a_restricted_worker_is_told_and_tells_of_its_own_repositories_alone(
-    machine: Machine, store: RunStore, redis_url: str
+    machine: Machine, store: RunStore, dispatcher: Dispatcher
 ):
-    settings = Settings()
-    deeds = StepHandlers(store, Dispatcher(make_app(redis_url, store.keys, settings), store), settings, "0")
+    deeds = StepHandlers(store, dispatcher, Settings(), "0")
     machine.stop()
     errand = CleanupJob(
         id="1", until_ms=store.now_ms() + 60_000, tips={FORGOTTEN_RUN: {"r1": "a" * 40, "r2": "b" * 40}}
@@ -524,3 +517,17 @@ def test_an_answer_adds_no_run_to_those_that_a_person_named(
     assert {remnant.run for remnant in survey.found} == {asked}
     cleaning.remove(survey)
     assert f"coord/{other}" in machine.branches()
+
+
+def test_a_run_that_another_worker_clears_up_at_this_moment_is_no_error(tmp_path: Path):
+    folder = tmp_path / "worktrees" / FORGOTTEN_RUN
+    folder.mkdir(parents=True)
+
+    class WhileTheOtherRemoves(fakeredis.FakeRedis):
+        def hget(self, *_: Any) -> Any:
+            folder.rmdir()
+            return "succeeded"
+
+    store = RunStore(WhileTheOtherRemoves(decode_responses=True), "test")
+
+    assert AutoCleanup(store, tmp_path, {"r1": tmp_path}).run_once() == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Iterator
 
 import pytest
@@ -13,15 +12,11 @@ from coordination.backend.embedded import EmbeddedServer
 from coordination.errors import Unreachable, Unusable
 from coordination.messages.bus import MessageBus
 from coordination.messages.live import BEGINNING, Following
-from coordination.retry import delay_s
 from coordination.runs.store import RunStore
 from coordination.runs.views.pictures import gantt
 from coordination.runs.views.progress import follow
 from coordination.settings import Settings
-from tests.contracts.carrier import Harness
-from tests.plans import ecosystem, graph, order
-
-TODOS = {"A": "r1", "B": "r2"}
+from tests.integration.conftest import submitted
 
 
 @pytest.fixture
@@ -64,8 +59,7 @@ def test_another_one_goes_on_where_the_first_one_was_in_every_stream(redis_url: 
 def test_what_is_no_event_in_a_runs_stream_is_passed_over_by_all_who_read_it(redis_url: str):
     with connect(redis_url, Profile.READER) as client:
         store = RunStore(client, "coord")
-        harness = Harness(store)
-        harness.submit(graph(TODOS), ecosystem(TODOS), order())
+        harness = submitted(store, {"A": "r1", "B": "r2"})
         events = store.keys.run(harness.run_id).events
         before = [entry for entry, _ in client.xrange(events)]
         rubbish = ({b"\xff": "x"}, {"what": "todo.ready"}, {"what": "\x1b[2J", "todo": "A"}, {"todo": "A"})
@@ -123,32 +117,3 @@ def test_what_no_waiting_mends_is_said_at_once(own: EmbeddedServer):
 
         with pytest.raises(Unusable):
             Following(client, {"s": BEGINNING}, hint="").read()
-
-
-def test_a_follower_waits_longer_each_time():
-    """Longer and longer, each anywhere from nothing on: those whose Redis went away together do not come back together."""
-    longest = [max(delay_s(failures) for _ in range(200)) for failures in (0, 1, 3, 5, 6, 20, 2000)]
-
-    assert [wait <= most for wait, most in zip(longest, (1, 2, 8, 32, 60, 60, 60), strict=True)] == [True] * 7
-    assert min(delay_s(20) for _ in range(200)) < 20 < max(delay_s(20) for _ in range(200))
-
-
-def test_several_follow_the_same_stream_and_each_reads_all(redis_url: str):
-    read: dict[int, list[str]] = {n: [] for n in range(3)}
-
-    def follow(n: int) -> None:
-        with connect(redis_url, Profile.READER) as client:
-            following = Following(client, {"s": BEGINNING}, hint="")
-            while len(read[n]) < 50:
-                read[n] += [entry.fields["n"] for entry in following.read()]
-
-    threads = [threading.Thread(target=follow, args=(n,), daemon=True) for n in read]
-    for thread in threads:
-        thread.start()
-    with connect(redis_url, Profile.COMMAND) as client:
-        for n in range(50):
-            client.xadd("s", {"n": n})
-    for thread in threads:
-        thread.join(20)
-
-    assert list(read.values()) == [[str(n) for n in range(50)]] * 3

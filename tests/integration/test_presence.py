@@ -6,17 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from coordination.backend.client import Profile, connect
 from coordination.errors import Conflict
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.store import RunStore
 
 BEAT = timedelta(minutes=1)
-
-
-@pytest.fixture
-def store(redis_url: str) -> RunStore:
-    return RunStore(connect(redis_url, Profile.COMMAND), "test")
 
 
 @pytest.fixture

@@ -8,15 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from coordination.backend.client import Profile, connect
 from coordination.runs.records import Reply
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from tests.contracts.carrier import Harness
-from tests.plans import ecosystem, graph, order
+from tests.integration.conftest import submitted
 from workers.local_liveness import FOLDER, LocalLiveness
 
-PLAN = {"A": "r1", "B": "r2"}
 Make = Callable[..., LocalLiveness]
 
 
@@ -28,10 +26,8 @@ class Follows:
 
 
 @pytest.fixture
-def run(redis_url: str) -> Harness:
-    harness = Harness(RunStore(connect(redis_url, Profile.COMMAND), "test"))
-    harness.submit(graph(PLAN), ecosystem(PLAN), order())
-    return harness
+def run(store: RunStore) -> Harness:
+    return submitted(store, {"A": "r1", "B": "r2"})
 
 
 @pytest.fixture

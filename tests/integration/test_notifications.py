@@ -16,7 +16,7 @@ from coordination.runs.presence import Worker
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from tests.contracts.carrier import Harness
-from tests.plans import ecosystem, graph, order
+from tests.integration.conftest import submitted
 from tests.waiting import until
 from workers.notifications import Callbacks, Notifications, PubSubNotifications
 
@@ -58,17 +58,8 @@ class Colleague:
 
 
 @pytest.fixture
-def store(redis_url: str) -> Iterator[RunStore]:
-    with connect(redis_url, Profile.COMMAND) as client:
-        yield RunStore(client, "test")
-
-
-@pytest.fixture
 def run(store: RunStore) -> Harness:
-    made = Harness(store)
-    todos = {"A": "r1", "B": "r2", "C": ("r1", ["A"])}
-    made.submit(graph(todos), ecosystem(todos), order())
-    return made
+    return submitted(store, {"A": "r1", "B": "r2", "C": ("r1", ["A"])})
 
 
 @pytest.fixture

@@ -7,16 +7,18 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+import redis
 from celery import Celery
+from kombu.transport.redis import QoS
 
-from coordination.backend.client import Profile, connect
 from coordination.backend.keys import RestrictedKeys
 from coordination.broker.celery_app import make_app
 from coordination.models import Strategy
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.store import RunStore
 from tests.contracts.carrier import UNBROKEN, Harness
-from tests.plans import ecosystem, graph, order
+from tests.integration.conftest import submitted
+from tests.plans import Todos
 from tests.waiting import until
 
 REPOS = ("r1", "r2", "r3", "r4")
@@ -54,11 +56,6 @@ class Taker:
 
 
 @pytest.fixture
-def store(redis_url: str) -> RunStore:
-    return RunStore(connect(redis_url, Profile.COMMAND), "test")
-
-
-@pytest.fixture
 def app(redis_url: str, store: RunStore) -> Celery:
     made = make_app(redis_url, store.keys, UNBROKEN)
     Dispatcher(made, store).leave_message_template()
@@ -72,27 +69,23 @@ def taker(app: Celery, store: RunStore) -> Iterator[Taker]:
     made.connection.close()
 
 
-def hours(**of: float) -> dict[str, dict[str, float]]:
-    return {name: {"estimated_hours": h} for name, h in of.items()}
-
-
-def submitted(store: RunStore, todos: dict[str, str | tuple[str, list[str]]], **of: float) -> Harness:
-    run = Harness(store)
-    run.submit(graph(todos, **hours(**of)), ecosystem(todos, **hours(**of)), order())
-    assert not run.mail  # all of it stands in queues
+def queued(store: RunStore, todos: Todos, **hours: float) -> Harness:
+    """A run, all of whose todos stand in queues; `hours`: the estimates."""
+    run = submitted(store, todos, **{name: {"estimated_hours": h} for name, h in hours.items()})
+    assert not run.mail
     return run
 
 
 def test_the_longest_remaining_path_goes_first_whatever_queue_it_stands_in(
     store: RunStore, taker: Taker
 ) -> None:
-    submitted(store, {"A": "r1", "B": "r2", "C": "r3", "D": ("r4", ["C"])}, A=2, B=3, C=1, D=5)
+    queued(store, {"A": "r1", "B": "r2", "C": "r3", "D": ("r4", ["C"])}, A=2, B=3, C=1, D=5)
 
     assert taker.todos(3) == ["C", "B", "A"]
 
 
 def test_who_has_waited_long_goes_before_a_longer_path(store: RunStore, taker: Taker) -> None:
-    run = submitted(store, {"A": "r1", "B": "r2"}, A=1, B=2)
+    run = queued(store, {"A": "r1", "B": "r2"}, A=1, B=2)
     posted = store.keys.run(run.run_id).posted
     ahead = store.redis.zscore(posted, store.keys.queue("r1")) - store.redis.zscore(
         posted, store.keys.queue("r2")
@@ -105,8 +98,8 @@ def test_who_has_waited_long_goes_before_a_longer_path(store: RunStore, taker: T
 
 
 def test_runs_take_turns(store: RunStore, taker: Taker) -> None:
-    long = submitted(store, {"A": "r1", "B": "r2"}, A=1000, B=1000)
-    short = submitted(store, {"C": "r3", "D": "r4"}, C=0.1, D=0.1)
+    long = queued(store, {"A": "r1", "B": "r2"}, A=1000, B=1000)
+    short = queued(store, {"C": "r3", "D": "r4"}, C=0.1, D=0.1)
 
     runs = [taker.take().split()[0] for _ in range(4)]
 
@@ -114,8 +107,7 @@ def test_runs_take_turns(store: RunStore, taker: Taker) -> None:
 
 
 def test_a_todo_whose_queue_nobody_here_reads_holds_up_no_other(app: Celery, store: RunStore) -> None:
-    todos = {"A": "r1", "B": "r2"}
-    submitted(store, todos, A=9, B=1)
+    queued(store, {"A": "r1", "B": "r2"}, A=9, B=1)
     taker = Taker(app, store, ("r2",))
 
     assert taker.todos(1) == ["B"]
@@ -126,7 +118,7 @@ def test_a_todo_whose_queue_nobody_here_reads_holds_up_no_other(app: Celery, sto
 def test_a_message_is_in_hand_from_the_moment_when_it_left_its_queue_until_the_next_question(
     store: RunStore, taker: Taker
 ) -> None:
-    run = submitted(store, {"A": "r1"})
+    run = queued(store, {"A": "r1"})
     until(taker._drained)
 
     (kept,) = store.redis.hvals(store.keys.unacked)
@@ -142,7 +134,7 @@ def test_a_message_is_in_hand_from_the_moment_when_it_left_its_queue_until_the_n
 
 
 def test_what_is_done_with_is_told_when_the_channel_closes(store: RunStore, app: Celery) -> None:
-    submitted(store, {"A": "r1"})
+    queued(store, {"A": "r1"})
     taker = Taker(app, store)
     taker.take()
     taker.connection.close()
@@ -151,7 +143,7 @@ def test_what_is_done_with_is_told_when_the_channel_closes(store: RunStore, app:
 
 
 def test_a_server_that_forgot_the_step_is_told_it_again(store: RunStore, taker: Taker) -> None:
-    submitted(store, {"A": "r1", "B": "r2"}, A=2, B=1)
+    queued(store, {"A": "r1", "B": "r2"}, A=2, B=1)
     store.redis.script_flush()
 
     assert taker.todos(2) == ["A", "B"]
@@ -160,7 +152,7 @@ def test_a_server_that_forgot_the_step_is_told_it_again(store: RunStore, taker: 
 def test_what_others_put_into_a_queue_comes_as_well_and_a_stale_turn_goes(
     app: Celery, store: RunStore, taker: Taker
 ) -> None:
-    run = submitted(store, {"A": "r1"})
+    run = queued(store, {"A": "r1"})
     keys = store.keys.run(run.run_id)
     raw = store.redis.rpop(store.keys.queue("r1"))  # BRPOP of a worker that knows no turns
     store.redis.lpush(store.keys.queue("r2"), raw)
@@ -173,18 +165,16 @@ def test_what_others_put_into_a_queue_comes_as_well_and_a_stale_turn_goes(
 def test_what_a_stopping_worker_gives_back_is_found_beside_what_is_posted(
     app: Celery, store: RunStore, taker: Taker
 ) -> None:
-    submitted(store, {"A": "r1"})
+    queued(store, {"A": "r1"})
     until(taker._drained)
     taker.got.pop().requeue()  # type: ignore[attr-defined]
-    submitted(store, {"B": "r2", "C": "r3"})
+    queued(store, {"B": "r2", "C": "r3"})
 
     assert "A" in taker.todos(2)
 
 
 def test_a_level_comes_in_the_order_in_which_it_was_sent(app: Celery, store: RunStore, taker: Taker) -> None:
-    run = Harness(store)
-    todos = {"A": "r1", "B": "r2", "C": "r3"}
-    run.submit(graph(todos), ecosystem(todos), order(Strategy.LEVELS))
+    run = submitted(store, {"A": "r1", "B": "r2", "C": "r3"}, Strategy.LEVELS)
     assert len(run.mail) == 3
     Dispatcher(app, store).send(run.mail)
 
@@ -193,7 +183,7 @@ def test_a_level_comes_in_the_order_in_which_it_was_sent(app: Celery, store: Run
 
 def test_a_queue_that_is_something_else_by_now_loses_no_todo(store: RunStore, app: Celery) -> None:
     store.redis.set(store.keys.queue("r1"), "somebody's")
-    run = submitted(store, {"A": "r1"})
+    run = queued(store, {"A": "r1"})
     assert run.states() == {"A": "dispatched"}
     store.redis.delete(store.keys.queue("r1"))
 
@@ -201,7 +191,7 @@ def test_a_queue_that_is_something_else_by_now_loses_no_todo(store: RunStore, ap
 
 
 def test_a_restricted_worker_asks_by_brpop_alone(redis_url: str, store: RunStore, app: Celery) -> None:
-    submitted(store, {"A": "r1"})
+    queued(store, {"A": "r1"})
     own = RestrictedKeys("test:restricted:r1")
     taker = Taker(make_app(redis_url, store.keys, UNBROKEN, own), store, ("r1",))
     before = store.redis.info("commandstats").get("cmdstat_fcall", {"calls": 0})["calls"]
@@ -209,3 +199,29 @@ def test_a_restricted_worker_asks_by_brpop_alone(redis_url: str, store: RunStore
     assert taker.todos(1) == ["A"]
     assert store.redis.info("commandstats").get("cmdstat_fcall", {"calls": 0})["calls"] == before
     taker.connection.close()
+
+
+def test_a_message_whose_acknowledgement_failed_gives_its_place_free_all_the_same(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its worker would consume no more."""
+
+    def unanswered(_qos: QoS, _tag: str) -> None:
+        raise redis.TimeoutError("no answer")
+
+    with app.connection_for_read() as connection:
+        channel = connection.channel()
+        channel.basic_qos(0, 1, False)
+        queue = connection.SimpleQueue("test.control", no_ack=False)
+        queue.put({"hint": 1})
+        queue.close()
+        channel.queue_declare("test.control")
+        message = channel.basic_get("test.control")
+        channel.qos.append(message, message.delivery_tag)
+        assert not channel.qos.can_consume()
+
+        monkeypatch.setattr(QoS, "_remove_from_indices", unanswered)
+        with pytest.raises(redis.TimeoutError):
+            channel.basic_ack(message.delivery_tag)
+
+        assert channel.qos.can_consume()
