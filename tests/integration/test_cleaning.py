@@ -18,7 +18,7 @@ from coordination.backend.client import Profile, connect
 from coordination.background import BackgroundService
 from coordination.errors import Conflict, NotAllowed, NotFound, Unreachable
 from coordination.models import Repo
-from coordination.runs import cleaning as cleaning_module
+from coordination.runs import cleanup_jobs
 from coordination.runs.cleaning import Cleaning, Survey
 from coordination.runs.cleanup_jobs import Answer, Artifact, CleanupJob, CleanupQueue, Kind
 from coordination.runs.dispatch import Dispatcher
@@ -31,6 +31,7 @@ from tests.contracts.carrier import BAD, Harness
 from tests.integration.conftest import submitted
 from tests.stage import git
 from tests.waiting import until
+from workers.cleanup import artifacts
 from workers.cleanup.jobs import AutoCleanup, CleanupJobs
 from workers.notifications import Callbacks, Notifications
 from workers.workspace.lock import LockRequest
@@ -240,7 +241,10 @@ def test_a_branch_that_is_checked_out_stays(machine: Machine, cleaning: Cleaning
     assert machine.branches() == {"main", f"coord/{run}"}
 
 
-def test_a_worktree_with_somebody_in_it_stays_and_so_does_its_branch(machine: Machine, cleaning: Cleaning):
+def test_a_worktree_with_somebody_in_it_stays_and_so_does_its_branch(
+    machine: Machine, cleaning: Cleaning, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(artifacts, "PATIENCE", timedelta(milliseconds=100))
     run = machine.run()
     inside = machine.worktree(run)
     tip = git(machine.repo, "rev-parse", f"coord/{run}")
@@ -373,7 +377,7 @@ def test_two_workers_of_a_host_say_each_thing_once(machine: Machine, cleaning: C
 def test_a_worker_that_does_not_answer_is_named(
     machine: Machine, cleaning: Cleaning, store: RunStore, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(cleaning_module, "BEGIN_WITHIN", timedelta(milliseconds=500))
+    monkeypatch.setattr(cleanup_jobs, "BEGIN_WITHIN", timedelta(milliseconds=500))
     store.redis.zadd(store.keys.workers, {"mute@h2": store.now_ms()})
     mute = Worker(id="mute@h2", host="h2", pid=1, version="0", repos=("r1",), jobs=1)
     store.redis.set(store.keys.worker(mute.id), mute.model_dump_json())

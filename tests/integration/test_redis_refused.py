@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 from socket import SO_KEEPALIVE, SOL_SOCKET
@@ -19,6 +19,7 @@ from coordination.broker.celery_app import make_app
 from coordination.errors import CoordinationError, Unreachable, Unusable
 from coordination.settings import Settings
 from tests.doors import Certificates, leading_to, listening, old_redis, silent
+from tests.hosts import Door
 from tests.waiting import until
 
 SECRET = "s3cret@/#%"
@@ -68,84 +69,81 @@ def refusal(url: str) -> CoordinationError:
     return caught.value
 
 
-def test_a_certificate_that_is_trusted_lets_us_in(certificates: Certificates, socket: Path):
-    with listening(leading_to(socket, certificates.of_server("localhost"))) as port:
-        assert ask(f"rediss://localhost:{port}?ssl_ca_certs={certificates.ca}")
+@pytest.fixture(scope="module")
+def tls(server: EmbeddedServer, certificates: Certificates) -> Iterator[dict[str, int]]:
+    """Ports of the session's server, by what stands in front of it."""
+    socket = Path(server.start().removeprefix("unix://"))
+    fronts = {
+        "good": certificates.of_server("localhost"),
+        "elsewhere": certificates.of_server("elsewhere.test"),
+        "expired": certificates.of_server("localhost", expired=True),
+        "mutual": certificates.of_server("localhost", asks_for_ours=True),
+        "plain": None,
+    }
+    with ExitStack() as ends:
+        yield {name: ends.enter_context(listening(leading_to(socket, tls))) for name, tls in fronts.items()}
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused_with_the_parameter_that_names_its_ca(
-    certificates: Certificates, socket: Path
+@pytest.mark.parametrize(
+    ("front", "query"),
+    [
+        ("good", "ssl_ca_certs={ca}"),
+        ("elsewhere", "ssl_cert_reqs=none"),
+        ("elsewhere", "ssl_check_hostname=false&ssl_ca_certs={ca}"),
+        ("mutual", "ssl_ca_certs={ca}&ssl_certfile={mine}&ssl_keyfile={mine}"),
+    ],
+)
+def test_a_trusted_certificate_is_accepted_and_less_is_checked_only_where_the_address_says_so(
+    certificates: Certificates, tls: dict[str, int], front: str, query: str
 ):
-    with listening(leading_to(socket, certificates.of_server("localhost"))) as port:
-        error = refusal(f"rediss://localhost:{port}")
-
-        assert isinstance(error, Unusable)
-        assert f"the certificate of Redis at rediss://localhost:{port} is not trusted" in error.message
-        assert "?ssl_ca_certs=" in error.hint
+    query = query.format(ca=certificates.ca, mine=certificates.issue("me.test"))
+    assert ask(f"rediss://localhost:{tls[front]}?{query}")
 
 
-def test_a_certificate_of_another_ca_is_refused(certificates: Certificates, socket: Path, tmp_path: Path):
-    other = Certificates(tmp_path)
-    with listening(leading_to(socket, certificates.of_server("localhost"))) as port:
-        error = refusal(f"rediss://localhost:{port}?ssl_ca_certs={other.ca}")
-
-        assert "is not trusted" in error.message
-        assert f"check that {other.ca} is the CA that signed it" in error.hint
-
-
-def test_a_certificate_for_another_name_is_refused(certificates: Certificates, socket: Path):
-    with listening(leading_to(socket, certificates.of_server("elsewhere.test"))) as port:
-        for host in ("localhost", "127.0.0.1"):
-            error = refusal(f"rediss://{host}:{port}?ssl_ca_certs={certificates.ca}")
-            assert f"is for another name than {host}" in error.message
-
-
-def test_a_certificate_that_has_expired_is_refused(certificates: Certificates, socket: Path):
-    with listening(leading_to(socket, certificates.of_server("localhost", expired=True))) as port:
-        assert "has expired" in refusal(f"rediss://localhost:{port}?ssl_ca_certs={certificates.ca}").message
-
-
-@pytest.mark.parametrize("asked", ["ssl_cert_reqs=none", "ssl_check_hostname=false&ssl_ca_certs={ca}"])
-def test_less_is_checked_only_where_the_address_says_so(certificates: Certificates, socket: Path, asked: str):
-    with listening(leading_to(socket, certificates.of_server("elsewhere.test"))) as port:
-        assert ask(f"rediss://localhost:{port}?{asked.format(ca=certificates.ca)}")
-
-
-def test_a_server_may_want_a_certificate_of_ours(certificates: Certificates, socket: Path):
-    with listening(leading_to(socket, certificates.of_server("localhost", asks_for_ours=True))) as port:
-        address = f"rediss://localhost:{port}?ssl_ca_certs={certificates.ca}"
-
-        error = refusal(address)
-        assert "client certificate" in str(error)
-        assert "ssl_certfile" in error.hint
-        mine = certificates.issue("me.test")
-        assert ask(f"{address}&ssl_certfile={mine}&ssl_keyfile={mine}")
-
-
-def test_a_file_that_is_no_certificate_is_named(certificates: Certificates, socket: Path, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("front", "address", "message", "hint"),
+    [
+        ("good", "rediss://localhost:{port}", "the certificate of Redis at {address} is not trusted", "?ssl_ca_certs="),
+        ("good", "rediss://localhost:{port}?ssl_ca_certs={other}", "is not trusted", "check that {other} is the CA that signed it"),
+        ("elsewhere", "rediss://localhost:{port}?ssl_ca_certs={ca}", "is for another name than localhost", ""),
+        ("elsewhere", "rediss://127.0.0.1:{port}?ssl_ca_certs={ca}", "is for another name than 127.0.0.1", ""),
+        ("expired", "rediss://localhost:{port}?ssl_ca_certs={ca}", "has expired", ""),
+        ("mutual", "rediss://localhost:{port}?ssl_ca_certs={ca}", "client certificate", "ssl_certfile"),
+        ("good", "rediss://localhost:{port}?ssl_ca_certs={wrong}", "{wrong}", ""),
+    ],
+    ids=["untrusted", "of another CA", "another name", "another address", "expired", "ours is missing", "no certificate"],
+)  # fmt: skip
+def test_tls_that_fails_is_refused_with_its_cause_and_what_to_do(
+    certificates: Certificates,
+    tls: dict[str, int],
+    tmp_path: Path,
+    front: str,
+    address: str,
+    message: str,
+    hint: str,
+):
     wrong = tmp_path / "wrong.pem"
     wrong.write_text("no certificate")
-    with listening(leading_to(socket, certificates.of_server("localhost"))) as port:
-        assert str(wrong) in refusal(f"rediss://localhost:{port}?ssl_ca_certs={wrong}").message
+    names = {"port": tls[front], "ca": certificates.ca, "other": Certificates(tmp_path).ca, "wrong": wrong}
+    address = address.format(**names)
+
+    error = refusal(address)
+
+    assert isinstance(error, Unusable)
+    assert message.format(address=address, **names) in str(error)
+    assert hint.format(**names) in (error.hint or "")
 
 
-def test_no_tls_at_a_tls_port_is_told_of_the_other_scheme(certificates: Certificates, socket: Path):
-    with listening(leading_to(socket, certificates.of_server("localhost"))) as port:
-        assert "rediss://" in refusal(f"redis://localhost:{port}").hint
+def test_the_other_scheme_is_told_to_plain_text_at_a_tls_port_and_to_tls_at_a_plain_one(tls: dict[str, int]):
+    assert "rediss://" in refusal(f"redis://localhost:{tls['good']}").hint
+    assert "TLS" in str(refusal(f"rediss://localhost:{tls['plain']}"))
 
 
-def test_tls_at_a_plain_port_is_told_so(socket: Path):
-    with listening(leading_to(socket)) as port:
-        assert "TLS" in str(refusal(f"rediss://localhost:{port}"))
-
-
-def test_whoever_takes_the_call_and_never_answers_is_given_up(certificates: Certificates):
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+def test_a_server_that_never_answers_is_given_up(scheme: str):
     with listening(silent) as port:
-        for scheme in ("redis", "rediss"):
-            assert (
-                f"Redis at {scheme}://127.0.0.1:{port} does not answer"
-                in refusal(f"{scheme}://127.0.0.1:{port}").message
-            )
+        address = f"{scheme}://127.0.0.1:{port}"
+        assert f"Redis at {address} does not answer" in refusal(address).message
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])
@@ -158,31 +156,22 @@ def test_who_waits_for_ever_for_news_does_not_wait_so_for_a_greeting(scheme: str
 
 
 def test_once_greeted_each_caller_has_its_own_patience_and_asks_for_signs_of_life(
-    certificates: Certificates, socket: Path
+    certificates: Certificates, tls: dict[str, int]
 ):
-    patience = {
-        Profile.COMMAND: ANSWER_S,
-        Profile.WORKER: ANSWER_S,
-        Profile.READER: None,
-        Profile.FREIGHT: FREIGHT_S,
-    }
-    with listening(leading_to(socket, certificates.of_server("localhost"))) as port:
-        for profile, answer_s in patience.items():
-            address = f"rediss://localhost:{port}?ssl_ca_certs={certificates.ca}"
-            with connect(address, profile) as client:
-                line = client.connection_pool.get_connection()._get_socket()
-                assert line.gettimeout() == answer_s
-                assert line.getsockopt(SOL_SOCKET, SO_KEEPALIVE)
+    address = f"rediss://localhost:{tls['good']}?ssl_ca_certs={certificates.ca}"
+    commands = dict.fromkeys((Profile.COMMAND, Profile.WORKER), ANSWER_S)
+    for profile, answer_s in {**commands, Profile.READER: None, Profile.FREIGHT: FREIGHT_S}.items():
+        with connect(address, profile) as client:
+            line = client.connection_pool.get_connection()._get_socket()
+            assert line.gettimeout() == answer_s
+            assert line.getsockopt(SOL_SOCKET, SO_KEEPALIVE)
 
 
-def test_something_else_at_that_port_is_told_so():
-    with listening(
-        lambda client: client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n") or silent(client)
-    ) as port:
-        assert (
-            f"the server at redis://127.0.0.1:{port} is no Redis"
-            in refusal(f"redis://127.0.0.1:{port}").message
-        )
+def test_a_server_that_is_no_redis_is_told_so():
+    answer = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+    with listening(lambda client: client.sendall(answer) or silent(client)) as port:
+        address = f"redis://127.0.0.1:{port}"
+        assert f"the server at {address} is no Redis" in refusal(address).message
 
 
 def test_a_port_where_nobody_listens(free_port: int):
@@ -204,13 +193,8 @@ def test_a_wrong_password_and_an_unknown_user_are_refused(socket: Path, ann: str
     assert f"refuses the login of user {user}" in error.message
 
 
-def test_a_missing_password_is_asked_for(tmp_path: Path, free_port: int):
-    server = EmbeddedServer(tmp_path / ".coord", Settings(server_port=free_port))
-    server.start()
-    try:
-        error = refusal(f"redis://127.0.0.1:{free_port}")
-    finally:
-        server.stop()
+def test_a_missing_password_is_asked_for(door: Door):
+    error = refusal(f"redis://127.0.0.1:{door.port}")
 
     assert isinstance(error, Unusable)
     assert "requires a password" in error.message
