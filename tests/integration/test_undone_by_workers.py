@@ -38,6 +38,22 @@ class Scene:
     def fact(self, todo: str, name: str) -> str:
         return self.host.parts.redis.hget(self.host.parts.keys.run(self.run).facts, f"{todo} {name}") or ""
 
+    def waits_for(self, words: str) -> None:
+        """What it could not do is left for later."""
+        assert self.undo("A").kind is TaskResultKind.LATER
+        assert self.state("A") == "parked"
+        assert words in self.fact("A", "waits_for")
+
+    def goes_on(self) -> None:
+        """What it waited for is there: the rest is undone."""
+        self.fire()
+        assert self.undo("A").kind is TaskResultKind.DONE, self.fact("A", "undo_error")
+        assert self.host.parts.store.status(self.run) == "rolled_back"
+        assert self.branches(self.checkout) == ["main"]
+
+    def fire(self) -> None:
+        self.host.parts.dispatcher.follow(self.host.parts.store.fire(self.run, "A"))
+
     def state(self, todo: str) -> str:
         return self.host.parts.redis.hget(self.host.parts.keys.run(self.run).state, todo) or ""
 
@@ -114,14 +130,10 @@ def test_a_repository_that_is_away_is_waited_for_and_nothing_counts_as_undone(wo
     scene.checkout.rename(away)
 
     scene.roll_back()
-    assert scene.undo("A").kind is TaskResultKind.LATER
-    assert scene.state("A") == "parked"
-    assert f"there is no folder {scene.checkout}" in scene.fact("A", "waits_for")
+    scene.waits_for(f"there is no folder {scene.checkout}")
 
     away.rename(scene.checkout)
-    scene.host.parts.dispatcher.follow(scene.host.parts.store.fire(scene.run, "A"))
-    assert scene.undo("A").kind is TaskResultKind.DONE
-    assert scene.branches(scene.checkout) == ["main"]
+    scene.goes_on()
 
 
 @pytest.mark.parametrize("ends", ["exit 0", "exit 1"])
@@ -131,14 +143,10 @@ def test_a_repository_that_goes_while_it_is_undone_is_waited_for_too(world: Worl
     scene = Scene(world, A, f"[ -e {away} ] || {{ mv {checkout} {away}; {ends}; }}")
 
     scene.roll_back()
-    assert scene.undo("A").kind is TaskResultKind.LATER
-    assert scene.state("A") == "parked"
-    assert f"there is no folder {checkout}" in scene.fact("A", "waits_for")
+    scene.waits_for(f"there is no folder {checkout}")
 
     shutil.copytree(away, checkout)
-    scene.host.parts.dispatcher.follow(scene.host.parts.store.fire(scene.run, "A"))
-    assert scene.undo("A").kind is TaskResultKind.DONE
-    assert scene.host.parts.store.status(scene.run) == "rolled_back"
+    scene.goes_on()
 
 
 def test_what_is_undone_after_its_worktree_was_cleared_is_undone_where_the_run_had_come_to(
@@ -146,13 +154,8 @@ def test_what_is_undone_after_its_worktree_was_cleared_is_undone_where_the_run_h
 ):
     scene = Scene(world, A, f"cat work > {tmp_path}/seen; git log -1 --format=%H >> {tmp_path}/seen")
     commit = tip(scene.checkout, scene.run)
-    git(
-        scene.checkout,
-        "worktree",
-        "remove",
-        "--force",
-        str(scene.host.state / "worktrees" / scene.run / "up"),
-    )
+    worktree = scene.host.state / "worktrees" / scene.run / "up"
+    git(scene.checkout, "worktree", "remove", "--force", str(worktree))
 
     scene.roll_back()
     assert scene.undo("A").kind is TaskResultKind.DONE
@@ -181,20 +184,12 @@ def test_a_compensation_on_a_full_disk_is_held_up_with_the_reason_and_carried_ou
     scene = Scene(world, A, f"head -c 100000000 /dev/zero > big || {{ [ -e {tmp_path}/room ] || exit 1; }}")
     filler = fill(disk)
     scene.roll_back()
-    assert scene.undo("A").kind is TaskResultKind.LATER
-    assert scene.state("A") == "parked"
-    assert "No space left on device" in scene.fact("A", "waits_for")
+    scene.waits_for("No space left on device")
 
     filler.unlink()
-    scene.host.parts.dispatcher.follow(scene.host.parts.store.fire(scene.run, "A"))
-    assert scene.undo("A").kind is TaskResultKind.LATER
-    assert "exit code 1; A ended as succeeded and handed over no output: the disk" in scene.fact(
-        "A", "waits_for"
-    )
+    scene.fire()
+    scene.waits_for("exit code 1; A ended as succeeded and handed over no output: the disk")
     assert f"coord/{scene.run}" in scene.branches(scene.checkout)
 
     (tmp_path / "room").touch()
-    scene.host.parts.dispatcher.follow(scene.host.parts.store.fire(scene.run, "A"))
-    assert scene.undo("A").kind is TaskResultKind.DONE, "though it has filled the disk"
-    assert scene.host.parts.store.status(scene.run) == "rolled_back"
-    assert scene.branches(scene.checkout) == ["main"]
+    scene.goes_on()  # though it has filled the disk
