@@ -15,6 +15,7 @@ from coordination.broker.celery_app import make_app
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
+from tests.commands import Started
 from tests.contracts.carrier import Harness
 from tests.hosts import Door, World
 from tests.plans import Todos, ecosystem, graph, order
@@ -67,6 +68,22 @@ def make_worker(redis_url: str, tmp_path: Path) -> Iterator[MakeWorker]:
             return made
 
         yield make
+
+
+@pytest.fixture
+def start() -> Iterator[type[Started]]:
+    """`Started`; whatever a test has started ends with it."""
+    everything: list[Started] = []
+
+    class Recorded(Started):
+        def __init__(self, *args: object, **kwargs: object) -> None:
+            super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+            everything.append(self)
+
+    yield Recorded
+    for one in everything:
+        one.child.kill("the test is over")
+        one.end()
 
 
 @pytest.fixture(scope="module")

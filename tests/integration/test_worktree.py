@@ -585,7 +585,7 @@ def test_what_an_attempt_left_behind_is_gone_before_the_next_one_comes_in(run: R
     run.enter()
     env = os.environ | {orphans.KEY: "r1/T", orphans.FENCE: "1"}
     ours = subprocess.Popen(["sleep", "600"], env=env, start_new_session=True)
-    later = subprocess.Popen(["sleep", "600"], env=env | {orphans.FENCE: "2"})
+    later = subprocess.Popen(["sleep", "600"], env=env | {orphans.FENCE: "11"})
     run.tree._workspace_lock._release()
 
     try:

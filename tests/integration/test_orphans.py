@@ -1,4 +1,4 @@
-"""Promise 2 when the guard is killed: nothing that a body started is alive when the next attempt enters."""
+"""Nothing that a command started is alive after it, nor when the next attempt enters: promise 2."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,17 +15,73 @@ from pathlib import Path
 import pytest
 
 from coordination.models import Repo
+from tests.commands import BRIEF, LONG, Started, alive, gone, python, sh
 from tests.stage import git
 from tests.waiting import until
-from workers.process.child import start
-from workers.process.orphans import FENCE, KEY, new_mark, started
+from workers.process import child, orphans
+from workers.process.orphans import new_mark, started
 from workers.workspace.lock import LockRequest, WorkspaceLock
 from workers.workspace.worktree import Worktree
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a child subreaper and /proc")
 
-ROUNDS = 8
-LONG = timedelta(seconds=60)
+DAEMON = """
+    import os, sys, time, signal
+    ready, tell = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            os.write(1, b"%d\\n" % os.getpid())
+            os.write(tell, b".")
+            time.sleep(600)
+        os._exit(0)
+    os.read(ready, 1)
+"""
+"""A daemon as in the books: two forks and a session of its own. It keeps the output open and ignores TERM."""
+
+
+def test_what_a_command_leaves_in_the_background_ends_with_it_and_keeps_nobody_waiting(
+    start: type[Started],
+) -> None:
+    leaver = start(*sh("sleep 600 & echo $!; exit 4"))
+
+    ended = leaver.end(timeout_s=10)
+
+    assert (ended.exit_code, ended.reason) == (4, "exited")
+    assert gone(*leaver.pids(1))
+
+
+@linux
+@pytest.mark.parametrize("stopped", [False, True], ids=["ended by itself", "cancelled"])
+def test_a_daemon_that_forked_twice_and_left_the_session_is_gone(start: type[Started], stopped: bool) -> None:
+    daemon = start(*python(DAEMON + ("\n    time.sleep(600)" if stopped else "")), kill_grace=BRIEF)
+    if stopped:
+        daemon.pids(1)
+        daemon.child.stop("cancelled")
+
+    ended = daemon.end()
+
+    assert (ended.exit_code, ended.reason) == ((None, "cancelled") if stopped else (0, "exited"))
+    assert gone(*daemon.pids(1))
+
+
+def test_when_the_guard_is_killed_the_command_and_what_it_started_are_gone(start: type[Started]) -> None:
+    env = os.environ | {orphans.KEY: f"test/{os.getpid()}/{time.monotonic_ns()}", orphans.FENCE: "1"}
+    family = start(*sh("setsid sleep 600 & echo $!; sleep 600 & echo $!; echo $$; wait"), env=env)
+    pids = family.pids(3)
+    assert family.child.guard is not None
+
+    os.kill(family.child.guard, signal.SIGKILL)
+
+    ended = family.end()
+    assert (ended.exit_code, ended.reason) == (None, "guard lost")
+    assert "killed from outside" in ended.message
+    assert gone(*pids)
+
+
+ROUNDS = 3
+
 ESCAPES = (
     "env -i setsid sh -c 'cd /; echo $$ > {told}.new; mv {told}.new {told}; "
     "exec 0<&- 1>&- 2>&- 3>&- 4>&- 5>&-; while :; do sleep 0.05; done' & "
@@ -48,11 +105,6 @@ WORKER = """
     print(child.guard, flush=True)
     child.wait()
 """
-
-
-def alive(pid: int) -> bool:
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return state.stdout.strip()[:1] not in ("", "Z")
 
 
 @pytest.fixture
@@ -82,13 +134,14 @@ def strangers() -> Iterator[list[subprocess.Popen[bytes]]]:
         one.wait()
 
 
+@linux
 def test_promise_2_a_child_with_an_empty_environment_and_session_ends_with_a_killed_guard(
     tmp_path: Path, strangers: list[subprocess.Popen[bytes]], told: Callable[[Path], int]
 ):
     strangers.append(subprocess.Popen(["prlimit", f"--locks={new_mark()}:", "sleep", "600"], cwd=tmp_path))
     for n in range(ROUNDS):
         file = tmp_path / f"escaped-{n}"
-        body = start(
+        body = child.start(
             ["sh", "-c", ESCAPES.format(told=file)],
             cwd=tmp_path,
             env={"PATH": os.environ["PATH"]},
@@ -106,6 +159,7 @@ def test_promise_2_a_child_with_an_empty_environment_and_session_ends_with_a_kil
     assert strangers[0].poll() is None
 
 
+@linux
 def test_promise_2_the_next_attempt_enters_after_worker_and_guard_were_killed_at_once_only_when_their_child_is_gone(
     tmp_path: Path, strangers: list[subprocess.Popen[bytes]], told: Callable[[Path], int]
 ):
@@ -135,6 +189,8 @@ def test_promise_2_the_next_attempt_enters_after_worker_and_guard_were_killed_at
 
 
 ANN = ("-c", "user.name=Ann", "-c", "user.email=ann@example.org")
+
+
 FILTER = """#!/bin/sh
 [ -e {told} ] || {{
     env -i setsid sh -c 'cd /; echo $$ > {told}.new; mv {told}.new {told}; {lets_go} while :; do sleep 0.05; done' &
@@ -144,6 +200,7 @@ exec cat
 """
 
 
+@linux
 @pytest.mark.parametrize(
     "lets_go", ["exec 0<&- 1>&- 2>&-;", "exec 0<&- 1>&-;"], ids=["lets go", "keeps an output"]
 )
@@ -171,16 +228,3 @@ def test_promise_2_what_a_git_filter_leaves_behind_ends_with_the_attempt(
     assert not alive(escaped)
     tree.enter(LockRequest(run_id="r", key="r/T2", fence=2), None, timedelta(0))
     tree.leave()
-
-
-def test_a_process_of_a_later_attempt_is_no_rest_of_this_one(
-    tmp_path: Path, strangers: list[subprocess.Popen[bytes]]
-):
-    there = WorkspaceLock(tmp_path / "records", tmp_path)
-    there.enter(LockRequest(run_id="r", key="r/T", fence=1), LONG)
-    later = {KEY: "r/T", FENCE: "11"}
-    strangers.append(subprocess.Popen(["sleep", "600"], env=os.environ | later, cwd=tmp_path))
-
-    there.leave()
-
-    assert strangers[0].poll() is None
