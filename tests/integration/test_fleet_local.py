@@ -93,17 +93,19 @@ def user(ecosystem: Path, tmp_path: Path) -> Make:
     return make
 
 
+def begin_user(ecosystem: Path, folder: Path, need: str) -> subprocess.Popen[str]:
+    worker = [sys.executable, str(folder / "worker.py"), "prompt"]
+    command = [sys.executable, "-c", USER, str(ecosystem), need, *worker]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
 @pytest.fixture
 def other(ecosystem: Path, tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
     """A user in a process of its own; returns when it has what it needs."""
     started: list[subprocess.Popen[str]] = []
 
     def begin(need: str) -> subprocess.Popen[str]:
-        worker = [sys.executable, str(tmp_path / "worker.py"), "prompt"]
-        process = subprocess.Popen(
-            [sys.executable, "-c", USER, str(ecosystem), need, *worker],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        process = begin_user(ecosystem, tmp_path, need)
         started.append(process)
         assert process.stdout
         assert process.stdout.readline().startswith("unix://")
@@ -119,23 +121,25 @@ def names(stopped: tuple[Stopped, ...]) -> list[str]:
     return [one.name for one in stopped]
 
 
-def test_the_only_user_of_a_worker_ends_it_and_the_server_by_leaving(user: Make) -> None:
+@pytest.mark.parametrize(
+    ("needs", "ended"),
+    [
+        (["worker"], ["worker", "server"]),
+        (["server"], ["server"]),
+        (["server", "worker", "server"], ["worker", "server"]),  # one user
+    ],
+)
+def test_the_only_user_ends_what_it_needed_by_leaving(user: Make, needs: list[str], ended: list[str]) -> None:
     sweep = user()
-    url = sweep.ensure_worker()
+    for need in needs:
+        url = getattr(sweep, f"ensure_{need}")()
     assert redis.Redis.from_url(url).ping()
+    assert sweep.taken_down() is ("worker" not in needs)
 
     stopped = sweep.leave()
 
-    assert names(stopped) == ["worker", "server"]
+    assert names(stopped) == ended
     assert all(start_time(one.pid) is None for one in stopped)
-
-
-def test_a_command_that_only_reads_starts_the_server_alone_and_ends_it(user: Make) -> None:
-    reader = user()
-    reader.ensure_server()
-
-    assert reader.taken_down()  # of a worker there is none
-    assert names(reader.leave()) == ["server"]
 
 
 def test_leaving_while_another_user_lives_stops_nothing(
@@ -185,16 +189,9 @@ def test_a_reader_that_remains_keeps_the_server_but_not_the_worker(
     assert "server" in stopped
 
 
-def test_a_reader_that_comes_to_need_a_worker_counts_as_one_user(user: Make) -> None:
-    sweep = user()
-    sweep.ensure_server()
-    sweep.ensure_worker()
-    sweep.ensure_server()
-
-    assert names(sweep.leave()) == ["worker", "server"]
-
-
-def test_what_was_detached_stays_until_down(user: Make) -> None:
+def test_what_was_detached_stays_until_down(user: Make, ecosystem: Path) -> None:
+    assert user().down() == ()
+    assert not state_folder(ecosystem).exists()
     sweep = user()
     sweep.ensure_worker()
     sweep.detach()
@@ -222,27 +219,8 @@ def test_down_stops_what_others_use_and_they_see_it(user: Make) -> None:
     assert up.leave() == ()
 
 
-def test_down_where_nothing_was_ever_started_leaves_no_trace(user: Make, ecosystem: Path) -> None:
-    assert user().down() == ()
-    assert not state_folder(ecosystem).exists()
-
-
-def test_many_at_once_share_one_server_and_one_worker(
-    user: Make, ecosystem: Path, tmp_path: Path, other: Callable[[str], subprocess.Popen[str]]
-) -> None:
-    script = [
-        sys.executable,
-        "-c",
-        USER,
-        str(ecosystem),
-        "ensure_worker",
-        sys.executable,
-        str(tmp_path / "worker.py"),
-        "prompt",
-    ]
-    crowd = [
-        subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)
-    ]
+def test_many_at_once_share_one_server_and_one_worker(ecosystem: Path, tmp_path: Path) -> None:
+    crowd = [begin_user(ecosystem, tmp_path, "ensure_worker") for _ in range(4)]
 
     urls = {one.stdout.readline() for one in crowd if one.stdout}
     until(lambda: len(list(state_folder(ecosystem).glob("ready-*"))) >= 1)
@@ -385,25 +363,20 @@ def test_a_list_of_restarts_that_cannot_be_read_counts_as_none(user: Make, ecosy
         assert len(sweep.restarts.read()) == 1
 
 
-def test_the_worker_serves_every_repo_of_this_file(user: Make, ecosystem: Path) -> None:
-    with user() as sweep:
+@pytest.mark.parametrize("secret", [False, True], ids=["socket", "port with a password"])
+def test_the_worker_serves_every_repo_of_this_file_and_its_password_is_in_no_command_line(
+    user: Make, ecosystem: Path, free_port: int, secret: bool
+) -> None:
+    state = state_folder(ecosystem)
+    with user(**({"server_port": free_port} if secret else {})) as sweep:
         url = sweep.ensure_worker(jobs=3)
 
-        argv = (state_folder(ecosystem) / "argv").read_text().splitlines()[2:]
+        argv = (state / "argv").read_text().splitlines()[2:]
+        env = (state / "env").read_text()
 
-    assert argv == [
-        "--all", "--ecosystem", str(ecosystem), "--state", str(state_folder(ecosystem)), "--redis", url, "--jobs", "3",
-    ]  # fmt: skip
-
-
-def test_a_password_reaches_the_worker_but_no_command_line(
-    user: Make, ecosystem: Path, free_port: int
-) -> None:
-    with user(server_port=free_port) as sweep:
-        url = sweep.ensure_worker()
-
-        assert (state_folder(ecosystem) / "env").read_text() == url
-        assert "unix://" not in (state_folder(ecosystem) / "argv").read_text()
+    where = ["--all", "--ecosystem", str(ecosystem), "--state", str(state)]
+    assert argv == [*where, *([] if secret else ["--redis", url]), "--jobs", "3"]
+    assert env == url or not secret
 
 
 def test_a_configured_redis_starts_nothing(user: Make, ecosystem: Path) -> None:
@@ -454,9 +427,9 @@ def test_flower_answers_on_loopback_to_its_password_alone_and_a_second_up_joins_
         access = running.flower
         assert access
 
-        with contextlib.closing(
-            urllib.request.urlopen(_with_password(access.url, access.user, access.password))
-        ) as page:
+        login = base64.b64encode(f"{access.user}:{access.password}".encode()).decode()
+        request = urllib.request.Request(access.url, headers={"Authorization": f"Basic {login}"})
+        with contextlib.closing(urllib.request.urlopen(request)) as page:
             assert page.status == 200
         with pytest.raises(urllib.error.HTTPError, match="401"):
             urllib.request.urlopen(access.url)
@@ -472,8 +445,3 @@ def test_flower_answers_on_loopback_to_its_password_alone_and_a_second_up_joins_
         stopped = up.down()
 
     assert names(stopped) == ["worker", "Flower", "server"]
-
-
-def _with_password(url: str, name: str, password: str) -> urllib.request.Request:
-    login = base64.b64encode(f"{name}:{password}".encode()).decode()
-    return urllib.request.Request(url, headers={"Authorization": f"Basic {login}"})
