@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -29,9 +30,29 @@ NEEDS = {
 }
 
 
+@pytest.fixture(scope="module")
+def created(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample as it is created; read it only."""
+    return create(tmp_path_factory.mktemp("created") / "sample").parent
+
+
+@pytest.fixture(scope="module")
+def carried_out(created: Path, graph: PlanGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample after its plan; read it only."""
+    sample = shutil.copytree(created, tmp_path_factory.mktemp("carried out") / "sample")
+    assert carry_out(sample, graph) == dict.fromkeys(graph.todos, 0)
+    return sample
+
+
 @pytest.fixture
-def sample(tmp_path: Path) -> Path:
-    return create(tmp_path / "sample").parent
+def sample(tmp_path: Path, created: Path) -> Path:
+    return shutil.copytree(created, tmp_path / "sample")
+
+
+@pytest.fixture
+def raised(tmp_path: Path, carried_out: Path) -> Path:
+    """A copy of the sample after its plan."""
+    return shutil.copytree(carried_out, tmp_path / "raised")
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +67,10 @@ def graph(ecosystem: Ecosystem) -> PlanGraph:
     return build(ecosystem, "PLAN-001")
 
 
-def test_the_file_at_the_top_of_the_repository_is_the_sample_s(sample: Path) -> None:
-    assert (TOP / "ecosystem.yaml").read_bytes() == (sample / "ecosystem.yaml").read_bytes()
+def test_the_file_s_repositories_are_there(created: Path, ecosystem: Ecosystem) -> None:
+    loaded = document.load(created / "ecosystem.yaml")
 
-
-def test_the_file_s_repositories_are_there(sample: Path, ecosystem: Ecosystem) -> None:
-    loaded = document.load(sample / "ecosystem.yaml")
-
+    assert (TOP / "ecosystem.yaml").read_bytes() == (created / "ecosystem.yaml").read_bytes()
     assert [repo.name for repo in ecosystem.repos] == list(NEEDS)
     for repo in ecosystem.repos:
         path = loaded.repo_path(repo)
@@ -62,103 +80,71 @@ def test_the_file_s_repositories_are_there(sample: Path, ecosystem: Ecosystem) -
         assert git(path, "status", "--porcelain") == ""
 
 
-def test_the_plan_has_width_and_depth_and_no_needless_edge(graph: PlanGraph) -> None:
+def test_the_plan_has_width_and_depth_and_each_package_after_those_that_its_metadata_names(
+    created: Path, graph: PlanGraph
+) -> None:
     assert [len(level) for level in graph.levels] == [6, 2, 3, 1]
     assert list(graph.redundant) == []
-
-
-def test_the_plan_tests_each_package_after_those_that_its_metadata_names(
-    sample: Path, graph: PlanGraph
-) -> None:
     for todo in suite_todos(graph):
-        needed = re.findall(r'"meter-(\w+)>=', (sample / todo.repo / "pyproject.toml").read_text())
+        needed = re.findall(r'"meter-(\w+)>=', (created / todo.repo / "pyproject.toml").read_text())
         assert sorted(needed) == sorted(NEEDS[todo.repo])
 
         before = [graph.todos[name] for name in graph.predecessors[todo.id]]
         assert sorted(other.repo for other in before) == sorted([todo.repo, *needed])
 
 
-def test_every_package_s_tests_pass_as_created(sample: Path) -> None:
+@pytest.mark.parametrize("name", NEEDS)
+def test_every_package_s_tests_pass_as_created(created: Path, name: str) -> None:
+    passed = suite(created, name)
+    assert passed.returncode == 0, passed.stderr
+    assert re.search(r"Ran [4-9] tests", passed.stderr)
+
+
+def test_the_plan_raises_every_package_and_leaves_nothing_else_behind(carried_out: Path) -> None:
     for name in NEEDS:
-        passed = suite(sample, name)
-        assert passed.returncode == 0, passed.stderr
-        assert re.search(r"Ran [4-9] tests", passed.stderr)
-
-
-def test_the_whole_plan_succeeds_in_the_order_of_its_graph(sample: Path, graph: PlanGraph) -> None:
-    done = carry_out(sample, graph)
-
-    assert done == dict.fromkeys(graph.todos, 0)
-    for name in NEEDS:
-        changed = git(sample / name, "status", "--porcelain").splitlines()
+        changed = git(carried_out / name, "status", "--porcelain").splitlines()
         assert changed
-        assert all(line.endswith(("pyproject.toml", ".py")) for line in changed), (
-            "the plan leaves nothing behind"
-        )
-
-
-def test_after_the_plan_nothing_is_left_to_raise(sample: Path, graph: PlanGraph) -> None:
-    carry_out(sample, graph)
-
-    for name in NEEDS:
-        metadata = (sample / name / "pyproject.toml").read_text()
+        assert all(line.endswith(("pyproject.toml", ".py")) for line in changed)
+        metadata = (carried_out / name / "pyproject.toml").read_text()
         assert 'requires-python = ">=3.11"' in metadata
-        assert "3.9" not in metadata
-        assert "3.10" not in metadata
-        assert "tomli" not in metadata
+        assert not [old for old in ("3.9", "3.10", "tomli") if old in metadata]
     rules = ["--isolated", "--no-cache", "--target-version=py311", "--select=F,UP"]
+    sources = [str(carried_out / name / "src") for name in NEEDS]
     check = subprocess.run(
-        [sys.executable, "-m", "ruff", "check", *rules, *(str(sample / name / "src") for name in NEEDS)],
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-m", "ruff", "check", *rules, *sources], capture_output=True, text=True, check=False
     )
     assert check.returncode == 0, check.stdout
 
 
 def test_the_milestone_s_check_holds_when_the_plan_is_on_main_everywhere(
-    sample: Path, graph: PlanGraph
+    created: Path, raised: Path, graph: PlanGraph
 ) -> None:
     (check,) = (
         c.check for milestone in graph.plan.milestones for c in milestone.completion_criteria if c.check
     )
     words = ["sh", "-c", str(check)]
-    assert subprocess.run(words, cwd=sample, check=False).returncode == 1
+    assert subprocess.run(words, cwd=created, check=False).returncode == 1
 
-    carry_out(sample, graph)
+    ann = ("-c", "user.name=Ann", "-c", "user.email=ann@example.org")
     for name in NEEDS:
-        git(
-            sample / name,
-            "-c",
-            "user.name=Ann",
-            "-c",
-            "user.email=ann@example.org",
-            "commit",
-            "-qam",
-            "Raised",
-        )
+        git(raised / name, *ann, "commit", "-qam", "Raised")
 
-    assert subprocess.run(words, cwd=sample, check=False).returncode == 0
+    assert subprocess.run(words, cwd=raised, check=False).returncode == 0
 
 
-def test_raising_twice_changes_nothing_more(sample: Path, graph: PlanGraph) -> None:
-    carry_out(sample, graph)
-    first = {name: git(sample / name, "diff") for name in NEEDS}
+def test_raising_twice_changes_nothing_more(raised: Path, graph: PlanGraph) -> None:
+    first = {name: git(raised / name, "diff") for name in NEEDS}
 
-    carry_out(sample, graph)
+    carry_out(raised, graph)
 
-    assert {name: git(sample / name, "diff") for name in NEEDS} == first
+    assert {name: git(raised / name, "diff") for name in NEEDS} == first
 
 
-def test_a_changed_package_does_not_pass_with_the_unchanged_one_below_it(
-    tmp_path: Path, sample: Path, graph: PlanGraph
-) -> None:
-    old = create(tmp_path / "old").parent
-    carry_out(sample, graph)
-    (sample / "units").rename(tmp_path / "changed units")
-    (old / "units").rename(sample / "units")
+def test_a_changed_package_does_not_pass_with_the_unchanged_one_below_it(created: Path, raised: Path) -> None:
+    shutil.rmtree(raised / "units")
+    shutil.copytree(created / "units", raised / "units")
 
-    assert suite(sample, "report").returncode != 0
+    assert suite(raised, "report").returncode != 0
 
 
 @pytest.mark.parametrize(
