@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from coordination.backend.client import Profile, connect
+from coordination.backend.embedded import EmbeddedServer
 from coordination.broker.celery_app import make_app
 from coordination.cache.connection import Connection, TodoContext
 from coordination.cache.contexts import Cache
@@ -73,17 +74,23 @@ class Site:
         self.pubsub_redis.close()
 
 
-@pytest.fixture
-def site(redis_url: str) -> Iterator[Site]:
-    made = Site(redis_url)
+@pytest.fixture(scope="module")
+def serving(server: EmbeddedServer) -> Iterator[Site]:
+    made = Site(server.start())
     made.serving.start()
     until(lambda: made.client.pubsub_numpat() == 1)
     yield made
     made.close()
 
 
-def claim(store: RunStore, run_id: str, todo: str, attempt: int = 1) -> Reply:
-    return store.claim(run_id, todo, attempt, worker="w", host="h", lease=LEASE, request="q")
+@pytest.fixture
+def site(serving: Site, redis_url: str) -> Site:
+    """With an empty Redis."""
+    return serving
+
+
+def claim(store: RunStore, run_id: str, todo: str, attempt: int = 1, lease: timedelta = LEASE) -> Reply:
+    return store.claim(run_id, todo, attempt, worker="w", host="h", lease=lease, request="q")
 
 
 def granted(store: RunStore, run_id: str, todo: str, attempt: int = 1) -> Grant:
@@ -181,7 +188,7 @@ LASTING = timedelta(days=365_000)
 
 def test_nobody_holds_a_todo_for_longer_than_the_keeper_allows(site: Site):
     run_id, asking = site.submit(), site.asking("alpha")
-    reply = asking.claim(run_id, "A", 1, worker="w", host="h", lease=LASTING, request="q")
+    reply = claim(asking, run_id, "A", lease=LASTING)
     assert reply.grant is not None
     latest = site.store.now_ms() + 60_000
     assert 0 < site.client.zscore(site.store.keys.leases, f"{run_id} A") < latest
