@@ -95,9 +95,7 @@ def test_the_worker_is_to_blame_for_a_failure_until_the_todos_command_has_begun(
     assert (refused.kind, refused.blame) == (OutcomeKind.REFUSED, "worker")
 
 
-def test_a_prepare_that_deletes_the_git_file_resets_no_repository_above_and_is_not_repeated_for_ever(
-    bench: Bench,
-):
+def test_a_prepare_that_deletes_the_git_file_resets_no_repository_above_and_is_limited(bench: Bench):
     for path in (bench.folder, bench.checkout):
         bench.make_repository(path)
     (bench.folder / "code").write_text("uncommitted")
@@ -116,9 +114,7 @@ def test_a_command_that_does_not_exist_is_told_without_the_secrets_in_it(bench: 
     assert "S3CRET" not in bench.log
 
 
-def test_a_todo_that_lost_its_lease_while_it_worked_leaves_no_commit(
-    redis_url: str, bench: Bench, make_worker: MakeWorker
-):
+def test_a_todo_that_lost_its_lease_leaves_no_commit(redis_url: str, bench: Bench, make_worker: MakeWorker):
     checkout = bench.make_repository()
     parts = make_worker(r1=checkout)
     code = textwrap.dedent(
@@ -141,7 +137,7 @@ def test_a_todo_that_lost_its_lease_while_it_worked_leaves_no_commit(
     assert git(checkout, "rev-parse", f"coord/{run_id}") == git(checkout, "rev-parse", "main")
 
 
-def test_a_todo_whose_records_are_damaged_is_left_to_the_reaper_and_named_in_one_line(
+def test_a_todo_with_damaged_records_is_left_to_the_reaper(
     make_worker: MakeWorker, caplog: pytest.LogCaptureFixture
 ):
     parts = make_worker("r1")

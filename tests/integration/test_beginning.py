@@ -92,7 +92,7 @@ def runs(tmp_path: Path, checkout: Path) -> Runs:
     return Runs(tmp_path, checkout)
 
 
-def test_it_begins_where_the_earlier_run_left_the_repository(runs: Runs) -> None:
+def test_it_begins_where_the_earlier_run_left_the_repository(runs: Runs):
     tip = runs.succeed(done="1")
     runs.fail(rubbish="left by what failed")
 
@@ -101,7 +101,7 @@ def test_it_begins_where_the_earlier_run_left_the_repository(runs: Runs) -> None
     assert git("rev-parse", "coord/r2", cwd=runs.checkout) == tip
 
 
-def test_where_nothing_had_succeeded_it_begins_at_the_repositorys_branch(runs: Runs, checkout: Path) -> None:
+def test_where_nothing_had_succeeded_it_begins_at_the_repositorys_branch(runs: Runs, checkout: Path):
     runs.fail(rubbish="1")
     main = save(checkout, "mended on main", code="two\n")
 
@@ -109,7 +109,7 @@ def test_where_nothing_had_succeeded_it_begins_at_the_repositorys_branch(runs: R
 
 
 @pytest.mark.parametrize("succeeded", [True, False])
-def test_a_mend_that_is_committed_in_the_kept_worktree_comes_along(runs: Runs, succeeded: bool) -> None:
+def test_a_mend_that_is_committed_in_the_kept_worktree_comes_along(runs: Runs, succeeded: bool):
     if succeeded:
         runs.succeed(done="1")
     runs.fail(code="broken\n")
@@ -123,7 +123,7 @@ def test_a_mend_that_is_committed_in_the_kept_worktree_comes_along(runs: Runs, s
     assert runs.retry("r3") == mend
 
 
-def test_a_mend_is_not_forgotten_by_a_run_in_between_that_did_not_come_as_far(runs: Runs) -> None:
+def test_a_mend_is_not_forgotten_by_a_run_in_between_that_did_not_come_as_far(runs: Runs):
     runs.succeed(done="1")
     runs.fail()
     mend = save(runs.tree.path, "mended by hand", code="mended\n")
@@ -133,9 +133,7 @@ def test_a_mend_is_not_forgotten_by_a_run_in_between_that_did_not_come_as_far(ru
 
 
 @pytest.mark.parametrize("succeeded", [True, False])
-def test_a_mend_is_not_forgotten_by_a_run_in_between_whose_worker_was_killed(
-    runs: Runs, succeeded: bool
-) -> None:
+def test_a_mend_is_not_forgotten_by_a_run_in_between_whose_worker_was_killed(runs: Runs, succeeded: bool):
     if succeeded:
         runs.succeed(done="1")
     runs.fail()
@@ -147,9 +145,7 @@ def test_a_mend_is_not_forgotten_by_a_run_in_between_whose_worker_was_killed(
     assert runs.retry("r3") == mend
 
 
-def test_a_run_in_between_whose_branch_was_deleted_loses_nothing_that_was_recorded(
-    runs: Runs, checkout: Path
-) -> None:
+def test_a_run_in_between_whose_branch_was_deleted_loses_no_recorded_work(runs: Runs, checkout: Path):
     runs.succeed(done="1")
     runs.fail()
     earlier = runs.tree.path
@@ -163,7 +159,7 @@ def test_a_run_in_between_whose_branch_was_deleted_loses_nothing_that_was_record
     assert runs.retry("r3") == tip
 
 
-def test_a_mend_on_the_repositorys_branch_is_merged_in_without_a_checkout(runs: Runs, checkout: Path) -> None:
+def test_a_mend_on_the_repositorys_branch_is_merged_in_without_a_checkout(runs: Runs, checkout: Path):
     tip = runs.succeed(done="1")
     runs.fail()
     main = save(checkout, "mended on main", code="mended\n")
@@ -177,7 +173,7 @@ def test_a_mend_on_the_repositorys_branch_is_merged_in_without_a_checkout(runs: 
     assert git("status", "--porcelain", cwd=checkout) == ""
 
 
-def test_a_mend_on_both_branches_comes_along(runs: Runs, checkout: Path) -> None:
+def test_a_mend_on_both_branches_comes_along(runs: Runs, checkout: Path):
     runs.succeed(done="1")
     runs.fail()
     save(runs.tree.path, "by hand", hand="2")
@@ -187,7 +183,7 @@ def test_a_mend_on_both_branches_comes_along(runs: Runs, checkout: Path) -> None
     assert [runs.show(name) for name in ("done", "hand", "main")] == ["1", "2", "3"]
 
 
-def test_every_attempt_of_the_run_begins_at_the_same_commit(runs: Runs, checkout: Path) -> None:
+def test_every_attempt_of_the_run_begins_at_the_same_commit(runs: Runs, checkout: Path):
     runs.succeed(done="1")
     runs.fail()
     save(checkout, "on main", code="mended\n")
@@ -209,7 +205,7 @@ def test_every_attempt_of_the_run_begins_at_the_same_commit(runs: Runs, checkout
     again.leave()
 
 
-def test_its_own_tip_counts_from_its_first_success_on(runs: Runs) -> None:
+def test_its_own_tip_counts_from_its_first_success_on(runs: Runs):
     runs.succeed(done="1")
     runs.fail()
     mend = save(runs.tree.path, "by hand", hand="2")
@@ -224,9 +220,7 @@ def test_its_own_tip_counts_from_its_first_success_on(runs: Runs) -> None:
     runs.tree.leave()
 
 
-def test_what_a_failed_attempt_committed_itself_is_off_the_branch_and_its_files_stay_to_be_looked_at(
-    runs: Runs,
-) -> None:
+def test_commits_of_a_failed_attempt_are_off_the_branch_and_its_files_stay(runs: Runs):
     tip = runs.succeed(done="1")
     runs.enter()
     (runs.tree.path / "code").write_text("half\n")
@@ -241,9 +235,7 @@ def test_what_a_failed_attempt_committed_itself_is_off_the_branch_and_its_files_
     assert runs.retry() == tip
 
 
-def test_a_failed_attempt_in_the_middle_of_a_rebase_leaves_a_branch_to_commit_on(
-    runs: Runs, checkout: Path
-) -> None:
+def test_a_failed_attempt_in_the_middle_of_a_rebase_leaves_a_branch_to_commit_on(runs: Runs, checkout: Path):
     runs.enter()
     save(runs.tree.path, "mine", code="mine\n")
     save(checkout, "theirs", code="theirs\n")
@@ -255,7 +247,7 @@ def test_a_failed_attempt_in_the_middle_of_a_rebase_leaves_a_branch_to_commit_on
     assert git("rev-parse", "coord/r1", cwd=checkout) == mend
 
 
-def test_commits_of_an_attempt_that_was_killed_are_left_out(runs: Runs) -> None:
+def test_commits_of_an_attempt_that_was_killed_are_left_out(runs: Runs):
     tip = runs.succeed(done="1")
     runs.enter()
     save(runs.tree.path, "of somebody who was killed", half="1")
@@ -265,7 +257,7 @@ def test_commits_of_an_attempt_that_was_killed_are_left_out(runs: Runs) -> None:
     assert "coord/r1 is left out" in runs.tree.begun
 
 
-def test_a_commit_whose_settle_was_lost_with_its_run_is_left_out(runs: Runs) -> None:
+def test_a_commit_whose_settle_was_lost_with_its_run_is_left_out(runs: Runs):
     tip = runs.succeed(done="1")
     runs.succeed(done="2")
     runs.tip = tip  # what Redis knows
@@ -273,7 +265,7 @@ def test_a_commit_whose_settle_was_lost_with_its_run_is_left_out(runs: Runs) -> 
     assert runs.retry() == tip
 
 
-def test_who_sets_the_branch_back_loses_nothing_that_was_recorded(runs: Runs) -> None:
+def test_who_sets_the_branch_back_loses_nothing_that_was_recorded(runs: Runs):
     tip = runs.succeed(done="1")
     runs.fail()
     git("reset", "--hard", "--quiet", "main", cwd=runs.tree.path)
@@ -281,9 +273,9 @@ def test_who_sets_the_branch_back_loses_nothing_that_was_recorded(runs: Runs) ->
     assert runs.retry() == tip
 
 
-def test_a_branch_that_was_amended_or_rebased_is_taken_as_it_is_and_what_was_recorded_stays_in_its_history(
+def test_an_amended_and_rebased_branch_is_taken_and_has_the_recorded_work_as_history(
     runs: Runs, checkout: Path
-) -> None:
+):
     tip = runs.succeed(done="1")
     runs.fail()
     main = save(checkout, "on main", main="3")
@@ -308,7 +300,7 @@ REMEDIES = {
 @pytest.mark.parametrize("how", ["reset to another branch", "an orphan", "amended without a file"])
 def test_a_branch_that_lost_what_succeeded_is_refused_until_somebody_says_what_counts(
     runs: Runs, checkout: Path, how: str, words: str, there: dict[str, str], gone: str
-) -> None:
+):
     tip = runs.succeed(done="1")
     runs.fail()
     tree = runs.tree.path
@@ -340,7 +332,7 @@ def test_a_branch_that_lost_what_succeeded_is_refused_until_somebody_says_what_c
     assert gone not in git("ls-tree", "--name-only", "coord/r3", cwd=checkout).split()
 
 
-def test_a_branch_that_was_squashed_with_a_file_renamed_is_taken_as_it_is(runs: Runs) -> None:
+def test_a_branch_that_was_squashed_with_a_file_renamed_is_taken_as_it_is(runs: Runs):
     runs.succeed(done="1", code="one\n\n\nthe end\n")
     runs.succeed(more="2")
     runs.fail()
@@ -353,7 +345,7 @@ def test_a_branch_that_was_squashed_with_a_file_renamed_is_taken_as_it_is(runs: 
     assert runs.show("code").endswith("the end")
 
 
-def test_where_nothing_had_succeeded_the_branch_may_be_replaced(runs: Runs) -> None:
+def test_where_nothing_had_succeeded_the_branch_may_be_replaced(runs: Runs):
     runs.fail()
     git("checkout", "--quiet", "--orphan", "new", cwd=runs.tree.path)
     own = save(runs.tree.path, "another history", own="2")
@@ -363,9 +355,7 @@ def test_where_nothing_had_succeeded_the_branch_may_be_replaced(runs: Runs) -> N
     git("merge-base", "--is-ancestor", own, start, cwd=runs.checkout)
 
 
-def test_what_does_not_merge_is_refused_with_the_files_and_a_worktree_to_do_it_by_hand(
-    runs: Runs, checkout: Path
-) -> None:
+def test_a_merge_conflict_is_refused_with_the_files_and_a_worktree_to_solve_it(runs: Runs, checkout: Path):
     runs.succeed(code="by the todo\n")
     runs.fail()
     save(checkout, "on main", code="on main\n")
@@ -383,9 +373,7 @@ def test_what_does_not_merge_is_refused_with_the_files_and_a_worktree_to_do_it_b
     assert runs.show("code") == "both"
 
 
-def test_a_git_that_cannot_merge_without_a_checkout_says_so(
-    runs: Runs, checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_git_without_merge_tree_is_reported(runs: Runs, checkout: Path, monkeypatch: pytest.MonkeyPatch):
     runs.succeed(done="1")
     save(checkout, "on main", code="mended\n")
     monkeypatch.setattr(beginning, "MERGE", ("--no-such-option",))  # as an older git knows none of them
@@ -393,9 +381,9 @@ def test_a_git_that_cannot_merge_without_a_checkout_says_so(
         runs.retry()
 
 
-def test_an_attempt_that_left_the_branch_alone_costs_no_call_of_git_when_it_leaves(
+def test_an_attempt_that_left_the_branch_alone_leaves_without_git(
     runs: Runs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+):
     runs.enter()
     (runs.tree.path / "code").write_text("changed\n")
     monkeypatch.setenv("PATH", "")

@@ -20,7 +20,7 @@ from workers.process import child
 LINUX = sys.platform.startswith("linux")
 
 
-def test_it_tells_exit_code_or_signal_and_passes_both_outputs_on_as_they_are(start: type[Started]) -> None:
+def test_it_tells_exit_code_or_signal_and_passes_both_outputs_on_as_they_are(start: type[Started]):
     done, killed = start(*sh(r"printf 'out \377\0'; printf err >&2; exit 3")), start(*sh("kill -USR1 $$"))
 
     ended = done.end()
@@ -33,9 +33,7 @@ def test_it_tells_exit_code_or_signal_and_passes_both_outputs_on_as_they_are(sta
     assert (ended.exit_code, ended.signal, ended.reason) == (None, signal.SIGUSR1, "exited")
 
 
-def test_the_command_gets_its_environment_and_folder_and_nothing_else(
-    start: type[Started], tmp_path: Path
-) -> None:
+def test_the_command_gets_its_environment_and_folder_and_nothing_else(start: type[Started], tmp_path: Path):
     done = start("env", cwd=tmp_path, env={"PATH": os.environ["PATH"], "MINE": "1", "LANG": "C"})
     assert done.end().ok
     assert sorted(done.output.decode().split()) == sorted([f"PATH={os.environ['PATH']}", "MINE=1", "LANG=C"])
@@ -50,9 +48,7 @@ LIBC_OWN = 1 << 31 | 1 << 32
 
 
 @pytest.mark.skipif(not LINUX, reason="/proc")
-def test_the_command_inherits_no_descriptor_and_no_ignored_signal(
-    start: type[Started], tmp_path: Path
-) -> None:
+def test_the_command_inherits_no_descriptor_and_no_ignored_signal(start: type[Started], tmp_path: Path):
     with (tmp_path / "lock").open("w") as lock:
         done = start(*sh("ls /proc/self/fd; grep -E 'Sig(Ign|Blk)' /proc/self/status"), hold=lock.fileno())
         assert done.end().ok
@@ -62,7 +58,7 @@ def test_the_command_inherits_no_descriptor_and_no_ignored_signal(
     assert int(ignored, 16) & ~LIBC_OWN == 0
 
 
-def test_standard_input_is_read_and_a_large_one_that_nobody_reads_does_no_harm(start: type[Started]) -> None:
+def test_standard_input_is_read_and_a_large_one_that_nobody_reads_does_no_harm(start: type[Started]):
     reader = start("cat", stdin=b"hello \xff")
     ignorer = start("true", stdin=b"x" * 20_000_000)
     nothing = start("cat")
@@ -73,7 +69,7 @@ def test_standard_input_is_read_and_a_large_one_that_nobody_reads_does_no_harm(s
     assert reader.output == b"hello \xff"
 
 
-def test_what_cannot_be_started_is_an_outcome_that_says_why(start: type[Started], tmp_path: Path) -> None:
+def test_what_cannot_be_started_is_an_outcome_that_says_why(start: type[Started], tmp_path: Path):
     script = tmp_path / "script"
     script.write_text("no first line")
     unreadable = start(str(script))
@@ -95,13 +91,13 @@ def test_what_cannot_be_started_is_an_outcome_that_says_why(start: type[Started]
         assert says in started.output.decode()
 
 
-def test_a_command_that_never_ends_is_ended_by_its_timeout(start: type[Started]) -> None:
+def test_a_command_that_never_ends_is_ended_by_its_timeout(start: type[Started]):
     ended = start("sleep", "600", timeout=BRIEF).end()
 
     assert (ended.exit_code, ended.signal, ended.reason) == (None, signal.SIGTERM, "timeout")
 
 
-def test_a_command_that_ignores_term_is_killed_after_the_grace(start: type[Started]) -> None:
+def test_a_command_that_ignores_term_is_killed_after_the_grace(start: type[Started]):
     stubborn = start(*sh(STUBBORN), kill_grace=BRIEF)
     stubborn.pids(1)
     began = time.monotonic()
@@ -113,7 +109,7 @@ def test_a_command_that_ignores_term_is_killed_after_the_grace(start: type[Start
     assert time.monotonic() - began >= BRIEF.total_seconds()
 
 
-def test_kill_does_not_wait_for_the_grace_and_the_first_reason_counts(start: type[Started]) -> None:
+def test_kill_does_not_wait_for_the_grace_and_the_first_reason_counts(start: type[Started]):
     stubborn = start(*sh(STUBBORN))
     stubborn.pids(1)
     stubborn.child.stop("worker stops")
@@ -124,7 +120,7 @@ def test_kill_does_not_wait_for_the_grace_and_the_first_reason_counts(start: typ
     assert (ended.signal, ended.reason) == (signal.SIGKILL, "worker stops")
 
 
-def test_a_command_may_tidy_up_when_it_is_stopped_and_the_first_reason_counts(start: type[Started]) -> None:
+def test_a_command_may_tidy_up_when_it_is_stopped_and_the_first_reason_counts(start: type[Started]):
     tidy = start(*sh("trap 'echo tidied; exit 9' TERM; echo 0; while :; do sleep 0.05; done"))
     tidy.pids(1)
 
@@ -136,7 +132,7 @@ def test_a_command_may_tidy_up_when_it_is_stopped_and_the_first_reason_counts(st
     assert tidy.output.endswith(b"tidied\n")
 
 
-def test_stop_after_the_end_changes_nothing(start: type[Started]) -> None:
+def test_stop_after_the_end_changes_nothing(start: type[Started]):
     done = start("true")
     first = done.end()
 
@@ -147,9 +143,7 @@ def test_stop_after_the_end_changes_nothing(start: type[Started]) -> None:
     assert first.reason == "exited"
 
 
-def test_a_command_that_closes_its_output_and_goes_on_is_waited_for(
-    start: type[Started], tmp_path: Path
-) -> None:
+def test_a_command_that_closes_its_output_and_goes_on_is_waited_for(start: type[Started], tmp_path: Path):
     os.mkfifo(tmp_path / "go on")
     quiet = start(*sh("echo last words; exec >&- 2>&-; read word < 'go on'; exit 7"), cwd=tmp_path)
     until(lambda: quiet.output == b"last words\n")
@@ -165,9 +159,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "MARGIN_S", 1.0)
 
 
-def test_a_command_that_stops_its_guard_meets_its_timeout_all_the_same(
-    hurried: None, start: type[Started]
-) -> None:
+def test_a_command_that_stops_its_guard_meets_its_timeout_all_the_same(hurried: None, start: type[Started]):
     stops = "setsid sleep 600 & echo $!; echo $$; kill -STOP $PPID; sleep 600"
     stopper = start(*sh(stops), timeout=BRIEF, kill_grace=BRIEF)
 
@@ -179,9 +171,7 @@ def test_a_command_that_stops_its_guard_meets_its_timeout_all_the_same(
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-def test_a_command_whose_guard_is_stopped_can_be_stopped(
-    hurried: None, start: type[Started], how: str
-) -> None:
+def test_a_command_whose_guard_is_stopped_can_be_stopped(hurried: None, start: type[Started], how: str):
     stopper = start(*sh("setsid sleep 600 & echo $!; echo $$; sleep 600"), kill_grace=BRIEF)
     pids = stopper.pids(2)
     assert stopper.child.guard is not None
@@ -193,9 +183,9 @@ def test_a_command_whose_guard_is_stopped_can_be_stopped(
     assert gone(*pids)
 
 
-def test_what_a_command_left_cannot_stop_the_guard_and_pass_for_a_success(
+def test_a_process_left_behind_cannot_stop_the_guard_and_pass_for_success(
     hurried: None, start: type[Started]
-) -> None:
+):
     waits = "trap 'kill -STOP $0; sleep 600' TERM; echo $$; while :; do sleep 0.05; done"
     leaver = start(
         *sh(f'sh -c "{waits.replace("$", chr(92) + "$")}" $PPID & sleep 0.5; exit 0'), kill_grace=BRIEF
@@ -207,9 +197,9 @@ def test_what_a_command_left_cannot_stop_the_guard_and_pass_for_a_success(
     assert gone(*leaver.pids(1))
 
 
-def test_a_guard_that_is_stopped_before_it_has_begun_keeps_nobody_waiting(
+def test_a_guard_that_is_stopped_at_its_start_is_given_up(
     start: type[Started], monkeypatch: pytest.MonkeyPatch
-) -> None:
+):
     monkeypatch.setattr(child, "START_S", 1.0)
     monkeypatch.setattr(child, "GUARD", "import os; os.kill(os.getpid(), 19)")
 
@@ -219,9 +209,7 @@ def test_a_guard_that_is_stopped_before_it_has_begun_keeps_nobody_waiting(
     assert "did not answer" in ended.message
 
 
-def test_a_guard_that_kills_what_takes_long_to_die_is_left_alone(
-    start: type[Started], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_guard_that_goes_on_killing_is_left_alone(start: type[Started], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(child, "MARGIN_S", 1.0)
     monkeypatch.setattr(child, "GUARD", SLOW_GUARD)
 
@@ -241,7 +229,7 @@ os.write(line, b"gone\\n")
 """
 
 
-def test_an_error_in_the_callback_kills_the_command_and_reaches_the_caller(tmp_path: Path) -> None:
+def test_an_error_in_the_callback_kills_the_command_and_reaches_the_caller(tmp_path: Path):
     def full(_: bytes) -> None:
         raise OSError("disk full")
 
@@ -259,9 +247,7 @@ def test_an_error_in_the_callback_kills_the_command_and_reaches_the_caller(tmp_p
     assert gone(begun.group)
 
 
-def test_the_guard_holds_the_lock_until_nothing_of_the_command_is_left(
-    start: type[Started], tmp_path: Path
-) -> None:
+def test_the_guard_holds_the_lock_until_nothing_of_the_command_is_left(start: type[Started], tmp_path: Path):
     path = tmp_path / "lock"
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -316,7 +302,7 @@ def tell(worker: subprocess.Popen[bytes], command: str) -> None:
     worker.stdin.flush()
 
 
-def test_when_the_worker_is_killed_no_child_of_it_stays_alive(worker: subprocess.Popen[bytes]) -> None:
+def test_when_the_worker_is_killed_no_child_of_it_stays_alive(worker: subprocess.Popen[bytes]):
     stubborn = "sh -c \"trap '' TERM INT HUP; while :; do sleep 0.05; done\""
     tell(
         worker,
@@ -332,9 +318,7 @@ def test_when_the_worker_is_killed_no_child_of_it_stays_alive(worker: subprocess
     until(lambda: gone(*(pids if LINUX else [family[0], *family[2:]])))
 
 
-def test_a_ctrl_c_in_the_workers_process_group_does_not_reach_the_command(
-    worker: subprocess.Popen[bytes], tmp_path: Path
-) -> None:
+def test_a_ctrl_c_of_the_worker_does_not_reach_the_command(worker: subprocess.Popen[bytes], tmp_path: Path):
     os.mkfifo(tmp_path / "go on")
     tell(worker, f"cd {tmp_path}; echo ready; read word < 'go on'; echo $word")
     assert worker.stdout is not None
@@ -348,7 +332,7 @@ def test_a_ctrl_c_in_the_workers_process_group_does_not_reach_the_command(
     assert b"exit_code=0" in worker.stdout.readline()
 
 
-def test_100_mb_of_output_pass_through_and_memory_stays_flat() -> None:
+def test_100_mb_of_output_pass_through_and_memory_stays_flat():
     script = PLAYS_WORKER + (
         """
     size = 0
@@ -370,7 +354,7 @@ def test_100_mb_of_output_pass_through_and_memory_stays_flat() -> None:
     assert int(printed[2]) < 30_000_000
 
 
-def test_twenty_commands_at_once_end_right(start: type[Started]) -> None:
+def test_twenty_commands_at_once_end_right(start: type[Started]):
     many = [start(*sh(f"echo {n}; exit {n}")) for n in range(20)]
 
     assert [one.end(60).exit_code for one in many] == list(range(20))

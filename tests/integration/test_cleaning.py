@@ -151,9 +151,7 @@ def test_a_survey_says_what_there_is_and_takes_nothing(machine: Machine, cleanin
     assert machine.branches() == before
 
 
-def test_what_a_run_left_is_removed_and_its_record_stays(
-    machine: Machine, cleaning: Cleaning, store: RunStore
-):
+def test_all_that_a_run_left_is_removed_but_its_record(machine: Machine, cleaning: Cleaning, store: RunStore):
     run = machine.run()
 
     done = cleaning.remove(cleaning.survey([]))
@@ -169,9 +167,7 @@ def test_what_a_run_left_is_removed_and_its_record_stays(
     assert not store.redis.keys("test:errand*")
 
 
-def test_a_branch_whose_work_is_nowhere_else_is_said_so_and_one_that_was_merged_is_not(
-    machine: Machine, cleaning: Cleaning
-):
+def test_a_branch_with_unmerged_work_is_marked_as_unmerged(machine: Machine, cleaning: Cleaning):
     merged, squashed, not_merged = machine.run(), machine.run(), machine.run(text="other")
     git(machine.repo, "merge", "-q", f"coord/{merged}")  # and so all of the second, under another commit
 
@@ -205,7 +201,7 @@ def test_a_branch_on_which_somebody_went_on_working_stays(machine: Machine, clea
     assert not machine.path(run).exists()
 
 
-def test_a_mend_on_a_runs_branch_that_a_later_run_carried_on_is_recorded(
+def test_a_commit_that_a_later_run_recorded_is_nobodys_loss(
     machine: Machine, cleaning: Cleaning, store: RunStore
 ):
     run, later = machine.run(TodoState.FAILED), machine.run()
@@ -218,7 +214,7 @@ def test_a_mend_on_a_runs_branch_that_a_later_run_carried_on_is_recorded(
     assert machine.branches() == {"main", f"coord/{later}"}
 
 
-def test_what_was_recorded_on_another_host_and_is_not_here_is_no_obstacle(
+def test_a_recorded_commit_that_is_not_here_is_no_obstacle(
     machine: Machine, cleaning: Cleaning, store: RunStore
 ):
     run = machine.run()
@@ -241,7 +237,7 @@ def test_a_branch_that_is_checked_out_stays(machine: Machine, cleaning: Cleaning
     assert machine.branches() == {"main", f"coord/{run}"}
 
 
-def test_a_worktree_with_somebody_in_it_stays_and_so_does_its_branch(
+def test_a_worktree_in_use_stays_with_its_branch(
     machine: Machine, cleaning: Cleaning, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(artifacts, "PATIENCE", timedelta(milliseconds=100))
@@ -270,9 +266,7 @@ def test_a_folder_that_git_does_not_know_as_a_worktree_stays(machine: Machine, c
     assert (machine.path(run) / "mine").exists()
 
 
-def test_a_link_in_the_place_of_a_folder_is_not_followed(
-    machine: Machine, cleaning: Cleaning, tmp_path: Path
-):
+def test_a_link_in_place_of_a_folder_is_not_followed(machine: Machine, cleaning: Cleaning, tmp_path: Path):
     run = machine.run()
     (tmp_path / "precious").mkdir()
     (machine.state / "carried").mkdir()
@@ -308,9 +302,7 @@ def test_a_live_run_is_left_out_and_refused_when_it_is_named(machine: Machine, c
     assert not (machine.state / "logs" / over).exists()
 
 
-def test_a_run_that_a_live_one_carries_on_is_left_alone(
-    machine: Machine, cleaning: Cleaning, store: RunStore
-):
+def test_a_run_that_a_live_one_retries_is_left_alone(machine: Machine, cleaning: Cleaning, store: RunStore):
     over, live = machine.run(TodoState.FAILED), machine.run(None)
     store.redis.hset(store.keys.run(live).meta, "carried_from", over)
 
@@ -319,7 +311,7 @@ def test_a_run_that_a_live_one_carries_on_is_left_alone(
     assert cleaning.survey([]).found == ()
 
 
-def test_what_a_failed_compensation_still_needs_is_left_alone_until_somebody_answers_for_it(
+def test_a_run_whose_rollback_failed_is_left_until_accepted(
     machine: Machine, cleaning: Cleaning, store: RunStore
 ):
     run = Harness(store)
@@ -374,7 +366,7 @@ def test_two_workers_of_a_host_say_each_thing_once(machine: Machine, cleaning: C
     assert not machine.path(run).exists()
 
 
-def test_a_worker_that_does_not_answer_is_named(
+def test_a_silent_worker_is_named(
     machine: Machine, cleaning: Cleaning, store: RunStore, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(cleanup_jobs, "BEGIN_WITHIN", timedelta(milliseconds=500))
@@ -389,9 +381,7 @@ def test_a_worker_that_does_not_answer_is_named(
     assert {remnant.host for remnant in survey.found} == {"h1"}
 
 
-def test_a_worker_whose_answer_was_not_heard_gives_it_again_with_what_it_has_removed(
-    machine: Machine, store: RunStore, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_lost_answer_is_given_again(machine: Machine, store: RunStore, monkeypatch: pytest.MonkeyPatch):
     run = machine.run()
     machine.stop()
     board = CleanupQueue(store.redis, store.keys)
@@ -418,9 +408,7 @@ def test_a_worker_whose_answer_was_not_heard_gives_it_again_with_what_it_has_rem
     assert jobs.run_once() == []
 
 
-def test_a_host_that_is_gone_is_named_with_what_it_may_still_have(
-    machine: Machine, cleaning: Cleaning, store: RunStore
-):
+def test_a_host_without_a_worker_is_named_as_absent(machine: Machine, cleaning: Cleaning, store: RunStore):
     run = machine.run()
     store.redis.hset(store.keys.run(run).meta, "host.r2", "h9")
 
@@ -437,9 +425,7 @@ def test_a_run_that_nobody_knows_is_refused(machine: Machine, cleaning: Cleaning
         cleaning.survey(["nonsense"])
 
 
-def test_the_janitor_takes_the_worktrees_of_runs_that_succeeded_and_no_others(
-    machine: Machine, store: RunStore
-):
+def test_worktrees_of_succeeded_runs_alone_are_removed_automatically(machine: Machine, store: RunStore):
     done, failed, live = machine.run(), machine.run(TodoState.FAILED), machine.run(None)
     (machine.state / "carried" / done / "r2").mkdir(parents=True)
 
@@ -453,9 +439,7 @@ def test_the_janitor_takes_the_worktrees_of_runs_that_succeeded_and_no_others(
     assert machine.branches() == {"main", *(f"coord/{run}" for run in (done, failed, live))}
 
 
-def test_of_a_rolled_back_run_the_janitor_leaves_what_somebody_has_let_stay(
-    machine: Machine, store: RunStore
-):
+def test_the_accepted_rest_of_a_rolled_back_run_stays(machine: Machine, store: RunStore):
     run = machine.run(TodoState.FAILED)
     (machine.state / "carried" / run / "r2").mkdir(parents=True)
     store.redis.hset(store.keys.run(run).meta, "status", "rolled_back")
@@ -466,7 +450,7 @@ def test_of_a_rolled_back_run_the_janitor_leaves_what_somebody_has_let_stay(
     assert machine.path(run).exists()
 
 
-def test_a_restricted_worker_is_told_and_tells_of_its_own_repositories_alone(
+def test_a_restricted_worker_has_to_do_with_its_repositories_alone(
     machine: Machine, store: RunStore, dispatcher: Dispatcher
 ):
     deeds = StepHandlers(store, dispatcher, Settings(), "0")
@@ -492,9 +476,7 @@ def test_a_restricted_worker_is_told_and_tells_of_its_own_repositories_alone(
 @pytest.mark.parametrize(
     "run", ["../../../precious", "20200101-120000-abcd/../../../precious", "/precious", ""]
 )
-def test_an_errand_cannot_name_a_folder_outside_of_the_state_folder(
-    machine: Machine, store: RunStore, tmp_path: Path, run: str
-):
+def test_a_cleanup_job_names_no_folder_outside(machine: Machine, store: RunStore, tmp_path: Path, run: str):
     (tmp_path / "precious" / "logs").mkdir(parents=True)
     (machine.state / "logs").mkdir(parents=True)
     errand = CleanupJob(id="x", until_ms=store.now_ms() + 60_000, remove=True).model_dump(mode="json")
@@ -504,7 +486,7 @@ def test_an_errand_cannot_name_a_folder_outside_of_the_state_folder(
     assert (tmp_path / "precious" / "logs").is_dir()
 
 
-def test_an_answer_adds_no_run_to_those_that_a_person_named(
+def test_an_answer_adds_no_run_to_those_that_were_asked(
     machine: Machine, cleaning: Cleaning, store: RunStore
 ):
     asked, other = machine.run(), machine.run(text="other")

@@ -27,9 +27,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     return made
 
 
-def test_hooks_run_as_git_runs_them_in_the_worktree_and_in_the_todos_environment(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-):
+def test_hooks_run_in_the_worktree_and_the_todos_environment(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("COORD_REDIS_URL", "redis://:secret@host")
     ran = bench.folder / "ran"
     names = ("pre-commit", "prepare-commit-msg", "commit-msg", "post-commit")

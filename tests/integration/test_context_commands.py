@@ -33,9 +33,7 @@ def call(
     return made
 
 
-def test_a_value_is_kept_from_the_command_line_from_standard_input_and_from_a_file(
-    call: Call, tmp_path: Path
-):
+def test_a_value_comes_from_the_command_line_standard_input_or_a_file(call: Call, tmp_path: Path):
     (tmp_path / "value.json").write_text('{"n": 1}')
     call("set", "a", "[1, null]")
     call("set", "b", "-", stdin='"ü"'.encode())

@@ -84,9 +84,7 @@ def test_submission_sends_less_than_a_command_for_ten_todos(client: redis.Redis,
     assert calls(client)["hset"] - before < LARGE / 10 + 10 * 21
 
 
-def test_a_todo_costs_as_many_commands_whatever_the_plans_size(
-    client: redis.Redis, plans: dict[int, PlanGraph]
-):
+def test_a_todo_costs_as_many_commands_in_any_plan(client: redis.Redis, plans: dict[int, PlanGraph]):
     spent = []
     for n in (SMALL, LARGE):
         client.flushall()
@@ -108,9 +106,7 @@ def test_a_todo_costs_as_many_commands_whatever_the_plans_size(
     assert not any(spent[0].get(name) for name in ALL_OF_IT)
 
 
-def test_who_watches_asks_about_what_is_in_hand_and_is_told_the_same(
-    client: redis.Redis, plans: dict[int, PlanGraph]
-):
+def test_a_watcher_asks_about_todos_in_hand_alone(client: redis.Redis, plans: dict[int, PlanGraph]):
     run = submitted(client, plans[LARGE], LARGE)
     run.follow(run.store.settle(run.take("TODO-0003"), OK))
     running = run.take("TODO-0004")

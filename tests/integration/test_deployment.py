@@ -160,9 +160,7 @@ def test_redis_keeps_its_users_and_takes_a_new_password_at_a_new_start(tmp_path:
 @pytest.mark.skipif(
     shutil.which("redis-server") is None, reason="no Redis here but the embedded one, which has no TLS"
 )
-def test_redis_speaks_tls_where_its_folder_has_a_certificate(
-    tmp_path: Path, free_port: int, another_port: int
-):
+def test_redis_speaks_tls_if_its_folder_has_a_certificate(tmp_path: Path, free_port: int, another_port: int):
     certificates = Certificates(tmp_path)
     issued = certificates.issue("localhost")
     (tmp_path / "tls").mkdir()

@@ -56,7 +56,7 @@ def kill(server: EmbeddedServer) -> None:
     until(lambda: not alive(record))
 
 
-def test_a_second_start_joins_the_first(state: Path) -> None:
+def test_a_second_start_joins_the_first(state: Path):
     first = a_server(state).start()
 
     second = a_server(state).start()
@@ -65,7 +65,7 @@ def test_a_second_start_joins_the_first(state: Path) -> None:
     assert (state / ".gitignore").read_text() == "*\n"
 
 
-def test_many_starters_at_once_result_in_one_server_that_outlives_them(state: Path) -> None:
+def test_many_starters_at_once_result_in_one_server_that_outlives_them(state: Path):
     starters = [
         subprocess.Popen([sys.executable, "-c", START, str(state)], stdout=subprocess.PIPE, text=True)
         for _ in range(4)
@@ -88,7 +88,7 @@ def test_many_starters_at_once_result_in_one_server_that_outlives_them(state: Pa
         ("killed, record cut short", "eco"),
     ],
 )
-def test_it_starts_again_with_its_data(tmp_path: Path, state: Path, end: str, folder: str) -> None:
+def test_it_starts_again_with_its_data(tmp_path: Path, state: Path, end: str, folder: str):
     server = a_server(tmp_path / folder / ".coord", appendfsync="always")
     redis.Redis.from_url(server.start()).set("run", "kept")
     if end == "stopped":
@@ -102,14 +102,14 @@ def test_it_starts_again_with_its_data(tmp_path: Path, state: Path, end: str, fo
     assert redis.Redis.from_url(server.start()).get("run") == b"kept"
 
 
-def test_a_state_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_state_folder_that_cannot_be_written_is_named(tmp_path: Path):
     (tmp_path / "file").write_text("")
 
     with pytest.raises(CoordinationError, match=r"cannot start the embedded server in .*file"):
         a_server(tmp_path / "file" / ".coord").start()
 
 
-def test_an_append_only_file_cut_short_by_a_power_loss_loads(state: Path) -> None:
+def test_an_append_only_file_cut_short_by_a_power_loss_loads(state: Path):
     server = a_server(state, appendfsync="always")
     client = redis.Redis.from_url(server.start())
     client.set("first", "kept")
@@ -123,7 +123,7 @@ def test_an_append_only_file_cut_short_by_a_power_loss_loads(state: Path) -> Non
     assert redis.Redis.from_url(url).mget("first", "second") == [b"kept", None]
 
 
-def test_a_broken_append_only_file_is_named_with_what_the_server_says(state: Path) -> None:
+def test_a_broken_append_only_file_is_named_with_what_the_server_says(state: Path):
     server = a_server(state)
     redis.Redis.from_url(server.start()).set("first", "x")
     server.stop()
@@ -136,7 +136,7 @@ def test_a_broken_append_only_file_is_named_with_what_the_server_says(state: Pat
     assert "appendonlydir" in error.value.hint
 
 
-def test_a_stranger_with_the_recorded_pid_is_neither_joined_nor_killed(state: Path) -> None:
+def test_a_stranger_with_the_recorded_pid_is_neither_joined_nor_killed(state: Path):
     server = a_server(state)
     server.start()
     kill(server)
@@ -152,7 +152,7 @@ def test_a_stranger_with_the_recorded_pid_is_neither_joined_nor_killed(state: Pa
     stranger.communicate(b"\n")
 
 
-def test_a_socket_that_was_tidied_away_makes_the_next_start_begin_anew(state: Path) -> None:
+def test_a_socket_that_was_tidied_away_makes_the_next_start_begin_anew(state: Path):
     server = a_server(state)
     url = server.start()
     redis.Redis.from_url(url).set("run", "kept")
@@ -165,7 +165,7 @@ def test_a_socket_that_was_tidied_away_makes_the_next_start_begin_anew(state: Pa
     assert redis.Redis.from_url(again).get("run") == b"kept"
 
 
-def test_a_copied_folder_gets_a_server_of_its_own(tmp_path: Path, state: Path) -> None:
+def test_a_copied_folder_gets_a_server_of_its_own(tmp_path: Path, state: Path):
     original = a_server(state, appendfsync="always")
     redis.Redis.from_url(original.start()).set("run", "kept")
     shutil.copytree(state, tmp_path / "copy")
@@ -177,9 +177,7 @@ def test_a_copied_folder_gets_a_server_of_its_own(tmp_path: Path, state: Path) -
     assert redis.Redis.from_url(url).get("run") == b"kept"
 
 
-def test_a_moved_folder_is_still_served_by_its_server_and_its_old_place_is_free(
-    tmp_path: Path, state: Path
-) -> None:
+def test_a_moved_folder_is_still_served_by_its_server_and_its_old_place_is_free(tmp_path: Path, state: Path):
     url = a_server(state).start()
     moved = state.parent.rename(tmp_path / "moved") / ".coord"
 
@@ -188,9 +186,7 @@ def test_a_moved_folder_is_still_served_by_its_server_and_its_old_place_is_free(
     assert a_server(moved).stop()
 
 
-def test_a_folder_moved_to_another_disk_while_it_was_served_says_whom_to_end(
-    tmp_path: Path, state: Path
-) -> None:
+def test_a_folder_moved_to_another_disk_while_it_was_served_says_whom_to_end(tmp_path: Path, state: Path):
     server = a_server(state)
     server.start()
     record = server.running()
@@ -202,9 +198,7 @@ def test_a_folder_moved_to_another_disk_while_it_was_served_says_whom_to_end(
         a_server(tmp_path / "moved").start()
 
 
-def test_a_server_that_another_container_runs_on_the_same_data_is_not_doubled(
-    state: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_server_of_another_container_is_not_doubled(state: Path, monkeypatch: pytest.MonkeyPatch):
     a_server(state).start()
     path = state / "server.json"
     whole = path.read_text()
@@ -217,9 +211,7 @@ def test_a_server_that_another_container_runs_on_the_same_data_is_not_doubled(
     path.write_text(whole)
 
 
-def test_a_socket_folder_that_is_not_ours_alone_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_socket_folder_that_is_not_ours_alone_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     for trap in ("link", "open"):
         base = tmp_path / trap
@@ -233,9 +225,9 @@ def test_a_socket_folder_that_is_not_ours_alone_is_refused(
             embedded.socket_folder()
 
 
-def test_a_long_or_odd_temporary_folder_still_gives_a_short_plain_socket_path(
+def test_any_temporary_folder_gives_a_short_plain_socket(
     state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+):
     for name in ("x" * 90, "a b"):
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
 
@@ -245,9 +237,7 @@ def test_a_long_or_odd_temporary_folder_still_gives_a_short_plain_socket_path(
         assert " " not in url
 
 
-def test_a_port_opens_loopback_with_a_password_that_no_other_process_can_read(
-    state: Path, free_port: int
-) -> None:
+def test_a_port_opens_loopback_with_a_password_that_no_other_process_can_read(state: Path, free_port: int):
     server = a_server(state, server_port=free_port)
     url = server.start()
 
@@ -273,7 +263,7 @@ def test_a_port_opens_loopback_with_a_password_that_no_other_process_can_read(
 )
 def test_a_server_from_the_path_is_taken_from_6_2_on_and_without_any_it_says_what_to_install(
     says: str, taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+):
     program = tmp_path / "redis-server"
     program.write_text(f"#!/bin/sh\necho '{says}'\n")
     program.chmod(0o755 if says else 0o644)
@@ -284,7 +274,7 @@ def test_a_server_from_the_path_is_taken_from_6_2_on_and_without_any_it_says_wha
         assert embedded.server_binary() == str(program)
 
 
-def test_no_data_is_given_up_to_save_room_and_all_of_it_is_logged(state: Path) -> None:
+def test_no_data_is_given_up_to_save_room_and_all_of_it_is_logged(state: Path):
     client = redis.Redis.from_url(a_server(state, appendfsync="always").start())
 
     found = {
@@ -300,7 +290,7 @@ def test_no_data_is_given_up_to_save_room_and_all_of_it_is_logged(state: Path) -
     }
 
 
-def test_a_starter_killed_before_the_record_is_written_leaves_nobody_behind(tmp_path: Path) -> None:
+def test_a_starter_killed_before_the_record_is_written_leaves_nobody_behind(tmp_path: Path):
     script = """
 import os, sys
 from pathlib import Path
@@ -315,7 +305,7 @@ daemon.Daemon(Path(sys.argv[1]), "orphan").start(["touch", sys.argv[1] + "/ran"]
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_zombie_and_a_process_of_an_earlier_boot_do_not_count_as_alive() -> None:
+def test_a_zombie_and_a_process_of_an_earlier_boot_do_not_count_as_alive():
     child = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
     record = Record(pid=child.pid, started=start_time(child.pid) or "")
     assert alive(record)
@@ -330,7 +320,7 @@ def test_a_zombie_and_a_process_of_an_earlier_boot_do_not_count_as_alive() -> No
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells how many threads are left")
-def test_what_has_a_living_thread_is_alive_though_its_first_one_has_ended() -> None:
+def test_what_has_a_living_thread_is_alive_though_its_first_one_has_ended():
     script = """
 import ctypes, sys, threading
 threading.Thread(target=sys.stdin.read).start()
@@ -350,9 +340,7 @@ def _mentions(word: str) -> bool:
     return word in subprocess.run(["ps", "-eo", "args="], capture_output=True, text=True, check=True).stdout
 
 
-def test_sockets_at_which_nobody_listens_go_with_the_next_start(
-    tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dead_sockets_go_with_the_next_start(tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch):
     folder = tempfile.TemporaryDirectory(dir="/tmp")
     monkeypatch.setattr(tempfile, "tempdir", folder.name)
     killed, living = a_server(tmp_path / "killed" / ".coord"), a_server(tmp_path / "living" / ".coord")

@@ -132,7 +132,7 @@ def test_the_leader_forgets_runs(store: RunStore, dispatcher: Dispatcher):
     assert swept.forgotten == [run.run_id]
 
 
-def test_a_run_is_exported_before_it_is_forgotten_and_can_be_imported_again(
+def test_a_forgotten_run_was_exported_and_can_be_imported(
     store: RunStore, dispatcher: Dispatcher, tmp_path: Path
 ):
     run = ended(store, {"A": "r1", "B": ("r2", ["A"])})

@@ -84,7 +84,7 @@ def test_a_failure_with_a_sign_to_retry_on_is_tried_again_and_with_one_to_stop_o
         pytest.param("exit 3", {"output": "exit code 3"}, {}, id="what coord itself has said in the log"),
     ],
 )
-def test_a_failure_without_a_sign_to_retry_on_is_final(
+def test_a_failure_without_such_a_sign_is_final(
     parts: Container, command: str, sign: Any, fields: dict[str, Any]
 ):
     todo, _ = carried_out(parts, command, {"retry_on": [sign]}, **fields)

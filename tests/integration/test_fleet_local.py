@@ -129,7 +129,7 @@ def names(stopped: tuple[Stopped, ...]) -> list[str]:
         (["server", "worker", "server"], ["worker", "server"]),  # one user
     ],
 )
-def test_the_only_user_ends_what_it_needed_by_leaving(user: Make, needs: list[str], ended: list[str]) -> None:
+def test_the_only_user_ends_what_it_needed_by_leaving(user: Make, needs: list[str], ended: list[str]):
     sweep = user()
     for need in needs:
         url = getattr(sweep, f"ensure_{need}")()
@@ -142,9 +142,7 @@ def test_the_only_user_ends_what_it_needed_by_leaving(user: Make, needs: list[st
     assert all(start_time(one.pid) is None for one in stopped)
 
 
-def test_leaving_while_another_user_lives_stops_nothing(
-    user: Make, other: Callable[[str], subprocess.Popen[str]]
-) -> None:
+def test_leaving_while_another_lives_stops_nothing(user: Make, other: Callable[[str], subprocess.Popen[str]]):
     other("ensure_worker")
     sweep = user()
     sweep.ensure_worker()
@@ -153,7 +151,7 @@ def test_leaving_while_another_user_lives_stops_nothing(
     assert not sweep.taken_down()
 
 
-def test_a_killed_user_no_longer_counts(user: Make, other: Callable[[str], subprocess.Popen[str]]) -> None:
+def test_a_killed_user_no_longer_counts(user: Make, other: Callable[[str], subprocess.Popen[str]]):
     killed = other("ensure_worker")
     sweep = user()
     sweep.ensure_worker()
@@ -163,9 +161,9 @@ def test_a_killed_user_no_longer_counts(user: Make, other: Callable[[str], subpr
     assert names(sweep.leave()) == ["worker", "server"]
 
 
-def test_looking_at_the_run_of_a_killed_sweep_does_not_end_it(
+def test_a_reader_does_not_end_the_run_of_a_killed_sweep(
     user: Make, other: Callable[[str], subprocess.Popen[str]]
-) -> None:
+):
     killed = other("ensure_worker")
     killed.kill()
     killed.wait()
@@ -176,9 +174,9 @@ def test_looking_at_the_run_of_a_killed_sweep_does_not_end_it(
     assert not reader.taken_down()
 
 
-def test_a_reader_that_remains_keeps_the_server_but_not_the_worker(
+def test_a_reader_keeps_the_server_but_not_the_worker(
     user: Make, other: Callable[[str], subprocess.Popen[str]]
-) -> None:
+):
     watch = other("ensure_server")
     sweep = user()
     sweep.ensure_worker()
@@ -189,7 +187,7 @@ def test_a_reader_that_remains_keeps_the_server_but_not_the_worker(
     assert "server" in stopped
 
 
-def test_what_was_detached_stays_until_down(user: Make, ecosystem: Path) -> None:
+def test_what_was_detached_stays_until_down(user: Make, ecosystem: Path):
     assert user().down() == ()
     assert not state_folder(ecosystem).exists()
     sweep = user()
@@ -209,7 +207,7 @@ def test_what_was_detached_stays_until_down(user: Make, ecosystem: Path) -> None
     assert names(again.leave()) == ["worker", "server"]
 
 
-def test_down_stops_what_others_use_and_they_see_it(user: Make) -> None:
+def test_down_stops_what_others_use_and_they_see_it(user: Make):
     up = user()
     up.ensure_worker()
 
@@ -219,7 +217,7 @@ def test_down_stops_what_others_use_and_they_see_it(user: Make) -> None:
     assert up.leave() == ()
 
 
-def test_many_at_once_share_one_server_and_one_worker(ecosystem: Path, tmp_path: Path) -> None:
+def test_many_at_once_share_one_server_and_one_worker(ecosystem: Path, tmp_path: Path):
     crowd = [begin_user(ecosystem, tmp_path, "ensure_worker") for _ in range(4)]
 
     urls = {one.stdout.readline() for one in crowd if one.stdout}
@@ -231,9 +229,7 @@ def test_many_at_once_share_one_server_and_one_worker(ecosystem: Path, tmp_path:
     assert sum("worker" in said for said in ended) == 1
 
 
-def test_a_busy_worker_is_told_twice_before_the_server_goes(
-    user: Make, ecosystem: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_busy_worker_is_told_twice(user: Make, ecosystem: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(local_module, "FINISH_S", 0.1)
     sweep = user("busy")
     sweep.ensure_worker()
@@ -242,7 +238,7 @@ def test_a_busy_worker_is_told_twice_before_the_server_goes(
     assert (state_folder(ecosystem) / "terms").read_text() == "2"
 
 
-def test_a_deaf_worker_is_killed(user: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deaf_worker_is_killed(user: Make, monkeypatch: pytest.MonkeyPatch):
     sweep = user("deaf")
     monkeypatch.setattr(sweep, "_worker_steps", lambda: ((signal.SIGTERM, 0.1), (signal.SIGKILL, 5.0)))
     sweep.ensure_worker()
@@ -250,14 +246,14 @@ def test_a_deaf_worker_is_killed(user: Make, monkeypatch: pytest.MonkeyPatch) ->
     assert names(sweep.leave()) == ["worker", "server"]
 
 
-def test_a_worker_that_cannot_start_says_why_at_once(user: Make) -> None:
+def test_a_worker_that_cannot_start_says_why_at_once(user: Make):
     with pytest.raises(Unreachable, match=r"no such repo: acme"), user("broken") as sweep:
         sweep.ensure_worker()
 
     assert sweep.down() == ()
 
 
-def test_a_worker_that_died_is_started_again_for_who_needs_it(user: Make) -> None:
+def test_a_worker_that_died_is_started_again_for_who_needs_it(user: Make):
     with user() as sweep:
         sweep.ensure_worker(jobs=3)
         first = sweep._worker.running()
@@ -276,9 +272,7 @@ def test_a_worker_that_died_is_started_again_for_who_needs_it(user: Make) -> Non
         assert not sweep.taken_down()
 
 
-def test_a_killed_server_is_started_again_at_its_address_and_its_worker_kept(
-    user: Make, free_port: int
-) -> None:
+def test_a_killed_server_is_started_again_at_its_address_and_its_worker_kept(user: Make, free_port: int):
     with user(server_port=free_port) as sweep:
         url = sweep.ensure_worker()
         worker = sweep._worker.running()
@@ -292,9 +286,9 @@ def test_a_killed_server_is_started_again_at_its_address_and_its_worker_kept(
         assert sweep._worker.running() == worker
 
 
-def test_a_worker_that_dies_too_often_is_given_up_until_somebody_asks_for_it(
+def test_a_worker_that_dies_too_often_is_given_up(
     user: Make, ecosystem: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+):
     monkeypatch.setattr(supervision, "FIRST_DELAY_S", 0.01)
     with user() as sweep:
         sweep.ensure_worker()
@@ -313,9 +307,7 @@ def test_a_worker_that_dies_too_often_is_given_up_until_somebody_asks_for_it(
         assert sweep.restarts.read() == ()
 
 
-def test_what_was_detached_has_a_supervisor_until_down_and_the_next_command_replaces_a_killed_one(
-    user: Make,
-) -> None:
+def test_what_was_detached_has_a_supervisor_until_down_and_the_next_command_replaces_a_killed_one(user: Make):
     sweep = user()
     sweep.ensure_worker()
     sweep.detach()
@@ -334,7 +326,7 @@ def test_what_was_detached_has_a_supervisor_until_down_and_the_next_command_repl
     assert start_time(another.pid) is None
 
 
-def test_a_reader_starts_nothing_again(user: Make, other: Callable[[str], subprocess.Popen[str]]) -> None:
+def test_a_reader_starts_nothing_again(user: Make, other: Callable[[str], subprocess.Popen[str]]):
     killed = other("ensure_worker")
     killed.kill()
     killed.wait()
@@ -351,7 +343,7 @@ def test_a_reader_starts_nothing_again(user: Make, other: Callable[[str], subpro
         assert reader.restarts.read() == ()
 
 
-def test_a_list_of_restarts_that_cannot_be_read_counts_as_none(user: Make, ecosystem: Path) -> None:
+def test_a_list_of_restarts_that_cannot_be_read_counts_as_none(user: Make, ecosystem: Path):
     with user() as sweep:
         sweep.ensure_worker()
         for text in ("[", "{}", '[{"name": 1}]', "[1]", "null"):
@@ -366,7 +358,7 @@ def test_a_list_of_restarts_that_cannot_be_read_counts_as_none(user: Make, ecosy
 @pytest.mark.parametrize("secret", [False, True], ids=["socket", "port with a password"])
 def test_the_worker_serves_every_repo_of_this_file_and_its_password_is_in_no_command_line(
     user: Make, ecosystem: Path, free_port: int, secret: bool
-) -> None:
+):
     state = state_folder(ecosystem)
     with user(**({"server_port": free_port} if secret else {})) as sweep:
         url = sweep.ensure_worker(jobs=3)
@@ -379,7 +371,7 @@ def test_the_worker_serves_every_repo_of_this_file_and_its_password_is_in_no_com
     assert env == url or not secret
 
 
-def test_a_configured_redis_starts_nothing(user: Make, ecosystem: Path) -> None:
+def test_a_configured_redis_starts_nothing(user: Make, ecosystem: Path):
     sweep = user(redis_url="redis://elsewhere:6379/0")
 
     assert sweep.ensure_server() == sweep.ensure_worker() == "redis://elsewhere:6379/0"
@@ -390,21 +382,19 @@ def test_a_configured_redis_starts_nothing(user: Make, ecosystem: Path) -> None:
     assert not state_folder(ecosystem).exists()
 
 
-def test_two_files_in_one_folder_do_not_meet(ecosystem: Path) -> None:
+def test_two_files_in_one_folder_do_not_meet(ecosystem: Path):
     assert state_folder(ecosystem) != state_folder(ecosystem.with_name("other.yaml"))
     assert state_folder(ecosystem) == ecosystem.parent / ".coord"
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path):
     (tmp_path / "file").write_text("")
 
     with pytest.raises(CoordinationError, match="--redis URL"):
         Local(tmp_path / "file" / "ecosystem.yaml", Settings(), ready=lambda *_: True).ensure_server()
 
 
-def test_a_disk_that_fills_up_on_the_way_is_named_and_leaves_nothing_running(
-    user: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_fills_up_leaves_nothing_running(user: Make, monkeypatch: pytest.MonkeyPatch):
     sweep = user()
     sweep.ensure_server()
     server = sweep.server.running()
@@ -421,7 +411,7 @@ def test_a_disk_that_fills_up_on_the_way_is_named_and_leaves_nothing_running(
     assert names(sweep.leave()) == ["server"]
 
 
-def test_flower_answers_on_loopback_to_its_password_alone_and_a_second_up_joins_it(user: Make) -> None:
+def test_flower_answers_on_loopback_to_its_password_alone_and_a_second_up_joins_it(user: Make):
     with user() as up:
         running = up.up(with_flower=True)
         access = running.flower

@@ -32,7 +32,7 @@ def live(run: Harness) -> Live:
     return Live(run.store.redis, run.store.keys)
 
 
-def test_a_todo_is_seen_where_it_is(run: Harness, live: Live) -> None:
+def test_a_todo_is_seen_where_it_is(run: Harness, live: Live):
     run.take("A")
 
     seen = live.todo("A")
@@ -50,7 +50,7 @@ def test_a_todo_is_seen_where_it_is(run: Harness, live: Live) -> None:
     assert live.in_hand() == {"A": TodoState.RUNNING}
 
 
-def test_the_newest_run_counts_also_when_it_has_ended(run: Harness, live: Live) -> None:
+def test_the_newest_run_counts_also_when_it_has_ended(run: Harness, live: Live):
     run.drain()
     older, newer = run.run_id, (again := submitted(run.store, {"A": "r1"})).run_id
     again.drain()
@@ -65,24 +65,24 @@ def test_the_newest_run_counts_also_when_it_has_ended(run: Harness, live: Live) 
     assert live.in_hand() == {}
 
 
-def test_a_todo_that_no_run_has_is_not_seen(live: Live) -> None:
+def test_a_todo_that_no_run_has_is_not_seen(live: Live):
     assert live.todo("C") is None
 
 
-def test_the_runs_are_told_newest_first_for_whoever_is_to_choose(run: Harness, live: Live) -> None:
+def test_the_runs_are_told_newest_first_for_whoever_is_to_choose(run: Harness, live: Live):
     older, newer = run.run_id, submitted(run.store, {"A": "r1"}).run_id
 
     assert list(live.newest_runs()) == ["last", newer, older]
     assert live.newest_runs()["last"] == f"{newer}: PLAN-001, running"
 
 
-def test_a_redis_that_answers_is_asked(redis_url: str, tmp_path: Path) -> None:
+def test_a_redis_that_answers_is_asked(redis_url: str, tmp_path: Path):
     settings = Settings(redis_url=redis_url)
 
     assert glance(tmp_path / "ecosystem.yaml", settings, lambda live: live.todo("A")) == Seen(answer=None)
 
 
-def test_the_embedded_server_is_asked_while_it_runs_and_never_started(tmp_path: Path) -> None:
+def test_the_embedded_server_is_asked_while_it_runs_and_never_started(tmp_path: Path):
     file = tmp_path / "ecosystem.yaml"
 
     assert glance(file, Settings(), lambda live: 1) is None
@@ -97,7 +97,7 @@ def test_the_embedded_server_is_asked_while_it_runs_and_never_started(tmp_path: 
     assert glance(file, Settings(), lambda live: 1) is None
 
 
-def test_a_redis_that_never_answers_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_redis_that_never_answers_is_not_waited_for(tmp_path: Path):
     asked = graph({"A": "r1"})
     with listening(silent) as port:
         settings = Settings(redis_url=f"redis://127.0.0.1:{port}")
@@ -105,7 +105,7 @@ def test_a_redis_that_never_answers_is_not_waited_for(tmp_path: Path) -> None:
         assert knowing(tmp_path / "e.yaml", settings, asked) is asked
 
 
-def test_an_answer_that_does_not_come_is_not_waited_for(redis_url: str, tmp_path: Path) -> None:
+def test_an_answer_that_does_not_come_is_not_waited_for(redis_url: str, tmp_path: Path):
     """As where the name of its host is looked up for minutes."""
     never = threading.Event()
     try:
@@ -115,11 +115,11 @@ def test_an_answer_that_does_not_come_is_not_waited_for(redis_url: str, tmp_path
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "no address", "redis://localhost/x"])
-def test_whatever_is_wrong_with_redis_is_silence(url: str, tmp_path: Path) -> None:
+def test_whatever_is_wrong_with_redis_is_silence(url: str, tmp_path: Path):
     assert glance(tmp_path / "e.yaml", Settings(redis_url=url), lambda live: live.todo("A")) is None
 
 
-def test_what_is_damaged_is_silence(redis_url: str, tmp_path: Path) -> None:
+def test_what_is_damaged_is_silence(redis_url: str, tmp_path: Path):
     with connect(redis_url, Profile.COMMAND) as client:
         client.zadd("coord:runs", {"R": 1})
         client.hset("coord:run:R:state", "A", "no state")
@@ -135,14 +135,14 @@ def learned(redis_url: str) -> Settings:
     return Settings(redis_url=redis_url)
 
 
-def test_a_plan_without_estimates_is_foreseen_by_what_was_learned(learned: Settings, tmp_path: Path) -> None:
+def test_a_plan_without_estimates_is_foreseen_by_what_was_learned(learned: Settings, tmp_path: Path):
     known = knowing(tmp_path / "ecosystem.yaml", learned, graph({"A": "r1", "B": "r2"}))
 
     assert dict(known.hours) == {"A": 0.5, "B": 1}
     assert (len(known.learned), known.assumed) == (1, 1)
 
 
-def test_the_library_foresees_as_the_commands_do(learned: Settings, tmp_path: Path) -> None:
+def test_the_library_foresees_as_the_commands_do(learned: Settings, tmp_path: Path):
     (tmp_path / "r1").mkdir()
     todo = {"task": "t", "repo": "r1", "plan": PLAN, "action": "true"}
     plans = {"plans": [{"id": PLAN, "title": "a plan"}], "todos": [{"id": name, **todo} for name in "AB"]}

@@ -44,7 +44,7 @@ def test_the_environment_of_an_ordinary_process_can_be_read():
     ],
     ids=["worker", "keeper", "metrics"],
 )
-def test_promise_nobody_reads_a_secret_from_the_environment_of_a_process_of_coord(
+def test_promise_no_secret_is_read_from_the_environment_of_a_process_of_coord(
     tmp_path: Path, command: list[str]
 ):
     port = free_port()

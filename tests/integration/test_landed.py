@@ -135,9 +135,7 @@ def test_a_result_that_people_reverted_has_not_landed_until_they_bring_it_back(r
         (merged, "another way\n"), (squashed, "another way\n"), (merged, "another\nway\n"), (squashed, "another\nway\n"),
     ],
 )  # fmt: skip
-def test_a_result_that_was_put_back_by_hand_and_perhaps_done_in_another_way_has_not_landed(
-    repo: Path, land: Land, then: str
-):
+def test_a_result_that_was_put_back_and_done_another_way_has_not_landed(repo: Path, land: Land, then: str):
     land(repo)
     committed(repo, "0\n", words="back to what it was")
     committed(repo, then or "other\n", "f" if then else "h")

@@ -9,7 +9,7 @@ from pathlib import Path
 from workers.workspace.files import clear_scratch, scratch
 
 
-def test_what_a_dead_worker_has_left_goes_and_what_is_in_use_stays(tmp_path: Path) -> None:
+def test_what_a_dead_worker_has_left_goes_and_what_is_in_use_stays(tmp_path: Path):
     gone = subprocess.Popen(["true"])
     gone.wait()
     left, others = tmp_path / "tmp" / f"{gone.pid}-abc", tmp_path / "tmp" / "kept"

@@ -56,9 +56,7 @@ def holds(run: Harness, todo: str, worker: str) -> None:
     run.store.redis.hset(run.store.keys.run(run.run_id).facts, f"{todo} worker", worker)
 
 
-def test_what_a_dead_worker_ran_is_tried_again_at_once_and_nobody_elses(
-    run: Harness, worker: Make, tmp_path: Path
-):
+def test_a_dead_workers_todo_alone_is_tried_again_at_once(run: Harness, worker: Make, tmp_path: Path):
     dead, alive = worker("coord-1@h"), worker("coord-2@h")
     holds(run, "A", "coord-1@h")
     holds(run, "B", "coord-2@h")
@@ -110,7 +108,7 @@ def test_who_is_to_repair_nothing_takes_nothing(run: Harness, worker: Make):
     assert run.states()["A"] == "running"
 
 
-def test_a_folder_that_cannot_be_written_only_costs_the_speed(
+def test_an_unwritable_folder_only_costs_speed(
     run: Harness, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     (tmp_path / FOLDER).write_text("in the way")

@@ -33,7 +33,7 @@ def write(client: redis.Redis, todo: str, text: str, *, run: str = "R", at: str 
     client.xadd(KEYS.run(run).log(todo), {"attempt": 1, "text": text}, id=at)
 
 
-def test_pieces_of_several_todos_come_in_the_order_in_which_they_were_written(client: redis.Redis) -> None:
+def test_pieces_of_several_todos_come_in_the_order_in_which_they_were_written(client: redis.Redis):
     for n in range(500):
         write(client, "A" if n % 3 else "B", f"{n} ", at=f"{1000 + n // 2}-{n}")
 
@@ -43,14 +43,14 @@ def test_pieces_of_several_todos_come_in_the_order_in_which_they_were_written(cl
     assert list(book.written()) == []
 
 
-def test_what_was_carried_over_is_read_where_it_was_written(client: redis.Redis) -> None:
+def test_what_was_carried_over_is_read_where_it_was_written(client: redis.Redis):
     client.hset(RUN.facts, "A run", "earlier")
     write(client, "A", "done before", run="earlier")
 
     assert [piece.text for piece in LogReader(client, KEYS, "R", ["A"]).written()] == ["done before"]
 
 
-def test_of_what_was_carried_over_the_run_at_hand_has_what_undoes_it(client: redis.Redis) -> None:
+def test_of_what_was_carried_over_the_run_at_hand_has_what_undoes_it(client: redis.Redis):
     client.hset(RUN.facts, "A run", "earlier")
     write(client, "A", "done before, ", run="earlier")
     written = client.time()
@@ -64,7 +64,7 @@ def test_of_what_was_carried_over_the_run_at_hand_has_what_undoes_it(client: red
     ]
 
 
-def test_while_a_run_is_undone_what_has_ended_may_still_write(client: redis.Redis) -> None:
+def test_while_a_run_is_undone_what_has_ended_may_still_write(client: redis.Redis):
     client.hset(RUN.meta, "status", "rolling_back")
     client.hset(RUN.state, mapping={"A": "succeeded"})
     write(client, "A", "done, ")
@@ -77,7 +77,7 @@ def test_while_a_run_is_undone_what_has_ended_may_still_write(client: redis.Redi
     assert [piece.text for piece in book] == ["undone"]
 
 
-def test_a_follower_gets_all_and_ends_with_the_last_todo(client: redis.Redis) -> None:
+def test_a_follower_gets_all_and_ends_with_the_last_todo(client: redis.Redis):
     client.hset(RUN.state, mapping={"A": "succeeded", "B": "running"})
     write(client, "A", "first ")
     read: list[str] = []
@@ -98,7 +98,7 @@ def test_a_follower_gets_all_and_ends_with_the_last_todo(client: redis.Redis) ->
     assert "".join(read) == "first second last"
 
 
-def test_a_run_without_todos_has_an_empty_log(client: redis.Redis) -> None:
+def test_a_run_without_todos_has_an_empty_log(client: redis.Redis):
     assert list(LogReader(client, KEYS, "R", []).written()) == []
 
 
@@ -125,9 +125,7 @@ def in_redis(client: redis.Redis) -> list[int]:
     return [len(fields["text"].encode()) for _, fields in client.xrange(RUN.log("A"))]
 
 
-def test_above_the_limit_the_head_and_the_tail_are_kept_and_the_gap_is_said_with_its_size(
-    client: redis.Redis, tmp_path: Path
-) -> None:
+def test_above_the_limit_head_and_tail_are_kept_and_the_gap_is_sized(client: redis.Redis, tmp_path: Path):
     store, file = RunStore(client, "coord"), tmp_path / "A.log"
     log = Log(
         lambda text, skipped: store.log("R", "A", 1, text, skipped, str(file), LIMIT), file, limit_bytes=LIMIT
@@ -150,7 +148,7 @@ def test_above_the_limit_the_head_and_the_tail_are_kept_and_the_gap_is_said_with
     assert RunReader(client, KEYS).log_tail("R", "A").endswith("line 19999\n[coord] the cause\n")
 
 
-def test_a_follower_sees_each_byte_once_or_its_gap_while_the_tail_moves(client: redis.Redis) -> None:
+def test_a_follower_sees_each_byte_once_or_its_gap_while_the_tail_moves(client: redis.Redis):
     chance, store, written = random.Random(14), RunStore(client, "coord"), ""
     book, read = LogReader(client, KEYS, "R", ["A"]), list[Piece]()
     for _ in range(300):
@@ -169,9 +167,7 @@ def test_a_follower_sees_each_byte_once_or_its_gap_while_the_tail_moves(client: 
     assert sum(in_redis(client)) <= LIMIT
 
 
-def test_one_entry_of_30_mb_past_the_limit_is_kept_in_small_pieces_and_no_more_than_the_limit(
-    client: redis.Redis,
-) -> None:
+def test_one_entry_of_30_mb_is_kept_in_small_pieces_up_to_the_limit(client: redis.Redis):
     RunStore(client, "coord").log("R", "A", 1, "begin" + "ö" * 15_000_000 + "end")
 
     assert sum(in_redis(client)) <= 1024 * 1024
@@ -182,7 +178,7 @@ def test_one_entry_of_30_mb_past_the_limit_is_kept_in_small_pieces_and_no_more_t
     assert GAP.search(text)
 
 
-def test_what_others_wrote_into_a_log_is_read_and_cut(client: redis.Redis) -> None:
+def test_what_others_wrote_into_a_log_is_read_and_cut(client: redis.Redis):
     client.xadd(RUN.log("A"), {"attempt": "x", "at": "1e99", "end": "-1", "text": "y" * 3_000_000})
     client.xadd(RUN.log("A"), {"other": "z"})
 
@@ -192,7 +188,7 @@ def test_what_others_wrote_into_a_log_is_read_and_cut(client: redis.Redis) -> No
     assert len(RunReader(client, KEYS).log_tail("R", "A")) < 3 * PIECE_BYTES
 
 
-def test_each_attempt_has_its_own_head_and_tail_and_a_late_one_gets_none_anew(client: redis.Redis) -> None:
+def test_each_attempt_has_its_own_head_and_tail_and_a_late_one_gets_none_anew(client: redis.Redis):
     store = RunStore(client, "coord")
     for attempt in (1, 2, 1, 2, 1):
         store.log("R", "A", attempt, f"{attempt}" * 3 * LIMIT, limit_bytes=LIMIT)

@@ -68,7 +68,7 @@ def test_a_leader_that_never_started_can_be_stopped(keeper: MaintenanceLeader):
 
 
 @pytest.mark.parametrize("part", ["sent", "meta", "state"])
-def test_a_damaged_run_keeps_no_timer_of_others_from_firing(
+def test_a_damaged_run_keeps_no_other_timer_from_firing(
     store: RunStore, keeper: MaintenanceLeader, part: str
 ):
     bad, good = submitted(store, {"A": "r1"}), submitted(store, {"B": "r2"})
@@ -81,7 +81,7 @@ def test_a_damaged_run_keeps_no_timer_of_others_from_firing(
     assert good.states() == {"B": "dispatched"}
 
 
-def test_a_damaged_run_keeps_no_expired_lease_of_others_from_being_seen(
+def test_a_damaged_run_keeps_no_other_expired_lease_from_being_seen(
     store: RunStore, keeper: MaintenanceLeader
 ):
     bad, good = submitted(store, {"A": "r1"}), submitted(store, {"B": "r2"})
@@ -116,9 +116,7 @@ def test_when_redis_is_back_an_expired_lease_counts_only_after_the_time_of_one_l
     assert reaper.run_once().lost == [(run.run_id, "A")]
 
 
-def test_while_redis_was_away_no_lease_is_lost_and_none_counts(
-    run: Harness, store: RunStore, dispatcher: Dispatcher
-):
+def test_while_redis_was_away_no_lease_is_lost(run: Harness, store: RunStore, dispatcher: Dispatcher):
     reaper = RunRecovery(store, dispatcher, SETTINGS)
     one_lease_passes(store)
     grant = run.take("A")
@@ -140,9 +138,7 @@ def test_while_redis_was_away_no_lease_is_lost_and_none_counts(
     assert store.redis.hget(store.keys.counters, "leases_lost") == "1"
 
 
-def test_a_todo_of_a_host_that_is_gone_waits_with_both_hosts_named_until_it_is_back(
-    store: RunStore, keeper: MaintenanceLeader
-):
+def test_a_todo_whose_host_is_gone_waits_and_names_both_hosts(store: RunStore, keeper: MaintenanceLeader):
     one_lease_passes(store)
     say(store, "h2", "r1")
     run = submitted(store, CHAIN)
@@ -197,9 +193,7 @@ def test_a_run_that_is_stuck_is_reported_once_and_its_state_is_kept(
 
 
 @pytest.mark.parametrize("strategy", [Strategy.LEVELS, Strategy.DATAFLOW])
-def test_whoever_has_to_wait_has_a_timer_in_redis_and_no_message_has_one(
-    store: RunStore, dispatcher: Dispatcher, strategy: Strategy
-):
+def test_timers_are_in_redis_and_in_no_message(store: RunStore, dispatcher: Dispatcher, strategy: Strategy):
     run = submitted(store, CHAIN, strategy)
     keys, sent = store.keys, list[dict[str, Any]]()
 
@@ -250,7 +244,7 @@ def test_when_nobody_comes_in_time_the_run_goes_on_as_the_gate_says(
     action: object,
     verdict: str,
     states: dict[str, str],
-) -> None:
+):
     todos = {"A": "r1", "B": ("r2", ["A"]), "C": ("r3", ["D"]), "D": "r4"}
     gate = {"timeout": "1ms", "on_timeout": verdict}
     more = {"A": {"gate": gate, "action": action}, "D": {"action": {"type": "manual"}}}
@@ -264,7 +258,7 @@ def test_when_nobody_comes_in_time_the_run_goes_on_as_the_gate_says(
     assert keeper.run_once().fired == 0
 
 
-def test_a_worker_clears_left_locks_and_inboxes_and_a_restricted_one_does_not(
+def test_an_unrestricted_worker_clears_left_locks_and_inboxes(
     redis_url: str, tmp_path: Path, make_worker: MakeWorker
 ):
     parts = make_worker("r1")

@@ -107,9 +107,7 @@ def test_a_scrape_tells_what_is_there_and_what_has_happened(store: RunStore, red
     assert "coord_workers{h1,r2}" not in told
 
 
-def test_nothing_is_told_from_an_earlier_scrape_and_what_ended_is_counted(
-    store: RunStore, redis_url: str, free_port: int
-):
+def test_each_scrape_is_fresh_and_counts_what_ended(store: RunStore, redis_url: str, free_port: int):
     run = submitted(store, {"A": "r1"})
     with exported(redis_url, free_port):
         before = scrape(free_port)

@@ -114,9 +114,7 @@ def test_who_runs_nothing_of_it_is_not_told(run: Harness, one: Colleague, other:
     assert other.told.empty()
 
 
-def test_who_may_read_no_inbox_hears_that_there_is_something(
-    run: Harness, restricted: Colleague, other: Colleague
-):
+def test_a_restricted_worker_hears_that_there_is_news(run: Harness, restricted: Colleague, other: Colleague):
     takes(run, "A", restricted)
 
     run.store.cancel(run.run_id, "lena@there")
@@ -125,7 +123,7 @@ def test_who_may_read_no_inbox_hears_that_there_is_something(
     assert restricted.bus.recipients() == (f"worker:{other.worker.id}",)
 
 
-def test_every_worker_is_told_that_there_is_an_errand(
+def test_every_worker_is_told_of_a_job(
     store: RunStore, one: Colleague, other: Colleague, restricted: Colleague
 ):
     CleanupQueue(store.redis, store.keys).post(CleanupJob(id="1", until_ms=store.now_ms() + 60_000))

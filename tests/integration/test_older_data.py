@@ -38,7 +38,7 @@ def parts(redis_url: str, tmp_path: Path) -> Iterator[Container]:
     made.close()
 
 
-def test_a_todo_claimed_before_older_data_came_back_does_not_begin_without_its_predecessors_outputs(
+def test_a_todo_claimed_before_older_data_came_back_begins_with_its_predecessors(
     parts: Container, tmp_path: Path
 ):
     seen, go, prepared = tmp_path / "seen", tmp_path / "go", tmp_path / "prepared"

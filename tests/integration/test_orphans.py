@@ -41,9 +41,7 @@ DAEMON = """
 """A daemon as in the books: two forks and a session of its own. It keeps the output open and ignores TERM."""
 
 
-def test_what_a_command_leaves_in_the_background_ends_with_it_and_keeps_nobody_waiting(
-    start: type[Started],
-) -> None:
+def test_what_a_command_leaves_in_the_background_ends_with_it_and_keeps_nobody_waiting(start: type[Started]):
     leaver = start(*sh("sleep 600 & echo $!; exit 4"))
 
     ended = leaver.end(timeout_s=10)
@@ -54,7 +52,7 @@ def test_what_a_command_leaves_in_the_background_ends_with_it_and_keeps_nobody_w
 
 @linux
 @pytest.mark.parametrize("stopped", [False, True], ids=["ended by itself", "cancelled"])
-def test_a_daemon_that_forked_twice_and_left_the_session_is_gone(start: type[Started], stopped: bool) -> None:
+def test_a_daemon_that_forked_twice_and_left_the_session_is_gone(start: type[Started], stopped: bool):
     daemon = start(*python(DAEMON + ("\n    time.sleep(600)" if stopped else "")), kill_grace=BRIEF)
     if stopped:
         daemon.pids(1)
@@ -66,7 +64,7 @@ def test_a_daemon_that_forked_twice_and_left_the_session_is_gone(start: type[Sta
     assert gone(*daemon.pids(1))
 
 
-def test_when_the_guard_is_killed_the_command_and_what_it_started_are_gone(start: type[Started]) -> None:
+def test_when_the_guard_is_killed_the_command_and_what_it_started_are_gone(start: type[Started]):
     env = os.environ | {orphans.KEY: f"test/{os.getpid()}/{time.monotonic_ns()}", orphans.FENCE: "1"}
     family = start(*sh("setsid sleep 600 & echo $!; sleep 600 & echo $!; echo $$; wait"), env=env)
     pids = family.pids(3)
@@ -204,7 +202,7 @@ exec cat
 @pytest.mark.parametrize(
     "lets_go", ["exec 0<&- 1>&- 2>&-;", "exec 0<&- 1>&-;"], ids=["lets go", "keeps an output"]
 )
-def test_promise_2_what_a_git_filter_leaves_behind_ends_with_the_attempt(
+def test_promise_2_what_a_git_filter_left_ends_with_it(
     tmp_path: Path, told: Callable[[Path], int], lets_go: str
 ):
     """git runs filters for `git add`, `git status`, `git reset`: under no guard."""

@@ -43,9 +43,7 @@ def test_a_dependent_on_another_host_finds_exactly_the_commit_of_its_predecessor
     assert not (path / ".git" / "hooks").exists()
 
 
-def test_a_chain_of_commits_arrives_link_by_link_and_each_dependent_sees_what_it_was_told_to_wait_for(
-    world: World,
-):
+def test_each_dependent_sees_the_link_of_a_chain_of_commits_that_it_waited_for(world: World):
     b = world.host("b", down=world.repo("b/down"), other=world.repo("b/other"))
     a = world.host("a", up=world.repo("a/up"))
     chain = {"T1": "up", "T2": ("up", ["T1"]), "T3": ("up", ["T2"])}
@@ -177,9 +175,7 @@ def test_what_is_too_large_for_redis_goes_through_the_remote(world: World):
     assert (b.path(run, "R", "T2") / "work").read_text() == "T1\nT2\n"
 
 
-def test_a_commit_that_did_not_count_and_stands_on_the_remotes_branch_is_not_overwritten_and_in_nobodys_way(
-    world: World,
-):
+def test_a_stray_commit_on_the_remotes_branch_is_neither_overwritten_nor_in_the_way(world: World):
     bare, mine = world.remote("up"), world.repo("a/up")
     world.limit(0)
     a, b = world.host("a", up=mine), world.host("b", down=world.repo("b/down"))
@@ -213,9 +209,7 @@ def test_what_fits_nowhere_is_told_to_the_todo_that_looks_for_it_and_in_its_log(
     assert f"[coord] {told['why']}\n" in b.log(run, "T2")
 
 
-def test_a_todo_whose_predecessor_could_not_be_carried_waits_for_it_and_goes_on_when_it_is_there(
-    world: World,
-):
+def test_a_todo_waits_until_the_work_of_its_predecessor_is_there(world: World):
     world.limit(100)
     mine = world.repo("a/up")
     a, b = world.host("a", up=mine), world.host("b", down=world.repo("b/down"))
@@ -253,9 +247,7 @@ def test_a_push_that_fails_is_no_failure_of_the_todo_and_names_no_password(world
     assert "secret" not in told["why"]
 
 
-def test_where_nothing_may_be_pushed_what_the_run_added_comes_through_redis_and_the_rest_from_the_url(
-    world: World,
-):
+def test_without_pushing_the_runs_commits_come_through_redis_and_the_rest_from_the_url(world: World):
     mine = world.repo("a/up")
     (mine / "large").write_bytes(os.urandom(50_000))
     git(mine, "add", "large")

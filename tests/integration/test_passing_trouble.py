@@ -158,9 +158,7 @@ EVERY_TIME = {name: harm for name, (harm, *_) in ONCE.items()} | {
 
 
 @pytest.mark.parametrize(("harm", "words", "failures"), ONCE.values(), ids=ONCE)
-def test_a_todo_that_harms_its_own_attempt_once_is_done_again(
-    world: World, harm: str, words: str, failures: int
-):
+def test_a_todo_that_harms_its_attempt_once_is_repeated(world: World, harm: str, words: str, failures: int):
     once = world.folder / "once"
     scene = Scene(world, f"[ -e {once} ] || {{ touch {once}; {harm}; }}; {WRITES}")
 
@@ -320,7 +318,7 @@ def test_a_command_that_fails_on_a_full_disk_is_tried_again(world: World, small_
     scene.is_done()
 
 
-def test_a_command_that_begins_on_a_full_disk_is_tried_again_for_as_long_as_it_is_full(
+def test_a_command_is_tried_again_for_as_long_as_its_disk_is_full(
     world: World, small_disk: Callable[[Path], Path]
 ):
     disk = small_disk(world.folder / "a")

@@ -76,15 +76,13 @@ def queued(store: RunStore, todos: Todos, **hours: float) -> Harness:
     return run
 
 
-def test_the_longest_remaining_path_goes_first_whatever_queue_it_stands_in(
-    store: RunStore, taker: Taker
-) -> None:
+def test_the_longest_remaining_path_goes_first_whatever_queue_it_stands_in(store: RunStore, taker: Taker):
     queued(store, {"A": "r1", "B": "r2", "C": "r3", "D": ("r4", ["C"])}, A=2, B=3, C=1, D=5)
 
     assert taker.todos(3) == ["C", "B", "A"]
 
 
-def test_who_has_waited_long_goes_before_a_longer_path(store: RunStore, taker: Taker) -> None:
+def test_who_has_waited_long_goes_before_a_longer_path(store: RunStore, taker: Taker):
     run = queued(store, {"A": "r1", "B": "r2"}, A=1, B=2)
     posted = store.keys.run(run.run_id).posted
     ahead = store.redis.zscore(posted, store.keys.queue("r1")) - store.redis.zscore(
@@ -97,7 +95,7 @@ def test_who_has_waited_long_goes_before_a_longer_path(store: RunStore, taker: T
     assert taker.todos(2) == ["A", "B"]
 
 
-def test_runs_take_turns(store: RunStore, taker: Taker) -> None:
+def test_runs_take_turns(store: RunStore, taker: Taker):
     long = queued(store, {"A": "r1", "B": "r2"}, A=1000, B=1000)
     short = queued(store, {"C": "r3", "D": "r4"}, C=0.1, D=0.1)
 
@@ -106,7 +104,7 @@ def test_runs_take_turns(store: RunStore, taker: Taker) -> None:
     assert sorted(runs[:2]) == sorted([long.run_id, short.run_id]) == sorted(runs[2:])
 
 
-def test_a_todo_whose_queue_nobody_here_reads_holds_up_no_other(app: Celery, store: RunStore) -> None:
+def test_a_todo_whose_queue_nobody_here_reads_holds_up_no_other(app: Celery, store: RunStore):
     queued(store, {"A": "r1", "B": "r2"}, A=9, B=1)
     taker = Taker(app, store, ("r2",))
 
@@ -115,9 +113,7 @@ def test_a_todo_whose_queue_nobody_here_reads_holds_up_no_other(app: Celery, sto
     taker.connection.close()
 
 
-def test_a_message_is_in_hand_from_the_moment_when_it_left_its_queue_until_the_next_question(
-    store: RunStore, taker: Taker
-) -> None:
+def test_a_message_is_kept_as_unacknowledged_until_the_next_question(store: RunStore, taker: Taker):
     run = queued(store, {"A": "r1"})
     until(taker._drained)
 
@@ -133,7 +129,7 @@ def test_a_message_is_in_hand_from_the_moment_when_it_left_its_queue_until_the_n
     assert not store.redis.zcard(f"{store.keys.unacked}_index")
 
 
-def test_what_is_done_with_is_told_when_the_channel_closes(store: RunStore, app: Celery) -> None:
+def test_what_is_done_with_is_told_when_the_channel_closes(store: RunStore, app: Celery):
     queued(store, {"A": "r1"})
     taker = Taker(app, store)
     taker.take()
@@ -142,16 +138,16 @@ def test_what_is_done_with_is_told_when_the_channel_closes(store: RunStore, app:
     assert not store.redis.hlen(store.keys.unacked)
 
 
-def test_a_server_that_forgot_the_step_is_told_it_again(store: RunStore, taker: Taker) -> None:
+def test_a_server_that_forgot_the_step_is_told_it_again(store: RunStore, taker: Taker):
     queued(store, {"A": "r1", "B": "r2"}, A=2, B=1)
     store.redis.script_flush()
 
     assert taker.todos(2) == ["A", "B"]
 
 
-def test_what_others_put_into_a_queue_comes_as_well_and_a_stale_turn_goes(
+def test_a_foreign_queue_entry_comes_as_well_and_a_stale_turn_goes(
     app: Celery, store: RunStore, taker: Taker
-) -> None:
+):
     run = queued(store, {"A": "r1"})
     keys = store.keys.run(run.run_id)
     raw = store.redis.rpop(store.keys.queue("r1"))  # BRPOP of a worker that knows no turns
@@ -162,9 +158,7 @@ def test_what_others_put_into_a_queue_comes_as_well_and_a_stale_turn_goes(
     assert not store.redis.exists(store.keys.served)
 
 
-def test_what_a_stopping_worker_gives_back_is_found_beside_what_is_posted(
-    app: Celery, store: RunStore, taker: Taker
-) -> None:
+def test_a_message_given_back_by_a_stopping_worker_is_found(app: Celery, store: RunStore, taker: Taker):
     queued(store, {"A": "r1"})
     until(taker._drained)
     taker.got.pop().requeue()  # type: ignore[attr-defined]
@@ -173,7 +167,7 @@ def test_what_a_stopping_worker_gives_back_is_found_beside_what_is_posted(
     assert "A" in taker.todos(2)
 
 
-def test_a_level_comes_in_the_order_in_which_it_was_sent(app: Celery, store: RunStore, taker: Taker) -> None:
+def test_a_level_comes_in_the_order_in_which_it_was_sent(app: Celery, store: RunStore, taker: Taker):
     run = submitted(store, {"A": "r1", "B": "r2", "C": "r3"}, Strategy.LEVELS)
     assert len(run.mail) == 3
     Dispatcher(app, store).send(run.mail)
@@ -181,7 +175,7 @@ def test_a_level_comes_in_the_order_in_which_it_was_sent(app: Celery, store: Run
     assert taker.todos(3) == ["A", "B", "C"]
 
 
-def test_a_queue_that_is_something_else_by_now_loses_no_todo(store: RunStore, app: Celery) -> None:
+def test_a_queue_that_is_something_else_by_now_loses_no_todo(store: RunStore, app: Celery):
     store.redis.set(store.keys.queue("r1"), "somebody's")
     run = queued(store, {"A": "r1"})
     assert run.states() == {"A": "dispatched"}
@@ -190,7 +184,7 @@ def test_a_queue_that_is_something_else_by_now_loses_no_todo(store: RunStore, ap
     assert [d.todo_id for d in store.resend(run.run_id, timedelta(0), 10).sends] == ["A"]
 
 
-def test_a_restricted_worker_asks_by_brpop_alone(redis_url: str, store: RunStore, app: Celery) -> None:
+def test_a_restricted_worker_asks_by_brpop_alone(redis_url: str, store: RunStore, app: Celery):
     queued(store, {"A": "r1"})
     own = RestrictedKeys("test:restricted:r1")
     taker = Taker(make_app(redis_url, store.keys, UNBROKEN, own), store, ("r1",))
@@ -201,9 +195,7 @@ def test_a_restricted_worker_asks_by_brpop_alone(redis_url: str, store: RunStore
     taker.connection.close()
 
 
-def test_a_message_whose_acknowledgement_failed_gives_its_place_free_all_the_same(
-    app: Celery, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_acknowledgement_gives_its_place_free(app: Celery, monkeypatch: pytest.MonkeyPatch):
     """Else its worker would consume no more."""
 
     def unanswered(_qos: QoS, _tag: str) -> None:

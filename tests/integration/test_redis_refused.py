@@ -155,9 +155,7 @@ def test_who_waits_for_ever_for_news_does_not_wait_so_for_a_greeting(scheme: str
                 client.ping()
 
 
-def test_once_greeted_each_caller_has_its_own_patience_and_asks_for_signs_of_life(
-    certificates: Certificates, tls: dict[str, int]
-):
+def test_each_profile_has_its_own_timeout_and_keepalive(certificates: Certificates, tls: dict[str, int]):
     address = f"rediss://localhost:{tls['good']}?ssl_ca_certs={certificates.ca}"
     commands = dict.fromkeys((Profile.COMMAND, Profile.WORKER), ANSWER_S)
     for profile, answer_s in {**commands, Profile.READER: None, Profile.FREIGHT: FREIGHT_S}.items():

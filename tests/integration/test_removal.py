@@ -127,9 +127,7 @@ def test_worktree_and_branch_go_and_main_and_the_checkout_stay_as_they_are(site:
     ],
     ids=["no folder", "no entry", "no records", "no state"],
 )
-def test_who_was_killed_in_the_middle_of_it_is_followed_by_somebody_who_finishes(
-    site: Site, left: Callable[[Site], object]
-):
+def test_a_cleanup_that_was_killed_is_finished_by_the_next(site: Site, left: Callable[[Site], object]):
     tip = site.worked("a")
     left(site)
     git(site.checkout, "worktree", "prune")

@@ -294,9 +294,7 @@ def test_a_request_that_cannot_be_read_holds_nobody_up(site: Site, rubbish: str)
         ("renew", {"leases": {f"R T{n}": 1 for n in range(10_001)}, "lease": 1}, NotAllowed),
     ],
 )
-def test_a_request_for_more_than_a_keeper_does_at_once_is_refused(
-    site: Site, deed: str, given: dict[str, Any], error
-):
+def test_a_request_for_too_much_at_once_is_refused(site: Site, deed: str, given: dict[str, Any], error):
     run_id = site.submit()
     whose = {} if deed == "renew" else {"run_id": run_id, "todo_id": "A"}
 

@@ -198,9 +198,7 @@ def test_a_result_that_is_damaged_too_old_or_unwanted_is_not_taken(bench: Bench)
     assert bench.do().cached == Source(run=bench.runs()[3], todo="T")
 
 
-def test_a_result_that_leads_to_another_tree_is_dropped_and_the_todo_runs_from_a_clean_workspace(
-    bench: Bench,
-):
+def test_a_result_that_leads_to_another_tree_is_dropped_and_the_todo_runs_cleanly(bench: Bench):
     bench.do()
     store = Store(bench.parts.redis, "coord", "results")
     (key,) = bench.parts.redis.hkeys(bench.parts.redis.keys("coord:cache-entries:*")[0])

@@ -124,9 +124,7 @@ def test_subscribers_hear_what_is_undone_apart_from_what_is_done(coord: Coord, r
     ]
 
 
-def test_an_agent_has_a_run_undone_and_what_a_person_answers_for_accepted(
-    ai: Agent, run: Harness, file: Path
-):
+def test_an_agent_has_a_run_undone_and_accepts_a_failed_compensation(ai: Agent, run: Harness, file: Path):
     assert ai.call("coord_get_run", run=run.run_id, wait_s=10)["status"] == "succeeded"
     assert ai.call("coord_rollback_run", run=run.run_id)["status"] == "rolling_back"
     again = ai.call("coord_rollback_run", run=run.run_id)

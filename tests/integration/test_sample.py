@@ -67,7 +67,7 @@ def graph(ecosystem: Ecosystem) -> PlanGraph:
     return build(ecosystem, "PLAN-001")
 
 
-def test_the_file_s_repositories_are_there(created: Path, ecosystem: Ecosystem) -> None:
+def test_the_file_s_repositories_are_there(created: Path, ecosystem: Ecosystem):
     loaded = document.load(created / "ecosystem.yaml")
 
     assert (TOP / "ecosystem.yaml").read_bytes() == (created / "ecosystem.yaml").read_bytes()
@@ -80,9 +80,7 @@ def test_the_file_s_repositories_are_there(created: Path, ecosystem: Ecosystem) 
         assert git(path, "status", "--porcelain") == ""
 
 
-def test_the_plan_has_width_and_depth_and_each_package_after_those_that_its_metadata_names(
-    created: Path, graph: PlanGraph
-) -> None:
+def test_the_plan_has_each_package_after_those_in_its_metadata(created: Path, graph: PlanGraph):
     assert [len(level) for level in graph.levels] == [6, 2, 3, 1]
     assert list(graph.redundant) == []
     for todo in suite_todos(graph):
@@ -94,13 +92,13 @@ def test_the_plan_has_width_and_depth_and_each_package_after_those_that_its_meta
 
 
 @pytest.mark.parametrize("name", NEEDS)
-def test_every_package_s_tests_pass_as_created(created: Path, name: str) -> None:
+def test_every_package_s_tests_pass_as_created(created: Path, name: str):
     passed = suite(created, name)
     assert passed.returncode == 0, passed.stderr
     assert re.search(r"Ran [4-9] tests", passed.stderr)
 
 
-def test_the_plan_raises_every_package_and_leaves_nothing_else_behind(carried_out: Path) -> None:
+def test_the_plan_raises_every_package_and_leaves_nothing_else_behind(carried_out: Path):
     for name in NEEDS:
         changed = git(carried_out / name, "status", "--porcelain").splitlines()
         assert changed
@@ -116,9 +114,7 @@ def test_the_plan_raises_every_package_and_leaves_nothing_else_behind(carried_ou
     assert check.returncode == 0, check.stdout
 
 
-def test_the_milestone_s_check_holds_when_the_plan_is_on_main_everywhere(
-    created: Path, raised: Path, graph: PlanGraph
-) -> None:
+def test_the_milestone_holds_when_the_plan_is_on_main(created: Path, raised: Path, graph: PlanGraph):
     (check,) = (
         c.check for milestone in graph.plan.milestones for c in milestone.completion_criteria if c.check
     )
@@ -132,7 +128,7 @@ def test_the_milestone_s_check_holds_when_the_plan_is_on_main_everywhere(
     assert subprocess.run(words, cwd=raised, check=False).returncode == 0
 
 
-def test_raising_twice_changes_nothing_more(raised: Path, graph: PlanGraph) -> None:
+def test_raising_twice_changes_nothing_more(raised: Path, graph: PlanGraph):
     first = {name: git(raised / name, "diff") for name in NEEDS}
 
     carry_out(raised, graph)
@@ -140,7 +136,7 @@ def test_raising_twice_changes_nothing_more(raised: Path, graph: PlanGraph) -> N
     assert {name: git(raised / name, "diff") for name in NEEDS} == first
 
 
-def test_a_changed_package_does_not_pass_with_the_unchanged_one_below_it(created: Path, raised: Path) -> None:
+def test_a_changed_package_does_not_pass_with_the_unchanged_one_below_it(created: Path, raised: Path):
     shutil.rmtree(raised / "units")
     shutil.copytree(created / "units", raised / "units")
 
@@ -150,7 +146,7 @@ def test_a_changed_package_does_not_pass_with_the_unchanged_one_below_it(created
 @pytest.mark.parametrize(
     ("name", "below"), [(name, below) for name, needed in NEEDS.items() for below in needed]
 )
-def test_a_package_s_tests_notice_a_name_that_is_gone_below_it(sample: Path, name: str, below: str) -> None:
+def test_a_package_s_tests_notice_a_name_that_is_gone_below_it(sample: Path, name: str, below: str):
     source = sample / name / "src" / f"meter_{name}"
     used = re.search(
         rf"from meter_{below} import .*\b(\w+)$", "".join(p.read_text() for p in source.glob("*.py")), re.M
@@ -164,7 +160,7 @@ def test_a_package_s_tests_notice_a_name_that_is_gone_below_it(sample: Path, nam
 
 
 @pytest.mark.parametrize("name", NEEDS)
-def test_a_broken_package_passes_until_the_plan_changes_it(sample: Path, graph: PlanGraph, name: str) -> None:
+def test_a_broken_package_passes_until_the_plan_changes_it(sample: Path, graph: PlanGraph, name: str):
     break_package(sample, name)
     assert git(sample / name, "status", "--porcelain") == ""
     assert suite(sample, name).returncode == 0
@@ -177,7 +173,7 @@ def test_a_broken_package_passes_until_the_plan_changes_it(sample: Path, graph: 
     assert set(graph.todos) - set(done) == held_up
 
 
-def test_what_is_no_sample_package_cannot_be_broken(sample: Path) -> None:
+def test_what_is_no_sample_package_cannot_be_broken(sample: Path):
     with pytest.raises(NotFound, match="no sample package 'unit'"):
         break_package(sample, "unit")
 
@@ -186,7 +182,7 @@ def test_what_is_no_sample_package_cannot_be_broken(sample: Path) -> None:
         break_package(sample, "units")
 
 
-def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path: Path):
     (tmp_path / "letter.txt").write_text("dear")
 
     with pytest.raises(UsageError, match="is not empty") as refusal:
@@ -198,9 +194,7 @@ def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path: Path)
         create(tmp_path / "letter.txt")
 
 
-def test_the_sample_does_not_depend_on_the_user_s_git(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_sample_does_not_depend_on_the_user_s_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / ".gitconfig").write_text(
         "[commit]\n gpgSign = true\n[init]\n defaultBranch = trunk\n[core]\n autocrlf = true\n"
     )

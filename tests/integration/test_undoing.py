@@ -31,9 +31,7 @@ def undo(
     return Undo(was=was, output=output, last=last, run="20260101-120000-abcd", had_ended=True)
 
 
-def test_a_compensation_has_what_the_todo_handed_over_its_own_key_and_nothing_of_it_is_committed(
-    bench: Bench,
-):
+def test_a_compensation_has_the_todos_output_a_key_of_its_own_and_commits_nothing(bench: Bench):
     done = bench.attempt(WORK)
     shows = "env | grep ^COORD_ | sort > $OUT; cat $COORD_TODO_OUTPUT >> $OUT; cat a >> $OUT"
     changes = "echo y > a; echo 5 > $COORD_OUTPUT; git commit -qam mine"

@@ -108,7 +108,7 @@ def protected(scene: Scene) -> None:
     ],
     ids=["somebody's commit", "protected", "away"],
 )
-def test_what_the_remote_keeps_is_said_and_what_is_here_stays_as_well(
+def test_a_branch_that_the_remote_keeps_stays_here_too(
     world: World, prepare: Callable[[Scene], object], why: str
 ):
     scene = Scene(world, A)
@@ -149,9 +149,7 @@ def test_a_repository_that_goes_while_it_is_undone_is_waited_for_too(world: Worl
     scene.goes_on()
 
 
-def test_what_is_undone_after_its_worktree_was_cleared_is_undone_where_the_run_had_come_to(
-    world: World, tmp_path: Path
-):
+def test_without_its_worktree_a_todo_is_undone_at_the_tip_of_the_run(world: World, tmp_path: Path):
     scene = Scene(world, A, f"cat work > {tmp_path}/seen; git log -1 --format=%H >> {tmp_path}/seen")
     commit = tip(scene.checkout, scene.run)
     worktree = scene.host.state / "worktrees" / scene.run / "up"
@@ -178,9 +176,7 @@ def test_on_a_full_disk_worktree_and_branch_go_all_the_same(disk: Path, world: W
     assert not list(scene.host.state.glob("worktrees/*"))
 
 
-def test_a_compensation_on_a_full_disk_is_held_up_with_the_reason_and_carried_out_when_there_is_room(
-    disk: Path, world: World, tmp_path: Path
-):
+def test_a_compensation_waits_for_room_on_a_full_disk(disk: Path, world: World, tmp_path: Path):
     scene = Scene(world, A, f"head -c 100000000 /dev/zero > big || {{ [ -e {tmp_path}/room ] || exit 1; }}")
     filler = fill(disk)
     scene.roll_back()

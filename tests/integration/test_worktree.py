@@ -99,7 +99,7 @@ def fingerprint(checkout: Path) -> dict[str, str]:
     return facts
 
 
-def test_a_todos_changes_become_one_commit_with_trailers_on_the_runs_branch(run: Run, checkout: Path) -> None:
+def test_a_todos_changes_become_one_commit_with_trailers_on_the_runs_branch(run: Run, checkout: Path):
     base = run.enter()
     (run.tree.path / "code.py").write_text("one = 2\n")
     (run.tree.path / "new.py").write_text("two = 2\n")
@@ -117,9 +117,7 @@ def test_a_todos_changes_become_one_commit_with_trailers_on_the_runs_branch(run:
     assert git("status", "--porcelain", cwd=run.tree.path) == ""
 
 
-def test_the_checkout_with_staged_and_unstaged_work_in_it_is_untouched_byte_for_byte(
-    run: Run, checkout: Path
-) -> None:
+def test_the_checkout_with_its_uncommitted_work_is_untouched_byte_for_byte(run: Run, checkout: Path):
     (checkout / "staged.py").write_text("staged\n")
     git("add", "staged.py", cwd=checkout)
     (checkout / "code.py").write_text("uncommitted\n")
@@ -144,14 +142,14 @@ def test_the_checkout_with_staged_and_unstaged_work_in_it_is_untouched_byte_for_
     assert git("show", f"{start}:code.py", cwd=checkout) == "one = 1"
 
 
-def test_a_todo_that_changes_nothing_makes_no_commit(run: Run) -> None:
+def test_a_todo_that_changes_nothing_makes_no_commit(run: Run):
     base = run.enter()
 
     assert run.tree.commit("T", "look around") == base
     assert run.log() == ["first"]
 
 
-def test_what_a_todo_commits_itself_is_kept_and_the_rest_comes_on_top(run: Run) -> None:
+def test_what_a_todo_commits_itself_is_kept_and_the_rest_comes_on_top(run: Run):
     run.enter()
     (run.tree.path / "code.py").write_text("one = 3\n")
     save(run.tree.path, "by the todo itself")
@@ -168,7 +166,7 @@ def test_what_a_todo_commits_itself_is_kept_and_the_rest_comes_on_top(run: Run) 
 @pytest.mark.parametrize(
     "switch", [["switch", "--quiet", "--detach"], ["switch", "--quiet", "-c", "feature"]]
 )
-def test_commits_that_a_todo_made_beside_the_branch_are_brought_to_it(run: Run, switch: list[str]) -> None:
+def test_commits_that_a_todo_made_beside_the_branch_are_brought_to_it(run: Run, switch: list[str]):
     run.enter()
     git(*switch, cwd=run.tree.path)
     (run.tree.path / "code.py").write_text("beside\n")
@@ -184,9 +182,7 @@ def test_commits_that_a_todo_made_beside_the_branch_are_brought_to_it(run: Run, 
     assert git("status", "--porcelain", cwd=run.tree.path) == ""
 
 
-def test_an_attempt_begins_clean_at_the_recorded_tip_and_a_commit_whose_settle_was_lost_is_dropped(
-    run: Run,
-) -> None:
+def test_an_attempt_begins_clean_at_the_recorded_tip_and_a_commit_whose_settle_was_lost_is_dropped(run: Run):
     base = run.enter()
     (run.tree.path / "code.py").write_text("lost\n")
     lost = run.tree.commit("T", "settle gets lost")
@@ -202,7 +198,7 @@ def test_an_attempt_begins_clean_at_the_recorded_tip_and_a_commit_whose_settle_w
     assert (run.tree.path / "code.py").read_text() == "one = 1\n"
 
 
-def test_every_attempt_before_the_first_success_begins_where_the_run_began(run: Run, checkout: Path) -> None:
+def test_every_attempt_before_the_first_success_begins_where_the_run_began(run: Run, checkout: Path):
     base = run.enter()
     run.tree.leave()
     (checkout / "code.py").write_text("main goes on\n")
@@ -211,7 +207,7 @@ def test_every_attempt_before_the_first_success_begins_where_the_run_began(run: 
     assert run.enter() == base
 
 
-def test_a_merge_and_a_rebase_in_progress_are_set_back(run: Run, checkout: Path) -> None:
+def test_a_merge_and_a_rebase_in_progress_are_set_back(run: Run, checkout: Path):
     git("switch", "--quiet", "-c", "other", cwd=checkout)
     (checkout / "code.py").write_text("other\n")
     save(checkout, "other")
@@ -232,7 +228,7 @@ def test_a_merge_and_a_rebase_in_progress_are_set_back(run: Run, checkout: Path)
     assert git("status", "--porcelain", cwd=run.tree.path) == ""
 
 
-def test_a_merge_that_was_prepared_but_not_committed_keeps_both_parents(run: Run, checkout: Path) -> None:
+def test_a_merge_that_was_prepared_but_not_committed_keeps_both_parents(run: Run, checkout: Path):
     git("switch", "--quiet", "-c", "other", cwd=checkout)
     (checkout / "other.py").write_text("other\n")
     other = save(checkout, "other")
@@ -246,7 +242,7 @@ def test_a_merge_that_was_prepared_but_not_committed_keeps_both_parents(run: Run
     assert git("status", "--porcelain", cwd=run.tree.path) == ""
 
 
-def test_a_history_that_the_todo_rewrote_is_refused(run: Run) -> None:
+def test_a_history_that_the_todo_rewrote_is_refused(run: Run):
     run.enter()
     (run.tree.path / "code.py").write_text("rewritten\n")
     amend = ("commit", "--quiet", "--all", "--amend", "-m", "rewritten")
@@ -257,9 +253,7 @@ def test_a_history_that_the_todo_rewrote_is_refused(run: Run) -> None:
     assert "revert" in refused.value.hint
 
 
-def test_an_attempt_that_a_newer_one_has_replaced_neither_commits_nor_comes_in(
-    run: Run, tmp_path: Path, checkout: Path
-) -> None:
+def test_a_superseded_attempt_neither_commits_nor_enters(run: Run, tmp_path: Path, checkout: Path):
     base = run.enter()
     (run.tree.path / "code.py").write_text("old attempt\n")
     records = tmp_path / "state" / "workspaces" / "r1" / "widgets" / "occupant.json"
@@ -276,7 +270,7 @@ def test_an_attempt_that_a_newer_one_has_replaced_neither_commits_nor_comes_in(
     assert records.read_text() == records_after
 
 
-def test_the_branch_moves_only_from_where_it_was_seen(run: Run, checkout: Path) -> None:
+def test_the_branch_moves_only_from_where_it_was_seen(run: Run, checkout: Path):
     base = run.enter()
     side = git("commit-tree", "-p", base, "-m", "side", f"{base}^{{tree}}", cwd=checkout, settings=ANN)
     hook = checkout / ".git" / "hooks" / "commit-msg"  # between git's look at the branch and its move
@@ -291,9 +285,7 @@ def test_the_branch_moves_only_from_where_it_was_seen(run: Run, checkout: Path) 
     assert git("rev-parse", "coord/r1", cwd=checkout) == side
 
 
-def test_a_branch_that_git_cannot_move_is_refused_and_nobody_is_said_to_have_superseded_the_attempt(
-    run: Run,
-) -> None:
+def test_a_branch_that_git_cannot_move_is_refused_and_nobody_is_said_to_have_superseded_the_attempt(run: Run):
     run.enter()
     for words in (
         "checkout --quiet --detach",
@@ -307,7 +299,7 @@ def test_a_branch_that_git_cannot_move_is_refused_and_nobody_is_said_to_have_sup
         run.tree.commit("T", "work")
 
 
-def test_odd_files_are_committed_and_do_not_crash(run: Run) -> None:
+def test_odd_files_are_committed_and_do_not_crash(run: Run):
     run.enter()
     tree = run.tree.path
     (tree / "run.sh").write_text("#!/bin/sh\n")
@@ -336,7 +328,7 @@ def test_odd_files_are_committed_and_do_not_crash(run: Run) -> None:
     )
 
 
-def test_a_changed_submodule_is_committed(run: Run, tmp_path: Path) -> None:
+def test_a_changed_submodule_is_committed(run: Run, tmp_path: Path):
     library = tmp_path / "library"
     git("init", "--quiet", str(library), cwd=tmp_path)
     (library / "lib.py").write_text("x")
@@ -354,9 +346,7 @@ def test_a_changed_submodule_is_committed(run: Run, tmp_path: Path) -> None:
     run.tree.remove(SOON)
 
 
-def test_hooks_of_a_checkout_do_not_run_for_our_worktree_and_nobody_is_an_author_too(
-    run: Run, checkout: Path
-) -> None:
+def test_hooks_of_a_checkout_do_not_run_for_our_worktree_without_an_author(run: Run, checkout: Path):
     hook = checkout / ".git" / "hooks" / "post-checkout"
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\nexit 1\n")
@@ -370,7 +360,7 @@ def test_hooks_of_a_checkout_do_not_run_for_our_worktree_and_nobody_is_an_author
     assert run.log("%an <%ae> %cn")[0] == "coord <coord@localhost> coord"
 
 
-def test_the_author_is_who_git_says_when_it_says_one(run: Run, checkout: Path) -> None:
+def test_the_author_is_who_git_says_when_it_says_one(run: Run, checkout: Path):
     git("config", "--global", "user.name", "Bea", cwd=checkout)
     git("config", "--global", "user.email", "bea@example.org", cwd=checkout)
     run.enter()
@@ -381,9 +371,9 @@ def test_the_author_is_who_git_says_when_it_says_one(run: Run, checkout: Path) -
     assert run.log("%an <%ae>")[0] == "Bea <bea@example.org>"
 
 
-def test_variables_that_redirect_git_have_no_effect(
+def test_redirecting_variables_have_no_effect(
     run: Run, checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+):
     git("init", "--quiet", str(tmp_path / "elsewhere"), cwd=tmp_path)
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere" / ".git"))
     monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "elsewhere" / "index"))
@@ -405,7 +395,7 @@ def test_variables_that_redirect_git_have_no_effect(
         "emptied",
     ],
 )
-def test_a_worktree_that_was_damaged_by_hand_is_made_anew(run: Run, damage: str, tmp_path: Path) -> None:
+def test_a_worktree_that_was_damaged_by_hand_is_made_anew(run: Run, damage: str, tmp_path: Path):
     run.enter()
     (run.tree.path / "code.py").write_text("kept\n")
     new = run.tree.commit("T", "work")
@@ -427,7 +417,7 @@ def test_a_worktree_that_was_damaged_by_hand_is_made_anew(run: Run, damage: str,
     assert git("status", "--porcelain", "--branch", cwd=run.tree.path) == "## coord/r1"
 
 
-def test_what_prepare_left_is_neither_cleaned_nor_committed(tmp_path: Path, checkout: Path) -> None:
+def test_what_prepare_left_is_neither_cleaned_nor_committed(tmp_path: Path, checkout: Path):
     (checkout / "personal").write_text("*.mine\n")
     git("config", "core.excludesFile", str(checkout / "personal"), cwd=checkout)
     run = Run(tmp_path, checkout, prepare="make venv")
@@ -461,7 +451,7 @@ def test_what_prepare_left_is_neither_cleaned_nor_committed(tmp_path: Path, chec
     run.tree.leave()
 
 
-def test_a_worktree_that_is_made_anew_is_prepared_anew(tmp_path: Path, checkout: Path) -> None:
+def test_a_worktree_that_is_made_anew_is_prepared_anew(tmp_path: Path, checkout: Path):
     run = Run(tmp_path, checkout, prepare="make venv")
     run.enter()
     run.tree.mark_prepared()
@@ -474,7 +464,7 @@ def test_a_worktree_that_is_made_anew_is_prepared_anew(tmp_path: Path, checkout:
     run.tree.leave()
 
 
-def test_an_ended_run_leaves_its_branch_and_nothing_else(run: Run, checkout: Path, tmp_path: Path) -> None:
+def test_an_ended_run_leaves_its_branch_and_nothing_else(run: Run, checkout: Path, tmp_path: Path):
     run.enter()
     (run.tree.path / "code.py").write_text("x")
     new = run.tree.commit("T", "work")
@@ -491,9 +481,7 @@ def test_an_ended_run_leaves_its_branch_and_nothing_else(run: Run, checkout: Pat
     assert list((tmp_path / "state" / "workspaces").iterdir()) == []
 
 
-def test_an_attempt_that_wakes_up_after_the_end_of_its_run_leaves_the_result_as_it_is(
-    run: Run, tmp_path: Path, checkout: Path
-) -> None:
+def test_an_attempt_that_wakes_up_after_its_run_changes_nothing(run: Run, tmp_path: Path, checkout: Path):
     run.fence = 1  # granted to an attempt that was frozen before it came in
     run.enter()
     (run.tree.path / "code.py").write_text("x")
@@ -508,7 +496,7 @@ def test_an_attempt_that_wakes_up_after_the_end_of_its_run_leaves_the_result_as_
     assert git("rev-parse", "coord/r1", cwd=checkout) == new
 
 
-def test_a_commit_whose_settle_was_refused_is_taken_back(run: Run, checkout: Path) -> None:
+def test_a_commit_whose_settle_was_refused_is_taken_back(run: Run, checkout: Path):
     base = run.enter()
     (run.tree.path / "code.py").write_text("x")
     run.tree.commit("T", "work")
@@ -519,7 +507,7 @@ def test_a_commit_whose_settle_was_refused_is_taken_back(run: Run, checkout: Pat
     assert git("rev-parse", "coord/r1", cwd=checkout) == base
 
 
-def test_a_commit_is_not_taken_back_under_the_feet_of_a_newer_attempt(run: Run, checkout: Path) -> None:
+def test_a_commit_is_not_taken_back_under_the_feet_of_a_newer_attempt(run: Run, checkout: Path):
     run.enter()
     (run.tree.path / "code.py").write_text("x")
     run.tree.commit("T", "work")
@@ -539,9 +527,7 @@ def test_a_commit_is_not_taken_back_under_the_feet_of_a_newer_attempt(run: Run, 
     assert git("rev-parse", "coord/r1", cwd=checkout) == newer
 
 
-def test_a_worktree_in_use_is_not_removed_and_lets_nobody_in(
-    run: Run, tmp_path: Path, checkout: Path
-) -> None:
+def test_a_worktree_in_use_is_not_removed_and_lets_nobody_in(run: Run, tmp_path: Path, checkout: Path):
     run.enter()
     second = Worktree(state=tmp_path / "state", run="r1", repo=Repo(name="widgets"), checkout=checkout)
 
@@ -552,7 +538,7 @@ def test_a_worktree_in_use_is_not_removed_and_lets_nobody_in(
         second.remove(AT_ONCE)
 
 
-def test_runs_that_begin_at_the_same_time_do_not_meet(tmp_path: Path, checkout: Path) -> None:
+def test_runs_that_begin_at_the_same_time_do_not_meet(tmp_path: Path, checkout: Path):
     script = textwrap.dedent(
         """
         import sys
@@ -580,7 +566,7 @@ def test_runs_that_begin_at_the_same_time_do_not_meet(tmp_path: Path, checkout: 
         assert git("show", f"coord/r{n}:r{n}", cwd=checkout) == "3"
 
 
-def test_what_an_attempt_left_behind_is_gone_before_the_next_one_comes_in(run: Run, tmp_path: Path) -> None:
+def test_what_an_attempt_left_behind_is_gone_before_the_next_one_comes_in(run: Run, tmp_path: Path):
     # Given an attempt whose worker and guard were both killed: nobody holds the flock, and its command goes on.
     run.enter()
     env = os.environ | {orphans.KEY: "r1/T", orphans.FENCE: "1"}
@@ -599,7 +585,7 @@ def test_what_an_attempt_left_behind_is_gone_before_the_next_one_comes_in(run: R
             process.wait()
 
 
-def test_the_session_of_a_dead_attempt_is_known_by_where_it_works(run: Run, tmp_path: Path) -> None:
+def test_the_session_of_a_dead_attempt_is_known_by_where_it_works(run: Run, tmp_path: Path):
     run.enter()
     leader = subprocess.Popen(
         ["sh", "-c", f"env -i sleep 600 & echo $!; cd / && exec env -i sleep 600 {tmp_path}"],
@@ -630,7 +616,7 @@ def test_the_session_of_a_dead_attempt_is_known_by_where_it_works(run: Run, tmp_
         ("rm -rf .git && echo gitdir: /nowhere > .git", "does not accept", "git says"),
     ],
 )
-def test_what_git_would_refuse_is_said_beforehand(checkout: Path, prepare: str, says: str, hint: str) -> None:
+def test_what_git_would_refuse_is_said_beforehand(checkout: Path, prepare: str, says: str, hint: str):
     subprocess.run(["sh", "-c", prepare], cwd=checkout, check=True)
 
     with pytest.raises(GitRefused, match=says) as refused:
@@ -639,7 +625,7 @@ def test_what_git_would_refuse_is_said_beforehand(checkout: Path, prepare: str, 
 
 
 @pytest.mark.parametrize("where", ["checkouts/w", "wid\ngets", "w\u2028\x0b\n"])
-def test_a_path_with_any_character_is_found_and_worked_on(tmp_path: Path, checkout: Path, where: str) -> None:
+def test_a_path_with_any_character_is_found_and_worked_on(tmp_path: Path, checkout: Path, where: str):
     odd = tmp_path / f"odd {where}"
     odd.parent.mkdir(exist_ok=True)
     checkout.rename(odd)
@@ -660,7 +646,7 @@ def test_a_path_with_any_character_is_found_and_worked_on(tmp_path: Path, checko
     assert not run.tree.path.exists()
 
 
-def test_a_missing_folder_and_a_missing_branch_are_named(checkout: Path) -> None:
+def test_a_missing_folder_and_a_missing_branch_are_named(checkout: Path):
     with pytest.raises(GitRefused, match="no folder") as refused:
         common_dir_of("widgets", checkout.parent / "nothing")
     assert "coord worker --repo widgets=PATH" in refused.value.hint
@@ -670,9 +656,7 @@ def test_a_missing_folder_and_a_missing_branch_are_named(checkout: Path) -> None
     assert "coord retry" in refused.value.hint
 
 
-def test_a_base_branch_that_only_the_remote_has_is_refused_with_the_command_that_makes_it(
-    checkout: Path,
-) -> None:
+def test_a_base_branch_that_only_the_remote_has_is_refused_with_the_command_that_makes_it(checkout: Path):
     git("update-ref", "refs/remotes/origin/release/2", "main", cwd=checkout)
 
     with pytest.raises(GitRefused) as refused:
@@ -683,16 +667,14 @@ def test_a_base_branch_that_only_the_remote_has_is_refused_with_the_command_that
     assert tip("widgets", checkout, "release/2") == git("rev-parse", "main", cwd=checkout)
 
 
-def test_a_branch_that_is_checked_out_elsewhere_is_refused_by_its_place(run: Run, checkout: Path) -> None:
+def test_a_branch_that_is_checked_out_elsewhere_is_refused_by_its_place(run: Run, checkout: Path):
     git("switch", "--quiet", "-c", "coord/r1", cwd=checkout)
 
     with pytest.raises(GitRefused, match=f"coord/r1 is checked out in {checkout}"):
         run.enter()
 
 
-def test_a_folder_that_git_can_make_no_worktree_of_is_refused_unless_in_place_is_said(
-    checkout: Path, tmp_path: Path
-) -> None:
+def test_a_folder_without_worktrees_is_refused_unless_in_place_is_said(checkout: Path, tmp_path: Path):
     plain, empty, inside = tmp_path / "plain", tmp_path / "empty", checkout / "inside"
     plain.mkdir()
     inside.mkdir()
@@ -710,9 +692,7 @@ def test_a_folder_that_git_can_make_no_worktree_of_is_refused_unless_in_place_is
         assert isinstance(workspace_for(wanted=Workspace.IN_PLACE, **make), InPlace)
 
 
-def test_in_place_nothing_is_cleaned_or_committed_but_one_works_at_a_time(
-    checkout: Path, tmp_path: Path
-) -> None:
+def test_in_place_nothing_is_cleaned_or_committed_but_one_works_at_a_time(checkout: Path, tmp_path: Path):
     (checkout / "code.py").write_text("uncommitted\n")
     repo = Repo(name="widgets")
     make = {"state": tmp_path / "state", "repo": repo, "checkout": checkout, "wanted": Workspace.IN_PLACE}
