@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,27 +10,16 @@ import pytest
 from coordination.runs.submission.submit import submit
 from coordination.settings import Settings
 from tests.acceptance.gate import Gate
+from tests.integration.conftest import MakeWorker
 from tests.plans import ecosystem, graph, order
 from workers.app import Container
-from workers.config import WorkerConfig
 
 TODOS = {"A": "r1"}
 
 
 @pytest.fixture
-def parts(redis_url: str, tmp_path: Path) -> Iterator[Container]:
-    (tmp_path / "r1").mkdir()
-    made = Container(
-        WorkerConfig(
-            redis_url=redis_url,
-            settings=Settings(),
-            places={"r1": tmp_path / "r1"},
-            jobs=1,
-            state=tmp_path / ".coord",
-        )
-    )
-    yield made
-    made.close()
+def parts(make_worker: MakeWorker) -> Container:
+    return make_worker("r1")
 
 
 def test_it_is_carried_by_heartbeats_and_by_the_end_of_the_attempt(parts: Container, tmp_path: Path):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +10,9 @@ from coordination.runs.records import TodoView
 from coordination.runs.submission.submit import submit
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
+from tests.integration.conftest import MakeWorker
 from tests.plans import ecosystem, graph, order
 from workers.app import Container
-from workers.config import WorkerConfig
 from workers.outcome import KEPT_BYTES
 
 SLOW = {"delay": "1h", "max_delay": "1h", "jitter": "none"}
@@ -22,16 +20,8 @@ NOISE = f"head -c {2 * KEPT_BYTES} /dev/zero | tr '\\0' '.' | fold; "
 
 
 @pytest.fixture
-def parts(redis_url: str, tmp_path: Path) -> Iterator[Container]:
-    (tmp_path / "r1").mkdir()
-    places = {"r1": tmp_path / "r1"}
-    made = Container(
-        WorkerConfig(
-            redis_url=redis_url, settings=Settings(), places=places, jobs=1, state=tmp_path / "state"
-        )
-    )
-    yield made
-    made.close()
+def parts(make_worker: MakeWorker) -> Container:
+    return make_worker("r1")
 
 
 def carried_out(parts: Container, command: str, retry: dict[str, Any], **fields: Any) -> tuple[TodoView, str]:

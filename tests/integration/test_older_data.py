@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +12,23 @@ import pytest
 from coordination.models import Repo
 from coordination.runs.submission.submit import submit
 from coordination.settings import Settings
+from tests.integration.conftest import MakeWorker
 from tests.plans import ecosystem, graph, order
 from tests.stage import git
 from tests.waiting import until
 from workers.app import Container
-from workers.config import WorkerConfig
 from workers.outcome import TaskResult, TaskResultKind
 
 TODOS = {"A": "r1", "B": ("r2", ["A"])}
 
 
 @pytest.fixture
-def parts(redis_url: str, tmp_path: Path) -> Iterator[Container]:
-    places = {name: tmp_path / name for name in ("r1", "r2")}
-    for path in places.values():
+def parts(make_worker: MakeWorker, tmp_path: Path) -> Container:
+    repos = {name: tmp_path / name for name in ("r1", "r2")}
+    for path in repos.values():
         git(tmp_path, "init", "-q", "-b", "main", str(path))
         git(path, "commit", "-q", "--allow-empty", "-m", "first")
-    made = Container(
-        WorkerConfig(
-            redis_url=redis_url, settings=Settings(), places=places, jobs=1, state=tmp_path / ".coord"
-        )
-    )
-    yield made
-    made.close()
+    return make_worker(**repos)
 
 
 def test_a_todo_claimed_before_older_data_came_back_begins_with_its_predecessors(

@@ -155,6 +155,7 @@ def test_what_this_machine_made_is_had_without_a_parcel(world: World, redis_url:
 
     path = a.path(run, "T2", "T1")
     assert path == carried(a.state, run) / "up" / tip(mine, run)
+    assert not a.parts.store.redis.exists(a.parts.keys.run(run).bundle("up"))
     assert ((path / "work").read_text(), (path / "first").read_text()) == ("T1\n", "first\n")
 
 
@@ -338,12 +339,3 @@ def test_a_redis_that_is_away_is_waited_for(world: World, door: Door, caplog: py
     with listening(leading_to(door.socket), port):
         does.join(60)
         assert world.bundles.label(run, "up", tip(mine, run)).bundled
-
-
-def test_on_one_machine_nothing_is_sent(world: World, redis_url: str):
-    world.url = redis_url
-    a = world.host("a", up=world.repo("a/up"))
-    run = world.run({"T1": "up"}, **works("T1"))
-    a.do(run, "T1", "up")
-
-    assert not a.parts.store.redis.exists(a.parts.keys.run(run).bundle("up"))

@@ -181,17 +181,6 @@ def test_a_worktree_whose_head_alone_has_somebodys_commit_stays_with_all_the_res
     assert site.heads() == {"main": before["main"], "mine": mine}
 
 
-def test_what_a_compensation_committed_on_no_branch_before_it_was_killed_is_nobodys(site: Site):
-    tip = site.worked("a")
-    tree = site.enter(tip, key=f"{RUN}/T/compensate")
-    git(tree.path, "checkout", "-q", "--detach")
-    site.committed(tree.path, "b")
-    site.killed(tree)
-
-    list(site.removal(tip).carry_out())
-    assert list(site.heads()) == ["main"]
-
-
 @pytest.mark.parametrize("left", ["worktree", "records", "nothing"])
 def test_a_lock_that_a_killed_git_left_on_the_branch_goes_with_it(site: Site, left: str):
     tip = site.worked("a")
@@ -249,9 +238,12 @@ def test_what_an_attempt_committed_and_did_not_live_to_report_is_the_runs(site: 
     assert list(site.heads()) == ["main"]
 
 
-def test_what_a_compensation_committed_before_it_was_killed_is_nobodys(site: Site):
+@pytest.mark.parametrize("detached", [False, True])
+def test_commits_of_a_killed_compensation_are_nobodys(site: Site, detached: bool):
     tip = site.worked("a")
     tree = site.enter(tip, key=f"{RUN}/T/compensate")
+    if detached:
+        git(tree.path, "checkout", "-q", "--detach")
     site.committed(tree.path, "b")
     site.killed(tree)
 

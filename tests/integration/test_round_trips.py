@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +10,9 @@ from redis.connection import UnixDomainSocketConnection
 from coordination.cache.contexts import Cache
 from coordination.runs.submission.submit import submit
 from coordination.settings import Settings
+from tests.integration.conftest import MakeWorker
 from tests.plans import ecosystem, graph, order
 from workers.app import Container
-from workers.config import WorkerConfig
 from workers.outcome import TaskResult, TaskResultKind
 
 CHAIN = {f"T{i}": ("r1", [f"T{i - 1}"] if i else []) for i in range(6)}
@@ -32,20 +30,10 @@ class Counted(UnixDomainSocketConnection):
 
 
 @pytest.fixture
-def parts(redis_url: str, tmp_path: Path) -> Iterator[Container]:
-    (tmp_path / "r1").mkdir()
-    made = Container(
-        WorkerConfig(
-            redis_url=redis_url,
-            settings=Settings(),
-            places={"r1": tmp_path / "r1"},
-            jobs=1,
-            state=tmp_path / ".coord",
-        )
-    )
+def parts(make_worker: MakeWorker) -> Container:
+    made = make_worker("r1")
     made.redis.connection_pool.connection_class = Counted
-    yield made
-    made.close()
+    return made
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["nothing is shared", "something is shared"])
