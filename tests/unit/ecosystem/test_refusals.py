@@ -80,19 +80,13 @@ TODO_LINES = [
     ("retry: {strategy: expo}", "must be one of immediate, fixed, linear, exponential, fibonacci", ""),
     ("retry: {jitter: ful}", "must be one of none, full", "full"),
     ("retry: {retry_on: 75}", "needs a list: [75]", ""),
-    (
-        "retry: {retry_on: [75, time]}",
-        "needs an exit code, the word timeout, or a mapping like {output: REGEX}",
-        "",
-    ),
+    ("retry: {retry_on: [75, time]}",
+        "needs an exit code, the word timeout, or a mapping like {output: REGEX}", ""),
     ("retry: {stop_on: [yes]}", "needs an exit code, the word timeout", ""),
     ("retry: {stop_on: [0]}", "must be at least 1", ""),
     ("retry: {stop_on: [256]}", "must be at most 255", ""),
-    (
-        "retry: {stop_on: [{output: 'a('}]}",
-        "is not a valid regular expression: missing ), unterminated subpattern",
-        "",
-    ),
+    ("retry: {stop_on: [{output: 'a('}]}",
+        "is not a valid regular expression: missing ), unterminated subpattern", ""),
     ("retry: {stop_on: [{output: 7}]}", 'put it in quotes: "7"', ""),
     ("retry: {stop_on: [{output: a, outpt: b}]}", "unknown field", "output"),
     ("env: {A: yes}", "needs text or a number; YAML reads this as true or false", ""),
@@ -111,11 +105,8 @@ TODO_LINES = [
     ("cache: x", 'needs true, or a mapping like {inputs: ["build/**"], ttl: 7d}', ""),
     ("cache: {input: [a]}", "unknown field", "inputs"),
     ("cache: {inputs: a}", "needs a list", ""),
-    (
-        "cache: {inputs: [a, /etc/passwd]}",
-        "must be a path or a glob inside the repository, relative to its folder",
-        "",
-    ),
+    ("cache: {inputs: [a, /etc/passwd]}",
+        "must be a path or a glob inside the repository, relative to its folder", ""),
     ("cache: {inputs: [a/../../b]}", "must be a path or a glob inside the repository", ""),
     ("cache: {inputs: [.git/config]}", "names git's own folder", ""),
     ("cache: {inputs: [a], ttl: soon}", "needs a duration like 90s", ""),
@@ -126,7 +117,7 @@ TODO_LINES = [
     ("task: again", "'task' is written twice (first on line 4)", ""),
     ("? [a]\n      : b", "a name cannot be a list", ""),
     ("<<: 5", "'<<' takes a mapping", ""),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -176,54 +167,30 @@ OTHER_PLACES = [
     ("resources:\n- name: a b", 2, "resources[0].name (a b)", "may hold letters"),
     ("resources:\n- name: a\n  capacity: 0", 3, "resources[0].capacity (a)", "must be at least 1"),
     ("resources:\n- name: a\n  capacity: yes", 3, "resources[0].capacity (a)", "needs a whole number"),
-    (
-        "resources:\n- {name: a,\n  capacity: 1000000001}",
-        3,
-        "resources[0].capacity (a)",
-        "at most 1,000,000,000",
-    ),
+    ("resources:\n- {name: a,\n  capacity: 1000000001}", 3, "resources[0].capacity (a)",
+        "at most 1,000,000,000"),
     ("resources:\n- name: a\n  amount: 2", 3, "resources[0].amount (a)", "known here: name, type, capacity"),
     ("resources:\n- {name: a}\n- {name: a}", 3, "resources[1].name (a)", "a second time (first on line 2)"),
-    (
-        todo("resources: [{name: gpu, amount: 0}]"),
-        6,
-        f"{TODO_1}.resources[0].amount (gpu)",
-        "must be at least 1",
-    ),
-    (
-        todo("resources: [{name: gpu, amount: 1.5}]"),
-        6,
-        f"{TODO_1}.resources[0].amount (gpu)",
-        "needs a whole number",
-    ),
+    (todo("resources: [{name: gpu, amount: 0}]"), 6, f"{TODO_1}.resources[0].amount (gpu)",
+        "must be at least 1"),
+    (todo("resources: [{name: gpu, amount: 1.5}]"), 6, f"{TODO_1}.resources[0].amount (gpu)",
+        "needs a whole number"),
     (todo("resources: [{name: gpu, amuont: 2}]"), 6, f"{TODO_1}.resources[0].amuont (gpu)", "unknown field"),
     ("settings: {namespace: 1}", 1, "settings.namespace", "needs text"),
     ("settings:\n  lease_ttl: soon", 2, "settings.lease_ttl", "needs a duration"),
     ("settings:\n  appendfsync: always!", 2, "settings.appendfsync", "must be one of everysec, always"),
     ("settings: 5", 1, "settings", "needs a mapping"),
     ("coordination: []", 1, "coordination", "needs a mapping"),
-    (
-        "coordination:\n  plans:\n    - {id: P, title: p,\n       on_failure: undo}",
-        4,
-        "coordination.plans[0].on_failure (P)",
-        "must be one of halt, continue, rollback",
-    ),
-    (
-        "coordination:\n  plans:\n    - {id: P, title: p, milestones: [{id: M, name: n}, {id: M, name: n}]}",
-        3,
-        "coordination.plans[0].milestones[1].id (M)",
-        "is given a second time (first on line 3)",
-    ),
-    (
-        "coordination:\n  issues: [{id: X, title: t}]\n  todos: [{id: X, task: t, repo: r}]",
-        3,
-        "coordination.todos[0].id (X)",
-        "is given a second time (first on line 2)",
-    ),
+    ("coordination:\n  plans:\n    - {id: P, title: p,\n       on_failure: undo}", 4,
+        "coordination.plans[0].on_failure (P)", "must be one of halt, continue, rollback"),
+    ("coordination:\n  plans:\n    - {id: P, title: p, milestones: [{id: M, name: n}, {id: M, name: n}]}", 3,
+        "coordination.plans[0].milestones[1].id (M)", "is given a second time (first on line 3)"),
+    ("coordination:\n  issues: [{id: X, title: t}]\n  todos: [{id: X, task: t, repo: r}]", 3,
+        "coordination.todos[0].id (X)", "is given a second time (first on line 2)"),
     ("repos:\n- {name: a}\n- {name: a}", 3, "repos[1].name (a)", "is given a second time (first on line 2)"),
     ("- a", 1, "the file", "needs a mapping at the top"),
     ("just text", 1, "the file", "needs a mapping at the top"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
