@@ -293,7 +293,7 @@ BUGS = (
         "coordination/files.py",
         "fcntl.LOCK_EX | fcntl.LOCK_NB",
         "fcntl.LOCK_SH | fcntl.LOCK_NB",
-        ("tests/integration/test_worktree.py", "tests/integration/test_attempt.py"),
+        ("tests/integration/test_workspace.py",),
     ),
     Bug(
         "published whatever stands there by now",

@@ -12,14 +12,17 @@ import pytest
 from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import EmbeddedServer
 from coordination.broker.celery_app import make_app
+from coordination.runs.cleaning import Cleaning
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
+from tests.cleanup_host import Machine
 from tests.commands import Started
 from tests.contracts.carrier import Harness
 from tests.hosts import Door, World
 from tests.plans import Todos, ecosystem, graph, order
 from tests.ports import free_port
+from tests.worktrees import Run, make_checkout
 from workers.app import Container
 from workers.config import WorkerConfig
 
@@ -84,6 +87,37 @@ def start() -> Iterator[type[Started]]:
     for one in everything:
         one.child.kill("the test is over")
         one.end()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with one commit, under a HOME without configuration."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    (tmp_path / "home").mkdir()
+    return make_checkout(tmp_path / "checkouts" / "widgets")
+
+
+@pytest.fixture
+def run(tmp_path: Path, checkout: Path) -> Iterator[Run]:
+    """Attempts in the worktree of one run."""
+    it = Run(tmp_path, checkout)
+    yield it
+    it.tree.leave()
+
+
+@pytest.fixture
+def machine(tmp_path: Path, store: RunStore, redis_url: str) -> Iterator[Machine]:
+    made = Machine(tmp_path, store, redis_url)
+    made.work()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def cleaning(store: RunStore) -> Cleaning:
+    return Cleaning(store)
 
 
 @pytest.fixture(scope="module")

@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from coordination.errors import GitRefused
 from coordination.models import Repo
+from tests.worktrees import ANN, SOON, save
 from workers.workspace import base_commit as beginning
 from workers.workspace.base_commit import Carried
 from workers.workspace.git import git
 from workers.workspace.lock import LockRequest
 from workers.workspace.worktree import Worktree
-
-ANN = ("user.name=Ann", "user.email=ann@example.org")
-SOON = timedelta(seconds=5)
-
-
-@pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    path = tmp_path / "widgets"
-    path.mkdir()
-    git("init", "--quiet", "--initial-branch=main", cwd=path)
-    save(path, "first", code="one\n\n\nend\n")
-    return path
-
-
-def save(path: Path, subject: str, **files: str) -> str:
-    for name, text in files.items():
-        (path / name).write_text(text)
-    git("add", "--all", cwd=path)
-    git("commit", "--quiet", "-m", subject, cwd=path, settings=ANN)
-    return git("rev-parse", "HEAD", cwd=path)
 
 
 class Runs:
@@ -65,22 +43,21 @@ class Runs:
         self.before = (self.run, *self.before)
         self.take_up(run, Carried(runs=self.before, tip=self.tip))
 
-    def enter(self) -> str:
+    def enter(self, **files: str) -> str:
         self.fence += 1
-        return self.tree.enter(LockRequest(run_id=self.run, key="T", fence=self.fence), self.tip, SOON)
-
-    def succeed(self, **files: str) -> str:
-        self.enter()
+        start = self.tree.enter(LockRequest(run_id=self.run, key="T", fence=self.fence), self.tip, SOON)
         for name, text in files.items():
             (self.tree.path / name).write_text(text)
+        return start
+
+    def succeed(self, **files: str) -> str:
+        self.enter(**files)
         self.tip = self.tree.commit("T", "work")
         self.tree.leave()
         return self.tip
 
     def fail(self, **files: str) -> None:
-        self.enter()
-        for name, text in files.items():
-            (self.tree.path / name).write_text(text)
+        self.enter(**files)
         self.tree.leave()
 
     def show(self, name: str, at: str | None = None) -> str:
@@ -89,6 +66,7 @@ class Runs:
 
 @pytest.fixture
 def runs(tmp_path: Path, checkout: Path) -> Runs:
+    save(checkout, "the code", code="one\n\n\nend\n")
     return Runs(tmp_path, checkout)
 
 
@@ -190,7 +168,7 @@ def test_every_attempt_of_the_run_begins_at_the_same_commit(runs: Runs, checkout
     start = runs.retry()
     runs.tree.leave()
     save(checkout, "once more", code="again\n")
-    save(checkout.parent / "state" / "worktrees" / "r1" / "widgets", "late", late="1")
+    save(runs.state / "worktrees" / "r1" / "widgets", "late", late="1")
 
     assert runs.enter() == start
     runs.tree.leave()
