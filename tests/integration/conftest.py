@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -12,6 +17,10 @@ import pytest
 from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import EmbeddedServer
 from coordination.broker.celery_app import make_app
+from coordination.operations.folder import state_folder
+from coordination.operations.local import Local
+from coordination.operations.supervision import FILE
+from coordination.processes import start_time
 from coordination.runs.cleaning import Cleaning
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.store import RunStore
@@ -19,9 +28,12 @@ from coordination.settings import Settings
 from tests.cleanup_host import Machine
 from tests.commands import Started
 from tests.contracts.carrier import Harness
+from tests.fleet import WORKER, Make, begin_user
 from tests.hosts import Door, World
 from tests.plans import Todos, ecosystem, graph, order
 from tests.ports import free_port
+from tests.restricted import Site
+from tests.waiting import until
 from tests.worktrees import Run, make_checkout
 from workers.app import Container
 from workers.config import WorkerConfig
@@ -146,3 +158,65 @@ def world(tmp_path: Path, tcp: str, monkeypatch: pytest.MonkeyPatch) -> Iterator
     yield made
     for host in made.hosts:
         host.parts.close()
+
+
+@pytest.fixture(scope="module")
+def serving(server: EmbeddedServer) -> Iterator[Site]:
+    made = Site(server.start())
+    made.serving.start()
+    until(lambda: made.client.pubsub_numpat() == 1)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def site(serving: Site, redis_url: str) -> Site:
+    """With an empty Redis."""
+    return serving
+
+
+@pytest.fixture
+def fleet_file(tmp_path: Path) -> Iterator[Path]:
+    """An ecosystem file; whatever was started for it is ended, by its records."""
+    path = tmp_path / "eco" / "ecosystem.yaml"
+    path.parent.mkdir()
+    path.write_text("repos: []\n")
+    (tmp_path / "worker.py").write_text(WORKER)
+    yield path
+    for found in sorted(path.parent.rglob("*.json"), key=lambda found: found.stem != "supervisor"):
+        if found.name == FILE:
+            continue
+        facts = json.loads(found.read_text())
+        if start_time(facts["pid"]) == facts["started"]:
+            os.kill(facts["pid"], signal.SIGKILL)
+
+
+@pytest.fixture
+def user(fleet_file: Path, tmp_path: Path) -> Make:
+    def make(mode: str = "prompt", **settings: object) -> Local:
+        return Local(
+            fleet_file,
+            Settings(**settings),  # type: ignore[arg-type]
+            ready=lambda _, pid: (state_folder(fleet_file) / f"ready-{pid}").exists(),
+            worker_command=(sys.executable, str(tmp_path / "worker.py"), mode),
+        )
+
+    return make
+
+
+@pytest.fixture
+def other(fleet_file: Path, tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+    """A user in a process of its own; returns when it has what it needs."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(need: str) -> subprocess.Popen[str]:
+        process = begin_user(fleet_file, tmp_path, need)
+        started.append(process)
+        assert process.stdout
+        assert process.stdout.readline().startswith("unix://")
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
