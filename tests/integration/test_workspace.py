@@ -18,6 +18,7 @@ from tests.waiting import until
 from tests.worktrees import AT_ONCE, SOON, Run
 from workers.process import orphans
 from workers.workspace.choice import InPlace, workspace_for
+from workers.workspace.files import clear_scratch, scratch
 from workers.workspace.git import git
 from workers.workspace.lock import LockRequest, Superseded, WorkspaceBusy
 from workers.workspace.repository import common_dir_of, tip
@@ -287,3 +288,20 @@ def test_in_place_nothing_is_cleaned_or_committed_but_one_works_at_a_time(checko
     second.leave()
 
     assert fingerprint(checkout) == before
+
+
+def test_what_a_dead_worker_has_left_goes_and_what_is_in_use_stays(tmp_path: Path):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left, others = tmp_path / "tmp" / f"{gone.pid}-abc", tmp_path / "tmp" / "kept"
+    others.mkdir(parents=True)
+    left.mkdir()
+    (left / "connection.json").write_text("{}")
+
+    with scratch(tmp_path) as mine:
+        clear_scratch(tmp_path)
+
+        assert not left.exists()
+        assert mine.exists()
+        assert mine.name.startswith(f"{os.getpid()}-")
+        assert others.exists()
