@@ -24,11 +24,17 @@ from workers.transfer.bundles import NotCarried
 from workers.transfer.fetcher import CommitFetcher, CommitRef, carried
 
 
-def test_arrivals_at_the_same_time_make_one_folder(world: World):
-    mine = world.repo("a/up")
+def done(world: World, mine: Path | None = None) -> tuple[Path, str]:
+    """A run whose T1 has worked in `up` on host a, and the checkout of that."""
+    mine = mine or world.repo("a/up")
     a = world.host("a", up=mine)
     run = world.run({"T1": "up"}, **works("T1"))
     a.do(run, "T1", "up")
+    return mine, run
+
+
+def test_arrivals_at_the_same_time_make_one_folder(world: World):
+    mine, run = done(world)
     fetcher = CommitFetcher(world.bundles, world.folder / "b", {})
     found: list[Path] = []
     threads = [
@@ -69,9 +75,7 @@ def test_an_arrival_that_is_killed_leaves_nothing_that_is_used_and_nobody_meets_
     (mine / ".gitattributes").write_text("* filter=slow\n")
     git(mine, "add", ".")
     git(mine, "commit", "-q", "-m", "filtered")
-    a = world.host("a", up=mine)
-    run = world.run({"T1": "up"}, **works("T1"))
-    a.do(run, "T1", "up")
+    _, run = done(world, mine)
     config = world.folder / "home" / ".gitconfig"
     config.write_text(f'[filter "slow"]\nsmudge = "echo $$ > {pid}; exec sleep 300"\nrequired = true\n')
     words = [sys.executable, "-c", ARRIVES, world.url, str(world.folder / "b"), run, tip(mine, run)]
@@ -99,10 +103,7 @@ def test_an_arrival_that_is_killed_leaves_nothing_that_is_used_and_nobody_meets_
     "lock", ["refs/coord/incoming/{run}.lock", "config.lock", "packed-refs.lock", "shallow.lock"]
 )
 def test_a_lock_file_that_a_killed_git_left_in_a_folder_of_ours_holds_up_nothing(world: World, lock: str):
-    mine = world.repo("a/up")
-    a = world.host("a", up=mine)
-    run = world.run({"T1": "up"}, **works("T1"))
-    a.do(run, "T1", "up")
+    mine, run = done(world)
     left = carried(world.folder / "b", run) / "up" / "depot" / ".git" / lock.format(run=run)
     left.parent.mkdir(parents=True)
     left.touch()
@@ -112,10 +113,7 @@ def test_a_lock_file_that_a_killed_git_left_in_a_folder_of_ours_holds_up_nothing
 
 
 def test_a_lock_file_that_a_killed_git_left_on_the_ref_of_what_arrives_holds_up_nothing(world: World):
-    mine, theirs = world.repo("a/up"), world.repo("b/up")
-    a = world.host("a", up=mine)
-    run = world.run({"T1": "up"}, **works("T1"))
-    a.do(run, "T1", "up")
+    (mine, run), theirs = done(world), world.repo("b/up")
     left = theirs / ".git" / "refs" / "coord" / "incoming" / f"{run}.lock"
     left.parent.mkdir(parents=True)
     left.touch()
@@ -125,10 +123,7 @@ def test_a_lock_file_that_a_killed_git_left_on_the_ref_of_what_arrives_holds_up_
 
 
 def test_a_lock_that_is_never_given_back_is_a_sentence(world: World):
-    mine = world.repo("a/up")
-    a = world.host("a", up=mine)
-    run = world.run({"T1": "up"}, **works("T1"))
-    a.do(run, "T1", "up")
+    mine, run = done(world)
     home = carried(world.folder / "b", run) / "up"
     home.mkdir(parents=True)
     with (home / "lock").open("w") as held:
@@ -165,10 +160,7 @@ def test_names_that_lead_elsewhere_are_refused(tmp_path: Path, world: World, rep
 
 def test_what_the_checkout_here_has_needs_no_parcel(world: World, redis_url: str):
     world.url = redis_url
-    mine = world.repo("a/up")
-    a = world.host("a", up=mine)
-    run = world.run({"T1": "up"}, **works("T1"))
-    a.do(run, "T1", "up")
+    mine, run = done(world)
     folder = CommitFetcher(world.bundles, world.folder / "b", {"up": mine}).folder(sought(mine, run))
 
     assert git(folder, "log", "--format=%s") == "T1: do T1\nfirst"

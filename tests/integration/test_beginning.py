@@ -101,24 +101,19 @@ def test_a_mend_that_is_committed_in_the_kept_worktree_comes_along(runs: Runs, s
     assert runs.retry("r3") == mend
 
 
-def test_a_mend_is_not_forgotten_by_a_run_in_between_that_did_not_come_as_far(runs: Runs):
-    runs.succeed(done="1")
-    runs.fail()
-    mend = save(runs.tree.path, "mended by hand", code="mended\n")
-    runs.pass_over("r2")
-
-    assert runs.retry("r3") == mend
-
-
 @pytest.mark.parametrize("succeeded", [True, False])
-def test_a_mend_is_not_forgotten_by_a_run_in_between_whose_worker_was_killed(runs: Runs, succeeded: bool):
+@pytest.mark.parametrize("between", ["came not as far", "was killed"])
+def test_a_mend_is_not_forgotten_by_a_run_in_between(runs: Runs, succeeded: bool, between: str):
     if succeeded:
         runs.succeed(done="1")
     runs.fail()
     mend = save(runs.tree.path, "mended by hand", code="mended\n")
-    runs.retry("r2")
-    save(runs.tree.path, "of somebody who was killed", half="1")
-    runs.tree._workspace_lock._release()
+    if between == "was killed":
+        runs.retry("r2")
+        save(runs.tree.path, "of somebody who was killed", half="1")
+        runs.tree._workspace_lock._release()
+    else:
+        runs.pass_over("r2")
 
     assert runs.retry("r3") == mend
 

@@ -13,7 +13,7 @@ import pytest
 from coordination.backend.client import Profile, connect
 from coordination.runs.records import Result, TodoState
 from tests.doors import leading_to, listening
-from tests.hosts import Door, World, reads, tip, works
+from tests.hosts import Door, Host, World, reads, tip, works
 from tests.plans import Todos
 from tests.ports import free_port
 from tests.stage import git
@@ -23,12 +23,18 @@ from workers.transfer.bundles import Remote
 from workers.transfer.fetcher import carried
 
 
+def one_after_the_other(world: World, a: Host, b: Host, **more: bool) -> str:
+    """A run of T1, which works on `a`, and T2, which reads what it was told of that on `b`."""
+    run = world.run({"T1": "up", "T2": ("down", ["T1"])}, **works("T1"), **reads("T2", **more))
+    a.do(run, "T1", "up")
+    b.do(run, "T2", "down")
+    return run
+
+
 def test_a_dependent_on_another_host_finds_exactly_the_commit_of_its_predecessor(world: World):
     mine, theirs = world.repo("a/up"), world.repo("b/down")
     a, b = world.host("a", up=mine), world.host("b", down=theirs)
-    run = world.run({"T1": "up", "T2": ("down", ["T1"])}, **works("T1"), **reads("T2"))
-    a.do(run, "T1", "up")
-    b.do(run, "T2", "down")
+    run = one_after_the_other(world, a, b)
 
     told = b.told(run, "T2")["T1"]
     path = Path(told["path"])
@@ -196,9 +202,7 @@ def test_what_fits_nowhere_is_told_to_the_todo_that_looks_for_it_and_in_its_log(
     world.limit(100)
     mine = world.repo("a/up")
     a, b = world.host("a", up=mine), world.host("b", down=world.repo("b/down"))
-    run = world.run({"T1": "up", "T2": ("down", ["T1"])}, **works("T1"), **reads("T2", needs_paths=False))
-    a.do(run, "T1", "up")
-    b.do(run, "T2", "down")
+    run = one_after_the_other(world, a, b, needs_paths=False)
 
     told = b.told(run, "T2")["T1"]
     assert told["path"] is None
@@ -238,9 +242,7 @@ def test_a_push_that_fails_is_no_failure_of_the_todo_and_names_no_password(world
     world.limit(0)
     world.remotes["up"] = "http://ann:secret@127.0.0.1:1/up.git"
     a, b = world.host("a", up=world.repo("a/up")), world.host("b", down=world.repo("b/down"))
-    run = world.run({"T1": "up", "T2": ("down", ["T1"])}, **works("T1"), **reads("T2", needs_paths=False))
-    a.do(run, "T1", "up")
-    b.do(run, "T2", "down")
+    run = one_after_the_other(world, a, b, needs_paths=False)
 
     told = b.told(run, "T2")["T1"]
     assert told["path"] is None
@@ -259,9 +261,7 @@ def test_without_pushing_the_runs_commits_come_through_redis_and_the_rest_from_t
     (bare / "hooks" / "update").chmod(0o755)
     world.limit(10_000)
     a, b = world.host("a", up=mine), world.host("b", down=world.repo("b/down"))
-    run = world.run({"T1": "up", "T2": ("down", ["T1"])}, **works("T1"), **reads("T2"))
-    a.do(run, "T1", "up")
-    b.do(run, "T2", "down")
+    run = one_after_the_other(world, a, b)
 
     path = b.path(run, "T2", "T1")
     assert git(path, "log", "--format=%s") == "T1: do T1\nlarge\nfirst"
@@ -280,9 +280,7 @@ def test_a_shallow_and_a_partial_clone_carry_what_the_run_added(world: World, ho
     (origin / ".git" / "hooks" / "update").write_text("#!/bin/sh\nexit 1\n")
     (origin / ".git" / "hooks" / "update").chmod(0o755)
     a, b = world.host("a", up=mine), world.host("b", up=theirs, down=world.repo("b/down"))
-    run = world.run({"T1": "up", "T2": ("down", ["T1"])}, **works("T1"), **reads("T2"))
-    a.do(run, "T1", "up")
-    b.do(run, "T2", "down")
+    run = one_after_the_other(world, a, b)
 
     path = b.path(run, "T2", "T1")
     assert git(path, "log", "--format=%s").splitlines() == ["T1: do T1", *history]
@@ -321,9 +319,7 @@ def test_a_user_of_redis_without_the_right_to_send_does_its_todos_all_the_same(w
     a.parts.bundle_redis = connect(
         f"redis://reader:secret@{address.hostname}:{address.port}", Profile.FREIGHT
     )
-    run = world.run({"T1": "up", "T2": ("down", ["T1"])}, **works("T1"), **reads("T2", needs_paths=False))
-    a.do(run, "T1", "up")
-    b.do(run, "T2", "down")
+    run = one_after_the_other(world, a, b, needs_paths=False)
 
     assert "is not here, and no host has sent it" in b.told(run, "T2")["T1"]["why"]
 

@@ -41,19 +41,17 @@ def test_the_first_version_to_come_holds(presence: Presence):
     presence.meet("1.0", BEAT)
 
 
-def test_another_version_is_refused_while_a_worker_of_the_first_is_there(store: RunStore, presence: Presence):
+@pytest.mark.parametrize("left", ["a worker", "a run"])
+def test_another_version_is_refused_while_something_of_the_first_is_there(
+    store: RunStore, presence: Presence, left: str
+):
     presence.meet("1.0", BEAT)
-    say(store, presence, worker("w", units="/units"))
+    if left == "a worker":
+        say(store, presence, worker("w", units="/units"))
+    else:
+        store.redis.zadd(store.keys.live, {"20260101-000000-abcd": 1})
 
     with pytest.raises(Conflict, match=r"this is coord 2\.0, .* use coord 1\.0"):
-        presence.meet("2.0", BEAT)
-
-
-def test_another_version_is_refused_while_a_run_is_under_way(store: RunStore, presence: Presence):
-    presence.meet("1.0", BEAT)
-    store.redis.zadd(store.keys.live, {"20260101-000000-abcd": 1})
-
-    with pytest.raises(Conflict, match="coord 1"):
         presence.meet("2.0", BEAT)
 
 
