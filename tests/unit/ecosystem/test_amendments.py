@@ -126,7 +126,7 @@ def record(text: str) -> MappingNode:
 
 @pytest.mark.parametrize(("before", "change", "after"), FIELDS.values(), ids=FIELDS.keys())
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"], ids=["LF", "CRLF"])
-def test_a_field(before: str, change: tuple[str, Any], after: str, line_end: str) -> None:
+def test_a_field(before: str, change: tuple[str, Any], after: str, line_end: str):
     text = before.replace("\n", line_end)
 
     splices = set_field(text, record(text), *change, ORDER)
@@ -144,14 +144,14 @@ SHARED = {
 
 
 @pytest.mark.parametrize("text", SHARED.values(), ids=SHARED.keys())
-def test_what_other_places_share_is_refused_with_what_to_do(text: str) -> None:
+def test_what_other_places_share_is_refused_with_what_to_do(text: str):
     with pytest.raises(EditConflict, match=r"line [12]") as caught:
         apply(text, set_field(text, record(text), "task", ["two", "b"], ORDER))
 
     assert "write" in caught.value.hint
 
 
-def test_a_field_that_comes_through_a_merge_cannot_be_taken_out() -> None:
+def test_a_field_that_comes_through_a_merge_cannot_be_taken_out():
     text = "- <<: {task: one}\n  id: T\n"
 
     with pytest.raises(EditConflict, match="<<"):
@@ -193,7 +193,7 @@ ADDED = {
 
 @pytest.mark.parametrize(("before", "after"), ADDED.values(), ids=ADDED.keys())
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"], ids=["LF", "CRLF"])
-def test_a_new_record(before: str, after: str, line_end: str) -> None:
+def test_a_new_record(before: str, after: str, line_end: str):
     text = before.replace("\n", line_end)
     root = read_tree(text.encode(), "ecosystem.yaml").root
     assert root is not None
@@ -222,7 +222,7 @@ REMOVED: dict[str, tuple[str, int, str]] = {
 
 @pytest.mark.parametrize(("before", "index", "after"), REMOVED.values(), ids=REMOVED.keys())
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"], ids=["LF", "CRLF"])
-def test_a_record_taken_out(before: str, index: int, after: str, line_end: str) -> None:
+def test_a_record_taken_out(before: str, index: int, after: str, line_end: str):
     text = before.replace("\n", line_end)
     root = read_tree(text.encode(), "ecosystem.yaml").root
     assert isinstance(root, MappingNode)

@@ -125,7 +125,7 @@ TODO_LINES = [
 )
 def test_a_wrong_field_is_one_problem_with_its_line_and_what_is_wanted(
     line: str, message: str, suggestion: str
-) -> None:
+):
     (problem,) = problems(todo(line))
 
     assert message in problem.message
@@ -143,7 +143,7 @@ def test_a_wrong_field_is_one_problem_with_its_line_and_what_is_wanted(
         ("compensate: ./undo", "cannot be used with compensate"),
     ],
 )
-def test_a_cache_is_refused_where_a_result_cannot_be_restored(line: str, words: str) -> None:
+def test_a_cache_is_refused_where_a_result_cannot_be_restored(line: str, words: str):
     (problem,) = problems(todo(f"{line}\n      cache: true"))
 
     assert words in problem.message
@@ -196,7 +196,7 @@ OTHER_PLACES = [
 @pytest.mark.parametrize(
     ("text", "line", "where", "message"), OTHER_PLACES, ids=[c[0][:40] for c in OTHER_PLACES]
 )
-def test_a_problem_says_where_it_stands(text: str, line: int, where: str, message: str) -> None:
+def test_a_problem_says_where_it_stands(text: str, line: int, where: str, message: str):
     (problem,) = problems(text)
 
     assert (problem.line, problem.where) == (line, where)
@@ -233,14 +233,14 @@ SYNTAX = [
 
 
 @pytest.mark.parametrize(("text", "line", "message"), SYNTAX, ids=[repr(c[0][:24]) for c in SYNTAX])
-def test_what_is_no_yaml_is_said_in_words(text: str | bytes, line: int, message: str) -> None:
+def test_what_is_no_yaml_is_said_in_words(text: str | bytes, line: int, message: str):
     found = problems(text)
 
     assert found[0].line == line
     assert message in found[0].message
 
 
-def test_a_bomb_of_aliases_is_refused_at_once() -> None:
+def test_a_bomb_of_aliases_is_refused_at_once():
     lines = [f"  a{i}: &a{i} [" + ", ".join([f"*a{i - 1}"] * 10) + "]" for i in range(1, 30)]
 
     (problem,) = problems("\n".join(["settings:", "  a0: &a0 [x]", *lines]))
@@ -248,7 +248,7 @@ def test_a_bomb_of_aliases_is_refused_at_once() -> None:
     assert "expand to far more than the file contains" in problem.message
 
 
-def test_all_problems_are_told_at_once_in_the_order_of_the_file() -> None:
+def test_all_problems_are_told_at_once_in_the_order_of_the_file():
     text = """\
 settings: {namspace: x}
 repos:
@@ -282,20 +282,20 @@ coordination:
     assert len(found) == 10
 
 
-def test_the_value_of_an_unknown_setting_is_not_shown_because_it_may_be_a_password() -> None:
+def test_the_value_of_an_unknown_setting_is_not_shown_because_it_may_be_a_password():
     (problem,) = problems("settings: {redis_ur: 'redis://:secret@host'}")
 
     assert "secret" not in str(problem)
     assert problem.suggestion == "redis_url"
 
 
-def test_a_long_value_is_cut() -> None:
+def test_a_long_value_is_cut():
     (problem,) = problems(todo("status: " + "x" * 500))
 
     assert len(problem.value) == 60
 
 
-def test_every_record_of_the_format_can_name_its_fields() -> None:
+def test_every_record_of_the_format_can_name_its_fields():
     def sections(model: type[BaseModel], path: str = "") -> dict[str, type[BaseModel]]:
         found = {path: model}
         for name, field in model.model_fields.items():
@@ -308,7 +308,7 @@ def test_every_record_of_the_format_can_name_its_fields() -> None:
     assert sections(Ecosystem) == {path: model for path, model in RECORDS.items() if path != "settings"}
 
 
-def test_every_pattern_of_the_format_has_words() -> None:
+def test_every_pattern_of_the_format_has_words():
     found = set(re.findall(r'"pattern": "(.*?)"', json.dumps(json_schema())))
 
     assert {pattern.replace("\\\\", "\\") for pattern in found} <= set(PATTERNS)

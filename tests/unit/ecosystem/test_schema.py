@@ -102,24 +102,24 @@ WRONG = [
 
 
 @pytest.mark.parametrize("data", RIGHT, ids=str)
-def test_what_loads_an_editor_accepts(data: dict[str, Any]) -> None:
+def test_what_loads_an_editor_accepts(data: dict[str, Any]):
     assert loads(data)
     assert VALIDATOR.is_valid(data)
 
 
 @pytest.mark.parametrize("data", WRONG, ids=str)
-def test_what_is_refused_an_editor_marks(data: dict[str, Any]) -> None:
+def test_what_is_refused_an_editor_marks(data: dict[str, Any]):
     assert not loads(data)
     assert not VALIDATOR.is_valid(data)
 
 
-def test_it_is_a_schema_and_says_which_dialect_it_speaks() -> None:
+def test_it_is_a_schema_and_says_which_dialect_it_speaks():
     Draft202012Validator.check_schema(SCHEMA)
     assert json.loads(json.dumps(SCHEMA))["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert SCHEMA["title"] == "ecosystem.yaml"
 
 
-def test_every_reference_leads_somewhere_and_every_description_has_its_field() -> None:
+def test_every_reference_leads_somewhere_and_every_description_has_its_field():
     for name in re.findall(r"#/\$defs/(\w+)", json.dumps(SCHEMA)):
         assert name in SCHEMA["$defs"]
     for field in DESCRIPTIONS:
@@ -128,7 +128,7 @@ def test_every_reference_leads_somewhere_and_every_description_has_its_field() -
         assert "description" in properties[name]
 
 
-def test_only_a_repository_lets_unknown_names_pass() -> None:
+def test_only_a_repository_lets_unknown_names_pass():
     closed = {
         n for n, d in SCHEMA["$defs"].items() if "properties" in d and d.get("additionalProperties") is False
     }

@@ -72,7 +72,7 @@ ITEMS = {
 
 @pytest.mark.parametrize(("before", "after"), ITEMS.values(), ids=ITEMS.keys())
 @pytest.mark.parametrize("style", ["\n", "\r\n", "BOM"])
-def test_only_the_meant_values_change(tmp_path: Path, before: str, after: str, style: str) -> None:
+def test_only_the_meant_values_change(tmp_path: Path, before: str, after: str, style: str):
     mark, line_end = ("\ufeff", "\n") if style == "BOM" else ("", style)
     head = mark + "# Größe 😀\n" + HEAD
 
@@ -88,7 +88,7 @@ CANNOT = {
 
 
 @pytest.mark.parametrize("item", CANNOT.values(), ids=CANNOT.keys())
-def test_what_cannot_be_edited_safely_is_refused_and_the_file_stays(tmp_path: Path, item: str) -> None:
+def test_what_cannot_be_edited_safely_is_refused_and_the_file_stays(tmp_path: Path, item: str):
     path = tmp_path / "ecosystem.yaml"
     path.write_text(HEAD + item)
 
@@ -99,7 +99,7 @@ def test_what_cannot_be_edited_safely_is_refused_and_the_file_stays(tmp_path: Pa
     assert path.read_text() == HEAD + item
 
 
-def test_todos_that_come_through_an_alias_are_refused(tmp_path: Path) -> None:
+def test_todos_that_come_through_an_alias_are_refused(tmp_path: Path):
     path = tmp_path / "ecosystem.yaml"
     path.write_text("settings: {}\nrepos: []\n<<: {coordination: {todos: [{id: T, task: t, repo: r}]}}\n")
 
@@ -107,7 +107,7 @@ def test_todos_that_come_through_an_alias_are_refused(tmp_path: Path) -> None:
         complete_todos(path, {"T": 0.5}, NOW)
 
 
-def test_a_broken_file_is_not_touched(tmp_path: Path) -> None:
+def test_a_broken_file_is_not_touched(tmp_path: Path):
     path = tmp_path / "ecosystem.yaml"
     path.write_text(HEAD + "  - {id: T, task: t}\n")
 
@@ -117,7 +117,7 @@ def test_a_broken_file_is_not_touched(tmp_path: Path) -> None:
     assert path.read_text() == HEAD + "  - {id: T, task: t}\n"
 
 
-def test_completed_and_forgotten_todos_are_left_alone(tmp_path: Path) -> None:
+def test_completed_and_forgotten_todos_are_left_alone(tmp_path: Path):
     path = tmp_path / "ecosystem.yaml"
     path.write_text(
         HEAD + "  - {id: T, task: t, repo: r, status: completed}\n  - {id: U, task: t, repo: r}\n"
@@ -135,7 +135,7 @@ def test_completed_and_forgotten_todos_are_left_alone(tmp_path: Path) -> None:
     )
 
 
-def test_what_a_run_had_completed_is_pending_again_and_what_a_person_completed_stays(tmp_path: Path) -> None:
+def test_what_a_run_had_completed_is_pending_again_and_what_a_person_completed_stays(tmp_path: Path):
     path = tmp_path / "ecosystem.yaml"
     before = HEAD + (
         "  - id: T # this\n    task: t\n    repo: r\n    status: pending # why\n\n    # own line\n    labels: [a]\n"
@@ -156,7 +156,7 @@ def test_what_a_run_had_completed_is_pending_again_and_what_a_person_completed_s
 
 def test_what_a_run_is_known_to_have_completed_is_pending_again_though_a_person_changed_its_hours(
     tmp_path: Path,
-) -> None:
+):
     path = tmp_path / "ecosystem.yaml"
     path.write_text(HEAD + "  - {id: T, task: t, repo: r, status: completed, actual_hours: 2}\n")
     undone = Outcome(plan="PLAN-001", succeeded={}, undone={"T": 0.5})
@@ -167,9 +167,7 @@ def test_what_a_run_is_known_to_have_completed_is_pending_again_though_a_person_
 
 
 @pytest.mark.parametrize("hours", [0.0, 1 / 3, 2.0, 0.0123456, 0.0000471, 123.456])
-def test_the_hours_that_a_run_wrote_are_known_again_however_long_it_took(
-    tmp_path: Path, hours: float
-) -> None:
+def test_the_hours_that_a_run_wrote_are_known_again_however_long_it_took(tmp_path: Path, hours: float):
     path = tmp_path / "ecosystem.yaml"
     path.write_text(HEAD + "  - {id: T, task: t, repo: r}\n")
 
@@ -191,7 +189,7 @@ def test_the_hours_that_a_run_wrote_are_known_again_however_long_it_took(
         (10.0, "10"),
     ],
 )
-def test_hours_are_rounded_to_what_people_care_about(tmp_path: Path, hours: float, rounded: str) -> None:
+def test_hours_are_rounded_to_what_people_care_about(tmp_path: Path, hours: float, rounded: str):
     text = written(tmp_path, HEAD + "  - {actual_hours: 7, id: T, task: t, repo: r}\n", hours)
 
     assert f"actual_hours: {rounded}," in text
@@ -213,9 +211,7 @@ coordination:
 """
 
 
-def test_an_approved_milestone_is_completed_in_its_plan_and_open_again_when_it_was_undone(
-    tmp_path: Path,
-) -> None:
+def test_an_approved_milestone_is_completed_in_its_plan_and_open_again_when_it_was_undone(tmp_path: Path):
     path = tmp_path / "ecosystem.yaml"
     path.write_text(PLANS)
     approved = Outcome(plan="PLAN-001", succeeded={}, undone={}, reached=frozenset({"M1", "M2", "GONE"}))
@@ -258,7 +254,7 @@ LAYOUTS: dict[str, Callable[[int], str]] = {
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_writing_results_back_costs_in_proportion_to_the_todos_in_every_layout(
     layout: Callable[[int], str], tmp_path: Path
-) -> None:
+):
     def cost(count: int) -> float:
         path = tmp_path / f"{count}.yaml"
         path.write_bytes(layout(count).encode())
@@ -272,7 +268,7 @@ def test_writing_results_back_costs_in_proportion_to_the_todos_in_every_layout(
 
 
 @given(text=st.text(alphabet="ab \n\r\x85\u2028"), where=st.integers(0, 30))
-def test_lines_begin_and_end_where_yaml_says(text: str, where: int) -> None:
+def test_lines_begin_and_end_where_yaml_says(text: str, where: int):
     at = min(where, len(text))
     ends = [*BREAK.finditer(text, at)]
 

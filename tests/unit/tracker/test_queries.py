@@ -62,7 +62,7 @@ ANSWERS: list[tuple[Callable[[CoordinationManager], Any], str]] = [
 @pytest.mark.parametrize(("ask", "ids"), ANSWERS)
 def test_filters_intersect_and_the_most_urgent_comes_first(
     ask: Callable[[CoordinationManager], Any], ids: str
-) -> None:
+):
     assert " ".join(record.id for record in ask(MANAGER)) == ids
 
 
@@ -89,7 +89,7 @@ REFUSED: list[tuple[Callable[[CoordinationManager], Any], type[UsageError], str,
 @pytest.mark.parametrize(("ask", "kind", "message", "hint"), REFUSED)
 def test_what_nothing_could_match_is_refused(
     ask: Callable[[CoordinationManager], Any], kind: type[UsageError], message: str, hint: str
-) -> None:
+):
     with pytest.raises(kind) as refused:
         ask(MANAGER)
 
