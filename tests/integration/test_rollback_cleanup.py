@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from subprocess import CalledProcessError
 
@@ -117,25 +118,85 @@ def test_worktree_and_branch_go_and_main_and_the_checkout_stay_as_they_are(site:
     assert list(site.removal(tip).carry_out()) == []
 
 
+def detached_from_git(site: Site, _tip: str) -> None:
+    git(site.checkout, "worktree", "remove", "--force", str(site.place()))
+
+
+def alias_of_main(site: Site, tip: str) -> None:
+    detached_from_git(site, tip)
+    git(site.checkout, "symbolic-ref", f"refs/heads/{branch_of(RUN)}", "refs/heads/main")
+
+
+def killed_before_its_report(site: Site, tip: str) -> None:
+    tree = site.enter(tip)
+    (tree.path / "b").write_text("b")
+    tree.commit("T", "write")
+    site.killed(tree)
+
+
+def killed_compensation(site: Site, tip: str, *, detached: bool = False) -> None:
+    tree = site.enter(tip, key=f"{RUN}/T/compensate")
+    if detached:
+        git(tree.path, "checkout", "-q", "--detach")
+    site.committed(tree.path, "b")
+    site.killed(tree)
+
+
 @pytest.mark.parametrize(
     "left",
     [
-        lambda site: shutil.rmtree(site.place()),
-        lambda site: git(site.checkout, "worktree", "remove", "--force", str(site.place())),
-        lambda site: shutil.rmtree(site.state / "workspaces"),
-        lambda site: shutil.rmtree(site.state),
+        lambda site, _: shutil.rmtree(site.place()),
+        detached_from_git,
+        lambda site, _: shutil.rmtree(site.state / "workspaces"),
+        lambda site, _: shutil.rmtree(site.state),
+        alias_of_main,
+        killed_before_its_report,
+        killed_compensation,
+        partial(killed_compensation, detached=True),
     ],
-    ids=["no folder", "no entry", "no records", "no state"],
-)
-def test_a_cleanup_that_was_killed_is_finished_by_the_next(site: Site, left: Callable[[Site], object]):
+    ids=["no folder", "no entry", "no records", "no state", "alias of main", "unreported commit", "compensation", "its HEAD"],
+)  # fmt: skip
+def test_a_killed_cleanup_or_attempt_leaves_nothing_that_the_next_cleanup_does_not_remove(
+    site: Site, left: Callable[[Site, str], object]
+):
     tip = site.worked("a")
-    left(site)
+    left(site, tip)
     git(site.checkout, "worktree", "prune")
 
     list(site.removal(tip).carry_out())
 
     assert list(site.heads()) == ["main"]
     assert list(site.removal(tip).carry_out()) == []
+
+
+def amended(site: Site, _tip: str) -> None:
+    git(site.place(), "commit", "-q", "--amend", "--no-edit", "--date=2026-01-01T00:00:00Z")
+
+
+def checked_out_elsewhere(site: Site, _tip: str) -> None:
+    shutil.rmtree(site.place())
+    git(site.checkout, "worktree", "prune")
+    git(site.checkout, "worktree", "add", "-q", str(site.folder / "mine"), branch_of(RUN))
+
+
+@pytest.mark.parametrize(
+    ("prepare", "error", "why"),
+    [
+        (amended, NotRemoved, "no run has recorded"),
+        (checked_out_elsewhere, NotRemoved, "it is checked out in {folder}/mine"),
+        (lambda site, tip: site.enter(tip), WorkspaceBusy, "in use"),
+    ],
+    ids=["amended", "checked out elsewhere", "in use"],
+)
+def test_a_branch_in_use_or_with_other_commits_stays(
+    site: Site, prepare: Callable[[Site, str], object], error: type[Exception], why: str
+):
+    tip = site.worked("a")
+    prepare(site, tip)
+
+    with pytest.raises(error, match=why.format(folder=site.folder)):
+        list(site.removal(tip).carry_out())
+    assert branch_of(RUN) in site.heads()
 
 
 def test_a_branch_with_somebodys_commit_stays_with_all_the_rest_until_it_is_kept_elsewhere(site: Site):
@@ -209,48 +270,6 @@ def test_a_lock_on_the_branch_stays_while_somebody_is_in_the_worktree(site: Site
     assert lock.exists()
 
 
-def test_a_branch_that_somebody_made_another_name_of_main_goes_without_it(site: Site):
-    tip = site.worked("a")
-    git(site.checkout, "worktree", "remove", "--force", str(site.place()))
-    git(site.checkout, "symbolic-ref", f"refs/heads/{branch_of(RUN)}", "refs/heads/main")
-
-    list(site.removal(tip).carry_out())
-
-    assert list(site.heads()) == ["main"]
-
-
-def test_a_commit_of_the_runs_that_somebody_has_amended_is_somebodys(site: Site):
-    tip = site.worked("a")
-    git(site.place(), "commit", "-q", "--amend", "--no-edit", "--date=2026-01-01T00:00:00Z")
-
-    with pytest.raises(NotRemoved, match="no run has recorded"):
-        list(site.removal(tip).carry_out())
-
-
-def test_what_an_attempt_committed_and_did_not_live_to_report_is_the_runs(site: Site):
-    tip = site.worked("a")
-    tree = site.enter(tip)
-    (tree.path / "b").write_text("b")
-    tree.commit("T", "write")
-    site.killed(tree)
-
-    list(site.removal(tip).carry_out())
-    assert list(site.heads()) == ["main"]
-
-
-@pytest.mark.parametrize("detached", [False, True])
-def test_commits_of_a_killed_compensation_are_nobodys(site: Site, detached: bool):
-    tip = site.worked("a")
-    tree = site.enter(tip, key=f"{RUN}/T/compensate")
-    if detached:
-        git(tree.path, "checkout", "-q", "--detach")
-    site.committed(tree.path, "b")
-    site.killed(tree)
-
-    list(site.removal(tip).carry_out())
-    assert list(site.heads()) == ["main"]
-
-
 def test_whose_a_commit_is_that_was_made_where_somebody_was_killed_is_in_doubt_and_it_stays(site: Site):
     tip = site.worked("a")
     tree = site.enter(tip)
@@ -262,25 +281,6 @@ def test_whose_a_commit_is_that_was_made_where_somebody_was_killed_is_in_doubt_a
 
     list(replace(site.removal(tip), had_ended=False).carry_out())
     assert list(site.heads()) == ["main"], "a run that went on until then is nobody's place to work"
-
-
-def test_a_branch_that_is_checked_out_elsewhere_stays_with_the_place(site: Site, tmp_path: Path):
-    tip = site.worked("a")
-    shutil.rmtree(site.place())
-    git(site.checkout, "worktree", "prune")
-    git(site.checkout, "worktree", "add", "-q", str(tmp_path / "mine"), branch_of(RUN))
-
-    with pytest.raises(NotRemoved, match=f"it is checked out in {tmp_path / 'mine'}"):
-        list(site.removal(tip).carry_out())
-
-
-def test_while_somebody_is_in_the_worktree_it_stays(site: Site):
-    tip = site.worked("a")
-    site.enter(tip)
-
-    with pytest.raises(WorkspaceBusy):
-        list(site.removal(tip).carry_out())
-    assert branch_of(RUN) in site.heads()
 
 
 def test_what_was_merged_stays_merged_and_that_is_said(site: Site):
@@ -304,12 +304,14 @@ def test_a_run_that_has_committed_nothing_leaves_nothing(site: Site):
     assert list(site.heads()) == ["main"]
 
 
-def test_what_an_earlier_run_left_goes_too_but_not_what_was_mended_there(site: Site):
-    first = site.worked("a")
-    carried = Carried(runs=(RUN,), tip=first)
+@pytest.mark.parametrize("began_with_it", [False, True])
+def test_the_rest_of_an_earlier_run_goes_too_but_not_a_commit_by_hand(site: Site, began_with_it: bool):
+    carried = Carried(runs=(RUN,), tip=site.worked("a"))
+    mine = site.committed(site.place(), "mend") if began_with_it else ""
     second = site.worked("b", run=LATER, carried=carried)
+    assert (mine in git(site.checkout, "rev-list", second).split()) is began_with_it
     removal = site.removal(second, LATER, carried)
-    mine = site.committed(site.place(), "mend")
+    mine = mine or site.committed(site.place(), "mend")
 
     with pytest.raises(NotRemoved, match=f"branch {branch_of(RUN)} in .* stays"):
         list(removal.carry_out())
@@ -319,17 +321,6 @@ def test_what_an_earlier_run_left_goes_too_but_not_what_was_mended_there(site: S
     list(removal.carry_out())
     assert site.heads() == {"main": site.heads()["main"], "mine": mine}
     assert not list(site.state.glob("work*/*"))
-
-
-def test_a_mend_that_the_later_run_began_with_stays_on_the_earlier_ones_branch(site: Site):
-    first = site.worked("a")
-    mine = site.committed(site.place(), "mend")
-    carried = Carried(runs=(RUN,), tip=first)
-    second = site.worked("b", run=LATER, carried=carried)
-    assert mine in git(site.checkout, "rev-list", second).split()
-
-    with pytest.raises(NotRemoved, match=f"branch {branch_of(RUN)} in .* stays"):
-        list(site.removal(second, LATER, carried).carry_out())
 
 
 def test_a_repository_that_was_lost_is_no_success(site: Site):
