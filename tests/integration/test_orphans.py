@@ -226,3 +226,11 @@ def test_promise_2_what_a_git_filter_left_ends_with_it(
     assert not alive(escaped)
     tree.enter(LockRequest(run_id="r", key="r/T2", fence=2), None, timedelta(0))
     tree.leave()
+
+
+@linux
+def test_a_process_that_ends_before_it_is_killed_is_no_error(tmp_path: Path):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+
+    orphans._kill(gone.pid, orphans.ProcessMarker(key="r/T", fence="1", workspace=tmp_path))
