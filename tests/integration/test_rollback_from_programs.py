@@ -10,30 +10,28 @@ import pytest
 import yaml
 
 from coordination import Conflict, Coord, NotFound, UsageError
-from coordination.backend.client import Profile, connect
 from coordination.mcp.server import build
 from coordination.mcp.session import Session
 from coordination.runs.store import RunStore
 from tests.agent import Agent, agent
 from tests.contracts.carrier import BAD, OK, Harness
-from tests.plans import PLAN, ecosystem, graph, order
+from tests.integration.conftest import submitted
 
-TODOS = {"A": "r1", "B": ("r2", ["A"])}
-NAMESPACE = "test"
+FILE = """\
+settings: {namespace: test}
+repos: [{name: r1}, {name: r2}]
+coordination:
+  plans: [{id: PLAN-001, title: t}]
+  todos:
+    - {id: A, task: A, repo: r1, plan: PLAN-001}
+    - {id: B, task: B, repo: r2, plan: PLAN-001}
+"""
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "ecosystem.yaml"
-    todos = [
-        {"id": name, "task": name, "repo": repo, "plan": PLAN} for name, repo in (("A", "r1"), ("B", "r2"))
-    ]
-    document = {
-        "settings": {"namespace": NAMESPACE},
-        "repos": [{"name": "r1"}, {"name": "r2"}],
-        "coordination": {"plans": [{"id": PLAN, "title": "t"}], "todos": todos},
-    }
-    path.write_text(yaml.safe_dump(document))
+    path.write_text(FILE)
     return path
 
 
@@ -52,13 +50,11 @@ def ai(file: Path, redis_url: str) -> Iterator[Agent]:
 
 
 @pytest.fixture
-def run(redis_url: str) -> Iterator[Harness]:
+def run(store: RunStore) -> Harness:
     """It has succeeded."""
-    with connect(redis_url, Profile.COMMAND) as client:
-        run = Harness(RunStore(client, NAMESPACE))
-        run.submit(graph(TODOS), ecosystem(TODOS), order())
-        run.drain()
-        yield run
+    made = submitted(store, {"A": "r1", "B": ("r2", ["A"])})
+    made.drain()
+    return made
 
 
 def work(run: Harness, failing: str = "") -> None:
