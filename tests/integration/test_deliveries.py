@@ -20,6 +20,7 @@ from tests.integration.conftest import MakeWorker
 from tests.plans import ecosystem, graph, order
 from tests.stage import git
 from tests.waiting import until
+from workers import outcome
 from workers.app import Container
 from workers.outcome import KEPT_BYTES, TaskResult, TaskResultKind
 
@@ -91,7 +92,10 @@ def test_a_failure_without_such_a_sign_is_final(
     assert "it shows nothing that is in its retry_on" in (todo.error or "")
 
 
-def test_a_pattern_that_backtracks_for_ever_is_given_up_and_said_to_be(parts: Container):
+def test_a_pattern_that_backtracks_for_ever_is_given_up_and_said_to_be(
+    parts: Container, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(outcome, "SEARCH_S", 0.3)
     endless = {"output": "(x+x+)+y"}
     todo, log = carried_out(parts, "printf 'x%.0s' $(seq 60); exit 1", {"stop_on": [endless]})
 

@@ -18,6 +18,8 @@ import click
 import pytest
 import redis
 import yaml
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import server_binary
@@ -127,7 +129,7 @@ def composed_redis(
 
 def pings(port: int, **login: str) -> bool:
     try:
-        return redis.Redis(port=port, **login).ping()
+        return redis.Redis(port=port, retry=Retry(NoBackoff(), 0), **login).ping()
     except (redis.ConnectionError, redis.AuthenticationError):
         return False
 

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from coordination.backend import embedded
 from coordination.backend.daemon import Record, alive
@@ -152,7 +154,10 @@ def test_a_stranger_with_the_recorded_pid_is_neither_joined_nor_killed(state: Pa
     stranger.communicate(b"\n")
 
 
-def test_a_socket_that_was_tidied_away_makes_the_next_start_begin_anew(state: Path):
+def test_a_socket_that_was_tidied_away_makes_the_next_start_begin_anew(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(embedded, "SOCKET_TIMEOUT_S", 0.2)
     server = a_server(state)
     url = server.start()
     redis.Redis.from_url(url).set("run", "kept")
@@ -242,7 +247,7 @@ def test_a_port_opens_loopback_with_a_password_that_no_other_process_can_read(st
     url = server.start()
 
     with pytest.raises(redis.AuthenticationError):
-        redis.Redis(port=free_port).ping()
+        redis.Redis(port=free_port, retry=Retry(NoBackoff(), 0)).ping()
     password = redis.connection.parse_url(url)["password"]
     assert redis.Redis(port=free_port, password=password).ping()
     assert redis.Redis.from_url(url).ping()

@@ -18,6 +18,7 @@ from coordination.cache.names import Scope, chain_of
 from coordination.errors import NotAllowed, UsageError
 from coordination.models import Strategy
 from coordination.runs.records import Reply, TodoState
+from coordination.runs.remote_steps import proxy
 from coordination.runs.remote_steps.proxy import NobodyAnswers, ProxyContexts, ProxyStore
 from tests.plans import PLAN
 from tests.restricted import DONE, LEASE, Site, granted
@@ -136,7 +137,10 @@ def test_a_level_of_one_todo_is_followed_by_its_advance(site: Site):
     assert site.client.llen(site.store.keys.control_queue) == 1
 
 
-def test_who_asks_while_no_keeper_leads_is_told_so_and_answered_as_soon_as_one_does(site: Site):
+def test_who_asks_while_no_keeper_leads_is_told_so_and_answered_as_soon_as_one_does(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(proxy, "UNHEARD_S", 0.1)
     site.leads = False
     until(lambda: site.client.pubsub_numpat() == 0)
 

@@ -16,6 +16,7 @@ import pytest
 from coordination.errors import GitRefused
 from coordination.models import Repo
 from tests.stage import git
+from workers.cleanup import artifacts
 from workers.cleanup.rollback_cleanup import NotRemoved, RollbackCleanup
 from workers.workspace.base_commit import Carried
 from workers.workspace.lock import LockRequest, WorkspaceBusy
@@ -93,7 +94,8 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.setattr(artifacts, "PATIENCE", timedelta(milliseconds=100))
     made = Site(tmp_path)
     git(tmp_path, "init", "-q", "-b", "main", str(made.checkout))
     made.committed(made.checkout, "README")
