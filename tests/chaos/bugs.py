@@ -15,7 +15,7 @@ ATTEMPTS = "tests/contracts/test_run_attempts.py"
 NEEDS = "tests/contracts/test_run_needs.py"
 LARGE = "tests/contracts/test_large_runs.py"
 HISTORY = "tests/contracts/test_any_history.py"
-ROLL = "tests/integration/test_roll.py"
+ROLL = "tests/integration/test_local_liveness.py"
 
 
 @dataclass(frozen=True)
@@ -280,7 +280,7 @@ BUGS = (
         "coordination/runs/maintenance/leader.py",
         "self._trusted_from = time.monotonic() + self._settings.lease_ttl.total_seconds()",
         "self._trusted_from = time.monotonic()",
-        ("tests/integration/test_keeper.py", "tests/unit/runs"),
+        ("tests/integration/test_maintenance.py", "tests/unit/runs"),
     ),
     Bug(
         "an attempt begins with what the last one left in the worktree",
@@ -294,7 +294,7 @@ BUGS = (
         "coordination/files.py",
         "fcntl.LOCK_EX | fcntl.LOCK_NB",
         "fcntl.LOCK_SH | fcntl.LOCK_NB",
-        ("tests/integration/test_worktree.py", "tests/integration/test_attempt.py"),
+        ("tests/integration/test_workspace.py",),
     ),
     Bug(
         "published whatever stands there by now",

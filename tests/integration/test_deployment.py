@@ -18,6 +18,8 @@ import click
 import pytest
 import redis
 import yaml
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import server_binary
@@ -127,7 +129,7 @@ def composed_redis(
 
 def pings(port: int, **login: str) -> bool:
     try:
-        return redis.Redis(port=port, **login).ping()
+        return redis.Redis(port=port, retry=Retry(NoBackoff(), 0), **login).ping()
     except (redis.ConnectionError, redis.AuthenticationError):
         return False
 
@@ -160,9 +162,7 @@ def test_redis_keeps_its_users_and_takes_a_new_password_at_a_new_start(tmp_path:
 @pytest.mark.skipif(
     shutil.which("redis-server") is None, reason="no Redis here but the embedded one, which has no TLS"
 )
-def test_redis_speaks_tls_where_its_folder_has_a_certificate(
-    tmp_path: Path, free_port: int, another_port: int
-):
+def test_redis_speaks_tls_if_its_folder_has_a_certificate(tmp_path: Path, free_port: int, another_port: int):
     certificates = Certificates(tmp_path)
     issued = certificates.issue("localhost")
     (tmp_path / "tls").mkdir()
