@@ -58,7 +58,9 @@ CONSTRUCTED = ("Client", "Coord", "LockManager", "MessageBus", "Policy", "Select
 OTHER_VARIABLES = {
     "`COORD_ECOSYSTEM`": "the file to use, as `--ecosystem`",
     "`COORD_DEBUG`": "1 prints tracebacks",
-    "`COORD_PAGER`, `PAGER`": "the pager for long output on a terminal (default: `less -FRX`); empty or `cat`: none",
+    "`COORD_PAGER`, `PAGER`": (
+        "the pager for long output on a terminal (default: `less -FRX`); empty or `cat`: none"
+    ),
     "`NO_COLOR`, `FORCE_COLOR`": "no colours at all, or colours also in a pipe",
     "`XDG_CACHE_HOME`": "the folder in which `coord` caches parsed large files (default: `~/.cache`)",
 }
@@ -85,11 +87,11 @@ def commands() -> str:
         "# Commands\n\n",
         NOTE,
         *_wrapped(
-            "Each command also takes `--ecosystem FILE` (default: `ecosystem.yaml` here or in a folder above), "
-            "`--redis URL`, `--verbose`, `--quiet`, `--no-pager` and `--help`. Most have two spellings: "
-            "`list-issues` is also `issue list`. A RUN is an id, the beginning or the end of one, or `last`. Options that show "
-            "a comma take several values, by commas or by repetition. Data goes to standard output, messages to standard "
-            "error. [Exit codes](exit-codes.md) are the same for all commands."
+            "Each command also takes `--ecosystem FILE` (default: `ecosystem.yaml` here or in a folder "
+            "above), `--redis URL`, `--verbose`, `--quiet`, `--no-pager` and `--help`. Most have two "
+            "spellings: `list-issues` is also `issue list`. A RUN is an id, the beginning or the end of one, "
+            "or `last`. Options that show a comma take several values, by commas or by repetition. Data goes "
+            "to standard output, messages to standard error. [Exit codes](exit-codes.md) are the same for all commands."
         ),
     ]
     for family, names in COMMANDS.items():

@@ -1,7 +1,7 @@
 """Write the man page from the program: every command with its options, on the one page coord(1).
 
-click-man writes a page for each command of one spelling, leaves lines that begin with a dot or hold a backslash
-as they are, and dates each page with the day of the build.
+click-man writes a page for each command of one spelling, leaves lines that begin with a dot or hold a
+backslash as they are, and dates each page with the day of the build.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from typing import Any
 import click
 
 LAST_SECTIONS = {
-    "ENVIRONMENT": "A setting NAME of ecosystem.yaml is also read from COORD_NAME, in capitals: coord help settings.",
+    "ENVIRONMENT": (
+        "A setting NAME of ecosystem.yaml is also read from COORD_NAME, in capitals: coord help settings."
+    ),
     "EXIT STATUS": "0 for success; the others are listed by: coord help exit-codes.",
     "SEE ALSO": "coord help, coord help CHAPTER, git(1), less(1)",
 }

@@ -1,6 +1,4 @@
-"""A model of circuit breakers on one page, with which the steps on Redis are compared. Time is a number of ms
-that is passed in.
-"""
+"""A model of a circuit breaker, for the steps to be held against. Times are in ms and passed in."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ class BreakerModel:
     probe: Probe | None = None
     behind: set[str] = field(default_factory=set)
     called_up: set[str] = field(default_factory=set)
-    """Those parked behind it when its answer changed, since the last read."""
+    """Who stood behind it when its answer changed, since the last look."""
 
     def ask(self, who: str, now: int, ttl: int) -> str:
         word = self.answer(who, now)

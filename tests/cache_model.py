@@ -1,6 +1,4 @@
-"""A model of the context cache on one page, with which the steps on Redis are compared. Time is a number of
-ms that is passed in.
-"""
+"""A model of the cache, for the steps to be held against. Times are in ms and passed in."""
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
-"""Any history of requests, renewals, releases, repetitions, crashes, expiries and lost data: what locks
-promise holds at every step.
+"""Locks in any order of events, held against a model that knows no Redis.
 
-Time stands still: what expires, expires because the machine lets it, as Redis would, without a word to
-anybody. Whoever waits notices when it looks again. Each answer and each hand-over is held against a model
-that knows no Redis.
+Time stands still: what expires, expires because the machine lets it, as Redis would, without a word to anybody. Whoever
+waits notices when it looks again. Each answer and each hand-over is held against a model that knows no Redis.
 """
 
 from __future__ import annotations
@@ -12,13 +10,7 @@ from collections.abc import Sequence
 
 import redis
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.lock_model import Model, Request
 from tests.lock_table import GONE, HOUR_MS, Seen, Table
@@ -103,9 +95,7 @@ class AnyHistory(RuleBasedStateMachine):
             self.granted[name] += 1
 
     def follow(self, before: Seen) -> None:
-        """Check that each request granted in the last step was notified once, with its fence, and that none
-        was passed over.
-        """
+        """Each request that was granted was told once, with its fence, and no other was passed over."""
         after = self.see()
         waiting = self.model.of("waiting")
         handed = [r for r in waiting if after.records[r.id][0] == "held"]
@@ -215,7 +205,7 @@ class AnyHistory(RuleBasedStateMachine):
     @has("held", "waiting", alive=False)
     @rule(data=st.data(), noticed=st.booleans())
     def a_ttl_runs_out(self, data: st.DataObject, noticed: bool) -> None:
-        """End the hold of a holder that did not renew, or the place of a waiter that did not ask."""
+        """Of a holder that did not renew, or of the place of one who waits and did not look."""
         request = self.any_of(data, "held", "waiting", alive=False)
         self.expire(request)
         if noticed:

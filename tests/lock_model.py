@@ -1,6 +1,4 @@
-"""The guarantees of locks, in Python: holders, and who blocks whom. It knows names and requests, and no
-Redis.
-"""
+"""A model of locks: who holds what, and who stands in the way of whom. It knows no Redis."""
 
 from __future__ import annotations
 
@@ -52,7 +50,7 @@ class Model:
         return all(request.shares(name, holder) for holder in self.holders(name))
 
     def ahead(self, request: Request, name: str, queue: Iterable[Place]) -> list[Request]:
-        """Return the requests ahead in the queue of the name that cannot share with the request."""
+        """Who waits in the queue of the name before the request, and cannot share with it."""
         assert request.rank is not None
         mine = (request.rank, request.id)
         first = [self.requests[id_] for rank, id_ in queue if (rank, id_) < mine]

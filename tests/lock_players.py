@@ -1,6 +1,4 @@
-"""Processes that play with locks: `python -m tests.lock_players URL DEED …`. Each ends when its standard
-input does.
-"""
+"""A process that holds a lock until its input ends: `python -m tests.lock_players URL NAME TTL_MS`."""
 
 from __future__ import annotations
 
@@ -31,13 +29,7 @@ def peak(client: redis.Redis, name: str) -> int:
     return max(map(int, client.lrange(f"seen:{name}", 0, -1)), default=0)
 
 
-def compete(locks: LockManager, client: redis.Redis, name: str, rounds: int) -> None:
-    for _ in range(rounds):
-        with locks.acquire(name, wait=LONG) as lock, inside(client, name):
-            client.rpush(f"fences:{name}", lock.fence)
-
-
-def hold(locks: LockManager, client: redis.Redis, name: str, ttl_ms: int) -> None:
+def hold(locks: LockManager, name: str, ttl_ms: int) -> None:
     """Holds it; then writes to its guard and says how that went, for each line of standard input."""
     guard = locks.guard(name)
     lock = locks.acquire(name, ttl=timedelta(milliseconds=ttl_ms), wait=LONG)
@@ -65,9 +57,9 @@ def begin(url: str, *words: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def main(url: str, deed: str, name: str, number: str) -> None:
+def main(url: str, name: str, ttl_ms: str) -> None:
     client = redis.Redis.from_url(url, decode_responses=True)
-    {"compete": compete, "hold": hold}[deed](LockManager(client, "test"), client, name, int(number))
+    hold(LockManager(client, "test"), name, int(ttl_ms))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,4 @@
-"""The locks of a namespace on a real server, without anybody who waits for them: each step by itself, and
-what stands in Redis after it.
-"""
+"""The steps of locks on a real server, one by one, and what is in Redis after each."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ GONE = (None, None)
 
 @dataclass(frozen=True)
 class Seen:
-    """The data in Redis."""
+    """What stands in Redis."""
 
     records: dict[str, tuple[str | None, str | None]]
     """request → state and fence"""
@@ -78,7 +76,7 @@ class Table:
         return f"{request.amount(name) if name in self.capacities else 1} {request.id}"
 
     def sweep(self) -> None:
-        """Delete data of dead processes, as locks/sweeper.py does."""
+        """What the dead left goes, as by locks/sweeper.py."""
         self.step("sweep", *self.redis.smembers(self.keys.names))
         self.step("sweep_owners", *self.redis.smembers(self.keys.parties))
 

@@ -1,6 +1,4 @@
-"""The guarantees of an inbox, in Python: waiting messages, messages in flight, messages that may be gone. It
-knows no Redis; times are in ms.
-"""
+"""A model of an inbox: what waits, who has what in hand, what may be gone. Times are in ms."""
 
 from __future__ import annotations
 
@@ -69,7 +67,7 @@ class Box:
         )
 
     def lane(self, sender: str) -> set[str]:
-        """Return the reader of the sender's messages at present."""
+        """Whose the sender's messages are at present."""
         return {one.reader for one in self.of("held", "paused") if one.sender == sender}
 
     def free(self, sender: str, at_fault: Iterable[int] = ()) -> None:
@@ -86,7 +84,7 @@ class Box:
             self.free(sender, {one.offset for one in late})
 
     def eligible(self, reader: str, now: int) -> list[Letter]:
-        """Return what this reader may have, in its order."""
+        """What this reader may have, in its order."""
         return [one for one in self.of("ready") if one.over_at > now and self.lane(one.sender) <= {reader}]
 
     def free_unknown(self, reader: str, known: Collection[int]) -> None:

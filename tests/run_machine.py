@@ -1,10 +1,8 @@
-"""A machine that leads the engine's steps through any history of any plan, and holds them against
-run_model.py after each.
+"""Leads the steps of a run through any order of events of any plan, held against run_model.py after each of them.
 
-The carrier is played by the machine: it keeps every message for ever and delivers any of them at any time, as
-often as it likes, or never. Executors crash, come late, and repeat what they said; persons approve, reject,
-pause, cancel and roll back; processes begin anew, and Redis forgets the scripts that it was sent. Somebody
-else takes resources and gives them back.
+The machine is the transport: it keeps every message and delivers any of them at any time, as often as it likes,
+or never. Executors crash, come late, and repeat what they said; persons approve, reject, pause, cancel and roll
+back; processes begin anew, and Redis loses its functions. Somebody else takes resources and gives them back.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import fakeredis
+import redis
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -58,9 +57,11 @@ def plans(draw: st.DrawFn) -> dict[str, tuple[str, list[str]]]:
 
 
 class AnyHistory(RuleBasedStateMachine):
-    def __init__(self) -> None:
+    def __init__(self, client: redis.Redis | None = None) -> None:
+        """`client`: a server of its own, which it empties; None: one in this process."""
         super().__init__()
-        self.redis = fakeredis.FakeRedis(decode_responses=True)
+        self.redis = client or fakeredis.FakeRedis(decode_responses=True)
+        self.redis.flushall()
         self.store = RunStore(self.redis, "test")
         self.lock = StepCaller(self.redis)
         self.messages: list[Delivery] = []
@@ -232,7 +233,7 @@ class AnyHistory(RuleBasedStateMachine):
         elif what == "resend":
             self.follow(self.store.resend(self.run_id, timedelta(0), 100))
         else:  # all begin anew, and Redis has forgotten the steps that it was sent
-            self.redis.script_flush()
+            self.redis.execute_command("FUNCTION", "FLUSH")
             self.store = RunStore(self.redis, "test")
         self.join()
 
@@ -301,38 +302,34 @@ class AnyHistory(RuleBasedStateMachine):
         return self.lock(f"lock/{step}", [self.store.keys.locks.head], args)
 
     @invariant()
-    def resources_are_used_within_their_capacity(self) -> None:
-        for name, capacity in CAPACITIES.items() if hasattr(self, "run_id") else ():
-            running = [todo for todo, at in self.states().items() if at == "running"]
-            in_use = sum(
-                need.get("amount", 1) for todo in running for need in self.needs[todo] if need["name"] == name
-            )
-            shares = self.shares(f"resource:{name}")
-            assert in_use <= sum(int(share.split()[0]) for share in shares) <= capacity
-            assert {
-                f"{self.run_id} {t}" for t in running if any(n["name"] == name for n in self.needs[t])
-            } <= {share.partition(" ")[2] for share in shares}
+    def the_engine_keeps_its_promises(self) -> None:
+        if self.model is None:
+            return
+        keys = self.store.keys.run(self.run_id)
+        names = ["resource:gpu", "resource:db", "seat:r1", "seat:r2", "seat:r3"]
+        with self.redis.pipeline(transaction=False) as pipe:
+            for key in (keys.state, keys.facts, keys.meta, self.store.keys.holders):
+                pipe.hgetall(key)
+            for name in names:
+                pipe.zrange(self.store.keys.locks.shares(name), 0, -1)
+            states, facts, meta, holders, *found = pipe.execute()
+        shares = dict(zip(names, found, strict=True))
+        running = [todo for todo, at in states.items() if at == "running"]
+        self.it_stands_where_the_model_does(states, facts, meta)
+        self.resources_are_used_within_their_capacity(running, shares)
+        self.one_executor_for_a_todo_and_for_a_repository(running, holders, shares)
+        self.the_counts_are_what_is_there(list(states.values()), meta)
+        self.a_todo_that_does_not_run_says_why(meta)
+        assert self.store.stuck(self.run_id) == (), "nobody will move it on"
 
-    @invariant()
-    def nothing_is_left_to_nobody(self) -> None:
-        if hasattr(self, "run_id"):
-            assert self.store.stuck(self.run_id) == ()
-
-    def shares(self, name: str) -> list[str]:
-        return self.redis.zrange(self.store.keys.locks.shares(name), 0, -1)
-
-    @invariant()
-    def the_engine_stands_where_the_model_does(self) -> None:
-        if self.model is not None:
-            assert self.seen() == self.model.at
-            assert self.redis.hget(self.store.keys.run(self.run_id).meta, "status") == self.model.status
-
-    def seen(self) -> dict[str, str]:
-        """The engine's states in the model's words."""
-        facts = self.redis.hgetall(self.store.keys.run(self.run_id).facts)
-        return {todo: self.in_words(todo, at, facts) for todo, at in self.states().items()}
+    def it_stands_where_the_model_does(
+        self, states: dict[str, str], facts: dict[str, str], meta: dict[str, str]
+    ) -> None:
+        assert {todo: self.in_words(todo, at, facts) for todo, at in states.items()} == self.model.at
+        assert meta["status"] == self.model.status
 
     def in_words(self, todo: str, at: str, facts: dict[str, str]) -> str:
+        """The engine's states in the model's words."""
         if at in ENDS or at == "waiting":
             return at
         if f"{todo} undo" not in facts and facts.get(f"{todo} waits_for", "").startswith(
@@ -342,54 +339,45 @@ class AnyHistory(RuleBasedStateMachine):
         word = at if at in ("running", "retrying") else "due"
         return f"undo {word}" if f"{todo} undo" in facts else word
 
-    @invariant()
-    def one_executor_for_a_todo_and_for_a_repository(self) -> None:
-        if not hasattr(self, "run_id"):
-            return
-        running = [todo for todo, at in self.states().items() if at == "running"]
-        holders = {m.partition(" ")[2] for m in self.redis.hkeys(self.store.keys.holders)}
+    def resources_are_used_within_their_capacity(
+        self, running: list[str], shares: dict[str, list[str]]
+    ) -> None:
+        for name, capacity in CAPACITIES.items():
+            needed = [n.get("amount", 1) for todo in running for n in self.needs[todo] if n["name"] == name]
+            taken = shares[f"resource:{name}"]
+            assert sum(needed) <= sum(int(share.split()[0]) for share in taken) <= capacity
+            users = [todo for todo in running if any(need["name"] == name for need in self.needs[todo])]
+            assert {f"{self.run_id} {todo}" for todo in users} <= {share.partition(" ")[2] for share in taken}
+
+    def one_executor_for_a_todo_and_for_a_repository(
+        self, running: list[str], holders: dict[str, str], shares: dict[str, list[str]]
+    ) -> None:
         seats = {
-            share.partition(" ")[2] for repo in ("r1", "r2", "r3") for share in self.shares(f"seat:{repo}")
+            share.partition(" ")[2] for name in shares if name.startswith("seat:") for share in shares[name]
         }
         repos = [self.todos[todo][0] for todo in running]
 
-        assert set(running) == holders
+        assert set(running) == {member.partition(" ")[2] for member in holders}
         assert len(repos) == len(set(repos))
         assert {f"{self.run_id} {todo}" for todo in running} <= seats
         if self.max_parallel:
             assert len(running) <= self.max_parallel
 
-    @invariant()
-    def the_counts_are_what_is_there(self) -> None:
-        if not hasattr(self, "run_id"):
-            return
-        states = list(self.states().values())
-        meta = self.redis.hgetall(self.store.keys.run(self.run_id).meta)
+    def the_counts_are_what_is_there(self, states: list[str], meta: dict[str, str]) -> None:
         for state in TodoState:
             assert int(meta.get(f"n.{state}", 0)) == states.count(state)
         assert int(meta["open"]) == sum(not TodoState(s).ended for s in states)
         assert int(meta["active"]) == states.count("running") + states.count("dispatched")
         assert (meta["status"] not in LIVE) == (meta["open"] == "0")
 
-    @invariant()
-    def a_todo_that_does_not_run_says_why(self) -> None:
-        """Promise 6: it is under way to a worker, or says what it waits for, or stands behind one
-        that does.
-        """
-        if (
-            not hasattr(self, "run_id")
-            or self.redis.hget(self.store.keys.run(self.run_id).meta, "open") == "0"
-        ):
-            return
-        view = RunReader(self.redis, self.store.keys).read(self.run_id)
-        for todo in view.todos:
-            if todo.state in (TodoState.PARKED, TodoState.RETRYING):
-                assert todo.waits_for, todo
+    def a_todo_that_does_not_run_says_why(self, meta: dict[str, str]) -> None:
+        """Promise 6: it is sent to a worker, says what it waits for, or is behind one that does."""
+        if meta["open"] != "0":
+            for todo in RunReader(self.redis, self.store.keys).read(self.run_id).todos:
+                assert todo.waits_for or todo.state not in (TodoState.PARKED, TodoState.RETRYING), todo
 
     def teardown(self) -> None:
-        """Whatever happened: once executors are well again and persons decide, the run ends, or is undone
-        (promise 6).
-        """
+        """Once executors are well again and persons decide, the run ends or is undone (promise 6)."""
         if self.model is not None:
             self.somebody_else_gives_it_back()
             self.follow(self.store.resume(self.run_id, "me"))
@@ -401,14 +389,13 @@ class AnyHistory(RuleBasedStateMachine):
                 assert self.model.status == "rolled_back"
                 assert all(self.model.at[todo] == "compensated" for todo in self.model.intents)
             self.nothing_is_left()
-        self.redis.close()
 
     def brought_to_its_end(self) -> None:
         for _ in range(1000):
             if self.model.status not in LIVE:
                 break
             self.step_of_a_well_worker()
-        self.the_engine_stands_where_the_model_does()
+        self.the_engine_keeps_its_promises()
         assert self.model.status not in LIVE, self.model.at
 
     def nothing_is_left(self) -> None:

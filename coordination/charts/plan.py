@@ -81,7 +81,8 @@ def _subtitle(graph: PlanGraph) -> str:
     counts = f"{graph.size} in {counted(len(graph.levels), 'level')}"
     if graph.finished:
         counts = f"{_counts(graph)} · to do: {graph.size}"
-    return f"{counts} · {format_hours(graph.work_hours)} of work · {format_hours(graph.critical_hours)} on the critical path"
+    work, critical = format_hours(graph.work_hours), format_hours(graph.critical_hours)
+    return f"{counts} · {work} of work · {critical} on the critical path"
 
 
 def _box(graph: PlanGraph, name: str, todo: Todo) -> Box:
@@ -89,9 +90,10 @@ def _box(graph: PlanGraph, name: str, todo: Todo) -> Box:
     hours, source = _hours(graph, name, todo)
     state = state_of(graph, name)
     before = graph.predecessors[name]
+    where = "a milestone" if is_milestone(todo) else todo.repo
     lines = [
         f"{name}  {todo.task}",
-        f"{'a milestone' if is_milestone(todo) else todo.repo} · {state.value.replace('_', ' ')}{f' · {hours}{source}' if hours else ''}",
+        " · ".join(filter(None, (where, state.value.replace("_", " "), f"{hours}{source}" if hours else ""))),
         f"after {listed(before)}" if before else "after nothing",
         *([f"needs {listed([str(need) for need in todo.resources])}"] if todo.resources else []),
     ]

@@ -146,8 +146,8 @@ class MessageBus(ReaderOperations):
         return _request(self, to, type, payload, timeout, priority)
 
     def reply(self, message: Message, payload: Any = None) -> str:
-        """Reply to a message. Raises UsageError if it does not expect a reply, NotFound if the requester no longer
-        waits.
+        """Reply to a message. Raises UsageError if it does not expect a reply, NotFound if the requester no
+        longer waits.
         """
         return _reply(self, message, payload)
 

@@ -144,8 +144,10 @@ def _dominant(limits: Limits) -> Bottleneck:
     by_slots = limits.work_h / limits.slots
     terms = [
         (limits.path_h, Cause.PATH, "", "each todo of it waits for the one before"),
-        (limits.repo_h, Cause.REPO, limits.repo, f"{format_hours(limits.repo_h)} of work, one todo at a time"),
-        (limits.resource_h, Cause.RESOURCE, limits.resource, f"in use for {format_hours(limits.resource_h)} at full utilisation"),
+        (limits.repo_h, Cause.REPO, limits.repo,
+            f"{format_hours(limits.repo_h)} of work, one todo at a time"),
+        (limits.resource_h, Cause.RESOURCE, limits.resource,
+            f"in use for {format_hours(limits.resource_h)} at full utilisation"),
         (by_slots, Cause.SLOTS, "", f"{format_hours(limits.work_h)} of work, {limits.slots} at once"),
     ]  # fmt: skip
     hours, kind, name, why = max(terms, key=lambda term: round(term[0], 9))

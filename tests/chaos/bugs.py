@@ -12,11 +12,12 @@ INBOX = "coordination/backend/lua/inbox"
 
 RUN = "tests/contracts/test_run_steps.py"
 UNDO = "tests/contracts/test_run_rollback.py"
-GATES = "tests/contracts/test_run_gates.py"
+GATES = "tests/contracts/test_gates_held.py"
+ATTEMPTS = "tests/contracts/test_run_attempts.py"
 NEEDS = "tests/contracts/test_run_needs.py"
 LARGE = "tests/contracts/test_large_runs.py"
-HISTORY = "tests/unit/runs/test_any_history.py"
-ROLL = "tests/integration/test_roll.py"
+HISTORY = "tests/contracts/test_any_history.py"
+ROLL = "tests/integration/test_local_liveness.py"
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ BUGS = (
         f"{STEPS}/lose.lua",
         "again(todo, 'lost', 0, '')",
         "again(todo, 'handed_back', 0, '')",
-        (RUN,),
+        (ATTEMPTS,),
     ),
     Bug(
         "a lease is taken although it was renewed",
@@ -160,7 +161,7 @@ BUGS = (
         f"{STEPS}/_turns.lua",
         "    call('ZADD', timers, now + delay_ms, member(todo))\n    wait_for(todo, 'timer', 'another try')",
         "    wait_for(todo, 'timer', 'another try')",
-        (RUN,),
+        (HISTORY,),
     ),
     Bug(
         "a message that is lost is never sent again",
@@ -237,7 +238,7 @@ BUGS = (
         f"{STEPS}/checkpoint.lua",
         "if not held_by(todo, fence) then return reply('stale') end",
         "",
-        (GATES,),
+        (ATTEMPTS,),
     ),
     Bug(
         "a lock for everybody who asks",
@@ -279,7 +280,7 @@ BUGS = (
         "coordination/runs/maintenance/leader.py",
         "self._trusted_from = time.monotonic() + self._settings.lease_ttl.total_seconds()",
         "self._trusted_from = time.monotonic()",
-        ("tests/integration/test_keeper.py", "tests/unit/runs"),
+        ("tests/integration/test_maintenance.py", "tests/unit/runs"),
     ),
     Bug(
         "an attempt begins with what the last one left in the worktree",
@@ -293,7 +294,7 @@ BUGS = (
         "coordination/files.py",
         "fcntl.LOCK_EX | fcntl.LOCK_NB",
         "fcntl.LOCK_SH | fcntl.LOCK_NB",
-        ("tests/integration/test_worktree.py", "tests/integration/test_attempt.py"),
+        ("tests/integration/test_workspace.py",),
     ),
     Bug(
         "published whatever stands there by now",

@@ -1,20 +1,20 @@
-"""A carrier in memory for tests of the steps: what a reply makes necessary becomes deliveries, and joins open
-levels.
-"""
+"""A harness for the steps of runs: replies become deliveries in memory, and joins open levels."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
+from typing import Any, Self
 
 from coordination.broker.delivery import Delivery
-from coordination.planner.graph import PlanGraph
-from coordination.runs.records import Grant, Reply, Result, RunView, TodoState
+from coordination.planner.graph import PlanGraph, build
+from coordination.runs.records import Grant, Reply, Result, RunView, TodoState, TodoView
 from coordination.runs.store import RunStore
 from coordination.runs.submission.submit import Order, submit
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
+from tests.plans import PLAN, Todos, ecosystem, order
 
 LEASE = timedelta(seconds=30)
 OK = Result(outcome=TodoState.SUCCEEDED, exit_code=0)
@@ -34,10 +34,24 @@ class Harness:
     def submit(
         self, graph: PlanGraph, ecosystem: object, order: Order, settings: Settings | None = None
     ) -> str:
-        known = settings or UNBROKEN
-        self.run_id, reply = submit(self.store, graph, ecosystem, known, order)  # type: ignore[arg-type]
+        self.run_id, reply = submit(self.store, graph, ecosystem, settings or UNBROKEN, order)  # type: ignore[arg-type]
         self.follow(reply)
         return self.run_id
+
+    def begin(
+        self,
+        todos: Todos,
+        *,
+        slots: int = 1,
+        capacities: Mapping[str, int] | None = None,
+        more: Mapping[str, Any] | None = None,
+        settings: Settings | None = None,
+        **how: Any,
+    ) -> Self:
+        """Submit a plan. `more`: further fields of single todos; `how`: arguments of `plans.order`."""
+        eco = ecosystem(todos, slots=slots, capacities=capacities, **(more or {}))
+        self.submit(build(eco, PLAN), eco, order(**how), settings)
+        return self
 
     def follow(self, reply: Reply) -> Reply:
         self.mail.extend([*reply.header, *reply.sends])
@@ -76,14 +90,20 @@ class Harness:
         self.join()
         return word
 
+    def lose(self, todo: str, cap: int = 3) -> str:
+        """The lease of the todo runs out."""
+        self.store.redis.zadd(self.store.keys.leases, {f"{self.run_id} {todo}": 1})
+        return self.follow(self.store.lose(self.run_id, todo, cap)).word
+
+    def roll_back(self) -> str:
+        return self.follow(self.store.rollback(self.run_id, "lena", "lena asked for it")).word
+
     def join(self) -> None:
         level = self.store.redis.hget(self.store.keys.run(self.run_id).meta, "level")
         self.follow(self.store.advance(self.run_id, int(level or 0), "join"))
 
     def drain(self, result_of: Callable[[Grant], Result] = lambda _: OK) -> list[str]:
-        """Carries out whatever is delivered until nothing is; returns the todos in the order in which they
-        started.
-        """
+        """Execute what is delivered until nothing is; return the todos in the order of their starts."""
         started = []
         while self.mail:
             grant = self.next()
@@ -98,17 +118,28 @@ class Harness:
     def states(self, todos: Iterable[str] = ()) -> dict[str, str]:
         return {t.id: str(t.state) for t in self.view().todos if not todos or t.id in todos}
 
+    def todo(self, todo: str) -> TodoView:
+        return next(t for t in self.view().todos if t.id == todo)
+
     def waits_for(self, todo: str) -> str | None:
-        return next(t.waits_for for t in self.view().todos if t.id == todo)
+        return self.todo(todo).waits_for
+
+    def facts(self) -> dict[str, str]:
+        facts: dict[str, str] = self.store.redis.hgetall(self.store.keys.run(self.run_id).facts)
+        return facts
+
+    def events(self, what: str = "") -> list[dict[str, str]]:
+        found = self.store.redis.xrange(self.store.keys.run(self.run_id).events)
+        return [fields for _, fields in found if what in ("", fields["what"])]
 
     def tick(self) -> None:
-        """Do a round of the maintenance leader for its timers."""
+        """What a keeper does in one round for its timers."""
         for run_id, todo in self.store.due(self.store.now_ms()):
             self.follow(self.store.fire(run_id, todo))
 
 
 class OneOfSeveral(Harness):
-    """One run of several: deliveries and wake-ups for another run go to that run. `known`: all of them."""
+    """Delivers what the step of one run makes necessary for another. `known`: shared by all of them."""
 
     def __init__(self, store: RunStore, known: dict[str, OneOfSeveral]) -> None:
         super().__init__(store)

@@ -1,27 +1,32 @@
-"""Every member of the family that keeps runs: a real server, and the fake one. Locks of a real server."""
+"""Runs, locks and clients on the session's real server."""
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-import fakeredis
 import pytest
 import redis
 
+from coordination.backend import library
 from coordination.backend.client import Profile, connect
+from coordination.backend.embedded import EmbeddedServer
 from coordination.locks import LockManager
 from coordination.runs.store import RunStore
+from coordination.settings import Settings
 from tests.contracts.carrier import Harness
+from tests.waiting import until
+
+CLOCK = ("clock:s", "clock:us")
 
 
-@pytest.fixture(params=["server", "fake"])
-def store(request: pytest.FixtureRequest) -> Iterator[RunStore]:
-    if request.param == "fake":
-        client = fakeredis.FakeRedis(decode_responses=True)
-    else:
-        client = connect(request.getfixturevalue("redis_url"), Profile.COMMAND)
-    yield RunStore(client, "test")
-    client.close()
+@pytest.fixture
+def store(redis_url: str) -> Iterator[RunStore]:
+    with connect(redis_url, Profile.COMMAND) as made:
+        yield RunStore(made, "test")
 
 
 @pytest.fixture
@@ -40,3 +45,52 @@ def locks(client: redis.Redis) -> Iterator[LockManager]:
     made = LockManager(client, "test")
     yield made
     made.close()
+
+
+class OwnServer(EmbeddedServer):
+    """A server of a single test, which may be killed and frozen."""
+
+    def signal(self, number: int) -> None:
+        record = self.running()
+        assert record is not None
+        os.kill(record.pid, number)
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        until(lambda: self.running() is None)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        self.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[OwnServer]:
+    made = OwnServer(tmp_path / ".coord", Settings(appendfsync="always"))
+    made.start()
+    yield made
+    if made.running():
+        made.signal(signal.SIGCONT)
+        made.stop()
+
+
+@pytest.fixture
+def our_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The steps read the time from these keys instead of from the server."""
+    read = library._read
+    ours = f"call('MGET', '{CLOCK[0]}', '{CLOCK[1]}')"
+    with monkeypatch.context() as patch:
+        patch.setattr(library, "_read", lambda name: read(name).replace("call('TIME')", ours))
+        forget_the_steps()
+        assert library.source("20261122").count(ours) == 1, "it has the time from elsewhere"
+        yield
+    forget_the_steps()
+
+
+def forget_the_steps() -> None:
+    for read in (library._body, library.digest, library.function):
+        read.cache_clear()

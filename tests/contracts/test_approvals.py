@@ -1,16 +1,22 @@
-"""In which run an approval is waited for, and why in none."""
+"""Approvals: the run that waits for one, and the reasons why none does."""
 
 from __future__ import annotations
 
 import pytest
 
 from coordination.errors import Conflict, CoordinationError, NotFound, UsageError
-from coordination.models import OnFailure, Verdict
+from coordination.models import Milestone, OnFailure, Verdict
+from coordination.operations.doctor import Facts
+from coordination.operations.doctor import Machine as Asker
+from coordination.planner.graph import build
 from coordination.runs.approvals import find_runs_of, run_with_gate
+from coordination.runs.presence import Presence
 from coordination.runs.store import RunStore
+from coordination.runs.submission.conflicts import refuse_conflicts_of
 from coordination.runs.views.live import Live
+from coordination.runs.views.run_view import RunReader
 from tests.contracts.carrier import Harness
-from tests.plans import ecosystem, graph, order
+from tests.plans import PLAN, ecosystem, order
 
 ASKS = {"gate": {}}
 TODOS = {"A": "r1", "B": ("r1", ["A"]), "C": "r2", "HAND": "r3"}
@@ -23,9 +29,7 @@ def run(store: RunStore) -> Harness:
 
 
 def begun(store: RunStore) -> Harness:
-    run = Harness(store)
-    run.submit(graph(TODOS, **MORE), ecosystem(TODOS, **MORE), order(on_failure=OnFailure.CONTINUE))
-    return run
+    return Harness(store).begin(TODOS, on_failure=OnFailure.CONTINUE, more=MORE)
 
 
 def refused(run: Harness, verdict: Verdict, todo: str, run_id: str | None = None) -> CoordinationError:
@@ -46,7 +50,7 @@ def test_the_one_run_that_asks_is_found(run: Harness) -> None:
     assert error.hint.startswith("name one: coord approve A --run ")
 
 
-def test_what_waits_for_a_seat_after_its_approval_is_asked_about_no_more(run: Harness) -> None:
+def test_a_todo_that_waits_for_a_seat_needs_no_second_approval(run: Harness) -> None:
     run.follow(run.store.approve(run.run_id, "A", "lena", ""))
     other = begun(run.store)
     other.follow(other.store.approve(other.run_id, "A", "lena", ""))
@@ -68,7 +72,7 @@ def test_what_waits_for_a_seat_after_its_approval_is_asked_about_no_more(run: Ha
         ("HANDS", NotFound, "no run has a todo 'HANDS' (did you mean 'HAND'?)"),
     ],
 )
-def test_where_nothing_is_to_decide_it_says_why(
+def test_a_refusal_says_why_nothing_is_to_be_decided(
     run: Harness, todo: str, kind: type[CoordinationError], words: str
 ) -> None:
     error = refused(run, Verdict.APPROVE, todo)
@@ -76,26 +80,23 @@ def test_where_nothing_is_to_decide_it_says_why(
     assert (type(error), error.message) == (kind, words.format(run=run.run_id))
 
 
-def test_what_was_decided_stays_so(run: Harness) -> None:
+def test_a_decision_stays_with_its_todo(run: Harness) -> None:
     run.follow(run.store.approve(run.run_id, "A", "lena@here", "go"))
     run.drain()
     run.follow(run.store.reject(run.run_id, "B", "lena@here", "not before Friday"))
 
-    approved, rejected = (refused(run, Verdict.APPROVE, todo) for todo in "AB")
-    too_late, twice = (refused(run, Verdict.REJECT, todo) for todo in "AB")
-
-    for error in (approved, too_late):
-        assert isinstance(error, Conflict)
-        assert error.message.startswith("A was approved by lena@here at 20")
-        assert error.message.endswith(': "go"')
-    for error in (rejected, twice):
-        assert isinstance(error, Conflict)
-        assert error.message.startswith("B was rejected by lena@here at 20")
-        assert error.message.endswith(': "not before Friday"')
-    assert rejected.hint == f"retry the run: coord retry {run.run_id}"
+    found = run.todo("A")
+    assert (found.state, found.approved_by, found.comment) == ("succeeded", "lena@here", "go")
+    for todo, word, comment in (("A", "approved", "go"), ("B", "rejected", "not before Friday")):
+        for verdict in (Verdict.REJECT, Verdict.APPROVE):
+            error = refused(run, verdict, todo)
+            assert isinstance(error, Conflict)
+            assert error.message.startswith(f"{todo} was {word} by lena@here at 20")
+            assert error.message.endswith(f': "{comment}"')
+    assert error.hint == f"retry the run: coord retry {run.run_id}"
 
 
-def test_of_a_run_that_has_ended_it_says_what_was_decided_there(run: Harness) -> None:
+def test_ended_runs_tell_decisions_and_runs_that_roll_back_ask_for_none(run: Harness) -> None:
     run.follow(run.store.reject(run.run_id, "A", "lena@here", ""))
     run.follow(run.store.approve(run.run_id, "HAND", "lena@here", ""))
     run.drain()
@@ -106,19 +107,14 @@ def test_of_a_run_that_has_ended_it_says_what_was_decided_there(run: Harness) ->
     assert skipped.message == f"B of run {run.run_id} is skipped: it needs no decision any more"
     assert "has no todo 'X'" in refused(run, Verdict.APPROVE, "X", run.run_id).message
 
-
-def test_a_run_that_goes_back_asks_for_nothing(run: Harness) -> None:
-    grant = run.take("C")
-    run.follow(run.store.rollback(run.run_id, "lena", "wrong"))
-
-    assert (
-        refused(run, Verdict.APPROVE, "A").message
-        == f"run {run.run_id} is rolling back: none of its todos starts any more"
-    )
-    assert grant.todo_id == "C"
+    other = begun(run.store)
+    other.take("C")
+    other.roll_back()
+    rolling = refused(other, Verdict.APPROVE, "A", other.run_id)
+    assert rolling.message == f"run {other.run_id} is rolling back: none of its todos starts any more"
 
 
-def test_everything_that_waits_for_a_person_is_listed_the_longest_first(run: Harness) -> None:
+def test_todos_that_wait_for_a_person_are_listed_longest_first(run: Harness) -> None:
     live = Live(run.store.redis, run.store.keys)
     run.store.redis.hset(run.store.keys.run(run.run_id).facts, mapping={"HAND since": 1000, "A since": 2000})
 
@@ -133,10 +129,35 @@ def test_everything_that_waits_for_a_person_is_listed_the_longest_first(run: Har
     assert live.asking() == []
 
 
-def test_who_approved_and_what_they_said_stays_with_the_todo(run: Harness) -> None:
-    run.follow(run.store.approve(run.run_id, "A", "lena@here", "looks right"))
-    run.drain()
+def submitted(store: RunStore, todo: str, plan_id: str) -> Harness:
+    eco = ecosystem({todo: ("r1", ["M1"])})
+    milestone = Milestone.model_validate({"id": "M1", "name": "reviewed", "gate": True})
+    plan = eco.coordination.plans[0].model_copy(update={"id": plan_id, "milestones": (milestone,)})
+    todos = tuple(one.model_copy(update={"plan": plan_id}) for one in eco.coordination.todos)
+    eco = eco.with_coordination(plans=(plan,), todos=todos)
+    run = Harness(store)
+    run.submit(build(eco, plan_id), eco, order())
+    return run
 
-    found = next(todo for todo in run.view().todos if todo.id == "A")
 
-    assert (found.state, found.approved_by, found.comment) == ("succeeded", "lena@here", "looks right")
+def test_each_run_asks_for_its_own(store: RunStore) -> None:
+    mine, other = submitted(store, "A", PLAN), submitted(store, "B", "PLAN-002")
+
+    refuse_conflicts_of(store, RunReader(store.redis, store.keys), {"M1", "C"})
+    with pytest.raises(Conflict, match="executes A"):
+        refuse_conflicts_of(store, RunReader(store.redis, store.keys), {"M1", "A"})
+    with pytest.raises(UsageError, match="wait for M1"):
+        run_with_gate(store, Verdict.APPROVE, "M1", None)
+    mine.follow(store.approve(mine.run_id, "M1", "lena", ""))
+
+    assert mine.states() == {"M1": "succeeded", "A": "dispatched"}
+    assert other.states() == {"M1": "parked", "B": "waiting"}
+    assert run_with_gate(store, Verdict.APPROVE, "M1", None) == other.run_id
+
+
+def test_no_worker_is_missed_for_it(store: RunStore) -> None:
+    run = submitted(store, "A", PLAN)
+    facts = Facts(machine=Asker(host="h", version="1", git="2"), runs=(run.view(),))
+
+    assert facts.repos == ("r1",)
+    assert set(Presence(store.redis, store.keys).unserved({t.repo for t in run.view().todos})) == {"r1"}

@@ -1,6 +1,4 @@
-"""Any history of a circuit breaker, held against a model of it (tests/breaker_model.py). Time passes without
-anybody's waiting.
-"""
+"""Circuit breakers in any order of events, held against a model (tests/breaker_model.py)."""
 
 from __future__ import annotations
 
@@ -56,7 +54,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(who=WHO, twice=st.booleans())
     def fail(self, who: str, twice: bool) -> None:
-        """The probe keeps its name; any other failing call has one of its own."""
+        """Who is the probe keeps its name; any other call that fails is one of its own."""
         if not (self.model.probe and self.model.probe.who == who):
             self._calls += 1
             who = f"{who} {self._calls}"

@@ -1,6 +1,4 @@
-"""Values that leave Redis and return: exports, and the folder from which a Redis without data
-restores them.
-"""
+"""Exports of the cache, and the folder from which a Redis without its data gets its values."""
 
 from __future__ import annotations
 
@@ -38,9 +36,7 @@ def chore(client: redis.Redis, folder: Path) -> CacheChore:
     return CacheChore(client, Settings(namespace="test", cache_folder=str(folder)))
 
 
-def test_an_export_comes_back_with_what_is_hidden_and_the_time_that_is_left(
-    cache: Cache, client: redis.Redis, tmp_path: Path
-):
+def test_an_export_comes_back_with_hidden_values_and_times(cache: Cache, client: redis.Redis, tmp_path: Path):
     todo = cache.at("P", "R", "T")
     cache.at().set("a", {"ü": [1.5, None]})
     cache.at("P").set("b", "x", timedelta(seconds=100))
@@ -118,7 +114,7 @@ def test_a_file_that_is_not_there_or_cannot_be_written_is_said(cache: Cache, tmp
         export(cache.entries, "test", tmp_path / "none" / "file")
 
 
-def test_a_redis_that_lost_its_data_gets_back_what_the_folder_has(
+def test_a_redis_without_its_data_gets_the_values_of_the_folder(
     cache: Cache, client: redis.Redis, tmp_path: Path
 ):
     store = Store(client, "test", "blobs")
@@ -157,7 +153,7 @@ def test_what_was_damaged_on_disk_is_as_what_was_evicted(cache: Cache, client: r
     assert [kept.key for kept in cache.at().list()] == ["c"]
 
 
-def test_the_folder_keeps_no_value_that_nothing_has_and_writes_nothing_where_nothing_changed(
+def test_the_folder_keeps_current_values_and_is_written_on_changes(
     cache: Cache, client: redis.Redis, tmp_path: Path
 ):
     cache.at().set("a", "first")

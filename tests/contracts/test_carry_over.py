@@ -1,6 +1,4 @@
-"""A run taken up again, on a real server and on the fake one: what runs, what is carried over, and what is
-refused.
-"""
+"""Retries of runs: the todos that run again, the results that are carried over, and what is refused."""
 
 from __future__ import annotations
 
@@ -18,18 +16,15 @@ from coordination.runs.store import RunStore
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, Harness
-from tests.plans import PLAN, ecosystem, graph, order
+from tests.plans import PLAN, ecosystem, order
 
 TODOS = {"A": "r1", "B": ("r1", ["A"]), "C": ("r2", ["B"]), "D": ("r3", ["A"]), "E": ("r2", ["C", "D"])}
 STRATEGIES = pytest.mark.parametrize("strategy", [Strategy.LEVELS, Strategy.DATAFLOW])
 
 
 def ended(run: Harness, failing: str, todos: Any = TODOS, **how: Any) -> str:
-    """A run of `todos` in which `failing` failed; each that succeeded handed on its name, and the commit
-    `<name>-<run>`.
-    """
-    run.submit(graph(todos), ecosystem(todos), order(**how))
-    run.drain(lambda grant: outcome(grant, failing))
+    """A run in which `failing` failed; the others handed on their name and the commit `<name>-1`."""
+    run.begin(todos, **how).drain(lambda grant: outcome(grant, failing))
     return run.run_id
 
 
@@ -57,37 +52,39 @@ def retry(run: Harness, file: Ecosystem | None = None, **how: Any) -> RetryPlan:
 
 
 @STRATEGIES
-def test_what_failed_and_what_that_held_up_runs_and_nothing_else(run: Harness, strategy: Strategy):
+def test_failed_todos_and_their_dependents_run_and_the_rest_is_carried_over(run: Harness, strategy: Strategy):
     first = ended(run, "B", strategy=strategy)
+    before = {t.id: t for t in run.view().todos}
     assert run.states() == {"A": "succeeded", "B": "failed", "C": "skipped", "D": "succeeded", "E": "skipped"}
+    bundle(run, first, "r1", {"A-1": "bytes"})
 
     found = retry(run)
     assert (tuple(found.again), set(found.carried)) == (("B", "C", "E"), {"A", "D"})
     assert run.view().counts == {"waiting": 2, "dispatched": 1, "succeeded": 2}
-    assert run.store.redis.hgetall(run.store.keys.run(run.run_id).pending) == {
-        "A": "0", "B": "0", "C": "1", "D": "0", "E": "1",
-    }  # fmt: skip
+    keys = run.store.keys.run(run.run_id)
+    assert run.store.redis.hgetall(keys.pending) == {"A": "0", "B": "0", "C": "1", "D": "0", "E": "1"}
+    assert run.store.redis.hgetall(keys.bundle("r1")) == {"A-1": "bytes"}
+    assert [k for k in run.store.redis.keys(f"test:run:{run.run_id}:*") if run.store.redis.ttl(k) >= 0] == []
+    for name in "AD":
+        assert run.todo(name).model_copy(update={"run": None}) == before[name]
+    handed = run.store.handed_over(run.run_id, ["A"]).todos[0]
+    assert (handed.output, handed.commit) == ("A", "A-1")
 
-    assert run.drain() == ["B", "C", "E"]
+    delivery = run.mail[0]
+    assert (delivery.host, run.claim(delivery, host="h2").word) == ("h1", "elsewhere")
+    run.mail.popleft()
+    grant = run.take("B")
+    assert (grant.tip, grant.spec.todo.action.run) == ("A-1", "true")
+    run.settle(grant, outcome(grant, ""))
+    assert run.drain(lambda grant: outcome(grant, "")) == ["C", "E"]
     view = run.view()
     assert (view.status, view.counts) == ("succeeded", {"succeeded": 5})
     assert {t.id: t.run for t in view.todos} == {"A": first, "B": None, "C": None, "D": first, "E": None}
     assert {t.id: t.attempt for t in view.todos} == dict.fromkeys("ABCDE", 1)
     assert view.carried_from == first
-
-
-@STRATEGIES
-def test_what_is_carried_over_is_handed_on_as_it_was(run: Harness, strategy: Strategy):
-    ended(run, "B", strategy=strategy)
-    before = {t.id: t for t in run.view().todos}
-    retry(run)
-
-    after = {t.id: t for t in run.view().todos}
-    for name in "AD":
-        assert after[name].model_copy(update={"run": None}) == before[name]
-    handed = run.store.handed_over(run.run_id, ["A"]).todos[0]
-    assert (handed.output, handed.commit) == ("A", "A-1")
-    assert run.take("B").tip == "A-1"
+    branches = RunReader(run.store.redis, run.store.keys).branches(view)
+    assert branches == {"r1": run.run_id, "r2": run.run_id, "r3": first}
+    assert not left(run.store, run.run_id).again, "nothing is left of a run in which all succeeded"
 
 
 @STRATEGIES
@@ -117,15 +114,6 @@ def test_after_a_halt_or_a_cancel_all_that_did_not_succeed_runs(run: Harness):
     assert sorted(run.drain()) == ["C", "D", "E"]
 
 
-def test_what_runs_again_has_the_retry_policy_that_its_plan_has_now(run: Harness):
-    ended(run, "B")
-    file = ecosystem(TODOS)
-    (plan,) = file.coordination.plans
-    file = file.with_coordination(plans=(plan.model_copy(update={"retry": Retry(attempts=9)}),))
-
-    assert {spec.retry.attempts for spec in left(run.store, run.run_id, file).again.values()} == {9}
-
-
 def test_what_is_blocked_from_outside_of_the_plan_stays_as_it_is(run: Harness):
     file = ecosystem({"A": "r1", "B": ("r2", ["ISSUE-001"])})
     issue = Issue.model_validate({"id": "ISSUE-001", "title": "open", "status": "pending"})
@@ -140,24 +128,16 @@ def test_what_is_blocked_from_outside_of_the_plan_stays_as_it_is(run: Harness):
     assert run.view().counts == {"succeeded": 1, "skipped": 1}
 
 
-def test_what_is_to_be_done_is_what_the_file_says_now(run: Harness):
+def test_what_is_done_again_follows_the_file_of_now(run: Harness):
     ended(run, "B")
     mended = ecosystem(TODOS, B={"action": "make it right", "timeout": "90s", "env": {"X": "1"}})
+    (plan,) = mended.coordination.plans
+    mended = mended.with_coordination(plans=(plan.model_copy(update={"retry": Retry(attempts=9)}),))
     retry(run, mended)
 
     spec = run.take("B").spec
-    assert (spec.todo.action.run, spec.timeout.total_seconds(), spec.todo.env) == (
-        "make it right",
-        90,
-        {"X": "1"},
-    )
-
-
-def test_without_the_file_it_is_what_the_run_had(run: Harness):
-    ended(run, "B")
-    retry(run)
-
-    assert run.take("B").spec.todo.action.run == "true"
+    assert (spec.todo.action.run, spec.todo.env, spec.retry.attempts) == ("make it right", {"X": "1"}, 9)
+    assert spec.timeout.total_seconds() == 90
 
 
 def test_what_was_completed_by_hand_is_done(run: Harness):
@@ -169,44 +149,36 @@ def test_what_was_completed_by_hand_is_done(run: Harness):
     assert run.view().counts == {"succeeded": 5}
 
 
-def test_what_was_cancelled_in_the_file_is_refused(run: Harness):
+REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "cancelled": ({"B": {"status": "cancelled"}}, "B is cancelled in the file",
+                  f"reopen it; or start a run without it: coord sweep {PLAN}"),
+    "no agent": ({"B": {"action": None}}, "no agent is configured for 1 todo without a command: B", ""),
+    "no resource": ({"E": {"resources": ["db"]}}, "cannot be retried: resource 'db' of E is not declared", ""),
+    "too much": ({"B": {"resources": [{"name": "gpu", "amount": 2}]}},
+                 "B needs 2 of gpu, which has a capacity of 1", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "words", "hint"), REFUSED.values(), ids=REFUSED)
+def test_a_file_that_no_longer_fits_the_run_is_refused(
+    run: Harness, fields: dict[str, Any], words: str, hint: str
+):
     ended(run, "B")
-    with pytest.raises(PlanRefused, match="B is cancelled in the file") as refused:
-        left(run.store, run.run_id, ecosystem(TODOS, B={"status": "cancelled"}))
-    assert refused.value.hint == f"reopen it; or start a run without it: coord sweep {PLAN}"
+    with pytest.raises(PlanRefused, match=words) as refused:
+        left(run.store, run.run_id, ecosystem(TODOS, capacities={"gpu": 1}, **fields))
+    assert refused.value.hint == hint or not hint
 
 
-def test_what_needs_more_than_there_is_now_is_refused(run: Harness):
-    ended(run, "B")
-    needy = {"B": {"resources": [{"name": "gpu", "amount": 2}]}, "E": {"resources": ["db"]}}
-
-    with pytest.raises(PlanRefused, match="cannot be retried: resource 'db' of E is not declared") as refused:
-        left(run.store, run.run_id, ecosystem(TODOS, capacities={"gpu": 1}, **needy))
-    assert "B needs 2 of gpu, which has a capacity of 1" in refused.value.message
-
-
-def test_an_agent_that_is_no_longer_configured_is_missed_before_anything_starts(run: Harness):
-    ended(run, "B")
-    with pytest.raises(PlanRefused, match="no agent is configured for 1 todo without a command: B"):
-        left(run.store, run.run_id, ecosystem(TODOS, B={"action": None}))
-
-
-def test_a_run_that_goes_on_is_not_retried(run: Harness):
-    run.submit(graph(TODOS), ecosystem(TODOS), order())
+def test_a_run_is_retried_once_and_only_after_its_end(run: Harness):
+    run.begin(TODOS)
     with pytest.raises(Conflict, match="is running") as refused:
         read(run.store, run.run_id)
     assert refused.value.hint == f"follow it: coord watch {run.run_id}; or end it: coord cancel {run.run_id}"
-
-
-def test_a_run_is_retried_once_and_its_successor_from_then_on(run: Harness):
-    first = ended(run, "B")
+    run.drain(lambda grant: outcome(grant, "B"))
+    first = run.run_id
     retry(run)
     with pytest.raises(Conflict, match=f"has a retry already, run {run.run_id}"):
         read(run.store, first)
-
-
-def test_of_a_run_in_which_all_succeeded_nothing_is_left(run: Harness):
-    assert not left(run.store, ended(run, "")).again
 
 
 def test_how_it_runs_is_taken_over_and_may_be_said_anew(run: Harness):
@@ -218,15 +190,6 @@ def test_how_it_runs_is_taken_over_and_may_be_said_anew(run: Harness):
 
     assert len(run.mail) == 2
     assert run.view().on_failure == "halt"
-
-
-def test_a_repository_stays_on_its_host(run: Harness):
-    ended(run, "B")
-    retry(run)
-
-    delivery = run.mail.popleft()
-    assert delivery.host == "h1"
-    assert run.claim(delivery, host="h2").word == "elsewhere"
 
 
 def test_a_host_that_is_gone_for_good_leaves_what_was_carried_and_the_rest_is_done_again(run: Harness):
@@ -243,44 +206,17 @@ def test_a_host_that_is_gone_for_good_leaves_what_was_carried_and_the_rest_is_do
     assert run.claim(delivery, host="h2").grant.tip == "B-1"
 
 
-def test_a_commit_that_adds_to_one_that_cannot_be_had_cannot_be_had(run: Harness):
+def test_a_commit_can_be_had_only_with_the_commit_that_it_adds_to(run: Harness):
     old = ended(run, "C", {"A": "r1", "B": ("r1", ["A"]), "C": ("r1", ["B"])})
     bundle(run, old, "r1", {"A-1 elsewhere": "too large", "B-1": "bytes", "B-1 since": "A-1"})
     found = left(run.store, old, without=("h1",))
-
     assert (found.lost, found.tips) == (("A", "B"), {})
 
-
-def test_a_commit_that_stands_at_a_remote_can_be_had(run: Harness):
-    old = ended(run, "B", {"A": "r1", "B": ("r1", ["A"])})
     bundle(run, old, "r1", {"A-1 elsewhere": "remote coord/x https://example.org/r1.git"})
-
     assert left(run.store, old, without=("h1",)).lost == ()
-
-
-def test_a_host_on_which_the_run_has_not_worked_is_refused_with_those_on_which_it_has(run: Harness):
-    ended(run, "B")
     with pytest.raises(NotFound, match="has not worked on host h9") as refused:
         left(run.store, run.run_id, without=("h9",))
     assert refused.value.hint == "hosts that it worked on: h1"
-
-
-def test_bundles_come_along_and_stay_as_long_as_the_run(run: Harness):
-    bundle(run, ended(run, "B"), "r1", {"A-1": "bytes"})
-    retry(run)
-
-    key = run.store.keys.run(run.run_id).bundle("r1")
-    assert run.store.redis.hgetall(key) == {"A-1": "bytes"}
-    assert [k for k in run.store.redis.keys(f"test:run:{run.run_id}:*") if run.store.redis.ttl(k) >= 0] == []
-
-
-def test_a_repositorys_branch_is_that_of_the_run_in_which_its_work_was_done_last(run: Harness):
-    first = ended(run, "B")
-    retry(run)
-    run.drain(lambda grant: outcome(grant, ""))
-
-    branches = RunReader(run.store.redis, run.store.keys).branches(run.view())
-    assert branches == {"r1": run.run_id, "r2": run.run_id, "r3": first}
 
 
 def test_what_was_carried_over_took_no_time_of_this_run(run: Harness):

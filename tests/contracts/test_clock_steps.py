@@ -1,10 +1,8 @@
-"""The server's clock is set while runs are under way: nobody is lost for it, nothing waits for it, nothing is
-done twice.
+"""The server's clock is set while runs go on: no worker is lost for it, and no timer waits longer.
 
-The clock is faked by a server in this process, all of whose time is Python's `time.time`, keys that expire
-included; ours, `time.monotonic`, goes on. A real server behind a shifted clock:
-tests/chaos/test_set_clock.py. Not covered: the clock of a machine that really sleeps, and a time service that
-slews.
+The server is in this process: all of its time is Python's `time.time`; ours, `time.monotonic`, goes on. A real
+server behind a shifted clock: tests/chaos/test_set_clock.py. Not covered: a machine that sleeps, and a time
+service that slews.
 """
 
 from __future__ import annotations
@@ -21,14 +19,13 @@ from coordination.runs.presence import Presence, Worker
 from coordination.runs.store import RunStore, ms
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, LEASE, Harness
-from tests.plans import ecosystem, graph, order
 
 HOUR = timedelta(hours=1)
 SETTINGS = Settings(lease_ttl=LEASE)
 
 
 class Wall:
-    """Return the time by the server's clock."""
+    """What the server takes for the time."""
 
     def __init__(self) -> None:
         self._real = time.time
@@ -62,13 +59,11 @@ def watch(store: RunStore) -> ClockWatch:
 
 
 def begin(run: Harness, *todos: str, **more) -> Harness:
-    repos = {todo: f"r{i}" for i, todo in enumerate(todos)}
-    run.submit(graph(repos, **more), ecosystem(repos, **more), order())
-    return run
+    return run.begin({todo: f"r{i}" for i, todo in enumerate(todos)}, more=more)
 
 
 def lost(run: Harness, at_ms: int) -> list[str]:
-    """Return what a reaper would do with the leases that have expired by then."""
+    """What a reaper would do of the leases that are over by then."""
     return [run.store.lose(r, todo, 3, at_ms).word for r, todo in run.store.expired(at_ms)]
 
 
@@ -76,10 +71,6 @@ def due_in(run: Harness, key: str, todo: str) -> timedelta:
     """When the server would have it so, by its clock."""
     score = run.store.redis.zscore(key, f"{run.run_id} {todo}")
     return timedelta(milliseconds=score - run.store.now_ms())
-
-
-def test_a_clock_that_was_not_set_is_no_step(watch: ClockWatch):
-    assert [watch.look() for _ in range(5)] == [None] * 5
 
 
 def test_a_step_after_the_look_costs_nobody_a_lease(run: Harness, wall: Wall, watch: ClockWatch):
@@ -93,22 +84,28 @@ def test_a_step_after_the_look_costs_nobody_a_lease(run: Harness, wall: Wall, wa
     assert abs(step.by_ms - ms(HOUR)) < 1000
 
 
-def test_after_a_step_back_no_lease_lasts_longer_than_one_can(run: Harness, wall: Wall, watch: ClockWatch):
+@pytest.mark.parametrize("later", [False, True], ids=["at once", "by who leads later"])
+def test_after_a_step_back_no_lease_lasts_longer_than_one_can(
+    run: Harness, wall: Wall, watch: ClockWatch, later: bool
+):
+    assert [watch.look() for _ in range(3)] == [None] * 3, "no step"
     begin(run, "A").take("A")
     wall.set(-HOUR)
     assert due_in(run, run.store.keys.leases, "A") > HOUR
 
     watch.look()
+    assert watch.was_set_back
+    if later:
+        watch.look()
     watch.answer()
 
+    assert not watch.was_set_back
     assert due_in(run, run.store.keys.leases, "A") <= LEASE
     wall.set(LEASE)
     assert lost(run, run.store.now_ms()) == ["requeued"]
 
 
-def test_after_a_step_back_a_timer_waits_as_long_as_it_was_meant_to(
-    run: Harness, wall: Wall, watch: ClockWatch
-):
+def test_after_a_step_back_timers_wait_as_long_as_they_should(run: Harness, wall: Wall, watch: ClockWatch):
     begin(run, "A", "B", "C", "D", D={"gate": {"timeout": "1d"}})
     run.store.retry(run.take("A"), timedelta(seconds=30), BAD)
     run.store.park(run.take("B"), "a reason", timedelta(seconds=30))
@@ -144,18 +141,6 @@ def test_several_keepers_that_see_a_step_answer_it_once(run: Harness, wall: Wall
     assert run.store.redis.hget(run.store.keys.counters, "clock_steps") == "4"
 
 
-def test_a_step_is_still_answered_by_who_leads_later(run: Harness, wall: Wall, watch: ClockWatch):
-    begin(run, "A").take("A")
-    wall.set(-HOUR)
-    watch.look()
-    assert watch.was_set_back
-    watch.look()
-    watch.answer()  # only now it leads
-
-    assert due_in(run, run.store.keys.leases, "A") <= LEASE
-    assert not watch.was_set_back
-
-
 def test_a_step_ahead_is_counted_and_moves_nothing(run: Harness, wall: Wall, watch: ClockWatch):
     begin(run, "A", A={"gate": {"timeout": "1d"}})
     wall.set(HOUR)
@@ -176,9 +161,7 @@ def test_after_a_step_back_a_message_that_was_lost_is_sent_again(run: Harness, w
     assert run.store.resend(run.run_id, timedelta(seconds=5), 10).sends == ()
 
 
-def test_after_a_step_back_who_is_gone_does_not_look_alive_for_long(
-    store: RunStore, wall: Wall, watch: ClockWatch
-):
+def test_after_a_step_back_a_dead_worker_does_not_look_alive(store: RunStore, wall: Wall, watch: ClockWatch):
     presence = Presence(store.redis, store.keys)
     worker = Worker(id="coord-1@h1", host="h1", pid=1, version="1", repos=("r1",), jobs=1)
     presence.say(worker, store.now_ms(), SETTINGS.heartbeat)

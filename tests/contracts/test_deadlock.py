@@ -1,6 +1,4 @@
-"""Those who wait for each other on a real server: found within the second look, and one gives way, whoever
-looks.
-"""
+"""Deadlocks on a real server: found within the second look, and one of the cycle gives way, whoever looks."""
 
 from __future__ import annotations
 
@@ -20,6 +18,7 @@ from coordination.backend.step_connection import StepCaller
 from coordination.errors import DeadlockError, LockTimeout
 from coordination.locks import LockManager
 from coordination.locks.deadlock import Detector, graph_of, verdict
+from tests.waiting import until
 
 HOUR_MS = 3_600_000
 TTL, LONG = timedelta(seconds=10), timedelta(seconds=60)
@@ -94,16 +93,6 @@ def test_a_circle_has_one_victim_however_many_look(table: Table, length: int):
     assert not table.redis.exists(KEYS.request(told[0])), "its request is withdrawn"
 
 
-def test_the_victim_reads_who_holds_and_waits_for_what(table: Table):
-    first, _ = circle(table, 2)
-
-    table.looks(first)
-
-    words = str(verdict(table.told(table.waiting["p1"])[0]))
-    assert "process 0 on here holds lock:0 and waits for lock:1" in words
-    assert "process 1 on here holds lock:1 and waits for lock:0" in words
-
-
 def test_deadlocks_are_told_as_they_stand_and_nobody_gives_way(table: Table):
     first, second = circle(table, 2)
     table.asks("p9", "x lock:0")  # waits behind the circle, and is not of it
@@ -117,9 +106,13 @@ def test_deadlocks_are_told_as_they_stand_and_nobody_gives_way(table: Table):
     assert [table.redis.hget(KEYS.request(one), "state") for one in (first, second)] == ["waiting", "waiting"]
 
 
-def test_what_the_victim_holds_stays_its_own_until_it_gives_it_back(table: Table):
+def test_the_victim_reads_the_cycle_and_keeps_what_it_holds_until_it_gives_it_back(table: Table):
     first, _ = circle(table, 2)
     table.looks(first)
+
+    words = str(verdict(table.told(table.waiting["p1"])[0]))
+    assert "process 0 on here holds lock:0 and waits for lock:1" in words
+    assert "process 1 on here holds lock:1 and waits for lock:0" in words
     assert table.redis.hget(KEYS.request(first), "state") == "waiting"
 
     table.ends("p1")
@@ -184,18 +177,14 @@ def test_a_verdict_falls_where_who_came_before_comes_after_by_now(table: Table):
     assert judged(table, read, second) == 0
 
 
-def test_who_looks_after_those_it_can_read_were_too_many_raises_no_alarm(table: Table):
+def test_a_graph_that_is_too_large_to_read_raises_no_alarm(table: Table):
     waiting = circle(table, 10)
-    detector = Detector(table.step, KEYS)
-    assert len(table.step("lock/graph", [KEYS.head], [waiting[0], 5])) < len(
-        table.step("lock/graph", [KEYS.head], [waiting[0], 100])
-    )
-    assert (
-        graph_of(json.loads(table.step("lock/graph", [KEYS.head], [waiting[0], 5]))).deadlock(waiting[0])
-        is None
-    )
+    part, whole = (table.step("lock/graph", [KEYS.head], [waiting[0], most]) for most in (5, 100))
+
+    assert len(part) < len(whole)
+    assert graph_of(json.loads(part)).deadlock(waiting[0]) is None
     with pytest.raises(DeadlockError):
-        detector.look(waiting[-1])
+        Detector(table.step, KEYS).look(waiting[-1])
 
 
 def test_who_holds_nothing_need_not_look(table: Table):
@@ -220,9 +209,7 @@ def any_wants(random: Random) -> list[str]:
 
 @pytest.mark.parametrize("seed", range(150))
 def test_those_remain_waiting_whom_the_graph_says_to_be_stuck(table: Table, seed: int):
-    """The same rules, told twice: by what the steps grant when all who can go on give back all, and by the
-    graph.
-    """
+    """The steps and the graph agree: those remain who wait when all others give everything back."""
     random = Random(seed)
     table.redis.hset(KEYS.capacities, "resource:gpu", CAPACITY)
     for _ in range(random.randint(4, 16)):
@@ -246,8 +233,7 @@ def test_those_remain_waiting_whom_the_graph_says_to_be_stuck(table: Table, seed
     assert bool(alarms) == bool(table.waiting.keys() & holding), "missed, or false"
 
 
-def test_threads_that_wait_for_each_other_go_on_by_themselves(redis_url: str, client: Redis):
-    locks = LockManager(client, "test")
+def test_threads_that_wait_for_each_other_go_on_by_themselves(locks: LockManager):
     ready = threading.Barrier(3)
 
     def work(i: int) -> str:
@@ -263,32 +249,39 @@ def test_threads_that_wait_for_each_other_go_on_by_themselves(redis_url: str, cl
         ends = sorted(pool.map(work, range(3)))
 
     assert ends == ["done", "done", "gave way, one of 3"]
-    locks.close()
 
 
-def test_a_thread_that_waits_for_what_it_holds_itself_is_told_so(client: Redis):
-    locks = LockManager(client, "test")
+def test_a_waiting_thread_is_told_to_give_way_by_another_that_looks(table: Table, locks: LockManager):
+    ready, go = threading.Event(), threading.Event()
 
-    with locks.acquire("n", ttl=TTL), pytest.raises(DeadlockError, match="it waits for itself: "):
-        locks.acquire("n", ttl=TTL, wait=LONG)
+    def work() -> None:
+        with locks.acquire("y", ttl=TTL):
+            ready.set()
+            go.wait()
+            locks.acquire("x", ttl=TTL, wait=LONG)
 
-    locks.close()
+    table.asks("p1", "x lock:x")
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(work)
+        ready.wait()
+        request = table.asks("p1", "x lock:y")
+        go.set()
+        until(lambda: table.redis.zcard(KEYS.queue("lock:x")))
+        for _ in range(2):
+            assert table.looks(request) is None
+
+        with pytest.raises(DeadlockError):
+            working.result(10)
 
 
-def test_a_thread_that_gives_each_lock_a_label_of_its_own_is_one_party_all_the_same(client: Redis):
-    locks = LockManager(client, "test")
-
-    with (
-        locks.acquire("n", ttl=TTL, owner="deploy"),
-        pytest.raises(DeadlockError, match="it waits for itself: "),
-    ):
-        locks.acquire("n", ttl=TTL, wait=LONG, owner="migrate")
-
-    locks.close()
+@pytest.mark.parametrize("owners", [("", ""), ("deploy", "migrate")])
+def test_a_thread_that_waits_for_itself_is_told_so(locks: LockManager, owners: tuple[str, str]):
+    first, second = ({"owner": owner} if owner else {} for owner in owners)
+    with locks.acquire("n", ttl=TTL, **first), pytest.raises(DeadlockError, match="it waits for itself: "):
+        locks.acquire("n", ttl=TTL, wait=LONG, **second)
 
 
-def test_who_waits_for_one_that_goes_on_is_no_victim(client: Redis):
-    locks = LockManager(client, "test")
+def test_a_thread_that_waits_for_one_that_goes_on_is_no_victim(locks: LockManager):
     with locks.acquire("other", ttl=TTL), ThreadPoolExecutor(1) as pool:
         held = pool.submit(locks.acquire, "n", ttl=TTL).result()
 
@@ -296,7 +289,6 @@ def test_who_waits_for_one_that_goes_on_is_no_victim(client: Redis):
             locks.acquire("n", ttl=TTL, wait=timedelta(seconds=2.5))
 
         held.release()
-    locks.close()
 
 
 def in_a_process(
@@ -315,7 +307,7 @@ def in_a_process(
 
 
 def test_processes_that_wait_for_each_other_go_on_by_themselves(redis_url: str):
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     ready, ends = context.Barrier(2), context.Queue()
     pairs = [("a", "b"), ("b", "a")]
     processes = [context.Process(target=in_a_process, args=(redis_url, *pair, ready, ends)) for pair in pairs]

@@ -1,15 +1,13 @@
-"""How long todos took is learned where they settle, and reckoned with where nobody has estimated them."""
+"""Durations of todos are learned when they settle, and used for todos without an estimate."""
 
 from __future__ import annotations
 
 import pytest
-from redis import Redis
 
 from coordination.planner.forecast import forecast
 from coordination.planner.graph import build
 from coordination.planner.hours import Group
 from coordination.runs.records import Result, TodoState
-from coordination.runs.store import RunStore
 from coordination.runs.views.durations import learned
 from tests import plans
 from tests.contracts.carrier import BAD, OK, Harness
@@ -18,8 +16,8 @@ SHELL, DOCS = Group("api", "shell"), Group("api", "shell:docs")
 
 
 @pytest.fixture
-def harness(client: Redis) -> Harness:
-    return Harness(RunStore(client, "test"))
+def harness(run: Harness) -> Harness:
+    return run
 
 
 def run(harness: Harness, result: Result = OK, **todo: object) -> None:
@@ -34,10 +32,14 @@ def kept(harness: Harness) -> dict[str, list[int]]:
             for key in redis.scan_iter("test:durations:*")}  # fmt: skip
 
 
-def test_a_todo_that_succeeds_leaves_its_duration_with_its_like_and_all_of_its_kind(harness: Harness):
-    run(harness, labels=["docs"])
+def test_the_last_25_durations_of_succeeded_todos_are_kept(harness: Harness):
+    for _ in range(27):
+        run(harness, labels=["docs"])
 
-    assert kept(harness).keys() == {"api shell", "api shell:docs"}
+    assert {group: len(durations) for group, durations in kept(harness).items()} == {
+        "api shell": 25,
+        "api shell:docs": 25,
+    }
     assert all(
         0 < harness.store.redis.ttl(f"test:durations:{group}") <= 90 * 24 * 3600 for group in kept(harness)
     )
@@ -48,13 +50,8 @@ def test_a_todo_that_succeeds_leaves_its_duration_with_its_like_and_all_of_its_k
     [BAD, Result(outcome=TodoState.CANCELLED), Result(outcome=TodoState.SUCCEEDED, cached="run-1 A")],
     ids=["failed", "cancelled", "restored from an earlier result"],
 )
-def test_what_says_nothing_of_how_long_it_takes_is_not_kept(harness: Harness, result: Result):
+def test_durations_of_other_todos_and_of_work_by_hand_are_not_kept(harness: Harness, result: Result):
     run(harness, result, retry={"attempts": 1})
-
-    assert kept(harness) == {}
-
-
-def test_what_a_person_did_is_not_kept(harness: Harness):
     run(harness, action={"type": "manual"})
     harness.follow(harness.store.complete(harness.run_id, "A", "ann"))
 
@@ -62,16 +59,7 @@ def test_what_a_person_did_is_not_kept(harness: Harness):
     assert kept(harness) == {}
 
 
-def test_the_last_25_of_a_group_are_kept(harness: Harness):
-    for _ in range(27):
-        run(harness)
-
-    assert len(kept(harness)["api shell"]) == 25
-
-
-def test_a_todo_without_an_estimate_counts_for_the_median_of_its_like_else_of_its_kind_else_what_is_assumed(
-    harness: Harness,
-):
+def test_a_missing_estimate_is_the_median_of_similar_todos(harness: Harness):
     store = harness.store
     for key, minutes in (("api shell", (60, 120, 600)), ("api shell:docs", (30,))):
         store.redis.rpush(f"test:durations:{key}", *(m * 60_000 for m in minutes))

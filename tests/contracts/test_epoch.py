@@ -1,6 +1,4 @@
-"""Another server process answers: that is written down and told to the runs under way, whatever fails in
-between.
-"""
+"""A restarted server is noted and told to the live runs, whatever fails in between."""
 
 from __future__ import annotations
 

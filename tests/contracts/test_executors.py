@@ -1,6 +1,4 @@
-"""The contract of every executor, executed for each: the same script of actions, expressed in each member's
-own way.
-"""
+"""Executors: the same promises kept by each kind of action, then those of a single kind."""
 
 from __future__ import annotations
 
@@ -29,24 +27,16 @@ import json, os, sys, time
 
 def main(deed, value=None):
     if deed == "succeed":
-        print("done")
+        os.write(1, b"out \\xff\\xfe\\0 ")
+        os.write(2, b"err")
     elif deed == "fail":
         sys.exit(value)
     elif deed == "linger":
         print("lingering", flush=True)
         time.sleep(600)
-    elif deed == "raw":
-        os.write(1, b"bytes \\xff\\xfe\\0 end")
-    elif deed == "both":
-        os.write(1, b"out ")
-        os.write(2, b"err")
     elif deed == "hand over":
-        with open(os.environ["COORD_OUTPUT"], "w") as output:
-            json.dump(value, output)
-    elif deed == "show":
-        print(json.dumps({"cwd": os.getcwd(), "value": os.environ.get(value)}))
-    elif deed == "read context":
-        print(open(os.environ["COORD_CONTEXT"]).read())
+        with open(os.environ["COORD_CONTEXT"]) as context, open(os.environ["COORD_OUTPUT"], "w") as output:
+            json.dump([os.getcwd(), os.environ[value], json.load(context)], output)
 
 if __name__ == "__main__":
     main(sys.argv[1], json.loads(sys.argv[2]))
@@ -142,12 +132,19 @@ def test_every_member_is_in_this_suite() -> None:
     assert set(actions) == set(EXECUTORS)
 
 
-def test_success_is_exit_code_0_and_its_output(bench: Bench, make: Make) -> None:
+def test_success_is_exit_code_0_and_both_outputs_arrive_byte_for_byte(bench: Bench, make: Make) -> None:
     ended = bench.run(**make("succeed", None))
 
     assert ended.ok
-    assert bench.output == b"done\n"
+    assert bench.output == b"out \xff\xfe\0 err"
     assert not bench.handed_over.exists()
+
+
+def test_a_job_reads_environment_folder_and_context_and_hands_over(bench: Bench, make: Make) -> None:
+    assert bench.run(env={"COORD_TODO_ID": "TODO-001 é"}, **make("hand over", "COORD_TODO_ID")).ok
+
+    handed = json.loads(bench.handed_over.read_text())
+    assert handed == [str(bench.cwd), "TODO-001 é", {"predecessors": []}]
 
 
 def test_a_failure_keeps_its_exit_code(bench: Bench, make: Make) -> None:
@@ -174,36 +171,7 @@ def test_a_stop_ends_it_while_it_runs(bench: Bench, make: Make) -> None:
     assert begun.wait().reason == "cancelled"
 
 
-def test_output_that_is_not_utf_8_arrives_byte_for_byte(bench: Bench, make: Make) -> None:
-    assert bench.run(**make("raw", None)).ok
-    assert bench.output == b"bytes \xff\xfe\0 end"
-
-
-def test_errors_and_output_are_one_stream(bench: Bench, make: Make) -> None:
-    assert bench.run(**make("both", None)).ok
-    assert bench.output == b"out err"
-
-
-def test_json_is_handed_over(bench: Bench, make: Make) -> None:
-    value = {"version": "2.0", "files": ["a", "b"], "text": "snöw"}
-
-    assert bench.run(**make("hand over", value)).ok
-
-    assert json.loads(bench.handed_over.read_text()) == value
-
-
-def test_the_environment_and_the_folder_are_the_jobs(bench: Bench, make: Make) -> None:
-    assert bench.run(env={"COORD_TODO_ID": "TODO-001 é"}, **make("show", "COORD_TODO_ID")).ok
-
-    assert json.loads(bench.output) == {"cwd": str(bench.cwd), "value": "TODO-001 é"}
-
-
-def test_the_context_is_where_the_environment_says(bench: Bench, make: Make) -> None:
-    assert bench.run(**make("read context", None)).ok
-    assert json.loads(bench.output) == {"predecessors": []}
-
-
-# Parts that only one member has.
+# What is a member's own.
 
 
 def test_shell_text_runs_in_a_shell_and_a_list_without_one(bench: Bench) -> None:
@@ -260,35 +228,25 @@ def test_python_takes_the_worktrees_own_interpreter(bench: Bench) -> None:
 
     assert bench.run(**as_python("succeed", None)).ok
 
-    assert bench.output == b"own\ndone\n"
+    assert bench.output.startswith(b"own\nout ")
 
 
-def test_an_agent_reads_its_prompt_and_is_told_where_the_files_are(bench: Bench) -> None:
-    assert bench.run(action={"type": "agent", "prompt": "Make it so."}, agent_command="cat").ok
-
-    said = bench.output.decode()
-    assert said.startswith("Make it so.\n\n")
-    assert str(bench.context) in said
-    assert str(bench.handed_over) in said
-
-
-def test_a_todo_without_an_action_is_told_to_the_agent_in_words(bench: Bench) -> None:
-    todo = {
-        "task": "Raise the minimum",
-        "description": "To 3.11.",
-        "acceptance_criteria": ["tests pass", "no ☃"],
-    }
-
+@pytest.mark.parametrize(
+    ("todo", "parts"),
+    [
+        ({"action": {"type": "agent", "prompt": "Make it so."}}, ["Make it so.\n\n"]),
+        (
+            {"description": "To 3.11.", "acceptance_criteria": ["tests pass", "no ☃"]},
+            ["TODO-001: Do it", "widgets", "To 3.11.", "- tests pass\n- no ☃"],
+        ),
+    ],
+    ids=["a prompt", "a todo without an action"],
+)
+def test_an_agent_reads_its_task_and_the_paths(bench: Bench, todo: dict[str, Any], parts: list[str]) -> None:
     assert bench.run(agent_command=("cat",), **todo).ok
 
     said = bench.output.decode()
-    for part in (
-        "TODO-001: Raise the minimum",
-        "widgets",
-        "To 3.11.",
-        "- tests pass\n- no ☃",
-        str(bench.context),
-    ):
+    for part in (*parts, str(bench.context), str(bench.handed_over)):
         assert part in said
 
 

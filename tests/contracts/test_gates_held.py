@@ -1,10 +1,7 @@
-"""At a gate nothing is held: no lock, no resource, no seat, no place in `max_parallel`; and what was decided
-there stays so.
-"""
+"""Gates in runs: a todo at a gate holds nothing, and a decision stays."""
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -21,13 +18,6 @@ from tests.waiting import until
 
 ASKS = {"gate": {}}
 BOTH = pytest.mark.parametrize("strategy", [Strategy.LEVELS, Strategy.DATAFLOW])
-
-
-def begin(run: Harness, todos: Any, strategy: Strategy = Strategy.DATAFLOW, **more: Any) -> Harness:
-    how = {name: more.pop(name) for name in ("on_failure", "max_parallel") if name in more}
-    eco = ecosystem(todos, **more)
-    run.submit(build(eco, PLAN), eco, order(strategy, **how))
-    return run
 
 
 def with_milestone(todos: Any, *dependencies: str, **gate: Any) -> Ecosystem:
@@ -58,15 +48,14 @@ def held(store: RunStore) -> list[str]:
 
 
 @BOTH
-def test_what_waits_at_a_gate_holds_nothing_and_others_have_it_all(run: Harness, strategy: Strategy) -> None:
-    begin(
-        run,
+def test_a_todo_at_a_gate_holds_nothing_and_needs_one_approval(run: Harness, strategy: Strategy) -> None:
+    gated = {**ASKS, "resources": ["gpu"], "priority": "critical"}
+    run.begin(
         {"A": "r1", "B": "r1"},
-        strategy,
+        strategy=strategy,
         capacities={"gpu": 1},
         max_parallel=1,
-        A={**ASKS, "resources": ["gpu"], "priority": "critical"},
-        B={"resources": ["gpu"]},
+        more={"A": gated, "B": {"resources": ["gpu"]}},
     )
 
     grant = run.take("B")
@@ -75,18 +64,21 @@ def test_what_waits_at_a_gate_holds_nothing_and_others_have_it_all(run: Harness,
     assert run.drain() == []
     assert held(run.store) == []
     assert run.states() == {"A": "parked", "B": "succeeded"}
+    assert run.waits_for("A") == "an approval: coord approve A"
     assert run.store.redis.hget(run.store.keys.run(run.run_id).meta, "active") == "0"
 
-    assert approve(run, "A") == "approved"
-    assert run.drain() == ["A"]
+    assert [approve(run, "A"), approve(run, "A"), reject(run, "A")] == ["approved", "idle", "idle"]
+    first = run.take("A")
+    assert run.lose("A") == "requeued"
+    again = run.take("A")
+    assert again.attempt == first.attempt + 1
+    run.settle(again)
     assert run.view().status == "succeeded"
 
 
 @BOTH
-def test_a_message_that_came_too_early_is_sent_again_after_the_approval(
-    run: Harness, strategy: Strategy
-) -> None:
-    begin(run, {"A": "r1", "B": ("r2", ["A"])}, strategy, A=ASKS, B=ASKS)
+def test_a_message_that_came_early_is_sent_again_when_approved(run: Harness, strategy: Strategy) -> None:
+    run.begin({"A": "r1", "B": ("r2", ["A"])}, strategy=strategy, more={"A": ASKS, "B": ASKS})
 
     early = [d.todo_id for d in run.mail]
     assert run.drain() == []
@@ -101,33 +93,13 @@ def test_a_message_that_came_too_early_is_sent_again_after_the_approval(
     assert run.drain() == ["B"]
 
 
-def test_who_is_approved_before_its_message_comes_needs_no_second_one(run: Harness) -> None:
-    begin(run, {"A": "r1"}, Strategy.LEVELS, A=ASKS)
-
-    approve(run, "A")
-
-    assert [d.todo_id for d in run.mail] == ["A"]
-    assert run.drain() == ["A"]
-
-
-def test_another_attempt_needs_no_second_approval(run: Harness) -> None:
-    begin(run, {"A": "r1"}, A=ASKS)
-    approve(run, "A")
-    grant = run.take("A")
-    run.store.redis.zadd(run.store.keys.leases, {f"{run.run_id} A": 1})
-
-    assert run.follow(run.store.lose(run.run_id, "A", 3)).word == "requeued"
-
-    assert run.take("A").attempt == grant.attempt + 1
-
-
 @BOTH
 def test_a_milestone_waits_for_its_approval_between_what_it_ties(run: Harness, strategy: Strategy) -> None:
     eco = with_milestone({"A": "r1", "B": ("r2", ["M1"])}, "A")
     run.submit(build(eco, PLAN), eco, order(strategy))
 
     assert run.drain() == ["A"]
-    (milestone,) = (todo for todo in run.view().todos if todo.id == "M1")
+    milestone = run.todo("M1")
     assert (milestone.state, milestone.repo, milestone.waits_for) == (
         "parked",
         "-",
@@ -152,45 +124,31 @@ def test_what_is_rejected_has_failed_and_the_policy_of_the_run_follows(
     run: Harness, strategy: Strategy, on_failure: OnFailure, rest: dict[str, str], status: str
 ) -> None:
     todos = {"A": "r1", "B": ("r1", ["A"]), "C": "r2"}
-    begin(run, todos, strategy, on_failure=on_failure, A=ASKS)
+    run.begin(todos, strategy=strategy, on_failure=on_failure, more={"A": ASKS})
 
     assert reject(run, "A") == "settled"
     run.drain()
 
-    view = run.view()
-    assert (view.status, run.states()) == (status, {"A": "failed", **rest})
-    assert next(t for t in view.todos if t.id == "A").error == "rejected by lena: not yet"
+    assert (run.view().status, run.states()) == (status, {"A": "failed", **rest})
+    assert run.todo("A").error == "rejected by lena: not yet"
 
 
-def test_a_rejected_milestone_undoes_what_was_done_where_that_is_the_policy(run: Harness) -> None:
+@pytest.mark.parametrize("approved", [True, False])
+def test_a_rollback_undoes_the_todos_around_a_milestone(run: Harness, approved: bool) -> None:
     eco = with_milestone({"A": "r1", "B": ("r2", ["M1"])}, "A")
     run.submit(build(eco, PLAN), eco, order(on_failure=OnFailure.ROLLBACK))
     run.drain()
+    if approved:
+        approve(run, "M1")
+        run.drain()
+        run.roll_back()
+    else:
+        reject(run, "M1")
 
-    reject(run, "M1")
-    undone = run.drain()
-
-    assert (undone, run.view().status) == (["A"], "rolled_back")
-    assert run.states()["M1"] == "failed"
-
-
-def test_an_approved_milestone_leaves_nothing_to_undo(run: Harness) -> None:
-    eco = with_milestone({"A": "r1", "B": ("r2", ["M1"])}, "A")
-    run.submit(build(eco, PLAN), eco, order())
-    run.drain()
-    approve(run, "M1")
-    run.drain()
-
-    run.follow(run.store.rollback(run.run_id, "lena", "wrong"))
-    undone = run.drain()
-
-    assert (undone, run.view().status) == (["B", "A"], "rolled_back")
-    assert run.states() == {"A": "compensated", "B": "compensated", "M1": "succeeded"}
-
-
-def due(run: Harness) -> list[tuple[str, str]]:
-    """Return the due timers, as soon as there are some."""
-    return until(lambda: run.store.due(run.store.now_ms()), 5)
+    assert run.drain() == (["B", "A"] if approved else ["A"])
+    assert run.view().status == "rolled_back"
+    rest = {"B": "compensated", "M1": "succeeded"} if approved else {"B": "skipped", "M1": "failed"}
+    assert run.states() == {"A": "compensated", **rest}
 
 
 @pytest.mark.parametrize(("verdict", "state"), [("approve", "succeeded"), ("reject", "failed")])
@@ -199,57 +157,39 @@ def test_when_nobody_comes_in_time_the_gate_decides(
     run: Harness, verdict: str, state: str, manual: bool
 ) -> None:
     gate = {"gate": {"timeout": "20ms", "on_timeout": verdict}}
-    begin(run, {"A": "r1"}, A={**gate, "action": {"type": "manual"}} if manual else gate)
+    run.begin({"A": "r1"}, more={"A": {**gate, "action": {"type": "manual"}} if manual else gate})
 
-    for one in due(run):
-        run.follow(run.store.fire(*one))
+    until(lambda: run.store.due(run.store.now_ms()))
+    run.tick()
     run.drain()
 
-    view = run.view()
-    assert (view.status, run.states()) == (state, {"A": state})
-    assert view.todos[0].error == ("rejected by the timeout of its gate" if verdict == "reject" else None)
+    assert (run.view().status, run.states()) == (state, {"A": state})
+    assert run.todo("A").error == ("rejected by the timeout of its gate" if verdict == "reject" else None)
 
 
-def test_a_gate_that_waits_as_long_as_it_takes_has_no_timer(run: Harness) -> None:
-    begin(run, {"A": "r1", "B": "r2"}, A=ASKS, B={"gate": {"timeout": "1h"}})
-
-    timers = run.store.redis.zrange(run.store.keys.timers, 0, -1, withscores=True)
-
-    ((name, at_ms),) = timers
-    assert name == f"{run.run_id} B"
-    assert 0 < at_ms - run.store.now_ms() <= timedelta(hours=1) / timedelta(milliseconds=1)
-    approve(run, "B")
-    assert run.store.redis.zcard(run.store.keys.timers) == 0
-
-
-def test_the_time_of_a_gate_runs_while_the_run_is_paused_and_what_is_let_through_begins_when_it_goes_on(
-    run: Harness,
-) -> None:
+def test_gates_decide_while_the_run_is_paused_and_their_todos_begin_after_it(run: Harness) -> None:
     gate = {"gate": {"timeout": "20ms", "on_timeout": "approve"}}
-    begin(run, {"A": "r1", "B": "r2"}, A=gate, B=ASKS)
+    todos = {"A": "r1", "B": "r2", "C": "r3", "D": ("r3", ["C"]), "E": "r4"}
+    run.begin(todos, more={"A": gate, "B": ASKS, "C": ASKS, "E": {"gate": {"timeout": "1h"}}})
+    timers = run.store.redis.zrange(run.store.keys.timers, 0, -1)
+    assert sorted(timers) == [f"{run.run_id} A", f"{run.run_id} E"], "B and C wait as long as it takes"
     run.follow(run.store.pause(run.run_id, "test"))
 
-    for one in due(run):
-        run.follow(run.store.fire(*one))
-    assert approve(run, "B") == "approved"
-    assert (run.drain(), run.states()) == ([], {"A": "ready", "B": "ready"})
+    until(lambda: run.store.due(run.store.now_ms()))
+    run.tick()
+    assert [approve(run, "B"), approve(run, "E"), reject(run, "C")] == ["approved", "approved", "settled"]
+    assert not run.store.redis.zcard(run.store.keys.timers)
+    assert (run.drain(), run.states("ABCD")) == (
+        [],
+        {"A": "ready", "B": "ready", "C": "failed", "D": "skipped"},
+    )
 
     run.follow(run.store.resume(run.run_id, "test"))
-    assert sorted(run.drain()) == ["A", "B"]
-
-
-def test_what_is_rejected_while_the_run_is_paused_has_failed_at_once(run: Harness) -> None:
-    begin(run, {"A": "r1", "B": ("r1", ["A"])}, A=ASKS)
-    run.follow(run.store.pause(run.run_id, "test"))
-
-    reject(run, "A")
-
-    assert run.states() == {"A": "failed", "B": "skipped"}
-    assert run.view().status == "failed"
+    assert sorted(run.drain()) == ["A", "B", "E"]
 
 
 def test_where_nothing_waits_for_a_person_nothing_is_decided(run: Harness) -> None:
-    begin(run, {"A": "r1", "B": ("r1", ["A"]), "C": "r2"}, B=ASKS)
+    run.begin({"A": "r1", "B": ("r1", ["A"]), "C": "r2"}, more={"B": ASKS})
 
     assert [approve(run, todo) for todo in ("A", "B", "C", "nobody")] == ["idle"] * 4
     assert [reject(run, todo) for todo in ("A", "B", "C", "nobody")] == ["idle"] * 4
@@ -259,18 +199,16 @@ def test_where_nothing_waits_for_a_person_nothing_is_decided(run: Harness) -> No
 
 
 def test_events_tell_who_decided_and_what_was_said(run: Harness) -> None:
-    begin(run, {"A": "r1", "B": "r2"}, on_failure=OnFailure.CONTINUE, A=ASKS, B=ASKS)
+    run.begin({"A": "r1", "B": "r2"}, on_failure=OnFailure.CONTINUE, more={"A": ASKS, "B": ASKS})
     approve(run, "A")
     reject(run, "B", "not before Friday")
 
-    entries = [fields for _, fields in run.store.redis.xrange(run.store.keys.run(run.run_id).events)]
-
     told = [
-        (e["what"], e["todo"], e["by"], e["comment"])
-        for e in entries
-        if e["what"].endswith(("oved", "jected"))
+        (e["todo"], e["by"], e["comment"])
+        for what in ("approved", "rejected")
+        for e in run.events(f"todo.{what}")
     ]
-    assert told == [("todo.approved", "A", "lena", ""), ("todo.rejected", "B", "lena", "not before Friday")]
+    assert told == [("A", "lena", ""), ("B", "lena", "not before Friday")]
 
 
 def test_a_retry_asks_again_for_what_it_runs_again_and_for_nothing_else(run: Harness) -> None:

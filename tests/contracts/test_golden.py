@@ -1,5 +1,4 @@
-"""Interfaces that people and programs rely on, as files in tests/golden: a change there is a change of
-behaviour.
+"""Help, JSON and tools as files in tests/golden: a change that shows there is a change of behaviour.
 
 `make golden` writes the files anew; the difference then belongs into the commit that causes it.
 """
@@ -80,15 +79,13 @@ def test_tools_for_agents(golden: Callable[[str, str], None], stage: Stage):
 
 
 def _declared(tool: dict[str, Any]) -> dict[str, Any]:
-    """Compare only the fields of a tool's result: records have tests of their own."""
+    """Of what a tool gives the fields alone: records have tests of their own."""
     kept = {name: tool[name] for name in ("name", "title", "description", "annotations", "input_schema")}
     return {**kept, "gives": sorted(tool.get("output_schema", {}).get("properties", ()))}
 
 
 class Story:
-    """Commands, each with its exit code and what it printed for programs, without what differs from one time
-    to the next.
-    """
+    """Commands with their exit codes and output, without what differs from one time to the next."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
@@ -214,9 +211,7 @@ def test_an_exported_run(golden: Callable[[str, str], None], story: Story):
 
 
 def _shape(value: Any) -> Any:
-    """Names and types, without values; entries that differ in the todo's name or the entry's id alone are
-    shown as one.
-    """
+    """Names and types without values; entries that differ in a todo or an id alone are one."""
     match value:
         case Mapping():
             shape: dict[str, Any] = {}

@@ -1,6 +1,4 @@
-"""Whatever locks and messages leave in Redis has its row in the table of keys.py, with its type; and no row
-is of nothing.
-"""
+"""Every key in Redis has its row with its type in the table of keys.py, and every row has a key."""
 
 from __future__ import annotations
 

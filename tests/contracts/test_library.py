@@ -1,6 +1,4 @@
-"""The library of steps: it loads, its functions leave no state behind, and each call is checked on both
-sides.
-"""
+"""The library of steps: loading, functions without state, and calls that are checked on both sides."""
 
 from __future__ import annotations
 
@@ -61,9 +59,7 @@ class Function:
 
 
 class Bytecode:
-    """Reads what `string.dump` of Lua 5.1 writes (lundump.c), as far as it says which upvalues a function
-    assigns.
-    """
+    """Reads bytecode of Lua 5.1 (lundump.c), as far as it tells which upvalues a function assigns."""
 
     def __init__(self, dumped: bytes) -> None:
         self._bytes, self._at = dumped, 12

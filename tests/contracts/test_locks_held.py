@@ -1,9 +1,8 @@
-"""A lock has one holder, whose fence is the highest so far; it ends with its release or its ttl, and whoever
-lost it knows.
-"""
+"""Locks that are held: one holder with the highest fence, until its release or its ttl."""
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 import time
 from contextlib import ExitStack
@@ -14,7 +13,7 @@ import redis
 
 from coordination.errors import LockLost, LockTimeout
 from coordination.locks import LockManager, Owner
-from tests.lock_players import LONG, begin, compete, inside, peak
+from tests.lock_players import LONG, inside, peak
 from tests.waiting import until
 
 ONCE = timedelta(0)
@@ -24,27 +23,27 @@ SHORT = timedelta(milliseconds=150)
 def test_eight_processes_and_threads_are_never_two_inside(
     locks: LockManager, client: redis.Redis, redis_url: str
 ):
-    processes = [begin(redis_url, "compete", "x", 30) for _ in range(4)]
-    threads = [threading.Thread(target=compete, args=(locks, client, "x", 30)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for player in threads:
-        player.join()
-    for process in processes:
-        process.communicate(timeout=60)
+    def compete(locks: LockManager, client: redis.Redis) -> None:
+        for _ in range(30):
+            with locks.acquire("x", wait=LONG) as lock, inside(client, "x"):
+                client.rpush("fences:x", lock.fence)
 
-    assert [process.returncode for process in processes] == [0] * 4
+    def in_a_process() -> None:
+        with redis.Redis.from_url(redis_url, decode_responses=True) as own:
+            compete(LockManager(own, "test"), own)
+
+    processes = [multiprocessing.get_context("fork").Process(target=in_a_process) for _ in range(4)]
+    threads = [threading.Thread(target=compete, args=(locks, client)) for _ in range(4)]
+    for player in (*processes, *threads):
+        player.start()
+    for player in (*processes, *threads):
+        player.join(60)
+
+    assert [process.exitcode for process in processes] == [0] * 4
     assert peak(client, "x") == 1
     fences = list(map(int, client.lrange("fences:x", 0, -1)))
     assert len(fences) == 240
     assert fences == sorted(set(fences))
-
-
-def test_the_grant_is_one_key_with_a_ttl_in_milliseconds(locks: LockManager, client: redis.Redis):
-    lock = locks.acquire("x", ttl=timedelta(milliseconds=1500))
-
-    assert client.get("test:lock:x") == lock.token
-    assert 0 < client.pttl("test:lock:x") <= 1500
 
 
 def test_its_owner_is_kept_in_separate_fields(locks: LockManager, client: redis.Redis):
@@ -65,48 +64,42 @@ def test_its_owner_is_kept_in_separate_fields(locks: LockManager, client: redis.
     assert Owner(host="elsewhere", pid=1, started="1", thread=1).alive() is None
 
 
-def test_one_try_is_one_try(locks: LockManager):
+def test_a_wait_in_vain_names_the_holder_and_leaves_no_place(locks: LockManager, client: redis.Redis):
     held_by_me = r"lock x taken: x is held by me \(process \d+ on "
-    with locks.acquire("x", owner="me"), pytest.raises(LockTimeout, match=held_by_me):
-        locks.acquire("x", wait=ONCE)
-    locks.acquire("x", wait=ONCE).release()
-
-
-def test_a_wait_that_was_in_vain_leaves_no_place_in_the_queue(locks: LockManager, client: redis.Redis):
-    with locks.acquire("x"):
+    with locks.acquire("x", owner="me"):
+        with pytest.raises(LockTimeout, match=held_by_me):
+            locks.acquire("x", wait=ONCE)
         with pytest.raises(LockTimeout, match=r"not granted within 0\.1 s"):
             locks.acquire("x", wait=timedelta(milliseconds=100))
         assert not client.exists("test:lock-queue:lock:x")
+    locks.acquire("x", wait=ONCE).release()
 
 
-def test_nothing_is_left_of_a_lock_that_was_released(locks: LockManager, client: redis.Redis):
-    locks.acquire_many(["x", "y"]).release()
+def test_a_lock_is_a_key_with_a_ttl_and_leaves_nothing(locks: LockManager, client: redis.Redis):
+    lock = locks.acquire_many(["x", "y"], ttl=timedelta(milliseconds=1500))
+    assert client.get("test:lock:x") == lock.token
+    assert 0 < client.pttl("test:lock:x") <= 1500
+
+    lock.release()
 
     left = {key for key in client.scan_iter() if not key.startswith("test:lock-done:")}
     assert left == {"test:fence", "test:lock-epoch"}
 
 
-def test_an_error_of_the_body_passes_untouched_and_the_lock_is_free(locks: LockManager):
-    error = RuntimeError("of the body")
-    with pytest.raises(RuntimeError) as raised, locks.acquire("x"):
-        raise error
-    assert raised.value is error
-    locks.acquire("x", wait=ONCE)
-
-
-def test_an_error_of_the_body_passes_untouched_where_the_lock_is_lost_too(
-    locks: LockManager, client: redis.Redis
-):
+@pytest.mark.parametrize("lost", [False, True])
+def test_an_error_of_the_body_passes_untouched(locks: LockManager, client: redis.Redis, lost: bool):
     error = RuntimeError("of the body")
 
-    def lose_and_fail() -> None:
+    def fail() -> None:
         with locks.acquire("x"):
-            client.flushall()
+            if lost:
+                client.flushall()
             raise error
 
     with pytest.raises(RuntimeError) as raised:
-        lose_and_fail()
+        fail()
     assert raised.value is error
+    locks.acquire("x", wait=ONCE)
 
 
 def test_a_lock_that_was_lost_under_the_body_is_an_error_at_its_end(locks: LockManager, client: redis.Redis):
@@ -155,7 +148,7 @@ def test_all_are_acquired_or_none(locks: LockManager, client: redis.Redis):
         waiting = threading.Thread(target=lambda: locks.acquire_many(["a", "b"]).release())
         waiting.start()
         until(lambda: client.zcard("test:lock-queue:lock:b"))
-        locks.acquire("a", wait=ONCE).release()  # the waiter for b holds nothing meanwhile
+        locks.acquire("a", wait=ONCE).release()  # whoever waits for b holds nothing meanwhile
     waiting.join()
 
 
@@ -175,29 +168,6 @@ def test_of_several_at_once_there_is_one_holder_too(locks: LockManager, client: 
 
     assert [peak(client, name) for name in "abc"] == [1, 1, 1]
     assert client.llen("seen:a") == 15 * 4
-
-
-def test_many_share_a_lock_and_nobody_has_it_alone_meanwhile(locks: LockManager):
-    with locks.acquire("x", shared=True) as one, locks.acquire("x", shared=True, wait=ONCE) as two:
-        assert two.fence > one.fence
-        with pytest.raises(LockTimeout):
-            locks.acquire("x", wait=ONCE)
-    with locks.acquire("x", wait=ONCE), pytest.raises(LockTimeout):
-        locks.acquire("x", wait=ONCE, shared=True)
-
-
-def test_whoever_wants_it_alone_is_not_starved_by_those_who_share(locks: LockManager, client: redis.Redis):
-    reader = locks.acquire("x", shared=True)
-    writer = threading.Thread(target=lambda: locks.acquire("x").release())
-    writer.start()
-    until(lambda: client.zcard("test:lock-queue:lock:x"))
-
-    with pytest.raises(LockTimeout):
-        locks.acquire("x", shared=True, wait=ONCE)
-
-    reader.release()
-    writer.join()
-    locks.acquire("x", shared=True, wait=ONCE)
 
 
 def test_the_wall_clock_of_a_client_does_not_matter(locks: LockManager, monkeypatch: pytest.MonkeyPatch):

@@ -1,6 +1,4 @@
-"""Holders and waiters are listed as they are; a lock can be taken from its holder, and the log names the
-actor.
-"""
+"""The list of locks with holders and waiters, and locks that are taken from their holders."""
 
 from __future__ import annotations
 
@@ -8,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -26,12 +25,19 @@ KEYS = Keys("test").locks
 LONG = timedelta(seconds=30)
 
 
-def manager(
-    client: redis.Redis, *, host: str = "elsewhere", pid: int = 12, started: str = "then"
-) -> LockManager:
-    return LockManager(
-        client, "test", owner=Owner(host=host, pid=pid, started=started, thread=pid, label="night")
-    )
+@pytest.fixture
+def manager(client: redis.Redis) -> Iterator[Callable[..., LockManager]]:
+    """Managers of other processes."""
+    made: list[LockManager] = []
+
+    def make(*, host: str = "elsewhere", pid: int = 12, started: str = "then") -> LockManager:
+        owner = Owner(host=host, pid=pid, started=started, thread=pid, label="night")
+        made.append(LockManager(client, "test", owner=owner))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
 
 
 def take(locks: LockManager, name: str, *, force: bool = False) -> Held:
@@ -67,28 +73,23 @@ def test_a_held_lock_is_shown_with_its_holder_and_those_who_wait(locks: LockMana
     assert locks.list() == ()
 
 
-def test_all_who_share_a_name_are_shown_with_their_amounts(locks: LockManager):
-    locks.resources.declare({"gpu": 4})
+def test_amounts_are_shown_and_todos_among_the_waiters(locks: LockManager, client: redis.Redis):
+    locks.resources.declare({"cpu": 1, "gpu": 4})
 
     with (
         locks.acquire("doc", shared=True),
         locks.acquire("doc", shared=True),
         locks.resources.acquire("gpu", 3),
+        locks.resources.acquire("cpu"),
     ):
-        doc, gpu = locks.list()
+        assert todo_asks(client, "20261121-1 TODO-7", "2/0 resource:gpu") == "waiting"
+        doc, _, gpu = locks.list()
+        of_locks = locks.list(resources=False)
 
     assert (len(doc.holders), doc.capacity) == (2, None)
     assert (gpu.kind, gpu.name, gpu.capacity, gpu.holders[0].amount) == ("resource", "gpu", 4, 3)
-
-
-def test_a_parked_todo_is_shown_as_one_who_waits(locks: LockManager, client: redis.Redis):
-    locks.resources.declare({"gpu": 1})
-
-    with locks.resources.acquire("gpu"):
-        assert todo_asks(client, "20261121-1 TODO-7", "1/0 resource:gpu") == "waiting"
-        (gpu,) = locks.list()
-
     assert [(waiter.kind, waiter.who) for waiter in gpu.waiters] == [("todo", "TODO-7 of run 20261121-1")]
+    assert [held.what for held in of_locks] == ["lock:doc", "resource:gpu"], "cpu: nobody waits for it"
 
 
 def test_more_names_than_are_read_at_once_are_all_shown(locks: LockManager):
@@ -98,11 +99,8 @@ def test_more_names_than_are_read_at_once_are_all_shown(locks: LockManager):
         assert [held.name for held in locks.list()] == names
 
 
-def test_a_lock_that_is_taken_from_its_holder_goes_to_the_next_and_the_holder_hears_of_it(
-    locks: LockManager, client: redis.Redis
-):
-    other = manager(client)
-    lock = other.acquire("deploy", ttl=LONG)
+def test_a_lock_that_is_taken_from_its_holder_goes_to_the_next_and_that_is_noted(locks: LockManager, manager):
+    lock = manager().acquire("deploy", ttl=LONG)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(locks.acquire, "deploy", ttl=LONG, wait=LONG)
         until(lambda: any(h.waiters for h in locks.list()))
@@ -113,38 +111,16 @@ def test_a_lock_that_is_taken_from_its_holder_goes_to_the_next_and_the_holder_he
     assert [holder.id for holder in found.holders] == [lock.token]
     assert lock.renew() is False
     assert lock.lost.is_set()
-    other.close()
-
-
-def test_what_was_taken_away_is_noted_with_who_did_it_and_whose_it_was(
-    locks: LockManager, client: redis.Redis
-):
-    other = manager(client)
-    lock = other.acquire("deploy", ttl=LONG)
-
-    take(locks, "deploy", force=True)
-
     (noted,) = locks.broken()
-    assert (noted.what, noted.by, noted.host, noted.pid, noted.label) == (
-        "lock:deploy",
-        "ann",
-        "elsewhere",
-        12,
-        "night",
-    )
-    assert noted.fence == lock.fence
-    assert noted.who == "process 12 on elsewhere (night)"
+    assert (noted.what, noted.by, noted.host, noted.pid) == ("lock:deploy", "ann", "elsewhere", 12)
+    assert (noted.fence, noted.who) == (lock.fence, "process 12 on elsewhere (night)")
     assert noted.since is not None
     assert noted.at >= noted.since
-    other.close()
 
 
 @pytest.mark.parametrize("where", ["here, and alive", "on another host"])
-def test_a_holder_that_may_live_keeps_its_lock_without_force(
-    locks: LockManager, client: redis.Redis, where: str
-):
-    other = manager(client)
-    (locks if where == "here, and alive" else other).acquire("deploy", ttl=LONG)
+def test_a_holder_that_may_live_keeps_its_lock_without_force(locks: LockManager, manager, where: str):
+    (locks if where == "here, and alive" else manager()).acquire("deploy", ttl=LONG)
 
     with pytest.raises(Conflict, match="deploy is held by process") as refused:
         take(locks, "deploy")
@@ -152,32 +128,21 @@ def test_a_holder_that_may_live_keeps_its_lock_without_force(
     assert "--force" in refused.value.hint
     assert locks.held() == 1
     assert locks.broken() == ()
-    other.close()
 
 
-def test_a_process_of_this_host_that_is_gone_needs_no_force(locks: LockManager, client: redis.Redis):
-    gone = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    started = start_time(gone.pid)
-    gone.communicate(b"\n", timeout=10)
-    other = manager(client, host=socket.gethostname(), pid=gone.pid, started=started or "")
-    other.acquire("deploy", ttl=LONG, keep=False)
-
-    take(locks, "deploy")
-
-    assert locks.held() == 0
-    other.close()
-
-
-def test_another_process_with_the_pid_of_the_holder_is_not_the_holder(
-    locks: LockManager, client: redis.Redis
-):
-    other = manager(client, host=socket.gethostname(), pid=os.getpid(), started="long ago")
-    other.acquire("deploy", ttl=LONG, keep=False)
+@pytest.mark.parametrize("pid", ["of a process that is gone", "of another process"])
+def test_a_holder_on_this_host_that_is_gone_needs_no_force(locks: LockManager, manager, pid: str):
+    if pid == "of another process":
+        number, started = os.getpid(), "long ago"
+    else:
+        gone = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        number, started = gone.pid, start_time(gone.pid) or ""
+        gone.communicate(b"\n", timeout=10)
+    manager(host=socket.gethostname(), pid=number, started=started).acquire("deploy", ttl=LONG, keep=False)
 
     take(locks, "deploy")
 
     assert locks.held() == 0
-    other.close()
 
 
 def test_what_a_todo_holds_is_not_taken_even_by_force(locks: LockManager, client: redis.Redis):
@@ -188,15 +153,7 @@ def test_what_a_todo_holds_is_not_taken_even_by_force(locks: LockManager, client
         take(locks, "resource:gpu", force=True)
 
     assert "coord cancel 20261121-1" in refused.value.hint
-    assert locks.resources.stats("gpu").used == 1
-
-
-def test_the_step_leaves_a_todos_share_to_it_as_well(locks: LockManager, client: redis.Redis):
-    locks.resources.declare({"gpu": 1})
-    todo_asks(client, "20261121-1 TODO-7", "1/0 resource:gpu")
-
     assert StepCaller(client)("lock/break", [KEYS.head], ["resource:gpu", "ann", "20261121-1 TODO-7"]) == 0
-
     assert locks.resources.stats("gpu").used == 1
 
 
@@ -216,18 +173,6 @@ def test_whoever_has_taken_its_place_meanwhile_keeps_it(locks: LockManager):
 
     assert second.renew()
     assert locks.broken() == ()
-
-
-def test_resources_are_left_out_of_a_list_of_locks_unless_somebody_waits_for_them(
-    locks: LockManager, client: redis.Redis
-):
-    locks.resources.declare({"cpu": 1, "gpu": 1})
-
-    with locks.acquire("a"), locks.resources.acquire("gpu"), locks.resources.acquire("cpu"):
-        todo_asks(client, "20261121-1 TODO-7", "1/0 resource:gpu")
-
-        assert [held.what for held in locks.list(resources=False)] == ["lock:a", "resource:gpu"]
-        assert len(locks.list()) == 3
 
 
 def test_a_lock_that_is_called_like_a_resource_comes_before_it(locks: LockManager):

@@ -1,4 +1,4 @@
-"""The guarantees of locks, compared with a model (tests/lock_model.py) in any history, and in rare ones."""
+"""Locks in any order of events, held against a model (tests/lock_model.py), and in rare orders."""
 
 from __future__ import annotations
 
@@ -39,9 +39,7 @@ def asked(history: AnyHistory, *wanted: dict[str, str]) -> list[Request]:
     return requests
 
 
-def test_what_a_waiter_leaves_when_its_own_look_grants_it_goes_to_who_is_behind_it(
-    history: AnyHistory,
-) -> None:
+def test_a_granted_waiter_hands_on_what_it_leaves(history: AnyHistory) -> None:
     seats, lock, both, behind = asked(
         history,
         {"seat:repo": "2/2"},

@@ -1,4 +1,4 @@
-"""Invalid locks are refused before Redis is asked."""
+"""Invalid input to locks is refused, most of it before Redis is asked."""
 
 from __future__ import annotations
 
@@ -13,10 +13,19 @@ from coordination.locks import LockManager
 
 
 @pytest.fixture
-def locks(redis_url: str) -> Iterator[LockManager]:
+def own(redis_url: str) -> Iterator[LockManager]:
+    """A manager that is used."""
     with redis.Redis.from_url(redis_url) as client:
-        yield LockManager(client, "test")
-        assert client.keys() == []
+        made = LockManager(client, "test")
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def locks(own: LockManager, client: redis.Redis) -> Iterator[LockManager]:
+    """A manager that refuses everything before it asks Redis."""
+    yield own
+    assert client.keys() == []
 
 
 NO_NAMES = {
@@ -34,7 +43,7 @@ NO_NAMES = {
 
 
 @pytest.mark.parametrize("name", NO_NAMES.values(), ids=NO_NAMES)
-def test_what_is_no_name(locks: LockManager, name: object):
+def test_an_invalid_name(locks: LockManager, name: object):
     for deed in (
         lambda: locks.acquire(name),
         lambda: locks.acquire_many(["fine", name]),
@@ -47,38 +56,25 @@ def test_what_is_no_name(locks: LockManager, name: object):
 
 
 @pytest.mark.parametrize("name", ["x", "a b", "häuser/日本", "lock:x", "x" * 255, "a:b|c,d", "%s {0} '\""])
-def test_what_is_one(redis_url: str, name: str):
-    with redis.Redis.from_url(redis_url) as client:
-        locks = LockManager(client, "test")
-        with locks.acquire(name) as lock:
-            assert lock.name == name
-        locks.close()
+def test_a_valid_name(own: LockManager, name: str):
+    with own.acquire(name) as lock:
+        assert lock.name == name
+    with own.acquire_many([name, name]) as lock:
+        assert lock.names == (name,)
 
 
-@pytest.mark.parametrize(
-    "ttl", [timedelta(0), timedelta(seconds=-1), timedelta(microseconds=999), timedelta.max, 10, 0.5, None]
-)
-def test_what_is_no_ttl(locks: LockManager, ttl: object):
-    with pytest.raises(UsageError, match="ttl"):
-        locks.acquire("x", ttl=ttl)
+TERMS = {
+    "ttl": [timedelta(0), timedelta(seconds=-1), timedelta(microseconds=999), timedelta.max, 10, 0.5, None],
+    "wait": [timedelta(seconds=-1), 5, None],
+    "priority": [1001, -1001, 10**9, True, 0.5, "high", None],
+    "owner": ["a\nb", "x" * 300, 5],
+}
 
 
-@pytest.mark.parametrize("wait", [timedelta(seconds=-1), 5, None])
-def test_what_is_no_wait(locks: LockManager, wait: object):
-    with pytest.raises(UsageError, match="wait"):
-        locks.acquire("x", wait=wait)
-
-
-@pytest.mark.parametrize("priority", [1001, -1001, 10**9, True, 0.5, "high", None])
-def test_what_is_no_priority(locks: LockManager, priority: object):
-    with pytest.raises(UsageError, match="priority"):
-        locks.acquire("x", priority=priority)
-
-
-@pytest.mark.parametrize("owner", ["a\nb", "x" * 300, 5])
-def test_what_is_no_label(locks: LockManager, owner: object):
-    with pytest.raises(UsageError, match="label"):
-        locks.acquire("x", owner=owner)
+@pytest.mark.parametrize(("term", "value"), [(term, value) for term in TERMS for value in TERMS[term]])
+def test_an_invalid_term(locks: LockManager, term: str, value: object):
+    with pytest.raises(UsageError, match="label" if term == "owner" else term):
+        locks.acquire("x", **{term: value})
 
 
 def test_several_are_at_least_one_and_no_text(locks: LockManager):
@@ -93,7 +89,7 @@ def test_several_are_at_least_one_and_no_text(locks: LockManager):
 
 
 @pytest.mark.parametrize("amount", [0, -1, 1.5, "2", None, True, 10**9 + 1, 10**400])
-def test_what_is_no_amount(locks: LockManager, amount: object):
+def test_an_invalid_amount(locks: LockManager, amount: object):
     with pytest.raises(UsageError, match="amount"):
         locks.resources.acquire("gpu", amount)
     if amount != 0:
@@ -101,56 +97,36 @@ def test_what_is_no_amount(locks: LockManager, amount: object):
             locks.resources.declare({"gpu": amount})
 
 
-def test_the_most_that_there_can_be_of_a_resource_is_counted_exactly(redis_url: str):
-    with redis.Redis.from_url(redis_url) as client:
-        locks = LockManager(client, "test")
-        locks.resources.declare({"gpu": 10**9})
-        with locks.resources.acquire("gpu", 10**9 - 1), locks.resources.acquire("gpu"):
-            assert locks.resources.stats("gpu").used == 10**9
-            with pytest.raises(LockTimeout):
-                locks.resources.acquire("gpu", wait=timedelta(0))
-        locks.close()
+def test_the_largest_capacity_is_counted_exactly(own: LockManager):
+    own.resources.declare({"gpu": 10**9})
+    with own.resources.acquire("gpu", 10**9 - 1), own.resources.acquire("gpu"):
+        assert own.resources.stats("gpu").used == 10**9
+        with pytest.raises(LockTimeout):
+            own.resources.acquire("gpu", wait=timedelta(0))
 
 
 @pytest.mark.parametrize("fence", [True, 1.5, float("nan"), "5", None, -1, 2**53 + 1, 10**400])
-def test_what_is_no_fence(redis_url: str, fence: object):
-    with redis.Redis.from_url(redis_url) as client:
-        locks = LockManager(client, "test")
-        guard = locks.guard("x")
-        for deed in (lambda: guard.write("v", fence), lambda: guard.check(fence)):
-            with pytest.raises(UsageError, match="fence"):
-                deed()
-        locks.close()
+def test_an_invalid_fence(own: LockManager, fence: object):
+    guard = own.guard("x")
+    for call in (lambda: guard.write("v", fence), lambda: guard.check(fence)):
+        with pytest.raises(UsageError, match="fence"):
+            call()
 
 
 @pytest.mark.parametrize("value", [None, b"x", 5, "half a \ud800", "x" * (1024**2 + 1)])
-def test_what_no_guard_keeps(redis_url: str, value: object):
-    with redis.Redis.from_url(redis_url) as client:
-        locks = LockManager(client, "test")
-        guard = locks.guard("x")
-        with locks.acquire("x") as lock, pytest.raises(UsageError, match="text"):
-            guard.write(value, lock.fence)
-        assert guard.read() == (None, 0)
-        locks.close()
+def test_an_invalid_value_of_a_guard(own: LockManager, value: object):
+    guard = own.guard("x")
+    with own.acquire("x") as lock, pytest.raises(UsageError, match="text"):
+        guard.write(value, lock.fence)
+    assert guard.read() == (None, 0)
 
 
-def test_a_fence_that_was_never_given_out_locks_nobody_out(redis_url: str):
-    with redis.Redis.from_url(redis_url) as client:
-        locks = LockManager(client, "test")
-        guard = locks.guard("x")
-        with locks.acquire("x") as lock:
-            for fence in (0, lock.fence + 1, 2**53):
-                with pytest.raises(StaleFence):
-                    guard.write("forged", fence)
-            guard.write("true", lock.fence)
-        assert guard.read() == ("true", lock.fence)
-        assert guard.refused == 3
-        locks.close()
-
-
-def test_a_name_that_is_named_twice_is_asked_for_once(redis_url: str):
-    with redis.Redis.from_url(redis_url) as client:
-        locks = LockManager(client, "test")
-        with locks.acquire_many(["x", "x"]) as lock:
-            assert lock.names == ("x",)
-        locks.close()
+def test_a_fence_that_was_never_given_out_locks_nobody_out(own: LockManager):
+    guard = own.guard("x")
+    with own.acquire("x") as lock:
+        for fence in (0, lock.fence + 1, 2**53):
+            with pytest.raises(StaleFence):
+                guard.write("forged", fence)
+        guard.write("true", lock.fence)
+    assert guard.read() == ("true", lock.fence)
+    assert guard.refused == 3

@@ -1,6 +1,4 @@
-"""A lock is kept for as long as its holder lives, and no longer; the holder learns that it lost it by its own
-clock.
-"""
+"""Renewal: a lock lasts as long as its holder lives, and the holder learns of a loss by its own clock."""
 
 from __future__ import annotations
 
@@ -22,31 +20,17 @@ ONCE = timedelta(0)
 SHORT = timedelta(milliseconds=200)
 
 
-def test_it_is_renewed_for_as_long_as_it_is_held(locks: LockManager):
-    lock = locks.acquire("x", ttl=SHORT)
-    first = lock.deadline_s
-    until(lambda: lock.deadline_s > first + 2 * SHORT.total_seconds())
-
-    lock.check()
-    with pytest.raises(LockTimeout):
-        locks.acquire("x", wait=ONCE)
-    lock.release()
-
-
-def test_one_thread_renews_all_of_a_manager(locks: LockManager):
+def test_one_thread_renews_all_locks_of_a_manager_each_in_time(locks: LockManager):
     before = set(threading.enumerate())
+    locks.acquire("long", ttl=timedelta(hours=1))
     held = [locks.acquire(f"x{i}", ttl=SHORT) for i in range(20)]
     first = [lock.deadline_s for lock in held]
-    until(lambda: all(lock.deadline_s > since + 0.3 for lock, since in zip(held, first, strict=True)))
+    until(lambda: all(lock.deadline_s > since + 0.4 for lock, since in zip(held, first, strict=True)))
 
     assert not any(lock.lost.is_set() for lock in held)
     assert sum(thread.name == "lock-renewal" for thread in set(threading.enumerate()) - before) == 1
-
-
-def test_a_short_ttl_is_renewed_beside_a_long_one(locks: LockManager):
-    with locks.acquire("long", ttl=timedelta(hours=1)), locks.acquire("short", ttl=SHORT) as short:
-        first = short.deadline_s
-        until(lambda: short.deadline_s > first + SHORT.total_seconds())
+    with pytest.raises(LockTimeout):
+        locks.acquire("x0", wait=ONCE)
 
 
 def test_nobody_renews_what_is_to_be_renewed_by_hand(locks: LockManager):
@@ -56,14 +40,6 @@ def test_nobody_renews_what_is_to_be_renewed_by_hand(locks: LockManager):
 
     assert not lock.renew()
     assert lock.lost.is_set()
-
-
-def test_a_closed_manager_renews_nothing(client: redis.Redis, locks: LockManager):
-    other = LockManager(client, "test")
-    other.acquire("x", ttl=SHORT)
-    other.close()
-
-    locks.acquire("x", wait=LONG)
 
 
 def test_the_holder_is_told_that_its_lock_is_lost(locks: LockManager, client: redis.Redis):
@@ -76,9 +52,7 @@ def test_the_holder_is_told_that_its_lock_is_lost(locks: LockManager, client: re
         lock.check()
 
 
-def test_after_a_sleep_of_the_machine_the_holder_believes_in_nothing(
-    locks: LockManager, monkeypatch: pytest.MonkeyPatch
-):
+def test_after_a_sleep_of_the_machine_a_lock_is_lost(locks: LockManager, monkeypatch: pytest.MonkeyPatch):
     lock = locks.acquire("x", ttl=timedelta(seconds=10))
     asleep = clock.now_s
     monkeypatch.setattr("coordination.locks.lock.now_s", lambda: asleep() + 3600)
@@ -89,7 +63,7 @@ def test_after_a_sleep_of_the_machine_the_holder_believes_in_nothing(
 
 
 def test_a_killed_holder_keeps_others_out_for_its_ttl_at_most(locks: LockManager, redis_url: str):
-    holder = begin(redis_url, "hold", "x", 500)
+    holder = begin(redis_url, "x", 500)
     fence = int(holder.stdout.readline())
     with pytest.raises(LockTimeout):
         locks.acquire("x", wait=ONCE)
@@ -102,7 +76,7 @@ def test_a_killed_holder_keeps_others_out_for_its_ttl_at_most(locks: LockManager
 
 
 def test_a_stopped_holder_writes_nothing_when_it_goes_on(locks: LockManager, redis_url: str):
-    holder = begin(redis_url, "hold", "x", 200)
+    holder = begin(redis_url, "x", 200)
     holder.stdout.readline()
     os.kill(holder.pid, signal.SIGSTOP)
     try:
@@ -140,9 +114,7 @@ def test_a_child_process_renews_its_own_and_not_its_parents(locks: LockManager):
 
 
 @pytest.mark.parametrize("keep", [True, False], ids=["renewed", "by hand"])
-def test_a_child_process_holds_nothing_of_its_parents_and_gives_nothing_of_it_back(
-    locks: LockManager, keep: bool
-):
+def test_a_child_process_holds_and_releases_no_lock_of_its_parent(locks: LockManager, keep: bool):
     with locks.acquire("x", keep=keep) as lock:
         child = os.fork()
         if child == 0:
@@ -165,14 +137,13 @@ def _beliefs_of_a_child(lock: Lock) -> int:
     return int(believes)
 
 
-def test_a_manager_that_was_closed_grants_nothing_that_nobody_would_renew(
-    locks: LockManager, client: redis.Redis
-):
+def test_a_closed_manager_renews_and_grants_nothing(locks: LockManager, client: redis.Redis):
     held = locks.acquire("x")
+    locks.acquire("short", ttl=SHORT)
     locks.close()
-    for deed in (lambda: locks.acquire("y"), lambda: locks.acquire_many(["y"], keep=False)):
+    for call in (lambda: locks.acquire("y"), lambda: locks.acquire_many(["y"], keep=False)):
         with pytest.raises(UsageError, match="closed"):
-            deed()
+            call()
     held.release()
     locks.close()
-    assert not client.keys("test:lock:*")
+    until(lambda: not client.keys("test:lock:*"))

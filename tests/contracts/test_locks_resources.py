@@ -1,6 +1,4 @@
-"""Never more of a resource than its capacity is in use; other requests wait in the same queue as
-for a lock.
-"""
+"""Resources: never more than the capacity is in use, and the statistics of their use."""
 
 from __future__ import annotations
 
@@ -41,19 +39,6 @@ def test_never_more_is_in_use_than_there_is(locks: LockManager, client: redis.Re
     assert len(seen) == 8 * 15
     assert 1 < max(seen) <= 3
     assert locks.resources.stats("gpu").used == 0
-
-
-def test_who_wants_much_is_not_starved_by_those_who_want_little(locks: LockManager, client: redis.Redis):
-    little = locks.resources.acquire("gpu")
-    much = threading.Thread(target=lambda: locks.resources.acquire("gpu", 3).release())
-    much.start()
-    until(lambda: client.zcard("test:lock-queue:resource:gpu"))
-
-    with pytest.raises(LockTimeout):
-        locks.resources.acquire("gpu", wait=ONCE)
-
-    little.release()
-    much.join()
 
 
 def test_several_resources_are_acquired_together_or_not_at_all(locks: LockManager):
@@ -100,12 +85,6 @@ def test_a_resource_that_grows_goes_to_whoever_waits(locks: LockManager, client:
         until(lambda: client.zcard("test:lock-queue:resource:db"))
         locks.resources.declare({"db": 2})
         waiter.join()
-
-
-def test_a_share_whose_holder_is_gone_is_free_after_its_ttl(locks: LockManager):
-    locks.resources.acquire("db", ttl=timedelta(milliseconds=200), keep=False)
-    locks.resources.acquire("db", wait=LONG).release()
-    assert locks.resources.stats("db").granted == 2
 
 
 def test_its_use_is_told(locks: LockManager, client: redis.Redis):

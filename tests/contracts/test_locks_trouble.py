@@ -1,23 +1,20 @@
-"""Redis dies, hangs, forgets or refuses: a clear error within the wait, never a lock that is not one."""
+"""Locks when Redis dies, hangs, loses its data or refuses: an error within the wait, never a false lock."""
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import redis
 
 from coordination.backend import library
-from coordination.backend.embedded import EmbeddedServer
 from coordination.errors import CoordinationError, LockLost, LockTimeout, StaleFence, Unreachable, Unusable
 from coordination.locks import Lock, LockManager
-from coordination.settings import Settings
+from tests.contracts.conftest import OwnServer
 from tests.lock_players import LONG
 from tests.waiting import until
 
@@ -25,28 +22,9 @@ ONCE = timedelta(0)
 WAIT = timedelta(seconds=2)
 
 
-class Server(EmbeddedServer):
-    def kill(self) -> None:
-        self.signal(signal.SIGKILL)
-        until(lambda: self.running() is None)
-
-    def signal(self, number: int) -> None:
-        os.kill(self.running().pid, number)
-
-
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    made = Server(tmp_path / ".coord", Settings())
-    made.start()
-    yield made
-    if made.running():
-        made.signal(signal.SIGCONT)
-        made.stop()
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(server.start(), decode_responses=True) as made:
+def client(own: OwnServer) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(own.start(), decode_responses=True) as made:
         yield made
 
 
@@ -72,112 +50,81 @@ def waiting(locks: LockManager, client: redis.Redis, wait: timedelta = WAIT) -> 
     return waiter
 
 
-def test_redis_that_is_gone_is_a_clear_error_of_the_waiter(
-    locks: LockManager, client: redis.Redis, server: Server
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["gone", "hangs"])
+def test_a_redis_that_is_gone_or_hangs_is_an_error_of_the_waiter(
+    locks: LockManager, client: redis.Redis, own: OwnServer, number: int
 ):
     locks.acquire("x")
     waiter = waiting(locks, client)
-    server.kill()
+    own.signal(number)
     waiter.join(20)
 
     assert isinstance(waiter.came, Unreachable)
     assert "does not answer" in waiter.came.message
-    with pytest.raises(Unreachable):
-        locks.acquire("y", wait=ONCE)
+    if number == signal.SIGKILL:
+        with pytest.raises(Unreachable):
+            locks.acquire("y", wait=ONCE)
 
 
-def test_redis_that_hangs_is_a_clear_error_of_the_waiter(
-    locks: LockManager, client: redis.Redis, server: Server
-):
-    locks.acquire("x")
-    waiter = waiting(locks, client)
-    server.signal(signal.SIGSTOP)
-    waiter.join(20)
-
-    assert isinstance(waiter.came, Unreachable)
-    assert "does not answer" in waiter.came.message
-
-
-def test_a_holder_knows_that_it_lost_its_lock_while_redis_hangs(locks: LockManager, server: Server):
+def test_a_holder_knows_that_it_lost_its_lock_while_redis_hangs(locks: LockManager, own: OwnServer):
     lock = locks.acquire("x", ttl=timedelta(milliseconds=400))
-    server.signal(signal.SIGSTOP)
+    own.signal(signal.SIGSTOP)
 
     assert lock.lost.wait(10)
     with pytest.raises(LockLost):
         lock.check()
 
 
-def test_a_hang_shorter_than_the_ttl_loses_nothing(locks: LockManager, server: Server):
+def test_a_hang_shorter_than_the_ttl_loses_nothing(locks: LockManager, own: OwnServer):
     lock = locks.acquire("x", ttl=timedelta(seconds=9))
     first = lock.deadline_s
-    server.signal(signal.SIGSTOP)
+    own.signal(signal.SIGSTOP)
     hung = threading.Thread(target=lock.renew)
     hung.start()
-    server.signal(signal.SIGCONT)
+    own.signal(signal.SIGCONT)
     hung.join()
 
     until(lambda: lock.deadline_s > first)
     lock.release()
 
 
-def test_after_a_restart_with_its_data_a_lock_is_held_as_before(
-    locks: LockManager, client: redis.Redis, server: Server
+def test_a_restart_with_its_data_keeps_holders_and_waiters(
+    locks: LockManager, client: redis.Redis, own: OwnServer
 ):
     lock = locks.acquire("x", ttl=timedelta(minutes=1))
-    until(lambda: client.info("persistence")["aof_pending_bio_fsync"] == 0)
     client.execute_command("WAITAOF", 1, 0, 5000)
-    server.kill()
-    server.start()
+    waiter = waiting(locks, client, LONG)
+    own.kill()
+    own.start()
 
     with pytest.raises(LockTimeout):
         locks.acquire("x", wait=ONCE)
     assert lock.renew()
     lock.release()
-    with locks.acquire("x") as after:
-        assert after.fence > lock.fence
-        assert after.epoch == lock.epoch
-
-
-def test_whoever_waits_through_a_restart_is_granted_the_lock(
-    locks: LockManager, client: redis.Redis, server: Server
-):
-    lock = locks.acquire("x", ttl=timedelta(minutes=1))
-    client.execute_command("WAITAOF", 1, 0, 5000)
-    waiter = waiting(locks, client, LONG)
-    server.kill()
-    server.start()
-    lock.release()
     waiter.join(20)
-
+    assert isinstance(waiter.came, Lock)
     assert waiter.came.fence > lock.fence
+    assert waiter.came.epoch == lock.epoch
 
 
-def test_where_redis_forgot_everything_no_fence_is_given_out_again_and_the_epoch_says_so(
-    locks: LockManager, client: redis.Redis
-):
+def test_after_a_loss_of_data_no_fence_is_given_out_again(locks: LockManager, client: redis.Redis):
     guard = locks.guard("x")
     before = locks.acquire("x")
     guard.write("of before", before.fence)
+    waiter = waiting(locks, client, LONG)
     client.flushall()
 
     with pytest.raises(StaleFence):
         guard.write("too late", before.fence)
-    after = locks.acquire("x", wait=ONCE)
+    waiter.join(20)
+    after = waiter.came
 
+    assert isinstance(after, Lock)
     assert after.fence > before.fence
     assert after.epoch > before.epoch
     assert not before.renew()
     assert before.lost.is_set()
     assert after.renew()
-
-
-def test_a_waiter_keeps_its_turn_where_redis_forgot_everything(locks: LockManager, client: redis.Redis):
-    lock = locks.acquire("x")
-    waiter = waiting(locks, client, LONG)
-    client.flushall()
-    waiter.join(20)
-
-    assert waiter.came.fence > lock.fence
 
 
 DENIED = {
@@ -189,9 +136,7 @@ DENIED = {
 
 
 @pytest.mark.parametrize("rules", DENIED.values(), ids=DENIED)
-def test_a_redis_that_denies_us_something_is_unusable_and_nothing_weaker_is_done(
-    locks: LockManager, client: redis.Redis, rules: list[str]
-):
+def test_a_redis_that_denies_a_command_is_unusable(locks: LockManager, client: redis.Redis, rules: list[str]):
     client.execute_command("ACL", "SETUSER", "bob", "on", ">pw", "~*", "&*", "+@all", *rules)
     path = client.connection_pool.connection_kwargs["path"]
     held = locks.acquire("x")
@@ -250,13 +195,6 @@ def test_a_redis_that_lost_its_scripts_is_sent_them_again(locks: LockManager, cl
     client.script_flush()
     lock.release()
     locks.acquire("x").release()
-
-
-def test_idle_connections_that_redis_hung_up_are_made_anew(locks: LockManager, client: redis.Redis):
-    lock = locks.acquire("x")
-    client.client_kill_filter(skipme=True, _type="normal")
-    lock.release()
-    locks.acquire("x", wait=ONCE).release()
 
 
 def test_it_does_not_matter_how_often_connections_were_lost(locks: LockManager, client: redis.Redis):

@@ -1,6 +1,4 @@
-"""Contract of an inbox that is read: as an iterator, with a handler, and as a request that waits for its
-reply.
-"""
+"""Reading an inbox: as an iterator, with a handler, and as a request that waits for its reply."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ import pytest
 import redis
 
 from coordination.errors import NoReply, NotFound, Unreachable, UsageError
-from coordination.messages import Inbox, Limits, Message, MessageBus
+from coordination.messages import Inbox, Limits, Message, MessageBus, Position
 from tests.waiting import until
 
 REPO = "repo:billing"
@@ -105,33 +103,22 @@ def test_the_body_may_acknowledge_with_effects_itself(bus: MessageBus, client: r
     assert empty(bus)
 
 
-def test_a_handler_that_returns_acknowledges_and_one_that_raises_gets_it_again_first(
-    bus: MessageBus, begin: Begin
-):
+def test_a_message_whose_handler_raises_comes_again_first(bus: MessageBus, begin: Begin):
     got: list[tuple[int, int]] = []
 
     def handler(message: Message) -> None:
         got.append((message.payload, message.deliveries))
-        if message.deliveries < 3 and message.payload == 1:
-            raise LookupError("not yet")
+        if message.payload == 3 or (message.payload == 1 and message.deliveries < 3):
+            raise LookupError("there is no such invoice")
 
     begin(handler)
     for n in range(4):
         bus.send(REPO, "note", n)
 
-    until(lambda: empty(bus))
-    assert got == [(0, 1), (1, 1), (1, 2), (1, 3), (2, 1), (3, 1)]
-
-
-def test_why_a_handler_failed_is_written_on_the_dead_letter(bus: MessageBus, begin: Begin):
-    def handler(message: Message) -> None:
-        raise LookupError("there is no such invoice")
-
-    begin(handler)
-    bus.send(REPO, "note")
-
     (dead,) = until(bus.dead)
     assert dead.why == "LookupError: there is no such invoice"
+    assert got == [(0, 1), (1, 1), (1, 2), (1, 3), (2, 1), *((3, n) for n in range(1, 6))]
+    assert empty(bus)
 
 
 def test_a_handler_may_take_longer_than_the_idle_time(bus: MessageBus, client: redis.Redis, begin: Begin):
@@ -154,6 +141,17 @@ def test_a_handler_may_take_longer_than_the_idle_time(bus: MessageBus, client: r
     go.set()
     until(lambda: empty(bus))
     assert began == [0, 1]
+
+
+def test_a_reader_logs_that_another_took_its_message_over(
+    bus: MessageBus, client: redis.Redis, caplog: pytest.LogCaptureFixture
+):
+    bus.send(REPO, "note", 0)
+    hasty = MessageBus(client, "test", limits=Limits(idle=timedelta(milliseconds=300)))
+    with hasty.receive(REPO, reader="r") as inbox:
+        assert inbox.next(LONG)
+        assert bus.hand_back_all(REPO, "r") == 1
+        until(lambda: "was taken over" in caplog.text)
 
 
 def test_what_was_done_is_acknowledged_though_the_next_takes_long(bus: MessageBus, begin: Begin):
@@ -186,7 +184,7 @@ def test_whoever_waits_is_woken_by_what_comes(bus: MessageBus, client: redis.Red
 def test_a_lost_wake_up_costs_an_interval_and_no_more(bus: MessageBus, client: redis.Redis, begin: Begin):
     got: list[object] = []
     begin(lambda message: got.append(message.payload))
-    # A sender believes now that nobody waits.
+    # Whoever sends now believes that nobody waits.
     until(lambda: client.hdel("test:inbox-facts:repo:billing", "waits"))
 
     bus.send(REPO, "note", 1)
@@ -269,6 +267,75 @@ def test_who_is_stopped_finishes_what_is_begun_and_gives_back_the_rest(bus: Mess
     assert bus.standing(REPO).in_hand == 0
 
 
+def test_a_reader_gets_first_what_an_answer_that_was_lost_gave_it_and_nothing_twice(bus: MessageBus):
+    for n in range(6):
+        bus.send(REPO, "note", n)
+    bus.take_ahead(REPO, "reader", 3, None)  # and the answer is lost
+
+    with bus.receive(REPO, reader="reader") as inbox:
+        held = [message for _ in range(6) if (message := inbox.next(LONG))]
+        assert inbox.next(timedelta(milliseconds=5)) is None
+
+        assert [(message.payload, message.deliveries) for message in held] == [(n, 1) for n in range(6)]
+        assert all(inbox.ack(message) for message in held)
+
+
+@pytest.mark.parametrize("handed_back", [False, True])
+def test_a_reader_is_given_more_once_its_own_messages_are_acknowledged(bus: MessageBus, handed_back: bool):
+    for n in range(6):
+        bus.send(REPO, "note", n)
+    done = bus.take_ahead(REPO, "reader", 3, None).messages
+    if handed_back:
+        bus.hand_back(*done)
+        held = bus.take_ahead(REPO, "other", 3, None).messages
+
+    found = bus.take_ahead(REPO, "reader", 6, None, known=(), done=done)
+
+    if handed_back:
+        assert (found.lost, found.messages) == (done, ()), "they and their sender's lane are another's"
+        assert all(bus.ack(message) for message in held)
+    else:
+        assert ([message.payload for message in found.messages], found.lost) == ([3, 4, 5], ())
+        assert not any(bus.ack(message) for message in done)
+
+
+def test_a_position_that_names_more_than_was_trimmed_silences_nobody(client: redis.Redis):
+    bus = MessageBus(client, "test", limits=Limits(inbox_limit=2))
+    bus.register(REPO)
+    for n in range(3):
+        bus.send(REPO, "note", n)
+    taken = bus.take(REPO, "r1", 0)
+    here = taken.position
+    assert Position.parse(str(here)) == here
+    assert (taken.epoch, taken.offset) == (here.epoch, here.offset)
+
+    assert not bus.take(REPO, "r1", 0, since=Position(here.epoch, here.offset, 10**9)).recovered
+
+    assert bus.take(REPO, "r1", 0).trimmed == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1", "1:2", "1:2:x", "a:1:1", ":1:1", "1:2:3:4", "1:-2:3", "1:²:3", "x" * 10_000]
+)
+def test_an_invalid_position_is_refused(text: str):
+    with pytest.raises(UsageError, match="invalid position"):
+        Position.parse(text)
+
+
+def test_a_sweep_forgets_processes_that_are_gone_and_nobody_else(client: redis.Redis):
+    bus = MessageBus(client, "test", limits=Limits(gone=timedelta(milliseconds=20)))
+    for recipient in (REPO, "worker:w1", "reply:abc"):
+        bus.register(recipient)
+
+    gone = set()
+    until(lambda: gone.update(bus.sweep().forgotten) or len(gone) == 2)
+
+    assert gone == {"worker:w1", "reply:abc"}
+    assert bus.recipients() == (REPO,)
+    MessageBus(client, "test").take("worker:w1", "r1")
+    assert MessageBus(client, "test").sweep().forgotten == ()
+
+
 def test_a_request_gets_its_reply_and_leaves_nothing(bus: MessageBus, client: redis.Redis, begin: Begin):
     begin(lambda message: bus.reply(message, {"sum": sum(message.payload)}))
 
@@ -285,22 +352,15 @@ def test_a_request_that_nobody_answers_says_so_within_its_time(bus: MessageBus):
     assert bus.recipients() == (REPO,)
 
 
-def test_a_reply_that_comes_too_late_is_told_that_nobody_waits(bus: MessageBus):
-    with pytest.raises(NoReply):
-        bus.request(REPO, "add", timeout=SHORT)
+def test_a_reply_that_nobody_waits_for_is_refused(bus: MessageBus):
     bus.send(REPO, "add", reply_to="reply:gone")
-
-    (message,) = bus.take(REPO, "r1").messages
+    bus.send(REPO, "note")
+    late, unwanted = bus.take(REPO, "r1").messages[0], bus.take(REPO, "r1").messages[0]
 
     with pytest.raises(NotFound, match="there is no recipient"):
-        bus.reply(message)
-
-
-def test_a_message_that_wants_no_reply_gets_none(bus: MessageBus):
-    bus.send(REPO, "note")
-
+        bus.reply(late)
     with pytest.raises(UsageError, match="does not expect a reply"):
-        bus.reply(bus.take(REPO, "r1").messages[0])
+        bus.reply(unwanted)
 
 
 def test_a_redis_that_is_away_is_waited_for_as_long_as_one_is_patient(free_port: int):

@@ -16,9 +16,7 @@ def bus(redis_url: str) -> MessageBus:
     return MessageBus(redis.Redis.from_url(redis_url), "coord", sender="repo:api")
 
 
-def test_what_is_published_reaches_listeners_whose_pattern_fits_and_subscribed_inboxes(
-    bus: MessageBus,
-) -> None:
+def test_an_event_reaches_matching_listeners_and_subscribed_inboxes(bus: MessageBus) -> None:
     bus.subscribe("agent:ann", "vbia_events")
     with bus.listen("a.*") as some, bus.listen("vbia_events", "a.*", "**") as all_of_it:
         assert bus.publish("vbia_events", {"n": 1}) == 3

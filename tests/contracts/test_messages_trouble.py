@@ -1,6 +1,4 @@
-"""Contract of messages in trouble: a Redis that is full or frozen, forks, payloads and words that would stop
-who reads them.
-"""
+"""Messages when Redis is full or frozen, across forks, and with hostile payloads and reasons."""
 
 from __future__ import annotations
 
@@ -10,17 +8,15 @@ import signal
 import time
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from threading import Event, Thread
 
 import pytest
 import redis
 
 from coordination.backend.client import Profile, connect
-from coordination.backend.embedded import EmbeddedServer
 from coordination.errors import Unreachable, UsageError
 from coordination.messages import Limits, MessageBus
-from coordination.settings import Settings
+from tests.contracts.conftest import OwnServer
 from tests.waiting import until
 
 REPO = "repo:billing"
@@ -28,16 +24,7 @@ SOON = timedelta(seconds=2)
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[EmbeddedServer]:
-    """A server that may be filled and frozen."""
-    made = EmbeddedServer(tmp_path / ".coord", Settings())
-    made.start()
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def client(own: EmbeddedServer) -> redis.Redis:
+def client(own: OwnServer) -> redis.Redis:
     return connect(own.start(), Profile.COMMAND)
 
 
@@ -59,11 +46,19 @@ def full(client: redis.Redis, bus: MessageBus) -> Iterator[MessageBus]:
     client.config_set("maxmemory", 0)
 
 
-def test_a_redis_that_is_full_takes_no_message_and_says_why(full: MessageBus):
-    with pytest.raises(Unreachable, match="cannot write"):
-        full.send(REPO, "note")
-    with pytest.raises(Unreachable, match="cannot write"):
-        full.register("repo:other")
+def test_a_full_redis_takes_no_message_and_no_effect_and_says_why(full: MessageBus, client: redis.Redis):
+    message = full.take(REPO, "r1").messages[0]
+
+    for call in (
+        lambda: full.send(REPO, "note"),
+        lambda: full.register("repo:other"),
+        lambda: full.ack(message, effects=lambda pipe: pipe.set("effect", 1)),
+    ):
+        with pytest.raises(Unreachable, match="cannot write"):
+            call()
+
+    assert full.standing(REPO).in_hand == 1
+    assert client.get("effect") is None
 
 
 def test_who_reads_empties_a_redis_that_is_full(full: MessageBus):
@@ -87,17 +82,7 @@ def test_a_reader_outlives_a_redis_that_is_full(full: MessageBus):
     assert full.standing(REPO).waiting == 0
 
 
-def test_effects_that_find_no_room_leave_the_message_in_hand(full: MessageBus, client: redis.Redis):
-    message = full.take(REPO, "r1").messages[0]
-
-    with pytest.raises(Unreachable, match="cannot write"):
-        full.ack(message, effects=lambda pipe: pipe.set("effect", 1))
-
-    assert full.standing(REPO).in_hand == 1
-    assert client.get("effect") is None
-
-
-def test_threads_that_share_a_bus_all_hear_in_time_that_redis_is_frozen(own: EmbeddedServer, bus: MessageBus):
+def test_threads_that_share_a_bus_all_hear_in_time_that_redis_is_frozen(own: OwnServer, bus: MessageBus):
     heard: list[float] = []
 
     def send() -> None:
@@ -106,17 +91,12 @@ def test_threads_that_share_a_bus_all_hear_in_time_that_redis_is_frozen(own: Emb
             bus.send(REPO, "note")
         heard.append(time.monotonic() - began)
 
-    record = own.running()
-    assert record is not None
-    os.kill(record.pid, signal.SIGSTOP)
-    try:
+    with own.frozen():
         threads = [Thread(target=send) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    finally:
-        os.kill(record.pid, signal.SIGCONT)
 
     assert len(heard) == 8
     assert max(heard) < 2 * min(heard), "each waited for those before it, and then as long again"
@@ -167,7 +147,7 @@ def test_a_payload_so_deep_that_its_reader_would_fail_over_it_is_refused(bus: Me
 
 
 def test_why_a_message_was_refused_may_be_any_text(bus: MessageBus, caplog: pytest.LogCaptureFixture):
-    # Invalid UTF-8 cannot be passed between the processes of a test run.
+    # What is no UTF-8 cannot be carried from one process of a test run to another.
     caplog.set_level(logging.CRITICAL)
     handled: list[object] = []
     inbox = bus.receive(REPO, patience=timedelta(0))
@@ -192,10 +172,8 @@ def test_what_is_no_sequence_that_can_be_told_from_the_next_is_refused(bus: Mess
 
 
 LIMITS = [
-    {"inbox_limit": 0}, {"inbox_limit": -1}, {"inbox_limit": 1.5}, {"deliveries": 0}, {"retry": timedelta(0)},
-    {"idle": timedelta(0)},
-    {"interval": timedelta(0)}, {"inbox_keep": timedelta(0)}, {"gone": timedelta(0)},
-    {"ttl": timedelta(seconds=-1)},
+    {"inbox_limit": 0}, {"inbox_limit": -1}, {"inbox_limit": 1.5}, {"deliveries": 0}, {"retry": timedelta(0)}, {"idle": timedelta(0)},
+    {"interval": timedelta(0)}, {"inbox_keep": timedelta(0)}, {"gone": timedelta(0)}, {"ttl": timedelta(seconds=-1)},
 ]  # fmt: skip
 
 
@@ -228,7 +206,7 @@ def test_many_senders_whose_messages_were_refused_at_once_are_all_heard_again(cl
     assert sorted(again) == list(range(300))  # type: ignore[type-var]
 
 
-def test_a_stop_is_heard_though_redis_is_frozen(own: EmbeddedServer, bus: MessageBus):
+def test_a_stop_is_heard_though_redis_is_frozen(own: OwnServer, bus: MessageBus):
     inbox = bus.receive(REPO)
     reading = Event()
     read: list[object] = []
@@ -242,21 +220,17 @@ def test_a_stop_is_heard_though_redis_is_frozen(own: EmbeddedServer, bus: Messag
     thread = Thread(target=reader)
     thread.start()
     reading.wait()
-    record = own.running()
-    assert record is not None
-    os.kill(record.pid, signal.SIGSTOP)
-    try:
+    with own.frozen():
         inbox.stop()
         thread.join(30)
-        assert not thread.is_alive()
-    finally:
-        os.kill(record.pid, signal.SIGCONT)
-        thread.join()
+        stopped = not thread.is_alive()
+    thread.join()
+    assert stopped
     assert read == []
 
 
 @pytest.mark.parametrize("deed", ["request", "next"])
-def test_who_waits_hears_within_the_wait_that_redis_is_away(own: EmbeddedServer, bus: MessageBus, deed: str):
+def test_who_waits_hears_within_the_wait_that_redis_is_away(own: OwnServer, bus: MessageBus, deed: str):
     """A reader is patient for ever, and a wait with an end is not."""
     heard, waiting = list[str](), Event()
 

@@ -1,6 +1,4 @@
-"""Runs that were undone, or are: how they are shown and followed, and what else may still be done
-with them.
-"""
+"""Runs that are or were rolled back: how they are shown and followed, and what is refused for them."""
 
 from __future__ import annotations
 
@@ -11,20 +9,16 @@ from redis import Redis
 
 from coordination.backend.client import Profile, connect
 from coordination.errors import Conflict, NotFound
-from coordination.models import OnFailure
-from coordination.runs.records import Result, RunView, TodoState
-from coordination.runs.retrying.ended import read, refuse_again, restorable
-from coordination.runs.retrying.retry_plan import plan_retry_of, submit_retry
+from coordination.runs.records import Result, TodoState
+from coordination.runs.retrying.ended import read, refuse_again
 from coordination.runs.rollback import preview_of, refuse_built_on, refuse_to_accept
-from coordination.runs.store import RunStore
 from coordination.runs.submission.conflicts import refuse_conflicts_of
 from coordination.runs.views.live import Live
 from coordination.runs.views.metrics import CensusTaker
 from coordination.runs.views.progress import ENDED, RunEvent, follow
 from coordination.runs.views.run_view import RunReader
-from coordination.settings import Settings
 from tests.contracts.carrier import BAD, Harness
-from tests.plans import ecosystem, graph, order
+from tests.contracts.test_carry_over import retry
 
 CHAIN = {"A": "r1", "B": ("r2", ["A"]), "C": ("r1", ["B"])}
 
@@ -35,14 +29,13 @@ def done(grant, failing: str = "") -> Result:
     return Result(outcome=TodoState.SUCCEEDED, exit_code=0, tip=f"{grant.todo_id}-1", began="0")
 
 
-def swept(run: Harness, failing: str = "", *, on_failure: OnFailure = OnFailure.CONTINUE, **more) -> Harness:
-    run.submit(graph(CHAIN, **more), ecosystem(CHAIN, **more), order(on_failure=on_failure))
-    run.drain(lambda grant: done(grant, failing))
+def swept(run: Harness, failing: str = "", **more) -> Harness:
+    run.begin(CHAIN, more=more).drain(lambda grant: done(grant, failing))
     return run
 
 
 def roll_back(run: Harness) -> Harness:
-    run.follow(run.store.rollback(run.run_id, "lena", "lena asked for it"))
+    run.roll_back()
     return run
 
 
@@ -53,11 +46,8 @@ def stuck(run: Harness) -> Harness:
 
 
 def retried(run: Harness) -> str:
-    """A retry of the run; the harness goes on with it."""
-    old = read(run.store, run.run_id)
-    left = plan_retry_of(old, None, Settings(), without=(), carried=restorable(run.store, old))
-    run.run_id, reply = submit_retry(run.store, left, Settings(), on_failure=None, max_parallel=None)
-    run.follow(reply)
+    """Retry the run; the harness goes on with the retry."""
+    retry(run)
     return run.run_id
 
 
@@ -67,11 +57,7 @@ def at(run: Harness, **times: int) -> None:
     run.store.redis.hset(run.store.keys.run(run.run_id).facts, mapping=names)
 
 
-def of(view: RunView, todo: str):
-    return next(t for t in view.todos if t.id == todo)
-
-
-def test_while_it_is_undone_a_todo_is_shown_as_compensating_wherever_it_stands_on_the_way(run: Harness):
+def test_a_todo_that_is_being_undone_is_shown_as_compensating(run: Harness):
     roll_back(swept(run))
     assert run.states() == {"A": "succeeded", "B": "succeeded", "C": "compensating"}
     grant = run.take("C")
@@ -82,20 +68,20 @@ def test_while_it_is_undone_a_todo_is_shown_as_compensating_wherever_it_stands_o
     assert (counted.runs, counted.todos) == ({"rolling_back": 1}, {"succeeded": 2, "compensating": 1})
 
     run.follow(run.store.retry(grant, timedelta(seconds=9), BAD))
-    shown = of(run.view(), "C")
+    shown = run.todo("C")
     assert (shown.state, shown.was, shown.waits_for, shown.error) == (
         "compensating", "succeeded", "another try", "exit code 1",
     )  # fmt: skip
 
 
-def test_what_a_todo_had_come_to_is_told_apart_from_what_came_of_undoing_it(run: Harness):
+def test_the_outcome_of_a_todo_and_of_its_compensation_are_told_apart(run: Harness):
     roll_back(swept(run, "C"))
     at(run, B_started_at=1000, B_finished_at=3500)
     run.drain(lambda grant: done(grant, "B"))
     at(run, B_undo_started_at=9000, B_undo_finished_at=9200)
 
     view = run.view()
-    failed, stands, undone = of(view, "B"), of(view, "A"), of(view, "C")
+    failed, stands, undone = run.todo("B"), run.todo("A"), run.todo("C")
     assert (failed.state, failed.was, failed.error) == ("compensation_failed", "succeeded", "exit code 1")
     assert (failed.duration_s, failed.undo_s) == (2.5, 0.2)
     assert (stands.state, stands.was) == ("succeeded", None)
@@ -109,31 +95,14 @@ def test_what_a_todo_had_come_to_is_told_apart_from_what_came_of_undoing_it(run:
     assert (view.status, view.steered_by, view.rollback) == ("rollback_failed", "lena", "lena asked for it")
 
 
-def test_the_work_of_what_is_not_undone_is_where_it_was(run: Harness):
-    reader = RunReader(run.store.redis, run.store.keys)
-    stuck(run)
-    assert reader.branches(run.view()) == {"r1": run.run_id, "r2": run.run_id}
-
-    roll_back(run).drain()
-    assert run.view().status == "rolled_back"
-    assert reader.branches(run.view()) == {}
-
-
-def test_the_bound_is_of_what_the_todos_took_and_a_run_lies_still_between_its_end_and_its_rollback(
-    run: Harness,
-):
+def test_the_bound_of_a_run_counts_neither_compensations_nor_the_time_before_its_rollback(run: Harness):
     swept(run)
     meta = run.store.keys.run(run.run_id).meta
     ended = int(run.store.redis.hget(meta, "finished_at"))
     run.store.redis.hset(meta, mapping={"started_at": ended - 90_000 - 3_000, "finished_at": ended - 90_000})
     at(
         run,
-        A_started_at=0,
-        A_finished_at=1000,
-        B_started_at=0,
-        B_finished_at=1000,
-        C_started_at=0,
-        C_finished_at=1000,
+        **{f"{todo}_{what}": ms for todo in "ABC" for what, ms in (("started_at", 0), ("finished_at", 1000))},
     )
 
     roll_back(run).drain()
@@ -144,7 +113,7 @@ def test_the_bound_is_of_what_the_todos_took_and_a_run_lies_still_between_its_en
 
 
 def told(reader: Redis, run: Harness, since: str = "0") -> list[str]:
-    """Return the events a follower gets until the run has ended, as soon as all are there."""
+    """What a follower is told until the run has ended, as soon as all of that is there."""
     events = follow(reader, run.store.keys, run.run_id, since=since, tick_s=0.01)
     return [
         event.fields.get("status", event.what) for event in events if event and event.what.startswith("run.")
@@ -157,19 +126,13 @@ def blocking(redis_url: str):
         yield made
 
 
-@pytest.fixture
-def real(redis_url: str):
-    with connect(redis_url, Profile.COMMAND) as client:
-        yield Harness(RunStore(client, "test"))
+def test_a_follower_of_a_run_that_was_opened_again_is_told_of_both_ends(run: Harness, blocking: Redis):
+    stuck(run)
+    assert told(blocking, run) == ["run.started", "succeeded", "run.rolling_back", "rollback_failed"]
+    run.follow(run.store.accept(run.run_id, "B", "lena", "done by hand"))
+    run.drain()
 
-
-def test_who_follows_a_run_that_was_opened_again_is_told_of_both_ends(real: Harness, blocking: Redis):
-    stuck(real)
-    assert told(blocking, real) == ["run.started", "succeeded", "run.rolling_back", "rollback_failed"]
-    real.follow(real.store.accept(real.run_id, "B", "lena", "done by hand"))
-    real.drain()
-
-    assert told(blocking, real)[2:] == [
+    assert told(blocking, run)[2:] == [
         "run.rolling_back",
         "rollback_failed",
         "run.rolling_back",
@@ -177,28 +140,28 @@ def test_who_follows_a_run_that_was_opened_again_is_told_of_both_ends(real: Harn
     ]
 
 
-def test_a_run_is_followed_beyond_an_end_that_it_has_left(real: Harness, blocking: Redis):
-    swept(real)
-    events = follow(blocking, real.store.keys, real.run_id, tick_s=0.01)
+def test_a_run_is_followed_beyond_an_end_that_it_has_left(run: Harness, blocking: Redis):
+    swept(run)
+    events = follow(blocking, run.store.keys, run.run_id, tick_s=0.01)
     for event in events:
         if event and event.what == ENDED:
             break
         if event and event.what == "todo.succeeded" and event.todo == "C":
-            roll_back(real)  # after its end was read, before it is told
+            roll_back(run)  # after its end was read, before it is told
 
     assert next(e for e in events if e).what == "run.rolling_back"
-    real.drain()
+    run.drain()
     assert [e.fields["status"] for e in events if e and e.what == ENDED] == ["rolled_back"]
 
 
-def test_who_has_been_told_of_the_end_waits_for_nothing_more(real: Harness, blocking: Redis):
-    swept(real)
-    last = [e for e in follow(blocking, real.store.keys, real.run_id) if isinstance(e, RunEvent)][-1]
+def test_a_follower_that_knows_of_the_end_waits_for_nothing(run: Harness, blocking: Redis):
+    swept(run)
+    last = [e for e in follow(blocking, run.store.keys, run.run_id) if isinstance(e, RunEvent)][-1]
 
-    assert told(blocking, real, last.id) == []
+    assert told(blocking, run, last.id) == []
 
 
-def test_before_a_rollback_it_is_known_what_it_undoes_and_what_nothing_undoes(run: Harness):
+def test_a_preview_tells_what_a_rollback_undoes_and_cannot_undo(run: Harness):
     by_itself = {
         "B": {"workspace": "in-place"},
         "C": {"workspace": "in-place", "compensate": "undo it", "env": {"MY_TOKEN": "it"}},
@@ -215,23 +178,14 @@ def test_before_a_rollback_it_is_known_what_it_undoes_and_what_nothing_undoes(ru
         preview_of(run.store, "no-such-run")
 
 
-def test_a_run_on_which_a_retry_has_built_is_not_undone_before_that_one_is(run: Harness):
-    first = swept(run, "B").run_id
-    second = retried(run)
-    run.drain(done)
-
-    with pytest.raises(Conflict, match=f"run {second} builds on run {first}") as refused:
-        refuse_built_on(run.store, first)
-    assert f"coord rollback {second}" in refused.value.hint
-    roll_back(run).drain()
-    refuse_built_on(run.store, first)
-
-
-def test_with_a_retry_all_is_undone_that_the_run_before_it_had_begun_and_neither_is_retried(run: Harness):
+def test_a_retry_is_undone_with_the_run_that_it_builds_on(run: Harness):
     first = swept(run, "B").run_id
     second = retried(run)
     assert preview_of(run.store, second).todos == ("A", "B")  # begun there, and perhaps never here
     run.drain(done)
+    with pytest.raises(Conflict, match=f"run {second} builds on run {first}") as refused:
+        refuse_built_on(run.store, first)
+    assert f"coord rollback {second}" in refused.value.hint
 
     roll_back(run)
     grants = {}
@@ -243,6 +197,7 @@ def test_with_a_retry_all_is_undone_that_the_run_before_it_had_begun_and_neither
         run.settle(grant)
     assert grants == {"C": second, "B": second, "A": first}
     assert set(run.states().values()) == {"compensated"}
+    refuse_built_on(run.store, first)
     with pytest.raises(Conflict, match=f"run {second} was rolled back"):
         read(run.store, second)
     with pytest.raises(
@@ -252,7 +207,7 @@ def test_with_a_retry_all_is_undone_that_the_run_before_it_had_begun_and_neither
     assert refused.value.hint == "start a new run: coord sweep PLAN-001"
 
 
-def test_a_todo_that_a_retry_has_not_begun_is_undone_in_the_name_of_the_run_that_had(run: Harness):
+def test_a_todo_is_undone_in_the_name_of_the_run_that_began_it(run: Harness):
     first = swept(run, "B").run_id
     retried(run)
     run.mail.clear()
@@ -293,8 +248,10 @@ def test_what_is_still_to_be_undone_is_begun_by_nobody_else(run: Harness):
     refuse_conflicts_of(run.store, reader, {"C"})
 
 
-def test_only_what_could_not_be_undone_is_accepted_and_a_person_is_asked_about_it(run: Harness):
+def test_only_a_failed_compensation_can_be_accepted_and_shows_the_reason(run: Harness):
     view = stuck(run).view()
+    reader = RunReader(run.store.redis, run.store.keys)
+    assert reader.branches(view) == {"r1": run.run_id, "r2": run.run_id}
 
     (asked,) = Live(run.store.redis, run.store.keys).asking()
     assert (asked.todo, asked.waits_for) == ("B", f"its compensation failed: coord rollback {run.run_id}")
@@ -304,11 +261,9 @@ def test_only_what_could_not_be_undone_is_accepted_and_a_person_is_asked_about_i
     with pytest.raises(NotFound, match="has no todo 'BB'"):
         refuse_to_accept(view, ["BB"])
 
-
-def test_what_was_accepted_is_shown_with_its_reason(run: Harness):
-    stuck(run).follow(run.store.accept(run.run_id, "B", "lena", "it may stay"))
+    run.follow(run.store.accept(run.run_id, "B", "lena", "it may stay"))
     run.drain()
-
-    shown = of(run.view(), "B")
+    shown = run.todo("B")
     assert (shown.state, shown.accepted, shown.accepted_by) == ("compensated", "it may stay", "lena")
     assert run.view().status == "rolled_back"
+    assert reader.branches(run.view()) == {}

@@ -1,4 +1,4 @@
-"""Circuit breakers in runs: what counts, who is held up and how, and who probes."""
+"""Circuit breakers in runs: which failures count, which todos wait, and which one probes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from coordination.backend.step_connection import StepCaller
 from coordination.models import OnFailure, Strategy
-from coordination.runs.records import Grant, Result, TodoState
+from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, OK, Harness, OneOfSeveral
@@ -66,11 +66,6 @@ def is_due(store: RunStore, name: str = DB) -> None:
         store.redis.zadd(store.keys.timers, {member: 0})
 
 
-def loses_its_worker(run: Harness, grant: Grant) -> str:
-    run.store.redis.zadd(run.store.keys.leases, {f"{run.run_id} {grant.todo_id}": 0})
-    return run.follow(run.store.lose(run.run_id, grant.todo_id, 9)).word
-
-
 def left(store: RunStore) -> list[str]:
     return sorted(key for key in store.redis.keys("test:breaker*"))
 
@@ -80,9 +75,7 @@ def held(store: RunStore) -> list[str]:
     return [key for part in ("shares", "queue", "request") for key in store.redis.keys(f"test:lock-{part}:*")]
 
 
-def test_behind_an_open_breaker_a_todo_is_parked_with_reason_and_time_and_holds_nothing(
-    runs, store: RunStore
-):
+def test_a_todo_behind_an_open_breaker_is_parked_and_holds_nothing(runs, store: RunStore):
     first = runs(needs={"A": ON_DB})
     first.settle(first.take("A"), replace(BAD, error="exit code 7"))
     second = runs({"TODO-3": "r"}, {"TODO-3": ON_DB})
@@ -106,9 +99,7 @@ def test_behind_an_open_breaker_a_todo_is_parked_with_reason_and_time_and_holds_
 
 
 @pytest.mark.parametrize("strategy", [Strategy.LEVELS, Strategy.DATAFLOW])
-def test_one_probes_all_others_wait_for_it_and_its_success_wakes_them_at_once(
-    runs, store, strategy: Strategy
-):
+def test_one_todo_probes_and_its_success_wakes_the_others(runs, store, strategy: Strategy):
     trip(runs, store)
     waiting = [runs({"A": "r", "B": ("s", ["A"])}, {"A": ON_DB}, strategy=strategy) for _ in range(3)]
     assert [run.next() for run in waiting] == [None] * 3
@@ -135,7 +126,7 @@ def test_one_probes_all_others_wait_for_it_and_its_success_wakes_them_at_once(
     assert held(store) == []
 
 
-def test_the_probes_failure_opens_it_again_and_who_stands_behind_is_told_the_new_time(runs, store: RunStore):
+def test_the_probes_failure_opens_it_again_and_tells_the_others_when(runs, store: RunStore):
     trip(runs, store)
     one, two = runs(needs={"A": ON_DB}), runs(needs={"A": ON_DB})
     assert [one.next(), two.next()] == [None, None]
@@ -154,9 +145,7 @@ def test_the_probes_failure_opens_it_again_and_who_stands_behind_is_told_the_new
 
 
 @pytest.mark.parametrize("way", ["handed back", "parked", "cancelled", "of the worker's"])
-def test_what_says_nothing_of_the_resource_leaves_the_probes_place_to_the_next(
-    runs, store: RunStore, way: str
-):
+def test_an_attempt_without_a_verdict_leaves_the_probe_to_the_next(runs, store: RunStore, way: str):
     trip(runs, store)
     one, two = runs({"A": "q"}, needs={"A": ON_DB}), runs(needs={"A": ON_DB})
     assert [one.next(), two.next()] == [None, None]
@@ -179,11 +168,11 @@ def test_what_says_nothing_of_the_resource_leaves_the_probes_place_to_the_next(
 
 
 @pytest.mark.parametrize("kind", ["no workspace", "lost"])
-def test_the_breaker_of_a_repository_opens_for_what_its_worker_could_not_do(runs, store: RunStore, kind: str):
+def test_the_breaker_of_a_repository_opens_for_failures_of_workers(runs, store: RunStore, kind: str):
     for _ in range(2):
         run = runs()
         grant = run.take("A")
-        word = run.settle(grant, NO_WORKSPACE) if kind == "no workspace" else loses_its_worker(run, grant)
+        word = run.settle(grant, NO_WORKSPACE) if kind == "no workspace" else run.lose("A", 9)
         assert word == ("settled" if kind == "no workspace" else "requeued")
 
     run = runs({"B": "r"})
@@ -196,7 +185,7 @@ def test_the_breaker_of_a_repository_opens_for_what_its_worker_could_not_do(runs
     assert breaker(store)["state"] == "closed"
 
 
-def test_a_todos_own_failure_says_that_the_worker_did_its_work(runs, store: RunStore):
+def test_a_todos_own_failure_closes_the_breaker_of_its_repository(runs, store: RunStore):
     for _ in range(4):
         run = runs()
         run.settle(run.take("A"), BAD)
@@ -211,42 +200,30 @@ def test_a_todos_own_failure_says_that_the_worker_did_its_work(runs, store: RunS
     assert left(store) == []
 
 
-def test_a_worker_that_is_lost_while_it_probes_opens_its_breaker_again_and_says_nothing_of_the_resource(
-    runs, store
-):
+def test_two_breakers_are_probed_together_and_a_lost_worker_blames_one(runs, store: RunStore):
     trip(runs, store, NO_WORKSPACE, name=REPO)
     trip(runs, store, repo="s")
-    is_due(store, REPO)
     is_due(store)
     run = runs(needs={"A": ON_DB})
-    grant = run.take("A")
+    assert run.next() is None
+    assert run.waits_for("A").startswith("repository r: ")
+    assert "probe" not in breaker(store), "where one is open, no other is probed"
+    is_due(store, REPO)
+    run.tick()
+    run.take("A")
     assert {breaker(store, name)["probe"] for name in (REPO, DB)} == {f"{run.run_id} A"}
 
-    loses_its_worker(run, grant)
+    run.lose("A", 9)
 
     assert breaker(store, REPO)["state"] == "open"
     assert (breaker(store)["state"], "probe" in breaker(store)) == ("half-open", False)
-
-
-def test_where_one_of_several_is_open_no_other_is_probed(runs, store: RunStore):
-    trip(runs, store)
-    trip(runs, store, NO_WORKSPACE, needs={}, name=REPO)
-    is_due(store)
-
-    run = runs(needs={"A": ON_DB})
-    assert run.next() is None
-
-    assert run.waits_for("A").startswith("repository r: ")
-    assert "probe" not in breaker(store)
     is_due(store, REPO)
     run.tick()
     run.settle(run.take("A"))
     assert left(store) == []
 
 
-def test_who_waits_for_a_lock_takes_no_probe_and_where_a_breaker_opens_meanwhile_it_leaves_the_queue(
-    runs, store
-):
+def test_a_todo_that_waits_for_a_lock_takes_no_probe(runs, store):
     holder = runs({"A": "q"}, {"A": ON_DB}, capacity=1)
     grant = holder.take("A")
     trip_by_script(store)
@@ -264,56 +241,31 @@ def test_who_waits_for_a_lock_takes_no_probe_and_where_a_breaker_opens_meanwhile
     assert held(store) == []
 
 
-def test_a_probe_whose_lease_ran_out_is_taken_over_by_the_next_and_its_word_no_longer_counts(
-    runs, store: RunStore
-):
+def test_a_probe_lasts_as_long_as_its_lease_and_then_its_word_no_longer_counts(runs, store: RunStore):
     trip(runs, store)
     one, two = runs({"A": "q"}, needs={"A": ON_DB}), runs(needs={"A": ON_DB})
     is_due(store)
     frozen = one.take("A")
     assert two.next() is None
+    store.renew({f"{one.run_id} A": frozen.fence}, timedelta(hours=1))
+    is_due(store)
+    two.tick()
+    assert not two.mail, "it asks without a message"
+    ends = store.redis.zscore(store.keys.leases, f"{one.run_id} A")
+    assert store.redis.zscore(store.keys.timers, f"{two.run_id} A") == ends
+
     store.redis.zadd(store.keys.leases, {f"{one.run_id} A": store.now_ms() - 1})
     is_due(store)
-
     two.tick()
     taken_over = two.take("A")
     assert breaker(store)["probe"] == f"{two.run_id} A"
-
     one.settle(frozen, BAD)
     assert (breaker(store)["state"], breaker(store)["probe"]) == ("half-open", f"{two.run_id} A")
     two.settle(taken_over)
     assert left(store) == []
 
 
-def test_a_renewed_lease_keeps_the_probe_however_long_the_todo_takes(runs, store: RunStore):
-    trip(runs, store)
-    one, two = runs(needs={"A": ON_DB}), runs(needs={"A": ON_DB})
-    is_due(store)
-    probe = one.take("A")
-    assert two.next() is None
-    store.renew({f"{one.run_id} A": probe.fence}, timedelta(hours=1))
-    is_due(store)
-
-    two.tick()
-
-    assert not two.mail, "it asks without a message"
-    ends = store.redis.zscore(store.keys.leases, f"{one.run_id} A")
-    assert store.redis.zscore(store.keys.timers, f"{two.run_id} A") == ends
-
-
-def test_a_reset_wakes_who_stands_behind(runs, store: RunStore):
-    trip(runs, store)
-    run = runs(needs={"A": ON_DB})
-    assert run.next() is None
-
-    assert script(store, "reset", DB, "ann") == "open"
-
-    run.tick()
-    assert run.drain() == ["A"]
-    assert left(store) == ["test:breaker-resets"]
-
-
-def test_who_was_woken_is_not_hurried_when_it_waits_for_something_else_by_then(runs, store: RunStore):
+def test_a_todo_that_was_woken_keeps_its_next_timer(runs, store: RunStore):
     trip(runs, store)
     run = runs(needs={"A": ON_DB})
     assert run.next() is None
@@ -330,9 +282,7 @@ def test_who_was_woken_is_not_hurried_when_it_waits_for_something_else_by_then(r
     assert store.redis.zscore(store.keys.timers, f"{run.run_id} A") > store.now_ms() + 60_000
 
 
-def test_what_is_no_more_than_a_capacity_has_no_breaker_and_without_failures_none_opens(
-    runs, store: RunStore
-):
+def test_breakers_can_be_off_for_a_resource_or_for_all(runs, store: RunStore):
     def unbroken(eco):
         return eco.model_copy(
             update={"resources": tuple(r.model_copy(update={"breaker": False}) for r in eco.resources)}
@@ -352,23 +302,25 @@ def test_what_is_no_more_than_a_capacity_has_no_breaker_and_without_failures_non
     assert runs(needs={"A": ON_DB}, settings=never).next() is not None
 
 
-def test_a_run_that_is_cancelled_or_paused_leaves_nobody_behind_a_breaker_for_good(runs, store: RunStore):
+def test_a_reset_wakes_who_stands_behind_unless_its_run_was_cancelled_or_paused(runs, store: RunStore):
     trip(runs, store)
-    gone, paused = runs(needs={"A": ON_DB}), runs(needs={"A": ON_DB})
-    assert [gone.next(), paused.next()] == [None, None]
+    gone, paused, waiting = (runs(needs={"A": ON_DB}) for _ in range(3))
+    assert [run.next() for run in (gone, paused, waiting)] == [None] * 3
     gone.follow(store.cancel(gone.run_id, "ann"))
     paused.follow(store.pause(paused.run_id, "ann"))
     assert gone.states() == {"A": "cancelled"}
 
-    script(store, "reset", DB, "ann")
-    paused.tick()
+    assert script(store, "reset", DB, "ann") == "open"
+    waiting.tick()
+    assert waiting.drain() == ["A"]
+    assert left(store) == ["test:breaker-resets"]
     assert gone.states() == {"A": "cancelled"}
     assert not paused.mail
     paused.follow(store.resume(paused.run_id, "ann"))
     assert paused.drain() == ["A"]
 
 
-def test_what_undoes_a_todo_asks_and_counts_like_any_other(runs, store: RunStore):
+def test_compensations_ask_breakers_and_count(runs, store: RunStore):
     run = runs({"A": "r", "B": ("s", ["A"])}, {"A": ON_DB}, on_failure=OnFailure.ROLLBACK)
     run.drain()
     trip(runs, store)

@@ -1,6 +1,4 @@
-"""Needs that the todos of runs share with each other and with other lock users: repository slots and
-resources.
-"""
+"""Resources and seats that todos share with each other, with other runs and with users of the library."""
 
 from __future__ import annotations
 
@@ -11,11 +9,10 @@ from itertools import pairwise
 import pytest
 
 from coordination.backend.step_connection import StepCaller
-from coordination.models import OnFailure, Strategy
+from coordination.models import OnFailure
 from coordination.runs.maintenance.expiry import forget
 from coordination.runs.store import RunStore
 from tests.contracts.carrier import BAD, OK, Harness, OneOfSeveral
-from tests.plans import ecosystem, graph, order
 
 GPU = {"resources": ["gpu"]}
 BOTH = {"resources": ["gpu", "db"]}
@@ -30,9 +27,13 @@ def runs(store: RunStore) -> Callable[[], OneOfSeveral]:
 
 
 def sweep(run: Harness, todos, needs, *, capacities=None, slots=1, **how) -> Harness:
-    known = {"slots": slots, "capacities": capacities or {"gpu": 1, "db": 1}, **needs}
-    run.submit(graph(todos, **known), ecosystem(todos, **known), order(**how))
-    return run
+    return run.begin(todos, slots=slots, capacities=capacities or {"gpu": 1, "db": 1}, more=needs, **how)
+
+
+def taken(store: RunStore) -> None:
+    """The only gpu is in use by somebody else."""
+    store.declare({"gpu": 1})
+    assert somebody(store, "1/0 resource:gpu") == "held"
 
 
 def somebody(store: RunStore, want: str, *, request: str = "somebody", ttl_ms: int = 3_600_000) -> str:
@@ -50,7 +51,7 @@ def left_behind(store: RunStore) -> list[str]:
     return [key for part in parts for key in store.redis.keys(f"test:lock-{part}:*")]
 
 
-def test_a_resource_is_used_by_as_many_as_it_has_capacity_for_and_then_by_whoever_came_first(runs):
+def test_a_resource_is_used_up_to_its_capacity_and_then_by_whoever_came_first(runs):
     first, second, third, fourth = (
         sweep(runs(), {"X": f"r{n}"}, {"X": GPU}, capacities={"gpu": 2}) for n in range(4)
     )
@@ -63,11 +64,11 @@ def test_a_resource_is_used_by_as_many_as_it_has_capacity_for_and_then_by_whoeve
     assert first.store.settle(one, OK).wakes == ((third.run_id, "X"),)
     third.tick()
     three = third.take("X")
-    assert fourth.view().todos[0].state == "parked"
+    assert fourth.todo("X").state == "parked"
     assert three.fence > two.fence > one.fence
 
 
-def test_the_words_say_who_is_in_the_way_also_where_that_is_a_user_of_the_library(runs, store: RunStore):
+def test_the_wait_reason_names_a_user_of_the_library_and_the_amount(runs, store: RunStore):
     run = runs()
     store.declare({"gpu": 3})
     assert somebody(store, "2/0 resource:gpu") == "held"
@@ -77,47 +78,29 @@ def test_the_words_say_who_is_in_the_way_also_where_that_is_a_user_of_the_librar
     assert run.waits_for("A") == "resource gpu (2 of 3 in use by process 12 on anvil (nightly); it needs 2)"
 
 
-def test_who_waits_for_a_resource_keeps_its_repository_from_nobody_and_holds_no_share_of_max_parallel(
-    runs, store
-):
+def test_a_todo_that_waits_for_a_resource_holds_nothing_and_comes_first_when_it_is_offered(runs, store):
     run = runs()
-    store.declare({"gpu": 1})
-    somebody(store, "1/0 resource:gpu")
-    sweep(run, {"A": ("r", []), "B": "r", "C": ("s", ["A"])}, {"A": GPU}, max_parallel=1)
+    taken(store)
+    sweep(run, {"A": "r", "B": "r", "C": "r", "Z": ("r2", ["A"])}, {"A": GPU})
+    assert run.next() is None
+    run.settle(run.take("B"))
+    assert run.follow(store.fire(run.run_id, "A")).word == "waits"
+    assert [d.todo_id for d in run.mail] == ["C"], "a look whether it is free sends no message"
+    assert store.redis.zscore(store.keys.timers, f"{run.run_id} A") > store.now_ms()
+    assert run.states() == {"A": "parked", "B": "succeeded", "C": "dispatched", "Z": "waiting"}
 
-    assert run.drain() == ["B"]
-    assert run.states() == {"A": "parked", "B": "succeeded", "C": "waiting"}
     gives_back(store)
     run.tick()
-    assert run.drain() == ["A", "C"]
-    assert run.view().status == "succeeded"
+
+    assert run.states("AC") == {"A": "dispatched", "C": "ready"}
+    assert run.claim(run.mail.popleft()).word == "early"  # C's message, which was under way
+    assert sorted(run.drain()) == ["A", "C", "Z"]
     assert left_behind(store) == []
 
 
-def test_what_a_library_user_gave_back_is_offered_within_a_tick_and_comes_before_what_has_not_begun(
-    runs, store
-):
-    run = runs()
-    store.declare({"gpu": 1})
-    somebody(store, "1/0 resource:gpu")
-    sweep(run, {"A": "r", "B": "r", "Z": ("r2", ["A"])}, {"A": GPU})
-    assert run.next() is None
-    assert run.states() == {"A": "parked", "B": "dispatched", "Z": "waiting"}
-
-    gives_back(store)
-    run.tick()
-
-    assert run.states() == {"A": "dispatched", "B": "ready", "Z": "waiting"}
-    assert run.claim(run.mail.popleft()).word == "early"  # B's message, which was under way
-    assert sorted(run.drain()) == ["A", "B", "Z"]
-
-
-def test_who_is_handed_a_resource_while_its_repository_is_at_work_lets_others_have_it_until_it_can_begin(
-    runs, store
-):
+def test_a_resource_is_lent_while_its_todo_waits_for_its_repository(runs, store):
     run, other = runs(), runs()
-    store.declare({"gpu": 1})
-    somebody(store, "1/0 resource:gpu")
+    taken(store)
     sweep(run, {"A": "r", "B": "r"}, {"A": GPU}, slots=2)
     assert run.next() is None
     at_work = run.take("B")
@@ -137,11 +120,10 @@ def test_who_is_handed_a_resource_while_its_repository_is_at_work_lets_others_ha
 
 def test_a_resource_that_is_missing_keeps_no_repository_from_other_runs_either(runs, store):
     first, second, third = runs(), runs(), runs()
-    store.declare({"gpu": 1})
-    somebody(store, "1/0 resource:gpu")
+    taken(store)
     sweep(first, {"X": "r"}, {})
     at_work = first.take("X")
-    sweep(second, {"A": "r", "B": "r"}, {"A": GPU})
+    sweep(second, {"A": "r", "B": "r"}, {"A": GPU}, max_parallel=1)
     sweep(third, {"Y": "r"}, {})
     assert second.next() is None  # waits for both
     assert third.next() is None
@@ -161,21 +143,9 @@ def test_a_resource_that_is_missing_keeps_no_repository_from_other_runs_either(r
     assert left_behind(store) == []
 
 
-def test_everything_that_a_todo_needs_is_taken_at_once_or_nothing(runs, store):
-    run, other = runs(), runs()
-    store.declare({"gpu": 1, "db": 1})
-    somebody(store, "1/0 resource:db")
-    sweep(run, {"A": "r"}, {"A": BOTH})
-    assert run.next() is None
-
-    sweep(other, {"X": "r"}, {"X": GPU})
-    assert other.drain() == ["X"]  # neither the gpu nor the repository is kept for who cannot use them yet
-
-
 def test_the_more_urgent_todo_comes_first(runs, store):
     low, urgent = runs(), runs()
-    store.declare({"gpu": 1})
-    somebody(store, "1/0 resource:gpu")
+    taken(store)
     for run, todo, priority in ((low, "L", "low"), (urgent, "U", "critical")):
         sweep(run, {todo: f"r-{todo}"}, {todo: {**GPU, "priority": priority}})
         assert run.next() is None
@@ -186,20 +156,6 @@ def test_the_more_urgent_todo_comes_first(runs, store):
     assert low.drain() == []
     assert urgent.drain() == ["U"]
     assert low.drain() == ["L"]
-
-
-def test_a_second_try_has_the_rank_of_the_first(runs, store):
-    first, second = runs(), runs()
-    store.declare({"gpu": 1})
-    somebody(store, "1/0 resource:gpu")
-    for run, todo in ((first, "A"), (second, "B")):
-        sweep(run, {todo: f"r-{todo}"}, {todo: GPU})
-        assert run.next() is None
-
-    gives_back(store)
-    expire(store, f"{first.run_id} A")
-    first.follow(store.fire(first.run_id, "A"))
-    assert first.take("A")  # B waited meanwhile, but A has waited longer
 
 
 def test_runs_take_turns_at_a_repository(runs):
@@ -215,26 +171,28 @@ def test_runs_take_turns_at_a_repository(runs):
     assert all(one != other for one, other in pairwise(turns)), turns
 
 
-def test_an_offer_nobody_came_for_goes_to_the_next(runs, store):
+@pytest.mark.parametrize("comes", ["A", "B"])
+def test_an_offer_that_expired_goes_to_whoever_asks_next(runs, store, comes: str):
     first, second = runs(), runs()
-    store.declare({"gpu": 1})
-    somebody(store, "1/0 resource:gpu")
+    taken(store)
     for run, todo in ((first, "A"), (second, "B")):
         sweep(run, {todo: f"r-{todo}"}, {todo: GPU})
         assert run.next() is None
     gives_back(store)
     first.tick()
     assert [d.todo_id for d in first.mail] == ["A"]
-    share = store.redis.zrange(store.keys.locks.shares("resource:gpu"), 0, -1, withscores=True)
-    assert [(name, score < store.now_ms() + OFFER_MS + 1) for name, score in share] == [
-        (f"1 {first.run_id} A", True)
-    ]
+    ((name, until_ms),) = store.redis.zrange(store.keys.locks.shares("resource:gpu"), 0, -1, withscores=True)
+    assert (name, until_ms <= store.now_ms() + OFFER_MS) == (f"1 {first.run_id} A", True)
 
     expire(store, f"{first.run_id} A")
-    second.follow(store.fire(second.run_id, "B"))
-    assert second.take("B")
-    assert first.next() is None
-    assert first.waits_for("A") == f"resource gpu (1 of 1 in use by B of run {second.run_id})"
+    if comes == "A":
+        first.follow(store.fire(first.run_id, "A"))
+        assert first.take("A"), "its rank is that of its first try"
+    else:
+        second.follow(store.fire(second.run_id, "B"))
+        assert second.take("B")
+        assert first.next() is None
+        assert first.waits_for("A") == f"resource gpu (1 of 1 in use by B of run {second.run_id})"
 
 
 def expire(store: RunStore, request: str) -> None:
@@ -261,21 +219,7 @@ def test_a_library_user_who_died_is_found_out_by_the_timer_of_who_waits(runs, st
     assert run.drain() == ["A"]
 
 
-def test_a_look_whether_it_is_free_sends_no_message(runs, store):
-    run = runs()
-    store.declare({"gpu": 1})
-    somebody(store, "1/0 resource:gpu")
-    sweep(run, {"A": "r"}, {"A": GPU})
-    assert run.next() is None
-
-    assert run.follow(store.fire(run.run_id, "A")).word == "waits"
-    assert not run.mail
-    assert store.redis.zscore(store.keys.timers, f"{run.run_id} A") > store.now_ms()
-
-
-def test_a_capacity_that_grew_lets_who_waits_go_on_and_one_that_shrank_below_the_need_is_a_failure_with_words(
-    runs, store
-):
+def test_a_todo_follows_a_capacity_that_grows_and_fails_when_it_shrinks(runs, store):
     two = {"resources": [{"name": "gpu", "amount": 2}]}
     run = sweep(runs(), {"A": "r", "B": "s"}, {"A": two, "B": two}, capacities={"gpu": 2})
     first = run.next()
@@ -290,16 +234,20 @@ def test_a_capacity_that_grew_lets_who_waits_go_on_and_one_that_shrank_below_the
     store.declare({"gpu": 1})
     assert run.next() is None
 
-    failed = next(t for t in run.view().todos if t.id == second.todo_id)
-    assert failed.state == "failed"
-    assert (
-        failed.error == "needs 2 of gpu, which has a capacity of 1: lower the amount, or raise the capacity"
-    )
+    assert run.todo(second.todo_id).state == "failed"
+    assert (run.todo(second.todo_id).error or "").startswith("needs 2 of gpu, which has a capacity of 1: ")
     run.settle(first)
     assert left_behind(store) == []
 
 
-def test_who_waits_for_more_than_there_is_by_now_fails_with_words_and_lets_the_others_have_it(runs, store):
+@pytest.mark.parametrize(
+    ("capacity", "words"),
+    [
+        (1, "needs 2 of gpu, which has a capacity of 1: lower the amount, or raise the capacity"),
+        (0, "needs gpu, and there is no such resource any more: declare it again"),
+    ],
+)
+def test_a_todo_that_waits_for_more_than_there_is_by_now_fails(runs, store, capacity: int, words: str):
     two = {"resources": [{"name": "gpu", "amount": 2}]}
     much, little = runs(), runs()
     store.declare({"gpu": 2})
@@ -308,6 +256,7 @@ def test_who_waits_for_more_than_there_is_by_now_fails_with_words_and_lets_the_o
     assert much.next() is None
     sweep(little, {"X": "t"}, {"X": GPU}, capacities={"gpu": 1})
     assert little.next() is None
+    store.declare({"gpu": capacity})
 
     gives_back(store)
     much.follow(store.fire(much.run_id, "A"))
@@ -315,102 +264,39 @@ def test_who_waits_for_more_than_there_is_by_now_fails_with_words_and_lets_the_o
 
     assert much.drain() == ["C"]
     assert much.states() == {"A": "failed", "B": "skipped", "C": "succeeded"}
-    words = "needs 2 of gpu, which has a capacity of 1: lower the amount, or raise the capacity"
-    assert much.view().todos[0].error == words
-    assert little.drain() == ["X"]
-    assert left_behind(store) == []
+    assert much.todo("A").error == words
+    if capacity:
+        assert little.drain() == ["X"]
+        assert left_behind(store) == []
 
 
-def test_who_waits_for_a_resource_that_is_there_no_more_fails_with_words(runs, store):
-    run = runs()
-    store.declare({"gpu": 1})
-    somebody(store, "1/0 resource:gpu")
-    sweep(run, {"A": "r"}, {"A": GPU})
-    assert run.next() is None
-    store.declare({"gpu": 0})
-    run.follow(store.fire(run.run_id, "A"))
-
-    assert run.view().status == "failed"
-    assert run.view().todos[0].error == "needs gpu, and there is no such resource any more: declare it again"
-
-
-@pytest.mark.parametrize("end", ["cancel", "halt"])
-def test_who_waits_when_its_run_ends_leaves_its_place_to_the_next(runs, store, end: str):
+@pytest.mark.parametrize("offered", [True, False])
+@pytest.mark.parametrize("end", ["cancel", "halt", "pause"])
+def test_a_run_that_ends_or_pauses_leaves_its_place_to_the_next(runs, store, end: str, offered: bool):
     run, other = runs(), runs()
-    store.declare({"gpu": 1})
-    somebody(store, "1/0 resource:gpu")
-    sweep(run, {"A": "r", "B": "s", "C": "t"}, {"A": GPU, "C": GPU}, on_failure=OnFailure.HALT)
-    bad = next(grant for _ in range(3) if (grant := run.next()))
-    sweep(other, {"X": "u"}, {"X": GPU})
-    assert other.next() is None
-
-    run.follow(run.store.cancel(run.run_id, "me") if end == "cancel" else run.store.settle(bad, BAD))
-    if end == "cancel":
-        run.settle(bad)
-    assert run.view().status in ("cancelled", "failed")
-    gives_back(store)
-    other.tick()
-
-    assert other.drain() == ["X"]
-    assert left_behind(store) == []
-
-
-def test_a_run_that_is_cancelled_gives_back_what_it_was_just_offered(runs, store):
-    run, other = runs(), runs()
-    store.declare({"gpu": 1})
-    somebody(store, "1/0 resource:gpu")
-    sweep(run, {"A": "r"}, {"A": GPU})
-    sweep(other, {"X": "s"}, {"X": GPU})
-    assert run.next() is None
-    assert other.next() is None
-    gives_back(store)  # offered to A, which nobody fired yet
-
-    assert run.store.cancel(run.run_id, "me").wakes == ((other.run_id, "X"),)
-    other.tick()
-    assert other.drain() == ["X"]
-    assert left_behind(store) == []
-
-
-def test_a_paused_run_keeps_nothing_from_others_and_goes_on_when_it_is_resumed(runs, store):
-    run, other = runs(), runs()
-    store.declare({"gpu": 1})
-    somebody(store, "1/0 resource:gpu")
-    sweep(run, {"A": "r"}, {"A": GPU})
-    assert run.next() is None
-    sweep(other, {"X": "s"}, {"X": GPU})
-    assert other.next() is None
-    run.store.pause(run.run_id, "me")
-
-    gives_back(store)
-    other.tick()  # A was first, and has no use for it now
-    assert other.drain() == ["X"]
-    assert not run.mail
-    run.follow(store.resume(run.run_id, "me"))
-    assert run.drain() == ["A"]
-    assert left_behind(store) == []
-
-
-def test_a_run_that_is_paused_gives_back_at_once_what_it_was_offered(runs, store):
-    run, other = runs(), runs()
-    store.declare({"gpu": 1})
-    somebody(store, "1/0 resource:gpu")
-    sweep(run, {"A": "r", "B": "s"}, {"A": GPU})
-    sweep(other, {"X": "t"}, {"X": GPU})
+    taken(store)
+    sweep(run, {"A": "r", "B": "s"}, {"A": GPU}, on_failure=OnFailure.HALT)
     assert run.next() is None
     at_work = run.take("B")
+    sweep(other, {"X": "t"}, {"X": GPU})
     assert other.next() is None
-    gives_back(store)
-    run.tick()
-    assert run.states() == {"A": "dispatched", "B": "running"}  # no worker has come for it yet
+    if offered:
+        gives_back(store)  # to A, whose message nobody has sent yet
 
-    other.follow(store.pause(run.run_id, "me"))
-    user = other.take("X")
-    run.follow(store.resume(run.run_id, "me"))
-    assert run.next() is None
-    other.settle(user)
+    if end == "halt":
+        run.settle(at_work, BAD)
+    else:
+        run.follow(getattr(store, end)(run.run_id, "me"))
+    if not offered:
+        gives_back(store)
+    other.tick()
 
-    run.settle(at_work)
-    assert run.drain() == ["A"]
+    assert other.drain() == ["X"]
+    if end == "pause":
+        run.follow(store.resume(run.run_id, "me"))
+        assert run.drain() == ["A"]
+    if end != "halt":
+        run.settle(at_work)
     assert left_behind(store) == []
 
 
@@ -421,15 +307,13 @@ def test_an_attempt_that_ends_gives_back_all_that_it_held(runs, store, how: str)
     sweep(other, {"X": "s"}, {"X": BOTH})
     assert other.next() is None
 
-    if how == "lost":
-        store.redis.zadd(store.keys.leases, {f"{run.run_id} A": 1})
-        reply = store.lose(run.run_id, "A", 3)
-    else:
-        step = {
-            "retry": lambda: store.retry(grant, timedelta(hours=1), BAD),
-            "hand back": lambda: store.hand_back(grant),
-        }
-        reply = step.get(how, lambda: store.park(grant, "a folder", timedelta(hours=1)))()
+    store.redis.zadd(store.keys.leases, {f"{run.run_id} A": 1})
+    reply = {
+        "retry": lambda: store.retry(grant, timedelta(hours=1), BAD),
+        "park": lambda: store.park(grant, "a folder", timedelta(hours=1)),
+        "hand back": lambda: store.hand_back(grant),
+        "lost": lambda: store.lose(run.run_id, "A", 3),
+    }[how]()
 
     assert (other.run_id, "X") in reply.wakes
     other.follow(store.fire(other.run_id, "X"))
@@ -445,20 +329,6 @@ def test_what_waits_for_a_host_that_is_gone_keeps_no_resource(runs, store):
 
     run.follow(store.park_unserved(run.run_id, [("r", "h1")]))
     assert run.drain() == ["B"]
-
-
-@pytest.mark.parametrize("strategy", [Strategy.LEVELS, Strategy.DATAFLOW])
-def test_a_plan_whose_todos_share_one_resource_is_carried_out_one_by_one(runs, store, strategy: Strategy):
-    run = sweep(
-        runs(),
-        {"A": "r", "B": "s", "C": ("t", ["A", "B"]), "D": "u"},
-        dict.fromkeys("ABCD", GPU),
-        strategy=strategy,
-    )
-
-    assert sorted(run.drain()) == ["A", "B", "C", "D"]
-    assert run.view().status == "succeeded"
-    assert left_behind(store) == []
 
 
 def test_a_run_that_is_forgotten_leaves_no_request(runs, store):

@@ -1,6 +1,4 @@
-"""A run that nobody will ever move on. A rightly working engine leaves none, so each of these was damaged by
-hand.
-"""
+"""Runs that nobody will move on: how they are found, confirmed and reported. Each is damaged by hand."""
 
 from __future__ import annotations
 
@@ -20,158 +18,132 @@ from coordination.models import Strategy
 from coordination.runs.maintenance.stuck import CONFIRM_S, LONGEST_S, LOOK_S, QUIET_S, StuckWatch
 from coordination.runs.store import RunStore
 from tests.contracts.carrier import BAD, Harness
-from tests.plans import ecosystem, graph, order
+from tests.plans import Todos
 
 HOUR = timedelta(hours=1)
 GPU = {"resources": ["gpu"]}
 
 
-def begin(run: Harness, todos: dict[str, Any], *, more: dict[str, Any] | None = None, **how: Any) -> Harness:
-    known: dict[str, Any] = {"capacities": {"gpu": 1}, **(more or {})}
-    run.submit(graph(todos, **known), ecosystem(todos, **known), order(**how))
-    return run
+ONE, PAIR, CHAIN = {"A": "r1"}, {"A": "r1", "B": "r1"}, {"A": "r1", "B": ("r2", ["A"])}
+Deed = Callable[[Harness], object]
 
 
 def key(run: Harness, part: str) -> str:
     return f"{run.store.keys.run(run.run_id).prefix}:{part}"
 
 
-def a_running_one(run: Harness) -> None:
-    begin(run, {"A": "r1"}).take("A")
+def no_timer(todo: str) -> Deed:
+    return lambda run: run.store.redis.zrem(run.store.keys.timers, f"{run.run_id} {todo}")
+
+
+def no_lease(run: Harness) -> None:
     run.store.redis.zrem(run.store.keys.leases, f"{run.run_id} A")
 
 
-def a_dispatched_one(run: Harness) -> None:
-    begin(run, {"A": "r1"})
-    run.store.redis.zrem(key(run, "sent"), "A")
+def not_sent(todo: str) -> Deed:
+    return lambda run: run.store.redis.zrem(key(run, "sent"), todo)
 
 
-def a_retrying_one(run: Harness) -> None:
-    begin(run, {"A": "r1"})
-    run.store.retry(run.take("A"), HOUR, BAD)
-    run.store.redis.zrem(run.store.keys.timers, f"{run.run_id} A")
+def begun(todos: Todos, **how: Any) -> Deed:
+    return lambda run: run.begin(todos, **how)
 
 
-def a_ready_one(run: Harness) -> None:
-    begin(run, {"A": "r1", "B": "r1"}).take("A")
-    run.store.redis.delete(key(run, "queued"))
+def written(part: str, field: str, value: str | int) -> Deed:
+    return lambda run: run.store.redis.hset(key(run, part), field, value)
 
 
-def one_behind_another_that_has_ended(run: Harness) -> None:
-    begin(run, {"A": "r1", "B": "r1", "C": "r2"}).settle(run.take("C"))
-    run.store.redis.hset(key(run, "busy"), "r1", "C")
+def one_more(part: str, field: str) -> Deed:
+    return lambda run: run.store.redis.hincrby(key(run, part), field, 1)
 
 
-def a_next_one_that_nobody_starts(run: Harness) -> None:
-    begin(run, {"A": "r1", "B": "r2"}, max_parallel=1)
-    run.store.redis.hincrby(key(run, "meta"), "active", 1)  # as if another were at work
-    run.settle(run.take("A"))
+def settled(todo: str) -> Deed:
+    return lambda run: run.settle(run.take(todo))
 
 
-def a_parked_one(run: Harness) -> None:
-    begin(run, {"A": "r1"})
+def parked(run: Harness) -> None:
+    run.begin(ONE)
     run.store.park(run.take("A"), "a reason", HOUR)
-    run.store.redis.zrem(run.store.keys.timers, f"{run.run_id} A")
 
 
-def one_that_waits_for_a_resource(run: Harness) -> None:
-    begin(run, {"A": "r1", "B": "r2"}, more={"A": GPU, "B": GPU}).take("A")
+def waits_for_a_resource(run: Harness) -> None:
+    run.begin({"A": "r1", "B": "r2"}, capacities={"gpu": 1}, more={"A": GPU, "B": GPU}).take("A")
     assert run.claim(run.mail.popleft()).word == "parked"
-    run.store.redis.zrem(run.store.keys.timers, f"{run.run_id} B")
-    assert run.store.stuck(run.run_id) == ()  # the releaser of the resource notifies it
+
+
+def not_in_its_queue(run: Harness) -> None:
+    no_timer("B")(run)
+    assert run.store.stuck(run.run_id) == ()  # who frees the resource tells it
     run.store.redis.delete(run.store.keys.locks.queue("resource:gpu"))
 
 
-def one_at_a_gate_with_a_timeout(run: Harness) -> None:
-    begin(run, {"A": "r1"}, more={"A": {"gate": {"timeout": "1h"}}})
-    run.store.redis.zrem(run.store.keys.timers, f"{run.run_id} A")
+def undoing(run: Harness) -> None:
+    run.begin(CHAIN).drain()
+    run.roll_back()
 
 
-def a_waiting_one(run: Harness) -> None:
-    begin(run, {"A": "r1", "B": ("r2", ["A"])})
-    run.store.redis.hset(key(run, "pending"), "B", 2)  # as if another were before it
-    run.settle(run.take("A"))
+def by_level(run: Harness) -> None:
+    run.begin(CHAIN, strategy=Strategy.LEVELS)
 
 
-def one_of_a_level_that_nobody_opens(run: Harness) -> None:
-    begin(run, {"A": "r1", "B": ("r2", ["A"])}, strategy=Strategy.LEVELS)
-    run.store.redis.hincrby(key(run, "opened"), "0", 1)
-    run.settle(run.take("A"))
+UNSENT = "{} was dispatched, and its message is not kept in mind"
+UNQUEUED = "B is ready, and stands in no queue"
+UNTOLD = "{} is parked, and nobody will tell it to go on"
+UNOPENED = "B waits for a level that nobody will open"
+UNENDED = "all its todos have ended, and it has not"
+KINDS: dict[str, tuple[Deed, Deed, Deed | None, str]] = {
+    "runs": (lambda run: run.begin(ONE).take("A"), no_lease, None, "A runs without a lease"),
+    "dispatched": (begun(ONE), not_sent("A"), None, UNSENT.format("A")),
+    "retrying": (
+        lambda run: run.store.retry(run.begin(ONE).take("A"), HOUR, BAD),
+        *(no_timer("A"), None, "A is to be tried again, and has no timer"),
+    ),
+    "ready": (
+        lambda run: run.begin(PAIR).take("A"),
+        *(lambda run: run.store.redis.delete(key(run, "queued")), None, UNQUEUED),
+    ),
+    "behind one that has ended": (
+        lambda run: run.begin(PAIR | {"C": "r2"}).settle(run.take("C")),
+        *(written("busy", "r1", "C"), None, UNQUEUED),
+    ),
+    "next": (
+        begun({"A": "r1", "B": "r2"}, max_parallel=1),
+        *(one_more("meta", "active"), settled("A")),
+        "B is next, nothing is at work, and nobody starts it",
+    ),
+    "parked": (parked, no_timer("A"), None, UNTOLD.format("A")),
+    "waits for a resource": (waits_for_a_resource, not_in_its_queue, None, UNTOLD.format("B")),
+    "at a gate": (
+        begun(ONE, more={"A": {"gate": {"timeout": "1h"}}}),
+        *(no_timer("A"), None, "A waits for a person, and its timeout has no timer"),
+    ),
+    "waits": (
+        *(begun(CHAIN), written("pending", "B", 2), settled("A")),
+        "B waits, and all before it has ended",
+    ),
+    "level not opened": (by_level, one_more("opened", "0"), settled("A"), UNOPENED),
+    "level opened without it": (by_level, written("meta", "advanced.0", "join"), settled("A"), UNOPENED),
+    "does not end": (begun(ONE), one_more("meta", "open"), settled("A"), UNENDED),
+    "compensation sent": (undoing, not_sent("B"), None, UNSENT.format("B")),
+    "compensation next": (undoing, written("behind", "A", 0), None, "A is to be undone, and was not sent"),
+    "rollback does not end": (
+        undoing,
+        lambda run: (written("behind", "A", 2)(run), one_more("meta", "open")(run)),
+        *(settled("B"), UNENDED),
+    ),
+}
 
 
-def one_whose_level_was_opened_without_it(run: Harness) -> None:
-    begin(run, {"A": "r1", "B": ("r2", ["A"])}, strategy=Strategy.LEVELS)
-    run.store.redis.hset(key(run, "meta"), "advanced.0", "join")
-    run.settle(run.take("A"))
-
-
-def a_run_that_does_not_end(run: Harness) -> None:
-    begin(run, {"A": "r1"})
-    run.store.redis.hincrby(key(run, "meta"), "open", 1)
-    run.settle(run.take("A"))
-
-
-def begin_to_undo(run: Harness) -> None:
-    begin(run, {"A": "r1", "B": ("r2", ["A"])})
-    run.settle(run.take("A"))
-    run.settle(run.take("B"))
-    run.follow(run.store.rollback(run.run_id, "ann", "tried"))
-
-
-def a_compensation_that_was_dispatched(run: Harness) -> None:
-    begin_to_undo(run)
-    run.store.redis.zrem(key(run, "sent"), "B")
-
-
-def a_compensation_that_is_next(run: Harness) -> None:
-    begin_to_undo(run)
-    run.store.redis.hset(key(run, "behind"), "A", 0)  # and B is not undone yet: nobody counts it down
-
-
-def a_rollback_that_does_not_end(run: Harness) -> None:
-    begin_to_undo(run)
-    run.store.redis.hset(key(run, "behind"), "A", 2)
-    run.store.redis.hincrby(key(run, "meta"), "open", 1)
-    run.settle(run.take("B"))
-
-
-KINDS: list[tuple[Callable[[Harness], None], str]] = [
-    (a_running_one, "A runs without a lease"),
-    (a_dispatched_one, "A was dispatched, and its message is not kept in mind"),
-    (a_retrying_one, "A is to be tried again, and has no timer"),
-    (a_ready_one, "B is ready, and stands in no queue"),
-    (one_behind_another_that_has_ended, "B is ready, and stands in no queue"),
-    (a_next_one_that_nobody_starts, "B is next, nothing is at work, and nobody starts it"),
-    (a_parked_one, "A is parked, and nobody will tell it to go on"),
-    (one_that_waits_for_a_resource, "B is parked, and nobody will tell it to go on"),
-    (one_at_a_gate_with_a_timeout, "A waits for a person, and its timeout has no timer"),
-    (a_waiting_one, "B waits, and all before it has ended"),
-    (one_of_a_level_that_nobody_opens, "B waits for a level that nobody will open"),
-    (one_whose_level_was_opened_without_it, "B waits for a level that nobody will open"),
-    (a_run_that_does_not_end, "all its todos have ended, and it has not"),
-    (a_compensation_that_was_dispatched, "B was dispatched, and its message is not kept in mind"),
-    (a_compensation_that_is_next, "A is to be undone, and was not sent"),
-    (a_rollback_that_does_not_end, "all its todos have ended, and it has not"),
-]
-
-
-@pytest.mark.parametrize(("damage", "words"), KINDS, ids=[damage.__name__ for damage, _ in KINDS])
-def test_what_nobody_will_ever_move_is_found(run: Harness, damage: Callable[[Harness], None], words: str):
-    damage(run)
-    assert run.store.stuck(run.run_id) == (words,)
-
-
-@pytest.mark.parametrize(("damage", "words"), KINDS, ids=[damage.__name__ for damage, _ in KINDS])
-def test_without_the_damage_nothing_is_found(
-    run: Harness, damage: Callable[[Harness], None], words: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("begin", "damage", "then", "words"), KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_todo_or_run_that_nobody_will_move_is_found(
+    run: Harness, begin: Deed, damage: Deed, then: Deed | None, words: str, damaged: bool
 ):
-    for command in ("zrem", "hset", "hincrby", "delete"):  # the steps themselves are scripts
-        monkeypatch.setattr(run.store.redis, command, lambda *_: None)
-    if damage is a_compensation_that_is_next:
-        begin_to_undo(run)
-    else:
+    begin(run)
+    if damaged:
         damage(run)
-    assert run.store.stuck(run.run_id) == ()
+    if then:
+        then(run)
+    assert run.store.stuck(run.run_id) == ((words,) if damaged else ())
 
 
 @pytest.fixture
@@ -183,22 +155,18 @@ def look(watch: StuckWatch, run: Harness, now_s: float) -> list[str]:
     return watch.run_once(run.store.live_runs(), now_s, lambda _: nullcontext())
 
 
-def stuck_events(run: Harness) -> list[dict[str, str]]:
-    found = run.store.redis.xrange(run.store.keys.run(run.run_id).events)
-    return [fields for _, fields in found if fields["what"] == "run.stuck"]
-
-
 def test_a_stuck_run_is_told_once_after_a_second_look_with_its_state(
     run: Harness, watch: StuckWatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    a_parked_one(run)
+    parked(run)
+    no_timer("A")(run)
     assert look(watch, run, 0) == []
     assert look(watch, run, QUIET_S) == []  # once is no proof
     assert look(watch, run, QUIET_S + CONFIRM_S) == [run.run_id]
     assert look(watch, run, QUIET_S + CONFIRM_S + LONGEST_S) == []
 
     file = tmp_path / "stuck" / f"{run.run_id}.json"
-    (event,) = stuck_events(run)
+    (event,) = run.events("run.stuck")
     assert (event["why"], event["where"]) == (
         "A is parked, and nobody will tell it to go on",
         f"its state is in {file}",
@@ -209,15 +177,16 @@ def test_a_stuck_run_is_told_once_after_a_second_look_with_its_state(
     assert "internal error: run " in caplog.text
     assert str(file) in (run.view().internal_error or "")
 
-    other = StuckWatch(run.store, tmp_path)  # the watch of the next maintenance leader
+    other = StuckWatch(run.store, tmp_path)  # of the keeper that leads next
     assert [look(other, run, at) for at in (0, QUIET_S, QUIET_S + CONFIRM_S)] == [[], [], []]
-    assert len(stuck_events(run)) == 1
+    assert len(run.events("run.stuck")) == 1
 
 
 def test_a_stuck_run_is_told_the_next_time_where_redis_did_not_answer(
     run: Harness, watch: StuckWatch, monkeypatch: pytest.MonkeyPatch
 ):
-    a_parked_one(run)
+    parked(run)
+    no_timer("A")(run)
     assert [look(watch, run, at) for at in (0, QUIET_S)] == [[], []]
 
     with monkeypatch.context() as patched:
@@ -226,7 +195,7 @@ def test_a_stuck_run_is_told_the_next_time_where_redis_did_not_answer(
             look(watch, run, QUIET_S + CONFIRM_S)
 
     assert look(watch, run, QUIET_S + 2 * CONFIRM_S) == [run.run_id]
-    assert len(stuck_events(run)) == 1
+    assert len(run.events("run.stuck")) == 1
 
 
 def unanswered_at(step: str, plain: Callable[..., Any]) -> Callable[..., Any]:
@@ -241,14 +210,16 @@ def unanswered_at(step: str, plain: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def test_a_run_in_which_something_happens_is_not_asked(run: Harness, watch: StuckWatch):
-    a_parked_one(run)
+    parked(run)
+    no_timer("A")(run)
     for at in range(10):
         run.store.redis.xadd(run.store.keys.run(run.run_id).events, {"what": "something", "todo": ""})
         assert look(watch, run, at * QUIET_S) == []
 
 
 def test_what_was_mended_between_two_looks_is_not_told(run: Harness, watch: StuckWatch):
-    a_parked_one(run)
+    parked(run)
+    no_timer("A")(run)
     look(watch, run, 0)
     look(watch, run, QUIET_S)
     run.store.redis.zadd(run.store.keys.timers, {f"{run.run_id} A": 1})
@@ -259,7 +230,7 @@ def test_what_was_mended_between_two_looks_is_not_told(run: Harness, watch: Stuc
 def test_a_run_that_rightly_waits_is_asked_less_and_less(
     run: Harness, watch: StuckWatch, monkeypatch: pytest.MonkeyPatch
 ):
-    begin(run, {"A": "r1"}, more={"A": {"gate": True}})
+    run.begin(ONE, more={"A": {"gate": True}})
     asked: list[str] = []
     monkeypatch.setattr(RunStore, "stuck", lambda _, run_id: asked.append(run_id) or ())
     for at in range(0, 7200, int(LOOK_S)):
@@ -269,16 +240,17 @@ def test_a_run_that_rightly_waits_is_asked_less_and_less(
 
 
 def test_a_state_that_cannot_be_written_is_told_without_it(run: Harness, tmp_path: Path):
-    a_parked_one(run)
+    parked(run)
+    no_timer("A")(run)
     (tmp_path / "stuck").write_text("a file where the folder should be")
     watch = StuckWatch(run.store, tmp_path)
 
     assert [look(watch, run, at) for at in (0, QUIET_S, QUIET_S + CONFIRM_S)][-1] == [run.run_id]
-    assert "could not be written" in stuck_events(run)[0]["where"]
+    assert "could not be written" in run.events("run.stuck")[0]["where"]
 
 
 def test_a_run_that_has_ended_is_never_stuck(run: Harness):
-    begin(run, {"A": "r1"}).settle(run.take("A"))
+    run.begin(ONE).settle(run.take("A"))
     assert run.store.stuck(run.run_id) == ()
     assert run.store.stuck("no-such-run") == ()
     assert Keys("test").live == run.store.keys.live

@@ -1,140 +1,22 @@
-"""Artifacts of ended runs on a host are found and deleted; foreign ones stay, and are named with
-the reason.
-"""
+"""What ended runs have left on a host is found and taken away; what is somebody's stays, and is named with the reason."""
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-import redis
-from redis.client import Pipeline
 
-from coordination.backend.client import Profile, connect
-from coordination.background import BackgroundService
-from coordination.broker.celery_app import make_app
-from coordination.errors import Conflict, NotAllowed, NotFound, Unreachable
-from coordination.models import Repo
-from coordination.runs import cleaning as cleaning_module
+from coordination.errors import Conflict, NotFound
 from coordination.runs.cleaning import Cleaning, Survey
-from coordination.runs.cleanup_jobs import Answer, Artifact, CleanupJob, CleanupQueue, Kind
-from coordination.runs.dispatch import Dispatcher
-from coordination.runs.presence import Worker
-from coordination.runs.records import Result, TodoState
-from coordination.runs.remote_steps.handlers import StepHandlers
+from coordination.runs.cleanup_jobs import Artifact, Kind
+from coordination.runs.records import TodoState
 from coordination.runs.store import RunStore
-from coordination.settings import Settings
+from tests.cleanup_host import FORGOTTEN_RUN, Machine
 from tests.contracts.carrier import BAD, Harness
-from tests.plans import ecosystem, graph, order
 from tests.stage import git
-from tests.waiting import until
-from workers.cleanup.jobs import AutoCleanup, CleanupJobs
-from workers.notifications import Callbacks, Notifications
+from workers.cleanup import artifacts
 from workers.workspace.lock import LockRequest
-from workers.workspace.worktree import Worktree
-
-FORGOTTEN_RUN = "20200101-120000-abcd"
-
-
-class Machine:
-    """A host with a repository `r1`, and a worker on it that does cleanup jobs."""
-
-    def __init__(self, folder: Path, store: RunStore, url: str, host: str = "h1") -> None:
-        self.store = store
-        self.state = folder / ".coord"
-        self.repo = folder / "r1"
-        git(folder, "init", "-q", "-b", "main", str(self.repo))
-        git(self.repo, "commit", "-q", "--allow-empty", "-m", "first")
-        self.host = host
-        self.client = connect(url, Profile.WORKER)
-        self.services: list[BackgroundService] = []
-        self.board = CleanupQueue(store.redis, store.keys)
-
-    def work(self, worker_id: str = "w1") -> CleanupJobs:
-        """One more worker of this host, with the same state folder."""
-        worker = self._worker(worker_id)
-        self.store.redis.zadd(self.store.keys.workers, {worker.id: self.store.now_ms()})
-        self.store.redis.set(self.store.keys.worker(worker.id), worker.model_dump_json())
-        jobs = self.cleanup_jobs(worker_id)
-        told = Callbacks(beat=lambda: None, look=jobs.wake, say=lambda run, line: None)
-        mail = Notifications(self.client, Settings(namespace="test"), worker, told)
-        mail.subscribe()
-        for service in (jobs, mail):
-            service.start()
-            self.services.append(service)
-        return jobs
-
-    def cleanup_jobs(self, worker_id: str) -> CleanupJobs:
-        """A worker of this host; not started."""
-        return CleanupJobs(self.board, self._worker(worker_id), self.state, {"r1": self.repo})
-
-    def _worker(self, worker_id: str) -> Worker:
-        return Worker(
-            id=f"{worker_id}@{self.host}", host=self.host, pid=1, version="0", repos=("r1",), jobs=1
-        )
-
-    def run(self, outcome: TodoState | None = TodoState.SUCCEEDED, text: str = "new") -> str:
-        """A run of one todo that committed a file, and logged; without an outcome it is live."""
-        run = Harness(self.store)
-        run.submit(graph({"A": "r1"}), ecosystem({"A": "r1"}), order())
-        grant = run.take("A")
-        worktree = self.worktree(run.run_id)
-        worktree.enter(
-            LockRequest(run_id=run.run_id, key="key", fence=grant.fence), grant.tip, timedelta(seconds=5)
-        )
-        (worktree.path / "new").write_text(text)
-        tip = worktree.commit("A", "a task") if outcome is not TodoState.FAILED else ""
-        worktree.leave()
-        self.log(run.run_id)
-        if outcome is TodoState.SUCCEEDED:
-            run.settle(grant, Result(outcome=outcome, exit_code=0, tip=tip))
-        elif outcome is TodoState.FAILED:
-            run.settle(grant, BAD)
-        return run.run_id
-
-    def log(self, run_id: str) -> None:
-        folder = self.state / "logs" / run_id
-        folder.mkdir(parents=True)
-        (folder / "A.log").write_text("words\n")
-        self.store.redis.xadd(self.store.keys.run(run_id).log("A"), {"text": "words"})
-
-    def worktree(self, run_id: str) -> Worktree:
-        return Worktree(state=self.state, run=run_id, repo=Repo(name="r1"), checkout=self.repo)
-
-    def path(self, run_id: str) -> Path:
-        return self.state / "worktrees" / run_id / "r1"
-
-    def branches(self) -> set[str]:
-        return set(git(self.repo, "for-each-ref", "--format=%(refname:short)", "refs/heads").split())
-
-    def stop(self) -> None:
-        for service in reversed(self.services):
-            service.stop()
-        until(lambda: not any(thread.name == "cleanup" for thread in threading.enumerate()))
-        self.client.close()
-
-
-@pytest.fixture
-def store(redis_url: str) -> RunStore:
-    return RunStore(connect(redis_url, Profile.COMMAND), "test")
-
-
-@pytest.fixture
-def machine(tmp_path: Path, store: RunStore, redis_url: str) -> Iterator[Machine]:
-    made = Machine(tmp_path, store, redis_url)
-    made.work()
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def cleaning(store: RunStore) -> Cleaning:
-    return Cleaning(store)
 
 
 def kinds(survey: Survey) -> dict[Kind, Artifact]:
@@ -158,9 +40,7 @@ def test_a_survey_says_what_there_is_and_takes_nothing(machine: Machine, cleanin
     assert machine.branches() == before
 
 
-def test_what_a_run_left_is_removed_and_its_record_stays(
-    machine: Machine, cleaning: Cleaning, store: RunStore
-):
+def test_all_that_a_run_left_is_removed_but_its_record(machine: Machine, cleaning: Cleaning, store: RunStore):
     run = machine.run()
 
     done = cleaning.remove(cleaning.survey([]))
@@ -176,9 +56,7 @@ def test_what_a_run_left_is_removed_and_its_record_stays(
     assert not store.redis.keys("test:errand*")
 
 
-def test_a_branch_whose_work_is_nowhere_else_is_said_so_and_one_that_was_merged_is_not(
-    machine: Machine, cleaning: Cleaning
-):
+def test_a_branch_with_unmerged_work_is_marked_as_unmerged(machine: Machine, cleaning: Cleaning):
     merged, squashed, not_merged = machine.run(), machine.run(), machine.run(text="other")
     git(machine.repo, "merge", "-q", f"coord/{merged}")  # and so all of the second, under another commit
 
@@ -212,7 +90,7 @@ def test_a_branch_on_which_somebody_went_on_working_stays(machine: Machine, clea
     assert not machine.path(run).exists()
 
 
-def test_a_mend_on_a_runs_branch_that_a_later_run_carried_on_is_recorded(
+def test_a_commit_that_a_later_run_recorded_is_nobodys_loss(
     machine: Machine, cleaning: Cleaning, store: RunStore
 ):
     run, later = machine.run(TodoState.FAILED), machine.run()
@@ -225,7 +103,7 @@ def test_a_mend_on_a_runs_branch_that_a_later_run_carried_on_is_recorded(
     assert machine.branches() == {"main", f"coord/{later}"}
 
 
-def test_what_was_recorded_on_another_host_and_is_not_here_is_no_obstacle(
+def test_a_recorded_commit_that_is_not_here_is_no_obstacle(
     machine: Machine, cleaning: Cleaning, store: RunStore
 ):
     run = machine.run()
@@ -248,7 +126,10 @@ def test_a_branch_that_is_checked_out_stays(machine: Machine, cleaning: Cleaning
     assert machine.branches() == {"main", f"coord/{run}"}
 
 
-def test_a_worktree_with_somebody_in_it_stays_and_so_does_its_branch(machine: Machine, cleaning: Cleaning):
+def test_a_worktree_in_use_stays_with_its_branch(
+    machine: Machine, cleaning: Cleaning, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(artifacts, "PATIENCE", timedelta(milliseconds=100))
     run = machine.run()
     inside = machine.worktree(run)
     tip = git(machine.repo, "rev-parse", f"coord/{run}")
@@ -274,9 +155,7 @@ def test_a_folder_that_git_does_not_know_as_a_worktree_stays(machine: Machine, c
     assert (machine.path(run) / "mine").exists()
 
 
-def test_a_link_in_the_place_of_a_folder_is_not_followed(
-    machine: Machine, cleaning: Cleaning, tmp_path: Path
-):
+def test_a_link_in_place_of_a_folder_is_not_followed(machine: Machine, cleaning: Cleaning, tmp_path: Path):
     run = machine.run()
     (tmp_path / "precious").mkdir()
     (machine.state / "carried").mkdir()
@@ -312,9 +191,7 @@ def test_a_live_run_is_left_out_and_refused_when_it_is_named(machine: Machine, c
     assert not (machine.state / "logs" / over).exists()
 
 
-def test_a_run_that_a_live_one_carries_on_is_left_alone(
-    machine: Machine, cleaning: Cleaning, store: RunStore
-):
+def test_a_run_that_a_live_one_retries_is_left_alone(machine: Machine, cleaning: Cleaning, store: RunStore):
     over, live = machine.run(TodoState.FAILED), machine.run(None)
     store.redis.hset(store.keys.run(live).meta, "carried_from", over)
 
@@ -323,7 +200,7 @@ def test_a_run_that_a_live_one_carries_on_is_left_alone(
     assert cleaning.survey([]).found == ()
 
 
-def test_what_a_failed_compensation_still_needs_is_left_alone_until_somebody_answers_for_it(
+def test_a_run_whose_rollback_failed_is_left_until_accepted(
     machine: Machine, cleaning: Cleaning, store: RunStore
 ):
     run = Harness(store)
@@ -365,164 +242,6 @@ def test_names_that_are_no_runs_are_not_looked_at(machine: Machine, cleaning: Cl
     assert cleaning.survey([]).found == ()
 
 
-def test_two_workers_of_a_host_say_each_thing_once(machine: Machine, cleaning: Cleaning):
-    machine.work("w2")
-    run = machine.run()
-
-    survey = cleaning.survey([])
-    done = cleaning.remove(survey)
-
-    assert len(survey.found) == 3
-    assert len(done.found) == 3
-    assert all(remnant.gone for remnant in done.found)
-    assert not machine.path(run).exists()
-
-
-def test_a_worker_that_does_not_answer_is_named(
-    machine: Machine, cleaning: Cleaning, store: RunStore, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(cleaning_module, "BEGIN_WITHIN", timedelta(milliseconds=500))
-    store.redis.zadd(store.keys.workers, {"mute@h2": store.now_ms()})
-    mute = Worker(id="mute@h2", host="h2", pid=1, version="0", repos=("r1",), jobs=1)
-    store.redis.set(store.keys.worker(mute.id), mute.model_dump_json())
-    machine.run()
-
-    survey = cleaning.survey([])
-
-    assert survey.silent == ("mute@h2",)
-    assert {remnant.host for remnant in survey.found} == {"h1"}
-
-
-def test_a_worker_whose_answer_was_not_heard_gives_it_again_with_what_it_has_removed(
-    machine: Machine, store: RunStore, monkeypatch: pytest.MonkeyPatch
-):
-    run = machine.run()
-    machine.stop()
-    board = CleanupQueue(store.redis, store.keys)
-    jobs = machine.cleanup_jobs("w2")
-    board.post(CleanupJob(id="e1", until_ms=store.now_ms() + 60_000, remove=True, branches=False))
-    plain, asked = Pipeline.execute, []
-
-    def unheard(pipeline: Pipeline, *args: Any, **options: Any) -> Any:
-        asked.append(pipeline)
-        if len(asked) == 2:
-            raise redis.TimeoutError("no answer")
-        return plain(pipeline, *args, **options)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Pipeline, "execute", unheard)
-        with pytest.raises(redis.TimeoutError):
-            jobs.run_once()
-    assert not machine.path(run).exists()
-    assert [errand.id for errand in jobs.run_once()] == ["e1"]
-
-    (answer,) = board.answers("e1").values()
-    assert answer.done
-    assert Kind.WORKTREE in {remnant.kind for remnant in answer.found if remnant.gone}
-    assert jobs.run_once() == []
-
-
-def test_a_host_that_is_gone_is_named_with_what_it_may_still_have(
-    machine: Machine, cleaning: Cleaning, store: RunStore
-):
-    run = machine.run()
-    store.redis.hset(store.keys.run(run).meta, "host.r2", "h9")
-
-    assert cleaning.survey([run]).absent == ("h9",)
-
-
-def test_without_a_worker_nothing_can_be_reached(store: RunStore):
-    with pytest.raises(Unreachable, match="no worker"):
-        Cleaning(store).survey([])
-
-
 def test_a_run_that_nobody_knows_is_refused(machine: Machine, cleaning: Cleaning):
     with pytest.raises(NotFound):
         cleaning.survey(["nonsense"])
-
-
-def test_the_janitor_takes_the_worktrees_of_runs_that_succeeded_and_no_others(
-    machine: Machine, store: RunStore
-):
-    done, failed, live = machine.run(), machine.run(TodoState.FAILED), machine.run(None)
-    (machine.state / "carried" / done / "r2").mkdir(parents=True)
-
-    gone = AutoCleanup(store, machine.state, {"r1": machine.repo}).run_once()
-
-    assert [(remnant.run, remnant.kind) for remnant in gone] == [(done, Kind.WORKTREE), (done, Kind.CARRIED)]
-    assert not machine.path(done).exists()
-    assert not (machine.state / "carried" / done).exists()
-    assert machine.path(failed).exists()
-    assert machine.path(live).exists()
-    assert machine.branches() == {"main", *(f"coord/{run}" for run in (done, failed, live))}
-
-
-def test_of_a_rolled_back_run_the_janitor_leaves_what_somebody_has_let_stay(
-    machine: Machine, store: RunStore
-):
-    run = machine.run(TodoState.FAILED)
-    (machine.state / "carried" / run / "r2").mkdir(parents=True)
-    store.redis.hset(store.keys.run(run).meta, "status", "rolled_back")
-
-    assert [gone.kind for gone in AutoCleanup(store, machine.state, {"r1": machine.repo}).run_once()] == [
-        Kind.CARRIED
-    ]
-    assert machine.path(run).exists()
-
-
-def test_a_restricted_worker_is_told_and_tells_of_its_own_repositories_alone(
-    machine: Machine, store: RunStore, redis_url: str
-):
-    settings = Settings()
-    deeds = StepHandlers(store, Dispatcher(make_app(redis_url, store.keys, settings), store), settings, "0")
-    machine.stop()
-    errand = CleanupJob(
-        id="1", until_ms=store.now_ms() + 60_000, tips={FORGOTTEN_RUN: {"r1": "a" * 40, "r2": "b" * 40}}
-    )
-    CleanupQueue(store.redis, store.keys).post(errand)
-    found = Artifact(run=FORGOTTEN_RUN, kind=Kind.BRANCH, repo="r2", path="/somewhere")
-    answer = {
-        "errand_id": "1",
-        "worker_id": "w1@h1",
-        "answer": Answer(host="h1", found=(found,)).model_dump(),
-    }
-
-    (told,) = deeds.do(frozenset({"r1"}), "errands", {})
-
-    assert told.tips == {FORGOTTEN_RUN: {"r1": "a" * 40}}
-    with pytest.raises(NotAllowed, match="more than r1"):
-        deeds.do(frozenset({"r1"}), "answer", answer)
-
-
-@pytest.mark.parametrize(
-    "run", ["../../../precious", "20200101-120000-abcd/../../../precious", "/precious", ""]
-)
-def test_an_errand_cannot_name_a_folder_outside_of_the_state_folder(
-    machine: Machine, store: RunStore, tmp_path: Path, run: str
-):
-    (tmp_path / "precious" / "logs").mkdir(parents=True)
-    (machine.state / "logs").mkdir(parents=True)
-    errand = CleanupJob(id="x", until_ms=store.now_ms() + 60_000, remove=True).model_dump(mode="json")
-    store.redis.hset(store.keys.errands, "x", json.dumps({**errand, "runs": [run]}))
-
-    assert machine.cleanup_jobs("w9").run_once() == []
-    assert (tmp_path / "precious" / "logs").is_dir()
-
-
-def test_an_answer_adds_no_run_to_those_that_a_person_named(
-    machine: Machine, cleaning: Cleaning, store: RunStore
-):
-    asked, other = machine.run(), machine.run(text="other")
-    forged = Artifact(run=other, kind=Kind.LOGS, path="/x")
-
-    class Forging(CleanupQueue):
-        def answer(self, errand_id: str, worker_id: str, answer: Answer) -> None:
-            super().answer(errand_id, worker_id, answer.model_copy(update={"found": (*answer.found, forged)}))
-
-    machine.board = Forging(store.redis, store.keys)
-    machine.work("w2")
-
-    survey = cleaning.survey([asked])
-    assert {remnant.run for remnant in survey.found} == {asked}
-    cleaning.remove(survey)
-    assert f"coord/{other}" in machine.branches()

@@ -113,9 +113,7 @@ def test_a_todo_sees_its_own_context_and_what_it_writes_goes_to_its_run(scene: S
         (UsageError, lambda todo: todo._ask("get", key="a", cache=1)),
     ],
 )
-def test_what_a_context_refuses_a_todo_is_refused_by_the_same_error(
-    scene: Scene, error: type[Exception], ask
-):
+def test_a_todo_is_refused_by_the_error_of_its_context(scene: Scene, error: type[Exception], ask):
     with scene.todo("A") as told, pytest.raises(error) as refused:
         ask(TodoContext(told))
     assert type(refused.value) is error
@@ -137,9 +135,7 @@ def test_a_todo_deletes_more_names_than_one_call_may_have(scene: Scene):
         assert todo.delete(*(f"k{n}*" for n in range(30))) == 0
 
 
-def test_an_attempt_ends_while_as_many_wait_for_a_compute_as_have_a_place(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-):
+def test_an_attempt_ends_while_all_readers_wait_for_a_compute(scene: Scene, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(context_socket, "CLIENTS", 4)
     with scene.todo("B") as of_b, dialled(of_b) as holder:
         compute = b'\n{"call": "compute", "given": {"key": "slow"}}\n'
@@ -229,9 +225,7 @@ def test_promise_no_request_disturbs_the_worker(scene: Scene, words: bytes):
         assert TodoContext(told).get("after") == 1
 
 
-def test_promise_slow_and_silent_clients_keep_nobody_else_waiting_for_long(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-):
+def test_promise_silent_clients_keep_nobody_waiting(scene: Scene, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(context_socket, "REQUEST_S", 0.3)
     with scene.todo("A") as told:
         silent = [dialled(told) for _ in range(2 * context_socket.READERS)]

@@ -10,8 +10,6 @@ from unittest.mock import Mock
 import pytest
 
 from coordination import files
-from coordination.backend.client import Profile, connect
-from coordination.broker.celery_app import make_app
 from coordination.cache.contexts import Cache
 from coordination.cache.names import Scope
 from coordination.runs.dispatch import Dispatcher
@@ -25,23 +23,13 @@ from coordination.runs.store import RunStore
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, Harness
-from tests.plans import Todos, ecosystem, graph, order
+from tests.integration.conftest import submitted
+from tests.plans import Todos
 from tests.waiting import until
 
 NOTHING = timedelta(0)
 LEAST_MS = 1
 """The least that the setting can be: every run here ended longer ago than that."""
-
-
-@pytest.fixture
-def store(redis_url: str) -> RunStore:
-    return RunStore(connect(redis_url, Profile.COMMAND), "test")
-
-
-def submitted(store: RunStore, todos: Todos) -> Harness:
-    run = Harness(store)
-    run.submit(graph(todos), ecosystem(todos), order())
-    return run
 
 
 def write(run: Harness, todos: Todos) -> None:
@@ -136,37 +124,31 @@ def test_a_damaged_run_is_left_for_people_and_holds_up_nobody(store: RunStore):
     assert Expiry(store, NOTHING).run_once() == [other.run_id]
 
 
-def test_the_leading_keeper_sees_to_it(redis_url: str, store: RunStore):
-    settings = Settings(keep_runs=timedelta(milliseconds=LEAST_MS))
-    dispatcher = Dispatcher(make_app(redis_url, store.keys, settings), store)
-    run = ended(store, {"A": "r1"})
+def test_the_leader_forgets_runs(store: RunStore, dispatcher: Dispatcher):
+    run, settings = ended(store, {"A": "r1"}), Settings(keep_runs=timedelta(milliseconds=LEAST_MS))
 
     swept = MaintenanceLeader(store, dispatcher, settings, label="me").run_once()
 
     assert swept.forgotten == [run.run_id]
 
 
-def test_a_run_is_exported_before_it_is_forgotten_and_can_be_imported_again(
-    redis_url: str, store: RunStore, tmp_path: Path
+def test_a_forgotten_run_was_exported_and_can_be_imported(
+    store: RunStore, dispatcher: Dispatcher, tmp_path: Path
 ):
     run = ended(store, {"A": "r1", "B": ("r2", ["A"])})
     before = RunReader(store.redis, store.keys).read(run.run_id)
     settings = Settings(keep_runs=timedelta(milliseconds=LEAST_MS), export_runs=str(tmp_path))
-    keeper = MaintenanceLeader(
-        store, Dispatcher(make_app(redis_url, store.keys, settings), store), settings, label="me"
-    )
+    keeper = MaintenanceLeader(store, dispatcher, settings, label="me")
+    (tmp_path / f".{run.run_id}.json.gz.coord-abc.tmp").write_text("left by a writer that was killed")
 
-    (tmp_path / f".{run.run_id}.json.gz.coord-abc.tmp").write_text(
-        "left by who was killed while it was written"
-    )
     assert keeper.run_once().forgotten == []
     until(lambda: list(tmp_path.glob("*.json.gz")))
-    expiry = Expiry(store, NOTHING, shelf := RunArchiver(store, tmp_path))
+    expiry = Expiry(store, NOTHING, RunArchiver(store, tmp_path))
     until(lambda: expiry.run_once() == [run.run_id])
 
     assert keys_of(run) == []
     assert [path.name for path in tmp_path.iterdir()] == [f"{run.run_id}.json.gz"]
-    adopt(store, load(shelf.file_of(run.run_id)), "me")
+    adopt(store, load(tmp_path / f"{run.run_id}.json.gz"), "me")
     assert RunReader(store.redis, store.keys).read(run.run_id) == before
     assert Expiry(store, timedelta(minutes=1)).run_once() == [], "kept for as long again"
 

@@ -1,9 +1,8 @@
-"""A result is in a base branch if the base contains its commit, or has what the commit would bring there:
-tried on real repositories.
-"""
+"""A result is in a base branch if the base contains its commit, or has what the commit would bring there: tried on real repositories."""
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from tests.stage import git
 from workers.cleanup.landed import findings
 
 RUN = "20260101-000000-abcd"
+BRANCH = f"coord/{RUN}"
 
 
 @pytest.fixture
@@ -21,62 +21,84 @@ def repo(tmp_path: Path) -> Path:
     """`main` with a file, and a run's branch with two commits to it, the first for T, the second for U."""
     path = tmp_path / "r1"
     git(tmp_path, "init", "-q", "-b", "main", str(path))
-    (path / "f").write_text("0\n")
-    git(path, "add", "f")
-    git(path, "commit", "-qm", "first")
-    git(path, "switch", "-qc", f"coord/{RUN}")
+    committed(path, "0\n")
+    git(path, "branch", BRANCH)
     for todo in "TU":
-        (path / "f").write_text(f"{todo}\n")
-        git(
-            path, "commit", "-qam", f"{todo}: do it\n\nCoord-Run: {RUN}\nCoord-Todo: {todo}\nCoord-Fence: 1\n"
-        )
-    git(path, "switch", "-q", "main")
+        done(path, todo, f"{todo}\n")
     return path
 
 
-def why_not(repo: Path, commit: str | None = None, todo: str = "T", **more: object) -> str:
-    commit = git(repo, "rev-parse", f"coord/{RUN}~1") if commit is None else commit
-    sought = Sought.model_validate(
-        {"todo": todo, "repo": "r1", "branch": "main", "commit": commit, "run": RUN, **more}
+def committed(repo: Path, text: str, name: str = "f", words: str = "by hand") -> None:
+    (repo / name).write_text(text)
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", words)
+
+
+def done(repo: Path, todo: str, text: str, name: str = "f") -> str:
+    """One more commit of the run, by this todo; on main afterwards."""
+    git(repo, "switch", "-q", BRANCH)
+    committed(repo, text, name, f"{todo}: do it\n\nCoord-Run: {RUN}\nCoord-Todo: {todo}\nCoord-Fence: 1\n")
+    git(repo, "switch", "-q", "main")
+    return git(repo, "rev-parse", BRANCH)
+
+
+def sixty_commits(repo: Path, name: str) -> None:
+    """To this file, on main."""
+    commit = "commit refs/heads/main\ncommitter Ann <a@b> {at} +0000\ndata 5\nlater\n{since}M 644 inline {name}\ndata 3\n{n:02}\n\n"
+    stream = "".join(
+        commit.format(at=1_800_000_000 + n, since="" if n else "from refs/heads/main^0\n", name=name, n=n)
+        for n in range(60)
     )
-    (finding,) = findings({"r1": repo}, [sought])
+    subprocess.run(["git", "fast-import", "--quiet"], cwd=repo, input=stream.encode(), check=True)
+    git(repo, "reset", "-q", "--hard")
+
+
+def why_not(repo: Path, commit: str | None = None, todo: str = "T", **more: object) -> str:
+    """Why the result is not in the base: empty where it is; of T unless another commit is given."""
+    commit = git(repo, "rev-parse", f"{BRANCH}~1") if commit is None else commit
+    facts = {"todo": todo, "repo": "r1", "branch": "main", "commit": commit, "run": RUN, **more}
+    (finding,) = findings({"r1": repo}, [Sought.model_validate(facts)])
     return finding.why
 
 
 def merged(repo: Path) -> None:
-    git(repo, "merge", "-q", "--no-ff", f"coord/{RUN}")
+    git(repo, "merge", "-q", "--no-ff", BRANCH)
 
 
 def squashed(repo: Path) -> None:
-    git(repo, "merge", "-q", "--squash", f"coord/{RUN}")
+    git(repo, "merge", "-q", "--squash", BRANCH)
     git(repo, "commit", "-qm", "squashed")
 
 
 def squashed_and_gone_on(repo: Path) -> None:
     squashed(repo)
-    (repo / "f").write_text("later\n")
-    git(repo, "commit", "-qam", "later")
+    committed(repo, "later\n")
 
 
 def rebased(repo: Path) -> None:
-    (repo / "g").write_text("other\n")
-    git(repo, "add", "g")
-    git(repo, "commit", "-qm", "other")
-    git(repo, "cherry-pick", f"main..coord/{RUN}")
+    committed(repo, "other\n", "g")
+    git(repo, "cherry-pick", f"main..{BRANCH}")
+
+
+def revert(repo: Path, *what: str) -> None:
+    git(repo, "revert", "--no-edit", *what)
+
+
+Land = Callable[[Path], None]
 
 
 @pytest.mark.parametrize("land", [merged, squashed, squashed_and_gone_on, rebased])
-def test_a_result_has_landed_however_people_merge(repo: Path, land):  # type: ignore[no-untyped-def]
+def test_a_result_has_landed_however_people_merge(repo: Path, land: Land):
     assert why_not(repo)
     assert why_not(repo, commit=""), "by its trailers"
     land(repo)
     assert why_not(repo) == why_not(repo, commit="") == ""
 
 
-def test_a_squashed_result_whose_branch_is_gone_is_known_by_the_tip_that_redis_recorded(repo: Path):
-    commit, tip = git(repo, "rev-parse", f"coord/{RUN}~1"), git(repo, "rev-parse", f"coord/{RUN}")
+def test_a_squashed_result_whose_branch_is_gone_is_known_by_the_recorded_tip(repo: Path):
+    commit, tip = git(repo, "rev-parse", f"{BRANCH}~1"), git(repo, "rev-parse", BRANCH)
     squashed(repo)
-    git(repo, "branch", "-qD", f"coord/{RUN}")
+    git(repo, "branch", "-qD", BRANCH)
 
     assert why_not(repo, commit)
     assert why_not(repo, commit, tips=[tip]) == ""
@@ -84,8 +106,7 @@ def test_a_squashed_result_whose_branch_is_gone_is_known_by_the_tip_that_redis_r
 
 
 def test_a_base_without_the_result_or_anything_that_git_cannot_tell_is_no_landing(repo: Path, tmp_path: Path):
-    (repo / "f").write_text("another\n")
-    git(repo, "commit", "-qam", "conflicts")
+    committed(repo, "another\n", words="conflicts")
 
     assert why_not(repo)
     assert why_not(repo, "0" * 40)
@@ -99,107 +120,78 @@ def test_a_base_without_the_result_or_anything_that_git_cannot_tell_is_no_landin
 
 def test_a_result_that_people_reverted_has_not_landed_until_they_bring_it_back(repo: Path):
     merged(repo)
-    git(repo, "revert", "--no-edit", "-m", "1", "HEAD")
+    revert(repo, "-m", "1", "HEAD")
     assert why_not(repo)
-    assert why_not(repo, git(repo, "rev-parse", f"coord/{RUN}"), todo="U")
+    assert why_not(repo, git(repo, "rev-parse", BRANCH), todo="U")
 
-    git(repo, "revert", "--no-edit", "HEAD")
+    revert(repo, "HEAD")
     assert why_not(repo) == ""
 
 
-@pytest.mark.parametrize("land", [merged, squashed, rebased])
-def test_a_result_whose_files_were_restored_by_hand_has_not_landed(
-    repo: Path, land: Callable[[Path], None]
-) -> None:
+@pytest.mark.parametrize(
+    ("land", "then"),
+    [
+        (merged, ""), (squashed, ""), (rebased, ""),
+        (merged, "another way\n"), (squashed, "another way\n"), (merged, "another\nway\n"), (squashed, "another\nway\n"),
+    ],
+)  # fmt: skip
+def test_a_result_that_was_put_back_and_done_another_way_has_not_landed(repo: Path, land: Land, then: str):
     land(repo)
-    (repo / "f").write_text("0\n")
-    git(repo, "commit", "-qam", "back to what it was")
-    (repo / "h").write_text("other\n")
-    git(repo, "add", "h")
-    git(repo, "commit", "-qm", "other")
+    committed(repo, "0\n", words="back to what it was")
+    committed(repo, then or "other\n", "f" if then else "h")
     assert why_not(repo)
-    assert why_not(repo, git(repo, "rev-parse", f"coord/{RUN}"), todo="U")
+    assert why_not(repo, git(repo, "rev-parse", BRANCH), todo="U")
 
 
 def test_one_commit_of_several_that_is_reverted_alone_is_missed(repo: Path):
-    git(repo, "switch", "-q", f"coord/{RUN}")
-    (repo / "g").write_text("V\n")
-    git(repo, "add", "g")
-    git(repo, "commit", "-qm", f"V: do it\n\nCoord-Run: {RUN}\nCoord-Todo: V\n")
-    git(repo, "switch", "-q", "main")
+    commit = done(repo, "V", "V\n", "g")
     merged(repo)
-    git(repo, "revert", "--no-edit", f"coord/{RUN}")
+    revert(repo, BRANCH)
 
-    assert why_not(repo, git(repo, "rev-parse", f"coord/{RUN}"), todo="V")
-    assert why_not(repo) == why_not(repo, git(repo, "rev-parse", f"coord/{RUN}~1"), todo="U") == ""
+    assert why_not(repo, commit, todo="V")
+    assert (
+        why_not(repo, git(repo, "rev-parse", f"{BRANCH}~2"))
+        == why_not(repo, git(repo, "rev-parse", f"{BRANCH}~1"), todo="U")
+        == ""
+    )
 
 
 @pytest.mark.parametrize("how", ["--ff-only", "--no-ff"])
-def test_what_a_later_todo_took_away_is_not_missed(repo: Path, how: str):
-    git(repo, "switch", "-q", f"coord/{RUN}")
-    (repo / "f").write_text("0\n")
-    git(repo, "commit", "-qam", f"V: take it away\n\nCoord-Run: {RUN}\nCoord-Todo: V\n")
-    git(repo, "switch", "-q", "main")
-    git(repo, "merge", "-q", how, f"coord/{RUN}")
+def test_a_change_that_a_later_todo_took_away_is_not_missed(repo: Path, how: str):
+    done(repo, "V", "0\n")
+    git(repo, "merge", "-q", how, BRANCH)
 
-    assert why_not(repo, git(repo, "rev-parse", f"coord/{RUN}~1"), todo="U") == why_not(repo) == ""
+    first, second = (git(repo, "rev-parse", f"{BRANCH}~{n}") for n in (2, 1))
+    assert why_not(repo, first) == why_not(repo, second, todo="U") == ""
 
 
-def committed(repo: Path, text: str | None = None, name: str = "f", words: str = "by hand") -> None:
-    if text is None:
-        (repo / name).unlink()
-    else:
-        (repo / name).write_text(text)
-    git(repo, "add", "-A")
-    git(repo, "commit", "-qm", words)
-
-
-@pytest.mark.parametrize("land", [merged, squashed])
-@pytest.mark.parametrize("then", ["another way\n", "another\nway\n"])
-def test_a_result_that_was_reverted_and_done_in_another_way_has_not_landed(
-    repo: Path, land: Callable[[Path], None], then: str
-) -> None:
-    land(repo)
-    committed(repo, "0\n", words="reverted")
-    committed(repo, then, words="fixed differently")
-    assert why_not(repo)
-    assert why_not(repo, git(repo, "rev-parse", f"coord/{RUN}"), todo="U")
-
-
-def test_a_result_that_was_reverted_is_missed_however_many_commits_touch_its_files_since(repo: Path):
-    git(repo, "switch", "-q", f"coord/{RUN}")
-    (repo / "log").write_text("V\n")
-    committed(repo, "V\n", "g", f"V: do it\n\nCoord-Run: {RUN}\nCoord-Todo: V\n")
-    git(repo, "switch", "-q", "main")
+def test_a_reverted_result_is_missed_however_many_commits_touch_its_files_since(repo: Path):
+    done(repo, "V", "V\n", "log")
+    commit = done(repo, "V", "V\n", "g")
     merged(repo)
-    git(repo, "revert", "--no-edit", "-m", "1", "HEAD")
-    for number in range(60):
-        committed(repo, f"{number}\n", "log")
-    assert why_not(repo, git(repo, "rev-parse", f"coord/{RUN}"), todo="V")
+    revert(repo, "-m", "1", "HEAD")
+    sixty_commits(repo, "log")
+    assert why_not(repo, commit, todo="V")
 
 
-def test_a_result_that_was_squashed_counts_however_many_commits_touch_its_files_since(repo: Path):
+def test_a_squashed_result_counts_however_many_commits_touch_its_files_since(repo: Path):
     squashed(repo)
-    for number in range(1, 61):
-        committed(repo, f"{number}\n")
+    sixty_commits(repo, "f")
     assert why_not(repo) == ""
 
 
 def test_a_merge_that_leaves_the_result_out_does_not_count(repo: Path):
     git(repo, "switch", "-q", "-c", "side", "main")
     committed(repo, "S\n", "g", "S: do it\n\nCoord-Run: 20260101-000000-wxyz\nCoord-Todo: S\n")
-    commit = git(repo, "rev-parse", "side")
     git(repo, "switch", "-q", "main")
     git(repo, "merge", "-q", "-s", "ours", "side")
-    assert why_not(repo, commit, todo="S", run="20260101-000000-wxyz")
+    assert why_not(repo, git(repo, "rev-parse", "side"), todo="S", run="20260101-000000-wxyz")
 
 
 def test_a_mode_that_was_set_and_put_back_is_missed(repo: Path):
-    git(repo, "switch", "-q", f"coord/{RUN}")
+    git(repo, "switch", "-q", BRANCH)
     (repo / "f").chmod(0o755)
-    git(repo, "commit", "-qam", f"V: make it run\n\nCoord-Run: {RUN}\nCoord-Todo: V\n")
-    commit = git(repo, "rev-parse", "HEAD")
-    git(repo, "switch", "-q", "main")
+    commit = done(repo, "V", "U\n")
     merged(repo)
     assert why_not(repo, commit, todo="V") == ""
     (repo / "f").chmod(0o644)
@@ -210,19 +202,16 @@ def test_a_mode_that_was_set_and_put_back_is_missed(repo: Path):
 def test_a_commit_that_the_todo_made_itself_is_missed_as_well(repo: Path):
     git(repo, "switch", "-q", "-c", "own")
     committed(repo, "mine\n", "g")
-    commit = git(repo, "rev-parse", "own")
     git(repo, "switch", "-q", "main")
     git(repo, "merge", "-q", "--no-ff", "own")
+    commit = git(repo, "rev-parse", "own")
     assert why_not(repo, commit, todo="OWN") == ""
-    git(repo, "revert", "--no-edit", "-m", "1", "HEAD")
+    revert(repo, "-m", "1", "HEAD")
     assert why_not(repo, commit, todo="OWN")
 
 
 def test_a_file_that_was_renamed_and_written_anew_since_is_not_missed(repo: Path):
-    git(repo, "switch", "-q", f"coord/{RUN}")
-    committed(repo, "one\ntwo\nthree\n", "g", f"V: do it\n\nCoord-Run: {RUN}\nCoord-Todo: V\n")
-    commit = git(repo, "rev-parse", "HEAD")
-    git(repo, "switch", "-q", "main")
+    commit = done(repo, "V", "one\ntwo\nthree\n", "g")
     merged(repo)
     git(repo, "mv", "g", "h")
     git(repo, "commit", "-qm", "renamed")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
 
-from coordination.backend.client import Profile, connect
 from coordination.cache.contexts import Cache
 from coordination.cli.app import coord
 from coordination.cli.context import CliContext
@@ -19,15 +18,15 @@ from coordination.runs.presence import Presence, Worker
 from coordination.runs.store import RunStore
 from coordination.runs.views.metrics import CensusTaker
 from coordination.settings import Settings
-from tests.contracts.carrier import BAD, Harness
+from tests.contracts.carrier import BAD
 from tests.doors import listening, silent
-from tests.plans import ecosystem, graph, order
+from tests.integration.conftest import submitted
 from tests.scraping import scrape
 
 
 @contextmanager
 def exported(url: str, port: int) -> Iterator[None]:
-    server = serve(url, Settings(), "127.0.0.1", port)
+    server = serve(url, Settings(namespace="test"), "127.0.0.1", port)
     try:
         yield
     finally:
@@ -35,21 +34,9 @@ def exported(url: str, port: int) -> Iterator[None]:
         server.server_close()
 
 
-@pytest.fixture
-def store(redis_url: str) -> Iterator[RunStore]:
-    with closing(connect(redis_url, Profile.COMMAND)) as client:
-        yield RunStore(client, "coord")
-
-
-def submitted(store: RunStore, todos: Mapping[str, object]) -> Harness:
-    run = Harness(store)
-    run.submit(graph(todos), ecosystem(todos), order())
-    return run
-
-
 def test_a_run_of_which_nothing_is_in_any_repository_is_counted(store: RunStore):
     todos, manual = {"HAND": "r1", "B": ("r2", ["HAND"])}, {"action": {"type": "manual"}}
-    Harness(store).submit(graph(todos, HAND=manual), ecosystem(todos, HAND=manual), order())
+    submitted(store, todos, HAND=manual)
 
     census = CensusTaker(store.redis, store.keys).take()
 
@@ -71,13 +58,13 @@ def test_a_scrape_tells_what_is_there_and_what_has_happened(store: RunStore, red
     )
     Presence(store.redis, store.keys).say(worker, store.now_ms(), timedelta(seconds=5))
 
-    cache = Cache(store.redis, "coord")
+    cache = Cache(store.redis, "test")
     cache.at().set("a", 1)
     for key in "aab":
         cache.at().get(key)
     cache.close()
 
-    locks = LockManager(store.redis, "coord")
+    locks = LockManager(store.redis, "test")
     locks.resources.declare({"gpu": 4})
     with locks.acquire("deploy"), locks.resources.acquire("gpu", 3), exported(redis_url, free_port):
         told = scrape(free_port)
@@ -120,9 +107,7 @@ def test_a_scrape_tells_what_is_there_and_what_has_happened(store: RunStore, red
     assert "coord_workers{h1,r2}" not in told
 
 
-def test_nothing_is_told_from_an_earlier_scrape_and_what_ended_is_counted(
-    store: RunStore, redis_url: str, free_port: int
-):
+def test_each_scrape_is_fresh_and_counts_what_ended(store: RunStore, redis_url: str, free_port: int):
     run = submitted(store, {"A": "r1"})
     with exported(redis_url, free_port):
         before = scrape(free_port)

@@ -18,7 +18,7 @@ from coordination.planner.graph import build
 from coordination.runs.submission.submit import submit
 from coordination.settings import Settings
 from tests.disks import fill
-from tests.hosts import WRITES, World
+from tests.hosts import WRITES, World, tip
 from tests.plans import PLAN, ecosystem, order
 from tests.stage import git
 from workers.outcome import TaskResult, TaskResultKind
@@ -141,9 +141,8 @@ def test_a_stale_lock_on_the_runs_own_branch_is_removed(world: World):
 
 def test_a_checkout_that_is_away_for_a_moment_is_waited_for(world: World):
     away = world.folder / "away"
-    scene = Scene(
-        world, f"[ -e {away}.was ] || {{ touch {away}.was; mv {world.folder}/a/up {away}; }}; {WRITES}"
-    )
+    leaves = f"[ -e {away}.was ] || {{ touch {away}.was; mv {world.folder}/a/up {away}; }}"
+    scene = Scene(world, f"{leaves}; {WRITES}")
 
     assert scene.go().kind is TaskResultKind.LATER
     assert scene.state == "parked"
@@ -151,22 +150,34 @@ def test_a_checkout_that_is_away_for_a_moment_is_waited_for(world: World):
     scene.is_done()
 
 
-def test_a_worktree_deleted_under_its_todo_is_made_anew(world: World):
-    gone = world.folder / "gone"
-    scene = Scene(world, f'[ -e {gone} ] || {{ touch {gone}; rm -rf "$COORD_REPO_PATH"; }}; {WRITES}')
+ONCE = {
+    "deletes its worktree": ('rm -rf "$COORD_REPO_PATH"', "worktrees", 0),  # the todo may have done it
+    "kills its guard": ("kill -9 $PPID; sleep 60", "guard lost", 1),
+}
+EVERY_TIME = {name: harm for name, (harm, *_) in ONCE.items()} | {
+    "makes a repository of it": "rm .git; git init -q"
+}
+
+
+@pytest.mark.parametrize(("harm", "words", "failures"), ONCE.values(), ids=ONCE)
+def test_a_todo_that_harms_its_attempt_once_is_repeated(world: World, harm: str, words: str, failures: int):
+    once = world.folder / "once"
+    scene = Scene(world, f"[ -e {once} ] || {{ touch {once}; {harm}; }}; {WRITES}")
 
     assert scene.go().kind is TaskResultKind.LATER
-    scene.is_held_up(str(scene.worktree))
-    assert scene.failures == 0, "the todo may have done it"
+    scene.is_held_up(words)
+    assert scene.failures == failures
     scene.is_done()
 
 
-def test_a_todo_that_always_deletes_its_worktree_fails_in_the_end(world: World):
-    scene = Scene(world, 'rm -rf "$COORD_REPO_PATH"')
+@pytest.mark.parametrize("harm", EVERY_TIME.values(), ids=EVERY_TIME)
+def test_a_todo_that_harms_its_attempt_every_time_fails_in_the_end(world: World, harm: str):
+    scene = Scene(world, harm)
     verdicts = [scene.go().kind for _ in range(Settings().lost_leases + 1)]
 
     assert verdicts == [TaskResultKind.LATER] * Settings().lost_leases + [TaskResultKind.FAILED]
     assert "(4 times)" in scene.fact("error")
+    assert "newer attempt" not in scene.fact("error")
 
 
 DAMAGES = {
@@ -194,11 +205,7 @@ def state_of(*repositories: Path) -> list[object]:
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_todo_that_damages_its_worktree_makes_git_change_no_other_repository(world: World, damage: str):
-    # The state folder lies in the checkout, as .coord does.
-    outer, victim = (
-        world.repo("a"),
-        world.repo("victim"),
-    )
+    outer, victim = world.repo("a"), world.repo("victim")  # the state folder lies in `outer`, as .coord does
     theirs = world.folder / "elsewhere" / "up"
     git(outer, "worktree", "add", "-q", "--detach", str(theirs))
     (outer / ".git/worktrees/up").rename(outer / ".git/worktrees/theirs")
@@ -210,11 +217,8 @@ def test_a_todo_that_damages_its_worktree_makes_git_change_no_other_repository(w
         (path / "notes").write_text("untracked\n")
     before, once = state_of(outer, victim, theirs), world.folder / "once"
     damage = damage.format(victim=victim, outer=outer, theirs=theirs.parent)
-    scene = Scene(
-        world,
-        f"echo made > made; [ -e {once} ] || {{ touch {once}; {damage}; exit; }}; {WRITES}",
-        checkout=outer,
-    )
+    action = f"echo made > made; [ -e {once} ] || {{ touch {once}; {damage}; exit; }}; {WRITES}"
+    scene = Scene(world, action, checkout=outer)
 
     assert scene.go().kind is TaskResultKind.LATER
     scene.is_held_up(str(scene.worktree))
@@ -224,17 +228,6 @@ def test_a_todo_that_damages_its_worktree_makes_git_change_no_other_repository(w
     assert state_of(outer, victim, theirs) == before
 
 
-def test_a_todo_that_always_makes_a_repository_of_its_worktree_fails_as_damaged_and_not_as_superseded(
-    world: World,
-):
-    scene = Scene(world, "rm .git; git init -q")
-    verdicts = [scene.go().kind for _ in range(Settings().lost_leases + 1)]
-
-    assert verdicts == [TaskResultKind.LATER] * Settings().lost_leases + [TaskResultKind.FAILED]
-    assert "newer attempt" not in scene.fact("error")
-    assert "(4 times)" in scene.fact("error")
-
-
 def test_plain_git_in_a_worktree_without_its_git_file_finds_no_repository_above(world: World):
     outer = world.repo("a")
     scene = Scene(world, "rm .git; git add --all || true", checkout=outer)
@@ -242,23 +235,6 @@ def test_plain_git_in_a_worktree_without_its_git_file_finds_no_repository_above(
     assert scene.go().kind is TaskResultKind.LATER
     assert "not a git repository" in scene.host.log(scene.run, "A")
     assert git(outer, "diff", "--cached", "--name-only") == ""
-
-
-def test_a_todo_whose_guard_is_killed_is_done_again(world: World):
-    killed = world.folder / "killed"
-    scene = Scene(world, f"[ -e {killed} ] || {{ touch {killed}; kill -9 $PPID; sleep 60; }}; {WRITES}")
-
-    assert scene.go().kind is TaskResultKind.LATER
-    scene.is_held_up("guard lost")
-    assert scene.failures == 1
-    scene.is_done()
-
-
-def test_a_todo_that_always_kills_its_guard_fails_in_the_end(world: World):
-    scene = Scene(world, "kill -9 $PPID; sleep 60")
-    verdicts = [scene.go().kind for _ in range(Settings().lost_leases + 1)]
-
-    assert verdicts == [TaskResultKind.LATER] * Settings().lost_leases + [TaskResultKind.FAILED]
 
 
 def test_a_todo_that_stops_its_guard_fails_by_its_timeout(world: World, monkeypatch: pytest.MonkeyPatch):
@@ -347,7 +323,7 @@ def test_a_command_that_fails_on_a_full_disk_is_tried_again(world: World, small_
     scene.is_done()
 
 
-def test_a_command_that_begins_on_a_full_disk_is_tried_again_for_as_long_as_it_is_full(
+def test_a_command_is_tried_again_for_as_long_as_its_disk_is_full(
     world: World, small_disk: Callable[[Path], Path]
 ):
     disk = small_disk(world.folder / "a")
@@ -412,9 +388,7 @@ def test_one_killed_git_does_not_keep_a_commit_from_other_hosts(world: World, tr
     scene.is_done()
 
     assert not trap.exists()
-    assert world.bundles.label(
-        scene.run, "up", git(scene.checkout, "rev-parse", f"coord/{scene.run}")
-    ).bundled
+    assert world.bundles.label(scene.run, "up", tip(scene.checkout, scene.run)).bundled
 
 
 def test_a_command_for_which_the_machine_has_no_descriptors_left_is_no_failure(tmp_path: Path):

@@ -35,22 +35,6 @@ run, checkout, url, commit, fence = sys.argv[1:]
 publication = Publication(run_id=run, checkout=Path(checkout), url=url, commit=commit, fence=int(fence))
 print(publication.publish().branch)
 """
-COMMITTER = """
-import sys
-from pathlib import Path
-from functools import partial
-from workers.workspace.commit import CommitStyle, WorktreeState, commit, message, run_git
-from workers.workspace.git import Hold
-run, path, branch, since = sys.argv[1:]
-path = Path(path)
-with open("/dev/null") as hold:
-    stand = WorktreeState(
-        path=path, git_dir=path / ".git", branch=branch, since=since, settings=(), hooks=True,
-        hold=Hold(fd=hold.fileno()),
-        git_commit=partial(run_git, path),
-    )
-    commit(stand, message(CommitStyle(), run, "T1", "work", 5))
-"""
 FREEZES = """#!/bin/sh
 case "$*" in *" {command} "*) kill -STOP $$;; esac
 exec {git} "$@"
@@ -87,11 +71,7 @@ class Site:
         return dict(line.split() for line in listing.splitlines())
 
     def holder(self, commit: str, fence: int, freezing: str = "") -> Begun:
-        """Publishes in a process of its own."""
-        return self.run(HOLDER, RUN, self.checkout, self.remote, commit, fence, freezing=freezing)
-
-    def run(self, program: str, *words: str | Path | int, freezing: str) -> Begun:
-        """With `freezing`, its git stops at that command, as by SIGSTOP, until somebody lets it go on."""
+        """Publishes in a process of its own; with `freezing`, its git stops at that command, as by SIGSTOP."""
         env = dict(os.environ)
         if freezing:
             folder = self.folder / "bin"
@@ -99,7 +79,8 @@ class Site:
             (folder / "git").write_text(FREEZES.format(git=shutil.which("git"), command=freezing))
             (folder / "git").chmod(0o755)
             env["PATH"] = f"{folder}:{env['PATH']}"
-        self.begun.append(Begun([sys.executable, "-c", program, *map(str, words)], env=env))
+        words = (RUN, self.checkout, self.remote, commit, fence)
+        self.begun.append(Begun([sys.executable, "-c", HOLDER, *map(str, words)], env=env))
         return self.begun[-1]
 
     def end(self) -> None:
@@ -259,23 +240,6 @@ def test_the_newer_one_that_finds_the_older_push_in_between_replaces_it(site: Si
 
     assert newer.wait(30) == 0
     assert site.there() == {BRANCH: counts}
-
-
-def test_a_holder_that_is_stopped_before_it_moves_the_branch_is_refused_there_too(site: Site):
-    git(site.checkout, "branch", "-q", BRANCH)
-    git(site.checkout, "switch", "-q", "-c", "of-the-todo")
-    git(site.checkout, "commit", "-q", "--allow-empty", "-m", "late")
-    old = site.run(COMMITTER, RUN, site.checkout, BRANCH, site.base, freezing="update-ref")
-    frozen = until(lambda: stopped_in(old.pid), 30)
-
-    counts = site.made(9)
-    git(site.checkout, "update-ref", REF, counts, site.base)
-    os.kill(frozen, signal.SIGCONT)
-
-    assert old.wait(30) != 0
-    assert "GitRefused: git update-ref" in old.err
-    assert f"is at {counts} but expected {site.base}" in old.err
-    assert git(site.checkout, "rev-parse", REF) == counts
 
 
 def test_an_attempt_that_wakes_up_after_another_worker_did_the_todo_is_refused_told_and_counted(world: World):

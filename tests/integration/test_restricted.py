@@ -5,7 +5,6 @@ counts as its worker; here it asks for another repository.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -13,83 +12,18 @@ from typing import Any
 import pytest
 import redis
 
-from coordination.backend.client import Profile, connect
-from coordination.broker.celery_app import make_app
 from coordination.cache.connection import Connection, TodoContext
 from coordination.cache.contexts import Cache
 from coordination.cache.names import Scope, chain_of
-from coordination.errors import Conflict, NotAllowed, UsageError
+from coordination.errors import NotAllowed, UsageError
 from coordination.models import Strategy
-from coordination.runs.dispatch import Dispatcher
-from coordination.runs.presence import Presence, Worker
-from coordination.runs.records import Grant, Reply, Result, TodoState
-from coordination.runs.remote_steps.handlers import StepHandlers
-from coordination.runs.remote_steps.proxy import NobodyAnswers, ProxyContexts, ProxyPresence, ProxyStore
-from coordination.runs.remote_steps.serving import Serving, Waiting
-from coordination.runs.store import RunStore
-from coordination.runs.submission.submit import submit
-from coordination.settings import Settings
-from tests.plans import PLAN, ecosystem, graph, order
+from coordination.runs.records import Reply, TodoState
+from coordination.runs.remote_steps import proxy
+from coordination.runs.remote_steps.proxy import NobodyAnswers, ProxyContexts, ProxyStore
+from tests.plans import PLAN
+from tests.restricted import DONE, LEASE, Site, granted
 from tests.waiting import until
 from workers.context_socket import served
-
-TODOS = {"A": "alpha", "B": ("beta", ["A"]), "C": ("gamma", ["B"]), "L": "lone"}
-LEASE = timedelta(seconds=15)
-DONE = Result(outcome=TodoState.SUCCEEDED, output='{"x":1}')
-Ask = Callable[..., ProxyStore]
-
-
-class Site:
-    """A keeper that serves, and the store as those see it who may do everything."""
-
-    def __init__(self, url: str) -> None:
-        settings = Settings(namespace="test")
-        self.client, self.pubsub_redis = (
-            connect(url, Profile.WORKER),
-            connect(url, Profile.READER, decode=False),
-        )
-        self.store = RunStore(self.client, "test")
-        self.presence = Presence(self.client, self.store.keys)
-        self.leads = True
-        self.dispatcher = Dispatcher(make_app(url, self.store.keys, settings), self.store)
-        deeds = StepHandlers(self.store, self.dispatcher, settings, "1")
-        self.serving = Serving(self.client, self.pubsub_redis, self.store.keys, deeds, lambda: self.leads)
-
-    def submit(self, strategy: Strategy = Strategy.DATAFLOW) -> str:
-        run_id, reply = submit(self.store, graph(TODOS), ecosystem(TODOS), Settings(), order(strategy))
-        self.dispatcher.follow(reply)
-        return run_id
-
-    def asking(self, *repos: str) -> ProxyStore:
-        return ProxyStore(self.client, "test", repos)
-
-    def queue(self, repo: str, host: str | None = None) -> int:
-        length: int = self.client.llen(self.store.keys.queue(repo, host))
-        return length
-
-    def close(self) -> None:
-        self.serving.stop()
-        self.client.close()
-        self.pubsub_redis.close()
-
-
-@pytest.fixture
-def site(redis_url: str) -> Iterator[Site]:
-    made = Site(redis_url)
-    made.serving.start()
-    until(lambda: made.client.pubsub_numpat() == 1)
-    yield made
-    made.close()
-
-
-def claim(store: RunStore, run_id: str, todo: str, attempt: int = 1) -> Reply:
-    return store.claim(run_id, todo, attempt, worker="w", host="h", lease=LEASE, request="q")
-
-
-def granted(store: RunStore, run_id: str, todo: str, attempt: int = 1) -> Grant:
-    grant = claim(store, run_id, todo, attempt).grant
-    assert grant is not None
-    return grant
 
 
 def test_a_worker_of_one_repository_carries_its_todo_and_the_next_ones_worker_is_told(site: Site):
@@ -161,61 +95,6 @@ def test_all_a_worker_does_to_a_run_can_be_asked_for(site: Site):
     assert alpha.status(run_id) == "running"
 
 
-def test_a_restricted_worker_cannot_write_more_of_a_log_than_the_keeper_keeps(site: Site):
-    run_id, alpha = site.submit(), site.asking("alpha")
-    granted(alpha, run_id, "A")
-
-    for _ in range(3):
-        alpha.log(run_id, "A", 1, "x" * 3_000_000, limit_bytes=2**40)
-    with pytest.raises(NotAllowed, match="has had no attempt 2"):
-        alpha.log(run_id, "A", 2, "one more")
-    with pytest.raises(NotAllowed, match="are invalid"):
-        alpha.log(run_id, "A", 1, "back", skipped=-1)
-
-    log = site.client.xrange(site.store.keys.run(run_id).log("A"))
-    assert sum(len(fields["text"]) for _, fields in log) <= Settings().log_limit_bytes
-
-
-LASTING = timedelta(days=365_000)
-
-
-def test_nobody_holds_a_todo_for_longer_than_the_keeper_allows(site: Site):
-    run_id, asking = site.submit(), site.asking("alpha")
-    reply = asking.claim(run_id, "A", 1, worker="w", host="h", lease=LASTING, request="q")
-    assert reply.grant is not None
-    latest = site.store.now_ms() + 60_000
-    assert 0 < site.client.zscore(site.store.keys.leases, f"{run_id} A") < latest
-    asking.renew({f"{run_id} A": reply.grant.fence}, LASTING)
-    assert site.client.zscore(site.store.keys.leases, f"{run_id} A") < latest + 60_000
-
-
-@pytest.mark.parametrize("todo", ["B", "L", "no-such"])
-@pytest.mark.parametrize(
-    "deed",
-    [
-        lambda store, run_id, grant: claim(store, run_id, grant.todo_id),
-        lambda store, run_id, grant: store.settle(grant, DONE),
-        lambda store, run_id, grant: store.retry(grant, LEASE, DONE),
-        lambda store, run_id, grant: store.hand_back(grant),
-        lambda store, run_id, grant: store.checkpoint(grant, "[1]"),
-        lambda store, run_id, grant: store.park(grant, "me", LEASE),
-        lambda store, run_id, grant: store.renew({f"{run_id} {grant.todo_id}": grant.fence}, LEASE),
-        lambda store, run_id, grant: store.log(run_id, grant.todo_id, 1, "words"),
-        lambda store, run_id, grant: store.handed_over(run_id, [grant.todo_id]),
-    ],
-    ids=["claim", "settle", "retry", "hand_back", "checkpoint", "park", "renew", "log", "handed_over"],
-)
-def test_a_todo_of_another_repository_is_refused(site: Site, deed: Callable[..., Any], todo: str):
-    run_id = site.submit()
-    grant = replace(granted(site.store, run_id, "A"), todo_id=todo)
-    before = site.client.hgetall(site.store.keys.run(run_id).facts)
-
-    with pytest.raises(NotAllowed, match=f"{todo} of run {run_id} is no"):
-        deed(site.asking("alpha"), run_id, grant)
-
-    assert site.client.hgetall(site.store.keys.run(run_id).facts) == before
-
-
 def test_a_worker_is_told_of_its_own_todos_and_what_they_build_on_alone(site: Site):
     run_id = site.submit()
 
@@ -226,132 +105,6 @@ def test_a_worker_is_told_of_its_own_todos_and_what_they_build_on_alone(site: Si
     assert site.asking("elsewhere").status(run_id) is None
     with pytest.raises(NotAllowed, match=r"C of run .* is not a predecessor of a todo of beta"):
         site.asking("beta").handed_over(run_id, ["A", "C"])
-
-
-@pytest.mark.parametrize(
-    ("result", "why"),
-    [
-        (Result(outcome=TodoState.WAITING), "does not end as waiting"),
-        (Result(outcome=TodoState.SKIPPED), "does not end as skipped"),
-        (replace(DONE, output="{"), "is not JSON"),
-        (replace(DONE, output="[" * 10_000 + "]" * 10_000), "is not JSON"),
-        (replace(DONE, output="NaN"), "is not JSON"),
-        (replace(DONE, output=f'"{"x" * 100_000}"'), "more than 65536"),
-        (replace(DONE, tip="--upload-pack=touch /tmp/x"), "is not a commit"),
-    ],
-)
-def test_a_result_that_would_harm_others_is_refused(site: Site, result: Result, why: str):
-    run_id, alpha = site.submit(), site.asking("alpha")
-    grant = granted(alpha, run_id, "A")
-
-    with pytest.raises(NotAllowed, match=why):
-        alpha.settle(grant, result)
-
-    assert site.client.hget(site.store.keys.run(run_id).state, "A") == "running"
-
-
-@pytest.mark.parametrize(
-    ("deed", "given"),
-    [
-        ("cancel", {"run_id": "R", "actor": "me"}),
-        ("complete", {}),
-        ("_own", {}),
-        ("claim", {"repos": ["beta"], "run_id": "R", "todo_id": "B"}),
-        ("claim", {"run_id": "R"}),
-        ("renew", {"leases": {"no member": "x"}, "lease": "soon"}),
-    ],
-)
-def test_words_that_are_no_request_are_refused(site: Site, deed: str, given: dict[str, Any]):
-    with pytest.raises(NotAllowed):
-        site.asking("alpha").wire.ask(deed, given)
-
-
-@pytest.mark.parametrize(
-    "rubbish", ["", "{", "[]", '{"id": 1}', '{"id": "q", "deed": "claim", "given": 7}', "\udc80"]
-)
-def test_a_request_that_cannot_be_read_holds_nobody_up(site: Site, rubbish: str):
-    site.client.publish(
-        site.store.keys.restricted(["alpha"]).requests, rubbish.encode(errors="surrogateescape")
-    )
-
-    assert site.asking("alpha").status("no-such") is None
-
-
-@pytest.mark.parametrize(
-    ("deed", "given", "error"),
-    [
-        ("context_delete", {"names": ["key"] * 1001}, UsageError),
-        ("context_set", {"key": "k", "value": "x" * (9 * 2**20 + 1)}, UsageError),
-        ("context_list", {"pattern": "*a" * 200}, UsageError),
-        ("refused", {"attempt": 1, "words": "x" * 100_000}, NotAllowed),
-        ("renew", {"leases": {f"R T{n}": 1 for n in range(10_001)}, "lease": 1}, NotAllowed),
-    ],
-)
-def test_a_request_for_more_than_a_keeper_does_at_once_is_refused(
-    site: Site, deed: str, given: dict[str, Any], error
-):
-    run_id = site.submit()
-    whose = {} if deed == "renew" else {"run_id": run_id, "todo_id": "A"}
-
-    with pytest.raises(error):
-        site.asking("alpha").wire.ask(deed, {**whose, **given})
-
-
-def test_many_requests_of_one_worker_keep_no_other_waiting_and_renewals_come_first():
-    waiting, asked = Waiting(), [b'{"id":"%032x","deed":"%s","given":{}}' % (n, b"log") for n in range(1500)]
-    renewal = asked[0].replace(b"log", b"renew")
-    for data in (*asked, renewal):
-        waiting.add("alpha", data)
-    waiting.add("beta", b"settle")
-    assert [waiting.take() for _ in range(3)] == [
-        ("alpha", asked[0]),
-        ("beta", b"settle"),
-        ("alpha", asked[1]),
-    ]
-
-    waiting.add("alpha", renewal)
-
-    assert waiting.take() == ("alpha", renewal)
-    waiting.clear()
-    waiting.add("alpha", b"x" * 2**25)
-    waiting.add("alpha", b"x")
-    assert [len(data) for _, data in iter(waiting.take, None)] == [2**25]
-
-
-def test_a_damaged_run_is_refused_and_holds_nobody_up(site: Site):
-    run_id, run = site.submit(), site.store.keys.run("damaged")
-    site.client.set(run.meta, "no hash")
-
-    with pytest.raises(NotAllowed, match="damaged"):
-        claim(site.asking("alpha"), "damaged", "A")
-
-    assert granted(site.asking("alpha"), run_id, "A")
-
-
-def test_a_worker_speaks_for_itself_alone(site: Site):
-    ours, theirs = (
-        Worker(id=repo, host="h", pid=1, version="1", repos=(repo,), jobs=1) for repo in ("alpha", "beta")
-    )
-    presence = ProxyPresence(site.asking("alpha"))
-    ProxyPresence(site.asking("beta")).say(theirs, 0, LEASE)
-
-    presence.say(ours, 0, LEASE)
-    for forged in (
-        theirs,
-        ours.model_copy(update={"id": theirs.id}),
-        ours.model_copy(update={"repos": ("alpha", "beta")}),
-        ours.model_copy(update={"unfit": {"beta": "it is gone"}}),
-    ):
-        with pytest.raises(NotAllowed, match="serves more than alpha"):
-            presence.say(forged, 0, LEASE)
-        with pytest.raises(NotAllowed, match="serves more than alpha"):
-            presence.leave(forged)
-    with pytest.raises(Conflict, match=r"this is coord 2, .* is coord 1"):
-        presence.meet("2", LEASE)
-
-    assert sorted(one.id for one in site.presence.workers()) == ["alpha", "beta"]
-    presence.leave(ours)
-    assert site.presence.workers() == (theirs,)
 
 
 @pytest.mark.parametrize("who", [("alpha", "lone"), ("alpha",), ("lone",)], ids=lambda who: "+".join(who))
@@ -386,7 +139,10 @@ def test_a_level_of_one_todo_is_followed_by_its_advance(site: Site):
     assert site.client.llen(site.store.keys.control_queue) == 1
 
 
-def test_who_asks_while_no_keeper_leads_is_told_so_and_answered_as_soon_as_one_does(site: Site):
+def test_who_asks_while_no_keeper_leads_is_told_so_and_answered_as_soon_as_one_does(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(proxy, "UNHEARD_S", 0.1)
     site.leads = False
     until(lambda: site.client.pubsub_numpat() == 0)
 

@@ -85,9 +85,7 @@ def test_the_next_attempt_finds_submodules_as_they_were_whatever_was_done_to_the
 
 
 @pytest.mark.parametrize("damage", ["git file", "link"])
-def test_a_submodule_that_a_todo_led_elsewhere_is_made_anew_and_the_checkouts_stays(
-    checkout: Path, damage: str
-):
+def test_a_submodule_led_elsewhere_is_made_anew_and_the_checkouts_stays(checkout: Path, damage: str):
     there = tree(checkout)
     enter(there)
     lib, theirs = there.path / "lib", checkout / "lib"

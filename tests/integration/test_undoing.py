@@ -1,97 +1,28 @@
-"""Undoing a todo in a worker: its compensation with all that it needs, nothing committed, and never a false
-success.
-"""
+"""Compensations as attempts: given all that they need, committing nothing, and never a false success."""
 
 from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from coordination.models import Repo, Retry, Todo
-from coordination.runs.records import Grant, RunBrief, TodoSpec, TodoState, Undo
-from coordination.settings import Settings
+from coordination.runs.records import TodoState, Undo
+from tests.attempts import RUN, Bench
 from tests.stage import git
-from workers.attempt import Attempt
-from workers.attempt_environment import AttemptEnvironment
-from workers.logs import Log
 from workers.outcome import AttemptOutcome, OutcomeKind
-from workers.transfer.bundles import NotCarried
-from workers.workspace.git import git as our_git
 
-RUN = "20260102-120000-efgh"
-KEEP_ENV = "env | grep ^COORD_ | sort > $OUT; cat $COORD_TODO_OUTPUT >> $OUT"
-
-
-@dataclass
-class Bench:
-    folder: Path
-    fence: int = 0
-    withdrawn: str = ""
-    """Answer of the remote when published commits are withdrawn."""
-
-    @property
-    def checkout(self) -> Path:
-        return self.folder / "api"
-
-    @property
-    def out(self) -> Path:
-        return self.folder / "out"
-
-    @property
-    def log(self) -> str:
-        return (self.folder / "state" / "log").read_text()
-
-    def attempt(
-        self, todo: dict[str, Any], undo: Undo | None = None, tip: str | None = None
-    ) -> AttemptOutcome:
-        self.fence += 1
-        settings = Settings()
-        row = {"id": "T", "task": "make a bucket", "repo": "api", "env": {"OUT": str(self.out)}, **todo}
-        spec = TodoSpec(
-            todo=Todo.model_validate(row), repo=Repo(name="api"), timeout=settings.todo_timeout, retry=Retry()
-        )
-        grant = Grant(
-            run_id=RUN,
-            todo_id="T",
-            attempt=self.fence,
-            fence=self.fence,
-            spec=spec,
-            tip=tip,
-            tries=0,
-            undo=undo,
-        )
-        here = AttemptEnvironment(
-            brief=RunBrief(run_id=RUN, plan_id="P", agent_command=f"cat > {self.out}"),
-            context=lambda: {"predecessors": []},
-            state=self.folder / "state",
-            checkout=self.checkout,
-            output_limit_bytes=settings.output_limit_bytes,
-            withdraw=self.withdraw,
-        )
-        log = Log(lambda _text, _skipped: None, self.folder / "state" / "log", limit_bytes=10_000)
-        try:
-            return Attempt(grant, here, log).run()
-        finally:
-            log.close()
-
-    def withdraw(self) -> None:
-        if self.withdrawn:
-            raise NotCarried(self.withdrawn)
-
-    def branches(self) -> list[str]:
-        return git(self.checkout, "for-each-ref", "--format=%(refname:short)", "refs/heads").splitlines()
+SUCCEEDED = AttemptOutcome(kind=OutcomeKind.SUCCEEDED, exit_code=0)
+WORK = "echo x > a"
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
-    git(tmp_path, "init", "-q", "-b", "main", "api")
-    git(tmp_path / "api", "commit", "-q", "--allow-empty", "-m", "first")
-    return Bench(tmp_path)
+    made = Bench(tmp_path, context={"predecessors": []})
+    made.brief = made.brief.model_copy(update={"agent_command": f"cat > {made.out}"})
+    made.make_repository()
+    return made
 
 
 def undo(
@@ -100,16 +31,13 @@ def undo(
     return Undo(was=was, output=output, last=last, run="20260101-120000-abcd", had_ended=True)
 
 
-def test_a_compensation_has_what_the_todo_handed_over_its_own_key_and_nothing_of_it_is_committed(
-    bench: Bench,
-):
-    done = bench.attempt({"action": "echo x > a"})
-    todo = {
-        "compensate": f"{KEEP_ENV}; cat a >> $OUT; echo y > a; echo 5 > $COORD_OUTPUT; git commit -qam mine"
-    }
-    undone = bench.attempt(todo, undo(), done.tip)
+def test_a_compensation_has_the_todos_output_a_key_of_its_own_and_commits_nothing(bench: Bench):
+    done = bench.attempt(WORK)
+    shows = "env | grep ^COORD_ | sort > $OUT; cat $COORD_TODO_OUTPUT >> $OUT; cat a >> $OUT"
+    changes = "echo y > a; echo 5 > $COORD_OUTPUT; git commit -qam mine"
 
-    assert undone == AttemptOutcome(kind=OutcomeKind.SUCCEEDED, exit_code=0)
+    assert bench.attempt(tip=done.tip, undo=undo(), compensate=f"{shows}; {changes}") == SUCCEEDED
+
     *env, output, file = bench.out.read_text().replace("}", "}\n").splitlines()
     told = dict(line.split("=", 1) for line in env)
     assert told["COORD_IDEMPOTENCY_KEY"] == "20260101-120000-abcd/T/compensate"
@@ -117,36 +45,35 @@ def test_a_compensation_has_what_the_todo_handed_over_its_own_key_and_nothing_of
     assert (told["COORD_FENCE"], told["COORD_ATTEMPT"]) == ("2", "2")
     assert {"COORD_CONTEXT", "COORD_OUTPUT", "COORD_TODO_OUTPUT"} <= set(told)
     assert (json.loads(output), file) == ({"bucket": "b-7"}, "x")
-    assert git(bench.checkout, "rev-parse", f"coord/{RUN}") == done.tip
+    assert bench.standing() == done.tip
     assert "[coord] compensating it; it had ended as: succeeded\n" in bench.log
 
 
 def test_with_the_last_of_a_repository_its_worktree_and_branch_go(bench: Bench):
-    done = bench.attempt({"action": "echo x > a"})
-    assert bench.attempt({}, undo(), done.tip).kind is OutcomeKind.SUCCEEDED
+    tip = bench.attempt(WORK).tip
+    assert bench.attempt(tip=tip, undo=undo()).kind is OutcomeKind.SUCCEEDED
     assert bench.branches() == [f"coord/{RUN}", "main"]
 
-    assert bench.attempt({"compensate": "cp a $OUT"}, undo(last=True), done.tip).kind is OutcomeKind.SUCCEEDED
+    last = undo(last=True)
+    assert bench.attempt(tip=tip, undo=last, compensate="cp a $OUT").kind is OutcomeKind.SUCCEEDED
     assert bench.out.read_text() == "x\n"
     assert bench.branches() == ["main"]
-    assert (
-        f"[coord] branch coord/{RUN} in {bench.checkout} is removed, it stood at {done.tip[:12]}\n"
-        in bench.log
-    )
-    assert bench.attempt({}, undo(last=True), done.tip).kind is OutcomeKind.SUCCEEDED, "again"
+    where = f"branch coord/{RUN} in {bench.checkout}"
+    assert f"[coord] {where} is removed, it stood at {tip[:12]}\n" in bench.log
+    assert bench.attempt(tip=tip, undo=last).kind is OutcomeKind.SUCCEEDED, "again"
 
 
 def test_where_the_output_was_never_made_the_file_says_null_and_the_error_says_why(bench: Bench):
     failed = undo("", was=TodoState.FAILED)
-    assert bench.attempt({"compensate": "cp $COORD_TODO_OUTPUT $OUT"}, failed).kind is OutcomeKind.SUCCEEDED
+    assert bench.attempt(undo=failed, compensate="cp $COORD_TODO_OUTPUT $OUT") == SUCCEEDED
     assert json.loads(bench.out.read_text()) is None
 
     code = "import json, os; json.load(open(os.environ['COORD_TODO_OUTPUT']))['bucket']"
-    concluded = bench.attempt({"compensate": {"type": "shell", "run": [sys.executable, "-c", code]}}, failed)
+    concluded = bench.attempt(undo=failed, compensate={"type": "shell", "run": [sys.executable, "-c", code]})
 
     assert (concluded.kind, concluded.exit_code) == (OutcomeKind.FAILED, 1)
     assert concluded.why == "exit code 1; T ended as failed without output"
-    assert bench.attempt({"compensate": "exit 4"}, undo()).why == "exit code 4"
+    assert bench.attempt(undo=undo(), compensate="exit 4").why == "exit code 4"
 
 
 def test_functions_and_agents_undo_as_commands_do(bench: Bench):
@@ -160,77 +87,64 @@ def test_functions_and_agents_undo_as_commands_do(bench: Bench):
     git(bench.checkout, "add", "cloud.py")
     git(bench.checkout, "commit", "-q", "-m", "cloud")
     call = {"type": "python", "call": "cloud:drop", "args": {"force": True}}
-    assert bench.attempt({"compensate": call}, undo()) == AttemptOutcome(
-        kind=OutcomeKind.SUCCEEDED, exit_code=0
-    )
+    assert bench.attempt(undo=undo(), compensate=call) == SUCCEEDED
     assert bench.out.read_text() == "b-7 True"
 
-    assert bench.attempt({"compensate": {"type": "agent"}}, undo(), None).kind is OutcomeKind.SUCCEEDED
+    assert bench.attempt(undo=undo(), compensate={"type": "agent"}).kind is OutcomeKind.SUCCEEDED
     prompt = bench.out.read_text()
     assert prompt.startswith("Undo what this task has done outside of the repository")
-    assert "ended as succeeded.\nTask T: make a bucket" in prompt
+    assert "ended as succeeded.\nTask T: Raise the minimum" in prompt
     assert "COORD_TODO_OUTPUT" in prompt
     assert "is committed for you" not in prompt
 
-    assert (
-        bench.attempt({"compensate": {"type": "agent", "prompt": "drop it"}}, undo(), None).kind
-        is OutcomeKind.SUCCEEDED
-    )
+    own = {"type": "agent", "prompt": "drop it"}
+    assert bench.attempt(undo=undo(), compensate=own).kind is OutcomeKind.SUCCEEDED
     assert bench.out.read_text().startswith("drop it\n\nThe output of the task is in the JSON file")
 
 
-def test_what_nothing_undoes_is_refused_and_whoever_has_undone_it_says_so(bench: Bench):
-    todo, why = (
-        {"workspace": "in-place"},
-        "it cannot be undone: it worked in {path} itself and has no `compensate`",
-    )
-    concluded = bench.attempt(todo, undo(last=True))
+def test_a_todo_in_place_without_compensation_is_refused_with_the_way_to_accept_it(bench: Bench):
+    last = undo(last=True)
+    concluded = bench.attempt(undo=last, workspace="in-place")
 
     assert concluded.kind is OutcomeKind.REFUSED
-    assert (
-        concluded.why
-        == f"{why.format(path=bench.checkout)}\n  undo it by hand, then: coord rollback {RUN} --accept T"
-        ' --reason "…"'
+    assert concluded.why == (
+        f"it cannot be undone: it worked in {bench.checkout} itself and has no `compensate`\n"
+        f'  undo it by hand, then: coord rollback {RUN} --accept T --reason "…"'
     )
-    assert bench.attempt(todo | {"compensate": "true"}, undo(last=True)).kind is OutcomeKind.SUCCEEDED
+    undone = bench.attempt(undo=last, workspace="in-place", compensate="true")
+    assert undone.kind is OutcomeKind.SUCCEEDED
 
 
 def test_a_folder_without_git_is_undone_by_its_compensation_alone(bench: Bench):
-    our_git("worktree", "prune", cwd=bench.checkout)
     (bench.checkout / ".git").rename(bench.folder / "no-git")
-    there = {"workspace": "in-place"}
-    assert (
-        bench.attempt({"compensate": "touch undone", **there}, undo(last=True)).kind is OutcomeKind.SUCCEEDED
-    )
+    last, there = undo(last=True), {"workspace": "in-place"}
+    assert bench.attempt(undo=last, compensate="touch undone", **there).kind is OutcomeKind.SUCCEEDED
     assert (bench.checkout / "undone").exists()
-    assert bench.attempt(there, undo(last=True)).kind is OutcomeKind.REFUSED
+    assert bench.attempt(undo=last, **there).kind is OutcomeKind.REFUSED
 
-    lost = bench.attempt({"compensate": "touch $OUT"}, undo(), tip="0" * 40)
+    lost = bench.attempt(tip="0" * 40, undo=undo(), compensate="touch $OUT")
     assert lost.kind is OutcomeKind.REFUSED
     assert "is not a git repository, and the run has worked on a branch of it" in lost.why
     assert not bench.out.exists()
 
 
-def test_somebodys_commit_is_found_before_the_compensation_begins(bench: Bench):
-    done = bench.attempt({"action": "echo x > a"})
-    tree = bench.folder / "state" / "worktrees" / RUN / "api"
-    git(tree, "commit", "-q", "--allow-empty", "-m", "mine")
+def test_a_commit_by_hand_is_found_before_the_compensation_begins(bench: Bench):
+    done = bench.attempt(WORK)
+    git(bench.tree, "commit", "-q", "--allow-empty", "-m", "mine")
 
     for last in (False, True):
-        concluded = bench.attempt({"compensate": "touch $OUT"}, undo(last=last), done.tip)
+        concluded = bench.attempt(tip=done.tip, undo=undo(last=last), compensate="touch $OUT")
         assert concluded.kind is OutcomeKind.REFUSED
         assert "stays: it has commits that no run has recorded" in concluded.why
     assert not bench.out.exists()
-    assert git(tree, "log", "-1", "--format=%s") == "mine"
+    assert git(bench.tree, "log", "-1", "--format=%s") == "mine"
 
 
-def test_what_the_remote_keeps_is_no_success_and_nothing_goes_here_before(bench: Bench):
-    done = bench.attempt({"action": "echo x > a"})
+def test_a_branch_that_the_remote_keeps_is_no_success_and_stays_here_as_well(bench: Bench):
+    done = bench.attempt(WORK)
     bench.withdrawn = "branch coord/x of https://there cannot be deleted: protected"
 
-    concluded = bench.attempt({}, undo(last=True), done.tip)
+    concluded = bench.attempt(tip=done.tip, undo=undo(last=True))
 
-    assert concluded == AttemptOutcome(kind=OutcomeKind.FAILED, why=bench.withdrawn), (
-        "it may answer another time"
-    )
+    assert concluded == AttemptOutcome(kind=OutcomeKind.FAILED, why=bench.withdrawn), "it may go another time"
     assert bench.branches() == [f"coord/{RUN}", "main"]

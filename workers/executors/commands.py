@@ -86,7 +86,8 @@ def _files(job: Job) -> str:
         f"The outputs of the predecessors are in the JSON file {job.context} (COORD_CONTEXT).\n"
         f"Write the output for dependents as JSON to {job.output} (COORD_OUTPUT).\n"
         f"{former if job.checkpoint else ''}"
-        "Work in the current folder. What is left changed there when you exit with code 0 is committed for you."
+        "Work in the current folder. "
+        "What is left changed there when you exit with code 0 is committed for you."
     )
 
 

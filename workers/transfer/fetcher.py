@@ -260,7 +260,8 @@ def _fetch(commit_ref: CommitRef, commit: str, there: Remote, into: Path, hold: 
     repo = commit_ref.repo
     if not commit_ref.may_come_from(there, commit):
         raise NotCarried(
-            f"{repo}: {commit[:12]} is recorded on {sentence(there.branch)!r} of {sentence(hidden(there.url))!r}, "
+            f"{repo}: {commit[:12]} is recorded on {sentence(there.branch)!r} of "
+            f"{sentence(hidden(there.url))!r}, "
             f"which is not what run {commit_ref.run_id} knows of {repo}",
         )
     try:

@@ -380,8 +380,10 @@ class Worktree(Workspace):
         branch = self._repo.branch
         return Unmergeable(
             refused.start,
-            f"{self._repo.name}: {branch} has new commits that do not merge into the run's branch: {refused.message}",
-            f"merge it by hand: git -C {self.path} merge {branch}; when that is committed: coord retry {self._run}",
+            f"{self._repo.name}: {branch} has new commits that do not merge into the run's branch: "
+            f"{refused.message}",
+            f"merge it by hand: git -C {self.path} merge {branch}; "
+            f"when that is committed: coord retry {self._run}",
         )
 
     def _records_of(self, run: str) -> Path:

@@ -62,7 +62,10 @@ def advice(
 
 def _where_to_fix(run: RunView, failed: Iterable[TodoView], worktrees: Path) -> str:
     if any((worktrees / todo.repo).is_dir() or elsewhere(todo) for todo in failed):
-        return f"fix the cause in the file, on the repository's branch, or by a commit on coord/{run.run_id} in the worktree"
+        return (
+            "fix the cause in the file, on the repository's branch, "
+            f"or by a commit on coord/{run.run_id} in the worktree"
+        )
     return "fix the cause in the file or on the repository's branch: there is no worktree yet"
 
 

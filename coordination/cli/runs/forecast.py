@@ -174,7 +174,10 @@ def _remarks(graph: PlanGraph, foreseen: Forecast) -> Iterator[str]:
     if foreseen.approvals:
         yield f"{counted(foreseen.approvals, 'approval')} needed: no time is counted for them"
     if graph.blocked:
-        yield f"{len(graph.blocked)} blocked from outside and left out; see the blockers: coord graph {graph.plan.id}"
+        yield (
+            f"{len(graph.blocked)} blocked from outside and left out; "
+            f"see the blockers: coord graph {graph.plan.id}"
+        )
 
 
 def format_durations(foreseen: Forecast) -> str:

@@ -2,8 +2,8 @@
 terminal.
 
 Off a terminal also a line for each todo that begins, and every `progress_interval` one with the running
-todos: a CI job's log shows that it is alive. Nothing here belongs to the run: a viewer that leaves, or is killed, changes
-nothing.
+todos: a CI job's log shows that it is alive. Nothing here belongs to the run: a viewer that leaves, or is
+killed, changes nothing.
 """
 
 from __future__ import annotations

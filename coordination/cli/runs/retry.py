@@ -202,7 +202,8 @@ def restore(call: CliContext, run: str, name: str, dry_run: bool, yes: bool, as_
     if ended.status is RunStatus.ROLLBACK_FAILED:
         print_end(ended, as_json=as_json)
         click.echo(
-            f"not everything was undone; fix the cause, then try again: coord checkpoint restore {found.id} {name}",
+            "not everything was undone; fix the cause, then try again: "
+            f"coord checkpoint restore {found.id} {name}",
             err=True,
         )
         return SOME_FAILED

@@ -157,7 +157,7 @@ def format_time(at: datetime | str | None) -> str:
 
 
 def with_local_times(text: str) -> str:
-    """Return a text of a run or a breaker, whose times are in UTC, with times as `format_time` writes them."""
+    """Return a text with UTC times, of a run or a breaker, with times as `format_time` writes them."""
     return _IN_UTC.sub(lambda found: format_time(found[0]), text)
 
 

@@ -1,7 +1,7 @@
 """The user's pager: `with paged():` around output that may be longer than the screen.
 
-The pager gets what would go to the terminal, after the filter of `coordination.terminal`. Messages on standard
-error go to it as well: a line between two screens of a pager would be lost.
+The pager gets what would go to the terminal, after the filter of `coordination.terminal`. Messages on
+standard error go to it as well: a line between two screens of a pager would be lost.
 """
 
 from __future__ import annotations

@@ -235,7 +235,8 @@ def _cache(cache: Cache | None) -> str:
     if cache is None:
         return ""
     lasts = f", of the last {format_hours(cache.ttl.total_seconds() / 3600)}" if cache.ttl else ""
-    return f"reuses an earlier result{lasts} if nothing has changed{': ' if cache.inputs else ''}{' '.join(cache.inputs)}"
+    inputs = f": {' '.join(cache.inputs)}" if cache.inputs else ""
+    return f"reuses an earlier result{lasts} if nothing has changed{inputs}"
 
 
 def _command(command: str | tuple[str, ...]) -> str:

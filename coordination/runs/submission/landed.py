@@ -109,9 +109,10 @@ def refuse_not_landed(
         if recorded := [one for one in sought if one.commit and one.repo in unasked]:
             first = recorded[0]
             raise NotLanded(
-                f"{behind[first.todo]} waits for {first.todo}, but no worker of {first.repo} reports whether the result of "
-                f"{first.todo} is in {first.branch}",
-                f"start one: coord worker --repo {first.repo}; or, if {first.branch} has it: --accept {first.todo}",
+                f"{behind[first.todo]} waits for {first.todo}, but no worker of {first.repo} reports "
+                f"whether the result of {first.todo} is in {first.branch}",
+                f"start one: coord worker --repo {first.repo}; "
+                f"or, if {first.branch} has it: --accept {first.todo}",
             )
 
 

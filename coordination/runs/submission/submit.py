@@ -91,7 +91,8 @@ def refuse_without_way_back(todos: Iterable[Todo], on_failure: OnFailure) -> Non
     if on_failure is OnFailure.ROLLBACK and helpless:
         raise PlanRefused(
             f"on_failure is rollback, but there is no way to undo {listed(helpless)}",
-            "give them a `compensate` (`true` where there is nothing to undo); or sweep with --on-failure halt or continue",
+            "give them a `compensate` (`true` where there is nothing to undo); "
+            "or sweep with --on-failure halt or continue",
         )
 
 

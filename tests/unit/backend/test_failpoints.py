@@ -48,9 +48,7 @@ def hooked(program: str, folder: Path, **env: str) -> list[str]:
 
 
 @pytest.mark.parametrize("program", [WORKER, COMMAND])
-def test_without_the_variable_every_class_is_the_plain_one_and_with_it_they_are_not(
-    program: str, tmp_path: Path
-):
+def test_classes_are_hooked_only_with_the_variable(program: str, tmp_path: Path):
     assert hooked(program, tmp_path) == ["0", "False"]
 
     count, imported = hooked(program, tmp_path, COORD_FAILPOINTS="log=reached")

@@ -87,9 +87,7 @@ def cases() -> list[tuple[str, str, Rules, bool]]:
 
 
 @pytest.mark.parametrize(("version", "constraint", "rules", "wanted"), cases())
-def test_a_version_satisfies_a_constraint_or_not(
-    version: str, constraint: str, rules: Rules, wanted: bool
-) -> None:
+def test_a_version_satisfies_a_constraint_or_not(version: str, constraint: str, rules: Rules, wanted: bool):
     assert satisfies(version, constraint, rules) is wanted
 
 
@@ -97,7 +95,7 @@ def test_a_version_satisfies_a_constraint_or_not(
 @pytest.mark.parametrize(
     "constraint", ["latest", "^one", "1.2.3.4.5.x", ">", "workspace:*", "~1.2.3-", "1.2-beta"]
 )
-def test_what_cannot_be_read_is_refused_with_an_example(constraint: str, rules: Rules) -> None:
+def test_what_cannot_be_read_is_refused_with_an_example(constraint: str, rules: Rules):
     with pytest.raises(UsageError) as refused:
         read(constraint, rules)
 
@@ -106,18 +104,18 @@ def test_what_cannot_be_read_is_refused_with_an_example(constraint: str, rules: 
 
 
 @pytest.mark.parametrize("constraint", ["^1.2.3-next", "^1.2.3-4", "1.2.3-rc.1²", ">=" + "9" * 5000])
-def test_what_pep_440_does_not_know_is_not_mistaken_for_another_version(constraint: str) -> None:
+def test_what_pep_440_does_not_know_is_not_mistaken_for_another_version(constraint: str):
     with pytest.raises(UsageError):
         read(constraint, Rules.PYTHON)
 
 
 @pytest.mark.parametrize("rules", [Rules.PYTHON, Rules.NPM, Rules.CARGO])
-def test_a_version_that_is_none_is_refused(rules: Rules) -> None:
+def test_a_version_that_is_none_is_refused(rules: Rules):
     with pytest.raises(UsageError, match="soon"):
         satisfies("soon", ">=1", rules)
 
 
-def test_a_tag_alone_is_judged_by_pep_440_if_it_can_be_read_so_else_by_npms_rules() -> None:
+def test_a_tag_alone_is_judged_by_pep_440_if_it_can_be_read_so_else_by_npms_rules():
     assert rules_for("1.2rc1", Rules.ANY) is Rules.PYTHON
     assert rules_for("1.2.3-next.4", Rules.ANY) is Rules.NPM
     assert satisfies("1.2.3-next.4", "^1.2.3-next.1", Rules.ANY)

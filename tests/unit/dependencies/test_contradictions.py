@@ -73,9 +73,7 @@ def told(*constraints: str, places: dict[str, Path | None] | None = None) -> lis
 
 
 @given(st.lists(NPM_RANGE, min_size=1, max_size=3))
-def test_semver_ranges_are_disjoint_exactly_where_a_grid_of_versions_finds_none_in_all(
-    texts: list[str],
-) -> None:
+def test_semver_ranges_are_disjoint_exactly_where_a_grid_of_versions_finds_none_in_all(texts: list[str]):
     ranges = tuple(map(semver.read_range, texts))
 
     in_all = [v for v in map(semver.read_version, NPM_GRID) if all(r.admits(v) for r in ranges)]
@@ -84,9 +82,7 @@ def test_semver_ranges_are_disjoint_exactly_where_a_grid_of_versions_finds_none_
 
 
 @given(st.lists(PEP440_RANGE, min_size=1, max_size=3))
-def test_pep_440_ranges_are_disjoint_exactly_where_a_grid_of_versions_finds_none_in_all(
-    texts: list[str],
-) -> None:
+def test_pep_440_ranges_are_disjoint_exactly_where_a_grid_of_versions_finds_none_in_all(texts: list[str]):
     allowed = [read(text, Rules.PYTHON) for text in texts]
 
     in_all = [v for v in PEP440_GRID if all(a.admits(v) for a in allowed)]
@@ -97,7 +93,7 @@ def test_pep_440_ranges_are_disjoint_exactly_where_a_grid_of_versions_finds_none
 @given(st.lists(NPM_RANGE, min_size=1, max_size=5))
 def test_a_contradiction_is_found_where_there_is_one_and_none_of_its_demands_can_be_left_out(
     texts: list[str],
-) -> None:
+):
     with TemporaryDirectory() as folder:
         (Path(folder) / "package.json").write_text("{}")
         found = told(*texts, places={"lib": Path(folder)})
@@ -123,11 +119,11 @@ def test_a_contradiction_is_found_where_there_is_one_and_none_of_its_demands_can
 )
 def test_the_fewest_that_contradict_each_other_are_named(
     constraints: list[str], wanted: list[tuple[str, ...]]
-) -> None:
+):
     assert told(*constraints) == wanted
 
 
-def test_the_providers_language_says_what_a_bare_version_means(tmp_path: Path) -> None:
+def test_the_providers_language_says_what_a_bare_version_means(tmp_path: Path):
     crate, package = tmp_path / "crate", tmp_path / "package"
     for folder, manifest in ((crate, "Cargo.toml"), (package, "package.json")):
         folder.mkdir()
@@ -139,13 +135,13 @@ def test_the_providers_language_says_what_a_bare_version_means(tmp_path: Path) -
     assert told("1.2.0", "1.3.0", places={"lib": package}) == [("1.2.0", "1.3.0")]
 
 
-def test_what_is_deprecated_demands_nothing_and_providers_are_judged_apart() -> None:
+def test_what_is_deprecated_demands_nothing_and_providers_are_judged_apart():
     deprecated = needs("lib", "<1", status=DependencyStatus.DEPRECATED)
 
     assert contradictions([*needs("lib", ">=2"), *deprecated, *needs("other", "<1")]) == ()
 
 
-def test_a_contradiction_reads_like_a_sentence() -> None:
+def test_a_contradiction_reads_like_a_sentence():
     found = contradictions(needs("lib", ">=2", "<1"))
 
     assert str(found[0]) == "no version of lib satisfies all: c0 wants >=2 (D0), c1 wants <1 (D1)"

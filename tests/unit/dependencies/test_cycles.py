@@ -25,34 +25,34 @@ def told(*steps: str) -> list[str]:
     return [str(cycle).partition(" (")[0] for cycle in cycles(needs(*steps))]
 
 
-def test_what_can_be_ordered_has_none() -> None:
+def test_what_can_be_ordered_has_none():
     assert told("a>b", "b>c", "a>c", "d>c") == []
 
 
-def test_a_ring_is_named_from_the_first_that_the_file_has() -> None:
+def test_a_ring_is_named_from_the_first_that_the_file_has():
     assert told("x>a", "b>c", "c>a", "a>b") == ["a → b → c → a, at run time"]
 
 
-def test_a_ring_that_a_test_closes_is_told_apart() -> None:
+def test_a_ring_that_a_test_closes_is_told_apart():
     assert told("a>b", "b>a:test") == ["a → b → a, through runtime, test"]
     assert told("a>b", "b>a:mcp") == ["a → b → a, at run time"]
 
 
-def test_those_at_run_time_come_first_and_are_told_once() -> None:
+def test_those_at_run_time_come_first_and_are_told_once():
     found = told("p>q", "q>p:development", "a>b", "b>a", "b>a:test")
 
     assert found == ["a → b → a, at run time", "p → q → p, through runtime, development"]
 
 
-def test_a_repository_that_needs_itself_is_one() -> None:
+def test_a_repository_that_needs_itself_is_one():
     assert told("a>a") == ["a → a, at run time"]
 
 
-def test_every_repository_on_a_ring_stands_in_one() -> None:
+def test_every_repository_on_a_ring_stands_in_one():
     found = told("a>b", "b>a", "b>c", "c>b")
 
     assert found == ["a → b → a, at run time", "c → b → c, at run time"]
 
 
-def test_what_is_deprecated_counts_no_more() -> None:
+def test_what_is_deprecated_counts_no_more():
     assert cycles([*needs("a>b"), *needs("b>a", status=DependencyStatus.DEPRECATED)]) == ()

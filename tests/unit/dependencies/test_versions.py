@@ -83,13 +83,13 @@ MANIFESTS: list[tuple[str, Files, str, str]] = [
 @pytest.mark.parametrize(
     ("files", "version", "source"), [m[1:] for m in MANIFESTS], ids=[m[0] for m in MANIFESTS]
 )
-def test_a_manifest_says_the_version(tmp_path: Path, files: Files, version: str, source: str) -> None:
+def test_a_manifest_says_the_version(tmp_path: Path, files: Files, version: str, source: str):
     found = find_version(lay(tmp_path, files))
 
     assert (found.version, found.source) == (version, source)
 
 
-def test_a_member_of_a_cargo_workspace_has_the_workspaces_version(tmp_path: Path) -> None:
+def test_a_member_of_a_cargo_workspace_has_the_workspaces_version(tmp_path: Path):
     lay(tmp_path, {"Cargo.toml": '[workspace]\nmembers = ["a/b"]\n[workspace.package]\nversion = "1.2.3"'})
     member = lay(tmp_path / "a" / "b", {"Cargo.toml": "[package]\nversion.workspace = true"})
 
@@ -99,7 +99,7 @@ def test_a_member_of_a_cargo_workspace_has_the_workspaces_version(tmp_path: Path
 @pytest.mark.parametrize(
     "manifest", [FROM_GIT, '[project]\ndynamic = ["version"]\n[tool.hatch.version]\nsource = "vcs"']
 )
-def test_a_version_that_is_left_to_git_is_the_newest_tag_by_pep_440(tmp_path: Path, manifest: str) -> None:
+def test_a_version_that_is_left_to_git_is_the_newest_tag_by_pep_440(tmp_path: Path, manifest: str):
     folder = lay(tagged(tmp_path / "lib", "v1.9.0", "v1.10.0", "v1.9.1"), {"pyproject.toml": manifest})
 
     assert find_version(folder) == Found(version="1.10.0", source="tag v1.10.0", rules=Rules.PYTHON)
@@ -119,14 +119,14 @@ def test_a_version_that_is_left_to_git_is_the_newest_tag_by_pep_440(tmp_path: Pa
 )
 def test_without_a_manifest_the_newest_tag_counts_by_the_order_of_versions(
     tmp_path: Path, tags: tuple[str, ...], newest: str
-) -> None:
+):
     found = find_version(tagged(tmp_path / "lib", *tags))
 
     assert found.source == f"tag {newest}"
     assert found.rules is Rules.ANY
 
 
-def test_a_tag_that_is_not_in_what_is_checked_out_does_not_count(tmp_path: Path) -> None:
+def test_a_tag_that_is_not_in_what_is_checked_out_does_not_count(tmp_path: Path):
     folder = tagged(tmp_path / "lib", "v1.0.0")
     git(folder, "checkout", "-q", "-b", "future")
     git(folder, "commit", "-q", "--allow-empty", "-m", "later")
@@ -147,7 +147,7 @@ def test_a_tag_that_is_not_in_what_is_checked_out_does_not_count(tmp_path: Path)
         ({"pyproject.toml": SETUPTOOLS + 'version = {file = "VERSION"}'}, "is in VERSION"),
     ],
 )
-def test_a_damaged_manifest_is_said_with_its_line(tmp_path: Path, files: Files, said: str) -> None:
+def test_a_damaged_manifest_is_said_with_its_line(tmp_path: Path, files: Files, said: str):
     with pytest.raises(CoordinationError, match=said):
         find_version(lay(tmp_path, files))
 
@@ -155,14 +155,14 @@ def test_a_damaged_manifest_is_said_with_its_line(tmp_path: Path, files: Files, 
 @pytest.mark.parametrize(
     "data", [[], 7, {"version": 7}, {"version": None}, {"version": {"a": 1}}, {"version": ""}]
 )
-def test_strange_values_in_a_manifest_are_no_version(tmp_path: Path, data: object) -> None:
+def test_strange_values_in_a_manifest_are_no_version(tmp_path: Path, data: object):
     with pytest.raises(
         NotFound, match=r"none in pyproject.toml, package.json, Cargo.toml, setup.cfg, and no tag"
     ):
         find_version(lay(tmp_path, {"package.json": json.dumps(data)}))
 
 
-def test_a_manifest_in_no_known_letters_is_refused(tmp_path: Path) -> None:
+def test_a_manifest_in_no_known_letters_is_refused(tmp_path: Path):
     (tmp_path / "package.json").write_bytes(b'{"version": "\xff"}')
 
     with pytest.raises(CoordinationError, match="not UTF-8 text"):

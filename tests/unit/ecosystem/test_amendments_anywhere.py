@@ -61,7 +61,7 @@ def lines_of_entry(text: str, mapping: MappingNode, field: str) -> tuple[int, in
 
 @FEW
 @given(files(), st.integers(0, 2), st.sampled_from(ORDER[1:]), st.none() | values)
-def test_a_field_is_set_or_taken_out(text: str, number: int, field: str, value: Any) -> None:
+def test_a_field_is_set_or_taken_out(text: str, number: int, field: str, value: Any):
     tree, data = read(text)
     todos = data["coordination"]["todos"]
     todo = item(tree.root, *TODOS, number % len(todos))
@@ -87,7 +87,7 @@ def test_a_field_is_set_or_taken_out(text: str, number: int, field: str, value: 
 
 @FEW
 @given(files(), records)
-def test_a_record_is_added_and_taken_out_again(text: str, record: dict[str, Any]) -> None:
+def test_a_record_is_added_and_taken_out_again(text: str, record: dict[str, Any]):
     record = {"id": "NEW", **record}
     tree, data = read(text)
 
@@ -106,7 +106,7 @@ def test_a_record_is_added_and_taken_out_again(text: str, record: dict[str, Any]
 
 @FEW
 @given(files(), st.integers(0, 2))
-def test_a_record_is_taken_out(text: str, number: int) -> None:
+def test_a_record_is_taken_out(text: str, number: int):
     _, data = read(text)
     todos = data["coordination"]["todos"]
     number %= len(todos)
@@ -124,7 +124,7 @@ def test_a_record_is_taken_out(text: str, number: int) -> None:
 @given(files(shares=True), st.integers(0, 2), st.sampled_from(ORDER[1:]), st.none() | values)
 def test_where_values_are_shared_an_amendment_is_right_or_refused(
     text: str, number: int, field: str, value: Any
-) -> None:
+):
     tree, data = read(text)
     todos = data["coordination"]["todos"]
     number %= len(todos)
@@ -141,7 +141,7 @@ def test_where_values_are_shared_an_amendment_is_right_or_refused(
 
 @FEW
 @given(files(shares=True), records)
-def test_a_record_is_added_below_shared_values(text: str, record: dict[str, Any]) -> None:
+def test_a_record_is_added_below_shared_values(text: str, record: dict[str, Any]):
     record = {"id": "NEW", **record}
     tree, data = read(text)
 

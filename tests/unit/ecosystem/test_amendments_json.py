@@ -35,9 +35,7 @@ def as_json(todos: list[dict[str, Any]], style: dict[str, Any]) -> str:
 
 @FEW
 @given(st.lists(todos, min_size=1, max_size=3), styles, st.integers(0, 2), st.sampled_from(ORDER[1:]), fields)
-def test_a_field_is_set(
-    before: list[Any], style: dict[str, Any], number: int, field: str, value: Any
-) -> None:
+def test_a_field_is_set(before: list[Any], style: dict[str, Any], number: int, field: str, value: Any):
     text = as_json(before, style)
     tree, data = read(text)
     number %= len(before)
@@ -54,7 +52,7 @@ def test_a_field_is_set(
 @given(st.lists(todos, max_size=3), styles, records)
 def test_a_record_is_added_and_taken_out_again(
     before: list[Any], style: dict[str, Any], record: dict[str, Any]
-) -> None:
+):
     text = as_json(before, style)
     tree, data = read(text)
 

@@ -47,7 +47,7 @@ def judge(raw: bytes) -> None:
 @given(
     st.sampled_from([k for k in RECORDS if k]), st.dictionaries(st.sampled_from(NAMES), values, max_size=6)
 )
-def test_any_values_in_any_section(section: str, fields: dict[str, Any]) -> None:
+def test_any_values_in_any_section(section: str, fields: dict[str, Any]):
     data: Any = fields
     for name in reversed(section.split(".")):
         data = {name: data if name in ("settings", "coordination", "retry", "validation") else [data]}
@@ -57,7 +57,7 @@ def test_any_values_in_any_section(section: str, fields: dict[str, Any]) -> None
 
 @settings(max_examples=200)
 @given(st.data())
-def test_any_slip_of_the_hand(data: st.DataObject) -> None:
+def test_any_slip_of_the_hand(data: st.DataObject):
     text = WHOLE
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(text)))
@@ -72,5 +72,5 @@ def test_any_slip_of_the_hand(data: st.DataObject) -> None:
 
 
 @given(st.binary(max_size=40))
-def test_any_bytes(raw: bytes) -> None:
+def test_any_bytes(raw: bytes):
     judge(raw)

@@ -43,7 +43,7 @@ def no_parser(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_a_file_that_was_read_is_not_parsed_again(path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_file_that_was_read_is_not_parsed_again(path: Path, request: pytest.FixtureRequest):
     first = load(path)
     request.getfixturevalue("no_parser")
 
@@ -54,7 +54,7 @@ def test_a_file_that_was_read_is_not_parsed_again(path: Path, request: pytest.Fi
     assert second.ecosystem.coordination.todos[7].timeout == first.ecosystem.coordination.todos[7].timeout
 
 
-def test_warnings_name_the_file_as_the_caller_does(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_warnings_name_the_file_as_the_caller_does(path: Path, monkeypatch: pytest.MonkeyPatch):
     load(path)
     snapshot.cache_clear()
     monkeypatch.chdir(path.parent)
@@ -62,7 +62,7 @@ def test_warnings_name_the_file_as_the_caller_does(path: Path, monkeypatch: pyte
     assert {problem.file for problem in load(Path("ecosystem.yaml")).warnings} == {"ecosystem.yaml"}
 
 
-def test_another_byte_is_another_file(path: Path) -> None:
+def test_another_byte_is_another_file(path: Path):
     load(path)
 
     path.write_text(TEXT.replace("id: T-7,", "id: X-7,"))
@@ -98,7 +98,7 @@ UNTRUSTED = {
 @pytest.mark.parametrize("spoil", UNTRUSTED.values(), ids=UNTRUSTED.keys())
 def test_what_cannot_be_trusted_is_not_loaded(
     path: Path, folder: Path, spoil: object, request: pytest.FixtureRequest
-) -> None:
+):
     load(path)
     (kept,) = folder.iterdir()
     spoil(kept)  # type: ignore[operator]
@@ -112,7 +112,7 @@ def test_what_cannot_be_trusted_is_not_loaded(
 @pytest.mark.parametrize("of", ["file", "folder"])
 def test_what_belongs_to_somebody_else_is_not_loaded(
     path: Path, folder: Path, of: str, request: pytest.FixtureRequest
-) -> None:
+):
     load(path)
     (kept,) = folder.iterdir()
     os.chown(kept if of == "file" else folder, 12345, -1)
@@ -122,7 +122,7 @@ def test_what_belongs_to_somebody_else_is_not_loaded(
         load(path)
 
 
-def test_other_code_reads_anew(path: Path, no_parser: pytest.MonkeyPatch) -> None:
+def test_other_code_reads_anew(path: Path, no_parser: pytest.MonkeyPatch):
     no_parser.undo()
     load(path)
     no_parser.setattr(cache, "_code", lambda: b"another version")
@@ -130,14 +130,14 @@ def test_other_code_reads_anew(path: Path, no_parser: pytest.MonkeyPatch) -> Non
     assert cache.load(path.read_bytes(), path) is None
 
 
-def test_only_the_user_can_look_into_it(path: Path, folder: Path) -> None:
+def test_only_the_user_can_look_into_it(path: Path, folder: Path):
     load(path)
 
     assert folder.stat().st_mode & 0o777 == 0o700
     assert [place.stat().st_mode & 0o777 for place in folder.iterdir()] == [0o600]
 
 
-def test_it_does_not_grow(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_does_not_grow(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(cache, "KEPT", 3)
     (tmp_path / "0.yaml").write_text(TEXT)
     load(tmp_path / "0.yaml")
@@ -157,14 +157,14 @@ def test_it_does_not_grow(tmp_path: Path, folder: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("home", ["", "/dev/null", "/proc"])
 def test_where_nothing_can_be_kept_the_file_is_read_all_the_same(
     path: Path, home: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", home)
 
     assert load(path) == load(path)
 
 
-def test_a_small_file_leaves_nothing(path: Path, folder: Path) -> None:
+def test_a_small_file_leaves_nothing(path: Path, folder: Path):
     path.write_text("repos: []\n")
 
     load(path)
@@ -172,6 +172,6 @@ def test_a_small_file_leaves_nothing(path: Path, folder: Path) -> None:
     assert not folder.exists()
 
 
-def test_nothing_of_it_stands_beside_the_file(path: Path) -> None:
+def test_nothing_of_it_stands_beside_the_file(path: Path):
     assert parsing.parse(path.read_bytes(), path).document == load(path)
     assert {place.name for place in path.parent.iterdir()} == {"ecosystem.yaml", "cache"}

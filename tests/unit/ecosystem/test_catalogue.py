@@ -39,7 +39,7 @@ def read(text: str, path: Path = Path("ecosystem.yaml")) -> Document:
     return parse(text.encode(), path).document
 
 
-def test_other_sections_and_repository_fields_load_with_a_warning_each() -> None:
+def test_other_sections_and_repository_fields_load_with_a_warning_each():
     warnings = read(CATALOGUE).warnings
 
     assert [(w.line, w.where, w.suggestion) for w in warnings] == [
@@ -53,7 +53,7 @@ def test_other_sections_and_repository_fields_load_with_a_warning_each() -> None
     ]
 
 
-def test_an_edit_keeps_what_other_tools_wrote_byte_for_byte(tmp_path: Path) -> None:
+def test_an_edit_keeps_what_other_tools_wrote_byte_for_byte(tmp_path: Path):
     path = tmp_path / "ecosystem.yaml"
     path.write_text(CATALOGUE)
 
@@ -66,12 +66,12 @@ def test_an_edit_keeps_what_other_tools_wrote_byte_for_byte(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "line", ["coordination: {roles: []}", "coordination: {x-mine: 1}", "resources: [{name: a, b: c}]"]
 )
-def test_an_unknown_name_inside_what_is_ours_is_an_error(line: str) -> None:
+def test_an_unknown_name_inside_what_is_ours_is_an_error(line: str):
     with pytest.raises(InvalidFile):
         read(line)
 
 
-def test_words_are_read_in_any_case_and_written_in_lower_case(tmp_path: Path) -> None:
+def test_words_are_read_in_any_case_and_written_in_lower_case(tmp_path: Path):
     path = tmp_path / "ecosystem.yaml"
     path.write_text("""\
 settings: {cache_eviction: LRU, appendfsync: Always, retry_strategy: Fixed}
@@ -109,13 +109,13 @@ coordination:
 
 
 @pytest.mark.parametrize("written", ["8e-05", "1E3", "+.5e1", "2.e2", "-0.0E+7", "5e0"])
-def test_a_number_with_an_exponent_is_a_number(written: str) -> None:
+def test_a_number_with_an_exponent_is_a_number(written: str):
     text = f"coordination: {{issues: [{{id: I, title: t, metadata: {{n: {written}}}}}]}}"
 
     assert read(text).ecosystem.coordination.issues[0].metadata["n"] == float(written)
 
 
-def test_what_json_writes_of_small_hours_loads() -> None:
+def test_what_json_writes_of_small_hours_loads():
     todo = {"id": "T", "task": "t", "repo": "r", "estimated_hours": 8e-05, "actual_hours": 1e-07}
 
     (read_todo,) = read(json.dumps({"coordination": {"todos": [todo]}})).ecosystem.coordination.todos

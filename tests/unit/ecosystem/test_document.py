@@ -67,7 +67,7 @@ def read(text: str) -> Document:
     return parse(text.encode(), Path("ecosystem.yaml")).document
 
 
-def test_the_whole_format_is_read_without_a_warning() -> None:
+def test_the_whole_format_is_read_without_a_warning():
     document = read(WHOLE)
 
     coordination = document.ecosystem.coordination
@@ -99,11 +99,11 @@ def test_the_whole_format_is_read_without_a_warning() -> None:
         "repos: []\r\nsettings:\r\n",
     ],
 )
-def test_little_is_enough(text: str) -> None:
+def test_little_is_enough(text: str):
     assert read(text).ecosystem.repos == ()
 
 
-def test_anchors_and_merges_are_written_out() -> None:
+def test_anchors_and_merges_are_written_out():
     text = """
 coordination:
   todos:
@@ -121,7 +121,7 @@ coordination:
     ]
 
 
-def test_a_file_without_repos_loads_and_says_each_undeclared_name_once_with_its_first_line() -> None:
+def test_a_file_without_repos_loads_and_says_each_undeclared_name_once_with_its_first_line():
     text = """
 coordination:
   todos:
@@ -142,7 +142,7 @@ coordination:
     assert "names a repo that the file does not declare (and in 1 more place)" in warnings[0].message
 
 
-def test_a_resource_that_nobody_declares_or_that_is_too_small_is_loose() -> None:
+def test_a_resource_that_nobody_declares_or_that_is_too_small_is_loose():
     text = """
 repos: [{name: r}]
 resources: [{name: gpu, capacity: 2}]
@@ -169,16 +169,13 @@ coordination:
     assert warnings[2].message == "must be at most 2, the capacity of gpu"
 
 
-def test_work_may_wait_for_a_milestone() -> None:
-    text = (
-        "coordination:\n  plans: [{id: P, title: t, milestones: [{id: M, name: n}]}]\n  issues: [{id: I, "
-        "title: t, dependencies: [M]}]\n"
-    )
+def test_work_may_wait_for_a_milestone():
+    text = "coordination:\n  plans: [{id: P, title: t, milestones: [{id: M, name: n}]}]\n  issues: [{id: I, title: t, dependencies: [M]}]\n"
 
     assert read(text).warnings == ()
 
 
-def test_many_unknown_names_in_a_large_file_do_not_take_minutes() -> None:
+def test_many_unknown_names_in_a_large_file_do_not_take_minutes():
     todos = "".join(f"    - {{id: T-{i}, task: t, repo: r, blocked_by: [U-{i}]}}\n" for i in range(3000))
 
     warnings = read(f"repos: [{{name: r}}]\ncoordination:\n  todos:\n{todos}").warnings
@@ -186,7 +183,7 @@ def test_many_unknown_names_in_a_large_file_do_not_take_minutes() -> None:
     assert len(warnings) == 3000
 
 
-def test_repository_paths_are_relative_to_the_file() -> None:
+def test_repository_paths_are_relative_to_the_file():
     document = parse(WHOLE.encode(), Path("/srv/shop/ecosystem.yaml")).document
     api, web = document.ecosystem.repos
 
@@ -195,11 +192,11 @@ def test_repository_paths_are_relative_to_the_file() -> None:
     assert document.repo_path(api.model_copy(update={"path": None})) is None
 
 
-def test_the_digest_tells_two_contents_apart() -> None:
+def test_the_digest_tells_two_contents_apart():
     assert read("{}").digest == read("{}").digest != read("{ }").digest
 
 
-def test_the_file_is_found_upward_from_here(tmp_path: Path) -> None:
+def test_the_file_is_found_upward_from_here(tmp_path: Path):
     below = tmp_path / "a" / "b"
     below.mkdir(parents=True)
     (tmp_path / "ecosystem.yaml").write_text("{}")
@@ -207,7 +204,7 @@ def test_the_file_is_found_upward_from_here(tmp_path: Path) -> None:
     assert find(below) == tmp_path / "ecosystem.yaml"
 
 
-def test_an_explicit_file_or_its_folder_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_an_explicit_file_or_its_folder_is_taken_as_it_is(tmp_path: Path):
     (tmp_path / "ecosystem.yaml").write_text("{}")
     (tmp_path / "other.yaml").write_text("{}")
 
@@ -216,21 +213,21 @@ def test_an_explicit_file_or_its_folder_is_taken_as_it_is(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("explicit", [None, Path("nowhere.yaml")])
-def test_without_a_file_the_way_to_one_is_said(tmp_path: Path, explicit: Path | None) -> None:
+def test_without_a_file_the_way_to_one_is_said(tmp_path: Path, explicit: Path | None):
     with pytest.raises(NotFound) as caught:
         find(tmp_path, explicit)
 
     assert "coord init" in caught.value.hint
 
 
-def test_a_file_that_cannot_be_read_is_no_traceback(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_no_traceback(tmp_path: Path):
     with pytest.raises(NotFound):
         load(tmp_path / "gone.yaml")
     with pytest.raises(CoordinationError, match="cannot be read"):
         load(tmp_path)
 
 
-def test_reading_leaves_garbage_collection_as_it_was() -> None:
+def test_reading_leaves_garbage_collection_as_it_was():
     with gc_paused():
         with gc_paused():
             assert not gc.isenabled()

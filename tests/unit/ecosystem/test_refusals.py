@@ -80,19 +80,13 @@ TODO_LINES = [
     ("retry: {strategy: expo}", "must be one of immediate, fixed, linear, exponential, fibonacci", ""),
     ("retry: {jitter: ful}", "must be one of none, full", "full"),
     ("retry: {retry_on: 75}", "needs a list: [75]", ""),
-    (
-        "retry: {retry_on: [75, time]}",
-        "needs an exit code, the word timeout, or a mapping like {output: REGEX}",
-        "",
-    ),
+    ("retry: {retry_on: [75, time]}",
+        "needs an exit code, the word timeout, or a mapping like {output: REGEX}", ""),
     ("retry: {stop_on: [yes]}", "needs an exit code, the word timeout", ""),
     ("retry: {stop_on: [0]}", "must be at least 1", ""),
     ("retry: {stop_on: [256]}", "must be at most 255", ""),
-    (
-        "retry: {stop_on: [{output: 'a('}]}",
-        "is not a valid regular expression: missing ), unterminated subpattern",
-        "",
-    ),
+    ("retry: {stop_on: [{output: 'a('}]}",
+        "is not a valid regular expression: missing ), unterminated subpattern", ""),
     ("retry: {stop_on: [{output: 7}]}", 'put it in quotes: "7"', ""),
     ("retry: {stop_on: [{output: a, outpt: b}]}", "unknown field", "output"),
     ("env: {A: yes}", "needs text or a number; YAML reads this as true or false", ""),
@@ -111,11 +105,8 @@ TODO_LINES = [
     ("cache: x", 'needs true, or a mapping like {inputs: ["build/**"], ttl: 7d}', ""),
     ("cache: {input: [a]}", "unknown field", "inputs"),
     ("cache: {inputs: a}", "needs a list", ""),
-    (
-        "cache: {inputs: [a, /etc/passwd]}",
-        "must be a path or a glob inside the repository, relative to its folder",
-        "",
-    ),
+    ("cache: {inputs: [a, /etc/passwd]}",
+        "must be a path or a glob inside the repository, relative to its folder", ""),
     ("cache: {inputs: [a/../../b]}", "must be a path or a glob inside the repository", ""),
     ("cache: {inputs: [.git/config]}", "names git's own folder", ""),
     ("cache: {inputs: [a], ttl: soon}", "needs a duration like 90s", ""),
@@ -126,7 +117,7 @@ TODO_LINES = [
     ("task: again", "'task' is written twice (first on line 4)", ""),
     ("? [a]\n      : b", "a name cannot be a list", ""),
     ("<<: 5", "'<<' takes a mapping", ""),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -134,7 +125,7 @@ TODO_LINES = [
 )
 def test_a_wrong_field_is_one_problem_with_its_line_and_what_is_wanted(
     line: str, message: str, suggestion: str
-) -> None:
+):
     (problem,) = problems(todo(line))
 
     assert message in problem.message
@@ -152,7 +143,7 @@ def test_a_wrong_field_is_one_problem_with_its_line_and_what_is_wanted(
         ("compensate: ./undo", "cannot be used with compensate"),
     ],
 )
-def test_a_cache_is_refused_where_a_result_cannot_be_restored(line: str, words: str) -> None:
+def test_a_cache_is_refused_where_a_result_cannot_be_restored(line: str, words: str):
     (problem,) = problems(todo(f"{line}\n      cache: true"))
 
     assert words in problem.message
@@ -176,60 +167,36 @@ OTHER_PLACES = [
     ("resources:\n- name: a b", 2, "resources[0].name (a b)", "may hold letters"),
     ("resources:\n- name: a\n  capacity: 0", 3, "resources[0].capacity (a)", "must be at least 1"),
     ("resources:\n- name: a\n  capacity: yes", 3, "resources[0].capacity (a)", "needs a whole number"),
-    (
-        "resources:\n- {name: a,\n  capacity: 1000000001}",
-        3,
-        "resources[0].capacity (a)",
-        "at most 1,000,000,000",
-    ),
+    ("resources:\n- {name: a,\n  capacity: 1000000001}", 3, "resources[0].capacity (a)",
+        "at most 1,000,000,000"),
     ("resources:\n- name: a\n  amount: 2", 3, "resources[0].amount (a)", "known here: name, type, capacity"),
     ("resources:\n- {name: a}\n- {name: a}", 3, "resources[1].name (a)", "a second time (first on line 2)"),
-    (
-        todo("resources: [{name: gpu, amount: 0}]"),
-        6,
-        f"{TODO_1}.resources[0].amount (gpu)",
-        "must be at least 1",
-    ),
-    (
-        todo("resources: [{name: gpu, amount: 1.5}]"),
-        6,
-        f"{TODO_1}.resources[0].amount (gpu)",
-        "needs a whole number",
-    ),
+    (todo("resources: [{name: gpu, amount: 0}]"), 6, f"{TODO_1}.resources[0].amount (gpu)",
+        "must be at least 1"),
+    (todo("resources: [{name: gpu, amount: 1.5}]"), 6, f"{TODO_1}.resources[0].amount (gpu)",
+        "needs a whole number"),
     (todo("resources: [{name: gpu, amuont: 2}]"), 6, f"{TODO_1}.resources[0].amuont (gpu)", "unknown field"),
     ("settings: {namespace: 1}", 1, "settings.namespace", "needs text"),
     ("settings:\n  lease_ttl: soon", 2, "settings.lease_ttl", "needs a duration"),
     ("settings:\n  appendfsync: always!", 2, "settings.appendfsync", "must be one of everysec, always"),
     ("settings: 5", 1, "settings", "needs a mapping"),
     ("coordination: []", 1, "coordination", "needs a mapping"),
-    (
-        "coordination:\n  plans:\n    - {id: P, title: p,\n       on_failure: undo}",
-        4,
-        "coordination.plans[0].on_failure (P)",
-        "must be one of halt, continue, rollback",
-    ),
-    (
-        "coordination:\n  plans:\n    - {id: P, title: p, milestones: [{id: M, name: n}, {id: M, name: n}]}",
-        3,
-        "coordination.plans[0].milestones[1].id (M)",
-        "is given a second time (first on line 3)",
-    ),
-    (
-        "coordination:\n  issues: [{id: X, title: t}]\n  todos: [{id: X, task: t, repo: r}]",
-        3,
-        "coordination.todos[0].id (X)",
-        "is given a second time (first on line 2)",
-    ),
+    ("coordination:\n  plans:\n    - {id: P, title: p,\n       on_failure: undo}", 4,
+        "coordination.plans[0].on_failure (P)", "must be one of halt, continue, rollback"),
+    ("coordination:\n  plans:\n    - {id: P, title: p, milestones: [{id: M, name: n}, {id: M, name: n}]}", 3,
+        "coordination.plans[0].milestones[1].id (M)", "is given a second time (first on line 3)"),
+    ("coordination:\n  issues: [{id: X, title: t}]\n  todos: [{id: X, task: t, repo: r}]", 3,
+        "coordination.todos[0].id (X)", "is given a second time (first on line 2)"),
     ("repos:\n- {name: a}\n- {name: a}", 3, "repos[1].name (a)", "is given a second time (first on line 2)"),
     ("- a", 1, "the file", "needs a mapping at the top"),
     ("just text", 1, "the file", "needs a mapping at the top"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("text", "line", "where", "message"), OTHER_PLACES, ids=[c[0][:40] for c in OTHER_PLACES]
 )
-def test_a_problem_says_where_it_stands(text: str, line: int, where: str, message: str) -> None:
+def test_a_problem_says_where_it_stands(text: str, line: int, where: str, message: str):
     (problem,) = problems(text)
 
     assert (problem.line, problem.where) == (line, where)
@@ -266,14 +233,14 @@ SYNTAX = [
 
 
 @pytest.mark.parametrize(("text", "line", "message"), SYNTAX, ids=[repr(c[0][:24]) for c in SYNTAX])
-def test_what_is_no_yaml_is_said_in_words(text: str | bytes, line: int, message: str) -> None:
+def test_what_is_no_yaml_is_said_in_words(text: str | bytes, line: int, message: str):
     found = problems(text)
 
     assert found[0].line == line
     assert message in found[0].message
 
 
-def test_a_bomb_of_aliases_is_refused_at_once() -> None:
+def test_a_bomb_of_aliases_is_refused_at_once():
     lines = [f"  a{i}: &a{i} [" + ", ".join([f"*a{i - 1}"] * 10) + "]" for i in range(1, 30)]
 
     (problem,) = problems("\n".join(["settings:", "  a0: &a0 [x]", *lines]))
@@ -281,7 +248,7 @@ def test_a_bomb_of_aliases_is_refused_at_once() -> None:
     assert "expand to far more than the file contains" in problem.message
 
 
-def test_all_problems_are_told_at_once_in_the_order_of_the_file() -> None:
+def test_all_problems_are_told_at_once_in_the_order_of_the_file():
     text = """\
 settings: {namspace: x}
 repos:
@@ -315,20 +282,20 @@ coordination:
     assert len(found) == 10
 
 
-def test_the_value_of_an_unknown_setting_is_not_shown_because_it_may_be_a_password() -> None:
+def test_the_value_of_an_unknown_setting_is_not_shown_because_it_may_be_a_password():
     (problem,) = problems("settings: {redis_ur: 'redis://:secret@host'}")
 
     assert "secret" not in str(problem)
     assert problem.suggestion == "redis_url"
 
 
-def test_a_long_value_is_cut() -> None:
+def test_a_long_value_is_cut():
     (problem,) = problems(todo("status: " + "x" * 500))
 
     assert len(problem.value) == 60
 
 
-def test_every_record_of_the_format_can_name_its_fields() -> None:
+def test_every_record_of_the_format_can_name_its_fields():
     def sections(model: type[BaseModel], path: str = "") -> dict[str, type[BaseModel]]:
         found = {path: model}
         for name, field in model.model_fields.items():
@@ -341,7 +308,7 @@ def test_every_record_of_the_format_can_name_its_fields() -> None:
     assert sections(Ecosystem) == {path: model for path, model in RECORDS.items() if path != "settings"}
 
 
-def test_every_pattern_of_the_format_has_words() -> None:
+def test_every_pattern_of_the_format_has_words():
     found = set(re.findall(r'"pattern": "(.*?)"', json.dumps(json_schema())))
 
     assert {pattern.replace("\\\\", "\\") for pattern in found} <= set(PATTERNS)

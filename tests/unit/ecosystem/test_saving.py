@@ -17,7 +17,7 @@ NOW = datetime(2026, 3, 4, tzinfo=UTC)
 TEXT = "coordination: {todos: [{id: T, task: t, repo: r}]}\n"
 
 
-def test_mode_and_symlink_stay_and_nothing_is_left_over(path: Path) -> None:
+def test_mode_and_symlink_stay_and_nothing_is_left_over(path: Path):
     path.chmod(0o640)
     link = path.parent / "here" / "link.yaml"
     link.parent.mkdir()
@@ -32,7 +32,7 @@ def test_mode_and_symlink_stay_and_nothing_is_left_over(path: Path) -> None:
     assert [p.name for p in link.parent.iterdir()] == ["link.yaml"]
 
 
-def test_a_read_only_file_is_refused(path: Path) -> None:
+def test_a_read_only_file_is_refused(path: Path):
     path.chmod(0o444)
 
     with pytest.raises(CoordinationError, match="was not changed: the file is read-only") as caught:
@@ -44,7 +44,7 @@ def test_a_read_only_file_is_refused(path: Path) -> None:
 
 def test_a_failure_while_writing_leaves_the_old_file_and_no_other(
     path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+):
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
@@ -59,7 +59,7 @@ def test_a_failure_while_writing_leaves_the_old_file_and_no_other(
 
 def test_a_folder_that_cannot_be_synced_makes_no_failure_of_what_is_done(
     path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+):
     sync = os.fsync
 
     def files_only(descriptor: int) -> None:
@@ -74,7 +74,7 @@ def test_a_folder_that_cannot_be_synced_makes_no_failure_of_what_is_done(
     assert path.read_text() == "new"
 
 
-def test_a_lock_that_somebody_keeps_is_a_conflict(path: Path) -> None:
+def test_a_lock_that_somebody_keeps_is_a_conflict(path: Path):
     with (
         exclusive(path),
         pytest.raises(EditConflict, match="another process is editing"),
@@ -86,7 +86,7 @@ def test_a_lock_that_somebody_keeps_is_a_conflict(path: Path) -> None:
         pass
 
 
-def test_an_editor_that_saves_in_between_loses_nothing(path: Path) -> None:
+def test_an_editor_that_saves_in_between_loses_nothing(path: Path):
     saves = iter(["# a word\n" + TEXT])
 
     def rename(edit: Edit) -> None:
@@ -100,7 +100,7 @@ def test_an_editor_that_saves_in_between_loses_nothing(path: Path) -> None:
     assert document.text == path.read_bytes()
 
 
-def test_an_editor_that_never_stops_saving_wins(path: Path) -> None:
+def test_an_editor_that_never_stops_saving_wins(path: Path):
     def touch(edit: Edit) -> None:
         path.write_text(path.read_text() + "#\n")
         edit.set(("todos", "T"), "task", "mine")

@@ -25,7 +25,7 @@ def checkout(folder: Path, branch: str = "main") -> Path:
     return folder
 
 
-def test_checkouts_are_found_to_a_small_depth_and_not_in_what_is_no_place_for_them(tmp_path: Path) -> None:
+def test_checkouts_are_found_to_a_small_depth_and_not_in_what_is_no_place_for_them(tmp_path: Path):
     for name in ("b", "a", "group/c", "group/deep/d"):
         checkout(tmp_path / name)
     for name in (".hidden/x", "node_modules/x", "a/vendored", "w/x/y/z", ".venv/src/x"):
@@ -42,7 +42,7 @@ def test_checkouts_are_found_to_a_small_depth_and_not_in_what_is_no_place_for_th
     ]
 
 
-def test_names_are_made_of_plain_letters_and_each_is_given_once(tmp_path: Path) -> None:
+def test_names_are_made_of_plain_letters_and_each_is_given_once(tmp_path: Path):
     for name in ("Café Noir", "x/api", "y/api", "東京", "cafe-noir", "Cafe.Noir"):
         checkout(tmp_path / name)
 
@@ -51,7 +51,7 @@ def test_names_are_made_of_plain_letters_and_each_is_given_once(tmp_path: Path) 
     assert sorted(names) == ["Cafe-Noir", "Cafe.Noir", "api", "cafe-noir", "repo", "y-api"]
 
 
-def test_the_branch_is_origins_default_or_else_the_one_that_is_checked_out(tmp_path: Path) -> None:
+def test_the_branch_is_origins_default_or_else_the_one_that_is_checked_out(tmp_path: Path):
     checkout(tmp_path / "unborn", "trunk")
     source = checkout(tmp_path / "source", "develop")
     git(source, "commit", "-q", "--allow-empty", "-m", "x")
@@ -64,7 +64,7 @@ def test_the_branch_is_origins_default_or_else_the_one_that_is_checked_out(tmp_p
     assert branches == {"unborn": "trunk", "clone": "develop", "source": "develop"}
 
 
-def test_of_several_worktrees_the_first_counts(tmp_path: Path) -> None:
+def test_of_several_worktrees_the_first_counts(tmp_path: Path):
     main = checkout(tmp_path / "app")
     git(main, "commit", "-q", "--allow-empty", "-m", "x")
     git(main, "worktree", "add", "-q", str(tmp_path / "app-fix"))
@@ -72,7 +72,7 @@ def test_of_several_worktrees_the_first_counts(tmp_path: Path) -> None:
     assert [r.name for r in find_repos(tmp_path)] == ["app"]
 
 
-def test_a_folder_that_is_a_checkout_itself_is_the_repository(tmp_path: Path) -> None:
+def test_a_folder_that_is_a_checkout_itself_is_the_repository(tmp_path: Path):
     folder = checkout(tmp_path / "alone")
 
     assert [(r.name, r.path) for r in find_repos(folder)] == [("alone", ".")]
@@ -88,11 +88,11 @@ def test_a_folder_that_is_a_checkout_itself_is_the_repository(tmp_path: Path) ->
         ("../b.git", "../b.git"),
     ],
 )
-def test_passwords_and_tokens_do_not_get_into_the_file(url: str, shared: str) -> None:
+def test_passwords_and_tokens_do_not_get_into_the_file(url: str, shared: str):
     assert without_credentials(url) == shared
 
 
-def test_the_address_of_origin_is_kept(tmp_path: Path) -> None:
+def test_the_address_of_origin_is_kept(tmp_path: Path):
     git(checkout(tmp_path / "a"), "remote", "add", "origin", "https://u:p@example.org/a.git")
 
     assert find_repos(tmp_path)[0].url == "https://example.org/a.git"
@@ -101,7 +101,7 @@ def test_the_address_of_origin_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "folders", [[], ["one"], ["one", "two"], ["no", "1.10", "a: b", "Größe # 1", "-x", "'q\""]]
 )
-def test_the_first_file_is_valid_without_a_warning(tmp_path: Path, folders: list[str]) -> None:
+def test_the_first_file_is_valid_without_a_warning(tmp_path: Path, folders: list[str]):
     for folder in folders:
         checkout(tmp_path / folder)
     repos = find_repos(tmp_path)
@@ -118,7 +118,7 @@ def test_the_first_file_is_valid_without_a_warning(tmp_path: Path, folders: list
 @pytest.mark.parametrize(
     "bad", ["short", "UPPERCASE-ID", "x" * 65, "'eco 0000000'", "12345678", "[eco-00000000]"]
 )
-def test_an_id_of_an_ecosystem_that_is_none_is_refused_with_its_place(bad: str) -> None:
+def test_an_id_of_an_ecosystem_that_is_none_is_refused_with_its_place(bad: str):
     with pytest.raises(InvalidFile) as refused:
         parse(f"coordination:\n  id: {bad}\n".encode(), Path("x"))
 
@@ -126,7 +126,7 @@ def test_an_id_of_an_ecosystem_that_is_none_is_refused_with_its_place(bad: str) 
     assert (problem.where, problem.line) == ("coordination.id", 2)
 
 
-def test_the_first_plan_runs_in_any_repository_as_it_is(tmp_path: Path) -> None:
+def test_the_first_plan_runs_in_any_repository_as_it_is(tmp_path: Path):
     folder = checkout(tmp_path / "empty")
     text = first_file([Repo(name="empty", path="empty")])
 
@@ -137,7 +137,7 @@ def test_the_first_plan_runs_in_any_repository_as_it_is(tmp_path: Path) -> None:
 
 def test_init_in_a_folder_without_repositories_writes_nothing_and_says_where_it_looked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+):
     with pytest.raises(SystemExit) as ended:
         app.run(["init", str(tmp_path)])
 
@@ -146,7 +146,7 @@ def test_init_in_a_folder_without_repositories_writes_nothing_and_says_where_it_
     assert str(tmp_path) in capsys.readouterr().err
 
 
-def test_a_file_that_exists_is_never_written_over(tmp_path: Path) -> None:
+def test_a_file_that_exists_is_never_written_over(tmp_path: Path):
     path = tmp_path / "ecosystem.yaml"
     path.write_text("mine")
 

@@ -1,4 +1,4 @@
-"""The doctor's findings about machines described by facts."""
+"""What the doctor says of machines as the facts describe them."""
 
 from __future__ import annotations
 
@@ -68,79 +68,39 @@ def test_nothing_is_said_where_nothing_is_wrong():
         ({"restarts": (RESTART, RESTART), "state": "/e/.coord"}, WARNING, "restarted 2 times"),
         ({"restarts": (RESTART, replace(RESTART, given_up=True))}, WRONG, "not restarted"),
         ({"workers": (), "server": replace(SERVER, embedded=True)}, None, ""),
-        (
-            {"workers": (worker("a", "units"),), "server": replace(SERVER, embedded=True)},
-            WRONG,
-            "no worker serves text",
-        ),
-        (
-            {"workers": (worker("a", "units", "text", unfit={"units": NO_FOLDER}),)},
-            WRONG,
-            f"host a serves units but cannot work on it: {NO_FOLDER}",
-        ),
-        (
-            {"workers": (worker("a", "units", "text"), worker("b", "units", unfit={"units": NO_FOLDER}))},
-            WRONG,
-            "host b serves units but cannot work on it",
-        ),
-        (
-            {"workers": (worker("a", "units", "text", short="no room"),)},
-            WRONG,
-            "worker coord-1@a starts no todos: no room",
-        ),
+        ({"workers": (worker("a", "units"),), "server": replace(SERVER, embedded=True)}, WRONG,
+            "no worker serves text"),
+        ({"workers": (worker("a", "units", "text", unfit={"units": NO_FOLDER}),)}, WRONG,
+            f"host a serves units but cannot work on it: {NO_FOLDER}"),
+        ({"workers": (worker("a", "units", "text"), worker("b", "units", unfit={"units": NO_FOLDER}))}, WRONG,
+            "host b serves units but cannot work on it"),
+        ({"workers": (worker("a", "units", "text", short="no room"),)}, WRONG,
+            "worker coord-1@a starts no todos: no room"),
         ({"machine": replace(MACHINE, short="no room")}, WARNING, "no room"),
-        (
-            {"workers": (worker("a", "units"), worker("b", "text", version="0.9"))},
-            WRONG,
-            "the workers on b run coord 0.9, this is 1.0",
-        ),
-        (
-            {"workers": (worker("a", "units"), worker("b", "text", clock_offset_ms=-6200))},
-            WRONG,
-            "the clock of b is 6 s behind Redis",
-        ),
+        ({"workers": (worker("a", "units"), worker("b", "text", version="0.9"))}, WRONG,
+            "the workers on b run coord 0.9, this is 1.0"),
+        ({"workers": (worker("a", "units"), worker("b", "text", clock_offset_ms=-6200))}, WRONG,
+            "the clock of b is 6 s behind Redis"),
         ({"workers": (worker("a", "units"), worker("b", "text", clock_offset_ms=4900))}, None, ""),
-        (
-            {"machine": replace(MACHINE, clock_offset_ms=90_000)},
-            WRONG,
-            "the clock of here is 90 s ahead of Redis",
-        ),
-        (
-            {"gone": {"c": 600.0}, "queues": {("units", "c"): 3, ("text", "c"): 0}},
-            WRONG,
-            "3 messages for units on host c, whose workers have been silent for 10 min",
-        ),
+        ({"machine": replace(MACHINE, clock_offset_ms=90_000)}, WRONG,
+            "the clock of here is 90 s ahead of Redis"),
+        ({"gone": {"c": 600.0}, "queues": {("units", "c"): 3, ("text", "c"): 0}}, WRONG,
+            "3 messages for units on host c, whose workers have been silent for 10 min"),
         ({"gone": {"c": 600.0}}, None, ""),
         ({"poison": 1, "poison_key": "coord:poison"}, WARNING, "1 queue entry could not be read"),
         ({"file": File(path="/e", problems=("x", "y"))}, WRONG, "/e has 2 problems"),
-        (
-            {"file": replace(WELL.file, shows_password=True)},  # type: ignore[type-var]
-            WARNING,
-            "holds Redis' password",
-        ),
+        ({"file": replace(WELL.file, shows_password=True)}, WARNING, "holds Redis' password"),
         ({"machine": replace(MACHINE, git=None)}, WARNING, "git is not installed on this machine"),
-        (
-            {"machine": replace(MACHINE, git=None), "server": replace(SERVER, embedded=True)},
-            WRONG,
-            "git is not installed on this machine",
-        ),
-        (
-            {"machine": replace(MACHINE, agent="claude", agent_found=False)},
-            WARNING,
-            "program 'claude' is not in PATH",
-        ),
-        (
-            {"server": replace(SERVER, findings=(Finding.wrong("it is a replica", "x"),))},
-            WRONG,
-            "it is a replica",
-        ),
-        (
-            {"workers": (), "trouble": Unreachable("Redis does not answer", "start it")},
-            WRONG,
-            "Redis does not answer",
-        ),
+        ({"machine": replace(MACHINE, git=None), "server": replace(SERVER, embedded=True)}, WRONG,
+            "git is not installed on this machine"),
+        ({"machine": replace(MACHINE, agent="claude", agent_found=False)}, WARNING,
+            "program 'claude' is not in PATH"),
+        ({"server": replace(SERVER, findings=(Finding.wrong("it is a replica", "x"),))}, WRONG,
+            "it is a replica"),
+        ({"workers": (), "trouble": Unreachable("Redis does not answer", "start it")}, WRONG,
+            "Redis does not answer"),
     ],
-)
+)  # fmt: skip
 def test_what_is_said_of_each(differs: dict[str, Any], severity: Severity | None, words: str):
     found = findings(replace(WELL, **differs))
 

@@ -39,17 +39,17 @@ def plan(*todos: str) -> str:
     ],
     ids=["a cycle", "an unknown blocker", "an undeclared repository", "no action and no agent"],
 )  # fmt: skip
-def test_a_plan_that_a_sweep_would_refuse_is_named(tmp_path: Path, todos: tuple[str, ...]) -> None:
+def test_a_plan_that_a_sweep_would_refuse_is_named(tmp_path: Path, todos: tuple[str, ...]):
     assert judged(tmp_path, plan(*todos)).refused_plans == ("P",)
 
 
-def test_an_agent_command_carries_out_todos_without_an_action(tmp_path: Path) -> None:
+def test_an_agent_command_carries_out_todos_without_an_action(tmp_path: Path):
     text = plan("{id: A, task: t, repo: api, plan: P}")
 
     assert judged(tmp_path, text, agent_command="my-agent").problems == ()
 
 
-def test_a_repository_that_is_here_must_be_one_and_have_the_branch(tmp_path: Path) -> None:
+def test_a_repository_that_is_here_must_be_one_and_have_the_branch(tmp_path: Path):
     for name in ("plain", "right", "wrong"):
         (tmp_path / name).mkdir()
     for name in ("right", "wrong"):
@@ -84,9 +84,7 @@ repos:
         ("unix:///run/redis.sock", False),
     ],
 )
-def test_a_redis_that_speaks_plain_text_over_a_network_is_found(
-    tmp_path: Path, url: str, is_open: bool
-) -> None:
+def test_a_redis_that_speaks_plain_text_over_a_network_is_found(tmp_path: Path, url: str, is_open: bool):
     verdict = judged(tmp_path, "repos: []\n", redis_url=url)
 
     assert is_open_to_readers(url) is is_open
@@ -99,7 +97,7 @@ def test_a_redis_that_speaks_plain_text_over_a_network_is_found(
 @pytest.mark.parametrize(("words", "code"), [((), 0), (("--strict",), 2)])
 def test_strict_makes_warnings_errors(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], code: int
-) -> None:
+):
     (tmp_path / "ecosystem.yaml").write_text(plan("{id: A, task: t, repo: api, plan: P}"))
 
     with pytest.raises(SystemExit) as exit_:
@@ -110,7 +108,7 @@ def test_strict_makes_warnings_errors(
     assert (said["valid"], said["refused_plans"], len(said["warnings"])) == (code == 0, ["P"], 1)
 
 
-def test_a_repository_without_a_commit_is_named_with_the_command_that_makes_one(tmp_path: Path) -> None:
+def test_a_repository_without_a_commit_is_named_with_the_command_that_makes_one(tmp_path: Path):
     git(tmp_path, "init", "--quiet", "--initial-branch", "main", "api")
 
     (problem,) = judged(tmp_path, "repos: [{name: api, path: api}]\n").problems
@@ -123,7 +121,7 @@ def test_a_repository_without_a_commit_is_named_with_the_command_that_makes_one(
 
 def test_up_with_a_file_that_declares_no_repository_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+):
     (tmp_path / "ecosystem.yaml").write_text("repos: []\n")
     monkeypatch.chdir(tmp_path)
 

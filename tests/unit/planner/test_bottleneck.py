@@ -24,76 +24,65 @@ def with_resources(eco: Ecosystem, **capacities: int) -> Ecosystem:
     )
 
 
-def test_where_each_waits_for_the_one_before_it_is_the_path():
-    foreseen = forecast(build(ecosystem(todo("A", estimated_hours=3), todo("B", "A", repo="web")), PLAN))
-
-    assert foreseen.bottleneck
-    assert (foreseen.bottleneck.kind, foreseen.bottleneck.hours, foreseen.bottleneck.seen_in) == (
-        "path",
-        6,
-        "bound",
-    )
-    assert [(one.id, one.repo, one.hours) for one in foreseen.critical_path] == [
-        ("A", "core", 3),
-        ("B", "web", 3),
-    ]
-    assert foreseen.one_more_slot
-    assert foreseen.one_more_slot.saves_h == 0
-
-
-def test_where_one_repository_has_most_of_the_work_is_that_repository():
-    foreseen = forecast(build(ecosystem(todo("A"), todo("B"), todo("C"), todo("D", repo="web")), PLAN))
-
-    assert foreseen.bottleneck
-    assert (foreseen.bottleneck.kind, foreseen.bottleneck.name, foreseen.bottleneck.hours) == (
-        "repo",
-        "core",
-        3,
-    )
-    assert foreseen.bottleneck.reason == "repository core: 3 h of work, one todo at a time"
-
-
-def test_where_there_is_work_for_more_are_the_slots_and_one_more_saves_what_the_simulation_says():
-    eco = ecosystem(*(todo(repo, repo=repo, estimated_hours=2) for repo in REPOS), plan={"max_parallel": 1})
-    foreseen = forecast(build(eco, PLAN))
-
-    assert foreseen.bottleneck
-    assert (foreseen.bottleneck.kind, foreseen.bottleneck.hours) == ("slots", 6)
-    assert foreseen.bottleneck.reason == "the one slot: 6 h of work, 1 at once"
-    assert foreseen.one_more_slot
-    assert (foreseen.one_more_slot.hours, foreseen.one_more_slot.saves_h) == (4, 2)
-
-
-def test_where_a_resource_is_scarce_one_more_of_it_is_tried():
-    needing = (todo(repo, repo=repo, estimated_hours=2, resources=("db",)) for repo in REPOS)
-    foreseen = forecast(build(with_resources(ecosystem(*needing), db=1), PLAN))
-
-    assert foreseen.bottleneck
-    assert (foreseen.bottleneck.kind, foreseen.bottleneck.name, foreseen.bottleneck.hours) == (
-        "resource",
-        "db",
-        6,
-    )
-    assert foreseen.one_more_resource
-    assert (foreseen.one_more_resource.of, foreseen.one_more_resource.hours) == ("db", 4)
-    assert foreseen.one_more_slot
-    assert foreseen.one_more_slot.saves_h == 0
+UNEVEN = ecosystem(
+    todo("A1", estimated_hours=4),
+    todo("A2", "A1", estimated_hours=1),
+    todo("B1", estimated_hours=1, repo="web"),
+    todo("B2", "B1", estimated_hours=4, repo="web"),
+)
+NEEDING = tuple(todo(repo, repo=repo, estimated_hours=2, resources=("db",)) for repo in REPOS)
+FOUND: dict[str, tuple[Ecosystem, Strategy | None, dict[str, object]]] = {
+    "the path, where each todo waits for the one before it": (
+        ecosystem(todo("A", estimated_hours=3), todo("B", "A", repo="web")),
+        None,
+        {"kind": "path", "hours": 6, "seen_in": "bound", "slot": 0},
+    ),
+    "the repository with most of the work": (
+        ecosystem(todo("A"), todo("B"), todo("C"), todo("D", repo="web")),
+        None,
+        {
+            "kind": "repo",
+            "name": "core",
+            "hours": 3,
+            "reason": "repository core: 3 h of work, one todo at a time",
+        },
+    ),
+    "the slots, where there is work for more": (
+        ecosystem(*(todo(repo, repo=repo, estimated_hours=2) for repo in REPOS), plan={"max_parallel": 1}),
+        None,
+        {"kind": "slots", "hours": 6, "reason": "the one slot: 6 h of work, 1 at once", "slot": 2},
+    ),
+    "a scarce resource": (
+        with_resources(ecosystem(*NEEDING), db=1),
+        None,
+        {"kind": "resource", "name": "db", "hours": 6, "slot": 0, "resource": ("db", 4)},
+    ),
+    "the barriers of levels, where the schedule takes longer than the bound": (
+        UNEVEN,
+        Strategy.LEVELS,
+        {
+            "kind": "level",
+            "seen_in": "simulation",
+            "reason": "the barriers between levels: waited for during 4 h of the 8 h "
+            "(no schedule could take less than 5 h)",
+        },
+    ),
+}
 
 
-def test_where_a_schedule_takes_longer_than_the_bound_is_what_was_waited_for():
-    eco = ecosystem(
-        todo("A1", estimated_hours=4, repo="core"),
-        todo("A2", "A1", estimated_hours=1, repo="core"),
-        todo("B1", estimated_hours=1, repo="web"),
-        todo("B2", "B1", estimated_hours=4, repo="web"),
-    )
-    foreseen = forecast(build(eco, PLAN), strategy=Strategy.LEVELS)
+@pytest.mark.parametrize(("eco", "strategy", "facts"), FOUND.values(), ids=FOUND)
+def test_a_bottleneck_is(eco: Ecosystem, strategy: Strategy | None, facts: dict[str, object]):
+    foreseen = forecast(build(eco, PLAN), **({"strategy": strategy} if strategy else {}))
+    slot, more = foreseen.one_more_slot, foreseen.one_more_resource
 
-    assert foreseen.bottleneck
-    assert (foreseen.bottleneck.kind, foreseen.bottleneck.seen_in) == ("level", "simulation")
-    assert foreseen.bottleneck.reason == (
-        "the barriers between levels: waited for during 4 h of the 8 h (no schedule could take less than 5 h)"
-    )
+    found = {
+        name: getattr(foreseen.bottleneck, name) for name in ("kind", "name", "hours", "seen_in", "reason")
+    }
+    found |= {"slot": slot and slot.saves_h, "resource": more and (more.of, more.hours)}
+    assert {name: found[name] for name in facts} == facts
+    if facts["kind"] == "path":
+        path = [(one.id, one.repo, one.hours) for one in foreseen.critical_path]
+        assert path == [("A", "core", 3), ("B", "web", 3)]
 
 
 def test_an_empty_plan_has_no_bottleneck():

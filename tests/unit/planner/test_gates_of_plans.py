@@ -47,77 +47,56 @@ def test_it_stands_between_what_it_depends_on_and_what_it_blocks() -> None:
     assert not graph.blocked
 
 
-def test_without_a_gate_it_blocks_from_outside() -> None:
-    graph = build(
-        with_milestones(todo("A"), todo("C", "M1"), milestones=[milestone("M1", "A", gate=None)]), PLAN
-    )
-
-    assert graph.blocked == {"C": "M1 (pending: Reach M1)"}
-    assert list(graph.todos) == ["A"]
-
-
-def test_one_that_is_completed_holds_nothing_up() -> None:
-    eco = with_milestones(todo("A"), todo("C", "M1"), milestones=[milestone(status=TodoStatus.COMPLETED)])
-
-    assert set(build(eco, PLAN).todos) == {"A", "C"}
-
-
-def test_what_blocks_it_from_outside_blocks_what_waits_for_it() -> None:
-    eco = with_milestones(
-        todo("A"),
-        todo("C", "M1"),
-        milestones=[milestone("M1", "ISSUE-1")],
-        issues=(Issue(id="ISSUE-1", title="A flaw"),),
-    )
-
-    graph = build(eco, PLAN)
-
-    assert graph.blocked["M1"] == "ISSUE-1 (pending: A flaw)"
-    assert graph.blocked["C"] == "M1, which is blocked by ISSUE-1"
-    assert list(graph.todos) == ["A"]
-
-
-def test_of_a_narrowed_sweep_only_those_before_it_take_part() -> None:
-    eco = with_milestones(
-        todo("A"),
-        todo("B", "M1"),
-        todo("C", "M3"),
-        milestones=[milestone("M1"), milestone("M2", "A"), milestone("M3", "M1")],
-    )
-
-    assert set(build(eco, PLAN, Selectors(todos=["A"])).todos) == {"A"}
-    assert set(build(eco, PLAN, Selectors(todos=["B"])).todos) == {"B", "M1"}
-    assert set(build(eco, PLAN, Selectors(todos=["C"])).todos) == {"C", "M1", "M3"}
-    assert set(build(eco, PLAN).todos) == {"A", "B", "C", "M1", "M2", "M3"}
+FLAW = {"issues": (Issue(id="ISSUE-1", title="A flaw"),)}
+OTHER = Plan(id="PLAN-002", title="Another", milestones=(milestone("M1"), milestone("M9")))
+NARROWED = with_milestones(
+    *(todo("A"), todo("B", "M1"), todo("C", "M3")),
+    milestones=[milestone("M1"), milestone("M2", "A"), milestone("M3", "M1")],
+)
+PARTS: dict[str, tuple[Ecosystem, str, str, dict[str, str]]] = {
+    "without a gate it blocks from outside": (
+        with_milestones(todo("A"), todo("C", "M1"), milestones=[milestone("M1", "A", gate=None)]),
+        *("", "A", {"C": "M1 (pending: Reach M1)"}),
+    ),
+    "one that is completed holds nothing up": (
+        with_milestones(todo("A"), todo("C", "M1"), milestones=[milestone(status=TodoStatus.COMPLETED)]),
+        *("", "A C", {}),
+    ),
+    "one that is blocked from outside blocks its dependents": (
+        with_milestones(todo("A"), todo("C", "M1"), milestones=[milestone("M1", "ISSUE-1")], **FLAW),
+        *("", "A", {"M1": "ISSUE-1 (pending: A flaw)", "C": "M1, which is blocked by ISSUE-1"}),
+    ),
+    "a whole sweep": (NARROWED, "", "A B C M1 M2 M3", {}),
+    "a narrowed sweep without one": (NARROWED, "A", "A", {}),
+    "a narrowed sweep with one before it": (NARROWED, "B", "B M1", {}),
+    "a narrowed sweep with two before it": (NARROWED, "C", "C M1 M3", {}),
+    "one whose todos are not all swept": (
+        with_milestones(todo("A"), todo("B", "M1"), todo("C"), milestones=[milestone("M1", "A")]),
+        *("B C", "C", {"M1": "A, which is not part of this sweep", "B": "M1, which is blocked by A"}),
+    ),
+    "one of another plan, and one of the same name": (
+        with_milestones(todo("A", "M1"), todo("B", "M9"), milestones=[milestone("M1")], plans=(OTHER,)),
+        *("", "A M1", {"B": "M9 (pending: Reach M9)"}),
+    ),
+    "nobody is asked where nothing can follow": (
+        with_milestones(todo("A", "ISSUE-1"), milestones=[milestone("M1")], **FLAW),
+        *("", "", {"A": "ISSUE-1 (pending: A flaw)"}),
+    ),
+}
 
 
-def test_one_whose_todos_are_not_all_swept_is_blocked_by_the_rest() -> None:
-    eco = with_milestones(todo("A"), todo("B", "M1"), todo("C"), milestones=[milestone("M1", "A")])
+@pytest.mark.parametrize(("eco", "selected", "todos", "blocked"), PARTS.values(), ids=PARTS)
+def test_milestones_that_take_part(
+    eco: Ecosystem, selected: str, todos: str, blocked: dict[str, str]
+) -> None:
+    graph = build(eco, PLAN, Selectors(todos=selected.split()) if selected else Selectors())
 
-    graph = build(eco, PLAN, Selectors(todos=["B", "C"]))
-
-    assert graph.blocked["M1"] == "A, which is not part of this sweep"
-    assert set(graph.blocked) == {"B", "M1"}
+    assert (set(graph.todos), graph.blocked) == (set(todos.split()), blocked)
 
 
-def test_nobody_is_asked_where_nothing_can_follow() -> None:
-    eco = with_milestones(
-        todo("A", "ISSUE-1"), milestones=[milestone("M1")], issues=(Issue(id="ISSUE-1", title="A flaw"),)
-    )
+def test_a_plan_whose_todos_are_done_has_nothing_to_do() -> None:
     done = with_milestones(todo("A", status=TodoStatus.COMPLETED), milestones=[milestone("M1", "A")])
-
-    assert not build(eco, PLAN).todos
     assert build(done, PLAN).nothing_to_do == "the one todo of PLAN-001 is completed or cancelled"
-
-
-def test_a_milestone_of_another_plan_blocks_from_outside_and_its_name_may_be_the_same() -> None:
-    other = Plan(id="PLAN-002", title="Another", milestones=(milestone("M1"), milestone("M9")))
-    eco = with_milestones(todo("A", "M1"), todo("B", "M9"), milestones=[milestone("M1")], plans=(other,))
-
-    graph = build(eco, PLAN)
-
-    assert set(graph.todos) == {"M1", "A"}
-    assert graph.blocked == {"B": "M9 (pending: Reach M9)"}
 
 
 @pytest.mark.parametrize(
@@ -164,12 +143,7 @@ def test_it_is_drawn_as_what_it_is() -> None:
     )
     graph = build(eco, PLAN)
 
-    tree, mermaid, dot, data = (
-        plan.tree(graph),
-        plan.mermaid(graph),
-        plan.dot(graph),
-        plan_data(graph),
-    )
+    tree, mermaid, dot, data = (plan.tree(graph), plan.mermaid(graph), plan.dot(graph), plan_data(graph))
 
     assert "2 todos and 1 milestone in 3 levels" in tree
     assert any(line.split()[:3] == ["*", "└─", "M1"] and "approval" in line for line in tree.splitlines()), (

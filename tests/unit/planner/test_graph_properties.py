@@ -12,6 +12,7 @@ from planner_ecosystems import PLAN, Drawn, acyclic
 from coordination.errors import PlanRefused
 from coordination.models import TodoStatus
 from coordination.planner.graph import PlanGraph, build
+from coordination.planner.schedule import longest_path
 from coordination.planner.selection import Selectors
 
 FEW = settings(max_examples=60)
@@ -34,46 +35,28 @@ def longest(graph: PlanGraph, name: str) -> float:
 
 @FEW
 @given(acyclic())
-def test_every_edge_goes_to_a_deeper_level_and_no_todo_could_stand_higher(drawn: Drawn) -> None:
+def test_levels_order_and_critical_path_follow_from_the_edges(drawn: Drawn) -> None:
     graph = build(drawn.ecosystem, PLAN)
+    position = {name: i for i, name in enumerate(graph.todos)}
 
     assert frozenset(graph.edges) == drawn.edges
     for before, name in drawn.edges:
         assert graph.depth[before] < graph.depth[name]
+        assert position[before] < position[name]
     for name in graph.todos:
         assert graph.depth[name] == 0 or any(
             graph.depth[b] == graph.depth[name] - 1 for b in graph.predecessors[name]
         )
-
-
-@FEW
-@given(acyclic())
-def test_levels_hold_each_todo_once_and_most_urgent_first(drawn: Drawn) -> None:
-    graph = build(drawn.ecosystem, PLAN)
 
     assert sorted(name for level in graph.levels for name in level) == sorted(graph.todos)
     for level in graph.levels:
         assert list(level) == sorted(level, key=graph.order.__getitem__)
         assert all(graph.rank[a] >= graph.rank[b] - 1e-6 for a, b in pairwise(level))
 
-
-@FEW
-@given(acyclic())
-def test_todos_stand_in_topological_order(drawn: Drawn) -> None:
-    graph = build(drawn.ecosystem, PLAN)
-
-    position = {name: i for i, name in enumerate(graph.todos)}
-    assert all(position[before] < position[name] for before, name in graph.edges)
-
-
-@FEW
-@given(acyclic())
-def test_the_critical_path_is_a_path_and_no_path_is_longer(drawn: Drawn) -> None:
-    graph = build(drawn.ecosystem, PLAN)
-
     assert all(after in graph.successors[before] for before, after in pairwise(graph.critical_path))
     assert sum(graph.hours[name] for name in graph.critical_path) == pytest.approx(graph.critical_hours)
     assert graph.critical_hours == pytest.approx(max(longest(graph, name) for name in graph.todos))
+    assert longest_path(graph.hours, graph.predecessors) == pytest.approx(graph.critical_hours)
 
 
 @FEW

@@ -102,41 +102,30 @@ def test_whatever_people_wrote_is_shown_as_they_wrote_it():
     )
 
 
-def test_states_have_colours_and_the_critical_path_is_bold():
+def test_states_have_colours_and_the_critical_path_is_bold_without_redundant_edges():
     eco = ecosystem(
         todo("A", estimated_hours=3, status=TodoStatus.IN_PROGRESS),
         todo("B", "A", repo="web", estimated_hours=3),
         todo("C", "A", repo="parser", estimated_hours=1),
         todo("D", "ISSUE-1"),
+        todo("E", "A", "B", repo="web", estimated_hours=1),
         issues=(Issue(id="ISSUE-1", title="first"),),
     )
-    found = boxes(drawn(build(eco, PLAN)))
-    frames = {name: group.find("{*}rect") for name, group in found.items()}
-
-    assert {name: (rect.get("class") or "").split()[0] for name,
-        rect in frames.items() if rect is not None} == {
-        "A": "active", "B": "pending", "C": "pending", "D": "held",
-    }  # fmt: skip
-    assert {
-        name for name, rect in frames.items() if rect is not None and "path" in (rect.get("class") or "")
-    } == {
-        "A",
-        "B",
+    text = drawn(build(eco, PLAN))
+    classes = {
+        name: (group.find("{*}rect").get("class") or "").split() for name, group in boxes(text).items()
     }
-    ways = [path.findtext("{*}title") for path in ET.fromstring(drawn(build(eco,
-        PLAN))).iter("{http://www.w3.org/2000/svg}path")
-            if path.get("class") == "way" and path.find("{*}title") is not None]  # fmt: skip
-    assert ways == ["A → B"]
 
-
-def test_an_edge_that_a_longer_path_implies_is_left_out():
-    text = drawn(build(ecosystem(todo("A"), todo("B", "A"), todo("C", "A", "B")), PLAN))
-
-    assert "A → B" in text
-    assert "A → C" not in text
-
-
-def test_an_empty_plan_is_a_picture_that_says_why():
+    assert {name: found[0] for name, found in classes.items()} == {
+        **dict.fromkeys("BCE", "pending"),
+        "A": "active",
+        "D": "held",
+    }
+    assert {name for name, found in classes.items() if "path" in found} == set("ABE")
+    paths = ET.fromstring(text).iter("{http://www.w3.org/2000/svg}path")
+    ways = [path.findtext("{*}title") for path in paths if path.get("class") == "way"]
+    assert {way for way in ways if way} == {"A → B", "B → E"}
+    assert "A → E" not in text, "a longer path implies it"
     assert "nothing to do: " in drawn(build(ecosystem(), PLAN))
 
 

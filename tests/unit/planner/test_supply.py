@@ -25,9 +25,7 @@ def test_up_to_the_capacity_a_todo_may_need_all_of_it() -> None:
     assert eco.capacities() == {"staging-db": 1, "gpu": 1000}
 
 
-def test_a_plan_is_refused_with_every_name_that_is_not_declared_and_every_amount_beyond_the_capacity() -> (
-    None
-):
+def test_a_refusal_names_every_wrong_resource_and_amount() -> None:
     eco = shop(
         todo("A", resources=("stagingdb", "gpu")),
         todo("B", resources=("stagingdb", {"name": "gpu", "amount": 1001})),

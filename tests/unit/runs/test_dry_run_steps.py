@@ -40,9 +40,7 @@ def test_levels_start_level_by_level_and_dataflow_as_soon_as_it_can() -> None:
     assert [step.id for step in by_flow.steps] == ["A", "C", "B", "D"]
 
 
-def test_what_each_holds_stands_in_a_column_where_any_holds_something(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_resources_have_a_column_where_a_todo_needs_one(capsys: pytest.CaptureFixture[str]) -> None:
     needs = {"resources": ["staging-db", {"name": "gpu", "amount": 2}]}
 
     print_dry_run(look())

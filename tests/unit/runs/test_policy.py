@@ -1,6 +1,4 @@
-"""Precedence in a todo's retry policy: its own, else its plan's, else that of the settings, field
-by field.
-"""
+"""A todo's retry policy: each field of its own, else of its plan, else of the settings."""
 
 from __future__ import annotations
 

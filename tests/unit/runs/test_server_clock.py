@@ -1,6 +1,4 @@
-"""Detection of a step of the server's clock, and its effect on a timer, as tables. Our times are in seconds,
-the server's in ms.
-"""
+"""Steps of a server's clock and their effect on timers. Our times are in s, the server's in ms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules by which a plan counts as done, and the reasons against it."""
+"""Whether a plan may count as done, and what speaks against it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ coordination:
 """
 
 
-def test_everything_that_is_missing_is_said(tmp_path: Path) -> None:
+def test_everything_that_is_missing_is_said(tmp_path: Path):
     (tmp_path / "guide.md").touch()
     (tmp_path / "api" / "src").mkdir(parents=True)
     (tmp_path / "api" / "src" / "main.py").touch()
@@ -58,11 +58,8 @@ def test_everything_that_is_missing_is_said(tmp_path: Path) -> None:
     assert [found.present for found in completion.milestones[0].deliverables] == [True, True, False, None]
 
 
-def test_commands_are_run_when_it_is_asked_for_and_not_else(tmp_path: Path) -> None:
-    text = (
-        "coordination: {plans: [{id: P, title: t, milestones: [{id: M, name: n, completion_criteria: [{text: "
-        "c, check: touch ran}], status: completed}]}]}\n"
-    )
+def test_commands_are_run_when_it_is_asked_for_and_not_else(tmp_path: Path):
+    text = "coordination: {plans: [{id: P, title: t, milestones: [{id: M, name: n, completion_criteria: [{text: c, check: touch ran}], status: completed}]}]}\n"
     manager = desk(tmp_path, text)
 
     unchecked = manager.validate_plan_completion("P").unchecked
@@ -75,29 +72,23 @@ def test_commands_are_run_when_it_is_asked_for_and_not_else(tmp_path: Path) -> N
     assert (tmp_path / "ran").exists()
 
 
-def test_a_command_that_is_not_there_does_not_hold(tmp_path: Path) -> None:
-    text = (
-        "coordination: {plans: [{id: P, title: t, milestones: [{id: M, name: n, completion_criteria: [{text: "
-        "c, check: [no-such-command]}], status: completed}]}]}\n"
-    )
+def test_a_command_that_is_not_there_does_not_hold(tmp_path: Path):
+    text = "coordination: {plans: [{id: P, title: t, milestones: [{id: M, name: n, completion_criteria: [{text: c, check: [no-such-command]}], status: completed}]}]}\n"
 
     (missing,) = desk(tmp_path, text).validate_plan_completion("P", run_checks=True).missing
 
     assert "cannot be run: No such file or directory" in missing
 
 
-def test_a_plan_that_says_that_it_is_done_while_its_todos_are_open_is_contradicted(tmp_path: Path) -> None:
-    text = (
-        "coordination: {plans: [{id: P, title: t, status: completed}], todos: [{id: T, task: do it, repo: r, "
-        "plan: P}]}\n"
-    )
+def test_a_plan_that_says_that_it_is_done_while_its_todos_are_open_is_contradicted(tmp_path: Path):
+    text = "coordination: {plans: [{id: P, title: t, status: completed}], todos: [{id: T, task: do it, repo: r, plan: P}]}\n"
 
     completion = desk(tmp_path, text).validate_plan_completion("P")
 
     assert completion.missing == ("P is completed, but T is pending: do it",)
 
 
-def test_a_plan_of_nothing_is_complete_and_says_that_it_holds_nothing(tmp_path: Path) -> None:
+def test_a_plan_of_nothing_is_complete_and_says_that_it_holds_nothing(tmp_path: Path):
     completion = desk(tmp_path, "coordination: {plans: [{id: P, title: t}]}\n").validate_plan_completion("P")
 
     assert (completion.complete, completion.unchecked) == (True, ("P has neither todos nor milestones",))

@@ -37,7 +37,7 @@ def manager(tmp_path: Path) -> CoordinationManager:
     return desk(tmp_path, TEXT)
 
 
-def test_what_nobody_names_goes(manager: CoordinationManager) -> None:
+def test_what_nobody_names_goes(manager: CoordinationManager):
     before = text_of(manager)
 
     removed = manager.delete_todo("T-5")
@@ -48,7 +48,7 @@ def test_what_nobody_names_goes(manager: CoordinationManager) -> None:
     assert text_of(manager).startswith(before.partition("    - {id: T-5")[0])
 
 
-def test_what_others_name_is_refused_with_all_of_them(manager: CoordinationManager) -> None:
+def test_what_others_name_is_refused_with_all_of_them(manager: CoordinationManager):
     before = text_of(manager)
 
     with pytest.raises(Conflict) as refused:
@@ -60,7 +60,7 @@ def test_what_others_name_is_refused_with_all_of_them(manager: CoordinationManag
     assert text_of(manager) == before
 
 
-def test_what_goes_is_known_before(manager: CoordinationManager) -> None:
+def test_what_goes_is_known_before(manager: CoordinationManager):
     assert not manager.what_goes("T-5")
     goes = manager.what_goes("P-1")
     assert goes.deleted == ("T-1", "T-2")
@@ -71,7 +71,7 @@ def test_what_goes_is_known_before(manager: CoordinationManager) -> None:
 
 def test_with_cascade_a_plan_goes_with_its_todos_and_the_others_lose_the_reference(
     manager: CoordinationManager,
-) -> None:
+):
     goes = manager.what_goes("P-1")
 
     removed = manager.delete_plan("P-1", cascade=True)
@@ -83,14 +83,14 @@ def test_with_cascade_a_plan_goes_with_its_todos_and_the_others_lose_the_referen
     assert not manager.document.warnings or all("repo" in w.message for w in manager.document.warnings)
 
 
-def test_whoever_waited_for_it_only_is_ready(manager: CoordinationManager) -> None:
+def test_whoever_waited_for_it_only_is_ready(manager: CoordinationManager):
     removed = manager.delete_todo("T-1", cascade=True)
 
     assert removed.ready == ("T-2", "T-3", "P-2.M1")
     assert statuses(manager)["T-3"] == "pending"
 
 
-def test_a_plan_goes_with_its_milestones_which_nobody_waits_for_any_more(tmp_path: Path) -> None:
+def test_a_plan_goes_with_its_milestones_which_nobody_waits_for_any_more(tmp_path: Path):
     manager = desk(
         tmp_path,
         """
@@ -109,7 +109,7 @@ def test_a_plan_goes_with_its_milestones_which_nobody_waits_for_any_more(tmp_pat
     assert (manager.get_todo("T-1").blocked_by, manager.get_todo("T-1").status) == (("M2",), "blocked")
 
 
-def test_a_milestone_that_somebody_waits_for_stays(tmp_path: Path) -> None:
+def test_a_milestone_that_somebody_waits_for_stays(tmp_path: Path):
     manager = desk(
         tmp_path,
         """
@@ -130,6 +130,6 @@ def test_a_milestone_that_somebody_waits_for_stays(tmp_path: Path) -> None:
     assert [m.id for m in manager.get_plan("P-1").milestones] == ["M1"]
 
 
-def test_a_record_of_another_kind_is_not_deleted_by_mistake(manager: CoordinationManager) -> None:
+def test_a_record_of_another_kind_is_not_deleted_by_mistake(manager: CoordinationManager):
     with pytest.raises(NotFound, match="T-1 is a todo, not an issue"):
         manager.delete_issue("T-1")

@@ -28,11 +28,11 @@ from coordination.tracker.transaction import Numbering
         (["T-20260131"], [], "T-20260132"),
     ],
 )
-def test_the_next_id_follows_the_highest(own: list[str], taken: list[str], expected: str) -> None:
+def test_the_next_id_follows_the_highest(own: list[str], taken: list[str], expected: str):
     assert Numbering(own, taken, "TODO-001").next() == expected
 
 
-def test_several_in_a_row_step_over_what_was_given_by_hand() -> None:
+def test_several_in_a_row_step_over_what_was_given_by_hand():
     numbering = Numbering(["T-1"], [], "TODO-001")
 
     assert [numbering.next(), numbering.next({"T-3"}), numbering.next()] == ["T-2", "T-4", "T-5"]

@@ -29,19 +29,19 @@ coordination:
 MANAGER = CoordinationManager(parse(TEXT, Path("ecosystem.yaml")).document)
 
 
-def test_repositories_by_tag_and_role() -> None:
+def test_repositories_by_tag_and_role():
     assert [r.name for r in MANAGER.list_repos()] == ["api", "web"]
     assert [r.name for r in MANAGER.list_repos(tag="js")] == ["web"]
     assert [r.name for r in MANAGER.list_repos(tag="core", role="site")] == []
 
 
-def test_plans_by_status_and_repository() -> None:
+def test_plans_by_status_and_repository():
     assert [p.id for p in MANAGER.list_plans(status=PlanStatus.ACTIVE)] == ["PLAN-1"]
     assert [p.id for p in MANAGER.list_plans(repo="api")] == ["PLAN-1", "PLAN-2"]
     assert [p.id for p in MANAGER.list_plans(repo="web")] == ["PLAN-1"]
 
 
-def test_a_plan_has_the_todos_that_name_it_or_the_open_ones_of_its_repositories() -> None:
+def test_a_plan_has_the_todos_that_name_it_or_the_open_ones_of_its_repositories():
     assert [t.id for t in MANAGER.plan_todos("PLAN-1")] == ["T-1"]
     assert [t.id for t in MANAGER.plan_todos("PLAN-2")] == ["T-3"]
 
@@ -59,7 +59,7 @@ def test_a_plan_has_the_todos_that_name_it_or_the_open_ones_of_its_repositories(
         ({"label": "x", "assignee": "ann"}, ["T-1"]),
     ],
 )
-def test_filters_of_todos_intersect(filters: dict[str, str], ids: list[str]) -> None:
+def test_filters_of_todos_intersect(filters: dict[str, str], ids: list[str]):
     assert [t.id for t in MANAGER.list_todos(**filters)] == ids  # type: ignore[arg-type]
 
 
@@ -75,14 +75,14 @@ def test_filters_of_todos_intersect(filters: dict[str, str], ids: list[str]) -> 
         (lambda: MANAGER.list_plans(repo="zzzzzz"), "list the known ones: coord list-repos"),
     ],
 )
-def test_what_nobody_knows_is_not_found_with_what_was_meant(ask: Callable[[], object], hint: str) -> None:
+def test_what_nobody_knows_is_not_found_with_what_was_meant(ask: Callable[[], object], hint: str):
     with pytest.raises(NotFound) as caught:
         ask()
 
     assert hint in caught.value.hint
 
 
-def test_a_record_is_created_from_itself_or_its_fields(tmp_path: Path) -> None:
+def test_a_record_is_created_from_itself_or_its_fields(tmp_path: Path):
     path = tmp_path / "ecosystem.yaml"
     path.write_text("repos: [{name: api}, {name: web}]\n")
     manager = CoordinationManager.open(path)

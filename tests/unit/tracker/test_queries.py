@@ -62,52 +62,34 @@ ANSWERS: list[tuple[Callable[[CoordinationManager], Any], str]] = [
 @pytest.mark.parametrize(("ask", "ids"), ANSWERS)
 def test_filters_intersect_and_the_most_urgent_comes_first(
     ask: Callable[[CoordinationManager], Any], ids: str
-) -> None:
+):
     assert " ".join(record.id for record in ask(MANAGER)) == ids
 
 
 REFUSED: list[tuple[Callable[[CoordinationManager], Any], type[UsageError], str, str]] = [
-    (
-        lambda m: m.list_issues(status="close"),
-        UsageError,
+    (lambda m: m.list_issues(status="close"), UsageError,
         "status must be one of pending, in_progress, blocked, resolved, closed, got 'close'",
-        "did you mean closed?",
-    ),
-    (
-        lambda m: m.list_todos(priority=["high", "urgent"]),
-        UsageError,
+        "did you mean closed?"),
+    (lambda m: m.list_todos(priority=["high", "urgent"]), UsageError,
         "priority must be one of critical, high, medium, low, got 'urgent'",
-        "use one of these, or omit the filter to see all",
-    ),
-    (
-        lambda m: m.list_dependencies(type="run-time"),
-        UsageError,
-        "type must be one of",
-        "did you mean runtime?",
-    ),
+        "use one of these, or omit the filter to see all"),
+    (lambda m: m.list_dependencies(type="run-time"), UsageError, "type must be one of",
+        "did you mean runtime?"),
     (lambda m: m.list_todos(repo="wab"), NotFound, "there is no repo 'wab'", "did you mean web?"),
     (lambda m: m.list_todos(assignee="an"), NotFound, "there is no assignee 'an'", "did you mean ann?"),
-    (
-        lambda m: m.list_issues(label="zzz"),
-        NotFound,
-        "there is no label 'zzz'",
-        "list the known ones: coord list-issues",
-    ),
-    (
-        lambda m: m.list_todos(plan="P-99"),
-        NotFound,
-        "there is no plan 'P-99'",
-        "list the known ones: coord list-plans",
-    ),
+    (lambda m: m.list_issues(label="zzz"), NotFound, "there is no label 'zzz'",
+        "list the known ones: coord list-issues"),
+    (lambda m: m.list_todos(plan="P-99"), NotFound, "there is no plan 'P-99'",
+        "list the known ones: coord list-plans"),
     (lambda m: m.list_repos(tag="cor"), NotFound, "there is no tag of a repo 'cor'", "did you mean core?"),
     (lambda m: m.list_repos(role="site"), NotFound, "there is no role of a repo 'site'", ""),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("ask", "kind", "message", "hint"), REFUSED)
 def test_what_nothing_could_match_is_refused(
     ask: Callable[[CoordinationManager], Any], kind: type[UsageError], message: str, hint: str
-) -> None:
+):
     with pytest.raises(kind) as refused:
         ask(MANAGER)
 

@@ -39,7 +39,7 @@ coordination:
 """
 
 
-def test_the_last_blocker_makes_ready_and_the_one_before_does_not(tmp_path: Path) -> None:
+def test_the_last_blocker_makes_ready_and_the_one_before_does_not(tmp_path: Path):
     manager = desk(tmp_path, TEXT)
 
     first = manager.complete_todo("T-1")
@@ -51,7 +51,7 @@ def test_the_last_blocker_makes_ready_and_the_one_before_does_not(tmp_path: Path
     assert (last.ready, statuses(manager)["T-2"]) == (("T-2",), "pending")
 
 
-def test_it_is_one_edit_and_what_changed_has_a_date(tmp_path: Path) -> None:
+def test_it_is_one_edit_and_what_changed_has_a_date(tmp_path: Path):
     manager = desk(tmp_path, TEXT)
 
     manager.complete_todo("T-3")
@@ -63,7 +63,7 @@ def test_it_is_one_edit_and_what_changed_has_a_date(tmp_path: Path) -> None:
     )
 
 
-def test_what_is_over_or_blocked_by_hand_stays_as_it_is(tmp_path: Path) -> None:
+def test_what_is_over_or_blocked_by_hand_stays_as_it_is(tmp_path: Path):
     manager = desk(tmp_path, TEXT)
 
     edited = manager.complete_todo("T-3")
@@ -72,7 +72,7 @@ def test_what_is_over_or_blocked_by_hand_stays_as_it_is(tmp_path: Path) -> None:
     assert (statuses(manager)["T-7"], statuses(manager)["T-8"]) == ("cancelled", "blocked")
 
 
-def test_work_in_progress_is_named_and_left(tmp_path: Path) -> None:
+def test_work_in_progress_is_named_and_left(tmp_path: Path):
     manager = desk(tmp_path, TEXT)
 
     edited = manager.complete_todo("T-4")
@@ -80,13 +80,13 @@ def test_work_in_progress_is_named_and_left(tmp_path: Path) -> None:
     assert (edited.ready, statuses(manager)["T-5"]) == (("T-5",), "in_progress")
 
 
-def test_what_blocks_a_plan_blocks_its_todos(tmp_path: Path) -> None:
+def test_what_blocks_a_plan_blocks_its_todos(tmp_path: Path):
     manager = desk(tmp_path, TEXT)
 
     assert manager.close_issue("I-3").ready == ("PLAN-2", "T-6")
 
 
-def test_a_milestone_is_ready_in_its_own_plan_only(tmp_path: Path) -> None:
+def test_a_milestone_is_ready_in_its_own_plan_only(tmp_path: Path):
     manager = desk(tmp_path, TEXT)
 
     edited = manager.complete_milestone("PLAN-2", "M1")
@@ -96,14 +96,14 @@ def test_a_milestone_is_ready_in_its_own_plan_only(tmp_path: Path) -> None:
     assert [m.status for m in manager.get_plan("PLAN-3").milestones] == ["pending", "blocked"]
 
 
-def test_a_cancelled_blocker_makes_nothing_ready(tmp_path: Path) -> None:
+def test_a_cancelled_blocker_makes_nothing_ready(tmp_path: Path):
     manager = desk(tmp_path, TEXT)
 
     assert manager.update_todo("T-3", {"status": "cancelled"}).ready == ()
     assert statuses(manager)["T-4"] == "blocked"
 
 
-def test_whoever_loses_the_blocker_itself_is_ready_too(tmp_path: Path) -> None:
+def test_whoever_loses_the_blocker_itself_is_ready_too(tmp_path: Path):
     manager = desk(tmp_path, TEXT)
 
     edited = manager.update_todo("T-4", {"blocked_by": []})
@@ -111,7 +111,7 @@ def test_whoever_loses_the_blocker_itself_is_ready_too(tmp_path: Path) -> None:
     assert (edited.ready, edited.record.status) == (("T-4",), "pending")
 
 
-def test_a_status_that_somebody_has_just_given_stays(tmp_path: Path) -> None:
+def test_a_status_that_somebody_has_just_given_stays(tmp_path: Path):
     manager = desk(tmp_path, TEXT)
 
     edited = manager.update_todo("T-5", {"blocked_by": [], "status": "blocked"})
@@ -120,7 +120,7 @@ def test_a_status_that_somebody_has_just_given_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("deed", ["reopen", "new blocker"])
-def test_an_open_blocker_changes_no_status_by_itself(tmp_path: Path, deed: str) -> None:
+def test_an_open_blocker_changes_no_status_by_itself(tmp_path: Path, deed: str):
     manager = desk(tmp_path, TEXT)
     manager.complete_todo("T-3")
 

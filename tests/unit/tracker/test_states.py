@@ -50,9 +50,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("noun", "before", "after", "allowed"), PAIRS)
-def test_a_status_follows_as_the_table_says(
-    noun: str, before: StrEnum, after: StrEnum, allowed: bool
-) -> None:
+def test_a_status_follows_as_the_table_says(noun: str, before: StrEnum, after: StrEnum, allowed: bool):
     if allowed:
         check_move(noun, "X-1", before, after)
         return
@@ -71,7 +69,7 @@ def test_a_status_follows_as_the_table_says(
         ("milestone", TodoStatus.COMPLETED, TodoStatus.COMPLETED, "X-1 is completed already"),
     ],
 )
-def test_what_is_over_is_not_finished_again(noun: str, before: StrEnum, after: StrEnum, message: str) -> None:
+def test_what_is_over_is_not_finished_again(noun: str, before: StrEnum, after: StrEnum, message: str):
     with pytest.raises(Conflict) as refused:
         check_finish(noun, "X-1", before, after, "reopen it")
 
@@ -81,5 +79,5 @@ def test_what_is_over_is_not_finished_again(noun: str, before: StrEnum, after: S
 @pytest.mark.parametrize(
     "before", [IssueStatus.PENDING, IssueStatus.IN_PROGRESS, IssueStatus.BLOCKED, IssueStatus.RESOLVED]
 )
-def test_what_is_open_or_resolved_can_be_closed(before: IssueStatus) -> None:
+def test_what_is_open_or_resolved_can_be_closed(before: IssueStatus):
     check_finish("issue", "X-1", before, IssueStatus.CLOSED, "")

@@ -52,9 +52,7 @@ def manager(tmp_path: Path) -> CoordinationManager:
     return desk(tmp_path, TEXT)
 
 
-def test_issues_that_hold_up_a_repository_come_with_what_they_hold_up_and_how(
-    manager: CoordinationManager,
-) -> None:
+def test_issues_that_hold_up_a_repository_come_with_what_they_hold_up_and_how(manager: CoordinationManager):
     (blocking,) = manager.get_blocking_issues("web")
 
     assert blocking.issue.id == "I-1"
@@ -65,7 +63,7 @@ def test_issues_that_hold_up_a_repository_come_with_what_they_hold_up_and_how(
     assert manager.get_blocking_issues("docs") == ()
 
 
-def test_a_repository_with_everything_that_concerns_it(manager: CoordinationManager) -> None:
+def test_a_repository_with_everything_that_concerns_it(manager: CoordinationManager):
     web = manager.get_repo_status("web")
 
     assert web.counts == {
@@ -85,7 +83,7 @@ def test_a_repository_with_everything_that_concerns_it(manager: CoordinationMana
     assert (web.blocking_issues, web.plans, web.present) == (("I-1",), (), False)
 
 
-def test_where_a_repository_is(manager: CoordinationManager) -> None:
+def test_where_a_repository_is(manager: CoordinationManager):
     api = manager.get_repo_status("api")
 
     assert (api.present, api.path) == (True, str(manager.document.path.parent / "api"))
@@ -95,7 +93,7 @@ def test_where_a_repository_is(manager: CoordinationManager) -> None:
         manager.get_repo_status("apj")
 
 
-def test_the_whole_of_it(manager: CoordinationManager) -> None:
+def test_the_whole_of_it(manager: CoordinationManager):
     status = manager.get_ecosystem_status()
 
     assert status.counts["issues"] == {"pending": 2, "closed": 1}
@@ -118,7 +116,7 @@ def test_the_whole_of_it(manager: CoordinationManager) -> None:
     ]
 
 
-def test_one_line_for_each_repository(manager: CoordinationManager) -> None:
+def test_one_line_for_each_repository(manager: CoordinationManager):
     lines = {line.name: line for line in manager.get_ecosystem_status().repos}
 
     web = lines["web"]
@@ -133,7 +131,7 @@ def test_one_line_for_each_repository(manager: CoordinationManager) -> None:
     assert (lines["api"].present, lines["docs"].blocked) == (True, 2)
 
 
-def test_what_blocks_and_what_it_blocks(manager: CoordinationManager) -> None:
+def test_what_blocks_and_what_it_blocks(manager: CoordinationManager):
     assert [(tie.id, tie.kind, tie.status, tie.holds) for tie in manager.chains_of("T-1").waits_for] == [
         ("I-1", "issue", "pending", True)
     ]
@@ -146,14 +144,14 @@ def test_what_blocks_and_what_it_blocks(manager: CoordinationManager) -> None:
         manager.chains_of("T-0")
 
 
-def test_a_repository_that_is_only_used_has_a_status_too(tmp_path: Path) -> None:
+def test_a_repository_that_is_only_used_has_a_status_too(tmp_path: Path):
     manager = desk(tmp_path, "coordination: {todos: [{id: T-1, task: t, repo: api}]}\n")
 
     assert [todo.id for todo in manager.get_repo_status("api").ready] == ["T-1"]
     assert [line.name for line in manager.get_ecosystem_status().repos] == ["api"]
 
 
-def test_cycles_do_no_harm(tmp_path: Path) -> None:
+def test_cycles_do_no_harm(tmp_path: Path):
     manager = desk(
         tmp_path,
         """

@@ -19,7 +19,7 @@ from workers.served import ServedRepositories
 @pytest.mark.parametrize(("heartbeat_s", "lease_s", "waited_s"), [(5, 15, 5), (60, 15, 5), (1, 15, 1)])
 def test_a_lease_is_renewed_three_times_before_it_runs_out_however_the_settings_are_set(
     tmp_path: Path, heartbeat_s: int, lease_s: int, waited_s: int
-) -> None:
+):
     settings = Settings(heartbeat=timedelta(seconds=heartbeat_s), lease_ttl=timedelta(seconds=lease_s))
     config = WorkerConfig(redis_url="", settings=settings, places={}, jobs=1, state=tmp_path)
     store = RunStore(fakeredis.FakeRedis(decode_responses=True), "test")

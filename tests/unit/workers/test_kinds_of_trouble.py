@@ -26,21 +26,15 @@ SAID: list[tuple[int, str, Trouble | None]] = [
     (129, "usage: git worktree add", None),
     (128, "fatal: cannot create directory at 'a': No space left on device", Trouble.DISK),
     (128, "fatal: sha1 file '/r/.git/worktrees/up/index.lock' write error. Out of diskspace", Trouble.DISK),
-    (
-        128,
-        "error: unable to write file a b\nfatal: Could not reset index file to revision '12ab'.",
-        Trouble.DISK,
-    ),
+    (128, "error: unable to write file a b\nfatal: Could not reset index file to revision '12ab'.",
+        Trouble.DISK),
     (128, "error: unable to write file .git/objects/12/ab: Permission denied", None),
     (128, f"error: invalid object 100644 {'12' * 20} for 'x'\nfatal: git-write-tree: error", Trouble.DAMAGED),
     (1, f"error: invalid object 100644 {'12' * 20} for 'x'\nerror: Error building trees", Trouble.DAMAGED),
     (128, f"fatal: unexpected missing blob object '{'12' * 20}'", Trouble.DAMAGED),
     (128, f"fatal: bad tree object {'12' * 20}", Trouble.DAMAGED),
-    (
-        128,
-        "error: file write error: No space left on device\nfatal: unable to write loose object",
-        Trouble.DISK,
-    ),
+    (128, "error: file write error: No space left on device\nfatal: unable to write loose object",
+        Trouble.DISK),
     (128, "fatal: write error: Input/output error", Trouble.DISK),
     (128, "error: could not write config file: Disk quota exceeded", Trouble.DISK),
     (128, "fatal: Unable to create '/r/.git/index.lock': No space left on device", Trouble.DISK),
@@ -56,7 +50,7 @@ SAID: list[tuple[int, str, Trouble | None]] = [
     (128, "fatal: not a valid object name: No space left on device.txt", None),
     (128, "fatal: Unable to create '/r/.git/index.lock': Permission denied", None),
     (1, "error: object file .git/objects/ab/cd is empty", None),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("exit_code", "said", "trouble"), SAID)

@@ -1,0 +1,122 @@
+"""Attempts at one todo T of the repository `api`, without Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from coordination.models import Repo, Retry, Todo
+from coordination.runs.records import Grant, RunBrief, TodoSpec, Undo
+from coordination.settings import Settings
+from tests.stage import git
+from workers.attempt import Attempt
+from workers.attempt_environment import AttemptEnvironment
+from workers.logs import Log
+from workers.outcome import AttemptOutcome
+from workers.transfer.bundles import NotCarried
+
+RUN = "20260102-120000-efgh"
+
+
+@dataclass
+class Bench:
+    folder: Path
+    brief: RunBrief = field(default_factory=lambda: RunBrief(run_id=RUN, plan_id="PLAN-001"))
+    context: Mapping[str, Any] = field(default_factory=dict)
+    fence: int = 0
+    withdrawn: str = ""
+    """The remote's refusal to take back what was published."""
+
+    @property
+    def checkout(self) -> Path:
+        return self.folder / "api"
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state"
+
+    @property
+    def tree(self) -> Path:
+        return self.state / "worktrees" / RUN / "api"
+
+    @property
+    def out(self) -> Path:
+        """`$OUT` of every todo."""
+        return self.folder / "out"
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def attempt(
+        self,
+        action: Any = None,
+        tip: str | None = None,
+        *,
+        undo: Undo | None = None,
+        prepare: str | None = None,
+        secrets: tuple[str, ...] = (),
+        **todo: Any,
+    ) -> AttemptOutcome:
+        self.fence += 1
+        row: dict[str, Any] = {"id": "T", "task": "Raise the minimum", "repo": "api", **todo}
+        row["env"] = {"OUT": str(self.out), **todo.get("env", {})}
+        declared = Todo.model_validate(row if action is None else {**row, "action": action})
+        spec = TodoSpec(
+            todo=declared,
+            repo=Repo(name="api", prepare=prepare),
+            timeout=declared.timeout or Settings().todo_timeout,
+            retry=Retry(),
+        )
+        here = AttemptEnvironment(
+            brief=self.brief,
+            context=lambda: self.context,
+            state=self.state,
+            checkout=self.checkout,
+            output_limit_bytes=Settings().output_limit_bytes,
+            withdraw=self._withdraw,
+        )
+        grant = Grant(
+            run_id=RUN,
+            todo_id="T",
+            attempt=self.fence,
+            fence=self.fence,
+            spec=spec,
+            tip=tip,
+            tries=0,
+            undo=undo,
+        )
+        log = Log(lambda text, skipped: None, self.folder / "log", limit_bytes=100_000, secrets=secrets)
+        try:
+            return Attempt(grant, here, log).run()
+        finally:
+            log.close()
+
+    def _withdraw(self) -> None:
+        if self.withdrawn:
+            raise NotCarried(self.withdrawn)
+
+    def make_repository(self, path: Path | None = None) -> Path:
+        path = path or self.checkout
+        git(self.folder, "init", "-q", "-b", "main", str(path))
+        (path / "code").write_text("one\n")
+        git(path, "add", "code")
+        git(path, "commit", "-q", "-m", "first")
+        return path
+
+    def hook(self, name: str, *lines: str) -> None:
+        path = self.checkout / ".git" / "hooks" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("\n".join(("#!/bin/sh", *lines, "")))
+        path.chmod(0o755)
+
+    def said(self, form: str, commit: str) -> str:
+        return git(self.checkout, "log", "-1", f"--format={form}", commit)
+
+    def branches(self) -> list[str]:
+        return git(self.checkout, "for-each-ref", "--format=%(refname:short)", "refs/heads").splitlines()
+
+    def standing(self, ref: str = f"coord/{RUN}") -> str:
+        return git(self.checkout, "rev-parse", ref)

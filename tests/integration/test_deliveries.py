@@ -1,0 +1,205 @@
+"""Deliveries to a worker: failures that are tried again, checkpoints, and data that are older than a claim."""
+
+from __future__ import annotations
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coordination.models import Repo
+from coordination.runs.records import TodoView
+from coordination.runs.submission.submit import submit
+from coordination.runs.views.run_view import RunReader
+from coordination.settings import Settings
+from tests.acceptance.gate import Gate
+from tests.integration.conftest import MakeWorker
+from tests.plans import ecosystem, graph, order
+from tests.stage import git
+from tests.waiting import until
+from workers import outcome
+from workers.app import Container
+from workers.outcome import KEPT_BYTES, TaskResult, TaskResultKind
+
+SLOW = {"delay": "1h", "max_delay": "1h", "jitter": "none"}
+NOISE = f"head -c {2 * KEPT_BYTES} /dev/zero | tr '\\0' '.' | fold; "
+
+
+@pytest.fixture
+def parts(make_worker: MakeWorker) -> Container:
+    return make_worker("r1")
+
+
+def carried_out(parts: Container, command: str, retry: dict[str, Any], **fields: Any) -> tuple[TodoView, str]:
+    """The todo after its first attempt, and its log."""
+    more = {"T": {"action": command, "workspace": "in-place", "retry": SLOW | retry, **fields}}
+    run_id, _ = submit(
+        parts.store, graph({"T": "r1"}, **more), ecosystem({"T": "r1"}, **more), Settings(), order()
+    )
+    parts.deliveries.handle(run_id, "T", 1, "r1")
+    view = RunReader(parts.store.redis, parts.store.keys).read(run_id)
+    log = parts.store.redis.xrange(parts.store.keys.run(run_id).log("T"))
+    return view.todos[0], "".join(piece["text"] for _, piece in log)
+
+
+@pytest.mark.parametrize(
+    ("command", "sign", "fields"),
+    [
+        pytest.param("exit 75", 75, {}, id="an exit code"),
+        pytest.param("kill -9 $$", 137, {}, id="a signal, as a shell tells of it"),
+        pytest.param("no-such-command", 127, {}, id="a command that is not there"),
+        pytest.param("trap 'exit 3' TERM; sleep 60 & wait", "timeout", {"timeout": "300ms"}, id="the end of its time"),
+        pytest.param("echo; echo database is locked; exit 1", {"output": r"\blocked$"}, {}, id="a line"),
+        pytest.param(f"{NOISE}echo; echo locked; {NOISE[:-2]} | head -c {KEPT_BYTES // 2}; exit 1", {"output": "^locked$"}, {},
+                     id="a line in the last 64 KiB"),
+    ],
+)  # fmt: skip
+def test_a_failure_with_a_sign_to_retry_on_is_tried_again_and_with_one_to_stop_on_is_not(
+    parts: Container, command: str, sign: Any, fields: dict[str, Any]
+):
+    again, _ = carried_out(parts, command, {"retry_on": [sign]}, **fields)
+    stopped, log = carried_out(parts, command, {"stop_on": [sign]}, **fields)
+
+    assert again.state == "retrying"
+    assert stopped.state == "failed"
+    assert "not tried again: " in (stopped.error or "")
+    assert "[coord] not tried again: " in log
+
+
+@pytest.mark.parametrize(
+    ("command", "sign", "fields"),
+    [
+        pytest.param("exit 1", 75, {}, id="another exit code"),
+        pytest.param(
+            "trap 'exit 75' TERM; sleep 60 & wait", 75, {"timeout": "300ms"}, id="a code left under our TERM"
+        ),
+        pytest.param("echo unlocked; exit 1", {"output": "^locked"}, {}, id="another line"),
+        pytest.param(
+            f"echo locked; {NOISE}exit 1", {"output": "locked"}, {}, id="a line before the last 64 KiB"
+        ),
+        pytest.param("exit 3", {"output": "exit code 3"}, {}, id="what coord itself has said in the log"),
+    ],
+)
+def test_a_failure_without_such_a_sign_is_final(
+    parts: Container, command: str, sign: Any, fields: dict[str, Any]
+):
+    todo, _ = carried_out(parts, command, {"retry_on": [sign]}, **fields)
+
+    assert todo.state == "failed"
+    assert "it shows nothing that is in its retry_on" in (todo.error or "")
+
+
+def test_a_pattern_that_backtracks_for_ever_is_given_up_and_said_to_be(
+    parts: Container, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(outcome, "SEARCH_S", 0.3)
+    endless = {"output": "(x+x+)+y"}
+    todo, log = carried_out(parts, "printf 'x%.0s' $(seq 60); exit 1", {"stop_on": [endless]})
+
+    assert todo.state == "retrying"
+    assert "the search for '(x+x+)+y' in the output takes too long: make the pattern simpler" in log
+
+
+def test_what_is_refused_is_never_tried_again_whatever_it_shows(parts: Container):
+    todo, _ = carried_out(
+        parts, "echo locked; echo '{' > $COORD_OUTPUT", {"retry_on": [{"output": "locked"}]}
+    )
+
+    assert todo.state == "failed"
+    assert "COORD_OUTPUT is not JSON" in (todo.error or "")
+
+
+def test_it_is_carried_by_heartbeats_and_by_the_end_of_the_attempt(parts: Container, tmp_path: Path):
+    whole, half, ended = (Gate(tmp_path, name) for name in ("whole", "half", "ended"))
+    action = (
+        'cat "$COORD_CHECKPOINT"; echo; case $COORD_ATTEMPT in 3) cp "$COORD_CHECKPOINT" "$COORD_OUTPUT"; exit;; 2) exit 1;; esac; '
+        f"""echo '{{"n": 1}}' > "$COORD_OUTPUT"; {whole.action}; printf '{{"n": ' > "$COORD_OUTPUT"; {half.action}; """
+        f"""echo '{{"n": 2}}' > "$COORD_OUTPUT"; {ended.action}; exit 1"""
+    )
+    more = {"A": {"workspace": "in-place", "action": action, "retry": {"delay": "1ms"}}}
+    run_id, _ = submit(
+        parts.store, graph({"A": "r1"}, **more), ecosystem({"A": "r1"}, **more), Settings(), order()
+    )
+    keys = parts.keys.run(run_id)
+
+    def known() -> str | None:
+        found: str | None = parts.redis.hget(keys.checkpoint, "A")
+        return found
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(parts.deliveries.handle, run_id, "A", 1, "r1")
+        whole.wait()
+        assert known() is None
+        parts.leases.run_once()
+        assert known() == '{"n":1}'
+        whole.open()
+        half.wait()
+        parts.leases.run_once()
+        assert known() == '{"n":1}', "half of it is none"
+        half.open()
+        ended.wait()
+        ended.open()
+        first.result()
+    assert known() == '{"n":2}'
+
+    parts.store.fire(run_id, "A")
+    parts.deliveries.handle(run_id, "A", 2, "r1")
+    assert known() == '{"n":2}', "the second attempt wrote nothing"
+    parts.store.fire(run_id, "A")
+    parts.deliveries.handle(run_id, "A", 3, "r1")
+
+    assert parts.store.status(run_id) == "succeeded"
+    assert parts.redis.hgetall(keys.output) == {"A": '{"n":2}'}
+    seen = [
+        line
+        for line in (tmp_path / ".coord" / "logs" / run_id / "A.log").read_text().splitlines()
+        if line[:1] in "{n"
+    ]
+    assert seen == ["null", '{"n":2}', '{"n":2}']
+
+
+@pytest.fixture
+def two_repos(make_worker: MakeWorker, tmp_path: Path) -> Container:
+    repos = {name: tmp_path / name for name in ("r1", "r2")}
+    for path in repos.values():
+        git(tmp_path, "init", "-q", "-b", "main", str(path))
+        git(path, "commit", "-q", "--allow-empty", "-m", "first")
+    return make_worker(**repos)
+
+
+def test_a_todo_claimed_before_older_data_came_back_begins_with_its_predecessors(
+    two_repos: Container, tmp_path: Path
+):
+    seen, go, prepared = tmp_path / "seen", tmp_path / "go", tmp_path / "prepared"
+    parts, todos = two_repos, {"A": "r1", "B": ("r2", ["A"])}
+    action: dict[str, Any] = {
+        "A": {"action": 'echo "{\\"x\\": 1}" > "$COORD_OUTPUT"'},
+        "B": {"action": f'cat "$COORD_CONTEXT" > {seen}'},
+    }
+    # `prepare` stands between B's claim and the reading of what A left.
+    waits = f"touch {prepared}; while [ ! -e {go} ]; do sleep 0.02; done"
+    declared = ecosystem(todos, **action)
+    declared = declared.model_copy(update={"repos": (Repo(name="r1"), Repo(name="r2", prepare=waits))})
+    run_id, _ = submit(parts.store, graph(todos, **action), declared, Settings(), order())
+    redis = parts.bundle_redis  # not decoded
+    older = {key: redis.dump(key) for key in redis.scan_iter()}
+    assert parts.deliveries.handle(run_id, "A", 1, "r1") == TaskResult(TaskResultKind.DONE)
+
+    verdicts: list[TaskResult] = []
+    claimed = threading.Thread(target=lambda: verdicts.append(parts.deliveries.handle(run_id, "B", 1, "r2")))
+    claimed.start()
+    until(prepared.exists)
+    redis.flushall()
+    for key, value in older.items():
+        redis.restore(key, 0, value)
+    go.touch()
+    claimed.join(30)
+
+    assert [verdict.kind for verdict in verdicts] == [TaskResultKind.LATER]
+    assert not seen.exists(), seen.read_text()
+    for todo, repo in (("A", "r1"), ("B", "r2")):
+        assert parts.deliveries.handle(run_id, todo, 1, repo) == TaskResult(TaskResultKind.DONE)
+    assert [one["output"] for one in json.loads(seen.read_text())["predecessors"]] == [{"x": 1}]

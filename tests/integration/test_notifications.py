@@ -1,0 +1,185 @@
+"""A worker is told at once what concerns it: by a message into its inbox, or, where it may read none, that
+there is something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from queue import Queue
+
+import pytest
+
+from coordination.backend.client import Profile, connect
+from coordination.backend.embedded import EmbeddedServer
+from coordination.messages import MessageBus
+from coordination.runs.cleanup_jobs import CleanupJob, CleanupQueue
+from coordination.runs.presence import Worker
+from coordination.runs.store import RunStore
+from coordination.settings import Settings
+from tests.contracts.carrier import Harness
+from tests.integration.conftest import submitted
+from tests.waiting import until
+from workers.notifications import Callbacks, Notifications, PubSubNotifications
+
+SETTINGS = Settings(namespace="test", heartbeat="1h")  # nothing but a message can be what tells here
+SOON_S = 20
+
+
+class Colleague:
+    """A worker of which there is but its mail; what it is told stands in `told`."""
+
+    def __init__(self, url: str, name: str, *, restricted: bool = False) -> None:
+        self.told: Queue[tuple[str, ...]] = Queue()
+        self.worker = Worker(id=f"{name}@h", host="h", pid=1, version="0", repos=("r1",), jobs=1)
+        self._client = connect(url, Profile.READER if restricted else Profile.WORKER, decode=not restricted)
+        self.bus = MessageBus(self._client, "test")
+        told = Callbacks(
+            beat=lambda: self.told.put(("beat",)),
+            look=lambda: self.told.put(("look",)),
+            say=lambda run, line: self.told.put((run, line)),
+        )
+        self.mail: Notifications | PubSubNotifications = (
+            PubSubNotifications(self._client, self.bus.steps.keys, self.worker, told)
+            if restricted
+            else Notifications(self._client, SETTINGS, self.worker, told)
+        )
+        if isinstance(self.mail, Notifications):
+            self.mail.subscribe()
+        self.mail.start()
+        # A notification that is not stored reaches present listeners.
+        channel = self.bus.steps.keys.mail(f"worker:{self.worker.id}")
+        until(lambda: self._client.pubsub_numsub(channel)[0][1])
+
+    def next(self) -> tuple[str, ...]:
+        return self.told.get(timeout=SOON_S)
+
+    def end(self) -> None:
+        self.mail.stop()
+        self._client.close()
+
+
+@pytest.fixture
+def run(store: RunStore) -> Harness:
+    return submitted(store, {"A": "r1", "B": "r2", "C": ("r1", ["A"])})
+
+
+@pytest.fixture
+def one(redis_url: str) -> Iterator[Colleague]:
+    made = Colleague(redis_url, "one")
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def other(redis_url: str) -> Iterator[Colleague]:
+    made = Colleague(redis_url, "other")
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def restricted(redis_url: str) -> Iterator[Colleague]:
+    made = Colleague(redis_url, "restricted", restricted=True)
+    assert {made.next(), made.next()} == {("beat",), ("look",)}, "what was said before it listened"
+    yield made
+    made.end()
+
+
+def takes(run: Harness, todo: str, who: Colleague) -> None:
+    claimed = run.store.claim(run.run_id, todo, 1, worker=who.worker.id, host="h", lease=SETTINGS.lease_ttl)
+    assert claimed.word == "granted"
+
+
+def test_who_runs_a_todo_is_told_of_pause_resume_and_cancel_in_that_order(run: Harness, one: Colleague):
+    takes(run, "A", one)
+    takes(run, "B", one)
+
+    run.store.pause(run.run_id, "lena@there")
+    run.store.resume(run.run_id, "lena@there")
+    run.store.cancel(run.run_id, "lena@there")
+
+    assert one.next() == (run.run_id, "paused by lena@there: this todo may finish, nothing new starts")
+    assert one.next() == (run.run_id, "resumed by lena@there")
+    assert one.next() == ("beat",)
+    until(lambda: one.bus.standing(f"worker:{one.worker.id}").in_hand == 0)
+    assert one.told.empty(), "once, for two todos"
+
+
+def test_who_runs_nothing_of_it_is_not_told(run: Harness, one: Colleague, other: Colleague):
+    takes(run, "A", one)
+
+    run.store.pause(run.run_id, "lena@there")
+
+    assert one.next()[0] == run.run_id
+    assert other.bus.peek(f"worker:{other.worker.id}") == ()
+    assert other.told.empty()
+
+
+def test_a_restricted_worker_hears_that_there_is_news(run: Harness, restricted: Colleague, other: Colleague):
+    takes(run, "A", restricted)
+
+    run.store.cancel(run.run_id, "lena@there")
+
+    assert restricted.next() == ("beat",)
+    assert restricted.bus.recipients() == (f"worker:{other.worker.id}",)
+
+
+def test_every_worker_is_told_of_a_job(
+    store: RunStore, one: Colleague, other: Colleague, restricted: Colleague
+):
+    CleanupQueue(store.redis, store.keys).post(CleanupJob(id="1", until_ms=store.now_ms() + 60_000))
+
+    assert [who.next() for who in (one, other, restricted)] == [("look",)] * 3
+
+
+def test_who_has_signed_off_is_known_no_more(store: RunStore, redis_url: str, one: Colleague):
+    late = Colleague(redis_url, "late")
+    assert set(one.bus.recipients()) == {"worker:late@h", "worker:one@h"}
+
+    late.end()
+
+    assert one.bus.recipients() == ("worker:one@h",)
+    assert one.bus.broadcast("workers", "errands") == 1
+
+
+def test_what_is_said_between_sign_on_and_start_is_received(run: Harness, redis_url: str, one: Colleague):
+    client = connect(redis_url, Profile.WORKER)
+    told: Queue[str] = Queue()
+    mail = Notifications(
+        client,
+        SETTINGS,
+        Worker(id="new@h", host="h", pid=1, version="0", repos=("r2",), jobs=1),
+        Callbacks(beat=lambda: told.put("beat"), look=lambda: None, say=lambda run, line: None),
+    )
+    mail.subscribe()
+    run.store.claim(run.run_id, "B", 1, worker="new@h", host="h", lease=SETTINGS.lease_ttl)
+    run.store.cancel(run.run_id, "lena@there")
+    mail.start()
+
+    assert told.get(timeout=SOON_S) == "beat"
+    mail.stop()
+    client.close()
+
+
+def test_who_listens_again_after_an_outage_looks_for_what_it_may_have_missed(tmp_path: Path):
+    server = EmbeddedServer(tmp_path / ".coord", Settings())
+    restricted = Colleague(server.start(), "restricted", restricted=True)
+    for _ in range(2):
+        assert {restricted.next(), restricted.next()} == {("beat",), ("look",)}
+        server.stop()
+        server.start()
+
+    restricted.end()
+    server.stop()
+
+
+def test_who_runs_a_todo_is_told_of_a_rollback_at_once(run: Harness, one: Colleague, restricted: Colleague):
+    takes(run, "A", one)
+    takes(run, "B", restricted)
+
+    run.store.rollback(run.run_id, "lena@there", "asked by lena")
+
+    assert one.next() == ("beat",)
+    assert restricted.next() == ("beat",)
+    assert one.bus.peek(f"worker:{one.worker.id}") == ()

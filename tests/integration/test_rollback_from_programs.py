@@ -1,0 +1,143 @@
+"""A rollback as scripts and agents ask for it, and what subscribers hear of it; the workers' part
+is played.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from coordination import Conflict, Coord, NotFound, UsageError
+from coordination.mcp.server import build
+from coordination.mcp.session import Session
+from coordination.runs.store import RunStore
+from tests.agent import Agent, agent
+from tests.contracts.carrier import BAD, OK, Harness
+from tests.integration.conftest import submitted
+
+FILE = """\
+settings: {namespace: test}
+repos: [{name: r1}, {name: r2}]
+coordination:
+  plans: [{id: PLAN-001, title: t}]
+  todos:
+    - {id: A, task: A, repo: r1, plan: PLAN-001}
+    - {id: B, task: B, repo: r2, plan: PLAN-001}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "ecosystem.yaml"
+    path.write_text(FILE)
+    return path
+
+
+@pytest.fixture
+def coord(file: Path, redis_url: str) -> Iterator[Coord]:
+    with Coord(file, redis_url) as made:
+        yield made
+
+
+@pytest.fixture
+def ai(file: Path, redis_url: str) -> Iterator[Agent]:
+    office = Session(file, redis_url)
+    with agent(build(office)) as made:
+        yield made
+    office.close()
+
+
+@pytest.fixture
+def run(store: RunStore) -> Harness:
+    """It has succeeded."""
+    made = submitted(store, {"A": "r1", "B": ("r2", ["A"])})
+    made.drain()
+    return made
+
+
+def work(run: Harness, failing: str = "") -> None:
+    """Messages of others to the workers are sent again, and executed."""
+    run.follow(run.store.resend(run.run_id, timedelta(0), 100))
+    run.drain(lambda grant: BAD if grant.todo_id == failing else OK)
+
+
+def completed(file: Path) -> list[str]:
+    todos = yaml.safe_load(file.read_text())["coordination"]["todos"]
+    return [todo["id"] for todo in todos if todo.get("status") == "completed"]
+
+
+def test_a_script_has_a_finished_run_undone_and_the_file_says_so(coord: Coord, run: Harness, file: Path):
+    found = coord.runs.get(run.run_id)
+    found.wait(10)
+    assert completed(file) == ["A", "B"]
+
+    found.rollback()
+    work(run)
+
+    assert found.wait(10).status == "rolled_back"
+    assert completed(file) == []
+    found.rollback()
+    assert found.view().status == "rolled_back"
+
+
+def test_what_could_not_be_undone_is_accepted_by_a_script_with_a_reason(coord: Coord, run: Harness):
+    found = coord.runs.rollback(run.run_id)
+    work(run, "B")
+    assert found.wait(10).status == "rollback_failed"
+
+    with pytest.raises(UsageError):
+        found.accept("B", " ")
+    with pytest.raises(Conflict):
+        found.accept("A", "why not")
+    with pytest.raises(NotFound):
+        found.accept(["B", "X"], "both")
+    assert found.view().status == "rollback_failed"
+    coord.runs.accept(run.run_id, "B", "it may stay")
+    work(run)
+
+    assert found.wait(10).status == "rolled_back"
+
+
+def test_subscribers_hear_what_is_undone_apart_from_what_is_done(coord: Coord, run: Harness):
+    heard: list[tuple[str, str, str]] = []
+    for event in ("run.*", "todo.settled", "todo.started", "todo.compensating"):
+        coord.on(
+            event, lambda e: heard.append((e.name, e.todo, e.facts.get("state") or e.facts.get("status", "")))
+        )
+    found = coord.runs.rollback(run.run_id)
+    work(run, "B")
+
+    found.wait(10)
+
+    assert heard[-5:] == [
+        ("run.ended", "", "succeeded"),
+        ("run.rolling_back", "", ""),
+        ("todo.compensating", "B", "compensating"),
+        ("todo.settled", "B", "compensation_failed"),
+        ("run.ended", "", "rollback_failed"),
+    ]
+
+
+def test_an_agent_has_a_run_undone_and_accepts_a_failed_compensation(ai: Agent, run: Harness, file: Path):
+    assert ai.call("coord_get_run", run=run.run_id, wait_s=10)["status"] == "succeeded"
+    assert ai.call("coord_rollback_run", run=run.run_id)["status"] == "rolling_back"
+    again = ai.call("coord_rollback_run", run=run.run_id)
+    refused = ai.refused("coord_cancel_run", run=run.run_id)
+    work(run, "B")
+    stuck = ai.call("coord_get_run", run=run.run_id, states=["compensation_failed"], wait_s=10)
+    no_reason = ai.refused("coord_rollback_run", run=run.run_id, accept=["B"])
+    ai.call("coord_rollback_run", run=run.run_id, accept="B", reason="ann took it back")
+    work(run)
+    undone = ai.call("coord_get_run", run=run.run_id, wait_s=10)
+
+    assert again["status"] == "rolling_back"
+    assert "it is being rolled back, and cannot turn back" in refused
+    assert (stuck["status"], [todo["id"] for todo in stuck["todos"]]) == ("rollback_failed", ["B"])
+    assert "a reason is required" in no_reason
+    assert undone["status"] == "rolled_back"
+    assert [todo["accepted"] for todo in undone["todos"]] == [None, "ann took it back"]
+    assert completed(file) == []

@@ -1,0 +1,307 @@
+"""Workspaces: who may enter one, what makes it unusable, and that the checkout stays as it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from coordination.errors import GitRefused
+from coordination.models import Repo, Workspace
+from tests.waiting import until
+from tests.worktrees import AT_ONCE, SOON, Run
+from workers.process import orphans
+from workers.workspace.choice import InPlace, workspace_for
+from workers.workspace.files import clear_scratch, scratch
+from workers.workspace.git import git
+from workers.workspace.lock import LockRequest, Superseded, WorkspaceBusy
+from workers.workspace.repository import common_dir_of, tip
+from workers.workspace.worktree import Worktree
+
+
+def fingerprint(checkout: Path) -> dict[str, str]:
+    """Everything that the owner of a checkout would notice: files, index and HEAD, byte for byte, with times."""
+    files = [
+        path
+        for path in checkout.rglob("*")
+        if path.is_file() and ".git" not in path.relative_to(checkout).parts
+    ]
+    git_files = [checkout / ".git" / name for name in ("index", "HEAD", "config")]
+    return {
+        str(path): f"{path.read_bytes()!r} {path.stat().st_mtime_ns} {path.stat().st_mode}"
+        for path in (*files, *git_files)
+    }
+
+
+def test_the_checkout_with_its_uncommitted_work_is_untouched_byte_for_byte(run: Run, checkout: Path):
+    (checkout / "staged.py").write_text("staged\n")
+    git("add", "staged.py", cwd=checkout)
+    (checkout / "code.py").write_text("uncommitted\n")
+    (checkout / "untracked.txt").write_text("untracked\n")
+    before = fingerprint(checkout)
+
+    start = run.enter()
+    run.write("by the todo\n")
+    new = run.tree.commit("T", "change")
+    run.tree.leave()
+    run.enter(tip=new)
+    run.write("fails\n")
+    run.tree.leave()
+    run.tree.remove(SOON)
+
+    assert fingerprint(checkout) == before
+    assert git("status", "--porcelain", cwd=checkout).splitlines() == [
+        " M code.py",
+        "A  staged.py",
+        "?? untracked.txt",
+    ]
+    assert git("show", f"{start}:code.py", cwd=checkout) == "one = 1"
+
+
+def test_a_superseded_attempt_neither_commits_nor_enters(run: Run, tmp_path: Path, checkout: Path):
+    base = run.enter()
+    run.write("old attempt\n")
+    records = tmp_path / "state" / "workspaces" / "r1" / "widgets" / "occupant.json"
+    records.write_text(json.dumps(json.loads(records.read_text()) | {"fence": 7, "left": True}))
+
+    with pytest.raises(Superseded, match="newer attempt"):
+        run.tree.commit("T", "too late")
+    assert git("rev-parse", "coord/r1", cwd=checkout) == base
+    records_after = records.read_text()
+    late = Worktree(state=tmp_path / "state", run="r1", repo=Repo(name="widgets"), checkout=checkout)
+    run.tree._workspace_lock._release()  # the old attempt goes without a word, as by SIGKILL
+    with pytest.raises(Superseded, match="older attempt 3"):
+        late.enter(LockRequest(run_id="r1", key="k", fence=3), base, SOON)
+    assert records.read_text() == records_after
+
+
+def test_an_attempt_that_wakes_up_after_its_run_changes_nothing(run: Run, tmp_path: Path, checkout: Path):
+    run.fence = 1  # granted to an attempt that was frozen before it came in
+    new = run.work("x")
+    run.tree.remove(SOON)
+
+    late = Worktree(state=tmp_path / "state", run="r1", repo=Repo(name="widgets"), checkout=checkout)
+    with pytest.raises(Superseded):
+        late.enter(LockRequest(run_id="r1", key="r1/T", fence=1), None, SOON)
+
+    assert git("rev-parse", "coord/r1", cwd=checkout) == new
+
+
+def test_a_commit_is_not_taken_back_under_the_feet_of_a_newer_attempt(run: Run, checkout: Path):
+    run.work("x")
+    older = run.lock_request
+    newer = run.work("y")
+
+    with pytest.raises(Superseded):
+        run.tree.take_back(older, None)
+    run.tree.remove(SOON)
+    with pytest.raises(Superseded):
+        run.tree.take_back(older, None)
+
+    assert git("rev-parse", "coord/r1", cwd=checkout) == newer
+
+
+def test_a_worktree_in_use_is_not_removed_and_lets_nobody_in(run: Run, tmp_path: Path, checkout: Path):
+    run.enter()
+    second = Worktree(state=tmp_path / "state", run="r1", repo=Repo(name="widgets"), checkout=checkout)
+
+    with pytest.raises(WorkspaceBusy, match=f"worker {os.getpid()}") as busy:
+        second.enter(LockRequest(run_id="r1", key="k", fence=9), None, AT_ONCE)
+    assert busy.value.holder == os.getpid()
+    with pytest.raises(WorkspaceBusy):
+        second.remove(AT_ONCE)
+
+
+def test_runs_that_begin_at_the_same_time_do_not_meet(tmp_path: Path, checkout: Path):
+    script = textwrap.dedent(
+        """
+        import sys
+        from datetime import timedelta
+        from pathlib import Path
+        from coordination.models import Repo
+        from workers.workspace.lock import LockRequest
+        from workers.workspace.worktree import Worktree
+        state, checkout, run = sys.argv[1:]
+        tree = Worktree(state=Path(state), run=run, repo=Repo(name="widgets"), checkout=Path(checkout))
+        for fence in range(1, 4):
+            tip = tree.enter(LockRequest(run_id=run, key="k", fence=fence), None, timedelta(seconds=5))
+            (tree.path / run).write_text(str(fence))
+            tree.commit("T", "work")
+            tree.leave()
+            tree.remove(timedelta(seconds=5))
+        """
+    )
+    arguments = [sys.executable, "-c", script, str(tmp_path / "state"), str(checkout)]
+
+    processes = [subprocess.Popen([*arguments, f"r{n}"]) for n in range(4)]
+
+    assert [process.wait(60) for process in processes] == [0, 0, 0, 0]
+    for n in range(4):
+        assert git("show", f"coord/r{n}:r{n}", cwd=checkout) == "3"
+
+
+def test_what_an_attempt_left_behind_is_gone_before_the_next_one_comes_in(run: Run, tmp_path: Path):
+    # Given an attempt whose worker and guard were both killed: nobody holds the flock, and its command goes on.
+    run.enter()
+    env = os.environ | {orphans.KEY: "r1/T", orphans.FENCE: "1"}
+    ours = subprocess.Popen(["sleep", "600"], env=env, start_new_session=True)
+    later = subprocess.Popen(["sleep", "600"], env=env | {orphans.FENCE: "11"})
+    run.tree._workspace_lock._release()
+
+    try:
+        run.enter()
+
+        assert ours.wait(5) == -signal.SIGKILL
+        assert later.poll() is None, "another attempt's process was killed"
+    finally:
+        for process in (ours, later):
+            process.kill()
+            process.wait()
+
+
+def test_the_session_of_a_dead_attempt_is_known_by_where_it_works(run: Run, tmp_path: Path):
+    run.enter()
+    leader = subprocess.Popen(
+        ["sh", "-c", f"env -i sleep 600 & echo $!; cd / && exec env -i sleep 600 {tmp_path}"],
+        cwd=run.tree.path,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert leader.stdout is not None
+    member = int(leader.stdout.readline())
+    run.tree._workspace_lock.note(None, leader.pid)
+    leader.kill()
+    leader.wait()
+    run.tree._workspace_lock._release()
+
+    run.enter()
+
+    until(
+        lambda: (
+            orphans.started(member) == "" or Path(f"/proc/{member}/stat").read_text().split(") ")[1][0] == "Z"
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("prepare", "says", "hint"),
+    [
+        ("git branch coord", "branch named coord", "branch -m coord"),
+        ("rm -rf .git && echo gitdir: /nowhere > .git", "does not accept", "git says"),
+    ],
+)
+def test_what_git_would_refuse_is_said_beforehand(checkout: Path, prepare: str, says: str, hint: str):
+    subprocess.run(["sh", "-c", prepare], cwd=checkout, check=True)
+
+    with pytest.raises(GitRefused, match=says) as refused:
+        common_dir_of("widgets", checkout)
+    assert hint in refused.value.hint
+
+
+@pytest.mark.parametrize("where", ["checkouts/w", "wid\ngets", "w\u2028\x0b\n"])
+def test_a_path_with_any_character_is_found_and_worked_on(tmp_path: Path, checkout: Path, where: str):
+    odd = tmp_path / f"odd {where}"
+    odd.parent.mkdir(exist_ok=True)
+    checkout.rename(odd)
+    run = Run(odd, odd)
+
+    found = common_dir_of("widgets", odd)
+    run.enter()
+    run.write("new\n", "new")
+    new = run.tree.commit("T", "more")
+    run.tree.leave()
+    again = run.enter(new)
+    run.tree.leave()
+
+    assert found == odd / ".git"
+    assert again == new
+    assert common_dir_of("widgets", run.tree.path) == odd / ".git"
+    run.tree.remove(SOON)
+    assert not run.tree.path.exists()
+
+
+def test_a_missing_folder_and_a_missing_branch_are_named(checkout: Path):
+    with pytest.raises(GitRefused, match="no folder") as refused:
+        common_dir_of("widgets", checkout.parent / "nothing")
+    assert "coord worker --repo widgets=PATH" in refused.value.hint
+    git("branch", "develop", cwd=checkout)
+    with pytest.raises(GitRefused, match="no branch trunk; there are: develop, main") as refused:
+        tip("widgets", checkout, "trunk")
+    assert "coord retry" in refused.value.hint
+
+
+def test_a_base_branch_that_only_the_remote_has_is_refused_with_the_command_that_makes_it(checkout: Path):
+    git("update-ref", "refs/remotes/origin/release/2", "main", cwd=checkout)
+
+    with pytest.raises(GitRefused) as refused:
+        tip("widgets", checkout, "release/2")
+
+    made = refused.value.hint.removeprefix("make it: git ").partition(";")[0].split()
+    git(*made, cwd=checkout)
+    assert tip("widgets", checkout, "release/2") == git("rev-parse", "main", cwd=checkout)
+
+
+def test_a_branch_that_is_checked_out_elsewhere_is_refused_by_its_place(run: Run, checkout: Path):
+    git("switch", "--quiet", "-c", "coord/r1", cwd=checkout)
+
+    with pytest.raises(GitRefused, match=f"coord/r1 is checked out in {checkout}"):
+        run.enter()
+
+
+def test_a_folder_without_worktrees_is_refused_unless_in_place_is_said(checkout: Path, tmp_path: Path):
+    plain, empty, inside = tmp_path / "plain", tmp_path / "empty", checkout / "inside"
+    plain.mkdir()
+    inside.mkdir()
+    git("init", "--quiet", str(empty), cwd=tmp_path)
+
+    for path, why in (
+        (plain, "not a git repository"),
+        (empty, "no commit yet"),
+        (inside, "inside the repository"),
+    ):
+        make = {"state": tmp_path / "state", "run": "r1", "repo": Repo(name="it"), "checkout": path}
+        with pytest.raises(GitRefused, match=why) as refused:
+            workspace_for(wanted=Workspace.WORKTREE, **make)
+        assert "workspace: in-place" in refused.value.hint
+        assert isinstance(workspace_for(wanted=Workspace.IN_PLACE, **make), InPlace)
+
+
+def test_in_place_nothing_is_cleaned_or_committed_but_one_works_at_a_time(checkout: Path, tmp_path: Path):
+    (checkout / "code.py").write_text("uncommitted\n")
+    repo = Repo(name="widgets")
+    make = {"state": tmp_path / "state", "repo": repo, "checkout": checkout, "wanted": Workspace.IN_PLACE}
+    first, second = workspace_for(run="r1", **make), workspace_for(run="r2", **make)
+    before = fingerprint(checkout)
+
+    first.enter(LockRequest(run_id="r1", key="k", fence=1), None, SOON)
+    with pytest.raises(WorkspaceBusy):
+        second.enter(LockRequest(run_id="r2", key="k", fence=2), None, AT_ONCE)
+    assert first.commit("T", "nothing") == ""
+    first.leave()
+    second.enter(LockRequest(run_id="r2", key="k", fence=2), None, AT_ONCE)
+    second.leave()
+
+    assert fingerprint(checkout) == before
+
+
+def test_what_a_dead_worker_has_left_goes_and_what_is_in_use_stays(tmp_path: Path):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left, others = tmp_path / "tmp" / f"{gone.pid}-abc", tmp_path / "tmp" / "kept"
+    others.mkdir(parents=True)
+    left.mkdir()
+    (left / "connection.json").write_text("{}")
+
+    with scratch(tmp_path) as mine:
+        clear_scratch(tmp_path)
+
+        assert not left.exists()
+        assert mine.exists()
+        assert mine.name.startswith(f"{os.getpid()}-")
+        assert others.exists()

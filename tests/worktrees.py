@@ -1,0 +1,62 @@
+"""A checkout, and the worktrees of runs on it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from coordination.models import Repo
+from workers.workspace.git import git
+from workers.workspace.lock import LockRequest
+from workers.workspace.worktree import Worktree
+
+AT_ONCE = timedelta(0)
+SOON = timedelta(seconds=5)
+ANN = ("user.name=Ann", "user.email=ann@example.org")
+
+
+def make_checkout(path: Path) -> Path:
+    path.mkdir(parents=True)
+    git("init", "--quiet", "--initial-branch=main", cwd=path)
+    (path / ".gitignore").write_text("*.cache\n")
+    save(path, "first", **{"code.py": "one = 1\n"})
+    return path
+
+
+def save(path: Path, subject: str, **files: str) -> str:
+    """Commit all that is there, and these files; return the commit."""
+    for name, text in files.items():
+        (path / name).write_text(text)
+    git("add", "--all", cwd=path)
+    git("commit", "--quiet", "-m", subject, cwd=path, settings=ANN)
+    return git("rev-parse", "HEAD", cwd=path)
+
+
+class Run:
+    """One run's view of the checkout; each `attempt` is a visitor with the next fence."""
+
+    def __init__(self, tmp_path: Path, checkout: Path, run: str = "r1", prepare: str | None = None) -> None:
+        self.tree = Worktree(
+            state=tmp_path / "state", run=run, repo=Repo(name="widgets", prepare=prepare), checkout=checkout
+        )
+        self.run = run
+        self.fence = 0
+
+    def enter(self, tip: str | None = None, patience: timedelta = SOON) -> str:
+        self.fence += 1
+        self.lock_request = LockRequest(run_id=self.run, key=f"{self.run}/T", fence=self.fence)
+        return self.tree.enter(self.lock_request, tip, patience)
+
+    def log(self, form: str = "%s") -> list[str]:
+        return git("log", f"--format={form}", self.tree.branch, cwd=self.tree.path).splitlines()
+
+    def write(self, text: str, file: str = "code.py") -> None:
+        (self.tree.path / file).write_text(text)
+
+    def work(self, text: str) -> str:
+        """A whole attempt that changes code.py; return its commit."""
+        self.enter()
+        self.write(text)
+        new = self.tree.commit("T", "work")
+        self.tree.leave()
+        return new
