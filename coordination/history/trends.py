@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from coordination.errors import UsageError
 from coordination.history.store import HistoryStore
@@ -14,6 +15,7 @@ from coordination.history.store import HistoryStore
 MOST_DAYS = 365
 ENTITIES = ("issue", "todo")
 OPENING, CLOSING = ("existing", "created", "reopened"), ("done", "dropped", "deleted")
+MEASURED = ("lead_h", "cycle_h", "actual_by_estimate")
 STEADY = 0.1
 """Relative change below which a figure has no direction."""
 
@@ -61,48 +63,19 @@ def trends(
     return tuple(_trend(store, entity, repo, days, now) for entity in ENTITIES)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Row:
-    day: str
-    name: str
-    repo: str
-    assignee: str
-    value: float
-
-
 def _trend(store: HistoryStore, entity: str, repo: str | None, days: int, now: datetime) -> Trend:
     today = now.astimezone(UTC).date()
     window = [(today - timedelta(days=n)).isoformat() for n in reversed(range(days))]
-    earlier = (today - timedelta(days=2 * days - 1)).isoformat()
-    condition, values = (" AND repo = ?", (repo,)) if repo is not None else ("", ())
-    rows = [
-        _Row(**dict(row))
-        for row in store.rows(
-            f"SELECT day, name, repo, assignee, value FROM figures WHERE name LIKE ? AND day >= ?{condition}",  # noqa: S608
-            f"{entity}.%",
-            earlier,
-            *values,
-        )
-    ]
-    opened = store.rows(
-        "SELECT name, SUM(value) AS n FROM figures WHERE name LIKE ? AND day < ?"  # noqa: S608
-        f"{condition} GROUP BY name",
-        f"{entity}.%",
-        window[0],
-        *values,
-    )
-    by_day: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in rows:
-        by_day[row.day][row.name.partition(".")[2]] += 1
-    count = _net(Counter({row["name"].partition(".")[2]: int(row["n"]) for row in opened}))
-    shown = []
+    begin, earlier = window[0], (today - timedelta(days=2 * days - 1)).isoformat()
+    reader = _Reader(store, entity, repo)
+    by_day = reader.counts(earlier)
+    count, shown = _net(reader.total(begin)), []
     for day in window:
         counted = by_day[day]
         count += _net(counted)
         shown.append(Day(day=day, created=counted["created"], done=counted["done"], open=max(0, count)))
-    recent = [row for row in rows if row.day >= window[0]]
-    current, previous = _figures(recent), _figures([row for row in rows if row.day < window[0]])
-    done = [row for row in recent if row.name == f"{entity}.done"]
+    current = _figures([by_day[day] for day in window], reader.values(begin, "9999"))
+    previous = _figures([by_day[day] for day in by_day if day < begin], reader.values(earlier, begin))
     return Trend(
         entity=entity,
         days=tuple(shown),
@@ -112,27 +85,72 @@ def _trend(store: HistoryStore, entity: str, repo: str | None, days: int, now: d
             name: _direction(getattr(previous, name), getattr(current, name))
             for name in Figures.__dataclass_fields__
         },
-        done_by_repo=dict(Counter(row.repo for row in done if row.repo).most_common()),
-        done_by_assignee=dict(Counter(row.assignee for row in done if row.assignee).most_common()),
+        done_by_repo=reader.done_by("repo", begin),
+        done_by_assignee=reader.done_by("assignee", begin),
     )
+
+
+class _Reader:
+    """Reads the figures of one entity, of all repositories or of one."""
+
+    def __init__(self, store: HistoryStore, entity: str, repo: str | None) -> None:
+        self._store, self._entity = store, entity
+        self._repo, self._values = ("", ()) if repo is None else (" AND repo = ?", (repo,))
+
+    def _rows(self, what: str, condition: str, *values: str, end: str = "") -> list[Any]:
+        names = (f"{self._entity}.", f"{self._entity}/")
+        sql = f"SELECT {what} FROM figures WHERE name > ? AND name < ? AND {condition}{self._repo} {end}"  # noqa: S608
+        return self._store.rows(sql, *names, *values, *self._values)
+
+    def _verb(self, name: str) -> str:
+        return name.removeprefix(f"{self._entity}.")
+
+    def counts(self, since: str) -> dict[str, Counter[str]]:
+        """Return day → verb or figure → number of its values."""
+        by_day: dict[str, Counter[str]] = defaultdict(Counter)
+        for day, name, number in self._rows(
+            "day, name, COUNT(*)", "day >= ?", since, end="GROUP BY day, name"
+        ):
+            by_day[day][self._verb(name)] = number
+        return by_day
+
+    def total(self, until: str) -> Counter[str]:
+        rows = self._rows("name, COUNT(*)", "day < ?", until, end="GROUP BY name")
+        return Counter({self._verb(name): number for name, number in rows})
+
+    def values(self, since: str, until: str) -> dict[str, list[float]]:
+        """Return figure → its values, of those that are measured."""
+        found: dict[str, list[float]] = defaultdict(list)
+        measured = " OR ".join(f"name = '{self._entity}.{figure}'" for figure in MEASURED)
+        for name, value in self._rows("name, value", f"day >= ? AND day < ? AND ({measured})", since, until):
+            found[self._verb(name)].append(value)
+        return found
+
+    def done_by(self, column: str, since: str) -> dict[str, int]:
+        """Return repository or assignee → number of its records that were done, most first."""
+        rows = self._rows(
+            f"{column}, COUNT(*)",
+            f"name = '{self._entity}.done' AND {column} != '' AND day >= ?",
+            since,
+            end=f"GROUP BY {column} ORDER BY COUNT(*) DESC, {column}",
+        )
+        return {str(name): number for name, number in rows}
 
 
 def _net(counted: Counter[str]) -> int:
     return sum(counted[verb] for verb in OPENING) - sum(counted[verb] for verb in CLOSING)
 
 
-def _figures(rows: Sequence[_Row]) -> Figures:
-    values: dict[str, list[float]] = defaultdict(list)
-    for row in rows:
-        values[row.name.partition(".")[2]].append(row.value)
+def _figures(days: Iterable[Counter[str]], values: Mapping[str, Sequence[float]]) -> Figures:
+    counted = sum(days, Counter[str]())
     return Figures(
-        created=len(values["created"]),
-        done=len(values["done"]),
-        lead_h_median=_quantile(values["lead_h"], 0.5),
-        lead_h_p90=_quantile(values["lead_h"], 0.9),
-        cycle_h_median=_quantile(values["cycle_h"], 0.5),
-        cycle_h_p90=_quantile(values["cycle_h"], 0.9),
-        actual_by_estimate=_quantile(values["actual_by_estimate"], 0.5),
+        created=counted["created"],
+        done=counted["done"],
+        lead_h_median=_quantile(values.get("lead_h", ()), 0.5),
+        lead_h_p90=_quantile(values.get("lead_h", ()), 0.9),
+        cycle_h_median=_quantile(values.get("cycle_h", ()), 0.5),
+        cycle_h_p90=_quantile(values.get("cycle_h", ()), 0.9),
+        actual_by_estimate=_quantile(values.get("actual_by_estimate", ()), 0.5),
     )
 
 
