@@ -95,7 +95,8 @@ class _Reader:
 
     def __init__(self, store: HistoryStore, entity: str, repo: str | None) -> None:
         self._store, self._entity = store, entity
-        self._repo, self._values = ("", ()) if repo is None else (" AND repo = ?", (repo,))
+        self._repo = "" if repo is None else " AND repo = ?"
+        self._values = () if repo is None else (repo,)
 
     def _rows(self, what: str, condition: str, *values: str, end: str = "") -> list[Any]:
         names = (f"{self._entity}.", f"{self._entity}/")
