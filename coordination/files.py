@@ -15,6 +15,7 @@ because two processes could then hold locks on two files of one name.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import glob
 import os
@@ -43,6 +44,19 @@ def make_private(folder: Path) -> None:
 def open_private(file: Path, mode: str = "w", **how: Any) -> IO[Any]:
     """Open a file as `open` does; a new file gets mode 0600. Raises OSError."""
     return open(file, mode, opener=lambda path, flags: os.open(path, flags, FILE), **how)
+
+
+def open_own(file: Path, flags: int) -> int:
+    """Open a regular file of this user, created with mode 0600 if `flags` allow that.
+
+    Raises OSError for anything else: links and pipes may come with a folder that somebody else made.
+    """
+    handle = os.open(file, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, FILE)
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+        os.close(handle)
+        raise OSError(errno.EPERM, "it is not a regular file of this user", str(file))
+    return handle
 
 
 def loose(state: Path) -> Iterator[Path]:

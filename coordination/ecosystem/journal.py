@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from coordination.files import FILE
+from coordination.files import open_own
 from coordination.git import ask_git
 
 LIMIT = 16 * 2**20
@@ -142,7 +142,7 @@ class Journal:
     def checkout(self) -> str | None:
         """Return the id of the checkout that the journal belongs to; None without a journal of this path."""
         try:
-            with self.path.open("rb") as file:
+            with os.fdopen(open_own(self.path, os.O_RDONLY), "rb") as file:
                 first = json.loads(file.readline(_TAIL))
             return str(first["checkout"]) if first["path"] == str(self.file.resolve()) else None
         except (FileNotFoundError, ValueError, KeyError, TypeError):
@@ -150,8 +150,7 @@ class Journal:
 
     def _append(self, line: Mapping[str, Any], *, durable: bool = False) -> None:
         written = json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode(errors="replace") + b"\n"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        handle = os.open(self.path, flags, FILE)
+        handle = open_own(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             size = os.fstat(handle).st_size
             try:
@@ -185,7 +184,7 @@ class Journal:
 
     def _last_line(self) -> bytes | None:
         try:
-            with self.path.open("r+b") as file:
+            with os.fdopen(open_own(self.path, os.O_RDWR), "r+b") as file:
                 size, wanted = file.seek(0, os.SEEK_END), _TAIL
                 while size:
                     begin = max(0, size - wanted)
@@ -218,7 +217,7 @@ def _read(path: Path, checkout: str | None) -> Iterator[Entry]:
     text: bytes | None = None
     intended: Entry | None = None
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_own(path, os.O_RDONLY), "rb") as file:
             for number, line in enumerate(file):
                 read = json.loads(line)
                 if not number and read["checkout"] != checkout:

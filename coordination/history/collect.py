@@ -39,11 +39,11 @@ def collect(store: HistoryStore, file: Path) -> int:
     try:
         with exclusive(path):
             journal.settle(read_bytes(path), datetime.now(UTC))
+        source = f"journal:{journal.checkout()}"
     except OSError as error:
         raise CoordinationError(
             f"the journal {journal.path} cannot be written: {error.strerror}", "make room and try again"
         ) from error
-    source = f"journal:{journal.checkout()}"
     known = store.position(source)
     new, batch, last = 0, list[HistoryEvent](), known
     previous: Entry | None = None

@@ -11,18 +11,20 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from coordination.errors import CoordinationError
-from coordination.files import FILE, make_private
+from coordination.files import make_private, open_own
 from coordination.history.events import HistoryEvent, figures_of
 
 RETENTION = timedelta(days=365)
 LONGEST_TEXT = 10_000
 """Characters of an event that are indexed."""
+COMPANIONS = ("-wal", "-shm", "-journal")
+"""Endings of the files that SQLite keeps beside the database."""
 WAIT_S = 5.0
 """Limit of the wait for another process that writes."""
 
@@ -39,16 +41,10 @@ CREATE TABLE IF NOT EXISTS positions (source TEXT PRIMARY KEY, position INTEGER 
 CREATE VIRTUAL TABLE IF NOT EXISTS word_index USING fts5 (
   subject, title, words, actor, content='events', content_rowid='seq',
   tokenize="porter unicode61 remove_diacritics 2");
-CREATE TRIGGER IF NOT EXISTS event_added AFTER INSERT ON events BEGIN
-  INSERT INTO word_index (rowid, subject, title, words, actor)
-    VALUES (new.seq, new.subject, new.title, new.words, new.actor);
-END;
-CREATE TRIGGER IF NOT EXISTS event_removed AFTER DELETE ON events BEGIN
-  INSERT INTO word_index (word_index, rowid, subject, title, words, actor)
-    VALUES ('delete', old.seq, old.subject, old.title, old.words, old.actor);
-  DELETE FROM event_repos WHERE seq = old.seq;
-END;
 """
+
+
+INDEXED = "rowid, subject, title, words, actor"
 
 
 class HistoryStore:
@@ -58,23 +54,29 @@ class HistoryStore:
         self.path = path
         self.replaced: Path | None = None
         """The place of an unreadable database that was moved away."""
-        make_private(path.parent)
         try:
+            make_private(path.parent)
             self._db = self._opened()
+        except OSError as error:
+            raise self._explained(error) from error
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise self._explained(error) from error
             self.replaced = path.with_name(f"{path.name}.broken")
             path.replace(self.replaced)
-            for leftover in ("-wal", "-shm"):
+            for leftover in COMPANIONS:
                 path.with_name(f"{path.name}{leftover}").unlink(missing_ok=True)
             self._db = self._opened()
 
     def _opened(self) -> sqlite3.Connection:
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE))
+        os.close(open_own(self.path, os.O_RDWR | os.O_CREAT))
+        for companion in COMPANIONS:
+            with suppress(FileNotFoundError):
+                os.close(open_own(self.path.with_name(f"{self.path.name}{companion}"), os.O_RDONLY))
         db = sqlite3.connect(self.path, timeout=WAIT_S, isolation_level=None)
         try:
             db.row_factory = sqlite3.Row
+            db.execute("PRAGMA trusted_schema = OFF")
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")
             if db.execute("PRAGMA user_version").fetchone()[0] == 0:
@@ -114,17 +116,19 @@ class HistoryStore:
     def _add(self, event: HistoryEvent) -> int:
         at_ms = int(event.at.timestamp() * 1000)
         body = {name: getattr(event, name) for name in ("repos", "changes", "record", "data")}
-        row = (
-            event.id, at_ms, event.kind, event.entity, event.subject, event.title, _words_of(event), event.actor,
-            json.dumps(body, ensure_ascii=False, default=str),
-        )  # fmt: skip
+        texts = [_storable(text) for text in (event.subject, event.title, _words_of(event), event.actor)]
+        data = _storable(json.dumps(body, ensure_ascii=False, default=str))
         added = self._db.execute(
             "INSERT OR IGNORE INTO events (id, at, kind, entity, subject, title, words, actor, body) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            tuple(_storable(value) for value in row),
+            (event.id, at_ms, _storable(event.kind), _storable(event.entity), *texts, data),
         )
         if added.rowcount != 1:
             return 0
+        self._db.execute(
+            f"INSERT INTO word_index ({INDEXED}) VALUES (?, ?, ?, ?, ?)",  # noqa: S608 (our names)
+            (added.lastrowid, *texts),
+        )
         self._db.executemany(
             "INSERT OR IGNORE INTO event_repos VALUES (?, ?)",
             [(_storable(repo), added.lastrowid) for repo in event.repos],
@@ -141,7 +145,15 @@ class HistoryStore:
         oldest = now - retention
         with self._transaction():
             self._db.execute("DELETE FROM figures WHERE day < ?", (oldest.date().isoformat(),))
-            gone = self._db.execute("DELETE FROM events WHERE at < ?", (int(oldest.timestamp() * 1000),))
+            before = (int(oldest.timestamp() * 1000),)
+            old = "FROM events WHERE at < ?"
+            self._db.execute(
+                f"INSERT INTO word_index (word_index, {INDEXED}) "
+                f"SELECT 'delete', seq, subject, title, words, actor {old}",
+                before,
+            )
+            self._db.execute(f"DELETE FROM event_repos WHERE seq IN (SELECT seq {old})", before)  # noqa: S608
+            gone = self._db.execute(f"DELETE {old}", before)
         return gone.rowcount
 
     def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
@@ -168,7 +180,7 @@ class HistoryStore:
         except sqlite3.Error as error:
             raise self._explained(error) from error
 
-    def _explained(self, error: sqlite3.Error) -> CoordinationError:
+    def _explained(self, error: sqlite3.Error | OSError) -> CoordinationError:
         return CoordinationError(
             f"the history {self.path} cannot be used: {error}",
             "make room, or wait for the other process, and try again; begin a new one: coord history rebuild",

@@ -222,3 +222,14 @@ def test_a_locked_database_is_an_error_that_says_so(tmp_path: Path, monkeypatch:
         other.rollback()
         assert store.add([event(1)]) == 1
     assert path.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("name", ["history.db", "history.db-wal"])
+def test_a_link_in_place_of_the_database_is_refused(tmp_path: Path, name: str) -> None:
+    """A folder `.coord` may come with a clone."""
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / name).symlink_to(tmp_path / "precious")
+
+    with pytest.raises(CoordinationError, match="cannot be used"):
+        HistoryStore(tmp_path / "history.db")
+    assert (tmp_path / "precious").read_text() == "mine"

@@ -189,3 +189,22 @@ def test_an_edit_is_made_where_the_journal_cannot_be_written(
 
     assert b"low" in file.read_bytes()
     assert "missing in the history" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_journal_that_is_no_file_of_ours_is_left_alone(
+    file: Path, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A folder `.coord` may come with a clone."""
+    theirs = tmp_path / "precious"
+    theirs.write_bytes(b"one\ntwo")
+    if kind == "link":
+        Journal(file).path.symlink_to(theirs)
+    else:
+        os.mkfifo(Journal(file).path)
+
+    edit(file, lambda proposal: proposal.set(("issues", "ISSUE-1"), "priority", "low"))
+
+    assert b"low" in file.read_bytes()
+    assert theirs.read_bytes() == b"one\ntwo"
+    assert "missing in the history" in caplog.text
