@@ -41,7 +41,7 @@ def _complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -
 @click.pass_context
 def help(ctx: click.Context, topic: tuple[str, ...], every: bool) -> None:
     """Explain TOPIC: a command (`list-issues` or `issue list`), a noun (`issue`), or a chapter of the
-    documentation (`running`). Without TOPIC, list the topics.
+    documentation (`running`, or `running.md` if a command has this name). Without TOPIC, list the topics.
     """
     root = ctx.find_root()
     if every:
@@ -52,6 +52,8 @@ def help(ctx: click.Context, topic: tuple[str, ...], every: bool) -> None:
     elif (found := _help_on(root, topic)) is not None:
         with paged():
             click.echo(found)
+            if topic[-1] in _chapters():
+                click.echo(f"The chapter of this name: coord help {topic[-1]}.md")
     elif len(topic) == 1 and (chapter := _chapters().get(topic[0].removesuffix(".md"))):
         _print_chapter(chapter)
     else:
@@ -135,6 +137,6 @@ def _unknown(table: CommandTable, topic: Sequence[str]) -> NotFound:
     near = nearest(word, known)
     meant = f"did you mean: coord help {near}; " if near else ""
     return NotFound(
-        f"there is no help on {word!r}: it is no command, noun or chapter",
+        f"there is no help on {word!r}: it is not a command, noun or chapter",
         f"{meant}list the topics: coord help",
     )

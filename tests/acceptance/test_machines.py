@@ -143,7 +143,7 @@ def test_a_run_whose_host_is_gone_waits_says_so_and_is_taken_up_by_another_that_
     serve(ben, origins, ["units", "text"]).says("serving")
 
     ann.die()
-    told = sweep.says("host ann")
+    told = sweep.says("host ann, where")
     waiting = desk.shown()
     run = waiting.json["run_id"]
     cancelled = desk.coord("cancel")

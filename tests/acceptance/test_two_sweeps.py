@@ -39,7 +39,7 @@ def test_the_second_waits_for_the_seat_says_so_and_both_end_right(
     ended = [process.done(30) for process in (first, second)]
 
     runs = [run["run_id"] for run in stage.coord("list-runs", "--json").json][::-1]
-    assert f"B waits for repository api, where run {runs[0]} works" in said
+    assert f"B waits for repository api, in use by run {runs[0]}" in said
     assert [done.code for done in ended] == [0, 0], ended
     for run, file in zip(runs, "ab", strict=True):
         assert git(stage.folder / "api", "diff", "--name-only", "main", f"coord/{run}") == file

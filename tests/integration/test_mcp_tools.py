@@ -185,7 +185,7 @@ def test_what_stands_where_is_asked(ai: Agent):
         ("coord_create_issue", {"title": "x", "priority": "hihg"}, "did you mean 'high'"),
         ("coord_create_issue", {"title": "x", "target": "soon"}, "a date like 2026-01-31"),
         ("coord_update_issue", {"issue": "ISSUE-001", "clear": ["asignee"]}, "assignee"),
-        ("coord_close_issue", {}, "issue: is needed"),
+        ("coord_close_issue", {}, "issue: is required"),
         ("coord_create_todo", {"task": "x", "repo": "api", "estimated_hours": 0}, "must be more than 0"),
         ("coord_create_todo", {"task": "x", "repo": "api", "run": "a", "manual": True}, "exclude each other"),
         ("coord_create_todo", {"task": "x", "repo": "apii"}, "did you mean"),
@@ -273,7 +273,7 @@ def test_the_way_to_a_plan_names_what_there_is(ai: Agent):
     assert "- web" not in narrowed
     with pytest.raises(Exception, match="did you mean api"):
         ai.prompt("plan_change", change="x", repos="ap")
-    with pytest.raises(Exception, match="change: is needed"):
+    with pytest.raises(Exception, match="change: is required"):
         ai.prompt("plan_change", repos="api")
     with pytest.raises(Exception, match=r"there is no argument 'repo'.*did you mean 'repos'"):
         ai.prompt("plan_change", change="x", repo="api")

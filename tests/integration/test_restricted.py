@@ -50,7 +50,7 @@ def test_what_is_shared_is_told_of_its_own_todos_alone(site: Site):
     assert grant.shared
     assert (over.context, over.omitted) == ({"a": [1]}, 0)
     assert site.asking("alpha").handed_over(run_id, [], own, 1).omitted == 1
-    for chain, words in ((others, "no todo of alpha"), ((own[0], "plan/OTHER"), "sees other contexts")):
+    for chain, words in ((others, "is not a todo of alpha"), ((own[0], "plan/OTHER"), "sees other contexts")):
         with pytest.raises(NotAllowed, match=words):
             site.asking("alpha").handed_over(run_id, [], chain, 1000)
 

@@ -193,7 +193,7 @@ def test_the_session_of_a_dead_attempt_is_known_by_where_it_works(run: Run, tmp_
     ("prepare", "says", "hint"),
     [
         ("git branch coord", "branch named coord", "branch -m coord"),
-        ("rm -rf .git && echo gitdir: /nowhere > .git", "does not accept", "git says"),
+        ("rm -rf .git && echo gitdir: /nowhere > .git", "does not accept", "git names"),
     ],
 )
 def test_what_git_would_refuse_is_said_beforehand(checkout: Path, prepare: str, says: str, hint: str):

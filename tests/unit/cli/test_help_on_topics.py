@@ -31,7 +31,7 @@ def test_help_on_a_command_is_that_of_the_option(typed: Typed, words: str) -> No
 
 @pytest.mark.parametrize("chapter", [path.stem for path in DOCS.glob("*.md")])
 def test_help_on_a_chapter_prints_it_as_it_is_written(typed: Typed, chapter: str) -> None:
-    done = typed("help", chapter)
+    done = typed("help", f"{chapter}.md")
 
     lines = (DOCS / f"{chapter}.md").read_text().splitlines()
     written = [line for line in lines if line and not line.startswith("<!--")]
