@@ -72,7 +72,9 @@ def contents(wheel: Path) -> Mapping[str, bytes]:
 
 def test_the_wheel_holds_every_file_of_the_two_packages_and_nothing_else(built: Built) -> None:
     held = {name for name in contents(built.direct) if not re.search(r"\.(dist-info|data)/", name)}
-    chapters = {f"coordination/chapters/{Path(name).name}" for name in tracked("docs") if name.endswith(".md")}
+    chapters = {
+        f"coordination/chapters/{Path(name).name}" for name in tracked("docs") if name.endswith(".md")
+    }
 
     assert held == {*tracked("coordination", "workers"), *chapters}
     assert any(name.endswith(".lua") for name in held)
