@@ -129,7 +129,7 @@ def test_a_resource_that_is_missing_keeps_no_repository_from_other_runs_either(r
     assert third.next() is None
     words = second.waits_for("A") or ""
     assert words.startswith(
-        f"repository r, where run {first.run_id} works and resource gpu (1 of 1 in use by process"
+        f"repository r, in use by run {first.run_id} and resource gpu (1 of 1 in use by process"
     )
 
     first.settle(at_work)

@@ -122,7 +122,7 @@ def test_runs_share_a_repository_by_its_slots_and_one_that_waits_is_woken(store:
     assert waiting.claim(waiting.mail.popleft()).word == "parked"
     ids = sorted(run.run_id for run in (first, *working))
     if slots == 1:
-        assert waiting.waits_for("A") == f"repository r1, where run {ids[0]} works"
+        assert waiting.waits_for("A") == f"repository r1, in use by run {ids[0]}"
 
     assert first.store.settle(grant, OK).wakes == ((waiting.run_id, "A"),)
     waiting.follow(store.fire(waiting.run_id, "A"))
