@@ -17,11 +17,11 @@ from threading import Event, Thread
 from coordination.dependencies.constraints import Allowed, Rules, disjoint, read, satisfies
 from coordination.dependencies.probes import run_validation
 from coordination.dependencies.records import (
+    CheckVerdict,
     Contradiction,
     Cycle,
     Demand,
     Outcome,
-    Verdict,
     satisfied,
     unknown,
     unsatisfied,
@@ -110,9 +110,11 @@ def check_one(dependency: Dependency, places: Places, folder: Path, stopped: Eve
     )
 
 
-def _verdict(dependency: Dependency, places: Places, folder: Path, stopped: Event) -> Verdict:
+def _verdict(dependency: Dependency, places: Places, folder: Path, stopped: Event) -> CheckVerdict:
     if dependency.status is DependencyStatus.DEPRECATED:
-        return Verdict(status=DependencyStatus.DEPRECATED, why="it is deprecated and therefore not checked")
+        return CheckVerdict(
+            status=DependencyStatus.DEPRECATED, why="it is deprecated and therefore not checked"
+        )
     if dependency.validation is not None:
         where = (
             _existing_folder(places.get(dependency.consumer))
@@ -133,7 +135,7 @@ def _existing_folder(place: Path | None) -> Path | None:
     return place if place is not None and place.is_dir() else None
 
 
-def _by_version(constraint: str, provider: str, place: Path | None) -> Verdict:
+def _by_version(constraint: str, provider: str, place: Path | None) -> CheckVerdict:
     if place is None:
         return unknown(f"the path of {provider} on this machine is not known: give the repository a path")
     if not place.is_dir():

@@ -60,7 +60,7 @@ class Output:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
+class CommandResult:
     code: int | None
     """Exit code; negative for a signal, None if the command was killed on timeout or cancellation."""
     output: Output
@@ -84,7 +84,7 @@ def run(
     timeout: timedelta,
     pattern: str | None = None,
     stopped: Event | None = None,
-) -> Ended:
+) -> CommandResult:
     """Run the command: a string in `sh -c`, a list without a shell. Setting `stopped` cancels it. Raises
     NotStarted.
     """
@@ -94,10 +94,10 @@ def run(
         ["sh", "-c", command] if isinstance(command, str) else list(command), folder, timeout, output, stopped
     )
     if pattern is None or output.searched is None or code != 0:
-        return Ended(code=code, output=output)
+        return CommandResult(code=code, output=output)
     until = time.monotonic() + max(timeout.total_seconds(), SEARCH_S)
     fits = fits_a_line(pattern, output.searched.text(), until=until, stopped=stopped)
-    return Ended(code=code, output=output, fits=fits)
+    return CommandResult(code=code, output=output, fits=fits)
 
 
 def _run(argv: list[str], folder: Path, timeout: timedelta, output: Output, stopped: Event) -> int | None:

@@ -18,7 +18,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
 from coordination.dependencies import semver
-from coordination.dependencies.semver import Comparator, Unreadable
+from coordination.dependencies.semver import Comparator, InvalidVersion
 from coordination.errors import UsageError
 
 
@@ -129,7 +129,7 @@ def _specifier(comparator: Comparator) -> str:
 
 
 def _prerelease(text: str) -> str:
-    """Return a semver prerelease that PEP 440 reads as one, like `2.0.0-rc.1`; raises Unreadable for others.
+    """Return a semver prerelease that PEP 440 reads as one, like `2.0.0-rc.1`; raises InvalidVersion for others.
 
     For PEP 440, `2.0.0-1` would come after 2.0.0, and `2.0.0-next` is not a version.
     """
@@ -138,4 +138,4 @@ def _prerelease(text: str) -> str:
             return text
     except ValueError:
         pass
-    raise Unreadable(text)
+    raise InvalidVersion(text)

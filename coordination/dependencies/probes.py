@@ -25,9 +25,9 @@ from typing import Any
 import httpx2
 
 from coordination import patterns
-from coordination.dependencies.command import Ended, NotStarted, run
+from coordination.dependencies.command import CommandResult, NotStarted, run
 from coordination.dependencies.records import (
-    Verdict,
+    CheckVerdict,
     combine_verdicts,
     holds,
     satisfied,
@@ -55,11 +55,11 @@ def mistake_in(validation: Validation) -> str | None:
     return f"validation.expected_pattern {pattern[:100]!r} {mistake}" if mistake else None
 
 
-def run_validation(validation: Validation, *, folder: Path, stopped: Event) -> Verdict | None:
+def run_validation(validation: Validation, *, folder: Path, stopped: Event) -> CheckVerdict | None:
     """Execute a validation; None if it declares nothing. The first verdict that is not satisfied counts."""
     if mistake := mistake_in(validation):
         return unknown(mistake)
-    verdicts: list[Verdict] = []
+    verdicts: list[CheckVerdict] = []
     if validation.command is not None:
         verdicts.append(run_command(validation.command, validation, folder=folder, stopped=stopped))
     if validation.health_check is not None and all(map(holds, verdicts)):
@@ -67,7 +67,7 @@ def run_validation(validation: Validation, *, folder: Path, stopped: Event) -> V
     return combine_verdicts(verdicts) if verdicts else None
 
 
-def run_command(command: Command, validation: Validation, *, folder: Path, stopped: Event) -> Verdict:
+def run_command(command: Command, validation: Validation, *, folder: Path, stopped: Event) -> CheckVerdict:
     """Run the command of a validation without mistakes. A cancelled command counts as timed out."""
     timeout = _timeout(validation)
     pattern = validation.expected_pattern
@@ -100,7 +100,7 @@ def _describe_exit(code: int) -> str:
     return f"was killed by {known.get(-code, -code)}"
 
 
-def _last_line(ended: Ended) -> str:
+def _last_line(ended: CommandResult) -> str:
     line = next((line.strip() for line in reversed(ended.output.last) if line.strip()), "")
     return f": {line}" if line else ""
 
@@ -145,12 +145,12 @@ def within(timeout: timedelta) -> Iterator[Deadline]:
         timer.cancel()
 
 
-def ask(address: str, expected_status: int | None, timeout: timedelta) -> Verdict:
+def ask(address: str, expected_status: int | None, timeout: timedelta) -> CheckVerdict:
     with within(timeout) as deadline:
         return _ask(address, expected_status or OK, timeout, deadline)
 
 
-def _ask(address: str, wanted: int, timeout: timedelta, deadline: Deadline) -> Verdict:
+def _ask(address: str, wanted: int, timeout: timedelta, deadline: Deadline) -> CheckVerdict:
     try:
         with (
             httpx2.Client(

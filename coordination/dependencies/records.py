@@ -74,30 +74,30 @@ class DependencyReport(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class CheckVerdict:
     status: DependencyStatus
     why: str
     found: str | None = None
     """The provider's version, if it was determined."""
 
 
-def satisfied(why: str, found: str | None = None) -> Verdict:
-    return Verdict(status=DependencyStatus.SATISFIED, why=why, found=found)
+def satisfied(why: str, found: str | None = None) -> CheckVerdict:
+    return CheckVerdict(status=DependencyStatus.SATISFIED, why=why, found=found)
 
 
-def unsatisfied(why: str, found: str | None = None) -> Verdict:
-    return Verdict(status=DependencyStatus.UNSATISFIED, why=why, found=found)
+def unsatisfied(why: str, found: str | None = None) -> CheckVerdict:
+    return CheckVerdict(status=DependencyStatus.UNSATISFIED, why=why, found=found)
 
 
-def unknown(why: str) -> Verdict:
-    return Verdict(status=DependencyStatus.UNKNOWN, why=why)
+def unknown(why: str) -> CheckVerdict:
+    return CheckVerdict(status=DependencyStatus.UNKNOWN, why=why)
 
 
-def holds(verdict: Verdict) -> bool:
+def holds(verdict: CheckVerdict) -> bool:
     return verdict.status is DependencyStatus.SATISFIED
 
 
-def combine_verdicts(verdicts: Sequence[Verdict]) -> Verdict:
+def combine_verdicts(verdicts: Sequence[CheckVerdict]) -> CheckVerdict:
     """Return the first verdict that is not satisfied, else one that combines all reasons."""
     return next((v for v in verdicts if not holds(v)), None) or satisfied(
         " and ".join(v.why for v in verdicts)

@@ -30,7 +30,7 @@ _SEPARATOR = re.compile(r"[\s,]*")
 _HYPHEN = re.compile(r"\s*(\S+)\s+-\s+(\S+)\s*")
 
 
-class Unreadable(ValueError):
+class InvalidVersion(ValueError):
     """The text is not a valid range or version."""
 
 
@@ -87,18 +87,18 @@ def _neighbours(bound: Version) -> Iterator[Version]:
 
 
 def read_version(text: str) -> Version:
-    """Parse `1.2`, `v1.2.3` or `1.2.3-rc.1`. Raises Unreadable."""
+    """Parse `1.2`, `v1.2.3` or `1.2.3-rc.1`. Raises InvalidVersion."""
     numbers, *rest = re.split(r"(?=[-+])", text.strip().removeprefix("v"), maxsplit=1)
     complete = numbers + ".0" * (2 - numbers.count("."))
     try:
         return Version(complete + "".join(rest))
     except ValueError as error:
-        raise Unreadable(text) from error
+        raise InvalidVersion(text) from error
 
 
 def read_range(text: str, *, bare: str = "=") -> Range:
     """Parse a range. `bare` is the operator of a version without one: `=` for npm, `^` for Cargo. Raises
-    Unreadable.
+    InvalidVersion.
     """
     return Range(
         alternatives=tuple(found for part in text.split("||") for found in _alternatives(part, bare))
@@ -119,12 +119,12 @@ def _blocks(part: str) -> Iterator[re.Match[str]]:
         block = _BLOCK.match(part, position)
         if block is None:
             if part[position:].strip():
-                raise Unreadable(part)
+                raise InvalidVersion(part)
             return
         separator = _SEPARATOR.match(part, block.end())
         assert separator is not None
         if not separator[0] and block.end() < len(part):
-            raise Unreadable(part)
+            raise InvalidVersion(part)
         yield block
         position = separator.end()
 
@@ -134,7 +134,7 @@ def _comparators_of(block: re.Match[str], bare: str) -> tuple[Together, ...]:
     sign, *written, prerelease = block.groups()
     parts = [int(part) for part in _before_wildcard(written)]
     if prerelease and len(parts) < 3:
-        raise Unreadable(block[0])
+        raise InvalidVersion(block[0])
     floor = Version(".".join(map(str, [*parts, 0, 0, 0][:3])) + (f"-{prerelease}" if prerelease else ""))
     wildcard = len(parts) < len([part for part in written if part])
     sign = sign or ("=" if wildcard else bare)
@@ -151,7 +151,7 @@ def _before_wildcard(written: list[str | None]) -> Iterator[str]:
 def _ranges(sign: str, floor: Version, parts: list[int]) -> tuple[Together, ...]:
     if not parts:
         if sign in ("<", ">", "!="):
-            raise Unreadable("no version is outside of all versions")
+            raise InvalidVersion("no version is outside of all versions")
         return ((Comparator(operator=">=", target=_FIRST),),)
     ceiling = _ceiling(sign, floor, parts)
     from_here, until = Comparator(operator=">=", target=floor), Comparator(operator="<", target=ceiling)

@@ -70,7 +70,7 @@ def _order(text: str) -> tuple[Version, Semantic] | None:
 def _semantic(text: str) -> Semantic | None:
     try:
         return semver.read_version(text)
-    except semver.Unreadable:
+    except semver.InvalidVersion:
         return None
 
 

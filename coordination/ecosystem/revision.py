@@ -1,6 +1,6 @@
 """Applying changes to the whole file, and computing the values that it must then have.
 
-`Outcome`, the results of a run as far as the file records them, is here so that code that reads runs need not
+`RunOutcome`, the results of a run as far as the file records them, is here so that code that reads runs need not
 import the editing code.
 """
 
@@ -25,7 +25,7 @@ from coordination.errors import EditConflict, InvalidFile
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class RunOutcome:
     plan: str
     succeeded: Mapping[str, float | None]
     """Hours by todo; None for a todo whose result came from the cache, which took no time."""

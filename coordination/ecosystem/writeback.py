@@ -13,7 +13,7 @@ from pathlib import Path
 
 from coordination.ecosystem.editing import Edit, edit
 from coordination.ecosystem.parsing import moment
-from coordination.ecosystem.revision import Outcome
+from coordination.ecosystem.revision import RunOutcome
 from coordination.models import OPEN_TODO, TodoStatus
 
 
@@ -33,7 +33,7 @@ class Written:
         return (*self.completed, *self.reached, *self.reopened, *self.lost)
 
 
-def write_back(path: Path, outcome: Outcome, now: datetime) -> Written:
+def write_back(path: Path, outcome: RunOutcome, now: datetime) -> Written:
     """Write the outcome into the file and return the changes. Raises what `edit` raises."""
     completed = complete_todos(path, outcome.succeeded, now)
     undone = {todo: hours for todo, hours in outcome.undone.items() if todo not in outcome.reopened}

@@ -22,7 +22,7 @@ NOT_SWEPT = (PlanStatus.CANCELLED, PlanStatus.ON_HOLD)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Obstacles:
     """Obstacles to runs."""
 
     problems: tuple[Problem, ...]
@@ -30,11 +30,11 @@ class Verdict:
     """Ids of plans that a sweep would refuse."""
 
 
-def judge_executable(document: Document, settings: Settings) -> Verdict:
+def judge_executable(document: Document, settings: Settings) -> Obstacles:
     """Check the file and the repositories on this machine, without starting anything or querying Redis."""
     plans = tuple(_refused_plans(document, settings))
     problems = (*plans, *_repositories(document), *_address(document, settings))
-    return Verdict(problems=problems, refused_plans=tuple(plan.where for plan in plans))
+    return Obstacles(problems=problems, refused_plans=tuple(plan.where for plan in plans))
 
 
 def _refused_plans(document: Document, settings: Settings) -> Iterator[Problem]:

@@ -25,7 +25,7 @@ from coordination.errors import CoordinationError, Unreachable
 from coordination.locks import LockManager
 from coordination.locks.manager import LockStats
 from coordination.runs.records import LIVE, RunStatus, TodoState
-from coordination.runs.views.metrics import Census, CensusTaker
+from coordination.runs.views.metrics import CensusTaker, LiveCounts
 from coordination.settings import Settings
 
 SCRAPE_S = 10.0
@@ -134,7 +134,7 @@ def _up(value: int) -> Metric:
     return GaugeMetricFamily("coord_up", "1 if Redis answered, else 0.", value)
 
 
-def _gauges(census: Census) -> Iterator[Metric]:
+def _gauges(census: LiveCounts) -> Iterator[Metric]:
     yield _gauge(
         "queue_length", "Messages that no worker has taken.", ["repo"], _by_single_label(census.queues)
     )

@@ -37,7 +37,7 @@ SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
+class EndedRun:
     """Records of an ended run in Redis."""
 
     status: str
@@ -203,13 +203,13 @@ class Cleaning:
             absent=tuple(sorted(hosts - there - {worker.host for worker in self._presence.workers()})),
         )
 
-    def _of_ended(self, found: tuple[Artifact, ...], ended: Mapping[str, Ended]) -> tuple[Artifact, ...]:
+    def _of_ended(self, found: tuple[Artifact, ...], ended: Mapping[str, EndedRun]) -> tuple[Artifact, ...]:
         """Return the artifacts without those of runs that began or ended while the workers looked."""
         others = {r.run for r in found} - set(ended)
         known = {run_id for run_id in others if self._store.status(run_id) is not None}
         return tuple(r for r in found if r.run not in known)
 
-    def _ended(self) -> dict[str, Ended]:
+    def _ended(self) -> dict[str, EndedRun]:
         ids = self._store.redis.zrange(self._store.keys.runs, 0, -1)
         known = {}
         for start in range(0, len(ids), ASKED_AT_ONCE):
@@ -223,7 +223,7 @@ class Cleaning:
                 if meta.get("status") in ENDED:  # any other status is not one of coord
                     hosts = tuple(value for name, value in meta.items() if name.startswith("host."))
                     finished_ms = int(meta.get("finished_at") or 0)
-                    known[run_id] = Ended(
+                    known[run_id] = EndedRun(
                         status=meta["status"], tips=tips, hosts=hosts, finished_ms=finished_ms
                     )
         return known
@@ -234,7 +234,7 @@ def _asked_for(found: Iterable[Artifact], job: CleanupJob) -> tuple[Artifact, ..
     return tuple(r for r in found if r.run not in job.spare and (job.runs is None or r.run in job.runs))
 
 
-def _ended_ms(run_id: str, known: Ended | None) -> int:
+def _ended_ms(run_id: str, known: EndedRun | None) -> int:
     """Return the end of a run; if Redis has deleted its records, its start by its id, which is earlier."""
     if known is not None:
         return known.finished_ms

@@ -70,7 +70,7 @@ class Artifact(BaseModel):
     host: str = ""
 
 
-class Sought(BaseModel):
+class ExpectedResult(BaseModel):
     """The result of a completed todo that must be in its base branch."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -117,7 +117,7 @@ class CleanupJob(BaseModel):
     spare: tuple[str, ...] = ()
     tips: Mapping[str, Mapping[str, str]] = {}
     """Run → repository → the commit at which the run left its branch."""
-    sought: tuple[Sought, ...] = ()
+    sought: tuple[ExpectedResult, ...] = ()
 
     def about(self, repos: Container[str]) -> CleanupJob:
         """Return the part of the job that concerns these repositories."""

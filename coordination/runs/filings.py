@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from coordination.ecosystem.revision import Outcome
+from coordination.ecosystem.revision import RunOutcome
 from coordination.models import TodoStatus
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.records import Descriptor, RunBrief, RunView, TodoState, TodoView
@@ -24,10 +24,10 @@ NOT_STANDING = (TodoState.FAILED, TodoState.SKIPPED, TodoState.CANCELLED, TodoSt
 """End states without a result of the run, although an earlier run that it retries may have had one."""
 
 
-def file_outcome(store: RunStore, run: RunView) -> Outcome:
+def file_outcome(store: RunStore, run: RunView) -> RunOutcome:
     """Return the changes that a run makes to the file; none for a run of a recurring plan."""
     if store.redis.hexists(store.keys.run(run.run_id).meta, "recurring"):
-        return Outcome(plan=run.plan_id, succeeded={}, undone={})
+        return RunOutcome(plan=run.plan_id, succeeded={}, undone={})
     succeeded = {
         t.id: _hours(t) for t in run.todos if t.state is TodoState.SUCCEEDED and t.repo != MILESTONE_REPO
     }
@@ -40,7 +40,7 @@ def file_outcome(store: RunStore, run: RunView) -> Outcome:
     filed = filings(store, run.run_id, [t.id for t in run.todos if t.state in NOT_STANDING])
     undone |= {todo: undone.get(todo) for todo, status in filed.items() if status and run.status.ended}
     back = run.rollback is not None  # its remaining results are from another run, or are still to be undone
-    return Outcome(
+    return RunOutcome(
         plan=run.plan_id,
         succeeded={} if back else succeeded,
         undone=undone,

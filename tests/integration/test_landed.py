@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from coordination.runs.cleanup_jobs import Sought
+from coordination.runs.cleanup_jobs import ExpectedResult
 from tests.stage import git
 from workers.cleanup.landed import findings
 
@@ -57,7 +57,7 @@ def why_not(repo: Path, commit: str | None = None, todo: str = "T", **more: obje
     """Why the result is not in the base: empty where it is; of T unless another commit is given."""
     commit = git(repo, "rev-parse", f"{BRANCH}~1") if commit is None else commit
     facts = {"todo": todo, "repo": "r1", "branch": "main", "commit": commit, "run": RUN, **more}
-    (finding,) = findings({"r1": repo}, [Sought.model_validate(facts)])
+    (finding,) = findings({"r1": repo}, [ExpectedResult.model_validate(facts)])
     return finding.why
 
 

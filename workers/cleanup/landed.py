@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from coordination.errors import GitRefused
-from coordination.runs.cleanup_jobs import RUN_ID, Finding, Sought
+from coordination.runs.cleanup_jobs import RUN_ID, ExpectedResult, Finding
 from coordination.runs.filings import UNDONE
 from workers.cleanup.reverted import unchanged, was_reverted, was_whole
 from workers.workspace.git import ask, git
@@ -30,12 +30,12 @@ FILES_AT_MOST, COMMITS_AT_MOST = 200, 50
 """The most files of a result, and commits of the base since, that are looked at to find it squashed."""
 
 
-def findings(places: Mapping[str, Path], sought: Iterable[Sought]) -> Iterator[Finding]:
+def findings(places: Mapping[str, Path], sought: Iterable[ExpectedResult]) -> Iterator[Finding]:
     """Return a finding for each result in a repository that is served here.
 
     `why` is empty if it is in the base.
     """
-    served: dict[tuple[str, str], list[Sought]] = {}
+    served: dict[tuple[str, str], list[ExpectedResult]] = {}
     for one in sought:
         if one.repo in places:
             served.setdefault((one.repo, one.branch), []).append(one)
@@ -45,7 +45,7 @@ def findings(places: Mapping[str, Path], sought: Iterable[Sought]) -> Iterator[F
         yield from (_found(checkout, one) for one in here)
 
 
-def _found(checkout: Checkout, one: Sought) -> Finding:
+def _found(checkout: Checkout, one: ExpectedResult) -> Finding:
     known = Finding(todo=one.todo, repo=one.repo, branch=one.branch, run=one.run)
     try:
         if one.commit:
@@ -64,7 +64,7 @@ class Checkout:
     recorded: tuple[str, ...] = ()
     """Commits that will be looked up: git is asked about all of them at once."""
 
-    def why_not(self, one: Sought) -> str:
+    def why_not(self, one: ExpectedResult) -> str:
         """Return why the result does not count as landed; empty if it does. Raises GitRefused."""
         if one.commit == UNDONE:
             return f"its result was undone by run {one.run}"
@@ -82,7 +82,9 @@ class Checkout:
     def by_trailers(self, known: Finding) -> Iterator[Finding]:
         """Yield the todo's commits on branches of runs that are not in the base. Raises GitRefused."""
         for commit, run in self._named.get(known.todo, ()):
-            one = Sought(todo=known.todo, repo=known.repo, branch=known.branch, commit=commit, run=run)
+            one = ExpectedResult(
+                todo=known.todo, repo=known.repo, branch=known.branch, commit=commit, run=run
+            )
             if why := self.why_not(one):
                 yield known.model_copy(update={"why": why, "run": run})
 
@@ -114,7 +116,7 @@ class Checkout:
                 named.setdefault(todo, []).append((commit, run))
         return named
 
-    def _has(self, one: Sought) -> bool:
+    def _has(self, one: ExpectedResult) -> bool:
         """Return whether the base has the result. Raises GitRefused if there is no base branch."""
         if one.commit in self._contained:
             return True
@@ -122,12 +124,12 @@ class Checkout:
             return False
         return any(map(self.has, (one.commit, *self._tips_on(one))))
 
-    def _has_lost(self, one: Sought) -> bool:
+    def _has_lost(self, one: ExpectedResult) -> bool:
         if one.commit in self._unchanged:
             return False
         return was_reverted(self.path, self._base, one.commit, one.run, self._tips_on(one))
 
-    def _tips_on(self, one: Sought) -> list[str]:
+    def _tips_on(self, one: ExpectedResult) -> list[str]:
         """Return the tips of runs that contain the result.
 
         A run that took the work up may have set it back.

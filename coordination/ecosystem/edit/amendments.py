@@ -20,7 +20,7 @@ from yaml.nodes import MappingNode, Node, SequenceNode
 
 from coordination.ecosystem.edit import flow, rendering
 from coordination.ecosystem.edit.rendering import DATES
-from coordination.ecosystem.edit.writing import Style, Written, replace_value, style_of, write
+from coordination.ecosystem.edit.writing import RenderedValue, Style, replace_value, style_of, write
 from coordination.ecosystem.yaml_text.lines import (
     BREAK,
     after_comments,
@@ -276,7 +276,7 @@ def insert_entry(
     text: str,
     mapping: MappingNode,
     field: str,
-    written: Written,
+    written: RenderedValue,
     order: Sequence[str],
     *,
     blank_line: bool = False,

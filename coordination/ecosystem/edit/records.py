@@ -14,7 +14,7 @@ from yaml.nodes import CollectionNode, MappingNode, Node, SequenceNode
 
 from coordination.ecosystem.edit import flow, rendering
 from coordination.ecosystem.edit.amendments import insert_entry, refuse_shared, remove_items
-from coordination.ecosystem.edit.writing import Style, Written, replace_value, style_of, write
+from coordination.ecosystem.edit.writing import RenderedValue, Style, replace_value, style_of, write
 from coordination.ecosystem.yaml_text.lines import (
     alone_before,
     below,
@@ -106,18 +106,18 @@ def fill_section(
     return replace_value(text, owner, written, flow_style=bool(mapping.flow_style))
 
 
-def _section(rest: list[str], record: dict[str, Any], style: Style, layout: Layout) -> Written:
+def _section(rest: list[str], record: dict[str, Any], style: Style, layout: Layout) -> RenderedValue:
     if style.flow:
         value: Any = [record]
         for name in reversed(rest):
             value = {name: value}
-        return Written(head=rendering.like_json(value) if style.json else rendering.flow(value))
+        return RenderedValue(head=rendering.like_json(value) if style.json else rendering.flow(value))
     names = [" " * (style.column + layout.step * (i + 1)) + f"{name}:" for i, name in enumerate(rest)]
     column = style.column + layout.step * len(rest) + layout.dash
     inner = column + layout.item
     lines = block_fields(record, Style(column=inner, inner=inner + rendering.STEP))
     dash_and_gap = " " * column + "-".ljust(layout.item)
-    return Written(head="", lines=(*names, dash_and_gap + lines[0], *lines[1:]))
+    return RenderedValue(head="", lines=(*names, dash_and_gap + lines[0], *lines[1:]))
 
 
 def add_item(
@@ -216,7 +216,7 @@ def remove_item(text: str, owner: MappingNode, key: str, index: int) -> list[Tex
     if sequence.flow_style:
         return flow.remove(flow.parts(text, sequence), index, index)
     if len(sequence.value) == 1:
-        return replace_value(text, found, Written(head="[]"), flow_style=False)
+        return replace_value(text, found, RenderedValue(head="[]"), flow_style=False)
     return [remove_items(text, sequence, index, index)]
 
 

@@ -76,7 +76,7 @@ class Style:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
+class RenderedValue:
     """A rendered value: the text beside the name, and the lines below it."""
 
     head: str
@@ -161,18 +161,18 @@ def _is_text(source: str) -> bool:
         return True
 
 
-def write(value: Any, style: Style) -> Written:
+def write(value: Any, style: Style) -> RenderedValue:
     """Render the value in that style."""
     if style.json:
-        return Written(head=rendering.like_json(value))
+        return RenderedValue(head=rendering.like_json(value))
     if isinstance(value, dict | list | tuple):
         return _write_collection(value, style)
     if isinstance(value, str) and (style.block or ("\n" in value and style.may_be_lines)):
         for block_style in dict.fromkeys((_block_style(value, style), "|")):
             block = rendering.literal(value, style.deeper, block_style, style.width)
             if block and (style.keeps or "+" not in block[0]):
-                return Written(head=block[0], lines=tuple(block[1]))
-    return Written(head=rendering.scalar(value, flow=style.flow, quote=style.quote, date=style.date))
+                return RenderedValue(head=block[0], lines=tuple(block[1]))
+    return RenderedValue(head=rendering.scalar(value, flow=style.flow, quote=style.quote, date=style.date))
 
 
 def _block_style(value: str, style: Style) -> str:
@@ -180,16 +180,16 @@ def _block_style(value: str, style: Style) -> str:
     return "|" if "\n\n" in value.rstrip("\n") else style.block or "|"
 
 
-def _write_collection(value: Any, style: Style) -> Written:
+def _write_collection(value: Any, style: Style) -> RenderedValue:
     short = not isinstance(value, dict) and not style.dashes and rendering.are_short(list(value))
     if style.flow or style.brackets or not value or short:
-        return Written(head=rendering.flow(value))
+        return RenderedValue(head=rendering.flow(value))
     lines = rendering.block(value)
     column = style.deeper if isinstance(value, dict) else style.inner
-    return Written(head="", lines=tuple(" " * column + line if line else line for line in lines))
+    return RenderedValue(head="", lines=tuple(" " * column + line if line else line for line in lines))
 
 
-def replace_value(text: str, old: Entry, new: Written, *, flow_style: bool) -> list[TextEdit]:
+def replace_value(text: str, old: Entry, new: RenderedValue, *, flow_style: bool) -> list[TextEdit]:
     """Replace the old value; comments on its first and last line stay."""
     value = old.value
     if isinstance(value, ScalarNode) and value.style in ("|", ">"):
@@ -209,7 +209,7 @@ def replace_value(text: str, old: Entry, new: Written, *, flow_style: bool) -> l
     return [head, _replace_lines(text, line, line, new)] if new.lines and not flow_style else [head]
 
 
-def _replace_empty(text: str, old: Entry, new: Written) -> list[TextEdit]:
+def _replace_empty(text: str, old: Entry, new: RenderedValue) -> list[TextEdit]:
     """Write a value after the colon, which a flow mapping may omit, too."""
     key_end = int(old.key.end_mark.index)
     colon = gap_end(text, key_end)
@@ -230,7 +230,7 @@ def _below_comments(text: str, old: Entry, line: int) -> int:
     return line_stop(text, line_before(text, after)) if text[after - 1] in BREAKS else after
 
 
-def _replace_block(text: str, old: Entry, new: Written) -> list[TextEdit]:
+def _replace_block(text: str, old: Entry, new: RenderedValue) -> list[TextEdit]:
     """Replace a block collection; comments above its first line stay, unless they would become text."""
     colon = gap_end(text, old.key.end_mark.index)
     start = line_stop(text, colon)
@@ -240,7 +240,7 @@ def _replace_block(text: str, old: Entry, new: Written) -> list[TextEdit]:
     return [*head, _replace_lines(text, start, line_stop(text, content_end(text, old.value)), new)]
 
 
-def _replace_lines(text: str, start: int, end: int, new: Written) -> TextEdit:
+def _replace_lines(text: str, start: int, end: int, new: RenderedValue) -> TextEdit:
     """Return the edit for the lines below the name; blank lines after `|+` are removed, because they would
     become text.
     """

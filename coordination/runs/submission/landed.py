@@ -25,8 +25,8 @@ from coordination.runs.cleanup_jobs import (
     BEGIN_WITHIN,
     CleanupJob,
     CleanupQueue,
+    ExpectedResult,
     Finding,
-    Sought,
     ask_workers,
 )
 from coordination.runs.presence import Presence
@@ -116,7 +116,7 @@ def refuse_not_landed(
             )
 
 
-def _sought(store: RunStore, wanted: Collection[Base]) -> list[Sought]:
+def _sought(store: RunStore, wanted: Collection[Base]) -> list[ExpectedResult]:
     if not wanted:
         return []
     records = store.redis.hmget(store.keys.commits, [base.todo for base in wanted])
@@ -128,7 +128,9 @@ def _sought(store: RunStore, wanted: Collection[Base]) -> list[Sought]:
             tips = tips_in(run, repo) if run else ()
             # the todo may have moved to another repository since
             branch, where = base.branch, repo or base.repo
-            found.append(Sought(todo=base.todo, repo=where, branch=branch, commit=commit, run=run, tips=tips))
+            found.append(
+                ExpectedResult(todo=base.todo, repo=where, branch=branch, commit=commit, run=run, tips=tips)
+            )
     return found
 
 
@@ -148,7 +150,9 @@ def _later(store: RunStore, run: str) -> list[str]:
     return chain
 
 
-def _asked(store: RunStore, presence: Presence, sought: list[Sought]) -> tuple[list[Finding], set[str]]:
+def _asked(
+    store: RunStore, presence: Presence, sought: list[ExpectedResult]
+) -> tuple[list[Finding], set[str]]:
     """Return the findings of the workers, and the repositories for which none has answered."""
     repos = {one.repo for one in sought}
     if not any(repos & set(worker.repos) for worker in presence.workers()):

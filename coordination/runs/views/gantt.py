@@ -99,12 +99,12 @@ class _Band:
     height: float
 
 
-def draw(run: RunView, line: Timeline, decisive: Collection[Work]) -> str:
+def draw(run: RunView, line: Timeline, critical_path: Collection[Work]) -> str:
     """Return a whole SVG file."""
     todos = {todo.id: todo for todo in run.todos}
     bands = list(_bands(line, {todo.id: todo.repo for todo in run.todos}))
     bottom = bands[-1].top + bands[-1].height if bands else HEAD + AXIS + BAR
-    path = frozenset(decisive)
+    path = frozenset(critical_path)
     span_ms = max(1, line.end_ms - line.start_ms)
 
     def x(at_ms: float) -> float:
@@ -124,7 +124,7 @@ def draw(run: RunView, line: Timeline, decisive: Collection[Work]) -> str:
         *(_strip(wait, band, lane, x) for band in bands for lane,
             waits in enumerate(band.lanes) for wait in waits),
         *([] if bands else [svg.text("nothing has run", LEFT, HEAD + AXIS + 16, "out")]),
-        *_legend(line, bands, todos, bool(decisive), bottom + 28),
+        *_legend(line, bands, todos, bool(critical_path), bottom + 28),
     ]  # fmt: skip
     second_line = 18 if len(line.waited_s()) > IN_A_LINE else 0
     return svg.document(LEFT + PLOT + RIGHT, bottom + LEGEND + second_line, title, body)

@@ -23,7 +23,7 @@ Queue = tuple[str, str | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Census:
+class LiveCounts:
     queues: Counts
     """Repository → messages that no worker has taken yet."""
     runs: Counts
@@ -53,7 +53,7 @@ class CensusTaker:
         self._presence = Presence(redis, keys)
         self._reader = RunReader(redis, keys)
 
-    def take(self) -> Census:
+    def take(self) -> LiveCounts:
         keys = self._keys
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.zrange(keys.live, 0, -1)
@@ -67,7 +67,7 @@ class CensusTaker:
             live, leases, names, poison, counters, breakers, cache, entries = pipeline.execute()
         workers = self._presence.workers()
         runs, todos, queues = self._of_runs(live)
-        return Census(
+        return LiveCounts(
             queues=_by_repo(queue_lengths(self._redis, keys, queues | _own_queues(workers))),
             runs=runs,
             todos=todos,

@@ -14,7 +14,7 @@ from coordination.runs.store import RunStore
 from coordination.runs.views.gantt import draw as draw_gantt
 from coordination.runs.views.progress import RunEvent, event_of
 from coordination.runs.views.run_view import RunReader
-from coordination.runs.views.timeline import decisive, timeline
+from coordination.runs.views.timeline import timeline, timeline_critical_path
 from coordination.text import counted, format_hours
 
 READ_AT_ONCE = 5000
@@ -27,7 +27,7 @@ def gantt(store: RunStore, run_id: str) -> str:
     line = timeline(list(_events(store, run_id)), repo_of, store.now_ms())
     if line is None:
         raise NotFound(f"run {run_id} has no events to draw", f"see its todos: coord show-run {run_id}")
-    return draw_gantt(view, line, decisive(line, brief.predecessors, repo_of))
+    return draw_gantt(view, line, timeline_critical_path(line, brief.predecessors, repo_of))
 
 
 def graph(store: RunStore, run_id: str, tasks: Mapping[str, str]) -> str:

@@ -169,7 +169,7 @@ def _wait(todo: str, start_ms: int, end_ms: int, reason: WaitReason, words: str)
     return Wait(todo=todo, start_ms=start_ms, end_ms=end_ms, reason=reason, words=words)
 
 
-def decisive(
+def timeline_critical_path(
     line: Timeline, predecessors: Mapping[str, Sequence[str]], repo_of: Mapping[str, str]
 ) -> list[Work]:
     """The critical path of what happened, last attempt first: before each the one that ended last of those

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordination.ecosystem.revision import Outcome
+from coordination.ecosystem.revision import RunOutcome
 from coordination.ecosystem.writeback import Written, complete_todos, reopen_todos, write_back
 from coordination.ecosystem.yaml_text.lines import BREAK, BREAKS, alone_before, line_stop, next_line
 from coordination.errors import EditConflict, InvalidFile
@@ -159,7 +159,7 @@ def test_what_a_run_is_known_to_have_completed_is_pending_again_though_a_person_
 ):
     path = tmp_path / "ecosystem.yaml"
     path.write_text(HEAD + "  - {id: T, task: t, repo: r, status: completed, actual_hours: 2}\n")
-    undone = Outcome(plan="PLAN-001", succeeded={}, undone={"T": 0.5})
+    undone = RunOutcome(plan="PLAN-001", succeeded={}, undone={"T": 0.5})
 
     assert write_back(path, undone, NOW).left == ("T",)
     assert write_back(path, replace(undone, reopened=frozenset({"T"})), NOW) == Written()
@@ -214,7 +214,7 @@ coordination:
 def test_an_approved_milestone_is_completed_in_its_plan_and_open_again_when_it_was_undone(tmp_path: Path):
     path = tmp_path / "ecosystem.yaml"
     path.write_text(PLANS)
-    approved = Outcome(plan="PLAN-001", succeeded={}, undone={}, reached=frozenset({"M1", "M2", "GONE"}))
+    approved = RunOutcome(plan="PLAN-001", succeeded={}, undone={}, reached=frozenset({"M1", "M2", "GONE"}))
     undone = replace(approved, reached=frozenset(), lost=approved.reached)
 
     first = write_back(path, approved, NOW)

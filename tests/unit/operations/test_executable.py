@@ -12,12 +12,12 @@ from coordination.backend.address import is_open_to_readers
 from coordination.cli import app
 from coordination.ecosystem.document import load
 from coordination.operations.doctor import Facts, Machine, Server, findings
-from coordination.operations.executable import Verdict, judge_executable
+from coordination.operations.executable import Obstacles, judge_executable
 from coordination.settings import Settings
 from tests.stage import git
 
 
-def judged(folder: Path, text: str, **settings: object) -> Verdict:
+def judged(folder: Path, text: str, **settings: object) -> Obstacles:
     path = folder / "ecosystem.yaml"
     path.write_text(text)
     return judge_executable(load(path), Settings.model_validate(settings))
