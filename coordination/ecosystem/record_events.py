@@ -46,17 +46,14 @@ def events_of(before: Ecosystem, after: Ecosystem, changes: Changes) -> list[dic
     events = []
     for place, fields in changed.items():
         old = _at(before, place)
-        records = now.setdefault(place[:-1], _by_key(after, _owner(before, after, place)))
-        new = records.get(_key(old))
-        if new is not None:
+        if place[:-1] not in now:
+            now[place[:-1]] = _by_key(after, _owner(before, after, place))
+        if (new := now[place[:-1]].get(_key(old))) is not None:
             events.append(_event(_verb(old, new), new, fields, old, _owner_id(before, place)))
     for section, added in changes.added.items():
-        records = now.setdefault(section, _by_key(after, _owner(before, after, (*section, 0))))
-        events += [
-            _event("created", records[name], {}, None, _owner_id(before, section))
-            for name in added
-            if name in records
-        ]
+        records = _by_key(after, _owner(before, after, (*section, 0)))
+        owner = _owner_id(before, section)
+        events += [_event("created", records[name], {}, None, owner) for name in added if name in records]
     for place in changes.removed:
         old = _at(before, place)
         events.append(_event("deleted", old, {}, None, _owner_id(before, place)))
