@@ -86,13 +86,13 @@ class Journal:
         self, before: bytes, after: bytes, events: Sequence[Event], actor: str, at: datetime
     ) -> Iterator[None]:
         """Record the edit that is made inside; an exception leaves it open until the next `settle`."""
-        seq = self.settle(before, at) + 1
-        new = digest_of(after)
+        old, new = digest_of(before), digest_of(after)
+        seq = self._settle(before, old, at) + 1
         line = {
             "edit": seq,
             "at": at.isoformat(),
             "actor": actor,
-            "before": digest_of(before),
+            "before": old,
             "after": new,
             "events": list(events),
             "splice": _splice(before, after),
@@ -104,10 +104,12 @@ class Journal:
 
     def settle(self, text: bytes, at: datetime) -> int:
         """Complete the journal up to the present text of the file; return the number of the last entry."""
+        return self._settle(text, digest_of(text), at)
+
+    def _settle(self, text: bytes, digest: str, at: datetime) -> int:
         end = self._end()
         if end is None:
             return self._begin(text, at, None)
-        digest = digest_of(text)
         if end.intended is not None:
             verdict = "done" if digest == end.intended else "undone"
             self._append({verdict: end.seq, "digest": end.intended if verdict == "done" else end.digest})

@@ -46,9 +46,12 @@ def events_of(before: Ecosystem, after: Ecosystem, changes: Changes) -> list[dic
     events = []
     for place, fields in changed.items():
         old = _at(before, place)
-        if place[:-1] not in now:
-            now[place[:-1]] = _by_key(after, _owner(before, after, place))
-        if (new := now[place[:-1]].get(_key(old))) is not None:
+        new = None if changes.removed else _at(after, place)
+        if changes.removed:  # positions have changed
+            if place[:-1] not in now:
+                now[place[:-1]] = _by_key(after, _owner(before, after, place))
+            new = now[place[:-1]].get(_key(old))
+        if new is not None:
             events.append(_event(_verb(old, new), new, fields, old, _owner_id(before, place)))
     for section, added in changes.added.items():
         records = _by_key(after, _owner(before, after, (*section, 0)))
