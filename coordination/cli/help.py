@@ -71,12 +71,12 @@ def _table(ctx: click.Context) -> CommandTable:
 def _help_on(root: click.Context, words: Sequence[str]) -> str | None:
     """Return the help of a command or noun; None if there is none of this name."""
     here = root
-    for word in words:
+    for position, word in enumerate(words):
         group = here.command
         if not isinstance(group, click.Group):
             return None
         try:
-            _, found, _ = group.resolve_command(here, [word])
+            _, found, _ = group.resolve_command(here, list(words[position:]))
         except click.UsageError:
             return None
         if found is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO
 
 import click
+from pydantic_core import to_json
 from rich_click import command
 
 from coordination.api import HistoryEvent, HistoryFilters, Trend
@@ -16,6 +17,8 @@ from coordination.cli.screen.blocks import format_time
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import plain, print_table
+from coordination.errors import Conflict, CoordinationError
+from coordination.files import replacing
 from coordination.text import counted
 
 MOST_CHANGES = 3
@@ -55,12 +58,16 @@ def history(
     limit: int,
     form: Form,
 ) -> None:
-    """Show what happened to the records, or to the one with this ID: when, what changed, and who did it."""
+    """Show what happened to the records, or to the one with this ID (a milestone is PLAN/M1): when, what
+    changed, and who did it. Other verbs: `coord history rebuild`, `export`, `import`.
+    """
     filters = HistoryFilters(
         subject=subject, entity=entity, repo=repo, kind=kind, actor=actor, since=since, until=until
     )
     found = call.coord.memory.search(query, filters, limit=limit)
     form.records(found, lambda: _print_events(found))
+    if not found and not form.as_json:
+        click.echo(f"no event {f'of {subject} ' if subject else ''}matches", err=True)
 
 
 def _print_events(events: list[HistoryEvent]) -> None:
@@ -95,7 +102,11 @@ def _words(event: HistoryEvent) -> str:
 
 
 def _value(value: object) -> str:
-    return "none" if value in (None, [], {}, "") else str(value)
+    if value in (None, [], {}, ""):
+        return "none"
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return ", ".join(value)
+    return to_json(value).decode() if isinstance(value, list | dict) else str(value)
 
 
 @command()
@@ -115,15 +126,25 @@ def rebuild_history(call: CliContext, as_json: bool) -> None:
 @click.pass_obj
 def export_history(call: CliContext, file: Path | None) -> None:
     """Write every event as a line of JSON to FILE, or to standard output."""
-    with click.open_file(
-        "-" if file is None else str(file), "w", encoding="utf-8", atomic=file is not None
-    ) as out:
-        for line in call.coord.memory.export():
-            out.write(line)
+    lines = call.coord.memory.export()
+    if file is None:
+        for line in lines:
+            click.echo(line, nl=False)
+        return
+    if file.exists() or file.is_symlink():
+        raise Conflict(f"{file} is there already", "name another file, or remove that one")
+    try:
+        with replacing(file, durable=True) as out:
+            for line in lines:
+                out.write(line.encode())
+    except OSError as error:
+        raise CoordinationError(
+            f"{file} cannot be written: {error.strerror}", "make room, or name another file"
+        ) from error
 
 
 @command()
-@click.argument("file", type=click.File("r", encoding="utf-8"))
+@click.argument("file", type=click.File("r", encoding="utf-8", errors="replace"))
 @as_json_option
 @click.pass_obj
 def import_history(call: CliContext, file: IO[str], as_json: bool) -> None:

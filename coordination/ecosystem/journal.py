@@ -32,13 +32,15 @@ from typing import Any
 from coordination.files import open_own
 from coordination.git import ask_git
 
-LIMIT = 16 * 2**20
+LIMIT = 4 * 2**20
 """Bytes of a journal; there are at most two of this size."""
 LARGEST_TEXT = 64 * 2**20
 """Largest text in bytes that an entry may expand to; a journal may come with a foreign folder."""
 _TAIL = 1 << 16
 
 Event = Mapping[str, Any]
+DAMAGED = (ValueError, KeyError, TypeError, RecursionError, zlib.error)
+"""Errors of reading a line that coord did not write, or not whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +122,16 @@ class Journal:
             return self._begin(text, at, end)
         return end.seq
 
+    def renew(self, text: bytes, at: datetime) -> None:
+        """Start a new journal with the present text, because the old one is damaged."""
+        self._begin(text, at, self._end())
+
     def _begin(self, text: bytes, at: datetime, end: _End | None) -> int:
         """Start a journal with the present text, after the end of an older one."""
-        checkout = (self.checkout() if end else None) or os.urandom(8).hex()
+        checkout = self.checkout()
+        if end is None and checkout is not None:  # unreadable at its end
+            end = _End(seq=max((entry.seq for entry in self.entries()), default=0) + 1, digest="")
+        checkout = checkout or os.urandom(8).hex()
         if self.path.exists():
             self.path.replace(self.older)
         self._append({"checkout": checkout, "path": str(self.file.resolve())})
@@ -133,7 +142,7 @@ class Journal:
         line = {
             "file": seq,
             "at": at.isoformat(),
-            "before": end.digest if end else None,
+            "before": (end.digest if end else "") or None,
             "after": digest_of(text),
             "text": _packed(text),
             "commit": ask_git(self.file.resolve().parent, "rev-parse", "HEAD"),
@@ -208,7 +217,7 @@ class Journal:
         """Yield the complete entries of both journals with a number above `after`, each with the text that it
         led to.
 
-        Stops at a line that is cut or unreadable.
+        After an unreadable line the entries up to the next whole text are left out.
         """
         ours = self.checkout()
         for path in (self.older, self.path):
@@ -220,22 +229,25 @@ def _read(path: Path, checkout: str | None) -> Iterator[Entry]:
     intended: Entry | None = None
     try:
         with os.fdopen(open_own(path, os.O_RDONLY), "rb") as file:
-            for number, line in enumerate(file):
-                read = json.loads(line)
-                if not number and read["checkout"] != checkout:
-                    return
-                if "file" in read:
-                    text, intended = _unpacked(read["text"]), None
-                    yield _entry(read, int(read["file"]), text)
-                elif "edit" in read and text is not None:
-                    intended = _entry(read, int(read["edit"]), _spliced(text, read["splice"]))
-                elif "done" in read and intended is not None:
-                    text = intended.text
-                    yield intended
-                    intended = None
-                elif "undone" in read:
-                    intended = None
-    except (FileNotFoundError, ValueError, KeyError, TypeError, zlib.error):
+            if json.loads(file.readline(_TAIL))["checkout"] != checkout:
+                return
+            for line in file:
+                try:
+                    read = json.loads(line)
+                    if "file" in read:
+                        text, intended = _unpacked(read["text"]), None
+                        yield _entry(read, int(read["file"]), text)
+                    elif "edit" in read and text is not None:
+                        intended = _entry(read, int(read["edit"]), _spliced(text, read["splice"]))
+                    elif "done" in read and intended is not None:
+                        text = intended.text
+                        yield intended
+                        intended = None
+                    elif "undone" in read:
+                        intended = None
+                except DAMAGED:
+                    text = intended = None
+    except (FileNotFoundError, *DAMAGED):
         return
 
 

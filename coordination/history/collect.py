@@ -38,7 +38,8 @@ def collect(store: HistoryStore, file: Path) -> int:
     journal = Journal(path)
     try:
         with exclusive(path):
-            journal.settle(read_bytes(path), datetime.now(UTC))
+            text, now = read_bytes(path), datetime.now(UTC)
+            end = journal.settle(text, now)
         source = f"journal:{journal.checkout()}"
     except OSError as error:
         raise CoordinationError(
@@ -47,19 +48,26 @@ def collect(store: HistoryStore, file: Path) -> int:
     known = store.position(source)
     new, batch, last = 0, list[HistoryEvent](), known
     previous: Entry | None = None
-    for number, entry in enumerate(journal.entries()):
+    valid: bytes | None = None
+    for entry in journal.entries():
         if entry.seq > known:
-            if not number and known and entry.seq > known + 1:
-                batch.append(_gap(source, known, entry))
-            batch += _events_of(source, entry, previous)
+            if last and entry.seq > last + 1:
+                batch.append(_gap(source, last, entry))
+            batch += _events_of(source, entry, began=previous is None and not known, valid=valid)
             last = entry.seq
             if len(batch) >= BATCH:
                 new += store.add(batch, source=source, position=last)
                 batch = []
         previous = entry
+        if entry.events or _ecosystem(entry.text) is not None:
+            valid = entry.text
     if last > known:
         new += store.add(batch, source=source, position=last)
         store.remove_older(datetime.now(UTC))
+    if last < end:  # damaged: what comes after the damage is not readable
+        with exclusive(path):
+            journal.renew(read_bytes(path), datetime.now(UTC))
+        new += collect(store, file)
     return new
 
 
@@ -68,26 +76,28 @@ def _gap(source: str, known: int, entry: Entry) -> HistoryEvent:
         id=f"{source}:{entry.seq}.gap",
         at=entry.at,
         kind="history.gap",
-        title="entries of the journal were removed before they were read",
+        title="entries of the journal were removed or damaged before they were read",
         data={"first": known + 1, "last": entry.seq - 1},
     )
 
 
-def _events_of(source: str, entry: Entry, previous: Entry | None) -> Iterator[HistoryEvent]:
+def _events_of(source: str, entry: Entry, *, began: bool, valid: bytes | None) -> Iterator[HistoryEvent]:
+    """Yield the events of an entry. `valid` is the last valid text before it, if that is known."""
     if entry.events:
         for number, event in enumerate(entry.events):
             yield _record_event(f"{source}:{entry.seq}.{number}", entry, event)
         return
     after = _ecosystem(entry.text)
-    before = _ecosystem(previous.text) if previous is not None else Ecosystem()
-    found = differences(before or Ecosystem(), after) if after is not None else []
-    began = previous is None
+    before = _ecosystem(valid) if valid is not None else None
+    found = []
+    if after is not None and (began or before is not None):
+        found = differences(before or Ecosystem(), after)
     yield HistoryEvent(
         id=f"{source}:{entry.seq}",
         at=entry.at,
         kind="file.recorded" if began else "file.changed",
         actor="file",
-        title="the history begins" if began else "the file was changed by another program",
+        title=_title(began, after is not None),
         repos=tuple(sorted({repo for event in found for repo in event["repos"]}))[:MOST_IDS],
         data={
             "commit": entry.commit,
@@ -97,6 +107,11 @@ def _events_of(source: str, entry: Entry, previous: Entry | None) -> Iterator[Hi
         },
         parts=tuple(_record_event("", entry, _existing(event) if began else event) for event in found),
     )
+
+
+def _title(began: bool, valid: bool) -> str:
+    changed = "the file was changed by another program" if valid else "another program made the file invalid"
+    return "the history begins" if began else changed
 
 
 def _existing(event: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from coordination.models import OPEN_TODO
 
 
 class HistoryEvent(BaseModel):
@@ -33,18 +35,34 @@ class HistoryEvent(BaseModel):
     parts: tuple[HistoryEvent, ...] = Field(default=(), exclude=True)
     """Changes that this event stands for; they are counted in figures and not kept."""
 
+    @field_validator("at")
+    @classmethod
+    def _check_time(cls, at: datetime) -> datetime:
+        """Refuse times that have no local time in some zone, and those of before computers."""
+        if not 1970 <= at.year < 9999 or at.tzinfo is None:
+            raise ValueError("needs a time with a zone, from 1970 on")
+        return at
+
+    @field_validator("changes")
+    @classmethod
+    def _check_changes(cls, changes: Mapping[str, Any]) -> Mapping[str, Any]:
+        if any(not isinstance(values, list | tuple) or len(values) != 2 for values in changes.values()):
+            raise ValueError("needs a list [before, after] for each field")
+        return changes
+
     @property
     def entity(self) -> str:
         return self.kind.partition(".")[0]
 
 
+OPEN = frozenset(status.value for status in OPEN_TODO)
 COUNTED = ("existing", "created", "done", "dropped", "reopened", "deleted")
 """Verbs that are counted per day; `existing` is an open record of the time when the history began."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One value of a day: `created` of a todo, `lead_h` of an issue. `repo` and `assignee` may be empty."""
+    """One value of a day: `created` of a todo, `lead_h` of an issue. `repo` is empty for all repositories."""
 
     name: str
     repo: str = ""
@@ -53,10 +71,10 @@ class Figure:
 
 
 def figures_of(event: HistoryEvent) -> Iterator[Figure]:
-    """Yield the figures of an event: one of each name for every repository that it names, or one without."""
+    """Yield the figures of an event: one of each name for all repositories, and one for each that it names."""
     for part in event.parts:
         yield from figures_of(part)
-    for repo in event.repos or ("",):
+    for repo in ("", *event.repos):
         for name, value in _values_of(event):
             yield Figure(name=name, repo=repo, assignee=str(event.record.get("assignee", "")), value=value)
 
@@ -66,6 +84,8 @@ def _values_of(event: HistoryEvent) -> Iterator[tuple[str, float]]:
         return
     verb = event.kind.partition(".")[2]
     name = {"completed": "done", "closed": "done", "cancelled": "dropped"}.get(verb, verb)
+    if name == "deleted" and event.record.get("status") not in OPEN:
+        return
     if name in COUNTED:
         yield f"{event.entity}.{name}", 1.0
     if name != "done":

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -19,9 +17,10 @@ from coordination.errors import CoordinationError, UsageError
 from coordination.history.collect import collect
 from coordination.history.events import HistoryEvent
 from coordination.history.search import LIMIT, HistoryFilters, search
-from coordination.history.store import HistoryStore
+from coordination.history.store import COMPANIONS, HistoryStore
 from coordination.history.trends import Trend, trends
 from coordination.models import Dependency, Issue, Plan, Record, Todo
+from coordination.text import counted
 
 DATABASE = "history.db"
 IMPORTED_AT_ONCE = 1000
@@ -132,8 +131,9 @@ class Memory:
             for line in batch:
                 number += 1
                 try:
-                    events.append(HistoryEvent.model_validate(json.loads(line)))
+                    events.append(HistoryEvent.model_validate(json.loads(line, parse_constant=_refuse)))
                 except (ValueError, ValidationError, RecursionError) as error:
+                    store.add(events)
                     raise UsageError(
                         f"line {number} is not an event of an export; the lines before it were imported",
                         "export again: coord history export",
@@ -146,16 +146,54 @@ class Memory:
 
         What the journal no longer has is taken from the old database, if that is readable.
         """
-        older: list[HistoryEvent] = []
-        if self._path.exists():
-            with suppress(CoordinationError, sqlite3.Error, ValueError), HistoryStore(self._path) as old:
-                older = list(old.every())
-        self.close()
-        for suffix in ("", "-wal", "-shm"):
-            self._path.with_name(f"{self._path.name}{suffix}").unlink(missing_ok=True)
-        store = self._store()
-        store.add(older)
-        return int(store.rows("SELECT COUNT(*) AS n FROM events")[0]["n"])
+        fresh = self._path.with_name(f"{self._path.name}.new")
+        try:
+            _remove(fresh)
+            with HistoryStore(fresh) as store:
+                collect(store, self._file)
+                lost = _copy(self._path, store)
+                count = int(store.rows("SELECT COUNT(*) AS n FROM events")[0]["n"])
+                store.complete()
+            self.close()
+            _remove(self._path, keep="")
+            fresh.replace(self._path)
+        except OSError as error:
+            raise CoordinationError(
+                f"the history {self._path} cannot be replaced: {error.strerror}",
+                "make room or give the right to write, then try again",
+            ) from error
+        if lost:
+            self._warn(f"{counted(lost, 'event')} of the old history could not be read")
+        return count
+
+
+def _copy(old: Path, store: HistoryStore) -> int:
+    """Add all readable events of an old database; return how many could not be read."""
+    if not old.exists():
+        return 0
+    lost, batch = 0, list[HistoryEvent]()
+    with HistoryStore(old, replace=False) as source:
+        for event in source.readable():
+            if event is None:
+                lost += 1
+                continue
+            batch.append(event)
+            if len(batch) >= IMPORTED_AT_ONCE:
+                store.add(batch)
+                batch = []
+    store.add(batch)
+    return lost
+
+
+def _remove(database: Path, keep: str | None = None) -> None:
+    """Remove a database and the files that SQLite keeps beside it, without those that end in `keep`."""
+    for ending in ("", *COMPANIONS):
+        if ending != keep:
+            database.with_name(f"{database.name}{ending}").unlink(missing_ok=True)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not a number of JSON")
 
 
 def _repeats(event: HistoryEvent, latest: HistoryEvent) -> bool:

@@ -22,6 +22,13 @@ WEIGHTS = (8.0, 4.0, 1.0, 2.0)
 """Of subject, title, other words and actor."""
 MOST_WORDS = 32
 LIMIT = 20
+ENTITIES = ("issue", "todo", "plan", "milestone", "dependency", "repo", "resource")
+KINDS = {f"{noun}.{verb}" for noun in ENTITIES for verb in ("created", "updated", "deleted")} | {
+    "issue.closed", "issue.reopened", "todo.completed", "todo.cancelled", "todo.reopened", "plan.completed",
+    "plan.cancelled", "plan.reopened", "milestone.completed", "milestone.cancelled", "milestone.reopened",
+    "dependency.status_changed", "file.recorded", "file.changed", "history.gap",
+}  # fmt: skip
+LABELS = {"entity": "type", "kind": "kind", "repo": "repository"}
 MOST = 10_000
 SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "bug": ("defect", "error", "fault", "failure"),
@@ -84,11 +91,13 @@ def _check(store: HistoryStore, filters: HistoryFilters) -> None:
             continue
         if store.rows(f"SELECT 1 FROM {table} WHERE {column} = ? LIMIT 1", asked):  # noqa: S608 (our names)
             continue
+        if (name == "entity" and asked in ENTITIES) or (name == "kind" and asked in KINDS):
+            continue
         known = [row[0] for row in store.rows(f"SELECT DISTINCT {column} FROM {table} LIMIT 1000")]  # noqa: S608
         if known:
             said = ", ".join(sorted(known)[:20])
             raise NotFound(
-                f"no event has the {name} {asked!r}{did_you_mean(asked, known)}", f"there are: {said}"
+                f"no event has the {LABELS[name]} {asked!r}{did_you_mean(asked, known)}", f"there are: {said}"
             )
 
 

@@ -50,7 +50,8 @@ INDEXED = "rowid, subject, title, words, actor"
 class HistoryStore:
     """Raises CoordinationError where the database is locked or cannot be written."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, replace: bool = True) -> None:
+        """`replace`: move an unreadable database away and begin a new one."""
         self.path = path
         self.replaced: Path | None = None
         """The place of an unreadable database that was moved away."""
@@ -60,7 +61,7 @@ class HistoryStore:
         except OSError as error:
             raise self._explained(error) from error
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
+            if isinstance(error, sqlite3.OperationalError) or not replace:
                 raise self._explained(error) from error
             self.replaced = path.with_name(f"{path.name}.broken")
             path.replace(self.replaced)
@@ -164,8 +165,33 @@ class HistoryStore:
 
     def every(self) -> Iterator[HistoryEvent]:
         """Yield all events, oldest first."""
-        for row in self._db.execute("SELECT * FROM events ORDER BY at, seq"):
-            yield event_of(row)
+        try:
+            for row in self._db.execute("SELECT * FROM events ORDER BY at, seq"):
+                yield event_of(row)
+        except (sqlite3.Error, ValueError, KeyError) as error:
+            raise CoordinationError(
+                f"the history {self.path} is damaged: {error}", "rebuild it: coord history rebuild"
+            ) from error
+
+    def readable(self) -> Iterator[HistoryEvent | None]:
+        """Yield all events of a damaged database, and None for each that cannot be read."""
+        try:
+            last = int(self._db.execute("SELECT MAX(seq) FROM events").fetchone()[0] or 0)
+        except sqlite3.Error:
+            yield None
+            return
+        for seq in range(1, last + 1):
+            try:
+                row = self._db.execute("SELECT * FROM events WHERE seq = ?", (seq,)).fetchone()
+                if row is not None:
+                    yield event_of(row)
+            except (sqlite3.Error, ValueError, KeyError, OverflowError):
+                yield None
+
+    def complete(self) -> None:
+        """Write everything into the one file of the database."""
+        self.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.rows("PRAGMA journal_mode = DELETE")
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -95,13 +95,16 @@ class _Reader:
 
     def __init__(self, store: HistoryStore, entity: str, repo: str | None) -> None:
         self._store, self._entity = store, entity
-        self._repo = "" if repo is None else " AND repo = ?"
-        self._values = () if repo is None else (repo,)
+        self._repo = repo or ""
 
     def _rows(self, what: str, condition: str, *values: str, end: str = "") -> list[Any]:
+        whose = ("repo = ?", self._repo) if self._repo or what[:5] != "repo," else ("repo != ?", "")
         names = (f"{self._entity}.", f"{self._entity}/")
-        sql = f"SELECT {what} FROM figures WHERE name > ? AND name < ? AND {condition}{self._repo} {end}"  # noqa: S608
-        return self._store.rows(sql, *names, *values, *self._values)
+        sql = (
+            f"SELECT {what} FROM figures WHERE {whose[0]} AND name > ? AND name < ? "  # noqa: S608
+            f"AND {condition} {end}"
+        )
+        return self._store.rows(sql, whose[1], *names, *values)
 
     def _verb(self, name: str) -> str:
         return name.removeprefix(f"{self._entity}.")

@@ -11,9 +11,11 @@ import pytest
 
 from coordination.ecosystem import journal
 from coordination.ecosystem.editing import Edit, edit
+from coordination.ecosystem.journal import Journal
 from coordination.errors import CoordinationError, NotFound, UsageError
 from coordination.history.collect import collect
 from coordination.history.events import HistoryEvent
+from coordination.history.memory import Memory
 from coordination.history.search import HistoryFilters, search
 from coordination.history.store import HistoryStore
 from coordination.history.trends import trends
@@ -233,3 +235,110 @@ def test_a_link_in_place_of_the_database_is_refused(tmp_path: Path, name: str) -
     with pytest.raises(CoordinationError, match="cannot be used"):
         HistoryStore(tmp_path / "history.db")
     assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_a_damaged_line_in_the_middle_costs_a_gap_and_not_what_follows(
+    store: HistoryStore, file: Path
+) -> None:
+    edit(file, complete)
+    collect(store, file)
+    for number in range(3):
+        edit(file, lambda p, n=number: p.set(("issues", "ISSUE-1"), "description", f"text {n}"))
+    path = Journal(file).path
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[-4] = lines[-4][:20] + b"X" + lines[-4][21:]
+    path.write_bytes(b"".join(lines))
+
+    collect(store, file)
+    edit(file, lambda p: p.set(("issues", "ISSUE-1"), "status", "closed"))
+    collect(store, file)
+
+    assert kinds(store)[0] == "issue.closed"
+    assert "history.gap" in kinds(store)
+
+
+def test_a_rubbish_line_at_the_end_loses_nothing_before_it(store: HistoryStore, file: Path) -> None:
+    edit(file, complete)
+    with Journal(file).path.open("ab") as lines:
+        lines.write(b"[]\n")
+    edit(file, lambda p: p.set(("issues", "ISSUE-1"), "status", "closed"))
+
+    collect(store, file)
+
+    assert {"todo.completed", "issue.closed"} <= set(kinds(store))
+
+
+def test_a_record_of_several_repositories_counts_once_for_all(store: HistoryStore) -> None:
+    store.add(
+        [event(1, kind="issue.created", repos=("api", "web")), event(2, kind="issue.closed", repos=("web",))]
+    )
+
+    issues, _ = trends(store, days=1, now=NOW)
+
+    assert (issues.now.created, issues.now.done, issues.days[-1].open) == (1, 1, 0)
+    assert issues.done_by_repo == {"web": 1}
+    assert trends(store, repo="api", days=1, now=NOW)[0].now.created == 1
+
+
+def test_deleting_a_finished_record_leaves_the_open_ones(store: HistoryStore) -> None:
+    store.add(
+        [
+            event(1, kind="todo.created"),
+            event(2, kind="todo.created"),
+            event(3, kind="todo.completed"),
+            event(4, kind="todo.deleted", record={"status": "completed"}),
+        ]
+    )
+
+    assert trends(store, days=1, now=NOW)[1].days[-1].open == 1
+
+
+def test_a_file_that_is_invalid_for_a_while_counts_nothing_twice(store: HistoryStore, file: Path) -> None:
+    edit(file, complete)
+    good = file.read_text()
+    for text in ("repos: [", good.replace("slow", "too slow")):
+        file.write_text(text)
+        collect(store, file)
+
+    changed = search(store, filters=HistoryFilters(kind="file.changed"))
+    assert [hit.data["counts"] for hit in changed] == [{"issue.updated": 1}, {}]
+    assert trends(store, days=1, now=datetime.now(UTC))[0].days[-1].open == 1
+
+
+def test_an_export_is_imported_once_and_a_bad_line_costs_only_itself(tmp_path: Path, file: Path) -> None:
+    edit(file, complete)
+    memory = Memory(file, tmp_path / ".coord", print)
+    lines = list(memory.export())
+    other = Memory(file, tmp_path / "other", print)
+
+    with pytest.raises(UsageError, match="line 2"):
+        other.import_lines([event(1).model_dump_json(), '{"id": "x", "changes": {"a": 1}}'])
+    assert other.import_lines(lines) == 0, "they are in the journal, too"
+    assert [one.id for one in other.search(filters=HistoryFilters(subject="T"))] == ["e1"]
+    for line in (
+        "{}",
+        "[" * 10_000,
+        event(2).model_dump_json().replace(str(NOW.year), "9999", 1),
+        '{"a": NaN}',
+    ):
+        with pytest.raises(UsageError):
+            other.import_lines([line])
+    memory.close()
+    other.close()
+
+
+def test_a_rebuilt_history_keeps_what_is_readable(tmp_path: Path, file: Path) -> None:
+    edit(file, complete)
+    told: list[str] = []
+    memory = Memory(file, tmp_path / ".coord", told.append)
+    memory.import_lines(event(n, id=f"i{n}").model_dump_json() for n in range(5))
+    memory.close()
+    with sqlite3.connect(tmp_path / ".coord" / "history.db") as db:
+        db.execute("UPDATE events SET body = '{' WHERE id = 'i3'")
+    db.close()
+
+    assert memory.rebuild() == 6
+
+    assert told == ["1 event of the old history could not be read"]
+    assert len(memory.search("", HistoryFilters(subject="T"))) == 4
+    memory.close()

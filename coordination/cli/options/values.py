@@ -77,7 +77,10 @@ def moment(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
             raise click.BadParameter(
                 f"needs a date like 2026-01-31, a time, or a duration like 7d, got {text!r}"
             ) from error
-    return found.astimezone()
+    try:
+        return found.astimezone(UTC)
+    except (OverflowError, ValueError) as error:
+        raise click.BadParameter(f"{text} is out of range") from error
 
 
 def more_than_zero(ctx: click.Context, parameter: click.Parameter, text: str | None) -> timedelta | None:

@@ -54,6 +54,8 @@ def _always(text: str) -> Part:
 def _field(name: str, spec: str, conversion: str | None, known: Collection[str]) -> Part:
     if name not in known:
         raise _unknown(name, known)
+    if re.search(r"\d{5}", spec):
+        raise UsageError(f"--format: {{{name}:{spec}}} is wider than any line", _EXAMPLE)
     if conversion or "{" in spec:
         raise UsageError(
             f"--format: {{{name}}} takes a width, a number format or a date format only", _EXAMPLE
