@@ -19,7 +19,7 @@ from rich_click import RichGroup
 from coordination.api import Context, Kept, Scope, TodoContext, todo_context
 from coordination.api.facade import Facade
 from coordination.cli.context import CliContext
-from coordination.cli.options.values import duration
+from coordination.cli.options.values import duration, output_file
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_facts, print_json
 from coordination.cli.screen.tables import print_table
 from coordination.errors import CoordinationError, UsageError
@@ -133,7 +133,7 @@ def delete(
 
 
 @context.command("export")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), callback=output_file)
 @click.pass_obj
 def export_(call: CliContext, file: Path) -> None:
     """Write all contexts to FILE, as lines of JSON."""

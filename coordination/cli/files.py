@@ -17,6 +17,7 @@ from rich_click import command
 
 from coordination.api.machine import check, create_demo, file_schema, new_ecosystem_id, write_first_file
 from coordination.cli.context import CliContext, aloud
+from coordination.cli.options.values import output_file
 from coordination.cli.runs.sweep import carry_out
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.errors import CoordinationError, InvalidFile
@@ -93,6 +94,7 @@ def _validate_as_json(call: CliContext, strict: bool) -> int:
     "--output",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
+    callback=output_file,
     help="Write to a file (default: standard output).",
 )
 def schema(output: Path | None) -> None:

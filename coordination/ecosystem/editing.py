@@ -163,7 +163,10 @@ def _recorded(before: Document, after: Document, changes: Changes) -> Iterator[N
             ends.enter_context(journal.recording(before.text, after.text, events, actor(), now))
         except OSError as error:
             logger.warning(
-                "the edit of %s is missing in the history: %s: %s", after.path, journal.path, error.strerror
+                "the edit of %s is missing in the history: %s: %s; make it a regular file that you may write",
+                after.path,
+                journal.path,
+                error.strerror,
             )
         yield
 

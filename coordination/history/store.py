@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -207,10 +208,14 @@ class HistoryStore:
             raise self._explained(error) from error
 
     def _explained(self, error: sqlite3.Error | OSError) -> CoordinationError:
-        return CoordinationError(
-            f"the history {self.path} cannot be used: {error}",
-            "make room, or wait for the other process, and try again; begin a new one: coord history rebuild",
-        )
+        why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        if isinstance(error, OSError) or re.search("readonly|unable to open", why):
+            hint = f"make {self.path.parent} a folder with regular files that you may write, then try again"
+        elif "locked" in why:
+            hint = "wait for the other process, then try again"
+        else:
+            hint = "make room, then try again; or make a new one: coord history rebuild"
+        return CoordinationError(f"the history {self.path} cannot be used: {why}", hint)
 
 
 def event_of(row: sqlite3.Row) -> HistoryEvent:

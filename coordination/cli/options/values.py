@@ -10,12 +10,14 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from coordination.errors import UsageError
-from coordination.models import DURATION_UNITS_S, ResourceNeed, parse_duration, parse_size
+from coordination.cli.context import CliContext
+from coordination.errors import Conflict, UsageError
+from coordination.models import DURATION_UNITS_S, FILE_NAME, ResourceNeed, parse_duration, parse_size
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -61,6 +63,16 @@ def duration(ctx: click.Context, parameter: click.Parameter, text: str | None) -
     if text is not None and not isinstance(found, timedelta):
         raise click.BadParameter(f"needs a duration like 90s, 10m or 2h, got {text!r}")
     return found if isinstance(found, timedelta) else None
+
+
+def output_file(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    """Accept a file that a command may replace: any but an ecosystem file. Raises Conflict."""
+    if path is None or not path.exists():
+        return path
+    coord = ctx.ensure_object(CliContext).coord
+    if path.name == FILE_NAME or (coord.has_file and path.samefile(coord.path)):
+        raise Conflict(f"{path} is an ecosystem file", "name another file")
+    return path
 
 
 def moment(ctx: click.Context, parameter: click.Parameter, text: str | None) -> datetime | None:

@@ -11,14 +11,14 @@ from rich_click import command
 from coordination.api import RunStatus
 from coordination.cli.completion import run_ids
 from coordination.cli.context import CliContext
-from coordination.cli.options.values import size
+from coordination.cli.options.values import output_file, size
 from coordination.cli.runs.summary import print_run
 from coordination.cli.screen.output import as_json_option
 
 
 @command()
 @click.argument("run", shell_complete=run_ids)
-@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False), callback=output_file)
 @click.option("--look", is_flag=True, help="Export a live run; the document cannot be imported.")
 @click.pass_obj
 def export_run(call: CliContext, run: str, file: Path | None, look: bool) -> None:

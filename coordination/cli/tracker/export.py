@@ -16,6 +16,7 @@ from pydantic_core import to_json
 from rich_click import command
 
 from coordination.cli.context import CliContext
+from coordination.cli.options.values import output_file
 from coordination.cli.screen.tables import plain
 from coordination.cli.screen.templates import has_parts, text_of
 from coordination.errors import CoordinationError
@@ -194,6 +195,7 @@ _ESCAPED = str.maketrans({**{sign: f"\\{sign}" for sign in "\\`*_[]<>|~#&"}, "@"
     "--output",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
+    callback=output_file,
     help="Write to a file (default: standard output).",
 )
 @click.pass_obj

@@ -12,6 +12,13 @@ from tests.unit.cli.conftest import FILE, Typed
 TODO = ("create-todo", "--task", "Do", "--repo", "api")
 
 REFUSED = [
+    (("export", "--output", "ecosystem.yaml"), 6, ["is an ecosystem file", "name another file"]),
+    (("schema", "--output", "ecosystem.yaml"), 6, ["is an ecosystem file", "name another file"]),
+    (("export-run", "last", "ecosystem.yaml"), 6, ["is an ecosystem file", "name another file"]),
+    (("context", "export", "ecosystem.yaml"), 6, ["is an ecosystem file", "name another file"]),
+    (("history", "export", "ecosystem.yaml"), 6, ["is there already", "name another file"]),
+    (("history", "--since", "0001-01-01"), 2, ["out of range", "coord history --help"]),
+    (("list-todos", "--format", "{id:<99999999999}"), 2, ["wider than any line", "write for example"]),
     (
         ("list-todos", "--status", "pnding"),
         2,
