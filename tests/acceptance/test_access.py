@@ -52,6 +52,10 @@ PLAN = [
 ]
 
 
+WAITS_FOR_B2 = 'while [ ! -e "$LEDGER.b2" ]; do sleep 0.02; done'
+"""A failure lets running todos finish and starts no others, so the other todo of the level must have begun."""
+
+
 class Guarded:
     """The server, a keeper, Flower, a worker of each of two repositories on a machine of its own, and where
     one sweeps from.
@@ -147,8 +151,8 @@ def test_workers_of_two_repositories_carry_out_a_plan_that_depends_across_them(
 def test_a_todo_that_fails_ends_its_level_and_what_depends_on_it(guarded: Guarded):
     guarded.desk.write(
         [
-            {"id": "F", "repo": "alpha", "action": "exit 3"},
-            *PLAN[2:3],
+            {"id": "F", "repo": "alpha", "action": f"{WAITS_FOR_B2}; exit 3"},
+            {**PLAN[2], "action": 'touch "$LEDGER.b2"'},
             {**PLAN[3], "blocked_by": ["F", "B2"]},
         ],
         plan={"strategy": "levels"},
