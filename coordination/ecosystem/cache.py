@@ -24,7 +24,7 @@ import pydantic
 from coordination import errors, models, settings
 from coordination.ecosystem.parsing import Document, Snapshot
 from coordination.ecosystem.yaml_text.tree import gc_paused
-from coordination.files import replacing
+from coordination.files import open_own, replacing
 
 SMALLEST = 100_000
 """Minimum size in bytes: parsing a file of this size takes 30 ms, a lookup 5 ms."""
@@ -92,9 +92,7 @@ def _read_private(place: Path) -> bytes | None:
     try:
         if not _is_private(place.parent.lstat(), stat.S_ISDIR):
             return None
-        with os.fdopen(
-            os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK), "rb"
-        ) as file:
+        with os.fdopen(open_own(place, os.O_RDONLY), "rb") as file:
             return file.read() if _is_private(os.fstat(file.fileno()), stat.S_ISREG) else None
     except OSError:
         return None

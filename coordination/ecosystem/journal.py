@@ -22,7 +22,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,6 +37,7 @@ LIMIT = 4 * 2**20
 LARGEST_TEXT = 64 * 2**20
 """Largest text in bytes that an entry may expand to; a journal may come with a foreign folder."""
 _TAIL = 1 << 16
+_BLOCK = 1 << 12
 
 Event = Mapping[str, Any]
 DAMAGED = (ValueError, KeyError, TypeError, RecursionError, zlib.error)
@@ -269,18 +270,25 @@ def _entry(read: Mapping[str, Any], seq: int, text: bytes) -> Entry:
 def _splice(before: bytes, after: bytes) -> list[Any]:
     """Return [bytes kept at the start, bytes kept at the end, packed bytes between them in `after`]."""
     shorter = min(len(before), len(after))
-    start = _common(shorter, lambda n: before[:n] == after[:n])
-    rest = shorter - start
-    end = _common(rest, lambda n: before[len(before) - n :] == after[len(after) - n :])
+    start = _common(shorter, lambda i, j: before[i:j] == after[i:j])
+    end = _common(
+        shorter - start,
+        lambda i, j: before[len(before) - j : len(before) - i] == after[len(after) - j : len(after) - i],
+    )
     return [start, end, _packed(after[start : len(after) - end])]
 
 
-def _common(longest: int, same: Any) -> int:
-    """Return the largest n up to `longest` with same(n), by bisection."""
-    low, high = 0, longest
+def _common(longest: int, same: Callable[[int, int], bool]) -> int:
+    """Return the largest n up to `longest` so that same(i, j) holds for all parts of 0…n: block by block, then
+    by bisection.
+    """
+    low = 0
+    while low + _BLOCK <= longest and same(low, low + _BLOCK):
+        low += _BLOCK
+    begin, high = low, min(low + _BLOCK, longest)
     while low < high:
         middle = (low + high + 1) // 2
-        if same(middle):
+        if same(begin, middle):
             low = middle
         else:
             high = middle - 1

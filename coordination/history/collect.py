@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,13 @@ from coordination.ecosystem.journal import Entry, Journal
 from coordination.ecosystem.parsing import parse
 from coordination.ecosystem.record_events import differences
 from coordination.errors import CoordinationError, InvalidFile
-from coordination.history.events import HistoryEvent
+from coordination.history.events import OPEN, HistoryEvent
 from coordination.history.store import HistoryStore
-from coordination.models import OPEN_TODO, Ecosystem
+from coordination.models import Ecosystem
 
 BATCH = 500
 """Entries in a transaction."""
 MOST_IDS = 50
-OPEN = {status.value for status in OPEN_TODO}
 
 
 def collect(store: HistoryStore, file: Path) -> int:
@@ -47,18 +47,16 @@ def collect(store: HistoryStore, file: Path) -> int:
         ) from error
     known = store.position(source)
     new, batch, last = 0, list[HistoryEvent](), known
-    previous: Entry | None = None
     valid: bytes | None = None
     for entry in journal.entries():
         if entry.seq > known:
             if last and entry.seq > last + 1:
                 batch.append(_gap(source, last, entry))
-            batch += _events_of(source, entry, began=previous is None and not known, valid=valid)
+            batch += _events_of(source, entry, began=not last, valid=valid)
             last = entry.seq
             if len(batch) >= BATCH:
                 new += store.add(batch, source=source, position=last)
                 batch = []
-        previous = entry
         if entry.events or _ecosystem(entry.text) is not None:
             valid = entry.text
     if last > known:
@@ -133,6 +131,7 @@ def _record_event(id_: str, entry: Entry, event: Any) -> HistoryEvent:
     )
 
 
+@lru_cache(maxsize=2)  # a text is the one after a change, then the one before the next
 def _ecosystem(text: bytes) -> Ecosystem | None:
     with suppress(InvalidFile):
         return parse(text, Path("ecosystem.yaml")).document.ecosystem

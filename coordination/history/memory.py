@@ -144,7 +144,7 @@ class Memory:
     def rebuild(self) -> int:
         """Begin a new database and read the whole journal; return the number of events.
 
-        What the journal no longer has is taken from the old database, if that is readable.
+        Events that the journal no longer has are taken from the old database, if that is readable.
         """
         fresh = self._path.with_name(f"{self._path.name}.new")
         try:

@@ -19,7 +19,7 @@ from coordination.history.store import HistoryStore, event_of
 from coordination.text import did_you_mean
 
 WEIGHTS = (8.0, 4.0, 1.0, 2.0)
-"""Of subject, title, other words and actor."""
+"""Weights of subject, title, other words and actor."""
 MOST_WORDS = 32
 LIMIT = 20
 ENTITIES = ("issue", "todo", "plan", "milestone", "dependency", "repo", "resource")

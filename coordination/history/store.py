@@ -37,7 +37,7 @@ CREATE INDEX IF NOT EXISTS events_at ON events (at);
 CREATE INDEX IF NOT EXISTS events_subject ON events (subject, at);
 CREATE TABLE IF NOT EXISTS event_repos (repo TEXT, seq INTEGER, PRIMARY KEY (repo, seq)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS figures (day TEXT, name TEXT, repo TEXT, assignee TEXT, value REAL);
-CREATE INDEX IF NOT EXISTS figures_day ON figures (name, day);
+CREATE INDEX IF NOT EXISTS figures_of ON figures (repo, name, day, value);
 CREATE TABLE IF NOT EXISTS positions (source TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
 CREATE VIRTUAL TABLE IF NOT EXISTS word_index USING fts5 (
   subject, title, words, actor, content='events', content_rowid='seq',

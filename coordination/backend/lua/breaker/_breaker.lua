@@ -81,7 +81,7 @@ do
     return (string.gsub(string.sub(line, 1, WHY_BYTES), '[\192-\255]?[\128-\191]*$', '')) .. ' …'
   end
 
-  -- Of a closed breaker only the times of the last failures are kept, as many as open it: the window slides
+  -- A closed breaker keeps only the times of its last failures, as many as open it: the window slides
   -- exactly.
   local function count_failure(name, who, policy)
     local times, record = key(KEY.breaker_failures, name), key(KEY.breaker, name)
