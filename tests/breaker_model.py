@@ -22,7 +22,7 @@ class BreakerModel:
     probe: Probe | None = None
     behind: set[str] = field(default_factory=set)
     called_up: set[str] = field(default_factory=set)
-    """Who stood behind it when its answer changed, since the last look."""
+    """The waiters behind it when its answer changed, since the last look."""
 
     def ask(self, who: str, now: int, ttl: int) -> str:
         word = self.answer(who, now)

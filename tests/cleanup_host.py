@@ -55,7 +55,7 @@ class Machine:
         return jobs
 
     def cleanup_jobs(self, worker_id: str) -> CleanupJobs:
-        """Of a worker of this host; not started."""
+        """Jobs of a worker of this host; not started."""
         return CleanupJobs(self.board, self._worker(worker_id), self.state, {"r1": self.repo})
 
     def _worker(self, worker_id: str) -> Worker:

@@ -205,7 +205,7 @@ class AnyHistory(RuleBasedStateMachine):
     @has("held", "waiting", alive=False)
     @rule(data=st.data(), noticed=st.booleans())
     def a_ttl_runs_out(self, data: st.DataObject, noticed: bool) -> None:
-        """Of a holder that did not renew, or of the place of one who waits and did not look."""
+        """A holder did not renew, or a waiter did not look, so its place expires."""
         request = self.any_of(data, "held", "waiting", alive=False)
         self.expire(request)
         if noticed:

@@ -50,7 +50,7 @@ class Model:
         return all(request.shares(name, holder) for holder in self.holders(name))
 
     def ahead(self, request: Request, name: str, queue: Iterable[Place]) -> list[Request]:
-        """Who waits in the queue of the name before the request, and cannot share with it."""
+        """The waiters before the request in the queue of the name that cannot share with it."""
         assert request.rank is not None
         mine = (request.rank, request.id)
         first = [self.requests[id_] for rank, id_ in queue if (rank, id_) < mine]

@@ -20,7 +20,7 @@ GONE = (None, None)
 
 @dataclass(frozen=True)
 class Seen:
-    """What stands in Redis."""
+    """The content of Redis."""
 
     records: dict[str, tuple[str | None, str | None]]
     """request → state and fence"""
@@ -76,7 +76,7 @@ class Table:
         return f"{request.amount(name) if name in self.capacities else 1} {request.id}"
 
     def sweep(self) -> None:
-        """What the dead left goes, as by locks/sweeper.py."""
+        """Remove the entries of dead processes, as locks/sweeper.py does."""
         self.step("sweep", *self.redis.smembers(self.keys.names))
         self.step("sweep_owners", *self.redis.smembers(self.keys.parties))
 

@@ -84,7 +84,7 @@ class Box:
             self.free(sender, {one.offset for one in late})
 
     def eligible(self, reader: str, now: int) -> list[Letter]:
-        """What this reader may have, in its order."""
+        """The messages that this reader may have, in order."""
         return [one for one in self.of("ready") if one.over_at > now and self.lane(one.sender) <= {reader}]
 
     def free_unknown(self, reader: str, known: Collection[int]) -> None:

@@ -1,4 +1,4 @@
-"""What a sweep prints: first what it is about to do, then each begin and end once, then failures and next commands."""
+"""The output of a sweep: its announcement, each begin and end once, then failures and next commands."""
 
 from __future__ import annotations
 

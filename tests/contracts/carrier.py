@@ -133,7 +133,7 @@ class Harness:
         return [fields for _, fields in found if what in ("", fields["what"])]
 
     def tick(self) -> None:
-        """What a keeper does in one round for its timers."""
+        """One round of a keeper's timers."""
         for run_id, todo in self.store.due(self.store.now_ms()):
             self.follow(self.store.fire(run_id, todo))
 

@@ -54,7 +54,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(who=WHO, twice=st.booleans())
     def fail(self, who: str, twice: bool) -> None:
-        """Who is the probe keeps its name; any other call that fails is one of its own."""
+        """The probe keeps its name; any other call that fails has its own."""
         if not (self.model.probe and self.model.probe.who == who):
             self._calls += 1
             who = f"{who} {self._calls}"

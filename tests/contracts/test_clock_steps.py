@@ -25,7 +25,7 @@ SETTINGS = Settings(lease_ttl=LEASE)
 
 
 class Wall:
-    """What the server takes for the time."""
+    """The server's time."""
 
     def __init__(self) -> None:
         self._real = time.time
@@ -63,7 +63,7 @@ def begin(run: Harness, *todos: str, **more) -> Harness:
 
 
 def lost(run: Harness, at_ms: int) -> list[str]:
-    """What a reaper would do of the leases that are over by then."""
+    """The work of a reaper with the leases that have expired by then."""
     return [run.store.lose(r, todo, 3, at_ms).word for r, todo in run.store.expired(at_ms)]
 
 

@@ -171,7 +171,7 @@ def test_a_stop_ends_it_while_it_runs(bench: Bench, make: Make) -> None:
     assert begun.wait().reason == "cancelled"
 
 
-# What is a member's own.
+# A member's own.
 
 
 def test_shell_text_runs_in_a_shell_and_a_list_without_one(bench: Bench) -> None:

@@ -79,7 +79,7 @@ def test_tools_for_agents(golden: Callable[[str, str], None], stage: Stage):
 
 
 def _declared(tool: dict[str, Any]) -> dict[str, Any]:
-    """Of what a tool gives the fields alone: records have tests of their own."""
+    """Only the fields of what a tool gives: records have tests of their own."""
     kept = {name: tool[name] for name in ("name", "title", "description", "annotations", "input_schema")}
     return {**kept, "gives": sorted(tool.get("output_schema", {}).get("properties", ()))}
 

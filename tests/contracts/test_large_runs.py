@@ -29,7 +29,7 @@ ROOTS: Todos = {f"T{i}": f"r{i % 7}" for i in range(MANY)}
 
 
 class Large(Harness):
-    """What is left over is done only where a test says so."""
+    """The remainder is done only where a test says so."""
 
     @property
     def left(self) -> bool:

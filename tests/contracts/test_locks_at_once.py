@@ -22,12 +22,12 @@ def locks(locks: LockManager) -> LockManager:
 
 
 def at_once(client: redis.Redis, lock: Lock) -> bool:
-    """Whether it was granted without a thought of queues."""
+    """Return whether it was granted on the fast path, without queues."""
     return not client.hexists(f"test:lock-request:{lock.token}", "rank")
 
 
 def seen(client: redis.Redis, token: str) -> dict[str, object]:
-    """What is in Redis, with the request's id and moments left out."""
+    """The content of Redis, without the request's id and times."""
     found: dict[str, object] = {}
     for key in client.scan_iter():
         if key.startswith("test:lock-done:"):  # of releases before

@@ -184,7 +184,7 @@ def test_whoever_waits_is_woken_by_what_comes(bus: MessageBus, client: redis.Red
 def test_a_lost_wake_up_costs_an_interval_and_no_more(bus: MessageBus, client: redis.Redis, begin: Begin):
     got: list[object] = []
     begin(lambda message: got.append(message.payload))
-    # Whoever sends now believes that nobody waits.
+    # A sender now believes that no reader waits.
     until(lambda: client.hdel("test:inbox-facts:repo:billing", "waits"))
 
     bus.send(REPO, "note", 1)

@@ -72,13 +72,13 @@ class AnyHistory(RuleBasedStateMachine):
         self.now += by // MS
         self.redis.mset({CLOCK[0]: self.now // 1000, CLOCK[1]: self.now % 1000 * 1000})
 
-    # What stands in Redis
+    # The content of Redis
 
     def key(self, part: str) -> str:
         return f"test:{LUA_NAMES['inbox']}{part}:{TO}"
 
     def offsets(self) -> tuple[list[int], list[int]]:
-        """Of the messages that are ready, and of those that are in hand."""
+        """Numbers of the messages that are ready, and of those in flight."""
         with self.redis.pipeline(transaction=False) as pipe:
             for part in ("ready", "pending"):
                 pipe.zrange(self.key(part), 0, -1)

@@ -147,7 +147,7 @@ def test_a_payload_so_deep_that_its_reader_would_fail_over_it_is_refused(bus: Me
 
 
 def test_why_a_message_was_refused_may_be_any_text(bus: MessageBus, caplog: pytest.LogCaptureFixture):
-    # What is no UTF-8 cannot be carried from one process of a test run to another.
+    # Bytes that are not UTF-8 cannot be carried from one process of a test run to another.
     caplog.set_level(logging.CRITICAL)
     handled: list[object] = []
     inbox = bus.receive(REPO, patience=timedelta(0))

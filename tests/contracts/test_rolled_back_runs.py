@@ -113,7 +113,7 @@ def test_the_bound_of_a_run_counts_neither_compensations_nor_the_time_before_its
 
 
 def told(reader: Redis, run: Harness, since: str = "0") -> list[str]:
-    """What a follower is told until the run has ended, as soon as all of that is there."""
+    """The events that a follower gets until the run has ended, as soon as all are there."""
     events = follow(reader, run.store.keys, run.run_id, since=since, tick_s=0.01)
     return [
         event.fields.get("status", event.what) for event in events if event and event.what.startswith("run.")

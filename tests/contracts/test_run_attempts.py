@@ -169,6 +169,6 @@ def test_a_todo_begins_with_the_nearest_values_of_its_context_that_fit(client: r
     assert over.context["a"] == "x" * 50
     assert not {"large", "k7"} & set(over.context)
     assert 900 < sum(len(key) + len(value) + 2 for key, value in over.context.items()) <= 1000
-    # Of so many it is not known whether k7 is among those left out.
+    # It is not known whether k7 is among those left out.
     assert len(over.context) + over.omitted in (1201, 1202)
     cache.close()

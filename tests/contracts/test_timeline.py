@@ -20,7 +20,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def causes(run: Harness, todo: str) -> list[WaitReason]:
-    """What it waited for, in order, each once."""
+    """Its obstacles, in order, each once."""
     store = run.store
     events = list(_events(store, run.run_id))
     line = timeline(events, {t.id: t.repo for t in run.view().todos}, store.now_ms() + 1000)

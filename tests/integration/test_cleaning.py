@@ -1,4 +1,4 @@
-"""What ended runs have left on a host is found and taken away; what is somebody's stays, and is named with the reason."""
+"""Artifacts of ended runs are found and removed; work of a person stays, and is named with the reason."""
 
 from __future__ import annotations
 

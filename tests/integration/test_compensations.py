@@ -41,13 +41,13 @@ class Scene:
         return self.host.parts.redis.hget(self.host.parts.keys.run(self.run).facts, f"{todo} {name}") or ""
 
     def waits_for(self, words: str) -> None:
-        """What it could not do is left for later."""
+        """Undo A: it cannot be done yet, and is left for later."""
         assert self.undo("A").kind is TaskResultKind.LATER
         assert self.state("A") == "parked"
         assert words in self.fact("A", "waits_for")
 
     def goes_on(self) -> None:
-        """What it waited for is there: the rest is undone."""
+        """Undo the rest, once the obstacle is gone."""
         self.fire()
         assert self.undo("A").kind is TaskResultKind.DONE, self.fact("A", "undo_error")
         assert self.host.parts.store.status(self.run) == "rolled_back"

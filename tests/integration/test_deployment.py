@@ -37,7 +37,7 @@ KNOWN = {ENV_PREFIX + name.upper() for name in Settings.model_fields}
 
 
 def compose_command() -> list[str] | None:
-    """What reads such files here: the plugin of today, or the program it replaced."""
+    """The program that reads such files here: the plugin of today, or the one it replaced."""
     for command in (["docker", "compose"], ["docker-compose"]):
         if shutil.which(command[0]):
             answer = subprocess.run([*command, "version"], capture_output=True, check=False)
@@ -103,7 +103,7 @@ def another_port() -> int:
 def composed_redis(
     folder: Path, port: int, password: str, *, tls_port: int = 0, binary: str = ""
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """What the redis service runs, with the server that is here and at free ports; it is told to stop at the end."""
+    """The command of the redis service, with the server that is here and at free ports; it ends with the test."""
     shell, option, script = services()["redis"]["command"]
     script = script.replace("$$", "$").replace(
         "redis-server", f"{shlex.quote(binary or server_binary())} --port {port}"

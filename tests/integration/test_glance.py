@@ -129,7 +129,7 @@ def test_what_is_damaged_is_silence(redis_url: str, tmp_path: Path):
 
 @pytest.fixture
 def learned(redis_url: str) -> Settings:
-    """Of a Redis that knows how long todos like A take."""
+    """A forecast with a Redis that knows how long todos like A take."""
     with connect(redis_url, Profile.COMMAND) as client:
         client.rpush("coord:durations:r1 shell", 30 * 60_000)
     return Settings(redis_url=redis_url)

@@ -1,4 +1,4 @@
-"""What a restricted worker is refused: whoever can publish for one repository is taken for its worker."""
+"""Refusals of a restricted worker: any publisher for a repository counts as its worker."""
 
 from __future__ import annotations
 

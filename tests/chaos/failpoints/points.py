@@ -28,7 +28,7 @@ SENDERS = (
     "coordination.broker.failpoints",
     "coordination.backend.client",
 )
-"""What steps go through: they have their own names."""
+"""Calls that steps go through: they have their own names."""
 CLIENTS = ("redis", "client", "pubsub_redis", "ear", "bundle_redis", "reader", "blocking", "subscription")
 PIPELINES = ("pipeline", "pipe")
 NO_CALLS = {

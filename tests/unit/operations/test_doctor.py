@@ -1,4 +1,4 @@
-"""What the doctor says of machines as the facts describe them."""
+"""The doctor's findings about machines, from facts."""
 
 from __future__ import annotations
 

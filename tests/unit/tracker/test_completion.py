@@ -1,4 +1,4 @@
-"""Whether a plan may count as done, and what speaks against it."""
+"""The completion of a plan, and what prevents it."""
 
 from __future__ import annotations
 
