@@ -1,6 +1,8 @@
 # A fresh clone needs Python 3.11+, git and make; `setup` installs everything else into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+# Without compiled modules each of the many processes that tests start takes twice the time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup install-with-uv install-with-pip lock demo test test-long coverage golden docs man pictures soak chaos lint \
   clean
