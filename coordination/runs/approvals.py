@@ -18,7 +18,7 @@ from coordination.planner.gates import DONE
 from coordination.runs.connection import Connection
 from coordination.runs.records import Descriptor, RunStatus, TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.views.run_view import iso
+from coordination.runs.views.todo_view import iso
 from coordination.text import did_you_mean, listed
 
 MANUAL = "manual"

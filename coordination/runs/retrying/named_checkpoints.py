@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from coordination.errors import Conflict, NotFound, UsageError
 from coordination.runs.records import RunStatus, TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.views.run_view import iso
+from coordination.runs.views.todo_view import iso
 from coordination.text import did_you_mean, listed
 
 FIELD = "named."

@@ -2,7 +2,7 @@
 
 | module | content |
 |---|---|
-| `run_view.py` | a run with its todos: states, waits, durations |
+| `run_view.py`, `todo_view.py` | a run with its todos; one todo: state, wait, durations |
 | `raw_records.py` | the fields of todos as Redis keeps them |
 | `progress.py` | the events of a run, followed |
 | `log_reader.py` | the output of todos |

@@ -18,7 +18,8 @@ from coordination.planner.hours import Group
 from coordination.runs import approvals
 from coordination.runs.records import RunStatus, RunView, TodoState
 from coordination.runs.views.durations import learned
-from coordination.runs.views.run_view import LAST, RunReader, iso
+from coordination.runs.views.run_view import LAST, RunReader
+from coordination.runs.views.todo_view import iso
 
 LOOKED_AT = 100
 """Number of runs, newest first, that are searched for a todo; all are read at once."""

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from types import MappingProxyType
-from typing import Any
 
 from redis import Redis
 from redis.exceptions import ResponseError
@@ -23,18 +19,16 @@ from coordination.runs.records import (
     RunBrief,
     RunStatus,
     RunView,
-    Source,
     TodoState,
     TodoView,
-    WaitReason,
 )
 from coordination.runs.views.log_reader import shown
 from coordination.runs.views.raw_records import FACTS, FACTS_OF_UNDOING, raw_records, raw_records_of
+from coordination.runs.views.todo_view import Facts, iso, seconds, view_of_todo
 from coordination.text import did_you_mean
 
 LAST = "last"
 logger = logging.getLogger(__name__)
-UNDO = frozenset({TodoState.COMPENSATING, TodoState.COMPENSATED, TodoState.COMPENSATION_FAILED})
 TAIL_PIECES = 8
 META = (
     "plan_id", "status", "strategy", "on_failure", "actor", "rolled_back_by", "cancelled", "paused",
@@ -43,19 +37,6 @@ META = (
     *(f"n.{state}" for state in TodoState),
 )  # fmt: skip
 """The fields of `meta` that are shown; not the brief, which is megabytes for a large run."""
-
-
-def iso(at_ms: str | int | None) -> str | None:
-    """Return milliseconds since 1970 as ISO 8601 in UTC."""
-    return (
-        None
-        if at_ms is None
-        else datetime.fromtimestamp(int(at_ms) / 1000, UTC).isoformat(timespec="milliseconds")
-    )
-
-
-def seconds(start_ms: str | None, end_ms: str | int | None) -> float | None:
-    return None if start_ms is None or end_ms is None else round((int(end_ms) - int(start_ms)) / 1000, 3)
 
 
 DAMAGE = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError, OSError)
@@ -208,7 +189,7 @@ class RunReader:
             state, place, values = pipeline.execute()
         facts = {name: value for name, value in zip(names, values, strict=True) if value is not None}
         with readable(run_id):
-            return _todo(
+            return view_of_todo(
                 todo_id, TodoState(then or state), Descriptor.parse(place).repo, Facts(todo_id, facts), None
             )
 
@@ -255,7 +236,7 @@ class RunReader:
             | dict(presence.silent(busy) if busy else {})
         )
         return tuple(
-            _todo(
+            view_of_todo(
                 name,
                 TodoState(state),
                 Descriptor.parse(places[name]).repo,
@@ -305,64 +286,6 @@ class RunReader:
         }
 
 
-class Facts:
-    """The facts of one todo."""
-
-    def __init__(self, todo: str, facts: Mapping[str, str]) -> None:
-        self._todo = todo
-        self._facts = facts
-
-    def shown(self, state: TodoState) -> TodoState:
-        """Return the state as views show it: a compensation goes through the states of a todo."""
-        return TodoState.COMPENSATING if self["undo"] and not state.ended else state
-
-    def __getitem__(self, name: str) -> str | None:
-        return self._facts.get(f"{self._todo} {name}")
-
-
-def _todo(
-    name: str,
-    state: TodoState,
-    repo: str,
-    facts: Facts,
-    output: str | None,
-    held_up: Mapping[str, str] = MappingProxyType({}),
-    now_ms: int | None = None,
-) -> TodoView:
-    shown = facts.shown(state)
-    undone = shown in UNDO
-    last = "undo_" if undone and shown is not TodoState.COMPENSATED and facts["undo_error"] else ""
-    exit_code = facts[f"{last}exit_code"]
-    finished_at = facts["finished_at"] if state.ended or undone else None
-    waits_for, wait_reason = _wait(state, facts, repo, held_up)
-    return TodoView(
-        id=name,
-        repo=repo,
-        state=shown,
-        attempt=int(facts["attempt"] or 0),
-        worker=facts["worker"],
-        started_at=iso(facts["started_at"]),
-        finished_at=iso(finished_at),
-        duration_s=seconds(facts["started_at"], now_ms if shown is TodoState.RUNNING else finished_at),
-        exit_code=None if exit_code is None else int(exit_code),
-        error=facts[f"{last}error"],
-        run=facts["run"],
-        cached=_source(facts["cached"]),
-        was=TodoState(facts["was"] or state) if undone else None,
-        undo_s=seconds(facts["undo_started_at"], facts["undo_finished_at"])
-        if undone and state.ended
-        else None,
-        approved_by=facts["approved_by"],
-        comment=facts["comment"],
-        accepted=facts["accepted"],
-        accepted_by=facts["accepted_by"],
-        waits_for=waits_for,
-        wait_reason=wait_reason,
-        since=iso(facts["since"]),
-        output=_parsed(output),
-    )
-
-
 def _stands(todo: TodoView) -> bool:
     """Return whether its work still exists."""
     return todo.state is TodoState.SUCCEEDED or (
@@ -385,32 +308,5 @@ def _duration_s(meta: Mapping[str, str]) -> float | None:
     return None if whole is None else round(whole - int(meta.get("lay_still_ms", 0)) / 1000, 3)
 
 
-def _wait(
-    state: TodoState, facts: Facts, repo: str, held_up: Mapping[str, str]
-) -> tuple[str | None, WaitReason | None]:
-    """Return the text and the reason of a todo's wait, both None if it does not wait."""
-    if text := facts["waits_for"]:
-        return text, WaitReason(facts["wait_reason"] or "")
-    if state is TodoState.DISPATCHED:
-        return (
-            (held_up[repo], WaitReason.WORKER)
-            if repo in held_up
-            else ("a worker that is free", WaitReason.SLOT)
-        )
-    lost = held_up.get(facts["worker"] or "") if state is TodoState.RUNNING else None
-    return lost, WaitReason.WORKER if lost else None
-
-
 def _finished(todo: TodoView) -> str:
     return todo.finished_at or ""
-
-
-def _source(cached: str | None) -> Source | None:
-    if cached is None:
-        return None
-    run, todo = split_member(cached)
-    return Source(run=run, todo=todo)
-
-
-def _parsed(output: str | None) -> Any:
-    return None if output is None else json.loads(output)

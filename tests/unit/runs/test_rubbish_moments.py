@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from coordination.runs.views.run_view import Unreadable, iso, readable
+from coordination.errors import Unreadable
+from coordination.runs.views.run_view import readable
+from coordination.runs.views.todo_view import iso
 
 
 @pytest.mark.parametrize("moment", ["9" * 20, "9" * 400, "-" + "9" * 20, "9" * 15, "soon"])
