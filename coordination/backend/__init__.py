@@ -5,13 +5,12 @@
 | `address.py` | parses and checks a Redis address; writes it for redis-py and for Celery |
 | `client.py` | clients with timeouts by purpose; converts their errors |
 | `keys.py` | the name of every key |
+| `key_table.py` | the type, content and lifetime of every key; sets aside keys that hold a foreign type |
 | `steps.py` | the declaration of each Lua step: keys, arguments, reply, flags |
 | `library.py`, `lua/` | the steps as one library of Redis Functions, loaded into the server |
 | `step_connection.py` | calls steps through a redis-py client or over its own connections |
 | `embedded.py` | the Redis-compatible server that coord starts on this machine |
 | `daemon.py` | starts, finds and stops a detached process |
 | `server_check.py` | checks that a server is fit: version, persistence, eviction, available commands |
-| `misplaced_keys.py` | sets aside keys of coord that hold a foreign type |
 | `error_messages.py` | converts an error of Redis to fact, cause and next command |
-| `failpoints.py` | makes calls to Redis fail where tests ask for it |
 """

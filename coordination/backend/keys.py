@@ -1,155 +1,15 @@
 """Names of all Redis keys of coord. No other file spells a key; steps get keys in KEYS, or use LUA_NAMES.
 
-`<ns>` is the namespace (a setting), `member` is `<run> <todo>`. `<what>` is a typed name: `lock:x`,
-`resource:x`, `seat:<repo>` (the right to work in a repository), `seat:<repo>:in-place` (in its path itself).
-
-| key                      | type   | content | lifetime |
-|--------------------------|--------|---------|----------|
-| `<ns>:runs`              | zset   | run id, scored by its start in ms | for ever |
-| `<ns>:live`              | zset   | runs that have not ended | until the run ends |
-| `<ns>:half-undone` | zset | runs with a failed compensation, by their end in ms | until all is undone |
-| `<ns>:leases`            | zset   | member, by the expiry of its lease in ms | claim to settle |
-| `<ns>:holders`           | hash   | member → fence of the attempt that may settle it | claim to settle |
-| `<ns>:stops`             | set    | members whose worker is asked to stop them | cancel to settle |
-| `<ns>:timers`            | zset   | member, by its due time in ms | until due |
-| `<ns>:fence`             | string | the last fence issued | for ever |
-| `<ns>:epoch`             | hash   | `server` (its run id), `n` (restarts seen), `set_by` … | for ever |
-| `<ns>:workers`           | zset   | worker id, by its last heartbeat in ms | a day |
-| `<ns>:worker:<id>`       | string | JSON: host, pid, version, repos, places, jobs … | three heartbeats |
-| `<ns>:version`           | string | the version of coord of all workers here | for ever |
-| `<ns>:ecosystem`         | string | id of the ecosystem whose workers and runs are here | until replaced |
-| `<ns>:counters` | hash | `leases_lost`, `todos_poisoned`, `todos_<state>` … | for ever (they grow) |
-| `<ns>:<what>`            | string | request that holds the lock or seat exclusively | ttl; until released |
-| `<ns>:lock-shares:<what>` | zset   | `amount request` of each share, by expiry in ms | until released |
-| `<ns>:lock-queue:<what>` | zset   | requests that wait for it, by rank in µs | until granted or gone |
-| `<ns>:lock-request:<id>` | hash | state wants rank ttl fence since, owner's fields | ttl; ttl of its place |
-| `<ns>:lock-party:<party>` | set    | the requests of one owner | until released or swept |
-| `<ns>:lock-parties`      | set    | owners that hold or wait for something | until released or swept |
-| `<ns>:lock-wake:<id>`    | list   | a fence or a verdict, for a request that waited | a minute |
-| `<ns>:lock-done:<party>` | string | the request that the owner released last | 10 s |
-| `<ns>:lock-stats:<what>` | hash   | used_ms, granted, waited_ms, longest_ms … of a resource | for ever |
-| `<ns>:lock-guard:<what>` | hash   | newest fence, value and the fence that wrote it, refused | for ever |
-| `<ns>:lock-names`        | set    | each `<what>` that is held or waited for | until idle |
-| `<ns>:lock-released`     | stream | forced releases: lock, former holder, actor | the last 1,000 |
-| `<ns>:lock-capacities`   | hash   | `resource:x` → its capacity | until declared 0 |
-| `<ns>:lock-epoch`        | string | creation time of this server's data, in µs | for ever |
-| `<ns>:breakers` | hash | breaker → state, unless at rest (closed without failures) | until at rest |
-| `<ns>:breaker:<name>`    | hash   | until, probe, probe_until, why, since, opened_at … | until at rest |
-| `<ns>:breaker-failures:<name>` | list   | `ms who`: the last failures | its window; until open |
-| `<ns>:breaker-behind:<name>` | zset   | members parked behind it, by start in ms | until at rest |
-| `<ns>:breaker-resets`    | stream | manual resets: breaker, why it was open, actor | the last 1,000 |
-| `<ns>:cache-contexts`    | zset   | context that has entries, by 0 | until it is empty |
-| `<ns>:cache-generations` | hash   | context → number of its last write | until it is empty |
-| `<ns>:cache-entries:<context>` | hash   | key → `digest bytes expiry_ms ttl_ms`; `-` | its ttl |
-| `<ns>:cache-values` | hash | SHA-256 → the value: equal values are stored once | until no entry has it |
-| `<ns>:cache-refs`        | hash   | SHA-256 → number of entries with this value | until no entry has it |
-| `<ns>:cache-order`       | zset   | context and key, in order of eviction | as long as the entry |
-| `<ns>:cache-expiry`      | zset   | context and key, by its expiry in ms | as long as the entry |
-| `<ns>:cache-uses`        | hash   | context and key → number of uses, under `lfu` | as long as the entry |
-| `<ns>:cache-facts`       | hash   | bytes, writes, ticks, floor, hits, misses, evictions … | for ever |
-| `<ns>:durations:<repo> <kind>` | list   | ms of the last 25 similar todos; kind as in `place` | 90 days |
-| `<ns>:gateway-tokens`    | hash   | user → JSON: recipient, SHA-256 of token, since when | until revoked |
-| `<ns>:gateway-news`      | pubsub | a recipient whose token was revoked, or who connected elsewhere | — |
-| `<ns>:recipients`        | zset   | recipient, by when it was last active in ms | until forgotten |
-| `<ns>:inbox-stream:<recipient>` | stream | waiting or in flight: at, head, body | until acknowledged |
-| `<ns>:inbox-ready:<…>`   | zset   | waiting tickets, by priority, then arrival | until delivered |
-| `<ns>:inbox-pending:<…>` | zset   | ticket, by when it may be taken over in ms | until acknowledged |
-| `<ns>:inbox-deliveries:<…>` | hash | ticket → deliveries, failed ones, begun, reader | until acknowledged |
-| `<ns>:inbox-lanes:<…>`   | hash   | sender → messages in flight, their reader | until acknowledged |
-| `<ns>:inbox-facts:<…>` | hash | epoch, seq, trimmed …; `last <sender>`: its last number | until forgotten |
-| `<ns>:inbox-seen:<…>`    | zset   | `sender/number` of callers' own numbers, by offset | last 10,000 |
-| `<ns>:mail:<recipient>`  | pubsub | a notice that a message came, while a reader waits | — |
-| `<ns>:topic:<name>`      | set    | the recipients that subscribed | until unsubscribed |
-| `<ns>:live:<topic>`      | pubsub | the events of a topic: ms, id, type, payload | — |
-| `<ns>:readers`           | zset   | `recipient reader host pid`, by last activity in ms | an hour |
-| `<ns>:dead-letters`      | stream | messages that exceeded their limit of deliveries | the last 10,000 |
-| `<ns>:envelope`          | hash   | `queue`, `message`, `words`: template of a message | for ever |
-| `<ns>:served`            | zset   | run with queued messages, by its last turn | until it has none |
-| `<ns>:apart:<key>`       | any    | former content of a key that held another type | a week |
-| `<ns>:poison`            | list   | unreadable queue entries | the last 1,000 |
-| `<ns>:restricted:<repos>:requests` | pubsub | requests of restricted workers of these repos | — |
-| `…:<repos>:reply:<id>`   | list   | the reply to one request | a minute |
-| `…:<repos>:unacked*`, `…:poison` | — | as `<ns>.unacked*` and `<ns>:poison`, of these workers | as there |
-| `<ns>:commits` | hash | todo → `commit run repo` of its last success, … | until pending in the file |
-| `<ns>:errands`           | hash   | id → JSON of a request to all workers (`clean`) | until answered |
-| `<ns>:errand:<id>`       | hash   | worker id → JSON of its reply | until collected |
-| `<ns>:run:<id>:meta` | hash | plan_id, status, strategy, `stuck`, `piece`, `n.<state>` … | as the run |
-| `…:spec`                 | hash   | todo → JSON of its action; never changes | as the run |
-| `…:place`                | hash   | todo → `order level repo kind priority wants` (below) | as the run |
-| `…:children`             | hash   | todo → its successors | as the run |
-| `…:levels`               | hash   | level → its todos, most urgent first | as the run |
-| `…:state`                | hash   | todo → state | as the run |
-| `…:facts`                | hash   | `<todo> <fact>` → value: attempt, fence, worker … | as the run |
-| `…:pending`              | hash   | todo → number of predecessors that have not succeeded | as the run |
-| `…:opened`               | hash   | level → number of its todos that have not settled | as the run |
-| `…:ready`                | zset   | the next todo of each free repository, by its turn in ms | as the run |
-| `…:queued`               | zset   | `repo|turn|todo`: ready, behind another todo of its repo | as the run |
-| `…:busy`                 | hash   | repo → the todo that occupies it | as the run |
-| `…:owed`                 | set    | todos whose message is used up: the next grant sends one | as the run |
-| `…:stranded`             | hash   | repo → the todo that waits for its pinned host | as the run |
-| `…:sent`                 | zset   | dispatched, unclaimed todos, by dispatch in ms | as the run |
-| `…:tips`                 | hash   | repo → the base commit of its next attempt | as the run |
-| `…:output`               | hash   | todo → JSON output for its dependents | as the run |
-| `…:checkpoint`           | hash   | running todo → JSON output so far | as the run |
-| `…:parents`              | hash   | todo → its predecessors; in a rollback | as the run |
-| `…:behind`               | hash   | todo → dependents still to be undone; in a rollback | as the run |
-| `…:posted`               | zset   | queue → turn of the todo whose message is in it | as the run |
-| `…:events`               | stream | the run's events, in order | the last 100,000 |
-| `…:log:<todo>`           | stream | head and tail of each attempt: attempt text at end … | as the run |
-| `…:bundle:<repo>` | hash | commit → its git bundle; `… since`, `… elsewhere`; `published` | as the run |
-
-`place` holds the todo's order in ms and its kind: `shell`, or `shell:<labels>`. `-` in `cache-entries` hides
-the value of an outer context. `inbox-seen` is also limited by the retention. A todo's `commits` is `commit
-run repo` of its last success, `accepted`, or `undone run repo`, until the todo is pending in the file or done
-again. `breakers` holds `closed` for a closed breaker with failures. `served` is ordered by when a worker took
-a message of the run last.
-
-Celery's own keys: queues `<ns>.repo.<name>`, `<ns>.repo.<name>@<host>` and `<ns>.control`; `<ns>.unacked*`;
-results under `<ns>.celery:`. Kombu's keys, the same for all namespaces: `_kombu.binding*`.
+`key_table.py` documents each key: its type, content and lifetime.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-TYPES: Mapping[str, str] = {
-    "zset": (
-        "runs live half-undone leases timers workers lock-shares:* lock-queue:* breaker-behind:* "
-        "cache-contexts cache-order cache-expiry recipients inbox-ready:* inbox-pending:* inbox-seen:* "
-        "readers served run:*:ready run:*:queued run:*:sent run:*:posted"
-    ),
-    "hash": (
-        "holders epoch counters lock-request:* lock-stats:* lock-guard:* lock-capacities breakers breaker:* "
-        "cache-generations cache-entries:* cache-values cache-refs cache-uses cache-facts gateway-tokens "
-        "commits inbox-deliveries:* inbox-lanes:* inbox-facts:* envelope errands errand:* run:*:meta "
-        "run:*:spec run:*:place run:*:children run:*:levels run:*:state run:*:facts run:*:pending "
-        "run:*:opened run:*:busy run:*:stranded run:*:tips run:*:output run:*:checkpoint run:*:parents "
-        "run:*:behind run:*:bundle:*"
-    ),
-    "set": "stops lock-party:* lock-parties lock-names topic:* run:*:owed",
-    "string": "fence worker:* version ecosystem lock:* resource:* seat:* lock-done:* lock-epoch",
-    "list": "lock-wake:* breaker-failures:* poison durations:*",
-    "stream": "lock-released breaker-resets inbox-stream:* dead-letters run:*:events run:*:log:*",
-}
-"""Type → the keys of that type in the table above, without `<ns>:`; `*` stands for the variable part."""
-
-
-def type_of(name: str) -> str | None:
-    """Return the type of a key (given without its namespace), or None if the table has no such key."""
-    return next((kind for kind, fits in _FITS if fits.fullmatch(name)), None)
-
-
-def _fits(names: str) -> re.Pattern[str]:
-    """Return the pattern of names with `*`. A `*` at the end also matches colons (todo ids, recipients)."""
-    patterns = (re.escape(name).replace(r"\*:", "[^:]+:").replace(r"\*", "(?s:.+)") for name in names.split())
-    return re.compile("|".join(patterns))
-
-
-_FITS = tuple((kind, _fits(names)) for kind, names in TYPES.items())
 APART = "apart:"
 """Prefix for the name of a key that held another type and was moved aside."""
 

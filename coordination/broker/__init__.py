@@ -10,4 +10,5 @@ is lost, late or delivered twice does no harm.
 | `priority_transport.py` | takes the most urgent message from all queues of a worker in one step |
 | `canvas.py` | Celery messages of a level (chord or chain) and of a todo; the message template for steps |
 | `delivery.py` | the content of a message about one todo |
+| `failpoints.py` | makes calls to Redis fail where tests ask for it |
 """

@@ -85,7 +85,7 @@ on Shared-Memory Multiprocessors" (1991). Requesting everything at once: E. Coff
 | `sweeper.py` | removal of entries that dead processes left |
 
 The Lua steps are in backend/lua/lock and use connections of their own (backend/step_connection.py); the keys
-are defined in backend/keys.py.
+are defined in backend/keys.py and described in backend/key_table.py.
 """
 
 from coordination.locks.guard import Guard

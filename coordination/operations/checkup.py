@@ -19,8 +19,8 @@ import redis
 
 from coordination.backend.address import hide_password, is_open_to_readers
 from coordination.backend.client import reaching
+from coordination.backend.key_table import set_apart
 from coordination.backend.keys import APART
-from coordination.backend.misplaced_keys import set_apart
 from coordination.backend.server_check import ask_for_commands, judge, missing, version_of
 from coordination.disk import shortage
 from coordination.ecosystem.document import Document, load

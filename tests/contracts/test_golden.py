@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner
 from fastmcp.client.transports import StdioTransport
 
-from coordination.backend import keys
+from coordination.backend import key_table
 from coordination.cli.app import coord
 from coordination.cli.groups import Noun
 from tests.agent import agent
@@ -68,7 +68,7 @@ def helps(words: tuple[str, ...]) -> Iterator[str]:
 
 
 def test_keys_in_redis(golden: Callable[[str, str], None]):
-    golden("redis_keys.txt", "".join(f"{key} {kind}\n" for key, kind in ROW.findall(keys.__doc__ or "")))
+    golden("redis_keys.txt", "".join(f"{key} {kind}\n" for key, kind in ROW.findall(key_table.__doc__ or "")))
 
 
 def test_tools_for_agents(golden: Callable[[str, str], None], stage: Stage):

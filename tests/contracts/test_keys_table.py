@@ -1,4 +1,4 @@
-"""Every key in Redis has its row with its type in the table of keys.py, and every row has a key."""
+"""Every key in Redis has its row with its type in the table of key_table.py, and every row has a key."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 import pytest
 import redis
 
-from coordination.backend import keys
-from coordination.backend.misplaced_keys import set_apart
+from coordination.backend import key_table, keys
+from coordination.backend.key_table import set_apart
 from coordination.backend.step_connection import StepCaller
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.records import Policy
@@ -24,7 +24,7 @@ REPO = "repo:billing"
 
 def rows() -> list[tuple[re.Pattern[str], str]]:
     found = []
-    for key, kind in ROW.findall(keys.__doc__):
+    for key, kind in ROW.findall(key_table.__doc__):
         name = re.escape(key).replace("<what>", "(lock|resource|seat):.+")
         found.append((re.compile(re.sub(r"<[^>]+>", ".+", name)), kind))
     return found
@@ -92,7 +92,7 @@ def test_every_key_of_breakers_has_its_row(client: redis.Redis):
 
 def test_the_type_that_each_key_must_have_is_that_of_its_row():
     table = re.findall(
-        r"^\| `(<ns>:|…:)([^`]+)` +\| (zset|hash|set|string|list|stream) ", keys.__doc__, re.MULTILINE
+        r"^\| `(<ns>:|…:)([^`]+)` +\| (zset|hash|set|string|list|stream) ", key_table.__doc__, re.MULTILINE
     )
     names = {
         ("run:r1:" if head == "…:" else "")
@@ -101,9 +101,9 @@ def test_the_type_that_each_key_must_have_is_that_of_its_row():
         if name not in ("<what>", "<repos>:reply:<id>")
     }
 
-    assert {name: keys.type_of(name) for name in names} == names
-    assert [keys.type_of(f"{kind}:x") for kind in ("lock", "resource", "seat")] == ["string"] * 3
-    assert keys.type_of("apart:live") is None
+    assert {name: key_table.type_of(name) for name in names} == names
+    assert [key_table.type_of(f"{kind}:x") for kind in ("lock", "resource", "seat")] == ["string"] * 3
+    assert key_table.type_of("apart:live") is None
     assert len(names) > 60
 
 

@@ -23,8 +23,8 @@ from pathlib import Path
 import redis
 
 from coordination.backend.error_messages import cannot_write
+from coordination.backend.key_table import is_wrong_type, set_apart
 from coordination.backend.keys import lock
-from coordination.backend.misplaced_keys import is_wrong_type, set_apart
 from coordination.background import BackgroundService
 from coordination.broker.delivery import Delivery
 from coordination.errors import LockError, Unreachable

@@ -23,7 +23,7 @@ FACTS = (
     "since", "run", "cached",
     "approved_by", "comment", *FACTS_OF_UNDOING,
 )  # fmt: skip
-"""The facts of a todo that views show; backend/keys.py says where they are stored."""
+"""The facts of a todo that views show; backend/key_table.py says where they are stored."""
 
 RawRecords = Sequence[Mapping[str, str]]
 """States, places, facts (by `<todo> <fact>`) and outputs."""
