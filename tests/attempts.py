@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from coordination.models import Repo, Retry, Todo
-from coordination.runs.records import Grant, RunBrief, TodoSpec, Undo
+from coordination.runs.records import RunBrief, TodoSpec
+from coordination.runs.replies import Grant, Undo
 from coordination.settings import Settings
 from tests.stage import git
 from workers.attempt import Attempt

@@ -20,7 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from coordination.backend.step_connection import StepCaller
 from coordination.broker.delivery import Delivery
 from coordination.models import OnFailure, Strategy
-from coordination.runs.records import Grant, Reply, Result, TodoState
+from coordination.runs.records import Result, TodoState
+from coordination.runs.replies import Grant, Reply
 from coordination.runs.store import RunStore
 from coordination.runs.submission.submit import submit
 from coordination.runs.views.run_view import RunReader

@@ -25,7 +25,7 @@ from coordination import models
 from coordination.errors import PlanRefused
 from coordination.files import open_private
 from coordination.models import ManualAction, NoopAction
-from coordination.runs.records import Grant, Undo
+from coordination.runs.replies import Grant, Undo
 from workers.attempt_environment import AttemptEnvironment
 from workers.cleanup.rollback_cleanup import RollbackCleanup
 from workers.context import read_output

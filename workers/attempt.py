@@ -22,7 +22,8 @@ from coordination.errors import CoordinationError, GitRefused
 from coordination.files import open_private
 from coordination.models import Command as CommandLine
 from coordination.models import NoopAction
-from coordination.runs.records import Blame, Grant
+from coordination.runs.records import Blame
+from coordination.runs.replies import Grant
 from workers.actions import action_of
 from workers.attempt_environment import AttemptEnvironment
 from workers.checkpoints import Checkpoint

@@ -24,7 +24,8 @@ from coordination.models import secrets_of
 from coordination.retry import retried
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Worker
-from coordination.runs.records import Grant, Reply, RunStatus, TodoState
+from coordination.runs.records import RunStatus, TodoState
+from coordination.runs.replies import Grant, Reply
 from coordination.runs.retry_policy import Again, GiveUp, decide
 from coordination.runs.shared import ContextCalls
 from coordination.runs.store import RunStore

@@ -19,7 +19,7 @@ from coordination.backend.keys import member
 from coordination.background import BackgroundService
 from coordination.errors import Conflict
 from coordination.runs.presence import Presence, Worker
-from coordination.runs.records import Grant
+from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
 from workers.checkpoints import Checkpoint
 from workers.config import WorkerConfig

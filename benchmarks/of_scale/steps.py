@@ -19,7 +19,8 @@ from coordination.broker.delivery import Delivery
 from coordination.models import Ecosystem, OnFailure, Strategy
 from coordination.planner.graph import PlanGraph, build
 from coordination.runs.maintenance.leader import RunRecovery
-from coordination.runs.records import Reply, Result, RunStatus, TodoState
+from coordination.runs.records import Result, RunStatus, TodoState
+from coordination.runs.replies import Reply
 from coordination.runs.store import RunStore
 from coordination.runs.submission.submit import Order, submit
 

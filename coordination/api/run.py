@@ -19,7 +19,8 @@ from coordination.models import OnFailure, WriteBack
 from coordination.runs import transactions
 from coordination.runs.connection import Connection
 from coordination.runs.filings import file_outcome, keep_filings
-from coordination.runs.records import Reply, RunStatus, RunView, TodoState, TodoView
+from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
+from coordination.runs.replies import Reply
 from coordination.runs.retrying import named_checkpoints
 from coordination.runs.submission.structure import refuse_changed
 from coordination.runs.views import progress

@@ -54,7 +54,8 @@ Failures:
 
 | module | content |
 |---|---|
-| `records.py` | states, and the records that steps and views return |
+| `records.py` | states, and the records that workers read and views return |
+| `replies.py` | the records that steps return, parsed from the replies of Redis |
 | `store.py` | the steps of a run on Redis |
 | `dispatch.py` | sends the messages that a step makes necessary |
 | `connection.py` | the stores and managers of one Redis |

@@ -11,7 +11,8 @@ from celery import Celery
 
 from coordination.broker.canvas import Canvas, count_part
 from coordination.broker.delivery import Delivery
-from coordination.runs.records import Descriptor, Reply
+from coordination.runs.records import Descriptor
+from coordination.runs.replies import Reply
 from coordination.runs.store import RunStore
 
 ALL = 10_000

@@ -1,4 +1,4 @@
-"""Records of a run: states, what steps return, what views show."""
+"""Records of a run: its states, what workers read and report, and what views show."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from coordination.broker.delivery import Delivery
 from coordination.models import Command, Duration, Repo, Retry, Todo
 
 Blame = Literal["", "worker"]
@@ -121,57 +120,6 @@ class RunBrief(BaseModel):
     """
     no_cache: bool = False
     """No todo is given a cached result: each is executed, and its result is cached."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reply:
-    """Reply of a step: a word, and what the caller must do next."""
-
-    word: str
-    sends: tuple[Delivery, ...] = ()
-    """Messages that must be sent now."""
-    wakes: tuple[tuple[str, str], ...] = ()
-    """Run and todo of each request that was granted by the step."""
-    status: str = ""
-    """Status of the run after the step."""
-    header: tuple[Delivery, ...] = ()
-    """The messages of a level that has opened, for one chord."""
-    grant: Grant | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Grant:
-    """A granted claim: the worker holds the todo until its lease is lost."""
-
-    run_id: str
-    todo_id: str
-    attempt: int
-    fence: int
-    spec: TodoSpec
-    tip: str | None
-    """The commit at which the worktree must be; None before the first success in this repository."""
-    tries: int
-    """Failures of the todo itself so far."""
-    checkpoint: str = ""
-    """JSON that an earlier attempt wrote to COORD_OUTPUT before it ended; empty if none."""
-    shared: bool = False
-    """True if any shared context exists; without any, no worker reads it."""
-    undo: Undo | None = None
-    """Set where the todo is to be undone instead of executed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Undo:
-    was: TodoState
-    """End state before it is undone."""
-    output: str
-    """JSON of its output, else of its checkpoint; empty without either."""
-    last: bool
-    """Nothing else of the run is left to undo in this repository: its worktree and branch can be removed."""
-    run: str
-    """The run that executed it: an earlier one if it was carried over."""
-    had_ended: bool
-    """True if the run had ended before the rollback: people may have worked on its branches since."""
 
 
 @dataclass(frozen=True, kw_only=True)

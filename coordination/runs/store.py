@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from redis import Redis
@@ -21,16 +22,12 @@ from coordination.runs.records import (
     LIVE,
     Blame,
     Descriptor,
-    Grant,
     PredecessorOutput,
-    Reply,
     Result,
     RunBrief,
     TodoInputs,
-    TodoSpec,
-    TodoState,
-    Undo,
 )
+from coordination.runs.replies import Grant, Reply
 from coordination.runs.views.log_reader import LOG_LIMIT_BYTES, pieces_of
 
 VISIBLE = "cache/visible"
@@ -61,7 +58,7 @@ class RunStore:
         """Start a draft. `further`: keys of the run besides those that every run has; they no longer expire
         either.
         """
-        return _reply(run_id, self._scripts("run/seal", [*self.keys.step(run_id), *further], [run_id]))
+        return Reply.parse(run_id, self._scripts("run/seal", [*self.keys.step(run_id), *further], [run_id]))
 
     def adopt(
         self,
@@ -77,7 +74,7 @@ class RunStore:
         in ms.
         """
         keys, due = [*self.keys.step(run_id), *further], [part for pair in timers.items() for part in pair]
-        return _reply(
+        return Reply.parse(
             run_id, self._scripts("run/adopt", keys, [run_id, status, started_at, fence, actor, *due])
         )
 
@@ -104,23 +101,10 @@ class RunStore:
         word, *rest = self._call(
             "claim", run_id, todo_id, attempt, worker, host, request, ms(lease), unfit, short
         )
-        reply = _reply(run_id, [word, *rest[:3]])
+        reply = Reply.parse(run_id, [word, *rest[:3]])
         if word != "granted":
             return reply
-        fence, spec, tip, tries, checkpoint, shared, *undo = rest[3:]
-        grant = Grant(
-            run_id=run_id,
-            todo_id=todo_id,
-            attempt=attempt,
-            fence=int(fence),
-            spec=TodoSpec.model_validate_json(spec),
-            tip=tip or None,
-            tries=int(tries),
-            checkpoint=checkpoint,
-            shared=bool(shared),
-            undo=_undo(undo),
-        )
-        return Reply(word=word, sends=reply.sends, wakes=reply.wakes, status=reply.status, grant=grant)
+        return replace(reply, grant=Grant.parse(run_id, todo_id, attempt, rest[3:]))
 
     def renew(self, leases: Mapping[str, int], lease: timedelta) -> tuple[list[str], list[str]]:
         """Renew the leases (member → fence) in one call; return the members that are lost, and those asked to
@@ -390,14 +374,7 @@ class RunStore:
         return answer
 
     def _step(self, step: str, run_id: str, *args: str | int | float) -> Reply:
-        return _reply(run_id, self._call(step, run_id, *args))
-
-
-def _undo(told: Sequence[str]) -> Undo | None:
-    if not told:
-        return None
-    was, output, last, run, had_ended = told
-    return Undo(was=TodoState(was), output=output, last=last == "1", run=run, had_ended=had_ended == "1")
+        return Reply.parse(run_id, self._call(step, run_id, *args))
 
 
 def ms(duration: timedelta) -> int:
@@ -406,14 +383,3 @@ def ms(duration: timedelta) -> int:
 
 def _members(values: Iterable[str]) -> list[tuple[str, str]]:
     return [split_member(v) for v in values]
-
-
-def _reply(run_id: str, answer: Sequence) -> Reply:  # type: ignore[type-arg]
-    word, sends, wakes, status, *header = answer
-    return Reply(
-        word=word,
-        sends=tuple(Delivery.parse(run_id, s) for s in sends),
-        wakes=tuple(_members(wakes)),
-        status=status,
-        header=tuple(Delivery.parse(run_id, d) for d in (header[0] if header else ())),
-    )

@@ -16,7 +16,7 @@ from coordination.errors import Conflict, NotFound, UsageError
 from coordination.locks.internal import START
 from coordination.models import Ecosystem, OnFailure
 from coordination.runs.connection import Connection
-from coordination.runs.records import Reply
+from coordination.runs.replies import Reply
 from coordination.runs.retrying import named_checkpoints
 from coordination.runs.retrying.ended import read, refuse_again, restorable
 from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of, submit_retry

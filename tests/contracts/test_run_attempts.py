@@ -11,7 +11,8 @@ import redis
 
 from coordination.cache.contexts import Cache
 from coordination.cli.runs.summary import line, state_text
-from coordination.runs.records import Grant, Result, Source, TodoState
+from coordination.runs.records import Result, Source, TodoState
+from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
 from tests.contracts.carrier import BAD, LEASE, OK, Harness
 from tests.contracts.test_carry_over import retry

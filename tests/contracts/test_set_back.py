@@ -10,7 +10,8 @@ import pytest
 from coordination.errors import Conflict, NotFound, UsageError
 from coordination.models import Issue
 from coordination.planner.graph import build
-from coordination.runs.records import Grant, Result, TodoState
+from coordination.runs.records import Result, TodoState
+from coordination.runs.replies import Grant
 from coordination.runs.retrying.ended import EndedRun
 from coordination.runs.retrying.rerun_selection import select_reruns
 from tests.contracts.carrier import BAD, OK, Harness

@@ -11,7 +11,8 @@ from redis import Redis
 from redis.client import Pipeline
 
 from coordination.models import OnFailure, Strategy
-from coordination.runs.records import Grant, Result
+from coordination.runs.records import Result
+from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
 from tests.chaos.failpoints.points import names
 from tests.contracts.carrier import BAD, OK, Harness

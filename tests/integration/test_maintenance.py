@@ -21,7 +21,7 @@ from coordination.runs.dispatch import Dispatcher
 from coordination.runs.maintenance import leader, stuck
 from coordination.runs.maintenance.leader import MaintenanceLeader, RunRecovery
 from coordination.runs.presence import Presence, Worker
-from coordination.runs.records import Grant, Reply
+from coordination.runs.replies import Grant, Reply
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, Harness

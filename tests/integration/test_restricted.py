@@ -17,9 +17,10 @@ from coordination.cache.contexts import Cache
 from coordination.cache.names import Scope, chain_of
 from coordination.errors import NotAllowed, UsageError
 from coordination.models import Strategy
-from coordination.runs.records import Reply, TodoState
+from coordination.runs.records import TodoState
 from coordination.runs.remote_steps import proxy
 from coordination.runs.remote_steps.proxy import NobodyAnswers, ProxyContexts, ProxyStore
+from coordination.runs.replies import Reply
 from tests.plans import PLAN
 from tests.restricted import DONE, LEASE, Site, granted
 from tests.waiting import until

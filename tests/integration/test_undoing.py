@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from coordination.runs.records import TodoState, Undo
+from coordination.runs.records import TodoState
+from coordination.runs.replies import Undo
 from tests.attempts import RUN, Bench
 from tests.stage import git
 from workers.outcome import AttemptOutcome, OutcomeKind

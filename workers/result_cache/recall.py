@@ -17,7 +17,7 @@ from coordination.cache.entries import NoRoom
 from coordination.errors import CoordinationError, GitRefused, LockTimeout, Unreachable
 from coordination.locks import Lock
 from coordination.models import Cache, Command
-from coordination.runs.records import Grant
+from coordination.runs.replies import Grant
 from coordination.text import format_hours
 from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.result_cache.key import (

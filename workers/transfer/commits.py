@@ -14,7 +14,8 @@ from typing import Any
 
 from coordination.errors import CoordinationError
 from coordination.models import Workspace
-from coordination.runs.records import Grant, Origin, PredecessorOutput, RunBrief
+from coordination.runs.records import Origin, PredecessorOutput, RunBrief
+from coordination.runs.replies import Grant
 from workers.config import WorkerConfig
 from workers.outcome import AttemptOutcome
 from workers.transfer.bundles import BundleStore, Remote, sentence

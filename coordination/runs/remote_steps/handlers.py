@@ -23,7 +23,8 @@ from coordination.errors import Conflict, NotAllowed
 from coordination.runs.cleanup_jobs import Answer, CleanupJob, CleanupQueue
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Presence, Worker
-from coordination.runs.records import Blame, Grant, Reply, Result, RunBrief, TodoInputs, TodoState
+from coordination.runs.records import Blame, Result, RunBrief, TodoInputs, TodoState
+from coordination.runs.replies import Grant, Reply
 from coordination.runs.shared import ContextCalls, chain_of_todo
 from coordination.runs.store import RunStore
 from coordination.runs.views.log_reader import LOG_LIMIT_BYTES

@@ -19,7 +19,8 @@ from coordination.errors import NotFound, PlanRefused
 from coordination.models import Ecosystem, OnFailure, Plan, Repo, Todo, TodoStatus
 from coordination.planner.gates import MILESTONE_REPO, gates_of, repos_of
 from coordination.planner.resources import shortfalls
-from coordination.runs.records import Descriptor, Reply, TodoSpec, TodoState
+from coordination.runs.records import Descriptor, TodoSpec, TodoState
+from coordination.runs.replies import Reply
 from coordination.runs.retrying.ended import HOST, EndedRun
 from coordination.runs.retrying.named_checkpoints import FIELD
 from coordination.runs.retrying.rerun_selection import Carried, RerunSelection, select_reruns

@@ -14,7 +14,8 @@ from datetime import timedelta
 from coordination.backend.keys import resource, seat
 from coordination.models import Level, Todo, Workspace
 from coordination.planner.hours import kind_of
-from coordination.runs.records import Descriptor, Reply, RunStatus, TodoSpec, TodoState
+from coordination.runs.records import Descriptor, RunStatus, TodoSpec, TodoState
+from coordination.runs.replies import Reply
 from coordination.runs.store import RunStore, ms
 
 CHUNK = 500

@@ -14,7 +14,8 @@ from coordination.models import AgentAction, Ecosystem, OnFailure, Plan, Repo, R
 from coordination.planner.forecast import choose_strategy
 from coordination.planner.gates import repos_of
 from coordination.planner.schedule import AGEING
-from coordination.runs.records import Origin, Reply, RunBrief, TodoSpec, TodoState
+from coordination.runs.records import Origin, RunBrief, TodoSpec, TodoState
+from coordination.runs.replies import Reply
 from coordination.runs.store import RunStore, ms
 from coordination.runs.submission.draft import Draft, descriptor, first_facts, new_run_id
 from coordination.runs.submission.structure import graph_hash, without_way_back

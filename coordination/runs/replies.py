@@ -1,0 +1,94 @@
+"""Records of what the steps of a run return, parsed from the replies of Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from coordination.backend.keys import split_member
+from coordination.broker.delivery import Delivery
+from coordination.runs.records import TodoSpec, TodoState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """Reply of a step: a word, and what the caller must do next."""
+
+    word: str
+    sends: tuple[Delivery, ...] = ()
+    """Messages that must be sent now."""
+    wakes: tuple[tuple[str, str], ...] = ()
+    """Run and todo of each request that was granted by the step."""
+    status: str = ""
+    """Status of the run after the step."""
+    header: tuple[Delivery, ...] = ()
+    """The messages of a level that has opened, for one chord."""
+    grant: Grant | None = None
+
+    @classmethod
+    def parse(cls, run_id: str, answer: Sequence) -> Reply:  # type: ignore[type-arg]
+        word, sends, wakes, status, *header = answer
+        return cls(
+            word=word,
+            sends=tuple(Delivery.parse(run_id, s) for s in sends),
+            wakes=tuple(map(split_member, wakes)),
+            status=status,
+            header=tuple(Delivery.parse(run_id, d) for d in (header[0] if header else ())),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grant:
+    """A granted claim: the worker holds the todo until its lease is lost."""
+
+    run_id: str
+    todo_id: str
+    attempt: int
+    fence: int
+    spec: TodoSpec
+    tip: str | None
+    """The commit at which the worktree must be; None before the first success in this repository."""
+    tries: int
+    """Failures of the todo itself so far."""
+    checkpoint: str = ""
+    """JSON that an earlier attempt wrote to COORD_OUTPUT before it ended; empty if none."""
+    shared: bool = False
+    """True if any shared context exists; without any, no worker reads it."""
+    undo: Undo | None = None
+    """Set where the todo is to be undone instead of executed."""
+
+    @classmethod
+    def parse(cls, run_id: str, todo_id: str, attempt: int, told: Sequence[str]) -> Grant:
+        """Parse what the claim step returns after the header of its reply."""
+        fence, spec, tip, tries, checkpoint, shared, *undo = told
+        return cls(
+            run_id=run_id,
+            todo_id=todo_id,
+            attempt=attempt,
+            fence=int(fence),
+            spec=TodoSpec.model_validate_json(spec),
+            tip=tip or None,
+            tries=int(tries),
+            checkpoint=checkpoint,
+            shared=bool(shared),
+            undo=Undo.parse(undo) if undo else None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undo:
+    was: TodoState
+    """End state before it is undone."""
+    output: str
+    """JSON of its output, else of its checkpoint; empty without either."""
+    last: bool
+    """Nothing else of the run is left to undo in this repository: its worktree and branch can be removed."""
+    run: str
+    """The run that executed it: an earlier one if it was carried over."""
+    had_ended: bool
+    """True if the run had ended before the rollback: people may have worked on its branches since."""
+
+    @classmethod
+    def parse(cls, told: Sequence[str]) -> Undo:
+        was, output, last, run, had_ended = told
+        return cls(was=TodoState(was), output=output, last=last == "1", run=run, had_ended=had_ended == "1")
