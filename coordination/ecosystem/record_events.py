@@ -32,7 +32,7 @@ _SECTIONS: tuple[Location, ...] = (
     ("repos",), ("resources",), ("coordination", "issues"), ("coordination", "plans"), ("coordination", "todos"),
     ("coordination", "dependencies"),
 )  # fmt: skip
-CLOSED = frozenset({IssueStatus.RESOLVED, IssueStatus.CLOSED})
+ENDED_ISSUE = frozenset({IssueStatus.RESOLVED, IssueStatus.CLOSED})
 
 
 def events_of(before: Ecosystem, after: Ecosystem, changes: Changes) -> list[dict[str, Any]]:
@@ -130,14 +130,14 @@ def _verb(old: Any, new: Any) -> str:
     if isinstance(new, Dependency):
         return "status_changed"
     ended, was_ended = _has_ended(new), _has_ended(old)
-    if ended and not was_ended:
-        return "closed" if isinstance(new, Issue) else str(after)
+    if ended and (not was_ended or after is IssueStatus.CLOSED):
+        return str(after)
     return "reopened" if was_ended and not ended else "updated"
 
 
 def _has_ended(record: Any) -> bool:
     if isinstance(record, Issue):
-        return record.status in CLOSED
+        return record.status in ENDED_ISSUE
     if isinstance(record, Plan):
         return record.status in (PlanStatus.COMPLETED, PlanStatus.CANCELLED)
     return hasattr(record, "status") and record.status not in OPEN_TODO

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from coordination.models import OPEN_TODO
+from coordination.models import OPEN_TODO, IssueStatus
 
 
 class HistoryEvent(BaseModel):
@@ -56,6 +56,7 @@ class HistoryEvent(BaseModel):
 
 
 OPEN = frozenset(status.value for status in OPEN_TODO)
+DONE = {"completed": "done", "resolved": "done", "closed": "done", "cancelled": "dropped"}
 COUNTED = ("existing", "created", "done", "dropped", "reopened", "deleted")
 """Verbs that are counted per day; `existing` is an open record of the time when the history began."""
 
@@ -83,7 +84,9 @@ def _values_of(event: HistoryEvent) -> Iterator[tuple[str, float]]:
     if event.entity not in ("issue", "todo"):
         return
     verb = event.kind.partition(".")[2]
-    name = {"completed": "done", "closed": "done", "cancelled": "dropped"}.get(verb, verb)
+    name = DONE.get(verb, verb)
+    if verb == "closed" and event.changes.get("status", ("",))[0] == IssueStatus.RESOLVED:
+        return  # it was counted when it was resolved
     if name == "deleted" and event.record.get("status") not in OPEN:
         return
     if name in COUNTED:

@@ -24,7 +24,7 @@ MOST_WORDS = 32
 LIMIT = 20
 ENTITIES = ("issue", "todo", "plan", "milestone", "dependency", "repo", "resource")
 KINDS = {f"{noun}.{verb}" for noun in ENTITIES for verb in ("created", "updated", "deleted")} | {
-    "issue.closed", "issue.reopened", "todo.completed", "todo.cancelled", "todo.reopened", "plan.completed",
+    "issue.resolved", "issue.closed", "issue.reopened", "todo.completed", "todo.cancelled", "todo.reopened", "plan.completed",
     "plan.cancelled", "plan.reopened", "milestone.completed", "milestone.cancelled", "milestone.reopened",
     "dependency.status_changed", "file.recorded", "file.changed", "history.gap",
 }  # fmt: skip

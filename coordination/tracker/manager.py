@@ -256,6 +256,14 @@ class CoordinationManager(Reader):
         given = list(records)
         return self._edit(lambda transaction: mutations.create_records(transaction, kind, given))
 
+    # The history keeps every edit, so the names of the former manager with a memory are other names of these.
+    create_issue_with_memory = create_issue
+    update_issue_with_memory = update_issue
+    close_issue_with_memory = close_issue
+    create_todo_with_memory = create_todo
+    complete_todo_with_memory = complete_todo
+    check_dependencies_with_memory = check_dependencies
+
     # Implementation
 
     def _create(self, kind: Kind[R], fields: Fields) -> Edited:

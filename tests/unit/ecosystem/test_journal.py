@@ -16,6 +16,7 @@ import pytest
 from coordination.ecosystem import journal
 from coordination.ecosystem.editing import edit
 from coordination.ecosystem.journal import Entry, Journal
+from coordination.history.events import HistoryEvent, figures_of
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 ECOSYSTEM = b"""repos:
@@ -130,7 +131,7 @@ def test_every_edit_is_an_entry_with_its_records(file: Path) -> None:
     assert began.text == ECOSYSTEM
     assert made.text == file.read_bytes()
     assert [(event["kind"], event["subject"]) for event in made.events] == [
-        ("issue.closed", "ISSUE-1"),
+        ("issue.resolved", "ISSUE-1"),
         ("milestone.completed", "PLAN-1/M1"),
         ("todo.created", "TODO-2"),
         ("todo.deleted", "TODO-1"),
@@ -139,6 +140,23 @@ def test_every_edit_is_an_entry_with_its_records(file: Path) -> None:
     assert made.events[0]["repos"] == ["api"]
     assert "@" in made.actor
     assert "geheim" not in str(made.events)
+
+
+def test_a_resolved_issue_is_closed_and_counts_as_done_once(file: Path) -> None:
+    for status in ("resolved", "closed", "pending", "closed"):
+        edit(file, lambda proposal, status=status: proposal.set(("issues", "ISSUE-1"), "status", status))
+
+    kinds, figures = [], []
+    for entry in entries(file)[1:]:
+        (event,) = entry.events
+        kinds.append(event["kind"])
+        read = HistoryEvent(
+            id="1", at=entry.at, kind=event["kind"], changes=event["changes"], record=event["record"]
+        )
+        figures.append([figure.name for figure in figures_of(read) if not figure.name.endswith("lead_h")])
+
+    assert kinds == ["issue.resolved", "issue.closed", "issue.reopened", "issue.closed"]
+    assert figures == [["issue.done"], [], ["issue.reopened"], ["issue.done"]]
 
 
 def test_a_change_by_somebody_else_is_one_entry_and_names_the_commit(file: Path) -> None:

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from desks import desk
 
 from coordination.ecosystem.document import parse
+from coordination.ecosystem.journal import Journal
 from coordination.errors import NotFound
 from coordination.models import Issue, Level, Plan, PlanStatus, TodoStatus
 from coordination.tracker.manager import CoordinationManager
@@ -97,3 +99,23 @@ def test_a_record_is_created_from_itself_or_its_fields(tmp_path: Path):
     assert manager.get_issue("ISSUE-7") == issue.record
     assert (issue.record.severity, issue.record.assignee, plan.id) == ("migration", "ann", "P")
     assert [found.id for found in manager.list_todos("pending", "api", "ann")] == [todo.id]
+
+
+def test_every_edit_is_remembered_also_under_the_names_with_memory(tmp_path: Path):
+    manager = desk(tmp_path, TEXT.decode())
+
+    issue = manager.create_issue_with_memory(title="slow").record.id
+    manager.update_issue_with_memory(issue, {"priority": "high"})
+    manager.close_issue_with_memory(issue)
+    todo = manager.create_todo_with_memory(task="profile", repo="api").record.id
+    manager.complete_todo_with_memory(todo)
+    assert manager.check_dependencies_with_memory().outcomes == ()
+
+    _, *edits = Journal(manager.document.path).entries()
+    assert [(event["kind"], event["subject"]) for edit in edits for event in edit.events] == [
+        ("issue.created", issue),
+        ("issue.updated", issue),
+        ("issue.closed", issue),
+        ("todo.created", todo),
+        ("todo.completed", todo),
+    ]
