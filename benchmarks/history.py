@@ -9,6 +9,7 @@ medians counts. The events have texts of 20 words out of 5,000. Searches are dra
 from __future__ import annotations
 
 import argparse
+import gc
 import random
 import statistics
 import tempfile
@@ -59,6 +60,7 @@ def edits(folder: Path, rounds: int) -> tuple[float, float]:
     for number in range(2 * rounds):
         without = mock.patch.object(editing, "_recorded", return_value=nullcontext())
         with nullcontext() if number % 2 else without:
+            gc.collect()  # the objects of `mock` would be collected in the other turn
             began = time.perf_counter()
             editing.edit(
                 files[number % 2],

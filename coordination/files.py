@@ -21,7 +21,7 @@ import glob
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -91,7 +91,9 @@ def _is_of_git(folder: Path) -> bool:
 
 
 @contextmanager
-def replacing(file: Path, *, durable: bool) -> Iterator[IO[bytes]]:
+def replacing(
+    file: Path, *, durable: bool, before_rename: Callable[[], object] | None = None
+) -> Iterator[IO[bytes]]:
     """Write a private file beside `file` and replace `file` at the end; after an error `file` is unchanged.
     Raises OSError.
     """
@@ -103,6 +105,8 @@ def replacing(file: Path, *, durable: bool) -> Iterator[IO[bytes]]:
             new.flush()
             if durable:
                 os.fsync(new.fileno())
+        if before_rename is not None:
+            before_rename()
         part.replace(file)
     except BaseException:
         with suppress(OSError):

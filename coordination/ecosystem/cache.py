@@ -37,7 +37,10 @@ def load(raw: bytes, path: Path) -> Snapshot | None:
     """Return the cached content for these bytes at this path, or None."""
     place = _cache_file(path) if len(raw) >= SMALLEST else None
     kept = _read_private(place) if place is not None else None
-    if kept is None or kept[:_DIGEST_BYTES] != _key(raw):
+    if kept is None:
+        return None
+    digest = hashlib.sha256(raw).hexdigest()
+    if kept[:_DIGEST_BYTES] != _key(digest):
         return None
     body = memoryview(kept)[2 * _DIGEST_BYTES :]
     if hashlib.sha256(body).digest() != kept[_DIGEST_BYTES : 2 * _DIGEST_BYTES]:
@@ -46,7 +49,9 @@ def load(raw: bytes, path: Path) -> Snapshot | None:
         ecosystem, warnings, outline = pickle.loads(body)  # noqa: S301 - see the module docstring
     if warnings is not None:
         warnings = tuple(replace(problem, file=str(path)) for problem in warnings)
-    document = Document(path=path, text=raw, ecosystem=ecosystem, known_warnings=warnings)
+    document = Document(
+        path=path, text=raw, ecosystem=ecosystem, known_warnings=warnings, known_digest=digest
+    )
     return Snapshot(document=document, outline=outline)
 
 
@@ -60,7 +65,7 @@ def store(snapshot: Snapshot) -> None:
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if _is_private(place.parent.lstat(), stat.S_ISDIR):
             with replacing(place, durable=False) as file:
-                file.write(_key(document.text) + hashlib.sha256(body).digest())
+                file.write(_key(document.digest) + hashlib.sha256(body).digest())
                 file.write(body)
             _delete_old(place.parent)
 
@@ -71,8 +76,8 @@ def _cache_file(path: Path) -> Path | None:
     return None if folder is None else folder / f"{name}.ecosystem"
 
 
-def _key(raw: bytes) -> bytes:
-    return hashlib.sha256(_code() + raw).digest()
+def _key(digest: str) -> bytes:
+    return hashlib.sha256(_code() + digest.encode()).digest()
 
 
 @cache

@@ -91,7 +91,7 @@ def _lock(descriptor: int, path: Path, deadline: float, poll_s: float) -> None:
         raise EditConflict(f"another process is editing {path}", "try again when it has finished")
 
 
-def save(path: Path, new: bytes) -> None:
+def save(path: Path, new: bytes, before_rename: Callable[[], object] | None = None) -> None:
     """Replace the file's bytes; keep its mode and owner, and follow a symlink.
 
     The bytes are on disk before the name points to them. On failure the old file is unchanged, and
@@ -104,7 +104,7 @@ def save(path: Path, new: bytes) -> None:
             target, os.W_OK
         ):
             raise PermissionError(13, "the file is read-only")  # the rename alone would succeed
-        with replacing(target, durable=True) as file:
+        with replacing(target, durable=True, before_rename=before_rename) as file:
             file.write(new)
             with contextlib.suppress(PermissionError):  # only root may change the owner
                 os.fchown(file.fileno(), before.st_uid, before.st_gid)
@@ -143,8 +143,8 @@ def edit(path: Path, decide: Callable[[Edit], None]) -> Document:
             after = _revised(before, proposal.changes)
             if read_bytes(path) == before.document.text:
                 remove_unfinished(path.resolve())  # other writers of coord need the lock, so none is active
-                with _recorded(before.document, after.document, proposal.changes):
-                    save(path, after.document.text)
+                with _recorded(before.document, after.document, proposal.changes) as sync:
+                    save(path, after.document.text, before_rename=sync)
                 cache.store(after)
                 return after.document
     raise EditConflict(
@@ -153,22 +153,37 @@ def edit(path: Path, decide: Callable[[Edit], None]) -> Document:
 
 
 @contextmanager
-def _recorded(before: Document, after: Document, changes: Changes) -> Iterator[None]:
-    """Write the edit into the journal. The edit is made even if the journal cannot be written."""
+def _recorded(before: Document, after: Document, changes: Changes) -> Iterator[Callable[[], None]]:
+    """Write the edit into the journal; yield a function that writes the journal to disk.
+
+    The edit is made even if the journal cannot be written.
+    """
     journal = Journal(after.path.resolve())
     with contextlib.ExitStack() as ends:
         try:
             events = events_of(before.ecosystem, after.ecosystem, changes)
-            now = datetime.now(UTC)
-            ends.enter_context(journal.recording(before.text, after.text, events, actor(), now))
+            ends.enter_context(journal.recording(before, after, events, actor(), datetime.now(UTC)))
         except OSError as error:
-            logger.warning(
-                "the edit of %s is missing in the history: %s: %s; make it a regular file that you may write",
-                after.path,
-                journal.path,
-                error.strerror,
-            )
-        yield
+            _warn(journal, error)
+            yield lambda: None
+        else:
+            yield lambda: _sync(journal)
+
+
+def _sync(journal: Journal) -> None:
+    try:
+        journal.sync()
+    except OSError as error:
+        _warn(journal, error)
+
+
+def _warn(journal: Journal, error: OSError) -> None:
+    logger.warning(
+        "the history may lack the edit of %s: %s: %s; make it a regular file that you may write",
+        journal.file,
+        journal.path,
+        error.strerror,
+    )
 
 
 def _revised(before: Snapshot, changes: Changes) -> Snapshot:

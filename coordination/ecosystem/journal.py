@@ -29,6 +29,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from coordination.ecosystem.parsing import Document
 from coordination.files import open_own
 from coordination.git import ask_git
 
@@ -37,7 +38,7 @@ LIMIT = 4 * 2**20
 LARGEST_TEXT = 64 * 2**20
 """Largest text in bytes that an entry may expand to; a journal may come with a foreign folder."""
 _TAIL = 1 << 16
-_BLOCK = 1 << 12
+_BLOCK = 1 << 15
 
 Event = Mapping[str, Any]
 DAMAGED = (ValueError, KeyError, TypeError, RecursionError, zlib.error)
@@ -86,24 +87,36 @@ class Journal:
 
     @contextmanager
     def recording(
-        self, before: bytes, after: bytes, events: Sequence[Event], actor: str, at: datetime
+        self, before: Document, after: Document, events: Sequence[Event], actor: str, at: datetime
     ) -> Iterator[None]:
-        """Record the edit that is made inside; an exception leaves it open until the next `settle`."""
-        old, new = digest_of(before), digest_of(after)
-        seq = self._settle(before, old, at) + 1
+        """Record the edit that is made inside; an exception leaves it open until the next `settle`.
+
+        Before the file is replaced, `sync` must have written the record to disk.
+        """
+        seq = self._settle(before.text, before.digest, at) + 1
         line = {
             "edit": seq,
             "at": at.isoformat(),
             "actor": actor,
-            "before": old,
-            "after": new,
+            "before": before.digest,
+            "after": after.digest,
             "events": list(events),
-            "splice": _splice(before, after),
+            "splice": _splice(before.text, after.text),
         }
-        self._append(line, durable=True)
+        self._append(line)
         yield
         with suppress(OSError):  # the digest will tell
-            self._append({"done": seq, "digest": new})
+            self._append({"done": seq, "digest": after.digest})
+
+    def sync(self) -> None:
+        """Write the journal to disk. After the sync of another file in the folder this takes 0.2 ms, before it
+        0.6 ms.
+        """
+        handle = open_own(self.path, os.O_WRONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
     def settle(self, text: bytes, at: datetime) -> int:
         """Complete the journal up to the present text of the file; return the number of the last entry."""
@@ -155,9 +168,15 @@ class Journal:
         """Return the id of the checkout that the journal belongs to; None without a journal of this path."""
         try:
             with os.fdopen(open_own(self.path, os.O_RDONLY), "rb") as file:
-                first = json.loads(file.readline(_TAIL))
-            return str(first["checkout"]) if first["path"] == str(self.file.resolve()) else None
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+                return self._checkout_in(file.readline(_TAIL))
+        except FileNotFoundError:
+            return None
+
+    def _checkout_in(self, first: bytes) -> str | None:
+        try:
+            read = json.loads(first)
+            return str(read["checkout"]) if read["path"] == str(self.file.resolve()) else None
+        except (ValueError, KeyError, TypeError):
             return None
 
     def _append(self, line: Mapping[str, Any], *, durable: bool = False) -> None:
@@ -182,7 +201,7 @@ class Journal:
         """
         try:
             line = self._last_line()
-            if line is None or self.checkout() is None:
+            if line is None:
                 return None
             read = json.loads(line)
             if "edit" in read:
@@ -197,6 +216,8 @@ class Journal:
     def _last_line(self) -> bytes | None:
         try:
             with os.fdopen(open_own(self.path, os.O_RDWR), "r+b") as file:
+                if self._checkout_in(file.readline(_TAIL)) is None:
+                    return None
                 size, wanted = file.seek(0, os.SEEK_END), _TAIL
                 while size:
                     begin = max(0, size - wanted)

@@ -46,10 +46,12 @@ class Document:
     text: bytes
     ecosystem: Ecosystem
     known_warnings: tuple[Problem, ...] | None = field(default=None, compare=False)
+    known_digest: str | None = field(default=None, compare=False)
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        return hashlib.sha256(self.text).hexdigest()
+        """Return the SHA-256 of the bytes, in hexadecimal."""
+        return self.known_digest or hashlib.sha256(self.text).hexdigest()
 
     @cached_property
     def warnings(self) -> tuple[Problem, ...]:

@@ -16,6 +16,8 @@ import pytest
 from coordination.ecosystem import journal
 from coordination.ecosystem.editing import edit
 from coordination.ecosystem.journal import Entry, Journal
+from coordination.ecosystem.parsing import Document
+from coordination.models import Ecosystem
 from coordination.history.events import HistoryEvent, figures_of
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -69,10 +71,16 @@ def killed_after(monkeypatch: pytest.MonkeyPatch, calls: int, draw: random.Rando
 
 def write(file: Path, text: bytes, by: str) -> None:
     """One edit, as `editing.edit` makes it."""
-    with Journal(file).recording(file.read_bytes(), text, [{"kind": by}], by, NOW):
+    record = Journal(file)
+    with record.recording(version(file, file.read_bytes()), version(file, text), [{"kind": by}], by, NOW):
         new = file.with_suffix(".new")
         new.write_bytes(text)
+        record.sync()
         new.replace(file)
+
+
+def version(file: Path, text: bytes) -> Document:
+    return Document(path=file, text=text, ecosystem=Ecosystem())
 
 
 def entries(file: Path) -> list[Entry]:
@@ -206,7 +214,7 @@ def test_an_edit_is_made_where_the_journal_cannot_be_written(
     edit(file, lambda proposal: proposal.set(("issues", "ISSUE-1"), "priority", "low"))
 
     assert b"low" in file.read_bytes()
-    assert "missing in the history" in caplog.text
+    assert str(Journal(file).path) in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe"])
@@ -225,4 +233,4 @@ def test_a_journal_that_is_no_file_of_ours_is_left_alone(
 
     assert b"low" in file.read_bytes()
     assert theirs.read_bytes() == b"one\ntwo"
-    assert "missing in the history" in caplog.text
+    assert str(Journal(file).path) in caplog.text
