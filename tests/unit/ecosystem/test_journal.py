@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -88,7 +90,10 @@ def entries(file: Path) -> list[Entry]:
     return list(Journal(file).entries())
 
 
-@pytest.mark.parametrize("seed", range(300))
+SEEDS = [*range(200), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(200, 5000))]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_the_entries_lead_to_exactly_the_file(
     file: Path, seed: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -124,6 +129,41 @@ def test_the_entries_lead_to_exactly_the_file(
     for entry, following in pairwise(found):
         assert following.before in (entry.after, None)
     assert {entry.text for entry in found if entry.actor == "us"} <= set(kept)
+
+
+WRITER = """
+import sys
+from itertools import count
+from pathlib import Path
+from coordination.ecosystem.editing import edit
+
+for number in count():
+    edit(Path(sys.argv[1]), lambda e: e.set(("issues", "ISSUE-1"), "title", f"{sys.argv[2]} {number}"))
+    print(number, flush=True)
+"""
+
+
+def test_processes_that_are_killed_at_any_moment_leave_a_journal_of_the_file(file: Path) -> None:
+    draw = random.Random(7)
+    for _ in range(4):
+        writers = [
+            subprocess.Popen([sys.executable, "-c", WRITER, str(file), name], stdout=subprocess.PIPE)
+            for name in ("one", "two")
+        ]
+        for writer in writers:
+            for _ in range(draw.randrange(1, 12)):
+                assert writer.stdout and writer.stdout.readline()
+            writer.kill()
+        for writer in writers:
+            writer.communicate()
+
+        found = entries(file)
+
+        assert found[-1].text == file.read_bytes()
+        assert [entry.seq for entry in found] == sorted({entry.seq for entry in found})
+        for entry, following in pairwise(found):
+            assert following.before == entry.after
+    assert {event["changes"]["title"][1][:3] for entry in found for event in entry.events} == {"one", "two"}
 
 
 def test_every_edit_is_an_entry_with_its_records(file: Path) -> None:
