@@ -19,8 +19,8 @@ from coordination.ecosystem import journal
 from coordination.ecosystem.editing import edit
 from coordination.ecosystem.journal import Entry, Journal
 from coordination.ecosystem.parsing import Document
-from coordination.models import Ecosystem
 from coordination.history.events import HistoryEvent, figures_of
+from coordination.models import Ecosystem
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 ECOSYSTEM = b"""repos:
@@ -152,7 +152,8 @@ def test_processes_that_are_killed_at_any_moment_leave_a_journal_of_the_file(fil
         ]
         for writer in writers:
             for _ in range(draw.randrange(1, 12)):
-                assert writer.stdout and writer.stdout.readline()
+                assert writer.stdout is not None
+                assert writer.stdout.readline()
             writer.kill()
         for writer in writers:
             writer.communicate()
