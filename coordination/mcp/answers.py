@@ -1,4 +1,4 @@
-"""Result types of tools, beyond the records of `models.py`."""
+"""Result types of tools, beyond the records of `models`."""
 
 from __future__ import annotations
 

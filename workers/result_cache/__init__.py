@@ -25,7 +25,7 @@ ignores, also in the `path` of a predecessor; the effects of a predecessor in pl
 the machine.
 
 Not restored, so irrelevant to todos with `cache`: files that git ignores, and effects of a command outside of
-its repository, also in the shared context. Therefore `cache` and `compensate` exclude each other (models.py),
+its repository, also in the shared context. Therefore `cache` and `compensate` exclude each other (models),
 and the rollback of a todo with a cached result needs no command: its branch goes. A folder without git has no
 tree to start from; the todo runs there.
 

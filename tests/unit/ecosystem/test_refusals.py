@@ -299,7 +299,7 @@ def test_every_record_of_the_format_can_name_its_fields():
     def sections(model: type[BaseModel], path: str = "") -> dict[str, type[BaseModel]]:
         found = {path: model}
         for name, field in model.model_fields.items():
-            for record in re.findall(r"models\.(\w+)", repr(field.annotation)):
+            for record in re.findall(r"models\.\w+\.(\w+)", repr(field.annotation)):
                 inner = getattr(models, record)
                 if isinstance(inner, type) and issubclass(inner, Record) and not record.endswith("Action"):
                     found |= sections(inner, f"{path}.{name}" if path else name)

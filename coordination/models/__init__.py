@@ -1,0 +1,90 @@
+"""Records of ecosystem.yaml as frozen models, without I/O.
+
+This package alone defines the fields and values of the file; `ecosystem/parsing.py` reads it.
+
+| module | content |
+|---|---|
+| `values.py` | durations, sizes, names; base classes |
+| `execution.py` | strategies, actions, gates, retries, the reuse of results |
+| `repositories.py` | repositories and resources |
+| `tracking.py` | issues, plans, todos, dependencies; the whole file |
+"""
+
+from __future__ import annotations
+
+from coordination.models.execution import (
+    Action,
+    AgentAction,
+    Backoff,
+    Cache,
+    FailureSign,
+    Gate,
+    Jitter,
+    ManualAction,
+    NoopAction,
+    OnFailure,
+    OutputSign,
+    PythonAction,
+    Retry,
+    ShellAction,
+    Strategy,
+    Verdict,
+    Workspace,
+    WriteBack,
+)
+from coordination.models.repositories import Repo, Resource, ResourceNeed, ResourceType
+from coordination.models.tracking import (
+    HIDDEN,
+    OPEN_TODO,
+    SECRET,
+    Coordination,
+    Criterion,
+    Dependency,
+    DependencyStatus,
+    DependencyType,
+    Ecosystem,
+    Issue,
+    IssueStatus,
+    Level,
+    Milestone,
+    Plan,
+    PlanStatus,
+    Todo,
+    TodoStatus,
+    Validation,
+    presentable,
+    secrets_of,
+)
+from coordination.models.values import (
+    DURATION_UNITS_S,
+    ECOSYSTEM_ID,
+    FILE_NAME,
+    Command,
+    Count,
+    Day,
+    Duration,
+    Foreign,
+    Id,
+    Labels,
+    Record,
+    RepoName,
+    ResourceName,
+    Size,
+    Text,
+    Units,
+    Word,
+    lower_case,
+    parse_duration,
+    parse_size,
+)
+
+__all__ = [
+    "DURATION_UNITS_S", "ECOSYSTEM_ID", "FILE_NAME", "HIDDEN", "OPEN_TODO", "SECRET", "Action", "AgentAction",
+    "Backoff", "Cache", "Command", "Coordination", "Count", "Criterion", "Day", "Dependency",
+    "DependencyStatus", "DependencyType", "Duration", "Ecosystem", "FailureSign", "Foreign", "Gate", "Id",
+    "Issue", "IssueStatus", "Jitter", "Labels", "Level", "ManualAction", "Milestone", "NoopAction",
+    "OnFailure", "OutputSign", "Plan", "PlanStatus", "PythonAction", "Record", "Repo", "RepoName", "Resource",
+    "ResourceName", "ResourceNeed", "ResourceType", "Retry", "ShellAction", "Size", "Strategy", "Text",
+    "Todo", "TodoStatus", "Units", "Validation", "Verdict", "Word", "Workspace", "WriteBack", "lower_case",
+    "parse_duration", "parse_size", "presentable", "secrets_of",
+]  # fmt: skip

@@ -1,0 +1,216 @@
+"""Execution of todos: strategies, actions, gates, retries, the reuse of results."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+
+from coordination import patterns
+from coordination.models.values import Amount, Command, Count, Duration, Record, Text, Word, lower_case
+
+
+class Strategy(Word):
+    AUTO = "auto"
+    """Forecast both; use levels unless dataflow is clearly faster."""
+    LEVELS = "levels"
+    """Dispatch each level of the graph as a Celery chord; the next level starts when the whole level has
+    settled.
+    """
+    DATAFLOW = "dataflow"
+    """Dispatch a todo as soon as its last predecessor has settled."""
+
+
+class OnFailure(Word):
+    HALT = "halt"
+    """Start no further todos; let running ones finish."""
+    CONTINUE = "continue"
+    """Skip only the todos that depend on the failed one."""
+    ROLLBACK = "rollback"
+    """Undo the completed todos."""
+
+
+class WriteBack(Word):
+    """Data of an ended run that is written into the file."""
+
+    STATUS = "status"
+    """Succeeded todos become completed, with their hours; undone todos become pending again."""
+    NONE = "none"
+
+
+class Workspace(Word):
+    WORKTREE = "worktree"
+    """A git worktree of the run."""
+    IN_PLACE = "in-place"
+    """The repository's own path, one todo at a time."""
+
+
+class ShellAction(Record):
+    type: Literal["shell"]
+    run: Command
+
+
+class PythonAction(Record):
+    type: Literal["python"]
+    call: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")]
+    args: dict[str, Any] = {}
+
+
+class AgentAction(Record):
+    type: Literal["agent"]
+    prompt: Text | None = None
+
+
+class ManualAction(Record):
+    type: Literal["manual"]
+
+
+class NoopAction(Record):
+    """Succeeds without doing anything, in the worker's process; joins branches of a plan, and measures the
+    overhead per todo.
+    """
+
+    type: Literal["noop"]
+
+
+def _bare_command(value: object) -> object:
+    if isinstance(value, str | list):
+        return {"type": "shell", "run": value}
+    if isinstance(value, dict) and isinstance(value.get("type"), str):
+        return {**value, "type": value["type"].lower()}
+    return value
+
+
+Action = Annotated[
+    Annotated[
+        ShellAction | PythonAction | AgentAction | ManualAction | NoopAction, Field(discriminator="type")
+    ],
+    BeforeValidator(_bare_command),
+]
+Compensation = Annotated[
+    Annotated[ShellAction | PythonAction | AgentAction, Field(discriminator="type")],
+    BeforeValidator(_bare_command),
+]
+"""Action that undoes a todo; only actions that a worker can execute."""
+
+
+class Verdict(Word):
+    APPROVE = "approve"
+    REJECT = "reject"
+
+
+class Gate(Record):
+    """A point where a person's approval is needed; without a timeout the run waits indefinitely."""
+
+    timeout: Duration | None = None
+    on_timeout: Verdict = Verdict.REJECT
+
+
+def _bare_gate(value: object) -> object:
+    if value is True:
+        return {}
+    if isinstance(value, dict | Gate):
+        return value
+    raise ValueError("needs true, or a mapping like {timeout: 24h, on_timeout: reject}")
+
+
+AtGate = Annotated[Gate, BeforeValidator(_bare_gate)]
+
+
+def _check_relative_path(pattern: str) -> str:
+    parts = pattern.split("/")
+    if pattern.startswith(("/", "~")) or ".." in parts:
+        raise ValueError("must be a path or a glob inside the repository, relative to its folder")
+    if not pattern.isprintable():
+        raise ValueError("contains invisible characters; remove them")
+    if ".git" in parts:
+        raise ValueError("names git's own folder; files that git tracks count without being named")
+    return pattern
+
+
+class Cache(Record):
+    """Reuse of an earlier success with the same action, tree, inputs and predecessors' outputs.
+
+    Files that git tracks are always compared. `inputs` names others: files that `prepare` or an earlier todo
+    left.
+    """
+
+    inputs: tuple[Annotated[Text, AfterValidator(_check_relative_path)], ...] = ()
+    ttl: Duration | None = None
+
+
+def _bare_cache(value: object) -> object:
+    if value is True:
+        return {}
+    if isinstance(value, dict | Cache):
+        return value
+    raise ValueError('needs true, or a mapping like {inputs: ["build/**"], ttl: 7d}')
+
+
+CacheRules = Annotated[Cache, BeforeValidator(_bare_cache)]
+
+
+class Backoff(Word):
+    """Growth of the delay between attempts with the number of failures."""
+
+    IMMEDIATE = "immediate"
+    FIXED = "fixed"
+    LINEAR = "linear"
+    EXPONENTIAL = "exponential"
+    FIBONACCI = "fibonacci"
+
+
+class Jitter(Word):
+    NONE = "none"
+    FULL = "full"
+    """A random delay, evenly distributed from 0 to the computed delay."""
+
+
+def _regular_expression(pattern: str) -> str:
+    if mistake := patterns.mistake_in(pattern):
+        raise ValueError(mistake)
+    return pattern
+
+
+class OutputSign(Record):
+    """Matches if the pattern (Python's regular expressions) is found in a line of the attempt's output."""
+
+    output: Annotated[Text, AfterValidator(_regular_expression)]
+
+
+def _failure_sign_kind(value: object) -> str | None:
+    if isinstance(value, dict | OutputSign):
+        return "what it wrote"
+    if value == "timeout":
+        return "its time was up"
+    return "exit code" if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+FailureSign = Annotated[
+    Annotated[int, Field(strict=True, ge=1, le=255), Tag("exit code")]
+    | Annotated[Literal["timeout"], Tag("its time was up")]
+    | Annotated[OutputSign, Tag("what it wrote")],
+    Discriminator(
+        _failure_sign_kind,
+        custom_error_type="failure_sign",
+        custom_error_message="needs an exit code, the word timeout, or a mapping like {output: REGEX}",
+    ),
+    BeforeValidator(lower_case),
+]
+"""Criterion for a failure: an exit code, the timeout, or a pattern in the output."""
+
+
+class Retry(Record):
+    """Rules for repeating a failed todo. `attempts` includes the first."""
+
+    attempts: Annotated[Count, Field(le=100)] = 3
+    strategy: Backoff = Backoff.EXPONENTIAL
+    delay: Duration = timedelta(seconds=1)
+    factor: Annotated[Amount, Field(ge=1)] = 2.0
+    max_delay: Duration = timedelta(seconds=30)
+    jitter: Jitter = Jitter.FULL
+    retry_on: tuple[FailureSign, ...] = ()
+    """Repeat only failures that match one of these; if empty, repeat all."""
+    stop_on: tuple[FailureSign, ...] = ()
+    """Never repeat failures that match one of these; takes precedence over `retry_on`."""

@@ -1,0 +1,299 @@
+"""Issues, plans, todos, dependencies, and the file that holds them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+
+from coordination.models.execution import (
+    Action,
+    AtGate,
+    Cache,
+    CacheRules,
+    Compensation,
+    ManualAction,
+    NoopAction,
+    OnFailure,
+    Retry,
+    Strategy,
+    Workspace,
+)
+from coordination.models.repositories import Repo, Resource, ResourceNeeds
+from coordination.models.values import (
+    Amount,
+    Command,
+    Count,
+    Day,
+    Duration,
+    EcosystemId,
+    Foreign,
+    Id,
+    Labels,
+    PositiveNumber,
+    Record,
+    RepoName,
+    Scalar,
+    Text,
+    Word,
+)
+
+
+class IssueStatus(Word):
+    PENDING = "pending"
+    IN_PROGRESS = "in_progress"
+    BLOCKED = "blocked"
+    RESOLVED = "resolved"
+    CLOSED = "closed"
+
+
+class Level(Word):
+    """Urgency or severity."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+class PlanStatus(Word):
+    DRAFT = "draft"
+    ACTIVE = "active"
+    ON_HOLD = "on_hold"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+
+class TodoStatus(Word):
+    PENDING = "pending"
+    IN_PROGRESS = "in_progress"
+    BLOCKED = "blocked"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+
+OPEN_TODO = frozenset({TodoStatus.PENDING, TodoStatus.IN_PROGRESS, TodoStatus.BLOCKED})
+"""Statuses of unfinished todos; a sweep executes these."""
+
+
+class DependencyType(Word):
+    RUNTIME = "runtime"
+    DEVELOPMENT = "development"
+    MCP = "mcp"
+    TEST = "test"
+    DOCUMENTATION = "documentation"
+
+
+class DependencyStatus(Word):
+    SATISFIED = "satisfied"
+    UNSATISFIED = "unsatisfied"
+    UNKNOWN = "unknown"
+    DEPRECATED = "deprecated"
+
+
+class Issue(Record):
+    id: Id
+    title: Text
+    description: str = ""
+    status: IssueStatus = IssueStatus.PENDING
+    priority: Level = Level.MEDIUM
+    severity: Text | None = None
+    """Free text; critical, high, medium and low are suggested."""
+    repos: tuple[RepoName, ...] = ()
+    created: Day | None = None
+    updated: Day | None = None
+    target: Day | None = None
+    dependencies: tuple[Id, ...] = ()
+    blocking: tuple[Id, ...] = ()
+    assignee: Text | None = None
+    labels: Labels = ()
+    metadata: dict[str, Any] = {}
+
+
+class Criterion(Record):
+    """Condition for the completion of a milestone: text, optionally with a command that checks it."""
+
+    text: Text
+    check: Command | None = None
+
+
+class Milestone(Record):
+    id: Id
+    name: Text
+    description: str = ""
+    due: Day | None = None
+    status: TodoStatus = TodoStatus.PENDING
+    dependencies: tuple[Id, ...] = ()
+    completion_criteria: tuple[
+        Annotated[Criterion, BeforeValidator(lambda v: {"text": v} if isinstance(v, str) else v)], ...
+    ] = ()
+    deliverables: tuple[Text, ...] = ()
+    gate: AtGate | None = None
+
+
+class Plan(Record):
+    id: Id
+    title: Text
+    description: str = ""
+    status: PlanStatus = PlanStatus.DRAFT
+    repos: tuple[RepoName, ...] = ()
+    created: Day | None = None
+    updated: Day | None = None
+    target: Day | None = None
+    milestones: tuple[Milestone, ...] = ()
+    strategy: Strategy = Strategy.AUTO
+    on_failure: OnFailure = OnFailure.HALT
+    max_parallel: Count | None = None
+    timeout: Duration | None = None
+    recurring: Annotated[bool, Field(strict=True)] = False
+    retry: Retry | None = None
+
+
+class Todo(Record):
+    id: Id
+    task: Text
+    description: str = ""
+    repo: RepoName
+    status: TodoStatus = TodoStatus.PENDING
+    priority: Level = Level.MEDIUM
+    created: Day | None = None
+    updated: Day | None = None
+    estimated_hours: PositiveNumber | None = None
+    actual_hours: Amount | None = None
+    blocked_by: tuple[Id, ...] = ()
+    blocking: tuple[Id, ...] = ()
+    assignee: Text | None = None
+    labels: Labels = ()
+    acceptance_criteria: tuple[Text, ...] = ()
+    plan: Id | None = None
+    action: Action | None = None
+    compensate: Compensation | None = None
+    gate: AtGate | None = None
+    timeout: Duration | None = None
+    retry: Retry | None = None
+    resources: ResourceNeeds = ()
+    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Scalar] = {}
+    workspace: Workspace = Workspace.WORKTREE
+    needs_paths: Annotated[bool, Field(strict=True)] = True
+    """Wait until the files of all predecessors are available on the worker's host; if false, `path` may be
+    null.
+    """
+    cache: CacheRules | None = None
+
+    def working_in(self, repo: Repo) -> Todo:
+        """Return the todo with its repository's workspace if it declares none.
+
+        `cache` is dropped in place, because the files that the todo reads and changes there are unknown.
+        """
+        if "workspace" in self.model_fields_set or repo.workspace is self.workspace:
+            return self
+        cache = None if repo.workspace is Workspace.IN_PLACE else self.cache
+        return self.model_copy(update={"workspace": repo.workspace, "cache": cache})
+
+    @field_validator("cache")
+    @classmethod
+    def _check_cache_allowed(cls, cache: Cache | None, known: ValidationInfo) -> Cache | None:
+        """Refuse `cache` for todos with effects beyond their commit and output, which cannot be restored."""
+        if cache is None:
+            return None
+        if isinstance(known.data.get("action"), ManualAction | NoopAction):
+            raise ValueError(
+                "cannot be used with the actions manual and noop, which run no command; remove it"
+            )
+        if known.data.get("workspace") is Workspace.IN_PLACE:
+            raise ValueError(
+                "cannot be used with workspace: in-place, because the files that the todo reads and changes "
+                "there are unknown; remove one of the two"
+            )
+        if known.data.get("compensate") is not None:
+            raise ValueError(
+                "cannot be used with compensate, because the todo's effects outside of its repository would "
+                "not be repeated; remove one of the two"
+            )
+        return cache
+
+
+R = TypeVar("R")
+
+SECRET = re.compile("TOKEN|SECRET|PASSWORD|KEY", re.IGNORECASE)
+HIDDEN = "***"
+
+
+def secrets_of(todo: Todo) -> tuple[str, ...]:
+    """Return the values of the todo's `env` whose names mark them as secret."""
+    return tuple(str(value) for name, value in todo.env.items() if SECRET.search(name))
+
+
+def presentable(record: R) -> R:
+    """Return the record as it may be shown: a todo without its secrets, which the file, Redis and workers
+    keep.
+    """
+    if not isinstance(record, Todo) or not record.env:
+        return record
+    env = {name: HIDDEN if SECRET.search(name) else value for name, value in record.env.items()}
+    return record.model_copy(update={"env": env})
+
+
+class Validation(Record):
+    """Check of a dependency: a command and its expected output, or an address and its expected status."""
+
+    command: Command | None = None
+    expected_pattern: Text | None = None
+    health_check: Text | None = None
+    expected_status: Annotated[Count, Field(ge=100, le=599)] | None = None
+    timeout: Duration | None = None
+
+
+class Dependency(Record):
+    id: Id
+    consumer: RepoName
+    provider: RepoName
+    type: DependencyType = DependencyType.RUNTIME
+    version_constraint: Text | None = None
+    status: DependencyStatus = DependencyStatus.UNKNOWN
+    created: Day | None = None
+    updated: Day | None = None
+    notes: str = ""
+    validation: Validation | None = None
+
+
+class Coordination(Record):
+    id: EcosystemId | None = None
+    issues: tuple[Issue, ...] = ()
+    plans: tuple[Plan, ...] = ()
+    todos: tuple[Todo, ...] = ()
+    dependencies: tuple[Dependency, ...] = ()
+
+
+class Ecosystem(Foreign):
+    """The whole file. `settings` is validated by `settings.Settings`."""
+
+    settings: dict[str, Any] = {}
+    repos: tuple[Repo, ...] = ()
+    resources: tuple[Resource, ...] = ()
+    coordination: Coordination = Coordination()
+
+    def with_coordination(self, **sections: tuple[Record, ...]) -> Ecosystem:
+        """Return a copy with other records in these sections, which are not validated again."""
+        return self.model_copy(update={"coordination": self.coordination.model_copy(update=sections)})
+
+    def capacities(self) -> Mapping[str, int]:
+        """Return the number of units of each resource by name."""
+        return {resource.name: resource.capacity for resource in self.resources}
+
+    def without_breaker(self) -> tuple[str, ...]:
+        """Return the resources that have no circuit breaker."""
+        return tuple(resource.name for resource in self.resources if not resource.breaker)
+
+    def todos_of(self, plan: Plan) -> tuple[Todo, ...]:
+        """Return the todos that name the plan, whatever their status, in the file's order.
+
+        If none does: the open todos of its repositories that name no plan.
+        """
+        todos = self.coordination.todos
+        if named := tuple(todo for todo in todos if todo.plan == plan.id):
+            return named
+        repos = frozenset(plan.repos)
+        return tuple(t for t in todos if t.plan is None and t.repo in repos and t.status in OPEN_TODO)

@@ -1,0 +1,127 @@
+"""Values of the file's fields, such as durations, sizes and names, and the base classes of its records."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any, cast
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
+
+FILE_NAME = "ecosystem.yaml"
+ECOSYSTEM_ID = r"^[a-z0-9-]{8,64}$"
+
+DURATION_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*")
+
+
+def parse_duration(value: object) -> object:
+    """Parse `90s`, `10m`, `1.5h` or a number of seconds; leave anything else to pydantic, which accepts ISO
+    8601.
+    """
+    if isinstance(value, bool):
+        raise ValueError("a duration is a number of seconds, or a number with ms, s, m, h or d")
+    try:
+        if isinstance(value, int | float):
+            return timedelta(seconds=value)
+        if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
+            return timedelta(seconds=float(match[1]) * DURATION_UNITS_S[match[2] or "s"])
+    except (OverflowError, ValueError) as error:  # infinite, not a number, or more than a billion days
+        raise ValueError("a duration cannot be that long") from error
+    return value
+
+
+SIZE_UNITS = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
+_SIZE = re.compile(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*(KiB|MiB|GiB|TiB)?\s*")
+
+
+def parse_size(value: object) -> object:
+    """Parse `1GiB` or `512MiB` to bytes; leave anything else to pydantic, which accepts a number."""
+    if isinstance(value, str) and (match := _SIZE.fullmatch(value)):
+        return int(float(match[1]) * SIZE_UNITS[match[2] or ""])
+    return value
+
+
+def _reject_dot_names(name: str) -> str:
+    if name in (".", ".."):  # worktrees are in folders named after the repository
+        raise ValueError("a repository's name must differ from . and ..")
+    return name
+
+
+def _reject_numbers(value: object) -> object:
+    # pydantic would read 2026, and "20260131" too, as a moment in 1970
+    if isinstance(value, int | float) or (isinstance(value, str) and value.isdecimal()):
+        raise ValueError("a date is written like 2026-01-31")
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(gt=timedelta(0))]
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    Field(ge=0, le=2**60),
+    WithJsonSchema(
+        {"type": ["integer", "string"], "minimum": 0, "pattern": r"^\s*\d+(\.\d+)?\s*([KMGT]iB)?\s*$"}
+    ),
+]
+"""Number of bytes: `1GiB`, `512MiB`, or a plain number."""
+Text = Annotated[str, Field(min_length=1)]
+RepoName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100), AfterValidator(_reject_dot_names)
+]
+ResourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)]
+Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+Command = Text | Annotated[tuple[Text, ...], Field(min_length=1)]
+Day = Annotated[date | datetime, BeforeValidator(_reject_numbers)]
+# Strict, because YAML reads `yes` as true, and true would count as 1.
+Count = Annotated[int, Field(strict=True, ge=1)]
+# Lua counts in doubles, and sums of units must stay exact there.
+Units = Annotated[Count, Field(le=1_000_000_000)]
+Amount = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+PositiveNumber = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Scalar = str | Annotated[int, Field(strict=True)] | Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Labels = tuple[Text, ...]
+EcosystemId = Annotated[str, Field(pattern=ECOSYSTEM_ID)]
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_empty_fields(cls, data: Any) -> Any:
+        """Treat a field without a value (`labels:`) as absent."""
+        if isinstance(data, dict) and None in data.values():
+            return {
+                key: value for key, value in data.items() if value is not None or key not in cls.model_fields
+            }
+        return data
+
+
+class Foreign(Record):
+    """A record that other tools may extend: unknown fields stay in the file and are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Word(StrEnum):
+    """An enumeration whose values are read in any case and written in lower case."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Word | None:
+        known = cls._value2member_map_
+        return cast(Word | None, known.get(value.lower())) if isinstance(value, str) else None
+
+
+def lower_case(value: object) -> object:
+    """Return text in lower case, anything else unchanged."""
+    return value.lower() if isinstance(value, str) else value
