@@ -55,6 +55,19 @@ def _commit_message(value: str) -> str:
     return value
 
 
+SYNONYMS = (
+    "bug defect error fault failure",
+    "fix mend repair correct resolve",
+    "slow performance latency timeout",
+    "delete remove drop",
+    "create add new",
+    "test check verify",
+    "login auth authentication",
+    "docs documentation readme",
+    "upgrade update bump migrate",
+)
+
+
 class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -204,6 +217,11 @@ class Settings(BaseModel):
     restricted: bool = False
     """Run as a worker whose Redis user may access only its own repositories (`coord acl`); processes
     of the role `keeper` execute its steps.
+    """
+
+    history_synonyms: Annotated[tuple[Text, ...], BeforeValidator(_split)] = SYNONYMS
+    """Groups of words that mean the same in `coord history --query`, with spaces between the words, as
+    `[bug defect fault, login auth]`. The groups given here replace the default ones.
     """
 
     connect_timeout: Duration = timedelta(seconds=1)

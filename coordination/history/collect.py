@@ -45,7 +45,7 @@ def collect(store: HistoryStore, file: Path) -> int:
         raise CoordinationError(
             f"the journal {journal.path} cannot be written: {error.strerror}", "make room and try again"
         ) from error
-    known = store.position(source)
+    known = int(store.position(source) or 0)
     new, batch, last = 0, list[HistoryEvent](), known
     valid: bytes | None = None
     for entry in journal.entries():

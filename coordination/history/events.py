@@ -54,6 +54,17 @@ class HistoryEvent(BaseModel):
     def entity(self) -> str:
         return self.kind.partition(".")[0]
 
+    @property
+    def subjects(self) -> frozenset[str]:
+        """Return all ids that the event concerns: its subject, the plan of a milestone, the run of a todo, and the
+        records of a foreign change.
+        """
+        named = self.data.get("subjects")
+        also = [one for one in named if isinstance(one, str)] if isinstance(named, list | tuple) else []
+        run = self.data.get("run")
+        owner = self.subject.partition("/")[0]
+        return frozenset({self.subject, owner, run if isinstance(run, str) else "", *also} - {""})
+
 
 OPEN = frozenset(status.value for status in OPEN_TODO)
 DONE = {"completed": "done", "resolved": "done", "closed": "done", "cancelled": "dropped"}

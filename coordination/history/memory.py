@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ from coordination.history.search import LIMIT, HistoryFilters, search
 from coordination.history.store import COMPANIONS, HistoryStore
 from coordination.history.trends import Trend, trends
 from coordination.models import Dependency, Issue, Plan, Record, Todo
+from coordination.settings import SYNONYMS
 from coordination.text import counted
 
 DATABASE = "history.db"
@@ -29,8 +30,15 @@ IMPORTED_AT_ONCE = 1000
 class Memory:
     """Opens the database when it is first used. Raises CoordinationError where that is impossible."""
 
-    def __init__(self, file: Path, folder: Path, warn: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        file: Path,
+        folder: Path,
+        warn: Callable[[str], object],
+        synonyms: Collection[str] = SYNONYMS,
+    ) -> None:
         self._file, self._path, self._warn = file, folder / DATABASE, warn
+        self._synonyms = synonyms
         self._opened: HistoryStore | None = None
 
     def close(self) -> None:
@@ -59,7 +67,7 @@ class Memory:
         limit: int = LIMIT,
     ) -> list[HistoryEvent]:
         """Return the best matches, or without a query the latest events. Raises UsageError, NotFound."""
-        return search(self._store(), query, filters, limit=limit)
+        return search(self._store(), query, filters, limit=limit, synonyms=self._synonyms)
 
     def trends(self, repo: str | None = None, days: int = 30) -> tuple[Trend, ...]:
         """Return the trends of issues and of todos. Raises UsageError."""

@@ -9,13 +9,14 @@ never read as FTS5's own syntax.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
 from coordination.errors import NotFound, UsageError
 from coordination.history.events import HistoryEvent
 from coordination.history.store import HistoryStore, event_of
+from coordination.settings import SYNONYMS
 from coordination.text import did_you_mean
 
 WEIGHTS = (8.0, 4.0, 1.0, 2.0)
@@ -30,17 +31,6 @@ KINDS = {f"{noun}.{verb}" for noun in ENTITIES for verb in ("created", "updated"
 }  # fmt: skip
 LABELS = {"entity": "type", "kind": "kind", "repo": "repository"}
 MOST = 10_000
-SYNONYMS: Mapping[str, tuple[str, ...]] = {
-    "bug": ("defect", "error", "fault", "failure"),
-    "fix": ("mend", "repair", "correct", "resolve"),
-    "slow": ("performance", "latency", "timeout"),
-    "delete": ("remove", "drop"),
-    "create": ("add", "new"),
-    "test": ("check", "verify"),
-    "login": ("auth", "authentication"),
-    "docs": ("documentation", "readme"),
-    "upgrade": ("update", "bump", "migrate"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +52,11 @@ def search(
     filters: HistoryFilters = HistoryFilters(),
     *,
     limit: int = LIMIT,
-    synonyms: Mapping[str, Iterable[str]] = SYNONYMS,
+    synonyms: Collection[str] = SYNONYMS,
 ) -> list[HistoryEvent]:
-    """Return the best matches, or without a query the latest events. Raises UsageError, NotFound."""
+    """Return the best matches, or without a query the latest events. `synonyms` are groups of words that mean
+    the same, with spaces between them. Raises UsageError, NotFound.
+    """
     if not 1 <= limit <= MOST:
         raise UsageError(f"{limit} events cannot be listed", f"choose a limit from 1 to {MOST}")
     _check(store, filters)
@@ -101,9 +93,9 @@ def _check(store: HistoryStore, filters: HistoryFilters) -> None:
             )
 
 
-def _term(word: str, synonyms: Mapping[str, Iterable[str]]) -> str:
-    alike = {word, *synonyms.get(word.lower(), ())}
-    alike |= {name for name, others in synonyms.items() if word.lower() in others}
+def _term(word: str, synonyms: Collection[str]) -> str:
+    groups = (group.lower().split() for group in synonyms)
+    alike = {word}.union(*(group for group in groups if word.lower() in group))
     quoted = ['"{}"'.format(one.replace('"', '""')) for one in sorted(alike)]
     return f"({' OR '.join(quoted)})"
 
@@ -133,9 +125,9 @@ def _latest(store: HistoryStore, filters: HistoryFilters, limit: int) -> list[Hi
 
 
 def _where(filters: HistoryFilters) -> tuple[str, list[object]]:
-    """Return the conditions, each behind AND, and their values. The subject of a milestone is PLAN/M1."""
+    """Return the conditions, each behind AND, and their values."""
     conditions: list[tuple[str, object]] = [
-        ("(subject = ? OR subject >= ? || '/' AND subject < ? || '0')", filters.subject),
+        ("events.seq IN (SELECT s.seq FROM event_subjects s WHERE s.subject = ?)", filters.subject),
         ("entity = ?", filters.entity),
         ("EXISTS (SELECT 1 FROM event_repos r WHERE r.repo = ? AND r.seq = events.seq)", filters.repo),
         ("kind GLOB ?", filters.kind),
@@ -147,5 +139,5 @@ def _where(filters: HistoryFilters) -> tuple[str, list[object]]:
     for condition, value in conditions:
         if value is not None:
             where += f" AND {condition}"
-            values += [value] * condition.count("?")
+            values.append(value)
     return where, values

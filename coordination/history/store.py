@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS events (
   seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, at INTEGER NOT NULL, kind TEXT NOT NULL, entity TEXT NOT NULL,
   subject TEXT NOT NULL, title TEXT NOT NULL, words TEXT NOT NULL, actor TEXT NOT NULL, body TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS events_at ON events (at);
-CREATE INDEX IF NOT EXISTS events_subject ON events (subject, at);
+CREATE TABLE IF NOT EXISTS event_subjects (subject TEXT, seq INTEGER, PRIMARY KEY (subject, seq)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS event_repos (repo TEXT, seq INTEGER, PRIMARY KEY (repo, seq)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS figures (day TEXT, name TEXT, repo TEXT, assignee TEXT, value REAL);
 CREATE INDEX IF NOT EXISTS figures_of ON figures (repo, name, day, value);
@@ -43,7 +43,16 @@ CREATE VIRTUAL TABLE IF NOT EXISTS word_index USING fts5 (
   subject, title, words, actor, content='events', content_rowid='seq',
   tokenize="porter unicode61 remove_diacritics 2");
 """
-
+VERSION = 2
+UPGRADE = """
+DROP INDEX IF EXISTS events_subject;
+INSERT OR IGNORE INTO event_subjects SELECT subject, seq FROM events WHERE subject != '';
+INSERT OR IGNORE INTO event_subjects
+  SELECT substr(subject, 1, instr(subject, '/') - 1), seq FROM events WHERE instr(subject, '/') > 1;
+INSERT OR IGNORE INTO event_subjects
+  SELECT item.value, seq FROM events, json_each(events.body, '$.data.subjects') AS item;
+"""
+"""From version 1, which had no table of subjects."""
 
 INDEXED = "rowid, subject, title, words, actor"
 
@@ -81,8 +90,12 @@ class HistoryStore:
             db.execute("PRAGMA trusted_schema = OFF")
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")
-            if db.execute("PRAGMA user_version").fetchone()[0] == 0:
-                db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = 1; COMMIT")
+            version = int(db.execute("PRAGMA user_version").fetchone()[0])
+            if version < VERSION:
+                upgrade = UPGRADE if version else ""
+                db.executescript(
+                    f"BEGIN IMMEDIATE; {SCHEMA} {upgrade} PRAGMA user_version = {VERSION}; COMMIT"
+                )
         except BaseException:
             db.close()
             raise
@@ -97,13 +110,13 @@ class HistoryStore:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def position(self, source: str) -> int:
-        """Return the number of the last entry that was read from a source; 0 before the first."""
+    def position(self, source: str) -> int | str | None:
+        """Return the position up to which a source was read, as it was given to `add`; None before the first."""
         rows = self.rows("SELECT position FROM positions WHERE source = ?", source)
-        return next((int(row["position"]) for row in rows), 0)
+        return next((row["position"] for row in rows), None)
 
-    def add(self, events: Iterable[HistoryEvent], *, source: str = "", position: int = 0) -> int:
-        """Keep the events that are new, and the position of their source; return how many were new."""
+    def add(self, events: Iterable[HistoryEvent], *, source: str = "", position: int | str = 0) -> int:
+        """Keep the events that are new, and the position in their source; return how many were new."""
         new = 0
         with self._transaction():
             for event in events:
@@ -132,6 +145,10 @@ class HistoryStore:
             (added.lastrowid, *texts),
         )
         self._db.executemany(
+            "INSERT OR IGNORE INTO event_subjects VALUES (?, ?)",
+            [(_storable(subject), added.lastrowid) for subject in event.subjects],
+        )
+        self._db.executemany(
             "INSERT OR IGNORE INTO event_repos VALUES (?, ?)",
             [(_storable(repo), added.lastrowid) for repo in event.repos],
         )
@@ -154,7 +171,8 @@ class HistoryStore:
                 f"SELECT 'delete', seq, subject, title, words, actor {old}",
                 before,
             )
-            self._db.execute(f"DELETE FROM event_repos WHERE seq IN (SELECT seq {old})", before)  # noqa: S608
+            for table in ("event_repos", "event_subjects"):
+                self._db.execute(f"DELETE FROM {table} WHERE seq IN (SELECT seq {old})", before)  # noqa: S608
             gone = self._db.execute(f"DELETE {old}", before)
         return gone.rowcount
 

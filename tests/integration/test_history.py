@@ -72,7 +72,8 @@ def test_every_change_is_kept_once(store: HistoryStore, file: Path) -> None:
     (changed,) = search(store, filters=HistoryFilters(kind="file.changed"))
     assert changed.data["counts"] == {"issue.updated": 1}
     assert changed.data["subjects"] == ["ISSUE-1"]
-    assert kinds(store, subject="TODO-1") == ["todo.completed"]
+    assert kinds(store, subject="TODO-1") == ["todo.completed", "file.recorded"]
+    assert kinds(store, subject="ISSUE-1") == ["issue.closed", "file.changed", "file.recorded"]
 
 
 def test_two_that_collect_at_once_keep_each_event_once(tmp_path: Path, file: Path) -> None:
@@ -342,3 +343,14 @@ def test_a_rebuilt_history_keeps_what_is_readable(tmp_path: Path, file: Path) ->
     assert told == ["1 event of the old history could not be read"]
     assert len(memory.search("", HistoryFilters(subject="T"))) == 4
     memory.close()
+
+
+def test_a_database_of_version_1_gets_its_subjects(tmp_path: Path, file: Path) -> None:
+    path = tmp_path / "history.db"
+    with HistoryStore(path) as store:
+        collect(store, file)
+    with sqlite3.connect(path) as old:
+        old.executescript("DROP TABLE event_subjects; PRAGMA user_version = 1")
+
+    with HistoryStore(path) as store:
+        assert kinds(store, subject="ISSUE-1") == ["file.recorded"]
