@@ -2,7 +2,8 @@
 
 | module | content |
 |---|---|
-| `graph.py` | a plan as a validated graph: levels, ranks, critical path; its problems |
+| `graph.py` | a plan as a validated graph: levels, ranks, critical path |
+| `problems.py` | the reasons for which a plan cannot be executed, such as cycles |
 | `finished.py` | the graph with finished todos, to be drawn |
 | `selection.py` | the todos of a plan that a sweep executes |
 | `blockers.py` | blockers of todos across issues, plans and milestones |
