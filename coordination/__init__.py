@@ -7,6 +7,7 @@
 | `operations` | processes of this machine, doctor, metrics, Redis users, Flower |
 | `runs` `tracker` | plans in execution; records of the file, queried and edited |
 | `cache` | values that todos share, and values computed once under a lock |
+| `events` | the stream of events of a namespace: kinds, appending, reading |
 | `charts` | graphs as pictures and as text |
 | `ecosystem` `planner` `dependencies` | the file; dependency graphs and forecasts; version checks |
 | `locks` `messages` `breakers` `demo` | exclusion and capacity; delivery; circuit breakers; `coord demo` |

@@ -294,4 +294,8 @@ class AnyHistory(RuleBasedStateMachine):
         assert not list(self.redis.scan_iter(self.keys.request("*")))
         kept = {key for key in self.redis.scan_iter("*") if self.redis.ttl(key) == -1}
         stats = {self.keys.stats(name) for name in CAPACITIES}
-        assert kept <= {self.keys.capacities, self.keys.epoch, self.keys.released, "test:fence"} | stats
+        assert (
+            kept
+            <= {self.keys.capacities, self.keys.epoch, self.keys.released, "test:fence", "test:events"}
+            | stats
+        )

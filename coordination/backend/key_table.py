@@ -38,6 +38,9 @@
 | `<ns>:breaker-failures:<name>` | list   | `ms who`: the last failures | its window; until open |
 | `<ns>:breaker-behind:<name>` | zset   | members parked behind it, by start in ms | until at rest |
 | `<ns>:breaker-resets`    | stream | manual resets: breaker, why it was open, actor | the last 1,000 |
+| `<ns>:events`            | stream | events for readers (events/), until their reader trims | the last 100,000 |
+| `<ns>:events-asked`      | stream | events of kinds that are asked for by name | the last 10,000 |
+| `<ns>:event-requests`    | zset   | kind asked for by name, by the request's expiry in ms | until its expiry |
 | `<ns>:cache-contexts`    | zset   | context that has entries, by 0 | until it is empty |
 | `<ns>:cache-generations` | hash   | context → number of its last write | until it is empty |
 | `<ns>:cache-entries:<context>` | hash   | key → `digest bytes expiry_ms ttl_ms`; `-` | its ttl |
@@ -131,8 +134,8 @@ logger = logging.getLogger(__name__)
 TYPES: Mapping[str, str] = {
     "zset": (
         "runs live half-undone leases timers workers lock-shares:* lock-queue:* breaker-behind:* "
-        "cache-contexts cache-order cache-expiry recipients inbox-ready:* inbox-pending:* inbox-seen:* "
-        "readers served run:*:ready run:*:queued run:*:sent run:*:posted"
+        "event-requests cache-contexts cache-order cache-expiry recipients inbox-ready:* inbox-pending:* "
+        "inbox-seen:* readers served run:*:ready run:*:queued run:*:sent run:*:posted"
     ),
     "hash": (
         "holders epoch counters lock-request:* lock-stats:* lock-guard:* lock-capacities breakers breaker:* "
@@ -145,7 +148,9 @@ TYPES: Mapping[str, str] = {
     "set": "stops lock-party:* lock-parties lock-names topic:* run:*:owed",
     "string": "fence worker:* version ecosystem lock:* resource:* seat:* lock-done:* lock-epoch",
     "list": "lock-wake:* breaker-failures:* poison durations:*",
-    "stream": "lock-released breaker-resets inbox-stream:* dead-letters run:*:events run:*:log:*",
+    "stream": (
+        "events events-asked lock-released breaker-resets inbox-stream:* dead-letters run:*:events run:*:log:*"
+    ),
 }
 """Type → the keys of that type in the table, without `<ns>:`; `*` stands for the variable part."""
 

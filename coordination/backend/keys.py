@@ -83,6 +83,9 @@ LUA_NAMES: Mapping[str, str] = {
     "fence": "fence",
     "leases": "leases",
     "timers": "timers",
+    "events": "events",
+    "events_asked": "events-asked",
+    "event_requests": "event-requests",
     "breakers": "breakers",
     "breaker": "breaker:",
     "breaker_failures": "breaker-failures:",
@@ -160,6 +163,17 @@ class BreakerKeys:
 
 
 @dataclass(frozen=True)
+class EventKeys:
+    """The keys of the events of a namespace. `head` is `<ns>:`."""
+
+    head: str
+
+    lasting = _one("events")
+    asked = _one("events_asked")
+    requests = _one("event_requests")
+
+
+@dataclass(frozen=True)
 class CacheKeys:
     """The keys of the context cache. `head` is `<ns>:`; a context is a name of cache/contexts.py."""
 
@@ -225,6 +239,7 @@ class Keys:
         self.locks = LockKeys(f"{namespace}:")
         self.breakers = BreakerKeys(f"{namespace}:")
         self.gateway = GatewayKeys(f"{namespace}:")
+        self.events = EventKeys(f"{namespace}:")
         self.cache = CacheKeys(f"{namespace}:")
         self.messages = MessageKeys(f"{namespace}:")
         self.version = f"{namespace}:version"

@@ -62,6 +62,7 @@ PACKAGES = (
     Package("log"),
     Package("queue"),
     Package("fleet"),
+    Package("event"),
 )
 
 
@@ -88,7 +89,9 @@ def source(day: str) -> str:
 
 @cache
 def _body() -> str:
-    return "\n".join([_read("library"), *(line for package in PACKAGES for line in _block(package))])
+    return "\n".join(
+        [_read("library"), _read("events"), *(line for package in PACKAGES for line in _block(package))]
+    )
 
 
 def _block(package: Package) -> Iterator[str]:

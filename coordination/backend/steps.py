@@ -211,6 +211,9 @@ _STEPS = (
     Step(
         name="queue/fetch", keys=(3, 3), args="posted done:int [tag_or_queue]", flags=(OOM,),
     ),
+    Step(name="event/append", args="kind subject [field value]", reply=Reply.TEXT, flags=(OOM,)),
+    Step(name="event/request", args="ttl_ms:int [kind]", reply=Reply.NUMBER, flags=(OOM,)),
+    Step(name="event/trim", args="position", reply=Reply.NUMBER, flags=(OOM,)),
     Step(name="fleet/meet", keys=(4, 4), args="version gone_after_ms:int ecosystem longest:int",
         reply=Reply.LIST),
     Step(name="fleet/set_apart", keys=(2, 2), args="type kept_s:int", reply=Reply.TEXT, flags=(OOM,)),

@@ -11,9 +11,10 @@ local breaker = {}
 
 do
   local OPEN, HALF_OPEN, PROBE = 'open', 'half-open', 'probe'
-  local WHY_BYTES = 300
 
   local function state_of(name) return call('HGET', head .. KEY.breakers, name) end
+
+  local function repo_of(name) return string.match(name, '^repo:(.*)$') or '' end
 
   -- Return until when the probe may take, in ms; 0 without a probe.
   local function probed_until(record, probe)
@@ -42,6 +43,9 @@ do
 
   -- `by`: a description of `who`. `ends`: until when in ms, or BY_LEASE.
   local function begin_probe(name, who, by, ends)
+    if state_of(name) ~= HALF_OPEN then
+      announce('breaker.half_open', name, 'repos', repo_of(name), 'title', first_line(by))
+    end
     call('HSET', head .. KEY.breakers, name, HALF_OPEN)
     call('HSET', key(KEY.breaker, name), 'probe', who, 'probe_by', by, 'probe_until', ends, 'probed_at', now)
   end
@@ -64,8 +68,9 @@ do
     call('HDEL', head .. KEY.breakers, name)
   end
 
-  local function trip(name, policy)
+  local function trip(name, policy, why)
     local record = key(KEY.breaker, name)
+    announce('breaker.opened', name, 'repos', repo_of(name), 'title', why, 'open_ms', policy.open_ms)
     end_probe(name)
     call('HSET', head .. KEY.breakers, name, OPEN)
     call('HSET', record, 'until', now + policy.open_ms, 'opened_at', now)
@@ -74,16 +79,9 @@ do
     wake_parked(name)
   end
 
-  -- Return the first line, cut at the end of a character.
-  local function first_line(why)
-    local line = string.match(why, '^[^\r\n]*')
-    if #line <= WHY_BYTES then return line end
-    return (string.gsub(string.sub(line, 1, WHY_BYTES), '[\192-\255]?[\128-\191]*$', '')) .. ' …'
-  end
-
   -- A closed breaker keeps only the times of its last failures, as many as open it: the window slides
   -- exactly.
-  local function count_failure(name, who, policy)
+  local function count_failure(name, who, policy, why)
     local times, record = key(KEY.breaker_failures, name), key(KEY.breaker, name)
     call('RPUSH', times, string.format('%.0f %s', now, who))
     call('LTRIM', times, -policy.failures, -1)
@@ -91,7 +89,9 @@ do
     call('PEXPIRE', record, policy.window_ms)
     call('HSET', head .. KEY.breakers, name, CLOSED)
     local first = tonumber(string.match(call('LINDEX', times, 0), '^%d+'))
-    if call('LLEN', times) == policy.failures and now - first < policy.window_ms then trip(name, policy) end
+    if call('LLEN', times) == policy.failures and now - first < policy.window_ms then
+      trip(name, policy, why)
+    end
   end
 
   -- A breaker that is not closed counts only its probe: a call from before it opened says nothing about the
@@ -99,13 +99,16 @@ do
   local function failed(name, who, why, policy)
     local state = state_of(name) or CLOSED
     if state ~= CLOSED and not is_probe(name, who) then return end
-    call('HSET', key(KEY.breaker, name), 'why', first_line(why), 'failed_at', now,
+    why = first_line(why)
+    call('HSET', key(KEY.breaker, name), 'why', why, 'failed_at', now,
       'failures', policy.failures, 'window_ms', policy.window_ms)
-    if state == CLOSED then count_failure(name, who, policy) else trip(name, policy) end
+    if state == CLOSED then count_failure(name, who, policy, why) else trip(name, policy, why) end
   end
 
   local function succeeded(name, who)
-    if is_probe(name, who) then close(name) end
+    if not is_probe(name, who) then return end
+    close(name)
+    announce('breaker.closed', name, 'repos', repo_of(name))
   end
 
   -- The probe ended without a result: the next one may try.
@@ -149,5 +152,5 @@ do
 
   breaker.state, breaker.access, breaker.refusal_text, breaker.close = state_of, access, refusal_text, close
   breaker.begin_probe, breaker.failed = begin_probe, failed
-  breaker.succeeded, breaker.gave_up = succeeded, gave_up
+  breaker.succeeded, breaker.gave_up, breaker.repo_of = succeeded, gave_up, repo_of
 end

@@ -9,4 +9,5 @@ local why = call('HGET', key(KEY.breaker, name), 'why') or ''
 call('XADD', head .. KEY.breaker_resets, 'MAXLEN', '~', KEPT, '*',
   'name', name, 'by', actor, 'state', state, 'why', why)
 breaker.close(name)
+announce('breaker.reset', name, 'actor', actor, 'repos', breaker.repo_of(name), 'title', why, 'state', state)
 return state

@@ -128,7 +128,9 @@ local function make_room(needs, max_bytes, policy)
       local lowest = call('ZRANGE', head .. KEY.cache_order, 0, 0, 'WITHSCORES')
       if lowest[1] then
         if policy == 'lfu' then call('HSET', head .. KEY.cache_facts, 'floor', lowest[2]) end
-        unset(split(lowest[1]))
+        local context, name = split(lowest[1])
+        unset(context, name)
+        announce_if_asked('cache.evicted', first_line(name), 'context', context)
         evicted = evicted + 1
       else
         verdict = 'none'

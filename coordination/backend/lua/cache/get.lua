@@ -24,4 +24,5 @@ end
 
 local word, which, value, left_ms = found()
 count(word == 'hit' and 'hits' or 'misses', 1)
+announce_if_asked(word == 'hit' and 'cache.hit' or 'cache.miss', first_line(name), 'context', contexts[which])
 return { word, which, value, left_ms, unpack(generations(contexts)) }

@@ -21,6 +21,18 @@ local function wants_of(text)
   return wants
 end
 
+-- Write the event of a name of a request, if somebody asks for it: `lock.granted`, `resource.waiting`. Seats
+-- of repositories belong to todos.
+local function announce_name(word, name, id)
+  local noun = string.match(name, '^(%l+):')
+  if noun ~= 'seat' then announce_if_asked(noun .. '.' .. word, name, 'request', id) end
+end
+
+local function announce_names(word, request)
+  if request.kind == 'todo' then return end -- a todo's resources are its own matter
+  for _, want in ipairs(request.wants) do announce_name(word, want.name, request.id) end
+end
+
 local FIELDS = { 'state', 'wants', 'rank', 'ttl', 'kind', 'party', 'fence', 'arrived' }
 
 -- Return a request, or nil: Redis itself deletes a holder past its ttl and a waiter that does not renew its

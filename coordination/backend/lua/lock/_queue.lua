@@ -71,6 +71,7 @@ local function grant(request, ttl)
     if request.waited then call('ZREM', key(KEY.queue, want.name), request.id) end
   end
   for _, want in ipairs(request.wants) do hold(request, want, ttl) end
+  announce_names('granted', request)
   return request.fence
 end
 
@@ -150,6 +151,7 @@ local function release_grants(request)
     end
   end
   forget(request)
+  announce_names('released', request)
   offer_names(names_of(request))
   return whole
 end

@@ -28,6 +28,7 @@ local function grant_at_once()
   call('SADD', head .. KEY.parties, party)
   call('SADD', head .. KEY.names, name)
   call('SET', head .. KEY.fence, fence)
+  announce_name('granted', name, id)
   call('SET', lock, id, 'NX', 'PX', ttl) -- last: a user who is denied one of these commands holds nothing
   return string.format('held %s %s', fence, epoch)
 end
@@ -57,6 +58,7 @@ if not known then
   call('HSET', record, 'state', 'waiting', 'wants', text, 'rank', string.format('%.0f', request.rank),
     'ttl', ttl, 'arrived', now, 'priority', priority, 'party', party, unpack(ARGV, 8))
   record_owner(id, party)
+  if #names > 0 then announce_names('waiting', request) end
   local wake = key(KEY.wake, id)
   local told = rank ~= '' and call('LINDEX', wake, 0)
   -- a notification of a grant that expired before it was read

@@ -8,12 +8,14 @@ local NOTED = { 'host', 'pid', 'started', 'thread', 'label', 'fence', 'since' }
 local name, actor = ARGV[1], ARGV[2]
 
 local function note(request)
-  local words = { 'name', name, 'by', actor, 'id', request.id }
+  local words = {}
   for i, value in ipairs(call('HMGET', key(KEY.request, request.id), unpack(NOTED))) do
     words[#words + 1] = NOTED[i]
     words[#words + 1] = value or ''
   end
-  call('XADD', head .. KEY.released, 'MAXLEN', '~', KEPT, '*', unpack(words))
+  call('XADD', head .. KEY.released, 'MAXLEN', '~', KEPT, '*', 'name', name, 'by', actor, 'id', request.id,
+    unpack(words))
+  announce('lock.forced', name, 'actor', actor, unpack(words))
 end
 
 local released = 0

@@ -14,6 +14,7 @@ local function release_at_once()
   call('SREM', head .. KEY.party .. party, id)
   call('SREM', head .. KEY.names, name)
   call('SET', head .. KEY.done .. party, id, 'PX', DONE_MS)
+  announce_name('released', name, id)
   return true
 end
 

@@ -21,6 +21,10 @@ if not victim or victim.state ~= 'waiting' then return 0 end
 for i = 3, #ARGV, 3 do
   if not stands(load(ARGV[i]), ARGV[i + 1], load(ARGV[i + 2])) then return 0 end
 end
+local names = names_of(victim)
+local host, pid, label = unpack(call('HMGET', key(KEY.request, victim.id), 'host', 'pid', 'label'))
+announce('deadlock.found', names[1], 'title', first_line(label or ''), 'victim', victim.id,
+  'host', host or '', 'pid', pid or '', 'locks', table.concat(names, '\n'), 'links', (#ARGV - 2) / 3)
 withdraw(victim)
 call('RPUSH', key(KEY.wake, victim.id), ARGV[2])
 call('PEXPIRE', key(KEY.wake, victim.id), WAKE_MS)

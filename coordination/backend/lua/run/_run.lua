@@ -121,6 +121,14 @@ local function emit(what, todo, ...)
   return call('XADD', events, 'MAXLEN', '~', EVENTS_KEPT, '*', 'what', what, 'todo', todo, ...)
 end
 
+-- Write an event of the run, or of one of its levels, into both streams. `by`: who did it, or nil.
+local function emit_of_run(kind, by, ...)
+  local entry = by and emit(kind, '', 'by', by, ...) or emit(kind, '', ...)
+  announce(kind, run, 'run', run, 'actor', by or '', 'entry', entry,
+    'plan', call('HGET', meta, 'plan_id') or '', ...)
+  return entry
+end
+
 local function place_of(todo) -- a descriptor never changes
   local places = memo.places
   if places[todo] then return places[todo] end
@@ -130,6 +138,64 @@ local function place_of(todo) -- a descriptor never changes
     order = tonumber(order), level = level, repo = repo, kind = kind, priority = priority, wants = wants,
   }
   return places[todo]
+end
+
+local announce_todo, announce_move
+
+do
+  -- Write an event of a todo for readers outside the run. `entry`: the same event in the run's own stream.
+  function announce_todo(kind, todo, entry, by, title, ...)
+    local repo = place_of(todo).repo
+    announce(kind, todo, 'run', run, 'actor', by, 'repos', repo == MILESTONE_REPO and '' or repo,
+      'title', first_line(title), 'entry', entry, ...)
+  end
+
+  -- A todo's own slots and resources are no news: they change at each claim. Another reason is news once
+  -- until the todo runs, however often it is parked and fired again.
+  local function announce_parked(todo, entry, attempt)
+    local reason = fact(todo, 'wait_reason') or ''
+    if reason == 'repository' or reason == 'resource' or fact(todo, 'parked_for') == reason then return end
+    note(todo, 'parked_for', reason)
+    local why = fact(todo, 'waits_for') or ''
+    announce_todo('todo.parked', todo, entry, '', why, 'attempt', attempt, 'reason', reason)
+  end
+
+  local function announce_settled(todo, from, to, entry, attempt, undoing)
+    local prefix, ran = undoing and 'undo_' or '', from == 'running'
+    local started_at, why, exit_code, worker, approver, cached = facts_of(todo,
+      prefix .. 'started_at', prefix .. 'error', prefix .. 'exit_code', 'worker', 'approved_by', 'cached')
+    local data = { 'state', to, 'attempts', attempt }
+    local function add(name, value)
+      if value then data[#data + 1], data[#data + 2] = name, value end
+    end
+    if ran then
+      add('duration_ms', started_at and math.max(0, now - tonumber(started_at)))
+      add('exit_code', exit_code)
+    end
+    add('cached', cached)
+    add('undo', undoing)
+    announce_todo('todo.settled', todo, entry, ran and worker or approver or '', why or '', unpack(data))
+    if to == 'succeeded' and place_of(todo).repo == MILESTONE_REPO then
+      local plan = call('HGET', meta, 'plan_id') or ''
+      announce('milestone.reached', plan .. '/' .. todo, 'run', run, 'actor', approver or '')
+    end
+  end
+
+  -- Write the event of a change of state for readers outside the run: not `ready`, not `dispatched`.
+  function announce_move(todo, from, to, entry, attempt, undoing)
+    if ENDED[to] then
+      announce_settled(todo, from, to, entry, attempt, undoing)
+    elseif to == 'running' then
+      erase(todo, 'parked_for')
+      announce_todo(undoing and 'todo.compensating' or 'todo.started', todo, entry, fact(todo, 'worker'), '',
+        'attempt', attempt)
+    elseif to == 'retrying' then
+      local why = fact(todo, undoing and 'undo_error' or 'error') or ''
+      announce_todo('todo.retrying', todo, entry, '', why, 'attempt', attempt)
+    elseif to == 'parked' then
+      announce_parked(todo, entry, attempt)
+    end
+  end
 end
 
 local function move(todo, to)
@@ -146,6 +212,11 @@ local function move(todo, to)
   if to == 'parked' then
     why = { 'waits_for', fact(todo, 'waits_for') or '', 'reason', fact(todo, 'wait_reason') or '' }
   end
-  if undoing then return emit('todo.' .. to, todo, 'attempt', attempt, 'undo', undoing, unpack(why)) end
-  emit('todo.' .. to, todo, 'attempt', attempt, unpack(why))
+  local entry
+  if undoing then
+    entry = emit('todo.' .. to, todo, 'attempt', attempt, 'undo', undoing, unpack(why))
+  else
+    entry = emit('todo.' .. to, todo, 'attempt', attempt, unpack(why))
+  end
+  announce_move(todo, from, to, entry, attempt, undoing)
 end

@@ -145,7 +145,7 @@ local function open_next_level()
       call('HSET', meta, 'level', level, 'size.' .. level, #messages)
       call('HSET', opened, level, #todos)
       call('HDEL', meta, 'level_settled_at')
-      emit('level.opened', '', 'level', level)
+      emit_of_run('level.opened', nil, 'level', level)
       for _, todo in ipairs(todos) do enqueue(todo) end
       dispatch_ready()
       local header = {}

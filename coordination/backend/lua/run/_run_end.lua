@@ -7,12 +7,17 @@ local function finish(status)
   local level = call('HGET', meta, 'level')
   if call('HEXISTS', opened, level) == 1 and call('HSETNX', meta, 'advanced.' .. level, 'end') == 1 then
     -- before the end event: a process that follows the run stops reading there
-    emit('level.settled', '', 'level', level, 'source', 'end')
+    emit_of_run('level.settled', nil, 'level', level, 'source', 'end')
   end
   if status == 'rollback_failed' then call('ZADD', head .. KEY.half_undone, now, run) end
   count('runs_' .. status)
   -- a rollback may reopen the run: `at` tells its ends apart
-  emit('run.ended', '', 'status', status, 'at', now)
+  local entry = emit('run.ended', '', 'status', status, 'at', now)
+  local plan, started_at, succeeded, failed, skipped, cancelled, undone = unpack(call('HMGET', meta,
+    'plan_id', 'started_at', 'n.succeeded', 'n.failed', 'n.skipped', 'n.cancelled', 'n.compensated'))
+  announce('run.ended', run, 'run', run, 'plan', plan or '', 'entry', entry, 'status', status,
+    'duration_ms', math.max(0, now - (tonumber(started_at) or now)), 'succeeded', succeeded or 0,
+    'failed', failed or 0, 'skipped', skipped or 0, 'cancelled', cancelled or 0, 'compensated', undone or 0)
 end
 
 local function finish_if_done()

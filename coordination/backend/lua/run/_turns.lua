@@ -52,7 +52,8 @@ local function decide(todo, verdict, who, comment)
   note(todo, word .. '_by', who)
   note(todo, 'decided_at', now)
   if comment ~= '' then note(todo, 'comment', comment) end
-  emit('todo.' .. word, todo, 'by', who, 'comment', comment)
+  local entry = emit('todo.' .. word, todo, 'by', who, 'comment', comment)
+  announce_todo('todo.' .. word, todo, entry, who, comment)
   if verdict == 'reject' then
     settle(todo, 'failed', 'rejected by ' .. who .. (comment ~= '' and ': ' .. comment or ''))
     return 'settled'

@@ -24,5 +24,5 @@ for i = 1, #all, 2 do -- under `levels` messages were sent with a chord that doe
   local at = all[i + 1]
   if at == 'ready' or at == 'parked' or at == 'retrying' then call('SADD', owed, all[i]) end
 end
-emit('run.imported', '', 'by', who)
+emit_of_run('run.imported', who)
 return reply('adopted')

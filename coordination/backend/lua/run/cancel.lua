@@ -5,7 +5,7 @@
 local status = call('HGET', meta, 'status')
 if status ~= 'running' and status ~= 'paused' then return reply('ended') end
 if call('HSETNX', meta, 'cancelled', ARGV[2]) == 0 then return reply('cancelled') end
-tell_workers('run.cancelled', ARGV[2], emit('run.cancelled', '', 'by', ARGV[2]))
+tell_workers('run.cancelled', ARGV[2], emit_of_run('run.cancelled', ARGV[2]))
 end_all_but_running('cancelled', 'cancelled by ' .. ARGV[2])
 stop_running()
 finish_if_done()

@@ -12,7 +12,7 @@ if todo == '' then -- the run fails by itself: it is rolled back if its failures
   if not had_timer or cancelled or (status ~= 'running' and status ~= 'paused') then return reply('idle') end
   local why = string.format('timed out after %g s', timeout_ms / 1000)
   call('HSET', meta, 'timed_out', why)
-  emit('run.timed_out', '', 'why', why)
+  emit_of_run('run.timed_out', nil, 'why', why)
   if on_failure == 'rollback' then
     roll_back(why, '', 'cancelled')
   else

@@ -18,7 +18,8 @@ count('leases_lost')
 local lost = tonumber(fact(todo, 'lost') or '0') + 1
 local over, too_often = no_new_start(todo), lost >= tonumber(cap)
 local again_or_not = (over or too_often) and 'no' or 'yes'
-emit('todo.lost', todo, 'worker', worker, 'fence', fact(todo, 'fence'), 'again', again_or_not)
+local loss = { 'worker', worker, 'fence', fact(todo, 'fence'), 'again', again_or_not }
+announce_todo('todo.lost', todo, emit('todo.lost', todo, unpack(loss)), '', '', unpack(loss))
 tell_breakers(todo, 'failed', 'worker', 'lost its worker ' .. worker)
 if over then
   settle(todo, (ending()), worker .. ' was lost')
@@ -27,7 +28,8 @@ end
 if too_often then
   note(todo, 'lost', lost)
   count('todos_poisoned')
-  emit('todo.poison', todo, 'worker', worker, 'lost', lost)
+  local poison = { 'worker', worker, 'lost', lost }
+  announce_todo('todo.poison', todo, emit('todo.poison', todo, unpack(poison)), '', '', unpack(poison))
   settle(todo, 'failed', 'poison: its worker was lost ' .. lost .. ' times, last ' .. worker
     .. '; look at what it did then: coord logs ' .. run .. ' ' .. todo .. ', and at the log of that worker')
   return reply('settled')

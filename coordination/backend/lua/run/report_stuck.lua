@@ -6,5 +6,5 @@ if call('EXISTS', meta) == 0 or call('HSETNX', meta, 'stuck', why .. '; ' .. whe
   return reply('known')
 end
 count('runs_stuck')
-emit('run.stuck', '', 'why', why, 'where', where)
+emit_of_run('run.stuck', nil, 'why', why, 'where', where)
 return reply('told')

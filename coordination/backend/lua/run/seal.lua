@@ -11,7 +11,7 @@ local timeout_ms = call('HGET', meta, 'timeout_ms')
 -- the timer of the run itself: no todo has an empty name
 if timeout_ms then call('ZADD', timers, now + timeout_ms, member('')) end
 count('runs_started')
-emit('run.started', '')
+emit_of_run('run.started', call('HGET', meta, 'actor') or '')
 local header = {}
 if call('HGET', meta, 'strategy') == 'levels' then
   header = open_next_level()

@@ -1,0 +1,106 @@
+"""All kinds of events, with one sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+
+from coordination.errors import UsageError
+from coordination.text import did_you_mean
+
+GAP = "events.gap"
+
+LASTING: Mapping[str, str] = {
+    "run.started": "A run started; `actor` submitted it.",
+    "run.paused": "A run was paused.",
+    "run.resumed": "A paused run continues.",
+    "run.imported": "An exported run was imported.",
+    "run.cancelled": "A run was cancelled.",
+    "run.timed_out": "A run exceeded its time limit.",
+    "run.rolling_back": "A rollback began; `why` is its reason.",
+    "run.stuck": "Nothing will ever move a run: a fault of coord.",
+    "run.ended": "A run ended; `status` and the numbers of its todos by state. A rollback ends it again.",
+    "run.cleaned": "A person removed what an ended run had left on the workers' machines.",
+    "run.forgotten": "The records of an ended run were deleted after `keep_runs`.",
+    "level.opened": "The todos of a level may start.",
+    "level.settled": "All todos of a level have ended.",
+    "todo.started": "A worker began to execute a todo; `attempt` counts.",
+    "todo.parked": "A todo waits for a person, a breaker, a worker or the machine; `reason` says which.",
+    "todo.retrying": "A todo failed and will be tried again.",
+    "todo.lost": "The worker of a todo was lost.",
+    "todo.poison": "A todo has lost too many workers and failed.",
+    "todo.settled": "A todo ended; `state`, `attempts`, `duration_ms`, `exit_code`, and `cached` if its result was "
+    "reused.",
+    "todo.compensating": "A worker began to undo a todo.",
+    "todo.accepted": "A failed compensation was accepted as undone.",
+    "todo.approved": "A person, or the timeout of its gate, approved a todo or milestone.",
+    "todo.rejected": "A person, or the timeout of its gate, rejected a todo or milestone.",
+    "milestone.reached": "A milestone with a gate was approved in a run; the subject is PLAN/MILESTONE.",
+    "breaker.opened": "A circuit breaker opened; the title is the last failure.",
+    "breaker.half_open": "A circuit breaker lets one caller try.",
+    "breaker.closed": "A circuit breaker closed after a successful try.",
+    "breaker.reset": "A person closed a circuit breaker.",
+    "deadlock.found": "A deadlock was found; the victim's request was withdrawn.",
+    "lock.forced": "A person released a lock that somebody else held.",
+    "dependency.checked": "A dependency was checked; `result` is the outcome.",
+    "redis.restarted": "Redis was restarted.",
+    GAP: "Events between a reader's position and the next event were deleted before it read them.",
+}
+"""Kinds that are always written. Commands are `command.<name>`, see `COMMANDS`."""
+
+COMMANDS: Mapping[str, str] = {
+    "command.sweep": "A person or program started a run of a plan.",
+    "command.execute": "A person or program started a run of one todo.",
+    "command.retry": "A person or program retried a run.",
+    "command.pause": "A person or program paused a run.",
+    "command.resume": "A person or program resumed a run.",
+    "command.cancel": "A person or program cancelled a run.",
+    "command.rollback": "A person or program rolled a run back.",
+    "command.accept": "A person or program accepted a failed compensation.",
+    "command.restore": "A person or program restored a checkpoint of a run.",
+    "command.checkpoint": "A person or program made a checkpoint of a run.",
+    "command.approve": "A person or program approved a todo or milestone.",
+    "command.reject": "A person or program rejected a todo or milestone.",
+    "command.complete": "A person or program completed a manual todo of a run.",
+    "command.import": "A person or program imported a run.",
+    "command.clean": "A person or program removed what ended runs had left.",
+    "command.release_lock": "A person or program released a lock by force.",
+    "command.reset_breaker": "A person or program closed a circuit breaker.",
+}
+
+ASKED: Mapping[str, str] = {
+    "cache.hit": "A shared value was read from Redis. Reads from a process's own memory are counted only.",
+    "cache.miss": "A shared value was sought and not found.",
+    "cache.evicted": "A shared value was deleted to make room.",
+    "lock.granted": "A lock was granted.",
+    "lock.released": "A lock was released.",
+    "lock.waiting": "A request waits for a lock.",
+    "resource.granted": "A part of a resource was granted to a program.",
+    "resource.released": "A part of a resource was released by a program.",
+    "resource.waiting": "A program waits for a part of a resource.",
+}
+"""Kinds that are counted, and written while somebody asks for them by name."""
+
+OF_A_RUN: Mapping[str, str] = {
+    "todo.ready": "A todo may start.",
+    "todo.dispatched": "The message of a todo was sent to a worker.",
+}
+"""Kinds that only the run's own stream has: `Run.events`, and subscribers while `Run.wait` runs."""
+
+KINDS: Mapping[str, str] = {**LASTING, **COMMANDS, **ASKED, **OF_A_RUN}
+
+
+def matching(pattern: str) -> tuple[str, ...]:
+    """Return the kinds that a name or a pattern (`todo.*`, `*`) stands for. Raises UsageError if there is none."""
+    found = tuple(kind for kind in KINDS if fnmatchcase(kind, pattern))
+    if not found:
+        raise UsageError(
+            f"there is no event {pattern!r:.200}{did_you_mean(pattern, KINDS)}",
+            f"one of: {', '.join(KINDS)}; or a pattern such as 'todo.*'",
+        )
+    return found
+
+
+def asked_by_name(pattern: str) -> bool:
+    """Return whether the pattern asks for counted kinds: `cache.hit` and `cache.*` do, `*` does not."""
+    return "." in pattern and any(kind in ASKED for kind in matching(pattern))

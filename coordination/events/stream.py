@@ -1,0 +1,265 @@
+"""The stream of events of a namespace: append, read from a position, follow, trim, ask for counted kinds."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import redis
+from redis import Redis
+
+from coordination.backend.keys import Keys
+from coordination.backend.step_connection import StepCaller
+from coordination.errors import UsageError
+from coordination.events.kinds import GAP
+from coordination.messages.live import BEGINNING, READ_AT_ONCE, TICK_S
+from coordination.messages.outage import PATIENCE_S, Absence
+
+ASKED_FOR = timedelta(seconds=30)
+"""How long a request for counted kinds lasts; a reader repeats it before that."""
+POSITION = re.compile(r"(\d{1,17})-(\d{1,17})")
+_KIND = re.compile(r"[a-z]+(_[a-z]+)*\.[a-z]+(_[a-z]+)*")
+_LATEST_MS = 253_402_300_799_000
+"""The last second of the year 9999, in ms."""
+
+Fields = Mapping[str, str]
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """An event. `kind` is `noun.verb`, one of `kinds.KINDS`; `subject` is the id of the record that it is about.
+
+    Texts come from people and programs: show them with `terminal.spelled` or `tables.plain`.
+    """
+
+    id: str
+    """Its place in the stream, to continue from."""
+    at: datetime
+    """Time by the server's clock."""
+    kind: str
+    subject: str = ""
+    run: str = ""
+    actor: str = ""
+    """Person (`user@host`), worker, or empty: coord itself."""
+    repos: tuple[str, ...] = ()
+    title: str = ""
+    data: Fields = field(default_factory=dict)
+    entry: str = ""
+    """The id of the same event in the run's own stream."""
+
+    @property
+    def name(self) -> str:
+        return self.kind
+
+    @property
+    def todo(self) -> str:
+        """The todo that the event is about, or empty."""
+        return self.subject if self.kind.startswith("todo.") else ""
+
+    @property
+    def facts(self) -> Fields:
+        return self.data
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Events in order, and the position behind them, which also passes entries that are no events."""
+
+    events: tuple[Event, ...]
+    position: str
+
+
+def event_of(entry_id: str, fields: Fields) -> Event | None:
+    """Return the event of an entry; None if it is none: other programs can write to Redis, too."""
+    kind, at = fields.get("kind", ""), fields.get("at", "")
+    if not _KIND.fullmatch(kind) or not at.isdecimal() or int(at) > _LATEST_MS:
+        return None
+    data = dict(fields)
+    for name in ("kind", "at"):
+        del data[name]
+    return Event(
+        id=entry_id,
+        at=datetime.fromtimestamp(int(at) / 1000, UTC),
+        kind=kind,
+        subject=data.pop("subject", ""),
+        run=data.pop("run", ""),
+        actor=data.pop("actor", ""),
+        repos=tuple(data.pop("repos", "").split()),
+        title=data.pop("title", ""),
+        entry=data.pop("entry", ""),
+        data=data,
+    )
+
+
+def place(position: str) -> tuple[int, int]:
+    """Return a position as numbers that can be compared. Raises UsageError."""
+    found = POSITION.fullmatch(position)
+    if found is None:
+        raise UsageError(
+            f"{position!r:.100} is not the id of an event",
+            "use an id that coord has given, like 1763870000000-0",
+        )
+    return int(found[1]), int(found[2])
+
+
+def append_args(
+    kind: str,
+    subject: str = "",
+    *,
+    run: str = "",
+    actor: str = "",
+    repos: Iterable[str] = (),
+    title: str = "",
+    data: Fields | None = None,
+) -> list[str]:
+    """Return the arguments of the step `event/append`."""
+    fields = {"run": run, "actor": actor, "repos": " ".join(repos), "title": title}
+    given = {**(data or {}), **{name: value for name, value in fields.items() if value}}
+    return [kind, subject, *(part for pair in given.items() for part in pair)]
+
+
+class EventStream:
+    """`client` must decode replies. Methods raise redis-py's errors; `backend.client.reaching` translates them."""
+
+    def __init__(self, client: Redis, namespace: str) -> None:
+        self._redis = client
+        self._keys = Keys(namespace).events
+        self._step = StepCaller(client)
+
+    def append(self, kind: str, subject: str = "", **fields: Any) -> str:
+        """Write an event of an operation that is no step, with the fields of `append_args`; return its id."""
+        written: str = self._step("event/append", [self._keys.head], append_args(kind, subject, **fields))
+        return written
+
+    def end(self) -> str:
+        """Return the position behind the newest event."""
+        newest = self._redis.xrevrange(self._keys.lasting, count=1)
+        return str(newest[0][0]) if newest else BEGINNING
+
+    def latest(self, limit: int) -> list[Event]:
+        """Return the newest events, oldest first."""
+        newest = self._redis.xrevrange(self._keys.lasting, count=limit)
+        return [event for entry in reversed(newest) if (event := event_of(*entry))]
+
+    def read(self, since: str = BEGINNING, limit: int = READ_AT_ONCE, *, asked: bool = False) -> Batch:
+        """Return up to about `limit` events after the position, oldest first; with `asked` also the counted kinds
+        that somebody asks for. If events were trimmed before they were read, the first event is `events.gap`.
+
+        Raises UsageError for a position that is none.
+        """
+        place(since)
+        streams = (self._keys.lasting, self._keys.asked) if asked else (self._keys.lasting,)
+        with self._redis.pipeline(transaction=True) as pipeline:  # one moment: nothing is trimmed in between
+            pipeline.xinfo_stream(self._keys.lasting)
+            for stream in streams:
+                pipeline.xrange(stream, f"({since}", count=limit)
+            info, *rows = pipeline.execute(raise_on_error=False)
+        if isinstance(info, redis.ResponseError) and "no such key" in str(info):
+            info = {"last-generated-id": BEGINNING, "entries-added": 0, "length": 0, "first-entry": None}
+        for reply in (info, *rows):
+            if isinstance(reply, Exception):
+                raise reply
+        gap, start = _gap(since, info)
+        if start != since:
+            return Batch(events=tuple(gap), position=start)
+        entries = _merged(rows, limit)
+        found = [event for entry in entries if (event := event_of(*entry))]
+        if len(found) < len(entries):
+            logger.debug(
+                "%d entries of %s are no events of coord", len(entries) - len(found), self._keys.lasting
+            )
+        return Batch(events=(*gap, *found), position=entries[-1][0] if entries else since)
+
+    def position_at(self, moment: datetime) -> str:
+        """Return a position before the first event from that time on."""
+        at = max(0, int(moment.timestamp() * 1000))
+        if first := self._redis.xrange(self._keys.lasting, "-", count=1):
+            if at <= place(first[0][0])[0]:
+                return f"{at}-0" if at else BEGINNING
+            last = self._redis.xrevrange(self._keys.lasting, max=at - 1, count=1)
+            return str(last[0][0]) if last else BEGINNING
+        return BEGINNING
+
+    def trim(self, position: str) -> int:
+        """Delete events up to the position, for the reader that keeps them; return how many. The entry at the
+        position stays, and up to about 100 before it.
+        """
+        place(position)
+        deleted: int = self._step("event/trim", [self._keys.head], [position])
+        return deleted
+
+    def ask(self, kinds: Collection[str], ttl: timedelta = ASKED_FOR) -> None:
+        """Ask for counted kinds for that long; the steps then write them."""
+        ms = int(ttl / timedelta(milliseconds=1))
+        self._step("event/request", [self._keys.head], [ms, *kinds])
+
+
+def follow(
+    reader: Redis,
+    namespace: str,
+    since: str = BEGINNING,
+    *,
+    asked: Collection[str] = (),
+    hint: str = "try again when Redis is back",
+    tick_s: float = TICK_S,
+    patience_s: float = PATIENCE_S,
+) -> Iterator[Event | None]:
+    """Yield every event after the position, for ever, and None after each tick without one. `asked`: counted
+    kinds, which are asked for as long as this goes on.
+
+    `reader` must be a blocking, decoding client (Profile.READER). Raises Unreachable when Redis does not answer
+    for `patience_s`, UsageError.
+    """
+    place(since)
+    stream, keys, position = EventStream(reader, namespace), Keys(namespace).events, since
+    names = (keys.lasting, keys.asked) if asked else (keys.lasting,)
+    absence = Absence(reader, hint, patience_s)
+    ask_at = 0.0
+    while True:
+        batch = Batch(events=(), position=position)
+        woken: object = None
+        if absence.wait(tick_s):
+            with absence.outlived():
+                if asked and time.monotonic() >= ask_at:
+                    stream.ask(asked)
+                    ask_at = time.monotonic() + ASKED_FOR.total_seconds() / 3
+                batch = stream.read(position, asked=bool(asked))
+                if batch.position == position:
+                    woken = reader.xread(dict.fromkeys(names, position), count=1, block=int(tick_s * 1000))
+        yield from batch.events
+        if batch.position == position and not woken:
+            yield None
+        position = batch.position
+
+
+def _gap(since: str, info: Mapping[str, Any]) -> tuple[list[Event], str]:
+    """Return the event of a gap at the position, if there is one, and the position to read from."""
+    last, first = str(info["last-generated-id"]), info["first-entry"]
+    if since == BEGINNING:
+        return [], since
+    if place(since) > place(last):
+        why = "the stream ends before this position: Redis lost its last data, or its clock was set back"
+        return [_told(last, last, why)], last
+    begins = str(first[0]) if first else last
+    if int(info["entries-added"]) > int(info["length"]) and place(since) < place(begins):
+        why = "events were deleted before they were read; coord history may have them"
+        return [_told(since, begins, why)], since if first else last
+    return [], since
+
+
+def _told(position: str, first: str, why: str) -> Event:
+    at = datetime.fromtimestamp(min(place(first)[0], _LATEST_MS) / 1000, UTC)
+    return Event(id=position, at=at, kind=GAP, title=why, data={"first": first})
+
+
+def _merged(rows: Sequence[Sequence[tuple[str, Fields]]], limit: int) -> list[tuple[str, Fields]]:
+    """Return the entries of the streams in order, up to where each of them was read."""
+    ends = [place(entries[-1][0]) for entries in rows if len(entries) >= limit]
+    merged = sorted((entry for entries in rows for entry in entries), key=lambda entry: place(entry[0]))
+    return [entry for entry in merged if not ends or place(entry[0]) <= min(ends)]
