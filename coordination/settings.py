@@ -224,6 +224,12 @@ class Settings(BaseModel):
     `[bug defect fault, login auth]`. The groups given here replace the default ones.
     """
 
+    embed_command: Command | None = None
+    """Command that gives `coord history --query` a search by meaning. It reads texts as JSON strings, one on
+    each line, and answers each with a JSON array of numbers. Read only from the environment, because a search
+    must not execute what came with a folder.
+    """
+
     connect_timeout: Duration = timedelta(seconds=1)
     """Time that a connection to Redis may take; a command reports within 2 s that Redis is unreachable."""
     appendfsync: Annotated[Literal["everysec", "always"], BeforeValidator(lower_case)] = "everysec"
@@ -254,6 +260,11 @@ def usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+OF_THE_ENVIRONMENT = {
+    "host": "it names one machine, and the file is everybody's",
+    "embed_command": "a search must not execute a command of the file",
+}
+"""Settings that the file must not have, and why."""
 FOLDERS = ("cache_folder", "export_runs")
 """Settings that name a folder; relative paths start at the file's folder."""
 
@@ -275,10 +286,9 @@ def read_settings(
         name: value for name in Settings.model_fields if (value := environ.get(ENV_PREFIX + name.upper()))
     }
     given = {**(file or {}), **from_env, **{k: v for k, v in (flags or {}).items() if v is not None}}
-    if "host" in (file or {}):
-        raise UsageError(
-            "setting host: it names one machine, and the file is everybody's", "set COORD_HOST there"
-        )
+    for name, why in OF_THE_ENVIRONMENT.items():
+        if name in (file or {}):
+            raise UsageError(f"setting {name}: {why}", f"set {ENV_PREFIX}{name.upper()} there")
     here = Path.cwd() if folder is None else folder.absolute()
     places = {
         name: str(here / Path(where).expanduser())

@@ -138,7 +138,7 @@ class EcosystemAccess:
         """Return the history of the file: search, trends, export. Raises NotFound without a file."""
         from coordination.history.memory import Memory
 
-        return Memory(self.path.resolve(), self.state, self._warn, self.settings.history_synonyms)
+        return Memory(self.path.resolve(), self.state, self._warn, self.settings)
 
     @property
     def state(self) -> Path:

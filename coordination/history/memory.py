@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from coordination.environment import actor
 from coordination.errors import CoordinationError, UsageError
 from coordination.history.collect import collect
 from coordination.history.events import HistoryEvent
+from coordination.history.meaning import Embedder, EmbeddingFailed
 from coordination.history.search import LIMIT, HistoryFilters, search
 from coordination.history.store import COMPANIONS, HistoryStore
 from coordination.history.trends import Trend, trends
 from coordination.models import Dependency, Issue, Plan, Record, Todo
-from coordination.settings import SYNONYMS
+from coordination.settings import Settings
 from coordination.text import counted
 
 DATABASE = "history.db"
@@ -35,10 +37,12 @@ class Memory:
         file: Path,
         folder: Path,
         warn: Callable[[str], object],
-        synonyms: Collection[str] = SYNONYMS,
+        settings: Settings,
     ) -> None:
         self._file, self._path, self._warn = file, folder / DATABASE, warn
-        self._synonyms = synonyms
+        self._synonyms = settings.history_synonyms
+        command = settings.embed_command
+        self._embedder = None if command is None else Embedder(command)
         self._opened: HistoryStore | None = None
 
     def close(self) -> None:
@@ -67,7 +71,13 @@ class Memory:
         limit: int = LIMIT,
     ) -> list[HistoryEvent]:
         """Return the best matches, or without a query the latest events. Raises UsageError, NotFound."""
-        return search(self._store(), query, filters, limit=limit, synonyms=self._synonyms)
+        by_words = partial(search, self._store(), query, filters, limit=limit, synonyms=self._synonyms)
+        if self._embedder is not None:
+            try:
+                return by_words(embedder=self._embedder)
+            except EmbeddingFailed as error:
+                self._warn(f"searched by words only: {error}")
+        return by_words()
 
     def trends(self, repo: str | None = None, days: int = 30) -> tuple[Trend, ...]:
         """Return the trends of issues and of todos. Raises UsageError."""

@@ -15,6 +15,7 @@ from datetime import datetime
 
 from coordination.errors import NotFound, UsageError
 from coordination.history.events import HistoryEvent
+from coordination.history.meaning import Embedder, joined, similar
 from coordination.history.store import HistoryStore, event_of
 from coordination.settings import SYNONYMS
 from coordination.text import did_you_mean
@@ -53,9 +54,10 @@ def search(
     *,
     limit: int = LIMIT,
     synonyms: Collection[str] = SYNONYMS,
+    embedder: Embedder | None = None,
 ) -> list[HistoryEvent]:
     """Return the best matches, or without a query the latest events. `synonyms` are groups of words that mean
-    the same, with spaces between them. Raises UsageError, NotFound.
+    the same, with spaces between them. Raises UsageError, NotFound; CoordinationError of the embedder.
     """
     if not 1 <= limit <= MOST:
         raise UsageError(f"{limit} events cannot be listed", f"choose a limit from 1 to {MOST}")
@@ -66,9 +68,12 @@ def search(
     if not words:
         return _latest(store, filters, limit)
     terms = [_term(word, synonyms) for word in words]
-    return _ranked(store, " AND ".join(terms), filters, limit) or (
+    found = _ranked(store, " AND ".join(terms), filters, limit) or (
         _ranked(store, " OR ".join(terms), filters, limit) if len(terms) > 1 else []
     )
+    if embedder is None:
+        return found
+    return joined(found, similar(store, embedder, query, *_where(filters), limit), limit=limit)
 
 
 def _check(store: HistoryStore, filters: HistoryFilters) -> None:

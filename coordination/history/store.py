@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS event_subjects (subject TEXT, seq INTEGER, PRIMARY KE
 CREATE TABLE IF NOT EXISTS event_repos (repo TEXT, seq INTEGER, PRIMARY KEY (repo, seq)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS figures (day TEXT, name TEXT, repo TEXT, assignee TEXT, value REAL);
 CREATE INDEX IF NOT EXISTS figures_of ON figures (repo, name, day, value);
+CREATE TABLE IF NOT EXISTS vectors (seq INTEGER PRIMARY KEY, model TEXT NOT NULL, vector BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS positions (source TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
 CREATE VIRTUAL TABLE IF NOT EXISTS word_index USING fts5 (
   subject, title, words, actor, content='events', content_rowid='seq',
@@ -159,6 +160,13 @@ class HistoryStore:
         )
         return 1
 
+    def add_vectors(self, model: str, vectors: Iterable[tuple[int, bytes]]) -> None:
+        with self._transaction():
+            self._db.executemany(
+                "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)",
+                [(seq, model, vector) for seq, vector in vectors],
+            )
+
     def remove_older(self, now: datetime, retention: timedelta = RETENTION) -> int:
         """Remove the events, and the figures, of before the retention; return how many events went."""
         oldest = now - retention
@@ -171,7 +179,7 @@ class HistoryStore:
                 f"SELECT 'delete', seq, subject, title, words, actor {old}",
                 before,
             )
-            for table in ("event_repos", "event_subjects"):
+            for table in ("event_repos", "event_subjects", "vectors"):
                 self._db.execute(f"DELETE FROM {table} WHERE seq IN (SELECT seq {old})", before)  # noqa: S608
             gone = self._db.execute(f"DELETE {old}", before)
         return gone.rowcount

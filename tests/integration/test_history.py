@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from coordination.history.memory import Memory
 from coordination.history.search import HistoryFilters, search
 from coordination.history.store import HistoryStore
 from coordination.history.trends import trends
+from coordination.settings import Settings, read_settings
 
 NOW = datetime.now(UTC)
 ECOSYSTEM = """repos:
@@ -308,9 +311,9 @@ def test_a_file_that_is_invalid_for_a_while_counts_nothing_twice(store: HistoryS
 
 def test_an_export_is_imported_once_and_a_bad_line_costs_only_itself(tmp_path: Path, file: Path) -> None:
     edit(file, complete)
-    memory = Memory(file, tmp_path / ".coord", print)
+    memory = Memory(file, tmp_path / ".coord", print, Settings())
     lines = list(memory.export())
-    other = Memory(file, tmp_path / "other", print)
+    other = Memory(file, tmp_path / "other", print, Settings())
 
     with pytest.raises(UsageError, match="line 2"):
         other.import_lines([event(1).model_dump_json(), '{"id": "x", "changes": {"a": 1}}'])
@@ -331,7 +334,7 @@ def test_an_export_is_imported_once_and_a_bad_line_costs_only_itself(tmp_path: P
 def test_a_rebuilt_history_keeps_what_is_readable(tmp_path: Path, file: Path) -> None:
     edit(file, complete)
     told: list[str] = []
-    memory = Memory(file, tmp_path / ".coord", told.append)
+    memory = Memory(file, tmp_path / ".coord", told.append, Settings())
     memory.import_lines(event(n, id=f"i{n}").model_dump_json() for n in range(5))
     memory.close()
     with sqlite3.connect(tmp_path / ".coord" / "history.db") as db:
@@ -354,3 +357,53 @@ def test_a_database_of_version_1_gets_its_subjects(tmp_path: Path, file: Path) -
 
     with HistoryStore(path) as store:
         assert kinds(store, subject="ISSUE-1") == ["file.recorded"]
+
+
+EMBEDDING = """
+import json, sys
+for line in sys.stdin:
+    words = json.loads(line).lower()
+    print(json.dumps([float(any(w in words for w in group)) for group in (
+        ("login", "sign-in", "password"), ("measure", "benchmark"), (" ",))]))
+"""
+
+
+def test_an_embedding_command_finds_what_means_the_same(tmp_path: Path, file: Path) -> None:
+    edit(file, complete)
+    settings = Settings(embed_command=(sys.executable, "-c", EMBEDDING))
+    memory = Memory(file, tmp_path / ".coord", pytest.fail, settings)
+    with closing(memory):
+        found = memory.search("sign-in benchmark")
+        both = memory.search("login", HistoryFilters(entity="todo"))
+
+    assert found[0].subject == "TODO-1"
+    assert "meaning" in found[0].matched
+    assert [event.kind for event in both] == ["todo.completed"]
+    assert "[login]" in both[0].matched
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "echo '[1, 2]'; echo '[1]'",
+        "echo no vector",
+        "echo '[0, 0]'",
+        "echo '[1e999]'",
+        "exit 3",
+        "no-such-program",
+    ],
+)
+def test_a_search_goes_on_without_an_embedding_command_that_fails(
+    tmp_path: Path, file: Path, command: str
+) -> None:
+    edit(file, complete)
+    told: list[str] = []
+    with closing(Memory(file, tmp_path / ".coord", told.append, Settings(embed_command=command))) as memory:
+        assert [event.subject for event in memory.search("login")] == ["TODO-1"]
+    assert len(told) == 1
+    assert "embed_command" in told[0]
+
+
+def test_the_file_names_no_embedding_command() -> None:
+    with pytest.raises(UsageError, match="COORD_EMBED_COMMAND"):
+        read_settings({"embed_command": "true"}, environ={})
