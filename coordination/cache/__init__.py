@@ -37,7 +37,7 @@ once. The local layer is bounded (16 MB, least recently used first), holds JSON 
 modify another's value, and honours the ttl by a monotonic clock.
 
 Failures *   A writer is killed: its last step has run completely or not at all. If the write needed several
-steps, the old value may be gone. *   A process in `get_or_compute` is killed: its lock (single_flight.py,
+steps, the old value may be gone. *   A process in `get_or_compute` is killed: its lock (contexts.py,
 locks/) expires after 10 s, and the next process computes. If it was only stopped for that long, two compute,
 and the later value counts. *   Redis is unreachable: Unreachable, after the connection's patience. There is
 no fallback. *   Redis loses its data: everything is gone, and generations are new. With `cache_folder`
@@ -61,7 +61,7 @@ Content Management Techniques for Web Proxy Caches" (2000). Computing once: `sin
 | `connection.py` | the context of the todo whose command this process is |
 | `entries.py` `local.py` | the two layers: steps on Redis and stores of bytes; local values |
 | `names.py` `limits.py` | validation of keys, patterns and contexts; sizes, lifetimes and eviction |
-| `single_flight.py` `scan.py` | computing a value once; paged iteration over entries |
+| `scan.py` | paged iteration over entries |
 | `document.py` `disk.py` | export and import; the folder, and the leader's periodic job |
 """
 

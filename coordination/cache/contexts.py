@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from hashlib import sha256
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 from redis import Redis
@@ -36,10 +37,9 @@ from coordination.cache.names import (
 from coordination.cache.scan import Held, Walk
 from coordination.errors import Unreachable
 
-if TYPE_CHECKING:
-    from coordination.cache.single_flight import SingleFlight
-
 T = TypeVar("T")
+COMPUTE_PATIENCE = timedelta(minutes=10)
+"""Time that others wait for the process that computes a value."""
 
 
 class Kept(BaseModel):
@@ -80,8 +80,6 @@ class Cache:
 
     @cached_property
     def flight(self) -> SingleFlight:
-        from coordination.cache.single_flight import SingleFlight  # locks, which only it needs
-
         return SingleFlight(self.redis, self.namespace)
 
     def close(self) -> None:
@@ -90,6 +88,37 @@ class Cache:
         with suppress(Unreachable):
             report_hits(self.entries.line, self.entries.keys, self.local)
         self.entries.close()
+
+
+class SingleFlight:
+    """Computes a value in only one of all processes that need it."""
+
+    def __init__(self, redis: Redis, namespace: str, ttl: timedelta | None = None) -> None:
+        """`ttl` is the silence after which the computing process counts as dead (default: that of locks)."""
+        from coordination.locks import LockManager  # an import that most commands on values do not need
+
+        self._locks = LockManager(redis, namespace)
+        self._ttl = ttl
+
+    def one(self, what: str, look: Callable[[], bytes | None], make: Callable[[], bytes]) -> bytes:
+        """Return the result of `look`, else that of `make` under a lock of that name; waiting processes then
+        look again.
+
+        The lock is renewed while `make` runs; if its process dies, the next one gets it after the ttl.
+        """
+        from coordination.locks.internal import COMPUTED
+        from coordination.locks.request import TTL
+
+        found = look()
+        if found is not None:
+            return found
+        name = f"{COMPUTED}{sha256(what.encode()).hexdigest()[:32]}"
+        with self._locks.acquire(name, ttl=self._ttl or TTL, wait=COMPUTE_PATIENCE):
+            found = look()
+            return make() if found is None else found
+
+    def close(self) -> None:
+        self._locks.close()
 
 
 class Context:

@@ -3,7 +3,6 @@
 `packages/` contains templates, not code of coord: each folder becomes a git repository.
 """
 
-from coordination.demo.create import create
-from coordination.demo.fault import break_package
+from coordination.demo.create import break_package, create
 
 __all__ = ["break_package", "create"]

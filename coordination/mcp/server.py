@@ -25,7 +25,7 @@ from coordination.mcp import resources
 from coordination.mcp.declaration import declared
 from coordination.mcp.errors import Arguments
 from coordination.mcp.session import Session
-from coordination.mcp.tools import coordination, history, runs, tracker
+from coordination.mcp.tools import coordination, runs, tracker
 
 PATH = "/mcp"
 
@@ -77,7 +77,7 @@ def build(session: Session, auth: TokenVerifier | None = None) -> FastMCP:
         mask_error_details=True,
         on_duplicate="error",
     )
-    for module in (tracker, runs, coordination, history):
+    for module in (tracker, runs, coordination):
         for tool in declared(module, session):
             server.add_tool(tool)
     resources.add_resources(server, session)

@@ -1,4 +1,4 @@
-"""`acl`: Redis users with no more rights than their role needs."""
+"""`acl`, `steps`: the users of a Redis server, and the library of Redis Functions that coord loads there."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 import click
-from rich_click import command
+from rich_click import command, group
 
-from coordination.api.machine import acl_line
+from coordination.api.machine import acl_line, load_steps
 from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext, aloud
+from coordination.cli.screen.output import as_json_option, print_json
 from coordination.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
@@ -114,3 +115,27 @@ def _show(name: str, password: str, url: str, *, restricted: bool) -> None:
     click.echo(f"the password of {name}, shown this once, in its address:\nCOORD_REDIS_URL={own}", err=True)
     if restricted:
         click.echo("COORD_RESTRICTED=true", err=True)
+
+
+@group()
+def steps() -> None:
+    """Load the steps of coord, a library of Redis Functions, into a Redis server."""
+
+
+@steps.command()
+@as_json_option
+@click.pass_obj
+def load(call: CliContext, as_json: bool) -> None:
+    """Load the steps of this version, and delete those that were loaded more than 30 days ago by other
+    versions.
+
+    `coord up`, workers and the maintenance leader do this by themselves. A user with fewer rights needs it
+    done once for each version of coord: by a user with the role keeper, or by an administrator of the server.
+    """
+    digest, deleted = load_steps(call.coord)
+    if as_json:
+        print_json({"library": digest, "deleted": deleted})
+        return
+    click.echo(f"library {digest} is loaded")
+    for name in deleted:
+        click.echo(f"deleted {name}")
