@@ -23,7 +23,7 @@ TolerantChannel._put = put_twice  # type: ignore[method-assign]
 if __name__ == "__main__":
     program, sys.argv[1:] = sys.argv[1], sys.argv[2:]
     if program == "worker":
-        from workers.__main__ import main as work
+        from workers.command import main as work
 
         sys.exit(work())
     from coordination.cli.app import run

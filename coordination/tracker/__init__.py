@@ -11,5 +11,6 @@
 | `transaction.py` `mutations.py` `milestones.py` `deletion.py` | creating, changing and deleting records |
 | `readiness.py` | after each change: no cycle, and the records that became ready |
 | `executing.py` | todos that runs execute at present, joined with the file |
+| `dependency_checks.py` | checks of dependencies, and the statuses that they change |
 | `status.py` `completion.py` | status of repositories and of the ecosystem; completion of plans |
 """

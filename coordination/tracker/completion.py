@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
-from coordination.dependencies.command import NotStarted, run
 from coordination.ecosystem.document import Document
 from coordination.models import Command, Criterion, Ecosystem, Milestone, Plan, PlanStatus, TodoStatus
 from coordination.planner.blockers import CANCELLED
@@ -156,6 +155,8 @@ def _unchecked(milestone: MilestoneStanding) -> Iterator[str]:
 
 def _run(command: Command, folder: Path) -> tuple[bool, str]:
     """Return whether the command succeeds, and its output or the reason if not."""
+    from coordination.dependencies.command import NotStarted, run  # takes 10 ms, for few commands
+
     try:
         ended = run(command, folder=folder, timeout=CHECK_TIMEOUT)
     except NotStarted as error:

@@ -13,16 +13,12 @@ or a person may have set the status.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from coordination.dependencies.check import check, contradictions, cycles
-from coordination.dependencies.records import DependencyReport, Outcome
-from coordination.ecosystem.document import Document
 from coordination.ecosystem.editing import Edit, edit
 from coordination.models import (
     Dependency,
-    DependencyStatus,
     Issue,
     IssueStatus,
     Milestone,
@@ -41,49 +37,8 @@ from coordination.tracker.records import (
 from coordination.tracker.transaction import Transaction
 from coordination.tracker.validation import fields_of
 
-OnOutcome = Callable[[Outcome], None]
-NEWS = frozenset({DependencyStatus.SATISFIED, DependencyStatus.UNSATISFIED})
-
-
-def run_checks(
-    document: Document, wanted: Sequence[Dependency], jobs: int | None, on_outcome: OnOutcome | None
-) -> DependencyReport:
-    """Check dependencies; contradictions and cycles are searched in all, but reported only if a wanted one
-    takes part.
-    """
-    every = document.ecosystem.coordination.dependencies
-    ids = {d.id for d in wanted}
-    places = {repo.name: document.repo_path(repo) for repo in document.ecosystem.repos}
-    outcomes = check(wanted, places, folder=document.path.absolute().parent, progress=on_outcome, jobs=jobs)
-    return DependencyReport(
-        outcomes=outcomes,
-        contradictions=tuple(
-            c for c in contradictions(every, places) if ids & {demand.id for demand in c.demands}
-        ),
-        cycles=tuple(c for c in cycles(every) if not ids.isdisjoint(c.dependencies)),
-    )
-
-
-def changed_outcomes(document: Document, outcomes: Collection[Outcome]) -> list[Outcome]:
-    known = {d.id: d.status for d in document.ecosystem.coordination.dependencies}
-    return [o for o in outcomes if o.status in NEWS and known.get(o.id) != o.status]
-
-
-def record_outcomes(
-    transaction: Transaction, checked: Document, found: Collection[Outcome]
-) -> tuple[str, ...]:
-    """Write the statuses and return the ids written. Records that were changed since the check are left
-    alone.
-    """
-    before = {d.id: d for d in checked.ecosystem.coordination.dependencies}
-    written = []
-    for outcome in found:
-        record = transaction.find(DEPENDENCY, outcome.id)
-        if record is not None and record == before[outcome.id]:
-            transaction.update(DEPENDENCY, record, {"status": outcome.status})
-            written.append(outcome.id)
-    return tuple(written)
-
+if TYPE_CHECKING:
+    from coordination.dependencies.records import DependencyReport, Outcome
 
 D = TypeVar("D")
 Fields = Mapping[str, Any]
@@ -231,6 +186,8 @@ class CoordinationManager(Reader):
             wanted = tuple(
                 d for d in map(self.get_dependency, sorted(named, key=queries.natural)) if d in wanted
             )
+        from coordination.tracker.dependency_checks import run_checks  # takes 70 ms
+
         report = run_checks(self.document, wanted, jobs, on_outcome)
         return self.write_outcomes(report) if write else report
 
@@ -238,6 +195,8 @@ class CoordinationManager(Reader):
         """Write the changed statuses of a report made with `write` off, for callers that show the report even
         if writing fails.
         """
+        from coordination.tracker.dependency_checks import changed_outcomes, record_outcomes
+
         before = self.document
         if not (news := changed_outcomes(before, report.outcomes)):
             return report

@@ -10,7 +10,7 @@ import pytest
 
 from coordination.errors import UsageError
 from coordination.settings import Settings, read_settings, usable_cpus
-from workers.__main__ import config
+from workers.command import config
 
 DURATION = "needs a duration like 90s, 10m, 1.5h or a number of seconds"
 

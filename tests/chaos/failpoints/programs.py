@@ -21,7 +21,7 @@ from pkgutil import walk_packages
 
 import coordination
 import workers
-import workers.__main__ as worker
+import workers.command as worker
 from coordination.cli import app
 from coordination.locks.sweeper import Sweeper
 from coordination.runs import transactions

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from workers.__main__ import REPEATED_AFTER_S, RateLimitedLog
+from workers.command import REPEATED_AFTER_S, RateLimitedLog
 
 
 class Clock:

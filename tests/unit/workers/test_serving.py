@@ -9,7 +9,7 @@ import pytest
 from coordination.errors import UsageError
 from coordination.models import FILE_NAME
 from tests.stage import git
-from workers.__main__ import _parser, config
+from workers.command import _parser, config
 
 REDIS = ("--redis", "redis://localhost")
 
