@@ -12,10 +12,10 @@ from coordination.runs.records import RunBrief, TodoSpec
 from coordination.runs.replies import Grant, Undo
 from coordination.settings import Settings
 from tests.stage import git
-from workers.attempt import Attempt
-from workers.attempt_environment import AttemptEnvironment
-from workers.logs import Log
-from workers.outcome import AttemptOutcome
+from workers.attempt.attempt import Attempt
+from workers.attempt.environment import AttemptEnvironment
+from workers.attempt.logs import Log
+from workers.attempt.outcome import AttemptOutcome
 from workers.transfer.bundles import NotCarried
 
 RUN = "20260102-120000-efgh"

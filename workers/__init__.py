@@ -6,12 +6,10 @@
 | module | |
 |---|---|
 | `delivery` | one message: claim, attempt, and the step that its outcome asks for |
-| `attempt` `actions` `outcome` | run a todo or compensate one: workspace, command, result |
+| `attempt/` | runs a todo or compensates one: workspace, command, result; its input, progress and output |
 | `leases` `local_liveness` `notifications` | background services: heartbeats, dead local workers, wake-ups |
 | `config` `served` `file_watch` | start configuration; repositories served now; changes of ecosystem.yaml |
-| `attempt_environment` | brief, folders, services and commits for an attempt |
-| `context` `context_socket` `checkpoints` `logs` | a todo's input, shared values, progress and output |
-| `consumer` `failpoints` | Celery's consumer and thread pool; where tests make a worker fail |
+| `consumer` | Celery's consumer and thread pool |
 | `workspace/` | a git worktree of the run, or the checkout itself |
 | `process/` | a command under its guard, and the processes that an attempt left |
 | `executors/` | from an action to a command |

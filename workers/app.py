@@ -29,9 +29,9 @@ from coordination.runs.remote_steps.handlers import BRIEFS_KEPT, StepHandlers
 from coordination.runs.remote_steps.serving import Serving
 from coordination.runs.shared import ContextCalls
 from coordination.runs.store import RunStore
+from workers.attempt.context_socket import clear_sockets
 from workers.cleanup.jobs import AutoCleanup, CleanupJobs
 from workers.config import WorkerConfig
-from workers.context_socket import clear_sockets
 from workers.delivery import DeliveryHandler
 from workers.leases import Leases
 from workers.local_liveness import LocalLiveness

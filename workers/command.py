@@ -70,9 +70,10 @@ def _close_state(state: Path) -> None:
 
 def _switch_failpoints_on() -> None:
     if words := failpoints_from_environment():
-        from workers import failpoints
+        from coordination.broker import failpoints
+        from workers.attempt.actions import FAILPOINTS
 
-        failpoints.switch_on(words)
+        failpoints.switch_on(words, FAILPOINTS)
 
 
 def _watch(arguments: argparse.Namespace) -> FileWatch | None:

@@ -29,15 +29,15 @@ from coordination.runs.replies import Grant, Reply
 from coordination.runs.retry_policy import Again, GiveUp, decide
 from coordination.runs.shared import ContextCalls
 from coordination.runs.store import RunStore
-from workers.attempt import Attempt
-from workers.attempt_environment import AttemptEnvironment
+from workers.attempt.attempt import Attempt
+from workers.attempt.context import Context
+from workers.attempt.context_socket import served as served_context
+from workers.attempt.environment import AttemptEnvironment
+from workers.attempt.logs import Log
+from workers.attempt.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
 from workers.cleanup.jobs import OVER, AutoCleanup
 from workers.config import WorkerConfig
-from workers.context import Context
-from workers.context_socket import served as served_context
 from workers.leases import Leases
-from workers.logs import Log
-from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
 from workers.result_cache import Results
 from workers.served import ServedRepositories
 from workers.transfer.bundles import BundleStore

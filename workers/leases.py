@@ -21,7 +21,7 @@ from coordination.errors import Conflict
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
-from workers.checkpoints import Checkpoint
+from workers.attempt.checkpoints import Checkpoint
 from workers.config import WorkerConfig
 from workers.served import ServedRepositories
 

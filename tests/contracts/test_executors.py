@@ -19,7 +19,8 @@ import pytest
 from coordination.errors import PlanRefused
 from coordination.models import Repo, Todo
 from tests.waiting import until
-from workers.executors import EXECUTORS, Job, command_for
+from workers.executors.commands import EXECUTORS, command_for
+from workers.executors.job import Job
 from workers.process import child
 
 DEEDS = """

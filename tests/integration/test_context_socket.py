@@ -27,8 +27,8 @@ from coordination.settings import Settings
 from tests.contracts.carrier import Harness
 from tests.plans import PLAN, ecosystem, graph, order
 from tests.waiting import until
-from workers import context_socket
-from workers.context_socket import ContextSocket, served
+from workers.attempt import context_socket
+from workers.attempt.context_socket import ContextSocket, served
 
 TODOS = {"A": "r1", "B": "r1"}
 SETTINGS = Settings(cache_value_bytes=4096)

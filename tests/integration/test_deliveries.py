@@ -20,9 +20,9 @@ from tests.integration.conftest import MakeWorker
 from tests.plans import ecosystem, graph, order
 from tests.stage import git
 from tests.waiting import until
-from workers import outcome
 from workers.app import Container
-from workers.outcome import KEPT_BYTES, TaskResult, TaskResultKind
+from workers.attempt import outcome
+from workers.attempt.outcome import KEPT_BYTES, TaskResult, TaskResultKind
 
 SLOW = {"delay": "1h", "max_delay": "1h", "jitter": "none"}
 NOISE = f"head -c {2 * KEPT_BYTES} /dev/zero | tr '\\0' '.' | fold; "

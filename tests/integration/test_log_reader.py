@@ -17,7 +17,7 @@ from coordination.runs.store import RunStore
 from coordination.runs.views.log_reader import PIECE_BYTES, LogReader, Piece
 from coordination.runs.views.run_view import RunReader
 from tests.waiting import until
-from workers.logs import Log
+from workers.attempt.logs import Log
 
 KEYS = Keys("coord")
 RUN = KEYS.run("R")

@@ -21,7 +21,7 @@ from tests.disks import fill
 from tests.hosts import WRITES, World, tip
 from tests.plans import PLAN, ecosystem, order
 from tests.stage import git
-from workers.outcome import TaskResult, TaskResultKind
+from workers.attempt.outcome import TaskResult, TaskResultKind
 from workers.process import child
 from workers.process.child import start
 from workers.workspace.lock import WorkspaceUnusable

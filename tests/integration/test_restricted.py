@@ -24,7 +24,7 @@ from coordination.runs.replies import Reply
 from tests.plans import PLAN
 from tests.restricted import DONE, LEASE, Site, granted
 from tests.waiting import until
-from workers.context_socket import served
+from workers.attempt.context_socket import served
 
 
 def test_a_worker_of_one_repository_carries_its_todo_and_the_next_ones_worker_is_told(site: Site):

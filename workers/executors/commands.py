@@ -1,4 +1,7 @@
-"""The commands of shell, Python and agent actions.
+"""Turn a todo's action into a command: one executor for each kind of action, `Job` → `Command`.
+
+An executor decides which command runs and what it reads; starting, watching and ending it is the same for all
+(`workers/process/child.py`). A manual todo has no executor: it waits for a person and never reaches a worker.
 
 `{type: shell, run: …}`, and a bare command, run as they are.
 
@@ -16,11 +19,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from coordination import models
 from coordination.errors import PlanRefused
-from workers.executors.seam import Command, Job, Undone, argv_of
+from workers.executors.job import Command, Job, Undone, argv_of
 
 
 def shell_command(job: Job) -> Command:
@@ -98,3 +102,24 @@ def _files_to_undo(job: Job, undone: Undone) -> str:
         "Work in the current folder; nothing of it is committed. It may have been undone in part before: "
         "exit with code 0 when nothing is left to undo."
     )
+
+
+Executor = Callable[[Job], Command]
+
+EXECUTORS: Mapping[str, Executor] = {
+    "shell": shell_command,
+    "python": python_command,
+    "agent": agent_command,
+}
+"""By the action's type, as written in ecosystem.yaml."""
+
+
+def command_for(job: Job) -> Command:
+    """Return the command for a job. Raises PlanRefused if there is none."""
+    kind = job.action.type if job.action else "agent"
+    if kind not in EXECUTORS:
+        raise PlanRefused(
+            f"{job.todo.id}: a worker does not execute a {kind} action",
+            f"when it is done: coord complete-todo {job.todo.id}",
+        )
+    return EXECUTORS[kind](job)

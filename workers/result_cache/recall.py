@@ -19,7 +19,7 @@ from coordination.locks import Lock
 from coordination.models import Cache, Command
 from coordination.runs.replies import Grant
 from coordination.text import format_hours
-from workers.outcome import AttemptOutcome, OutcomeKind
+from workers.attempt.outcome import AttemptOutcome, OutcomeKind
 from workers.result_cache.key import (
     NotKnown,
     NotRestored,

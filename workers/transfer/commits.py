@@ -16,8 +16,8 @@ from coordination.errors import CoordinationError
 from coordination.models import Workspace
 from coordination.runs.records import Origin, PredecessorOutput, RunBrief
 from coordination.runs.replies import Grant
+from workers.attempt.outcome import AttemptOutcome
 from workers.config import WorkerConfig
-from workers.outcome import AttemptOutcome
 from workers.transfer.bundles import BundleStore, Remote, sentence
 from workers.transfer.fetcher import CommitFetcher, CommitRef
 from workers.transfer.publishing import Publication

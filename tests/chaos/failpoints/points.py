@@ -1,6 +1,6 @@
 """Every point at which a process of coord can be made to fail, found in its code: a step or a call that is new is in the list by itself.
 
-The names are those of backend/failpoints.py. That the list is right is seen when a process runs: what it reaches and is not in the
+The names are those of broker/failpoints.py. That the list is right is seen when a process runs: what it reaches and is not in the
 list is a call that was overlooked here, and the sweep says so.
 """
 
@@ -17,7 +17,7 @@ from redis.client import PubSub
 import coordination
 import workers
 from coordination.broker.failpoints import CARRIER, PUBLISHES
-from workers.failpoints import SEAMS
+from workers.attempt.actions import FAILPOINTS
 
 ROOT = Path(coordination.__file__).parents[1]
 LUA = ROOT / "coordination" / "backend" / "lua"
@@ -60,7 +60,7 @@ def _steps() -> Iterator[str]:
 
 
 def _seams() -> Iterator[str]:
-    for _, _, name in SEAMS:
+    for _, _, name in FAILPOINTS:
         yield name
 
 

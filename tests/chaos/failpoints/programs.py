@@ -27,8 +27,8 @@ from coordination.locks.sweeper import Sweeper
 from coordination.runs import transactions
 from coordination.runs.maintenance import clock_watch, expiry, leader, stuck
 from coordination.runs.submission import draft
-from workers import attempt
 from workers import delivery as attempts
+from workers.attempt import attempt
 from workers.cleanup import jobs as errands
 
 CLOCK = "clock-was-set"

@@ -23,7 +23,7 @@ from coordination.broker.celery_app import JoinBackend
 from coordination.backend.step_connection import StepConnection
 from coordination.backend.step_connection import StepCaller
 from coordination.broker.kombu_transport import TolerantChannel
-from workers.actions import Compensate
+from workers.attempt.actions import Compensate
 classes = (
     redis.Redis, Pipeline, PubSub, StepCaller, StepConnection, TolerantChannel, QoS, JoinBackend, Compensate
 )

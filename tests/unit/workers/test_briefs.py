@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from coordination.runs.records import RunBrief
-from workers.context import KEPT, Briefs, Known
+from workers.attempt.context import KEPT, Briefs, Known
 
 BEFORE = {"a": (), "b": ("a",), "c": (), "d": ("c", "b"), "e": ("d",)}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.checkpoints import Checkpoint
+from workers.attempt.checkpoints import Checkpoint
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from threading import Event
 from coordination.dependencies.versions import fits_a_line
 from coordination.runs.records import Blame, Result, TodoState
 from coordination.runs.retry_policy import Failure
-from workers.logs import Log
+from workers.attempt.logs import Log
 from workers.process.child import Exit
 
 

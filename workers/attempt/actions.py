@@ -26,11 +26,11 @@ from coordination.errors import PlanRefused
 from coordination.files import open_private
 from coordination.models import ManualAction, NoopAction
 from coordination.runs.replies import Grant, Undo
-from workers.attempt_environment import AttemptEnvironment
+from workers.attempt.context import read_output
+from workers.attempt.environment import AttemptEnvironment
+from workers.attempt.outcome import AttemptOutcome, OutcomeKind
 from workers.cleanup.rollback_cleanup import RollbackCleanup
-from workers.context import read_output
-from workers.executors.seam import Undone
-from workers.outcome import AttemptOutcome, OutcomeKind
+from workers.executors.job import Undone
 from workers.result_cache import Recall
 from workers.workspace.base import Workspace
 from workers.workspace.lock import describe_os_error
@@ -174,6 +174,16 @@ class Compensate(AttemptAction):
             f"it cannot be undone: it worked in {self.removal.checkout} itself and has no `compensate`",
             f'undo it by hand, then: coord rollback {run} --accept {todo.id} --reason "…"',
         )
+
+
+FAILPOINTS = (
+    (Compensate, "undone", "compensate.begin"),
+    (Compensate, "keep", "compensate.end"),
+    (Compensate, "on_released", "compensate.remove"),
+)
+"""Methods at which tests make a worker fail, besides its calls to Redis: before the command of a compensation
+starts; after it has succeeded; before worktree and branch are removed.
+"""
 
 
 def action_of(grant: Grant, here: AttemptEnvironment, say: Callable[[str], None]) -> AttemptAction:

@@ -8,31 +8,28 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from coordination.disk import full
-from coordination.environment import UNATTENDED
 from coordination.errors import CoordinationError, GitRefused
 from coordination.files import open_private
 from coordination.models import Command as CommandLine
 from coordination.models import NoopAction
 from coordination.runs.records import Blame
 from coordination.runs.replies import Grant
-from workers.actions import action_of
-from workers.attempt_environment import AttemptEnvironment
-from workers.checkpoints import Checkpoint
-from workers.context import LeaseLost
-from workers.executors import Command, Job, command_for
-from workers.executors.seam import argv_of
-from workers.logs import Log
-from workers.outcome import AttemptOutcome, OutcomeKind, OutputTail, describe_exit, failure_from_exit
-from workers.process.child import GUARD_LOST, Child, Exit, start
+from workers.attempt.actions import action_of
+from workers.attempt.checkpoints import Checkpoint
+from workers.attempt.commands import AttemptCommands
+from workers.attempt.context import LeaseLost
+from workers.attempt.environment import AttemptEnvironment
+from workers.attempt.logs import Log
+from workers.attempt.outcome import AttemptOutcome, OutcomeKind, describe_exit, failure_from_exit
+from workers.executors.commands import command_for
+from workers.executors.job import Command, Job, argv_of
+from workers.process.child import GUARD_LOST, Exit
 from workers.transfer.bundles import NotCarried, sentence
 from workers.transfer.commits import PathMissing
 from workers.workspace.base import Workspace
@@ -40,7 +37,6 @@ from workers.workspace.base_commit import Unmergeable
 from workers.workspace.choice import workspace_for
 from workers.workspace.commit import CommitRefused, CommitStyle
 from workers.workspace.files import scratch
-from workers.workspace.git import clean_environment, without_redirecting
 from workers.workspace.lock import (
     LockRequest,
     Superseded,
@@ -48,14 +44,12 @@ from workers.workspace.lock import (
     WorkspaceUnusable,
     describe_os_error,
 )
-from workers.workspace.trouble import GitInterrupted, Trouble, trouble_of_git
+from workers.workspace.trouble import GitInterrupted, Trouble
 
 BUSY_PATIENCE = timedelta(seconds=10)
 """How long an attempt keeps a worker's slot while processes of the former one are leaving the workspace."""
 
 OUTPUT = "output.json"
-GIT_OUTPUT_SHOWN = 500
-"""Characters of git's output in an error."""
 
 logger = logging.getLogger(__name__)
 
@@ -67,28 +61,17 @@ class Attempt:
         self.grant = grant
         self._attempt_environment = attempt_environment
         self._log = log
-        self._output_tail = OutputTail(log)
-        self._guard = threading.Lock()
         self._action = action_of(grant, attempt_environment, log.say)
+        self._commands = AttemptCommands(grant, attempt_environment, log, key=self._action.key)
         self.checkpoint = Checkpoint(attempt_environment.output_limit_bytes)
-        self._stopped: OutcomeKind | None = None
-        self._at_once = False
-        self._child: Child | None = None
         self._begun = False
         """True if the todo's own command has begun."""
         self._preparing = False
         """True if the repository's `prepare` has begun."""
-        self._was_full = ""
-        """The disk that was full when the last command began, for people; empty if none was."""
 
     def stop(self, kind: OutcomeKind, *, at_once: bool = False) -> None:
         """End the command, with this kind of outcome."""
-        with self._guard:
-            self._stopped = self._stopped or kind
-            child = self._child
-            self._at_once = self._at_once or at_once
-        if child is not None:
-            self._end(child)
+        self._commands.stop(kind, at_once=at_once)
 
     def say(self, line: str) -> None:
         self._log.say(line)
@@ -127,7 +110,9 @@ class Attempt:
         why = _plain(str(error))
         self._log.say(f"error: {why}")
         return AttemptOutcome(
-            kind=self._stopped or kind, why=why, blame="worker" if self._is_blame_of_worker(error) else ""
+            kind=self._commands.stopped or kind,
+            why=why,
+            blame="worker" if self._is_blame_of_worker(error) else "",
         )
 
     def _hindered(self, trouble: Trouble, words: str) -> AttemptOutcome:
@@ -141,12 +126,12 @@ class Attempt:
         self._log.say(f"hindered: {why}")
         blame: Blame = "" if limited else "worker"
         return AttemptOutcome(
-            kind=self._stopped or OutcomeKind.HINDERED, why=why, blame=blame, limited=limited
+            kind=self._commands.stopped or OutcomeKind.HINDERED, why=why, blame=blame, limited=limited
         )
 
     def _waiting(self, words: str) -> AttemptOutcome:
         self._log.say(f"waits for {words}")
-        return AttemptOutcome(kind=self._stopped or OutcomeKind.HINDERED, why=words)
+        return AttemptOutcome(kind=self._commands.stopped or OutcomeKind.HINDERED, why=words)
 
     def _is_blame_of_worker(self, error: CoordinationError) -> bool:
         """Return whether the todo cannot have caused the error.
@@ -159,11 +144,11 @@ class Attempt:
 
     def _carry_out(self) -> AttemptOutcome:
         if isinstance(self.grant.spec.todo.action, NoopAction) and self.grant.undo is None:
-            return AttemptOutcome(kind=self._stopped or OutcomeKind.SUCCEEDED)
+            return AttemptOutcome(kind=self._commands.stopped or OutcomeKind.SUCCEEDED)
         if self._action.has_command():
             outcome = self._work_in(self._workspace())
         else:
-            outcome = AttemptOutcome(kind=self._stopped or OutcomeKind.SUCCEEDED)
+            outcome = AttemptOutcome(kind=self._commands.stopped or OutcomeKind.SUCCEEDED)
         if outcome.kind is OutcomeKind.SUCCEEDED:
             self._action.on_released()
         return outcome
@@ -181,7 +166,7 @@ class Attempt:
             workspace.leave()
 
     def _cached(self, workspace: Workspace, since: str) -> AttemptOutcome | None:
-        return None if self._stopped else self._action.cached(workspace, since)
+        return None if self._commands.stopped else self._action.cached(workspace, since)
 
     def _workspace(self) -> Workspace:
         return workspace_for(
@@ -197,29 +182,8 @@ class Attempt:
                 message=self._attempt_environment.brief.commit_message,
                 hooks=self._attempt_environment.brief.commit_hooks == "run",
             ),
-            git_commit=self._git_commit,
+            git_commit=self._commands.git_commit,
         )
-
-    def _git_commit(self, workspace: Workspace, argv: Sequence[str], text: str) -> None:
-        """Commit under the guard: hooks' output goes to the log, and the todo's timeout ends them."""
-        if self._attempt_environment.brief.commit_hooks == "skip":
-            self._log.say("commit: no git hooks run, for the setting commit_hooks is skip")
-        self._output_tail.forget()
-        stdin = text.encode(errors="surrogateescape")
-        # A todo's own GIT_DIR or GIT_INDEX_FILE is for its command; this commit is made in the worktree.
-        environment = (
-            without_redirecting(self._environment(workspace)) | workspace.bounds | workspace.environment
-        )
-        ended = self._command(workspace, Command(argv=tuple(argv), stdin=stdin), environment)
-        if ended.ok:
-            return
-        code = ended.exit_code if ended.signal is None else -ended.signal
-        if ended.reason == "exited" and code and (trouble := trouble_of_git(code, self._output_tail.tail)):
-            words = self._output_tail.tail.strip()[-GIT_OUTPUT_SHOWN:] or f"git ended with {code}"
-            if trouble.is_of_the_folder and (lacks := self._was_full or full(self._disks(workspace))):
-                trouble, words = Trouble.DISK, f"{words}; {lacks}"
-            raise GitInterrupted(trouble, f"git commit in {workspace.path}: {words}")
-        raise CommitRefused(ended)
 
     @property
     def _lock_request(self) -> LockRequest:
@@ -231,7 +195,9 @@ class Attempt:
             return None
         self._log.say(f"prepare: {_shown(prepare)}")
         self._preparing = True
-        ended = self._command(workspace, Command(argv=argv_of(prepare)), self._environment(workspace))
+        ended = self._commands.run(
+            workspace, Command(argv=argv_of(prepare)), self._commands.environment(workspace)
+        )
         if not ended.ok:
             return replace(self._failure(workspace, ended, "prepare: "), blame="worker")
         workspace.mark_prepared()
@@ -240,8 +206,8 @@ class Attempt:
     def _perform(self, workspace: Workspace, since: str) -> AttemptOutcome:
         # ASCII: JSON can hold what UTF-8 cannot.
         context_json = json.dumps(self._attempt_environment.context())
-        if self._stopped is not None:
-            return AttemptOutcome(kind=self._stopped)
+        if self._commands.stopped is not None:
+            return AttemptOutcome(kind=self._commands.stopped)
         with (
             scratch(self._attempt_environment.state) as folder,
             self.checkpoint.watching(folder / OUTPUT),
@@ -254,7 +220,9 @@ class Attempt:
             undone = self._action.undone(folder)
             files = {"COORD_CONTEXT": context, "COORD_OUTPUT": output, "COORD_CHECKPOINT": former}
             files |= {"COORD_CONNECTION": connection}
-            environment = self._environment(workspace) | {name: str(file) for name, file in files.items()}
+            environment = self._commands.environment(workspace) | {
+                name: str(file) for name, file in files.items()
+            }
             environment |= undone.environment if undone else {}
             job = Job(
                 todo=self.grant.spec.todo,
@@ -268,11 +236,11 @@ class Attempt:
                 undone=undone,
             )
             self._begun = True
-            ended = self._command(workspace, command_for(job), environment)
+            ended = self._commands.run(workspace, command_for(job), environment)
             if not ended.ok:
                 return self._failure(workspace, ended)
-            if self._stopped is not None:  # at the last moment: its result is not kept
-                return AttemptOutcome(kind=self._stopped, exit_code=0)
+            if self._commands.stopped is not None:  # at the last moment: its result is not kept
+                return AttemptOutcome(kind=self._commands.stopped, exit_code=0)
             return self._kept(workspace, output, since)
 
     def _kept(self, workspace: Workspace, output: Path, since: str) -> AttemptOutcome:
@@ -311,48 +279,14 @@ class Attempt:
         except CoordinationError as error:
             logger.info("%s of run %s: %s", self.grant.todo_id, self.grant.run_id, _plain(error.message))
 
-    def _command(self, workspace: Workspace, command: Command, environment: Mapping[str, str]) -> Exit:
-        self._was_full = full(self._disks(workspace))
-        child = start(
-            command.argv,
-            cwd=workspace.path,
-            env=environment,
-            stdin=command.stdin,
-            timeout=self.grant.spec.timeout,
-            kill_grace=self._attempt_environment.brief.kill_grace,
-            on_output=self._output_tail.take,
-            hold=workspace.hold.fd,
-            mark=workspace.mark,
-            masked=self._log.masked,
-        )
-        with self._guard:
-            self._child = child
-        try:
-            workspace.note(child)
-        except (
-            CoordinationError
-        ):  # the disk is full: no process of it may be alive when the workspace is left
-            child.kill()
-            child.wait()
-            raise
-        if self._stopped is not None:  # before there was a child to stop
-            self._end(child)
-        return child.wait()
-
-    def _end(self, child: Child) -> None:
-        (child.kill if self._at_once else child.stop)(str(self._stopped))
-
     def _trouble_of_host(self, workspace: Workspace) -> str:
         """Return why a command may have failed through no fault of its own; empty if nothing is known."""
         if not workspace.there:
             return f"{workspace.path} is gone, or its .git is not the one that coord made"
-        lacks = self._was_full or full(self._disks(workspace))
+        lacks = self._commands.full_disk(workspace)
         if lacks:
             workspace.make_room()
         return lacks
-
-    def _disks(self, workspace: Workspace) -> tuple[Path, ...]:
-        return workspace.path, self._attempt_environment.state, self._attempt_environment.checkout
 
     def _failure(self, workspace: Workspace, ended: Exit, what: str = "") -> AttemptOutcome:
         words = self._action.explained(f"{what}{describe_exit(ended, self.grant.spec.timeout)}")
@@ -361,33 +295,19 @@ class Attempt:
             words = f"{words}: {why}"
             self._log.say(f"hindered: {words}")
             return AttemptOutcome(
-                kind=self._stopped or OutcomeKind.HINDERED,
+                kind=self._commands.stopped or OutcomeKind.HINDERED,
                 why=words,
                 exit_code=ended.exit_code,
-                limited=not self._was_full,  # a todo that fills the disk by itself finds room when it begins
+                limited=not self._commands.was_full,  # a todo that fills the disk by itself finds room when it begins
                 blame="worker" if guard_lost else "",
             )
         self._log.say(words)
-        failure = failure_from_exit(ended, self._output_tail.shows)
+        failure = failure_from_exit(ended, self._commands.output_tail.shows)
         return AttemptOutcome(
-            kind=self._stopped or OutcomeKind.FAILED, why=words, exit_code=ended.exit_code, failure=failure
-        )
-
-    def _environment(self, workspace: Workspace) -> dict[str, str]:
-        grant, todo = self.grant, self.grant.spec.todo
-        ours = {
-            "COORD_RUN_ID": grant.run_id,
-            "COORD_PLAN_ID": self._attempt_environment.brief.plan_id,
-            "COORD_TODO_ID": grant.todo_id,
-            "COORD_REPO": grant.spec.repo.name,
-            "COORD_REPO_PATH": str(workspace.path),
-            "COORD_ATTEMPT": str(grant.attempt),
-            "COORD_FENCE": str(grant.fence),
-            "COORD_IDEMPOTENCY_KEY": self._action.key,
-        }
-        own = {name: str(value) for name, value in todo.env.items()}
-        return (
-            clean_environment(os.environ) | UNATTENDED | workspace.bounds | own | ours | workspace.environment
+            kind=self._commands.stopped or OutcomeKind.FAILED,
+            why=words,
+            exit_code=ended.exit_code,
+            failure=failure,
         )
 
 

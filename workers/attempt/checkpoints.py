@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISREG
 
-from workers.context import OutputRefused, read_output
+from workers.attempt.context import OutputRefused, read_output
 
 _Stamp = tuple[int, int, int]
 """Inode, time of the last change, size."""

@@ -1,0 +1,129 @@
+"""Run the commands of an attempt under the guard: `prepare`, the todo's own, and `git commit` with its hooks."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from coordination.disk import full
+from coordination.environment import UNATTENDED
+from coordination.errors import CoordinationError
+from coordination.runs.replies import Grant
+from workers.attempt.environment import AttemptEnvironment
+from workers.attempt.logs import Log
+from workers.attempt.outcome import OutcomeKind, OutputTail
+from workers.executors.job import Command
+from workers.process.child import Child, Exit, start
+from workers.workspace.base import Workspace
+from workers.workspace.commit import CommitRefused
+from workers.workspace.git import clean_environment, without_redirecting
+from workers.workspace.trouble import GitInterrupted, Trouble, trouble_of_git
+
+GIT_OUTPUT_SHOWN = 500
+"""Characters of git's output in an error."""
+
+
+class AttemptCommands:
+    """`run` executes one command at a time; `stop` may be called from any thread, and its first reason counts."""
+
+    def __init__(self, grant: Grant, attempt_environment: AttemptEnvironment, log: Log, *, key: str) -> None:
+        """`key`: the value of COORD_IDEMPOTENCY_KEY."""
+        self._grant = grant
+        self._attempt_environment = attempt_environment
+        self._log = log
+        self._key = key
+        self._guard = threading.Lock()
+        self._child: Child | None = None
+        self._at_once = False
+        self.stopped: OutcomeKind | None = None
+        self.output_tail = OutputTail(log)
+        self.was_full = ""
+        """The disk that was full when the last command began, for people; empty if none was."""
+
+    def stop(self, kind: OutcomeKind, *, at_once: bool = False) -> None:
+        """End the command, with this kind of outcome."""
+        with self._guard:
+            self.stopped = self.stopped or kind
+            child = self._child
+            self._at_once = self._at_once or at_once
+        if child is not None:
+            self._end(child)
+
+    def run(self, workspace: Workspace, command: Command, environment: Mapping[str, str]) -> Exit:
+        self.was_full = full(self._disks(workspace))
+        child = start(
+            command.argv,
+            cwd=workspace.path,
+            env=environment,
+            stdin=command.stdin,
+            timeout=self._grant.spec.timeout,
+            kill_grace=self._attempt_environment.brief.kill_grace,
+            on_output=self.output_tail.take,
+            hold=workspace.hold.fd,
+            mark=workspace.mark,
+            masked=self._log.masked,
+        )
+        with self._guard:
+            self._child = child
+        try:
+            workspace.note(child)
+        except (
+            CoordinationError
+        ):  # the disk is full: no process of it may be alive when the workspace is left
+            child.kill()
+            child.wait()
+            raise
+        if self.stopped is not None:  # before there was a child to stop
+            self._end(child)
+        return child.wait()
+
+    def git_commit(self, workspace: Workspace, argv: Sequence[str], text: str) -> None:
+        """Commit under the guard: hooks' output goes to the log, and the todo's timeout ends them."""
+        if self._attempt_environment.brief.commit_hooks == "skip":
+            self._log.say("commit: no git hooks run, for the setting commit_hooks is skip")
+        self.output_tail.forget()
+        stdin = text.encode(errors="surrogateescape")
+        # A todo's own GIT_DIR or GIT_INDEX_FILE is for its command; this commit is made in the worktree.
+        environment = (
+            without_redirecting(self.environment(workspace)) | workspace.bounds | workspace.environment
+        )
+        ended = self.run(workspace, Command(argv=tuple(argv), stdin=stdin), environment)
+        if ended.ok:
+            return
+        code = ended.exit_code if ended.signal is None else -ended.signal
+        if ended.reason == "exited" and code and (trouble := trouble_of_git(code, self.output_tail.tail)):
+            words = self.output_tail.tail.strip()[-GIT_OUTPUT_SHOWN:] or f"git ended with {code}"
+            if trouble.is_of_the_folder and (lacks := self.full_disk(workspace)):
+                trouble, words = Trouble.DISK, f"{words}; {lacks}"
+            raise GitInterrupted(trouble, f"git commit in {workspace.path}: {words}")
+        raise CommitRefused(ended)
+
+    def full_disk(self, workspace: Workspace) -> str:
+        """Return the disk that is full, or was when the last command began; empty if none."""
+        return self.was_full or full(self._disks(workspace))
+
+    def environment(self, workspace: Workspace) -> dict[str, str]:
+        """Return the environment of a command in the workspace."""
+        grant, todo = self._grant, self._grant.spec.todo
+        ours = {
+            "COORD_RUN_ID": grant.run_id,
+            "COORD_PLAN_ID": self._attempt_environment.brief.plan_id,
+            "COORD_TODO_ID": grant.todo_id,
+            "COORD_REPO": grant.spec.repo.name,
+            "COORD_REPO_PATH": str(workspace.path),
+            "COORD_ATTEMPT": str(grant.attempt),
+            "COORD_FENCE": str(grant.fence),
+            "COORD_IDEMPOTENCY_KEY": self._key,
+        }
+        own = {name: str(value) for name, value in todo.env.items()}
+        return (
+            clean_environment(os.environ) | UNATTENDED | workspace.bounds | own | ours | workspace.environment
+        )
+
+    def _end(self, child: Child) -> None:
+        (child.kill if self._at_once else child.stop)(str(self.stopped))
+
+    def _disks(self, workspace: Workspace) -> tuple[Path, ...]:
+        return workspace.path, self._attempt_environment.state, self._attempt_environment.checkout
