@@ -5,17 +5,19 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from coordination.environment import actor
 from coordination.errors import CoordinationError, InvalidFile, NotFound
 
 if TYPE_CHECKING:  # each of these is imported by the operations that need it
     from coordination.api.events import Subscribers
+    from coordination.dependencies.records import Outcome
     from coordination.ecosystem.document import Document
     from coordination.history.memory import Memory
     from coordination.operations.local import Local
@@ -25,6 +27,8 @@ if TYPE_CHECKING:  # each of these is imported by the operations that need it
     from coordination.tracker.manager import CoordinationManager
 
 A = TypeVar("A")
+LONGEST_ARGUMENT = 300
+"""Characters of an argument of a command in its event."""
 logger = logging.getLogger(__name__)
 
 
@@ -94,7 +98,9 @@ class EcosystemAccess:
     def _manager(self) -> CoordinationManager:
         from coordination.tracker.manager import CoordinationManager
 
-        return CoordinationManager(self.document, executing=self.executing)
+        manager = CoordinationManager(self.document, executing=self.executing)
+        manager.on_checked = self.announce_checks
+        return manager
 
     @cached_property
     def settings(self) -> Settings:
@@ -232,6 +238,45 @@ class EcosystemAccess:
             return nothing
         return seen.answer if seen else nothing
 
+    def announce(self, command: str, subject: str = "", **fields: Any) -> None:
+        """Write the event of a command that was carried out, with the fields of `EventStream.append`; arguments
+        that are None or empty are left out. If that fails, the command has been carried out all the same.
+        """
+        from redis import RedisError
+
+        data = {name: _argument(value) for name, value in fields.pop("data", {}).items() if value}
+        try:
+            self.connection.events.append(f"command.{command}", subject, actor=actor(), data=data, **fields)
+        except (CoordinationError, RedisError) as error:
+            self._warn(f"the command is missing from the events: {error}")
+
+    def announce_checks(self, outcomes: Sequence[Outcome]) -> None:
+        """Write an event for each checked dependency, if a server runs; start none."""
+        from redis import RedisError
+
+        from coordination.backend.client import Profile, connect
+        from coordination.events.stream import EventStream, append_args
+
+        try:
+            if (url := self.running_redis()) is None:
+                return
+            repos = {d.id: (d.consumer, d.provider) for d in self.manager.list_dependencies()}
+            rows = [
+                append_args(
+                    "dependency.checked",
+                    outcome.id,
+                    actor=actor(),
+                    repos=repos.get(outcome.id, ()),
+                    title=_argument(outcome.why),
+                    data={"result": outcome.status, "found": _argument(outcome.found or "")},
+                )
+                for outcome in outcomes
+            ]
+            with connect(url, Profile.COMMAND, self.settings.connect_timeout) as client:
+                EventStream(client, self.settings.namespace).append_all(rows)
+        except (CoordinationError, RedisError, OSError) as error:
+            logger.info("the checks are missing from the events: %s", error)
+
     def executing(self) -> Mapping[str, str]:
         """Return todo → the live run that executes it."""
         return self.ask_live(lambda live: live.executing(), {})
@@ -244,3 +289,14 @@ class EcosystemAccess:
             self.memory.close()
         if "local" in self.__dict__:
             self.local.leave()
+
+
+def _argument(value: object) -> str:
+    """Return an argument as the text of an event: one line, not longer than others may read."""
+    if isinstance(value, str):
+        words = value
+    elif isinstance(value, Iterable):
+        words = " ".join(map(str, value))
+    else:
+        words = str(value)
+    return words.partition("\n")[0][:LONGEST_ARGUMENT]

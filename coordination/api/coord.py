@@ -63,6 +63,7 @@ class Coord(Facade):
         if self._read is None or self._read.document.text != raw:
             document = snapshot(raw, self.path).document
             self._read = CoordinationManager(document, executing=self.executing)
+            self._read.on_checked = self.announce_checks
         self._read.look_again()
         return self._read
 

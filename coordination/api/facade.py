@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordination.api.access import EcosystemAccess
+from coordination.environment import actor
 from coordination.errors import Conflict, Unreachable
 
 if TYPE_CHECKING:
@@ -156,7 +157,9 @@ def complete_todo(access: EcosystemAccess, todo: str, hours: float | None = None
         run_id = approvals.run_with_manual_todo(todo, executing)
         # With hours the file comes first: the run leaves alone what it finds completed there.
         edited = None if hours is None else manager.complete_todo(todo, hours)
-        return Completed(edited=edited, run_id=approvals.complete(connection, todo, run_id))
+        run_id = approvals.complete(connection, todo, run_id)
+        connection.events.append("command.complete", todo, run=run_id, actor=actor())
+        return Completed(edited=edited, run_id=run_id)
 
 
 @contextmanager

@@ -223,7 +223,7 @@ class Run:
     # Steered
 
     def pause(self) -> None:
-        self._steer(self._connection.store.pause, "paused")
+        self._steer("pause", self._connection.store.pause, "paused")
 
     def resume(self, *, as_it_was: bool = False) -> None:
         """Continue a paused run. Raises PlanRefused where the file has another graph for its todos by now,
@@ -234,13 +234,13 @@ class Run:
             left = {todo.id for todo in self.view().todos if not todo.state.ended}
             with self._reached():
                 refuse_changed(store.brief(self.id), access.document.ecosystem, left, f"resume {self.id}")
-        self._steer(store.resume, "resumed")
+        self._steer("resume", store.resume, "resumed")
 
     def cancel(self) -> None:
         """Start nothing new, and stop what runs; `wait` returns when it has stopped."""
-        self._steer(self._connection.store.cancel, "cancelled")
+        self._steer("cancel", self._connection.store.cancel, "cancelled")
 
-    def _steer(self, step: Callable[[str, str], Reply], expected: str) -> None:
+    def _steer(self, command: str, step: Callable[[str, str], Reply], expected: str) -> None:
         with self._reached() as connection:
             reply = step(self.id, actor())
             if reply.word == "unknown":
@@ -248,6 +248,10 @@ class Run:
             if reply.word != expected:
                 raise refused(expected, connection.reader.read(self.id, todos=False))
             transactions.follow_up(connection, self.id, reply)
+        self._announce(command)
+
+    def _announce(self, command: str, **data: object) -> None:
+        self._access.announce(command, self.id, run=self.id, data=data)
 
     # Undone
 
@@ -264,7 +268,10 @@ class Run:
     def begin_rollback(self) -> str:
         """Begin a rollback on the workers that are there; return `rolling_back`, `already` or `done`."""
         with self._reached() as connection:
-            return transactions.roll_back(connection, self.id)
+            word = transactions.roll_back(connection, self.id)
+        if word == "rolling_back":
+            self._announce("rollback")
+        return word
 
     def rollback_preview(self) -> RollbackPreview:
         """Return what a rollback would undo, and which branches would go. Raises as `rollback` does."""
@@ -283,13 +290,16 @@ class Run:
         """Accept as `accept` does, on the workers that are there."""
         with self._reached() as connection:
             transactions.accept(connection, self.id, todos, reason)
+        self._announce("accept", todos=todos, reason=reason)
 
     def create_checkpoint(self, name: str) -> NamedCheckpoint:
         """Record which todos have succeeded. Raises UsageError; Conflict where the name is taken, or the
         run is undone.
         """
         with self._reached() as connection:
-            return named_checkpoints.create(connection.store, self.id, name, actor())
+            made = named_checkpoints.create(connection.store, self.id, name, actor())
+        self._announce("checkpoint", name=name)
+        return made
 
     def checkpoints(self) -> list[NamedCheckpoint]:
         """Return the checkpoints, the oldest first; a retry of the run has them, too."""
@@ -313,6 +323,7 @@ class Run:
         """Begin to restore, as `begin_restore` does, on the workers that are there."""
         with self._reached() as connection:
             transactions.restore(connection, self.id, name)
+        self._announce("restore", name=name)
         return self.view()
 
     def restore(self, name: str, timeout_s: float | None = None) -> Run:
@@ -368,6 +379,8 @@ class Run:
             run_id = transactions.start_retry(
                 connection, left, on_failure=on_failure, max_parallel=max_parallel
             )
+        arguments = {"of": self.id, "on_failure": on_failure, "max_parallel": max_parallel}
+        self._access.announce("retry", self.id, run=run_id, repos=sorted(left.repos), data=arguments)
         return Run(self._access, run_id)
 
 

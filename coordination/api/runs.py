@@ -54,6 +54,8 @@ class Sweep:
     graph: PlanGraph
     order: Order
     options: SweepOptions
+    todo: str = ""
+    """The todo that `execute` runs; empty for a sweep of the plan."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +143,8 @@ class Runs:
     ) -> Sweep:
         """Return the run of one todo. Raises NotFound; PlanRefused."""
         ecosystem = self._access.manager.document.ecosystem
-        return self._decided(alone(ecosystem, TODO.get(ecosystem, todo), timeout), options or SweepOptions())
+        graph = alone(ecosystem, TODO.get(ecosystem, todo), timeout)
+        return replace(self._decided(graph, options or SweepOptions()), todo=todo)
 
     def preview_sweep(
         self,
@@ -164,15 +167,18 @@ class Runs:
         with self._access.reached() as connection:
             refuse_unfit(connection.redis, connection.url)  # a server that is of no use is asked nothing
             graph = sweep.graph.with_learned(learned(connection.redis, connection.keys, sweep.graph.unknown))
-        return self._decided(graph, sweep.options) if graph.learned else replace(sweep, graph=graph)
+        order = self._decided(graph, sweep.options).order if graph.learned else sweep.order
+        return replace(sweep, graph=graph, order=order)
 
     def start(self, sweep: Sweep, accept: Collection[str] = ()) -> Run:
         """Start a prepared run. Raises Conflict; NotLanded."""
-        ecosystem = self._access.manager.document.ecosystem
+        ecosystem, graph, order = self._access.manager.document.ecosystem, sweep.graph, sweep.order
         with self._access.reached() as connection:
-            return Run(
-                self._access, transactions.start_run(connection, ecosystem, sweep.graph, sweep.order, accept)
-            )
+            run_id = transactions.start_run(connection, ecosystem, graph, order, accept)
+        name, subject = ("execute", sweep.todo) if sweep.todo else ("sweep", graph.plan.id)
+        arguments = {**vars(sweep.options), "strategy": order.strategy, "accept": accept}
+        self._access.announce(name, subject, run=run_id, repos=sorted(graph.repos), data=arguments)
+        return Run(self._access, run_id)
 
     def workplaces(self, repos: Collection[str], max_parallel: int | None = None) -> Workplaces:
         """Return where todos of these repositories can run at present."""
@@ -298,7 +304,9 @@ class Runs:
 
         received = load(Path(file), max_bytes)
         with self._access.reached() as connection:
-            return Run(self._access, transactions.import_run(connection, received))
+            run_id = transactions.import_run(connection, received)
+        self._access.announce("import", run_id, run=run_id)
+        return Run(self._access, run_id)
 
     # Undone
 
@@ -346,7 +354,10 @@ class Runs:
         from coordination.runs.cleaning import Cleaning
 
         with self._access.reached() as connection:
-            return Cleaning(connection.store).remove(survey, branches=branches)
+            done = Cleaning(connection.store).remove(survey, branches=branches)
+        runs = dict.fromkeys(artifact.run for artifact in survey.found)
+        self._access.announce("clean", data={"runs": runs, "branches": branches})
+        return done
 
     def forget_results(self) -> None:
         """Empty the result cache: todos with a `cache` run again."""
@@ -354,6 +365,7 @@ class Runs:
 
         with self._access.reached() as connection:
             Store(connection.redis, self._access.settings.namespace, RESULTS).clear()
+        self._access.announce("forget_results")
 
     def _start_worker_to_clean(self) -> None:
         """Start the worker. A full disk is no obstacle where the server is there: cleaning makes room."""
@@ -371,7 +383,9 @@ class Runs:
 
         with self._access.reached() as connection:
             named = connection.reader.resolve(run) if run else None
-            return Run(self._access, approvals.complete(connection, todo, named))
+            run_id = approvals.complete(connection, todo, named)
+        self._access.announce("complete", todo, run=run_id)
+        return Run(self._access, run_id)
 
     def approve(self, todo: str, run: str | None = None, comment: str = "") -> Run:
         """Approve a todo or milestone that waits at a gate, or a manual todo that a person has done; return
@@ -394,4 +408,6 @@ class Runs:
 
         with self._access.reached() as connection:
             named = connection.reader.resolve(run) if run else None
-            return approvals.decide(connection, verdict, todo, named, comment)
+            decision = approvals.decide(connection, verdict, todo, named, comment)
+        self._access.announce(verdict.value, todo, run=decision.run_id, data={"comment": comment})
+        return decision

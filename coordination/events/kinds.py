@@ -29,8 +29,8 @@ LASTING: Mapping[str, str] = {
     "todo.retrying": "A todo failed and will be tried again.",
     "todo.lost": "The worker of a todo was lost.",
     "todo.poison": "A todo has lost too many workers and failed.",
-    "todo.settled": "A todo ended; `state`, `attempts`, `duration_ms`, `exit_code`, and `cached` if its result was "
-    "reused.",
+    "todo.settled": "A todo ended; `state`, `attempt` (the last), `duration_ms`, `exit_code`, and `cached` if its "
+    "result was reused.",
     "todo.compensating": "A worker began to undo a todo.",
     "todo.accepted": "A failed compensation was accepted as undone.",
     "todo.approved": "A person, or the timeout of its gate, approved a todo or milestone.",
@@ -64,8 +64,7 @@ COMMANDS: Mapping[str, str] = {
     "command.complete": "A person or program completed a manual todo of a run.",
     "command.import": "A person or program imported a run.",
     "command.clean": "A person or program removed what ended runs had left.",
-    "command.release_lock": "A person or program released a lock by force.",
-    "command.reset_breaker": "A person or program closed a circuit breaker.",
+    "command.forget_results": "A person or program emptied the result cache.",
 }
 
 ASKED: Mapping[str, str] = {

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from coordination.environment import actor
 from coordination.errors import Conflict, NotFound
 from coordination.runs.cleanup_jobs import (
     BEGIN_WITHIN,
@@ -149,7 +150,14 @@ class Cleaning:
             forget_contexts(self._store, run_id)
             if branches and all(r.gone for r in done.found if r.run == run_id):
                 forget_bundles(self._store, run_id)
+            self._announce(run_id, [r for r in done.found if r.run == run_id and r.gone])
         return replace(done, kept=survey.kept)
+
+    def _announce(self, run_id: str, gone: Sequence[Artifact]) -> None:
+        repos = sorted({artifact.repo for artifact in gone})
+        self._store.announce(
+            "run.cleaned", run_id, run=run_id, actor=actor(), repos=repos, data={"removed": str(len(gone))}
+        )
 
     def _resolved(self, name: str) -> str:
         try:

@@ -14,6 +14,7 @@ from coordination.settings import Settings
 if TYPE_CHECKING:  # `coord list-locks` needs only the locks, and starts 100 ms sooner without the rest
     from coordination.breakers.manager import BreakerManager
     from coordination.cache.contexts import Cache
+    from coordination.events.stream import EventStream
     from coordination.locks import LockManager
     from coordination.messages import MessageBus
     from coordination.runs.dispatch import Dispatcher
@@ -79,6 +80,12 @@ class Connection:
         from coordination.cache.limits import Limits
 
         return Cache(self.redis, self.settings.namespace, Limits.of(self.settings))
+
+    @cached_property
+    def events(self) -> EventStream:
+        from coordination.events.stream import EventStream
+
+        return EventStream(self.redis, self.settings.namespace)
 
     @cached_property
     def messages(self) -> MessageBus:

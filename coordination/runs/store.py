@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from redis import Redis
 
@@ -18,6 +19,7 @@ from coordination.backend.keys import Keys, resource, split_member
 from coordination.backend.step_connection import StepCaller
 from coordination.broker.delivery import Delivery
 from coordination.cache.entries import drop
+from coordination.events.stream import append_args
 from coordination.runs.records import (
     LIVE,
     Blame,
@@ -45,6 +47,10 @@ class RunStore:
         """Declare the capacities of resources, as `LockManager.resources.declare` does."""
         if words := [word for name, capacity in capacities.items() for word in (resource(name), capacity)]:
             self._scripts("lock/declare", [self.keys.locks.head], words)
+
+    def announce(self, kind: str, subject: str, **fields: Any) -> None:
+        """Write an event of an operation that is no step, with the fields of `append_args`."""
+        self._scripts("event/append", [self.keys.events.head], append_args(kind, subject, **fields))
 
     def give_back(self, members: Iterable[str]) -> None:
         """Release what these todos hold or wait for; for runs that have no steps any more."""
@@ -256,10 +262,14 @@ class RunStore:
             return False
         epoch = int(n or 0) + 1
         under_way = self.redis.zrangebyscore(self.keys.live, "-inf", since_ms) if known else []
+        self._client_scripts.load()  # the server may have lost it
         with self.redis.pipeline(
             transaction=True
         ) as pipeline:  # atomic, or repeated: the caller that gets True once is the only one
             pipeline.hset(self.keys.epoch, mapping={"server": server_id, "n": epoch})
+            if known is not None:
+                args = append_args("redis.restarted", server_id, data={"epoch": str(epoch)})
+                pipeline.fcall(library.function("event/append"), 1, self.keys.events.head, *args)
             for run_id in under_way:
                 pipeline.xadd(
                     self.keys.run(run_id).events, {"what": "redis.restarted", "todo": "", "epoch": epoch}

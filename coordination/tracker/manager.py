@@ -59,6 +59,9 @@ class CoordinationManager(Reader):
     unchanged.
     """
 
+    on_checked: Callable[[Sequence[Outcome]], object] | None = None
+    """Called with the outcomes of each check of dependencies, before they are written."""
+
     # Issues
 
     def create_issue(self, record: Issue | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006
@@ -189,6 +192,8 @@ class CoordinationManager(Reader):
         from coordination.tracker.dependency_checks import run_checks  # takes 70 ms
 
         report = run_checks(self.document, wanted, jobs, on_outcome)
+        if self.on_checked is not None:
+            self.on_checked(report.outcomes)
         return self.write_outcomes(report) if write else report
 
     def write_outcomes(self, report: DependencyReport) -> DependencyReport:

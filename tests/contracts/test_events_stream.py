@@ -56,7 +56,7 @@ def test_each_change_of_a_run_is_written_once_whatever_is_repeated(run: Harness,
         "a": "succeeded", "b": "failed", "c": "skipped"
     }  # fmt: skip
     assert (ends["b"].repos, ends["b"].actor, ends["b"].title) == (("web",), "w", "exit code 1")
-    assert (ends["b"].data["attempts"], ends["b"].data["exit_code"]) == ("1", "1")
+    assert (ends["b"].data["attempt"], ends["b"].data["exit_code"]) == ("1", "1")
     assert int(ends["b"].data["duration_ms"]) >= 0
     assert "duration_ms" not in ends["c"].data
     last = read(stream)[-1]

@@ -76,12 +76,15 @@ def forget(store: RunStore, run_id: str) -> None:
     forget_bundles(store, run_id)
     forget_contexts(store, run_id)
     last = [keys.meta, keys.place]
+    plan = store.redis.hget(keys.meta, "plan_id") or ""
     _unlink(store, [key for key in keys.own if key not in last])
     with store.redis.pipeline(transaction=True) as pipeline:
         pipeline.unlink(*last)
         pipeline.zrem(store.keys.runs, run_id)
         pipeline.zrem(store.keys.half_undone, run_id)
-        pipeline.execute()
+        gone = pipeline.execute()
+    if gone[1]:  # it was there, so nobody else has told it
+        store.announce("run.forgotten", run_id, run=run_id, data={"plan": plan})
 
 
 def forget_requests(store: RunStore, run_id: str) -> None:

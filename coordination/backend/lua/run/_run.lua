@@ -140,60 +140,79 @@ local function place_of(todo) -- a descriptor never changes
   return places[todo]
 end
 
-local announce_todo, announce_move
+local announce_todo, tell_move
 
 do
   -- Write an event of a todo for readers outside the run. `entry`: the same event in the run's own stream.
-  function announce_todo(kind, todo, entry, by, title, ...)
+  -- `...`: names and values of its further fields.
+  function announce_todo(kind, todo, entry, ...)
     local repo = place_of(todo).repo
-    announce(kind, todo, 'run', run, 'actor', by, 'repos', repo == MILESTONE_REPO and '' or repo,
-      'title', first_line(title), 'entry', entry, ...)
+    if repo == MILESTONE_REPO then return announce(kind, todo, 'run', run, 'entry', entry, ...) end
+    announce(kind, todo, 'run', run, 'repos', repo, 'entry', entry, ...)
   end
 
-  -- A todo's own slots and resources are no news: they change at each claim. Another reason is news once
-  -- until the todo runs, however often it is parked and fired again.
-  local function announce_parked(todo, entry, attempt)
-    local reason = fact(todo, 'wait_reason') or ''
-    if reason == 'repository' or reason == 'resource' or fact(todo, 'parked_for') == reason then return end
-    note(todo, 'parked_for', reason)
-    local why = fact(todo, 'waits_for') or ''
-    announce_todo('todo.parked', todo, entry, '', why, 'attempt', attempt, 'reason', reason)
-  end
-
-  local function announce_settled(todo, from, to, entry, attempt, undoing)
+  -- Return the fields of the end of a todo.
+  local function fields_of_end(todo, from, attempt, undoing)
     local prefix, ran = undoing and 'undo_' or '', from == 'running'
     local started_at, why, exit_code, worker, approver, cached = facts_of(todo,
       prefix .. 'started_at', prefix .. 'error', prefix .. 'exit_code', 'worker', 'approved_by', 'cached')
-    local data = { 'state', to, 'attempts', attempt }
+    local fields = { 'attempt', attempt }
     local function add(name, value)
-      if value then data[#data + 1], data[#data + 2] = name, value end
+      if value then fields[#fields + 1], fields[#fields + 2] = name, value end
     end
+    add('undo', undoing)
+    add('actor', ran and worker or approver)
+    add('title', why and why ~= '' and first_line(why))
     if ran then
       add('duration_ms', started_at and math.max(0, now - tonumber(started_at)))
       add('exit_code', exit_code)
     end
     add('cached', cached)
-    add('undo', undoing)
-    announce_todo('todo.settled', todo, entry, ran and worker or approver or '', why or '', unpack(data))
+    return fields, approver
+  end
+
+  local function tell_end(todo, from, to, attempt, undoing)
+    local fields, approver = fields_of_end(todo, from, attempt, undoing)
+    local entry = emit('todo.' .. to, todo, unpack(fields))
+    announce_todo('todo.settled', todo, entry, 'state', to, unpack(fields))
     if to == 'succeeded' and place_of(todo).repo == MILESTONE_REPO then
       local plan = call('HGET', meta, 'plan_id') or ''
       announce('milestone.reached', plan .. '/' .. todo, 'run', run, 'actor', approver or '')
     end
   end
 
-  -- Write the event of a change of state for readers outside the run: not `ready`, not `dispatched`.
-  function announce_move(todo, from, to, entry, attempt, undoing)
-    if ENDED[to] then
-      announce_settled(todo, from, to, entry, attempt, undoing)
-    elseif to == 'running' then
+  -- A todo's own slots and resources are no news: they change at each claim. Another reason is news once
+  -- until the todo runs, however often it is parked and fired again.
+  local function tell_parked(todo, attempt, undoing)
+    local why, reason = fact(todo, 'waits_for') or '', fact(todo, 'wait_reason') or ''
+    local fields = { 'attempt', attempt, 'reason', reason }
+    if undoing then fields[5], fields[6] = 'undo', undoing end
+    local entry = emit('todo.parked', todo, 'waits_for', why, unpack(fields))
+    if reason == 'repository' or reason == 'resource' or fact(todo, 'parked_for') == reason then return end
+    note(todo, 'parked_for', reason)
+    announce_todo('todo.parked', todo, entry, 'title', first_line(why), unpack(fields))
+  end
+
+  -- Write the events of a change of state: all of them for those who follow the run, and for readers outside
+  -- it what they need.
+  function tell_move(todo, from, to)
+    local attempt, undoing = facts_of(todo, 'attempt', 'undo')
+    if ENDED[to] then return tell_end(todo, from, to, attempt, undoing) end
+    if to == 'parked' then return tell_parked(todo, attempt, undoing) end
+    local fields = { 'attempt', attempt }
+    if undoing then fields[3], fields[4] = 'undo', undoing end
+    if to == 'running' then
       erase(todo, 'parked_for')
-      announce_todo(undoing and 'todo.compensating' or 'todo.started', todo, entry, fact(todo, 'worker'), '',
-        'attempt', attempt)
+      fields[#fields + 1], fields[#fields + 2] = 'actor', fact(todo, 'worker')
     elseif to == 'retrying' then
-      local why = fact(todo, undoing and 'undo_error' or 'error') or ''
-      announce_todo('todo.retrying', todo, entry, '', why, 'attempt', attempt)
-    elseif to == 'parked' then
-      announce_parked(todo, entry, attempt)
+      fields[#fields + 1] = 'title'
+      fields[#fields + 1] = first_line(fact(todo, undoing and 'undo_error' or 'error') or '')
+    end
+    local entry = emit('todo.' .. to, todo, unpack(fields))
+    if to == 'running' then
+      announce_todo(undoing and 'todo.compensating' or 'todo.started', todo, entry, unpack(fields))
+    elseif to == 'retrying' then
+      announce_todo('todo.retrying', todo, entry, unpack(fields))
     end
   end
 end
@@ -207,16 +226,5 @@ local function move(todo, to)
   tally[from], tally[to] = (tally[from] or 0) - 1, (tally[to] or 0) + 1
   note(todo, 'since', now)
   if ENDED[to] then count('todos_' .. to) end
-  local attempt, undoing = facts_of(todo, 'attempt', 'undo')
-  local why = {} -- the wait reason of a parked todo ends here
-  if to == 'parked' then
-    why = { 'waits_for', fact(todo, 'waits_for') or '', 'reason', fact(todo, 'wait_reason') or '' }
-  end
-  local entry
-  if undoing then
-    entry = emit('todo.' .. to, todo, 'attempt', attempt, 'undo', undoing, unpack(why))
-  else
-    entry = emit('todo.' .. to, todo, 'attempt', attempt, unpack(why))
-  end
-  announce_move(todo, from, to, entry, attempt, undoing)
+  tell_move(todo, from, to)
 end

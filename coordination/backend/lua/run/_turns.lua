@@ -53,7 +53,7 @@ local function decide(todo, verdict, who, comment)
   note(todo, 'decided_at', now)
   if comment ~= '' then note(todo, 'comment', comment) end
   local entry = emit('todo.' .. word, todo, 'by', who, 'comment', comment)
-  announce_todo('todo.' .. word, todo, entry, who, comment)
+  announce_todo('todo.' .. word, todo, entry, 'actor', who, 'title', first_line(comment))
   if verdict == 'reject' then
     settle(todo, 'failed', 'rejected by ' .. who .. (comment ~= '' and ': ' .. comment or ''))
     return 'settled'

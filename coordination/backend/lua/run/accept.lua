@@ -8,7 +8,8 @@ local waits = status == 'rolling_back' and fact(todo, 'undo')
 if at ~= 'compensation_failed' and not waits then return reply('idle') end
 note(todo, 'accepted', reason)
 note(todo, 'accepted_by', who)
-announce_todo('todo.accepted', todo, emit('todo.accepted', todo, 'by', who, 'reason', reason), who, reason)
+local entry = emit('todo.accepted', todo, 'by', who, 'reason', reason)
+announce_todo('todo.accepted', todo, entry, 'actor', who, 'title', first_line(reason))
 if at == 'compensation_failed' then
   call('HINCRBY', meta, 'open', 1)
   if status ~= 'rolling_back' then turn_back('accepted: ' .. todo, who) end

@@ -19,7 +19,7 @@ local lost = tonumber(fact(todo, 'lost') or '0') + 1
 local over, too_often = no_new_start(todo), lost >= tonumber(cap)
 local again_or_not = (over or too_often) and 'no' or 'yes'
 local loss = { 'worker', worker, 'fence', fact(todo, 'fence'), 'again', again_or_not }
-announce_todo('todo.lost', todo, emit('todo.lost', todo, unpack(loss)), '', '', unpack(loss))
+announce_todo('todo.lost', todo, emit('todo.lost', todo, unpack(loss)), unpack(loss))
 tell_breakers(todo, 'failed', 'worker', 'lost its worker ' .. worker)
 if over then
   settle(todo, (ending()), worker .. ' was lost')
@@ -29,7 +29,7 @@ if too_often then
   note(todo, 'lost', lost)
   count('todos_poisoned')
   local poison = { 'worker', worker, 'lost', lost }
-  announce_todo('todo.poison', todo, emit('todo.poison', todo, unpack(poison)), '', '', unpack(poison))
+  announce_todo('todo.poison', todo, emit('todo.poison', todo, unpack(poison)), unpack(poison))
   settle(todo, 'failed', 'poison: its worker was lost ' .. lost .. ' times, last ' .. worker
     .. '; look at what it did then: coord logs ' .. run .. ' ' .. todo .. ', and at the log of that worker')
   return reply('settled')
