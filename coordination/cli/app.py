@@ -16,7 +16,7 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from coordination.cli.context import CliContext
-from coordination.cli.groups import CommandTable, Families
+from coordination.cli.groups import HELP_OPTIONS, CommandTable, Families
 from coordination.errors import CoordinationError
 from coordination.terminal import protect, spelled
 
@@ -88,7 +88,7 @@ COMMANDS: Families = {
         ),
     },
     "History": {
-        "history": ("history:history", "Show what happened to the records, when, and who did it."),
+        "history": ("history:history", "List the events of the records."),
         "rebuild-history": ("history:rebuild_history", "Begin a new database of the history."),
         "export-history": ("history:export_history", "Write all events as lines of JSON."),
         "import-history": ("history:import_history", "Keep the events of an export."),
@@ -178,7 +178,7 @@ def remember(ctx: click.Context, parameter: click.Parameter, value: str | None) 
     cls=CommandTable,
     families=COMMANDS,
     everyday=EVERYDAY,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": list(HELP_OPTIONS)},
     no_args_is_help=True,
     subcommand_metavar="COMMAND|NOUN VERB [ARGS]...",
 )
@@ -251,7 +251,7 @@ def run(argv: Sequence[str] | None = None) -> NoReturn:
     """Execute one call: every error becomes an exit code and a message on standard error."""
     _open_what_is_closed()
     protect()
-    call = CliContext()
+    call = CliContext(sys.argv[1:] if argv is None else argv)
     try:
         code = _perform(call, argv)
         sys.stdout.flush()
@@ -288,7 +288,7 @@ def _perform(call: CliContext, argv: Sequence[str] | None) -> int:
         click.echo(f"error: {spelled(str(error))}", err=True)
         return error.exit_code
     except NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
+        _print_usage(error)
         return error.exit_code
     except click.ClickException as error:
         click.echo(f"error: {spelled(_refused(error))}", err=True)
@@ -300,6 +300,15 @@ def _perform(call: CliContext, argv: Sequence[str] | None) -> int:
             raise
         click.echo(_unexpected(error), err=True)
         return 1
+
+
+def _print_usage(error: NoArgsIsHelpError) -> None:
+    """Print the help on standard error: without a command the call is wrong."""
+    from coordination.cli.screen.pager import paged
+
+    assert error.ctx is not None
+    with error.ctx.scope(cleanup=False), paged():
+        click.echo(error.format_message(), err=True)
 
 
 def _refused(error: click.ClickException) -> str:

@@ -17,6 +17,7 @@ Families = Mapping[str, Mapping[str, tuple[str, ...]]]
 A third element is its `noun verb`; without it `list-issues` is also `issue list`, and a command without a
 hyphen has no noun.
 """
+HELP_OPTIONS = ("-h", "--help")
 NEAR = 3
 """Largest number of commands that the error about an unknown one names."""
 
@@ -76,6 +77,32 @@ class TableGroup(RichGroup):
 def _accept(command: click.Command, options: Iterable[click.Parameter]) -> None:
     taken = {parameter.name for parameter in command.params}
     command.params += [option for option in options if option.name not in taken and not option.is_eager]
+    page_help(command)
+
+
+def page_help(command: click.Command) -> None:
+    """Let the help of a command go through the pager where it is longer than the screen."""
+    if command.add_help_option:
+        command.add_help_option = False
+        command.params.append(
+            click.Option(
+                HELP_OPTIONS,
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=_show_help,
+                help="Show this message and exit.",
+            )
+        )
+
+
+def _show_help(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from coordination.cli.screen.pager import paged  # other calls need none
+
+        with paged():
+            click.echo(ctx.get_help(), color=ctx.color)
+        ctx.exit()
 
 
 class Noun(TableGroup):
@@ -119,8 +146,11 @@ class CommandTable(TableGroup):
                 self.nouns.setdefault(entry.noun, {})[entry.verb] = entry
         nouns = {noun: ", ".join(self.nouns[noun]) for noun in sorted(self.nouns)}
         helps = {entry.name: entry.help for entry in self.entries.values()}
+        helps |= {name: f"{verbs}; alone: {helps[name]}" for name, verbs in nouns.items() if name in helps}
         self.add_stubs({**nouns, **helps}.items())
-        others = [e.name for e in self.entries.values() if not e.noun and e.name not in everyday]
+        page_help(self)
+        named = {*everyday, *nouns}
+        others = [e.name for e in self.entries.values() if not e.noun and e.name not in named]
         self._short = {"Everyday": everyday, "Nouns and their verbs": list(nouns), "Others": others}
         self._long = {heading: list(names) for heading, names in families.items()}
 
@@ -136,7 +166,12 @@ class CommandTable(TableGroup):
         verbs = self.nouns.get(name, {})
         if name not in self.entries or (rest and rest[0] in verbs):
             return name, Noun(name, verbs, self.shared), rest
-        return name, self._load(self.entries[name]), rest
+        command = self._load(self.entries[name])
+        if verbs:
+            command.epilog = "\n\n".join(
+                f"coord {name} {verb}: {entry.help}" for verb, entry in verbs.items()
+            )
+        return name, command, rest
 
     def _unknown(self, error: NoSuchCommand, rest: Sequence[str]) -> str:
         verb = error.command_name
@@ -145,7 +180,8 @@ class CommandTable(TableGroup):
             meant = [given]
         if meant:
             return f"there is no command {verb!r}: the noun comes first\n  for example: {_commands(meant)}"
-        near = error.possibilities or ()
+        options = [option for parameter in self.params for option in parameter.opts]
+        near = [f"--{verb}"] if f"--{verb}" in options else error.possibilities or ()
         return f"there is no command {verb!r}" + (f"\n  did you mean: {_commands(near)}?" if near else "")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

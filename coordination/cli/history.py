@@ -59,7 +59,7 @@ def history(
     form: Form,
 ) -> None:
     """Show what happened to the records, or to the one with this ID (a milestone is PLAN/M1): when, what
-    changed, and who did it. Other verbs: `coord history rebuild`, `export`, `import`.
+    changed, and who did it.
     """
     filters = HistoryFilters(
         subject=subject, entity=entity, repo=repo, kind=kind, actor=actor, since=since, until=until

@@ -12,8 +12,8 @@ from rich_click import command
 
 from coordination.api import LOCK, Held, Holder, Released, ResourceStats
 from coordination.cli.completion import breaker_names, lock_names
-from coordination.cli.context import CliContext, aloud
-from coordination.cli.options.prompts import on_a_terminal
+from coordination.cli.context import CliContext
+from coordination.cli.options.prompts import confirm, yes_option
 from coordination.cli.screen import blocks
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Cell, Column, filled, print_table
@@ -82,7 +82,7 @@ def list_resources(call: CliContext, form: Form) -> None:
 @click.argument("name", required=False, shell_complete=lock_names)
 @click.option("--owner", metavar="LABEL", help="Release all locks of this owner.")
 @click.option("--force", is_flag=True, help="Release it even if the holder runs, or may run on another host.")
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@yes_option
 @as_json_option
 @click.pass_obj
 def release_lock(
@@ -104,9 +104,8 @@ def release_lock(
             if owner is not None
             else (locks.breakable(name or "", force=force),)
         )
-        if not (yes or all(map(_confirm, found))):
-            click.echo("nothing was released", err=True)
-            return 1
+        for held in found:
+            confirm(_question(held), yes=yes)
         if owner is not None:
             found = locks.release_all(owner, actor(), force=force)
         else:
@@ -119,15 +118,9 @@ def release_lock(
     return 0
 
 
-@aloud()
-def _confirm(found: Held) -> bool:
+def _question(found: Held) -> str:
     held = ", ".join(f"{holder.who} for {holder.age_s:.0f} s" for holder in found.holders)
-    if not on_a_terminal():
-        raise UsageError(
-            f"{_named(found)} is held by {held}, and there is no terminal to ask for confirmation",
-            "release it without asking: --yes",
-        )
-    return click.confirm(f"{_named(found)} is held by {held}: release it?", err=True)
+    return f"{_named(found)} is held by {held}: release it?"
 
 
 def _named(found: Held) -> str:

@@ -102,7 +102,7 @@ def test_who_deletes_more_than_was_named_is_shown_it_and_asked(
 ) -> None:
     terminal = on_terminal("delete-todo", "TODO-001", "--cascade")
 
-    terminal.asked("delete TODO-001 with all this?", answer)
+    terminal.asked("Delete TODO-001 with all this?", answer)
 
     ended, shown = terminal.ended()
     assert "TODO-001 is removed from TODO-002.blocked_by" in shown

@@ -5,14 +5,12 @@ it lies.
 from __future__ import annotations
 
 import json
-import os
-import pty
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.stage import COORD, PLAN, Stage, git, plain
+from tests.stage import PLAN, Stage, git
+from tests.terminals import typing_on_terminal
 from tests.waiting import until
 
 WAITS_FOR_GO = 'while [ ! -e "$LEDGER.go" ]; do sleep 0.05; done'
@@ -37,36 +35,17 @@ def branches(stage: Stage, repo: str) -> list[str]:
     return git(stage.folder / repo, "for-each-ref", "--format=%(refname:short)", "refs/heads").split()
 
 
-def asked(stage: Stage, answer: str) -> tuple[int, str]:
-    """`coord clean` on a terminal, where somebody types the answer; what it says in the end."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [COORD, "clean"],
-        cwd=stage.folder,
-        env=plain(),
-        stdin=theirs,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    stage.started.append(process)
-    os.write(ours, f"{answer}\n".encode())
-    said = process.communicate(timeout=60)[0].decode()
-    os.close(ours)
-    os.close(theirs)
-    return process.returncode, said
-
-
 def test_clean_asks_and_removes_when_it_is_told_so(swept: Stage):
     run = swept.run()["run_id"]
 
-    code, said = asked(swept, "n")
+    code, said = typing_on_terminal(swept, "clean", after={"Remove 2 worktrees": "n\n"})
 
-    assert code == 0
+    assert code == 1
     assert f"unmerged branches: coord/{run} of r1" in said
-    assert "remove 2 worktrees, 2 branches, 1 folder of logs" in said
+    assert "Remove 2 worktrees, 2 branches, 1 folder of logs" in said
     assert branches(swept, "r1") == [f"coord/{run}", "main"]
 
-    code, said = asked(swept, "y")
+    code, said = typing_on_terminal(swept, "clean", after={"Remove 2 worktrees": "y\n"})
 
     assert code == 0
     assert "removed on" in said
@@ -196,7 +175,7 @@ def test_clean_refuses_to_delete_uncommitted_work_in_a_kept_worktree(swept: Stag
     (kept / "mended").write_text("by hand")
 
     refused = [swept.coord("clean", "--yes", *words) for words in ((), ("--keep-branches",))]
-    _, said = asked(swept, "n")
+    _, said = typing_on_terminal(swept, "clean", after={"Remove ": "n\n"})
     merged = swept.ok("clean", "--merged", "--yes", "--json")
 
     assert [one.code for one in refused] == [6, 6]

@@ -208,7 +208,7 @@ def test_nobody_is_asked_where_nobody_is_there(desk: Stage, far: LockManager):
     refused = desk.coord("release-lock", "deploy", "--force")
 
     assert refused.code == 2
-    assert "there is no terminal to ask for confirmation" in refused.err
+    assert "coord release-lock deploy --force --yes" in refused.err
     assert lock.renew()
 
 

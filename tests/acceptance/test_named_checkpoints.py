@@ -45,7 +45,9 @@ def test_a_run_is_restored_to_a_checkpoint_that_was_made_while_it_went_on(stage:
         "C",
     ]
     assert stage.ok("checkpoint", "list", "last", "--format", "{name}: {succeeded}").out == "after-a: A\n"
-    restored = stage.ok("checkpoint", "restore", "last", "after-a", "--json")
+    refused = stage.coord("checkpoint", "restore", "last", "after-a")
+    assert (refused.code, "restore last after-a --yes" in refused.err) == (2, True)
+    restored = stage.ok("checkpoint", "restore", "last", "after-a", "--yes", "--json")
 
     assert restored.states == dict.fromkeys("ABCD", "succeeded")
     assert restored.json["carried_from"] == first
@@ -56,7 +58,7 @@ def test_a_run_is_restored_to_a_checkpoint_that_was_made_while_it_went_on(stage:
     assert stage.run(first)["status"] == "cancelled"
     assert [one["name"] for one in stage.ok("checkpoint", "list", second, "--json").json] == ["after-a"]
 
-    stage.ok("rollback", second)
+    stage.ok("rollback", second, "--yes")
     assert stage.ledger[7:] == ["undo D", "undo B", "undo A"], (
         "what was kept is undone with the run that took it up"
     )
@@ -87,16 +89,16 @@ def test_a_restore_that_is_interrupted_goes_on_where_it_is_asked_for_again(stage
     assert stage.coord("checkpoint", "create", run, "../x *\n").code == 2
     assert stage.coord("checkpoint", "restore", run, "ende").code == 2
     stage.redis().hset(f"coord:run:{run}:meta", "named.begin", '{"at_ms": 1, "by": "t", "succeeded": ["A"]}')
-    asked = stage.begin("checkpoint", "restore", run, "begin")
+    asked = stage.begin("checkpoint", "restore", run, "begin", "--yes")
     gate.wait()
     asked.kill()
     asked.wait()
     assert stage.run(run)["status"] == "rolling_back"
-    again = stage.begin("checkpoint", "restore", run, "begin", "--json")
+    again = stage.begin("checkpoint", "restore", run, "begin", "--yes", "--json")
     gate.open()
 
     done = again.done()
     assert (done.code, done.states) == (0, {"A": "succeeded", "B": "succeeded"}), done.err
     assert [line for line in stage.ledger if "undo" in line] == ["undo B"]
     until(lambda: stage.run()["status"] == "succeeded")
-    assert stage.coord("checkpoint", "restore", run, "begin").code == 6, "it was retried"
+    assert stage.coord("checkpoint", "restore", run, "begin", "--yes").code == 6, "it was retried"

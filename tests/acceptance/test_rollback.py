@@ -91,7 +91,10 @@ def test_a_rollback_of_a_retry_names_every_branch_that_goes_before_it_goes(stage
     preview = stage.ok("rollback", "last", "--dry-run", "--json").json
     with Coord(stage.file) as coord:
         assert coord.runs.get().rollback_preview().branches == tuple(branches)
-    done = stage.coord("rollback", "last")
+    refused = stage.coord("rollback", "last")
+    assert (refused.code, "coord rollback last --yes" in refused.err) == (2, True)
+
+    done = stage.coord("rollback", "last", "--yes")
 
     assert (preview["run_id"], preview["branches"], preview["todos"]) == (runs[0], branches, ["A", "B"])
     assert done.code == 0
@@ -118,7 +121,7 @@ def test_a_finished_run_is_undone_through_a_kill_two_failures_and_a_persons_word
     run = swept.json["run_id"]
     assert (swept.code, swept.json["status"]) == (0, "succeeded"), swept.err
 
-    rollback = stage.begin("rollback", run, "--json")
+    rollback = stage.begin("rollback", run, "--yes", "--json")
     shell = hold.wait()
     stage.kill("worker")
     until(lambda: not Path(f"/proc/{shell}").exists())
@@ -133,7 +136,7 @@ def test_a_finished_run_is_undone_through_a_kill_two_failures_and_a_persons_word
     assert "coord/" in str(refs(stage, "web")), "nothing goes before its compensation succeeded"
 
     (stage.folder / "ledger.B").touch()
-    again = stage.coord("rollback", run, "--json")
+    again = stage.coord("rollback", run, "--yes", "--json")
     assert (again.code, again.states) == (3, {"A": "compensation_failed", "B": "compensated"}), again.err
     assert stage.ledger == [f"B {run}/B/compensate"] * 3 + [f"A {run}/A/compensate"]
     assert refs(stage, "web")["web"] == before["web"]

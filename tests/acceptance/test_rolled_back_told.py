@@ -64,7 +64,7 @@ def test_a_finished_run_is_undone_and_what_cannot_be_is_seen_until_it_is(stage: 
     run_id = stage.run()["run_id"]
     assert stage.file.read_text().count("status: completed") == 3
 
-    stuck = stage.coord("rollback", run_id)
+    stuck = stage.coord("rollback", run_id, "--yes")
     doctor = stage.coord("doctor")
     refusals = [
         stage.coord(*words)
@@ -87,7 +87,7 @@ def test_a_finished_run_is_undone_and_what_cannot_be_is_seen_until_it_is(stage: 
     assert stage.file.read_text().count("status: completed") == 3
 
     (stage.folder / "mended").touch()
-    following = stage.begin("rollback", run_id)
+    following = stage.begin("rollback", run_id, "--yes")
     gate.wait()
     going = stage.shown(run_id)
     refused = stage.coord("cancel", run_id)
@@ -99,7 +99,7 @@ def test_a_finished_run_is_undone_and_what_cannot_be_is_seen_until_it_is(stage: 
     assert f"run {run_id} cannot be cancelled: it is being rolled back, and cannot turn back" in refused.err
     assert (left.code, f"the rollback continues; follow it: coord watch {run_id}" in left.err) == (130, True)
 
-    again = stage.begin("rollback", run_id, "--json")
+    again = stage.begin("rollback", run_id, "--yes", "--json")
     assert again.says("is being rolled back already")
     gate.open()
     undone = again.done()

@@ -176,7 +176,7 @@ def test_a_story_as_programs_read_it(golden: Callable[[str, str], None], story: 
     say("show-issue", "ISSUE-001", "--json")
     say("create-todo", "--task", "do more", "--plan", PLAN, "--repo", "docs", "--blocked-by", "DOC", "--json")
     say("show-todo", "TODO-001", "--json")
-    say("delete-todo", "TODO-001", "--json")
+    say("delete-todo", "TODO-001", "--yes", "--json")
     say("show-plan", PLAN, "--json")
     say("validate-plan", PLAN, "--json")
     say("graph", PLAN, "--format", "json")

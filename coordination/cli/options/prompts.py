@@ -1,7 +1,10 @@
-"""Asks for missing fields on a terminal; refuses elsewhere, so that no script waits for an answer."""
+"""Asks for confirmation and missing fields on a terminal; refuses elsewhere, so that no script waits for an
+answer.
+"""
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -9,7 +12,7 @@ from typing import Any
 
 import click
 
-from coordination.cli.context import aloud
+from coordination.cli.context import CliContext, aloud
 from coordination.cli.options.fields import Field
 from coordination.errors import UsageError
 from coordination.text import did_you_mean, listed
@@ -19,6 +22,39 @@ def on_a_terminal() -> bool:
     """Tell whether a person can read the questions and answer."""
     with aloud():
         return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+
+
+yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+"""The option of every command that removes what cannot be computed again."""
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Return if the user agrees, or has given --yes; else end the command with exit code 1.
+
+    Raises UsageError, with the call to make, where nobody can be asked.
+    """
+    if yes:
+        return
+    if not on_a_terminal():
+        context = click.get_current_context()
+        rehearsed = any(parameter.name == "dry_run" for parameter in context.command.params)
+        look = f"look first: {_call_with('--dry-run')}\n  " if rehearsed else ""
+        raise UsageError(
+            f"there is no terminal to ask for confirmation: {question}",
+            f"{look}do it without asking: {_call_with('--yes')}",
+        )
+    with aloud():
+        if not click.confirm(question, err=True):
+            click.echo("nothing was changed", err=True)
+            click.get_current_context().exit(1)
+
+
+def _call_with(option: str) -> str:
+    """Return this call of coord with one more option, before a `--` that ends the options."""
+    call = click.get_current_context().find_object(CliContext)
+    words = list(call.arguments) if call else []
+    end = words.index("--") if "--" in words else len(words)
+    return shlex.join(["coord", *words[:end], option, *words[end:]])
 
 
 def ask_for_missing(record: dict[str, Any], fields: Iterable[Field]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from coordination.api import RunStatus, RunView, TodoState, TodoView
+from coordination.cli.context import aloud
 from coordination.cli.runs.summary import elsewhere, format_wait, waits
 from coordination.terminal import spelled
 from coordination.text import counted, listed
@@ -24,27 +25,41 @@ LINE_WIDTH = 160
 
 
 def print_advice(run: Run, view: RunView, worktrees: Path) -> None:
+    """Print the failed todos, with --quiet too; then the waits and the next commands."""
+    with aloud():
+        for line in failures(view, run.log_tail, worktrees / view.run_id):
+            click.echo(spelled(line), err=True)
     now = datetime.now(UTC)
     for wait in waits(view, run.max_parallel()) if not view.status.ended else ():
         click.echo(spelled(format_wait(wait, now)), err=True)
-    for line in advice(view, run.branches(view), run.log_tail, worktrees / view.run_id):
+    for line in advice(view, run.branches(view), worktrees / view.run_id):
         click.echo(spelled(line), err=True)
 
 
-def advice(
-    run: RunView, branches: Mapping[str, str], tail: Callable[[str], str], worktrees: Path
-) -> Iterator[str]:
-    """Yield lines. `branches`: repository → the run on whose branch its work is; `tail`: returns the end
-    of a log.
-    """
+def failures(run: RunView, tail: Callable[[str], str], worktrees: Path) -> Iterator[str]:
+    """Yield lines that name every failed todo. `tail`: returns the end of a log."""
+    undone = run.status is RunStatus.ROLLED_BACK
+    failed = [
+        todo
+        for todo in run.todos
+        if todo.state in FAILED or (undone and todo.was is TodoState.FAILED and todo.error)
+    ]
+    for todo in failed[:SHOWN_FAILURES]:
+        if undone:
+            yield f"✗ {todo.id}  {todo.repo}  {(todo.error or '').partition(chr(10))[0]}"
+            yield f"  full log: coord logs {run.run_id} {todo.id}"
+        else:
+            yield from _failure(run.run_id, todo, tail(todo.id), worktrees / todo.repo)
+    if more := [todo.id for todo in failed[SHOWN_FAILURES:]]:
+        yield f"{len(more)} more failed: {', '.join(more)}; see: coord show-run {run.run_id}"
+
+
+def advice(run: RunView, branches: Mapping[str, str], worktrees: Path) -> Iterator[str]:
+    """Yield lines with the next commands. `branches`: repository → the run on whose branch its work is."""
     for source in sorted(set(branches.values()), reverse=True):
         repos = sorted(repo for repo, stands in branches.items() if stands == source)
         yield f"commits are on branch coord/{source} in {listed(repos)}"
     failed = [todo for todo in run.todos if todo.state in FAILED]
-    for todo in failed[:SHOWN_FAILURES]:
-        yield from _failure(run.run_id, todo, tail(todo.id), worktrees / todo.repo)
-    if len(failed) > SHOWN_FAILURES:
-        yield f"{len(failed) - SHOWN_FAILURES} more failed: coord show-run {run.run_id}"
     if run.status is RunStatus.ROLLED_BACK:
         yield from _all_undone(run)
     elif run.status is RunStatus.ROLLBACK_FAILED:
@@ -71,10 +86,6 @@ def _where_to_fix(run: RunView, failed: Iterable[TodoView], worktrees: Path) -> 
 
 def _all_undone(run: RunView) -> Iterator[str]:
     accepted = [todo.id for todo in run.todos if todo.accepted]
-    failed = [todo for todo in run.todos if todo.was is TodoState.FAILED and todo.error]
-    for todo in failed[:SHOWN_FAILURES]:
-        yield f"✗ {todo.id}  {todo.repo}  {(todo.error or '').partition(chr(10))[0]}"
-        yield f"  full log: coord logs {run.run_id} {todo.id}"
     before = f", also those of run {run.carried_from} before it" if run.carried_from else ""
     kept = f", except {listed(accepted)} (accepted as it is)" if accepted else ""
     started = any(todo.was for todo in run.todos)

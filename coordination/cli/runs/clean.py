@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterable
 from datetime import timedelta
@@ -13,6 +12,7 @@ from rich_click import command
 from coordination.api import Artifact, Kind, Survey, in_words
 from coordination.cli.completion import run_ids
 from coordination.cli.context import CliContext, aloud
+from coordination.cli.options.prompts import confirm, on_a_terminal, yes_option
 from coordination.cli.options.values import duration
 from coordination.cli.screen.output import Form, output_options, print_json
 from coordination.cli.screen.tables import print_table
@@ -47,7 +47,7 @@ class ArtifactLine(Artifact):
 @click.option("--keep-branches", is_flag=True, help="Keep the branches coord/RUN.")
 @click.option("--cache", is_flag=True, help="Empty the result cache, and nothing else.")
 @click.option("--dry-run", is_flag=True, help="Print what would be removed; remove nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@yes_option
 @output_options(ArtifactLine)
 @click.pass_obj
 def clean(
@@ -82,12 +82,9 @@ def clean(
         survey.refuse_only_copies()
     if dry_run or not survey.removable:
         _print_survey(survey, form)
-    elif not (yes or sys.stdin.isatty()):
-        raise UsageError(
-            "no terminal to ask for confirmation",
-            "look first: coord clean --dry-run; then: coord clean --yes",
-        )
-    elif yes or _confirm(survey):
+    else:
+        if not yes:
+            _confirm(survey)
         survey = call.coord.runs.clean(survey, branches=not keep_branches)
         _print_result(survey, as_json=form.as_json)
     if survey.silent:
@@ -109,12 +106,13 @@ def _forget_results(call: CliContext, *, alone: bool) -> None:
 
 
 @aloud()
-def _confirm(survey: Survey) -> bool:
-    """Print the table and ask."""
-    _print_found(survey)
+def _confirm(survey: Survey) -> None:
+    """Ask below the table, which is for a person."""
+    if on_a_terminal():
+        _print_found(survey)
     if survey.only_copies:
         click.echo(f"this deletes the only copy of: {in_words(survey.only_copies)}", err=True)
-    return click.confirm(f"remove {_counted(survey.removable)}?", err=True)
+    confirm(f"Remove {_counted(survey.removable)}?", yes=False)
 
 
 def _print_survey(survey: Survey, form: Form) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from rich_click import RichGroup, command
 from coordination.api import NamedCheckpoint, RunStatus
 from coordination.cli.completion import run_ids, todo_ids
 from coordination.cli.context import CliContext, aloud
+from coordination.cli.options.prompts import confirm, yes_option
 from coordination.cli.options.values import choice
 from coordination.cli.runs.inspection import the_run
 from coordination.cli.runs.progress import Following
@@ -166,7 +166,7 @@ def _print_checkpoints(found: Sequence[NamedCheckpoint]) -> None:
 @the_run
 @click.argument("name")
 @click.option("--dry-run", is_flag=True, help="Print what would be undone; change nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@yes_option
 @as_json_option
 @click.pass_obj
 def restore(call: CliContext, run: str, name: str, dry_run: bool, yes: bool, as_json: bool) -> int:
@@ -189,9 +189,10 @@ def restore(call: CliContext, run: str, name: str, dry_run: bool, yes: bool, as_
             click.echo(f"  no way to undo {listed(preview.helpless)}", err=True)
         if dry_run:
             return 0
-        asked = preview.todos and not yes and sys.stdin.isatty()
-        if asked and not click.confirm("undo that, and run it again?", err=True):
-            return 1
+    if preview.todos:
+        confirm(
+            f"Undo {counted(len(preview.todos), 'todo')} of run {found.id}, then run the rest again?", yes=yes
+        )
     if call.coord.has_file:
         call.coord.ensure_worker()
     since = found.last_event()

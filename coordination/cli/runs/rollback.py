@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from rich_click import command
 from coordination.api import RollbackPreview, RunStatus, RunView
 from coordination.cli.completion import todo_ids
 from coordination.cli.context import CliContext, aloud
+from coordination.cli.options.prompts import confirm, yes_option
 from coordination.cli.runs.inspection import the_run
 from coordination.cli.runs.summary import SOME_FAILED, print_run
 from coordination.cli.runs.sweep import see_through, write_back
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--reason", metavar="TEXT", help="Record the reason of --accept.")
 @click.option("--dry-run", is_flag=True, help="Print what would be undone and removed; change nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@yes_option
 @click.option("--detach", is_flag=True, help="Return at once; follow it: coord watch last.")
 @as_json_option
 @click.pass_obj
@@ -60,8 +60,8 @@ def rollback(
         return _print_preview(preview, as_json=as_json)
     if preview.status is RunStatus.ROLLED_BACK and not accepted:
         return _undone_before(call, found, as_json=as_json)
-    if not accepted and not _confirm(preview, yes=yes):
-        return 1
+    if not accepted:
+        _confirm(preview, yes=yes)
     if call.coord.has_file and preview.todos:
         call.coord.ensure_worker()
 
@@ -109,12 +109,13 @@ def _print_preview(found: RollbackPreview, *, as_json: bool) -> int:
 
 
 @aloud()
-def _confirm(found: RollbackPreview, *, yes: bool) -> bool:
-    """Print what would be undone; ask on a terminal."""
+def _confirm(found: RollbackPreview, *, yes: bool) -> None:
+    """Print what would be undone, and ask; a rollback that goes on already is not asked about."""
     if found.status is RunStatus.ROLLING_BACK:
-        return True
+        return
     _print_todos(found)
-    return not found.todos or yes or not sys.stdin.isatty() or click.confirm("undo that?", err=True)
+    if found.todos:
+        confirm(f"Undo {counted(len(found.todos), 'todo')} of run {found.run_id}?", yes=yes)
 
 
 def _print_todos(found: RollbackPreview) -> None:

@@ -56,7 +56,7 @@ def update_dep(manager: CoordinationManager, dependency: str, changes: Changes) 
     return manager.update_dependency(dependency, changes)
 
 
-@deletes("DEP", dependency_ids)
+@deletes("DEP", dependency_ids, lambda manager, name: manager.get_dependency(name))
 def delete_dep(manager: CoordinationManager, dependency: str, cascade: bool) -> Removed:
     """Delete DEP."""
     return manager.delete_dependency(dependency, cascade=cascade)

@@ -17,7 +17,7 @@ from rich_click import command
 from coordination.cli.completion import Complete
 from coordination.cli.context import CliContext, aloud
 from coordination.cli.options.fields import Field
-from coordination.cli.options.prompts import ask_for_missing, on_a_terminal
+from coordination.cli.options.prompts import ask_for_missing, confirm, yes_option
 from coordination.cli.options.record_input import (
     Changes,
     changes_of,
@@ -32,11 +32,13 @@ from coordination.models import presentable
 from coordination.text import listed
 
 if TYPE_CHECKING:
-    from coordination.api import CoordinationManager, DeletePreview, Edited, Removed
+    from coordination.api import CoordinationManager, Edited, Removed
+    from coordination.models import Dependency, Issue, Plan, Todo
 
 Create = Callable[["CoordinationManager", Sequence[dict[str, Any]]], "Sequence[Edited]"]
 Update = Callable[["CoordinationManager", str, Changes], "Edited"]
 Delete = Callable[["CoordinationManager", str, bool], "Removed"]
+Lookup = Callable[["CoordinationManager", str], "Issue | Todo | Plan | Dependency"]
 
 from_file = click.option(
     "--from-file",
@@ -87,18 +89,20 @@ def updates(argument: str, fields: Sequence[Field], complete: Complete) -> Calla
     return decorated
 
 
-def deletes(argument: str, complete: Complete) -> Callable[[Delete], click.Command]:
+def deletes(argument: str, complete: Complete, lookup: Lookup) -> Callable[[Delete], click.Command]:
+    """Make a command that deletes a record. `lookup` returns the record of an id, or raises NotFound."""
+
     def decorated(operation: Delete) -> click.Command:
         @command()
         @click.argument("name", metavar=argument, shell_complete=complete)
         @click.option("--cascade", is_flag=True, help="Delete also its parts, and every reference to it.")
-        @click.option("--yes", is_flag=True, help="Do not ask for confirmation of --cascade.")
+        @yes_option
         @as_json_option
         @click.pass_obj
         @wraps(operation)
         def delete(call: CliContext, /, name: str, cascade: bool, yes: bool, as_json: bool) -> None:
-            if cascade and not yes:
-                _confirm(call.coord.manager.what_goes(name))
+            if not yes:
+                _confirm(call.coord.manager, lookup(call.coord.manager, name).id, cascade=cascade)
             print_removed(operation(call.coord.manager, name, cascade), as_json=as_json)
 
         return delete
@@ -118,22 +122,16 @@ def _refuse_both(record: object, fields: Sequence[Field]) -> None:
 
 
 @aloud()
-def _confirm(goes: DeletePreview) -> None:
-    """Show what else a delete removes, and ask. Raises UsageError where nobody can be asked."""
-    if not goes:
+def _confirm(manager: CoordinationManager, name: str, *, cascade: bool) -> None:
+    """Show what else a delete removes, and ask. Others that name the record refuse it without a question."""
+    goes = manager.what_goes(name)
+    if goes and not cascade:
         return
     for name in goes.deleted:
         click.echo(f"  {name} is deleted, too", err=True)
     for reference in goes.released:
         click.echo(f"  {goes.id} is removed from {reference}", err=True)
-    if not on_a_terminal():
-        raise UsageError(
-            f"all this is deleted with {goes.id}, and there is no terminal to ask for confirmation",
-            "delete it without asking: --cascade --yes",
-        )
-    if not click.confirm(f"delete {goes.id} with all this?", err=True):
-        click.echo("nothing was deleted", err=True)
-        click.get_current_context().exit(1)
+    confirm(f"Delete {name} with all this?" if goes else f"Delete {name}?", yes=False)
 
 
 def print_created(created: Sequence[Edited], *, several: bool, as_json: bool) -> None:

@@ -69,7 +69,7 @@ def close_issue(call: CliContext, issue: str, as_json: bool) -> None:
     print_updated(call.coord.manager.close_issue(issue), what=f"closed {issue}", as_json=as_json)
 
 
-@deletes("ISSUE", issue_ids)
+@deletes("ISSUE", issue_ids, lambda manager, name: manager.get_issue(name))
 def delete_issue(manager: CoordinationManager, issue: str, cascade: bool) -> Removed:
     """Delete ISSUE; refused while others name it."""
     return manager.delete_issue(issue, cascade=cascade)
@@ -107,7 +107,7 @@ def update_todo(manager: CoordinationManager, todo: str, changes: Changes) -> Ed
     return manager.update_todo(todo, changes)
 
 
-@deletes("TODO", todo_ids)
+@deletes("TODO", todo_ids, lambda manager, name: manager.get_todo(name))
 def delete_todo(manager: CoordinationManager, todo: str, cascade: bool) -> Removed:
     """Delete TODO; refused while others name it."""
     return manager.delete_todo(todo, cascade=cascade)
@@ -225,7 +225,7 @@ def _added(options: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [] if name is None else [{"name": name, **fields}]
 
 
-@deletes("PLAN", plan_ids)
+@deletes("PLAN", plan_ids, lambda manager, name: manager.get_plan(name))
 def delete_plan(manager: CoordinationManager, plan: str, cascade: bool) -> Removed:
     """Delete PLAN; refused while it has todos, or others name it."""
     return manager.delete_plan(plan, cascade=cascade)

@@ -7,7 +7,7 @@ from socket import gethostname
 
 import pytest
 
-from coordination.cli.runs.advice import advice
+from coordination.cli.runs.advice import advice, failures
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
 
 
@@ -22,14 +22,14 @@ def failed_on(host: str) -> RunView:
 
 @pytest.mark.parametrize(("host", "said"), [("far", True), (gethostname(), False)])
 def test_what_failed_on_another_machine_is_said_to_have(host: str, said: bool, tmp_path: Path):
-    lines = list(advice(failed_on(host), {}, lambda _: "oops", tmp_path))
+    lines = list(failures(failed_on(host), lambda _: "oops", tmp_path))
 
     assert ("  executed on host far" in lines) is said
 
 
 def test_nobody_is_sent_to_a_worktree_that_was_never_made(tmp_path: Path):
     def says() -> str:
-        return "\n".join(advice(failed_on(gethostname()), {}, lambda _: "oops", tmp_path))
+        return "\n".join(advice(failed_on(gethostname()), {}, tmp_path))
 
     assert "coord/R" not in says()
     (tmp_path / "units").mkdir()

@@ -92,6 +92,11 @@ REFUSED = [
     (("delete-todo", "TODO-001"), 6, ["TODO-002.blocked_by", "--cascade"]),
     (("delete-plan", "PLAN-001"), 6, ["TODO-001", "TODO-002", "--cascade"]),
     (("delete-plan", "PLAN-001", "--cascade"), 2, ["TODO-001 is deleted, too", "--cascade --yes"]),
+    (("delete-issue", "ISSUE-001"), 2, ["no terminal", "coord delete-issue ISSUE-001 --yes"]),
+    (("todo", "delete", "--", "TODO-002"), 6, ["ISSUE-001.blocking"]),
+    (("dep", "delete", "--json", "--", "DEP-001"), 2, ["coord dep delete --json --yes -- DEP-001"]),
+    (("delete-issue", "ISSUE-009"), 2, ["there is no issue 'ISSUE-009'"]),
+    (("delete-issue", "TODO-001"), 2, ["TODO-001 is a todo, not an issue"]),
     (("complete-todo", "TODO-001", "--hours", "x"), 2, ["--hours", "2h, 90m or 1.5"]),
     (
         ("create-issue", "--from-file", "nowhere.yaml"),

@@ -93,6 +93,7 @@ def test_an_error_names_the_spelling_that_was_used(typed: Typed) -> None:
         (["issue", "lst"], "coord issue list"),
         (["list", "issues"], "coord issue list"),
         (["publish-topic"], "coord publish"),
+        (["version"], "coord --version"),
         (["issue", "zzz"], "coord issue list, coord issue show"),
     ],
 )
@@ -104,6 +105,14 @@ def test_an_unknown_word_gets_the_nearest_commands_and_the_help_to_look_at(
     assert done.code == 2
     assert near in done.err
     assert "see: coord" in done.err
+
+
+def test_a_noun_that_is_a_command_too_is_listed_once_with_its_verbs(typed: Typed) -> None:
+    listed = [line for line in typed("--help").out.splitlines() if line.startswith("│ history ")]
+    assert [["rebuild, export, import" in line, "events" in line] for line in listed] == [[True, True]]
+
+    verbs = typed("history", "--help").out
+    assert [f"coord history {verb}:" in verbs for verb in ("rebuild", "export", "import")] == [True] * 3
 
 
 def test_both_spellings_are_completed(offered: Callable[..., list[str]]) -> None:

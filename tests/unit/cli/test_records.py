@@ -301,7 +301,7 @@ def test_criteria_are_checked_when_that_is_asked_for(typed: Typed) -> None:
 
 
 def test_what_nobody_names_is_deleted_at_once(typed: Typed) -> None:
-    done = typed("delete-issue", "ISSUE-002")
+    done = typed("delete-issue", "ISSUE-002", "--yes")
 
     assert (done.code, done.err) == (0, "deleted ISSUE-002\n")
     assert ids(typed, "list-issues") == ["ISSUE-001"]

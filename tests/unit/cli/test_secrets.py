@@ -53,7 +53,7 @@ coordination:
         ("export", "--format", "md"),
         ("graph", "PLAN-001", "--format", "json"),
         ("update-todo", "TODO-001", "--priority", "high", "--json"),
-        ("delete-todo", "TODO-001", "--json"),
+        ("delete-todo", "TODO-001", "--yes", "--json"),
         ("doctor", "--json"),
         ("show-run", "last"),
     ],

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from coordination.api.run import refused
 from coordination.cli.runs import rollback
-from coordination.cli.runs.advice import advice
+from coordination.cli.runs.advice import advice, failures
 from coordination.cli.runs.summary import exit_code, line, print_run, waits
 from coordination.errors import UsageError
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView, WaitReason
@@ -40,7 +40,8 @@ def run(status: RunStatus, *todos: TodoView, **more: object) -> RunView:
 
 
 def said(of: RunView) -> list[str]:
-    return list(advice(of, {}, lambda _: "[coord] attempt 2\nno such bucket\n", Path("nowhere")))
+    told = failures(of, lambda _: "[coord] attempt 2\nno such bucket\n", Path("nowhere"))
+    return [*told, *advice(of, {}, Path("nowhere"))]
 
 
 UNDONE = todo("A", TodoState.COMPENSATED, was="succeeded", undo_s=0.21)
@@ -166,21 +167,23 @@ def test_on_a_terminal_it_is_asked_after_it_was_said_what_is_undone_and_what_not
     @click.command()
     def asked() -> None:
         monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
-        assert rollback._confirm(prospect("A", "B", helpless=("B",)), yes=False) is agreed
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        rollback._confirm(prospect("A", "B", helpless=("B",)), yes=False)
 
     shown = CliRunner().invoke(asked, input=answer, catch_exceptions=False)
 
+    assert shown.exit_code == (0 if agreed else 1)
     assert "coord/R\n  no way to undo B: " in shown.stderr
     assert shown.stderr.startswith("2 todos of run R in api, web: undone in reverse order\n")
-    assert "undo that? [y/N]" in shown.stderr
+    assert "Undo 2 todos of run R? [y/N]" in shown.stderr
 
 
 def test_what_is_under_way_or_nothing_is_not_asked_about(capsys: pytest.CaptureFixture[str]):
-    assert rollback._confirm(prospect("A", status=RunStatus.ROLLING_BACK), yes=False)
+    rollback._confirm(prospect("A", status=RunStatus.ROLLING_BACK), yes=False)
     assert capsys.readouterr().err == ""
-    assert rollback._confirm(prospect(), yes=False)
+    rollback._confirm(prospect(), yes=False)
     assert capsys.readouterr().err == "run R has started nothing: there is nothing to undo\n"
-    assert rollback._confirm(prospect("A"), yes=True)
+    rollback._confirm(prospect("A"), yes=True)
 
 
 @pytest.mark.parametrize(
