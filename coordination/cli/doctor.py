@@ -15,6 +15,7 @@ from coordination.cli.context import CliContext
 from coordination.cli.runs.summary import waits
 from coordination.cli.screen.blocks import with_local_times
 from coordination.cli.screen.output import as_json_option, print_facts, print_json
+from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import print_table
 from coordination.text import counted
 
@@ -85,6 +86,7 @@ def _waits(run: RunView) -> Iterator[str]:
         yield wait.text.partition("\n")[0]
 
 
+@paged()
 def _print(facts: Facts, found: Sequence[Finding]) -> None:
     print_facts(dict(_head(facts)))
     if facts.workers:

@@ -39,8 +39,12 @@ def pager(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "words", ["list-todos", "todo list", "help running", "help --all", "show-plan PLAN-001"]
-)
+    "words",
+    [
+        "list-todos", "todo list", "help running", "help --all", "show-plan PLAN-001", "--help", "list-todos --help",
+        "issue -h", "graph PLAN-001", "sweep PLAN-001 --dry-run",
+    ],
+)  # fmt: skip
 def test_what_is_longer_than_the_screen_goes_through_the_pager(stage: Stage, pager: Path, words: str) -> None:
     said = on_terminal(stage, *words.split(), COORD_PAGER=str(pager))
 
@@ -78,9 +82,10 @@ def test_a_pager_may_have_arguments(stage: Stage) -> None:
     "env",
     [
         {"COORD_PAGER": "cat"}, {"COORD_PAGER": ""}, {"COORD_PAGER": "/no/such/pager"}, {"COORD_PAGER": "'open"},
-        {"COORD_PAGER": "touch paged", "TERM": "dumb"},
+        {"COORD_PAGER": "touch paged", "TERM": "dumb"}, {"COORD_PAGER": "false"}, {"COORD_PAGER": "sh -c 'cat; exit 1'"},
+        {"COORD_PAGER": "sh -c 'no-such-pager'"},
     ],
-    ids=["cat", "empty", "missing", "unreadable", "dumb"],
+    ids=["cat", "empty", "missing", "unreadable", "dumb", "failing", "failing late", "no program"],
 )  # fmt: skip
 def test_without_a_pager_all_is_printed(stage: Stage, env: dict[str, str]) -> None:
     said = on_terminal(stage, "list-todos", **env)
@@ -113,6 +118,12 @@ def test_data_and_no_pager_are_printed(stage: Stage, pager: Path, words: str) ->
 
     assert "PAGED" not in said
     assert [name for name in ALL if name in said] == ALL
+
+
+def test_help_is_printed_where_the_call_wants_no_pager(stage: Stage, pager: Path) -> None:
+    said = on_terminal(stage, "list-todos", "--help", "--no-pager", COORD_PAGER=str(pager))
+
+    assert ("PAGED" in said, "--assignee" in said) == (False, True)
 
 
 def test_a_pipe_starts_no_pager(stage: Stage, pager: Path) -> None:

@@ -12,6 +12,7 @@ from coordination.api import DryRun, Step, too_large_words
 from coordination.cli.context import warn
 from coordination.cli.runs.summary import BLOCKED
 from coordination.cli.screen.output import print_json
+from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import print_table
 
 SELDOM = ("resources", "undone by")
@@ -36,6 +37,7 @@ def print_preview(preview: SweepPreview, *, as_json: bool) -> int:
     return BLOCKED if preview.blocked else 0
 
 
+@paged()
 def print_dry_run(found: DryRun) -> None:
     if found.nothing_to_do:
         click.echo(f"nothing to do: {found.nothing_to_do}", err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from coordination.cli.context import CliContext
 from coordination.cli.options.filters import narrowed
 from coordination.cli.screen.blocks import STYLES
 from coordination.cli.screen.output import as_json_option, print_json
+from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import colourful, plain, styled
 from coordination.errors import UsageError
 from coordination.text import counted, format_hours
@@ -54,7 +56,8 @@ def graph(call: CliContext, plan: str, form: str, run: str | None, wanted: Selec
     if form == "json":
         print_json(as_data(plan_graph, drawn))
     else:
-        click.echo(draw(drawn, form, _paint if colourful() else None).removesuffix("\n"))
+        with paged() if form == "tree" else nullcontext():
+            click.echo(draw(drawn, form, _paint if colourful() else None).removesuffix("\n"))
 
 
 def _paint(status: str, line: str) -> str:
@@ -105,7 +108,8 @@ def forecast(call: CliContext, plan: str, wanted: Selectors, jobs: int | None, a
     if as_json:
         print_json({**asdict(foreseen), "progress": asdict(progress)})
     else:
-        click.echo(_format(plan_graph, foreseen, progress))
+        with paged():
+            click.echo(_format(plan_graph, foreseen, progress))
 
 
 def _format(graph: PlanGraph, foreseen: Forecast, progress: PlanProgress) -> str:

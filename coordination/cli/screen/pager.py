@@ -1,7 +1,8 @@
 """The user's pager: `with paged():` around output that may be longer than the screen.
 
 The pager gets what would go to the terminal, after the filter of `coordination.terminal`. Messages on
-standard error go to it as well: a line between two screens of a pager would be lost.
+standard error go to it as well: a line between two screens of a pager would be lost. If the pager fails before
+it has read more than a pipe holds, everything is printed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from coordination.settings import in_todo, pager_from_environment
 from coordination.terminal import SafeTerminal
 
 _COLOUR = re.compile("\x1b\\[[0-9;:]*m")
+PIPE_BYTES = 1 << 20
+"""More than a pipe holds: a pager that was sent so much has read some of it."""
 LESS = "FRX"
 """Default of the variable LESS, as git sets it: end where all fits, pass on colours, leave the text there."""
 
@@ -61,7 +64,7 @@ def _command() -> list[str]:
     """Return the pager; empty for none. A todo has no user, so its environment starts no program."""
     here = click.get_current_context(silent=True)
     call = here.find_object(CliContext) if here else None
-    if call is None or call.no_pager or in_todo():
+    if call is None or call.no_pager or "--no-pager" in call.arguments or in_todo():
         return []
     return pager_from_environment()
 
@@ -91,6 +94,8 @@ class Screenful(io.BufferedIOBase):
         self._command, self._terminal = command, terminal
         self._size = shutil.get_terminal_size()
         self._held: list[bytes] = []
+        """Output that does not fill the screen yet; once the pager runs, what may have to be printed."""
+        self._held_bytes = 0
         self._rows = 1  # the shell's prompt, or the pager's own line
         self._pager: subprocess.Popen[bytes] | None = None
         self._plain = False
@@ -101,13 +106,20 @@ class Screenful(io.BufferedIOBase):
         if self._plain:
             self._terminal.write(given)
         elif self._pager is not None:
+            self._keep(given)
             self._send(given)
         else:
-            self._held.append(given)
+            self._keep(given)
             self._rows += _rows(given, self._size.columns)
             if self._rows > self._size.lines:
                 self._start()
         return len(given)
+
+    def _keep(self, data: bytes) -> None:
+        self._held.append(data)
+        self._held_bytes += len(data)
+        if self._pager is not None and self._held_bytes > PIPE_BYTES:
+            self._held.clear()
 
     def _start(self) -> None:
         try:
@@ -117,15 +129,15 @@ class Screenful(io.BufferedIOBase):
                 env={"LESS": LESS, "LV": "-c", **without_ours(os.environ)},
             )
         except OSError:  # not installed, or no program
-            self._plain = True
-        self._release()
-
-    def _release(self) -> None:
-        held, self._held = b"".join(self._held), []
-        if self._pager is not None:
-            self._send(held)
+            self._print_held()
         else:
-            self._terminal.write(held)
+            self._send(b"".join(self._held))
+
+    def _print_held(self) -> None:
+        """Print everything so far, and from now on."""
+        self._plain = True
+        self._terminal.write(b"".join(self._held))
+        self._held.clear()
 
     def _send(self, data: bytes) -> None:
         if self._pager is None or self._pager.stdin is None:
@@ -134,8 +146,22 @@ class Screenful(io.BufferedIOBase):
             self._pager.stdin.write(data)
             self._pager.stdin.flush()
         except BrokenPipeError:
+            if self._has_failed():
+                return
             self.left = True
             raise
+
+    def _has_failed(self) -> bool:
+        """Wait for the pager; print what was sent to it if it failed and may have shown nothing of it."""
+        if self._pager is None:
+            return False
+        while self._pager.returncode is None:
+            with suppress(KeyboardInterrupt):  # Ctrl-C is for the pager
+                self._pager.wait()
+        if self._pager.returncode <= 0 or not self._held:
+            return False
+        self._print_held()
+        return True
 
     def flush(self) -> None:
         if self._plain:
@@ -143,18 +169,14 @@ class Screenful(io.BufferedIOBase):
 
     def finish(self) -> None:
         """Print what was held back, or wait until the user leaves the pager."""
-        if not self.left:
-            with suppress(BrokenPipeError):
-                self._release()
-        self._terminal.flush()
         if self._pager is None:
-            return
-        if self._pager.stdin is not None:
-            with suppress(BrokenPipeError):
-                self._pager.stdin.close()
-        while self._pager.returncode is None:
-            with suppress(KeyboardInterrupt):  # Ctrl-C is for the pager
-                self._pager.wait()
+            self._print_held()
+        elif not self._plain and not self.left:
+            if self._pager.stdin is not None:
+                with suppress(BrokenPipeError):
+                    self._pager.stdin.close()
+            self._has_failed()
+        self._terminal.flush()
 
     def fileno(self) -> int:
         return self._terminal.fileno()
