@@ -16,7 +16,7 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from coordination.cli.context import CliContext
-from coordination.cli.groups import HELP_OPTIONS, CommandTable, Families
+from coordination.cli.groups import HELP_OPTIONS, CommandTable, Families, paged_on_terminal
 from coordination.errors import CoordinationError
 from coordination.terminal import protect, spelled
 
@@ -285,7 +285,9 @@ def _perform(call: CliContext, argv: Sequence[str] | None) -> int:
             ended: Any = coord.main(args=argv, prog_name="coord", standalone_mode=False, obj=call)
             return ended if isinstance(ended, int) else 0
     except CoordinationError as error:
-        click.echo(f"error: {spelled(str(error))}", err=True)
+        from coordination.cli.screen.blocks import with_local_times
+
+        click.echo(f"error: {spelled(with_local_times(str(error)))}", err=True)
         return error.exit_code
     except NoArgsIsHelpError as error:
         _print_usage(error)
@@ -304,10 +306,8 @@ def _perform(call: CliContext, argv: Sequence[str] | None) -> int:
 
 def _print_usage(error: NoArgsIsHelpError) -> None:
     """Print the help on standard error: without a command the call is wrong."""
-    from coordination.cli.screen.pager import paged
-
     assert error.ctx is not None
-    with error.ctx.scope(cleanup=False), paged():
+    with error.ctx.scope(cleanup=False), paged_on_terminal():
         click.echo(error.format_message(), err=True)
 
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 if TYPE_CHECKING:  # `coord --help` needs none of it
-    from logging import Handler
+    from logging import Handler, LogRecord
 
     from coordination.api.facade import Facade
 
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+LOG_FORMAT = "%(here)s %(levelname)s %(name)s: %(message)s"
 
 
 class CliContext:
@@ -56,6 +56,7 @@ class CliContext:
         if self._log is None:
             self._log = logging.StreamHandler(sys.stderr)
             self._log.setFormatter(logging.Formatter(LOG_FORMAT))
+            self._log.addFilter(_add_time)
             ours.addHandler(self._log)
         ours.setLevel(logging.INFO if self._verbosity == 1 else logging.DEBUG)
 
@@ -96,6 +97,16 @@ class CliContext:
             ours = logging.getLogger("coordination")
             ours.removeHandler(self._log)
             ours.setLevel(logging.NOTSET)
+
+
+def _add_time(record: LogRecord) -> bool:
+    """Add the time in the zone of the reader, which `asctime` does not name."""
+    from datetime import UTC, datetime
+
+    from coordination.cli.screen.blocks import format_time
+
+    record.here = format_time(datetime.fromtimestamp(record.created, UTC), milliseconds=True)
+    return True
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -98,11 +100,18 @@ def page_help(command: click.Command) -> None:
 
 def _show_help(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
-        from coordination.cli.screen.pager import paged  # other calls need none
-
-        with paged():
-            click.echo(ctx.get_help(), color=ctx.color)
+        with paged_on_terminal():
+            sys.stdout.write(f"{ctx.get_help()}\n")  # in the colours that rich has chosen
         ctx.exit()
+
+
+def paged_on_terminal() -> AbstractContextManager[None]:
+    """Return the pager, whose modules only help on a terminal needs: completion and man pages read help, too."""
+    if not sys.stdout.isatty():
+        return nullcontext()
+    from coordination.cli.screen.pager import paged
+
+    return paged()
 
 
 class Noun(TableGroup):

@@ -144,21 +144,31 @@ def page_width() -> int:
 
 
 LOCALTIME = Path("/etc/localtime")
-_IN_UTC = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00:00)")
+_IN_UTC = re.compile(r"(?<!['\"])\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00:00)")
 
 
-def format_time(at: datetime | str | None) -> str:
+def format_time(at: datetime | str | None, *, milliseconds: bool = False) -> str:
     """Return `2026-11-22 11:20:10 CET`, in the zone of the reader. `at` is aware, or ISO 8601."""
     moment = datetime.fromisoformat(at) if isinstance(at, str) else at
     if moment is None:
         return ""
     here = moment.astimezone()
-    return f"{here:%Y-%m-%d %H:%M:%S} {_zone(here)}"
+    fraction = f".{here.microsecond // 1000:03}" if milliseconds else ""
+    return f"{here:%Y-%m-%d %H:%M:%S}{fraction} {_zone(here)}"
 
 
 def with_local_times(text: str) -> str:
-    """Return a text with UTC times, of a run or a breaker, with times as `format_time` writes them."""
-    return _IN_UTC.sub(lambda found: format_time(found[0]), text)
+    """Return a text with UTC times, of a run or a breaker, with times as `format_time` writes them. Quoted
+    times are the user's own words and stay.
+    """
+
+    def local(found: re.Match[str]) -> str:
+        try:
+            return format_time(found[0])
+        except ValueError:  # no such day
+            return found[0]
+
+    return _IN_UTC.sub(local, text)
 
 
 def _zone(here: datetime) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from string import Formatter
 from typing import Any
 
@@ -16,12 +16,14 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from coordination.api import USED_ELSEWHERE
+from coordination.cli.screen.blocks import format_time
 from coordination.errors import UsageError
 from coordination.models import ResourceNeed
 from coordination.text import nearest
 
 Part = Callable[[Any], str]
 _ESCAPES = {r"\t": "\t", r"\n": "\n", r"\\": "\\"}
+_TIME_FIELD = re.compile("at|since|[a-z_]+_at")
 _EXAMPLE = "write for example: --format '{id} {title}'; a brace itself is {{ or }}"
 
 
@@ -63,11 +65,11 @@ def _field(name: str, spec: str, conversion: str | None, known: Collection[str])
 
     def part(record: Any) -> str:
         try:
-            return _written(getattr(record, name), spec)
+            return _written(_as_time(name, getattr(record, name)), spec)
         except ValueError as error:
             hint = (
                 "'{id:<12}' sets a width, '{estimated_hours:.1f}' decimals, "
-                "'{target:%d %b}' how a date is written"
+                "'{target:%d %b}' how a date is written, '{started_at:%H:%M}' a time"
             )
             raise UsageError(f"--format: {{{name}:{spec}}}: {error}", hint) from error
 
@@ -85,11 +87,23 @@ def _unknown(name: str, known: Collection[str]) -> UsageError:
     return UsageError(f"--format: there is no field {{{name}}}", f"{meant}known: {', '.join(known)}")
 
 
+def _as_time(name: str, value: Any) -> Any:
+    """Return a time in the zone of the reader: runs and messages have theirs as ISO 8601 text in UTC."""
+    if isinstance(value, str) and _TIME_FIELD.fullmatch(name):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return value
+    return value.astimezone() if isinstance(value, datetime) and value.tzinfo else value
+
+
 def _written(value: Any, spec: str) -> str:
     if value is None:
         return format("", spec) if re.fullmatch(r"[^%]?[<>^]?\d*", spec) else ""
     if isinstance(value, date) and "%" in spec:
         return value.strftime(spec)
+    if isinstance(value, datetime) and value.tzinfo:
+        return format(format_time(value), spec)
     return format(value if isinstance(value, int | float) and spec else text_of(value), spec)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,7 @@ def test_verbose_names_the_file_on_standard_error(typed: Typed, file: Path, word
     assert done.out == plain.out
     assert f"INFO coordination.api.access: ecosystem file {file}" in done.err
     assert "DEBUG" not in done.err
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} [A-Z]{3}\S* INFO ", done.err)
 
 
 @pytest.mark.parametrize("words", [("-vv", "list-repos"), ("-v", "list-repos", "-v")])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date
+import time
+from datetime import UTC, date, datetime
 
 import pytest
+from pydantic import BaseModel
 
+from coordination.cli.screen import blocks
 from coordination.cli.screen.templates import Template
 from coordination.errors import UsageError
 from coordination.models import Issue, Todo
@@ -42,6 +45,36 @@ def line(template: str) -> str:
 )
 def test_a_line_holds_what_the_template_names(template: str, written: str) -> None:
     assert line(template) == written
+
+
+@pytest.mark.parametrize(
+    ("template", "written"),
+    [
+        ("{at}", "2026-01-03 08:00:00 JST"),
+        ("{at:%H:%M}|{started_at:%d %b %H:%M}", "08:00|03 Jan 08:00"),
+        ("{started_at:>26}", "   2026-01-03 08:00:00 JST"),
+        ("{title} {finished_at}", "2026-01-02T23:00:00+00:00 soon"),
+    ],
+)
+def test_a_time_is_in_the_zone_of_the_reader(
+    monkeypatch: pytest.MonkeyPatch, template: str, written: str
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    blocks._has_named_zone.cache_clear()
+    try:
+        assert Template(template, list(Timed.model_fields)).line(Timed()) == written
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+        blocks._has_named_zone.cache_clear()
+
+
+class Timed(BaseModel):
+    at: datetime = datetime(2026, 1, 2, 23, tzinfo=UTC)
+    started_at: str = "2026-01-02T23:00:00.000+00:00"
+    finished_at: str = "soon"
+    title: str = "2026-01-02T23:00:00+00:00"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from coordination.cli.screen.blocks import with_local_times
+
 SCRIPT = """
 from coordination.cli.screen.blocks import format_time, with_local_times
 print(format_time('2026-01-15T12:00:00.000+00:00'), '|', format_time('2026-07-15T12:00:00+00:00'), '|', format_time(None))
@@ -58,3 +60,8 @@ def test_times_within_a_text_are_shown_in_the_zone_of_the_reader() -> None:
     )
 
     assert told.stdout == "probe at 2026-01-15 13:00:00 CET\n"
+
+
+@pytest.mark.parametrize("text", ["at 2026-13-15T12:00:00Z", "--title '2026-01-15T12:00:00Z' is taken"])
+def test_no_time_and_the_words_of_the_user_stay_as_they_are(text: str) -> None:
+    assert with_local_times(text) == text
