@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
+import socket
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -223,8 +226,32 @@ def test_without_a_file_the_way_to_one_is_said(tmp_path: Path, explicit: Path | 
 def test_a_file_that_cannot_be_read_is_no_traceback(tmp_path: Path):
     with pytest.raises(NotFound):
         load(tmp_path / "gone.yaml")
-    with pytest.raises(CoordinationError, match="cannot be read"):
+    with pytest.raises(CoordinationError, match="is a folder"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (Path.mkdir, "a folder"),
+        (os.mkfifo, "a named pipe"),
+        (lambda path: socket.socket(socket.AF_UNIX).bind(str(path)), "a socket"),
+        (lambda path: path.symlink_to("gone"), "a link to nothing"),
+    ],
+)
+def test_what_is_no_file_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], object], kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make(Path("ecosystem.yaml"))
+
+    for asked in (
+        lambda: find(tmp_path),
+        lambda: find(tmp_path, tmp_path / "ecosystem.yaml"),
+        lambda: load(tmp_path / "ecosystem.yaml"),
+    ):
+        with pytest.raises(NotFound, match=f"is {kind}, not a file"):
+            asked()
 
 
 def test_reading_leaves_garbage_collection_as_it_was():
