@@ -26,7 +26,10 @@ from coordination.models import (
     Todo,
     TodoStatus,
 )
-from coordination.tracker import deletion, milestones, mutations, queries
+from coordination.tracker import queries
+from coordination.tracker.edit import deletion, milestones, mutations
+from coordination.tracker.edit.transaction import Transaction
+from coordination.tracker.edit.validation import fields_of
 from coordination.tracker.kinds import DEPENDENCY, ISSUE, KINDS, PLAN, TODO, Kind, R
 from coordination.tracker.queries import Wanted
 from coordination.tracker.reading import Reader
@@ -34,8 +37,6 @@ from coordination.tracker.records import (
     Edited,
     Removed,
 )
-from coordination.tracker.transaction import Transaction
-from coordination.tracker.validation import fields_of
 
 if TYPE_CHECKING:
     from coordination.dependencies.records import DependencyReport, Outcome
@@ -189,7 +190,7 @@ class CoordinationManager(Reader):
             wanted = tuple(
                 d for d in map(self.get_dependency, sorted(named, key=queries.natural)) if d in wanted
             )
-        from coordination.tracker.dependency_checks import run_checks  # takes 70 ms
+        from coordination.tracker.edit.dependency_checks import run_checks  # takes 70 ms
 
         report = run_checks(self.document, wanted, jobs, on_outcome)
         if self.on_checked is not None:
@@ -200,7 +201,7 @@ class CoordinationManager(Reader):
         """Write the changed statuses of a report made with `write` off, for callers that show the report even
         if writing fails.
         """
-        from coordination.tracker.dependency_checks import changed_outcomes, record_outcomes
+        from coordination.tracker.edit.dependency_checks import changed_outcomes, record_outcomes
 
         before = self.document
         if not (news := changed_outcomes(before, report.outcomes)):

@@ -24,8 +24,9 @@ from coordination.models import (
     Todo,
     TodoStatus,
 )
-from coordination.tracker import deletion, queries, status
+from coordination.tracker import queries, status
 from coordination.tracker.completion import OnCheck, check_completion, checks_of
+from coordination.tracker.edit import deletion
 from coordination.tracker.executing import Executing, in_view
 from coordination.tracker.kinds import DEPENDENCY, ISSUE, PLAN, TODO, unknown
 from coordination.tracker.queries import Wanted

@@ -8,6 +8,7 @@ from datetime import date
 
 from coordination.ecosystem.document import Document
 from coordination.models import DependencyStatus, Ecosystem, Issue, Milestone, Plan, Repo, Todo, TodoStatus
+from coordination.tracker.edit.readiness import Weights
 from coordination.tracker.executing import as_view
 from coordination.tracker.kinds import (
     ISSUE,
@@ -29,7 +30,6 @@ from coordination.tracker.queries import (
     sorted_plans,
     sorted_todos,
 )
-from coordination.tracker.readiness import Weights
 from coordination.tracker.records import (
     BlockedTodo,
     BlockingIssue,

@@ -8,8 +8,8 @@ from coordination.dependencies.check import check, contradictions, cycles
 from coordination.dependencies.records import DependencyReport, Outcome
 from coordination.ecosystem.document import Document
 from coordination.models import Dependency, DependencyStatus
+from coordination.tracker.edit.transaction import Transaction
 from coordination.tracker.kinds import DEPENDENCY
-from coordination.tracker.transaction import Transaction
 
 OnOutcome = Callable[[Outcome], None]
 NEWS = frozenset({DependencyStatus.SATISFIED, DependencyStatus.UNSATISFIED})

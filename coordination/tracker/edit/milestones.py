@@ -8,10 +8,10 @@ from typing import Any
 from coordination.errors import Conflict
 from coordination.models import Milestone, Plan, TodoStatus
 from coordination.text import listed
-from coordination.tracker import validation
+from coordination.tracker.edit import validation
+from coordination.tracker.edit.transaction import Numbering, Transaction, differing
 from coordination.tracker.kinds import PLAN, check_finish, check_move, unknown
 from coordination.tracker.references import check_free, check_references, naming
-from coordination.tracker.transaction import Numbering, Transaction, differing
 
 FIRST = "M1"
 

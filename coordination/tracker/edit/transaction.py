@@ -20,7 +20,7 @@ from typing import Any
 from coordination.ecosystem.editing import Edit, Place
 from coordination.ecosystem.parsing import moment
 from coordination.models import Ecosystem, Record, Validation
-from coordination.tracker import validation
+from coordination.tracker.edit import validation
 from coordination.tracker.kinds import Kind, R, TrackedRecord, check_move, unknown
 from coordination.tracker.references import Names, added_work, check_references, mentioned, named
 from coordination.tracker.relations import Relations

@@ -11,13 +11,13 @@ from typing import Any
 from coordination.errors import Conflict
 from coordination.models import Ecosystem
 from coordination.text import listed
+from coordination.tracker.edit.milestones import get as get_milestone
+from coordination.tracker.edit.milestones import update as update_milestone
+from coordination.tracker.edit.readiness import release
+from coordination.tracker.edit.transaction import Transaction
 from coordination.tracker.kinds import ISSUE, KINDS, PLAN, TODO, Kind, R, unknown
-from coordination.tracker.milestones import get as get_milestone
-from coordination.tracker.milestones import update as update_milestone
-from coordination.tracker.readiness import release
 from coordination.tracker.records import DeletePreview, Removed
 from coordination.tracker.references import Reference, naming
-from coordination.tracker.transaction import Transaction
 
 
 def what_goes(ecosystem: Ecosystem, name: str) -> DeletePreview:

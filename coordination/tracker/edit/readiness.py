@@ -12,11 +12,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from coordination.errors import UsageError
 from coordination.models import IssueStatus, Milestone, Plan, TodoStatus
 from coordination.text import cycle_through
-from coordination.tracker import milestones
+from coordination.tracker.edit import milestones
+from coordination.tracker.edit.transaction import Transaction
 from coordination.tracker.kinds import ISSUE, PLAN, TODO
 from coordination.tracker.records import Holding
 from coordination.tracker.relations import Relations, became_ready
-from coordination.tracker.transaction import Transaction
 
 
 def check_cycles(transaction: Transaction, after: Relations) -> None:

@@ -9,11 +9,11 @@ from coordination.errors import Conflict, UsageError
 from coordination.models import Dependency, Ecosystem, Issue, Plan, PlanStatus, Todo
 from coordination.planner.blockers import CANCELLED, FINISHED
 from coordination.text import counted, listed
+from coordination.tracker.edit.readiness import release
+from coordination.tracker.edit.transaction import Transaction
 from coordination.tracker.kinds import OPEN, Kind, R, check_finish
-from coordination.tracker.readiness import release
 from coordination.tracker.records import Edited
 from coordination.tracker.relations import Relations
-from coordination.tracker.transaction import Transaction
 
 Fields = Mapping[str, Any]
 

@@ -1,0 +1,10 @@
+"""Creates, changes and deletes records: each operation is one edit of the file.
+
+| module | content |
+|---|---|
+| `transaction.py` | the records and references of one edit, checked before it is written |
+| `mutations.py` `milestones.py` `deletion.py` | creating, changing and deleting records |
+| `validation.py` | checks of values |
+| `readiness.py` | after each change: no cycle, and the records that became ready |
+| `dependency_checks.py` | checks of dependencies, and the statuses that they change |
+"""
