@@ -110,8 +110,8 @@ BUGS = (
     Bug(
         "lost wake-up: what is given back is handed to nobody",
         f"{LOCKS}/_queue.lua",
-        "  forget(request)\n  offer_names(names_of(request))\n  return whole",
-        "  forget(request)\n  return whole",
+        "  announce_names('released', request)\n  offer_names(names_of(request))\n  return whole",
+        "  announce_names('released', request)\n  return whole",
         (RUN, NEEDS),
     ),
     Bug(
