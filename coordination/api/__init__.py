@@ -57,7 +57,8 @@ if TYPE_CHECKING:
     from coordination.runs.rollback import RollbackPreview
     from coordination.runs.submission.conflicts import LeftOut
     from coordination.runs.submission.dry_run import DryRun, Step
-    from coordination.runs.views.live import Asked, LiveTodo
+    from coordination.runs.views.live import Asked
+    from coordination.runs.views.live_todos import LiveTodo
     from coordination.runs.views.progress import RunEvent
     from coordination.runs.views.raw_records import IN_HAND
     from coordination.runs.views.run_view import LAST
@@ -207,7 +208,8 @@ _HOMES = {
     "runs.rollback": ("RollbackPreview",),
     "runs.submission.conflicts": ("LeftOut",),
     "runs.submission.dry_run": ("DryRun", "Step"),
-    "runs.views.live": ("Asked", "LiveTodo"),
+    "runs.views.live": ("Asked",),
+    "runs.views.live_todos": ("LiveTodo",),
     "runs.views.progress": ("RunEvent",),
     "runs.views.raw_records": ("IN_HAND",),
     "runs.views.run_view": ("LAST",),

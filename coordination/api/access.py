@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # each of these is imported by the operations that need it
     from coordination.operations.local import Local
     from coordination.runs.connection import Connection
     from coordination.runs.views.live import Live
+    from coordination.runs.views.live_todos import TodoInRun
     from coordination.settings import Settings
     from coordination.tracker.manager import CoordinationManager
 
@@ -277,9 +278,17 @@ class EcosystemAccess:
         except (CoordinationError, RedisError, OSError) as error:
             logger.info("the checks are missing from the events: %s", error)
 
-    def executing(self) -> Mapping[str, str]:
-        """Return todo → the live run that executes it."""
-        return self.ask_live(lambda live: live.executing(), {})
+    def executing(self) -> Mapping[str, TodoInRun] | None:
+        """Return the todos of live runs by id; None if there is a Redis that gives no answer at once."""
+        if not self._may_have_runs():
+            return {}
+        return self.ask_live(lambda live: live.executing(self.ecosystem_id), None)
+
+    def _may_have_runs(self) -> bool:
+        try:
+            return self.running_redis() is not None
+        except (CoordinationError, OSError):  # wrong settings are reported by the commands that need them
+            return False
 
     def close(self) -> None:
         """Give back what was started for this process; a run that continues waits for the next worker."""

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from coordination.cache.contexts import Context
     from coordination.runs.approvals import Found
     from coordination.runs.connection import Connection
-    from coordination.runs.views.live import Asked, LiveTodo
+    from coordination.runs.views.live import Asked
+    from coordination.runs.views.live_todos import LiveTodo
     from coordination.tracker.records import Edited
 
 
@@ -35,15 +36,7 @@ class LiveView:
 
     def todo(self, todo: str) -> LiveTodo | None:
         """Return the todo in the newest run that has it."""
-        return self._access.ask_live(lambda live: live.todo(todo), None)
-
-    def in_hand(self) -> Mapping[str, str]:
-        """Return todo → its state, for the todos that a live run is busy with."""
-        return self._access.ask_live(lambda live: live.in_hand(), {})
-
-    def executing(self) -> Mapping[str, str]:
-        """Return todo → the live run that executes it."""
-        return self._access.ask_live(lambda live: live.executing(), {})
+        return self._access.ask_live(lambda live: live.todo(todo, self._access.ecosystem_id), None)
 
     def asking(self) -> Sequence[Asked]:
         """Return the todos that wait for a person, the longest first."""

@@ -37,7 +37,9 @@ class Planner:
         """Return the graph to be drawn: with the todos that are finished; those of a live run are in
         progress.
         """
-        return with_finished(graph, self._access.document.ecosystem, wanted, self._access.executing())
+        in_runs = self._access.executing() or {}
+        executing = {todo for todo, one in in_runs.items() if one.in_progress}
+        return with_finished(graph, self._access.document.ecosystem, wanted, executing)
 
     def progress(self, plan: str) -> PlanProgress:
         """Return what is done of a plan, and what it took."""

@@ -46,6 +46,13 @@ class CliContext:
         named = self.ecosystem or ecosystem_path_from_environment()
         return Facade(named or None, self.redis, warn=warn)
 
+    def note_unknown_runs(self) -> None:
+        """Say that todos which run now may be shown as in the file, if Redis did not tell."""
+        if not self.coord.manager.runs_known:
+            click.echo(
+                "Redis gave no answer: todos that a run executes now are shown as the file has them", err=True
+            )
+
     def log(self, more: int) -> None:
         """Write log lines of coord to standard error: INFO, then DEBUG. Other libraries log warnings only."""
         import logging

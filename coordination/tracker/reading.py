@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -27,7 +26,7 @@ from coordination.models import (
 from coordination.tracker import queries, status
 from coordination.tracker.completion import OnCheck, check_completion, checks_of
 from coordination.tracker.edit import deletion
-from coordination.tracker.executing import Executing, in_view
+from coordination.tracker.executing import Executing, Joined, join
 from coordination.tracker.kinds import DEPENDENCY, ISSUE, PLAN, TODO, unknown
 from coordination.tracker.queries import Wanted
 from coordination.tracker.records import (
@@ -53,17 +52,17 @@ class Reader:
         document: Document,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        executing: Callable[[], Executing] = dict,
+        executing: Callable[[], Executing | None] = dict,
     ) -> None:
-        """`executing` returns the todos that live runs execute. It is called when a view needs it, once until
-        `look_again`.
+        """`executing` returns the todos of live runs, None if they are not known. It is called when a view
+        needs it, once until `look_again`.
         """
         self.document = document
         """The file as it was read, or as the latest operation left it."""
         self._now = now
         self._ask = executing
-        self._view: tuple[Document, Document] | None = None
-        """A file, and the same file as views show it."""
+        self._view: tuple[Document, Joined] | None = None
+        """A file, and its records as views show them."""
 
     @classmethod
     def open(cls, ecosystem: str | Path | None = None) -> Self:
@@ -80,10 +79,14 @@ class Reader:
         self._view = None
 
     @property
-    def _joined(self) -> Document:
+    def runs_known(self) -> bool:
+        """Return False if Redis did not answer: then todos that runs execute are shown as in the file."""
+        return self._joined.known
+
+    @property
+    def _joined(self) -> Joined:
         if self._view is None or self._view[0] is not self.document:
-            joined = in_view(self.document.ecosystem, self._ask())
-            self._view = (self.document, replace(self.document, ecosystem=joined))
+            self._view = (self.document, join(self.document.ecosystem, self._ask()))
         return self._view[1]
 
     # Repositories
@@ -242,10 +245,10 @@ class Reader:
         """Return the status of a repository, which need not be declared."""
         self._repos(repo)
         declared = next((known for known in self.ecosystem.repos if known.name == repo), Repo(name=repo))
-        return status.repo_status(self._joined, declared)
+        return status.repo_status(self.document, self._joined, declared)
 
     def get_ecosystem_status(self) -> EcosystemStatus:
-        return status.ecosystem_status(self._joined, self._now().date())
+        return status.ecosystem_status(self.document, self._joined, self._now().date())
 
     def what_goes(self, name: str) -> DeletePreview:
         """Return what a deletion with `cascade` would remove."""

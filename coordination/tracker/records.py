@@ -83,7 +83,9 @@ class BlockingIssue(Answer):
 class BlockedTodo(Answer):
     todo: Todo
     by: tuple[Relation, ...]
-    """The open blockers; empty if the todo was set to `blocked` by hand."""
+    """The open blockers; empty if the todo was set to `blocked` by hand, or waits for its turn in a run."""
+    run_id: str | None = None
+    """The live run in which it waits for its turn."""
 
 
 Counts = dict[str, int]
@@ -94,6 +96,15 @@ class TodoInView(Todo):
     """A todo as views show it: in progress while a run executes it, whatever its status in the file."""
 
     run_id: str | None = None
+    """The live run that executes it."""
+    run_state: str | None = None
+    """Its state in that run: ready, dispatched, running, parked, retrying, compensating or succeeded."""
+    worker: str | None = None
+    """The worker that executes it, or did so last."""
+    since: str | None = None
+    """Time at which it came into that state."""
+    run_waits_for: str | None = None
+    """Text of what it waits for in the run: an approval, the delay before the next attempt …"""
 
 
 class RepoStatus(Answer):
@@ -109,7 +120,7 @@ class RepoStatus(Answer):
     """The open issues."""
     in_progress: tuple[TodoInView, ...]
     ready: tuple[Todo, ...]
-    """Pending todos without open blockers."""
+    """Pending todos without open blockers that no live run has."""
     blocked: tuple[BlockedTodo, ...]
     plans: tuple[Plan, ...]
     """Unfinished plans that name the repository or have an open todo in it."""
@@ -117,6 +128,8 @@ class RepoStatus(Answer):
     """Dependencies on other repositories."""
     needed_by: tuple[Dependency, ...]
     blocking_issues: tuple[str, ...]
+    runs_known: bool = True
+    """False if Redis did not answer: todos that runs execute are shown as in the file."""
 
 
 class Overdue(Answer):
@@ -152,12 +165,15 @@ class EcosystemStatus(Answer):
     """Status of all repositories."""
 
     counts: dict[str, Counts]
+    in_progress: tuple[TodoInView, ...]
     ready: tuple[Todo, ...]
     blocked: tuple[BlockedTodo, ...]
     overdue: tuple[Overdue, ...]
     most_blocking: tuple[Holding, ...]
     """Open records with the most open dependents, in descending order."""
     repos: tuple[RepoLine, ...]
+    runs_known: bool = True
+    """False if Redis did not answer: todos that runs execute are shown as in the file."""
 
 
 class CriterionStanding(Answer):

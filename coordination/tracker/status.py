@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from datetime import date
 
 from coordination.ecosystem.document import Document
 from coordination.models import DependencyStatus, Ecosystem, Issue, Milestone, Plan, Repo, Todo, TodoStatus
 from coordination.tracker.edit.readiness import Weights
-from coordination.tracker.executing import as_view
+from coordination.tracker.executing import Joined, as_view
 from coordination.tracker.kinds import (
     ISSUE,
     OPEN,
@@ -39,6 +39,7 @@ from coordination.tracker.records import (
     Overdue,
     RepoLine,
     RepoStatus,
+    TodoInView,
 )
 from coordination.tracker.relations import Relations
 
@@ -69,8 +70,9 @@ def _holding(ecosystem: Ecosystem, relations: Relations, here: Collection[str]) 
     return sorted_issues(issues[name] for name in Weights(relations).holding(issues, here))
 
 
-def repo_status(document: Document, repo: Repo) -> RepoStatus:
-    ecosystem = document.ecosystem
+def repo_status(document: Document, view: Joined, repo: Repo) -> RepoStatus:
+    """Return the status of a repository. `view`: the records of the document, joined with live runs."""
+    ecosystem = view.ecosystem
     relations = Relations(ecosystem)
     todos = [todo for todo in TODO.all(ecosystem) if todo.repo == repo.name]
     issues = [issue for issue in ISSUE.all(ecosystem) if repo.name in issue.repos]
@@ -84,20 +86,22 @@ def repo_status(document: Document, repo: Repo) -> RepoStatus:
         present=path is not None and path.is_dir(),
         counts={"issues": _counts(issues), "todos": _counts(todos), "plans": _counts(plans)},
         issues=sorted_issues(issue for issue in issues if issue.status in OPEN_ISSUE),
-        in_progress=tuple(map(as_view, sorted_todos(t for t in todos if t.status is TodoStatus.IN_PROGRESS))),
-        ready=_ready(todos, relations),
-        blocked=_blocked(todos, relations),
+        in_progress=_in_progress(todos),
+        ready=_ready(todos, relations, view.queued),
+        blocked=_blocked(todos, relations, view.queued),
         plans=sorted_plans(plan for plan in plans if plan.status in OPEN),
         needs=sorted_dependencies(d for d in dependencies if d.consumer == repo.name),
         needed_by=sorted_dependencies(d for d in dependencies if d.provider == repo.name),
         blocking_issues=tuple(found.issue.id for found in blocking_issues(ecosystem, repo.name)),
+        runs_known=view.known,
     )
 
 
-def ecosystem_status(document: Document, today: date) -> EcosystemStatus:
-    ecosystem, declared = document.ecosystem, document.ecosystem.coordination
+def ecosystem_status(document: Document, view: Joined, today: date) -> EcosystemStatus:
+    """Return the status of everything. `view`: the records of the document, joined with live runs."""
+    ecosystem, declared, todos = view.ecosystem, view.ecosystem.coordination, TODO.all(view.ecosystem)
     relations = Relations(ecosystem)
-    ready, blocked = _ready(TODO.all(ecosystem), relations), _blocked(TODO.all(ecosystem), relations)
+    ready, blocked = _ready(todos, relations, view.queued), _blocked(todos, relations, view.queued)
     return EcosystemStatus(
         counts={
             "issues": _counts(declared.issues),
@@ -105,11 +109,13 @@ def ecosystem_status(document: Document, today: date) -> EcosystemStatus:
             "plans": _counts(declared.plans),
             "dependencies": _counts(declared.dependencies),
         },
+        in_progress=_in_progress(todos),
         ready=ready,
         blocked=blocked,
         overdue=tuple(sorted(_overdue(ecosystem, today), key=lambda o: (o.due, natural(o.id)))),
         most_blocking=Weights(relations).heaviest(HEAVIEST),
-        repos=_lines(document, ready, blocked),
+        repos=_lines(document, ecosystem, ready, blocked),
+        runs_known=view.known,
     )
 
 
@@ -117,12 +123,25 @@ def _counts(records: Iterable[TrackedRecord]) -> Counts:
     return dict(Counter(str(record.status) for record in records))
 
 
-def _ready(todos: Iterable[Todo], relations: Relations) -> tuple[Todo, ...]:
-    return sorted_todos(t for t in todos if t.status is TodoStatus.PENDING and not relations.held_by(t.id))
+def _in_progress(todos: Iterable[Todo]) -> tuple[TodoInView, ...]:
+    return tuple(map(as_view, sorted_todos(t for t in todos if t.status is TodoStatus.IN_PROGRESS)))
 
 
-def _blocked(todos: Iterable[Todo], relations: Relations) -> tuple[BlockedTodo, ...]:
-    """Return todos that wait or were set to `blocked`, without those that are in progress regardless."""
+def _ready(todos: Iterable[Todo], relations: Relations, queued: Container[str]) -> tuple[Todo, ...]:
+    """Return the pending todos that nothing blocks and no live run has: `queued` are those of a run."""
+    return sorted_todos(
+        t
+        for t in todos
+        if t.status is TodoStatus.PENDING and t.id not in queued and not relations.held_by(t.id)
+    )
+
+
+def _blocked(
+    todos: Iterable[Todo], relations: Relations, queued: Mapping[str, str]
+) -> tuple[BlockedTodo, ...]:
+    """Return todos that wait, also in a run, or were set to `blocked`; not those that are in progress
+    regardless.
+    """
     held = {
         todo.id: relations.held_by(todo.id)
         for todo in todos
@@ -131,10 +150,13 @@ def _blocked(todos: Iterable[Todo], relations: Relations) -> tuple[BlockedTodo, 
     found = [
         relations.items[name]
         for name, by in held.items()
-        if by or relations.items[name].status is TodoStatus.BLOCKED
+        if by or name in queued or relations.items[name].status is TodoStatus.BLOCKED
     ]
     ordered = sorted_todos(todo for todo in found if isinstance(todo, Todo))
-    return tuple(BlockedTodo(todo=todo, by=relations.describe_all(held[todo.id])) for todo in ordered)
+    return tuple(
+        BlockedTodo(todo=todo, by=relations.describe_all(held[todo.id]), run_id=queued.get(todo.id))
+        for todo in ordered
+    )
 
 
 def _overdue(ecosystem: Ecosystem, today: date) -> Iterator[Overdue]:
@@ -158,9 +180,10 @@ def _late(
         )
 
 
-def _lines(document: Document, ready: Iterable[Todo], blocked: Iterable[BlockedTodo]) -> tuple[RepoLine, ...]:
+def _lines(
+    document: Document, ecosystem: Ecosystem, ready: Iterable[Todo], blocked: Iterable[BlockedTodo]
+) -> tuple[RepoLine, ...]:
     """Return one line for each repository; undeclared ones come last."""
-    ecosystem = document.ecosystem
     numbers: Mapping[str, Counter[str]] = defaultdict(Counter)
     for todo in TODO.all(ecosystem):
         numbers[todo.repo][todo.status] += 1

@@ -45,7 +45,14 @@ def test_a_running_todo_is_in_progress_in_every_view_with_its_run(stage: Stage) 
     whole = stage.ok("ecosystem-status", "--json").json
     assert whole["counts"]["todos"] == {"in_progress": 2, "pending": 2}
     assert [todo["id"] for todo in whole["ready"]] == ["free"]
-    assert stage.ok("show-todo", "runs", "--json").json["status"] == "in_progress"
+    assert [todo["id"] for todo in whole["in_progress"]] == ["first", "runs"]
+    shown = stage.ok("show-todo", "runs", "--json").json
+    assert (shown["status"], shown["run_id"], shown["run_state"]) == ("in_progress", run_id, "running")
+    assert (shown["worker"], shown["since"]) == (shown["live"]["worker"], shown["live"]["since"])
+    for words in (["list-todos"], ["status", "api"], ["ecosystem-status"], ["export", "--format", "md"]):
+        page = stage.ok(*words).out
+        assert run_id in page
+        assert shown["worker"].partition("@")[0] in page
     exported = stage.ok("export", "--format", "json", "--kind", "todos").json
     assert {todo["id"]: todo["status"] for todo in exported}["runs"] == "in_progress"
 
@@ -54,6 +61,7 @@ def test_a_running_todo_is_in_progress_in_every_view_with_its_run(stage: Stage) 
             t for t in ai.call("coord_list_todos", status=["in_progress"])["result"] if t["id"] == "runs"
         )
         assert mine["run_id"] == run_id
+        assert [t["id"] for t in ai.call("coord_get_ecosystem_status")["in_progress"]] == ["first", "runs"]
         shown = ai.call("coord_get_repo_status", repo="api")
         assert [(todo["id"], todo["run_id"]) for todo in shown["in_progress"]] == [
             ("first", run_id),
@@ -72,3 +80,22 @@ def test_a_running_todo_is_in_progress_in_every_view_with_its_run(stage: Stage) 
         "later",
         "runs",
     ]
+
+
+def test_without_an_answer_of_redis_the_file_is_shown_and_it_is_said_where_it_matters(stage: Stage) -> None:
+    stage.write([{"id": "free", "repo": "api", "action": "true"}])
+    nobody = {"COORD_REDIS_URL": "redis://127.0.0.1:1"}
+
+    for words in (
+        ["list-todos"],
+        ["show-todo", "free"],
+        ["status"],
+        ["status", "api"],
+        ["export", "--format", "md"],
+    ):
+        silent, there = stage.ok(*words, **nobody), stage.ok(*words)
+        assert silent.out == there.out
+        assert ("Redis gave no answer" in silent.err, there.err) == (True, "")
+    assert "Redis" not in stage.ok("list-todos", "--status", "completed", **nobody).err
+    known = [stage.ok("ecosystem-status", "--json", **env).json["runs_known"] for env in ({}, nobody)]
+    assert known == [True, False]

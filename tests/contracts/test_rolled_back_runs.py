@@ -63,7 +63,12 @@ def test_a_todo_that_is_being_undone_is_shown_as_compensating(run: Harness):
     grant = run.take("C")
     assert run.view().counts == {"succeeded": 2, "compensating": 1}
     assert RunReader(run.store.redis, run.store.keys).list()[0].counts == run.view().counts
-    assert Live(run.store.redis, run.store.keys).in_hand() == {"C": "compensating"}
+    live = Live(run.store.redis, run.store.keys).executing()
+    assert {todo: one.state for todo, one in live.items()} == {
+        "A": "succeeded",
+        "B": "succeeded",
+        "C": "compensating",
+    }
     counted = CensusTaker(run.store.redis, run.store.keys).take()
     assert (counted.runs, counted.todos) == ({"rolling_back": 1}, {"succeeded": 2, "compensating": 1})
 

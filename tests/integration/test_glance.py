@@ -47,7 +47,10 @@ def test_a_todo_is_seen_where_it_is(run: Harness, live: Live):
     )
     assert seen.since is not None
     assert seen.in_hand
-    assert live.in_hand() == {"A": TodoState.RUNNING}
+    assert {todo: one.state for todo, one in live.executing().items()} == {
+        "A": TodoState.RUNNING,
+        "B": TodoState.WAITING,
+    }
 
 
 def test_the_newest_run_counts_also_when_it_has_ended(run: Harness, live: Live):
@@ -62,7 +65,7 @@ def test_the_newest_run_counts_also_when_it_has_ended(run: Harness, live: Live):
     assert (a.run_id, b.run_id) == (newer, older)
     assert (a.state, a.in_hand) == ("succeeded", False)
     assert a.finished_at is not None
-    assert live.in_hand() == {}
+    assert live.executing() == {}
 
 
 def test_a_todo_that_no_run_has_is_not_seen(live: Live):

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from coordination.api import RunStatus, RunView, TodoState, TodoView, WaitReason
-from coordination.cli.screen.blocks import with_local_times
+from coordination.cli.screen.blocks import how_long, with_local_times
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.tables import Cell, plain, print_table
 from coordination.terminal import spelled
@@ -260,15 +260,6 @@ def still_running(run: RunView) -> str:
     ]
     more = len(under_way) - SHOWN_RUNNING
     return f"· running: {', '.join(text)}{f' and {more} more' if more > 0 else ''}" if text else ""
-
-
-def how_long(waited: timedelta) -> str:
-    """Return `4 s`, `3 min`, `2 h 5 min`."""
-    seconds = max(0, int(waited.total_seconds()))
-    if seconds < 120:
-        return f"{seconds} s"
-    minutes = seconds // 60
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 @dataclass

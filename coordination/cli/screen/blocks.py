@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -169,6 +169,15 @@ def with_local_times(text: str) -> str:
             return found[0]
 
     return _IN_UTC.sub(local, text)
+
+
+def how_long(waited: timedelta) -> str:
+    """Return `4 s`, `3 min`, `2 h 5 min`."""
+    seconds = max(0, int(waited.total_seconds()))
+    if seconds < 120:
+        return f"{seconds} s"
+    minutes = seconds // 60
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _zone(here: datetime) -> str:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 from rich_click import command
 
+from coordination.api import TodoInView, as_view
 from coordination.cli.context import CliContext
 from coordination.cli.options.values import output_file
 from coordination.cli.screen.tables import plain
@@ -27,7 +28,6 @@ from coordination.models import (
     IssueStatus,
     Plan,
     PlanStatus,
-    Todo,
     TodoStatus,
     presentable,
 )
@@ -65,7 +65,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "todos": Kind(
         title="Todos",
-        model=Todo,
+        model=TodoInView,
         statuses=TodoStatus,
         columns={
             "Todo": "id",
@@ -76,6 +76,8 @@ KINDS: Mapping[str, Kind] = {
             "Assignee": "assignee",
             "Waits for": "blocked_by",
             "Hours": "estimated_hours",
+            "Run": "run_id",
+            "Worker": "worker",
         },
     ),
     "plans": Kind(
@@ -204,13 +206,15 @@ def export(call: CliContext, form: str, kind: str, output: Path | None) -> None:
     manager = call.coord.manager
     lists: Mapping[str, Callable[[], Sequence[BaseModel]]] = {
         "issues": manager.list_issues,
-        "todos": manager.list_todos,
+        "todos": lambda: [as_view(todo) for todo in manager.list_todos()],
         "plans": manager.list_plans,
         "deps": manager.list_dependencies,
     }
     text = FORMATS[form](
         {name: [*map(presentable, records())] for name, records in lists.items() if kind in (name, "all")}
     )
+    if kind in ("todos", "all"):
+        call.note_unknown_runs()
     if output is None:
         click.echo(text.encode(), nl=False)
         return

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import click
 
-from coordination.api import OPEN
-from coordination.cli.screen.blocks import due, status_cell
+from coordination.api import OPEN, TodoInView
+from coordination.cli.screen.blocks import STYLES, due, how_long, status_cell
 from coordination.cli.screen.tables import Cell, Column, filled, print_table
 from coordination.models import OPEN_TODO, Dependency, Issue, Plan, Repo, Todo
 
 if TYPE_CHECKING:
     from coordination.api import Document
 
-GIVING = frozenset({"ASSIGNEE", "PATH", "REPOS", "TITLE", "TASK", "NOTES", "TAGS"})
+GIVING = frozenset({"WORKER", "ASSIGNEE", "PATH", "REPOS", "TITLE", "TASK", "NOTES", "TAGS"})
 """Columns that shrink in a narrow terminal."""
-NOBODY: Mapping[str, str] = MappingProxyType({})
+NOWHERE = ("", "", "")
+"""Columns on the run of a todo that no live run has."""
 
 
 def print_repos(repos: Sequence[Repo], document: Document) -> None:
@@ -73,16 +73,16 @@ def print_issues(issues: Sequence[Issue]) -> None:
     )
 
 
-def print_todos(todos: Sequence[Todo], now: Mapping[str, str] = NOBODY) -> None:
-    """Print todos. `now`: todo → its state in a live run."""
+def print_todos(todos: Sequence[Todo]) -> None:
+    """Print todos; those in live runs with their state there, the run and the worker."""
     _print(
-        ("TODO", "STATUS", "PRIORITY", "NOW", "REPO", "ASSIGNEE", "TASK"),
+        ("TODO", "STATUS", "PRIORITY", "NOW", "RUN", "WORKER", "REPO", "ASSIGNEE", "TASK"),
         [
             (
                 t.id,
                 status_cell(t.status),
                 status_cell(t.priority),
-                status_cell(now.get(t.id)),
+                *(_in_run(t) if isinstance(t, TodoInView) and t.run_id else NOWHERE),
                 t.repo,
                 t.assignee,
                 t.task,
@@ -91,6 +91,20 @@ def print_todos(todos: Sequence[Todo], now: Mapping[str, str] = NOBODY) -> None:
         ],
         "no todo",
     )
+
+
+def _in_run(todo: TodoInView) -> tuple[Cell, str | None, str | None]:
+    return Cell(state_in_run(todo), STYLES.get(todo.run_state or "", "")), todo.run_id, todo.worker
+
+
+def state_in_run(todo: TodoInView) -> str:
+    """Return `running for 4 min`: the state of a todo in its live run."""
+    return f"{todo.run_state}{for_how_long(todo.since)}"
+
+
+def for_how_long(since: str | None) -> str:
+    """Return ` for 4 min`; nothing if the time is not known."""
+    return f" for {how_long(datetime.now(UTC) - datetime.fromisoformat(since))}" if since else ""
 
 
 def print_plans(plans: Sequence[Plan], todos: Mapping[str, Sequence[Todo]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +12,6 @@ from rich_click import command
 from coordination.api import FINISHED, OPEN, as_view, when_nobody_comes
 from coordination.cli.completion import dependency_ids, issue_ids, plan_ids, todo_ids
 from coordination.cli.context import CliContext
-from coordination.cli.runs.summary import how_long
 from coordination.cli.screen.blocks import (
     STYLES,
     Lines,
@@ -30,7 +29,7 @@ from coordination.cli.screen.blocks import (
 )
 from coordination.cli.screen.output import Form, output_options
 from coordination.cli.screen.tables import Cell, plain, styled
-from coordination.cli.tracker.lists import done, print_todos
+from coordination.cli.tracker.lists import done, for_how_long, print_todos
 from coordination.models import (
     OPEN_TODO,
     Action,
@@ -264,6 +263,8 @@ def show_issue(call: CliContext, issue: str, form: Form) -> None:
 def show_todo(call: CliContext, todo: str, form: Form) -> None:
     """Show a todo with its blockers, its dependents and its state in a run."""
     record, chains = as_view(call.coord.manager.get_todo(todo)), call.coord.manager.chains_of(todo)
+    if record.status in OPEN:
+        call.note_unknown_runs()
     plan = next((p for p in call.coord.manager.ecosystem.coordination.plans if p.id == record.plan), None)
 
     def more() -> dict[str, Any]:
@@ -332,7 +333,5 @@ def _at_present(todo: Todo, live: LiveTodo | None) -> Iterator[str]:
 
 
 def _for_how_long(live: LiveTodo) -> str:
-    if live.since is None:
-        return ""
-    passed = how_long(datetime.now(UTC) - datetime.fromisoformat(live.since))
-    return f" {passed} ago" if live.state.ended else f" for {passed}"
+    words = for_how_long(live.since)
+    return f"{words.removeprefix(' for')} ago" if words and live.state.ended else words

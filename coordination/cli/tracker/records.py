@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -87,12 +86,11 @@ def delete_issue(manager: CoordinationManager, issue: str, cascade: bool) -> Rem
 def list_todos(call: CliContext, /, form: Form, **filters: Any) -> None:
     """List the todos: most urgent first. Filters add up."""
     todos = [as_view(todo) for todo in call.coord.manager.list_todos(**filters)]
-
-    def read() -> None:
-        # For people only: what a pipe reads does not depend on what a server says.
-        print_todos(todos, call.coord.live.in_hand() if sys.stdout.isatty() else {})
-
-    form.records(todos, read)
+    if not filters["status"] or not {TodoStatus.PENDING, TodoStatus.IN_PROGRESS}.isdisjoint(
+        filters["status"]
+    ):
+        call.note_unknown_runs()
+    form.records(todos, lambda: print_todos(todos))
 
 
 @creates(TODO)

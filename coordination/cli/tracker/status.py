@@ -20,9 +20,11 @@ from coordination.cli.screen.blocks import (
     section,
     status_cell,
     terminal_width,
+    with_local_times,
 )
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Cell, Column, drawn, filled
+from coordination.cli.tracker.lists import state_in_run
 from coordination.models import Dependency, Issue, Todo
 from coordination.text import counted
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
         RepoLine,
         RepoStatus,
         Reset,
+        TodoInView,
     )
 
 SHOWN = 10
@@ -62,7 +65,7 @@ def repo_overview(status: RepoStatus, messages: int, breaker: Breaker | None) ->
             ("messages", f"{messages}: coord list-messages {status.repo.name}" if messages else ""),
         ]
     )
-    yield section("in progress", _todos(status.in_progress, with_repo=False))
+    yield section("in progress", _in_progress(status.in_progress, with_repo=False))
     yield section("ready", _todos(status.ready, with_repo=False))
     yield section("blocked", _blocked(status.blocked, with_repo=False))
     yield section(
@@ -108,6 +111,7 @@ def ecosystem_overview(status: EcosystemStatus, asked: Sequence[Asked] = ()) -> 
             ]
         ),
     )
+    yield section("in progress", _in_progress(status.in_progress))
     yield section("ready", _todos(status.ready))
     yield section("blocked", _blocked(status.blocked))
 
@@ -119,6 +123,24 @@ def _counts(counts: Mapping[str, int]) -> str:
 def _todos(todos: Sequence[Todo], *, with_repo: bool = True) -> list[str]:
     lines = rows([(t.id, status_cell(t.priority), *_repo(t, with_repo), t.task) for t in todos[:SHOWN]])
     return _and_more(lines, len(todos))
+
+
+def _in_progress(todos: Sequence[TodoInView], *, with_repo: bool = True) -> list[str]:
+    lines = rows(
+        [
+            (t.id, status_cell(t.priority), *_repo(t, with_repo), _in_run(t), t.worker or "", t.task)
+            for t in todos[:SHOWN]
+        ]
+    )
+    return _and_more(lines, len(todos), "coord list-todos --status in_progress")
+
+
+def _in_run(todo: TodoInView) -> str:
+    """Return `running for 4 min in run …`, or the text of what it waits for there."""
+    if todo.run_id is None:
+        return "by hand"
+    waits = f": {with_local_times(todo.run_waits_for)}" if todo.run_waits_for else ""
+    return f"{state_in_run(todo)} in run {todo.run_id}{waits}"
 
 
 def _blocked(found: Sequence[BlockedTodo], *, with_repo: bool = True) -> list[str]:
@@ -137,12 +159,14 @@ def _repo(todo: Todo, wanted: bool) -> Iterable[str]:
 
 def _waits(blocked: BlockedTodo) -> str:
     by = [tie.id for tie in blocked.by]
+    if not by and blocked.run_id:
+        return f"waits in run {blocked.run_id}"
     more = f" and {len(by) - 2} more" if len(by) > 2 else ""
     return f"waits for {', '.join(by[:2])}{more}" if by else "set to blocked by hand"
 
 
-def _and_more(lines: list[str], number: int) -> list[str]:
-    return [*lines, f"and {number - SHOWN} more: coord list-todos"] if number > SHOWN else lines
+def _and_more(lines: list[str], number: int, list_them: str = "coord list-todos") -> list[str]:
+    return [*lines, f"and {number - SHOWN} more: {list_them}"] if number > SHOWN else lines
 
 
 def _dependency(dependency: Dependency, other: str) -> tuple[object, ...]:
@@ -214,6 +238,7 @@ def status(call: CliContext, repo: str | None, as_json: bool) -> None:
 
 def _one(call: CliContext, repo: str, *, as_json: bool) -> None:
     found = call.coord.manager.get_repo_status(repo)
+    call.note_unknown_runs()
     breaker = next((one for one in call.coord.live.breakers() if one.name == f"repo:{repo}"), None)
     if as_json:
         print_json({**found.model_dump(mode="json"), "breaker": breaker})
@@ -225,6 +250,7 @@ def _everything(
     call: CliContext, there: Sequence[Breaker], first: Lines, last: Lines = (), *, as_json: bool
 ) -> None:
     found = call.coord.manager.get_ecosystem_status()
+    call.note_unknown_runs()
     if as_json:
         print_json({**found.model_dump(mode="json"), "breakers": there})
     else:

@@ -156,7 +156,9 @@ def coord_list_todos(
     limit: Limit = 100,
     offset: Offset = 0,
 ) -> Page[TodoInView]:
-    """List the todos that match all filters, most urgent first."""
+    """List the todos that match all filters, most urgent first. A todo that a run executes is in_progress,
+    with `run_id`, `run_state` and `worker`.
+    """
     found = session.coord.manager.list_todos(
         status or None, repo or None, assignee or None, plan or None, priority or None, label or None
     )

@@ -8,7 +8,7 @@
 | `log_reader.py` | the output of todos |
 | `timeline.py`, `gantt.py` | the attempts and waits of each todo over time; the same as an SVG chart |
 | `pictures.py` | the graph and the Gantt chart of a run |
-| `live.py` | the state of runs, locks and breakers joined with the todos of the file |
+| `live.py`, `live_todos.py` | the state of runs, locks and breakers at this moment; todos in live runs |
 | `durations.py` | learned durations |
 | `metrics.py` | counts for Prometheus |
 """

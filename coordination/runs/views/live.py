@@ -16,43 +16,12 @@ from coordination.locks.listing import LOCK
 from coordination.messages import MessageBus
 from coordination.planner.hours import Group
 from coordination.runs import approvals
-from coordination.runs.records import RunStatus, RunView, TodoState
+from coordination.runs.presence import Presence
+from coordination.runs.records import RunView, TodoState
 from coordination.runs.views.durations import learned
+from coordination.runs.views.live_todos import LOOKED_AT, LiveTodo, LiveTodos, TodoInRun
 from coordination.runs.views.run_view import LAST, RunReader
 from coordination.runs.views.todo_view import iso
-
-LOOKED_AT = 100
-"""Number of runs, newest first, that are searched for a todo; all are read at once."""
-IN_HAND = frozenset(
-    {TodoState.DISPATCHED, TodoState.RUNNING, TodoState.PARKED, TodoState.RETRYING, TodoState.COMPENSATING}
-)
-
-EXECUTING = IN_HAND | {TodoState.READY, TodoState.SUCCEEDED}
-"""States of a todo in a live run that keep other runs from executing it. The file says completed only when
-the run ends.
-"""
-
-
-class LiveTodo(BaseModel):
-    """A todo in the newest run that has it."""
-
-    model_config = ConfigDict(frozen=True)
-
-    run_id: str
-    run_status: RunStatus
-    state: TodoState
-    attempt: int
-    worker: str | None = None
-    since: str | None = None
-    """Time at which it came into its state."""
-    finished_at: str | None = None
-    waits_for: str | None = None
-    error: str | None = None
-
-    @property
-    def in_hand(self) -> bool:
-        """Return whether a worker has it or it waits for something."""
-        return self.state in IN_HAND and not self.run_status.ended
 
 
 class Asked(BaseModel):
@@ -73,56 +42,23 @@ class Live:
         self._redis = redis
         self._keys = keys
         self._reader = RunReader(redis, keys)
+        self._todos = LiveTodos(redis, keys, self._reader)
 
-    def todo(self, todo_id: str) -> LiveTodo | None:
-        """Return the todo in the newest run that has it, None if none of the last hundred has it."""
-        run_id = self._newest_with(todo_id)
-        if run_id is None:
-            return None
-        todo, status = self._reader.todo(run_id, todo_id), self._reader.status(run_id)
-        return LiveTodo(
-            run_id=run_id,
-            run_status=status,
-            state=todo.state,
-            attempt=todo.attempt,
-            worker=todo.worker,
-            since=todo.since or (todo.finished_at if todo.state.ended else todo.started_at),
-            finished_at=todo.finished_at,
-            waits_for=todo.waits_for,
-            error=todo.error,
-        )
+    def todo(self, todo_id: str, ecosystem: str = "") -> LiveTodo | None:
+        """Return the todo in the newest run that has it, None if none of the last hundred has it, or
+        another ecosystem than this one owns the namespace.
+        """
+        return None if self._is_other(ecosystem) else self._todos.newest(todo_id)
 
-    def in_hand(self) -> Mapping[str, TodoState]:
-        """Return every todo that a live run is executing, with its state."""
-        return {
-            todo: state
-            for _, states in self._live_states()
-            for todo, state in states.items()
-            if state in IN_HAND
-        }
+    def executing(self, ecosystem: str = "") -> Mapping[str, TodoInRun]:
+        """Return the todos that live runs have executed, execute, or will execute; none if another ecosystem
+        than this one owns the namespace: its todos may have the same ids.
+        """
+        return {} if self._is_other(ecosystem) else self._todos.all()
 
-    def executing(self) -> Mapping[str, str]:
-        """Return todo → the live run that has executed it, executes it, or will begin it."""
-        return {
-            todo: run
-            for run, states in self._live_states()
-            for todo, state in states.items()
-            if state in EXECUTING
-        }
-
-    def _live_states(self) -> Iterator[tuple[str, Mapping[str, TodoState]]]:
-        runs = self._redis.zrange(self._keys.live, 0, -1)
-        with self._redis.pipeline(transaction=False) as pipeline:
-            for run_id in runs:
-                pipeline.hget(self._keys.run(run_id).meta, "status")
-                pipeline.hgetall(self._keys.run(run_id).state)
-            answers = pipeline.execute()
-        for run_id, status, states in zip(runs, answers[::2], answers[1::2], strict=True):
-            # a compensation goes through the states of a todo: only the facts tell
-            if status == RunStatus.ROLLING_BACK:
-                yield run_id, {todo.id: todo.state for todo in self._reader.read(run_id).todos}
-            else:
-                yield run_id, {todo: TodoState(state) for todo, state in states.items()}
+    def _is_other(self, ecosystem: str) -> bool:
+        owner = Presence(self._redis, self._keys).ecosystem() if ecosystem else ""
+        return bool(owner) and owner != ecosystem
 
     def learned(self, groups: Collection[Group]) -> Mapping[Group, float]:
         """Return the median hours of each group with known durations."""
@@ -184,11 +120,3 @@ class Live:
     def last_run_of(self, plan: str) -> RunView | None:
         """Return the newest run of a plan, without its todos; None where none of the newest runs is one."""
         return next((run for run in self._reader.list(LOOKED_AT) if run.plan_id == plan), None)
-
-    def _newest_with(self, todo_id: str) -> str | None:
-        runs: list[str] = self._redis.zrevrange(self._keys.runs, 0, LOOKED_AT - 1)
-        with self._redis.pipeline(transaction=False) as pipeline:
-            for run_id in runs:
-                pipeline.hexists(self._keys.run(run_id).state, todo_id)
-            has = pipeline.execute()
-        return next((run_id for run_id, there in zip(runs, has, strict=True) if there), None)

@@ -10,9 +10,10 @@ from io import StringIO
 import pytest
 
 from coordination.cli.tracker.export import as_csv, as_json, as_markdown
-from coordination.models import Dependency, Issue, Plan, Todo
+from coordination.models import Dependency, Issue, Plan
+from coordination.tracker.records import TodoInView
 
-TODO = Todo(
+TODO = TodoInView(
     id="TODO-1",
     task="Lift, and use, it",
     repo="api",
@@ -31,7 +32,7 @@ def test_csv_reads_back_as_it_was_with_lists_joined() -> None:
 
     (row,) = read(text)
     assert text.endswith("\r\n")
-    assert list(row) == list(Todo.model_fields)
+    assert list(row) == list(TodoInView.model_fields)
     assert (row["task"], row["labels"], row["description"]) == (TODO.task, "core;später", TODO.description)
     assert (row["assignee"], row["env"], row["blocked_by"]) == ("", "", "")
 
@@ -58,7 +59,7 @@ def test_json_is_an_array_or_an_object_of_arrays() -> None:
 
 
 def test_markdown_has_a_table_for_each_status_in_the_order_of_a_records_life() -> None:
-    todos = [TODO, TODO.model_copy(update={"id": "TODO-2", "status": "in_progress"}), TODO]
+    todos = [TODO, TODO.model_copy(update={"id": "TODO-2", "status": "in_progress", "run_id": "R"}), TODO]
 
     lines = as_markdown({"todos": todos, "plans": [Plan(id="P", title="p")], "deps": []}).splitlines()
 
@@ -71,6 +72,7 @@ def test_markdown_has_a_table_for_each_status_in_the_order_of_a_records_life() -
         "## Dependencies",
     ]
     assert "| Todo | Task | Repository | Priority |" in lines
+    assert "| Todo | Task | Repository | Priority | Run |" in lines
     assert lines[-2:] == ["None.", ""]
 
 

@@ -11,10 +11,10 @@ from coordination.cli.runs.summary import (
     Wait,
     format_counts,
     format_wait,
-    how_long,
     still_running,
     waits,
 )
+from coordination.cli.screen.blocks import how_long
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView, WaitReason
 
 SLOT = WaitReason.SLOT
