@@ -12,11 +12,9 @@ import logging
 import socket
 import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from math import inf
 from types import TracebackType
 from typing import Any, Self
@@ -26,43 +24,19 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.uri import parse_uri
 
 from coordination.errors import Conflict, CoordinationError, NotAllowed, Unreachable, UsageError
+from coordination.gateway.received import Frame, Message, Missed, ReceivedItems
 from coordination.messages.topics import Event, Gap, pattern, topic
 from coordination.retry import delay_s
 
 LARGEST_FRAME = 8 * 1024 * 1024
 HANDSHAKE_S = 20.0
-REMEMBERED = 10_000
-"""Number of message and event ids that are kept to detect duplicates."""
-MOST_WAITING = 10_000
-"""Number of received items that wait for `listen`; further events are dropped and counted in a Gap."""
 TOKEN, TAKEN_OVER, BAD_FRAME = 1008, 4001, 4000
 
-Frame = dict[str, Any]
 logger = logging.getLogger(__name__)
 
 
 class Closed(CoordinationError):
     """The client was closed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Message:
-    """A message to this client's recipient; `listen` acknowledges it when the next item is requested."""
-
-    id: str
-    sender: str
-    type: str
-    payload: Any
-    sent_at: datetime
-    deliveries: int
-    reply_to: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Missed:
-    """Inbox messages that were lost: `count`, or None if Redis lost its data and the number is unknown."""
-
-    count: int | None
 
 
 class Client:
@@ -92,8 +66,7 @@ class Client:
             ) from error
         self._url, self._token = url, token
         self._patience_s = inf if patience is None else patience.total_seconds()
-        self.position: Frame | None = dict(position) if position else None
-        """Position in the inbox; store it to resume in another process."""
+        self._received = ReceivedItems(position)
         self._topics: set[str] = set()
         self._line: ClientConnection | None = None
         self._handshaking: ClientConnection | None = None
@@ -101,12 +74,12 @@ class Client:
         self._closed = threading.Event()
         self._reconnecting = False
         """The outage has been logged."""
-        self._waiting: deque[Message | Event | Gap | Missed] = deque()
-        self._dropped = 0
-        self._seen: OrderedDict[str, None] = OrderedDict()
-        self._open: Message | None = None
-        """Message that was yielded and is neither acknowledged nor refused."""
         self._seq = 0
+
+    @property
+    def position(self) -> Frame | None:
+        """Return the position in the inbox; store it to resume in another process."""
+        return self._received.position
 
     def listen(self, wait_s: float = inf) -> Iterator[Message | Event | Gap | Missed]:
         """Yield items that arrive within `wait_s` seconds.
@@ -119,25 +92,21 @@ class Client:
         while True:
             self._check_not_closed()
             self._ack_open()
-            while not self._waiting:
+            while not self._received.waiting:
                 left_s = end - time.monotonic()
                 if left_s <= 0:
                     return
                 self._receive(left_s, end)
-            found = self._waiting.popleft()
-            if isinstance(found, Message):
-                self._open = found
-            yield found
+            yield self._received.next()
 
     def ack(self, message: Message) -> None:
         """Acknowledge the message, so that it is not delivered again."""
-        self._remember(message.id)
-        self._forget_open(message)
+        self._received.finish(message.id)
         self._send_frame({"ack": message.id})
 
     def nack(self, message: Message, why: str = "") -> None:
         """Refuse the message for now; it is delivered again after a delay."""
-        self._forget_open(message)
+        self._received.give_up(message.id)
         self._send_frame({"nack": message.id, "why": why[:2000]})
 
     def extend(self, message: Message) -> None:
@@ -200,12 +169,8 @@ class Client:
     # Connection
 
     def _ack_open(self) -> None:
-        if self._open is not None:
-            self.ack(self._open)
-
-    def _forget_open(self, message: Message) -> None:
-        if self._open is not None and self._open.id == message.id:
-            self._open = None
+        if self._received.open is not None:
+            self.ack(self._received.open)
 
     def _send_frame(self, frame: Frame) -> None:
         """Send a frame without an answer. It is not repeated after a disconnection: the gateway redelivers
@@ -244,7 +209,7 @@ class Client:
 
     def _receive(self, wait_s: float, end: float) -> None:
         line = self._connected(end)
-        if not self._waiting:
+        if not self._received.waiting:
             try:
                 self._receive_frame(line, min(wait_s, 3600.0))
             except ConnectionClosed as closed:
@@ -256,19 +221,9 @@ class Client:
             received: Frame = json.loads(line.recv(wait_s))
         except TimeoutError:
             return None
-        for word, handle in self._handlers.items():
-            if word in received:
-                handle(received[word])
+        if again := self._received.take(received):
+            self._send_frame({"ack": again})
         return received
-
-    @property
-    def _handlers(self) -> Mapping[str, Callable[[Any], None]]:
-        return {
-            "welcome": self._welcomed,
-            "message": self._message,
-            "event": self._event,
-            "gap": lambda gap: self._waiting.append(Gap(missed=gap["missed"])),
-        }
 
     def _connected(self, end: float = inf) -> ClientConnection:
         """Return the connection, made with backoff if necessary. Raises NotAllowed, Conflict, Unreachable
@@ -332,7 +287,7 @@ class Client:
                 line.send(json.dumps({"subscribe": sorted(self._topics)}))
                 while "subscribed" not in (self._receive_frame(line, HANDSHAKE_S) or _raise_timeout()):
                     pass
-                self._waiting.append(Gap())
+                self._received.add(Gap())
         except BaseException:
             line.close()
             raise
@@ -364,59 +319,6 @@ class Client:
                 "the gateway did not understand this client", "install the same version on both"
             ) from closed
         self._log_reconnecting(closed)
-
-    # Incoming frames
-
-    def _welcomed(self, welcome: Frame) -> None:
-        if not welcome["recovered"]:
-            self._waiting.append(Missed(count=welcome["missed"] or None))
-        self.position = {name: welcome[name] for name in ("epoch", "offset", "trimmed")}
-
-    def _message(self, given: Frame) -> None:
-        if self.position is not None:
-            self.position["offset"] = max(self.position["offset"], given["offset"])
-        waits = any(isinstance(one, Message) and one.id == given["id"] for one in self._waiting)
-        if given["id"] in self._seen:
-            self._send_frame({"ack": given["id"]})
-        elif not waits and not (self._open is not None and self._open.id == given["id"]):
-            self._waiting.append(
-                Message(
-                    id=given["id"],
-                    sender=given["from"],
-                    type=given["type"],
-                    payload=given["payload"],
-                    sent_at=datetime.fromisoformat(given["sent_at"]),
-                    deliveries=given["deliveries"],
-                    reply_to=given["reply_to"],
-                )
-            )
-
-    def _event(self, given: Frame) -> None:
-        name = f"event {given['id']}"  # the copy of an event in an inbox has the same id
-        if name in self._seen:
-            return
-        self._remember(name)
-        if len(self._waiting) >= MOST_WAITING:
-            self._dropped += 1
-            return
-        if self._dropped:
-            self._waiting.append(Gap(missed=self._dropped))
-            self._dropped = 0
-        at = datetime.fromisoformat(given["at"])
-        event = Event(
-            id=given["id"],
-            topic=given["topic"],
-            type=given["type"],
-            payload=given["payload"],
-            sender=given["from"],
-            at=at,
-        )
-        self._waiting.append(event)
-
-    def _remember(self, name: str) -> None:
-        self._seen[name] = None
-        if len(self._seen) > REMEMBERED:
-            self._seen.popitem(last=False)
 
     def _next_seq(self) -> int:
         """Return a number that grows over restarts, too: the clock in µs."""
