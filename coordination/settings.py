@@ -1,4 +1,4 @@
-"""All settings of coord with their defaults, and the only code that reads environment variables.
+"""All settings of coord with their defaults. `environment.py` reads the variables that are no settings.
 
 A setting's value is the first found of: the command line, `COORD_<NAME>`, `settings:` in ecosystem.yaml, the
 default here. Durations are written as in the file: `90s`, `10m`, or a number of seconds.
@@ -16,11 +16,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from coordination.errors import NotAllowed, UsageError
+from coordination.environment import ENV_PREFIX
+from coordination.errors import UsageError
 from coordination.models import Backoff, Command, Duration, Jitter, Size, Text, WriteBack, lower_case
 from coordination.text import wrong_value
 
-ENV_PREFIX = "COORD_"
 COMMIT_FIELDS = ("task", "todo", "plan", "run")
 """Placeholders allowed in `commit_message`."""
 
@@ -317,90 +317,3 @@ def _refusal(error: ValidationError, given: Mapping[str, Any], from_env: Collect
 
 def _secret(name: str) -> bool:
     return not Settings.model_fields[name].repr
-
-
-def ecosystem_path_from_environment(environ: Mapping[str, str] | None = None) -> str | None:
-    return (os.environ if environ is None else environ).get(ENV_PREFIX + "ECOSYSTEM")
-
-
-def debug_from_environment(environ: Mapping[str, str] | None = None) -> bool:
-    """Return whether errors are shown with tracebacks."""
-    return (os.environ if environ is None else environ).get(ENV_PREFIX + "DEBUG", "") not in ("", "0")
-
-
-def failpoints_from_environment(environ: Mapping[str, str] | None = None) -> str:
-    """Return where this process is to fail in tests, in the syntax of broker/failpoints.py; empty for
-    nowhere.
-    """
-    return (os.environ if environ is None else environ).get(ENV_PREFIX + "FAILPOINTS", "")
-
-
-def todo_connection_from_environment(environ: Mapping[str, str] | None = None) -> Path | None:
-    """Return the file through which a worker gives a todo's command access to its context; None outside of a
-    todo.
-    """
-    named = (os.environ if environ is None else environ).get(ENV_PREFIX + "CONNECTION")
-    return Path(named) if named else None
-
-
-def secret_in_environment(environ: Mapping[str, str] | None = None) -> bool:
-    """Return whether the environment holds a setting that other users must not read."""
-    environ = os.environ if environ is None else environ
-    return any(environ.get(ENV_PREFIX + name) for name in ("REDIS_URL", "MCP_TOKEN", "FLOWER_AUTH"))
-
-
-def in_todo(environ: Mapping[str, str] | None = None) -> bool:
-    """Return whether this process belongs to a todo of a run: its command, or a helper of the worker."""
-    environ = os.environ if environ is None else environ
-    return any(environ.get(ENV_PREFIX + name) for name in ("TODO_ID", "CONNECTION"))
-
-
-def refuse_in_todo(what: str) -> None:
-    """Raise NotAllowed inside a todo, which has access to its context but not to Redis or workers."""
-    if in_todo():
-        raise NotAllowed(
-            f"{what} is not for the command of a todo: it reaches its shared context, "
-            "and nothing else of coord",
-            "within a todo there is `coord context get|set|list|delete`; "
-            "hand values on in the file COORD_OUTPUT",
-        )
-
-
-def cache_folder_from_environment(environ: Mapping[str, str] | None = None) -> Path | None:
-    """Return the user's cache folder for coord, or None if the environment names no home."""
-    environ = os.environ if environ is None else environ
-    named, home = environ.get("XDG_CACHE_HOME", ""), environ.get("HOME", "")
-    if named.startswith("/"):  # the XDG standard says to ignore relative paths
-        return Path(named, "coord")
-    return Path(home, ".cache", "coord") if home.startswith("/") else None
-
-
-DEFAULT_PAGER = "less -FRX"
-
-
-def pager_from_environment(environ: Mapping[str, str] | None = None) -> list[str]:
-    """Return the command of the user's pager: `COORD_PAGER`, else `PAGER`, else `less`.
-
-    Empty: output is not paged, because the variable is empty or names `cat`, or the terminal is `dumb`.
-    """
-    import shlex  # 3 ms, which only output to a terminal pays
-
-    environ = os.environ if environ is None else environ
-    named = environ.get(ENV_PREFIX + "PAGER", environ.get("PAGER", DEFAULT_PAGER))
-    try:
-        words = shlex.split(named)
-    except ValueError:  # an open quote
-        return []
-    return [] if words in ([], ["cat"]) or environ.get("TERM") == "dumb" else words
-
-
-def colour_from_environment(environ: Mapping[str, str] | None = None) -> bool | None:
-    """Return whether output is coloured (`FORCE_COLOR`) or plain (`NO_COLOR`), as other programs interpret
-    these variables.
-
-    None: colours only if the output is a terminal.
-    """
-    environ = os.environ if environ is None else environ
-    if environ.get("NO_COLOR") or environ.get("TERM") == "dumb":
-        return False
-    return True if environ.get("FORCE_COLOR") else None

@@ -123,7 +123,8 @@ def _command(parent: click.Context, name: str, command: Any, also: str) -> Itera
 
 
 def settings() -> str:
-    from coordination.settings import ENV_PREFIX, Settings
+    from coordination.environment import ENV_PREFIX
+    from coordination.settings import Settings
 
     described = attribute_docstrings(Settings)
     lines = [

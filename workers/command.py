@@ -14,16 +14,16 @@ from pathlib import Path
 
 from coordination.backend.client import reaching
 from coordination.ecosystem import document
-from coordination.environment import hide_process
+from coordination.environment import (
+    ecosystem_path_from_environment,
+    failpoints_from_environment,
+    hide_process,
+    refuse_in_todo,
+)
 from coordination.errors import CoordinationError, NotFound, UsageError
 from coordination.files import close_to_others
 from coordination.models import FILE_NAME, Ecosystem, Repo
-from coordination.settings import (
-    ecosystem_path_from_environment,
-    failpoints_from_environment,
-    read_settings,
-    refuse_in_todo,
-)
+from coordination.settings import read_settings
 from coordination.terminal import protect
 from workers.config import WorkerConfig
 from workers.file_watch import FileWatch

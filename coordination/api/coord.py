@@ -16,9 +16,9 @@ from coordination.breakers.manager import BreakerManager
 from coordination.breakers.records import Policy
 from coordination.cache.contexts import Cache
 from coordination.ecosystem.document import Document, read_bytes, snapshot
+from coordination.environment import refuse_in_todo
 from coordination.locks import LockManager
 from coordination.messages import MessageBus
-from coordination.settings import refuse_in_todo
 from coordination.tracker.manager import CoordinationManager
 
 T = TypeVar("T")

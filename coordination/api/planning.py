@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from coordination.errors import Unreachable
-from coordination.models import TodoStatus
+from coordination.models import OnFailure, Strategy, TodoStatus
 from coordination.planner.finished import with_finished
 from coordination.planner.graph import PlanGraph, build
 from coordination.planner.selection import ALL, Selectors, find_plan
@@ -131,6 +132,30 @@ class Planner:
             if workers:
                 check_landed(connection, self._access.document.ecosystem, graph, accepted, record=False)
         return workers
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """How a run is carried out; None: as the plan says."""
+
+    strategy: Strategy | None = None
+    on_failure: OnFailure | None = None
+    max_parallel: int | None = None
+    no_cache: bool = False
+    """Todos with a `cache` run all the same."""
+    timeout: timedelta | None = None
+    """Limit after which the run is ended."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A prepared run: its graph, order and options."""
+
+    graph: PlanGraph
+    order: Order
+    options: SweepOptions
+    todo: str = ""
+    """The todo that `execute` runs; empty for a sweep of the plan."""
 
 
 @dataclass(frozen=True, kw_only=True)

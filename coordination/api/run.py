@@ -242,12 +242,7 @@ class Run:
 
     def _steer(self, command: str, step: Callable[[str, str], Reply], expected: str) -> None:
         with self._reached() as connection:
-            reply = step(self.id, actor())
-            if reply.word == "unknown":
-                raise NotFound(f"there is no run {self.id!r}", "list the runs: coord list-runs")
-            if reply.word != expected:
-                raise refused(expected, connection.reader.read(self.id, todos=False))
-            transactions.follow_up(connection, self.id, reply)
+            transactions.steer(connection, self.id, step, expected)
         self._announce(command)
 
     def _announce(self, command: str, **data: object) -> None:
@@ -382,21 +377,6 @@ class Run:
         arguments = {"of": self.id, "on_failure": on_failure, "max_parallel": max_parallel}
         self._access.announce("retry", self.id, run=run_id, repos=sorted(left.repos), data=arguments)
         return Run(self._access, run_id)
-
-
-def refused(wish: str, run: RunView) -> Conflict:
-    """Return why the run cannot be paused, resumed or cancelled."""
-    if run.status is RunStatus.ROLLING_BACK:
-        text = f"run {run.run_id} cannot be {wish}: it is being rolled back, and cannot turn back"
-        return Conflict(text, f"follow it: coord watch {run.run_id}")
-    if run.status.ended:
-        text = f"run {run.run_id} cannot be {wish}: it ended as {run.status} at {run.finished_at}"
-        return Conflict(text, f"look at it: coord show-run {run.run_id}")
-    if run.status is RunStatus.PAUSED:
-        return Conflict(f"run {run.run_id} is paused already", f"continue it: coord resume {run.run_id}")
-    return Conflict(
-        f"run {run.run_id} cannot be {wish}: it is {run.status}", f"follow it: coord watch {run.run_id}"
-    )
 
 
 def _is_end(event: progress.RunEvent | None) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coordination.api.events import Event
-from coordination.api.planning import Planner, SweepPreview
+from coordination.api.planning import Planner, Sweep, SweepOptions, SweepPreview
 from coordination.api.run import Run
 from coordination.backend.server_check import refuse_unfit
 from coordination.errors import Blocked, CoordinationError, NotFound
@@ -23,7 +23,7 @@ from coordination.runs.export.import_document import LARGEST
 from coordination.runs.records import RunView, TodoState
 from coordination.runs.store import ms
 from coordination.runs.submission.conflicts import LeftOut, left_out
-from coordination.runs.submission.submit import Order, decide
+from coordination.runs.submission.submit import decide
 from coordination.runs.views.durations import learned
 from coordination.runs.views.run_view import LAST
 from coordination.tracker.kinds import TODO
@@ -32,30 +32,6 @@ if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
     from coordination.runs.approvals import Decision
     from coordination.runs.cleaning import Survey
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepOptions:
-    """How a run is carried out; None: as the plan says."""
-
-    strategy: Strategy | None = None
-    on_failure: OnFailure | None = None
-    max_parallel: int | None = None
-    no_cache: bool = False
-    """Todos with a `cache` run all the same."""
-    timeout: timedelta | None = None
-    """Limit after which the run is ended."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sweep:
-    """A prepared run: its graph, order and options."""
-
-    graph: PlanGraph
-    order: Order
-    options: SweepOptions
-    todo: str = ""
-    """The todo that `execute` runs; empty for a sweep of the plan."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,8 +27,8 @@ from coordination import errors
 from coordination.cache.contexts import Kept
 from coordination.cache.document import packed
 from coordination.cache.names import Scope, in_pieces, matcher
+from coordination.environment import in_todo, todo_connection_from_environment
 from coordination.errors import CoordinationError, NotAllowed, Unreachable, UsageError
-from coordination.settings import in_todo, todo_connection_from_environment
 
 T = TypeVar("T")
 

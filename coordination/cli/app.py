@@ -228,10 +228,10 @@ def coord(ctx: click.Context) -> None:
 
     The file is ecosystem.yaml, here or in a folder above; without a configured Redis, coord brings its own.
     """
-    from coordination.environment import hide_process
-    from coordination.settings import (
+    from coordination.environment import (
         colour_from_environment,
         failpoints_from_environment,
+        hide_process,
         refuse_in_todo,
         secret_in_environment,
     )
@@ -285,7 +285,7 @@ def _perform(call: CliContext, argv: Sequence[str] | None) -> int:
             ended: Any = coord.main(args=argv, prog_name="coord", standalone_mode=False, obj=call)
             return ended if isinstance(ended, int) else 0
     except CoordinationError as error:
-        from coordination.cli.screen.blocks import with_local_times
+        from coordination.cli.screen.times import with_local_times
 
         click.echo(f"error: {spelled(with_local_times(str(error)))}", err=True)
         return error.exit_code
@@ -326,7 +326,7 @@ def _no_room(error: OSError) -> str:
 
 
 def _unexpected(error: Exception) -> str:
-    from coordination.settings import debug_from_environment
+    from coordination.environment import debug_from_environment
 
     words = f"error: coord has a fault: {type(error).__name__}: {error}"
     if debug_from_environment():

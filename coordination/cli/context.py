@@ -41,7 +41,7 @@ class CliContext:
     @cached_property
     def coord(self) -> Facade:
         from coordination.api.facade import Facade
-        from coordination.settings import ecosystem_path_from_environment
+        from coordination.environment import ecosystem_path_from_environment
 
         named = self.ecosystem or ecosystem_path_from_environment()
         return Facade(named or None, self.redis, warn=warn)
@@ -110,7 +110,7 @@ def _add_time(record: LogRecord) -> bool:
     """Add the time in the zone of the reader, which `asctime` does not name."""
     from datetime import UTC, datetime
 
-    from coordination.cli.screen.blocks import format_time
+    from coordination.cli.screen.times import format_time
 
     record.here = format_time(datetime.fromtimestamp(record.created, UTC), milliseconds=True)
     return True

@@ -22,8 +22,8 @@ from coordination.cli.context import CliContext
 from coordination.cli.options.values import duration, output_file
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_facts, print_json
 from coordination.cli.screen.tables import print_table
+from coordination.environment import refuse_in_todo
 from coordination.errors import CoordinationError, UsageError
-from coordination.settings import refuse_in_todo
 from coordination.text import counted
 
 SCOPES = click.Choice([scope.value for scope in Scope])

@@ -14,9 +14,9 @@ from coordination.api import LOCK, Held, Holder, Released, ResourceStats
 from coordination.cli.completion import breaker_names, lock_names
 from coordination.cli.context import CliContext
 from coordination.cli.options.prompts import confirm, yes_option
-from coordination.cli.screen import blocks
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Cell, Column, filled, print_table
+from coordination.cli.screen.times import format_time
 from coordination.environment import actor
 from coordination.errors import UsageError
 from coordination.models import Resource
@@ -153,7 +153,7 @@ def _print_held(found: Sequence[Held]) -> None:
     ]
     print_table(*filled(columns, [row for held in found for row in _rows(held)]))
     kept = datetime.fromtimestamp(found[0].epoch / 1_000_000, UTC)
-    click.echo(f"Redis has lost nothing since {blocks.format_time(kept)}", err=True)
+    click.echo(f"Redis has lost nothing since {format_time(kept)}", err=True)
 
 
 def _rows(held: Held) -> Iterator[Sequence[object]]:
@@ -184,7 +184,7 @@ def _print_released(found: Sequence[Released]) -> None:
         click.echo("no lock was released by force", err=True)
         return
     columns = ("WHEN", "LOCK", "BY", "FENCE", "WHOSE")
-    rows = [(blocks.format_time(r.at), r.what.removeprefix(f"{LOCK}:"), r.by, r.fence, r.who) for r in found]
+    rows = [(format_time(r.at), r.what.removeprefix(f"{LOCK}:"), r.by, r.fence, r.who) for r in found]
     print_table(columns, rows)
 
 

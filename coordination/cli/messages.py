@@ -17,9 +17,9 @@ from coordination.api.messages import ALL, NOTE, Gap, MessageView
 from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext, warn
 from coordination.cli.options.values import duration, text_or_stdin
-from coordination.cli.screen import blocks
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Column, filled, print_table
+from coordination.cli.screen.times import format_time
 from coordination.errors import UsageError
 from coordination.text import counted
 
@@ -176,7 +176,7 @@ def _row(message: MessageView, to: str | None) -> tuple[object, ...]:
         message.id.rpartition("/")[2],
         "" if to else message.to,
         message.sender,
-        blocks.format_time(message.sent_at),
+        format_time(message.sent_at),
         message.type,
         message.priority or "",
         message.deliveries if message.deliveries > 1 else "",
@@ -256,4 +256,4 @@ def _line(event: Event, *, as_json: bool) -> str:
     if as_json:
         return to_json(event).decode()
     payload = event.payload if isinstance(event.payload, str) else to_json(event.payload).decode()
-    return f"{blocks.format_time(event.at)}  {event.topic}  {event.sender}  {event.type}  {payload}"
+    return f"{format_time(event.at)}  {event.topic}  {event.sender}  {event.type}  {payload}"

@@ -24,6 +24,7 @@ import pydantic
 from coordination import errors, models, settings
 from coordination.ecosystem.parsing import Document, Snapshot
 from coordination.ecosystem.yaml_text.tree import gc_paused
+from coordination.environment import cache_folder_from_environment
 from coordination.files import open_own, replacing
 
 SMALLEST = 100_000
@@ -71,7 +72,7 @@ def store(snapshot: Snapshot) -> None:
 
 
 def _cache_file(path: Path) -> Path | None:
-    folder = settings.cache_folder_from_environment()
+    folder = cache_folder_from_environment()
     name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
     return None if folder is None else folder / f"{name}.ecosystem"
 
@@ -85,10 +86,9 @@ def _code() -> bytes:
     """Return a fingerprint of the code that reads the file and defines its records: versions and source file
     states.
     """
-    sources = [
-        *Path(__file__).parent.rglob("*.py"),
-        *(Path(str(m.__file__)) for m in (errors, models, settings)),
-    ]
+    folders = (Path(__file__).parent, Path(str(models.__file__)).parent)
+    sources = [Path(str(module.__file__)) for module in (errors, settings)]
+    sources += [source for folder in folders for source in folder.rglob("*.py")]
     states = [(str(source), source.stat().st_size, source.stat().st_mtime_ns) for source in sorted(sources)]
     return repr((sys.version, pydantic.VERSION, states)).encode()
 

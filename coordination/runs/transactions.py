@@ -1,10 +1,10 @@
-"""Operations that start a run or roll it back; each holds the start lock, so that two callers never begin the
-same work.
+"""Operations that start, steer or roll back a run. Those that start one or roll it back hold the start lock, so
+that two callers never begin the same work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from importlib.metadata import version
@@ -16,6 +16,7 @@ from coordination.errors import Conflict, NotFound, UsageError
 from coordination.locks.internal import START
 from coordination.models import Ecosystem, OnFailure
 from coordination.runs.connection import Connection
+from coordination.runs.records import RunStatus, RunView
 from coordination.runs.replies import Reply
 from coordination.runs.retrying import named_checkpoints
 from coordination.runs.retrying.ended import read, refuse_again, restorable
@@ -243,3 +244,28 @@ def _refuse_living(connection: Connection, pins: Mapping[str, str], without: Col
                 f"host {worker.host} is running: {worker.id} serves {serves[0]}",
                 f"leave --without {worker.host} out; or stop that worker first",
             )
+
+
+def steer(connection: Connection, run_id: str, step: Callable[[str, str], Reply], expected: str) -> None:
+    """Pause, resume or cancel a run by this step. Raises NotFound; Conflict where its reply is not as expected."""
+    reply = step(run_id, actor())
+    if reply.word == "unknown":
+        raise NotFound(f"there is no run {run_id!r}", "list the runs: coord list-runs")
+    if reply.word != expected:
+        raise refused(expected, connection.reader.read(run_id, todos=False))
+    follow_up(connection, run_id, reply)
+
+
+def refused(wish: str, run: RunView) -> Conflict:
+    """Return why the run cannot be paused, resumed or cancelled."""
+    if run.status is RunStatus.ROLLING_BACK:
+        text = f"run {run.run_id} cannot be {wish}: it is being rolled back, and cannot turn back"
+        return Conflict(text, f"follow it: coord watch {run.run_id}")
+    if run.status.ended:
+        text = f"run {run.run_id} cannot be {wish}: it ended as {run.status} at {run.finished_at}"
+        return Conflict(text, f"look at it: coord show-run {run.run_id}")
+    if run.status is RunStatus.PAUSED:
+        return Conflict(f"run {run.run_id} is paused already", f"continue it: coord resume {run.run_id}")
+    return Conflict(
+        f"run {run.run_id} cannot be {wish}: it is {run.status}", f"follow it: coord watch {run.run_id}"
+    )

@@ -24,7 +24,8 @@ from redis.retry import Retry
 from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import server_binary
 from coordination.cli.app import coord
-from coordination.settings import ENV_PREFIX, Settings
+from coordination.environment import ENV_PREFIX
+from coordination.settings import Settings
 from tests import ports
 from tests.doors import Certificates
 from tests.waiting import until

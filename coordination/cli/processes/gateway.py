@@ -13,9 +13,9 @@ from rich_click import command
 
 from coordination.cli.context import CliContext, aloud
 from coordination.cli.options.filters import LOOPBACK, parse
-from coordination.cli.screen import blocks
 from coordination.cli.screen.output import Form, output_options, print_json
 from coordination.cli.screen.tables import print_table
+from coordination.cli.screen.times import format_time
 from coordination.errors import CoordinationError, UsageError
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _list(call: CliContext, form: Form) -> None:
 
 
 def _print_grants(found: Sequence[GrantView]) -> None:
-    rows = [(one.recipient, blocks.format_time(one.since), ", ".join(one.topics)) for one in found]
+    rows = [(one.recipient, format_time(one.since), ", ".join(one.topics)) for one in found]
     print_table(("recipient", "since", "topics"), rows)
 
 

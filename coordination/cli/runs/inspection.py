@@ -15,11 +15,11 @@ from coordination.api import LAST, RunView
 from coordination.cli.completion import run_ids, todo_ids
 from coordination.cli.context import CliContext
 from coordination.cli.runs.summary import format_counts, print_run
-from coordination.cli.screen import blocks
 from coordination.cli.screen.blocks import status_cell
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import colourful, print_table
+from coordination.cli.screen.times import format_time
 from coordination.terminal import Lets, letting
 from coordination.text import counted
 
@@ -50,7 +50,7 @@ def _print_runs(found: Sequence[RunView]) -> None:
                 run.run_id,
                 run.plan_id,
                 status_cell(run.status),
-                blocks.format_time(run.started_at),
+                format_time(run.started_at),
                 "" if run.duration_s is None else f"{run.duration_s:.1f} s",
                 format_counts(run),
             )

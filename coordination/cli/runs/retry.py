@@ -18,9 +18,9 @@ from coordination.cli.runs.inspection import the_run
 from coordination.cli.runs.progress import Following
 from coordination.cli.runs.summary import BLOCKED, SOME_FAILED, format_work, print_end
 from coordination.cli.runs.sweep import see_through, write_back
-from coordination.cli.screen import blocks
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import print_table
+from coordination.cli.screen.times import format_time
 from coordination.models import OnFailure
 from coordination.text import counted, listed
 
@@ -157,9 +157,7 @@ def list_(call: CliContext, run: str, form: Form) -> None:
 
 def _print_checkpoints(found: Sequence[NamedCheckpoint]) -> None:
     columns = ("name", "at", "by", "succeeded")
-    print_table(
-        columns, [(one.name, blocks.format_time(one.at), one.by, len(one.succeeded)) for one in found]
-    )
+    print_table(columns, [(one.name, format_time(one.at), one.by, len(one.succeeded)) for one in found])
 
 
 @checkpoint.command("restore")

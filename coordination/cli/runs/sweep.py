@@ -30,8 +30,8 @@ from coordination.terminal import spelled
 from coordination.text import listed
 
 if TYPE_CHECKING:
+    from coordination.api.planning import Sweep, SweepOptions
     from coordination.api.run import Run
-    from coordination.api.runs import Sweep, SweepOptions
 
 accept = click.option(
     "--accept", "accepted", multiple=True, metavar="TODO", shell_complete=todo_ids,
@@ -134,7 +134,7 @@ def _options(
     no_cache: bool,
     timeout: timedelta | None = None,
 ) -> SweepOptions:
-    from coordination.api.runs import SweepOptions
+    from coordination.api.planning import SweepOptions
 
     return SweepOptions(
         strategy=Strategy(strategy) if strategy else None,

@@ -21,8 +21,7 @@ import click
 
 from coordination.cli.context import CliContext
 from coordination.cli.screen.tables import length
-from coordination.environment import without_ours
-from coordination.settings import in_todo, pager_from_environment
+from coordination.environment import in_todo, pager_from_environment, without_ours
 from coordination.terminal import SafeTerminal
 
 _COLOUR = re.compile("\x1b\\[[0-9;:]*m")

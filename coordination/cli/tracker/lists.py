@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from coordination.api import OPEN, TodoInView
-from coordination.cli.screen.blocks import STYLES, due, how_long, status_cell
+from coordination.cli.screen.blocks import STYLES, due, status_cell
 from coordination.cli.screen.tables import Cell, Column, filled, print_table
+from coordination.cli.screen.times import how_long
 from coordination.models import OPEN_TODO, Dependency, Issue, Plan, Repo, Todo
 
 if TYPE_CHECKING:

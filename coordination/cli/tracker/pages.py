@@ -25,10 +25,10 @@ from coordination.cli.screen.blocks import (
     section,
     status_cell,
     text,
-    with_local_times,
 )
 from coordination.cli.screen.output import Form, output_options
 from coordination.cli.screen.tables import Cell, plain, styled
+from coordination.cli.screen.times import with_local_times
 from coordination.cli.tracker.lists import done, for_how_long, print_todos
 from coordination.models import (
     OPEN_TODO,

@@ -10,7 +10,6 @@ from rich_click import command
 
 from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext
-from coordination.cli.screen import blocks
 from coordination.cli.screen.blocks import (
     Lines,
     facts,
@@ -20,10 +19,10 @@ from coordination.cli.screen.blocks import (
     section,
     status_cell,
     terminal_width,
-    with_local_times,
 )
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Cell, Column, drawn, filled
+from coordination.cli.screen.times import format_time, with_local_times
 from coordination.cli.tracker.lists import state_in_run
 from coordination.models import Dependency, Issue, Todo
 from coordination.text import counted
@@ -308,7 +307,7 @@ def breakers_summary(breakers: Sequence[Breaker]) -> Lines:
 
 
 def resets_section(resets: Sequence[Reset]) -> Lines:
-    table = [(one.name, blocks.format_time(one.at), f"by {one.by}", f"it was {one.state}") for one in resets]
+    table = [(one.name, format_time(one.at), f"by {one.by}", f"it was {one.state}") for one in resets]
     return section("circuit breakers closed by hand", rows(table))
 
 
@@ -321,4 +320,4 @@ def _reason(breaker: Breaker) -> str:
 
 
 def _outlook(breaker: Breaker) -> str:
-    return blocks.with_local_times(breaker.outlook)
+    return with_local_times(breaker.outlook)

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 import pytest
 from pydantic import BaseModel
 
-from coordination.cli.screen import blocks
+from coordination.cli.screen import times
 from coordination.cli.screen.templates import Template
 from coordination.errors import UsageError
 from coordination.models import Issue, Todo
@@ -61,13 +61,13 @@ def test_a_time_is_in_the_zone_of_the_reader(
 ) -> None:
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
-    blocks._has_named_zone.cache_clear()
+    times._has_named_zone.cache_clear()
     try:
         assert Template(template, list(Timed.model_fields)).line(Timed()) == written
     finally:
         monkeypatch.undo()
         time.tzset()
-        blocks._has_named_zone.cache_clear()
+        times._has_named_zone.cache_clear()
 
 
 class Timed(BaseModel):

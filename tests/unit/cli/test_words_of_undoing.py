@@ -9,13 +9,13 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from coordination.api.run import refused
 from coordination.cli.runs import rollback
 from coordination.cli.runs.advice import advice, failures
 from coordination.cli.runs.summary import exit_code, line, print_run, waits
 from coordination.errors import UsageError
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView, WaitReason
 from coordination.runs.rollback import RollbackPreview
+from coordination.runs.transactions import refused
 
 AT = "2026-01-01T12:00:00.000+00:00"
 

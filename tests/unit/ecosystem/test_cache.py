@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from pathlib import Path
 
 import pytest
 
-from coordination.ecosystem import cache, parsing
+from coordination.ecosystem import cache, layout, parsing
 from coordination.ecosystem.document import load, snapshot
 from coordination.errors import InvalidFile
 
@@ -128,6 +129,13 @@ def test_other_code_reads_anew(path: Path, no_parser: pytest.MonkeyPatch):
     no_parser.setattr(cache, "_code", lambda: b"another version")
 
     assert cache.load(path.read_bytes(), path) is None
+
+
+@pytest.mark.parametrize(
+    "record", list(dict.fromkeys(layout.RECORDS.values())), ids=lambda record: record.__name__
+)
+def test_the_fingerprint_covers_the_code_of_every_record(record: type):
+    assert repr(inspect.getfile(record)) in cache._code().decode()
 
 
 def test_only_the_user_can_look_into_it(path: Path, folder: Path):
