@@ -51,7 +51,15 @@ if TYPE_CHECKING:
     from coordination.runs.approvals import Decision
     from coordination.runs.cleaning import Survey, in_words
     from coordination.runs.cleanup_jobs import Artifact, Kind
-    from coordination.runs.records import RunStatus, RunView, TodoState, TodoView, WaitReason
+    from coordination.runs.records import (
+        NoEta,
+        Progress,
+        RunStatus,
+        RunView,
+        TodoState,
+        TodoView,
+        WaitReason,
+    )
     from coordination.runs.retrying.named_checkpoints import NamedCheckpoint
     from coordination.runs.retrying.retry_plan import RetryPlan
     from coordination.runs.rollback import RollbackPreview
@@ -59,6 +67,7 @@ if TYPE_CHECKING:
     from coordination.runs.submission.dry_run import DryRun, Step
     from coordination.runs.views.live import Asked
     from coordination.runs.views.live_todos import LiveTodo
+    from coordination.runs.views.outlook import LevelView, levels_of
     from coordination.runs.views.progress import RunEvent
     from coordination.runs.views.raw_records import IN_HAND
     from coordination.runs.views.run_view import LAST
@@ -123,15 +132,18 @@ __all__ = [
     "Kept",
     "Kind",
     "LeftOut",
+    "LevelView",
     "Link",
     "LiveTodo",
     "Local",
     "MilestoneStanding",
     "NamedCheckpoint",
+    "NoEta",
     "Outcome",
     "Overdue",
     "PlanCompletion",
     "PlanGraph",
+    "Progress",
     "Released",
     "Removed",
     "RepoLine",
@@ -163,6 +175,7 @@ __all__ = [
     "hide_password",
     "http_limits",
     "in_words",
+    "levels_of",
     "listen",
     "todo_context",
     "too_large_words",
@@ -202,7 +215,7 @@ _HOMES = {
     "runs.approvals": ("Decision",),
     "runs.cleaning": ("Survey", "in_words"),
     "runs.cleanup_jobs": ("Artifact", "Kind"),
-    "runs.records": ("RunStatus", "RunView", "TodoState", "TodoView", "WaitReason"),
+    "runs.records": ("NoEta", "Progress", "RunStatus", "RunView", "TodoState", "TodoView", "WaitReason"),
     "runs.retrying.named_checkpoints": ("NamedCheckpoint",),
     "runs.retrying.retry_plan": ("RetryPlan",),
     "runs.rollback": ("RollbackPreview",),
@@ -210,6 +223,7 @@ _HOMES = {
     "runs.submission.dry_run": ("DryRun", "Step"),
     "runs.views.live": ("Asked",),
     "runs.views.live_todos": ("LiveTodo",),
+    "runs.views.outlook": ("LevelView", "levels_of"),
     "runs.views.progress": ("RunEvent",),
     "runs.views.raw_records": ("IN_HAND",),
     "runs.views.run_view": ("LAST",),

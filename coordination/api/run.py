@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,11 +20,11 @@ from coordination.models import OnFailure, WriteBack
 from coordination.runs import transactions
 from coordination.runs.connection import Connection
 from coordination.runs.filings import file_outcome, keep_filings
-from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
+from coordination.runs.records import Progress, RunStatus, RunView, TodoState, TodoView
 from coordination.runs.replies import Reply
 from coordination.runs.retrying import named_checkpoints
 from coordination.runs.submission.structure import refuse_changed
-from coordination.runs.views import progress
+from coordination.runs.views import progress as following
 from coordination.runs.views.log_reader import LogReader, marked, prefixed
 from coordination.runs.views.raw_records import in_hand
 from coordination.text import did_you_mean
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from coordination.runs.retrying.named_checkpoints import NamedCheckpoint
     from coordination.runs.retrying.retry_plan import RetryPlan
     from coordination.runs.rollback import RollbackPreview
+    from coordination.runs.views.progress_reader import ProgressReader
 
 
 class Run:
@@ -54,9 +56,25 @@ class Run:
     # Looked at
 
     def view(self, *, todos: bool = True, only: Collection[str] | None = None) -> RunView:
-        """Return the run as it stands now; `only`: of its todos these."""
+        """Return the run as it stands now, with its progress; `only`: of its todos these, without it."""
         with self._reached() as connection:
-            return connection.reader.read(self.id, todos=todos, only=only)
+            found = connection.reader.read(self.id, todos=todos, only=only)
+            if only is not None:
+                return found
+            return self._progress_reader.added(found, complete=todos)
+
+    def progress(self) -> Progress:
+        """Return how far the run is, when it is expected to end, what runs, waits and comes next; a second call
+        on the same handle costs less.
+        """
+        with self._reached():
+            return self._progress_reader.read()
+
+    @cached_property
+    def _progress_reader(self) -> ProgressReader:
+        from coordination.runs.views.progress_reader import ProgressReader
+
+        return ProgressReader(self._connection.redis, self._connection.keys, self.id)
 
     def max_parallel(self) -> int | None:
         """Return how many of its todos may run at once; None without a limit of its own."""
@@ -144,10 +162,10 @@ class Run:
 
     # Followed
 
-    def follow(self, since: str = BEGINNING) -> Iterator[progress.RunEvent | None]:
+    def follow(self, since: str = BEGINNING) -> Iterator[following.RunEvent | None]:
         """Yield each event after `since`, and None at each tick without one, until the run ends."""
         with self._reached() as connection:
-            yield from progress.follow(connection.blocking, connection.keys, self.id, since=since)
+            yield from following.follow(connection.blocking, connection.keys, self.id, since=since)
 
     def last_event(self) -> str:
         """Return the id of the newest event."""
@@ -379,5 +397,5 @@ class Run:
         return Run(self._access, run_id)
 
 
-def _is_end(event: progress.RunEvent | None) -> bool:
-    return event is not None and event.what == progress.ENDED
+def _is_end(event: following.RunEvent | None) -> bool:
+    return event is not None and event.what == following.ENDED

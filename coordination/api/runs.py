@@ -25,6 +25,7 @@ from coordination.runs.store import ms
 from coordination.runs.submission.conflicts import LeftOut, left_out
 from coordination.runs.submission.submit import decide
 from coordination.runs.views.durations import learned
+from coordination.runs.views.progress_reader import read_all
 from coordination.runs.views.run_view import LAST
 from coordination.tracker.kinds import TODO
 
@@ -232,9 +233,9 @@ class Runs:
             return Run(self._access, connection.reader.resolve(run))
 
     def list(self, limit: int = 20) -> list[RunView]:
-        """Return the newest, without their todos."""
+        """Return the newest, without their todos, with their progress."""
         with self._access.reached() as connection:
-            return connection.reader.list(limit)
+            return read_all(connection.redis, connection.keys, connection.reader.list(limit))
 
     def events(self, run: str = LAST) -> Iterator[Event]:
         """See `Run.events`."""

@@ -12,5 +12,6 @@
 | `hours.py` | estimated, learned and assumed durations |
 | `resources.py` | resources that todos need, against their capacities |
 | `schedule.py` | simulated schedules of each strategy, and the lower bound of any schedule |
+| `remaining.py` | percent and remaining time of a run |
 | `forecast.py` `wait_chain.py` | duration, choice of strategy, bottleneck; the chain of waits in a schedule |
 """

@@ -235,6 +235,8 @@ class TodoView(BaseModel):
 
     id: str
     repo: str
+    level: int = 0
+    """Level of the plan's graph: all predecessors are in earlier levels."""
     state: TodoState
     attempt: int
     worker: str | None = None
@@ -272,6 +274,87 @@ class TodoView(BaseModel):
         return (self.worker or "").partition("@")[2]
 
 
+class NoEta(StrEnum):
+    """Reasons why the end of a run cannot be foretold; `why_no_eta` says the same as text."""
+
+    ENDED = "ended"
+    """The run has ended."""
+    ROLLING_BACK = "rolling_back"
+    """Nothing is known about the durations of compensations."""
+    STUCK = "stuck"
+    """Nothing will move the run on, because of a fault of coord."""
+    PAUSED = "paused"
+    """The run is paused."""
+    PERSON = "person"
+    """A todo waits for an approval, or for a person's work."""
+    WORKER = "worker"
+    """A todo waits for a worker that is not there."""
+    TROUBLE = "trouble"
+    """A machine has passing trouble, such as a full disk."""
+    UNKNOWN = "unknown"
+    """No todo has an estimate, none is known from earlier runs, and none has ended yet."""
+    LARGE = "large"
+    """A list of runs does not compute it for so many todos."""
+
+
+class RunningTodo(BaseModel):
+    """A todo that a worker executes now."""
+
+    id: str
+    repo: str
+    worker: str | None
+    host: str
+    attempt: int
+    since: str | None
+    running_s: float | None
+    expected_s: float | None = None
+    """Expected duration, from the time of the submission."""
+
+
+class WaitingTodos(BaseModel):
+    """Todos that wait for the same thing."""
+
+    reason: WaitReason
+    waits_for: str
+    count: int
+    todos: tuple[str, ...]
+    """The first of them, longest waiting first."""
+    since: str | None
+
+
+class NextTodo(BaseModel):
+    """A todo that may start when something ends, in order of urgency."""
+
+    id: str
+    repo: str
+    after: tuple[str, ...] = ()
+    """Open todos that must succeed before; empty if it waits only for its turn."""
+
+
+class Progress(BaseModel):
+    """How far a run is, and how it goes on. The rules are explained in planner/remaining.py."""
+
+    at: str | None
+    """The time of these figures, by the clock of Redis."""
+    percent: float
+    """Share of the work that is over, by the durations that were expected at the submission; in a rollback the
+    share of the todos that are undone. Below 100 until the run has ended.
+    """
+    eta: str | None = None
+    """Expected end, by the clock of Redis."""
+    left_s: float | None = None
+    """Seconds that the rest takes; where there is a reason for no `eta`: once that is removed."""
+    no_eta: NoEta | None = None
+    why_no_eta: str | None = None
+    approvals: int = 0
+    """Number of todos further on that wait for a person; `left_s` counts no time for them."""
+    running: tuple[RunningTodo, ...] = ()
+    """Longest running first."""
+    waiting: tuple[WaitingTodos, ...] = ()
+    """Longest waiting first."""
+    next: tuple[NextTodo, ...] = ()
+
+
 class RunView(BaseModel):
     """A run, as every front end shows it. `bound_s`: no schedule could have taken less, by the measured
     durations.
@@ -302,6 +385,8 @@ class RunView(BaseModel):
     counts: Mapping[str, int]
     cached: int = 0
     """Number of succeeded todos with a cached result."""
+    progress: Progress | None = None
+    """None in a view of some of its todos."""
     todos: tuple[TodoView, ...]
 
     def only(self, states: Collection[TodoState]) -> RunView:

@@ -86,10 +86,10 @@ def test_off_a_terminal_a_line_says_now_and_then_what_runs_and_for_how_long(
     stage.write([{"id": "A", "repo": "api", "action": gate.action}])
 
     swept = stage.begin(command, {"sweep": PLAN, "execute": "A"}[command], COORD_PROGRESS_INTERVAL="200ms")
-    line = swept.says("· running: ")
+    line = swept.says("; running: ")
     gate.open()
 
-    assert re.fullmatch(r"· running: A \(\d+ s\)\n", line)
+    assert re.fullmatch(r"· \d+ % done; running: A \(\d+ s\)\n", line)
     assert swept.done().code == 0
 
 

@@ -4,7 +4,7 @@
 |---|---|
 | `sweep.py` `retry.py` | start a run, follow it, write it back; checkpoints |
 | `dry_run.py` `forecast.py` | preview of a sweep; graph and forecast of a plan |
-| `progress.py` `summary.py` `advice.py` | output while a run goes on and after it has ended |
+| `progress.py` `outlook.py` `summary.py` `advice.py` | output while a run goes on and after it has ended |
 | `inspection.py` `control.py` | list, show, watch, logs, sync; pause, resume, cancel, approve, reject |
 | `rollback.py` `export.py` `clean.py` | undo; move to another Redis; remove what runs have left |
 """

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import click
 from rich_click import command
 
-from coordination.api import LAST, RunView
+from coordination.api import LAST, RunView, levels_of
 from coordination.cli.completion import run_ids, todo_ids
 from coordination.cli.context import CliContext
-from coordination.cli.runs.summary import format_counts, print_run
+from coordination.cli.runs.summary import format_counts, print_head, print_todos
 from coordination.cli.screen.blocks import status_cell
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged
@@ -42,7 +42,7 @@ def list_runs(call: CliContext, limit: int, form: Form) -> None:
 
 
 def _print_runs(found: Sequence[RunView]) -> None:
-    columns = ("run", "plan", "status", "started", "time", "todos")
+    columns = ("run", "plan", "status", "done", "started", "time", "todos")
     print_table(
         columns,
         [
@@ -50,6 +50,7 @@ def _print_runs(found: Sequence[RunView]) -> None:
                 run.run_id,
                 run.plan_id,
                 status_cell(run.status),
+                f"{int(run.progress.percent)} %" if run.progress and not run.status.ended else "",
                 format_time(run.started_at),
                 "" if run.duration_s is None else f"{run.duration_s:.1f} s",
                 format_counts(run),
@@ -67,18 +68,32 @@ def _print_runs(found: Sequence[RunView]) -> None:
     type=click.Path(path_type=Path),
     help="Draw a Gantt chart of the run; replace only such a picture.",
 )
+@click.option("--by-level", is_flag=True, help="Group the todos by level of the plan's graph.")
 @output_options(RunView)
 @click.pass_obj
-def show_run(call: CliContext, run: str, gantt: Path | None, form: Form) -> None:
-    """Show RUN (an id, its beginning or end, or `last`): state, tries, duration and reason of every todo."""
+def show_run(call: CliContext, run: str, gantt: Path | None, by_level: bool, form: Form) -> None:
+    """Show RUN (an id, its beginning or end, or `last`): progress; state, tries, duration and reason of every
+    todo.
+    """
     from coordination.cli.runs.advice import print_advice
 
     found = call.coord.runs.get(run)
     view = found.view()
     if gantt is not None:
         _draw(found, gantt)
-    form.record(view, dict, lambda: print_run(view, as_json=False, bound=True))
+    levels = {"levels": levels_of(view)} if by_level else {}
+    form.record(view, lambda: levels, lambda: _print(view, by_level=by_level))
     print_advice(found, view, call.coord.state / "worktrees")
+
+
+def _print(view: RunView, *, by_level: bool) -> None:
+    from coordination.cli.runs.outlook import outlook, print_levels
+
+    print_head(view, bound=True)
+    if view.progress and not view.status.ended:
+        for text in outlook(view.progress):
+            click.echo(text)
+    (print_levels if by_level else print_todos)(view)
 
 
 def _draw(run: Run, path: Path) -> None:

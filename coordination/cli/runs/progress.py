@@ -23,11 +23,11 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.text import Text
 
 from coordination.api import BEGINNING, IN_HAND, NO_ROOM, RunEvent, RunStatus, RunView, TodoState
+from coordination.cli.runs.outlook import brief
 from coordination.cli.runs.summary import (
     Reminders,
     Wait,
@@ -47,6 +47,8 @@ UPDATE_S = 2.0
 """Interval at which the waits of a run are read."""
 STILL = timedelta(seconds=30)
 """Interval at which running todos are printed where there is no bar."""
+SHARE = 20
+"""The progress is read again after so many times the time that it took to read."""
 SHOWN_WAITS = 8
 RUNNING = f"todo.{TodoState.RUNNING}"
 PARKED = f"todo.{TodoState.PARKED}"
@@ -94,6 +96,8 @@ class Following:
         self._jobs: int | None = None
         self._updated_at = self._running_reported_at = time.monotonic()
         self._parked = False
+        self._progress = ""
+        self._progress_due = 0.0
         self._back = False
         self._in_hand: set[str] = set()
         """Todos to read while the run goes on: few of a large run."""
@@ -122,8 +126,7 @@ class Following:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("left:"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[progress]}", markup=False),
         )
         with Screen(*columns, console=self._console, transient=True) as self._screen:
             # Todos that were carried over, or blocked from the beginning, have no events in this run.
@@ -132,7 +135,12 @@ class Following:
             self._back = known and run.status is RunStatus.ROLLING_BACK
             ours = [t for t in run.todos if (t.started_at if self._back else t.attempt and t.run is None)]
             ended = sum(t.state.ended for t in ours if t.was or not self._back) if known else 0
-            self._bar = self._screen.add_task(self._run.id, total=len(ours), completed=ended)
+            self._bar = self._screen.add_task(
+                self._run.id,
+                total=len(ours),
+                completed=ended,
+                progress=brief(run.progress) if run.progress else "",
+            )
             yield
 
     def _turn_back(self, event: RunEvent) -> None:
@@ -194,16 +202,29 @@ class Following:
         found, now = self._waits(view), datetime.now(UTC)
         if self._screen is not None:
             self._screen.waiting = found
+            self._update_progress()
             return
         if time.monotonic() - self._running_reported_at >= self._still_s:
             self._running_reported_at = time.monotonic()
+            self._update_progress()
             if text := still_running(view):
-                self._print(text)
+                self._print(f"· {self._progress}{text.replace('·', ';', 1)}")
         due = self._reminders.due(found, now)
         for wait in due[:SHOWN_WAITS]:
             self._print(format_wait(wait, now))
         if (more := len(due) - SHOWN_WAITS) > 0:
             self._print(f"· and {more} more: coord show-run {self._run.id}")
+
+    def _update_progress(self) -> None:
+        """Read how far the run is, where that costs little of the time: the more todos, the less often."""
+        began = time.monotonic()
+        if began < self._progress_due:
+            return
+        with suppress(Unreadable):
+            self._progress = brief(self._run.progress())
+        self._progress_due = time.monotonic() + SHARE * (time.monotonic() - began)
+        if self._screen is not None and self._bar is not None:
+            self._screen.update(self._bar, progress=self._progress)
 
     def _waits(self, view: RunView) -> list[Wait]:
         found = waits(view, self._jobs)

@@ -109,13 +109,17 @@ def print_run(run: RunView, *, as_json: bool, bound: bool = False) -> None:
     if as_json:
         print_json(run)
         return
-    _print_head(run, bound=bound)
+    print_head(run, bound=bound)
+    print_todos(run)
+
+
+def print_todos(run: RunView) -> None:
     columns = ["todo", "repo", "host", "state", "try", "time", "why"]
     if not any(elsewhere(todo) for todo in run.todos):
         columns.remove("host")
     if not any(reason(todo) for todo in run.todos):
         columns.remove("why")
-    print_table(columns, [[cells[name] for name in columns] for cells in map(_cells, run.todos)])
+    print_table(columns, [[cells[name] for name in columns] for cells in map(cells_of, run.todos)])
 
 
 def print_end(run: RunView, *, as_json: bool, beside: Mapping[str, Any] = NOTHING) -> None:
@@ -123,10 +127,10 @@ def print_end(run: RunView, *, as_json: bool, beside: Mapping[str, Any] = NOTHIN
     if as_json:
         print_json({**run.model_dump(), **beside} if beside else run)
     else:
-        _print_head(run)
+        print_head(run)
 
 
-def _print_head(run: RunView, *, bound: bool = False) -> None:
+def print_head(run: RunView, *, bound: bool = False) -> None:
     by = f" by {plain(run.steered_by)}," if run.steered_by else ""
     status = (run.status, _colour(run.status))
     head = Text.assemble(f"run {run.run_id} of {run.plan_id} ", status, f"{by} {_figures(run, bound=bound)}")
@@ -152,16 +156,21 @@ def elsewhere(todo: TodoView) -> bool:
     return todo.host not in ("", gethostname())
 
 
-def _cells(todo: TodoView) -> Mapping[str, object]:
+def cells_of(todo: TodoView) -> Mapping[str, object]:
+    """Return column → cell of a todo in a table."""
     return {
         "todo": todo.id,
         "repo": todo.repo,
         "host": todo.host,
-        "state": Cell(state_text(todo), MARKS.get(todo.state, ("", ""))[1]),
+        "state": state_cell(todo.state, state_text(todo)),
         "try": todo.attempt if todo.started_at else "",
         "time": "" if todo.duration_s is None else f"{todo.duration_s:.1f} s",
         "why": reason(todo),
     }
+
+
+def state_cell(state: TodoState, text: str = "") -> Cell:
+    return Cell(text or state, MARKS.get(state, ("", ""))[1])
 
 
 def _figures(run: RunView, *, bound: bool) -> str:

@@ -261,7 +261,10 @@ def _write(draft: Draft, left: RetryPlan, todo: str) -> None:
     spec = old.spec.get(todo, "")  # empty for a todo that was blocked from outside the plan: it stays blocked
     if todo in left.again:
         before = Descriptor.parse(place)
-        state, facts = TodoState.WAITING, {**first_facts(left.again[todo].todo), **_begun(old, todo)}
+        state, facts = (
+            TodoState.WAITING,
+            {**first_facts(left.again[todo].todo, facts.get("expected", "")), **_begun(old, todo)},
+        )
         place, spec = (
             descriptor(left.again[todo], before.order, before.level),
             left.again[todo].model_dump_json(exclude_defaults=True),

@@ -14,6 +14,7 @@ from datetime import timedelta
 from coordination.backend.keys import resource, seat
 from coordination.models import Level, Todo, Workspace
 from coordination.planner.hours import kind_of
+from coordination.planner.remaining import Expected
 from coordination.runs.records import Descriptor, RunStatus, TodoSpec, TodoState
 from coordination.runs.replies import Reply
 from coordination.runs.store import RunStore, ms
@@ -43,12 +44,14 @@ def descriptor(spec: TodoSpec, order: int | str, level: int) -> str:
     )  # fmt: skip
 
 
-def first_facts(todo: Todo) -> dict[str, str | int]:
-    """Return the facts of a todo before it is ready."""
-    gate = todo.gate
-    if gate is None:
-        return {"attempt": 1}
-    return {"attempt": 1, "gate": f"{ms(gate.timeout) if gate.timeout else 0} {gate.on_timeout}"}
+def first_facts(todo: Todo, expected: object = "") -> dict[str, str | int]:
+    """Return the facts of a todo before it is ready. `expected`: its expected duration, where one is known."""
+    facts: dict[str, str | int] = {"attempt": 1}
+    if expected:
+        facts["expected"] = str(expected)
+    if gate := todo.gate:
+        facts["gate"] = f"{ms(gate.timeout) if gate.timeout else 0} {gate.on_timeout}"
+    return facts
 
 
 def _wants_of(spec: TodoSpec) -> str:
@@ -72,6 +75,7 @@ class Draft:
         self._fields: defaultdict[str, dict[str, str | int]] = defaultdict(dict)
         self._further: list[str] = []
         self._states: Counter[TodoState] = Counter()
+        self._expected_s = 0.0
 
     def meta(self, facts: Mapping[str, str | int]) -> None:
         self._pipeline.hset(
@@ -104,6 +108,8 @@ class Draft:
         if words := " ".join(children):
             self._put(keys.children, name, words)
         self._states[state] += 1
+        if state is TodoState.WAITING and (expected := Expected.parse(str(facts.get("expected", "")))):
+            self._expected_s += expected.seconds
         if self._states.total() % CHUNK == 0:
             self.flush()
 
@@ -130,6 +136,7 @@ class Draft:
     def seal(self) -> Reply:
         """Start the run; return the reply, which the caller must follow."""
         counts = {f"n.{state}": n for state, n in self._states.items()}
-        self._pipeline.hset(self.keys.meta, mapping={"open": self._states[TodoState.WAITING], **counts})
+        figures = {"open": self._states[TodoState.WAITING], "expected_ms": round(1000 * self._expected_s)}
+        self._pipeline.hset(self.keys.meta, mapping={**figures, **counts})
         self.flush()
         return self._store.seal(self.run_id, self._further)

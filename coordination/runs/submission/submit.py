@@ -13,6 +13,7 @@ from coordination.errors import PlanRefused
 from coordination.models import AgentAction, Ecosystem, OnFailure, Plan, Repo, Retry, Strategy, Todo
 from coordination.planner.forecast import choose_strategy
 from coordination.planner.gates import repos_of
+from coordination.planner.remaining import Expected, expected_of
 from coordination.planner.schedule import AGEING
 from coordination.runs.records import Origin, RunBrief, TodoSpec, TodoState
 from coordination.runs.replies import Reply
@@ -116,8 +117,9 @@ def submit(
     breakers = Policy.of(settings).words(ecosystem.without_breaker())
     draft.meta({**_meta(draft.run_id, graph, repos, settings, order), "breakers": breakers})
     draft.levels(graph.levels)
+    expected = expected_of(graph)
     for todo in graph.todos.values():
-        _write(draft, graph, spec_of(todo, repos[todo.repo], settings, graph.plan), order)
+        _write(draft, graph, spec_of(todo, repos[todo.repo], settings, graph.plan), order, expected[todo.id])
     for name, reason in graph.blocked.items():
         _write_blocked(draft, graph.blocked_todos[name], f"blocked by {reason}")
     return draft.run_id, draft.seal()
@@ -195,13 +197,13 @@ def _policy(settings: Settings, *written: Retry | None) -> Retry:
     return policy
 
 
-def _write(draft: Draft, graph: PlanGraph, spec: TodoSpec, order: Order) -> None:
+def _write(draft: Draft, graph: PlanGraph, spec: TodoSpec, order: Order, expected: Expected) -> None:
     name = spec.todo.id
     draft.todo(
         name,
         TodoState.WAITING,
         descriptor(spec, _ahead(graph, name, order), graph.depth[name] if graph.levels else 0),
-        first_facts(spec.todo),
+        first_facts(spec.todo, expected),
         spec=spec.model_dump_json(exclude_defaults=True),
         children=graph.successors[name],
         pending=len(graph.predecessors[name]),

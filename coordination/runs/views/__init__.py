@@ -5,6 +5,7 @@
 | `run_view.py`, `todo_view.py` | a run with its todos; one todo: state, wait, durations |
 | `raw_records.py` | the fields of todos as Redis keeps them |
 | `progress.py` | the events of a run, followed |
+| `outlook.py`, `progress_reader.py` | how far a run is and how it goes on; reads that |
 | `log_reader.py` | the output of todos |
 | `timeline.py`, `gantt.py` | the attempts and waits of each todo over time; the same as an SVG chart |
 | `pictures.py` | the graph and the Gantt chart of a run |

@@ -190,7 +190,7 @@ class RunReader:
         facts = {name: value for name, value in zip(names, values, strict=True) if value is not None}
         with readable(run_id):
             return view_of_todo(
-                todo_id, TodoState(then or state), Descriptor.parse(place).repo, Facts(todo_id, facts), None
+                todo_id, TodoState(then or state), Descriptor.parse(place), Facts(todo_id, facts), None
             )
 
     def branches(self, run: RunView) -> dict[str, str]:
@@ -239,7 +239,7 @@ class RunReader:
             view_of_todo(
                 name,
                 TodoState(state),
-                Descriptor.parse(places[name]).repo,
+                Descriptor.parse(places[name]),
                 Facts(name, facts),
                 outputs.get(name),
                 held_up,

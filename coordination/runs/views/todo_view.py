@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from coordination.backend.keys import split_member
-from coordination.runs.records import Source, TodoState, TodoView, WaitReason
+from coordination.runs.records import Descriptor, Source, TodoState, TodoView, WaitReason
 
 UNDO = frozenset({TodoState.COMPENSATING, TodoState.COMPENSATED, TodoState.COMPENSATION_FAILED})
 
@@ -47,7 +47,7 @@ class Facts:
 def view_of_todo(
     name: str,
     state: TodoState,
-    repo: str,
+    place: Descriptor,
     facts: Facts,
     output: str | None,
     held_up: Mapping[str, str] = MappingProxyType({}),
@@ -58,10 +58,11 @@ def view_of_todo(
     last = "undo_" if undone and shown is not TodoState.COMPENSATED and facts["undo_error"] else ""
     exit_code = facts[f"{last}exit_code"]
     finished_at = facts["finished_at"] if state.ended or undone else None
-    waits_for, wait_reason = _wait(state, facts, repo, held_up)
+    waits_for, wait_reason = _wait(state, facts, place.repo, held_up)
     return TodoView(
         id=name,
-        repo=repo,
+        repo=place.repo,
+        level=place.level,
         state=shown,
         attempt=int(facts["attempt"] or 0),
         worker=facts["worker"],

@@ -1,9 +1,12 @@
--- Durations of todos, from which plans without estimates are forecast.
+-- Durations of todos: those from which plans without estimates are forecast, and those that the progress of
+-- this run is computed from (planner/remaining.py). The fact `expected` is `<ms> <source>`; it never changes,
+-- so that no estimate moves the progress of a run backwards.
 
 local DURATIONS_KEPT, DURATIONS_FOR_S = 25, 90 * 24 * 3600 -- for each group, since its last duration
 
 -- Record the duration of the last attempt, from claim to settle, in which it held its slot: in its own group,
--- and in the wider one without labels.
+-- and in the wider one without labels. Also how it compares with the expected duration: the number of such todos
+-- of the run and the sum of the logarithms, for each source of expectations.
 local function keep_duration(todo, p)
   local took = now - (tonumber(fact(todo, 'started_at')) or now)
   if took < 0 then return end -- the clock was set back
@@ -14,4 +17,9 @@ local function keep_duration(todo, p)
     if kept > DURATIONS_KEPT then call('LTRIM', group .. kind, 0, DURATIONS_KEPT - 1) end
     call('EXPIRE', group .. kind, DURATIONS_FOR_S)
   end
+  local expected_ms, source = string.match(fact(todo, 'expected') or '', '^(%d+) (%l)')
+  if not expected_ms or #expected_ms > 13 or tonumber(expected_ms) == 0 then return end
+  call('HINCRBY', meta, 'paced.' .. source, 1)
+  call('HINCRBYFLOAT', meta, 'pace.' .. source,
+    string.format('%.4f', math.log(math.max(took, 1) / tonumber(expected_ms))))
 end

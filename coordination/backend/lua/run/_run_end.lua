@@ -87,6 +87,10 @@ local function end_todo(todo, outcome, why, p)
   if why ~= '' then note_of_attempt(todo, 'error', why) end
   note_of_attempt(todo, 'finished_at', now)
   move(todo, outcome)
+  local expected, undoing = facts_of(todo, 'expected', 'undo')
+  local expected_ms = not undoing and string.match(expected or '', '^%d+')
+  -- the progress of the run: what a person has written there must not end the step
+  if expected_ms and #expected_ms <= 13 then call('HINCRBY', meta, 'ended_ms', expected_ms) end
   call('HINCRBY', meta, 'open', -1)
   if call('HEXISTS', opened, p.level) == 1 and call('HINCRBY', opened, p.level, -1) == 0 then
     call('HSET', meta, 'level_settled_at', now)

@@ -1,0 +1,240 @@
+"""Compute how far a run is, and how long the rest of it takes. Pure: no I/O, no clock.
+
+**Percent** is the share of the work that is over, weighted by the durations that were expected when the run was
+submitted. These weights never change, so that no later estimate moves it backwards: it falls only where an
+attempt is lost, because that work is done again. A running todo counts by its elapsed time, up to
+`LATE` of its weight however long it takes. 100 % means that the run has ended.
+
+**The rest** is the makespan of a simulated schedule (schedule.py) of the todos that have not ended, with
+durations that are corrected by what has happened in the run: for each source of expectations the geometric
+mean of actual / expected, because a mean of logarithms is robust against single outliers. Estimates of people
+are corrected by the first todo that ends, since they may say hours where a command takes seconds; learned
+durations count as `PRIOR` todos that took as long as expected.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from math import exp, floor, isfinite, log
+from statistics import median
+from typing import TYPE_CHECKING
+
+from coordination.planner.gates import MILESTONE_REPO, is_milestone
+from coordination.planner.resources import NOTHING_SHARED, Supply
+from coordination.planner.schedule import simulate, simulate_levels
+
+if TYPE_CHECKING:
+    from coordination.planner.graph import PlanGraph
+
+LATE = 0.95
+"""Greatest share of its weight that a running todo counts for."""
+OVERTIME = 0.1
+"""Least time that a running todo is assumed to need further, as a share of its elapsed time."""
+SIMULATED = 2000
+"""Number of todos up to which the rest is simulated (33 ms); for more it is the lower bound of any schedule,
+which takes linear time.
+"""
+LONGEST_S = 1e9
+"""Greatest duration that is counted for a todo: 31 years."""
+SLOWEST = 1e6
+"""Greatest correction of a duration, and its inverse the smallest."""
+
+
+class Source(StrEnum):
+    """Origin of an expected duration."""
+
+    ESTIMATED = "estimated"
+    """`estimated_hours` of the todo."""
+    LEARNED = "learned"
+    """Median of similar todos in earlier runs."""
+    ASSUMED = "assumed"
+    """Median of the estimated and learned durations of the plan."""
+    UNKNOWN = "unknown"
+    """The plan has no such duration: all todos count the same."""
+
+    @property
+    def letter(self) -> str:
+        return self[0]
+
+
+SOURCES = frozenset(source.value for source in Source)
+PRIOR: Mapping[Source, int] = {Source.LEARNED: 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """Duration that was expected of a todo when its run was submitted."""
+
+    seconds: float
+    source: Source
+
+    def __str__(self) -> str:
+        """Return the text that a run stores: `14400000 estimated`."""
+        return f"{round(1000 * self.seconds)} {self.source}"
+
+    @classmethod
+    def parse(cls, text: str | None) -> Expected | None:
+        """Return None for a text that is none: anybody may have written it to Redis."""
+        ms, _, source = (text or "").partition(" ")
+        if not ms.isascii() or not ms.isdigit() or source not in SOURCES:
+            return None
+        return cls(seconds=min(int(ms[:15]) / 1000, LONGEST_S), source=Source(source))
+
+
+def expected_of(graph: PlanGraph) -> dict[str, Expected]:
+    """Return the expected duration of each todo of the plan. An approval takes none: nobody can know it."""
+    given = {name: todo.estimated_hours for name, todo in graph.todos.items() if todo.estimated_hours}
+    known = [*given.values(), *(graph.learned[name] for name in graph.learned if name not in given)]
+    assumed = (median(known), Source.ASSUMED) if known else (graph.assumed_hours, Source.UNKNOWN)
+    found: dict[str, Expected] = {}
+    for name, todo in graph.todos.items():
+        if name in given:
+            hours, source = given[name], Source.ESTIMATED
+        elif is_milestone(todo):
+            hours, source = 0.0, Source.ESTIMATED
+        elif name in graph.learned:
+            hours, source = graph.learned[name], Source.LEARNED
+        else:
+            hours, source = assumed
+        found[name] = Expected(seconds=min(3600 * hours, LONGEST_S), source=source)
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenTodo:
+    """A todo that has not ended."""
+
+    expected: Expected
+    repo: str
+    """MILESTONE_REPO where it needs neither repository nor slot."""
+    level: int
+    order: float
+    """The smaller, the more urgent."""
+    elapsed_s: float | None = None
+    """Time since its attempt began; None where it does not run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """Durations so far, compared with the expected ones: the number of todos and the sum of the logarithms of
+    actual / expected, for each source.
+    """
+
+    todos: Mapping[Source, int] = field(default_factory=dict)
+    logs: Mapping[Source, float] = field(default_factory=dict)
+
+    def factors(self, running: Iterable[OpenTodo]) -> Mapping[Source, float]:
+        """Return source → the factor that corrects its durations. A running todo counts, too, once it has
+        taken longer than expected.
+        """
+        count = defaultdict(int, self.todos)
+        logs = defaultdict(float, self.logs)
+        for todo in running:
+            expected_s, elapsed_s = todo.expected.seconds, todo.elapsed_s or 0.0
+            if 0 < expected_s < elapsed_s:
+                count[todo.expected.source] += 1
+                logs[todo.expected.source] += log(elapsed_s / expected_s)
+        if not count[Source.ASSUMED]:  # such a duration is made of the others, and is as good as they are
+            count[Source.ASSUMED], logs[Source.ASSUMED] = sum(count.values()), sum(logs.values())
+        return {source: _factor(logs[source], count[source] + PRIOR.get(source, 0)) for source in Source}
+
+    def knows(self, todo: OpenTodo) -> bool:
+        """Return whether anything is known about the duration of the todo."""
+        return todo.expected.source is not Source.UNKNOWN or self.todos.get(Source.UNKNOWN, 0) > 0
+
+
+def _factor(logs: float, count: float) -> float:
+    mean = logs / count if count > 0 and isfinite(logs) else 0.0
+    return exp(min(max(mean, -log(SLOWEST)), log(SLOWEST)))
+
+
+def percent(
+    *, total_s: float, ended_s: float, running: Iterable[OpenTodo] = (), todos: int = 0, ended: int = 0
+) -> float:
+    """Return the share of a live run's work that is over, in percent, rounded down to a tenth; 99.9 at most.
+
+    `total_s`, `ended_s`: expected durations of all todos and of those that have ended. Where none is expected
+    to take any time, their numbers count: `todos`, `ended`.
+    """
+    if total_s > 0:
+        done = ended_s + sum(
+            min(max(todo.elapsed_s or 0.0, 0.0), LATE * todo.expected.seconds) for todo in running
+        )
+        share = done / total_s
+    else:
+        share = ended / todos if todos > 0 else 0.0
+    return min(max(floor(1000 * share + 1e-9) / 10, 0.0), 99.9)
+
+
+def rest_s(
+    todos: Mapping[str, OpenTodo],
+    predecessors: Mapping[str, Collection[str]],
+    *,
+    slots: int,
+    by_level: bool,
+    pace: Pace,
+    supply: Supply = NOTHING_SHARED,
+) -> float | None:
+    """Return the seconds that these todos still take with so many slots; None where nothing is known about one
+    of them. `predecessors`: each key comes after its own predecessors.
+
+    Time that nobody can know is not counted: approvals, pauses, the delay before another attempt, and what
+    other runs do with the slots.
+    """
+    if not all(pace.knows(todo) for todo in todos.values()):
+        return None
+    running = [todo for todo in todos.values() if todo.elapsed_s is not None]
+    factors = pace.factors(running)
+    durations = {name: _left_s(todo, factors[todo.expected.source]) for name, todo in todos.items()}
+    slots = max(slots, len(running), 1)
+    repo_of = {name: todo.repo for name, todo in todos.items()}
+    by_urgency = sorted(todos, key=lambda name: (todos[name].elapsed_s is None, todos[name].order))
+    if by_level:
+        levels: defaultdict[int, list[str]] = defaultdict(list)
+        for name in by_urgency:
+            levels[todos[name].level].append(name)
+        parts = [levels[level] for level in sorted(levels)]
+        if len(todos) > SIMULATED:
+            return sum(_bound(part, durations, {}, repo_of, slots) for part in parts)
+        return simulate_levels(durations, parts, repo_of, slots=slots, supply=supply).makespan
+    if len(todos) > SIMULATED:
+        return _bound(list(predecessors), durations, predecessors, repo_of, slots)
+    before = {name: [other for other in predecessors.get(name, ()) if other in todos] for name in todos}
+    urgency = {name: i for i, name in enumerate(by_urgency)}
+    ranks = {name: LONGEST_S * (len(urgency) - i) for name, i in urgency.items()}
+    return simulate(
+        durations, before, repo_of, slots=slots, urgency=urgency,
+        remaining=ranks, supply=supply,
+    ).makespan  # fmt: skip
+
+
+def _bound(
+    order: Iterable[str],
+    durations: Mapping[str, float],
+    predecessors: Mapping[str, Collection[str]],
+    repo_of: Mapping[str, str],
+    slots: int,
+) -> float:
+    """Return the lower bound of any schedule of the todos in `order`, predecessors first: the longest path, the
+    work of the slots, and that of the busiest repository. Todos without a duration have ended.
+    """
+    finish: dict[str, float] = {}
+    work: defaultdict[str, float] = defaultdict(float)
+    for name in order:
+        if (duration := durations.get(name)) is not None:
+            before = [finish[other] for other in predecessors.get(name, ()) if other in finish]
+            finish[name] = duration + max(before, default=0.0)
+            work[repo_of[name]] += duration
+    work.pop(MILESTONE_REPO, None)
+    return max(max(finish.values(), default=0.0), sum(work.values()) / slots, max(work.values(), default=0.0))
+
+
+def _left_s(todo: OpenTodo, factor: float) -> float:
+    whole_s = min(todo.expected.seconds * factor, LONGEST_S)
+    if todo.elapsed_s is None:
+        return whole_s
+    elapsed_s = max(todo.elapsed_s, 0.0)
+    return max(whole_s - elapsed_s, OVERTIME * elapsed_s)

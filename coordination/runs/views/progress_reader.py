@@ -1,0 +1,176 @@
+"""Read the progress of one run. The part of the run that never changes is read once, so that a follower's later
+readings transfer the states of the todos, and the facts of those that run or wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from redis import Redis
+
+from coordination.backend.keys import Keys, resource
+from coordination.planner.remaining import SIMULATED, Expected
+from coordination.planner.resources import Supply
+from coordination.runs.presence import Presence
+from coordination.runs.records import (
+    LIVE,
+    Descriptor,
+    NoEta,
+    Progress,
+    RunBrief,
+    RunView,
+    TodoState,
+    TodoView,
+)
+from coordination.runs.views.outlook import COUNTERS, Moment, Outline, ended, only_percent, progress_of
+from coordination.runs.views.raw_records import LOOKED_AT
+from coordination.runs.views.run_view import RunReader, readable
+
+OPEN = frozenset({TodoState.DISPATCHED, TodoState.RUNNING, TodoState.PARKED, TodoState.RETRYING})
+"""States of the todos that have begun, or that wait for something."""
+RESOURCE = resource("")
+
+
+class ProgressReader:
+    def __init__(self, redis: Redis, keys: Keys, run_id: str) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._run_id = run_id
+        self._outline: Outline | None = None
+        self._highest = (False, 0.0)
+        """Whether the run was being rolled back at the last reading, and the highest percentage since."""
+
+    def read(self, view: RunView | None = None, *, at_most: int | None = None) -> Progress:
+        """Return the progress; its percentage is never less than in an earlier reading, unless a rollback has
+        begun since.
+
+        `view`: the run with all its todos, if it was read already; `at_most`: number of todos beyond which only
+        the percentage is read. Raise NotFound, Unreadable.
+        """
+        found = self._read(view, at_most)
+        turned = found.no_eta is NoEta.ROLLING_BACK
+        highest = self._highest[1] if self._highest[0] == turned else 0.0
+        self._highest = (turned, max(found.percent, highest))
+        return found.model_copy(update={"percent": self._highest[1]})
+
+    def added(self, view: RunView, *, complete: bool) -> RunView:
+        """Return a view with the run's progress. `complete`: it has all todos."""
+        return view.model_copy(update={"progress": self.read(view if complete else None)})
+
+    def _read(self, view: RunView | None, at_most: int | None) -> Progress:
+        runs = RunReader(self._redis, self._keys)
+        run = view or runs.read(self._run_id, todos=False)
+        if run.status not in LIVE:
+            return ended(run)
+        with readable(self._run_id):
+            counters, now_ms = self._counters()
+            if at_most is not None and sum(run.counts.values()) > at_most:
+                return only_percent(run, counters, now_ms)
+            outline = self._outline = self._outline or self._read_outline()
+            states = self._states(view)
+            todos = (
+                view.todos if view else runs.read(self._run_id, only=_in_hand(states)).todos if states else ()
+            )
+            return progress_of(
+                outline,
+                Moment(
+                    run=run,
+                    states=states,
+                    in_hand=[todo for todo in todos if todo.state in OPEN or _is_undone(todo)],
+                    counters=counters,
+                    now_ms=now_ms,
+                    slots=self._slots(outline),
+                ),
+            )
+
+    def _counters(self) -> tuple[Mapping[str, str], int]:
+        with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.hmget(self._keys.run(self._run_id).meta, COUNTERS)
+            pipeline.time()
+            values, (seconds, micros) = pipeline.execute()
+        counters = {name: value for name, value in zip(COUNTERS, values, strict=True) if value is not None}
+        return counters, int(seconds) * 1000 + int(micros) // 1000
+
+    def _states(self, view: RunView | None) -> Mapping[str, TodoState]:
+        if view is not None:
+            return {todo.id: todo.state for todo in view.todos}
+        states = self._redis.hgetall(self._keys.run(self._run_id).state)
+        return {todo: TodoState(state) for todo, state in states.items()}
+
+    def _slots(self, outline: Outline) -> int | None:
+        """Return how many todos the workers that are there execute at once; None without workers."""
+        workers = Presence(self._redis, self._keys).workers()
+        return sum(worker.jobs for worker in workers if not outline.repos.isdisjoint(worker.repos)) or None
+
+    def _read_outline(self) -> Outline:
+        keys = self._keys.run(self._run_id)
+        with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.hmget(keys.meta, "brief", "max_parallel")
+            pipeline.hgetall(keys.place)
+            pipeline.hgetall(self._keys.locks.capacities)
+            (brief_json, max_parallel), places, capacities = pipeline.execute()
+        brief = RunBrief.model_validate_json(brief_json)
+        parsed = {todo: Descriptor.parse(places[todo]) for todo in brief.predecessors}
+        expected = {todo: Expected.parse(text) for todo, text in self._fact("expected", parsed)}
+        gated = {todo for todo, gate in self._fact("gate", parsed) if gate}
+        repos = frozenset(place.repo for place in parsed.values())
+        return Outline(
+            predecessors=brief.predecessors,
+            places=parsed,
+            expected={todo: known for todo, known in expected.items() if known is not None},
+            asking=frozenset(
+                todo for todo, place in parsed.items() if todo in gated or place.kind == "manual"
+            ),
+            supply=_supply(parsed, capacities),
+            repos=repos,
+            slots=min(len(repos), int(max_parallel or 0) or len(repos)),
+        )
+
+    def _fact(self, name: str, todos: Iterable[str]) -> Iterable[tuple[str, str | None]]:
+        names = list(todos)
+        for start in range(0, len(names), LOOKED_AT):
+            part = names[start : start + LOOKED_AT]
+            fields = [f"{todo} {name}" for todo in part]
+            yield from zip(part, self._redis.hmget(self._keys.run(self._run_id).facts, fields), strict=True)
+
+
+def read_all(redis: Redis, keys: Keys, runs: Iterable[RunView]) -> list[RunView]:
+    """Return runs of a list with their progress; of large ones only the percentage."""
+    return [
+        run.model_copy(
+            update={"progress": ProgressReader(redis, keys, run.run_id).read(at_most=SIMULATED)}
+            if run.status in LIVE
+            else {"progress": ended(run)}
+        )
+        for run in runs
+    ]
+
+
+def _in_hand(states: Mapping[str, TodoState]) -> list[str]:
+    return [todo for todo, state in states.items() if state in OPEN]
+
+
+def _is_undone(todo: TodoView) -> bool:
+    return todo.state is TodoState.COMPENSATING
+
+
+def _supply(places: Mapping[str, Descriptor], capacities: Mapping[str, str]) -> Supply:
+    declared = {
+        name.removeprefix(RESOURCE): int(capacity)
+        for name, capacity in capacities.items()
+        if name.startswith(RESOURCE)
+    }
+    needs = {}
+    for todo, place in places.items():
+        wanted = dict(_needs(place.wants))
+        if known := {name: min(n, declared[name]) for name, n in wanted.items() if name in declared}:
+            needs[todo] = known
+    return Supply(capacities=declared, needs=needs)
+
+
+def _needs(wants: str) -> Iterable[tuple[str, int]]:
+    """Yield the resources that a todo holds while it runs, each with the amount."""
+    for line in wants.split("\n"):
+        amounts, _, name = line.partition(" ")
+        if name.startswith(RESOURCE):
+            yield name.removeprefix(RESOURCE), int(amounts.partition("/")[0])
