@@ -59,9 +59,7 @@ class Run:
         """Return the run as it stands now, with its progress; `only`: of its todos these, without it."""
         with self._reached() as connection:
             found = connection.reader.read(self.id, todos=todos, only=only)
-            if only is not None:
-                return found
-            return self._progress_reader.added(found, complete=todos)
+            return found if only is not None else self._progress_reader.added(found, complete=todos)
 
     def progress(self) -> Progress:
         """Return how far the run is, when it is expected to end, what runs, waits and comes next; a second call
