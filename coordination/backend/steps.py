@@ -1,8 +1,9 @@
 """Declares every Lua step once: its name, keys, arguments, reply and flags.
 
-A step is one atomic change in Redis, `lua/<package>/<name>.lua`. The declaration is used three times:
-`library.py` registers the function with these counts and flags, `Step.check` refuses a call with wrong
-arguments before it is sent, and `Step.read` refuses a reply of the wrong shape.
+A step is one atomic change in Redis, `lua/<package>/<name>.lua`. The declaration is used four times:
+`library.py` registers the function with these counts and flags, `Step.arguments` puts arguments given by name
+into order, `Step.check` refuses a call with wrong arguments before it is sent, and `Step.read` refuses a reply
+of the wrong shape.
 
 Arguments are names with types: `todo` is text (also bytes or a number), `fence:int` an integer. Names in
 brackets, `[member due]`, are a group that may be repeated any number of times at the end.
@@ -72,12 +73,30 @@ class Step:
         return tuple(self.args.partition("[")[0].split())
 
     @cached_property
+    def _ordered(self) -> tuple[str, ...]:
+        return tuple(name.partition(":")[0] for name in self._fixed)
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(self._ordered)
+
+    @cached_property
     def _group(self) -> tuple[str, ...]:
         return tuple(self.args.partition("[")[2].rstrip("]").split())
 
     @cached_property
     def _integers(self) -> tuple[int, ...]:
         return tuple(i for i, name in enumerate(self._fixed) if name.endswith(":int"))
+
+    def arguments(self, named: Mapping[str, Word], group: Sequence[Word] = ()) -> list[Word]:
+        """Return arguments given by name in the declared order, followed by those of the group.
+
+        Raises StepMisuse if a name is missing or not declared.
+        """
+        if named.keys() != self._names:
+            wrong = sorted(named.keys() ^ self._names)
+            raise StepMisuse(f"step {self.name} takes {self.args!r}: missing or unknown: {', '.join(wrong)}")
+        return [*map(named.__getitem__, self._ordered), *group]
 
     def check(self, keys: Sequence[str], args: Sequence[Word]) -> None:
         """Raise StepMisuse if keys or arguments do not match the declaration."""

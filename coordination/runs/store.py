@@ -17,6 +17,7 @@ from redis import Redis
 from coordination.backend import library
 from coordination.backend.keys import Keys, resource, split_member
 from coordination.backend.step_connection import StepCaller
+from coordination.backend.steps import STEPS, Word
 from coordination.broker.delivery import Delivery
 from coordination.cache.entries import drop
 from coordination.events.stream import append_args
@@ -64,7 +65,7 @@ class RunStore:
         """Start a draft. `further`: keys of the run besides those that every run has; they no longer expire
         either.
         """
-        return Reply.parse(run_id, self._scripts("run/seal", [*self.keys.step(run_id), *further], [run_id]))
+        return self._step("seal", run_id, further=further)
 
     def adopt(
         self,
@@ -79,10 +80,11 @@ class RunStore:
         """Turn the draft of an imported run into a run: `adopted`, or `known`. `timers`: todo → its due time,
         in ms.
         """
-        keys, due = [*self.keys.step(run_id), *further], [part for pair in timers.items() for part in pair]
-        return Reply.parse(
-            run_id, self._scripts("run/adopt", keys, [run_id, status, started_at, fence, actor, *due])
-        )
+        due = [part for pair in timers.items() for part in pair]
+        return self._step(
+            "adopt", run_id, *due, further=further, status=status, started_at_ms=started_at, fence=fence,
+            actor=actor,
+        )  # fmt: skip
 
     def claim(
         self,
@@ -105,8 +107,9 @@ class RunStore:
         """
         request = request or uuid.uuid4().hex
         word, *rest = self._call(
-            "claim", run_id, todo_id, attempt, worker, host, request, ms(lease), unfit, short
-        )
+            "claim", run_id, todo=todo_id, attempt=attempt, worker=worker, host=host, request=request,
+            lease_ms=ms(lease), unfit=unfit, short=short,
+        )  # fmt: skip
         reply = Reply.parse(run_id, [word, *rest[:3]])
         if word != "granted":
             return reply
@@ -122,19 +125,17 @@ class RunStore:
         return lost, stopped
 
     def settle(self, grant: Grant, result: Result) -> Reply:
-        exit_code = "" if result.exit_code is None else result.exit_code
-        return self._step(
-            "settle", grant.run_id, grant.todo_id, grant.fence,
-            result.outcome, exit_code, result.error, result.output, result.tip, result.began, result.blame,
-            result.cached,
+        return self._of(
+            grant, "settle", outcome=result.outcome, exit_code=_text(result.exit_code), error=result.error,
+            output=result.output, tip=result.tip, began=result.began, blame=result.blame,
+            cached=result.cached,
         )  # fmt: skip
 
     def retry(self, grant: Grant, delay: timedelta, result: Result) -> Reply:
         """Try the todo again after the delay, because of a failure of its own."""
-        exit_code = "" if result.exit_code is None else result.exit_code
-        return self._step(
-            "retry", grant.run_id, grant.todo_id, grant.fence,
-            "tries", ms(delay), exit_code, result.error, result.output, result.blame,
+        return self._of(
+            grant, "retry", counted="tries", delay_ms=ms(delay), exit_code=_text(result.exit_code),
+            error=result.error, output=result.output, blame=result.blame,
         )  # fmt: skip
 
     def hand_back(self, grant: Grant, output: str = "") -> Reply:
@@ -143,38 +144,38 @@ class RunStore:
 
         `output`: the JSON that it has written so far.
         """
-        return self._step(
-            "retry", grant.run_id, grant.todo_id, grant.fence, "handed_back", 0, "", "", output, ""
+        return self._of(
+            grant, "retry", counted="handed_back", delay_ms=0, exit_code="", error="", output=output, blame=""
         )
 
     def park(self, grant: Grant, waits_for: str, delay: timedelta) -> Reply:
-        return self._step("park", grant.run_id, grant.todo_id, grant.fence, waits_for, ms(delay))
+        return self._of(grant, "park", waits_for=waits_for, delay_ms=ms(delay))
 
     def hold_up(self, grant: Grant, why: str, delay: timedelta, blame: Blame = "", limit: int = 0) -> Reply:
         """Park the todo because of a temporary failure, for twice as long each time. `limit`: after so many
         times it has failed; 0: no limit.
         """
-        return self._step("hold_up", grant.run_id, grant.todo_id, grant.fence, why, ms(delay), blame, limit)
+        return self._of(grant, "hold_up", why=why, delay_ms=ms(delay), blame=blame, limit=limit)
 
     def checkpoint(self, grant: Grant, output: str) -> Reply:
         """Keep the JSON that the todo has written so far, for a later attempt: `kept`, or `stale`."""
-        return self._step("checkpoint", grant.run_id, grant.todo_id, grant.fence, output)
+        return self._of(grant, "checkpoint", output=output)
 
     def lose(self, run_id: str, todo_id: str, cap: int, at_ms: int | None = None, *, dead: str = "") -> Reply:
         """Take the todo from its worker if its lease is over by `at_ms` (None: now), or its worker is `dead`.
 
         Return `alive` if neither, `requeued`, or `settled` after `cap` losses.
         """
-        return self._step("lose", run_id, todo_id, cap, "" if at_ms is None else at_ms, dead)
+        return self._step("lose", run_id, todo=todo_id, cap=cap, at_ms=_text(at_ms), dead_worker=dead)
 
     def fire(self, run_id: str, todo_id: str) -> Reply:
-        return self._step("fire", run_id, todo_id)
+        return self._step("fire", run_id, todo=todo_id)
 
     def advance(self, run_id: str, level: int, source: str) -> Reply:
-        return self._step("advance", run_id, level, source)
+        return self._step("advance", run_id, level=level, source=source)
 
     def resend(self, run_id: str, older_than: timedelta, limit: int) -> Reply:
-        return self._step("resend", run_id, ms(older_than), limit)
+        return self._step("resend", run_id, age_ms=ms(older_than), limit=limit)
 
     def park_unserved(self, run_id: str, served: Iterable[tuple[str, str]]) -> Reply:
         """Park the due todos whose host has no worker; continue those that have one again.
@@ -190,42 +191,42 @@ class RunStore:
 
     def remainder(self, run_id: str, piece: str) -> Reply:
         """Execute that batch: `done`, or `past`."""
-        return self._step("remainder", run_id, piece)
+        return self._step("remainder", run_id, piece=piece)
 
     def cancel(self, run_id: str, actor: str) -> Reply:
-        return self._step("cancel", run_id, actor)
+        return self._step("cancel", run_id, actor=actor)
 
     def pause(self, run_id: str, actor: str) -> Reply:
-        return self._step("pause", run_id, actor)
+        return self._step("pause", run_id, actor=actor)
 
     def resume(self, run_id: str, actor: str) -> Reply:
-        return self._step("resume", run_id, actor)
+        return self._step("resume", run_id, actor=actor)
 
     def rollback(self, run_id: str, actor: str, why: str) -> Reply:
         """Begin to undo the run: `rolling_back`, `already`, `done`, or `unknown`."""
-        return self._step("rollback", run_id, actor, why)
+        return self._step("rollback", run_id, actor=actor, why=why)
 
     def restore(self, run_id: str, actor: str, name: str) -> Reply:
         """Begin to undo what began since the checkpoint: `rolling_back`, `already`, `unknown`, or the status
         that does not allow it.
         """
-        return self._step("restore", run_id, actor, name)
+        return self._step("restore", run_id, actor=actor, checkpoint=name)
 
     def accept(self, run_id: str, todo_id: str, actor: str, reason: str) -> Reply:
         """Count a failed compensation as undone: `accepted`, or `idle` where the todo is none."""
-        return self._step("accept", run_id, todo_id, actor, reason)
+        return self._step("accept", run_id, todo=todo_id, actor=actor, reason=reason)
 
     def approve(self, run_id: str, todo_id: str, actor: str, comment: str) -> Reply:
         """Approve the todo: `approved`, `settled` where nothing else was to be done, or `idle`."""
-        return self._step("approve", run_id, todo_id, actor, comment)
+        return self._step("approve", run_id, todo=todo_id, actor=actor, comment=comment)
 
     def reject(self, run_id: str, todo_id: str, actor: str, comment: str) -> Reply:
         """Reject the todo: `settled` as failed, or `idle`."""
-        return self._step("reject", run_id, todo_id, actor, comment)
+        return self._step("reject", run_id, todo=todo_id, actor=actor, comment=comment)
 
     def complete(self, run_id: str, todo_id: str, actor: str) -> Reply:
         """Settle a manual todo that a person has done."""
-        return self._step("complete", run_id, todo_id, actor)
+        return self._step("complete", run_id, todo=todo_id, actor=actor)
 
     def stuck(self, run_id: str) -> tuple[str, ...]:
         """Return a sentence for each todo that nothing will ever move; empty unless coord has a fault."""
@@ -234,7 +235,7 @@ class RunStore:
 
     def report_stuck(self, run_id: str, why: str, where: str) -> Reply:
         """Record that the run is stuck: `told`, or `known` if it was recorded before."""
-        return self._step("report_stuck", run_id, why, where)
+        return self._step("report_stuck", run_id, why=why, where=where)
 
     def live_runs(self) -> list[str]:
         return list(self.redis.zrange(self.keys.live, 0, -1))
@@ -250,32 +251,6 @@ class RunStore:
 
     def expired(self, now_ms: int) -> list[tuple[str, str]]:
         return _members(self.redis.zrangebyscore(self.keys.leases, "-inf", now_ms))
-
-    def new_epoch(self, server_id: str, since_ms: int) -> bool:
-        """Return True once for each server process other than the last one seen; the first one seen does not
-        count.
-
-        Runs that were live before it began (`since_ms`) get an event.
-        """
-        known, n = self.redis.hmget(self.keys.epoch, ["server", "n"])
-        if known == server_id:
-            return False
-        epoch = int(n or 0) + 1
-        under_way = self.redis.zrangebyscore(self.keys.live, "-inf", since_ms) if known else []
-        self._client_scripts.load()  # the server may have lost it
-        with self.redis.pipeline(
-            transaction=True
-        ) as pipeline:  # atomic, or repeated: the caller that gets True once is the only one
-            pipeline.hset(self.keys.epoch, mapping={"server": server_id, "n": epoch})
-            if known is not None:
-                args = append_args("redis.restarted", server_id, data={"epoch": str(epoch)})
-                pipeline.fcall(library.function("event/append"), 1, self.keys.events.head, *args)
-            for run_id in under_way:
-                pipeline.xadd(
-                    self.keys.run(run_id).events, {"what": "redis.restarted", "todo": "", "epoch": epoch}
-                )
-            pipeline.execute()
-        return known is not None
 
     def status(self, run_id: str) -> str | None:
         status: str | None = self.redis.hget(self.keys.run(run_id).meta, "status")
@@ -379,12 +354,27 @@ class RunStore:
         seconds, micros = self.redis.time()
         return int(seconds) * 1000 + int(micros) // 1000
 
-    def _call(self, step: str, run_id: str, *args: str | int | float) -> list:  # type: ignore[type-arg]
-        answer: list[object] = self._scripts(f"run/{step}", self.keys.step(run_id), [run_id, *args])
+    def _call(self, step: str, run_id: str, *group: Word, further: Sequence[str] = (), **named: Word) -> list:  # type: ignore[type-arg]
+        """Call a step of the run; `backend/steps.py` declares the names of its arguments."""
+        declared = STEPS[f"run/{step}"]
+        keys = [*self.keys.step(run_id), *further]
+        answer: list[object] = self._scripts(
+            declared.name, keys, declared.arguments({"run": run_id, **named}, group)
+        )
         return answer
 
-    def _step(self, step: str, run_id: str, *args: str | int | float) -> Reply:
-        return Reply.parse(run_id, self._call(step, run_id, *args))
+    def _of(self, grant: Grant, step: str, **named: Word) -> Reply:
+        """Call a step of the attempt that holds the grant."""
+        return self._step(step, grant.run_id, further=(), todo=grant.todo_id, fence=grant.fence, **named)
+
+    def _step(
+        self, step: str, run_id: str, *group: Word, further: Sequence[str] = (), **named: Word
+    ) -> Reply:
+        return Reply.parse(run_id, self._call(step, run_id, *group, further=further, **named))
+
+
+def _text(number: int | None) -> int | str:
+    return "" if number is None else number
 
 
 def ms(duration: timedelta) -> int:

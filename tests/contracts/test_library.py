@@ -138,6 +138,18 @@ def test_a_step_refuses_a_wrong_count_on_both_sides(client: redis.Redis):
         client.fcall(library.function("lock/renew"), 1, "test:", "a", "b", "c")
 
 
+def test_arguments_given_by_name_are_those_that_the_step_declares():
+    step = STEPS["run/strand"]
+    park = STEPS["run/park"]
+    given = {"delay_ms": 5, "run": "R", "waits_for": "gpu", "todo": "A", "fence": 7}
+
+    assert park.arguments(given) == ["R", "A", 7, "gpu", 5]
+    assert step.arguments({"run": "R"}, ["api", "host"]) == ["R", "api", "host"]
+    for wrong in (given | {"why": ""}, {name: given[name] for name in given if name != "fence"}):
+        with pytest.raises(StepMisuse):
+            park.arguments(wrong)
+
+
 def test_a_library_that_a_server_lost_is_loaded_again(client: redis.Redis):
     steps = StepConnection(client)
     assert steps("lock/census", ["test:"], []) == [0, 0]

@@ -22,12 +22,14 @@ from pathlib import Path
 
 import redis
 
+from coordination.backend import library
 from coordination.backend.error_messages import cannot_write
 from coordination.backend.key_table import is_wrong_type, set_apart
 from coordination.backend.keys import lock
 from coordination.background import BackgroundService
 from coordination.broker.delivery import Delivery
 from coordination.errors import LockError, Unreachable
+from coordination.events.stream import append_args
 from coordination.locks import Lock, LockManager
 from coordination.locks.internal import LEADER
 from coordination.runs.dispatch import Dispatcher
@@ -182,10 +184,37 @@ class RunRecovery:
         lease_s = self._settings.lease_ttl.total_seconds()
         self._trusted_from = max(self._trusted_from, time.monotonic() + lease_s - age_s)
         began_ms = self.clock.now_ms - (age_s + 1) * 1000  # Redis reports whole seconds
-        if self._store.new_epoch(server["run_id"], began_ms):
+        if new_epoch(self._store, server["run_id"], began_ms):
             logger.warning("Redis was restarted: leases are trusted again after %s", self._settings.lease_ttl)
             self.redis_was_away()
         self._server = server["run_id"]  # only after success: the next round repeats what failed
+
+
+def new_epoch(store: RunStore, server_id: str, since_ms: int) -> bool:
+    """Return True once for each server process other than the last one seen; the first one seen does not
+    count.
+
+    Runs that were live before it began (`since_ms`) get an event.
+    """
+    known, n = store.redis.hmget(store.keys.epoch, ["server", "n"])
+    if known == server_id:
+        return False
+    epoch = int(n or 0) + 1
+    under_way = store.redis.zrangebyscore(store.keys.live, "-inf", since_ms) if known else []
+    store._client_scripts.load()  # the server may have lost it
+    with store.redis.pipeline(
+        transaction=True
+    ) as pipeline:  # atomic, or repeated: the caller that gets True once is the only one
+        pipeline.hset(store.keys.epoch, mapping={"server": server_id, "n": epoch})
+        if known is not None:
+            args = append_args("redis.restarted", server_id, data={"epoch": str(epoch)})
+            pipeline.fcall(library.function("event/append"), 1, store.keys.events.head, *args)
+        for run_id in under_way:
+            pipeline.xadd(
+                store.keys.run(run_id).events, {"what": "redis.restarted", "todo": "", "epoch": epoch}
+            )
+        pipeline.execute()
+    return known is not None
 
 
 class MaintenanceLeader(BackgroundService):
