@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from coordination.api.coord import Coord
-    from coordination.api.events import Event
     from coordination.api.run import Run
     from coordination.errors import (
         Blocked,
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
         Unreachable,
         UsageError,
     )
+    from coordination.events.stream import Event
     from coordination.models import Dependency, Issue, OnFailure, Plan, Repo, Strategy, Todo
     from coordination.planner.selection import Selectors
     from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
@@ -85,7 +85,7 @@ __all__ = [
 _HOMES = {
     "Coord": "api.coord",
     "CoordinationManager": "tracker.manager",
-    "Event": "api.events",
+    "Event": "events.stream",
     "Run": "api.run",
     "Selectors": "planner.selection",
     "Settings": "settings",

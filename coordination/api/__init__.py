@@ -8,7 +8,8 @@
 | `runs.py` `run.py` | all runs; one run |
 | `planning.py` | order and duration of a plan, preview of a sweep |
 | `messages.py` `machine.py` | messages; doctor, Flower, metrics, ACL users, the first file |
-| `events.py` | for scripts: events of a run; an action that is tried again |
+| `events.py` `subscribers.py` | events: listed, followed; functions that are called with them |
+| `retrying.py` | for scripts: an action that is tried again |
 
 The records that operations take and return are imported from here. Each comes from its own module when it is
 first asked for: a command that lists todos starts without anything of runs.

@@ -16,7 +16,11 @@ from coordination.environment import actor
 from coordination.errors import CoordinationError, InvalidFile, NotFound
 
 if TYPE_CHECKING:  # each of these is imported by the operations that need it
-    from coordination.api.events import Subscribers
+    from redis import Redis
+
+    from coordination.api.events import Events
+    from coordination.api.subscribers import Subscribers
+    from coordination.backend.client import Profile
     from coordination.dependencies.records import Outcome
     from coordination.ecosystem.document import Document
     from coordination.history.memory import Memory
@@ -55,6 +59,8 @@ class EcosystemAccess:
         self._warn = warn
         self._url: str | None = None
         self._connection: Connection | None = None
+        self.handles: set[str] = set()
+        """The runs that were started or looked up."""
 
     # The file
 
@@ -224,10 +230,28 @@ class EcosystemAccess:
 
     @cached_property
     def subscribers(self) -> Subscribers:
-        """Return the functions to call with events of a run that is waited for."""
-        from coordination.api.events import Subscribers
+        """Return the functions to call with events."""
+        from coordination.api.subscribers import Subscribers
 
-        return Subscribers()
+        return Subscribers(self._running_client, lambda: self.settings.namespace, self.handles)
+
+    @cached_property
+    def events(self) -> Events:
+        """Return the events of the namespace: listed and followed."""
+        from coordination.api.events import Events
+
+        return Events(self._running_client, self.settings.namespace, self._repo_names)
+
+    def _repo_names(self) -> tuple[str, ...]:
+        return tuple(repo.name for repo in self.manager.list_repos()) if self.has_file else ()
+
+    def _running_client(self, profile: Profile) -> Redis | None:
+        """Return a new client of the server, if one runs; start none."""
+        from coordination.backend.client import connect
+
+        if (url := self.running_redis()) is None:
+            return None
+        return connect(url, profile, self.settings.connect_timeout)
 
     def ask_live(self, question: Callable[[Live], A], nothing: A) -> A:
         """Ask about the state of runs at this moment: an answer at once, or `nothing`. Starts no server."""
@@ -292,6 +316,8 @@ class EcosystemAccess:
 
     def close(self) -> None:
         """Give back what was started for this process; a run that continues waits for the next worker."""
+        if "subscribers" in self.__dict__:
+            self.subscribers.stop()
         if self._connection:
             self._connection.close()
         if "memory" in self.__dict__:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from coordination.api import messages
-from coordination.api.events import Subscriber, retrying
 from coordination.api.facade import Facade
+from coordination.api.retrying import retrying
+from coordination.api.subscribers import Subscriber
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.records import Policy
 from coordination.cache.contexts import Cache
@@ -107,11 +109,14 @@ class Coord(Facade):
         """
         return retrying(self.breakers, name, action, breaker=breaker, **policy)
 
-    def on(self, event: str, subscriber: Subscriber) -> None:
-        """Subscribe: `coord.on("todo.settled", print)`; also `todo.*` and `*`. Called while a run is
-        waited for, see `events.py`.
+    def on(self, event: str, subscriber: Subscriber, *, since: str | datetime | None = None) -> None:
+        """Subscribe: `coord.on("todo.settled", print)`; also `todo.*` and `*`. The function is called in a thread,
+        until `close`, and in the waiting one while a run is waited for; with each event once, in order, never
+        twice at a time. `since`: an event's id or a time, to get earlier events first (default: from now on).
+
+        Raises UsageError for an unknown event.
         """
-        self.subscribers.on(event, subscriber)
+        self.subscribers.on(event, subscriber, since)
 
     def start_worker(self, repos: Iterable[str]) -> None:
         """Start one worker for all repositories of the file, with the embedded server. Other workers are

@@ -1,147 +1,116 @@
-"""For scripts: events of a run by name, and actions that are tried again.
-
-`Run.wait` calls the subscribers one after the other in its own thread: nothing runs in the background.
-`Run.events` is the iterator for callers that poll.
+"""`coord.events`: the events of the namespace, listed and followed. Functions that are called with them are in
+`subscribers.py`.
 """
 
 from __future__ import annotations
 
-import logging
-import random
-import re
-import subprocess
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from fnmatch import fnmatchcase
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Iterator
+from datetime import datetime
 
-from pydantic import ValidationError
+import redis
 
-from coordination.breakers.manager import BreakerManager
-from coordination.breakers.records import Policy
-from coordination.errors import BreakerOpen, UsageError
-from coordination.models import Retry
-from coordination.runs.records import TodoState
-from coordination.runs.retry_policy import Again, Failure, decide
-from coordination.runs.views import progress
+from coordination.backend.client import Profile, address_of, reaching
+from coordination.errors import NotFound, Unreachable
+from coordination.events.kinds import ASKED, GAP, KINDS, asked_by_name, matching
+from coordination.events.stream import Event, EventStream, follow
+from coordination.messages.live import BEGINNING
 from coordination.text import did_you_mean
 
-NAMES = (
-    "run.started", "run.paused", "run.resumed", "run.imported", "run.cancelled", "run.timed_out",
-    "run.rolling_back", "run.stuck", "run.ended",
-    "level.opened", "level.settled",
-    "todo.ready", "todo.dispatched", "todo.started", "todo.parked", "todo.retrying", "todo.lost",
-    "todo.poison", "todo.settled",
-    "todo.compensating", "todo.accepted", "todo.approved", "todo.rejected",
-    "redis.restarted",
-)  # fmt: skip
-
-STATES = frozenset(state.value for state in TodoState)
-
-logger = logging.getLogger(__name__)
+LIMIT = 20
+AT_ONCE = 1000
 
 
-@dataclass(frozen=True, kw_only=True)
-class Event:
-    """`name` is one of NAMES. `todo` is empty in events of the run."""
-
-    name: str
-    run: str
-    todo: str
-    at: datetime
-    facts: Mapping[str, str]
-    """Fields of the event. For a todo: `state` and `attempt`; `undo` for a compensation; `waits_for` if it is
-    parked. For `run.ended`: `status`, and `at` in ms, because a run that is rolled back ends again. For a
-    decision: `by`.
+class Events:
+    """Starts no server. `connect` returns a new client of the one that runs, else None; `repos` the names of the
+    repositories of the file, none without a file.
     """
 
+    def __init__(
+        self,
+        connect: Callable[[Profile], redis.Redis | None],
+        namespace: str,
+        repos: Callable[[], Collection[str]],
+    ) -> None:
+        self._connect, self._namespace, self._repos = connect, namespace, repos
 
-Subscriber = Callable[[Event], object]
+    def list(
+        self,
+        kinds: Collection[str] = (),
+        *,
+        repo: str | None = None,
+        since: str | datetime | None = None,
+        limit: int | None = None,
+    ) -> list[Event]:
+        """Return events, oldest first: after an id, or from a time on, at most `limit`; without `since` the latest
+        ones (default: 20). `kinds`: kinds or patterns such as `todo.*`; `repo`: that name this repository.
 
+        Raises Unreachable where no server runs; UsageError, NotFound.
+        """
+        wanted = self._filter(kinds, repo)
+        with self._open(Profile.COMMAND) as client, reaching(address_of(client)):
+            stream = EventStream(client, self._namespace)
+            if since is None:
+                return stream.latest(limit or LIMIT, wanted)
+            found, position = list[Event](), _position(stream, since)
+            while limit is None or len(found) < limit:
+                batch = stream.read(position, AT_ONCE, asked=_asks(kinds))
+                found += filter(wanted, batch.events)
+                if batch.position == position:
+                    break
+                position = batch.position
+        return found if limit is None else found[:limit]
 
-class Subscribers:
-    def __init__(self) -> None:
-        self._all: list[tuple[str, Subscriber]] = []
+    def follow(
+        self, kinds: Collection[str] = (), *, repo: str | None = None, since: str | datetime | None = None
+    ) -> Iterator[Event | None]:
+        """Yield events for ever, from now on or after `since`, and None after each second without one. Kinds that
+        are counted only are written while this goes on, if `kinds` asks for them by name. Raises as `list` does,
+        and Unreachable where Redis is away for a minute.
+        """
+        wanted = self._filter(kinds, repo)
+        asked = tuple(kind for one in kinds for kind in matching(one) if asked_by_name(one) and kind in ASKED)
+        with self._open(Profile.READER) as reader:
+            with reaching(address_of(reader)):
+                stream = EventStream(reader, self._namespace)
+                position = stream.end() if since is None else _position(stream, since)
+            hint = f"then: coord events -f --since {position}"
+            for event in follow(reader, self._namespace, position, asked=asked, hint=hint):
+                if event is None or wanted(event):
+                    yield event
 
-    def on(self, pattern: str, subscriber: Subscriber) -> None:
-        """Subscribe to a name, or to several: `todo.*`, `*`. Raises UsageError for an unknown name."""
-        if not any(fnmatchcase(name, pattern) for name in NAMES):
-            raise UsageError(
-                f"there is no event {pattern!r}{did_you_mean(pattern, NAMES)}", f"one of: {', '.join(NAMES)}"
+    def position(self) -> str:
+        """Return the place behind the newest event, to follow from later. Raises Unreachable."""
+        with self._open(Profile.COMMAND) as client, reaching(address_of(client)):
+            return EventStream(client, self._namespace).end()
+
+    def _filter(self, kinds: Collection[str], repo: str | None) -> Callable[[Event], bool]:
+        known = {kind for one in kinds for kind in matching(one)} or {*KINDS}
+        repos = self._repos()
+        if repo is not None and repos and repo not in repos:
+            raise NotFound(
+                f"there is no repository {repo!r}{did_you_mean(repo, repos)}", "list them: coord list-repos"
             )
-        self._all.append((pattern, subscriber))
 
-    def tell(self, event: Event) -> None:
-        """Call the subscribers of the event. A failing one is logged; the others, and the run, continue."""
-        for pattern, subscriber in self._all:
-            if fnmatchcase(event.name, pattern):
-                try:
-                    subscriber(event)
-                except Exception:
-                    logger.exception("a subscriber to %s failed", pattern)
+        def fits(event: Event) -> bool:
+            if event.kind == GAP:
+                return True
+            return (event.kind in known or not kinds) and (repo is None or repo in event.repos)
 
+        return fits
 
-def event_of(run_id: str, event: progress.RunEvent) -> Event:
-    name, facts = event.what, dict(event.fields)
-    kind, _, word = name.partition(".")
-    if kind == "todo" and word in STATES:
-        state = TodoState.COMPENSATING if word == TodoState.RUNNING and "undo" in facts else TodoState(word)
-        facts["state"] = state.value
-        name = "todo.settled" if state.ended else f"todo.{'started' if state is TodoState.RUNNING else state}"
-    at = datetime.fromtimestamp(event.at_ms / 1000, UTC)
-    return Event(name=name, run=run_id, todo=event.todo, at=at, facts=facts)
+    def _open(self, profile: Profile) -> redis.Redis:
+        client = self._connect(profile)
+        if client is None:
+            raise Unreachable(
+                "no server runs here, and it has the events of runs",
+                "start it: coord up; changes of the file: coord history",
+            )
+        return client
 
 
-T = TypeVar("T")
+def _asks(kinds: Collection[str]) -> bool:
+    return any(map(asked_by_name, kinds))
 
 
-def retrying(
-    breakers: BreakerManager,
-    name: str,
-    action: Callable[[], T],
-    *,
-    breaker: Policy | None = None,
-    **policy: Any,
-) -> T:
-    """Return what the action returns. `policy`: the fields of a todo's `retry`. Raises what the last try
-    raised, BreakerOpen, UsageError.
-    """
-    rules = _rules(policy)
-    failures = 0
-    while True:
-        try:
-            return breakers.call(name, action, policy=breaker)
-        except BreakerOpen:
-            raise
-        except Exception as error:
-            failures += 1
-            match decide(rules, failures, random.random(), _failure(error)):  # noqa: S311 (jitter, no secret)
-                case Again(delay):
-                    time.sleep(delay.total_seconds())
-                case _:
-                    raise
-
-
-def _rules(policy: dict[str, Any]) -> Retry:
-    try:
-        return Retry.model_validate(policy)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(map(str, first["loc"]))
-        known = ", ".join(Retry.model_fields)
-        raise UsageError(f"{field} of a retry policy: {first['msg']}", f"there are: {known}") from error
-
-
-def _failure(error: Exception) -> Failure:
-    """Return the error as a retry policy sees it: exit code and output of a command, a timeout, the
-    message.
-    """
-    output = getattr(error, "stderr", None) or getattr(error, "output", None) or str(error)
-    text = output.decode(errors="replace") if isinstance(output, bytes) else str(output)
-    return Failure(
-        exit_code=error.returncode if isinstance(error, subprocess.CalledProcessError) else None,
-        timeout=isinstance(error, TimeoutError | subprocess.TimeoutExpired),
-        shows=lambda pattern: any(re.search(pattern, line) for line in text.splitlines()),
-    )
+def _position(stream: EventStream, since: str | datetime) -> str:
+    return since or BEGINNING if isinstance(since, str) else stream.position_at(since)

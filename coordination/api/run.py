@@ -10,11 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coordination.api.events import Event, event_of
+from coordination.api.subscribers import event_of
 from coordination.backend.client import reaching
 from coordination.ecosystem.writeback import Written, write_back
 from coordination.environment import actor
 from coordination.errors import Blocked, Conflict, NotFound
+from coordination.events.stream import Event
 from coordination.messages.live import BEGINNING
 from coordination.models import OnFailure, WriteBack
 from coordination.runs import transactions
@@ -47,6 +48,7 @@ class Run:
         self._access = access
         self._connection = access.connection
         self._told = BEGINNING
+        access.handles.add(run_id)
 
     @contextmanager
     def _reached(self) -> Iterator[Connection]:

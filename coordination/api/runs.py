@@ -10,11 +10,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coordination.api.events import Event
 from coordination.api.planning import Planner, Sweep, SweepOptions, SweepPreview
 from coordination.api.run import Run
 from coordination.backend.server_check import refuse_unfit
 from coordination.errors import Blocked, CoordinationError, NotFound
+from coordination.events.stream import Event
 from coordination.models import OnFailure, Strategy, Verdict
 from coordination.planner.graph import PlanGraph, alone, build
 from coordination.planner.selection import ALL, Selectors, find_plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -93,7 +93,7 @@ def event_of(entry_id: str, fields: Fields) -> Event | None:
         actor=data.pop("actor", ""),
         repos=tuple(data.pop("repos", "").split()),
         title=data.pop("title", ""),
-        entry=data.pop("entry", ""),
+        entry=entry if POSITION.fullmatch(entry := data.pop("entry", "")) else "",
         data=data,
     )
 
@@ -155,10 +155,16 @@ class EventStream:
         newest = self._redis.xrevrange(self._keys.lasting, count=1)
         return str(newest[0][0]) if newest else BEGINNING
 
-    def latest(self, limit: int) -> list[Event]:
-        """Return the newest events, oldest first."""
-        newest = self._redis.xrevrange(self._keys.lasting, count=limit)
-        return [event for entry in reversed(newest) if (event := event_of(*entry))]
+    def latest(self, limit: int, wanted: Callable[[Event], bool] = lambda _: True) -> list[Event]:
+        """Return the newest events that are wanted, oldest first."""
+        found, end = list[Event](), "+"
+        while len(found) < limit:
+            entries = self._redis.xrevrange(self._keys.lasting, max=end, count=READ_AT_ONCE)
+            found += filter(wanted, (event for entry in entries if (event := event_of(*entry))))
+            if len(entries) < READ_AT_ONCE:
+                break
+            end = f"({entries[-1][0]}"
+        return found[:limit][::-1]
 
     def read(self, since: str = BEGINNING, limit: int = READ_AT_ONCE, *, asked: bool = False) -> Batch:
         """Return up to about `limit` events after the position, oldest first; with `asked` also the counted kinds
@@ -169,16 +175,17 @@ class EventStream:
         place(since)
         streams = (self._keys.lasting, self._keys.asked) if asked else (self._keys.lasting,)
         with self._redis.pipeline(transaction=True) as pipeline:  # one moment: nothing is trimmed in between
+            pipeline.time()
             pipeline.xinfo_stream(self._keys.lasting)
             for stream in streams:
                 pipeline.xrange(stream, f"({since}", count=limit)
-            info, *rows = pipeline.execute(raise_on_error=False)
+            now, info, *rows = pipeline.execute(raise_on_error=False)
         if isinstance(info, redis.ResponseError) and "no such key" in str(info):
             info = {"last-generated-id": BEGINNING, "entries-added": 0, "length": 0, "first-entry": None}
-        for reply in (info, *rows):
+        for reply in (now, info, *rows):
             if isinstance(reply, Exception):
                 raise reply
-        gap, start = _gap(since, info)
+        gap, start = _gap(since, info, now_ms=int(now[0]) * 1000)
         if start != since:
             return Batch(events=tuple(gap), position=start)
         entries = _merged(rows, limit)
@@ -213,51 +220,72 @@ class EventStream:
         self._step("event/request", [self._keys.head], [ms, *kinds])
 
 
-def follow(
-    reader: Redis,
-    namespace: str,
-    since: str = BEGINNING,
-    *,
-    asked: Collection[str] = (),
-    hint: str = "try again when Redis is back",
-    tick_s: float = TICK_S,
-    patience_s: float = PATIENCE_S,
-) -> Iterator[Event | None]:
-    """Yield every event after the position, for ever, and None after each tick without one. `asked`: counted
-    kinds, which are asked for as long as this goes on.
+class Follower:
+    """Reads every event after a position, for ever. `position` and `asked` may be changed between two reads.
 
-    `reader` must be a blocking, decoding client (Profile.READER). Raises Unreachable when Redis does not answer
-    for `patience_s`, UsageError.
+    `reader` must be a blocking, decoding client (Profile.READER). `asked`: counted kinds, which are asked for as
+    long as this is read.
     """
-    place(since)
-    stream, keys, position = EventStream(reader, namespace), Keys(namespace).events, since
-    names = (keys.lasting, keys.asked) if asked else (keys.lasting,)
-    absence = Absence(reader, hint, patience_s)
-    ask_at = 0.0
+
+    def __init__(
+        self,
+        reader: Redis,
+        namespace: str,
+        since: str = BEGINNING,
+        *,
+        asked: Collection[str] = (),
+        hint: str = "try again when Redis is back",
+        tick_s: float = TICK_S,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        place(since)
+        self.position, self.asked = since, asked
+        self.stream = EventStream(reader, namespace)
+        self._reader, self._keys, self._tick_s = reader, Keys(namespace).events, tick_s
+        self._absence = Absence(reader, hint, patience_s)
+        self._ask_at = 0.0
+
+    def read(self) -> tuple[Event, ...]:
+        """Return new events; none after a tick without one, and while Redis is away. Raises Unreachable when that
+        takes longer than `patience_s`, Unusable.
+        """
+        if not self._absence.wait(self._tick_s):
+            return ()
+        with self._absence.outlived():
+            if self.asked and time.monotonic() >= self._ask_at:
+                self.stream.ask(self.asked)
+                self._ask_at = time.monotonic() + ASKED_FOR.total_seconds() / 3
+            if (batch := self._next()).position == self.position:
+                self._wait()
+                batch = self._next()
+            self.position = batch.position
+            return batch.events
+        return ()
+
+    def _next(self) -> Batch:
+        return self.stream.read(self.position, asked=bool(self.asked))
+
+    def _wait(self) -> None:
+        names = (self._keys.lasting, self._keys.asked) if self.asked else (self._keys.lasting,)
+        self._reader.xread(dict.fromkeys(names, self.position), count=1, block=int(self._tick_s * 1000))
+
+
+def follow(reader: Redis, namespace: str, since: str = BEGINNING, **how: Any) -> Iterator[Event | None]:
+    """Yield every event after the position, for ever, and None after each tick without one. `how`: the arguments
+    of `Follower`.
+    """
+    follower = Follower(reader, namespace, since, **how)
     while True:
-        batch = Batch(events=(), position=position)
-        woken: object = None
-        if absence.wait(tick_s):
-            with absence.outlived():
-                if asked and time.monotonic() >= ask_at:
-                    stream.ask(asked)
-                    ask_at = time.monotonic() + ASKED_FOR.total_seconds() / 3
-                batch = stream.read(position, asked=bool(asked))
-                if batch.position == position:
-                    woken = reader.xread(dict.fromkeys(names, position), count=1, block=int(tick_s * 1000))
-        yield from batch.events
-        if batch.position == position and not woken:
-            yield None
-        position = batch.position
+        yield from follower.read() or (None,)
 
 
-def _gap(since: str, info: Mapping[str, Any]) -> tuple[list[Event], str]:
+def _gap(since: str, info: Mapping[str, Any], now_ms: int) -> tuple[list[Event], str]:
     """Return the event of a gap at the position, if there is one, and the position to read from."""
     last, first = str(info["last-generated-id"]), info["first-entry"]
     if since == BEGINNING:
         return [], since
-    if place(since) > place(last):
-        why = "the stream ends before this position: Redis lost its last data, or its clock was set back"
+    if place(since) > place(last) and place(since)[0] > now_ms + 1000:  # new events would come before it
+        why = "the position is of another server, or of one whose clock was set back"
         return [_told(last, last, why)], last
     begins = str(first[0]) if first else last
     if int(info["entries-added"]) > int(info["length"]) and place(since) < place(begins):

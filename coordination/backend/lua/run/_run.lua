@@ -143,12 +143,22 @@ end
 local announce_todo, tell_move
 
 do
+  -- Return the repositories of a todo's events.
+  local function repos_of(todo)
+    local repo = place_of(todo).repo
+    return repo == MILESTONE_REPO and '' or repo
+  end
+
   -- Write an event of a todo for readers outside the run. `entry`: the same event in the run's own stream.
   -- `...`: names and values of its further fields.
   function announce_todo(kind, todo, entry, ...)
-    local repo = place_of(todo).repo
-    if repo == MILESTONE_REPO then return announce(kind, todo, 'run', run, 'entry', entry, ...) end
-    announce(kind, todo, 'run', run, 'repos', repo, 'entry', entry, ...)
+    announce(kind, todo, 'run', run, 'repos', repos_of(todo), 'entry', entry, ...)
+  end
+
+  local function common_fields(todo, attempt, undoing)
+    local fields = { 'attempt', attempt, 'repos', repos_of(todo) }
+    if undoing then fields[5], fields[6] = 'undo', undoing end
+    return fields
   end
 
   -- Return the fields of the end of a todo.
@@ -156,11 +166,10 @@ do
     local prefix, ran = undoing and 'undo_' or '', from == 'running'
     local started_at, why, exit_code, worker, approver, cached = facts_of(todo,
       prefix .. 'started_at', prefix .. 'error', prefix .. 'exit_code', 'worker', 'approved_by', 'cached')
-    local fields = { 'attempt', attempt }
+    local fields = common_fields(todo, attempt, undoing)
     local function add(name, value)
       if value then fields[#fields + 1], fields[#fields + 2] = name, value end
     end
-    add('undo', undoing)
     add('actor', ran and worker or approver)
     add('title', why and why ~= '' and first_line(why))
     if ran then
@@ -174,7 +183,7 @@ do
   local function tell_end(todo, from, to, attempt, undoing)
     local fields, approver = fields_of_end(todo, from, attempt, undoing)
     local entry = emit('todo.' .. to, todo, unpack(fields))
-    announce_todo('todo.settled', todo, entry, 'state', to, unpack(fields))
+    announce('todo.settled', todo, 'run', run, 'entry', entry, 'state', to, unpack(fields))
     if to == 'succeeded' and place_of(todo).repo == MILESTONE_REPO then
       local plan = call('HGET', meta, 'plan_id') or ''
       announce('milestone.reached', plan .. '/' .. todo, 'run', run, 'actor', approver or '')
@@ -185,12 +194,12 @@ do
   -- until the todo runs, however often it is parked and fired again.
   local function tell_parked(todo, attempt, undoing)
     local why, reason = fact(todo, 'waits_for') or '', fact(todo, 'wait_reason') or ''
-    local fields = { 'attempt', attempt, 'reason', reason }
-    if undoing then fields[5], fields[6] = 'undo', undoing end
+    local fields = common_fields(todo, attempt, undoing)
+    fields[#fields + 1], fields[#fields + 2] = 'reason', reason
     local entry = emit('todo.parked', todo, 'waits_for', why, unpack(fields))
     if reason == 'repository' or reason == 'resource' or fact(todo, 'parked_for') == reason then return end
     note(todo, 'parked_for', reason)
-    announce_todo('todo.parked', todo, entry, 'title', first_line(why), unpack(fields))
+    announce('todo.parked', todo, 'run', run, 'entry', entry, 'title', first_line(why), unpack(fields))
   end
 
   -- Write the events of a change of state: all of them for those who follow the run, and for readers outside
@@ -199,8 +208,7 @@ do
     local attempt, undoing = facts_of(todo, 'attempt', 'undo')
     if ENDED[to] then return tell_end(todo, from, to, attempt, undoing) end
     if to == 'parked' then return tell_parked(todo, attempt, undoing) end
-    local fields = { 'attempt', attempt }
-    if undoing then fields[3], fields[4] = 'undo', undoing end
+    local fields = common_fields(todo, attempt, undoing)
     if to == 'running' then
       erase(todo, 'parked_for')
       fields[#fields + 1], fields[#fields + 2] = 'actor', fact(todo, 'worker')
@@ -210,9 +218,10 @@ do
     end
     local entry = emit('todo.' .. to, todo, unpack(fields))
     if to == 'running' then
-      announce_todo(undoing and 'todo.compensating' or 'todo.started', todo, entry, unpack(fields))
+      local kind = undoing and 'todo.compensating' or 'todo.started'
+      announce(kind, todo, 'run', run, 'entry', entry, unpack(fields))
     elseif to == 'retrying' then
-      announce_todo('todo.retrying', todo, entry, unpack(fields))
+      announce('todo.retrying', todo, 'run', run, 'entry', entry, unpack(fields))
     end
   end
 end
