@@ -73,12 +73,8 @@ class Step:
         return tuple(self.args.partition("[")[0].split())
 
     @cached_property
-    def _ordered(self) -> tuple[str, ...]:
+    def _names(self) -> tuple[str, ...]:
         return tuple(name.partition(":")[0] for name in self._fixed)
-
-    @cached_property
-    def _names(self) -> frozenset[str]:
-        return frozenset(self._ordered)
 
     @cached_property
     def _group(self) -> tuple[str, ...]:
@@ -93,10 +89,10 @@ class Step:
 
         Raises StepMisuse if a name is missing or not declared.
         """
-        if named.keys() != self._names:
-            wrong = sorted(named.keys() ^ self._names)
+        if len(named) != len(self._names) or not all(map(named.__contains__, self._names)):
+            wrong = sorted(named.keys() ^ set(self._names))
             raise StepMisuse(f"step {self.name} takes {self.args!r}: missing or unknown: {', '.join(wrong)}")
-        return [*map(named.__getitem__, self._ordered), *group]
+        return [*map(named.__getitem__, self._names), *group]
 
     def check(self, keys: Sequence[str], args: Sequence[Word]) -> None:
         """Raise StepMisuse if keys or arguments do not match the declaration."""
