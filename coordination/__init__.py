@@ -15,7 +15,8 @@
 | `backend` | Redis: client, keys, Lua steps, embedded server |
 | `settings` `models` `errors` | settings; records of the file; exceptions |
 | `text` `files` `git` `terminal` | sentences and suggestions; private files; git queries; safe output |
-| `background` `retry` `processes` | background threads; pauses between tries; identity of processes |
+| `background` `retry` | background threads; pauses between tries |
+| `durations` `processes` | milliseconds; identity of processes |
 
 Exported names are imported on first use, so that commands start in 90 ms.
 """

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from coordination.api.planning import Planner, Sweep, SweepOptions, SweepPreview
 from coordination.api.run import Run
 from coordination.backend.server_check import refuse_unfit
+from coordination.durations import ms
 from coordination.errors import Blocked, CoordinationError, NotFound
 from coordination.events.stream import Event
 from coordination.models import OnFailure, Strategy, Verdict
@@ -21,7 +22,6 @@ from coordination.planner.selection import ALL, Selectors, find_plan
 from coordination.runs import transactions
 from coordination.runs.export.import_document import LARGEST
 from coordination.runs.records import RunView, TodoState
-from coordination.runs.store import ms
 from coordination.runs.submission.conflicts import LeftOut, left_out
 from coordination.runs.submission.submit import decide
 from coordination.runs.views.durations import learned

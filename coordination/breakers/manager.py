@@ -21,6 +21,7 @@ from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepConnection
 from coordination.backend.steps import Word
 from coordination.breakers.records import Breaker, BreakerState, Policy, Reset, breaker_of, reset_of
+from coordination.durations import MS
 from coordination.errors import BreakerOpen, NotFound, UsageError
 from coordination.text import listed
 
@@ -67,7 +68,6 @@ T = TypeVar("T")
 Counts = type[Exception] | tuple[type[Exception], ...]
 TTL = timedelta(minutes=1)
 """Time that a probe may take before the next caller may try."""
-_MS = timedelta(milliseconds=1)
 
 
 class BreakerManager:
@@ -174,9 +174,9 @@ class BreakerManager:
 
     def _allowed(self, name: str, who: str, ttl: timedelta) -> bool:
         """Return whether the caller is the probe. Raises BreakerOpen."""
-        if not isinstance(ttl, timedelta) or ttl < _MS:
+        if not isinstance(ttl, timedelta) or ttl < MS:
             raise UsageError(f"invalid ttl: {ttl}", "pass a timedelta of 1 ms or longer")
-        word, *held_up = self._step("allow", name, who, _here(), ttl // _MS)
+        word, *held_up = self._step("allow", name, who, _here(), ttl // MS)
         if held_up:
             ends, why = held_up
             raise BreakerOpen(

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from coordination.backend.keys import resource
+from coordination.durations import MS
 from coordination.settings import Settings
 from coordination.text import counted
 
@@ -120,9 +121,6 @@ def _moment(ms: str) -> datetime | None:
     return datetime.fromtimestamp(int(ms) / 1000, UTC) if ms else None
 
 
-_MS = timedelta(milliseconds=1)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Policy:
     failures: int = 5
@@ -139,7 +137,7 @@ class Policy:
     @property
     def figures(self) -> tuple[int, int, int]:
         """The values as the Lua steps expect them, with durations in ms."""
-        return self.failures, max(1, self.window // _MS), max(1, self.open_for // _MS)
+        return self.failures, max(1, self.window // MS), max(1, self.open_for // MS)
 
     def words(self, without: Iterable[str] = ()) -> str:
         """Return the policy as stored with a run; `without` names the resources that have no breaker."""

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+from coordination.durations import MS
 from coordination.errors import UsageError
 from coordination.settings import Settings
 
 LONGEST_TTL = timedelta(days=366)
-MS = timedelta(milliseconds=1)
 
 
 class Eviction(StrEnum):

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from coordination.backend.client import FREIGHT_S
 from coordination.cache.entries import Entries
-from coordination.cache.limits import MS
+from coordination.durations import MS
 
 PAGE = 500
 VALUES_AT_ONCE = 4 * 1024 * 1024

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from coordination.backend.keys import lock, resource
+from coordination.durations import MS
 from coordination.errors import UsageError
 
 LONGEST_NAME = 255
@@ -17,7 +18,6 @@ MOST = 1_000_000_000
 """Largest amount of a resource: Lua counts in doubles and does not write larger numbers as integers."""
 TTL = timedelta(seconds=10)
 WAIT = timedelta(seconds=5)
-_MS = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class LockTerms:
     """A thread renews the lock; otherwise the caller must."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.ttl, timedelta) or not _MS <= self.ttl <= LONGEST_TTL:
+        if not isinstance(self.ttl, timedelta) or not MS <= self.ttl <= LONGEST_TTL:
             raise UsageError(f"invalid ttl: {self.ttl}", "pass a timedelta from 1 ms to a year")
         if not isinstance(self.wait, timedelta) or self.wait < timedelta(0):
             raise UsageError(f"invalid wait: {self.wait}", "pass a timedelta of 0 (a single try) or longer")
@@ -48,7 +48,7 @@ class LockTerms:
 
     @property
     def ttl_ms(self) -> int:
-        return self.ttl // _MS
+        return self.ttl // MS
 
 
 def check_name(what: str, name: object) -> None:

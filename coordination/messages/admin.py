@@ -8,9 +8,9 @@ from datetime import timedelta
 from typing import Any
 
 from coordination.backend.client import reaching
+from coordination.durations import MS
 from coordination.errors import NotFound
 from coordination.messages import names, records
-from coordination.messages.names import MS
 from coordination.messages.records import (
     DeadLetter,
     InboxStats,

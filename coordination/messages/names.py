@@ -6,6 +6,7 @@ import json
 from datetime import timedelta
 from typing import Any
 
+from coordination.durations import MS
 from coordination.errors import UsageError
 from coordination.text import did_you_mean
 
@@ -22,7 +23,6 @@ PRIORITIES = range(-100, 101)
 LONGEST = timedelta(days=365)
 MOST_WAIT_S = 5.0
 """Longest single wait, after which the waiting code checks for other work."""
-MS = timedelta(milliseconds=1)
 _ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from coordination.durations import MS
 from coordination.errors import UsageError
 from coordination.messages import names, records
-from coordination.messages.names import MS
 from coordination.messages.records import Limits, Message, Position, Taken
 from coordination.messages.sending import process
 from coordination.messages.steps import Effects, Steps, ack_with, deliveries

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from coordination.durations import ms
 from coordination.environment import actor
 from coordination.errors import Conflict, NotFound
 from coordination.runs.cleanup_jobs import (
@@ -28,7 +29,7 @@ from coordination.runs.cleanup_jobs import (
 from coordination.runs.maintenance.expiry import forget_bundles, forget_contexts, forget_logs
 from coordination.runs.presence import Presence
 from coordination.runs.records import RunStatus
-from coordination.runs.store import RunStore, ms
+from coordination.runs.store import RunStore
 from coordination.runs.views.run_view import RunReader
 
 FORGOTTEN = "forgotten"

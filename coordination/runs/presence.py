@@ -16,10 +16,10 @@ from redis import Redis
 
 from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepCaller
+from coordination.durations import ms
 from coordination.errors import Conflict
 from coordination.models import ECOSYSTEM_ID
 from coordination.planner.gates import MILESTONE_REPO
-from coordination.runs.store import ms
 
 MISSED_HEARTBEATS = 3
 REMEMBERED = timedelta(days=1)

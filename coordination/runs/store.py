@@ -20,6 +20,7 @@ from coordination.backend.step_connection import StepCaller
 from coordination.backend.steps import STEPS, Word
 from coordination.broker.delivery import Delivery
 from coordination.cache.entries import drop
+from coordination.durations import ms
 from coordination.events.stream import append_args
 from coordination.runs.records import (
     LIVE,
@@ -375,10 +376,6 @@ class RunStore:
 
 def _text(number: int | None) -> int | str:
     return "" if number is None else number
-
-
-def ms(duration: timedelta) -> int:
-    return int(duration / timedelta(milliseconds=1))
 
 
 def _members(values: Iterable[str]) -> list[tuple[str, str]]:

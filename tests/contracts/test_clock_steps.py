@@ -14,9 +14,10 @@ from datetime import timedelta
 import fakeredis
 import pytest
 
+from coordination.durations import ms
 from coordination.runs.maintenance.clock_watch import ClockWatch
 from coordination.runs.presence import Presence, Worker
-from coordination.runs.store import RunStore, ms
+from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, LEASE, Harness
 

@@ -27,8 +27,9 @@ from dataclasses import dataclass
 
 from coordination.backend.keys import split_member
 from coordination.backend.step_connection import StepCaller
+from coordination.durations import ms
 from coordination.runs.presence import Presence
-from coordination.runs.store import RunStore, ms
+from coordination.runs.store import RunStore
 from coordination.settings import Settings
 
 TOLERANCE_MS = 1000

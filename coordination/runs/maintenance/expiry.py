@@ -21,9 +21,10 @@ import redis
 
 from coordination.backend.keys import member
 from coordination.cache.names import of_run
+from coordination.durations import ms
 from coordination.runs.export.archiver import RunArchiver
 from coordination.runs.records import Descriptor, RunStatus
-from coordination.runs.store import RunStore, ms
+from coordination.runs.store import RunStore
 
 LOOK_EVERY_S = 5.0
 FORGOTTEN_AT_ONCE = 100

@@ -28,6 +28,7 @@ from coordination.backend.key_table import is_wrong_type, set_apart
 from coordination.backend.keys import lock
 from coordination.background import BackgroundService
 from coordination.broker.delivery import Delivery
+from coordination.durations import ms
 from coordination.errors import LockError, Unreachable
 from coordination.events.stream import append_args
 from coordination.locks import Lock, LockManager
@@ -38,7 +39,7 @@ from coordination.runs.maintenance.clock_watch import ClockWatch
 from coordination.runs.maintenance.expiry import Expiry
 from coordination.runs.maintenance.stuck import StuckWatch
 from coordination.runs.presence import Presence
-from coordination.runs.store import RunStore, ms
+from coordination.runs.store import RunStore
 from coordination.settings import Settings
 
 TICK_S = 0.5

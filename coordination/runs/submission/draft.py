@@ -12,12 +12,13 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from coordination.backend.keys import resource, seat
+from coordination.durations import ms
 from coordination.models import Level, Todo, Workspace
 from coordination.planner.hours import kind_of
 from coordination.planner.remaining import Expected
 from coordination.runs.records import Descriptor, RunStatus, TodoSpec, TodoState
 from coordination.runs.replies import Reply
-from coordination.runs.store import RunStore, ms
+from coordination.runs.store import RunStore
 
 CHUNK = 500
 DRAFT_TTL = timedelta(hours=1)

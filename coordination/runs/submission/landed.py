@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 
+from coordination.durations import ms
 from coordination.errors import Conflict, UsageError
 from coordination.models import Ecosystem, Plan
 from coordination.planner.blockers import Register
@@ -32,7 +33,7 @@ from coordination.runs.cleanup_jobs import (
 from coordination.runs.presence import Presence
 from coordination.runs.records import TodoState
 from coordination.runs.retrying.ended import retries_of
-from coordination.runs.store import RunStore, ms
+from coordination.runs.store import RunStore
 from coordination.text import listed
 
 ACCEPTED = "accepted"

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from coordination.breakers.records import Policy
+from coordination.durations import ms
 from coordination.environment import actor
 from coordination.errors import PlanRefused
 from coordination.models import AgentAction, Ecosystem, OnFailure, Plan, Repo, Retry, Strategy, Todo
@@ -17,7 +18,7 @@ from coordination.planner.remaining import Expected, expected_of
 from coordination.planner.schedule import AGEING
 from coordination.runs.records import Origin, RunBrief, TodoSpec, TodoState
 from coordination.runs.replies import Reply
-from coordination.runs.store import RunStore, ms
+from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import Draft, descriptor, first_facts, new_run_id
 from coordination.runs.submission.structure import graph_hash, without_way_back
 from coordination.settings import Settings
