@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ from coordination.backend.keys import Keys
 from coordination.errors import CoordinationError
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
-from tests.forked import ForkServer
+from tests.forked import Fork, ForkServer
 from tests.waiting import until
 
 COORD = Path(sys.executable).with_name("coord")
@@ -58,12 +58,27 @@ class Done:
         return next(todo for todo in self.json["todos"] if todo["id"] == name)
 
 
-class Begun(subprocess.Popen[bytes]):
+class Begun:
     """A process of ours. Its output goes to files, so that it never waits for a reader."""
 
-    def __init__(self, command: Sequence[str | Path], **how: Any) -> None:
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        start: Callable[..., subprocess.Popen[bytes] | Fork] = subprocess.Popen,
+        **how: Any,
+    ) -> None:
         self._out, self._err = TemporaryFile(), TemporaryFile()  # noqa: SIM115 (they last as long as we do)
-        super().__init__(command, stdin=subprocess.DEVNULL, stdout=self._out, stderr=self._err, **how)
+        if start is subprocess.Popen:
+            how["stdin"] = subprocess.DEVNULL
+        self._process = start(command, stdout=self._out, stderr=self._err, **how)
+        self.pid = self._process.pid
+        self.poll, self.wait = self._process.poll, self._process.wait
+        self.kill, self.terminate = self._process.kill, self._process.terminate
+        self.send_signal = self._process.send_signal
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.returncode
 
     @property
     def out(self) -> str:
@@ -101,7 +116,7 @@ class Stage:
     """Environment of every command here."""
     within: Sequence[str] = ()
     """A command that carries out ours in a network of its own."""
-    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    started: list[Begun] = field(default_factory=list)
 
     @property
     def file(self) -> Path:
@@ -165,14 +180,23 @@ class Stage:
         return _given({"task": f"do {todo['id']}", "plan": PLAN, "action": "true", **todo, "env": env})
 
     def begin(
-        self, *words: str, command: Sequence[str | Path] = (COORD,), cwd: Path | None = None, **env: str
+        self, *words: str, command: Sequence[str | Path] = (), cwd: Path | None = None, **env: str
     ) -> Begun:
-        """A command that is still running when we get it."""
-        process = Begun(
-            [*self.within, *command, *words], cwd=cwd or self.folder, env=plain({**self.env, **env})
-        )
+        """A command that is still running when we get it. With `command`, such as [COORD], an interpreter of
+        its own is started for it.
+        """
+        ours = {**self.env, **env}
+        how: dict[str, Any] = {"cwd": cwd or self.folder, "env": plain(ours)}
+        if not command and self._forks(ours):
+            process = Begun([COORD, *words], FORKS.begin, **how)
+        else:
+            process = Begun([*self.within, *(command or [COORD]), *words], **how)
         self.started.append(process)
         return process
+
+    def _forks(self, env: Mapping[str, str]) -> bool:
+        """False with variables that the interpreter itself may read."""
+        return not self.within and all(name.startswith("COORD_") for name in env)
 
     def coord(self, *words: str, cwd: Path | None = None, timeout: float = 90, **env: str) -> Done:
         """A command, to its end."""
@@ -181,14 +205,12 @@ class Stage:
             [str(COORD), *words],
             {"cwd": cwd or self.folder, "env": plain(ours), "timeout": timeout},
         )
-        if self.within or any(
-            not name.startswith("COORD_") for name in ours
-        ):  # variables that the interpreter itself may read
+        if self._forks(ours):
+            done = FORKS.run(command, **how)
+        else:
             done = subprocess.run(
                 [*self.within, *command], stdin=subprocess.DEVNULL, capture_output=True, check=False, **how
             )
-        else:
-            done = FORKS.run(command, **how)
         return Done(done.returncode, _decoded(done.stdout), _decoded(done.stderr))
 
     def ok(self, *words: str, **env: str) -> Done:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from coordination.backend.daemon import alive
 from tests.acceptance.gate import Gate
 from tests.stage import Stage
 from tests.waiting import until
@@ -132,7 +129,7 @@ def test_a_cancel_returns_when_nothing_runs_any_more_and_needs_no_heartbeat_for_
 
 def test_a_run_whose_worker_died_can_be_cancelled_with_nobody_there(stage: Stage) -> None:
     gate = Gate(stage.folder)
-    stage.settings = {"heartbeat": "200ms", "lease_ttl": "1s"}
+    stage.settings = {"heartbeat": "200ms", "lease_ttl": "3s"}
     stage.write([{"id": "A", "repo": "api", "action": gate.action}])
     assert stage.sweep("--detach").code == 0
     gate.wait()
@@ -175,13 +172,11 @@ def test_a_resumed_run_that_nobody_serves_says_so_until_the_next_command_has_sta
     paused = stage.ok("show-run")
     gate.open()
     until(lambda: stage.shown().states["A"] == "succeeded")
-    for name in ("supervisor", "worker"):  # the first would start the second again
-        process = stage.daemon(name)
-        os.kill(process.pid, signal.SIGTERM)
-        until(lambda process=process: not alive(process))
+    stage.ok("down")
 
     resumed = stage.ok("resume")
 
     assert "· the run is paused: coord resume" in paused.err
     assert "it waits for a worker for api: none serves it\n  coord worker --repo api=PATH" in resumed.err
+    stage.up()
     assert stage.coord("watch").code == 0

@@ -11,7 +11,7 @@ import redis
 
 from coordination.backend.daemon import alive
 from coordination.operations.local import worker_answers
-from tests.stage import Stage
+from tests.stage import COORD, Stage
 from tests.waiting import until
 
 
@@ -34,7 +34,7 @@ def test_up_detached_returns_when_all_answers_a_second_one_joins_and_down_ends_i
 
 
 def test_up_in_the_foreground_stops_what_it_started_when_it_is_stopped(stage: Stage) -> None:
-    up = stage.begin("up", "--no-flower")
+    up = stage.begin("up", "--no-flower", command=[COORD])
     up.says("unix://")
     until((stage.state / "worker.json").exists)
     server = stage.daemon("server")
@@ -78,7 +78,7 @@ def test_everything_killed_is_up_again_with_its_data(stage: Stage) -> None:
 
 def test_a_worker_of_ones_own_serves_through_the_embedded_server(stage: Stage) -> None:
     url = stage.server.start()
-    worker = stage.begin("worker", "--all")
+    worker = stage.begin("worker", "--all", command=[COORD])
 
     until(lambda: worker_answers("coord", url, worker.pid), 30)
     worker.terminate()
