@@ -8,10 +8,15 @@ import re
 import secrets
 import unicodedata
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from coordination.ecosystem.editing import exclusive
+from coordination.ecosystem.journal import Journal
 from coordination.ecosystem.yaml_text.values import plain_value
+from coordination.environment import actor
 from coordination.errors import CoordinationError, UsageError
 from coordination.git import ask_git
 from coordination.models import Repo
@@ -98,7 +103,7 @@ def first_file(repos: Sequence[Repo]) -> str:
 
 
 def write_first(path: Path, text: str) -> None:
-    """Write the file. Raises UsageError if it exists, and never overwrites it."""
+    """Write the file, and record in its journal who did. Raises UsageError if it exists, and never overwrites it."""
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
@@ -110,6 +115,8 @@ def write_first(path: Path, text: str) -> None:
         raise CoordinationError(
             f"{path} cannot be written: {error.strerror}", "make its folder writable and try again"
         ) from error
+    with suppress(OSError, CoordinationError), exclusive(path):  # else the history calls the writer `file`
+        Journal(path).settle(text.encode(), datetime.now(UTC), actor())
 
 
 def _repo(repo: Repo) -> str:

@@ -118,20 +118,23 @@ class Journal:
         finally:
             os.close(handle)
 
-    def settle(self, text: bytes, at: datetime) -> int:
-        """Complete the journal up to the present text of the file; return the number of the last entry."""
-        return self._settle(text, digest_of(text), at)
+    def settle(self, text: bytes, at: datetime, actor: str = "") -> int:
+        """Complete the journal up to the present text of the file; return the number of the last entry.
 
-    def _settle(self, text: bytes, digest: str, at: datetime) -> int:
+        `actor`: who wrote this text, if that was coord.
+        """
+        return self._settle(text, digest_of(text), at, actor)
+
+    def _settle(self, text: bytes, digest: str, at: datetime, actor: str = "") -> int:
         end = self._end()
         if end is None:
-            return self._begin(text, at, None)
+            return self._begin(text, at, None, actor)
         if end.intended is not None:
             verdict = "done" if digest == end.intended else "undone"
             self._append({verdict: end.seq, "digest": end.intended if verdict == "done" else end.digest})
             end = _End(seq=end.seq, digest=end.intended if verdict == "done" else end.digest)
         if digest != end.digest:
-            return self._whole(text, at, end)
+            return self._whole(text, at, end, actor)
         if self.path.stat().st_size > LIMIT:
             return self._begin(text, at, end)
         return end.seq
@@ -140,7 +143,7 @@ class Journal:
         """Start a new journal with the present text, because the old one is damaged."""
         self._begin(text, at, self._end())
 
-    def _begin(self, text: bytes, at: datetime, end: _End | None) -> int:
+    def _begin(self, text: bytes, at: datetime, end: _End | None, actor: str = "") -> int:
         """Start a journal with the present text, after the end of an older one."""
         checkout = self.checkout()
         if end is None and checkout is not None:  # unreadable at its end
@@ -149,13 +152,14 @@ class Journal:
         if self.path.exists():
             self.path.replace(self.older)
         self._append({"checkout": checkout, "path": str(self.file.resolve())})
-        return self._whole(text, at, end)
+        return self._whole(text, at, end, actor)
 
-    def _whole(self, text: bytes, at: datetime, end: _End | None) -> int:
+    def _whole(self, text: bytes, at: datetime, end: _End | None, actor: str) -> int:
         seq = end.seq + 1 if end else 1
         line = {
             "file": seq,
             "at": at.isoformat(),
+            "actor": actor,
             "before": (end.digest if end else "") or None,
             "after": digest_of(text),
             "text": _packed(text),

@@ -94,7 +94,7 @@ def _events_of(source: str, entry: Entry, *, began: bool, valid: bytes | None) -
         id=f"{source}:{entry.seq}",
         at=entry.at,
         kind="file.recorded" if began else "file.changed",
-        actor="file",
+        actor=entry.actor or "file",
         title=_title(began, after is not None),
         repos=tuple(sorted({repo for event in found for repo in event["repos"]}))[:MOST_IDS],
         data={

@@ -74,7 +74,7 @@ class HistoryStore:
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError) or not replace:
                 raise self._explained(error) from error
-            self.replaced = path.with_name(f"{path.name}.broken")
+            self.replaced = _unused(path.with_name(f"{path.name}.broken"))
             path.replace(self.replaced)
             for leftover in COMPANIONS:
                 path.with_name(f"{path.name}{leftover}").unlink(missing_ok=True)
@@ -242,6 +242,15 @@ class HistoryStore:
         else:
             hint = "make room, then try again; or make a new one: coord history rebuild"
         return CoordinationError(f"the history {self.path} cannot be used: {why}", hint)
+
+
+def _unused(path: Path) -> Path:
+    """Return the path, or the first of `PATH.2`, `PATH.3`, … that does not exist."""
+    number, free = 1, path
+    while free.exists() or free.is_symlink():
+        number += 1
+        free = path.with_name(f"{path.name}.{number}")
+    return free
 
 
 def event_of(row: sqlite3.Row) -> HistoryEvent:

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from coordination.api.machine import write_first_file
 from coordination.ecosystem import journal
 from coordination.ecosystem.editing import Edit, edit
 from coordination.ecosystem.journal import Journal
+from coordination.environment import actor
 from coordination.errors import CoordinationError, NotFound, UsageError
 from coordination.history.collect import collect
 from coordination.history.events import HistoryEvent
@@ -126,6 +128,16 @@ def test_words_are_found_by_stem_synonym_and_weight(store: HistoryStore) -> None
     assert {hit.id for hit in search(store, "cart docs")} == {"e2", "e3"}, "any word, if none has all"
 
 
+def test_the_first_file_is_recorded_as_written_by_its_user(tmp_path: Path) -> None:
+    (tmp_path / "api" / ".git").mkdir(parents=True)
+
+    path, _ = write_first_file(tmp_path)
+
+    with HistoryStore(tmp_path / ".coord" / "history.db") as store:
+        collect(store, path)
+        assert [(event.kind, event.actor) for event in search(store)] == [("file.recorded", actor())]
+
+
 @pytest.mark.parametrize(
     "query",
     ['"', "NEAR(", "a AND", "title:x*", "^login", "'; DROP TABLE events", "\0", "()", "{}", "-", "\x1b[31m"],
@@ -215,6 +227,10 @@ def test_an_unreadable_database_is_moved_away_and_told(tmp_path: Path, file: Pat
         assert store.replaced is not None
         assert store.replaced.read_bytes().startswith(b"no database")
         assert collect(store, file) == 2
+    path.write_bytes(b"nor this" * 1000)
+    with HistoryStore(path) as again:
+        assert again.replaced not in (None, store.replaced)
+        assert store.replaced.read_bytes().startswith(b"no database")
 
 
 def test_a_locked_database_is_an_error_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
