@@ -24,6 +24,7 @@ from coordination.cli.screen.output import Form, as_json_option, output_options,
 from coordination.cli.screen.tables import print_table
 from coordination.environment import refuse_in_todo
 from coordination.errors import CoordinationError, UsageError
+from coordination.terminal import exact
 from coordination.text import counted
 
 SCOPES = click.Choice([scope.value for scope in Scope])
@@ -74,7 +75,8 @@ def get(
     value = found.get(key, otherwise, scope=scope)
     if value is absent:
         raise CoordinationError(f"there is no value {key!r}", "list the values: coord context list")
-    click.echo(value if isinstance(value, str) and not as_json else json.dumps(value))
+    with exact(sys.stdout):
+        click.echo(value if isinstance(value, str) and not as_json else json.dumps(value))
 
 
 @context.command("set")

@@ -1,6 +1,4 @@
-"""Text written by people and programs never controls a terminal, wherever it is shown; a pipe gets it
-unchanged.
-"""
+"""Text written by people and programs never controls a terminal, wherever it is shown, nor by way of a pipe."""
 
 from __future__ import annotations
 
@@ -108,13 +106,23 @@ def test_a_run_and_its_logs_cannot_drive_the_terminal(hostile: Stage) -> None:
     assert_harmless(log.replace(COLOURED, "").replace("\x1b[30;40m", ""))
     assert log.endswith("\x1b[0m")
     assert EVIL in on_terminal(hostile, "logs", "last", "A", "--raw")
-    assert f"{EVIL}\n{COLOURED}\n" in hostile.ok("logs", "last", "A").out
+    assert f"{EVIL}\n{COLOURED}\n" in hostile.ok("logs", "last", "A", "--raw").out
+    piped = hostile.ok("logs", "last", "A").out
+    assert COLOURED in piped
+    assert_harmless(piped.replace(COLOURED, "").replace("\x1b[30;40m", ""))
     assert "\x1b" not in on_terminal(hostile, "logs", "last", "A", NO_COLOR="1")
 
 
 def test_texts_of_the_file_cannot_drive_the_terminal(hostile: Stage) -> None:
     for command in OF_THE_FILE:
         assert_harmless(on_terminal(hostile, *command.split(), code=ENDS.get(command, 0)))
+
+
+def test_texts_of_the_file_are_as_harmless_in_a_pipe(hostile: Stage) -> None:
+    for command in (*OF_THE_FILE, "history", "history --format {title}"):
+        done = hostile.coord(*command.split())
+        assert done.code == ENDS.get(command, 0)
+        assert_harmless(done.out + done.err)
 
 
 def test_what_is_shared_cannot_drive_the_terminal(hostile: Stage) -> None:
@@ -125,6 +133,7 @@ def test_what_is_shared_cannot_drive_the_terminal(hostile: Stage) -> None:
         redis.hset(Keys("coord").run(hostile.run()["run_id"]).facts, "A error", EVIL)
     assert_harmless(on_terminal(hostile, "show-run"))
     assert_harmless(on_terminal(hostile, "context", "get", "k"))
+    assert hostile.ok("context", "get", "k").out == f"{EVIL}\n"
     assert_harmless(on_terminal(hostile, "context", "list"))
     assert_harmless(on_terminal(hostile, "list-messages", "api"))
     assert_harmless(on_terminal(hostile, "show-todo", EVIL, code=2))

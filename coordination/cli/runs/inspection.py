@@ -18,7 +18,7 @@ from coordination.cli.runs.summary import format_counts, print_head, print_todos
 from coordination.cli.screen.blocks import status_cell
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged
-from coordination.cli.screen.tables import colourful, print_table
+from coordination.cli.screen.tables import print_table
 from coordination.cli.screen.times import format_time
 from coordination.terminal import Lets, letting
 from coordination.text import counted
@@ -129,15 +129,16 @@ def watch(call: CliContext, run: str, as_json: bool) -> int:
 @click.option(
     "--raw",
     is_flag=True,
-    help="Print every byte as it was written, also on a terminal: it may move the cursor.",
+    help="Print every byte as it was written: on a terminal it may move the cursor.",
 )
 @click.pass_obj
 def logs(call: CliContext, run: str, todo: str | None, follow: bool, raw: bool) -> None:
     r"""Print the output of TODO in RUN (`last` for the latest) over all attempts; without TODO, of all todos.
 
-    A terminal gets colours, and other control characters in writing (`\u001b`); a pipe gets every byte.
+    Colours are printed, and other control characters in writing (`\u001b`), also in a pipe or file.
     """
-    lets = Lets.ALL if raw else Lets.COLOURS if colourful() else Lets.NOTHING
+    plain = click.get_current_context().color is False
+    lets = Lets.ALL if raw else Lets.NOTHING if plain else Lets.COLOURS
     with nullcontext() if follow or raw else paged(), letting(sys.stdout, lets):
         for text in call.coord.runs.get(run).log(todo, follow=follow):
             sys.stdout.write(text)

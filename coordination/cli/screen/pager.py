@@ -22,7 +22,7 @@ import click
 from coordination.cli.context import CliContext
 from coordination.cli.screen.tables import length
 from coordination.environment import in_todo, pager_from_environment, without_ours
-from coordination.terminal import SafeTerminal
+from coordination.terminal import SafeOutput
 
 _COLOUR = re.compile("\x1b\\[[0-9;:]*m")
 PIPE_BYTES = 1 << 20
@@ -38,10 +38,10 @@ def paged() -> Iterator[None]:
     The block ends early, without an error, when the user leaves the pager.
     """
     terminal = _terminal_below(sys.stdout)
-    if terminal is None or isinstance(terminal.terminal, Screenful) or not (command := _command()):
+    if terminal is None or isinstance(terminal.below, Screenful) or not (command := _command()):
         yield
         return
-    screen = Screenful(command, terminal.terminal)
+    screen = Screenful(command, terminal.below)
     with ExitStack() as stack:
         stack.callback(screen.finish)
         for stream in (sys.stdout, sys.stderr):
@@ -54,9 +54,9 @@ def paged() -> Iterator[None]:
                 raise
 
 
-def _terminal_below(stream: TextIO) -> SafeTerminal | None:
+def _terminal_below(stream: TextIO) -> SafeOutput | None:
     below = getattr(stream, "buffer", None)
-    return below if isinstance(below, SafeTerminal) else None
+    return below if isinstance(below, SafeOutput) and below.isatty() else None
 
 
 def _command() -> list[str]:
@@ -75,13 +75,13 @@ def _writing_to(screen: Screenful, stream: TextIO) -> Iterator[None]:
         yield
         return
     stream.flush()
-    terminal, below.terminal = below.terminal, cast(BinaryIO, screen)
+    terminal, below.below = below.below, cast(BinaryIO, screen)
     try:
         yield
     finally:
         with suppress(BrokenPipeError):
             stream.flush()
-        below.terminal = terminal
+        below.below = terminal
 
 
 class Screenful(io.BufferedIOBase):
@@ -176,6 +176,9 @@ class Screenful(io.BufferedIOBase):
                     self._pager.stdin.close()
             self._has_failed()
         self._terminal.flush()
+
+    def isatty(self) -> bool:
+        return True
 
     def fileno(self) -> int:
         return self._terminal.fileno()

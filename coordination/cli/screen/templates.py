@@ -104,7 +104,12 @@ def _written(value: Any, spec: str) -> str:
         return value.strftime(spec)
     if isinstance(value, datetime) and value.tzinfo:
         return format(format_time(value), spec)
-    return format(value if isinstance(value, int | float) and spec else text_of(value), spec)
+    return format(value if isinstance(value, int | float) and spec else _one_line(text_of(value)), spec)
+
+
+def _one_line(text: str) -> str:
+    """Return a value without newlines and tabs, which would add lines and columns to those of the template."""
+    return text.replace("\n", "\\n").replace("\t", "\\t")
 
 
 def text_of(value: object) -> str:

@@ -17,6 +17,7 @@ Typed = Callable[..., Done]
 
 @pytest.mark.parametrize("words", [("-q", "create-issue"), ("create-issue", "-q"), ("issue", "-q", "create")])
 def test_quiet_prints_the_result_alone(typed: Typed, words: tuple[str, ...]) -> None:
+    typed("validate")
     before = sys.stderr
 
     done = typed(*words, "--title", "New")

@@ -107,6 +107,12 @@ def test_what_is_no_template_says_how_one_is_written(template: str) -> None:
     assert "{id" in refused.value.hint
 
 
+def test_a_value_adds_no_lines_and_columns() -> None:
+    forged = Issue(id="I-1", title="a\nI-2\tb")
+
+    assert Template("{id} {title}", list(Issue.model_fields)).line(forged) == r"I-1 a\nI-2\tb"
+
+
 def test_numbers_and_maps_of_ones_own_are_written_as_data() -> None:
     issue = Issue(id="I-1", title="a", metadata={"weight": 3, "by": ["x"]})
 
