@@ -21,7 +21,7 @@ from coordination.api.facade import Facade
 from coordination.cli.context import CliContext
 from coordination.cli.options.values import duration, output_file
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_facts, print_json
-from coordination.cli.screen.tables import print_table
+from coordination.cli.screen.tables import print_none, print_table
 from coordination.environment import refuse_in_todo
 from coordination.errors import CoordinationError, UsageError
 from coordination.terminal import exact
@@ -211,7 +211,7 @@ def _parsed(words: str, what: str) -> Any:
 
 def _print(found: list[Kept]) -> None:
     if not found:
-        click.echo("no value is kept", err=True)
+        print_none("no value matches", "set one: coord context set KEY VALUE")
         return
     rows = [(one.key, one.scope, one.bytes, f"{one.expires_in_s:.0f} s") for one in found]
     print_table(("KEY", "SCOPE", "BYTES", "EXPIRES IN"), rows)

@@ -15,7 +15,7 @@ from coordination.cli.context import CliContext
 from coordination.cli.options.values import moment
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged
-from coordination.cli.screen.tables import plain, print_table
+from coordination.cli.screen.tables import plain, print_none, print_table
 from coordination.cli.screen.times import format_time
 from coordination.errors import Conflict, CoordinationError
 from coordination.files import replacing
@@ -65,12 +65,13 @@ def history(
         subject=subject, entity=entity, repo=repo, kind=kind, actor=actor, since=since, until=until
     )
     found = call.coord.memory.search(query, filters, limit=limit)
-    form.records(found, lambda: _print_events(found))
-    if not found and not form.as_json:
-        click.echo(f"no event {f'of {subject} ' if subject else ''}matches", err=True)
+    form.records(found, lambda: _print_events(found, subject))
 
 
-def _print_events(events: list[HistoryEvent]) -> None:
+def _print_events(events: list[HistoryEvent], subject: str | None) -> None:
+    if not events:
+        print_none(f"no event {f'of {subject} ' if subject else ''}matches", "list the latest: coord history")
+        return
     print_table(
         ("TIME", "EVENT", "ID", "BY", "WHAT"),
         [

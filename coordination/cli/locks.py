@@ -15,7 +15,7 @@ from coordination.cli.completion import breaker_names, lock_names
 from coordination.cli.context import CliContext
 from coordination.cli.options.prompts import confirm, yes_option
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
-from coordination.cli.screen.tables import Cell, Column, filled, print_table
+from coordination.cli.screen.tables import Cell, Column, filled, print_none, print_table
 from coordination.cli.screen.times import format_time
 from coordination.environment import actor
 from coordination.errors import UsageError
@@ -135,8 +135,8 @@ def _print_locks(found: Sequence[Held], hidden: int, *, resources: bool) -> None
     if found:
         _print_held(found)
     else:
-        more = "" if resources else "; resources in use: coord list-locks --resources"
-        click.echo(f"no lock is held{more}", err=True)
+        what, option = ("lock is held", " --resources") if not resources else ("resource is in use", "")
+        print_none(f"no {what}", f"see also: coord list-locks{option}")
     if hidden:
         click.echo(f"{counted(hidden, 'internal lock')} hidden: coord list-locks --all", err=True)
 
@@ -181,7 +181,7 @@ def _whose(holder: Holder) -> Cell:
 
 def _print_released(found: Sequence[Released]) -> None:
     if not found:
-        click.echo("no lock was released by force", err=True)
+        print_none("no lock was released by force", "see the held ones: coord list-locks")
         return
     columns = ("WHEN", "LOCK", "BY", "FENCE", "WHOSE")
     rows = [(format_time(r.at), r.what.removeprefix(f"{LOCK}:"), r.by, r.fence, r.who) for r in found]
@@ -198,7 +198,7 @@ def _resource(resource: Resource, stats: ResourceStats | None) -> ResourceView:
 
 def _print_resources(found: Sequence[ResourceView]) -> None:
     if not found:
-        click.echo("the file declares no resource", err=True)
+        print_none("the file declares no resource", "declare one: coord help file")
         return
     columns = ("RESOURCE", "TYPE", "CAPACITY", "USED", "WAITING", "UTILISATION", "LONGEST WAIT")
     rows = [

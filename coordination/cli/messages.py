@@ -18,7 +18,7 @@ from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext, warn
 from coordination.cli.options.values import duration, text_or_stdin
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
-from coordination.cli.screen.tables import Column, filled, print_table
+from coordination.cli.screen.tables import Column, filled, print_none, print_table
 from coordination.cli.screen.times import format_time
 from coordination.errors import UsageError
 from coordination.text import counted
@@ -152,7 +152,8 @@ def _acknowledge(bus: MessageBus, to: str, names: Sequence[str], form: Form) -> 
 
 def _print(found: Sequence[MessageView], to: str | None, *, dead: bool) -> None:
     if not found:
-        click.echo(f"no {'dead ' if dead else ''}message{f' for {to}' if to else ''}", err=True)
+        what = f"no {'dead ' if dead else ''}message{f' for {to}' if to else ''}"
+        print_none(what, "send one: coord send-message TO TEXT")
         return
     names = (
         "ID",

@@ -143,4 +143,4 @@ def test_where_there_is_nothing_to_check_it_says_so(declared: Stage) -> None:
 
     answer = declared.ok("check-deps")
 
-    assert (answer.out, answer.err) == ("", "no dependency matches\n")
+    assert (answer.out, answer.err) == ("", "no dependency matches; create one: coord create-dep\n")

@@ -221,15 +221,19 @@ def test_a_name_that_nobody_holds_is_a_usage_error(desk: Stage):
 
 def test_where_there_is_nothing_to_list_that_is_said(desk: Stage, redis_url: str):
     for words, told in (
-        ("", "no lock is held; resources in use: coord list-locks --resources\n"),
-        ("--resources", "no lock is held\n"),
-        ("--released", "no lock was released by force\n"),
+        ("", "no lock is held; see also: coord list-locks --resources\n"),
+        ("--resources", "no resource is in use; see also: coord list-locks\n"),
+        ("--released", "no lock was released by force; see the held ones: coord list-locks\n"),
     ):
         listed = desk.coord("list-locks", *words.split())
         assert (listed.code, listed.out, listed.err) == (0, "", told)
     desk.file.write_text("repos: [{name: api, path: api}]\n")
     listed = desk.coord("list-resources")
-    assert (listed.code, listed.out, listed.err) == (0, "", "the file declares no resource\n")
+    assert (listed.code, listed.out, listed.err) == (
+        0,
+        "",
+        "the file declares no resource; declare one: coord help file\n",
+    )
 
 
 @pytest.mark.parametrize("name", ["--x", "a b", "ü*[a]", "resource:gpu:2", "%s'\""])

@@ -187,7 +187,7 @@ def test_without_json_there_is_a_table_on_standard_output(swept: tuple[Stage, Do
     table = stage.coord("show-run").out.splitlines()
 
     assert table[0].startswith(f"run {watched.json['run_id']} of {PLAN} failed by ")
-    assert table[1].split() == ["todo", "repo", "state", "try", "time", "why"]
+    assert table[1].split() == ["TODO", "REPO", "STATE", "TRY", "TIME", "WHY"]
     assert [line.split()[0] for line in table[2:] if line] == [
         "good",
         "bad",

@@ -14,7 +14,7 @@ from rich_click import command
 from coordination.cli.context import CliContext, aloud
 from coordination.cli.options.filters import LOOPBACK, parse
 from coordination.cli.screen.output import Form, output_options, print_json
-from coordination.cli.screen.tables import print_table
+from coordination.cli.screen.tables import print_none, print_table
 from coordination.cli.screen.times import format_time
 from coordination.errors import CoordinationError, UsageError
 
@@ -147,6 +147,9 @@ def _list(call: CliContext, form: Form) -> None:
 
 
 def _print_grants(found: Sequence[GrantView]) -> None:
+    if not found:
+        print_none("no recipient has a token", "make one: coord gateway --grant RECIPIENT")
+        return
     rows = [(one.recipient, format_time(one.since), ", ".join(one.topics)) for one in found]
     print_table(("recipient", "since", "topics"), rows)
 

@@ -15,7 +15,7 @@ from coordination.cli.context import CliContext, aloud
 from coordination.cli.options.prompts import confirm, on_a_terminal, yes_option
 from coordination.cli.options.values import duration
 from coordination.cli.screen.output import Form, output_options, print_json
-from coordination.cli.screen.tables import print_table
+from coordination.cli.screen.tables import print_none, print_table
 from coordination.errors import Unreachable, UsageError
 
 WORDS = {
@@ -123,7 +123,7 @@ def _print_survey(survey: Survey, form: Form) -> None:
 
 def _print_none(survey: Survey) -> None:
     if not survey.kept:
-        click.echo("ended runs have left nothing", err=True)
+        print_none("ended runs have left nothing", "list the runs: coord list-runs")
 
 
 def _print_result(done: Survey, *, as_json: bool) -> None:

@@ -18,7 +18,7 @@ from coordination.cli.runs.summary import format_counts, print_head, print_todos
 from coordination.cli.screen.blocks import status_cell
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged
-from coordination.cli.screen.tables import print_table
+from coordination.cli.screen.tables import print_none, print_table
 from coordination.cli.screen.times import format_time
 from coordination.terminal import Lets, letting
 from coordination.text import counted
@@ -42,6 +42,9 @@ def list_runs(call: CliContext, limit: int, form: Form) -> None:
 
 
 def _print_runs(found: Sequence[RunView]) -> None:
+    if not found:
+        print_none("there is no run", "start one: coord sweep PLAN")
+        return
     columns = ("run", "plan", "status", "done", "started", "time", "todos")
     print_table(
         columns,

@@ -19,7 +19,7 @@ from coordination.cli.runs.progress import Following
 from coordination.cli.runs.summary import BLOCKED, SOME_FAILED, format_work, print_end
 from coordination.cli.runs.sweep import see_through, write_back
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
-from coordination.cli.screen.tables import print_table
+from coordination.cli.screen.tables import print_none, print_table
 from coordination.cli.screen.times import format_time
 from coordination.models import OnFailure
 from coordination.text import counted, listed
@@ -152,10 +152,13 @@ def create(call: CliContext, run: str, name: str, as_json: bool) -> None:
 def list_(call: CliContext, run: str, form: Form) -> None:
     """List the checkpoints of RUN, the oldest first."""
     found = call.coord.runs.get(run).checkpoints()
-    form.records(found, lambda: _print_checkpoints(found))
+    form.records(found, lambda: _print_checkpoints(found, run))
 
 
-def _print_checkpoints(found: Sequence[NamedCheckpoint]) -> None:
+def _print_checkpoints(found: Sequence[NamedCheckpoint], run: str) -> None:
+    if not found:
+        print_none(f"run {run} has no checkpoint", f"create one: coord checkpoint create {run} NAME")
+        return
     columns = ("name", "at", "by", "succeeded")
     print_table(columns, [(one.name, format_time(one.at), one.by, len(one.succeeded)) for one in found])
 

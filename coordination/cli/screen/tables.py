@@ -43,13 +43,18 @@ Row = Sequence[object]
 
 
 def print_table(columns: Sequence[str | Column], rows: Iterable[Row]) -> None:
-    """Print a table. The last column folds, unless columns say which give way. A cell is a Cell or its
-    text.
+    """Print a table; headings are in capitals. The last column folds, unless columns say which give way. A
+    cell is a Cell or its text.
     """
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else None
     lines = drawn(_columns(columns), list(rows), width, colour=colourful())
     click.echo("".join(f"{line}\n" for line in lines), nl=False)
+
+
+def print_none(text: str, next_step: str) -> None:
+    """Say in place of an empty table what there is none of, and the next command."""
+    click.echo(f"{text}; {next_step}", err=True)
 
 
 def colourful() -> bool:
@@ -141,8 +146,8 @@ def wrapped(text: str, width: int) -> list[str]:
 
 def _columns(columns: Sequence[str | Column]) -> list[Column]:
     *first, last = columns
-    made = [Column(name=column) if isinstance(column, str) else column for column in first]
-    return [*made, Column(name=last, flexible=True, folds=True) if isinstance(last, str) else last]
+    made = [Column(name=column.upper()) if isinstance(column, str) else column for column in first]
+    return [*made, Column(name=last.upper(), flexible=True, folds=True) if isinstance(last, str) else last]
 
 
 def _fitted(columns: Sequence[Column], widths: list[int], width: int) -> list[int]:

@@ -20,7 +20,7 @@ from coordination.cli.options.filters import by_name, by_word
 from coordination.cli.options.record_input import Changes
 from coordination.cli.screen.blocks import status_cell
 from coordination.cli.screen.output import Form, output_options
-from coordination.cli.screen.tables import print_table
+from coordination.cli.screen.tables import print_none, print_table
 from coordination.cli.tracker.edit_commands import creates, deletes, updates
 from coordination.cli.tracker.lists import print_dependencies
 from coordination.models import Dependency, DependencyStatus, DependencyType
@@ -152,7 +152,7 @@ def _bar(total: int) -> Iterator[Callable[[Outcome], None] | None]:
 
 def _print(report: DependencyReport, known: Mapping[str, Dependency]) -> None:
     if not report.outcomes:
-        click.echo("no dependency matches", err=True)
+        print_none("no dependency matches", "create one: coord create-dep")
         return
     rows = [
         (

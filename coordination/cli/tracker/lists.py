@@ -8,11 +8,9 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from coordination.api import OPEN, TodoInView
 from coordination.cli.screen.blocks import STYLES, due, status_cell
-from coordination.cli.screen.tables import Cell, Column, filled, print_table
+from coordination.cli.screen.tables import Cell, Column, filled, print_none, print_table
 from coordination.cli.screen.times import how_long
 from coordination.models import OPEN_TODO, Dependency, Issue, Plan, Repo, Todo
 
@@ -44,7 +42,7 @@ def print_repos(repos: Sequence[Repo], document: Document) -> None:
             )
             for r in repos
         ],
-        "no repository",
+        ("no repository matches", "declare them: coord help file"),
     )
 
 
@@ -70,7 +68,7 @@ def print_issues(issues: Sequence[Issue]) -> None:
             )
             for i in issues
         ],
-        "no issue",
+        ("no issue matches", "create one: coord create-issue"),
     )
 
 
@@ -90,7 +88,7 @@ def print_todos(todos: Sequence[Todo]) -> None:
             )
             for t in todos
         ],
-        "no todo",
+        ("no todo matches", "create one: coord create-todo"),
     )
 
 
@@ -124,7 +122,7 @@ def print_plans(plans: Sequence[Plan], todos: Mapping[str, Sequence[Todo]]) -> N
             )
             for p in plans
         ],
-        "no plan",
+        ("no plan matches", "create one: coord create-plan"),
     )
 
 
@@ -135,7 +133,7 @@ def print_dependencies(dependencies: Sequence[Dependency]) -> None:
             (d.id, status_cell(d.status), d.consumer, d.provider, d.version_constraint, d.type, d.notes)
             for d in dependencies
         ],
-        "no dependency",
+        ("no dependency matches", "create one: coord create-dep"),
     )
 
 
@@ -144,9 +142,9 @@ def done(todos: Sequence[Todo]) -> str:
     return f"{sum(todo.status not in OPEN_TODO for todo in todos)}/{len(todos)}" if todos else ""
 
 
-def _print(names: Sequence[str], rows: Sequence[Sequence[object]], none: str) -> None:
+def _print(names: Sequence[str], rows: Sequence[Sequence[object]], none: tuple[str, str]) -> None:
     if not rows:
-        click.echo(f"{none} matches", err=True)
+        print_none(*none)
         return
     columns = [Column(name=name, flexible=name in GIVING) for name in names]
     print_table(*filled(columns, rows))

@@ -21,7 +21,7 @@ from coordination.cli.screen.blocks import (
     terminal_width,
 )
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
-from coordination.cli.screen.tables import Cell, Column, drawn, filled
+from coordination.cli.screen.tables import Cell, Column, drawn, filled, print_none
 from coordination.cli.screen.times import format_time, with_local_times
 from coordination.cli.tracker.lists import state_in_run
 from coordination.models import Dependency, Issue, Todo
@@ -263,8 +263,8 @@ def _everything(
 def blocking(call: CliContext, repo: str, form: Form) -> None:
     """List the open issues that block work in REPO, directly or through a chain."""
     found = call.coord.manager.get_blocking_issues(repo)
-    if not found and not form.as_json:
-        click.echo(f"no open issue blocks work in {repo}", err=True)
+    if not found and not form.wanted:
+        print_none(f"no open issue blocks work in {repo}", f"see its state: coord status {repo}")
         return
     lines = [
         BlockingLine.model_construct(**dict(one.issue), holds_up=tuple(held.work.id for held in one.holds_up))

@@ -171,7 +171,10 @@ def test_nothing_that_holds_up_is_an_empty_answer(ok: Typed, file: Path) -> None
 
     answer = ok("blocking", "web")
 
-    assert (answer.out, answer.err) == ("", "no open issue blocks work in web\n")
+    assert (answer.out, answer.err) == (
+        "",
+        "no open issue blocks work in web; see its state: coord status web\n",
+    )
     assert ok("blocking", "web", "--json").json == []
 
 

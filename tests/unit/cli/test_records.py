@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -354,3 +355,27 @@ def test_of_records_in_a_file_all_are_created_or_none(typed: Typed, file: Path) 
     assert (done.code, done.out) == (2, "")
     assert "did you mean" in done.err
     assert file.read_text() == FILE
+
+
+EMPTY = (
+    "list-issues",
+    "list-todos",
+    "list-plans",
+    "list-deps",
+    "check-deps",
+    "blocking api",
+    "history --query x",
+)
+
+
+@pytest.mark.parametrize("command", EMPTY)
+def test_an_empty_list_is_one_sentence_with_the_next_command(typed: Typed, file: Path, command: str) -> None:
+    file.write_text("repos: [{name: api}]\n")
+
+    done = typed(*command.split())
+
+    assert (done.code, done.out) == (0, "")
+    assert re.fullmatch(r"no [^;\n]+; [a-z ]+: coord [^\n]+\n", done.err), done.err
+    as_json = typed(*command.split(), "--json").json
+    assert (as_json["outcomes"] if command == "check-deps" else as_json) == []
+    assert typed(*command.split(), "--format", "{id}").out == ""
