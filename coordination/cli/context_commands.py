@@ -76,7 +76,8 @@ def get(
     if value is absent:
         raise CoordinationError(f"there is no value {key!r}", "list the values: coord context list")
     with exact(sys.stdout):
-        click.echo(value if isinstance(value, str) and not as_json else json.dumps(value))
+        words = value if isinstance(value, str) and not as_json else json.dumps(value)
+        sys.stdout.write(f"{words}\n")  # click.echo would take colours out of the value
 
 
 @context.command("set")
