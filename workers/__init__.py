@@ -8,6 +8,7 @@
 | `delivery` | one message: claim, attempt, and the step that its outcome asks for |
 | `attempt/` | runs a todo or compensates one: workspace, command, result; its input, progress and output |
 | `leases` `local_liveness` `notifications` | background services: heartbeats, dead local workers, wake-ups |
+| `results_writer` | results of runs that nobody follows, written into ecosystem.yaml |
 | `config` `served` `file_watch` | start configuration; repositories served now; changes of ecosystem.yaml |
 | `consumer` | Celery's consumer and thread pool |
 | `workspace/` | a git worktree of the run, or the checkout itself |

@@ -37,6 +37,7 @@ from workers.leases import Leases
 from workers.local_liveness import LocalLiveness
 from workers.notifications import Callbacks, Notifications, PubSubNotifications
 from workers.result_cache import Results
+from workers.results_writer import ResultsWriter
 from workers.served import ServedRepositories
 from workers.tasks import collect, forget_names, register
 from workers.transfer.bundles import BundleStore
@@ -111,7 +112,12 @@ class Container:
             self.notifications,
             self.sweeper,
             self.local_liveness,
+            *([self.results_writer] if self.results_writer else ()),
         )
+
+    @cached_property
+    def results_writer(self) -> ResultsWriter | None:
+        return ResultsWriter(self.store, self.config.file) if self.config.file else None
 
     @cached_property
     def deliveries(self) -> DeliveryHandler:

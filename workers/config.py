@@ -25,6 +25,9 @@ class WorkerConfig:
     ecosystem_id: str = ""
     """`coordination.id` of the file; empty without one."""
 
+    file: Path | None = None
+    """The ecosystem file, into which results are written; None without one, or if nothing is to be written."""
+
     @property
     def is_one_machine(self) -> bool:
         """Return whether Redis is reached by a socket: then there is no other host."""

@@ -183,7 +183,8 @@ class EcosystemAccess:
 
             namespace = self.settings.namespace
             logger.info("Redis %s, namespace %s", hide_password(url), namespace)
-            self._connection = Connection(url, self.settings, self.ecosystem_id)
+            path = self.path if self.has_file else None
+            self._connection = Connection(url, self.settings, self.ecosystem_id, path)
         return self._connection
 
     @contextmanager

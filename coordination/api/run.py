@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordination.api.subscribers import event_of
 from coordination.backend.client import reaching
-from coordination.ecosystem.writeback import Written, write_back
+from coordination.ecosystem.writeback import Written
 from coordination.environment import actor
 from coordination.errors import Blocked, Conflict, NotFound
 from coordination.events.stream import Event
@@ -20,7 +19,7 @@ from coordination.messages.live import BEGINNING
 from coordination.models import OnFailure, WriteBack
 from coordination.runs import transactions
 from coordination.runs.connection import Connection
-from coordination.runs.filings import file_outcome, keep_filings
+from coordination.runs.filings import file_id, write_results
 from coordination.runs.records import Progress, RunStatus, RunView, TodoState, TodoView
 from coordination.runs.replies import Reply
 from coordination.runs.retrying import named_checkpoints
@@ -232,11 +231,9 @@ class Run:
         """Mark succeeded todos as completed in the file; todos that the run had completed and were undone,
         as pending.
         """
+        path = self._access.path
         with self._reached() as connection:
-            outcome = file_outcome(connection.store, connection.reader.read(self.id))
-            written = write_back(self._access.path, outcome, datetime.now(UTC))
-            keep_filings(connection.store, self.id, written.completed, written.reopened, written.left)
-        return written
+            return write_results(connection.store, self.id, path, file_id(path))
 
     # Steered
 

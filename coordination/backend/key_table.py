@@ -8,6 +8,7 @@
 | `<ns>:runs`              | zset   | run id, scored by its start in ms | for ever |
 | `<ns>:live`              | zset   | runs that have not ended | until the run ends |
 | `<ns>:half-undone` | zset | runs with a failed compensation, by their end in ms | until all is undone |
+| `<ns>:unwritten:<file>` | zset | ended runs whose results are not in that file yet, by their end in ms | until written |
 | `<ns>:leases`            | zset   | member, by the expiry of its lease in ms | claim to settle |
 | `<ns>:holders`           | hash   | member → fence of the attempt that may settle it | claim to settle |
 | `<ns>:stops`             | set    | members whose worker is asked to stop them | cancel to settle |
@@ -133,7 +134,7 @@ logger = logging.getLogger(__name__)
 
 TYPES: Mapping[str, str] = {
     "zset": (
-        "runs live half-undone leases timers workers lock-shares:* lock-queue:* breaker-behind:* "
+        "runs live half-undone unwritten:* leases timers workers lock-shares:* lock-queue:* breaker-behind:* "
         "event-requests cache-contexts cache-order cache-expiry recipients inbox-ready:* inbox-pending:* "
         "inbox-seen:* readers served run:*:ready run:*:queued run:*:sent run:*:posted"
     ),

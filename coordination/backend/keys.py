@@ -80,6 +80,7 @@ LUA_NAMES: Mapping[str, str] = {
     "capacities": "lock-capacities",
     "epoch": "lock-epoch",
     "half_undone": "half-undone",
+    "unwritten": "unwritten:",
     "fence": "fence",
     "leases": "leases",
     "timers": "timers",
@@ -276,6 +277,10 @@ class Keys:
 
     def worker(self, worker_id: str) -> str:
         return f"{self.namespace}:worker:{worker_id}"
+
+    def unwritten(self, file: str) -> str:
+        """Return the key of the ended runs whose results are not in that file yet."""
+        return f"{self.namespace}:{LUA_NAMES['unwritten']}{file}"
 
     def errand(self, errand_id: str) -> str:
         return f"{self.namespace}:errand:{errand_id}"

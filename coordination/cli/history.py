@@ -79,12 +79,18 @@ def _print_events(events: list[HistoryEvent], subject: str | None) -> None:
                 format_time(event.at),
                 event.kind,
                 event.subject,
-                event.actor,
+                _by(event),
                 plain(event.matched or _words(event)),
             )
             for event in events
         ],
     )
+
+
+def _by(event: HistoryEvent) -> str:
+    """Return who did it, and the run whose results were written."""
+    run = event.data.get("run")
+    return f"{event.actor} for run {run}" if event.actor and run else event.actor
 
 
 def _words(event: HistoryEvent) -> str:

@@ -125,9 +125,9 @@ logger = logging.getLogger(__name__)
 ATTEMPTS = 5
 
 
-def edit(path: Path, decide: Callable[[Edit], None]) -> Document:
+def edit(path: Path, decide: Callable[[Edit], None], *, cause: str = "") -> Document:
     """Apply the changes that `decide` collects and return the new document; without changes, leave the file
-    alone.
+    alone. `cause`: the run whose results are written, for the history.
 
     `decide` may be called several times, each time with the current file. Raises what `decide` raises,
     EditConflict, InvalidFile (the file was invalid before), or CoordinationError (it cannot be written); the
@@ -143,7 +143,7 @@ def edit(path: Path, decide: Callable[[Edit], None]) -> Document:
             after = _revised(before, proposal.changes)
             if read_bytes(path) == before.document.text:
                 remove_unfinished(path.resolve())  # other writers of coord need the lock, so none is active
-                with _recorded(before.document, after.document, proposal.changes) as sync:
+                with _recorded(before.document, after.document, proposal.changes, cause) as sync:
                     save(path, after.document.text, before_rename=sync)
                 cache.store(after)
                 return after.document
@@ -153,7 +153,9 @@ def edit(path: Path, decide: Callable[[Edit], None]) -> Document:
 
 
 @contextmanager
-def _recorded(before: Document, after: Document, changes: Changes) -> Iterator[Callable[[], None]]:
+def _recorded(
+    before: Document, after: Document, changes: Changes, cause: str
+) -> Iterator[Callable[[], None]]:
     """Write the edit into the journal; yield a function that writes the journal to disk.
 
     The edit is made even if the journal cannot be written.
@@ -162,7 +164,9 @@ def _recorded(before: Document, after: Document, changes: Changes) -> Iterator[C
     with contextlib.ExitStack() as ends:
         try:
             events = events_of(before.ecosystem, after.ecosystem, changes)
-            ends.enter_context(journal.recording(before, after, events, actor(), datetime.now(UTC)))
+            ends.enter_context(
+                journal.recording(before, after, events, actor(), datetime.now(UTC), cause=cause)
+            )
         except OSError as error:
             _warn(journal, error)
             yield lambda: None

@@ -59,6 +59,8 @@ class Entry:
     text: bytes
     events: tuple[Event, ...] = ()
     commit: str = ""
+    cause: str = ""
+    """The run whose results were written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +89,17 @@ class Journal:
 
     @contextmanager
     def recording(
-        self, before: Document, after: Document, events: Sequence[Event], actor: str, at: datetime
+        self,
+        before: Document,
+        after: Document,
+        events: Sequence[Event],
+        actor: str,
+        at: datetime,
+        *,
+        cause: str = "",
     ) -> Iterator[None]:
-        """Record the edit that is made inside; an exception leaves it open until the next `settle`.
+        """Record the edit that is made inside; an exception leaves it open until the next `settle`. `cause`:
+        the run for which the actor makes it.
 
         Before the file is replaced, `sync` must have written the record to disk.
         """
@@ -102,6 +112,7 @@ class Journal:
             "after": after.digest,
             "events": list(events),
             "splice": _splice(before.text, after.text),
+            **({"cause": cause} if cause else {}),
         }
         self._append(line)
         yield
@@ -289,6 +300,7 @@ def _entry(read: Mapping[str, Any], seq: int, text: bytes) -> Entry:
         text=text,
         events=tuple(event for event in read.get("events", ()) if isinstance(event, dict)),
         commit=str(read.get("commit", "")),
+        cause=str(read.get("cause", "")),
     )
 
 

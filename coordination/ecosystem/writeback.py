@@ -6,7 +6,7 @@ milestones are treated alike.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -33,36 +33,26 @@ class Written:
         return (*self.completed, *self.reached, *self.reopened, *self.lost)
 
 
-def write_back(path: Path, outcome: RunOutcome, now: datetime) -> Written:
-    """Write the outcome into the file and return the changes. Raises what `edit` raises."""
-    completed = complete_todos(path, outcome.succeeded, now)
-    undone = {todo: hours for todo, hours in outcome.undone.items() if todo not in outcome.reopened}
-    reopened, left = reopen_todos(path, undone, now, outcome.filed) if undone else ((), ())
-    reached = _set_milestones(path, outcome.plan, outcome.reached, TodoStatus.COMPLETED, now)
-    lost = _set_milestones(path, outcome.plan, outcome.lost, TodoStatus.PENDING, now)
-    return Written(completed=completed, reopened=reopened, reached=reached, lost=lost, left=left)
+def write_back(path: Path, read: Callable[[], RunOutcome], now: datetime, run_id: str = "") -> Written:
+    """Write the outcome of a run into the file, in one edit, and return the changes. Raises what `edit` raises.
 
-
-def _set_milestones(
-    path: Path, plan_id: str, names: Collection[str], status: TodoStatus, now: datetime
-) -> tuple[str, ...]:
-    """Complete open milestones, or reopen completed ones; milestones with another status stay unchanged."""
-    changed: list[str] = []
-    before = OPEN_TODO if status is TodoStatus.COMPLETED else (TodoStatus.COMPLETED,)
+    `read` returns the outcome. It is called under the lock of edits, so that of two processes that write back
+    the same run neither writes what the other has overtaken. `run_id`: the cause in the history.
+    """
+    written = Written()
 
     def decide(edit: Edit) -> None:
-        changed.clear()
-        for plan in edit.document.ecosystem.coordination.plans:
-            if plan.id == plan_id:
-                changed.extend(m.id for m in plan.milestones if m.id in names and m.status in before)
-                for name in changed:
-                    edit.set(("plans", plan.id, "milestones", name), "status", status.value)
-                if changed:
-                    edit.set(("plans", plan.id), "updated", moment(now, like=plan.updated or plan.created))
+        nonlocal written
+        outcome = read()
+        undone = {todo: hours for todo, hours in outcome.undone.items() if todo not in outcome.reopened}
+        completed = _complete(edit, outcome.succeeded, now)
+        reopened, left = _reopen(edit, undone, now, outcome.filed)
+        reached = _set_milestones(edit, outcome.plan, outcome.reached, TodoStatus.COMPLETED, now)
+        lost = _set_milestones(edit, outcome.plan, outcome.lost, TodoStatus.PENDING, now)
+        written = Written(completed=completed, reopened=reopened, reached=reached, lost=lost, left=left)
 
-    if names:
-        edit(path, decide)
-    return tuple(changed)
+    edit(path, decide, cause=run_id)
+    return written
 
 
 def complete_todos(path: Path, hours: Mapping[str, float | None], now: datetime) -> tuple[str, ...]:
@@ -71,22 +61,7 @@ def complete_todos(path: Path, hours: Mapping[str, float | None], now: datetime)
     Returns the changed ids in the file's order; todos that are completed already or no longer in the file
     stay unchanged. Raises what `edit` raises; the file is then unchanged.
     """
-    completed: list[str] = []
-
-    def decide(edit: Edit) -> None:
-        completed.clear()
-        for todo in edit.document.ecosystem.coordination.todos:
-            if todo.id not in hours or todo.status == TodoStatus.COMPLETED:
-                continue
-            place = ("todos", todo.id)
-            edit.set(place, "status", TodoStatus.COMPLETED.value)
-            if (spent := hours[todo.id]) is not None:
-                edit.set(place, "actual_hours", rounded_hours(spent))
-            edit.set(place, "updated", moment(now, like=todo.updated or todo.created))
-            completed.append(todo.id)
-
-    edit(path, decide)
-    return tuple(completed)
+    return write_back(path, lambda: RunOutcome(plan="", succeeded=hours, undone={}), now).completed
 
 
 def reopen_todos(
@@ -98,29 +73,58 @@ def reopen_todos(
     (None: without hours) are changed, so that todos completed by hand stay completed. Returns the changed
     ids, and those left completed, each in the file's order. Raises what `complete_todos` raises.
     """
-    reopened: list[str] = []
-    left: list[str] = []
+    outcome = RunOutcome(plan="", succeeded={}, undone=hours, filed=frozenset(filed))
+    written = write_back(path, lambda: outcome, now)
+    return written.reopened, written.left
 
-    def decide(edit: Edit) -> None:
-        reopened.clear()
-        left.clear()
-        for todo in edit.document.ecosystem.coordination.todos:
-            if todo.id not in hours or todo.status != TodoStatus.COMPLETED:
-                continue
-            spent = hours[todo.id]
-            if todo.id not in filed and todo.actual_hours != (
-                None if spent is None else rounded_hours(spent)
-            ):
-                left.append(todo.id)
-                continue
-            place = ("todos", todo.id)
-            edit.set(place, "status", TodoStatus.PENDING.value)
-            edit.set(place, "actual_hours", None)
-            edit.set(place, "updated", moment(now, like=todo.updated or todo.created))
-            reopened.append(todo.id)
 
-    edit(path, decide)
+def _complete(edit: Edit, hours: Mapping[str, float | None], now: datetime) -> tuple[str, ...]:
+    completed = []
+    for todo in edit.document.ecosystem.coordination.todos:
+        if todo.id not in hours or todo.status == TodoStatus.COMPLETED:
+            continue
+        place = ("todos", todo.id)
+        edit.set(place, "status", TodoStatus.COMPLETED.value)
+        if (spent := hours[todo.id]) is not None:
+            edit.set(place, "actual_hours", rounded_hours(spent))
+        edit.set(place, "updated", moment(now, like=todo.updated or todo.created))
+        completed.append(todo.id)
+    return tuple(completed)
+
+
+def _reopen(
+    edit: Edit, hours: Mapping[str, float | None], now: datetime, filed: Collection[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    reopened, left = [], []
+    for todo in edit.document.ecosystem.coordination.todos:
+        if todo.id not in hours or todo.status != TodoStatus.COMPLETED:
+            continue
+        spent = hours[todo.id]
+        if todo.id not in filed and todo.actual_hours != (None if spent is None else rounded_hours(spent)):
+            left.append(todo.id)
+            continue
+        place = ("todos", todo.id)
+        edit.set(place, "status", TodoStatus.PENDING.value)
+        edit.set(place, "actual_hours", None)
+        edit.set(place, "updated", moment(now, like=todo.updated or todo.created))
+        reopened.append(todo.id)
     return tuple(reopened), tuple(left)
+
+
+def _set_milestones(
+    edit: Edit, plan_id: str, names: Collection[str], status: TodoStatus, now: datetime
+) -> tuple[str, ...]:
+    """Complete open milestones, or reopen completed ones; milestones with another status stay unchanged."""
+    before = OPEN_TODO if status is TodoStatus.COMPLETED else (TodoStatus.COMPLETED,)
+    changed: list[str] = []
+    for plan in edit.document.ecosystem.coordination.plans if names else ():
+        if plan.id == plan_id:
+            changed.extend(m.id for m in plan.milestones if m.id in names and m.status in before)
+            for name in changed:
+                edit.set(("plans", plan.id, "milestones", name), "status", status.value)
+            if changed:
+                edit.set(("plans", plan.id), "updated", moment(now, like=plan.updated or plan.created))
+    return tuple(changed)
 
 
 def rounded_hours(hours: float) -> float | int:

@@ -128,6 +128,7 @@ def _record_event(id_: str, entry: Entry, event: Any) -> HistoryEvent:
         repos=tuple(str(repo) for repo in event.get("repos", ())),
         changes=dict(event.get("changes", {})),
         record=dict(event.get("record", {})),
+        data={"run": entry.cause} if entry.cause else {},
     )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import redis
 
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
+from coordination.models import WriteBack
 from coordination.settings import Settings
 
 if TYPE_CHECKING:  # `coord list-locks` needs only the locks, and starts 100 ms sooner without the rest
@@ -28,13 +30,27 @@ class Connection:
     `backend.client.reaching` translates them.
     """
 
-    def __init__(self, url: str, settings: Settings, ecosystem_id: str = "") -> None:
-        """`ecosystem_id`: `coordination.id` of the file, for operations that start or change runs."""
+    def __init__(
+        self, url: str, settings: Settings, ecosystem_id: str = "", path: Path | None = None
+    ) -> None:
+        """`ecosystem_id`: `coordination.id` of the file, for operations that start or change runs. `path`:
+        the file into which the results of runs that start here are written.
+        """
         self.url = url
         self.settings = settings
         self.ecosystem_id = ecosystem_id
+        self._path = path
         self.keys = Keys(settings.namespace)
         self.redis = connect(url, Profile.COMMAND, settings.connect_timeout)
+
+    @property
+    def file(self) -> str:
+        """Return the digest of the file for the runs that start here; empty if nothing is to be written."""
+        if self._path is None or self.settings.write_back is WriteBack.NONE:
+            return ""
+        from coordination.runs.filings import file_id
+
+        return file_id(self._path)
 
     @cached_property
     def store(self) -> RunStore:

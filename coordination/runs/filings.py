@@ -1,7 +1,11 @@
-"""Record which outcomes of a run were written to the file: the fact `filed` of a todo, `completed` or
-`pending`.
+"""Write the results of a run into a file, and record which were written: the fact `filed` of a todo,
+`completed` or `pending`.
 
-With it a rollback sets a todo that it undoes to pending again, even if a person has edited its hours since,
+A run knows the file from which it was submitted, by a digest of host and path. When it ends, it is listed for
+that file until somebody has written its results there: the process that follows it, `coord sync`, or a worker
+on that host (workers/results_writer.py).
+
+With the fact `filed` a rollback sets a todo that it undoes to pending again, even if a person has edited its hours since,
 and leaves a todo that a person completed. The hash `commits`, by which a sweep looks for the results of
 completed todos (`submission/landed.py`), keeps the entry of an undone todo until the file says pending: while
 the file still says completed, because nobody wrote to it or a person did, a sweep is refused.
@@ -9,19 +13,70 @@ the file still says completed, because nobody wrote to it or a person did, a swe
 
 from __future__ import annotations
 
+import hashlib
+import socket
 from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from redis.client import Pipeline
 
 from coordination.ecosystem.revision import RunOutcome
+from coordination.ecosystem.writeback import Written, write_back
 from coordination.models import TodoStatus
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.records import Descriptor, RunBrief, RunView, TodoState, TodoView
 from coordination.runs.store import RunStore
+from coordination.runs.views.run_view import RunReader
 
+FILE = "file"
+"""Field of `meta`: the digest of the file from which the run was submitted."""
+FAILURE = "unwritten"
+"""Field of `meta`: why its results could not be written there."""
 FACT = "filed"
 UNDONE = "undone"
 """Value in `commits` instead of a commit: the todo was undone and is completed in the file."""
 NOT_STANDING = (TodoState.FAILED, TodoState.SKIPPED, TodoState.CANCELLED, TodoState.COMPENSATED)
 """End states without a result of the run, although an earlier run that it retries may have had one."""
+
+
+def file_id(path: Path) -> str:
+    """Return the digest by which runs know a file of this machine.
+
+    The host is the machine's own name and not COORD_HOST, which a worker may have and a command not.
+    """
+    return hashlib.sha256(
+        f"{socket.gethostname()}\0{path.resolve()}".encode(errors="surrogateescape")
+    ).hexdigest()[:32]
+
+
+def write_results(store: RunStore, run_id: str, path: Path, file: str) -> Written:
+    """Write the results of a run into the file, once whoever else does the same. `file`: its digest.
+
+    Raise NotFound, Unreadable, and what `ecosystem.editing.edit` raises.
+    """
+    reader = RunReader(store.redis, store.keys)
+    ended_at = store.redis.zscore(store.keys.unwritten(file), run_id)
+    now = datetime.now(UTC)
+    written = write_back(path, lambda: file_outcome(store, reader.read(run_id)), now, run_id)
+    keep_filings(store, run_id, written.completed, written.reopened, written.left)
+    if ended_at is not None:
+        _unlist(store, run_id, file, ended_at)
+    return written
+
+
+def _unlist(store: RunStore, run_id: str, file: str, ended_at: float) -> None:
+    """Take the run from the list of the file, unless it has ended once more: a rollback ends it again."""
+    key = store.keys.unwritten(file)
+
+    def take(pipeline: Pipeline) -> None:
+        same = pipeline.zscore(key, run_id) == ended_at
+        pipeline.multi()
+        if same:
+            pipeline.zrem(key, run_id)
+            pipeline.hdel(store.keys.run(run_id).meta, FAILURE)
+
+    store.redis.transaction(take, key)
 
 
 def file_outcome(store: RunStore, run: RunView) -> RunOutcome:

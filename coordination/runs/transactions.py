@@ -53,7 +53,9 @@ def start_run(
     check_landed(connection, ecosystem, graph, accepted)
     with _start_lock(connection):
         refuse_conflicts(connection, graph.todos)
-        run_id, reply = submit(connection.store, graph, ecosystem, connection.settings, order)
+        run_id, reply = submit(
+            connection.store, graph, ecosystem, connection.settings, order, connection.file
+        )
     follow_up(connection, run_id, reply)
     return run_id
 
@@ -113,7 +115,12 @@ def start_retry(
         refuse_again(connection.store, left.ended)
         refuse_conflicts(connection, left.again)
         run_id, reply = submit_retry(
-            connection.store, left, connection.settings, on_failure=on_failure, max_parallel=max_parallel
+            connection.store,
+            left,
+            connection.settings,
+            on_failure=on_failure,
+            max_parallel=max_parallel,
+            file=connection.file,
         )
     follow_up(connection, run_id, reply)
     return run_id

@@ -110,6 +110,9 @@ def print_run(run: RunView, *, as_json: bool, bound: bool = False) -> None:
         print_json(run)
         return
     print_head(run, bound=bound)
+    if run.unwritten:
+        words = f"the results are not in the file: {run.unwritten}; then: coord sync {run.run_id}"
+        Console(highlight=False).print(Text(spelled(words), "yellow"), soft_wrap=True)
     print_todos(run)
 
 

@@ -23,6 +23,7 @@ from coordination.backend.keys import member
 from coordination.cache.names import of_run
 from coordination.durations import ms
 from coordination.runs.export.archiver import RunArchiver
+from coordination.runs.filings import FILE
 from coordination.runs.records import Descriptor, RunStatus
 from coordination.runs.store import RunStore
 
@@ -76,13 +77,14 @@ def forget(store: RunStore, run_id: str) -> None:
     forget_logs(store, run_id)
     forget_bundles(store, run_id)
     forget_contexts(store, run_id)
-    last = [keys.meta, keys.place]
+    last, file = [keys.meta, keys.place], store.redis.hget(keys.meta, FILE)
     plan = store.redis.hget(keys.meta, "plan_id") or ""
     _unlink(store, [key for key in keys.own if key not in last])
     with store.redis.pipeline(transaction=True) as pipeline:
         pipeline.unlink(*last)
         pipeline.zrem(store.keys.runs, run_id)
         pipeline.zrem(store.keys.half_undone, run_id)
+        pipeline.zrem(store.keys.unwritten(file or ""), run_id)
         gone = pipeline.execute()
     if gone[1]:  # it was there, so nobody else has told it
         store.announce("run.forgotten", run_id, run=run_id, data={"plan": plan})

@@ -199,8 +199,11 @@ def submit_retry(
     *,
     on_failure: OnFailure | None,
     max_parallel: int | None,
+    file: str = "",
 ) -> tuple[str, Reply]:
-    """Write and seal the new run; return its id and the reply that the dispatcher must follow."""
+    """Write and seal the new run; return its id and the reply that the dispatcher must follow. `file`: the
+    digest of the file for its results.
+    """
     policy = on_failure or OnFailure(left.ended.meta["on_failure"])
     refuse_without_way_back((spec.todo for spec in left.again.values()), policy)
     store.declare(left.capacities)
@@ -209,6 +212,7 @@ def submit_retry(
         "on_failure": policy,
         "max_parallel": max_parallel or int(left.ended.meta["max_parallel"]),
         "breakers": Policy.of(settings).words(left.unbroken),
+        **({"file": file} if file else {}),
     }
     draft.meta(_meta(draft.run_id, left, settings) | meta)
     draft.levels(left.ended.levels[str(level)].split() for level in range(int(left.ended.meta["levels"])))

@@ -109,14 +109,22 @@ def refuse_without_agent(todos: Iterable[Todo], settings: Settings) -> None:
 
 
 def submit(
-    store: RunStore, graph: PlanGraph, ecosystem: Ecosystem, settings: Settings, order: Order
+    store: RunStore,
+    graph: PlanGraph,
+    ecosystem: Ecosystem,
+    settings: Settings,
+    order: Order,
+    file: str = "",
 ) -> tuple[str, Reply]:
-    """Write and seal the run; return its id and the reply that the dispatcher must follow."""
+    """Write and seal the run; return its id and the reply that the dispatcher must follow. `file`: the digest
+    of the file for its results.
+    """
     store.declare(ecosystem.capacities())
     draft = Draft(store, new_run_id())
     repos = repos_of(ecosystem)
     breakers = Policy.of(settings).words(ecosystem.without_breaker())
-    draft.meta({**_meta(draft.run_id, graph, repos, settings, order), "breakers": breakers})
+    meta = _meta(draft.run_id, graph, repos, settings, order)
+    draft.meta({**meta, "breakers": breakers, **({"file": file} if file else {})})
     draft.levels(graph.levels)
     expected = expected_of(graph)
     for todo in graph.todos.values():

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 TAIL_PIECES = 8
 META = (
     "plan_id", "status", "strategy", "on_failure", "actor", "rolled_back_by", "cancelled", "paused",
-    "rollback", "stuck", "timeout_ms", "timed_out",
+    "rollback", "stuck", "timeout_ms", "timed_out", "file", "unwritten",
     "started_at", "finished_at", "lay_still_ms", "carried_from", "cached", "max_parallel",
     *(f"n.{state}" for state in TodoState),
 )  # fmt: skip
@@ -160,6 +160,7 @@ class RunReader:
             timeout_s=int(meta["timeout_ms"]) / 1000 if "timeout_ms" in meta else None,
             timed_out=meta.get("timed_out"),
             internal_error=meta.get("stuck"),
+            unwritten=self._unwritten(run_id, meta),
             started_at=iso(meta.get("started_at")),
             finished_at=iso(meta.get("finished_at")),
             duration_s=_duration_s(meta),
@@ -251,6 +252,13 @@ class RunReader:
     def _now_ms(self) -> int:
         seconds, micros = self._redis.time()
         return int(seconds) * 1000 + int(micros) // 1000
+
+    def _unwritten(self, run_id: str, meta: Mapping[str, str]) -> str | None:
+        """Return why the results are not in the file, as long as they are not."""
+        if "unwritten" not in meta:
+            return None
+        listed = self._redis.zscore(self._keys.unwritten(meta.get("file", "")), run_id)
+        return None if listed is None else meta["unwritten"]
 
     def _bound_s(self, run_id: str, meta: Mapping[str, str], todos: tuple[TodoView, ...]) -> float | None:
         durations = {

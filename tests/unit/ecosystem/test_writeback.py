@@ -7,13 +7,15 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coordination.ecosystem.editing import exclusive
+from coordination.ecosystem.journal import Journal
 from coordination.ecosystem.revision import RunOutcome
 from coordination.ecosystem.writeback import Written, complete_todos, reopen_todos, write_back
 from coordination.ecosystem.yaml_text.lines import BREAK, BREAKS, alone_before, line_stop, next_line
@@ -161,9 +163,9 @@ def test_what_a_run_is_known_to_have_completed_is_pending_again_though_a_person_
     path.write_text(HEAD + "  - {id: T, task: t, repo: r, status: completed, actual_hours: 2}\n")
     undone = RunOutcome(plan="PLAN-001", succeeded={}, undone={"T": 0.5})
 
-    assert write_back(path, undone, NOW).left == ("T",)
-    assert write_back(path, replace(undone, reopened=frozenset({"T"})), NOW) == Written()
-    assert write_back(path, replace(undone, filed=frozenset({"T"})), NOW).reopened == ("T",)
+    assert write_back(path, lambda: undone, NOW).left == ("T",)
+    assert write_back(path, lambda: replace(undone, reopened=frozenset({"T"})), NOW) == Written()
+    assert write_back(path, lambda: replace(undone, filed=frozenset({"T"})), NOW).reopened == ("T",)
 
 
 @pytest.mark.parametrize("hours", [0.0, 1 / 3, 2.0, 0.0123456, 0.0000471, 123.456])
@@ -217,10 +219,10 @@ def test_an_approved_milestone_is_completed_in_its_plan_and_open_again_when_it_w
     approved = RunOutcome(plan="PLAN-001", succeeded={}, undone={}, reached=frozenset({"M1", "M2", "GONE"}))
     undone = replace(approved, reached=frozenset(), lost=approved.reached)
 
-    first = write_back(path, approved, NOW)
+    first = write_back(path, lambda: approved, NOW)
     reached = path.read_text()
-    again = write_back(path, approved, NOW)
-    back = write_back(path, undone, NOW)
+    again = write_back(path, lambda: approved, NOW)
+    back = write_back(path, lambda: undone, NOW)
 
     assert (first.reached, again.all, back.lost) == (("M1",), (), ("M1",))
     assert reached == PLANS.replace("status: pending", "status: completed").replace(
@@ -275,3 +277,17 @@ def test_lines_begin_and_end_where_yaml_says(text: str, where: int):
     assert line_stop(text, at) == (ends[0].start() if ends else len(text))
     assert next_line(text, at) == (ends[0].end() if ends else len(text))
     assert alone_before(text, at) == (not re.split(f"[{BREAKS}]", text[:at])[-1].strip(" \t"))
+
+
+def test_the_outcome_is_read_while_nobody_else_can_edit(tmp_path: Path):
+    """Else a process could write what a rollback has undone meanwhile."""
+    path = tmp_path / "ecosystem.yaml"
+    path.write_text(HEAD + "  - {id: T, task: t, repo: r}\n")
+
+    def read() -> RunOutcome:
+        with pytest.raises(EditConflict), exclusive(path, timedelta(0)):
+            pass
+        return RunOutcome(plan="P", succeeded={"T": None}, undone={})
+
+    assert write_back(path, read, NOW, "RUN-1").completed == ("T",)
+    assert [entry.cause for entry in Journal(path).entries()] == ["", "RUN-1"]

@@ -10,6 +10,8 @@ local function finish(status)
     emit_of_run('level.settled', nil, 'level', level, 'source', 'end')
   end
   if status == 'rollback_failed' then call('ZADD', head .. KEY.half_undone, now, run) end
+  local file = call('HGET', meta, 'file')
+  if file then call('ZADD', head .. KEY.unwritten .. file, now, run) end
   count('runs_' .. status)
   -- a rollback may reopen the run: `at` tells its ends apart
   local entry = emit('run.ended', '', 'status', status, 'at', now)
