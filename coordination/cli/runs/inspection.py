@@ -14,7 +14,7 @@ from rich_click import command
 from coordination.api import LAST, RunView, levels_of
 from coordination.cli.completion import run_ids, todo_ids
 from coordination.cli.context import CliContext
-from coordination.cli.runs.summary import format_counts, print_head, print_todos
+from coordination.cli.runs.summary import format_counts, print_head, print_todos, print_unwritten
 from coordination.cli.screen.blocks import status_cell
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged
@@ -93,6 +93,7 @@ def _print(view: RunView, *, by_level: bool) -> None:
     from coordination.cli.runs.outlook import outlook, print_levels
 
     print_head(view, bound=True)
+    print_unwritten(view)
     if view.progress and not view.status.ended:
         for text in outlook(view.progress):
             click.echo(text)

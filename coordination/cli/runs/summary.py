@@ -110,10 +110,14 @@ def print_run(run: RunView, *, as_json: bool, bound: bool = False) -> None:
         print_json(run)
         return
     print_head(run, bound=bound)
+    print_todos(run)
+
+
+def print_unwritten(run: RunView) -> None:
+    """Print why the results of an ended run are not in the file yet."""
     if run.unwritten:
         words = f"the results are not in the file: {run.unwritten}; then: coord sync {run.run_id}"
         Console(highlight=False).print(Text(spelled(words), "yellow"), soft_wrap=True)
-    print_todos(run)
 
 
 def print_todos(run: RunView) -> None:
