@@ -1,192 +1,43 @@
-"""One run: views, progress, control, rollback, retry."""
+"""One run: waited for, steered, undone, retried."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
+from coordination.api.run_reading import RunReading
 from coordination.api.subscribers import event_of
-from coordination.backend.client import reaching
 from coordination.ecosystem.writeback import Written
 from coordination.environment import actor
-from coordination.errors import Blocked, Conflict, NotFound
-from coordination.events.stream import Event
+from coordination.errors import Blocked, Conflict
 from coordination.messages.live import BEGINNING
 from coordination.models import OnFailure, WriteBack
 from coordination.runs import transactions
-from coordination.runs.connection import Connection
 from coordination.runs.filings import file_id, write_results
-from coordination.runs.records import Progress, RunStatus, RunView, TodoState, TodoView
+from coordination.runs.records import RunStatus, RunView
 from coordination.runs.replies import Reply
 from coordination.runs.retrying import named_checkpoints
 from coordination.runs.submission.structure import refuse_changed
 from coordination.runs.views import progress as following
-from coordination.runs.views.log_reader import LogReader, marked, prefixed
-from coordination.runs.views.raw_records import in_hand
-from coordination.text import did_you_mean
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
     from coordination.runs.retrying.named_checkpoints import NamedCheckpoint
     from coordination.runs.retrying.retry_plan import RetryPlan
     from coordination.runs.rollback import RollbackPreview
-    from coordination.runs.views.progress_reader import ProgressReader
 
 
-class Run:
+class Run(RunReading):
     """A handle of a run. It owns nothing: a process that leaves changes nothing of the run, as long as its
     workers stay.
     """
 
     def __init__(self, access: EcosystemAccess, run_id: str) -> None:
-        self.id = run_id
-        self._access = access
-        self._connection = access.connection
+        super().__init__(access, run_id)
         self._told = BEGINNING
-        access.handles.add(run_id)
 
-    @contextmanager
-    def _reached(self) -> Iterator[Connection]:
-        with reaching(self._connection.url):
-            yield self._connection
-
-    # Looked at
-
-    def view(self, *, todos: bool = True, only: Collection[str] | None = None) -> RunView:
-        """Return the run as it stands now, with its progress; `only`: of its todos these, without it."""
-        with self._reached() as connection:
-            found = connection.reader.read(self.id, todos=todos, only=only)
-            return found if only is not None else self._progress_reader.added(found, complete=todos)
-
-    def progress(self) -> Progress:
-        """Return how far the run is, when it is expected to end, what runs, waits and comes next; a second call
-        on the same handle costs less.
-        """
-        with self._reached():
-            return self._progress_reader.read()
-
-    @cached_property
-    def _progress_reader(self) -> ProgressReader:
-        from coordination.runs.views.progress_reader import ProgressReader
-
-        return ProgressReader(self._connection.redis, self._connection.keys, self.id)
-
-    def max_parallel(self) -> int | None:
-        """Return how many of its todos may run at once; None without a limit of its own."""
-        with self._reached() as connection:
-            return connection.reader.max_parallel(self.id)
-
-    def status(self) -> RunStatus:
-        with self._reached() as connection:
-            return connection.reader.status(self.id)
-
-    def todo(self, todo: str, state: TodoState, *, undoing: bool = False) -> TodoView:
-        """Return a todo as it was in that state. Raises Unreadable where the run does not have it."""
-        with self._reached() as connection:
-            return connection.reader.todo(self.id, todo, state, undoing=undoing)
-
-    def todos_in_hand(self) -> set[str]:
-        """Return the todos that have begun and not ended."""
-        with self._reached() as connection:
-            return in_hand(connection.redis, connection.keys.run(self.id))
-
-    def branches(self, view: RunView) -> Mapping[str, str]:
-        """Return repository → the run on whose branch its work is."""
-        with self._reached() as connection:
-            return connection.reader.branches(view)
-
-    def log_tail(self, todo: str) -> str:
-        with self._reached() as connection:
-            return connection.reader.log_tail(self.id, todo)
-
-    def log(self, todo: str | None = None, *, follow: bool = False) -> Iterator[str]:
-        """Yield the output of a todo over its attempts, in pieces; without one, that of all, each line with
-        its todo.
-
-        With `follow` until the todo, or the run, has ended. Raises NotFound.
-        """
-        with self._reached() as connection:
-            todos = self._log_of(connection, todo)
-            reader = LogReader(connection.blocking, connection.keys, self.id, todos)
-            texts = marked(reader.followed() if follow else reader.written())
-            yield from prefixed(texts, todos) if todo is None else (text for _, text in texts)
-
-    def _log_of(self, connection: Connection, todo: str | None) -> list[str]:
-        todos = [one.id for one in connection.reader.read(self.id).todos]
-        if todo is None:
-            return todos
-        if todo not in todos:
-            near = did_you_mean(todo, todos)
-            raise NotFound(
-                f"run {self.id} has no todo {todo!r}{near}", f"list them: coord show-run {self.id}"
-            )
-        return [todo]
-
-    def gantt(self) -> str:
-        """Return an SVG picture of the time of each todo, and what it waited for."""
-        from coordination.runs.views.pictures import gantt
-
-        with self._reached() as connection:
-            return gantt(connection.store, self.id)
-
-    def picture(self, tasks: Mapping[str, str]) -> str:
-        """Return an SVG picture of the graph. `tasks`: todo → what the file says of it."""
-        from coordination.runs.views import pictures
-
-        with self._reached() as connection:
-            return pictures.graph(connection.store, self.id, tasks)
-
-    def document(self, *, to_import: bool) -> Iterator[str]:
-        """Yield all that Redis keeps of the run, as the pieces of a JSON document.
-
-        Raises Conflict where something of it goes on and the document is `to_import`.
-        """
-        from coordination.runs.export.document import document_of
-
-        with self._reached() as connection:
-            yield from document_of(connection.store, self.id, to_import=to_import)
-
-    def export(self, file: str | Path, *, look: bool = False) -> Path:
-        """Write the document to a file, compressed if its name ends in .gz. Raises as `document` does,
-        unless it is to `look` at.
-        """
-        from coordination.runs.export.file import save
-
-        save(self.document(to_import=not look), Path(file))
-        return Path(file)
-
-    # Followed
-
-    def follow(self, since: str = BEGINNING) -> Iterator[following.RunEvent | None]:
-        """Yield each event after `since`, and None at each tick without one, until the run ends."""
-        with self._reached() as connection:
-            yield from following.follow(connection.blocking, connection.keys, self.id, since=since)
-
-    def last_event(self) -> str:
-        """Return the id of the newest event."""
-        with self._reached() as connection:
-            newest = connection.redis.xrevrange(connection.keys.run(self.id).events, count=1)
-        return newest[0][0] if newest else BEGINNING
-
-    def redis_is_full(self) -> bool:
-        """Tell whether Redis cannot write to its disk: then nothing moves, and only its INFO says so."""
-        with self._reached() as connection:
-            status: str = connection.redis.info("persistence").get("aof_last_write_status", "ok")
-        return status != "ok"
-
-    def unserved(self, view: RunView) -> Mapping[str, str]:
-        """Return repository → what it lacks, for those of open todos that no worker serves."""
-        with self._reached() as connection:
-            return connection.presence.unserved({todo.repo for todo in view.todos if not todo.state.ended})
-
-    def workers(self) -> set[str]:
-        """Return the ids of the workers that are there."""
-        with self._reached() as connection:
-            return {worker.id for worker in connection.presence.workers()}
+    # Waited for
 
     def maintain(self) -> None:
         """Run one round of maintenance: where no worker is left, nobody else gives up a dead one."""
@@ -195,12 +46,6 @@ class Run:
         with self._reached() as connection:
             if connection.settings.reaper:
                 RunRecovery(connection.store, connection.dispatcher, connection.settings).run_once()
-
-    def events(self) -> Iterator[Event]:
-        """Yield the events of the run, from its first one to its end."""
-        for event in self.follow():
-            if event is not None:
-                yield event_of(self.id, event)
 
     def wait(self, timeout_s: float | None = None) -> RunView:
         """Wait for the end, then write results back. Subscribers get each event once, earlier ones too.
