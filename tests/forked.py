@@ -62,14 +62,15 @@ class ForkServer:
         *,
         cwd: Path,
         env: Mapping[str, str],
-        stdout: IO[bytes],
-        stderr: IO[bytes],
+        stdout: IO[bytes] | int,
+        stderr: IO[bytes] | int,
     ) -> Fork:
         """As subprocess.Popen, with an empty standard input."""
         answers, theirs = socket.socketpair()
         request = json.dumps([list(map(str, command)), str(cwd), dict(env)]).encode(errors="surrogateescape")
         with theirs:
-            fds = [stdout.fileno(), stderr.fileno(), theirs.fileno()]
+            outputs = [file if isinstance(file, int) else file.fileno() for file in (stdout, stderr)]
+            fds = [*outputs, theirs.fileno()]
             socket.send_fds(self._connection(), [request], fds)
         return Fork(list(command), answers)
 

@@ -32,6 +32,10 @@ from tests.waiting import until
 
 COORD = Path(sys.executable).with_name("coord")
 PLAN = "PLAN-001"
+READ_AT_START = ("PYTHON", "LC_", "LANG", "TZ", "FORCE_COLOR", "TERMINAL_WIDTH")
+"""Variables that the interpreter or a library reads before a command of coord is called: a fork is too late
+for them.
+"""
 FORKS = ForkServer()
 """Ended with the session of tests (conftest.py)."""
 Fields = Mapping[str, Any]
@@ -187,16 +191,16 @@ class Stage:
         """
         ours = {**self.env, **env}
         how: dict[str, Any] = {"cwd": cwd or self.folder, "env": plain(ours)}
-        if not command and self._forks(ours):
+        if not command and self.forks(ours):
             process = Begun([COORD, *words], FORKS.begin, **how)
         else:
             process = Begun([*self.within, *(command or [COORD]), *words], **how)
         self.started.append(process)
         return process
 
-    def _forks(self, env: Mapping[str, str]) -> bool:
-        """False with variables that the interpreter itself may read."""
-        return not self.within and all(name.startswith("COORD_") for name in env)
+    def forks(self, env: Mapping[str, str]) -> bool:
+        """Return whether a fork can carry out a command with these variables."""
+        return not self.within and not any(name.startswith(READ_AT_START) for name in env)
 
     def coord(self, *words: str, cwd: Path | None = None, timeout: float = 90, **env: str) -> Done:
         """A command, to its end."""
@@ -205,7 +209,7 @@ class Stage:
             [str(COORD), *words],
             {"cwd": cwd or self.folder, "env": plain(ours), "timeout": timeout},
         )
-        if self._forks(ours):
+        if self.forks(ours):
             done = FORKS.run(command, **how)
         else:
             done = subprocess.run(

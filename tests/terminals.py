@@ -10,8 +10,9 @@ import subprocess
 import termios
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 
-from tests.stage import COORD, Stage, plain
+from tests.stage import COORD, FORKS, Stage, plain
 
 OURS = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
 
@@ -21,10 +22,9 @@ def on_terminal(stage: Stage, *words: str, columns: int = 80, code: int = 0, **e
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {name: value for name, value in plain(stage.env).items() if name not in OURS}
-    process = subprocess.Popen(
-        [COORD, *words], cwd=stage.folder, env={**environment, "TERM": "xterm", "PAGER": "cat", **env}, stdout=theirs,
-        stderr=theirs, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    environment |= {"TERM": "xterm", "PAGER": "cat", **env}
+    start = FORKS.begin if stage.forks(env) else partial(subprocess.Popen, stdin=subprocess.DEVNULL)
+    process = start([COORD, *words], cwd=stage.folder, env=environment, stdout=theirs, stderr=theirs)
     os.close(theirs)
     said = b""
     with (
