@@ -9,6 +9,7 @@ from the test itself (`Local`).
 from __future__ import annotations
 
 import atexit
+import ctypes
 import gc
 import importlib
 import json
@@ -26,6 +27,7 @@ from tempfile import TemporaryFile
 from typing import IO, Any, NoReturn
 
 LONGEST_REQUEST = 1 << 20
+CLONE_NEWNET = 0x40000000
 DAEMONS = {
     "workers": "workers.command",
     "coordination.operations.supervisor": "coordination.operations.supervisor",
@@ -42,13 +44,13 @@ class ForkServer:
         self._requests: socket.socket | None = None
 
     def run(
-        self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout: float
+        self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout: float, network: str = ""
     ) -> subprocess.CompletedProcess[bytes]:
         """As subprocess.run, with an empty standard input. `command`: the script of `coord` and its
-        arguments.
+        arguments. `network`: the name of a network namespace.
         """
         with TemporaryFile() as out, TemporaryFile() as err:
-            process = self.begin(command, cwd=cwd, env=env, stdout=out, stderr=err)
+            process = self.begin(command, cwd=cwd, env=env, stdout=out, stderr=err, network=network)
             try:
                 code = process.wait(timeout)
             except subprocess.TimeoutExpired:
@@ -64,10 +66,12 @@ class ForkServer:
         env: Mapping[str, str],
         stdout: IO[bytes] | int,
         stderr: IO[bytes] | int,
+        network: str = "",
     ) -> Fork:
         """As subprocess.Popen, with an empty standard input."""
         answers, theirs = socket.socketpair()
-        request = json.dumps([list(map(str, command)), str(cwd), dict(env)]).encode(errors="surrogateescape")
+        told = [network, list(map(str, command)), str(cwd), dict(env)]
+        request = json.dumps(told).encode(errors="surrogateescape")
         with theirs:
             outputs = [file if isinstance(file, int) else file.fileno() for file in (stdout, stderr)]
             fds = [*outputs, theirs.fileno()]
@@ -189,7 +193,9 @@ def _start_daemons_through(server: socket.socket) -> None:
         log = os.open(daemon.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.umask(mask := os.umask(0))
         answers, theirs = socket.socketpair()
-        request = json.dumps([command[3:], cwd, dict(env), mask]).encode(errors="surrogateescape")
+        request = json.dumps([os.getpid(), command[3:], cwd, dict(env), mask]).encode(
+            errors="surrogateescape"
+        )
         with answers, theirs:
             socket.send_fds(server, [request], [waiting, log, theirs.fileno()])
             theirs.close()
@@ -199,6 +205,15 @@ def _start_daemons_through(server: socket.socket) -> None:
         return pid, gate
 
     Daemon._spawn = by_fork  # type: ignore[method-assign]
+
+
+def _join_network(path: str) -> None:
+    with Path(path).open() as network:
+        if os.fstat(network.fileno()).st_ino == Path("/proc/self/ns/net").stat().st_ino:
+            return
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.setns(network.fileno(), CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), f"cannot enter {path}")
 
 
 def _become_workers_without_exec() -> None:
@@ -240,8 +255,10 @@ def _begin_daemon(request: bytes, fds: Sequence[int], sockets: Sequence[socket.s
     for fd in fds:
         os.close(fd)
     _take_signals_as_an_interpreter_does()
-    (program, *arguments), cwd, env, mask = json.loads(request.decode(errors="surrogateescape"))
+    starter, (program, *arguments), cwd, env, mask = json.loads(request.decode(errors="surrogateescape"))
     os.umask(mask)
+    with suppress(FileNotFoundError):  # elsewhere than on Linux
+        _join_network(f"/proc/{starter}/ns/net")
     if not os.read(0, 1):  # as the shell that waits there: its parent was killed
         os._exit(1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -259,7 +276,10 @@ def _carry_out(request: bytes, fds: Sequence[int]) -> NoReturn:
             os.close(fd)
         from coordination.cli import main
 
-        _become(lambda _: main(), *json.loads(request.decode(errors="surrogateescape")))
+        network, *how = json.loads(request.decode(errors="surrogateescape"))
+        if network:
+            _join_network(f"/run/netns/{network}")
+        _become(lambda _: main(), *how)
     os.write(answer, b"%d\n" % pid)
     _, status = os.waitpid(pid, 0)
     os.write(answer, b"%d\n" % os.waitstatus_to_exitcode(status))

@@ -10,14 +10,14 @@ import os
 import secrets
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from coordination.backend.embedded import server_binary
 from tests.ports import free_port
-from tests.stage import Begun, Stage, git
+from tests.stage import Begun, Stage, git, in_network
 
 PASSWORD = secrets.token_hex(12)
 
@@ -41,27 +41,28 @@ class Machine(Stage):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for process in self.started:
+            process.kill()
             process.wait()
 
 
 class Network(Protocol):
     address: str
     """Where Redis listens."""
-    hub: Sequence[str]
-    """The command that carries out another one there."""
+    hub: str
+    """The network namespace of Redis; empty for ours."""
 
-    def join(self, name: str) -> Sequence[str]:
-        """The command that carries out another one on a machine."""
+    def join(self, name: str) -> str:
+        """Return the network namespace of a machine; empty for ours."""
 
     def end(self) -> None: ...
 
 
 class Loopback:
     address = "127.0.0.1"
-    hub = ()
+    hub = ""
 
-    def join(self, name: str) -> Sequence[str]:
-        return ()
+    def join(self, name: str) -> str:
+        return ""
 
     def end(self) -> None:
         pass
@@ -87,24 +88,24 @@ class Namespaces:
             self.end()
             raise
 
-    def join(self, name: str) -> Sequence[str]:
-        command = self._namespace(name)
+    def join(self, name: str) -> str:
+        namespace = self._namespace(name)
         peer = ("peer", "name", "eth0", "netns", f"{self._mark}-{name}")
         self._ip("hub", "link", "add", f"to-{name}"[:15], "type", "veth", *peer)
         self._ip("hub", "link", "set", f"to-{name}"[:15], "master", "bridge", "up")
         self._ip(name, "addr", "add", f"10.203.0.{len(self._made)}/24", "dev", "eth0")
         self._ip(name, "link", "set", "eth0", "up")
-        return command
+        return namespace
 
     def end(self) -> None:
         for name in reversed(self._made):
             _ip("netns", "del", name)
 
-    def _namespace(self, name: str) -> Sequence[str]:
+    def _namespace(self, name: str) -> str:
         full = f"{self._mark}-{name}"
         _ip("netns", "add", full)
         self._made.append(full)
-        return ("ip", "netns", "exec", full)
+        return full
 
     def _ip(self, where: str, *words: str) -> None:
         _ip("-n", f"{self._mark}-{where}", *words)
@@ -139,17 +140,17 @@ class Site:
             "--requirepass",
             PASSWORD,
         )
-        self._redis = Begun([*network.hub, server_binary(), *listen, *keep], cwd=folder)
+        self._redis = Begun([*in_network(network.hub), server_binary(), *listen, *keep], cwd=folder)
         self._redis.says("Ready to accept connections")
 
     def submitter(self, **env: str) -> Stage:
         """Where the file is, and no repository."""
-        return self._join(Stage(self._made("desk"), env=self._env(env), within=self._network.join("desk")))
+        return self._join(Stage(self._made("desk"), env=self._env(env), network=self._network.join("desk")))
 
     def machine(self, name: str, **env: str) -> Machine:
         return self._join(
             Machine(
-                self._made(name), env=self._env({"COORD_HOST": name, **env}), within=self._network.join(name)
+                self._made(name), env=self._env({"COORD_HOST": name, **env}), network=self._network.join(name)
             )
         )
 

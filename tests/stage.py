@@ -118,8 +118,8 @@ class Stage:
     settings: Fields = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     """Environment of every command here."""
-    within: Sequence[str] = ()
-    """A command that carries out ours in a network of its own."""
+    network: str = ""
+    """The network namespace in which commands are carried out; empty for that of the tests."""
     started: list[Begun] = field(default_factory=list)
 
     @property
@@ -192,15 +192,15 @@ class Stage:
         ours = {**self.env, **env}
         how: dict[str, Any] = {"cwd": cwd or self.folder, "env": plain(ours)}
         if not command and self.forks(ours):
-            process = Begun([COORD, *words], FORKS.begin, **how)
+            process = Begun([COORD, *words], FORKS.begin, network=self.network, **how)
         else:
-            process = Begun([*self.within, *(command or [COORD]), *words], **how)
+            process = Begun([*in_network(self.network), *(command or [COORD]), *words], **how)
         self.started.append(process)
         return process
 
     def forks(self, env: Mapping[str, str]) -> bool:
         """Return whether a fork can carry out a command with these variables."""
-        return not self.within and not any(name.startswith(READ_AT_START) for name in env)
+        return not any(name.startswith(READ_AT_START) for name in env)
 
     def coord(self, *words: str, cwd: Path | None = None, timeout: float = 90, **env: str) -> Done:
         """A command, to its end."""
@@ -210,10 +210,14 @@ class Stage:
             {"cwd": cwd or self.folder, "env": plain(ours), "timeout": timeout},
         )
         if self.forks(ours):
-            done = FORKS.run(command, **how)
+            done = FORKS.run(command, network=self.network, **how)
         else:
             done = subprocess.run(
-                [*self.within, *command], stdin=subprocess.DEVNULL, capture_output=True, check=False, **how
+                [*in_network(self.network), *command],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                **how,
             )
         return Done(done.returncode, _decoded(done.stdout), _decoded(done.stderr))
 
@@ -236,7 +240,7 @@ class Stage:
         the processes under test.
         """
         with suppress(CoordinationError, redis.RedisError):  # then the command says what is wrong
-            server = None if self.within or self.env else self.server.running()
+            server = None if self.network or self.env else self.server.running()
             if server is not None:
                 return self._read(server.facts["url"], run)
         return self.ok("show-run", run, "--json")
@@ -308,6 +312,11 @@ class Stage:
                 continue
             if mark in traces and int(process.name) != os.getpid():
                 yield int(process.name)
+
+
+def in_network(name: str) -> Sequence[str]:
+    """Return the command that carries out another one in a network namespace."""
+    return ("ip", "netns", "exec", name) if name else ()
 
 
 def _given(fields: Fields) -> Fields:
