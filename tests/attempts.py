@@ -15,7 +15,7 @@ from tests.stage import git
 from workers.attempt.attempt import Attempt
 from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.logs import Log
-from workers.attempt.outcome import AttemptOutcome
+from workers.outcome import AttemptOutcome
 from workers.transfer.bundles import NotCarried
 
 RUN = "20260102-120000-efgh"

@@ -18,8 +18,8 @@ from coordination.settings import Settings
 from tests.plans import PLAN, Todos, ecosystem, order
 from tests.stage import git
 from workers.app import Container
-from workers.attempt.outcome import TaskResultKind
 from workers.config import WorkerConfig
+from workers.outcome import TaskResultKind
 from workers.transfer.bundles import BundleStore
 
 WRITES = 'echo "$COORD_TODO_ID" >> work; echo made > "made-by-$COORD_TODO_ID"'

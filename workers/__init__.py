@@ -7,6 +7,7 @@
 |---|---|
 | `delivery` | one message: claim, attempt, and the step that its outcome asks for |
 | `attempt/` | runs a todo or compensates one: workspace, command, result; its input, progress and output |
+| `outcome` | the outcome of an attempt, from its end to the step that settles it |
 | `leases` `local_liveness` `notifications` | background services: heartbeats, dead local workers, wake-ups |
 | `results_writer` | results of runs that nobody follows, written into ecosystem.yaml |
 | `config` `served` `file_watch` | start configuration; repositories served now; changes of ecosystem.yaml |

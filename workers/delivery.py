@@ -34,10 +34,10 @@ from workers.attempt.context import Context
 from workers.attempt.context_socket import served as served_context
 from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.logs import Log
-from workers.attempt.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
 from workers.cleanup.jobs import OVER, AutoCleanup
 from workers.config import WorkerConfig
 from workers.leases import Leases
+from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
 from workers.result_cache import Results
 from workers.served import ServedRepositories
 from workers.transfer.bundles import BundleStore

@@ -19,8 +19,8 @@ from celery.worker.state import requests, total_count
 from coordination.broker.canvas import count_part
 from coordination.broker.celery_app import ADVANCE, EXECUTE
 from coordination.runs.dispatch import Dispatcher
-from workers.attempt.outcome import TaskResult, TaskResultKind
 from workers.delivery import DeliveryHandler
+from workers.outcome import TaskResult, TaskResultKind
 
 NAMES_KEPT = 1000
 

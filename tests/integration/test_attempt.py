@@ -15,7 +15,7 @@ from tests.attempts import Bench
 from tests.integration.conftest import MakeWorker
 from tests.plans import ecosystem, graph, order
 from tests.stage import git
-from workers.attempt.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
+from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
 from workers.tasks import task_result
 
 CONFLICT = r"""

@@ -12,7 +12,7 @@ from coordination.errors import UsageError
 from coordination.settings import read_settings
 from tests.attempts import RUN, Bench
 from tests.stage import git
-from workers.attempt.outcome import OutcomeKind
+from workers.outcome import OutcomeKind
 
 EDITS = "echo two >> code; echo new > new"
 

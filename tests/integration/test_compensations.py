@@ -14,7 +14,7 @@ from tests.disks import fill
 from tests.hosts import WRITES, Host, World, tip
 from tests.plans import Todos
 from tests.stage import git
-from workers.attempt.outcome import TaskResult, TaskResultKind
+from workers.outcome import TaskResult, TaskResultKind
 
 A, A_AND_B = {"A": "up"}, {"A": "up", "B": ("up", ["A"])}
 

@@ -29,7 +29,7 @@ from tests.contracts.carrier import OK, Harness
 from tests.integration.conftest import MakeWorker
 from tests.plans import ecosystem, graph, order
 from workers.app import Container
-from workers.attempt.outcome import TaskResult, TaskResultKind
+from workers.outcome import TaskResult, TaskResultKind
 
 SMALL, MEDIUM, LARGE = 100, 300, 1000
 REPOS = 20

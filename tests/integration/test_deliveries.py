@@ -21,8 +21,9 @@ from tests.plans import ecosystem, graph, order
 from tests.stage import git
 from tests.waiting import until
 from workers.app import Container
-from workers.attempt import outcome
-from workers.attempt.outcome import KEPT_BYTES, TaskResult, TaskResultKind
+from workers.attempt import commands
+from workers.attempt.commands import KEPT_BYTES
+from workers.outcome import TaskResult, TaskResultKind
 
 SLOW = {"delay": "1h", "max_delay": "1h", "jitter": "none"}
 NOISE = f"head -c {2 * KEPT_BYTES} /dev/zero | tr '\\0' '.' | fold; "
@@ -95,7 +96,7 @@ def test_a_failure_without_such_a_sign_is_final(
 def test_a_pattern_that_backtracks_for_ever_is_given_up_and_said_to_be(
     parts: Container, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(outcome, "SEARCH_S", 0.3)
+    monkeypatch.setattr(commands, "SEARCH_S", 0.3)
     endless = {"output": "(x+x+)+y"}
     todo, log = carried_out(parts, "printf 'x%.0s' $(seq 60); exit 1", {"stop_on": [endless]})
 

@@ -21,7 +21,7 @@ from tests.hosts import World, reads, tip, works
 from tests.plans import Todos, ecosystem
 from tests.stage import git
 from tests.waiting import until
-from workers.attempt.outcome import TaskResultKind
+from workers.outcome import TaskResultKind
 from workers.transfer.bundles import NotCarried
 from workers.transfer.fetcher import CommitFetcher, CommitRef, carried
 

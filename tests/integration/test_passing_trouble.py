@@ -21,11 +21,10 @@ from tests.disks import fill
 from tests.hosts import WRITES, World, tip
 from tests.plans import PLAN, ecosystem, order
 from tests.stage import git
-from workers.attempt.outcome import TaskResult, TaskResultKind
+from workers.outcome import TaskResult, TaskResultKind
 from workers.process import child
 from workers.process.child import start
-from workers.workspace.lock import WorkspaceUnusable
-from workers.workspace.trouble import Trouble
+from workers.process.trouble import Trouble, WorkspaceUnusable
 
 KILLS = """#!/bin/sh
 case " $* " in *" $(cat {trap} 2>/dev/null || echo NEVER) "*) rm {trap}; kill -9 $$;; esac

@@ -18,7 +18,7 @@ import pytest
 from tests.hosts import World, tip, works
 from tests.stage import Begun, git
 from tests.waiting import until
-from workers.attempt.outcome import TaskResultKind
+from workers.outcome import TaskResultKind
 from workers.transfer.bundles import NotCarried
 from workers.transfer.publishing import Publication
 from workers.workspace.commit import CommitStyle, message

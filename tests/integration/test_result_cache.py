@@ -26,8 +26,8 @@ from tests.plans import ecosystem, graph, order
 from tests.stage import git
 from tests.waiting import until
 from workers.app import Container
-from workers.attempt.outcome import TaskResult, TaskResultKind
 from workers.config import WorkerConfig
+from workers.outcome import TaskResult, TaskResultKind
 from workers.result_cache.results import Kept
 
 BODY = """

@@ -20,7 +20,7 @@ from tests.plans import Todos
 from tests.ports import free_port
 from tests.stage import git
 from tests.waiting import until
-from workers.attempt.outcome import TaskResultKind
+from workers.outcome import TaskResultKind
 from workers.transfer.bundles import Remote
 from workers.transfer.fetcher import carried
 

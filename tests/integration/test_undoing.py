@@ -12,7 +12,7 @@ from coordination.runs.records import TodoState
 from coordination.runs.replies import Undo
 from tests.attempts import RUN, Bench
 from tests.stage import git
-from workers.attempt.outcome import AttemptOutcome, OutcomeKind
+from workers.outcome import AttemptOutcome, OutcomeKind
 
 SUCCEEDED = AttemptOutcome(kind=OutcomeKind.SUCCEEDED, exit_code=0)
 WORK = "echo x > a"

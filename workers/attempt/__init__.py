@@ -5,7 +5,6 @@
 | `attempt.py` | enters the workspace, runs the command, keeps the result |
 | `actions.py` | the differences between running a todo and compensating it |
 | `commands.py` | runs commands under the guard, stops them, commits with git's hooks |
-| `outcome.py` | the outcome, from the attempt's end to the step that settles it |
 | `environment.py` | brief, folders, services and commits for an attempt |
 | `context.py` `context_socket.py` | the predecessors' outputs and the shared values that a todo reads and sets |
 | `checkpoints.py` `logs.py` | a todo's progress and output |

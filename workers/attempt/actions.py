@@ -28,12 +28,12 @@ from coordination.models import ManualAction, NoopAction
 from coordination.runs.replies import Grant, Undo
 from workers.attempt.context import read_output
 from workers.attempt.environment import AttemptEnvironment
-from workers.attempt.outcome import AttemptOutcome, OutcomeKind
 from workers.cleanup.rollback_cleanup import RollbackCleanup
 from workers.executors.job import Undone
+from workers.outcome import AttemptOutcome, OutcomeKind
+from workers.process.trouble import describe_os_error
 from workers.result_cache import Recall
 from workers.workspace.base import Workspace
-from workers.workspace.lock import describe_os_error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,10 +26,11 @@ from workers.attempt.commands import AttemptCommands
 from workers.attempt.context import LeaseLost
 from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.logs import Log
-from workers.attempt.outcome import AttemptOutcome, OutcomeKind, describe_exit, failure_from_exit
 from workers.executors.commands import command_for
 from workers.executors.job import Command, Job, argv_of
+from workers.outcome import AttemptOutcome, OutcomeKind, describe_exit, failure_from_exit
 from workers.process.child import GUARD_LOST, Exit
+from workers.process.trouble import GitInterrupted, Trouble, WorkspaceUnusable, describe_os_error
 from workers.transfer.bundles import NotCarried, sentence
 from workers.transfer.commits import PathMissing
 from workers.workspace.base import Workspace
@@ -37,14 +38,7 @@ from workers.workspace.base_commit import Unmergeable
 from workers.workspace.choice import workspace_for
 from workers.workspace.commit import CommitRefused, CommitStyle
 from workers.workspace.files import scratch
-from workers.workspace.lock import (
-    LockRequest,
-    Superseded,
-    WorkspaceBusy,
-    WorkspaceUnusable,
-    describe_os_error,
-)
-from workers.workspace.trouble import GitInterrupted, Trouble
+from workers.workspace.lock import LockRequest, Superseded, WorkspaceBusy
 
 BUSY_PATIENCE = timedelta(seconds=10)
 """How long an attempt keeps a worker's slot while processes of the former one are leaving the workspace."""

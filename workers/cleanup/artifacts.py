@@ -22,8 +22,8 @@ from coordination.errors import CoordinationError
 from coordination.models import Repo
 from coordination.runs.cleanup_jobs import RUN_ID, Artifact, Kind
 from workers.cleanup.run_branches import RunBranches
+from workers.process.trouble import GitInterrupted
 from workers.workspace.files import remove_tree
-from workers.workspace.trouble import GitInterrupted
 from workers.workspace.worktree import Worktree
 
 PATIENCE = timedelta(seconds=2)

@@ -16,9 +16,9 @@ from pathlib import Path
 from coordination.errors import GitRefused
 from coordination.runs.cleanup_jobs import RUN_ID, Artifact, Kind
 from workers.cleanup.landed import Checkout
+from workers.process.trouble import GitInterrupted
 from workers.workspace.git import Hold, git
 from workers.workspace.repository import REFS, branch_of, is_commit, look, worktrees
-from workers.workspace.trouble import GitInterrupted
 
 _OF_A_RUN = re.compile(rf"refs/(heads|remotes/[^/]+)/{branch_of('')}{RUN_ID.pattern}")
 

@@ -32,8 +32,7 @@ from pathlib import Path
 from typing import IO
 
 from workers.process import guard, orphans
-from workers.workspace.lock import WorkspaceUnusable
-from workers.workspace.trouble import trouble_of_error
+from workers.process.trouble import WorkspaceUnusable, trouble_of_error
 
 CHUNK = 64 * 1024
 DRAIN_S = 1.0

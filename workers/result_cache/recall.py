@@ -19,7 +19,8 @@ from coordination.locks import Lock
 from coordination.models import Cache, Command
 from coordination.runs.replies import Grant
 from coordination.text import format_hours
-from workers.attempt.outcome import AttemptOutcome, OutcomeKind
+from workers.outcome import AttemptOutcome, OutcomeKind
+from workers.process.trouble import WorkspaceUnusable
 from workers.result_cache.key import (
     NotKnown,
     NotRestored,
@@ -33,7 +34,6 @@ from workers.result_cache.key import (
 from workers.result_cache.results import Kept, Results
 from workers.workspace.base import Workspace
 from workers.workspace.files import scratch
-from workers.workspace.lock import WorkspaceUnusable
 from workers.workspace.worktree import Worktree
 
 TROUBLE = (redis.RedisError, Unreachable, NoRoom, GitRefused, NotKnown, WorkspaceUnusable, OSError)

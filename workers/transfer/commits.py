@@ -16,16 +16,16 @@ from coordination.errors import CoordinationError
 from coordination.models import Workspace
 from coordination.runs.records import Origin, PredecessorOutput, RunBrief
 from coordination.runs.replies import Grant
-from workers.attempt.outcome import AttemptOutcome
 from workers.config import WorkerConfig
+from workers.outcome import AttemptOutcome
+from workers.process.trouble import GitInterrupted, WorkspaceUnusable
 from workers.transfer.bundles import BundleStore, Remote, sentence
 from workers.transfer.fetcher import CommitFetcher, CommitRef
 from workers.transfer.publishing import Publication
 from workers.transfer.sender import BundleSender, CommitToSend
 from workers.workspace.git import Hold
-from workers.workspace.lock import Superseded, WorkspaceUnusable
+from workers.workspace.lock import Superseded
 from workers.workspace.repository import branch_of, is_commit
-from workers.workspace.trouble import GitInterrupted
 
 logger = logging.getLogger(__name__)
 

@@ -24,12 +24,12 @@ from coordination.errors import GitRefused
 from coordination.files import lock, make_private, open_lock
 from coordination.runs.cleanup_jobs import RUN_ID
 from coordination.runs.records import Origin
+from workers.process.trouble import GitInterrupted, describe_os_error
 from workers.transfer.bundles import BundleInfo, BundleStore, NotCarried, Remote, hidden, sentence
 from workers.workspace.files import scratch
 from workers.workspace.git import PATIENCE, Hold, ask, git
-from workers.workspace.lock import POLL_S, describe_os_error
+from workers.workspace.lock import POLL_S
 from workers.workspace.repository import branch_of, has_commit, is_commit, is_partial, look
-from workers.workspace.trouble import GitInterrupted
 
 ADDRESSES = (
     "protocol.allow=never",

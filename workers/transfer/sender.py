@@ -17,13 +17,13 @@ from pathlib import Path
 from coordination.errors import CoordinationError
 from coordination.models import Repo
 from coordination.retry import retried
+from workers.process.trouble import GitInterrupted, WorkspaceUnusable
 from workers.transfer.bundles import BundleStore, NotCarried, Remote, sentence
 from workers.transfer.publishing import Publication
 from workers.workspace.files import scratch
 from workers.workspace.git import git
-from workers.workspace.lock import Superseded, WorkspaceUnusable
+from workers.workspace.lock import Superseded
 from workers.workspace.repository import branch_of, is_partial, is_shallow
-from workers.workspace.trouble import GitInterrupted
 
 PAUSES_S = (0.2, 1.0, 3.0)
 """Between tries of one way, after trouble that passes."""

@@ -6,8 +6,9 @@ from datetime import timedelta
 from pathlib import Path
 
 from workers.process.child import Child
+from workers.process.trouble import describe_os_error
 from workers.workspace.git import Hold
-from workers.workspace.lock import LockRequest, WorkspaceLock, describe_os_error
+from workers.workspace.lock import LockRequest, WorkspaceLock
 
 
 class Workspace:

@@ -8,13 +8,13 @@ from datetime import timedelta
 from pathlib import Path
 
 from coordination import models
+from workers.process.trouble import GitInterrupted, Trouble
 from workers.workspace.base import Workspace
 from workers.workspace.base_commit import Carried
 from workers.workspace.commit import CommitStyle
 from workers.workspace.git_worktree import Fetch
 from workers.workspace.lock import LockRequest, WorkspaceLock
 from workers.workspace.repository import common_dir_of
-from workers.workspace.trouble import GitInterrupted, Trouble
 from workers.workspace.worktree import Worktree
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from coordination.files import make_private
 from coordination.processes import start_time
-from workers.workspace.lock import describe_os_error
+from workers.process.trouble import describe_os_error
 
 
 def remove_tree(path: Path) -> None:

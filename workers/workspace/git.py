@@ -35,7 +35,7 @@ from coordination.disk import full
 from coordination.environment import UNATTENDED, without_ours
 from coordination.errors import GitRefused
 from workers.process import guard, orphans
-from workers.workspace.trouble import GitInterrupted, Trouble, trouble_of_error, trouble_of_git
+from workers.process.trouble import GitInterrupted, Trouble, trouble_of_error, trouble_of_git
 
 REDIRECTING = frozenset(  # git rev-parse --local-env-vars, and others that change where git looks
     """GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_CEILING_DIRECTORIES GIT_COMMON_DIR GIT_CONFIG GIT_CONFIG_COUNT

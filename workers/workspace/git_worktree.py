@@ -19,12 +19,12 @@ from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused
 from coordination.files import locked, make_private, open_private
+from workers.process.trouble import GitInterrupted, Trouble, WorkspaceUnusable, describe_os_error
 from workers.workspace.files import remove_tree
 from workers.workspace.git import Hold, ask, git, git_dir_of
-from workers.workspace.lock import WorkspaceLock, WorkspaceUnusable, describe_os_error
+from workers.workspace.lock import WorkspaceLock
 from workers.workspace.repository import has_commit, worktrees
 from workers.workspace.submodules import Submodules
-from workers.workspace.trouble import GitInterrupted, Trouble
 
 UNFINISHED = ("rebase-merge", "rebase-apply", "sequencer")
 UNFINISHED_FILES = (

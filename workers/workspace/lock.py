@@ -44,11 +44,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from coordination.errors import Conflict, CoordinationError
+from coordination.errors import Conflict
 from coordination.files import is_removed, make_private, open_lock, replace_file, try_lock
 from workers.process import orphans
+from workers.process.trouble import describe_os_error
 from workers.workspace.git import Hold
-from workers.workspace.trouble import Trouble, trouble_of_error
 
 logger = logging.getLogger(__name__)
 
@@ -67,26 +67,6 @@ class WorkspaceBusy(Conflict):
 
 class Superseded(Conflict):
     """A newer attempt has been in the workspace."""
-
-
-class WorkspaceUnusable(CoordinationError):
-    """The workspace's folder cannot be written."""
-
-    def __init__(self, message: str, hint: str = "", trouble: Trouble | None = None) -> None:
-        self.trouble = trouble
-        """None: the trouble lasts, such as missing rights."""
-        super().__init__(message, hint)
-
-
-@contextmanager
-def describe_os_error(folder: Path) -> Iterator[None]:
-    """Turn an error of the disk into one that says what to do. Raises WorkspaceUnusable."""
-    try:
-        yield
-    except OSError as error:
-        hint = "free some space or correct the rights; the todo is tried again by itself"
-        words = f"{error.filename or folder}: {error.strerror}"
-        raise WorkspaceUnusable(words, hint, trouble_of_error(error)) from error
 
 
 @dataclass(frozen=True, kw_only=True)

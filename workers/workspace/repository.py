@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from coordination.errors import GitRefused
+from workers.process.trouble import GitInterrupted, Trouble
 from workers.workspace.git import ask, git
-from workers.workspace.trouble import GitInterrupted, Trouble
 
 BRANCHES_SHOWN = 8
 REFS = ("refs/heads", "refs/remotes", "refs/tags")

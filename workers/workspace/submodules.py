@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.errors import GitRefused
+from workers.process.trouble import GitInterrupted, Trouble
 from workers.workspace.files import remove_tree
 from workers.workspace.git import Hold, ask, git, git_dir_of
 from workers.workspace.repository import has_commit
-from workers.workspace.trouble import GitInterrupted, Trouble
 
 DEEPEST = 8
 """The most levels: a submodule may contain itself."""

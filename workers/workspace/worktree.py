@@ -47,12 +47,13 @@ from coordination.errors import CoordinationError, GitRefused, UsageError
 from coordination.files import replace_file
 from coordination.models import Repo
 from workers.process.child import Child
+from workers.process.trouble import describe_os_error
 from workers.workspace.base import Workspace
 from workers.workspace.base_commit import Carried, Earlier, MergeContext, Unmergeable, begin
 from workers.workspace.commit import DURABLE, CommitStyle, WorktreeState, commit, message, run_git
 from workers.workspace.git import Hold, ask, bounds, git, git_dir_of, refuse_damaged
 from workers.workspace.git_worktree import Fetch, GitWorktree, Prepared
-from workers.workspace.lock import LockRequest, Superseded, WorkspaceLock, describe_os_error
+from workers.workspace.lock import LockRequest, Superseded, WorkspaceLock
 from workers.workspace.repository import branch_of, is_commit, is_kept, tip
 from workers.workspace.submodules import Submodules
 

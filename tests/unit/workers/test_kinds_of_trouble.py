@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from workers.workspace.trouble import Trouble, trouble_of_error, trouble_of_git
+from workers.process.trouble import Trouble, trouble_of_error, trouble_of_git
 
 LOCK = (
     "fatal: Unable to create '/r/.git/refs/heads/coord/R.lock': "

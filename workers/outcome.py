@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from threading import Event
 
-from coordination.dependencies.versions import fits_a_line
 from coordination.runs.records import Blame, Result, TodoState
 from coordination.runs.retry_policy import Failure
-from workers.attempt.logs import Log
 from workers.process.child import Exit
 
 
@@ -118,53 +114,3 @@ def failure_from_exit(ended: Exit, shows: Callable[[str], bool]) -> Failure | No
         return None
     code = ended.exit_code if ended.signal is None else SIGNALLED + ended.signal
     return Failure(exit_code=code, shows=shows)
-
-
-KEPT_BYTES = 64 * 1024
-SEARCH_S = 2.0
-"""For all patterns of one failure together; one costs 25 ms."""
-
-
-class OutputTail:
-    """Pass a command's output to the log, and keep the end of it for the signs of a retry policy."""
-
-    def __init__(self, log: Log) -> None:
-        self._log = log
-        self._tail = bytearray()
-        self._cut = False
-        self._until: float | None = None
-
-    def take(self, data: bytes) -> None:
-        self._log.write(data)
-        self._tail += data
-        if len(self._tail) > 2 * KEPT_BYTES:  # seldom: a cut moves the whole tail
-            self._trim()
-
-    def forget(self) -> None:
-        """Forget the output so far: another command begins."""
-        self._tail.clear()
-        self._cut = False
-
-    @property
-    def tail(self) -> str:
-        return self._tail[-KEPT_BYTES:].decode(errors="replace")
-
-    def shows(self, pattern: str) -> bool:
-        """Return whether a line matches. A search that takes too long counts as no, and the log says so."""
-        if len(self._tail) > KEPT_BYTES:
-            self._trim()
-        self._until = self._until or time.monotonic() + SEARCH_S
-        fits = fits_a_line(pattern, self._lines(), until=self._until, stopped=Event())
-        if fits is None:
-            self._log.say(
-                f"the search for {pattern!r} in the output takes too long: make the pattern simpler"
-            )
-        return bool(fits)
-
-    def _trim(self) -> None:
-        del self._tail[:-KEPT_BYTES]
-        self._cut = True
-
-    def _lines(self) -> bytes:
-        """Return whole lines: a cut may have left a part of the first."""
-        return bytes(self._tail[self._tail.find(b"\n") + 1 :] if self._cut else self._tail)

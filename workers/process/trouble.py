@@ -1,13 +1,15 @@
-"""Tell trouble that passes (a killed git, a full disk, a lock) from refusals for good."""
+"""Tell trouble that passes (a killed git, a full disk, a lock) from refusals for good; errors that name it."""
 
 from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 
-from coordination.errors import GitRefused
+from coordination.errors import CoordinationError, GitRefused
 
 
 class Trouble(StrEnum):
@@ -98,3 +100,23 @@ class GitInterrupted(GitRefused):
     def __init__(self, trouble: Trouble, message: str = "", hint: str = "") -> None:
         self.trouble = trouble
         super().__init__(message, hint or "nothing to do: the todo is tried again by itself")
+
+
+class WorkspaceUnusable(CoordinationError):
+    """The workspace's folder cannot be written."""
+
+    def __init__(self, message: str, hint: str = "", trouble: Trouble | None = None) -> None:
+        self.trouble = trouble
+        """None: the trouble lasts, such as missing rights."""
+        super().__init__(message, hint)
+
+
+@contextmanager
+def describe_os_error(folder: Path) -> Iterator[None]:
+    """Turn an error of the disk into one that says what to do. Raises WorkspaceUnusable."""
+    try:
+        yield
+    except OSError as error:
+        hint = "free some space or correct the rights; the todo is tried again by itself"
+        words = f"{error.filename or folder}: {error.strerror}"
+        raise WorkspaceUnusable(words, hint, trouble_of_error(error)) from error
