@@ -6,7 +6,7 @@ import socket
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +26,10 @@ from coordination.runs.submission.conflicts import LeftOut, left_out
 from coordination.runs.submission.submit import decide
 from coordination.runs.views.durations import learned
 from coordination.runs.views.progress_reader import read_all
+from coordination.runs.views.run_list import filters_of, refuse_unknown_plans
 from coordination.runs.views.run_view import LAST
 from coordination.tracker.kinds import TODO
+from coordination.tracker.queries import Wanted
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
@@ -232,10 +234,18 @@ class Runs:
         with self._access.reached() as connection:
             return Run(self._access, connection.reader.resolve(run))
 
-    def list(self, limit: int = 20) -> list[RunView]:
-        """Return the newest, without their todos, with their progress."""
+    def list(
+        self, limit: int = 20, *, plan: Wanted = None, status: Wanted = None, since: datetime | None = None
+    ) -> list[RunView]:
+        """Return the newest, without their todos, with their progress. `plan`, `status`: one value or several
+        alternatives; `since`: started then or later. Raises UsageError; NotFound for an unknown plan.
+        """
+        filters = filters_of(plan, status, since)
         with self._access.reached() as connection:
-            return read_all(connection.redis, connection.keys, connection.reader.list(limit))
+            if filters.plans and self._access.has_file:
+                plans = {plan.id for plan in self._access.document.ecosystem.coordination.plans}
+                refuse_unknown_plans(connection.redis, connection.keys, filters.plans, plans)
+            return read_all(connection.redis, connection.keys, connection.reader.list(limit, filters))
 
     def events(self, run: str = LAST) -> Iterator[Event]:
         """See `Run.events`."""

@@ -65,7 +65,7 @@ def listed(complete: Complete) -> Complete:
     return complete_last
 
 
-def enum_values(kind: type[StrEnum]) -> Complete:
+def enum_values(kind: Iterable[StrEnum]) -> Complete:
     """Complete the values of an enumeration."""
     return lambda ctx, parameter, incomplete: matching([member.value for member in kind], incomplete)
 

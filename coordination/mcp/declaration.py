@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from functools import wraps
 from types import ModuleType
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -52,6 +53,7 @@ Resources = Annotated[
 Severity = Annotated[
     str | None, Field(description="A word, such as critical, high, medium, low or migration.")
 ]
+Time = Annotated[datetime | None, Field(description="A date or time such as 2026-01-31T12:00:00Z.")]
 Date = Annotated[str | None, Field(description="A date such as 2026-01-31.")]
 Limit = Annotated[
     int, Field(ge=1, le=1000, description="Maximum number of results; `total` is the number of all.")

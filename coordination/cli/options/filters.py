@@ -7,7 +7,7 @@ Several values of one filter are alternatives; different filters all apply.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from functools import wraps
 from typing import Any
@@ -23,7 +23,7 @@ from coordination.errors import UsageError
 Command = Callable[..., Any]
 
 
-def by_word(option: str, kind: type[StrEnum]) -> Callable[[Command], Command]:
+def by_word(option: str, kind: Iterable[StrEnum]) -> Callable[[Command], Command]:
     """Filter by a field with few values."""
     return _filter(option, "WORD,…", f"Any of {one_of(kind)}", completion.enum_values(kind))
 

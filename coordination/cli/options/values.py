@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -30,7 +30,7 @@ def choice(option: str, kind: type[StrEnum], help_: str) -> Callable[[Command], 
     )
 
 
-def one_of(kind: type[StrEnum]) -> str:
+def one_of(kind: Iterable[StrEnum]) -> str:
     """Return the values as the end of a sentence."""
     *words, last = (member.value for member in kind)
     return f"{', '.join(words)} or {last}."

@@ -6,14 +6,16 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich_click import command
 
-from coordination.api import LAST, RunView, levels_of
+from coordination.api import LAST, RunStatus, RunView, levels_of
 from coordination.cli.completion import run_ids, todo_ids
 from coordination.cli.context import CliContext
+from coordination.cli.options.filters import by_name, by_word
+from coordination.cli.options.values import moment
 from coordination.cli.runs.summary import format_counts, print_head, print_todos, print_unwritten
 from coordination.cli.screen.blocks import status_cell
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
@@ -30,14 +32,22 @@ the_run = click.argument("run", default=LAST, shell_complete=run_ids)
 
 
 @command()
+@by_name("--plan", "Select runs of this plan.")
+@by_word("--status", [status for status in RunStatus if status is not RunStatus.DRAFT])
+@click.option(
+    "--since",
+    callback=moment,
+    metavar="TIME",
+    help="Select runs that started at TIME or later: 2026-01-31, or 7d for 7 days ago.",
+)
 @click.option(
     "--limit", default=20, show_default=True, type=click.IntRange(min=1), help="List at most so many."
 )
 @output_options(RunView)
 @click.pass_obj
-def list_runs(call: CliContext, limit: int, form: Form) -> None:
-    """List the runs, latest first."""
-    found = call.coord.runs.list(limit)
+def list_runs(call: CliContext, /, form: Form, **filters: Any) -> None:
+    """List the runs, latest first. Filters add up."""
+    found = call.coord.runs.list(**filters)
     form.records(found, lambda: _print_runs(found))
 
 

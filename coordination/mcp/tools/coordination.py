@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
@@ -11,7 +11,7 @@ from pydantic_core import to_jsonable_python
 
 from coordination.api import Held, HistoryEvent, HistoryFilters, messages
 from coordination.api.messages import Acknowledged, Event, Gap, MessageView, Sent
-from coordination.mcp.declaration import adds, changes, reads, several
+from coordination.mcp.declaration import Time, adds, changes, reads, several
 from coordination.mcp.session import Session
 
 
@@ -205,9 +205,6 @@ def coord_context_set(
         key, value, None if ttl_s is None else timedelta(seconds=ttl_s)
     )
     return Shared(key=key, found=True, value=value)
-
-
-Time = Annotated[datetime | None, Field(description="A date or time such as 2026-01-31T12:00:00Z.")]
 
 
 @reads("Search the history")

@@ -19,6 +19,7 @@ from coordination.mcp.declaration import (
     Most,
     PlanName,
     RunName,
+    Time,
     TodoName,
     Wait,
     adds,
@@ -237,9 +238,15 @@ def coord_get_run(
 
 
 @reads("List runs")
-def coord_list_runs(session: Session, limit: Annotated[int, Field(ge=1, le=1000)] = 20) -> Sequence[RunView]:
-    """List the newest runs, without their todos."""
-    return session.coord.runs.list(limit)
+def coord_list_runs(
+    session: Session,
+    plan: AnyOf[str] = (),
+    status: AnyOf[RunStatus] = (),
+    since: Time = None,
+    limit: Annotated[int, Field(ge=1, le=1000)] = 20,
+) -> Sequence[RunView]:
+    """List the newest runs that match all filters, without their todos. `since`: started then or later."""
+    return session.coord.runs.list(limit, plan=plan or None, status=status or None, since=since)
 
 
 @reads("Read a log")

@@ -24,10 +24,12 @@ from coordination.runs.records import (
 )
 from coordination.runs.views.log_reader import shown
 from coordination.runs.views.raw_records import FACTS, FACTS_OF_UNDOING, raw_records, raw_records_of
+from coordination.runs.views.run_list import RunFilters, newest
 from coordination.runs.views.todo_view import Facts, iso, seconds, view_of_todo
 from coordination.text import did_you_mean
 
 LAST = "last"
+ANY = RunFilters()
 logger = logging.getLogger(__name__)
 TAIL_PIECES = 8
 META = (
@@ -88,9 +90,9 @@ class RunReader:
             return run if self._redis.zscore(self._keys.runs, run) is not None else None
         return next(iter(self._redis.zrevrange(self._keys.runs, 0, 0)), None)
 
-    def list(self, limit: int = 50) -> list[RunView]:
-        """Return the newest runs, without their todos."""
-        ids = self._redis.zrevrange(self._keys.runs, 0, limit - 1)
+    def list(self, limit: int = 50, filters: RunFilters = ANY) -> list[RunView]:
+        """Return the newest runs that meet the filters, without their todos."""
+        ids = newest(self._redis, self._keys, filters, limit)
         with self._redis.pipeline(transaction=False) as pipeline:
             for run_id in ids:
                 pipeline.hmget(self._keys.run(run_id).meta, META)
