@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from coordination.ecosystem.wording import USED_ELSEWHERE
     from coordination.ecosystem.writeback import Written
     from coordination.history.events import HistoryEvent
-    from coordination.history.search import HistoryFilters
+    from coordination.history.search import HISTORY_KINDS, HistoryFilters
     from coordination.history.trends import Trend
     from coordination.locks.force_release import Released
     from coordination.locks.listing import LOCK, Held, Holder
@@ -97,6 +97,7 @@ __all__ = [
     "FINISHED",
     "FLOWER_COMMAND",
     "FLOWER_PORT",
+    "HISTORY_KINDS",
     "IN_HAND",
     "LAST",
     "LOCK",
@@ -197,7 +198,7 @@ _HOMES = {
     "ecosystem.wording": ("USED_ELSEWHERE",),
     "ecosystem.writeback": ("Written",),
     "history.events": ("HistoryEvent",),
-    "history.search": ("HistoryFilters",),
+    "history.search": ("HISTORY_KINDS", "HistoryFilters"),
     "history.trends": ("Trend",),
     "locks.force_release": ("Released",),
     "locks.listing": ("LOCK", "Held", "Holder"),

@@ -131,6 +131,35 @@ tags = from_file(lambda file: _values(repo.tags for repo in file.repos))
 roles = from_file(lambda file: _values([repo.role] for repo in file.repos))
 
 
+def subject_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
+    """Complete what events are about: all records, milestones as PLAN/M1."""
+
+    def subjects(file: Ecosystem) -> dict[str, str]:
+        milestones = {
+            f"{plan.id}/{milestone.id}": milestone.name
+            for plan in file.coordination.plans
+            for milestone in plan.milestones
+        }
+        return {**_issues(file), **_todos(file), **_plans(file), **milestones, **_dependencies(file)}
+
+    return from_file(subjects)(ctx, parameter, incomplete)
+
+
+def event_kinds(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
+    """Complete the kinds of events, and a pattern for each type."""
+    from coordination.api import HISTORY_KINDS
+
+    patterns = dict.fromkeys(f"{kind.partition('.')[0]}.*" for kind in sorted(HISTORY_KINDS))
+    return matching([*patterns, *sorted(HISTORY_KINDS)], incomplete)
+
+
+def event_types(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
+    """Complete the types of the records that events are about."""
+    from coordination.api import HISTORY_KINDS
+
+    return matching(sorted({kind.partition(".")[0] for kind in HISTORY_KINDS}), incomplete)
+
+
 def milestone_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
     """Complete the milestones of the plan that the command names, else of all plans."""
     plan = ctx.params.get("plan") or ctx.params.get("name")

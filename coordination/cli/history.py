@@ -11,6 +11,7 @@ from pydantic_core import to_json
 from rich_click import command
 
 from coordination.api import HistoryEvent, HistoryFilters, Trend
+from coordination.cli.completion import event_kinds, event_types, repo_names, subject_ids
 from coordination.cli.context import CliContext
 from coordination.cli.options.values import moment
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
@@ -26,13 +27,24 @@ MOST_CHANGES = 3
 
 
 @command()
-@click.argument("subject", metavar="[ID]", required=False)
+@click.argument("subject", metavar="[ID]", required=False, shell_complete=subject_ids)
 @click.option("--query", metavar="TEXT", default="", help="Words to find; the best matches come first.")
 @click.option(
-    "--type", "entity", metavar="TYPE", help="issue, todo, plan, milestone, dependency, repo or file."
+    "--type",
+    "entity",
+    metavar="TYPE",
+    shell_complete=event_types,
+    help="issue, todo, plan, milestone, dependency, repo or file.",
 )
-@click.option("--repo", metavar="REPO", help="Events that concern this repository.")
-@click.option("--kind", metavar="KIND", help="A kind such as todo.completed, or a pattern such as 'issue.*'.")
+@click.option(
+    "--repo", metavar="REPO", shell_complete=repo_names, help="Events that concern this repository."
+)
+@click.option(
+    "--kind",
+    metavar="KIND",
+    shell_complete=event_kinds,
+    help="A kind such as todo.completed, or a pattern such as 'issue.*'.",
+)
 @click.option(
     "--actor", metavar="USER@HOST", help="Events by this person or program; `file`: by an editor or git."
 )
@@ -164,7 +176,7 @@ def import_history(call: CliContext, file: IO[str], as_json: bool) -> None:
 
 
 @command()
-@click.argument("repo", required=False)
+@click.argument("repo", required=False, shell_complete=repo_names)
 @click.option("--days", default=30, show_default=True, type=int, help="Days until today.")
 @as_json_option
 @click.pass_obj

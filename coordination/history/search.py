@@ -25,7 +25,7 @@ WEIGHTS = (8.0, 4.0, 1.0, 2.0)
 MOST_WORDS = 32
 LIMIT = 20
 ENTITIES = ("issue", "todo", "plan", "milestone", "dependency", "repo", "resource")
-KINDS = {f"{noun}.{verb}" for noun in ENTITIES for verb in ("created", "updated", "deleted")} | {
+HISTORY_KINDS = {f"{noun}.{verb}" for noun in ENTITIES for verb in ("created", "updated", "deleted")} | {
     "issue.resolved", "issue.closed", "issue.reopened", "todo.completed", "todo.cancelled", "todo.reopened", "plan.completed",
     "plan.cancelled", "plan.reopened", "milestone.completed", "milestone.cancelled", "milestone.reopened",
     "dependency.status_changed", "file.recorded", "file.changed", "history.gap",
@@ -88,7 +88,7 @@ def _check(store: HistoryStore, filters: HistoryFilters) -> None:
             continue
         if store.rows(f"SELECT 1 FROM {table} WHERE {column} = ? LIMIT 1", asked):  # noqa: S608 (our names)
             continue
-        if (name == "entity" and asked in ENTITIES) or (name == "kind" and asked in KINDS):
+        if (name == "entity" and asked in ENTITIES) or (name == "kind" and asked in HISTORY_KINDS):
             continue
         known = [row[0] for row in store.rows(f"SELECT DISTINCT {column} FROM {table} LIMIT 1000")]  # noqa: S608
         if known:
