@@ -20,6 +20,7 @@ from docs.generate import pages
 from tests.documents import (
     CHAPTERS,
     DOCUMENTS,
+    EMPTY,
     README,
     ROOT,
     Reader,
@@ -59,6 +60,13 @@ def test_every_block_runs_and_prints_what_the_document_shows(
             reader.follow(block)
     finally:
         reader.close()
+
+
+@pytest.mark.parametrize("document", EXECUTED, ids=lambda path: path.name)
+def test_a_chapter_says_in_which_folder_its_examples_run(document: Path) -> None:
+    before, _, _ = document.read_text().partition("```")
+
+    assert EMPTY in before or "`coord demo DIR`" in before
 
 
 def test_few_blocks_are_not_run_and_each_says_why() -> None:
