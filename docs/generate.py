@@ -137,9 +137,8 @@ def settings() -> str:
         ),
     ]
     for name, field in Settings.model_fields.items():
-        lines.append(
-            f"## {name}\n\nDefault: {_default(field.default)}. Environment: `{ENV_PREFIX}{name.upper()}`.\n\n"
-        )
+        default, variable = _default(field.default), f"{ENV_PREFIX}{name.upper()}"
+        lines += [f"## {name}\n\n", *_wrapped(f"Default: {default}. Environment: `{variable}`.")]
         lines.extend(_docstring(described[name]))
     return "".join([*lines, "## Other variables\n\n", *_items(OTHER_VARIABLES.items())])
 
