@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from coordination.api import messages
 from coordination.api.facade import Facade
 from coordination.api.retrying import retrying
+from coordination.api.statistics import Statistics, statistics
 from coordination.api.subscribers import Subscriber
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.records import Policy
@@ -128,28 +126,8 @@ class Coord(Facade):
         """Raises Unreachable where something that was started here died too often to be started again."""
         self.restarted()
 
-    def stats(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return counts of everything, by package."""
-        with self.reached():
-            locks = self.locks.stats()
-            inboxes, breakers = messages.figures(self.messages), self.breakers.stats()
-            cache = self.cache.stats().model_dump()
-        resources = {name: asdict(stats) for name, stats in locks.resources.items()}
-        held: Mapping[str, Any] = {"held": locks.held, "waiting": locks.waiting}
-        packages: dict[str, Mapping[str, Any]] = {
-            "locks": held,
-            "resources": resources,
-            "breakers": breakers,
-            "messages": inboxes,
-            "cache": cache,
-        }
-        return {"manager": self._declared(), "runs": self.runs.stats(), **packages}
-
-    def _declared(self) -> Mapping[str, Any]:
-        ecosystem = self.document.ecosystem
-        counts = {
-            name: dict(Counter(str(record["status"]) for record in records))
-            for name, records in ecosystem.coordination.model_dump(mode="json").items()
-            if isinstance(records, list)
-        }
-        return {"repos": len(ecosystem.repos), **counts}
+    def stats(self) -> Statistics:
+        """Return the figures of all parts: `manager`, `todos`, `runs`, `locks`, `resources`, `breakers`,
+        `messages`, `cache`; see `statistics.py`.
+        """
+        return statistics(self)

@@ -119,6 +119,33 @@ class Facade(EcosystemAccess):
         with self.reached() as connection:
             return restore(connection.cache.entries, Path(file), only_new=keep)
 
+    def clear_cache(self) -> int:
+        """Delete the cached results of todos and the shared values, except those that todos of live runs see;
+        return the number of deleted entries.
+        """
+        from coordination.runs.shared import clear_cache
+
+        with self.reached() as connection:
+            cleared = clear_cache(connection.cache, connection.store)
+        self.announce("clear_cache")
+        return cleared
+
+    def clear_checkpoints(self, run: str | None = None) -> int:
+        """Delete the named checkpoints of a run (or `last`), and what its unfinished todos had written for a
+        retry; without a run those of all ended runs. Return how many there were. Raises NotFound; Conflict
+        for a live run.
+        """
+        from coordination.runs.retrying import named_checkpoints
+
+        with self.reached() as connection:
+            if run is None:
+                cleared, named = named_checkpoints.clear_all(connection.store), ""
+            else:
+                named = connection.reader.resolve(run)
+                cleared = named_checkpoints.clear(connection.store, named)
+        self.announce("clear_checkpoints", named, run=named)
+        return cleared
+
 
 @dataclass(frozen=True, kw_only=True)
 class Completed:

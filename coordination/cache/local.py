@@ -109,6 +109,16 @@ class Local:
             for key in keys:
                 self._drop((context, key))
 
+    def clear(self) -> None:
+        """Discard everything, and every older answer, after this process has deleted contexts."""
+        with self._guard:
+            now = self.clock()
+            self._kept.clear()
+            self._bytes = 0
+            for known in self._known.values():
+                known.places.clear()
+                known.written_at = now
+
     def take_hits(self) -> int:
         """Return the number of hits since the last call, for the figures in Redis."""
         with self._guard:

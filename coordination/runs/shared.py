@@ -39,6 +39,20 @@ def context_of(cache: Cache, plan: str = "", run: str = "", todo: str = "") -> C
     return Context(cache, _chain_of_run(cache, run, todo) if run else chain_of(plan))
 
 
+def clear_cache(cache: Cache, store: RunStore) -> int:
+    """Delete the cached results of todos and the shared values, except those that todos of live runs see.
+    Return the number of deleted entries.
+    """
+    live = store.live_runs()
+    kept = {context for run_id in live for context in chain_of_todo(store.brief(run_id))}
+    own = tuple(f"{Scope.TODO}/{run_id}/" for run_id in live)
+    contexts = store.redis.zrange(store.keys.cache.contexts, 0, -1)
+    before = cache.stats().entries
+    cache.entries.drop(c for c in contexts if c not in kept and not c.startswith(own))
+    cache.local.clear()
+    return max(0, before - cache.stats().entries)
+
+
 class ContextCalls:
     """The calls that a todo's command can make on its context. Values are JSON texts, durations are in
     seconds.

@@ -9,7 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
+
+from redis.client import Pipeline
+from redis.exceptions import ResponseError
 
 from coordination.errors import Conflict, NotFound, UsageError
 from coordination.runs.records import RunStatus, TodoState
@@ -83,6 +87,41 @@ def one_named(store: RunStore, run_id: str, name: str) -> NamedCheckpoint:
         )
         raise NotFound(f"run {run_id} has no checkpoint {name!r}{did_you_mean(name, names)}", hint)
     return _read(run_id, name, words)
+
+
+def clear(store: RunStore, run_id: str) -> int:
+    """Delete the named checkpoints of an ended run, and what its unfinished todos had written for the next
+    attempt. Return how many there were. Raise NotFound; Conflict for a live run, which may still need them.
+    """
+    keys = store.keys.run(run_id)
+
+    def delete(pipeline: Pipeline) -> int:
+        status, fields = pipeline.hget(keys.meta, "status"), pipeline.hkeys(keys.meta)
+        if status is None:
+            raise NotFound(f"there is no run {run_id!r}", "list the runs: coord list-runs")
+        if not RunStatus(status).ended:
+            raise Conflict(
+                f"run {run_id} is {status}, and may need its checkpoints",
+                f"wait for its end: coord watch {run_id}; or end it: coord cancel {run_id}",
+            )
+        names = [field for field in fields if field.startswith(FIELD)]
+        written = pipeline.hlen(keys.checkpoint)
+        pipeline.multi()
+        if names:
+            pipeline.hdel(keys.meta, *names)
+        pipeline.delete(keys.checkpoint)
+        return len(names) + int(written)
+
+    return int(store.redis.transaction(delete, keys.meta, keys.checkpoint, value_from_callable=True))
+
+
+def clear_all(store: RunStore) -> int:
+    """Delete the checkpoints of all ended runs; return how many there were."""
+    cleared = 0
+    for run_id in store.redis.zrange(store.keys.runs, 0, -1):
+        with suppress(NotFound, Conflict, ValueError, ResponseError):  # live, just deleted, or damaged
+            cleared += clear(store, run_id)
+    return cleared
 
 
 def refuse_restore(run_id: str, word: str) -> None:
