@@ -3,9 +3,11 @@
 | package | content |
 |---|---|
 | `cli` `mcp` `gateway` | front ends: commands, tools for AI agents, messages over WebSocket |
+| `client` | a client of the gateway, for programs without access to Redis |
 | `api` | the facade: every operation, for the front ends and for scripts |
 | `operations` | processes of this machine, doctor, metrics, Redis users, Flower |
 | `runs` `tracker` | plans in execution; records of the file, queried and edited |
+| `history` | the history of the file: search, trends |
 | `cache` | values that todos share, and values computed once under a lock |
 | `events` | the stream of events of a namespace: kinds, appending, reading |
 | `charts` | graphs as pictures and as text |
@@ -16,7 +18,8 @@
 | `settings` `models` `errors` | settings; records of the file; exceptions |
 | `text` `files` `git` `terminal` | sentences and suggestions; private files; git queries; safe output |
 | `background` `retry` | background threads; pauses between tries |
-| `durations` `processes` | milliseconds; identity of processes |
+| `durations` `processes` `disk` | milliseconds; identity of processes; free space |
+| `patterns` `environment` | regular expressions of users; environment variables |
 
 Exported names are imported on first use, so that commands start in 90 ms.
 """

@@ -1,1 +1,9 @@
-"""Remove what ended runs have left, and look for results in the base branches."""
+"""Removes what ended runs have left, and looks for results in the base branches.
+
+| module | content |
+|---|---|
+| `jobs.py` | clean-up by command of all workers, and by itself after a run |
+| `artifacts.py` `run_branches.py` | worktrees and files of runs; their branches |
+| `rollback_cleanup.py` | the worktree and branch of a run that is rolled back |
+| `landed.py` `reverted.py` | results in a base branch; results that it had and lost |
+"""

@@ -1,1 +1,8 @@
-"""From an action to a command: `commands.py` has one executor for each kind of action, `job.py` the records."""
+"""From an action to a command.
+
+| module | content |
+|---|---|
+| `commands.py` | one executor for each kind of action |
+| `job.py` | the records of an executor |
+| `call.py` | the program that calls a function for a python action; runs in the todo's process |
+"""

@@ -1,1 +1,12 @@
-"""The workspace of a todo: a git worktree of its run, or the checkout itself."""
+"""The workspace of a todo: a git worktree of its run, or the checkout itself.
+
+| module | content |
+|---|---|
+| `base.py` `choice.py` | the workspace as an attempt uses it; the one that a todo asks for |
+| `worktree.py` `git_worktree.py` | the worktree of a run in a repository; its folder, brought to a commit |
+| `base_commit.py` | the commit at which a run that takes up an earlier one begins |
+| `submodules.py` | the submodules of a worktree |
+| `commit.py` | commits of todos that succeeded, by git as the user has set it up |
+| `lock.py` | one attempt in a workspace at a time |
+| `git.py` `repository.py` `files.py` | calls of git; facts of a repository; folders removed and made |
+"""

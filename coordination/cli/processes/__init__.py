@@ -1,1 +1,9 @@
-"""Commands that start workers and servers, and print the Redis users that these need."""
+"""Commands that start workers and servers, and prepare Redis for them.
+
+| module | commands |
+|---|---|
+| `machine.py` | `up`, `down`, `worker`, `keeper` |
+| `monitoring.py` | `flower`, `metrics` |
+| `gateway.py` `mcp.py` | `gateway`; `mcp` |
+| `acl.py` | `acl`, `steps` |
+"""

@@ -1,1 +1,8 @@
-"""The tools: functions of a session, each over one operation of the library."""
+"""The tools: functions of a session, each over one operation of the facade.
+
+| module | tools on |
+|---|---|
+| `tracker.py` | issues, todos, plans, repositories, dependencies |
+| `runs.py` | runs, logs, checkpoints, approvals |
+| `coordination.py` | locks, messages, events, shared values, history |
+"""

@@ -3,6 +3,7 @@
 | module | content |
 |---|---|
 | `run_view.py`, `todo_view.py` | a run with its todos; one todo: state, wait, durations |
+| `run_list.py` | the newest runs, by plan and status |
 | `raw_records.py` | the fields of todos as Redis keeps them |
 | `progress.py` | the events of a run, followed |
 | `outlook.py`, `progress_reader.py` | how far a run is and how it goes on; reads that |

@@ -1,7 +1,7 @@
 -- Order and dispatch of ready todos.
 --
 -- A todo's turn is the time when it became ready, less AGEING times its longest remaining path (`order`, in
--- ms; planner/ranking.py). A smaller turn is more urgent: the longest path goes first, and no todo waits for
+-- ms; planner/graph.py). A smaller turn is more urgent: the longest path goes first, and no todo waits for
 -- ever behind later ones.
 
 local BEGINNING_MS = 1735689600000 -- small numbers leave room for the fraction that breaks ties
