@@ -3,8 +3,8 @@
 Two attempts are the same if their keys are (`key.py`): the action as it would run, the git tree that it
 starts from, the files that its `inputs` name, and the outputs and commits of its predecessors. A result
 (`results.py`) is an output, and the change from that tree to another, as a patch. It is kept in the cache's
-store on Redis, so for all hosts and runs, until its ttl is over or it is evicted. `recall.py` looks up and keeps
-the result of an attempt.
+store on Redis, so for all hosts and runs, until its ttl is over or it is evicted. `recall.py` looks up and
+keeps the result of an attempt.
 
     enter the workspace ──► look ──hit──► apply, check the tree, commit ──► settled with the run of the result
                              │ miss
