@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         Unreachable,
         UsageError,
     )
-    from coordination.events.stream import Event
+    from coordination.events.records import Event
     from coordination.models import Dependency, Issue, OnFailure, Plan, Repo, Strategy, Todo
     from coordination.planner.selection import Selectors
     from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
@@ -89,7 +89,7 @@ __all__ = [
 _HOMES = {
     "Coord": "api.coord",
     "CoordinationManager": "tracker.manager",
-    "Event": "events.stream",
+    "Event": "events.records",
     "Run": "api.run",
     "Selectors": "planner.selection",
     "Settings": "settings",

@@ -1,4 +1,4 @@
-"""Write the reference chapters from the program: commands, settings, library and MCP tools.
+"""Write the reference chapters from the program: commands, settings, library, MCP tools, kinds of events.
 
 `make docs` runs it. With `--pictures` it also executes `coord demo` and draws what that printed, and its
 Gantt chart.
@@ -73,6 +73,7 @@ def pages() -> Mapping[str, str]:
         "settings.md": settings(),
         "library.md": library(),
         "tools.md": tools(),
+        "kinds.md": kinds(),
     }
 
 
@@ -311,6 +312,24 @@ def tools() -> str:
 
 def _uri(resource: Any) -> str:
     return str(getattr(resource, "uri_template", None) or resource.uri)
+
+
+# Events
+
+
+def kinds() -> str:
+    from coordination.events.kinds import ASKED, COMMANDS, LASTING, OF_A_RUN
+
+    lines = ["# Kinds of events\n\n", NOTE, "The chapter [Events](events.md) says who reads them.\n\n"]
+    for heading, table in (
+        ("Always written", LASTING),
+        ("Commands", COMMANDS),
+        ("Written while somebody asks for them by name", ASKED),
+        ("Told to those who follow a run", OF_A_RUN),
+    ):
+        lines.append(f"## {heading}\n\n")
+        lines.extend(_items((f"`{kind}`", sentence) for kind, sentence in table.items()))
+    return "".join(lines)
 
 
 # Text

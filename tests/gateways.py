@@ -72,7 +72,7 @@ class Gateway:
         self.url = stage.server.start()
         self.port = free_port()
         self.tokens = open_tokens(self.url, Settings())
-        self._redis = connect_to_redis(self.url, Profile.WORKER)
+        self.redis = connect_to_redis(self.url, Profile.WORKER)
         self.start()
 
     def start(self) -> None:
@@ -91,11 +91,11 @@ class Gateway:
         return f"ws://127.0.0.1:{self.port}/"
 
     def bus(self, sender: str = "repo:sender", **limits: Any) -> MessageBus:
-        return MessageBus(self._redis, "coord", sender=sender, limits=Limits(**limits))
+        return MessageBus(self.redis, "coord", sender=sender, limits=Limits(**limits))
 
-    def token(self, recipient: str) -> str:
+    def token(self, recipient: str, topics: tuple[str, ...] = ()) -> str:
         self.bus().register(recipient)
-        return self.tokens.grant(recipient)
+        return self.tokens.grant(recipient, topics) if topics else self.tokens.grant(recipient)
 
     @contextmanager
     def connected(self, token: str, **how: Any) -> Iterator[Client]:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from coordination.ecosystem.document import Document
     from coordination.ecosystem.wording import USED_ELSEWHERE
     from coordination.ecosystem.writeback import Written
+    from coordination.events.kinds import GAP, KINDS
+    from coordination.events.records import POSITION, Event
     from coordination.history.events import HistoryEvent
     from coordination.history.search import HISTORY_KINDS, HistoryFilters
     from coordination.history.trends import Trend
@@ -97,14 +99,17 @@ __all__ = [
     "FINISHED",
     "FLOWER_COMMAND",
     "FLOWER_PORT",
+    "GAP",
     "HISTORY_KINDS",
     "IN_HAND",
+    "KINDS",
     "LAST",
     "LOCK",
     "MADE_BY",
     "METRICS_PORT",
     "NO_ROOM",
     "OPEN",
+    "POSITION",
     "USED_ELSEWHERE",
     "Access",
     "Address",
@@ -124,6 +129,7 @@ __all__ = [
     "DryRun",
     "EcosystemStatus",
     "Edited",
+    "Event",
     "Facts",
     "Finding",
     "Forecast",
@@ -197,6 +203,8 @@ _HOMES = {
     "ecosystem.document": ("Document",),
     "ecosystem.wording": ("USED_ELSEWHERE",),
     "ecosystem.writeback": ("Written",),
+    "events.kinds": ("GAP", "KINDS"),
+    "events.records": ("POSITION", "Event"),
     "history.events": ("HistoryEvent",),
     "history.search": ("HISTORY_KINDS", "HistoryFilters"),
     "history.trends": ("Trend",),

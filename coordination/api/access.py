@@ -281,7 +281,8 @@ class EcosystemAccess:
         from redis import RedisError
 
         from coordination.backend.client import Profile, connect
-        from coordination.events.stream import EventStream, append_args
+        from coordination.events.records import append_args
+        from coordination.events.stream import EventStream
 
         try:
             if (url := self.running_redis()) is None:

@@ -10,9 +10,10 @@ from datetime import datetime
 import redis
 
 from coordination.backend.client import Profile, address_of, reaching
-from coordination.errors import NotFound, Unreachable
-from coordination.events.kinds import ASKED, GAP, KINDS, asked_by_name, matching
-from coordination.events.stream import Event, EventStream, follow
+from coordination.errors import NotFound, Unreachable, UsageError
+from coordination.events.kinds import ASKED, GAP, OF_A_RUN, asked_by_name, matching
+from coordination.events.records import Event
+from coordination.events.stream import EventStream, follow
 from coordination.messages.live import BEGINNING
 from coordination.text import did_you_mean
 
@@ -84,7 +85,10 @@ class Events:
             return EventStream(client, self._namespace).end()
 
     def _filter(self, kinds: Collection[str], repo: str | None) -> Callable[[Event], bool]:
-        known = {kind for one in kinds for kind in matching(one)} or {*KINDS}
+        known = {kind for one in kinds for kind in matching(one)}
+        for one in kinds:
+            if {*matching(one)} <= OF_A_RUN.keys():
+                raise UsageError(f"{one} is told to those who follow a run", "follow it: coord watch RUN")
         repos = self._repos()
         if repo is not None and repos and repo not in repos:
             raise NotFound(
@@ -94,7 +98,7 @@ class Events:
         def fits(event: Event) -> bool:
             if event.kind == GAP:
                 return True
-            return (event.kind in known or not kinds) and (repo is None or repo in event.repos)
+            return (event.kind in known or not known) and (repo is None or repo in event.repos)
 
         return fits
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from coordination.api.subscribers import event_of
 from coordination.backend.client import reaching
 from coordination.errors import NotFound
-from coordination.events.stream import Event
+from coordination.events.records import Event
 from coordination.messages.live import BEGINNING
 from coordination.runs.connection import Connection
 from coordination.runs.records import Progress, RunStatus, RunView, TodoState, TodoView

@@ -15,7 +15,7 @@ from coordination.api.run import Run
 from coordination.backend.server_check import refuse_unfit
 from coordination.durations import ms
 from coordination.errors import Blocked, CoordinationError, NotFound
-from coordination.events.stream import Event
+from coordination.events.records import Event
 from coordination.models import OnFailure, Strategy, Verdict
 from coordination.planner.graph import PlanGraph, alone, build
 from coordination.planner.selection import ALL, Selectors, find_plan

@@ -25,7 +25,8 @@ from coordination.backend.keys import Keys
 from coordination.background import BackgroundService
 from coordination.errors import CoordinationError, Unreachable
 from coordination.events.kinds import ASKED, GAP, asked_by_name, matching
-from coordination.events.stream import Event, EventStream, Follower, place
+from coordination.events.records import Event, place
+from coordination.events.stream import EventStream, Follower
 from coordination.messages.live import BEGINNING
 from coordination.runs.records import TodoState
 from coordination.runs.views import progress

@@ -88,6 +88,7 @@ COMMANDS: Families = {
         ),
     },
     "History": {
+        "events": ("events:events", "List or follow the events of runs, locks and commands.", "event list"),
         "history": ("history:history", "List the events of the records."),
         "rebuild-history": ("history:rebuild_history", "Begin a new database of the history."),
         "export-history": ("history:export_history", "Write all events as lines of JSON."),

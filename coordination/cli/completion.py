@@ -160,6 +160,13 @@ def event_types(ctx: click.Context, parameter: click.Parameter, incomplete: str)
     return matching(sorted({kind.partition(".")[0] for kind in HISTORY_KINDS}), incomplete)
 
 
+def stream_kinds(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
+    """Complete the kinds of the stream of events."""
+    from coordination.api import KINDS
+
+    return matching(KINDS, incomplete)
+
+
 def milestone_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
     """Complete the milestones of the plan that the command names, else of all plans."""
     plan = ctx.params.get("plan") or ctx.params.get("name")

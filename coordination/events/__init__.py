@@ -1,6 +1,7 @@
 """Events: what happened to runs, todos, locks, breakers and commands, in one stream for each namespace.
 
 * `kinds.py` lists every kind of event, with one sentence each; the documentation is generated from it.
+* `records.py` has the record of an event.
 * `stream.py` writes, reads, follows and trims the stream.
 
 The Lua step that makes a change writes its event, in `backend/lua/events.lua`, so each change has exactly one,

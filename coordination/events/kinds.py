@@ -95,9 +95,12 @@ def matching(pattern: str) -> tuple[str, ...]:
     """Return the kinds that a name or a pattern (`todo.*`, `*`) stands for. Raises UsageError if there is none."""
     found = tuple(kind for kind in KINDS if fnmatchcase(kind, pattern))
     if not found:
+        noun = pattern.partition(".")[0]
+        alike = [kind for kind in KINDS if kind.startswith(f"{noun}.")]
+        nouns = dict.fromkeys(f"{kind.partition('.')[0]}.*" for kind in KINDS)
         raise UsageError(
             f"there is no event {pattern!r:.200}{did_you_mean(pattern, KINDS)}",
-            f"one of: {', '.join(KINDS)}; or a pattern such as 'todo.*'",
+            f"there are: {', '.join(alike or nouns)}",
         )
     return found
 

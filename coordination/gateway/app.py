@@ -33,6 +33,7 @@ from coordination.gateway.access import (
     token_of,
 )
 from coordination.gateway.clients import Clients
+from coordination.gateway.events import EventListener
 from coordination.gateway.limits import GONE, LATER, POLICY, TOO_SLOW, CloseReason, Left, Limits
 from coordination.gateway.line import GOODBYE_S, Line, receive_resume
 from coordination.gateway.listener import Listener
@@ -72,14 +73,19 @@ class Gateway:
     async def _open(self, _: Starlette) -> AsyncIterator[None]:
         self._executor = RedisExecutor(self._tokens.ping)
         self._clients = Clients(self._executor, self._tokens)
-        listener = Listener(self._reader, self._keys, self._clients)
+        listeners = (
+            Listener(self._reader, self._keys, self._clients),
+            EventListener(self._reader, self._keys.namespace, self._clients),
+        )
         checking = asyncio.create_task(self._clients.check_tokens())
-        listener.start()
+        for listener in listeners:
+            listener.start()
         try:
             yield
         finally:
             checking.cancel()
-            listener.stop()
+            for listener in listeners:
+                listener.stop()
             self._executor.close()
 
     async def _accept(self, socket: WebSocket) -> None:

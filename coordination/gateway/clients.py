@@ -57,6 +57,13 @@ class Clients:
     def event(self, event: Event) -> None:
         self._loop.call_soon_threadsafe(self._published, event.topic, frames.event(event))
 
+    def event_of_coord(self, event: Event) -> None:
+        if self.wants_events:
+            self._loop.call_soon_threadsafe(self._passed_on, event.topic, frames.event(event))
+
+    def missed_events(self) -> None:
+        self._loop.call_soon_threadsafe(self._tell_gap)
+
     @property
     def wants_events(self) -> bool:
         return bool(self.topics)
@@ -78,6 +85,15 @@ class Clients:
     def _published(self, topic: str, frame: str) -> None:
         for client in set(self.topics.of(topic)):  # a client may have several matching patterns
             client.hear(frame)
+
+    def _passed_on(self, topic: str, frame: str) -> None:
+        for client in set(self.topics.of(topic)):
+            if client.wants_of_coord(topic):
+                client.hear(frame)
+
+    def _tell_gap(self) -> None:
+        for session in self._here.values():
+            session.topics.gap()
 
     def _wake_all(self) -> None:
         self._to_check.put_nowait(None)

@@ -13,7 +13,7 @@ from coordination.backend.keys import Keys
 from coordination.background import BackgroundService
 from coordination.gateway.access import News
 from coordination.gateway.clients import Clients
-from coordination.messages.topics import read_event
+from coordination.messages.topics import is_of_coord, read_event
 
 LOOK_EVERY_S = 1.0
 
@@ -67,6 +67,8 @@ class Listener(BackgroundService):
         self._subscription.close()
 
     def _process_event(self, topic: str, text: str) -> None:
+        if is_of_coord(topic):  # no program of coord publishes there
+            return
         event = read_event(topic, text) if self._clients.wants_events else None
         if event is not None:
             self._clients.event(event)

@@ -36,7 +36,10 @@ class ClientTopics:
         """Subscribe to all patterns or none. Raises UsageError, NotAllowed, Conflict."""
         new = {topics.pattern(one) for one in wanted} - self._patterns
         for one in sorted(new):
-            if not any(topics.covers(granted, one) for granted in self._granted):
+            # everything (`**`) is everything that clients publish
+            of_coord = topics.is_of_coord(one)
+            fitting = [granted for granted in self._granted if topics.is_of_coord(granted) or not of_coord]
+            if not any(topics.covers(granted, one) for granted in fitting):
                 raise NotAllowed(f"your token does not allow the topics {one!r}", self._hint)
         if len(self._patterns) + len(new) > self._limits.subscriptions:
             raise Conflict(
@@ -55,7 +58,8 @@ class ClientTopics:
     def may_publish(self, topic: str) -> None:
         """Check a publication. Raises UsageError, NotAllowed, and Conflict if the rate is exceeded."""
         topics.topic(topic)
-        if topic in topics.RESERVED or not any(topics.fits(granted, topic) for granted in self._granted):
+        reserved = topic in topics.RESERVED or topics.is_of_coord(topic)
+        if reserved or not any(topics.fits(granted, topic) for granted in self._granted):
             raise NotAllowed(f"your token does not allow the topic {topic!r}", self._hint)
         now = time.monotonic()
         most, per_s = self._limits.publish_burst, self._limits.publish_per_s
@@ -73,6 +77,10 @@ class ClientTopics:
             self._characters -= len(self._waiting.popleft())
             self._missed = None if self._missed is None else self._missed + 1
         self._something.set()
+
+    def wants_of_coord(self, topic: str) -> bool:
+        """Return whether a pattern that names the events of coord matches; `**` does not name them."""
+        return any(topics.is_of_coord(one) and topics.fits(one, topic) for one in self._patterns)
 
     def gap(self) -> None:
         """Record a gap of unknown size after an outage of Redis."""

@@ -1,16 +1,17 @@
-"""Defines the resources (the file without secrets, a run, a log) and the prompt that plans a change."""
+"""Defines the resources (the file without secrets, a run, a log, events) and the prompt that plans a change."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import yaml
 from fastmcp import FastMCP
 from fastmcp.exceptions import PromptError, ResourceError
 from fastmcp.prompts import Prompt, PromptArgument
+from pydantic_core import to_json
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from coordination.api import OPEN, CoordinationManager, hide_password
+from coordination.api import BEGINNING, OPEN, CoordinationManager, Event, hide_password
 from coordination.mcp.errors import refusals
 from coordination.mcp.session import Session
 from coordination.models import HIDDEN, SECRET, Plan, Repo
@@ -112,6 +113,31 @@ def add_resources(server: FastMCP, session: Session) -> None:
         """The output of a todo in a run, over all its attempts."""
         with refusals(ResourceError):
             return "".join(session.coord.runs.get(run_id).log(todo_id))
+
+    @server.resource("coord://events", title="The latest events", mime_type="application/json")
+    def latest_events() -> str:
+        """The latest 100 events of runs, todos, locks, breakers and commands, oldest first, as JSON; `position`
+        is the place behind them, for coord://events/{position}.
+        """
+        with refusals(ResourceError):
+            return _page(session.coord.events.list(limit=EVENTS_AT_ONCE), BEGINNING)
+
+    @server.resource(
+        "coord://events/{position}", title="Events from a position", mime_type="application/json"
+    )
+    def events_after(position: str) -> str:
+        """The next 100 events after a position (an id of an event, or 0-0 for the oldest), and the position to
+        continue from. Events that were deleted before that are told by one `events.gap`.
+        """
+        with refusals(ResourceError):
+            return _page(session.coord.events.list(since=position, limit=EVENTS_AT_ONCE), position)
+
+
+EVENTS_AT_ONCE = 100
+
+
+def _page(events: Sequence[Event], position: str) -> str:
+    return to_json({"events": events, "position": events[-1].id if events else position}, indent=2).decode()
 
 
 _HIDDEN = f'"{HIDDEN}"'

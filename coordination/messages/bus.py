@@ -119,7 +119,10 @@ class MessageBus(ReaderOperations):
         Returns the number of programs and inboxes reached; a gateway counts as one. Later listeners do not
         get it.
         """
-        topics.topic(topic)
+        if topics.is_of_coord(topics.topic(topic)):
+            raise UsageError(
+                f"{topic!r:.100} is a topic of coord's own events", "publish on another topic, like a.b"
+            )
         outgoing = self._sender.outgoing(type, payload, ttl=..., priority=0, reply_to=None, ack=True)
         if len(outgoing.body.encode()) > topics.LARGEST_EVENT:
             raise UsageError(

@@ -20,6 +20,8 @@ ONE, REST = "*", "**"
 MOST_SEGMENTS = 8
 LARGEST_EVENT = 256 * 1024
 """Bytes of a payload as JSON; Redis buffers events for each slow subscriber."""
+OF_COORD = "events"
+"""First word of the topics on which a gateway passes on the events of coord; nobody publishes on them."""
 RESERVED = ("workers",)
 """Topics that only coord publishes."""
 
@@ -71,6 +73,11 @@ def _check_segments(text: str, what: str) -> str:
             f"{text!r} is not a name of {what}", f"write 1 to {MOST_SEGMENTS} words with dots between them"
         )
     return text
+
+
+def is_of_coord(name: str) -> bool:
+    """Return whether a topic or pattern names the events of coord; `**` does not."""
+    return name.partition(".")[0] == OF_COORD
 
 
 def fits(wanted: str, name: str) -> bool:

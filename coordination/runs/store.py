@@ -21,7 +21,7 @@ from coordination.backend.steps import STEPS, Word
 from coordination.broker.delivery import Delivery
 from coordination.cache.entries import drop
 from coordination.durations import ms
-from coordination.events.stream import append_args
+from coordination.events.records import append_args
 from coordination.runs.records import (
     LIVE,
     Blame,

@@ -9,6 +9,7 @@ import redis
 
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
+from coordination.events.stream import EventStream
 from coordination.messages import Event, MessageBus
 from coordination.operations.acl import Role, Rules
 from tests.gateways import Gateway
@@ -30,7 +31,7 @@ def test_a_gateway_with_the_rights_of_its_role_does_its_work_and_nothing_else(st
     url = url_of_the_user(stage)
     gateway = Gateway(stage, COORD_REDIS_URL=url)
     bus = gateway.bus()
-    token = gateway.token("agent:a")
+    token = gateway.token("agent:a", ("a.*", "events.**"))
 
     with gateway.client(token) as client:
         bus.send("agent:a", "note", 1)
@@ -45,6 +46,10 @@ def test_a_gateway_with_the_rights_of_its_role_does_its_work_and_nothing_else(st
         client.say(publish={"topic": "a.b", "payload": 3, "seq": 2})
         frames = [client.hear() for _ in range(3)]
         assert {word for frame in frames for word in frame} == {"subscribed", "published", "event"}
+        client.say(subscribe="events.command.*")
+        assert "subscribed" in client.hear()
+        told = EventStream(stage.redis(), "coord").append("command.clean", "told")
+        assert client.hear()["event"]["id"] == told
         gateway.tokens.revoke("agent:a")
         assert client.ended() == 1008
 
@@ -54,11 +59,16 @@ def test_a_gateway_with_the_rights_of_its_role_does_its_work_and_nothing_else(st
         ("HSET", "coord:gateway-tokens", "x", "y"),
         ("LPUSH", "coord.repo.api", "x"),
         ("PUBLISH", "coord:restricted:api:requests", "x"),
+        ("XADD", "coord:events", "*", "kind", "run.ended", "at", "1"),
+        ("XTRIM", "coord:events", "MAXLEN", "0"),
         ("KEYS", "*"),
         ("FLUSHALL",),
     ):
         with pytest.raises(redis.exceptions.NoPermissionError):
             user.execute_command(*command)
+    with pytest.raises(redis.exceptions.ResponseError):
+        EventStream(user, "coord").append("run.ended", "x")
+    assert not [e for e in EventStream(stage.redis(), "coord").read().events if e.subject == "x"]
 
 
 def test_a_submitter_publishes_and_listens_with_the_rights_of_its_role(stage: Stage):

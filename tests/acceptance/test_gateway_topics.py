@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from coordination.errors import UsageError
+from coordination.events.stream import EventStream
 from tests.gateways import Client, Gateway
 from tests.stage import Stage
 from tests.waiting import until
@@ -205,3 +207,36 @@ def test_half_a_frame_and_a_connection_that_breaks_leave_no_subscription(gateway
         while heard(client, "event")["payload"] != 2:  # the one before may still be under way
             pass
     assert gateway.process.poll() is None
+
+
+def test_events_of_coord_reach_who_names_them_and_nobody_else(gateway: Gateway):
+    stream, text = EventStream(gateway.redis, "coord"), "\x1b[2Jred"
+    with (
+        gateway.client(gateway.token("agent:all")) as everything,
+        gateway.client(gateway.token("agent:runs", ("events.run.*", "a.*"))) as client,
+    ):
+        everything.say(subscribe="**")
+        heard(everything, "subscribed")
+        everything.say(subscribe="events.run.*")
+        assert "events.run.*" in heard(everything, "refused")["message"]
+        client.say(subscribe=["events.run.*", "a.*"])
+        heard(client, "subscribed")
+
+        stream.append("todo.settled", "A")
+        stream.append("run.ended", "r1", run="r1", repos=["api"], title=text, data={"status": "failed"})
+        event = heard(client, "event")
+        assert (event["topic"], event["from"], event["type"]) == ("events.run.ended", "coord", "run.ended")
+        assert event["payload"] == {
+            "kind": "run.ended", "subject": "r1", "run": "r1", "actor": "", "repos": ["api"], "title": text,
+            "data": {"status": "failed"},
+        }  # fmt: skip
+        client.say(publish={"topic": "events.run.ended", "payload": 1})
+        assert heard(client, "refused")
+        gateway.redis.publish("coord:live:events.run.ended", '1 someone/1 event\n{"status": "succeeded"}')
+        gateway.bus("agent:other").publish("a.b", "last")
+        assert heard(client, "event")["payload"] == "last"
+        assert heard(everything, "event")["payload"] == "last"
+    with pytest.raises(UsageError):
+        gateway.bus("agent:other").publish("events.run.ended", 1)
+    with pytest.raises(UsageError, match="coord events"):
+        gateway.bus("agent:other").listen("events.**")

@@ -12,7 +12,8 @@ import redis
 from coordination.backend.keys import Keys
 from coordination.errors import UsageError
 from coordination.events.kinds import KINDS, LASTING
-from coordination.events.stream import Event, EventStream
+from coordination.events.records import Event
+from coordination.events.stream import EventStream
 from coordination.models import Strategy
 from tests.contracts.carrier import BAD, Harness
 from tests.plans import PLAN

@@ -281,7 +281,9 @@ def test_the_way_to_a_plan_names_what_there_is(ai: Agent):
 
 def test_the_file_is_a_resource(ai: Agent):
     assert ai.read("coord://ecosystem") == FILE
-    assert ai.templates() == {"coord://runs/{run_id}", "coord://runs/{run_id}/todos/{todo_id}/log"}
+    assert ai.templates() == {
+        "coord://runs/{run_id}", "coord://runs/{run_id}/todos/{todo_id}/log", "coord://events/{position}"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

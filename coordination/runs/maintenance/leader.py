@@ -30,7 +30,7 @@ from coordination.background import BackgroundService
 from coordination.broker.delivery import Delivery
 from coordination.durations import ms
 from coordination.errors import LockError, Unreachable
-from coordination.events.stream import append_args
+from coordination.events.records import append_args
 from coordination.locks import Lock, LockManager
 from coordination.locks.internal import LEADER
 from coordination.runs.dispatch import Dispatcher

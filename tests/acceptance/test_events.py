@@ -1,0 +1,142 @@
+"""`coord events`, and the same events as resources for agents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from fastmcp.client.transports import StdioTransport
+
+from coordination.backend.keys import Keys
+from coordination.events.stream import EventStream
+from coordination.locks import LockManager
+from tests.agent import agent
+from tests.stage import COORD, PLAN, Stage
+from tests.waiting import until
+
+HOSTILE = "\x1b]0;owned\x07\u202etxt"
+
+
+@pytest.fixture(scope="module")
+def stage(new_stage: Callable[[], Stage]) -> Stage:
+    """A run of three levels has been carried out."""
+    made = new_stage()
+    made.write(
+        [
+            {"id": "LIB", "repo": "lib", "action": "true"},
+            {"id": "APP", "repo": "app", "action": "true", "blocked_by": ["LIB"]},
+            {"id": "DOC", "repo": "lib", "action": "true", "blocked_by": ["APP"]},
+        ],
+        repos={"lib": {}, "app": {}},
+    )
+    made.ok("sweep", PLAN, "--strategy", "levels")
+    return made
+
+
+@pytest.fixture
+def stream(stage: Stage) -> EventStream:
+    return EventStream(stage.redis(), "coord")
+
+
+def test_without_a_server_the_error_says_where_events_are(new_stage: Callable[[], Stage]):
+    stage = new_stage()
+    stage.write()
+    for words in ((), ("-f",)):
+        done = stage.coord("events", *words)
+        assert (done.code, "coord up" in done.err, "coord history" in done.err) == (7, True, True)
+    assert not stage.server.running(), "and none was started"
+
+
+def test_events_are_listed_by_kind_repository_and_time(stage: Stage, stream: EventStream):
+    whole = stage.ok("events", "--since", "0-0", "--json").json
+    every = [event for event in whole if event["run"]]
+    kinds = [event["kind"] for event in every]
+
+    assert kinds[0] == "run.started"
+    assert [kinds.count(kind) for kind in ("level.opened", "level.settled", "todo.settled")] == [3, 3, 3]
+    sweep = next(event for event in every if event["kind"] == "command.sweep")
+    assert (sweep["subject"], sweep["data"]["strategy"], sweep["repos"]) == (PLAN, "levels", ["app", "lib"])
+    assert stage.ok("events", "--since", "1h", "--json").json[: len(whole)] == whole
+    of_lib = stage.ok("events", "--kind", "todo.*", "--repo", "lib", "--json").json
+    assert {event["subject"] for event in of_lib} == {"LIB", "DOC"}
+    later = stage.ok("events", "--since", every[2]["id"], "--limit", "2", "--json").json
+    assert [event["id"] for event in later] == [event["id"] for event in every[3:5]]
+    assert len(stage.ok("events", "--limit", "1", "--format", "{kind} {subject}").out.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "hint"),
+    [
+        (("--kind", "todo.setled"), 2, "'todo.settled'"),
+        (("--kind", "todo.ready"), 2, "coord watch"),
+        (("--repo", "lab"), 2, "'lib'"),
+        (("--since", "soon"), 2, "'soon'"),
+        (("-f", "--kind", "x.*"), 2, "run.*"),
+    ],
+)
+def test_unknown_kinds_repositories_and_times_are_refused(
+    stage: Stage, words: tuple[str, ...], code: int, hint: str
+):
+    done = stage.coord("events", *words)
+    assert (done.code, hint in done.err) == (code, True), done.err
+
+
+def test_following_prints_a_line_for_each_event_and_goes_on_from_an_id(stage: Stage, stream: EventStream):
+    before = stream.append("run.cleaned", "r1")
+    first = stream.append("command.clean", "one", title=HOSTILE)
+    programs = stage.begin(
+        "events", "-f", "--kind", "command.clean", "--since", first, "--json", "--limit", "2"
+    )
+    people = stage.begin("events", "-f", "--kind", "command.clean", "--since", before, "--limit", "3")
+    for number in ("two", "three"):
+        stream.append("command.clean", number, title=HOSTILE)
+
+    lines = programs.done().out.splitlines()
+    assert [json.loads(line)["subject"] for line in lines] == ["two", "three"]
+    assert json.loads(lines[0])["title"] == HOSTILE
+    shown = people.done().out
+    assert shown.isascii()
+    assert "\x1b" not in shown
+    assert [line.split("  ")[2] for line in shown.splitlines()] == ["one", "two", "three"]
+
+
+def test_counted_kinds_are_written_while_a_follower_asks_for_them(stage: Stage, stream: EventStream):
+    asked = Keys("coord").events.requests
+    follower = stage.begin("events", "-f", "--kind", "lock.granted", "--limit", "1", "--format", "{subject}")
+    until(lambda: stage.redis().zcard(asked))
+    locks = LockManager(stage.redis(), "coord")
+    with locks.acquire("deploy"):
+        assert follower.done().out == "lock:deploy\n"
+    locks.close()
+
+
+def test_following_survives_a_restart_of_redis_and_tells_a_gap(new_stage: Callable[[], Stage]):
+    stage = new_stage()
+    stage.write()
+    stream = EventStream(stage.redis(), "coord")
+    gone = [stream.append("command.clean", str(number)) for number in range(300)]
+    stream.trim(gone[-1])
+    follower = stage.begin("events", "-f", "--since", gone[0], "--kind", "command.clean", "--json")
+    follower.says('"299"')
+    assert json.loads(follower.out.splitlines()[0])["kind"] == "events.gap"
+    stage.server.stop()
+    stage.server.start()
+    EventStream(stage.redis(), "coord").append("command.clean", "after")
+    assert json.loads(follower.says('"after"'))["kind"] == "command.clean"
+    follower.terminate()
+    subjects = [json.loads(line)["subject"] for line in follower.out.splitlines()]
+    assert subjects[-2:] == ["299", "after"]
+    assert len({*subjects}) == len(subjects), "nothing is printed twice"
+
+
+def test_agents_read_events_from_a_position_on(stage: Stage, stream: EventStream):
+    position = stream.end()
+    stream.append("command.clean", "new", title=HOSTILE)
+    with agent(StdioTransport(str(COORD), ["mcp"], cwd=str(stage.folder), keep_alive=False)) as ai:
+        page = json.loads(ai.read(f"coord://events/{position}"))
+        latest = json.loads(ai.read("coord://events"))
+        with pytest.raises(Exception, match="id of an event"):
+            ai.read("coord://events/yesterday")
+    assert [event["subject"] for event in page["events"]] == ["new"]
+    assert page["position"] == latest["position"] == page["events"][-1]["id"]
