@@ -10,6 +10,7 @@
 | `messages.py` `machine.py` | messages; doctor, Flower, metrics, ACL users, the first file |
 | `events.py` `subscribers.py` | events: listed, followed; functions that are called with them |
 | `retrying.py` | for scripts: an action that is tried again |
+| `statistics.py` | the figures of all parts |
 
 The records that operations take and return are imported from here. Each comes from its own module when it is
 first asked for: a command that lists todos starts without anything of runs.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from coordination.api import messages
 from coordination.api.facade import Facade
 from coordination.api.retrying import retrying
-from coordination.api.statistics import Statistics, statistics
+from coordination.api.statistics import Statistics, declared, todo_figures
 from coordination.api.subscribers import Subscriber
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.records import Policy
@@ -128,6 +130,19 @@ class Coord(Facade):
 
     def stats(self) -> Statistics:
         """Return the figures of all parts: `manager`, `todos`, `runs`, `locks`, `resources`, `breakers`,
-        `messages`, `cache`; see `statistics.py`.
+        `messages`, `cache`; see `statistics.py`. Raises InvalidFile, Unreachable.
         """
-        return statistics(self)
+        with self.reached():
+            locks = self.locks.stats()
+            inboxes, breakers = messages.figures(self.messages), self.breakers.stats()
+            cache, runs = self.cache.stats().model_dump(), self.runs.stats()
+        return Statistics(
+            manager=declared(self.document.ecosystem),
+            todos=todo_figures(self.manager.get_ecosystem_status(), runs["todos"]),
+            runs=runs,
+            locks={"held": locks.held, "waiting": locks.waiting},
+            resources={name: asdict(stats) for name, stats in locks.resources.items()},
+            breakers=breakers,
+            messages=inboxes,
+            cache=cache,
+        )

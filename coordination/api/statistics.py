@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from coordination.api import messages
-
 if TYPE_CHECKING:
-    from coordination.api.coord import Coord
+    from coordination.models import Ecosystem
+    from coordination.tracker.records import EcosystemStatus
 
 Figures = Mapping[str, Any]
 
@@ -42,26 +40,8 @@ class Statistics(TypedDict):
     """Hits, misses, hit rate, evictions, entries, bytes."""
 
 
-def statistics(coord: Coord) -> Statistics:
-    """Read the figures of all parts. Raises InvalidFile, Unreachable."""
-    with coord.reached():
-        locks = coord.locks.stats()
-        inboxes, breakers = messages.figures(coord.messages), coord.breakers.stats()
-        cache, runs = coord.cache.stats().model_dump(), coord.runs.stats()
-    return Statistics(
-        manager=_declared(coord),
-        todos=_todos(coord, runs["todos"]),
-        runs=runs,
-        locks={"held": locks.held, "waiting": locks.waiting},
-        resources={name: asdict(stats) for name, stats in locks.resources.items()},
-        breakers=breakers,
-        messages=inboxes,
-        cache=cache,
-    )
-
-
-def _declared(coord: Coord) -> Figures:
-    ecosystem = coord.document.ecosystem
+def declared(ecosystem: Ecosystem) -> Figures:
+    """Return the numbers of records in the file."""
     counts = {
         name: dict(Counter(str(record["status"]) for record in records))
         for name, records in ecosystem.coordination.model_dump(mode="json").items()
@@ -70,8 +50,8 @@ def _declared(coord: Coord) -> Figures:
     return {"repos": len(ecosystem.repos), **counts}
 
 
-def _todos(coord: Coord, in_runs: Mapping[str, int]) -> Figures:
-    status = coord.manager.get_ecosystem_status()
+def todo_figures(status: EcosystemStatus, in_runs: Mapping[str, int]) -> Figures:
+    """Return the numbers of todos. `in_runs`: todos of live runs by state."""
     return {
         "by_status": status.counts["todos"],
         "ready": len(status.ready),

@@ -9,6 +9,7 @@ Each command's module is imported when the command is called.
 | `context.py` | the options before the command, and the facade that they open; quiet and verbose calls |
 | `help.py` | `coord help` |
 | `completion.py` | shell completion |
+| `times.py` | times in the zone of the reader |
 | `files.py` `doctor.py` | the file, the demo, the check of everything else |
 | `locks.py` `messages.py` `context_commands.py` | locks and circuit breakers, messages, shared values |
 | `history.py` | the history of the file, trends |

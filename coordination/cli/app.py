@@ -286,7 +286,7 @@ def _perform(call: CliContext, argv: Sequence[str] | None) -> int:
             ended: Any = coord.main(args=argv, prog_name="coord", standalone_mode=False, obj=call)
             return ended if isinstance(ended, int) else 0
     except CoordinationError as error:
-        from coordination.cli.screen.times import with_local_times
+        from coordination.cli.times import with_local_times
 
         click.echo(f"error: {spelled(with_local_times(str(error)))}", err=True)
         return error.exit_code

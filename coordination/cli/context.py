@@ -110,7 +110,7 @@ def _add_time(record: LogRecord) -> bool:
     """Add the time in the zone of the reader, which `asctime` does not name."""
     from datetime import UTC, datetime
 
-    from coordination.cli.screen.times import format_time
+    from coordination.cli.times import format_time
 
     record.here = format_time(datetime.fromtimestamp(record.created, UTC), milliseconds=True)
     return True

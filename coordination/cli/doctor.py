@@ -16,7 +16,7 @@ from coordination.cli.runs.summary import waits
 from coordination.cli.screen.output import as_json_option, print_facts, print_json
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import print_table
-from coordination.cli.screen.times import with_local_times
+from coordination.cli.times import with_local_times
 from coordination.text import counted
 
 WRONG = 1

@@ -17,7 +17,7 @@ from coordination.cli.options.values import moment
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import plain, print_none, print_table
-from coordination.cli.screen.times import format_time
+from coordination.cli.times import format_time
 from coordination.errors import Conflict, CoordinationError
 from coordination.files import replacing
 from coordination.text import counted

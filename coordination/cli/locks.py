@@ -16,7 +16,7 @@ from coordination.cli.context import CliContext
 from coordination.cli.options.prompts import confirm, yes_option
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Cell, Column, filled, print_none, print_table
-from coordination.cli.screen.times import format_time
+from coordination.cli.times import format_time
 from coordination.environment import actor
 from coordination.errors import UsageError
 from coordination.models import Resource

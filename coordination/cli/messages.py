@@ -19,7 +19,7 @@ from coordination.cli.context import CliContext, warn
 from coordination.cli.options.values import duration, text_or_stdin
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Column, filled, print_none, print_table
-from coordination.cli.screen.times import format_time
+from coordination.cli.times import format_time
 from coordination.errors import UsageError
 from coordination.text import counted
 

@@ -15,7 +15,7 @@ from coordination.cli.context import CliContext, aloud
 from coordination.cli.options.filters import LOOPBACK, parse
 from coordination.cli.screen.output import Form, output_options, print_json
 from coordination.cli.screen.tables import print_none, print_table
-from coordination.cli.screen.times import format_time
+from coordination.cli.times import format_time
 from coordination.errors import CoordinationError, UsageError
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from coordination.cli.screen.blocks import status_cell
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import print_none, print_table
-from coordination.cli.screen.times import format_time
+from coordination.cli.times import format_time
 from coordination.terminal import Lets, letting
 from coordination.text import counted
 

@@ -20,7 +20,7 @@ from coordination.cli.runs.summary import BLOCKED, SOME_FAILED, format_work, pri
 from coordination.cli.runs.sweep import see_through, write_back
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import print_none, print_table
-from coordination.cli.screen.times import format_time
+from coordination.cli.times import format_time
 from coordination.models import OnFailure
 from coordination.text import counted, listed
 

@@ -5,5 +5,4 @@
 | `output.py` `templates.py` | JSON, records, lines by a template, picture files |
 | `pager.py` | the user's pager |
 | `tables.py` `blocks.py` | tables; parts of a page, styles of states |
-| `times.py` | times in the zone of the reader |
 """

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from coordination.api import USED_ELSEWHERE
-from coordination.cli.screen.times import format_time
+from coordination.cli.times import format_time
 from coordination.errors import UsageError
 from coordination.models import ResourceNeed
 from coordination.text import nearest

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from coordination.api import OPEN, TodoInView
 from coordination.cli.screen.blocks import STYLES, due, status_cell
 from coordination.cli.screen.tables import Cell, Column, filled, print_none, print_table
-from coordination.cli.screen.times import how_long
+from coordination.cli.times import how_long
 from coordination.models import OPEN_TODO, Dependency, Issue, Plan, Repo, Todo
 
 if TYPE_CHECKING:

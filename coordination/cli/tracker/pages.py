@@ -28,7 +28,7 @@ from coordination.cli.screen.blocks import (
 )
 from coordination.cli.screen.output import Form, output_options
 from coordination.cli.screen.tables import Cell, plain, styled
-from coordination.cli.screen.times import with_local_times
+from coordination.cli.times import with_local_times
 from coordination.cli.tracker.lists import done, for_how_long, print_todos
 from coordination.models import (
     OPEN_TODO,

@@ -22,7 +22,7 @@ from coordination.cli.screen.blocks import (
 )
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Cell, Column, drawn, filled, print_none
-from coordination.cli.screen.times import format_time, with_local_times
+from coordination.cli.times import format_time, with_local_times
 from coordination.cli.tracker.lists import state_in_run
 from coordination.models import Dependency, Issue, Todo
 from coordination.text import counted

@@ -12,7 +12,7 @@ from coordination import Coord
 from coordination.backend.client import Profile, connect
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.records import Policy
-from coordination.cli.screen.times import format_time
+from coordination.cli.times import format_time
 from coordination.errors import BreakerOpen
 from coordination.mcp.server import build
 from coordination.mcp.session import Session

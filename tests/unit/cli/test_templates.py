@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 import pytest
 from pydantic import BaseModel
 
-from coordination.cli.screen import times
+from coordination.cli import times
 from coordination.cli.screen.templates import Template
 from coordination.errors import UsageError
 from coordination.models import Issue, Todo

@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from coordination.cli.screen.times import with_local_times
+from coordination.cli.times import with_local_times
 
 SCRIPT = """
-from coordination.cli.screen.times import format_time, with_local_times
+from coordination.cli.times import format_time, with_local_times
 print(format_time('2026-01-15T12:00:00.000+00:00'), '|', format_time('2026-07-15T12:00:00+00:00'), '|', format_time(None))
 """
 
@@ -50,7 +50,9 @@ def test_without_a_zone_of_its_own_a_process_has_the_systems() -> None:
 
 
 def test_times_within_a_text_are_shown_in_the_zone_of_the_reader() -> None:
-    script = "from coordination.cli.screen.times import with_local_times as w; print(w('probe at 2026-01-15T12:00:00Z'))"
+    script = (
+        "from coordination.cli.times import with_local_times as w; print(w('probe at 2026-01-15T12:00:00Z'))"
+    )
 
     told = subprocess.run(
         [sys.executable, "-c", script],

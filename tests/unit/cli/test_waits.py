@@ -14,7 +14,7 @@ from coordination.cli.runs.summary import (
     still_running,
     waits,
 )
-from coordination.cli.screen.times import how_long
+from coordination.cli.times import how_long
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView, WaitReason
 
 SLOT = WaitReason.SLOT
