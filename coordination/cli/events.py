@@ -15,7 +15,7 @@ from coordination.cli.context import CliContext, warn
 from coordination.cli.options.values import moment
 from coordination.cli.screen.output import Form, output_options
 from coordination.cli.screen.tables import plain, print_table
-from coordination.cli.screen.times import format_time
+from coordination.cli.times import format_time
 
 TOLD_ELSEWHERE = frozenset({"entry", "plan", "attempt"})
 """Data that a line for people leaves out."""
