@@ -141,8 +141,9 @@ def with_details(kind: type[M], record: BaseModel, chains: Chains, **more: Any) 
 
 
 def edited(kind: type[M], change: Edited, **more: Any) -> M:
-    """Return an edited record with the consequences of the edit."""
-    return kind(**{**dict(presentable(change.record)), "ready": change.ready, "notes": change.notes, **more})
+    """Return an edited record with the consequences of the edit, without its state in a live run."""
+    record = {name: value for name, value in presentable(change.record) if name in kind.model_fields}
+    return kind(**{**record, "ready": change.ready, "notes": change.notes, **more})
 
 
 def given_fields(arguments: Mapping[str, Any], *others: str) -> dict[str, Any]:
