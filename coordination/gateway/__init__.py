@@ -73,6 +73,7 @@ when a connection broke unnoticed.
 | `listener.py` | the subscription that wakes all clients |
 | `redis_executor.py` | calls of the bus in a few threads; outages of Redis |
 | `topics.py` | one client's subscriptions and waiting events |
+| `events.py` | events of coord, passed on to clients that subscribed to them |
 | `access.py` | tokens, allowed pages, limits of guesses |
 | `line.py` | the connection; clients that do not read |
 | `received.py` | items that a client (`coordination/client.py`) has received; pure |
