@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
@@ -70,6 +71,11 @@ OPEN = frozenset(status.value for status in OPEN_TODO)
 DONE = {"completed": "done", "resolved": "done", "closed": "done", "cancelled": "dropped"}
 COUNTED = ("existing", "created", "done", "dropped", "reopened", "deleted")
 """Verbs that are counted per day; `existing` is an open record of the time when the history began."""
+TOOK, WAITED = "took:", "waited:"
+"""Beginnings of figures' names: the duration of similar todos in ms, the hours waited for a reason."""
+MEASURED = (".lead_h", ".cycle_h", ".actual_by_estimate", ".by_bound")
+"""Ends of the names of figures whose single values are kept."""
+MS_IN_AN_HOUR = 3_600_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,14 +87,52 @@ class Figure:
     assignee: str = ""
     value: float = 1.0
 
+    @property
+    def measured(self) -> bool:
+        """Return whether single values are kept, for medians."""
+        return self.name.endswith(MEASURED) or self.name.startswith(TOOK)
+
 
 def figures_of(event: HistoryEvent) -> Iterator[Figure]:
     """Yield the figures of an event: one of each name for all repositories, and one for each that it names."""
     for part in event.parts:
         yield from figures_of(part)
+    yield from _waits_of(event)
     for repo in ("", *event.repos):
-        for name, value in _values_of(event):
+        for name, value in (*_values_of(event), *_values_of_run(event)):
             yield Figure(name=name, repo=repo, assignee=str(event.record.get("assignee", "")), value=value)
+
+
+def _values_of_run(event: HistoryEvent) -> Iterator[tuple[str, float]]:
+    """Yield the figures of an attempt's end, or of a run's."""
+    data = event.data
+    if event.kind == "todo.settled" and "undo" not in data and data.get("state") in ("succeeded", "failed"):
+        took, group = _number(data.get("duration_ms")), data.get("group")
+        yield f"run.{data['state']}", 1.0
+        yield "run.retried", max(0.0, _number(data.get("attempts")) - 1)
+        yield "run.cached", float(bool(data.get("cached")))
+        yield "run.worked_h", took / MS_IN_AN_HOUR
+        if isinstance(group, str) and took > 0:
+            for similar in {group, group.partition(":")[0]}:  # with labels, and without
+                yield f"{TOOK}{similar}", took
+    if event.kind == "run.ended" and data.get("status") == "succeeded":
+        took, bound = _number(data.get("duration_ms")) / 1000, _number(data.get("bound_s"))
+        if took > 0 and bound > 0:
+            yield "run.by_bound", took / bound
+
+
+def _waits_of(event: HistoryEvent) -> Iterator[Figure]:
+    waits = event.data.get("waits")
+    if event.kind != "run.ended" or not isinstance(waits, Mapping):
+        return
+    for repo, reasons in waits.items():
+        for reason, seconds in reasons.items() if isinstance(reasons, Mapping) else ():
+            for whose in {"", str(repo)}:
+                yield Figure(name=f"{WAITED}{reason}", repo=whose, value=_number(seconds) / 3600)
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) and value > 0 else 0.0
 
 
 def _values_of(event: HistoryEvent) -> Iterator[tuple[str, float]]:
@@ -107,6 +151,8 @@ def _values_of(event: HistoryEvent) -> Iterator[tuple[str, float]]:
     if (hours := hours_between(event.record.get("created"), event.at)) is not None:
         yield f"{event.entity}.lead_h", hours
     estimated, actual = event.record.get("estimated_hours"), event.record.get("actual_hours")
+    if event.entity == "todo" and (hours := _number(estimated) or _number(actual)):
+        yield "todo.hours", hours
     if isinstance(actual, int | float):
         yield f"{event.entity}.cycle_h", float(actual)
         if isinstance(estimated, int | float) and estimated > 0:

@@ -1,7 +1,8 @@
 """The database of the history: SQLite with FTS5, one file, readable by this user only.
 
 Events, the figures of trends, and the position up to which each source was read, are written in one
-transaction, so every event is kept exactly once whatever is killed. Words are indexed by FTS5 with Porter's
+transaction, so every event is kept exactly once whatever is killed. Figures are summed for each day; single
+values are kept of those that medians need. Words are indexed by FTS5 with Porter's
 stemmer. Events older than the retention are removed.
 """
 
@@ -36,6 +37,9 @@ CREATE TABLE IF NOT EXISTS events (
 CREATE INDEX IF NOT EXISTS events_at ON events (at);
 CREATE TABLE IF NOT EXISTS event_subjects (subject TEXT, seq INTEGER, PRIMARY KEY (subject, seq)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS event_repos (repo TEXT, seq INTEGER, PRIMARY KEY (repo, seq)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS daily (
+  repo TEXT, name TEXT, day TEXT, assignee TEXT, number INTEGER NOT NULL, total REAL NOT NULL,
+  PRIMARY KEY (repo, name, day, assignee)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS figures (day TEXT, name TEXT, repo TEXT, assignee TEXT, value REAL);
 CREATE INDEX IF NOT EXISTS figures_of ON figures (repo, name, day, value);
 CREATE TABLE IF NOT EXISTS vectors (seq INTEGER PRIMARY KEY, model TEXT NOT NULL, vector BLOB NOT NULL);
@@ -46,6 +50,8 @@ CREATE VIRTUAL TABLE IF NOT EXISTS word_index USING fts5 (
 """
 VERSION = 2
 UPGRADE = """
+INSERT OR IGNORE INTO daily
+  SELECT repo, name, day, assignee, COUNT(*), SUM(value) FROM figures GROUP BY repo, name, day, assignee;
 DROP INDEX IF EXISTS events_subject;
 INSERT OR IGNORE INTO event_subjects SELECT subject, seq FROM events WHERE subject != '';
 INSERT OR IGNORE INTO event_subjects
@@ -53,7 +59,7 @@ INSERT OR IGNORE INTO event_subjects
 INSERT OR IGNORE INTO event_subjects
   SELECT item.value, seq FROM events, json_each(events.body, '$.data.subjects') AS item;
 """
-"""From version 1, which had no table of subjects."""
+"""From version 1, which had no table of subjects and no sums of a day."""
 
 INDEXED = "rowid, subject, title, words, actor"
 
@@ -154,9 +160,18 @@ class HistoryStore:
             [(_storable(repo), added.lastrowid) for repo in event.repos],
         )
         day = event.at.astimezone(UTC).date().isoformat()
+        figures = [
+            (_storable(f.repo), f.name, day, _storable(f.assignee), f.value, f.measured)
+            for f in figures_of(event)
+        ]
         self._db.executemany(
-            "INSERT INTO figures VALUES (?, ?, ?, ?, ?)",
-            [(day, f.name, _storable(f.repo), _storable(f.assignee), f.value) for f in figures_of(event)],
+            "INSERT INTO daily VALUES (?, ?, ?, ?, 1, ?) ON CONFLICT DO UPDATE SET "
+            "number = number + 1, total = total + excluded.total",
+            [figure[:5] for figure in figures],
+        )
+        self._db.executemany(
+            "INSERT INTO figures (repo, name, day, assignee, value) VALUES (?, ?, ?, ?, ?)",
+            [figure[:5] for figure in figures if figure[5]],
         )
         return 1
 
@@ -171,7 +186,8 @@ class HistoryStore:
         """Remove the events, and the figures, of before the retention; return how many events went."""
         oldest = now - retention
         with self._transaction():
-            self._db.execute("DELETE FROM figures WHERE day < ?", (oldest.date().isoformat(),))
+            for table in ("daily", "figures"):
+                self._db.execute(f"DELETE FROM {table} WHERE day < ?", (oldest.date().isoformat(),))  # noqa: S608
             before = (int(oldest.timestamp() * 1000),)
             old = "FROM events WHERE at < ?"
             self._db.execute(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +15,6 @@ from coordination.history.store import HistoryStore
 MOST_DAYS = 365
 ENTITIES = ("issue", "todo")
 OPENING, CLOSING = ("existing", "created", "reopened"), ("done", "dropped", "deleted")
-MEASURED = ("lead_h", "cycle_h", "actual_by_estimate")
 STEADY = 0.1
 """Relative change below which a figure has no direction."""
 
@@ -52,6 +51,9 @@ class Trend:
     direction: dict[str, str | None]
     done_by_repo: dict[str, int]
     done_by_assignee: dict[str, int]
+    hours_by_repo: dict[str, float]
+    """Velocity: the estimated hours, or else the actual ones, of what was done. Todos only."""
+    hours_by_assignee: dict[str, float]
 
 
 def trends(
@@ -67,7 +69,7 @@ def _trend(store: HistoryStore, entity: str, repo: str | None, days: int, now: d
     today = now.astimezone(UTC).date()
     window = [(today - timedelta(days=n)).isoformat() for n in reversed(range(days))]
     begin, earlier = window[0], (today - timedelta(days=2 * days - 1)).isoformat()
-    reader = _Reader(store, entity, repo)
+    reader = FigureReader(store, entity, repo)
     by_day = reader.counts(earlier)
     count, shown = _net(reader.total(begin)), []
     for day in window:
@@ -81,30 +83,25 @@ def _trend(store: HistoryStore, entity: str, repo: str | None, days: int, now: d
         days=tuple(shown),
         now=current,
         before=previous,
-        direction={
-            name: _direction(getattr(previous, name), getattr(current, name))
-            for name in Figures.__dataclass_fields__
-        },
-        done_by_repo=reader.done_by("repo", begin),
-        done_by_assignee=reader.done_by("assignee", begin),
+        direction=directions(previous, current),
+        done_by_repo={name: int(number) for name, number in reader.by("repo", "done", begin).items()},
+        done_by_assignee={name: int(number) for name, number in reader.by("assignee", "done", begin).items()},
+        hours_by_repo=reader.by("repo", "hours", begin),
+        hours_by_assignee=reader.by("assignee", "hours", begin),
     )
 
 
-class _Reader:
+class FigureReader:
     """Reads the figures of one entity, of all repositories or of one."""
 
     def __init__(self, store: HistoryStore, entity: str, repo: str | None) -> None:
         self._store, self._entity = store, entity
         self._repo = repo or ""
 
-    def _rows(self, what: str, condition: str, *values: str, end: str = "") -> list[Any]:
-        whose = ("repo = ?", self._repo) if self._repo or what[:5] != "repo," else ("repo != ?", "")
+    def _rows(self, sql: str, *values: str) -> list[Any]:
+        """`sql` begins with conditions on repo and on the first and last possible name."""
         names = (f"{self._entity}.", f"{self._entity}/")
-        sql = (
-            f"SELECT {what} FROM figures WHERE {whose[0]} AND name > ? AND name < ? "  # noqa: S608
-            f"AND {condition} {end}"
-        )
-        return self._store.rows(sql, whose[1], *names, *values)
+        return self._store.rows(sql, self._repo, *names, *values)
 
     def _verb(self, name: str) -> str:
         return name.removeprefix(f"{self._entity}.")
@@ -112,33 +109,48 @@ class _Reader:
     def counts(self, since: str) -> dict[str, Counter[str]]:
         """Return day → verb or figure → number of its values."""
         by_day: dict[str, Counter[str]] = defaultdict(Counter)
-        for day, name, number in self._rows(
-            "day, name, COUNT(*)", "day >= ?", since, end="GROUP BY day, name"
-        ):
+        rows = self._rows(
+            "SELECT day, name, SUM(number) FROM daily WHERE repo = ? AND name > ? AND name < ? AND day >= ? "
+            "GROUP BY day, name",
+            since,
+        )
+        for day, name, number in rows:
             by_day[day][self._verb(name)] = number
         return by_day
 
     def total(self, until: str) -> Counter[str]:
-        rows = self._rows("name, COUNT(*)", "day < ?", until, end="GROUP BY name")
+        """Return verb or figure → number of its values before a day."""
+        rows = self._rows(
+            "SELECT name, SUM(number) FROM daily WHERE repo = ? AND name > ? AND name < ? AND day < ? "
+            "GROUP BY name",
+            until,
+        )
         return Counter({self._verb(name): number for name, number in rows})
 
     def values(self, since: str, until: str) -> dict[str, list[float]]:
         """Return figure → its values, of those that are measured."""
         found: dict[str, list[float]] = defaultdict(list)
-        measured = " OR ".join(f"name = '{self._entity}.{figure}'" for figure in MEASURED)
-        for name, value in self._rows("name, value", f"day >= ? AND day < ? AND ({measured})", since, until):
+        rows = self._rows(
+            "SELECT name, value FROM figures WHERE repo = ? AND name > ? AND name < ? AND day >= ? AND day < ?",
+            since,
+            until,
+        )
+        for name, value in rows:
             found[self._verb(name)].append(value)
         return found
 
-    def done_by(self, column: str, since: str) -> dict[str, int]:
-        """Return repository or assignee → number of its records that were done, most first."""
-        rows = self._rows(
-            f"{column}, COUNT(*)",
-            f"name = '{self._entity}.done' AND {column} != '' AND day >= ?",
+    def by(self, column: str, figure: str, since: str) -> dict[str, float]:
+        """Return repository or assignee → sum of a figure, the largest first."""
+        all_repos = column == "repo" and not self._repo
+        rows = self._store.rows(
+            f"SELECT {column}, SUM(total) AS total FROM daily "  # noqa: S608 (our names)
+            f"WHERE {'repo != ?' if all_repos else 'repo = ?'} AND name = ? AND {column} != '' AND day >= ? "
+            f"GROUP BY {column} ORDER BY total DESC, {column}",
+            self._repo,
+            f"{self._entity}.{figure}",
             since,
-            end=f"GROUP BY {column} ORDER BY COUNT(*) DESC, {column}",
         )
-        return {str(name): number for name, number in rows}
+        return {str(name): round(number, 2) for name, number in rows}
 
 
 def _net(counted: Counter[str]) -> int:
@@ -150,15 +162,15 @@ def _figures(days: Iterable[Counter[str]], values: Mapping[str, Sequence[float]]
     return Figures(
         created=counted["created"],
         done=counted["done"],
-        lead_h_median=_quantile(values.get("lead_h", ()), 0.5),
-        lead_h_p90=_quantile(values.get("lead_h", ()), 0.9),
-        cycle_h_median=_quantile(values.get("cycle_h", ()), 0.5),
-        cycle_h_p90=_quantile(values.get("cycle_h", ()), 0.9),
-        actual_by_estimate=_quantile(values.get("actual_by_estimate", ()), 0.5),
+        lead_h_median=quantile(values.get("lead_h", ()), 0.5),
+        lead_h_p90=quantile(values.get("lead_h", ()), 0.9),
+        cycle_h_median=quantile(values.get("cycle_h", ()), 0.5),
+        cycle_h_p90=quantile(values.get("cycle_h", ()), 0.9),
+        actual_by_estimate=quantile(values.get("actual_by_estimate", ()), 0.5),
     )
 
 
-def _quantile(values: Sequence[float], share: float) -> float | None:
+def quantile(values: Sequence[float], share: float) -> float | None:
     """Return the quantile with linear interpolation (type 7 of Hyndman and Fan, 1996)."""
     if not values:
         return None
@@ -166,6 +178,13 @@ def _quantile(values: Sequence[float], share: float) -> float | None:
         return round(values[0], 2)
     cuts = statistics.quantiles(values, n=100, method="inclusive")
     return round(cuts[round(share * 100) - 1], 2)
+
+
+def directions(before: Any, now: Any) -> dict[str, str | None]:
+    """Return the direction of each field of two records of figures: up, down, steady, or None if unknown."""
+    return {
+        field.name: _direction(getattr(before, field.name), getattr(now, field.name)) for field in fields(now)
+    }
 
 
 def _direction(before: float | None, now: float | None) -> str | None:

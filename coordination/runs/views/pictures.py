@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from coordination.charts.graph_picture import Box, Picture
 from coordination.charts.graph_picture import draw as draw_graph
@@ -12,19 +12,17 @@ from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.records import RunView, TodoView
 from coordination.runs.store import RunStore
 from coordination.runs.views.gantt import draw as draw_gantt
-from coordination.runs.views.progress import RunEvent, event_of
+from coordination.runs.views.progress import all_events
 from coordination.runs.views.run_view import RunReader
 from coordination.runs.views.timeline import timeline, timeline_critical_path
 from coordination.text import counted, format_hours
-
-READ_AT_ONCE = 5000
 
 
 def gantt(store: RunStore, run_id: str) -> str:
     """Return the Gantt chart as SVG. Raise NotFound where the run or its events do not exist."""
     view, brief = RunReader(store.redis, store.keys).read(run_id), store.brief(run_id)
     repo_of = {todo.id: todo.repo for todo in view.todos}
-    line = timeline(list(_events(store, run_id)), repo_of, store.now_ms())
+    line = timeline(list(all_events(store.redis, store.keys, run_id)), repo_of, store.now_ms())
     if line is None:
         raise NotFound(f"run {run_id} has no events to draw", f"see its todos: coord show-run {run_id}")
     return draw_gantt(view, line, timeline_critical_path(line, brief.predecessors, repo_of))
@@ -94,12 +92,3 @@ def _box(todo: TodoView, task: str) -> Box:
         hover="\n".join([todo.id, *about, *([why] if why else [])]),
         dashed=todo.state.ended and todo.started_at is None and not todo.cached,
     )
-
-
-def _events(store: RunStore, run_id: str) -> Iterator[RunEvent]:
-    since = "-"
-    while entries := store.redis.xrange(store.keys.run(run_id).events, since, count=READ_AT_ONCE):
-        for key, fields in entries:
-            if event := event_of(key, fields):
-                yield event
-        since = f"({key}"

@@ -17,6 +17,7 @@ from coordination.runs.records import RunStatus
 
 ENDED = "run.ended"
 _WHAT = re.compile(r"(run|level|todo|redis)\.[a-z_]{1,32}")
+READ_AT_ONCE = 5000
 _ATTEMPT = re.compile(r"[0-9]{1,9}")
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,16 @@ def event_of(entry_id: str, fields: Mapping[str, str]) -> RunEvent | None:
     return RunEvent(
         entry_id, what, todo, {name: value for name, value in fields.items() if name not in ("what", "todo")}
     )
+
+
+def all_events(client: redis.Redis, keys: Keys, run_id: str) -> Iterator[RunEvent]:
+    """Yield the events of a run so far, in order."""
+    since = "-"
+    while entries := client.xrange(keys.run(run_id).events, since, count=READ_AT_ONCE):
+        for key, fields in entries:
+            if event := event_of(key, fields):
+                yield event
+        since = f"({key}"
 
 
 def follow(

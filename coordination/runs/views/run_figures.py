@@ -1,0 +1,30 @@
+"""Figures of an ended run that the history keeps: its lower bound, and what its todos waited for."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from coordination.errors import NotFound, Unreadable
+from coordination.runs.store import RunStore
+from coordination.runs.views.progress import all_events
+from coordination.runs.views.run_view import DAMAGE, RunReader
+from coordination.runs.views.timeline import timeline
+
+
+def run_figures(store: RunStore, run_id: str) -> dict[str, Any]:
+    """Return `bound_s` (seconds), and `waits`: repository → wait reason → seconds, summed over its todos.
+
+    Empty where the records of the run are gone or damaged.
+    """
+    try:
+        run = RunReader(store.redis, store.keys).read(run_id)
+        repo_of = {todo.id: todo.repo for todo in run.todos}
+        line = timeline(list(all_events(store.redis, store.keys, run_id)), repo_of, store.now_ms())
+    except (NotFound, Unreadable, *DAMAGE):
+        return {}
+    waits: defaultdict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for wait in line.waits if line else ():
+        waits[repo_of.get(wait.todo, "")][wait.reason.value] += (wait.end_ms - wait.start_ms) / 1000
+    rounded = {repo: {why: round(s, 3) for why, s in reasons.items()} for repo, reasons in waits.items()}
+    return {"waits": rounded} | ({} if run.bound_s is None else {"bound_s": run.bound_s})
