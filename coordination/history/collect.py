@@ -7,7 +7,7 @@ counts, the first ids and the commit, whatever its size; the figures of trends c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -34,39 +34,50 @@ def collect(store: HistoryStore, file: Path) -> int:
 
     Raises CoordinationError, EditConflict.
     """
-    path = file.resolve()
-    journal = Journal(path)
-    try:
-        with exclusive(path):
-            text, now = read_bytes(path), datetime.now(UTC)
-            end = journal.settle(text, now)
-        source = f"journal:{journal.checkout()}"
-    except OSError as error:
-        raise CoordinationError(
-            f"the journal {journal.path} cannot be written: {error.strerror}", "make room and try again"
-        ) from error
-    known = int(store.position(source) or 0)
-    new, batch, last = 0, list[HistoryEvent](), known
-    valid: bytes | None = None
-    for entry in journal.entries():
-        if entry.seq > known:
-            if last and entry.seq > last + 1:
-                batch.append(_gap(source, last, entry))
-            batch += _events_of(source, entry, began=not last, valid=valid)
-            last = entry.seq
-            if len(batch) >= BATCH:
-                new += store.add(batch, source=source, position=last)
-                batch = []
-        if entry.events or _ecosystem(entry.text) is not None:
-            valid = entry.text
+    journal, source, end = settled(file)
+    known = last = int(store.position(source) or 0)
+    new, batch = 0, list[HistoryEvent]()
+    for last, events in events_after(journal, source, known):
+        batch += events
+        if len(batch) >= BATCH:
+            new += store.add(batch, source=source, position=last)
+            batch = []
     if last > known:
         new += store.add(batch, source=source, position=last)
         store.remove_older(datetime.now(UTC))
     if last < end:  # damaged: what comes after the damage is not readable
-        with exclusive(path):
-            journal.renew(read_bytes(path), datetime.now(UTC))
+        with exclusive(journal.file):
+            journal.renew(read_bytes(journal.file), datetime.now(UTC))
         new += collect(store, file)
     return new
+
+
+def settled(file: Path) -> tuple[Journal, str, int]:
+    """Return the journal of a file, complete up to this moment, the name of its checkout as a source of
+    events, and the number of its last entry. Raises CoordinationError, EditConflict.
+    """
+    path = file.resolve()
+    journal = Journal(path)
+    try:
+        with exclusive(path):
+            end = journal.settle(read_bytes(path), datetime.now(UTC))
+        return journal, f"journal:{journal.checkout()}", end
+    except OSError as error:
+        raise CoordinationError(
+            f"the journal {journal.path} cannot be written: {error.strerror}", "make room and try again"
+        ) from error
+
+
+def events_after(journal: Journal, source: str, known: int) -> Iterator[tuple[int, list[HistoryEvent]]]:
+    """Yield the number of each entry above `known`, with its events."""
+    last = known
+    texts: list[bytes] = []  # the last valid one of them is the text before the next entry
+    for entry in journal.entries(known):
+        if entry.seq > known:
+            gap = [_gap(source, last, entry)] if last and entry.seq > last + 1 else []
+            yield entry.seq, [*gap, *_events_of(source, entry, began=not last, texts=texts)]
+            last = entry.seq
+        texts = [entry.text] if entry.events else [*texts, entry.text]
 
 
 def _gap(source: str, known: int, entry: Entry) -> HistoryEvent:
@@ -79,14 +90,14 @@ def _gap(source: str, known: int, entry: Entry) -> HistoryEvent:
     )
 
 
-def _events_of(source: str, entry: Entry, *, began: bool, valid: bytes | None) -> Iterator[HistoryEvent]:
-    """Yield the events of an entry. `valid` is the last valid text before it, if that is known."""
+def _events_of(source: str, entry: Entry, *, began: bool, texts: Sequence[bytes]) -> Iterator[HistoryEvent]:
+    """Yield the events of an entry. The last valid one of the texts is that before it."""
     if entry.events:
         for number, event in enumerate(entry.events):
             yield _record_event(f"{source}:{entry.seq}.{number}", entry, event)
         return
     after = _ecosystem(entry.text)
-    before = _ecosystem(valid) if valid is not None else None
+    before = next((known for text in reversed(texts) if (known := _ecosystem(text)) is not None), None)
     found = []
     if after is not None and (began or before is not None):
         found = differences(before or Ecosystem(), after)
