@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -219,6 +220,10 @@ class Settings(BaseModel):
     of the role `keeper` execute its steps.
     """
 
+    history_host: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)] | None = None
+    """Name of the machine whose worker keeps the history of all machines, beside its ecosystem file. None: each
+    machine keeps what `coord history` reads there.
+    """
     history_synonyms: Annotated[tuple[Text, ...], BeforeValidator(_split)] = SYNONYMS
     """Groups of words that mean the same in `coord history --query`, with spaces between the words, as
     `[bug defect fault, login auth]`. The groups given here replace the default ones.
@@ -242,6 +247,16 @@ class Settings(BaseModel):
     """
     levels_margin: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Share by which dataflow must be faster before `auto` prefers it to levels."""
+
+    @property
+    def this_host(self) -> str:
+        """Name of this machine."""
+        return self.host or socket.gethostname()
+
+    @property
+    def keeps_history(self) -> bool:
+        """Return whether the history of this ecosystem is on this machine."""
+        return self.history_host in (None, self.this_host)
 
     @property
     def worker_slots(self) -> int:

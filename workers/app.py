@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache, partial
 from importlib.metadata import version
@@ -54,7 +53,7 @@ class Container:
             config.redis_url, Profile.READER, config.settings.connect_timeout, decode=False
         )
         self.bundle_redis = connect(config.redis_url, Profile.FREIGHT, config.settings.connect_timeout)
-        host = config.settings.host or socket.gethostname()
+        host = config.settings.this_host
         self.worker = Worker(
             id=f"coord-{os.getpid()}@{host}",
             host=host,

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # each of these is imported by the operations that need it
     from coordination.dependencies.records import Outcome
     from coordination.ecosystem.document import Document
     from coordination.history.memory import Memory
+    from coordination.history.store import HistoryStore
     from coordination.operations.local import Local
     from coordination.runs.connection import Connection
     from coordination.runs.views.live import Live
@@ -151,7 +153,18 @@ class EcosystemAccess:
         """Return the history of the file: search, trends, export. Raises NotFound without a file."""
         from coordination.history.memory import Memory
 
-        return Memory(self.path.resolve(), self.state, self._warn, self.settings)
+        return Memory(self.path.resolve(), self.state, self._warn, self.settings, self._collect_stream)
+
+    def _collect_stream(self, store: HistoryStore) -> None:
+        """Keep the events of Redis, if it runs, in the history."""
+        if self.running_redis() is None:
+            return
+        from coordination.history.run_events import collect_stream
+        from coordination.runs.views.run_figures import stream_source
+
+        with self.reached() as connection:
+            source = stream_source(connection.store, connection.events, self.settings)
+            collect_stream(store, source, datetime.now(UTC))
 
     @property
     def state(self) -> Path:

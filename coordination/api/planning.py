@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
@@ -115,7 +114,7 @@ class Planner:
         if configured:
             unknown = "Redis, which does not answer" if error else "a worker"
             return dict.fromkeys(graph.repos, unknown), error
-        host = access.settings.host or socket.gethostname()
+        host = access.settings.this_host
         paths = {repo.name: access.document.repo_path(repo) for repo in access.document.ecosystem.repos}
         return {repo: (Place(host=host, path=str(paths[repo])),) for repo in graph.repos}, error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -167,7 +166,7 @@ class Runs:
         slots = sum(worker.jobs for worker in workers)
         return Workplaces(
             hosts=tuple(sorted({worker.host for worker in workers})),
-            here=settings.host or socket.gethostname(),
+            here=settings.this_host,
             embedded=not settings.redis_url,
             at_once=min(slots, max_parallel) if slots and max_parallel else max_parallel or slots,
         )

@@ -42,6 +42,7 @@
 | `<ns>:events`            | stream | events for readers (events/), until their reader trims | the last 100,000 |
 | `<ns>:events-asked`      | stream | events of kinds that are asked for by name | the last 10,000 |
 | `<ns>:event-requests`    | zset   | kind asked for by name, by the request's expiry in ms | until its expiry |
+| `<ns>:event-positions`   | hash   | journal of a file → number of the last edit forwarded | for ever |
 | `<ns>:cache-contexts`    | zset   | context that has entries, by 0 | until it is empty |
 | `<ns>:cache-generations` | hash   | context → number of its last write | until it is empty |
 | `<ns>:cache-entries:<context>` | hash   | key → `digest bytes expiry_ms ttl_ms`; `-` | its ttl |
@@ -139,7 +140,7 @@ TYPES: Mapping[str, str] = {
         "inbox-seen:* readers served run:*:ready run:*:queued run:*:sent run:*:posted"
     ),
     "hash": (
-        "holders epoch counters lock-request:* lock-stats:* lock-guard:* lock-capacities breakers breaker:* "
+        "holders epoch counters event-positions lock-request:* lock-stats:* lock-guard:* lock-capacities breakers breaker:* "
         "cache-generations cache-entries:* cache-values cache-refs cache-uses cache-facts gateway-tokens "
         "commits inbox-deliveries:* inbox-lanes:* inbox-facts:* envelope errands errand:* run:*:meta "
         "run:*:spec run:*:place run:*:children run:*:levels run:*:state run:*:facts run:*:pending "

@@ -87,6 +87,7 @@ LUA_NAMES: Mapping[str, str] = {
     "events": "events",
     "events_asked": "events-asked",
     "event_requests": "event-requests",
+    "event_positions": "event-positions",
     "breakers": "breakers",
     "breaker": "breaker:",
     "breaker_failures": "breaker-failures:",
@@ -172,6 +173,7 @@ class EventKeys:
     lasting = _one("events")
     asked = _one("events_asked")
     requests = _one("event_requests")
+    positions = _one("event_positions")
 
 
 @dataclass(frozen=True)

@@ -228,6 +228,10 @@ _STEPS = (
     ),
     Step(name="event/append", args="kind subject [field value]", reply=Reply.TEXT, flags=(OOM,)),
     Step(name="event/request", args="ttl_ms:int [kind]", reply=Reply.NUMBER, flags=(OOM,)),
+    Step(
+        name="event/forward", reply=Reply.NUMBER, flags=(OOM,),
+        args="source number:int [kind subject actor repos title whole]",
+    ),
     Step(name="event/trim", args="position", reply=Reply.NUMBER, flags=(OOM,)),
     Step(name="fleet/meet", keys=(4, 4), args="version gone_after_ms:int ecosystem longest:int",
         reply=Reply.LIST),

@@ -82,13 +82,44 @@ ASKED: Mapping[str, str] = {
 }
 """Kinds that are counted, and written while somebody asks for them by name."""
 
+_NOUNS = {
+    "issue": "an issue", "todo": "a todo", "plan": "a plan", "milestone": "a milestone",
+    "dependency": "a dependency", "repo": "a repository", "resource": "a resource",
+}  # fmt: skip
+
+EDITS: Mapping[str, str] = {
+    **{
+        f"{noun}.{verb}": f"The file was edited: {name} was {verb}."
+        for noun, name in _NOUNS.items()
+        for verb in ("created", "updated", "deleted")
+    },
+    "issue.resolved": "The file was edited: an issue was resolved.",
+    "issue.closed": "The file was edited: an issue was closed.",
+    **{
+        f"{noun}.{verb}": f"The file was edited: {name} was {verb}."
+        for noun, name in list(_NOUNS.items())[1:4]
+        for verb in ("completed", "cancelled")
+    },
+    **{
+        f"{noun}.reopened": f"The file was edited: {name} was open again."
+        for noun, name in list(_NOUNS.items())[:4]
+    },
+    "dependency.status_changed": "The file was edited: a dependency got another status.",
+    "file.recorded": "The journal of the file began.",
+    "file.changed": "An editor, git or another program changed the file: one event, with counts.",
+    "history.gap": "Entries of the journal were removed or damaged before they were read.",
+}
+"""Kinds of edits of the file, which a worker forwards from its journal. `event` is the whole event as JSON,
+with `changes`: field → [before, after].
+"""
+
 OF_A_RUN: Mapping[str, str] = {
     "todo.ready": "A todo may start.",
     "todo.dispatched": "The message of a todo was sent to a worker.",
 }
 """Kinds that only the run's own stream has: `Run.events`, and subscribers while `Run.wait` runs."""
 
-KINDS: Mapping[str, str] = {**LASTING, **COMMANDS, **ASKED, **OF_A_RUN}
+KINDS: Mapping[str, str] = {**LASTING, **COMMANDS, **EDITS, **ASKED, **OF_A_RUN}
 
 
 def matching(pattern: str) -> tuple[str, ...]:

@@ -50,6 +50,19 @@ class EventStream:
 
         self._step.with_library(call)
 
+    def forwarded(self, source: str) -> int:
+        """Return the number of the last edit that was forwarded from a journal; 0 before the first."""
+        return int(self._redis.hget(self._keys.positions, source) or 0)
+
+    def forward(self, source: str, number: int, rows: Iterable[Sequence[str]]) -> int:
+        """Write the events of an edit, unless that was done before; return how many were written.
+
+        Each row is kind, subject, actor, repositories, title, and the whole event as JSON.
+        """
+        parts = [part for row in rows for part in row]
+        written: int = self._step("event/forward", [self._keys.head], [source, number, *parts])
+        return written
+
     def end(self) -> str:
         """Return the position behind the newest event."""
         newest = self._redis.xrevrange(self._keys.lasting, count=1)

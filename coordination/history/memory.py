@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,12 +17,14 @@ from coordination.ecosystem.record_events import record_event
 from coordination.environment import actor
 from coordination.errors import CoordinationError, UsageError
 from coordination.history.collect import collect
-from coordination.history.events import HistoryEvent
+from coordination.history.events import MS_IN_AN_HOUR, HistoryEvent
 from coordination.history.meaning import Embedder, EmbeddingFailed
+from coordination.history.run_trends import RunTrend, durations, run_trend
 from coordination.history.search import LIMIT, HistoryFilters, search
 from coordination.history.store import COMPANIONS, HistoryStore
 from coordination.history.trends import Trend, trends
 from coordination.models import Dependency, Issue, Plan, Record, Todo
+from coordination.planner.hours import Group
 from coordination.settings import Settings
 from coordination.text import counted
 
@@ -38,7 +41,12 @@ class Memory:
         folder: Path,
         warn: Callable[[str], object],
         settings: Settings,
+        collect_stream: Callable[[HistoryStore], object] = lambda _: None,
     ) -> None:
+        """`collect_stream` keeps what happened in Redis since the last time, if that runs; it raises
+        CoordinationError.
+        """
+        self._collect_stream = collect_stream
         self._file, self._path, self._warn = file, folder / DATABASE, warn
         self._synonyms = settings.history_synonyms
         command = settings.embed_command
@@ -57,11 +65,16 @@ class Memory:
                 self._warn(
                     f"the history could not be read; it was moved to {self._opened.replaced}, and a new one begun"
                 )
-        try:
-            collect(self._opened, self._file)
-        except CoordinationError as error:  # what is known already can still be searched
-            self._warn(f"the history may lack the latest changes: {error}")
+        self._collect(self._opened)
         return self._opened
+
+    def _collect(self, store: HistoryStore) -> None:
+        """Keep what is new. A source that fails is told: what is known already can still be searched."""
+        for source in (partial(collect, file=self._file), self._collect_stream):
+            try:
+                source(store)
+            except CoordinationError as error:
+                self._warn(f"the history may lack the latest changes: {error}")
 
     def search(
         self,
@@ -79,9 +92,19 @@ class Memory:
                 self._warn(f"searched by words only: {error}")
         return by_words()
 
-    def trends(self, repo: str | None = None, days: int = 30) -> tuple[Trend, ...]:
-        """Return the trends of issues and of todos. Raises UsageError."""
-        return trends(self._store(), repo=repo, days=days, now=datetime.now(UTC))
+    def trends(self, repo: str | None = None, days: int = 30) -> tuple[Trend | RunTrend, ...]:
+        """Return the trends of issues, of todos, and of runs. Raises UsageError."""
+        store, now = self._store(), datetime.now(UTC)
+        return (
+            *trends(store, repo=repo, days=days, now=now),
+            run_trend(store, repo=repo, days=days, now=now),
+        )
+
+    def learned(self, groups: Collection[Group]) -> dict[Group, float]:
+        """Return the median hours of the groups of similar todos that have durations."""
+        store = self._store()
+        found = {group: durations(store, group.repo, group.kind) for group in groups}
+        return {group: median(took) / MS_IN_AN_HOUR for group, took in found.items() if took}
 
     def search_coordination_history(
         self, query: str, entity_type: str | None = None, repo: str | None = None, limit: int = LIMIT
@@ -89,7 +112,9 @@ class Memory:
         """Search by words; `entity_type` is issue, todo, plan, dependency, milestone, repo or file."""
         return self.search(query, HistoryFilters(entity=entity_type, repo=repo), limit=limit)
 
-    def get_coordination_trends(self, repo: str | None = None, days: int = 30) -> tuple[Trend, ...]:
+    def get_coordination_trends(
+        self, repo: str | None = None, days: int = 30
+    ) -> tuple[Trend | RunTrend, ...]:
         """Return the trends of the last `days` days."""
         return self.trends(repo, days)
 
@@ -168,7 +193,7 @@ class Memory:
         try:
             _remove(fresh)
             with HistoryStore(fresh) as store:
-                collect(store, self._file)
+                self._collect(store)
                 lost = _copy(self._path, store)
                 count = int(store.rows("SELECT COUNT(*) AS n FROM events")[0]["n"])
                 store.complete()

@@ -18,8 +18,8 @@ from coordination.messages.live import BEGINNING
 BATCH = 1000
 REPLAYED = timedelta(hours=1)
 """How long events stay in the stream after the history has them, for readers that were away."""
-FORWARDED = "journal.forwarded"
-"""Kind of an event that a worker took from the journal of its machine; `event` is the whole of it as JSON."""
+WHOLE = "event"
+"""Data of an event that a worker took from the journal of its machine: the whole of it as JSON."""
 NUMBERS = frozenset(
     {
         "attempt",
@@ -68,9 +68,9 @@ def collect_stream(store: HistoryStore, source: StreamSource, now: datetime) -> 
 
 
 def _history_event(event: Event, source: StreamSource) -> HistoryEvent | None:
-    if event.kind == FORWARDED:
+    if WHOLE in event.data:
         try:
-            return HistoryEvent.model_validate_json(event.data.get("event", ""))
+            return HistoryEvent.model_validate_json(event.data[WHOLE])
         except ValidationError:  # written by another program
             return None
     data: dict[str, Any] = {name: _value(name, value) for name, value in event.data.items()}

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from coordination.errors import NotFound, UsageError
+from coordination.events.kinds import KINDS
 from coordination.history.events import HistoryEvent
 from coordination.history.meaning import Embedder, joined, similar
 from coordination.history.store import HistoryStore, event_of
@@ -24,12 +25,8 @@ WEIGHTS = (8.0, 4.0, 1.0, 2.0)
 """Weights of subject, title, other words and actor."""
 MOST_WORDS = 32
 LIMIT = 20
-ENTITIES = ("issue", "todo", "plan", "milestone", "dependency", "repo", "resource")
-HISTORY_KINDS = {f"{noun}.{verb}" for noun in ENTITIES for verb in ("created", "updated", "deleted")} | {
-    "issue.resolved", "issue.closed", "issue.reopened", "todo.completed", "todo.cancelled", "todo.reopened", "plan.completed",
-    "plan.cancelled", "plan.reopened", "milestone.completed", "milestone.cancelled", "milestone.reopened",
-    "dependency.status_changed", "file.recorded", "file.changed", "history.gap",
-}  # fmt: skip
+ENTITIES = frozenset(kind.partition(".")[0] for kind in KINDS)
+HISTORY_KINDS = frozenset(KINDS)
 LABELS = {"entity": "type", "kind": "kind", "repo": "repository"}
 MOST = 10_000
 

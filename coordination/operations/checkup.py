@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import socket
 import stat
 import subprocess
 import time
@@ -78,7 +77,7 @@ def look_at_machine(settings: Settings, folders: Iterable[Path], state: Path) ->
     """
     program = _program(settings.agent_command)
     return Machine(
-        host=settings.host or socket.gethostname(),
+        host=settings.this_host,
         version=version("coord"),
         git=_git_version(),
         agent=program,

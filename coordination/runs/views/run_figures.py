@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import partial
 from typing import Any
 
 from coordination.errors import NotFound, Unreadable
+from coordination.events.stream import EventStream
+from coordination.history.run_events import StreamSource
 from coordination.runs.store import RunStore
 from coordination.runs.views.progress import all_events
 from coordination.runs.views.run_view import DAMAGE, RunReader
 from coordination.runs.views.timeline import timeline
+from coordination.settings import Settings
+
+
+def stream_source(store: RunStore, stream: EventStream, settings: Settings) -> StreamSource:
+    """Return the stream of events as a source of the history on this host."""
+    return StreamSource(
+        stream=stream,
+        namespace=settings.namespace,
+        run_figures=partial(run_figures, store),
+        trims=settings.keeps_history and (settings.redis_url is None or settings.history_host is not None),
+    )
 
 
 def run_figures(store: RunStore, run_id: str) -> dict[str, Any]:
