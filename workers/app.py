@@ -20,6 +20,7 @@ from coordination.cache.entries import RESULTS
 from coordination.locks import LockManager
 from coordination.locks.sweeper import Sweeper
 from coordination.messages.bus import open_bus
+from coordination.models import WriteBack
 from coordination.runs.cleanup_jobs import CleanupQueue
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.maintenance.leader import MaintenanceLeader
@@ -32,6 +33,7 @@ from workers.attempt.context_socket import clear_sockets
 from workers.cleanup.jobs import AutoCleanup, CleanupJobs
 from workers.config import WorkerConfig
 from workers.delivery import DeliveryHandler
+from workers.history_service import HistoryService
 from workers.leases import Leases
 from workers.local_liveness import LocalLiveness
 from workers.notifications import Callbacks, Notifications, PubSubNotifications
@@ -111,12 +113,19 @@ class Container:
             self.notifications,
             self.sweeper,
             self.local_liveness,
-            *([self.results_writer] if self.results_writer else ()),
+            *self._of_the_file,
         )
 
     @cached_property
-    def results_writer(self) -> ResultsWriter | None:
-        return ResultsWriter(self.store, self.config.file) if self.config.file else None
+    def _of_the_file(self) -> Sequence[BackgroundService]:
+        file, settings = self.config.file, self.config.settings
+        if file is None:
+            return ()
+        results = settings.write_back is not WriteBack.NONE
+        return (
+            *([ResultsWriter(self.store, file)] if results else ()),
+            *([] if settings.restricted else [HistoryService(self.store, file, settings)]),
+        )
 
     @cached_property
     def deliveries(self) -> DeliveryHandler:

@@ -22,7 +22,7 @@ from coordination.environment import (
 )
 from coordination.errors import CoordinationError, NotFound, UsageError
 from coordination.files import close_to_others
-from coordination.models import FILE_NAME, Ecosystem, Repo, WriteBack
+from coordination.models import FILE_NAME, Ecosystem, Repo
 from coordination.settings import read_settings
 from coordination.terminal import protect
 from workers.config import WorkerConfig
@@ -115,7 +115,7 @@ def config(arguments: argparse.Namespace) -> WorkerConfig:
         jobs=max(1, min(slots, arguments.jobs or settings.worker_slots)),
         state=Path(arguments.state).resolve() if arguments.state else base / ".coord",
         ecosystem_id=ecosystem.coordination.id or "",
-        file=file.path if file and settings.write_back is not WriteBack.NONE else None,
+        file=file.path if file else None,
     )
 
 

@@ -26,7 +26,7 @@ class WorkerConfig:
     """`coordination.id` of the file; empty without one."""
 
     file: Path | None = None
-    """The ecosystem file, into which results are written; None without one, or if nothing is to be written."""
+    """The ecosystem file; None without one."""
 
     @property
     def is_one_machine(self) -> bool:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from coordination.events.kinds import GAP, KINDS
     from coordination.events.records import POSITION, Event
     from coordination.history.events import HistoryEvent
+    from coordination.history.run_trends import RunTrend
     from coordination.history.search import HISTORY_KINDS, HistoryFilters
     from coordination.history.trends import Trend
     from coordination.locks.force_release import Released
@@ -163,6 +164,7 @@ __all__ = [
     "RollbackPreview",
     "RunEvent",
     "RunStatus",
+    "RunTrend",
     "RunView",
     "Running",
     "Saving",
@@ -208,6 +210,7 @@ _HOMES = {
     "events.records": ("POSITION", "Event"),
     "history.events": ("HistoryEvent",),
     "history.search": ("HISTORY_KINDS", "HistoryFilters"),
+    "history.run_trends": ("RunTrend",),
     "history.trends": ("Trend",),
     "locks.force_release": ("Released",),
     "locks.listing": ("LOCK", "Held", "Holder"),

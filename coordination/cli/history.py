@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import IO
@@ -10,7 +11,7 @@ import click
 from pydantic_core import to_json
 from rich_click import command
 
-from coordination.api import HistoryEvent, HistoryFilters, Trend
+from coordination.api import HistoryEvent, HistoryFilters, RunTrend, Trend
 from coordination.cli.completion import event_kinds, event_types, repo_names, subject_ids
 from coordination.cli.context import CliContext
 from coordination.cli.options.values import moment
@@ -181,7 +182,7 @@ def import_history(call: CliContext, file: IO[str], as_json: bool) -> None:
 @as_json_option
 @click.pass_obj
 def trends(call: CliContext, repo: str | None, days: int, as_json: bool) -> None:
-    """Show what was created and done per day, of all repositories or of REPO, and the trend of each figure."""
+    """Show the trends of issues, todos and runs, of all repositories or of REPO, against the days before."""
     found = call.coord.memory.trends(repo, days)
     if as_json:
         print_json({trend.entity: trend for trend in found})
@@ -189,6 +190,45 @@ def trends(call: CliContext, repo: str | None, days: int, as_json: bool) -> None
     with paged():
         for trend in found:
             _print_trend(trend, days)
+
+
+def _print_trend(trend: Trend | RunTrend, days: int) -> None:
+    sums: Mapping[str, Mapping[str, float]]
+    if isinstance(trend, Trend):
+        click.echo(f"{trend.entity}s, open now: {trend.days[-1].open}")
+        labels, sums = (
+            LABELS,
+            {
+                "done by repository": trend.done_by_repo,
+                "done by assignee": trend.done_by_assignee,
+                "hours done by repository": trend.hours_by_repo,
+                "hours done by assignee": trend.hours_by_assignee,
+            },
+        )
+    else:
+        click.echo("runs")
+        labels, sums = (
+            RUN_LABELS,
+            {
+                "hours waited by cause": trend.waited_h_by_cause,
+                "hours worked by repository": trend.worked_h_by_repo,
+            },
+        )
+    print_table(
+        ("FIGURE", f"LAST {days} DAYS", "BEFORE", "TREND"),
+        [
+            (
+                label,
+                _number(getattr(trend.now, name)),
+                _number(getattr(trend.before, name)),
+                trend.direction[name],
+            )
+            for name, label in labels.items()
+        ],
+    )
+    for heading, numbers in sums.items():
+        if numbers:
+            click.echo(f"{heading}: " + plain(", ".join(f"{name} {n:g}" for name, n in numbers.items())))
 
 
 LABELS = {
@@ -200,25 +240,16 @@ LABELS = {
     "cycle_h_p90": "work, p90 h",
     "actual_by_estimate": "actual by estimate",
 }
-
-
-def _print_trend(trend: Trend, days: int) -> None:
-    click.echo(f"{trend.entity}s, open now: {trend.days[-1].open}")
-    print_table(
-        ("FIGURE", f"LAST {days} DAYS", "BEFORE", "TREND"),
-        [
-            (
-                label,
-                _number(getattr(trend.now, name)),
-                _number(getattr(trend.before, name)),
-                trend.direction[name],
-            )
-            for name, label in LABELS.items()
-        ],
-    )
-    for heading, counts in (("by repository", trend.done_by_repo), ("by assignee", trend.done_by_assignee)):
-        if counts:
-            click.echo(f"done {heading}: " + plain(", ".join(f"{name} {n}" for name, n in counts.items())))
+RUN_LABELS = {
+    "succeeded": "todos succeeded",
+    "failed": "todos failed",
+    "failure_rate": "failure rate",
+    "retries": "retries",
+    "cache_hit_rate": "results reused, share",
+    "worked_h": "worked, h",
+    "waited_h": "waited, h",
+    "makespan_by_bound": "duration by lower bound",
+}
 
 
 def _number(value: float | None) -> str:

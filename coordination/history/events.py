@@ -109,10 +109,10 @@ def _values_of_run(event: HistoryEvent) -> Iterator[tuple[str, float]]:
     if event.kind == "todo.settled" and "undo" not in data and data.get("state") in ("succeeded", "failed"):
         took, group = _number(data.get("duration_ms")), data.get("group")
         yield f"run.{data['state']}", 1.0
-        yield "run.retried", max(0.0, _number(data.get("attempts")) - 1)
+        yield "run.retried", max(0.0, _number(data.get("attempt")) - 1)
         yield "run.cached", float(bool(data.get("cached")))
         yield "run.worked_h", took / MS_IN_AN_HOUR
-        if isinstance(group, str) and took > 0:
+        if data["state"] == "succeeded" and isinstance(group, str) and took > 0 and not data.get("cached"):
             for similar in {group, group.partition(":")[0]}:  # with labels, and without
                 yield f"{TOOK}{similar}", took
     if event.kind == "run.ended" and data.get("status") == "succeeded":

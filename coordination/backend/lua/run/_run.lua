@@ -183,7 +183,8 @@ do
   local function tell_end(todo, from, to, attempt, undoing)
     local fields, approver = fields_of_end(todo, from, attempt, undoing)
     local entry = emit('todo.' .. to, todo, unpack(fields))
-    announce('todo.settled', todo, 'run', run, 'entry', entry, 'state', to, unpack(fields))
+    announce('todo.settled', todo, 'run', run, 'entry', entry, 'state', to, 'group', place_of(todo).kind,
+      unpack(fields))
     if to == 'succeeded' and place_of(todo).repo == MILESTONE_REPO then
       local plan = call('HGET', meta, 'plan_id') or ''
       announce('milestone.reached', plan .. '/' .. todo, 'run', run, 'actor', approver or '')

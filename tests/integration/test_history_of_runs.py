@@ -1,0 +1,196 @@
+"""The history has the events of runs and the edits of other machines, each once, and counts them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from coordination.ecosystem.editing import edit
+from coordination.events.stream import EventStream
+from coordination.history.collect import collect
+from coordination.history.forwarding import forward
+from coordination.history.run_events import collect_stream
+from coordination.history.run_trends import durations, run_trend
+from coordination.history.search import HistoryFilters, search
+from coordination.history.store import HistoryStore
+from coordination.history.trends import trends
+from coordination.runs.store import RunStore
+from coordination.runs.views.run_figures import stream_source
+from coordination.settings import Settings
+from tests.contracts.carrier import BAD, OK
+from tests.integration.conftest import submitted
+from workers.history_service import HistoryService
+
+NOW = datetime.now(UTC)
+ECOSYSTEM = """repos:
+  - {name: api, path: api}
+coordination:
+  issues:
+    - {id: ISSUE-1, title: The login is slow, repos: [api]}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "ecosystem.yaml"
+    path.write_text(ECOSYSTEM)
+    return path
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[HistoryStore]:
+    with HistoryStore(tmp_path / "kept" / "history.db") as opened:
+        yield opened
+
+
+@pytest.fixture
+def stream(store: RunStore) -> EventStream:
+    return EventStream(store.redis, store.keys.namespace)
+
+
+def settings(store: RunStore, **more: str) -> Settings:
+    return Settings(namespace=store.keys.namespace, **more)  # type: ignore[arg-type]
+
+
+def gather(history: HistoryStore, store: RunStore, stream: EventStream, now: datetime = NOW) -> int:
+    return collect_stream(history, stream_source(store, stream, settings(store)), now)
+
+
+def resolve(file: Path) -> None:
+    edit(file, lambda proposal: proposal.set(("issues", "ISSUE-1"), "status", "resolved"))
+
+
+def kinds(history: HistoryStore, **filters: str) -> list[str]:
+    return [event.kind for event in search(history, filters=HistoryFilters(**filters), limit=1000)]  # type: ignore[arg-type]
+
+
+def test_a_run_is_kept_once_and_found_by_its_id(
+    history: HistoryStore, store: RunStore, stream: EventStream
+) -> None:
+    run = submitted(store, {"A": "api", "B": ("web", ["A"])})
+    run.drain(lambda grant: BAD if grant.todo_id == "B" else OK)
+
+    new = gather(history, store, stream)
+
+    assert new == len(kinds(history))
+    assert gather(history, store, stream) == 0
+    assert {"run.started", "todo.started", "todo.settled", "run.ended"} <= set(
+        kinds(history, subject=run.run_id)
+    )
+    assert kinds(history, subject="B", kind="todo.settled") == ["todo.settled"]
+    (ended,) = search(history, filters=HistoryFilters(kind="run.ended"))
+    assert ended.data["failed"] == 1
+    assert set(ended.data["waits"]) <= {"api", "web"}
+
+
+def test_runs_are_counted_and_their_durations_learned(
+    history: HistoryStore, store: RunStore, stream: EventStream
+) -> None:
+    for _ in range(3):
+        submitted(store, {"A": "api", "B": "web"}).drain(lambda g: BAD if g.todo_id == "B" else OK)
+    gather(history, store, stream)
+
+    trend = run_trend(history, repo=None, days=7, now=NOW)
+    of_api = run_trend(history, repo="api", days=7, now=NOW)
+
+    assert (trend.now.succeeded, trend.now.failed, trend.now.failure_rate) == (3, 3, 0.5)
+    assert (of_api.now.succeeded, of_api.now.failed) == (3, 0)
+    assert trend.days[-1].succeeded == 3
+    assert trend.before.failure_rate is None
+    assert trend.now.cache_hit_rate == 0
+    (group,) = {event.data["group"] for event in search(history, filters=HistoryFilters(kind="todo.settled"))}
+    assert len(durations(history, "api", group)) == 3
+    assert durations(history, "web", group) == []
+
+
+def test_what_was_trimmed_unread_is_a_gap(
+    history: HistoryStore, store: RunStore, stream: EventStream
+) -> None:
+    stream.append("run.paused", "R1")
+    gather(history, store, stream)
+    for number in range(500):
+        stream.append("run.paused", f"R{number}")
+    stream.trim(stream.end())
+
+    gather(history, store, stream)
+
+    assert kinds(history, kind="history.gap") == ["history.gap"]
+
+
+def test_events_that_are_kept_leave_the_stream_after_an_hour(
+    history: HistoryStore, store: RunStore, stream: EventStream
+) -> None:
+    for number in range(500):
+        stream.append("run.paused", f"R{number}")
+    gather(history, store, stream)
+    assert store.redis.xlen(store.keys.events.lasting) == 500
+
+    gather(history, store, stream, NOW + timedelta(hours=2))
+
+    assert store.redis.xlen(store.keys.events.lasting) < 200
+    assert gather(history, store, stream) == 0
+
+
+def test_an_edit_is_forwarded_once_and_kept_once(
+    history: HistoryStore, store: RunStore, stream: EventStream, file: Path
+) -> None:
+    resolve(file)
+    with ThreadPoolExecutor(4) as pool:
+        forwarded = list(pool.map(lambda _: forward(file, stream), range(4)))
+    assert sum(forwarded) == 2  # the beginning of the journal, and the edit
+
+    collect(history, file)
+    assert gather(history, store, stream) == 0  # they came with the journal
+
+    with HistoryStore(file.parent / "other" / "history.db") as elsewhere:
+        assert gather(elsewhere, store, stream) == 2
+        (resolved,) = search(elsewhere, filters=HistoryFilters(subject="ISSUE-1", kind="issue.resolved"))
+        (same,) = search(history, filters=HistoryFilters(subject="ISSUE-1", kind="issue.resolved"))
+        assert resolved == same
+
+
+def test_a_change_by_an_editor_counts_on_another_host_too(
+    history: HistoryStore, store: RunStore, stream: EventStream, file: Path
+) -> None:
+    resolve(file)
+    forward(file, stream)
+    file.write_text(file.read_text() + "    - {id: ISSUE-2, title: new, repos: [api]}\n")
+    forward(file, stream)
+
+    gather(history, store, stream)
+
+    assert kinds(history)[0] == "file.changed"
+    issues, _ = trends(history, days=7, now=NOW)
+    assert issues.now.created == 1
+
+
+def test_the_worker_of_the_host_that_keeps_the_history_brings_it_up_to_date(
+    store: RunStore, file: Path
+) -> None:
+    resolve(file)
+    service = HistoryService(store, file, settings(store, host="here", history_host="here"))
+
+    assert service.run_once() == 2
+    assert service.run_once() == 0
+
+    with HistoryStore(file.parent / ".coord" / "history.db") as kept:
+        assert "issue.resolved" in kinds(kept)
+
+
+@pytest.mark.parametrize(
+    "whole",
+    ["", "{", '{"id": 1}', '{"id": "x", "at": "yesterday", "kind": "issue.closed"}', "[" * 100_000],
+)
+def test_a_forged_edit_is_passed_over(
+    history: HistoryStore, store: RunStore, stream: EventStream, whole: str
+) -> None:
+    stream.forward("journal:x", 1, [("issue.closed", "I", "somebody", "api", "title", whole)])
+    stream.append("run.paused", "R", title="\x1b[31m" + "x" * 100_000)
+
+    gather(history, store, stream)
+
+    assert kinds(history) == ["run.paused"]
