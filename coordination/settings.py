@@ -254,9 +254,13 @@ class Settings(BaseModel):
         return self.host or socket.gethostname()
 
     @property
-    def keeps_history(self) -> bool:
-        """Return whether the history of this ecosystem is on this machine."""
-        return self.history_host in (None, self.this_host)
+    def alone_keeps_history(self) -> bool:
+        """Return whether no other machine keeps the history of this ecosystem: it is the `history_host`, or the
+        only machine that reaches Redis.
+        """
+        if self.history_host is not None:
+            return self.history_host == self.this_host
+        return self.redis_url is None or self.redis_url.startswith("unix:")
 
     @property
     def worker_slots(self) -> int:

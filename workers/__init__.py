@@ -9,6 +9,7 @@
 | `attempt/` | runs a todo or compensates one: workspace, command, result; its input, progress and output |
 | `outcome` | the outcome of an attempt, from its end to the step that settles it |
 | `leases` `local_liveness` `notifications` | background services: heartbeats, dead local workers, wake-ups |
+| `history_service` | edits of the file into the stream of events, and the stream into the history |
 | `results_writer` | results of runs that nobody follows, written into ecosystem.yaml |
 | `config` `served` `file_watch` | start configuration; repositories served now; changes of ecosystem.yaml |
 | `consumer` | Celery's consumer and thread pool |

@@ -1,5 +1,6 @@
-"""Keep the history of the worker's file up to date: forward its edits to the stream of events, and, on the
-host that keeps the history of all machines, read the stream into it.
+"""Keep the history of the worker's file up to date: forward its edits to the stream of events, and read the
+stream into the history, if that is kept on this host and no other host can have it: with the embedded server,
+or as `history_host`.
 
 The journal is read only when it has changed. A worker without the right to write events (`restricted`) and a
 worker without a file have nothing to do here. What cannot be done now is done in a later round: the journal and
@@ -9,6 +10,7 @@ the stream keep it, each up to its limit.
 from __future__ import annotations
 
 import logging
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -44,9 +46,11 @@ class HistoryService(BackgroundService):
         self._store, self._file, self._settings = store, file.resolve(), settings
         self._stream = EventStream(store.redis, settings.namespace)
         self._database = state_folder(file) / DATABASE
-        self._collects = settings.history_host is not None and settings.keeps_history
+        self._collects = settings.alone_keeps_history
+        self._collected = ""
+        """The end of the stream at the last time."""
         self._forwarded: Stamp | None = None
-        self._collect_at = 0.0
+        self._collect_at = time.monotonic() + COLLECT_S
 
     def run_once(self) -> int:
         """Forward new edits, and collect from time to time; return the number of forwarded events."""
@@ -54,13 +58,25 @@ class HistoryService(BackgroundService):
         if stamp is not None and stamp != self._forwarded:
             forwarded = forward(self._file, self._stream)
             self._forwarded = stamp
-        now = datetime.now(UTC)
-        if self._collects and now.timestamp() >= self._collect_at:
-            self._collect_at = now.timestamp() + COLLECT_S
-            with HistoryStore(self._database) as history:
-                collect(history, self._file)
-                collect_stream(history, stream_source(self._store, self._stream, self._settings), now)
+        if self._collects and time.monotonic() >= self._collect_at:
+            self._collect_at = time.monotonic() + COLLECT_S
+            self._collect()
         return forwarded
+
+    def finish(self) -> None:
+        """Collect before the worker stops: an embedded server may stop, too."""
+        if self._collects:
+            self._collect()
+
+    def _collect(self) -> None:
+        end = self._stream.end()
+        if end == self._collected:
+            return
+        with HistoryStore(self._database) as history:
+            collect(history, self._file)
+            source = stream_source(self._store, self._stream, self._settings)
+            collect_stream(history, source, datetime.now(UTC))
+        self._collected = end
 
     def failed(self, error: Exception) -> float:
         if not isinstance(error, redis.RedisError | CoordinationError | OSError):

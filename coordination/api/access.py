@@ -157,6 +157,11 @@ class EcosystemAccess:
 
     def _collect_stream(self, store: HistoryStore) -> None:
         """Keep the events of Redis, if it runs, in the history."""
+        settings = self.settings
+        if settings.history_host not in (None, settings.this_host):
+            self._warn(
+                f"{settings.history_host} has the whole history; this is what {settings.this_host} knows"
+            )
         if self.running_redis() is None:
             return
         from coordination.history.run_events import collect_stream

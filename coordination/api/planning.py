@@ -58,9 +58,15 @@ class Planner:
         )
 
     def with_durations(self, graph: PlanGraph) -> PlanGraph:
-        from coordination.operations.glance import knowing
+        """Return the graph with hours learned from earlier runs: of Redis, or else of the history."""
+        from coordination.operations.glance import learned_durations
 
-        return knowing(self._access.path, self._access.settings, graph)
+        if not graph.unknown:
+            return graph
+        learned = learned_durations(self._access.path, self._access.settings, graph.unknown)
+        if learned is None:
+            learned = self._access.memory.learned(graph.unknown)
+        return graph.with_learned(learned)
 
     def forecast(self, plan: str, wanted: Selectors = ALL, *, max_parallel: int | None = None) -> Forecast:
         """Return the hours that each strategy would take, the strategy that a sweep would take, and the

@@ -23,6 +23,11 @@ from coordination.errors import Conflict, CoordinationError
 from coordination.files import replacing
 from coordination.text import counted
 
+FACTS = (
+    "status", "state", "attempt", "duration_ms", "exit_code", "level", "reason", "result", "succeeded", "failed",
+    "skipped", "cancelled", "compensated", "bound_s", "first", "last",
+)  # fmt: skip
+"""Data of events that a line shows."""
 MOST_CHANGES = 3
 """Fields of a change that a line shows."""
 
@@ -103,7 +108,7 @@ def _print_events(events: list[HistoryEvent], subject: str | None) -> None:
 def _by(event: HistoryEvent) -> str:
     """Return who did it, and the run whose results were written."""
     run = event.data.get("run")
-    return f"{event.actor} for run {run}" if event.actor and run else event.actor
+    return f"{event.actor} for run {run}" if event.actor and run not in (None, event.subject) else event.actor
 
 
 def _words(event: HistoryEvent) -> str:
@@ -118,7 +123,10 @@ def _words(event: HistoryEvent) -> str:
     counts = event.data.get("counts")
     if isinstance(counts, dict) and counts and event.kind == "file.changed":
         return ", ".join(f"{number} {kind}" for kind, number in counts.items())
-    return event.title
+    facts = [
+        f"{name} {value}" for name, value in event.data.items() if name in FACTS and value not in ("", 0)
+    ]
+    return "; ".join(part for part in (", ".join(facts), event.title) if part)
 
 
 def _value(value: object) -> str:
@@ -228,7 +236,7 @@ def _print_trend(trend: Trend | RunTrend, days: int) -> None:
     )
     for heading, numbers in sums.items():
         if numbers:
-            click.echo(f"{heading}: " + plain(", ".join(f"{name} {n:g}" for name, n in numbers.items())))
+            click.echo(f"{heading}: " + plain(", ".join(f"{name} {n:.4g}" for name, n in numbers.items())))
 
 
 LABELS = {
@@ -253,4 +261,4 @@ RUN_LABELS = {
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:g}"
+    return "" if value is None else f"{value:.4g}"

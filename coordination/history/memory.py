@@ -59,13 +59,17 @@ class Memory:
             self._opened = None
 
     def _store(self) -> HistoryStore:
+        store = self._open()
+        self._collect(store)
+        return store
+
+    def _open(self) -> HistoryStore:
         if self._opened is None:
             self._opened = HistoryStore(self._path)
             if self._opened.replaced is not None:
                 self._warn(
                     f"the history could not be read; it was moved to {self._opened.replaced}, and a new one begun"
                 )
-        self._collect(self._opened)
         return self._opened
 
     def _collect(self, store: HistoryStore) -> None:
@@ -102,7 +106,9 @@ class Memory:
 
     def learned(self, groups: Collection[Group]) -> dict[Group, float]:
         """Return the median hours of the groups of similar todos that have durations."""
-        store = self._store()
+        if not self._path.exists():
+            return {}
+        store = self._open()
         found = {group: durations(store, group.repo, group.kind) for group in groups}
         return {group: median(took) / MS_IN_AN_HOUR for group, took in found.items() if took}
 

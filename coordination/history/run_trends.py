@@ -73,7 +73,7 @@ def run_trend(store: HistoryStore, *, repo: str | None, days: int, now: datetime
         for since, until in ((begin, "9999"), (earlier, begin))
     )
     sums = _summed(by_day, begin, "9999")
-    waited = {name.removeprefix(WAITED): round(h, 2) for name, h in sums.items() if name.startswith(WAITED)}
+    waited = {name.removeprefix(WAITED): round(h, 4) for name, h in sums.items() if name.startswith(WAITED)}
     return RunTrend(
         entity="run",
         days=tuple(
@@ -89,7 +89,7 @@ def run_trend(store: HistoryStore, *, repo: str | None, days: int, now: datetime
         direction=directions(previous, current),
         waited_h_by_cause=dict(sorted(waited.items(), key=lambda item: -item[1])),
         worked_h_by_repo={
-            name: round(hours, 2)
+            name: round(hours, 4)
             for name, hours in store.rows(
                 "SELECT repo, SUM(total) AS hours FROM daily WHERE name = 'run.worked_h' AND repo != '' "
                 "AND (? = '' OR repo = ?) AND day >= ? GROUP BY repo ORDER BY hours DESC, repo",
@@ -129,8 +129,8 @@ def _figures(sums: Sums, makespan_by_bound: float | None) -> RunFigures:
         failure_rate=round(failed / ended, 4) if ended else None,
         retries=int(sums.get("run.retried", 0)),
         cache_hit_rate=round(sums.get("run.cached", 0) / ended, 4) if ended else None,
-        worked_h=round(sums.get("run.worked_h", 0), 2),
-        waited_h=round(sum(hours for name, hours in sums.items() if name.startswith(WAITED)), 2),
+        worked_h=round(sums.get("run.worked_h", 0), 4),
+        waited_h=round(sum(hours for name, hours in sums.items() if name.startswith(WAITED)), 4),
         makespan_by_bound=makespan_by_bound,
     )
 

@@ -7,7 +7,7 @@ to answer. Problems with Redis are reported by the commands that need it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from coordination.operations.folder import state_folder
 from coordination.settings import Settings
 
 if TYPE_CHECKING:
-    from coordination.planner.graph import PlanGraph
+    from coordination.planner.hours import Group
     from coordination.runs.views.live import Live
 
 A = TypeVar("A")
@@ -79,11 +79,9 @@ def _query(
     return next(iter(seen), None)
 
 
-def knowing(ecosystem: Path, settings: Settings, graph: PlanGraph) -> PlanGraph:
-    """Return the graph with hours learned in earlier runs; unchanged if all are estimated or no Redis
-    answers.
-    """
-    if not graph.unknown:
-        return graph
-    seen = glance(ecosystem, settings, lambda live: live.learned(graph.unknown))
-    return graph.with_learned(seen.answer) if seen else graph
+def learned_durations(
+    ecosystem: Path, settings: Settings, groups: Collection[Group]
+) -> Mapping[Group, float] | None:
+    """Return the median hours of groups of similar todos; None if no Redis answers."""
+    seen = glance(ecosystem, settings, lambda live: live.learned(groups))
+    return seen.answer if seen else None

@@ -11,7 +11,7 @@ import yaml
 from coordination import Coord
 from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import EmbeddedServer
-from coordination.operations.glance import Seen, glance, knowing
+from coordination.operations.glance import Seen, glance, learned_durations
 from coordination.runs.records import TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.views.live import Live
@@ -105,7 +105,7 @@ def test_a_redis_that_never_answers_is_not_waited_for(tmp_path: Path):
     with listening(silent) as port:
         settings = Settings(redis_url=f"redis://127.0.0.1:{port}")
         assert glance(tmp_path / "e.yaml", settings, lambda live: live.todo("A")) is None
-        assert knowing(tmp_path / "e.yaml", settings, asked) is asked
+        assert learned_durations(tmp_path / "e.yaml", settings, asked.unknown) is None
 
 
 def test_an_answer_that_does_not_come_is_not_waited_for(redis_url: str, tmp_path: Path):
@@ -139,7 +139,8 @@ def learned(redis_url: str) -> Settings:
 
 
 def test_a_plan_without_estimates_is_foreseen_by_what_was_learned(learned: Settings, tmp_path: Path):
-    known = knowing(tmp_path / "ecosystem.yaml", learned, graph({"A": "r1", "B": "r2"}))
+    asked = graph({"A": "r1", "B": "r2"})
+    known = asked.with_learned(learned_durations(tmp_path / "ecosystem.yaml", learned, asked.unknown) or {})
 
     assert dict(known.hours) == {"A": 0.5, "B": 1}
     assert (len(known.learned), known.assumed) == (1, 1)

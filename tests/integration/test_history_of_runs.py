@@ -176,6 +176,7 @@ def test_the_worker_of_the_host_that_keeps_the_history_brings_it_up_to_date(
 
     assert service.run_once() == 2
     assert service.run_once() == 0
+    service.finish()
 
     with HistoryStore(file.parent / ".coord" / "history.db") as kept:
         assert "issue.resolved" in kinds(kept)

@@ -22,7 +22,7 @@ def stream_source(store: RunStore, stream: EventStream, settings: Settings) -> S
         stream=stream,
         namespace=settings.namespace,
         run_figures=partial(run_figures, store),
-        trims=settings.keeps_history and (settings.redis_url is None or settings.history_host is not None),
+        trims=settings.alone_keeps_history,
     )
 
 
