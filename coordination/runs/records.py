@@ -332,7 +332,7 @@ class NextTodo(BaseModel):
 
 
 class Progress(BaseModel):
-    """How far a run is, and how it goes on. The rules are explained in planner/remaining.py."""
+    """How far a run is, and how it goes on."""  # by the rules of planner/remaining.py
 
     at: str | None
     """The time of these figures, by the clock of Redis."""
