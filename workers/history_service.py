@@ -74,7 +74,7 @@ class HistoryService(BackgroundService):
             return
         with HistoryStore(self._database) as history:
             collect(history, self._file)
-            source = stream_source(self._store, self._stream, self._settings)
+            source = stream_source(self._store.redis, self._store.keys, self._settings)
             collect_stream(history, source, datetime.now(UTC))
         self._collected = end
 

@@ -168,7 +168,7 @@ class EcosystemAccess:
         from coordination.runs.views.run_figures import stream_source
 
         with self.reached() as connection:
-            source = stream_source(connection.store, connection.events, self.settings)
+            source = stream_source(connection.redis, connection.keys, self.settings)
             collect_stream(store, source, datetime.now(UTC))
 
     @property

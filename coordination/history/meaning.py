@@ -42,6 +42,8 @@ Vector: TypeAlias = "array[float]"
 
 
 class EmbeddingFailed(CoordinationError):
+    """The embedding command failed."""
+
     def __init__(self, why: str) -> None:
         super().__init__(f"embed_command failed: {why}", "correct COORD_EMBED_COMMAND, or unset it")
 

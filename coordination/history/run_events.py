@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from coordination.events.kinds import GAP
-from coordination.events.stream import Event, EventStream, place
+from coordination.events.records import Event, place
+from coordination.events.stream import EventStream
 from coordination.history.events import HistoryEvent
 from coordination.history.store import HistoryStore
 from coordination.messages.live import BEGINNING

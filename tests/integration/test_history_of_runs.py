@@ -57,7 +57,7 @@ def settings(store: RunStore, **more: str) -> Settings:
 
 
 def gather(history: HistoryStore, store: RunStore, stream: EventStream, now: datetime = NOW) -> int:
-    return collect_stream(history, stream_source(store, stream, settings(store)), now)
+    return collect_stream(history, stream_source(store.redis, store.keys, settings(store)), now)
 
 
 def resolve(file: Path) -> None:
