@@ -141,6 +141,15 @@ class Settings(BaseModel):
     """
     progress_interval: Duration = timedelta(seconds=30)
     """Interval at which a sweep prints its running todos where its output is no terminal."""
+    progress_command: Command | None = None
+    """Program that reads the progress of a run as lines of JSON on its standard input: started once for each
+    run, by the worker that leads maintenance. None: no program.
+    """
+    notify_command: Command | None = None
+    """Program that is called for what people must know: a run failed, waits for a person, could not be undone
+    or is stuck. It reads JSON on its standard input; the worker that leads maintenance calls it. None: nobody is
+    told.
+    """
     keep_runs: Duration = timedelta(days=30)
     """Time that Redis keeps the data of an ended run."""
     export_runs: Text | None = None

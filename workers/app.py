@@ -24,6 +24,8 @@ from coordination.models import WriteBack
 from coordination.runs.cleanup_jobs import CleanupQueue
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.maintenance.leader import MaintenanceLeader
+from coordination.runs.maintenance.notifier import Notifier
+from coordination.runs.maintenance.progress_feed import ProgressFeed
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.remote_steps.handlers import BRIEFS_KEPT, StepHandlers
 from coordination.runs.remote_steps.serving import Serving
@@ -114,6 +116,7 @@ class Container:
             self.sweeper,
             self.local_liveness,
             *self._of_the_file,
+            *self.user_programs,
         )
 
     @cached_property
@@ -126,6 +129,20 @@ class Container:
             *([ResultsWriter(self.store, file)] if results else ()),
             *([] if settings.restricted else [HistoryService(self.store, file, settings)]),
         )
+
+    @cached_property
+    def user_programs(self) -> Sequence[BackgroundService]:
+        """The services that start programs of the user, as far as the settings name some."""
+        settings, grace = self.config.settings, self.config.settings.kill_grace
+        found: list[BackgroundService] = []
+        if command := settings.notify_command:
+            found.append(Notifier(self.redis, self.keys, command, self._leads, kill_grace=grace))
+        if command := settings.progress_command:
+            found.append(ProgressFeed(self.redis, self.keys, command, self._leads, kill_grace=grace))
+        return found
+
+    def _leads(self) -> bool:
+        return self.maintenance_leader.leads
 
     @cached_property
     def deliveries(self) -> DeliveryHandler:

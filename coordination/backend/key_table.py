@@ -15,6 +15,7 @@
 | `<ns>:timers`            | zset   | member, by its due time in ms | until due |
 | `<ns>:fence`             | string | the last fence issued | for ever |
 | `<ns>:epoch`             | hash   | `server` (its run id), `n` (restarts seen), `set_by` … | for ever |
+| `<ns>:notices`           | hash   | position in `events`, calls of `notify_command` to be made | for ever |
 | `<ns>:workers`           | zset   | worker id, by its last heartbeat in ms | a day |
 | `<ns>:worker:<id>`       | string | JSON: host, pid, version, repos, places, jobs … | three heartbeats |
 | `<ns>:version`           | string | the version of coord of all workers here | for ever |
@@ -140,7 +141,8 @@ TYPES: Mapping[str, str] = {
         "inbox-seen:* readers served run:*:ready run:*:queued run:*:sent run:*:posted"
     ),
     "hash": (
-        "holders epoch counters event-positions lock-request:* lock-stats:* lock-guard:* lock-capacities breakers breaker:* "
+        "holders epoch notices counters event-positions lock-request:* lock-stats:* lock-guard:* "
+        "lock-capacities breakers breaker:* "
         "cache-generations cache-entries:* cache-values cache-refs cache-uses cache-facts gateway-tokens "
         "commits inbox-deliveries:* inbox-lanes:* inbox-facts:* envelope errands errand:* run:*:meta "
         "run:*:spec run:*:place run:*:children run:*:levels run:*:state run:*:facts run:*:pending "

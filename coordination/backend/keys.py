@@ -238,6 +238,7 @@ class Keys:
         self.timers = f"{namespace}:timers"
         self.fence = f"{namespace}:fence"
         self.epoch = f"{namespace}:epoch"
+        self.notices = f"{namespace}:notices"
         self.workers = f"{namespace}:workers"
         self.locks = LockKeys(f"{namespace}:")
         self.breakers = BreakerKeys(f"{namespace}:")

@@ -1,0 +1,243 @@
+"""Give the user's `progress_command` the progress of each run, as lines of JSON on its standard input.
+
+The worker that leads maintenance starts the program once for each run, feeds it each change, and closes its input
+when the run has ended. Where another worker becomes the leader, the former one closes its programs, and the new
+one starts its own for the runs that go on.
+
+A program cannot slow a run down: one thread for each program writes to it, and a line that it has not read when
+the next one is ready is replaced. A program that has died is not started again. The more it costs to read the
+progress of a run, the less often it is read.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import redis
+
+from coordination.backend.keys import Keys
+from coordination.background import BackgroundService
+from coordination.errors import NotFound, Unreadable
+from coordination.events.kinds import GAP
+from coordination.events.stream import EventStream
+from coordination.models import Command
+from coordination.runs.maintenance.user_program import NotStarted, UserProgram
+from coordination.runs.records import RunView
+from coordination.runs.views.progress_reader import ProgressReader
+from coordination.runs.views.run_view import RunReader
+
+LOOK_S = 1.0
+SHARE = 20
+"""The progress of a run is read again after so many times the time that it took to read."""
+MOST = 20
+"""Number of runs that are fed at once."""
+CLOSING_S = 10.0
+"""Time for a program to end after its input was closed."""
+HURRY_S = 2.0
+"""The same once the worker stops."""
+FIRST_LOOK = timedelta(seconds=5)
+BEGINNINGS = frozenset({"run.started", "run.imported", "run.rolling_back"})
+CLOCKS = frozenset({"at", "eta", "left_s", "running_s"})
+"""Fields that change with the time alone: they make no new line."""
+
+logger = logging.getLogger(__name__)
+
+
+class LatestLine:
+    """The newest line for a program; a thread writes it as soon as the program reads."""
+
+    def __init__(self, program: UserProgram) -> None:
+        self._program = program
+        self._changed = threading.Condition()
+        self._line: bytes | None = None
+        self._closed = False
+        threading.Thread(target=self._write, name="progress line", daemon=True).start()
+
+    def put(self, line: bytes) -> None:
+        with self._changed:
+            self._line = line
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Close the program's input behind the newest line."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def _write(self) -> None:
+        reads = True
+        while reads:
+            with self._changed:
+                self._changed.wait_for(lambda: self._line is not None or self._closed)
+                line, self._line = self._line, None
+            if line is None:
+                break
+            reads = self._program.feed(line)
+        self._program.close_input()
+
+
+class Feed:
+    """One run and its program."""
+
+    def __init__(self, program: UserProgram, reader: ProgressReader) -> None:
+        self.program = program
+        self.latest = LatestLine(program)
+        self.reader = reader
+        self.due = 0.0
+        self.close_by = 0.0
+        """When a closed program is ended by force; 0 while its run goes on."""
+        self._told: Any = None
+
+    def tell(self, run: RunView) -> None:
+        """Pass the progress on if anything but the time has changed."""
+        shown = {
+            "run": run.run_id,
+            "plan": run.plan_id,
+            "status": run.status,
+            "counts": dict(run.counts),
+            **(run.progress.model_dump(mode="json") if run.progress else {}),
+        }
+        news = _without_clocks(shown)
+        if news != self._told:
+            self._told = news
+            self.latest.put(json.dumps(shown, ensure_ascii=False).encode("utf-8", errors="replace") + b"\n")
+
+    def close(self, wait_s: float) -> None:
+        self.latest.close()
+        self.close_by = self.close_by or time.monotonic() + wait_s
+
+
+class ProgressFeed(BackgroundService):
+    name = "progress feed"
+    interval_s = LOOK_S
+    first_at_once = True
+    join_s = 2 * HURRY_S + 1
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        keys: Keys,
+        command: Command,
+        leads: Callable[[], bool],
+        *,
+        kill_grace: timedelta = timedelta(seconds=5),
+    ) -> None:
+        """`leads`: whether this process does maintenance."""
+        super().__init__()
+        self._redis = client
+        self._keys = keys
+        self._stream = EventStream(client, keys.namespace)
+        self._runs = RunReader(client, keys)
+        self._command = command
+        self._leads = leads
+        self._grace_s = kill_grace.total_seconds()
+        self._position = ""
+        self._feeds: dict[str, Feed] = {}
+
+    def run_once(self) -> list[str]:
+        """Feed the runs that go on, if this worker leads; return them."""
+        if self._leads():
+            self._look()
+        else:
+            self._position = ""
+            self._close_all(CLOSING_S)
+        self._end_closed()
+        return [run_id for run_id, feed in self._feeds.items() if not feed.close_by]
+
+    def finish(self) -> None:
+        """Tell the end of the runs that have ended, and leave no program behind."""
+        try:
+            if self._position:
+                self._look()
+        finally:
+            self._close_all(HURRY_S)
+            until = time.monotonic() + HURRY_S
+            while time.monotonic() < until and not all(it.program.has_ended for it in self._feeds.values()):
+                time.sleep(0.02)
+            for feed in self._feeds.values():
+                feed.program.end(0.2)
+            self._feeds.clear()
+
+    def failed(self, error: Exception) -> float:
+        if isinstance(error, redis.RedisError):
+            logger.warning("no progress is told while Redis does not answer: %s", error)
+            return self.interval_s
+        return super().failed(error)
+
+    def _look(self) -> None:
+        for run_id in self._begun():
+            self._start(run_id)
+        for run_id, feed in self._feeds.items():
+            if not feed.close_by and time.monotonic() >= feed.due:
+                self._update(run_id, feed)
+
+    def _begun(self) -> Iterable[str]:
+        """Return the runs that have begun since the last look; at the first look, those that go on, too."""
+        begun: dict[str, None] = {}
+        if not self._position:
+            self._position = self._stream.position_at(datetime.fromtimestamp(self._now_s(), UTC) - FIRST_LOOK)
+            begun |= dict.fromkeys(self._redis.zrange(self._keys.live, 0, -1))
+        while True:
+            batch = self._stream.read(self._position)
+            for event in batch.events:
+                if event.kind in BEGINNINGS:
+                    begun[event.run] = None
+                elif event.kind == GAP:
+                    begun |= dict.fromkeys(self._redis.zrange(self._keys.live, 0, -1))
+            if batch.position == self._position:
+                return [run_id for run_id in begun if run_id not in self._feeds]
+            self._position = batch.position
+
+    def _now_s(self) -> int:
+        return int(self._redis.time()[0])
+
+    def _start(self, run_id: str) -> None:
+        if len(self._feeds) >= MOST:
+            logger.warning("%d runs are told to progress_command: not run %s, too", MOST, run_id)
+            return
+        try:
+            program = UserProgram(self._command, {"COORD_RUN": run_id})
+        except NotStarted as error:
+            logger.error("progress_command is not told of run %s: %s", run_id, error)
+            return
+        self._feeds[run_id] = Feed(program, ProgressReader(self._redis, self._keys, run_id))
+
+    def _update(self, run_id: str, feed: Feed) -> None:
+        began = time.monotonic()
+        try:
+            run = feed.reader.added(self._runs.read(run_id, todos=False), complete=False)
+        except (NotFound, Unreadable) as error:
+            logger.warning("progress_command is no longer told of run %s: %s", run_id, error.message)
+            feed.close(CLOSING_S)
+            return
+        feed.tell(run)
+        if run.status.ended:
+            feed.close(CLOSING_S)
+        feed.due = time.monotonic() + SHARE * (time.monotonic() - began)
+
+    def _close_all(self, wait_s: float) -> None:
+        for feed in self._feeds.values():
+            feed.close(wait_s)
+
+    def _end_closed(self) -> None:
+        """Forget the programs whose runs have ended; end those that do not end themselves."""
+        for run_id, feed in list(self._feeds.items()):
+            if not feed.close_by or (not feed.program.has_ended and time.monotonic() < feed.close_by):
+                continue
+            late = not feed.program.has_ended
+            feed.program.end(self._grace_s if late else 0.0)
+            if why := "it did not end with its input, and was killed" if late else feed.program.failure:
+                logger.warning("progress_command of run %s: %s", run_id, why)
+            del self._feeds[run_id]
+
+
+def _without_clocks(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_clocks(one) for name, one in value.items() if name not in CLOCKS}
+    return [_without_clocks(one) for one in value] if isinstance(value, list) else value

@@ -1,0 +1,151 @@
+"""Run a program of the user (`notify_command`, `progress_command`) so that it cannot harm its caller.
+
+A program gets a process group of its own, which is ended as a whole. It reads JSON on its standard input; texts
+of todos never become part of a command line. Its output is not kept, but for the end of what it writes to
+standard error, which the log shows if it fails.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from coordination.environment import without_ours
+from coordination.models import Command
+from coordination.processes import kill_group
+from coordination.terminal import spelled
+
+KEPT_BYTES = 500
+CHUNK = 64 * 1024
+POLL_S = 0.02
+DRAIN_S = 0.5
+"""Time for the end of its output, which a process that left the group may keep open."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    why: str
+    """The cause of a failure; empty for success."""
+
+    @property
+    def ok(self) -> bool:
+        return not self.why
+
+
+class NotStarted(Exception):
+    """The program does not exist or may not be executed."""
+
+
+class UserProgram:
+    """A started program. Its methods are called by one thread but `feed`, which blocks while it does not read."""
+
+    def __init__(self, command: Command, environment: Mapping[str, str]) -> None:
+        """Start it: a string in `sh -c`, a list without a shell. Raises NotStarted."""
+        argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
+        try:
+            self._process = subprocess.Popen(
+                argv,
+                env={**without_ours(os.environ), **environment},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise NotStarted(f"{argv[0]} cannot be run: {reason}") from error
+        self._tail = b""
+        self._reader = threading.Thread(target=self._read, name="program output", daemon=True)
+        self._reader.start()
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def feed(self, data: bytes) -> bool:
+        """Write to its standard input; return False if it no longer reads."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(data)
+            self._process.stdin.flush()
+        except (OSError, ValueError):  # it has closed the pipe, or this side was closed
+            return False
+        return True
+
+    def close_input(self) -> None:
+        if self._process.stdin is not None:
+            with suppress(OSError, ValueError):
+                self._process.stdin.close()
+
+    def wait(self, timeout_s: float, stopping: threading.Event, hurry_s: float) -> bool:
+        """Wait for its end; return whether it came. After `stopping` is set, wait `hurry_s` at most."""
+        until = time.monotonic() + timeout_s
+        hurried = False
+        while not self.has_ended:
+            if stopping.is_set() and not hurried:
+                until, hurried = min(until, time.monotonic() + hurry_s), True
+            if time.monotonic() >= until:
+                return False
+            time.sleep(POLL_S)
+        return True
+
+    def end(self, grace_s: float) -> None:
+        """End what is left of it: TERM, and KILL after `grace_s`."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGTERM)
+        until = time.monotonic() + grace_s
+        while not self.has_ended and time.monotonic() < until:
+            time.sleep(POLL_S)
+        kill_group(self._process.pid)
+        self._process.wait()
+        self._reader.join(DRAIN_S)
+
+    @property
+    def failure(self) -> str:
+        """Return why it failed; empty if it has ended with exit code 0."""
+        code = self._process.returncode
+        if code == 0:
+            return ""
+        said = spelled(self._tail.decode(errors="replace").strip())
+        return f"exit code {code}" + (f": {said}" if said else "")
+
+    def _read(self) -> None:
+        """Take what it writes to standard error for as long as it writes; keep the end of it."""
+        stream = self._process.stderr
+        assert stream is not None
+        with stream, suppress(OSError, ValueError):
+            while chunk := os.read(stream.fileno(), CHUNK):
+                self._tail = (self._tail + chunk)[-KEPT_BYTES:]
+
+
+def call(
+    command: Command,
+    data: bytes,
+    environment: Mapping[str, str],
+    *,
+    timeout_s: float,
+    grace_s: float,
+    stopping: threading.Event,
+    hurry_s: float,
+) -> str:
+    """Run a program with this input; return why it failed, or an empty text."""
+    try:
+        program = UserProgram(command, environment)
+    except NotStarted as error:
+        return str(error)
+    writer = threading.Thread(target=_give, args=(program, data), name="program input", daemon=True)
+    writer.start()  # a program that does not read its input must not hold its caller up
+    ended = program.wait(timeout_s, stopping, hurry_s)
+    program.end(0.0 if ended else grace_s)
+    return program.failure if ended else f"it had not ended after {timeout_s:g} s, and was killed"
+
+
+def _give(program: UserProgram, data: bytes) -> None:
+    program.feed(data)
+    program.close_input()
