@@ -82,9 +82,17 @@ def look_at_machine(settings: Settings, folders: Iterable[Path], state: Path) ->
         git=_git_version(),
         agent=program,
         agent_found=program is None or shutil.which(program) is not None,
+        missing=tuple(_missing(settings)),
         short=shortage(folders, settings.disk_min),
         loose=tuple(map(str, loose(state))),
     )
+
+
+def _missing(settings: Settings) -> Iterator[str]:
+    """Yield the programs of settings that are not there: workers start them, not todos."""
+    for name in ("notify_command", "progress_command"):
+        if (program := _program(getattr(settings, name))) and shutil.which(program) is None:
+            yield f"{name}'s program {program!r}"
 
 
 def look_at_redis(url: str, settings: Settings, *, embedded: bool, facts: Facts) -> Facts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -48,6 +48,8 @@ class Machine:
     agent: str | None = None
     """Program of `agent_command`."""
     agent_found: bool = True
+    missing: Sequence[str] = ()
+    """Other settings that name a program which is not there, each with the program."""
     clock_offset_ms: int | None = None
     """Milliseconds by which the clock is ahead of Redis."""
     short: str = ""
@@ -154,6 +156,7 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
         *_breakers(facts),
         *_poison(facts),
         *_machine(facts),
+        *_programs(facts.machine),
         *_loose(facts.machine),
     ]
     return tuple(sorted(found, key=lambda finding: finding.severity is not Severity.WRONG))
@@ -363,6 +366,14 @@ def _machine(facts: Facts) -> Iterator[Finding]:
             what,
             "install it, or correct agent_command"
             + ("" if here else " (only the workers' machines need it)"),
+        )
+
+
+def _programs(machine: Machine) -> Iterator[Finding]:
+    for what in machine.missing:
+        yield Finding.warning(
+            f"{what} is not in PATH on this machine",
+            "install it, or correct the setting (only machines of workers that may lead maintenance need it)",
         )
 
 

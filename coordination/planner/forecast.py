@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Literal
 
 from coordination.models import Strategy
 from coordination.planner.gates import MILESTONE_REPO
+from coordination.planner.hours import LearnedFrom
 from coordination.planner.resources import Supply
 from coordination.planner.schedule import (
     Schedule,
@@ -220,6 +221,8 @@ class Forecast:
     """Number of todos with an estimate."""
     learned: int
     """Number of todos without an estimate whose hours are the median of similar todos in earlier runs."""
+    learned_from: LearnedFrom | None
+    """Where these hours were kept: in Redis, or in the history."""
     assumed: int
     """Number of todos without estimate or experience, which count for `assumed_h` each."""
     assumed_h: float
@@ -317,6 +320,7 @@ def forecast(
         ),
         estimated=len(graph.todos) - len(graph.milestones) - graph.assumed - len(graph.learned),
         learned=len(graph.learned),
+        learned_from=graph.learned_from,
         assumed=graph.assumed,
         assumed_h=graph.assumed_hours,
         approvals=len(graph.approvals),

@@ -18,7 +18,7 @@ from coordination.models import Ecosystem, Level, ManualAction, Plan, Todo
 from coordination.planner import paths
 from coordination.planner.blockers import Register, blocked_from_outside
 from coordination.planner.gates import MILESTONE_REPO, asks, gates_before, gates_of, is_milestone, open_gates
-from coordination.planner.hours import Group, Learned, assumed_hours, groups, learned_hours
+from coordination.planner.hours import Group, Learned, LearnedFrom, assumed_hours, groups, learned_hours
 from coordination.planner.problems import ambiguous, cycles, refusal, undeclared_repos
 from coordination.planner.resources import Supply, shortfalls
 from coordination.planner.schedule import DIGITS
@@ -62,18 +62,20 @@ class PlanGraph:
 
     learned: Mapping[str, float] = field(default_factory=dict)
     """Hours of todos without an estimate, from similar todos in earlier runs."""
+    learned_from: LearnedFrom | None = None
+    """Where `learned` comes from; None if nothing was learned."""
     finished: frozenset[str] = frozenset()
     """Nodes of `todos` that no sweep runs any more; only a graph to be drawn has some."""
 
-    def with_learned(self, learned: Learned) -> PlanGraph:
-        """Return the graph with the hours learned in earlier runs."""
+    def with_learned(self, learned: Learned, source: LearnedFrom = LearnedFrom.REDIS) -> PlanGraph:
+        """Return the graph with the hours learned in earlier runs; `source`: where they were kept."""
         unestimated = [
             (n, t) for n, t in self.todos.items() if t.estimated_hours is None and not is_milestone(t)
         ]
         found = {
             name: hours for name, todo in unestimated if (hours := learned_hours(todo, learned)) is not None
         }
-        return replace(self, learned=found) if found else self
+        return replace(self, learned=found, learned_from=source) if found else self
 
     @cached_property
     def unknown(self) -> Collection[Group]:

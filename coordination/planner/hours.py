@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from statistics import median
 from urllib.parse import quote
 
@@ -36,6 +37,25 @@ class Group:
 
 Learned = Mapping[Group, float]
 """Median hours of the todos of each group."""
+
+
+class LearnedFrom(StrEnum):
+    """Where learned durations were kept."""
+
+    REDIS = "redis"
+    """The last 25 of each group, for 90 days after the newest."""
+    HISTORY = "history"
+    """The events of earlier runs: known without a Redis, too."""
+
+
+MS_IN_AN_HOUR = 3_600_000
+
+
+def medians(durations: Mapping[Group, Sequence[float]]) -> dict[Group, float]:
+    """Return the learned hours of each group from its durations in ms, whatever kept them; groups without
+    durations are left out.
+    """
+    return {group: median(some) / MS_IN_AN_HOUR for group, some in durations.items() if some}
 
 
 def group_of(todo: Todo) -> Group:

@@ -185,8 +185,9 @@ def _remarks(graph: PlanGraph, foreseen: Forecast) -> Iterator[str]:
 
 
 def format_durations(foreseen: Forecast) -> str:
-    """Return `durations: 12 estimated, 3 learned from earlier runs, 2 assumed (1 h each)`."""
-    parts = [(foreseen.estimated, "estimated"), (foreseen.learned, "learned from earlier runs")]
+    """Return `durations: 12 estimated, 3 learned from earlier runs (in redis), 2 assumed (1 h each)`."""
+    where = f" (in {foreseen.learned_from})" if foreseen.learned_from else ""
+    parts = [(foreseen.estimated, "estimated"), (foreseen.learned, f"learned from earlier runs{where}")]
     text = [f"{n} {what}" for n, what in parts if n]
     text += (
         [f"{foreseen.assumed} assumed ({format_hours(foreseen.assumed_h)} each)"] if foreseen.assumed else []

@@ -5,5 +5,8 @@
 | `leader.py` | the loop of the one process that holds the leader's lock |
 | `clock_watch.py` | detects that the server's clock was set |
 | `stuck.py` | detects runs that nothing will move on |
+| `notices.py`, `notifier.py` | what people must know; tells it through `notify_command` |
+| `progress_feed.py` | gives the progress of runs to `progress_command` |
+| `user_program.py` | runs a program of the user |
 | `expiry.py` | removes ended runs after `keep_runs` |
 """

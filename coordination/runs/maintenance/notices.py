@@ -71,8 +71,8 @@ def notice_of(event: Event) -> Notice | None:
         plan=_text(event.data.get("plan", "")),
         todo=_text(event.todo),
         status=_text(event.data.get("status", "")),
-        title=_text(event.title or event.data.get("why", "")),
-        next=_next(kind, _text(event.run), _text(event.todo)),
+        title=_text(event.title or event.data.get("why", "") or _counts(event)),
+        next="coord history" if kind == GAP else f"coord show-run {_text(event.run)}",
     )
 
 
@@ -96,10 +96,10 @@ def _kind(event: Event) -> str | None:
     return None
 
 
-def _next(kind: str, run: str, todo: str) -> str:
-    if kind == "todo.waiting":
-        return f"coord show-todo {todo}"
-    return "coord history" if kind == GAP else f"coord show-run {run}"
+def _counts(event: Event) -> str:
+    """Return `2 failed, 3 skipped` for the end of a run."""
+    ends = (TodoState.FAILED, TodoState.SKIPPED, TodoState.CANCELLED, TodoState.COMPENSATION_FAILED)
+    return ", ".join(f"{n} {state}" for state in ends if (n := event.data.get(state, "0")) != "0")
 
 
 def _text(text: str) -> str:

@@ -7,14 +7,11 @@ durations of a group are kept, until 90 days after the newest; see backend/lua/r
 from __future__ import annotations
 
 from collections.abc import Collection
-from statistics import median
 
 from redis import Redis
 
 from coordination.backend.keys import Keys
-from coordination.planner.hours import Group
-
-MS_IN_AN_HOUR = 3_600_000
+from coordination.planner.hours import Group, medians
 
 
 def learned(redis: Redis, keys: Keys, groups: Collection[Group]) -> dict[Group, float]:
@@ -26,8 +23,4 @@ def learned(redis: Redis, keys: Keys, groups: Collection[Group]) -> dict[Group, 
         for group in asked:
             pipeline.lrange(keys.durations(group.repo, group.kind), 0, -1)
         answers = pipeline.execute()
-    return {
-        group: median(map(int, durations)) / MS_IN_AN_HOUR
-        for group, durations in zip(asked, answers, strict=True)
-        if durations
-    }
+    return medians({group: [int(ms) for ms in kept] for group, kept in zip(asked, answers, strict=True)})
