@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 
 import networkx as nx
 
@@ -15,6 +16,7 @@ from benchmarks.clock import best
 from coordination.models import Coordination, Ecosystem, Plan, Repo, Todo
 from coordination.planner.forecast import forecast
 from coordination.planner.graph import PlanGraph, build
+from coordination.planner.remaining import OpenTodo, Pace, expected_of, rest_s
 
 PLAN = "PLAN-001"
 
@@ -65,6 +67,21 @@ def best_ms(deed: Callable[[], object], rounds: int) -> float:
     return 1000 * best(deed, rounds)
 
 
+def rest(graph: PlanGraph) -> float | None:
+    """Compute the remaining time of a run of which the first half of the todos has ended."""
+    expected, names = expected_of(graph), list(graph.todos)
+    left = {
+        name: OpenTodo(
+            expected=expected[name],
+            repo=graph.repo_of[name],
+            level=graph.depth[name],
+            order=graph.order[name],
+        )
+        for name in names[len(names) // 2 :]
+    }
+    return rest_s(left, graph.predecessors, slots=100, by_level=False, pace=Pace())
+
+
 def measure(todos: int, edges: int, repos: int, rounds: int) -> None:
     eco = ecosystem(todos, edges, repos)
     digraph: nx.DiGraph[str] = nx.DiGraph((before, after) for before, after in plan(eco).edges)
@@ -75,6 +92,7 @@ def measure(todos: int, edges: int, repos: int, rounds: int) -> None:
     )
     graph = plan(eco)
     forecast_ms = best_ms(lambda: forecast(graph), rounds)
+    rest_ms = best_ms(partial(rest, graph), rounds)
     print(f"{todos:,} todos, {edges:,} edges, {repos} repos, {len(graph.levels)} levels")
     print(
         f"  build, levels, ranks, critical path  {plan_ms:8.2f} ms   {plan_ms / sort_ms:5.1f} x "
@@ -82,9 +100,11 @@ def measure(todos: int, edges: int, repos: int, rounds: int) -> None:
     )
     print(f"  redundant edges ({len(graph.redundant):,})  {redundant_ms:8.2f} ms")
     print(f"  forecast of both strategies  {forecast_ms:8.2f} ms")
+    print(f"  rest of a run, half done  {rest_ms:8.2f} ms   {rest_ms / sort_ms:5.1f} x networkx's sort")
     print(f"  networkx.topological_sort alone  {sort_ms:8.2f} ms")
 
 
 if __name__ == "__main__":
     measure(50, 150, 10, rounds=50)
+    measure(2_000, 6_000, 100, rounds=10)
     measure(10_000, 30_000, 100, rounds=5)

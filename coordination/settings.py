@@ -147,8 +147,8 @@ class Settings(BaseModel):
     """
     notify_command: Command | None = None
     """Program that is called for what people must know: a run failed, waits for a person, could not be undone
-    or is stuck. It reads JSON on its standard input; the worker that leads maintenance calls it. None: nobody is
-    told.
+    or is stuck. It reads JSON on its standard input; the worker that leads maintenance calls it. None: nobody
+    is told.
     """
     keep_runs: Duration = timedelta(days=30)
     """Time that Redis keeps the data of an ended run."""

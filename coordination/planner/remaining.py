@@ -1,9 +1,9 @@
 """Compute how far a run is, and how long the rest of it takes. Pure: no I/O, no clock.
 
-**Percent** is the share of the work that is over, weighted by the durations that were expected when the run was
-submitted. These weights never change, so that no later estimate moves it backwards: it falls only where an
-attempt is lost, because that work is done again. A running todo counts by its elapsed time, up to
-`LATE` of its weight however long it takes. 100 % means that the run has ended.
+**Percent** is the share of the work that is over, weighted by the durations that were expected when the run
+was submitted. These weights never change, so that no later estimate moves it backwards: it falls only where
+an attempt is lost, because that work is done again. A running todo counts by its elapsed time, up to `LATE`
+of its weight however long it takes. 100 % means that the run has ended.
 
 **The rest** is the makespan of a simulated schedule (schedule.py) of the todos that have not ended, with
 durations that are corrected by what has happened in the run: for each source of expectations the geometric
@@ -178,8 +178,8 @@ def rest_s(
     pace: Pace,
     supply: Supply = NOTHING_SHARED,
 ) -> float | None:
-    """Return the seconds that these todos still take with so many slots; None where nothing is known about one
-    of them. `predecessors`: each key comes after its own predecessors.
+    """Return the seconds that these todos still take with so many slots; None where nothing is known about
+    one of them. `predecessors`: each key comes after its own predecessors.
 
     Time that nobody can know is not counted: approvals, pauses, the delay before another attempt, and what
     other runs do with the slots.
@@ -218,8 +218,8 @@ def _bound(
     repo_of: Mapping[str, str],
     slots: int,
 ) -> float:
-    """Return the lower bound of any schedule of the todos in `order`, predecessors first: the longest path, the
-    work of the slots, and that of the busiest repository. Todos without a duration have ended.
+    """Return the lower bound of any schedule of the todos in `order`, predecessors first: the longest path,
+    the work of the slots, and that of the busiest repository. Todos without a duration have ended.
     """
     finish: dict[str, float] = {}
     work: defaultdict[str, float] = defaultdict(float)

@@ -1,4 +1,4 @@
-"""Programs of the user that are told of runs: notifications once for each occurrence, progress as it changes."""
+"""Programs of the user that are told of runs: notices once for each occurrence, progress as it changes."""
 
 from __future__ import annotations
 

@@ -55,22 +55,22 @@ def _print_runs(found: Sequence[RunView]) -> None:
     if not found:
         print_none("there is no run", "start one: coord sweep PLAN")
         return
-    columns = ("run", "plan", "status", "done", "started", "time", "todos")
-    print_table(
-        columns,
-        [
-            (
-                run.run_id,
-                run.plan_id,
-                status_cell(run.status),
-                f"{int(run.progress.percent)} %" if run.progress and not run.status.ended else "",
-                format_time(run.started_at),
-                "" if run.duration_s is None else f"{run.duration_s:.1f} s",
-                format_counts(run),
-            )
-            for run in found
-        ],
-    )
+    columns = ["run", "plan", "status", "done", "started", "time", "todos"]
+    rows = [
+        {
+            "run": run.run_id,
+            "plan": run.plan_id,
+            "status": status_cell(run.status),
+            "done": f"{int(run.progress.percent)} %" if run.progress and not run.status.ended else "",
+            "started": format_time(run.started_at),
+            "time": "" if run.duration_s is None else f"{run.duration_s:.1f} s",
+            "todos": format_counts(run),
+        }
+        for run in found
+    ]
+    if not any(row["done"] for row in rows):
+        columns.remove("done")
+    print_table(columns, [[row[name] for name in columns] for row in rows])
 
 
 @command()

@@ -1,5 +1,5 @@
-"""The progress of a live run as text: how far it is, when it ends, what runs, waits and comes next; the todos of
-a run by level. Pure but for the tables.
+"""The progress of a live run as text: how far it is, when it ends, what runs, waits and comes next; the todos
+of a run by level. Pure but for the tables.
 """
 
 from __future__ import annotations

@@ -4,15 +4,15 @@ The worker that leads maintenance reads the namespace's stream of events. What i
 are still to be made, are one Redis hash, which is changed by compare-and-set. States:
 
 * idle: `position` is the place of the last event that was read.
-* calling: `calls` (JSON) are to be made by `owner` until `until` (ms); `tries` of the first one have failed, and
-  the next is due at `due` (ms).
+* calling: `calls` (JSON) are to be made by `owner` until `until` (ms); `tries` of the first one have failed,
+  and the next is due at `due` (ms).
 
 Invariants:
 
 1. A position moves on only together with the calls that its events make necessary: no crash loses a notice.
-2. Only the owner makes calls. Another worker takes over after `until`, when the owner's program has been killed:
-   so each call is made once, however many workers there are, and once more only if a worker died, or was
-   frozen, while its program ran.
+2. Only the owner makes calls. Another worker takes over after `until`, when the owner's program has been
+   killed: so each call is made once, however many workers there are, and once more only if a worker died, or
+   was frozen, while its program ran.
 3. A call that has failed `TRIES` times is dropped, and the log says so: one broken program stops nothing.
 
 Without a position (the first worker with the setting), events of the last minute count. When a worker stops,
@@ -138,7 +138,7 @@ class Notifier(BackgroundService):
     # The record
 
     def _claim(self) -> Claim | None:
-        """Take the calls that are due, or those of new events; None if there are none, or another has them."""
+        """Take the calls that are due, or those of new events; None if another process has them."""
         record, now_ms = self._read()
         if "calls" not in record:
             return self._claim_new(record, now_ms)

@@ -1,12 +1,12 @@
 """Give the user's `progress_command` the progress of each run, as lines of JSON on its standard input.
 
-The worker that leads maintenance starts the program once for each run, feeds it each change, and closes its input
-when the run has ended. Where another worker becomes the leader, the former one closes its programs, and the new
-one starts its own for the runs that go on.
+The worker that leads maintenance starts the program once for each run, feeds it each change, and closes its
+input when the run has ended. Where another worker becomes the leader, the former one closes its programs, and
+the new one starts its own for the runs that go on.
 
-A program cannot slow a run down: one thread for each program writes to it, and a line that it has not read when
-the next one is ready is replaced. A program that has died is not started again. The more it costs to read the
-progress of a run, the less often it is read.
+A program cannot slow a run down: one thread for each program writes to it, and a line that it has not read
+when the next one is ready is replaced. A program that has died is not started again. The more it costs to
+read the progress of a run, the less often it is read.
 """
 
 from __future__ import annotations

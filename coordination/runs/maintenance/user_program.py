@@ -1,8 +1,8 @@
 """Run a program of the user (`notify_command`, `progress_command`) so that it cannot harm its caller.
 
-A program gets a process group of its own, which is ended as a whole. It reads JSON on its standard input; texts
-of todos never become part of a command line. Its output is not kept, but for the end of what it writes to
-standard error, which the log shows if it fails.
+A program gets a process group of its own, which is ended as a whole. It reads JSON on its standard input;
+texts of todos never become part of a command line. Its output is not kept, but for the end of what it writes
+to standard error, which the log shows if it fails.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class NotStarted(Exception):
 
 
 class UserProgram:
-    """A started program. Its methods are called by one thread but `feed`, which blocks while it does not read."""
+    """A started program. One thread calls its methods, but for `feed`, which blocks while it does not read."""
 
     def __init__(self, command: Command, environment: Mapping[str, str]) -> None:
         """Start it: a string in `sh -c`, a list without a shell. Raises NotStarted."""

@@ -1,5 +1,5 @@
-"""Read the progress of one run. The part of the run that never changes is read once, so that a follower's later
-readings transfer the states of the todos, and the facts of those that run or wait.
+"""Read the progress of one run. The part of the run that never changes is read once, so that a follower's
+later readings transfer the states of the todos, and the facts of those that run or wait.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class ProgressReader:
         """Return the progress; its percentage is never less than in an earlier reading, unless a rollback has
         begun since.
 
-        `view`: the run with all its todos, if it was read already; `at_most`: number of todos beyond which only
-        the percentage is read. Raise NotFound, Unreadable.
+        `view`: the run with all its todos, if it was read already; `at_most`: number of todos beyond which
+        only the percentage is read. Raise NotFound, Unreadable.
         """
         found = self._read(view, at_most)
         turned = found.no_eta is NoEta.ROLLING_BACK
