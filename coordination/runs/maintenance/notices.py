@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from coordination.events.kinds import GAP
-from coordination.events.stream import Event
+from coordination.events.records import Event
 from coordination.runs.records import RunStatus, TodoState, WaitReason
 from coordination.terminal import spelled
 
