@@ -23,6 +23,8 @@ LONGEST_FIRST = ("chaos", "acceptance", "integration", "contracts", "unit")
 """By folder: what takes long is begun first, so that with several processes none is left alone with it in the
 end.
 """
+LONGEST_MODULES = ("test_documentation.py", "test_mcp_stdio.py", "test_machines.py", "test_terminals.py")
+"""Begun before the others of their folder."""
 
 
 settings.register_profile("coord", deadline=None)  # these machines are shared: a slow example is no failure
@@ -37,9 +39,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Modules, and tests in each, keep the order that chance gave them."""
+    """Other modules, and tests in each, keep the order that chance gave them."""
     here = Path(__file__).parent
-    items.sort(key=lambda item: LONGEST_FIRST.index(item.path.relative_to(here).parts[0]))
+    items.sort(
+        key=lambda item: (
+            LONGEST_FIRST.index(item.path.relative_to(here).parts[0]),
+            item.path.name not in LONGEST_MODULES,
+        )
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)
