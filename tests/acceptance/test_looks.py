@@ -80,7 +80,7 @@ def test_a_todo_shows_what_a_run_does_with_it_and_nothing_is_started_for_that(de
     assert re.search(rf"running for \d+ s, on w: run {run.run_id}, running\n", running)
     assert (as_data["live"]["state"], as_data["live"]["run_id"]) == ("running", run.run_id)
     assert "NOW" in table
-    assert "NOW" not in piped
+    assert "NOW" in piped
     runs = declared.ok("list-runs", "--format", "{run_id} {status} {counts}").out
     assert runs == f'{run.run_id} failed {{"failed":1}}\n'
     assert re.search(r"failed \d+ s ago.*\n  exit code 1\n", failed)
@@ -90,5 +90,5 @@ def test_a_redis_that_does_not_answer_is_passed_over(declared: Stage) -> None:
     with listening(silent) as port:
         answer = declared.ok("show-todo", "TODO-002", COORD_REDIS_URL=f"redis://127.0.0.1:{port}")
 
-    assert answer.err == ""
+    assert "no answer" in answer.err
     assert "in a run" not in answer.out
