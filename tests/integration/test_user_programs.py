@@ -282,13 +282,17 @@ def test_a_program_is_started_once_for_each_run_and_ends_with_it(run: Harness, t
 
 
 def test_a_run_that_is_over_before_the_next_look_is_told_as_well(run: Harness, tmp_path: Path, told: Any):
-    told_of = feed(run.store, recorder(tmp_path))
+    leads: list[bool] = []
+    told_of = ProgressFeed(
+        run.store.redis, run.store.keys, recorder(tmp_path), lambda: bool(leads), kill_grace=timedelta(0)
+    )
     told_of.run_once()
     run.begin({"A": "r1"})
     run.drain()
+    leads.append(True)
 
-    told_of.start()
-    told_of.stop()
+    told_of.stopping.set()  # the worker stops before its next look
+    told_of.finish()
 
     assert percents(told(), run.run_id) == [100.0]
 

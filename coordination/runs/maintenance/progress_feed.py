@@ -153,7 +153,7 @@ class ProgressFeed(BackgroundService):
     def finish(self) -> None:
         """Tell the end of the runs that have ended, and leave no program behind."""
         try:
-            if self._position:
+            if self._position or self._leads():  # a sweep may end before this worker has had a look
                 self._look()
         finally:
             self._close_all(HURRY_S)
