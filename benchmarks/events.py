@@ -2,9 +2,12 @@
 
     python -m benchmarks.events [--todos N]
 
-Two runs of N independent todos are executed on one embedded server (append-only file, appendfsync everysec) by
-one client, in blocks that alternate. The library of the second one writes no events; all else is the same. The
-ratio is that of the medians of the blocks, of the time that the client sees and of the processor time of Redis.
+Two runs of N independent todos are executed on one embedded server (append-only file, appendfsync everysec)
+by
+one client, in blocks that alternate. The library of the second one writes no events; all else is the same.
+The
+ratio is that of the medians of the blocks, of the time that the client sees and of the processor time of
+Redis.
 """
 
 from __future__ import annotations

@@ -230,8 +230,8 @@ class Settings(BaseModel):
     """
 
     history_host: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)] | None = None
-    """Name of the machine whose worker keeps the history of all machines, beside its ecosystem file. None: each
-    machine keeps what `coord history` reads there.
+    """Name of the machine whose worker keeps the history of all machines, beside its ecosystem file. None:
+    each machine keeps what `coord history` reads there.
     """
     history_synonyms: Annotated[tuple[Text, ...], BeforeValidator(_split)] = SYNONYMS
     """Groups of words that mean the same in `coord history --query`, with spaces between the words, as
@@ -264,8 +264,8 @@ class Settings(BaseModel):
 
     @property
     def alone_keeps_history(self) -> bool:
-        """Return whether no other machine keeps the history of this ecosystem: it is the `history_host`, or the
-        only machine that reaches Redis.
+        """Return whether no other machine keeps the history of this ecosystem: it is the `history_host`, or
+        the only machine that reaches Redis.
         """
         if self.history_host is not None:
             return self.history_host == self.this_host

@@ -92,7 +92,8 @@ def commands() -> str:
             "above), `--redis URL`, `--verbose`, `--quiet`, `--no-pager` and `--help`. Most have two "
             "spellings: `list-issues` is also `issue list`. A RUN is an id, the beginning or the end of one, "
             "or `last`. Options that show a comma take several values, by commas or by repetition. Data goes "
-            "to standard output, messages to standard error. [Exit codes](exit-codes.md) are the same for all commands."
+            "to standard output, messages to standard error. [Exit codes](exit-codes.md) are the same for "
+            "all commands."
         ),
     ]
     for family, names in COMMANDS.items():

@@ -1,6 +1,7 @@
 """Locks in any order of events, held against a model that knows no Redis.
 
-Time stands still: what expires, expires because the machine lets it, as Redis would, without a word to anybody. Whoever
+Time stands still: what expires, expires because the machine lets it, as Redis would, without a word to
+anybody. Whoever
 waits notices when it looks again. Each answer and each hand-over is held against a model that knows no Redis.
 """
 

@@ -1,7 +1,10 @@
-"""Leads the steps of a run through any order of events of any plan, held against run_model.py after each of them.
+"""Leads the steps of a run through any order of events of any plan, held against run_model.py after each of
+them.
 
-The machine is the transport: it keeps every message and delivers any of them at any time, as often as it likes,
-or never. Executors crash, come late, and repeat what they said; persons approve, reject, pause, cancel and roll
+The machine is the transport: it keeps every message and delivers any of them at any time, as often as it
+likes,
+or never. Executors crash, come late, and repeat what they said; persons approve, reject, pause, cancel and
+roll
 back; processes begin anew, and Redis loses its functions. Somebody else takes resources and gives them back.
 """
 

@@ -38,7 +38,9 @@ def on_terminal(stage: Stage, *words: str, columns: int = 80, code: int = 0, **e
 
 
 def typing_on_terminal(stage: Stage, *words: str, after: Mapping[str, str], **env: str) -> tuple[int, str]:
-    """The exit code and output of a command on a terminal of its own. `after`: what it prints → what is typed then."""
+    """The exit code and output of a command on a terminal of its own. `after`: what it prints → what is typed
+    then.
+    """
     pid, terminal = pty.fork()
     if pid == 0:
         environment = {name: value for name, value in plain(stage.env).items() if name not in OURS}

@@ -1,7 +1,9 @@
 """Execute todos on the machine where the repositories are.
 
-`command` reads the arguments and starts `pool` (the process), which takes the services of a `Container` (`app`;
-`restricted`: for a worker that asks a maintenance leader for its steps) and serves Celery's two tasks (`tasks`).
+`command` reads the arguments and starts `pool` (the process), which takes the services of a `Container`
+(`app`;
+`restricted`: for a worker that asks a maintenance leader for its steps) and serves Celery's two tasks
+(`tasks`).
 
 | module | |
 |---|---|

@@ -3,8 +3,8 @@ stream into the history, if that is kept on this host and no other host can have
 or as `history_host`.
 
 The journal is read only when it has changed. A worker without the right to write events (`restricted`) and a
-worker without a file have nothing to do here. What cannot be done now is done in a later round: the journal and
-the stream keep it, each up to its limit.
+worker without a file have nothing to do here. What cannot be done now is done in a later round: the journal
+and the stream keep it, each up to its limit.
 """
 
 from __future__ import annotations

@@ -1,13 +1,16 @@
 """Write the results of ended runs into the ecosystem file of this worker, where nobody else has.
 
-A process that follows a run writes its results as soon as it ends. If there is none (`sweep --detach`, a closed
+A process that follows a run writes its results as soon as it ends. If there is none (`sweep --detach`, a
+closed
 terminal, a killed process), a worker on the machine of the file does the same some seconds later, by the same
-edit as `coord sync`: under the lock of the file, and in one piece or not at all. Only runs that were submitted
+edit as `coord sync`: under the lock of the file, and in one piece or not at all. Only runs that were
+submitted
 from exactly this file are listed for it.
 
 States: Redis lists a run from its end until its results are written (runs/filings.py).
 
-* The file is invalid, read-only, locked by another edit, or gone: the results wait. The reason is in the log and
+* The file is invalid, read-only, locked by another edit, or gone: the results wait. The reason is in the
+  log and
   in `coord show-run`. The file is tried again when it has changed, and otherwise after 2 s up to a minute.
 * Another process writes the same results: the second one finds them there.
 * The worker dies between the edit and the entry in Redis: the next one finds them there.

@@ -283,8 +283,8 @@ class EcosystemAccess:
         return seen.answer if seen else nothing
 
     def announce(self, command: str, subject: str = "", **fields: Any) -> None:
-        """Write the event of a command that was carried out, with the fields of `EventStream.append`; arguments
-        that are None or empty are left out. If that fails, the command has been carried out all the same.
+        """Write the event of a command that was carried out, with the fields of `EventStream.append`;
+        without those that are None or empty. If that fails, the command has been carried out all the same.
         """
         from redis import RedisError
 

@@ -1,4 +1,5 @@
-"""`coord.events`: the events of the namespace, listed and followed. Functions that are called with them are in
+"""`coord.events`: the events of the namespace, listed and followed. Functions that are called with them are
+in
 `subscribers.py`.
 """
 
@@ -22,7 +23,8 @@ AT_ONCE = 1000
 
 
 class Events:
-    """Starts no server. `connect` returns a new client of the one that runs, else None; `repos` the names of the
+    """Starts no server. `connect` returns a new client of the one that runs, else None; `repos` the names of
+    the
     repositories of the file, none without a file.
     """
 
@@ -42,7 +44,8 @@ class Events:
         since: str | datetime | None = None,
         limit: int | None = None,
     ) -> list[Event]:
-        """Return events, oldest first: after an id, or from a time on, at most `limit`; without `since` the latest
+        """Return events, oldest first: after an id, or from a time on, at most `limit`; without `since` the
+        latest
         ones (default: 20). `kinds`: kinds or patterns such as `todo.*`; `repo`: that name this repository.
 
         Raises Unreachable where no server runs; UsageError, NotFound.
@@ -64,8 +67,10 @@ class Events:
     def follow(
         self, kinds: Collection[str] = (), *, repo: str | None = None, since: str | datetime | None = None
     ) -> Iterator[Event | None]:
-        """Yield events for ever, from now on or after `since`, and None after each second without one. Kinds that
-        are counted only are written while this goes on, if `kinds` asks for them by name. Raises as `list` does,
+        """Yield events for ever, from now on or after `since`, and None after each second without one. Kinds
+        that
+        are counted only are written while this goes on, if `kinds` asks for them by name. Raises as `list`
+        does,
         and Unreachable where Redis is away for a minute.
         """
         wanted = self._filter(kinds, repo)

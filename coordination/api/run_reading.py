@@ -46,7 +46,8 @@ class RunReading:
             return found if only is not None else self._progress_reader.added(found, complete=todos)
 
     def progress(self) -> Progress:
-        """Return how far the run is, when it is expected to end, what runs, waits and comes next; a second call
+        """Return how far the run is, when it is expected to end, what runs, waits and comes next; a second
+        call
         on the same handle costs less.
         """
         with self._reached():

@@ -17,15 +17,18 @@ class Statistics(TypedDict):
     """Figures at this moment, and counters since the creation of the namespace, by part."""
 
     manager: Figures
-    """`repos`: the number of repositories; `issues`, `plans`, `todos`, `dependencies`: records by status in the
+    """`repos`: the number of repositories; `issues`, `plans`, `todos`, `dependencies`: records by status in
+    the
     file.
     """
     todos: Figures
-    """`by_status`: as views show them, joined with live runs; `ready`, `blocked`: their numbers; `in_runs`: todos
+    """`by_status`: as views show them, joined with live runs; `ready`, `blocked`: their numbers; `in_runs`:
+    todos
     of live runs by state.
     """
     runs: Figures
-    """`live` by status, `todos` of live runs by state, `leases`, `queues` and `workers` by repository, and all
+    """`live` by status, `todos` of live runs by state, `leases`, `queues` and `workers` by repository, and
+    all
     `counters`: runs and todos by outcome, lost leases, retries.
     """
     locks: Figures

@@ -1,9 +1,12 @@
 """Functions of a script that are called with events: in a thread of their own, and while a run is waited for.
 
-The thread reads the stream of the namespace; that is the only queue, so a slow function costs no memory here and
-delays nothing but the others of the same script. Functions are called one at a time, in the order of the events.
+The thread reads the stream of the namespace; that is the only queue, so a slow function costs no memory here
+and
+delays nothing but the others of the same script. Functions are called one at a time, in the order of the
+events.
 
-An event of a run is taken from the run's own stream, where the one of the namespace points: `Run.wait` reads that,
+An event of a run is taken from the run's own stream, where the one of the namespace points: `Run.wait` reads
+that,
 too, and a subscriber gets each event once, whichever of the two comes first.
 """
 
@@ -78,7 +81,8 @@ class Subscription:
     """Run → the first and last entry of its own stream that it was called with, or that it did not want."""
 
     def wants(self, event: Event, read_from: str) -> bool:
-        """Return whether an event that was read from a place on is news, and go on to its place. A gap is news for
+        """Return whether an event that was read from a place on is news, and go on to its place. A gap is
+        news for
         who read from there, and sets back who was further, where the stream ends before that.
         """
         here, there = place(str(self.position)), place(event.id)
@@ -93,7 +97,8 @@ class Subscription:
         return news and (event.kind not in ASKED or event.kind in self.asked)
 
     def wants_of_run(self, event: Event, since: str | None = None) -> bool:
-        """Return whether an event of a run's own stream is news. `since`: the first entry that may be, unless it
+        """Return whether an event of a run's own stream is news. `since`: the first entry that may be, unless
+        it
         knows the run; None: earlier ones are news, too.
         """
         first, last = self.told.get(event.run, (None, None))
@@ -114,7 +119,9 @@ class Subscription:
             self.told.popitem(last=False)
 
     def call(self, event: Event) -> None:
-        """Call the function if the pattern fits. An error is logged; other subscribers and the run continue."""
+        """Call the function if the pattern fits. An error is logged; other subscribers and the run
+        continue.
+        """
         if fnmatchcase(event.kind, self.pattern):
             try:
                 self.subscriber(event)
@@ -123,7 +130,8 @@ class Subscription:
 
 
 class Subscribers(BackgroundService):
-    """`connect` returns a new client of the server, or None while none runs; it starts none. `handles`: the runs
+    """`connect` returns a new client of the server, or None while none runs; it starts none. `handles`: the
+    runs
     that the script has started or looked up.
     """
 

@@ -8,7 +8,7 @@
 | `<ns>:runs`              | zset   | run id, scored by its start in ms | for ever |
 | `<ns>:live`              | zset   | runs that have not ended | until the run ends |
 | `<ns>:half-undone` | zset | runs with a failed compensation, by their end in ms | until all is undone |
-| `<ns>:unwritten:<file>` | zset | ended runs whose results are not in that file yet, by their end in ms | until written |
+| `<ns>:unwritten:<file>` | zset | ended runs whose results are not in that file, by end | until written |
 | `<ns>:leases`            | zset   | member, by the expiry of its lease in ms | claim to settle |
 | `<ns>:holders`           | hash   | member → fence of the attempt that may settle it | claim to settle |
 | `<ns>:stops`             | set    | members whose worker is asked to stop them | cancel to settle |
@@ -40,9 +40,9 @@
 | `<ns>:breaker-failures:<name>` | list   | `ms who`: the last failures | its window; until open |
 | `<ns>:breaker-behind:<name>` | zset   | members parked behind it, by start in ms | until at rest |
 | `<ns>:breaker-resets`    | stream | manual resets: breaker, why it was open, actor | the last 1,000 |
-| `<ns>:events`            | stream | events for readers (events/), until their reader trims | the last 100,000 |
+| `<ns>:events`         | stream | events for readers (events/), until their reader trims | the last 100,000 |
 | `<ns>:events-asked`      | stream | events of kinds that are asked for by name | the last 10,000 |
-| `<ns>:event-requests`    | zset   | kind asked for by name, by the request's expiry in ms | until its expiry |
+| `<ns>:event-requests` | zset   | kind asked for by name, by the request's expiry in ms | until its expiry |
 | `<ns>:event-positions`   | hash   | journal of a file → number of the last edit forwarded | for ever |
 | `<ns>:cache-contexts`    | zset   | context that has entries, by 0 | until it is empty |
 | `<ns>:cache-generations` | hash   | context → number of its last write | until it is empty |
@@ -153,7 +153,8 @@ TYPES: Mapping[str, str] = {
     "string": "fence worker:* version ecosystem lock:* resource:* seat:* lock-done:* lock-epoch",
     "list": "lock-wake:* breaker-failures:* poison durations:*",
     "stream": (
-        "events events-asked lock-released breaker-resets inbox-stream:* dead-letters run:*:events run:*:log:*"
+        "events events-asked lock-released breaker-resets inbox-stream:* dead-letters run:*:events "
+        "run:*:log:*"
     ),
 }
 """Type → the keys of that type in the table, without `<ns>:`; `*` stands for the variable part."""

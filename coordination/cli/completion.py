@@ -233,7 +233,8 @@ _coord_completion() {
             compopt -o dirnames 2>/dev/null
         elif [[ $type == file ]]; then
             compopt -o default 2>/dev/null
-        elif [[ $value == *[[:space:]\\'\\"\\$\\&\\;\\|\\<\\>\\(\\)\\*\\?\\!\\#\\`]* && $current != [\\'\\"]* ]]; then
+        elif [[ $value == *[[:space:]\\'\\"\\$\\&\\;\\|\\<\\>\\(\\)\\*\\?\\!\\#\\`]* &&
+                $current != [\\'\\"]* ]]; then
             printf -v value %q "$value"
             COMPREPLY+=("${value#"$before"}")
         else

@@ -106,7 +106,9 @@ def _show_help(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 
 
 def paged_on_terminal() -> AbstractContextManager[None]:
-    """Return the pager, whose modules only help on a terminal needs: completion and man pages read help, too."""
+    """Return the pager, whose modules only help on a terminal needs: completion and man pages read help,
+    too.
+    """
     if not sys.stdout.isatty():
         return nullcontext()
     from coordination.cli.screen.pager import paged

@@ -24,8 +24,8 @@ from coordination.files import replacing
 from coordination.text import counted
 
 FACTS = (
-    "status", "state", "attempt", "duration_ms", "exit_code", "level", "reason", "result", "succeeded", "failed",
-    "skipped", "cancelled", "compensated", "bound_s", "first", "last",
+    "status", "state", "attempt", "duration_ms", "exit_code", "level", "reason", "result", "succeeded",
+    "failed", "skipped", "cancelled", "compensated", "bound_s", "first", "last",
 )  # fmt: skip
 """Data of events that a line shows."""
 MOST_CHANGES = 3

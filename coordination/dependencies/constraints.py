@@ -129,7 +129,8 @@ def _specifier(comparator: Comparator) -> str:
 
 
 def _prerelease(text: str) -> str:
-    """Return a semver prerelease that PEP 440 reads as one, like `2.0.0-rc.1`; raises InvalidVersion for others.
+    """Return a semver prerelease that PEP 440 reads as one, like `2.0.0-rc.1`; raises InvalidVersion for
+    others.
 
     For PEP 440, `2.0.0-1` would come after 2.0.0, and `2.0.0-next` is not a version.
     """

@@ -103,7 +103,9 @@ def first_file(repos: Sequence[Repo]) -> str:
 
 
 def write_first(path: Path, text: str) -> None:
-    """Write the file, and record in its journal who did. Raises UsageError if it exists, and never overwrites it."""
+    """Write the file, and record in its journal who did. Raises UsageError if it exists, and never overwrites
+    it.
+    """
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)

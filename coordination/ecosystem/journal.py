@@ -2,7 +2,8 @@
 
 The journal is a file of JSON lines in `.coord/`, written under the lock of edits. The first line names the
 checkout. There are two kinds of entries. A *file* entry has the whole text; one begins each journal, and
-others record that somebody else changed the file (an editor, `git pull`, another branch). An *edit* entry has the digests of the text before and after,
+others record that somebody else changed the file (an editor, `git pull`, another branch). An *edit* entry has
+the digests of the text before and after,
 the part of the text that was replaced, the records that changed, and who did it. It is on disk before the
 file is replaced, and a line `done` follows. After a crash in between, the digest of the file tells whether
 the edit took place: the next writer adds `done` or `undone`.
@@ -120,7 +121,8 @@ class Journal:
             self._append({"done": seq, "digest": after.digest})
 
     def sync(self) -> None:
-        """Write the journal to disk. After the sync of another file in the folder this takes 0.2 ms, before it
+        """Write the journal to disk. After the sync of another file in the folder this takes 0.2 ms, before
+        it
         0.6 ms.
         """
         handle = open_own(self.path, os.O_WRONLY)
@@ -327,7 +329,8 @@ def _splice(before: bytes, after: bytes) -> list[Any]:
 
 
 def _common(longest: int, same: Callable[[int, int], bool]) -> int:
-    """Return the largest n up to `longest` so that same(i, j) holds for all parts of 0…n: block by block, then
+    """Return the largest n up to `longest` so that same(i, j) holds for all parts of 0…n: block by block,
+    then
     by bisection.
     """
     low = 0

@@ -24,12 +24,14 @@ from coordination.models import (
 LONGEST_VALUE = 2000
 """Characters of a text in an event; the journal has all of it."""
 KEPT = (
-    "status", "priority", "severity", "assignee", "labels", "plan", "description", "estimated_hours", "actual_hours",
+    "status", "priority", "severity", "assignee", "labels", "plan", "description", "estimated_hours",
+    "actual_hours",
     "created",
 )  # fmt: skip
 """Fields of the record that an event has besides those that changed."""
 _SECTIONS: tuple[Location, ...] = (
-    ("repos",), ("resources",), ("coordination", "issues"), ("coordination", "plans"), ("coordination", "todos"),
+    ("repos",), ("resources",), ("coordination", "issues"), ("coordination", "plans"), ("coordination",
+    "todos"),
     ("coordination", "dependencies"),
 )  # fmt: skip
 ENDED_ISSUE = frozenset({IssueStatus.RESOLVED, IssueStatus.CLOSED})

@@ -34,7 +34,8 @@ class Written:
 
 
 def write_back(path: Path, read: Callable[[], RunOutcome], now: datetime, run_id: str = "") -> Written:
-    """Write the outcome of a run into the file, in one edit, and return the changes. Raises what `edit` raises.
+    """Write the outcome of a run into the file, in one edit, and return the changes. Raises what `edit`
+    raises.
 
     `read` returns the outcome. It is called under the lock of edits, so that of two processes that write back
     the same run neither writes what the other has overtaken. `run_id`: the cause in the history.

@@ -29,7 +29,8 @@ LASTING: Mapping[str, str] = {
     "todo.retrying": "A todo failed and will be tried again.",
     "todo.lost": "The worker of a todo was lost.",
     "todo.poison": "A todo has lost too many workers and failed.",
-    "todo.settled": "A todo ended; `state`, `attempt` (the last), `duration_ms`, `exit_code`, and `cached` if its "
+    "todo.settled": "A todo ended; `state`, `attempt` (the last), `duration_ms`, `exit_code`, and `cached` "
+    "if its "
     "result was reused.",
     "todo.compensating": "A worker began to undo a todo.",
     "todo.accepted": "A failed compensation was accepted as undone.",
@@ -123,7 +124,9 @@ KINDS: Mapping[str, str] = {**LASTING, **COMMANDS, **EDITS, **ASKED, **OF_A_RUN}
 
 
 def matching(pattern: str) -> tuple[str, ...]:
-    """Return the kinds that a name or a pattern (`todo.*`, `*`) stands for. Raises UsageError if there is none."""
+    """Return the kinds that a name or a pattern (`todo.*`, `*`) stands for. Raises UsageError if there is
+    none.
+    """
     found = tuple(kind for kind in KINDS if fnmatchcase(kind, pattern))
     if not found:
         noun = pattern.partition(".")[0]

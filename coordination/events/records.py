@@ -19,7 +19,8 @@ Fields = Mapping[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """An event. `kind` is `noun.verb`, one of `kinds.KINDS`; `subject` is the id of the record that it is about.
+    """An event. `kind` is `noun.verb`, one of `kinds.KINDS`; `subject` is the id of the record that it is
+    about.
 
     Texts come from people and programs: show them with `terminal.spelled` or `tables.plain`.
     """

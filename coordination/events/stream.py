@@ -26,7 +26,9 @@ logger = logging.getLogger(__name__)
 
 
 class EventStream:
-    """`client` must decode replies. Methods raise redis-py's errors; `backend.client.reaching` translates them."""
+    """`client` must decode replies. Methods raise redis-py's errors; `backend.client.reaching` translates
+    them.
+    """
 
     def __init__(self, client: Redis, namespace: str) -> None:
         self._redis = client
@@ -80,7 +82,8 @@ class EventStream:
         return found[:limit][::-1]
 
     def read(self, since: str = BEGINNING, limit: int = READ_AT_ONCE, *, asked: bool = False) -> Batch:
-        """Return up to about `limit` events after the position, oldest first; with `asked` also the counted kinds
+        """Return up to about `limit` events after the position, oldest first; with `asked` also the counted
+        kinds
         that somebody asks for. If events were trimmed before they were read, the first event is `events.gap`.
 
         Raises UsageError for a position that is none.
@@ -136,7 +139,8 @@ class EventStream:
 class Follower:
     """Reads every event after a position, for ever. `position` and `asked` may be changed between two reads.
 
-    `reader` must be a blocking, decoding client (Profile.READER). `asked`: counted kinds, which are asked for as
+    `reader` must be a blocking, decoding client (Profile.READER). `asked`: counted kinds, which are asked for
+    as
     long as this is read.
     """
 
@@ -159,7 +163,8 @@ class Follower:
         self._ask_at = 0.0
 
     def read(self) -> tuple[Event, ...]:
-        """Return new events; none after a tick without one, and while Redis is away. Raises Unreachable when that
+        """Return new events; none after a tick without one, and while Redis is away. Raises Unreachable when
+        that
         takes longer than `patience_s`, Unusable.
         """
         if not self._absence.wait(self._tick_s):
@@ -184,7 +189,8 @@ class Follower:
 
 
 def follow(reader: Redis, namespace: str, since: str = BEGINNING, **how: Any) -> Iterator[Event | None]:
-    """Yield every event after the position, for ever, and None after each tick without one. `how`: the arguments
+    """Yield every event after the position, for ever, and None after each tick without one. `how`: the
+    arguments
     of `Follower`.
     """
     follower = Follower(reader, namespace, since, **how)

@@ -1,4 +1,6 @@
-"""Passes the events of coord on to clients that subscribed to topics `events.<kind>`, such as `events.run.*`."""
+"""Passes the events of coord on to clients that subscribed to topics `events.<kind>`, such as
+`events.run.*`.
+"""
 
 from __future__ import annotations
 

@@ -57,7 +57,8 @@ class HistoryEvent(BaseModel):
 
     @property
     def subjects(self) -> frozenset[str]:
-        """Return all ids that the event concerns: its subject, the plan of a milestone, the run of a todo, and the
+        """Return all ids that the event concerns: its subject, the plan of a milestone, the run of a todo,
+        and the
         records of a foreign change.
         """
         named = self.data.get("subjects")
@@ -94,7 +95,9 @@ class Figure:
 
 
 def figures_of(event: HistoryEvent) -> Iterator[Figure]:
-    """Yield the figures of an event: one of each name for all repositories, and one for each that it names."""
+    """Yield the figures of an event: one of each name for all repositories, and one for each that it
+    names.
+    """
     for part in event.parts:
         yield from figures_of(part)
     yield from _waits_of(event)

@@ -68,7 +68,8 @@ class Memory:
             self._opened = HistoryStore(self._path)
             if self._opened.replaced is not None:
                 self._warn(
-                    f"the history could not be read; it was moved to {self._opened.replaced}, and a new one begun"
+                    f"the history could not be read; it was moved to {self._opened.replaced}, and a new one "
+                    f"begun"
                 )
         return self._opened
 

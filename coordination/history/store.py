@@ -32,10 +32,12 @@ WAIT_S = 5.0
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
-  seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, at INTEGER NOT NULL, kind TEXT NOT NULL, entity TEXT NOT NULL,
+  seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, at INTEGER NOT NULL, kind TEXT NOT NULL,
+  entity TEXT NOT NULL,
   subject TEXT NOT NULL, title TEXT NOT NULL, words TEXT NOT NULL, actor TEXT NOT NULL, body TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS events_at ON events (at);
-CREATE TABLE IF NOT EXISTS event_subjects (subject TEXT, seq INTEGER, PRIMARY KEY (subject, seq)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS event_subjects (
+  subject TEXT, seq INTEGER, PRIMARY KEY (subject, seq)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS event_repos (repo TEXT, seq INTEGER, PRIMARY KEY (repo, seq)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS daily (
   repo TEXT, name TEXT, day TEXT, assignee TEXT, number INTEGER NOT NULL, total REAL NOT NULL,
@@ -118,7 +120,9 @@ class HistoryStore:
         self.close()
 
     def position(self, source: str) -> int | str | None:
-        """Return the position up to which a source was read, as it was given to `add`; None before the first."""
+        """Return the position up to which a source was read, as it was given to `add`; None before the
+        first.
+        """
         rows = self.rows("SELECT position FROM positions WHERE source = ?", source)
         return next((row["position"] for row in rows), None)
 
@@ -130,7 +134,8 @@ class HistoryStore:
                 new += self._add(event)
             if source:
                 self._db.execute(
-                    "INSERT INTO positions VALUES (?, ?) ON CONFLICT DO UPDATE SET position = excluded.position",
+                    "INSERT INTO positions VALUES (?, ?) ON CONFLICT DO UPDATE SET position = "
+                    "excluded.position",
                     (source, position),
                 )
         return new

@@ -131,7 +131,8 @@ class FigureReader:
         """Return figure → its values, of those that are measured."""
         found: dict[str, list[float]] = defaultdict(list)
         rows = self._rows(
-            "SELECT name, value FROM figures WHERE repo = ? AND name > ? AND name < ? AND day >= ? AND day < ?",
+            "SELECT name, value FROM figures "
+            "WHERE repo = ? AND name > ? AND name < ? AND day >= ? AND day < ?",
             since,
             until,
         )

@@ -1,4 +1,6 @@
-"""Defines the resources (the file without secrets, a run, a log, events) and the prompt that plans a change."""
+"""Defines the resources (the file without secrets, a run, a log, events) and the prompt that plans a
+change.
+"""
 
 from __future__ import annotations
 
@@ -116,7 +118,8 @@ def add_resources(server: FastMCP, session: Session) -> None:
 
     @server.resource("coord://events", title="The latest events", mime_type="application/json")
     def latest_events() -> str:
-        """The latest 100 events of runs, todos, locks, breakers and commands, oldest first, as JSON; `position`
+        """The latest 100 events of runs, todos, locks, breakers and commands, oldest first, as JSON;
+        `position`
         is the place behind them, for coord://events/{position}.
         """
         with refusals(ResourceError):
@@ -126,7 +129,8 @@ def add_resources(server: FastMCP, session: Session) -> None:
         "coord://events/{position}", title="Events from a position", mime_type="application/json"
     )
     def events_after(position: str) -> str:
-        """The next 100 events after a position (an id of an event, or 0-0 for the oldest), and the position to
+        """The next 100 events after a position (an id of an event, or 0-0 for the oldest), and the position
+        to
         continue from. Events that were deleted before that are told by one `events.gap`.
         """
         with refusals(ResourceError):

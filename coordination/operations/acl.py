@@ -114,7 +114,8 @@ class Rules:
     def _gateway(self) -> Iterator[str]:
         yield DATA
         yield from (f"~{pattern}" for pattern in self._keys.messages.patterns)
-        yield f"%R~{self._keys.events.lasting} %R~{self._keys.gateway.tokens} {LISTENING} +publish &{self._mail} &{self._keys.gateway.news}"
+        yield f"%R~{self._keys.events.lasting} %R~{self._keys.gateway.tokens}"
+        yield f"{LISTENING} +publish &{self._mail} &{self._keys.gateway.news}"
         yield f"&{self._keys.messages.live('*')}"
 
     @property

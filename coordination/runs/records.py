@@ -337,7 +337,8 @@ class Progress(BaseModel):
     at: str | None
     """The time of these figures, by the clock of Redis."""
     percent: float
-    """Share of the work that is over, by the durations that were expected at the submission; in a rollback the
+    """Share of the work that is over, by the durations that were expected at the submission; in a rollback
+    the
     share of the todos that are undone. Below 100 until the run has ended.
     """
     eta: str | None = None

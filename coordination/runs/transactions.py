@@ -1,4 +1,5 @@
-"""Operations that start, steer or roll back a run. Those that start one or roll it back hold the start lock, so
+"""Operations that start, steer or roll back a run. Those that start one or roll it back hold the start lock,
+so
 that two callers never begin the same work.
 """
 
@@ -254,7 +255,9 @@ def _refuse_living(connection: Connection, pins: Mapping[str, str], without: Col
 
 
 def steer(connection: Connection, run_id: str, step: Callable[[str, str], Reply], expected: str) -> None:
-    """Pause, resume or cancel a run by this step. Raises NotFound; Conflict where its reply is not as expected."""
+    """Pause, resume or cancel a run by this step. Raises NotFound; Conflict where its reply is not as
+    expected.
+    """
     reply = step(run_id, actor())
     if reply.word == "unknown":
         raise NotFound(f"there is no run {run_id!r}", "list the runs: coord list-runs")

@@ -53,7 +53,8 @@ PLAN = [
 
 
 WAITS_FOR_B2 = 'while [ ! -e "$LEDGER.b2" ]; do sleep 0.02; done'
-"""A failure lets running todos finish and starts no others, so the other todo of the level must have begun."""
+"""A failure lets running todos finish and starts no others, so the other todo of the level must have begun.
+"""
 
 
 class Guarded:

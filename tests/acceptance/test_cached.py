@@ -110,7 +110,10 @@ def test_two_runs_at_once_do_it_once_and_if_its_worker_is_killed_it_is_done_agai
 
 
 def test_a_check_is_not_taken_from_the_cache_where_a_library_two_steps_below_it_was_changed(swept: Stage):
-    find = """python3 -c 'import json, os; print(next(p["path"] for p in json.load(open(os.environ["COORD_CONTEXT"]))"""
+    find = (
+        "python3 -c 'import json, os; print(next("
+        'p["path"] for p in json.load(open(os.environ["COORD_CONTEXT"]))'
+    )
     look = f"""lib=$({find}["predecessors"] if p["todo"] == "LIB"))'); """
     check = {"id": "CHECK", "repo": "r2", "action": f"{look} grep -q sound $lib/lib", "blocked_by": ["MID"]}
 

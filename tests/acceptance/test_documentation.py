@@ -134,6 +134,13 @@ def test_lines_are_short(document: Path) -> None:
     assert [line for line in document.read_text().splitlines() if len(line) > 110] == []
 
 
+def test_lines_of_lua_are_short() -> None:
+    """ruff checks those of Python."""
+    steps = (ROOT / "coordination").rglob("*.lua")
+
+    assert [line for step in steps for line in step.read_text().splitlines() if len(line) > 110] == []
+
+
 @pytest.mark.parametrize("document", WRITTEN, ids=lambda path: path.name)
 def test_no_sentence_opens_with_a_question_word(document: Path) -> None:
     assert OPENINGS.findall(prose(document)) == []

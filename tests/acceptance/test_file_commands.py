@@ -20,7 +20,8 @@ coordination:
     - {id: PLAN-001, title: Raise the floor, status: active, repos: [api, web]}
   todos:
     - {id: TODO-001, plan: PLAN-001, task: Lift it, repo: api, estimated_hours: 2, action: "true"}
-    - {id: TODO-002, plan: PLAN-001, task: Use it, repo: web, estimated_hours: 1, blocked_by: [TODO-001], action: "true"}
+    - {id: TODO-002, plan: PLAN-001, task: Use it, repo: web, estimated_hours: 1,
+       blocked_by: [TODO-001], action: "true"}
     - {id: TODO-003, task: "[bold]Look[/bold]", repo: web, status: completed, action: [git, status]}
 """
 

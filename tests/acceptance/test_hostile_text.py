@@ -1,4 +1,6 @@
-"""Text written by people and programs never controls a terminal, wherever it is shown, nor by way of a pipe."""
+"""Text written by people and programs never controls a terminal, wherever it is shown, nor by way of a
+pipe.
+"""
 
 from __future__ import annotations
 

@@ -32,7 +32,8 @@ def pager(tmp_path: Path) -> Path:
     """A program that keeps what it is given, and its environment."""
     program = tmp_path / "pager"
     program.write_text(
-        f"#!/bin/sh\nenv > {shlex.quote(str(tmp_path))}/env\ncat > {shlex.quote(str(tmp_path))}/text\necho PAGED\n"
+        f"#!/bin/sh\nenv > {shlex.quote(str(tmp_path))}/env\ncat > {shlex.quote(str(tmp_path))}/text\n"
+        f"echo PAGED\n"
     )
     program.chmod(0o755)
     return program
@@ -41,7 +42,8 @@ def pager(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "words",
     [
-        "list-todos", "todo list", "help running", "help --all", "show-plan PLAN-001", "--help", "list-todos --help",
+        "list-todos", "todo list", "help running", "help --all", "show-plan PLAN-001", "--help",
+        "list-todos --help",
         "issue -h", "graph PLAN-001", "sweep PLAN-001 --dry-run",
     ],
 )  # fmt: skip
@@ -81,8 +83,10 @@ def test_a_pager_may_have_arguments(stage: Stage) -> None:
 @pytest.mark.parametrize(
     "env",
     [
-        {"COORD_PAGER": "cat"}, {"COORD_PAGER": ""}, {"COORD_PAGER": "/no/such/pager"}, {"COORD_PAGER": "'open"},
-        {"COORD_PAGER": "touch paged", "TERM": "dumb"}, {"COORD_PAGER": "false"}, {"COORD_PAGER": "sh -c 'cat; exit 1'"},
+        {"COORD_PAGER": "cat"}, {"COORD_PAGER": ""}, {"COORD_PAGER": "/no/such/pager"},
+        {"COORD_PAGER": "'open"},
+        {"COORD_PAGER": "touch paged", "TERM": "dumb"}, {"COORD_PAGER": "false"},
+        {"COORD_PAGER": "sh -c 'cat; exit 1'"},
         {"COORD_PAGER": "sh -c 'no-such-pager'"},
     ],
     ids=["cat", "empty", "missing", "unreadable", "dumb", "failing", "failing late", "no program"],

@@ -18,7 +18,8 @@ TODOS = [
     {"id": "C", "repo": "lib", "blocked_by": ["B"], "action": FAILING},
 ]
 FIRST = re.compile(
-    r"run \S+ of PLAN-001: 3 todos in 3 repositories on this host \(embedded Redis\), at most \d+ at once; strategy: .+"
+    r"run \S+ of PLAN-001: 3 todos in 3 repositories on this host \(embedded Redis\), at most \d+ at once; "
+    r"strategy: .+"
 )
 
 

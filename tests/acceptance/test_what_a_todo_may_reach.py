@@ -55,11 +55,13 @@ def redis(*words):
         line.sendall("".join(f"{word}\\r\\n" for word in words).encode())
         return line.recv(1000).split()[0]
 for file in glob.glob("/proc/[0-9]*/environ") + glob.glob("/proc/[0-9]*/cmdline"):
-    try: found = re.findall(rb"redis://[^ \\0]*127.0.0.1:" + os.environ["PORT"].encode(), open(file, "rb").read())
+    address = rb"redis://[^ \\0]*127.0.0.1:" + os.environ["PORT"].encode()
+    try: found = re.findall(address, open(file, "rb").read())
     except OSError: continue
     if found: print("FOUND", file, found)
 print("REDIS", redis("PING"), redis("HGETALL coord:run"))
-others = {file for file in glob.glob(os.environ["TMPDIR"] + "/coord-*/*.sock")} - {open(os.environ["COORD_CONNECTION"]).read().split('"')[3]}
+own = open(os.environ["COORD_CONNECTION"]).read().split('"')[3]
+others = {file for file in glob.glob(os.environ["TMPDIR"] + "/coord-*/*.sock")} - {own}
 for path in others:
     with socket.socket(socket.AF_UNIX) as line:
         line.settimeout(1)

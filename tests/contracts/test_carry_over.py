@@ -154,7 +154,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "cancelled": ({"B": {"status": "cancelled"}}, "B is cancelled in the file",
                   f"reopen it; or start a run without it: coord sweep {PLAN}"),
     "no agent": ({"B": {"action": None}}, "no agent is configured for 1 todo without a command: B", ""),
-    "no resource": ({"E": {"resources": ["db"]}}, "cannot be retried: resource 'db' of E is not declared", ""),
+    "no resource": ({"E": {"resources": ["db"]}}, "cannot be retried: resource 'db' of E is not declared",
+    ""),
     "too much": ({"B": {"resources": [{"name": "gpu", "amount": 2}]}},
                  "B needs 2 of gpu, which has a capacity of 1", ""),
 }  # fmt: skip

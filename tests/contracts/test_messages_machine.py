@@ -1,6 +1,7 @@
 """Inboxes in any order of events, held against a model (tests/message_model.py) after each of them.
 
-Time stands still unless the machine lets it pass: the steps read it from a key. The model foretells each answer;
+Time stands still unless the machine lets it pass: the steps read it from a key. The model foretells each
+answer;
 a message that vanishes must be explained by its time or a full inbox, and counted.
 """
 

@@ -172,8 +172,10 @@ def test_what_is_no_sequence_that_can_be_told_from_the_next_is_refused(bus: Mess
 
 
 LIMITS = [
-    {"inbox_limit": 0}, {"inbox_limit": -1}, {"inbox_limit": 1.5}, {"deliveries": 0}, {"retry": timedelta(0)}, {"idle": timedelta(0)},
-    {"interval": timedelta(0)}, {"inbox_keep": timedelta(0)}, {"gone": timedelta(0)}, {"ttl": timedelta(seconds=-1)},
+    {"inbox_limit": 0}, {"inbox_limit": -1}, {"inbox_limit": 1.5}, {"deliveries": 0}, {"retry": timedelta(0)},
+    {"idle": timedelta(0)},
+    {"interval": timedelta(0)}, {"inbox_keep": timedelta(0)}, {"gone": timedelta(0)},
+    {"ttl": timedelta(seconds=-1)},
 ]  # fmt: skip
 
 

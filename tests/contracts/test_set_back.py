@@ -19,7 +19,8 @@ from tests.contracts.test_carry_over import left, retry
 from tests.plans import PLAN, ecosystem, order
 
 TODOS = {
-    "A": "r1", "B": ("r1", ["A"]), "C": ("r1", ["A"]), "X": ("r2", ["B"]), "Y": ("r2", ["C"]), "Z": ("r3", ["X"]), "P": "r4",
+    "A": "r1", "B": ("r1", ["A"]), "C": ("r1", ["A"]), "X": ("r2", ["B"]), "Y": ("r2", ["C"]), "Z": ("r3",
+    ["X"]), "P": "r4",
 }  # fmt: skip
 """In r1 and r2 also C stands on B, and Y on X, by nothing but their commits."""
 

@@ -44,7 +44,9 @@ def test_the_command_gets_its_environment_and_folder_and_nothing_else(start: typ
 
 LIBC_OWN = 1 << 31 | 1 << 32
 
-"""Signals 32 and 33 belong to the C library: if the tests were started with them ignored, nobody can change that."""
+"""Signals 32 and 33 belong to the C library: if the tests were started with them ignored, nobody can change
+that.
+"""
 
 
 @pytest.mark.skipif(not LINUX, reason="/proc")
@@ -276,8 +278,9 @@ PLAYS_WORKER = """
     from pathlib import Path
     from workers.process import child
     def run(command, on_output):
-        return child.start(["sh", "-c", command], cwd=Path("/"), env=os.environ, timeout=timedelta(seconds=60),
-                           kill_grace=timedelta(seconds=60), on_output=on_output).wait()
+        minute = timedelta(seconds=60)
+        return child.start(["sh", "-c", command], cwd=Path("/"), env=os.environ, timeout=minute,
+                           kill_grace=minute, on_output=on_output).wait()
     def show(data):
         os.write(1, data)
 """
@@ -340,7 +343,8 @@ def test_100_mb_of_output_pass_through_and_memory_stays_flat():
         global size
         size += len(data)
     run("true", count)
-    peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     before = peak()
     ended = run("head -c 100000000 /dev/zero", count)
     print(ended.exit_code, size, peak() - before)

@@ -244,7 +244,8 @@ def test_promise_5_a_todo_costs_a_worker_at_most_three_round_trips(parts: Contai
         assert parts.deliveries.handle(run_id, name, 1, "r1") == TaskResult(TaskResultKind.DONE)
         spent.append(Counted.sent - before)
 
-    # The first one also connects, sends the steps whole, and reads the run's brief; the last one sees the run's end.
+    # The first one also connects, sends the steps whole, and reads the run's brief; the last one sees the
+    # run's end.
     assert spent[1:-1] == [3, 3, 3, 3]
     assert parts.store.status(run_id) == "succeeded"
 

@@ -1,4 +1,6 @@
-"""Deliveries to a worker: failures that are tried again, checkpoints, and data that are older than a claim."""
+"""Deliveries to a worker: failures that are tried again, checkpoints, and data that are older than a
+claim.
+"""
 
 from __future__ import annotations
 
@@ -52,9 +54,11 @@ def carried_out(parts: Container, command: str, retry: dict[str, Any], **fields:
         pytest.param("exit 75", 75, {}, id="an exit code"),
         pytest.param("kill -9 $$", 137, {}, id="a signal, as a shell tells of it"),
         pytest.param("no-such-command", 127, {}, id="a command that is not there"),
-        pytest.param("trap 'exit 3' TERM; sleep 60 & wait", "timeout", {"timeout": "300ms"}, id="the end of its time"),
+        pytest.param("trap 'exit 3' TERM; sleep 60 & wait", "timeout", {"timeout": "300ms"},
+        id="the end of its time"),
         pytest.param("echo; echo database is locked; exit 1", {"output": r"\blocked$"}, {}, id="a line"),
-        pytest.param(f"{NOISE}echo; echo locked; {NOISE[:-2]} | head -c {KEPT_BYTES // 2}; exit 1", {"output": "^locked$"}, {},
+        pytest.param(f"{NOISE}echo; echo locked; {NOISE[:-2]} | head -c {KEPT_BYTES // 2}; exit 1",
+        {"output": "^locked$"}, {},
                      id="a line in the last 64 KiB"),
     ],
 )  # fmt: skip
@@ -116,8 +120,10 @@ def test_what_is_refused_is_never_tried_again_whatever_it_shows(parts: Container
 def test_it_is_carried_by_heartbeats_and_by_the_end_of_the_attempt(parts: Container, tmp_path: Path):
     whole, half, ended = (Gate(tmp_path, name) for name in ("whole", "half", "ended"))
     action = (
-        'cat "$COORD_CHECKPOINT"; echo; case $COORD_ATTEMPT in 3) cp "$COORD_CHECKPOINT" "$COORD_OUTPUT"; exit;; 2) exit 1;; esac; '
-        f"""echo '{{"n": 1}}' > "$COORD_OUTPUT"; {whole.action}; printf '{{"n": ' > "$COORD_OUTPUT"; {half.action}; """
+        'cat "$COORD_CHECKPOINT"; echo; case $COORD_ATTEMPT in 3) cp "$COORD_CHECKPOINT" "$COORD_OUTPUT"; '
+        "exit;; 2) exit 1;; esac; "
+        f"""echo '{{"n": 1}}' > "$COORD_OUTPUT"; {whole.action}; """
+        f"""printf '{{"n": ' > "$COORD_OUTPUT"; {half.action}; """
         f"""echo '{{"n": 2}}' > "$COORD_OUTPUT"; {ended.action}; exit 1"""
     )
     more = {"A": {"workspace": "in-place", "action": action, "retry": {"delay": "1ms"}}}

@@ -1,4 +1,6 @@
-"""The files for many machines: read by the programs they are for where those are here, and held against coord itself."""
+"""The files for many machines: read by the programs they are for where those are here, and held against coord
+itself.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +106,9 @@ def another_port() -> int:
 def composed_redis(
     folder: Path, port: int, password: str, *, tls_port: int = 0, binary: str = ""
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The command of the redis service, with the server that is here and at free ports; it ends with the test."""
+    """The command of the redis service, with the server that is here and at free ports; it ends with the
+    test.
+    """
     shell, option, script = services()["redis"]["command"]
     script = script.replace("$$", "$").replace(
         "redis-server", f"{shlex.quote(binary or server_binary())} --port {port}"

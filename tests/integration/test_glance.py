@@ -1,4 +1,6 @@
-"""Reading runs and learned durations in passing: newest run first, and nothing where Redis gives no answer at once."""
+"""Reading runs and learned durations in passing: newest run first, and nothing where Redis gives no answer at
+once.
+"""
 
 from __future__ import annotations
 

@@ -168,7 +168,8 @@ def test_filters_choose_and_a_mistyped_one_is_refused(store: HistoryStore) -> No
     found = {
         name: [hit.id for hit in search(store, filters=HistoryFilters(**{name: value}))]  # type: ignore[arg-type]
         for name, value in {
-            "repo": "api", "entity": "todo", "kind": "issue.*", "actor": "ann@h", "since": NOW - timedelta(days=1),
+            "repo": "api", "entity": "todo", "kind": "issue.*", "actor": "ann@h",
+            "since": NOW - timedelta(days=1),
             "until": NOW - timedelta(days=1),
         }.items()
     }  # fmt: skip

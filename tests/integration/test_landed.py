@@ -1,4 +1,6 @@
-"""A result is in a base branch if the base contains its commit, or has what the commit would bring there: tried on real repositories."""
+"""A result is in a base branch if the base contains its commit, or has what the commit would bring there:
+tried on real repositories.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,10 @@ def done(repo: Path, todo: str, text: str, name: str = "f") -> str:
 
 def sixty_commits(repo: Path, name: str) -> None:
     """To this file, on main."""
-    commit = "commit refs/heads/main\ncommitter Ann <a@b> {at} +0000\ndata 5\nlater\n{since}M 644 inline {name}\ndata 3\n{n:02}\n\n"
+    commit = (
+        "commit refs/heads/main\ncommitter Ann <a@b> {at} +0000\ndata 5\nlater\n"
+        "{since}M 644 inline {name}\ndata 3\n{n:02}\n\n"
+    )
     stream = "".join(
         commit.format(at=1_800_000_000 + n, since="" if n else "from refs/heads/main^0\n", name=name, n=n)
         for n in range(60)
@@ -132,7 +137,8 @@ def test_a_result_that_people_reverted_has_not_landed_until_they_bring_it_back(r
     ("land", "then"),
     [
         (merged, ""), (squashed, ""), (rebased, ""),
-        (merged, "another way\n"), (squashed, "another way\n"), (merged, "another\nway\n"), (squashed, "another\nway\n"),
+        (merged, "another way\n"), (squashed, "another way\n"), (merged, "another\nway\n"), (squashed,
+        "another\nway\n"),
     ],
 )  # fmt: skip
 def test_a_result_that_was_put_back_and_done_another_way_has_not_landed(repo: Path, land: Land, then: str):

@@ -1,4 +1,6 @@
-"""The maintenance leader: due timers, expired leases, runs that are damaged or stuck, and left locks and inboxes."""
+"""The maintenance leader: due timers, expired leases, runs that are damaged or stuck, and left locks and
+inboxes.
+"""
 
 from __future__ import annotations
 

@@ -32,7 +32,8 @@ coordination:
   plans:
     - {id: PLAN-001, title: Python 3.13, repos: [api, web], milestones: [{id: M1, name: released}]}
   todos:
-    - {id: TODO-001, task: raise it, repo: api, plan: PLAN-001, status: blocked, estimated_hours: 2, action: "true"}
+    - {id: TODO-001, task: raise it, repo: api, plan: PLAN-001, status: blocked, estimated_hours: 2,
+       action: "true"}
     - {id: TODO-002, task: follow, repo: web, plan: PLAN-001, blocked_by: [TODO-001], action: "true"}
     - {id: TODO-003, task: think, repo: web, priority: low}
   dependencies:

@@ -85,7 +85,9 @@ ESCAPES = (
     "exec 0<&- 1>&- 2>&- 3>&- 4>&- 5>&-; while :; do sleep 0.05; done' & "
     "exec sleep 600"
 )
-"""No environment, a session of its own, another folder and no inherited file: nothing of the attempt but its mark."""
+"""No environment, a session of its own, another folder and no inherited file: nothing of the attempt but its
+mark.
+"""
 
 WORKER = """
     import os, sys
@@ -158,7 +160,7 @@ def test_promise_2_a_child_with_an_empty_environment_and_session_ends_with_a_kil
 
 
 @linux
-def test_promise_2_the_next_attempt_enters_after_worker_and_guard_were_killed_at_once_only_when_their_child_is_gone(
+def test_promise_2_the_next_attempt_enters_when_the_child_of_a_killed_worker_and_guard_is_gone(
     tmp_path: Path, strangers: list[subprocess.Popen[bytes]], told: Callable[[Path], int]
 ):
     workspace = tmp_path / "workspace"
@@ -191,7 +193,8 @@ ANN = ("-c", "user.name=Ann", "-c", "user.email=ann@example.org")
 
 FILTER = """#!/bin/sh
 [ -e {told} ] || {{
-    env -i setsid sh -c 'cd /; echo $$ > {told}.new; mv {told}.new {told}; {lets_go} while :; do sleep 0.05; done' &
+    env -i setsid sh -c 'cd /; echo $$ > {told}.new; mv {told}.new {told}; {lets_go}
+                         while :; do sleep 0.05; done' &
     until [ -e {told} ]; do sleep 0.02; done
 }}
 exec cat

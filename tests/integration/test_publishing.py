@@ -71,7 +71,9 @@ class Site:
         return dict(line.split() for line in listing.splitlines())
 
     def holder(self, commit: str, fence: int, freezing: str = "") -> Begun:
-        """Publishes in a process of its own; with `freezing`, its git stops at that command, as by SIGSTOP."""
+        """Publishes in a process of its own; with `freezing`, its git stops at that command, as by
+        SIGSTOP.
+        """
         env = dict(os.environ)
         if freezing:
             folder = self.folder / "bin"

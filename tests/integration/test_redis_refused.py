@@ -103,15 +103,20 @@ def test_a_trusted_certificate_is_accepted_and_less_is_checked_only_where_the_ad
 @pytest.mark.parametrize(
     ("front", "address", "message", "hint"),
     [
-        ("good", "rediss://localhost:{port}", "the certificate of Redis at {address} is not trusted", "?ssl_ca_certs="),
-        ("good", "rediss://localhost:{port}?ssl_ca_certs={other}", "is not trusted", "check that {other} is the CA that signed it"),
-        ("elsewhere", "rediss://localhost:{port}?ssl_ca_certs={ca}", "is for another name than localhost", ""),
-        ("elsewhere", "rediss://127.0.0.1:{port}?ssl_ca_certs={ca}", "is for another name than 127.0.0.1", ""),
+        ("good", "rediss://localhost:{port}", "the certificate of Redis at {address} is not trusted",
+        "?ssl_ca_certs="),
+        ("good", "rediss://localhost:{port}?ssl_ca_certs={other}", "is not trusted",
+        "check that {other} is the CA that signed it"),
+        ("elsewhere", "rediss://localhost:{port}?ssl_ca_certs={ca}", "is for another name than localhost",
+        ""),
+        ("elsewhere", "rediss://127.0.0.1:{port}?ssl_ca_certs={ca}", "is for another name than 127.0.0.1",
+        ""),
         ("expired", "rediss://localhost:{port}?ssl_ca_certs={ca}", "has expired", ""),
         ("mutual", "rediss://localhost:{port}?ssl_ca_certs={ca}", "client certificate", "ssl_certfile"),
         ("good", "rediss://localhost:{port}?ssl_ca_certs={wrong}", "{wrong}", ""),
     ],
-    ids=["untrusted", "of another CA", "another name", "another address", "expired", "ours is missing", "no certificate"],
+    ids=["untrusted", "of another CA", "another name", "another address", "expired", "ours is missing",
+    "no certificate"],
 )  # fmt: skip
 def test_tls_that_fails_is_refused_with_its_cause_and_what_to_do(
     certificates: Certificates,

@@ -32,7 +32,8 @@ from workers.result_cache.results import Kept
 
 BODY = """
 echo ran >> $LEDGER
-printf 'a\\0b' > picture; mkdir -p deep; echo new > "deep/a file"; chmod +x "deep/a file"; ln -s README link; rm gone
+printf 'a\\0b' > picture; mkdir -p deep; echo new > "deep/a file"; chmod +x "deep/a file"
+ln -s README link; rm gone
 echo '{"n": [1, "é"]}' > $COORD_OUTPUT
 """
 

@@ -158,7 +158,8 @@ def killed_compensation(site: Site, tip: str, *, detached: bool = False) -> None
         killed_compensation,
         partial(killed_compensation, detached=True),
     ],
-    ids=["no folder", "no entry", "no records", "no state", "alias of main", "unreported commit", "compensation", "its HEAD"],
+    ids=["no folder", "no entry", "no records", "no state", "alias of main", "unreported commit",
+    "compensation", "its HEAD"],
 )  # fmt: skip
 def test_a_killed_cleanup_or_attempt_leaves_nothing_that_the_next_cleanup_does_not_remove(
     site: Site, left: Callable[[Site, str], object]

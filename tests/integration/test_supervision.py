@@ -1,4 +1,6 @@
-"""Processes that died are started again for their users, until they die too often. The worker is a stand-in."""
+"""Processes that died are started again for their users, until they die too often. The worker is a
+stand-in.
+"""
 
 from __future__ import annotations
 

@@ -26,7 +26,9 @@ from workers.workspace.worktree import Worktree
 
 
 def fingerprint(checkout: Path) -> dict[str, str]:
-    """Everything that the owner of a checkout would notice: files, index and HEAD, byte for byte, with times."""
+    """Everything that the owner of a checkout would notice: files, index and HEAD, byte for byte, with
+    times.
+    """
     files = [
         path
         for path in checkout.rglob("*")
@@ -147,7 +149,8 @@ def test_runs_that_begin_at_the_same_time_do_not_meet(tmp_path: Path, checkout: 
 
 
 def test_what_an_attempt_left_behind_is_gone_before_the_next_one_comes_in(run: Run, tmp_path: Path):
-    # Given an attempt whose worker and guard were both killed: nobody holds the flock, and its command goes on.
+    # Given an attempt whose worker and guard were both killed: nobody holds the flock, and its command goes
+    # on.
     run.enter()
     env = os.environ | {orphans.KEY: "r1/T", orphans.FENCE: "1"}
     ours = subprocess.Popen(["sleep", "600"], env=env, start_new_session=True)

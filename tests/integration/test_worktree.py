@@ -1,4 +1,6 @@
-"""A run's worktree against real git: what an attempt finds, what becomes of its changes, and that the checkout stays as it is."""
+"""A run's worktree against real git: what an attempt finds, what becomes of its changes, and that the
+checkout stays as it is.
+"""
 
 from __future__ import annotations
 
@@ -274,7 +276,8 @@ def test_a_worktree_that_was_damaged_by_hand_is_made_anew(run: Run, damage: str,
     entry = Path(git("rev-parse", "--absolute-git-dir", cwd=run.tree.path))
     commands = {
         "folder deleted": f"rm -rf {run.tree.path}",
-        "folder deleted, HEAD detached": f"git -C {run.tree.path} checkout -q --detach && rm -rf {run.tree.path}",
+        "folder deleted, HEAD detached": f"git -C {run.tree.path} checkout -q --detach && rm -rf "
+        f"{run.tree.path}",
         "git file deleted": f"rm {run.tree.path}/.git",
         "index broken": f"echo rubbish > {entry}/index",
         "entry deleted": f"rm -rf {entry}",

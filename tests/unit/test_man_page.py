@@ -44,7 +44,8 @@ def test_every_command_is_there_in_both_spellings() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        ".SH is no request here", "'tis no request", r"a back\slash and \fBno bold\fR", "--long-option 'quoted' `code`",
+        ".SH is no request here", "'tis no request", r"a back\slash and \fBno bold\fR",
+        "--long-option 'quoted' `code`",
         "A ^ and a ~ and a | and \"quotes\"", "… · ✓", "-",
     ],
 )  # fmt: skip

@@ -6,6 +6,6 @@
 | `actions.py` | the differences between running a todo and compensating it |
 | `commands.py` | runs commands under the guard, stops them, commits with git's hooks |
 | `environment.py` | brief, folders, services and commits for an attempt |
-| `context.py` `context_socket.py` | the predecessors' outputs and the shared values that a todo reads and sets |
+| `context.py` `context_socket.py` | predecessors' outputs, and shared values that a todo reads and sets |
 | `checkpoints.py` `logs.py` | a todo's progress and output |
 """

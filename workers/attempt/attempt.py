@@ -292,7 +292,8 @@ class Attempt:
                 kind=self._commands.stopped or OutcomeKind.HINDERED,
                 why=words,
                 exit_code=ended.exit_code,
-                limited=not self._commands.was_full,  # a todo that fills the disk by itself finds room when it begins
+                # a todo that fills the disk by itself finds room when it begins
+                limited=not self._commands.was_full,
                 blame="worker" if guard_lost else "",
             )
         self._log.say(words)

@@ -1,4 +1,6 @@
-"""Run the commands of an attempt under the guard: `prepare`, the todo's own, and `git commit` with its hooks."""
+"""Run the commands of an attempt under the guard: `prepare`, the todo's own, and `git commit` with its
+hooks.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,9 @@ class OutputTail:
 
 
 class AttemptCommands:
-    """`run` executes one command at a time; `stop` may be called from any thread, and its first reason counts."""
+    """`run` executes one command at a time; `stop` may be called from any thread, and its first reason
+    counts.
+    """
 
     def __init__(self, grant: Grant, attempt_environment: AttemptEnvironment, log: Log, *, key: str) -> None:
         """`key`: the value of COORD_IDEMPOTENCY_KEY."""

@@ -1,4 +1,6 @@
-"""Tell trouble that passes (a killed git, a full disk, a lock) from refusals for good; errors that name it."""
+"""Tell trouble that passes (a killed git, a full disk, a lock) from refusals for good; errors that name
+it.
+"""
 
 from __future__ import annotations
 

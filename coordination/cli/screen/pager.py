@@ -1,7 +1,8 @@
 """The user's pager: `with paged():` around output that may be longer than the screen.
 
 The pager gets what would go to the terminal, after the filter of `coordination.terminal`. Messages on
-standard error go to it as well: a line between two screens of a pager would be lost. If the pager fails before
+standard error go to it as well: a line between two screens of a pager would be lost. If the pager fails
+before
 it has read more than a pipe holds, everything is printed.
 """
 

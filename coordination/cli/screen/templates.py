@@ -108,7 +108,9 @@ def _written(value: Any, spec: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Return a value without newlines and tabs, which would add lines and columns to those of the template."""
+    """Return a value without newlines and tabs, which would add lines and columns to those of the
+    template.
+    """
     return text.replace("\n", "\\n").replace("\t", "\\t")
 
 

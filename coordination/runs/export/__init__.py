@@ -16,7 +16,8 @@
     "checksum": …
     }
 
-`keys` are the run's own keys (backend/key_table.py) without their common prefix; `shared` holds the entries of its
+`keys` are the run's own keys (backend/key_table.py) without their common prefix; `shared` holds the entries
+of its
 todos in the keys of all runs. Text is stored as it is, other bytes as `{"base64": …}`. The checksum is the
 SHA-256 of the entries in their order, each as compact JSON on a line of its own: the document may be
 reformatted but not changed.

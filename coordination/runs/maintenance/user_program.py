@@ -43,7 +43,7 @@ class NotStarted(Exception):
 
 
 class UserProgram:
-    """A started program. One thread calls its methods, but for `feed`, which blocks while it does not read."""
+    """A started program. One thread calls its methods except `feed`, which blocks while it does not read."""
 
     def __init__(self, command: Command, environment: Mapping[str, str]) -> None:
         """Start it: a string in `sh -c`, a list without a shell. Raises NotStarted."""

@@ -46,7 +46,9 @@ def descriptor(spec: TodoSpec, order: int | str, level: int) -> str:
 
 
 def first_facts(todo: Todo, expected: object = "") -> dict[str, str | int]:
-    """Return the facts of a todo before it is ready. `expected`: its expected duration, where one is known."""
+    """Return the facts of a todo before it is ready. `expected`: its expected duration, where one is
+    known.
+    """
     facts: dict[str, str | int] = {"attempt": 1}
     if expected:
         facts["expected"] = str(expected)

@@ -1,4 +1,6 @@
-"""Find todos of the file in runs: the run that has each, its state there, its worker, the reason of its wait."""
+"""Find todos of the file in runs: the run that has each, its state there, its worker, the reason of its
+wait.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +86,8 @@ class LiveTodos:
         self._presence = Presence(redis, keys)
 
     def newest(self, todo_id: str) -> LiveTodo | None:
-        """Return the todo in the newest live run that has it, else in the newest run; None if none of the last
+        """Return the todo in the newest live run that has it, else in the newest run; None if none of the
+        last
         hundred has it.
         """
         run_id = self._newest_with(todo_id)

@@ -1,4 +1,5 @@
-"""Make the view of one todo from its facts: its state as views show it, its times, and the reason of its wait.
+"""Make the view of one todo from its facts: its state as views show it, its times, and the reason of its
+wait.
 Pure.
 """
 

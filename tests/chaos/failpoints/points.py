@@ -1,6 +1,8 @@
-"""Every point at which a process of coord can be made to fail, found in its code: a step or a call that is new is in the list by itself.
+"""Every point at which a process of coord can be made to fail, found in its code: a step or a call that is
+new is in the list by itself.
 
-The names are those of broker/failpoints.py. That the list is right is seen when a process runs: what it reaches and is not in the
+The names are those of broker/failpoints.py. That the list is right is seen when a process runs: what it
+reaches and is not in the
 list is a call that was overlooked here, and the sweep says so.
 """
 
@@ -126,31 +128,38 @@ ELSEWHERE = {
     "runs.approvals.asking:": "a command that lists what waits for a person",
     "api.run_reading.RunReading.redis_is_full:": "a command that follows a run, where nothing moves",
     "runs.export.": "a command that writes a run as a document, and only reads",
-    "breaker/": "programs and commands that ask a breaker by themselves: what runs do of it is part of their own steps",
+    "breaker/": "programs and commands that ask a breaker by themselves: what runs do of it is part of their "
+    "own steps",
     "breakers.": "the same",
     "runs.views.live.": "a command that looks at the file, and says in passing what runs",
     "runs.views.log_reader.": "a command that reads logs",
     "runs.views.run_view.": "a command that looks at runs",
     "runs.views.progress.": "a command that follows a run",
-    "messages.": "programs that use messages by themselves; killed in tests/contracts/test_messages_faults.py",
+    "messages.": "programs that use messages by themselves; killed in "
+    "tests/contracts/test_messages_faults.py",
     "inbox/": "the same",
     "message/": "the same",
     "locks.": "programs that use locks by themselves; killed in tests/contracts/test_locks_trouble.py",
     "lock/": "the same",
-    "queue/": "the carrier's question for a message, which goes past redis-py: see carrier.take and carrier.ack",
+    "queue/": "the carrier's question for a message, which goes past redis-py: see carrier.take and "
+    "carrier.ack",
     "broker.priority_transport.": "the carrier's question for a message: see carrier.take",
     "backend.server_check.ask_for_commands:execute_command": "asked within a pipeline of its own",
     "cache/hide": "a command that imports a document",
     "cache/visible": "asked along with what a todo is handed: see runs.store.RunStore._handed_over",
-    "cache.": "values are hints: looks at all of them, counts, the folder beside Redis; what todos do is in cache/",
+    "cache.": "values are hints: looks at all of them, counts, the folder beside Redis; what todos do is in "
+    "cache/",
     "runs.views.raw_records.raw_records_of:": "a command that looks at some todos of a run",
     "runs.submission.landed._takes_up:": "the words of a refusal, for which it only reads",
-    "runs.filings.keep_filings:hmget": "an undone todo that a person completed: tests/acceptance/test_taken_back.py",
+    "runs.filings.keep_filings:hmget": "an undone todo that a person completed: "
+    "tests/acceptance/test_taken_back.py",
     "runs.filings.keep_filings:hsetnx": "the same",
     "runs.views.pictures.": "a command that draws a run, and only reads",
     "backend.embedded.": "the start of a server, by people",
 }
-"""Beginnings of names that no story has to come by, and whose they are. Those that one does come by are swept all the same."""
+"""Beginnings of names that no story has to come by, and whose they are. Those that one does come by are swept
+all the same.
+"""
 
 
 def elsewhere(name: str) -> str:

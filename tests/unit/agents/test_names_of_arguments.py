@@ -51,7 +51,9 @@ def tools() -> Iterator[Callable[..., Any]]:
 
 
 def arguments_of_facade(tool: Callable[..., Any]) -> set[str]:
-    """The parameters of each operation, and the fields of each record, that the tool or a function below it uses."""
+    """The parameters of each operation, and the fields of each record, that the tool or a function below it
+    uses.
+    """
     names, pending, seen = set(), [tool], set()
     while pending:
         function = pending.pop()

@@ -18,7 +18,8 @@ SPELLED = [entry for entry in entries(COMMANDS).values() if entry.noun]
 WITHOUT_NOUN = {
     "history",
     "trends",
-    "demo", "doctor", "completion", "help", "context", "up", "down", "worker", "keeper", "acl", "steps", "mcp",
+    "demo", "doctor", "completion", "help", "context", "up", "down", "worker", "keeper", "acl", "steps",
+    "mcp",
     "gateway", "flower", "metrics",
 }  # fmt: skip
 

@@ -35,7 +35,8 @@ coordination:
       status: active
       repos: [api, web]
       milestones:
-        - {id: M1, name: api raised, due: 2020-11-01, completion_criteria: [tests pass], dependencies: [TODO-001]}
+        - {id: M1, name: api raised, due: 2020-11-01, completion_criteria: [tests pass],
+           dependencies: [TODO-001]}
         - {id: M2, name: all raised, dependencies: [M1]}
   todos:
     - {id: TODO-001, plan: PLAN-001, task: Lift it, repo: api, status: completed, action: "true"}

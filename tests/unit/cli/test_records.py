@@ -283,7 +283,9 @@ CHECKED = """\
 title: Checked
 status: active
 milestones:
-  - {id: M1, name: One, completion_criteria: [{text: it is so, check: "true"}, {text: "it is \\e[31mnot", check: "exit 4"}]}
+  - id: M1
+    name: One
+    completion_criteria: [{text: it is so, check: "true"}, {text: "it is \\e[31mnot", check: "exit 4"}]
 """
 
 

@@ -12,7 +12,8 @@ from coordination.cli.times import with_local_times
 
 SCRIPT = """
 from coordination.cli.times import format_time, with_local_times
-print(format_time('2026-01-15T12:00:00.000+00:00'), '|', format_time('2026-07-15T12:00:00+00:00'), '|', format_time(None))
+print(format_time('2026-01-15T12:00:00.000+00:00'), '|', format_time('2026-07-15T12:00:00+00:00'), end=' | ')
+print(format_time(None))
 """
 
 

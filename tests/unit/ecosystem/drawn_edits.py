@@ -66,19 +66,25 @@ NEEDED = {
 }
 WRITTEN = {
     "todos": [
-        "status: pending", "status: 'blocked'", "labels: [a, b]", "labels:\n  - a # c\n  - b", "labels:\n- a\n- 'b'",
+        "status: pending", "status: 'blocked'", "labels: [a, b]", "labels:\n  - a # c\n  - b",
+        "labels:\n- a\n- 'b'",
         "description: |\n  # no comment\n\n  x\n", "description: >-\n  x\n\n\n", "description: |+\n  x\n\n",
-        "description: one\n  two", 'description: "one\n  two"', "updated: 2026-01-01", 'updated: "2026-01-01"',
+        "description: one\n  two", 'description: "one\n  two"', "updated: 2026-01-01",
+        'updated: "2026-01-01"',
         "action: {type: shell, run: 'a: b'}", "action:\n  type: agent\n  prompt: >\n    x", "env: {A: '1'}",
-        "blocked_by: [\n  T0, # c\n  ]", "assignee: ~", "assignee:", "estimated_hours: 1.5", "description: a *word*",
-        "resources: [db, {name: gpu, amount: 2}]", "resources:\n  - db # c\n  # d\n  - name: gpu # e\n    amount: 2",
+        "blocked_by: [\n  T0, # c\n  ]", "assignee: ~", "assignee:", "estimated_hours: 1.5",
+        "description: a *word*",
+        "resources: [db, {name: gpu, amount: 2}]",
+        "resources:\n  - db # c\n  # d\n  - name: gpu # e\n    amount: 2",
     ],
     "plans": [
-        "milestones:\n  - id: M1 # c\n    name: m\n  # c\n  - {id: M2, name: m}", "milestones: [{id: M1, name: m}]",
+        "milestones:\n  - id: M1 # c\n    name: m\n  # c\n  - {id: M2, name: m}",
+        "milestones: [{id: M1, name: m}]",
         "target: 2026-01-01", "repos: [r]", "description: |\n  x",
     ],
     "issues": ["metadata:\n  a: 1 # c\n  b: [x]", "labels: []", "severity: high", "description: '# x'"],
-    "dependencies": ["notes: >\n  x\n", "validation:\n  command: [a, b]\n  timeout: 10m", "version_constraint: '>=1'"],
+    "dependencies": ["notes: >\n  x\n", "validation:\n  command: [a, b]\n  timeout: 10m",
+    "version_constraint: '>=1'"],
 }  # fmt: skip
 LETTERS = {"todos": "T", "plans": "P", "issues": "I", "dependencies": "D"}
 

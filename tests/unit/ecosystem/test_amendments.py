@@ -65,7 +65,8 @@ FIELDS: dict[str, tuple[str, tuple[str, Any], str]] = {
     "- id: T   # the id\n  task: one  # what\n  # about repo\n  repo: r\n  status: pending\n  labels: [a]\n"),
     "a new field after a list": ("- id: T\n  labels:\n    - a\n    # - b\n\n  # about plan\n  plan: P\n",
      ("acceptance_criteria", ["it holds"]),
-    "- id: T\n  labels:\n    - a\n    # - b\n  acceptance_criteria: [it holds]\n\n  # about plan\n  plan: P\n"),
+    "- id: T\n  labels:\n    - a\n    # - b\n  acceptance_criteria: [it holds]\n\n"
+    "  # about plan\n  plan: P\n"),
     "a new field after a block": ("- id: T\n  description: |\n    one\n\n  plan: P\n", ("repo", "r"),
      "- id: T\n  description: |\n    one\n  repo: r\n\n  plan: P\n"),
     "a new field before all": ("- repo: r\n  task: one\n", ("id", "T"), "- id: T\n  repo: r\n  task: one\n"),
@@ -167,24 +168,30 @@ ADDED = {
      "coordination:\n  todos:\n  -   task: 'one'\n      id: 'A'\n      labels:\n      - 'x'\n"
      "  -   task: 'new: it'\n      repo: 'r'\n      id: 'N'\n      labels:\n      - a\n"),
     "blank lines between, and the next section's comment": (
-    "coordination:\n  todos:\n    - id: A\n\n    # about B\n    - id: B\n      # inside B\n\n  # next\n  dependencies: []\n",
+    "coordination:\n  todos:\n    - id: A\n\n    # about B\n    - id: B\n      # inside B\n\n  # next\n"
+    "  dependencies: []\n",
      "coordination:\n  todos:\n    - id: A\n\n    # about B\n    - id: B\n      # inside B\n\n"
     '    - id: N\n      task: "new: it"\n      repo: r\n      labels: [a]\n\n  # next\n  dependencies: []\n'),
     "braces": ("coordination:\n  todos:\n    - { id: A, task: one } # c",
-    'coordination:\n  todos:\n    - { id: A, task: one } # c\n    - { id: N, task: "new: it", repo: r, labels: [a] }'),
+    'coordination:\n  todos:\n    - { id: A, task: one } # c\n'
+    '    - { id: N, task: "new: it", repo: r, labels: [a] }'),
     "JSON": ('{\n  "coordination": {\n    "todos": [\n      {\n        "id": "A"\n      }\n    ]\n  }\n}\n',
-    '{\n  "coordination": {\n    "todos": [\n      {\n        "id": "A"\n      },\n      {\n        "id": "N",\n'
+    '{\n  "coordination": {\n    "todos": [\n      {\n        "id": "A"\n      },\n      {\n'
+    '        "id": "N",\n'
      '        "task": "new: it",\n        "repo": "r",\n        "labels": ["a"]\n      }\n    ]\n  }\n}\n'),
     "an empty list": ("coordination:\n  todos: []  # c\n  plans: []\n",
-    'coordination:\n  todos:  # c\n    - id: N\n      task: "new: it"\n      repo: r\n      labels: [a]\n  plans: []\n'),
+    'coordination:\n  todos:  # c\n    - id: N\n      task: "new: it"\n      repo: r\n      labels: [a]\n'
+    '  plans: []\n'),
     "nothing after the name": ("coordination:\n  todos:\n    # none yet\n  plans: []\n",
-    'coordination:\n  todos:\n    # none yet\n    - id: N\n      task: "new: it"\n      repo: r\n      labels: [a]\n  plans: []\n'),
+    'coordination:\n  todos:\n    # none yet\n    - id: N\n      task: "new: it"\n      repo: r\n'
+    '      labels: [a]\n  plans: []\n'),
     "no list, and blank lines between sections": (
      "coordination:\n  issues:\n    - id: I\n\n  plans:\n    - id: P\n",
      "coordination:\n  issues:\n    - id: I\n\n  plans:\n    - id: P\n\n"
      '  todos:\n    - id: N\n      task: "new: it"\n      repo: r\n      labels: [a]\n'),
     "no section": ("repos:\n- name: r\n",
-    'repos:\n- name: r\ncoordination:\n  todos:\n  - id: N\n    task: "new: it"\n    repo: r\n    labels: [a]\n'),
+    'repos:\n- name: r\ncoordination:\n  todos:\n  - id: N\n    task: "new: it"\n    repo: r\n'
+    '    labels: [a]\n'),
     "deeper than usual": ("repos:\n    - name: r\ncoordination:\n    plans: []\n",
      "repos:\n    - name: r\ncoordination:\n    plans: []\n"
      '    todos:\n        - id: N\n          task: "new: it"\n          repo: r\n          labels: [a]\n'),

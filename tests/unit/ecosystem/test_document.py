@@ -173,7 +173,10 @@ coordination:
 
 
 def test_work_may_wait_for_a_milestone():
-    text = "coordination:\n  plans: [{id: P, title: t, milestones: [{id: M, name: n}]}]\n  issues: [{id: I, title: t, dependencies: [M]}]\n"
+    text = (
+        "coordination:\n  plans: [{id: P, title: t, milestones: [{id: M, name: n}]}]\n"
+        "  issues: [{id: I, title: t, dependencies: [M]}]\n"
+    )
 
     assert read(text).warnings == ()
 

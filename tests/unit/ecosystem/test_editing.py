@@ -220,13 +220,17 @@ REFUSED: dict[str, tuple[Callable[[Edit], None], type[Exception], str]] = {
     "no such field": (lambda e: e.set(("todos", "A"), "colour", "red"), UsageError, "no field 'colour'"),
     "an id in use": (lambda e: e.add(("todos",), {"id": "A"}), UsageError, "a todo A already"),
     "an id of other work": (
-        lambda e: e.add(("todos",), {"id": "P", "task": "t", "repo": "r"}), EditConflict, "given a second time"
+        lambda e: e.add(("todos",), {"id": "P", "task": "t", "repo": "r"}), EditConflict,
+        "given a second time"
     ),
-    "an id taken by renaming": (lambda e: e.set(("todos", "B"), "id", "A"), EditConflict, "given a second time"),
-    "a word that is none": (lambda e: e.set(("todos", "A"), "status", "done"), EditConflict, "must be one of"),
+    "an id taken by renaming": (lambda e: e.set(("todos", "B"), "id", "A"), EditConflict,
+    "given a second time"),
+    "a word that is none": (lambda e: e.set(("todos", "A"), "status", "done"), EditConflict,
+    "must be one of"),
     "what must be given": (lambda e: e.set(("todos", "A"), "task", None), EditConflict, "is missing"),
     "what is gone": (
-        lambda e: (e.remove(("todos", "A")), e.set(("todos", "A"), "task", "x"))[0], NotFound, "there is no todo 'A'"
+        lambda e: (e.remove(("todos", "A")), e.set(("todos", "A"), "task", "x"))[0], NotFound,
+        "there is no todo 'A'"
     ),
 }  # fmt: skip
 

@@ -34,19 +34,26 @@ def written(tmp_path: Path, before: str, hours: float | None = 0.5) -> str:
 HEAD = "coordination:\n  todos:\n"
 ITEMS = {
     "all fields are there": (
-    "  - id: T\n    task: t\n    repo: r\n    status: pending # why\n    actual_hours: 9   # c\n    updated: 2026-01-01\n",
-    "  - id: T\n    task: t\n    repo: r\n    status: completed # why\n    actual_hours: 0.5   # c\n    updated: 2026-03-04\n"),
+    "  - id: T\n    task: t\n    repo: r\n    status: pending # why\n    actual_hours: 9   # c\n"
+    "    updated: 2026-01-01\n",
+    "  - id: T\n    task: t\n    repo: r\n    status: completed # why\n    actual_hours: 0.5   # c\n"
+    "    updated: 2026-03-04\n"),
     "fields beside their siblings, after the comments of these": (
-    "  - id: T\n    status: pending   # why\n    # own line\n\n    task: t\n    estimated_hours: 2\n    repo: r\n",
+    "  - id: T\n    status: pending   # why\n    # own line\n\n    task: t\n    estimated_hours: 2\n"
+    "    repo: r\n",
      "  - id: T\n    status: completed   # why\n    updated: 2026-03-04\n    # own line\n\n    task: t\n"
      "    estimated_hours: 2\n    actual_hours: 0.5\n    repo: r\n"),
     "no status": ("  - repo: r\n    id: T\n    task: t\n",
-    "  - repo: r\n    status: completed\n    updated: 2026-03-04\n    actual_hours: 0.5\n    id: T\n    task: t\n"),
+    "  - repo: r\n    status: completed\n    updated: 2026-03-04\n    actual_hours: 0.5\n    id: T\n"
+    "    task: t\n"),
     "no line end at the end": ("  - id: T\n    task: t\n    repo: r\n    status: pending",
-    "  - id: T\n    task: t\n    repo: r\n    status: completed\n    updated: 2026-03-04\n    actual_hours: 0.5"),
+    "  - id: T\n    task: t\n    repo: r\n    status: completed\n    updated: 2026-03-04\n"
+    "    actual_hours: 0.5"),
     "quotes": (
-    "  - 'id': \"T\"\n    'task': 't'\n    'repo': r\n    'status': 'pending'\n    'updated': \"2026-01-01\"\n",
-    "  - 'id': \"T\"\n    'task': 't'\n    'repo': r\n    'status': 'completed'\n    'updated': \"2026-03-04\"\n"
+    "  - 'id': \"T\"\n    'task': 't'\n    'repo': r\n    'status': 'pending'\n"
+    "    'updated': \"2026-01-01\"\n",
+    "  - 'id': \"T\"\n    'task': 't'\n    'repo': r\n    'status': 'completed'\n"
+    "    'updated': \"2026-03-04\"\n"
      "    'actual_hours': 0.5\n"),
     "times where there are times": (
      "  - {id: T, task: t, repo: r, created: 2026-01-01T00:00:00Z, status: pending}\n",
@@ -54,20 +61,25 @@ ITEMS = {
      "actual_hours: 0.5, status: completed}\n"),
     "flow style over several lines": (
      "  - {\n    id: T, # c\n    task: t, repo: r,\n    status: pending, # d\n    }\n",
-    "  - {\n    id: T, # c\n    task: t, repo: r,\n    status: completed, # d\n    updated: 2026-03-04,\n    actual_hours: 0.5,\n    }\n"),
+    "  - {\n    id: T, # c\n    task: t, repo: r,\n    status: completed, # d\n    updated: 2026-03-04,\n"
+    "    actual_hours: 0.5,\n    }\n"),
     "like JSON": ('  - {"id":"T","task":"t","repo":"r","status":"blocked"}\n',
      '  - {"id":"T","task":"t","repo":"r","status":"completed","updated":"2026-03-04","actual_hours":0.5}\n'),
     "an empty status": ("  - id: T\n    task: t\n    repo: r\n    status: # not yet\n",
-    "  - id: T\n    task: t\n    repo: r\n    status: completed # not yet\n    updated: 2026-03-04\n    actual_hours: 0.5\n"),
+    "  - id: T\n    task: t\n    repo: r\n    status: completed # not yet\n    updated: 2026-03-04\n"
+    "    actual_hours: 0.5\n"),
     "blocks and lists around": (
-    "  - task: |\n      long\n\n    labels:\n      - a\n    # c\n    repo: r\n    id: T\n    description: >-\n      x\n\n\n# end\n",
-    "  - task: |\n      long\n\n    labels:\n      - a\n    # c\n    repo: r\n    status: completed\n    updated: 2026-03-04\n"
+    "  - task: |\n      long\n\n    labels:\n      - a\n    # c\n    repo: r\n    id: T\n"
+    "    description: >-\n      x\n\n\n# end\n",
+    "  - task: |\n      long\n\n    labels:\n      - a\n    # c\n    repo: r\n    status: completed\n"
+    "    updated: 2026-03-04\n"
      "    actual_hours: 0.5\n    id: T\n    description: >-\n      x\n\n\n# end\n"),
     "merged from another": ("  - &x {id: X, task: t, repo: r, status: cancelled}\n  - <<: *x\n    id: T\n",
      "  - &x {id: X, task: t, repo: r, status: cancelled}\n  - <<: *x\n    id: T\n    status: completed\n"
      "    updated: 2026-03-04\n    actual_hours: 0.5\n"),
     "text of two lines": ("  - repo: r\n    status: pending\n    task: this\n      and that # c\n    id: T\n",
-    "  - repo: r\n    status: completed\n    updated: 2026-03-04\n    actual_hours: 0.5\n    task: this\n      and that # c\n"
+    "  - repo: r\n    status: completed\n    updated: 2026-03-04\n    actual_hours: 0.5\n    task: this\n"
+    "      and that # c\n"
      "    id: T\n"),
 }  # fmt: skip
 
@@ -140,7 +152,8 @@ def test_completed_and_forgotten_todos_are_left_alone(tmp_path: Path):
 def test_what_a_run_had_completed_is_pending_again_and_what_a_person_completed_stays(tmp_path: Path):
     path = tmp_path / "ecosystem.yaml"
     before = HEAD + (
-        "  - id: T # this\n    task: t\n    repo: r\n    status: pending # why\n\n    # own line\n    labels: [a]\n"
+        "  - id: T # this\n    task: t\n    repo: r\n    status: pending # why\n\n"
+        "    # own line\n    labels: [a]\n"
         "  - {id: U, task: t, repo: r, status: completed, actual_hours: 3} # by hand, with hours\n"
         "  - {id: V, task: t, repo: r, status: completed} # by hand\n"
         "  - {id: W, task: t, repo: r}\n"

@@ -113,7 +113,8 @@ class Scribe:
         if kind == 0:
             return self.comment() + "\n"
         if kind == 1:
-            return f" {self.choose('one', '12')}\n{pad}two{self.choose('', chr(10) + chr(10) + pad + 'three')}{self.comment()}\n"
+            first, last = self.choose("one", "12"), self.choose("", f"\n\n{pad}three")
+            return f" {first}\n{pad}two{last}{self.comment()}\n"
         if kind == 2:
             return f' "one\n{pad}two \\\n{pad}# three"{self.comment()}\n'
         if kind == 3:

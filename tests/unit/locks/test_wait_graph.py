@@ -55,7 +55,9 @@ def test_the_proof_holds_only_what_stands(random: Random, length: int):
 
 
 def drawn(held: str, waits: str, **last: int | bool) -> Draft:
-    """Held: `a x, b gpu 1, c x shared`; waits, in order: `a y, b x + z, c gpu 2/2`; `last`: more of the last."""
+    """Held: `a x, b gpu 1, c x shared`; waits, in order: `a y, b x + z, c gpu 2/2`; `last`: more of the
+    last.
+    """
     draft = Draft()
     for one in held.split(", "):
         party, name, *mode = one.split()

@@ -19,9 +19,12 @@ MANY = settings(max_examples=150)
 Durations = Mapping[str, float]
 
 
-def simple(durations: Durations, before: Mapping[str, tuple[str, ...]], repo_of: Mapping[str, str], left: Durations,
+def simple(durations: Durations, before: Mapping[str, tuple[str, ...]], repo_of: Mapping[str, str],
+left: Durations,
            order: Mapping[str, int], slots: int, supply: Supply) -> dict[str, float]:  # fmt: skip
-    """The same rule, with no thought of time: at each event every ready todo is tried, the smallest score first."""
+    """The same rule, with no thought of time: at each event every ready todo is tried, the smallest score
+    first.
+    """
     start: dict[str, float] = {}
     ready: dict[str, float] = {}
     now = 0.0
@@ -94,7 +97,9 @@ def test_what_a_person_does_takes_neither_a_slot_nor_the_repository():
 
 
 def test_no_ready_todo_is_passed_over_for_ever():
-    """One repository, to which a todo with a long path comes whenever one ends; `patient` is the last of its own."""
+    """One repository, to which a todo with a long path comes whenever one ends; `patient` is the last of its
+    own.
+    """
     gates, urgent = [f"gate{i}" for i in range(100)], [f"u{i}" for i in range(101)]
     durations = dict.fromkeys(["patient", *urgent, *gates], 1.0)
     repo_of = dict.fromkeys(["patient", *urgent], "x") | {gate: gate for gate in gates}
@@ -109,7 +114,8 @@ def test_no_ready_todo_is_passed_over_for_ever():
     assert 0 < aged.start["patient"] <= AGEING * (5 - 1) + 1
 
 
-def by_path_alone(durations: Durations, before: Mapping[str, tuple[str, ...]], repo_of: Mapping[str, str], slots: int) -> float:  # fmt: skip
+def by_path_alone(durations: Durations, before: Mapping[str, tuple[str, ...]], repo_of: Mapping[str, str],
+slots: int) -> float:  # fmt: skip
     """Without ageing: so long a path that no waiting counts beside it."""
     plain = simulate(durations, before, repo_of, slots=slots)
     far = 1e6 * plain.makespan
@@ -127,7 +133,9 @@ def _longest(durations: Durations, before: Mapping[str, tuple[str, ...]]) -> dic
 
 @pytest.mark.parametrize("slots", [4, 8, 16])
 def test_ageing_costs_nothing_that_would_be_noticed(slots: int):
-    """20 repositories with 10 todos each, lognormal durations, a tenth of the edges across: the ratio over 30 draws."""
+    """20 repositories with 10 todos each, lognormal durations, a tenth of the edges across: the ratio over 30
+    draws.
+    """
     ratios = []
     for seed in range(30):
         draw = random.Random(seed)

@@ -58,8 +58,14 @@ def test_everything_that_is_missing_is_said(tmp_path: Path):
     assert [found.present for found in completion.milestones[0].deliverables] == [True, True, False, None]
 
 
+WITH_CHECK = (
+    "coordination: {{plans: [{{id: P, title: t, milestones: [{{id: M, name: n, "
+    "completion_criteria: [{{text: c, check: {check}}}], status: completed}}]}}]}}\n"
+)
+
+
 def test_commands_are_run_when_it_is_asked_for_and_not_else(tmp_path: Path):
-    text = "coordination: {plans: [{id: P, title: t, milestones: [{id: M, name: n, completion_criteria: [{text: c, check: touch ran}], status: completed}]}]}\n"
+    text = WITH_CHECK.format(check="touch ran")
     manager = desk(tmp_path, text)
 
     unchecked = manager.validate_plan_completion("P").unchecked
@@ -73,7 +79,7 @@ def test_commands_are_run_when_it_is_asked_for_and_not_else(tmp_path: Path):
 
 
 def test_a_command_that_is_not_there_does_not_hold(tmp_path: Path):
-    text = "coordination: {plans: [{id: P, title: t, milestones: [{id: M, name: n, completion_criteria: [{text: c, check: [no-such-command]}], status: completed}]}]}\n"
+    text = WITH_CHECK.format(check="[no-such-command]")
 
     (missing,) = desk(tmp_path, text).validate_plan_completion("P", run_checks=True).missing
 
@@ -81,7 +87,10 @@ def test_a_command_that_is_not_there_does_not_hold(tmp_path: Path):
 
 
 def test_a_plan_that_says_that_it_is_done_while_its_todos_are_open_is_contradicted(tmp_path: Path):
-    text = "coordination: {plans: [{id: P, title: t, status: completed}], todos: [{id: T, task: do it, repo: r, plan: P}]}\n"
+    text = (
+        "coordination: {plans: [{id: P, title: t, status: completed}], "
+        "todos: [{id: T, task: do it, repo: r, plan: P}]}\n"
+    )
 
     completion = desk(tmp_path, text).validate_plan_completion("P")
 

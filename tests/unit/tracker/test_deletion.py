@@ -115,7 +115,9 @@ def test_a_milestone_that_somebody_waits_for_stays(tmp_path: Path):
         """
         coordination:
           plans:
-            - {id: P-1, title: t, milestones: [{id: M1, name: n}, {id: M2, name: n}, {id: M3, name: n, dependencies: [M2]}]}
+            - id: P-1
+              title: t
+              milestones: [{id: M1, name: n}, {id: M2, name: n}, {id: M3, name: n, dependencies: [M2]}]
             - {id: P-2, title: t, milestones: [{id: M2, name: n, dependencies: [M2]}, {id: M3, name: n}]}
           todos:
             - {id: T-1, task: t, repo: r, blocked_by: [M1, M2, M3]}
