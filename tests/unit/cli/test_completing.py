@@ -59,7 +59,7 @@ def test_names_of_the_file_are_offered_where_they_belong(offered: Offered) -> No
     assert offered("list-repos", "--tag", "") == ["core"]
     assert offered("history", "PLAN") == ["PLAN-001", "PLAN-001/M1"]
     assert offered("history", "--type", "to") == ["todo"]
-    assert offered("history", "--kind", "todo.c") == ["todo.cancelled", "todo.completed", "todo.created"]
+    assert {"todo.cancelled", "todo.completed", "todo.created"} <= set(offered("history", "--kind", "todo.c"))
     assert offered("history", "--kind", "issue.*") == ["issue.*"]
     assert offered("history", "--repo", "") == offered("trends", "") == ["api", "web"]
     assert offered("create-todo", "--resource", "gpu,") == ["gpu,staging-db"]
