@@ -1,4 +1,4 @@
-"""The cost of the journal for an edit, and the times of the history: writing, search, trends.
+"""The cost of the journal for an edit and of events for a todo; the times of the history.
 
     python -m benchmarks.history [EVENTS] [--rounds N]
 
@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest import mock
 
+from benchmarks import events as benchmark_of_events
 from benchmarks.load import ecosystem
 from coordination.ecosystem import editing
 from coordination.history.events import HistoryEvent
@@ -34,6 +35,7 @@ KINDS = ("todo.completed", "todo.updated", "issue.created", "issue.closed")
 
 
 def main(events: int, rounds: int) -> None:
+    benchmark_of_events.main(TODOS)
     draw = random.Random(1)
     with tempfile.TemporaryDirectory() as folder:
         plain, recorded = edits(Path(folder), rounds)

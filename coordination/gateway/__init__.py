@@ -71,6 +71,7 @@ when a connection broke unnoticed.
 | `window.py` | a client's messages in flight and known position; pure |
 | `session.py` | one client, from its first frame to its last |
 | `listener.py` | the subscription that wakes all clients |
+| `events.py` | the events of coord as topics `events.KIND` |
 | `redis_executor.py` | calls of the bus in a few threads; outages of Redis |
 | `topics.py` | one client's subscriptions and waiting events |
 | `events.py` | events of coord, passed on to clients that subscribed to them |

@@ -19,6 +19,7 @@ import redis
 from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import server_binary
 from coordination.backend.keys import Keys
+from coordination.backend.library import function
 from coordination.errors import NotAllowed
 from coordination.runs.remote_steps.proxy import ProxyStore
 from tests.acceptance.gate import Gate
@@ -343,6 +344,9 @@ FORBIDDEN: dict[str, list[tuple[str | int, ...]]] = {
         ("XRANGE", f"{KEYS.messages.head}inbox:worker:w", "-", "+"),
         ("ZRANGE", KEYS.messages.ready("worker:w"), 0, -1),
         ("ZADD", KEYS.messages.recipients, 0, "worker:w"),
+        ("XADD", KEYS.events.lasting, "*", "kind", "run.ended", "at", "1"),
+        ("XRANGE", KEYS.events.lasting, "-", "+"),
+        ("FCALL", function("event/append"), 1, KEYS.events.head, "run.ended", "x"),
         ("PUBLISH", BETA.requests, "x"),
         ("SUBSCRIBE", BETA.requests),
         ("SUBSCRIBE", "/0.celery.pidbox"),

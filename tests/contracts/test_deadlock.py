@@ -16,6 +16,7 @@ from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepCaller
 from coordination.errors import DeadlockError, LockTimeout
+from coordination.events.stream import EventStream
 from coordination.locks import LockManager
 from coordination.locks.deadlock import Detector, graph_of, verdict
 from tests.waiting import until
@@ -91,6 +92,8 @@ def test_a_circle_has_one_victim_however_many_look(table: Table, length: int):
     assert words
     assert {name for _, name in words.cycle} == {f"lock:{i}" for i in range(length)}
     assert not table.redis.exists(KEYS.request(told[0])), "its request is withdrawn"
+    events = EventStream(table.redis, "test").read().events
+    assert [(event.kind, event.data["victim"]) for event in events] == [("deadlock.found", told[0])]
 
 
 def test_deadlocks_are_told_as_they_stand_and_nobody_gives_way(table: Table):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -10,13 +11,18 @@ import pytest
 import redis
 
 from coordination.backend.keys import Keys
+from coordination.backend.step_connection import StepCaller
+from coordination.breakers.manager import BreakerManager
+from coordination.breakers.records import Policy
 from coordination.errors import UsageError
 from coordination.events.kinds import KINDS, LASTING
-from coordination.events.records import Event
+from coordination.events.records import Event, place
 from coordination.events.stream import EventStream
 from coordination.models import Strategy
 from tests.contracts.carrier import BAD, Harness
+from tests.contracts.conftest import CLOCK
 from tests.plans import PLAN
+from tests.waiting import until
 
 KEYS = Keys("test")
 
@@ -213,6 +219,46 @@ def test_counted_kinds_are_written_while_somebody_asks_for_them(
     with locks.acquire("deploy"):
         pass
     assert len(asked()) == 3
+
+
+def test_breakers_and_locks_taken_by_force_are_told(stream: EventStream, client: redis.Redis, locks):
+    breakers = BreakerManager(client, "test", policy=Policy(failures=1, open_for=timedelta(milliseconds=1)))
+    name = "repo:api"
+
+    def fail() -> None:
+        raise RuntimeError("refused\nby the server")
+
+    with suppress(RuntimeError):
+        breakers.call(name, fail)
+    probe = until(
+        lambda: StepCaller(client)("breaker/allow", ["test:"], [name, "me", "a probe", 60_000])[0] == "probe"
+    )
+    assert probe
+    StepCaller(client)("breaker/record", ["test:"], [name, "me", "succeeded", "", 1, 1000, 1])
+    with suppress(RuntimeError):
+        breakers.call(name, fail)
+    breakers.reset(name, "ann")
+    locks.acquire("deploy")
+    locks.break_(locks.breakable("deploy", force=True), "ann")
+
+    told = [(event.kind, event.subject, event.actor) for event in read(stream)]
+    assert told == [
+        ("breaker.opened", name, ""), ("breaker.half_open", name, ""), ("breaker.closed", name, ""),
+        ("breaker.opened", name, ""), ("breaker.reset", name, "ann"), ("lock.forced", "lock:deploy", "ann"),
+    ]  # fmt: skip
+    assert (read(stream)[0].repos, read(stream)[0].title) == (("api",), "RuntimeError: refused")
+
+
+def test_times_follow_a_clock_that_is_set_back_and_ids_still_grow(
+    our_clock: None, client: redis.Redis, stream: EventStream
+):
+    ids = []
+    for second in (1_800_000_000, 1_700_000_000):
+        client.mset({CLOCK[0]: second, CLOCK[1]: 0})
+        ids.append(stream.append("command.clean", str(second)))
+
+    assert [event.id for event in read(stream)] == sorted(ids, key=place)
+    assert [event.at.timestamp() for event in read(stream)] == [1_800_000_000, 1_700_000_000]
 
 
 def test_a_wrong_type_in_place_of_the_stream_stops_no_run(run: Harness, client: redis.Redis):

@@ -161,33 +161,37 @@ do
     return fields
   end
 
-  -- Return the fields of the end of a todo.
+  -- Return the fields of the end of a todo. Error, exit code, reused result and decision are those that this
+  -- step has noted: a look for older ones would take longer than the event.
   local function fields_of_end(todo, from, attempt, undoing)
-    local prefix, ran = undoing and 'undo_' or '', from == 'running'
-    local started_at, why, exit_code, worker, approver, cached = facts_of(todo,
-      prefix .. 'started_at', prefix .. 'error', prefix .. 'exit_code', 'worker', 'approved_by', 'cached')
-    local fields = common_fields(todo, attempt, undoing)
+    local fields, prefix = common_fields(todo, attempt, undoing), undoing and 'undo_' or ''
+    local function noted(name) return memo.known[todo .. ' ' .. name] end
     local function add(name, value)
       if value then fields[#fields + 1], fields[#fields + 2] = name, value end
     end
-    add('actor', ran and worker or approver)
+    local why = noted(prefix .. 'error')
     add('title', why and why ~= '' and first_line(why))
-    if ran then
-      add('duration_ms', started_at and math.max(0, now - tonumber(started_at)))
-      add('exit_code', exit_code)
+    if from ~= 'running' then
+      add('actor', noted('approved_by'))
+      return fields
     end
-    add('cached', cached)
-    return fields, approver
+    local worker, started_at = facts_of(todo, 'worker', prefix .. 'started_at')
+    add('actor', worker)
+    add('duration_ms', started_at and math.max(0, now - tonumber(started_at)))
+    add('exit_code', noted(prefix .. 'exit_code'))
+    add('cached', noted('cached'))
+    return fields
   end
 
   local function tell_end(todo, from, to, attempt, undoing)
-    local fields, approver = fields_of_end(todo, from, attempt, undoing)
+    local fields = fields_of_end(todo, from, attempt, undoing)
     local entry = emit('todo.' .. to, todo, unpack(fields))
     announce('todo.settled', todo, 'run', run, 'entry', entry, 'state', to, 'group', place_of(todo).kind,
       unpack(fields))
     if to == 'succeeded' and place_of(todo).repo == MILESTONE_REPO then
       local plan = call('HGET', meta, 'plan_id') or ''
-      announce('milestone.reached', plan .. '/' .. todo, 'run', run, 'actor', approver or '')
+      local who = memo.known[todo .. ' approved_by'] or ''
+      announce('milestone.reached', plan .. '/' .. todo, 'run', run, 'actor', who)
     end
   end
 

@@ -15,7 +15,8 @@ if not at then return { 'unknown', sends, woken, '' } end
 
 local p = place_of(todo)
 local its_attempt, tries, rank, undoing, was =
-  facts_of(todo, 'attempt', 'tries', 'rank', 'undo', 'was', 'waits_for', 'begun_in')
+  facts_of(todo, 'attempt', 'tries', 'rank', 'undo', 'was', 'waits_for', 'begun_in', 'wait_reason',
+    'parked_for')
 
 local function granted(fence)
   local kept = call('HGET', checkpoint, todo) or ''

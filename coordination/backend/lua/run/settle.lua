@@ -8,7 +8,9 @@ local todo, fence, outcome, exit_code, why, json, tip, began, blame, cached = un
 if not held_by(todo, fence) then
   return reply(fact(todo, 'settled_by') == fence and 'again' or 'stale')
 end
-local undoing = fact(todo, 'undo')
+-- all that is looked at below, with one command; what is known to be missing needs no HDEL
+local undoing = facts_of(todo, 'undo', 'attempt', 'worker', 'started_at', 'commit', 'began', 'error',
+  'waits_for', 'wait_reason')
 if outcome == 'succeeded' and not undoing then erase(todo, 'error') end
 if exit_code ~= '' then note_of_attempt(todo, 'exit_code', exit_code) end
 if outcome ~= 'succeeded' then
