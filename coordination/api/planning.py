@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from coordination.errors import Unreachable
+from coordination.errors import CoordinationError, Unreachable
 from coordination.models import OnFailure, Strategy, TodoStatus
 from coordination.planner.finished import with_finished
 from coordination.planner.graph import PlanGraph, build
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from coordination.planner.forecast import Forecast
     from coordination.runs.submission.dry_run import DryRun, Places
     from coordination.runs.submission.submit import Order
+
+logger = logging.getLogger(__name__)
 
 
 class Planner:
@@ -60,13 +63,17 @@ class Planner:
     def with_durations(self, graph: PlanGraph) -> PlanGraph:
         """Return the graph with hours learned from earlier runs: of Redis, or else of the history."""
         from coordination.operations.glance import learned_durations
+        from coordination.planner.hours import LearnedFrom
 
         if not graph.unknown:
             return graph
-        learned = learned_durations(self._access.path, self._access.settings, graph.unknown)
-        if learned is None:
-            learned = self._access.memory.learned(graph.unknown)
-        return graph.with_learned(learned)
+        if learned := learned_durations(self._access.path, self._access.settings, graph.unknown):
+            return graph.with_learned(learned)
+        try:
+            return graph.with_learned(self._access.memory.learned(graph.unknown), LearnedFrom.HISTORY)
+        except CoordinationError as error:  # a forecast does without
+            logger.info("no durations of the history: %s", error)
+            return graph
 
     def forecast(self, plan: str, wanted: Selectors = ALL, *, max_parallel: int | None = None) -> Forecast:
         """Return the hours that each strategy would take, the strategy that a sweep would take, and the

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,14 +16,14 @@ from coordination.ecosystem.record_events import record_event
 from coordination.environment import actor
 from coordination.errors import CoordinationError, UsageError
 from coordination.history.collect import collect
-from coordination.history.events import MS_IN_AN_HOUR, HistoryEvent
+from coordination.history.events import HistoryEvent
 from coordination.history.meaning import Embedder, EmbeddingFailed
 from coordination.history.run_trends import RunTrend, durations, run_trend
 from coordination.history.search import LIMIT, HistoryFilters, search
 from coordination.history.store import COMPANIONS, HistoryStore
 from coordination.history.trends import Trend, trends
 from coordination.models import Dependency, Issue, Plan, Record, Todo
-from coordination.planner.hours import Group
+from coordination.planner.hours import Group, medians
 from coordination.settings import Settings
 from coordination.text import counted
 
@@ -110,8 +109,7 @@ class Memory:
         if not self._path.exists():
             return {}
         store = self._open()
-        found = {group: durations(store, group.repo, group.kind) for group in groups}
-        return {group: median(took) / MS_IN_AN_HOUR for group, took in found.items() if took}
+        return medians({group: durations(store, group.repo, group.kind) for group in groups})
 
     def search_coordination_history(
         self, query: str, entity_type: str | None = None, repo: str | None = None, limit: int = LIMIT

@@ -9,15 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from coordination import Coord
 from coordination.ecosystem.editing import edit
 from coordination.events.stream import EventStream
 from coordination.history.collect import collect
+from coordination.history.events import HistoryEvent
 from coordination.history.forwarding import forward
 from coordination.history.run_events import collect_stream
 from coordination.history.run_trends import durations, run_trend
 from coordination.history.search import HistoryFilters, search
 from coordination.history.store import HistoryStore
 from coordination.history.trends import trends
+from coordination.planner.hours import LearnedFrom
 from coordination.runs.store import RunStore
 from coordination.runs.views.run_figures import stream_source
 from coordination.settings import Settings
@@ -195,3 +198,22 @@ def test_a_forged_edit_is_passed_over(
     gather(history, store, stream)
 
     assert kinds(history) == ["run.paused"]
+
+
+def test_a_forecast_learns_from_the_history_when_no_server_runs(tmp_path: Path) -> None:
+    file = tmp_path / "ecosystem.yaml"
+    file.write_text(
+        "repos:\n  - {name: api, path: .}\ncoordination:\n  plans:\n    - {id: P, title: a plan}\n  todos:\n"
+        "    - {id: T, task: t, repo: api, plan: P, action: 'true'}\n"
+    )
+    settled = {"state": "succeeded", "attempt": 1, "duration_ms": 1_800_000, "group": "shell"}
+    with HistoryStore(tmp_path / ".coord" / "history.db") as kept:
+        kept.add(
+            [HistoryEvent(id="e", at=NOW, kind="todo.settled", subject="T", repos=("api",), data=settled)]
+        )
+
+    with Coord(file) as coord:
+        forecast = coord.planner.forecast("P")
+
+    assert forecast.learned_from == LearnedFrom.HISTORY
+    assert forecast.bound_h == 0.5
