@@ -26,7 +26,7 @@ from coordination.models import Ecosystem
 
 BATCH = 500
 """Entries in a transaction."""
-MOST_IDS = 50
+MOST_IDS, MOST_REPOS = 50, 5000
 
 
 def collect(store: HistoryStore, file: Path) -> int:
@@ -107,7 +107,7 @@ def _events_of(source: str, entry: Entry, *, began: bool, texts: Sequence[bytes]
         kind="file.recorded" if began else "file.changed",
         actor=entry.actor or "file",
         title=_title(began, after is not None),
-        repos=tuple(sorted({repo for event in found for repo in event["repos"]}))[:MOST_IDS],
+        repos=tuple(sorted({repo for event in found for repo in event["repos"]}))[:MOST_REPOS],
         data={
             "commit": entry.commit,
             "valid": after is not None,

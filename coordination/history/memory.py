@@ -19,7 +19,7 @@ from coordination.history.collect import collect
 from coordination.history.events import HistoryEvent
 from coordination.history.meaning import Embedder, EmbeddingFailed
 from coordination.history.run_trends import RunTrend, durations, run_trend
-from coordination.history.search import LIMIT, HistoryFilters, search
+from coordination.history.search import LIMIT, HistoryFilters, check_known, search
 from coordination.history.store import COMPANIONS, HistoryStore
 from coordination.history.trends import Trend, trends
 from coordination.models import Dependency, Issue, Plan, Record, Todo
@@ -97,8 +97,9 @@ class Memory:
         return by_words()
 
     def trends(self, repo: str | None = None, days: int = 30) -> tuple[Trend | RunTrend, ...]:
-        """Return the trends of issues, of todos, and of runs. Raises UsageError."""
+        """Return the trends of issues, of todos, and of runs. Raises UsageError, NotFound."""
         store, now = self._store(), datetime.now(UTC)
+        check_known(store, HistoryFilters(repo=repo))
         return (
             *trends(store, repo=repo, days=days, now=now),
             run_trend(store, repo=repo, days=days, now=now),

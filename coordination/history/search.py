@@ -58,7 +58,7 @@ def search(
     """
     if not 1 <= limit <= MOST:
         raise UsageError(f"{limit} events cannot be listed", f"choose a limit from 1 to {MOST}")
-    _check(store, filters)
+    check_known(store, filters)
     words = re.findall(r"\w[\w.-]*", query, re.UNICODE)[:MOST_WORDS]
     if query.strip() and not words:
         return []
@@ -73,7 +73,7 @@ def search(
     return joined(found, similar(store, embedder, query, *_where(filters), limit), limit=limit)
 
 
-def _check(store: HistoryStore, filters: HistoryFilters) -> None:
+def check_known(store: HistoryStore, filters: HistoryFilters) -> None:
     """Refuse an entity, kind or repository that no event has: it is mistyped."""
     for name, column, table in (
         ("entity", "entity", "events"),

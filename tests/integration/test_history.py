@@ -424,3 +424,10 @@ def test_a_search_goes_on_without_an_embedding_command_that_fails(
 def test_the_file_names_no_embedding_command() -> None:
     with pytest.raises(UsageError, match="COORD_EMBED_COMMAND"):
         read_settings({"embed_command": "true"}, environ={})
+
+
+def test_trends_of_a_mistyped_repository_are_refused(tmp_path: Path, file: Path) -> None:
+    with closing(Memory(file, tmp_path / ".coord", pytest.fail, Settings())) as memory:
+        assert len(memory.trends("web")) == 3
+        with pytest.raises(NotFound, match="did you mean"):
+            memory.trends("wep")
