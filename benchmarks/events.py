@@ -4,8 +4,8 @@
 
 Two runs of N independent todos are executed on one embedded server (append-only file, appendfsync everysec)
 by one client, in blocks that alternate. The library of the second one writes no events, but puts their
-fields together; all else is the same. The ratio is the median of the ratios of neighbouring blocks, of the time that the client sees and of
-the processor time of Redis.
+fields together; all else is the same. The ratio is the median of the ratios of neighbouring blocks, of the
+time that the client sees and of the processor time of Redis.
 """
 
 from __future__ import annotations
