@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
+import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -24,6 +27,7 @@ from coordination.history.search import HistoryFilters, search
 from coordination.history.store import HistoryStore
 from coordination.history.trends import trends
 from coordination.settings import Settings, read_settings
+from tests.disks import fill
 
 NOW = datetime.now(UTC)
 ECOSYSTEM = """repos:
@@ -431,3 +435,37 @@ def test_trends_of_a_mistyped_repository_are_refused(tmp_path: Path, file: Path)
         assert len(memory.trends("web")) == 3
         with pytest.raises(NotFound, match="did you mean"):
             memory.trends("wep")
+
+
+def test_on_a_full_disk_events_wait_and_what_is_known_is_found(
+    small_disk: Callable[[Path], Path], tmp_path: Path, file: Path
+) -> None:
+    folder, told = small_disk(tmp_path / "disk"), list[str]()
+    with closing(Memory(file, folder, told.append, Settings())) as memory:
+        assert [event.kind for event in memory.search()] == ["file.recorded"]
+        filler = fill(folder)
+        for number in range(30):
+            text = f"{number} " + "".join(random.choices("abcdefgh ", k=50_000))
+            edit(file, lambda p, text=text: p.set(("issues", "ISSUE-1"), "description", text))  # type: ignore[misc]
+
+        assert len(memory.search()) < 31
+        assert "full" in told[0]
+        filler.unlink()
+        told.clear()
+
+        assert len(memory.search(limit=100)) == 31
+        assert told == []
+
+
+def test_a_read_only_folder_is_an_error_that_says_what_to_do(
+    small_disk: Callable[[Path], Path], tmp_path: Path, file: Path
+) -> None:
+    folder = small_disk(tmp_path / "disk")
+    subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+    with (
+        closing(Memory(file, folder, pytest.fail, Settings())) as memory,
+        pytest.raises(CoordinationError) as refused,
+    ):
+        memory.search()
+    assert str(folder) in str(refused.value)
+    assert refused.value.hint
