@@ -63,7 +63,7 @@ def test_levels_with_one_parked_one_retried_and_one_failed_end_without_the_reape
 
 
 def looked_at_afterwards(swept: Stage, run_id: str) -> None:
-    """The output of such a run, and its durations in a forecast on the same server."""
+    """The output of such a run, and its durations in a forecast, with and without the server."""
     swept.ok("show-run", run_id, "--gantt", "run.svg")
     chart, graph = (
         (swept.folder / "run.svg").read_text(),
@@ -77,14 +77,14 @@ def looked_at_afterwards(swept: Stage, run_id: str) -> None:
     assert (refused.code, "name a file that ends in .svg" in refused.err) == (2, True)
     assert swept.coord("graph", "PLAN-001", "--run", "last").code == 2
 
-    nothing_known = swept.ok(
-        "forecast", "PLAN-001", "--json"
-    ).json  # the server has stopped, and is not started for that
+    assert swept.server.running() is None
+    of_history = swept.ok("forecast", "PLAN-001", "--json").json
     swept.server.start()
-    left = swept.ok("forecast", "PLAN-001", "--json").json
-    assert (nothing_known["learned"], nothing_known["assumed"]) == (0, 1)
-    assert (left["estimated"], left["learned"], left["assumed"]) == (0, 1, 0)
-    assert 0 < left["dataflow_h"] < 1 / 60
+    of_redis = swept.ok("forecast", "PLAN-001", "--json").json
+    for left, source in ((of_history, "history"), (of_redis, "redis")):
+        assert (left["estimated"], left["learned"], left["assumed"]) == (0, 1, 0)
+        assert left["learned_from"] == source
+        assert 0 < left["dataflow_h"] < 1 / 60
     assert "durations: 1 learned from earlier runs" in swept.ok("forecast", "PLAN-001").out
 
 

@@ -237,7 +237,7 @@ def coord_search_history(
 def coord_get_trends(
     session: Session, repo: str | None = None, days: Annotated[int, Field(ge=1, le=365)] = 30
 ) -> dict[str, Any]:
-    """Count what was created and done per day, and how runs went: failure rate, retries, reuse, hours waited by
-    cause. Compare with the days before.
+    """Count what was created and done per day, and how runs went: failure rate, retries, reuse, hours waited
+    by cause. Compare with the days before.
     """
     return {trend.entity: to_jsonable_python(trend) for trend in session.coord.memory.trends(repo, days)}

@@ -12,5 +12,6 @@
 | `pictures.py` | the graph and the Gantt chart of a run |
 | `live.py`, `live_todos.py` | the state of runs, locks and breakers at this moment; todos in live runs |
 | `durations.py` | learned durations |
+| `run_figures.py` | the lower bound and the waits of an ended run, for the history |
 | `metrics.py` | counts for Prometheus |
 """
