@@ -12,6 +12,7 @@ from coordination.errors import UsageError
 POSITION = re.compile(r"(\d{1,17})-(\d{1,17})")
 LATEST_MS = 253_402_300_799_000
 """The last second of the year 9999, in ms."""
+_TIME_MS = re.compile(r"[0-9]{1,15}")
 _KIND = re.compile(r"[a-z]+(_[a-z]+)*\.[a-z]+(_[a-z]+)*")
 
 Fields = Mapping[str, str]
@@ -65,7 +66,7 @@ class Batch:
 def event_of(entry_id: str, fields: Fields) -> Event | None:
     """Return the event of an entry; None if it is none: other programs can write to Redis, too."""
     kind, at = fields.get("kind", ""), fields.get("at", "")
-    if not _KIND.fullmatch(kind) or not at.isdecimal() or int(at) > LATEST_MS:
+    if not _KIND.fullmatch(kind) or not _TIME_MS.fullmatch(at) or int(at) > LATEST_MS:
         return None
     data = dict(fields)
     for name in ("kind", "at"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
@@ -40,7 +39,7 @@ class HistoryEvent(BaseModel):
     @classmethod
     def _check_time(cls, at: datetime) -> datetime:
         """Refuse times that have no local time in some zone, and those of before computers."""
-        if not 1970 <= at.year < 9999 or at.tzinfo is None:
+        if at.tzinfo is None or not EARLIEST <= at < LATEST:
             raise ValueError("needs a time with a zone, from 1970 on")
         return at
 
@@ -77,6 +76,9 @@ TOOK, WAITED = "took:", "waited:"
 MEASURED = (".lead_h", ".cycle_h", ".actual_by_estimate", ".by_bound")
 """Ends of the names of figures whose single values are kept."""
 MS_IN_AN_HOUR = 3_600_000
+MOST = 1e15
+"""A number from this on is forged and counts as 0; it would hide all others in a sum."""
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +123,7 @@ def _values_of_run(event: HistoryEvent) -> Iterator[tuple[str, float]]:
     if event.kind == "run.ended" and data.get("status") == "succeeded":
         took, bound = _number(data.get("duration_ms")) / 1000, _number(data.get("bound_s"))
         if took > 0 and bound > 0:
-            yield "run.by_bound", took / bound
+            yield "run.by_bound", _number(took / bound)
 
 
 def _waits_of(event: HistoryEvent) -> Iterator[Figure]:
@@ -135,7 +137,7 @@ def _waits_of(event: HistoryEvent) -> Iterator[Figure]:
 
 
 def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) and value > 0 else 0.0
+    return float(value) if isinstance(value, int | float) and 0 < value < MOST else 0.0
 
 
 def _values_of(event: HistoryEvent) -> Iterator[tuple[str, float]]:
@@ -157,9 +159,9 @@ def _values_of(event: HistoryEvent) -> Iterator[tuple[str, float]]:
     if event.entity == "todo" and (hours := _number(estimated) or _number(actual)):
         yield "todo.hours", hours
     if isinstance(actual, int | float):
-        yield f"{event.entity}.cycle_h", float(actual)
-        if isinstance(estimated, int | float) and estimated > 0:
-            yield f"{event.entity}.actual_by_estimate", actual / estimated
+        yield f"{event.entity}.cycle_h", _number(actual)
+        if estimate := _number(estimated):
+            yield f"{event.entity}.actual_by_estimate", _number(_number(actual) / estimate)
 
 
 def hours_between(created: object, moment: datetime) -> float | None:

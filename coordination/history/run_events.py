@@ -42,8 +42,8 @@ NUMBERS = frozenset(
 class StreamSource:
     stream: EventStream
     namespace: str
-    run_figures: Callable[[str], Mapping[str, Any]]
-    """Returns what an ended run adds to its event; see runs/views/run_figures.py."""
+    run_figures: Callable[[Event], Mapping[str, Any]]
+    """Returns what the event of a run's end gets in addition; see runs/views/run_figures.py."""
     trims: bool
     """Whether this history alone keeps the events, so that the stream may be trimmed behind it."""
 
@@ -69,16 +69,21 @@ def collect_stream(store: HistoryStore, source: StreamSource, now: datetime) -> 
 
 
 def _history_event(event: Event, source: StreamSource) -> HistoryEvent | None:
-    if WHOLE in event.data:
-        try:
+    """Return the event as the history keeps it; None if it cannot be kept: other programs write, too."""
+    try:
+        if WHOLE in event.data:
             return HistoryEvent.model_validate_json(event.data[WHOLE])
-        except ValidationError:  # written by another program
-            return None
+        return _plain(event, source)
+    except ValidationError:
+        return None
+
+
+def _plain(event: Event, source: StreamSource) -> HistoryEvent:
     data: dict[str, Any] = {name: _value(name, value) for name, value in event.data.items()}
     if event.run:
         data["run"] = event.run
     if event.kind == "run.ended":
-        data |= source.run_figures(event.run)
+        data |= source.run_figures(event)
     return HistoryEvent(
         id=f"{source.namespace}:{event.id}{'.gap' if event.kind == GAP else ''}",
         at=event.at,

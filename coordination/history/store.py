@@ -216,7 +216,7 @@ class HistoryStore:
         try:
             for row in self._db.execute("SELECT * FROM events ORDER BY at, seq"):
                 yield event_of(row)
-        except (sqlite3.Error, ValueError, KeyError) as error:
+        except sqlite3.Error as error:
             raise CoordinationError(
                 f"the history {self.path} is damaged: {error}", "rebuild it: coord history rebuild"
             ) from error
@@ -233,7 +233,7 @@ class HistoryStore:
                 row = self._db.execute("SELECT * FROM events WHERE seq = ?", (seq,)).fetchone()
                 if row is not None:
                     yield event_of(row)
-            except (sqlite3.Error, ValueError, KeyError, OverflowError):
+            except (sqlite3.Error, CoordinationError):
                 yield None
 
     def complete(self) -> None:
@@ -275,19 +275,26 @@ def _unused(path: Path) -> Path:
 
 
 def event_of(row: sqlite3.Row) -> HistoryEvent:
-    body = json.loads(row["body"])
-    return HistoryEvent(
-        id=row["id"],
-        at=datetime.fromtimestamp(row["at"] / 1000, UTC),
-        kind=row["kind"],
-        subject=row["subject"],
-        title=row["title"],
-        actor=row["actor"],
-        repos=tuple(body["repos"]),
-        changes=body["changes"],
-        record=body["record"],
-        data=body["data"],
-    )
+    """Raises CoordinationError for a row that is damaged."""
+    try:
+        body = json.loads(row["body"])
+        return HistoryEvent(
+            id=row["id"],
+            at=datetime.fromtimestamp(row["at"] / 1000, UTC),
+            kind=row["kind"],
+            subject=row["subject"],
+            title=row["title"],
+            actor=row["actor"],
+            repos=tuple(body["repos"]),
+            changes=body["changes"],
+            record=body["record"],
+            data=body["data"],
+        )
+    except (ValueError, KeyError, TypeError, OverflowError, OSError, RecursionError) as error:
+        raise CoordinationError(
+            f"the history is damaged: event {row['id']!r:.100} cannot be read",
+            "rebuild it: coord history rebuild",
+        ) from error
 
 
 def _words_of(event: HistoryEvent) -> str:

@@ -147,7 +147,8 @@ def test_reading_continues_at_a_position_and_passes_what_is_no_event(
 ):
     first = stream.append("command.sweep", "PLAN-001", actor="ann", repos=["api", "web"], data={"jobs": "2"})
     for fields in (
-        {"kind": "run.started"}, {"kind": "../x", "at": "1"}, {"kind": "run.started", "at": "9" * 30}
+        {"kind": "run.started"}, {"kind": "../x", "at": "1"}, {"kind": "run.started", "at": "9" * 30},
+        {"kind": "run.started", "at": "9" * 5000},  # int() refuses so many digits
     ):  # fmt: skip
         client.xadd(KEYS.events.lasting, fields)
     last = stream.append("command.clean")

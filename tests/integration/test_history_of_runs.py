@@ -11,6 +11,7 @@ import pytest
 
 from coordination import Coord
 from coordination.ecosystem.editing import edit
+from coordination.errors import CoordinationError
 from coordination.events.stream import EventStream
 from coordination.history.collect import collect
 from coordination.history.events import HistoryEvent
@@ -22,7 +23,9 @@ from coordination.history.store import HistoryStore
 from coordination.history.trends import trends
 from coordination.planner.hours import LearnedFrom
 from coordination.runs.store import RunStore
+from coordination.runs.views.progress import all_events
 from coordination.runs.views.run_figures import stream_source
+from coordination.runs.views.timeline import timeline
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, OK
 from tests.integration.conftest import submitted
@@ -187,17 +190,68 @@ def test_the_worker_of_the_host_that_keeps_the_history_brings_it_up_to_date(
 
 @pytest.mark.parametrize(
     "whole",
-    ["", "{", '{"id": 1}', '{"id": "x", "at": "yesterday", "kind": "issue.closed"}', "[" * 100_000],
+    [
+        "",
+        "{",
+        '{"id": 1}',
+        '{"id": "x", "at": "yesterday", "kind": "issue.closed"}',
+        '{"id": "x", "at": "1970-01-01T00:00:00+14:00", "kind": "issue.closed"}',
+        "[" * 100_000,
+    ],
 )
 def test_a_forged_edit_is_passed_over(
     history: HistoryStore, store: RunStore, stream: EventStream, whole: str
 ) -> None:
     stream.forward("journal:x", 1, [("issue.closed", "I", "somebody", "api", "title", whole)])
+    year_9999 = {"kind": "run.resumed", "at": "253402300799000"}
+    store.redis.xadd(store.keys.events.lasting, year_9999)
     stream.append("run.paused", "R", title="\x1b[31m" + "x" * 100_000)
 
     gather(history, store, stream)
 
     assert kinds(history) == ["run.paused"]
+
+
+def test_forged_numbers_leave_figures_finite(history: HistoryStore) -> None:
+    waits = {"waits": {"api": {"slot": 10**400}, "web": {"slot": 1e308}, "cli": {"slot": 1e308}}}
+    made = [
+        ("todo.completed", {"record": {"actual_hours": 10**400, "estimated_hours": 1e-320}}),
+        ("run.ended", {"data": waits | {"status": "succeeded", "duration_ms": 1e308, "bound_s": 1e-300}}),
+    ]
+    history.add([HistoryEvent(id=kind, at=NOW, kind=kind, **more) for kind, more in made])
+
+    todos = trends(history, now=NOW)[1]
+    assert (todos.now.cycle_h_median, todos.now.actual_by_estimate) == (0, 0)
+    assert run_trend(history, repo=None, days=7, now=NOW).now.waited_h == 0
+
+
+@pytest.mark.parametrize("change", ["at = 253402300800000", "at = 1 << 62", "body = '{'", "body = '[]'"])
+def test_a_damaged_row_is_told_and_passed_over_by_a_rebuild(history: HistoryStore, change: str) -> None:
+    history.add([HistoryEvent(id=id_, at=NOW, kind="run.paused") for id_ in ("a", "b")])
+    history.rows(f"UPDATE events SET {change} WHERE id = 'a'")
+
+    with pytest.raises(CoordinationError) as damaged:
+        search(history)
+    assert "rebuild" in (damaged.value.hint or "")
+    assert [event and event.id for event in history.readable()] == [None, "b"]
+
+
+def test_a_second_end_counts_only_the_waits_since_the_first(
+    history: HistoryStore, store: RunStore, stream: EventStream
+) -> None:
+    run = submitted(store, {"A": "api", "B": ("web", ["A"]), "C": ("web", ["A"])})
+    run.drain()
+    gather(history, store, stream)
+    run.roll_back()
+    run.drain()
+    gather(history, store, stream)
+
+    ends = search(history, filters=HistoryFilters(kind="run.ended"))
+    line = timeline(list(all_events(store.redis, store.keys, run.run_id)), {}, now_ms=0)
+    assert line is not None
+    counted = sum(s for end in ends for reasons in end.data["waits"].values() for s in reasons.values())
+    assert len(ends) == 2
+    assert counted == pytest.approx(sum(line.waited_s().values()), abs=0.005)
 
 
 def test_a_forecast_learns_from_the_history_when_no_server_runs(tmp_path: Path) -> None:

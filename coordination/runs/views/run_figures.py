@@ -10,6 +10,7 @@ from redis import Redis
 
 from coordination.backend.keys import Keys
 from coordination.errors import NotFound, Unreadable
+from coordination.events.records import Event, place
 from coordination.events.stream import EventStream
 from coordination.history.run_events import StreamSource
 from coordination.runs.views.progress import all_events
@@ -28,19 +29,25 @@ def stream_source(redis: Redis, keys: Keys, settings: Settings) -> StreamSource:
     )
 
 
-def run_figures(redis: Redis, keys: Keys, run_id: str) -> dict[str, Any]:
+def run_figures(redis: Redis, keys: Keys, ended: Event) -> dict[str, Any]:
     """Return `bound_s` (seconds), and `waits`: repository → wait reason → seconds, summed over its todos.
 
-    Empty where the records of the run are gone or damaged.
+    A run that a rollback reopens ends again: the waits are those since its end before. Empty where the
+    records of the run are gone or damaged.
     """
     try:
-        run = RunReader(redis, keys).read(run_id)
+        run = RunReader(redis, keys).read(ended.run)
         repo_of = {todo.id: todo.repo for todo in run.todos}
-        line = timeline(list(all_events(redis, keys, run_id)), repo_of, now_ms=0)
+        events = list(all_events(redis, keys, ended.run))
+        if ended.entry:
+            events = [event for event in events if place(event.id) <= place(ended.entry)]
+        line = timeline(events, repo_of, now_ms=0)
     except (NotFound, Unreadable, *DAMAGE):
         return {}
+    since_ms = max((event.at_ms for event in events[:-1] if event.what == "run.ended"), default=0)
     waits: defaultdict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
     for wait in line.waits if line else ():
-        waits[repo_of.get(wait.todo, "")][wait.reason.value] += (wait.end_ms - wait.start_ms) / 1000
+        if wait.end_ms > since_ms:
+            waits[repo_of.get(wait.todo, "")][wait.reason.value] += (wait.end_ms - wait.start_ms) / 1000
     rounded = {repo: {why: round(s, 3) for why, s in reasons.items()} for repo, reasons in waits.items()}
     return {"waits": rounded} | ({} if run.bound_s is None else {"bound_s": run.bound_s})
