@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from coordination.ecosystem.record_events import record_event
 from coordination.environment import actor
 from coordination.errors import CoordinationError, UsageError
+from coordination.files import locked, make_private
 from coordination.history.collect import collect
 from coordination.history.events import HistoryEvent
 from coordination.history.meaning import Embedder, EmbeddingFailed
@@ -197,15 +198,17 @@ class Memory:
         """
         fresh = self._path.with_name(f"{self._path.name}.new")
         try:
-            _remove(fresh)
-            with HistoryStore(fresh) as store:
-                self._collect(store)
-                lost = _copy(self._path, store)
-                count = int(store.rows("SELECT COUNT(*) AS n FROM events")[0]["n"])
-                store.complete()
-            self.close()
-            _remove(self._path, keep="")
-            fresh.replace(self._path)
+            make_private(self._path.parent)
+            with locked(self._path.with_name(f"{self._path.name}.lock")):  # two would share the new database
+                _remove(fresh)
+                with HistoryStore(fresh) as store:
+                    self._collect(store)
+                    lost = _copy(self._path, store)
+                    count = int(store.rows("SELECT COUNT(*) AS n FROM events")[0]["n"])
+                    store.complete()
+                self.close()
+                _remove(self._path, keep="")
+                fresh.replace(self._path)
         except OSError as error:
             raise CoordinationError(
                 f"the history {self._path} cannot be replaced: {error.strerror}",

@@ -236,6 +236,22 @@ def test_a_damaged_row_is_told_and_passed_over_by_a_rebuild(history: HistoryStor
     assert [event and event.id for event in history.readable()] == [None, "b"]
 
 
+def test_rebuilds_at_the_same_time_keep_every_event(file: Path) -> None:
+    with Coord(file) as coord:
+        coord.memory.search()
+        lines = [HistoryEvent(id=f"i{n}", at=NOW, kind="run.paused").model_dump_json() for n in range(3000)]
+        coord.memory.import_lines(lines)
+
+    def rebuild(_: int) -> int:
+        with Coord(file) as coord:
+            return coord.memory.rebuild()
+
+    with ThreadPoolExecutor(3) as pool:
+        counts = list(pool.map(rebuild, range(3)))
+
+    assert counts == [3001] * 3
+
+
 def test_a_second_end_counts_only_the_waits_since_the_first(
     history: HistoryStore, store: RunStore, stream: EventStream
 ) -> None:
