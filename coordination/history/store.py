@@ -96,6 +96,7 @@ class HistoryStore:
         db = sqlite3.connect(self.path, timeout=WAIT_S, isolation_level=None)
         try:
             db.row_factory = sqlite3.Row
+            db.text_factory = lambda text: text.decode(errors="replace")
             db.execute("PRAGMA trusted_schema = OFF")
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")
@@ -105,6 +106,9 @@ class HistoryStore:
                 db.executescript(
                     f"BEGIN IMMEDIATE; {SCHEMA} {upgrade} PRAGMA user_version = {VERSION}; COMMIT"
                 )
+        except UnicodeDecodeError as error:  # sqlite3 quotes the damaged bytes in its message
+            db.close()
+            raise sqlite3.DatabaseError("its schema is damaged") from error
         except BaseException:
             db.close()
             raise

@@ -236,6 +236,16 @@ def test_a_damaged_row_is_told_and_passed_over_by_a_rebuild(history: HistoryStor
     assert [event and event.id for event in history.readable()] == [None, "b"]
 
 
+def test_a_damaged_schema_begins_a_new_database(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    with HistoryStore(path) as store:
+        store.complete()
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE events", b"CREATE\xfaTABLE\xfaevents"))
+
+    with HistoryStore(path) as store:
+        assert store.replaced == tmp_path / "history.db.broken"
+
+
 def test_rebuilds_at_the_same_time_keep_every_event(file: Path) -> None:
     with Coord(file) as coord:
         coord.memory.search()
