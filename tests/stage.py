@@ -32,7 +32,7 @@ from tests.waiting import until
 
 COORD = Path(sys.executable).with_name("coord")
 PLAN = "PLAN-001"
-READ_AT_START = ("PYTHON", "LC_", "LANG", "TZ", "FORCE_COLOR", "TERMINAL_WIDTH")
+READ_AT_START = ("LD_", "PYTHON", "LC_", "LANG", "TZ", "FORCE_COLOR", "TERMINAL_WIDTH")
 """Variables that the interpreter or a library reads before a command of coord is called: a fork is too late
 for them.
 """

@@ -100,7 +100,8 @@ def test_the_memory_of_the_worker_stays_flat_whatever_todos_write(swept: Swept) 
 def test_bytes_that_are_no_text_are_kept_as_they_are_and_shown_with_a_mark(swept: Swept) -> None:
     assert swept.answer.states["bytes"] == "succeeded"
     assert swept.log("bytes") == b"caf\303\251 \377\376 \0 end\303\251\n"
-    assert swept.shown("bytes") == "café \ufffd\ufffd \0 endé\n"  # a letter that came in two pieces is one
+    # A letter that came in two pieces is one.
+    assert swept.shown("bytes") == "café \ufffd\ufffd \\u0000 endé\n"
 
 
 def test_a_daemon_that_a_todo_leaves_behind_is_ended_with_it(swept: Swept) -> None:

@@ -52,10 +52,10 @@ def kept(redis: Redis) -> dict[str, Any]:
 
 
 class Unheard(RunStore):
-    def _call(self, step: str, run_id: str, *args: str | int | float) -> list[Any]:
-        super()._call(step, run_id, *args)
+    def _call(self, step: str, run_id: str, *group: Any, **named: Any) -> list[Any]:
+        super()._call(step, run_id, *group, **named)
         before = kept(self.redis)
-        answer = super()._call(step, run_id, *args)
+        answer = super()._call(step, run_id, *group, **named)
         assert kept(self.redis) == before, f"{step}, asked for again, changes something"
         asked.add(f"run/{step}")
         return answer

@@ -48,8 +48,8 @@ def test_resources_have_a_column_where_a_todo_needs_one(capsys: pytest.CaptureFi
     print_dry_run(look(capacities={"staging-db": 1, "gpu": 2}, C=needs))
     table = [line.split() for line in capsys.readouterr().out.splitlines()]
 
-    assert "resources" not in without
-    assert table[0][:5] == ["#", "todo", "repo", "after", "resources"]
+    assert "RESOURCES" not in without
+    assert table[0][:5] == ["#", "TODO", "REPO", "AFTER", "RESOURCES"]
     assert table[2][:6] == ["2", "C", "r2", "staging-db,", "gpu:2", "h:/r2"]
 
 
