@@ -37,6 +37,7 @@ RUN |= {
     "timed_out",
 }
 TODO = {
+    "level",
     "id",
     "repo",
     "state",

@@ -11,7 +11,8 @@ import pytest
 from coordination.errors import NotFound
 from coordination.models import OnFailure
 from coordination.runs.records import Result, TodoState, WaitReason
-from coordination.runs.views.pictures import _events, gantt, graph
+from coordination.runs.views.pictures import gantt, graph
+from coordination.runs.views.progress import all_events
 from coordination.runs.views.timeline import timeline
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, OK, Harness
@@ -22,7 +23,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 def causes(run: Harness, todo: str) -> list[WaitReason]:
     """Its obstacles, in order, each once."""
     store = run.store
-    events = list(_events(store, run.run_id))
+    events = list(all_events(store.redis, store.keys, run.run_id))
     line = timeline(events, {t.id: t.repo for t in run.view().todos}, store.now_ms() + 1000)
     assert line is not None
     return list(dict.fromkeys(wait.reason for wait in line.waits if wait.todo == todo))
@@ -181,7 +182,9 @@ def test_what_is_told_behind_the_end_of_a_run_makes_it_no_longer(run: Harness):
         id=f"{store.now_ms() + 900}-0",
     )
 
-    line = timeline(list(_events(store, run.run_id)), {"A": "api"}, store.now_ms() + 1000)
+    line = timeline(
+        list(all_events(store.redis, store.keys, run.run_id)), {"A": "api"}, store.now_ms() + 1000
+    )
 
     assert line is not None
     assert line.end_ms - line.start_ms <= 1000 * (run.view().duration_s or 0) + 50
