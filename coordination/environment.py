@@ -108,6 +108,15 @@ def cache_folder_from_environment(environ: Mapping[str, str] | None = None) -> P
     return Path(home, ".cache", "coord") if home.startswith("/") else None
 
 
+def config_folder_from_environment(environ: Mapping[str, str] | None = None) -> Path | None:
+    """Return the user's configuration folder for coord, or None if the environment names no home."""
+    environ = os.environ if environ is None else environ
+    named, home = environ.get("XDG_CONFIG_HOME", ""), environ.get("HOME", "")
+    if named.startswith("/"):
+        return Path(named, "coord")
+    return Path(home, ".config", "coord") if home.startswith("/") else None
+
+
 DEFAULT_PAGER = "less -FRX"
 
 

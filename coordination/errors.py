@@ -7,6 +7,9 @@ CoordinationError                1
 │   └── PlanRefused              2   a cycle, an unknown blocker, an undeclared repository, no agent command …
 ├── Unreadable                   1   records in Redis are damaged or were not written by coord
 ├── NotAllowed                   4   a policy forbids the operation
+│   ├── MissingRight             4   the roles of a person or program do not include the right
+│   ├── NotTrusted               4   a signed document is refused; `cause` says why
+│   └── Unsafe                   4   other users could change a file that decides whom to trust
 ├── Blocked                      5   something outside of the run prevents progress; nothing failed
 │   └── BreakerOpen              5   the circuit breaker is open after repeated failures
 ├── Conflict                     6   another process or person acted first
@@ -29,6 +32,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 
 class CoordinationError(Exception):
@@ -95,6 +99,44 @@ class NotAllowed(CoordinationError):
     """A policy does not allow this."""
 
     exit_code = 4
+
+
+class MissingRight(NotAllowed):
+    """The roles of a person or program do not include the right."""
+
+
+class TrustCause(StrEnum):
+    """Causes of the refusal of a signed document."""
+
+    UNSIGNED = "unsigned"
+    UNKNOWN_KEY = "unknown_key"
+    """The trust file does not contain the key."""
+    REVOKED = "revoked"
+    EXPIRED_KEY = "expired_key"
+    EXPIRED = "expired"
+    """The document is older than its time limit."""
+    CLOCK = "clock"
+    """The document or key is from the future: a clock is wrong."""
+    WRONG_TYPE = "wrong_type"
+    """It is a document of another type."""
+    BROKEN = "broken"
+    """The signature is over other bytes, or cannot be read."""
+    REPEATED = "repeated"
+    """The document was used before."""
+    FOREIGN = "foreign"
+    """The document is about another namespace, run or todo."""
+
+
+class NotTrusted(NotAllowed):
+    """A signed document is refused."""
+
+    def __init__(self, cause: TrustCause, message: str = "", hint: str = "") -> None:
+        self.cause = cause
+        super().__init__(message, hint)
+
+
+class Unsafe(NotAllowed):
+    """Other users could change a file that decides whom to trust."""
 
 
 class Blocked(CoordinationError):

@@ -1,0 +1,10 @@
+"""Trust: keys, signatures, and the rights of people and programs.
+
+| module | content |
+|---|---|
+| `public_keys.py` | OpenSSH public keys, and verification of SSHSIG signatures |
+| `keys.py` | private keys that sign: files of coord, SSH keys, the agent |
+| `envelope.py` | signed documents (DSSE) |
+| `rights.py` | roles and rights |
+| `trust_file.py` | the trust file: principals with their keys and grants |
+"""

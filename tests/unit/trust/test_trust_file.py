@@ -1,0 +1,113 @@
+"""The trust file: its place, its content, and the rights that it gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from coordination.errors import MissingRight, Unsafe, UsageError
+from coordination.trust.keys import new_key
+from coordination.trust.rights import RIGHTS, Right, Role
+from coordination.trust.trust_file import Grant, Kind, Principal, TrustFile, read_trust, trust_path
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> str:
+    return new_key(tmp_path / "key", "anna").public_key
+
+
+@pytest.fixture
+def file(tmp_path: Path, line: str) -> Path:
+    path = tmp_path / "trust.yaml"
+    path.write_text(
+        f"principals:\n- name: anna\n  keys:\n"
+        f"  - {{key: {line}, from: 2026-01-01, until: 2027-01-01T09:00:00}}\n"
+        "  grants:\n  - {role: Approver, repos: [api]}\n  - role: viewer\n"
+    )
+    path.chmod(0o600)
+    return path
+
+
+def test_it_is_read_with_its_times_in_utc(file: Path, line: str):
+    (anna,) = read_trust(file).principals
+
+    assert (anna.kind, anna.grants[0]) == (Kind.PERSON, Grant(role=Role.APPROVER, repos=("api",)))
+    assert anna.keys[0].key == line
+    assert f"{anna.keys[0].valid_from} {anna.keys[0].valid_until}".count("+00:00") == 2
+
+
+def test_what_others_could_change_is_refused(file: Path, tmp_path: Path):
+    for path, mode in ((file, 0o620), (file, 0o602), (tmp_path, 0o770), (tmp_path, 0o707)):
+        before = path.stat().st_mode
+        path.chmod(mode)
+        with pytest.raises(Unsafe):
+            read_trust(file)
+        path.chmod(before)
+    link = tmp_path / "link.yaml"
+    link.symlink_to(file)
+    with pytest.raises(Unsafe, match="symbolic link"):
+        read_trust(link)
+    with pytest.raises(Unsafe, match="todos can change"):
+        read_trust(file, [tmp_path / "elsewhere", tmp_path.parent])
+    (tmp_path / "way").symlink_to(tmp_path)
+    with pytest.raises(Unsafe, match="todos can change"):
+        read_trust(tmp_path / "way" / "trust.yaml", [tmp_path])
+    with pytest.raises(Unsafe, match="regular"):
+        read_trust(tmp_path)
+    assert read_trust(file, [tmp_path / "elsewhere"]).named("anna")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "principals: [",
+        "- a",
+        "principals:\n- name: anna\n- name: anna\n",
+        "principals:\n- {name: anna, keys: [{key: KEY}]}\n- {name: eve, keys: [{key: KEY}]}\n",
+        "principals:\n- {name: anna, keys: [{key: KEY}, {key: KEY, revoked: 2026-01-01}]}\n",
+        "principals:\n- {name: anna, keys: [{key: ssh-ed25519 AAAA}]}\n",
+        "principals:\n- {name: anna, keys: [{key: KEY, until: soon}]}\n",
+        "principals:\n- {name: anna, keys: [{key: KEY, revoke: 2026-01-01}]}\n",
+        "principals:\n- {name: anna, kind: alien}\n",
+        "principals:\n- {name: anna, grants: [{role: root}]}\n",
+        'principals:\n- {name: "an\\e[31mna"}\n',
+        "[" * 5000,
+    ],
+)
+def test_a_broken_file_is_refused_as_a_whole(file: Path, line: str, content: str):
+    file.write_text(content.replace("KEY", line))
+
+    with pytest.raises(UsageError, match="is broken"):
+        read_trust(file)
+
+
+def test_a_missing_file_and_its_place(tmp_path: Path):
+    with pytest.raises(UsageError, match="coord trust add"):
+        read_trust(tmp_path / "trust.yaml")
+
+    assert trust_path({"COORD_TRUST_FILE": "/etc/coord/t.yaml", "HOME": "/h"}) == Path("/etc/coord/t.yaml")
+    assert trust_path({"HOME": "/h"}) == Path("/h/.config/coord/trust.yaml")
+    assert trust_path({"HOME": "/h", "XDG_CONFIG_HOME": "/x"}) == Path("/x/coord/trust.yaml")
+
+
+def test_roles_grow_and_only_admin_has_all_rights():
+    assert [RIGHTS[lower] < RIGHTS[higher] for lower, higher in zip(Role, list(Role)[1:], strict=False)] == [
+        True
+    ] * 4
+    assert RIGHTS[Role.ADMIN] == set(Right)
+
+
+def test_rights_hold_for_the_granted_repositories_only():
+    anna = Principal(
+        name="anna", grants=(Grant(role=Role.OPERATOR, repos=("api",)), Grant(role=Role.APPROVER))
+    )
+    trust = TrustFile(principals=(anna,))
+    trust.check(anna, Right.LAND, ["api"])
+    trust.check(anna, Right.APPROVE, ["api", "web"])
+    trust.check(anna, Right.READ, None)
+    for repos in (["api", "web"], ["web"], None, []):
+        with pytest.raises(MissingRight, match="land") as refused:
+            trust.check(anna, Right.LAND, repos)
+        assert "coord trust grant anna operator" in refused.value.hint
+        assert refused.value.exit_code == 4
