@@ -19,6 +19,7 @@
 | `settings` `models` `errors` | settings; records of the file; exceptions |
 | `text` `files` `git` `terminal` | sentences and suggestions; private files; git queries; safe output |
 | `background` `retry` | background threads; pauses between tries |
+| `user_program` | programs of the user, bounded in time and output |
 | `durations` `processes` `disk` | milliseconds; identity of processes; free space |
 | `patterns` `environment` | regular expressions of users; environment variables |
 

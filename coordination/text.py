@@ -22,6 +22,11 @@ def listed(names: Collection[str]) -> str:
     return f"{shown} and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else shown
 
 
+def shortened(text: str, longest: int) -> str:
+    """Return a text of at most `longest` characters, with `…` where it was cut."""
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun: `1 todo`, `12 todos`, `12 repositories`, `12 branches`."""
     if number == 1:

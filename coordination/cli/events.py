@@ -16,9 +16,13 @@ from coordination.cli.options.values import moment
 from coordination.cli.screen.output import Form, output_options
 from coordination.cli.screen.tables import plain, print_table
 from coordination.cli.times import format_time
+from coordination.text import shortened
 
-TOLD_ELSEWHERE = frozenset({"entry", "plan", "attempt"})
-"""Data that a line for people leaves out."""
+TOLD_ELSEWHERE = frozenset({"entry", "plan", "attempt", "event"})
+"""Data that a line for people leaves out; `event` is a whole edit as JSON."""
+LONGEST_VALUE = 80
+"""Characters of a value that a line for people shows."""
+LONGEST_LINE = 500
 
 
 def _since(ctx: click.Context, parameter: click.Parameter, text: str | None) -> str | datetime | None:
@@ -105,5 +109,9 @@ def _row(event: Event) -> tuple[str, ...]:
 
 def words_of(event: Event) -> str:
     """Return what the event says besides its kind and its subject."""
-    data = [f"{name}: {value}" for name, value in event.data.items() if value and name not in TOLD_ELSEWHERE]
-    return "; ".join(filter(None, (event.title, ", ".join(data))))
+    data = [
+        f"{name}: {shortened(value, LONGEST_VALUE)}"
+        for name, value in event.data.items()
+        if value and name not in TOLD_ELSEWHERE
+    ]
+    return shortened("; ".join(filter(None, (event.title, ", ".join(data)))), LONGEST_LINE)

@@ -21,7 +21,7 @@ from coordination.cli.screen.tables import plain, print_none, print_table
 from coordination.cli.times import format_time
 from coordination.errors import Conflict, CoordinationError
 from coordination.files import replacing
-from coordination.text import counted
+from coordination.text import counted, shortened
 
 FACTS = (
     "status", "state", "attempt", "duration_ms", "exit_code", "level", "reason", "result", "succeeded",
@@ -30,6 +30,8 @@ FACTS = (
 """Data of events that a line shows."""
 MOST_CHANGES = 3
 """Fields of a change that a line shows."""
+LONGEST_VALUE = 80
+LONGEST_TITLE = 300
 
 
 @command()
@@ -124,17 +126,21 @@ def _words(event: HistoryEvent) -> str:
     if isinstance(counts, dict) and counts and event.kind == "file.changed":
         return ", ".join(f"{number} {kind}" for kind, number in counts.items())
     facts = [
-        f"{name} {value}" for name, value in event.data.items() if name in FACTS and value not in ("", 0)
+        f"{name} {_value(value)}"
+        for name, value in event.data.items()
+        if name in FACTS and value not in ("", 0)
     ]
-    return "; ".join(part for part in (", ".join(facts), event.title) if part)
+    return "; ".join(part for part in (", ".join(facts), shortened(event.title, LONGEST_TITLE)) if part)
 
 
 def _value(value: object) -> str:
     if value in (None, [], {}, ""):
         return "none"
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
-        return ", ".join(value)
-    return to_json(value).decode() if isinstance(value, list | dict) else str(value)
+        text = ", ".join(value)
+    else:
+        text = to_json(value).decode() if isinstance(value, list | dict) else str(value)
+    return shortened(text, LONGEST_VALUE)
 
 
 @command()

@@ -11,6 +11,7 @@ import os
 import subprocess
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import IO
 
 from coordination.dependencies.versions import SearchedOutput, fits_a_line
 from coordination.environment import without_ours
-from coordination.models import Command
+from coordination.models import Command, argv_of
 from coordination.processes import kill_group
 
 LOOK_S = 0.02
@@ -90,9 +91,7 @@ def run(
     """
     stopped = stopped or Event()
     output = Output(searched=SearchedOutput() if pattern is not None else None)
-    code = _run(
-        ["sh", "-c", command] if isinstance(command, str) else list(command), folder, timeout, output, stopped
-    )
+    code = _run(argv_of(command), folder, timeout, output, stopped)
     if pattern is None or output.searched is None or code != 0:
         return CommandResult(code=code, output=output)
     until = time.monotonic() + max(timeout.total_seconds(), SEARCH_S)
@@ -100,7 +99,7 @@ def run(
     return CommandResult(code=code, output=output, fits=fits)
 
 
-def _run(argv: list[str], folder: Path, timeout: timedelta, output: Output, stopped: Event) -> int | None:
+def _run(argv: Sequence[str], folder: Path, timeout: timedelta, output: Output, stopped: Event) -> int | None:
     try:
         process = subprocess.Popen(
             argv,

@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import subprocess
 from array import array
 from collections import defaultdict
 from collections.abc import Sequence
@@ -19,11 +17,11 @@ from datetime import timedelta
 from operator import mul
 from typing import TypeAlias
 
-from coordination.environment import without_ours
 from coordination.errors import CoordinationError
 from coordination.history.events import HistoryEvent
 from coordination.history.store import HistoryStore, event_of
-from coordination.processes import kill_group
+from coordination.models import Command, argv_of
+from coordination.user_program import Failed, ask
 
 COMPARED = 10_000
 """Newest events that a query is compared with: about 0.3 s with 384 dimensions."""
@@ -37,6 +35,8 @@ SMALLEST = 0.3
 _RANK_OFFSET = 60
 _LONGEST_TEXT = 2000
 _MOST_DIMENSIONS = 8192
+LONGEST_VECTOR = 32 * _MOST_DIMENSIONS
+"""Bytes of an answer to one text: a command that writes more is killed."""
 
 Vector: TypeAlias = "array[float]"
 
@@ -49,48 +49,37 @@ class EmbeddingFailed(CoordinationError):
 
 
 class Embedder:
-    def __init__(self, command: str | Sequence[str], limit: timedelta = LIMIT) -> None:
-        self._argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
-        self._limit = limit
-        self.model = hashlib.sha256(json.dumps(self._argv).encode()).hexdigest()[:16]
+    def __init__(self, command: Command, limit: timedelta = LIMIT) -> None:
+        self._command, self._limit = command, limit
+        self.model = hashlib.sha256(json.dumps(argv_of(command)).encode()).hexdigest()[:16]
         """Name under which vectors are kept: those of another command cannot be compared."""
 
     def vectors(self, texts: Sequence[str]) -> list[Vector]:
         """Return a vector of length 1 for each text. Raises EmbeddingFailed."""
         lines = "".join(json.dumps(text[:_LONGEST_TEXT]) + "\n" for text in texts)
-        found = [_vector(line) for line in self._answer(lines).splitlines() if line.strip()]
+        found = [_vector(line) for line in self._answer(lines, len(texts)).splitlines() if line.strip()]
         if len(found) != len(texts) or len({len(vector) for vector in found}) > 1:
             raise EmbeddingFailed(
                 f"it answered {len(texts)} texts with {len(found)} vectors, or of several lengths"
             )
         return found
 
-    def _answer(self, lines: str) -> str:
+    def _answer(self, lines: str, texts: int) -> str:
         try:
-            process = subprocess.Popen(
-                self._argv,
-                env=without_ours(os.environ),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                start_new_session=True,
+            answer = ask(
+                self._command,
+                lines.encode(),
+                timeout_s=self._limit.total_seconds(),
+                most_output=texts * LONGEST_VECTOR,
             )
-        except (OSError, ValueError) as error:
-            raise EmbeddingFailed(getattr(error, "strerror", None) or str(error)) from error
-        try:
-            out, err = process.communicate(lines, timeout=self._limit.total_seconds())
-        except (subprocess.TimeoutExpired, UnicodeError, OSError) as error:
+        except Failed as error:
             raise EmbeddingFailed(str(error)) from error
-        finally:
-            kill_group(process.pid)
-            process.wait()
-        if process.returncode:
-            raise EmbeddingFailed(f"exit code {process.returncode}: {err.strip()[-300:]}")
-        return out
+        return answer.decode(errors="replace")
 
 
 def _vector(line: str) -> Vector:
+    if len(line) > LONGEST_VECTOR:
+        raise EmbeddingFailed(f"a line of its answer has more than {LONGEST_VECTOR:,} characters")
     try:
         vector = array("f", json.loads(line))
     except (ValueError, TypeError, OverflowError, RecursionError) as error:

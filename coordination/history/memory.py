@@ -14,14 +14,14 @@ from pydantic import ValidationError
 
 from coordination.ecosystem.record_events import record_event
 from coordination.environment import actor
-from coordination.errors import CoordinationError, UsageError
+from coordination.errors import CoordinationError, Unreadable, UsageError
 from coordination.files import locked, make_private
 from coordination.history.collect import collect
 from coordination.history.events import HistoryEvent
 from coordination.history.meaning import Embedder, EmbeddingFailed
 from coordination.history.run_trends import RunTrend, durations, run_trend
 from coordination.history.search import LIMIT, HistoryFilters, check_known, search
-from coordination.history.store import COMPANIONS, HistoryStore
+from coordination.history.store import COMPANIONS, HistoryStore, move_away, readable
 from coordination.history.trends import Trend, trends
 from coordination.models import Dependency, Issue, Plan, Record, Todo
 from coordination.planner.hours import Group, medians
@@ -110,8 +110,12 @@ class Memory:
         """Return the median hours of the groups of similar todos that have durations."""
         if not self._path.exists():
             return {}
-        store = self._open()
-        return medians({group: durations(store, group.repo, group.kind) for group in groups})
+        try:
+            store = self._open()
+            return medians({group: durations(store, group.repo, group.kind) for group in groups})
+        except CoordinationError as error:
+            self._warn(f"nothing was learned from the history: {error}")
+            return {}
 
     def search_coordination_history(
         self, query: str, entity_type: str | None = None, repo: str | None = None, limit: int = LIMIT
@@ -207,6 +211,7 @@ class Memory:
                     count = int(store.rows("SELECT COUNT(*) AS n FROM events")[0]["n"])
                     store.complete()
                 self.close()
+                broken = move_away(self._path) if lost else None
                 _remove(self._path, keep="")
                 fresh.replace(self._path)
         except OSError as error:
@@ -215,26 +220,22 @@ class Memory:
                 "make room or give the right to write, then try again",
             ) from error
         if lost:
-            self._warn(f"{counted(lost, 'event')} of the old history could not be read")
+            self._warn(f"{lost} of the old history could not be read; it was moved to {broken}")
         return count
 
 
-def _copy(old: Path, store: HistoryStore) -> int:
-    """Add all readable events of an old database; return how many could not be read."""
+def _copy(old: Path, store: HistoryStore) -> str:
+    """Add all readable events of an old database; return how many could not be read, empty if none."""
     if not old.exists():
-        return 0
-    lost, batch = 0, list[HistoryEvent]()
-    with HistoryStore(old, replace=False) as source:
-        for event in source.readable():
-            if event is None:
-                lost += 1
-                continue
-            batch.append(event)
-            if len(batch) >= IMPORTED_AT_ONCE:
-                store.add(batch)
-                batch = []
-    store.add(batch)
-    return lost
+        return ""
+    lost, rest = 0, readable(old)
+    try:
+        while batch := list(islice(rest, IMPORTED_AT_ONCE)):
+            store.add(filter(None, batch))
+            lost += batch.count(None)
+    except Unreadable:
+        return "all events"
+    return counted(lost, "event") if lost else ""
 
 
 def _remove(database: Path, keep: str | None = None) -> None:

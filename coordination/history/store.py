@@ -13,12 +13,12 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from coordination.errors import CoordinationError
+from coordination.errors import CoordinationError, Unreadable
 from coordination.files import make_private, open_own
 from coordination.history.events import HistoryEvent, figures_of
 
@@ -27,6 +27,8 @@ LONGEST_TEXT = 10_000
 """Characters of an event that are indexed."""
 COMPANIONS = ("-wal", "-shm", "-journal")
 """Endings of the files that SQLite keeps beside the database."""
+FUTURE = timedelta(minutes=1)
+"""How far ahead of this clock an event may be dated, because the clocks of two machines differ."""
 WAIT_S = 5.0
 """Limit of the wait for another process that writes."""
 
@@ -50,6 +52,7 @@ CREATE VIRTUAL TABLE IF NOT EXISTS word_index USING fts5 (
   subject, title, words, actor, content='events', content_rowid='seq',
   tokenize="porter unicode61 remove_diacritics 2");
 """
+TABLES = tuple(re.findall(r"TABLE IF NOT EXISTS (\w+)", SCHEMA))
 VERSION = 2
 UPGRADE = """
 INSERT OR IGNORE INTO daily
@@ -67,10 +70,12 @@ INDEXED = "rowid, subject, title, words, actor"
 
 
 class HistoryStore:
-    """Raises CoordinationError where the database is locked or cannot be written."""
+    """Raises CoordinationError where the database is locked, cannot be written, lacks a table, or was written
+    by a newer version of coord.
+    """
 
-    def __init__(self, path: Path, *, replace: bool = True) -> None:
-        """`replace`: move an unreadable database away and begin a new one."""
+    def __init__(self, path: Path) -> None:
+        """Open the database, or begin one. An unreadable one is moved away, and a new one begun."""
         self.path = path
         self.replaced: Path | None = None
         """The place of an unreadable database that was moved away."""
@@ -78,34 +83,32 @@ class HistoryStore:
             make_private(path.parent)
             self._db = self._opened()
         except OSError as error:
-            raise self._explained(error) from error
+            raise explained(path, error) from error
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) or not replace:
-                raise self._explained(error) from error
-            self.replaced = _unused(path.with_name(f"{path.name}.broken"))
-            path.replace(self.replaced)
-            for leftover in COMPANIONS:
-                path.with_name(f"{path.name}{leftover}").unlink(missing_ok=True)
+            if isinstance(error, sqlite3.OperationalError):
+                raise explained(path, error) from error
+            self.replaced = move_away(path)
             self._db = self._opened()
 
     def _opened(self) -> sqlite3.Connection:
-        os.close(open_own(self.path, os.O_RDWR | os.O_CREAT))
-        for companion in COMPANIONS:
-            with suppress(FileNotFoundError):
-                os.close(open_own(self.path.with_name(f"{self.path.name}{companion}"), os.O_RDONLY))
-        db = sqlite3.connect(self.path, timeout=WAIT_S, isolation_level=None)
+        db = _connected(self.path)
         try:
-            db.row_factory = sqlite3.Row
-            db.text_factory = lambda text: text.decode(errors="replace")
-            db.execute("PRAGMA trusted_schema = OFF")
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")
             version = int(db.execute("PRAGMA user_version").fetchone()[0])
+            if version > VERSION:
+                raise CoordinationError(
+                    f"the history {self.path} was written by a newer version of coord: its schema is "
+                    f"{version}, and this version knows {VERSION}",
+                    "use that version; or make a new one from what is readable: coord history rebuild",
+                )
             if version < VERSION:
                 upgrade = UPGRADE if version else ""
                 db.executescript(
                     f"BEGIN IMMEDIATE; {SCHEMA} {upgrade} PRAGMA user_version = {VERSION}; COMMIT"
                 )
+            for table in TABLES:  # one that is missing or damaged is noticed here, and not in the middle
+                db.execute(f"SELECT 1 FROM {table} LIMIT 0")  # noqa: S608 (our names)
         except UnicodeDecodeError as error:  # sqlite3 quotes the damaged bytes in its message
             db.close()
             raise sqlite3.DatabaseError("its schema is damaged") from error
@@ -132,10 +135,10 @@ class HistoryStore:
 
     def add(self, events: Iterable[HistoryEvent], *, source: str = "", position: int | str = 0) -> int:
         """Keep the events that are new, and the position in their source; return how many were new."""
-        new = 0
+        new, now = 0, datetime.now(UTC)
         with self._transaction():
             for event in events:
-                new += self._add(event)
+                new += self._add(received(event, now))
             if source:
                 self._db.execute(
                     "INSERT INTO positions VALUES (?, ?) ON CONFLICT DO UPDATE SET position = "
@@ -213,7 +216,7 @@ class HistoryStore:
         try:
             return self._db.execute(sql, values).fetchall()
         except sqlite3.Error as error:
-            raise self._explained(error) from error
+            raise explained(self.path, error) from error
 
     def every(self) -> Iterator[HistoryEvent]:
         """Yield all events, oldest first."""
@@ -224,21 +227,6 @@ class HistoryStore:
             raise CoordinationError(
                 f"the history {self.path} is damaged: {error}", "rebuild it: coord history rebuild"
             ) from error
-
-    def readable(self) -> Iterator[HistoryEvent | None]:
-        """Yield all events of a damaged database, and None for each that cannot be read."""
-        try:
-            last = int(self._db.execute("SELECT MAX(seq) FROM events").fetchone()[0] or 0)
-        except sqlite3.Error:
-            yield None
-            return
-        for seq in range(1, last + 1):
-            try:
-                row = self._db.execute("SELECT * FROM events WHERE seq = ?", (seq,)).fetchone()
-                if row is not None:
-                    yield event_of(row)
-            except (sqlite3.Error, CoordinationError):
-                yield None
 
     def complete(self) -> None:
         """Write everything into the one file of the database."""
@@ -256,17 +244,76 @@ class HistoryStore:
                 raise
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
-            raise self._explained(error) from error
+            raise explained(self.path, error) from error
 
-    def _explained(self, error: sqlite3.Error | OSError) -> CoordinationError:
-        why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-        if isinstance(error, OSError) or re.search("readonly|unable to open", why):
-            hint = f"make {self.path.parent} a folder with regular files that you may write, then try again"
-        elif "locked" in why:
-            hint = "wait for the other process, then try again"
-        else:
-            hint = "make room, then try again; or make a new one: coord history rebuild"
-        return CoordinationError(f"the history {self.path} cannot be used: {why}", hint)
+
+def explained(path: Path, error: sqlite3.Error | OSError) -> CoordinationError:
+    why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+    if isinstance(error, OSError) or re.search("readonly|unable to open", why):
+        hint = f"make {path.parent} a folder with regular files that you may write, then try again"
+    elif "locked" in why:
+        hint = "wait for the other process, then try again"
+    elif re.search("no such|vtable", why):
+        hint = "make a new one from what is readable: coord history rebuild"
+    else:
+        hint = "make room, then try again; or make a new one: coord history rebuild"
+    return CoordinationError(f"the history {path} cannot be used: {why}", hint)
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    """Open the file as a database, whatever is in it."""
+    os.close(open_own(path, os.O_RDWR | os.O_CREAT))
+    for companion in COMPANIONS:
+        with suppress(FileNotFoundError):
+            os.close(open_own(path.with_name(f"{path.name}{companion}"), os.O_RDONLY))
+    db = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)
+    db.row_factory = sqlite3.Row
+    db.text_factory = lambda text: text.decode(errors="replace")
+    db.execute("PRAGMA trusted_schema = OFF")
+    return db
+
+
+def readable(path: Path) -> Iterator[HistoryEvent | None]:
+    """Yield all events of a database in any state, and None for each that cannot be read. Raises Unreadable
+    where it has no events that could be, CoordinationError where another process has locked it, OSError.
+    """
+    with closing(_connected(path)) as db:
+        try:
+            last = int(db.execute("SELECT MAX(seq) FROM events").fetchone()[0] or 0)
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            if "locked" in str(error):
+                raise explained(path, sqlite3.OperationalError(str(error))) from error
+            raise Unreadable(f"the history {path} is no readable database: {error}") from error
+        for seq in range(1, last + 1):
+            try:
+                row = db.execute("SELECT * FROM events WHERE seq = ?", (seq,)).fetchone()
+                if row is not None:
+                    yield event_of(row)
+            except (sqlite3.Error, CoordinationError):
+                yield None
+
+
+def move_away(path: Path) -> Path:
+    """Give a database the first free name of `NAME.broken`, `NAME.broken.2` …, with the files beside it;
+    return it.
+    """
+    free = _unused(path.with_name(f"{path.name}.broken"))
+    path.replace(free)
+    for companion in COMPANIONS:
+        with suppress(FileNotFoundError):
+            path.with_name(f"{path.name}{companion}").replace(free.with_name(f"{free.name}{companion}"))
+    return free
+
+
+def received(event: HistoryEvent, now: datetime) -> HistoryEvent:
+    """Return the event as it is kept: one that is dated in the future gets the present time, and its own one
+    as `told_at`.
+    """
+    if event.at <= now + FUTURE:
+        return event
+    parts = tuple(received(part, now) for part in event.parts)
+    data = {**event.data, "told_at": event.at.isoformat()}
+    return event.model_copy(update={"at": now, "data": data, "parts": parts})
 
 
 def _unused(path: Path) -> Path:

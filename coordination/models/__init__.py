@@ -73,6 +73,7 @@ from coordination.models.values import (
     Text,
     Units,
     Word,
+    argv_of,
     lower_case,
     parse_duration,
     parse_size,
@@ -85,6 +86,6 @@ __all__ = [
     "Issue", "IssueStatus", "Jitter", "Labels", "Level", "ManualAction", "Milestone", "NoopAction",
     "OnFailure", "OutputSign", "Plan", "PlanStatus", "PythonAction", "Record", "Repo", "RepoName", "Resource",
     "ResourceName", "ResourceNeed", "ResourceType", "Retry", "ShellAction", "Size", "Strategy", "Text",
-    "Todo", "TodoStatus", "Units", "Validation", "Verdict", "Word", "Workspace", "WriteBack", "lower_case",
-    "parse_duration", "parse_size", "presentable", "secrets_of",
+    "Todo", "TodoStatus", "Units", "Validation", "Verdict", "Word", "Workspace", "WriteBack", "argv_of",
+    "lower_case", "parse_duration", "parse_size", "presentable", "secrets_of",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, cast
@@ -55,6 +56,11 @@ def _reject_dot_names(name: str) -> str:
     if name in (".", ".."):  # worktrees are in folders named after the repository
         raise ValueError("a repository's name must differ from . and ..")
     return name
+
+
+def argv_of(command: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the arguments of a Command: a string runs in a shell, a list without one."""
+    return ("sh", "-c", command) if isinstance(command, str) else tuple(command)
 
 
 def _reject_numbers(value: object) -> object:

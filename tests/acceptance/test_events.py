@@ -101,6 +101,19 @@ def test_following_prints_a_line_for_each_event_and_goes_on_from_an_id(stage: St
     assert [line.split("  ")[2] for line in shown.splitlines()] == ["one", "two", "three"]
 
 
+def test_a_line_for_people_shows_no_whole_edits_and_cuts_long_values(stage: Stage, stream: EventStream):
+    whole = json.dumps({"changes": {"title": ["old", "x" * 100_000]}})
+    stream.forward("journal:lines", 1, [("todo.updated", "LIB", "ann@host", "lib", "The title", whole)])
+    stream.append("command.clean", "long", data={"folder": "y" * 100_000})
+
+    edit, long = stage.ok("events", "--limit", "2", "--format", "{kind} {subject}").out.splitlines()
+    shown = stage.ok("events", "--limit", "2").out
+    assert (edit, long) == ("todo.updated LIB", "command.clean long")
+    assert "The title" in shown
+    assert len(shown) < 1000
+    assert "changes" not in shown
+
+
 def test_counted_kinds_are_written_while_a_follower_asks_for_them(stage: Stage, stream: EventStream):
     asked = Keys("coord").events.requests
     follower = stage.begin("events", "-f", "--kind", "lock.granted", "--limit", "1", "--format", "{subject}")

@@ -17,8 +17,8 @@ from coordination.models import Command, OnFailure
 from coordination.runs.maintenance.notices import KINDS, SINGLE
 from coordination.runs.maintenance.notifier import TRIES, Notifier
 from coordination.runs.maintenance.progress_feed import ProgressFeed
-from coordination.runs.maintenance.user_program import call
 from coordination.runs.store import RunStore
+from coordination.user_program import call
 from tests.contracts.carrier import BAD, Harness
 from tests.waiting import until
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from coordination.errors import CoordinationError, GitRefused
 from coordination.files import open_private
 from coordination.models import Command as CommandLine
-from coordination.models import NoopAction
+from coordination.models import NoopAction, argv_of
 from coordination.runs.records import Blame
 from coordination.runs.replies import Grant
 from workers.attempt.actions import action_of
@@ -27,7 +27,7 @@ from workers.attempt.context import LeaseLost
 from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.logs import Log
 from workers.executors.commands import command_for
-from workers.executors.job import Command, Job, argv_of
+from workers.executors.job import Command, Job
 from workers.outcome import AttemptOutcome, OutcomeKind, describe_exit, failure_from_exit
 from workers.process.child import GUARD_LOST, Exit
 from workers.process.trouble import GitInterrupted, Trouble, WorkspaceUnusable, describe_os_error

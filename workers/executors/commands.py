@@ -24,7 +24,8 @@ from pathlib import Path
 
 from coordination import models
 from coordination.errors import PlanRefused
-from workers.executors.job import Command, Job, Undone, argv_of
+from coordination.models import argv_of
+from workers.executors.job import Command, Job, Undone
 
 
 def shell_command(job: Job) -> Command:

@@ -53,8 +53,3 @@ class Job:
 class Command:
     argv: tuple[str, ...]
     stdin: bytes = b""
-
-
-def argv_of(command: models.Command) -> tuple[str, ...]:
-    """Return the arguments: a string runs in a shell, a list without one."""
-    return ("sh", "-c", command) if isinstance(command, str) else tuple(command)

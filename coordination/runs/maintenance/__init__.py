@@ -7,6 +7,5 @@
 | `stuck.py` | detects runs that nothing will move on |
 | `notices.py`, `notifier.py` | what people must know; tells it through `notify_command` |
 | `progress_feed.py` | gives the progress of runs to `progress_command` |
-| `user_program.py` | runs a program of the user |
 | `expiry.py` | removes ended runs after `keep_runs` |
 """

@@ -46,7 +46,7 @@ from coordination.runs.maintenance.notices import (
     line_of,
     notice_of,
 )
-from coordination.runs.maintenance.user_program import call
+from coordination.user_program import call
 
 TIMEOUT = timedelta(seconds=30)
 """Time that a call may take."""

@@ -27,10 +27,10 @@ from coordination.errors import NotFound, Unreadable
 from coordination.events.kinds import GAP
 from coordination.events.stream import EventStream
 from coordination.models import Command
-from coordination.runs.maintenance.user_program import NotStarted, UserProgram
 from coordination.runs.records import RunView
 from coordination.runs.views.progress_reader import ProgressReader
 from coordination.runs.views.run_view import RunReader
+from coordination.user_program import NotStarted, UserProgram
 
 LOOK_S = 1.0
 SHARE = 20

@@ -1,8 +1,9 @@
-"""Run a program of the user (`notify_command`, `progress_command`) so that it cannot harm its caller.
+"""Run a program of the user (`notify_command`, `progress_command`, `COORD_EMBED_COMMAND`) so that it cannot
+harm its caller.
 
 A program gets a process group of its own, which is ended as a whole. It reads JSON on its standard input;
-texts of todos never become part of a command line. Its output is not kept, but for the end of what it writes
-to standard error, which the log shows if it fails.
+texts of todos never become part of a command line. Its output is kept up to a limit where it is an answer;
+else only the end of what it writes to standard error, which the log shows if it fails.
 """
 
 from __future__ import annotations
@@ -14,10 +15,9 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 
 from coordination.environment import without_ours
-from coordination.models import Command
+from coordination.models import Command, argv_of
 from coordination.processes import kill_group
 from coordination.terminal import spelled
 
@@ -28,16 +28,6 @@ DRAIN_S = 0.5
 """Time for the end of its output, which a process that left the group may keep open."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ended:
-    why: str
-    """The cause of a failure; empty for success."""
-
-    @property
-    def ok(self) -> bool:
-        return not self.why
-
-
 class NotStarted(Exception):
     """The program does not exist or may not be executed."""
 
@@ -45,24 +35,32 @@ class NotStarted(Exception):
 class UserProgram:
     """A started program. One thread calls its methods except `feed`, which blocks while it does not read."""
 
-    def __init__(self, command: Command, environment: Mapping[str, str]) -> None:
-        """Start it: a string in `sh -c`, a list without a shell. Raises NotStarted."""
-        argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
+    def __init__(self, command: Command, environment: Mapping[str, str], *, most_output: int = 0) -> None:
+        """Start it: a string in `sh -c`, a list without a shell. Up to `most_output` bytes of its standard
+        output are kept; one more is too much. Raises NotStarted.
+        """
+        argv = argv_of(command)
         try:
             self._process = subprocess.Popen(
                 argv,
                 env={**without_ours(os.environ), **environment},
                 stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if most_output else subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise NotStarted(f"{argv[0]} cannot be run: {reason}") from error
+        self.output = bytearray()
+        self.said_too_much = threading.Event()
+        self._most_output = most_output
         self._tail = b""
-        self._reader = threading.Thread(target=self._read, name="program output", daemon=True)
-        self._reader.start()
+        self._readers = [threading.Thread(target=self._read_errors, name="program errors", daemon=True)]
+        if most_output:
+            self._readers.append(threading.Thread(target=self._read, name="program output", daemon=True))
+        for reader in self._readers:
+            reader.start()
 
     @property
     def has_ended(self) -> bool:
@@ -84,10 +82,14 @@ class UserProgram:
                 self._process.stdin.close()
 
     def wait(self, timeout_s: float, stopping: threading.Event, hurry_s: float) -> bool:
-        """Wait for its end; return whether it came. After `stopping` is set, wait `hurry_s` at most."""
+        """Wait for its end, or until it has said too much; return whether the end came. After `stopping` is
+        set, wait `hurry_s` at most.
+        """
         until = time.monotonic() + timeout_s
         hurried = False
         while not self.has_ended:
+            if self.said_too_much.is_set():
+                return False
             if stopping.is_set() and not hurried:
                 until, hurried = min(until, time.monotonic() + hurry_s), True
             if time.monotonic() >= until:
@@ -104,7 +106,8 @@ class UserProgram:
             time.sleep(POLL_S)
         kill_group(self._process.pid)
         self._process.wait()
-        self._reader.join(DRAIN_S)
+        for reader in self._readers:
+            reader.join(DRAIN_S)
 
     @property
     def failure(self) -> str:
@@ -116,6 +119,17 @@ class UserProgram:
         return f"exit code {code}" + (f": {said}" if said else "")
 
     def _read(self) -> None:
+        """Keep its standard output up to the limit, and take no more."""
+        stream = self._process.stdout
+        assert stream is not None
+        with stream, suppress(OSError, ValueError):
+            while chunk := os.read(stream.fileno(), CHUNK):
+                self.output += chunk
+                if len(self.output) > self._most_output:
+                    self.said_too_much.set()
+                    return
+
+    def _read_errors(self) -> None:
         """Take what it writes to standard error for as long as it writes; keep the end of it."""
         stream = self._process.stderr
         assert stream is not None
@@ -144,6 +158,30 @@ def call(
     ended = program.wait(timeout_s, stopping, hurry_s)
     program.end(0.0 if ended else grace_s)
     return program.failure if ended else f"it had not ended after {timeout_s:g} s, and was killed"
+
+
+class Failed(Exception):
+    """The program gave no answer."""
+
+
+def ask(command: Command, data: bytes, *, timeout_s: float, most_output: int) -> bytes:
+    """Run a program with this input; return its standard output. Raises Failed."""
+    try:
+        program = UserProgram(command, {}, most_output=most_output)
+    except NotStarted as error:
+        raise Failed(str(error)) from error
+    try:
+        threading.Thread(target=_give, args=(program, data), name="program input", daemon=True).start()
+        ended = program.wait(timeout_s, threading.Event(), timeout_s)
+    finally:  # also where the user presses Ctrl-C
+        program.end(0.0)
+    if program.said_too_much.is_set():
+        raise Failed(f"it wrote more than {most_output:,} bytes, and was killed")
+    if not ended:
+        raise Failed(f"it had not ended after {timeout_s:g} s, and was killed")
+    if program.failure:
+        raise Failed(program.failure)
+    return bytes(program.output)
 
 
 def _give(program: UserProgram, data: bytes) -> None:
