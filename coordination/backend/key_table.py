@@ -97,6 +97,7 @@
 | `…:tips`                 | hash   | repo → the base commit of its next attempt | as the run |
 | `…:output`               | hash   | todo → JSON output for its dependents | as the run |
 | `…:checkpoint`           | hash   | running todo → JSON output so far | as the run |
+| `…:results` | hash | todo → its signed result; `tip <repo>` → that of the repository's tip | as the run |
 | `…:parents`              | hash   | todo → its predecessors; in a rollback | as the run |
 | `…:behind`               | hash   | todo → dependents still to be undone; in a rollback | as the run |
 | `…:posted`               | zset   | queue → turn of the todo whose message is in it | as the run |
@@ -147,7 +148,7 @@ TYPES: Mapping[str, str] = {
         "commits inbox-deliveries:* inbox-lanes:* inbox-facts:* envelope errands errand:* run:*:meta "
         "run:*:spec run:*:place run:*:children run:*:levels run:*:state run:*:facts run:*:pending "
         "run:*:opened run:*:busy run:*:stranded run:*:tips run:*:output run:*:checkpoint run:*:parents "
-        "run:*:behind run:*:bundle:*"
+        "run:*:behind run:*:results run:*:bundle:*"
     ),
     "set": "stops lock-party:* lock-parties lock-names topic:* run:*:owed",
     "string": "fence worker:* version ecosystem lock:* resource:* seat:* lock-done:* lock-epoch",

@@ -32,6 +32,7 @@ class RunKeys:
     tips = property(lambda self: f"{self.prefix}:tips")
     output = property(lambda self: f"{self.prefix}:output")
     checkpoint = property(lambda self: f"{self.prefix}:checkpoint")
+    results = property(lambda self: f"{self.prefix}:results")
     posted = property(lambda self: f"{self.prefix}:posted")
     events = property(lambda self: f"{self.prefix}:events")
 
@@ -46,7 +47,7 @@ class RunKeys:
         """The run's keys, in the order in which lua/run/_run.lua unpacks them."""
         names = (
             "meta spec place children levels state facts pending opened ready queued busy owed stranded sent "
-            "tips output checkpoint parents behind posted events"
+            "tips output checkpoint parents behind posted events results"
         )
         return [f"{self.prefix}:{name}" for name in names.split()]
 
@@ -313,6 +314,11 @@ def lock(name: str) -> str:
 def resource(name: str) -> str:
     """Return the typed name of a resource."""
     return f"resource:{name}"
+
+
+def tip_field(repo: str) -> str:
+    """Return the field of a repository's tip in the hash of signed results. A todo's name has no space."""
+    return f"tip {repo}"
 
 
 def member(run_id: str, todo_id: str) -> str:

@@ -55,6 +55,7 @@ Failures:
 | module | content |
 |---|---|
 | `records.py` | states, and the records that workers read and views return |
+| `inputs.py` | what a todo begins with: outputs of its predecessors, and its context |
 | `replies.py` | the records that steps return, parsed from the replies of Redis |
 | `store.py` | the steps of a run on Redis |
 | `dispatch.py` | sends the messages that a step makes necessary |

@@ -118,8 +118,18 @@ class RunBrief(BaseModel):
     """Repository → the run whose work there is partly executed again: its commits beyond `carried_tips` are
     not used.
     """
+    redone: dict[str, str] = {}
+    """Todo → the run whose result of it, and those before it, count no more: a retry executes it again."""
+    by_hand: tuple[str, ...] = ()
+    """The todos that a person does or has done, so that no worker states a result of them."""
     no_cache: bool = False
     """No todo is given a cached result: each is executed, and its result is cached."""
+
+    def runs_of(self, todo: str) -> tuple[str, ...]:
+        """Return the runs whose result of a todo counts here: this one, and those that it takes up."""
+        last = self.redone.get(todo)
+        taken_up = self.carried_from[: self.carried_from.index(last)] if last in self.carried_from else ()
+        return (self.run_id, *(taken_up if last else self.carried_from))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,34 +148,8 @@ class Result:
     blame: Blame = ""
     cached: str = ""
     """`<run> <todo>` of the cached result, where nothing was executed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredecessorOutput:
-    """Output of a settled todo for its dependents."""
-
-    todo: str
-    output: Any
-    commit: str | None
-    """The commit at which it left its repository; None where nothing was committed."""
-    run: str
-    """The run that executed it: an earlier one if it was carried over."""
-    fence: int
-    """Fence of its settle: of two todos of one repository, the one with the higher fence came later."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TodoInputs:
-    """Inputs with which a todo begins."""
-
-    todos: list[PredecessorOutput]
-    """Outputs of its predecessors, in the order of the request."""
-    context: dict[str, Any]
-    """The values that it sees of its context: key → value."""
-    omitted: int
-    """Number of context values that were left out because of the size limit."""
-    claimed_by: int = 0
-    """The fence of the todo's last claim when the inputs had been read; 0 where Redis has none."""
+    signed: str = ""
+    """What the worker states of it, signed (trust/results.py); empty where nothing states it."""
 
 
 class Source(BaseModel):

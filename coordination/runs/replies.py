@@ -52,6 +52,8 @@ class Grant:
     """Failures of the todo itself so far."""
     checkpoint: str = ""
     """JSON that an earlier attempt wrote to COORD_OUTPUT before it ended; empty if none."""
+    tip_result: str = ""
+    """The signed result that led to the tip, or that began at it; empty where Redis has none."""
     shared: bool = False
     """True if any shared context exists; without any, no worker reads it."""
     undo: Undo | None = None
@@ -60,7 +62,7 @@ class Grant:
     @classmethod
     def parse(cls, run_id: str, todo_id: str, attempt: int, told: Sequence[str]) -> Grant:
         """Parse what the claim step returns after the header of its reply."""
-        fence, spec, tip, tries, checkpoint, shared, *undo = told
+        fence, spec, tip, tries, checkpoint, tip_result, shared, *undo = told
         return cls(
             run_id=run_id,
             todo_id=todo_id,
@@ -70,6 +72,7 @@ class Grant:
             tip=tip or None,
             tries=int(tries),
             checkpoint=checkpoint,
+            tip_result=tip_result,
             shared=bool(shared),
             undo=Undo.parse(undo) if undo else None,
         )
@@ -87,8 +90,17 @@ class Undo:
     """The run that executed it: an earlier one if it was carried over."""
     had_ended: bool
     """True if the run had ended before the rollback: people may have worked on its branches since."""
+    result: str = ""
+    """Its signed result; empty where Redis has none."""
 
     @classmethod
     def parse(cls, told: Sequence[str]) -> Undo:
-        was, output, last, run, had_ended = told
-        return cls(was=TodoState(was), output=output, last=last == "1", run=run, had_ended=had_ended == "1")
+        was, output, last, run, had_ended, result = told
+        return cls(
+            was=TodoState(was),
+            output=output,
+            last=last == "1",
+            run=run,
+            had_ended=had_ended == "1",
+            result=result,
+        )

@@ -5,7 +5,6 @@ Every step returns a Reply; the caller passes it to `Dispatcher.follow`, which s
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -22,14 +21,13 @@ from coordination.broker.delivery import Delivery
 from coordination.cache.entries import drop
 from coordination.durations import ms
 from coordination.events.records import append_args
+from coordination.runs.inputs import FACTS, TodoInputs
 from coordination.runs.records import (
     LIVE,
     Blame,
     Descriptor,
-    PredecessorOutput,
     Result,
     RunBrief,
-    TodoInputs,
 )
 from coordination.runs.replies import Grant, Reply
 from coordination.runs.views.log_reader import LOG_LIMIT_BYTES, pieces_of
@@ -129,7 +127,7 @@ class RunStore:
         return self._of(
             grant, "settle", outcome=result.outcome, exit_code=_text(result.exit_code), error=result.error,
             output=result.output, tip=result.tip, began=result.began, blame=result.blame,
-            cached=result.cached,
+            cached=result.cached, signed=result.signed,
         )  # fmt: skip
 
     def retry(self, grant: Grant, delay: timedelta, result: Result) -> Reply:
@@ -267,48 +265,40 @@ class RunStore:
         contexts: Sequence[str] = (),
         limit_bytes: int = 0,
         to: str = "",
+        signed: Sequence[str] = (),
     ) -> TodoInputs:
         """Return the outputs of these todos, and the values visible from a context (its chain, innermost
         first), in one round trip.
 
-        `to`: the todo that begins with them; `claimed_by` is the fence of its claim, read last.
+        `to`: the todo that begins with them; `claimed_by` is the fence of its claim, read last. `signed`: the
+        todos whose signed results are to be returned, too.
         """
         return self._client_scripts.with_library(
-            lambda: self._handed_over(run_id, todos, contexts, limit_bytes, to)
+            lambda: self._handed_over(run_id, todos, contexts, limit_bytes, to, signed)
         )
 
     def _handed_over(
-        self, run_id: str, todos: Sequence[str], contexts: Sequence[str], limit_bytes: int, to: str
+        self,
+        run_id: str,
+        todos: Sequence[str],
+        contexts: Sequence[str],
+        limit_bytes: int,
+        to: str,
+        signed: Sequence[str],
     ) -> TodoInputs:
         keys = self.keys.run(run_id)
-        names = ("commit", "run", "settled_by")
         with self.redis.pipeline(transaction=False) as pipeline:
             if contexts:
                 pipeline.fcall(library.function(VISIBLE), 1, self.keys.cache.head, limit_bytes, *contexts)
+            if signed:
+                pipeline.hmget(keys.results, signed)
             if todos:
                 pipeline.hmget(keys.output, todos)
             pipeline.hmget(
-                keys.facts, [*(f"{todo} {name}" for todo in todos for name in names), f"{to} fence"]
+                keys.facts, [*(f"{todo} {name}" for todo in todos for name in FACTS), f"{to} fence"]
             )
             answers = pipeline.execute()
-        outputs = answers[-2] if todos else []
-        *facts, fence = answers[-1]
-        claimed_by = int(fence or 0)
-        omitted, *seen = answers[0] if contexts else [0]
-        handed = [
-            PredecessorOutput(
-                todo=t,
-                output=json.loads(o) if o else None,
-                commit=commit,
-                run=run or run_id,
-                fence=int(by or 0),
-            )
-            for t, o, commit, run, by in zip(
-                todos, outputs, facts[0::3], facts[1::3], facts[2::3], strict=True
-            )
-        ]
-        context = {key: json.loads(value) for key, value in zip(seen[::2], seen[1::2], strict=True)}
-        return TodoInputs(todos=handed, context=context, omitted=omitted, claimed_by=claimed_by)
+        return TodoInputs.parse(run_id, todos, bool(contexts), signed, answers)
 
     def log(
         self,

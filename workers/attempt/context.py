@@ -18,7 +18,8 @@ from typing import Any
 
 from coordination.errors import Conflict, CoordinationError
 from coordination.planner.gates import MILESTONE_REPO
-from coordination.runs.records import PredecessorOutput, RunBrief, TodoInputs
+from coordination.runs.inputs import PredecessorOutput, TodoInputs
+from coordination.runs.records import RunBrief
 from coordination.runs.replies import Grant
 from coordination.runs.shared import chain_of_todo
 from coordination.runs.store import RunStore

@@ -22,8 +22,9 @@ from coordination.cache.names import Chain, Scope
 from coordination.errors import Conflict, NotAllowed
 from coordination.runs.cleanup_jobs import Answer, CleanupJob, CleanupQueue
 from coordination.runs.dispatch import Dispatcher
+from coordination.runs.inputs import TodoInputs
 from coordination.runs.presence import Presence, Worker
-from coordination.runs.records import Blame, Result, RunBrief, TodoInputs, TodoState
+from coordination.runs.records import Blame, Result, RunBrief, TodoState
 from coordination.runs.replies import Grant, Reply
 from coordination.runs.shared import ContextCalls, chain_of_todo
 from coordination.runs.store import RunStore
@@ -187,16 +188,16 @@ class StepHandlers:
     def handed_over(
         self, repos: Repos, run_id: str, todos: Sequence[str],
         contexts: Annotated[Sequence[str], Field(max_length=MOST_CONTEXTS)] = (), limit_bytes: int = 0,
-        to: str = "",
+        to: str = "", signed: Sequence[str] = (),
     ) -> TodoInputs:  # fmt: skip
         if to:
             self._own(repos, run_id, to)
-        if hidden := sorted(set(todos) - self._seen(repos, run_id)):
+        if hidden := sorted({*todos, *signed} - self._seen(repos, run_id)):
             raise NotAllowed(f"{hidden[0]} of run {run_id} is not a predecessor of a todo of {_named(repos)}")
         if contexts:
             self._own_context(repos, run_id, tuple(contexts))
         limit_bytes = min(limit_bytes, self._settings.context_limit_bytes)
-        return self._store.handed_over(run_id, todos, contexts, limit_bytes, to)
+        return self._store.handed_over(run_id, todos, contexts, limit_bytes, to, signed)
 
     def context_get(
         self, repos: Repos, run_id: str, todo_id: str, key: str, scope: Scope | None = None

@@ -39,6 +39,8 @@ class RerunSelection:
     """Repositories in which a todo of `again` has committed."""
     tips: Mapping[str, str]
     """Repository → the commit from which it continues."""
+    sources: Mapping[str, str]
+    """Repository that was taken back → the todo that left that commit, or that began with it."""
 
     @property
     def todos(self) -> frozenset[str]:
@@ -54,18 +56,22 @@ def select_reruns(
     for todo in start:
         _refuse(ended, todo)
     again = _built_on(ended, start)
-    tips, repos = dict(ended.tips), set[str]()
+    tips, repos, sources = dict(ended.tips), set[str](), dict[str, str]()
     for repo, todos in _committed(ended).items():
         if first := next((todo for todo in todos if todo in again), None):
             repos.add(repo)
-            _stand(tips, repo, _before(ended, todos, first))
+            commit, sources[repo] = _before(ended, todos, first)
+            _stand(tips, repo, commit)
     lost = set[str]()
     for repo in gone & ended.tips.keys():
         left = [todo for todo in _committed(ended).get(repo, ()) if todo not in again]
         kept = next((todo for todo in reversed(left) if carried(repo, ended.commit(todo) or "")), None)
         lost.update(left[left.index(kept) + 1 :] if kept else left)
         _stand(tips, repo, ended.commit(kept) if kept else None)
-    return RerunSelection(again=again, lost=frozenset(lost), repos=frozenset(repos), tips=tips)
+        sources |= {repo: kept} if kept else {}
+    return RerunSelection(
+        again=again, lost=frozenset(lost), repos=frozenset(repos), tips=tips, sources=sources
+    )
 
 
 def _refuse(ended: EndedRun, todo: str) -> None:
@@ -112,10 +118,12 @@ def _committed(ended: EndedRun) -> dict[str, list[str]]:
     return committed
 
 
-def _before(ended: EndedRun, todos: list[str], first: str) -> str | None:
-    """Return the commit with which `first` began."""
+def _before(ended: EndedRun, todos: list[str], first: str) -> tuple[str | None, str]:
+    """Return the commit with which `first` began, and the todo whose record has it."""
     former = todos[: todos.index(first)]
-    return ended.facts[first].get("began") or (ended.commit(former[-1]) if former else None)
+    if (began := ended.facts[first].get("began")) or not former:
+        return began, first
+    return ended.commit(former[-1]), former[-1]
 
 
 def _stand(tips: dict[str, str], repo: str, commit: str | None) -> None:

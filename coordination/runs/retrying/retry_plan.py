@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from coordination.backend.keys import RunKeys
+from coordination.backend.keys import RunKeys, tip_field
 from coordination.breakers.records import Policy
 from coordination.environment import actor
 from coordination.errors import NotFound, PlanRefused
@@ -29,6 +29,7 @@ from coordination.runs.submission.draft import Draft, descriptor, first_facts, n
 from coordination.runs.submission.landed import Base, bases
 from coordination.runs.submission.structure import graph_hash, refuse_changed
 from coordination.runs.submission.submit import (
+    by_hand,
     refuse_without_agent,
     refuse_without_way_back,
     spec_of,
@@ -224,6 +225,7 @@ def submit_retry(
         draft.keys.checkpoint, {t: json for t, json in left.ended.checkpoint.items() if t in left.unfinished}
     )
     _copy_bundles(draft, store.keys.run(left.ended.run_id), set(left.ended.brief.repo_of.values()))
+    _copy_results(draft, store, left)
     return draft.run_id, draft.seal()
 
 
@@ -236,6 +238,12 @@ def _meta(run_id: str, left: RetryPlan, settings: Settings) -> dict[str, str | i
             "kill_grace": settings.kill_grace,
             "carried_from": (old.run_id, *old.brief.carried_from),
             "carried_tips": dict(left.tips),
+            "redone": old.brief.redone | dict.fromkeys(left.set_back.todos, old.run_id),
+            "by_hand": (
+                *(todo for todo in old.brief.by_hand if todo not in left.again),
+                *by_hand(spec.todo for spec in left.again.values()),
+                *left.by_hand,
+            ),
             "set_back": old.brief.set_back | dict.fromkeys(left.set_back.repos, old.run_id),
         }
     )
@@ -302,3 +310,15 @@ def _begun(old: EndedRun, todo: str) -> Mapping[str, str]:
 def _copy_bundles(draft: Draft, old: RunKeys, repos: Iterable[str]) -> None:
     for repo in repos:
         draft.copy(old.bundle(repo), draft.keys.bundle(repo))
+
+
+def _copy_results(draft: Draft, store: RunStore, left: RetryPlan) -> None:
+    """Copy the signed results of the ended run, and name the one that each tip comes from."""
+    old, moved = store.keys.run(left.ended.run_id), left.set_back.sources
+    draft.copy(old.results, draft.keys.results)
+    if moved:
+        results = store.redis.hmget(old.results, list(moved.values()))
+        draft.set(
+            draft.keys.results,
+            {tip_field(repo): result or "" for repo, result in zip(moved, results, strict=True)},
+        )

@@ -11,7 +11,17 @@ from coordination.breakers.records import Policy
 from coordination.durations import ms
 from coordination.environment import actor
 from coordination.errors import PlanRefused
-from coordination.models import AgentAction, Ecosystem, OnFailure, Plan, Repo, Retry, Strategy, Todo
+from coordination.models import (
+    AgentAction,
+    Ecosystem,
+    ManualAction,
+    OnFailure,
+    Plan,
+    Repo,
+    Retry,
+    Strategy,
+    Todo,
+)
 from coordination.planner.forecast import choose_strategy
 from coordination.planner.gates import repos_of
 from coordination.planner.remaining import Expected, expected_of
@@ -108,6 +118,11 @@ def refuse_without_agent(todos: Iterable[Todo], settings: Settings) -> None:
         )
 
 
+def by_hand(todos: Iterable[Todo]) -> tuple[str, ...]:
+    """Return the todos that a person does."""
+    return tuple(todo.id for todo in todos if isinstance(todo.action, ManualAction))
+
+
 def submit(
     store: RunStore,
     graph: PlanGraph,
@@ -152,6 +167,7 @@ def _meta(
             for name, repo in repos.items()
             if repo.url and name in used
         },
+        by_hand=by_hand(graph.todos.values()),
         no_cache=order.no_cache,
     )
     return {

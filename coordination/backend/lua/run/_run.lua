@@ -5,9 +5,9 @@
 -- State of one call, assigned only by `begin_run`.
 -- keys of the run, in the order of RunKeys.own
 local meta, spec, place, children, levels, state, facts, pending, opened, ready, queued, busy, owed, stranded,
-  sent, tips, output, checkpoint, parents, behind, posted, events
+  sent, tips, output, checkpoint, parents, behind, posted, events, results
 local runs, live, leases, holders, stops, timers, counters -- keys of all runs, in the order of Keys.step
-local OWN, SHARED = 22, 8
+local OWN, SHARED = 23, 8
 local run -- the run id
 local sends -- messages that the caller sends to workers: {todo, attempt, repo, host, level, index, size}
 local memo -- fields of todos read so far (facts, states, descriptors), and changes of facts to be written
@@ -18,7 +18,7 @@ local PIECE, SCAN_LIMIT = 300, 10000
 
 local function begin_run(keys, args)
   meta, spec, place, children, levels, state, facts, pending, opened, ready, queued, busy, owed, stranded,
-    sent, tips, output, checkpoint, parents, behind, posted, events = unpack(keys, 1, OWN)
+    sent, tips, output, checkpoint, parents, behind, posted, events, results = unpack(keys, 1, OWN)
   runs, live, leases, holders, stops, timers, counters, head = unpack(keys, OWN + 1, OWN + SHARED)
   run, sends = args[1], {}
   memo = { known = {}, changed = {}, changes = 0, tally = {}, places = {}, states = {} }

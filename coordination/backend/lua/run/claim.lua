@@ -1,9 +1,10 @@
 -- Claim a delivered todo for a worker: → running with a lease and a fence, or a refusal.
 -- ARGV: run, todo, attempt, worker, host, request id, lease in ms, why this worker cannot work in the
 --   repository (or empty), why it begins nothing new (or empty)
--- Returns: `granted` (…, fence, spec, tip, tries, checkpoint, whether any context is shared; for a
---   compensation also: the state it had, its output, whether nothing else is left to undo in its repository,
---   the run that executed it, and whether that run had ended), or a refusal:
+-- Returns: `granted` (…, fence, spec, tip, tries, checkpoint, the signed result that the tip is of, whether
+--   any context is shared; for a compensation also: the state it had, its output, whether nothing else is left
+--   to undo in its repository, the run that executed it, whether that run had ended, and its signed result),
+--   or a refusal:
 --   `unknown`   no such run or todo             `stale`     another attempt is the current one
 --   `ended`     already settled                 `taken`     another delivery of it is being executed
 --   `early`     its turn has not come           `parked`    it waits for its slot, its resources,
@@ -21,7 +22,8 @@ local its_attempt, tries, rank, undoing, was =
 local function granted(fence)
   local kept = call('HGET', checkpoint, todo) or ''
   local tip = call('HGET', tips, p.repo) or ''
-  local answer = reply('granted', fence, call('HGET', spec, todo), tip, tries or '0', kept)
+  local tip_result, its_result = unpack(call('HMGET', results, 'tip ' .. p.repo, todo))
+  local answer = reply('granted', fence, call('HGET', spec, todo), tip, tries or '0', kept, tip_result or '')
   -- the first of their names
   answer[#answer + 1] = #call('ZRANGEBYLEX', head .. KEY.cache_contexts, '[ecosystem', '+', 'LIMIT', 0, 1)
   if undoing then
@@ -30,7 +32,9 @@ local function granted(fence)
     local done_in = fact(todo, 'run') or fact(todo, 'begun_in') or run
     local had_ended = tostring(call('HEXISTS', meta, 'lay_still_ms'))
     local todo_output = call('HGET', output, todo) or kept
-    for _, told in ipairs({ was, todo_output, last, done_in, had_ended }) do answer[#answer + 1] = told end
+    for _, told in ipairs({ was, todo_output, last, done_in, had_ended, its_result or '' }) do
+      answer[#answer + 1] = told
+    end
   end
   return answer
 end

@@ -2,9 +2,10 @@
 -- ready. A second call changes nothing.
 -- ARGV: run, todo, fence, outcome (succeeded|failed|cancelled), exit code, error, output (JSON; of an
 --   unsuccessful attempt: so far), tip of the repository's branch, the commit that it began with, `worker` if
---   the failure is not the todo's own, and `<run> <todo>` whose result was reused instead of executing
+--   the failure is not the todo's own, `<run> <todo>` whose result was reused instead of executing, and the
+--   signed result (or empty)
 -- Returns: `settled`, `again` (this fence settled it before) or `stale` (another attempt holds it).
-local todo, fence, outcome, exit_code, why, json, tip, began, blame, cached = unpack(ARGV, 2, 11)
+local todo, fence, outcome, exit_code, why, json, tip, began, blame, cached, signed = unpack(ARGV, 2, 12)
 if not held_by(todo, fence) then
   return reply(fact(todo, 'settled_by') == fence and 'again' or 'stale')
 end
@@ -19,8 +20,11 @@ elseif json ~= '' and not undoing then
   call('HSET', output, todo, json)
   call('HDEL', checkpoint, todo)
 end
+if signed ~= '' and not undoing then call('HSET', results, todo, signed) end
 if tip ~= '' and not undoing then
-  call('HSET', tips, place_of(todo).repo, tip)
+  local repo = place_of(todo).repo
+  call('HSET', tips, repo, tip)
+  if signed == '' then call('HDEL', results, 'tip ' .. repo) else call('HSET', results, 'tip ' .. repo, signed) end
   note(todo, 'commit', tip)
   if began ~= '' then note(todo, 'began', began) end
 end
