@@ -2,7 +2,7 @@
 
 The client reconnects with exponential backoff and full jitter (1 to 60 s), resumes its inbox at its position
 and drops duplicates. Events of topics are live: events published while the client is disconnected are lost,
-which a Gap reports.
+which a Gap reports. The events of coord (`events.KIND`) are repeated from the last one on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from websockets.uri import parse_uri
 
 from coordination.errors import Conflict, CoordinationError, NotAllowed, Unreachable, UsageError
 from coordination.gateway.received import Frame, Message, Missed, ReceivedItems
-from coordination.messages.topics import Event, Gap, pattern, topic
+from coordination.messages.topics import Event, Gap, is_of_coord, pattern, topic
 from coordination.retry import delay_s
 
 LARGEST_FRAME = 8 * 1024 * 1024
@@ -81,6 +81,13 @@ class Client:
         """Return the position in the inbox; store it to resume in another process."""
         return self._received.position
 
+    @property
+    def events_position(self) -> str | None:
+        """Return the id of the last event of coord that `listen` has returned, for `subscribe(since=…)` in
+        another process.
+        """
+        return self._received.events_position
+
     def listen(self, wait_s: float = inf) -> Iterator[Message | Event | Gap | Missed]:
         """Yield items that arrive within `wait_s` seconds.
 
@@ -134,13 +141,16 @@ class Client:
         frame = {"publish": {"topic": topic(on), "payload": payload, "type": type, "seq": seq}}
         return int(self._request(frame, "published", seq)["reached"])
 
-    def subscribe(self, *patterns: str) -> None:
-        """Subscribe to topics (`vbia_events`, `a.*`) now and after each reconnection. Raises NotAllowed,
-        Conflict.
+    def subscribe(self, *patterns: str, since: str | None = None) -> None:
+        """Subscribe to topics (`vbia_events`, `a.*`) now and after each reconnection.
+
+        `since`: the id of an event of coord; the events of coord after it come first, and a Gap with `first`
+        where some of them were deleted. `0-0` is the beginning. Raises NotAllowed, Conflict.
         """
         wanted = sorted({pattern(one) for one in patterns} - self._topics)
-        if wanted:
-            self._request({"subscribe": wanted}, "subscribed")
+        if wanted or (patterns and since):
+            more = {} if since is None else {"since": since}
+            self._request({"subscribe": wanted or sorted(patterns), **more}, "subscribed")
             self._topics.update(wanted)
 
     def unsubscribe(self, *patterns: str) -> None:
@@ -283,14 +293,21 @@ class Client:
             line.send(json.dumps({"resume": self.position}))
             while "welcome" not in (self._receive_frame(line, HANDSHAKE_S) or _raise_timeout()):
                 pass
-            if self._topics:
-                line.send(json.dumps({"subscribe": sorted(self._topics)}))
-                while "subscribed" not in (self._receive_frame(line, HANDSHAKE_S) or _raise_timeout()):
-                    pass
+            since = self._received.events_received
+            repeated = {one for one in self._topics if since and is_of_coord(one)}
+            if live := self._topics - repeated:
+                self._subscribe_again(line, live)
                 self._received.add(Gap())
+            if repeated:
+                self._subscribe_again(line, repeated, since=since)
         except BaseException:
             line.close()
             raise
+
+    def _subscribe_again(self, line: ClientConnection, patterns: set[str], **more: Any) -> None:
+        line.send(json.dumps({"subscribe": sorted(patterns), **more}))
+        while "subscribed" not in (self._receive_frame(line, HANDSHAKE_S) or _raise_timeout()):
+            pass
 
     def _check_not_closed(self) -> None:
         if self._closed.is_set():

@@ -12,9 +12,12 @@ Frames are JSON text. `>` marks the client's frames:
     > {"send": {"to", "type", "payload", "seq", "ttl_s"?, "priority"?, "reply_to"?}}
     < {"sent": {"seq", "id"}}
     < {"refused": {"ack" | "nack" | "extend" | "seq": …, "message", "hint"}}       the frame had no effect
-    > {"subscribe": "a.*"}  {"unsubscribe": ["a.*", "b"]}  {"publish": {"topic", "payload", "type"?, "seq"?}}
-    < {"subscribed": {"topics": [all present ones]}}   {"published": {"topic", "seq", "reached"}}
-    < {"event": {"id", "topic", "from", "type", "payload", "at"}}   {"gap": {"missed": number or null}}
+    > {"subscribe": "a.*", "since"?}   {"unsubscribe": ["a.*", "b"]}
+    < {"subscribed": {"topics": [all present ones], "position"?}}
+    > {"publish": {"topic", "payload", "type"?, "seq"?}}
+    < {"published": {"topic", "seq", "reached"}}
+    < {"event": {"id", "topic", "from", "type", "payload", "at"}}
+    < {"gap": {"missed": number or null, "after"?, "first"?}}
     < {"away": {"message", "hint"}}                   Redis is unreachable; a welcome follows when it is back
 
 **Position.** `epoch` identifies the server's data, `trimmed` counts unacknowledged messages that the inbox
@@ -38,6 +41,11 @@ is not redelivered. Subscriptions end with the connection. A `gap` reports dropp
 a client that does not read, beyond 256 or 2 MiB, or an outage of Redis (null). The publisher is the token's
 recipient, whatever the frame says; a token is valid for all topics, or for those of `--grant … --topics`. The
 limits are 100 patterns, 256 KiB per payload, and 100 events a second (200 at once).
+
+**Events of coord** are the topics `events.KIND`. They are kept and can be repeated: `since` is
+the id of the last one that it knows, `position` of `subscribed` the last one so far. They are repeated for
+all its subscriptions, at its own pace, and then come live. A `gap` with `after` and `first` says between
+which ids some were deleted.
 
 **States** of a connection: accepted → token known → first frame → entered (an earlier session of this
 recipient has ended and returned its messages) → served → left (its messages are returned) → closed. A
@@ -71,9 +79,8 @@ when a connection broke unnoticed.
 | `window.py` | a client's messages in flight and known position; pure |
 | `session.py` | one client, from its first frame to its last |
 | `listener.py` | the subscription that wakes all clients |
-| `events.py` | the events of coord as topics `events.KIND` |
 | `redis_executor.py` | calls of the bus in a few threads; outages of Redis |
-| `topics.py` | one client's subscriptions and waiting events |
+| `topics.py` | one client's subscriptions, waiting events, and events of coord repeated for it |
 | `events.py` | events of coord, passed on to clients that subscribed to them |
 | `access.py` | tokens, allowed pages, limits of guesses |
 | `line.py` | the connection; clients that do not read |

@@ -19,9 +19,10 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
-from coordination.backend.client import Profile, connect
+from coordination.backend.client import Profile, address_of, connect
 from coordination.backend.keys import Keys
 from coordination.errors import Unreachable
+from coordination.events.stream import EventStream
 from coordination.gateway.access import (
     SUBPROTOCOL,
     Grant,
@@ -39,6 +40,7 @@ from coordination.gateway.line import GOODBYE_S, Line, receive_resume
 from coordination.gateway.listener import Listener
 from coordination.gateway.redis_executor import RedisExecutor
 from coordination.gateway.session import Session
+from coordination.gateway.topics import GatewayTopics
 from coordination.messages import MessageBus
 from coordination.messages.bus import open_bus
 from coordination.operations.listening import http_limits
@@ -72,7 +74,8 @@ class Gateway:
     @asynccontextmanager
     async def _open(self, _: Starlette) -> AsyncIterator[None]:
         self._executor = RedisExecutor(self._tokens.ping)
-        self._clients = Clients(self._executor, self._tokens)
+        topics = GatewayTopics(EventStream(self._redis, self._keys.namespace), address_of(self._redis))
+        self._clients = Clients(self._executor, self._tokens, topics)
         listeners = (
             Listener(self._reader, self._keys, self._clients),
             EventListener(self._reader, self._keys.namespace, self._clients),

@@ -10,8 +10,8 @@ from coordination.gateway.access import News, Tokens
 from coordination.gateway.limits import POLICY, TAKEN_OVER
 from coordination.gateway.redis_executor import RedisExecutor
 from coordination.gateway.session import Session
-from coordination.gateway.topics import ClientTopics
-from coordination.messages.topics import Event, Patterns
+from coordination.gateway.topics import GatewayTopics
+from coordination.messages.topics import Event
 
 CHECKED_EVERY_S = 30.0
 
@@ -19,11 +19,11 @@ CHECKED_EVERY_S = 30.0
 class Clients:
     """Connected clients of one event loop. The listener's thread hands its news over to the loop."""
 
-    def __init__(self, executor: RedisExecutor, tokens: Tokens) -> None:
+    def __init__(self, executor: RedisExecutor, tokens: Tokens, topics: GatewayTopics) -> None:
         self._loop = asyncio.get_running_loop()
         self._executor, self._tokens = executor, tokens
         self._here: dict[str, Session] = {}
-        self.topics = Patterns[ClientTopics]()
+        self.topics = topics
         self._to_check: asyncio.Queue[str | None] = asyncio.Queue()
 
     def __len__(self) -> int:
@@ -55,18 +55,24 @@ class Clients:
         self._loop.call_soon_threadsafe(self._handle_news, news)
 
     def event(self, event: Event) -> None:
-        self._loop.call_soon_threadsafe(self._published, event.topic, frames.event(event))
+        self._loop.call_soon_threadsafe(self.topics.hear, event.topic, frames.event(event))
 
     def event_of_coord(self, event: Event) -> None:
         if self.wants_events:
-            self._loop.call_soon_threadsafe(self._passed_on, event.topic, frames.event(event))
+            self._loop.call_soon_threadsafe(
+                self.topics.hear_of_coord, event.id, event.topic, frames.event(event)
+            )
+
+    def events_passed(self, position: str) -> None:
+        """Note that all events of coord up to the position were passed on."""
+        self._loop.call_soon_threadsafe(setattr, self.topics, "position", position)
 
     def missed_events(self) -> None:
         self._loop.call_soon_threadsafe(self._tell_gap)
 
     @property
     def wants_events(self) -> bool:
-        return bool(self.topics)
+        return bool(self.topics.patterns)
 
     def resubscribed(self) -> None:
         self._loop.call_soon_threadsafe(self._wake_all)
@@ -82,24 +88,16 @@ class Clients:
         else:
             self._to_check.put_nowait(news.recipient)
 
-    def _published(self, topic: str, frame: str) -> None:
-        for client in set(self.topics.of(topic)):  # a client may have several matching patterns
-            client.hear(frame)
-
-    def _passed_on(self, topic: str, frame: str) -> None:
-        for client in set(self.topics.of(topic)):
-            if client.wants_of_coord(topic):
-                client.hear(frame)
-
     def _tell_gap(self) -> None:
+        self.topics.position = ""
         for session in self._here.values():
-            session.topics.gap()
+            session.topics.gap(of_coord=True)
 
     def _wake_all(self) -> None:
         self._to_check.put_nowait(None)
         for session in self._here.values():
             session.look()
-            session.topics.gap()
+            session.topics.gap(of_coord=False)
 
     async def check_tokens(self) -> None:
         """Check tokens for ever: when one may have ended, and periodically."""

@@ -1,5 +1,5 @@
 """Passes the events of coord on to clients that subscribed to topics `events.<kind>`, such as
-`events.run.*`.
+`events.run.*`, as they happen; topics.py repeats earlier ones.
 """
 
 from __future__ import annotations
@@ -10,37 +10,15 @@ import redis
 
 from coordination.background import BackgroundService
 from coordination.errors import Unreachable, Unusable
-from coordination.events import records
 from coordination.events.kinds import GAP
 from coordination.events.stream import EventStream, Follower
 from coordination.gateway.clients import Clients
-from coordination.messages.topics import OF_COORD, Event
+from coordination.gateway.topics import topic_event
 
 AGAIN_AFTER_S = 1.0
 REFUSED_AGAIN_AFTER_S = 60.0
 
 logger = logging.getLogger(__name__)
-
-
-def topic_event(event: records.Event) -> Event:
-    """Return the event as one of a topic; its id is the place in the stream."""
-    payload = {
-        "kind": event.kind,
-        "subject": event.subject,
-        "run": event.run,
-        "actor": event.actor,
-        "repos": event.repos,
-        "title": event.title,
-        "data": event.data,
-    }
-    return Event(
-        id=event.id,
-        topic=f"{OF_COORD}.{event.kind}",
-        type=event.kind,
-        payload=payload,
-        sender="coord",
-        at=event.at,
-    )
 
 
 class EventListener(BackgroundService):
@@ -69,6 +47,7 @@ class EventListener(BackgroundService):
                 self._clients.missed_events()
             else:
                 self._clients.event_of_coord(topic_event(event))
+        self._clients.events_passed(self._follower.position)
         return len(events)
 
     def failed(self, error: Exception) -> float:

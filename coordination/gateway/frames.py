@@ -74,6 +74,8 @@ Topics = Annotated[list[str], Field(min_length=1, max_length=100)] | str
 
 class Subscribe(_ClientFrame):
     subscribe: Topics
+    since: Id | None = None
+    """The id of an event of coord: all events of coord after it come first, of every subscribed topic."""
 
 
 class Unsubscribe(_ClientFrame):
@@ -149,9 +151,11 @@ def sent(seq: int, message_id: str) -> str:
     return _text({"sent": {"seq": seq, "id": message_id}})
 
 
-def subscribed(patterns: Sequence[str]) -> str:
-    """Return the client's present subscriptions."""
-    return _text({"subscribed": {"topics": patterns}})
+def subscribed(patterns: Sequence[str], position: str | None) -> str:
+    """Return the client's present subscriptions; `position`: behind the last event of coord so far, if the
+    client gets those.
+    """
+    return _text({"subscribed": {"topics": patterns} | ({"position": position} if position else {})})
 
 
 def published(topic: str, seq: int | None, reached: int) -> str:
@@ -170,8 +174,10 @@ def event(given: messages.Event) -> str:
     return _text({"event": fields})
 
 
-def gap(missed: int | None) -> str:
-    return _text({"gap": {"missed": missed}})
+def gap(missed: int | None, *, after: str = "", first: str = "") -> str:
+    """Return a gap; `after` and `first`: the events of coord between these ids were deleted."""
+    trimmed = {"after": after, "first": first} if after else {}
+    return _text({"gap": {"missed": missed, **trimmed}})
 
 
 def refused(what: Mapping[str, Any], error: CoordinationError) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from coordination.messages.topics import Event, Gap
+from coordination.messages.topics import Event, Gap, is_of_coord
 
 REMEMBERED = 10_000
 """Number of message and event ids that are kept to detect duplicates."""
@@ -45,6 +45,10 @@ class ReceivedItems:
     def __init__(self, position: Mapping[str, Any] | None) -> None:
         self.position: Frame | None = dict(position) if position else None
         """Position in the inbox."""
+        self.events_position: str | None = None
+        """Id of the last event of coord that the caller has got."""
+        self.events_received: str | None = None
+        """Id of the last event of coord that was received."""
         self.waiting: deque[Item] = deque()
         self.open: Message | None = None
         """Message that the caller has got and is neither acknowledged nor refused."""
@@ -56,6 +60,8 @@ class ReceivedItems:
         found = self.waiting.popleft()
         if isinstance(found, Message):
             self.open = found
+        if isinstance(found, Event) and is_of_coord(found.topic):
+            self.events_position = found.id
         return found
 
     def finish(self, message: str) -> None:
@@ -78,7 +84,10 @@ class ReceivedItems:
         if "event" in frame:
             self._event(frame["event"])
         if "gap" in frame:
-            self.add(Gap(missed=frame["gap"]["missed"]))
+            self.add(Gap(missed=frame["gap"]["missed"], first=frame["gap"].get("first", "")))
+        if position := frame.get("subscribed", {}).get("position"):
+            self.events_position = self.events_position or position
+            self.events_received = self.events_received or position
         return self._message(frame["message"]) if "message" in frame else None
 
     def _welcomed(self, welcome: Frame) -> None:
@@ -108,6 +117,8 @@ class ReceivedItems:
         return None
 
     def _event(self, given: Frame) -> None:
+        if is_of_coord(given["topic"]):
+            self.events_received = given["id"]
         name = f"event {given['id']}"  # the copy of an event in an inbox has the same id
         if name in self._seen:
             return

@@ -24,10 +24,9 @@ from coordination.gateway.access import Grant
 from coordination.gateway.limits import BAD_FRAME, GONE, TOO_SLOW, CloseReason, Left, Limits
 from coordination.gateway.line import Line, receive
 from coordination.gateway.redis_executor import RedisExecutor
-from coordination.gateway.topics import ClientTopics
+from coordination.gateway.topics import ClientTopics, GatewayTopics
 from coordination.gateway.window import Window
 from coordination.messages import Message, MessageBus, Position, Taken
-from coordination.messages.topics import Patterns
 
 READER = "gateway"
 """Reader name of every session, so that a later session can take back an earlier one's messages, also from
@@ -51,11 +50,13 @@ class Session:
         bus: MessageBus,
         executor: RedisExecutor,
         limits: Limits,
-        here: Patterns[ClientTopics],
+        here: GatewayTopics,
     ) -> None:
         self.id = secrets.token_hex(8)
         self.recipient, self.token = grant.recipient, token
-        self.topics = ClientTopics(here, grant.topics, limits, self._say)
+        self.topics = ClientTopics(
+            here, grant.topics, limits, self._say, lambda since: self._do(partial(here.read, since))
+        )
         self.ended = asyncio.Event()
         """Set when the messages in flight have been returned."""
         self._socket, self._bus, self._executor, self._limits = socket, bus, executor, limits
@@ -161,7 +162,8 @@ class Session:
                     await self._reply_errors({"seq": frame.send.seq}, self._send(frame.send))
                 case frames.Subscribe():
                     wanted = _as_list(frame.subscribe)
-                    await self._reply_errors({"subscribe": wanted}, self.topics.subscribe(wanted))
+                    subscribing = self.topics.subscribe(wanted, frame.since)
+                    await self._reply_errors({"subscribe": wanted}, subscribing)
                 case frames.Unsubscribe():
                     await self.topics.unsubscribe(_as_list(frame.unsubscribe))
                 case frames.Publish():

@@ -1,4 +1,13 @@
-"""One client's topics: subscriptions, waiting events, and the right and rate to publish."""
+"""One client's topics: subscriptions, waiting events, and the right and rate to publish.
+
+Topics of clients are live. The events of coord (`events.KIND`) can also be repeated from a position. Their
+states, for each client:
+
+* live: events that the gateway passes on are queued, if they are behind `_live_after`.
+* repeating: events are read from the stream, at the pace of the client, and those that are passed on
+  meanwhile are not queued. It ends when the stream has nothing more, and nothing was passed on that was not
+  read; so each event comes once, in order.
+"""
 
 from __future__ import annotations
 
@@ -7,33 +16,104 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
-from coordination.errors import Conflict, NotAllowed, UsageError
+from coordination.backend.client import reaching
+from coordination.errors import Conflict, CoordinationError, NotAllowed, Unusable, UsageError
+from coordination.events.kinds import GAP
+from coordination.events.records import Batch, place
+from coordination.events.records import Event as StreamEvent
+from coordination.events.stream import EventStream
 from coordination.gateway import frames
 from coordination.gateway.limits import Limits
 from coordination.messages import topics
-from coordination.messages.topics import Patterns
+from coordination.messages.live import BEGINNING
+from coordination.messages.topics import OF_COORD, Event, Patterns
+
+READ_AT_ONCE = 50
+"""Events that are read for a client at once: one may have 256 KiB."""
+BEHIND_S = 0.05
+"""Pause where the gateway has passed an event on that the stream does not have: Redis lost its data."""
 
 Say = Callable[[str], Awaitable[None]]
+Read = Callable[[str], Awaitable[Batch]]
+
+
+def topic_event(event: StreamEvent) -> Event:
+    """Return an event of coord as one of a topic; its id is the place in the stream."""
+    payload = {
+        "kind": event.kind,
+        "subject": event.subject,
+        "run": event.run,
+        "actor": event.actor,
+        "repos": event.repos,
+        "title": event.title,
+        "data": event.data,
+    }
+    return Event(
+        id=event.id,
+        topic=f"{OF_COORD}.{event.kind}",
+        type=event.kind,
+        payload=payload,
+        sender="coord",
+        at=event.at,
+    )
+
+
+class GatewayTopics:
+    """The topics of all clients of a gateway, and the events of coord."""
+
+    def __init__(self, stream: EventStream, url: str) -> None:
+        """`url` is for messages."""
+        self.patterns = Patterns[ClientTopics]()
+        self.position = ""
+        """Behind the last event of coord that was passed on; empty until the first round."""
+        self._stream, self._url = stream, url
+
+    def read(self, since: str) -> Batch:
+        """Return the events of coord after the position. Raises Unreachable; Conflict without the right."""
+        try:
+            with reaching(self._url):
+                return self._stream.read(since, READ_AT_ONCE)
+        except Unusable as error:
+            raise Conflict(
+                "the gateway may not read events", "give its user the present rights: coord acl"
+            ) from error
+
+    def hear(self, topic: str, frame: str) -> None:
+        """Queue a published event for the clients with a matching pattern."""
+        for client in set(self.patterns.of(topic)):  # a client may have several matching patterns
+            client.hear(frame)
+
+    def hear_of_coord(self, id_: str, topic: str, frame: str) -> None:
+        self.position = id_
+        for client in set(self.patterns.of(topic)):
+            client.hear_of_coord(id_, topic, frame)
 
 
 class ClientTopics:
-    """`granted`: patterns that the token allows; `here`: all clients of this gateway by pattern."""
+    """`granted`: patterns that the token allows; `here`: all clients of this gateway; `read` is `here.read`
+    that outlives outages of Redis.
+    """
 
     def __init__(
-        self, here: Patterns[ClientTopics], granted: Sequence[str], limits: Limits, say: Say
+        self, here: GatewayTopics, granted: Sequence[str], limits: Limits, say: Say, read: Read
     ) -> None:
-        self._here, self._granted, self._limits, self._say = here, granted, limits, say
+        self._here, self._granted, self._limits, self._say, self._read = here, granted, limits, say, read
         self._patterns: set[str] = set()
         self._waiting: deque[str] = deque()
         self._characters = 0
         self._missed: int | None = 0
         """Number of dropped events; None if it is unknown."""
+        self._repeat_from: str | None = None
+        """Position from which events of coord are to be read; None: live."""
+        self._live_after = BEGINNING
         self._something = asyncio.Event()
         self._allowance = float(limits.publish_burst)
         self._counted_at = time.monotonic()
 
-    async def subscribe(self, wanted: Sequence[str]) -> None:
-        """Subscribe to all patterns or none. Raises UsageError, NotAllowed, Conflict."""
+    async def subscribe(self, wanted: Sequence[str], since: str | None = None) -> None:
+        """Subscribe to all patterns or none; `since`: repeat the events of coord after this one. Raises
+        UsageError, NotAllowed, Conflict.
+        """
         new = {topics.pattern(one) for one in wanted} - self._patterns
         for one in sorted(new):
             # everything (`**`) is everything that clients publish
@@ -46,14 +126,27 @@ class ClientTopics:
                 f"more than {self._limits.subscriptions} subscriptions",
                 "unsubscribe from some, or use one like a.**",
             )
+        if since is not None:
+            place(since)
+            if not any(map(topics.is_of_coord, self._patterns | new)):
+                raise UsageError(
+                    "only the events of coord are kept", f"subscribe to {OF_COORD}.*.*, or leave `since` out"
+                )
         self._patterns |= new
         for one in new:
-            self._here.add(one, self)
-        await self._say(frames.subscribed(sorted(self._patterns)))
+            self._here.patterns.add(one, self)
+        if since is not None:
+            self._repeat_from = since
+            self._something.set()
+        await self._say_subscriptions()
 
     async def unsubscribe(self, wanted: Sequence[str]) -> None:
         self._leave(self._patterns & set(wanted))
-        await self._say(frames.subscribed(sorted(self._patterns)))
+        await self._say_subscriptions()
+
+    async def _say_subscriptions(self) -> None:
+        position = self._here.position if self._gets_events_of_coord else ""
+        await self._say(frames.subscribed(sorted(self._patterns), self._repeat_from or position))
 
     def may_publish(self, topic: str) -> None:
         """Check a publication. Raises UsageError, NotAllowed, and Conflict if the rate is exceeded."""
@@ -78,13 +171,25 @@ class ClientTopics:
             self._missed = None if self._missed is None else self._missed + 1
         self._something.set()
 
-    def wants_of_coord(self, topic: str) -> bool:
+    def hear_of_coord(self, id_: str, topic: str, event: str) -> None:
+        """Queue an event of coord, unless it is or will be repeated."""
+        live = self._repeat_from is None and place(id_) > place(self._live_after)
+        if live and self._wants_of_coord(topic):
+            self.hear(event)
+
+    def _wants_of_coord(self, topic: str) -> bool:
         """Return whether a pattern that names the events of coord matches; `**` does not name them."""
         return any(topics.is_of_coord(one) and topics.fits(one, topic) for one in self._patterns)
 
-    def gap(self) -> None:
-        """Record a gap of unknown size after an outage of Redis."""
-        if self._patterns:
+    @property
+    def _gets_events_of_coord(self) -> bool:
+        return any(map(topics.is_of_coord, self._patterns))
+
+    def gap(self, *, of_coord: bool) -> None:
+        """Record a gap of unknown size: in the events of coord, or in the topics of clients."""
+        if of_coord:
+            self._live_after = BEGINNING
+        if any(topics.is_of_coord(one) is of_coord for one in self._patterns):
             self._missed = None
             self._something.set()
 
@@ -93,7 +198,7 @@ class ClientTopics:
         while True:
             await self._something.wait()
             self._something.clear()
-            while self._waiting or self._missed != 0:
+            while self._waiting or self._missed != 0 or self._repeat_from is not None:
                 if self._missed != 0:
                     missed, self._missed = self._missed, 0
                     await self._say(frames.gap(missed))
@@ -101,6 +206,31 @@ class ClientTopics:
                     event = self._waiting.popleft()
                     self._characters -= len(event)
                     await self._say(event)
+                elif self._repeat_from is not None:
+                    await self._repeat(self._repeat_from)
+
+    async def _repeat(self, since: str) -> None:
+        """Send the next events of coord after the position; go over to live ones if there are none."""
+        try:
+            batch = await self._read(since)
+        except CoordinationError as error:
+            self._repeat_from = None
+            await self._say(frames.refused({"subscribe": sorted(self._patterns), "since": since}, error))
+            return
+        for event in batch.events:
+            topic = f"{OF_COORD}.{event.kind}"
+            if event.kind == GAP:
+                await self._say(frames.gap(None, after=event.id, first=event.data.get("first", "")))
+            elif self._wants_of_coord(topic):
+                await self._say(frames.event(topic_event(event)))
+        if self._repeat_from != since:  # the client has asked for another position meanwhile
+            return
+        if batch.position != since:
+            self._repeat_from = batch.position
+        elif place(self._here.position or BEGINNING) <= place(since):
+            self._repeat_from, self._live_after = None, since
+        else:
+            await asyncio.sleep(BEHIND_S)
 
     def close(self) -> None:
         self._leave(set(self._patterns))
@@ -108,7 +238,9 @@ class ClientTopics:
     def _leave(self, gone: set[str]) -> None:
         self._patterns -= gone
         for one in gone:
-            self._here.remove(one, self)
+            self._here.patterns.remove(one, self)
+        if not self._gets_events_of_coord:
+            self._repeat_from = None
 
     @property
     def _hint(self) -> str:

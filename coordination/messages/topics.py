@@ -47,6 +47,9 @@ class Gap:
     """A place where events may be missing: `missed` of them, or None if the number is unknown."""
 
     missed: int | None = None
+    first: str = ""
+    """Id of the first event of coord that is there again, if older ones were deleted before they were
+    read."""
 
 
 def topic(text: str) -> str:

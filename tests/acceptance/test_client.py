@@ -14,6 +14,7 @@ import pytest
 
 from coordination.client import Client, Closed, Event, Gap, Message, Missed
 from coordination.errors import Conflict, NotAllowed, Unreachable, UsageError
+from coordination.events.stream import EventStream
 from tests.gateways import Gateway
 from tests.ports import free_port
 from tests.stage import Stage
@@ -84,6 +85,29 @@ def test_a_client_subscribes_anew_after_a_restart_and_is_told_of_the_gap(
     assert (first.topic, first.sender, first.payload) == ("a.b", "agent:a", {"n": 1})
     assert gap == Gap()
     assert (last.topic, last.payload) == ("vbia_events", 3)
+
+
+def test_events_of_coord_are_repeated_to_a_client_whose_gateway_was_killed(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coordination.client.delay_s", lambda _: 0.05)
+    stream = EventStream(gateway.redis, "coord")
+    token = gateway.token("agent:a", ("events.command.*",))
+    before = [stream.append("command.clean", str(n)) for n in range(3)]
+    with Client(gateway.address, token) as client:
+        client.subscribe("events.command.*", since=before[0])
+        found = client.listen(20)
+        got = [next(found), next(found)]
+        gateway.kill()
+        away = [stream.append("command.clean", "away") for _ in range(3)]
+        gateway.start()
+        got += [next(found) for _ in range(2)]
+        position = client.events_position
+    with Client(gateway.address, token) as client:
+        client.subscribe("events.command.*", since=position)
+        got.append(next(client.listen(20)))
+
+    assert [event.id for event in got if isinstance(event, Event)] == [*before[1:], *away]
 
 
 def test_what_a_client_did_not_finish_comes_again_and_a_position_is_resumed(gateway: Gateway) -> None:

@@ -240,3 +240,40 @@ def test_events_of_coord_reach_who_names_them_and_nobody_else(gateway: Gateway):
         gateway.bus("agent:other").publish("events.run.ended", 1)
     with pytest.raises(UsageError, match="coord events"):
         gateway.bus("agent:other").listen("events.**")
+
+
+def test_events_of_coord_are_repeated_from_a_position_and_then_come_live(gateway: Gateway):
+    stream = EventStream(gateway.redis, "coord")
+    token = gateway.token("agent:again", ("events.command.*", "a"))
+    gone = [stream.append("command.clean", f"gone {n}") for n in range(300)]
+    kept = [stream.append("command.clean", str(n)) for n in range(300)]
+    secret = stream.append("run.paused", "of another token")
+    with gateway.client(token) as client:
+        client.say(subscribe="a", since=gone[0])
+        assert "events of coord" in heard(client, "refused")["message"]
+        client.say(subscribe="events.command.*", since="yesterday")
+        assert "id of an event" in heard(client, "refused")["message"]
+        client.say(subscribe=["events.command.*", "a"], since=kept[99])
+        assert heard(client, "subscribed")["position"] == kept[99]
+        live = [stream.append("command.clean", f"live {n}") for n in range(200)]  # while it is repeated
+        got = [heard(client, "event")["id"] for _ in range(400)]
+        assert got == [*kept[100:], *live], "each once, in order"
+        last = stream.append("command.clean", "last")
+        assert heard(client, "event")["id"] == last
+    stream.trim(gone[-1])
+    with gateway.client(token) as client:
+        client.say(subscribe="events.command.*", since=gone[0])
+        gap = heard(client, "gap")
+        first = heard(client, "event")["id"]
+        assert gap == {"missed": None, "after": gone[0], "first": first}
+        while (found := heard(client, "event")["id"]) != last:
+            assert found != secret
+
+
+def test_a_position_of_another_server_is_a_gap_and_live_events_follow(gateway: Gateway):
+    stream = EventStream(gateway.redis, "coord")
+    with gateway.client(gateway.token("agent:moved", ("events.command.*",))) as client:
+        client.say(subscribe="events.command.*", since=f"{10**16}-0")
+        assert heard(client, "gap")["missed"] is None
+        new = stream.append("command.clean", "new")
+        assert heard(client, "event")["id"] == new
