@@ -175,7 +175,7 @@ class BreakerManager:
     def _allowed(self, name: str, who: str, ttl: timedelta) -> bool:
         """Return whether the caller is the probe. Raises BreakerOpen."""
         if not isinstance(ttl, timedelta) or ttl < MS:
-            raise UsageError(f"invalid ttl: {ttl}", "pass a timedelta of 1 ms or longer")
+            raise UsageError(f"invalid ttl: {ttl}", "give a duration of 1 ms or longer")
         word, *held_up = self._step("allow", name, who, _here(), ttl // MS)
         if held_up:
             ends, why = held_up

@@ -45,5 +45,5 @@ class Limits:
         """Return the lifetime in ms. Raises UsageError."""
         lasts = self.ttl if ttl is None else ttl
         if not isinstance(lasts, timedelta) or not MS <= lasts <= LONGEST_TTL:
-            raise UsageError(f"invalid ttl: {lasts}", "pass a timedelta from 1 ms to a year")
+            raise UsageError(f"invalid ttl: {lasts}", "give a duration from 1 ms to a year")
         return lasts // MS

@@ -35,7 +35,7 @@ class LockTerms:
 
     def __post_init__(self) -> None:
         if not isinstance(self.ttl, timedelta) or not MS <= self.ttl <= LONGEST_TTL:
-            raise UsageError(f"invalid ttl: {self.ttl}", "pass a timedelta from 1 ms to a year")
+            raise UsageError(f"invalid ttl: {self.ttl}", "give a duration from 1 ms to a year")
         if not isinstance(self.wait, timedelta) or self.wait < timedelta(0):
             raise UsageError(f"invalid wait: {self.wait}", "pass a timedelta of 0 (a single try) or longer")
         if not is_whole(self.priority, -HIGHEST_PRIORITY, HIGHEST_PRIORITY):

@@ -57,8 +57,9 @@ def test_clean_asks_and_removes_when_it_is_told_so(swept: Stage):
 
 
 def test_clean_with_nobody_to_ask_refuses_and_says_what_to_do(swept: Stage):
-    refused = swept.coord("clean")
+    only_copies, refused = swept.coord("clean"), swept.coord("clean", "--unmerged")
 
+    assert only_copies.code == 6, "--yes would be refused, too"
     assert refused.code == 2
     assert "--dry-run" in refused.err
     assert len(branches(swept, "r1")) == 2

@@ -64,9 +64,9 @@ def clean(
 ) -> None:
     """Remove worktrees, branches and logs of ended runs: of each RUN, or of all.
 
-    A branch with commits that its run did not record stays, and so does everything in use. With --yes nothing
-    is removed while a branch is unmerged, or a worktree has uncommitted changes (exit code 6), unless
-    --unmerged is given.
+    A branch with commits that its run did not record stays, and so does everything in use. With --yes, and
+    without a terminal, nothing is removed while a branch is unmerged, or a worktree has uncommitted changes
+    (exit code 6), unless --unmerged is given.
     """
     if cache:
         narrowed = merged or unmerged or older_than or keep_branches
@@ -78,7 +78,7 @@ def clean(
     if merged and keep_branches:
         raise UsageError("--merged and --keep-branches exclude each other", "leave one of them out")
     survey = call.coord.runs.survey(runs, merged=merged, older_than=older_than, branches=not keep_branches)
-    if yes and not (dry_run or unmerged):
+    if (yes or not on_a_terminal()) and not (dry_run or unmerged):
         survey.refuse_only_copies()
     if dry_run or not survey.removable:
         _print_survey(survey, form)
