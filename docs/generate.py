@@ -57,11 +57,14 @@ CONSTRUCTED = ("Client", "Coord", "LockManager", "MessageBus", "Policy", "Select
 
 OTHER_VARIABLES = {
     "`COORD_ECOSYSTEM`": "the file to use, as `--ecosystem`",
+    "`COORD_IDENTITY`": "the key that signs, for agents and services: a file, `agent`, or `agent:SHA256:…`",
+    "`COORD_TRUST_FILE`": "the trust file (default: `~/.config/coord/trust.yaml`)",
     "`COORD_DEBUG`": "1 prints tracebacks",
     "`COORD_PAGER`, `PAGER`": (
         "the pager for long output on a terminal (default: `less -FRX`); empty or `cat`: none"
     ),
     "`NO_COLOR`, `FORCE_COLOR`": "no colours at all, or colours also in a pipe",
+    "`XDG_CONFIG_HOME`": "the folder with `coord/identity` and `coord/trust.yaml` (default: `~/.config`)",
     "`XDG_CACHE_HOME`": "the folder in which `coord` caches parsed large files (default: `~/.cache`)",
 }
 

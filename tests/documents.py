@@ -105,6 +105,7 @@ class Reader:
 
     def __init__(self, stage: Stage, document: Path) -> None:
         self.stage = stage
+        stage.env = {**stage.env, "XDG_CONFIG_HOME": str(stage.folder / "config")}
         self.folder = stage.folder / "work"
         self.run_ids: dict[str, str] = {}
         """The id that the document shows, and the one that was printed."""

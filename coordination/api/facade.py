@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
     from coordination.api.planning import Planner
     from coordination.api.runs import Runs
+    from coordination.api.trust import TrustAdministration
     from coordination.breakers.records import Breaker, Reset
     from coordination.cache.contexts import Context
     from coordination.runs.approvals import Found
@@ -86,6 +87,13 @@ class Facade(EcosystemAccess):
     def live(self) -> LiveView:
 
         return LiveView(self)
+
+    @cached_property
+    def trust(self) -> TrustAdministration:
+        """Return the identity of this user and the trust file of this machine; they need no ecosystem."""
+        from coordination.api.trust import TrustAdministration
+
+        return TrustAdministration(self)
 
     def complete_todo(self, todo: str, hours: float | None = None) -> Completed:
         """Complete a todo: in the run that waits for it, else in the file. Starts no server to ask.

@@ -152,6 +152,10 @@ COMMANDS: Families = {
         "publish": ("messages:publish", "Publish an event on a topic.", "topic publish"),
         "subscribe": ("messages:subscribe", "Print the events of topics as they come.", "topic subscribe"),
     },
+    "Trust": {
+        "identity": ("trust:identity", "Make and show the key with which you sign."),
+        "trust": ("trust:trust", "Edit the trust file: whom this machine trusts, with their roles."),
+    },
     "Processes": {
         "up": ("processes.machine:up", "Start server, worker and Flower on this machine."),
         "down": ("processes.machine:down", "Stop the processes that were started here."),

@@ -4,7 +4,9 @@
 |---|---|
 | `public_keys.py` | OpenSSH public keys, and verification of SSHSIG signatures |
 | `keys.py` | private keys that sign: files of coord, SSH keys, the agent |
+| `identity.py` | the key with which this process signs |
 | `envelope.py` | signed documents (DSSE) |
 | `rights.py` | roles and rights |
 | `trust_file.py` | the trust file: principals with their keys and grants |
+| `trust_edit.py` | edits of the trust file |
 """

@@ -1,0 +1,252 @@
+"""Edits of the trust file: one at a time, completely or not at all, with comments kept.
+
+An edit that would make the file invalid is refused, and the file stays.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from coordination.errors import Conflict, CoordinationError, NotFound, UsageError
+from coordination.files import lock, make_private, open_lock, replace_file, sync_folder
+from coordination.text import did_you_mean
+from coordination.trust.public_keys import parse_public_key
+from coordination.trust.rights import Role
+from coordination.trust.trust_file import (
+    Kind,
+    Principal,
+    TrustFile,
+    check_place,
+    parse_trust,
+    read_bytes,
+)
+
+LOCK_S = 10.0
+HEAD = b"# Whom this machine trusts; see: coord trust list\nprincipals: []\n"
+TIME = "%Y-%m-%dT%H:%M:%SZ"
+
+
+class TrustEditor:
+    """Edits one trust file. `repos` are folders that coord changes, in which it must not lie."""
+
+    def __init__(self, path: Path, repos: Collection[Path] = ()) -> None:
+        self.path, self._repos = path, repos
+
+    def add(
+        self,
+        line: str,
+        name: str = "",
+        *,
+        kind: Kind | None = None,
+        roles: Sequence[Role] = (),
+        repos: Sequence[str] = (),
+        valid_from: datetime | None = None,
+        valid_until: datetime | None = None,
+        another_key: bool = False,
+    ) -> Principal:
+        """Add a key, with its principal if that is new; a known key gets the validity, and its principal the
+        roles.
+
+        Raises UsageError; Conflict where the key belongs to somebody else or was revoked, or where the
+        principal has other keys and `another_key` is not given.
+        """
+        key = parse_public_key(line)
+        name = name or key.comment
+        if not name:
+            raise UsageError("the key has no name", "name its owner: coord trust add LINE --as NAME")
+
+        def change(trust: TrustFile, principals: Any) -> str:
+            holder = trust.holder(key.fingerprint)
+            if holder is not None and name not in (holder.name, key.comment):
+                raise Conflict(f"the key {key.fingerprint} belongs to {holder.name}", "coord trust list")
+            owner = holder.name if holder else name
+            entry = _entry(principals, owner)
+            if entry is None:
+                entry = {"name": _quoted(owner), "kind": str(kind or Kind.PERSON), "keys": []}
+                principals.append(entry)
+                entry = principals[-1]
+            elif kind is not None and Kind(entry.get("kind", Kind.PERSON)) is not kind:
+                raise Conflict(
+                    f"{owner} is a {entry.get('kind', Kind.PERSON)}, not a {kind}", "coord trust list"
+                )
+            if holder is None:
+                if entry.get("keys") and not another_key:
+                    raise Conflict(
+                        f"{owner} has another key already; check that this one is really theirs",
+                        f"add it: coord trust add LINE --as {owner} --another-key",
+                    )
+                entry.setdefault("keys", []).append({"key": key.line})
+            _set_validity(_key_entry(entry, key.fingerprint), valid_from, valid_until)
+            for role in roles:
+                _grant(entry, role, repos)
+            return owner
+
+        return self._edit(change)
+
+    def grant(self, name: str, role: Role, repos: Sequence[str] = ()) -> Principal:
+        """Give a role, for these repositories or for all. Raises NotFound."""
+
+        def change(trust: TrustFile, principals: Any) -> str:
+            _grant(_known(trust, principals, name), role, repos)
+            return name
+
+        return self._edit(change)
+
+    def ungrant(self, name: str, role: Role, repos: Sequence[str] = ()) -> Principal:
+        """Take a role away, for these repositories or for all. Raises NotFound, and Conflict where a role for
+        all repositories would have to be taken for some.
+        """
+
+        def change(trust: TrustFile, principals: Any) -> str:
+            _ungrant(_known(trust, principals, name), name, role, repos)
+            return name
+
+        return self._edit(change)
+
+    def revoke(self, name: str, now: datetime) -> Principal:
+        """Revoke a key by its fingerprint, or all keys of a principal by its name. Raises NotFound, and
+        Conflict where nothing is left to revoke.
+        """
+
+        def change(trust: TrustFile, principals: Any) -> str:
+            holder = trust.holder(name)
+            owner = holder.name if holder else name
+            entry = _known(trust, principals, owner)
+            keys = [
+                key
+                for key in entry.get("keys", ())
+                if "revoked" not in key and (holder is None or _fingerprint(key) == name)
+            ]
+            if not keys:
+                raise Conflict(f"{name} has no key that is not revoked", "coord trust list")
+            for key in keys:
+                key["revoked"] = now.strftime(TIME)
+            return owner
+
+        return self._edit(change)
+
+    def _edit(self, change: Callable[[TrustFile, Any], str]) -> Principal:
+        """Apply a change, which returns the name of the principal that it concerns."""
+        check_place(self.path, self._repos)
+        try:
+            make_private(self.path.parent)
+            handle = open_lock(self.path.with_name(f".{self.path.name}.lock"))
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            if not lock(handle, LOCK_S):
+                raise Conflict(f"another process edits {self.path}", "try again when it has finished")
+            return self._edit_locked(change)
+        finally:
+            os.close(handle)
+
+    def _edit_locked(self, change: Callable[[TrustFile, Any], str]) -> Principal:
+        from ruamel.yaml import YAML
+
+        exists = self.path.exists() or self.path.is_symlink()
+        before = read_bytes(self.path, self._repos) if exists else HEAD
+        trust = parse_trust(before, self.path)
+        editor = YAML()
+        editor.preserve_quotes = True
+        editor.width = 10_000
+        editor.indent(mapping=2, sequence=4, offset=2)
+        document = editor.load(before)
+        if document is None:
+            document = editor.load(HEAD)
+        if document.get("principals") is None:
+            document["principals"] = []
+        principals = document["principals"]
+        with suppress(AttributeError):  # `[]` of an empty file would be continued in one line
+            principals.fa.set_block_style()
+        name = change(trust, principals)
+        written = io.BytesIO()
+        editor.dump(document, written)
+        after = parse_trust(written.getvalue(), self.path)
+        try:
+            replace_file(self.path, written.getvalue(), durable=True)
+            with suppress(OSError):  # not every file system supports this
+                sync_folder(self.path.parent)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        found = after.named(name)
+        assert found is not None
+        return found
+
+    def _unwritable(self, error: OSError) -> CoordinationError:
+        return CoordinationError(
+            f"the trust file {self.path} was not changed: {error.strerror}",
+            "make its folder writable for you",
+        )
+
+
+def _quoted(text: str) -> Any:
+    """Return text that is written in quotes: without them, YAML reads `yes` or `1` as something else."""
+    from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
+    return DoubleQuotedScalarString(text)
+
+
+def _entry(principals: Any, name: str) -> Any:
+    return next((entry for entry in principals if entry["name"] == name), None)
+
+
+def _known(trust: TrustFile, principals: Any, name: str) -> Any:
+    if (entry := _entry(principals, name)) is not None:
+        return entry
+    known = [principal.name for principal in trust.principals]
+    raise NotFound(
+        f"the trust file has no principal {name!r}{did_you_mean(name, known)}", "list them: coord trust list"
+    )
+
+
+def _fingerprint(key: Any) -> str:
+    return parse_public_key(str(key["key"])).fingerprint
+
+
+def _key_entry(entry: Any, fingerprint: str) -> Any:
+    return next(key for key in entry["keys"] if _fingerprint(key) == fingerprint)
+
+
+def _set_validity(key: Any, valid_from: datetime | None, valid_until: datetime | None) -> None:
+    if "revoked" in key:
+        raise Conflict(
+            f"the key {_fingerprint(key)} was revoked at {key['revoked']}", "its owner needs a new key"
+        )
+    for field, moment in (("from", valid_from), ("until", valid_until)):
+        if moment is not None:
+            key[field] = moment.strftime(TIME)
+
+
+def _grant(entry: Any, role: Role, repos: Sequence[str]) -> None:
+    grants = entry.setdefault("grants", [])
+    same = next((grant for grant in grants if Role(grant["role"]) is role), None)
+    if same is None:
+        grants.append({"role": str(role), "repos": list(repos)} if repos else {"role": str(role)})
+    elif not repos:
+        same.pop("repos", None)
+    elif same.get("repos") is not None:
+        same["repos"].extend(repo for repo in repos if repo not in same["repos"])
+
+
+def _ungrant(entry: Any, name: str, role: Role, repos: Sequence[str]) -> None:
+    grants = entry.get("grants", [])
+    same = [grant for grant in grants if Role(grant["role"]) is role]
+    if not same:
+        raise NotFound(f"{name} has no role {role}", "list them: coord trust list")
+    for grant in same:
+        if repos and grant.get("repos") is None:
+            raise Conflict(
+                f"{name} has the role {role} for all repositories",
+                f"take it away: coord trust ungrant {name} {role}; then grant it for the others, with --repo",
+            )
+        left = [repo for repo in grant.get("repos") or () if repo not in repos] if repos else []
+        if left:
+            grant["repos"] = left
+        else:
+            grants.remove(grant)
