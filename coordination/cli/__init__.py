@@ -12,6 +12,7 @@ Each command's module is imported when the command is called.
 | `times.py` | times in the zone of the reader |
 | `files.py` `doctor.py` | the file, the demo, the check of everything else |
 | `locks.py` `messages.py` `context_commands.py` | locks and circuit breakers, messages, shared values |
+| `trust.py` | identity and trust file |
 | `events.py` `history.py` | events, listed and followed; the history of the file, trends |
 | `tracker/` | the records of the file: listed, shown, changed, checked |
 | `runs/` | runs: started, followed, controlled |

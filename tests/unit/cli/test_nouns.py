@@ -19,7 +19,7 @@ WITHOUT_NOUN = {
     "history",
     "trends",
     "demo", "doctor", "completion", "help", "context", "up", "down", "worker", "keeper", "acl", "steps",
-    "mcp",
+    "mcp", "identity", "trust",
     "gateway", "flower", "metrics",
 }  # fmt: skip
 
