@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from types import MappingProxyType
 
 from coordination.environment import without_ours
 from coordination.models import Command, argv_of
@@ -164,10 +165,17 @@ class Failed(Exception):
     """The program gave no answer."""
 
 
-def ask(command: Command, data: bytes, *, timeout_s: float, most_output: int) -> bytes:
+def ask(
+    command: Command,
+    data: bytes,
+    *,
+    timeout_s: float,
+    most_output: int,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> bytes:
     """Run a program with this input; return its standard output. Raises Failed."""
     try:
-        program = UserProgram(command, {}, most_output=most_output)
+        program = UserProgram(command, environment, most_output=most_output)
     except NotStarted as error:
         raise Failed(str(error)) from error
     try:

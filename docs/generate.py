@@ -64,7 +64,7 @@ OTHER_VARIABLES = {
         "the pager for long output on a terminal (default: `less -FRX`); empty or `cat`: none"
     ),
     "`NO_COLOR`, `FORCE_COLOR`": "no colours at all, or colours also in a pipe",
-    "`XDG_CONFIG_HOME`": "the folder with `coord/identity` and `coord/trust.yaml` (default: `~/.config`)",
+    "`XDG_CONFIG_HOME`": "the folder of `coord/` with keys, trust and credentials (default: `~/.config`)",
     "`XDG_CACHE_HOME`": "the folder in which `coord` caches parsed large files (default: `~/.cache`)",
 }
 

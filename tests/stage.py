@@ -189,7 +189,7 @@ class Stage:
         """A command that is still running when we get it. With `command`, such as [COORD], an interpreter of
         its own is started for it.
         """
-        ours = {**self.env, **env}
+        ours = self._variables(env)
         how: dict[str, Any] = {"cwd": cwd or self.folder, "env": plain(ours)}
         if not command and self.forks(ours):
             process = Begun([COORD, *words], FORKS.begin, network=self.network, **how)
@@ -198,13 +198,16 @@ class Stage:
         self.started.append(process)
         return process
 
+    def _variables(self, env: Mapping[str, str]) -> dict[str, str]:
+        return {"XDG_CONFIG_HOME": str(self.folder / "config"), **self.env, **env}
+
     def forks(self, env: Mapping[str, str]) -> bool:
         """Return whether a fork can carry out a command with these variables."""
         return not any(name.startswith(READ_AT_START) for name in env)
 
     def coord(self, *words: str, cwd: Path | None = None, timeout: float = 90, **env: str) -> Done:
         """A command, to its end."""
-        ours = {**self.env, **env}
+        ours = self._variables(env)
         command, how = (
             [str(COORD), *words],
             {"cwd": cwd or self.folder, "env": plain(ours), "timeout": timeout},

@@ -10,6 +10,7 @@
 | `messages.py` `machine.py` | messages; doctor, Flower, metrics, ACL users, the first file |
 | `events.py` `subscribers.py` | events: listed, followed; functions that are called with them |
 | `trust.py` | the identity of this user, and the trust file |
+| `credentials.py` | the credentials of this machine |
 | `retrying.py` | for scripts: an action that is tried again |
 | `statistics.py` | the figures of all parts |
 

@@ -162,6 +162,10 @@ COMMANDS: Families = {
         "worker": ("processes.machine:worker", "Serve repositories of this machine."),
         "keeper": ("processes.machine:keeper", "Run maintenance, and the steps of restricted workers."),
         "acl": ("processes.acl:acl", "Print a Redis user with the rights of its role."),
+        "credential": (
+            "processes.credentials:credential",
+            "Name secrets of this machine for todos and git: references, never the secrets.",
+        ),
         "steps": ("processes.acl:steps", "Load the steps of coord into a Redis server."),
         "mcp": ("processes.mcp:mcp", "Serve coord's operations as tools to AI agents."),
         "gateway": ("processes.gateway:gateway", "Serve messages over WebSocket."),

@@ -69,6 +69,7 @@ from coordination.models.values import (
     Record,
     RepoName,
     ResourceName,
+    SecretName,
     Size,
     Text,
     Units,
@@ -85,7 +86,7 @@ __all__ = [
     "DependencyStatus", "DependencyType", "Duration", "Ecosystem", "FailureSign", "Foreign", "Gate", "Id",
     "Issue", "IssueStatus", "Jitter", "Labels", "Level", "ManualAction", "Milestone", "NoopAction",
     "OnFailure", "OutputSign", "Plan", "PlanStatus", "PythonAction", "Record", "Repo", "RepoName", "Resource",
-    "ResourceName", "ResourceNeed", "ResourceType", "Retry", "ShellAction", "Size", "Strategy", "Text",
-    "Todo", "TodoStatus", "Units", "Validation", "Verdict", "Word", "Workspace", "WriteBack", "argv_of",
-    "lower_case", "parse_duration", "parse_size", "presentable", "secrets_of",
+    "ResourceName", "ResourceNeed", "ResourceType", "Retry", "SecretName", "ShellAction", "Size", "Strategy",
+    "Text", "Todo", "TodoStatus", "Units", "Validation", "Verdict", "Word", "Workspace", "WriteBack",
+    "argv_of", "lower_case", "parse_duration", "parse_size", "presentable", "secrets_of",
 ]  # fmt: skip

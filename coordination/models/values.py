@@ -86,6 +86,8 @@ RepoName = Annotated[
 ]
 ResourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)]
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+SecretName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=64)]
+"""Name of a credential, and of the file in which a todo gets it."""
 Command = Text | Annotated[tuple[Text, ...], Field(min_length=1)]
 Day = Annotated[date | datetime, BeforeValidator(_reject_numbers)]
 # Strict, because YAML reads `yes` as true, and true would count as 1.

@@ -10,6 +10,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from coordination.backend.client import reaching
 from coordination.backend.key_table import set_apart
 from coordination.backend.keys import APART
 from coordination.backend.server_check import ask_for_commands, judge, missing, version_of
+from coordination.credentials.store import CredentialStore, credentials_file
 from coordination.disk import shortage
 from coordination.ecosystem.document import Document, load
 from coordination.errors import CoordinationError, InvalidFile, NotFound, Unreadable
@@ -85,7 +87,18 @@ def look_at_machine(settings: Settings, folders: Iterable[Path], state: Path) ->
         missing=tuple(_missing(settings)),
         short=shortage(folders, settings.disk_min),
         loose=tuple(map(str, loose(state))),
+        credentials=tuple(_credentials(datetime.now(UTC))),
     )
+
+
+def _credentials(now: datetime) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the credentials of this machine, without reading a secret."""
+    try:
+        for one in CredentialStore(credentials_file()).all():
+            if words := one.expiry_words(now):
+                yield words, f"coord credential rotate {one.name} REFERENCE --expires DAY"
+    except CoordinationError as error:
+        yield error.message, error.hint
 
 
 def _missing(settings: Settings) -> Iterator[str]:

@@ -56,6 +56,8 @@ class Machine:
     """Space that the disk of the state folder lacks, as a phrase; "" if it has enough."""
     loose: tuple[str, ...] = ()
     """Files in the local state folder that other users can read."""
+    credentials: tuple[tuple[str, str], ...] = ()
+    """Credentials that expire, or why they cannot be used, each with a remedy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +160,7 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
         *_machine(facts),
         *_programs(facts.machine),
         *_loose(facts.machine),
+        *(Finding.warning(what, remedy) for what, remedy in facts.machine.credentials),
     ]
     return tuple(sorted(found, key=lambda finding: finding.severity is not Severity.WRONG))
 

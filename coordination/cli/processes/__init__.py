@@ -6,4 +6,5 @@
 | `monitoring.py` | `flower`, `metrics` |
 | `gateway.py` `mcp.py` | `gateway`; `mcp` |
 | `acl.py` | `acl`, `steps` |
+| `credentials.py` | `credential` |
 """

@@ -1,0 +1,101 @@
+"""The credentials of this machine, for `coord credential`: references to secrets, never secrets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING
+
+from coordination.credentials.records import Credential, Purpose
+from coordination.credentials.references import SecretUnreadable, parse, read
+from coordination.credentials.store import CredentialStore, credentials_file
+from coordination.errors import NotAllowed, NotFound
+from coordination.text import did_you_mean, listed
+
+if TYPE_CHECKING:
+    from coordination.api.facade import Facade
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """A credential after a change."""
+
+    credential: Credential
+    unreadable: str = ""
+    """Why its secret cannot be read in this process; a worker may have what is missing here."""
+
+
+def listing() -> Sequence[Credential]:
+    """Return all credentials of this machine. Raises NotAllowed for a file that other users can reach."""
+    return _store().all()
+
+
+def add(
+    facade: Facade,
+    name: str,
+    reference: str,
+    *,
+    repos: Iterable[str] = (),
+    purposes: Iterable[Purpose] = (Purpose.READ,),
+    expires: date | None = None,
+    replace: bool = False,
+) -> Written:
+    """Add a credential; without `repos` for all repositories. Raises UsageError, Conflict, NotFound for a
+    repository that the file does not declare.
+    """
+    named = tuple(repos)
+    _refuse_unknown(facade, named)
+    parsed, store = parse(reference), _outside(facade)
+    added = store.add(name, parsed, repos=named, purposes=purposes, expires=expires, replace=replace)
+    return Written(credential=added, unreadable=_trouble(reference))
+
+
+def rotate(facade: Facade, name: str, reference: str, expires: date | None = None) -> Written:
+    """Replace a reference; the old one is used until the new one was read. Raises UsageError, NotFound."""
+    parsed = parse(reference)
+    return Written(credential=_outside(facade).rotate(name, parsed, expires), unreadable=_trouble(reference))
+
+
+def revoke(facade: Facade, name: str) -> Credential:
+    """Remove a credential from this machine. Raises NotFound."""
+    return _outside(facade).revoke(name)
+
+
+def _store() -> CredentialStore:
+    return CredentialStore(credentials_file())
+
+
+def _outside(facade: Facade) -> CredentialStore:
+    """Return the store. Raises NotAllowed where its file lies in a repository: todos could change it."""
+    store = _store()
+    if facade.has_file:
+        for repo in facade.document.ecosystem.repos:
+            path = facade.document.repo_path(repo)
+            if path and store.path.resolve().is_relative_to(path.resolve()):
+                raise NotAllowed(
+                    f"{store.path} lies in the repository {repo.name}, whose todos could change it",
+                    "set XDG_CONFIG_HOME to a folder outside of all repositories",
+                )
+    return store
+
+
+def _refuse_unknown(facade: Facade, repos: Sequence[str]) -> None:
+    if not facade.has_file:  # a worker's machine may have none
+        return
+    known = [repo.name for repo in facade.document.ecosystem.repos]
+    for name in repos:
+        if name not in known:
+            raise NotFound(
+                f"{facade.path} declares no repository {name!r:.100}{did_you_mean(name, known)}",
+                f"it declares: {listed(known)}",
+            )
+
+
+def _trouble(reference: str) -> str:
+    try:
+        read(parse(reference), os.environ)
+    except SecretUnreadable as error:
+        return str(error)
+    return ""

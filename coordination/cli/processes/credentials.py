@@ -1,0 +1,195 @@
+"""`credential`: references to the secrets of this machine. No command takes or prints a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+
+import click
+from rich_click import RichGroup
+
+from coordination.api import credentials
+from coordination.api.credentials import Written
+from coordination.cli.completion import repo_names
+from coordination.cli.context import CliContext, warn
+from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
+from coordination.cli.screen.tables import Cell, print_none, print_table
+from coordination.cli.times import format_time
+from coordination.credentials.records import Credential, Expiry, Purpose
+from coordination.errors import UsageError
+from coordination.models import parse_duration
+
+STYLES = {Expiry.VALID: "", Expiry.SOON: "yellow", Expiry.EXPIRED: "red"}
+
+
+@click.group(cls=RichGroup, no_args_is_help=True)
+def credential() -> None:
+    """Name secrets of this machine: for todos that list them under `secrets`, and for git.
+
+    REFERENCE says where the secret is: env:NAME, file:PATH (mode 0600), keyring:SERVICE/NAME, or command:CMD,
+    as in "command:gh auth token". The secret itself is never given to coord.
+    """
+
+
+def _last_day(_ctx: click.Context, _parameter: click.Parameter, text: str | None) -> date | None:
+    """Convert the last day of a credential: a date, or a duration from today."""
+    if text is None:
+        return None
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        try:
+            after = parse_duration(text)
+        except ValueError:
+            after = None
+        if not isinstance(after, timedelta):
+            raise click.BadParameter(
+                f"needs a date like 2027-01-31 or a duration like 90d, got {text!r}"
+            ) from None
+        try:
+            day = (datetime.now(UTC) + after).date()
+        except OverflowError:
+            raise click.BadParameter(f"{text} is out of range") from None
+    if day < datetime.now(UTC).date():
+        raise click.BadParameter(f"{day} is in the past")
+    return day
+
+
+expires_option = click.option(
+    "--expires",
+    metavar="DAY",
+    callback=_last_day,
+    help="Use it up to this day: a date, or a duration like 90d (default: without end).",
+)
+
+
+@credential.command()
+@click.argument("name")
+@click.argument("reference")
+@click.option(
+    "--repo",
+    "repos",
+    multiple=True,
+    metavar="NAME",
+    help="Use it for this repository; may be repeated.",
+    shell_complete=repo_names,
+)
+@click.option("--all", "every", is_flag=True, help="Use it for all repositories.")
+@click.option(
+    "--purpose",
+    "purposes",
+    multiple=True,
+    metavar="WORD",
+    type=click.Choice([purpose.value for purpose in Purpose]),
+    help="Use it to read, write, pr or merge; may be repeated (default: read).",
+)
+@expires_option
+@click.option("--replace", is_flag=True, help="Replace a credential of this name.")
+@as_json_option
+@click.pass_obj
+def add(
+    call: CliContext,
+    name: str,
+    reference: str,
+    repos: tuple[str, ...],
+    every: bool,
+    purposes: tuple[str, ...],
+    expires: date | None,
+    replace: bool,
+    as_json: bool,
+) -> None:
+    """Add the credential NAME, which is read from REFERENCE when it is needed.
+
+    Todos get credentials for read and write; those for pr and merge stay in coord's own processes.
+    """
+    if bool(repos) == every:
+        raise UsageError(
+            "a credential is for given repositories, or for all",
+            f"name them: coord credential add {name} REFERENCE --repo NAME …; or: --all",
+        )
+    added = credentials.add(
+        call.coord,
+        name,
+        reference,
+        repos=repos,
+        purposes=[Purpose(word) for word in purposes] or [Purpose.READ],
+        expires=expires,
+        replace=replace,
+    )
+    _print_written(added, "added", as_json)
+
+
+@credential.command("list")
+@output_options(Credential)
+def list_(form: Form) -> None:
+    """List the credentials of this machine. No secret is read."""
+    found = credentials.listing()
+    form.records(found, lambda: _print(found))
+
+
+@credential.command()
+@click.argument("name")
+@click.argument("reference")
+@expires_option
+@as_json_option
+@click.pass_obj
+def rotate(call: CliContext, name: str, reference: str, expires: date | None, as_json: bool) -> None:
+    """Read NAME from another REFERENCE. The old one is used until the new one was read for the first time."""
+    _print_written(credentials.rotate(call.coord, name, reference, expires), "rotated", as_json)
+
+
+@credential.command()
+@click.argument("name")
+@as_json_option
+@click.pass_obj
+def revoke(call: CliContext, name: str, as_json: bool) -> None:
+    """Remove NAME from this machine. Todos that name it wait; running ones keep what they got."""
+    removed = credentials.revoke(call.coord, name)
+    if as_json:
+        print_json(removed)
+        return
+    click.echo(f"revoked {name}")
+    click.echo(f"  where the secret was issued it is still valid: {removed.reference}", err=True)
+
+
+def _print_written(written: Written, verb: str, as_json: bool) -> None:
+    if written.unreadable:
+        warn(f"it cannot be read in this process: {written.unreadable}")
+    if as_json:
+        print_json(written.credential)
+        return
+    click.echo(f"{verb} {written.credential.name}: {_scope(written.credential)}")
+
+
+def _scope(one: Credential) -> str:
+    until = f", until {one.expires}" if one.expires else ""
+    return f"{', '.join(one.purposes)} of {', '.join(one.repos) or 'all repositories'}{until}"
+
+
+def _print(found: Sequence[Credential]) -> None:
+    if not found:
+        print_none(
+            "no credentials on this machine", "add one: coord credential add NAME REFERENCE --repo NAME"
+        )
+        return
+    now = datetime.now(UTC)
+    rows = [
+        (
+            one.name,
+            one.reference,
+            " ".join(one.repos) or "all",
+            " ".join(one.purposes),
+            Cell(_expiry(one, now), STYLES[one.expiry(now)]),
+            format_time(one.last_used) or "never",
+            f"rotates from {one.replaced}" if one.replaced else "",
+        )
+        for one in found
+    ]
+    print_table(["NAME", "REFERENCE", "REPOS", "PURPOSE", "EXPIRES", "LAST USED", ""], rows)
+
+
+def _expiry(one: Credential, now: datetime) -> str:
+    if one.expires is None:
+        return "never"
+    words = "" if one.expiry(now) is Expiry.VALID else f" ({one.expiry(now)})"
+    return f"{one.expires}{words}"

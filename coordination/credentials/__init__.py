@@ -1,0 +1,10 @@
+"""Credentials of this machine: references to secrets, which coord reads when it needs them and never stores.
+
+| module | content |
+|---|---|
+| `records.py` | a credential: its name, reference, repositories, purposes and expiry |
+| `references.py` | reads the secret of a reference: env, file, keyring, command |
+| `store.py` | the file of credentials in the user's config folder |
+| `masking.py` | replaces secrets in bytes and texts, in every form in which programs print them |
+| `detection.py` | recognises values that look like secrets |
+"""

@@ -1,0 +1,98 @@
+"""The record of a credential, and its rules: the repositories, purposes and time that it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from coordination.models import Record, RepoName, SecretName
+from coordination.text import listed
+
+WARNED_BEFORE = timedelta(days=7)
+"""How long before its expiry a credential is warned of."""
+
+
+class Purpose(StrEnum):
+    """An operation that may use a credential."""
+
+    READ = "read"
+    """Clone and fetch; todos that name it get it."""
+    WRITE = "write"
+    """Push; todos that name it get it."""
+    PR = "pr"
+    """Open and comment on pull requests; no todo gets it."""
+    MERGE = "merge"
+    """Merge pull requests; no todo gets it."""
+
+
+FOR_TODOS = frozenset({Purpose.READ, Purpose.WRITE})
+"""Purposes of the credentials that a todo may name; the others stay in coord's own processes."""
+
+
+class Expiry(StrEnum):
+    """The state of a credential's time."""
+
+    VALID = "valid"
+    SOON = "expires soon"
+    EXPIRED = "expired"
+
+
+class Credential(Record):
+    """A reference to a secret, and what it may be used for. It never holds the secret."""
+
+    name: SecretName
+    reference: Annotated[str, Field(min_length=1, max_length=4096)]
+    replaced: Annotated[str, Field(max_length=4096)] = ""
+    """The reference before a rotation, used until the new one was read for the first time."""
+    repos: tuple[RepoName, ...] = ()
+    """Empty: all repositories."""
+    purposes: tuple[Purpose, ...] = (Purpose.READ,)
+    expires: date | None = None
+    """The last day on which it is used, in UTC."""
+    last_used: datetime | None = None
+
+    def serves(self, repo: str) -> bool:
+        return not self.repos or repo in self.repos
+
+    def expiry(self, now: datetime) -> Expiry:
+        if self.expires is None:
+            return Expiry.VALID
+        today = now.astimezone(UTC).date()
+        if today > self.expires:
+            return Expiry.EXPIRED
+        return Expiry.SOON if self.expires - today <= WARNED_BEFORE else Expiry.VALID
+
+    def expiry_words(self, now: datetime) -> str:
+        """Return a sentence about an expiry that people must know; empty if there is none."""
+        match self.expiry(now):
+            case Expiry.EXPIRED:
+                return f"the credential {self.name} has expired: {self.expires} was its last day"
+            case Expiry.SOON:
+                return f"the credential {self.name} expires soon: {self.expires} is its last day"
+        return ""
+
+
+def refusal_for_todo(
+    known: Mapping[str, Credential], name: str, repo: str, now: datetime
+) -> tuple[str, str] | None:
+    """Return why a todo of a repository does not get a credential, and the remedy; None if it does."""
+    credential = known.get(name)
+    if credential is None:
+        return f"no credential {name}", f"coord credential add {name} REFERENCE --repo {repo}"
+    if not credential.serves(repo):
+        return (
+            f"the credential {name} is for {listed(credential.repos)}, not for {repo}",
+            f"coord credential add {name} … --repo {repo} --replace",
+        )
+    if not FOR_TODOS.intersection(credential.purposes):
+        return (
+            f"the credential {name} is for {listed([*credential.purposes])} only, which todos do not get",
+            f"coord credential add {name} … --purpose read --replace",
+        )
+    if credential.expiry(now) is Expiry.EXPIRED:
+        return credential.expiry_words(now), f"coord credential rotate {name} REFERENCE --expires DATE"
+    return None

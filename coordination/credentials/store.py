@@ -1,0 +1,242 @@
+"""The credentials of this machine: a file of references in the user's config folder.
+
+`~/.config/coord/credentials.json`, mode 0600, replaced as a whole under a lock beside it. It holds no secret,
+but its commands are executed, so a file that another user owns or can change is refused. Nothing of it goes
+to Redis or into ecosystem.yaml.
+
+Rotation: the new reference stands beside the old one. The first read of the new one that succeeds removes
+the old one; until then a reader that fails with the new one uses the old one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from coordination.credentials.records import Credential, Purpose
+from coordination.credentials.references import Reference, SecretUnreadable, parse, read
+from coordination.environment import config_folder_from_environment
+from coordination.errors import Conflict, CoordinationError, NotAllowed, NotFound, UsageError
+from coordination.files import OTHERS, locked, make_private, replace_file
+from coordination.text import did_you_mean, wrong_value
+
+FILE = "credentials.json"
+MOST_BYTES = 1024 * 1024
+NOTED_EVERY = timedelta(minutes=1)
+"""How often a use is written down at most."""
+
+logger = logging.getLogger(__name__)
+
+_CREDENTIALS = TypeAdapter(tuple[Credential, ...])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Secret:
+    """A secret that was read; `repr` does not show it."""
+
+    name: str
+    value: str
+    warning: str = ""
+    """Why the reference before a rotation was used; empty otherwise."""
+
+    def __repr__(self) -> str:
+        return f"Secret(name={self.name!r})"
+
+
+def credentials_file(environ: Mapping[str, str] | None = None) -> Path:
+    """Return the path of the file. Raises CoordinationError where the environment names no home."""
+    folder = config_folder_from_environment(environ)
+    if folder is None:
+        raise CoordinationError(
+            "there is no folder for credentials: HOME is not set", "set HOME or XDG_CONFIG_HOME"
+        )
+    return folder / FILE
+
+
+class CredentialStore:
+    """`all` reads the file anew each time; `read` reads a secret. Writing methods hold the file's lock."""
+
+    def __init__(self, path: Path, environ: Mapping[str, str] = os.environ) -> None:
+        self.path = path
+        self._environ = environ
+
+    def all(self) -> tuple[Credential, ...]:
+        """Return all credentials by name.
+
+        Raises NotAllowed if others can reach the file, CoordinationError if it is broken.
+        """
+        return tuple(sorted(self._load().values(), key=lambda one: one.name))
+
+    def get(self, name: str) -> Credential:
+        """Return a credential. Raises NotFound."""
+        known = self._load()
+        if name not in known:
+            raise NotFound(
+                f"there is no credential {name!r:.100}{did_you_mean(name, known)}",
+                "list them: coord credential list",
+            )
+        return known[name]
+
+    def add(
+        self,
+        name: str,
+        reference: Reference,
+        *,
+        repos: Iterable[str] = (),
+        purposes: Iterable[Purpose] = (Purpose.READ,),
+        expires: date | None = None,
+        replace: bool = False,
+    ) -> Credential:
+        """Write a new credential; no `repos`: for all. Raises Conflict if there is one and not `replace`."""
+        try:
+            new = Credential(
+                name=name,
+                reference=str(reference),
+                repos=tuple(dict.fromkeys(repos)),
+                purposes=tuple(sorted(set(purposes), key=[*Purpose].index)),
+                expires=expires,
+            )
+        except ValidationError as error:
+            detail = error.errors(include_url=False)[0]
+            raise UsageError(
+                f"the {detail['loc'][0]} of a credential {wrong_value([detail])}",
+                "for example: coord credential add npm-token env:NPM_TOKEN --repo web",
+            ) from error
+        with self._changing() as known:
+            if name in known and not replace:
+                raise Conflict(
+                    f"there is a credential {name} already",
+                    f"a new secret for it: coord credential rotate {name} REFERENCE; "
+                    "another scope: repeat this command with --replace",
+                )
+            known[name] = new
+        return new
+
+    def rotate(self, name: str, reference: Reference, expires: date | None = None) -> Credential:
+        """Set a new reference and expiry; the one that was read last is kept until the new one was read.
+
+        Raises NotFound.
+        """
+        old = self.get(name)
+        with self._changing() as known:
+            old = known.get(name, old)
+            update = {
+                "reference": str(reference),
+                "replaced": old.replaced or old.reference,
+                "expires": expires,
+            }
+            known[name] = old.model_copy(update=update)
+            return known[name]
+
+    def revoke(self, name: str) -> Credential:
+        """Remove a credential from this machine. Raises NotFound."""
+        removed = self.get(name)
+        with self._changing() as known:
+            known.pop(name, None)
+        return removed
+
+    def read(self, name: str, now: datetime | None = None) -> Secret:
+        """Read the secret of a credential. Raises NotFound, SecretUnreadable."""
+        credential = self.get(name)
+        now = now or datetime.now(UTC)
+        try:
+            secret = Secret(name=name, value=read(parse(credential.reference), self._environ))
+        except SecretUnreadable as error:
+            if not credential.replaced:
+                raise SecretUnreadable(f"{name}: {error.message}", error.hint) from error
+            secret = self._read_replaced(credential, error)
+        try:
+            self._note_use(credential, now, rotated=not secret.warning)
+        except CoordinationError as error:  # a folder that is mounted read-only: the secret was read
+            logger.warning("the use of credential %s is not written down: %s", name, error.message)
+        return secret
+
+    def _read_replaced(self, credential: Credential, error: SecretUnreadable) -> Secret:
+        name = credential.name
+        try:
+            value = read(parse(credential.replaced), self._environ)
+        except SecretUnreadable as older:
+            raise SecretUnreadable(
+                f"{name}: {error.message}; and the one before it: {older.message}", error.hint
+            ) from older
+        warning = f"the new reference of {name} cannot be read, the one before is used: {error.message}"
+        return Secret(name=name, value=value, warning=warning)
+
+    def _note_use(self, used: Credential, now: datetime, *, rotated: bool) -> None:
+        rotated = rotated and bool(used.replaced)
+        if not rotated and used.last_used and timedelta(0) <= now - used.last_used < NOTED_EVERY:
+            return
+        with self._changing() as known:
+            present = known.get(used.name)
+            if present is None or present.reference != used.reference:  # revoked or rotated meanwhile
+                return
+            update: dict[str, object] = {"last_used": now.replace(microsecond=0)}
+            known[used.name] = present.model_copy(update=update | ({"replaced": ""} if rotated else {}))
+
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, Credential]]:
+        try:
+            make_private(self.path.parent)
+            with locked(self.path.with_name(f".{FILE}.lock")):
+                known = self._load()
+                before = dict(known)
+                yield known
+                if known != before:
+                    content = _CREDENTIALS.dump_json(tuple(known.values()), indent=1)
+                    replace_file(self.path, content + b"\n", durable=True)
+        except OSError as error:
+            raise CoordinationError(
+                f"{self.path} cannot be written: {error.strerror}", f"see the rights of {self.path.parent}"
+            ) from error
+
+    def _load(self) -> dict[str, Credential]:
+        try:
+            handle = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise CoordinationError(
+                f"{self.path} cannot be read: {error.strerror}", f"see its rights: ls -l {self.path}"
+            ) from error
+        with os.fdopen(handle, "rb") as file:
+            _refuse_unsafe(self.path, os.fstat(handle))
+            content = file.read(MOST_BYTES + 1)
+        try:
+            if len(content) > MOST_BYTES:
+                raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
+            found = _CREDENTIALS.validate_python(json.loads(content))
+        except ValidationError as error:
+            detail = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, detail["loc"]))
+            raise self._broken(f"{place}: {detail['msg']}") from error
+        except (ValueError, RecursionError) as error:
+            raise self._broken(str(error)) from error
+        return {one.name: one for one in found}
+
+    def _broken(self, why: str) -> CoordinationError:
+        return CoordinationError(
+            f"{self.path} is not a list of credentials: {why}",
+            "correct it, or move it away and add the credentials again: coord credential add",
+        )
+
+
+def _refuse_unsafe(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise NotAllowed(f"{path} is not a regular file", "move it away: coord writes a new one")
+    if status.st_uid != os.geteuid():
+        raise NotAllowed(
+            f"{path} belongs to another user, and its commands would be executed", f"chown it: {path}"
+        )
+    if status.st_mode & OTHERS:
+        raise NotAllowed(
+            f"other users may read or write {path}, and its commands are executed", f"chmod 600 {path}"
+        )
