@@ -2,8 +2,11 @@
 
 **Percent** is the share of the work that is over, weighted by the durations that were expected when the run
 was submitted. These weights never change, so that no later estimate moves it backwards: it falls only where
-an attempt is lost, because that work is done again. A running todo counts by its elapsed time, up to `LATE`
-of its weight however long it takes. 100 % means that the run has ended.
+an attempt is lost or has failed and is made again, because that work is done again, and where a rollback
+begins. A running todo counts by its elapsed time, up to `LATE` of its weight however long it takes. 100 %
+means that the run has ended. The figure is a function of the run's records and of the time of Redis, so two
+readers get the same one at the same time, wherever they are. One that follows a run (`ProgressReader`) shows
+the highest figure so far; one that comes later cannot know that, and may show less.
 
 **The rest** is the makespan of a simulated schedule (schedule.py) of the todos that have not ended, with
 durations that are corrected by what has happened in the run: for each source of expectations the geometric
@@ -34,8 +37,8 @@ LATE = 0.95
 OVERTIME = 0.1
 """Least time that a running todo is assumed to need further, as a share of its elapsed time."""
 SIMULATED = 2000
-"""Number of todos up to which the rest is simulated (33 ms); for more it is the lower bound of any schedule,
-which takes linear time.
+"""Number of todos up to which the rest is simulated (33 ms; 50,000 would take 5 s); for more it is the lower
+bound of any schedule, which takes linear time.
 """
 LONGEST_S = 1e9
 """Greatest duration that is counted for a todo: 31 years."""

@@ -329,6 +329,8 @@ class Progress(BaseModel):
     """Expected end, by the clock of Redis."""
     left_s: float | None = None
     """Seconds that the rest takes; where there is a reason for no `eta`: once that is removed."""
+    at_least: bool = False
+    """Whether `eta` and `left_s` are lower bounds, because the run has too many open todos."""
     no_eta: NoEta | None = None
     why_no_eta: str | None = None
     approvals: int = 0

@@ -114,6 +114,34 @@ def test_a_line_for_people_shows_no_whole_edits_and_cuts_long_values(stage: Stag
     assert "changes" not in shown
 
 
+def test_show_run_groups_the_todos_by_level(stage: Stage):
+    shown = stage.ok("show-run", "last", "--by-level").out.splitlines()
+    rows = [line.split()[:2] for line in shown]
+    at = [next(i for i, row in enumerate(rows) if row == ["level", str(n)]) for n in range(3)]
+    assert [rows[i + 1][0] for i in at] == ["LIB", "APP", "DOC"]
+    assert [todo["level"] for todo in stage.ok("show-run", "last", "--json").json["todos"]] == [0, 1, 2]
+
+
+def test_checks_of_dependencies_and_cleaning_are_events(new_stage: Callable[[], Stage]):
+    stage = new_stage()
+    stage.write([{"id": "A", "repo": "app", "action": "true"}], repos={"app": {}, "lib": {}})
+    stage.ok("create-dep", "--consumer", "app", "--provider", "lib", "--constraint", ">=2")
+    stage.ok("sweep", PLAN)
+    run = stage.ok("show-run", "last", "--json").json["run_id"]
+    stage.redis()  # starts the server, which ends with the run, and here with the cleaning
+    stage.coord("check-deps")
+    stage.ok("clean", run, "--yes")
+    stage.redis()
+
+    checked, cleaned = (
+        stage.ok("events", "--kind", kind, "--json").json for kind in ("dependency.checked", "run.cleaned")
+    )
+    assert [(event["repos"], event["data"]["result"]) for event in checked] == [(["app", "lib"], "unknown")]
+    assert [(event["subject"], event["run"], event["repos"]) for event in cleaned] == [(run, run, ["app"])]
+    assert int(cleaned[0]["data"]["removed"]) > 0
+    assert checked[0]["actor"] == cleaned[0]["actor"] != ""
+
+
 def test_counted_kinds_are_written_while_a_follower_asks_for_them(stage: Stage, stream: EventStream):
     asked = Keys("coord").events.requests
     follower = stage.begin("events", "-f", "--kind", "lock.granted", "--limit", "1", "--format", "{subject}")

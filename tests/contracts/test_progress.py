@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from coordination.cli.runs.outlook import brief, outlook
 from coordination.errors import Unreadable
 from coordination.models import Strategy
 from coordination.runs.presence import Presence, Worker
@@ -110,6 +111,40 @@ def test_an_attempt_that_is_lost_moves_nothing_that_has_ended(run: Harness):
     lost = progress(run)
 
     assert (during.percent, lost.percent) == (50.0, 25.0)
+
+
+def test_two_readers_see_the_same_and_only_one_that_comes_later_sees_less(run: Harness):
+    def reader() -> ProgressReader:
+        return ProgressReader(run.store.redis, run.store.keys, run.run_id)
+
+    begin(run)
+    first, second = reader(), reader()
+    run.settle(run.take("A"))
+    assert first.read().percent == second.read().percent == 25.0
+    run.take("B")
+    began(run, "B", timedelta(hours=1))
+    assert first.read().percent == 50.0  # the second does not look now
+    run.lose("B")
+    assert (first.read().percent, second.read().percent, reader().read().percent) == (50.0, 25.0, 25.0)
+    run.take("B")
+    began(run, "B", timedelta(hours=2))
+    assert [one.read().percent for one in (first, second, reader())] == [72.5, 72.5, 72.5]
+    run.roll_back()
+    assert {one.read().percent for one in (first, second, reader())} == {0.0}
+
+
+def test_the_end_of_a_large_run_is_at_least_what_is_shown(run: Harness, monkeypatch: pytest.MonkeyPatch):
+    begin(run)
+    exact = progress(run)
+    for module in ("planner.remaining", "runs.views.outlook"):
+        monkeypatch.setattr(f"coordination.{module}.SIMULATED", 2)
+    bound = progress(run)
+
+    assert (exact.at_least, bound.at_least) == (False, True)
+    assert exact.left_s is not None
+    assert 0 < (bound.left_s or 0) <= exact.left_s
+    assert "at least" in brief(bound)
+    assert next(outlook(bound)).endswith("or later")
 
 
 def test_a_run_that_has_ended_is_at_100_and_not_before(run: Harness):

@@ -12,6 +12,7 @@ import pytest
 from coordination import files
 from coordination.cache.contexts import Cache
 from coordination.cache.names import Scope
+from coordination.events.stream import EventStream
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.export.archiver import RunArchiver
 from coordination.runs.export.file import load
@@ -66,6 +67,10 @@ def test_of_a_run_that_ended_long_enough_ago_no_key_is_left(store: RunStore, mon
 
     assert keys_of(run) == []
     assert RunReader(store.redis, store.keys).list() == []
+    (told,) = (
+        e for e in EventStream(store.redis, store.keys.namespace).read().events if e.kind == "run.forgotten"
+    )
+    assert (told.run, told.data["plan"]) == (run.run_id, "PLAN-001")
 
 
 def test_a_run_is_kept_as_long_as_the_setting_says(store: RunStore):

@@ -23,13 +23,16 @@ def brief(progress: Progress) -> str:
     done = f"{int(progress.percent)} % done"
     if progress.eta is None or progress.left_s is None:
         return done
-    return f"{done}, {about(progress.left_s)} left"
+    return f"{done}, {_left(progress)} left"
 
 
-def about(seconds: float) -> str:
-    """Return `about 3 min`; a few seconds are not told apart."""
-    left = timedelta(seconds=round(seconds))
-    return "a few seconds" if left < SHORT else f"about {how_long(left)}"
+def _left(progress: Progress) -> str:
+    """Return `about 3 min`, or `at least 3 min`; a few seconds are not told apart."""
+    if progress.left_s is None:
+        return ""
+    left = timedelta(seconds=round(progress.left_s))
+    some = "a few seconds" if left < SHORT else how_long(left)
+    return f"at least {some}" if progress.at_least else some if left < SHORT else f"about {some}"
 
 
 def outlook(progress: Progress) -> Iterator[str]:
@@ -53,14 +56,15 @@ def outlook(progress: Progress) -> Iterator[str]:
 
 def _end(progress: Progress) -> str:
     done = f"{progress.percent:g} % done"
-    left = "" if progress.left_s is None else about(progress.left_s)
+    left = _left(progress)
     asked = (
         f", without the time of {counted(progress.approvals, 'approval')}"
         if progress.approvals and left
         else ""
     )
     if progress.eta is not None:
-        return f"{done}, {left} left, until {format_time(datetime.fromisoformat(progress.eta))}{asked}"
+        until = f"until {format_time(datetime.fromisoformat(progress.eta))}"
+        return f"{done}, {left} left, {until}{' or later' if progress.at_least else ''}{asked}"
     why = plain(with_local_times(progress.why_no_eta or ""))
     further = f"; then {left} more{asked}" if left and progress.no_eta is not NoEta.STUCK else ""
     return f"{done}, end unknown: {why}{further}"

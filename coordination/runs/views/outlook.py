@@ -15,7 +15,7 @@ from heapq import nsmallest
 from pydantic import BaseModel
 
 from coordination.planner.gates import MILESTONE_REPO
-from coordination.planner.remaining import Expected, OpenTodo, Pace, Source, percent, rest_s
+from coordination.planner.remaining import SIMULATED, Expected, OpenTodo, Pace, Source, percent, rest_s
 from coordination.planner.resources import Supply
 from coordination.runs.records import (
     Descriptor,
@@ -140,6 +140,7 @@ def progress_of(outline: Outline, moment: Moment) -> Progress:
     return figures.model_copy(
         update={
             "left_s": None if left_s is None else round(left_s, 1),
+            "at_least": left_s is not None and len(todos) > SIMULATED,
             "eta": None if reason or left_s is None else _after(moment.now_ms, left_s),
             "no_eta": reason,
             "why_no_eta": why,
