@@ -10,6 +10,7 @@
 | `delivery` | one message: claim, attempt, and the step that its outcome asks for |
 | `attempt/` | runs a todo or compensates one: workspace, command, result; its input, progress and output |
 | `outcome` | the outcome of an attempt, from its end to the step that settles it |
+| `signed_results` | the worker's key: signed results, and the check of those that a todo builds on |
 | `leases` `local_liveness` `notifications` | background services: heartbeats, dead local workers, wake-ups |
 | `history_service` | edits of the file into the stream of events, and the stream into the history |
 | `results_writer` | results of runs that nobody follows, written into ecosystem.yaml |

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache, partial
@@ -29,8 +30,11 @@ from coordination.runs.maintenance.progress_feed import ProgressFeed
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.remote_steps.handlers import BRIEFS_KEPT, StepHandlers
 from coordination.runs.remote_steps.serving import Serving
+from coordination.runs.replies import Grant
 from coordination.runs.shared import ContextCalls
 from coordination.runs.store import RunStore
+from coordination.trust.identity import worker_identity
+from coordination.trust.trust_file import trust_path
 from workers.attempt.context_socket import clear_sockets
 from workers.cleanup.jobs import AutoCleanup, CleanupJobs
 from workers.config import WorkerConfig
@@ -42,9 +46,12 @@ from workers.notifications import Callbacks, Notifications, PubSubNotifications
 from workers.result_cache import Results
 from workers.results_writer import ResultsWriter
 from workers.served import ServedRepositories
+from workers.signed_results import CurrentTrust, SignedResults
 from workers.tasks import collect, forget_names, register
 from workers.transfer.bundles import BundleStore
 from workers.workspace.files import clear_scratch
+
+logger = logging.getLogger(__name__)
 
 
 class Container:
@@ -156,6 +163,7 @@ class Container:
             bundles=self.bundles,
             contexts=self.contexts,
             results=self.results,
+            signed_results=self.signed_results,
             auto_cleanup=self.auto_cleanup,
         )
 
@@ -179,7 +187,19 @@ class Container:
             return None
         limits = Limits.of(settings)
         store = Store(self.redis, settings.namespace, RESULTS, limits)
-        return Results(store, LockManager(self.redis, settings.namespace), limits, settings.cache_todos_ttl)
+        locks = LockManager(self.redis, settings.namespace)
+        return Results(store, locks, limits, settings.cache_todos_ttl, self.signed_results)
+
+    @cached_property
+    def signed_results(self) -> SignedResults:
+        config = self.config
+        signer = worker_identity(config.state, f"worker@{config.settings.this_host}")
+        trust = CurrentTrust(trust_path(), signer, lambda: (config.state, *self.served.values()))
+        return SignedResults(signer=signer, mode=config.signatures, trust=trust, report=self._report_distrust)
+
+    def _report_distrust(self, grant: Grant, why: str) -> None:
+        repo = grant.spec.repo.name
+        self.store.distrust(grant.run_id, grant.todo_id, self.worker.id, repo, why)
 
     @cached_property
     def cleanup_queue(self) -> CleanupQueue:
@@ -221,11 +241,17 @@ class Container:
 
     def sign_on(self) -> None:
         """Make this worker known before its first delivery. Raises Conflict where this worker must not be."""
+        self._make_key()
         self.leases.sign_on()
         self.local_liveness.sign()
         if isinstance(self.notifications, Notifications):
             self.notifications.subscribe()
         self.dispatcher.leave_message_template()
+
+    def _make_key(self) -> None:
+        """Make the worker's key at its first start; a keeper that serves no repository needs none."""
+        if self.config.places:
+            logger.info("results are signed with %s", self.signed_results.public_key)
 
     def registered(self) -> Celery:
         """Return the app with its tasks."""

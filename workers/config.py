@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from coordination.settings import Settings
 
@@ -27,6 +29,14 @@ class WorkerConfig:
 
     file: Path | None = None
     """The ecosystem file; None without one."""
+
+    @property
+    def signatures(self) -> Literal["off", "warn", "require"]:
+        """Return what happens with what is not signed by a trusted key."""
+        named = os.environ.get("COORD_SIGNATURES", "")
+        if named in ("off", "require"):
+            return "require" if named == "require" else "off"
+        return "off" if self.is_one_machine else "warn"
 
     @property
     def is_one_machine(self) -> bool:

@@ -40,6 +40,7 @@ from workers.leases import Leases
 from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
 from workers.result_cache import Results
 from workers.served import ServedRepositories
+from workers.signed_results import SignedResults
 from workers.transfer.bundles import BundleStore
 from workers.transfer.commits import CommitTransfer, PredecessorPaths
 from workers.workspace.lock import Superseded
@@ -69,6 +70,7 @@ class DeliveryHandler:
         bundles: BundleStore,
         contexts: ContextCalls,
         results: Results | None,
+        signed_results: SignedResults,
         auto_cleanup: AutoCleanup,
     ) -> None:
         self._store = store
@@ -79,10 +81,12 @@ class DeliveryHandler:
         self._served = served
         self._contexts = contexts
         self._results = results
+        self._signed_results = signed_results
         self._auto_cleanup = auto_cleanup
         self._transfer = CommitTransfer(bundles, config, served)
         predecessor_paths = PredecessorPaths(self._transfer.fetcher, config.state)
-        self._context = Context(store, predecessor_paths, config.settings.context_limit_bytes)
+        limit_bytes = config.settings.context_limit_bytes
+        self._context = Context(store, predecessor_paths, limit_bytes, signed_results)
         self._running: set[Attempt] = set()
         self._guard = threading.Lock()
 
@@ -185,6 +189,7 @@ class DeliveryHandler:
             state=self._config.state,
             checkout=self._served[grant.spec.repo.name],
             output_limit_bytes=self._config.settings.output_limit_bytes,
+            verify=lambda: self._signed_results.check_start(grant, brief),
             connection=lambda: served_context(self._contexts, grant.run_id, grant.todo_id, value_bytes),
             results=self._results,
             fetch=lambda *what: self._until_answered(lambda: self._transfer.fetch(grant, runs, *what)),
@@ -247,7 +252,9 @@ class DeliveryHandler:
                 self._until_answered(lambda: self._transfer.send(grant, outcome))
             except Superseded as superseded:
                 return self._refused(grant, superseded.message)
-        reply = self._step(grant, lambda: self._store.settle(grant, outcome.result(state)))
+        result = outcome.result(state)
+        result = replace(result, signed=self._signed_results.seal(grant, result))
+        reply = self._step(grant, lambda: self._store.settle(grant, result))
         if reply.word == "stale":
             return LOST
         if reply.status in OVER:

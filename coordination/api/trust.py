@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 
 from coordination.environment import actor
 from coordination.errors import CoordinationError
-from coordination.trust.identity import choose_ssh_key, create_identity, find_identity, require_identity
+from coordination.operations.folder import state_folder
+from coordination.trust.identity import (
+    WORKER_KEY,
+    choose_ssh_key,
+    create_identity,
+    find_identity,
+    require_identity,
+    worker_identity,
+)
 from coordination.trust.rights import Role
 from coordination.trust.trust_edit import TrustEditor
 from coordination.trust.trust_file import Kind, Principal, TrustedKey, TrustFile, read_trust, trust_path
@@ -112,6 +120,22 @@ class TrustAdministration:
             type=signer.key.type,
             source=found.source,
             named_by=found.named_by,
+            principal=self._name_of(signer.fingerprint),
+        )
+
+    def worker_identity(self, state: Path | None = None) -> IdentityView:
+        """Return the key of the workers with this state folder (default: that of the ecosystem); make it if
+        there is none. Raises CoordinationError.
+        """
+        folder = state or state_folder(self._access.path)
+        signer = worker_identity(folder, f"worker@{self._access.settings.this_host}")
+        file = folder / WORKER_KEY
+        return IdentityView(
+            line=signer.public_key,
+            fingerprint=signer.fingerprint,
+            type=signer.key.type,
+            source=str(file),
+            named_by=str(file),
             principal=self._name_of(signer.fingerprint),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import click
@@ -75,11 +76,24 @@ def init(call: CliContext, name: str, new_key: bool, ssh_key: str | None, as_jso
 
 
 @identity.command()
+@click.option("--worker", is_flag=True, help="The key with which workers here sign results.")
+@click.option(
+    "--state",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="State folder of the workers, with --worker (default: .coord beside the file).",
+)
 @as_json_option
 @click.pass_obj
-def show(call: CliContext, as_json: bool) -> None:
-    """Print the line of your public key, for `coord trust add` on the machines with workers."""
-    _print_identity(call.coord.trust.identity(), as_json)
+def show(call: CliContext, worker: bool, state: Path | None, as_json: bool) -> None:
+    """Print the line of your public key, for `coord trust add` on the machines with workers.
+
+    With --worker: that of the workers here, for `coord trust add LINE --kind worker` on the others.
+    """
+    if state is not None and not worker:
+        raise click.UsageError("--state names the folder of workers; add --worker")
+    trust = call.coord.trust
+    _print_identity(trust.worker_identity(state) if worker else trust.identity(), as_json)
 
 
 def _print_identity(found: IdentityView, as_json: bool) -> None:

@@ -44,6 +44,7 @@ LASTING: Mapping[str, str] = {
     "deadlock.found": "A deadlock was found; the victim's request was withdrawn.",
     "lock.forced": "A person released a lock that somebody else held.",
     "dependency.checked": "A dependency was checked; `result` is the outcome.",
+    "trust.refused": "A worker refused a todo, or a cached result, because a signature is missing or wrong.",
     "redis.restarted": "Redis was restarted.",
     GAP: "Events between a reader's position and the next event were deleted before it read them.",
 }

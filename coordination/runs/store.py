@@ -33,6 +33,8 @@ from coordination.runs.replies import Grant, Reply
 from coordination.runs.views.log_reader import LOG_LIMIT_BYTES, pieces_of
 
 VISIBLE = "cache/visible"
+LONGEST_TITLE = 500
+"""Characters of an event's title."""
 
 
 class RunStore:
@@ -326,6 +328,12 @@ class RunStore:
         self.redis.hincrby(self.keys.counters, "stale_writes", 1)
         if self.redis.exists(self.keys.run(run_id).meta):
             self.log(run_id, todo_id, attempt, f"[coord] {words}\n")
+
+    def distrust(self, run_id: str, todo_id: str, worker: str, repo: str, why: str) -> None:
+        """Announce that a worker has refused something of the todo because of its signature."""
+        self.announce(
+            "trust.refused", todo_id, run=run_id, actor=worker, repos=[repo], title=why[:LONGEST_TITLE]
+        )
 
     def delivery(self, run_id: str, todo_id: str) -> Delivery:
         """Return the todo's message, as far as its level's join needs it."""

@@ -9,4 +9,5 @@
 | `rights.py` | roles and rights |
 | `trust_file.py` | the trust file: principals with their keys and grants |
 | `trust_edit.py` | edits of the trust file |
+| `results.py` | signed results, and the rules by which another worker uses them |
 """

@@ -3,6 +3,9 @@
 COORD_IDENTITY names it for agents, services and tests: a key file, `agent`, or `agent:SHA256:…`. Without it,
 it is the SSH key that the person chose (`identity.yaml`), else the key of coord's own (`identity`), both in
 the user's configuration folder of coord.
+
+Workers sign what they have done with a key of their own, in their state folder: nobody can use it to order
+anything.
 """
 
 from __future__ import annotations
@@ -15,10 +18,12 @@ from pathlib import Path
 
 from coordination.environment import ENV_PREFIX, config_folder_from_environment
 from coordination.errors import CoordinationError, UsageError
-from coordination.files import make_private, replace_file
+from coordination.files import locked, make_private, replace_file
 from coordination.trust.keys import AGENT, Signer, load_signer, new_key
 
 OWN_KEY = "identity"
+WORKER_KEY = Path("keys", "worker")
+"""The key of a worker, in its state folder."""
 CHOICE = "identity.yaml"
 MAX_CHOICE = 4096
 
@@ -81,6 +86,22 @@ def create_identity(name: str, environ: Mapping[str, str] | None = None, *, repl
         load_signer(own)  # a damaged key is an error now, and not at the first order
     (folder / CHOICE).unlink(missing_ok=True)
     return new
+
+
+def worker_identity(state: Path, name: str) -> Signer:
+    """Return the key with which the workers of a state folder sign results; make it if there is none.
+
+    Raises CoordinationError.
+    """
+    file = state / WORKER_KEY
+    try:
+        make_private(file.parent)
+        with locked(file.with_name("lock")):  # several workers may start at the same time
+            return load_signer(file) if file.exists() else new_key(file, name)
+    except OSError as error:
+        raise CoordinationError(
+            f"the key of the worker, {file}, cannot be made: {error.strerror}", f"check the folder {state}"
+        ) from error
 
 
 def _put_aside(own: Path) -> None:

@@ -137,6 +137,7 @@ class Attempt:
         return isinstance(error, GitRefused) and not isinstance(error, Unmergeable) and not self._begun
 
     def _carry_out(self) -> AttemptOutcome:
+        self._attempt_environment.verify()
         if isinstance(self.grant.spec.todo.action, NoopAction) and self.grant.undo is None:
             return AttemptOutcome(kind=self._commands.stopped or OutcomeKind.SUCCEEDED)
         if self._action.has_command():

@@ -23,6 +23,7 @@ from coordination.runs.records import RunBrief
 from coordination.runs.replies import Grant
 from coordination.runs.shared import chain_of_todo
 from coordination.runs.store import RunStore
+from workers.signed_results import SignedResults
 from workers.transfer.commits import PredecessorPaths
 from workers.workspace.repository import branch_of
 
@@ -88,9 +89,16 @@ class Context:
     trip.
     """
 
-    def __init__(self, store: RunStore, predecessor_paths: PredecessorPaths, limit_bytes: int) -> None:
+    def __init__(
+        self,
+        store: RunStore,
+        predecessor_paths: PredecessorPaths,
+        limit_bytes: int,
+        signed_results: SignedResults,
+    ) -> None:
         """`limit_bytes`: the most of the shared context that a todo gets at its start."""
         self._store = store
+        self._signed_results = signed_results
         self._limit_bytes = limit_bytes
         self._predecessor_paths = predecessor_paths
         self._briefs = Briefs(store.brief)
@@ -117,13 +125,23 @@ class Context:
         chain = chain_of_todo(self.brief(grant.run_id), grant.todo_id) if grant.shared else ()
         if not predecessors and not chain:
             return TodoInputs(todos=[], context={}, omitted=0)
-        over = self._store.handed_over(grant.run_id, predecessors, chain, self._limit_bytes, to=grant.todo_id)
+        known = self._signed_results.known(grant.run_id, predecessors)
+        over = self._store.handed_over(
+            grant.run_id,
+            predecessors,
+            chain,
+            self._limit_bytes,
+            to=grant.todo_id,
+            signed=[todo for todo, record in (known or {}).items() if record is None],
+        )
         if over.claimed_by != grant.fence:
             raise LeaseLost(
                 f"Redis does not know the claim of {grant.todo_id} (fence {grant.fence}): "
                 "its data is older, or newer",
                 "nothing to do: the todo is dispatched again when its predecessors have succeeded",
             )
+        if known is not None:
+            self._signed_results.check_inputs(grant, self.brief(grant.run_id), over, known)
         return over
 
 

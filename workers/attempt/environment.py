@@ -18,6 +18,10 @@ def _nothing_published() -> None:
     """Withdraw nothing."""
 
 
+def _nothing_to_verify() -> None:
+    """Verify nothing."""
+
+
 def _no_connection() -> AbstractContextManager[str]:
     return nullcontext("")
 
@@ -30,6 +34,8 @@ class AttemptEnvironment:
     state: Path
     checkout: Path
     output_limit_bytes: int
+    verify: Callable[[], None] = _nothing_to_verify
+    """Verifies what the todo begins with. Raises NotAllowed."""
     results: Results | None = None
     """The result cache; None where this worker uses none."""
     connection: Callable[[], AbstractContextManager[str]] = _no_connection

@@ -14,7 +14,7 @@ import redis
 
 from coordination.backend.keys import member
 from coordination.cache.entries import NoRoom
-from coordination.errors import CoordinationError, GitRefused, LockTimeout, Unreachable
+from coordination.errors import CoordinationError, GitRefused, LockTimeout, NotAllowed, Unreachable
 from coordination.locks import Lock
 from coordination.models import Cache, Command
 from coordination.runs.replies import Grant
@@ -36,7 +36,16 @@ from workers.workspace.base import Workspace
 from workers.workspace.files import scratch
 from workers.workspace.worktree import Worktree
 
-TROUBLE = (redis.RedisError, Unreachable, NoRoom, GitRefused, NotKnown, WorkspaceUnusable, OSError)
+TROUBLE = (
+    redis.RedisError,
+    Unreachable,
+    NoRoom,
+    NotAllowed,
+    GitRefused,
+    NotKnown,
+    WorkspaceUnusable,
+    OSError,
+)
 """Errors of the cache; the todo runs in spite of them."""
 
 LOOK_AGAIN = timedelta(seconds=2)
@@ -142,7 +151,7 @@ class Recall:
 
     def _found(self, workspace: Worktree, since: str) -> AttemptOutcome | None:
         now = time.time()
-        kept = self._results.load(self._key, self._cache.ttl, now)
+        kept = self._results.load(self._grant, self._key, self._cache.ttl, now)
         if kept is None:
             return None
         tip = self._restored(workspace, kept)
@@ -186,7 +195,8 @@ class Recall:
         with scratch(self._state) as folder:
             changes = patch(outcome.since, outcome.tip, at, folder / "changes")
         tree = tree_of(outcome.tip, at)
-        return Kept(run=run, todo=todo, at=time.time(), tree=tree, output=outcome.output, changes=changes)
+        kept = Kept(run=run, todo=todo, at=time.time(), tree=tree, output=outcome.output, changes=changes)
+        return self._results.sign(kept, self._key, self._grant.spec.repo.name)
 
 
 def _words(error: Exception) -> str:

@@ -1,14 +1,15 @@
 """Store results of todos by their keys, in the cache's store on Redis, and lock the keys in work.
 
-A value is the SHA-256 of its rest; a line of JSON (run, todo, time, tree, output); and the patch, packed. It
-is written whole, once; one with a wrong digest counts as none.
+A value is the SHA-256 of its rest; a line of JSON (run, todo, time, tree, output, signed record); and the
+patch, packed. It is written whole, once; one with a wrong digest counts as none, and so does one that no
+trusted worker signed, where `signatures` is `require`.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from hashlib import sha256
@@ -17,6 +18,9 @@ from coordination.cache import Store
 from coordination.cache.limits import LONGEST_TTL, Limits
 from coordination.locks import Lock, LockManager
 from coordination.locks.internal import RESULT
+from coordination.runs.replies import Grant
+from coordination.trust.results import CachedRecord, digest
+from workers.signed_results import SignedResults
 
 NO_WAIT = timedelta(0)
 TTL = timedelta(seconds=5)
@@ -38,10 +42,13 @@ class Kept:
     """JSON; empty without an output."""
     changes: bytes
     """A patch; empty if it changed nothing."""
+    signed: str = ""
+    """What the worker that made it states of it, with its key (trust/results.py)."""
 
     @cached_property
     def packed(self) -> bytes:
-        head = {"run": self.run, "todo": self.todo, "at": self.at, "tree": self.tree, "output": self.output}
+        names = ("run", "todo", "at", "tree", "output", "signed")
+        head = {name: getattr(self, name) for name in names}
         rest = json.dumps(head).encode() + b"\n" + zlib.compress(self.changes)
         return sha256(rest).hexdigest().encode() + b"\n" + rest
 
@@ -61,19 +68,50 @@ class Kept:
 class Results:
     """The results of all hosts and runs. Each method raises Unreachable."""
 
-    def __init__(self, store: Store, locks: LockManager, limits: Limits, ttl: timedelta) -> None:
+    def __init__(
+        self, store: Store, locks: LockManager, limits: Limits, ttl: timedelta, signed_results: SignedResults
+    ) -> None:
+        self._signed_results = signed_results
         self._store = store
         self._locks = locks
         self._limits = limits
         self._ttl = ttl
 
-    def load(self, key: str, ttl: timedelta | None, now: float) -> Kept | None:
-        """Return a sound result younger than the ttl (None: the usual one); None if there is none."""
+    def load(self, grant: Grant, key: str, ttl: timedelta | None, now: float) -> Kept | None:
+        """Return a sound result younger than the ttl (None: the usual one); None if there is none.
+
+        Raises NotAllowed where it is not signed as this worker requires.
+        """
         value = self._store.get(key)
         kept = Kept.unpacked(value) if value else None
         if value and kept is None:
             self.drop(key)
-        return kept if kept and now - kept.at < (ttl or self._ttl).total_seconds() else None
+        if kept is None or now - kept.at >= (ttl or self._ttl).total_seconds():
+            return None
+        self._signed_results.check_cached(
+            grant,
+            kept.signed,
+            key=key,
+            at=kept.at,
+            tree=kept.tree,
+            output=kept.output,
+            changes=kept.changes,
+        )
+        return kept
+
+    def sign(self, kept: Kept, key: str, repo: str) -> Kept:
+        """Return the result with this worker's statement of it."""
+        record = CachedRecord(
+            run=kept.run,
+            todo=kept.todo,
+            repo=repo,
+            key=key,
+            at=kept.at,
+            tree=kept.tree,
+            output=digest(kept.output),
+            changes=digest(kept.changes),
+        )
+        return replace(kept, signed=self._signed_results.seal_cached(record))
 
     def too_large(self, kept: Kept) -> str:
         """Return why a result cannot be kept; empty if it can."""

@@ -30,6 +30,7 @@ from coordination.runs.shared import ContextCalls, chain_of_todo
 from coordination.runs.store import RunStore
 from coordination.runs.views.log_reader import LOG_LIMIT_BYTES
 from coordination.settings import Settings
+from coordination.trust.results import LIMIT_BYTES
 
 Repos = frozenset[str]
 
@@ -59,8 +60,8 @@ class StepHandlers:
         handlers = (
             self.claim, self.renew, self.settle, self.retry, self.hand_back, self.park, self.hold_up,
             self.checkpoint, self.status, self.brief,
-            self.handed_over, self.log, self.refused, self.meet, self.refuse_clash, self.say, self.leave,
-            self.errands,
+            self.handed_over, self.log, self.refused, self.distrust, self.meet, self.refuse_clash, self.say,
+            self.leave, self.errands,
             self.answer, self.context_get, self.context_set, self.context_delete, self.context_list,
         )  # fmt: skip
         self._handlers: Mapping[str, Callable[..., Any]] = {
@@ -168,6 +169,10 @@ class StepHandlers:
         self._own(repos, run_id, todo_id)
         self._store.refused(run_id, todo_id, attempt, words)
 
+    def distrust(self, repos: Repos, run_id: str, todo_id: str, worker: Name, repo: Name, why: Words) -> None:
+        self._own(repos, run_id, todo_id)
+        self._store.distrust(run_id, todo_id, worker, self._brief(run_id).repo_of[todo_id], why)
+
     def status(self, repos: Repos, run_id: str) -> str | None:
         return self._store.status(run_id) if self._seen(repos, run_id) else None
 
@@ -178,6 +183,8 @@ class StepHandlers:
         return brief.model_copy(
             update={
                 "predecessors": {name: before for name, before in brief.predecessors.items() if name in seen},
+                "by_hand": tuple(todo for todo in brief.by_hand if todo in seen),
+                "redone": {todo: run for todo, run in brief.redone.items() if todo in seen},
                 "repo_of": (repo_of := {name: repo for name, repo in brief.repo_of.items() if name in seen}),
                 "origins": {
                     repo: origin for repo, origin in brief.origins.items() if repo in repo_of.values()
@@ -308,6 +315,8 @@ class StepHandlers:
             raise NotAllowed(f"an attempt does not end as {result.outcome}")
         if not _COMMIT.fullmatch(result.tip):
             raise NotAllowed(f"{result.tip!r} is not a commit")
+        if len(result.signed) > LIMIT_BYTES:
+            raise NotAllowed(f"the signed result has more than {LIMIT_BYTES} characters")
         self._refuse_output(result.output)
 
     def _refuse_output(self, output: str) -> None:

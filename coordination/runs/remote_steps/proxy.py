@@ -104,6 +104,7 @@ class ProxyStore(RunStore):
     handed_over = _asked(RunStore.handed_over)
     log = _asked(RunStore.log)
     refused = _asked(RunStore.refused)
+    distrust = _asked(RunStore.distrust)
 
 
 class ProxyCleanupQueue(CleanupQueue):

@@ -1,0 +1,205 @@
+"""Signed results: what a worker states of an attempt, and the rules by which another worker uses it.
+
+A worker signs a record of each attempt that it settles. Before a worker starts a todo, it compares with these
+records what Redis tells it: the commit at which the todo begins, and the outputs and commits of its
+predecessors. A record of another run, todo or repository is refused, so that none can be used elsewhere; so
+is one of a run whose result of the todo was to be made again.
+
+    tip of a repository   the tip of a record of this run; or the tip that the order carries over, if a record
+                          of an earlier run ends or begins there. It contains what was settled there before.
+    predecessor           run, fence, commit and the digest of its output are those of its record.
+    cached result         the key, the tree, and the digests of output and patch are those that were signed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from hashlib import sha256
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from coordination.errors import NotTrusted, TrustCause
+from coordination.trust.envelope import open_envelope, seal
+from coordination.trust.trust_file import Kind, Principal, TrustedKey, TrustFile
+
+if TYPE_CHECKING:
+    from coordination.trust.keys import Signer
+
+RESULT_TYPE = "application/vnd.coord.result+json"
+CACHED_TYPE = "application/vnd.coord.cached-result+json"
+LIMIT_BYTES = 16 * 1024
+"""Bytes of a signed record; names may have many bytes, and all else is digests."""
+SUCCEEDED = "succeeded"
+
+
+class Statement(BaseModel):
+    """A record that a worker signs about its work in one repository."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    run: str
+    todo: str
+    repo: str
+    output: str
+    """Digest of its output; empty without one."""
+
+
+class ResultRecord(Statement):
+    """The result of an attempt."""
+
+    attempt: int
+    fence: int
+    base: str
+    """The commit with which the attempt began; empty without one."""
+    tip: str
+    """The commit at which it left the repository; empty where it committed nothing."""
+    outcome: str
+    """`succeeded`, `failed` or `cancelled`."""
+
+
+class CachedRecord(Statement):
+    """A result in the result cache."""
+
+    key: str
+    at: float
+    """Seconds since 1970, by the clock of the host that made it."""
+    tree: str
+    """The tree to which its changes lead."""
+    changes: str
+    """Digest of its patch."""
+
+
+S = TypeVar("S", bound=Statement)
+
+
+def digest(content: str | bytes) -> str:
+    """Return the SHA-256 of a text or of bytes; empty for nothing."""
+    data = content.encode() if isinstance(content, str) else content
+    return sha256(data).hexdigest() if data else ""
+
+
+def seal_result(record: ResultRecord, signer: Signer) -> str:
+    """Return the envelope of a result, as text that Redis stores."""
+    return seal(RESULT_TYPE, record.model_dump_json().encode(), signer).decode()
+
+
+def seal_cached(record: CachedRecord, signer: Signer) -> str:
+    """Return the envelope of a cached result."""
+    return seal(CACHED_TYPE, record.model_dump_json().encode(), signer).decode()
+
+
+def open_result(raw: str, trust: TrustFile, now: datetime) -> ResultRecord:
+    """Return the record that a trusted worker of its repository signed. Raises NotTrusted."""
+    return _opened(raw, RESULT_TYPE, ResultRecord, trust, now)
+
+
+def open_cached(raw: str, trust: TrustFile, now: datetime) -> CachedRecord:
+    """Return the record of a cached result, as `open_result` does."""
+    return _opened(raw, CACHED_TYPE, CachedRecord, trust, now)
+
+
+def _opened(raw: str, kind: str, record: type[S], trust: TrustFile, now: datetime) -> S:
+    verified = open_envelope(raw.encode(errors="replace"), kind, trust, now=now, limit=LIMIT_BYTES)
+    try:
+        found = record.model_validate_json(verified.payload)
+    except ValidationError as error:
+        raise NotTrusted(
+            TrustCause.BROKEN, "the signed result has other fields than this coord knows"
+        ) from error
+    _check_worker(verified.principal, found.repo)
+    return found
+
+
+def _check_worker(principal: Principal, repo: str) -> None:
+    """Raise NotTrusted unless the principal is a worker whose results of this repository count: of all, or of
+    those that its roles are limited to.
+    """
+    everywhere = not principal.grants or any(grant.repos is None for grant in principal.grants)
+    serves = everywhere or any(repo in (grant.repos or ()) for grant in principal.grants)
+    if principal.kind is not Kind.WORKER or not serves:
+        raise NotTrusted(
+            TrustCause.FOREIGN,
+            f"{principal.name} ({principal.kind}) signed a result of {repo}, and is no worker of it here",
+            "an administrator of this machine adds it: coord trust add LINE --kind worker "
+            "(of: coord identity show --worker)",
+        )
+
+
+def trusting_own(trust: TrustFile, signer: Signer) -> TrustFile:
+    """Return the trust file with a worker's own key, unless it decides about that key itself."""
+    if trust.holder(signer.fingerprint) is not None:
+        return trust
+    name = f"this worker, {signer.fingerprint}"
+    own = Principal(name=name, kind=Kind.WORKER, keys=(TrustedKey(key=signer.public_key),))
+    return TrustFile(principals=(*trust.principals, own))
+
+
+def check_tip(
+    record: ResultRecord, *, run: str, earlier: Collection[str], repo: str, tip: str, carried: str | None
+) -> int:
+    """Check that a result led to the tip at which a todo begins; return the last fence that it contains.
+
+    `earlier`: the runs that this one takes up; `carried`: the tip that its order carries over.
+
+    Raises NotTrusted.
+    """
+    if record.repo != repo or record.outcome != SUCCEEDED:
+        raise _foreign(f"the signed result of the tip of {repo} is of {record.repo}, {record.outcome}")
+    if record.run == run and record.tip == tip:
+        return record.fence
+    if record.run in earlier and tip == carried:
+        if record.tip == tip:
+            return record.fence
+        if record.base == tip:
+            return record.fence - 1
+    raise _foreign(
+        f"{repo} stands at {tip[:12]} by Redis, but the signed result is {record.tip[:12] or 'no commit'} "
+        f"of {record.todo} in run {record.run}"
+    )
+
+
+def check_predecessor(
+    record: ResultRecord,
+    *,
+    runs: Collection[str],
+    run: str,
+    todo: str,
+    repo: str,
+    fence: int,
+    commit: str,
+    output: str,
+) -> None:
+    """Check what Redis tells of a predecessor. `runs`: those whose result of it counts. Raises NotTrusted."""
+    if record.run not in runs:
+        raise _foreign(f"the signed result of {todo} is of run {record.run}, which does not count here")
+    told = {"run": run, "todo": todo, "repo": repo, "fence": fence, "tip": commit, "output": digest(output)}
+    for name, value in told.items():
+        if (signed := getattr(record, name)) != value:
+            raise _foreign(f"the {name} of {todo} in Redis is {value!r:.80}, signed is {signed!r:.80}")
+    if record.outcome != SUCCEEDED:
+        raise _foreign(f"{todo} {record.outcome}, as its signed result says")
+
+
+def check_own_output(record: ResultRecord, *, runs: Collection[str], todo: str, output: str) -> None:
+    """Check the output of a todo that is to be undone. Raises NotTrusted."""
+    if record.run not in runs or record.todo != todo or record.output != digest(output):
+        raise _foreign(f"the output of {todo} in Redis is not that of its signed result")
+
+
+def check_cached(
+    record: CachedRecord, *, key: str, repo: str, at: float, tree: str, output: str, changes: bytes
+) -> None:
+    """Check a result of the cache against its record. Raises NotTrusted."""
+    told = (key, repo, at, tree, digest(output), digest(changes))
+    if told != (record.key, record.repo, record.at, record.tree, record.output, record.changes):
+        raise _foreign(f"the cached result of {record.todo} of run {record.run} is not the signed one")
+
+
+def _foreign(message: str) -> NotTrusted:
+    return NotTrusted(
+        TrustCause.FOREIGN,
+        message,
+        "somebody changed it in Redis, or a worker of another version wrote it: coord doctor",
+    )

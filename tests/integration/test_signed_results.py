@@ -1,0 +1,390 @@
+"""Under `signatures: require` a worker uses what Redis tells of results only as trusted workers signed it.
+
+The adversary has a raw Redis client. Each attack would make an unchanged `sh check.sh` run foreign code, or
+hand foreign data to it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import yaml
+
+from coordination.backend.keys import RunKeys, tip_field
+from coordination.cache import Limits, Store
+from coordination.cache.entries import RESULTS
+from coordination.cache.names import store as context_of_store
+from coordination.runs.records import Result, RunBrief
+from coordination.runs.remote_steps.handlers import StepHandlers
+from coordination.runs.remote_steps.serving import Serving
+from coordination.runs.replies import Grant, Reply
+from coordination.runs.retrying.ended import read, restorable
+from coordination.runs.retrying.retry_plan import plan_retry_of, submit_retry
+from coordination.trust.keys import new_key
+from coordination.trust.results import open_result, seal_result
+from coordination.trust.trust_file import read_trust
+from tests.hosts import Host, World, reads, tip
+from tests.stage import git
+from tests.waiting import until
+from workers.outcome import TaskResultKind
+from workers.restricted import RestrictedContainer
+from workers.result_cache.results import Kept
+
+CHECK = {"action": "sh check.sh"}
+WORK = {"action": 'echo "$COORD_TODO_ID" >> work; echo "{\\"by\\": \\"$COORD_TODO_ID\\"}" > "$COORD_OUTPUT"'}
+CHAIN = {"T1": "up", "T2": ("up", ["T1"]), "T3": ("up", ["T2"]), "R": ("down", ["T1"])}
+
+
+class Site:
+    """Two machines whose workers trust each other: `a` serves `up`, `b` serves `down` and `up`."""
+
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.world = world
+        self.file = world.folder / "trust.yaml"
+        self.ran = world.folder / "foreign"
+        monkeypatch.setenv("COORD_TRUST_FILE", str(self.file))
+        monkeypatch.setenv("COORD_SIGNATURES", "require")
+        self.up = world.repo("a/up")
+        (self.up / "check.sh").write_text("true\n")
+        git(self.up, "add", "check.sh")
+        git(self.up, "commit", "-q", "-m", "a check")
+        self.a = world.host("a", up=self.up)
+        self.b = world.host("b", down=world.repo("b/down"), up=world.clone(self.up, "b/up"))
+        self.redis, self.store = self.a.parts.redis, self.a.parts.store
+        self.trust(a={"a": None, "b": None}, b={"a": None, "b": None})
+
+    def trust(self, **machines: Mapping[str, list[str] | None]) -> None:
+        """Write the trust file: worker → the repositories whose results it may sign; None: all."""
+        workers = {"a": self.a, "b": self.b}
+        grants = {name: repos for of in machines.values() for name, repos in of.items()}
+        principals = [
+            {
+                "name": name,
+                "kind": "worker",
+                "keys": [{"key": workers[name].parts.signed_results.public_key}],
+                "grants": [{"role": "viewer", "repos": repos}] if repos is not None else [],
+            }
+            for name, repos in grants.items()
+        ]
+        self.file.write_text(yaml.safe_dump({"principals": principals}))
+        self.file.chmod(0o600)
+
+    def run(self, **more: Mapping[str, Any]) -> str:
+        todos = {"T1": WORK, "T2": WORK, "T3": CHECK} | reads("R")
+        return self.world.run(CHAIN, **{**todos, **more})
+
+    def keys(self, run: str) -> RunKeys:
+        return self.store.keys.run(run)
+
+    def foreign(self) -> str:
+        """Return a commit in the repository whose check is foreign code; no result led to it."""
+        tree = self.world.folder / "foreign-tree"
+        git(self.up, "worktree", "add", "-q", "--detach", str(tree), "main")
+        (tree / "check.sh").write_text(f"touch {self.ran}\n")
+        git(tree, "commit", "-qam", "foreign")
+        return git(tree, "rev-parse", "HEAD")
+
+    def refused(self, host: Host, run: str, todo: str, repo: str, words: str = "") -> None:
+        """A todo fails, runs nothing, and an event says why."""
+        told = host.parts.deliveries.handle(run, todo, 1, repo)
+        assert told.kind is TaskResultKind.FAILED
+        assert not self.ran.exists()
+        assert re.search(words, self.reported(run, todo)[-1])
+
+    def reported(self, run: str, todo: str) -> list[str]:
+        entries = [fields for _, fields in self.redis.xrange(self.store.keys.events.lasting)]
+        return [
+            entry["title"]
+            for entry in entries
+            if (entry["kind"], entry.get("run"), entry.get("subject")) == ("trust.refused", run, todo)
+        ]
+
+    def retry(self, run: str, **how: Any) -> str:
+        """End a run, retry it, and return the new one."""
+        self.store.complete(run, "OPEN", "somebody")
+        ended = read(self.store, run)
+        left = plan_retry_of(ended, None, self.world.settings, carried=restorable(self.store, ended), **how)
+        return submit_retry(self.store, left, self.world.settings, on_failure=None, max_parallel=None)[0]
+
+
+@pytest.fixture
+def site(world: World, monkeypatch: pytest.MonkeyPatch) -> Site:
+    return Site(world, monkeypatch)
+
+
+def test_two_machines_build_on_each_others_results_also_in_a_retry(site: Site):
+    first = site.run(T3={"action": "sh check.sh && test -e fixed"})
+    for todo in ("T1", "T2"):
+        site.a.do(first, todo, "up")
+    site.b.do(first, "R", "down")
+    assert site.b.told(first, "R")["T1"]["output"] == {"by": "T1"}
+    assert site.a.parts.deliveries.handle(first, "T3", 1, "up").kind is TaskResultKind.FAILED
+
+    (site.up / "fixed").touch()
+    git(site.up, "add", "fixed")
+    git(site.up, "commit", "-q", "-m", "fix")
+    second = site.retry(first)
+    site.a.do(second, "T3", "up")
+    assert site.reported(first, "T3") == site.reported(second, "T3") == []
+
+    third = site.retry(second, start=["T2"])  # from the commit with which T2 began, and then on
+    for todo in ("T2", "T3"):
+        site.a.do(third, todo, "up")
+    signed = site.redis.hget(site.keys(third).results, "T2")
+    assert open_result(signed, read_trust(site.file), datetime.now(UTC)).run == third
+
+
+def moved_tip(site: Site, run: str) -> None:
+    site.redis.hset(site.keys(run).tips, "up", site.foreign())
+
+
+def no_tip(site: Site, run: str) -> None:
+    site.redis.hdel(site.keys(run).tips, "up")
+
+
+def older_tip(site: Site, run: str) -> None:
+    keys = site.keys(run)
+    site.redis.hset(keys.tips, "up", site.redis.hget(keys.facts, "T1 commit"))
+    site.redis.hset(keys.results, tip_field("up"), site.redis.hget(keys.results, "T1"))
+
+
+def result_of_another_run(site: Site, run: str) -> None:
+    other = site.run()
+    site.a.do(other, "T1", "up")
+    for field in ("T1", tip_field("up")):
+        site.redis.hset(site.keys(run).results, field, site.redis.hget(site.keys(other).results, field))
+    site.redis.hset(site.keys(run).tips, "up", site.redis.hget(site.keys(other).tips, "up"))
+
+
+def no_result(site: Site, run: str) -> None:
+    site.redis.delete(site.keys(run).results)
+
+
+def untrusted_key(site: Site, run: str) -> None:
+    """A worker of the adversary states that T2 led to the foreign commit."""
+    keys, commit = site.keys(run), site.foreign()
+    record = open_result(site.redis.hget(keys.results, "T2"), read_trust(site.file), datetime.now(UTC))
+    forged = seal_result(record.model_copy(update={"tip": commit}), new_key(site.world.folder / "stolen"))
+    site.redis.hset(keys.tips, "up", commit)
+    site.redis.hset(keys.results, mapping={"T2": forged, tip_field("up"): forged})
+
+
+def changed_payload(site: Site, run: str) -> None:
+    """The payload is another, below the old signature."""
+    keys, commit = site.keys(run), site.foreign()
+    envelope = json.loads(site.redis.hget(keys.results, "T2"))
+    other = json.loads(site.redis.hget(keys.results, "T1"))
+    envelope["payload"] = other["payload"]
+    site.redis.hset(keys.tips, "up", commit)
+    site.redis.hset(keys.results, tip_field("up"), json.dumps(envelope))
+
+
+def not_a_worker_of_it(site: Site, run: str) -> None:
+    site.trust(a={"a": ["down"], "b": None})
+
+
+def huge(site: Site, run: str) -> None:
+    site.redis.hset(site.keys(run).results, tip_field("up"), "[" * 10_000_000)
+
+
+@pytest.mark.parametrize(
+    ("attack", "words"),
+    [
+        (moved_tip, "stands at"),
+        (no_tip, "lacks the work of T"),
+        (older_tip, "lacks the work of T2"),
+        (result_of_another_run, "in run"),
+        (no_result, "no signature"),
+        (untrusted_key, "not in the trust file"),
+        (changed_payload, "over other bytes"),
+        (not_a_worker_of_it, "no worker of it"),
+        (huge, "more than"),
+    ],
+    ids=lambda it: getattr(it, "__name__", ""),
+)
+def test_a_todo_does_not_begin_at_a_commit_that_no_result_led_to(
+    site: Site, attack: Callable[[Site, str], None], words: str
+):
+    run = site.run()
+    for todo in ("T1", "T2"):
+        site.a.do(run, todo, "up")
+    attack(site, run)
+    site.refused(site.a, run, "T3", "up", words)
+
+
+def output(site: Site, run: str) -> None:
+    site.redis.hset(site.keys(run).output, "T1", '{"by": "somebody else"}')
+
+
+def commit(site: Site, run: str) -> None:
+    site.redis.hset(site.keys(run).facts, "T1 commit", site.foreign())
+
+
+def result_of_another_todo(site: Site, run: str) -> None:
+    keys = site.keys(run)
+    site.redis.hset(keys.results, "T1", site.redis.hget(keys.results, "T2"))
+
+
+def whole_result_of_another_run(site: Site, run: str) -> None:
+    """Facts, output and signed result fit each other, and were true elsewhere."""
+    other = site.run(T1={"action": "echo 7 > $COORD_OUTPUT"})
+    site.a.do(other, "T1", "up")
+    keys, theirs = site.keys(run), site.keys(other)
+    for name in ("commit", "settled_by"):
+        site.redis.hset(keys.facts, f"T1 {name}", site.redis.hget(theirs.facts, f"T1 {name}"))
+    site.redis.hset(keys.facts, "T1 run", other)
+    site.redis.hset(keys.output, "T1", site.redis.hget(theirs.output, "T1"))
+    site.redis.hset(keys.results, "T1", site.redis.hget(theirs.results, "T1"))
+
+
+@pytest.mark.parametrize(
+    ("attack", "words"),
+    [
+        (output, "the output of T1"),
+        (commit, "the tip of T1"),
+        (result_of_another_todo, "the todo of T1"),
+        (whole_result_of_another_run, "does not count here"),
+        (no_result, "no signature"),
+    ],
+    ids=lambda it: getattr(it, "__name__", ""),
+)
+def test_a_todo_on_another_machine_gets_only_what_its_predecessor_signed(
+    site: Site, attack: Callable[[Site, str], None], words: str
+):
+    run = site.run()
+    for todo in ("T1", "T2"):
+        site.a.do(run, todo, "up")
+    attack(site, run)
+    site.refused(site.b, run, "R", "down", words)
+
+
+def test_a_predecessor_that_did_not_run_is_not_believed(site: Site):
+    run = site.run()
+    keys = site.keys(run)
+    site.redis.hset(keys.state, mapping={"T1": "succeeded", "R": "dispatched"})
+    site.refused(site.b, run, "R", "down", "the result of T1: there is no signature")
+
+
+def test_a_retry_does_not_begin_at_a_tip_that_was_moved_before_it(site: Site):
+    """The person who submits the retry reads the moved tip, and puts it into the brief."""
+    run = site.run(T3={"action": "false"})
+    for todo in ("T1", "T2"):
+        site.a.do(run, todo, "up")
+    assert site.a.parts.deliveries.handle(run, "T3", 1, "up").kind is TaskResultKind.FAILED
+    site.b.do(run, "R", "down")
+    moved_tip(site, run)
+    again = site.retry(run)
+    brief = RunBrief.model_validate_json(site.redis.hget(site.keys(again).meta, "brief"))
+    assert brief.carried_tips["up"] == site.redis.hget(site.keys(run).tips, "up")
+    site.refused(site.a, again, "T3", "up", "stands at")
+
+
+def test_a_result_that_a_retry_makes_again_is_not_taken_from_the_former_run(site: Site):
+    run = site.run()
+    for todo in ("T1", "T2", "T3"):
+        site.a.do(run, todo, "up")
+    site.b.do(run, "R", "down")
+    again = site.retry(run, start=["T1"])
+    old, new = site.keys(run), site.keys(again)
+    facts = {f"T1 {name}": site.redis.hget(old.facts, f"T1 {name}") for name in ("commit", "settled_by")}
+    site.redis.hset(new.facts, mapping={**facts, "T1 run": run})
+    site.redis.hset(new.output, "T1", site.redis.hget(old.output, "T1"))
+    site.redis.hset(new.state, mapping={"T1": "succeeded", "R": "dispatched"})
+    site.refused(site.b, again, "R", "down", "does not count here")
+
+
+@pytest.mark.parametrize("says", ["what it holds", "the signed commit"])
+def test_a_bundle_with_other_commits_is_not_used(site: Site, says: str):
+    """The wanted commit is the signed one, and its hash tells what belongs to it."""
+    run = site.run()
+    site.a.do(run, "T1", "up")
+    signed, foreign = tip(site.up, run), site.foreign()
+    git(site.up, "branch", "coord/20260101-000000-evil", foreign)
+    file = site.world.folder / "bundle"
+    git(site.up, "bundle", "create", "-q", str(file), "coord/20260101-000000-evil")
+    data = file.read_bytes()
+    if says == "the signed commit":
+        data = data.replace(foreign.encode(), signed.encode())
+    site.redis.hset(site.keys(run).bundle("up"), signed, data)
+
+    told = site.b.parts.deliveries.handle(run, "R", 1, "down")
+    assert told.kind is TaskResultKind.LATER
+    assert "whose work is not on this host" in told.why
+    assert not (site.b.state / "carried" / run / "up" / signed).exists()
+
+
+CACHED = {"action": 'cp check.sh copy; echo 1 > "$COORD_OUTPUT"', "cache": True}
+
+
+def test_a_cached_result_is_used_on_another_machine_if_it_is_signed(site: Site):
+    first, second = site.run(T1=CACHED), site.run(T1=CACHED)
+    site.a.do(first, "T1", "up")
+    site.b.do(second, "T1", "up")
+    assert f"cached: from T1 of run {first}" in site.b.log(second, "T1")
+
+
+@pytest.mark.parametrize("poison", ["another output", "no signature", "an older time"])
+def test_a_poisoned_entry_of_the_result_cache_is_a_miss_and_reported(site: Site, poison: str):
+    first, second = site.run(T1=CACHED), site.run(T1=CACHED)
+    site.a.do(first, "T1", "up")
+    store = Store(site.redis, site.store.keys.namespace, RESULTS, Limits.of(site.world.settings))
+    (key,) = site.redis.hkeys(site.store.keys.cache.entries(context_of_store(RESULTS)))
+    kept = Kept.unpacked(store.get(key) or b"")
+    assert kept is not None
+    changed = {
+        "another output": replace(kept, output='"foreign"'),
+        "no signature": replace(kept, output='"foreign"', signed=""),
+        "an older time": replace(kept, at=kept.at + 1),  # it would live longer
+    }
+    store.put(key, changed[poison].packed, timedelta(hours=1))
+
+    site.b.do(second, "T1", "up")
+    assert site.redis.hget(site.keys(second).output, "T1") == "1"
+    assert "cached: from" not in site.b.log(second, "T1")
+    assert re.search("not the signed one|no signature", site.reported(second, "T1")[-1])
+    store.close()
+
+
+class Liar(StepHandlers):
+    """A keeper that changes what restricted workers say and are told."""
+
+    tip = ""
+
+    def settle(self, repos: frozenset[str], grant: Grant, result: Result) -> Reply:
+        if self.tip:
+            result = replace(result, tip=self.tip, output='{"by": "the keeper"}')
+        return super().settle(repos, grant, result)
+
+
+def test_a_lying_keeper_cannot_alter_what_a_restricted_worker_says(site: Site):
+    settings = site.world.settings
+    parts = site.b.parts
+    liar = Liar(site.store, parts.dispatcher, settings, parts.worker.version)
+    serving = Serving(parts.redis, parts.pubsub_redis, parts.keys, liar, lambda: True)
+    serving.start()
+    until(lambda: site.redis.pubsub_numpat() == 1)
+    restricted = RestrictedContainer(site.a.parts.config)
+    try:
+        run = site.run()
+        liar.tip = site.foreign()
+        assert restricted.deliveries.handle(run, "T1", 1, "up").kind is TaskResultKind.DONE
+        told = restricted.deliveries.handle(run, "T2", 1, "up")
+        assert told.kind is TaskResultKind.FAILED
+        assert "stands at" in site.reported(run, "T2")[-1]
+        site.refused(site.b, run, "R", "down", "the tip of T1")
+    finally:
+        serving.stop()
+        restricted.close()
+
+
+def test_the_key_of_a_worker_is_its_own_and_closed(site: Site):
+    for host in (site.a, site.b):
+        key = host.state / "keys" / "worker"
+        assert (key.stat().st_mode & 0o777, key.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert site.a.parts.signed_results.public_key != site.b.parts.signed_results.public_key
