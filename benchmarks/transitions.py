@@ -45,6 +45,7 @@ HEARTBEATS, KEEPER, NOTHING = "heartbeats", "keeper: timers, reaper, its lock", 
 KEEPS = ("advance", "fire", "lose", "resend")
 PURPOSES = (  # the first words of a command that is no step
     (r"HMGET \S+:output ", "outputs of predecessors"),
+    (r"HMGET \S+:results ", NOTHING),  # in the same pipeline
     (r"HMGET \S+:facts ", NOTHING),  # the second half of the same pipeline
     (r"(XREAD|ZREVRANGE) ", NOTHING),  # ours: we wait for the end of the run
     (r"HGET \S+:meta brief", "brief, once for a run"),

@@ -33,7 +33,6 @@ from coordination.runs.remote_steps.serving import Serving
 from coordination.runs.replies import Grant
 from coordination.runs.shared import ContextCalls
 from coordination.runs.store import RunStore
-from coordination.trust.identity import worker_identity
 from coordination.trust.trust_file import trust_path
 from workers.attempt.context_socket import clear_sockets
 from workers.cleanup.jobs import AutoCleanup, CleanupJobs
@@ -46,7 +45,7 @@ from workers.notifications import Callbacks, Notifications, PubSubNotifications
 from workers.result_cache import Results
 from workers.results_writer import ResultsWriter
 from workers.served import ServedRepositories
-from workers.signed_results import CurrentTrust, SignedResults
+from workers.signed_results import CurrentTrust, SignedResults, WorkerKey
 from workers.tasks import collect, forget_names, register
 from workers.transfer.bundles import BundleStore
 from workers.workspace.files import clear_scratch
@@ -191,11 +190,16 @@ class Container:
         return Results(store, locks, limits, settings.cache_todos_ttl, self.signed_results)
 
     @cached_property
+    def worker_key(self) -> WorkerKey:
+        return WorkerKey(self.config.state, self.worker.host)
+
+    @cached_property
     def signed_results(self) -> SignedResults:
         config = self.config
-        signer = worker_identity(config.state, f"worker@{config.settings.this_host}")
-        trust = CurrentTrust(trust_path(), signer, lambda: (config.state, *self.served.values()))
-        return SignedResults(signer=signer, mode=config.signatures, trust=trust, report=self._report_distrust)
+        trust = CurrentTrust(trust_path(), self.worker_key, lambda: (config.state, *self.served.values()))
+        return SignedResults(
+            key=self.worker_key, mode=config.signatures, trust=trust, report=self._report_distrust
+        )
 
     def _report_distrust(self, grant: Grant, why: str) -> None:
         repo = grant.spec.repo.name
@@ -250,8 +254,8 @@ class Container:
 
     def _make_key(self) -> None:
         """Make the worker's key at its first start; a keeper that serves no repository needs none."""
-        if self.config.places:
-            logger.info("results are signed with %s", self.signed_results.public_key)
+        if self.config.places and (signer := self.worker_key.load_or_log()):
+            logger.info("results are signed with %s", signer.fingerprint)
 
     def registered(self) -> Celery:
         """Return the app with its tasks."""

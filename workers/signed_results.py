@@ -17,21 +17,22 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from coordination.errors import CoordinationError, NotTrusted, TrustCause, Unsafe
 from coordination.models import NoopAction, Workspace
 from coordination.runs.inputs import PredecessorOutput, TodoInputs
 from coordination.runs.records import Result, RunBrief, TodoState
-from coordination.runs.replies import Grant
+from coordination.runs.replies import Grant, Undo
+from coordination.trust.identity import worker_identity
 from coordination.trust.keys import Signer
 from coordination.trust.results import (
     CachedRecord,
     ResultRecord,
     check_cached,
-    check_own_output,
     check_predecessor,
     check_tip,
+    check_undone,
     digest,
     open_cached,
     open_result,
@@ -45,23 +46,47 @@ Mode = Literal["off", "warn", "require"]
 Report = Callable[[Grant, str], None]
 """Announces that something was refused because of its signature."""
 
-RECORDS_KEPT = 20_000
-"""Verified records in memory: 20 MB at most."""
+RECORDS_KEPT, ENVELOPES_KEPT = 20_000, 1000
+"""Verified records in memory, by todo and by envelope: 20 MB at most."""
 NO_FENCE, ANY_FENCE = -1, 2**63
 """The last fence in a repository without a result of the run; where it does not matter."""
 
+K = TypeVar("K")
 logger = logging.getLogger(__name__)
+
+
+class WorkerKey:
+    """The key of the workers with a state folder, loaded or made when it is needed first."""
+
+    def __init__(self, state: Path, host: str) -> None:
+        self._state = state
+        self._host = host
+        self._signer: Signer | None = None
+
+    def load(self) -> Signer:
+        """Return the key. Raises CoordinationError, for example if the disk is full."""
+        if self._signer is None:
+            self._signer = worker_identity(self._state, f"worker@{self._host}")
+        return self._signer
+
+    def load_or_log(self) -> Signer | None:
+        try:
+            return self.load()
+        except CoordinationError as error:
+            logger.warning("results are not signed: %s", error.message)
+            return None
 
 
 class CurrentTrust:
     """The trust file as it is now, with the worker's own key."""
 
-    def __init__(self, path: Path, own: Signer, repos: Callable[[], Collection[Path]]) -> None:
+    def __init__(self, path: Path, own: WorkerKey, repos: Callable[[], Collection[Path]]) -> None:
         self._path = path
         self._own = own
         self._repos = repos
         self._seen: object = None
-        self._trust = TrustFile()
+        self.last = TrustFile()
+        """As it was read last."""
 
     def read(self) -> tuple[TrustFile, bool]:
         """Return it, and whether it has changed since the last call. Raises Unsafe or UsageError."""
@@ -71,31 +96,33 @@ class CurrentTrust:
         except OSError:  # without a file, a machine trusts its own worker
             seen = ()
         if seen == self._seen:
-            return self._trust, False
+            return self.last, False
         found = read_trust(self._path, self._repos()) if seen else TrustFile()
-        self._trust, self._seen = trusting_own(found, self._own), seen
-        return self._trust, True
+        own = self._own.load_or_log()
+        self.last, self._seen = trusting_own(found, own) if own else found, seen
+        return self.last, True
 
 
 class SignedResults:
     """Signs and checks. Any thread may call it."""
 
-    def __init__(self, *, signer: Signer, mode: Mode, trust: CurrentTrust, report: Report) -> None:
-        self._signer = signer
+    def __init__(self, *, key: WorkerKey, mode: Mode, trust: CurrentTrust, report: Report) -> None:
+        self._key = key
         self._mode = mode
         self._current = trust
         self._report = report
         self._known: OrderedDict[tuple[str, str], ResultRecord] = OrderedDict()
         """Run and todo → the verified record."""
+        self._opened: OrderedDict[str, ResultRecord] = OrderedDict()
+        """Envelope → its verified record: one is the tip's, and that of a predecessor, too."""
         self._guard = threading.Lock()
 
-    @property
-    def public_key(self) -> str:
-        return self._signer.public_key
-
     def seal(self, grant: Grant, result: Result) -> str:
-        """Return the signed record of a result, for its settle; empty for one of an undone todo."""
-        if grant.undo is not None:
+        """Return the signed record of a result, for its settle; empty for one of an undone todo, and where
+        the key cannot be made.
+        """
+        signer = None if grant.undo else self._key.load_or_log()
+        if signer is None:
             return ""
         record = ResultRecord(
             run=grant.run_id,
@@ -108,7 +135,7 @@ class SignedResults:
             output=digest(result.output) if result.outcome is TodoState.SUCCEEDED else "",
             outcome=result.outcome.value,
         )
-        return seal_result(record, self._signer)
+        return seal_result(record, signer)
 
     def check_start(self, grant: Grant, brief: RunBrief) -> None:
         """Check where a todo begins, and what it undoes. Raises NotAllowed, if that is required."""
@@ -128,8 +155,9 @@ class SignedResults:
         self._judged(grant, lambda: self._check_inputs(grant, brief, inputs, known))
 
     def seal_cached(self, record: CachedRecord) -> str:
-        """Return the signed record of a result for the cache."""
-        return seal_cached(record, self._signer)
+        """Return the signed record of a result for the cache; empty where the key cannot be made."""
+        signer = self._key.load_or_log()
+        return seal_cached(record, signer) if signer else ""
 
     def check_cached(
         self, grant: Grant, signed: str, *, key: str, at: float, tree: str, output: str, changes: bytes
@@ -162,12 +190,32 @@ class SignedResults:
             trust, changed = self._current.read()
             if changed:
                 self._known.clear()
+                self._opened.clear()
             return trust
+
+    def _open(self, raw: str, trust: TrustFile) -> ResultRecord:
+        with self._guard:
+            known = self._opened.get(raw)
+        if known is not None:
+            return known
+        record = open_result(raw, trust, datetime.now(UTC))
+        self._keep(self._opened, raw, record, ENVELOPES_KEPT, trust)
+        return record
+
+    def _keep(
+        self, kept: OrderedDict[K, ResultRecord], key: K, record: ResultRecord, most: int, trust: TrustFile
+    ) -> None:
+        with self._guard:
+            if trust is not self._current.last:  # another thread has read a newer one
+                return
+            kept[key] = record
+            while len(kept) > most:
+                kept.popitem(last=False)
 
     def _check_start(self, grant: Grant, brief: RunBrief) -> None:
         self._trust()  # what is known by another trust file is forgotten
         if grant.undo is not None:
-            self._check_own_output(grant, brief)
+            self._check_own_result(grant.undo, grant.todo_id)
         self._contained(grant, brief)
 
     def _contained(self, grant: Grant, brief: RunBrief) -> int:
@@ -180,27 +228,25 @@ class SignedResults:
             if carried is not None:
                 raise _changed(f"Redis has no tip of {repo}, and the run carries {carried[:12]} over")
             return NO_FENCE
-        record = open_result(grant.tip_result, self._trust(), datetime.now(UTC))
+        record = self._open(grant.tip_result, self._trust())
         return check_tip(
             record, run=grant.run_id, earlier=brief.carried_from, repo=repo, tip=grant.tip, carried=carried
         )
 
-    def _check_own_output(self, grant: Grant, brief: RunBrief) -> None:
-        undo = grant.undo
-        if undo is None or undo.was is not TodoState.SUCCEEDED or not undo.output:
-            return
-        record, runs = open_result(undo.result, self._trust(), datetime.now(UTC)), brief.carried_from
-        check_own_output(record, runs=(brief.run_id, *runs), todo=grant.todo_id, output=undo.output)
+    def _check_own_result(self, undo: Undo, todo: str) -> None:
+        """Check the run and the output of a todo that is to be undone, if it had succeeded."""
+        if undo.was is TodoState.SUCCEEDED:
+            check_undone(self._open(undo.result, self._trust()), run=undo.run, todo=todo, output=undo.output)
 
     def _check_inputs(
         self, grant: Grant, brief: RunBrief, inputs: TodoInputs, known: Mapping[str, ResultRecord | None]
     ) -> None:
-        trust, now = self._trust(), datetime.now(UTC)
+        trust = self._trust()
         contained = self._contained(grant, brief) if inputs.todos else ANY_FENCE
         for handed in inputs.todos:
             if not self._needs_record(grant, brief, handed):
                 continue
-            record = known[handed.todo] or self._record(grant.run_id, handed.todo, inputs.signed, trust, now)
+            record = known[handed.todo] or self._record(grant.run_id, handed.todo, inputs.signed, trust)
             repo = brief.repo_of[handed.todo]
             try:
                 check_predecessor(
@@ -228,17 +274,12 @@ class SignedResults:
         # a todo can be undone though its predecessors have not succeeded in this run
         return handed.todo not in brief.by_hand and not (grant.undo and empty)
 
-    def _record(
-        self, run: str, todo: str, signed: Mapping[str, str], trust: TrustFile, now: datetime
-    ) -> ResultRecord:
+    def _record(self, run: str, todo: str, signed: Mapping[str, str], trust: TrustFile) -> ResultRecord:
         try:
-            record = open_result(signed.get(todo, ""), trust, now)
+            record = self._open(signed.get(todo, ""), trust)
         except NotTrusted as error:
             raise NotTrusted(error.cause, f"the result of {todo}: {error.message}", error.hint) from error
-        with self._guard:
-            self._known[run, todo] = record
-            while len(self._known) > RECORDS_KEPT:
-                self._known.popitem(last=False)
+        self._keep(self._known, (run, todo), record, RECORDS_KEPT, trust)
         return record
 
 

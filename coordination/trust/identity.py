@@ -97,11 +97,19 @@ def worker_identity(state: Path, name: str) -> Signer:
     try:
         make_private(file.parent)
         with locked(file.with_name("lock")):  # several workers may start at the same time
-            return load_signer(file) if file.exists() else new_key(file, name)
+            return load_signer(file) if file.exists() else _make_key(file, name)
     except OSError as error:
         raise CoordinationError(
             f"the key of the worker, {file}, cannot be made: {error.strerror}", f"check the folder {state}"
         ) from error
+
+
+def _make_key(file: Path, name: str) -> Signer:
+    try:
+        return new_key(file, name)
+    except CoordinationError:  # half a key on a full disk would be an error at each start
+        file.unlink(missing_ok=True)
+        raise
 
 
 def _put_aside(own: Path) -> None:

@@ -67,7 +67,7 @@ class Site:
             {
                 "name": name,
                 "kind": "worker",
-                "keys": [{"key": workers[name].parts.signed_results.public_key}],
+                "keys": [{"key": workers[name].parts.worker_key.load().public_key}],
                 "grants": [{"role": "viewer", "repos": repos}] if repos is not None else [],
             }
             for name, repos in grants.items()
@@ -351,6 +351,20 @@ def test_a_poisoned_entry_of_the_result_cache_is_a_miss_and_reported(site: Site,
     store.close()
 
 
+@pytest.mark.parametrize("altered", [False, True])
+def test_a_compensation_gets_only_the_output_that_its_todo_signed(site: Site, altered: bool):
+    run = site.run(T1={**WORK, "compensate": f'cp "$COORD_TODO_OUTPUT" {site.ran}'})
+    site.a.do(run, "T1", "up")
+    if altered:
+        output(site, run)
+    site.a.parts.dispatcher.follow(site.store.rollback(run, "somebody", "a test"))
+    until(lambda: site.redis.hget(site.keys(run).state, "T1") == "dispatched")
+    attempt = site.store.attempt(run, "T1")
+    told = site.a.parts.deliveries.handle(run, "T1", attempt, "up")
+    assert (told.kind is TaskResultKind.DONE, site.ran.exists()) == (not altered, not altered)
+    assert bool(site.reported(run, "T1")) == altered
+
+
 class Liar(StepHandlers):
     """A keeper that changes what restricted workers say and are told."""
 
@@ -387,4 +401,4 @@ def test_the_key_of_a_worker_is_its_own_and_closed(site: Site):
     for host in (site.a, site.b):
         key = host.state / "keys" / "worker"
         assert (key.stat().st_mode & 0o777, key.parent.stat().st_mode & 0o777) == (0o600, 0o700)
-    assert site.a.parts.signed_results.public_key != site.b.parts.signed_results.public_key
+    assert site.a.parts.worker_key.load().public_key != site.b.parts.worker_key.load().public_key
