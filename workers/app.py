@@ -133,7 +133,7 @@ class Container:
         results = settings.write_back is not WriteBack.NONE
         return (
             *([ResultsWriter(self.store, file)] if results else ()),
-            *([] if settings.restricted else [HistoryService(self.store, file, settings)]),
+            *([] if settings.restricted else [HistoryService(self.redis, self.keys, file, settings)]),
         )
 
     @cached_property

@@ -16,17 +16,15 @@ from pathlib import Path
 
 import redis
 
+from coordination.backend.keys import Keys
 from coordination.background import BackgroundService
 from coordination.ecosystem.journal import Journal
 from coordination.errors import CoordinationError
-from coordination.events.stream import EventStream
 from coordination.history.collect import collect
-from coordination.history.forwarding import forward
 from coordination.history.memory import DATABASE
-from coordination.history.run_events import collect_stream
 from coordination.history.store import HistoryStore
+from coordination.history.stream import collect_stream, forward
 from coordination.operations.folder import state_folder
-from coordination.runs.store import RunStore
 from coordination.runs.views.run_figures import stream_source
 from coordination.settings import Settings
 
@@ -41,10 +39,10 @@ class HistoryService(BackgroundService):
     name = "history"
     interval_s = LOOK_S
 
-    def __init__(self, store: RunStore, file: Path, settings: Settings) -> None:
+    def __init__(self, client: redis.Redis, keys: Keys, file: Path, settings: Settings) -> None:
         super().__init__()
-        self._store, self._file, self._settings = store, file.resolve(), settings
-        self._stream = EventStream(store.redis, settings.namespace)
+        self._file = file.resolve()
+        self._source = stream_source(client, keys, settings)
         self._database = state_folder(file) / DATABASE
         self._collects = settings.alone_keeps_history
         self._collected = ""
@@ -56,7 +54,7 @@ class HistoryService(BackgroundService):
         """Forward new edits, and collect from time to time; return the number of forwarded events."""
         stamp, forwarded = self._stamp(), 0
         if stamp is not None and stamp != self._forwarded:
-            forwarded = forward(self._file, self._stream)
+            forwarded = forward(self._file, self._source.stream)
             self._forwarded = stamp
         if self._collects and time.monotonic() >= self._collect_at:
             self._collect_at = time.monotonic() + COLLECT_S
@@ -69,13 +67,12 @@ class HistoryService(BackgroundService):
             self._collect()
 
     def _collect(self) -> None:
-        end = self._stream.end()
+        end = self._source.stream.end()
         if end == self._collected:
             return
         with HistoryStore(self._database) as history:
             collect(history, self._file)
-            source = stream_source(self._store.redis, self._store.keys, self._settings)
-            collect_stream(history, source, datetime.now(UTC))
+            collect_stream(history, self._source, datetime.now(UTC))
         self._collected = end
 
     def failed(self, error: Exception) -> float:

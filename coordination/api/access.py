@@ -164,7 +164,7 @@ class EcosystemAccess:
             )
         if self.running_redis() is None:
             return
-        from coordination.history.run_events import collect_stream
+        from coordination.history.stream import collect_stream
         from coordination.runs.views.run_figures import stream_source
 
         with self.reached() as connection:

@@ -29,9 +29,8 @@ LASTING: Mapping[str, str] = {
     "todo.retrying": "A todo failed and will be tried again.",
     "todo.lost": "The worker of a todo was lost.",
     "todo.poison": "A todo has lost too many workers and failed.",
-    "todo.settled": "A todo ended; `state`, `attempt` (the last), `duration_ms`, `exit_code`, and `cached` "
-    "if its "
-    "result was reused.",
+    "todo.settled": "A todo ended; `state`, `attempt` (the last), `duration_ms` and `exit_code` of that, "
+    "`tried_ms` of those before, and `cached` if its result was reused.",
     "todo.compensating": "A worker began to undo a todo.",
     "todo.accepted": "A failed compensation was accepted as undone.",
     "todo.approved": "A person, or the timeout of its gate, approved a todo or milestone.",

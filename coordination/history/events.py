@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from coordination.models import OPEN_TODO, IssueStatus
+from coordination.planner.hours import MS_IN_AN_HOUR
 
 
 class HistoryEvent(BaseModel):
@@ -75,7 +76,6 @@ TOOK, WAITED = "took:", "waited:"
 """Beginnings of figures' names: the duration of similar todos in ms, the hours waited for a reason."""
 MEASURED = (".lead_h", ".cycle_h", ".actual_by_estimate", ".by_bound")
 """Ends of the names of figures whose single values are kept."""
-MS_IN_AN_HOUR = 3_600_000
 MOST = 1e15
 """A number from this on is forged and counts as 0; it would hide all others in a sum."""
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
@@ -116,7 +116,7 @@ def _values_of_run(event: HistoryEvent) -> Iterator[tuple[str, float]]:
         yield f"run.{data['state']}", 1.0
         yield "run.retried", max(0.0, _number(data.get("attempt")) - 1)
         yield "run.cached", float(bool(data.get("cached")))
-        yield "run.worked_h", took / MS_IN_AN_HOUR
+        yield "run.worked_h", (took + _number(data.get("tried_ms"))) / MS_IN_AN_HOUR
         if data["state"] == "succeeded" and isinstance(group, str) and took > 0 and not data.get("cached"):
             for similar in {group, group.partition(":")[0]}:  # with labels, and without
                 yield f"{TOOK}{similar}", took

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from coordination.history.events import TOOK, WAITED
 from coordination.history.store import HistoryStore
-from coordination.history.trends import directions, quantile
+from coordination.history.trends import directions, quantile, window_of
 
 LEARNED_FROM = 25
 """Durations of a group of similar todos that forecasts use, as in Redis."""
@@ -56,9 +56,8 @@ class RunTrend:
 
 def run_trend(store: HistoryStore, *, repo: str | None, days: int, now: datetime) -> RunTrend:
     """Return the trend of the last `days` days, today included."""
-    today = now.astimezone(UTC).date()
-    window = [(today - timedelta(days=n)).isoformat() for n in reversed(range(days))]
-    begin, earlier = window[0], (today - timedelta(days=2 * days - 1)).isoformat()
+    window, earlier = window_of(days, now)
+    begin = window[0]
     by_day: defaultdict[str, dict[str, float]] = defaultdict(dict)
     for day, name, total in store.rows(
         "SELECT day, name, SUM(total) FROM daily WHERE repo = ? AND day >= ? "

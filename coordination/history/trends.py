@@ -65,10 +65,16 @@ def trends(
     return tuple(_trend(store, entity, repo, days, now) for entity in ENTITIES)
 
 
-def _trend(store: HistoryStore, entity: str, repo: str | None, days: int, now: datetime) -> Trend:
+def window_of(days: int, now: datetime) -> tuple[list[str], str]:
+    """Return the last `days` days, today included, and the first day of the window before."""
     today = now.astimezone(UTC).date()
     window = [(today - timedelta(days=n)).isoformat() for n in reversed(range(days))]
-    begin, earlier = window[0], (today - timedelta(days=2 * days - 1)).isoformat()
+    return window, (today - timedelta(days=2 * days - 1)).isoformat()
+
+
+def _trend(store: HistoryStore, entity: str, repo: str | None, days: int, now: datetime) -> Trend:
+    window, earlier = window_of(days, now)
+    begin = window[0]
     reader = FigureReader(store, entity, repo)
     by_day = reader.counts(earlier)
     count, shown = _net(reader.total(begin)), []

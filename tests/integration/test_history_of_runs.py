@@ -15,13 +15,13 @@ from coordination.errors import CoordinationError
 from coordination.events.stream import EventStream
 from coordination.history.collect import collect
 from coordination.history.events import HistoryEvent
-from coordination.history.forwarding import forward
-from coordination.history.run_events import collect_stream
 from coordination.history.run_trends import durations, run_trend
 from coordination.history.search import HistoryFilters, search
 from coordination.history.store import HistoryStore, readable
+from coordination.history.stream import collect_stream, forward
 from coordination.history.trends import trends
 from coordination.planner.hours import LearnedFrom
+from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
 from coordination.runs.views.progress import all_events
 from coordination.runs.views.run_figures import stream_source
@@ -115,6 +115,30 @@ def test_runs_are_counted_and_their_durations_learned(
     assert durations(history, "web", group) == []
 
 
+def test_hours_worked_are_those_of_all_attempts(
+    history: HistoryStore, store: RunStore, stream: EventStream
+) -> None:
+    run = submitted(store, {"A": "api"})
+
+    def take(hours: int) -> Grant:
+        grant = run.take("A")
+        began_ms = store.now_ms() - hours * 3_600_000
+        store.redis.hset(store.keys.run(run.run_id).facts, "A started_at", began_ms)
+        return grant
+
+    take(1)
+    run.lose("A")
+    run.follow(store.retry(take(2), timedelta(0), BAD))
+    run.settle(take(3))
+    run.roll_back()
+    run.drain()
+    gather(history, store, stream)
+
+    (settled, *_) = reversed(search(history, filters=HistoryFilters(subject="A", kind="todo.settled")))
+    assert (round(settled.data["tried_ms"], -4), settled.data["attempt"]) == (3 * 3_600_000, 3)
+    assert run_trend(history, repo=None, days=1, now=NOW).now.worked_h == pytest.approx(6, abs=0.01)
+
+
 def test_what_was_trimmed_unread_is_a_gap(
     history: HistoryStore, store: RunStore, stream: EventStream
 ) -> None:
@@ -180,7 +204,7 @@ def test_the_worker_of_the_host_that_keeps_the_history_brings_it_up_to_date(
     store: RunStore, file: Path
 ) -> None:
     resolve(file)
-    service = HistoryService(store, file, settings(store, host="here", history_host="here"))
+    service = HistoryService(store.redis, store.keys, file, settings(store, host="here", history_host="here"))
 
     assert service.run_once() == 2
     assert service.run_once() == 0

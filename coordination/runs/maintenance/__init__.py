@@ -6,6 +6,7 @@
 | `clock_watch.py` | detects that the server's clock was set |
 | `stuck.py` | detects runs that nothing will move on |
 | `notices.py`, `notifier.py` | what people must know; tells it through `notify_command` |
+| `program_service.py` | the base of these two services |
 | `progress_feed.py` | gives the progress of runs to `progress_command` |
 | `expiry.py` | removes ended runs after `keep_runs` |
 """

@@ -26,18 +26,14 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 
-import redis
 from redis.exceptions import WatchError
 
-from coordination.backend.keys import Keys
-from coordination.background import BackgroundService
 from coordination.errors import UsageError
-from coordination.events.stream import EventStream
-from coordination.models import Command
 from coordination.runs.maintenance.notices import (
     Call,
     Notice,
@@ -46,12 +42,11 @@ from coordination.runs.maintenance.notices import (
     line_of,
     notice_of,
 )
+from coordination.runs.maintenance.program_service import ProgramService
 from coordination.user_program import call
 
-TIMEOUT = timedelta(seconds=30)
-"""Time that a call may take."""
 HURRY_S = 3.0
-"""The same once the worker stops."""
+"""Time that a call may take once the worker stops."""
 TRIES = 3
 PAUSES_S = (5.0, 30.0)
 """Pause after the first and the second failure."""
@@ -76,30 +71,13 @@ class Claim:
     tries: int = 0
 
 
-class Notifier(BackgroundService):
+class Notifier(ProgramService):
     name = "notifier"
     join_s = 2 * HURRY_S
 
-    def __init__(
-        self,
-        client: redis.Redis,
-        keys: Keys,
-        command: Command,
-        leads: Callable[[], bool],
-        *,
-        kill_grace: timedelta = timedelta(seconds=5),
-        timeout: timedelta = TIMEOUT,
-    ) -> None:
-        """`leads`: whether this process does maintenance."""
-        super().__init__()
-        self._redis = client
-        self._keys = keys
-        self._stream = EventStream(client, keys.namespace)
-        self._command = command
-        self._leads = leads
-        self._grace = kill_grace
-        self._timeout = timeout
-        self._owner = f"{socket.gethostname()} {os.getpid()} {secrets.token_hex(4)}"
+    @cached_property
+    def _owner(self) -> str:
+        return f"{socket.gethostname()} {os.getpid()} {secrets.token_hex(4)}"
 
     def run_once(self) -> int:
         """Make the calls that are due, if this worker leads; return how many succeeded."""
@@ -108,12 +86,6 @@ class Notifier(BackgroundService):
     def finish(self) -> None:
         """Tell what has happened until the end."""
         self._tell()
-
-    def failed(self, error: Exception) -> float:
-        if isinstance(error, redis.RedisError):
-            logger.warning("no notifications while Redis does not answer: %s", error)
-            return self.interval_s
-        return super().failed(error)
 
     def _tell(self) -> int:
         told = 0

@@ -15,18 +15,14 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
-import redis
-
-from coordination.backend.keys import Keys
-from coordination.background import BackgroundService
 from coordination.errors import NotFound, Unreadable
 from coordination.events.kinds import GAP
-from coordination.events.stream import EventStream
-from coordination.models import Command
+from coordination.runs.maintenance.program_service import ProgramService
 from coordination.runs.records import RunView
 from coordination.runs.views.progress_reader import ProgressReader
 from coordination.runs.views.run_view import RunReader
@@ -113,32 +109,22 @@ class Feed:
         self.close_by = self.close_by or time.monotonic() + wait_s
 
 
-class ProgressFeed(BackgroundService):
+class ProgressFeed(ProgramService):
     name = "progress feed"
     interval_s = LOOK_S
     first_at_once = True
     join_s = 2 * HURRY_S + 1
 
-    def __init__(
-        self,
-        client: redis.Redis,
-        keys: Keys,
-        command: Command,
-        leads: Callable[[], bool],
-        *,
-        kill_grace: timedelta = timedelta(seconds=5),
-    ) -> None:
-        """`leads`: whether this process does maintenance."""
-        super().__init__()
-        self._redis = client
-        self._keys = keys
-        self._stream = EventStream(client, keys.namespace)
-        self._runs = RunReader(client, keys)
-        self._command = command
-        self._leads = leads
-        self._grace_s = kill_grace.total_seconds()
-        self._position = ""
-        self._feeds: dict[str, Feed] = {}
+    _position = ""
+    """Behind the last event that was read; empty while another process leads."""
+
+    @cached_property
+    def _feeds(self) -> dict[str, Feed]:
+        return {}
+
+    @cached_property
+    def _runs(self) -> RunReader:
+        return RunReader(self._redis, self._keys)
 
     def run_once(self) -> list[str]:
         """Feed the runs that go on, if this worker leads; return them."""
@@ -163,12 +149,6 @@ class ProgressFeed(BackgroundService):
             for feed in self._feeds.values():
                 feed.program.end(0.2)
             self._feeds.clear()
-
-    def failed(self, error: Exception) -> float:
-        if isinstance(error, redis.RedisError):
-            logger.warning("no progress is told while Redis does not answer: %s", error)
-            return self.interval_s
-        return super().failed(error)
 
     def _look(self) -> None:
         for run_id in self._begun():
@@ -231,7 +211,7 @@ class ProgressFeed(BackgroundService):
             if not feed.close_by or (not feed.program.has_ended and time.monotonic() < feed.close_by):
                 continue
             late = not feed.program.has_ended
-            feed.program.end(self._grace_s if late else 0.0)
+            feed.program.end(self._grace.total_seconds() if late else 0.0)
             if why := "it did not end with its input, and was killed" if late else feed.program.failure:
                 logger.warning("progress_command of run %s: %s", run_id, why)
             del self._feeds[run_id]

@@ -175,9 +175,10 @@ do
       add('actor', noted('approved_by'))
       return fields
     end
-    local worker, started_at = facts_of(todo, 'worker', prefix .. 'started_at')
+    local worker, started_at, tried_ms = facts_of(todo, 'worker', prefix .. 'started_at', 'tried_ms')
     add('actor', worker)
     add('duration_ms', started_at and math.max(0, now - tonumber(started_at)))
+    add('tried_ms', not undoing and tried_ms)
     add('exit_code', noted(prefix .. 'exit_code'))
     add('cached', noted('cached'))
     return fields

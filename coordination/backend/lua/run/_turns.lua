@@ -91,6 +91,10 @@ end
 -- `lost` (its worker is gone) or `handed_back` (its worker was told to stop, which counts towards nothing).
 local function again(todo, counted, delay_ms, why)
   local p = place_of(todo)
+  local began = tonumber(fact(todo, 'started_at') or '')
+  if began and not fact(todo, 'undo') then
+    note(todo, 'tried_ms', (tonumber(fact(todo, 'tried_ms') or '0') or 0) + math.max(0, now - began))
+  end
   release_all(todo, p)
   increment(todo, counted)
   increment(todo, 'attempt')

@@ -1,10 +1,17 @@
-"""Reads the stream of events of a namespace into the history, each event once."""
+"""The history and the stream of events of a namespace: reads the stream into the history, and forwards the
+edits of a file from its journal to the stream, each once.
+
+A worker forwards the edits of the file that it follows, so that readers of the stream learn of them, and a
+history on another host keeps them. The step keeps the number of the last edit that was forwarded. The event
+has the id that it gets in the history of the file's own machine: a history that reads both keeps one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,6 +19,7 @@ from pydantic import ValidationError
 from coordination.events.kinds import GAP
 from coordination.events.records import Event, place
 from coordination.events.stream import EventStream
+from coordination.history.collect import events_after, settled
 from coordination.history.events import HistoryEvent
 from coordination.history.store import HistoryStore
 from coordination.messages.live import BEGINNING
@@ -21,20 +29,12 @@ REPLAYED = timedelta(hours=1)
 """How long events stay in the stream after the history has them, for readers that were away."""
 WHOLE = "event"
 """Data of an event that a worker took from the journal of its machine: the whole of it as JSON."""
+LONGEST_EVENT = 256 * 1024
+"""Longest event as JSON, in characters. A larger foreign change keeps its counts and loses its parts."""
 NUMBERS = frozenset(
-    {
-        "attempt",
-        "attempts",
-        "duration_ms",
-        "exit_code",
-        "level",
-        "succeeded",
-        "failed",
-        "skipped",
-        "cancelled",
-    }
-    | {"compensated", "lost", "open_ms"}
-)
+    ("attempt", "duration_ms", "tried_ms", "exit_code", "level", "succeeded", "failed", "skipped",
+     "cancelled", "compensated", "lost", "open_ms")
+)  # fmt: skip
 """Data of events that are numbers."""
 
 
@@ -98,3 +98,24 @@ def _plain(event: Event, source: StreamSource) -> HistoryEvent:
 
 def _value(name: str, value: str) -> str | int:
     return int(value) if name in NUMBERS and value.isdecimal() and len(value) < 16 else value
+
+
+def forward(file: Path, stream: EventStream) -> int:
+    """Forward the edits since the last time; return the number of events.
+
+    Raises redis-py's errors, CoordinationError, EditConflict.
+    """
+    journal, source, _ = settled(file)
+    forwarded = 0
+    for number, events in events_after(journal, source, stream.forwarded(source)):
+        forwarded += stream.forward(source, number, [_row(event) for event in events])
+    return forwarded
+
+
+def _row(event: HistoryEvent) -> tuple[str, ...]:
+    whole = event.model_dump_json(exclude={"matched"}, exclude_defaults=True)
+    if event.parts:
+        parts = ",".join(part.model_dump_json(exclude_defaults=True) for part in event.parts)
+        if len(whole) + len(parts) < LONGEST_EVENT:
+            whole = f'{whole[:-1]},"parts":[{parts}]}}'
+    return (event.kind, event.subject, event.actor, " ".join(event.repos), event.title, whole)
