@@ -17,6 +17,7 @@
 | `broker` | the Celery app, transports, messages, dispatch |
 | `backend` | Redis: client, keys, Lua steps, embedded server |
 | `credentials` | secrets of this machine: references, masking |
+| `sandbox` | sandboxes for the commands of todos |
 | `settings` `models` `errors` | settings; records of the file; exceptions |
 | `text` `files` `git` `terminal` | sentences and suggestions; private files; git queries; safe output |
 | `background` `retry` | background threads; pauses between tries |

@@ -69,6 +69,20 @@ SYNONYMS = (
 )
 
 
+MODEL_KEYS = (
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "CLAUDE_CODE_OAUTH_TOKEN",
+    "GEMINI_API_KEY",
+    "OPENAI_API_KEY",
+)
+"""Variables by which agents know the account of their model."""
+
+
+def _word_off(value: object) -> object:
+    return "off" if value is False else value  # YAML 1.1 reads the word off as false
+
+
 class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -188,6 +202,35 @@ class Settings(BaseModel):
     start.
     """
 
+    sandbox: Annotated[
+        Literal["auto", "off", "bubblewrap", "require"],
+        BeforeValidator(_word_off),
+        BeforeValidator(lower_case),
+    ] = "auto"
+    """Sandbox of todos that say nothing of it, and whose repository says nothing: `auto` puts agent todos
+    into bubblewrap where it works, `bubblewrap` all todos, `off` none. `require` puts every todo into it,
+    also one that says `off`.
+    """
+    sandbox_memory: Size = 0
+    """Bytes of memory that a todo in a sandbox may use if it says nothing of it, such as `4GiB`. 0: no
+    limit.
+    """
+    sandbox_processes: Annotated[int, Field(ge=0)] = 1000
+    """Number of processes that a todo in a sandbox may have at once if it says nothing of it. 0: no limit."""
+    sandbox_readable: Annotated[tuple[Text, ...], BeforeValidator(_split)] = ()
+    """Files and folders that todos in a sandbox may read beside the machine's programs, such as a toolchain
+    in the home folder. Read only from the environment, because what came with a folder must not open a
+    sandbox.
+    """
+    sandbox_writable: Annotated[tuple[Text, ...], BeforeValidator(_split)] = ()
+    """Files and folders that todos in a sandbox may read and write, such as the folder of an agent's login.
+    Read only from the environment, because what came with a folder must not open a sandbox.
+    """
+    sandbox_variables: Annotated[tuple[Text, ...], BeforeValidator(_split)] = MODEL_KEYS
+    """Variables of the worker's environment that an agent in a sandbox gets though their names look secret.
+    Read only from the environment, because what came with a folder must not open a sandbox.
+    """
+
     message_ttl: Duration = timedelta(minutes=5)
     """Lifetime of a message that sets none; an expired message is not delivered."""
     inbox_limit: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
@@ -291,6 +334,9 @@ def usable_cpus() -> int:
 OF_THE_ENVIRONMENT = {
     "host": "it names one machine, and the file is everybody's",
     "embed_command": "a search must not execute a command of the file",
+    "sandbox_readable": "what came with a folder must not open a sandbox",
+    "sandbox_writable": "what came with a folder must not open a sandbox",
+    "sandbox_variables": "what came with a folder must not open a sandbox",
 }
 """Settings that the file must not have, and why."""
 FOLDERS = ("cache_folder", "export_runs")

@@ -16,6 +16,7 @@ from workers.attempt.attempt import Attempt
 from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.logs import Log
 from workers.outcome import AttemptOutcome
+from workers.sandbox import Sandboxes
 from workers.transfer.bundles import NotCarried
 
 RUN = "20260102-120000-efgh"
@@ -59,6 +60,7 @@ class Bench:
         undo: Undo | None = None,
         prepare: str | None = None,
         secrets: tuple[str, ...] = (),
+        settings: Settings | None = None,
         **todo: Any,
     ) -> AttemptOutcome:
         self.fence += 1
@@ -78,6 +80,7 @@ class Bench:
             checkout=self.checkout,
             output_limit_bytes=Settings().output_limit_bytes,
             withdraw=self._withdraw,
+            sandboxes=Sandboxes(settings or Settings(), self.state),
         )
         grant = Grant(
             run_id=RUN,

@@ -15,6 +15,7 @@
 | `history_service` | edits of the file into the stream of events, and the stream into the history |
 | `results_writer` | results of runs that nobody follows, written into ecosystem.yaml |
 | `config` `served` `file_watch` | start configuration; repositories served now; changes of ecosystem.yaml |
+| `sandbox` | the sandboxes of todos' commands |
 | `consumer` | Celery's consumer and thread pool |
 | `workspace/` | a git worktree of the run, or the checkout itself |
 | `process/` | a command under its guard, and the processes that an attempt left |

@@ -39,6 +39,7 @@ from workers.config import WorkerConfig
 from workers.leases import Leases
 from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
 from workers.result_cache import Results
+from workers.sandbox import Sandboxes
 from workers.served import ServedRepositories
 from workers.signed_results import SignedResults
 from workers.transfer.bundles import BundleStore
@@ -83,6 +84,7 @@ class DeliveryHandler:
         self._results = results
         self._signed_results = signed_results
         self._auto_cleanup = auto_cleanup
+        self._sandboxes = Sandboxes(config.settings, config.state)
         self._transfer = CommitTransfer(bundles, config, served)
         predecessor_paths = PredecessorPaths(self._transfer.fetcher, config.state)
         limit_bytes = config.settings.context_limit_bytes
@@ -192,6 +194,7 @@ class DeliveryHandler:
             verify=lambda: self._signed_results.check_start(grant, brief),
             connection=lambda: served_context(self._contexts, grant.run_id, grant.todo_id, value_bytes),
             results=self._results,
+            sandboxes=self._sandboxes,
             fetch=lambda *what: self._until_answered(lambda: self._transfer.fetch(grant, runs, *what)),
             withdraw=lambda: self._until_answered(lambda: self._transfer.withdraw(grant, runs)),
         )

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from coordination.runs.records import Blame, Result, TodoState
 from coordination.runs.retry_policy import Failure
-from workers.process.child import Exit
+from workers.process.child import OVER, Exit
 
 
 class OutcomeKind(StrEnum):
@@ -96,6 +96,8 @@ def describe_exit(ended: Exit, timeout: timedelta) -> str:
     """Return how a command ended, for people."""
     if ended.reason == "timeout":
         return f"timeout after {timeout.total_seconds():g} s"
+    if ended.reason in OVER:
+        return ended.message
     if ended.reason != "exited":
         return ended.reason
     if ended.message:

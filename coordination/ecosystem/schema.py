@@ -32,6 +32,9 @@ _TEXT = {"type": "string", "minLength": 1}
 _RESOURCE = TypeAdapter(models.ResourceName).json_schema()
 _BARE_COMMAND: list[dict[str, Any]] = [_TEXT, {"type": "array", "minItems": 1, "items": _TEXT}]
 
+_SANDBOX = {"enum": [*(kind.value for kind in models.SandboxKind), False]}
+"""`off` is false in YAML 1.1."""
+
 DESCRIPTIONS = {
     "Ecosystem.settings": (
         "Settings of coord for this ecosystem; options and COORD_<NAME> variables override them."
@@ -56,6 +59,7 @@ DESCRIPTIONS = {
         "Check out submodules in worktrees (default: those that the checkout has initialised)."
     ),
     "Repo.workspace": "Workspace of todos that declare none: a worktree of the run, or the path itself.",
+    "Repo.sandbox": "Sandbox of todos that declare none: off, bubblewrap, or {network, memory, processes}.",
     "Resource.name": "Name by which todos refer to it.",
     "Resource.capacity": "Units that may be in use at once, over all runs.",
     "ResourceNeed.amount": "Units that the todo holds while it runs.",
@@ -95,6 +99,10 @@ DESCRIPTIONS = {
     "Todo.env": "Environment variables of its command.",
     "Todo.workspace": "Folder that it works in: a worktree of the run, or the repository's path itself.",
     "Todo.cache": "Reuse an earlier success with the same action and inputs: true, or {inputs, ttl}.",
+    "Todo.sandbox": "Sandbox of its command: off, bubblewrap, or {network, memory, processes}.",
+    "Sandbox.network": "Access to the network (default: agents have it, other commands do not).",
+    "Sandbox.memory": "Memory that all its processes may use together, such as 2GiB.",
+    "Sandbox.processes": "Processes that may exist at once.",
     "Cache.inputs": "Inputs in addition to tracked files: paths or globs (**) in the repository.",
     "Cache.ttl": "Time for which a result is valid.",
     "ShellAction.run": "Command; text runs in sh -c, a list without a shell.",
@@ -148,6 +156,10 @@ def _finish(record: str, definition: dict[str, Any]) -> None:
             field["anyOf"][:0] = _BARE_COMMAND
         if name in ("gate", "cache"):
             field["anyOf"].insert(0, {"const": True})
+        if name == "sandbox" and record != "Settings":
+            field["anyOf"].insert(0, _SANDBOX)
+        if (record, name) == ("Settings", "sandbox"):
+            field["enum"] = [*field["enum"], False]
         if (record, name) == ("Milestone", "completion_criteria"):
             field["items"] = {"anyOf": [_TEXT, field["items"]]}
         if (record, name) == ("Todo", "resources"):

@@ -8,7 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from coordination import patterns
-from coordination.models.values import Amount, Command, Count, Duration, Record, Text, Word, lower_case
+from coordination.models.values import Amount, Command, Count, Duration, Record, Size, Text, Word, lower_case
+
+LEAST_MEMORY = 16 * 1024 * 1024
+"""Less would not start an interpreter."""
 
 
 class Strategy(Word):
@@ -44,6 +47,40 @@ class Workspace(Word):
     """A git worktree of the run."""
     IN_PLACE = "in-place"
     """The repository's own path, one todo at a time."""
+
+
+class SandboxKind(Word):
+    OFF = "off"
+    """The command has the rights of the worker's user."""
+    BUBBLEWRAP = "bubblewrap"
+    """The command sees its worktree and the machine's programs, and nothing else of this machine."""
+
+
+class Sandbox(Record):
+    """Bounds of a todo's command. A field without a value leaves it to the repository, then to the
+    settings.
+    """
+
+    kind: SandboxKind = SandboxKind.BUBBLEWRAP
+    network: Annotated[bool, Field(strict=True)] | None = None
+    """None: agents have it, since they need their model; other commands have none."""
+    memory: Annotated[Size, Field(ge=LEAST_MEMORY)] | None = None
+    """Bytes that all processes of the command may use together."""
+    processes: Count | None = None
+    """Processes that may exist at once."""
+
+
+def _bare_sandbox(value: object) -> object:
+    if value is False:  # YAML 1.1 reads the word off as false
+        return {"kind": SandboxKind.OFF}
+    if isinstance(value, str):
+        return {"kind": value}
+    if isinstance(value, dict | Sandbox):
+        return value
+    raise ValueError("needs off, bubblewrap, or a mapping like {network: true, memory: 2GiB, processes: 200}")
+
+
+SandboxRules = Annotated[Sandbox, BeforeValidator(_bare_sandbox)]
 
 
 class ShellAction(Record):

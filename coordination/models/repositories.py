@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from coordination.models.execution import Workspace
+from coordination.models.execution import SandboxRules, Workspace
 from coordination.models.values import (
     Command,
     Count,
@@ -45,6 +45,8 @@ class Repo(Foreign):
     """Workspace of todos that declare none."""
     submodules: Annotated[bool, Field(strict=True)] | None = None
     """Check out submodules in worktrees; None: those that the checkout has initialised."""
+    sandbox: SandboxRules | None = None
+    """Sandbox of todos that declare none."""
 
 
 class Resource(Record):

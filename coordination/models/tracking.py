@@ -18,6 +18,7 @@ from coordination.models.execution import (
     NoopAction,
     OnFailure,
     Retry,
+    SandboxRules,
     Strategy,
     Workspace,
 )
@@ -181,6 +182,7 @@ class Todo(Record):
     null.
     """
     cache: CacheRules | None = None
+    sandbox: SandboxRules | None = None
 
     def working_in(self, repo: Repo) -> Todo:
         """Return the todo with its repository's workspace if it declares none.

@@ -91,7 +91,8 @@ def test_functions_and_agents_undo_as_commands_do(bench: Bench):
     assert bench.attempt(undo=undo(), compensate=call) == SUCCEEDED
     assert bench.out.read_text() == "b-7 True"
 
-    assert bench.attempt(undo=undo(), compensate={"type": "agent"}).kind is OutcomeKind.SUCCEEDED
+    undone = bench.attempt(undo=undo(), compensate={"type": "agent"}, sandbox="off")
+    assert undone.kind is OutcomeKind.SUCCEEDED
     prompt = bench.out.read_text()
     assert prompt.startswith("Undo what this task has done outside of the repository")
     assert "ended as succeeded.\nTask T: Raise the minimum" in prompt

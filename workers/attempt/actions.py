@@ -26,6 +26,7 @@ from coordination.errors import PlanRefused
 from coordination.files import open_private
 from coordination.models import ManualAction, NoopAction
 from coordination.runs.replies import Grant, Undo
+from coordination.sandbox.rules import Bounds
 from workers.attempt.context import read_output
 from workers.attempt.environment import AttemptEnvironment
 from workers.cleanup.rollback_cleanup import RollbackCleanup
@@ -186,12 +187,18 @@ starts; after it has succeeded; before worktree and branch are removed.
 """
 
 
-def action_of(grant: Grant, here: AttemptEnvironment, say: Callable[[str], None]) -> AttemptAction:
-    """Return the action of an attempt. `say` writes a line into the todo's log."""
+def action_of(
+    grant: Grant,
+    here: AttemptEnvironment,
+    say: Callable[[str], None],
+    bounds: Callable[[], Bounds | None] = lambda: None,
+) -> AttemptAction:
+    """Return the action of an attempt. `say` writes a line into the todo's log, `bounds` tells its
+    sandbox.
+    """
     if grant.undo is None:
-        return RunTodo(
-            grant=grant, output_limit_bytes=here.output_limit_bytes, recall=_recall(grant, here, say)
-        )
+        recall = _recall(grant, here, say, bounds)
+        return RunTodo(grant=grant, output_limit_bytes=here.output_limit_bytes, recall=recall)
     repo = grant.spec.repo.name
     removal = RollbackCleanup(
         state=here.state,
@@ -205,7 +212,9 @@ def action_of(grant: Grant, here: AttemptEnvironment, say: Callable[[str], None]
     return Compensate(grant=grant, undo=grant.undo, removal=removal, withdraw=here.withdraw, say=say)
 
 
-def _recall(grant: Grant, here: AttemptEnvironment, say: Callable[[str], None]) -> Recall | None:
+def _recall(
+    grant: Grant, here: AttemptEnvironment, say: Callable[[str], None], bounds: Callable[[], Bounds | None]
+) -> Recall | None:
     cache = grant.spec.todo.cache
     if cache is None:
         return None
@@ -220,5 +229,6 @@ def _recall(grant: Grant, here: AttemptEnvironment, say: Callable[[str], None]) 
         agent_command=here.brief.agent_command,
         no_cache=here.brief.no_cache,
         state=here.state,
+        bounds=bounds,
         say=say,
     )

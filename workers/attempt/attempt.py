@@ -14,12 +14,14 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+from coordination.cache.connection import Connection
 from coordination.errors import CoordinationError, GitRefused
 from coordination.files import open_private
 from coordination.models import Command as CommandLine
 from coordination.models import NoopAction, argv_of
 from coordination.runs.records import Blame
 from coordination.runs.replies import Grant
+from coordination.sandbox.bubblewrap import Binds
 from workers.attempt.actions import action_of
 from workers.attempt.checkpoints import Checkpoint
 from workers.attempt.commands import AttemptCommands
@@ -55,7 +57,7 @@ class Attempt:
         self.grant = grant
         self._attempt_environment = attempt_environment
         self._log = log
-        self._action = action_of(grant, attempt_environment, log.say)
+        self._action = action_of(grant, attempt_environment, log.say, lambda: self._commands.bounds)
         self._commands = AttemptCommands(grant, attempt_environment, log, key=self._action.key)
         self.checkpoint = Checkpoint(attempt_environment.output_limit_bytes)
         self._begun = False
@@ -141,12 +143,25 @@ class Attempt:
         if isinstance(self.grant.spec.todo.action, NoopAction) and self.grant.undo is None:
             return AttemptOutcome(kind=self._commands.stopped or OutcomeKind.SUCCEEDED)
         if self._action.has_command():
+            self._confine()
             outcome = self._work_in(self._workspace())
         else:
             outcome = AttemptOutcome(kind=self._commands.stopped or OutcomeKind.SUCCEEDED)
         if outcome.kind is OutcomeKind.SUCCEEDED:
             self._action.on_released()
         return outcome
+
+    def _confine(self) -> None:
+        """Choose the sandbox of the attempt's commands. Raises NoSandbox."""
+        if self._attempt_environment.sandboxes is None:
+            return
+        spec, brief = self.grant.spec, self._attempt_environment.brief
+        action = spec.todo.action if self.grant.undo is None else spec.todo.compensate
+        self._commands.confinement, line = self._attempt_environment.sandboxes.of(
+            spec.todo, spec.repo, action, brief.agent_command
+        )
+        if line:
+            self._log.say(line)
 
     def _work_in(self, workspace: Workspace) -> AttemptOutcome:
         since = workspace.enter(self._lock_request, self.grant.tip, BUSY_PATIENCE)
@@ -178,6 +193,7 @@ class Attempt:
                 hooks=self._attempt_environment.brief.commit_hooks == "run",
             ),
             git_commit=self._commands.git_commit,
+            confined=self._commands.confinement is not None,
         )
 
     @property
@@ -231,12 +247,26 @@ class Attempt:
                 undone=undone,
             )
             self._begun = True
-            ended = self._commands.run(workspace, command_for(job), environment)
+            ended = self._commands.run(
+                workspace, command_for(job), environment, self._binds(folder, connection)
+            )
             if not ended.ok:
                 return self._failure(workspace, ended)
             if self._commands.stopped is not None:  # at the last moment: its result is not kept
                 return AttemptOutcome(kind=self._commands.stopped, exit_code=0)
             return self._kept(workspace, output, since)
+
+    def _binds(self, folder: Path, connection: Path) -> Binds:
+        """Return what the todo's command needs in a sandbox: its files, the socket of its context, and the
+        files of its predecessors.
+        """
+        if self._commands.confinement is None:
+            return Binds()
+        told = connection.read_text()
+        sockets = (Path(Connection.model_validate_json(told).socket),) if told else ()
+        predecessors = self._attempt_environment.context().get("predecessors", ())
+        paths = (Path(one["path"]) for one in predecessors if one.get("path"))
+        return Binds(readable=tuple(path for path in paths if path.is_dir()), writable=(folder, *sockets))
 
     def _kept(self, workspace: Workspace, output: Path, since: str) -> AttemptOutcome:
         try:

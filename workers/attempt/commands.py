@@ -16,12 +16,15 @@ from coordination.disk import full
 from coordination.environment import UNATTENDED
 from coordination.errors import CoordinationError
 from coordination.runs.replies import Grant
+from coordination.sandbox.bubblewrap import Binds
+from coordination.sandbox.rules import Bounds
 from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.logs import Log
 from workers.executors.job import Command
 from workers.outcome import OutcomeKind
 from workers.process.child import Child, Exit, start
 from workers.process.trouble import GitInterrupted, Trouble, trouble_of_git
+from workers.sandbox import Confined, Confinement
 from workers.workspace.base import Workspace
 from workers.workspace.commit import CommitRefused
 from workers.workspace.git import clean_environment, without_redirecting
@@ -29,6 +32,7 @@ from workers.workspace.git import clean_environment, without_redirecting
 GIT_OUTPUT_SHOWN = 500
 """Characters of git's output in an error."""
 KEPT_BYTES = 64 * 1024
+NO_BINDS = Binds()
 SEARCH_S = 2.0
 """For all patterns of one failure together; one costs 25 ms."""
 
@@ -92,10 +96,17 @@ class AttemptCommands:
         self._guard = threading.Lock()
         self._child: Child | None = None
         self._at_once = False
+        self.confinement: Confinement | None = None
+        """The sandbox of all commands of the attempt; None: they run without one."""
         self.stopped: OutcomeKind | None = None
         self.output_tail = OutputTail(log)
         self.was_full = ""
         """The disk that was full when the last command began, for people; empty if none was."""
+
+    @property
+    def bounds(self) -> Bounds | None:
+        """Return the bounds of the attempt's sandbox; None without one."""
+        return self.confinement.bounds if self.confinement else None
 
     def stop(self, kind: OutcomeKind, *, at_once: bool = False) -> None:
         """End the command, with this kind of outcome."""
@@ -106,12 +117,28 @@ class AttemptCommands:
         if child is not None:
             self._end(child)
 
-    def run(self, workspace: Workspace, command: Command, environment: Mapping[str, str]) -> Exit:
+    def run(
+        self,
+        workspace: Workspace,
+        command: Command,
+        environment: Mapping[str, str],
+        binds: Binds = NO_BINDS,
+    ) -> Exit:
+        """Run the command in the attempt's sandbox, if it has one. `binds`: what it needs there beside the
+        workspace.
+        """
+        if self.confinement is None:
+            return self._run(workspace, command, Confined(argv=command.argv, environment=environment))
+        binds = workspace.binds + binds
+        with self.confinement.around(command.argv, environment, workspace.path, binds) as confined:
+            return self._run(workspace, command, confined)
+
+    def _run(self, workspace: Workspace, command: Command, confined: Confined) -> Exit:
         self.was_full = full(self._disks(workspace))
         child = start(
-            command.argv,
+            confined.argv,
             cwd=workspace.path,
-            env=environment,
+            env=confined.environment,
             stdin=command.stdin,
             timeout=self._grant.spec.timeout,
             kill_grace=self._attempt_environment.brief.kill_grace,
@@ -119,6 +146,7 @@ class AttemptCommands:
             hold=workspace.hold.fd,
             mark=workspace.mark,
             masked=self._log.masked,
+            limits=confined.limits,
         )
         with self._guard:
             self._child = child

@@ -7,7 +7,10 @@ would parse it for itself.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
@@ -167,15 +170,15 @@ def _newest(handed: Iterable[PredecessorOutput], repo_of: Mapping[str, str]) -> 
 def read_output(path: Path, limit_bytes: int) -> str:
     """Return the JSON that the todo wrote, compact; empty if it wrote none. Raises OutputRefused."""
     try:
-        size = path.stat().st_size if path.exists() else 0
-        if size == 0:
+        written = _bytes_of(path, limit_bytes + 1)
+        if not written:
             return ""
-        if size > limit_bytes:
+        if len(written) > limit_bytes:
             raise OutputRefused(
-                f"COORD_OUTPUT has {size} bytes, more than {limit_bytes}",
+                f"COORD_OUTPUT has {path.lstat().st_size} bytes, more than {limit_bytes}",
                 "write a path or a summary instead, or raise output_limit_bytes",
             )
-        value = json.loads(path.read_bytes())
+        value = json.loads(written)
         if _deeper_than(DEEPEST, value):
             raise OutputRefused(f"COORD_OUTPUT is nested deeper than {DEEPEST}", "hand on a flatter value")
         return json.dumps(value, separators=(",", ":"), allow_nan=False)
@@ -187,6 +190,24 @@ def read_output(path: Path, limit_bytes: int) -> str:
         raise OutputRefused(
             f"COORD_OUTPUT cannot be read: {error.strerror}", "write one JSON value to the file it names"
         ) from error
+
+
+def _bytes_of(path: Path, most: int) -> bytes:
+    """Return the beginning of a regular file; nothing of other kinds.
+
+    A link is refused by the system: a todo in a sandbox could name a file by it that only the worker can
+    read. A pipe would block.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OutputRefused("COORD_OUTPUT is a link", "write JSON into the file that it names") from error
+        raise
+    with os.fdopen(file, "rb") as output:
+        return output.read(most) if stat.S_ISREG(os.fstat(file).st_mode) else b""
 
 
 def _deeper_than(limit: int, value: Any) -> bool:

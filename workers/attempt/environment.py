@@ -10,6 +10,7 @@ from typing import Any
 
 from coordination.runs.records import RunBrief
 from workers.result_cache.results import Results
+from workers.sandbox import Sandboxes
 from workers.workspace.base_commit import Carried
 from workers.workspace.git_worktree import Fetch
 
@@ -45,6 +46,8 @@ class AttemptEnvironment:
     """
     fetch: Fetch | None = None
     """Fetches a commit of another host."""
+    sandboxes: Sandboxes | None = None
+    """The sandboxes of this worker; None where nothing is executed."""
     withdraw: Callable[[], None] = _nothing_published
     """Deletes what the run has published of the repository. Raises NotCarried with the remote's words."""
 

@@ -45,11 +45,25 @@ START_S = 60.0
 LOOK_EVERY_S = 1.0
 """How often the time of the end is looked at, which another thread may bring forward."""
 GUARD_LOST = "guard lost"
+OVER: Mapping[str, str] = {
+    "memory": "{:,} bytes of memory were in use, more than the sandbox allows; raise its `memory`",
+    "processes": "{:,} processes were alive, more than the sandbox allows; raise its `processes`",
+}
+"""Reason → words, if a command exceeds a limit of its sandbox."""
 GUARD = (
     f"import sys; sys.path.append({str(Path(guard.__file__).parent)!r}); import guard; "
     "guard.main(sys.argv[1:])"
 )
 """An import, not a script: Python keeps its compiled form, and knows when that is older than the source."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The limits of a command in a sandbox, for all of its processes together; 0 means none."""
+
+    memory: int = 0
+    """Bytes."""
+    processes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +73,7 @@ class Exit:
     exit_code: int | None
     signal: int | None
     reason: str
-    """`exited`, `timeout`, `guard lost`, or the reason given to `stop`."""
+    """`exited`, `timeout`, `guard lost`, a member of OVER, or the reason given to `stop`."""
     duration_s: float
     message: str = ""
     """More for people: why it could not be started, which processes could not be killed."""
@@ -81,17 +95,26 @@ def start(
     hold: int | None = None,
     mark: int | None = None,
     masked: Callable[[str], str] = str,
+    limits: Limits | None = None,
 ) -> Child:
     """Start `argv` in `cwd`.
 
     `hold` is a descriptor (a flock) that stays open until no process of the command lives. `mark`: the mark
     of its processes (`orphans.py`); None: one of its own. `masked` takes secrets out of lines that are not
-    the command's own. Raises WorkspaceUnusable while the machine lacks processes, descriptors or disk.
+    the command's own. `limits`: those of the sandbox that `argv` starts; None: it starts none. Raises
+    WorkspaceUnusable while the machine lacks processes, descriptors or disk.
     """
     marker = orphans.ProcessMarker.of(env, cwd, orphans.new_mark() if mark is None else mark)
     child = Child(on_output, marker, masked, timeout, kill_grace)
     locale = "" if "LC_CTYPE" in env else "C"
-    figures = [str(marker.mark), str(timeout.total_seconds()), str(kill_grace.total_seconds()), locale]
+    limited = "-" if limits is None else f"{limits.memory}:{limits.processes}"
+    figures = [
+        str(marker.mark),
+        str(timeout.total_seconds()),
+        str(kill_grace.total_seconds()),
+        limited,
+        locale,
+    ]
     try:
         child.launch([*figures, str(cwd), *argv], env, stdin, hold)
     except (OSError, ValueError) as error:  # arguments too long or with a NUL
@@ -113,6 +136,8 @@ class Report:
     reason: str = ""
     status: int | None = None
     left: set[int] = field(default_factory=set)
+    over: str = ""
+    """Words on the limit of the sandbox that was exceeded."""
     gone: bool = False
     overdue: bool = False
     """True if the guard did not do its part in time, and was killed by us."""
@@ -134,6 +159,9 @@ class Report:
             case "ended":
                 self.reason, _, status = rest.partition(" ")
                 self.status = int(status)
+            case "over":
+                reason, _, found = rest.partition(" ")
+                self.over = OVER[reason].format(int(found))
             case "left":
                 reason, *pids = rest.split()
                 self.reason = self.reason or reason
@@ -172,7 +200,8 @@ class Report:
         if self.refused:
             return self.refused[1]
         how = "did not answer, and was killed" if self.overdue else "was killed from outside"
-        words = [] if self.gone else [f"the guard of this command {how}; the command was ended with it"]
+        words = [self.over] if self.over else []
+        words += [] if self.gone else [f"the guard of this command {how}; the command was ended with it"]
         if self.left:
             pids = " ".join(map(str, sorted(self.left)))
             words.append(f"could not be killed, and may still run: {pids}; end them by hand")

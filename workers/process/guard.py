@@ -31,11 +31,15 @@ Failures
   (`child.py`).
 * Ctrl-C and TERM at the worker's terminal: the guard is in a session of its own and ignores both; `line`
   alone counts.
+* The command is in a sandbox (`limits` are given): its leader is bubblewrap, which hands no signal on and
+  ends all processes of the sandbox with itself. So TERM goes to the processes inside only, and KILL to all.
+* They use more memory together, or are more, than `limits` allow: KILL at once. That is looked at every
+  COUNT_EVERY_S; what a single process may allocate, the kernel bounds (RLIMIT_DATA).
 * The command cannot be started: `refused`, with an exit code in sh's manner.
 
 `line` is a socket pair of which each side holds one end. To the guard it carries one-byte words: T stop, K
 kill. To the worker, lines of text: `started PID`, `refused CODE MESSAGE`, `ended REASON WAITSTATUS`, `kills`
-(again and again while it does), `left REASON PID…`, `gone`.
+(again and again while it does), `over REASON FOUND`, `left REASON PID…`, `gone`.
 """
 
 from __future__ import annotations
@@ -50,6 +54,8 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
+
+    from workers.process.sandbox_limits import Limits
 else:
     # the same without its enums, which are a third of the guard's start-up (3.5 of 12 ms)
     import _signal as signal
@@ -68,6 +74,10 @@ A process in an uninterruptible read may take minutes to die.
 """
 
 
+COUNT_EVERY_S = 0.2
+"""How often memory and processes of a sandbox are looked at: 0.3 ms each time."""
+
+
 class Refused(Exception):
     """The command could not be started."""
 
@@ -77,8 +87,9 @@ class Refused(Exception):
 
 
 class Guard:
-    def __init__(self, line: int, mark: int, timeout_s: float, grace_s: float) -> None:
+    def __init__(self, line: int, mark: int, timeout_s: float, grace_s: float, limits: Limits | None) -> None:
         self.line = line
+        self.limits = limits
         self.mark = mark
         self.worker_lives = True
         self.grace_s = grace_s
@@ -96,7 +107,7 @@ class Guard:
         if self._worker_is_dead():
             return
         try:
-            self.main = spawn(argv, cwd, env, self.mark)
+            self.main = spawn(argv, cwd, env, self.mark, self.limits)
         except Refused as refused:
             self._say(f"refused {refused.code} {refused}")
         else:
@@ -113,6 +124,7 @@ class Guard:
             if self.kill_at is None and now >= self.timeout_at:
                 self.reason = "timeout"
                 self._begin_to_end()
+            self._hold_to_limits(now)
             if self.kill_at is not None and now >= self.kill_at:
                 self._signal_all(signal.SIGKILL)
                 self._say("kills")
@@ -121,9 +133,18 @@ class Guard:
                     return
             self._listen(self._nap(now))
 
+    def _hold_to_limits(self, now: float) -> None:
+        if self.limits is None or self.kill_at is not None or self.ended:
+            return
+        if exceeded := self.limits.exceeded(self.main, descendants):
+            self.reason, found = exceeded
+            self.kill_at = now
+            self._say(f"over {self.reason} {found}")
+
     def _nap(self, now: float) -> float:
         if self.kill_at is None:
-            return min(max(0.0, self.timeout_at - now), LONGEST_NAP_S)
+            most = LONGEST_NAP_S if self.limits is None else COUNT_EVERY_S
+            return min(max(0.0, self.timeout_at - now), most)
         until_kill = self.kill_at - now
         orphans_end_unseen = self.ended and not self.adopts
         if until_kill > 0 and not orphans_end_unseen:
@@ -186,12 +207,13 @@ class Guard:
 
     def _signal_all(self, number: int) -> None:
         # Once the command is reaped, its pid could be another process's.
-        whole_group = not (self.ended and self.adopts)
+        spares = self.limits is not None and number != signal.SIGKILL
+        whole_group = not (self.ended and self.adopts) and not spares
         if whole_group:
             signal_group(self.main, number)
         for pid, group in self._everyone().items():
             outside = group != self.main or not whole_group
-            if outside and not may_signal(pid, number):
+            if outside and not (spares and pid == self.main) and not may_signal(pid, number):
                 self.beyond_reach.add(pid)
 
     def _only_beyond_reach(self) -> bool:
@@ -233,13 +255,13 @@ def wake_on_child() -> int:
     return reader
 
 
-def spawn(argv: list[str], cwd: str, env: dict[bytes, bytes], mark: int) -> int:
+def spawn(argv: list[str], cwd: str, env: dict[bytes, bytes], mark: int, limits: Limits | None) -> int:
     """Start the command as the leader of a session of its own; its pid is also its process group."""
     guard = os.getpid()
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        become(argv, cwd, env, mark, guard, writer)
+        become(argv, cwd, env, mark, limits, guard, writer)
     os.close(writer)
     words = os.read(reader, 4096)  # nothing, if exec succeeded: the pipe is close-on-exec
     os.close(reader)
@@ -250,7 +272,15 @@ def spawn(argv: list[str], cwd: str, env: dict[bytes, bytes], mark: int) -> int:
     raise Refused(int(code), message)
 
 
-def become(argv: list[str], cwd: str, env: dict[bytes, bytes], mark: int, guard: int, trouble: int) -> None:
+def become(
+    argv: list[str],
+    cwd: str,
+    env: dict[bytes, bytes],
+    mark: int,
+    limits: Limits | None,
+    guard: int,
+    trouble: int,
+) -> None:
     """Turn the fork into the command. Never returns."""
     try:
         os.setsid()
@@ -263,6 +293,8 @@ def become(argv: list[str], cwd: str, env: dict[bytes, bytes], mark: int, guard:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         if mark:
             resource.setrlimit(RLIMIT_LOCKS, (mark, resource.getrlimit(RLIMIT_LOCKS)[1]))
+        if limits and limits.memory:
+            resource.setrlimit(resource.RLIMIT_DATA, (limits.memory, limits.memory))
         enter(cwd)
         os.execvpe(argv[0], argv, env)  # noqa: S606
     except OSError as error:
@@ -344,8 +376,18 @@ def descendants(root: int) -> dict[int, int]:
     return found
 
 
+def limits_of(words: str) -> Limits | None:
+    """Return the limits of a sandbox; None without one, which then costs no import."""
+    if words == "-":
+        return None
+    if not TYPE_CHECKING:
+        from sandbox_limits import Limits  # beside this file, where `workers` cannot be imported
+
+    return Limits(*map(int, words.split(":")))
+
+
 def main(args: list[str]) -> None:
-    line, hold, mark, timeout_s, grace_s, locale, cwd, *argv = args
+    line, hold, mark, timeout_s, grace_s, limited, locale, cwd, *argv = args
     env = dict(os.environb)
     if locale == "C":
         # Python sets it for itself in a C locale (PEP 538): it is not the command's.
@@ -353,5 +395,5 @@ def main(args: list[str]) -> None:
     for fd in (line, hold):
         if fd != "-":
             os.set_inheritable(int(fd), False)
-    Guard(int(line), int(mark), float(timeout_s), float(grace_s)).run(argv, cwd, env)
+    Guard(int(line), int(mark), float(timeout_s), float(grace_s), limits_of(limited)).run(argv, cwd, env)
     os._exit(0)  # skips Python's own clean-up: 1 ms

@@ -17,6 +17,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from typing import Any
 from coordination.errors import CoordinationError, GitRefused
 from coordination.models import AgentAction, Command
 from coordination.runs.records import TodoSpec
+from coordination.sandbox.rules import Bounds
 from workers.workspace.git import ask
 from workers.workspace.repository import is_commit
 from workers.workspace.worktree import Worktree
@@ -39,10 +41,12 @@ def key_of(
     inputs: InputFiles,
     context: Mapping[str, Any],
     trees: Mapping[str, str],
+    bounds: Bounds | None = None,
 ) -> str:
     """Return SHA-256 over canonical JSON.
 
-    `context`: as COORD_CONTEXT has it. `trees`: of each predecessor with a commit.
+    `context`: as COORD_CONTEXT has it. `trees`: of each predecessor with a commit. `bounds`: the sandbox; a
+    command may do other things without files, network or memory.
     """
     parts = {
         "format": FORMAT,
@@ -56,6 +60,7 @@ def key_of(
             [one["todo"], one["output"], trees.get(one["todo"])] for one in context.get("predecessors", ())
         ],
         "context": [context.get("context"), context.get("context_omitted")],
+        **({"sandbox": asdict(bounds)} if bounds else {}),
     }
     return sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 

@@ -18,6 +18,7 @@ from coordination.errors import CoordinationError, GitRefused, LockTimeout, NotA
 from coordination.locks import Lock
 from coordination.models import Cache, Command
 from coordination.runs.replies import Grant
+from coordination.sandbox.rules import Bounds
 from coordination.text import format_hours
 from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.process.trouble import WorkspaceUnusable
@@ -70,6 +71,7 @@ class Recall:
         agent_command: Command | None,
         no_cache: bool,
         state: Path,
+        bounds: Callable[[], Bounds | None],
         say: Callable[[str], None],
     ) -> None:
         self._grant = grant
@@ -79,6 +81,7 @@ class Recall:
         self._agent_command = agent_command
         self._no_cache = no_cache
         self._state = state
+        self._bounds = bounds
         self._say = say
         self._looked = False
         self._key = ""
@@ -147,7 +150,7 @@ class Recall:
         tree = tree_of(since, workspace)
         context = self._context()
         trees = trees_behind(context.get("predecessors", ()))
-        return key_of(self._grant.spec, self._agent_command, tree, inputs, context, trees)
+        return key_of(self._grant.spec, self._agent_command, tree, inputs, context, trees, self._bounds())
 
     def _found(self, workspace: Worktree, since: str) -> AttemptOutcome | None:
         now = time.time()

@@ -7,6 +7,7 @@
 | `base_commit.py` | the commit at which a run that takes up an earlier one begins |
 | `submodules.py` | the submodules of a worktree |
 | `commit.py` | commits of todos that succeeded, by git as the user has set it up |
+| `binds.py` | the parts of a repository that a todo in a sandbox may write |
 | `lock.py` | one attempt in a workspace at a time |
 | `git.py` `repository.py` `files.py` | calls of git; facts of a repository; folders removed and made |
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+from coordination.sandbox.bubblewrap import Binds
 from workers.process.child import Child
 from workers.process.trouble import describe_os_error
 from workers.workspace.git import Hold
@@ -68,6 +69,11 @@ class Workspace:
     def bounds(self) -> dict[str, str]:
         """Variables that keep git from a repository above the folder. The todo may override them."""
         return {}
+
+    @property
+    def binds(self) -> Binds:
+        """Folders of the workspace that a sandbox shows to the command."""
+        raise NotImplementedError
 
     @property
     def needs_prepare(self) -> bool:

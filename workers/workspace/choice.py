@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from coordination import models
+from coordination.sandbox.bubblewrap import Binds
 from workers.process.trouble import GitInterrupted, Trouble
 from workers.workspace.base import Workspace
 from workers.workspace.base_commit import Carried
@@ -30,6 +31,14 @@ class InPlace(Workspace):
     def there(self) -> bool:
         """Return whether the path is a folder still."""
         return self.path.is_dir()
+
+    @property
+    def binds(self) -> Binds:
+        """Return the folder with a read-only `.git`: a `commondir` there would redirect git outside of the
+        sandbox.
+        """
+        git_dir = self.path / ".git"
+        return Binds(writable=(self.path,), pinned=(git_dir,) if git_dir.exists() else ())
 
     def enter(self, lock_request: LockRequest, tip: str | None, patience: timedelta) -> str:
         """Enter alone; return an empty text, for there is not a commit to begin at."""
@@ -56,6 +65,7 @@ def workspace_for(
     carried: Carried | None = None,
     style: CommitStyle | None = None,
     git_commit: Callable[[Worktree, Sequence[str], str], None] | None = None,
+    confined: bool = False,
 ) -> Workspace:
     """Return the workspace. Raises GitRefused where a worktree is wanted and git has none to give."""
     if wanted is models.Workspace.IN_PLACE:
@@ -71,4 +81,5 @@ def workspace_for(
         carried=carried,
         style=style,
         git_commit=git_commit,
+        confined=confined,
     )

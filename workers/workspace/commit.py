@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -69,6 +69,10 @@ class WorktreeState:
     hold: Hold
     hooks: bool
     git_commit: GitCommit
+    confined: bool = False
+    """True if the todo ran in a sandbox: git then looks into no repository within the worktree, for its
+    configuration may name commands.
+    """
 
     def git(self, *args: str, stdin: str = "", settings: Sequence[str] = ()) -> str:
         settings = (*self.settings, *settings)
@@ -111,7 +115,12 @@ class Look:
     """The commit at HEAD; empty if there is none."""
     branch: str
     """The branch of HEAD."""
-    changed: bool
+    differs: bool
+    """True if anything differs from HEAD."""
+    changed: Sequence[str]
+    """Paths of files to be added."""
+    deleted: Sequence[str]
+    """Paths of files that are gone."""
     nested: Sequence[str]
     """Untracked repositories."""
     conflicts: Sequence[str]
@@ -126,16 +135,22 @@ def look(worktree: WorktreeState) -> Look:
         "-z",
         "--no-renames",
         "--untracked-files=all",
+        # Changes within a submodule cannot be staged.
+        *(("--ignore-submodules=dirty",) if worktree.confined else ()),
     )
     lines = [line for line in worktree.git("status", *options).split("\0") if line]
     facts = dict(line[2:].partition(" ")[::2] for line in lines if line.startswith("# "))
     entries = [line for line in lines if not line.startswith("# ")]
     # Git lists the content of other folders.
     nested = [e[2:] for e in entries if e.startswith("? ") and e.endswith("/")]
+    untracked = [e[2:] for e in entries if e.startswith("? ") and not e.endswith("/")]
+    tracked = [e.split(" ", 8) for e in entries if e.startswith("1 ")]
     return Look(
         head=facts["branch.oid"].replace("(initial)", ""),
         branch=facts["branch.head"],
-        changed=len(entries) > len(nested),
+        differs=len(entries) > len(nested),
+        changed=[*(fields[8] for fields in tracked if fields[1][1] != "D"), *untracked],
+        deleted=[fields[8] for fields in tracked if fields[1][1] == "D"],
         nested=nested,
         conflicts=[e.split(" ", 10)[10] for e in entries if e.startswith("u ")],
     )
@@ -214,7 +229,12 @@ def _commit(worktree: WorktreeState, parent: str, text: Message) -> str:
 def _hooks_changed_files(worktree: WorktreeState) -> bool:
     """Stage the changes of a refused commit's hooks; return whether there are any."""
     before = worktree.git("write-tree")
-    worktree.git("add", "--update", ":/", settings=DURABLE)
+    if worktree.confined:
+        seen = look(worktree)
+        tracked = set(worktree.git("ls-files", "-z").split("\0"))
+        _stage_paths(worktree, replace(seen, changed=[path for path in seen.changed if path in tracked]))
+    else:
+        worktree.git("add", "--update", ":/", settings=DURABLE)
     return worktree.git("write-tree") != before
 
 
@@ -239,11 +259,25 @@ def _stage(worktree: WorktreeState, seen: Look) -> bool:
         raise GitRefused(
             f"the todo left a merge with conflicts in {files}", "let it resolve them, or exit with an error"
         )
-    if seen.changed:
+    if seen.differs and worktree.confined:
+        _stage_paths(worktree, seen)
+    elif seen.differs:
         pathspecs = [":/", *(f":(top,exclude,literal){name.rstrip('/')}" for name in seen.nested)]
         options = ("--all", "--pathspec-from-file=-", "--pathspec-file-nul")
         worktree.git("add", *options, stdin="\0".join(pathspecs), settings=DURABLE)
-    return seen.changed
+    return seen.differs
+
+
+def _stage_paths(worktree: WorktreeState, seen: Look) -> None:
+    """Stage these paths: `git add` would execute git in each submodule, with the configuration there."""
+    for options, paths in (
+        (("--force-remove",), seen.deleted),
+        (("--add", "--remove", "--replace"), seen.changed),
+    ):
+        if paths:
+            worktree.git(
+                *("update-index", *options, "-z", "--stdin"), stdin="\0".join((*paths, "")), settings=DURABLE
+            )
 
 
 def _merged(worktree: WorktreeState) -> list[str]:

@@ -4,6 +4,7 @@ The caller holds the workspace's lock. Untracked files that `prepare` left (a vi
 neither removed nor committed:
 
     <records>/prepared    `prepare` has succeeded
+    <records>/sandboxed   a todo in a sandbox has been here
     <records>/exclude     patterns of its files, for git, after those of the user
 """
 
@@ -214,12 +215,21 @@ class GitWorktree:
 class Prepared:
     def __init__(self, records: Path, checkout: Path) -> None:
         self._done = records / "prepared"
+        self._sandboxed = records / "sandboxed"
         self._exclude = records / "exclude"
         self._checkout = checkout
 
     @property
     def done(self) -> bool:
         return self._done.exists()
+
+    @property
+    def sandboxed(self) -> bool:
+        """Return whether a todo in a sandbox has been here: no git looks into repositories that it left."""
+        return self._sandboxed.exists()
+
+    def mark_sandboxed(self) -> None:
+        self._sandboxed.touch(mode=0o600)
 
     def mark(self, left: Iterable[str]) -> None:
         patterns = [_pattern(name) for name in left if name and "\n" not in name]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from coordination.errors import GitRefused
 from workers.process.trouble import GitInterrupted, Trouble
-from workers.workspace.git import ask, git
+from workers.workspace.git import ask, git, git_dir_of
 
 BRANCHES_SHOWN = 8
 REFS = ("refs/heads", "refs/remotes", "refs/tags")
@@ -126,6 +126,16 @@ def contains(path: Path, old: str, new: str, git_dir: Path | None = None) -> boo
 def is_kept(path: Path, commit: str) -> bool:
     """Return whether a branch or a tag has the commit."""
     return bool(ask("for-each-ref", "--count=1", f"--contains={commit}", *REFS, cwd=path).stdout)
+
+
+def loose_commit(worktree: Path, checkout: Path) -> str:
+    """Return the commit of a detached HEAD that no branch or tag of the checkout has; else empty."""
+    git_dir = git_dir_of(worktree)
+    if git_dir is None or ask("symbolic-ref", "-q", "HEAD", cwd=worktree, git_dir=git_dir).returncode == 0:
+        return ""
+    asked = ("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+    head = ask(*asked, cwd=worktree, git_dir=git_dir).stdout.strip()
+    return head if head and not is_kept(checkout, head) else ""
 
 
 def worktrees(path: Path) -> Iterator[tuple[Path, str]]:

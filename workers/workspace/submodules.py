@@ -46,6 +46,8 @@ class Submodules:
     wanted: bool | None
     hold: Callable[[], Hold]
     """The worktree's lock."""
+    sandboxed: Callable[[], bool] = lambda: False
+    """Whether a todo in a sandbox has been here."""
 
     def update(self, worktree: Path, git_dir: Path, checkout: Path) -> None:
         """Bring all of them to the recorded commits, whatever was done to them. Raises GitRefused."""
@@ -58,6 +60,10 @@ class Submodules:
             if self.wanted is None and not (there / ".git").exists():
                 continue
             own = _own_git_dir(into, git_dir, module)
+            if (
+                self.sandboxed() and own == here / ".git"
+            ):  # its configuration may be the todo's, with commands
+                own = None
             if own is None:
                 _clear(into, module)
             if own is None or not has_commit(here, module.commit, own):

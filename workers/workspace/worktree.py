@@ -1,7 +1,8 @@
 """The worktree of a run in one repository, from its making to its removal with the run.
 
     <state>/worktrees/<run>/<repo>/     the worktree, on branch coord/<run>
-    <state>/workspaces/<run>/<repo>/    lock, occupant.json, base, mended, prepared, exclude
+    <state>/workspaces/<run>/<repo>/    lock, occupant.json, base, mended, prepared, exclude,
+                                        sandboxed
 
 States::
 
@@ -46,15 +47,17 @@ from pathlib import Path
 from coordination.errors import CoordinationError, GitRefused, UsageError
 from coordination.files import replace_file
 from coordination.models import Repo
+from coordination.sandbox.bubblewrap import Binds
 from workers.process.child import Child
 from workers.process.trouble import describe_os_error
 from workers.workspace.base import Workspace
 from workers.workspace.base_commit import Carried, Earlier, MergeContext, Unmergeable, begin
+from workers.workspace.binds import worktree_binds
 from workers.workspace.commit import DURABLE, CommitStyle, WorktreeState, commit, message, run_git
 from workers.workspace.git import Hold, ask, bounds, git, git_dir_of, refuse_damaged
 from workers.workspace.git_worktree import Fetch, GitWorktree, Prepared
 from workers.workspace.lock import LockRequest, Superseded, WorkspaceLock
-from workers.workspace.repository import branch_of, is_commit, is_kept, tip
+from workers.workspace.repository import branch_of, is_commit, loose_commit, tip
 from workers.workspace.submodules import Submodules
 
 logger = logging.getLogger(__name__)
@@ -73,8 +76,9 @@ class Worktree(Workspace):
         carried: Carried | None = None,
         style: CommitStyle | None = None,
         git_commit: Callable[[Worktree, Sequence[str], str], None] | None = None,
+        confined: bool = False,
     ) -> None:
-        """`git_commit` commits under a guard (see `commit.GitCommit`); None: without one."""
+        """`git_commit` commits under a guard (see `commit.GitCommit`); `confined`: in a sandbox."""
         for name in (run, repo.name):
             if name in ("", ".", "..") or "/" in name or "\0" in name:
                 raise UsageError(f"{name!r} cannot be the name of a folder", "name the repository otherwise")
@@ -92,7 +96,13 @@ class Worktree(Workspace):
         self._prepared = Prepared(self._records, self._checkout)
         self._lock_request: LockRequest | None = None
         self._since = self._stands = ""
-        self._submodules = Submodules(repo=repo.name, wanted=repo.submodules, hold=lambda: self.hold)
+        self._confined = confined
+        self._submodules = Submodules(
+            repo=repo.name,
+            wanted=repo.submodules,
+            hold=lambda: self.hold,
+            sandboxed=lambda: self._prepared.sandboxed,
+        )
         self._folder = GitWorktree(
             path=self.path,
             branch=self.branch,
@@ -137,6 +147,8 @@ class Worktree(Workspace):
             self._workspace_lock.leave()
             raise
         self._lock_request = lock_request
+        if self._confined:
+            self._prepared.mark_sandboxed()
         return self._since
 
     def _refuse_after_newer(self, lock_request: LockRequest) -> None:
@@ -164,19 +176,8 @@ class Worktree(Workspace):
 
     @property
     def loose(self) -> str:
-        """Return the commit of a detached HEAD that no branch or tag has, so that it goes with the worktree.
-
-        Else empty.
-        """
-        git_dir = git_dir_of(self.path)
-        if (
-            git_dir is None
-            or ask("symbolic-ref", "-q", "HEAD", cwd=self.path, git_dir=git_dir).returncode == 0
-        ):
-            return ""
-        asked = ("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
-        head = ask(*asked, cwd=self.path, git_dir=git_dir).stdout.strip()
-        return head if head and not is_kept(self._checkout, head) else ""
+        """Return the commit of a detached HEAD that goes with the worktree; else empty."""
+        return loose_commit(self.path, self._checkout)
 
     @property
     def changed(self) -> bool:
@@ -185,7 +186,8 @@ class Worktree(Workspace):
         if git_dir is None:
             return False
         settings = self._prepared.settings
-        return bool(ask("status", "--porcelain", cwd=self.path, git_dir=git_dir, settings=settings).stdout)
+        options = ("--porcelain", *(("--ignore-submodules=dirty",) if self._prepared.sandboxed else ()))
+        return bool(ask("status", *options, cwd=self.path, git_dir=git_dir, settings=settings).stdout)
 
     @property
     def needs_prepare(self) -> bool:
@@ -213,6 +215,10 @@ class Worktree(Workspace):
         The todo may override them.
         """
         return bounds(self.path)
+
+    @property
+    def binds(self) -> Binds:
+        return worktree_binds(self.path, self._folder.git_dir, self.branch)
 
     def git(self, *args: str) -> str:
         """Ask git here. Raises GitInterrupted where the worktree is damaged."""
@@ -264,6 +270,7 @@ class Worktree(Workspace):
                 hold=self.hold,
                 hooks=self._style.hooks,
                 git_commit=self._git_commit,
+                confined=self._prepared.sandboxed,
             )
             text = message(self._style, self._run, todo, task, self._lock_request.fence, source)
             try:
@@ -282,7 +289,8 @@ class Worktree(Workspace):
             return []
         git_dir = self._folder.git_dir
         lost = self._submodules.unpublished(self.path, git_dir, self._checkout, self._since)
-        return [*self._submodules.left_out(self.path, git_dir), *lost]
+        left_out = () if self._prepared.sandboxed else self._submodules.left_out(self.path, git_dir)
+        return [*left_out, *lost]
 
     def leave(self) -> None:
         """Leave; no process of the attempt may be alive. Harmless when not inside."""

@@ -61,10 +61,18 @@ RIGHT = [
     plan(on_failure="rollback", milestones=[{"id": "m", "name": "m", "gate": True}]),
     todo(gate=True, compensate="make undo"),
     todo(cache=True),
+    todo(sandbox="off"),
+    todo(sandbox=False),
+    todo(sandbox={"network": True, "memory": "2GiB", "processes": 9}),
+    {"repos": [{"name": "a", "sandbox": "bubblewrap"}], "settings": {"sandbox": False}},
     todo(cache={"inputs": ["build/**", "a.conf"], "ttl": "7d"}),
     todo(gate={"timeout": "24h", "on_timeout": "approve"}, compensate={"type": "agent"}),
 ]
 WRONG = [
+    todo(sandbox=True),
+    todo(sandbox="chroot"),
+    todo(sandbox={"memory": "1MiB"}),
+    todo(sandbox={"processes": 0}),
     {"resources": [{}]},
     {"resources": [{"name": "a", "type": "printer"}]},
     {"resources": [{"name": "a", "capacity": 0}]},

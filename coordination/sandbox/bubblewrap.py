@@ -1,0 +1,148 @@
+"""The command line of bubblewrap for one command.
+
+The command sees the machine's programs, the worktree and the files that it is told of; everything else of
+the file system is absent, not merely protected. Home, /tmp and /dev/shm are empty folders on the disk that
+end with the command, so that no memory is used outside of its processes.
+
+Invariants
+
+1. A path that is writable lies in a folder of the todo; `pinned` parts of it stay read-only, and are mount
+   points, so that they can be neither replaced nor renamed.
+2. No capability is left, also to root, and what root may do without one is read-only (OF_ROOT).
+3. The processes are in a pid namespace of their own: the end of bubblewrap ends them all, and no process of
+   the machine can be seen or signalled from within.
+4. Options of bubblewrap 0.4 (2020) suffice.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SYSTEM = ("/usr", "/etc", "/opt", "/nix", "/gnu", "/snap")
+LINKED = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+"""Folders that are links into /usr on most systems."""
+SECRETS = (
+    "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers", "/etc/krb5.keytab",
+)  # fmt: skip
+SECRET_FOLDERS = ("/etc/ssl/private", "/etc/sudoers.d", "/etc/coord", "/etc/NetworkManager", "/etc/wireguard")
+"""Files and folders of /etc that root, as whom a worker may run, could read without any capability."""
+OF_ROOT = (
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+    "/proc/irq",
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/mtrr",
+    "/proc/acpi",
+)
+"""Parts of /proc that root may write without any capability: with core_pattern it would execute a command
+outside.
+"""
+PRIVATE = ("tmp", "home", "shm", "empty")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Binds:
+    """Paths of the machine that a sandbox shows at the same place. Later ones lie over earlier ones."""
+
+    readable: tuple[Path, ...] = ()
+    writable: tuple[Path, ...] = ()
+    pinned: tuple[Path, ...] = ()
+    """Parts of the writable folders that stay read-only."""
+
+    def __add__(self, other: Binds) -> Binds:
+        return Binds(
+            readable=self.readable + other.readable,
+            writable=self.writable + other.writable,
+            pinned=self.pinned + other.pinned,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Facts of the machine that decide the command line."""
+
+    system: tuple[str, ...]
+    links: tuple[tuple[str, str], ...]
+    """Target and name of the links at the root."""
+    hidden_files: tuple[str, ...] = ()
+    hidden_folders: tuple[str, ...] = ()
+    read_only: tuple[str, ...] = ()
+    resolver: str = ""
+    """The file that /etc/resolv.conf leads to outside of /etc; empty if none."""
+
+    @classmethod
+    def look(cls) -> Machine:
+        """Return the facts of this machine."""
+        linked = [name for name in LINKED if Path(name).is_symlink()]
+        folders = [name for name in (*SYSTEM, *LINKED) if name not in linked and Path(name).is_dir()]
+        resolver = os.path.realpath("/etc/resolv.conf")
+        return cls(
+            system=tuple(folders),
+            links=tuple((str(Path(name).readlink()), name) for name in linked),
+            hidden_files=tuple(name for name in _secrets() if os.access(name, os.R_OK)),
+            hidden_folders=tuple(name for name in SECRET_FOLDERS if os.access(name, os.R_OK)),
+            read_only=tuple(name for name in OF_ROOT if Path(name).exists()) if os.geteuid() == 0 else (),
+            resolver="" if resolver.startswith("/etc/") or not Path(resolver).is_file() else resolver,
+        )
+
+
+def _secrets() -> Iterator[str]:
+    yield from SECRETS
+    yield from (str(key) for key in sorted(Path("/etc/ssh").glob("ssh_host_*_key")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What one command sees."""
+
+    machine: Machine
+    private: Path
+    """Folder with the empty folders of PRIVATE, made for this command."""
+    home: Path | None
+    """Its home folder; None if it has none."""
+    network: bool
+    cwd: Path
+    binds: Binds = field(default_factory=Binds)
+
+
+def argv(program: str, view: View, command: Sequence[str]) -> list[str]:
+    """Return the command line that executes `command` in a sandbox with this view."""
+    return [program, *_options(view), "--chdir", str(view.cwd), "--", *command]
+
+
+def _options(view: View) -> Iterator[str]:
+    yield from ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--die-with-parent", "--cap-drop", "ALL")
+    if not view.network:
+        yield "--unshare-net"
+    yield from _machine(view.machine, network=view.network)
+    yield from ("--proc", "/proc", "--dev", "/dev", "--bind", str(view.private / "shm"), "/dev/shm")  # noqa: S108
+    yield from ("--remount-ro", "/dev")
+    yield from _binds("--ro-bind", view.machine.read_only)
+    yield from ("--bind", str(view.private / "tmp"), "/tmp")  # noqa: S108
+    if view.home is not None:
+        yield from ("--bind", str(view.private / "home"), str(view.home))
+    yield from _binds("--ro-bind", view.binds.readable)
+    yield from _binds("--bind", view.binds.writable)
+    yield from _binds("--ro-bind", view.binds.pinned)
+    yield from ("--remount-ro", "/")
+
+
+def _machine(machine: Machine, *, network: bool) -> Iterator[str]:
+    yield from _binds("--ro-bind", machine.system)
+    for target, name in machine.links:
+        yield from ("--symlink", target, name)
+    for file in machine.hidden_files:
+        yield from ("--ro-bind", "/dev/null", file)
+    for folder in machine.hidden_folders:
+        yield from ("--tmpfs", folder, "--remount-ro", folder)
+    if network and machine.resolver:
+        yield from _binds("--ro-bind", (machine.resolver,))
+
+
+def _binds(option: str, paths: Iterable[Path | str]) -> Iterator[str]:
+    for path in dict.fromkeys(map(str, paths)):
+        yield from (option, path, path)

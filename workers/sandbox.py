@@ -1,0 +1,216 @@
+"""Put the commands of todos into their sandboxes.
+
+`Sandboxes` knows the machine, and whether bubblewrap works; `Confinement` is the sandbox of one attempt. The
+decisions are in `coordination/sandbox`.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import coordination
+from coordination.models import SECRET, Action, AgentAction, Command, Repo, Todo
+from coordination.sandbox.bubblewrap import LINKED, PRIVATE, SYSTEM, Binds, Machine, View, argv
+from coordination.sandbox.probe import Probed, probe
+from coordination.sandbox.rules import Bounds, decide
+from coordination.settings import Settings
+from workers.process.child import Limits
+from workers.workspace.files import remove_tree, scratch
+
+PROBED_FOR_S = 60.0
+"""How long a result of trying bubblewrap counts."""
+PERSONAL = (".gitconfig", ".config/git/config", ".config/git/ignore", ".config/git/attributes")
+"""Files of the home folder that commands may read: without them git knows no author."""
+AGENTS: Mapping[str, tuple[str, ...]] = {
+    "claude": (".claude", ".claude.json", ".local/share/claude"),
+    "codex": (".codex",),
+    "gemini": (".gemini",),
+    "opencode": (".config/opencode", ".local/share/opencode"),
+}
+"""Program of an agent → its own files of the home folder, which it writes: its login and its history."""
+UNREACHABLE = ("SSH_AUTH_SOCK", "DBUS_SESSION_BUS_ADDRESS", "GPG_AGENT_INFO", "DOCKER_HOST", "XAUTHORITY")
+TEMPORARY = ("TMPDIR", "TMP", "TEMP")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confined:
+    """A command as it is started."""
+
+    argv: Sequence[str]
+    environment: Mapping[str, str]
+    limits: Limits | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confinement:
+    """The sandbox of the commands of one attempt."""
+
+    program: str
+    machine: Machine
+    bounds: Bounds
+    binds: Binds
+    """What its commands see beside the workspace."""
+    home: Path | None
+    dropped: frozenset[str]
+    """Variables of the worker that its commands do not get."""
+    state: Path
+
+    @contextmanager
+    def around(
+        self, command: Sequence[str], environment: Mapping[str, str], cwd: Path, binds: Binds
+    ) -> Iterator[Confined]:
+        """Yield the command in its sandbox, whose private folders exist within the block.
+
+        Raises WorkspaceUnusable.
+        """
+        with scratch(self.state) as private:
+            for name in PRIVATE:
+                (private / name).mkdir()
+            view = View(
+                machine=self.machine,
+                private=private,
+                home=self.home,
+                network=self.bounds.network,
+                cwd=cwd,
+                binds=self.binds + binds,
+            )
+            kept = {name: value for name, value in environment.items() if name not in self.dropped}
+            own = {name: "/tmp" for name in TEMPORARY if name in kept}  # noqa: S108
+            home = {} if self.home else {"HOME": "/tmp"}  # noqa: S108
+            try:
+                yield Confined(
+                    argv=argv(self.program, view, command),
+                    environment=kept | own | home,
+                    limits=Limits(memory=self.bounds.memory, processes=self.bounds.processes),
+                )
+            finally:
+                with suppress(OSError):
+                    remove_tree(private)
+
+
+class Sandboxes:
+    """The sandboxes of one worker."""
+
+    def __init__(self, settings: Settings, state: Path, environ: Mapping[str, str] = os.environ) -> None:
+        self._settings = settings
+        self._state = state
+        self._environ = environ
+        self._probed: Probed | None = None
+        self._probed_at = 0.0
+
+    def of(
+        self, todo: Todo, repo: Repo, action: Action | None, agent_command: Command | None
+    ) -> tuple[Confinement | None, str]:
+        """Return the sandbox of an attempt, None without one, and a line for its log.
+
+        `action`: the action or compensation to execute. Raises NoSandbox where one is demanded, and this
+        machine has none.
+        """
+        decision = decide(todo, repo, action, self._settings)
+        if decision.bounds is None:
+            return None, ""
+        probed = self._probe()
+        if decision.asked:
+            probed.required(todo.id)
+        elif not probed.works:
+            return None, f"this agent runs without a sandbox: {probed.why_not}"
+        agent = action is None or isinstance(action, AgentAction)
+        own = frozenset(todo.env) | (frozenset(self._settings.sandbox_variables) if agent else frozenset())
+        confinement = Confinement(
+            program=probed.program,
+            machine=self._machine,
+            bounds=decision.bounds,
+            binds=self._tools + (self._of_agent(agent_command) if agent else Binds()),
+            home=self._home,
+            dropped=frozenset(self._dropped()) - own,
+            state=self._state,
+        )
+        return confinement, ""
+
+    def _probe(self) -> Probed:
+        now = time.monotonic()
+        if self._probed is None or now - self._probed_at > PROBED_FOR_S:
+            self._probed, self._probed_at = probe(), now
+        return self._probed
+
+    @cached_property
+    def _machine(self) -> Machine:
+        return Machine.look()
+
+    @cached_property
+    def _home(self) -> Path | None:
+        named = self._environ.get("HOME", "")
+        return Path(named) if named.startswith("/") and os.path.normpath(named) != "/" else None
+
+    @cached_property
+    def _tools(self) -> Binds:
+        """Python, coord, the folders of PATH, and what the settings name."""
+        ours = (Path(package).parent for package in (coordination.__file__, __file__))
+        search = self._environ.get("PATH", "").split(os.pathsep)
+        programs = (_tool_folder(Path(folder)) for folder in search if folder.startswith("/"))
+        personal = (self._home / name for name in PERSONAL) if self._home else ()
+        tools = (*_beside_system((Path(sys.prefix), Path(sys.base_prefix), *ours, *programs)), *personal)
+        return Binds(
+            readable=_there((*(tool for tool in tools if self._is_narrow(tool)), *self._named("readable"))),
+            writable=_there(self._named("writable")),
+        )
+
+    def _is_narrow(self, folder: Path) -> bool:
+        """Return whether the folder holds neither the home folder nor this worker's state."""
+        keep = [place for place in (self._home, self._state.absolute()) if place]
+        return not any(place.is_relative_to(folder) for place in keep)
+
+    def _named(self, which: str) -> Iterable[Path]:
+        return (Path(name).expanduser() for name in getattr(self._settings, f"sandbox_{which}"))
+
+    def _of_agent(self, command: Command | None) -> Binds:
+        """Return the script that the command names, and the files of a known agent.
+
+        The setting sandbox_writable names those of others. Where the worker requires sandboxes, it does not
+        follow the command: that comes with the run, and could name any file.
+        """
+        if command is None:
+            return Binds()
+        try:
+            words = shlex.split(command) if isinstance(command, str) else command
+        except ValueError:  # unbalanced quotes: the shell will say so
+            words = ()
+        program = next((word for word in words if "=" not in word), "")
+        own = AGENTS.get(Path(program).name, ()) if self._home else ()
+        follows = self._settings.sandbox != "require"
+        scripts = (Path(word) for word in words if follows and word.startswith("/"))
+        return Binds(
+            readable=_there(_beside_system(script for script in scripts if script.is_file())),
+            writable=_there(self._home / name for name in own) if self._home else (),
+        )
+
+    def _dropped(self) -> Iterator[str]:
+        for name in self._environ:
+            if name.startswith(("COORD_", "GIT_CONFIG_")):
+                continue
+            if SECRET.search(name) or name in UNREACHABLE or name.startswith("XDG_"):
+                yield name
+
+
+def _tool_folder(folder: Path) -> Path:
+    """Return what the programs of a folder need: those of version managers lead to files beside it."""
+    return folder.parent if folder.name == "shims" else folder
+
+
+def _beside_system(folders: Iterable[Path]) -> Iterator[Path]:
+    """Yield the folders that every sandbox does not show anyway."""
+    for folder in folders:
+        if not any(folder.is_relative_to(system) for system in (*SYSTEM, *LINKED)):
+            yield folder
+
+
+def _there(paths: Iterable[Path]) -> tuple[Path, ...]:
+    return tuple(path for path in dict.fromkeys(paths) if path.is_absolute() and path.exists())
