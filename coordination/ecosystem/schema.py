@@ -159,7 +159,7 @@ def _finish(record: str, definition: dict[str, Any]) -> None:
         if name == "sandbox" and record != "Settings":
             field["anyOf"].insert(0, _SANDBOX)
         if (record, name) == ("Settings", "sandbox"):
-            field["enum"] = [*field["enum"], False]
+            field |= {"enum": [*field["enum"], False], "type": ["string", "boolean"]}
         if (record, name) == ("Milestone", "completion_criteria"):
             field["items"] = {"anyOf": [_TEXT, field["items"]]}
         if (record, name) == ("Todo", "resources"):

@@ -100,7 +100,7 @@ def test_functions_and_agents_undo_as_commands_do(bench: Bench):
     assert "is committed for you" not in prompt
 
     own = {"type": "agent", "prompt": "drop it"}
-    assert bench.attempt(undo=undo(), compensate=own).kind is OutcomeKind.SUCCEEDED
+    assert bench.attempt(undo=undo(), compensate=own, sandbox="off").kind is OutcomeKind.SUCCEEDED
     assert bench.out.read_text().startswith("drop it\n\nThe output of the task is in the JSON file")
 
 

@@ -71,7 +71,7 @@ RIGHT = [
 WRONG = [
     todo(sandbox=True),
     todo(sandbox="chroot"),
-    todo(sandbox={"memory": "1MiB"}),
+    todo(sandbox={"memory": "lots"}),
     todo(sandbox={"processes": 0}),
     {"resources": [{}]},
     {"resources": [{"name": "a", "type": "printer"}]},
