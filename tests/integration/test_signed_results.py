@@ -20,7 +20,7 @@ from coordination.backend.keys import RunKeys, tip_field
 from coordination.cache import Limits, Store
 from coordination.cache.entries import RESULTS
 from coordination.cache.names import store as context_of_store
-from coordination.runs.records import Result, RunBrief
+from coordination.runs.records import Result, RunBrief, TodoState
 from coordination.runs.remote_steps.handlers import StepHandlers
 from coordination.runs.remote_steps.serving import Serving
 from coordination.runs.replies import Grant, Reply
@@ -96,6 +96,14 @@ class Site:
         assert told.kind is TaskResultKind.FAILED
         assert not self.ran.exists()
         assert re.search(words, self.reported(run, todo)[-1])
+
+    def claimed(self, run: str, todo: str) -> Grant:
+        worker = self.a.parts.worker
+        grant = self.store.claim(
+            run, todo, 1, worker=worker.id, host=worker.host, lease=timedelta(minutes=1)
+        ).grant
+        assert grant is not None
+        return grant
 
     def reported(self, run: str, todo: str) -> list[str]:
         entries = [fields for _, fields in self.redis.xrange(self.store.keys.events.lasting)]
@@ -395,6 +403,56 @@ def test_a_lying_keeper_cannot_alter_what_a_restricted_worker_says(site: Site):
     finally:
         serving.stop()
         restricted.close()
+
+
+def test_still_possible_work_of_todos_that_are_no_predecessors_can_be_left_out(site: Site):
+    run = site.world.run({"T1": "up", "T2": "up", "T3": ("up", ["T1"])}, T1=WORK, T2=WORK, T3=CHECK)
+    for todo in ("T1", "T2"):
+        site.a.do(run, todo, "up")
+    older_tip(site, run)
+    site.a.do(run, "T3", "up")
+    assert git(site.up, "show", f"coord/{run}:work") == "T1"
+
+
+def test_still_possible_a_checkpoint_can_be_changed(site: Site):
+    run = site.run(T1={"action": 'cp "$COORD_CHECKPOINT" "$COORD_OUTPUT"'})
+    site.redis.hset(site.keys(run).checkpoint, "T1", '"changed"')
+    site.a.do(run, "T1", "up")
+    assert site.redis.hget(site.keys(run).output, "T1") == '"changed"'
+
+
+def test_still_possible_a_result_of_an_attempt_that_did_not_count_can_be_used(site: Site):
+    """A worker signed it, lost its lease, and was refused; the adversary read it on the way."""
+    run = site.run()
+    keys, grant = site.keys(run), site.claimed(run, "T1")
+    result = Result(outcome=TodoState.SUCCEEDED, output='{"by": "an attempt"}')
+    signed = site.a.parts.signed_results.seal(grant, result)
+    site.redis.hset(keys.results, "T1", signed)
+    site.redis.hset(keys.output, "T1", result.output)
+    site.redis.hset(keys.facts, "T1 settled_by", grant.fence)
+    site.redis.hset(keys.state, mapping={"T1": "succeeded", "R": "dispatched"})
+    site.b.do(run, "R", "down")
+    assert site.b.told(run, "R")["T1"]["output"] == {"by": "an attempt"}
+
+
+@pytest.mark.parametrize(("repos", "accepted"), [(["up"], True), (["down"], False)])
+def test_still_possible_a_trusted_worker_can_state_anything_of_its_repositories(
+    site: Site, repos: list[str], accepted: bool
+):
+    run = site.run()
+    for todo in ("T1", "T2"):
+        site.a.do(run, todo, "up")
+    record = open_result(
+        site.redis.hget(site.keys(run).results, "T2"), read_trust(site.file), datetime.now(UTC)
+    )
+    commit = site.foreign()
+    forged = seal_result(record.model_copy(update={"tip": commit}), site.b.parts.worker_key.load())
+    site.trust(a={"a": None, "b": repos})
+    site.redis.hset(site.keys(run).tips, "up", commit)
+    site.redis.hset(site.keys(run).results, mapping={"T2": forged, tip_field("up"): forged})
+    site.redis.hset(site.keys(run).facts, "T2 commit", commit)
+    told = site.a.parts.deliveries.handle(run, "T3", 1, "up")
+    assert (told.kind is TaskResultKind.DONE, site.ran.exists()) == (accepted, accepted)
 
 
 def test_the_key_of_a_worker_is_its_own_and_closed(site: Site):
