@@ -2,9 +2,9 @@
 -- ARGV: run, todo, attempt, worker, host, request id, lease in ms, why this worker cannot work in the
 --   repository (or empty), why it begins nothing new (or empty)
 -- Returns: `granted` (…, fence, spec, tip, tries, checkpoint, the signed result that the tip is of, whether
---   any context is shared; for a compensation also: the state it had, its output, whether nothing else is left
---   to undo in its repository, the run that executed it, whether that run had ended, and its signed result),
---   or a refusal:
+--   any context is shared; for a compensation also: the state it had, its output, whether nothing else is
+--   left to undo in its repository, the run that executed it, whether that run had ended, and its signed
+--   result), or a refusal:
 --   `unknown`   no such run or todo             `stale`     another attempt is the current one
 --   `ended`     already settled                 `taken`     another delivery of it is being executed
 --   `early`     its turn has not come           `parked`    it waits for its slot, its resources,

@@ -23,8 +23,9 @@ end
 if signed ~= '' and not undoing then call('HSET', results, todo, signed) end
 if tip ~= '' and not undoing then
   local repo = place_of(todo).repo
+  local its_result = 'tip ' .. repo
   call('HSET', tips, repo, tip)
-  if signed == '' then call('HDEL', results, 'tip ' .. repo) else call('HSET', results, 'tip ' .. repo, signed) end
+  if signed == '' then call('HDEL', results, its_result) else call('HSET', results, its_result, signed) end
   note(todo, 'commit', tip)
   if began ~= '' then note(todo, 'began', began) end
 end
