@@ -9,6 +9,7 @@
 | `planning.py` | order and duration of a plan, preview of a sweep |
 | `messages.py` `machine.py` | messages; doctor, Flower, metrics, ACL users, the first file |
 | `events.py` `subscribers.py` | events: listed, followed; functions that are called with them |
+| `authority.py` | what the user of this process may do |
 | `trust.py` | the identity of this user, and the trust file |
 | `credentials.py` | the credentials of this machine |
 | `retrying.py` | for scripts: an action that is tried again |

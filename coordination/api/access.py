@@ -19,6 +19,7 @@ from coordination.errors import CoordinationError, InvalidFile, NotFound
 if TYPE_CHECKING:  # each of these is imported by the operations that need it
     from redis import Redis
 
+    from coordination.api.authority import Authority
     from coordination.api.events import Events
     from coordination.api.subscribers import Subscribers
     from coordination.backend.client import Profile
@@ -28,7 +29,7 @@ if TYPE_CHECKING:  # each of these is imported by the operations that need it
     from coordination.history.store import HistoryStore
     from coordination.operations.local import Local
     from coordination.runs.connection import Connection
-    from coordination.runs.views.live import Live
+    from coordination.runs.views.live import Asked, Live
     from coordination.runs.views.live_todos import TodoInRun
     from coordination.settings import Settings
     from coordination.tracker.manager import CoordinationManager
@@ -58,7 +59,7 @@ class EcosystemAccess:
         """
         self._named = None if ecosystem is None else Path(ecosystem)
         self._flags = {"redis_url": redis_url}
-        self._warn = warn
+        self.warn = warn
         self._url: str | None = None
         self._connection: Connection | None = None
         self.handles: set[str] = set()
@@ -109,6 +110,7 @@ class EcosystemAccess:
 
         manager = CoordinationManager(self.document, executing=self.executing)
         manager.on_checked = self.announce_checks
+        manager.may_edit = self.authority.check_edit
         return manager
 
     @cached_property
@@ -123,7 +125,7 @@ class EcosystemAccess:
         try:
             return read_settings(self.document.ecosystem.settings, self._flags, folder=self.path.parent)
         except InvalidFile:
-            self._warn(f"{self.path} is invalid, so its settings are not read; see: coord validate")
+            self.warn(f"{self.path} is invalid, so its settings are not read; see: coord validate")
             return read_settings({}, self._flags, folder=self.path.parent)
         except NotFound:
             settings = read_settings({}, self._flags)
@@ -139,6 +141,19 @@ class EcosystemAccess:
         except (InvalidFile, NotFound):
             return ""
 
+    def changed_folders(self) -> list[Path]:
+        """Return the folders that todos change: checkouts and worktrees. Without a file there are none."""
+        from coordination.operations.folder import STATE_FOLDER
+
+        if not self.has_file:
+            return []
+        try:
+            document = self.document
+        except CoordinationError:  # a broken file declares no repositories that anything could work on
+            return [self.path.parent / STATE_FOLDER]
+        paths = (document.repo_path(repo) for repo in document.ecosystem.repos)
+        return [*(path for path in paths if path is not None), self.path.parent / STATE_FOLDER]
+
     # This machine and Redis
 
     @cached_property
@@ -153,13 +168,13 @@ class EcosystemAccess:
         """Return the history of the file: search, trends, export. Raises NotFound without a file."""
         from coordination.history.memory import Memory
 
-        return Memory(self.path.resolve(), self.state, self._warn, self.settings, self._collect_stream)
+        return Memory(self.path.resolve(), self.state, self.warn, self.settings, self._collect_stream)
 
     def _collect_stream(self, store: HistoryStore) -> None:
         """Keep the events of Redis, if it runs, in the history."""
         settings = self.settings
         if settings.history_host not in (None, settings.this_host):
-            self._warn(
+            self.warn(
                 f"{settings.history_host} has the whole history; this is what {settings.this_host} knows"
             )
         if self.running_redis() is None:
@@ -255,6 +270,13 @@ class EcosystemAccess:
         return Subscribers(self._running_client, lambda: self.settings.namespace, self.handles)
 
     @cached_property
+    def authority(self) -> Authority:
+        """Return the checks of what this user may do."""
+        from coordination.api.authority import Authority
+
+        return Authority(self.changed_folders, self.append_events)
+
+    @cached_property
     def events(self) -> Events:
         """Return the events of the namespace: listed and followed."""
         from coordination.api.events import Events
@@ -282,31 +304,33 @@ class EcosystemAccess:
             return nothing
         return seen.answer if seen else nothing
 
+    def live_asking(self) -> Sequence[Asked]:
+        """Return the todos that wait for a person, the longest first."""
+        return self.ask_live(lambda live: live.asking(), ())
+
     def announce(self, command: str, subject: str = "", **fields: Any) -> None:
         """Write the event of a command that was carried out, with the fields of `EventStream.append`;
         without those that are None or empty. If that fails, the command has been carried out all the same.
         """
         from redis import RedisError
 
+        from coordination.events.records import append_args
+
         data = {name: _argument(value) for name, value in fields.pop("data", {}).items() if value}
+        rows = [append_args(f"command.{command}", subject, actor=actor(), data=data, **fields)]
+        granted = self.authority.granted(command, subject, fields.get("repos", ()), fields.get("run", ""))
         try:
-            self.connection.events.append(f"command.{command}", subject, actor=actor(), data=data, **fields)
+            self.connection.events.append_all(rows if granted is None else [*rows, granted])
         except (CoordinationError, RedisError) as error:
-            self._warn(f"the command is missing from the events: {error}")
+            self.warn(f"the command is missing from the events: {error}")
 
     def announce_checks(self, outcomes: Sequence[Outcome]) -> None:
         """Write an event for each checked dependency, if a server runs; start none."""
-        from redis import RedisError
-
-        from coordination.backend.client import Profile, connect
         from coordination.events.records import append_args
-        from coordination.events.stream import EventStream
 
-        try:
-            if (url := self.running_redis()) is None:
-                return
-            repos = {d.id: (d.consumer, d.provider) for d in self.manager.list_dependencies()}
-            rows = [
+        repos = {d.id: (d.consumer, d.provider) for d in self.manager.list_dependencies()}
+        self.append_events(
+            [
                 append_args(
                     "dependency.checked",
                     outcome.id,
@@ -317,10 +341,22 @@ class EcosystemAccess:
                 )
                 for outcome in outcomes
             ]
+        )
+
+    def append_events(self, rows: Sequence[Sequence[str]]) -> None:
+        """Write events, each the result of `append_args`, if a server runs; start none."""
+        from redis import RedisError
+
+        from coordination.backend.client import Profile, connect
+        from coordination.events.stream import EventStream
+
+        try:
+            if (url := self.running_redis()) is None:
+                return
             with connect(url, Profile.COMMAND, self.settings.connect_timeout) as client:
                 EventStream(client, self.settings.namespace).append_all(rows)
         except (CoordinationError, RedisError, OSError) as error:
-            logger.info("the checks are missing from the events: %s", error)
+            logger.info("%d events are missing from the stream: %s", len(rows), error)
 
     def executing(self) -> Mapping[str, TodoInRun] | None:
         """Return the todos of live runs by id; None if there is a Redis that gives no answer at once."""

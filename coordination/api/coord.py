@@ -66,6 +66,7 @@ class Coord(Facade):
             document = snapshot(raw, self.path).document
             self._read = CoordinationManager(document, executing=self.executing)
             self._read.on_checked = self.announce_checks
+            self._read.may_edit = self.authority.check_edit
         self._read.look_again()
         return self._read
 

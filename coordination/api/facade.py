@@ -41,7 +41,7 @@ class LiveView:
 
     def asking(self) -> Sequence[Asked]:
         """Return the todos that wait for a person, the longest first."""
-        return self._access.ask_live(lambda live: live.asking(), ())
+        return self._access.live_asking()
 
     def newest_runs(self) -> Mapping[str, str]:
         """Return run → its plan and status, newest first."""
@@ -124,6 +124,7 @@ class Facade(EcosystemAccess):
         """
         from coordination.cache.document import restore
 
+        self.authority.check("import_context")
         with self.reached() as connection:
             return restore(connection.cache.entries, Path(file), only_new=keep)
 
@@ -133,6 +134,7 @@ class Facade(EcosystemAccess):
         """
         from coordination.runs.shared import clear_cache
 
+        self.authority.check("clear_cache")
         with self.reached() as connection:
             cleared = clear_cache(connection.cache, connection.store)
         self.announce("clear_cache")
@@ -145,6 +147,7 @@ class Facade(EcosystemAccess):
         """
         from coordination.runs.retrying import named_checkpoints
 
+        self.authority.check("clear_checkpoints")
         with self.reached() as connection:
             if run is None:
                 cleared, named = named_checkpoints.clear_all(connection.store), ""
@@ -183,6 +186,7 @@ def complete_todo(access: EcosystemAccess, todo: str, hours: float | None = None
         if not any(one.waits for one in executing):
             raise _conflict(connection, todo, executing[0])
         run_id = approvals.run_with_manual_todo(todo, executing)
+        access.authority.check("complete", [manager.get_todo(todo).repo])
         # With hours the file comes first: the run leaves alone what it finds completed there.
         edited = None if hours is None else manager.complete_todo(todo, hours)
         run_id = approvals.complete(connection, todo, run_id)

@@ -101,9 +101,16 @@ class Run(RunReading):
         self._steer("cancel", self._connection.store.cancel, "cancelled")
 
     def _steer(self, command: str, step: Callable[[str, str], Reply], expected: str) -> None:
+        self._check(command)
         with self._reached() as connection:
             transactions.steer(connection, self.id, step, expected)
         self._announce(command)
+
+    def _check(self, operation: str) -> None:
+        """Raise NotAllowed unless this user may do this to all repositories of the run."""
+        self._access.authority.check(
+            operation, lambda: {todo.repo for todo in self.view().todos if todo.repo}
+        )
 
     def _announce(self, command: str, **data: object) -> None:
         self._access.announce(command, self.id, run=self.id, data=data)
@@ -122,6 +129,7 @@ class Run(RunReading):
 
     def begin_rollback(self) -> str:
         """Begin a rollback on the workers that are there; return `rolling_back`, `already` or `done`."""
+        self._check("rollback")
         with self._reached() as connection:
             word = transactions.roll_back(connection, self.id)
         if word == "rolling_back":
@@ -143,6 +151,7 @@ class Run(RunReading):
 
     def begin_accept(self, todos: Collection[str], reason: str) -> None:
         """Accept as `accept` does, on the workers that are there."""
+        self._check("accept")
         with self._reached() as connection:
             transactions.accept(connection, self.id, todos, reason)
         self._announce("accept", todos=todos, reason=reason)
@@ -151,6 +160,7 @@ class Run(RunReading):
         """Record which todos have succeeded. Raises UsageError; Conflict where the name is taken, or the
         run is undone.
         """
+        self._check("checkpoint")
         with self._reached() as connection:
             made = named_checkpoints.create(connection.store, self.id, name, actor())
         self._announce("checkpoint", name=name)
@@ -176,6 +186,7 @@ class Run(RunReading):
 
     def undo_to(self, name: str) -> RunView:
         """Begin to restore, as `begin_restore` does, on the workers that are there."""
+        self._check("restore")
         with self._reached() as connection:
             transactions.restore(connection, self.id, name)
         self._announce("restore", name=name)
@@ -229,7 +240,8 @@ class Run(RunReading):
     def start_retry(
         self, left: RetryPlan, *, on_failure: OnFailure | None = None, max_parallel: int | None = None
     ) -> Run:
-        """Start a prepared retry on the workers that are there. Raises Conflict."""
+        """Start a prepared retry on the workers that are there. Raises Conflict; NotAllowed."""
+        self._access.authority.check("retry", left.repos)
         with self._reached() as connection:
             run_id = transactions.start_retry(
                 connection, left, on_failure=on_failure, max_parallel=max_parallel

@@ -141,6 +141,7 @@ class Runs:
 
     def make_ready(self, sweep: Sweep) -> Sweep:
         """Start the worker that a sweep needs, and plan it anew with the durations of earlier runs."""
+        self._check_start(sweep)
         self._access.start_worker(sweep.graph.repos)
         with self._access.reached() as connection:
             refuse_unfit(connection.redis, connection.url)  # a server that is of no use is asked nothing
@@ -149,7 +150,8 @@ class Runs:
         return replace(sweep, graph=graph, order=order)
 
     def start(self, sweep: Sweep, accept: Collection[str] = ()) -> Run:
-        """Start a prepared run. Raises Conflict; NotLanded."""
+        """Start a prepared run. Raises Conflict; NotLanded; NotAllowed."""
+        self._check_start(sweep)
         ecosystem, graph, order = self._access.manager.document.ecosystem, sweep.graph, sweep.order
         with self._access.reached() as connection:
             run_id = transactions.start_run(connection, ecosystem, graph, order, accept)
@@ -157,6 +159,9 @@ class Runs:
         arguments = {**vars(sweep.options), "strategy": order.strategy, "accept": accept}
         self._access.announce(name, subject, run=run_id, repos=sorted(graph.repos), data=arguments)
         return Run(self._access, run_id)
+
+    def _check_start(self, sweep: Sweep) -> None:
+        self._access.authority.check("execute" if sweep.todo else "sweep", sweep.graph.repos)
 
     def workplaces(self, repos: Collection[str], max_parallel: int | None = None) -> Workplaces:
         """Return where todos of these repositories can run at present."""
@@ -288,6 +293,7 @@ class Runs:
         """
         from coordination.runs.export.file import load
 
+        self._access.authority.check("import")
         received = load(Path(file), max_bytes)
         with self._access.reached() as connection:
             run_id = transactions.import_run(connection, received)
@@ -336,9 +342,12 @@ class Runs:
             )
 
     def clean(self, survey: Survey, *, branches: bool = True) -> Survey:
-        """Remove what a survey found, as far as it can go; return what went and what stayed."""
+        """Remove what a survey found, as far as it can go; return what went and what stayed. Raises
+        NotAllowed.
+        """
         from coordination.runs.cleaning import Cleaning
 
+        self._access.authority.check("clean", {artifact.repo for artifact in survey.found})
         with self._access.reached() as connection:
             done = Cleaning(connection.store).remove(survey, branches=branches)
         runs = dict.fromkeys(artifact.run for artifact in survey.found)
@@ -349,6 +358,7 @@ class Runs:
         """Empty the result cache: todos with a `cache` run again."""
         from coordination.cache.entries import RESULTS, Store
 
+        self._access.authority.check("forget_results")
         with self._access.reached() as connection:
             Store(connection.redis, self._access.settings.namespace, RESULTS).clear()
         self._access.announce("forget_results")
@@ -369,6 +379,7 @@ class Runs:
 
         with self._access.reached() as connection:
             named = connection.reader.resolve(run) if run else None
+            self._access.authority.check("complete", lambda: self._repos_of(todo, named))
             run_id = approvals.complete(connection, todo, named)
         self._access.announce("complete", todo, run=run_id)
         return Run(self._access, run_id)
@@ -394,6 +405,14 @@ class Runs:
 
         with self._access.reached() as connection:
             named = connection.reader.resolve(run) if run else None
+            self._access.authority.check(verdict.value, lambda: self._repos_of(todo, named))
             decision = approvals.decide(connection, verdict, todo, named, comment)
         self._access.announce(verdict.value, todo, run=decision.run_id, data={"comment": comment})
         return decision
+
+    def _repos_of(self, todo: str, run_id: str | None) -> set[str]:
+        """Return the repository of a todo in a run, or all of the run for a milestone; empty if unknown."""
+        asking = () if run_id else self._access.live_asking()
+        names = [run_id] if run_id else [one.run_id for one in asking if one.todo == todo]
+        rows = [row for name in names for row in Run(self._access, name).view().todos if row.repo]
+        return {row.repo for row in rows if row.id == todo} or {row.repo for row in rows}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import socket
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordination.environment import actor
-from coordination.errors import CoordinationError
+from coordination.errors import CoordinationError, UsageError
+from coordination.events.records import append_args
 from coordination.operations.folder import state_folder
 from coordination.trust.identity import (
     WORKER_KEY,
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Kind", "Role"]
 
 EXPIRES_SOON = timedelta(days=7)
+NOTIFY_S = 20.0
+"""Seconds that notify_command may take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +50,17 @@ class IdentityView:
     named_by: str
     principal: str | None = None
     """Name of this user in the trust file of this machine; None if it does not have the key."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmergencyView:
+    """Emergency access of this user."""
+
+    name: str
+    reason: str
+    until: datetime
+    id: str
+    """Its id in events and orders."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,20 +87,6 @@ class Verification:
     principals: int
     keys: int
     warnings: tuple[str, ...]
-
-
-def repos_of(access: EcosystemAccess) -> list[Path]:
-    """Return the folders that todos change: checkouts of the ecosystem, and worktrees. Without a file there
-    are none.
-    """
-    if not access.has_file:
-        return []
-    try:
-        document = access.document
-    except CoordinationError:  # a broken file declares no repositories that anything could work on
-        return [access.path.parent / ".coord"]
-    paths = (document.repo_path(repo) for repo in document.ecosystem.repos)
-    return [*(path for path in paths if path is not None), access.path.parent / ".coord"]
 
 
 class TrustAdministration:
@@ -146,20 +148,94 @@ class TrustAdministration:
             return None
         return holder.name if holder else None
 
+    # Emergency access
+
+    def break_glass(self, reason: str) -> EmergencyView:
+        """Declare an emergency: most rights for one hour. A second person is told before it begins.
+
+        Raises UsageError without a reason or where nobody would be told, MissingRight without the role
+        break-glass, Unreachable where the event cannot be written.
+        """
+        from coordination.trust.break_glass import declare_emergency, keep_emergency
+
+        now, signer, trust = datetime.now(UTC), require_identity(), self.read()
+        emergency, raw = declare_emergency(reason, signer, trust, now)
+        settings = self._access.settings
+        if settings.notify_command is None:
+            raise UsageError(
+                "nobody would be told of the emergency: notify_command is not set",
+                "set it under settings in ecosystem.yaml, or COORD_NOTIFY_COMMAND here and for the workers",
+            )
+        principal = trust.principal_of(signer.key, now)
+        told = EmergencyView(
+            name=principal.name, reason=emergency.reason, until=emergency.expires_at, id=emergency.nonce
+        )
+        with self._access.answering() as connection:
+            led = bool(connection.presence.workers())
+            connection.events.append(
+                "access.break_glass",
+                emergency.nonce,
+                actor=principal.name,
+                title=emergency.reason,
+                data={"until": emergency.expires_at.isoformat(), "key": signer.fingerprint},
+            )
+        keep_emergency(raw)
+        if not led:
+            self._tell(told)
+        return told
+
+    def _tell(self, emergency: EmergencyView) -> None:
+        """Call notify_command from here, where no worker does it: somebody must know at once."""
+        from coordination.runs.maintenance.notices import BREAK_GLASS, NEXT, environment_of, line_of
+        from coordination.terminal import spelled
+        from coordination.user_program import call
+
+        notice = {
+            "event": BREAK_GLASS,
+            "id": emergency.id,
+            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "title": spelled(f"{emergency.name} until {emergency.until.isoformat()}: {emergency.reason}"),
+            "next": NEXT[BREAK_GLASS],
+        }
+        command = self._access.settings.notify_command
+        assert command is not None
+        why = call(
+            command,
+            line_of(notice),
+            environment_of(notice),
+            timeout_s=NOTIFY_S,
+            grace_s=1.0,
+            stopping=threading.Event(),
+            hurry_s=1.0,
+        )
+        if why:
+            self._access.warn(f"notify_command failed, so tell somebody yourself: {why}")
+
+    def end_break_glass(self) -> bool:
+        """Give up emergency access before its hour is over; return whether there was any."""
+        from coordination.trust.break_glass import end_emergency
+
+        return end_emergency()
+
     # The trust file
 
     @property
     def path(self) -> Path:
         return trust_path()
 
-    @property
-    def editor(self) -> TrustEditor:
-        """Return the editor of the trust file, whose methods are add, grant, ungrant and revoke."""
-        return TrustEditor(self.path, repos_of(self._access))
+    def edit(self, operation: str, change: Callable[[TrustEditor], Principal]) -> Principal:
+        """Edit the trust file by a method of its editor, and record the operation as an event.
+
+        Raises what the method raises, Unsafe, UsageError, and Conflict while another process edits it.
+        """
+        changed = change(TrustEditor(self.path, self._access.changed_folders()))
+        data = {"operation": operation, "host": socket.gethostname()}
+        self._access.append_events([append_args("access.trust", changed.name, actor=actor(), data=data)])
+        return changed
 
     def read(self) -> TrustFile:
         """Return the trust file. Raises Unsafe, UsageError."""
-        return read_trust(self.path, repos_of(self._access))
+        return read_trust(self.path, self._access.changed_folders())
 
     def list_keys(self) -> list[KeyView]:
         """Return the principals with their keys, a row for each key, or one for a principal without keys."""

@@ -92,6 +92,7 @@ def set_(
     found: Context | TodoContext, key: str, value: str, text: bool, ttl: timedelta | None, scope: Scope | None
 ) -> None:
     """Set KEY to VALUE: JSON, `-` for standard input, or `@FILE` for the content of a file."""
+    _check(found)
     words = _words(value)
     found.set(key, words if text else _parsed(words, "VALUE"), ttl, scope=scope)
 
@@ -129,6 +130,7 @@ def delete(
     """Delete keys, or all that match a pattern (`build.*`). Values of outer contexts stay there, hidden
     from this one.
     """
+    _check(found)
     gone = found.delete(*names, scope=scope, ttl=ttl, regex=regex)
     if as_json:
         print_json({"deleted": gone})
@@ -176,6 +178,12 @@ def _opened(call: CliContext, plan: str, run: str, todo: str) -> Iterator[Contex
         return
     with _answering(call) as coord:
         yield coord.context(plan=plan, run=run, todo=todo)
+
+
+def _check(found: Context | TodoContext) -> None:
+    """Raise NotAllowed unless this user may change shared values; a todo may change its own."""
+    if not isinstance(found, TodoContext):
+        click.get_current_context().find_object(CliContext).coord.authority.check("context")  # type: ignore[union-attr]
 
 
 @contextmanager

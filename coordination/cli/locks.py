@@ -97,6 +97,7 @@ def release_lock(
         raise UsageError(
             "which lock?", "name one: coord release-lock NAME; or all of an owner: --owner LABEL"
         )
+    call.coord.authority.check("release_lock")
     with call.coord.answering() as connection:
         locks = connection.locks
         found = (
@@ -218,6 +219,7 @@ def reset_breaker(call: CliContext, name: str, as_json: bool) -> None:
 
     The reset is recorded: coord status.
     """
+    call.coord.authority.check("reset_breaker")
     with call.coord.answering() as connection:
         was = connection.breakers.reset(name, actor())
     if as_json:

@@ -68,6 +68,7 @@ def send_message(
     """
     whom, back = _recipient(call, to), _recipient(call, reply_to) if reply_to else None
     words = text_or_stdin(text)
+    call.coord.authority.check("send_message")
     with call.coord.answering() as connection:
         bus = connection.messages
         message_id = operations.send(bus, whom, words, kind, ttl=ttl, priority=priority, reply_to=back)
@@ -208,6 +209,7 @@ def publish(call: CliContext, topic: str, payload: str, kind: str, as_json: bool
     Events are not kept for later; messages are: coord send-message.
     """
     body = _json_or_text(text_or_stdin(payload))
+    call.coord.authority.check("publish")
     with call.coord.answering() as connection:
         bus = connection.messages
         reached = bus.publish(topic, body, type=kind)

@@ -143,13 +143,16 @@ def add(
     """Trust the owner of a key. LINE is the output of `coord identity show` there."""
     if repos and not roles:
         raise click.UsageError("--repo limits a role; name it with --role")
-    added = call.coord.trust.editor.add(
-        line,
-        name,
-        kind=Kind(kind) if kind else None,
-        roles=[Role(role) for role in roles],
-        repos=repos,
-        **rest,
+    added = call.coord.trust.edit(
+        "add",
+        lambda editor: editor.add(
+            line,
+            name,
+            kind=Kind(kind) if kind else None,
+            roles=[Role(role) for role in roles],
+            repos=repos,
+            **rest,
+        ),
     )
     _print_changed(call, added.name, as_json)
     if not added.grants and added.kind is not Kind.WORKER:
@@ -171,7 +174,7 @@ def list_(call: CliContext, form: Form) -> None:
 @click.pass_obj
 def revoke(call: CliContext, name: str, as_json: bool) -> None:
     """Revoke a key, or all keys of a principal. What they signed before is refused, too."""
-    changed = call.coord.trust.editor.revoke(name, datetime.now(UTC))
+    changed = call.coord.trust.edit("revoke", lambda editor: editor.revoke(name, datetime.now(UTC)))
     _print_changed(call, changed.name, as_json)
 
 
@@ -183,7 +186,7 @@ def revoke(call: CliContext, name: str, as_json: bool) -> None:
 @click.pass_obj
 def grant(call: CliContext, name: str, role: str, repos: tuple[str, ...], as_json: bool) -> None:
     """Give a role to a principal: viewer, submitter, approver, operator or admin."""
-    changed = call.coord.trust.editor.grant(name, Role(role), repos)
+    changed = call.coord.trust.edit("grant", lambda editor: editor.grant(name, Role(role), repos))
     _print_changed(call, changed.name, as_json)
 
 
@@ -195,7 +198,7 @@ def grant(call: CliContext, name: str, role: str, repos: tuple[str, ...], as_jso
 @click.pass_obj
 def ungrant(call: CliContext, name: str, role: str, repos: tuple[str, ...], as_json: bool) -> None:
     """Take a role from a principal."""
-    changed = call.coord.trust.editor.ungrant(name, Role(role), repos)
+    changed = call.coord.trust.edit("ungrant", lambda editor: editor.ungrant(name, Role(role), repos))
     _print_changed(call, changed.name, as_json)
 
 
@@ -212,6 +215,31 @@ def verify(call: CliContext, as_json: bool) -> None:
         warn(warning)
     counts = f"{counted(found.principals, 'principal')}, {counted(found.keys, 'key')}"
     click.echo(f"{found.path} is valid: {counts}")
+
+
+@trust.command("break-glass")
+@click.option("--reason", metavar="TEXT", help="Say why; everybody sees it.")
+@click.option("--end", is_flag=True, help="Give emergency access up before its hour is over.")
+@as_json_option
+@click.pass_obj
+def break_glass(call: CliContext, reason: str | None, end: bool, as_json: bool) -> None:
+    """Declare an emergency: all rights except approve and override, for one hour.
+
+    It needs the role break-glass. notify_command tells a second person at once, and everything that you do in
+    this hour is marked.
+    """
+    if end == (reason is not None):
+        raise click.UsageError("give either --reason TEXT or --end")
+    if reason is None:
+        ended = call.coord.trust.end_break_glass()
+        click.echo("emergency access has ended" if ended else "there is no emergency access", err=True)
+        return
+    found = call.coord.trust.break_glass(reason)
+    if as_json:
+        print_json(found)
+        return
+    click.echo(f"{found.name} has emergency access until {format_time(found.until)}, recorded as {found.id}")
+    click.echo("give it up earlier: coord trust break-glass --end", err=True)
 
 
 def _print_changed(call: CliContext, name: str, as_json: bool) -> None:

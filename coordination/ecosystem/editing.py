@@ -19,10 +19,11 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from coordination.ecosystem import cache, piecewise, revision
 from coordination.ecosystem.changes import Changes, Edit, Place
@@ -125,9 +126,16 @@ logger = logging.getLogger(__name__)
 ATTEMPTS = 5
 
 
-def edit(path: Path, decide: Callable[[Edit], None], *, cause: str = "") -> Document:
+def edit(
+    path: Path,
+    decide: Callable[[Edit], None],
+    *,
+    cause: str = "",
+    check: Callable[[Iterable[Mapping[str, Any]]], object] | None = None,
+) -> Document:
     """Apply the changes that `decide` collects and return the new document; without changes, leave the file
-    alone. `cause`: the run whose results are written, for the history.
+    alone. `cause`: the run whose results are written, for the history. `check` is called with the events of
+    the changes before they are written, and refuses them by an exception.
 
     `decide` may be called several times, each time with the current file. Raises what `decide` raises,
     EditConflict, InvalidFile (the file was invalid before), or CoordinationError (it cannot be written); the
@@ -141,6 +149,8 @@ def edit(path: Path, decide: Callable[[Edit], None], *, cause: str = "") -> Docu
             if not proposal.changes:
                 return before.document
             after = _revised(before, proposal.changes)
+            if check is not None:
+                check(events_of(before.document.ecosystem, after.document.ecosystem, proposal.changes))
             if read_bytes(path) == before.document.text:
                 remove_unfinished(path.resolve())  # other writers of coord need the lock, so none is active
                 with _recorded(before.document, after.document, proposal.changes, cause) as sync:

@@ -45,6 +45,11 @@ LASTING: Mapping[str, str] = {
     "dependency.checked": "A dependency was checked; `result` is the outcome.",
     "trust.refused": "A worker refused a todo, or a cached result, because a signature is missing or wrong.",
     "redis.restarted": "Redis was restarted.",
+    "access.granted": "`actor`, a principal of the trust file, did something that needs a right: "
+    "`operation`, `right`, `key`; under emergency access also `break_glass` and `reason`.",
+    "access.refused": "An operation was refused; the title says why.",
+    "access.break_glass": "A person declared an emergency and has most rights until `until`.",
+    "access.trust": "The trust file of a machine was edited: `operation`, `host`.",
     GAP: "Events between a reader's position and the next event were deleted before it read them.",
 }
 """Kinds that are always written. Commands are `command.<name>`, see `COMMANDS`."""

@@ -8,6 +8,7 @@
 | `declaration.py` | from a function of a session to a tool |
 | `tools/` | the tools |
 | `answers.py` `errors.py` | results beyond the records; errors as agents read them |
+| `roles.py` | tools that the server's identity may use |
 | `resources.py` | resources and the prompt |
 """
 

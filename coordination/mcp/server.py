@@ -24,6 +24,7 @@ from coordination.api import Address, http_limits
 from coordination.mcp import resources
 from coordination.mcp.declaration import declared
 from coordination.mcp.errors import Arguments
+from coordination.mcp.roles import Roles
 from coordination.mcp.session import Session
 from coordination.mcp.tools import coordination, runs, tracker
 
@@ -73,7 +74,7 @@ def build(session: Session, auth: TokenVerifier | None = None) -> FastMCP:
         INSTRUCTIONS,
         version=version("coord"),
         auth=auth,
-        middleware=[Arguments()],
+        middleware=[Roles(session), Arguments()],
         mask_error_details=True,
         on_duplicate="error",
     )

@@ -62,6 +62,8 @@ class CoordinationManager(Reader):
 
     on_checked: Callable[[Sequence[Outcome]], object] | None = None
     """Called with the outcomes of each check of dependencies, before they are written."""
+    may_edit: Callable[[Iterable[Mapping[str, Any]]], object] | None = None
+    """Called with the events of each edit before it is written; raises NotAllowed to refuse it."""
 
     # Issues
 
@@ -262,5 +264,5 @@ class CoordinationManager(Reader):
         def decide(proposal: Edit) -> None:
             answers.append(operation(Transaction(proposal, self._now())))
 
-        self.document = edit(self.document.path, decide)
+        self.document = edit(self.document.path, decide, check=self.may_edit)
         return answers[-1]

@@ -6,7 +6,8 @@
 | `keys.py` | private keys that sign: files of coord, SSH keys, the agent |
 | `identity.py` | the key with which this process signs |
 | `envelope.py` | signed documents (DSSE) |
-| `rights.py` | roles and rights |
+| `rights.py` | roles, rights, and the right that each operation needs |
+| `break_glass.py` | emergency access |
 | `trust_file.py` | the trust file: principals with their keys and grants |
 | `trust_edit.py` | edits of the trust file |
 | `results.py` | signed results, and the rules by which another worker uses them |

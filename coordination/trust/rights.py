@@ -1,10 +1,12 @@
-"""Roles of people and programs, and the rights that each role has.
+"""Roles of people and programs, the rights that each role has, and the right that each operation needs.
 
 These are the roles of the trust file. `role` of a repository says what it is for, and a role of `coord acl`
 is a set of Redis permissions; neither gives a right here.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from coordination.models import Word
 
@@ -15,13 +17,13 @@ class Right(Word):
     READ = "read"
     """Show the file, runs, logs and messages."""
     EDIT = "edit"
-    """Change records of the file, and send messages."""
+    """Change records of the file and shared values, and send messages."""
     SWEEP = "sweep"
-    """Run a plan; retry, pause, resume and cancel runs."""
+    """Run a plan; retry, pause, resume, cancel and undo runs."""
     EXECUTE = "execute"
-    """Run one todo."""
+    """Run one todo, or complete a manual one."""
     APPROVE = "approve"
-    """Approve or reject at a gate; complete a manual todo."""
+    """Approve or reject at a gate."""
     LAND = "land"
     """Bring a change set into the base branches."""
     MERGE = "merge"
@@ -29,37 +31,80 @@ class Right(Word):
     RELEASE_LOCK = "release-lock"
     """Release a lock of somebody else; reset a breaker."""
     OVERRIDE = "override"
-    """Continue against a verdict: accept a failed compensation, clean the artifacts of a run."""
+    """Continue against a verdict: count a failed compensation as undone."""
     ADMINISTER = "administer"
-    """Change processes, Redis users and credentials; import runs."""
+    """Import runs, remove what runs have left, and delete cached values."""
 
 
 class Role(Word):
-    """A set of rights; each has those of the one before it and more."""
+    """A set of rights. Each of LADDER has those of the one before it and more."""
 
     VIEWER = "viewer"
     SUBMITTER = "submitter"
     APPROVER = "approver"
     OPERATOR = "operator"
     ADMIN = "admin"
+    BREAK_GLASS = "break-glass"
+    """No rights, except for one hour after `coord trust break-glass`: see EMERGENCY."""
 
 
-_ADDED: dict[Role, frozenset[Right]] = {
+LADDER = (Role.VIEWER, Role.SUBMITTER, Role.APPROVER, Role.OPERATOR, Role.ADMIN)
+_ADDED: Mapping[Role, frozenset[Right]] = {
     Role.VIEWER: frozenset({Right.READ}),
     Role.SUBMITTER: frozenset({Right.EDIT, Right.SWEEP, Right.EXECUTE}),
     Role.APPROVER: frozenset({Right.APPROVE}),
     Role.OPERATOR: frozenset({Right.LAND, Right.MERGE, Right.RELEASE_LOCK}),
     Role.ADMIN: frozenset({Right.OVERRIDE, Right.ADMINISTER}),
 }
-
-RIGHTS: dict[Role, frozenset[Right]] = {
-    role: frozenset().union(*(_ADDED[lower] for lower in list(Role)[: place + 1]))
-    for place, role in enumerate(Role)
-}
 VERDICTS = frozenset({Right.APPROVE, Right.OVERRIDE})
-"""Rights that judge work; emergency access never gives them."""
+"""Rights that judge work."""
+RIGHTS: Mapping[Role, frozenset[Right]] = {
+    **{role: frozenset().union(*(_ADDED[r] for r in LADDER[: n + 1])) for n, role in enumerate(LADDER)},
+    Role.BREAK_GLASS: frozenset(),
+}
+EMERGENCY = frozenset(Right) - VERDICTS
+"""Rights of the role break-glass while emergency access lasts: an emergency is no reason to skip a review."""
+
+OPERATIONS: Mapping[str, Right] = {
+    "read": Right.READ,
+    "edit": Right.EDIT,
+    "send_message": Right.EDIT,
+    "publish": Right.EDIT,
+    "context": Right.EDIT,
+    "sync": Right.EDIT,
+    "sweep": Right.SWEEP,
+    "retry": Right.SWEEP,
+    "pause": Right.SWEEP,
+    "resume": Right.SWEEP,
+    "cancel": Right.SWEEP,
+    "rollback": Right.SWEEP,
+    "checkpoint": Right.SWEEP,
+    "restore": Right.SWEEP,
+    "clear_checkpoints": Right.SWEEP,
+    "execute": Right.EXECUTE,
+    "complete": Right.EXECUTE,
+    "approve": Right.APPROVE,
+    "reject": Right.APPROVE,
+    "land": Right.LAND,
+    "merge": Right.MERGE,
+    "release_lock": Right.RELEASE_LOCK,
+    "reset_breaker": Right.RELEASE_LOCK,
+    "accept": Right.OVERRIDE,
+    "import": Right.ADMINISTER,
+    "clean": Right.ADMINISTER,
+    "forget_results": Right.ADMINISTER,
+    "clear_cache": Right.ADMINISTER,
+    "import_context": Right.ADMINISTER,
+    "credential": Right.ADMINISTER,
+}
+"""The right that each operation needs, by the name that its events and orders have."""
+
+
+def right_of(operation: str) -> Right:
+    """Return the right that an operation needs; for one that is not listed the highest."""
+    return OPERATIONS.get(operation, Right.ADMINISTER)
 
 
 def weakest_role(right: Right) -> Role:
     """Return the first role that has a right."""
-    return next(role for role in Role if right in RIGHTS[role])
+    return next(role for role in LADDER if right in RIGHTS[role])

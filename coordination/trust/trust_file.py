@@ -21,7 +21,7 @@ from coordination.errors import MissingRight, NotTrusted, TrustCause, Unsafe, Us
 from coordination.models.values import Record, RepoName, Word
 from coordination.text import listed, wrong_value
 from coordination.trust.public_keys import PublicKey, parse_public_key
-from coordination.trust.rights import RIGHTS, Right, Role, weakest_role
+from coordination.trust.rights import EMERGENCY, RIGHTS, Right, Role, weakest_role
 
 FILE_NAME = "trust.yaml"
 MAX_BYTES = 1024 * 1024
@@ -113,15 +113,17 @@ class Grant(Record):
     repos: tuple[RepoName, ...] | None = None
     """Repositories for which the role holds; None: all of them."""
 
-    def gives(self, right: Right, repo: str | None) -> bool:
+    def rights(self, *, emergency: bool = False) -> frozenset[Right]:
+        """Return the rights of the role; `emergency`: its holder has declared an emergency."""
+        return EMERGENCY if emergency and self.role is Role.BREAK_GLASS else RIGHTS[self.role]
+
+    def gives(self, right: Right, repo: str | None, *, emergency: bool = False) -> bool:
         """Return whether the grant gives a right for a repository, or for the ecosystem as a whole (None).
 
         Reading is one right for all repositories, because the file and a run's records hold them together.
         """
         everywhere = self.repos is None or right is Right.READ
-        return right in RIGHTS[self.role] and (
-            everywhere or (repo is not None and repo in (self.repos or ()))
-        )
+        return right in self.rights(emergency=emergency) and (everywhere or repo in (self.repos or ()))
 
 
 class Principal(Record):
@@ -130,13 +132,25 @@ class Principal(Record):
     keys: tuple[TrustedKey, ...] = ()
     grants: tuple[Grant, ...] = ()
 
-    def missing(self, right: Right, repos: Collection[str] | None) -> list[str | None]:
+    def missing(
+        self, right: Right, repos: Collection[str] | None, *, emergency: bool = False
+    ) -> list[str | None]:
         """Return the repositories for which the principal lacks a right; [None]: for all of them.
 
         `repos` are those that the operation touches; None: it touches the ecosystem as a whole.
         """
         asked: Iterable[str | None] = sorted(repos) if repos else (None,)
-        return [repo for repo in asked if not any(grant.gives(right, repo) for grant in self.grants)]
+        return [
+            repo
+            for repo in asked
+            if not any(grant.gives(right, repo, emergency=emergency) for grant in self.grants)
+        ]
+
+    @model_validator(mode="after")
+    def _check_break_glass(self) -> Self:
+        if self.kind is not Kind.PERSON and any(grant.role is Role.BREAK_GLASS for grant in self.grants):
+            raise ValueError(f"{self.name!r} is no person: the role {Role.BREAK_GLASS} is for people")
+        return self
 
 
 class TrustFile(Record):
@@ -183,12 +197,20 @@ class TrustFile(Record):
         trusted.check(principal.name, now)
         return principal
 
-    def check(self, principal: Principal, right: Right, repos: Collection[str] | None) -> None:
+    def check(
+        self,
+        principal: Principal,
+        right: Right,
+        repos: Collection[str] | None,
+        *,
+        emergency: bool = False,
+    ) -> None:
         """Raise MissingRight if the principal may not do this in all of these repositories.
 
         `repos` None: the operation touches the ecosystem as a whole, which needs a grant for all of them.
+        `emergency`: the caller has verified the principal's emergency access.
         """
-        missing = principal.missing(right, repos)
+        missing = principal.missing(right, repos, emergency=emergency)
         if not missing:
             return
         named = [repo for repo in missing if repo is not None]

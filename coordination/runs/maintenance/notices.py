@@ -32,9 +32,13 @@ KINDS: Mapping[str, str] = {
     "run.stuck": "Nothing will ever move a run: a fault of coord.",
     "todo.waiting": "A todo or milestone waits for a person: an approval, or a manual todo.",
     "todo.compensation_failed": "A todo could not be undone.",
+    "access.break_glass": "A person declared an emergency, and has most rights for one hour.",
     "events.gap": "Events were deleted before they were read: notices may be missing.",
 }
 """All kinds of notices."""
+BREAK_GLASS = "access.break_glass"
+NEXT = {GAP: "coord history", BREAK_GLASS: "coord events --kind 'access.*'"}
+"""The next command of notices that are about no run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +75,8 @@ def notice_of(event: Event) -> Notice | None:
         plan=_text(event.data.get("plan", "")),
         todo=_text(event.todo),
         status=_text(event.data.get("status", "")),
-        title=_text(event.title or event.data.get("why", "") or _counts(event)),
-        next="coord history" if kind == GAP else f"coord show-run {_text(event.run)}",
+        title=_text(_title(event)),
+        next=NEXT.get(kind) or f"coord show-run {_text(event.run)}",
     )
 
 
@@ -85,7 +89,7 @@ def _kind(event: Event) -> str | None:
             return "run.rollback_failed"
         case "run.rolling_back" if not event.actor:  # nobody has asked for it
             return "run.rolling_back"
-        case "run.timed_out" | "run.stuck":
+        case "run.timed_out" | "run.stuck" | "access.break_glass":
             return event.kind
         case "todo.parked" if data.get("reason") == WaitReason.PERSON:
             return "todo.waiting"
@@ -94,6 +98,12 @@ def _kind(event: Event) -> str | None:
         case "events.gap":
             return GAP
     return None
+
+
+def _title(event: Event) -> str:
+    if event.kind == BREAK_GLASS:
+        return f"{event.actor} until {event.data.get('until', '?')}: {event.title}"
+    return event.title or event.data.get("why", "") or _counts(event)
 
 
 def _counts(event: Event) -> str:

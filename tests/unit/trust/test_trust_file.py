@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from coordination.errors import MissingRight, Unsafe, UsageError
+from coordination.errors import MissingRight, NotTrusted, TrustCause, Unsafe, UsageError
+from coordination.trust.break_glass import PAYLOAD_TYPE, declare_emergency, open_emergency
+from coordination.trust.envelope import seal
 from coordination.trust.keys import new_key
-from coordination.trust.rights import RIGHTS, Right, Role
-from coordination.trust.trust_file import Grant, Kind, Principal, TrustFile, read_trust, trust_path
+from coordination.trust.rights import LADDER, RIGHTS, Right, Role, right_of
+from coordination.trust.trust_file import (
+    Grant,
+    Kind,
+    Principal,
+    TrustedKey,
+    TrustFile,
+    read_trust,
+    trust_path,
+)
 
 
 @pytest.fixture
@@ -71,6 +83,7 @@ def test_what_others_could_change_is_refused(file: Path, tmp_path: Path):
         "principals:\n- {name: anna, keys: [{key: KEY, revoke: 2026-01-01}]}\n",
         "principals:\n- {name: anna, kind: alien}\n",
         "principals:\n- {name: anna, grants: [{role: root}]}\n",
+        "principals:\n- {name: bot, kind: agent, grants: [{role: break-glass}]}\n",
         'principals:\n- {name: "an\\e[31mna"}\n',
         "[" * 5000,
     ],
@@ -92,10 +105,56 @@ def test_a_missing_file_and_its_place(tmp_path: Path):
 
 
 def test_roles_grow_and_only_admin_has_all_rights():
-    assert [RIGHTS[lower] < RIGHTS[higher] for lower, higher in zip(Role, list(Role)[1:], strict=False)] == [
-        True
-    ] * 4
+    assert all(RIGHTS[lower] < RIGHTS[higher] for lower, higher in pairwise(LADDER))
     assert RIGHTS[Role.ADMIN] == set(Right)
+    assert RIGHTS[Role.BREAK_GLASS] == set()
+    assert set(Role) == {*LADDER, Role.BREAK_GLASS}
+    assert right_of("an operation of tomorrow") is Right.ADMINISTER
+
+
+def test_an_emergency_lasts_an_hour_and_gives_no_verdicts(tmp_path: Path):
+    signer, other = new_key(tmp_path / "anna"), new_key(tmp_path / "bert")
+    trust = TrustFile(
+        principals=(
+            Principal(
+                name="anna",
+                keys=(TrustedKey(key=signer.public_key),),
+                grants=(Grant(role=Role.BREAK_GLASS, repos=("api",)),),
+            ),
+            Principal(
+                name="bert", keys=(TrustedKey(key=other.public_key),), grants=(Grant(role=Role.ADMIN),)
+            ),
+        )
+    )
+    anna, bert = trust.principals
+    now = datetime(2026, 5, 1, tzinfo=UTC)
+    emergency, raw = declare_emergency("api\n is down", signer, trust, now)
+
+    assert open_emergency(raw, trust, anna, now + timedelta(minutes=59)) == emergency
+    assert emergency.reason == "api is down"
+    trust.check(anna, Right.LAND, ["api"], emergency=True)
+    for right, repos in ((Right.APPROVE, ["api"]), (Right.OVERRIDE, ["api"]), (Right.LAND, ["web"])):
+        with pytest.raises(MissingRight):
+            trust.check(anna, right, repos, emergency=True)
+    with pytest.raises(MissingRight):
+        trust.check(anna, Right.LAND, ["api"])
+    with pytest.raises(MissingRight):
+        declare_emergency("why not", other, trust, now)
+    with pytest.raises(UsageError):
+        declare_emergency(" ", signer, trust, now)
+
+    longer = emergency.model_copy(update={"expires_at": now + timedelta(days=1)})
+    for forged, holder, at, cause in (
+        (raw, anna, now + timedelta(hours=2), TrustCause.EXPIRED),
+        (raw, anna, now - timedelta(hours=2), TrustCause.CLOCK),
+        (raw, bert, now, TrustCause.FOREIGN),
+        (seal(PAYLOAD_TYPE, longer.model_dump_json().encode(), signer), anna, now, TrustCause.BROKEN),
+        (seal(PAYLOAD_TYPE, b"{}", signer), anna, now, TrustCause.BROKEN),
+        (raw.replace(b"sig", b"gis"), anna, now, TrustCause.BROKEN),
+    ):
+        with pytest.raises(NotTrusted) as refused:
+            open_emergency(forged, trust, holder, at)
+        assert refused.value.cause is cause
 
 
 def test_rights_hold_for_the_granted_repositories_only():

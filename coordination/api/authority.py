@@ -1,0 +1,173 @@
+"""Decides what the user of this process may do, by the trust file of this machine; records it as events.
+
+Without a trust file everything is allowed: to the user of an embedded server, and to all who reach Redis.
+With one, nothing is allowed to a user whose key it does not have. A worker that requires signatures checks
+the signer of each order again, by its own trust file: this check spares people an order in vain, and is the
+one for operations that are no orders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from coordination.environment import actor
+from coordination.errors import CoordinationError, MissingRight, NotAllowed
+from coordination.planner.gates import MILESTONE_REPO
+from coordination.trust.rights import Role, right_of
+from coordination.trust.trust_file import trust_path
+
+if TYPE_CHECKING:
+    from coordination.trust.break_glass import Emergency
+    from coordination.trust.trust_file import Principal, TrustFile
+
+Repos = Collection[str] | Callable[[], Collection[str]] | None
+"""Repositories that an operation touches; None: the ecosystem as a whole. A function is called if there is a
+trust file.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """The user of this process, as the trust file knows it."""
+
+    trust: TrustFile
+    principal: Principal
+    fingerprint: str
+    emergency: Emergency | None = None
+    """Emergency access that this user has now."""
+
+
+class Authority:
+    """Checks operations of one ecosystem."""
+
+    def __init__(
+        self,
+        changed_folders: Callable[[], Collection[Path]],
+        tell: Callable[[Sequence[Sequence[str]]], object],
+    ) -> None:
+        """`changed_folders`: where todos work, and no trust file may lie; `tell` writes events if it can."""
+        self._changed_folders = changed_folders
+        self._tell = tell
+
+    def known(self) -> Known | None:
+        """Return the user of this process; None if this machine has no trust file.
+
+        Raises Unsafe and UsageError for an unusable trust file, NotAllowed for a user without a trusted key.
+        """
+        path = trust_path()
+        if not (path.exists() or path.is_symlink()):
+            return None
+        from coordination.trust.identity import load_identity
+        from coordination.trust.trust_file import read_trust
+
+        trust, now = read_trust(path, self._changed_folders()), datetime.now(UTC)
+        if (signer := load_identity()) is None:
+            raise NotAllowed(
+                f"this machine has a trust file, {path}, and this user has no identity",
+                "make one: coord identity init; then an administrator adds it: coord trust add LINE",
+            )
+        principal = trust.principal_of(signer.key, now)
+        return Known(
+            trust=trust,
+            principal=principal,
+            fingerprint=signer.fingerprint,
+            emergency=_emergency(trust, principal, now),
+        )
+
+    def check(self, operation: str, repos: Repos = None) -> None:
+        """Raise NotAllowed unless the user of this process may do this. A refusal is an event."""
+        try:
+            if (known := self.known()) is None:
+                return
+        except NotAllowed as error:
+            self._tell_refused(operation, actor(), error)
+            raise
+        named = set(repos() if callable(repos) else repos or ()) - {MILESTONE_REPO}
+        try:
+            known.trust.check(
+                known.principal, right_of(operation), named, emergency=known.emergency is not None
+            )
+        except MissingRight as error:
+            self._tell_refused(operation, known.principal.name, error)
+            raise
+
+    def check_edit(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Raise NotAllowed unless the user of this process may make these changes of records.
+
+        A record that names no repository, before or after, needs the right for all of them.
+        """
+        for touched in {_repos_of(event) for event in events}:
+            self.check("edit", touched or None)
+
+    def allowed(self, operations: Iterable[str]) -> set[str]:
+        """Return those of the operations that the user of this process may do in at least one repository."""
+        try:
+            known = self.known()
+        except CoordinationError:
+            return set()
+        if known is None:
+            return set(operations)
+        emergency = known.emergency is not None
+        rights = frozenset().union(*(grant.rights(emergency=emergency) for grant in known.principal.grants))
+        return {operation for operation in operations if right_of(operation) in rights}
+
+    def granted(self, operation: str, subject: str, repos: Sequence[str], run: str) -> list[str] | None:
+        """Return the event of an operation that was allowed and carried out; None without a trust file."""
+        try:
+            known = self.known()
+        except CoordinationError:  # the trust file was changed since the check
+            return None
+        if known is None:
+            return None
+        from coordination.events.records import append_args
+
+        data = {
+            "operation": operation,
+            "right": str(right_of(operation)),
+            "kind": str(known.principal.kind),
+            "key": known.fingerprint,
+        }
+        if known.emergency is not None:
+            data |= {"break_glass": known.emergency.nonce, "reason": known.emergency.reason}
+        return append_args(
+            "access.granted", subject, run=run, actor=known.principal.name, repos=repos, data=data
+        )
+
+    def _tell_refused(self, operation: str, who: str, error: NotAllowed) -> None:
+        from coordination.events.records import append_args
+
+        data = {"operation": operation, "right": str(right_of(operation))}
+        self._tell(
+            [
+                append_args(
+                    "access.refused", actor=who, title=error.message.partition("\n")[0][:300], data=data
+                )
+            ]
+        )
+
+
+def _repos_of(event: Mapping[str, Any]) -> frozenset[str]:
+    """Return the repositories of a changed record, with those that it named before."""
+    found = set(event["repos"])
+    for field in ("repo", "repos", "consumer", "provider"):
+        for value in event["changes"].get(field, ()):
+            found.update([value] if isinstance(value, str) else value or ())
+    return frozenset(found)
+
+
+def _emergency(trust: TrustFile, principal: Principal, now: datetime) -> Emergency | None:
+    """Return the emergency access that this user has declared on this machine, while it lasts."""
+    if not any(grant.role is Role.BREAK_GLASS for grant in principal.grants):
+        return None
+    from coordination.trust.break_glass import kept_emergency, open_emergency
+
+    if not (raw := kept_emergency()):
+        return None
+    try:
+        return open_emergency(raw, trust, principal, now)
+    except NotAllowed:  # it is over
+        return None

@@ -1,0 +1,145 @@
+"""With a trust file, a command does what the roles of its user allow, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from fastmcp import Client
+from fastmcp.exceptions import ToolError
+
+from coordination.api.coord import Coord
+from coordination.errors import MissingRight, NotAllowed
+from coordination.mcp import declaration
+from coordination.mcp.roles import OPERATIONS
+from coordination.mcp.server import build
+from coordination.mcp.session import Session
+from coordination.mcp.tools import coordination, runs, tracker
+from coordination.trust.keys import new_key
+from coordination.trust.rights import OPERATIONS as KNOWN
+from coordination.trust.rights import Role
+from coordination.trust.trust_edit import TrustEditor
+from coordination.trust.trust_file import Kind
+from tests.unit.cli.conftest import Typed
+
+
+@pytest.fixture
+def editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrustEditor:
+    """A trust file with the agent `bot`, whose key this process has; it has no role yet."""
+    folder = tmp_path / "config" / "coord"
+    signer = new_key(folder / "bot", "bot")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("COORD_IDENTITY", str(folder / "bot"))
+    editor = TrustEditor(folder / "trust.yaml")
+    editor.add(signer.public_key, kind=Kind.AGENT)
+    return editor
+
+
+def test_edits_need_the_right_for_each_repository_before_and_after(
+    typed: Typed, editor: TrustEditor, file: Path
+):
+    before = file.read_text()
+    refused = typed("update-todo", "TODO-001", "--priority", "high")
+    assert (refused.code, file.read_text()) == (4, before)
+    assert "coord trust grant bot submitter" in refused.err
+    editor.grant("bot", Role.SUBMITTER, ["api"])
+
+    assert typed("update-todo", "TODO-001", "--priority", "high").code == 0
+    assert typed("create-todo", "--task", "More", "--repo", "api").code == 0
+    edited = file.read_text()
+    for command in (
+        ("update-todo", "TODO-002", "--priority", "high"),
+        ("update-todo", "TODO-001", "--repo", "web"),
+        ("update-todo", "TODO-002", "--repo", "api"),
+        ("create-issue", "--title", "Everywhere"),
+        ("delete-dep", "DEP-001", "--yes"),
+    ):
+        assert typed(*command).code == 4, command
+    assert file.read_text() == edited
+    editor.grant("bot", Role.ADMIN)
+    assert typed("create-issue", "--title", "Everywhere").code == 0
+
+
+def test_without_a_usable_identity_or_trust_file_nothing_is_changed(
+    typed: Typed, editor: TrustEditor, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    editor.grant("bot", Role.ADMIN)
+    change = ("update-todo", "TODO-001", "--priority", "high")
+    before = file.read_text()
+
+    editor.path.chmod(0o666)
+    assert typed(*change).code == 4
+    editor.path.chmod(0o600)
+    good = editor.path.read_text()
+    editor.path.write_text("principals: [")
+    assert typed(*change).code == 2
+    editor.path.write_text(good)
+    monkeypatch.setenv("COORD_IDENTITY", str(tmp_path / "missing"))
+    assert typed(*change).code == 2
+    monkeypatch.delenv("COORD_IDENTITY")
+    assert typed(*change).code == 4
+    assert typed("identity", "init").code == 0
+    stranger = typed(*change)
+    assert stranger.code == 4
+    assert "coord trust add" in stranger.err
+    assert file.read_text() == before
+
+    editor.path.unlink()
+    assert typed(*change).code == 0, "without a trust file everything is allowed"
+
+
+def test_the_library_refuses_as_commands_do(editor: TrustEditor, file: Path):
+    editor.grant("bot", Role.VIEWER)
+    with Coord(file) as coord:
+        with pytest.raises(MissingRight, match="edit"):
+            coord.manager.close_issue("ISSUE-001")
+        for refused in (
+            lambda: coord.runs.import_(file),
+            lambda: coord.runs.sweep("PLAN-001"),
+            coord.clear_cache,
+            coord.runs.forget_results,
+        ):
+            with pytest.raises(NotAllowed):
+                refused()
+
+
+def test_mcp_lists_and_executes_the_tools_of_its_role(editor: TrustEditor, file: Path):
+    async def listed(client: Client) -> set[str]:
+        return {tool.name for tool in await client.list_tools()}
+
+    async def story() -> None:
+        session = Session(file)
+        async with Client(build(session)) as client:
+            assert await listed(client) == set()
+            assert await client.list_resources() == []
+            with pytest.raises(ToolError, match="read"):
+                await client.call_tool("coord_list_todos")
+            editor.grant("bot", Role.VIEWER)
+            viewer = await listed(client)
+            assert "coord_list_todos" in viewer
+            assert not viewer & set(OPERATIONS)
+            with pytest.raises(ToolError, match="lacks the right edit"):
+                await client.call_tool("coord_close_issue", {"issue": "ISSUE-001"})
+            editor.grant("bot", Role.SUBMITTER, ["web"])
+            submitter = await listed(client)
+            assert {"coord_sweep_plan", "coord_close_issue"} <= submitter
+            assert not submitter & {"coord_approve_todo", "coord_reject_todo"}
+            with pytest.raises(ToolError, match="lacks the right edit"):
+                await client.call_tool("coord_close_issue", {"issue": "ISSUE-001"})
+            await client.call_tool("coord_close_issue", {"issue": "ISSUE-002"})
+            editor.revoke("bot", datetime.now(UTC))
+            assert await listed(client) == set()
+        session.close()
+
+    asyncio.run(story())
+
+
+def test_every_tool_that_writes_has_its_operation():
+    assert set(OPERATIONS.values()) <= set(KNOWN)
+    session = Session(Path("ecosystem.yaml"))
+    declared = [
+        tool for module in (tracker, runs, coordination) for tool in declaration.declared(module, session)
+    ]
+    assert {tool.name for tool in declared if not tool.annotations.read_only_hint} == set(OPERATIONS)
