@@ -171,8 +171,7 @@ class TrustAdministration:
             name=principal.name, reason=emergency.reason, until=emergency.expires_at, id=emergency.nonce
         )
         with self._access.answering() as connection:
-            led = bool(connection.presence.workers())
-            connection.events.append(
+            event = connection.events.append(
                 "access.break_glass",
                 emergency.nonce,
                 actor=principal.name,
@@ -180,19 +179,21 @@ class TrustAdministration:
                 data={"until": emergency.expires_at.isoformat(), "key": signer.fingerprint},
             )
         keep_emergency(raw)
-        if not led:
-            self._tell(told)
+        self._tell(told, event)
         return told
 
-    def _tell(self, emergency: EmergencyView) -> None:
-        """Call notify_command from here, where no worker does it: somebody must know at once."""
+    def _tell(self, emergency: EmergencyView, event: str) -> None:
+        """Call notify_command from here, because somebody must know at once, and no worker may be there.
+
+        The worker that leads maintenance calls it too, with the same id: this process may be a hostile one.
+        """
         from coordination.runs.maintenance.notices import BREAK_GLASS, NEXT, environment_of, line_of
         from coordination.terminal import spelled
         from coordination.user_program import call
 
         notice = {
             "event": BREAK_GLASS,
-            "id": emergency.id,
+            "id": event,
             "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "title": spelled(f"{emergency.name} until {emergency.until.isoformat()}: {emergency.reason}"),
             "next": NEXT[BREAK_GLASS],
