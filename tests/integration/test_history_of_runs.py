@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -10,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from coordination import Coord
+from coordination.backend.client import address_of
 from coordination.ecosystem.editing import edit
 from coordination.errors import CoordinationError
+from coordination.events.records import append_args
 from coordination.events.stream import EventStream
 from coordination.history.collect import collect
 from coordination.history.events import HistoryEvent
@@ -183,6 +187,61 @@ def test_an_edit_is_forwarded_once_and_kept_once(
         (resolved,) = search(elsewhere, filters=HistoryFilters(subject="ISSUE-1", kind="issue.resolved"))
         (same,) = search(history, filters=HistoryFilters(subject="ISSUE-1", kind="issue.resolved"))
         assert resolved == same
+
+
+DRAIN = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from redis import Redis
+from coordination.backend.keys import Keys
+from coordination.history.collect import collect
+from coordination.history.store import HistoryStore
+from coordination.history.stream import collect_stream
+from coordination.runs.views.run_figures import stream_source
+from coordination.settings import Settings
+url, namespace, database, file = sys.argv[1:]
+redis = Redis.from_url(url, decode_responses=True)
+source = stream_source(redis, Keys(namespace), Settings(namespace=namespace))
+print("began", flush=True)
+with HistoryStore(Path(database)) as history:
+    while True:
+        collect(history, Path(file))
+        collect_stream(history, source, datetime.now(UTC))
+"""
+
+
+def test_drains_that_are_killed_and_that_run_at_once_keep_and_count_each_event_once(
+    store: RunStore, stream: EventStream, file: Path
+) -> None:
+    settled = append_args("todo.settled", "A", repos=["api"], data={"state": "succeeded", "duration_ms": "5"})
+    for number in range(50):
+        edit(file, lambda p, n=number: p.set(("issues", "ISSUE-1"), "description", f"text {n}"))  # type: ignore[misc]
+    database, url = file.parent / "kept" / "history.db", address_of(store.redis)
+    words = [sys.executable, "-c", DRAIN, url, store.keys.namespace, str(database), str(file)]
+    written = 0
+    for _ in range(3):
+        drains = [subprocess.Popen(words, stdout=subprocess.PIPE) for _ in range(2)]
+        for drain in drains:
+            assert drain.stdout is not None
+            assert drain.stdout.readline() == b"began\n"
+        for _ in range(10):  # they read it, and are somewhere in the middle after that
+            stream.append_all([settled] * 100)
+        written += 1000
+        for drain in drains:
+            drain.kill()
+            drain.communicate()
+
+    with HistoryStore(database) as history:
+        collect(history, file)
+        gather(history, store, stream)
+        assert history.replaced is None
+        count = {
+            row["kind"]: row["n"] for row in history.rows("SELECT kind, COUNT(*) AS n FROM events GROUP BY 1")
+        }
+        assert count == {"todo.settled": written, "issue.updated": 50, "file.recorded": 1}
+        assert run_trend(history, repo="api", days=2, now=datetime.now(UTC)).now.succeeded == written
+        assert not history.rows("INSERT INTO word_index (word_index) VALUES ('integrity-check')")
 
 
 def test_a_change_by_an_editor_counts_on_another_host_too(
