@@ -158,7 +158,11 @@ def call(
     writer.start()  # a program that does not read its input must not hold its caller up
     ended = program.wait(timeout_s, stopping, hurry_s)
     program.end(0.0 if ended else grace_s)
-    return program.failure if ended else f"it had not ended after {timeout_s:g} s, and was killed"
+    if ended:
+        return program.failure
+    if stopping.is_set():
+        return "it had not ended when this process stopped, and was killed"
+    return f"it had not ended after {timeout_s:g} s, and was killed"
 
 
 class Failed(Exception):

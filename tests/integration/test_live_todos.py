@@ -11,9 +11,11 @@ import pytest
 import yaml
 
 from coordination.ecosystem.document import load
+from coordination.runs.maintenance.expiry import forget
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.views.live import Live
+from coordination.runs.views.live_todos import LiveTodos
 from coordination.tracker.manager import CoordinationManager
 from tests.contracts.carrier import BAD, Harness
 from tests.integration.conftest import submitted
@@ -179,6 +181,36 @@ def test_a_todo_that_is_being_undone_is_not_ready_before_that_is_over(run: Harne
 
     assert views.shown() == {"A": "in_progress", "B": "pending", "C": "in_progress"}
     assert views.todo("C")["run_state"] == "compensating"
+
+
+def test_a_run_that_is_forgotten_meanwhile_hides_no_question_and_no_other_run(
+    store: RunStore, views: Views, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asks = submitted(store, {"A": "r1"}, A={"gate": {}})
+    asks.drain()
+    store.redis.zadd(store.keys.half_undone, {"20260101-000000-gone": 1})
+    assert [(asked.todo, asked.run_id) for asked in views.live.asking()] == [("A", asks.run_id)]
+
+    older, newer = submitted(store, {"C": "r3"}), submitted(store, {"C": "r3"})
+    look = LiveTodos._newest_with
+
+    def forgotten(self: LiveTodos, *of: Any) -> str | None:
+        found = look(self, *of)
+        if found == newer.run_id:
+            forget(store, found)
+        return found
+
+    monkeypatch.setattr(LiveTodos, "_newest_with", forgotten)
+    found = views.live.todo("C")
+    assert found is not None
+    assert found.run_id == older.run_id
+
+
+def test_what_is_no_longer_in_the_file_disturbs_no_view(run: Harness, views: Views) -> None:
+    gone = submitted(run.store, {"GONE": "r1"})
+    gone.take("GONE")
+
+    assert views.shown() == {"A": "in_progress", "B": "pending", "C": "in_progress"}
 
 
 def test_a_damaged_run_hides_no_other(run: Harness, views: Views) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from coordination.runs.filings import FILE, file_id, write_results
 from coordination.runs.maintenance.expiry import forget
 from coordination.runs.store import RunStore
 from tests.contracts.carrier import BAD, OK, Harness
+from tests.disks import fill
 from tests.integration.conftest import submitted
 from tests.plans import PLAN
 from tests.waiting import until
@@ -153,6 +155,54 @@ def test_results_wait_for_a_file_that_cannot_be_written_and_it_is_said_why(
     assert writer.run_once() == [run.run_id]  # at once: the file has changed
     assert set(statuses(file).values()) == {"completed"}
     assert run.view().unwritten is None
+
+
+@pytest.mark.parametrize("trouble", ["full", "read-only"])
+def test_results_wait_for_a_disk(
+    trouble: str, store: RunStore, small_disk: Callable[[Path], Path], file: Path
+) -> None:
+    folder = small_disk(file.parent / "disk")
+    text = file.read_text()
+    file = folder / file.name
+    file.write_text(text + "# more than the rest of the disk\n" * 20_000)
+    run = submitted(store, TODOS)
+    store.redis.hset(store.keys.run(run.run_id).meta, FILE, file_id(file))
+    run.drain()
+    overdue(store, file)
+    before, writer = file.read_bytes(), ResultsWriter(store, file)
+    if trouble == "full":
+        filler = fill(folder)
+    else:
+        subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+
+    assert writer.run_once() == []
+
+    assert file.read_bytes() == before
+    assert str(folder) in (run.view().unwritten or "")
+    if trouble == "full":
+        filler.unlink()
+    else:
+        subprocess.run(["mount", "-o", "remount,rw", folder], check=True)
+    until(writer.run_once)
+    assert set(statuses(file).values()) == {"completed"}
+
+
+def test_what_happens_to_the_file_and_the_run_meanwhile_is_kept(
+    run: Harness, writer: ResultsWriter, file: Path
+) -> None:
+    """A todo is removed, another one is edited, and the run is retried, before its results are written."""
+    run.drain(lambda grant: BAD if grant.todo_id == "C" else OK)
+    rows = yaml.safe_load(file.read_text())
+    todos = [{**todo, "task": "of a person"} for todo in rows["coordination"]["todos"] if todo["id"] != "B"]
+    file.write_text(yaml.safe_dump({"coordination": {**rows["coordination"], "todos": todos}}))
+    again = submitted(run.store, {"C": "r3"})
+    run.store.redis.hset(run.store.keys.run(again.run_id).meta, FILE, file_id(file))
+    again.drain()
+    overdue(run.store, file)
+
+    assert sorted(writer.run_once()) == sorted([run.run_id, again.run_id])
+    assert statuses(file) == {"A": "completed", "C": "completed"}
+    assert {todo.task for todo in load(file).ecosystem.coordination.todos} == {"of a person"}
 
 
 def test_results_wait_for_another_edit(run: Harness, writer: ResultsWriter, file: Path) -> None:

@@ -11,6 +11,7 @@ from redis import Redis
 from coordination.backend.keys import Keys
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.records import Breaker, Reset
+from coordination.errors import NotFound, Unreadable
 from coordination.locks import LockManager
 from coordination.locks.listing import LOCK
 from coordination.messages import MessageBus
@@ -75,7 +76,11 @@ class Live:
     def _not_undone(self) -> Iterator[Asked]:
         """Yield failed compensations, which a person tries again or accepts."""
         for run_id in self._reader.half_undone():
-            for todo in self._reader.read(run_id).only([TodoState.COMPENSATION_FAILED]).todos:
+            try:
+                todos = self._reader.read(run_id).only([TodoState.COMPENSATION_FAILED]).todos
+            except (NotFound, Unreadable):  # it was forgotten meanwhile, or is damaged
+                continue
+            for todo in todos:
                 words = f"its compensation failed: coord rollback {run_id}"
                 yield Asked(todo=todo.id, run_id=run_id, waits_for=words, since=todo.since)
 

@@ -5,7 +5,7 @@ wait.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from redis import Redis
 
 from coordination.backend.keys import Keys
-from coordination.errors import CoordinationError
+from coordination.errors import CoordinationError, NotFound, Unreadable
 from coordination.runs.presence import Presence
 from coordination.runs.records import RunStatus, TodoState
 from coordination.runs.views.run_view import DAMAGE, RunReader
@@ -90,9 +90,15 @@ class LiveTodos:
         last
         hundred has it.
         """
-        run_id = self._newest_with(todo_id)
-        if run_id is None:
-            return None
+        passed = set[str]()
+        while (run_id := self._newest_with(todo_id, passed)) is not None:
+            try:
+                return self._in_run(run_id, todo_id)
+            except (NotFound, Unreadable):  # it was forgotten meanwhile, or is damaged
+                passed.add(run_id)
+        return None
+
+    def _in_run(self, run_id: str, todo_id: str) -> LiveTodo:
         todo, status = self._reader.todo(run_id, todo_id), self._reader.status(run_id)
         return LiveTodo(
             run_id=run_id,
@@ -169,14 +175,15 @@ class LiveTodos:
                 told = {name: value for name, value in zip(asked, values, strict=True) if value is not None}
                 yield todo, Facts(todo, told)
 
-    def _newest_with(self, todo_id: str) -> str | None:
-        runs: list[str] = self._redis.zrevrange(self._keys.runs, 0, LOOKED_AT - 1)
+    def _newest_with(self, todo_id: str, passed: Collection[str]) -> str | None:
+        newest = self._redis.zrevrange(self._keys.runs, 0, LOOKED_AT - 1)
+        runs = [run_id for run_id in newest if run_id not in passed]
         with self._redis.pipeline(transaction=False) as pipeline:
             for run_id in runs:
                 pipeline.hexists(self._keys.run(run_id).state, todo_id)
             pipeline.zrange(self._keys.live, 0, -1)
-            *has, live = pipeline.execute()
-        found = [run_id for run_id, there in zip(runs, has, strict=True) if there]
+            *has, live = pipeline.execute(raise_on_error=False)
+        found = [run_id for run_id, there in zip(runs, has, strict=True) if there is True]
         return next((run_id for run_id in found if run_id in live), next(iter(found), None))
 
 
