@@ -1,9 +1,11 @@
 """The cost of the journal for an edit and of events for a todo; the times of the history.
 
-    python -m benchmarks.history [EVENTS] [--rounds N]
+    python -m benchmarks.history [EVENTS] [--rounds N] [--only edit|emit|history]
 
-An edit of a file with 1,000 todos is made with and without the journal, in turns; the difference of the
-medians counts. The events have texts of 20 words out of 5,000. Searches are drawn at random.
+`edit`: an edit of a file with 1,000 todos, in pairs, once as it was before there was a journal and once with
+it, each first in turns; wall time, the median of the differences and of the ratios of the pairs. `emit`: the
+events of a todo (benchmarks/events.py). `history`: a database of EVENTS events with texts of 20 words out of
+5,000, and searches drawn at random.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from unittest import mock
 
@@ -30,46 +33,70 @@ from coordination.history.trends import trends
 
 TODOS = 1000
 BATCH = 5000
+MOST_READ = 100_000
 WORDS = [f"word{number}" for number in range(5000)]
 KINDS = ("todo.completed", "todo.updated", "issue.created", "issue.closed")
 
 
-def main(events: int, rounds: int) -> None:
-    benchmark_of_events.main(TODOS)
-    draw = random.Random(1)
+def main(events: int, rounds: int, only: str | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        plain, recorded = edits(Path(folder), rounds)
-        print(f"{'edit of 1,000 todos, without the journal':<44} {plain:8.2f} ms")
-        print(f"{'the journal adds':<44} {recorded - plain:8.2f} ms")
-        with HistoryStore(Path(folder) / "history.db") as store:
-            began = time.perf_counter()
-            for first in range(0, events, BATCH):
-                store.add(made(draw, range(first, min(events, first + BATCH))), source="all", position=first)
-            print(f"{'events written per second':<44} {events / (time.perf_counter() - began):8.0f}")
-            size = sum(part.stat().st_size for part in Path(folder).glob("history.db*"))
-            print(f"{'bytes per event':<44} {size / events:8.0f}")
-            for name, asked in questions(store, draw):
-                print(f"{name:<44} p50 {asked[0]:6.1f} ms, p99 {asked[1]:6.1f} ms")
+        if only in (None, "emit"):
+            benchmark_of_events.main(TODOS)
+        if only in (None, "edit"):
+            print_edits(Path(folder), rounds)
+        if only in (None, "history"):
+            print_history(Path(folder), events)
 
 
-def edits(folder: Path, rounds: int) -> tuple[float, float]:
-    """Return the median of an edit in ms, without and with the journal."""
+def print_edits(folder: Path, rounds: int) -> None:
+    pairs = list(edits(folder, rounds))
+    before, after = (statistics.median(turn) for turn in zip(*pairs, strict=True))
+    adds = statistics.median(new - old for old, new in pairs)
+    ratio = statistics.median(new / old for old, new in pairs)
+    show("edit of 1,000 todos, without the journal", f"{before:8.2f} ms")
+    show("edit of 1,000 todos, with it", f"{after:8.2f} ms")
+    show(f"the journal adds (median of {len(pairs)} pairs)", f"{adds:8.2f} ms, ratio {ratio:.3f}")
+
+
+def edits(folder: Path, rounds: int) -> Iterator[tuple[float, float]]:
+    """Yield the wall time of an edit in ms, without the journal and with it."""
     files = [folder / name / "ecosystem.yaml" for name in ("without", "with")]
     for file in files:
         file.parent.mkdir()
         file.write_text(ecosystem(TODOS))
-    took: tuple[list[float], list[float]] = ([], [])
-    for number in range(2 * rounds):
-        without = mock.patch.object(editing, "_recorded", return_value=nullcontext())
-        with nullcontext() if number % 2 else without:
-            gc.collect()  # the objects of `mock` would be collected in the other turn
-            began = time.perf_counter()
-            editing.edit(
-                files[number % 2],
-                lambda e, n=number: e.set(("todos", "TODO-00500"), "assignee", f"somebody {n}"),
-            )
-            took[number % 2].append((time.perf_counter() - began) * 1000)
-    return statistics.median(took[0]), statistics.median(took[1])
+    for number in range(rounds):
+        turns = (False, True) if number % 2 else (True, False)
+        took = {recorded: edit(files[recorded], number, recorded=recorded) for recorded in turns}
+        if number:  # the first one writes the journal's beginning, and reads modules
+            yield took[False], took[True]
+
+
+def edit(file: Path, number: int, *, recorded: bool) -> float:
+    without = mock.patch.object(editing, "_recorded", return_value=nullcontext())
+    with nullcontext() if recorded else without:
+        gc.collect()  # the objects of `mock` would be collected in the other turn
+        began = time.perf_counter()
+        editing.edit(file, lambda e: e.set(("todos", "TODO-00500"), "assignee", f"somebody {number}"))
+        return (time.perf_counter() - began) * 1000
+
+
+def print_history(folder: Path, events: int) -> None:
+    draw = random.Random(1)
+    with HistoryStore(folder / "history.db") as store:
+        began = time.perf_counter()
+        for first in range(0, events, BATCH):
+            store.add(made(draw, range(first, min(events, first + BATCH))), source="all", position=first)
+        show("events written per second", f"{events / (time.perf_counter() - began):8.0f}")
+        size = sum(part.stat().st_size for part in folder.glob("history.db*"))
+        show("bytes per event", f"{size / events:8.0f}")
+        began, read = time.perf_counter(), sum(1 for _ in islice(store.every(), MOST_READ))
+        show("events read per second", f"{read / (time.perf_counter() - began):8.0f}")
+        for name, asked in questions(store, draw):
+            show(name, f"p50 {asked[0]:6.1f} ms, p99 {asked[1]:6.1f} ms")
+
+
+def show(name: str, figure: str) -> None:
+    print(f"{name:<44} {figure}", flush=True)
 
 
 def made(draw: random.Random, numbers: range) -> Iterator[HistoryEvent]:
@@ -121,5 +148,6 @@ if __name__ == "__main__":
     )
     parser.add_argument("events", nargs="?", type=int, default=1_000_000, metavar="EVENTS")
     parser.add_argument("--rounds", type=int, default=40, metavar="N")
+    parser.add_argument("--only", choices=("edit", "emit", "history"))
     options = parser.parse_args()
-    main(options.events, options.rounds)
+    main(options.events, max(2, options.rounds), options.only)

@@ -1,6 +1,8 @@
 """The container of a restricted worker, whose Redis user reaches its own repositories alone.
 
-A maintenance leader takes its steps.
+A maintenance leader takes its steps. It follows no file: it forwards no edits, because a user who may write
+events could forge those of other repositories, and writes no results into a file, because it may not read the
+state of whole runs. Another worker or `coord sync` writes them; the journal stays on its machine.
 """
 
 from __future__ import annotations
