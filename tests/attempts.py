@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tests.stage import git
 from workers.attempt.attempt import Attempt
 from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.logs import Log
+from workers.attempt.secrets import TodoSecrets
 from workers.outcome import AttemptOutcome
 from workers.sandbox import Sandboxes
 from workers.transfer.bundles import NotCarried
@@ -28,6 +30,10 @@ class Bench:
     brief: RunBrief = field(default_factory=lambda: RunBrief(run_id=RUN, plan_id="PLAN-001"))
     context: Mapping[str, Any] = field(default_factory=dict)
     fence: int = 0
+    url: str | None = None
+    secrets: TodoSecrets | None = None
+    """The credentials of the machine; `names` of an attempt are those that its todo names."""
+    connection: Callable[[Callable[[Any], Any]], AbstractContextManager[str]] | None = None
     withdrawn: str = ""
     """The remote's refusal to take back what was published."""
 
@@ -61,15 +67,22 @@ class Bench:
         prepare: str | None = None,
         secrets: tuple[str, ...] = (),
         settings: Settings | None = None,
+        names: tuple[str, ...] = (),
         **todo: Any,
     ) -> AttemptOutcome:
         self.fence += 1
-        row: dict[str, Any] = {"id": "T", "task": "Raise the minimum", "repo": "api", **todo}
+        row: dict[str, Any] = {
+            "id": "T",
+            "task": "Raise the minimum",
+            "repo": "api",
+            "secrets": names,
+            **todo,
+        }
         row["env"] = {"OUT": str(self.out), **todo.get("env", {})}
         declared = Todo.model_validate(row if action is None else {**row, "action": action})
         spec = TodoSpec(
             todo=declared,
-            repo=Repo(name="api", prepare=prepare),
+            repo=Repo(name="api", prepare=prepare, url=self.url),
             timeout=declared.timeout or Settings().todo_timeout,
             retry=Retry(),
         )
@@ -81,6 +94,8 @@ class Bench:
             output_limit_bytes=Settings().output_limit_bytes,
             withdraw=self._withdraw,
             sandboxes=Sandboxes(settings or Settings(), self.state),
+            secrets=self.secrets,
+            **({"connection": self.connection} if self.connection else {}),
         )
         grant = Grant(
             run_id=RUN,

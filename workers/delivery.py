@@ -6,11 +6,12 @@ A delivery costs at most three round trips on our own connection.
 from __future__ import annotations
 
 import logging
+import os
 import random
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import cache
@@ -20,6 +21,7 @@ from typing import Any, TypeVar
 import redis
 
 from coordination.backend.error_messages import cannot_write
+from coordination.credentials.store import credentials_file
 from coordination.models import secrets_of
 from coordination.retry import retried
 from coordination.runs.dispatch import Dispatcher
@@ -34,6 +36,7 @@ from workers.attempt.context import Context
 from workers.attempt.context_socket import served as served_context
 from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.logs import Log
+from workers.attempt.secrets import TodoSecrets
 from workers.cleanup.jobs import OVER, AutoCleanup
 from workers.config import WorkerConfig
 from workers.leases import Leases
@@ -89,6 +92,7 @@ class DeliveryHandler:
         predecessor_paths = PredecessorPaths(self._transfer.fetcher, config.state)
         limit_bytes = config.settings.context_limit_bytes
         self._context = Context(store, predecessor_paths, limit_bytes, signed_results)
+        self._secrets = TodoSecrets(credentials_file(), os.environ, worker.host, self._record_secrets)
         self._running: set[Attempt] = set()
         self._guard = threading.Lock()
 
@@ -192,12 +196,19 @@ class DeliveryHandler:
             checkout=self._served[grant.spec.repo.name],
             output_limit_bytes=self._config.settings.output_limit_bytes,
             verify=lambda: self._signed_results.check_start(grant, brief),
-            connection=lambda: served_context(self._contexts, grant.run_id, grant.todo_id, value_bytes),
+            connection=lambda masked: served_context(
+                self._contexts, grant.run_id, grant.todo_id, value_bytes, masked
+            ),
+            secrets=self._secrets,
             results=self._results,
             sandboxes=self._sandboxes,
             fetch=lambda *what: self._until_answered(lambda: self._transfer.fetch(grant, runs, *what)),
             withdraw=lambda: self._until_answered(lambda: self._transfer.withdraw(grant, runs)),
         )
+
+    def _record_secrets(self, grant: Grant, names: Sequence[str]) -> None:
+        ids = (grant.run_id, grant.todo_id, grant.spec.repo.name)
+        self._until_answered(lambda: self._store.secrets_read(*ids, self._worker.id, names))
 
     def _context_of(self, grant: Grant, log: Log) -> dict[str, Any]:
         context = self._until_answered(lambda: self._context.of(grant))

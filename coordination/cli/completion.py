@@ -200,6 +200,16 @@ def breaker_names(ctx: click.Context, parameter: click.Parameter, incomplete: st
     return matching({breaker.name: breaker.reason for breaker in there}, incomplete)
 
 
+def credential_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
+    """Complete the credentials of this machine."""
+    from coordination.api.credentials import listing
+
+    try:
+        return matching({one.name: one.reference for one in listing()}, incomplete)
+    except (CoordinationError, OSError):
+        return []
+
+
 def lock_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
     """Complete the locks that are held, if Redis answers at once."""
     return matching(ctx.ensure_object(CliContext).coord.live.held_locks(), incomplete)

@@ -59,11 +59,16 @@ def forms(secret: str) -> set[bytes]:
 
 
 def _base64_forms(raw: bytes) -> Iterator[bytes]:
-    """Yield the characters of base64 that hold nothing but bits of the secret, at its three alignments."""
+    """Yield the characters of base64 that hold nothing but bits of the secret, at its three alignments; and
+    all of them to the end, where nothing or a line end follows it.
+    """
     for before in range(3):
         bits = 8 * before, 8 * (before + len(raw))
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
-            yield encode(bytes(before) + raw)[-(-bits[0] // 6) : bits[1] // 6]
+            first = -(-bits[0] // 6)
+            yield encode(bytes(before) + raw)[first : bits[1] // 6]
+            yield encode(bytes(before) + raw)[first:]
+            yield encode(bytes(before) + raw + b"\n")[first:]
 
 
 def _compact(data: bytes) -> bytes:

@@ -45,6 +45,7 @@ class Secret:
 
     name: str
     value: str
+    purposes: tuple[Purpose, ...] = ()
     warning: str = ""
     """Why the reference before a rotation was used; empty otherwise."""
 
@@ -53,13 +54,8 @@ class Secret:
 
 
 def credentials_file(environ: Mapping[str, str] | None = None) -> Path:
-    """Return the path of the file. Raises CoordinationError where the environment names no home."""
-    folder = config_folder_from_environment(environ)
-    if folder is None:
-        raise CoordinationError(
-            "there is no folder for credentials: HOME is not set", "set HOME or XDG_CONFIG_HOME"
-        )
-    return folder / FILE
+    """Return the path of the file; without a home it is below `/`, as containers set HOME."""
+    return (config_folder_from_environment(environ) or Path("/.config/coord")) / FILE
 
 
 class CredentialStore:
@@ -149,7 +145,8 @@ class CredentialStore:
         credential = self.get(name)
         now = now or datetime.now(UTC)
         try:
-            secret = Secret(name=name, value=read(parse(credential.reference), self._environ))
+            value = read(parse(credential.reference), self._environ)
+            secret = Secret(name=name, value=value, purposes=credential.purposes)
         except SecretUnreadable as error:
             if not credential.replaced:
                 raise SecretUnreadable(f"{name}: {error.message}", error.hint) from error
@@ -169,7 +166,7 @@ class CredentialStore:
                 f"{name}: {error.message}; and the one before it: {older.message}", error.hint
             ) from older
         warning = f"the new reference of {name} cannot be read, the one before is used: {error.message}"
-        return Secret(name=name, value=value, warning=warning)
+        return Secret(name=name, value=value, purposes=credential.purposes, warning=warning)
 
     def _note_use(self, used: Credential, now: datetime, *, rotated: bool) -> None:
         rotated = rotated and bool(used.replaced)

@@ -1,10 +1,11 @@
-"""Checks across records: repeated ids, undeclared references, unknown sections and fields."""
+"""Checks across records: repeated ids, undeclared references, unknown sections and fields, secrets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
+from coordination.credentials.detection import looks_secret
 from coordination.ecosystem.layout import TO_REPOS, TO_WORK
 from coordination.ecosystem.yaml_text.places import Diagnostic, Location, inside
 from coordination.models import Coordination, Ecosystem, Repo, Todo
@@ -112,6 +113,24 @@ def undeclared_references(ecosystem: Ecosystem) -> Iterator[Diagnostic]:
         yield _undeclared(locations, kind, suggester.nearest(name, declared[kind]))
     yield from _undeclared_milestones(ecosystem, work)
     yield from _beyond_capacity(ecosystem)
+
+
+def secrets_in_env(ecosystem: Ecosystem) -> Iterator[Diagnostic]:
+    """Yield values of `env` that look like secrets: everybody who reads the file or Redis has them."""
+    for i, todo in enumerate(ecosystem.coordination.todos):
+        for name, value in todo.env.items():
+            if isinstance(value, str) and (found := looks_secret(name, value)):
+                yield Diagnostic(
+                    location=("coordination", "todos", i, "env", name),
+                    message=f"looks like {found}, which everybody who reads the file or Redis has; keep it "
+                    "on the worker's machine (coord credential add), and name it: secrets: "
+                    f"[{_as_name(name)}]",
+                    show_value=False,
+                )
+
+
+def _as_name(variable: str) -> str:
+    return variable.strip("_").replace("_", "-").lower()
 
 
 def _undeclared(locations: list[Location], kind: str, suggestion: str) -> Diagnostic:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from coordination.ecosystem.checks import (
     belongs_to_other_tools,
     repeated_ids,
+    secrets_in_env,
     undeclared_references,
     unknown_parts,
 )
@@ -105,7 +106,13 @@ def parse(raw: bytes, path: Path) -> Draft:
         if diagnostics or wrong or ecosystem is None:
             raise InvalidFile(source_map.problems(diagnostics + wrong))
         warnings = tuple(
-            source_map.problems([*unknown_parts(source_map.data), *undeclared_references(ecosystem)])
+            source_map.problems(
+                [
+                    *unknown_parts(source_map.data),
+                    *undeclared_references(ecosystem),
+                    *secrets_in_env(ecosystem),
+                ]
+            )
         )
     document = Document(path=path, text=raw, ecosystem=ecosystem, known_warnings=warnings)
     return Draft(document=document, tree=tree, data=source_map.data)

@@ -97,6 +97,7 @@ DESCRIPTIONS = {
     "Todo.retry": "Rules for repeating the todo after a failure.",
     "Todo.resources": "Resources held while it runs, acquired together: names, or {name, amount}.",
     "Todo.env": "Environment variables of its command.",
+    "Todo.secrets": "Names of credentials of the worker's machine (coord credential), given as files.",
     "Todo.workspace": "Folder that it works in: a worktree of the run, or the repository's path itself.",
     "Todo.cache": "Reuse an earlier success with the same action and inputs: true, or {inputs, ttl}.",
     "Todo.sandbox": "Sandbox of its command: off, bubblewrap, or {network, memory, processes}.",

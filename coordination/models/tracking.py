@@ -37,6 +37,7 @@ from coordination.models.values import (
     Record,
     RepoName,
     Scalar,
+    SecretName,
     Text,
     Word,
 )
@@ -183,6 +184,8 @@ class Todo(Record):
     """
     cache: CacheRules | None = None
     sandbox: SandboxRules | None = None
+    secrets: tuple[SecretName, ...] = ()
+    """Names of credentials of the worker's machine, which the commands of the todo get as files."""
 
     def working_in(self, repo: Repo) -> Todo:
         """Return the todo with its repository's workspace if it declares none.
@@ -215,6 +218,17 @@ class Todo(Record):
                 "not be repeated; remove one of the two"
             )
         return cache
+
+    @field_validator("secrets")
+    @classmethod
+    def _check_secrets_allowed(cls, secrets: tuple[str, ...], known: ValidationInfo) -> tuple[str, ...]:
+        if secrets and isinstance(known.data.get("action"), ManualAction | NoopAction):
+            raise ValueError(
+                "cannot be used with the actions manual and noop, which run no command; remove it"
+            )
+        if len({name.lower() for name in secrets}) < len(secrets):
+            raise ValueError("names a credential twice; names that differ in case only are one file")
+        return secrets
 
 
 R = TypeVar("R")

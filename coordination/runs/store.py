@@ -335,6 +335,12 @@ class RunStore:
             "trust.refused", todo_id, run=run_id, actor=worker, repos=[repo], title=why[:LONGEST_TITLE]
         )
 
+    def secrets_read(self, run_id: str, todo_id: str, repo: str, worker: str, names: Sequence[str]) -> None:
+        """Write an event for each credential that a worker reads for a todo."""
+        for name in names:
+            fields = {"run": run_id, "actor": worker, "repos": (repo,), "data": {"todo": todo_id}}
+            self.announce("credential.read", name, **fields)
+
     def delivery(self, run_id: str, todo_id: str) -> Delivery:
         """Return the todo's message, as far as its level's join needs it."""
         keys = self.keys.run(run_id)

@@ -16,6 +16,7 @@ from coordination.cache.connection import Connection, TodoContext
 from coordination.cache.contexts import Cache
 from coordination.cache.names import Scope, chain_of
 from coordination.errors import NotAllowed, UsageError
+from coordination.events.stream import EventStream
 from coordination.models import Strategy
 from coordination.runs.records import TodoState
 from coordination.runs.remote_steps import proxy
@@ -54,6 +55,20 @@ def test_what_is_shared_is_told_of_its_own_todos_alone(site: Site):
     for chain, words in ((others, "is not a todo of alpha"), ((own[0], "plan/OTHER"), "sees other contexts")):
         with pytest.raises(NotAllowed, match=words):
             site.asking("alpha").handed_over(run_id, [], chain, 1000)
+
+
+def test_a_keeper_records_the_credentials_that_a_worker_reads_for_its_own_todos(site: Site):
+    run_id = site.submit()
+
+    site.asking("alpha").secrets_read(run_id, "A", "alpha", "w@h", ["npm"])
+    for wrong in (("C", ["npm"]), ("A", ["../npm"]), ("A", ["n" * 65])):
+        with pytest.raises(NotAllowed):
+            site.asking("alpha").secrets_read(run_id, wrong[0], "gamma", "w@h", wrong[1])
+
+    stream = EventStream(site.client, "test")
+    (event,) = (one for one in stream.latest(50) if one.kind == "credential.read")
+    assert (event.subject, event.run, event.actor, event.repos) == ("npm", run_id, "w@h", ("alpha",))
+    assert event.data == {"todo": "A"}
 
 
 def test_the_same_request_and_the_same_settle_again_change_nothing(site: Site):

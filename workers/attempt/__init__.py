@@ -7,5 +7,6 @@
 | `commands.py` | runs commands under the guard, stops them, commits with git's hooks |
 | `environment.py` | brief, folders, services and commits for an attempt |
 | `context.py` `context_socket.py` | predecessors' outputs, and shared values that a todo reads and sets |
+| `secrets.py` | secrets that a todo names, as files of the attempt |
 | `checkpoints.py` `logs.py` | a todo's progress and output |
 """

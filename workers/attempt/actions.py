@@ -29,6 +29,7 @@ from coordination.runs.replies import Grant, Undo
 from coordination.sandbox.rules import Bounds
 from workers.attempt.context import read_output
 from workers.attempt.environment import AttemptEnvironment
+from workers.attempt.logs import Log
 from workers.cleanup.rollback_cleanup import RollbackCleanup
 from workers.executors.job import Undone
 from workers.outcome import AttemptOutcome, OutcomeKind
@@ -89,6 +90,7 @@ class AttemptAction:
 @dataclass(frozen=True, kw_only=True)
 class RunTodo(AttemptAction):
     output_limit_bytes: int
+    log: Log
     recall: Recall | None = None
     """Where the todo has a `cache` that can be used."""
 
@@ -100,8 +102,8 @@ class RunTodo(AttemptAction):
         return self.recall.look(workspace, since) if self.recall else None
 
     def keep(self, workspace: Workspace, output: Path, since: str) -> AttemptOutcome:
-        written = read_output(output, self.output_limit_bytes)
-        tip = workspace.commit(self.grant.todo_id, self.grant.spec.todo.task)
+        written = read_output(output, self.output_limit_bytes, self.log.masked_json)
+        tip = workspace.commit(self.grant.todo_id, self.log.masked(self.grant.spec.todo.task))
         # A stop from here on comes too late: the todo is done, and the fence decides whether that counts.
         done = AttemptOutcome(kind=OutcomeKind.SUCCEEDED, exit_code=0, output=written, tip=tip, since=since)
         if self.recall:
@@ -188,17 +190,16 @@ starts; after it has succeeded; before worktree and branch are removed.
 
 
 def action_of(
-    grant: Grant,
-    here: AttemptEnvironment,
-    say: Callable[[str], None],
-    bounds: Callable[[], Bounds | None] = lambda: None,
+    grant: Grant, here: AttemptEnvironment, log: Log, bounds: Callable[[], Bounds | None] = lambda: None
 ) -> AttemptAction:
-    """Return the action of an attempt. `say` writes a line into the todo's log, `bounds` tells its
-    sandbox.
-    """
+    """Return the action of an attempt, which writes into the todo's log; `bounds` tells its sandbox."""
     if grant.undo is None:
-        recall = _recall(grant, here, say, bounds)
-        return RunTodo(grant=grant, output_limit_bytes=here.output_limit_bytes, recall=recall)
+        return RunTodo(
+            grant=grant,
+            output_limit_bytes=here.output_limit_bytes,
+            log=log,
+            recall=_recall(grant, here, log.say, bounds),
+        )
     repo = grant.spec.repo.name
     removal = RollbackCleanup(
         state=here.state,
@@ -209,7 +210,7 @@ def action_of(
         had_ended=grant.undo.had_ended,
         carried=here.carried(repo),
     )
-    return Compensate(grant=grant, undo=grant.undo, removal=removal, withdraw=here.withdraw, say=say)
+    return Compensate(grant=grant, undo=grant.undo, removal=removal, withdraw=here.withdraw, say=log.say)
 
 
 def _recall(

@@ -28,6 +28,7 @@ from workers.attempt.commands import AttemptCommands
 from workers.attempt.context import LeaseLost
 from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.logs import Log
+from workers.attempt.secrets import SecretsMissing, write_secrets
 from workers.executors.commands import command_for
 from workers.executors.job import Command, Job
 from workers.outcome import AttemptOutcome, OutcomeKind, describe_exit, failure_from_exit
@@ -57,9 +58,10 @@ class Attempt:
         self.grant = grant
         self._attempt_environment = attempt_environment
         self._log = log
-        self._action = action_of(grant, attempt_environment, log.say, lambda: self._commands.bounds)
+        self._action = action_of(grant, attempt_environment, log, lambda: self._commands.bounds)
         self._commands = AttemptCommands(grant, attempt_environment, log, key=self._action.key)
-        self.checkpoint = Checkpoint(attempt_environment.output_limit_bytes)
+        self._secrets = attempt_environment.secrets
+        self.checkpoint = Checkpoint(attempt_environment.output_limit_bytes, log.masked_json)
         self._begun = False
         """True if the todo's own command has begun."""
         self._preparing = False
@@ -95,7 +97,7 @@ class Attempt:
             if hindered.trouble is None:
                 return self._error(OutcomeKind.FAILED, hindered)
             return self._hindered(hindered.trouble, hindered.message)
-        except PathMissing as missing:  # the todo goes on when the commit is there
+        except (PathMissing, SecretsMissing) as missing:  # the todo goes on when it is there
             return self._waiting(missing.message)
         except NotCarried as passing:  # a remote may answer at the next try
             return self._error(OutcomeKind.FAILED, passing)
@@ -144,6 +146,10 @@ class Attempt:
             return AttemptOutcome(kind=self._commands.stopped or OutcomeKind.SUCCEEDED)
         if self._action.has_command():
             self._confine()
+            if self._secrets is not None:
+                self._secrets.check(self.grant)
+            elif self.grant.spec.todo.secrets:
+                raise SecretsMissing("a worker that has credentials")
             outcome = self._work_in(self._workspace())
         else:
             outcome = AttemptOutcome(kind=self._commands.stopped or OutcomeKind.SUCCEEDED)
@@ -231,10 +237,11 @@ class Attempt:
             undone = self._action.undone(folder)
             files = {"COORD_CONTEXT": context, "COORD_OUTPUT": output, "COORD_CHECKPOINT": former}
             files |= {"COORD_CONNECTION": connection}
+            given = self._give_secrets(folder)
             environment = self._commands.environment(workspace) | {
                 name: str(file) for name, file in files.items()
             }
-            environment |= undone.environment if undone else {}
+            environment |= given | (undone.environment if undone else {})
             job = Job(
                 todo=self.grant.spec.todo,
                 repo=self.grant.spec.repo,
@@ -281,13 +288,23 @@ class Attempt:
                 workspace, refused.ended, "a git hook or the signing program refused the commit: "
             )
 
+    def _give_secrets(self, folder: Path) -> dict[str, str]:
+        """Write the todo's secrets into the folder; from here on, nothing that it writes shows them."""
+        if self._secrets is None or not self.grant.spec.todo.secrets:
+            return {}
+        secrets = self._secrets.read(self.grant)
+        self._log.mask(secret.value for secret in secrets)
+        for warning in filter(None, (secret.warning for secret in secrets)):
+            self._log.say(warning)
+        return write_secrets(folder, self.grant.spec.repo, secrets)
+
     @contextmanager
     def _serving(self, folder: Path) -> Iterator[Path]:
         """Serve the shared context, and yield the file for COORD_CONNECTION. Raises WorkspaceUnusable."""
         file = folder / "connection.json"
         with ExitStack() as until:
             with describe_os_error(folder):
-                _write(file, until.enter_context(self._attempt_environment.connection()))
+                _write(file, until.enter_context(self._attempt_environment.connection(self._log.masked_json)))
             yield file
 
     def on_accepted(self) -> None:

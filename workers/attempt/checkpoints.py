@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISREG
+from typing import Any
 
 from workers.attempt.context import OutputRefused, read_output
 
@@ -29,8 +30,10 @@ class Checkpoint:
     The heartbeat calls `unsent` and `sent`, the attempt's own thread calls the rest.
     """
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, masked: Callable[[Any], Any] = lambda value: value) -> None:
+        """`masked` takes secrets out of a JSON value."""
         self._limit_bytes = limit_bytes
+        self._masked = masked
         self._guard = threading.Lock()
         self._file: Path | None = None
         self._seen: _Stamp | None = None
@@ -75,7 +78,7 @@ class Checkpoint:
         if before is None:
             return ""
         try:
-            written = read_output(file, self._limit_bytes)
+            written = read_output(file, self._limit_bytes, self._masked)
         except OutputRefused:
             return ""
         return written if _stamp(file) == before else ""

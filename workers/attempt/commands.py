@@ -42,11 +42,23 @@ class OutputTail:
 
     def __init__(self, log: Log) -> None:
         self._log = log
+        self._mask = log.masker.stream()
         self._tail = bytearray()
         self._cut = False
         self._until: float | None = None
 
     def take(self, data: bytes) -> None:
+        self._keep(self._mask.feed(data))
+
+    def begin(self) -> None:
+        """Begin the output of a command, with the secrets that the attempt has by now."""
+        self._mask = self._log.masker.stream()
+
+    def end(self) -> None:
+        """Take the end of the output, which may have been the beginning of a secret."""
+        self._keep(self._mask.end())
+
+    def _keep(self, data: bytes) -> None:
         self._log.write(data)
         self._tail += data
         if len(self._tail) > 2 * KEPT_BYTES:  # seldom: a cut moves the whole tail
@@ -135,6 +147,7 @@ class AttemptCommands:
 
     def _run(self, workspace: Workspace, command: Command, confined: Confined) -> Exit:
         self.was_full = full(self._disks(workspace))
+        self.output_tail.begin()
         child = start(
             confined.argv,
             cwd=workspace.path,
@@ -160,7 +173,10 @@ class AttemptCommands:
             raise
         if self.stopped is not None:  # before there was a child to stop
             self._end(child)
-        return child.wait()
+        try:
+            return child.wait()
+        finally:
+            self.output_tail.end()
 
     def git_commit(self, workspace: Workspace, argv: Sequence[str], text: str) -> None:
         """Commit under the guard: hooks' output goes to the log, and the todo's timeout ends them."""

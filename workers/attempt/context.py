@@ -167,8 +167,11 @@ def _newest(handed: Iterable[PredecessorOutput], repo_of: Mapping[str, str]) -> 
     return {repo_of[one.todo]: one for one in settled}
 
 
-def read_output(path: Path, limit_bytes: int) -> str:
-    """Return the JSON that the todo wrote, compact; empty if it wrote none. Raises OutputRefused."""
+def read_output(path: Path, limit_bytes: int, masked: Callable[[Any], Any]) -> str:
+    """Return the JSON that the todo wrote, compact and `masked`; empty if it wrote none.
+
+    Raises OutputRefused.
+    """
     try:
         written = _bytes_of(path, limit_bytes + 1)
         if not written:
@@ -181,7 +184,7 @@ def read_output(path: Path, limit_bytes: int) -> str:
         value = json.loads(written)
         if _deeper_than(DEEPEST, value):
             raise OutputRefused(f"COORD_OUTPUT is nested deeper than {DEEPEST}", "hand on a flatter value")
-        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+        return json.dumps(masked(value), separators=(",", ":"), allow_nan=False)
     except (ValueError, RecursionError) as error:
         raise OutputRefused(
             f"COORD_OUTPUT is not JSON: {error}", "write one JSON value to the file it names"

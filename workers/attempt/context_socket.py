@@ -27,7 +27,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Self
 
@@ -54,8 +54,17 @@ logger = logging.getLogger(__name__)
 class ContextSocket:
     """Listens inside `with`. Raises OSError, and CoordinationError where the folder is not safe."""
 
-    def __init__(self, calls: ContextCalls, run_id: str, todo_id: str, value_bytes: int) -> None:
+    def __init__(
+        self,
+        calls: ContextCalls,
+        run_id: str,
+        todo_id: str,
+        value_bytes: int,
+        masked: Callable[[Any], Any] = lambda value: value,
+    ) -> None:
+        """`masked` takes secrets out of a JSON value."""
         self._calls = calls
+        self._masked = masked
         self._ids = {"run_id": run_id, "todo_id": todo_id}
         self._value_bytes = value_bytes
         self._most = 2 * value_bytes + REQUEST_SLACK_BYTES  # JSON in JSON: each quote takes two characters
@@ -158,7 +167,7 @@ class ContextSocket:
             reader = _Reader(client, REQUEST_S)
             self._check(reader.line(TOKEN_BYTES))
             asked = self._request(reader)
-            call, given = str(asked["call"]), {**asked["given"], **self._ids}
+            call, given = str(asked["call"]), {**self._without_secrets({**asked["given"]}), **self._ids}
             if self._over:
                 raise ConnectionError("the attempt is over")
             if call == "list":
@@ -175,6 +184,20 @@ class ContextSocket:
         asked: dict[str, Any] = json.loads(request)
         return asked
 
+    def _without_secrets(self, given: dict[str, Any]) -> dict[str, Any]:
+        value = given.get("value")
+        text = {"value": self._masked_text(value)} if isinstance(value, str) else {}
+        return {**self._masked(given), **text}
+
+    def _masked_text(self, value: str) -> str:
+        """Return the JSON of a value, which may be wrong, without secrets."""
+        if (masked := self._masked(value)) == value:
+            return value
+        try:
+            return json.dumps(self._masked(json.loads(value)))
+        except (ValueError, RecursionError):
+            return str(masked)
+
     def _check(self, token: bytes) -> None:
         if not hmac.compare_digest(token, self._token.encode()):
             raise NotAllowed(
@@ -185,7 +208,7 @@ class ContextSocket:
         """Return the value that the client computes, however long that takes."""
         client.settimeout(REQUEST_S)
         client.sendall(line({"compute": True}))
-        return str(json.loads(_Reader(client, None).line(self._most))["value"])
+        return self._masked_text(str(json.loads(_Reader(client, None).line(self._most))["value"]))
 
 
 class _Reader:
@@ -226,9 +249,15 @@ def _peer(client: socket.socket) -> int | None:
 
 
 @contextmanager
-def served(calls: ContextCalls, run_id: str, todo_id: str, value_bytes: int) -> Iterator[str]:
+def served(
+    calls: ContextCalls,
+    run_id: str,
+    todo_id: str,
+    value_bytes: int,
+    masked: Callable[[Any], Any] = lambda value: value,
+) -> Iterator[str]:
     """Serve an attempt; yields the content of COORD_CONNECTION's file."""
-    with ContextSocket(calls, run_id, todo_id, value_bytes) as listening:
+    with ContextSocket(calls, run_id, todo_id, value_bytes, masked) as listening:
         yield listening.connection
 
 

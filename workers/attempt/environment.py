@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from coordination.runs.records import RunBrief
+from workers.attempt.secrets import TodoSecrets
 from workers.result_cache.results import Results
 from workers.sandbox import Sandboxes
 from workers.workspace.base_commit import Carried
@@ -23,7 +24,7 @@ def _nothing_to_verify() -> None:
     """Verify nothing."""
 
 
-def _no_connection() -> AbstractContextManager[str]:
+def _no_connection(_masked: Callable[[Any], Any]) -> AbstractContextManager[str]:
     return nullcontext("")
 
 
@@ -39,11 +40,14 @@ class AttemptEnvironment:
     """Verifies what the todo begins with. Raises NotAllowed."""
     results: Results | None = None
     """The result cache; None where this worker uses none."""
-    connection: Callable[[], AbstractContextManager[str]] = _no_connection
-    """The content of COORD_CONNECTION's file, and the service behind it, while the command runs.
+    connection: Callable[[Callable[[Any], Any]], AbstractContextManager[str]] = _no_connection
+    """The content of COORD_CONNECTION's file, and the service behind it, while the command runs. The argument
+    takes secrets out of a JSON value that the command sets.
 
     Raises OSError.
     """
+    secrets: TodoSecrets | None = None
+    """The credentials of this machine; None where todos get none."""
     fetch: Fetch | None = None
     """Fetches a commit of another host."""
     sandboxes: Sandboxes | None = None

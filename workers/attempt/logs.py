@@ -11,10 +11,11 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import redis
 
+from coordination.credentials.masking import Masker
 from coordination.files import make_private, open_private
 from coordination.models import HIDDEN
 
@@ -40,9 +41,11 @@ class Log:
 
         Half of the limit is for the head, half for the tail.
 
-        `secrets` are masked in coord's own lines. A todo's output stays as it is.
+        `secrets`, values of `env`, are masked in coord's own lines only. Those of credentials are masked in
+        all output, once `mask` has named them.
         """
         self._append = append
+        self.masker = Masker()
         self._secrets = sorted((s for s in secrets if len(s) >= SHORTEST_SECRET), key=len, reverse=True)
         self._head_left = limit_bytes // 2
         self._buffered = min(max(limit_bytes // 2, 1), MOST_BUFFERED)
@@ -75,10 +78,18 @@ class Log:
         """Write a line of coord's own."""
         self.write(f"[coord] {self.masked(text)}\n".encode())
 
+    def mask(self, secrets: Iterable[str]) -> None:
+        """Mask secrets of the attempt from here on, in all that the todo writes."""
+        self.masker = Masker(secrets)
+
     def masked(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, HIDDEN)
-        return text
+        return self.masker.text(text)
+
+    def masked_json(self, value: Any) -> Any:
+        """Return a JSON value without secrets of the attempt."""
+        return self.masker.json(value)
 
     def close(self) -> None:
         with self._guard:

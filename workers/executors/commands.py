@@ -91,15 +91,24 @@ def _files(job: Job) -> str:
         f"The outputs of the predecessors are in the JSON file {job.context} (COORD_CONTEXT).\n"
         f"Write the output for dependents as JSON to {job.output} (COORD_OUTPUT).\n"
         f"{former if job.checkpoint else ''}"
+        f"{_secrets(job)}"
         "Work in the current folder. "
         "What is left changed there when you exit with code 0 is committed for you."
     )
+
+
+def _secrets(job: Job) -> str:
+    if not job.todo.secrets:
+        return ""
+    names = ", ".join(job.todo.secrets)
+    return f"The secrets {names} are files in {job.env.get('COORD_SECRETS', '')} (COORD_SECRETS).\n"
 
 
 def _files_to_undo(job: Job, undone: Undone) -> str:
     return (
         f"The output of the task is in the JSON file {undone.output} (COORD_TODO_OUTPUT), null if nothing.\n"
         f"The outputs of its predecessors are in the JSON file {job.context} (COORD_CONTEXT).\n"
+        f"{_secrets(job)}"
         "Work in the current folder; nothing of it is committed. It may have been undone in part before: "
         "exit with code 0 when nothing is left to undo."
     )

@@ -54,6 +54,7 @@ def key_of(
         "prepare": spec.repo.prepare,
         "action": _action(spec, agent_command),
         "env": {name: str(value) for name, value in spec.todo.env.items()},
+        **({"secrets": spec.todo.secrets} if spec.todo.secrets else {}),
         "tree": tree,
         "inputs": inputs,
         "predecessors": [

@@ -186,6 +186,14 @@ RESOURCE = replace(
     read=need,
     name_of=name_of,
 )
+SECRET = _list(
+    "--secret",
+    "secrets",
+    "NAME",
+    "Give its commands these credentials, as files.",
+    EXECUTION,
+    completion.credential_names,
+)
 GATE = _work(
     "--gate",
     "gate",
@@ -243,6 +251,7 @@ TODO = (
     GATE,
     TIMEOUT,
     RESOURCE,
+    SECRET,
 )
 
 PLAN = (

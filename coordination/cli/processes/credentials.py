@@ -10,7 +10,7 @@ from rich_click import RichGroup
 
 from coordination.api import credentials
 from coordination.api.credentials import Written
-from coordination.cli.completion import repo_names
+from coordination.cli.completion import credential_names, repo_names
 from coordination.cli.context import CliContext, warn
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Cell, print_none, print_table
@@ -128,7 +128,7 @@ def list_(form: Form) -> None:
 
 
 @credential.command()
-@click.argument("name")
+@click.argument("name", shell_complete=credential_names)
 @click.argument("reference")
 @expires_option
 @as_json_option
@@ -139,7 +139,7 @@ def rotate(call: CliContext, name: str, reference: str, expires: date | None, as
 
 
 @credential.command()
-@click.argument("name")
+@click.argument("name", shell_complete=credential_names)
 @as_json_option
 @click.pass_obj
 def revoke(call: CliContext, name: str, as_json: bool) -> None:

@@ -90,6 +90,7 @@ def todo_page(todo: Todo, plan: Plan | None, chains: Chains) -> Iterator[Lines]:
             ("cache", _cache(todo.cache)),
             ("timeout", format_hours(todo.timeout.total_seconds() / 3600) if todo.timeout else ""),
             ("resources", ", ".join(map(str, todo.resources))),
+            ("secrets", " ".join(todo.secrets)),
             ("env", " ".join(f"{name}={value}" for name, value in presentable(todo).env.items())),
             ("works in", "the repository's own folder" if todo.workspace == "in-place" else ""),
         ]

@@ -20,6 +20,7 @@ from coordination.backend.keys import split_member
 from coordination.cache.contexts import Kept
 from coordination.cache.names import Chain, Scope
 from coordination.errors import Conflict, NotAllowed
+from coordination.models import SecretName
 from coordination.runs.cleanup_jobs import Answer, CleanupJob, CleanupQueue
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.inputs import TodoInputs
@@ -42,6 +43,7 @@ Name = Annotated[str, Field(max_length=1024)]
 Words = Annotated[str, Field(max_length=64 * 1024)]
 MOST_LEASES = 10_000
 MOST_CONTEXTS = 1000
+MOST_SECRETS = 1000
 LONGEST_LEASE = 4
 """Longest lease of a request, as a multiple of the leader's own `lease_ttl`."""
 _COMMIT = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})?")
@@ -60,9 +62,9 @@ class StepHandlers:
         handlers = (
             self.claim, self.renew, self.settle, self.retry, self.hand_back, self.park, self.hold_up,
             self.checkpoint, self.status, self.brief,
-            self.handed_over, self.log, self.refused, self.distrust, self.meet, self.refuse_clash, self.say,
-            self.leave, self.errands,
-            self.answer, self.context_get, self.context_set, self.context_delete, self.context_list,
+            self.handed_over, self.log, self.refused, self.distrust, self.secrets_read, self.meet,
+            self.refuse_clash, self.say, self.leave, self.errands, self.answer,
+            self.context_get, self.context_set, self.context_delete, self.context_list,
         )  # fmt: skip
         self._handlers: Mapping[str, Callable[..., Any]] = {
             step.__name__: validate_call(step) for step in handlers
@@ -172,6 +174,13 @@ class StepHandlers:
     def distrust(self, repos: Repos, run_id: str, todo_id: str, worker: Name, repo: Name, why: Words) -> None:
         self._own(repos, run_id, todo_id)
         self._store.distrust(run_id, todo_id, worker, self._brief(run_id).repo_of[todo_id], why)
+
+    def secrets_read(
+        self, repos: Repos, run_id: str, todo_id: str, repo: str, worker: Name,
+        names: Annotated[Sequence[SecretName], Field(max_length=MOST_SECRETS)],
+    ) -> None:  # fmt: skip
+        self._own(repos, run_id, todo_id)
+        self._store.secrets_read(run_id, todo_id, self._repo_of(run_id)[todo_id], worker, names)
 
     def status(self, repos: Repos, run_id: str) -> str | None:
         return self._store.status(run_id) if self._seen(repos, run_id) else None

@@ -105,6 +105,7 @@ class ProxyStore(RunStore):
     log = _asked(RunStore.log)
     refused = _asked(RunStore.refused)
     distrust = _asked(RunStore.distrust)
+    secrets_read = _asked(RunStore.secrets_read)
 
 
 class ProxyCleanupQueue(CleanupQueue):

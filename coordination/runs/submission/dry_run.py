@@ -56,6 +56,8 @@ class Step:
     """The approval at its gate, which is asked for before anything else."""
     workspace: Workspace
     resources: tuple[ResourceNeed, ...]
+    secrets: tuple[str, ...]
+    """Names of the credentials that it gets."""
     command: str
     timeout_s: float | None
     """Timeout; None: it waits for a person without limit."""
@@ -178,6 +180,7 @@ def _step(graph: PlanGraph, name: str, settings: Settings, places: Places, on_fa
         approval=approval_of(todo),
         workspace=todo.workspace,
         resources=todo.resources,
+        secrets=todo.secrets,
         command=command_text(todo, settings.agent_command),
         timeout_s=None if manual else (todo.timeout or settings.todo_timeout).total_seconds(),
         undo=undo_text(todo, settings.agent_command) if on_failure is OnFailure.ROLLBACK else None,

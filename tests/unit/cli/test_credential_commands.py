@@ -68,6 +68,20 @@ def test_a_wrong_call_changes_nothing(
     assert not config.exists()
 
 
+def test_validate_warns_of_a_secret_in_env_and_refuses_it_when_strict(typed: Typed, file: Path):
+    env = f"env: {{SHIP_TOKEN: {TOKEN}, NPM_TOKEN: $NPM_TOKEN, REGION: eu}}"
+    file.write_text(file.read_text().replace('action: "true"', f'action: "true"\n      {env}'))
+    line = next(number for number, text in enumerate(file.read_text().splitlines(), 1) if TOKEN in text)
+
+    loose, strict = typed("validate"), typed("validate", "--strict")
+
+    assert (loose.code, strict.code) == (0, 2)
+    assert f"{file.name}:{line}: " in loose.err
+    assert "secrets: [ship-token]" in loose.err
+    assert loose.err.count("looks like") == 1
+    assert TOKEN not in loose.err + loose.out + strict.err + strict.out + typed("validate", "--json").out
+
+
 def test_the_file_may_not_lie_in_a_repository(
     typed: Typed, file: Path, monkeypatch: pytest.MonkeyPatch, config: Path
 ):

@@ -1,0 +1,165 @@
+"""Give a todo the secrets that it names, as files in the private folder of its attempt.
+
+COORD_SECRETS is a folder with one file for each name, mode 0600, without a line end. It goes with the
+attempt's folder: when the attempt ends, or, after a kill of the worker, with the next clean-up of any worker
+(`workspace/files.py`). If a named credential is for reading or writing and the repository's `url` is https,
+GIT_ASKPASS answers git's question for a password of that host, and of no other.
+
+A todo whose secrets this worker cannot give waits (`SecretsMissing`): for a person, not for another attempt,
+so none is used up. The values never leave this process but to those files: `Masker` takes them out of all
+that comes back.
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from coordination.credentials.records import Credential, Purpose, refusal_for_todo
+from coordination.credentials.references import SecretUnreadable, parse
+from coordination.credentials.store import CredentialStore, Secret
+from coordination.errors import CoordinationError, NotFound
+from coordination.files import make_private, open_private
+from coordination.models import Repo
+from coordination.runs.replies import Grant
+from workers.process.trouble import describe_os_error
+
+FOLDER = "secrets"
+ASKPASS = "git-askpass"
+Record = Callable[[Grant, Sequence[str]], None]
+NO_HELPERS = {
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "credential.helper",
+    "GIT_CONFIG_VALUE_0": "",
+}
+USER = "x-access-token"
+"""The user for a `url` without one: GitHub wants it for its apps, others take any."""
+
+logger = logging.getLogger(__name__)
+
+
+class SecretsMissing(CoordinationError):
+    """This worker cannot give the todo a secret that it names."""
+
+
+class WithheldVariables(Mapping[str, str]):
+    """Variables of this process; those that credentials name are taken out of its environment, so that no
+    command inherits them.
+    """
+
+    def __init__(self, environ: MutableMapping[str, str]) -> None:
+        self._environ = environ
+        self._taken: dict[str, str] = {}
+        self._stamp: tuple[int, int] | None = None
+
+    def __getitem__(self, name: str) -> str:
+        if name in self._environ:
+            self._taken[name] = self._environ.pop(name)
+        return self._taken[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self._environ, **self._taken})
+
+    def __len__(self) -> int:
+        return len({**self._environ, **self._taken})
+
+    def take(self, store: CredentialStore) -> None:
+        """Take out the variables that credentials name, if the file of credentials has changed."""
+        try:
+            found = store.path.stat()
+            if (stamp := (found.st_ino, found.st_mtime_ns)) != self._stamp:
+                for credential in store.all():
+                    for reference in filter(None, (credential.reference, credential.replaced)):
+                        self.get(parse(reference).variable)
+                self._stamp = stamp
+        except (OSError, CoordinationError) as error:  # todos that name a secret wait, with the same words
+            logger.debug("no credentials: %s", error)
+
+
+class TodoSecrets:
+    """The credentials of this worker's machine, for its todos."""
+
+    def __init__(self, path: Path, environ: MutableMapping[str, str], host: str, record: Record) -> None:
+        """`path`: the file of credentials. `record` writes the event of a read."""
+        self._variables = WithheldVariables(environ)
+        self._store = CredentialStore(path, self._variables)
+        self._variables.take(self._store)
+        self._host = host
+        self._record = record
+
+    def check(self, grant: Grant) -> None:
+        """Raise SecretsMissing if the todo names a credential that it does not get here. Reads no secret."""
+        self._variables.take(self._store)
+        if names := grant.spec.todo.secrets:
+            self._allowed(names, grant.spec.repo.name)
+
+    def read(self, grant: Grant) -> Sequence[Secret]:
+        """Return the secrets that the todo names, in its order. Raises SecretsMissing."""
+        if not (names := grant.spec.todo.secrets):
+            return ()
+        self._allowed(names, grant.spec.repo.name)
+        self._record(grant, names)
+        try:
+            return tuple(self._store.read(name) for name in names)
+        except (SecretUnreadable, NotFound) as error:
+            raise self._missing(error.message, error.hint) from error
+
+    def _allowed(self, names: Sequence[str], repo: str) -> None:
+        try:
+            known: Mapping[str, Credential] = {one.name: one for one in self._store.all()}
+        except CoordinationError as error:
+            raise self._missing(error.message, error.hint) from error
+        now = datetime.now(UTC)
+        for name in names:
+            if refused := refusal_for_todo(known, name, repo, now):
+                raise self._missing(*refused)
+
+    def _missing(self, why: str, remedy: str) -> SecretsMissing:
+        return SecretsMissing(f"a secret on host {self._host}: {why}; there: {remedy}")
+
+
+def write_secrets(folder: Path, repo: Repo, secrets: Sequence[Secret]) -> dict[str, str]:
+    """Write the secrets into the attempt's folder; return the variables that lead to them.
+
+    Git gets the first secret for writing, else the first one for reading. Raises WorkspaceUnusable.
+    """
+    place = folder / FOLDER
+    with describe_os_error(folder):
+        make_private(place)
+        for secret in secrets:
+            with open_private(place / secret.name, newline="") as file:
+                file.write(secret.value)
+        variables = {"COORD_SECRETS": str(place)}
+        for_git = sorted(secrets, key=lambda secret: Purpose.WRITE not in secret.purposes)[0]
+        if script := askpass(repo.url or "", place / for_git.name):
+            with open_private(folder / ASKPASS) as file:
+                file.write(script)
+            (folder / ASKPASS).chmod(0o700)
+            # Without helpers: one that stores passwords would keep the secret.
+            variables |= {"GIT_ASKPASS": str(folder / ASKPASS), **NO_HELPERS}
+    return variables
+
+
+def askpass(url: str, secret: Path) -> str:
+    """Return a program for GIT_ASKPASS that answers for the host of this address only; empty for an address
+    that is not https.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname:
+        return ""
+    user, _, host = parts.netloc.rpartition("@")
+    user = user.partition(":")[0] or USER
+    asked_user = shlex.quote(f"Username for 'https://{host}': ")
+    asked_password = shlex.quote(f"Password for 'https://{user}@{host}': ")
+    return (
+        "#!/bin/sh\n"
+        'case "$1" in\n'
+        f"{asked_user}) printf '%s\\n' {shlex.quote(user)} ;;\n"
+        f"{asked_password}) cat {shlex.quote(str(secret))} ;;\n"
+        "*) echo 'coord: the secret of this todo is for another address' >&2; exit 1 ;;\n"
+        "esac\n"
+    )
