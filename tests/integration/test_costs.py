@@ -222,8 +222,12 @@ class Counted(UnixDomainSocketConnection):
         super().send_packed_command(command, check_health)
 
 
-@pytest.fixture
-def parts(make_worker: MakeWorker) -> Container:
+@pytest.fixture(params=["off", "warn"])
+def parts(
+    make_worker: MakeWorker, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Container:
+    """A worker that checks signatures, or does not: that takes no round trip."""
+    monkeypatch.setenv("COORD_SIGNATURES", request.param)
     made = make_worker("r1")
     made.redis.connection_pool.connection_class = Counted
     return made

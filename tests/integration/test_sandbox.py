@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from coordination.settings import Settings
+from coordination.trust.identity import WORKER_KEY, worker_identity
 from tests.attempts import Bench
 from tests.commands import gone
 from tests.sandboxes import needs_bubblewrap
@@ -104,6 +105,7 @@ REACHED = """
 def test_a_hostile_todo_reads_writes_and_reaches_nothing_outside(bench: Bench):
     home, git_dir = bench.folder / "home", bench.checkout / ".git"
     entry = git_dir / "worktrees" / "api"
+    worker_identity(bench.state, "worker")
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         told: dict[str, Any] = {
             "folder": str(bench.folder),
@@ -114,6 +116,7 @@ def test_a_hostile_todo_reads_writes_and_reaches_nothing_outside(bench: Bench):
                 str(bench.folder / "other" / "code"),
                 str(bench.checkout / "code"),
                 str(bench.state / "logs"),
+                str(bench.state / WORKER_KEY),
                 "/etc/shadow",
                 "/proc/1/root/etc/hostname" + "x",
             ],
