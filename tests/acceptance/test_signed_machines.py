@@ -1,0 +1,81 @@
+"""Two machines whose workers require signatures, and an adversary who has the password of their Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from coordination.backend.client import Profile, connect
+from coordination.backend.keys import Keys
+from tests.machines import Loopback, Machine, Site
+from tests.stage import PLAN, Stage, git
+from tests.waiting import until
+
+WORK = 'echo "$COORD_TODO_ID" >> work; echo "{\\"by\\": \\"$COORD_TODO_ID\\"}" > "$COORD_OUTPUT"'
+READ = """grep -q '"by": "MAKE"' "$COORD_CONTEXT" """
+TODOS = [
+    {"id": "MAKE", "repo": "up", "action": WORK},
+    {"id": "READ", "repo": "down", "action": READ, "blocked_by": ["MAKE"]},
+    {"id": "LOOK", "repo": "up", "action": {"type": "manual"}, "blocked_by": ["READ"]},
+    {"id": "CHECK", "repo": "up", "action": "sh check.sh", "blocked_by": ["LOOK"]},
+]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path, Loopback())
+    yield made
+    made.end()
+
+
+def trusting(site: Site, folder: Path) -> tuple[Stage, Machine, Machine]:
+    """A desk, and the machines of `up` and `down`; each trusts the desk and the other worker."""
+    desk = site.submitter(COORD_IDENTITY=str(folder / "person"))
+    desk.coord(
+        "identity", "init", "--name", "anna", COORD_IDENTITY="", XDG_CONFIG_HOME=str(folder / "config")
+    )
+    (folder / "config" / "coord" / "identity").rename(folder / "person")
+    (folder / "config" / "coord" / "identity.pub").rename(folder / "person.pub")
+    person = (folder / "person.pub").read_text().strip()
+    machines = [
+        site.machine(name, COORD_SIGNATURES="require", COORD_TRUST_FILE=str(folder / f"trust-{name}.yaml"))
+        for name in ("ann", "ben")
+    ]
+    for machine in machines:
+        machine.ok("trust", "add", person, "--role", "admin")
+        for other in machines:
+            line = other.ok("identity", "show", "--worker", "--state", str(other.state)).out.strip()
+            machine.ok("trust", "add", line, "--as", other.folder.name, "--kind", "worker")
+    return desk, *machines
+
+
+def test_an_honest_run_succeeds_and_a_moved_tip_makes_no_foreign_code_run(site: Site, tmp_path: Path):
+    desk, ann, ben = trusting(site, tmp_path)
+    desk.write(TODOS, repos={"up": {"path": None}, "down": {"path": None}})
+    ran = tmp_path / "foreign"
+    up = ann.repo("up", **{"check.sh": "grep -q MAKE work\n"})
+    ben.repo("down")
+    ann.worker(up="up")
+    ben.worker(down="down")
+    with connect(site.url, Profile.COMMAND) as redis:
+        keys = Keys("coord")
+        for attacked in (False, True):
+            run = desk.ok("sweep", PLAN, "--detach", "--json").json["run_id"]
+            until(lambda run=run: redis.hget(keys.run(run).state, "READ") == "succeeded", 30)
+            if attacked:
+                git(up, "checkout", "-q", "-b", "elsewhere")
+                (up / "check.sh").write_text(f"touch {ran}\n")
+                git(up, "commit", "-qam", "foreign")
+                redis.hset(keys.run(run).tips, "up", git(up, "rev-parse", "HEAD"))
+            desk.ok("complete-todo", "LOOK", "--run", run)
+            until(lambda run=run: redis.hget(keys.run(run).meta, "status") in ("succeeded", "failed"), 30)
+
+            shown = desk.ok("show-run", run, "--json")
+            assert shown.todo("CHECK")["state"] == ("failed" if attacked else "succeeded")
+            events = desk.ok("events", "--kind", "trust.refused", "--json").out
+            assert ("CHECK" in events) == attacked
+            desk.write(TODOS, repos={"up": {"path": None}, "down": {"path": None}})
+    assert "but the signed result is" in shown.todo("CHECK")["error"]
+    assert not ran.exists()
