@@ -14,9 +14,10 @@ from pathlib import Path
 
 from benchmarks.clock import best
 from benchmarks.report import Report, parser, report
-from coordination.models import Repo, Retry, Todo
+from coordination.models import Repo, Retry, Signatures, Todo
+from coordination.runs.brief import RunBrief, TodoSpec
 from coordination.runs.inputs import PredecessorOutput, TodoInputs
-from coordination.runs.records import Result, RunBrief, TodoSpec, TodoState
+from coordination.runs.records import Result, TodoState
 from coordination.runs.replies import Grant
 from coordination.settings import Settings
 from workers.signed_results import CurrentTrust, SignedResults, WorkerKey
@@ -35,7 +36,7 @@ def grant_of(todo: str, fence: int, tip: str | None) -> Grant:
 def measure_results(rows: Report, rounds: int) -> None:
     with tempfile.TemporaryDirectory(prefix="coord-bench-") as folder:
         key = WorkerKey(Path(folder), "bench")
-        make = partial(SignedResults, key=key, mode="require", report=_fail)
+        make = partial(SignedResults, key=key, mode=Signatures.REQUIRE, report=_fail)
 
         def fresh() -> SignedResults:
             return make(trust=CurrentTrust(Path(folder, "trust.yaml"), key, lambda: ()))

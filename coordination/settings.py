@@ -19,7 +19,17 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from coordination.environment import ENV_PREFIX
 from coordination.errors import UsageError
-from coordination.models import Backoff, Command, Duration, Jitter, Size, Text, WriteBack, lower_case
+from coordination.models import (
+    Backoff,
+    Command,
+    Duration,
+    Jitter,
+    Signatures,
+    Size,
+    Text,
+    WriteBack,
+    lower_case,
+)
 from coordination.text import wrong_value
 
 COMMIT_FIELDS = ("task", "todo", "plan", "run")
@@ -272,6 +282,14 @@ class Settings(BaseModel):
     of the role `keeper` execute its steps.
     """
 
+    signatures: Signatures | None = None
+    """What this machine's workers demand of signatures: `off` checks nothing, `warn` reports what is not
+    signed as it must be and executes it, `require` refuses it. Read only from the environment, because the
+    file is not signed. None: `off` where Redis is a unix socket of the same user, else `warn`.
+    """
+    order_ttl: Duration = timedelta(days=30)
+    """Time for which a signed order or approval is valid; workers start nothing of it afterwards."""
+
     history_host: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)] | None = None
     """Name of the machine whose worker keeps the history of all machines, beside its ecosystem file. None:
     each machine keeps what `coord history` reads there.
@@ -337,6 +355,7 @@ OF_THE_ENVIRONMENT = {
     "sandbox_readable": "what came with a folder must not open a sandbox",
     "sandbox_writable": "what came with a folder must not open a sandbox",
     "sandbox_variables": "what came with a folder must not open a sandbox",
+    "signatures": "each machine decides what its workers demand, and nobody signs the file",
 }
 """Settings that the file must not have, and why."""
 FOLDERS = ("cache_folder", "export_runs")

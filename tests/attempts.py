@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from coordination.models import Repo, Retry, Todo
-from coordination.runs.records import RunBrief, TodoSpec
+from coordination.runs.brief import RunBrief, TodoSpec
 from coordination.runs.replies import Grant, Undo
 from coordination.settings import Settings
 from tests.stage import git
@@ -102,7 +102,7 @@ class Bench:
             todo_id="T",
             attempt=self.fence,
             fence=self.fence,
-            spec=spec,
+            spec_json=spec.model_dump_json(),
             tip=tip,
             tries=0,
             undo=undo,

@@ -13,6 +13,7 @@ from typing import Any
 from coordination.backend.keys import Keys
 from coordination.models import Repo
 from coordination.planner.graph import build
+from coordination.runs.submission.signing import Signing
 from coordination.runs.submission.submit import submit
 from coordination.settings import Settings
 from tests.plans import PLAN, Todos, ecosystem, order
@@ -73,6 +74,8 @@ class World:
         self.folder = folder
         self.url = url
         self.settings = Settings(disk_min=0)
+        self.signing: Signing | None = None
+        """The identity that orders runs."""
         self.hosts: list[Host] = []
         self.remotes: dict[str, str] = {}
 
@@ -121,7 +124,8 @@ class World:
         declared = ecosystem({**todos, "OPEN": "up"}, **{**manual, **more})
         repos = tuple(Repo(name=repo.name, url=self.remotes.get(repo.name)) for repo in declared.repos)
         declared = declared.model_copy(update={"repos": repos})
-        run, _ = submit(self.hosts[0].parts.store, build(declared, PLAN), declared, self.settings, order())
+        store, graph = self.hosts[0].parts.store, build(declared, PLAN)
+        run, _ = submit(store, graph, declared, self.settings, order(), signing=self.signing)
         return run
 
 

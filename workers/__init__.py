@@ -9,6 +9,7 @@
 |---|---|
 | `delivery` | one message: claim, attempt, and the step that its outcome asks for |
 | `attempt/` | runs a todo or compensates one: workspace, command, result; its input, progress and output |
+| `order_check` | whether what is to be executed was ordered by somebody who may |
 | `outcome` | the outcome of an attempt, from its end to the step that settles it |
 | `signed_results` | the worker's key: signed results, and the check of those that a todo builds on |
 | `leases` `local_liveness` `notifications` | background services: heartbeats, dead local workers, wake-ups |

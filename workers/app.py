@@ -42,6 +42,7 @@ from workers.history_service import HistoryService
 from workers.leases import Leases
 from workers.local_liveness import LocalLiveness
 from workers.notifications import Callbacks, Notifications, PubSubNotifications
+from workers.order_check import OrderCheck
 from workers.result_cache import Results
 from workers.results_writer import ResultsWriter
 from workers.served import ServedRepositories
@@ -164,7 +165,12 @@ class Container:
             results=self.results,
             signed_results=self.signed_results,
             auto_cleanup=self.auto_cleanup,
+            orders=self.order_check,
         )
+
+    @cached_property
+    def order_check(self) -> OrderCheck:
+        return OrderCheck(self.store, self.config.signatures, self._current_trust())
 
     @cached_property
     def auto_cleanup(self) -> AutoCleanup:
@@ -196,10 +202,16 @@ class Container:
     @cached_property
     def signed_results(self) -> SignedResults:
         config = self.config
-        trust = CurrentTrust(trust_path(), self.worker_key, lambda: (config.state, *self.served.values()))
         return SignedResults(
-            key=self.worker_key, mode=config.signatures, trust=trust, report=self._report_distrust
+            key=self.worker_key,
+            mode=config.signatures,
+            trust=self._current_trust(),
+            report=self._report_distrust,
         )
+
+    def _current_trust(self) -> CurrentTrust:
+        """Return a reader of the trust file; each tells its owner of changes."""
+        return CurrentTrust(trust_path(), self.worker_key, lambda: (self.config.state, *self.served.values()))
 
     def _report_distrust(self, grant: Grant, why: str) -> None:
         repo = grant.spec.repo.name

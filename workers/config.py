@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from coordination.models import Signatures
+from coordination.runs.signed_orders import signatures_in_force
 from coordination.settings import Settings
 
 
@@ -31,12 +31,9 @@ class WorkerConfig:
     """The ecosystem file; None without one."""
 
     @property
-    def signatures(self) -> Literal["off", "warn", "require"]:
-        """Return what happens with what is not signed by a trusted key."""
-        named = os.environ.get("COORD_SIGNATURES", "")
-        if named in ("off", "require"):
-            return "require" if named == "require" else "off"
-        return "off" if self.is_one_machine else "warn"
+    def signatures(self) -> Signatures:
+        """Return what this worker demands of signatures."""
+        return signatures_in_force(self.settings, self.redis_url)
 
     @property
     def is_one_machine(self) -> bool:

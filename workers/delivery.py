@@ -40,6 +40,7 @@ from workers.attempt.secrets import TodoSecrets
 from workers.cleanup.jobs import OVER, AutoCleanup
 from workers.config import WorkerConfig
 from workers.leases import Leases
+from workers.order_check import OrderCheck, is_refusal
 from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
 from workers.result_cache import Results
 from workers.sandbox import Sandboxes
@@ -76,6 +77,7 @@ class DeliveryHandler:
         results: Results | None,
         signed_results: SignedResults,
         auto_cleanup: AutoCleanup,
+        orders: OrderCheck,
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
@@ -88,10 +90,11 @@ class DeliveryHandler:
         self._signed_results = signed_results
         self._auto_cleanup = auto_cleanup
         self._sandboxes = Sandboxes(config.settings, config.state)
+        self._orders = orders
         self._transfer = CommitTransfer(bundles, config, served)
         predecessor_paths = PredecessorPaths(self._transfer.fetcher, config.state)
         limit_bytes = config.settings.context_limit_bytes
-        self._context = Context(store, predecessor_paths, limit_bytes, signed_results)
+        self._context = Context(store, predecessor_paths, limit_bytes, signed_results, orders.brief)
         self._secrets = TodoSecrets(credentials_file(), os.environ, worker.host, self._record_secrets)
         self._running: set[Attempt] = set()
         self._guard = threading.Lock()
@@ -115,7 +118,7 @@ class DeliveryHandler:
             )
             self._dispatcher.follow(reply)
             if reply.grant is not None:
-                return self._execute(reply.grant)
+                return self._execute_if_ordered(reply.grant)
             if reply.word != "ended":
                 return TaskResult(TaskResultKind.LATER, reply.word)
             cancelled = reply.status == RunStatus.CANCELLED
@@ -148,6 +151,24 @@ class DeliveryHandler:
     def _short(self, repo: str) -> str:
         why = self._served.disk_shortage()
         return f"room on a disk for {repo}: on host {self._worker.host} {why}" if why else ""
+
+    def _execute_if_ordered(self, grant: Grant) -> TaskResult:
+        refused = self._until_answered(lambda: self._orders.refusal(grant))
+        if refused is None:
+            return self._execute(grant)
+        why = f"not executed: {refused.message}"
+        logger.error("%s of run %s was %s; %s", grant.todo_id, grant.run_id, why, refused.hint)
+        line = f"[coord] {why}; {refused.hint}\n"
+        self._until_answered(lambda: self._store.log(grant.run_id, grant.todo_id, grant.attempt, line))
+        if not is_refusal(refused):  # of this machine's: it passes when its trust file is corrected
+            reply = self._step(grant, lambda: self._store.hold_up(grant, why, HINDERED_FOR))
+            return _settled_or_later(reply, why)
+        self._until_answered(
+            lambda: self._store.distrust(grant.run_id, grant.todo_id, self._worker.id, "", refused.message)
+        )
+        result = AttemptOutcome(kind=OutcomeKind.REFUSED, why=why).result(TodoState.FAILED)
+        reply = self._step(grant, lambda: self._store.settle(grant, result))
+        return LOST if reply.word == "stale" else TaskResult(TaskResultKind.FAILED, why)
 
     def _execute(self, grant: Grant) -> TaskResult:
         log = self._log(grant)

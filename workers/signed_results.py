@@ -17,12 +17,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from coordination.errors import CoordinationError, NotTrusted, TrustCause, Unsafe
-from coordination.models import NoopAction, Workspace
+from coordination.models import NoopAction, Signatures, Workspace
+from coordination.runs.brief import RunBrief
 from coordination.runs.inputs import PredecessorOutput, TodoInputs
-from coordination.runs.records import Result, RunBrief, TodoState
+from coordination.runs.records import Result, TodoState
 from coordination.runs.replies import Grant, Undo
 from coordination.trust.identity import worker_identity
 from coordination.trust.keys import Signer
@@ -42,7 +43,6 @@ from coordination.trust.results import (
 )
 from coordination.trust.trust_file import TrustFile, read_trust
 
-Mode = Literal["off", "warn", "require"]
 Report = Callable[[Grant, str], None]
 """Announces that something was refused because of its signature."""
 
@@ -88,6 +88,10 @@ class CurrentTrust:
         self.last = TrustFile()
         """As it was read last."""
 
+    @property
+    def exists(self) -> bool:
+        return self._path.exists()
+
     def read(self) -> tuple[TrustFile, bool]:
         """Return it, and whether it has changed since the last call. Raises Unsafe or UsageError."""
         try:
@@ -106,7 +110,7 @@ class CurrentTrust:
 class SignedResults:
     """Signs and checks. Any thread may call it."""
 
-    def __init__(self, *, key: WorkerKey, mode: Mode, trust: CurrentTrust, report: Report) -> None:
+    def __init__(self, *, key: WorkerKey, mode: Signatures, trust: CurrentTrust, report: Report) -> None:
         self._key = key
         self._mode = mode
         self._current = trust
@@ -143,7 +147,7 @@ class SignedResults:
 
     def known(self, run: str, todos: Sequence[str]) -> Mapping[str, ResultRecord | None] | None:
         """Return the verified records of todos, None for those to be read; None if nothing is checked."""
-        if self._mode == "off":
+        if self._mode is Signatures.OFF:
             return None
         with self._guard:
             return {todo: self._known.get((run, todo)) for todo in todos}
@@ -171,13 +175,13 @@ class SignedResults:
         self._judged(grant, check)
 
     def _judged(self, grant: Grant, check: Callable[[], None]) -> None:
-        if self._mode == "off":
+        if self._mode is Signatures.OFF:
             return
         try:
             check()
         except CoordinationError as error:
             where = f"{grant.todo_id} of run {grant.run_id}"
-            if self._mode == "warn":
+            if self._mode is Signatures.WARN:
                 logger.warning("%s is not signed as it should be: %s", where, error.message)
                 return
             self._report(grant, error.message)

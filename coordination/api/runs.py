@@ -122,7 +122,8 @@ class Runs:
         """Return the run of one todo. Raises NotFound; PlanRefused."""
         ecosystem = self._access.manager.document.ecosystem
         graph = alone(ecosystem, TODO.get(ecosystem, todo), timeout)
-        return replace(self._decided(graph, options or SweepOptions()), todo=todo)
+        found = self._decided(graph, options or SweepOptions())
+        return replace(found, todo=todo, order=replace(found.order, operation="execute"))
 
     def preview_sweep(
         self,
@@ -146,7 +147,9 @@ class Runs:
         with self._access.reached() as connection:
             refuse_unfit(connection.redis, connection.url)  # a server that is of no use is asked nothing
             graph = sweep.graph.with_learned(learned(connection.redis, connection.keys, sweep.graph.unknown))
-        order = self._decided(graph, sweep.options).order if graph.learned else sweep.order
+        if not graph.learned:
+            return replace(sweep, graph=graph)
+        order = replace(self._decided(graph, sweep.options).order, operation=sweep.order.operation)
         return replace(sweep, graph=graph, order=order)
 
     def start(self, sweep: Sweep, accept: Collection[str] = ()) -> Run:

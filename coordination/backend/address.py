@@ -47,6 +47,17 @@ def is_open_to_readers(url: str) -> bool:
     return address.scheme == "redis" and host not in ("localhost", "::1") and not host.startswith("127.")
 
 
+def is_own_socket(url: str) -> bool:
+    """Return whether only this user's processes reach this Redis: by a unix socket that belongs to them."""
+    address = parse(url)
+    if address.scheme != "unix":
+        return False
+    try:
+        return Path(address.path).stat().st_uid == os.geteuid()
+    except OSError:  # it is not there yet, as at the start of the embedded server
+        return True
+
+
 def parse(url: str) -> Address:
     """Return the parsed address. Raises UsageError for one that a library would misread."""
     parts, query = _split(url)

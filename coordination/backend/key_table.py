@@ -102,6 +102,7 @@
 | `…:behind`               | hash   | todo → dependents still to be undone; in a rollback | as the run |
 | `…:posted`               | zset   | queue → turn of the todo whose message is in it | as the run |
 | `…:events`               | stream | the run's events, in order | the last 100,000 |
+| `…:order` | hash | signed: `header`, `block <n>`, `part <repo>`, `<operation> <todo>` | as the run |
 | `…:log:<todo>`           | stream | head and tail of each attempt: attempt text at end … | as the run |
 | `…:bundle:<repo>` | hash | commit → its git bundle; `… since`, `… elsewhere`; `published` | as the run |
 
@@ -148,7 +149,7 @@ TYPES: Mapping[str, str] = {
         "commits inbox-deliveries:* inbox-lanes:* inbox-facts:* envelope errands errand:* run:*:meta "
         "run:*:spec run:*:place run:*:children run:*:levels run:*:state run:*:facts run:*:pending "
         "run:*:opened run:*:busy run:*:stranded run:*:tips run:*:output run:*:checkpoint run:*:parents "
-        "run:*:behind run:*:results run:*:bundle:*"
+        "run:*:behind run:*:results run:*:order run:*:bundle:*"
     ),
     "set": "stops lock-party:* lock-parties lock-names topic:* run:*:owed",
     "string": "fence worker:* version ecosystem lock:* resource:* seat:* lock-done:* lock-epoch",

@@ -35,6 +35,7 @@ class RunKeys:
     results = property(lambda self: f"{self.prefix}:results")
     posted = property(lambda self: f"{self.prefix}:posted")
     events = property(lambda self: f"{self.prefix}:events")
+    order = property(lambda self: f"{self.prefix}:order")
 
     def log(self, todo: str) -> str:
         return f"{self.prefix}:log:{todo}"
@@ -44,10 +45,10 @@ class RunKeys:
 
     @cached_property
     def own(self) -> list[str]:
-        """The run's keys, in the order in which lua/run/_run.lua unpacks them."""
+        """The run's keys, in the order in which lua/run/_run.lua unpacks them; no step reads the last one."""
         names = (
             "meta spec place children levels state facts pending opened ready queued busy owed stranded sent "
-            "tips output checkpoint parents behind posted events results"
+            "tips output checkpoint parents behind posted events results order"
         )
         return [f"{self.prefix}:{name}" for name in names.split()]
 

@@ -75,6 +75,7 @@ DESCRIPTIONS = {
     "Plan.max_parallel": "Number of its todos that may run at once.",
     "Plan.timeout": "Time limit of a run; it is then rolled back if on_failure is rollback, else cancelled.",
     "Plan.recurring": "Each sweep runs all todos, including completed ones, and writes nothing back.",
+    "Plan.two_persons": "Nobody approves a gate of a run that they ordered.",
     "Plan.retry": "Retry rules for todos that declare none.",
     "Milestone.completion_criteria": (
         "Conditions for completion: text, or {text, check} where check is a command."
@@ -92,6 +93,7 @@ DESCRIPTIONS = {
     "Todo.compensate": "Action that undoes the todo on rollback: a command, a function or a prompt.",
     "Todo.gate": "Wait for coord approve before the todo starts: true, or {timeout, on_timeout}.",
     "Milestone.gate": "Wait for coord approve before its dependents start: true, or {timeout, on_timeout}.",
+    "Gate.two_persons": "Nobody approves it who ordered the run.",
     "Gate.timeout": "Time to wait for an approval; then on_timeout applies.",
     "Todo.timeout": "Time limit of one attempt: 90s, 10m or seconds.",
     "Todo.retry": "Rules for repeating the todo after a failure.",

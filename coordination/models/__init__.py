@@ -29,6 +29,7 @@ from coordination.models.execution import (
     Sandbox,
     SandboxKind,
     ShellAction,
+    Signatures,
     Strategy,
     Verdict,
     Workspace,
@@ -89,7 +90,7 @@ __all__ = [
     "Issue", "IssueStatus", "Jitter", "Labels", "Level", "ManualAction", "Milestone", "NoopAction",
     "OnFailure", "OutputSign", "Plan", "PlanStatus", "PythonAction", "Record", "Repo", "RepoName", "Resource",
     "ResourceName", "ResourceNeed", "ResourceType", "Retry", "Sandbox", "SandboxKind", "SecretName",
-    "ShellAction", "Size", "Strategy", "Text", "Todo", "TodoStatus", "Units", "Validation", "Verdict", "Word",
-    "Workspace", "WriteBack", "argv_of", "lower_case", "parse_duration", "parse_size", "presentable",
-    "secrets_of",
+    "ShellAction", "Signatures", "Size", "Strategy", "Text", "Todo", "TodoStatus", "Units", "Validation",
+    "Verdict", "Word", "Workspace", "WriteBack", "argv_of", "lower_case", "parse_duration", "parse_size",
+    "presentable", "secrets_of",
 ]  # fmt: skip

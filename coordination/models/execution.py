@@ -25,6 +25,17 @@ class Strategy(Word):
     """Dispatch a todo as soon as its last predecessor has settled."""
 
 
+class Signatures(Word):
+    """What a worker demands of signatures."""
+
+    OFF = "off"
+    """Nothing is checked."""
+    WARN = "warn"
+    """What is not signed as it must be is logged, and executed."""
+    REQUIRE = "require"
+    """It is refused."""
+
+
 class OnFailure(Word):
     HALT = "halt"
     """Start no further todos; let running ones finish."""
@@ -142,6 +153,8 @@ class Gate(Record):
 
     timeout: Duration | None = None
     on_timeout: Verdict = Verdict.REJECT
+    two_persons: Annotated[bool, Field(strict=True)] = False
+    """Nobody approves it who ordered the run."""
 
 
 def _bare_gate(value: object) -> object:

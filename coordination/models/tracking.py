@@ -150,6 +150,8 @@ class Plan(Record):
     max_parallel: Count | None = None
     timeout: Duration | None = None
     recurring: Annotated[bool, Field(strict=True)] = False
+    two_persons: Annotated[bool, Field(strict=True)] = False
+    """Nobody approves a gate of a run that they ordered."""
     retry: Retry | None = None
 
 

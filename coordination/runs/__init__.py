@@ -54,7 +54,10 @@ Failures:
 
 | module | content |
 |---|---|
-| `records.py` | states, and the records that workers read and views return |
+| `records.py` | states, and the records that views return |
+| `brief.py` | the records that workers read: the brief of a run, the spec of a todo |
+| `signed_orders.py` | the signed order of a run, as its readers verify it |
+| `signed_operations.py` | signs what persons ask of a run: approve, complete, roll back |
 | `inputs.py` | what a todo begins with: outputs of its predecessors, and its context |
 | `replies.py` | the records that steps return, parsed from the replies of Redis |
 | `store.py` | the steps of a run on Redis |

@@ -12,14 +12,17 @@ from redis import Redis
 
 from coordination.backend.keys import Keys
 from coordination.environment import actor
-from coordination.errors import Conflict, CoordinationError, NotFound, UsageError
+from coordination.errors import Conflict, CoordinationError, NotAllowed, NotFound, UsageError
 from coordination.models import Verdict
 from coordination.planner.gates import DONE
+from coordination.runs.brief import TodoSpec
 from coordination.runs.connection import Connection
 from coordination.runs.records import Descriptor, RunStatus, TodoState
+from coordination.runs.signed_operations import sign_operation
 from coordination.runs.store import RunStore
 from coordination.runs.views.todo_view import iso
 from coordination.text import did_you_mean, listed
+from coordination.trust.orders import OperationKind
 
 MANUAL = "manual"
 FACTS = ("gate", "undo", "waits_for", "since", "approved_by", "rejected_by", "comment", "decided_at")
@@ -228,6 +231,21 @@ def _unknown(store: RunStore, todo: str, runs: Iterable[str], run_id: str | None
     )
 
 
+def refuse_own(connection: Connection, run_id: str, todo: str) -> None:
+    """Raise NotAllowed where the gate, or the plan, asks for two persons, and this one ordered the run."""
+    keys = connection.keys.run(run_id)
+    text = connection.redis.hget(keys.spec, todo)
+    if text is None:
+        return
+    gate = TodoSpec.model_validate_json(text).todo.gate
+    ordered_by, whole_run = connection.redis.hmget(keys.meta, ["actor", "two_persons"])
+    if (whole_run or (gate and gate.two_persons)) and ordered_by == actor():
+        raise NotAllowed(
+            f"{ordered_by} ordered run {run_id} and may not approve {todo} of it: two persons are required",
+            f"ask somebody else: coord approve {todo} --run {run_id}",
+        )
+
+
 def complete(connection: Connection, todo: str, run_id: str | None = None) -> str:
     """Settle a manual todo that a person has done; return the run that continues.
 
@@ -235,6 +253,8 @@ def complete(connection: Connection, todo: str, run_id: str | None = None) -> st
     """
     live = connection.store.live_runs() if run_id is None else [run_id]
     chosen = run_with_manual_todo(todo, find_runs_of(connection.redis, connection.keys, todo, live))
+    refuse_own(connection, chosen, todo)
+    sign_operation(connection, chosen, OperationKind.COMPLETE, todo)
     reply = connection.store.complete(chosen, todo, actor())
     connection.dispatcher.follow(reply)
     if reply.word != "settled":
@@ -256,6 +276,10 @@ def decide(
     """
     store, by, comment = connection.store, actor(), comment.strip()
     chosen = run_with_gate(store, verdict, todo, run_id)
+    if verdict is Verdict.APPROVE:
+        refuse_own(connection, chosen, todo)
+    kind = OperationKind.APPROVE if verdict is Verdict.APPROVE else OperationKind.REJECT
+    sign_operation(connection, chosen, kind, todo, comment=comment)
     step = store.approve if verdict is Verdict.APPROVE else store.reject
     reply = step(chosen, todo, by, comment)
     connection.dispatcher.follow(reply)

@@ -21,8 +21,11 @@ if TYPE_CHECKING:  # `coord list-locks` needs only the locks, and starts 100 ms 
     from coordination.messages import MessageBus
     from coordination.runs.dispatch import Dispatcher
     from coordination.runs.presence import Presence
+    from coordination.runs.signed_orders import SignedRun
     from coordination.runs.store import RunStore
+    from coordination.runs.submission.signing import Signing
     from coordination.runs.views.run_view import RunReader
+    from coordination.trust.trust_file import TrustFile
 
 
 class Connection:
@@ -109,6 +112,30 @@ class Connection:
         from coordination.messages.bus import open_bus
 
         return open_bus(self.redis, self.settings)
+
+    @cached_property
+    def signing(self) -> Signing | None:
+        """The identity of this process, which signs what it orders; None without one."""
+        from coordination.runs.submission.signing import Signing
+        from coordination.trust.identity import load_identity
+
+        signer = load_identity()
+        return Signing(signer=signer, ttl=self.settings.order_ttl) if signer else None
+
+    @cached_property
+    def trust(self) -> TrustFile:
+        """The keys that this process believes: those of the trust file, and its own. Raises Unsafe,
+        UsageError.
+        """
+        from coordination.trust.identity import known_keys
+
+        return known_keys(self.signing.signer if self.signing else None)
+
+    def signed_run(self, run_id: str) -> SignedRun:
+        """Return the order of a run, to be verified by the keys that this process believes."""
+        from coordination.runs.signed_orders import SignedRun
+
+        return SignedRun(store=self.store, run_id=run_id, trust=self.trust)
 
     @cached_property
     def blocking(self) -> redis.Redis:

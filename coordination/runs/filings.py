@@ -26,7 +26,8 @@ from coordination.ecosystem.revision import RunOutcome
 from coordination.ecosystem.writeback import Written, write_back
 from coordination.models import TodoStatus
 from coordination.planner.gates import MILESTONE_REPO
-from coordination.runs.records import Descriptor, RunBrief, RunView, TodoState, TodoView
+from coordination.runs.brief import RunBrief
+from coordination.runs.records import Descriptor, RunView, TodoState, TodoView
 from coordination.runs.store import RunStore
 from coordination.runs.views.run_view import RunReader
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
-from coordination.models import Command, Duration, Repo, Retry, Todo
+from pydantic import BaseModel
 
 Blame = Literal["", "worker"]
 """Cause of a failure for circuit breakers; `worker`: the failure says nothing about the todo."""
@@ -71,65 +68,6 @@ class RunStatus(StrEnum):
 
 LIVE = (RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.ROLLING_BACK)
 """Statuses of a run that has not ended."""
-
-
-class TodoSpec(BaseModel):
-    """A todo as a worker executes it; written once, at submission. Workers need no ecosystem.yaml."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    todo: Todo
-    repo: Repo
-    timeout: Duration
-    retry: Retry
-
-
-class Origin(BaseModel):
-    """Address from which a repository is fetched and to which it is pushed, from the file at submission."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    url: str
-    branch: str
-    """The repository's branch, from which runs begin."""
-
-
-class RunBrief(BaseModel):
-    """Facts that all todos of a run share and that each worker reads once."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    run_id: str
-    plan_id: str
-    agent_command: Command | None = None
-    kill_grace: Duration = timedelta(seconds=5)
-    commit_message: str = "{todo}: {task}"
-    commit_hooks: Literal["run", "skip"] = "run"
-    predecessors: dict[str, tuple[str, ...]] = {}
-    """Direct predecessors, in the order of the run; each key comes after its own predecessors."""
-    repo_of: dict[str, str] = {}
-    origins: dict[str, Origin] = {}
-    """Origins of the repositories with a `url`. No other address is asked for their commits."""
-    carried_from: tuple[str, ...] = ()
-    """The run that this one retries, then the run which that one retries, and so on."""
-    carried_tips: dict[str, str] = {}
-    """Repository → the commit at which the retried run left it."""
-    set_back: dict[str, str] = {}
-    """Repository → the run whose work there is partly executed again: its commits beyond `carried_tips` are
-    not used.
-    """
-    redone: dict[str, str] = {}
-    """Todo → the run whose result of it, and those before it, count no more: a retry executes it again."""
-    by_hand: tuple[str, ...] = ()
-    """The todos that a person does or has done, so that no worker states a result of them."""
-    no_cache: bool = False
-    """No todo is given a cached result: each is executed, and its result is cached."""
-
-    def runs_of(self, todo: str) -> tuple[str, ...]:
-        """Return the runs whose result of a todo counts here: this one, and those that it takes up."""
-        last = self.redone.get(todo)
-        taken_up = self.carried_from[: self.carried_from.index(last)] if last in self.carried_from else ()
-        return (self.run_id, *(taken_up if last else self.carried_from))
 
 
 @dataclass(frozen=True, kw_only=True)

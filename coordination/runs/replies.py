@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from coordination.backend.keys import split_member
 from coordination.broker.delivery import Delivery
-from coordination.runs.records import TodoSpec, TodoState
+from coordination.runs.brief import TodoSpec
+from coordination.runs.records import TodoState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,8 @@ class Grant:
     todo_id: str
     attempt: int
     fence: int
-    spec: TodoSpec
+    spec_json: str
+    """The spec as it is stored, parsed when it is first asked for: after its signature was verified."""
     tip: str | None
     """The commit at which the worktree must be; None before the first success in this repository."""
     tries: int
@@ -59,6 +62,10 @@ class Grant:
     undo: Undo | None = None
     """Set where the todo is to be undone instead of executed."""
 
+    @cached_property
+    def spec(self) -> TodoSpec:
+        return TodoSpec.model_validate_json(self.spec_json)
+
     @classmethod
     def parse(cls, run_id: str, todo_id: str, attempt: int, told: Sequence[str]) -> Grant:
         """Parse what the claim step returns after the header of its reply."""
@@ -68,7 +75,7 @@ class Grant:
             todo_id=todo_id,
             attempt=attempt,
             fence=int(fence),
-            spec=TodoSpec.model_validate_json(spec),
+            spec_json=spec,
             tip=tip or None,
             tries=int(tries),
             checkpoint=checkpoint,

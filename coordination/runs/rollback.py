@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from coordination.errors import Conflict, NotFound
 from coordination.models import HIDDEN, secrets_of
-from coordination.runs.records import RunBrief, RunStatus, RunView, TodoSpec, TodoState
+from coordination.runs.brief import RunBrief, TodoSpec
+from coordination.runs.records import RunStatus, RunView, TodoState
 from coordination.runs.retrying.ended import retries_of
 from coordination.runs.store import RunStore
 from coordination.runs.submission.dry_run import undo_text

@@ -17,7 +17,7 @@ from coordination.cache.limits import Limits
 from coordination.cache.local import Local
 from coordination.cache.names import Chain, Scope, chain_of, check_names, check_value
 from coordination.errors import NotFound, UsageError
-from coordination.runs.records import RunBrief
+from coordination.runs.brief import RunBrief
 from coordination.runs.store import RunStore
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings

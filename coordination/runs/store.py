@@ -21,14 +21,9 @@ from coordination.broker.delivery import Delivery
 from coordination.cache.entries import drop
 from coordination.durations import ms
 from coordination.events.records import append_args
+from coordination.runs.brief import RunBrief
 from coordination.runs.inputs import FACTS, TodoInputs
-from coordination.runs.records import (
-    LIVE,
-    Blame,
-    Descriptor,
-    Result,
-    RunBrief,
-)
+from coordination.runs.records import LIVE, Blame, Descriptor, Result
 from coordination.runs.replies import Grant, Reply
 from coordination.runs.views.log_reader import LOG_LIMIT_BYTES, pieces_of
 
@@ -258,7 +253,16 @@ class RunStore:
         return status
 
     def brief(self, run_id: str) -> RunBrief:
-        return RunBrief.model_validate_json(self.redis.hget(self.keys.run(run_id).meta, "brief"))
+        return RunBrief.model_validate_json(self.brief_json(run_id))
+
+    def brief_json(self, run_id: str) -> str:
+        """Return the brief as it is stored; empty if the run has none."""
+        return self.redis.hget(self.keys.run(run_id).meta, "brief") or ""
+
+    def signed(self, run_id: str, fields: Sequence[str]) -> list[str | None]:
+        """Return these fields of the run's order; see runs/signed_orders.py."""
+        texts: list[str | None] = self.redis.hmget(self.keys.run(run_id).order, fields)
+        return texts
 
     def handed_over(
         self,

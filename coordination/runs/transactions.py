@@ -23,15 +23,19 @@ from coordination.runs.retrying import named_checkpoints
 from coordination.runs.retrying.ended import read, refuse_again, restorable
 from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of, submit_retry
 from coordination.runs.rollback import RollbackPreview, preview_of, refuse_built_on, refuse_to_accept
+from coordination.runs.signed_operations import sign_operation
+from coordination.runs.signed_orders import HEADER
 from coordination.runs.submission.conflicts import refuse_conflicts_of
 from coordination.runs.submission.landed import bases, refuse_not_landed
 from coordination.runs.submission.submit import Order, submit
 from coordination.text import listed
+from coordination.trust.orders import OperationKind
 
 if TYPE_CHECKING:
     from coordination.locks import Lock
     from coordination.planner.graph import PlanGraph
     from coordination.runs.export.import_document import Received
+    from coordination.runs.submission.signing import Signing
 
 START_TTL = timedelta(minutes=1)
 """Longer than writing a large run takes."""
@@ -55,7 +59,13 @@ def start_run(
     with _start_lock(connection):
         refuse_conflicts(connection, graph.todos)
         run_id, reply = submit(
-            connection.store, graph, ecosystem, connection.settings, order, connection.file
+            connection.store,
+            graph,
+            ecosystem,
+            connection.settings,
+            order,
+            connection.file,
+            connection.signing,
         )
     follow_up(connection, run_id, reply)
     return run_id
@@ -122,9 +132,22 @@ def start_retry(
             on_failure=on_failure,
             max_parallel=max_parallel,
             file=connection.file,
+            signing=_signing_again(connection, left),
         )
     follow_up(connection, run_id, reply)
     return run_id
+
+
+def _signing_again(connection: Connection, left: RetryPlan) -> Signing | None:
+    """Return the identity that signs the retry, if the ended run was signed: a signature must cover nothing
+    that came from Redis unsigned. Raise NotTrusted where its records are not those that were signed.
+    """
+    ended = left.ended
+    if connection.signing is None or connection.store.signed(ended.run_id, [HEADER]) == [None]:
+        return None
+    source = connection.signed_run(ended.run_id)
+    source.cover(ended.meta["brief"], ended.spec)
+    return replace(connection.signing, two_persons=source.order.two_persons)
 
 
 def import_run(connection: Connection, run: Received) -> str:
@@ -156,6 +179,7 @@ def roll_back(connection: Connection, run_id: str) -> str:
     _check_redis(connection)
     with _start_lock(connection):
         _refuse_to_undo(connection, run_id)
+        sign_operation(connection, run_id, OperationKind.ROLLBACK)
         reply = connection.store.rollback(run_id, actor(), f"{actor()} asked for it")
     follow_up(connection, run_id, reply)
     if reply.word == "unknown":
@@ -188,6 +212,7 @@ def restore(connection: Connection, run_id: str, name: str) -> RollbackPreview:
             refuse_conflicts(connection, found.todos)
         if not found.todos and found.status.ended and found.status not in named_checkpoints.BACK:
             return found
+        sign_operation(connection, run_id, OperationKind.RESTORE, checkpoint=name)
         reply = connection.store.restore(run_id, actor(), name)
     named_checkpoints.refuse_restore(run_id, reply.word)
     follow_up(connection, run_id, reply)
@@ -206,6 +231,8 @@ def accept(connection: Connection, run_id: str, todos: Collection[str], reason: 
     with _start_lock(connection):
         _refuse_to_undo(connection, run_id)
         refuse_to_accept(connection.reader.read(run_id), todos)
+        for todo in dict.fromkeys(todos):
+            sign_operation(connection, run_id, OperationKind.ACCEPT, todo, comment=reason.strip())
         replies = {todo: store.accept(run_id, todo, by, reason.strip()) for todo in dict.fromkeys(todos)}
     for reply in replies.values():
         connection.dispatcher.follow(reply)

@@ -10,5 +10,6 @@
 | `break_glass.py` | emergency access |
 | `trust_file.py` | the trust file: principals with their keys and grants |
 | `trust_edit.py` | edits of the trust file |
+| `orders.py` | signed orders of runs and of operations on runs |
 | `results.py` | signed results, and the rules by which another worker uses them |
 """

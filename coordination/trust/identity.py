@@ -15,11 +15,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from coordination.environment import ENV_PREFIX, config_folder_from_environment
+from coordination.environment import ENV_PREFIX, actor, config_folder_from_environment
 from coordination.errors import CoordinationError, UsageError
 from coordination.files import locked, make_private, replace_file
 from coordination.trust.keys import AGENT, Signer, load_signer, new_key
+
+if TYPE_CHECKING:
+    from coordination.trust.trust_file import TrustFile
 
 OWN_KEY = "identity"
 WORKER_KEY = Path("keys", "worker")
@@ -67,6 +71,22 @@ def require_identity(environ: Mapping[str, str] | None = None) -> Signer:
     if signer is None:
         raise UsageError("this user has no identity that signs", "make one: coord identity init")
     return signer
+
+
+def known_keys(signer: Signer | None) -> TrustFile:
+    """Return the trust file of this machine, and the key of this process where it is not in it: a person
+    believes what they signed themselves. Raises Unsafe or UsageError where there is a file that is not
+    trusted.
+    """
+    from coordination.trust.trust_file import Principal, TrustedKey, TrustFile, read_trust, trust_path
+
+    path = trust_path()
+    trust = read_trust(path) if path.exists() else TrustFile()
+    if signer is None or trust.holder(signer.fingerprint):
+        return trust
+    own = Principal(name=actor(), keys=(TrustedKey(key=signer.public_key),))
+    others = tuple(one for one in trust.principals if one.name != own.name)
+    return TrustFile(principals=(*others, own))
 
 
 def create_identity(name: str, environ: Mapping[str, str] | None = None, *, replace: bool = False) -> bool:

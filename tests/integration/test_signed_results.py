@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,13 +21,19 @@ from coordination.backend.keys import RunKeys, tip_field
 from coordination.cache import Limits, Store
 from coordination.cache.entries import RESULTS
 from coordination.cache.names import store as context_of_store
-from coordination.runs.records import Result, RunBrief, TodoState
+from coordination.models import Signatures
+from coordination.runs.brief import RunBrief
+from coordination.runs.connection import Connection
+from coordination.runs.records import Result, TodoState
 from coordination.runs.remote_steps.handlers import StepHandlers
 from coordination.runs.remote_steps.serving import Serving
 from coordination.runs.replies import Grant, Reply
 from coordination.runs.retrying.ended import read, restorable
 from coordination.runs.retrying.retry_plan import plan_retry_of, submit_retry
+from coordination.runs.signed_operations import sign_operation
+from coordination.runs.submission.signing import Signing
 from coordination.trust.keys import new_key
+from coordination.trust.orders import OperationKind
 from coordination.trust.results import open_result, seal_result
 from coordination.trust.trust_file import read_trust
 from tests.hosts import Host, World, reads, tip
@@ -49,7 +56,9 @@ class Site:
         self.file = world.folder / "trust.yaml"
         self.ran = world.folder / "foreign"
         monkeypatch.setenv("COORD_TRUST_FILE", str(self.file))
-        monkeypatch.setenv("COORD_SIGNATURES", "require")
+        world.settings = world.settings.model_copy(update={"signatures": Signatures.REQUIRE})
+        self.person = new_key(world.folder / "keys" / "person")
+        world.signing = Signing(signer=self.person, ttl=timedelta(days=1))
         self.up = world.repo("a/up")
         (self.up / "check.sh").write_text("true\n")
         git(self.up, "add", "check.sh")
@@ -72,6 +81,12 @@ class Site:
             }
             for name, repos in grants.items()
         ]
+        person = {
+            "name": "person",
+            "keys": [{"key": self.person.public_key}],
+            "grants": [{"role": "submitter"}],
+        }
+        principals.append(person)
         self.file.write_text(yaml.safe_dump({"principals": principals}))
         self.file.chmod(0o600)
 
@@ -113,12 +128,24 @@ class Site:
             if (entry["kind"], entry.get("run"), entry.get("subject")) == ("trust.refused", run, todo)
         ]
 
+    def sign_rollback(self, run: str) -> None:
+        with closing(Connection(self.a.parts.config.redis_url, self.world.settings)) as connection:
+            connection.signing = self.world.signing
+            assert sign_operation(connection, run, OperationKind.ROLLBACK)
+
     def retry(self, run: str, **how: Any) -> str:
         """End a run, retry it, and return the new one."""
         self.store.complete(run, "OPEN", "somebody")
         ended = read(self.store, run)
         left = plan_retry_of(ended, None, self.world.settings, carried=restorable(self.store, ended), **how)
-        return submit_retry(self.store, left, self.world.settings, on_failure=None, max_parallel=None)[0]
+        return submit_retry(
+            self.store,
+            left,
+            self.world.settings,
+            on_failure=None,
+            max_parallel=None,
+            signing=self.world.signing,
+        )[0]
 
 
 @pytest.fixture
@@ -365,6 +392,7 @@ def test_a_compensation_gets_only_the_output_that_its_todo_signed(site: Site, al
     site.a.do(run, "T1", "up")
     if altered:
         output(site, run)
+    site.sign_rollback(run)
     site.a.parts.dispatcher.follow(site.store.rollback(run, "somebody", "a test"))
     until(lambda: site.redis.hget(site.keys(run).state, "T1") == "dispatched")
     attempt = site.store.attempt(run, "T1")

@@ -21,8 +21,8 @@ from typing import Any
 
 from coordination.errors import Conflict, CoordinationError
 from coordination.planner.gates import MILESTONE_REPO
+from coordination.runs.brief import RunBrief
 from coordination.runs.inputs import PredecessorOutput, TodoInputs
-from coordination.runs.records import RunBrief
 from coordination.runs.replies import Grant
 from coordination.runs.shared import chain_of_todo
 from coordination.runs.store import RunStore
@@ -48,14 +48,7 @@ class Known:
 
         Other todos of the run cost nothing.
         """
-        seen: set[str] = set()
-        heap = list(self.brief.predecessors.get(todo, ()))
-        while heap:
-            name = heap.pop()
-            if name not in seen:
-                seen.add(name)
-                heap.extend(self.brief.predecessors[name])
-        return sorted(seen, key=self.rank.__getitem__)
+        return sorted(self.brief.ancestors(todo), key=self.rank.__getitem__)
 
 
 class Briefs:
@@ -98,13 +91,16 @@ class Context:
         predecessor_paths: PredecessorPaths,
         limit_bytes: int,
         signed_results: SignedResults,
+        brief: Callable[[str], RunBrief],
     ) -> None:
-        """`limit_bytes`: the most of the shared context that a todo gets at its start."""
+        """`limit_bytes`: the most of the shared context that a todo gets at its start. `brief` reads the
+        brief of a run, verified where signatures are required.
+        """
         self._store = store
         self._signed_results = signed_results
         self._limit_bytes = limit_bytes
         self._predecessor_paths = predecessor_paths
-        self._briefs = Briefs(store.brief)
+        self._briefs = Briefs(brief)
 
     def brief(self, run_id: str) -> RunBrief:
         return self._briefs.of(run_id).brief

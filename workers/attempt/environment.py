@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coordination.runs.records import RunBrief
+from coordination.runs.brief import RunBrief
 from workers.attempt.secrets import TodoSecrets
 from workers.result_cache.results import Results
 from workers.sandbox import Sandboxes

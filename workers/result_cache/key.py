@@ -24,7 +24,7 @@ from typing import Any
 
 from coordination.errors import CoordinationError, GitRefused
 from coordination.models import AgentAction, Command
-from coordination.runs.records import TodoSpec
+from coordination.runs.brief import TodoSpec
 from coordination.sandbox.rules import Bounds
 from workers.workspace.git import ask
 from workers.workspace.repository import is_commit

@@ -14,8 +14,8 @@ from typing import Any
 
 from coordination.errors import CoordinationError
 from coordination.models import Workspace
+from coordination.runs.brief import Origin, RunBrief
 from coordination.runs.inputs import PredecessorOutput
-from coordination.runs.records import Origin, RunBrief
 from coordination.runs.replies import Grant
 from workers.config import WorkerConfig
 from workers.outcome import AttemptOutcome

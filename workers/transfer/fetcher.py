@@ -22,8 +22,8 @@ from pathlib import Path
 
 from coordination.errors import GitRefused
 from coordination.files import lock, make_private, open_lock
+from coordination.runs.brief import Origin
 from coordination.runs.cleanup_jobs import RUN_ID
-from coordination.runs.records import Origin
 from workers.process.trouble import GitInterrupted, describe_os_error
 from workers.transfer.bundles import BundleInfo, BundleStore, NotCarried, Remote, hidden, sentence
 from workers.workspace.files import scratch

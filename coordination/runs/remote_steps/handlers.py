@@ -21,11 +21,12 @@ from coordination.cache.contexts import Kept
 from coordination.cache.names import Chain, Scope
 from coordination.errors import Conflict, NotAllowed
 from coordination.models import SecretName
+from coordination.runs.brief import RunBrief
 from coordination.runs.cleanup_jobs import Answer, CleanupJob, CleanupQueue
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.inputs import TodoInputs
 from coordination.runs.presence import Presence, Worker
-from coordination.runs.records import Blame, Result, RunBrief, TodoState
+from coordination.runs.records import Blame, Result, TodoState
 from coordination.runs.replies import Grant, Reply
 from coordination.runs.shared import ContextCalls, chain_of_todo
 from coordination.runs.store import RunStore

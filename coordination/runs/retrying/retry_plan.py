@@ -19,14 +19,17 @@ from coordination.errors import NotFound, PlanRefused
 from coordination.models import Ecosystem, OnFailure, Plan, Repo, Todo, TodoStatus
 from coordination.planner.gates import MILESTONE_REPO, gates_of, repos_of
 from coordination.planner.resources import shortfalls
-from coordination.runs.records import Descriptor, TodoSpec, TodoState
+from coordination.runs.brief import RunBrief, TodoSpec
+from coordination.runs.records import Descriptor, TodoState
 from coordination.runs.replies import Reply
 from coordination.runs.retrying.ended import HOST, EndedRun
 from coordination.runs.retrying.named_checkpoints import FIELD
 from coordination.runs.retrying.rerun_selection import Carried, RerunSelection, select_reruns
+from coordination.runs.signed_orders import operation_field
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import Draft, descriptor, first_facts, new_run_id
 from coordination.runs.submission.landed import Base, bases
+from coordination.runs.submission.signing import Signing
 from coordination.runs.submission.structure import graph_hash, refuse_changed
 from coordination.runs.submission.submit import (
     by_hand,
@@ -37,7 +40,10 @@ from coordination.runs.submission.submit import (
 )
 from coordination.settings import Settings
 from coordination.text import counted
+from coordination.trust.orders import OperationKind
 
+MANUAL = "manual"
+"""Kind of a milestone or manual todo in its descriptor."""
 BY_HAND: Mapping[str, str | int] = {"attempt": 0, "worker": "completed in the file"}
 
 
@@ -59,6 +65,8 @@ class RetryPlan:
     """Resources without a circuit breaker."""
     timeout: timedelta | None = None
     """Timeout in the plan as it is now; None: the run's own."""
+    two_persons: bool = False
+    """True if nobody who orders the retry may approve its gates."""
     bases: Sequence[Base] = ()
     """Todos that were completed outside the run, on which a todo of `again` builds."""
 
@@ -157,6 +165,7 @@ def plan_retry_of(
         capacities=ecosystem.capacities() if ecosystem else {},
         unbroken=ecosystem.without_breaker() if ecosystem else (),
         timeout=plan.timeout if plan else None,
+        two_persons=plan.two_persons if plan else False,
         bases=bases(ecosystem, plan, again, ended.succeeded) if ecosystem else (),
     )
 
@@ -201,21 +210,23 @@ def submit_retry(
     on_failure: OnFailure | None,
     max_parallel: int | None,
     file: str = "",
+    signing: Signing | None = None,
 ) -> tuple[str, Reply]:
     """Write and seal the new run; return its id and the reply that the dispatcher must follow. `file`: the
-    digest of the file for its results.
+    digest of the file for its results. `signing`: the identity that signs its order, if the order of the
+    ended run was verified.
     """
     policy = on_failure or OnFailure(left.ended.meta["on_failure"])
     refuse_without_way_back((spec.todo for spec in left.again.values()), policy)
     store.declare(left.capacities)
-    draft = Draft(store, new_run_id())
-    meta: dict[str, str | int] = {
+    draft = Draft(store, new_run_id(), signed=signing is not None)
+    meta = _meta(draft.run_id, left, settings) | {
         "on_failure": policy,
         "max_parallel": max_parallel or int(left.ended.meta["max_parallel"]),
         "breakers": Policy.of(settings).words(left.unbroken),
         **({"file": file} if file else {}),
     }
-    draft.meta(_meta(draft.run_id, left, settings) | meta)
+    draft.meta(meta)
     draft.levels(left.ended.levels[str(level)].split() for level in range(int(left.ended.meta["levels"])))
     for todo in left.ended.state:
         _write(draft, left, todo)
@@ -224,6 +235,13 @@ def submit_retry(
     draft.set(
         draft.keys.checkpoint, {t: json for t, json in left.ended.checkpoint.items() if t in left.unfinished}
     )
+    if signing:
+        brief_json = str(meta["brief"])
+        brief = RunBrief.model_validate_json(brief_json)
+        signing.write(
+            draft, brief, brief_json, "retry", policy, two_persons=left.two_persons, done=left.by_hand
+        )
+        draft.set(draft.keys.order, _decisions(store, left))
     _copy_bundles(draft, store.keys.run(left.ended.run_id), set(left.ended.brief.repo_of.values()))
     _copy_results(draft, store, left)
     return draft.run_id, draft.seal()
@@ -250,7 +268,7 @@ def _meta(run_id: str, left: RetryPlan, settings: Settings) -> dict[str, str | i
     graph = graph_hash(brief.repo_of, brief.predecessors)
     kept = {
         name: old.meta[name]
-        for name in ("plan_id", "strategy", "levels", "recurring", "timeout_ms")
+        for name in ("plan_id", "strategy", "levels", "recurring", "two_persons", "timeout_ms")
         if name in old.meta
     }
     kept |= {name: value for name, value in old.meta.items() if name.startswith(FIELD)}
@@ -279,7 +297,7 @@ def _write(draft: Draft, left: RetryPlan, todo: str) -> None:
         )
         place, spec = (
             descriptor(left.again[todo], before.order, before.level),
-            left.again[todo].model_dump_json(exclude_defaults=True),
+            left.again[todo].after(_before(left, todo)).model_dump_json(exclude_defaults=True),
         )
     elif todo in left.by_hand:
         state, facts = TodoState.SUCCEEDED, {**BY_HAND, **_begun(old, todo)}
@@ -295,6 +313,25 @@ def _write(draft: Draft, left: RetryPlan, todo: str) -> None:
         children=old.children.get(todo, "").split(),
         pending=sum(before in left.again for before in old.brief.predecessors.get(todo, ())),
     )
+
+
+def _before(left: RetryPlan, todo: str) -> Mapping[str, Todo]:
+    """Return the predecessors of a todo."""
+    names = left.ended.brief.predecessors.get(todo, ())
+    return {
+        name: (left.again.get(name) or TodoSpec.model_validate_json(left.ended.spec[name])).todo
+        for name in names
+    }
+
+
+def _decisions(store: RunStore, left: RetryPlan) -> dict[str, str]:
+    """Return the signed operations by which persons settled todos that are carried over."""
+    old = left.ended
+    by_hand = [todo for todo in left.carried if Descriptor.parse(old.place[todo]).kind == MANUAL]
+    kinds = (OperationKind.APPROVE, OperationKind.COMPLETE)
+    fields = [operation_field(kind, todo) for todo in by_hand for kind in kinds]
+    texts = store.signed(old.run_id, fields) if fields else []
+    return {field: text for field, text in zip(fields, texts, strict=True) if text is not None}
 
 
 def _begun(old: EndedRun, todo: str) -> Mapping[str, str]:

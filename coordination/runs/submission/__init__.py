@@ -4,6 +4,7 @@
 |---|---|
 | `submit.py` | the order of a sweep; writes and seals the run |
 | `draft.py` | a run while it is being written |
+| `signing.py` | the signed order of a run, written with it |
 | `structure.py` | the graph of a run: its hash, and its differences to the file of today |
 | `dry_run.py` | the preview of a sweep. Pure |
 | `conflicts.py` | todos that another run executes; uncommitted work that a run would not contain |

@@ -16,9 +16,11 @@ from coordination.durations import ms
 from coordination.models import Level, Todo, Workspace
 from coordination.planner.hours import kind_of
 from coordination.planner.remaining import Expected
-from coordination.runs.records import Descriptor, RunStatus, TodoSpec, TodoState
+from coordination.runs.brief import TodoSpec
+from coordination.runs.records import Descriptor, RunStatus, TodoState
 from coordination.runs.replies import Reply
 from coordination.runs.store import RunStore
+from coordination.trust.orders import digest
 
 CHUNK = 500
 DRAFT_TTL = timedelta(hours=1)
@@ -68,9 +70,14 @@ def _wants_of(spec: TodoSpec) -> str:
 
 
 class Draft:
-    def __init__(self, store: RunStore, run_id: str) -> None:
+    def __init__(self, store: RunStore, run_id: str, *, signed: bool = False) -> None:
+        """`signed`: whether the digests of the specs are kept for the signature."""
         self.run_id = run_id
+        self.namespace = store.keys.namespace
         self.keys = store.keys.run(run_id)
+        self.leaves: dict[str, str] = {}
+        """Todo → digest of its spec."""
+        self._signed = signed
         self._store = store
         self._pipeline = store.redis.pipeline(transaction=True)
         # Key → fields that the next flush writes: with one command per todo, writing a run takes
@@ -107,6 +114,8 @@ class Draft:
             self._put(keys.facts, f"{name} {fact}", value)
         if spec:  # it may be executed
             self._put(keys.spec, name, spec)
+            if self._signed:
+                self.leaves[name] = digest(spec)
             self._put(keys.pending, name, pending)
         if words := " ".join(children):
             self._put(keys.children, name, words)

@@ -21,7 +21,8 @@ from coordination.errors import Conflict, PlanRefused
 from coordination.models import Ecosystem, ManualAction, NoopAction, Todo, TodoStatus, Workspace
 from coordination.planner.blockers import Register
 from coordination.planner.gates import MILESTONE_REPO, gates_of
-from coordination.runs.records import Descriptor, RunBrief
+from coordination.runs.brief import RunBrief
+from coordination.runs.records import Descriptor
 
 SHOWN = 3
 """Greatest number of differences that a message names."""

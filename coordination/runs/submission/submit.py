@@ -26,13 +26,16 @@ from coordination.planner.forecast import choose_strategy
 from coordination.planner.gates import repos_of
 from coordination.planner.remaining import Expected, expected_of
 from coordination.planner.schedule import AGEING
-from coordination.runs.records import Origin, RunBrief, TodoSpec, TodoState
+from coordination.runs.brief import Origin, RunBrief, TodoSpec
+from coordination.runs.records import TodoState
 from coordination.runs.replies import Reply
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import Draft, descriptor, first_facts, new_run_id
+from coordination.runs.submission.signing import Signing
 from coordination.runs.submission.structure import graph_hash, without_way_back
 from coordination.settings import Settings
 from coordination.text import counted, listed
+from coordination.trust.orders import StartKind
 
 if TYPE_CHECKING:  # importing it loads networkx; a caller with a graph has loaded it already
     from coordination.planner.graph import PlanGraph
@@ -53,6 +56,7 @@ class Order:
     on_failure: OnFailure
     max_parallel: int | None
     actor: str
+    operation: StartKind = "sweep"
     remaining: Mapping[str, float] = field(default_factory=dict)
     """Hours from each todo to the end, by which ready todos are ranked; if empty, the longest path counts."""
     no_cache: bool = False
@@ -130,15 +134,17 @@ def submit(
     settings: Settings,
     order: Order,
     file: str = "",
+    signing: Signing | None = None,
 ) -> tuple[str, Reply]:
     """Write and seal the run; return its id and the reply that the dispatcher must follow. `file`: the digest
-    of the file for its results.
+    of the file for its results. `signing`: the identity that signs its order, if there is one.
     """
     store.declare(ecosystem.capacities())
-    draft = Draft(store, new_run_id())
+    draft = Draft(store, new_run_id(), signed=signing is not None)
     repos = repos_of(ecosystem)
     breakers = Policy.of(settings).words(ecosystem.without_breaker())
-    meta = _meta(draft.run_id, graph, repos, settings, order)
+    brief = _brief(draft.run_id, graph, repos, settings, order)
+    meta = _meta(brief, graph, order)
     draft.meta({**meta, "breakers": breakers, **({"file": file} if file else {})})
     draft.levels(graph.levels)
     expected = expected_of(graph)
@@ -146,14 +152,19 @@ def submit(
         _write(draft, graph, spec_of(todo, repos[todo.repo], settings, graph.plan), order, expected[todo.id])
     for name, reason in graph.blocked.items():
         _write_blocked(draft, graph.blocked_todos[name], f"blocked by {reason}")
+    if signing:
+        signing.write(
+            draft, brief, str(meta["brief"]), order.operation, order.on_failure,
+            two_persons=graph.plan.two_persons,
+        )  # fmt: skip
     return draft.run_id, draft.seal()
 
 
-def _meta(
+def _brief(
     run_id: str, graph: PlanGraph, repos: Mapping[str, Repo], settings: Settings, order: Order
-) -> Mapping[str, str | int]:
+) -> RunBrief:
     used = {todo.repo for todo in graph.todos.values()}
-    brief = RunBrief(
+    return RunBrief(
         run_id=run_id,
         plan_id=graph.plan.id,
         agent_command=settings.agent_command,
@@ -170,6 +181,9 @@ def _meta(
         by_hand=by_hand(graph.todos.values()),
         no_cache=order.no_cache,
     )
+
+
+def _meta(brief: RunBrief, graph: PlanGraph, order: Order) -> Mapping[str, str | int]:
     return {
         "plan_id": graph.plan.id,
         "strategy": order.strategy,
@@ -180,6 +194,7 @@ def _meta(
         "levels": len(graph.levels),
         "graph": graph_hash(brief.repo_of, brief.predecessors),
         **({"recurring": 1} if graph.plan.recurring else {}),
+        **({"two_persons": 1} if graph.plan.two_persons else {}),
         **timeout_of(order.timeout),
     }
 
@@ -224,6 +239,8 @@ def _policy(settings: Settings, *written: Retry | None) -> Retry:
 
 def _write(draft: Draft, graph: PlanGraph, spec: TodoSpec, order: Order, expected: Expected) -> None:
     name = spec.todo.id
+    before = {other: graph.todos[other] for other in graph.predecessors[name]}
+    spec = spec.after(before)
     draft.todo(
         name,
         TodoState.WAITING,

@@ -7,7 +7,7 @@
 local meta, spec, place, children, levels, state, facts, pending, opened, ready, queued, busy, owed, stranded,
   sent, tips, output, checkpoint, parents, behind, posted, events, results
 local runs, live, leases, holders, stops, timers, counters -- keys of all runs, in the order of Keys.step
-local OWN, SHARED = 23, 8
+local OWN, SHARED = 24, 8
 local run -- the run id
 local sends -- messages that the caller sends to workers: {todo, attempt, repo, host, level, index, size}
 local memo -- fields of todos read so far (facts, states, descriptors), and changes of facts to be written

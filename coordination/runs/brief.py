@@ -1,0 +1,164 @@
+"""What workers read of a run: the brief that all its todos share, and the spec of each todo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from coordination.models import Command, Duration, Gate, ManualAction, Repo, Retry, Todo, Verdict
+
+
+class ByPerson(BaseModel):
+    """How a person settles a milestone or manual todo, as the todos behind it must know to verify it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    approved_after: Duration | None = None
+    """Time after which its gate counts as approved without a person; None: never."""
+    two_persons: bool = False
+
+    @classmethod
+    def of(cls, todo: Todo) -> ByPerson:
+        gate = todo.gate or Gate()
+        approved_after = gate.timeout if gate.on_timeout is Verdict.APPROVE else None
+        return cls(approved_after=approved_after, two_persons=gate.two_persons)
+
+
+class TodoSpec(BaseModel):
+    """A todo as a worker executes it; written once, at submission. Workers need no ecosystem.yaml."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    todo: Todo
+    repo: Repo
+    timeout: Duration
+    retry: Retry
+    predecessors: dict[str, str] = {}
+    """Direct predecessor → its repository."""
+    by_person: dict[str, ByPerson] = {}
+    """The direct predecessors that a person settles: milestones and manual todos."""
+
+    def after(self, predecessors: Mapping[str, Todo]) -> TodoSpec:
+        """Return the spec of a todo that waits for these."""
+        by_person = {
+            name: ByPerson.of(todo)
+            for name, todo in predecessors.items()
+            if isinstance(todo.action, ManualAction)
+        }
+        repos = {name: todo.repo for name, todo in predecessors.items()}
+        return self.model_copy(update={"predecessors": repos, "by_person": by_person})
+
+
+class Origin(BaseModel):
+    """Address from which a repository is fetched and to which it is pushed, from the file at submission."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    url: str
+    branch: str
+    """The repository's branch, from which runs begin."""
+
+
+class RunBrief(BaseModel):
+    """Facts that all todos of a run share and that each worker reads once."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    run_id: str
+    plan_id: str
+    agent_command: Command | None = None
+    kill_grace: Duration = timedelta(seconds=5)
+    commit_message: str = "{todo}: {task}"
+    commit_hooks: Literal["run", "skip"] = "run"
+    predecessors: dict[str, tuple[str, ...]] = {}
+    """Direct predecessors, in the order of the run; each key comes after its own predecessors."""
+    repo_of: dict[str, str] = {}
+    origins: dict[str, Origin] = {}
+    """Origins of the repositories with a `url`. No other address is asked for their commits."""
+    carried_from: tuple[str, ...] = ()
+    """The run that this one retries, then the run which that one retries, and so on."""
+    carried_tips: dict[str, str] = {}
+    """Repository → the commit at which the retried run left it."""
+    set_back: dict[str, str] = {}
+    """Repository → the run whose work there is partly executed again: its commits beyond `carried_tips` are
+    not used.
+    """
+    redone: dict[str, str] = {}
+    """Todo → the run whose result of it, and those before it, count no more: a retry executes it again."""
+    by_hand: tuple[str, ...] = ()
+    """The todos that a person does or has done, so that no worker states a result of them."""
+    no_cache: bool = False
+    """No todo is given a cached result: each is executed, and its result is cached."""
+
+    def runs_of(self, todo: str) -> tuple[str, ...]:
+        """Return the runs whose result of a todo counts here: this one, and those that it takes up."""
+        last = self.redone.get(todo)
+        taken_up = self.carried_from[: self.carried_from.index(last)] if last in self.carried_from else ()
+        return (self.run_id, *(taken_up if last else self.carried_from))
+
+    def ancestors(self, todo: str) -> set[str]:
+        """Return every transitive predecessor of a todo. Other todos of the run cost nothing."""
+        seen: set[str] = set()
+        ahead = list(self.predecessors.get(todo, ()))
+        while ahead:
+            name = ahead.pop()
+            if name not in seen:
+                seen.add(name)
+                ahead.extend(self.predecessors[name])
+        return seen
+
+
+class BriefPart(BaseModel):
+    """What the brief says of one repository: the part that its restricted workers get."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    repo: str
+    origin: Origin | None = None
+    tip: str | None = None
+    set_back: str | None = None
+
+
+def common_part(brief: RunBrief) -> RunBrief:
+    """Return the brief without what it says of single todos and repositories."""
+    empty: dict[str, str] = {}
+    names = ("predecessors", "repo_of", "origins", "carried_tips", "set_back")
+    return brief.model_copy(update=dict.fromkeys(names, empty))
+
+
+def parts_of(brief: RunBrief) -> Iterator[BriefPart]:
+    """Yield the part of each repository."""
+    for repo in sorted({*brief.repo_of.values(), *brief.carried_tips, *brief.set_back}):
+        yield BriefPart(
+            repo=repo,
+            origin=brief.origins.get(repo),
+            tip=brief.carried_tips.get(repo),
+            set_back=brief.set_back.get(repo),
+        )
+
+
+class _OrderedRepo(Repo):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class OrderedSpec(TodoSpec):
+    """A spec that was signed: a field that this version does not know is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    repo: _OrderedRepo
+
+
+class _OrderedOrigin(Origin):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class OrderedBrief(RunBrief):
+    """A brief that was signed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    origins: dict[str, _OrderedOrigin] = {}  # type: ignore[assignment]

@@ -1,0 +1,263 @@
+"""The signed order of a run in Redis: what a reader has verified before it parses anything of the run.
+
+A run's key `order` holds `header` (an envelope), `block <n>`, the parts of the brief that restricted workers
+read (`part`, `part <repo>`), and the envelopes of operations (`rollback`, `approve <todo>`). A run without a
+header is unsigned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from coordination.backend.address import is_own_socket
+from coordination.errors import NotTrusted, TrustCause
+from coordination.models import Signatures
+from coordination.planner.gates import MILESTONE_REPO, asks
+from coordination.runs.brief import ByPerson, OrderedBrief, OrderedSpec, RunBrief, TodoSpec
+from coordination.runs.inputs import PredecessorOutput
+from coordination.runs.store import RunStore
+from coordination.settings import Settings
+from coordination.trust.envelope import check_times, open_envelope
+from coordination.trust.orders import (
+    OPERATION,
+    ORDER,
+    Operation,
+    OperationKind,
+    RunOrder,
+    broken,
+    digest,
+    foreign,
+    read_operation,
+    read_order,
+)
+from coordination.trust.rights import Right
+from coordination.trust.trust_file import Principal, TrustFile
+
+HEADER, PART = "header", "part"
+RIGHTS: Mapping[str, Right] = {"sweep": Right.SWEEP, "execute": Right.EXECUTE, "retry": Right.SWEEP}
+"""Operation that starts a run → the right that it needs in each repository."""
+OPERATION_RIGHTS: Mapping[OperationKind, Right] = {
+    OperationKind.APPROVE: Right.APPROVE,
+    OperationKind.REJECT: Right.APPROVE,
+    OperationKind.COMPLETE: Right.APPROVE,
+    OperationKind.ROLLBACK: Right.SWEEP,
+    OperationKind.RESTORE: Right.SWEEP,
+    OperationKind.ACCEPT: Right.OVERRIDE,
+    OperationKind.CLEAN: Right.OVERRIDE,
+}
+LARGEST = 8 * 1024 * 1024
+"""Bytes of a header, block or part that are read; a header of 50,000 todos has 30 kB."""
+
+
+def signatures_in_force(settings: Settings, url: str) -> Signatures:
+    """Return what a worker of this machine demands: the setting, else nothing of this user's own server."""
+    return settings.signatures or (Signatures.OFF if is_own_socket(url) else Signatures.WARN)
+
+
+def block_field(index: int) -> str:
+    return f"block {index}"
+
+
+def part_field(repo: str) -> str:
+    return f"{PART} {repo}"
+
+
+def operation_field(kind: OperationKind, todo: str = "") -> str:
+    return f"{kind} {todo}".rstrip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignedOperation:
+    operation: Operation
+    principal: Principal
+    fingerprint: str
+
+
+@dataclass(kw_only=True)
+class SignedRun:
+    """The order of one run, verified by a trust file. Methods raise NotTrusted, or MissingRight where the
+    signer may not do it.
+    """
+
+    store: RunStore
+    run_id: str
+    trust: TrustFile
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    _blocks: dict[int, Mapping[str, str]] = field(default_factory=dict)
+
+    @cached_property
+    def _header(self) -> tuple[RunOrder, str, Principal, str]:
+        namespace = self.store.keys.namespace
+        (raw,) = self._read([HEADER])
+        if raw is None:
+            hint = "its submitter has no identity: coord identity init; then submit it again"
+            raise NotTrusted(TrustCause.UNSIGNED, f"the order of run {self.run_id} is not signed", hint)
+        verified = open_envelope(raw.encode(), ORDER, self.trust, now=self.now())
+        order = read_order(verified.payload, run=self.run_id, namespace=namespace, now=self.now())
+        return order, digest(verified.payload), verified.principal, verified.fingerprint
+
+    @property
+    def order(self) -> RunOrder:
+        """Return the header; its times are checked each time."""
+        order = self._header[0]
+        check_times("the order", order.issued_at, order.expires_at, self.now())
+        return order
+
+    @property
+    def digest(self) -> str:
+        return self._header[1]
+
+    @property
+    def principal(self) -> Principal:
+        """Return the person or program that ordered the run."""
+        return self._header[2]
+
+    @property
+    def fingerprint(self) -> str:
+        return self._header[3]
+
+    @cached_property
+    def brief(self) -> RunBrief:
+        """Return the whole brief, as it was signed."""
+        order, text = self.order, self.store.brief_json(self.run_id)
+        if digest(text) != order.brief:
+            raise broken(f"the brief of run {self.run_id} is not the one that was signed")
+        return _parsed(OrderedBrief, text, f"the brief of run {self.run_id}")
+
+    def spec(self, todo: str, text: str) -> TodoSpec:
+        """Return the spec of a todo from its stored text, if it was signed and its repository is one in which
+        the signer may order it.
+        """
+        order = self.order
+        if self._leaves(order.block_of(todo)).get(todo) != digest(text):
+            raise broken(f"the spec of {todo} is not the one that was signed for run {self.run_id}")
+        spec = _parsed(OrderedSpec, text, f"the spec of {todo}")
+        if spec.todo.id != todo:
+            raise foreign(f"the spec of {todo} is one of {spec.todo.id}")
+        self.trust.check(self.principal, RIGHTS[order.operation], [spec.repo.name])
+        return spec
+
+    def cover(self, brief_json: str, specs: Mapping[str, str]) -> None:
+        """Check that the stored brief and specs of the whole run are those that were signed."""
+        order = self.order
+        if digest(brief_json) != order.brief:
+            raise broken(f"the brief of run {self.run_id} is not the one that was signed")
+        for todo, text in specs.items():
+            if self._leaves(order.block_of(todo)).get(todo) != digest(text):
+                raise broken(f"the spec of {todo} is not the one that was signed for run {self.run_id}")
+
+    def start(self, todo: str, spec: TodoSpec, brief: RunBrief, heads: Callable[[str], Heads]) -> None:
+        """Check the signed decisions of persons without which the todo must not start. `heads`: todo → the
+        commits on which it is decided now.
+        """
+        if asks(spec.todo):
+            self._decided(todo, spec, ByPerson.of(spec.todo), brief, heads)
+        for name, by_person in spec.by_person.items():
+            if name not in self.order.done:
+                self._decided(name, spec, by_person, brief, heads)
+
+    def undo(self, todo: str, spec: TodoSpec) -> None:
+        """Check that the todo may be undone: by the run's order, or by a person's."""
+        if self.order.on_failure == "rollback":
+            return
+        kinds = (OperationKind.ROLLBACK, OperationKind.RESTORE)
+        fields = [operation_field(kind) for kind in kinds]
+        found = [text for text in self._read(fields) if text is not None]
+        if not found:
+            what = f"no signed rollback of run {self.run_id} covers the compensation of {todo}"
+            raise NotTrusted(TrustCause.UNSIGNED, what, f"order it: coord rollback {self.run_id}")
+        refusals: list[NotTrusted] = []
+        for text in found:
+            try:
+                signed = self._operation(text, {self.run_id}, set(kinds))
+                self.trust.check(signed.principal, Right.SWEEP, [spec.repo.name])
+            except NotTrusted as refused:
+                refusals.append(refused)
+            else:
+                return
+        raise refusals[0]
+
+    def operation(self, kind: OperationKind, todo: str = "") -> SignedOperation | None:
+        """Return the signed operation of this kind on the run; None if there is none."""
+        (text,) = self._read([operation_field(kind, todo)])
+        return None if text is None else self._operation(text, {self.run_id}, {kind})
+
+    def _decided(
+        self,
+        todo: str,
+        spec: TodoSpec,
+        by_person: ByPerson,
+        brief: RunBrief,
+        heads: Callable[[str], Heads],
+    ) -> None:
+        """Check the approval of a gate, or that a manual todo was completed by a person who may say so."""
+        kinds = {OperationKind.APPROVE, OperationKind.COMPLETE}
+        texts = self._read([operation_field(kind, todo) for kind in sorted(kinds)])
+        text = next((text for text in texts if text is not None), None)
+        if text is None:
+            if by_person.approved_after and self.now() >= self.order.issued_at + by_person.approved_after:
+                return
+            what = f"no signed approval of {todo} of run {self.run_id}"
+            raise NotTrusted(TrustCause.UNSIGNED, what, "approve it with an identity: coord identity init")
+        signed = self._operation(text, {self.run_id, *brief.carried_from}, kinds)
+        if signed.operation.todo != todo:
+            raise foreign(f"the approval of {todo} is one of {signed.operation.todo}")
+        repo = spec.predecessors.get(todo, spec.repo.name)
+        self.trust.check(
+            signed.principal, Right.APPROVE, [spec.repo.name if repo == MILESTONE_REPO else repo]
+        )
+        if (self.order.two_persons or by_person.two_persons) and signed.principal.name == self.principal.name:
+            raise foreign(f"{self.principal.name} ordered run {self.run_id} and may not approve {todo} of it")
+        if signed.operation.run == self.run_id and signed.operation.heads != heads(todo):
+            what = f"the approval of {todo} is for other commits than those of its predecessors"
+            raise NotTrusted(TrustCause.FOREIGN, what, f"retry the run: coord retry {self.run_id}")
+
+    def _operation(self, text: str, runs: set[str], kinds: set[OperationKind]) -> SignedOperation:
+        verified = open_envelope(text.encode(), OPERATION, self.trust, now=self.now())
+        operation = read_operation(
+            verified.payload, runs=runs, namespace=self.store.keys.namespace, now=self.now(), kinds=kinds
+        )
+        if operation.run == self.run_id and operation.order != self.digest:
+            raise foreign(f"the signed {operation.operation} is for another order of run {self.run_id}")
+        return SignedOperation(
+            operation=operation, principal=verified.principal, fingerprint=verified.fingerprint
+        )
+
+    def _leaves(self, index: int) -> Mapping[str, str]:
+        if index not in self._blocks:
+            (block,) = self._read([block_field(index)])
+            self._blocks[index] = self.order.leaves(index, block)
+        return self._blocks[index]
+
+    def _read(self, fields: list[str]) -> list[str | None]:
+        found = self.store.signed(self.run_id, fields)
+        if any(text is not None and len(text) > LARGEST for text in found):
+            raise broken(f"the order of run {self.run_id} has a field of more than {LARGEST} bytes")
+        return found
+
+
+Heads = Mapping[str, str]
+"""Repository → commit."""
+
+
+def heads_of(handed: Iterable[PredecessorOutput], repo_of: Mapping[str, str]) -> dict[str, str]:
+    """Return the commit of each repository that was settled last of these todos."""
+    settled = sorted((one for one in handed if one.commit), key=lambda one: one.fence)
+    return {repo_of[one.todo]: one.commit or "" for one in settled}
+
+
+B = TypeVar("B", bound=BaseModel)
+
+
+def _parsed(kind: type[B], text: str, what: str) -> B:
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise broken(f"{what}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error

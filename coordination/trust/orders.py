@@ -1,0 +1,179 @@
+"""Signed orders: the records that a person or program signs before workers execute anything.
+
+An order of a run is a header and blocks. The header names the run, the namespace, the digest of the brief and
+the digest of each block; a block lists up to `BLOCK` leaves, each a todo's name and the digest of its stored
+spec. So one signature covers a run of any size, a worker reads one block per todo, and a restricted worker
+sees digests where it may not see specs. An operation is the order of one thing that a person asks of a run
+that exists: an approval, a rollback, a cleaning.
+
+Digests are SHA-256 of bytes as they are stored. Nothing is serialised again to be compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from coordination.errors import NotTrusted, TrustCause
+from coordination.trust.envelope import check_times
+
+ORDER = "application/vnd.coord.order+json"
+OPERATION = "application/vnd.coord.operation+json"
+"""Payload types of the two envelopes: an operation's signature is none of an order."""
+BLOCK = 256
+"""Leaves in a block: 20 kB, which a worker reads once for all of them."""
+LARGEST_BLOCK = 256 * 1024
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(max_length=1024)]
+StartKind = Literal["sweep", "execute", "retry"]
+"""Operations that start a run."""
+
+
+class Signed(BaseModel):
+    """A record that exists only as verified bytes: a field that this version does not know is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    namespace: Name
+    run: Name
+    nonce: Annotated[str, Field(min_length=16, max_length=64)]
+    issued_at: AwareDatetime
+    expires_at: AwareDatetime
+
+
+class RunOrder(Signed):
+    """The header of a run's order."""
+
+    operation: StartKind
+    plan: Name
+    on_failure: Literal["halt", "continue", "rollback"]
+    """`rollback`: a failure covers compensations without a further signature."""
+    two_persons: bool = False
+    """True if nobody who ordered the run may approve its gates."""
+    brief: Digest
+    """Digest of the brief."""
+    parts: tuple[Digest, ...] = ()
+    """Digests of the parts of the brief, of which a restricted worker gets those of its repositories."""
+    done: tuple[Name, ...] = ()
+    """Todos of a retry that were completed in the file, so that nobody has to complete them again."""
+    blocks: tuple[tuple[Name, Digest], ...]
+    """The first name and the digest of each block, in the order of the names."""
+
+    def block_of(self, todo: str) -> int:
+        """Return the index of the block that has the todo, if any has it. Raises NotTrusted."""
+        index = bisect_right(self.blocks, todo, key=lambda block: block[0]) - 1
+        if index < 0:
+            raise foreign(f"the order of run {self.run} has no todo {todo}")
+        return index
+
+    def leaves(self, index: int, block: str | None) -> Mapping[str, str]:
+        """Return todo → digest of its spec, from the stored block. Raises NotTrusted."""
+        if block is None or len(block) > LARGEST_BLOCK or digest(block) != self.blocks[index][1]:
+            raise broken(f"block {index} of the order of run {self.run} is not the one that was signed")
+        return dict(json.loads(block))
+
+
+class OperationKind(StrEnum):
+    """Operations on runs that are signed; pause, resume and cancel need no signature."""
+
+    APPROVE = "approve"
+    REJECT = "reject"
+    COMPLETE = "complete"
+    ROLLBACK = "rollback"
+    RESTORE = "restore"
+    ACCEPT = "accept"
+    CLEAN = "clean"
+
+
+class Operation(Signed):
+    """The order of one operation."""
+
+    operation: OperationKind
+    order: Digest | Literal[""] = ""
+    """Digest of the header of the run's order; empty for an operation on many runs."""
+    todo: Name = ""
+    comment: str = ""
+    heads: Mapping[Name, Name] = {}
+    """Repository → the commit that an approval approves."""
+    checkpoint: Name = ""
+    job: Digest | Literal[""] = ""
+    """Digest of a cleanup job."""
+
+
+def broken(what: str) -> NotTrusted:
+    """Return the refusal of bytes that are not those that were signed."""
+    return NotTrusted(TrustCause.BROKEN, what, "an owner of Redis may have changed it: start a new run")
+
+
+def foreign(what: str) -> NotTrusted:
+    """Return the refusal of a signature over something else."""
+    return NotTrusted(TrustCause.FOREIGN, what, "an owner of Redis may have copied it: start a new run")
+
+
+def digest(stored: str | bytes) -> str:
+    return hashlib.sha256(stored.encode() if isinstance(stored, str) else stored).hexdigest()
+
+
+def times(ttl: timedelta) -> dict[str, Any]:
+    """Return a new nonce, and the times of a record that is signed now."""
+    now = datetime.now(UTC)
+    return {"nonce": secrets.token_hex(16), "issued_at": now, "expires_at": now + ttl}
+
+
+def blocks_of(leaves: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the first name and the text of each block. `leaves`: todo → digest of its spec."""
+    rows = sorted(leaves.items())
+    for start in range(0, len(rows), BLOCK):
+        some = rows[start : start + BLOCK]
+        yield some[0][0], json.dumps(some, separators=(",", ":"))
+
+
+def read_order(payload: bytes, *, run: str, namespace: str, now: datetime) -> RunOrder:
+    """Return the header in a verified payload. Raises NotTrusted for another run, namespace or time."""
+    order = _parsed(RunOrder, payload, "order")
+    _refuse_elsewhere(order, "order", {run}, namespace)
+    check_times("the order", order.issued_at, order.expires_at, now)
+    return order
+
+
+def read_operation(
+    payload: bytes, *, runs: set[str], namespace: str, now: datetime, kinds: set[OperationKind]
+) -> Operation:
+    """Return the operation in a verified payload. `runs`: the run, and those that it retries. Raises
+    NotTrusted as `read_order` does.
+    """
+    operation = _parsed(Operation, payload, "operation")
+    what = f"signed {operation.operation}"
+    if operation.operation not in kinds:
+        raise foreign(f"the {what} is no {' or '.join(sorted(kinds))}")
+    _refuse_elsewhere(operation, what, runs, namespace)
+    check_times(f"the {what}", operation.issued_at, operation.expires_at, now)
+    return operation
+
+
+S = TypeVar("S", bound=Signed)
+
+
+def _parsed(kind: type[S], payload: bytes, what: str) -> S:
+    try:
+        return kind.model_validate_json(payload)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise broken(f"the {what} cannot be read: {where}: {first['msg']}") from error
+
+
+def _refuse_elsewhere(signed: Signed, what: str, runs: set[str], namespace: str) -> None:
+    if signed.namespace != namespace:
+        raise foreign(f"the {what} is for namespace {signed.namespace!r:.100}, and this is {namespace!r}")
+    if signed.run not in runs:
+        raise foreign(f"the {what} is for run {signed.run!r:.100}, and this is {sorted(runs)[-1]}")

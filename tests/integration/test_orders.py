@@ -1,0 +1,172 @@
+"""Somebody owns Redis: a worker that requires signatures executes what was ordered, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from coordination.settings import Settings
+from tests.integration.conftest import MakeWorker
+from tests.trusted import Persons, Trusting
+
+Tamper = Callable[[Trusting], None]
+
+
+@pytest.fixture
+def site(make_worker: MakeWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trusting:
+    persons = Persons(tmp_path)
+    monkeypatch.setenv("COORD_TRUST_FILE", str(persons.file))
+    persons.trust(ann="submitter", bob="approver", eve="viewer", olaf={"submitter": ["r2"]})
+    worker = make_worker("r1", "r2", settings=Settings(signatures="require"))
+    return Trusting(worker, persons, tmp_path / "ledger")
+
+
+def refused(site: Trusting, name: str = "A") -> str:
+    """The error of a todo that the worker refused, after it was delivered; nothing was executed."""
+    site.deliver(name)
+    todo = site.todo(name)
+    assert todo.state == "failed"
+    assert site.executed == []
+    assert len(site.refusals) == 1
+    assert site.refusals[0] in (todo.error or "")
+    return todo.error or ""
+
+
+def test_a_run_of_a_person_who_may_order_it_is_executed(site: Trusting):
+    site.sweep({"A": "r1", "B": ("r2", ["A"])})
+
+    site.deliver("A")
+    site.deliver("B", "r2")
+
+    assert site.executed == ["A", "B"]
+    assert site.refusals == []
+
+
+def change_spec(site: Trusting) -> None:
+    keys = site.store.keys.run(site.run_id)
+    spec = json.loads(site.redis.hget(keys.spec, "A"))
+    spec["todo"]["action"]["run"] = f"echo foreign >> {site.ledger}"
+    site.redis.hset(keys.spec, "A", json.dumps(spec))
+
+
+def add_field(site: Trusting) -> None:
+    keys = site.store.keys.run(site.run_id)
+    spec = json.loads(site.redis.hget(keys.spec, "A"))
+    site.redis.hset(keys.spec, "A", json.dumps({**spec, "later": 1}))
+
+
+def swap_todos(site: Trusting) -> None:
+    keys = site.store.keys.run(site.run_id)
+    site.redis.hset(keys.spec, "A", site.redis.hget(keys.spec, "B"))
+
+
+def change_brief(site: Trusting) -> None:
+    meta = site.store.keys.run(site.run_id).meta
+    brief = json.loads(site.redis.hget(meta, "brief"))
+    brief["agent_command"] = "sh"
+    brief["origins"] = {"r1": {"url": "/tmp/elsewhere", "branch": "main"}}
+    site.redis.hset(meta, "brief", json.dumps(brief))
+
+
+def change_block(site: Trusting) -> None:
+    order = site.store.keys.run(site.run_id).order
+    site.redis.hset(order, "block 0", site.redis.hget(order, "block 0").replace('"A"', '"a"'))
+
+
+def drop_signature(site: Trusting) -> None:
+    site.redis.delete(site.store.keys.run(site.run_id).order)
+
+
+def break_signature(site: Trusting) -> None:
+    order = site.store.keys.run(site.run_id).order
+    header = json.loads(site.redis.hget(order, "header"))
+    header["payload"] = header["payload"][:40] + "AAAA" + header["payload"][44:]
+    site.redis.hset(order, "header", json.dumps(header))
+
+
+@pytest.mark.parametrize(
+    ("tamper", "cause"),
+    [
+        (change_spec, "spec"),
+        (add_field, "spec"),
+        (swap_todos, "spec"),
+        (change_brief, "brief"),
+        (change_block, "block"),
+        (drop_signature, "not signed"),
+        (break_signature, "signature"),
+    ],
+)
+def test_what_was_changed_in_redis_is_refused_and_reported(site: Trusting, tamper: Tamper, cause: str):
+    site.sweep({"A": "r1", "B": "r2"})
+    tamper(site)
+
+    assert cause in refused(site)
+
+
+@pytest.mark.parametrize(
+    ("by", "cause"),
+    [
+        (None, "not signed"),
+        ("mallory", "not in the trust file"),
+        ("eve", "lacks the right sweep"),
+        ("olaf", "lacks the right sweep for r1"),
+    ],
+)
+def test_an_order_of_somebody_who_may_not_give_it_is_refused(site: Trusting, by: str | None, cause: str):
+    site.sweep({"A": "r1"}, by)
+
+    assert cause in refused(site)
+
+
+def test_an_order_is_refused_after_its_time(site: Trusting):
+    site.sweep({"A": "r1"}, ttl=timedelta(microseconds=1))
+
+    assert "expired" in refused(site)
+
+
+def test_a_copy_of_a_run_under_another_id_is_refused(site: Trusting):
+    run = site.sweep({"A": "r1"})
+    copy = f"{run[:-4]}copy"
+    for key in site.redis.scan_iter(f"coord:run:{run}:*"):
+        site.redis.copy(key, key.replace(run, copy))
+    site.run_id = copy
+
+    assert f"for run '{run}'" in refused(site)
+
+
+def test_a_run_of_another_namespace_is_refused(site: Trusting, make_worker: MakeWorker):
+    run = site.sweep({"A": "r1"})
+    for key in list(site.redis.scan_iter(f"coord:run:{run}:*")):
+        site.redis.rename(key, key.replace("coord:", "other:", 1))
+    other = make_worker(
+        settings=Settings(signatures="require", namespace="other"), r1=site.ledger.parent / "r1"
+    )
+    site.worker, site.store = other, other.store
+
+    assert "namespace 'coord'" in refused(site)
+
+
+def test_a_key_that_is_revoked_counts_no_longer_with_the_next_todo(site: Trusting):
+    site.sweep({"A": "r1", "B": ("r2", ["A"])})
+    site.deliver("A")
+    site.persons.trust(bob="approver")
+
+    site.deliver("B", "r2")
+
+    assert site.executed == ["A"]
+    assert "not in the trust file" in (site.todo("B").error or "")
+
+
+def test_a_worker_whose_trust_file_cannot_be_trusted_fails_no_todo(site: Trusting):
+    site.sweep({"A": "r1"})
+    site.persons.file.chmod(0o666)
+
+    site.deliver("A")
+
+    assert site.todo("A").state == "parked"
+    assert "may write" in (site.todo("A").waits_for or "")
+    assert site.executed == []

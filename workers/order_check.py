@@ -1,0 +1,104 @@
+"""Check that what this worker is to execute was ordered: before anything of it is parsed or started.
+
+Under `require` a refused todo fails. Under `warn` the worker logs the refusal and executes the todo. Under
+`off`, and under `warn` without a trust file, nothing is read and nothing is checked.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from coordination.errors import CoordinationError, NotAllowed, Unsafe
+from coordination.models import Signatures
+from coordination.runs.brief import RunBrief
+from coordination.runs.replies import Grant
+from coordination.runs.signed_orders import SignedRun, heads_of
+from coordination.runs.store import RunStore
+from coordination.trust.orders import foreign
+from workers.signed_results import CurrentTrust
+
+KEPT = 16
+"""Runs whose verified order is kept: the ones used last."""
+
+logger = logging.getLogger(__name__)
+
+
+def is_refusal(error: CoordinationError) -> bool:
+    """Return whether the order is at fault, and not the trust file of this machine."""
+    return isinstance(error, NotAllowed) and not isinstance(error, Unsafe)
+
+
+class OrderCheck:
+    def __init__(self, store: RunStore, signatures: Signatures, trust: CurrentTrust) -> None:
+        self._store = store
+        self._signatures = signatures
+        self._current = trust
+        self._guard = threading.Lock()
+        self._runs: OrderedDict[str, SignedRun] = OrderedDict()
+        self._warned: set[str] = set()
+
+    @property
+    def _checks(self) -> bool:
+        return self._signatures is Signatures.REQUIRE or (
+            self._signatures is Signatures.WARN and self._current.exists
+        )
+
+    def brief(self, run_id: str) -> RunBrief:
+        """Return the brief of a run, verified where signatures are required. Raises NotAllowed."""
+        if self._checks:
+            try:
+                return self._run(run_id).brief
+            except CoordinationError:
+                if self._signatures is Signatures.REQUIRE:
+                    raise
+        return self._store.brief(run_id)
+
+    def refusal(self, grant: Grant) -> CoordinationError | None:
+        """Return why the todo must not be executed; None if it may. `is_refusal` tells why."""
+        if not self._checks:
+            return None
+        try:
+            self._verify(grant)
+        except CoordinationError as refused:
+            if self._signatures is Signatures.REQUIRE:
+                return refused
+            self._warn(grant, refused)
+        return None
+
+    def _verify(self, grant: Grant) -> None:
+        run = self._run(grant.run_id)
+        spec, brief = run.spec(grant.todo_id, grant.spec_json), run.brief
+        if grant.undo is None:
+            run.start(grant.todo_id, spec, brief, lambda todo: self._heads(grant, todo, brief))
+        elif grant.undo.run not in (grant.run_id, *brief.carried_from):
+            raise foreign(f"{grant.todo_id} is said to have been executed by run {grant.undo.run!r:.100}")
+        else:
+            run.undo(grant.todo_id, spec)
+
+    def _heads(self, grant: Grant, todo: str, brief: RunBrief) -> Mapping[str, str]:
+        before = sorted(brief.ancestors(todo))
+        return heads_of(self._store.handed_over(grant.run_id, before).todos, brief.repo_of) if before else {}
+
+    def _run(self, run_id: str) -> SignedRun:
+        with self._guard:
+            trust, _ = self._current.read()
+            known = self._runs.get(run_id)
+            if known is None or known.trust is not trust:
+                known = SignedRun(store=self._store, run_id=run_id, trust=trust)
+            self._runs[run_id] = known
+            self._runs.move_to_end(run_id)
+            while len(self._runs) > KEPT:
+                self._runs.popitem(last=False)
+            return known
+
+    def _warn(self, grant: Grant, refused: CoordinationError) -> None:
+        """Log a refusal that changes nothing: once for each reason in a run."""
+        line = f"run {grant.run_id}: {refused.message}"
+        if line not in self._warned:
+            if len(self._warned) > 1000:
+                self._warned.clear()
+            self._warned.add(line)
+            logger.warning("signatures: %s; COORD_SIGNATURES=require would refuse %s", line, grant.todo_id)
