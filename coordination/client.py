@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from math import inf
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,7 +25,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.sync.client import ClientConnection, connect
 from websockets.uri import parse_uri
 
-from coordination.errors import Conflict, CoordinationError, NotAllowed, Unreachable, UsageError
+from coordination.errors import Conflict, CoordinationError, NotAllowed, Unreachable, Unusable, UsageError
 from coordination.gateway.received import Frame, Message, Missed, ReceivedItems
 from coordination.messages.topics import Event, Gap, is_of_coord, pattern, topic
 from coordination.retry import delay_s
@@ -52,11 +54,14 @@ class Client:
         *,
         position: Mapping[str, Any] | None = None,
         patience: timedelta | None = None,
+        ca: str | Path | None = None,
     ) -> None:
         """Prepare a connection, which is made on first use.
 
-        `url` is `ws://HOST:8770/` or `wss://…`. `patience` limits how long the gateway may be unreachable
-        before Unreachable is raised; None means for ever. Raises UsageError for another kind of URL.
+        `url` is `ws://HOST:8770/` or `wss://…`. `ca` names a PEM file with the authorities that may have
+        signed the gateway's certificate (default: those of the system). `patience` limits how long the
+        gateway may be unreachable before Unreachable is raised; None means for ever. Raises UsageError for
+        another kind of URL, and for a file without certificates.
         """
         try:
             parse_uri(url)
@@ -65,6 +70,7 @@ class Client:
                 f"{url!r} is not an address of a gateway", "name it like ws://HOST:8770/ or wss://HOST/"
             ) from error
         self._url, self._token = url, token
+        self._tls = _trusting(ca) if url.startswith("wss:") else None
         self._patience_s = inf if patience is None else patience.total_seconds()
         self._received = ReceivedItems(position)
         self._topics: set[str] = set()
@@ -249,6 +255,11 @@ class Client:
                     self._check_not_closed()
                 self._reconnecting = False
                 return line
+            except ssl.SSLCertVerificationError as error:
+                raise Unusable(
+                    f"the certificate of the gateway at {self._url} is not accepted: {error.verify_message}",
+                    "use the name that the certificate has; name its authority: Client(…, ca=FILE)",
+                ) from error
             except (OSError, InvalidHandshake, ConnectionClosed, TimeoutError) as error:
                 self._check_not_closed()
                 if isinstance(error, ConnectionClosed):
@@ -274,6 +285,7 @@ class Client:
                 open_timeout=HANDSHAKE_S,
                 compression=None,
                 create_connection=create_connection,
+                ssl=self._tls,
             )
             line = handshaking.__enter__()  # closed by `close`
             self._resume(line)
@@ -341,6 +353,16 @@ class Client:
         """Return a number that grows over restarts, too: the clock in µs."""
         self._seq = max(self._seq + 1, time.time_ns() // 1000)
         return self._seq
+
+
+def _trusting(ca: str | Path | None) -> ssl.SSLContext:
+    """Return a context that verifies name and certificate. Raises UsageError."""
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except OSError as error:  # ssl.SSLError too
+        raise UsageError(f"{ca} holds no certificates: {error}", "name a PEM file of authorities") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 def _shut_down(line: ClientConnection) -> None:

@@ -222,15 +222,12 @@ class Settings(BaseModel):
     also one that says `off`.
     """
     sandbox_memory: Size = 0
-    """Bytes of memory that a todo in a sandbox may use if it says nothing of it, such as `4GiB`. 0: no
-    limit.
-    """
+    """Memory that a todo in a sandbox may use if it says nothing of it, such as `4GiB`. 0: no limit."""
     sandbox_processes: Annotated[int, Field(ge=0)] = 1000
     """Number of processes that a todo in a sandbox may have at once if it says nothing of it. 0: no limit."""
     sandbox_readable: Annotated[tuple[Text, ...], BeforeValidator(_split)] = ()
-    """Files and folders that todos in a sandbox may read beside the machine's programs, such as a toolchain
-    in the home folder. Read only from the environment, because what came with a folder must not open a
-    sandbox.
+    """Files and folders that todos in a sandbox may read, such as a toolchain in the home folder. Read only
+    from the environment, because what came with a folder must not open a sandbox.
     """
     sandbox_writable: Annotated[tuple[Text, ...], BeforeValidator(_split)] = ()
     """Files and folders that todos in a sandbox may read and write, such as the folder of an agent's login.
@@ -264,6 +261,16 @@ class Settings(BaseModel):
     """
     context_limit_bytes: Annotated[int, Field(ge=0)] = 64 * 1024
     """Bytes of context that are passed to a todo in COORD_CONTEXT; it reads the rest with `coord context`."""
+
+    tls_certificate: Text | None = None
+    """PEM file with the certificate of `coord gateway`, `coord mcp --http` and `coord metrics`, followed by
+    those that lead to its authority. A relative path starts at the file's folder. None: they speak plain
+    HTTP, on this machine only.
+    """
+    tls_key: Text | None = None
+    """PEM file with the certificate's key, readable by its owner only. None: it is in `tls_certificate`."""
+    tls_proxy: bool = False
+    """A proxy in front of these servers encrypts, so that they may listen beyond this machine without TLS."""
 
     gateway_window: Annotated[int, Field(ge=1, le=1000)] = 32
     """Number of unacknowledged messages per client of `coord gateway`; the gateway reads no more of the inbox
@@ -358,8 +365,8 @@ OF_THE_ENVIRONMENT = {
     "signatures": "each machine decides what its workers demand, and nobody signs the file",
 }
 """Settings that the file must not have, and why."""
-FOLDERS = ("cache_folder", "export_runs")
-"""Settings that name a folder; relative paths start at the file's folder."""
+PATHS = ("cache_folder", "export_runs", "tls_certificate", "tls_key")
+"""Settings that name a folder or a file; relative paths start at the file's folder."""
 
 
 def read_settings(
@@ -385,7 +392,7 @@ def read_settings(
     here = Path.cwd() if folder is None else folder.absolute()
     places = {
         name: str(here / Path(where).expanduser())
-        for name in FOLDERS
+        for name in PATHS
         if isinstance(where := given.get(name), str) and where
     }
     try:

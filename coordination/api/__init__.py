@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from coordination.operations.listening import Address, http_limits, listen
     from coordination.operations.local import Local, Running, Stopped
     from coordination.operations.metrics import METRICS_PORT
+    from coordination.operations.tls import context_for
     from coordination.planner.blockers import FINISHED
     from coordination.planner.forecast import Forecast, Saving
     from coordination.planner.gates import DONE, when_nobody_comes
@@ -185,6 +186,7 @@ __all__ = [
     "WaitReason",
     "Written",
     "as_view",
+    "context_for",
     "findings",
     "hide_password",
     "http_limits",
@@ -222,6 +224,7 @@ _HOMES = {
     "operations.doctor": ("Facts", "findings", "too_large_words"),
     "operations.flower": ("Access", "FLOWER_COMMAND", "FLOWER_PORT"),
     "operations.listening": ("Address", "http_limits", "listen"),
+    "operations.tls": ("context_for",),
     "operations.local": ("Local", "Running", "Stopped"),
     "operations.metrics": ("METRICS_PORT",),
     "planner.blockers": ("FINISHED",),

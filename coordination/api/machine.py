@@ -85,7 +85,9 @@ def examine(facade: Facade) -> Facts:
     settings = facade.settings
     file = checkup.look_at_file(facade.path, settings) if facade.has_file else None
     folders = [facade.path.parent] if facade.has_file else []
-    facts = Facts(machine=checkup.look_at_machine(settings, folders, facade.state), file=file)
+    asks = file is not None and file.asks_for_sandbox
+    machine = checkup.look_at_machine(settings, folders, facade.state, asks_for_sandbox=asks)
+    facts = Facts(machine=machine, file=file)
     if file and file.problems and not settings.redis_url:
         return facts  # the file may name one, for all we know
     try:

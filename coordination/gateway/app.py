@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from types import FrameType
@@ -188,8 +189,10 @@ BACKLOG = 2048
 """Number of connections that wait to be accepted: all clients of a stopped gateway reconnect at once."""
 
 
-def serve(gateway: Gateway, listening: socket.socket, limits: Limits) -> None:
-    """Run the gateway until it is stopped."""
+def serve(
+    gateway: Gateway, listening: socket.socket, limits: Limits, tls: ssl.SSLContext | None = None
+) -> None:
+    """Run the gateway until it is stopped. `tls`: None for plain HTTP."""
     server = uvicorn.Server(
         uvicorn.Config(
             gateway.app(),
@@ -205,6 +208,7 @@ def serve(gateway: Gateway, listening: socket.socket, limits: Limits) -> None:
             timeout_graceful_shutdown=GRACE_S,
             log_config=None,
             access_log=False,
+            ssl_context_factory=None if tls is None else lambda *_: tls,
         )
     )
 

@@ -12,9 +12,11 @@ import os
 import secrets
 import signal
 import socket
+import ssl
 from collections.abc import Iterator
 from importlib.metadata import version
 from types import FrameType
+from typing import Any
 
 import fastmcp
 from fastmcp import FastMCP
@@ -47,8 +49,8 @@ def new_token() -> str:
     return secrets.token_urlsafe(32)
 
 
-def url_of(at: Address) -> str:
-    return f"http://{at}{PATH}"
+def url_of(at: Address, *, tls: bool = False) -> str:
+    return f"{'https' if tls else 'http'}://{at}{PATH}"
 
 
 INSTRUCTIONS = """\
@@ -112,9 +114,16 @@ def over_stdio(session: Session) -> None:
             pass
 
 
-def over_http(session: Session, listening: socket.socket, token: str) -> None:
-    """Serve until a signal; open requests get two seconds."""
-    limited = {"http": http_limits(REQUEST_S, CONNECTIONS), "log_config": None, "access_log": False}
+def over_http(
+    session: Session, listening: socket.socket, token: str, tls: ssl.SSLContext | None = None
+) -> None:
+    """Serve until a signal; open requests get two seconds. `tls`: None for plain HTTP."""
+    limited: dict[str, Any] = {
+        "http": http_limits(REQUEST_S, CONNECTIONS),
+        "log_config": None,
+        "access_log": False,
+        "ssl_context_factory": None if tls is None else lambda *_: tls,
+    }
     with _closed_at_the_end(session):
         build(session, OneToken(token)).run(
             "http",

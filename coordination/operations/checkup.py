@@ -28,11 +28,14 @@ from coordination.ecosystem.document import Document, load
 from coordination.errors import CoordinationError, InvalidFile, NotFound, Unreadable
 from coordination.files import loose
 from coordination.git import history_exceeds
-from coordination.models import Command
-from coordination.operations.doctor import Facts, File, Heard, Machine, Server
+from coordination.models import Command, Ecosystem, SandboxKind
+from coordination.operations.doctor import Facts, File, Heard, Server
+from coordination.operations.machine_check import Machine
+from coordination.operations.tls import look_at_certificate
 from coordination.runs.connection import Connection
 from coordination.runs.records import RunView
 from coordination.runs.views.metrics import Queue, queue_lengths
+from coordination.sandbox.probe import probe
 from coordination.settings import Settings
 
 READABLE_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
@@ -56,7 +59,16 @@ def look_at_file(path: Path, settings: Settings) -> File:
         ecosystem_id=ecosystem.coordination.id or "",
         shows_password=shown,
         too_large=not_carried(document, settings, names),
+        asks_for_sandbox=_asks_for_sandbox(ecosystem),
     )
+
+
+def _asks_for_sandbox(ecosystem: Ecosystem) -> bool:
+    """Return whether a repository or a todo demands a sandbox."""
+    said = [repo.sandbox for repo in ecosystem.repos] + [
+        todo.sandbox for todo in ecosystem.coordination.todos
+    ]
+    return any(rules is not None and rules.kind is SandboxKind.BUBBLEWRAP for rules in said)
 
 
 def not_carried(document: Document, settings: Settings, repos: Collection[str]) -> tuple[str, ...]:
@@ -73,11 +85,15 @@ def not_carried(document: Document, settings: Settings, repos: Collection[str]) 
     return tuple(repo.name for repo, path in here if history_exceeds(path, repo.branch, limit))
 
 
-def look_at_machine(settings: Settings, folders: Iterable[Path], state: Path) -> Machine:
+def look_at_machine(
+    settings: Settings, folders: Iterable[Path], state: Path, *, asks_for_sandbox: bool = False
+) -> Machine:
     """Return facts about this machine. `folders` are those that todos work in, `state` is that of the
-    worker's logs and records.
+    worker's logs and records. `asks_for_sandbox`: a todo or repository does.
     """
     program = _program(settings.agent_command)
+    sandbox_asked = asks_for_sandbox or settings.sandbox in ("bubblewrap", "require")
+    uses = sandbox_asked or (settings.sandbox == "auto" and program is not None)
     return Machine(
         host=settings.this_host,
         version=version("coord"),
@@ -85,6 +101,9 @@ def look_at_machine(settings: Settings, folders: Iterable[Path], state: Path) ->
         agent=program,
         agent_found=program is None or shutil.which(program) is not None,
         missing=tuple(_missing(settings)),
+        sandbox=probe() if uses else None,
+        sandbox_asked=sandbox_asked,
+        certificate=look_at_certificate(settings, datetime.now(UTC)),
         short=shortage(folders, settings.disk_min),
         loose=tuple(map(str, loose(state))),
         credentials=tuple(_credentials(datetime.now(UTC))),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from coordination.backend.server_check import Finding, Severity
 from coordination.breakers.records import Breaker
 from coordination.errors import CoordinationError
+from coordination.operations.machine_check import Machine, machine_findings
 from coordination.operations.supervision import Restart
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.presence import SET_NAMESPACE, Worker
@@ -34,30 +35,8 @@ class File:
     """Repositories that cannot be transferred to other hosts: larger than `bundle_limit_bytes`, and without a
     `url`.
     """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """The machine on which the check runs."""
-
-    host: str
-    version: str
-    """Version of coord."""
-    git: str | None
-    """Version of git; None if it is not installed."""
-    agent: str | None = None
-    """Program of `agent_command`."""
-    agent_found: bool = True
-    missing: Sequence[str] = ()
-    """Other settings that name a program which is not there, each with the program."""
-    clock_offset_ms: int | None = None
-    """Milliseconds by which the clock is ahead of Redis."""
-    short: str = ""
-    """Space that the disk of the state folder lacks, as a phrase; "" if it has enough."""
-    loose: tuple[str, ...] = ()
-    """Files in the local state folder that other users can read."""
-    credentials: tuple[tuple[str, str], ...] = ()
-    """Credentials that expire, or why they cannot be used, each with a remedy."""
+    asks_for_sandbox: bool = False
+    """A todo or a repository demands one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +123,7 @@ class Facts:
 
 def findings(facts: Facts) -> tuple[Finding, ...]:
     """Return the findings, problems first."""
+    reports = facts.machine.host in {heard.worker.host for heard in facts.workers}
     found = [
         *_file(facts.file),
         *_redis(facts),
@@ -157,9 +137,9 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
         *_half_undone(facts),
         *_breakers(facts),
         *_poison(facts),
-        *_machine(facts),
-        *_programs(facts.machine),
-        *_loose(facts.machine),
+        *machine_findings(
+            facts.machine, embedded=facts.server is not None and facts.server.embedded, reports=reports
+        ),
         *(Finding.warning(what, remedy) for what, remedy in facts.machine.credentials),
     ]
     return tuple(sorted(found, key=lambda finding: finding.severity is not Severity.WRONG))
@@ -350,42 +330,6 @@ def _poison(facts: Facts) -> Iterator[Finding]:
             "another program writes into coord's queues",
             f"inspect: redis-cli LRANGE {facts.poison_key} 0 -1; then delete: "
             f"redis-cli DEL {facts.poison_key}",
-        )
-
-
-def _machine(facts: Facts) -> Iterator[Finding]:
-    """Yield findings about this machine. They are errors with the embedded server; otherwise only workers'
-    machines matter.
-    """
-    here = facts.server is not None and facts.server.embedded
-    say = Finding.wrong if here else Finding.warning
-    if facts.machine.short and facts.machine.host not in {heard.worker.host for heard in facts.workers}:
-        yield say(facts.machine.short, "free space (coord clean lists data of runs), or set disk_min")
-    if facts.machine.git is None:
-        yield say("git is not installed on this machine", "install git")
-    if not facts.machine.agent_found:
-        what = f"agent_command's program {facts.machine.agent!r} is not in PATH on this machine"
-        yield say(
-            what,
-            "install it, or correct agent_command"
-            + ("" if here else " (only the workers' machines need it)"),
-        )
-
-
-def _programs(machine: Machine) -> Iterator[Finding]:
-    for what in machine.missing:
-        yield Finding.warning(
-            f"{what} is not in PATH on this machine",
-            "install it, or correct the setting (only machines of workers that may lead maintenance need it)",
-        )
-
-
-def _loose(machine: Machine) -> Iterator[Finding]:
-    if machine.loose:
-        yield Finding.warning(
-            f"other users of this machine can read {counted(len(machine.loose), 'file')} in the state "
-            f"folder, for example {machine.loose[0]}",
-            "the next worker that starts here corrects that; to do it now: chmod -R go= .coord",
         )
 
 

@@ -7,6 +7,7 @@ prometheus_client's keeps a thread for ever for each client that sends no reques
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -24,6 +25,8 @@ from coordination.breakers.records import BreakerState
 from coordination.errors import CoordinationError, Unreachable
 from coordination.locks import LockManager
 from coordination.locks.manager import LockStats
+from coordination.operations.listening import Address
+from coordination.operations.tls import context_for
 from coordination.runs.records import LIVE, RunStatus, TodoState
 from coordination.runs.views.metrics import CensusTaker, LiveCounts
 from coordination.settings import Settings
@@ -56,6 +59,8 @@ class _Handler(WSGIRequestHandler):
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
+    tls: ssl.SSLContext | None = None
+
     def __init__(self, *given: Any, **named: Any) -> None:
         self._places = threading.BoundedSemaphore(SCRAPES)
         super().__init__(*given, **named)
@@ -72,14 +77,25 @@ class _Server(ThreadingMixIn, WSGIServer):
         finally:
             self._places.release()
 
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Answer a request; the handshake of TLS is made here, in the thread of its client."""
+        if self.tls is None:
+            super().finish_request(request, client_address)
+            return
+        request.settimeout(SCRAPE_S)
+        with self.tls.wrap_socket(request, server_side=True) as encrypted:
+            super().finish_request(encrypted, client_address)
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log nothing for a client that disconnects."""
 
 
-def scrape_server(host: str, port: int, registry: CollectorRegistry) -> WSGIServer:
-    """Return a server that is bound to the address. Raises OSError."""
+def scrape_server(
+    host: str, port: int, registry: CollectorRegistry, tls: ssl.SSLContext | None = None
+) -> WSGIServer:
+    """Return a server that is bound to the address. `tls`: None for plain HTTP. Raises OSError."""
     family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    own = type("ScrapeServer", (_Server,), {"address_family": family})
+    own = type("ScrapeServer", (_Server,), {"address_family": family, "tls": tls})
     return make_server(host, port, make_wsgi_app(registry), own, handler_class=_Handler)
 
 
@@ -92,10 +108,11 @@ ENDED_TODOS = [state for state in TodoState if state.ended]
 
 def serve(url: str, settings: Settings, host: str, port: int) -> WSGIServer:
     """Answer scrapes in threads of this process until `shutdown`."""
+    tls = context_for(Address(host=host, port=port), settings)
     registry = CollectorRegistry()
     registry.register(RunMetrics(url, settings))
     try:
-        server = scrape_server(host, port, registry)
+        server = scrape_server(host, port, registry, tls)
     except OSError as error:
         raise CoordinationError(
             f"cannot listen on {host}:{port}: {error.strerror or error}",

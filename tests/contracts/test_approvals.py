@@ -7,7 +7,7 @@ import pytest
 from coordination.errors import Conflict, CoordinationError, NotFound, UsageError
 from coordination.models import Milestone, OnFailure, Verdict
 from coordination.operations.doctor import Facts
-from coordination.operations.doctor import Machine as Asker
+from coordination.operations.machine_check import Machine as Asker
 from coordination.planner.graph import build
 from coordination.runs.approvals import find_runs_of, run_with_gate
 from coordination.runs.presence import Presence

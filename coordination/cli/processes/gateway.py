@@ -99,20 +99,21 @@ def gateway(
 
 
 def _serve(call: CliContext, text: str, pages: tuple[str, ...]) -> None:
-    from coordination.api import Address, listen
+    from coordination.api import Address, context_for, listen
     from coordination.gateway.access import origin_of
     from coordination.gateway.app import open_gateway, serve
 
     host, port = parse("--listen", text)
     at = Address(host=host, port=port)
+    tls = context_for(at, call.coord.settings)
     origins = [origin_of(page) for page in pages]
     made, limits = open_gateway(call.coord.redis_url, call.coord.settings, origins)
     listening = listen(at)
     with aloud():
-        click.echo(f"gateway  ws://{at}/", err=True)
-        if at.open_to_others:
-            click.echo("  not encrypted: put TLS in front of it", err=True)
-    serve(made, listening, limits)
+        click.echo(f"gateway  {'wss' if tls else 'ws'}://{at}/", err=True)
+        if at.open_to_others and tls is None:
+            click.echo("  not encrypted: tls_proxy says that a proxy in front of it does that", err=True)
+    serve(made, listening, limits, tls)
 
 
 def _grant(call: CliContext, recipient: str, topics: tuple[str, ...], *, as_json: bool) -> None:

@@ -56,19 +56,22 @@ def _serve_stdio(call: CliContext) -> None:
 
 
 def _serve_http(call: CliContext, http: str) -> None:
-    from coordination.api import listen
+    from coordination.api import context_for, listen
     from coordination.mcp.server import new_token, over_http, url_of
     from coordination.mcp.session import Session
 
     given = call.coord.settings.mcp_token
     at = _address(http)
+    tls = context_for(at, call.coord.settings)
     listening = listen(at)
     token = given or new_token()
     with aloud():
-        click.echo(f"MCP  {url_of(at)}  token {'as in mcp_token' if given else token}", err=True)
-        if at.open_to_others:
-            click.echo("  not encrypted: put TLS in front of it", err=True)
-    over_http(Session(call.coord.path, call.redis), listening, token)
+        click.echo(
+            f"MCP  {url_of(at, tls=tls is not None)}  token {'as in mcp_token' if given else token}", err=True
+        )
+        if at.open_to_others and tls is None:
+            click.echo("  not encrypted: tls_proxy says that a proxy in front of it does that", err=True)
+    over_http(Session(call.coord.path, call.redis), listening, token, tls)
 
 
 def _over_stdio(call: CliContext) -> Mapping[str, Any]:
@@ -89,7 +92,8 @@ def _over_http(call: CliContext, http: str) -> Mapping[str, Any]:
     from coordination.mcp.server import url_of
 
     token = call.coord.settings.mcp_token or "the token that coord mcp says"
-    return {"type": "http", "url": url_of(_address(http)), "headers": {"Authorization": f"Bearer {token}"}}
+    url = url_of(_address(http), tls=call.coord.settings.tls_certificate is not None)
+    return {"type": "http", "url": url, "headers": {"Authorization": f"Bearer {token}"}}
 
 
 def _address(http: str) -> Address:

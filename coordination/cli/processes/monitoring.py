@@ -52,6 +52,7 @@ def metrics(call: CliContext, listen: str) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # from here on they are waited for
     server = serve_metrics(call.coord, host, port)
     with aloud():
-        click.echo(f"metrics  http://{listen if ':' in listen else f'{host}:{port}'}/metrics", err=True)
+        scheme = "https" if call.coord.settings.tls_certificate else "http"
+        click.echo(f"metrics  {scheme}://{listen if ':' in listen else f'{host}:{port}'}/metrics", err=True)
     signal.sigwait(STOPS)
     server.shutdown()

@@ -9,7 +9,8 @@ import pytest
 
 from coordination.backend.server_check import Finding, Severity
 from coordination.errors import Unreachable
-from coordination.operations.doctor import Facts, File, Heard, Machine, Server, findings
+from coordination.operations.doctor import Facts, File, Heard, Server, findings
+from coordination.operations.machine_check import Machine
 from coordination.operations.supervision import Restart
 from coordination.runs.presence import Worker
 from coordination.runs.records import RunView

@@ -1,0 +1,106 @@
+"""Problems of the machine on which `coord doctor` runs, each with a remedy. Pure, as `doctor.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from coordination.backend.server_check import Finding
+from coordination.operations.tls import CertificateState
+from coordination.sandbox.probe import Probed
+from coordination.text import counted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """The machine on which the check runs."""
+
+    host: str
+    version: str
+    """Version of coord."""
+    git: str | None
+    """Version of git; None if it is not installed."""
+    agent: str | None = None
+    """Program of `agent_command`."""
+    agent_found: bool = True
+    missing: Sequence[str] = ()
+    """Other settings that name a program which is not there, each with the program."""
+    clock_offset_ms: int | None = None
+    """Milliseconds by which the clock is ahead of Redis."""
+    sandbox: Probed | None = None
+    """Result of trying bubblewrap; None if no todo of this ecosystem uses it."""
+    sandbox_asked: bool = False
+    """Todos, repositories or settings demand a sandbox, rather than use it where it works."""
+    certificate: CertificateState | None = None
+    """Certificate of the servers of this machine; None if none is configured."""
+    short: str = ""
+    """Space that the disk of the state folder lacks, as a phrase; "" if it has enough."""
+    loose: tuple[str, ...] = ()
+    """Files in the local state folder that other users can read."""
+    credentials: tuple[tuple[str, str], ...] = ()
+    """Credentials that expire, or why they cannot be used, each with a remedy."""
+
+
+def machine_findings(machine: Machine, *, embedded: bool, reports: bool) -> Iterator[Finding]:
+    """Yield findings about this machine. They are errors with the embedded server; otherwise only workers'
+    machines matter. `reports`: a worker of this machine reports a lack of space by itself.
+    """
+    yield from _tools(machine, embedded=embedded, reports=reports)
+    yield from _programs(machine)
+    yield from _sandbox(machine)
+    yield from _certificate(machine)
+    yield from _loose(machine)
+
+
+def _tools(machine: Machine, *, embedded: bool, reports: bool) -> Iterator[Finding]:
+    say = Finding.wrong if embedded else Finding.warning
+    if machine.short and not reports:
+        yield say(machine.short, "free space (coord clean lists data of runs), or set disk_min")
+    if machine.git is None:
+        yield say("git is not installed on this machine", "install git")
+    if not machine.agent_found:
+        what = f"agent_command's program {machine.agent!r} is not in PATH on this machine"
+        yield say(
+            what,
+            "install it, or correct agent_command"
+            + ("" if embedded else " (only the workers' machines need it)"),
+        )
+
+
+def _programs(machine: Machine) -> Iterator[Finding]:
+    for what in machine.missing:
+        yield Finding.warning(
+            f"{what} is not in PATH on this machine",
+            "install it, or correct the setting (only machines of workers that may lead maintenance need it)",
+        )
+
+
+def _sandbox(machine: Machine) -> Iterator[Finding]:
+    if machine.sandbox is None or machine.sandbox.works:
+        return
+    say, effect = (
+        (Finding.wrong, "todos that demand a sandbox fail here")
+        if machine.sandbox_asked
+        else (Finding.warning, "agents run without a sandbox here, with all rights of the worker's user")
+    )
+    yield say(f"{effect}: {machine.sandbox.why_not}", f"{machine.sandbox.hint}; or do without: sandbox: off")
+
+
+def _certificate(machine: Machine) -> Iterator[Finding]:
+    found = machine.certificate
+    if found and found.problem:
+        yield Finding.wrong(found.problem, found.hint)
+    elif found and found.soon:
+        yield Finding.warning(
+            f"the certificate {found.path} expires at {found.expires}",
+            "renew it: running servers take the new one up by themselves",
+        )
+
+
+def _loose(machine: Machine) -> Iterator[Finding]:
+    if machine.loose:
+        yield Finding.warning(
+            f"other users of this machine can read {counted(len(machine.loose), 'file')} in the state "
+            f"folder, for example {machine.loose[0]}",
+            "the next worker that starts here corrects that; to do it now: chmod -R go= .coord",
+        )
