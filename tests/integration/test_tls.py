@@ -157,7 +157,8 @@ def test_mcp_over_http_is_encrypted(stage: Stage, certificates: Certificates):
     url = f"https://localhost:{port}/mcp"
     assert url in process.says("MCP")
 
-    answer = httpx2.post(url, json={}, verify=ssl.create_default_context(cafile=str(certificates.ca)))
+    trusting = ssl.create_default_context(cafile=str(certificates.ca))
+    answer = httpx2.post(url, json={}, verify=trusting, timeout=30)  # the server is starting still
     config = stage.ok("mcp", "--http", f"localhost:{port}", "--config", **env).json
 
     assert refused.code == 4
