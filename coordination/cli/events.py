@@ -10,8 +10,9 @@ from pydantic_core import to_json
 from rich_click import command
 
 from coordination.api import GAP, POSITION, Event
-from coordination.cli.completion import repo_names, stream_kinds
+from coordination.cli.completion import stream_kinds
 from coordination.cli.context import CliContext, warn
+from coordination.cli.options.filters import of_repo
 from coordination.cli.options.values import moment
 from coordination.cli.screen.output import Form, output_options
 from coordination.cli.screen.tables import plain, print_table
@@ -40,9 +41,7 @@ def _since(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     shell_complete=stream_kinds,
     help="A kind such as todo.settled, or a pattern such as 'run.*'; may be repeated.",
 )
-@click.option(
-    "--repo", metavar="REPO", shell_complete=repo_names, help="Events that concern this repository."
-)
+@of_repo
 @click.option(
     "--since",
     callback=_since,

@@ -14,6 +14,7 @@ from rich_click import command
 from coordination.api import HistoryEvent, HistoryFilters, RunTrend, Trend
 from coordination.cli.completion import event_kinds, event_types, repo_names, subject_ids
 from coordination.cli.context import CliContext
+from coordination.cli.options.filters import of_repo
 from coordination.cli.options.values import moment
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged
@@ -44,9 +45,7 @@ LONGEST_TITLE = 300
     shell_complete=event_types,
     help="issue, todo, plan, milestone, dependency, repo or file.",
 )
-@click.option(
-    "--repo", metavar="REPO", shell_complete=repo_names, help="Events that concern this repository."
-)
+@of_repo
 @click.option(
     "--kind",
     metavar="KIND",

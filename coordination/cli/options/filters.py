@@ -46,6 +46,14 @@ NAMES: dict[str, Complete] = {
 }
 
 
+of_repo = click.option(
+    "--repo",
+    metavar="REPO",
+    shell_complete=completion.repo_names,
+    help="Events that concern this repository.",
+)
+
+
 def _filter(option: str, metavar: str, help_: str, complete: Complete) -> Callable[[Command], Command]:
     return click.option(
         option,
