@@ -17,6 +17,9 @@ from coordination.text import did_you_mean, listed
 if TYPE_CHECKING:
     from coordination.api.facade import Facade
 
+OPERATION = "credential"
+"""The name of the right, in the trust file of this machine, to change credentials."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
@@ -42,25 +45,31 @@ def add(
     expires: date | None = None,
     replace: bool = False,
 ) -> Written:
-    """Add a credential; without `repos` for all repositories. Raises UsageError, Conflict, NotFound for a
-    repository that the file does not declare.
+    """Add a credential; without `repos` for all repositories. Raises UsageError, Conflict, NotAllowed, and
+    NotFound for a repository that the file does not declare.
     """
     named = tuple(repos)
     _refuse_unknown(facade, named)
+    facade.authority.check(OPERATION, named)
     parsed, store = parse(reference), _outside(facade)
+    if replace and (old := {one.name: one for one in store.all()}.get(name)):
+        facade.authority.check(OPERATION, old.repos)
     added = store.add(name, parsed, repos=named, purposes=purposes, expires=expires, replace=replace)
     return Written(credential=added, unreadable=_trouble(reference))
 
 
 def rotate(facade: Facade, name: str, reference: str, expires: date | None = None) -> Written:
-    """Replace a reference; the old one is used until the new one was read. Raises UsageError, NotFound."""
-    parsed = parse(reference)
-    return Written(credential=_outside(facade).rotate(name, parsed, expires), unreadable=_trouble(reference))
+    """Replace a reference; the old one is used until the new one was read. Raises as `add` does."""
+    parsed, store = parse(reference), _outside(facade)
+    facade.authority.check(OPERATION, store.get(name).repos)
+    return Written(credential=store.rotate(name, parsed, expires), unreadable=_trouble(reference))
 
 
 def revoke(facade: Facade, name: str) -> Credential:
-    """Remove a credential from this machine. Raises NotFound."""
-    return _outside(facade).revoke(name)
+    """Remove a credential from this machine. Raises NotFound, NotAllowed."""
+    store = _store()
+    facade.authority.check(OPERATION, store.get(name).repos)
+    return store.revoke(name)
 
 
 def _store() -> CredentialStore:
@@ -68,16 +77,14 @@ def _store() -> CredentialStore:
 
 
 def _outside(facade: Facade) -> CredentialStore:
-    """Return the store. Raises NotAllowed where its file lies in a repository: todos could change it."""
+    """Return the store. Raises NotAllowed where its file lies in a folder that todos change."""
     store = _store()
-    if facade.has_file:
-        for repo in facade.document.ecosystem.repos:
-            path = facade.document.repo_path(repo)
-            if path and store.path.resolve().is_relative_to(path.resolve()):
-                raise NotAllowed(
-                    f"{store.path} lies in the repository {repo.name}, whose todos could change it",
-                    "set XDG_CONFIG_HOME to a folder outside of all repositories",
-                )
+    for folder in facade.changed_folders():
+        if store.path.resolve().is_relative_to(folder.resolve()):
+            raise NotAllowed(
+                f"{store.path} lies in {folder}, where todos could change it",
+                "set XDG_CONFIG_HOME to a folder outside of all repositories",
+            )
     return store
 
 

@@ -90,6 +90,22 @@ def test_without_a_usable_identity_or_trust_file_nothing_is_changed(
     assert typed(*change).code == 0, "without a trust file everything is allowed"
 
 
+def test_credentials_are_changed_by_administrators_of_their_repositories(
+    typed: Typed, editor: TrustEditor, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SHIP_TOKEN", "a-secret-of-ship")
+    editor.grant("bot", Role.ADMIN, ["web"])
+    add = ("credential", "add", "ship", "env:SHIP_TOKEN")
+
+    assert typed(*add, "--all").code == typed(*add, "--repo", "api").code == 4
+    assert typed(*add, "--repo", "web").code == 0
+    editor.ungrant("bot", Role.ADMIN)
+    for change in ((*add, "--repo", "web", "--replace"), ("credential", "revoke", "ship")):
+        refused = typed(*change)
+        assert (refused.code, "administer" in refused.err) == (4, True)
+    assert typed("credential", "list", "--format", "{name} {repos}").out == "ship web\n"
+
+
 def test_the_library_refuses_as_commands_do(editor: TrustEditor, file: Path):
     editor.grant("bot", Role.VIEWER)
     with Coord(file) as coord:
