@@ -37,8 +37,8 @@ LATE = 0.95
 OVERTIME = 0.1
 """Least time that a running todo is assumed to need further, as a share of its elapsed time."""
 SIMULATED = 2000
-"""Number of todos up to which the rest is simulated (33 ms; 50,000 would take 5 s); for more it is the lower
-bound of any schedule, which takes linear time.
+"""Number of todos up to which the rest is simulated (33 ms; 50,000 take fifty times that); for more it is the
+lower bound of any schedule, which takes linear time.
 """
 LONGEST_S = 1e9
 """Greatest duration that is counted for a todo: 31 years."""
