@@ -172,7 +172,11 @@ def _import_all() -> None:
     for family in COMMANDS.values():
         for place, *_ in family.values():
             importlib.import_module(f"coordination.cli.{place.partition(':')[0]}")
-    for name in ("coordination.api.runs", "workers.consumer", *DAEMONS.values()):
+    keys = (
+        "cryptography.hazmat.primitives.asymmetric.ed25519",
+        "cryptography.hazmat.primitives.serialization",
+    )
+    for name in ("coordination.api.runs", "workers.consumer", *DAEMONS.values(), *keys):
         importlib.import_module(name)
     gc.freeze()
 

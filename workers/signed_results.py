@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from coordination.errors import CoordinationError, NotTrusted, TrustCause, Unsafe
+from coordination.errors import CoordinationError, NotTrusted, Unsafe
 from coordination.models import NoopAction, Signatures, Workspace
 from coordination.runs.brief import RunBrief
 from coordination.runs.inputs import PredecessorOutput, TodoInputs
@@ -35,6 +35,7 @@ from coordination.trust.results import (
     check_tip,
     check_undone,
     digest,
+    foreign,
     open_cached,
     open_result,
     seal_cached,
@@ -230,7 +231,7 @@ class SignedResults:
         carried = brief.carried_tips.get(repo)
         if grant.tip is None:
             if carried is not None:
-                raise _changed(f"Redis has no tip of {repo}, and the run carries {carried[:12]} over")
+                raise foreign(f"Redis has no tip of {repo}, and the run carries {carried[:12]} over")
             return NO_FENCE
         record = self._open(grant.tip_result, self._trust())
         return check_tip(
@@ -268,13 +269,13 @@ class SignedResults:
                     self._known.pop((grant.run_id, handed.todo), None)
                 raise
             if record.tip and repo == grant.spec.repo.name and record.fence > contained:
-                raise _changed(f"the tip of {repo} in Redis lacks the work of {handed.todo}")
+                raise foreign(f"the tip of {repo} in Redis lacks the work of {handed.todo}")
 
     def _needs_record(self, grant: Grant, brief: RunBrief, handed: PredecessorOutput) -> bool:
         """Return whether a worker must have signed this result."""
         empty = not handed.json and not handed.commit
         if handed.todo in brief.by_hand and not empty:
-            raise _changed(f"{handed.todo} is done by a person, and has a commit or an output in Redis")
+            raise foreign(f"{handed.todo} is done by a person, and has a commit or an output in Redis")
         # a todo can be undone though its predecessors have not succeeded in this run
         return handed.todo not in brief.by_hand and not (grant.undo and empty)
 
@@ -285,7 +286,3 @@ class SignedResults:
             raise NotTrusted(error.cause, f"the result of {todo}: {error.message}", error.hint) from error
         self._keep(self._known, (run, todo), record, RECORDS_KEPT, trust)
         return record
-
-
-def _changed(message: str) -> NotTrusted:
-    return NotTrusted(TrustCause.FOREIGN, message, "somebody changed it in Redis: coord doctor")

@@ -146,7 +146,7 @@ def check_tip(
     Raises NotTrusted.
     """
     if record.repo != repo or record.outcome != SUCCEEDED:
-        raise _foreign(f"the signed result of the tip of {repo} is of {record.repo}, {record.outcome}")
+        raise foreign(f"the signed result of the tip of {repo} is of {record.repo}, {record.outcome}")
     if record.run == run and record.tip == tip:
         return record.fence
     if record.run in earlier and tip == carried:
@@ -154,7 +154,7 @@ def check_tip(
             return record.fence
         if record.base == tip:
             return record.fence - 1
-    raise _foreign(
+    raise foreign(
         f"{repo} stands at {tip[:12]} by Redis, but the signed result is {record.tip[:12] or 'no commit'} "
         f"of {record.todo} in run {record.run}"
     )
@@ -173,13 +173,13 @@ def check_predecessor(
 ) -> None:
     """Check what Redis tells of a predecessor. `runs`: those whose result of it counts. Raises NotTrusted."""
     if record.run not in runs:
-        raise _foreign(f"the signed result of {todo} is of run {record.run}, which does not count here")
+        raise foreign(f"the signed result of {todo} is of run {record.run}, which does not count here")
     told = {"run": run, "todo": todo, "repo": repo, "fence": fence, "tip": commit, "output": digest(output)}
     for name, value in told.items():
         if (signed := getattr(record, name)) != value:
-            raise _foreign(f"the {name} of {todo} in Redis is {value!r:.80}, signed is {signed!r:.80}")
+            raise foreign(f"the {name} of {todo} in Redis is {value!r:.80}, signed is {signed!r:.80}")
     if record.outcome != SUCCEEDED:
-        raise _foreign(f"{todo} {record.outcome}, as its signed result says")
+        raise foreign(f"{todo} {record.outcome}, as its signed result says")
 
 
 def check_undone(record: ResultRecord, *, run: str, todo: str, output: str) -> None:
@@ -189,7 +189,7 @@ def check_undone(record: ResultRecord, *, run: str, todo: str, output: str) -> N
     """
     same_output = not record.output or record.output == digest(output)
     if (record.run, record.todo) != (run, todo) or not same_output:
-        raise _foreign(f"run or output of {todo} in Redis are not those of its signed result")
+        raise foreign(f"run or output of {todo} in Redis are not those of its signed result")
 
 
 def check_cached(
@@ -198,12 +198,14 @@ def check_cached(
     """Check a result of the cache against its record. Raises NotTrusted."""
     told = (key, repo, at, tree, digest(output), digest(changes))
     if told != (record.key, record.repo, record.at, record.tree, record.output, record.changes):
-        raise _foreign(f"the cached result of {record.todo} of run {record.run} is not the signed one")
+        raise foreign(f"the cached result of {record.todo} of run {record.run} is not the signed one")
 
 
-def _foreign(message: str) -> NotTrusted:
+def foreign(message: str) -> NotTrusted:
+    """Return the error for a record that does not fit what Redis tells."""
     return NotTrusted(
         TrustCause.FOREIGN,
         message,
-        "somebody changed it in Redis, or a worker of another version wrote it: coord doctor",
+        "somebody changed it in Redis, or a worker of another version wrote it; see: coord events --kind "
+        "'trust.*'; a new run goes on without it: coord sweep",
     )
