@@ -17,6 +17,8 @@ from coordination.trust.orders import OPERATION, Operation, OperationKind, times
 
 TAMPERED = frozenset({TrustCause.BROKEN, TrustCause.FOREIGN, TrustCause.WRONG_TYPE})
 """Causes that say that somebody has changed the run: nobody should act on it."""
+OF_COMMITS = frozenset({OperationKind.APPROVE, OperationKind.COMPLETE})
+"""Operations that name the commits that a person has seen."""
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ def sign_operation(
         return False
     run = connection.signed_run(run_id)
     try:
-        heads = approved_heads(run, todo) if kind is OperationKind.APPROVE else {}
+        heads = approved_heads(run, todo) if kind in OF_COMMITS else {}
         order = run.digest
     except NotTrusted as refused:
         if refused.cause in TAMPERED:
