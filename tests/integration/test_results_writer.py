@@ -17,7 +17,10 @@ from coordination.ecosystem.editing import exclusive
 from coordination.ecosystem.journal import Journal
 from coordination.runs.filings import FILE, file_id, write_results
 from coordination.runs.maintenance.expiry import forget
+from coordination.runs.retrying.ended import read
+from coordination.runs.retrying.retry_plan import plan_retry_of, submit_retry
 from coordination.runs.store import RunStore
+from coordination.settings import Settings
 from tests.contracts.carrier import BAD, OK, Harness
 from tests.disks import fill
 from tests.integration.conftest import submitted
@@ -195,12 +198,16 @@ def test_what_happens_to_the_file_and_the_run_meanwhile_is_kept(
     rows = yaml.safe_load(file.read_text())
     todos = [{**todo, "task": "of a person"} for todo in rows["coordination"]["todos"] if todo["id"] != "B"]
     file.write_text(yaml.safe_dump({"coordination": {**rows["coordination"], "todos": todos}}))
-    again = submitted(run.store, {"C": "r3"})
-    run.store.redis.hset(run.store.keys.run(again.run_id).meta, FILE, file_id(file))
-    again.drain()
+    ended = read(run.store, run.run_id)
+    retry = plan_retry_of(ended, None, Settings(), carried=lambda *_: frozenset({"A", "B"}))
+    run.run_id, reply = submit_retry(
+        run.store, retry, Settings(), on_failure=None, max_parallel=None, file=file_id(file)
+    )
+    run.follow(reply)
+    run.drain()
     overdue(run.store, file)
 
-    assert sorted(writer.run_once()) == sorted([run.run_id, again.run_id])
+    assert writer.run_once() == [ended.run_id, run.run_id]
     assert statuses(file) == {"A": "completed", "C": "completed"}
     assert {todo.task for todo in load(file).ecosystem.coordination.todos} == {"of a person"}
 
