@@ -128,7 +128,7 @@ class Authority:
         data = {
             "operation": operation,
             "right": str(right_of(operation)),
-            "kind": str(known.principal.kind),
+            "principal": str(known.principal.kind),
             "key": known.fingerprint,
         }
         if known.emergency is not None:

@@ -86,7 +86,9 @@ def examine(facade: Facade) -> Facts:
     file = checkup.look_at_file(facade.path, settings) if facade.has_file else None
     folders = [facade.path.parent] if facade.has_file else []
     asks = file is not None and file.asks_for_sandbox
-    machine = checkup.look_at_machine(settings, folders, facade.state, asks_for_sandbox=asks)
+    machine = checkup.look_at_machine(
+        settings, folders, facade.state, facade.changed_folders(), asks_for_sandbox=asks
+    )
     facts = Facts(machine=machine, file=file)
     if file and file.problems and not settings.redis_url:
         return facts  # the file may name one, for all we know

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,16 +23,16 @@ from coordination.trust.identity import (
     require_identity,
     worker_identity,
 )
+from coordination.trust.review import key_state, review
 from coordination.trust.rights import Role
 from coordination.trust.trust_edit import TrustEditor
-from coordination.trust.trust_file import Kind, Principal, TrustedKey, TrustFile, read_trust, trust_path
+from coordination.trust.trust_file import Kind, Principal, TrustFile, read_trust, trust_path
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
 
 __all__ = ["Kind", "Role"]
 
-EXPIRES_SOON = timedelta(days=7)
 NOTIFY_S = 20.0
 """Seconds that notify_command may take."""
 
@@ -245,22 +245,15 @@ class TrustAdministration:
 
     def verify(self) -> Verification:
         """Check the trust file; return warnings about what is in it. Raises Unsafe, UsageError."""
-        trust, now = self.read(), datetime.now(UTC)
+        found = review(self.path, self._access.changed_folders(), datetime.now(UTC))
+        trust = self.read()
+        advice = (*found.errors, *found.warnings)
         return Verification(
             path=str(self.path),
             principals=len(trust.principals),
             keys=sum(len(principal.keys) for principal in trust.principals),
-            warnings=(*_warnings(trust.principals, now), *self._own_warnings(trust)),
+            warnings=tuple(f"{words}: {hint}" for words, hint in advice),
         )
-
-    def _own_warnings(self, trust: TrustFile) -> Sequence[str]:
-        try:
-            fingerprint = require_identity().fingerprint
-        except CoordinationError as error:
-            return [error.message]
-        if trust.holder(fingerprint) is None:
-            return [f'your key {fingerprint} is not in it: coord trust add "$(coord identity show)"']
-        return []
 
 
 def _rows(principal: Principal, now: datetime) -> list[KeyView]:
@@ -277,36 +270,10 @@ def _rows(principal: Principal, now: datetime) -> list[KeyView]:
         dataclasses.replace(
             owner,
             fingerprint=key.public.fingerprint,
-            state=_state(key, now),
+            state=key_state(key, now),
             valid_from=key.valid_from,
             valid_until=key.valid_until,
             revoked=key.revoked,
         )
         for key in principal.keys
     ]
-
-
-def _state(key: TrustedKey, now: datetime) -> str:
-    if key.revoked is not None:
-        return "revoked"
-    if key.valid_until is not None and key.valid_until <= now:
-        return "expired"
-    return "not yet valid" if key.valid_from is not None and key.valid_from > now else "valid"
-
-
-def _warnings(principals: Sequence[Principal], now: datetime) -> list[str]:
-    found = []
-    for principal in principals:
-        valid = [key for key in principal.keys if _state(key, now) == "valid"]
-        if not valid:
-            found.append(f"{principal.name} has no valid key: coord trust list")
-        for key in valid:
-            if key.valid_until is not None and key.valid_until - now < EXPIRES_SOON:
-                left = key.valid_until - now
-                found.append(
-                    f"the key {key.public.fingerprint} of {principal.name} expires in {left.days} days: "
-                    "coord trust add LINE --until DATE"
-                )
-        if not principal.grants and principal.kind is not Kind.WORKER:
-            found.append(f"{principal.name} has no role: coord trust grant {principal.name} ROLE")
-    return found

@@ -21,6 +21,11 @@ from coordination.text import counted
 
 WRONG = 1
 MIB = 1024 * 1024
+SIGNATURES = {
+    "off": "off: workers here execute unsigned orders",
+    "warn": "warn: workers here execute unsigned orders, and report them",
+    "require": "require: workers here execute signed orders only",
+}
 
 
 @command()
@@ -116,6 +121,7 @@ def _head(facts: Facts) -> Iterator[tuple[str, str]]:
         yield "file", f"{file.path}: valid, {counted(len(file.repos), 'repository')}"
     agent = f", agent {machine.agent}" if machine.agent else ""
     yield "machine", f"host {machine.host}, coord {machine.version}, git {machine.git or 'none'}{agent}"
+    yield from _trust(facts)
     if server:
         yield "Redis", server.address + (" (embedded)" if server.embedded else "")
     if server and server.software:
@@ -124,6 +130,16 @@ def _head(facts: Facts) -> Iterator[tuple[str, str]]:
         yield "", f"{server.software}, {server.used_memory / MIB:.1f} MiB {limit}, {server.policy}{files}"
     for run in facts.runs:
         yield f"run {run.run_id}", "; ".join([f"of {run.plan_id}, {run.status}", *_waits(run)])
+
+
+def _trust(facts: Facts) -> Iterator[tuple[str, str]]:
+    machine = facts.machine
+    found = machine.trust
+    name = f", {found.name} in the trust file" if found.name else ""
+    yield "identity", f"{found.identity}{name}, {found.source}" if found.identity else "none"
+    file = f"{found.trust_file}: {counted(found.principals, 'principal')}"
+    yield "trust file", file if found.trust_file else "none: everything is allowed"
+    yield "signatures", SIGNATURES[machine.signatures]
 
 
 def _print_workers(facts: Facts) -> None:

@@ -34,9 +34,12 @@ from coordination.operations.machine_check import Machine
 from coordination.operations.tls import look_at_certificate
 from coordination.runs.connection import Connection
 from coordination.runs.records import RunView
+from coordination.runs.signed_orders import signatures_in_force
 from coordination.runs.views.metrics import Queue, queue_lengths
 from coordination.sandbox.probe import probe
 from coordination.settings import Settings
+from coordination.trust.review import Review, review
+from coordination.trust.trust_file import trust_path
 
 READABLE_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
 
@@ -86,10 +89,16 @@ def not_carried(document: Document, settings: Settings, repos: Collection[str]) 
 
 
 def look_at_machine(
-    settings: Settings, folders: Iterable[Path], state: Path, *, asks_for_sandbox: bool = False
+    settings: Settings,
+    folders: Iterable[Path],
+    state: Path,
+    changed_folders: Sequence[Path] = (),
+    *,
+    asks_for_sandbox: bool = False,
 ) -> Machine:
-    """Return facts about this machine. `folders` are those that todos work in, `state` is that of the
-    worker's logs and records. `asks_for_sandbox`: a todo or repository does.
+    """Return facts about this machine. `folders` are those whose disks need space, `state` is that of the
+    worker's logs and records, and `changed_folders` are those that todos change. `asks_for_sandbox`: a todo
+    or repository does.
     """
     program = _program(settings.agent_command)
     sandbox_asked = asks_for_sandbox or settings.sandbox in ("bubblewrap", "require")
@@ -107,7 +116,23 @@ def look_at_machine(
         short=shortage(folders, settings.disk_min),
         loose=tuple(map(str, loose(state))),
         credentials=tuple(_credentials(datetime.now(UTC))),
+        trust=_trust(changed_folders),
+        signatures=_signatures(settings),
     )
+
+
+def _trust(changed_folders: Sequence[Path]) -> Review:
+    try:
+        return review(trust_path(), list(changed_folders), datetime.now(UTC))
+    except CoordinationError as error:  # HOME is not set
+        return Review(errors=((error.message, error.hint),))
+
+
+def _signatures(settings: Settings) -> str:
+    """Return what a worker of this machine demands; the embedded server is reached by a socket."""
+    if settings.redis_url is None:
+        return (settings.signatures or Signatures.OFF).value
+    return signatures_in_force(settings, settings.redis_url).value
 
 
 def _credentials(now: datetime) -> Iterator[tuple[str, str]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from coordination.backend.server_check import Finding
 from coordination.operations.tls import CertificateState
 from coordination.sandbox.probe import Probed
 from coordination.text import counted
+from coordination.trust.review import Review
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,10 @@ class Machine:
     """Files in the local state folder that other users can read."""
     credentials: tuple[tuple[str, str], ...] = ()
     """Credentials that expire, or why they cannot be used, each with a remedy."""
+    trust: Review = field(default_factory=Review)
+    """Identity of this user and trust file of this machine."""
+    signatures: str = "off"
+    """What workers here do with unsigned orders: off, warn or require."""
 
 
 def machine_findings(machine: Machine, *, embedded: bool, reports: bool) -> Iterator[Finding]:
@@ -50,6 +55,7 @@ def machine_findings(machine: Machine, *, embedded: bool, reports: bool) -> Iter
     yield from _sandbox(machine)
     yield from _certificate(machine)
     yield from _loose(machine)
+    yield from _trust(machine)
 
 
 def _tools(machine: Machine, *, embedded: bool, reports: bool) -> Iterator[Finding]:
@@ -103,4 +109,16 @@ def _loose(machine: Machine) -> Iterator[Finding]:
             f"other users of this machine can read {counted(len(machine.loose), 'file')} in the state "
             f"folder, for example {machine.loose[0]}",
             "the next worker that starts here corrects that; to do it now: chmod -R go= .coord",
+        )
+
+
+def _trust(machine: Machine) -> Iterator[Finding]:
+    for what, hint in machine.trust.errors:
+        yield Finding.wrong(what, hint)
+    for what, hint in machine.trust.warnings:
+        yield Finding.warning(what, hint)
+    if machine.signatures == "require" and not machine.trust.trust_file:
+        yield Finding.wrong(
+            "signatures are required and this machine has no trust file, so workers here refuse every run",
+            "coord trust add LINE --role ROLE",
         )

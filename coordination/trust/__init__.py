@@ -11,5 +11,6 @@
 | `trust_file.py` | the trust file: principals with their keys and grants |
 | `trust_edit.py` | edits of the trust file |
 | `orders.py` | signed orders of runs and of operations on runs |
+| `review.py` | review of identity and trust file |
 | `results.py` | signed results, and the rules by which another worker uses them |
 """

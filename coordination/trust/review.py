@@ -1,0 +1,105 @@
+"""Reviews the identity of this user and the trust file of this machine: `coord trust verify` and doctor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from coordination.errors import CoordinationError
+from coordination.trust.identity import find_identity
+from coordination.trust.trust_file import Kind, Principal, TrustedKey, TrustFile, read_trust
+
+EXPIRES_SOON = timedelta(days=7)
+
+Advice = tuple[str, str]
+"""A fact, and the next command."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Review:
+    """What one machine and user have for signatures."""
+
+    identity: str = ""
+    """Fingerprint of this user's key; empty without an identity, or with one that cannot be used."""
+    source: str = ""
+    """Where the key is."""
+    name: str = ""
+    """Name of this user in the trust file."""
+    trust_file: str = ""
+    """Path of the trust file; empty if there is none."""
+    principals: int = 0
+    errors: tuple[Advice, ...] = ()
+    """Why the trust file or the identity cannot be used."""
+    warnings: tuple[Advice, ...] = ()
+
+
+def review(path: Path, changed_folders: list[Path], now: datetime) -> Review:
+    """Review the trust file at this path, if there is one, and the identity of this user."""
+    errors: list[Advice] = []
+    fingerprint, source = "", ""
+    try:
+        if (found := find_identity()) is not None:
+            source = found.source
+            fingerprint = found.signer().fingerprint
+    except CoordinationError as error:
+        errors.append((error.message, error.hint))
+    if not (path.exists() or path.is_symlink()):
+        return Review(identity=fingerprint, source=source, errors=tuple(errors))
+    try:
+        trust = read_trust(path, changed_folders)
+    except CoordinationError as error:
+        errors.append((error.message, error.hint))
+        return Review(identity=fingerprint, source=source, trust_file=str(path), errors=tuple(errors))
+    holder = trust.holder(fingerprint)
+    return Review(
+        identity=fingerprint,
+        source=source,
+        name=holder.name if holder else "",
+        trust_file=str(path),
+        principals=len(trust.principals),
+        errors=tuple(errors),
+        warnings=(*warnings_of(trust, now), *own_warnings(fingerprint, trust)),
+    )
+
+
+def key_state(key: TrustedKey, now: datetime) -> str:
+    """Return valid, revoked, expired, or not yet valid."""
+    if key.revoked is not None:
+        return "revoked"
+    if key.valid_until is not None and key.valid_until <= now:
+        return "expired"
+    return "not yet valid" if key.valid_from is not None and key.valid_from > now else "valid"
+
+
+def warnings_of(trust: TrustFile, now: datetime) -> Iterator[Advice]:
+    """Yield what is probably not meant in a valid trust file."""
+    for principal in trust.principals:
+        yield from _key_warnings(principal, now)
+        if not principal.grants and principal.kind is not Kind.WORKER:
+            yield f"{principal.name} has no role", f"coord trust grant {principal.name} ROLE"
+
+
+def _key_warnings(principal: Principal, now: datetime) -> Iterator[Advice]:
+    valid = [key for key in principal.keys if key_state(key, now) == "valid"]
+    if not valid:
+        yield f"{principal.name} has no valid key", "coord trust add LINE --another-key"
+    for key in valid:
+        if key.valid_until is not None and key.valid_until - now < EXPIRES_SOON:
+            days = (key.valid_until - now).days
+            yield (
+                f"the key {key.public.fingerprint} of {principal.name} expires in {days} days",
+                "coord trust add LINE --until DATE",
+            )
+
+
+def own_warnings(fingerprint: str, trust: TrustFile) -> Iterator[Advice]:
+    """Yield why this user may do nothing where a trust file is; empty `fingerprint`: without an identity."""
+    if not fingerprint:
+        yield "this user has no identity, so everything is refused", "coord identity init"
+    elif trust.holder(fingerprint) is None:
+        yield (
+            f"the key {fingerprint} of this user is not in the trust file, so everything is refused",
+            'coord trust add "$(coord identity show)" --role ROLE',
+        )

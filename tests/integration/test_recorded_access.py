@@ -1,0 +1,143 @@
+"""Who did something, was refused, or declared an emergency: events, and a notice to a second person."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from coordination.api.coord import Coord
+from coordination.api.machine import examine
+from coordination.backend.client import Profile, connect
+from coordination.backend.server_check import Severity
+from coordination.errors import MissingRight, NotAllowed, UsageError
+from coordination.events.records import Event
+from coordination.events.stream import EventStream
+from coordination.operations.doctor import findings
+from coordination.runs.maintenance.notices import notice_of
+from coordination.trust.keys import new_key
+from coordination.trust.rights import Role
+from coordination.trust.trust_edit import TrustEditor
+from tests.stage import git
+
+REASON = "api is down \x1b[31m, operators are away"
+
+
+@pytest.fixture
+def editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrustEditor:
+    """A trust file with anna, whose key this process has."""
+    folder = tmp_path / "config" / "coord"
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("COORD_NOTIFY_COMMAND", f"cat >>{tmp_path}/told")
+    editor = TrustEditor(folder / "trust.yaml")
+    editor.add(new_key(folder / "identity", "anna").public_key)
+    return editor
+
+
+@pytest.fixture
+def coord(tmp_path: Path, redis_url: str, editor: TrustEditor) -> Iterator[Coord]:
+    git(tmp_path, "init", "-q", "-b", "main", str(tmp_path / "api"))
+    git(tmp_path / "api", "commit", "-q", "--allow-empty", "-m", "first")
+    todos = [
+        {"id": "TODO-001", "task": "Wait", "repo": "api", "plan": "PLAN-001", "action": "true", "gate": True}
+    ]
+    plans = [{"id": "PLAN-001", "title": "Plan", "status": "active"}]
+    file = tmp_path / "ecosystem.yaml"
+    repos = [{"name": "api", "path": "api"}]
+    file.write_text(yaml.safe_dump({"repos": repos, "coordination": {"plans": plans, "todos": todos}}))
+    with Coord(file, redis_url) as opened:
+        yield opened
+
+
+def recorded(coord: Coord) -> list[Event]:
+    with connect(coord.redis_url, Profile.COMMAND) as client:
+        found = EventStream(client, coord.settings.namespace).latest(100)
+    return [event for event in found if event.kind.startswith("access.")]
+
+
+def test_who_ordered_approved_and_was_refused_is_in_the_events(coord: Coord, editor: TrustEditor):
+    editor.grant("anna", Role.SUBMITTER, ["api"])
+    run = coord.runs.sweep("PLAN-001")
+    with pytest.raises(MissingRight, match="approve for api"):
+        coord.runs.approve("TODO-001", run.id)
+    with pytest.raises(MissingRight, match="approve for api"):
+        coord.runs.reject("TODO-001")
+    editor.grant("anna", Role.APPROVER, ["api"])
+    coord.runs.reject("TODO-001", run.id)
+
+    sweep, refused, again, reject = recorded(coord)
+    key = coord.trust.identity().fingerprint
+    assert (sweep.kind, sweep.actor, sweep.run, sweep.repos) == ("access.granted", "anna", run.id, ("api",))
+    assert (
+        sweep.data.items()
+        >= {"operation": "sweep", "right": "sweep", "principal": "person", "key": key}.items()
+    )
+    assert "break_glass" not in sweep.data
+    assert (refused.kind, refused.actor, refused.data["operation"]) == ("access.refused", "anna", "approve")
+    assert (again.kind, again.data["right"]) == ("access.refused", "approve")
+    assert (reject.kind, reject.data["operation"]) == ("access.granted", "reject")
+
+
+def test_an_emergency_is_told_at_once_and_marks_what_follows(
+    coord: Coord, editor: TrustEditor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with pytest.raises(NotAllowed, match="emergency"):
+        coord.trust.break_glass(REASON)
+    editor.grant("anna", Role.BREAK_GLASS)
+    with pytest.raises(MissingRight):
+        coord.runs.sweep("PLAN-001")
+    found = coord.trust.break_glass(REASON)
+
+    told = json.loads((tmp_path / "told").read_text())
+    declared = recorded(coord)[-1]
+    notice = notice_of(declared)
+    assert notice is not None
+    assert (told["event"], told["id"]) == (notice.event, declared.id) == ("access.break_glass", notice.id)
+    assert told["title"].startswith("anna until ")
+    assert "\x1b" not in told["title"] + notice.title
+    assert (declared.actor, declared.subject) == ("anna", found.id)
+
+    run = coord.runs.sweep("PLAN-001")
+    with pytest.raises(MissingRight, match="approve"):
+        coord.runs.approve("TODO-001", run.id)
+    sweep = next(event for event in recorded(coord) if event.data.get("operation") == "sweep" and event.run)
+    assert sweep.data["break_glass"] == found.id
+    assert coord.trust.end_break_glass()
+    with pytest.raises(MissingRight):
+        run.cancel()
+
+
+def test_no_emergency_without_somebody_who_is_told(
+    coord: Coord, editor: TrustEditor, monkeypatch: pytest.MonkeyPatch
+):
+    editor.grant("anna", Role.BREAK_GLASS)
+    monkeypatch.delenv("COORD_NOTIFY_COMMAND")
+    with Coord(coord.path, coord.redis_url) as silent, pytest.raises(UsageError, match="notify_command"):
+        silent.trust.break_glass(REASON)
+
+    assert recorded(coord) == []
+
+
+def test_doctor_reports_identity_trust_file_and_signatures(
+    coord: Coord, editor: TrustEditor, monkeypatch: pytest.MonkeyPatch
+):
+    machine = examine(coord).machine
+    assert machine.trust.identity == coord.trust.identity().fingerprint
+    assert (machine.trust.name, machine.trust.trust_file, machine.trust.principals) == (
+        "anna",
+        str(editor.path),
+        1,
+    )
+    assert machine.trust.warnings == (("anna has no role", "coord trust grant anna ROLE"),)
+    assert machine.signatures == "off"
+
+    editor.path.chmod(0o666)
+    monkeypatch.setenv("COORD_SIGNATURES", "require")
+    facts = examine(coord)
+    assert facts.machine.signatures == "require"
+    assert any(
+        "trust file" in finding.what and finding.severity is Severity.WRONG for finding in findings(facts)
+    )
