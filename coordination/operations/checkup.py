@@ -28,7 +28,7 @@ from coordination.ecosystem.document import Document, load
 from coordination.errors import CoordinationError, InvalidFile, NotFound, Unreadable
 from coordination.files import loose
 from coordination.git import history_exceeds
-from coordination.models import Command, Ecosystem, SandboxKind
+from coordination.models import Command, Ecosystem, SandboxKind, Signatures
 from coordination.operations.doctor import Facts, File, Heard, Server
 from coordination.operations.machine_check import Machine
 from coordination.operations.tls import look_at_certificate

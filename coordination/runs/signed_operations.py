@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from coordination.errors import NotTrusted, TrustCause
 from coordination.runs.connection import Connection
 from coordination.runs.signed_orders import HEADER, SignedRun, heads_of, operation_field
+from coordination.trust.break_glass import current_emergency
 from coordination.trust.envelope import seal
 from coordination.trust.orders import OPERATION, Operation, OperationKind, times
 
@@ -56,6 +57,7 @@ def sign_operation(
         comment=comment,
         checkpoint=checkpoint,
         heads=dict(heads),
+        break_glass=current_emergency(signing.signer),
         **times(signing.ttl),
     )
     text = seal(OPERATION, operation.model_dump_json().encode(), signing.signer).decode()

@@ -23,6 +23,7 @@ from coordination.runs.brief import ByPerson, OrderedBrief, OrderedSpec, RunBrie
 from coordination.runs.inputs import PredecessorOutput
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
+from coordination.trust.break_glass import open_emergency
 from coordination.trust.envelope import check_times, open_envelope
 from coordination.trust.orders import (
     OPERATION,
@@ -36,21 +37,10 @@ from coordination.trust.orders import (
     read_operation,
     read_order,
 )
-from coordination.trust.rights import Right
+from coordination.trust.rights import right_of
 from coordination.trust.trust_file import Principal, TrustFile
 
 HEADER, PART = "header", "part"
-RIGHTS: Mapping[str, Right] = {"sweep": Right.SWEEP, "execute": Right.EXECUTE, "retry": Right.SWEEP}
-"""Operation that starts a run → the right that it needs in each repository."""
-OPERATION_RIGHTS: Mapping[OperationKind, Right] = {
-    OperationKind.APPROVE: Right.APPROVE,
-    OperationKind.REJECT: Right.APPROVE,
-    OperationKind.COMPLETE: Right.APPROVE,
-    OperationKind.ROLLBACK: Right.SWEEP,
-    OperationKind.RESTORE: Right.SWEEP,
-    OperationKind.ACCEPT: Right.OVERRIDE,
-    OperationKind.CLEAN: Right.OVERRIDE,
-}
 LARGEST = 8 * 1024 * 1024
 """Bytes of a header, block or part that are read; a header of 50,000 todos has 30 kB."""
 
@@ -140,7 +130,7 @@ class SignedRun:
         spec = _parsed(OrderedSpec, text, f"the spec of {todo}")
         if spec.todo.id != todo:
             raise foreign(f"the spec of {todo} is one of {spec.todo.id}")
-        self.trust.check(self.principal, RIGHTS[order.operation], [spec.repo.name])
+        self._check(self.principal, order, spec.repo.name)
         return spec
 
     def cover(self, brief_json: str, specs: Mapping[str, str]) -> None:
@@ -176,7 +166,7 @@ class SignedRun:
         for text in found:
             try:
                 signed = self._operation(text, {self.run_id}, set(kinds))
-                self.trust.check(signed.principal, Right.SWEEP, [spec.repo.name])
+                self._check(signed.principal, signed.operation, spec.repo.name)
             except NotTrusted as refused:
                 refusals.append(refused)
             else:
@@ -209,9 +199,7 @@ class SignedRun:
         if signed.operation.todo != todo:
             raise foreign(f"the approval of {todo} is one of {signed.operation.todo}")
         repo = spec.predecessors.get(todo, spec.repo.name)
-        self.trust.check(
-            signed.principal, Right.APPROVE, [spec.repo.name if repo == MILESTONE_REPO else repo]
-        )
+        self._check(signed.principal, signed.operation, spec.repo.name if repo == MILESTONE_REPO else repo)
         if (self.order.two_persons or by_person.two_persons) and signed.principal.name == self.principal.name:
             raise foreign(f"{self.principal.name} ordered run {self.run_id} and may not approve {todo} of it")
         if signed.operation.run == self.run_id and signed.operation.heads != heads(todo):
@@ -228,6 +216,15 @@ class SignedRun:
         return SignedOperation(
             operation=operation, principal=verified.principal, fingerprint=verified.fingerprint
         )
+
+    def _check(self, principal: Principal, signed: RunOrder | Operation, repo: str) -> None:
+        """Check that the signer may do this in a repository, also by emergency access while that lasts."""
+        right = right_of(signed.operation)
+        if signed.break_glass and principal.missing(right, [repo]):
+            open_emergency(signed.break_glass.encode(), self.trust, principal, self.now())
+            self.trust.check(principal, right, [repo], emergency=True)
+        else:
+            self.trust.check(principal, right, [repo])
 
     def _leaves(self, index: int) -> Mapping[str, str]:
         if index not in self._blocks:

@@ -23,7 +23,7 @@ from coordination.files import make_private, replace_file
 from coordination.trust.envelope import check_times, open_envelope, seal
 from coordination.trust.keys import Signer
 from coordination.trust.rights import Role
-from coordination.trust.trust_file import Principal, TrustFile
+from coordination.trust.trust_file import Grant, Principal, TrustedKey, TrustFile
 
 PAYLOAD_TYPE = "application/vnd.coord.break-glass+json"
 FILE_NAME = "break-glass.json"
@@ -116,6 +116,20 @@ def kept_emergency(environ: Mapping[str, str] | None = None) -> bytes:
             return opened.read(LIMIT_BYTES + 1)
     except OSError:
         return b""
+
+
+def current_emergency(signer: Signer, environ: Mapping[str, str] | None = None) -> str:
+    """Return the envelope that this user keeps, for an order that is signed now; empty if it is over."""
+    if not (raw := kept_emergency(environ)):
+        return ""
+    own = Principal(
+        name="own", keys=(TrustedKey(key=signer.public_key),), grants=(Grant(role=Role.BREAK_GLASS),)
+    )
+    try:
+        open_emergency(raw, TrustFile(principals=(own,)), own, datetime.now(UTC))
+    except NotTrusted:
+        return ""
+    return raw.decode()
 
 
 def end_emergency(environ: Mapping[str, str] | None = None) -> bool:

@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from coordination.errors import NotTrusted, TrustCause
+from coordination.trust.break_glass import LIMIT_BYTES
 from coordination.trust.envelope import check_times
 
 ORDER = "application/vnd.coord.order+json"
@@ -48,6 +49,8 @@ class Signed(BaseModel):
     nonce: Annotated[str, Field(min_length=16, max_length=64)]
     issued_at: AwareDatetime
     expires_at: AwareDatetime
+    break_glass: Annotated[str, Field(max_length=LIMIT_BYTES)] = ""
+    """Envelope of the emergency that the signer had declared; empty without one."""
 
 
 class RunOrder(Signed):

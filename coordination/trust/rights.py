@@ -21,9 +21,9 @@ class Right(Word):
     SWEEP = "sweep"
     """Run a plan; retry, pause, resume, cancel and undo runs."""
     EXECUTE = "execute"
-    """Run one todo, or complete a manual one."""
+    """Run one todo."""
     APPROVE = "approve"
-    """Approve or reject at a gate."""
+    """Approve or reject at a gate; complete a manual todo of a run."""
     LAND = "land"
     """Bring a change set into the base branches."""
     MERGE = "merge"
@@ -82,7 +82,7 @@ OPERATIONS: Mapping[str, Right] = {
     "restore": Right.SWEEP,
     "clear_checkpoints": Right.SWEEP,
     "execute": Right.EXECUTE,
-    "complete": Right.EXECUTE,
+    "complete": Right.APPROVE,
     "approve": Right.APPROVE,
     "reject": Right.APPROVE,
     "land": Right.LAND,

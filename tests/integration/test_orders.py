@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from coordination.runs.submission import signing
 from coordination.settings import Settings
+from coordination.trust.break_glass import declare_emergency, keep_emergency
+from coordination.trust.trust_file import read_trust
 from tests.integration.conftest import MakeWorker
 from tests.trusted import Persons, Trusting
 
@@ -170,3 +173,32 @@ def test_a_worker_whose_trust_file_cannot_be_trusted_fails_no_todo(site: Trustin
     assert site.todo("A").state == "parked"
     assert "may write" in (site.todo("A").waits_for or "")
     assert site.executed == []
+
+
+def test_an_emergency_orders_for_an_hour_and_approves_nothing(
+    site: Trusting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    site.persons.trust(ann="submitter", dora="break-glass", eve="viewer")
+    trust, now, dora = read_trust(site.persons.file), datetime.now(UTC), site.persons.signer("dora")
+    _, over = declare_emergency("api is down", dora, trust, now - timedelta(hours=2))
+    _, lasting = declare_emergency("api is down", dora, trust, now)
+
+    keep_emergency(over)
+    site.sweep({"A": "r1"}, by="dora")
+    assert "lacks the right sweep" in refused(site)
+    monkeypatch.setattr(signing, "current_emergency", lambda _: over.decode())  # a hostile client
+    site.sweep({"A": "r1"}, by="dora")
+    site.deliver("A")
+    assert "expired" in (site.todo("A").error or "")
+    monkeypatch.undo()
+
+    monkeypatch.setenv("COORD_TRUST_FILE", str(site.persons.file))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    keep_emergency(lasting)
+    site.sweep({"A": "r1"}, by="eve")
+    site.deliver("A")
+    assert "lacks the right sweep" in (site.todo("A").error or ""), "it is an emergency of dora's"
+    site.sweep({"A": "r1"}, by="dora")
+    site.deliver("A")
+    assert site.executed == ["A"]

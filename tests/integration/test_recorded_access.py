@@ -136,7 +136,8 @@ def test_doctor_reports_identity_trust_file_and_signatures(
 
     editor.path.chmod(0o666)
     monkeypatch.setenv("COORD_SIGNATURES", "require")
-    facts = examine(coord)
+    with Coord(coord.path, coord.redis_url) as again:
+        facts = examine(again)
     assert facts.machine.signatures == "require"
     assert any(
         "trust file" in finding.what and finding.severity is Severity.WRONG for finding in findings(facts)

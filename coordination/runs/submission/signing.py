@@ -10,6 +10,7 @@ from coordination.models import OnFailure
 from coordination.runs.brief import RunBrief, common_part, parts_of
 from coordination.runs.signed_orders import HEADER, PART, block_field, part_field
 from coordination.runs.submission.draft import Draft
+from coordination.trust.break_glass import current_emergency
 from coordination.trust.envelope import seal
 from coordination.trust.keys import Signer
 from coordination.trust.orders import ORDER, RunOrder, StartKind, blocks_of, digest, times
@@ -51,6 +52,7 @@ class Signing:
             parts=tuple(digest(text) for name, text in fields.items() if name.startswith(PART)),
             done=tuple(sorted(done)),
             blocks=tuple((first, digest(text)) for first, text in blocks),
+            break_glass=current_emergency(self.signer),
             **times(self.ttl),
         )
         header = seal(ORDER, order.model_dump_json().encode(), self.signer)
