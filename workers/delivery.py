@@ -48,6 +48,7 @@ from workers.served import ServedRepositories
 from workers.signed_results import SignedResults
 from workers.transfer.bundles import BundleStore
 from workers.transfer.commits import CommitTransfer, PredecessorPaths
+from workers.workspace.askpass import GitCredentials
 from workers.workspace.lock import Superseded
 
 T = TypeVar("T")
@@ -91,11 +92,12 @@ class DeliveryHandler:
         self._auto_cleanup = auto_cleanup
         self._sandboxes = Sandboxes(config.settings, config.state)
         self._orders = orders
-        self._transfer = CommitTransfer(bundles, config, served)
+        self._secrets = TodoSecrets(credentials_file(), os.environ, worker.host, self._record_secrets)
+        git_credentials = GitCredentials(self._secrets.store, config.state, self._record_git)
+        self._transfer = CommitTransfer(bundles, config, served, git_credentials.access)
         predecessor_paths = PredecessorPaths(self._transfer.fetcher, config.state)
         limit_bytes = config.settings.context_limit_bytes
         self._context = Context(store, predecessor_paths, limit_bytes, signed_results, orders.brief)
-        self._secrets = TodoSecrets(credentials_file(), os.environ, worker.host, self._record_secrets)
         self._running: set[Attempt] = set()
         self._guard = threading.Lock()
 
@@ -230,6 +232,9 @@ class DeliveryHandler:
     def _record_secrets(self, grant: Grant, names: Sequence[str]) -> None:
         ids = (grant.run_id, grant.todo_id, grant.spec.repo.name)
         self._until_answered(lambda: self._store.secrets_read(*ids, self._worker.id, names))
+
+    def _record_git(self, run_id: str, repo: str, name: str) -> None:
+        self._until_answered(lambda: self._store.secrets_read(run_id, "", repo, self._worker.id, [name]))
 
     def _context_of(self, grant: Grant, log: Log) -> dict[str, Any]:
         context = self._until_answered(lambda: self._context.of(grant))

@@ -41,7 +41,7 @@ def add(
     reference: str,
     *,
     repos: Iterable[str] = (),
-    purposes: Iterable[Purpose] = (Purpose.READ,),
+    purposes: Iterable[Purpose] = (Purpose.TODO,),
     expires: date | None = None,
     replace: bool = False,
 ) -> Written:

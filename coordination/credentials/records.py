@@ -19,17 +19,19 @@ WARNED_BEFORE = timedelta(days=7)
 class Purpose(StrEnum):
     """An operation that may use a credential."""
 
+    TODO = "todo"
+    """Todos that name it get it as a file; git never does."""
     READ = "read"
-    """Clone and fetch; todos that name it get it."""
+    """Git fetches with it from the repository's `url`; todos that name it get it, too."""
     WRITE = "write"
-    """Push; todos that name it get it."""
+    """Git fetches and pushes with it; todos that name it get it, too."""
     PR = "pr"
     """Open and comment on pull requests; no todo gets it."""
     MERGE = "merge"
     """Merge pull requests; no todo gets it."""
 
 
-FOR_TODOS = frozenset({Purpose.READ, Purpose.WRITE})
+FOR_TODOS = frozenset({Purpose.TODO, Purpose.READ, Purpose.WRITE})
 """Purposes of the credentials that a todo may name; the others stay in coord's own processes."""
 
 
@@ -50,7 +52,7 @@ class Credential(Record):
     """The reference before a rotation, used until the new one was read for the first time."""
     repos: tuple[RepoName, ...] = ()
     """Empty: all repositories."""
-    purposes: tuple[Purpose, ...] = (Purpose.READ,)
+    purposes: tuple[Purpose, ...] = (Purpose.TODO,)
     expires: date | None = None
     """The last day on which it is used, in UTC."""
     last_used: datetime | None = None
@@ -91,7 +93,7 @@ def refusal_for_todo(
     if not FOR_TODOS.intersection(credential.purposes):
         return (
             f"the credential {name} is for {listed([*credential.purposes])} only, which todos do not get",
-            f"coord credential add {name} … --purpose read --replace",
+            f"coord credential add {name} … --purpose todo --replace",
         )
     if credential.expiry(now) is Expiry.EXPIRED:
         return credential.expiry_words(now), f"coord credential rotate {name} REFERENCE --expires DATE"

@@ -88,7 +88,7 @@ class CredentialStore:
         reference: Reference,
         *,
         repos: Iterable[str] = (),
-        purposes: Iterable[Purpose] = (Purpose.READ,),
+        purposes: Iterable[Purpose] = (Purpose.TODO,),
         expires: date | None = None,
         replace: bool = False,
     ) -> Credential:

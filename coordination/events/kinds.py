@@ -44,7 +44,8 @@ LASTING: Mapping[str, str] = {
     "lock.forced": "A person released a lock that somebody else held.",
     "dependency.checked": "A dependency was checked; `result` is the outcome.",
     "trust.refused": "A worker refused a todo, or a cached result, because a signature is missing or wrong.",
-    "credential.read": "A worker read a credential for a todo; the subject is its name, `todo` the reader.",
+    "credential.read": "A worker read a credential; the subject is its name, `todo` the todo that "
+    "gets it, or `git` for its own git commands.",
     "redis.restarted": "Redis was restarted.",
     "access.granted": "`actor`, a principal of the trust file, did something that needs a right: "
     "`operation`, `right`, `key`; under emergency access also `break_glass` and `reason`.",

@@ -340,9 +340,9 @@ class RunStore:
         )
 
     def secrets_read(self, run_id: str, todo_id: str, repo: str, worker: str, names: Sequence[str]) -> None:
-        """Write an event for each credential that a worker reads for a todo."""
+        """Write an event for each credential that a worker reads for a todo, or, without one, for git."""
         for name in names:
-            fields = {"run": run_id, "actor": worker, "repos": (repo,), "data": {"todo": todo_id}}
+            fields = {"run": run_id, "actor": worker, "repos": (repo,), "data": {"todo": todo_id or "git"}}
             self.announce("credential.read", name, **fields)
 
     def delivery(self, run_id: str, todo_id: str) -> Delivery:

@@ -65,10 +65,14 @@ def test_a_keeper_records_the_credentials_that_a_worker_reads_for_its_own_todos(
         with pytest.raises(NotAllowed):
             site.asking("alpha").secrets_read(run_id, wrong[0], "gamma", "w@h", wrong[1])
 
+    site.asking("beta").secrets_read(run_id, "", "alpha", "w@h", ["git-token"])  # B builds on A
+    with pytest.raises(NotAllowed):
+        site.asking("alpha").secrets_read(run_id, "", "gamma", "w@h", ["git-token"])
+
     stream = EventStream(site.client, "test")
-    (event,) = (one for one in stream.latest(50) if one.kind == "credential.read")
+    event, of_git = (one for one in stream.latest(50) if one.kind == "credential.read")
     assert (event.subject, event.run, event.actor, event.repos) == ("npm", run_id, "w@h", ("alpha",))
-    assert event.data == {"todo": "A"}
+    assert (event.data, of_git.data, of_git.repos) == ({"todo": "A"}, {"todo": "git"}, ("alpha",))
 
 
 def test_the_same_request_and_the_same_settle_again_change_nothing(site: Site):

@@ -18,8 +18,10 @@ from coordination.credentials.records import Purpose
 from coordination.credentials.references import parse
 from coordination.credentials.store import CredentialStore
 from tests.attempts import Bench
-from workers.attempt.secrets import TodoSecrets, askpass
+from workers.attempt.secrets import TodoSecrets
 from workers.outcome import AttemptOutcome, OutcomeKind
+from workers.workspace.askpass import GitCredentials, askpass
+from workers.workspace.git import ask
 
 TOKEN = "ghp_16C7e42F292c6912E7710c838347Ae178B4a"
 PASSWORD = 'p"s\\w&rd 12'
@@ -190,3 +192,29 @@ def test_a_variable_that_a_credential_names_is_inherited_by_no_command(
             {"type": "shell", "run": check}, names=(name,), env={"WANTED": TOKEN}, workspace="in-place"
         )
         assert outcome.kind is OutcomeKind.SUCCEEDED, bench.log
+
+
+def test_the_workers_own_git_uses_the_credential_of_the_repository_and_purpose(
+    bench: Bench, kept: CredentialStore, tmp_path: Path
+):
+    bench.state.mkdir()
+    store = CredentialStore(kept.path, {"TOKEN": TOKEN, "PASSWORD": PASSWORD})
+    store.add("reader", parse("env:PASSWORD"), repos=["web"], purposes=[Purpose.READ])
+    used: list[tuple[str, ...]] = []
+    git = GitCredentials(store, bench.state, lambda *what: used.append(what))
+    url = "https://git.example.org/x"
+
+    def filled(repo: str, purpose: Purpose, url: str = url) -> str:
+        with git.access("RUN", repo, url, purpose) as variables:
+            done = ask("credential", "fill", cwd=bench.checkout, stdin=f"url={url}\n\n", variables=variables)
+        return dict(line.split("=", 1) for line in done.stdout.splitlines()).get("password", "")
+
+    assert filled("api", Purpose.WRITE) == filled("api", Purpose.READ) == TOKEN
+    assert filled("web", Purpose.READ) == PASSWORD
+    assert used == [("RUN", "api", "token"), ("RUN", "api", "token"), ("RUN", "web", "reader")]
+    assert filled("web", Purpose.WRITE) == filled("other", Purpose.READ) == ""
+    assert filled("api", Purpose.READ, "http://git.example.org/x") == ""
+    assert left_in(bench.folder) == []
+    store.rotate("reader", parse("env:NOPE"))
+    store._environ = {}
+    assert filled("web", Purpose.READ) == ""

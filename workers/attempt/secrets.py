@@ -13,11 +13,9 @@ that comes back.
 from __future__ import annotations
 
 import logging
-import shlex
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from coordination.credentials.records import Credential, Purpose, refusal_for_todo
 from coordination.credentials.references import SecretUnreadable, parse
@@ -27,17 +25,10 @@ from coordination.files import make_private, open_private
 from coordination.models import Repo
 from coordination.runs.replies import Grant
 from workers.process.trouble import describe_os_error
+from workers.workspace.askpass import askpass_variables
 
 FOLDER = "secrets"
-ASKPASS = "git-askpass"
 Record = Callable[[Grant, Sequence[str]], None]
-NO_HELPERS = {
-    "GIT_CONFIG_COUNT": "1",
-    "GIT_CONFIG_KEY_0": "credential.helper",
-    "GIT_CONFIG_VALUE_0": "",
-}
-USER = "x-access-token"
-"""The user for a `url` without one: GitHub wants it for its apps, others take any."""
 
 logger = logging.getLogger(__name__)
 
@@ -86,14 +77,14 @@ class TodoSecrets:
     def __init__(self, path: Path, environ: MutableMapping[str, str], host: str, record: Record) -> None:
         """`path`: the file of credentials. `record` writes the event of a read."""
         self._variables = WithheldVariables(environ)
-        self._store = CredentialStore(path, self._variables)
-        self._variables.take(self._store)
+        self.store = CredentialStore(path, self._variables)
+        self._variables.take(self.store)
         self._host = host
         self._record = record
 
     def check(self, grant: Grant) -> None:
         """Raise SecretsMissing if the todo names a credential that it does not get here. Reads no secret."""
-        self._variables.take(self._store)
+        self._variables.take(self.store)
         if names := grant.spec.todo.secrets:
             self._allowed(names, grant.spec.repo.name)
 
@@ -104,13 +95,13 @@ class TodoSecrets:
         self._allowed(names, grant.spec.repo.name)
         self._record(grant, names)
         try:
-            return tuple(self._store.read(name) for name in names)
+            return tuple(self.store.read(name) for name in names)
         except (SecretUnreadable, NotFound) as error:
             raise self._missing(error.message, error.hint) from error
 
     def _allowed(self, names: Sequence[str], repo: str) -> None:
         try:
-            known: Mapping[str, Credential] = {one.name: one for one in self._store.all()}
+            known: Mapping[str, Credential] = {one.name: one for one in self.store.all()}
         except CoordinationError as error:
             raise self._missing(error.message, error.hint) from error
         now = datetime.now(UTC)
@@ -125,7 +116,9 @@ class TodoSecrets:
 def write_secrets(folder: Path, repo: Repo, secrets: Sequence[Secret]) -> dict[str, str]:
     """Write the secrets into the attempt's folder; return the variables that lead to them.
 
-    Git gets the first secret for writing, else the first one for reading. Raises WorkspaceUnusable.
+    Git gets the first secret for writing, else the first one for reading, if there is one.
+
+    Raises WorkspaceUnusable.
     """
     place = folder / FOLDER
     with describe_os_error(folder):
@@ -134,32 +127,8 @@ def write_secrets(folder: Path, repo: Repo, secrets: Sequence[Secret]) -> dict[s
             with open_private(place / secret.name, newline="") as file:
                 file.write(secret.value)
         variables = {"COORD_SECRETS": str(place)}
-        for_git = sorted(secrets, key=lambda secret: Purpose.WRITE not in secret.purposes)[0]
-        if script := askpass(repo.url or "", place / for_git.name):
-            with open_private(folder / ASKPASS) as file:
-                file.write(script)
-            (folder / ASKPASS).chmod(0o700)
-            # Without helpers: one that stores passwords would keep the secret.
-            variables |= {"GIT_ASKPASS": str(folder / ASKPASS), **NO_HELPERS}
+        wanted = ((secret, purpose) for purpose in (Purpose.WRITE, Purpose.READ) for secret in secrets)
+        for_git = next((secret.name for secret, purpose in wanted if purpose in secret.purposes), "")
+        if for_git:
+            variables |= askpass_variables(folder, repo.url or "", place / for_git)
     return variables
-
-
-def askpass(url: str, secret: Path) -> str:
-    """Return a program for GIT_ASKPASS that answers for the host of this address only; empty for an address
-    that is not https.
-    """
-    parts = urlsplit(url)
-    if parts.scheme != "https" or not parts.hostname:
-        return ""
-    user, _, host = parts.netloc.rpartition("@")
-    user = user.partition(":")[0] or USER
-    asked_user = shlex.quote(f"Username for 'https://{host}': ")
-    asked_password = shlex.quote(f"Password for 'https://{user}@{host}': ")
-    return (
-        "#!/bin/sh\n"
-        'case "$1" in\n'
-        f"{asked_user}) printf '%s\\n' {shlex.quote(user)} ;;\n"
-        f"{asked_password}) cat {shlex.quote(str(secret))} ;;\n"
-        "*) echo 'coord: the secret of this todo is for another address' >&2; exit 1 ;;\n"
-        "esac\n"
-    )

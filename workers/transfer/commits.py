@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from coordination.credentials.records import Purpose
 from coordination.errors import CoordinationError
 from coordination.models import Workspace
 from coordination.runs.brief import Origin, RunBrief
@@ -24,6 +25,7 @@ from workers.transfer.bundles import BundleStore, Remote, sentence
 from workers.transfer.fetcher import CommitFetcher, CommitRef
 from workers.transfer.publishing import Publication
 from workers.transfer.sender import BundleSender, CommitToSend
+from workers.workspace.askpass import Access, without_credentials
 from workers.workspace.git import Hold
 from workers.workspace.lock import Superseded
 from workers.workspace.repository import branch_of, is_commit
@@ -32,10 +34,17 @@ logger = logging.getLogger(__name__)
 
 
 class CommitTransfer:
-    def __init__(self, bundles: BundleStore, config: WorkerConfig, places: Mapping[str, Path]) -> None:
-        """`places`: repository → its checkout, as served at this moment."""
-        self.fetcher = CommitFetcher(bundles, config.state, places)
-        self._sender = BundleSender(bundles, config.state, config.settings.bundle_limit_bytes)
+    def __init__(
+        self,
+        bundles: BundleStore,
+        config: WorkerConfig,
+        places: Mapping[str, Path],
+        access: Access = without_credentials,
+    ) -> None:
+        """`places`: repository → its checkout, as served at this moment. `access`: to remotes."""
+        self._access = access
+        self.fetcher = CommitFetcher(bundles, config.state, places, access=access)
+        self._sender = BundleSender(bundles, config.state, config.settings.bundle_limit_bytes, access)
         self._bundles = bundles
         self._places = places
         self._one_machine = config.is_one_machine
@@ -100,14 +109,16 @@ class CommitTransfer:
                     branch_of(run),
                     *(f"{branch_of(run)}-{commit[:12]}" for commit in commits),
                 }:
-                    publication = Publication(
-                        run_id=run,
-                        checkout=self._places[repo],
-                        url=there.url,
-                        commit=max(commits),
-                        fence=grant.fence,
-                    )
-                    publication.withdraw(there.branch, commits)
+                    with self._access(grant.run_id, repo, there.url, Purpose.WRITE) as variables:
+                        publication = Publication(
+                            run_id=run,
+                            checkout=self._places[repo],
+                            url=there.url,
+                            commit=max(commits),
+                            fence=grant.fence,
+                            variables=variables,
+                        )
+                        publication.withdraw(there.branch, commits)
 
     def expire(self, run: str, repos: Iterable[str]) -> None:
         """Let the bundles of a run that is over expire."""

@@ -19,13 +19,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 
+from coordination.credentials.records import Purpose
 from coordination.errors import GitRefused
 from coordination.files import lock, make_private, open_lock
 from coordination.runs.brief import Origin
 from coordination.runs.cleanup_jobs import RUN_ID
 from workers.process.trouble import GitInterrupted, describe_os_error
 from workers.transfer.bundles import BundleInfo, BundleStore, NotCarried, Remote, hidden, sentence
+from workers.workspace.askpass import Access, without_credentials
 from workers.workspace.files import scratch
 from workers.workspace.git import PATIENCE, Hold, ask, git
 from workers.workspace.lock import POLL_S
@@ -79,8 +82,14 @@ def carried(state: Path, run: str) -> Path:
 
 class CommitFetcher:
     def __init__(
-        self, bundles: BundleStore, state: Path, places: Mapping[str, Path], patience: timedelta = PATIENCE
+        self,
+        bundles: BundleStore,
+        state: Path,
+        places: Mapping[str, Path],
+        patience: timedelta = PATIENCE,
+        access: Access = without_credentials,
     ) -> None:
+        self._access = access
         self._bundles = bundles
         self._state = state
         self._places = places
@@ -122,7 +131,10 @@ class CommitFetcher:
                 bundles[at] = None
                 at = self._since(commit_ref, label)
             elif label.remote is not None:
-                _fetch(commit_ref, at, label.remote, into, hold)
+                with self._access(
+                    commit_ref.run_id, commit_ref.repo, label.remote.url, Purpose.READ
+                ) as variables:
+                    _fetch(commit_ref, at, label.remote, into, hold, variables)
             else:
                 raise NotCarried(label.why or _unsent(commit_ref.repo, at))
         if at is not None:
@@ -256,7 +268,14 @@ def _point(commit_ref: CommitRef, commit: str, into: Path, hold: Hold | None) ->
     git("update-ref", commit_ref.incoming, commit, cwd=into, hold=hold)
 
 
-def _fetch(commit_ref: CommitRef, commit: str, there: Remote, into: Path, hold: Hold | None) -> None:
+def _fetch(
+    commit_ref: CommitRef,
+    commit: str,
+    there: Remote,
+    into: Path,
+    hold: Hold | None,
+    variables: Mapping[str, str],
+) -> None:
     repo = commit_ref.repo
     if not commit_ref.may_come_from(there, commit):
         raise NotCarried(
@@ -265,7 +284,7 @@ def _fetch(commit_ref: CommitRef, commit: str, there: Remote, into: Path, hold: 
             f"which is not what run {commit_ref.run_id} knows of {repo}",
         )
     try:
-        fetch_branch(there, into, hold)
+        fetch_branch(there, into, hold, variables)
     except GitInterrupted:
         raise
     except GitRefused as refused:
@@ -275,8 +294,13 @@ def _fetch(commit_ref: CommitRef, commit: str, there: Remote, into: Path, hold: 
         raise NotCarried(f"{repo}: {commit[:12]} is not on {there.branch} of {hidden(there.url)} any more")
 
 
-def fetch_branch(there: Remote, into: Path, hold: Hold | None = None) -> None:
-    """Fetch a branch's commits; no branch here moves. Raises GitRefused."""
+def fetch_branch(
+    there: Remote,
+    into: Path,
+    hold: Hold | None = None,
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Fetch a branch's commits; no branch here moves. `variables`: of the access. Raises GitRefused."""
     options = (
         "--quiet",
         "--no-tags",
@@ -287,4 +311,14 @@ def fetch_branch(there: Remote, into: Path, hold: Hold | None = None) -> None:
     ref = f"refs/heads/{there.branch}"
     if ask("check-ref-format", ref, cwd=into).returncode:
         raise GitRefused(f"{sentence(there.branch)!r} cannot be a branch's name")
-    git("fetch", *options, "--", there.url, ref, cwd=into, settings=ADDRESSES, hold=hold)
+    git(
+        "fetch",
+        *options,
+        "--",
+        there.url,
+        ref,
+        cwd=into,
+        settings=ADDRESSES,
+        hold=hold,
+        variables=variables,
+    )

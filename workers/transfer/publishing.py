@@ -16,10 +16,11 @@ that was frozen in between is refused by the remote, looks again, and finds the 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from coordination.errors import GitRefused
 from workers.transfer.bundles import NotCarried, Remote, hidden
@@ -52,6 +53,8 @@ class Publication:
     url: str
     commit: str
     fence: int
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Of the access to the remote."""
 
     def publish(self) -> Remote:
         """Push the commit; return its branch. Raises Superseded, or NotCarried with the remote's words."""
@@ -110,7 +113,7 @@ class Publication:
         """Fetch the branch's tip and return it; empty if there is no such branch."""
         ref = f"refs/heads/{name}"
         for _ in range(LOOKS):
-            answer = ask("ls-remote", "--refs", "--", self.url, ref, cwd=self.checkout, settings=ADDRESSES)
+            answer = ask("ls-remote", "--refs", "--", self.url, ref, **self._at_remote)
             if answer.returncode:
                 raise self._refused(answer.stderr)
             tips = dict(line.split("\t")[::-1] for line in answer.stdout.splitlines())
@@ -120,9 +123,13 @@ class Publication:
             self._fetch(name)
         raise self._refused(f"{name} keeps changing")
 
+    @property
+    def _at_remote(self) -> dict[str, Any]:
+        return {"cwd": self.checkout, "settings": ADDRESSES, "variables": self.variables}
+
     def _fetch(self, name: str) -> None:
         try:
-            fetch_branch(Remote(name, self.url), self.checkout)
+            fetch_branch(Remote(name, self.url), self.checkout, variables=self.variables)
         except GitRefused as refused:
             raise self._refused(refused.message) from refused
 
@@ -150,9 +157,7 @@ class Publication:
         """Push from the commit that was seen, to another or to none; return git's words if it refuses."""
         ref = f"refs/heads/{name}"
         lease = f"--force-with-lease={ref}:{seen}"
-        pushed = ask(
-            "push", *PUSH, lease, "--", self.url, f"{commit}:{ref}", cwd=self.checkout, settings=ADDRESSES
-        )
+        pushed = ask("push", *PUSH, lease, "--", self.url, f"{commit}:{ref}", **self._at_remote)
         return (pushed.stderr or pushed.stdout or "git push failed") if pushed.returncode else ""
 
     def _refused(self, words: str) -> NotCarried:

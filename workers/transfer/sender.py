@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from coordination.credentials.records import Purpose
 from coordination.errors import CoordinationError
 from coordination.models import Repo
 from coordination.retry import retried
 from workers.process.trouble import GitInterrupted, WorkspaceUnusable
 from workers.transfer.bundles import BundleStore, NotCarried, Remote, sentence
 from workers.transfer.publishing import Publication
+from workers.workspace.askpass import Access, without_credentials
 from workers.workspace.files import scratch
 from workers.workspace.git import git
 from workers.workspace.lock import Superseded
@@ -49,7 +51,10 @@ class CommitToSend:
 
 
 class BundleSender:
-    def __init__(self, bundles: BundleStore, state: Path, limit_bytes: int) -> None:
+    def __init__(
+        self, bundles: BundleStore, state: Path, limit_bytes: int, access: Access = without_credentials
+    ) -> None:
+        self._access = access
         self._bundles = bundles
         self._state = state
         self._limit = limit_bytes
@@ -106,14 +111,16 @@ class BundleSender:
     def _by_push(self, to_send: CommitToSend) -> None:
         if not to_send.repo.url:
             raise NotCarried(f"{to_send.repo.name} has no url to push to")
-        publication = Publication(
-            run_id=to_send.run_id,
-            checkout=to_send.checkout,
-            url=to_send.repo.url,
-            commit=to_send.commit,
-            fence=to_send.fence,
-        )
-        there = publication.publish()
+        with self._access(to_send.run_id, to_send.repo.name, to_send.repo.url, Purpose.WRITE) as variables:
+            publication = Publication(
+                run_id=to_send.run_id,
+                checkout=to_send.checkout,
+                url=to_send.repo.url,
+                commit=to_send.commit,
+                fence=to_send.fence,
+                variables=variables,
+            )
+            there = publication.publish()
         self._bundles.refer(to_send.run_id, to_send.repo.name, to_send.commit, there)
 
     def _by_part(self, to_send: CommitToSend, why: str) -> None:

@@ -8,6 +8,7 @@
 | `submodules.py` | the submodules of a worktree |
 | `commit.py` | commits of todos that succeeded, by git as the user has set it up |
 | `binds.py` | the parts of a repository that a todo in a sandbox may write |
+| `askpass.py` | credentials for git: of one host, from a file |
 | `lock.py` | one attempt in a workspace at a time |
 | `git.py` `repository.py` `files.py` | calls of git; facts of a repository; folders removed and made |
 """

@@ -29,6 +29,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from coordination.disk import full
@@ -122,6 +123,7 @@ def git(
     hold: Hold | None = None,
     patience: timedelta = PATIENCE,
     makes: Path | None = None,
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Return git's output without the last line end.
 
@@ -132,7 +134,16 @@ def git(
     """
     places = [place for place in (cwd, git_dir, makes) if place is not None]
     was_full = full(places)
-    done = ask(*args, cwd=cwd, git_dir=git_dir, stdin=stdin, settings=settings, hold=hold, patience=patience)
+    done = ask(
+        *args,
+        cwd=cwd,
+        git_dir=git_dir,
+        stdin=stdin,
+        settings=settings,
+        hold=hold,
+        patience=patience,
+        variables=variables,
+    )
     if done.returncode:
         words = done.stderr.strip() or done.stdout.strip() or f"git ended with {done.returncode}"
         trouble, lacks = trouble_of_git(done.returncode, done.stderr), was_full or full(places)
@@ -153,10 +164,11 @@ def ask(
     hold: Hold | None = None,
     patience: timedelta = PATIENCE,
     looks_above: bool = False,
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.CompletedProcess[str]:
     """Run git for a question that it answers by its exit code. Raises GitInterrupted if it could not answer.
 
-    `looks_above`: `cwd` may lie within a repository.
+    `looks_above`: `cwd` may lie within a repository. `variables`: of the access to a remote (`askpass.py`).
     """
     place = {} if looks_above else bounds(cwd)
     if git_dir is not None:
@@ -170,7 +182,12 @@ def ask(
             hold,
             patience,
             cwd=cwd,
-            env=clean_environment(os.environ) | UNATTENDED | OURS | place | (hold.variables if hold else {}),
+            env=clean_environment(os.environ)
+            | UNATTENDED
+            | OURS
+            | place
+            | (hold.variables if hold else {})
+            | dict(variables),
         )
     except subprocess.TimeoutExpired as error:
         hint = "look for a filter or a credential helper that waits, then let the todo run again"

@@ -81,7 +81,7 @@ expires_option = click.option(
     multiple=True,
     metavar="WORD",
     type=click.Choice([purpose.value for purpose in Purpose]),
-    help="Use it to read, write, pr or merge; may be repeated (default: read).",
+    help="Use it for todo, read, write, pr or merge; may be repeated (default: todo).",
 )
 @expires_option
 @click.option("--replace", is_flag=True, help="Replace a credential of this name.")
@@ -100,7 +100,8 @@ def add(
 ) -> None:
     """Add the credential NAME, which is read from REFERENCE when it is needed.
 
-    Todos get credentials for read and write; those for pr and merge stay in coord's own processes.
+    Git gets those for read and write, todos get them and those for todo; those for pr and merge stay in
+    coord's own processes.
     """
     if bool(repos) == every:
         raise UsageError(
@@ -112,7 +113,7 @@ def add(
         name,
         reference,
         repos=repos,
-        purposes=[Purpose(word) for word in purposes] or [Purpose.READ],
+        purposes=[Purpose(word) for word in purposes] or [Purpose.TODO],
         expires=expires,
         replace=replace,
     )

@@ -177,11 +177,15 @@ class StepHandlers:
         self._store.distrust(run_id, todo_id, worker, self._brief(run_id).repo_of[todo_id], why)
 
     def secrets_read(
-        self, repos: Repos, run_id: str, todo_id: str, repo: str, worker: Name,
+        self, repos: Repos, run_id: str, todo_id: str, repo: Name, worker: Name,
         names: Annotated[Sequence[SecretName], Field(max_length=MOST_SECRETS)],
     ) -> None:  # fmt: skip
-        self._own(repos, run_id, todo_id)
-        self._store.secrets_read(run_id, todo_id, self._repo_of(run_id)[todo_id], worker, names)
+        if todo_id:
+            self._own(repos, run_id, todo_id)
+            repo = self._repo_of(run_id)[todo_id]
+        elif repo not in {self._repo_of(run_id)[name] for name in self._seen(repos, run_id)}:
+            raise NotAllowed(f"run {run_id} has no todo of {_named(repos)} that builds on {repo!r}")
+        self._store.secrets_read(run_id, todo_id, repo, worker, names)
 
     def status(self, repos: Repos, run_id: str) -> str | None:
         return self._store.status(run_id) if self._seen(repos, run_id) else None

@@ -1,0 +1,122 @@
+"""Answer git's question for a password: for one https host, with a secret from a file, and for no other.
+
+Credential helpers are switched off meanwhile: one that stores passwords would keep the secret.
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from coordination.credentials.records import Expiry, Purpose
+from coordination.credentials.store import CredentialStore
+from coordination.errors import CoordinationError
+from coordination.files import open_private
+from workers.process.trouble import describe_os_error
+from workers.workspace.files import scratch
+
+ASKPASS = "git-askpass"
+USER = "x-access-token"
+"""The user for a `url` without one: GitHub wants it for its apps, others take any."""
+NO_HELPERS = {
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "credential.helper",
+    "GIT_CONFIG_VALUE_0": "",
+}
+
+Access = Callable[[str, str, str, Purpose], AbstractContextManager[dict[str, str]]]
+"""(run, repository, address, purpose) → the variables with which git may use the address, in the block."""
+
+logger = logging.getLogger(__name__)
+
+
+def without_credentials(
+    _run: str, _repo: str, _url: str, _purpose: Purpose
+) -> AbstractContextManager[dict[str, str]]:
+    """Give git no secret: it uses what the user has set up."""
+    return nullcontext({})
+
+
+class GitCredentials:
+    """The credentials of this machine, for git commands of the worker itself."""
+
+    def __init__(self, store: CredentialStore, state: Path, record: Callable[[str, str, str], None]) -> None:
+        """`record` writes the event of a read: (run, repository, name of the credential)."""
+        self._store = store
+        self._state = state
+        self._record = record
+
+    @contextmanager
+    def access(self, run: str, repo: str, url: str, purpose: Purpose) -> Iterator[dict[str, str]]:
+        """Yield the variables for git; none if no credential is for this, or it cannot be read: git then
+        uses what the user has set up, and names the refusal.
+        """
+        name = self._name(repo, purpose) if askpass(url, Path()) else ""
+        if not name:
+            yield {}
+            return
+        with scratch(self._state) as folder:
+            yield self._given(folder, url, name, run, repo)
+
+    def _name(self, repo: str, purpose: Purpose) -> str:
+        """Return the credential to use: the first of this purpose; to read, one to write does, too."""
+        try:
+            known, now = self._store.all(), datetime.now(UTC)
+        except CoordinationError as error:
+            logger.warning("no credentials: %s", error)
+            return ""
+        wanted = (purpose, Purpose.WRITE) if purpose is Purpose.READ else (purpose,)
+        fitting = (
+            one for one in known if one.repos and one.serves(repo) and one.expiry(now) is not Expiry.EXPIRED
+        )
+        usable = list(fitting)
+        return next((one.name for want in wanted for one in usable if want in one.purposes), "")
+
+    def _given(self, folder: Path, url: str, name: str, run: str, repo: str) -> dict[str, str]:
+        try:
+            self._record(run, repo, name)
+            value = self._store.read(name).value
+        except CoordinationError as error:
+            logger.warning("git of %s goes on without the credential %s: %s", repo, name, error)
+            return {}
+        with describe_os_error(folder):
+            with open_private(folder / "secret", newline="") as file:
+                file.write(value)
+            return askpass_variables(folder, url, folder / "secret")
+
+
+def askpass_variables(folder: Path, url: str, secret: Path) -> dict[str, str]:
+    """Write the program for GIT_ASKPASS into the folder; return the variables for git. Raises OSError."""
+    if not (script := askpass(url, secret)):
+        return {}
+    program = folder / ASKPASS
+    with open_private(program) as file:
+        file.write(script)
+    program.chmod(0o700)
+    return {"GIT_ASKPASS": str(program), **NO_HELPERS}
+
+
+def askpass(url: str, secret: Path) -> str:
+    """Return a program for GIT_ASKPASS that answers for the host of this address only; empty for an address
+    that is not https.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname:
+        return ""
+    user, _, host = parts.netloc.rpartition("@")
+    user = user.partition(":")[0] or USER
+    asked_user = shlex.quote(f"Username for 'https://{host}': ")
+    asked_password = shlex.quote(f"Password for 'https://{user}@{host}': ")
+    return (
+        "#!/bin/sh\n"
+        'case "$1" in\n'
+        f"{asked_user}) printf '%s\\n' {shlex.quote(user)} ;;\n"
+        f"{asked_password}) cat {shlex.quote(str(secret))} ;;\n"
+        "*) echo 'coord: the secret is for another address' >&2; exit 1 ;;\n"
+        "esac\n"
+    )
