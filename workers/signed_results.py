@@ -1,9 +1,10 @@
 """Sign the results of this worker's attempts, and check the results on which its todos build.
 
 The key is made at the worker's first start (trust/identity.py), and signs in this process. The rules are in
-trust/results.py. The setting `signatures` decides what happens with a result that is not signed
-by a trusted worker, or differs from what Redis tells: `off` does not look, `warn` logs it, `require` refuses
-the todo, or passes over a cached result, and announces it.
+trust/results.py. The setting `signatures` decides what happens with a result that is not signed by a trusted
+worker, or differs from what Redis tells: `off` does not look, `warn` logs it once for each reason in a run
+(if the machine has a trust file), `require` refuses the todo, or passes over a cached result, and announces
+it.
 
 Records that were verified are kept in memory, so that a worker reads and verifies the result of each todo of
 a run once, however many todos build on it. They are forgotten when the trust file changes.
@@ -21,6 +22,7 @@ from typing import TypeVar
 
 from coordination.errors import CoordinationError, NotTrusted, Unsafe
 from coordination.models import NoopAction, Signatures, Workspace
+from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.brief import RunBrief
 from coordination.runs.inputs import PredecessorOutput, TodoInputs
 from coordination.runs.records import Result, TodoState
@@ -49,6 +51,7 @@ Report = Callable[[Grant, str], None]
 
 RECORDS_KEPT, ENVELOPES_KEPT = 20_000, 1000
 """Verified records in memory, by todo and by envelope: 20 MB at most."""
+WARNINGS_KEPT = 1000
 NO_FENCE, ANY_FENCE = -1, 2**63
 """The last fence in a repository without a result of the run; where it does not matter."""
 
@@ -120,7 +123,13 @@ class SignedResults:
         """Run and todo → the verified record."""
         self._opened: OrderedDict[str, ResultRecord] = OrderedDict()
         """Envelope → its verified record: one is the tip's, and that of a predecessor, too."""
+        self._warned: set[tuple[str, str]] = set()
+        """Run and reason."""
         self._guard = threading.Lock()
+
+    @property
+    def _checks(self) -> bool:
+        return self._mode is Signatures.REQUIRE or (self._mode is Signatures.WARN and self._current.exists)
 
     def seal(self, grant: Grant, result: Result) -> str:
         """Return the signed record of a result, for its settle; empty for one of an undone todo, and where
@@ -148,7 +157,7 @@ class SignedResults:
 
     def known(self, run: str, todos: Sequence[str]) -> Mapping[str, ResultRecord | None] | None:
         """Return the verified records of todos, None for those to be read; None if nothing is checked."""
-        if self._mode is Signatures.OFF:
+        if not self._checks:
             return None
         with self._guard:
             return {todo: self._known.get((run, todo)) for todo in todos}
@@ -176,19 +185,28 @@ class SignedResults:
         self._judged(grant, check)
 
     def _judged(self, grant: Grant, check: Callable[[], None]) -> None:
-        if self._mode is Signatures.OFF:
+        if not self._checks:
             return
         try:
             check()
         except CoordinationError as error:
-            where = f"{grant.todo_id} of run {grant.run_id}"
             if self._mode is Signatures.WARN:
-                logger.warning("%s is not signed as it should be: %s", where, error.message)
+                self._warn(grant, error.message)
                 return
             self._report(grant, error.message)
             if isinstance(error, NotTrusted | Unsafe):
                 raise
             raise Unsafe(error.message, error.hint) from error
+
+    def _warn(self, grant: Grant, why: str) -> None:
+        with self._guard:
+            if (grant.run_id, why) in self._warned:
+                return
+            if len(self._warned) == WARNINGS_KEPT:
+                self._warned.clear()
+            self._warned.add((grant.run_id, why))
+        todo = f"{grant.todo_id} of run {grant.run_id}"
+        logger.warning("signatures: %s; COORD_SIGNATURES=require would refuse %s", why, todo)
 
     def _trust(self) -> TrustFile:
         with self._guard:
@@ -247,7 +265,11 @@ class SignedResults:
         self, grant: Grant, brief: RunBrief, inputs: TodoInputs, known: Mapping[str, ResultRecord | None]
     ) -> None:
         trust = self._trust()
-        contained = self._contained(grant, brief) if inputs.todos else ANY_FENCE
+        told = {handed.todo for handed in inputs.todos}
+        before = {todo for todo, repo in grant.spec.predecessors.items() if repo != MILESTONE_REPO}
+        if missing := sorted(before - told):
+            raise foreign(f"Redis does not tell of {missing[0]}, which comes before {grant.todo_id}")
+        contained = self._contained(grant, brief) if told else ANY_FENCE
         for handed in inputs.todos:
             if not self._needs_record(grant, brief, handed):
                 continue

@@ -17,10 +17,11 @@ from redis.connection import UnixDomainSocketConnection
 from coordination.backend.client import Profile, connect
 from coordination.broker.celery_app import make_app
 from coordination.cache.contexts import Cache
-from coordination.models import Strategy
+from coordination.models import Signatures, Strategy
 from coordination.planner.graph import PlanGraph
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.store import RunStore
+from coordination.runs.submission.signing import Signing
 from coordination.runs.submission.submit import submit
 from coordination.runs.views.raw_records import in_hand
 from coordination.runs.views.run_view import RunReader
@@ -28,6 +29,7 @@ from coordination.settings import Settings
 from tests.contracts.carrier import OK, Harness
 from tests.integration.conftest import MakeWorker
 from tests.plans import ecosystem, graph, order
+from tests.trusted import Persons
 from workers.app import Container
 from workers.outcome import TaskResult, TaskResultKind
 
@@ -222,25 +224,37 @@ class Counted(UnixDomainSocketConnection):
         super().send_packed_command(command, check_health)
 
 
-@pytest.fixture(params=["off", "warn"])
-def parts(
-    make_worker: MakeWorker, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Container:
-    """A worker that checks signatures, or does not: that takes no round trip."""
-    monkeypatch.setenv("COORD_SIGNATURES", request.param)
-    made = make_worker("r1")
+@pytest.fixture
+def signing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Signing:
+    """The identity of a person whom this machine trusts."""
+    persons = Persons(tmp_path)
+    persons.trust(anna="submitter")
+    monkeypatch.setenv("COORD_TRUST_FILE", str(persons.file))
+    return persons.signing("anna")
+
+
+@pytest.fixture(params=[Signatures.OFF, Signatures.REQUIRE])
+def parts(make_worker: MakeWorker, request: pytest.FixtureRequest) -> Container:
+    made = make_worker("r1", settings=Settings(signatures=request.param))
     made.redis.connection_pool.connection_class = Counted
     return made
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["nothing is shared", "something is shared"])
-def test_promise_5_a_todo_costs_a_worker_at_most_three_round_trips(parts: Container, shared: bool):
+def test_promise_5_a_todo_costs_a_worker_at_most_three_round_trips(
+    signing: Signing, parts: Container, shared: bool
+):
     if shared:
         cache = Cache(parts.redis, "coord")
         cache.at().set("a", 1)
         cache.close()
     run_id, _ = submit(
-        parts.store, graph(CHAIN, **IN_PLACE), ecosystem(CHAIN, **IN_PLACE), Settings(), order()
+        parts.store,
+        graph(CHAIN, **IN_PLACE),
+        ecosystem(CHAIN, **IN_PLACE),
+        Settings(),
+        order(),
+        signing=signing,
     )
     spent = []
     for name in CHAIN:
@@ -254,12 +268,17 @@ def test_promise_5_a_todo_costs_a_worker_at_most_three_round_trips(parts: Contai
     assert parts.store.status(run_id) == "succeeded"
 
 
-def test_what_a_failed_attempt_has_written_costs_no_round_trip_of_its_own(parts: Container):
+def test_what_a_failed_attempt_has_written_costs_no_round_trip_of_its_own(signing: Signing, parts: Container):
     todos = {
         name: {**fields, "action": "echo [1] > $COORD_OUTPUT; exit 1"} for name, fields in IN_PLACE.items()
     }
     run_id, _ = submit(
-        parts.store, graph(CHAIN, **todos), ecosystem(CHAIN, **todos), Settings(retry_attempts=3), order()
+        parts.store,
+        graph(CHAIN, **todos),
+        ecosystem(CHAIN, **todos),
+        Settings(retry_attempts=3),
+        order(),
+        signing=signing,
     )
     spent = []
     for attempt in (1, 2):

@@ -21,9 +21,11 @@ from coordination.backend.keys import RunKeys, tip_field
 from coordination.cache import Limits, Store
 from coordination.cache.entries import RESULTS
 from coordination.cache.names import store as context_of_store
+from coordination.errors import NotTrusted
 from coordination.models import Signatures
 from coordination.runs.brief import RunBrief
 from coordination.runs.connection import Connection
+from coordination.runs.inputs import TodoInputs
 from coordination.runs.records import Result, TodoState
 from coordination.runs.remote_steps.handlers import StepHandlers
 from coordination.runs.remote_steps.serving import Serving
@@ -481,6 +483,16 @@ def test_still_possible_a_trusted_worker_can_state_anything_of_its_repositories(
     site.redis.hset(site.keys(run).facts, "T2 commit", commit)
     told = site.a.parts.deliveries.handle(run, "T3", 1, "up")
     assert (told.kind is TaskResultKind.DONE, site.ran.exists()) == (accepted, accepted)
+
+
+def test_a_keeper_cannot_hide_a_direct_predecessor_from_a_restricted_worker(site: Site):
+    """Its todo's signed spec names them."""
+    run = site.run()
+    site.a.do(run, "T1", "up")
+    grant, nothing = site.claimed(run, "T2"), TodoInputs(todos=[], context={}, omitted=0)
+    brief = site.store.brief(run).model_copy(update={"predecessors": {}})
+    with pytest.raises(NotTrusted, match="does not tell of T1"):
+        site.a.parts.signed_results.check_inputs(grant, brief, nothing, {})
 
 
 def test_the_key_of_a_worker_is_its_own_and_closed(site: Site):

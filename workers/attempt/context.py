@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from coordination.cache.names import Chain
 from coordination.errors import Conflict, CoordinationError
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.brief import RunBrief
@@ -26,6 +27,7 @@ from coordination.runs.inputs import PredecessorOutput, TodoInputs
 from coordination.runs.replies import Grant
 from coordination.runs.shared import chain_of_todo
 from coordination.runs.store import RunStore
+from coordination.trust.results import ResultRecord
 from workers.signed_results import SignedResults
 from workers.transfer.commits import PredecessorPaths
 from workers.workspace.repository import branch_of
@@ -122,16 +124,29 @@ class Context:
 
     def _handed_over(self, grant: Grant, predecessors: list[str]) -> TodoInputs:
         chain = chain_of_todo(self.brief(grant.run_id), grant.todo_id) if grant.shared else ()
+        known = self._signed_results.known(grant.run_id, predecessors)
+        over = self._read(grant, predecessors, chain, known or {})
+        if known is not None:
+            self._signed_results.check_inputs(grant, self.brief(grant.run_id), over, known)
+        return over
+
+    def _read(
+        self,
+        grant: Grant,
+        predecessors: list[str],
+        chain: Chain,
+        known: Mapping[str, ResultRecord | None],
+    ) -> TodoInputs:
+        """Read the inputs of a todo, and the signed results of predecessors that are not known yet."""
         if not predecessors and not chain:
             return TodoInputs(todos=[], context={}, omitted=0)
-        known = self._signed_results.known(grant.run_id, predecessors)
         over = self._store.handed_over(
             grant.run_id,
             predecessors,
             chain,
             self._limit_bytes,
             to=grant.todo_id,
-            signed=[todo for todo, record in (known or {}).items() if record is None],
+            signed=[todo for todo, record in known.items() if record is None],
         )
         if over.claimed_by != grant.fence:
             raise LeaseLost(
@@ -139,8 +154,6 @@ class Context:
                 "its data is older, or newer",
                 "nothing to do: the todo is dispatched again when its predecessors have succeeded",
             )
-        if known is not None:
-            self._signed_results.check_inputs(grant, self.brief(grant.run_id), over, known)
         return over
 
 
