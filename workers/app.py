@@ -134,7 +134,7 @@ class Container:
         results = settings.write_back is not WriteBack.NONE
         return (
             *([ResultsWriter(self.store, file)] if results else ()),
-            *([] if settings.restricted else [HistoryService(self.redis, self.keys, file, settings)]),
+            HistoryService(self.redis, self.keys, file, settings),
         )
 
     @cached_property

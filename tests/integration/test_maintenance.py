@@ -29,8 +29,11 @@ from coordination.settings import Settings
 from tests.contracts.carrier import BAD, Harness
 from tests.integration.conftest import MakeWorker, submitted
 from tests.waiting import until
+from workers.app import Container
 from workers.config import WorkerConfig
+from workers.history_service import HistoryService
 from workers.restricted import RestrictedContainer
+from workers.results_writer import ResultsWriter
 
 CHAIN = {"A": "r1", "B": ("r1", ["A"])}
 LEASE_TTL = timedelta(seconds=1)
@@ -280,6 +283,16 @@ def test_an_unrestricted_worker_clears_left_locks_and_inboxes(
         assert (swept.idle, swept.owners) == (1, 1)
         assert sum(chore.expired for chore in swept.chores) == 1
     parts.sweeper.stop()
-    config = WorkerConfig(redis_url=redis_url, settings=Settings(), places={}, jobs=1, state=tmp_path / "s")
+    config = WorkerConfig(
+        redis_url=redis_url,
+        settings=Settings(),
+        places={},
+        jobs=1,
+        state=tmp_path / "s",
+        file=tmp_path / "ecosystem.yaml",
+    )
     with closing(RestrictedContainer(config)) as restricted:
         assert not any(service is restricted.sweeper for service in restricted.services)
+        assert not any(isinstance(service, HistoryService | ResultsWriter) for service in restricted.services)
+    with closing(Container(config)) as other:
+        assert any(isinstance(service, HistoryService) for service in other.services)
