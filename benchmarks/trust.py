@@ -30,7 +30,15 @@ OUTPUT = '{"n": 1}'
 def grant_of(todo: str, fence: int, tip: str | None) -> Grant:
     declared = Todo(id=todo, task="measure", repo=REPO)
     spec = TodoSpec(todo=declared, repo=Repo(name=REPO), timeout=Settings().todo_timeout, retry=Retry())
-    return Grant(run_id=RUN, todo_id=todo, attempt=1, fence=fence, spec=spec, tip=tip, tries=0)
+    return Grant(
+        run_id=RUN,
+        todo_id=todo,
+        attempt=1,
+        fence=fence,
+        spec_json=spec.model_dump_json(),
+        tip=tip,
+        tries=0,
+    )
 
 
 def measure_results(rows: Report, rounds: int) -> None:
