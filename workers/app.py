@@ -55,6 +55,9 @@ logger = logging.getLogger(__name__)
 
 
 class Container:
+    reads_parts = False
+    """True where the worker may not read the whole brief of a run."""
+
     def __init__(self, config: WorkerConfig) -> None:
         self.config = config
         self.served = ServedRepositories(config)
@@ -170,7 +173,14 @@ class Container:
 
     @cached_property
     def order_check(self) -> OrderCheck:
-        return OrderCheck(self.store, self.config.signatures, self._current_trust())
+        return OrderCheck(
+            self.store,
+            self.config.signatures,
+            self._current_trust(),
+            restricted=self.reads_parts,
+            repos=lambda: tuple(self.served),
+            report=self._report_refused_job,
+        )
 
     @cached_property
     def auto_cleanup(self) -> AutoCleanup:
@@ -213,6 +223,10 @@ class Container:
         """Return a reader of the trust file; each tells its owner of changes."""
         return CurrentTrust(trust_path(), self.worker_key, lambda: (self.config.state, *self.served.values()))
 
+    def _report_refused_job(self, subject: str, why: str) -> None:
+        if not self.reads_parts:  # a restricted worker may write no event; its answer tells
+            self.store.announce("trust.refused", subject, actor=self.worker.id, title=why)
+
     def _report_distrust(self, grant: Grant, why: str) -> None:
         repo = grant.spec.repo.name
         self.store.distrust(grant.run_id, grant.todo_id, self.worker.id, repo, why)
@@ -225,7 +239,14 @@ class Container:
     def cleanup_jobs(self) -> CleanupJobs:
         clear = partial(clear_scratch, self.config.state)
         chores = (collect, forget_names, self.auto_cleanup.run_once, clear, clear_sockets)
-        return CleanupJobs(self.cleanup_queue, self.worker, self.config.state, self.served, chores)
+        return CleanupJobs(
+            self.cleanup_queue,
+            self.worker,
+            self.config.state,
+            self.served,
+            chores,
+            self.order_check.refuse_job,
+        )
 
     @property
     def callbacks(self) -> Callbacks:

@@ -9,15 +9,19 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime
 
 from coordination.errors import CoordinationError, NotAllowed, Unsafe
 from coordination.models import Signatures
 from coordination.runs.brief import RunBrief
+from coordination.runs.cleanup_jobs import CleanupJob
 from coordination.runs.replies import Grant
 from coordination.runs.signed_orders import SignedRun, heads_of
 from coordination.runs.store import RunStore
-from coordination.trust.orders import foreign
+from coordination.trust.envelope import open_envelope
+from coordination.trust.orders import OPERATION, OperationKind, foreign, read_operation
+from coordination.trust.rights import Right
 from workers.signed_results import CurrentTrust
 
 KEPT = 16
@@ -32,10 +36,23 @@ def is_refusal(error: CoordinationError) -> bool:
 
 
 class OrderCheck:
-    def __init__(self, store: RunStore, signatures: Signatures, trust: CurrentTrust) -> None:
+    def __init__(
+        self,
+        store: RunStore,
+        signatures: Signatures,
+        trust: CurrentTrust,
+        *,
+        restricted: bool,
+        repos: Callable[[], Collection[str]] = tuple,
+        report: Callable[[str, str], object] = lambda *_: None,
+    ) -> None:
+        """`repos` returns the repositories that are served. `report` announces a refusal: subject, why."""
         self._store = store
         self._signatures = signatures
         self._current = trust
+        self._restricted = restricted
+        self._repos = repos
+        self._report = report
         self._guard = threading.Lock()
         self._runs: OrderedDict[str, SignedRun] = OrderedDict()
         self._warned: set[str] = set()
@@ -68,6 +85,29 @@ class OrderCheck:
             self._warn(grant, refused)
         return None
 
+    def refuse_job(self, job: CleanupJob) -> None:
+        """Raise NotAllowed for a job to remove files that nobody has signed who may clean."""
+        if not self._checks:
+            return
+        try:
+            self._verify_job(job)
+        except CoordinationError as refused:
+            if self._signatures is Signatures.REQUIRE:
+                self._report("clean", refused.message)
+                raise
+            logger.warning("signatures: the cleanup job %s: %s", job.id, refused.message)
+
+    def _verify_job(self, job: CleanupJob) -> None:
+        with self._guard:
+            trust, _ = self._current.read()
+        now = datetime.now(UTC)
+        verified = open_envelope(job.signed.encode(), OPERATION, trust, now=now)
+        kinds, namespace = {OperationKind.CLEAN}, self._store.keys.namespace
+        operation = read_operation(verified.payload, runs={""}, namespace=namespace, now=now, kinds=kinds)
+        if not job.is_covered_by(operation.job):
+            raise foreign("the signature of the cleanup job is for another one")
+        trust.check(verified.principal, Right.OVERRIDE, self._repos())
+
     def _verify(self, grant: Grant) -> None:
         run = self._run(grant.run_id)
         spec, brief = run.spec(grant.todo_id, grant.spec_json), run.brief
@@ -87,7 +127,7 @@ class OrderCheck:
             trust, _ = self._current.read()
             known = self._runs.get(run_id)
             if known is None or known.trust is not trust:
-                known = SignedRun(store=self._store, run_id=run_id, trust=trust)
+                known = SignedRun(store=self._store, run_id=run_id, trust=trust, restricted=self._restricted)
             self._runs[run_id] = known
             self._runs.move_to_end(run_id)
             while len(self._runs) > KEPT:

@@ -35,6 +35,8 @@ from workers.notifications import PubSubNotifications
 class RestrictedContainer(Container):
     """Without maintenance leader and `advance`: each needs the state of all repositories."""
 
+    reads_parts = True
+
     @cached_property
     def store(self) -> ProxyStore:
         return ProxyStore(self.redis, self.config.settings.namespace, self.config.places)

@@ -352,7 +352,7 @@ class Runs:
 
         self._access.authority.check("clean", {artifact.repo for artifact in survey.found})
         with self._access.reached() as connection:
-            done = Cleaning(connection.store).remove(survey, branches=branches)
+            done = Cleaning(connection.store, connection.signing).remove(survey, branches=branches)
         runs = dict.fromkeys(artifact.run for artifact in survey.found)
         self._access.announce("clean", data={"runs": runs, "branches": branches})
         return done

@@ -12,7 +12,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from coordination.durations import ms
 from coordination.environment import actor
@@ -30,9 +30,14 @@ from coordination.runs.maintenance.expiry import forget_bundles, forget_contexts
 from coordination.runs.presence import Presence
 from coordination.runs.records import RunStatus
 from coordination.runs.store import RunStore
+from coordination.runs.submission.signing import Signing
 from coordination.runs.views.run_view import RunReader
+from coordination.trust.envelope import seal
+from coordination.trust.orders import OPERATION, Operation, OperationKind, times
 
 FORGOTTEN = "forgotten"
+SIGNED_FOR = timedelta(minutes=10)
+"""Validity of a signed job: clocks of machines differ by seconds."""
 ASKED_AT_ONCE = 500
 ENDED = frozenset(status for status in RunStatus if status.ended)
 SHOWN = 5
@@ -116,8 +121,10 @@ def in_words(copies: Sequence[Artifact]) -> str:
 
 
 class Cleaning:
-    def __init__(self, store: RunStore) -> None:
+    def __init__(self, store: RunStore, signing: Signing | None = None) -> None:
+        """`signing`: the identity that signs what is to be removed."""
         self._store = store
+        self._signing = signing
         self._queue = CleanupQueue(store.redis, store.keys)
         self._presence = Presence(store.redis, store.keys)
         self._reader = RunReader(store.redis, store.keys)
@@ -199,6 +206,8 @@ class Cleaning:
             spare=spare,
             tips={run_id: known.tips for run_id, known in ended.items() if known.tips},
         )
+        if remove and self._signing:
+            job = job.model_copy(update={"signed": self._signed(self._signing, job)})
         answers, silent = ask_workers(self._queue, self._presence, job)
         found = self._of_ended(_asked_for(merged(answers), job), ended)
         there = {answer.host for answer in answers}
@@ -211,6 +220,16 @@ class Cleaning:
             silent=silent,
             absent=tuple(sorted(hosts - there - {worker.host for worker in self._presence.workers()})),
         )
+
+    def _signed(self, signing: Signing, job: CleanupJob) -> str:
+        operation = Operation(
+            operation=OperationKind.CLEAN,
+            namespace=self._store.keys.namespace,
+            run="",
+            job=job.words_to_sign(),
+            **times(SIGNED_FOR),
+        )
+        return seal(OPERATION, operation.model_dump_json().encode(), signing.signer).decode()
 
     def _of_ended(self, found: tuple[Artifact, ...], ended: Mapping[str, EndedRun]) -> tuple[Artifact, ...]:
         """Return the artifacts without those of runs that began or ended while the workers looked."""

@@ -6,9 +6,11 @@ answers.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import time
+from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping
 from datetime import timedelta
 from enum import StrEnum
@@ -21,6 +23,7 @@ from coordination.backend.keys import Keys
 from coordination.errors import Unreachable
 from coordination.messages import MessageBus
 from coordination.runs.presence import Presence
+from coordination.trust.orders import digest
 
 WORKERS, ERRANDS = "workers", "errands"
 """The topic that every worker subscribes to, and the type of the message that announces cleanup jobs."""
@@ -118,6 +121,26 @@ class CleanupJob(BaseModel):
     tips: Mapping[str, Mapping[str, str]] = {}
     """Run → repository → the commit at which the run left its branch."""
     sought: tuple[ExpectedResult, ...] = ()
+    signed: str = ""
+    """The signed order to remove; see `words_to_sign`."""
+
+    def words_to_sign(self) -> str:
+        """Return what a signature covers: all that decides what is removed. The commits stand in it as
+        digests, one for each repository, so that a restricted worker can verify those that it gets.
+        """
+        of_repo: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        for run, tips in self.tips.items():
+            for repo, tip in tips.items():
+                of_repo[repo][run] = tip
+        digests = {repo: digest(_canonical(tips)) for repo, tips in of_repo.items()}
+        job = {"id": self.id, "branches": self.branches, "runs": self.runs, "spare": self.spare}
+        return _canonical({**job, "tips": digests})
+
+    def is_covered_by(self, words: str) -> bool:
+        """Return whether the job is the one of these words, with the commits of some repositories."""
+        mine, theirs = json.loads(self.words_to_sign()), json.loads(words)
+        tips, all_tips = mine.pop("tips"), theirs.pop("tips")
+        return bool(mine == theirs and tips.items() <= all_tips.items())
 
     def about(self, repos: Container[str]) -> CleanupJob:
         """Return the part of the job that concerns these repositories."""
@@ -126,6 +149,10 @@ class CleanupJob(BaseModel):
         }
         sought = tuple(one for one in self.sought if one.repo in repos)
         return self.model_copy(update={"tips": tips, "sought": sought})
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True)
 
 
 class Answer(BaseModel):

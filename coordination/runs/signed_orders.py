@@ -19,7 +19,7 @@ from coordination.backend.address import is_own_socket
 from coordination.errors import NotTrusted, TrustCause
 from coordination.models import Signatures
 from coordination.planner.gates import MILESTONE_REPO, asks
-from coordination.runs.brief import ByPerson, OrderedBrief, OrderedSpec, RunBrief, TodoSpec
+from coordination.runs.brief import BriefPart, ByPerson, OrderedBrief, OrderedSpec, RunBrief, TodoSpec
 from coordination.runs.inputs import PredecessorOutput
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
@@ -78,6 +78,8 @@ class SignedRun:
     store: RunStore
     run_id: str
     trust: TrustFile
+    restricted: bool = False
+    """True for a restricted worker, which may not read the whole brief."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     _blocks: dict[int, Mapping[str, str]] = field(default_factory=dict)
 
@@ -114,11 +116,36 @@ class SignedRun:
 
     @cached_property
     def brief(self) -> RunBrief:
-        """Return the whole brief, as it was signed."""
+        """Return the brief, as it was signed; a restricted worker gets the parts of its repositories."""
+        if self.restricted:
+            return self._brief_of_parts()
         order, text = self.order, self.store.brief_json(self.run_id)
         if digest(text) != order.brief:
             raise broken(f"the brief of run {self.run_id} is not the one that was signed")
         return _parsed(OrderedBrief, text, f"the brief of run {self.run_id}")
+
+    def _brief_of_parts(self) -> RunBrief:
+        """Return the signed parts of the brief. Which todos the predecessors build on is what the maintenance
+        leader tells; `start` compares the predecessors themselves.
+        """
+        order, told = self.order, self.store.brief(self.run_id)
+        repos = sorted(set(told.repo_of.values()))
+        common, *texts = (text or "" for text in self._read([PART, *map(part_field, repos)]))
+        if not {digest(text) for text in (common, *texts)} <= set(order.parts):
+            raise broken(f"a part of the brief of run {self.run_id} is not the one that was signed")
+        what = f"the brief of run {self.run_id}"
+        parts = [_parsed(BriefPart, text, what) for text in texts]
+        if [part.repo for part in parts] != repos:
+            raise foreign(f"{what} has parts of other repositories")
+        return _parsed(OrderedBrief, common, what).model_copy(
+            update={
+                "predecessors": told.predecessors,
+                "repo_of": told.repo_of,
+                "origins": {part.repo: part.origin for part in parts if part.origin},
+                "carried_tips": {part.repo: part.tip for part in parts if part.tip},
+                "set_back": {part.repo: part.set_back for part in parts if part.set_back},
+            }
+        )
 
     def spec(self, todo: str, text: str) -> TodoSpec:
         """Return the spec of a todo from its stored text, if it was signed and its repository is one in which
@@ -146,6 +173,8 @@ class SignedRun:
         """Check the signed decisions of persons without which the todo must not start. `heads`: todo → the
         commits on which it is decided now.
         """
+        if {name: brief.repo_of.get(name) for name in brief.predecessors.get(todo, ())} != spec.predecessors:
+            raise foreign(f"{todo} of run {self.run_id} has other predecessors than those that were signed")
         if asks(spec.todo):
             self._decided(todo, spec, ByPerson.of(spec.todo), brief, heads)
         for name, by_person in spec.by_person.items():

@@ -108,8 +108,8 @@ class Operation(Signed):
     heads: Mapping[Name, Name] = {}
     """Repository → the commit that an approval approves."""
     checkpoint: Name = ""
-    job: Digest | Literal[""] = ""
-    """Digest of a cleanup job."""
+    job: str = ""
+    """The words of a cleanup job: runs/cleanup_jobs.py."""
 
 
 def broken(what: str) -> NotTrusted:

@@ -9,6 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from coordination.errors import NotAllowed, NotTrusted
+from coordination.models import OnFailure, Verdict
+from coordination.runs import approvals, transactions
+from coordination.runs.cleaning import Cleaning
+from coordination.runs.cleanup_jobs import CleanupJob
+from coordination.runs.connection import Connection
 from coordination.runs.submission import signing
 from coordination.settings import Settings
 from coordination.trust.break_glass import declare_emergency, keep_emergency
@@ -202,3 +208,144 @@ def test_an_emergency_orders_for_an_hour_and_approves_nothing(
     site.sweep({"A": "r1"}, by="dora")
     site.deliver("A")
     assert site.executed == ["A"]
+
+
+def connected(site: Trusting, by: str | None) -> Connection:
+    """The connection of a person."""
+    connection = Connection(site.worker.config.redis_url, Settings())
+    connection.signing = site.persons.signing(by) if by else None
+    connection.presence.meet = lambda *_: None  # no worker has signed on
+    return connection
+
+
+def gated(site: Trusting, **gate: object) -> None:
+    site.sweep({"A": "r1", "B": ("r2", ["A"])}, B={"gate": gate or True})
+    site.deliver("A")
+
+
+@pytest.mark.parametrize(("by", "succeeds"), [("bob", True), ("ann", False), (None, False)])
+def test_a_todo_behind_a_gate_starts_only_if_somebody_who_may_has_signed(
+    site: Trusting, by: str | None, succeeds: bool
+):
+    gated(site)
+    approvals.decide(connected(site, by), Verdict.APPROVE, "B", site.run_id)
+
+    site.deliver("B", "r2")
+
+    assert (site.todo("B").state == "succeeded") == succeeds
+    assert site.executed == (["A", "B"] if succeeds else ["A"])
+    assert bool(site.refusals) != succeeds
+
+
+def test_an_approval_ends_when_the_commits_that_it_names_change(site: Trusting):
+    gated(site)
+    site.redis.hset(site.store.keys.run(site.run_id).facts, "A commit", "1" * 40)
+    approvals.decide(connected(site, "bob"), Verdict.APPROVE, "B", site.run_id)
+    site.redis.hset(site.store.keys.run(site.run_id).facts, "A commit", "2" * 40)
+
+    site.deliver("B", "r2")
+
+    assert site.executed == ["A"]
+    assert "other commits" in site.refusals[-1]
+
+
+def test_an_approval_of_another_run_or_todo_is_refused(site: Trusting):
+    gated(site)
+    approvals.decide(connected(site, "bob"), Verdict.APPROVE, "B", site.run_id)
+    order = site.store.keys.run(site.run_id).order
+    approval = site.redis.hget(order, "approve B")
+    gated(site)
+    site.store.approve(site.run_id, "B", "bob", "")
+    site.redis.hset(site.store.keys.run(site.run_id).order, "approve B", approval)
+
+    site.deliver("B", "r2")
+
+    assert site.executed == ["A", "A"]
+    assert "for run" in site.refusals[-1]
+
+
+def test_nobody_approves_their_own_order_where_two_persons_are_required(site: Trusting):
+    site.persons.trust(ann="approver", bob="approver")
+    gated(site, two_persons=True)
+    site.redis.hset(site.store.keys.run(site.run_id).meta, "actor", approvals.actor())
+    with pytest.raises(NotAllowed, match="two persons"):
+        approvals.decide(connected(site, "ann"), Verdict.APPROVE, "B", site.run_id)
+    site.redis.hset(site.store.keys.run(site.run_id).meta, "actor", "somebody else")
+    approvals.decide(connected(site, "ann"), Verdict.APPROVE, "B", site.run_id)
+
+    site.deliver("B", "r2")
+
+    assert site.executed == ["A"]
+    assert "may not approve" in site.refusals[-1]
+
+
+@pytest.mark.parametrize(
+    ("by", "on_failure", "undone"),
+    [
+        ("ann", OnFailure.HALT, True),
+        ("eve", OnFailure.HALT, False),
+        (None, OnFailure.HALT, False),
+        (None, OnFailure.ROLLBACK, True),
+    ],
+)
+def test_a_compensation_runs_only_if_the_order_or_a_signed_rollback_covers_it(
+    site: Trusting, by: str | None, on_failure: OnFailure, undone: bool
+):
+    undo = {"compensate": f"echo undone >> {site.ledger}"}
+    site.sweep({"A": "r1", "B": ("r2", ["A"])}, A=undo, B=undo, on_failure=on_failure)
+    site.deliver("A")
+    transactions.roll_back(connected(site, by), site.run_id)
+
+    site.deliver("A", attempt=site.store.attempt(site.run_id, "A"))
+
+    assert site.executed == (["A", "undone"] if undone else ["A"])
+    assert site.todo("A").state == ("compensated" if undone else "compensation_failed")
+
+
+def retried(site: Trusting) -> None:
+    connection = connected(site, "ann")
+    site.run_id = transactions.start_retry(connection, transactions.plan_retry(connection, site.run_id))
+
+
+def test_a_retry_of_a_signed_run_is_signed_and_one_of_changed_records_is_refused(site: Trusting):
+    site.sweep({"A": "r1", "B": ("r2", ["A"])}, B={"action": "false"})
+    site.deliver("A")
+    site.deliver("B", "r2")
+    first = site.run_id
+    retried(site)
+    site.deliver("B", "r2")
+
+    assert site.todo("B").error == "exit code 1"
+    assert site.refusals == []
+    assert first != site.run_id
+    spec = site.store.keys.run(site.run_id).spec
+    site.redis.hset(spec, "B", site.redis.hget(spec, "B").replace("false", "foreign"))
+    with pytest.raises(NotTrusted, match="spec of B"):
+        retried(site)
+
+
+@pytest.mark.parametrize(("by", "cleaned"), [("eve", False), (None, False), ("root", True)])
+def test_files_are_removed_only_by_a_signed_job(site: Trusting, by: str | None, cleaned: bool):
+    site.persons.trust(root="admin", eve="viewer")
+    run = "20260101-000000-abcd"
+    logs = site.worker.config.state / "logs" / run
+    logs.mkdir(parents=True)
+    job = CleanupJob(id="1" * 32, until_ms=site.store.now_ms() + 60_000, remove=True, runs=(run,))
+    if by:
+        cleaning = Cleaning(site.store, site.persons.signing(by))
+        job = job.model_copy(update={"signed": cleaning._signed(cleaning._signing, job)})
+    site.worker.cleanup_queue.post(job)
+
+    site.worker.cleanup_jobs.run_once()
+
+    assert logs.exists() != cleaned
+    assert bool(site.refusals) != cleaned
+
+
+def test_a_signed_job_removes_nothing_else(site: Trusting):
+    site.persons.trust(root="admin")
+    job = CleanupJob(id="1" * 32, until_ms=0, remove=True, runs=("20260101-000000-abcd",))
+    other = job.model_copy(update={"runs": None})
+
+    assert job.is_covered_by(job.words_to_sign())
+    assert not other.is_covered_by(job.words_to_sign())

@@ -51,13 +51,16 @@ class CleanupJobs(BackgroundService):
         state: Path,
         places: Mapping[str, Path],
         chores: Iterable[Callable[[], object]] = (),
+        refuse: Callable[[CleanupJob], object] = lambda _: None,
     ) -> None:
+        """`refuse` raises NotAllowed for a job that nobody ordered who may."""
         super().__init__()
         self._queue = queue
         self._worker = worker
         self._state = state
         self._places = places
         self._chores = tuple(chores)
+        self._refuse = refuse
         self._next_chores = time.monotonic() + CHORES_EVERY_S
         self._answered: set[str] = set()
         self._results: dict[str, Answer] = {}
@@ -92,6 +95,8 @@ class CleanupJobs(BackgroundService):
             if job.sought:  # it reads only: a cleanup at the same time does not matter
                 landed = tuple(findings(self._places, job.sought))
                 return Answer(host=self._worker.host, done=True, landed=landed)
+            if job.remove:
+                self._refuse(job)
             with self._turn():
                 found = tuple(self._artifacts(job))
         except (CoordinationError, OSError) as error:

@@ -62,7 +62,7 @@ class StepHandlers:
         self._contexts = ContextCalls(store, settings, self._brief)
         handlers = (
             self.claim, self.renew, self.settle, self.retry, self.hand_back, self.park, self.hold_up,
-            self.checkpoint, self.status, self.brief,
+            self.checkpoint, self.status, self.brief, self.signed,
             self.handed_over, self.log, self.refused, self.distrust, self.secrets_read, self.meet,
             self.refuse_clash, self.say, self.leave, self.errands, self.answer,
             self.context_get, self.context_set, self.context_delete, self.context_list,
@@ -205,6 +205,18 @@ class StepHandlers:
                 },
             }
         )
+
+    def signed(
+        self, repos: Repos, run_id: str, fields: Annotated[Sequence[Name], Field(max_length=MOST_CONTEXTS)]
+    ) -> list[str | None]:
+        """Return signed parts of the order: names and digests of all todos, the rest for its own."""
+        seen = self._seen(repos, run_id)
+        names = {*seen, *(self._repo_of(run_id)[todo] for todo in seen)}
+        for field in fields:
+            kind, _, name = field.partition(" ")
+            if not seen or (name and kind != "block" and name not in names):
+                raise NotAllowed(f"{field} of the order of run {run_id} is not about {_named(repos)}")
+        return self._store.signed(run_id, fields)
 
     def handed_over(
         self, repos: Repos, run_id: str, todos: Sequence[str],

@@ -101,6 +101,7 @@ class ProxyStore(RunStore):
     checkpoint = _asked(RunStore.checkpoint)
     status = _asked(RunStore.status)
     brief = _asked(RunStore.brief)
+    signed = _asked(RunStore.signed)
     handed_over = _asked(RunStore.handed_over)
     log = _asked(RunStore.log)
     refused = _asked(RunStore.refused)
