@@ -36,6 +36,7 @@ class Bench:
     connection: Callable[[Callable[[Any], Any]], AbstractContextManager[str]] | None = None
     withdrawn: str = ""
     """The remote's refusal to take back what was published."""
+    _worker: tuple[Settings, Sandboxes] | None = None
 
     @property
     def checkout(self) -> Path:
@@ -93,7 +94,7 @@ class Bench:
             checkout=self.checkout,
             output_limit_bytes=Settings().output_limit_bytes,
             withdraw=self._withdraw,
-            sandboxes=Sandboxes(settings or Settings(), self.state),
+            sandboxes=self._sandboxes(settings or Settings()),
             secrets=self.secrets,
             **({"connection": self.connection} if self.connection else {}),
         )
@@ -112,6 +113,12 @@ class Bench:
             return Attempt(grant, here, log).run()
         finally:
             log.close()
+
+    def _sandboxes(self, settings: Settings) -> Sandboxes:
+        """Those of one worker for as long as its settings stay: bubblewrap is tried once."""
+        if self._worker is None or self._worker[0] != settings:
+            self._worker = settings, Sandboxes(settings, self.state)
+        return self._worker[1]
 
     def _withdraw(self) -> None:
         if self.withdrawn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
 import textwrap
@@ -20,6 +21,7 @@ from tests.attempts import Bench
 from tests.commands import gone
 from tests.sandboxes import needs_bubblewrap
 from tests.stage import git
+from tests.waiting import until
 from workers.outcome import OutcomeKind
 
 pytestmark = needs_bubblewrap
@@ -222,6 +224,22 @@ def test_a_stopped_todo_has_its_grace_and_a_stubborn_one_is_killed_with_all_it_s
     )
     assert stubborn.why.startswith("timeout")
     assert _running(bench) == []
+
+
+def test_the_death_of_a_worker_ends_all_that_its_todo_started(bench: Bench):
+    worker = os.fork()
+    if worker == 0:
+        try:
+            bench.attempt("(setsid sleep 60 &); echo started > marker; sleep 60", sandbox=BOUNDED)
+        finally:
+            os._exit(1)
+    until(lambda: (bench.tree / "marker").exists())
+    assert _running(bench)
+
+    os.kill(worker, signal.SIGKILL)
+    os.waitpid(worker, 0)
+
+    until(lambda: not _running(bench))
 
 
 NESTED = """

@@ -32,6 +32,7 @@ NOBODY = ("user.name=coord", "user.email=coord@localhost")
 
 OURS = ("core.fsmonitor=false", "gc.auto=0", "i18n.commitEncoding=UTF-8", "maintenance.auto=false")
 """Settings in the user's stead: no daemon stays behind, and the message is ours to encode."""
+COMMIT = ("commit", "--quiet", "--cleanup=whitespace", "--file=-")
 NO_HOOKS = "core.hooksPath=/dev/null"
 LEFT_OPEN_BY_TODO = ("CHERRY_PICK_HEAD", "REVERT_HEAD")
 """Operations that a todo left open: `git commit` would take their author and message."""
@@ -194,6 +195,10 @@ def _commit(worktree: WorktreeState, parent: str, text: Message) -> str:
         *identity(worktree.path, worktree.git_dir),
         *(() if worktree.hooks else (NO_HOOKS,)),
     )
+    if worktree.confined and not _has_hooks(worktree):
+        # A sandbox for a commit without foreign code would cost 14 ms, and hide the key that signs it.
+        worktree.git(*COMMIT, stdin=str(text), settings=settings)
+        return _committed(worktree, parent, text)
     options = [word for setting in settings for word in ("-c", setting)]
     # Hooks get GIT_DIR as usual, and no GIT_WORK_TREE, for they may change the folder: git then takes its own
     # one.
@@ -201,10 +206,7 @@ def _commit(worktree: WorktreeState, parent: str, text: Message) -> str:
         "git",
         f"--git-dir={worktree.git_dir}",
         *options,
-        "commit",
-        "--quiet",
-        "--cleanup=whitespace",
-        "--file=-",
+        *COMMIT,
     ]
     refuse_damaged(worktree.path, worktree.git_dir)
     try:
@@ -214,6 +216,24 @@ def _commit(worktree: WorktreeState, parent: str, text: Message) -> str:
             raise
         refuse_damaged(worktree.path, worktree.git_dir)
         worktree.git_commit(argv, str(text))
+    return _committed(worktree, parent, text)
+
+
+def _has_hooks(worktree: WorktreeState) -> bool:
+    """Return whether a commit would execute a hook of the repository."""
+    if not worktree.hooks:
+        return False
+    asked = ("--type=path", "--show-scope", "--get-all", "core.hooksPath")
+    told = (line.partition("\t") for line in worktree.ask("config", *asked).stdout.splitlines())
+    named = next((value for scope, _, value in reversed(list(told)) if scope != "command"), "")
+    folder = worktree.path / named if named else worktree.git_dir.parent.parent / "hooks"
+    return folder.is_dir() and any(
+        file.suffix != ".sample" and os.access(file, os.X_OK) for file in folder.iterdir()
+    )
+
+
+def _committed(worktree: WorktreeState, parent: str, text: Message) -> str:
+    """Return the commit that was made on top of `parent`. Raises CommitRefused, GitRefused."""
     new = worktree.commit_at("HEAD")
     # With core.fsyncMethod=batch, git ends with 0 where a full disk has kept some of its objects from their
     # place.
