@@ -18,10 +18,11 @@ from coordination.broker.celery_app import make_app
 from coordination.cache import Limits, Store
 from coordination.cache.disk import CacheChore
 from coordination.cache.entries import RESULTS
+from coordination.errors import Unsafe
 from coordination.locks import LockManager
 from coordination.locks.sweeper import Sweeper
 from coordination.messages.bus import open_bus
-from coordination.models import WriteBack
+from coordination.models import Signatures, WriteBack
 from coordination.runs.cleanup_jobs import CleanupQueue
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.maintenance.leader import MaintenanceLeader
@@ -286,7 +287,16 @@ class Container:
         self.dispatcher.leave_message_template()
 
     def _make_key(self) -> None:
-        """Make the worker's key at its first start; a keeper that serves no repository needs none."""
+        """Make the worker's key at its first start; a keeper that serves no repository needs none.
+
+        Raises Unsafe where signatures are required and the key would not be safe.
+        """
+        try:
+            self.worker_key.refuse_in_repository(self.config.places)
+        except Unsafe as unsafe:
+            if self.config.signatures is Signatures.REQUIRE:
+                raise
+            logger.info("%s", unsafe.message)
         if self.config.places and (signer := self.worker_key.load_or_log()):
             logger.info("results are signed with %s", signer.fingerprint)
 

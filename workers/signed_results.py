@@ -67,6 +67,16 @@ class WorkerKey:
         self._host = host
         self._signer: Signer | None = None
 
+    def refuse_in_repository(self, places: Mapping[str, Path]) -> None:
+        """Raise Unsafe if the key would lie in a repository: its todos read it, and it may be committed."""
+        folder = self._state.resolve()
+        for repo, place in places.items():
+            if folder.is_relative_to(place.resolve()):
+                raise Unsafe(
+                    f"the worker's key would lie in the repository {repo}: {folder} is in {place}",
+                    "give the worker another state folder: coord worker --state DIR",
+                )
+
     def load(self) -> Signer:
         """Return the key. Raises CoordinationError, for example if the disk is full."""
         if self._signer is None:

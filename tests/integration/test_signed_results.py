@@ -21,7 +21,7 @@ from coordination.backend.keys import RunKeys, tip_field
 from coordination.cache import Limits, Store
 from coordination.cache.entries import RESULTS
 from coordination.cache.names import store as context_of_store
-from coordination.errors import NotTrusted
+from coordination.errors import NotTrusted, Unsafe
 from coordination.models import Signatures
 from coordination.runs.brief import RunBrief
 from coordination.runs.connection import Connection
@@ -41,6 +41,7 @@ from coordination.trust.trust_file import read_trust
 from tests.hosts import Host, World, reads, tip
 from tests.stage import git
 from tests.waiting import until
+from workers.app import Container
 from workers.outcome import TaskResultKind
 from workers.restricted import RestrictedContainer
 from workers.result_cache.results import Kept
@@ -500,3 +501,10 @@ def test_the_key_of_a_worker_is_its_own_and_closed(site: Site):
         key = host.state / "keys" / "worker"
         assert (key.stat().st_mode & 0o777, key.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     assert site.a.parts.worker_key.load().public_key != site.b.parts.worker_key.load().public_key
+
+
+def test_a_worker_that_requires_signatures_keeps_its_key_out_of_repositories(site: Site):
+    config = replace(site.a.parts.config, state=site.up / ".coord")
+    with closing(Container(config)) as parts, pytest.raises(Unsafe, match="in the repository up"):
+        parts.sign_on()
+    assert not config.state.exists()
