@@ -280,11 +280,20 @@ class Container:
     def sign_on(self) -> None:
         """Make this worker known before its first delivery. Raises Conflict where this worker must not be."""
         self._make_key()
+        self._tell_signatures()
         self.leases.sign_on()
         self.local_liveness.sign()
         if isinstance(self.notifications, Notifications):
             self.notifications.subscribe()
         self.dispatcher.leave_message_template()
+
+    def _tell_signatures(self) -> None:
+        """Log at the start what this worker demands of signatures."""
+        mode, file = self.config.signatures, trust_path()
+        logger.log(
+            logging.INFO if file.exists() or mode is Signatures.OFF else logging.WARNING,
+            "signatures: %s; trust file %s%s", mode, file, "" if file.exists() else ", which does not exist",
+        )  # fmt: skip
 
     def _make_key(self) -> None:
         """Make the worker's key at its first start; a keeper that serves no repository needs none.

@@ -78,6 +78,7 @@ class RestrictedContainer(Container):
     def sign_on(self) -> None:
         """Make this worker known; it has no inbox, and may write no template."""
         self._make_key()
+        self._tell_signatures()
         self.leases.sign_on()
         self.local_liveness.sign()
 

@@ -45,6 +45,13 @@ class RunReading:
             found = connection.reader.read(self.id, todos=todos, only=only)
             return found if only is not None else self._progress_reader.added(found, complete=todos)
 
+    def with_signatures(self, view: RunView) -> RunView:
+        """Return the view with the signatures that this machine verified, and what it could not verify."""
+        from coordination.runs.views.signatures import with_signatures
+
+        with self._reached() as connection:
+            return with_signatures(connection, view)
+
     def progress(self) -> Progress:
         """Return how far the run is, when it is expected to end, what runs, waits and comes next; a second
         call

@@ -291,6 +291,10 @@ class RunView(BaseModel):
     strategy: str
     on_failure: str
     actor: str
+    signed_by: str | None = None
+    """Person or program whose signature of the order was verified here; None: none was, or nobody looked."""
+    unsigned: tuple[str, ...] = ()
+    """What no verified signature covers, with the reason; `actor` and `approved_by` are then only claims."""
     steered_by: str | None = None
     """Person who paused it, cancelled it, or had it rolled back."""
     rollback: str | None = None

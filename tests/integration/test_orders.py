@@ -16,8 +16,10 @@ from coordination.runs.cleaning import Cleaning
 from coordination.runs.cleanup_jobs import CleanupJob
 from coordination.runs.connection import Connection
 from coordination.runs.submission import signing
+from coordination.runs.views.signatures import with_signatures
 from coordination.settings import Settings
 from coordination.trust.break_glass import declare_emergency, keep_emergency
+from coordination.trust.orders import RunOrder, blocks_of, digest, times
 from coordination.trust.trust_file import read_trust
 from tests.integration.conftest import MakeWorker
 from tests.trusted import Persons, Trusting
@@ -349,3 +351,42 @@ def test_a_signed_job_removes_nothing_else(site: Trusting):
 
     assert job.is_covered_by(job.words_to_sign())
     assert not other.is_covered_by(job.words_to_sign())
+
+
+def test_views_say_whose_signatures_are_verified_and_what_is_unsigned(site: Trusting):
+    gated(site)
+    approvals.decide(connected(site, None), Verdict.APPROVE, "B", site.run_id)
+    connection = connected(site, "eve")
+    signed = with_signatures(connection, connection.reader.read(site.run_id))
+    site.sweep({"A": "r1"}, by=None)
+    unsigned = with_signatures(connection, connection.reader.read(site.run_id))
+    site.sweep({"A": "r1"})
+    break_signature(site)
+    broken = with_signatures(connection, connection.reader.read(site.run_id))
+
+    assert (signed.signed_by, signed.unsigned) == ("ann", ("the approval of B",))
+    assert (unsigned.signed_by, unsigned.unsigned) == (None, ("the order",))
+    assert broken.signed_by is None
+    assert broken.unsigned[0].startswith("the order: ")
+
+
+def test_an_order_of_50_000_todos_is_small_and_a_worker_reads_one_block_of_it():
+    leaves = {f"TODO-{i:05d}": digest(str(i)) for i in range(50_000)}
+    blocks = list(blocks_of(leaves))
+    order = RunOrder(
+        namespace="n",
+        run="r",
+        operation="sweep",
+        plan="p",
+        on_failure="halt",
+        brief=digest(""),
+        blocks=tuple((first, digest(text)) for first, text in blocks),
+        **times(timedelta(days=1)),
+    )
+
+    assert len(order.model_dump_json()) < 32 * 1024
+    assert max(len(text) for _, text in blocks) < 32 * 1024
+    index = order.block_of("TODO-31234")
+    assert order.leaves(index, blocks[index][1])["TODO-31234"] == leaves["TODO-31234"]
+    with pytest.raises(NotTrusted):
+        order.leaves(index, blocks[index - 1][1])

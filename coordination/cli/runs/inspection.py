@@ -20,7 +20,7 @@ from coordination.cli.runs.summary import format_counts, print_head, print_todos
 from coordination.cli.screen.blocks import status_cell
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged
-from coordination.cli.screen.tables import print_none, print_table
+from coordination.cli.screen.tables import plain, print_none, print_table
 from coordination.cli.times import format_time
 from coordination.terminal import Lets, letting
 from coordination.text import counted
@@ -91,7 +91,7 @@ def show_run(call: CliContext, run: str, gantt: Path | None, by_level: bool, for
     from coordination.cli.runs.advice import print_advice
 
     found = call.coord.runs.get(run)
-    view = found.view()
+    view = found.with_signatures(found.view())
     if gantt is not None:
         _draw(found, gantt)
     levels = {"levels": levels_of(view)} if by_level else {}
@@ -103,6 +103,11 @@ def _print(view: RunView, *, by_level: bool) -> None:
     from coordination.cli.runs.outlook import outlook, print_levels
 
     print_head(view, bound=True)
+    if view.signed_by:
+        click.echo(f"ordered by {plain(view.signed_by)} (signature verified)")
+    if view.unsigned != ("the order",):  # without identities that goes without saying
+        for what in view.unsigned:
+            click.echo(f"not signed: {plain(what)}")
     print_unwritten(view)
     if view.progress and not view.status.ended:
         for text in outlook(view.progress):
