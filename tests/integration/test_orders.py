@@ -15,8 +15,8 @@ from coordination.runs import approvals, transactions
 from coordination.runs.cleaning import Cleaning
 from coordination.runs.cleanup_jobs import CleanupJob
 from coordination.runs.connection import Connection
+from coordination.runs.provenance import with_signatures
 from coordination.runs.submission import signing
-from coordination.runs.views.signatures import with_signatures
 from coordination.settings import Settings
 from coordination.trust.break_glass import declare_emergency, keep_emergency
 from coordination.trust.orders import RunOrder, blocks_of, digest, times

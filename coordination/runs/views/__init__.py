@@ -13,6 +13,5 @@
 | `live.py`, `live_todos.py` | the state of runs, locks and breakers at this moment; todos in live runs |
 | `durations.py` | learned durations |
 | `run_figures.py` | the lower bound and the waits of an ended run, for the history |
-| `signatures.py` | whose signatures of a run are verified on this machine |
 | `metrics.py` | counts for Prometheus |
 """
