@@ -313,6 +313,8 @@ class RunView(BaseModel):
     bound_s: float | None
     carried_from: str | None = None
     """The run that this one retries."""
+    break_glass: str | None = None
+    """Reason of the emergency access with which it was ordered."""
     counts: Mapping[str, int]
     cached: int = 0
     """Number of succeeded todos with a cached result."""

@@ -57,7 +57,7 @@ def sign_operation(
         comment=comment,
         checkpoint=checkpoint,
         heads=dict(heads),
-        break_glass=current_emergency(signing.signer),
+        break_glass=current_emergency(signing.signer)[0],
         **times(signing.ttl),
     )
     text = seal(OPERATION, operation.model_dump_json().encode(), signing.signer).decode()

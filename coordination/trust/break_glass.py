@@ -118,18 +118,21 @@ def kept_emergency(environ: Mapping[str, str] | None = None) -> bytes:
         return b""
 
 
-def current_emergency(signer: Signer, environ: Mapping[str, str] | None = None) -> str:
-    """Return the envelope that this user keeps, for an order that is signed now; empty if it is over."""
+def current_emergency(
+    signer: Signer, environ: Mapping[str, str] | None = None
+) -> tuple[str, Emergency | None]:
+    """Return the envelope that this user keeps, for an order that is signed now, and its statement; empty
+    text and None if it is over.
+    """
     if not (raw := kept_emergency(environ)):
-        return ""
+        return "", None
     own = Principal(
         name="own", keys=(TrustedKey(key=signer.public_key),), grants=(Grant(role=Role.BREAK_GLASS),)
     )
     try:
-        open_emergency(raw, TrustFile(principals=(own,)), own, datetime.now(UTC))
+        return raw.decode(), open_emergency(raw, TrustFile(principals=(own,)), own, datetime.now(UTC))
     except NotTrusted:
-        return ""
-    return raw.decode()
+        return "", None
 
 
 def end_emergency(environ: Mapping[str, str] | None = None) -> bool:

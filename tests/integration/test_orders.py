@@ -17,6 +17,7 @@ from coordination.runs.cleanup_jobs import CleanupJob
 from coordination.runs.connection import Connection
 from coordination.runs.provenance import with_signatures
 from coordination.runs.submission import signing
+from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from coordination.trust.break_glass import declare_emergency, keep_emergency
 from coordination.trust.orders import RunOrder, blocks_of, digest, times
@@ -195,7 +196,7 @@ def test_an_emergency_orders_for_an_hour_and_approves_nothing(
     keep_emergency(over)
     site.sweep({"A": "r1"}, by="dora")
     assert "lacks the right sweep" in refused(site)
-    monkeypatch.setattr(signing, "current_emergency", lambda _: over.decode())  # a hostile client
+    monkeypatch.setattr(signing, "current_emergency", lambda _: (over.decode(), None))  # a hostile client
     site.sweep({"A": "r1"}, by="dora")
     site.deliver("A")
     assert "expired" in (site.todo("A").error or "")
@@ -210,6 +211,7 @@ def test_an_emergency_orders_for_an_hour_and_approves_nothing(
     site.sweep({"A": "r1"}, by="dora")
     site.deliver("A")
     assert site.executed == ["A"]
+    assert RunReader(site.redis, site.store.keys).read(site.run_id).break_glass == "api is down"
 
 
 def connected(site: Trusting, by: str | None) -> Connection:

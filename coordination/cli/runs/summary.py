@@ -146,6 +146,8 @@ def print_head(run: RunView, *, bound: bool = False) -> None:
         Console(highlight=False).print(
             Text(spelled(internal_error(run.internal_error)), "red"), soft_wrap=True
         )
+    if run.break_glass:
+        click.echo(f"ordered by emergency access: {spelled(run.break_glass)}")
     if run.timed_out:
         click.echo(f"the run {spelled(run.timed_out)}")
     elif run.timeout_s is not None and not run.status.ended:

@@ -41,6 +41,9 @@ class Signing:
         """
         blocks = list(blocks_of(draft.leaves))
         fields = {block_field(i): text for i, (_, text) in enumerate(blocks)} | dict(_parts(brief))
+        envelope, emergency = current_emergency(self.signer)
+        if emergency is not None:  # for views; workers read the order
+            draft.set(draft.keys.meta, {"break_glass": emergency.reason})
         order = RunOrder(
             namespace=draft.namespace,
             run=draft.run_id,
@@ -52,7 +55,7 @@ class Signing:
             parts=tuple(digest(text) for name, text in fields.items() if name.startswith(PART)),
             done=tuple(sorted(done)),
             blocks=tuple((first, digest(text)) for first, text in blocks),
-            break_glass=current_emergency(self.signer),
+            break_glass=envelope,
             **times(self.ttl),
         )
         header = seal(ORDER, order.model_dump_json().encode(), self.signer)

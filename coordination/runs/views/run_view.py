@@ -29,7 +29,7 @@ TAIL_PIECES = 8
 META = (
     "plan_id", "status", "strategy", "on_failure", "actor", "rolled_back_by", "cancelled", "paused",
     "rollback", "stuck", "timeout_ms", "timed_out", "file", "unwritten",
-    "started_at", "finished_at", "lay_still_ms", "carried_from", "cached", "max_parallel",
+    "started_at", "finished_at", "break_glass", "lay_still_ms", "carried_from", "cached", "max_parallel",
     *(f"n.{state}" for state in TodoState),
 )  # fmt: skip
 """The fields of `meta` that are shown; not the brief, which is megabytes for a large run."""
@@ -162,6 +162,7 @@ class RunReader:
             duration_s=_duration_s(meta),
             bound_s=self._bound_s(run_id, meta, rows),
             carried_from=meta.get("carried_from"),
+            break_glass=meta.get("break_glass"),
             cached=int(meta.get("cached", 0)),
             counts=_counted(rows) if all_of_it and status is RunStatus.ROLLING_BACK else _counts(meta),
             todos=rows if todos else (),
