@@ -78,6 +78,77 @@ def measure_results(rows: Report, rounds: int) -> None:
     rows.add("result: bytes in Redis", float(len(signed["T1"])), "bytes")
 
 
+def measure_orders(rows: Report, todos: int, rounds: int) -> None:
+    """Measure a sweep with and without a signature, and what a worker verifies of it."""
+    from contextlib import closing
+    from datetime import timedelta
+
+    from coordination.backend.client import Profile, connect
+    from coordination.backend.embedded import EmbeddedServer
+    from coordination.models import Coordination, Ecosystem, OnFailure, Plan, Strategy
+    from coordination.planner.graph import build
+    from coordination.runs.signed_orders import SignedRun
+    from coordination.runs.store import RunStore
+    from coordination.runs.submission.signing import Signing
+    from coordination.runs.submission.submit import Order, submit
+    from coordination.trust.keys import new_key
+    from coordination.trust.trust_file import Principal, TrustedKey, TrustFile
+
+    declared = tuple(
+        Todo.model_validate({"id": f"T{i:05d}", "task": "measure", "repo": f"r{i % 20}", "plan": "P",
+            "action": "true", "blocked_by": [f"T{i - 20:05d}"] if i >= 20 else []})
+        for i in range(todos)
+    )  # fmt: skip
+    ecosystem = Ecosystem(
+        repos=tuple(Repo(name=f"r{i}") for i in range(20)),
+        coordination=Coordination(plans=(Plan(id="P", title="measured"),), todos=declared),
+    )
+    graph = build(ecosystem, "P")
+    order = Order(
+        strategy=Strategy.DATAFLOW, reason="", on_failure=OnFailure.HALT, max_parallel=None, actor="bench"
+    )
+    with tempfile.TemporaryDirectory(prefix="coord-bench-") as folder:
+        server = EmbeddedServer(Path(folder, ".coord"), Settings())
+        signer = new_key(Path(folder, "key"))
+        signing = Signing(signer=signer, ttl=timedelta(days=1))
+        person = Principal(name="p", keys=(TrustedKey(key=signer.public_key),), grants=({"role": "admin"},))  # type: ignore[arg-type]
+        trust = TrustFile.model_validate({"principals": [person.model_dump(by_alias=True)]})
+        try:
+            with closing(connect(server.start(), Profile.COMMAND)) as client:
+                store = RunStore(client, "bench")
+
+                def sweep(signing: Signing | None) -> str:
+                    return submit(store, graph, ecosystem, Settings(), order, signing=signing)[0]
+
+                sweep(signing)
+                plain_s = signed_s = float("inf")
+                for _ in range(rounds):  # in turn: the server grows with each run
+                    client.flushall()
+                    plain_s = min(plain_s, best(lambda: sweep(None), 1))
+                    client.flushall()
+                    signed_s = min(signed_s, best(lambda: sweep(signing), 1))
+                run = sweep(signing)
+                spec = client.hget(store.keys.run(run).spec, "T00000")
+
+                def verified() -> SignedRun:
+                    found = SignedRun(store=store, run_id=run, trust=trust)
+                    found.spec("T00000", spec)
+                    return found
+
+                known = verified()
+                header_ms = 1000 * best(lambda: verified(), rounds)
+                brief_ms = 1000 * best(lambda: verified().brief, rounds)
+                todo_ms = 1000 * best(lambda: known.spec("T00000", spec), 10 * rounds)
+        finally:
+            server.stop()
+    rows.add(f"order: sweep of {todos} todos, unsigned", plain_s, "s")
+    rows.add(f"order: sweep of {todos} todos, signed", signed_s, "s")
+    rows.add("order: signed over unsigned", 100 * (signed_s / plain_s - 1), "%", at_most=5)
+    rows.add("order: verify header, block and first todo", header_ms, "ms", at_most=20)
+    rows.add(f"order: the same, and the brief of {todos} todos", brief_ms, "ms")
+    rows.add("order: verify a further todo", todo_ms, "ms", at_most=1)
+
+
 def _fail(_grant: Grant, why: str) -> None:
     raise AssertionError(why)
 
@@ -86,3 +157,4 @@ if __name__ == "__main__":
     options = parser(__doc__, "trust").parse_args()
     with report("trust", options) as rows:
         measure_results(rows, 20 if options.short else 500)
+        measure_orders(rows, 1000 if options.short else 10_000, 3 if options.short else 7)
