@@ -11,6 +11,7 @@ from coordination.models import Dependency, Issue, Milestone, Plan, Record, Reso
 RECORDS: dict[str, type[models.Record]] = {
     "": models.Ecosystem,
     "repos": models.Repo,
+    "repos.sandbox": models.Sandbox,
     "resources": models.Resource,
     "coordination": models.Coordination,
     "coordination.issues": models.Issue,
@@ -25,6 +26,7 @@ RECORDS: dict[str, type[models.Record]] = {
     "coordination.todos.resources": models.ResourceNeed,
     "coordination.todos.gate": models.Gate,
     "coordination.todos.cache": models.Cache,
+    "coordination.todos.sandbox": models.Sandbox,
     "coordination.todos.retry": models.Retry,
     "coordination.todos.retry.retry_on": models.OutputSign,
     "coordination.todos.retry.stop_on": models.OutputSign,

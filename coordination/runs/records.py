@@ -293,8 +293,10 @@ class RunView(BaseModel):
     actor: str
     signed_by: str | None = None
     """Person or program whose signature of the order was verified here; None: none was, or nobody looked."""
-    unsigned: tuple[str, ...] = ()
-    """What no verified signature covers, with the reason; `actor` and `approved_by` are then only claims."""
+    unsigned: tuple[str, ...] | None = None
+    """What no verified signature covers, with the reason; `actor` and `approved_by` are then only claims.
+    None: nobody looked, as only the view of one run does.
+    """
     steered_by: str | None = None
     """Person who paused it, cancelled it, or had it rolled back."""
     rollback: str | None = None

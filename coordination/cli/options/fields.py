@@ -266,6 +266,9 @@ PLAN = (
     _work("--jobs", "max_parallel", "N", "Run at most N todos at once (default: the workers' slots).", whole),
     _work("--timeout", "timeout", "TIME", "End a run of it after TIME: 90s, 10m, 2h."),
     _work("--recurring", "recurring", "yes|no", "Run all its todos in each sweep.", yes_or_no),
+    _work(
+        "--two-persons", "two_persons", "yes|no", "Nobody approves a gate of a run they ordered.", yes_or_no
+    ),
 )
 
 MILESTONE = (

@@ -106,7 +106,7 @@ def _print(view: RunView, *, by_level: bool) -> None:
     if view.signed_by:
         click.echo(f"ordered by {plain(view.signed_by)} (signature verified)")
     if view.unsigned != ("the order",):  # without identities that goes without saying
-        for what in view.unsigned:
+        for what in view.unsigned or ():
             click.echo(f"not signed: {plain(what)}")
     print_unwritten(view)
     if view.progress and not view.status.ended:

@@ -112,6 +112,7 @@ def plan_page(
             ("strategy", f"{plan.strategy}, on failure {plan.on_failure}" + _at_most(plan)),
             ("timeout", "" if plan.timeout is None else f"{plan.timeout.total_seconds():g} s"),
             ("recurring", "each sweep runs all its todos" if plan.recurring else ""),
+            ("two persons", "nobody approves a gate of a run they ordered" if plan.two_persons else ""),
         ]
     )
     yield text(plan.description)

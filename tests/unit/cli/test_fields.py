@@ -14,7 +14,7 @@ from coordination.models import Dependency, Issue, Milestone, Plan, Todo, Valida
 KEPT_BY_COORD = {"created", "updated"}
 KINDS = [
     (fields.ISSUE, Issue, {"metadata"}),
-    (fields.TODO, Todo, {"compensate", "retry", "env", "workspace", "needs_paths", "cache"}),
+    (fields.TODO, Todo, {"compensate", "retry", "env", "workspace", "needs_paths", "cache", "sandbox"}),
     (fields.PLAN, Plan, {"milestones", "retry"}),
     (fields.MILESTONE, Milestone, {"id", "description", "status"}),
     (fields.DEPENDENCY, Dependency, {"validation"}),
