@@ -18,7 +18,7 @@
 | `backend` | Redis: client, keys, Lua steps, embedded server |
 | `credentials` | secrets of this machine: references, masking |
 | `sandbox` | sandboxes for the commands of todos |
-| `settings` `models` `errors` | settings; records of the file; exceptions |
+| `settings` `setting_types` `models` `errors` | settings, their types; records of the file; exceptions |
 | `text` `files` `git` `terminal` | sentences and suggestions; private files; git queries; safe output |
 | `background` `retry` | background threads; pauses between tries |
 | `user_program` | programs of the user, bounded in time and output |

@@ -6,13 +6,11 @@ default here. Durations are written as in the file: `90s`, `10m`, or a number of
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 from pathlib import Path
-from string import Formatter
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -30,67 +28,15 @@ from coordination.models import (
     WriteBack,
     lower_case,
 )
+from coordination.setting_types import (
+    MODEL_KEYS,
+    SYNONYMS,
+    Networks,
+    commit_message,
+    split_words,
+    word_off,
+)
 from coordination.text import wrong_value
-
-COMMIT_FIELDS = ("task", "todo", "plan", "run")
-"""Placeholders allowed in `commit_message`."""
-
-
-def _split(value: object) -> object:
-    """Accept `a, b` for a list, because environment variables cannot hold lists."""
-    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
-
-
-def _network(value: str) -> str:
-    try:
-        return str(ipaddress.ip_network(value, strict=False))
-    except ValueError as error:
-        raise ValueError("needs addresses or networks like 10.0.0.7 or 10.0.0.0/8") from error
-
-
-Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_split)]
-
-
-def _commit_message(value: str) -> str:
-    try:
-        plain = all(
-            name is None or (name in COMMIT_FIELDS and not spec and conversion is None)
-            for _, name, spec, conversion in Formatter().parse(value)
-        )
-    except ValueError:
-        plain = False
-    if not plain:
-        raise ValueError(
-            f"may name {', '.join(f'{{{name}}}' for name in COMMIT_FIELDS)}; write {{{{ for a brace"
-        )
-    return value
-
-
-SYNONYMS = (
-    "bug defect error fault failure",
-    "fix mend repair correct resolve",
-    "slow performance latency timeout",
-    "delete remove drop",
-    "create add new",
-    "test check verify",
-    "login auth authentication",
-    "docs documentation readme",
-    "upgrade update bump migrate",
-)
-
-
-MODEL_KEYS = (
-    "ANTHROPIC_API_KEY",
-    "ANTHROPIC_AUTH_TOKEN",
-    "CLAUDE_CODE_OAUTH_TOKEN",
-    "GEMINI_API_KEY",
-    "OPENAI_API_KEY",
-)
-"""Variables by which agents know the account of their model."""
-
-
-def _word_off(value: object) -> object:
-    return "off" if value is False else value  # YAML 1.1 reads the word off as false
 
 
 class Settings(BaseModel):
@@ -127,7 +73,7 @@ class Settings(BaseModel):
     """Time limit of an attempt of a todo that declares no `timeout`."""
     kill_grace: Duration = timedelta(seconds=5)
     """Time between TERM and KILL when a command is ended."""
-    commit_message: Annotated[str, Field(min_length=1), AfterValidator(_commit_message)] = "{todo}: {task}"
+    commit_message: Annotated[str, Field(min_length=1), AfterValidator(commit_message)] = "{todo}: {task}"
     """Template of a todo's commit message, without the trailers; placeholders: {task}, {todo}, {plan} and
     {run}.
     """
@@ -214,7 +160,7 @@ class Settings(BaseModel):
 
     sandbox: Annotated[
         Literal["auto", "off", "bubblewrap", "require"],
-        BeforeValidator(_word_off),
+        BeforeValidator(word_off),
         BeforeValidator(lower_case),
     ] = "auto"
     """Sandbox of todos that say nothing of it, and whose repository says nothing: `auto` puts agent todos
@@ -225,15 +171,15 @@ class Settings(BaseModel):
     """Memory that a todo in a sandbox may use if it says nothing of it, such as `4GiB`. 0: no limit."""
     sandbox_processes: Annotated[int, Field(ge=0)] = 1000
     """Number of processes that a todo in a sandbox may have at once if it says nothing of it. 0: no limit."""
-    sandbox_readable: Annotated[tuple[Text, ...], BeforeValidator(_split)] = ()
+    sandbox_readable: Annotated[tuple[Text, ...], BeforeValidator(split_words)] = ()
     """Files and folders that todos in a sandbox may read, such as a toolchain in the home folder. Read only
     from the environment, because what came with a folder must not open a sandbox.
     """
-    sandbox_writable: Annotated[tuple[Text, ...], BeforeValidator(_split)] = ()
+    sandbox_writable: Annotated[tuple[Text, ...], BeforeValidator(split_words)] = ()
     """Files and folders that todos in a sandbox may read and write, such as the folder of an agent's login.
     Read only from the environment, because what came with a folder must not open a sandbox.
     """
-    sandbox_variables: Annotated[tuple[Text, ...], BeforeValidator(_split)] = MODEL_KEYS
+    sandbox_variables: Annotated[tuple[Text, ...], BeforeValidator(split_words)] = MODEL_KEYS
     """Variables of the worker's environment that an agent in a sandbox gets though their names look secret.
     Read only from the environment, because what came with a folder must not open a sandbox.
     """
@@ -301,7 +247,7 @@ class Settings(BaseModel):
     """Name of the machine whose worker keeps the history of all machines, beside its ecosystem file. None:
     each machine keeps what `coord history` reads there.
     """
-    history_synonyms: Annotated[tuple[Text, ...], BeforeValidator(_split)] = SYNONYMS
+    history_synonyms: Annotated[tuple[Text, ...], BeforeValidator(split_words)] = SYNONYMS
     """Groups of words that mean the same in `coord history --query`, with spaces between the words, as
     `[bug defect fault, login auth]`. The groups given here replace the default ones.
     """

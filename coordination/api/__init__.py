@@ -5,7 +5,8 @@
 | `facade.py` | all operations on one ecosystem |
 | `access.py` | file, settings, local processes and Redis of the ecosystem, each opened on first use |
 | `coord.py` | the facade of scripts and servers, which live longer than a command |
-| `runs.py` `run.py` `run_reading.py` | all runs; one run; its read-only half |
+| `runs.py` `decisions.py` | all runs; what people decide about their todos |
+| `run.py` `run_reading.py` | one run; its read-only half |
 | `planning.py` | order and duration of a plan, preview of a sweep |
 | `messages.py` `machine.py` | messages; doctor, Flower, metrics, ACL users, the first file |
 | `events.py` `subscribers.py` | events: listed, followed; functions that are called with them |

@@ -24,8 +24,7 @@ AT_ONCE = 1000
 
 class Events:
     """Starts no server. `connect` returns a new client of the one that runs, else None; `repos` the names of
-    the
-    repositories of the file, none without a file.
+    the repositories of the file, none without a file.
     """
 
     def __init__(
@@ -45,8 +44,8 @@ class Events:
         limit: int | None = None,
     ) -> list[Event]:
         """Return events, oldest first: after an id, or from a time on, at most `limit`; without `since` the
-        latest
-        ones (default: 20). `kinds`: kinds or patterns such as `todo.*`; `repo`: that name this repository.
+        latest ones (default: 20). `kinds`: kinds or patterns such as `todo.*`; `repo`: that name this
+        repository.
 
         Raises Unreachable where no server runs; UsageError, NotFound.
         """
@@ -68,10 +67,8 @@ class Events:
         self, kinds: Collection[str] = (), *, repo: str | None = None, since: str | datetime | None = None
     ) -> Iterator[Event | None]:
         """Yield events for ever, from now on or after `since`, and None after each second without one. Kinds
-        that
-        are counted only are written while this goes on, if `kinds` asks for them by name. Raises as `list`
-        does,
-        and Unreachable where Redis is away for a minute.
+        that are counted only are written while this goes on, if `kinds` asks for them by name. Raises as
+        `list` does, and Unreachable where Redis is away for a minute.
         """
         wanted = self._filter(kinds, repo)
         asked = tuple(kind for one in kinds for kind in matching(one) if asked_by_name(one) and kind in ASKED)

@@ -54,8 +54,7 @@ class RunReading:
 
     def progress(self) -> Progress:
         """Return how far the run is, when it is expected to end, what runs, waits and comes next; a second
-        call
-        on the same handle costs less.
+        call on the same handle costs less.
         """
         with self._reached():
             return self._progress_reader.read()

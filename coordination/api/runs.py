@@ -9,13 +9,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from coordination.api.decisions import Decisions
 from coordination.api.planning import Planner, Sweep, SweepOptions, SweepPreview
 from coordination.api.run import Run
 from coordination.backend.server_check import refuse_unfit
 from coordination.durations import ms
 from coordination.errors import Blocked, CoordinationError, NotFound
 from coordination.events.records import Event
-from coordination.models import OnFailure, Strategy, Verdict
+from coordination.models import OnFailure, Strategy
 from coordination.planner.graph import PlanGraph, alone, build
 from coordination.planner.selection import ALL, Selectors, find_plan
 from coordination.runs import transactions
@@ -31,8 +32,6 @@ from coordination.tracker.kinds import TODO
 from coordination.tracker.queries import Wanted
 
 if TYPE_CHECKING:
-    from coordination.api.access import EcosystemAccess
-    from coordination.runs.approvals import Decision
     from coordination.runs.cleaning import Survey
 
 
@@ -50,11 +49,8 @@ class Workplaces:
     """Number of todos that can run at once: the slots of these workers, or fewer by `max_parallel`."""
 
 
-class Runs:
+class Runs(Decisions):
     """`coord.runs`. A run is named by its id, the beginning or end of it, or `last`."""
-
-    def __init__(self, access: EcosystemAccess) -> None:
-        self._access = access
 
     # Started
 
@@ -373,49 +369,3 @@ class Runs:
         except CoordinationError as error:
             if not isinstance(error.__cause__, OSError):
                 raise
-
-    # Decided by a person
-
-    def complete(self, todo: str, run: str | None = None) -> Run:
-        """Complete a manual todo that a person has done; return the run that goes on."""
-        from coordination.runs import approvals
-
-        with self._access.reached() as connection:
-            named = connection.reader.resolve(run) if run else None
-            self._access.authority.check("complete", lambda: self._repos_of(todo, named))
-            run_id = approvals.complete(connection, todo, named)
-        self._access.announce("complete", todo, run=run_id)
-        return Run(self._access, run_id)
-
-    def approve(self, todo: str, run: str | None = None, comment: str = "") -> Run:
-        """Approve a todo or milestone that waits at a gate, or a manual todo that a person has done; return
-        the run.
-
-        Raises NotFound; Conflict; UsageError where nothing waits for approval or several runs do and none is
-        named.
-        """
-        return Run(self._access, self.decide(Verdict.APPROVE, todo, run, comment).run_id)
-
-    def reject(self, todo: str, run: str | None = None, comment: str = "") -> Run:
-        """Fail a todo that waits at a gate; the run's `on_failure` says what follows. Raises as `approve`
-        does.
-        """
-        return Run(self._access, self.decide(Verdict.REJECT, todo, run, comment).run_id)
-
-    def decide(self, verdict: Verdict, todo: str, run: str | None = None, comment: str = "") -> Decision:
-        """Approve or reject; return who decided what in which run. Raises as `approve` does."""
-        from coordination.runs import approvals
-
-        with self._access.reached() as connection:
-            named = connection.reader.resolve(run) if run else None
-            self._access.authority.check(verdict.value, lambda: self._repos_of(todo, named))
-            decision = approvals.decide(connection, verdict, todo, named, comment)
-        self._access.announce(verdict.value, todo, run=decision.run_id, data={"comment": comment})
-        return decision
-
-    def _repos_of(self, todo: str, run_id: str | None) -> set[str]:
-        """Return the repository of a todo in a run, or all of the run for a milestone; empty if unknown."""
-        asking = () if run_id else self._access.live_asking()
-        names = [run_id] if run_id else [one.run_id for one in asking if one.todo == todo]
-        rows = [row for name in names for row in Run(self._access, name).view().todos if row.repo]
-        return {row.repo for row in rows if row.id == todo} or {row.repo for row in rows}

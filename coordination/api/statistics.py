@@ -23,13 +23,11 @@ class Statistics(TypedDict):
     """
     todos: Figures
     """`by_status`: as views show them, joined with live runs; `ready`, `blocked`: their numbers; `in_runs`:
-    todos
-    of live runs by state.
+    todos of live runs by state.
     """
     runs: Figures
     """`live` by status, `todos` of live runs by state, `leases`, `queues` and `workers` by repository, and
-    all
-    `counters`: runs and todos by outcome, lost leases, retries.
+    all `counters`: runs and todos by outcome, lost leases, retries.
     """
     locks: Figures
     """`held`, `waiting`."""

@@ -98,8 +98,7 @@ class Subscription:
 
     def wants_of_run(self, event: Event, since: str | None = None) -> bool:
         """Return whether an event of a run's own stream is news. `since`: the first entry that may be, unless
-        it
-        knows the run; None: earlier ones are news, too.
+        it knows the run; None: earlier ones are news, too.
         """
         first, last = self.told.get(event.run, (None, None))
         if first is None or last is None:
@@ -131,8 +130,7 @@ class Subscription:
 
 class Subscribers(BackgroundService):
     """`connect` returns a new client of the server, or None while none runs; it starts none. `handles`: the
-    runs
-    that the script has started or looked up.
+    runs that the script has started or looked up.
     """
 
     name = "coord subscribers"

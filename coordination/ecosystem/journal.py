@@ -330,8 +330,7 @@ def _splice(before: bytes, after: bytes) -> list[Any]:
 
 def _common(longest: int, same: Callable[[int, int], bool]) -> int:
     """Return the largest n up to `longest` so that same(i, j) holds for all parts of 0…n: block by block,
-    then
-    by bisection.
+    then by bisection.
     """
     low = 0
     while low + _BLOCK <= longest and same(low, low + _BLOCK):

@@ -83,8 +83,8 @@ class EventStream:
 
     def read(self, since: str = BEGINNING, limit: int = READ_AT_ONCE, *, asked: bool = False) -> Batch:
         """Return up to about `limit` events after the position, oldest first; with `asked` also the counted
-        kinds
-        that somebody asks for. If events were trimmed before they were read, the first event is `events.gap`.
+        kinds that somebody asks for. If events were trimmed before they were read, the first event is
+        `events.gap`.
 
         Raises UsageError for a position that is none.
         """
@@ -140,8 +140,7 @@ class Follower:
     """Reads every event after a position, for ever. `position` and `asked` may be changed between two reads.
 
     `reader` must be a blocking, decoding client (Profile.READER). `asked`: counted kinds, which are asked for
-    as
-    long as this is read.
+    as long as this is read.
     """
 
     def __init__(
@@ -164,8 +163,7 @@ class Follower:
 
     def read(self) -> tuple[Event, ...]:
         """Return new events; none after a tick without one, and while Redis is away. Raises Unreachable when
-        that
-        takes longer than `patience_s`, Unusable.
+        that takes longer than `patience_s`, Unusable.
         """
         if not self._absence.wait(self._tick_s):
             return ()
@@ -190,8 +188,7 @@ class Follower:
 
 def follow(reader: Redis, namespace: str, since: str = BEGINNING, **how: Any) -> Iterator[Event | None]:
     """Yield every event after the position, for ever, and None after each tick without one. `how`: the
-    arguments
-    of `Follower`.
+    arguments of `Follower`.
     """
     follower = Follower(reader, namespace, since, **how)
     while True:

@@ -18,7 +18,7 @@ from coordination.events.kinds import KINDS
 from coordination.history.events import HistoryEvent
 from coordination.history.meaning import Embedder, joined, similar
 from coordination.history.store import HistoryStore, event_of
-from coordination.settings import SYNONYMS
+from coordination.setting_types import SYNONYMS
 from coordination.text import did_you_mean
 
 WEIGHTS = (8.0, 4.0, 1.0, 2.0)

@@ -130,8 +130,7 @@ def add_resources(server: FastMCP, session: Session) -> None:
     )
     def events_after(position: str) -> str:
         """The next 100 events after a position (an id of an event, or 0-0 for the oldest), and the position
-        to
-        continue from. Events that were deleted before that are told by one `events.gap`.
+        to continue from. Events that were deleted before that are told by one `events.gap`.
         """
         with refusals(ResourceError):
             return _page(session.coord.events.list(since=position, limit=EVENTS_AT_ONCE), position)

@@ -260,8 +260,7 @@ class Progress(BaseModel):
     """The time of these figures, by the clock of Redis."""
     percent: float
     """Share of the work that is over, by the durations that were expected at the submission; in a rollback
-    the
-    share of the todos that are undone. Below 100 until the run has ended.
+    the share of the todos that are undone. Below 100 until the run has ended.
     """
     eta: str | None = None
     """Expected end, by the clock of Redis."""

@@ -87,8 +87,7 @@ class LiveTodos:
 
     def newest(self, todo_id: str) -> LiveTodo | None:
         """Return the todo in the newest live run that has it, else in the newest run; None if none of the
-        last
-        hundred has it.
+        last hundred has it.
         """
         passed = set[str]()
         while (run_id := self._newest_with(todo_id, passed)) is not None:

@@ -97,8 +97,7 @@ def _batches(redis: Redis, keys: Keys, filters: RunFilters) -> Iterator[list[str
 
 def refuse_unknown_plans(redis: Redis, keys: Keys, plans: Collection[str], declared: Collection[str]) -> None:
     """Raise NotFound for a plan that neither the file declares nor any run has: an empty list would look as
-    if
-    it had never run.
+    if it had never run.
     """
     for plan in sorted(set(plans) - set(declared)):
         if not newest(redis, keys, RunFilters(plans=frozenset({plan})), 1):
