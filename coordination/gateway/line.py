@@ -63,7 +63,10 @@ class Line(WebSocketsSansIOProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.transport.set_write_buffer_limits(high=0)
+        # With TLS, asyncio pauses at the limit itself: 0 would pause a connection that has nothing to send.
+        # Up to 64 KiB more may then wait in the plain transport below.
+        encrypted = transport.get_extra_info("sslcontext") is not None
+        self.transport.set_write_buffer_limits(high=int(encrypted), low=0)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

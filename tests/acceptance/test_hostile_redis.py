@@ -61,7 +61,7 @@ def test_whatever_is_written_into_its_keys_nothing_ends_and_only_what_was_ordere
 
 def test_keys_of_another_type_are_set_apart_and_live_runs_go_on(served: Stage) -> None:
     url, client = str(served.server.url), hostile_client(served)
-    for key in (
+    keys = (
         KEYS.live,
         KEYS.leases,
         KEYS.timers,
@@ -69,11 +69,12 @@ def test_keys_of_another_type_are_set_apart_and_live_runs_go_on(served: Stage) -
         KEYS.served,
         KEYS.errands,
         KEYS.locks.names,
-    ):
+    )
+    for key in keys:
         client.delete(key)
         client.set(key, RUBBISH[1])
 
-    until(lambda: client.type(KEYS.leases) != b"string", 30)
+    until(lambda: all(client.type(key) != b"string" for key in keys), 30)
     run = begin(served, url)
     watch = Watch(served, straight(served))
     until(lambda: watch.over(run), 60)
