@@ -28,7 +28,7 @@ def network_text(value: str) -> str:
 Networks = Annotated[tuple[Annotated[str, AfterValidator(network_text)], ...], BeforeValidator(split_words)]
 
 
-def commit_message(value: str) -> str:
+def check_commit_message(value: str) -> str:
     """Refuse a template with other placeholders than `COMMIT_FIELDS`."""
     try:
         plain = all(

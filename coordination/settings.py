@@ -32,7 +32,7 @@ from coordination.setting_types import (
     MODEL_KEYS,
     SYNONYMS,
     Networks,
-    commit_message,
+    check_commit_message,
     split_words,
     word_off,
 )
@@ -73,7 +73,9 @@ class Settings(BaseModel):
     """Time limit of an attempt of a todo that declares no `timeout`."""
     kill_grace: Duration = timedelta(seconds=5)
     """Time between TERM and KILL when a command is ended."""
-    commit_message: Annotated[str, Field(min_length=1), AfterValidator(commit_message)] = "{todo}: {task}"
+    commit_message: Annotated[str, Field(min_length=1), AfterValidator(check_commit_message)] = (
+        "{todo}: {task}"
+    )
     """Template of a todo's commit message, without the trailers; placeholders: {task}, {todo}, {plan} and
     {run}.
     """

@@ -178,7 +178,8 @@ def test_a_todo_without_an_action_tells_the_agent_what_to_do(swept: Swept) -> No
 
 
 def test_an_agent_action_with_a_prompt_says_just_that(swept: Swept) -> None:
-    prompt = swept.log("prompted")
+    lines = swept.log("prompted").splitlines(keepends=True)
+    prompt = "".join(line for line in lines if not line.startswith("[coord] "))  # there may be no sandbox
 
     assert prompt.startswith("Only say hello.\n")
     assert "Task prompted" not in prompt

@@ -198,7 +198,7 @@ def test_a_value_ends_with_its_ttl_in_process_and_in_redis(make: Make, client: r
     for number in range(30):
         cache.at("P", f"R{number}").set("a", number, timedelta(milliseconds=20))
     until(cache.entries.expire)
-    until(lambda: cache.entries.expire() or client.zcard(KEYS.expiry) == 1)
+    until(lambda: not cache.entries.expire() and client.zcard(KEYS.expiry) == 1)
     assert cache.at().get("b") == 1
     assert client.zrange(KEYS.contexts, 0, -1) == ["ecosystem"]
 
