@@ -103,31 +103,26 @@ def _term(word: str, synonyms: Collection[str]) -> str:
 
 
 def _ranked(store: HistoryStore, match: str, filters: HistoryFilters, limit: int) -> list[HistoryEvent]:
-    """Return the best matches. Their texts are read afterwards, and the table of events only for a filter: a
-    word that thousands of events have takes two thirds of the time.
+    """Return the best matches. The table of events is joined only for a filter, and read for the best alone:
+    for a word that thousands of events have, that takes a third off the time.
     """
     where, values = _where(filters)
     joined_events = "JOIN events ON events.seq = word_index.rowid" if where else ""
     weights = ", ".join(map(str, WEIGHTS))
-    best = [
-        row[0]
-        for row in store.rows(
-            f"SELECT word_index.rowid FROM word_index {joined_events} WHERE word_index MATCH ?{where} "  # noqa: S608
-            f"ORDER BY bm25(word_index, {weights}), word_index.rowid DESC LIMIT ?",
-            match,
-            *values,
-            limit,
-        )
-    ]
-    found = store.rows(
-        "SELECT events.*, snippet(word_index, -1, '[', ']', '…', 12) AS matched FROM word_index "  # noqa: S608
-        "JOIN events ON events.seq = word_index.rowid "
-        f"WHERE word_index MATCH ? AND word_index.rowid IN ({', '.join('?' * len(best))})",
+    best = store.rows(
+        "SELECT word_index.rowid AS seq, snippet(word_index, -1, '[', ']', '…', 12) AS matched "  # noqa: S608
+        f"FROM word_index {joined_events} WHERE word_index MATCH ?{where} "
+        f"ORDER BY bm25(word_index, {weights}), word_index.rowid DESC LIMIT ?",
         match,
-        *best,
+        *values,
+        limit,
     )
-    told = {row["seq"]: event_of(row).model_copy(update={"matched": row["matched"]}) for row in found}
-    return [told[seq] for seq in best if seq in told]
+    places = ", ".join("?" * len(best))
+    found = store.rows(f"SELECT * FROM events WHERE seq IN ({places})", *(row["seq"] for row in best))  # noqa: S608
+    told = {row["seq"]: event_of(row) for row in found}
+    return [
+        told[row["seq"]].model_copy(update={"matched": row["matched"]}) for row in best if row["seq"] in told
+    ]
 
 
 def _latest(store: HistoryStore, filters: HistoryFilters, limit: int) -> list[HistoryEvent]:
