@@ -11,20 +11,42 @@ import gc
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from statistics import median
 
 from benchmarks.clock import best
 from benchmarks.report import Report, parser, report
-from coordination.models import Repo, Retry, Signatures, Todo
+from coordination.backend.client import Profile, connect
+from coordination.backend.embedded import EmbeddedServer
+from coordination.models import (
+    Coordination,
+    Ecosystem,
+    OnFailure,
+    Plan,
+    Repo,
+    Retry,
+    Signatures,
+    Strategy,
+    Todo,
+)
+from coordination.planner.graph import build
 from coordination.runs.brief import RunBrief, TodoSpec
 from coordination.runs.inputs import PredecessorOutput, TodoInputs
 from coordination.runs.records import Result, TodoState
 from coordination.runs.replies import Grant
+from coordination.runs.signed_orders import SignedRun
+from coordination.runs.store import RunStore
+from coordination.runs.submission.signing import Signing
+from coordination.runs.submission.submit import Order, submit
 from coordination.settings import Settings
-from workers.signed_results import CurrentTrust, SignedResults, WorkerKey
+from coordination.trust.keys import new_key
+from coordination.trust.trust_file import Principal, TrustedKey, TrustFile
+from workers.signed_results import SignedResults
+from workers.worker_trust import WorkerKey, WorkerTrust
 
 RUN, REPO = "20260102-120000-efgh", "api"
 PREDECESSORS = ("T1", "T2", "T3")
@@ -48,10 +70,10 @@ def grant_of(todo: str, fence: int, tip: str | None) -> Grant:
 def measure_results(rows: Report, rounds: int) -> None:
     with tempfile.TemporaryDirectory(prefix="coord-bench-") as folder:
         key = WorkerKey(Path(folder), "bench")
-        make = partial(SignedResults, key=key, mode=Signatures.REQUIRE, report=_fail)
 
         def fresh() -> SignedResults:
-            return make(trust=CurrentTrust(Path(folder, "trust.yaml"), key, lambda: ()))
+            trust = WorkerTrust(Path(folder, "trust.yaml"), key, tuple, Signatures.REQUIRE)
+            return SignedResults(key=key, trust=trust, report=_fail)
 
         results = fresh()
         signed, handed = {}, []
@@ -84,20 +106,6 @@ def measure_results(rows: Report, rounds: int) -> None:
 
 def measure_orders(rows: Report, todos: int, rounds: int) -> None:
     """Measure a sweep with and without a signature, and what a worker verifies of it."""
-    from contextlib import closing
-    from datetime import timedelta
-
-    from coordination.backend.client import Profile, connect
-    from coordination.backend.embedded import EmbeddedServer
-    from coordination.models import Coordination, Ecosystem, OnFailure, Plan, Strategy
-    from coordination.planner.graph import build
-    from coordination.runs.signed_orders import SignedRun
-    from coordination.runs.store import RunStore
-    from coordination.runs.submission.signing import Signing
-    from coordination.runs.submission.submit import Order, submit
-    from coordination.trust.keys import new_key
-    from coordination.trust.trust_file import Principal, TrustedKey, TrustFile
-
     declared = tuple(
         Todo.model_validate({"id": f"T{i:05d}", "task": "measure", "repo": f"r{i % 20}", "plan": "P",
             "action": "true", "blocked_by": [f"T{i - 20:05d}"] if i >= 20 else []})

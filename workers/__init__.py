@@ -11,7 +11,8 @@
 | `attempt/` | runs a todo or compensates one: workspace, command, result; its input, progress and output |
 | `order_check` | whether what is to be executed was ordered by somebody who may |
 | `outcome` | the outcome of an attempt, from its end to the step that settles it |
-| `signed_results` | the worker's key: signed results, and the check of those that a todo builds on |
+| `worker_trust` | the worker's key, the keys that it trusts, and how strictly it does |
+| `signed_results` | signed results, and the check of those that a todo builds on |
 | `leases` `local_liveness` `notifications` | background services: heartbeats, dead local workers, wake-ups |
 | `history_service` | edits of the file into the stream of events, and the stream into the history |
 | `results_writer` | results of runs that nobody follows, written into ecosystem.yaml |

@@ -47,9 +47,10 @@ from workers.order_check import OrderCheck
 from workers.result_cache import Results
 from workers.results_writer import ResultsWriter
 from workers.served import ServedRepositories
-from workers.signed_results import CurrentTrust, SignedResults, WorkerKey
+from workers.signed_results import SignedResults
 from workers.tasks import collect, forget_names, register
 from workers.transfer.bundles import BundleStore
+from workers.worker_trust import WorkerKey, WorkerTrust
 from workers.workspace.files import clear_scratch
 
 logger = logging.getLogger(__name__)
@@ -176,8 +177,7 @@ class Container:
     def order_check(self) -> OrderCheck:
         return OrderCheck(
             self.store,
-            self.config.signatures,
-            self._current_trust(),
+            self.trust,
             restricted=self.reads_parts,
             repos=lambda: tuple(self.served),
             report=self._report_refused_job,
@@ -212,17 +212,16 @@ class Container:
 
     @cached_property
     def signed_results(self) -> SignedResults:
-        config = self.config
-        return SignedResults(
-            key=self.worker_key,
-            mode=config.signatures,
-            trust=self._current_trust(),
-            report=self._report_distrust,
-        )
+        return SignedResults(key=self.worker_key, trust=self.trust, report=self._report_distrust)
 
-    def _current_trust(self) -> CurrentTrust:
-        """Return a reader of the trust file; each tells its owner of changes."""
-        return CurrentTrust(trust_path(), self.worker_key, lambda: (self.config.state, *self.served.values()))
+    @cached_property
+    def trust(self) -> WorkerTrust:
+        return WorkerTrust(
+            trust_path(),
+            self.worker_key,
+            lambda: (self.config.state, *self.served.values()),
+            self.config.signatures,
+        )
 
     def _report_refused_job(self, subject: str, why: str) -> None:
         if not self.reads_parts:  # a restricted worker may write no event; its answer tells

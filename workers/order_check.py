@@ -9,20 +9,19 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
 from coordination.errors import CoordinationError, NotAllowed, Unsafe
-from coordination.models import Signatures
 from coordination.runs.brief import RunBrief
 from coordination.runs.cleanup_jobs import CleanupJob
 from coordination.runs.replies import Grant
-from coordination.runs.signed_orders import SignedRun, heads_of
+from coordination.runs.signed_orders import SignedRun
 from coordination.runs.store import RunStore
 from coordination.trust.envelope import open_envelope
 from coordination.trust.orders import OPERATION, OperationKind, foreign, read_operation
-from coordination.trust.rights import Right
-from workers.signed_results import CurrentTrust
+from coordination.trust.rights import right_of
+from workers.worker_trust import WorkerTrust
 
 KEPT = 16
 """Runs whose verified order is kept: the ones used last."""
@@ -39,8 +38,7 @@ class OrderCheck:
     def __init__(
         self,
         store: RunStore,
-        signatures: Signatures,
-        trust: CurrentTrust,
+        trust: WorkerTrust,
         *,
         restricted: bool,
         repos: Callable[[], Collection[str]] = tuple,
@@ -48,83 +46,69 @@ class OrderCheck:
     ) -> None:
         """`repos` returns the repositories that are served. `report` announces a refusal: subject, why."""
         self._store = store
-        self._signatures = signatures
         self._current = trust
         self._restricted = restricted
         self._repos = repos
         self._report = report
         self._guard = threading.Lock()
         self._runs: OrderedDict[str, SignedRun] = OrderedDict()
-        self._warned: set[str] = set()
-
-    @property
-    def _checks(self) -> bool:
-        return self._signatures is Signatures.REQUIRE or (
-            self._signatures is Signatures.WARN and self._current.exists
-        )
 
     def brief(self, run_id: str) -> RunBrief:
         """Return the brief of a run, verified where signatures are required. Raises NotAllowed."""
-        if self._checks:
+        if self._current.checks:
             try:
                 return self._run(run_id).brief
             except CoordinationError:
-                if self._signatures is Signatures.REQUIRE:
+                if self._current.requires:
                     raise
         return self._store.brief(run_id)
 
     def refusal(self, grant: Grant) -> CoordinationError | None:
         """Return why the todo must not be executed; None if it may. `is_refusal` tells why."""
-        if not self._checks:
+        if not self._current.checks:
             return None
         try:
             self._verify(grant)
         except CoordinationError as refused:
-            if self._signatures is Signatures.REQUIRE:
+            if self._current.requires:
                 return refused
-            self._warn(grant, refused)
+            self._current.warn(grant, refused.message)
         return None
 
     def refuse_job(self, job: CleanupJob) -> None:
         """Raise NotAllowed for a job to remove files that nobody has signed who may clean."""
-        if not self._checks:
+        if not self._current.checks:
             return
         try:
             self._verify_job(job)
         except CoordinationError as refused:
-            if self._signatures is Signatures.REQUIRE:
+            if self._current.requires:
                 self._report("clean", refused.message)
                 raise
             logger.warning("signatures: the cleanup job %s: %s", job.id, refused.message)
 
     def _verify_job(self, job: CleanupJob) -> None:
-        with self._guard:
-            trust, _ = self._current.read()
-        now = datetime.now(UTC)
+        trust, now = self._current.read(), datetime.now(UTC)
         verified = open_envelope(job.signed.encode(), OPERATION, trust, now=now)
         kinds, namespace = {OperationKind.CLEAN}, self._store.keys.namespace
         operation = read_operation(verified.payload, runs={""}, namespace=namespace, now=now, kinds=kinds)
         if not job.is_covered_by(operation.job):
             raise foreign("the signature of the cleanup job is for another one")
-        trust.check(verified.principal, Right.OVERRIDE, self._repos())
+        trust.check(verified.principal, right_of(operation.operation), self._repos())
 
     def _verify(self, grant: Grant) -> None:
         run = self._run(grant.run_id)
-        spec, brief = run.spec(grant.todo_id, grant.spec_json), run.brief
+        spec = run.spec(grant.todo_id, grant.spec_json)
         if grant.undo is None:
-            run.start(grant.todo_id, spec, brief, lambda todo: self._heads(grant, todo, brief))
-        elif grant.undo.run not in (grant.run_id, *brief.carried_from):
+            run.start(grant.todo_id, spec)
+        elif grant.undo.run not in (grant.run_id, *run.brief.carried_from):
             raise foreign(f"{grant.todo_id} is said to have been executed by run {grant.undo.run!r:.100}")
         else:
             run.undo(grant.todo_id, spec)
 
-    def _heads(self, grant: Grant, todo: str, brief: RunBrief) -> Mapping[str, str]:
-        before = sorted(brief.ancestors(todo))
-        return heads_of(self._store.handed_over(grant.run_id, before).todos, brief.repo_of) if before else {}
-
     def _run(self, run_id: str) -> SignedRun:
+        trust = self._current.read()
         with self._guard:
-            trust, _ = self._current.read()
             known = self._runs.get(run_id)
             if known is None or known.trust is not trust:
                 known = SignedRun(store=self._store, run_id=run_id, trust=trust, restricted=self._restricted)
@@ -133,12 +117,3 @@ class OrderCheck:
             while len(self._runs) > KEPT:
                 self._runs.popitem(last=False)
             return known
-
-    def _warn(self, grant: Grant, refused: CoordinationError) -> None:
-        """Log a refusal that changes nothing: once for each reason in a run."""
-        line = f"run {grant.run_id}: {refused.message}"
-        if line not in self._warned:
-            if len(self._warned) > 1000:
-                self._warned.clear()
-            self._warned.add(line)
-            logger.warning("signatures: %s; COORD_SIGNATURES=require would refuse %s", line, grant.todo_id)

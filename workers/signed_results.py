@@ -1,10 +1,8 @@
 """Sign the results of this worker's attempts, and check the results on which its todos build.
 
-The key is made at the worker's first start (trust/identity.py), and signs in this process. The rules are in
-trust/results.py. The setting `signatures` decides what happens with a result that is not signed by a trusted
-worker, or differs from what Redis tells: `off` does not look, `warn` logs it once for each reason in a run
-(if the machine has a trust file), `require` refuses the todo, or passes over a cached result, and announces
-it.
+The rules are in trust/results.py. The setting `signatures` decides what happens with a result that is not
+signed by a trusted worker, or differs from what Redis tells (worker_trust.py); under `require` the todo is
+refused, or a cached result passed over, and that is announced.
 
 Records that were verified are kept in memory, so that a worker reads and verifies the result of each todo of
 a run once, however many todos build on it. They are forgotten when the trust file changes.
@@ -15,20 +13,17 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TypeVar
 
 from coordination.errors import CoordinationError, NotTrusted, Unsafe
-from coordination.models import NoopAction, Signatures, Workspace
+from coordination.models import NoopAction, Workspace
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.brief import RunBrief
 from coordination.runs.inputs import PredecessorOutput, TodoInputs
 from coordination.runs.records import Result, TodoState
 from coordination.runs.replies import Grant, Undo
-from coordination.trust.identity import worker_identity
-from coordination.trust.keys import Signer
 from coordination.trust.results import (
     CachedRecord,
     ResultRecord,
@@ -42,16 +37,15 @@ from coordination.trust.results import (
     open_result,
     seal_cached,
     seal_result,
-    trusting_own,
 )
-from coordination.trust.trust_file import TrustFile, read_trust
+from coordination.trust.trust_file import TrustFile
+from workers.worker_trust import WorkerKey, WorkerTrust
 
 Report = Callable[[Grant, str], None]
 """Announces that something was refused because of its signature."""
 
 RECORDS_KEPT, ENVELOPES_KEPT = 20_000, 1000
 """Verified records in memory, by todo and by envelope: 20 MB at most."""
-WARNINGS_KEPT = 1000
 NO_FENCE, ANY_FENCE = -1, 2**63
 """The last fence in a repository without a result of the run; where it does not matter."""
 
@@ -59,87 +53,20 @@ K = TypeVar("K")
 logger = logging.getLogger(__name__)
 
 
-class WorkerKey:
-    """The key of the workers with a state folder, loaded or made when it is needed first."""
-
-    def __init__(self, state: Path, host: str) -> None:
-        self._state = state
-        self._host = host
-        self._signer: Signer | None = None
-
-    def refuse_in_repository(self, places: Mapping[str, Path]) -> None:
-        """Raise Unsafe if the key would lie in a repository: its todos read it, and it may be committed."""
-        folder = self._state.resolve()
-        for repo, place in places.items():
-            if folder.is_relative_to(place.resolve()):
-                raise Unsafe(
-                    f"the worker's key would lie in the repository {repo}: {folder} is in {place}",
-                    "give the worker another state folder: coord worker --state DIR",
-                )
-
-    def load(self) -> Signer:
-        """Return the key. Raises CoordinationError, for example if the disk is full."""
-        if self._signer is None:
-            self._signer = worker_identity(self._state, f"worker@{self._host}")
-        return self._signer
-
-    def load_or_log(self) -> Signer | None:
-        try:
-            return self.load()
-        except CoordinationError as error:
-            logger.warning("results are not signed: %s", error.message)
-            return None
-
-
-class CurrentTrust:
-    """The trust file as it is now, with the worker's own key."""
-
-    def __init__(self, path: Path, own: WorkerKey, repos: Callable[[], Collection[Path]]) -> None:
-        self._path = path
-        self._own = own
-        self._repos = repos
-        self._seen: object = None
-        self.last = TrustFile()
-        """As it was read last."""
-
-    @property
-    def exists(self) -> bool:
-        return self._path.exists()
-
-    def read(self) -> tuple[TrustFile, bool]:
-        """Return it, and whether it has changed since the last call. Raises Unsafe or UsageError."""
-        try:
-            status = self._path.stat()
-            seen: object = (status.st_ino, status.st_mtime_ns, status.st_size, status.st_mode)
-        except OSError:  # without a file, a machine trusts its own worker
-            seen = ()
-        if seen == self._seen:
-            return self.last, False
-        found = read_trust(self._path, self._repos()) if seen else TrustFile()
-        own = self._own.load_or_log()
-        self.last, self._seen = trusting_own(found, own) if own else found, seen
-        return self.last, True
-
-
 class SignedResults:
     """Signs and checks. Any thread may call it."""
 
-    def __init__(self, *, key: WorkerKey, mode: Signatures, trust: CurrentTrust, report: Report) -> None:
+    def __init__(self, *, key: WorkerKey, trust: WorkerTrust, report: Report) -> None:
         self._key = key
-        self._mode = mode
         self._current = trust
         self._report = report
+        self._used: TrustFile | None = None
+        """The trust file by which the records in memory were verified."""
         self._known: OrderedDict[tuple[str, str], ResultRecord] = OrderedDict()
         """Run and todo → the verified record."""
         self._opened: OrderedDict[str, ResultRecord] = OrderedDict()
         """Envelope → its verified record: one is the tip's, and that of a predecessor, too."""
-        self._warned: set[tuple[str, str]] = set()
-        """Run and reason."""
         self._guard = threading.Lock()
-
-    @property
-    def _checks(self) -> bool:
-        return self._mode is Signatures.REQUIRE or (self._mode is Signatures.WARN and self._current.exists)
 
     def seal(self, grant: Grant, result: Result) -> str:
         """Return the signed record of a result, for its settle; empty for one of an undone todo, and where
@@ -167,7 +94,7 @@ class SignedResults:
 
     def known(self, run: str, todos: Sequence[str]) -> Mapping[str, ResultRecord | None] | None:
         """Return the verified records of todos, None for those to be read; None if nothing is checked."""
-        if not self._checks:
+        if not self._current.checks:
             return None
         with self._guard:
             return {todo: self._known.get((run, todo)) for todo in todos}
@@ -195,35 +122,26 @@ class SignedResults:
         self._judged(grant, check)
 
     def _judged(self, grant: Grant, check: Callable[[], None]) -> None:
-        if not self._checks:
+        if not self._current.checks:
             return
         try:
             check()
         except CoordinationError as error:
-            if self._mode is Signatures.WARN:
-                self._warn(grant, error.message)
+            if not self._current.requires:
+                self._current.warn(grant, error.message)
                 return
             self._report(grant, error.message)
             if isinstance(error, NotTrusted | Unsafe):
                 raise
             raise Unsafe(error.message, error.hint) from error
 
-    def _warn(self, grant: Grant, why: str) -> None:
-        with self._guard:
-            if (grant.run_id, why) in self._warned:
-                return
-            if len(self._warned) == WARNINGS_KEPT:
-                self._warned.clear()
-            self._warned.add((grant.run_id, why))
-        todo = f"{grant.todo_id} of run {grant.run_id}"
-        logger.warning("signatures: %s; COORD_SIGNATURES=require would refuse %s", why, todo)
-
     def _trust(self) -> TrustFile:
         with self._guard:
-            trust, changed = self._current.read()
-            if changed:
+            trust = self._current.read()
+            if trust is not self._used:
                 self._known.clear()
                 self._opened.clear()
+                self._used = trust
             return trust
 
     def _open(self, raw: str, trust: TrustFile) -> ResultRecord:
@@ -239,7 +157,7 @@ class SignedResults:
         self, kept: OrderedDict[K, ResultRecord], key: K, record: ResultRecord, most: int, trust: TrustFile
     ) -> None:
         with self._guard:
-            if trust is not self._current.last:  # another thread has read a newer one
+            if trust is not self._used:  # another thread has read a newer one
                 return
             kept[key] = record
             while len(kept) > most:

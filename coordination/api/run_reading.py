@@ -47,7 +47,7 @@ class RunReading:
 
     def with_signatures(self, view: RunView) -> RunView:
         """Return the view with the signatures that this machine verified, and what it could not verify."""
-        from coordination.runs.provenance import with_signatures
+        from coordination.runs.signed_operations import with_signatures
 
         with self._reached() as connection:
             return with_signatures(connection, view)

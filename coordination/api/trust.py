@@ -19,7 +19,6 @@ from coordination.trust.identity import (
     WORKER_KEY,
     choose_ssh_key,
     create_identity,
-    find_identity,
     require_identity,
     worker_identity,
 )
@@ -113,8 +112,8 @@ class TrustAdministration:
 
     def identity(self) -> IdentityView:
         """Return the key of this user. Raises UsageError if there is none."""
-        found, signer = find_identity(), require_identity()
-        assert found is not None
+        found = require_identity()
+        signer = found.signer()
         line = signer.public_key if signer.key.comment else f"{signer.public_key} {actor()}"
         return IdentityView(
             line=line,
@@ -158,7 +157,7 @@ class TrustAdministration:
         """
         from coordination.trust.break_glass import declare_emergency, keep_emergency
 
-        now, signer, trust = datetime.now(UTC), require_identity(), self.read()
+        now, signer, trust = datetime.now(UTC), require_identity().signer(), self.read()
         emergency, raw = declare_emergency(reason, signer, trust, now)
         settings = self._access.settings
         if settings.notify_command is None:

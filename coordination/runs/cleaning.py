@@ -32,8 +32,7 @@ from coordination.runs.records import RunStatus
 from coordination.runs.store import RunStore
 from coordination.runs.submission.signing import Signing
 from coordination.runs.views.run_view import RunReader
-from coordination.trust.envelope import seal
-from coordination.trust.orders import OPERATION, Operation, OperationKind, times
+from coordination.trust.orders import Operation, OperationKind, seal_operation, times
 
 FORGOTTEN = "forgotten"
 SIGNED_FOR = timedelta(minutes=10)
@@ -229,7 +228,7 @@ class Cleaning:
             job=job.words_to_sign(),
             **times(SIGNED_FOR),
         )
-        return seal(OPERATION, operation.model_dump_json().encode(), signing.signer).decode()
+        return seal_operation(operation, signing.signer)
 
     def _of_ended(self, found: tuple[Artifact, ...], ended: Mapping[str, EndedRun]) -> tuple[Artifact, ...]:
         """Return the artifacts without those of runs that began or ended while the workers looked."""

@@ -1,4 +1,4 @@
-"""Sign what a person or program asks of a run: the envelope that workers verify before they act on it.
+"""Sign what a person or program asks of a run, and say in a view of it whose signatures are verified here.
 
 An operation is signed on a run whose order is signed, by an identity. Its envelope is stored before the step,
 because a worker may act at once.
@@ -7,19 +7,21 @@ because a worker may act at once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator
 
-from coordination.errors import NotTrusted, TrustCause
+from coordination.errors import CoordinationError, NotTrusted, TrustCause
 from coordination.runs.connection import Connection
-from coordination.runs.signed_orders import HEADER, SignedRun, heads_of, operation_field
+from coordination.runs.records import RunView
+from coordination.runs.signed_orders import HEADER, SignedRun, operation_field
 from coordination.trust.break_glass import current_emergency
-from coordination.trust.envelope import seal
-from coordination.trust.orders import OPERATION, Operation, OperationKind, times
+from coordination.trust.orders import Operation, OperationKind, seal_operation, times
 
 TAMPERED = frozenset({TrustCause.BROKEN, TrustCause.FOREIGN, TrustCause.WRONG_TYPE})
 """Causes that say that somebody has changed the run: nobody should act on it."""
 OF_COMMITS = frozenset({OperationKind.APPROVE, OperationKind.COMPLETE})
 """Operations that name the commits that a person has seen."""
+UNSIGNED = ("the order",)
+"""What is unsigned in a run that was submitted without an identity."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ def sign_operation(
         return False
     run = connection.signed_run(run_id)
     try:
-        heads = approved_heads(run, todo) if kind in OF_COMMITS else {}
+        heads = run.heads(todo) if kind in OF_COMMITS else {}
         order = run.digest
     except NotTrusted as refused:
         if refused.cause in TAMPERED:
@@ -56,18 +58,37 @@ def sign_operation(
         todo=todo,
         comment=comment,
         checkpoint=checkpoint,
-        heads=dict(heads),
+        heads=heads,
         break_glass=current_emergency(signing.signer)[0],
         **times(signing.ttl),
     )
-    text = seal(OPERATION, operation.model_dump_json().encode(), signing.signer).decode()
+    text = seal_operation(operation, signing.signer)
     connection.redis.hset(connection.keys.run(run_id).order, operation_field(kind, todo), text)
     return True
 
 
-def approved_heads(run: SignedRun, todo: str) -> Mapping[str, str]:
-    """Return the commits on which a todo builds: repository → the commit that its predecessors left there."""
-    before = sorted(run.brief.ancestors(todo))
-    if not before:
-        return {}
-    return heads_of(run.store.handed_over(run.run_id, before).todos, run.brief.repo_of)
+def with_signatures(connection: Connection, view: RunView) -> RunView:
+    """Return the view with the person who ordered the run, if this machine can verify the signature, and with
+    what it cannot verify. A signature is no secret: each reader judges by their own trust file.
+    """
+    if connection.store.signed(view.run_id, [HEADER]) == [None]:
+        return view.model_copy(update={"unsigned": UNSIGNED})
+    try:
+        run = connection.signed_run(view.run_id)
+        name = run.principal.name
+    except CoordinationError as refused:
+        return view.model_copy(update={"unsigned": (f"the order: {refused.message}",)})
+    return view.model_copy(update={"signed_by": name, "unsigned": tuple(_decisions(run, view))})
+
+
+def _decisions(run: SignedRun, view: RunView) -> Iterator[str]:
+    """Yield the approvals and completions that no verified signature covers."""
+    for todo in view.todos:
+        if not todo.approved_by or todo.run:  # of a carried-over todo it is in the order of its run
+            continue
+        try:
+            found = (run.operation(kind, todo.id) for kind in (OperationKind.APPROVE, OperationKind.COMPLETE))
+            if not any(found):
+                yield f"the approval of {todo.id}"
+        except CoordinationError as refused:
+            yield f"the approval of {todo.id}: {refused.message}"

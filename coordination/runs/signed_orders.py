@@ -7,20 +7,16 @@ header is unsigned.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TypeVar
-
-from pydantic import BaseModel, ValidationError
 
 from coordination.backend.address import is_own_socket
 from coordination.errors import NotTrusted, TrustCause
 from coordination.models import Signatures
 from coordination.planner.gates import MILESTONE_REPO, asks
 from coordination.runs.brief import BriefPart, ByPerson, OrderedBrief, OrderedSpec, RunBrief, TodoSpec
-from coordination.runs.inputs import PredecessorOutput
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from coordination.trust.break_glass import open_emergency
@@ -34,6 +30,7 @@ from coordination.trust.orders import (
     broken,
     digest,
     foreign,
+    parsed,
     read_operation,
     read_order,
 )
@@ -119,10 +116,9 @@ class SignedRun:
         """Return the brief, as it was signed; a restricted worker gets the parts of its repositories."""
         if self.restricted:
             return self._brief_of_parts()
-        order, text = self.order, self.store.brief_json(self.run_id)
-        if digest(text) != order.brief:
-            raise broken(f"the brief of run {self.run_id} is not the one that was signed")
-        return _parsed(OrderedBrief, text, f"the brief of run {self.run_id}")
+        text = self.store.brief_json(self.run_id)
+        self._check_brief(text)
+        return parsed(OrderedBrief, text, f"the brief of run {self.run_id}")
 
     def _brief_of_parts(self) -> RunBrief:
         """Return the signed parts of the brief. Which todos the predecessors build on is what the maintenance
@@ -134,10 +130,10 @@ class SignedRun:
         if not {digest(text) for text in (common, *texts)} <= set(order.parts):
             raise broken(f"a part of the brief of run {self.run_id} is not the one that was signed")
         what = f"the brief of run {self.run_id}"
-        parts = [_parsed(BriefPart, text, what) for text in texts]
+        parts = [parsed(BriefPart, text, what) for text in texts]
         if [part.repo for part in parts] != repos:
             raise foreign(f"{what} has parts of other repositories")
-        return _parsed(OrderedBrief, common, what).model_copy(
+        return parsed(OrderedBrief, common, what).model_copy(
             update={
                 "predecessors": told.predecessors,
                 "repo_of": told.repo_of,
@@ -151,35 +147,46 @@ class SignedRun:
         """Return the spec of a todo from its stored text, if it was signed and its repository is one in which
         the signer may order it.
         """
-        order = self.order
-        if self._leaves(order.block_of(todo)).get(todo) != digest(text):
-            raise broken(f"the spec of {todo} is not the one that was signed for run {self.run_id}")
-        spec = _parsed(OrderedSpec, text, f"the spec of {todo}")
+        self._check_leaf(todo, text)
+        spec = parsed(OrderedSpec, text, f"the spec of {todo}")
         if spec.todo.id != todo:
             raise foreign(f"the spec of {todo} is one of {spec.todo.id}")
-        self._check(self.principal, order, spec.repo.name)
+        self._check(self.principal, self.order, spec.repo.name)
         return spec
 
     def cover(self, brief_json: str, specs: Mapping[str, str]) -> None:
         """Check that the stored brief and specs of the whole run are those that were signed."""
-        order = self.order
-        if digest(brief_json) != order.brief:
-            raise broken(f"the brief of run {self.run_id} is not the one that was signed")
+        self._check_brief(brief_json)
         for todo, text in specs.items():
-            if self._leaves(order.block_of(todo)).get(todo) != digest(text):
-                raise broken(f"the spec of {todo} is not the one that was signed for run {self.run_id}")
+            self._check_leaf(todo, text)
 
-    def start(self, todo: str, spec: TodoSpec, brief: RunBrief, heads: Callable[[str], Heads]) -> None:
-        """Check the signed decisions of persons without which the todo must not start. `heads`: todo → the
-        commits on which it is decided now.
+    def _check_brief(self, text: str) -> None:
+        if digest(text) != self.order.brief:
+            raise broken(f"the brief of run {self.run_id} is not the one that was signed")
+
+    def _check_leaf(self, todo: str, text: str) -> None:
+        if self._leaves(self.order.block_of(todo)).get(todo) != digest(text):
+            raise broken(f"the spec of {todo} is not the one that was signed for run {self.run_id}")
+
+    def heads(self, todo: str) -> dict[str, str]:
+        """Return the commits on which a todo builds now: repository → that of the predecessor that was
+        settled last there.
         """
+        before = sorted(self.brief.ancestors(todo))
+        handed = self.store.handed_over(self.run_id, before).todos if before else ()
+        settled = sorted((one for one in handed if one.commit), key=lambda one: one.fence)
+        return {self.brief.repo_of[one.todo]: one.commit or "" for one in settled}
+
+    def start(self, todo: str, spec: TodoSpec) -> None:
+        """Check the signed decisions of persons without which the todo must not start."""
+        brief = self.brief
         if {name: brief.repo_of.get(name) for name in brief.predecessors.get(todo, ())} != spec.predecessors:
             raise foreign(f"{todo} of run {self.run_id} has other predecessors than those that were signed")
         if asks(spec.todo):
-            self._decided(todo, spec, ByPerson.of(spec.todo), brief, heads)
+            self._decided(todo, spec, ByPerson.of(spec.todo))
         for name, by_person in spec.by_person.items():
             if name not in self.order.done:
-                self._decided(name, spec, by_person, brief, heads)
+                self._decided(name, spec, by_person)
 
     def undo(self, todo: str, spec: TodoSpec) -> None:
         """Check that the todo may be undone: by the run's order, or by a person's."""
@@ -207,14 +214,7 @@ class SignedRun:
         (text,) = self._read([operation_field(kind, todo)])
         return None if text is None else self._operation(text, {self.run_id}, {kind})
 
-    def _decided(
-        self,
-        todo: str,
-        spec: TodoSpec,
-        by_person: ByPerson,
-        brief: RunBrief,
-        heads: Callable[[str], Heads],
-    ) -> None:
+    def _decided(self, todo: str, spec: TodoSpec, by_person: ByPerson) -> None:
         """Check the approval of a gate, or that a manual todo was completed by a person who may say so."""
         kinds = {OperationKind.APPROVE, OperationKind.COMPLETE}
         texts = self._read([operation_field(kind, todo) for kind in sorted(kinds)])
@@ -224,14 +224,14 @@ class SignedRun:
                 return
             what = f"no signed approval of {todo} of run {self.run_id}"
             raise NotTrusted(TrustCause.UNSIGNED, what, "approve it with an identity: coord identity init")
-        signed = self._operation(text, {self.run_id, *brief.carried_from}, kinds)
+        signed = self._operation(text, {self.run_id, *self.brief.carried_from}, kinds)
         if signed.operation.todo != todo:
             raise foreign(f"the approval of {todo} is one of {signed.operation.todo}")
         repo = spec.predecessors.get(todo, spec.repo.name)
         self._check(signed.principal, signed.operation, spec.repo.name if repo == MILESTONE_REPO else repo)
         if (self.order.two_persons or by_person.two_persons) and signed.principal.name == self.principal.name:
             raise foreign(f"{self.principal.name} ordered run {self.run_id} and may not approve {todo} of it")
-        if signed.operation.run == self.run_id and signed.operation.heads != heads(todo):
+        if signed.operation.run == self.run_id and signed.operation.heads != self.heads(todo):
             what = f"the approval of {todo} is for other commits than those of its predecessors"
             raise NotTrusted(TrustCause.FOREIGN, what, f"retry the run: coord retry {self.run_id}")
 
@@ -266,24 +266,3 @@ class SignedRun:
         if any(text is not None and len(text) > LARGEST for text in found):
             raise broken(f"the order of run {self.run_id} has a field of more than {LARGEST} bytes")
         return found
-
-
-Heads = Mapping[str, str]
-"""Repository → commit."""
-
-
-def heads_of(handed: Iterable[PredecessorOutput], repo_of: Mapping[str, str]) -> dict[str, str]:
-    """Return the commit of each repository that was settled last of these todos."""
-    settled = sorted((one for one in handed if one.commit), key=lambda one: one.fence)
-    return {repo_of[one.todo]: one.commit or "" for one in settled}
-
-
-B = TypeVar("B", bound=BaseModel)
-
-
-def _parsed(kind: type[B], text: str, what: str) -> B:
-    try:
-        return kind.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise broken(f"{what}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error

@@ -65,12 +65,12 @@ def load_identity(environ: Mapping[str, str] | None = None) -> Signer | None:
     return found.signer() if found else None
 
 
-def require_identity(environ: Mapping[str, str] | None = None) -> Signer:
-    """Return the signer of this process. Raises UsageError if it has no identity."""
-    signer = load_identity(environ)
-    if signer is None:
+def require_identity(environ: Mapping[str, str] | None = None) -> Identity:
+    """Return the identity of this process. Raises UsageError if it has none."""
+    found = find_identity(environ)
+    if found is None:
         raise UsageError("this user has no identity that signs", "make one: coord identity init")
-    return signer
+    return found
 
 
 def known_keys(signer: Signer | None) -> TrustFile:

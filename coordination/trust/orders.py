@@ -18,13 +18,16 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from coordination.errors import NotTrusted, TrustCause
 from coordination.trust.break_glass import LIMIT_BYTES
-from coordination.trust.envelope import check_times
+from coordination.trust.envelope import check_times, seal
+
+if TYPE_CHECKING:
+    from coordination.trust.keys import Signer
 
 ORDER = "application/vnd.coord.order+json"
 OPERATION = "application/vnd.coord.operation+json"
@@ -132,6 +135,11 @@ def times(ttl: timedelta) -> dict[str, Any]:
     return {"nonce": secrets.token_hex(16), "issued_at": now, "expires_at": now + ttl}
 
 
+def seal_operation(operation: Operation, signer: Signer) -> str:
+    """Return the envelope of an operation, as text that Redis stores."""
+    return seal(OPERATION, operation.model_dump_json().encode(), signer).decode()
+
+
 def blocks_of(leaves: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield the first name and the text of each block. `leaves`: todo → digest of its spec."""
     rows = sorted(leaves.items())
@@ -142,7 +150,7 @@ def blocks_of(leaves: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 def read_order(payload: bytes, *, run: str, namespace: str, now: datetime) -> RunOrder:
     """Return the header in a verified payload. Raises NotTrusted for another run, namespace or time."""
-    order = _parsed(RunOrder, payload, "order")
+    order = parsed(RunOrder, payload, "the order cannot be read")
     _refuse_elsewhere(order, "order", {run}, namespace)
     check_times("the order", order.issued_at, order.expires_at, now)
     return order
@@ -154,7 +162,7 @@ def read_operation(
     """Return the operation in a verified payload. `runs`: the run, and those that it retries. Raises
     NotTrusted as `read_order` does.
     """
-    operation = _parsed(Operation, payload, "operation")
+    operation = parsed(Operation, payload, "the operation cannot be read")
     what = f"signed {operation.operation}"
     if operation.operation not in kinds:
         raise foreign(f"the {what} is no {' or '.join(sorted(kinds))}")
@@ -163,16 +171,16 @@ def read_operation(
     return operation
 
 
-S = TypeVar("S", bound=Signed)
+R = TypeVar("R", bound=BaseModel)
 
 
-def _parsed(kind: type[S], payload: bytes, what: str) -> S:
+def parsed(kind: type[R], content: str | bytes, what: str) -> R:
+    """Return the record in verified bytes. Raises NotTrusted, which begins with `what`."""
     try:
-        return kind.model_validate_json(payload)
+        return kind.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise broken(f"the {what} cannot be read: {where}: {first['msg']}") from error
+        raise broken(f"{what}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
 def _refuse_elsewhere(signed: Signed, what: str, runs: set[str], namespace: str) -> None:

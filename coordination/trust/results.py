@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
-from hashlib import sha256
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from coordination.errors import NotTrusted, TrustCause
+from coordination.trust import orders
 from coordination.trust.envelope import open_envelope, seal
 from coordination.trust.trust_file import Kind, Principal, TrustedKey, TrustFile
 
@@ -76,8 +76,7 @@ S = TypeVar("S", bound=Statement)
 
 def digest(content: str | bytes) -> str:
     """Return the SHA-256 of a text or of bytes; empty for nothing."""
-    data = content.encode() if isinstance(content, str) else content
-    return sha256(data).hexdigest() if data else ""
+    return orders.digest(content) if content else ""
 
 
 def seal_result(record: ResultRecord, signer: Signer) -> str:

@@ -15,7 +15,7 @@ from coordination.runs import approvals, transactions
 from coordination.runs.cleaning import Cleaning
 from coordination.runs.cleanup_jobs import CleanupJob
 from coordination.runs.connection import Connection
-from coordination.runs.provenance import with_signatures
+from coordination.runs.signed_operations import with_signatures
 from coordination.runs.submission import signing
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
