@@ -21,7 +21,7 @@ from coordination.credentials.masking import Masker
 from workers.attempt.logs import Log
 
 PIECE = 64 * 1024
-"""What `workers/process/child.py` reads at once."""
+"""Bytes that `workers/process/child.py` reads at once."""
 MEGABYTES = 16
 GOAL_MB_S = 50
 LETTERS = string.ascii_letters + string.digits

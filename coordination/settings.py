@@ -238,9 +238,10 @@ class Settings(BaseModel):
     """
 
     signatures: Signatures | None = None
-    """What this machine's workers demand of signatures: `off` checks nothing, `warn` reports what is not
-    signed as it must be and executes it, `require` refuses it. Read only from the environment, because the
-    file is not signed. None: `off` where Redis is a unix socket of the same user, else `warn`.
+    """Treatment of missing or wrong signatures by workers of this machine: `off` checks nothing, `warn`
+    reports and executes what is not signed as it must be, `require` refuses it. Read only from the
+    environment, because the file is not signed. None: `off` where Redis is a unix socket of the same user,
+    else `warn`.
     """
     order_ttl: Duration = timedelta(days=30)
     """Time for which a signed order or approval is valid; workers start nothing of it afterwards."""

@@ -57,7 +57,7 @@ class Confinement:
     machine: Machine
     bounds: Bounds
     binds: Binds
-    """What its commands see beside the workspace."""
+    """The files that its commands see beside the workspace."""
     home: Path | None
     dropped: frozenset[str]
     """Variables of the worker that its commands do not get."""

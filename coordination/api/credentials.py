@@ -27,7 +27,7 @@ class Written:
 
     credential: Credential
     unreadable: str = ""
-    """Why its secret cannot be read in this process; a worker may have what is missing here."""
+    """The reason why its secret cannot be read in this process; a worker may have what is missing here."""
 
 
 def listing() -> Sequence[Credential]:

@@ -1,4 +1,4 @@
-"""Whom this machine trusts, and with which key this user signs: `coord identity` and `coord trust`."""
+"""The identity of this user and the trust file of this machine: `coord identity` and `coord trust`."""
 
 from __future__ import annotations
 

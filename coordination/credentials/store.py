@@ -47,7 +47,7 @@ class Secret:
     value: str
     purposes: tuple[Purpose, ...] = ()
     warning: str = ""
-    """Why the reference before a rotation was used; empty otherwise."""
+    """The reason why the reference before a rotation was used; empty otherwise."""
 
     def __repr__(self) -> str:
         return f"Secret(name={self.name!r})"

@@ -26,12 +26,12 @@ class Strategy(Word):
 
 
 class Signatures(Word):
-    """What a worker demands of signatures."""
+    """How a worker treats signatures that are missing or wrong."""
 
     OFF = "off"
     """Nothing is checked."""
     WARN = "warn"
-    """What is not signed as it must be is logged, and executed."""
+    """A missing or wrong signature is logged, and the todo executed."""
     REQUIRE = "require"
     """It is refused."""
 

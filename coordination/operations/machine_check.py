@@ -43,7 +43,7 @@ class Machine:
     trust: Review = field(default_factory=Review)
     """Identity of this user and trust file of this machine."""
     signatures: str = "off"
-    """What workers here do with unsigned orders: off, warn or require."""
+    """The setting `signatures` of workers here: off, warn or require."""
 
 
 def machine_findings(machine: Machine, *, embedded: bool, reports: bool) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""What workers read of a run: the brief that all its todos share, and the spec of each todo."""
+"""The records of a run that workers read: the brief that all todos share, and the spec of each todo."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class RunBrief(BaseModel):
 
 
 class BriefPart(BaseModel):
-    """What the brief says of one repository: the part that its restricted workers get."""
+    """The part of the brief about one repository, which its restricted workers get."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -87,7 +87,7 @@ class Result:
     cached: str = ""
     """`<run> <todo>` of the cached result, where nothing was executed."""
     signed: str = ""
-    """What the worker states of it, signed (trust/results.py); empty where nothing states it."""
+    """The worker's signed statement about it (trust/results.py); empty where there is none."""
 
 
 class Source(BaseModel):
@@ -267,7 +267,7 @@ class Progress(BaseModel):
     left_s: float | None = None
     """Seconds that the rest takes; where there is a reason for no `eta`: once that is removed."""
     at_least: bool = False
-    """Whether `eta` and `left_s` are lower bounds, because the run has too many open todos."""
+    """True if `eta` and `left_s` are lower bounds, because the run has too many open todos."""
     no_eta: NoEta | None = None
     why_no_eta: str | None = None
     approvals: int = 0
@@ -293,8 +293,8 @@ class RunView(BaseModel):
     signed_by: str | None = None
     """Person or program whose signature of the order was verified here; None: none was, or nobody looked."""
     unsigned: tuple[str, ...] | None = None
-    """What no verified signature covers, with the reason; `actor` and `approved_by` are then only claims.
-    None: nobody looked, as only the view of one run does.
+    """The parts that no verified signature covers, with the reason; `actor` and `approved_by` are then only
+    claims. None: nobody looked, as only the view of one run does.
     """
     steered_by: str | None = None
     """Person who paused it, cancelled it, or had it rolled back."""

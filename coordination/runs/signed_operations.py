@@ -21,7 +21,7 @@ TAMPERED = frozenset({TrustCause.BROKEN, TrustCause.FOREIGN, TrustCause.WRONG_TY
 OF_COMMITS = frozenset({OperationKind.APPROVE, OperationKind.COMPLETE})
 """Operations that name the commits that a person has seen."""
 UNSIGNED = ("the order",)
-"""What is unsigned in a run that was submitted without an identity."""
+"""The unsigned part of a run that was submitted without an identity."""
 
 logger = logging.getLogger(__name__)
 

@@ -97,7 +97,7 @@ def _secrets() -> Iterator[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """What one command sees."""
+    """The files and the network that one command sees."""
 
     machine: Machine
     private: Path

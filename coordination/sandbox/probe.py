@@ -32,7 +32,7 @@ class Probed:
     """Its path; empty if it is not installed."""
     version: str = ""
     why_not: str = ""
-    """Why it does not work; empty if it does."""
+    """The reason why it does not work; empty if it does."""
     hint: str = ""
 
     @property

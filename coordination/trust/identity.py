@@ -34,7 +34,7 @@ MAX_CHOICE = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """Where the private key of this process is."""
+    """The place of the private key of this process."""
 
     source: str
     """Path of a key file, `agent`, or `agent:SHA256:…`."""

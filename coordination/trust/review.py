@@ -19,19 +19,19 @@ Advice = tuple[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Review:
-    """What one machine and user have for signatures."""
+    """The identity and the trust file of one machine and user."""
 
     identity: str = ""
     """Fingerprint of this user's key; empty without an identity, or with one that cannot be used."""
     source: str = ""
-    """Where the key is."""
+    """The place of the key."""
     name: str = ""
     """Name of this user in the trust file."""
     trust_file: str = ""
     """Path of the trust file; empty if there is none."""
     principals: int = 0
     errors: tuple[Advice, ...] = ()
-    """Why the trust file or the identity cannot be used."""
+    """The reasons why the trust file or the identity cannot be used."""
     warnings: tuple[Advice, ...] = ()
 
 

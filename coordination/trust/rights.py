@@ -12,7 +12,7 @@ from coordination.models import Word
 
 
 class Right(Word):
-    """What an operation needs."""
+    """A right that operations need."""
 
     READ = "read"
     """Show the file, runs, logs and messages."""

@@ -1,4 +1,4 @@
-"""Who did something, was refused, or declared an emergency: events, and a notice to a second person."""
+"""Access is recorded: operations, refusals and emergencies are events; a second person is told."""
 
 from __future__ import annotations
 

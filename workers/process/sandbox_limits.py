@@ -1,4 +1,4 @@
-"""Whether the processes of a sandbox exceed its limits. Part of the guard: it imports as little.
+"""Tells whether the processes of a sandbox exceed its limits. Part of the guard: it imports as little.
 
 The kernel bounds what one process may allocate. All of them together only a control group could bound, which
 needs rights that a worker seldom has. So they are counted.

@@ -43,7 +43,7 @@ class Kept:
     changes: bytes
     """A patch; empty if it changed nothing."""
     signed: str = ""
-    """What the worker that made it states of it, with its key (trust/results.py)."""
+    """The signed statement of the worker that made it (trust/results.py)."""
 
     @cached_property
     def packed(self) -> bytes:

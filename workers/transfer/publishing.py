@@ -54,7 +54,7 @@ class Publication:
     commit: str
     fence: int
     variables: Mapping[str, str] = field(default_factory=dict)
-    """Of the access to the remote."""
+    """Environment variables that give git access to the remote."""
 
     def publish(self) -> Remote:
         """Push the commit; return its branch. Raises Superseded, or NotCarried with the remote's words."""

@@ -47,7 +47,7 @@ class Submodules:
     hold: Callable[[], Hold]
     """The worktree's lock."""
     sandboxed: Callable[[], bool] = lambda: False
-    """Whether a todo in a sandbox has been here."""
+    """True if a todo in a sandbox has been here."""
 
     def update(self, worktree: Path, git_dir: Path, checkout: Path) -> None:
         """Bring all of them to the recorded commits, whatever was done to them. Raises GitRefused."""
