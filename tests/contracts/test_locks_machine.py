@@ -55,6 +55,17 @@ def test_a_granted_waiter_hands_on_what_it_leaves(history: AnyHistory) -> None:
     assert [both.state, behind.state] == ["held", "held"]
 
 
+def test_a_waiter_whose_place_expired_leaves_no_entry_in_the_queue_once_granted(history: AnyHistory) -> None:
+    first, second = asked(history, {"lock:a": "x"}, {"lock:a": "x"})
+    history.expire(first)
+    history.expire(second)
+
+    history.ask(second)
+
+    assert second.state == "held"
+    assert history.see().queues["lock:a"] == []
+
+
 def test_who_was_only_behind_one_that_leaves_goes_on_at_once(history: AnyHistory) -> None:
     _, leaver, behind = asked(
         history, {"resource:gpu": "2/0"}, {"resource:gpu": "2/0"}, {"resource:gpu": "1/0"}

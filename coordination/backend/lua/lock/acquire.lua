@@ -51,7 +51,8 @@ for _, want in ipairs(request.wants) do
   end
 end
 request.rank = request.rank or tonumber(rank) or now_us - priority * PRIORITY_STEP_US
-request.joins, request.waited = place_ms ~= '0', known ~= nil
+-- with a rank it asked before, and its entries in queues outlast its record
+request.joins, request.waited = place_ms ~= '0', known ~= nil or rank ~= ''
 local names = taken(request)
 if #names > 0 and not request.joins then return 'taken\n' .. table.concat(names, '\n') end
 if not known then
