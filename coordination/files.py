@@ -20,9 +20,10 @@ import fcntl
 import glob
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -92,10 +93,10 @@ def _is_of_git(folder: Path) -> bool:
 
 @contextmanager
 def replacing(
-    file: Path, *, durable: bool, before_rename: Callable[[], object] | None = None
+    file: Path, *, durable: bool, meanwhile: Callable[[], object] | None = None
 ) -> Iterator[IO[bytes]]:
     """Write a private file beside `file` and replace `file` at the end; after an error `file` is unchanged.
-    Raises OSError.
+    `meanwhile` is called before the rename, while the disk writes. Raises OSError.
     """
     part = file.with_name(f"{_unfinished(file)}{os.urandom(4).hex()}{UNFINISHED}")
     opened = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE)
@@ -103,15 +104,35 @@ def replacing(
         with os.fdopen(opened, "wb") as new:
             yield new
             new.flush()
-            if durable:
-                os.fsync(new.fileno())
-        if before_rename is not None:
-            before_rename()
+            with _synced(new) if durable else nullcontext():
+                if meanwhile is not None:
+                    meanwhile()
         part.replace(file)
     except BaseException:
         with suppress(OSError):
             part.unlink()
         raise
+
+
+@contextmanager
+def _synced(file: IO[bytes]) -> Iterator[None]:
+    """Write an open file to disk, in a thread while the body is executed. Raises OSError."""
+    errors: list[OSError] = []
+
+    def sync() -> None:
+        try:
+            os.fsync(file.fileno())
+        except OSError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=sync)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+    if errors:
+        raise errors[0]
 
 
 def replace_file(file: Path, content: bytes, *, durable: bool) -> None:

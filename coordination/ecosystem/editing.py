@@ -20,8 +20,9 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +93,11 @@ def _lock(descriptor: int, path: Path, deadline: float, poll_s: float) -> None:
         raise EditConflict(f"another process is editing {path}", "try again when it has finished")
 
 
-def save(path: Path, new: bytes, before_rename: Callable[[], object] | None = None) -> None:
+def save(path: Path, new: bytes, meanwhile: Callable[[], object] | None = None) -> None:
     """Replace the file's bytes; keep its mode and owner, and follow a symlink.
 
-    The bytes are on disk before the name points to them. On failure the old file is unchanged, and
-    CoordinationError states the cause.
+    The bytes are on disk before the name points to them; `meanwhile` is called while they are written. On
+    failure the old file is unchanged, and CoordinationError states the cause.
     """
     target = path.resolve()
     try:
@@ -105,7 +106,7 @@ def save(path: Path, new: bytes, before_rename: Callable[[], object] | None = No
             target, os.W_OK
         ):
             raise PermissionError(13, "the file is read-only")  # the rename alone would succeed
-        with replacing(target, durable=True, before_rename=before_rename) as file:
+        with replacing(target, durable=True, meanwhile=meanwhile) as file:
             file.write(new)
             with contextlib.suppress(PermissionError):  # only root may change the owner
                 os.fchown(file.fileno(), before.st_uid, before.st_gid)
@@ -152,9 +153,7 @@ def edit(
             if check is not None:
                 check(events_of(before.document.ecosystem, after.document.ecosystem, proposal.changes))
             if read_bytes(path) == before.document.text:
-                remove_unfinished(path.resolve())  # other writers of coord need the lock, so none is active
-                with _recorded(before.document, after.document, proposal.changes, cause) as sync:
-                    save(path, after.document.text, before_rename=sync)
+                _write(path, before.document, after.document, proposal.changes, cause)
                 cache.store(after)
                 return after.document
     raise EditConflict(
@@ -162,42 +161,31 @@ def edit(
     )
 
 
-@contextmanager
-def _recorded(
-    before: Document, after: Document, changes: Changes, cause: str
-) -> Iterator[Callable[[], None]]:
-    """Write the edit into the journal; yield a function that writes the journal to disk.
+def _write(path: Path, before: Document, after: Document, changes: Changes, cause: str) -> None:
+    remove_unfinished(path.resolve())  # other writers of coord need the lock, so none is active
+    with ExitStack() as saved:
+        record = partial(_record, saved, before, after, changes, cause)
+        save(path, after.text, meanwhile=record)
+
+
+def _record(saved: ExitStack, before: Document, after: Document, changes: Changes, cause: str) -> None:
+    """Write the edit into the journal and to disk; when `saved` closes, record that it was made.
 
     The edit is made even if the journal cannot be written.
     """
     journal = Journal(after.path.resolve())
-    with contextlib.ExitStack() as ends:
-        try:
-            events = events_of(before.ecosystem, after.ecosystem, changes)
-            ends.enter_context(
-                journal.recording(before, after, events, actor(), datetime.now(UTC), cause=cause)
-            )
-        except OSError as error:
-            _warn(journal, error)
-            yield lambda: None
-        else:
-            yield lambda: _sync(journal)
-
-
-def _sync(journal: Journal) -> None:
     try:
+        events = events_of(before.ecosystem, after.ecosystem, changes)
+        recording = journal.recording(before, after, events, actor(), datetime.now(UTC), cause=cause)
+        saved.enter_context(recording)
         journal.sync()
     except OSError as error:
-        _warn(journal, error)
-
-
-def _warn(journal: Journal, error: OSError) -> None:
-    logger.warning(
-        "the history may lack the edit of %s: %s: %s; make it a regular file that you may write",
-        journal.file,
-        journal.path,
-        error.strerror,
-    )
+        logger.warning(
+            "the history may lack the edit of %s: %s: %s; make it a regular file that you may write",
+            journal.file,
+            journal.path,
+            error.strerror,
+        )
 
 
 def _revised(before: Snapshot, changes: Changes) -> Snapshot:
