@@ -23,6 +23,7 @@ ACTIONS: dict[str, type[BaseModel]] = {
     "agent": models.AgentAction,
     "manual": models.ManualAction,
     "noop": models.NoopAction,
+    "rewrite": models.RewriteAction,
 }
 
 USED_ELSEWHERE = {

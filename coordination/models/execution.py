@@ -97,6 +97,8 @@ SandboxRules = Annotated[Sandbox, BeforeValidator(_bare_sandbox)]
 class ShellAction(Record):
     type: Literal["shell"]
     run: Command
+    read_only: Annotated[bool, Field(strict=True)] = False
+    """Fail if the command leaves a change in the worktree; nothing is committed."""
 
 
 class PythonAction(Record):
@@ -122,6 +124,44 @@ class NoopAction(Record):
     type: Literal["noop"]
 
 
+def _check_relative_path(pattern: str) -> str:
+    parts = pattern.split("/")
+    if pattern.startswith(("/", "~")) or ".." in parts:
+        raise ValueError("must be a path or a glob inside the repository, relative to its folder")
+    if not pattern.isprintable():
+        raise ValueError("contains invisible characters; remove them")
+    if ".git" in parts:
+        raise ValueError("names git's own folder; files that git tracks count without being named")
+    return pattern
+
+
+def _check_included(pattern: str) -> str:
+    if pattern.startswith("!"):
+        raise ValueError("names files to leave out; name the files to rewrite")
+    return _check_relative_path(pattern)
+
+
+def _check_argument(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("contains a null character, which no program can be given; remove it")
+    return text
+
+
+LONGEST_PATTERN = 10_000
+"""Characters; an argument of a program is limited to 128 KB."""
+Argument = Annotated[str, Field(max_length=LONGEST_PATTERN), AfterValidator(_check_argument)]
+
+
+class RewriteAction(Record):
+    """Replaces code that matches a syntax pattern, by ast-grep."""
+
+    type: Literal["rewrite"]
+    pattern: Annotated[Argument, Field(min_length=1)]
+    rewrite: Argument
+    lang: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=40)]
+    paths: tuple[Annotated[Text, AfterValidator(_check_included)], ...] = ()
+
+
 def _bare_command(value: object) -> object:
     if isinstance(value, str | list):
         return {"type": "shell", "run": value}
@@ -132,7 +172,8 @@ def _bare_command(value: object) -> object:
 
 Action = Annotated[
     Annotated[
-        ShellAction | PythonAction | AgentAction | ManualAction | NoopAction, Field(discriminator="type")
+        ShellAction | PythonAction | AgentAction | ManualAction | NoopAction | RewriteAction,
+        Field(discriminator="type"),
     ],
     BeforeValidator(_bare_command),
 ]
@@ -166,17 +207,6 @@ def _bare_gate(value: object) -> object:
 
 
 AtGate = Annotated[Gate, BeforeValidator(_bare_gate)]
-
-
-def _check_relative_path(pattern: str) -> str:
-    parts = pattern.split("/")
-    if pattern.startswith(("/", "~")) or ".." in parts:
-        raise ValueError("must be a path or a glob inside the repository, relative to its folder")
-    if not pattern.isprintable():
-        raise ValueError("contains invisible characters; remove them")
-    if ".git" in parts:
-        raise ValueError("names git's own folder; files that git tracks count without being named")
-    return pattern
 
 
 class Cache(Record):

@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import sys
 import textwrap
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from coordination.errors import PlanRefused
 from coordination.models import Repo, Todo
 from tests.waiting import until
+from workers.executors import commands
 from workers.executors.commands import EXECUTORS, command_for
 from workers.executors.job import Job
 from workers.process import child
@@ -44,6 +47,8 @@ if __name__ == "__main__":
 """
 
 Make = Callable[[str, Any], dict[str, Any]]
+AST_GREP = shutil.which(commands.AST_GREP, path=str(Path(sys.executable).parent))
+needs_ast_grep = pytest.mark.skipif(AST_GREP is None, reason="renew the environment: make setup")
 
 
 def as_shell_text(deed: str, value: Any) -> dict[str, Any]:
@@ -128,9 +133,13 @@ def make(request: pytest.FixtureRequest) -> Make:
     return member
 
 
+ALONE = {"rewrite"}
+"""Kinds of actions whose command is not the todo's own; each has tests of its own below."""
+
+
 def test_every_member_is_in_this_suite() -> None:
     actions = [make("succeed", None)["action"]["type"] for make in MEMBERS.values()]
-    assert set(actions) == set(EXECUTORS)
+    assert {*actions, *ALONE} == set(EXECUTORS)
 
 
 def test_success_is_exit_code_0_and_both_outputs_arrive_byte_for_byte(bench: Bench, make: Make) -> None:
@@ -280,3 +289,62 @@ def test_without_an_agent_and_for_a_manual_todo_the_refusal_says_what_to_do(benc
     with pytest.raises(PlanRefused) as manual:
         command_for(bench.job(action={"type": "manual"}))
     assert manual.value.hint.endswith("coord complete-todo TODO-001")
+
+
+@needs_ast_grep
+@pytest.mark.parametrize("paths", [(), ("deep",), ("deep/*.py",), ("deep/code.py",)], ids=str)
+def test_a_rewrite_changes_its_paths_and_nothing_behind_a_link(bench: Bench, paths: tuple[str, ...]) -> None:
+    outside = bench.cwd.parent / "outside.py"
+    (bench.cwd / "deep").mkdir()
+    for file in (outside, bench.cwd / "code.py", bench.cwd / "deep" / "code.py"):
+        file.write_text("old(1)\n")
+    (bench.cwd / "deep" / "link.py").symlink_to(outside)
+    (bench.cwd / "sgconfig.yml").write_text("customLanguages: {x: {libraryPath: x.so, extensions: [x]}}")
+
+    assert bench.run(action=rewrite("old($X)", "new($X)", paths=paths)).ok, bench.output
+
+    assert (bench.cwd / "deep" / "code.py").read_text() == "new(1)\n"
+    assert (bench.cwd / "code.py").read_text() == ("old(1)\n" if paths else "new(1)\n")
+    assert outside.read_text() == "old(1)\n"
+
+
+@needs_ast_grep
+def test_a_rewrite_without_a_match_succeeds_and_a_wrong_one_fails(bench: Bench) -> None:
+    (bench.cwd / "code.py").write_text("old(1)\n")
+
+    assert bench.run(action=rewrite("absent($X)", "")).ok
+    assert not bench.run(action=rewrite("two statements", "")).ok
+    assert not bench.run(action=rewrite("old($X)", "", lang="klingon")).ok
+    assert (bench.cwd / "code.py").read_text() == "old(1)\n"
+
+
+@needs_ast_grep
+@pytest.mark.parametrize("text", ["--update-all", "-p", "'; touch pwned; '", "$(touch pwned)", "--lang=go"])
+def test_no_text_of_a_rewrite_becomes_an_option_or_a_command(bench: Bench, text: str) -> None:
+    (bench.cwd / "code.py").write_text("old(1)\n")
+
+    bench.run(action=rewrite(text, "x"))
+    assert bench.run(action=rewrite("old($X)", text)).ok, bench.output
+
+    assert (bench.cwd / "code.py").read_text() == f"{text}\n"
+    assert not (bench.cwd / "pwned").exists()
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc", "~/x", "a/../../b", ".git/config", "!a", "a\nb"])
+def test_the_paths_of_a_rewrite_stay_in_the_repository(path: str) -> None:
+    with pytest.raises(ValidationError):
+        Todo.model_validate({"id": "T", "task": "t", "repo": "r", "action": rewrite("a", "b", paths=[path])})
+
+
+def test_without_ast_grep_a_rewrite_says_what_to_install(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(commands.ProgramMissing) as missing:
+        bench.run(action=rewrite("a", "b"))
+    assert "coord[codemods]" in missing.value.hint
+
+
+def rewrite(pattern: str, text: str, lang: str = "python", paths: Sequence[str] = ()) -> dict[str, Any]:
+    return {"type": "rewrite", "pattern": pattern, "rewrite": text, "lang": lang, "paths": list(paths)}

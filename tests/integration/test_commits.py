@@ -161,3 +161,32 @@ def test_variables_of_a_todo_that_redirect_git_redirect_no_commit_of_coord(bench
         assert git(bench.checkout, "show", f"{done.tip}:code") == name
     assert [(victim / ".git" / name).read_bytes() for name in ("HEAD", "index")] == before
     assert (victim / "code").read_text() == "staged\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "echo two >> code",
+        "rm code",
+        "echo new > new",
+        "git init -q inner",
+        "echo two >> code; git -c user.name=me -c user.email=me@home commit -qam mine",
+        "git checkout -q -b mine",
+    ],
+)
+def test_a_read_only_command_that_changes_something_fails(bench: Bench, command: str):
+    action = {"type": "shell", "run": command, "read_only": True}
+
+    refused = bench.attempt(action)
+
+    same = command.startswith("git checkout")  # a name for the same commit changes nothing
+    assert refused.kind is (OutcomeKind.SUCCEEDED if same else OutcomeKind.REFUSED), bench.log
+    again = bench.attempt({**action, "run": "git status"})
+    assert (again.kind, again.tip) == (OutcomeKind.SUCCEEDED, bench.standing("main")), bench.log
+
+
+def test_a_read_only_command_in_place_is_refused(bench: Bench):
+    action = {"type": "shell", "run": "touch changed", "read_only": True}
+
+    assert bench.attempt(action, workspace="in-place").kind is OutcomeKind.REFUSED
+    assert not (bench.checkout / "changed").exists()

@@ -98,6 +98,15 @@ class RunTodo(AttemptAction):
     def key(self) -> str:
         return f"{self.grant.run_id}/{self.grant.todo_id}"
 
+    def has_command(self) -> bool:
+        todo = self.grant.spec.todo
+        if todo.workspace is models.Workspace.IN_PLACE and getattr(todo.action, "read_only", False):
+            raise PlanRefused(
+                f"{todo.id} is read_only, which cannot be checked in place",
+                "give it workspace: worktree, or remove read_only from its action",
+            )
+        return True
+
     def cached(self, workspace: Workspace, since: str) -> AttemptOutcome | None:
         return self.recall.look(workspace, since) if self.recall else None
 

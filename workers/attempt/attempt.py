@@ -197,6 +197,7 @@ class Attempt:
                 plan=self._attempt_environment.brief.plan_id,
                 message=self._attempt_environment.brief.commit_message,
                 hooks=self._attempt_environment.brief.commit_hooks == "run",
+                read_only=getattr(self.grant.spec.todo.action, "read_only", False),
             ),
             git_commit=self._commands.git_commit,
             confined=self._commands.confinement is not None,

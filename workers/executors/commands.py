@@ -10,6 +10,11 @@ of the worktree's virtual environment if there is one: it has the repository's d
 through standard input: an argument list is limited to 128 KB a piece, and everyone on the machine can read
 it.
 
+`{type: rewrite, pattern: …, rewrite: …, lang: …}` runs ast-grep. The pattern and the other texts are values
+of options (`--pattern=…`), so that none becomes an option. ast-grep searches the worktree and follows no
+links, so that no path leads out of it; `paths` are globs that narrow the search. Its configuration is empty:
+a repository's own one may load native code.
+
 `{type: agent, prompt: …}`, and a todo without an action, run the submitter's agent command, which reads a
 prompt.
 """
@@ -18,12 +23,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from coordination import models
-from coordination.errors import PlanRefused
+from coordination.errors import CoordinationError, PlanRefused
 from coordination.models import argv_of
 from workers.executors.job import Command, Job, Undone
 
@@ -45,6 +51,64 @@ def python_command(job: Job) -> Command:
 def interpreter(cwd: Path) -> str:
     own = cwd / ".venv" / "bin" / "python"
     return str(own) if os.access(own, os.X_OK) else sys.executable
+
+
+AST_GREP = "ast-grep"
+NO_MATCH = 1
+"""Its exit code if nothing matches."""
+GLOB = frozenset("*?[{")
+
+
+class ProgramMissing(CoordinationError):
+    """ast-grep is not installed beside this Python, nor on PATH."""
+
+    exit_code = 1
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a rewrite action needs ast-grep, which is not installed beside this Python, nor on PATH",
+            "install it on this machine: pip install 'coord[codemods]'",
+        )
+
+
+def ast_grep() -> str:
+    """Return the path of ast-grep. Raises ProgramMissing."""
+    beside = shutil.which(AST_GREP, path=str(Path(sys.executable).parent))
+    if found := beside or shutil.which(AST_GREP):
+        return found
+    raise ProgramMissing
+
+
+def rewrite_arguments(action: models.RewriteAction) -> tuple[str, ...]:
+    """Return the arguments of ast-grep that rewrite the files of the current folder."""
+    globs = (f"--globs={glob}" for path in action.paths for glob in _globs(path))
+    return (
+        "run",
+        "--config=/dev/null",
+        "--no-ignore=parent",  # the worktree may lie in a folder that the ecosystem's repository ignores
+        "--color=never",
+        f"--pattern={action.pattern}",
+        f"--rewrite={action.rewrite}",
+        f"--lang={action.lang}",
+        *globs,
+        "--update-all",
+    )
+
+
+def _globs(path: str) -> tuple[str, ...]:
+    """Return the globs of a path: a folder means all files in it. A leading slash means this folder."""
+    anchored = f"/{path.removeprefix('./').rstrip('/')}"
+    return (anchored,) if GLOB & set(path) else (anchored, f"{anchored}/**")
+
+
+REWRITE = f'"$0" "$@" || {{ code=$?; test $code = {NO_MATCH} && echo "no match" && exit 0; exit $code; }}'
+"""Its arguments follow as arguments of their own, which no shell parses."""
+
+
+def rewrite_command(job: Job) -> Command:
+    """Return the command of a rewrite, which succeeds if nothing matches. Raises ProgramMissing."""
+    assert isinstance(job.action, models.RewriteAction)
+    return Command(argv=("sh", "-c", REWRITE, ast_grep(), *rewrite_arguments(job.action)))
 
 
 def agent_command(job: Job) -> Command:
@@ -120,6 +184,7 @@ EXECUTORS: Mapping[str, Executor] = {
     "shell": shell_command,
     "python": python_command,
     "agent": agent_command,
+    "rewrite": rewrite_command,
 }
 """By the action's type, as written in ecosystem.yaml."""
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 from coordination.errors import GitRefused
+from coordination.text import counted, listed
 from workers.process.child import Exit
 from workers.workspace.git import Hold, ask, clean_environment, git, refuse_damaged
 from workers.workspace.repository import contains
@@ -56,6 +57,8 @@ class CommitStyle:
     plan: str = ""
     message: str = "{todo}: {task}"
     hooks: bool = True
+    read_only: bool = False
+    """True if the todo may change nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +71,7 @@ class WorktreeState:
     since: str
     settings: Sequence[str]
     hold: Hold
-    hooks: bool
+    style: CommitStyle
     git_commit: GitCommit
     confined: bool = False
     """True if the todo ran in a sandbox: git then looks into no repository within the worktree, for its
@@ -163,6 +166,8 @@ def commit(worktree: WorktreeState, text: Message) -> str:
     Raises GitRefused or CommitRefused.
     """
     seen = look(worktree)
+    if worktree.style.read_only:
+        return _unchanged(worktree, seen)
     head = seen.head
     was = head if seen.branch == worktree.branch else worktree.commit_at(f"refs/heads/{worktree.branch}")
     tip = was or worktree.since
@@ -187,13 +192,30 @@ def commit(worktree: WorktreeState, text: Message) -> str:
     return _commit(worktree, parent, text)
 
 
+def _unchanged(worktree: WorktreeState, seen: Look) -> str:
+    """Return the commit that the todo began with. Raises GitRefused if it left anything else."""
+    changed = (*seen.changed, *seen.deleted, *seen.nested, *seen.conflicts)
+    if changed or seen.differs:
+        raise GitRefused(
+            f"the command may change nothing, and changed {counted(len(changed), 'file')}: {listed(changed)}",
+            "let it write elsewhere ($TMPDIR), or remove read_only from its action",
+        )
+    branch = worktree.commit_at(f"refs/heads/{worktree.branch}")
+    if seen.head != worktree.since or branch not in ("", worktree.since):
+        raise GitRefused(
+            f"the command may change nothing, and moved {seen.branch} to {seen.head[:12]}",
+            "let it make no commit, or remove read_only from its action",
+        )
+    return worktree.since
+
+
 def _commit(worktree: WorktreeState, parent: str, text: Message) -> str:
     settings = (
         *OURS,
         *DURABLE,
         *worktree.settings,
         *identity(worktree.path, worktree.git_dir),
-        *(() if worktree.hooks else (NO_HOOKS,)),
+        *(() if worktree.style.hooks else (NO_HOOKS,)),
     )
     if worktree.confined and not _has_hooks(worktree):
         # A sandbox for a commit without foreign code would cost 14 ms, and hide the key that signs it.
@@ -221,7 +243,7 @@ def _commit(worktree: WorktreeState, parent: str, text: Message) -> str:
 
 def _has_hooks(worktree: WorktreeState) -> bool:
     """Return whether a commit would execute a hook of the repository."""
-    if not worktree.hooks:
+    if not worktree.style.hooks:
         return False
     asked = ("--type=path", "--show-scope", "--get-all", "core.hooksPath")
     told = (line.partition("\t") for line in worktree.ask("config", *asked).stdout.splitlines())

@@ -268,7 +268,7 @@ class Worktree(Workspace):
                 since=self._since,
                 settings=self._prepared.settings,
                 hold=self.hold,
-                hooks=self._style.hooks,
+                style=self._style,
                 git_commit=self._git_commit,
                 confined=self._prepared.sandboxed,
             )

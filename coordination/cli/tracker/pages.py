@@ -42,6 +42,7 @@ from coordination.models import (
     NoopAction,
     Plan,
     PythonAction,
+    RewriteAction,
     ShellAction,
     Todo,
     presentable,
@@ -215,6 +216,8 @@ def _action(action: Action | None) -> str:
             return _command(action.run)
         case PythonAction():
             return f"python {action.call}"
+        case RewriteAction():
+            return f"rewrite {action.lang}: {action.pattern} → {action.rewrite}"
         case AgentAction() if action.prompt:
             return f"an agent: {action.prompt}"
         case None | AgentAction():

@@ -17,6 +17,7 @@ from coordination.models import (
     OnFailure,
     PythonAction,
     ResourceNeed,
+    RewriteAction,
     ShellAction,
     Strategy,
     Todo,
@@ -133,6 +134,8 @@ def command_text(todo: Todo, agent: Command | None) -> str:
         return f"a person: coord {'approve' if is_milestone(todo) else 'complete-todo'} {todo.id}"
     if isinstance(action, NoopAction):
         return "nothing"
+    if isinstance(action, RewriteAction):
+        return f"rewrite {action.lang}: {action.pattern} → {action.rewrite}"
     return f"agent: {_words(agent or '')}"
 
 

@@ -34,6 +34,7 @@ OTHERWISE = {
     "coord_retry_run": {"from_todos"},  # `from_`
     "coord_rollback_run": {"accept"},  # the todos of `Run.accept`
     "coord_get_run": {"states"},  # `RunView.only`
+    "coord_approve_todo": {"dry_run"},  # `review`, an operation of its own
     "coord_create_todo": {"run", "prompt", "manual"},  # the kinds of `action`, flat
     "coord_update_issue": {"clear"},  # None in `changes`: models leave out what is null
     "coord_list_locks": {"all"},  # `internal`
