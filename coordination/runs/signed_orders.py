@@ -138,6 +138,7 @@ class SignedRun:
                 "predecessors": told.predecessors,
                 "repo_of": told.repo_of,
                 "origins": {part.repo: part.origin for part in parts if part.origin},
+                "branch_of_set": {part.repo: part.branch for part in parts if part.branch},
                 "carried_tips": {part.repo: part.tip for part in parts if part.tip},
                 "set_back": {part.repo: part.set_back for part in parts if part.set_back},
             }
