@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from coordination.runs.retrying.named_checkpoints import NamedCheckpoint
     from coordination.runs.retrying.retry_plan import RetryPlan
     from coordination.runs.rollback import RollbackPreview
+    from coordination.runs.signed_operations import Subject
     from coordination.runs.submission.conflicts import LeftOut
     from coordination.runs.submission.dry_run import DryRun, Step
     from coordination.runs.views.live import Asked
@@ -178,6 +179,7 @@ __all__ = [
     "Severity",
     "Step",
     "Stopped",
+    "Subject",
     "Survey",
     "TodoContext",
     "TodoInView",
@@ -240,6 +242,7 @@ _HOMES = {
     "runs.retrying.named_checkpoints": ("NamedCheckpoint",),
     "runs.retrying.retry_plan": ("RetryPlan",),
     "runs.rollback": ("RollbackPreview",),
+    "runs.signed_operations": ("Subject",),
     "runs.submission.conflicts": ("LeftOut",),
     "runs.submission.dry_run": ("DryRun", "Step"),
     "runs.views.live": ("Asked",),

@@ -10,6 +10,7 @@ from coordination.models import Verdict
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
     from coordination.runs.approvals import Decision
+    from coordination.runs.signed_operations import Subject
 
 
 class Decisions:
@@ -44,14 +45,35 @@ class Decisions:
         """
         return Run(self._access, self.decide(Verdict.REJECT, todo, run, comment).run_id)
 
-    def decide(self, verdict: Verdict, todo: str, run: str | None = None, comment: str = "") -> Decision:
-        """Approve or reject; return who decided what in which run. Raises as `approve` does."""
+    def review(self, todo: str, run: str | None = None) -> tuple[str, Subject | None]:
+        """Return the run, and what an approval of the todo would sign: task, order and commits, from bytes
+        that were verified here; None in a process without an identity. Raises as `approve` does; NotTrusted
+        where somebody has changed the run.
+        """
+        from coordination.runs import approvals
+
+        with self._access.reached() as connection:
+            self._access.authority.check("read")
+            return approvals.review(connection, todo, connection.reader.resolve(run) if run else None)
+
+    def decide(
+        self,
+        verdict: Verdict,
+        todo: str,
+        run: str | None = None,
+        comment: str = "",
+        *,
+        reviewed: Subject | None = None,
+    ) -> Decision:
+        """Approve or reject; return who decided what in which run. Raises as `approve` does, and Conflict
+        where the todo is not as it was `reviewed` any more.
+        """
         from coordination.runs import approvals
 
         with self._access.reached() as connection:
             named = connection.reader.resolve(run) if run else None
             self._access.authority.check(verdict.value, lambda: self._repos_of(todo, named))
-            decision = approvals.decide(connection, verdict, todo, named, comment)
+            decision = approvals.decide(connection, verdict, todo, named, comment, reviewed=reviewed)
         self._access.announce(verdict.value, todo, run=decision.run_id, data={"comment": comment})
         return decision
 

@@ -18,7 +18,7 @@ from coordination.planner.gates import DONE
 from coordination.runs.brief import TodoSpec
 from coordination.runs.connection import Connection
 from coordination.runs.records import Descriptor, RunStatus, TodoState
-from coordination.runs.signed_operations import sign_operation
+from coordination.runs.signed_operations import Subject, sign_operation, subject_of
 from coordination.runs.store import RunStore
 from coordination.runs.views.todo_view import iso
 from coordination.text import did_you_mean, listed
@@ -162,6 +162,8 @@ class Decision:
     comment: str
     run_status: RunStatus
     """Status of the run after the decision."""
+    subject: Subject | None = None
+    """What was approved, as this machine verified it; None for a rejection, and without an identity."""
 
 
 def run_with_gate(store: RunStore, verdict: Verdict, todo: str, run_id: str | None) -> str:
@@ -254,7 +256,8 @@ def complete(connection: Connection, todo: str, run_id: str | None = None) -> st
     live = connection.store.live_runs() if run_id is None else [run_id]
     chosen = run_with_manual_todo(todo, find_runs_of(connection.redis, connection.keys, todo, live))
     refuse_own(connection, chosen, todo)
-    sign_operation(connection, chosen, OperationKind.COMPLETE, todo)
+    subject = subject_of(connection, chosen, todo)
+    sign_operation(connection, chosen, OperationKind.COMPLETE, todo, subject=subject)
     reply = connection.store.complete(chosen, todo, actor())
     connection.dispatcher.follow(reply)
     if reply.word != "settled":
@@ -265,21 +268,39 @@ def complete(connection: Connection, todo: str, run_id: str | None = None) -> st
     return chosen
 
 
+def review(connection: Connection, todo: str, run_id: str | None = None) -> tuple[str, Subject | None]:
+    """Return the run that waits for an approval of the todo, and what that would sign; None without an
+    identity. Raise as `decide` does.
+    """
+    chosen = run_with_gate(connection.store, Verdict.APPROVE, todo, run_id)
+    return chosen, subject_of(connection, chosen, todo)
+
+
 def decide(
-    connection: Connection, verdict: Verdict, todo: str, run_id: str | None = None, comment: str = ""
+    connection: Connection,
+    verdict: Verdict,
+    todo: str,
+    run_id: str | None = None,
+    comment: str = "",
+    *,
+    reviewed: Subject | None = None,
 ) -> Decision:
     """Approve or reject a todo that waits at its gate or for a person. A paused run continues when it is
     resumed.
 
-    Raise NotFound; Conflict; UsageError where nothing waits for approval, or several runs do and none is
-    named.
+    `reviewed`: what the person has seen. Raise NotFound; Conflict, also where something else is to be
+    approved now; UsageError where nothing waits for approval, or several runs do and none is named.
     """
     store, by, comment = connection.store, actor(), comment.strip()
     chosen = run_with_gate(store, verdict, todo, run_id)
+    subject = None
     if verdict is Verdict.APPROVE:
         refuse_own(connection, chosen, todo)
+        subject = subject_of(connection, chosen, todo)
+        if reviewed is not None and subject != reviewed:
+            raise Conflict(f"{todo} of run {chosen} has changed since it was shown", "look at it again")
     kind = OperationKind.APPROVE if verdict is Verdict.APPROVE else OperationKind.REJECT
-    sign_operation(connection, chosen, kind, todo, comment=comment)
+    sign_operation(connection, chosen, kind, todo, comment=comment, subject=subject)
     step = store.approve if verdict is Verdict.APPROVE else store.reject
     reply = step(chosen, todo, by, comment)
     connection.dispatcher.follow(reply)
@@ -289,4 +310,6 @@ def decide(
     if reply.word == "settled":
         connection.dispatcher.open_level_after(chosen, todo)
     status = connection.reader.status(chosen)
-    return Decision(todo=todo, run_id=chosen, verdict=verdict, by=by, comment=comment, run_status=status)
+    return Decision(
+        todo=todo, run_id=chosen, verdict=verdict, by=by, comment=comment, run_status=status, subject=subject
+    )

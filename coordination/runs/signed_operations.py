@@ -7,23 +7,81 @@ because a worker may act at once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
-from coordination.errors import CoordinationError, NotTrusted, TrustCause
+from coordination.errors import CoordinationError, NotTrusted
 from coordination.runs.connection import Connection
 from coordination.runs.records import RunView
-from coordination.runs.signed_orders import HEADER, SignedRun, operation_field
+from coordination.runs.signed_orders import HEADER, TAMPERED, SignedRun, commits_of, operation_field
 from coordination.trust.break_glass import current_emergency
 from coordination.trust.orders import Operation, OperationKind, seal_operation, times
 
-TAMPERED = frozenset({TrustCause.BROKEN, TrustCause.FOREIGN, TrustCause.WRONG_TYPE})
-"""Causes that say that somebody has changed the run: nobody should act on it."""
-OF_COMMITS = frozenset({OperationKind.APPROVE, OperationKind.COMPLETE})
-"""Operations that name the commits that a person has seen."""
 UNSIGNED = ("the order",)
 """The unsigned part of a run that was submitted without an identity."""
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What a signed approval of a todo is about, from bytes that were verified here: nobody who can write to
+    Redis chooses what the person reads.
+    """
+
+    run: str
+    todo: str
+    task: str = ""
+    repo: str = ""
+    ordered_by: str = ""
+    order: str = ""
+    """Digest of the header of the run's order; empty where the approval is not signed."""
+    heads: Mapping[str, str] = field(default_factory=dict)
+    """Repository → the commit on which the todo builds."""
+    unverified: tuple[str, ...] = ()
+    """The parts that no verified signature covers, each with the reason."""
+
+    @property
+    def lines(self) -> Iterator[str]:
+        """Yield the text that a person reads."""
+        if self.order:
+            yield f"{self.todo} of run {self.run}: {self.task}"
+            yield f"  ordered by {self.ordered_by}, order {self.order[:12]}"
+        else:
+            yield f"{self.todo} of run {self.run}"
+        yield from (f"  builds on {commit[:12]} in {repo}" for repo, commit in self.heads.items())
+        yield from (f"  not verified: {part}" for part in self.unverified)
+
+
+def subject_of(connection: Connection, run_id: str, todo: str) -> Subject | None:
+    """Return what an approval of the todo signs; None in a process without an identity.
+
+    Raise NotTrusted where the run is not the one that was ordered, or a result not the one that was signed.
+    """
+    if connection.signing is None:
+        return None
+    if connection.store.signed(run_id, [HEADER]) == [None]:
+        return Subject(run=run_id, todo=todo, unverified=UNSIGNED)
+    run = connection.signed_run(run_id)
+    try:
+        spec = run.read_spec(todo, connection.redis.hget(connection.keys.run(run_id).spec, todo) or "")
+        heads = run.heads(todo)
+    except NotTrusted as refused:
+        if refused.cause in TAMPERED:
+            raise
+        return Subject(run=run_id, todo=todo, unverified=(f"the order: {refused.message}",))
+    if tampered := next((head.doubt for head in heads if head.doubt and head.tampered), None):
+        raise tampered
+    return Subject(
+        run=run_id,
+        todo=todo,
+        task=spec.todo.task,
+        repo=spec.repo.name,
+        ordered_by=run.principal.name,
+        order=run.digest,
+        heads=commits_of(heads),
+        unverified=tuple(f"{head.commit[:12]} in {head.repo}: {head.doubt}" for head in heads if head.doubt),
+    )
 
 
 def sign_operation(
@@ -34,22 +92,25 @@ def sign_operation(
     *,
     comment: str = "",
     checkpoint: str = "",
+    subject: Subject | None = None,
 ) -> bool:
     """Store the signed operation, if this process has an identity and the run's order is signed; return
     whether it has. Raise NotTrusted where the run is not the one that was ordered.
+
+    `subject`: what an approval, or a completion, is about.
     """
     signing = connection.signing
     if signing is None or connection.store.signed(run_id, [HEADER]) == [None]:
         return False
-    run = connection.signed_run(run_id)
     try:
-        heads = run.heads(todo) if kind in OF_COMMITS else {}
-        order = run.digest
+        order = connection.signed_run(run_id).digest if subject is None else subject.order
     except NotTrusted as refused:
         if refused.cause in TAMPERED:
             raise
         logger.warning("%s of run %s is not signed: %s", kind, run_id, refused.message)
         return False
+    if not order:
+        return False  # its subject says why
     operation = Operation(
         operation=kind,
         namespace=connection.keys.namespace,
@@ -58,7 +119,7 @@ def sign_operation(
         todo=todo,
         comment=comment,
         checkpoint=checkpoint,
-        heads=heads,
+        heads=subject.heads if subject else {},
         break_glass=current_emergency(signing.signer)[0],
         **times(signing.ttl),
     )

@@ -7,8 +7,8 @@ header is unsigned.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 
@@ -17,6 +17,7 @@ from coordination.errors import NotTrusted, TrustCause
 from coordination.models import Signatures
 from coordination.planner.gates import MILESTONE_REPO, asks
 from coordination.runs.brief import BriefPart, ByPerson, OrderedBrief, OrderedSpec, RunBrief, TodoSpec
+from coordination.runs.inputs import PredecessorOutput
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from coordination.trust.break_glass import open_emergency
@@ -34,9 +35,12 @@ from coordination.trust.orders import (
     read_operation,
     read_order,
 )
+from coordination.trust.results import check_predecessor, open_result
 from coordination.trust.rights import right_of
 from coordination.trust.trust_file import Principal, TrustFile
 
+TAMPERED = frozenset({TrustCause.BROKEN, TrustCause.FOREIGN, TrustCause.WRONG_TYPE})
+"""Causes that say that somebody has changed the run: nobody should act on it."""
 HEADER, PART = "header", "part"
 LARGEST = 8 * 1024 * 1024
 """Bytes of a header, block or part that are read; a header of 50,000 todos has 30 kB."""
@@ -64,6 +68,27 @@ class SignedOperation:
     operation: Operation
     principal: Principal
     fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """The commit of a repository on which a todo builds, as Redis tells it."""
+
+    repo: str
+    commit: str
+    todo: str
+    """The predecessor that left it."""
+    doubt: NotTrusted | None = None
+    """Reason why the work up to it is not covered by results that were verified here."""
+
+    @property
+    def tampered(self) -> bool:
+        return self.doubt is not None and self.doubt.cause in TAMPERED
+
+
+def commits_of(heads: Iterable[Head]) -> dict[str, str]:
+    """Return repository → commit."""
+    return {head.repo: head.commit for head in heads if head.commit}
 
 
 @dataclass(kw_only=True)
@@ -148,11 +173,16 @@ class SignedRun:
         """Return the spec of a todo from its stored text, if it was signed and its repository is one in which
         the signer may order it.
         """
+        spec = self.read_spec(todo, text)
+        self._check(self.principal, self.order, spec.repo.name)
+        return spec
+
+    def read_spec(self, todo: str, text: str) -> TodoSpec:
+        """Return the spec of a todo from its stored text, if it was signed, by whomever."""
         self._check_leaf(todo, text)
         spec = parsed(OrderedSpec, text, f"the spec of {todo}")
         if spec.todo.id != todo:
             raise foreign(f"the spec of {todo} is one of {spec.todo.id}")
-        self._check(self.principal, self.order, spec.repo.name)
         return spec
 
     def cover(self, brief_json: str, specs: Mapping[str, str]) -> None:
@@ -169,14 +199,40 @@ class SignedRun:
         if self._leaves(self.order.block_of(todo)).get(todo) != digest(text):
             raise broken(f"the spec of {todo} is not the one that was signed for run {self.run_id}")
 
-    def heads(self, todo: str) -> dict[str, str]:
-        """Return the commits on which a todo builds now: repository → that of the predecessor that was
-        settled last there.
+    def heads(self, todo: str) -> list[Head]:
+        """Return the commits on which a todo builds now, one of each repository: that of the predecessor that
+        was settled last there. All predecessors are compared with their signed results.
         """
-        before = sorted(self.brief.ancestors(todo))
-        handed = self.store.handed_over(self.run_id, before).todos if before else ()
-        settled = sorted((one for one in handed if one.commit), key=lambda one: one.fence)
-        return {self.brief.repo_of[one.todo]: one.commit or "" for one in settled}
+        brief, found = self.brief, dict[str, Head]()
+        if not (before := sorted(brief.ancestors(todo))):
+            return []
+        handed = self.store.handed_over(self.run_id, before, signed=before)
+        for one in sorted(handed.todos, key=lambda one: one.fence):
+            repo = brief.repo_of[one.todo]
+            head = found.get(repo) or Head(repo=repo, commit="", todo=one.todo)
+            doubt = head.doubt or self._doubt_of(one, repo, handed.signed.get(one.todo, ""))
+            last = {"commit": one.commit, "todo": one.todo} if one.commit else {}
+            found[repo] = replace(head, doubt=doubt, **last)
+        return [found[repo] for repo in sorted(found) if found[repo].commit or found[repo].tampered]
+
+    def _doubt_of(self, told: PredecessorOutput, repo: str, signed: str) -> NotTrusted | None:
+        """Return why the result of a predecessor is not the one that a trusted worker signed."""
+        if told.todo in self.brief.by_hand and not told.commit:
+            return None
+        try:
+            check_predecessor(
+                open_result(signed, self.trust, self.now()),
+                runs=self.brief.runs_of(told.todo),
+                run=told.run,
+                todo=told.todo,
+                repo=repo,
+                fence=told.fence,
+                commit=told.commit or "",
+                output=told.json,
+            )
+        except NotTrusted as doubt:
+            return doubt
+        return None
 
     def start(self, todo: str, spec: TodoSpec) -> None:
         """Check the signed decisions of persons without which the todo must not start."""
@@ -232,9 +288,14 @@ class SignedRun:
         self._check(signed.principal, signed.operation, spec.repo.name if repo == MILESTONE_REPO else repo)
         if (self.order.two_persons or by_person.two_persons) and signed.principal.name == self.principal.name:
             raise foreign(f"{self.principal.name} ordered run {self.run_id} and may not approve {todo} of it")
-        if signed.operation.run == self.run_id and signed.operation.heads != self.heads(todo):
+        if signed.operation.run != self.run_id:
+            return
+        heads = self.heads(todo)
+        if signed.operation.heads != commits_of(heads):
             what = f"the approval of {todo} is for other commits than those of its predecessors"
             raise NotTrusted(TrustCause.FOREIGN, what, f"retry the run: coord retry {self.run_id}")
+        if doubts := [head.doubt for head in heads if head.doubt]:
+            raise doubts[0]
 
     def _operation(self, text: str, runs: set[str], kinds: set[OperationKind]) -> SignedOperation:
         verified = open_envelope(text.encode(), OPERATION, self.trust, now=self.now())

@@ -91,15 +91,20 @@ def seal_cached(record: CachedRecord, signer: Signer) -> str:
 
 def open_result(raw: str, trust: TrustFile, now: datetime) -> ResultRecord:
     """Return the record that a trusted worker of its repository signed. Raises NotTrusted."""
+    return _opened(raw, RESULT_TYPE, ResultRecord, trust, now)[0]
+
+
+def worker_of(raw: str, trust: TrustFile, now: datetime) -> tuple[ResultRecord, str]:
+    """Return the record as `open_result` does, and the name of the worker that signed it."""
     return _opened(raw, RESULT_TYPE, ResultRecord, trust, now)
 
 
 def open_cached(raw: str, trust: TrustFile, now: datetime) -> CachedRecord:
     """Return the record of a cached result, as `open_result` does."""
-    return _opened(raw, CACHED_TYPE, CachedRecord, trust, now)
+    return _opened(raw, CACHED_TYPE, CachedRecord, trust, now)[0]
 
 
-def _opened(raw: str, kind: str, record: type[S], trust: TrustFile, now: datetime) -> S:
+def _opened(raw: str, kind: str, record: type[S], trust: TrustFile, now: datetime) -> tuple[S, str]:
     verified = open_envelope(raw.encode(errors="replace"), kind, trust, now=now, limit=LIMIT_BYTES)
     try:
         found = record.model_validate_json(verified.payload)
@@ -108,7 +113,7 @@ def _opened(raw: str, kind: str, record: type[S], trust: TrustFile, now: datetim
             TrustCause.BROKEN, "the signed result has other fields than this coord knows"
         ) from error
     _check_worker(verified.principal, found.repo)
-    return found
+    return found, verified.principal.name
 
 
 def _check_worker(principal: Principal, repo: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from coordination.api.coord import Coord
 from coordination.api.machine import examine
 from coordination.backend.client import Profile, connect
 from coordination.backend.server_check import Severity
-from coordination.errors import MissingRight, NotAllowed, UsageError
+from coordination.errors import Conflict, MissingRight, NotAllowed, UsageError
 from coordination.events.records import Event
 from coordination.events.stream import EventStream
+from coordination.models import Verdict
 from coordination.operations.doctor import findings
 from coordination.runs.maintenance.notices import notice_of
 from coordination.trust.keys import new_key
@@ -79,6 +81,18 @@ def test_who_ordered_approved_and_was_refused_is_in_the_events(coord: Coord, edi
     assert (refused.kind, refused.actor, refused.data["operation"]) == ("access.refused", "anna", "approve")
     assert (again.kind, again.data["right"]) == ("access.refused", "approve")
     assert (reject.kind, reject.data["operation"]) == ("access.granted", "reject")
+
+
+def test_an_approval_is_refused_if_the_todo_changed_after_it_was_shown(coord: Coord, editor: TrustEditor):
+    editor.grant("anna", Role.APPROVER)
+    run = coord.runs.sweep("PLAN-001")
+    named, subject = coord.runs.review("TODO-001")
+    assert subject is not None
+    assert named == run.id
+    assert next(iter(subject.lines)) == f"TODO-001 of run {run.id}: Wait"
+    with pytest.raises(Conflict, match="changed since"):
+        coord.runs.decide(Verdict.APPROVE, "TODO-001", reviewed=replace(subject, heads={"api": "1" * 40}))
+    assert coord.runs.decide(Verdict.APPROVE, "TODO-001", reviewed=subject).subject == subject
 
 
 def test_an_emergency_is_told_at_once_and_marks_what_follows(

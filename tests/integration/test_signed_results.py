@@ -32,7 +32,7 @@ from coordination.runs.remote_steps.serving import Serving
 from coordination.runs.replies import Grant, Reply
 from coordination.runs.retrying.ended import read, restorable
 from coordination.runs.retrying.retry_plan import plan_retry_of, submit_retry
-from coordination.runs.signed_operations import sign_operation
+from coordination.runs.signed_operations import sign_operation, subject_of
 from coordination.runs.submission.signing import Signing
 from coordination.trust.keys import new_key
 from coordination.trust.orders import OperationKind
@@ -300,6 +300,38 @@ def test_a_todo_on_another_machine_gets_only_what_its_predecessor_signed(
         site.a.do(run, todo, "up")
     attack(site, run)
     site.refused(site.b, run, "R", "down", words)
+
+
+def test_a_person_approves_what_this_machine_verified(site: Site):
+    """Task, order and commits that an approval shows and signs are not those that Redis tells."""
+    run = site.run(R={"gate": True, "task": "Deploy"})
+    for todo in ("T1", "T2"):
+        site.a.do(run, todo, "up")
+    keys = site.keys(run)
+    spec, commit_of_t1 = site.redis.hget(keys.spec, "R"), site.redis.hget(keys.facts, "T1 commit")
+    with closing(Connection(site.a.parts.config.redis_url, site.world.settings)) as person:
+        person.signing = site.world.signing
+        subject = subject_of(person, run, "R")
+        assert subject is not None
+        assert (subject.task, subject.repo, subject.ordered_by) == ("Deploy", "down", "person")
+        assert (subject.heads, subject.unverified) == ({"up": commit_of_t1}, ())
+
+        site.redis.hset(keys.spec, "R", spec.replace("Deploy", "Look"))
+        with pytest.raises(NotTrusted, match="spec of R"):
+            subject_of(person, run, "R")
+        site.redis.hset(keys.spec, "R", spec)
+        site.redis.hset(keys.facts, "T1 commit", site.foreign())
+        with pytest.raises(NotTrusted, match="the tip of T1"):
+            subject_of(person, run, "R")
+        site.redis.hset(keys.facts, "T1 commit", commit_of_t1)
+        site.redis.hdel(keys.results, "T1")
+        unsigned = subject_of(person, run, "R")
+        assert unsigned is not None
+        assert "no signature" in unsigned.unverified[0]
+        site.redis.delete(keys.order)
+        nothing = subject_of(person, run, "R")
+        assert nothing is not None
+        assert (nothing.task, nothing.order, nothing.unverified) == ("", "", ("the order",))
 
 
 def test_a_predecessor_that_did_not_run_is_not_believed(site: Site):

@@ -12,6 +12,7 @@ from rich_click import command
 from coordination.api import DONE, RunStatus, RunView, TodoState
 from coordination.cli.completion import asking_ids, run_ids
 from coordination.cli.context import CliContext
+from coordination.cli.options.prompts import confirm, on_a_terminal, yes_option
 from coordination.cli.runs.advice import print_advice
 from coordination.cli.runs.inspection import the_run
 from coordination.cli.runs.summary import SERVE, Reminders, Wait, format_wait, print_run
@@ -21,6 +22,7 @@ from coordination.terminal import spelled
 from coordination.text import counted
 
 if TYPE_CHECKING:
+    from coordination.api import Subject
     from coordination.api.run import Run
 
 
@@ -118,11 +120,26 @@ comment = click.option("--comment", metavar="TEXT", default="", help="Record a c
 @the_todo
 @in_run
 @comment
+@click.option("--dry-run", is_flag=True, help="Show what an approval would sign; approve nothing.")
+@yes_option
 @as_json_option
 @click.pass_obj
-def approve(call: CliContext, todo: str, run: str | None, comment: str, as_json: bool) -> None:
+def approve(
+    call: CliContext, todo: str, run: str | None, comment: str, dry_run: bool, yes: bool, as_json: bool
+) -> None:
     """Approve TODO, a todo or milestone that waits at a gate, or a manual todo."""
-    _decide(call, Verdict.APPROVE, todo, run, comment, as_json=as_json)
+    found, subject = call.coord.runs.review(todo, run)
+    for line in subject.lines if subject else ():
+        click.echo(line, err=True)
+    if dry_run:
+        if as_json:
+            print_json(subject and asdict(subject))
+        elif subject is None:
+            click.echo("an approval is not signed: this user has no identity (coord identity init)", err=True)
+        return
+    if subject and on_a_terminal():
+        confirm(f"Approve {todo}?", yes=yes)
+    _decide(call, Verdict.APPROVE, todo, found, comment, subject, as_json=as_json)
 
 
 @command()
@@ -137,9 +154,16 @@ def reject(call: CliContext, todo: str, run: str | None, comment: str, as_json: 
 
 
 def _decide(
-    call: CliContext, verdict: Verdict, todo: str, run: str | None, comment: str, *, as_json: bool
+    call: CliContext,
+    verdict: Verdict,
+    todo: str,
+    run: str | None,
+    comment: str,
+    subject: Subject | None = None,
+    *,
+    as_json: bool,
 ) -> None:
-    decision = call.coord.runs.decide(verdict, todo, run, comment)
+    decision = call.coord.runs.decide(verdict, todo, run, comment, reviewed=subject)
     if as_json:
         print_json(asdict(decision))
     click.echo(f"{todo} is {DONE[decision.verdict]}; {_then(decision.run_id, decision.run_status)}", err=True)

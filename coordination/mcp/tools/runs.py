@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from coordination.api import LAST, NamedCheckpoint, RunStatus, RunView, Selectors, TodoState
+from coordination.api import LAST, NamedCheckpoint, RunStatus, RunView, Selectors, Subject, TodoState
 from coordination.errors import Conflict
 from coordination.mcp.answers import CutRun, cut
 from coordination.mcp.declaration import (
@@ -29,7 +29,7 @@ from coordination.mcp.declaration import (
     undoes,
 )
 from coordination.mcp.session import Session
-from coordination.models import OnFailure, Strategy
+from coordination.models import OnFailure, Strategy, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,15 +327,35 @@ InRun = Annotated[str | None, Field(description="The run; required if the todo w
 Comment = Annotated[str, Field(description="The person's reason; it is stored with the todo.")]
 
 
+class ApprovedRun(CutRun):
+    """A run, and what was approved in it or, with `dry_run`, would be."""
+
+    subject: Subject | None = None
+    """What the approval signs, from bytes that were verified on this machine; null without an identity. Show
+    this to the person: others may have changed what coord_get_run tells.
+    """
+
+
 @adds("Approve a todo")
-def coord_approve_todo(session: Session, todo: Waiting, run: InRun = None, comment: Comment = "") -> CutRun:
+def coord_approve_todo(
+    session: Session,
+    todo: Waiting,
+    run: InRun = None,
+    comment: Comment = "",
+    dry_run: Annotated[bool, Field(description="Return what would be approved; approve nothing.")] = False,
+) -> ApprovedRun:
     """Approve a todo that waits at its `gate`, on behalf of a person who told you to. Approving a milestone
     reaches it, approving a manual todo completes it.
 
-    coord_get_run(run=…, states=["parked"]) lists the todos that wait for an approval. Returns the run, which
-    continues.
+    coord_get_run(run=…, states=["parked"]) lists the todos that wait for an approval.
     """
-    return cut(CutRun, session.view(session.coord.runs.approve(todo, run, comment)), SHOWN)
+    runs = session.coord.runs
+    if dry_run:
+        name, subject = runs.review(todo, run)
+    else:
+        decision = runs.decide(Verdict.APPROVE, todo, run, comment)
+        name, subject = decision.run_id, decision.subject
+    return cut(ApprovedRun, session.view(runs.get(name)), SHOWN).model_copy(update={"subject": subject})
 
 
 @changes("Reject a todo")
