@@ -1,7 +1,8 @@
 """Table of all Redis keys of coord; moves a key that holds a foreign type out of the way.
 
 `<ns>` is the namespace (a setting), `member` is `<run> <todo>`. `<what>` is a typed name: `lock:x`,
-`resource:x`, `seat:<repo>` (the right to work in a repository), `seat:<repo>:in-place` (in its path itself).
+`resource:x`, `seat:<repo>` (the right to work in a repository), `seat:<repo>:in-place` (in its path itself),
+`land:<repo>` (the right to land there).
 
 | key                      | type   | content | lifetime |
 |--------------------------|--------|---------|----------|

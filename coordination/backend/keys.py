@@ -314,6 +314,11 @@ def seat(repo: str, *, in_place: bool = False) -> str:
     return f"{SEAT}{repo}:in-place" if in_place else f"{SEAT}{repo}"
 
 
+def landing(repo: str) -> str:
+    """Return the typed name of the lock that one landing at a time holds in a repository."""
+    return f"land:{repo}"
+
+
 def lock(name: str) -> str:
     """Return the typed name of a lock."""
     return f"lock:{name}"

@@ -23,6 +23,8 @@ ACTIONS: dict[str, type[BaseModel]] = {
     "agent": models.AgentAction,
     "manual": models.ManualAction,
     "noop": models.NoopAction,
+    "land": models.LandAction,
+    "revert": models.RevertAction,
 }
 
 USED_ELSEWHERE = {

@@ -71,6 +71,28 @@ def start_run(
     return run_id
 
 
+def start_ordered(
+    connection: Connection, ecosystem: Ecosystem, graph: PlanGraph, order: Order, hosts: Mapping[str, str]
+) -> str:
+    """Start a run that coord itself has made up, such as a landing: nothing of it is written into the file.
+    `hosts`: repository → the host of its work. Return its id. Raise Conflict as `start_run` does.
+    """
+    _check_redis(connection)
+    with _start_lock(connection):
+        refuse_conflicts(connection, graph.todos)
+        run_id, reply = submit(
+            connection.store,
+            graph,
+            ecosystem,
+            connection.settings,
+            order,
+            signing=connection.signing,
+            hosts=hosts,
+        )
+    follow_up(connection, run_id, reply)
+    return run_id
+
+
 def check_landed(
     connection: Connection,
     ecosystem: Ecosystem,

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from coordination.models import (
     Command,
     Ecosystem,
+    LandAction,
     ManualAction,
     NoopAction,
     OnFailure,
     PythonAction,
     ResourceNeed,
+    RevertAction,
     ShellAction,
     Strategy,
     Todo,
@@ -133,6 +135,8 @@ def command_text(todo: Todo, agent: Command | None) -> str:
         return f"a person: coord {'approve' if is_milestone(todo) else 'complete-todo'} {todo.id}"
     if isinstance(action, NoopAction):
         return "nothing"
+    if isinstance(action, LandAction | RevertAction):
+        return f"{action.type} {action.change_set} by {action.via}"
     return f"agent: {_words(agent or '')}"
 
 
