@@ -4,5 +4,6 @@
 |---|---|
 | `commands.py` | one executor for each kind of action |
 | `job.py` | the records of an executor |
+| `land.py` | one attempt of a todo that lands or reverts a change set |
 | `call.py` | the program that calls a function for a python action; runs in the todo's process |
 """
