@@ -40,13 +40,14 @@ class Landings:
             raise Blocked(f"all of {plan} has landed", f"see: coord changes {plan}")
         return self.start(self.make_ready(prepared))
 
-    def revert(self, name: str) -> Run:
-        """Start the run that takes what has landed of a plan, or by a run, out of the base branches again.
+    def revert(self, plan: str) -> Run:
+        """Start the run that takes what has landed of a plan, or by the run that is named instead, out of the
+        base branches again.
         Then the change set is open as before it landed.
 
         Raises NotFound where nothing of it has landed; Conflict.
         """
-        return self.start(self.make_ready(self.prepare_revert(name)))
+        return self.start(self.make_ready(self.prepare_revert(plan)))
 
     def prepare(self, plan: str, options: LandOptions | None = None) -> PreparedLanding:
         """Return the landing that `land` would start. Raises as `land` does."""
@@ -54,11 +55,11 @@ class Landings:
         with self._access.reached() as connection:
             return prepare_landing(connection, ecosystem, plan, options or LandOptions())
 
-    def prepare_revert(self, name: str) -> PreparedLanding:
+    def prepare_revert(self, plan: str) -> PreparedLanding:
         """Return the revert that `revert` would start. Raises as `revert` does."""
         ecosystem = self._access.manager.document.ecosystem
         with self._access.reached() as connection:
-            return prepare_revert(connection, ecosystem, name)
+            return prepare_revert(connection, ecosystem, plan)
 
     def preview(self, prepared: PreparedLanding) -> LandingPreview:
         """Return what a prepared landing would do, with what the checkouts of this machine tell. Starts
