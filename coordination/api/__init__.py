@@ -72,6 +72,8 @@ if TYPE_CHECKING:
         TodoState,
         TodoView,
         WaitReason,
+        is_landing,
+        start_again,
     )
     from coordination.runs.retrying.named_checkpoints import NamedCheckpoint
     from coordination.runs.retrying.retry_plan import RetryPlan
@@ -200,8 +202,10 @@ __all__ = [
     "hide_password",
     "http_limits",
     "in_words",
+    "is_landing",
     "levels_of",
     "listen",
+    "start_again",
     "todo_context",
     "too_large_words",
     "when_nobody_comes",
@@ -246,7 +250,10 @@ _HOMES = {
     "runs.approvals": ("Decision",),
     "runs.cleaning": ("Survey", "in_words"),
     "runs.cleanup_jobs": ("Artifact", "Kind"),
-    "runs.records": ("NoEta", "Progress", "RunStatus", "RunView", "TodoState", "TodoView", "WaitReason"),
+    "runs.records": (
+        *("NoEta", "Progress", "RunStatus", "RunView", "TodoState", "TodoView", "WaitReason"),
+        *("is_landing", "start_again"),
+    ),
     "runs.retrying.named_checkpoints": ("NamedCheckpoint",),
     "runs.retrying.retry_plan": ("RetryPlan",),
     "runs.rollback": ("RollbackPreview",),

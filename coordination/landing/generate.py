@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from coordination.models import (
     Atomic,
@@ -24,13 +24,12 @@ from coordination.models import (
     Workspace,
 )
 from coordination.planner.graph import build
+from coordination.runs.records import LAND, REVERT
 
 if TYPE_CHECKING:
     from coordination.landing.rules import Landing, RepoLanding
     from coordination.planner.graph import PlanGraph
 
-LAND: Literal["land"] = "land"
-REVERT: Literal["revert"] = "revert"
 LOCKS = "locks"
 LONGEST_ID = 100
 ONCE = Retry(attempts=1)

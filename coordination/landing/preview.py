@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from coordination.git import ask_git
-from coordination.landing.generate import REVERT
 from coordination.models import Via
+from coordination.runs.records import REVERT
 
 if TYPE_CHECKING:
     from coordination.landing.rules import RepoLanding

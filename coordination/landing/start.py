@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Literal
 
 from coordination.environment import actor
 from coordination.errors import NotFound
-from coordination.landing.generate import LAND, REVERT, landing_graph, revert_graph
+from coordination.landing.generate import landing_graph, revert_graph
 from coordination.landing.rules import Landing, LandOptions, decide_landing, decide_revert
 from coordination.models import Ecosystem, Strategy
 from coordination.runs.change_sets import ChangeSets
+from coordination.runs.records import LAND, REVERT
 from coordination.runs.submission.submit import Order
 from coordination.runs.transactions import start_ordered
 

@@ -66,6 +66,21 @@ class RunStatus(StrEnum):
         return self is not RunStatus.DRAFT and self not in LIVE
 
 
+LAND: Literal["land"] = "land"
+REVERT: Literal["revert"] = "revert"
+
+
+def start_again(plan_id: str) -> str:
+    """Return the command that starts a run like one of this plan: a landing has a plan id of its own."""
+    kind, colon, change_set = plan_id.partition(":")
+    return f"coord {kind} {change_set}" if colon and kind in (LAND, REVERT) else f"coord sweep {plan_id}"
+
+
+def is_landing(plan_id: str) -> bool:
+    """Return whether a run of this plan id lands or reverts a change set."""
+    return not start_again(plan_id).startswith("coord sweep")
+
+
 LIVE = (RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.ROLLING_BACK)
 """Statuses of a run that has not ended."""
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from coordination.backend.server_check import refuse_unfit
 from coordination.environment import actor
-from coordination.errors import Conflict, NotFound, UsageError
+from coordination.errors import Conflict, NotFound, PlanRefused, UsageError
 from coordination.locks.internal import START
 from coordination.models import Ecosystem, OnFailure
 from coordination.runs.connection import Connection
-from coordination.runs.records import RunStatus, RunView
+from coordination.runs.records import RunStatus, RunView, is_landing, start_again
 from coordination.runs.replies import Reply
 from coordination.runs.retrying import named_checkpoints
 from coordination.runs.retrying.ended import read, refuse_again, restorable
@@ -121,6 +121,9 @@ def plan_retry(
     UsageError; PlanRefused.
     """
     ended = read(connection.store, run_id)
+    if is_landing(plan_id := ended.meta["plan_id"]):
+        what = f"run {run_id} is a landing or a revert, which is not retried: it would not hold its locks"
+        raise PlanRefused(what, f"start it again, it goes on from what is true: {start_again(plan_id)}")
     _refuse_living(connection, ended.pins, without)
     carried = restorable(connection.store, ended)
     return plan_retry_of(
@@ -189,7 +192,9 @@ def import_run(connection: Connection, run: Received) -> str:
 def preview_rollback(connection: Connection, run_id: str) -> RollbackPreview:
     """Return what a rollback of the run would undo. Raise NotFound; Conflict where a retry exists."""
     refuse_built_on(connection.store, run_id)
-    return preview_of(connection.store, run_id)
+    found = preview_of(connection.store, run_id)
+    _refuse_landed(connection, found)
+    return found
 
 
 def roll_back(connection: Connection, run_id: str) -> str:
@@ -207,6 +212,17 @@ def roll_back(connection: Connection, run_id: str) -> str:
     if reply.word == "unknown":
         raise NotFound(f"there is no run {run_id!r}", "list the runs: coord list-runs")
     return reply.word
+
+
+def _refuse_landed(connection: Connection, found: RollbackPreview) -> None:
+    """Raise Conflict for an ended landing: it holds its locks no more. A rollback that goes on, or failed, may
+    continue.
+    """
+    plan_id = connection.store.brief(found.run_id).plan_id
+    if is_landing(plan_id) and found.status.ended and found.status not in named_checkpoints.BACK:
+        _, _, change_set = plan_id.partition(":")
+        what = f"run {found.run_id} has ended, and does not hold the locks of its landing any more"
+        raise Conflict(what, f"take out what it has landed: coord revert {change_set}")
 
 
 def preview_restore(connection: Connection, run_id: str, name: str) -> RollbackPreview:
