@@ -325,7 +325,9 @@ class DeliveryHandler:
         """Park the todo for a time that grows: passing trouble fails no todo, and rolls no run back."""
         limit = self._config.settings.lost_leases if outcome.limited else 0
         why, blame = self._unfit(grant.spec.repo.name) or outcome.why, outcome.blame
-        reply = self._step(grant, lambda: self._store.hold_up(grant, why, HINDERED_FOR, blame, limit))
+        reply = self._step(
+            grant, lambda: self._store.hold_up(grant, why, HINDERED_FOR, blame, limit, outcome.reason)
+        )
         return _settled_or_later(reply, why)
 
     def _later(self, grant: Grant, step: Callable[[], Reply], why: str) -> TaskResult:

@@ -160,6 +160,10 @@ class WaitReason(StrEnum):
     """No worker can execute it at present."""
     TROUBLE = "trouble"
     """The machine has passing trouble, such as a full disk."""
+    BASE = "base"
+    """The base branch cannot take a landing now: its remote is away, it keeps moving, or its checkout has
+    local changes.
+    """
 
     @classmethod
     def _missing_(cls, value: object) -> WaitReason:
@@ -227,7 +231,7 @@ class NoEta(StrEnum):
     WORKER = "worker"
     """A todo waits for a worker that is not there."""
     TROUBLE = "trouble"
-    """A machine has passing trouble, such as a full disk."""
+    """A machine or a remote has passing trouble, such as a full disk."""
     UNKNOWN = "unknown"
     """No todo has an estimate, none is known from earlier runs, and none has ended yet."""
     LARGE = "large"

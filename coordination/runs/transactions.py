@@ -215,8 +215,8 @@ def roll_back(connection: Connection, run_id: str) -> str:
 
 
 def _refuse_landed(connection: Connection, found: RollbackPreview) -> None:
-    """Raise Conflict for an ended landing: it holds its locks no more. A rollback that goes on, or failed, may
-    continue.
+    """Raise Conflict for an ended landing, which holds its locks no more. A rollback of it that goes on, or
+    failed, may continue.
     """
     plan_id = connection.store.brief(found.run_id).plan_id
     if is_landing(plan_id) and found.status.ended and found.status not in named_checkpoints.BACK:

@@ -18,6 +18,7 @@ from typing import Any
 
 from coordination.models import LandAction, LandStep, Repo, RevertAction, Via
 from coordination.runs.change_sets import Landed, RepoChange
+from coordination.runs.records import WaitReason
 from workers.landing.local import look_local, push_local
 from workers.landing.prepare import landing_message, prepare
 from workers.landing.records import (
@@ -311,7 +312,8 @@ class _Attempt:
             return _refuses(why)
         if not since:
             self._remember({**self._known, "trouble_since": now.isoformat()})
-        return _Ends(AttemptOutcome(kind=OutcomeKind.HINDERED, why=f"the base branch: {words} ({reason})"))
+        why = f"the base branch: {words} ({reason})"
+        return _Ends(AttemptOutcome(kind=OutcomeKind.HINDERED, why=why, reason=WaitReason.BASE))
 
     def _remember(self, known: dict[str, Any]) -> None:
         self._known = known

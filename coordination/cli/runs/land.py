@@ -12,6 +12,7 @@ from coordination.cli.completion import plan_ids, repo_names
 from coordination.cli.context import CliContext, aloud
 from coordination.cli.options.prompts import confirm, yes_option
 from coordination.cli.options.values import choice
+from coordination.cli.runs.summary import SOME_FAILED
 from coordination.cli.runs.sweep import see_through
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_table
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from coordination.landing.start import PreparedLanding
 
 detach_option = click.option("--detach", is_flag=True, help="Return at once; follow it: coord watch last.")
-REFUSED = 6
 
 
 @command()
@@ -58,8 +58,8 @@ def land(
     refuses for good after that, those that have landed are reverted, unless the plan says `atomic: repo`.
     Trouble that passes is waited for. Nothing is ever forced.
 
-    Exit code 0: all has landed, or nothing was to be landed. 3: something was refused. 6: a run writes the
-    change set, or it cannot land as it is.
+    Exit code 0: all has landed, or nothing was to be landed. 2: it cannot land as it is, such as with open
+    todos. 3: something was refused. 6: a run writes the change set.
     """
     options = LandOptions(
         via=Via(via) if via else None, method=Method(method) if method else None, repos=repos
@@ -70,9 +70,9 @@ def land(
         if as_json:
             print_json({"run_id": None, "nothing_to_do": f"all of {plan} has landed"})
         return 0
-    names = listed(prepared.landing.names)
-    question = f"Land {plan} in {names}?"
-    return _carry_out(call, prepared, question, dry_run=dry_run, yes=yes, detach=detach, as_json=as_json)
+    if dry_run:
+        return _print_preview(call, prepared, as_json=as_json)
+    return carry_out_landing(call, prepared, yes=yes, detach=detach, as_json=as_json)
 
 
 @command()
@@ -91,31 +91,28 @@ def revert(call: CliContext, plan: str, dry_run: bool, yes: bool, detach: bool, 
     Exit code 0: all is reverted. 3: something could not be reverted.
     """
     prepared = call.coord.landings.prepare_revert(plan)
-    question = f"Revert {prepared.landing.change_set} in {listed(prepared.landing.names)}?"
-    return _carry_out(call, prepared, question, dry_run=dry_run, yes=yes, detach=detach, as_json=as_json)
+    if dry_run:
+        return _print_preview(call, prepared, as_json=as_json)
+    return carry_out_landing(call, prepared, yes=yes, detach=detach, as_json=as_json)
 
 
-def _carry_out(
+def carry_out_landing(
     call: CliContext,
     prepared: PreparedLanding,
-    question: str,
     *,
-    dry_run: bool,
     yes: bool,
-    detach: bool,
-    as_json: bool,
+    detach: bool = False,
+    as_json: bool = False,
 ) -> int:
+    """Start a prepared landing or revert when the user agrees, follow it, print its result; return the exit
+    code.
+    """
     landings = call.coord.landings
     preview = landings.preview(prepared)
-    if dry_run:
-        if as_json:
-            print_json(preview.model_dump())
-        else:
-            _print(preview)
-        return REFUSED if preview.problems else 0
     if not yes:
-        _show(preview)
-    confirm(question, yes=yes)
+        show_landing(preview)
+    names = listed(prepared.landing.names)
+    confirm(f"{prepared.kind.capitalize()} {prepared.landing.change_set} in {names}?", yes=yes)
     ready = landings.make_ready(prepared)
 
     def start() -> Run:
@@ -128,8 +125,18 @@ def _carry_out(
     return see_through(call, start, detach=detach, as_json=as_json)
 
 
+def _print_preview(call: CliContext, prepared: PreparedLanding, *, as_json: bool) -> int:
+    preview = call.coord.landings.preview(prepared)
+    if as_json:
+        print_json(preview.model_dump())
+    else:
+        _print(preview)
+    return SOME_FAILED if preview.problems else 0
+
+
 @aloud()
-def _show(preview: LandingPreview) -> None:
+def show_landing(preview: LandingPreview) -> None:
+    """Print what would happen in each repository, in a line each."""
     for one in preview.repos:
         line = f"  {one.repo}: {one.branch} would {one.would}, by {one.via}"
         click.echo(spelled(f"{line}: {one.problem}" if one.problem else line), err=True)
