@@ -15,7 +15,7 @@ from coordination.models import Ecosystem, Strategy
 from coordination.runs.change_sets import ChangeSets
 from coordination.runs.records import LAND, REVERT
 from coordination.runs.submission.submit import Order
-from coordination.runs.transactions import start_ordered
+from coordination.runs.transactions import start_landing
 
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
@@ -85,7 +85,8 @@ def start(connection: Connection, prepared: PreparedLanding) -> str:
         operation=prepared.kind,
     )
     hosts = {one.repo: one.change.host for one in prepared.landing.repos}
-    return start_ordered(connection, prepared.records, prepared.graph, order, hosts)
+    change_set = prepared.landing.change_set
+    return start_landing(connection, prepared.records, prepared.graph, order, hosts, change_set=change_set)
 
 
 def _landed_by(connection: Connection, ecosystem: Ecosystem, name: str) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -68,6 +68,13 @@ class RunStatus(StrEnum):
 
 LAND: Literal["land"] = "land"
 REVERT: Literal["revert"] = "revert"
+
+
+def landings_of(plan_id: str, todos: Iterable[str] = ()) -> set[str]:
+    """Return the plan ids of the runs that land or revert the change sets of a plan, or of todos without
+    one.
+    """
+    return {f"{kind}:{name}" for kind in (LAND, REVERT) for name in (plan_id, *todos)}
 
 
 def start_again(plan_id: str) -> str:

@@ -17,7 +17,7 @@ from coordination.errors import Conflict, NotFound, PlanRefused, UsageError
 from coordination.locks.internal import START
 from coordination.models import Ecosystem, OnFailure
 from coordination.runs.connection import Connection
-from coordination.runs.records import RunStatus, RunView, is_landing, start_again
+from coordination.runs.records import RunStatus, RunView, is_landing, landings_of, start_again
 from coordination.runs.replies import Reply
 from coordination.runs.retrying import named_checkpoints
 from coordination.runs.retrying.ended import read, refuse_again, restorable
@@ -25,7 +25,7 @@ from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of, subm
 from coordination.runs.rollback import RollbackPreview, preview_of, refuse_built_on, refuse_to_accept
 from coordination.runs.signed_operations import sign_operation
 from coordination.runs.signed_orders import HEADER
-from coordination.runs.submission.conflicts import refuse_conflicts_of
+from coordination.runs.submission.conflicts import refuse_conflicts_of, refuse_runs_of
 from coordination.runs.submission.landed import bases, refuse_not_landed
 from coordination.runs.submission.submit import Order, submit
 from coordination.text import listed
@@ -58,6 +58,7 @@ def start_run(
     check_landed(connection, ecosystem, graph, accepted)
     with _start_lock(connection):
         refuse_conflicts(connection, graph.todos)
+        refuse_runs_of(connection.store, landings_of(graph.plan.id, graph.todos))
         run_id, reply = submit(
             connection.store,
             graph,
@@ -71,15 +72,23 @@ def start_run(
     return run_id
 
 
-def start_ordered(
-    connection: Connection, ecosystem: Ecosystem, graph: PlanGraph, order: Order, hosts: Mapping[str, str]
+def start_landing(
+    connection: Connection,
+    ecosystem: Ecosystem,
+    graph: PlanGraph,
+    order: Order,
+    hosts: Mapping[str, str],
+    *,
+    change_set: str,
 ) -> str:
-    """Start a run that coord itself has made up, such as a landing: nothing of it is written into the file.
-    `hosts`: repository → the host of its work. Return its id. Raise Conflict as `start_run` does.
+    """Start a run that lands or reverts a change set: nothing of it is written into the file. `hosts`:
+    repository → the host of its work. Return its id. Raise Conflict where a run of the plan, or another
+    landing of it, goes on.
     """
     _check_redis(connection)
     with _start_lock(connection):
-        refuse_conflicts(connection, graph.todos)
+        refuse_runs_of(connection.store, {change_set, *landings_of(change_set)})
+        refuse_conflicts(connection, {*graph.todos, change_set})
         run_id, reply = submit(
             connection.store,
             graph,
@@ -150,6 +159,7 @@ def start_retry(
     with _start_lock(connection):
         refuse_again(connection.store, left.ended)
         refuse_conflicts(connection, left.again)
+        refuse_runs_of(connection.store, landings_of(left.ended.meta["plan_id"], left.again))
         run_id, reply = submit_retry(
             connection.store,
             left,

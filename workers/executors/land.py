@@ -320,6 +320,10 @@ class _Attempt:
         self._job.record(json.dumps(known))
 
 
+FAILPOINTS = ((_Attempt, "_record", "land.record"), (_Attempt, "_pushed", "land.push"))
+"""Methods at which tests make a worker fail: the commit is recorded; it is pushed."""
+
+
 def _refuses(words: str, hint: str = "") -> _Ends:
     why = f"{words}; {hint}" if hint else words
     return _Ends(AttemptOutcome(kind=OutcomeKind.REFUSED, why=why))

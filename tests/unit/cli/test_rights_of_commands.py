@@ -156,6 +156,8 @@ def test_every_tool_that_writes_has_its_operation():
     assert set(OPERATIONS.values()) <= set(KNOWN)
     session = Session(Path("ecosystem.yaml"))
     declared = [
-        tool for module in (tracker, runs, landing, coordination) for tool in declaration.declared(module, session)
+        tool
+        for module in (tracker, runs, landing, coordination)
+        for tool in declaration.declared(module, session)
     ]
     assert {tool.name for tool in declared if not tool.annotations.read_only_hint} == set(OPERATIONS)
