@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -50,17 +50,16 @@ def run_plan_id(change_set: str, what: str) -> str:
 
 
 def landing_graph(
-    ecosystem: Ecosystem, landing: Landing, checks: Mapping[str, Sequence[Todo]] | None = None
+    ecosystem: Ecosystem, landing: Landing, checks: Sequence[Todo] = ()
 ) -> tuple[Ecosystem, PlanGraph]:
-    """Return the records and the graph of a landing run. `checks`: the quality checks of each repository,
-    which must be green before anything lands.
+    """Return the records and the graph of a landing run. `checks`: the todos of quality checks, which must be
+    green before anything lands.
     """
-    checks = checks or {}
     whole = landing.atomic is Atomic.PLAN
-    tests = [todo.model_copy(update={"plan": None}) for some in checks.values() for todo in some]
+    tests = [todo.model_copy(update={"plan": None}) for todo in checks]
     locks = todo_id(landing.change_set, LOCKS)
     looks = [
-        _check(landing, one, [*(todo.id for todo in checks.get(one.repo, ())), *([] if whole else [locks])])
+        _check(landing, one, [*(t.id for t in tests if t.repo == one.repo), *([] if whole else [locks])])
         for one in landing.repos
     ]
     barrier = _barrier(landing, [todo.id for todo in (*looks, *tests)] if whole else [])

@@ -138,3 +138,15 @@ def test_a_dead_worker_of_the_barrier_leaves_its_locks_to_the_next_attempt(two):
     first.do("locks", "land a")
     second.land(landing("P2", "a"))
     second.do("check a", "locks", "land a")
+
+
+def test_a_landing_that_needs_an_approval_waits_without_locks(two, store):
+    first, second = two
+    first.land(landing("P1", "a", approvals=1))
+    first.do("check a")
+    assert first.is_at("locks") == "parked"
+    second.land(landing("P2", "a"))
+    second.do("check a", "locks", "land a")
+    first.follow(store.approve(first.run_id, "P1.locks", "lena", ""))
+    first.do("locks", "land a")
+    assert first.view().status == "succeeded"
