@@ -63,6 +63,8 @@ COMMANDS: Mapping[str, str] = {
     "command.sweep": "A person or program started a run of a plan.",
     "command.execute": "A person or program started a run of one todo.",
     "command.retry": "A person or program retried a run.",
+    "command.land": "A person or program landed a change set.",
+    "command.revert": "A person or program reverted a landing.",
     "command.pause": "A person or program paused a run.",
     "command.resume": "A person or program resumed a run.",
     "command.cancel": "A person or program cancelled a run.",
