@@ -185,5 +185,6 @@ def _revert(revert: Landing, one: RepoLanding, barrier: str) -> Todo:
 
 
 def _title(verb: str, landing: Landing) -> str:
-    words = f"{verb} {landing.change_set}: {' '.join(landing.title.split())}"
+    title = "".join(character for character in " ".join(landing.title.split()) if character.isprintable())
+    words = f"{verb} {landing.change_set}: {title}"
     return words if len(words) <= 72 else f"{words[:71]}…"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from coordination.errors import Conflict, NotFound, PlanRefused
+from coordination.errors import Conflict, NotFound, PlanRefused, Unreadable
 from coordination.models import OPEN_TODO, Atomic, Ecosystem, LandRules, Method, Plan, Todo, Via, Workspace
 from coordination.runs.change_sets import ChangeSet, Landed, RepoChange
 from coordination.text import listed
+
+COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +105,7 @@ def decide_landing(
                 after=tuple(before for before in edges.get(repo, ()) if before in chosen),
             )
         )
+    _refuse_damaged(name, (one.change for one in repos))
     return Landing(
         change_set=name,
         title=plan.title if plan else todos[0].task,
@@ -130,6 +134,7 @@ def decide_revert(
         what = f"run {run} has landed nothing of {name}" if run else f"nothing of {name} has landed"
         raise NotFound(f"{what} that stands", f"see: coord changes {name}")
     _refuse_writer(change_set)
+    _refuse_damaged(name, landed)
     plan, todos = plan_of(ecosystem, name)
     edges = edges_between(ecosystem, todos, found)
     branches = {repo.name: repo for repo in ecosystem.repos}
@@ -249,6 +254,18 @@ def _all_before(repo: str, edges: Mapping[str, Collection[str]]) -> Iterator[str
                 seen.add(before)
                 ahead.append(before)
                 yield before
+
+
+def _refuse_damaged(name: str, changes: Iterable[RepoChange]) -> None:
+    """Raise Unreadable where Redis has something else than commits, and a way that is known."""
+    for change in changes:
+        landed = change.landed
+        commits = (change.tip, *((landed.commit, landed.tree_before) if landed else ()))
+        if not all(map(COMMIT.fullmatch, commits)) or (landed and landed.via not in set(Via)):
+            raise Unreadable(
+                f"the change set {name} in {change.repo} is damaged: no commit, or an unknown way",
+                f"see: coord changes {name}; build it anew from its branch: coord adopt {name}",
+            )
 
 
 def _refuse_way(repo: str, via: Via, *, url: str | None, hosts: Collection[str]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from coordination.errors import Conflict, CoordinationError, NotFound, PlanRefused
+from coordination.errors import Conflict, CoordinationError, NotFound, PlanRefused, Unreadable
 from coordination.landing.generate import landing_graph, revert_graph, todo_id
 from coordination.landing.rules import LandOptions, decide_landing, decide_revert
 from coordination.models import Ecosystem, LandAction, Method, OnFailure, RevertAction, Via
@@ -36,7 +37,9 @@ def file(*, land: object = None, status: str = "completed", **urls: str) -> Ecos
     )  # fmt: skip
 
 
-def changes(repos: str, *, landed: str = "", writers: dict[str, str] | None = None) -> ChangeSet:
+def changes(
+    repos: str, *, tip: str = TIP, landed: str = "", writers: dict[str, str] | None = None
+) -> ChangeSet:
     how = Landed(
         commit=OTHER, tree_before=TIP, method="merge", via="local", at="2026-01-01T00:00:00Z", run="R9"
     )
@@ -46,7 +49,7 @@ def changes(repos: str, *, landed: str = "", writers: dict[str, str] | None = No
             name: RepoChange(
                 repo=name,
                 branch="coord/P",
-                tip=TIP,
+                tip=tip,
                 run="R1",
                 host="h",
                 landed=how if name in landed else None,
@@ -137,3 +140,21 @@ def test_a_worker_reads_the_todos_of_a_landing_and_long_names_stay_different():
     names = {todo_id("P" * 100, "land", repo) for repo in ("a" * 99 + "x", "a" * 99 + "y")}
     assert len(names) == 2
     assert all(len(name) <= 100 for name in names)
+
+
+def test_what_an_owner_of_redis_wrote_is_refused_and_a_title_carries_no_control_sequence():
+    with pytest.raises(Unreadable):
+        decided(file(), changes("a", tip="--upload-pack=sh"))
+    hostile = changes("a", landed="a")
+    how = hostile.repos["a"].landed
+    assert how is not None
+    for wrong in ({"via": "rsync"}, {"commit": "HEAD"}, {"tree_before": ""}):
+        change = hostile.repos["a"].model_copy(update={"landed": how.model_copy(update=wrong)})
+        with pytest.raises(Unreadable):
+            decide_revert(file(), ChangeSet(id="P", repos={"a": change}), "P", patience=timedelta(hours=1))
+    landing = replace(decided(file(), changes("a")), title="a\x1b[31m\nplan " + "x" * 10_000)
+    _, graph = landing_graph(file(), landing)
+    action = graph.todos["P.land.a"].action
+    assert isinstance(action, LandAction)
+    assert action.title.isprintable()
+    assert len(action.title) <= 72
