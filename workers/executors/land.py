@@ -9,7 +9,8 @@ by which a later attempt knows them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,6 +42,7 @@ LOOKS = 5
 OF_PERSONS = frozenset({Reason.DIRTY, Reason.OPERATION})
 """Trouble that a person has to end: a check before the landing refuses it, a landing waits."""
 REVERTS = "Coord-Reverts"
+COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 BY_PEOPLE = "people"
 """The method of a landing that coord found done."""
 
@@ -138,7 +140,7 @@ class _Attempt:
 
     def revert_own(self, action: RevertAction, output: str) -> AttemptOutcome:
         known, change = _parsed(output), self._job.change()
-        commit, before = known.get("commit"), known.get("tree_before")
+        commit, before = _commit(known, "commit"), _commit(known, "tree_before")
         if not commit or not before or known.get("method") == BY_PEOPLE:
             return self._done({}, "it has landed nothing itself: there is nothing to revert")
         with self._base() as at:
@@ -206,7 +208,7 @@ class _Attempt:
         message = landing_message(
             action.title, plan=action.change_set, run=self._job.run_id, base=base, tip=action.tip
         )
-        since = change.base or _merge_base(at, base, action.tip)
+        since = self._since(at, change, base)
         made = prepare(
             at, base=base, tip=action.tip, since=since, method=Method(action.method), message=message
         )
@@ -216,10 +218,11 @@ class _Attempt:
 
     def _landed_before(self, at: BaseBranch, base: BaseTip, action: LandAction) -> Landed | None:
         """Return the landing that an attempt before this one has recorded, if its push arrived."""
-        commit = self._known.get("commit", "")
+        commit = _commit(self._known, "commit")
         if not commit or not _contains(at, base.commit, commit) or not _lands(at, commit, action.tip):
             return None
-        return Landed(**{name: str(self._known[name]) for name in Landed.model_fields})
+        before = _commit(self._known, "tree_before")
+        return self._landing(commit, before, str(action.method)) if before else None
 
     def _record(self, at: BaseBranch, made: Prepared, action: LandAction) -> Landed:
         landed = self._landing(made.commit, _tree(at, made.base), str(action.method))
@@ -228,8 +231,12 @@ class _Attempt:
 
     def _by_people(self, at: BaseBranch, action: LandAction, change: RepoChange, base: str) -> Landed:
         self._job.say(f"{at.branch} has all of it already: somebody else brought it there")
-        since = change.base or _merge_base(at, base, action.tip)
+        since = self._since(at, change, base)
         return self._landing(action.tip, _tree(at, since), BY_PEOPLE)
+
+    def _since(self, at: BaseBranch, change: RepoChange, base: str) -> str:
+        """Return the commit at which the change set began."""
+        return change.base if COMMIT.fullmatch(change.base) else _merge_base(at, base, change.tip)
 
     def _landing(self, commit: str, before: str, method: str) -> Landed:
         return Landed(
@@ -306,7 +313,7 @@ class _Attempt:
         """Wait for the end of passing trouble; fail when that has taken longer than the patience."""
         now = self._job.now()
         since = self._known.get("trouble_since")
-        began = datetime.fromisoformat(since) if since else now
+        began = _moment(since) or now
         if now - began > self._patience:
             why = f"{words} (for more than {self._patience.total_seconds():g} s: land_patience)"
             return _refuses(why)
@@ -335,6 +342,19 @@ def _parsed(text: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return known if isinstance(known, dict) else {}
+
+
+def _commit(known: Mapping[str, Any], name: str) -> str:
+    """Return a commit or tree of a record; empty for anything else: Redis may tell what it wants."""
+    value = known.get(name)
+    return value if isinstance(value, str) and COMMIT.fullmatch(value) else ""
+
+
+def _moment(text: object) -> datetime | None:
+    try:
+        return datetime.fromisoformat(str(text)).astimezone(UTC) if text else None
+    except ValueError:
+        return None
 
 
 def _contains(at: BaseBranch, commit: str, other: str) -> bool:

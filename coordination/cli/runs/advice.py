@@ -65,7 +65,8 @@ def advice(run: RunView, branches: Mapping[str, str], worktrees: Path) -> Iterat
     elif run.status is RunStatus.ROLLBACK_FAILED:
         yield from _not_undone(run)
     elif is_landing(run.plan_id) and run.status in (RunStatus.FAILED, RunStatus.CANCELLED):
-        yield f"when the cause is removed: {start_again(run.plan_id)}"
+        yield f"go on, when the cause is removed: {start_again(run.plan_id)}"
+        yield f"take out what has landed: coord revert {run.plan_id.partition(':')[2]}"
     elif failed and run.status is RunStatus.FAILED:
         yield _where_to_fix(run, failed, worktrees)
         yield f"then run the rest: coord retry {run.run_id}"
