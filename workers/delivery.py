@@ -14,18 +14,17 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from itertools import repeat
 from typing import Any, TypeVar
 
 import redis
 
 from coordination.backend.error_messages import cannot_write
-from coordination.credentials.records import Purpose
 from coordination.credentials.store import credentials_file
-from coordination.models import LandAction, RevertAction, secrets_of
+from coordination.models import secrets_of
 from coordination.retry import retried
-from coordination.runs.change_sets import ChangeSets, RepoChange
+from coordination.runs.change_sets import ChangeSets
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Worker
 from coordination.runs.records import RunStatus, TodoState
@@ -34,14 +33,14 @@ from coordination.runs.retry_policy import Again, GiveUp, decide
 from coordination.runs.shared import ContextCalls
 from coordination.runs.store import RunStore
 from workers.attempt.attempt import Attempt
-from workers.attempt.context import Context, LeaseLost
+from workers.attempt.context import Context
 from workers.attempt.context_socket import served as served_context
 from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.logs import Log
 from workers.attempt.secrets import TodoSecrets
 from workers.cleanup.jobs import OVER, AutoCleanup
 from workers.config import WorkerConfig
-from workers.executors.land import LandJob
+from workers.executors.land_job import LandJobs
 from workers.leases import Leases
 from workers.order_check import OrderCheck, is_refusal
 from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
@@ -99,8 +98,14 @@ class DeliveryHandler:
         self._orders = orders
         self._secrets = TodoSecrets(credentials_file(), os.environ, worker.host, self._record_secrets)
         git_credentials = GitCredentials(self._secrets.store, config.state, self._record_git)
-        self._git_access = git_credentials.access
-        self._change_sets = change_sets
+        self._land_jobs = change_sets and LandJobs(
+            store=store,
+            change_sets=change_sets,
+            signed_results=signed_results,
+            checkouts=served,
+            access=git_credentials.access,
+            until_answered=self._until_answered,
+        )
         self._transfer = CommitTransfer(bundles, config, served, git_credentials.access)
         predecessor_paths = PredecessorPaths(self._transfer.fetcher, config.state)
         limit_bytes = config.settings.context_limit_bytes
@@ -234,55 +239,8 @@ class DeliveryHandler:
             sandboxes=self._sandboxes,
             fetch=lambda *what: self._until_answered(lambda: self._transfer.fetch(grant, runs, *what)),
             withdraw=lambda: self._until_answered(lambda: self._transfer.withdraw(grant, runs)),
-            landing=self._landing_of(grant) if self._change_sets else None,
+            landing=partial(self._land_jobs.of, grant) if self._land_jobs else None,
         )
-
-    def _landing_of(
-        self, grant: Grant
-    ) -> Callable[[Callable[[], OutcomeKind | None], Callable[[str], None]], LandJob]:
-        """Return what makes the job of a todo of a landing run."""
-        change_sets, repo = self._change_sets, grant.spec.repo
-        assert change_sets is not None
-        todo = grant.spec.todo
-        action = todo.action if grant.undo is None else todo.compensate
-        name = action.change_set if isinstance(action, LandAction | RevertAction) else ""
-
-        def change() -> RepoChange | None:
-            found = self._until_answered(lambda: change_sets.read(name))
-            return found.repos.get(repo.name) if found else None
-
-        def note_reverted(tip: str, base: str) -> None:
-            signed = self._signed_results.seal_tip(grant, tip, base)
-            self._until_answered(
-                lambda: change_sets.note_reverted(
-                    name, repo.name, tip, base=base, run=grant.run_id, signed=signed
-                )
-            )
-
-        return lambda stopped, say: LandJob(
-            run_id=grant.run_id,
-            repo=repo,
-            checkout=self._served[repo.name],
-            change=change,
-            verify=lambda tip, signed: self._signed_results.check_landing(grant, tip, signed),
-            checkpoint=grant.checkpoint or "",
-            record=lambda json: self._record_landing(grant, json),
-            note_landed=lambda landed: self._until_answered(
-                lambda: change_sets.note_landed(name, repo.name, landed)
-            ),
-            note_reverted=note_reverted,
-            access=lambda: self._git_access(grant.run_id, repo.name, repo.url or "", Purpose.WRITE),
-            stopped=stopped,
-            say=say,
-        )
-
-    def _record_landing(self, grant: Grant, json: str) -> None:
-        """Record what the next attempt must know, before the base branch changes. Raises LeaseLost."""
-        if (
-            grant.undo is None
-            and self._until_answered(lambda: self._store.checkpoint(grant, json)).word != "kept"
-        ):
-            raise LeaseLost("another attempt holds the todo, or has settled it")
 
     def _record_secrets(self, grant: Grant, names: Sequence[str]) -> None:
         ids = (grant.run_id, grant.todo_id, grant.spec.repo.name)

@@ -10,7 +10,7 @@ from typing import Any
 
 from coordination.runs.brief import RunBrief
 from workers.attempt.secrets import TodoSecrets
-from workers.executors.land import LandJob
+from workers.executors.land_job import LandJob
 from workers.outcome import OutcomeKind
 from workers.result_cache.results import Results
 from workers.sandbox import Sandboxes

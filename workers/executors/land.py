@@ -9,17 +9,25 @@ by which a later attempt knows them.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from coordination.models import LandAction, LandStep, Repo, RevertAction, Via
+from coordination.models import LandAction, LandStep, RevertAction, Via
 from coordination.runs.change_sets import Landed, RepoChange
 from coordination.runs.records import WaitReason
+from workers.executors.land_job import LandJob
+from workers.executors.landed_commits import (
+    COMMIT,
+    REVERTS,
+    commit_in,
+    contains,
+    lands,
+    merge_base,
+    revert_of,
+    tree_of,
+)
 from workers.landing.local import look_local, push_local
 from workers.landing.prepare import landing_message, prepare
 from workers.landing.records import (
@@ -35,41 +43,13 @@ from workers.landing.records import (
 from workers.landing.remote import look, may_push, push
 from workers.landing.undo import reopen, revert_commit
 from workers.outcome import AttemptOutcome, OutcomeKind
-from workers.workspace.git import ask, git
 
 LOOKS = 5
 """Pushes after which a base branch that keeps moving is waited for."""
 OF_PERSONS = frozenset({Reason.DIRTY, Reason.OPERATION})
 """Trouble that a person has to end: a check before the landing refuses it, a landing waits."""
-REVERTS = "Coord-Reverts"
-COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 BY_PEOPLE = "people"
 """The method of a landing that coord found done."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LandJob:
-    """A todo of a landing run, and what its attempt may use."""
-
-    run_id: str
-    repo: Repo
-    checkout: Path
-    change: Callable[[], RepoChange | None]
-    """Reads the change set's part in this repository."""
-    verify: Callable[[str, str], None]
-    """Checks that the signed result states this tip. Raises NotAllowed."""
-    checkpoint: str
-    """The JSON that the last attempt has recorded; empty for the first."""
-    record: Callable[[str], None]
-    """Records JSON for the next attempt."""
-    note_landed: Callable[[Landed], None]
-    note_reverted: Callable[[str, str], None]
-    """Opens the change set again: new tip, base."""
-    access: Callable[[], AbstractContextManager[dict[str, str]]]
-    """Gives git access to the remote."""
-    stopped: Callable[[], OutcomeKind | None]
-    say: Callable[[str], None]
-    now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
 class _Ends(Exception):
@@ -140,12 +120,12 @@ class _Attempt:
 
     def revert_own(self, action: RevertAction, output: str) -> AttemptOutcome:
         known, change = _parsed(output), self._job.change()
-        commit, before = _commit(known, "commit"), _commit(known, "tree_before")
+        commit, before = commit_in(known, "commit"), commit_in(known, "tree_before")
         if not commit or not before or known.get("method") == BY_PEOPLE:
             return self._done({}, "it has landed nothing itself: there is nothing to revert")
         with self._base() as at:
             base = self._seen(at)
-            if not _contains(at, base.commit, commit) or not _lands(at, commit, action.tip or ""):
+            if not contains(at, base.commit, commit) or not lands(at, commit, action.tip or ""):
                 return self._done({}, f"{commit[:12]} did not come into {at.branch}")
             return self._reverted(at, action, change, commit, before)
 
@@ -218,25 +198,28 @@ class _Attempt:
 
     def _landed_before(self, at: BaseBranch, base: BaseTip, action: LandAction) -> Landed | None:
         """Return the landing that an attempt before this one has recorded, if its push arrived."""
-        commit = _commit(self._known, "commit")
-        if not commit or not _contains(at, base.commit, commit) or not _lands(at, commit, action.tip):
+        commit = commit_in(self._known, "commit")
+        if not commit or not contains(at, base.commit, commit) or not lands(at, commit, action.tip):
             return None
-        before = _commit(self._known, "tree_before")
+        before = commit_in(self._known, "tree_before")
         return self._landing(commit, before, str(action.method)) if before else None
 
     def _record(self, at: BaseBranch, made: Prepared, action: LandAction) -> Landed:
-        landed = self._landing(made.commit, _tree(at, made.base), str(action.method))
+        landed = self._landing(made.commit, tree_of(at, made.base), str(action.method))
         self._remember(landed.model_dump())
         return landed
 
     def _by_people(self, at: BaseBranch, action: LandAction, change: RepoChange, base: str) -> Landed:
         self._job.say(f"{at.branch} has all of it already: somebody else brought it there")
         since = self._since(at, change, base)
-        return self._landing(action.tip, _tree(at, since), BY_PEOPLE)
+        return self._landing(action.tip, tree_of(at, since), BY_PEOPLE)
 
     def _since(self, at: BaseBranch, change: RepoChange, base: str) -> str:
         """Return the commit at which the change set began."""
-        return change.base if COMMIT.fullmatch(change.base) else _merge_base(at, base, change.tip)
+        since = change.base if COMMIT.fullmatch(change.base) else merge_base(at, base, change.tip)
+        if not since:
+            raise _refuses(f"{change.tip[:12]} and {at.branch} of {at.repo} have no common history")
+        return since
 
     def _landing(self, commit: str, before: str, method: str) -> Landed:
         return Landed(
@@ -271,7 +254,7 @@ class _Attempt:
     ) -> AttemptOutcome:
         for _ in range(LOOKS):
             base = self._seen(at)
-            revert = _revert_of(at, commit, base.commit)
+            revert = revert_of(at, commit, base.commit)
             if not revert:
                 message = f"{action.title}\n\nCoord-Plan: {action.change_set}\n{REVERTS}: {commit}\n"
                 made = revert_commit(at, base=base.commit, landed=commit, before=before, message=message)
@@ -344,50 +327,8 @@ def _parsed(text: str) -> dict[str, Any]:
     return known if isinstance(known, dict) else {}
 
 
-def _commit(known: Mapping[str, Any], name: str) -> str:
-    """Return a commit or tree of a record; empty for anything else: Redis may tell what it wants."""
-    value = known.get(name)
-    return value if isinstance(value, str) and COMMIT.fullmatch(value) else ""
-
-
 def _moment(text: object) -> datetime | None:
     try:
         return datetime.fromisoformat(str(text)).astimezone(UTC) if text else None
     except ValueError:
         return None
-
-
-def _contains(at: BaseBranch, commit: str, other: str) -> bool:
-    """Return whether a commit contains another one, which may be unknown here."""
-    return _lines(at, "merge-base", "--is-ancestor", other, commit) is not None
-
-
-def _lands(at: BaseBranch, commit: str, tip: str) -> bool:
-    """Return whether a commit is one that lands this tip: what Redis says of it proves nothing."""
-    if commit == tip:
-        return True
-    body = _lines(at, "show", "-s", "--format=%(trailers:key=Coord-Tip,valueonly)", commit)
-    return body is not None and tip in body.split()
-
-
-def _revert_of(at: BaseBranch, commit: str, base: str) -> str:
-    """Return the commit on the base branch that reverts another one; empty if there is none."""
-    found = _lines(at, "log", "--format=%H", "-1", f"--grep=^{REVERTS}: {commit}$", f"{commit}..{base}")
-    return (found or "").strip()
-
-
-def _tree(at: BaseBranch, commit: str) -> str:
-    return git("rev-parse", "--verify", f"{commit}^{{tree}}", cwd=at.path).strip()
-
-
-def _merge_base(at: BaseBranch, base: str, tip: str) -> str:
-    found = (_lines(at, "merge-base", base, tip) or "").strip()
-    if not found:
-        raise _refuses(f"{tip[:12]} and {at.branch} of {at.repo} have no common history")
-    return found
-
-
-def _lines(at: BaseBranch, *args: str) -> str | None:
-    """Return git's answer; None for a no."""
-    done = ask(*args, cwd=at.path)
-    return None if done.returncode else str(done.stdout)

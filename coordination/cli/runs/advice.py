@@ -66,7 +66,8 @@ def advice(run: RunView, branches: Mapping[str, str], worktrees: Path) -> Iterat
         yield from _not_undone(run)
     elif is_landing(run.plan_id) and run.status in (RunStatus.FAILED, RunStatus.CANCELLED):
         yield f"go on, when the cause is removed: {start_again(run.plan_id)}"
-        yield f"take out what has landed: coord revert {run.plan_id.partition(':')[2]}"
+        if (revert := f"coord revert {run.plan_id.partition(':')[2]}") != start_again(run.plan_id):
+            yield f"take out what has landed: {revert}"
     elif failed and run.status is RunStatus.FAILED:
         yield _where_to_fix(run, failed, worktrees)
         yield f"then run the rest: coord retry {run.run_id}"
