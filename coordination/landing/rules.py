@@ -52,7 +52,6 @@ class Landing:
     method: Method = Method.MERGE
     atomic: Atomic = Atomic.PLAN
     approvals: int = 0
-    qa: bool = True
     two_persons: bool = False
     patience: timedelta
     repos: tuple[RepoLanding, ...]
@@ -112,7 +111,6 @@ def decide_landing(
         method=options.method or rules.method,
         atomic=rules.atomic,
         approvals=rules.approvals,
-        qa=rules.qa,
         two_persons=plan.two_persons if plan else False,
         patience=patience,
         repos=tuple(repos),

@@ -48,8 +48,6 @@ class LandRules(Record):
     via: Via | None = None
     """None: push where the repository has a `url`, else local."""
     method: Method = Method.MERGE
-    qa: Annotated[bool, Field(strict=True)] = True
-    """Run the checks that have no green result for the trees that land."""
     approvals: Annotated[int, Field(strict=True, ge=0, le=1)] = 0
     """Approvals that the landing waits for before it takes its locks."""
     atomic: Atomic = Atomic.PLAN
