@@ -107,6 +107,10 @@ class Settings(BaseModel):
     """Time within which failures are counted towards `breaker_failures`."""
     breaker_open: Duration = timedelta(minutes=1)
     """Time that a circuit breaker stays open before it lets one probe through."""
+    land_patience: Duration = timedelta(hours=1)
+    """Time for which a landing waits while a remote does not answer, a base branch keeps moving or a checkout
+    has local changes. After it the repository counts as refused: what has landed is reverted.
+    """
     write_back: WriteBack = WriteBack.STATUS
     """Data that is written into the file when a run ends: `status` writes statuses, hours and dates, `none`
     writes nothing. `coord sync RUN` writes them regardless of this setting.

@@ -66,6 +66,7 @@ WANTED = {
 """Expected kind of value by pydantic's error type; several at one place are joined to `text or a list`."""
 
 PATTERNS = {
+    r"^[0-9a-f]{40}([0-9a-f]{24})?$": "is not the whole name of a commit",
     r"^[a-z0-9-]{8,64}$": "must be 8 to 64 lower-case letters, digits and -",
     r"^[A-Za-z0-9._-]+$": "may hold letters, digits, '.', '_' and '-' only",
     r"^[A-Za-z0-9][A-Za-z0-9._-]*$": (

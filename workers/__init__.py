@@ -23,6 +23,7 @@
 | `process/` | a command under its guard, and the processes that an attempt left |
 | `executors/` | from an action to a command |
 | `transfer/` | commits from and for other hosts |
+| `landing/` | a change set onto the base branch of one repository |
 | `result_cache/` | results of earlier todos |
 | `cleanup/` | artifacts of ended runs; results that are in the base branches, or not |
 """

@@ -23,6 +23,7 @@ from coordination.locks import LockManager
 from coordination.locks.sweeper import Sweeper
 from coordination.messages.bus import open_bus
 from coordination.models import Signatures, WriteBack
+from coordination.runs.change_sets import ChangeSets
 from coordination.runs.cleanup_jobs import CleanupQueue
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.maintenance.leader import MaintenanceLeader
@@ -171,7 +172,12 @@ class Container:
             signed_results=self.signed_results,
             auto_cleanup=self.auto_cleanup,
             orders=self.order_check,
+            change_sets=self.change_sets,
         )
+
+    @cached_property
+    def change_sets(self) -> ChangeSets | None:
+        return ChangeSets(self.store)
 
     @cached_property
     def order_check(self) -> OrderCheck:

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from itertools import repeat
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from coordination.backend.error_messages import cannot_write
 from coordination.credentials.store import credentials_file
 from coordination.models import secrets_of
 from coordination.retry import retried
+from coordination.runs.change_sets import ChangeSets
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Worker
 from coordination.runs.records import RunStatus, TodoState
@@ -39,6 +40,7 @@ from workers.attempt.logs import Log
 from workers.attempt.secrets import TodoSecrets
 from workers.cleanup.jobs import OVER, AutoCleanup
 from workers.config import WorkerConfig
+from workers.executors.land_job import LandJobs
 from workers.leases import Leases
 from workers.order_check import OrderCheck, is_refusal
 from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
@@ -79,7 +81,9 @@ class DeliveryHandler:
         signed_results: SignedResults,
         auto_cleanup: AutoCleanup,
         orders: OrderCheck,
+        change_sets: ChangeSets | None = None,
     ) -> None:
+        """`change_sets`: None for a worker whose Redis user may not write them."""
         self._store = store
         self._dispatcher = dispatcher
         self._leases = leases
@@ -94,6 +98,14 @@ class DeliveryHandler:
         self._orders = orders
         self._secrets = TodoSecrets(credentials_file(), os.environ, worker.host, self._record_secrets)
         git_credentials = GitCredentials(self._secrets.store, config.state, self._record_git)
+        self._land_jobs = change_sets and LandJobs(
+            store=store,
+            change_sets=change_sets,
+            signed_results=signed_results,
+            checkouts=served,
+            access=git_credentials.access,
+            until_answered=self._until_answered,
+        )
         self._transfer = CommitTransfer(bundles, config, served, git_credentials.access)
         predecessor_paths = PredecessorPaths(self._transfer.fetcher, config.state)
         limit_bytes = config.settings.context_limit_bytes
@@ -227,6 +239,7 @@ class DeliveryHandler:
             sandboxes=self._sandboxes,
             fetch=lambda *what: self._until_answered(lambda: self._transfer.fetch(grant, runs, *what)),
             withdraw=lambda: self._until_answered(lambda: self._transfer.withdraw(grant, runs)),
+            landing=partial(self._land_jobs.of, grant) if self._land_jobs else None,
         )
 
     def _record_secrets(self, grant: Grant, names: Sequence[str]) -> None:
@@ -270,7 +283,9 @@ class DeliveryHandler:
         """Park the todo for a time that grows: passing trouble fails no todo, and rolls no run back."""
         limit = self._config.settings.lost_leases if outcome.limited else 0
         why, blame = self._unfit(grant.spec.repo.name) or outcome.why, outcome.blame
-        reply = self._step(grant, lambda: self._store.hold_up(grant, why, HINDERED_FOR, blame, limit))
+        reply = self._step(
+            grant, lambda: self._store.hold_up(grant, why, HINDERED_FOR, blame, limit, outcome.reason)
+        )
         return _settled_or_later(reply, why)
 
     def _later(self, grant: Grant, step: Callable[[], Reply], why: str) -> TaskResult:

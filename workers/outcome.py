@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from coordination.runs.records import Blame, Result, TodoState
+from coordination.runs.records import Blame, Result, TodoState, WaitReason
 from coordination.runs.retry_policy import Failure
 from workers.process.child import OVER, Exit
 
@@ -48,6 +48,8 @@ class AttemptOutcome:
     """`worker`: the attempt failed for reasons of the worker's, not of the todo's command."""
     limited: bool = False
     """HINDERED by what the todo's own command may have done: not for ever."""
+    reason: WaitReason = WaitReason.TROUBLE
+    """The reason of the wait, if HINDERED."""
     cached: str = ""
     """`<run> <todo>` of the cached result; nothing ran."""
     again: timedelta | None = None

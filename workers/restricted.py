@@ -51,6 +51,11 @@ class RestrictedContainer(Container):
         return None
 
     @cached_property
+    def change_sets(self) -> None:
+        """None: a change set belongs to all repositories of its plan."""
+        return None
+
+    @cached_property
     def contexts(self) -> ContextCalls:
         return ProxyContexts(self.store)
 

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from coordination.errors import CoordinationError, NotTrusted, Unsafe
-from coordination.models import NoopAction, Workspace
+from coordination.models import LandAction, NoopAction, RevertAction, Workspace
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.brief import RunBrief
 from coordination.runs.inputs import PredecessorOutput, TodoInputs
@@ -87,6 +87,36 @@ class SignedResults:
             outcome=result.outcome.value,
         )
         return seal_result(record, signer)
+
+    def seal_tip(self, grant: Grant, tip: str, base: str) -> str:
+        """Return the signed record of the tip of a change set that was opened again, also by a compensation;
+        empty where the key cannot be made.
+        """
+        signer = self._key.load_or_log()
+        if signer is None:
+            return ""
+        record = ResultRecord(
+            run=grant.run_id,
+            todo=grant.todo_id,
+            attempt=grant.attempt,
+            fence=grant.fence,
+            repo=grant.spec.repo.name,
+            base=base,
+            tip=tip,
+            output="",
+            outcome=TodoState.SUCCEEDED.value,
+        )
+        return seal_result(record, signer)
+
+    def check_landing(self, grant: Grant, tip: str, signed: str) -> None:
+        """Check that a worker has signed the result with this tip. Raises NotAllowed, if that is required."""
+
+        def check() -> None:
+            record = self._open(signed, self._trust())
+            if (record.repo, record.tip) != (grant.spec.repo.name, tip):
+                raise foreign(f"no signed result of {grant.spec.repo.name} has the tip {tip[:12]}")
+
+        self._judged(grant, check)
 
     def check_start(self, grant: Grant, brief: RunBrief) -> None:
         """Check where a todo begins, and what it undoes. Raises NotAllowed, if that is required."""
@@ -172,7 +202,10 @@ class SignedResults:
     def _contained(self, grant: Grant, brief: RunBrief) -> int:
         """Check the tip at which a todo begins; return the last fence of the repository that it contains."""
         todo, repo = grant.spec.todo, grant.spec.repo.name
-        if isinstance(todo.action, NoopAction) or todo.workspace is Workspace.IN_PLACE:
+        if (
+            isinstance(todo.action, NoopAction | LandAction | RevertAction)
+            or todo.workspace is Workspace.IN_PLACE
+        ):
             return ANY_FENCE
         carried = brief.carried_tips.get(repo)
         if grant.tip is None:

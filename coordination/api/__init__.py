@@ -7,6 +7,7 @@
 | `coord.py` | the facade of scripts and servers, which live longer than a command |
 | `runs.py` `decisions.py` | all runs; what people decide about their todos |
 | `run.py` `run_reading.py` | one run; its read-only half |
+| `landing.py` | change sets into the base branches, and out of them again |
 | `planning.py` | order and duration of a plan, preview of a sweep |
 | `messages.py` `machine.py` | messages; doctor, Flower, metrics, ACL users, the first file |
 | `events.py` `subscribers.py` | events: listed, followed; functions that are called with them |
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from coordination.history.run_trends import RunTrend
     from coordination.history.search import HISTORY_KINDS, HistoryFilters
     from coordination.history.trends import Trend
+    from coordination.landing.preview import LandingPreview, RepoPreview
+    from coordination.landing.rules import LandOptions
     from coordination.locks.force_release import Released
     from coordination.locks.listing import LOCK, Held, Holder
     from coordination.locks.resources import ResourceStats
@@ -69,6 +72,8 @@ if TYPE_CHECKING:
         TodoState,
         TodoView,
         WaitReason,
+        is_landing,
+        start_again,
     )
     from coordination.runs.retrying.named_checkpoints import NamedCheckpoint
     from coordination.runs.retrying.retry_plan import RetryPlan
@@ -147,6 +152,8 @@ __all__ = [
     "Holder",
     "Kept",
     "Kind",
+    "LandOptions",
+    "LandingPreview",
     "LeftOut",
     "LevelView",
     "Link",
@@ -163,6 +170,7 @@ __all__ = [
     "Released",
     "Removed",
     "RepoLine",
+    "RepoPreview",
     "RepoStatus",
     "Reset",
     "ResourceStats",
@@ -194,8 +202,10 @@ __all__ = [
     "hide_password",
     "http_limits",
     "in_words",
+    "is_landing",
     "levels_of",
     "listen",
+    "start_again",
     "todo_context",
     "too_large_words",
     "when_nobody_comes",
@@ -220,6 +230,8 @@ _HOMES = {
     "history.search": ("HISTORY_KINDS", "HistoryFilters"),
     "history.run_trends": ("RunTrend",),
     "history.trends": ("Trend",),
+    "landing.preview": ("LandingPreview", "RepoPreview"),
+    "landing.rules": ("LandOptions",),
     "locks.force_release": ("Released",),
     "locks.listing": ("LOCK", "Held", "Holder"),
     "locks.resources": ("ResourceStats",),
@@ -238,7 +250,10 @@ _HOMES = {
     "runs.approvals": ("Decision",),
     "runs.cleaning": ("Survey", "in_words"),
     "runs.cleanup_jobs": ("Artifact", "Kind"),
-    "runs.records": ("NoEta", "Progress", "RunStatus", "RunView", "TodoState", "TodoView", "WaitReason"),
+    "runs.records": (
+        *("NoEta", "Progress", "RunStatus", "RunView", "TodoState", "TodoView", "WaitReason"),
+        *("is_landing", "start_again"),
+    ),
     "runs.retrying.named_checkpoints": ("NamedCheckpoint",),
     "runs.retrying.retry_plan": ("RetryPlan",),
     "runs.rollback": ("RollbackPreview",),
@@ -265,6 +280,7 @@ _HOMES = {
         "PlanCompletion",
         "Removed",
         "RepoLine",
+        "RepoPreview",
         "RepoStatus",
         "TodoInView",
     ),

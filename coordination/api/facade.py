@@ -15,6 +15,7 @@ from coordination.errors import Conflict, Unreachable
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
+    from coordination.api.landing import Landings
     from coordination.api.planning import Planner
     from coordination.api.runs import Runs
     from coordination.api.trust import TrustAdministration
@@ -76,6 +77,13 @@ class Facade(EcosystemAccess):
         from coordination.api.runs import Runs
 
         return Runs(self)
+
+    @cached_property
+    def landings(self) -> Landings:
+        """Return the landing of change sets, and its revert."""
+        from coordination.api.landing import Landings
+
+        return Landings(self)
 
     @cached_property
     def planner(self) -> Planner:

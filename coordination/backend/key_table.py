@@ -1,7 +1,8 @@
 """Table of all Redis keys of coord; moves a key that holds a foreign type out of the way.
 
 `<ns>` is the namespace (a setting), `member` is `<run> <todo>`. `<what>` is a typed name: `lock:x`,
-`resource:x`, `seat:<repo>` (the right to work in a repository), `seat:<repo>:in-place` (in its path itself).
+`resource:x`, `seat:<repo>` (the right to work in a repository), `seat:<repo>:in-place` (in its path itself),
+`land:<repo>` (the right to land there).
 
 | key                      | type   | content | lifetime |
 |--------------------------|--------|---------|----------|
@@ -77,6 +78,8 @@
 | `…:<repos>:reply:<id>`   | list   | the reply to one request | a minute |
 | `…:<repos>:unacked*`, `…:poison` | — | as `<ns>.unacked*` and `<ns>:poison`, of these workers | as there |
 | `<ns>:commits` | hash | todo → `commit run repo` of its last success, … | until pending in the file |
+| `<ns>:change-sets` | set | ids of the change sets: plans, and todos without plan | until discarded |
+| `<ns>:changes:<id>` | hash | `<fact> <repo>`: branch, base, tip …; `todo <todo>` (below) | until discarded |
 | `<ns>:errands`           | hash   | id → JSON of a request to all workers (`clean`) | until answered |
 | `<ns>:errand:<id>`       | hash   | worker id → JSON of its reply | until collected |
 | `<ns>:run:<id>:meta` | hash | plan_id, status, strategy, `stuck`, `piece`, `n.<state>` … | as the run |
@@ -112,6 +115,10 @@ run repo` of its last success, `accepted`, or `undone run repo`, until the todo 
 again. `breakers` holds `closed` for a closed breaker with failures. `served` is ordered by when a worker took
 a message of the run last.
 
+`changes` has for each repository its branch, base, tip, host, the newest run and all runs, figures, `writer`
+(the run that may write it now), `result` (the signed one of the tip) and `landed`; for each todo `run repo`
+of its result.
+
 Celery's own keys: queues `<ns>.repo.<name>`, `<ns>.repo.<name>@<host>` and `<ns>.control`; `<ns>.unacked*`;
 results under `<ns>.celery:`. Kombu's keys, the same for all namespaces: `_kombu.binding*`.
 
@@ -146,12 +153,12 @@ TYPES: Mapping[str, str] = {
         "holders epoch notices counters event-positions lock-request:* lock-stats:* lock-guard:* "
         "lock-capacities breakers breaker:* "
         "cache-generations cache-entries:* cache-values cache-refs cache-uses cache-facts gateway-tokens "
-        "commits inbox-deliveries:* inbox-lanes:* inbox-facts:* envelope errands errand:* run:*:meta "
-        "run:*:spec run:*:place run:*:children run:*:levels run:*:state run:*:facts run:*:pending "
+        "commits changes:* inbox-deliveries:* inbox-lanes:* inbox-facts:* envelope errands errand:* "
+        "run:*:meta run:*:spec run:*:place run:*:children run:*:levels run:*:state run:*:facts run:*:pending "
         "run:*:opened run:*:busy run:*:stranded run:*:tips run:*:output run:*:checkpoint run:*:parents "
         "run:*:behind run:*:results run:*:order run:*:bundle:*"
     ),
-    "set": "stops lock-party:* lock-parties lock-names topic:* run:*:owed",
+    "set": "stops change-sets lock-party:* lock-parties lock-names topic:* run:*:owed",
     "string": "fence worker:* version ecosystem lock:* resource:* seat:* lock-done:* lock-epoch",
     "list": "lock-wake:* breaker-failures:* poison durations:*",
     "stream": (

@@ -106,6 +106,8 @@ LUA_NAMES: Mapping[str, str] = {
     "dead_letters": "dead-letters",
     "durations": "durations:",
     "commits": "commits",
+    "changes": "changes:",
+    "change_sets": "change-sets",
     "cache_contexts": "cache-contexts",
     "cache_generations": "cache-generations",
     "cache_entries": "cache-entries:",
@@ -256,6 +258,7 @@ class Keys:
         self.envelope = f"{namespace}:{LUA_NAMES['envelope']}"
         self.errands = f"{namespace}:errands"
         self.commits = f"{namespace}:{LUA_NAMES['commits']}"
+        self.change_sets = f"{namespace}:{LUA_NAMES['change_sets']}"
         self.all_requests = f"{namespace}:restricted:*:requests"
         self.queue_prefix = f"{namespace}."
         self.control_queue = f"{namespace}.control"
@@ -283,6 +286,10 @@ class Keys:
     def worker(self, worker_id: str) -> str:
         return f"{self.namespace}:worker:{worker_id}"
 
+    def changes(self, change_set: str) -> str:
+        """Return the key of a change set."""
+        return f"{self.namespace}:{LUA_NAMES['changes']}{change_set}"
+
     def unwritten(self, file: str) -> str:
         """Return the key of the ended runs whose results are not in that file yet."""
         return f"{self.namespace}:{LUA_NAMES['unwritten']}{file}"
@@ -305,6 +312,11 @@ SEAT = "seat:"
 def seat(repo: str, *, in_place: bool = False) -> str:
     """Return the typed name of a repository's seat, or of the seat in its path itself."""
     return f"{SEAT}{repo}:in-place" if in_place else f"{SEAT}{repo}"
+
+
+def landing(repo: str) -> str:
+    """Return the typed name of the lock that one landing at a time holds in a repository."""
+    return f"land:{repo}"
 
 
 def lock(name: str) -> str:

@@ -150,7 +150,7 @@ _STEPS = (
     _of_a_run("settle", "todo fence:int outcome exit_code error output tip began blame cached signed", OOM),
     _of_a_run("retry", "todo fence:int counted delay_ms:int exit_code error output blame", OOM),
     _of_a_run("park", "todo fence:int waits_for delay_ms:int", OOM),
-    _of_a_run("hold_up", "todo fence:int why delay_ms:int blame limit:int", OOM),
+    _of_a_run("hold_up", "todo fence:int why delay_ms:int blame limit:int reason", OOM),
     _of_a_run("checkpoint", "todo fence:int output"),
     _of_a_run("lose", "todo cap:int at_ms dead_worker", OOM),
     _of_a_run("fire", "todo"),

@@ -115,6 +115,12 @@ COMMANDS: Families = {
         "sweep": ("runs.sweep:sweep", "Run a plan.", "run sweep"),
         "execute": ("runs.sweep:execute", "Run one todo.", "todo execute"),
         "retry": ("runs.retry:retry", "Run the failed and blocked todos of a run again.", "run retry"),
+        "land": (
+            "runs.land:land",
+            "Bring a plan's change set into the base branches.",
+            "plan land",
+        ),
+        "revert": ("runs.land:revert", "Take a landed change set out of the base branches.", "plan revert"),
         "list-runs": ("runs.inspection:list_runs", "List the runs, latest first."),
         "show-run": ("runs.inspection:show_run", "Show a run: state, worker and duration of every todo."),
         "watch": ("runs.inspection:watch", "Follow a run until it ends.", "run watch"),

@@ -16,6 +16,7 @@ RECORDS: dict[str, type[models.Record]] = {
     "coordination": models.Coordination,
     "coordination.issues": models.Issue,
     "coordination.plans": models.Plan,
+    "coordination.plans.land": models.LandRules,
     "coordination.plans.retry": models.Retry,
     "coordination.plans.retry.retry_on": models.OutputSign,
     "coordination.plans.retry.stop_on": models.OutputSign,

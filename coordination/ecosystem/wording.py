@@ -24,6 +24,8 @@ ACTIONS: dict[str, type[BaseModel]] = {
     "manual": models.ManualAction,
     "noop": models.NoopAction,
     "rewrite": models.RewriteAction,
+    "land": models.LandAction,
+    "revert": models.RevertAction,
 }
 
 USED_ELSEWHERE = {

@@ -15,7 +15,7 @@ from coordination.locks.listing import LOCK, Held, Holder, Listing
 from coordination.locks.owner import holder_words
 from coordination.locks.request import check_name
 
-KINDS = (LOCK, "resource", "seat")
+KINDS = (LOCK, "resource", "seat", "land")
 
 
 class Released(BaseModel):

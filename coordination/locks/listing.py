@@ -64,7 +64,7 @@ class Held(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     what: str
-    """`lock:x`, `resource:x` or `seat:x`."""
+    """`lock:x`, `resource:x`, `seat:x` or `land:x`."""
     kind: str
     name: str
     capacity: int | None = None

@@ -34,6 +34,8 @@ OPERATIONS: Mapping[str, str] = {
     "coord_retry_run": "retry",
     "coord_cancel_run": "cancel",
     "coord_rollback_run": "rollback",
+    "coord_land_plan": "land",
+    "coord_revert_plan": "revert",
     "coord_create_checkpoint": "checkpoint",
     "coord_restore_checkpoint": "restore",
     "coord_approve_todo": "approve",

@@ -6,6 +6,7 @@ This package alone defines the fields and values of the file; `ecosystem/parsing
 |---|---|
 | `values.py` | durations, sizes, names; base classes |
 | `execution.py` | strategies, actions, gates, retries, the reuse of results |
+| `landing.py` | how change sets land; the actions of landings |
 | `repositories.py` | repositories and resources |
 | `tracking.py` | issues, plans, todos, dependencies; the whole file |
 """
@@ -35,6 +36,17 @@ from coordination.models.execution import (
     Verdict,
     Workspace,
     WriteBack,
+    is_of_landing,
+)
+from coordination.models.landing import (
+    Atomic,
+    Commit,
+    LandAction,
+    LandRules,
+    LandStep,
+    Method,
+    RevertAction,
+    Via,
 )
 from coordination.models.repositories import Repo, Resource, ResourceNeed, ResourceType
 from coordination.models.tracking import (
@@ -86,12 +98,13 @@ from coordination.models.values import (
 
 __all__ = [
     "DURATION_UNITS_S", "ECOSYSTEM_ID", "FILE_NAME", "HIDDEN", "OPEN_TODO", "SECRET", "Action", "AgentAction",
-    "Backoff", "Cache", "Command", "Coordination", "Count", "Criterion", "Day", "Dependency",
-    "DependencyStatus", "DependencyType", "Duration", "Ecosystem", "FailureSign", "Foreign", "Gate", "Id",
-    "Issue", "IssueStatus", "Jitter", "Labels", "Level", "ManualAction", "Milestone", "NoopAction",
-    "OnFailure", "OutputSign", "Plan", "PlanStatus", "PythonAction", "Record", "Repo", "RepoName", "Resource",
-    "ResourceName", "ResourceNeed", "ResourceType", "Retry", "RewriteAction", "Sandbox", "SandboxKind",
-    "SecretName", "ShellAction", "Signatures", "Size", "Strategy", "Text", "Todo", "TodoStatus", "Units",
-    "Validation", "Verdict", "Word", "Workspace", "WriteBack", "argv_of", "lower_case", "parse_duration",
+    "Atomic", "Backoff", "Cache", "Command", "Commit", "Coordination", "Count", "Criterion", "Day",
+    "Dependency", "DependencyStatus", "DependencyType", "Duration", "Ecosystem", "FailureSign", "Foreign",
+    "Gate", "Id", "Issue", "IssueStatus", "Jitter", "Labels", "LandAction", "LandRules", "LandStep", "Level",
+    "ManualAction", "Method", "Milestone", "NoopAction", "OnFailure", "OutputSign", "Plan", "PlanStatus",
+    "PythonAction", "Record", "Repo", "RepoName", "Resource", "ResourceName", "ResourceNeed", "ResourceType",
+    "Retry", "RevertAction", "RewriteAction", "Sandbox", "SandboxKind", "SecretName", "ShellAction",
+    "Signatures", "Size", "Strategy", "Text", "Todo", "TodoStatus", "Units", "Validation", "Verdict", "Via",
+    "Word", "Workspace", "WriteBack", "argv_of", "is_of_landing", "lower_case", "parse_duration",
     "parse_size", "presentable", "secrets_of",
 ]  # fmt: skip

@@ -8,7 +8,19 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from coordination import patterns
-from coordination.models.values import Amount, Command, Count, Duration, Record, Size, Text, Word, lower_case
+from coordination.models.landing import LandAction, RevertAction
+from coordination.models.values import (
+    Amount,
+    Command,
+    Count,
+    Duration,
+    Record,
+    RepoName,
+    Size,
+    Text,
+    Word,
+    lower_case,
+)
 
 LEAST_MEMORY = 16 * 1024 * 1024
 """Less would not start an interpreter."""
@@ -122,6 +134,17 @@ class NoopAction(Record):
     """
 
     type: Literal["noop"]
+    holds: tuple[RepoName, ...] = ()
+    """Repositories whose landing locks it takes, all at once; the run holds them until it ends. Only
+    `coord land` and `coord revert` make such a todo.
+    """
+
+
+def is_of_landing(action: object) -> bool:
+    """Return whether the action needs an order to land or to revert."""
+    return isinstance(action, LandAction | RevertAction) or (
+        isinstance(action, NoopAction) and bool(action.holds)
+    )
 
 
 def _check_relative_path(pattern: str) -> str:
@@ -172,13 +195,20 @@ def _bare_command(value: object) -> object:
 
 Action = Annotated[
     Annotated[
-        ShellAction | PythonAction | AgentAction | ManualAction | NoopAction | RewriteAction,
+        ShellAction
+        | PythonAction
+        | AgentAction
+        | ManualAction
+        | NoopAction
+        | RewriteAction
+        | LandAction
+        | RevertAction,
         Field(discriminator="type"),
     ],
     BeforeValidator(_bare_command),
 ]
 Compensation = Annotated[
-    Annotated[ShellAction | PythonAction | AgentAction, Field(discriminator="type")],
+    Annotated[ShellAction | PythonAction | AgentAction | RevertAction, Field(discriminator="type")],
     BeforeValidator(_bare_command),
 ]
 """Action that undoes a todo; only actions that a worker can execute."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from coordination.models.execution import (
     Action,
@@ -21,7 +21,9 @@ from coordination.models.execution import (
     SandboxRules,
     Strategy,
     Workspace,
+    is_of_landing,
 )
+from coordination.models.landing import LandAction, LandRules, RevertAction
 from coordination.models.repositories import Repo, Resource, ResourceNeeds
 from coordination.models.values import (
     Amount,
@@ -153,6 +155,8 @@ class Plan(Record):
     two_persons: Annotated[bool, Field(strict=True)] = False
     """Nobody approves a gate of a run that they ordered."""
     retry: Retry | None = None
+    land: LandRules | None = None
+    """How `coord land` brings the plan's change set into the base branches."""
 
 
 class Todo(Record):
@@ -205,7 +209,7 @@ class Todo(Record):
         """Refuse `cache` for todos with effects beyond their commit and output, which cannot be restored."""
         if cache is None:
             return None
-        if isinstance(known.data.get("action"), ManualAction | NoopAction):
+        if isinstance(known.data.get("action"), ManualAction | NoopAction | LandAction | RevertAction):
             raise ValueError(
                 "cannot be used with the actions manual and noop, which run no command; remove it"
             )
@@ -277,11 +281,19 @@ class Dependency(Record):
     validation: Validation | None = None
 
 
+def _refuse_landing(todo: Todo) -> Todo:
+    if is_of_landing(todo.action) or is_of_landing(todo.compensate):
+        raise ValueError(
+            "has an action of landings, which only coord gives to todos; remove it, and: coord land PLAN"
+        )
+    return todo
+
+
 class Coordination(Record):
     id: EcosystemId | None = None
     issues: tuple[Issue, ...] = ()
     plans: tuple[Plan, ...] = ()
-    todos: tuple[Todo, ...] = ()
+    todos: tuple[Annotated[Todo, AfterValidator(_refuse_landing)], ...] = ()
     dependencies: tuple[Dependency, ...] = ()
 
 

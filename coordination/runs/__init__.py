@@ -73,6 +73,7 @@ Failures:
 | `retry_policy.py` | whether and when a failed todo is tried again. Pure |
 | `rollback.py` | the preview of a rollback; which runs must not be undone |
 | `approvals.py` | gates and manual todos that wait for a person |
+| `change_sets.py` | change sets: what they have by repository, and the names of their branches |
 | `filings.py` | the outcomes of a run that were written to the file |
 | `presence.py` | the workers that are there |
 | `cleaning.py` `cleanup_jobs.py` | what runs have left on the workers' machines; asking workers about it |

@@ -78,10 +78,16 @@ class RunBrief(BaseModel):
     repo_of: dict[str, str] = {}
     origins: dict[str, Origin] = {}
     """Origins of the repositories with a `url`. No other address is asked for their commits."""
+    change_set: str = ""
+    """The change set that gets its commits; empty in a run without one."""
+    branch_of_set: dict[str, str] = {}
+    """Repository → the branch of the change set."""
+    built_on: tuple[str, ...] = ()
+    """The earlier runs of the change set whose results it carries over, newest first."""
     carried_from: tuple[str, ...] = ()
     """The run that this one retries, then the run which that one retries, and so on."""
     carried_tips: dict[str, str] = {}
-    """Repository → the commit at which the retried run left it."""
+    """Repository → the commit at which the retried run, or the change set, left it."""
     set_back: dict[str, str] = {}
     """Repository → the run whose work there is partly executed again: its commits beyond `carried_tips` are
     not used.
@@ -97,7 +103,14 @@ class RunBrief(BaseModel):
         """Return the runs whose result of a todo counts here: this one, and those that it takes up."""
         last = self.redone.get(todo)
         taken_up = self.carried_from[: self.carried_from.index(last)] if last in self.carried_from else ()
-        return (self.run_id, *(taken_up if last else self.carried_from))
+        return (self.run_id, *(taken_up if last else self.earlier))
+
+    @property
+    def earlier(self) -> tuple[str, ...]:
+        """Return the runs before this one whose results it may carry over: those that it retries, and those
+        of its change set.
+        """
+        return tuple(dict.fromkeys((*self.carried_from, *self.built_on)))
 
     def ancestors(self, todo: str) -> set[str]:
         """Return every transitive predecessor of a todo. Other todos of the run cost nothing."""
@@ -119,13 +132,15 @@ class BriefPart(BaseModel):
     repo: str
     origin: Origin | None = None
     tip: str | None = None
+    branch: str | None = None
+    """The branch of the change set."""
     set_back: str | None = None
 
 
 def common_part(brief: RunBrief) -> RunBrief:
     """Return the brief without what it says of single todos and repositories."""
     empty: dict[str, str] = {}
-    names = ("predecessors", "repo_of", "origins", "carried_tips", "set_back")
+    names = ("predecessors", "repo_of", "origins", "carried_tips", "set_back", "branch_of_set")
     return brief.model_copy(update=dict.fromkeys(names, empty))
 
 
@@ -136,6 +151,7 @@ def parts_of(brief: RunBrief) -> Iterator[BriefPart]:
             repo=repo,
             origin=brief.origins.get(repo),
             tip=brief.carried_tips.get(repo),
+            branch=brief.branch_of_set.get(repo),
             set_back=brief.set_back.get(repo),
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -64,6 +64,28 @@ class RunStatus(StrEnum):
     @property
     def ended(self) -> bool:
         return self is not RunStatus.DRAFT and self not in LIVE
+
+
+LAND: Literal["land"] = "land"
+REVERT: Literal["revert"] = "revert"
+
+
+def landings_of(plan_id: str, todos: Iterable[str] = ()) -> set[str]:
+    """Return the plan ids of the runs that land or revert the change sets of a plan, or of todos without
+    one.
+    """
+    return {f"{kind}:{name}" for kind in (LAND, REVERT) for name in (plan_id, *todos)}
+
+
+def start_again(plan_id: str) -> str:
+    """Return the command that starts a run like one of this plan: a landing has a plan id of its own."""
+    kind, colon, change_set = plan_id.partition(":")
+    return f"coord {kind} {change_set}" if colon and kind in (LAND, REVERT) else f"coord sweep {plan_id}"
+
+
+def is_landing(plan_id: str) -> bool:
+    """Return whether a run of this plan id lands or reverts a change set."""
+    return not start_again(plan_id).startswith("coord sweep")
 
 
 LIVE = (RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.ROLLING_BACK)
@@ -145,6 +167,10 @@ class WaitReason(StrEnum):
     """No worker can execute it at present."""
     TROUBLE = "trouble"
     """The machine has passing trouble, such as a full disk."""
+    BASE = "base"
+    """The base branch cannot take a landing now: its remote is away, it keeps moving, or its checkout has
+    local changes.
+    """
 
     @classmethod
     def _missing_(cls, value: object) -> WaitReason:
@@ -212,7 +238,7 @@ class NoEta(StrEnum):
     WORKER = "worker"
     """A todo waits for a worker that is not there."""
     TROUBLE = "trouble"
-    """A machine has passing trouble, such as a full disk."""
+    """A machine or a remote has passing trouble, such as a full disk."""
     UNKNOWN = "unknown"
     """No todo has an estimate, none is known from earlier runs, and none has ended yet."""
     LARGE = "large"

@@ -14,7 +14,7 @@ from functools import cached_property
 
 from coordination.backend.address import is_own_socket
 from coordination.errors import NotTrusted, TrustCause
-from coordination.models import Signatures
+from coordination.models import Signatures, is_of_landing
 from coordination.planner.gates import MILESTONE_REPO, asks
 from coordination.runs.brief import BriefPart, ByPerson, OrderedBrief, OrderedSpec, RunBrief, TodoSpec
 from coordination.runs.inputs import PredecessorOutput
@@ -36,7 +36,7 @@ from coordination.trust.orders import (
     read_order,
 )
 from coordination.trust.results import check_predecessor, open_result
-from coordination.trust.rights import right_of
+from coordination.trust.rights import Right, right_of
 from coordination.trust.trust_file import Principal, TrustFile
 
 TAMPERED = frozenset({TrustCause.BROKEN, TrustCause.FOREIGN, TrustCause.WRONG_TYPE})
@@ -163,6 +163,7 @@ class SignedRun:
                 "predecessors": told.predecessors,
                 "repo_of": told.repo_of,
                 "origins": {part.repo: part.origin for part in parts if part.origin},
+                "branch_of_set": {part.repo: part.branch for part in parts if part.branch},
                 "carried_tips": {part.repo: part.tip for part in parts if part.tip},
                 "set_back": {part.repo: part.set_back for part in parts if part.set_back},
             }
@@ -173,6 +174,9 @@ class SignedRun:
         the signer may order it.
         """
         spec = self.read_spec(todo, text)
+        needs_land = is_of_landing(spec.todo.action) or is_of_landing(spec.todo.compensate)
+        if needs_land and right_of(self.order.operation) is not Right.LAND:
+            raise foreign(f"{todo} lands or reverts a change set, and was ordered as {self.order.operation}")
         self._check(self.principal, self.order, spec.repo.name)
         return spec
 

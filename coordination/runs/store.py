@@ -23,7 +23,7 @@ from coordination.durations import ms
 from coordination.events.records import append_args
 from coordination.runs.brief import RunBrief
 from coordination.runs.inputs import FACTS, TodoInputs
-from coordination.runs.records import LIVE, Blame, Descriptor, Result
+from coordination.runs.records import LIVE, Blame, Descriptor, Result, WaitReason
 from coordination.runs.replies import Grant, Reply
 from coordination.runs.views.log_reader import LOG_LIMIT_BYTES, pieces_of
 
@@ -147,11 +147,21 @@ class RunStore:
     def park(self, grant: Grant, waits_for: str, delay: timedelta) -> Reply:
         return self._of(grant, "park", waits_for=waits_for, delay_ms=ms(delay))
 
-    def hold_up(self, grant: Grant, why: str, delay: timedelta, blame: Blame = "", limit: int = 0) -> Reply:
+    def hold_up(
+        self,
+        grant: Grant,
+        why: str,
+        delay: timedelta,
+        blame: Blame = "",
+        limit: int = 0,
+        reason: WaitReason = WaitReason.TROUBLE,
+    ) -> Reply:
         """Park the todo because of a temporary failure, for twice as long each time. `limit`: after so many
         times it has failed; 0: no limit.
         """
-        return self._of(grant, "hold_up", why=why, delay_ms=ms(delay), blame=blame, limit=limit)
+        return self._of(
+            grant, "hold_up", why=why, delay_ms=ms(delay), blame=blame, limit=limit, reason=reason
+        )
 
     def checkpoint(self, grant: Grant, output: str) -> Reply:
         """Keep the JSON that the todo has written so far, for a later attempt: `kept`, or `stale`."""

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from coordination.backend.server_check import refuse_unfit
 from coordination.environment import actor
-from coordination.errors import Conflict, NotFound, UsageError
+from coordination.errors import Conflict, NotFound, PlanRefused, UsageError
 from coordination.locks.internal import START
 from coordination.models import Ecosystem, OnFailure
 from coordination.runs.connection import Connection
-from coordination.runs.records import RunStatus, RunView
+from coordination.runs.records import RunStatus, RunView, is_landing, landings_of, start_again
 from coordination.runs.replies import Reply
 from coordination.runs.retrying import named_checkpoints
 from coordination.runs.retrying.ended import read, refuse_again, restorable
@@ -25,7 +25,7 @@ from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of, subm
 from coordination.runs.rollback import RollbackPreview, preview_of, refuse_built_on, refuse_to_accept
 from coordination.runs.signed_operations import sign_operation
 from coordination.runs.signed_orders import HEADER
-from coordination.runs.submission.conflicts import refuse_conflicts_of
+from coordination.runs.submission.conflicts import refuse_conflicts_of, refuse_runs_of
 from coordination.runs.submission.landed import bases, refuse_not_landed
 from coordination.runs.submission.submit import Order, submit
 from coordination.text import listed
@@ -58,6 +58,7 @@ def start_run(
     check_landed(connection, ecosystem, graph, accepted)
     with _start_lock(connection):
         refuse_conflicts(connection, graph.todos)
+        refuse_runs_of(connection.store, landings_of(graph.plan.id, graph.todos))
         run_id, reply = submit(
             connection.store,
             graph,
@@ -66,6 +67,36 @@ def start_run(
             order,
             connection.file,
             connection.signing,
+        )
+    follow_up(connection, run_id, reply)
+    return run_id
+
+
+def start_landing(
+    connection: Connection,
+    ecosystem: Ecosystem,
+    graph: PlanGraph,
+    order: Order,
+    hosts: Mapping[str, str],
+    *,
+    change_set: str,
+) -> str:
+    """Start a run that lands or reverts a change set: nothing of it is written into the file. `hosts`:
+    repository → the host of its work. Return its id. Raise Conflict where a run of the plan, or another
+    landing of it, goes on.
+    """
+    _check_redis(connection)
+    with _start_lock(connection):
+        refuse_runs_of(connection.store, {change_set, *landings_of(change_set)})
+        refuse_conflicts(connection, {*graph.todos, change_set})
+        run_id, reply = submit(
+            connection.store,
+            graph,
+            ecosystem,
+            connection.settings,
+            order,
+            signing=connection.signing,
+            hosts=hosts,
         )
     follow_up(connection, run_id, reply)
     return run_id
@@ -99,6 +130,9 @@ def plan_retry(
     UsageError; PlanRefused.
     """
     ended = read(connection.store, run_id)
+    if is_landing(plan_id := ended.meta["plan_id"]):
+        what = f"run {run_id} is a landing or a revert, which is not retried: it would not hold its locks"
+        raise PlanRefused(what, f"start it again, it goes on from what is true: {start_again(plan_id)}")
     _refuse_living(connection, ended.pins, without)
     carried = restorable(connection.store, ended)
     return plan_retry_of(
@@ -125,6 +159,7 @@ def start_retry(
     with _start_lock(connection):
         refuse_again(connection.store, left.ended)
         refuse_conflicts(connection, left.again)
+        refuse_runs_of(connection.store, landings_of(left.ended.meta["plan_id"], left.again))
         run_id, reply = submit_retry(
             connection.store,
             left,
@@ -167,7 +202,9 @@ def import_run(connection: Connection, run: Received) -> str:
 def preview_rollback(connection: Connection, run_id: str) -> RollbackPreview:
     """Return what a rollback of the run would undo. Raise NotFound; Conflict where a retry exists."""
     refuse_built_on(connection.store, run_id)
-    return preview_of(connection.store, run_id)
+    found = preview_of(connection.store, run_id)
+    _refuse_landed(connection, found)
+    return found
 
 
 def roll_back(connection: Connection, run_id: str) -> str:
@@ -185,6 +222,17 @@ def roll_back(connection: Connection, run_id: str) -> str:
     if reply.word == "unknown":
         raise NotFound(f"there is no run {run_id!r}", "list the runs: coord list-runs")
     return reply.word
+
+
+def _refuse_landed(connection: Connection, found: RollbackPreview) -> None:
+    """Raise Conflict for an ended landing, which holds its locks no more. A rollback of it that goes on, or
+    failed, may continue.
+    """
+    plan_id = connection.store.brief(found.run_id).plan_id
+    if is_landing(plan_id) and found.status.ended and found.status not in named_checkpoints.BACK:
+        _, _, change_set = plan_id.partition(":")
+        what = f"run {found.run_id} has ended, and does not hold the locks of its landing any more"
+        raise Conflict(what, f"take out what it has landed: coord revert {change_set}")
 
 
 def preview_restore(connection: Connection, run_id: str, name: str) -> RollbackPreview:

@@ -86,6 +86,7 @@ OPERATIONS: Mapping[str, Right] = {
     "approve": Right.APPROVE,
     "reject": Right.APPROVE,
     "land": Right.LAND,
+    "revert": Right.LAND,
     "merge": Right.MERGE,
     "release_lock": Right.RELEASE_LOCK,
     "reset_breaker": Right.RELEASE_LOCK,

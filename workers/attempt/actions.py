@@ -24,7 +24,7 @@ from pathlib import Path
 from coordination import models
 from coordination.errors import PlanRefused
 from coordination.files import open_private
-from coordination.models import ManualAction, NoopAction
+from coordination.models import ManualAction, NoopAction, RevertAction
 from coordination.runs.replies import Grant, Undo
 from coordination.sandbox.rules import Bounds
 from workers.attempt.context import read_output
@@ -180,6 +180,10 @@ class Compensate(AttemptAction):
         todo, run = self.grant.spec.todo, self.grant.run_id
         if todo.compensate is not None or isinstance(todo.action, NoopAction | ManualAction):
             return
+        if isinstance(todo.action, RevertAction):
+            raise PlanRefused(
+                "it cannot be undone: it has reverted a landing", "bring it back: coord land PLAN"
+            )
         if not self._in_place:
             return
         raise PlanRefused(

@@ -15,10 +15,10 @@ from datetime import timedelta
 from pathlib import Path
 
 from coordination.cache.connection import Connection
-from coordination.errors import CoordinationError, GitRefused
+from coordination.errors import CoordinationError, GitRefused, PlanRefused
 from coordination.files import open_private
 from coordination.models import Command as CommandLine
-from coordination.models import NoopAction, argv_of
+from coordination.models import LandAction, NoopAction, RevertAction, argv_of
 from coordination.runs.records import Blame
 from coordination.runs.replies import Grant
 from coordination.sandbox.bubblewrap import Binds
@@ -29,6 +29,7 @@ from workers.attempt.context import LeaseLost
 from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.logs import Log
 from workers.attempt.secrets import SecretsMissing, write_secrets
+from workers.executors import land
 from workers.executors.commands import command_for
 from workers.executors.job import Command, Job
 from workers.outcome import AttemptOutcome, OutcomeKind, describe_exit, failure_from_exit
@@ -144,6 +145,8 @@ class Attempt:
         self._attempt_environment.verify()
         if isinstance(self.grant.spec.todo.action, NoopAction) and self.grant.undo is None:
             return AttemptOutcome(kind=self._commands.stopped or OutcomeKind.SUCCEEDED)
+        if (landed := self._landing()) is not None:
+            return landed
         if self._action.has_command():
             self._confine()
             if self._secrets is not None:
@@ -156,6 +159,22 @@ class Attempt:
         if outcome.kind is OutcomeKind.SUCCEEDED:
             self._action.on_released()
         return outcome
+
+    def _landing(self) -> AttemptOutcome | None:
+        """Execute or undo a todo of a landing; None for any other todo."""
+        todo, undo = self.grant.spec.todo, self.grant.undo
+        action = todo.action if undo is None else todo.compensate
+        if not isinstance(action, LandAction | RevertAction):
+            return None
+        if self._attempt_environment.landing is None:
+            raise PlanRefused(
+                "a restricted worker lands nothing: its Redis user may not write change sets",
+                "serve the repository with a worker that is not restricted",
+            )
+        job = self._attempt_environment.landing(lambda: self._commands.stopped, self._log.say)
+        if isinstance(action, LandAction):
+            return land.land(job, action)
+        return land.revert(job, action) if undo is None else land.revert_own(job, action, undo.output)
 
     def _confine(self) -> None:
         """Choose the sandbox of the attempt's commands. Raises NoSandbox."""

@@ -10,6 +10,8 @@ from typing import Any
 
 from coordination.runs.brief import RunBrief
 from workers.attempt.secrets import TodoSecrets
+from workers.executors.land_job import LandJob
+from workers.outcome import OutcomeKind
 from workers.result_cache.results import Results
 from workers.sandbox import Sandboxes
 from workers.workspace.base_commit import Carried
@@ -52,6 +54,10 @@ class AttemptEnvironment:
     """Fetches a commit of another host."""
     sandboxes: Sandboxes | None = None
     """The sandboxes of this worker; None where nothing is executed."""
+    landing: Callable[[Callable[[], OutcomeKind | None], Callable[[str], None]], LandJob] | None = None
+    """What a todo of a landing run may use, given who tells a stop and who writes its log; None where this
+    worker may not write change sets.
+    """
     withdraw: Callable[[], None] = _nothing_published
     """Deletes what the run has published of the repository. Raises NotCarried with the remote's words."""
 

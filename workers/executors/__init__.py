@@ -4,5 +4,7 @@
 |---|---|
 | `commands.py` | one executor for each kind of action |
 | `job.py` | the records of an executor |
+| `land.py` `land_job.py` | one attempt of a todo that lands or reverts a change set; what it may use |
+| `landed_commits.py` | what the commits of a landing tell |
 | `call.py` | the program that calls a function for a python action; runs in the todo's process |
 """

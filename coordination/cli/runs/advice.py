@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from coordination.api import RunStatus, RunView, TodoState, TodoView
+from coordination.api import RunStatus, RunView, TodoState, TodoView, is_landing, start_again
 from coordination.cli.context import aloud
 from coordination.cli.runs.summary import elsewhere, format_wait, waits
 from coordination.terminal import spelled
@@ -64,6 +64,10 @@ def advice(run: RunView, branches: Mapping[str, str], worktrees: Path) -> Iterat
         yield from _all_undone(run)
     elif run.status is RunStatus.ROLLBACK_FAILED:
         yield from _not_undone(run)
+    elif is_landing(run.plan_id) and run.status in (RunStatus.FAILED, RunStatus.CANCELLED):
+        yield f"go on, when the cause is removed: {start_again(run.plan_id)}"
+        if (revert := f"coord revert {run.plan_id.partition(':')[2]}") != start_again(run.plan_id):
+            yield f"take out what has landed: {revert}"
     elif failed and run.status is RunStatus.FAILED:
         yield _where_to_fix(run, failed, worktrees)
         yield f"then run the rest: coord retry {run.run_id}"
@@ -90,7 +94,7 @@ def _all_undone(run: RunView) -> Iterator[str]:
     kept = f", except {listed(accepted)} (accepted as it is)" if accepted else ""
     started = any(todo.was for todo in run.todos)
     yield f"all started todos were undone{before}{kept}" if started else "nothing had started"
-    yield f"start again: coord sweep {run.plan_id}"
+    yield f"start again: {start_again(run.plan_id)}"
 
 
 def _not_undone(run: RunView) -> Iterator[str]:

@@ -38,10 +38,12 @@ from coordination.models import (
     Dependency,
     Gate,
     Issue,
+    LandAction,
     Milestone,
     NoopAction,
     Plan,
     PythonAction,
+    RevertAction,
     RewriteAction,
     ShellAction,
     Todo,
@@ -224,6 +226,10 @@ def _action(action: Action | None) -> str:
             return "an agent, with this page as prompt"
         case NoopAction():
             return "nothing"
+        case LandAction():
+            return f"lands {action.change_set}"
+        case RevertAction():
+            return f"reverts {action.change_set}"
         case _:
             return "by hand; then: coord complete-todo"
 

@@ -4,5 +4,6 @@
 |---|---|
 | `tracker.py` | issues, todos, plans, repositories, dependencies |
 | `runs.py` | runs, logs, checkpoints, approvals |
+| `landing.py` | landings of plans |
 | `coordination.py` | locks, messages, events, shared values, history |
 """

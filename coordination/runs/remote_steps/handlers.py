@@ -26,7 +26,7 @@ from coordination.runs.cleanup_jobs import Answer, CleanupJob, CleanupQueue
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.inputs import TodoInputs
 from coordination.runs.presence import Presence, Worker
-from coordination.runs.records import Blame, Result, TodoState
+from coordination.runs.records import Blame, Result, TodoState, WaitReason
 from coordination.runs.replies import Grant, Reply
 from coordination.runs.shared import ContextCalls, chain_of_todo
 from coordination.runs.store import RunStore
@@ -137,10 +137,17 @@ class StepHandlers:
         return self._followed(self._store.park(grant, waits_for, delay), grant.run_id, grant.todo_id)
 
     def hold_up(
-        self, repos: Repos, grant: Grant, why: Words, delay: timedelta, blame: Blame = "", limit: int = 0
+        self,
+        repos: Repos,
+        grant: Grant,
+        why: Words,
+        delay: timedelta,
+        blame: Blame = "",
+        limit: int = 0,
+        reason: WaitReason = WaitReason.TROUBLE,
     ) -> Reply:
         self._own(repos, grant.run_id, grant.todo_id)
-        reply = self._store.hold_up(grant, why, delay, blame, limit)
+        reply = self._store.hold_up(grant, why, delay, blame, limit, reason)
         return self._followed(reply, grant.run_id, grant.todo_id, last="settled")
 
     def checkpoint(self, repos: Repos, grant: Grant, output: str) -> Reply:

@@ -11,10 +11,8 @@ from coordination.errors import Conflict, NotFound
 from coordination.runs.brief import RunBrief
 from coordination.runs.records import Descriptor, RunStatus, TodoState
 from coordination.runs.store import RunStore
+from coordination.runs.submission.draft import HOST
 from coordination.runs.submission.structure import refuse_damaged
-
-HOST = "host."
-"""Prefix of a repository's name in `meta`; the field's value is the host on which the run works on it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,12 +22,12 @@ from coordination.planner.resources import shortfalls
 from coordination.runs.brief import RunBrief, TodoSpec
 from coordination.runs.records import Descriptor, TodoState
 from coordination.runs.replies import Reply
-from coordination.runs.retrying.ended import HOST, EndedRun
+from coordination.runs.retrying.ended import EndedRun
 from coordination.runs.retrying.named_checkpoints import FIELD
 from coordination.runs.retrying.rerun_selection import Carried, RerunSelection, select_reruns
 from coordination.runs.signed_orders import operation_field
 from coordination.runs.store import RunStore
-from coordination.runs.submission.draft import Draft, descriptor, first_facts, new_run_id
+from coordination.runs.submission.draft import HOST, Draft, descriptor, first_facts, new_run_id
 from coordination.runs.submission.landed import Base, bases
 from coordination.runs.submission.signing import Signing
 from coordination.runs.submission.structure import graph_hash, refuse_changed

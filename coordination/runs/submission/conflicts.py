@@ -41,6 +41,18 @@ def refuse_conflicts_of(store: RunStore, reader: RunReader, todos: Collection[st
             )
 
 
+def refuse_runs_of(store: RunStore, plan_ids: Collection[str]) -> None:
+    """Raise Conflict where a live run has one of these plan ids: a change set is not written while it lands.
+
+    Callers hold the start lock, so that no other run starts in between.
+    """
+    for run_id in store.live_runs():
+        plan_id = store.redis.hget(store.keys.run(run_id).meta, "plan_id")
+        if plan_id in plan_ids:
+            what = f"run {run_id} of {plan_id} goes on"
+            raise Conflict(what, f"wait for its end: coord watch {run_id}; or end it: coord cancel {run_id}")
+
+
 def _in_hand(store: RunStore, run_id: str, status: RunStatus, todos: list[str]) -> Iterator[str]:
     """Yield the todos that the run has not finished; in a rollback, those that are not undone yet.
 

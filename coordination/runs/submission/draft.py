@@ -11,9 +11,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
-from coordination.backend.keys import resource, seat
+from coordination.backend.keys import landing, resource, seat
 from coordination.durations import ms
-from coordination.models import Level, Todo, Workspace
+from coordination.models import Level, NoopAction, Todo, Workspace
 from coordination.planner.hours import kind_of
 from coordination.planner.remaining import Expected
 from coordination.runs.brief import TodoSpec
@@ -23,6 +23,8 @@ from coordination.runs.store import RunStore
 from coordination.trust.orders import digest
 
 CHUNK = 500
+HOST = "host."
+"""Prefix of a repository's name in `meta`; the field's value is the host on which the run works on it."""
 DRAFT_TTL = timedelta(hours=1)
 PRIORITY = {Level.CRITICAL: 2, Level.HIGH: 1, Level.MEDIUM: 0, Level.LOW: -1}
 """Priority → its number in the queues for shared resources: see backend/lua/lock/_lock.lua."""
@@ -61,8 +63,11 @@ def first_facts(todo: Todo, expected: object = "") -> dict[str, str | int]:
 
 def _wants_of(spec: TodoSpec) -> str:
     """Return the locks that a todo holds while it runs: its repository's slot and its resources, one per
-    line, each with the amount and the capacity.
+    line, each with the amount and the capacity. The barrier of a landing takes no slot: it would keep a todo
+    from it while it waits for another landing.
     """
+    if isinstance(spec.todo.action, NoopAction) and spec.todo.action.holds:
+        return "\n".join(f"1/1 {landing(repo)}" for repo in sorted(spec.todo.action.holds))
     in_place = spec.todo.workspace is Workspace.IN_PLACE
     slots = 1 if in_place else spec.repo.slots
     needs = (f"{need.amount}/0 {resource(need.name)}" for need in spec.todo.resources)

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from coordination.models import (
     Command,
     Ecosystem,
+    LandAction,
     ManualAction,
     NoopAction,
     OnFailure,
     PythonAction,
     ResourceNeed,
+    RevertAction,
     RewriteAction,
     ShellAction,
     Strategy,
@@ -136,6 +138,8 @@ def command_text(todo: Todo, agent: Command | None) -> str:
         return "nothing"
     if isinstance(action, RewriteAction):
         return f"rewrite {action.lang}: {action.pattern} → {action.rewrite}"
+    if isinstance(action, LandAction | RevertAction):
+        return f"{action.type} {action.change_set} by {action.via}"
     return f"agent: {_words(agent or '')}"
 
 

@@ -18,7 +18,16 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from coordination.errors import Conflict, PlanRefused
-from coordination.models import Ecosystem, ManualAction, NoopAction, Todo, TodoStatus, Workspace
+from coordination.models import (
+    Ecosystem,
+    LandAction,
+    ManualAction,
+    NoopAction,
+    RevertAction,
+    Todo,
+    TodoStatus,
+    Workspace,
+)
 from coordination.planner.blockers import Register
 from coordination.planner.gates import MILESTONE_REPO, gates_of
 from coordination.runs.brief import RunBrief
@@ -140,9 +149,11 @@ def without_way_back(todo: Todo, *, in_git: bool = True) -> str:
     if (
         todo.compensate is not None
         or todo.repo == MILESTONE_REPO
-        or isinstance(todo.action, NoopAction | ManualAction)
+        or isinstance(todo.action, NoopAction | ManualAction | LandAction)
     ):
         return ""
+    if isinstance(todo.action, RevertAction):
+        return "it reverts; coord land brings the change set back"
     if todo.workspace is Workspace.IN_PLACE:
         return "it works in place"
     return "" if in_git else "it worked in a folder that is not a git repository"

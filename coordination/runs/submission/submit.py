@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from coordination.breakers.records import Policy
@@ -30,7 +31,7 @@ from coordination.runs.brief import Origin, RunBrief, TodoSpec
 from coordination.runs.records import TodoState
 from coordination.runs.replies import Reply
 from coordination.runs.store import RunStore
-from coordination.runs.submission.draft import Draft, descriptor, first_facts, new_run_id
+from coordination.runs.submission.draft import HOST, Draft, descriptor, first_facts, new_run_id
 from coordination.runs.submission.signing import Signing
 from coordination.runs.submission.structure import graph_hash, without_way_back
 from coordination.settings import Settings
@@ -42,6 +43,7 @@ if TYPE_CHECKING:  # importing it loads networkx; a caller with a graph has load
 
 
 MS_PER_HOUR = 3_600_000
+NO_HOSTS: Mapping[str, str] = MappingProxyType({})
 FARTHEST_MS = 9e11
 """Greatest lead of a rank in the queue, in ms: a hundred years of waiting could not make up for it."""
 
@@ -135,9 +137,11 @@ def submit(
     order: Order,
     file: str = "",
     signing: Signing | None = None,
+    hosts: Mapping[str, str] = NO_HOSTS,
 ) -> tuple[str, Reply]:
     """Write and seal the run; return its id and the reply that the dispatcher must follow. `file`: the digest
-    of the file for its results. `signing`: the identity that signs its order, if there is one.
+    of the file for its results. `signing`: the identity that signs its order, if there is one. `hosts`:
+    repository → the only host that may work there.
     """
     store.declare(ecosystem.capacities())
     draft = Draft(store, new_run_id(), signed=signing is not None)
@@ -145,7 +149,8 @@ def submit(
     breakers = Policy.of(settings).words(ecosystem.without_breaker())
     brief = _brief(draft.run_id, graph, repos, settings, order)
     meta = _meta(brief, graph, order)
-    draft.meta({**meta, "breakers": breakers, **({"file": file} if file else {})})
+    pins = {f"{HOST}{repo}": host for repo, host in hosts.items() if host}
+    draft.meta({**meta, "breakers": breakers, **pins, **({"file": file} if file else {})})
     draft.levels(graph.levels)
     expected = expected_of(graph)
     for todo in graph.todos.values():

@@ -69,6 +69,7 @@ LABELS = {
     WaitReason.PAUSED: "the paused run",
     WaitReason.WORKER: "a worker",
     WaitReason.TROUBLE: "passing trouble on its machine",
+    WaitReason.BASE: "its base branch",
 }
 COLOURS = {
     WaitReason.REPOSITORY: "#94a3b8",
@@ -80,6 +81,7 @@ COLOURS = {
     WaitReason.PAUSED: "#475569",
     WaitReason.WORKER: "#0ea5e9",
     WaitReason.TROUBLE: "#92400e",
+    WaitReason.BASE: "#0891b2",
 }
 BEGUN_AGAIN = {
     TodoState.RETRYING.value: "failed",

@@ -48,6 +48,7 @@ UNFORESEEABLE = {
     WaitReason.PERSON: NoEta.PERSON,
     WaitReason.WORKER: NoEta.WORKER,
     WaitReason.TROUBLE: NoEta.TROUBLE,
+    WaitReason.BASE: NoEta.TROUBLE,
 }
 """Waits that nothing in the run ends."""
 COUNTERS = (

@@ -14,18 +14,31 @@ from fastmcp.decorators import get_fastmcp_meta
 
 from coordination.api import messages
 from coordination.api.facade import Facade
+from coordination.api.landing import Landings
 from coordination.api.planning import Planner
 from coordination.api.run import Run
 from coordination.api.runs import Runs
 from coordination.cache.contexts import Context
 from coordination.history.memory import Memory
 from coordination.locks import LockManager
-from coordination.mcp.tools import coordination, runs, tracker
+from coordination.mcp.tools import coordination, landing, runs, tracker
 from coordination.messages import MessageBus
 from coordination.models import Issue, Todo
 from coordination.tracker.manager import CoordinationManager
 
-FACADE = (Facade, Runs, Run, Planner, CoordinationManager, LockManager, MessageBus, Context, Memory, messages)
+FACADE = (
+    Facade,
+    Runs,
+    Run,
+    Landings,
+    Planner,
+    CoordinationManager,
+    LockManager,
+    MessageBus,
+    Context,
+    Memory,
+    messages,
+)
 OF_AGENTS = {
     "limit", "offset", "most",  # an answer has a length that a model reads
     "wait_s",  # a call must end
@@ -47,7 +60,7 @@ OTHERWISE = {
 
 
 def tools() -> Iterator[Callable[..., Any]]:
-    for module in (runs, tracker, coordination):
+    for module in (runs, landing, tracker, coordination):
         yield from (tool for tool in vars(module).values() if get_fastmcp_meta(tool))
 
 

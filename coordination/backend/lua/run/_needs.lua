@@ -81,6 +81,7 @@ local function obstacles(request, names)
   local words = {}
   for i, name in ipairs(names) do
     local kind, what = kind_of(name)
+    if kind == 'land' then what = 'land ' .. what end
     words[i] = (kind == 'seat' and slot_text or resource_text)(what, want_for(request, name))
   end
   return table.concat(words, ' and ')

@@ -4,6 +4,8 @@ local function finish(status)
   call('HSET', meta, 'status', status, 'finished_at', now)
   call('ZREM', live, run)
   call('ZREM', timers, member(''))
+  local barrier = call('HGET', meta, 'barrier')
+  if barrier then give_back(member(barrier)) end
   local level = call('HGET', meta, 'level')
   if call('HEXISTS', opened, level) == 1 and call('HSETNX', meta, 'advanced.' .. level, 'end') == 1 then
     -- before the end event: a process that follows the run stops reading there
@@ -84,7 +86,12 @@ local function end_todo(todo, outcome, why, p)
     call('ZREM', ready, todo)
     call('ZREM', queued, queue_key(p, todo))
   end
-  release_all(todo, p)
+  if outcome == 'succeeded' and string.find(p.wants, ' land:', 1, true) then
+    release_worker(todo, p) -- the barrier of a landing: the run keeps its locks until it ends
+    call('HSET', meta, 'barrier', todo)
+  else
+    release_all(todo, p)
+  end
   clear_wait(todo)
   if why ~= '' then note_of_attempt(todo, 'error', why) end
   note_of_attempt(todo, 'finished_at', now)

@@ -2,11 +2,11 @@
 -- slot, twice as long each time, and uses up no attempt. An attempt that ends in another way resets the
 -- count.
 -- ARGV: run, todo, fence, why, the first delay in ms, `worker` if the trouble is not the todo's own, maximum
---   number of delays (0: no limit)
+--   number of delays (0: no limit), the reason (WaitReason in runs/records.py)
 -- Returns: `parked`, `settled` (as failed after the last delay; as skipped or cancelled if nothing new
 --   starts) or `stale`.
 local LONGEST_MS = 60000
-local todo, fence, why, delay_ms, blame, limit = unpack(ARGV, 2, 7)
+local todo, fence, why, delay_ms, blame, limit, reason = unpack(ARGV, 2, 8)
 if not held_by(todo, fence) then return reply('stale') end
 tell_breakers(todo, blame == 'worker' and 'failed' or 'parked', blame, why)
 if no_new_start(todo) then
@@ -24,5 +24,5 @@ if limit ~= '0' then -- trouble that is not the todo's own does not count
   note(todo, 'held_up_limited', limited)
 end
 note(todo, 'held_up', times)
-park(todo, 'trouble', why, math.min(delay_ms * 2 ^ math.min(times - 1, 20), LONGEST_MS))
+park(todo, reason, why, math.min(delay_ms * 2 ^ math.min(times - 1, 20), LONGEST_MS))
 return reply('parked')

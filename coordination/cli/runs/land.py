@@ -1,0 +1,165 @@
+"""`land` and `revert`: bring a change set into the base branches, and take it out again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from rich_click import command
+
+from coordination.api import LandOptions
+from coordination.cli.completion import plan_ids, repo_names
+from coordination.cli.context import CliContext, aloud
+from coordination.cli.options.prompts import confirm, yes_option
+from coordination.cli.options.values import choice
+from coordination.cli.runs.summary import SOME_FAILED
+from coordination.cli.runs.sweep import see_through
+from coordination.cli.screen.output import as_json_option, print_json
+from coordination.cli.screen.tables import print_table
+from coordination.models import Method, Via
+from coordination.terminal import spelled
+from coordination.text import counted, listed
+
+if TYPE_CHECKING:
+    from coordination.api import LandingPreview, RepoPreview
+    from coordination.api.run import Run
+    from coordination.landing.start import PreparedLanding
+
+detach_option = click.option("--detach", is_flag=True, help="Return at once; follow it: coord watch last.")
+
+
+@command()
+@click.argument("plan", shell_complete=plan_ids)
+@choice("--via", Via, "Default: as in the plan, else push where the repository has a url.")
+@click.option(
+    "--repo", "repos", multiple=True, metavar="REPO", shell_complete=repo_names,
+    help="Land only REPO and other named ones; what their changes build on must be among them.",
+)  # fmt: skip
+@choice("--method", Method, "Default: as in the plan, else merge.")
+@click.option("--dry-run", is_flag=True, help="Print what would land where and how; change nothing.")
+@yes_option
+@detach_option
+@as_json_option
+@click.pass_obj
+def land(
+    call: CliContext,
+    plan: str,
+    via: str | None,
+    repos: tuple[str, ...],
+    method: str | None,
+    dry_run: bool,
+    yes: bool,
+    detach: bool,
+    as_json: bool,
+) -> int:
+    """Bring the change set of PLAN into the base branches of its repositories, in dependency order.
+
+    All repositories are checked first: the base branch, a merge without conflicts, the right to push. If one
+    refuses for good after that, those that have landed are reverted, unless the plan says `atomic: repo`.
+    Trouble that passes is waited for. Nothing is ever forced.
+
+    Exit code 0: all has landed, or nothing was to be landed. 2: it cannot land as it is, such as with open
+    todos. 3: something was refused. 6: a run writes the change set.
+    """
+    options = LandOptions(
+        via=Via(via) if via else None, method=Method(method) if method else None, repos=repos
+    )
+    prepared = call.coord.landings.prepare(plan, options)
+    if prepared.graph is None:
+        click.echo(f"nothing to do: all of {plan} has landed", err=True)
+        if as_json:
+            print_json({"run_id": None, "nothing_to_do": f"all of {plan} has landed"})
+        return 0
+    if dry_run:
+        return _print_preview(call, prepared, as_json=as_json)
+    return carry_out_landing(call, prepared, yes=yes, detach=detach, as_json=as_json)
+
+
+@command()
+@click.argument("plan", metavar="PLAN|RUN", shell_complete=plan_ids)
+@click.option("--dry-run", is_flag=True, help="Print what would be reverted; change nothing.")
+@yes_option
+@detach_option
+@as_json_option
+@click.pass_obj
+def revert(call: CliContext, plan: str, dry_run: bool, yes: bool, detach: bool, as_json: bool) -> int:
+    """Take what has landed of PLAN, or by RUN, out of the base branches again, by one commit in each.
+
+    The order is that of the landing, backwards; history is never rewritten. Then the change set is open as
+    before: a sweep builds on it, and it can land again.
+
+    Exit code 0: all is reverted. 3: something could not be reverted.
+    """
+    prepared = call.coord.landings.prepare_revert(plan)
+    if dry_run:
+        return _print_preview(call, prepared, as_json=as_json)
+    return carry_out_landing(call, prepared, yes=yes, detach=detach, as_json=as_json)
+
+
+def carry_out_landing(
+    call: CliContext,
+    prepared: PreparedLanding,
+    *,
+    yes: bool,
+    detach: bool = False,
+    as_json: bool = False,
+) -> int:
+    """Start a prepared landing or revert when the user agrees, follow it, print its result; return the exit
+    code.
+    """
+    landings = call.coord.landings
+    preview = landings.preview(prepared)
+    if not yes:
+        show_landing(preview)
+    names = listed(prepared.landing.names)
+    confirm(f"{prepared.kind.capitalize()} {prepared.landing.change_set} in {names}?", yes=yes)
+    ready = landings.make_ready(prepared)
+
+    def start() -> Run:
+        run = landings.start(ready)
+        what = f"{prepared.kind}s {prepared.landing.change_set}"
+        repos = counted(len(preview.repos), "repository")
+        click.echo(f"run {run.id} {what} in {repos}: {listed(prepared.landing.names)}", err=True)
+        return run
+
+    return see_through(call, start, detach=detach, as_json=as_json)
+
+
+def _print_preview(call: CliContext, prepared: PreparedLanding, *, as_json: bool) -> int:
+    preview = call.coord.landings.preview(prepared)
+    if as_json:
+        print_json(preview.model_dump())
+    else:
+        _print(preview)
+    return SOME_FAILED if preview.problems else 0
+
+
+@aloud()
+def show_landing(preview: LandingPreview) -> None:
+    """Print what would happen in each repository, in a line each."""
+    for one in preview.repos:
+        line = f"  {one.repo}: {one.branch} would {one.would}, by {one.via}"
+        click.echo(spelled(f"{line}: {one.problem}" if one.problem else line), err=True)
+
+
+def _print(preview: LandingPreview) -> None:
+    columns = ("repo", "branch", "base", "tip", "commits", "via", "method", "after", "would")
+    print_table(columns, (_row(one) for one in preview.repos))
+    for problem in preview.problems:
+        click.echo(spelled(f"✗ {problem}"), err=True)
+    if preview.in_place:
+        click.echo(f"· worked in place, and land with no change set: {listed(preview.in_place)}", err=True)
+
+
+def _row(one: RepoPreview) -> tuple[object, ...]:
+    return (
+        one.repo,
+        one.branch,
+        one.base[:12] or "?",
+        one.tip[:12],
+        "?" if one.commits is None else one.commits,
+        one.via,
+        one.method,
+        ", ".join(one.after),
+        one.would,
+    )

@@ -1,0 +1,38 @@
+r"""Landing: a plan's change set reaches the base branches by a run of todos, and leaves them by another.
+
+| module | content |
+|---|---|
+| `rules.py` | what lands, where and how: the plan's rules, the options, and what refuses a landing |
+| `generate.py` | from a decided landing or revert to the graph of its run; pure |
+| `start.py` | reads the change set, and submits the run |
+| `preview.py` | what `--dry-run` shows: base, tip, method and outcome by repository |
+
+A landing run consists of todos that only coord makes:
+
+    check <repo> … check <repo>      look at the base, try the merge and the right to push; change nothing
+                 \ | /
+                 locks               noop: takes the locks `land:<repo>` of all repositories in one request
+                 / | \
+    land <repo> → land <repo> …      in dependency order; compensation of each: revert
+
+**Locks.** The barrier asks for all its locks at once and for nothing else, and the run holds them until it
+ends (`lua/run/_run_end.lua`). Land todos ask for the slot of their repository only. So who holds a slot never
+waits for a lock of a landing, who waits for such locks holds nothing, and two landings cannot block each
+other (tests/unit/landing/test_no_deadlock.py tries all interleavings).
+
+**Attempts.** A land todo has no steps of its own. Each claim looks at the base branch, then does the next
+thing or waits with a reason:
+
+| what it sees | what it does |
+|---|---|
+| the base contains our tip | records that it has landed; succeeds |
+| the base contains our recorded commit | the same: an attempt before this one pushed it, and died |
+| the base is not reachable, or moved while it pushed | waits (`hold_up`), and fails after `land_patience` |
+| a conflict, a refusal, no right | fails: another attempt would change nothing |
+| else | makes the commit, records it (checkpoint), pushes it from the seen base only |
+
+**Atomicity.** With `atomic: plan` the run has `on_failure: rollback`: the failure of one land todo reverts
+those that have landed, the last one first, by the steps of any rollback. What cannot be reverted leaves the
+run `rollback_failed`, which is shown until somebody accepts it (`coord rollback RUN --accept`). A todo whose
+tip had been merged by people is never reverted by that: only commits that this run pushed are.
+"""

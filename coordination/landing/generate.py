@@ -1,0 +1,190 @@
+"""Make the graph of a run that lands or reverts a change set; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from coordination.models import (
+    Atomic,
+    Coordination,
+    Ecosystem,
+    Gate,
+    LandAction,
+    LandStep,
+    NoopAction,
+    OnFailure,
+    Plan,
+    PlanStatus,
+    Retry,
+    RevertAction,
+    Strategy,
+    Todo,
+    Workspace,
+)
+from coordination.planner.graph import build
+from coordination.runs.records import LAND, REVERT
+
+if TYPE_CHECKING:
+    from coordination.landing.rules import Landing, RepoLanding
+    from coordination.planner.graph import PlanGraph
+
+LOCKS = "locks"
+LONGEST_ID = 100
+ONCE = Retry(attempts=1)
+"""Land todos wait out passing trouble by themselves."""
+
+
+def todo_id(change_set: str, what: str, repo: str = "") -> str:
+    """Return the name of a todo of a landing: `PLAN-001.land.api`, shortened by a digest where it is long."""
+    name = ".".join(filter(None, (change_set, what, repo)))
+    if len(name) <= LONGEST_ID:
+        return name
+    return f"{name[: LONGEST_ID - 13]}.{sha256(name.encode()).hexdigest()[:12]}"
+
+
+def run_plan_id(change_set: str, what: str) -> str:
+    """Return the plan's id of a run that lands or reverts: no plan of the file has a colon in its id."""
+    return f"{what}:{change_set}"
+
+
+def landing_graph(
+    ecosystem: Ecosystem, landing: Landing, checks: Sequence[Todo] = ()
+) -> tuple[Ecosystem, PlanGraph]:
+    """Return the records and the graph of a landing run. `checks`: the todos of quality checks, which must be
+    green before anything lands.
+    """
+    whole = landing.atomic is Atomic.PLAN
+    tests = [todo.model_copy(update={"plan": None}) for todo in checks]
+    locks = todo_id(landing.change_set, LOCKS)
+    looks = [
+        _check(landing, one, [*(t.id for t in tests if t.repo == one.repo), *([] if whole else [locks])])
+        for one in landing.repos
+    ]
+    barrier = _barrier(landing, [todo.id for todo in (*looks, *tests)] if whole else [])
+    lands = [
+        _land(landing, one, locks if whole else look.id)
+        for one, look in zip(landing.repos, looks, strict=True)
+    ]
+    todos = (*tests, *looks, barrier, *lands)
+    on_failure = OnFailure.ROLLBACK if whole else OnFailure.CONTINUE
+    return _graph(ecosystem, landing, LAND, todos, on_failure)
+
+
+def revert_graph(ecosystem: Ecosystem, revert: Landing) -> tuple[Ecosystem, PlanGraph]:
+    """Return the records and the graph of a run that reverts. A failure stops no other repository: what can
+    be reverted is.
+    """
+    barrier = _barrier(revert, [])
+    todos = (barrier, *(_revert(revert, one, barrier.id) for one in revert.repos))
+    return _graph(ecosystem, revert, REVERT, todos, OnFailure.CONTINUE)
+
+
+def _graph(
+    ecosystem: Ecosystem, landing: Landing, what: str, todos: Sequence[Todo], on_failure: OnFailure
+) -> tuple[Ecosystem, PlanGraph]:
+    plan_id = run_plan_id(landing.change_set, what)
+    plan = Plan(
+        id=landing.change_set,
+        title=f"{what} {landing.change_set}: {landing.title}",
+        status=PlanStatus.ACTIVE,
+        repos=landing.names,
+        strategy=Strategy.DATAFLOW,
+        on_failure=on_failure,
+        two_persons=landing.two_persons,
+    ).model_copy(update={"id": plan_id})
+    # not validated again: only coord makes plans and todos like these
+    coordination = Coordination(id=ecosystem.coordination.id).model_copy(
+        update={"plans": (plan,), "todos": tuple(todos)}
+    )
+    records = ecosystem.model_copy(update={"coordination": coordination})
+    return records, build(records, plan_id)
+
+
+def _barrier(landing: Landing, after: Sequence[str]) -> Todo:
+    names = ", ".join(landing.names)
+    return Todo(
+        id=todo_id(landing.change_set, LOCKS),
+        task=f"take the landing locks of {names}",
+        repo=landing.repos[0].repo,
+        blocked_by=tuple(after),
+        action=NoopAction(type="noop", holds=landing.names),
+        gate=Gate() if landing.approvals else None,
+        workspace=Workspace.WORKTREE,
+        retry=ONCE,
+    )
+
+
+def _check(landing: Landing, one: RepoLanding, after: Sequence[str]) -> Todo:
+    return Todo(
+        id=todo_id(landing.change_set, "check", one.repo),
+        task=f"try whether {landing.change_set} can land in {one.branch} of {one.repo}",
+        repo=one.repo,
+        blocked_by=tuple(after),
+        action=_land_action(landing, one, LandStep.CHECK),
+        workspace=Workspace.WORKTREE,
+        retry=ONCE,
+    )
+
+
+def _land(landing: Landing, one: RepoLanding, after: str) -> Todo:
+    before = [todo_id(landing.change_set, LAND, repo) for repo in one.after]
+    return Todo(
+        id=todo_id(landing.change_set, LAND, one.repo),
+        task=f"land {landing.change_set} in {one.branch} of {one.repo}",
+        repo=one.repo,
+        blocked_by=(after, *before),
+        action=_land_action(landing, one, LandStep.LAND),
+        compensate=RevertAction(
+            type="revert",
+            change_set=landing.change_set,
+            via=one.via,
+            tip=one.change.tip,
+            title=_title("Revert", landing),
+            patience=landing.patience,
+        ),
+        workspace=Workspace.WORKTREE,
+        retry=ONCE,
+    )
+
+
+def _land_action(landing: Landing, one: RepoLanding, step: LandStep) -> LandAction:
+    return LandAction(
+        type="land",
+        step=step,
+        change_set=landing.change_set,
+        tip=one.change.tip,
+        via=one.via,
+        method=landing.method,
+        title=_title("Land", landing),
+        patience=landing.patience,
+    )
+
+
+def _revert(revert: Landing, one: RepoLanding, barrier: str) -> Todo:
+    before = [todo_id(revert.change_set, REVERT, repo) for repo in one.after]
+    return Todo(
+        id=todo_id(revert.change_set, REVERT, one.repo),
+        task=f"take {revert.change_set} out of {one.branch} of {one.repo}",
+        repo=one.repo,
+        blocked_by=(barrier, *before),
+        action=RevertAction(
+            type="revert",
+            change_set=revert.change_set,
+            via=one.via,
+            tip=one.change.tip,
+            commit=one.landed.commit,
+            before=one.landed.tree_before,
+            title=_title("Revert", revert),
+            patience=revert.patience,
+        ),
+        workspace=Workspace.WORKTREE,
+        retry=ONCE,
+    )
+
+
+def _title(verb: str, landing: Landing) -> str:
+    title = "".join(character for character in " ".join(landing.title.split()) if character.isprintable())
+    words = f"{verb} {landing.change_set}: {title}"
+    return words if len(words) <= 72 else f"{words[:71]}…"

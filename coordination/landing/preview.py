@@ -1,0 +1,123 @@
+"""Tell what a landing or a revert would do, by the records and the checkouts of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from coordination.git import ask_git
+from coordination.models import Via
+from coordination.runs.records import REVERT
+
+if TYPE_CHECKING:
+    from coordination.landing.rules import RepoLanding
+    from coordination.landing.start import PreparedLanding
+
+
+class RepoPreview(BaseModel):
+    """One repository of a landing or a revert."""
+
+    model_config = ConfigDict(frozen=True)
+
+    repo: str
+    branch: str
+    """The base branch."""
+    base: str = ""
+    """Its tip, as this machine knows it; empty where the checkout is elsewhere."""
+    tip: str
+    """The commit that lands, or the landed one that is reverted."""
+    via: str
+    method: str
+    host: str
+    commits: int | None = None
+    """Number of commits that are not in the base branch; None where the checkout is elsewhere."""
+    after: tuple[str, ...] = ()
+    """Repositories that come first."""
+    would: str
+    """Outcome, as far as it can be told here."""
+    problem: str = ""
+    """Why it would be refused, as far as that can be told here."""
+
+
+class LandingPreview(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    kind: str
+    """`land` or `revert`."""
+    change_set: str
+    atomic: str
+    repos: tuple[RepoPreview, ...]
+    in_place: tuple[str, ...] = ()
+    """Todos of the plan that worked in place: their work does not land."""
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return tuple(f"{one.repo}: {one.problem}" for one in self.repos if one.problem)
+
+
+def preview_of(prepared: PreparedLanding, places: Mapping[str, Path | None]) -> LandingPreview:
+    """Return the preview. `places`: repository → its checkout, where it is on this machine. Raises
+    GitRefused.
+    """
+    landing = prepared.landing
+    method = REVERT if prepared.kind == REVERT else str(landing.method)
+    return LandingPreview(
+        kind=prepared.kind,
+        change_set=landing.change_set,
+        atomic=landing.atomic,
+        repos=tuple(_of_repo(one, method, places.get(one.repo)) for one in landing.repos),
+        in_place=landing.in_place,
+    )
+
+
+def _of_repo(one: RepoLanding, method: str, checkout: Path | None) -> RepoPreview:
+    reverts = method == REVERT
+    tip = one.landed.commit if reverts else one.change.tip
+    known = RepoPreview(
+        repo=one.repo,
+        branch=one.branch,
+        tip=tip,
+        via=one.via,
+        method=method,
+        host=one.change.host,
+        after=one.after,
+        would="is decided on its host",
+    )
+    if checkout is None or not checkout.is_dir():
+        return known
+    base = _base_of(one, checkout)
+    if not base:
+        problem = f"there is no branch {one.branch} in {checkout}: create it, or correct `branch` in the file"
+        return known.model_copy(update={"problem": problem, "would": "be refused"})
+    if reverts:
+        return known.model_copy(update={"base": base, "would": f"add a commit that reverts {tip[:12]}"})
+    count = ask_git(checkout, "rev-list", "--count", f"{base}..{tip}")
+    commits = int(count) if count.isdecimal() else None
+    return known.model_copy(update={"base": base, "commits": commits} | _outcome(checkout, base, tip, method))
+
+
+def _base_of(one: RepoLanding, checkout: Path) -> str:
+    local = f"refs/heads/{one.branch}"
+    refs = (
+        [local]
+        if one.via is Via.LOCAL
+        else [f"refs/coord/remote/{one.branch}", f"refs/remotes/origin/{one.branch}", local]
+    )
+    found = (ask_git(checkout, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}") for ref in refs)
+    return next(filter(None, found), "")
+
+
+def _outcome(checkout: Path, base: str, tip: str, method: str) -> dict[str, str]:
+    merged = ask_git(checkout, "merge-tree", "--write-tree", base, tip)
+    if not merged:
+        return {"would": "be refused", "problem": f"{tip[:12]} conflicts with {base[:12]}, or is not here"}
+    if merged == ask_git(checkout, "rev-parse", f"{base}^{{tree}}"):
+        return {"would": "change nothing: the base branch has all of it"}
+    if method != "ff":
+        return {"would": f"{method} {tip[:12]} into {base[:12]}"}
+    if ask_git(checkout, "merge-base", base, tip) == base:
+        return {"would": f"move from {base[:12]} to {tip[:12]}"}
+    return {"would": "be refused", "problem": f"the base branch has moved to {base[:12]}: no fast-forward"}

@@ -1,0 +1,278 @@
+"""Decide what of a change set lands where and how, and refuse what must not land; pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from coordination.errors import Conflict, NotFound, PlanRefused, Unreadable
+from coordination.models import OPEN_TODO, Atomic, Ecosystem, LandRules, Method, Plan, Todo, Via, Workspace
+from coordination.runs.change_sets import ChangeSet, Landed, RepoChange
+from coordination.text import listed
+
+COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LandOptions:
+    """The options of `coord land`; None: as in the plan."""
+
+    via: Via | None = None
+    method: Method | None = None
+    repos: tuple[str, ...] = ()
+    """Empty: all repositories of the change set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepoLanding:
+    """One repository of a landing or a revert."""
+
+    repo: str
+    branch: str
+    """The base branch."""
+    via: Via
+    change: RepoChange
+    after: tuple[str, ...] = ()
+    """Repositories of the same landing that land before this one."""
+
+    @property
+    def landed(self) -> Landed:
+        assert self.change.landed is not None
+        return self.change.landed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Landing:
+    """What a landing run brings into the base branches, or a revert takes out of them."""
+
+    change_set: str
+    title: str
+    method: Method = Method.MERGE
+    atomic: Atomic = Atomic.PLAN
+    approvals: int = 0
+    two_persons: bool = False
+    patience: timedelta
+    repos: tuple[RepoLanding, ...]
+    """In the order in which they land."""
+    in_place: tuple[str, ...] = ()
+    """Todos that worked in place: their work belongs to no change set."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(one.repo for one in self.repos)
+
+
+def decide_landing(
+    ecosystem: Ecosystem,
+    change_set: ChangeSet | None,
+    name: str,
+    options: LandOptions,
+    *,
+    patience: timedelta,
+    hosts: Mapping[str, Collection[str]],
+) -> Landing:
+    """Return the landing of a change set. `hosts`: the hosts that serve each repository.
+
+    Raises NotFound without a change set; PlanRefused for open todos, a selection that is not closed under
+    dependencies, or a repository without the way that is asked for; Conflict while a run writes it.
+    """
+    plan, todos = plan_of(ecosystem, name)
+    if change_set is None:
+        raise NotFound(f"{name} has no change set", f"make one: coord sweep {name}")
+    _refuse_writer(change_set)
+    chosen = _chosen(change_set, options.repos)
+    _refuse_open(name, todos, change_set, chosen)
+    rules = (plan.land if plan else None) or LandRules()
+    edges = edges_between(ecosystem, todos, change_set.repos)
+    _refuse_not_closed(chosen, change_set, edges)
+    branches = {repo.name: repo for repo in ecosystem.repos}
+    repos = []
+    for repo in in_order(chosen, edges):
+        if repo not in branches:
+            what = f"{name} has changes in {repo}, which the file no longer declares"
+            raise PlanRefused(what, f"declare it again; see: coord changes {name}")
+        via = options.via or rules.via or (Via.PUSH if branches[repo].url else Via.LOCAL)
+        _refuse_way(repo, via, url=branches[repo].url, hosts=hosts.get(repo, ()))
+        repos.append(
+            RepoLanding(
+                repo=repo,
+                branch=branches[repo].branch,
+                via=via,
+                change=change_set.repos[repo],
+                after=tuple(before for before in edges.get(repo, ()) if before in chosen),
+            )
+        )
+    _refuse_damaged(name, (one.change for one in repos))
+    return Landing(
+        change_set=name,
+        title=plan.title if plan else todos[0].task,
+        method=options.method or rules.method,
+        atomic=rules.atomic,
+        approvals=rules.approvals,
+        two_persons=plan.two_persons if plan else False,
+        patience=patience,
+        repos=tuple(repos),
+        in_place=tuple(todo.id for todo in todos if todo.workspace is Workspace.IN_PLACE),
+    )
+
+
+def decide_revert(
+    ecosystem: Ecosystem, change_set: ChangeSet | None, name: str, *, run: str = "", patience: timedelta
+) -> Landing:
+    """Return the revert of what has landed of a change set; `run`: only of what that run landed. The order is
+    that of the landing, backwards.
+
+    Raises NotFound where nothing has landed.
+    """
+    found = change_set.repos if change_set else {}
+    landed = [one for one in found.values() if one.landed and run in ("", one.landed.run)]
+    if not landed or change_set is None:
+        what = f"run {run} has landed nothing of {name}" if run else f"nothing of {name} has landed"
+        raise NotFound(f"{what} that stands", f"see: coord changes {name}")
+    _refuse_writer(change_set)
+    _refuse_damaged(name, landed)
+    plan, todos = plan_of(ecosystem, name)
+    edges = edges_between(ecosystem, todos, found)
+    branches = {repo.name: repo for repo in ecosystem.repos}
+    names = [one.repo for one in landed]
+    if unknown := [name for name in names if name not in branches]:
+        raise PlanRefused(f"the file no longer declares {listed(unknown)}", "declare it, with its branch")
+    order = in_order(names, edges)[::-1]
+    return Landing(
+        change_set=name,
+        title=plan.title if plan else (todos[0].task if todos else name),
+        patience=patience,
+        repos=tuple(
+            RepoLanding(
+                repo=repo,
+                branch=branches[repo].branch,
+                via=Via(found[repo].landed.via),  # type: ignore[union-attr]
+                change=found[repo],
+                after=tuple(later for later in order[: order.index(repo)] if repo in edges.get(later, ())),
+            )
+            for repo in order
+        ),
+    )
+
+
+def plan_of(ecosystem: Ecosystem, name: str) -> tuple[Plan | None, tuple[Todo, ...]]:
+    """Return the plan of a change set and its todos; a todo without plan has a change set of its own."""
+    for plan in ecosystem.coordination.plans:
+        if plan.id == name:
+            return plan, ecosystem.todos_of(plan)
+    todos = tuple(todo for todo in ecosystem.coordination.todos if todo.id == name)
+    if not todos:
+        raise NotFound(f"there is no plan {name!r}", "list the plans: coord list-plans")
+    return None, todos
+
+
+def edges_between(
+    ecosystem: Ecosystem, todos: Iterable[Todo], repos: Collection[str]
+) -> Mapping[str, tuple[str, ...]]:
+    """Return the repositories that must land before each of these: by the order of the plan's todos, and by
+    the file's dependencies between repositories.
+    """
+    place = {todo.id: todo.repo for todo in todos}
+    found: dict[str, dict[str, None]] = {repo: {} for repo in repos}
+
+    def add(before: str, after: str) -> None:
+        if before != after and before in found and after in found:
+            found[after][before] = None
+
+    for todo in todos:
+        for name in todo.blocked_by:
+            add(place.get(name, ""), todo.repo)
+        for name in todo.blocking:
+            add(todo.repo, place.get(name, ""))
+    for dependency in ecosystem.coordination.dependencies:
+        add(dependency.provider, dependency.consumer)
+    return {repo: tuple(before) for repo, before in found.items()}
+
+
+def in_order(repos: Collection[str], edges: Mapping[str, Collection[str]]) -> list[str]:
+    """Return the repositories so that each comes behind those it depends on; where they depend on each other,
+    in the order of their names.
+    """
+    done: list[str] = []
+    left = sorted(repos)
+    while left:
+        ready = (repo for repo in left if not set(edges.get(repo, ())) & set(left) - {repo})
+        done.append(next(ready, left[0]))
+        left.remove(done[-1])
+    return done
+
+
+def _chosen(change_set: ChangeSet, wanted: Collection[str]) -> list[str]:
+    if unknown := sorted(set(wanted) - change_set.repos.keys()):
+        raise NotFound(
+            f"{change_set.id} has no changes in {listed(unknown)}", f"see: coord changes {change_set.id}"
+        )
+    return [repo for repo in change_set.open if not wanted or repo in wanted]
+
+
+def _refuse_writer(change_set: ChangeSet) -> None:
+    if run := change_set.writer:
+        raise Conflict(f"run {run} writes {change_set.id} now", f"wait for its end: coord watch {run}")
+
+
+def _refuse_open(name: str, todos: Iterable[Todo], change_set: ChangeSet, chosen: Collection[str]) -> None:
+    done = change_set.source
+    open_ = [
+        todo.id
+        for todo in todos
+        if todo.status in OPEN_TODO and todo.id not in done and todo.repo in {*chosen}
+    ]
+    if open_:
+        raise PlanRefused(
+            f"{name} cannot land: {listed(open_)} of it {'is' if len(open_) == 1 else 'are'} not done",
+            f"run them: coord sweep {name}; or cancel them in the file",
+        )
+
+
+def _refuse_not_closed(
+    chosen: Collection[str], change_set: ChangeSet, edges: Mapping[str, Collection[str]]
+) -> None:
+    for repo in chosen:
+        if missing := [
+            one for one in _all_before(repo, edges) if one in change_set.open and one not in chosen
+        ]:
+            raise PlanRefused(
+                f"{repo} cannot land without {listed(missing)}: its changes build on theirs",
+                f"add: {' '.join(f'--repo {one}' for one in missing)}",
+            )
+
+
+def _all_before(repo: str, edges: Mapping[str, Collection[str]]) -> Iterator[str]:
+    seen, ahead = {repo}, [repo]
+    while ahead:
+        for before in edges.get(ahead.pop(), ()):
+            if before not in seen:
+                seen.add(before)
+                ahead.append(before)
+                yield before
+
+
+def _refuse_damaged(name: str, changes: Iterable[RepoChange]) -> None:
+    """Raise Unreadable where Redis has something else than commits, and a way that is known."""
+    for change in changes:
+        landed = change.landed
+        commits = (change.tip, *((landed.commit, landed.tree_before) if landed else ()))
+        if not all(map(COMMIT.fullmatch, commits)) or (landed and landed.via not in set(Via)):
+            raise Unreadable(
+                f"the change set {name} in {change.repo} is damaged: no commit, or an unknown way",
+                f"see: coord changes {name}; build it anew from its branch: coord adopt {name}",
+            )
+
+
+def _refuse_way(repo: str, via: Via, *, url: str | None, hosts: Collection[str]) -> None:
+    if via is Via.PUSH and not url:
+        raise PlanRefused(
+            f"{repo} has no url to push to", f"add `url` to {repo} in the file; or land it with --via local"
+        )
+    if via is Via.LOCAL and len(set(hosts)) > 1:
+        raise PlanRefused(
+            f"{repo} has checkouts on {listed(sorted(set(hosts)))}, and a local landing reaches only one",
+            f"add `url` to {repo} in the file, and land it with --via push",
+        )

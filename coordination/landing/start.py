@@ -1,0 +1,119 @@
+"""Read a change set, decide its landing or revert, and submit the run."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from coordination.environment import actor
+from coordination.errors import NotFound
+from coordination.landing.generate import landing_graph, revert_graph
+from coordination.landing.rules import Landing, LandOptions, decide_landing, decide_revert
+from coordination.models import Ecosystem, Strategy
+from coordination.runs.change_sets import ChangeSets
+from coordination.runs.records import LAND, REVERT
+from coordination.runs.submission.submit import Order
+from coordination.runs.transactions import start_landing
+
+if TYPE_CHECKING:
+    from coordination.planner.graph import PlanGraph
+    from coordination.runs.connection import Connection
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedLanding:
+    """A landing or revert that is decided and not started; `graph` is None where there is nothing to do."""
+
+    kind: Literal["land", "revert"]
+    landing: Landing
+    records: Ecosystem | None = None
+    graph: PlanGraph | None = None
+
+
+def prepare_landing(
+    connection: Connection, ecosystem: Ecosystem, name: str, options: LandOptions
+) -> PreparedLanding:
+    """Return the landing of a change set; it is looked up now and frozen when it starts.
+
+    Raises NotFound, PlanRefused, Conflict as `decide_landing` does.
+    """
+    landing = decide_landing(
+        ecosystem,
+        ChangeSets(connection.store).read(name),
+        name,
+        options,
+        patience=connection.settings.land_patience,
+        hosts=_hosts(connection),
+    )
+    if not landing.repos:
+        return PreparedLanding(kind=LAND, landing=landing)
+    records, graph = landing_graph(ecosystem, landing)
+    return PreparedLanding(kind=LAND, landing=landing, records=records, graph=graph)
+
+
+def prepare_revert(connection: Connection, ecosystem: Ecosystem, name: str) -> PreparedLanding:
+    """Return the revert of what has landed of a plan, or of what a run has landed. Raises as `decide_revert`
+    does.
+    """
+    change_set, run = _landed_by(connection, ecosystem, name)
+    landing = decide_revert(
+        ecosystem,
+        ChangeSets(connection.store).read(change_set),
+        change_set,
+        run=run,
+        patience=connection.settings.land_patience,
+    )
+    records, graph = revert_graph(ecosystem, landing)
+    return PreparedLanding(kind=REVERT, landing=landing, records=records, graph=graph)
+
+
+def start(connection: Connection, prepared: PreparedLanding) -> str:
+    """Start the run of a prepared landing or revert; return its id.
+
+    Raises Conflict where a run writes the change set by now, or another landing of it goes on.
+    """
+    assert prepared.graph is not None
+    assert prepared.records is not None
+    order = Order(
+        strategy=Strategy.DATAFLOW,
+        reason="dataflow, as in every landing",
+        on_failure=prepared.graph.plan.on_failure,
+        max_parallel=None,
+        actor=actor(),
+        operation=prepared.kind,
+    )
+    hosts = {one.repo: one.change.host for one in prepared.landing.repos}
+    change_set = prepared.landing.change_set
+    return start_landing(connection, prepared.records, prepared.graph, order, hosts, change_set=change_set)
+
+
+def _landed_by(connection: Connection, ecosystem: Ecosystem, name: str) -> tuple[str, str]:
+    """Return the change set of a plan, todo or run, and the run that landed; empty for any."""
+    declared = {plan.id for plan in ecosystem.coordination.plans}
+    declared |= {todo.id for todo in ecosystem.coordination.todos}
+    if name in declared:
+        return name, ""
+    try:
+        run_id = connection.reader.resolve(name)
+    except NotFound as error:
+        raise NotFound(
+            f"there is neither a plan nor a run {name!r}", "list them: coord list-plans; coord list-runs"
+        ) from error
+    plan = connection.store.brief(run_id).plan_id
+    kind, colon, change_set = plan.partition(":")
+    if not colon or kind != LAND:
+        raise NotFound(
+            f"run {run_id} has landed nothing: it is a run of {plan}",
+            f"undo its work: coord rollback {run_id}",
+        )
+    return change_set, run_id
+
+
+def _hosts(connection: Connection) -> Mapping[str, tuple[str, ...]]:
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for worker in connection.presence.workers():
+        for repo in worker.fit:
+            found[repo].add(worker.host)
+    return {repo: tuple(sorted(hosts)) for repo, hosts in found.items()}

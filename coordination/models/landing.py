@@ -1,0 +1,93 @@
+"""Landing: how a plan's change set reaches the base branches, and the actions of the runs that do it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from coordination.models.values import Duration, Id, Record, Text, Word
+
+Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$")]
+"""The whole name of a commit or a tree, SHA-1 or SHA-256."""
+
+
+class Via(Word):
+    """The way into a base branch."""
+
+    PUSH = "push"
+    """A push to the `url` of the repository."""
+    LOCAL = "local"
+    """A push into the checkout on the host of the change set."""
+
+
+class Method(Word):
+    """The form that a change set has in a base branch."""
+
+    MERGE = "merge"
+    """A merge commit, also where the base has not moved."""
+    SQUASH = "squash"
+    """One commit without the history of the change set."""
+    FF = "ff"
+    """The commits as they are; only while the base has not moved."""
+
+
+class Atomic(Word):
+    """The unit that lands whole or not at all."""
+
+    PLAN = "plan"
+    """A lasting refusal of one repository reverts all that have landed."""
+    REPO = "repo"
+    """Each repository lands for itself; those that depend on a refused one are skipped."""
+
+
+class LandRules(Record):
+    """The field `land` of a plan."""
+
+    via: Via | None = None
+    """None: push where the repository has a `url`, else local."""
+    method: Method = Method.MERGE
+    approvals: Annotated[int, Field(strict=True, ge=0, le=1)] = 0
+    """Approvals that the landing waits for before it takes its locks."""
+    atomic: Atomic = Atomic.PLAN
+
+
+class LandStep(Word):
+    CHECK = "check"
+    """Look at the base, try the merge and the right to push; change nothing."""
+    LAND = "land"
+    """Bring the tip into the base branch."""
+
+
+class LandAction(Record):
+    """Brings the tip of a change set into the base branch of its repository; made by `coord land` only."""
+
+    type: Literal["land"]
+    step: LandStep = LandStep.LAND
+    change_set: Id
+    tip: Commit
+    via: Via
+    method: Method = Method.MERGE
+    title: Text
+    """Subject of a commit that coord makes."""
+    patience: Duration = timedelta(hours=1)
+    """Time for which passing trouble is waited out."""
+
+
+class RevertAction(Record):
+    """Takes a landed change set out of the base branch again, by one commit; made by coord only.
+
+    As a compensation it names no commit: it reverts the one that its todo has landed.
+    """
+
+    type: Literal["revert"]
+    change_set: Id
+    via: Via
+    title: Text
+    tip: Commit | None = None
+    commit: Commit | None = None
+    """The landed commit on the base branch."""
+    before: Commit | None = None
+    """The tree before it landed."""
+    patience: Duration = timedelta(hours=1)

@@ -1,0 +1,239 @@
+"""Change sets: a plan's results that are not in the base branches yet, by repository.
+
+A settle moves a repository's tip in its own Lua step (lua/run/_changes.lua), with the signed result that
+states it. A seal takes the right to write for a run; the end of the run gives it back. The hash of a change
+set has a field `<fact> <repo>` for each fact of a repository, and `todo <todo>` for each result: `<run>
+<repo>`. It stays until its repositories are discarded; its runs are kept as long as it has not landed, for
+they hold outputs, signed results and bundles.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from coordination.errors import NotFound, Unreadable
+from coordination.runs.store import RunStore
+
+PREFIX = "coord/"
+LONGEST_NAME = 150
+"""Bytes of a branch's name behind `coord/`: the file of a branch, and its lock file, may have 255."""
+TODO = "todo"
+_RUN_ID = re.compile(r"\d{8}-\d{6}-")
+_REFUSED = re.compile(r"[\x00-\x20\x7f~^:?*\[\\/%]|@(?=\{)|(?<=\.)\.|^[.@-]|\.$|\.(?=lock$)", re.IGNORECASE)
+
+
+class Landed(BaseModel):
+    """How a repository's changes came into its base branch."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    commit: str
+    """The commit on the base branch."""
+    tree_before: str
+    """The tree of the base branch before."""
+    method: str
+    via: str
+    at: str
+    """UTC, ISO 8601."""
+    run: str
+    """The run that landed it."""
+
+
+class RepoChange(BaseModel):
+    """The part of a change set in one repository."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    repo: str
+    branch: str
+    """The branch with the work; decided once."""
+    base: str = ""
+    """The commit of the base branch at which it began, or that was merged into it last; empty if unknown."""
+    tip: str
+    host: str = ""
+    """The host that has the commits."""
+    run: str
+    """The newest run that moved the tip."""
+    runs: tuple[str, ...] = ()
+    """The runs that made it, oldest first."""
+    todos: tuple[str, ...] = ()
+    """The todos whose results it has."""
+    commits: int | None = None
+    """Number of commits since `base`; None if it was not recorded, like the following ones."""
+    files: int | None = None
+    added: int | None = None
+    """Lines."""
+    removed: int | None = None
+    landed: Landed | None = None
+    writer: str = ""
+    """The run that may write it now."""
+    signed: str = ""
+    """The signed result that states the tip; empty if it was not signed."""
+
+
+class ChangeSet(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    """The plan's id, or that of a todo without plan."""
+    repos: Mapping[str, RepoChange]
+    source: Mapping[str, str] = {}
+    """Todo → the run that has its result."""
+    writers: Mapping[str, str] = {}
+    """Repository → the run that may write it now."""
+
+    @property
+    def writer(self) -> str:
+        """Return a run that may write it now; empty if there is none."""
+        return next(iter(self.writers.values()), "")
+
+    @property
+    def open(self) -> Mapping[str, RepoChange]:
+        """Return the repositories whose changes have not landed."""
+        return {name: change for name, change in self.repos.items() if change.landed is None}
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """Return the runs whose work has not landed, newest first."""
+        names = {run for change in self.open.values() for run in change.runs}
+        return tuple(sorted(names | {self.source[todo] for todo in self.todos}, reverse=True))
+
+    @property
+    def todos(self) -> tuple[str, ...]:
+        """Return the todos whose results have not landed."""
+        return tuple(todo for change in self.open.values() for todo in change.todos)
+
+
+def branch_name(change_set: str) -> str:
+    """Return the branch of a change set: `coord/<id>`, with `%XX` for what git forbids. Two ids never get the
+    same one, and none gets that of a run.
+    """
+    name = _REFUSED.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), change_set)
+    if _RUN_ID.match(name):
+        name = f"%{ord(name[0]):02X}{name[1:]}"
+    if len(raw := name.encode()) > LONGEST_NAME:
+        end = sha256(change_set.encode()).hexdigest()[:16]  # `%%` stands in no other name
+        name = f"{raw[: LONGEST_NAME - 18].decode(errors='ignore')}%%{end}"
+    return f"{PREFIX}{name}"
+
+
+class ChangeSets:
+    """Reads change sets, and records what landing did to them."""
+
+    def __init__(self, store: RunStore) -> None:
+        self._store = store
+        self._redis = store.redis
+        self._keys = store.keys
+
+    def list(self) -> tuple[str, ...]:
+        """Return the ids of all change sets."""
+        return tuple(sorted(self._redis.smembers(self._keys.change_sets)))
+
+    def read(self, change_set: str) -> ChangeSet | None:
+        """Return the change set; None if there is none. Raises Unreadable."""
+        return _parsed(change_set, self._redis.hgetall(self._keys.changes(change_set)))
+
+    def read_all(self, ids: Iterable[str] | None = None) -> dict[str, ChangeSet]:
+        """Return these change sets, or all, in one round trip. Raises Unreadable."""
+        names = self.list() if ids is None else tuple(ids)
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.hgetall(self._keys.changes(name))
+            found = {name: _parsed(name, raw) for name, raw in zip(names, pipeline.execute(), strict=True)}
+        return {name: change_set for name, change_set in found.items() if change_set is not None}
+
+    def note_landed(self, change_set: str, repo: str, landed: Landed) -> None:
+        """Record that the changes of a repository have landed. Raises NotFound."""
+        self._require(change_set, repo)
+        self._redis.hset(self._keys.changes(change_set), f"landed {repo}", landed.model_dump_json())
+        self._announce("landed", change_set, repo, landed.run)
+
+    def note_reverted(
+        self, change_set: str, repo: str, tip: str, *, base: str, run: str, signed: str
+    ) -> None:
+        """Open the change set again after a revert. `tip`: the commit that restores the work on top of
+        `base`; `signed`: the signed result of `run` that states it. Raises NotFound.
+        """
+        self._require(change_set, repo)
+        key = self._keys.changes(change_set)
+        facts = {"tip": tip, "base": base, "run": run, "result": signed}
+        with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.hset(key, mapping={f"{fact} {repo}": value for fact, value in facts.items()})
+            pipeline.hdel(key, f"landed {repo}")
+            pipeline.execute()
+        self._announce("reverted", change_set, repo, run)
+
+    def discard(self, change_set: str, repo: str) -> None:
+        """Forget the changes of a repository, and the results of its todos. Raises NotFound."""
+        found = self._require(change_set, repo)
+        key = self._keys.changes(change_set)
+        todos = [f"{TODO} {todo}" for todo in found.repos[repo].todos]
+        with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.hdel(key, *(f"{fact} {repo}" for fact in _FACTS), *todos)
+            if set(found.repos) == {repo} and not found.writers:
+                pipeline.srem(self._keys.change_sets, change_set)
+            pipeline.execute()
+        self._announce("discarded", change_set, repo, "")
+
+    def _require(self, change_set: str, repo: str) -> ChangeSet:
+        found = self.read(change_set)
+        if found is None or repo not in found.repos:
+            where = f" in {repo}" if found else ""
+            raise NotFound(f"there is no change set {change_set!r}{where}", "list them: coord changes")
+        return found
+
+    def _announce(self, verb: str, change_set: str, repo: str, run: str) -> None:
+        self._store.announce(f"change_set.{verb}", change_set, run=run, repos=[repo])
+
+
+_FACTS = (
+    *("branch", "base", "tip", "host", "run", "runs", "commits", "files", "added", "removed", "landed"),
+    "result",
+)
+
+
+def _parsed(change_set: str, raw: Mapping[str, str]) -> ChangeSet | None:
+    if not raw:
+        return None
+    facts: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    source, todos = dict[str, str](), defaultdict[str, list[str]](list)
+    for field, value in raw.items():
+        fact, _, name = field.partition(" ")
+        if fact == TODO:
+            source[name], _, repo = value.partition(" ")
+            todos[repo].append(name)
+        else:
+            facts[name][fact] = value
+    try:
+        repos = {
+            name: _repo_change(name, found, todos.get(name, ()))
+            for name, found in facts.items()
+            if "tip" in found
+        }
+    except (ValidationError, KeyError) as error:
+        raise Unreadable(
+            f"change set {change_set!r} cannot be read: {error}",
+            f"look at it in Redis; or build it anew from its branches: coord adopt {change_set}",
+        ) from error
+    writers = {name: found["writer"] for name, found in facts.items() if found.get("writer")}
+    return ChangeSet(id=change_set, repos=repos, source=source, writers=writers)
+
+
+def _repo_change(repo: str, facts: Mapping[str, str], todos: Iterable[str]) -> RepoChange:
+    numbers = {name: facts[name] for name in ("commits", "files", "added", "removed") if facts.get(name)}
+    return RepoChange.model_validate(
+        {
+            "repo": repo,
+            "todos": tuple(todos),
+            "runs": tuple(facts.get("runs", "").split()),
+            "signed": facts.get("result", ""),
+            "landed": Landed.model_validate_json(facts["landed"]) if "landed" in facts else None,
+            **{name: facts.get(name, "") for name in ("branch", "base", "tip", "host", "run", "writer")},
+            **numbers,
+        }
+    )

@@ -1,0 +1,82 @@
+"""A worker that requires signatures lands what somebody with the right to land has ordered, and only tips
+that a signed result states.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from coordination.landing.generate import landing_graph
+from coordination.landing.rules import Landing, RepoLanding
+from coordination.models import Ecosystem, OnFailure, Repo, Via
+from coordination.runs.change_sets import RepoChange
+from coordination.runs.submission.submit import submit
+from coordination.settings import Settings
+from tests.integration.conftest import MakeWorker
+from tests.plans import order
+from tests.trusted import Persons, Trusting
+
+TIP = "a" * 40
+
+
+@pytest.fixture
+def site(make_worker: MakeWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trusting:
+    persons = Persons(tmp_path)
+    monkeypatch.setenv("COORD_TRUST_FILE", str(persons.file))
+    persons.trust(ann="submitter", olga="operator", bob="approver")
+    worker = make_worker("r1", settings=Settings(signatures="require"))
+    return Trusting(worker, persons, tmp_path / "ledger")
+
+
+def land(site: Trusting, by: str, operation: str = "land") -> str:
+    """Order a landing; return the error of its first todo."""
+    landing = Landing(
+        change_set="P",
+        title="a change",
+        patience=timedelta(hours=1),
+        repos=(
+            RepoLanding(
+                repo="r1",
+                branch="main",
+                via=Via.LOCAL,
+                change=RepoChange(repo="r1", branch="coord/P", tip=TIP, run="R"),
+            ),
+        ),
+    )
+    records, graph = landing_graph(Ecosystem(repos=(Repo(name="r1"),)), landing)
+    how = replace(order(on_failure=OnFailure.ROLLBACK), operation=operation)  # type: ignore[arg-type]
+    site.run_id, reply = submit(site.store, graph, records, Settings(), how, signing=site.persons.signing(by))
+    site.worker.dispatcher.follow(reply)
+    site.deliver("P.check.r1")
+    return site.todo("P.check.r1").error or ""
+
+
+def recorded(site: Trusting, tip: str = TIP) -> None:
+    """The owner of Redis says that the change set is at this commit."""
+    site.redis.hset(
+        site.store.keys.changes("P"), mapping={"tip r1": tip, "branch r1": "coord/P", "run r1": "R"}
+    )
+
+
+@pytest.mark.parametrize("by", ["ann", "bob"])
+def test_an_order_to_land_needs_the_right_to_land(site: Trusting, by: str):
+    assert "lacks the right land" in land(site, by)
+
+
+@pytest.mark.parametrize("by", ["ann", "olga"])
+def test_a_todo_that_lands_is_refused_in_the_order_of_a_sweep(site: Trusting, by: str):
+    """Or everybody who may order a sweep could land."""
+    assert "was ordered as sweep" in land(site, by, "sweep")
+
+
+def test_a_tip_that_no_signed_result_states_does_not_land(site: Trusting):
+    recorded(site)
+    before = len(site.refusals)
+
+    assert "not executed" not in land(site, "olga"), "the order is good"
+    assert len(site.refusals) == before + 1
+    assert site.todo("P.check.r1").was == "failed"

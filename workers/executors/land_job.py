@@ -1,0 +1,109 @@
+"""What an attempt of a landing may use of the worker: the change set, records, credentials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from coordination.credentials.records import Purpose
+from coordination.models import LandAction, Repo, RevertAction
+from coordination.runs.change_sets import ChangeSets, Landed, RepoChange
+from coordination.runs.replies import Grant
+from coordination.runs.store import RunStore
+from workers.outcome import OutcomeKind
+from workers.signed_results import SignedResults
+from workers.workspace.askpass import Access
+from workers.workspace.lock import Superseded
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LandJob:
+    """A todo of a landing run, and what its attempt may use."""
+
+    run_id: str
+    repo: Repo
+    checkout: Path
+    change: Callable[[], RepoChange | None]
+    """Reads the change set's part in this repository."""
+    verify: Callable[[str, str], None]
+    """Checks that the signed result states this tip. Raises NotAllowed."""
+    checkpoint: str
+    """The JSON that the last attempt has recorded; empty for the first."""
+    record: Callable[[str], None]
+    """Records JSON for the next attempt."""
+    note_landed: Callable[[Landed], None]
+    note_reverted: Callable[[str, str], None]
+    """Opens the change set again: new tip, base."""
+    access: Callable[[], AbstractContextManager[dict[str, str]]]
+    """Gives git access to the remote."""
+    stopped: Callable[[], OutcomeKind | None]
+    say: Callable[[str], None]
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LandJobs:
+    """Makes the jobs of a worker."""
+
+    store: RunStore
+    change_sets: ChangeSets
+    signed_results: SignedResults
+    checkouts: Mapping[str, Path]
+    access: Access
+    until_answered: Callable[[Callable[[], object]], object]
+    """Asks Redis again until it answers."""
+
+    def of(
+        self, grant: Grant, stopped: Callable[[], OutcomeKind | None], say: Callable[[str], None]
+    ) -> LandJob:
+        """Return the job of a todo. `stopped` tells a stop, `say` writes a line of its log."""
+        repo, name = grant.spec.repo, _change_set_of(grant)
+
+        def change() -> RepoChange | None:
+            found = self._ask(lambda: self.change_sets.read(name))
+            return found.repos.get(repo.name) if found else None
+
+        def note_reverted(tip: str, base: str) -> None:
+            signed = self.signed_results.seal_tip(grant, tip, base)
+            more = {"base": base, "run": grant.run_id, "signed": signed}
+            self._ask(lambda: self.change_sets.note_reverted(name, repo.name, tip, **more))
+
+        return LandJob(
+            run_id=grant.run_id,
+            repo=repo,
+            checkout=self.checkouts[repo.name],
+            change=change,
+            verify=lambda tip, signed: self.signed_results.check_landing(grant, tip, signed),
+            checkpoint=grant.checkpoint or "",
+            record=lambda json: self._record(grant, json),
+            note_landed=lambda landed: self._ask(
+                lambda: self.change_sets.note_landed(name, repo.name, landed)
+            ),
+            note_reverted=note_reverted,
+            access=lambda: self.access(grant.run_id, repo.name, repo.url or "", Purpose.WRITE),
+            stopped=stopped,
+            say=say,
+        )
+
+    def _record(self, grant: Grant, json: str) -> None:
+        """Record what the next attempt must know, before the base branch changes. Raises Superseded."""
+        if grant.undo is not None:
+            return
+        if self._ask(lambda: self.store.checkpoint(grant, json)).word != "kept":
+            raise Superseded("another attempt holds the todo, or has settled it", "")
+
+    def _ask(self, ask: Callable[[], T]) -> T:
+        answer: T = self.until_answered(ask)  # type: ignore[assignment]
+        return answer
+
+
+def _change_set_of(grant: Grant) -> str:
+    todo = grant.spec.todo
+    action = todo.action if grant.undo is None else todo.compensate
+    return action.change_set if isinstance(action, LandAction | RevertAction) else ""

@@ -1,0 +1,55 @@
+"""Facts that the commits of a landing tell; records of Redis about them prove nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from workers.landing.records import BaseBranch
+from workers.workspace.git import ask, git
+
+REVERTS = "Coord-Reverts"
+"""Trailer of a commit that reverts another one."""
+COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+
+
+def commit_in(known: Mapping[str, Any], name: str) -> str:
+    """Return a commit or tree of a record; empty for anything else: Redis may tell what it wants."""
+    value = known.get(name)
+    return value if isinstance(value, str) and COMMIT.fullmatch(value) else ""
+
+
+def contains(at: BaseBranch, commit: str, other: str) -> bool:
+    """Return whether a commit contains another one, which may be unknown here."""
+    return _lines(at, "merge-base", "--is-ancestor", other, commit) is not None
+
+
+def lands(at: BaseBranch, commit: str, tip: str) -> bool:
+    """Return whether a commit is one that lands this tip: what Redis says of it proves nothing."""
+    if commit == tip:
+        return True
+    body = _lines(at, "show", "-s", "--format=%(trailers:key=Coord-Tip,valueonly)", commit)
+    return body is not None and tip in body.split()
+
+
+def revert_of(at: BaseBranch, commit: str, base: str) -> str:
+    """Return the commit on the base branch that reverts another one; empty if there is none."""
+    found = _lines(at, "log", "--format=%H", "-1", f"--grep=^{REVERTS}: {commit}$", f"{commit}..{base}")
+    return (found or "").strip()
+
+
+def tree_of(at: BaseBranch, commit: str) -> str:
+    """Return the tree of a commit. Raises GitRefused."""
+    return git("rev-parse", "--verify", f"{commit}^{{tree}}", cwd=at.path).strip()
+
+
+def merge_base(at: BaseBranch, base: str, tip: str) -> str:
+    """Return the last commit that both have; empty if they have no common history."""
+    return (_lines(at, "merge-base", base, tip) or "").strip()
+
+
+def _lines(at: BaseBranch, *args: str) -> str | None:
+    """Return git's answer; None for a no."""
+    done = ask(*args, cwd=at.path)
+    return None if done.returncode else str(done.stdout)

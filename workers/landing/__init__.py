@@ -1,0 +1,14 @@
+"""Land a change set in one repository: git calls that decide nothing about a plan and keep no state.
+
+Each function asks the repository or its remote for what is true now, so a call that was cut off anywhere is
+simply made again: what is already there is success. Nothing is ever forced.
+
+| module | content |
+|---|---|
+| `records.py` | the repository and branch to land in; outcomes, and the reasons for refusals |
+| `remote.py` | the base branch at the remote: look, push, try the right to push |
+| `local.py` | the base branch of a checkout on this machine: look, push |
+| `prepare.py` | the commit that lands: a merge, a squash, or the tip itself |
+| `undo.py` | the commit that takes a landing back, and the one that opens the change set again |
+| `landed.py` | whether a change set has landed, by content |
+"""
