@@ -1,8 +1,30 @@
-"""The base branch at the remote: look at it, push a commit to it, try the right to push."""
+"""The base branch at the remote: look at it, push a commit to it, try the right to push.
+
+git runs without the hooks of this repository (`pre-push`), and follows no history that the repository only
+pretends to have: with a replaced commit, a graft or a forged commit graph, "contains" could be a lie, and the
+push would rewind the branch, because `--force-with-lease` allows what it expects.
+"""
 
 from __future__ import annotations
 
-from workers.landing.records import BaseBranch, BaseTip, Pushed, Refused
+import os
+from collections.abc import Sequence
+from subprocess import CompletedProcess
+
+from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused
+from workers.landing.refusals import masked, refused_by
+from workers.process.trouble import GitInterrupted, GitTimeout, Trouble
+from workers.transfer.bundles import hidden
+from workers.transfer.fetcher import ADDRESSES, FETCH
+from workers.transfer.publishing import PUSH
+from workers.workspace.commit import DURABLE
+from workers.workspace.git import ask
+from workers.workspace.repository import has_commit, is_commit, is_shallow
+
+LOOKS = 5
+"""The most fetches of a branch that moves all the time."""
+TRUE_HISTORY = ("core.useReplaceRefs=false", "core.commitGraph=false")
+NO_GRAFTS = {"GIT_GRAFT_FILE": os.devnull}
 
 
 def look(at: BaseBranch) -> BaseTip | Refused:
@@ -10,7 +32,24 @@ def look(at: BaseBranch) -> BaseTip | Refused:
 
     Raises GitInterrupted for passing trouble of this machine (a full disk, a killed git).
     """
-    raise NotImplementedError
+    if refused := refused_name(at):
+        return refused
+    if not at.url:
+        return Refused(reason=Reason.NO_URL, words=f"{at.repo} has no url")
+    for _ in range(LOOKS):
+        seen = _tip_there(at)
+        if isinstance(seen, Refused):
+            return seen
+        if not has_commit(at.path, seen):
+            fetched = _at_remote(at, ("fetch", *FETCH, "--", at.url, at.ref))
+            if isinstance(fetched, Refused):
+                return fetched
+            if not has_commit(at.path, seen):
+                continue  # it has moved meanwhile: to a history without what we saw
+        keep = f"refs/coord/remote/{at.branch}"
+        ask("update-ref", keep, seen, cwd=at.path)  # for the next run, if it is away then
+        return BaseTip(commit=seen)
+    return Refused(reason=Reason.MOVED, words=f"{at.branch} of {hidden(at.url)} keeps changing")
 
 
 def push(at: BaseBranch, commit: str, base: str) -> Pushed | Refused:
@@ -19,9 +58,109 @@ def push(at: BaseBranch, commit: str, base: str) -> Pushed | Refused:
     A base branch that contains the commit by now is success, whoever moved it. After any refusal the remote
     is looked at again, so that a push whose answer was lost counts.
     """
-    raise NotImplementedError
+    if refused := refused_name(at) or refused_rewind(at, commit, base):
+        return refused
+    if not at.url:
+        return Refused(reason=Reason.NO_URL, words=f"{at.repo} has no url")
+    lease = f"--force-with-lease={at.ref}:{base}"
+    done = _at_remote(at, ("push", *PUSH, lease, "--", at.url, f"{commit}:{at.ref}"))
+    if not isinstance(done, Refused):
+        return Pushed(base=commit, already=done.stdout.startswith("=\t") or "\n=\t" in done.stdout)
+    seen = look(at)
+    if isinstance(seen, Refused):  # whether the push arrived is not known: the next look tells
+        return seen if done.reason is Reason.MOVED else done
+    if contains(at, seen.commit, commit):
+        return Pushed(base=seen.commit, already=done.reason is Reason.MOVED)
+    if seen.commit != base:
+        words = f"{at.branch} is at {seen.commit[:12]}, no longer at {base[:12]}"
+        return Refused(reason=Reason.MOVED, words=words, base=seen.commit)
+    reason = Reason.BUSY if done.reason is Reason.MOVED else done.reason
+    return Refused(reason=reason, words=done.words, base=seen.commit)
 
 
 def may_push(at: BaseBranch) -> Refused | None:
-    """Try the right to push, by a push that changes nothing; None if nothing speaks against it."""
-    raise NotImplementedError
+    """Try the right to push, by a push that changes nothing; None if nothing speaks against it.
+
+    It asks the remote for its receiving side, as a push does: a missing login (401), a login without the
+    right to write (403), a repository that only can be read, and an address that leads nowhere answer there.
+    For a path, the rights on the folder are asked.
+
+    It cannot tell what the remote decides only when it receives: branch protection, hooks, quotas, sizes.
+    These show at the push, and the landing is reverted then. No harmless push would tell: git sends none that
+    moves nothing, and servers that are sent one start webhooks and builds; a push to another ref answers
+    for that ref, and leaves traces.
+    """
+    seen = look(at)
+    if isinstance(seen, Refused):
+        return seen
+    done = _at_remote(at, ("push", "--dry-run", *PUSH, "--", at.url, f"{seen.commit}:{at.ref}"))
+    if isinstance(done, Refused):  # MOVED: the branch has moved since the look; the right is there
+        return None if done.reason is Reason.MOVED else done
+    return _refused_path(at)
+
+
+def contains(at: BaseBranch, commit: str, other: str) -> bool:
+    """Return whether a commit has another one in its true history."""
+    if not (is_commit(commit) and is_commit(other)):
+        return False
+    asked = ("merge-base", "--is-ancestor", other, commit)
+    return ask(*asked, cwd=at.path, settings=TRUE_HISTORY, variables=NO_GRAFTS).returncode == 0
+
+
+def refused_name(at: BaseBranch) -> Refused | None:
+    if ask("check-ref-format", at.ref, cwd=at.path).returncode or at.branch.startswith("-"):
+        return Refused(reason=Reason.NO_BRANCH, words=masked(at, f"{at.branch!r} cannot be a branch's name"))
+    return None
+
+
+def refused_rewind(at: BaseBranch, commit: str, base: str) -> Refused | None:
+    """Return the refusal of a commit that would take the base branch back; None if it contains the base."""
+    for name in (commit, base):
+        if not has_commit(at.path, name):
+            words = f"{masked(at, name)[:40]} is no commit of {at.repo} here"
+            return Refused(reason=Reason.NO_COMMIT, words=words)
+    if contains(at, commit, base):
+        return None
+    words = f"{commit[:12]} does not contain {base[:12]} of {at.branch}: it would take the branch back"
+    if is_shallow(at.path):
+        hint = f"the clone is shallow: git -C {at.path} fetch --unshallow"
+        return Refused(reason=Reason.SHALLOW, words=f"{words}, or {hint}")
+    return Refused(reason=Reason.REWRITTEN, words=words)
+
+
+def _tip_there(at: BaseBranch) -> str | Refused:
+    done = _at_remote(at, ("ls-remote", "--refs", "--", at.url, at.ref))
+    if isinstance(done, Refused):
+        return done
+    tips = dict(line.split("\t", 1)[::-1] for line in done.stdout.splitlines() if "\t" in line)
+    seen = tips.get(at.ref, "")
+    if not is_commit(seen):
+        words = f"{hidden(at.url)} has no branch {at.branch}"
+        return Refused(reason=Reason.NO_BRANCH, words=masked(at, words))
+    return seen
+
+
+def _at_remote(at: BaseBranch, args: Sequence[str]) -> CompletedProcess[str] | Refused:
+    settings = (*ADDRESSES, *DURABLE, *TRUE_HISTORY)
+    variables = {**NO_GRAFTS, **at.variables}
+    try:
+        done = ask(*args, cwd=at.path, settings=settings, variables=variables, patience=at.patience)
+    except GitTimeout:
+        words = f"{hidden(at.url)} did not answer within {at.patience.total_seconds():g} s"
+        return Refused(reason=Reason.NETWORK, words=words)
+    except GitInterrupted as error:  # a remote's words can look like trouble of this machine: both pass
+        if error.trouble is Trouble.MISSING:
+            raise
+        return Refused(reason=Reason.BUSY, words=masked(at, error.message))
+    return refused_by(at, done) if done.returncode else done
+
+
+def _refused_path(at: BaseBranch) -> Refused | None:
+    """Return the refusal of a remote on this machine whose folder we may not write."""
+    folder = at.url.removeprefix("file://")
+    if not folder.startswith("/"):
+        return None
+    inside = folder if os.path.isdir(f"{folder}/objects") else f"{folder}/.git"  # noqa: PTH112
+    if os.access(f"{inside}/objects", os.W_OK):
+        return None
+    return Refused(reason=Reason.FORBIDDEN, words=f"{folder} cannot be written by this user")
