@@ -119,7 +119,7 @@ def test_a_hook_that_refuses_is_quoted_plainly_and_then_goes(
     made = ground.made(ground.since)
     lines = r"printf '\033[2J\033]0;title\007no: \342\200\256frozen\nfatal: unable to access: error: 503\n'"
     server.hook("api", hook, f"{lines}; exit 1")
-    assert may_push(at) is None
+    assert may_push(at, ground.since) is None
     found = push(at, made.commit, made.base)
 
     assert isinstance(found, Refused)
@@ -150,7 +150,7 @@ def test_answers_of_a_server_have_reasons(server: GitServer, ground: Ground, sta
     at, made = ground.at_url(server.url("api")), ground.made(ground.since)
     server.answer("api", status, only="receive-pack")
     assert isinstance(look(at), BaseTip)
-    assert reason(may_push(at)) is wanted
+    assert reason(may_push(at, ground.since)) is wanted
     assert reason(push(at, made.commit, made.base)) is wanted
     server.answer("api", status)
 
@@ -161,7 +161,7 @@ def test_answers_of_a_server_have_reasons(server: GitServer, ground: Ground, sta
 def test_a_login_is_used_and_never_shown(server: GitServer, ground: Ground):
     made = ground.made(ground.since)
     server.behave("api", login="ann:s3cret")
-    assert reason(may_push(ground.at_url(server.url("api")))) is Reason.UNAUTHENTICATED
+    assert reason(may_push(ground.at_url(server.url("api")), ground.since)) is Reason.UNAUTHENTICATED
     found = push(ground.at_url(server.url("api", "ann:wr0ng")), made.commit, made.base)
     assert reason(found) is Reason.UNAUTHENTICATED
     assert "wr0ng" not in str(found)
@@ -212,20 +212,22 @@ BAD = {
     "no such branch": (lambda at, _: {"branch": "gone"}, Reason.NO_BRANCH),
     "an option": (lambda at, _: {"branch": "--upload-pack=touch hacked"}, Reason.NO_BRANCH),
     "a dash": (lambda at, _: {"branch": "-d"}, Reason.NO_BRANCH),
-    "an url like an option": (lambda at, _: {"url": "--upload-pack=touch hacked"}, None),
+    "an url like an option": (lambda at, _: {"url": "--upload-pack=touch hacked"}, Reason.NO_REPOSITORY),
 }
 
 
 @pytest.mark.parametrize(("change", "wanted"), BAD.values(), ids=BAD)
 def test_a_base_branch_that_cannot_be_is_refused(
-    server: GitServer, ground: Ground, tmp_path: Path, change, wanted: Reason | None
+    server: GitServer, ground: Ground, tmp_path: Path, change, wanted: Reason
 ):
     at = ground.at_url(str(server.path("api")))
     at = ground.at_url(**{"url": at.url, **change(at, tmp_path)})
     made = ground.made(ground.since)
 
-    for found in (look(at), may_push(at), push(at, made.commit, made.base)):
-        assert reason(found) is (wanted or reason(found))
+    for found in (look(at), push(at, made.commit, made.base)):
+        assert reason(found) is wanted
+    if wanted is not Reason.NO_BRANCH or at.branch.startswith("-"):
+        assert reason(may_push(at, ground.since)) is wanted
     assert not list(tmp_path.rglob("hacked"))
 
 
@@ -270,4 +272,4 @@ def test_a_remote_folder_that_may_not_be_written_is_found_beforehand(
     at = ground.at_url(str(server.path("api")))
     monkeypatch.setattr("os.access", lambda path, _mode: "objects" not in str(path))
 
-    assert reason(may_push(at)) is Reason.FORBIDDEN
+    assert reason(may_push(at, ground.since)) is Reason.FORBIDDEN

@@ -179,7 +179,7 @@ class _Attempt:
         made = self._prepared(at, action, change, found.commit)
         if isinstance(made, Nothing):
             return self._done({"base": found.commit}, f"{at.branch} has all of it: there is nothing to land")
-        if self._via is Via.PUSH and (refused := may_push(at)) is not None:
+        if self._via is Via.PUSH and (refused := may_push(at, found.commit)) is not None:
             raise self._refused(refused)
         return self._done({"base": found.commit}, f"it can land on {found.commit[:12]} of {at.branch}")
 

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from coordination.text import listed
-from workers.landing.merging import tree_of
 from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused
 from workers.landing.refusals import masked, refused_by
 from workers.landing.remote import NO_GRAFTS, TRUE_HISTORY, contains, refused_name, refused_rewind
@@ -24,7 +23,7 @@ from workers.transfer.fetcher import ADDRESSES
 from workers.transfer.publishing import PUSH
 from workers.workspace.commit import DURABLE
 from workers.workspace.git import ask, git, git_dir_of
-from workers.workspace.repository import worktrees
+from workers.workspace.repository import is_commit, worktrees
 
 RECEIVER = (
     "git -c receive.denyCurrentBranch=updateInstead -c receive.autogc=false "
@@ -163,9 +162,7 @@ def _dirty(at: BaseBranch, folder: Path) -> Refused | None:
 
 def _has_files_of(at: BaseBranch, folder: Path, commit: str) -> bool:
     """Return whether index and files are those of a commit: a landing was cut off before the branch moved."""
-    if not commit or not _dirty(at, folder):
-        return False
-    if not tree_of(at, commit):
+    if not is_commit(commit) or not _dirty(at, folder):
         return False
     staged = ask("diff-index", "--cached", "--quiet", commit, "--", cwd=folder)
     unstaged = ask("diff-files", "--quiet", "--ignore-submodules", cwd=folder)

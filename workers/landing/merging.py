@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from coordination.errors import GitRefused
 from coordination.text import listed
 from workers.landing.records import BaseBranch, HasLanded, Prepared, Reason, Refused
-from workers.landing.remote import NO_GRAFTS, TRUE_HISTORY
+from workers.landing.remote import NO_GRAFTS, TRUE_HISTORY, trees
 from workers.workspace.base_commit import MERGE
 from workers.workspace.commit import DURABLE, identity, signing
 from workers.workspace.git import ask, git
@@ -56,8 +56,10 @@ def merge(at: BaseBranch, ours: str, theirs: str) -> Merged | Refused:
 
 def merge_from(at: BaseBranch, ancestor: str, ours: str, theirs: str) -> Merged | Refused:
     """Bring the difference between the commits or trees `ancestor` and `theirs` to `ours`."""
-    root = _synthetic(at, ancestor)
-    return merge(at, _synthetic(at, ours, root), _synthetic(at, theirs, root))
+    if isinstance(found := trees(at, ancestor, ours, theirs), Refused):
+        return found
+    root = _synthetic(at, found[0])
+    return merge(at, _synthetic(at, found[1], root), _synthetic(at, found[2], root))
 
 
 def has_landed(at: BaseBranch, *, base: str, tip: str, since: str) -> HasLanded:
@@ -66,10 +68,10 @@ def has_landed(at: BaseBranch, *, base: str, tip: str, since: str) -> HasLanded:
     Yes: merging the tip into the base changes nothing, and taking the work out of it would. No difference
     between `since` and `tip` is no: there is nothing to land.
     """
-    if unknown_here(at, base, tip, since):
+    if isinstance(found := trees(at, base, tip, since), Refused):
         return HasLanded.UNKNOWN
-    stands = tree_of(at, base)
-    if tree_of(at, since) == tree_of(at, tip):
+    stands, after, before = found
+    if after == before:
         return HasLanded.NO
     merged = merge(at, base, tip)
     if isinstance(merged, Refused):
@@ -94,25 +96,8 @@ def made(at: BaseBranch, tree: str, parents: Sequence[str], message: str, base: 
     return Prepared(commit=commit(at, tree, parents, message), tree=tree, base=base)
 
 
-def tree_of(at: BaseBranch, name: str) -> str:
-    """Return the tree of a commit or tree; empty if there is none here."""
-    if not is_commit(name):
-        return ""
-    asked = ("rev-parse", "--verify", "--quiet", f"{name}^{{tree}}")
-    return ask(*asked, cwd=at.path, settings=TRUE_HISTORY).stdout.strip()
-
-
-def unknown_here(at: BaseBranch, *names: str) -> Refused | None:
-    """Return the refusal of the first of these commits or trees that is not in this repository."""
-    for name in names:
-        if not tree_of(at, name):
-            return Refused(reason=Reason.NO_COMMIT, words=f"{name[:40]!r} is no commit of {at.repo} here")
-    return None
-
-
-def _synthetic(at: BaseBranch, name: str, *parents: str) -> str:
+def _synthetic(at: BaseBranch, tree: str, *parents: str) -> str:
     options = [word for parent in parents for word in ("-p", parent)]
-    tree = tree_of(at, name)
     settings = ("i18n.commitEncoding=UTF-8",)
     return git(
         "commit-tree", *options, "-m", "compare", tree, cwd=at.path, settings=settings, variables=SYNTHETIC

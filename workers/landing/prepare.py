@@ -6,9 +6,9 @@ No hook runs: `git commit-tree` knows none, as with a merge on a server.
 
 from __future__ import annotations
 
-from workers.landing.merging import made, merge, merge_from, tree_of, unknown_here
+from workers.landing.merging import made, merge, merge_from
 from workers.landing.records import BaseBranch, Method, Nothing, Prepared, Reason, Refused
-from workers.landing.remote import contains
+from workers.landing.remote import contains, trees
 from workers.workspace.repository import is_shallow
 
 
@@ -22,14 +22,14 @@ def prepare(
     Refused: CONFLICT with the files, NOT_FAST_FORWARD, REWRITTEN (tip does not contain `since`), NO_COMMIT,
     SHALLOW.
     """
-    if refused := unknown_here(at, base, tip, since):
-        return refused
+    if isinstance(found := trees(at, base, tip, since), Refused):
+        return found
     if not contains(at, tip, since):
         return _rewritten(at, tip, since)
     merged = merge(at, base, tip)
     if isinstance(merged, Refused):
         return merged
-    if merged.tree == tree_of(at, base):
+    if merged.tree == found[0]:
         return Nothing(base=base)
     if method is not Method.FF:
         parents = (base, tip) if method is Method.MERGE else (base,)
@@ -55,12 +55,12 @@ def revert_commit(
     `landed`: the landed commit. `before`: the commit (or tree) of the base branch before it. Nothing: the
     base has nothing of it any more. Refused: CONFLICT with the files, NO_COMMIT.
     """
-    if refused := unknown_here(at, base, landed, before):
-        return refused
+    if isinstance(found := trees(at, base, landed, before), Refused):
+        return found
     merged = merge_from(at, landed, base, before)
     if isinstance(merged, Refused):
         return _explained(merged, at, f"reverting {landed[:12]}")
-    if merged.tree == tree_of(at, base):
+    if merged.tree == found[0]:
         return Nothing(base=base)
     return made(at, merged.tree, (base,), message, base)
 
@@ -73,8 +73,8 @@ def reopen(
     `landed`, `before`: as for the revert, whoever made it. The new tip contains `base`, which is thereby the
     commit that was merged last. Refused: CONFLICT, NO_COMMIT.
     """
-    if refused := unknown_here(at, tip, base, landed, before):
-        return refused
+    if isinstance(found := trees(at, tip, base, landed, before), Refused):
+        return found
     merged = merge_from(at, before, base, landed)
     if isinstance(merged, Refused):
         return _explained(merged, at, f"restoring {tip[:12]}")

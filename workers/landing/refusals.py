@@ -24,6 +24,7 @@ _UNSEEN = re.compile(f"[{CONTROLS}\\s]+")
 _BY_WORDS: tuple[tuple[re.Pattern[str], Reason], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), reason)
     for pattern, reason in (
+        (r"couldn't find remote ref", Reason.NO_BRANCH),
         (r"Working directory has (un)?staged changes|Could not update working tree", Reason.DIRTY),
         (r"returned error: 401|could not read (Username|Password)|Authentication failed"
             r"|Permission denied \((publickey|password|keyboard-interactive)|Host key verification failed",
@@ -33,7 +34,7 @@ _BY_WORDS: tuple[tuple[re.Pattern[str], Reason], ...] = tuple(
             r"|transport '\S+' not allowed",
             Reason.FORBIDDEN),
         (r"returned error: (404|410)|repository '.*' not found|ERROR: Repository not found"
-            r"|project you were looking for could not be found",
+            r"|project you were looking for could not be found|strange (path|host)name",
             Reason.NO_REPOSITORY),
         (r"returned error: (408|425|429|5\d\d)|No space left on device|quota exceeded|Read-only file system"
             r"|Cannot allocate memory|internal server error|try again later|\.lock': File exists"

@@ -8,7 +8,9 @@ push would rewind the branch, because `--force-with-lease` allows what it expect
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
+from itertools import zip_longest
 from subprocess import CompletedProcess
 
 from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused
@@ -18,38 +20,32 @@ from workers.transfer.bundles import hidden
 from workers.transfer.fetcher import ADDRESSES, FETCH
 from workers.transfer.publishing import PUSH
 from workers.workspace.commit import DURABLE
-from workers.workspace.git import ask
-from workers.workspace.repository import has_commit, is_commit, is_shallow
+from workers.workspace.git import ask, git
+from workers.workspace.repository import is_commit, is_shallow
 
-LOOKS = 5
-"""The most fetches of a branch that moves all the time."""
+SEEN = "refs/coord/remote"
+"""The tips that were last seen at the remote: where a run begins that cannot reach it."""
 TRUE_HISTORY = ("core.useReplaceRefs=false", "core.commitGraph=false")
+_NO_BRANCH = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(/|$)|^[-/.]|^@$|[/.]$")
+"""Names that `git check-ref-format --branch` refuses."""
 NO_GRAFTS = {"GIT_GRAFT_FILE": os.devnull}
 
 
 def look(at: BaseBranch) -> BaseTip | Refused:
     """Return the base tip at the remote, with its commit fetched into `refs/coord/remote/<branch>`.
 
-    Raises GitInterrupted for passing trouble of this machine (a full disk, a killed git).
+    One fetch does it: where there is nothing new it costs as much as `git ls-remote`. Raises GitInterrupted
+    for passing trouble of this machine (a full disk, a killed git).
     """
     if refused := refused_name(at):
         return refused
     if not at.url:
         return Refused(reason=Reason.NO_URL, words=f"{at.repo} has no url")
-    for _ in range(LOOKS):
-        seen = _tip_there(at)
-        if isinstance(seen, Refused):
-            return seen
-        if not has_commit(at.path, seen):
-            fetched = _at_remote(at, ("fetch", *FETCH, "--", at.url, at.ref))
-            if isinstance(fetched, Refused):
-                return fetched
-            if not has_commit(at.path, seen):
-                continue  # it has moved meanwhile: to a history without what we saw
-        keep = f"refs/coord/remote/{at.branch}"
-        ask("update-ref", keep, seen, cwd=at.path)  # for the next run, if it is away then
-        return BaseTip(commit=seen)
-    return Refused(reason=Reason.MOVED, words=f"{at.branch} of {hidden(at.url)} keeps changing")
+    seen = f"{SEEN}/{at.branch.replace('%', '%25').replace('/', '%2F')}"  # `a` and `a/b` are both possible
+    done = _at_remote(at, ("fetch", *FETCH, "--", at.url, f"+{at.ref}:{seen}"))
+    if isinstance(done, Refused):
+        return done
+    return BaseTip(commit=git("rev-parse", "--verify", f"{seen}^{{commit}}", cwd=at.path))
 
 
 def push(at: BaseBranch, commit: str, base: str) -> Pushed | Refused:
@@ -78,8 +74,10 @@ def push(at: BaseBranch, commit: str, base: str) -> Pushed | Refused:
     return Refused(reason=reason, words=done.words, base=seen.commit)
 
 
-def may_push(at: BaseBranch) -> Refused | None:
+def may_push(at: BaseBranch, base: str) -> Refused | None:
     """Try the right to push, by a push that changes nothing; None if nothing speaks against it.
+
+    `base`: the tip that a look has found.
 
     It asks the remote for its receiving side, as a push does: a missing login (401), a login without the
     right to write (403), a repository that only can be read, and an address that leads nowhere answer there.
@@ -90,10 +88,13 @@ def may_push(at: BaseBranch) -> Refused | None:
     moves nothing, and servers that are sent one start webhooks and builds; a push to another ref answers
     for that ref, and leaves traces.
     """
-    seen = look(at)
-    if isinstance(seen, Refused):
-        return seen
-    done = _at_remote(at, ("push", "--dry-run", *PUSH, "--", at.url, f"{seen.commit}:{at.ref}"))
+    if refused := refused_name(at):
+        return refused
+    if isinstance(found := trees(at, base), Refused):
+        return found
+    if not at.url:
+        return Refused(reason=Reason.NO_URL, words=f"{at.repo} has no url")
+    done = _at_remote(at, ("push", "--dry-run", *PUSH, "--", at.url, f"{base}:{at.ref}"))
     if isinstance(done, Refused):  # MOVED: the branch has moved since the look; the right is there
         return None if done.reason is Reason.MOVED else done
     return _refused_path(at)
@@ -108,36 +109,37 @@ def contains(at: BaseBranch, commit: str, other: str) -> bool:
 
 
 def refused_name(at: BaseBranch) -> Refused | None:
-    if ask("check-ref-format", at.ref, cwd=at.path).returncode or at.branch.startswith("-"):
+    if not at.branch or _NO_BRANCH.search(at.branch):
         return Refused(reason=Reason.NO_BRANCH, words=masked(at, f"{at.branch!r} cannot be a branch's name"))
     return None
 
 
+def trees(at: BaseBranch, *names: str) -> tuple[str, ...] | Refused:
+    """Return the trees of commits or trees, by one call of git. Refused: one of them is not here."""
+    answer = ""
+    if all(map(is_commit, names)):
+        asked = "\n".join(f"{name}^{{tree}}" for name in names)
+        options = ("--batch-check=%(objectname)",)
+        answer = git("cat-file", *options, cwd=at.path, stdin=asked, settings=TRUE_HISTORY)
+    found = tuple(answer.splitlines())
+    for name, tree in zip_longest(names, found, fillvalue=""):
+        if not is_commit(tree):
+            words = f"{masked(at, name)[:40]!r} is no commit of {at.repo} here"
+            return Refused(reason=Reason.NO_COMMIT, words=words)
+    return found
+
+
 def refused_rewind(at: BaseBranch, commit: str, base: str) -> Refused | None:
     """Return the refusal of a commit that would take the base branch back; None if it contains the base."""
-    for name in (commit, base):
-        if not has_commit(at.path, name):
-            words = f"{masked(at, name)[:40]} is no commit of {at.repo} here"
-            return Refused(reason=Reason.NO_COMMIT, words=words)
     if contains(at, commit, base):
         return None
+    if isinstance(found := trees(at, commit, base), Refused):
+        return found
     words = f"{commit[:12]} does not contain {base[:12]} of {at.branch}: it would take the branch back"
     if is_shallow(at.path):
         hint = f"the clone is shallow: git -C {at.path} fetch --unshallow"
         return Refused(reason=Reason.SHALLOW, words=f"{words}, or {hint}")
     return Refused(reason=Reason.REWRITTEN, words=words)
-
-
-def _tip_there(at: BaseBranch) -> str | Refused:
-    done = _at_remote(at, ("ls-remote", "--refs", "--", at.url, at.ref))
-    if isinstance(done, Refused):
-        return done
-    tips = dict(line.split("\t", 1)[::-1] for line in done.stdout.splitlines() if "\t" in line)
-    seen = tips.get(at.ref, "")
-    if not is_commit(seen):
-        words = f"{hidden(at.url)} has no branch {at.branch}"
-        return Refused(reason=Reason.NO_BRANCH, words=masked(at, words))
-    return seen
 
 
 def _at_remote(at: BaseBranch, args: Sequence[str]) -> CompletedProcess[str] | Refused:
