@@ -11,9 +11,11 @@ import pytest
 
 from tests.git_server import GitServer
 from tests.landings import Ground
+from tests.waiting import until
 from tests.worktrees import ANN, save
 from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused
 from workers.landing.remote import look, may_push, push
+from workers.workspace.askpass import askpass_variables
 from workers.workspace.git import git
 
 
@@ -41,6 +43,13 @@ def somebody_pushes(server: GitServer, tmp_path: Path, subject: str = "theirs") 
     commit = save(clone, subject, **{subject: "1\n"})
     git("push", "-q", "origin", "HEAD:main", cwd=clone)
     return commit
+
+
+def has(file: Path, text: str) -> bool:
+    try:
+        return text.encode() in file.read_bytes()
+    except OSError:
+        return False
 
 
 def reason(found: object) -> Reason:
@@ -171,6 +180,19 @@ def test_a_login_is_used_and_never_shown(server: GitServer, ground: Ground):
     assert "s3cret" not in str(found)
 
 
+def test_a_credential_that_the_remote_prints_is_masked(server: GitServer, ground: Ground, tmp_path: Path):
+    (tmp_path / "secret").write_text("ghp_0123456789\n")
+    variables = askpass_variables(tmp_path, "https://forge.example/api", tmp_path / "secret")
+    server.hook("api", "pre-receive", "echo got ghp_0123456789; printf ghp_0123456789 | base64; exit 1")
+    made = ground.made(ground.since)
+    found = push(ground.at_url(server.url("api"), variables=variables), made.commit, made.base)
+
+    assert reason(found) is Reason.DECLINED
+    assert "got" in str(found)
+    assert "ghp_0123" not in str(found)
+    assert "Z2hwXzAxMjM0" not in str(found)
+
+
 def test_a_push_whose_answer_was_lost_counts(server: GitServer, ground: Ground):
     at, made = ground.at_url(server.url("api")), ground.made(ground.since)
     server.behave("api", breaks_off=True)
@@ -190,9 +212,10 @@ def test_a_remote_that_is_away_or_hangs_is_waited_for(server: GitServer, ground:
     assert reason(look(at)) is Reason.NETWORK
     assert time.monotonic() - began < 10
     assert server.hanging.is_set()
+    until(lambda: not any(has(file, at.url) for file in Path("/proc").glob("[0-9]*/cmdline")))
     server.behave("api")
 
-    assert push(at, made.commit, made.base) == Pushed(base=made.commit)
+    assert push(ground.at_url(at.url), made.commit, made.base) == Pushed(base=made.commit)
 
 
 def test_a_locked_branch_of_the_remote_is_tried_again(at: BaseBranch, server: GitServer, ground: Ground):

@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from subprocess import CompletedProcess
 
+from coordination.credentials.masking import Masker
 from coordination.terminal import CONTROLS
 from coordination.text import shortened
 from workers.landing.records import BaseBranch, Reason, Refused
 from workers.transfer.bundles import hidden
+from workers.workspace.askpass import secret_of
 
 LONGEST = 1000
 """Characters of a remote's words that are kept."""
@@ -71,8 +73,10 @@ def refused_by(at: BaseBranch, done: CompletedProcess[str]) -> Refused:
 
 
 def masked(at: BaseBranch, text: str) -> str:
-    """Return a text as one line of limited length: no login of a URL, no control characters."""
+    """Return a text as one line of limited length: no secret, no login of a URL, no control characters."""
     text = _SEQUENCES.sub("", text[:READ]).encode(errors="replace").decode()
+    if secret := secret_of(at.variables).strip():
+        text = Masker([secret]).text(text)
     if at.url:
         text = text.replace(at.url, hidden(at.url))
     return shortened(hidden(_UNSEEN.sub(" ", text)).strip(), LONGEST)
