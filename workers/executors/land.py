@@ -29,7 +29,7 @@ from workers.executors.landed_commits import (
     tree_of,
 )
 from workers.landing.local import look_local, push_local
-from workers.landing.prepare import landing_message, prepare
+from workers.landing.prepare import landing_message, prepare, reopen, revert_commit
 from workers.landing.records import (
     BaseBranch,
     BaseTip,
@@ -41,7 +41,6 @@ from workers.landing.records import (
     Refused,
 )
 from workers.landing.remote import look, may_push, push
-from workers.landing.undo import reopen, revert_commit
 from workers.outcome import AttemptOutcome, OutcomeKind
 
 LOOKS = 5
@@ -159,7 +158,9 @@ class _Attempt:
             )
 
     def _look(self, at: BaseBranch) -> BaseTip | Refused:
-        return look_local(at) if self._via is Via.LOCAL else look(at)
+        if self._via is Via.LOCAL:
+            return look_local(at, pending=commit_in(self._known, "commit"))
+        return look(at)
 
     def _seen(self, at: BaseBranch) -> BaseTip:
         if (stopped := self._job.stopped()) is not None:
@@ -178,7 +179,7 @@ class _Attempt:
         made = self._prepared(at, action, change, found.commit)
         if isinstance(made, Nothing):
             return self._done({"base": found.commit}, f"{at.branch} has all of it: there is nothing to land")
-        if self._via is Via.PUSH and (refused := may_push(at)) is not None:
+        if self._via is Via.PUSH and (refused := may_push(at, found.commit)) is not None:
             raise self._refused(refused)
         return self._done({"base": found.commit}, f"it can land on {found.commit[:12]} of {at.branch}")
 
@@ -267,18 +268,25 @@ class _Attempt:
                 else:
                     revert = made.commit
                 base = self._seen(at)
-            self._open_again(at, action, change, revert, base.commit)
+            self._open_again(at, action, change, (commit, before), base.commit)
             return self._done({"reverted": commit, "by": revert}, f"{commit[:12]} is out of {at.branch}")
         raise self._waits(f"{at.branch} of {at.repo} keeps moving", Reason.MOVED)
 
     def _open_again(
-        self, at: BaseBranch, action: RevertAction, change: RepoChange | None, revert: str, base: str
+        self,
+        at: BaseBranch,
+        action: RevertAction,
+        change: RepoChange | None,
+        reverted: tuple[str, str],
+        base: str,
     ) -> None:
+        """`reverted`: the landed commit, and the tree before it."""
         tip = change.tip if change else action.tip
         if change is None or tip is None:
             return
         message = f"Restore {action.change_set} after its revert\n\nCoord-Plan: {action.change_set}\n"
-        made = reopen(at, tip=tip, base=base, revert=revert, message=message)
+        landed, before = reverted
+        made = reopen(at, tip=tip, base=base, landed=landed, before=before, message=message)
         if isinstance(made, Refused):
             raise self._refused(made)
         self._job.note_reverted(made.commit, base)

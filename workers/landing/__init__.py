@@ -8,7 +8,7 @@ simply made again: what is already there is success. Nothing is ever forced.
 | `records.py` | the repository and branch to land in; outcomes, and the reasons for refusals |
 | `remote.py` | the base branch at the remote: look, push, try the right to push |
 | `local.py` | the base branch of a checkout on this machine: look, push |
-| `prepare.py` | the commit that lands: a merge, a squash, or the tip itself |
-| `undo.py` | the commit that takes a landing back, and the one that opens the change set again |
-| `landed.py` | whether a change set has landed, by content |
+| `prepare.py` | the commits: to land (merge, squash, ff), to take back, to open the change set again |
+| `merging.py` | three-way merges without a checkout; whether a change set has landed, by content |
+| `refusals.py` | from the words of git and of a remote to a reason |
 """

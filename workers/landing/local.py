@@ -1,16 +1,60 @@
-"""The base branch of a checkout, or bare repository, of this machine: look at it, and land in it."""
+"""The base branch of a checkout, or bare repository, of this machine: look at it, and land in it.
+
+A checkout that has the branch checked out gets a push with `receive.denyCurrentBranch=updateInstead`, set for
+the receiving git only: the user's configuration stays. The receiving hooks of the checkout run, as for any
+push; those of the sending side do not.
+
+git itself refuses files that differ from HEAD, but overwrites ignored files, a `.env` say, that the landing
+brings: these are looked for here.
+"""
 
 from __future__ import annotations
 
-from workers.landing.records import BaseBranch, BaseTip, Pushed, Refused
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from coordination.text import listed
+from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused
+from workers.landing.refusals import masked, refused_by
+from workers.landing.remote import NO_GRAFTS, TRUE_HISTORY, contains, refused_name, refused_rewind
+from workers.process.trouble import GitInterrupted, GitTimeout
+from workers.transfer.fetcher import ADDRESSES
+from workers.transfer.publishing import PUSH
+from workers.workspace.commit import DURABLE
+from workers.workspace.git import ask, git, git_dir_of
+from workers.workspace.repository import is_commit, worktrees
+
+RECEIVER = (
+    "git -c receive.denyCurrentBranch=updateInstead -c receive.autogc=false "
+    "-c core.fsync=objects,reference receive-pack"
+)
+OPERATIONS = (
+    "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply", "sequencer"
+)  # fmt: skip
+STATUS = ("--porcelain", "-z", "--untracked-files=no", "--ignore-submodules=all", "--no-renames")
 
 
-def look_local(at: BaseBranch) -> BaseTip | Refused:
+def look_local(at: BaseBranch, pending: str = "") -> BaseTip | Refused:
     """Return the base tip here.
 
     Refused DIRTY, with files, or OPERATION where `push_local` would be refused for the state of the checkout.
+    `pending`: the commit of a landing that may have been cut off after it had changed the files.
     """
-    raise NotImplementedError
+    if refused := refused_name(at):
+        return refused
+    commit = _tip(at)
+    if not commit:
+        words = f"{at.path} has no branch {at.branch}"
+        return Refused(reason=Reason.NO_BRANCH, words=masked(at, words))
+    if refused := _under_way(at):
+        return refused
+    folder = _checked_out(at)
+    if folder is None:
+        return BaseTip(commit=commit)
+    if (refused := _dirty(at, folder)) and not _has_files_of(at, folder, pending):
+        return refused
+    return BaseTip(commit=commit, checkout=folder)
 
 
 def push_local(at: BaseBranch, commit: str, base: str) -> Pushed | Refused:
@@ -20,4 +64,133 @@ def push_local(at: BaseBranch, commit: str, base: str) -> Pushed | Refused:
     is not checked out (also: detached HEAD, a bare repository) is moved by compare-and-swap. "Already
     contained" is success, and a landing that was killed between files and branch is completed.
     """
-    raise NotImplementedError
+    if refused := refused_name(at) or refused_rewind(at, commit, base):
+        return refused
+    if settled := _settled(at, commit, base):
+        return settled
+    seen = look_local(at, pending=commit)
+    if isinstance(seen, Refused):
+        return seen
+    if seen.checkout is None or _has_files_of(at, seen.checkout, commit):
+        return _swap(at, commit, base)
+    if refused := _in_the_way(at, seen.checkout, commit, base):
+        return refused
+    lease = f"--force-with-lease={at.ref}:{base}"
+    args = ("push", *PUSH, f"--receive-pack={RECEIVER}", lease, "--", str(at.path), f"{commit}:{at.ref}")
+    try:
+        done = ask(
+            *args,
+            cwd=at.path,
+            settings=(*ADDRESSES, *TRUE_HISTORY),
+            variables=NO_GRAFTS,
+            patience=at.patience,
+        )
+    except (GitTimeout, GitInterrupted) as error:
+        return _settled(at, commit, base) or Refused(reason=Reason.BUSY, words=masked(at, error.message))
+    if done.returncode == 0:
+        return Pushed(base=commit)
+    refused = refused_by(at, done)
+    if settled := _settled(at, commit, base):
+        return settled
+    reason = Reason.BUSY if refused.reason is Reason.MOVED else refused.reason
+    return Refused(reason=reason, words=f"{seen.checkout}: {refused.words}", base=base)
+
+
+def _tip(at: BaseBranch) -> str:
+    return ask("rev-parse", "--verify", "--quiet", f"{at.ref}^{{commit}}", cwd=at.path).stdout.strip()
+
+
+def _settled(at: BaseBranch, commit: str, base: str) -> Pushed | Refused | None:
+    """Return the outcome if the branch has the commit, or is not at `base`."""
+    tip = _tip(at)
+    if tip == base:
+        return None
+    if not tip:
+        return Refused(reason=Reason.NO_BRANCH, words=masked(at, f"{at.path} has no branch {at.branch}"))
+    if contains(at, tip, commit):
+        return Pushed(base=tip, already=True)
+    words = f"{at.branch} of {at.path} is at {tip[:12]}, no longer at {base[:12]}"
+    return Refused(reason=Reason.MOVED, words=words, base=tip)
+
+
+def _swap(at: BaseBranch, commit: str, base: str) -> Pushed | Refused:
+    args = ("update-ref", "-m", "coord: landed", at.ref, commit, base)
+    try:
+        done = ask(*args, cwd=at.path, settings=DURABLE)
+    except GitInterrupted as error:
+        return _settled(at, commit, base) or Refused(reason=Reason.BUSY, words=masked(at, error.message))
+    if done.returncode == 0:
+        return Pushed(base=commit)
+    return _settled(at, commit, base) or refused_by(at, done)
+
+
+def _checked_out(at: BaseBranch) -> Path | None:
+    return next((folder for folder, ref in worktrees(at.path) if ref == at.ref), None)
+
+
+def _under_way(at: BaseBranch) -> Refused | None:
+    """Return the refusal while an operation of git works on the branch in one of its worktrees."""
+    for folder, ref in worktrees(at.path):
+        git_dir = git_dir_of(folder)
+        if ref == at.ref and git_dir is None:
+            words = f"{folder} has {at.branch} checked out and is not there: git -C {at.path} worktree prune"
+            return Refused(reason=Reason.OPERATION, words=words)
+        if git_dir is None:
+            continue
+        found = [name for name in OPERATIONS if (git_dir / name).exists()]
+        if found and (ref == at.ref or at.ref in _rebased(git_dir)):
+            words = f"{folder} is in the middle of an operation of git on {at.branch} ({found[0]})"
+            return Refused(reason=Reason.OPERATION, words=f"{words}: git -C {folder} status")
+    return None
+
+
+def _rebased(git_dir: Path) -> Iterator[str]:
+    for kind in ("rebase-merge", "rebase-apply"):
+        file = git_dir / kind / "head-name"
+        if file.is_file():
+            yield file.read_text(errors="replace").strip()
+
+
+def _dirty(at: BaseBranch, folder: Path) -> Refused | None:
+    entries = [entry for entry in git("status", *STATUS, cwd=folder).split("\0") if entry]
+    files = [entry[3:] for entry in entries]
+    if not files:
+        return None
+    words = f"{folder} has uncommitted changes in {listed(files)}: commit or stash them"
+    return Refused(reason=Reason.DIRTY, words=masked(at, words), files=files)
+
+
+def _has_files_of(at: BaseBranch, folder: Path, commit: str) -> bool:
+    """Return whether index and files are those of a commit: a landing was cut off before the branch moved."""
+    if not is_commit(commit) or not _dirty(at, folder):
+        return False
+    staged = ask("diff-index", "--cached", "--quiet", commit, "--", cwd=folder)
+    unstaged = ask("diff-files", "--quiet", "--ignore-submodules", cwd=folder)
+    return staged.returncode == 0 and unstaged.returncode == 0
+
+
+def _in_the_way(at: BaseBranch, folder: Path, commit: str, base: str) -> Refused | None:
+    """Return the refusal for untracked files, ignored ones too, that the commit would replace."""
+    options = ("-r", "-z", "--name-only", "--no-renames", "--diff-filter=A")
+    added = [name for name in git("diff-tree", *options, base, commit, cwd=at.path).split("\0") if name]
+    present = sorted({found for name in added for found in _first_there(folder, name)})
+    if not present:
+        return None
+    asked = ("ls-files", "--others", "-z", "--", *(f":(top,literal){name}" for name in present))
+    files = [name for name in git(*asked, cwd=folder).split("\0") if name]
+    if not files:
+        return None
+    words = f"{folder} has untracked files that the landing brings: {listed(files)}; move them away"
+    return Refused(reason=Reason.DIRTY, words=masked(at, words), files=files)
+
+
+def _first_there(folder: Path, name: str) -> Iterator[str]:
+    """Yield the path, or the part of it that is there and no folder."""
+    parts = name.split("/")
+    for end in range(1, len(parts) + 1):
+        path = folder.joinpath(*parts[:end])
+        if not os.path.lexists(path):
+            return
+        if end == len(parts) or path.is_symlink() or not path.is_dir():
+            yield "/".join(parts[:end])
+            return

@@ -1,16 +1,51 @@
-"""The base branch at the remote: look at it, push a commit to it, try the right to push."""
+"""The base branch at the remote: look at it, push a commit to it, try the right to push.
+
+git runs without the hooks of this repository (`pre-push`), and follows no history that the repository only
+pretends to have: with a replaced commit, a graft or a forged commit graph, "contains" could be a lie, and the
+push would rewind the branch, because `--force-with-lease` allows what it expects.
+"""
 
 from __future__ import annotations
 
-from workers.landing.records import BaseBranch, BaseTip, Pushed, Refused
+import os
+import re
+from collections.abc import Sequence
+from itertools import zip_longest
+from subprocess import CompletedProcess
+
+from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused
+from workers.landing.refusals import masked, refused_by
+from workers.process.trouble import GitInterrupted, GitTimeout, Trouble
+from workers.transfer.bundles import hidden
+from workers.transfer.fetcher import ADDRESSES, FETCH
+from workers.transfer.publishing import PUSH
+from workers.workspace.commit import DURABLE
+from workers.workspace.git import ask, git
+from workers.workspace.repository import is_commit, is_shallow
+
+SEEN = "refs/coord/remote"
+"""The tips that were last seen at the remote: where a run begins that cannot reach it."""
+TRUE_HISTORY = ("core.useReplaceRefs=false", "core.commitGraph=false")
+_NO_BRANCH = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(/|$)|^[-/.]|^@$|[/.]$")
+"""Names that `git check-ref-format --branch` refuses."""
+NO_GRAFTS = {"GIT_GRAFT_FILE": os.devnull}
 
 
 def look(at: BaseBranch) -> BaseTip | Refused:
     """Return the base tip at the remote, with its commit fetched into `refs/coord/remote/<branch>`.
 
-    Raises GitInterrupted for passing trouble of this machine (a full disk, a killed git).
+    One fetch does it: where there is nothing new it costs as much as `git ls-remote`. Raises GitInterrupted
+    for passing trouble of this machine (a full disk, a killed git).
     """
-    raise NotImplementedError
+    if refused := refused_name(at):
+        return refused
+    if not at.url:
+        return Refused(reason=Reason.NO_URL, words=f"{at.repo} has no url")
+    seen = f"{SEEN}/{at.branch.replace('%', '%25').replace('/', '%2F')}"  # `a` and `a/b` are both possible
+    done = _at_remote(at, ("fetch", *FETCH, "--", at.url, f"+{at.ref}:{seen}"))
+    if isinstance(done, Refused):
+        return done
+    return BaseTip(commit=git("rev-parse", "--verify", f"{seen}^{{commit}}", cwd=at.path))
 
 
 def push(at: BaseBranch, commit: str, base: str) -> Pushed | Refused:
@@ -19,9 +54,115 @@ def push(at: BaseBranch, commit: str, base: str) -> Pushed | Refused:
     A base branch that contains the commit by now is success, whoever moved it. After any refusal the remote
     is looked at again, so that a push whose answer was lost counts.
     """
-    raise NotImplementedError
+    if refused := refused_name(at) or refused_rewind(at, commit, base):
+        return refused
+    if not at.url:
+        return Refused(reason=Reason.NO_URL, words=f"{at.repo} has no url")
+    lease = f"--force-with-lease={at.ref}:{base}"
+    done = _at_remote(at, ("push", *PUSH, lease, "--", at.url, f"{commit}:{at.ref}"))
+    if not isinstance(done, Refused):
+        return Pushed(base=commit, already=done.stdout.startswith("=\t") or "\n=\t" in done.stdout)
+    seen = look(at)
+    if isinstance(seen, Refused):  # whether the push arrived is not known: the next look tells
+        return seen if done.reason is Reason.MOVED else done
+    if contains(at, seen.commit, commit):
+        return Pushed(base=seen.commit, already=done.reason is Reason.MOVED)
+    if seen.commit != base:
+        words = f"{at.branch} is at {seen.commit[:12]}, no longer at {base[:12]}"
+        return Refused(reason=Reason.MOVED, words=words, base=seen.commit)
+    reason = Reason.BUSY if done.reason is Reason.MOVED else done.reason
+    return Refused(reason=reason, words=done.words, base=seen.commit)
 
 
-def may_push(at: BaseBranch) -> Refused | None:
-    """Try the right to push, by a push that changes nothing; None if nothing speaks against it."""
-    raise NotImplementedError
+def may_push(at: BaseBranch, base: str) -> Refused | None:
+    """Try the right to push, by a push that changes nothing; None if nothing speaks against it.
+
+    `base`: the tip that a look has found.
+
+    It asks the remote for its receiving side, as a push does: a missing login (401), a login without the
+    right to write (403), a repository that only can be read, and an address that leads nowhere answer there.
+    For a path, the rights on the folder are asked.
+
+    It cannot tell what the remote decides only when it receives: branch protection, hooks, quotas, sizes.
+    These show at the push, and the landing is reverted then. No harmless push would tell: git sends none that
+    moves nothing, and servers that are sent one start webhooks and builds; a push to another ref answers
+    for that ref, and leaves traces.
+    """
+    if refused := refused_name(at):
+        return refused
+    if isinstance(found := trees(at, base), Refused):
+        return found
+    if not at.url:
+        return Refused(reason=Reason.NO_URL, words=f"{at.repo} has no url")
+    done = _at_remote(at, ("push", "--dry-run", *PUSH, "--", at.url, f"{base}:{at.ref}"))
+    if isinstance(done, Refused):  # MOVED: the branch has moved since the look; the right is there
+        return None if done.reason is Reason.MOVED else done
+    return _refused_path(at)
+
+
+def contains(at: BaseBranch, commit: str, other: str) -> bool:
+    """Return whether a commit has another one in its true history."""
+    if not (is_commit(commit) and is_commit(other)):
+        return False
+    asked = ("merge-base", "--is-ancestor", other, commit)
+    return ask(*asked, cwd=at.path, settings=TRUE_HISTORY, variables=NO_GRAFTS).returncode == 0
+
+
+def refused_name(at: BaseBranch) -> Refused | None:
+    if not at.branch or _NO_BRANCH.search(at.branch):
+        return Refused(reason=Reason.NO_BRANCH, words=masked(at, f"{at.branch!r} cannot be a branch's name"))
+    return None
+
+
+def trees(at: BaseBranch, *names: str) -> tuple[str, ...] | Refused:
+    """Return the trees of commits or trees, by one call of git. Refused: one of them is not here."""
+    answer = ""
+    if all(map(is_commit, names)):
+        asked = "\n".join(f"{name}^{{tree}}" for name in names)
+        options = ("--batch-check=%(objectname)",)
+        answer = git("cat-file", *options, cwd=at.path, stdin=asked, settings=TRUE_HISTORY)
+    found = tuple(answer.splitlines())
+    for name, tree in zip_longest(names, found, fillvalue=""):
+        if not is_commit(tree):
+            words = f"{masked(at, name)[:40]!r} is no commit of {at.repo} here"
+            return Refused(reason=Reason.NO_COMMIT, words=words)
+    return found
+
+
+def refused_rewind(at: BaseBranch, commit: str, base: str) -> Refused | None:
+    """Return the refusal of a commit that would take the base branch back; None if it contains the base."""
+    if contains(at, commit, base):
+        return None
+    if isinstance(found := trees(at, commit, base), Refused):
+        return found
+    words = f"{commit[:12]} does not contain {base[:12]} of {at.branch}: it would take the branch back"
+    if is_shallow(at.path):
+        hint = f"the clone is shallow: git -C {at.path} fetch --unshallow"
+        return Refused(reason=Reason.SHALLOW, words=f"{words}, or {hint}")
+    return Refused(reason=Reason.REWRITTEN, words=words)
+
+
+def _at_remote(at: BaseBranch, args: Sequence[str]) -> CompletedProcess[str] | Refused:
+    settings = (*ADDRESSES, *DURABLE, *TRUE_HISTORY)
+    variables = {**NO_GRAFTS, **at.variables}
+    try:
+        done = ask(*args, cwd=at.path, settings=settings, variables=variables, patience=at.patience)
+    except GitTimeout:
+        words = f"{hidden(at.url)} did not answer within {at.patience.total_seconds():g} s"
+        return Refused(reason=Reason.NETWORK, words=words)
+    except GitInterrupted as error:  # a remote's words can look like trouble of this machine: both pass
+        if error.trouble is Trouble.MISSING:
+            raise
+        return Refused(reason=Reason.BUSY, words=masked(at, error.message))
+    return refused_by(at, done) if done.returncode else done
+
+
+def _refused_path(at: BaseBranch) -> Refused | None:
+    """Return the refusal of a remote on this machine whose folder we may not write."""
+    folder = at.url.removeprefix("file://")
+    if not folder.startswith("/"):
+        return None
+    inside = folder if os.path.isdir(f"{folder}/objects") else f"{folder}/.git"  # noqa: PTH112
+    if os.access(f"{inside}/objects", os.W_OK):
+        return None
+    return Refused(reason=Reason.FORBIDDEN, words=f"{folder} cannot be written by this user")

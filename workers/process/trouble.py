@@ -104,6 +104,10 @@ class GitInterrupted(GitRefused):
         super().__init__(message, hint or "nothing to do: the todo is tried again by itself")
 
 
+class GitTimeout(GitRefused):
+    """git did not end in time, and was killed with the processes that it had started."""
+
+
 class WorkspaceUnusable(CoordinationError):
     """The workspace's folder cannot be written."""
 

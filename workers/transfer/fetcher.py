@@ -43,6 +43,13 @@ ADDRESSES = (
 `ext::` and other remote helpers run a command; a user who needs one allows it by name in git's configuration,
 or by GIT_ALLOW_PROTOCOL.
 """
+FETCH = (
+    "--quiet",
+    "--no-tags",
+    "--no-write-fetch-head",
+    "--no-auto-maintenance",
+    "--recurse-submodules=no",
+)
 LONGEST_CHAIN = 10_000
 """Bundles that build on each other: more than the todos of one run in one repository."""
 _BUNDLED = re.compile(rf"refs/heads/{branch_of('')}{RUN_ID.pattern}")
@@ -301,19 +308,12 @@ def fetch_branch(
     variables: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Fetch a branch's commits; no branch here moves. `variables`: of the access. Raises GitRefused."""
-    options = (
-        "--quiet",
-        "--no-tags",
-        "--no-write-fetch-head",
-        "--no-auto-maintenance",
-        "--recurse-submodules=no",
-    )
     ref = f"refs/heads/{there.branch}"
     if ask("check-ref-format", ref, cwd=into).returncode:
         raise GitRefused(f"{sentence(there.branch)!r} cannot be a branch's name")
     git(
         "fetch",
-        *options,
+        *FETCH,
         "--",
         there.url,
         ref,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from workers.process.trouble import describe_os_error
 from workers.workspace.files import scratch
 
 ASKPASS = "git-askpass"
+SECRET = "secret"  # noqa: S105 (the name of its file)
 USER = "x-access-token"
 """The user for a `url` without one: GitHub wants it for its apps, others take any."""
 NO_HELPERS = {
@@ -85,9 +86,9 @@ class GitCredentials:
             logger.warning("git of %s goes on without the credential %s: %s", repo, name, error)
             return {}
         with describe_os_error(folder):
-            with open_private(folder / "secret", newline="") as file:
+            with open_private(folder / SECRET, newline="") as file:
                 file.write(value)
-            return askpass_variables(folder, url, folder / "secret")
+            return askpass_variables(folder, url, folder / SECRET)
 
 
 def askpass_variables(folder: Path, url: str, secret: Path) -> dict[str, str]:
@@ -99,6 +100,15 @@ def askpass_variables(folder: Path, url: str, secret: Path) -> dict[str, str]:
         file.write(script)
     program.chmod(0o700)
     return {"GIT_ASKPASS": str(program), **NO_HELPERS}
+
+
+def secret_of(variables: Mapping[str, str]) -> str:
+    """Return the secret that these variables give to git, to be masked in what git prints; else empty."""
+    program = Path(variables.get("GIT_ASKPASS", ""))
+    if program.name != ASKPASS:
+        return ""
+    with describe_os_error(program):
+        return program.with_name(SECRET).read_text()
 
 
 def askpass(url: str, secret: Path) -> str:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import stat
 import subprocess
 import time
@@ -36,7 +37,13 @@ from coordination.disk import full
 from coordination.environment import UNATTENDED, without_ours
 from coordination.errors import GitRefused
 from workers.process import guard, orphans
-from workers.process.trouble import GitInterrupted, Trouble, trouble_of_error, trouble_of_git
+from workers.process.trouble import (
+    GitInterrupted,
+    GitTimeout,
+    Trouble,
+    trouble_of_error,
+    trouble_of_git,
+)
 
 REDIRECTING = frozenset(  # git rev-parse --local-env-vars, and others that change where git looks
     """GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_CEILING_DIRECTORIES GIT_COMMON_DIR GIT_CONFIG GIT_CONFIG_COUNT
@@ -191,7 +198,7 @@ def ask(
         )
     except subprocess.TimeoutExpired as error:
         hint = "look for a filter or a credential helper that waits, then let the todo run again"
-        raise GitRefused(f"git {args[0]} in {cwd} did not end within {patience}", hint) from error
+        raise GitTimeout(f"git {args[0]} in {cwd} did not end within {patience}", hint) from error
     except OSError as error:
         if not cwd.is_dir():
             hint = "restore it, or correct the path in ecosystem.yaml; the todo is tried again by itself"
@@ -227,7 +234,8 @@ def _run(
                 hold.mark(process.pid)
             out, err = _talk(process, stdin, hold, time.monotonic() + patience.total_seconds())
         except BaseException:
-            process.kill()
+            with suppress(ProcessLookupError):  # with its helpers: one may still be talking to a remote
+                os.killpg(process.pid, signal.SIGKILL)
             raise
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 

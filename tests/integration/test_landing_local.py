@@ -1,0 +1,246 @@
+"""Landing in a checkout of this machine: a clean one follows, and nothing of a person is ever lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.landings import Ground
+from tests.waiting import until
+from tests.worktrees import ANN, save
+from workers.landing.local import look_local, push_local
+from workers.landing.records import BaseTip, Prepared, Pushed, Reason, Refused
+from workers.workspace.git import git
+
+
+@pytest.fixture
+def ground(checkout: Path) -> Ground:
+    return Ground(checkout)
+
+
+def status(path: Path) -> str:
+    return git("status", "--porcelain", "--ignored", cwd=path)
+
+
+def test_a_clean_checkout_follows_twice_in_a_row(ground: Ground):
+    config = (ground.path / ".git/config").read_text()
+    first = ground.made(ground.since)
+    assert look_local(ground.at) == BaseTip(commit=ground.since, checkout=ground.path)
+    assert push_local(ground.at, first.commit, first.base) == Pushed(base=first.commit)
+    assert push_local(ground.at, first.commit, first.base) == Pushed(base=first.commit, already=True)
+    assert (ground.path / "new").read_text() == "new\nnewer\n"
+    assert not (ground.path / "old").exists()
+
+    git("switch", "--quiet", "coord/PLAN", cwd=ground.path)
+    tip = save(ground.path, "more", more="1")
+    git("switch", "--quiet", "main", cwd=ground.path)
+    second = ground.made(first.commit, tip=tip)
+    assert push_local(ground.at, second.commit, second.base) == Pushed(base=second.commit)
+    assert ground.tip_of("HEAD") == second.commit
+    assert status(ground.path) == ""
+    assert (ground.path / ".git/config").read_text() == config
+
+
+def dirty(ground: Ground, how: str) -> str:
+    """Make the checkout dirty; return the file that the refusal names."""
+    path = ground.path
+    file = {"unstaged": "code.py", "staged": "old", "hidden": "text", "ignored folder": "new/x"}.get(
+        how, "new"
+    )
+    if how == "ignored":
+        (path / ".git/info/exclude").write_text("new\n")
+    elif how == "ignored folder":
+        (path / ".git/info/exclude").write_text("x\n")
+        (path / "new").mkdir()
+    elif how == "link":
+        (path / "new").symlink_to("code.py")
+        return file
+    elif how == "hidden":
+        git("update-index", "--assume-unchanged", "text", cwd=path)
+    (path / file).write_text("mine\n")
+    if how == "staged":
+        git("add", "old", cwd=path)
+    return file
+
+
+@pytest.mark.parametrize(
+    "how", ["unstaged", "staged", "untracked", "ignored", "ignored folder", "link", "hidden"]
+)
+def test_a_dirty_checkout_is_refused_by_name_and_nothing_moves(ground: Ground, how: str):
+    made, file = ground.made(ground.since), dirty(ground, how)
+    before = status(ground.path), git("for-each-ref", cwd=ground.path)
+    found = push_local(ground.at, made.commit, made.base)
+
+    assert isinstance(found, Refused)
+    assert (found.reason, found.lasting) == (Reason.DIRTY, False)
+    assert file in found.words or how == "hidden"
+    assert str(ground.path) in found.words
+    assert (status(ground.path), git("for-each-ref", cwd=ground.path)) == before
+    assert how == "link" or (ground.path / file).read_text() == "mine\n"
+
+
+def test_untracked_files_elsewhere_do_not_hinder(ground: Ground):
+    made = ground.made(ground.since)
+    (ground.path / "notes").write_text("mine\n")
+
+    assert isinstance(push_local(ground.at, made.commit, made.base), Pushed)
+    assert (ground.path / "notes").read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("how", ["detached", "another branch", "bare", "in a worktree"])
+def test_a_branch_moves_wherever_it_is_checked_out_or_not(ground: Ground, tmp_path: Path, how: str):
+    at = ground.at
+    if how == "bare":
+        at = ground.at_url("", path=tmp_path / "bare.git")
+        git("clone", "-q", "--bare", str(ground.path), str(at.path), cwd=tmp_path)
+    elif how != "worktree":
+        git(
+            "switch", "--quiet", *(("-c", "other") if how == "another branch" else ("--detach",)), cwd=at.path
+        )
+    if how == "in a worktree":
+        git("worktree", "add", "-q", str(tmp_path / "w"), "main", cwd=at.path)
+    (ground.path / "code.py").write_text("dirty elsewhere\n")
+    made = ground.made(ground.since)
+    if how == "bare":
+        git("fetch", "-q", str(ground.path), made.commit, cwd=at.path)
+
+    assert push_local(at, made.commit, made.base) == Pushed(base=made.commit)
+    assert git("rev-parse", "main", cwd=at.path) == made.commit
+    assert (ground.path / "code.py").read_text() == "dirty elsewhere\n"
+    if how == "in a worktree":
+        assert status(tmp_path / "w") == ""
+        assert (tmp_path / "w/new").exists()
+
+
+@pytest.mark.parametrize("operation", ["merge", "rebase", "cherry-pick"])
+def test_an_operation_of_a_person_is_left_alone(ground: Ground, operation: str):
+    save(ground.path, "mine", text="mine\n")
+    base = ground.tip_of("main")
+    tree = f"{ground.tip}^{{tree}}"
+    tip = git("commit-tree", "-m", "x", "-p", base, tree, cwd=ground.path, settings=ANN)
+    made = ground.made(base, tip=tip, since=base)
+    subprocess.run(["git", *("-c", "user.name=A", "-c", "user.email=a@b"), operation, "coord/PLAN~1"],
+        cwd=ground.path, capture_output=True, check=False)  # fmt: skip
+    for found in (look_local(ground.at), push_local(ground.at, made.commit, base)):
+        assert isinstance(found, Refused)
+        assert found.reason is Reason.OPERATION
+    git(operation, "--abort", cwd=ground.path)
+
+    assert isinstance(push_local(ground.at, made.commit, base), Pushed)
+
+
+def test_a_moved_or_missing_branch_is_refused(ground: Ground):
+    made = ground.made(ground.since)
+    theirs = save(ground.path, "theirs", theirs="1")
+    found = push_local(ground.at, made.commit, made.base)
+    assert isinstance(found, Refused)
+    assert (found.reason, found.base) == (Reason.MOVED, theirs)
+    back = push_local(ground.at, ground.since, theirs)
+    assert isinstance(back, Refused)
+    assert back.reason is Reason.REWRITTEN
+    git("switch", "--quiet", "--detach", cwd=ground.path)
+    git("branch", "-q", "-D", "main", cwd=ground.path)
+
+    for found in (look_local(ground.at), push_local(ground.at, made.commit, made.base)):
+        assert isinstance(found, Refused)
+        assert found.reason is Reason.NO_BRANCH
+
+
+def test_the_checkouts_own_receiving_hook_may_refuse(ground: Ground):
+    made = ground.made(ground.since)
+    hook = ground.path / ".git/hooks/pre-receive"
+    hook.write_text("#!/bin/sh\necho nobody lands here\nexit 1\n")
+    hook.chmod(0o755)
+    found = push_local(ground.at, made.commit, made.base)
+
+    assert isinstance(found, Refused)
+    assert found.reason is Reason.DECLINED
+    assert "nobody lands here" in found.words
+    assert status(ground.path) == ""
+
+
+def test_a_landing_that_was_cut_off_between_files_and_branch_is_completed(ground: Ground):
+    made = ground.made(ground.since)
+    git("read-tree", "-u", "-m", "HEAD", made.commit, cwd=ground.path)
+    assert isinstance(look_local(ground.at), Refused)
+    assert look_local(ground.at, pending=made.commit) == BaseTip(commit=ground.since, checkout=ground.path)
+
+    assert push_local(ground.at, made.commit, made.base) == Pushed(base=made.commit)
+    assert status(ground.path) == ""
+
+
+LANDS = """
+import sys
+from pathlib import Path
+from workers.landing.local import push_local
+from workers.landing.records import BaseBranch
+path, commit, base = sys.argv[1:]
+push_local(BaseBranch(repo="widgets", path=Path(path), branch="main"), commit, base)
+"""
+STOPS = """#!/bin/sh
+case "$*" in *"{command}"*) touch {folder}/there; while [ ! -e {folder}/go ]; do sleep 0.02; done;; esac
+exec {git} "$@"
+"""
+
+
+@pytest.fixture
+def worker(ground: Ground, tmp_path: Path) -> Iterator[Callable[[str], Prepared]]:
+    """Land in a process that is killed as soon as its git comes to a command, or to the file `new`.
+
+    That git goes on when there is a file `go`.
+    """
+    folder = tmp_path / "bin"
+    folder.mkdir()
+
+    def land(command: str) -> Prepared:
+        made = ground.made(ground.since)
+        (folder / "git").write_text(STOPS.format(git=shutil.which("git"), command=command, folder=folder))
+        (folder / "smudge").write_text(STOPS.format(git="cat", command="", folder=folder))
+        for file in folder.iterdir():
+            file.chmod(0o755)
+        if command == "smudge":
+            git("config", "filter.slow.smudge", f"{folder}/smudge", cwd=ground.path)
+            (ground.path / ".git/info/attributes").write_text("new filter=slow\n")
+        env = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+        words = [sys.executable, "-c", LANDS, str(ground.path), made.commit, made.base]
+        with subprocess.Popen(words, env=env) as process:
+            until((folder / "there").exists)
+            process.send_signal(signal.SIGKILL)
+        return made
+
+    yield land
+    (folder / "go").touch()
+
+
+@pytest.mark.parametrize("command", ["push", "receive-pack", "status"])
+def test_a_worker_that_is_killed_before_it_moves_anything_is_followed_by_one_that_lands(
+    ground: Ground, tmp_path: Path, worker: Callable[[str], Prepared], command: str
+):
+    made = worker(command)
+
+    assert isinstance(push_local(ground.at, made.commit, made.base), Pushed)
+    (tmp_path / "bin/go").touch()
+    assert ground.tip_of("main") == made.commit
+    assert status(ground.path) == ""
+
+
+def test_a_git_that_still_writes_files_for_a_killed_worker_is_waited_for(
+    ground: Ground, tmp_path: Path, worker: Callable[[str], Prepared]
+):
+    made = worker("smudge")
+    found = push_local(ground.at, made.commit, made.base)
+    assert isinstance(found, Refused)
+    assert not found.lasting
+    assert ground.tip_of("main") == ground.since
+    (tmp_path / "bin/go").touch()
+    until(lambda: ground.tip_of("main") == made.commit)
+
+    assert push_local(ground.at, made.commit, made.base) == Pushed(base=made.commit, already=True)
+    assert status(ground.path) == ""

@@ -1,0 +1,298 @@
+"""Landing on a remote, by `git http-backend` and by path: nothing is forced, a lost answer costs nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.git_server import GitServer
+from tests.landings import Ground
+from tests.waiting import until
+from tests.worktrees import ANN, save
+from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused
+from workers.landing.remote import look, may_push, push
+from workers.workspace.askpass import askpass_variables
+from workers.workspace.git import git
+
+
+@pytest.fixture
+def ground(checkout: Path) -> Ground:
+    return Ground(checkout)
+
+
+@pytest.fixture
+def server(tmp_path: Path, ground: Ground) -> Iterator[GitServer]:
+    with GitServer(tmp_path / "remotes") as server:
+        server.create("api", seed=ground.path)
+        yield server
+
+
+@pytest.fixture(params=["http", "path"])
+def at(request: pytest.FixtureRequest, server: GitServer, ground: Ground) -> BaseBranch:
+    return ground.at_url(server.url("api") if request.param == "http" else str(server.path("api")))
+
+
+def somebody_pushes(server: GitServer, tmp_path: Path, subject: str = "theirs") -> str:
+    """A commit of a person elsewhere, on the remote's main."""
+    clone = tmp_path / subject
+    git("clone", "-q", str(server.path("api")), str(clone), cwd=tmp_path)
+    commit = save(clone, subject, **{subject: "1\n"})
+    git("push", "-q", "origin", "HEAD:main", cwd=clone)
+    return commit
+
+
+def has(file: Path, text: str) -> bool:
+    try:
+        return text.encode() in file.read_bytes()
+    except OSError:
+        return False
+
+
+def reason(found: object) -> Reason:
+    assert isinstance(found, Refused), found
+    assert found.words.isprintable()
+    assert len(found.words) <= 1000
+    return found.reason
+
+
+def test_look_fetches_the_remotes_tip_and_moves_no_branch(at: BaseBranch, server: GitServer, tmp_path: Path):
+    commit = somebody_pushes(server, tmp_path)
+    local = git("for-each-ref", "refs/heads", "refs/remotes", cwd=at.path)
+
+    assert look(at) == BaseTip(commit=commit)
+    assert git("show", f"{commit}:theirs", cwd=at.path) == "1"
+    assert git("rev-parse", "refs/coord/remote/main", cwd=at.path) == commit
+    assert git("for-each-ref", "refs/heads", "refs/remotes", cwd=at.path) == local
+
+
+def test_a_push_lands_and_a_second_one_finds_it_there(at: BaseBranch, server: GitServer, ground: Ground):
+    made = ground.made(ground.since)
+
+    assert push(at, made.commit, made.base) == Pushed(base=made.commit)
+    assert push(at, made.commit, made.base) == Pushed(base=made.commit, already=True)
+    assert server.tip("api") == made.commit
+
+
+def test_a_base_that_moved_is_named_and_stays(
+    at: BaseBranch, server: GitServer, ground: Ground, tmp_path: Path
+):
+    made = ground.made(ground.since)
+    theirs = somebody_pushes(server, tmp_path)
+    found = push(at, made.commit, made.base)
+
+    assert isinstance(found, Refused)
+    assert (found.reason, found.base, found.lasting) == (Reason.MOVED, theirs, False)
+    assert server.tip("api") == theirs
+    again = ground.made(theirs)
+    assert isinstance(push(at, again.commit, theirs), Pushed)
+
+
+def test_a_landing_that_somebody_has_built_on_is_there(
+    at: BaseBranch, server: GitServer, ground: Ground, tmp_path: Path
+):
+    made = ground.made(ground.since)
+    push(at, made.commit, made.base)
+    theirs = somebody_pushes(server, tmp_path)
+
+    assert push(at, made.commit, made.base) == Pushed(base=theirs, already=True)
+
+
+@pytest.mark.parametrize("lie", ["none", "replace", "graft", "commit-graph"])
+def test_a_commit_that_does_not_contain_the_base_never_lands(
+    at: BaseBranch, server: GitServer, ground: Ground, lie: str
+):
+    tree = f"{ground.tip}^{{tree}}"
+    new = git("commit-tree", "-m", "rewind", "-p", f"{ground.since}^", tree, cwd=at.path, settings=ANN)
+    if lie == "replace":
+        git("replace", "--graft", new, ground.since, cwd=at.path)
+    elif lie == "graft":
+        (at.path / ".git/info/grafts").write_text(f"{new} {ground.since}\n")
+    elif lie == "commit-graph":  # it is written from what a replaced commit says
+        (at.path / ".git/info/grafts").write_text(f"{new} {ground.since}\n")
+        git("branch", "lie", new, cwd=at.path)
+        git("commit-graph", "write", "--reachable", cwd=at.path)
+        (at.path / ".git/info/grafts").unlink()
+
+    assert reason(push(at, new, ground.since)) is Reason.REWRITTEN
+    assert server.tip("api") == ground.since
+
+
+@pytest.mark.parametrize("hook", ["pre-receive", "update"])
+def test_a_hook_that_refuses_is_quoted_plainly_and_then_goes(
+    at: BaseBranch, server: GitServer, ground: Ground, hook: str
+):
+    made = ground.made(ground.since)
+    lines = r"printf '\033[2J\033]0;title\007no: \342\200\256frozen\nfatal: unable to access: error: 503\n'"
+    server.hook("api", hook, f"{lines}; exit 1")
+    assert may_push(at, ground.since) is None
+    found = push(at, made.commit, made.base)
+
+    assert isinstance(found, Refused)
+    assert reason(found) is Reason.DECLINED
+    assert found.lasting
+    assert "hook declined" in found.words
+    assert "frozen" in found.words
+    assert server.tip("api") == ground.since
+    server.hook("api", hook)
+    assert push(at, made.commit, made.base) == Pushed(base=made.commit)
+
+
+def test_a_remote_that_prints_10_mb_is_cut(at: BaseBranch, server: GitServer, ground: Ground):
+    made = ground.made(ground.since)
+    server.hook("api", "pre-receive", "head -c 10000000 /dev/zero | tr '\\0' 'x'; exit 1")
+
+    assert reason(push(at, made.commit, made.base)) is Reason.DECLINED
+
+
+STATUS = {
+    401: Reason.UNAUTHENTICATED, 403: Reason.FORBIDDEN, 404: Reason.NO_REPOSITORY,
+    429: Reason.BUSY, 500: Reason.BUSY, 503: Reason.BUSY,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "wanted"), STATUS.items())
+def test_answers_of_a_server_have_reasons(server: GitServer, ground: Ground, status: int, wanted: Reason):
+    at, made = ground.at_url(server.url("api")), ground.made(ground.since)
+    server.answer("api", status, only="receive-pack")
+    assert isinstance(look(at), BaseTip)
+    assert reason(may_push(at, ground.since)) is wanted
+    assert reason(push(at, made.commit, made.base)) is wanted
+    server.answer("api", status)
+
+    assert reason(look(at)) is wanted
+    assert wanted.passes == (status >= 429)
+
+
+def test_a_login_is_used_and_never_shown(server: GitServer, ground: Ground):
+    made = ground.made(ground.since)
+    server.behave("api", login="ann:s3cret")
+    assert reason(may_push(ground.at_url(server.url("api")), ground.since)) is Reason.UNAUTHENTICATED
+    found = push(ground.at_url(server.url("api", "ann:wr0ng")), made.commit, made.base)
+    assert reason(found) is Reason.UNAUTHENTICATED
+    assert "wr0ng" not in str(found)
+    server.hook("api", "pre-receive", f"echo {server.url('api', 'ann:s3cret')}; exit 1")
+    found = push(ground.at_url(server.url("api", "ann:s3cret")), made.commit, made.base)
+    assert reason(found) is Reason.DECLINED
+    assert "s3cret" not in str(found)
+
+
+def test_a_credential_that_the_remote_prints_is_masked(server: GitServer, ground: Ground, tmp_path: Path):
+    (tmp_path / "secret").write_text("ghp_0123456789\n")
+    variables = askpass_variables(tmp_path, "https://forge.example/api", tmp_path / "secret")
+    server.hook("api", "pre-receive", "echo got ghp_0123456789; printf ghp_0123456789 | base64; exit 1")
+    made = ground.made(ground.since)
+    found = push(ground.at_url(server.url("api"), variables=variables), made.commit, made.base)
+
+    assert reason(found) is Reason.DECLINED
+    assert "got" in str(found)
+    assert "ghp_0123" not in str(found)
+    assert "Z2hwXzAxMjM0" not in str(found)
+
+
+def test_a_push_whose_answer_was_lost_counts(server: GitServer, ground: Ground):
+    at, made = ground.at_url(server.url("api")), ground.made(ground.since)
+    server.behave("api", breaks_off=True)
+
+    assert isinstance(push(at, made.commit, made.base), Pushed)
+    assert server.tip("api") == made.commit
+
+
+def test_a_remote_that_is_away_or_hangs_is_waited_for(server: GitServer, ground: Ground):
+    at, made = ground.at_url(server.url("api"), patience=timedelta(seconds=1)), ground.made(ground.since)
+    server.away = True
+    assert reason(look(at)) is Reason.NETWORK
+    assert reason(push(at, made.commit, made.base)) is Reason.NETWORK
+    server.away = False
+    server.behave("api", hangs=True)
+    began = time.monotonic()
+    assert reason(look(at)) is Reason.NETWORK
+    assert time.monotonic() - began < 10
+    assert server.hanging.is_set()
+    until(lambda: not any(has(file, at.url) for file in Path("/proc").glob("[0-9]*/cmdline")))
+    server.behave("api")
+
+    assert push(ground.at_url(at.url), made.commit, made.base) == Pushed(base=made.commit)
+
+
+def test_a_locked_branch_of_the_remote_is_tried_again(at: BaseBranch, server: GitServer, ground: Ground):
+    made = ground.made(ground.since)
+    lock = server.path("api") / "refs/heads/main.lock"
+    lock.touch()
+    assert reason(push(at, made.commit, made.base)) is Reason.BUSY
+    lock.unlink()
+
+    assert push(at, made.commit, made.base) == Pushed(base=made.commit)
+
+
+BAD = {
+    "no url": (lambda at, _: {"url": ""}, Reason.NO_URL),
+    "a program": (lambda at, _: {"url": "ext::sh -c touch% hacked"}, Reason.FORBIDDEN),
+    "no such path": (lambda at, folder: {"url": str(folder / "nowhere")}, Reason.NETWORK),
+    "no such branch": (lambda at, _: {"branch": "gone"}, Reason.NO_BRANCH),
+    "an option": (lambda at, _: {"branch": "--upload-pack=touch hacked"}, Reason.NO_BRANCH),
+    "a dash": (lambda at, _: {"branch": "-d"}, Reason.NO_BRANCH),
+    "an url like an option": (lambda at, _: {"url": "--upload-pack=touch hacked"}, Reason.NO_REPOSITORY),
+}
+
+
+@pytest.mark.parametrize(("change", "wanted"), BAD.values(), ids=BAD)
+def test_a_base_branch_that_cannot_be_is_refused(
+    server: GitServer, ground: Ground, tmp_path: Path, change, wanted: Reason
+):
+    at = ground.at_url(str(server.path("api")))
+    at = ground.at_url(**{"url": at.url, **change(at, tmp_path)})
+    made = ground.made(ground.since)
+
+    for found in (look(at), push(at, made.commit, made.base)):
+        assert reason(found) is wanted
+    if wanted is not Reason.NO_BRANCH or at.branch.startswith("-"):
+        assert reason(may_push(at, ground.since)) is wanted
+    assert not list(tmp_path.rglob("hacked"))
+
+
+def test_a_branch_that_was_deleted_meanwhile_is_not_made_again(
+    at: BaseBranch, server: GitServer, ground: Ground
+):
+    made = ground.made(ground.since)
+    git("update-ref", "-d", "refs/heads/main", cwd=server.path("api"))
+
+    assert isinstance(push(at, made.commit, made.base), Refused)
+    assert reason(look(at)) is Reason.NO_BRANCH
+    assert git("for-each-ref", cwd=server.path("api")) == ""
+
+
+def test_a_shallow_clone_lands_where_its_history_suffices(server: GitServer, ground: Ground, tmp_path: Path):
+    url = server.url("api")
+    git("clone", "-q", "--depth=1", url, str(tmp_path / "shallow"), cwd=tmp_path)
+    (tmp_path / "shallow/extra").write_text("1")
+    shallow = Ground(tmp_path / "shallow", url)
+    git("push", "-q", url, f"{shallow.since}:main", cwd=shallow.path)
+    theirs = somebody_pushes(server, tmp_path)
+    assert look(shallow.at) == BaseTip(commit=theirs)
+    made = shallow.made(theirs)
+
+    assert push(shallow.at, made.commit, theirs) == Pushed(base=made.commit)
+
+
+def test_hooks_of_the_checkout_do_not_run(at: BaseBranch, ground: Ground):
+    made = ground.made(ground.since)
+    for name in ("pre-push", "reference-transaction", "post-commit"):
+        hook = at.path / ".git/hooks" / name
+        hook.write_text("#!/bin/sh\ntouch ../hooked hooked\nexit 1\n")
+        hook.chmod(0o755)
+
+    assert isinstance(push(at, made.commit, made.base), Pushed)
+    assert not list(at.path.parent.rglob("hooked"))
+
+
+def test_a_remote_folder_that_may_not_be_written_is_found_beforehand(
+    server: GitServer, ground: Ground, monkeypatch: pytest.MonkeyPatch
+):
+    at = ground.at_url(str(server.path("api")))
+    monkeypatch.setattr("os.access", lambda path, _mode: "objects" not in str(path))
+
+    assert reason(may_push(at, ground.since)) is Reason.FORBIDDEN

@@ -1,0 +1,53 @@
+"""A repository, a change set in it, and a base branch to land it on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+from tests.worktrees import ANN, save
+from workers.landing.prepare import landing_message, prepare
+from workers.landing.records import BaseBranch, Method, Prepared
+from workers.workspace.git import git
+
+LINES = "".join(f"line {number}\n" for number in range(30))
+
+
+class Ground:
+    """A checkout on `main`, with the change set `since..tip` beside it: two commits, three files."""
+
+    def __init__(self, path: Path, url: str = "") -> None:
+        self.path = path
+        save(path, "text", text=LINES, old="old\n")
+        self.since = self.tip_of("main")
+        git("switch", "--quiet", "-c", "coord/PLAN", cwd=path)
+        save(path, "work one", text=LINES.replace("line 3\n", "line three\n"), new="new\n")
+        (path / "old").unlink()
+        self.tip = save(path, "work two", new="new\nnewer\n")
+        git("switch", "--quiet", "main", cwd=path)
+        self.at = BaseBranch(
+            repo="widgets", path=path, branch="main", url=url, patience=timedelta(seconds=60)
+        )
+
+    def at_url(self, url: str, **more: object) -> BaseBranch:
+        return replace(self.at, url=url, **more)  # type: ignore[arg-type]
+
+    def tip_of(self, name: str) -> str:
+        return git("rev-parse", name, cwd=self.path)
+
+    def files(self, name: str) -> dict[str, str]:
+        names = git("ls-tree", "-r", "--name-only", name, cwd=self.path).splitlines()
+        return {file: git("show", f"{name}:{file}", cwd=self.path) for file in names}
+
+    def person(self, *words: str) -> str:
+        """A git command of a person in the checkout; returns HEAD."""
+        git(*words, cwd=self.path, settings=ANN)
+        return self.tip_of("HEAD")
+
+    def made(self, base: str, method: Method = Method.MERGE, tip: str = "", since: str = "") -> Prepared:
+        tip, since = tip or self.tip, since or self.since
+        message = landing_message("Widgets", plan="PLAN", run="r1", base=base, tip=tip)
+        found = prepare(self.at, base=base, tip=tip, since=since, method=method, message=message)
+        assert isinstance(found, Prepared), found
+        return found
