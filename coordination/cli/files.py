@@ -18,6 +18,7 @@ from rich_click import command
 from coordination.api.machine import check, create_demo, file_schema, new_ecosystem_id, write_first_file
 from coordination.cli.context import CliContext, aloud
 from coordination.cli.options.values import output_file
+from coordination.cli.runs.land import carry_out_landing, show_landing
 from coordination.cli.runs.sweep import carry_out
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.errors import CoordinationError, InvalidFile
@@ -120,12 +121,14 @@ PLAN = "PLAN-001"
 
 @command()
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.option("--land", "lands", is_flag=True, help="Land the result in the base branches, too.")
 @click.pass_obj
-def demo(call: CliContext, folder: Path | None) -> int:
+def demo(call: CliContext, folder: Path | None, lands: bool) -> int:
     """Create six small git repositories in DIR (default: a temporary folder) and raise their Python version.
 
     Six Python packages that depend on each other: the plan edits each one, runs its tests against the changed
-    versions of its dependencies, and commits to a branch of its own.
+    versions of its dependencies, and commits to a branch of its own. The result is a change set, which
+    `coord land` brings into the base branches.
     """
     path = create_demo(folder or Path(tempfile.mkdtemp(prefix="coord-demo-")))
     click.echo(f"6 repositories and {path}", err=True)
@@ -135,6 +138,14 @@ def demo(call: CliContext, folder: Path | None) -> int:
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), path_before])
     code = carry_out(call, call.coord.runs.prepare_sweep(PLAN))
     coord = "coord" if shutil.which("coord", path=path_before) else Path(sys.argv[0]).absolute()
-    click.echo(f"\nnext: cd {path.parent}, and then, for example\n  {coord} show-run last", err=True)
+    if code == 0:
+        prepared = call.coord.landings.prepare(PLAN)
+        if lands:
+            return carry_out_landing(call, prepared, yes=True)
+        show_landing(call.coord.landings.preview(prepared))
+    click.echo(f"\nnext: cd {path.parent}, and then, for example", err=True)
+    if code == 0:
+        click.echo(f"  {coord} land {PLAN}", err=True)
+    click.echo(f"  {coord} show-run last", err=True)
     click.echo(f"  {coord} logs last TODO-012\n  git -C cli log --stat --all", err=True)
     return code

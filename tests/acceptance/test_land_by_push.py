@@ -1,0 +1,150 @@
+"""Story: a plan's work is pushed to the remotes of its repositories, whole or not at all."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.ports import free_port
+from tests.stage import PLAN, Stage, git
+from tests.waiting import until
+
+REPOS = ("a", "b", "c")
+
+
+@pytest.fixture
+def swept(stage: Stage) -> Stage:
+    """Three repositories in a chain, with a bare remote each."""
+    repos = {}
+    for name in REPOS:
+        path = stage.repo(name)
+        git(path, "clone", "-q", "--bare", str(path), str(stage.folder / f"{name}.git"))
+        repos[name] = {"url": str(stage.folder / f"{name}.git")}
+    stage.settings = {"land_patience": "60s"}
+    before = {"b": ["T-a"], "c": ["T-b"]}
+    stage.write(
+        [
+            {"id": f"T-{name}", "repo": name, "action": "echo new > work", "blocked_by": before.get(name, [])}
+            for name in REPOS
+        ],
+        repos=repos,
+    )
+    stage.up()
+    assert stage.sweep().code == 0
+    return stage
+
+
+def remote(stage: Stage, name: str) -> Path:
+    return stage.folder / f"{name}.git"
+
+
+def has_work(stage: Stage, name: str) -> bool:
+    return "work" in git(remote(stage, name), "ls-tree", "--name-only", "main").split()
+
+
+def refuse(stage: Stage, name: str, words: str = "not today") -> Path:
+    hook = remote(stage, name) / "hooks" / "pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    # a push that changes nothing reaches no hook: the refusal comes after the others have landed
+    hook.write_text(f"#!/bin/sh\necho '{words}' >&2\nexit 1\n")
+    hook.chmod(0o755)
+    return hook
+
+
+def test_nothing_stays_landed_if_the_third_remote_refuses_and_all_lands_when_it_does_not(swept: Stage):
+    hook = refuse(swept, "c")
+    refused = swept.coord("land", PLAN, "--yes", "--json")
+    assert refused.code == 3
+    assert refused.json["status"] == "rolled_back"
+    assert "not today" in refused.err
+    assert [has_work(swept, name) for name in REPOS] == [False, False, False]
+    reverted = git(remote(swept, "a"), "log", "--format=%B", "main")
+    assert "Coord-Reverts" in reverted, "by a commit: history is never rewritten"
+
+    hook.unlink()
+    landed = swept.coord("land", PLAN, "--yes", "--json")
+    assert landed.code == 0, landed.err
+    assert [has_work(swept, name) for name in REPOS] == [True, True, True]
+
+
+def test_a_base_that_moved_since_the_sweep_keeps_its_commits_and_gets_the_work(swept: Stage):
+    other = swept.folder / "colleague"
+    git(swept.folder, "clone", "-q", str(remote(swept, "a")), str(other))
+    (other / "theirs").write_text("x\n")
+    git(other, "add", "--all")
+    git(other, "commit", "-qm", "theirs")
+    git(other, "push", "-q", "origin", "main")
+
+    assert swept.coord("land", PLAN, "--yes").code == 0
+    assert {"theirs", "work"} <= set(git(remote(swept, "a"), "ls-tree", "--name-only", "main").split())
+    assert git(swept.folder / "a", "log", "--format=%s", "main") == "first", "the checkout is left alone"
+
+
+def test_a_remote_that_is_away_is_waited_for(swept: Stage):
+    port = free_port()
+    file = yaml.safe_load(swept.file.read_text())
+    file["repos"][1]["url"] = f"git://127.0.0.1:{port}/b.git"
+    swept.file.write_text(yaml.safe_dump(file))
+    process = swept.begin("land", PLAN, "--yes", "--json")
+    until(lambda: waits(swept), 60)
+    assert swept.coord("land", PLAN, "--yes").code == 6, "it goes on already"
+    more = {"id": "MORE", "task": "x", "repo": "a", "plan": PLAN, "action": "true"}
+    file["coordination"]["todos"].append(more)
+    swept.file.write_text(yaml.safe_dump(file))
+    assert swept.coord("sweep", PLAN).code == 6, "the tips are frozen"
+
+    with serving(swept, port):
+        done = process.done(90)
+    assert done.code == 0, done.err
+    assert [has_work(swept, name) for name in REPOS] == [True, True, True]
+
+
+def test_a_worker_that_is_killed_after_its_push_leaves_nothing_half_landed(swept: Stage):
+    """The next attempt knows what has arrived."""
+    swept.ok("down")
+    log = swept.folder / "points"
+    hook = refuse(swept, "b")
+    swept.ok("up", "--detach", "--no-flower", COORD_FAILPOINTS=f"land.push.after=kill,log={log}")
+    refused = swept.coord("land", PLAN, "--yes", "--json", "--via", "push")
+
+    assert refused.json["status"] == "rolled_back", refused.err
+    assert "land.push.after kill" in log.read_text()
+    assert [has_work(swept, name) for name in REPOS] == [False, False, False]
+    assert len(git(remote(swept, "a"), "log", "--format=%H", "--first-parent", "main").split()) == 3
+
+    hook.unlink()
+    landed = swept.coord("land", PLAN, "--yes", "--json")
+    assert landed.code == 0, landed.err
+    assert [has_work(swept, name) for name in REPOS] == [True, True, True]
+
+
+@contextmanager
+def serving(stage: Stage, port: int) -> Iterator[None]:
+    """A server of the bare repositories."""
+    where = ("--listen=127.0.0.1", f"--port={port}", f"--base-path={stage.folder}")
+    words = ["git", "daemon", "--export-all", "--enable=receive-pack", "--reuseaddr", *where]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as daemon:
+        try:
+            yield
+        finally:
+            daemon.terminate()
+
+
+def waits(stage: Stage) -> bool:
+    found = stage.run()
+    return any(
+        todo["wait_reason"] == "base" for todo in found["todos"] if found["plan_id"].startswith("land")
+    )
+
+
+def test_what_people_have_merged_counts_as_landed_and_only_a_revert_takes_it_out(swept: Stage):
+    run = swept.run()["run_id"]
+    git(swept.folder / "a", "push", "-q", str(remote(swept, "a")), f"coord/{PLAN}:main")
+    refuse(swept, "c")
+    assert swept.coord("land", PLAN, "--yes").code == 3
+    assert [has_work(swept, name) for name in REPOS] == [True, False, False], f"a was merged by people: {run}"

@@ -1,0 +1,90 @@
+"""Story: a plan's work lands in the checkouts of this machine, is reverted, and lands again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.stage import PLAN, Stage, git
+
+TODOS = [
+    {"id": "LIB", "repo": "lib", "action": "echo 2 > version"},
+    {"id": "APP", "repo": "app", "blocked_by": ["LIB"], "action": "echo 'lib 2' > needs"},
+]
+MORE = [{"id": "LIB-2", "repo": "lib", "action": "test $(cat version) = 2 && echo 3 > version"}]
+
+
+@pytest.fixture
+def swept(stage: Stage) -> Stage:
+    stage.write(TODOS)
+    stage.up()
+    assert stage.sweep().code == 0
+    return stage
+
+
+def head(stage: Stage, repo: str) -> str:
+    return git(stage.folder / repo, "rev-parse", "main")
+
+
+def read(path: Path) -> str:
+    return path.read_text().strip() if path.exists() else ""
+
+
+def land(stage: Stage, *words: str) -> dict:
+    done = stage.coord("land", PLAN, "--yes", "--json", *words)
+    return {"code": done.code, **(done.json if done.out.startswith("{") else {}), "err": done.err}
+
+
+def test_a_plan_lands_twice_and_a_dirty_checkout_in_between_loses_nothing(swept: Stage):
+    before = {repo: head(swept, repo) for repo in ("lib", "app")}
+    preview = swept.ok("land", PLAN, "--dry-run", "--json").json
+    assert [(one["repo"], one["via"], one["base"]) for one in preview["repos"]] == [
+        ("lib", "local", before["lib"]),
+        ("app", "local", before["app"]),
+    ]
+    assert swept.coord("land", PLAN).code == 2, "nobody can be asked"
+    assert {repo: head(swept, repo) for repo in before} == before
+
+    landed = land(swept)
+    assert landed["code"] == 0, landed["err"]
+    assert (read(swept.folder / "lib/version"), read(swept.folder / "app/needs")) == ("2", "lib 2")
+    assert swept.ok("land", PLAN, "--yes", "--json").json["run_id"] is None, "there is nothing left to land"
+
+    swept.write(TODOS + MORE)
+    assert swept.sweep().code == 0
+    stood = head(swept, "lib")
+    (swept.folder / "lib/README").write_text("in the middle of something\n")
+    refused = land(swept)
+    assert refused["code"] == 3
+    assert "README" in refused["err"]
+    assert head(swept, "lib") == stood
+    assert read(swept.folder / "lib/README") == "in the middle of something"
+    git(swept.folder / "lib", "checkout", "-q", "README")
+    assert land(swept)["code"] == 0
+    assert read(swept.folder / "lib/version") == "3"
+
+
+def test_what_was_reverted_lands_again_with_all_the_work(swept: Stage):
+    assert land(swept)["code"] == 0
+    landed = swept.run()["run_id"]
+
+    reverted = swept.coord("revert", landed, "--yes", "--json")
+    assert reverted.code == 0, reverted.err
+    assert (read(swept.folder / "lib/version"), read(swept.folder / "app/needs")) == ("", "")
+    assert swept.coord("revert", PLAN, "--yes").code == 2, "nothing of it stands"
+
+    swept.write(TODOS + MORE)
+    again = swept.sweep()
+    assert again.code == 0, again.err
+    assert land(swept)["code"] == 0
+    assert (read(swept.folder / "lib/version"), read(swept.folder / "app/needs")) == ("3", "lib 2")
+    assert "Coord-Reverts" in git(swept.folder / "lib", "log", "--format=%B"), "history was not rewritten"
+
+
+def test_a_landing_is_neither_retried_nor_rolled_back_when_it_has_ended(swept: Stage):
+    assert land(swept)["code"] == 0
+    run = swept.run()["run_id"]
+    assert swept.coord("retry", run).code != 0
+    assert swept.coord("rollback", run, "--yes").code == 6
+    assert read(swept.folder / "lib/version") == "2"

@@ -1,0 +1,262 @@
+"""One attempt of a land or revert todo, cut off at every point at which a worker can die: the next attempt
+goes on from what is true. Real git, at a bare remote and in a checkout.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coordination.landing.preview import preview_of
+from coordination.landing.rules import Landing, RepoLanding
+from coordination.landing.start import PreparedLanding
+from coordination.models import LandAction, LandStep, Method, Repo, RevertAction, Via
+from coordination.runs.change_sets import Landed, RepoChange
+from tests.stage import git
+from workers.executors import land as landing
+from workers.executors.land_job import LandJob
+from workers.outcome import AttemptOutcome, OutcomeKind
+
+SIDES = [Via.PUSH, Via.LOCAL]
+WAYS = [(via, method) for via in SIDES for method in Method]
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Killed(BaseException):
+    """The worker died."""
+
+
+@dataclass
+class Place:
+    """A repository with a change set, its remote, and what Redis knows of them."""
+
+    folder: Path
+    via: Via
+    landed: Landed | None = None
+    tip: str = ""
+    base: str = ""
+    checkpoint: str = ""
+    die_at: str = ""
+    """The next call of this name kills the worker, after it was carried out."""
+    now: datetime = START
+    log: list[str] = field(default_factory=list)
+
+    @property
+    def checkout(self) -> Path:
+        return self.folder / "r"
+
+    @property
+    def target(self) -> Path:
+        return self.folder / "r.git" if self.via is Via.PUSH else self.checkout
+
+    def dies(self, point: str) -> None:
+        if self.die_at == point:
+            self.die_at = ""
+            raise Killed(point)
+
+    def record(self, json: str) -> None:
+        self.checkpoint = json
+        self.dies("record")
+
+    def note_landed(self, landed: Landed) -> None:
+        self.landed = landed
+        self.dies("note_landed")
+
+    def note_reverted(self, tip: str, base: str) -> None:
+        self.landed, self.tip, self.base = None, tip, base
+        self.dies("note_reverted")
+
+    @property
+    def job(self) -> LandJob:
+        change = RepoChange(
+            repo="r", branch="coord/P", base=self.base, tip=self.tip, run="R1", landed=self.landed
+        )
+        url = str(self.folder / "r.git") if self.via is Via.PUSH else None
+        return LandJob(
+            run_id="R2",
+            repo=Repo(name="r", url=url),
+            checkout=self.checkout,
+            change=lambda: change,
+            verify=lambda *_: None,
+            checkpoint=self.checkpoint,
+            record=self.record,
+            note_landed=self.note_landed,
+            note_reverted=self.note_reverted,
+            access=lambda: nullcontext({}),
+            stopped=lambda: None,
+            say=self.log.append,
+            now=lambda: self.now,
+        )
+
+    def action(self, method: Method = Method.MERGE, step: LandStep = LandStep.LAND) -> LandAction:
+        return LandAction(
+            type="land", step=step, change_set="P", tip=self.tip, via=self.via, method=method, title="Land P"
+        )
+
+    def revert_action(self) -> RevertAction:
+        own = {"commit": self.landed.commit, "before": self.landed.tree_before} if self.landed else {}
+        return RevertAction(
+            type="revert", change_set="P", via=self.via, title="Revert P", tip=self.tip, **own
+        )
+
+    def land(self, *how: Any) -> AttemptOutcome:
+        return landing.land(self.job, self.action(*how))
+
+    def commits(self) -> list[str]:
+        return git(self.target, "log", "--format=%s", "--first-parent", "main").splitlines()
+
+    @property
+    def has_work(self) -> bool:
+        return "work" in git(self.target, "ls-tree", "--name-only", "main").split()
+
+
+@pytest.fixture(params=SIDES)
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "Test")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "test@localhost")
+    found = Place(tmp_path, request.param)
+    git(tmp_path, "init", "-q", "-b", "main", "r")
+    (found.checkout / "README").write_text("r\n")
+    git(found.checkout, "add", "--all")
+    git(found.checkout, "commit", "-qm", "first")
+    git(tmp_path, "clone", "-q", "--bare", "r", "r.git")
+    found.base = git(found.checkout, "rev-parse", "main")
+    git(found.checkout, "checkout", "-qb", "coord/P")
+    (found.checkout / "work").write_text("done\n")
+    git(found.checkout, "add", "--all")
+    git(found.checkout, "commit", "-qm", "work")
+    found.tip = git(found.checkout, "rev-parse", "HEAD")
+    git(found.checkout, "checkout", "-q", "main")
+    # a push that was carried out, and whose answer no worker heard
+    for name in ("push", "push_local"):
+        monkeypatch.setattr(landing, name, _dying(found, getattr(landing, name)))
+    return found
+
+
+def _dying(place: Place, push: Any) -> Any:
+    def pushed(*args: Any) -> Any:
+        done = push(*args)
+        place.dies("push")
+        return done
+
+    return pushed
+
+
+@pytest.mark.parametrize("method", list(Method))
+@pytest.mark.parametrize("point", ["", "record", "push", "note_landed"])
+def test_a_killed_landing_is_finished_by_the_next_attempt_with_one_commit(place: Place, method, point):
+    place.die_at = point
+    if point:
+        with pytest.raises(Killed):
+            place.land(method)
+    done = place.land(method)
+
+    assert done.kind is OutcomeKind.SUCCEEDED, done.why
+    assert place.has_work
+    assert len(place.commits()) == 2, "one commit beside the first"
+    assert place.landed is not None
+    assert git(place.target, "rev-parse", "main") == place.landed.commit
+
+
+@pytest.mark.parametrize("point", ["", "push", "note_reverted"])
+@pytest.mark.parametrize("own", [True, False], ids=["compensation", "revert todo"])
+def test_a_killed_revert_is_finished_by_the_next_attempt_and_the_work_can_land_again(
+    place: Place, point, own
+):
+    output = place.land().output
+    action = place.revert_action()
+
+    def undo() -> AttemptOutcome:
+        return landing.revert_own(place.job, action, output) if own else landing.revert(place.job, action)
+
+    place.die_at = point
+    if point:
+        with pytest.raises(Killed):
+            undo()
+    assert undo().kind is OutcomeKind.SUCCEEDED
+    assert not place.has_work
+    assert place.landed is None
+    assert len(place.commits()) == 3, "first, landed, reverted"
+
+    place.checkpoint = ""
+    assert place.land().kind is OutcomeKind.SUCCEEDED
+    assert place.has_work
+
+
+def test_a_compensation_leaves_what_people_have_merged(place: Place):
+    git(place.target, "fetch", "-q", str(place.checkout), "coord/P")
+    if place.via is Via.LOCAL:
+        git(place.checkout, "merge", "-q", "--squash", "coord/P")
+        git(place.checkout, "commit", "-qm", "squashed by people")
+    else:
+        git(place.checkout, "push", "-q", str(place.target), "coord/P:main")
+    done = place.land()
+
+    assert done.kind is OutcomeKind.SUCCEEDED
+    assert landing.revert_own(place.job, place.revert_action(), done.output).kind is OutcomeKind.SUCCEEDED
+    assert place.has_work
+    assert landing.revert(place.job, place.revert_action()).kind is OutcomeKind.SUCCEEDED
+    assert not place.has_work, "on request it is taken out"
+
+
+def test_a_conflict_is_refused_for_good_and_names_the_file(place: Place):
+    other = place.folder / "other"
+    git(place.folder, "clone", "-q", "r.git", "other")
+    (other / "work").write_text("theirs\n")
+    git(other, "add", "--all")
+    git(other, "commit", "-qm", "theirs")
+    git(other, "push", "-q", "origin", "main")
+    if place.via is Via.LOCAL:
+        git(place.checkout, "pull", "-q", str(other), "main")
+    for step in LandStep:
+        refused = place.land(Method.MERGE, step)
+        assert refused.kind is OutcomeKind.REFUSED
+        assert "work" in refused.why
+
+
+def test_local_changes_are_refused_before_a_landing_and_waited_for_in_it_until_patience_ends(place: Place):
+    if place.via is Via.PUSH:
+        pytest.skip("a push touches no checkout")
+    (place.checkout / "README").write_text("in the middle\n")
+
+    assert place.land(Method.MERGE, LandStep.CHECK).kind is OutcomeKind.REFUSED
+    assert place.land().kind is OutcomeKind.HINDERED
+    place.now += timedelta(minutes=59)
+    assert place.land().kind is OutcomeKind.HINDERED
+    place.now += timedelta(minutes=2)
+    assert place.land().kind is OutcomeKind.REFUSED
+    assert (place.checkout / "README").read_text() == "in the middle\n"
+    assert not place.has_work
+
+
+def test_a_record_that_somebody_made_up_reverts_nothing(place: Place):
+    forged = f'{{"commit": "{place.base}", "tree_before": "{place.base}", "method": "merge"}}'
+    before = place.commits()
+
+    assert landing.revert_own(place.job, place.revert_action(), forged).kind is OutcomeKind.SUCCEEDED
+    assert place.commits() == before
+
+
+def test_a_dry_run_finds_a_conflict_a_missing_base_branch_and_what_has_landed(place: Place):
+    def would(**more: Any) -> tuple[str, bool]:
+        change = RepoChange(repo="r", branch="coord/P", base=place.base, tip=place.tip, run="R1")
+        one = RepoLanding(**{"repo": "r", "branch": "main", "via": Via.LOCAL, "change": change, **more})
+        found = Landing(change_set="P", title="x", patience=timedelta(hours=1), repos=(one,))
+        (seen,) = preview_of(PreparedLanding(kind="land", landing=found), {"r": place.checkout}).repos
+        return seen.would.partition(" ")[0], bool(seen.problem)
+
+    assert would() == ("merge", False)
+    assert would(branch="trunk") == ("be", True)
+    git(place.checkout, "merge", "-q", "coord/P")
+    assert would() == ("change", False)
+    git(place.checkout, "reset", "-q", "--hard", place.base)
+    (place.checkout / "work").write_text("theirs\n")
+    git(place.checkout, "add", "--all")
+    git(place.checkout, "commit", "-qm", "theirs")
+    assert would() == ("be", True)
