@@ -52,6 +52,8 @@ class AttemptOutcome:
     """The reason of the wait, if HINDERED."""
     cached: str = ""
     """`<run> <todo>` of the cached result; nothing ran."""
+    figures: str = ""
+    """Figures of the change set at `tip`."""
     again: timedelta | None = None
     """The delay before the next attempt, if the retry policy wants one, or before the next look if BUSY."""
 
@@ -66,6 +68,7 @@ class AttemptOutcome:
             began=self.since,
             blame=self.blame,
             cached=self.cached,
+            figures=self.figures,
         )
 
 

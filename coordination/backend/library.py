@@ -47,7 +47,7 @@ class Package:
 _RUN = Package(
     "run",
     shared=(
-        *("_needs", "_run", "_run_dispatch", "_run_durations", "_run_end", "_run_remainder"),
+        *("_needs", "_run", "_run_dispatch", "_changes", "_run_durations", "_run_end", "_run_remainder"),
         *("_saga", "_turns", "_verdicts"),
     ),
     prepare="begin_run",

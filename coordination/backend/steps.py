@@ -144,10 +144,14 @@ POLICY = "failures:int window_ms:int open_ms:int"
 LETTER = "top body terms"
 
 _STEPS = (
-    _of_a_run("seal", further_keys=True),
+    _of_a_run("seal", "[repo branch tip]", further_keys=True),
     _of_a_run("adopt", "status started_at_ms fence:int actor [todo due_ms]", further_keys=True),
     _of_a_run("claim", "todo attempt:int worker host request lease_ms:int unfit short"),
-    _of_a_run("settle", "todo fence:int outcome exit_code error output tip began blame cached signed", OOM),
+    _of_a_run(
+        "settle",
+        "todo fence:int outcome exit_code error output tip began blame cached signed figures",
+        OOM,
+    ),
     _of_a_run("retry", "todo fence:int counted delay_ms:int exit_code error output blame", OOM),
     _of_a_run("park", "todo fence:int waits_for delay_ms:int", OOM),
     _of_a_run("hold_up", "todo fence:int why delay_ms:int blame limit:int reason", OOM),

@@ -110,6 +110,8 @@ class Result:
     """`<run> <todo>` of the cached result, where nothing was executed."""
     signed: str = ""
     """The worker's signed statement about it (trust/results.py); empty where there is none."""
+    figures: str = ""
+    """Figures of the change set at `tip`: base commit, commits, files, lines added and removed."""
 
 
 class Source(BaseModel):

@@ -57,11 +57,13 @@ class RunStore:
         """Delete all values of these contexts of the cache."""
         drop(lambda piece: self._scripts("cache/drop", [self.keys.cache.head], piece), contexts)
 
-    def seal(self, run_id: str, further: Sequence[str] = ()) -> Reply:
-        """Start a draft. `further`: keys of the run besides those that every run has; they no longer expire
-        either.
+    def seal(self, run_id: str, further: Sequence[str] = (), writes: Iterable[Sequence[str]] = ()) -> Reply:
+        """Start a draft: `sealed`, or `busy` or `moved` where its change set does not allow it now.
+
+        `further`: keys of the run besides those that every run has; they no longer expire either. `writes`:
+        the repositories of the change set that it writes, each with its branch and its tip.
         """
-        return self._step("seal", run_id, further=further)
+        return self._step("seal", run_id, *(word for one in writes for word in one), further=further)
 
     def adopt(
         self,
@@ -124,7 +126,7 @@ class RunStore:
         return self._of(
             grant, "settle", outcome=result.outcome, exit_code=_text(result.exit_code), error=result.error,
             output=result.output, tip=result.tip, began=result.began, blame=result.blame,
-            cached=result.cached, signed=result.signed,
+            cached=result.cached, signed=result.signed, figures=result.figures,
         )  # fmt: skip
 
     def retry(self, grant: Grant, delay: timedelta, result: Result) -> Reply:

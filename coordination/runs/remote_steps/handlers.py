@@ -48,6 +48,7 @@ MOST_SECRETS = 1000
 LONGEST_LEASE = 4
 """Longest lease of a request, as a multiple of the leader's own `lease_ttl`."""
 _COMMIT = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})?")
+_FIGURES = re.compile(r"(([0-9a-f]{40}|[0-9a-f]{64})( \d{1,15}){0,4})?")
 
 
 class StepHandlers:
@@ -350,6 +351,8 @@ class StepHandlers:
             raise NotAllowed(f"{result.tip!r} is not a commit")
         if len(result.signed) > LIMIT_BYTES:
             raise NotAllowed(f"the signed result has more than {LIMIT_BYTES} characters")
+        if not _FIGURES.fullmatch(result.figures):
+            raise NotAllowed(f"{result.figures!r:.200} are no figures of a change set")
         self._refuse_output(result.output)
 
     def _refuse_output(self, output: str) -> None:

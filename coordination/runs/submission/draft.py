@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
 from coordination.backend.keys import landing, resource, seat
@@ -150,10 +150,10 @@ class Draft:
             self._pipeline.expire(key, DRAFT_TTL)
         self._pipeline.execute()
 
-    def seal(self) -> Reply:
-        """Start the run; return the reply, which the caller must follow."""
+    def seal(self, writes: Iterable[Sequence[str]] = ()) -> Reply:
+        """Start the run; return the reply, which the caller must follow. `writes`: as in RunStore.seal."""
         counts = {f"n.{state}": n for state, n in self._states.items()}
         figures = {"open": self._states[TodoState.WAITING], "expected_ms": round(1000 * self._expected_s)}
         self._pipeline.hset(self.keys.meta, mapping={**figures, **counts})
         self.flush()
-        return self._store.seal(self.run_id, self._further)
+        return self._store.seal(self.run_id, self._further, writes)

@@ -1,8 +1,6 @@
 -- The needs of a running todo: its repository slot and its resources. One lock request for each todo asks for
 -- all of them at once. The id of the request is the todo's member, `run todo`; the run's steps release it.
 
-local NAMED = 3 -- number of blocking holders that a wait reason names
-
 local function kind_of(name) return string.match(name, '^([^:]*):(.*)$') end
 
 -- Return why the request can never be granted; nil if it can.
@@ -41,50 +39,56 @@ local function ask(request, text, priority)
   return nil, names
 end
 
-local function request_text(id)
-  local its_run, todo = string.match(id, '^(%S+) (%S+)$')
-  if its_run then return todo .. ' of run ' .. its_run end
-  local host, pid, label = unpack(call('HMGET', key(KEY.request, id), 'host', 'pid', 'label'))
-  local words = string.format('process %s on %s', pid or '?', host or '?')
-  return label and label ~= '' and words .. ' (' .. label .. ')' or words
-end
+local obstacles
 
-local function resource_text(name, want)
-  local used, who = 0, {}
-  for _, share in ipairs(call('ZRANGE', shares_of(want), 0, -1)) do
-    local amount, id = string.match(share, '^(%d+) (.*)$')
-    used = used + tonumber(amount)
-    who[#who + 1] = #who < NAMED and request_text(id) or nil
-  end
-  local capacity = capacity_of(want)
-  local words = string.format('%d of %d in use', used, capacity)
-  if #who > 0 then words = words .. ' by ' .. table.concat(who, ', ') end
-  local first = call('ZRANGE', key(KEY.queue, want.name), 0, 0)[1]
-  if used + want.amount <= capacity and first then
-    words = words .. '; ' .. request_text(first) .. ' comes first'
-  elseif want.amount > 1 then
-    words = words .. '; it needs ' .. want.amount
-  end
-  return string.format('resource %s (%s)', name, words)
-end
+do
+  local NAMED = 3 -- number of blocking holders that a wait reason names
 
-local function slot_text(name, want)
-  local share = call('ZRANGE', shares_of(want), 0, 0)[1]
-  local by_run = string.match(share or call('ZRANGE', key(KEY.queue, want.name), 0, 0)[1] or '', '(%S+) %S+$')
-  local repo = string.match(name, '^[^:]*')
-  local by = share and 'in use by run %s' or 'where run %s comes first'
-  return string.format('repository %s, ' .. by, repo, by_run or '?')
-end
-
--- Describe what the request waits for.
-local function obstacles(request, names)
-  local words = {}
-  for i, name in ipairs(names) do
-    local kind, what = kind_of(name)
-    if kind == 'land' then what = 'land ' .. what end
-    words[i] = (kind == 'seat' and slot_text or resource_text)(what, want_for(request, name))
+  local function request_text(id)
+    local its_run, todo = string.match(id, '^(%S+) (%S+)$')
+    if its_run then return todo .. ' of run ' .. its_run end
+    local host, pid, label = unpack(call('HMGET', key(KEY.request, id), 'host', 'pid', 'label'))
+    local words = string.format('process %s on %s', pid or '?', host or '?')
+    return label and label ~= '' and words .. ' (' .. label .. ')' or words
   end
-  return table.concat(words, ' and ')
+
+  local function resource_text(name, want)
+    local used, who = 0, {}
+    for _, share in ipairs(call('ZRANGE', shares_of(want), 0, -1)) do
+      local amount, id = string.match(share, '^(%d+) (.*)$')
+      used = used + tonumber(amount)
+      who[#who + 1] = #who < NAMED and request_text(id) or nil
+    end
+    local capacity = capacity_of(want)
+    local words = string.format('%d of %d in use', used, capacity)
+    if #who > 0 then words = words .. ' by ' .. table.concat(who, ', ') end
+    local first = call('ZRANGE', key(KEY.queue, want.name), 0, 0)[1]
+    if used + want.amount <= capacity and first then
+      words = words .. '; ' .. request_text(first) .. ' comes first'
+    elseif want.amount > 1 then
+      words = words .. '; it needs ' .. want.amount
+    end
+    return string.format('resource %s (%s)', name, words)
+  end
+
+  local function slot_text(name, want)
+    local share = call('ZRANGE', shares_of(want), 0, 0)[1]
+    local by_run = string.match(share or call('ZRANGE', key(KEY.queue, want.name), 0, 0)[1] or '', '(%S+) %S+$')
+    local repo = string.match(name, '^[^:]*')
+    local by = share and 'in use by run %s' or 'where run %s comes first'
+    return string.format('repository %s, ' .. by, repo, by_run or '?')
+  end
+
+  -- Describe what the request waits for.
+  function obstacles(request, names)
+    local words = {}
+    for i, name in ipairs(names) do
+      local kind, what = kind_of(name)
+      if kind == 'land' then what = 'land ' .. what end
+      words[i] = (kind == 'seat' and slot_text or resource_text)(what, want_for(request, name))
+    end
+    return table.concat(words, ' and ')
+  end
 end
 
 local function has_slot(names)

@@ -2,6 +2,8 @@
 
 local function finish(status)
   call('HSET', meta, 'status', status, 'finished_at', now)
+  if status == 'rolled_back' then change_set.take_back() end
+  change_set.release()
   call('ZREM', live, run)
   call('ZREM', timers, member(''))
   local barrier = call('HGET', meta, 'barrier')

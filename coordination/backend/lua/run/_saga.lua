@@ -151,6 +151,7 @@ local function turn_back(why, by)
   if by ~= '' then call('HSET', meta, 'rolled_back_by', by) end
   call('ZREM', head .. KEY.half_undone, run)
   call('ZADD', live, 'NX', now, run)
+  change_set.take_again()
   emit_of_run('run.rolling_back', by, 'why', first_line(why))
 end
 

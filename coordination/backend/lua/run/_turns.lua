@@ -24,6 +24,7 @@ local function settle(todo, outcome, why)
     else
       call('HDEL', head .. KEY.commits, todo)
     end
+    change_set.add(todo, p)
   end
   local values = call('HMGET', meta, 'status', 'on_failure', 'halted', 'cancelled')
   local status, on_failure, halted, cancelled = unpack(values)

@@ -1,7 +1,12 @@
 -- Start a run that was written in pieces. A second call changes nothing.
--- KEYS: behind those of every step, further keys of the run.   ARGV: run
--- Returns: `sealed` (…, the first level's deliveries) or `known`.
+-- KEYS: behind those of every step, further keys of the run.
+-- ARGV: run, then the repositories of its change set that it writes, each with its branch and the tip from
+--   which the run was made (or empty)
+-- Returns: `sealed` (…, the first level's deliveries), `known`, or, while the run stays a draft, the reply of
+--   change_set.take
 if call('HGET', meta, 'status') ~= 'draft' then return reply('known') end
+local refused = change_set.take({ unpack(ARGV, 2) })
+if refused then return reply(refused) end
 call('HSET', meta, 'status', 'running', 'started_at', now)
 call('ZADD', runs, now, run)
 call('ZADD', live, now, run)

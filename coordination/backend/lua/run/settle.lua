@@ -2,10 +2,11 @@
 -- ready. A second call changes nothing.
 -- ARGV: run, todo, fence, outcome (succeeded|failed|cancelled), exit code, error, output (JSON; of an
 --   unsuccessful attempt: so far), tip of the repository's branch, the commit that it began with, `worker` if
---   the failure is not the todo's own, `<run> <todo>` whose result was reused instead of executing, and the
---   signed result (or empty)
+--   the failure is not the todo's own, `<run> <todo>` whose result was reused instead of executing, the
+--   signed result (or empty), and the figures of the change set (_changes.lua)
 -- Returns: `settled`, `again` (this fence settled it before) or `stale` (another attempt holds it).
-local todo, fence, outcome, exit_code, why, json, tip, began, blame, cached, signed = unpack(ARGV, 2, 12)
+local todo, fence, outcome, exit_code, why, json = unpack(ARGV, 2, 7)
+local tip, began, blame, cached, signed, figures = unpack(ARGV, 8, 13)
 if not held_by(todo, fence) then
   return reply(fact(todo, 'settled_by') == fence and 'again' or 'stale')
 end
@@ -25,6 +26,7 @@ if tip ~= '' and not undoing then
   local repo = place_of(todo).repo
   local its_result = 'tip ' .. repo
   call('HSET', tips, repo, tip)
+  change_set.move(repo, tip, began, signed, figures)
   if signed == '' then call('HDEL', results, its_result) else call('HSET', results, its_result, signed) end
   note(todo, 'commit', tip)
   if began ~= '' then note(todo, 'began', began) end

@@ -1,0 +1,164 @@
+-- The change set of a run: what its plan has made and not landed yet. Its hash has a field `<fact> <repo>`
+-- for each fact of a repository, and `todo <todo>` with `run repo` for each result (runs/change_sets.py). A
+-- run without the field `change_set` in its meta (a landing, for example) has none: nothing happens here.
+--
+-- One run at a time writes a repository of a change set: the seal takes the repositories, the end of the run
+-- gives them back. So the tip of the run and that of its change set move together.
+--
+-- Fields of the run's meta: `change_set`; `writes` (repositories); `takes_up` (the runs that it retries, which
+-- a rollback undoes with it); `before.<repo>` (the tip before the run, and before those that it takes up);
+-- `redoes` (todos whose result it replaces). Field `before <repo>` of its signed results belongs to that tip.
+
+local change_set = {}
+
+do
+  local FACTS = {
+    'base', 'tip', 'host', 'run', 'runs', 'commits', 'files', 'added', 'removed', 'landed', 'result',
+  }
+
+  -- Return the key of the run's change set; nil without one.
+  local function key_of()
+    if memo.change_set == nil then memo.change_set = call('HGET', meta, 'change_set') or '' end
+    return memo.change_set ~= '' and head .. KEY.changes .. memo.change_set or nil
+  end
+
+  -- Return the repositories that the run may write.
+  local function written() return string.gmatch(call('HGET', meta, 'writes') or '', '%S+') end
+
+  local function is_live(other) return call('ZSCORE', live, other) end
+
+  local function forget(key, repo)
+    local fields = {}
+    for i, fact in ipairs(FACTS) do fields[i] = fact .. ' ' .. repo end
+    call('HDEL', key, unpack(fields))
+  end
+
+  -- Forget the results for which `is_gone(run, repo)` holds.
+  local function forget_todos(key, is_gone)
+    local all = call('HGETALL', key)
+    for i = 1, #all, 2 do
+      local source, repo = string.match(all[i + 1], '^(%S+) (%S+)$')
+      if string.sub(all[i], 1, 5) == 'todo ' and source and is_gone(source, repo) then
+        call('HDEL', key, all[i])
+      end
+    end
+  end
+
+  -- Take the repositories for this run. `expected`: a repository, its branch, and the tip from which the run
+  -- was made, and so on. Returns nil, `busy` if another live run writes one, `moved` if a tip has moved.
+  function change_set.take(expected)
+    local key = key_of()
+    if not key then return end
+    for i = 1, #expected, 3 do
+      local repo = expected[i]
+      local writer, tip, landed =
+        unpack(call('HMGET', key, 'writer ' .. repo, 'tip ' .. repo, 'landed ' .. repo))
+      if writer and writer ~= run and is_live(writer) then return 'busy' end
+      if (tip and not landed and tip or '') ~= expected[i + 2] then return 'moved' end
+    end
+    for i = 1, #expected, 3 do
+      local repo, before = expected[i], expected[i + 2]
+      call('HSET', key, 'writer ' .. repo, run)
+      call('HSETNX', key, 'branch ' .. repo, expected[i + 1])
+      local tip = call('HGET', tips, repo)
+      if before ~= '' and tip ~= before then -- a retry that takes results back
+        if tip then
+          local signed = call('HGET', results, 'tip ' .. repo) or ''
+          call('HSET', key, 'tip ' .. repo, tip, 'result ' .. repo, signed)
+        else
+          forget(key, repo)
+        end
+      end
+    end
+    for todo in string.gmatch(call('HGET', meta, 'redoes') or '', '%S+') do
+      call('HDEL', key, 'todo ' .. todo)
+    end
+    call('SADD', head .. KEY.change_sets, memo.change_set)
+  end
+
+  -- Take the repositories again, for a rollback; the caller has refused one while another run writes them.
+  function change_set.take_again()
+    local key = key_of()
+    if not key then return end
+    for repo in written() do
+      local writer = call('HGET', key, 'writer ' .. repo)
+      if not writer or not is_live(writer) then call('HSET', key, 'writer ' .. repo, run) end
+    end
+  end
+
+  -- Give the repositories back at the end of the run; forget a change set that has nothing.
+  function change_set.release()
+    local key = key_of()
+    if not key then return end
+    for repo in written() do
+      local writer, tip = unpack(call('HMGET', key, 'writer ' .. repo, 'tip ' .. repo))
+      if writer == run then
+        call('HDEL', key, 'writer ' .. repo)
+        if not tip then call('HDEL', key, 'branch ' .. repo) end
+      end
+    end
+    if call('EXISTS', key) == 0 then call('SREM', head .. KEY.change_sets, memo.change_set) end
+  end
+
+  -- Move the tip of a repository. `figures`: base commit, then commits, files and lines added and removed
+  -- since; empty if unknown.
+  function change_set.move(repo, tip, began, signed, figures)
+    local key = key_of()
+    if not key then return end
+    local had, landed, of, base =
+      unpack(call('HMGET', key, 'tip ' .. repo, 'landed ' .. repo, 'runs ' .. repo, 'base ' .. repo))
+    if landed then had = false end
+    if not had and tip == began then return end -- nothing that could land
+    if landed then -- a new beginning
+      forget(key, repo)
+      forget_todos(key, function(source, its_repo) return its_repo == repo and source ~= run end)
+      of, base = false, false
+    end
+    local numbers = {}
+    for word in string.gmatch(figures, '%S+') do numbers[#numbers + 1] = word end
+    of = of or ''
+    if not string.find(' ' .. of .. ' ', ' ' .. run .. ' ', 1, true) then
+      of = of == '' and run or of .. ' ' .. run
+    end
+    call('HSET', key, 'tip ' .. repo, tip, 'run ' .. repo, run, 'runs ' .. repo, of,
+      'host ' .. repo, call('HGET', meta, 'host.' .. repo) or '', 'result ' .. repo, signed,
+      'base ' .. repo, numbers[1] or base or began, 'commits ' .. repo, numbers[2] or '',
+      'files ' .. repo, numbers[3] or '', 'added ' .. repo, numbers[4] or '',
+      'removed ' .. repo, numbers[5] or '')
+  end
+
+  -- Record a todo's result. In-place work belongs to no change set.
+  function change_set.add(todo, p)
+    local key = key_of()
+    if key and not string.find(p.wants, ':in-place', 1, true) then
+      call('HSET', key, 'todo ' .. todo, run .. ' ' .. p.repo)
+    end
+  end
+
+  -- Take the run, and those that it retries, out of the change set, at whose end they are.
+  function change_set.take_back()
+    local key = key_of()
+    if not key then return end
+    local gone = { [run] = true }
+    for other in string.gmatch(call('HGET', meta, 'takes_up') or '', '%S+') do gone[other] = true end
+    for repo in written() do
+      local newest, of = unpack(call('HMGET', key, 'run ' .. repo, 'runs ' .. repo))
+      if newest and gone[newest] then
+        local before, left, last = call('HGET', meta, 'before.' .. repo), {}, nil
+        for other in string.gmatch(of or '', '%S+') do
+          if not gone[other] then
+            left[#left + 1], last = other, other
+          end
+        end
+        local base, host = unpack(call('HMGET', key, 'base ' .. repo, 'host ' .. repo))
+        forget(key, repo)
+        if before and last then
+          local signed = call('HGET', results, 'before ' .. repo) or ''
+          call('HSET', key, 'tip ' .. repo, before, 'result ' .. repo, signed, 'run ' .. repo, last,
+            'runs ' .. repo, table.concat(left, ' '), 'base ' .. repo, base or '', 'host ' .. repo, host or '')
+        end
+      end
+    end
+    forget_todos(key, function(source) return gone[source] end)
+  end
+end

@@ -1,0 +1,181 @@
+"""A run moves its change set with each settle, alone in its repositories, and takes its own part back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from coordination.runs.change_sets import ChangeSet, ChangeSets, Landed, RepoChange
+from coordination.runs.records import Result, TodoState
+from coordination.runs.store import RunStore
+from coordination.runs.submission.draft import Draft, new_run_id
+from tests.contracts.carrier import OK, Harness
+from tests.plans import PLAN
+
+BEGAN, FIRST, SECOND, MOVED_BASE = ("0" * 40, "1" * 40, "2" * 40, "3" * 40)
+LANDED = Landed(commit=MOVED_BASE, tree_before=BEGAN, method="squash", via="push", at="now", run="L")
+
+
+class Writer(Harness):
+    """A run of two todos, A in r1 and B in r2 behind it, that writes the change set."""
+
+    def start(self, *, redoes: str = "", carried: str = "", **tips: str) -> str:
+        """Seal the run; return the reply. `tips`: repository → the tip from which it is made. `carried`: the
+        tip that it takes up instead in r1.
+        """
+        draft = Draft(self.store, new_run_id())
+        self.run_id = draft.run_id
+        facts = {f"before.{repo}": tip for repo, tip in tips.items()} | {"redoes": redoes}
+        draft.meta(
+            {
+                "plan_id": PLAN,
+                "strategy": "dataflow",
+                "max_parallel": 0,
+                "levels": 0,
+                "level": 0,
+                "actor": "lena",
+                "on_failure": "continue",
+                "change_set": PLAN,
+                "writes": "r1 r2",
+                **{k: v for k, v in facts.items() if v},
+            }
+        )
+        wants = "1/1 seat:{}"
+        draft.todo("A", TodoState.WAITING, f"0 0 r1 worktree 0 {wants.format('r1')}", {"attempt": 1},
+                   spec="{}", children=["B"])  # fmt: skip
+        draft.todo("B", TodoState.WAITING, f"1 0 r2 worktree 0 {wants.format('r2')}", {"attempt": 1},
+                   spec="{}", pending=1)  # fmt: skip
+        known = {repo: tip for repo, tip in (tips | ({"r1": carried} if carried else {})).items() if tip}
+        draft.set(draft.keys.tips, known)
+        draft.set(draft.keys.results, {f"before {repo}": f"signed {tip}" for repo, tip in known.items()})
+        writes = [(repo, f"coord/{repo}", tips.get(repo, "")) for repo in ("r1", "r2")]
+        return self.follow(draft.seal(writes)).word
+
+    def commit(self, todo: str, tip: str, began: str = BEGAN, figures: str = "") -> None:
+        made = Result(
+            outcome=TodoState.SUCCEEDED, tip=tip, began=began, signed=f"signed {tip}", figures=figures
+        )
+        assert self.settle(self.take(todo), made) == "settled"
+
+
+@pytest.fixture
+def sets(store: RunStore) -> Iterator[ChangeSets]:
+    return ChangeSets(store)
+
+
+def read(sets: ChangeSets) -> ChangeSet:
+    found = sets.read(PLAN)
+    assert found is not None
+    return found
+
+
+def done(store: RunStore, tip: str = FIRST, **how: str) -> Writer:
+    """Return an ended run whose A moved r1 to `tip`; B changed nothing in r2."""
+    run = Writer(store)
+    assert run.start(**how) == "sealed"
+    run.commit("A", tip, figures=f"{BEGAN} 1 2 3 4")
+    run.commit("B", BEGAN)
+    assert store.status(run.run_id) == "succeeded"
+    return run
+
+
+def test_a_settle_moves_the_tip_with_its_result_and_figures(store: RunStore, sets: ChangeSets):
+    run = done(store)
+
+    assert read(sets).repos == {
+        "r1": RepoChange(
+            repo="r1", branch="coord/r1", base=BEGAN, tip=FIRST, host="h1", run=run.run_id,
+            runs=(run.run_id,), todos=("A",), commits=1, files=2, added=3, removed=4,
+            signed=f"signed {FIRST}",
+        )
+    }  # fmt: skip
+    assert read(sets).source == {"A": run.run_id, "B": run.run_id}
+    assert read(sets).writers == {}
+    assert sets.list() == (PLAN,)
+
+
+def test_one_run_at_a_time_writes_and_only_from_the_tip_that_it_knows(store: RunStore, sets: ChangeSets):
+    first, second = Writer(store), Writer(store)
+    assert first.start() == "sealed"
+    assert second.start() == "busy"
+    assert read(sets).writers == {"r1": first.run_id, "r2": first.run_id}
+    first.commit("A", FIRST)
+    first.commit("B", BEGAN)
+
+    assert second.start() == "moved", "it was made from an older tip"
+    assert second.start(r1=SECOND) == "moved"
+    assert store.status(second.run_id) == "draft", "it has started nothing"
+    assert second.start(r1=FIRST) == "sealed"
+    second.commit("A", SECOND, began=FIRST)
+
+    assert read(sets).repos["r1"].tip == SECOND
+    assert read(sets).repos["r1"].runs == (first.run_id, second.run_id)
+    assert read(sets).source == {"A": second.run_id, "B": first.run_id}
+
+
+def test_the_writer_of_a_run_that_is_gone_counts_no_more(store: RunStore, sets: ChangeSets):
+    lost, after = Writer(store), Writer(store)
+    lost.start()
+    store.redis.zrem(store.keys.live, lost.run_id)
+
+    assert after.start() == "sealed"
+    assert set(read(sets).writers.values()) == {after.run_id}
+
+
+def test_a_run_that_changes_nothing_leaves_no_change_set_of_repositories(store: RunStore, sets: ChangeSets):
+    run = Writer(store)
+    run.start()
+    run.settle(run.take("A"), Result(outcome=TodoState.FAILED, exit_code=1, error="broken"))
+
+    assert store.status(run.run_id) == "failed"
+    assert sets.read(PLAN) is None
+    assert sets.list() == ()
+
+
+def test_a_rollback_takes_the_run_back_from_the_end(store: RunStore, sets: ChangeSets):
+    first = done(store)
+    second = done(store, tip=SECOND, r1=FIRST)
+    assert second.roll_back() == "rolling_back"
+    assert set(read(sets).writers.values()) == {second.run_id}, "nobody else writes meanwhile"
+    second.drain()
+
+    change = read(sets).repos["r1"]
+    assert (change.tip, change.signed, change.runs) == (FIRST, f"signed {FIRST}", (first.run_id,))
+    assert (change.run, change.base, change.commits) == (first.run_id, BEGAN, None)
+    assert read(sets).source == {}, "the results of the second run had replaced those of the first"
+    assert first.roll_back() == "rolling_back"
+    first.drain()
+    assert sets.read(PLAN) is None
+
+
+def test_a_retry_that_does_work_again_takes_it_back_at_its_start(store: RunStore, sets: ChangeSets):
+    done(store)
+    again = Writer(store)
+    assert again.start(r1=FIRST, carried=BEGAN, redoes="A B") == "sealed"
+
+    assert read(sets).repos["r1"].tip == BEGAN
+    assert read(sets).source == {}
+
+
+def test_a_run_behind_a_landing_begins_anew(store: RunStore, sets: ChangeSets):
+    first = done(store)
+    sets.note_landed(PLAN, "r1", LANDED)
+    after = Writer(store)
+    assert after.start(r1=FIRST) == "moved"
+    assert after.start() == "sealed"
+    after.commit("A", MOVED_BASE, began=MOVED_BASE)
+    assert read(sets).repos["r1"].landed == LANDED, "it has changed nothing yet"
+    after.commit("B", SECOND)
+
+    assert read(sets).repos["r2"].tip == SECOND
+    assert read(sets).repos["r1"].runs == (first.run_id,)
+
+
+def test_a_run_without_a_change_set_records_none(run: Harness, store: RunStore):
+    run.begin({"A": "r1"}).drain(lambda _: replace(OK, tip=FIRST, began=BEGAN))
+
+    assert store.status(run.run_id) == "succeeded"
+    assert ChangeSets(store).list() == ()
+    assert store.redis.keys(store.keys.changes("*")) == []
