@@ -105,7 +105,7 @@ class GitInterrupted(GitRefused):
 
 
 class GitTimeout(GitRefused):
-    """git did not end in time, and was killed with the processes that it had started."""
+    """Git did not end in time, and was killed with the processes that it had started."""
 
 
 class WorkspaceUnusable(CoordinationError):
