@@ -5,6 +5,7 @@
 | `cli` `mcp` `gateway` | front ends: commands, tools for AI agents, messages over WebSocket |
 | `client` | a client of the gateway, for programs without access to Redis |
 | `api` | the facade: every operation, for the front ends and for scripts |
+| `changes` | change sets as people see and handle them |
 | `landing` | a change set into the base branches, and out of them again |
 | `operations` | processes of this machine, doctor, metrics, Redis users, Flower |
 | `runs` `tracker` | plans in execution; records of the file, queried and edited |

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from coordination.environment import without_ours
@@ -27,18 +29,59 @@ def ask_git(checkout: Path, *arguments: str, timeout_s: float | None = None) -> 
     """Return git's output, or "" if the command fails. Raises GitRefused if git is not installed,
     TimeoutExpired.
     """
-    # A hook's GIT_DIR would override -C.
-    outside = {k: v for k, v in without_ours(os.environ).items() if not k.startswith("GIT_")}
     try:
         answer = subprocess.run(
             ["git", "-C", str(checkout), *arguments],
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            env={**outside, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
+            env=_environment(),
             check=False,
             timeout=timeout_s,
         )
     except FileNotFoundError as error:
         raise GitRefused("the git command was not found", "install git and try again") from error
     return answer.stdout.strip() if answer.returncode == 0 else ""
+
+
+PIECE = 1 << 16
+COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+"""A whole name of a commit: any other text could be an option of git, or a path."""
+
+
+def has_commit(checkout: Path, commit: str) -> bool:
+    """Return whether the checkout is there and has this commit."""
+    if COMMIT.fullmatch(commit) is None or not checkout.is_dir():
+        return False
+    return ask_git(checkout, "cat-file", "-t", commit) == "commit"
+
+
+def diff_pieces(checkout: Path, base: str, tip: str, *options: str) -> Iterator[bytes]:
+    """Yield the difference of two commits as git prints it; programs of its configuration are not started.
+
+    Raises GitRefused.
+    """
+    for commit in (base, tip):
+        if COMMIT.fullmatch(commit) is None:
+            raise GitRefused(f"{commit!r} is not a commit", "the record of the change set is damaged")
+    command = ("git", "-C", str(checkout), "diff", "--no-ext-diff", "--no-textconv", *options, base, tip)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=_environment()
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            while piece := process.stdout.read(PIECE):
+                yield piece
+            told = process.stderr.read().decode(errors="replace").strip()
+        except BaseException:  # the reader has enough, or the pager was left
+            process.kill()
+            raise
+    if process.returncode:
+        raise GitRefused(f"git diff in {checkout}: {told}", "fix the cause that git names, then try again")
+
+
+def _environment() -> dict[str, str]:
+    # A hook's GIT_DIR would override -C.
+    outside = {k: v for k, v in without_ours(os.environ).items() if not k.startswith("GIT_")}
+    return {**outside, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}

@@ -44,6 +44,8 @@ MODULES = (
 """Modules whose exported names the library reference lists."""
 REACHED = {
     "coord.runs": "coordination.api.runs:Runs",
+    "coord.changes": "coordination.api.changes:Changes",
+    "coord.landings": "coordination.api.landing:Landings",
     "coord.planner": "coordination.api.planning:Planner",
     "coord.locks.resources": "coordination.locks.resources:Resources",
     "Policy": "coordination.breakers.records:Policy",

@@ -7,6 +7,7 @@
 | `coord.py` | the facade of scripts and servers, which live longer than a command |
 | `runs.py` `decisions.py` | all runs; what people decide about their todos |
 | `run.py` `run_reading.py` | one run; its read-only half |
+| `changes.py` | change sets: shown, compared, adopted, discarded |
 | `landing.py` | change sets into the base branches, and out of them again |
 | `planning.py` | order and duration of a plan, preview of a sweep |
 | `messages.py` `machine.py` | messages; doctor, Flower, metrics, ACL users, the first file |
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from coordination.cache.connection import TodoContext, todo_context
     from coordination.cache.contexts import Cache, Context, Kept
     from coordination.cache.names import Scope
+    from coordination.changes.diff import RepoDiff
+    from coordination.changes.view import ChangeView
     from coordination.charts.svg import MADE_BY
     from coordination.dependencies.records import DependencyReport, Outcome
     from coordination.ecosystem.document import Document
@@ -133,6 +136,7 @@ __all__ = [
     "Breaker",
     "Cache",
     "Chains",
+    "ChangeView",
     "Context",
     "CoordinationManager",
     "Decision",
@@ -169,6 +173,7 @@ __all__ = [
     "Progress",
     "Released",
     "Removed",
+    "RepoDiff",
     "RepoLine",
     "RepoPreview",
     "RepoStatus",
@@ -219,6 +224,8 @@ _HOMES = {
     "cache.connection": ("TodoContext", "todo_context"),
     "cache.contexts": ("Cache", "Context", "Kept"),
     "cache.names": ("Scope",),
+    "changes.diff": ("RepoDiff",),
+    "changes.view": ("ChangeView",),
     "charts.svg": ("MADE_BY",),
     "dependencies.records": ("DependencyReport", "Outcome"),
     "ecosystem.document": ("Document",),

@@ -15,6 +15,7 @@ from coordination.errors import Conflict, Unreachable
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
+    from coordination.api.changes import Changes
     from coordination.api.landing import Landings
     from coordination.api.planning import Planner
     from coordination.api.runs import Runs
@@ -48,6 +49,10 @@ class LiveView:
         """Return run → its plan and status, newest first."""
         return self._access.ask_live(lambda live: live.newest_runs(), {})
 
+    def change_sets(self) -> tuple[str, ...]:
+        """Return the ids of all change sets."""
+        return self._access.ask_live(lambda live: live.change_sets(), ())
+
     def held_locks(self) -> Mapping[str, str]:
         """Return lock → its holder."""
         return self._access.ask_live(lambda live: live.held_locks(), {})
@@ -77,6 +82,13 @@ class Facade(EcosystemAccess):
         from coordination.api.runs import Runs
 
         return Runs(self)
+
+    @cached_property
+    def changes(self) -> Changes:
+        """Return the change sets: shown, compared, adopted, discarded."""
+        from coordination.api.changes import Changes
+
+        return Changes(self)
 
     @cached_property
     def landings(self) -> Landings:

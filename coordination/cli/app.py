@@ -115,6 +115,12 @@ COMMANDS: Families = {
         "sweep": ("runs.sweep:sweep", "Run a plan.", "run sweep"),
         "execute": ("runs.sweep:execute", "Run one todo.", "todo execute"),
         "retry": ("runs.retry:retry", "Run the failed and blocked todos of a run again.", "run retry"),
+        "changes": (
+            "runs.changes:changes",
+            "List the change sets: branch, size, what they wait for.",
+            "plan changes",
+        ),
+        "diff": ("runs.changes:diff", "Show the difference of a plan's change set.", "plan diff"),
         "land": (
             "runs.land:land",
             "Bring a plan's change set into the base branches.",

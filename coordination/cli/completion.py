@@ -188,6 +188,12 @@ def run_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> 
     return matching(ctx.ensure_object(CliContext).coord.live.newest_runs(), incomplete)
 
 
+def change_sets(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
+    """Complete the plans that have a change set, if Redis answers at once; else all plans."""
+    there = ctx.ensure_object(CliContext).coord.live.change_sets()
+    return matching(there, incomplete) if there else plan_ids(ctx, parameter, incomplete)
+
+
 def asking_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
     """Complete the todos that wait for a person, if Redis answers at once."""
     asked = ctx.ensure_object(CliContext).coord.live.asking()

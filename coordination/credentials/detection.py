@@ -52,6 +52,11 @@ BITS_A_CHARACTER, BITS_OF_HEX = 3.3, 2.8
 """Least entropy of random text, of 16 characters."""
 
 
+def without_known_formats(text: str) -> str:
+    """Return the text with *** in place of each token of a known format."""
+    return _FORMATS.sub("***", text)
+
+
 def known_format(text: str) -> str:
     """Return the kind of token that the text contains, as `a GitHub token`; empty if none is recognised."""
     if not _FORMATS.search(text):

@@ -9,12 +9,14 @@ they hold outputs, signed results and bundles.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from redis.exceptions import ResponseError
 
 from coordination.errors import NotFound, Unreadable
 from coordination.runs.store import RunStore
@@ -23,6 +25,7 @@ PREFIX = "coord/"
 LONGEST_NAME = 150
 """Bytes of a branch's name behind `coord/`: the file of a branch, and its lock file, may have 255."""
 TODO = "todo"
+logger = logging.getLogger(__name__)
 _RUN_ID = re.compile(r"\d{8}-\d{6}-")
 _REFUSED = re.compile(r"[\x00-\x20\x7f~^:?*\[\\/%]|@(?=\{)|(?<=\.)\.|^[.@-]|\.$|\.(?=lock$)", re.IGNORECASE)
 
@@ -139,12 +142,13 @@ class ChangeSets:
         return _parsed(change_set, self._redis.hgetall(self._keys.changes(change_set)))
 
     def read_all(self, ids: Iterable[str] | None = None) -> dict[str, ChangeSet]:
-        """Return these change sets, or all, in one round trip. Raises Unreadable."""
+        """Return these change sets, or all, in one round trip; without damaged ones, which the log names."""
         names = self.list() if ids is None else tuple(ids)
         with self._redis.pipeline(transaction=False) as pipeline:
             for name in names:
                 pipeline.hgetall(self._keys.changes(name))
-            found = {name: _parsed(name, raw) for name, raw in zip(names, pipeline.execute(), strict=True)}
+            answers = pipeline.execute(raise_on_error=False)
+        found = {name: _readable(name, raw) for name, raw in zip(names, answers, strict=True)}
         return {name: change_set for name, change_set in found.items() if change_set is not None}
 
     def note_landed(self, change_set: str, repo: str, landed: Landed) -> None:
@@ -195,6 +199,16 @@ _FACTS = (
     *("branch", "base", "tip", "host", "run", "runs", "commits", "files", "added", "removed", "landed"),
     "result",
 )
+
+
+def _readable(change_set: str, raw: Mapping[str, str] | Exception) -> ChangeSet | None:
+    try:
+        if isinstance(raw, Exception):
+            raise raw
+        return _parsed(change_set, raw)
+    except (Unreadable, ResponseError) as error:  # it must not hide the others
+        logger.warning("change set %s is left out: %s", change_set, str(error).partition("\n")[0])
+        return None
 
 
 def _parsed(change_set: str, raw: Mapping[str, str]) -> ChangeSet | None:

@@ -4,6 +4,7 @@
 |---|---|
 | `tracker.py` | issues, todos, plans, repositories, dependencies |
 | `runs.py` | runs, logs, checkpoints, approvals |
+| `changes.py` | change sets |
 | `landing.py` | landings of plans |
 | `coordination.py` | locks, messages, events, shared values, history |
 """

@@ -84,6 +84,10 @@ class Live:
                 words = f"its compensation failed: coord rollback {run_id}"
                 yield Asked(todo=todo.id, run_id=run_id, waits_for=words, since=todo.since)
 
+    def change_sets(self) -> tuple[str, ...]:
+        """Return the ids of all change sets."""
+        return tuple(sorted(self._redis.smembers(self._keys.change_sets)))
+
     def held_locks(self) -> Mapping[str, str]:
         """Return lock or `resource:name` → its holder, for locks that no run holds: those that can be
         released by force.

@@ -1,0 +1,72 @@
+"""Change sets: what plans have made and not landed yet."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from coordination.changes.diff import RepoDiff, diff_of
+from coordination.changes.reader import ChangeReader
+from coordination.changes.view import ChangeView
+from coordination.errors import NotFound
+from coordination.runs.change_sets import ChangeSet, ChangeSets
+from coordination.text import listed
+
+if TYPE_CHECKING:
+    from coordination.api.access import EcosystemAccess
+    from coordination.models import Ecosystem
+
+
+class Changes:
+    """`coord.changes`."""
+
+    def __init__(self, access: EcosystemAccess) -> None:
+        self._access = access
+
+    def list(self, plan: str | None = None) -> list[ChangeView]:
+        """Return the change set of a plan (or of a todo without plan), or all, a record per repository.
+
+        Raises NotFound where the plan has none; Unreadable where its records are damaged.
+        """
+        with self._access.reached() as connection:
+            return ChangeReader(connection, self._ecosystem()).read(plan)
+
+    def diff(self, plan: str, repos: Collection[str] = (), *, stat: bool = False) -> tuple[RepoDiff, ...]:
+        """Return the difference of a plan's change set to its base, by git on this machine. `repos`: only
+        these; `stat`: the files with their number of lines, without the text.
+
+        Raises NotFound; GitRefused where this machine does not have the commits.
+        """
+        found = self._read(plan)
+        chosen = self._chosen(found, repos)
+        document = self._access.document
+        known = {repo.name: repo for repo in document.ecosystem.repos}
+        return tuple(
+            diff_of(
+                plan,
+                found.repos[name],
+                document.repo_path(known[name]) if name in known else None,
+                known[name].branch if name in known else "",
+                stat=stat,
+            )
+            for name in chosen
+        )
+
+    def _read(self, plan: str) -> ChangeSet:
+        with self._access.reached() as connection:
+            found = ChangeSets(connection.store).read(plan)
+            if found is None:
+                ChangeReader(connection, self._ecosystem()).read(plan)  # raises, and says why
+        assert found is not None
+        return found
+
+    @staticmethod
+    def _chosen(found: ChangeSet, repos: Collection[str]) -> tuple[str, ...]:
+        if unknown := sorted(set(repos) - found.repos.keys()):
+            raise NotFound(
+                f"{found.id} has no changes in {listed(unknown)}", f"see: coord changes {found.id}"
+            )
+        return tuple(sorted(repo for repo in found.repos if not repos or repo in repos))
+
+    def _ecosystem(self) -> Ecosystem | None:
+        return self._access.document.ecosystem if self._access.has_file else None

@@ -1,0 +1,136 @@
+"""Read change sets with what they wait for: a few round trips, however many there are, and no git."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from coordination.changes.view import ChangeView, LiveRun, PlanFacts, view_of
+from coordination.errors import NotFound, Unreadable
+from coordination.landing.rules import plan_of
+from coordination.models import OPEN_TODO, Ecosystem
+from coordination.runs import approvals
+from coordination.runs.change_sets import ChangeSet, ChangeSets
+from coordination.runs.records import RunStatus, TodoState, is_landing
+from coordination.runs.views.run_list import newest_of_each
+from coordination.text import did_you_mean
+
+if TYPE_CHECKING:
+    from coordination.runs.connection import Connection
+
+DOES = {"land": "lands it", "revert": "reverts it"}
+WORKS = "works on it"
+LOOKED_INTO = 20
+"""Live runs whose parked todos are read: the others are named without what they wait for."""
+ENDED_BADLY = (RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.ROLLED_BACK)
+
+
+class ChangeReader:
+    """Reads views of change sets. `ecosystem`: the file; None where there is none, or it is broken."""
+
+    def __init__(self, connection: Connection, ecosystem: Ecosystem | None) -> None:
+        self._connection = connection
+        self._ecosystem = ecosystem
+
+    def read(self, plan: str | None = None) -> list[ChangeView]:
+        """Return the views of a plan's change set, or of all, by plan and repository.
+
+        Raises NotFound without the change set; Unreadable where it is damaged (of all, it is left out).
+        """
+        sets = self._sets(plan)
+        facts = self._facts(sets)
+        return [
+            view_of(name, change_set.repos[repo], facts[name])
+            for name, change_set in sets.items()
+            for repo in sorted(change_set.repos)
+        ]
+
+    def _sets(self, plan: str | None) -> Mapping[str, ChangeSet]:
+        known = ChangeSets(self._connection.store)
+        if plan is None:
+            return known.read_all()
+        if (found := known.read(plan)) is None:
+            raise self._none(plan, known.list())
+        return {plan: found}
+
+    def _none(self, plan: str, there: Iterable[str]) -> NotFound:
+        if self._ecosystem is not None:
+            try:
+                plan_of(self._ecosystem, plan)
+            except NotFound:
+                near = did_you_mean(plan, there)
+                return NotFound(f"there is no plan {plan!r}{near}", "list the change sets: coord changes")
+        return NotFound(f"{plan} has no change set", f"make one: coord sweep {plan}")
+
+    def _facts(self, sets: Mapping[str, ChangeSet]) -> Mapping[str, PlanFacts]:
+        live, unreverted = self._live(sets), self._unreverted()
+        newest = newest_of_each(self._connection.redis, self._connection.keys, set(sets))
+        found = {}
+        for name, change_set in sets.items():
+            open_ = self._open(change_set)
+            run, status = newest.get(name, ("", ""))
+            found[name] = PlanFacts(
+                declared=open_ is not None,
+                live=live.get(name),
+                failed_run=run if status in ENDED_BADLY else "",
+                open=open_ or (),
+                unreverted=unreverted.get(name, ""),
+            )
+        return found
+
+    def _open(self, change_set: ChangeSet) -> Collection[str] | None:
+        """Return the todos that are not done; None where the file does not declare the plan."""
+        if self._ecosystem is None:
+            return ()
+        try:
+            _, todos = plan_of(self._ecosystem, change_set.id)
+        except NotFound:
+            return None
+        return [todo.id for todo in todos if todo.status in OPEN_TODO and todo.id not in change_set.source]
+
+    def _live(self, sets: Mapping[str, ChangeSet]) -> Mapping[str, LiveRun]:
+        """Return change set → the live run that writes or lands it."""
+        connection = self._connection
+        runs = connection.store.live_runs()
+        plan_of_run = self._plans(runs)
+        works = {
+            run: name for name, one in sets.items() for run in one.writers.values() if run in plan_of_run
+        }
+        lands = {run: plan for run, plan in plan_of_run.items() if is_landing(plan)}
+        asked = {one.run: todo for todo, one in approvals.asking(connection.redis, connection.keys)}
+        found: dict[str, LiveRun] = {}
+        for number, run in enumerate((*works, *lands)):
+            kind, _, landed = lands.get(run, "").partition(":")
+            parked = self._parked(run) if run not in asked and number < LOOKED_INTO else ""
+            found[works.get(run, landed)] = LiveRun(
+                run=run, does=DOES.get(kind, WORKS), asks=asked.get(run, ""), parked=parked
+            )
+        return found
+
+    def _plans(self, runs: Collection[str]) -> Mapping[str, str]:
+        with self._connection.redis.pipeline(transaction=False) as pipeline:
+            for run in runs:
+                pipeline.hget(self._connection.keys.run(run).meta, "plan_id")
+            return {run: plan or "" for run, plan in zip(runs, pipeline.execute(), strict=True)}
+
+    def _parked(self, run: str) -> str:
+        """Return what the first parked todo of a run waits for."""
+        reader = self._connection.reader
+        try:
+            if not reader.read(run, todos=False).counts.get(TodoState.PARKED):
+                return ""
+            parked = reader.read(run).only([TodoState.PARKED]).todos
+        except (NotFound, Unreadable):  # it was forgotten meanwhile, or is damaged
+            return ""
+        words = (todo.waits_for for todo in parked if todo.waits_for)
+        return next(words, "").partition("\n")[0]
+
+    def _unreverted(self) -> Mapping[str, str]:
+        """Return change set → the landing run that could not take back all that it had landed."""
+        return dict(self._of_landings(self._plans(self._connection.reader.half_undone())))
+
+    @staticmethod
+    def _of_landings(plans: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+        for run, plan in plans.items():
+            if is_landing(plan):
+                yield plan.partition(":")[2], run

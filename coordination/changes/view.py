@@ -1,0 +1,149 @@
+"""Show the change set of a plan: per repository its branch, size, todos, and what it waits for.
+
+All figures were recorded by the steps that moved the change set: nothing here asks git.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+from coordination.runs.change_sets import Landed, RepoChange
+from coordination.text import listed
+
+SHOWN = 3
+
+
+class ChangeWait(StrEnum):
+    """Reasons why a repository's change has not landed; `waits_for` says the same as text."""
+
+    RUN = "run"
+    """A run works on the change set, or lands it."""
+    PERSON = "person"
+    """A run of it waits for an approval, or for a person's work."""
+    REVERT = "revert"
+    """A landing was to be taken back here, and could not be: a person answers for it."""
+    TODOS = "todos"
+    """Todos of the plan are open or failed."""
+    CHECKS = "checks"
+    """A quality check is not green."""
+    PLAN = "plan"
+    """The file no longer declares the plan."""
+    ORDER = "order"
+    """Nothing but the order to land it."""
+
+
+class CheckView(BaseModel):
+    """A quality check of the change, by its newest result."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    verdict: str
+    run: str
+
+
+class ChangeView(BaseModel):
+    """The change of a plan in one repository."""
+
+    model_config = ConfigDict(frozen=True)
+
+    plan: str
+    """The plan, or the todo that belongs to no plan."""
+    repo: str
+    branch: str
+    base: str
+    """The commit of the base branch at which the change begins; empty if unknown."""
+    tip: str
+    host: str
+    """The host that has the commits."""
+    run: str
+    """The newest run that moved it."""
+    runs: tuple[str, ...]
+    commits: int | None
+    """None, as are the other figures, where git could not measure the change in time."""
+    files: int | None
+    added: int | None
+    """Lines."""
+    removed: int | None
+    todos: tuple[str, ...]
+    """The todos whose results it has."""
+    checks: tuple[CheckView, ...] = ()
+    landed: Landed | None = None
+    wait_reason: ChangeWait | None = None
+    """Why it has not landed; None once it has."""
+    waits_for: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveRun:
+    """A live run that writes the change set, or lands it."""
+
+    run: str
+    does: str
+    """Its work in a word: `works on it`, `lands it`."""
+    asks: str = ""
+    """A todo of it that waits for a person."""
+    parked: str = ""
+    """What its first parked todo waits for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanFacts:
+    """Facts about a plan that decide what its change set waits for."""
+
+    declared: bool = True
+    live: LiveRun | None = None
+    failed_run: str = ""
+    """Its newest run, if that failed or was cancelled."""
+    open: Collection[str] = ()
+    """Todos of the plan that are not done, by the file and the change set."""
+    unreverted: str = ""
+    """The landing run whose rollback failed."""
+    red: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Repository → names of its checks that are not green."""
+
+
+def view_of(plan: str, change: RepoChange, facts: PlanFacts) -> ChangeView:
+    """Return the view of a change set in one repository."""
+    reason, waits_for = (None, None) if change.landed else wait_of(plan, change.repo, facts)
+    kept = set(ChangeView.model_fields) & set(RepoChange.model_fields)
+    return ChangeView(
+        plan=plan,
+        wait_reason=reason,
+        waits_for=waits_for,
+        **{name: getattr(change, name) for name in kept},
+    )
+
+
+def wait_of(plan: str, repo: str, facts: PlanFacts) -> tuple[ChangeWait, str]:
+    """Return why the change of a repository has not landed, as reason and text with the next command."""
+    if facts.live:
+        return _wait_for_run(facts.live)
+    if facts.unreverted:
+        what = f"a person, for run {facts.unreverted} could not take back all that it had landed"
+        return ChangeWait.REVERT, f"{what}: coord show-run {facts.unreverted}"
+    if not facts.declared:
+        return ChangeWait.PLAN, f"a declaration of {plan} in the file"
+    if facts.open:
+        words = f"open todos: {listed(list(facts.open)[:SHOWN])}{_more(facts.open)}"
+        if facts.failed_run:
+            return ChangeWait.TODOS, f"{words}; run {facts.failed_run} failed: coord retry {facts.failed_run}"
+        return ChangeWait.TODOS, f"{words}: coord sweep {plan}"
+    if red := facts.red.get(repo):
+        return ChangeWait.CHECKS, f"checks: {listed(list(red)[:SHOWN])}{_more(red)}: coord qa --plan {plan}"
+    return ChangeWait.ORDER, f"the order: coord land {plan}"
+
+
+def _wait_for_run(live: LiveRun) -> tuple[ChangeWait, str]:
+    if live.asks:
+        return ChangeWait.PERSON, f"an approval of {live.asks} in run {live.run}: coord approve {live.asks}"
+    parked = f"; it waits for {live.parked}" if live.parked else ""
+    return ChangeWait.RUN, f"run {live.run}, which {live.does}{parked}: coord watch {live.run}"
+
+
+def _more(names: Collection[str]) -> str:
+    return f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

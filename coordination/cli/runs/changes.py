@@ -1,0 +1,112 @@
+"""`changes` and `diff`: what plans have made and not landed yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import click
+from rich_click import command
+
+from coordination.api import ChangeView, RepoDiff
+from coordination.cli.completion import change_sets, repo_names
+from coordination.cli.context import CliContext
+from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
+from coordination.cli.screen.pager import paged
+from coordination.cli.screen.tables import Cell, Column, plain, print_none, print_table
+from coordination.cli.times import format_time
+from coordination.text import counted
+
+some_repos = click.option(
+    "--repo", "repos", multiple=True, metavar="REPO", shell_complete=repo_names,
+    help="Select the changes of REPO; repeat it for more.",
+)  # fmt: skip
+
+
+@command()
+@click.argument("plan", required=False, shell_complete=change_sets)
+@output_options(ChangeView)
+@click.pass_obj
+def changes(call: CliContext, plan: str | None, form: Form) -> None:
+    """List the change set of PLAN, or all of them: for each repository the branch with the work, its size,
+    and what it waits for before it lands.
+
+    All figures are recorded ones; git is not asked. A todo without plan has a change set of its own name.
+    """
+    found = call.coord.changes.list(plan)
+    form.records(found, lambda: _print(found, one=plan is not None))
+
+
+def _print(found: Sequence[ChangeView], *, one: bool) -> None:
+    if not found:
+        print_none("there is no change set", "make one: coord sweep PLAN")
+        return
+    names = ("plan", "repo", "branch", "base", "tip", "commits", "files", "lines", "todos")
+    columns = [Column(name=name) for name in names if name != "plan" or not one]
+    columns.append(Column(name="landed, or waits for", flexible=True, folds=True))
+    print_table(columns, [row if not one else row[1:] for row in map(_row, found)])
+
+
+def _row(change: ChangeView) -> Sequence[object]:
+    return (
+        change.plan,
+        change.repo,
+        change.branch,
+        change.base[:12] or "?",
+        change.tip[:12],
+        "?" if change.commits is None else change.commits,
+        "?" if change.files is None else change.files,
+        "?" if change.added is None else f"+{change.added} -{change.removed}",
+        len(change.todos),
+        _state(change),
+    )
+
+
+def _state(change: ChangeView) -> Cell:
+    if change.landed is None:
+        return Cell(change.waits_for or "", "yellow")
+    how = f"{change.landed.method} {change.landed.commit[:12]} by {change.landed.via}"
+    return Cell(f"landed {format_time(change.landed.at)}: {how}, run {change.landed.run}", "green")
+
+
+@command()
+@click.argument("plan", shell_complete=change_sets)
+@some_repos
+@click.option("--stat", is_flag=True, help="List the changed files with their number of lines only.")
+@as_json_option
+@click.pass_obj
+def diff(call: CliContext, plan: str, repos: tuple[str, ...], stat: bool, as_json: bool) -> None:
+    r"""Show the difference between the change set of PLAN and its base, in each repository.
+
+    git is asked on this machine, which must have the commits. Each path stands below the name of its
+    repository. Control characters in files are written out (`\u001b`), so that they cannot move the cursor.
+    """
+    found = call.coord.changes.diff(plan, repos, stat=stat)
+    if as_json:
+        print_json([one.model_dump() for one in found])
+    elif stat:
+        _print_files(found)
+    else:
+        with paged():
+            _print_text(found)
+
+
+def _print_files(found: Iterable[RepoDiff]) -> None:
+    rows = [
+        (one.repo, file.path, "binary" if file.added is None else f"+{file.added} -{file.removed}")
+        for one in found
+        for file in one.files
+    ]
+    if not rows:
+        print_none("there is no difference", "list the change sets: coord changes")
+        return
+    print_table(("repo", "file", "lines"), rows)
+
+
+def _print_text(found: Iterable[RepoDiff]) -> None:
+    for one in found:
+        what = f"{one.repo}: {one.branch}, {one.base[:12]}..{one.tip[:12]}, {counted(len(one.files), 'file')}"
+        click.echo(plain(what), err=True)
+        click.echo(one.diff or "", nl=False)
+        if one.cut:
+            click.echo("this is the beginning; see the rest by git on that machine:", err=True)
+            click.echo(f"  git diff {one.base} {one.tip}", err=True)
