@@ -22,7 +22,7 @@ def record(
 ) -> None:
     """Write a change set in one repository. `todos`: names, separated by blanks."""
     keys = Keys(namespace)
-    figures = dict(zip(("commits", "files", "added", "removed"), "2 3 10 4".split(), strict=True))
+    figures = dict(zip(("commits", "files", "added", "removed"), ["2", "3", "10", "4"], strict=True))
     places = {"branch": branch_name(name), "base": BASE, "tip": TIP, "host": "host-1"}
     known = {**places, "run": run, "runs": run, **figures, **facts}
     redis.hset(keys.changes(name), mapping={f"{fact} {repo}": value for fact, value in known.items()})

@@ -342,6 +342,14 @@ class RunView(BaseModel):
     bound_s: float | None
     carried_from: str | None = None
     """The run that this one retries."""
+    change_set: str | None = None
+    """The change set that it works on; None for a landing, and for a run that makes none."""
+    branches: Mapping[str, str] = {}
+    """Repository → the branch with its work: that of the change set, or of the run; only in a view with the
+    todos.
+    """
+    tips: Mapping[str, str] = {}
+    """Repository → the commit at which the run left it; only in a view with the todos."""
     break_glass: str | None = None
     """Reason of the emergency access with which it was ordered."""
     counts: Mapping[str, int]

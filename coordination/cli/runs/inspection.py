@@ -108,6 +108,8 @@ def _print(view: RunView, *, by_level: bool) -> None:
     if view.unsigned != ("the order",):  # without identities that goes without saying
         for what in view.unsigned or ():
             click.echo(f"not signed: {plain(what)}")
+    for repo, tip in view.tips.items():
+        click.echo(plain(f"{repo}: {view.branches.get(repo, '')} at {tip[:12]}"))
     print_unwritten(view)
     if view.progress and not view.status.ended:
         for text in outlook(view.progress):

@@ -29,7 +29,8 @@ TAIL_PIECES = 8
 META = (
     "plan_id", "status", "strategy", "on_failure", "actor", "rolled_back_by", "cancelled", "paused",
     "rollback", "stuck", "timeout_ms", "timed_out", "file", "unwritten",
-    "started_at", "finished_at", "break_glass", "lay_still_ms", "carried_from", "cached", "max_parallel",
+    "started_at", "finished_at", "break_glass", "lay_still_ms", "carried_from", "change_set",
+    "cached", "max_parallel",
     *(f"n.{state}" for state in TodoState),
 )  # fmt: skip
 """The fields of `meta` that are shown; not the brief, which is megabytes for a large run."""
@@ -144,6 +145,7 @@ class RunReader:
         # The steps count a todo that is being undone by the state of its compensation.
         all_of_it = only is None and (todos or status is RunStatus.ROLLING_BACK)
         rows = self._todos(run_id, only) if all_of_it or only else ()
+        tips = self._redis.hgetall(self._keys.run(run_id).tips) if only is None and todos else {}
         return RunView(
             run_id=run_id,
             plan_id=meta["plan_id"],
@@ -162,6 +164,9 @@ class RunReader:
             duration_s=_duration_s(meta),
             bound_s=self._bound_s(run_id, meta, rows),
             carried_from=meta.get("carried_from"),
+            change_set=meta.get("change_set"),
+            branches=self._branches(run_id, meta.get("change_set"), tips),
+            tips=dict(sorted(tips.items())),
             break_glass=meta.get("break_glass"),
             cached=int(meta.get("cached", 0)),
             counts=_counted(rows) if all_of_it and status is RunStatus.ROLLING_BACK else _counts(meta),
@@ -207,6 +212,15 @@ class RunReader:
         }
         latest = {todo.repo: todo.run or run.run_id for todo in sorted(done, key=_finished)}
         return {repo: source for repo, source in latest.items() if repo in changed}
+
+    def _branches(self, run_id: str, change_set: str | None, tips: Collection[str]) -> dict[str, str]:
+        """Return repository → the branch of the run's change set; without one, that of the run."""
+        repos = sorted(tips)
+        known: list[str | None] = [None] * len(repos)
+        if change_set and repos:
+            key = self._keys.changes(change_set)
+            known = self._redis.hmget(key, [f"branch {repo}" for repo in repos])
+        return {repo: name or f"coord/{run_id}" for repo, name in zip(repos, known, strict=True)}
 
     def log_tail(self, run_id: str, todo_id: str) -> str:
         """Return the last pieces of a todo's log."""
