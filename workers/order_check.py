@@ -90,11 +90,17 @@ class OrderCheck:
     def _verify_job(self, job: CleanupJob) -> None:
         trust, now = self._current.read(), datetime.now(UTC)
         verified = open_envelope(job.signed.encode(), OPERATION, trust, now=now)
-        kinds, namespace = {OperationKind.CLEAN}, self._store.keys.namespace
+        kinds, namespace = {OperationKind.CLEAN, OperationKind.DISCARD}, self._store.keys.namespace
         operation = read_operation(verified.payload, runs={""}, namespace=namespace, now=now, kinds=kinds)
         if not job.is_covered_by(operation.job):
             raise foreign("the signature of the cleanup job is for another one")
-        trust.check(verified.principal, right_of(operation.operation), self._repos())
+        if operation.operation is not OperationKind.DISCARD:
+            trust.check(verified.principal, right_of(operation.operation), self._repos())
+            return
+        if job.runs != () or not all(one.keep for one in job.sets):
+            raise foreign("the order to discard change sets is said to remove something else")
+        repos = {one.repo for one in job.sets} & set(self._repos())
+        trust.check(verified.principal, right_of(operation.operation), repos)
 
     def _verify(self, grant: Grant) -> None:
         run = self._run(grant.run_id)

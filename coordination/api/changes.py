@@ -14,6 +14,7 @@ from coordination.text import listed
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
+    from coordination.changes.discard import Discarded
     from coordination.models import Ecosystem
 
 
@@ -51,6 +52,37 @@ class Changes:
             )
             for name in chosen
         )
+
+    def discard(self, plan: str) -> Discarded | None:
+        """Discard what has not landed of a plan's change set: its branches go, its todos are open again. The
+        old tips stay under refs/coord/discarded. Return None where there was nothing.
+
+        Starts the embedded server's worker. Raises Conflict while a run writes it, or a branch is checked
+        out; Blocked where a host that has it does not answer; NotAllowed.
+        """
+        planned = self.plan_discard(plan)
+        return None if planned is None else self.carry_out_discard(planned)
+
+    def plan_discard(self, plan: str) -> Discarded | None:
+        """Return what `discard` would discard; change nothing."""
+        from coordination.changes.discard import plan_discard
+
+        with self._access.reached() as connection:
+            return plan_discard(connection, plan)
+
+    def carry_out_discard(self, planned: Discarded) -> Discarded:
+        """Discard what was planned. Raises as `discard` does."""
+        from coordination.changes.discard import discard
+
+        repos = [change.repo for change in planned.repos]
+        self._access.authority.check("discard", repos)
+        self._access.start_worker(repos)
+        with self._access.reached() as connection:
+            done = discard(connection, planned, self._access.manager.reopen_todos)
+        tips = [f"{change.repo}:{change.tip}" for change in planned.repos]
+        data = {"tips": tips, "reopened": done.reopened}
+        self._access.announce("discard", planned.plan, repos=repos, data=data)
+        return done
 
     def _read(self, plan: str) -> ChangeSet:
         with self._access.reached() as connection:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from coordination.api.changes import Changes
 from coordination.api.decisions import Decisions
 from coordination.api.planning import Planner, Sweep, SweepOptions, SweepPreview
 from coordination.api.run import Run
@@ -65,10 +66,12 @@ class Runs(Decisions):
         no_cache: bool = False,
         timeout: timedelta | None = None,
         accept: Collection[str] = (),
+        fresh: bool = False,
     ) -> Run:
-        """Start a run of the plan's open todos. `no_cache`: todos with a `cache` run all the same. `timeout`:
-        the run is ended after it. With the embedded server its worker is started as well, and stops with the
-        last of its users.
+        """Start a run of the plan's open todos. `fresh`: discard its change set before, as
+        `coord.changes.discard` does: all is done again from the base branches. `no_cache`: todos with a
+        `cache` run all the same. `timeout`: the run is ended after it. With the embedded server its worker is
+        started as well, and stops with the last of its users.
 
         Raises Blocked where nothing can be started, since all is done or blocked from outside; PlanRefused;
         Conflict; NotLanded where the result of a completed predecessor is not in its base branch, unless
@@ -81,6 +84,8 @@ class Runs(Decisions):
             no_cache=no_cache,
             timeout=timeout,
         )
+        if fresh:
+            Changes(self._access).discard(plan)
         return self._start(self.prepare_sweep(plan, wanted, options), accept)
 
     def execute(self, todo: str, *, timeout: timedelta | None = None, accept: Collection[str] = ()) -> Run:

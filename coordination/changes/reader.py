@@ -45,6 +45,11 @@ class ChangeReader:
             for repo in sorted(change_set.repos)
         ]
 
+    def live_run(self, change_set: ChangeSet) -> str:
+        """Return the live run that writes or lands a change set; empty if there is none."""
+        found = self._live({change_set.id: change_set}).get(change_set.id)
+        return found.run if found else ""
+
     def _sets(self, plan: str | None) -> Mapping[str, ChangeSet]:
         known = ChangeSets(self._connection.store)
         if plan is None:

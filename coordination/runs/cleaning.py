@@ -17,10 +17,12 @@ from datetime import UTC, datetime, timedelta
 from coordination.durations import ms
 from coordination.environment import actor
 from coordination.errors import Conflict, NotFound
+from coordination.runs.change_sets import ChangeSets, branch_name
 from coordination.runs.cleanup_jobs import (
     BEGIN_WITHIN,
     RUN_ID,
     Artifact,
+    BranchOfSet,
     CleanupJob,
     CleanupQueue,
     ask_workers,
@@ -143,7 +145,9 @@ class Cleaning:
                 raise Conflict(
                     f"run {run_id} {needed[run_id]}", f"look: coord show-run {run_id}; clean up afterwards"
                 )
-        return self._ask(remove=False, branches=branches, runs=chosen or None, spare=tuple(needed))
+        runs = chosen or None
+        sets = self._landed(runs)
+        return self._ask(remove=False, branches=branches, runs=runs, spare=tuple(needed), sets=sets)
 
     def remove(self, survey: Survey, *, branches: bool = True) -> Survey:
         """Remove what the survey found, as far as the workers allow; return what was removed and what was
@@ -151,14 +155,37 @@ class Cleaning:
         """
         runs = tuple(dict.fromkeys(r.run for r in survey.found))
         needed = self._needed()  # a run may have been retried or rolled back since the question
-        done = self._ask(remove=True, branches=branches, runs=tuple(r for r in runs if r not in needed))
-        for run_id in set(runs) - set(needed):
+        runs = tuple(r for r in runs if r not in needed)
+        found = {(r.repo, r.branch) for r in survey.found if r.branch}
+        sets = [one for one in self._landed(runs) if (one.repo, branch_name(one.change_set)) in found]
+        done = self._ask(remove=True, branches=branches, runs=runs, sets=sets)
+        building = {run for one in ChangeSets(self._store).read_all().values() for run in one.runs}
+        for run_id in runs:
             forget_logs(self._store, run_id)
+            if run_id in building:
+                continue  # the next run of the change set needs its values and commits
             forget_contexts(self._store, run_id)
             if branches and all(r.gone for r in done.found if r.run == run_id):
                 forget_bundles(self._store, run_id)
             self._announce(run_id, [r for r in done.found if r.run == run_id and r.gone])
         return replace(done, kept=survey.kept)
+
+    def look_at_sets(self, sets: Sequence[BranchOfSet]) -> Survey:
+        """Return the branches of these change sets, with the reasons why some stay."""
+        return self._ask(remove=False, branches=True, runs=(), sets=sets)
+
+    def discard(self, sets: Sequence[BranchOfSet]) -> Survey:
+        """Remove the branches of these change sets; their tips stay under refs/coord/discarded."""
+        return self._ask(remove=True, branches=True, runs=(), sets=sets, kind=OperationKind.DISCARD)
+
+    def _landed(self, runs: Sequence[str] | None) -> tuple[BranchOfSet, ...]:
+        """Return the branches whose work has landed, of change sets that these runs moved last."""
+        return tuple(
+            BranchOfSet(change_set=name, repo=change.repo, tip=change.tip, run=change.run)
+            for name, one in ChangeSets(self._store).read_all().items()
+            for change in one.repos.values()
+            if change.landed and RUN_ID.fullmatch(change.run) and (runs is None or change.run in runs)
+        )
 
     def _announce(self, run_id: str, gone: Sequence[Artifact]) -> None:
         repos = sorted({artifact.repo for artifact in gone})
@@ -193,7 +220,14 @@ class Cleaning:
         return source
 
     def _ask(
-        self, *, remove: bool, branches: bool, runs: tuple[str, ...] | None, spare: tuple[str, ...] = ()
+        self,
+        *,
+        remove: bool,
+        branches: bool,
+        runs: tuple[str, ...] | None,
+        spare: tuple[str, ...] = (),
+        sets: Sequence[BranchOfSet] = (),
+        kind: OperationKind = OperationKind.CLEAN,
     ) -> Survey:
         ended = self._ended()
         job = CleanupJob(
@@ -203,10 +237,11 @@ class Cleaning:
             branches=branches,
             runs=runs,
             spare=spare,
+            sets=tuple(sets),
             tips={run_id: known.tips for run_id, known in ended.items() if known.tips},
         )
         if remove and self._signing:
-            job = job.model_copy(update={"signed": self._signed(self._signing, job)})
+            job = job.model_copy(update={"signed": self._signed(self._signing, job, kind)})
         answers, silent = ask_workers(self._queue, self._presence, job)
         found = self._of_ended(_asked_for(merged(answers), job), ended)
         there = {answer.host for answer in answers}
@@ -220,9 +255,9 @@ class Cleaning:
             absent=tuple(sorted(hosts - there - {worker.host for worker in self._presence.workers()})),
         )
 
-    def _signed(self, signing: Signing, job: CleanupJob) -> str:
+    def _signed(self, signing: Signing, job: CleanupJob, kind: OperationKind) -> str:
         operation = Operation(
-            operation=OperationKind.CLEAN,
+            operation=kind,
             namespace=self._store.keys.namespace,
             run="",
             job=job.words_to_sign(),
@@ -257,8 +292,11 @@ class Cleaning:
 
 
 def _asked_for(found: Iterable[Artifact], job: CleanupJob) -> tuple[Artifact, ...]:
-    """Return the artifacts of the runs in the job: a worker may not add to what the person has confirmed."""
-    return tuple(r for r in found if r.run not in job.spare and (job.runs is None or r.run in job.runs))
+    """Return the artifacts in the job: a worker may not add to what the person has confirmed."""
+    sets = {(one.repo, branch_name(one.change_set)) for one in job.sets}
+    of_sets = tuple(r for r in found if (r.repo, r.branch) in sets)
+    of_runs = (r for r in found if not r.branch and r.run not in job.spare)
+    return (*(r for r in of_runs if job.runs is None or r.run in job.runs), *of_sets)
 
 
 def _ended_ms(run_id: str, known: EndedRun | None) -> int:

@@ -67,10 +67,26 @@ class Artifact(BaseModel):
     """The commit of its detached HEAD, if no branch or tag has it."""
     unmerged: bool = False
     """True if a branch has a commit that is in no branch except those of runs."""
+    branch: str = ""
+    """The name of a change set's branch; empty for that of the run."""
     stays: str = ""
     """Reason why it is always kept; empty if it can be removed."""
     gone: bool = False
     host: str = ""
+
+
+class BranchOfSet(BaseModel):
+    """The branch of a change set that has landed or is discarded."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    change_set: str
+    repo: str
+    tip: str
+    run: RunId
+    """The newest run that moved it."""
+    keep: bool = False
+    """True if it is discarded: its tip is kept under refs/coord/discarded."""
 
 
 class ExpectedResult(BaseModel):
@@ -120,6 +136,8 @@ class CleanupJob(BaseModel):
     spare: tuple[str, ...] = ()
     tips: Mapping[str, Mapping[str, str]] = {}
     """Run → repository → the commit at which the run left its branch."""
+    sets: tuple[BranchOfSet, ...] = ()
+    """Branches of change sets to remove, besides what the runs have left."""
     sought: tuple[ExpectedResult, ...] = ()
     signed: str = ""
     """The signed order to remove; see `words_to_sign`."""
@@ -134,13 +152,16 @@ class CleanupJob(BaseModel):
                 of_repo[repo][run] = tip
         digests = {repo: digest(_canonical(tips)) for repo, tips in of_repo.items()}
         job = {"id": self.id, "branches": self.branches, "runs": self.runs, "spare": self.spare}
-        return _canonical({**job, "tips": digests})
+        sets = {"sets": [one.model_dump() for one in self.sets]} if self.sets else {}
+        return _canonical({**job, **sets, "tips": digests})
 
     def is_covered_by(self, words: str) -> bool:
         """Return whether the job is the one of these words, with the commits of some repositories."""
         mine, theirs = json.loads(self.words_to_sign()), json.loads(words)
         tips, all_tips = mine.pop("tips"), theirs.pop("tips")
-        return bool(mine == theirs and tips.items() <= all_tips.items())
+        sets, all_sets = mine.pop("sets", []), theirs.pop("sets", [])
+        covered = tips.items() <= all_tips.items() and all(one in all_sets for one in sets)
+        return bool(mine == theirs and covered)
 
     def about(self, repos: Container[str]) -> CleanupJob:
         """Return the part of the job that concerns these repositories."""
@@ -148,7 +169,8 @@ class CleanupJob(BaseModel):
             run: {repo: tip for repo, tip in of.items() if repo in repos} for run, of in self.tips.items()
         }
         sought = tuple(one for one in self.sought if one.repo in repos)
-        return self.model_copy(update={"tips": tips, "sought": sought})
+        sets = tuple(one for one in self.sets if one.repo in repos)
+        return self.model_copy(update={"tips": tips, "sought": sought, "sets": sets})
 
 
 def _canonical(value: object) -> str:
@@ -264,7 +286,7 @@ def merged(answers: Iterable[Answer]) -> tuple[Artifact, ...]:
     things: dict[tuple[str, str, str, str, str], Artifact] = {}
     for answer in answers:
         for artifact in answer.found:
-            key = (artifact.run, answer.host, artifact.repo, artifact.kind, artifact.path)
+            key = (artifact.run, answer.host, artifact.repo, artifact.kind, artifact.path + artifact.branch)
             if key not in things or artifact.gone:
                 things[key] = artifact.model_copy(update={"host": answer.host})
     return tuple(things[key] for key in sorted(things))

@@ -13,7 +13,7 @@ or a person may have set the status.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from coordination.ecosystem.editing import Edit, edit
@@ -99,6 +99,19 @@ class CoordinationManager(Reader):
         """Complete a todo. Raises Conflict if it is completed or cancelled already."""
         hours = {} if actual_hours is None else {"actual_hours": actual_hours}
         return self._finish(TODO, todo_id, {"status": TodoStatus.COMPLETED, **hours})
+
+    def reopen_todos(self, names: Collection[str]) -> tuple[str, ...]:
+        """Open those of the todos that are completed, in one edit; return them."""
+
+        def operation(transaction: Transaction) -> tuple[str, ...]:
+            todos = transaction.ecosystem.coordination.todos
+            done = [todo for todo in todos if todo.id in names and todo.status is TodoStatus.COMPLETED]
+            for todo in done:
+                changes = {"status": TodoStatus.PENDING, "actual_hours": None}
+                mutations.update_record(transaction, TODO, todo, todo, changes)
+            return tuple(todo.id for todo in done)
+
+        return self._edit(operation)
 
     def delete_todo(self, todo_id: str, cascade: bool = False) -> Removed:
         """Delete a todo. Raises Conflict if others name it; `cascade` removes those references."""

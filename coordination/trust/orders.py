@@ -98,6 +98,7 @@ class OperationKind(StrEnum):
     RESTORE = "restore"
     ACCEPT = "accept"
     CLEAN = "clean"
+    DISCARD = "discard"
 
 
 class Operation(Signed):

@@ -81,6 +81,7 @@ OPERATIONS: Mapping[str, Right] = {
     "checkpoint": Right.SWEEP,
     "restore": Right.SWEEP,
     "clear_checkpoints": Right.SWEEP,
+    "discard": Right.SWEEP,
     "execute": Right.EXECUTE,
     "complete": Right.APPROVE,
     "approve": Right.APPROVE,

@@ -27,6 +27,7 @@ from coordination.runs.records import RunStatus
 from coordination.runs.store import RunStore
 from workers.cleanup.artifacts import RunArtifacts
 from workers.cleanup.landed import findings
+from workers.cleanup.set_branches import SetBranch
 
 LOOK_EVERY_S = 5.0
 """For a job whose notification was lost."""
@@ -111,6 +112,11 @@ class CleanupJobs(BackgroundService):
             if run not in job.spare:
                 found = artifacts.of(run, branches=job.branches)
                 yield from map(artifacts.remove, found) if job.remove else found
+        for one in job.sets if job.branches else ():
+            if one.repo in self._places:
+                branch = SetBranch(wanted=one, checkout=self._places[one.repo])
+                artifact = branch.remove() if job.remove else branch.artifact()
+                yield from (artifact,) if artifact else ()
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

@@ -9,12 +9,13 @@ from rich_click import command
 
 from coordination.api import ChangeView, RepoDiff
 from coordination.cli.completion import change_sets, repo_names
-from coordination.cli.context import CliContext
+from coordination.cli.context import CliContext, aloud
+from coordination.cli.options.prompts import confirm
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import Cell, Column, plain, print_none, print_table
 from coordination.cli.times import format_time
-from coordination.text import counted
+from coordination.text import counted, listed
 
 some_repos = click.option(
     "--repo", "repos", multiple=True, metavar="REPO", shell_complete=repo_names,
@@ -110,3 +111,21 @@ def _print_text(found: Iterable[RepoDiff]) -> None:
         if one.cut:
             click.echo("this is the beginning; see the rest by git on that machine:", err=True)
             click.echo(f"  git diff {one.base} {one.tip}", err=True)
+
+
+@aloud()
+def discard_before(call: CliContext, plan: str, *, dry_run: bool, yes: bool) -> None:
+    """Discard the plan's change set, if it has one and the user agrees."""
+    planned = call.coord.changes.plan_discard(plan)
+    if planned is None:
+        return
+    would = "would be discarded" if dry_run else "is discarded"
+    for change in planned.repos:
+        size = "" if change.commits is None else f", {counted(change.commits, 'commit')}"
+        click.echo(plain(f"{change.branch} of {change.repo} at {change.tip[:12]}{size} {would}"), err=True)
+    if dry_run:
+        return
+    confirm(f"Discard this, and do {counted(len(planned.todos), 'todo')} again?", yes=yes)
+    done = call.coord.changes.carry_out_discard(planned)
+    again = f"; open again: {listed(done.reopened)}" if done.reopened else ""
+    click.echo(plain(f"discarded; the tips stay under refs/coord/discarded{again}"), err=True)

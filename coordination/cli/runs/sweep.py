@@ -18,8 +18,10 @@ from coordination.api import BEGINNING, RunStatus, RunView, Selectors, Written
 from coordination.cli.completion import plan_ids, todo_ids
 from coordination.cli.context import CliContext, aloud, warn
 from coordination.cli.options.filters import narrowed
+from coordination.cli.options.prompts import yes_option
 from coordination.cli.options.values import choice, more_than_zero
 from coordination.cli.runs.advice import print_advice
+from coordination.cli.runs.changes import discard_before
 from coordination.cli.runs.dry_run import print_preview
 from coordination.cli.runs.progress import Following
 from coordination.cli.runs.summary import BLOCKED, INTERRUPTED, NOTHING, exit_code, format_work, print_end
@@ -43,7 +45,7 @@ run_timeout = click.option(
     metavar="TIME",
     help="End the run after TIME: 90s, 10m, 2h (default: as in the plan).",
 )
-fresh = click.option("--no-cache", is_flag=True, help="Run todos with a cache, too; keep their results.")
+not_cached = click.option("--no-cache", is_flag=True, help="Run todos with a cache, too; keep their results.")
 
 
 @command()
@@ -57,13 +59,18 @@ fresh = click.option("--no-cache", is_flag=True, help="Run todos with a cache, t
     help="Run at most N todos at once (default: the workers' slots).",
 )
 @narrowed
+@click.option(
+    "--fresh", is_flag=True,
+    help="Discard the plan's change set before: its todos are open again; asks, unless --yes is given.",
+)  # fmt: skip
 @click.option("--failed", is_flag=True, help="Select the failed and blocked todos of the plan's latest run.")
 @run_timeout
-@fresh
+@not_cached
 @accept
 @click.option(
     "--dry-run", is_flag=True, help="Print what would run where, and why the rest would not; start nothing."
 )
+@yes_option
 @click.option("--detach", is_flag=True, help="Return at once; follow the run: coord watch last.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON at its end.")
 @click.pass_obj
@@ -74,11 +81,13 @@ def sweep(
     on_failure: str | None,
     jobs: int | None,
     wanted: Selectors,
+    fresh: bool,
     failed: bool,
     timeout: timedelta | None,
     no_cache: bool,
     accepted: tuple[str, ...],
     dry_run: bool,
+    yes: bool,
     detach: bool,
     as_json: bool,
 ) -> int:
@@ -92,6 +101,8 @@ def sweep(
     nothing failed.
     """
     options = _options(strategy, on_failure, jobs, no_cache=no_cache, timeout=timeout)
+    if fresh:
+        discard_before(call, plan, dry_run=dry_run, yes=yes)
     if dry_run:
         preview = call.coord.runs.preview_sweep(plan, wanted, options, failed=failed, accept=accepted)
         return print_preview(preview, as_json=as_json)
@@ -107,7 +118,7 @@ def sweep(
     metavar="TIME",
     help="Stop it after TIME: 90s, 10m, 2h (default: as in the todo).",
 )
-@fresh
+@not_cached
 @accept
 @click.option("--detach", is_flag=True, help="Return at once; follow the run: coord watch last.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON at its end.")

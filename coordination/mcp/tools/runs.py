@@ -109,6 +109,9 @@ def coord_sweep_plan(
     no_cache: Annotated[bool, Field(description="Run todos even if they have a cached result.")] = False,
     timeout_s: TimeoutS = None,
     accept: Accepted = None,
+    fresh: Annotated[
+        bool, Field(description="Discard the plan's change set before. Only if a person told you to.")
+    ] = False,
     wait_s: Wait = 0,
 ) -> CutRun:
     """Start a run of the plan's open todos in dependency order, and return the run at once.
@@ -129,6 +132,7 @@ def coord_sweep_plan(
         no_cache=no_cache,
         timeout=_duration(timeout_s),
         accept=accept or (),
+        fresh=fresh,
     )
     return cut(CutRun, session.detached(run, wait_s), SHOWN)
 

@@ -1,0 +1,118 @@
+"""Discard a change set: its branches go, its tips stay under refs/coord/discarded, its todos are open again.
+
+The order lets each step be done again after a crash: first the branches, on the hosts that have them, then
+the todos in the file, and at last the records in Redis, by which the first two are found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from coordination.changes.reader import ChangeReader
+from coordination.environment import actor
+from coordination.errors import Blocked, Conflict
+from coordination.locks.internal import START
+from coordination.runs.change_sets import ChangeSet, ChangeSets, RepoChange
+from coordination.runs.cleaning import Cleaning
+from coordination.runs.cleanup_jobs import RUN_ID, BranchOfSet
+from coordination.text import listed
+
+if TYPE_CHECKING:
+    from coordination.runs.cleaning import Survey
+    from coordination.runs.connection import Connection
+
+LOCKED_FOR = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discarded:
+    """The work that a discard takes away, or has taken away."""
+
+    plan: str
+    repos: tuple[RepoChange, ...]
+    todos: tuple[str, ...]
+    """Todos whose results are discarded."""
+    reopened: tuple[str, ...] = ()
+    """Those that the file had as completed."""
+
+
+def plan_discard(connection: Connection, plan: str) -> Discarded | None:
+    """Return what a discard of the plan's change set would take away; None where nothing of it is open.
+
+    Raises Conflict while a run writes or lands it.
+    """
+    found = ChangeSets(connection.store).read(plan)
+    if found is None or not found.open:
+        return None
+    refuse_writers(connection, found)
+    repos = tuple(found.open[name] for name in sorted(found.open))
+    return Discarded(plan=plan, repos=repos, todos=tuple(sorted(found.todos)))
+
+
+def discard(
+    connection: Connection, planned: Discarded, reopen: Callable[[Collection[str]], tuple[str, ...]]
+) -> Discarded:
+    """Discard it. `reopen`: opens todos in the file, and returns those that were completed.
+
+    Raises Conflict where a run writes it by now, a branch is checked out, or it is not what was planned;
+    Blocked where a host that has it does not answer.
+    """
+    with alone(connection, planned.plan) as found:
+        if found is None or {c.repo: c.tip for c in found.open.values()} != {
+            c.repo: c.tip for c in planned.repos
+        }:
+            raise Conflict(f"the change set of {planned.plan} has changed meanwhile", "look, and try again")
+        branches = [_branch(planned.plan, change) for change in planned.repos]
+        cleaning = Cleaning(connection.store, connection.signing)
+        _refuse_to_lose(planned, cleaning.look_at_sets(branches))
+        _refuse_to_lose(planned, cleaning.discard(branches))
+        reopened = reopen(planned.todos)
+        known = ChangeSets(connection.store)
+        for change in planned.repos:
+            known.discard(planned.plan, change.repo)
+    return Discarded(plan=planned.plan, repos=planned.repos, todos=planned.todos, reopened=reopened)
+
+
+def _branch(plan: str, change: RepoChange) -> BranchOfSet:
+    run = change.run if RUN_ID.fullmatch(change.run) else "00000000-000000-0000"
+    return BranchOfSet(change_set=plan, repo=change.repo, tip=change.tip, run=run, keep=True)
+
+
+def _refuse_to_lose(planned: Discarded, seen: Survey) -> None:
+    """Raise where a branch stays, or the tip of a repository was found on no host that answers."""
+    if kept := [f"{one.branch} of {one.repo}: {one.stays}" for one in seen.found if one.stays]:
+        raise Conflict(
+            f"the change set of {planned.plan} is in use: {listed(kept)}", "check out another branch there"
+        )
+    there = {one.repo for one in seen.found}
+    if missing := [change for change in planned.repos if change.repo not in there]:
+        words = listed([f"{change.repo} on {change.host or 'an unknown host'}" for change in missing])
+        raise Blocked(
+            f"no worker that answers has the commits of {planned.plan}: {words}",
+            "start a worker there: coord worker --all",
+        )
+
+
+@contextmanager
+def alone(connection: Connection, plan: str) -> Iterator[ChangeSet | None]:
+    """Yield the change set while no run of it can start. Raises Conflict while a run writes or lands it."""
+    with connection.locks.acquire(START, ttl=LOCKED_FOR, wait=LOCKED_FOR, owner=actor()):
+        found = ChangeSets(connection.store).read(plan)
+        refuse_writers(connection, found)
+        yield found
+
+
+def refuse_writers(connection: Connection, found: ChangeSet | None) -> None:
+    """Raise Conflict while a run writes the change set, or lands it."""
+    if found is None:
+        return
+    live = ChangeReader(connection, None).live_run(found)
+    if live:
+        raise Conflict(
+            f"run {live} works on the change set of {found.id}, or lands it",
+            f"wait for its end: coord watch {live}; or end it: coord cancel {live}",
+        )
