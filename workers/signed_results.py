@@ -24,6 +24,7 @@ from coordination.runs.brief import RunBrief
 from coordination.runs.inputs import PredecessorOutput, TodoInputs
 from coordination.runs.records import Result, TodoState
 from coordination.runs.replies import Grant, Undo
+from coordination.trust.adoptions import check_adoption, is_adoption
 from coordination.trust.results import (
     CachedRecord,
     ResultRecord,
@@ -112,11 +113,19 @@ class SignedResults:
         """Check that a worker has signed the result with this tip. Raises NotAllowed, if that is required."""
 
         def check() -> None:
+            if is_adoption(signed):
+                action = grant.spec.todo.action
+                self._check_adoption(grant, signed, tip, getattr(action, "change_set", ""))
+                return
             record = self._open(signed, self._trust())
             if (record.repo, record.tip) != (grant.spec.repo.name, tip):
                 raise foreign(f"no signed result of {grant.spec.repo.name} has the tip {tip[:12]}")
 
         self._judged(grant, check)
+
+    def _check_adoption(self, grant: Grant, signed: str, tip: str, change_set: str) -> None:
+        trust, repo = self._trust(), grant.spec.repo.name
+        check_adoption(signed, trust, datetime.now(UTC), change_set=change_set, repo=repo, tip=tip)
 
     def check_start(self, grant: Grant, brief: RunBrief) -> None:
         """Check where a todo begins, and what it undoes. Raises NotAllowed, if that is required."""
@@ -212,6 +221,9 @@ class SignedResults:
             if carried is not None:
                 raise foreign(f"Redis has no tip of {repo}, and the run carries {carried[:12]} over")
             return NO_FENCE
+        if is_adoption(grant.tip_result) and grant.tip == carried:
+            self._check_adoption(grant, grant.tip_result, grant.tip, brief.change_set)
+            return ANY_FENCE
         record = self._open(grant.tip_result, self._trust())
         return check_tip(
             record, run=grant.run_id, earlier=brief.carried_from, repo=repo, tip=grant.tip, carried=carried

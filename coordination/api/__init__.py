@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from coordination.cache.connection import TodoContext, todo_context
     from coordination.cache.contexts import Cache, Context, Kept
     from coordination.cache.names import Scope
+    from coordination.changes.adoption import Adoption
     from coordination.changes.diff import RepoDiff
     from coordination.changes.view import ChangeView
     from coordination.charts.svg import MADE_BY
@@ -129,6 +130,7 @@ __all__ = [
     "USED_ELSEWHERE",
     "Access",
     "Address",
+    "Adoption",
     "Artifact",
     "Asked",
     "BlockedTodo",
@@ -224,6 +226,7 @@ _HOMES = {
     "cache.connection": ("TodoContext", "todo_context"),
     "cache.contexts": ("Cache", "Context", "Kept"),
     "cache.names": ("Scope",),
+    "changes.adoption": ("Adoption",),
     "changes.diff": ("RepoDiff",),
     "changes.view": ("ChangeView",),
     "charts.svg": ("MADE_BY",),

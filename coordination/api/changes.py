@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordination.changes.diff import RepoDiff, diff_of
 from coordination.changes.reader import ChangeReader
 from coordination.changes.view import ChangeView
-from coordination.errors import NotFound
+from coordination.errors import NotFound, UsageError
 from coordination.runs.change_sets import ChangeSet, ChangeSets
-from coordination.text import listed
+from coordination.text import did_you_mean, listed
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
+    from coordination.changes.adoption import Adoption
     from coordination.changes.discard import Discarded
     from coordination.models import Ecosystem
 
@@ -83,6 +85,55 @@ class Changes:
         data = {"tips": tips, "reopened": done.reopened}
         self._access.announce("discard", planned.plan, repos=repos, data=data)
         return done
+
+    def adopt(self, plan: str, repo: str | None = None, branch: str | None = None) -> tuple[Adoption, ...]:
+        """Take a branch of this machine's checkout of `repo` as the tip of the plan's change set: a person's
+        work, which need not contain what the change set had. Without `repo` and `branch`: build what Redis
+        has lost from the commits of all checkouts of this machine.
+
+        Raises NotFound, GitRefused where there is no such work; Conflict while a run writes or lands it;
+        NotAllowed.
+        """
+        found = self.plan_adoption(plan, repo, branch)
+        self.carry_out_adoption(plan, found)
+        return found
+
+    def plan_adoption(
+        self, plan: str, repo: str | None = None, branch: str | None = None
+    ) -> tuple[Adoption, ...]:
+        """Return what `adopt` would record; change nothing."""
+        from coordination.changes.adoption import find_branch, find_lost
+        from coordination.landing.rules import plan_of
+
+        ecosystem, places = self._access.document.ecosystem, self._places()
+        plan_of(ecosystem, plan)
+        if (repo is None) != (branch is None):
+            raise UsageError("REPO and BRANCH go together", f"coord adopt {plan} REPO BRANCH")
+        host = self._access.settings.this_host
+        with self._access.reached() as connection:
+            known = ChangeSets(connection.store).read(plan)
+        if repo is None or branch is None:
+            return find_lost(plan, ecosystem.repos, places, known, host)
+        declared = {one.name: one for one in ecosystem.repos}
+        if repo not in declared:
+            near = did_you_mean(repo, declared)
+            raise NotFound(f"there is no repository {repo!r}{near}", "list them: coord list-repos")
+        return (find_branch(plan, declared[repo], places[repo], branch, known, host),)
+
+    def carry_out_adoption(self, plan: str, found: Sequence[Adoption]) -> None:
+        """Record what was planned. Raises as `adopt` does."""
+        from coordination.changes.adoption import adopt
+
+        repos = [one.repo for one in found]
+        self._access.authority.check("adopt", repos)
+        with self._access.reached() as connection:
+            adopt(connection, plan, found, self._places())
+        tips = [f"{one.repo}:{one.tip}" for one in found]
+        self._access.announce("adopt", plan, repos=repos, data={"tips": tips})
+
+    def _places(self) -> Mapping[str, Path | None]:
+        document = self._access.document
+        return {repo.name: document.repo_path(repo) for repo in document.ecosystem.repos}
 
     def _read(self, plan: str) -> ChangeSet:
         with self._access.reached() as connection:

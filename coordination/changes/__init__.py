@@ -5,6 +5,8 @@
 | `view.py` | a change set in one repository as front ends show it, and what it waits for; pure |
 | `reader.py` | reads all views in a few round trips, without git |
 | `diff.py` | the difference of a change set to its base, by git on this machine |
+| `branches.py` | branches of this machine: commits, trailers, figures |
+| `adoption.py` | a branch that a person takes as the tip; a change set that Redis has lost |
 | `discard.py` | a change set that is given up: branches, todos, records |
 
 The records are those of `runs/change_sets.py`; landing them is in `landing`.

@@ -121,6 +121,7 @@ COMMANDS: Families = {
             "plan changes",
         ),
         "diff": ("runs.changes:diff", "Show the difference of a plan's change set.", "plan diff"),
+        "adopt": ("runs.changes:adopt", "Take a branch as the tip of a change set.", "plan adopt"),
         "land": (
             "runs.land:land",
             "Bring a plan's change set into the base branches.",

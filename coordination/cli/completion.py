@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
+from subprocess import SubprocessError
 from typing import TYPE_CHECKING
 
 import click
@@ -192,6 +193,22 @@ def change_sets(ctx: click.Context, parameter: click.Parameter, incomplete: str)
     """Complete the plans that have a change set, if Redis answers at once; else all plans."""
     there = ctx.ensure_object(CliContext).coord.live.change_sets()
     return matching(there, incomplete) if there else plan_ids(ctx, parameter, incomplete)
+
+
+def branch_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
+    """Complete the branches of the repository that the call names, in its checkout on this machine."""
+    from coordination.git import ask_git
+
+    try:
+        document = ctx.ensure_object(CliContext).coord.document
+        repos = [repo for repo in document.ecosystem.repos if repo.name == ctx.params.get("repo")]
+        place = document.repo_path(repos[0]) if repos else None
+        if place is None or not place.is_dir():
+            return []
+        listing = ask_git(place, "for-each-ref", "--format=%(refname:short)", "refs/heads", timeout_s=2)
+    except (CoordinationError, OSError, SubprocessError):
+        return []
+    return matching(listing.splitlines(), incomplete)
 
 
 def asking_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:

@@ -38,6 +38,7 @@ LASTING: Mapping[str, str] = {
     "milestone.reached": "A milestone with a gate was approved in a run; the subject is PLAN/MILESTONE.",
     "change_set.landed": "Changes of a repository landed in its base branch; the subject is the change set.",
     "change_set.reverted": "The landing of a repository's changes was reverted; its change set is open.",
+    "change_set.adopted": "A person took a branch as the tip of a change set in a repository.",
     "change_set.discarded": "The changes of a repository were discarded.",
     "breaker.opened": "A circuit breaker opened; the title is the last failure.",
     "breaker.half_open": "A circuit breaker lets one caller try.",

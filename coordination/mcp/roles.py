@@ -34,6 +34,7 @@ OPERATIONS: Mapping[str, str] = {
     "coord_retry_run": "retry",
     "coord_cancel_run": "cancel",
     "coord_rollback_run": "rollback",
+    "coord_adopt_branch": "adopt",
     "coord_land_plan": "land",
     "coord_revert_plan": "revert",
     "coord_create_checkpoint": "checkpoint",

@@ -172,6 +172,23 @@ class ChangeSets:
             pipeline.execute()
         self._announce("reverted", change_set, repo, run)
 
+    def adopt(self, change_set: str, repo: str, facts: Mapping[str, str], todos: Mapping[str, str]) -> None:
+        """Record these facts of a repository, as a person states them. `todos`: todo → the run that has its
+        result. The caller holds the lock of starts, and has refused one that a run writes.
+        """
+        key = self._keys.changes(change_set)
+        before = self.read(change_set)
+        known = before.repos.get(repo) if before else None
+        with self._redis.pipeline(transaction=True) as pipeline:
+            if known is not None and known.landed is not None:  # a new beginning
+                pipeline.hdel(key, f"landed {repo}", *(f"{TODO} {todo}" for todo in known.todos))
+            pipeline.hset(key, mapping={f"{fact} {repo}": value for fact, value in facts.items()})
+            for todo, run in todos.items():
+                pipeline.hset(key, f"{TODO} {todo}", f"{run} {repo}")
+            pipeline.sadd(self._keys.change_sets, change_set)
+            pipeline.execute()
+        self._announce("adopted", change_set, repo, "")
+
     def discard(self, change_set: str, repo: str) -> None:
         """Forget the changes of a repository, and the results of its todos. Raises NotFound."""
         found = self._require(change_set, repo)

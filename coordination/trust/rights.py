@@ -86,6 +86,7 @@ OPERATIONS: Mapping[str, Right] = {
     "complete": Right.APPROVE,
     "approve": Right.APPROVE,
     "reject": Right.APPROVE,
+    "adopt": Right.LAND,
     "land": Right.LAND,
     "revert": Right.LAND,
     "merge": Right.MERGE,

@@ -1,4 +1,4 @@
-"""`changes` and `diff`: what plans have made and not landed yet."""
+"""`changes`, `diff` and `adopt`: what plans have made and not landed yet."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 import click
 from rich_click import command
 
-from coordination.api import ChangeView, RepoDiff
-from coordination.cli.completion import change_sets, repo_names
+from coordination.api import Adoption, ChangeView, RepoDiff
+from coordination.cli.completion import branch_names, change_sets, plan_ids, repo_names
 from coordination.cli.context import CliContext, aloud
-from coordination.cli.options.prompts import confirm
+from coordination.cli.options.prompts import confirm, yes_option
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import Cell, Column, plain, print_none, print_table
@@ -129,3 +129,51 @@ def discard_before(call: CliContext, plan: str, *, dry_run: bool, yes: bool) -> 
     done = call.coord.changes.carry_out_discard(planned)
     again = f"; open again: {listed(done.reopened)}" if done.reopened else ""
     click.echo(plain(f"discarded; the tips stay under refs/coord/discarded{again}"), err=True)
+
+
+@command()
+@click.argument("plan", shell_complete=plan_ids)
+@click.argument("repo", required=False, shell_complete=repo_names)
+@click.argument("branch", required=False, shell_complete=branch_names)
+@click.option("--dry-run", is_flag=True, help="Print what would be adopted; change nothing.")
+@yes_option
+@as_json_option
+@click.pass_obj
+def adopt(
+    call: CliContext,
+    plan: str,
+    repo: str | None,
+    branch: str | None,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Take BRANCH of REPO as the tip of the change set of PLAN: a person's work, which need not contain what
+    the change set had.
+
+    Without REPO and BRANCH: build a change set that Redis has lost from the commits in the checkouts of this
+    machine. Their trailers (Coord-Plan, Coord-Todo, Coord-Run) name plan, todo and run.
+
+    By adopting a branch you state that it has the work of the plan's todos. With an identity the statement is
+    signed; it needs the right to land.
+    """
+    found = call.coord.changes.plan_adoption(plan, repo, branch)
+    if not (as_json and (yes or dry_run)):
+        _show_adoptions(found)
+    if not dry_run:
+        confirm(f"Adopt this as the change set of {plan}?", yes=yes)
+        call.coord.changes.carry_out_adoption(plan, found)
+        click.echo(f"adopted; see: coord changes {plan}", err=True)
+    if as_json:
+        print_json([one.model_dump() for one in found])
+
+
+@aloud()
+def _show_adoptions(found: Iterable[Adoption]) -> None:
+    for one in found:
+        size = f"{counted(one.commits, 'commit')}, {counted(one.files, 'file')}, +{one.added} -{one.removed}"
+        before = f", before at {one.before[:12]}" if one.before else ""
+        words = f"{one.repo}: {one.branch}, {one.base[:12]}..{one.tip[:12]}{before}: {size}"
+        click.echo(plain(f"{words}; todos: {listed(one.todos)}" if one.todos else words), err=True)
+        if one.lacks:
+            click.echo(plain(f"  no commit of it names {listed(one.lacks)}"), err=True)

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from coordination.api import ChangeView, RepoDiff
+from coordination.api import Adoption, ChangeView, RepoDiff
 from coordination.mcp.answers import Page, page
-from coordination.mcp.declaration import Items, Limit, Offset, PlanName, reads
+from coordination.mcp.declaration import Items, Limit, Offset, PlanName, changes, reads
 from coordination.mcp.session import Session
 
 Some = Annotated[Items, Field(description="Only these repositories (default: all of the change set).")]
@@ -43,3 +43,18 @@ def coord_get_diff(
     """
     found = session.coord.changes.diff(plan, repos or (), stat=stat)
     return page([one.shortened(limit) for one in found], len(found) or 1, 0)
+
+
+@changes("Adopt a branch")
+def coord_adopt_branch(
+    session: Session,
+    plan: PlanName,
+    repo: Annotated[str | None, Field(description="The repository of the branch.")] = None,
+    branch: Annotated[str | None, Field(description="A branch of its checkout on this machine.")] = None,
+) -> Page[Adoption]:
+    """Take a branch as the tip of a plan's change set, in place of what the change set had. Without `repo`
+    and `branch`: build what Redis has lost from the commits of this machine. It states that the branch has
+    the work of the plan's todos: call it only if a person told you to.
+    """
+    found = session.coord.changes.adopt(plan, repo, branch)
+    return page(found, len(found) or 1, 0)

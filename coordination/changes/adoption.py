@@ -1,0 +1,183 @@
+"""Adopt a branch as the tip of a change set: a person's branch, or what Redis has lost.
+
+An adoption is a person's statement that the branch has the work of the change set. It is signed, where this
+process has an identity, and takes the place of the signed result of the tip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from coordination.changes.branches import BranchFacts, base_tip, branch_with_work, commit_of, facts_of
+from coordination.changes.discard import alone
+from coordination.errors import Conflict, GitRefused, NotFound
+from coordination.git import ask_git
+from coordination.models import Repo
+from coordination.runs.change_sets import ChangeSet, ChangeSets, RepoChange, branch_name
+from coordination.trust.adoptions import AdoptionRecord, seal_adoption
+
+if TYPE_CHECKING:
+    from coordination.runs.connection import Connection
+
+
+class Adoption(BaseModel):
+    """A branch that is, or will be, the tip of a change set in one repository."""
+
+    model_config = ConfigDict(frozen=True)
+
+    plan: str
+    repo: str
+    branch: str
+    """The adopted branch."""
+    base: str
+    tip: str
+    before: str
+    """The tip of the change set before; empty where Redis had none."""
+    host: str
+    commits: int
+    files: int
+    added: int
+    removed: int
+    todos: Mapping[str, str]
+    """Todo → its run, by the trailers of the commits."""
+    runs: tuple[str, ...]
+    lacks: tuple[str, ...]
+    """Todos of the change set that no commit of the branch names: a person states that it has their work."""
+
+
+def find_lost(
+    plan: str, repos: Collection[Repo], places: Mapping[str, Path | None], known: ChangeSet | None, host: str
+) -> tuple[Adoption, ...]:
+    """Return the work of a plan that the checkouts of this machine have and Redis does not.
+
+    Raises NotFound where there is none; GitRefused where it is on several branches.
+    """
+    there = known.repos if known else {}
+    found = []
+    for repo in repos:
+        place = places.get(repo.name)
+        if repo.name in there or place is None or not place.is_dir():
+            continue
+        base = base_tip(place, repo.branch, remote=bool(repo.url))
+        if (branch := branch_with_work(place, plan, base)) and base:
+            facts = facts_of(place, branch, plan, base)
+            if facts.commits:
+                found.append(_adoption(plan, repo.name, facts, None, (), host))
+    if not found:
+        what = "has work of it that Redis does not know" if there else "has work of it"
+        raise NotFound(
+            f"no checkout of this machine {what}: {plan}",
+            f"name a branch: coord adopt {plan} REPO BRANCH; or call it on the host that has the commits",
+        )
+    return tuple(found)
+
+
+def find_branch(
+    plan: str, repo: Repo, place: Path | None, branch: str, known: ChangeSet | None, host: str
+) -> Adoption:
+    """Return the adoption of a branch. Raises NotFound, GitRefused."""
+    if place is None or not place.is_dir():
+        raise GitRefused(
+            f"{repo.name} has no checkout on this machine", "call it on the machine that has the branch"
+        )
+    base = base_tip(place, repo.branch, remote=bool(repo.url))
+    facts = facts_of(place, branch, plan, base)
+    if not facts.commits:
+        raise GitRefused(
+            f"{branch} of {repo.name} has nothing that {repo.branch} does not have", "name another branch"
+        )
+    change = known.repos.get(repo.name) if known else None
+    done = change.todos if change else ()
+    return _adoption(plan, repo.name, facts, change, done, host)
+
+
+def _adoption(
+    plan: str, repo: str, facts: BranchFacts, change: RepoChange | None, done: Collection[str], host: str
+) -> Adoption:
+    is_open = change is not None and change.landed is None
+    return Adoption(
+        plan=plan,
+        repo=repo,
+        before=change.tip if change and is_open else "",
+        host=host,
+        lacks=tuple(sorted(set(done) - facts.todos.keys())) if is_open else (),
+        **vars(facts),
+    )
+
+
+def adopt(
+    connection: Connection, plan: str, found: Sequence[Adoption], places: Mapping[str, Path | None]
+) -> None:
+    """Record the adoptions, and move the branch of the change set in the checkouts.
+
+    Raises Conflict while a run writes or lands it, where it has moved since, or its branch is checked out.
+    """
+    with alone(connection, plan) as known:
+        for one in found:
+            change = known.repos.get(one.repo) if known else None
+            before = change.tip if change and change.landed is None else ""
+            if before != one.before:
+                what = f"the change set of {plan} in {one.repo} has moved to {before[:12] or 'nothing'}"
+                raise Conflict(what, "look, and try again: coord changes " + plan)
+            _refuse_checked_out(one, change, places[one.repo])
+        for one in found:
+            change = known.repos.get(one.repo) if known else None
+            _move_branch(one, change, places[one.repo])
+            ChangeSets(connection.store).adopt(plan, one.repo, _facts(connection, one, change), one.todos)
+
+
+def _facts(connection: Connection, one: Adoption, change: RepoChange | None) -> Mapping[str, str]:
+    is_open = change is not None and change.landed is None
+    runs = tuple(dict.fromkeys((*(change.runs if change and is_open else ()), *one.runs)))
+    numbers = {name: str(getattr(one, name)) for name in ("commits", "files", "added", "removed")}
+    return {
+        "branch": _branch(one, change),
+        "base": one.base,
+        "tip": one.tip,
+        "host": one.host,
+        "run": runs[-1] if runs else "",
+        "runs": " ".join(runs),
+        "result": _signed(connection, one),
+        **numbers,
+    }
+
+
+def _signed(connection: Connection, one: Adoption) -> str:
+    """Return the signed adoption; empty in a process without an identity."""
+    if connection.signing is None:
+        return ""
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    record = AdoptionRecord(change_set=one.plan, repo=one.repo, base=one.base, tip=one.tip, at=at)
+    return seal_adoption(record, connection.signing.signer)
+
+
+def _branch(one: Adoption, change: RepoChange | None) -> str:
+    return (change.branch if change else "") or branch_name(one.plan)
+
+
+def _refuse_checked_out(one: Adoption, change: RepoChange | None, place: Path | None) -> None:
+    ref = f"refs/heads/{_branch(one, change)}"
+    assert place is not None
+    if commit_of(place, ref) in ("", one.tip):
+        return
+    if f"branch {ref}" in ask_git(place, "worktree", "list", "--porcelain").splitlines():
+        raise Conflict(
+            f"{_branch(one, change)} of {one.repo} is checked out, and would move to {one.tip[:12]}",
+            "check out another branch there; see: git worktree list",
+        )
+
+
+def _move_branch(one: Adoption, change: RepoChange | None, place: Path | None) -> None:
+    assert place is not None
+    ref = f"refs/heads/{_branch(one, change)}"
+    before = commit_of(place, ref)
+    if before == one.tip:
+        return
+    ask_git(place, "update-ref", "-m", "coord: adopted", ref, one.tip, before or "0" * len(one.tip))
+    if commit_of(place, ref) != one.tip:
+        raise Conflict(f"{_branch(one, change)} of {one.repo} moved meanwhile", "look, and try again")
