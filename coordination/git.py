@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from coordination.environment import without_ours
@@ -25,8 +25,10 @@ def history_exceeds(checkout: Path, branch: str, limit_bytes: int) -> bool:
     return told.isdecimal() and int(told) > limit_bytes
 
 
-def ask_git(checkout: Path, *arguments: str, timeout_s: float | None = None) -> str:
-    """Return git's output, or "" if the command fails. Raises GitRefused if git is not installed,
+def ask_git(
+    checkout: Path, *arguments: str, timeout_s: float | None = None, codes: Collection[int] = (0,)
+) -> str:
+    """Return git's output, or "" if it ends with another exit code than these. Raises GitRefused if git is not installed,
     TimeoutExpired.
     """
     try:
@@ -41,7 +43,7 @@ def ask_git(checkout: Path, *arguments: str, timeout_s: float | None = None) -> 
         )
     except FileNotFoundError as error:
         raise GitRefused("the git command was not found", "install git and try again") from error
-    return answer.stdout.strip() if answer.returncode == 0 else ""
+    return answer.stdout.strip() if answer.returncode in codes else ""
 
 
 PIECE = 1 << 16

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from coordination.cache.names import Scope
     from coordination.changes.adoption import Adoption
     from coordination.changes.diff import RepoDiff
+    from coordination.changes.resolve import ConflictState, Resolution
     from coordination.changes.view import ChangeView
     from coordination.charts.svg import MADE_BY
     from coordination.dependencies.records import DependencyReport, Outcome
@@ -139,6 +140,7 @@ __all__ = [
     "Cache",
     "Chains",
     "ChangeView",
+    "ConflictState",
     "Context",
     "CoordinationManager",
     "Decision",
@@ -180,6 +182,7 @@ __all__ = [
     "RepoPreview",
     "RepoStatus",
     "Reset",
+    "Resolution",
     "ResourceStats",
     "RetryPlan",
     "RollbackPreview",
@@ -228,6 +231,7 @@ _HOMES = {
     "cache.names": ("Scope",),
     "changes.adoption": ("Adoption",),
     "changes.diff": ("RepoDiff",),
+    "changes.resolve": ("ConflictState", "Resolution"),
     "changes.view": ("ChangeView",),
     "charts.svg": ("MADE_BY",),
     "dependencies.records": ("DependencyReport", "Outcome"),

@@ -10,13 +10,14 @@ from coordination.changes.diff import RepoDiff, diff_of
 from coordination.changes.reader import ChangeReader
 from coordination.changes.view import ChangeView
 from coordination.errors import NotFound, UsageError
-from coordination.runs.change_sets import ChangeSet, ChangeSets
+from coordination.runs.change_sets import ChangeSet, ChangeSets, RepoChange
 from coordination.text import did_you_mean, listed
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
     from coordination.changes.adoption import Adoption
     from coordination.changes.discard import Discarded
+    from coordination.changes.resolve import Resolution
     from coordination.models import Ecosystem
 
 
@@ -130,6 +131,50 @@ class Changes:
             adopt(connection, plan, found, self._places())
         tips = [f"{one.repo}:{one.tip}" for one in found]
         self._access.announce("adopt", plan, repos=repos, data={"tips": tips})
+
+    def resolve(self, plan: str, repo: str) -> Resolution:
+        """Return where the conflict of a plan's change set with its base branch is resolved: a worktree on
+        this machine, with the files. A merge that is committed there is taken up: the run that waits for it
+        goes on, an ended one is retried, and without a run the branch is adopted.
+
+        Raises NotFound; GitRefused; Conflict; NotAllowed.
+        """
+        from coordination.changes.resolve import ConflictState, open_worktree
+
+        found, change, checkout = self._conflict(plan, repo)
+        if found.state is ConflictState.OPEN and not found.run and checkout is not None:
+            open_worktree(found, change, checkout)
+            found, change, checkout = self._conflict(plan, repo)
+        if found.state is not ConflictState.RESOLVED:
+            return found
+        return found.model_copy(update={"taken_up": self._take_up(found, checkout)})
+
+    def _conflict(self, plan: str, repo: str) -> tuple[Resolution, RepoChange, Path | None]:
+        from coordination.changes.resolve import find_conflict
+
+        change = self._read(plan).repos.get(repo)
+        declared = {one.name: one for one in self._access.document.ecosystem.repos}
+        if change is None or repo not in declared:
+            raise NotFound(f"{plan} has no changes in {repo}", f"see: coord changes {plan}")
+        checkout = self._places()[repo]
+        with self._access.reached() as connection:
+            found = find_conflict(connection, change, plan, declared[repo], checkout, self._access.state)
+        return found, change, checkout
+
+    def _take_up(self, found: Resolution, checkout: Path | None) -> str:
+        """Go on with a merge that is committed; return the run that does, or the adopted commit."""
+        from coordination.changes.resolve import remove_worktree
+
+        if found.run and found.live:
+            return found.run
+        if found.run:
+            from coordination.api.runs import Runs
+
+            return Runs(self._access).retry(found.run).id
+        (adopted,) = self.adopt(found.plan, found.repo, found.branch)
+        if checkout is not None:
+            remove_worktree(found, checkout)
+        return adopted.tip
 
     def _places(self) -> Mapping[str, Path | None]:
         document = self._access.document

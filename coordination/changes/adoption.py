@@ -18,11 +18,15 @@ from coordination.changes.discard import alone
 from coordination.errors import Conflict, GitRefused, NotFound
 from coordination.git import ask_git
 from coordination.models import Repo
-from coordination.runs.change_sets import ChangeSet, ChangeSets, RepoChange, branch_name
+from coordination.runs.change_sets import PREFIX, ChangeSet, ChangeSets, RepoChange, branch_name
 from coordination.trust.adoptions import AdoptionRecord, seal_adoption
 
 if TYPE_CHECKING:
     from coordination.runs.connection import Connection
+
+
+COPIES = "refs/coord/copies"
+"""Refs of the commits at which coord left the branches of change sets (workers/workspace/branch_copy.py)."""
 
 
 class Adoption(BaseModel):
@@ -173,11 +177,14 @@ def _refuse_checked_out(one: Adoption, change: RepoChange | None, place: Path | 
 
 
 def _move_branch(one: Adoption, change: RepoChange | None, place: Path | None) -> None:
+    """Move the branch of the change set, and the ref by which a worker knows that coord moved it."""
     assert place is not None
-    ref = f"refs/heads/{_branch(one, change)}"
+    branch = _branch(one, change)
+    ref, kept = f"refs/heads/{branch}", f"{COPIES}/{branch.removeprefix(PREFIX)}"
     before = commit_of(place, ref)
-    if before == one.tip:
-        return
-    ask_git(place, "update-ref", "-m", "coord: adopted", ref, one.tip, before or "0" * len(one.tip))
+    if before != one.tip:
+        nothing = "0" * len(one.tip)
+        ask_git(place, "update-ref", "-m", "coord: adopted", ref, one.tip, before or nothing)
+    ask_git(place, "update-ref", kept, one.tip)
     if commit_of(place, ref) != one.tip:
-        raise Conflict(f"{_branch(one, change)} of {one.repo} moved meanwhile", "look, and try again")
+        raise Conflict(f"{branch} of {one.repo} moved meanwhile", "look, and try again")

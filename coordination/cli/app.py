@@ -122,6 +122,11 @@ COMMANDS: Families = {
         ),
         "diff": ("runs.changes:diff", "Show the difference of a plan's change set.", "plan diff"),
         "adopt": ("runs.changes:adopt", "Take a branch as the tip of a change set.", "plan adopt"),
+        "resolve": (
+            "runs.changes:resolve",
+            "Show where a conflict is resolved, and go on with the merge.",
+            "plan resolve",
+        ),
         "land": (
             "runs.land:land",
             "Bring a plan's change set into the base branches.",

@@ -35,6 +35,7 @@ OPERATIONS: Mapping[str, str] = {
     "coord_cancel_run": "cancel",
     "coord_rollback_run": "rollback",
     "coord_adopt_branch": "adopt",
+    "coord_resolve_conflict": "retry",
     "coord_land_plan": "land",
     "coord_revert_plan": "revert",
     "coord_create_checkpoint": "checkpoint",

@@ -16,6 +16,7 @@ from coordination.models import Ecosystem, OnFailure, Repo, Via
 from coordination.runs.change_sets import RepoChange
 from coordination.runs.submission.submit import submit
 from coordination.settings import Settings
+from coordination.trust.adoptions import AdoptionRecord, seal_adoption
 from tests.integration.conftest import MakeWorker
 from tests.plans import order
 from tests.trusted import Persons, Trusting
@@ -80,3 +81,27 @@ def test_a_tip_that_no_signed_result_states_does_not_land(site: Trusting):
     assert "not executed" not in land(site, "olga"), "the order is good"
     assert len(site.refusals) == before + 1
     assert site.todo("P.check.r1").was == "failed"
+
+
+@pytest.mark.parametrize(
+    ("by", "change_set", "repo", "tip", "believed"),
+    [
+        ("olga", "P", "r1", TIP, True),
+        ("ann", "P", "r1", TIP, False),
+        ("eve", "P", "r1", TIP, False),
+        ("olga", "Q", "r1", TIP, False),
+        ("olga", "P", "r2", TIP, False),
+        ("olga", "P", "r1", "b" * 40, False),
+    ],
+)
+def test_an_adopted_tip_lands_if_somebody_who_may_has_signed_it(
+    site: Trusting, by: str, change_set: str, repo: str, tip: str, believed: bool
+):
+    recorded(site)
+    at = "2026-01-01T00:00:00+00:00"
+    record = AdoptionRecord(change_set=change_set, repo=repo, base="c" * 40, tip=tip, at=at)
+    signed = seal_adoption(record, site.persons.signer(by))
+    site.redis.hset(site.store.keys.changes("P"), "result r1", signed)
+    before = len(site.refusals)
+    land(site, "olga")
+    assert (len(site.refusals) == before) is believed

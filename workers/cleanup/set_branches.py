@@ -13,6 +13,7 @@ from pathlib import Path
 from coordination.errors import GitRefused
 from coordination.runs.change_sets import PREFIX, branch_name
 from coordination.runs.cleanup_jobs import Artifact, BranchOfSet, Kind
+from workers.workspace.branch_copy import COPIES
 from workers.workspace.git import ask, git
 from workers.workspace.repository import contains, has_commit, worktrees
 
@@ -55,6 +56,7 @@ class SetBranch:
                     git("update-ref", self._kept(commit), commit, cwd=self.checkout)
             if head:
                 git("update-ref", "--no-deref", "-d", self._ref, head, cwd=self.checkout)
+            git("update-ref", "-d", f"{COPIES}/{self._name.removeprefix(PREFIX)}", cwd=self.checkout)
         except GitRefused as refused:
             return found.model_copy(update={"stays": refused.message})
         return found.model_copy(update={"gone": True})

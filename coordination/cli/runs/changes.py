@@ -1,4 +1,4 @@
-"""`changes`, `diff` and `adopt`: what plans have made and not landed yet."""
+"""`changes`, `diff`, `adopt`, `resolve`: what plans have made and not landed yet."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from collections.abc import Iterable, Sequence
 import click
 from rich_click import command
 
-from coordination.api import Adoption, ChangeView, RepoDiff
+from coordination.api import Adoption, ChangeView, ConflictState, RepoDiff, Resolution
 from coordination.cli.completion import branch_names, change_sets, plan_ids, repo_names
 from coordination.cli.context import CliContext, aloud
 from coordination.cli.options.prompts import confirm, yes_option
+from coordination.cli.runs.summary import BLOCKED, SOME_FAILED
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import Cell, Column, plain, print_none, print_table
 from coordination.cli.times import format_time
 from coordination.text import counted, listed
 
+RESOLVE_CODES = {ConflictState.OPEN: SOME_FAILED, ConflictState.ELSEWHERE: BLOCKED}
 some_repos = click.option(
     "--repo", "repos", multiple=True, metavar="REPO", shell_complete=repo_names,
     help="Select the changes of REPO; repeat it for more.",
@@ -177,3 +179,44 @@ def _show_adoptions(found: Iterable[Adoption]) -> None:
         click.echo(plain(f"{words}; todos: {listed(one.todos)}" if one.todos else words), err=True)
         if one.lacks:
             click.echo(plain(f"  no commit of it names {listed(one.lacks)}"), err=True)
+
+
+@command()
+@click.argument("plan", shell_complete=change_sets)
+@click.argument("repo", shell_complete=repo_names)
+@as_json_option
+@click.pass_obj
+def resolve(call: CliContext, plan: str, repo: str, as_json: bool) -> int:
+    """Show where the conflict between the change set of PLAN and the base branch of REPO is resolved: the
+    worktree, its host, the files. When the merge is committed there, the same command goes on with it.
+
+    A run that waits for the merge goes on by itself, an ended one is retried. After a landing that was
+    refused, a worktree of the change set's branch is made; the merge in it is adopted, and lands next time.
+
+    Exit code 0: there is no conflict, or the merge is taken up. 3: files are to be resolved. 5: the
+    commits are on another host.
+    """
+    found = call.coord.changes.resolve(plan, repo)
+    if as_json:
+        print_json(found)
+    else:
+        _print_resolution(found)
+    return RESOLVE_CODES.get(found.state, 0)
+
+
+def _print_resolution(found: Resolution) -> None:
+    if found.state is ConflictState.NONE:
+        click.echo(plain(f"{found.repo}: the base branch merges without a conflict"), err=True)
+    elif found.state is ConflictState.ELSEWHERE:
+        click.echo(plain(f"{found.repo}: the commits are on {found.host or 'another host'}"), err=True)
+    elif found.state is ConflictState.RESOLVED:
+        goes_on = f"run {found.taken_up} goes on with it" if found.run else f"adopted as {found.taken_up[:12]}"
+        watch = f"coord watch {found.taken_up}" if found.run else f"coord land {found.plan}"
+        click.echo(plain(f"{found.repo}: the merge is committed, {goes_on}: {watch}"), err=True)
+    else:
+        click.echo(plain(found.path))
+        click.echo(plain(f"on {found.host or 'this host'}, branch {found.branch}; conflicts:"), err=True)
+        for file in found.files:
+            click.echo(plain(f"  {file}"), err=True)
+    if found.next:
+        click.echo(plain(f"next: {found.next}"), err=True)

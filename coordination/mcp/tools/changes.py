@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from coordination.api import Adoption, ChangeView, RepoDiff
+from coordination.api import Adoption, ChangeView, RepoDiff, Resolution
 from coordination.mcp.answers import Page, page
-from coordination.mcp.declaration import Items, Limit, Offset, PlanName, changes, reads
+from coordination.mcp.declaration import Items, Limit, Offset, PlanName, RepoName, changes, reads
 from coordination.mcp.session import Session
 
 Some = Annotated[Items, Field(description="Only these repositories (default: all of the change set).")]
@@ -58,3 +58,11 @@ def coord_adopt_branch(
     """
     found = session.coord.changes.adopt(plan, repo, branch)
     return page(found, len(found) or 1, 0)
+
+
+@changes("Resolve a conflict")
+def coord_resolve_conflict(session: Session, plan: PlanName, repo: RepoName) -> Resolution:
+    """Return the worktree on this machine in which the conflict of a change set with its base branch is
+    resolved, with the files. When the merge is committed there, call it again: then the work goes on.
+    """
+    return session.coord.changes.resolve(plan, repo)

@@ -1,0 +1,172 @@
+"""Find the place where a conflict of a change set with its base branch is resolved, and what is left to do.
+
+A run that cannot merge the base leaves its worktree and waits: the merge is made and committed there, and the
+run goes on by itself, or, if it has ended, by a retry. A landing leaves no worktree: one of the branch
+`coord/<plan>` is made here, and the merge commit in it is adopted.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from coordination.changes.branches import base_tip, commit_of, contains
+from coordination.errors import GitRefused
+from coordination.git import COMMIT, ask_git
+from coordination.models import Repo
+from coordination.runs.change_sets import PREFIX, RepoChange
+from coordination.runs.records import RunStatus
+from coordination.runs.views.run_list import newest_of_each
+
+if TYPE_CHECKING:
+    from coordination.runs.connection import Connection
+
+FOLDER = "resolve"
+MERGE = ("merge-tree", "--write-tree", "--name-only", "--no-messages", "-z")
+
+
+class ConflictState(StrEnum):
+    """How far the merge of the base branch into the change set is."""
+
+    NONE = "none"
+    """The base branch merges without a conflict: there is nothing to resolve."""
+    OPEN = "open"
+    """Files are to be resolved in `path`, and the merge committed there."""
+    RESOLVED = "resolved"
+    """The merge is committed; it is taken up now."""
+    ELSEWHERE = "elsewhere"
+    """The commits are on another host."""
+
+
+class Resolution(BaseModel):
+    """A conflict of a change set with its base branch."""
+
+    model_config = ConfigDict(frozen=True)
+
+    plan: str
+    repo: str
+    state: ConflictState
+    host: str
+    path: str = ""
+    """The worktree where it is resolved."""
+    branch: str
+    """The branch of that worktree."""
+    base: str = ""
+    """The commit of the base branch that has to be merged."""
+    files: tuple[str, ...] = ()
+    """Files with a conflict."""
+    run: str = ""
+    """The run whose worktree it is; empty for a worktree of the change set's own branch."""
+    live: bool = False
+    """True if that run waits for the merge, and goes on by itself."""
+    taken_up: str = ""
+    """The run that goes on with the merge, or the adopted commit."""
+    next: str = ""
+    """The next command."""
+
+
+def find_conflict(
+    connection: Connection, change: RepoChange, plan: str, repo: Repo, checkout: Path | None, state: Path
+) -> Resolution:
+    """Return where the conflict is resolved, and how far that is. Changes nothing. `state`: the folder of
+    worktrees on this machine.
+    """
+    run, live = _waiting_run(connection, change, plan)
+    host = (connection.redis.hget(connection.keys.run(run).meta, f"host.{repo.name}") if run else "") or (
+        change.host
+    )
+    found = Resolution(
+        plan=plan, repo=repo.name, state=ConflictState.ELSEWHERE, host=host, branch=change.branch
+    )
+    if checkout is None or not checkout.is_dir() or host not in ("", connection.settings.this_host):
+        where = host or "the machine that has the commits"
+        return found.model_copy(update={"next": f"call it on {where}: coord resolve {plan} {repo.name}"})
+    kept = state / "worktrees" / run / repo.name if run else None
+    if kept is not None and (base := _left_to_a_person(state, run, repo.name)) and (kept / ".git").exists():
+        of_run = {"branch": f"{PREFIX}{run}", "run": run, "live": live, "base": base}
+        return _looked_at(found.model_copy(update=of_run), kept)
+    found = found.model_copy(update={"base": base_tip(checkout, repo.branch, remote=bool(repo.url))})
+    own = state / FOLDER / change.branch.removeprefix(PREFIX) / repo.name
+    if (own / ".git").exists():
+        return _looked_at(found, own)
+    files = _would_conflict(checkout, found.base, change.tip)
+    if not files:
+        return found.model_copy(update={"state": ConflictState.NONE, "next": f"coord land {plan}"})
+    return found.model_copy(update={"state": ConflictState.OPEN, "path": str(own), "files": files})
+
+
+def open_worktree(found: Resolution, change: RepoChange, checkout: Path) -> None:
+    """Make the worktree of the change set's branch, with the merge begun, unless it is there.
+
+    Raises GitRefused.
+    """
+    path = Path(found.path)
+    if found.run or (path / ".git").exists():
+        return
+    ref = f"refs/heads/{change.branch}"
+    head = commit_of(checkout, ref)
+    if head and not contains(checkout, change.tip, head):
+        raise GitRefused(
+            f"{change.branch} of {change.repo} lacks commits of the change set",
+            f"take it as it is: coord adopt {found.plan} {change.repo} {change.branch}",
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    asked = [str(path), change.branch] if head else ["-b", change.branch, str(path), change.tip]
+    ask_git(checkout, "worktree", "add", "--quiet", *asked)
+    if not (path / ".git").exists():
+        raise GitRefused(
+            f"git made no worktree of {change.branch} in {path}",
+            f"see why: git -C {checkout} worktree add {path} {change.branch}",
+        )
+    ask_git(path, "merge", "--no-commit", found.base)
+
+
+def remove_worktree(found: Resolution, checkout: Path) -> None:
+    """Remove the worktree that `open_worktree` has made; its commits are on the branch."""
+    ask_git(checkout, "worktree", "remove", found.path)
+
+
+def _looked_at(found: Resolution, path: Path) -> Resolution:
+    """Return the state of a worktree."""
+    head = commit_of(path, "HEAD")
+    merging = bool(commit_of(path, "MERGE_HEAD"))
+    listing = ask_git(path, "diff", "--name-only", "--diff-filter=U", "-z")
+    files = tuple(filter(None, listing.split("\0")))
+    dirty = ask_git(path, "status", "--porcelain", "--untracked-files=no")
+    if contains(path, found.base, head) and not merging and not dirty:
+        return found.model_copy(update={"state": ConflictState.RESOLVED, "path": str(path)})
+    commit = f"git -C {path} commit" if merging else f"git -C {path} merge {found.base}"
+    return found.model_copy(
+        update={
+            "state": ConflictState.OPEN,
+            "path": str(path),
+            "files": files or _would_conflict(path, found.base, head),
+            "next": f"{commit}; then: coord resolve {found.plan} {found.repo}",
+        }
+    )
+
+
+def _waiting_run(connection: Connection, change: RepoChange, plan: str) -> tuple[str, bool]:
+    """Return the run that may have left a merge to a person, and whether it is live: the one that writes the
+    change set, or the newest of the plan if that did not succeed.
+    """
+    if change.writer and change.writer in connection.store.live_runs():
+        return change.writer, True
+    run, status = newest_of_each(connection.redis, connection.keys, {plan}).get(plan, ("", ""))
+    return (run, False) if status in (RunStatus.FAILED, RunStatus.CANCELLED) else ("", False)
+
+
+def _left_to_a_person(state: Path, run: str, repo: str) -> str:
+    """Return the commit of the base branch that a run could not merge, as its worker recorded it."""
+    file = state / "workspaces" / run / repo / "conflict"
+    words = file.read_text().split() if file.is_file() else []
+    return words[1] if len(words) == 2 and COMMIT.fullmatch(words[1]) else ""
+
+
+def _would_conflict(checkout: Path, base: str, tip: str) -> tuple[str, ...]:
+    """Return the files with which the base branch does not merge."""
+    done = ask_git(checkout, *MERGE, tip, base, codes=(0, 1)) if base and tip else ""
+    return tuple(filter(None, done.split("\0")[1:]))
