@@ -44,6 +44,7 @@ MODULES = (
 """Modules whose exported names the library reference lists."""
 REACHED = {
     "coord.runs": "coordination.api.runs:Runs",
+    "coord.generators": "coordination.api.generators:Generators",
     "coord.planner": "coordination.api.planning:Planner",
     "coord.locks.resources": "coordination.locks.resources:Resources",
     "Policy": "coordination.breakers.records:Policy",

@@ -7,6 +7,7 @@
 | `coord.py` | the facade of scripts and servers, which live longer than a command |
 | `runs.py` `decisions.py` | all runs; what people decide about their todos |
 | `run.py` `run_reading.py` | one run; its read-only half |
+| `generators.py` | plans and todos made for many repositories |
 | `landing.py` | change sets into the base branches, and out of them again |
 | `planning.py` | order and duration of a plan, preview of a sweep |
 | `messages.py` `machine.py` | messages; doctor, Flower, metrics, ACL users, the first file |
@@ -96,6 +97,7 @@ if TYPE_CHECKING:
         DeletePreview,
         EcosystemStatus,
         Edited,
+        GeneratedPlan,
         MilestoneStanding,
         Overdue,
         PlanCompletion,
@@ -146,6 +148,7 @@ __all__ = [
     "Facts",
     "Finding",
     "Forecast",
+    "GeneratedPlan",
     "Held",
     "HistoryEvent",
     "HistoryFilters",
@@ -275,6 +278,7 @@ _HOMES = {
         "DeletePreview",
         "EcosystemStatus",
         "Edited",
+        "GeneratedPlan",
         "MilestoneStanding",
         "Overdue",
         "PlanCompletion",

@@ -5,5 +5,6 @@
 | `tracker.py` | issues, todos, plans, repositories, dependencies |
 | `runs.py` | runs, logs, checkpoints, approvals |
 | `landing.py` | landings of plans |
+| `generators.py` | plans for many repositories |
 | `coordination.py` | locks, messages, events, shared values, history |
 """
