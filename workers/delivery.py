@@ -21,9 +21,12 @@ from typing import Any, TypeVar
 import redis
 
 from coordination.backend.error_messages import cannot_write
+from coordination.credentials.records import Purpose
 from coordination.credentials.store import credentials_file
+from coordination.errors import CoordinationError
 from coordination.models import secrets_of
 from coordination.retry import retried
+from coordination.runs.brief import RunBrief
 from coordination.runs.change_sets import ChangeSets
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Worker
@@ -38,9 +41,11 @@ from workers.attempt.context_socket import served as served_context
 from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.logs import Log
 from workers.attempt.secrets import TodoSecrets
+from workers.cleanup.branch_copies import set_back
 from workers.cleanup.jobs import OVER, AutoCleanup
 from workers.config import WorkerConfig
 from workers.executors.land_job import LandJobs
+from workers.landing.run_base import base_at_remote
 from workers.leases import Leases
 from workers.order_check import OrderCheck, is_refusal
 from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
@@ -51,6 +56,7 @@ from workers.signed_results import SignedResults
 from workers.transfer.bundles import BundleStore
 from workers.transfer.commits import CommitTransfer, PredecessorPaths
 from workers.workspace.askpass import GitCredentials
+from workers.workspace.base_commit import RunBase
 from workers.workspace.lock import Superseded
 
 T = TypeVar("T")
@@ -98,6 +104,8 @@ class DeliveryHandler:
         self._orders = orders
         self._secrets = TodoSecrets(credentials_file(), os.environ, worker.host, self._record_secrets)
         git_credentials = GitCredentials(self._secrets.store, config.state, self._record_git)
+        self._access = git_credentials.access
+        self._change_sets = change_sets
         self._land_jobs = change_sets and LandJobs(
             store=store,
             change_sets=change_sets,
@@ -200,7 +208,7 @@ class DeliveryHandler:
             log.close()  # before the step: a reader that sees the end of the todo finds all of its log
             result = self._take_step(grant, outcome)
             if result.kind is TaskResultKind.DONE:
-                attempt.on_accepted()
+                self._note(grant, attempt.on_accepted(outcome))
             elif outcome.tip and result.kind is TaskResultKind.LATER:
                 attempt.take_back()
             return result
@@ -210,6 +218,13 @@ class DeliveryHandler:
             self._leases.remove(grant)
             with self._guard:
                 self._running.discard(attempt)
+
+    def _note(self, grant: Grant, line: str) -> None:
+        """Add a line to the log of a todo that has ended."""
+        if line:
+            logger.info("%s of run %s: %s", grant.todo_id, grant.run_id, line)
+            text = f"[coord] {line}\n"
+            self._until_answered(lambda: self._store.log(grant.run_id, grant.todo_id, grant.attempt, text))
 
     def _log(self, grant: Grant) -> Log:
         path = self._config.state / "logs" / grant.run_id / f"{grant.todo_id}.log"
@@ -222,7 +237,7 @@ class DeliveryHandler:
 
     def _environment(self, grant: Grant, log: Log) -> AttemptEnvironment:
         brief = self._until_answered(lambda: self._context.brief(grant.run_id))
-        runs = (grant.run_id, *brief.carried_from)
+        runs, known = (grant.run_id, *brief.carried_from), (grant.run_id, *brief.earlier)
         value_bytes = self._config.settings.cache_value_bytes
         return AttemptEnvironment(
             brief=brief,
@@ -237,10 +252,18 @@ class DeliveryHandler:
             secrets=self._secrets,
             results=self._results,
             sandboxes=self._sandboxes,
-            fetch=lambda *what: self._until_answered(lambda: self._transfer.fetch(grant, runs, *what)),
+            fetch=lambda *what: self._until_answered(lambda: self._transfer.fetch(grant, known, *what)),
+            base=self._base_of(grant, brief),
             withdraw=lambda: self._until_answered(lambda: self._transfer.withdraw(grant, runs)),
             landing=partial(self._land_jobs.of, grant) if self._land_jobs else None,
         )
+
+    def _base_of(self, grant: Grant, brief: RunBrief) -> Callable[[], RunBase] | None:
+        repo, url = grant.spec.repo, grant.spec.repo.url
+        if not url or brief.lands_locally:
+            return None
+        access = partial(self._access, grant.run_id, repo.name, url, Purpose.READ)
+        return partial(base_at_remote, repo, self._served[repo.name], access)
 
     def _record_secrets(self, grant: Grant, names: Sequence[str]) -> None:
         ids = (grant.run_id, grant.todo_id, grant.spec.repo.name)
@@ -307,16 +330,28 @@ class DeliveryHandler:
                 self._until_answered(lambda: self._transfer.send(grant, outcome))
             except Superseded as superseded:
                 return self._refused(grant, superseded.message)
+        brief = self._until_answered(lambda: self._context.brief(grant.run_id))
         result = outcome.result(state)
-        result = replace(result, signed=self._signed_results.seal(grant, result))
+        result = replace(result, signed=self._signed_results.seal(grant, result, brief.change_set))
         reply = self._step(grant, lambda: self._store.settle(grant, result))
         if reply.word == "stale":
             return LOST
         if reply.status in OVER:
             self._auto_cleanup.clear(grant.run_id, reply.status)
-            repos = set(self._context.brief(grant.run_id).repo_of.values())
+            if reply.status == RunStatus.ROLLED_BACK:
+                self._set_branches_back(grant, brief)
+            repos = set(brief.repo_of.values())
             self._until_answered(lambda: self._transfer.expire(grant.run_id, repos))
         return TaskResult(kind, outcome.why)
+
+    def _set_branches_back(self, grant: Grant, brief: RunBrief) -> None:
+        if (change_sets := self._change_sets) is None:
+            return
+        try:
+            lines = self._until_answered(lambda: tuple(set_back(change_sets, brief, self._served)))
+        except CoordinationError as error:  # the record is damaged: the next run mends the branches
+            lines = (error.message,)
+        self._note(grant, "; ".join(lines))
 
     def _step(self, grant: Grant, step: Callable[[], Reply]) -> Reply:
         reply = self._until_answered(step)

@@ -69,9 +69,9 @@ class SignedResults:
         """Envelope → its verified record: one is the tip's, and that of a predecessor, too."""
         self._guard = threading.Lock()
 
-    def seal(self, grant: Grant, result: Result) -> str:
+    def seal(self, grant: Grant, result: Result, change_set: str = "") -> str:
         """Return the signed record of a result, for its settle; empty for one of an undone todo, and where
-        the key cannot be made.
+        the key cannot be made. `change_set`: that of its run.
         """
         signer = None if grant.undo else self._key.load_or_log()
         if signer is None:
@@ -86,10 +86,11 @@ class SignedResults:
             tip=result.tip,
             output=digest(result.output) if result.outcome is TodoState.SUCCEEDED else "",
             outcome=result.outcome.value,
+            change_set=change_set,
         )
         return seal_result(record, signer)
 
-    def seal_tip(self, grant: Grant, tip: str, base: str) -> str:
+    def seal_tip(self, grant: Grant, tip: str, base: str, change_set: str) -> str:
         """Return the signed record of the tip of a change set that was opened again, also by a compensation;
         empty where the key cannot be made.
         """
@@ -106,11 +107,15 @@ class SignedResults:
             tip=tip,
             output="",
             outcome=TodoState.SUCCEEDED.value,
+            change_set=change_set,
         )
         return seal_result(record, signer)
 
-    def check_landing(self, grant: Grant, tip: str, signed: str) -> None:
-        """Check that a worker has signed the result with this tip. Raises NotAllowed, if that is required."""
+    def check_landing(self, grant: Grant, tip: str, signed: str, change_set: str) -> None:
+        """Check that a worker has signed the result with this tip for the change set.
+
+        Raises NotAllowed, if that is required.
+        """
 
         def check() -> None:
             if is_adoption(signed):
@@ -120,6 +125,8 @@ class SignedResults:
             record = self._open(signed, self._trust())
             if (record.repo, record.tip) != (grant.spec.repo.name, tip):
                 raise foreign(f"no signed result of {grant.spec.repo.name} has the tip {tip[:12]}")
+            if record.change_set != change_set:
+                raise foreign(f"the signed result with the tip {tip[:12]} is not one of {change_set}")
 
         self._judged(grant, check)
 
@@ -225,8 +232,10 @@ class SignedResults:
             self._check_adoption(grant, grant.tip_result, grant.tip, brief.change_set)
             return ANY_FENCE
         record = self._open(grant.tip_result, self._trust())
+        if record.run in brief.built_on and record.change_set != brief.change_set:
+            raise foreign(f"the signed result of the tip of {repo} is not one of {brief.change_set}")
         return check_tip(
-            record, run=grant.run_id, earlier=brief.carried_from, repo=repo, tip=grant.tip, carried=carried
+            record, run=grant.run_id, earlier=brief.earlier, repo=repo, tip=grant.tip, carried=carried
         )
 
     def _check_own_result(self, undo: Undo, todo: str) -> None:

@@ -8,6 +8,7 @@
 | `runs.py` `decisions.py` | all runs; what people decide about their todos |
 | `run.py` `run_reading.py` | one run; its read-only half |
 | `changes.py` | change sets: shown, compared, adopted, discarded |
+| `generators.py` | plans and todos made for many repositories |
 | `landing.py` | change sets into the base branches, and out of them again |
 | `planning.py` | order and duration of a plan, preview of a sweep |
 | `messages.py` `machine.py` | messages; doctor, Flower, metrics, ACL users, the first file |
@@ -101,6 +102,7 @@ if TYPE_CHECKING:
         DeletePreview,
         EcosystemStatus,
         Edited,
+        GeneratedPlan,
         MilestoneStanding,
         Overdue,
         PlanCompletion,
@@ -154,6 +156,7 @@ __all__ = [
     "Facts",
     "Finding",
     "Forecast",
+    "GeneratedPlan",
     "Held",
     "HistoryEvent",
     "HistoryFilters",
@@ -289,6 +292,7 @@ _HOMES = {
         "DeletePreview",
         "EcosystemStatus",
         "Edited",
+        "GeneratedPlan",
         "MilestoneStanding",
         "Overdue",
         "PlanCompletion",

@@ -16,6 +16,7 @@ from coordination.errors import Conflict, Unreachable
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
     from coordination.api.changes import Changes
+    from coordination.api.generators import Generators
     from coordination.api.landing import Landings
     from coordination.api.planning import Planner
     from coordination.api.runs import Runs
@@ -96,6 +97,13 @@ class Facade(EcosystemAccess):
         from coordination.api.landing import Landings
 
         return Landings(self)
+
+    @cached_property
+    def generators(self) -> Generators:
+        """Return the generators of plans: campaigns."""
+        from coordination.api.generators import Generators
+
+        return Generators(self)
 
     @cached_property
     def planner(self) -> Planner:

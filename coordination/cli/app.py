@@ -107,6 +107,11 @@ COMMANDS: Families = {
         "create-plan": ("tracker.records:create_plan", "Create a plan."),
         "update-plan": ("tracker.records:update_plan", "Update a plan and its milestones."),
         "delete-plan": ("tracker.records:delete_plan", "Delete a plan."),
+        "campaign": (
+            "runs.campaign:campaign",
+            "Create a plan that changes and checks many repositories.",
+            "plan campaign",
+        ),
         "create-dep": ("tracker.dependencies:create_dep", "Create a dependency between repositories."),
         "update-dep": ("tracker.dependencies:update_dep", "Update a dependency."),
         "delete-dep": ("tracker.dependencies:delete_dep", "Delete a dependency."),

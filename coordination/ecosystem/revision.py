@@ -7,7 +7,7 @@ import the editing code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import date
@@ -15,7 +15,7 @@ from typing import Any
 
 from coordination.ecosystem.changes import Changes
 from coordination.ecosystem.edit.amendments import set_field
-from coordination.ecosystem.edit.records import add_item, remove_item
+from coordination.ecosystem.edit.records import add_items, remove_item
 from coordination.ecosystem.layout import model_at
 from coordination.ecosystem.parsing import Draft, Snapshot, parse
 from coordination.ecosystem.yaml_text.places import Location
@@ -73,8 +73,11 @@ Step = Callable[[Tree], list[TextEdit]]
 
 
 def _steps(changes: Changes) -> Iterator[list[Step]]:
-    """Yield groups of changes that can be made to one text: one field of each record, one record added, one
-    removed.
+    """Yield groups of changes that can be made to one text: one field of each record, records added to one
+    list, one removed.
+
+    The first two records of a list are added one by one, because the later ones are written like them: then a
+    thousand records need three texts, and not a thousand.
 
     Each group is applied to the result of the previous one, so that two new fields at one place get the right
     order. Removals come last, so that all locations stay those before the edit.
@@ -84,8 +87,9 @@ def _steps(changes: Changes) -> Iterator[list[Step]]:
         yield [_set_step(location, *fields.pop(0)) for location, fields in left.items()]
         left = {location: fields for location, fields in left.items() if fields}
     for location, records in changes.added.items():
-        for record in records.values():
-            yield [_add_step(location, record)]
+        given = list(records.values())
+        for group in filter(None, (given[:1], given[1:2], given[2:])):
+            yield [_add_step(location, group)]
     for location in sorted(changes.removed, reverse=True):
         yield [_remove_step(location)]
 
@@ -105,12 +109,12 @@ def _remove_step(location: Location) -> Step:
     return lambda tree: remove_item(tree.text, item(tree.root, *owner), key, index)
 
 
-def _add_step(location: Location, record: dict[str, Plain]) -> Step:
+def _add_step(location: Location, records: Sequence[dict[str, Plain]]) -> Step:
     order = list(model_at(location).model_fields)
 
     def add(tree: Tree) -> list[TextEdit]:
         assert tree.root is not None
-        return add_item(tree.text, tree.root, location, record, order)
+        return add_items(tree.text, tree.root, location, records, order)
 
     return add
 

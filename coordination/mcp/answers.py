@@ -14,6 +14,7 @@ from coordination.api import (
     EcosystemStatus,
     Edited,
     Forecast,
+    GeneratedPlan,
     Link,
     LiveTodo,
     PlanCompletion,
@@ -60,6 +61,10 @@ class CutRepoStatus(RepoStatus, Cut):
 
 class CutPlanCompletion(PlanCompletion, Cut):
     """The completion status of a plan, and everything that prevents it."""
+
+
+class CutGeneratedPlan(GeneratedPlan, Cut):
+    """A plan and its todos, as a generator has made them."""
 
 
 class CutRun(RunView, Cut):

@@ -9,6 +9,7 @@ This package alone defines the fields and values of the file; `ecosystem/parsing
 | `landing.py` | how change sets land; the actions of landings |
 | `repositories.py` | repositories and resources |
 | `tracking.py` | issues, plans, todos, dependencies; the whole file |
+| `templates.py` | templates of plans |
 """
 
 from __future__ import annotations
@@ -49,6 +50,14 @@ from coordination.models.landing import (
     Via,
 )
 from coordination.models.repositories import Repo, Resource, ResourceNeed, ResourceType
+from coordination.models.templates import (
+    Parameter,
+    ParameterType,
+    RepoOrder,
+    Template,
+    TemplatePlan,
+    TemplateStep,
+)
 from coordination.models.tracking import (
     HIDDEN,
     OPEN_TODO,
@@ -61,7 +70,6 @@ from coordination.models.tracking import (
     Ecosystem,
     Issue,
     IssueStatus,
-    Level,
     Milestone,
     Plan,
     PlanStatus,
@@ -82,6 +90,7 @@ from coordination.models.values import (
     Foreign,
     Id,
     Labels,
+    Level,
     Record,
     RepoName,
     ResourceName,
@@ -97,14 +106,15 @@ from coordination.models.values import (
 )
 
 __all__ = [
-    "DURATION_UNITS_S", "ECOSYSTEM_ID", "FILE_NAME", "HIDDEN", "OPEN_TODO", "SECRET", "Action", "AgentAction",
-    "Atomic", "Backoff", "Cache", "Command", "Commit", "Coordination", "Count", "Criterion", "Day",
-    "Dependency", "DependencyStatus", "DependencyType", "Duration", "Ecosystem", "FailureSign", "Foreign",
-    "Gate", "Id", "Issue", "IssueStatus", "Jitter", "Labels", "LandAction", "LandRules", "LandStep", "Level",
-    "ManualAction", "Method", "Milestone", "NoopAction", "OnFailure", "OutputSign", "Plan", "PlanStatus",
-    "PythonAction", "Record", "Repo", "RepoName", "Resource", "ResourceName", "ResourceNeed", "ResourceType",
-    "Retry", "RevertAction", "RewriteAction", "Sandbox", "SandboxKind", "SecretName", "ShellAction",
-    "Signatures", "Size", "Strategy", "Text", "Todo", "TodoStatus", "Units", "Validation", "Verdict", "Via",
-    "Word", "Workspace", "WriteBack", "argv_of", "is_of_landing", "lower_case", "parse_duration",
-    "parse_size", "presentable", "secrets_of",
+    "DURATION_UNITS_S", "ECOSYSTEM_ID", "FILE_NAME", "HIDDEN", "OPEN_TODO", "SECRET", "Action",
+    "AgentAction", "Atomic", "Backoff", "Cache", "Command", "Commit", "Coordination", "Count", "Criterion",
+    "Day", "Dependency", "DependencyStatus", "DependencyType", "Duration", "Ecosystem", "FailureSign",
+    "Foreign", "Gate", "Id", "Issue", "IssueStatus", "Jitter", "Labels", "LandAction", "LandRules",
+    "LandStep", "Level", "ManualAction", "Method", "Milestone", "NoopAction", "OnFailure", "OutputSign",
+    "Parameter", "ParameterType", "Plan", "PlanStatus", "PythonAction", "Record", "Repo", "RepoName",
+    "RepoOrder", "Resource", "ResourceName", "ResourceNeed", "ResourceType", "Retry", "RevertAction",
+    "RewriteAction", "Sandbox", "SandboxKind", "SecretName", "ShellAction", "Signatures", "Size",
+    "Strategy", "Template", "TemplatePlan", "TemplateStep", "Text", "Todo", "TodoStatus", "Units",
+    "Validation", "Verdict", "Via", "Word", "Workspace", "WriteBack", "argv_of", "is_of_landing",
+    "lower_case", "parse_duration", "parse_size", "presentable", "secrets_of",
 ]  # fmt: skip

@@ -35,6 +35,7 @@ from coordination.models.values import (
     Foreign,
     Id,
     Labels,
+    Level,
     PositiveNumber,
     Record,
     RepoName,
@@ -51,15 +52,6 @@ class IssueStatus(Word):
     BLOCKED = "blocked"
     RESOLVED = "resolved"
     CLOSED = "closed"
-
-
-class Level(Word):
-    """Urgency or severity."""
-
-    CRITICAL = "critical"
-    HIGH = "high"
-    MEDIUM = "medium"
-    LOW = "low"
 
 
 class PlanStatus(Word):

@@ -130,6 +130,15 @@ class Word(StrEnum):
         return cast(Word | None, known.get(value.lower())) if isinstance(value, str) else None
 
 
+class Level(Word):
+    """Urgency or severity."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
 def lower_case(value: object) -> object:
     """Return text in lower case, anything else unchanged."""
     return value.lower() if isinstance(value, str) else value

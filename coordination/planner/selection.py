@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from coordination.errors import NotFound, PlanRefused
-from coordination.models import OPEN_TODO, Ecosystem, Plan, PlanStatus, Todo, TodoStatus
+from coordination.errors import NotFound, PlanRefused, UsageError
+from coordination.models import OPEN_TODO, Ecosystem, Plan, PlanStatus, Repo, Todo, TodoStatus
 from coordination.text import did_you_mean, listed
 
 
@@ -30,12 +30,7 @@ class Selectors:
 
     def test(self, ecosystem: Ecosystem) -> Callable[[Todo], bool]:
         """Return a function that tells whether a todo is selected."""
-        repos = {
-            repo.name
-            for repo in ecosystem.repos
-            if (not self.tags or set(self.tags) & set(repo.tags))
-            and (not self.roles or repo.role in self.roles)
-        }
+        repos = {repo.name for repo in ecosystem.repos if self._has_tag_and_role(repo)}
         by_repo = bool(self.tags or self.roles)
 
         def asked(todo: Todo) -> bool:
@@ -47,6 +42,33 @@ class Selectors:
             )
 
         return asked
+
+    def _has_tag_and_role(self, repo: Repo) -> bool:
+        return (not self.tags or bool(set(self.tags) & set(repo.tags))) and (
+            not self.roles or repo.role in self.roles
+        )
+
+    def select_repos(self, ecosystem: Ecosystem, *, everywhere: bool = False) -> tuple[Repo, ...]:
+        """Return the selected repositories, in the file's order; `everywhere`: all of them.
+
+        Raises UsageError where nothing is selected, or something and all; NotFound for an unknown repository,
+        tag or role, and where no repository matches.
+        """
+        if bool(self.repos or self.tags or self.roles) is everywhere:
+            what = "all repositories and some of them" if everywhere else "no repositories"
+            raise UsageError(f"{what} are selected", "add --repo REPO, --tag TAG, --role ROLE or --all")
+        _check_repos(ecosystem, {}, self)
+        found = tuple(
+            repo
+            for repo in ecosystem.repos
+            if (not self.repos or repo.name in self.repos) and self._has_tag_and_role(repo)
+        )
+        if not found:
+            given = (("--repo", self.repos), ("--tag", self.tags), ("--role", self.roles))
+            words = " ".join(f"{option} {name}" for option, names in given for name in names)
+            what = f"no repository matches {words}" if words else "the file declares no repository"
+            raise NotFound(what, "see the repositories with their tags and roles: coord list-repos")
+        return found
 
 
 ALL = Selectors()

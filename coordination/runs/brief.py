@@ -82,6 +82,8 @@ class RunBrief(BaseModel):
     """The change set that gets its commits; empty in a run without one."""
     branch_of_set: dict[str, str] = {}
     """Repository → the branch of the change set."""
+    lands_locally: bool = False
+    """True if its landing goes into the checkouts, also where a repository has a `url`."""
     built_on: tuple[str, ...] = ()
     """The earlier runs of the change set whose results it carries over, newest first."""
     carried_from: tuple[str, ...] = ()

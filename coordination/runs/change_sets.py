@@ -163,9 +163,10 @@ class ChangeSets:
         """Open the change set again after a revert. `tip`: the commit that restores the work on top of
         `base`; `signed`: the signed result of `run` that states it. Raises NotFound.
         """
-        self._require(change_set, repo)
+        before = self._require(change_set, repo).repos[repo].runs
         key = self._keys.changes(change_set)
-        facts = {"tip": tip, "base": base, "run": run, "result": signed}
+        runs = " ".join(dict.fromkeys((*before, run)))
+        facts = {"tip": tip, "base": base, "run": run, "runs": runs, "result": signed}
         with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.hset(key, mapping={f"{fact} {repo}": value for fact, value in facts.items()})
             pipeline.hdel(key, f"landed {repo}")

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from coordination.errors import Conflict, NotFound
 from coordination.models import HIDDEN, secrets_of
 from coordination.runs.brief import RunBrief, TodoSpec
-from coordination.runs.records import RunStatus, RunView, TodoState
+from coordination.runs.change_sets import ChangeSets
+from coordination.runs.records import RunStatus, RunView, TodoState, is_landing
 from coordination.runs.retrying.ended import retries_of
 from coordination.runs.store import RunStore
 from coordination.runs.submission.dry_run import undo_text
 from coordination.runs.submission.structure import without_way_back
-from coordination.text import did_you_mean
+from coordination.text import did_you_mean, listed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +95,33 @@ def refuse_built_on(store: RunStore, run_id: str) -> None:
             f"run {heir} builds on run {run_id}: it is a retry of it",
             f"undo the retry first: coord rollback {heir}; then this run: coord rollback {run_id}",
         )
+
+
+def refuse_within_change_set(store: RunStore, run_id: str) -> None:
+    """Raise Conflict where the run is not the last of its change set, or has landed, or another run writes
+    there now: a run is taken back from the end only.
+    """
+    name: str | None = store.redis.hget(store.keys.run(run_id).meta, "change_set")
+    found = ChangeSets(store).read(name) if name else None
+    if found is None:
+        return
+    mine = [change for change in found.repos.values() if run_id in change.runs]
+    if landed := [change.repo for change in mine if change.landed]:
+        what = f"the work of run {run_id} has landed in {listed(landed)}"
+        raise Conflict(what, f"take it out: coord revert {name}")
+    working = {found.writers.get(change.repo, run_id) for change in mine} - {run_id}
+    if live := sorted(working & {*store.live_runs()}):
+        what = f"run {live[0]} works on {name}, behind run {run_id}"
+        raise Conflict(what, f"wait for its end: coord watch {live[0]}")
+    later = sorted({run for change in mine for run in change.runs[change.runs.index(run_id) + 1 :]})
+    plans = {run: store.redis.hget(store.keys.run(run).meta, "plan_id") or "" for run in later}
+    if landings := [run for run in later if is_landing(plans[run])]:
+        what = f"run {landings[-1]} has restored the work of run {run_id}, which had landed and was reverted"
+        raise Conflict(what, f"see: coord changes {name}")
+    if later:
+        back = "; ".join(f"coord rollback {run}" for run in [*later[::-1], run_id])
+        what = f"{listed(later)} of {name} {'builds' if len(later) == 1 else 'build'} on run {run_id}"
+        raise Conflict(what, f"undo the last one first: {back}")
 
 
 def refuse_to_accept(run: RunView, todos: Collection[str]) -> None:

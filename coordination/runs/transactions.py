@@ -22,7 +22,13 @@ from coordination.runs.replies import Reply
 from coordination.runs.retrying import named_checkpoints
 from coordination.runs.retrying.ended import read, refuse_again, restorable
 from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of, submit_retry
-from coordination.runs.rollback import RollbackPreview, preview_of, refuse_built_on, refuse_to_accept
+from coordination.runs.rollback import (
+    RollbackPreview,
+    preview_of,
+    refuse_built_on,
+    refuse_to_accept,
+    refuse_within_change_set,
+)
 from coordination.runs.signed_operations import sign_operation
 from coordination.runs.signed_orders import HEADER
 from coordination.runs.submission.conflicts import refuse_conflicts_of, refuse_runs_of
@@ -202,6 +208,7 @@ def import_run(connection: Connection, run: Received) -> str:
 def preview_rollback(connection: Connection, run_id: str) -> RollbackPreview:
     """Return what a rollback of the run would undo. Raise NotFound; Conflict where a retry exists."""
     refuse_built_on(connection.store, run_id)
+    refuse_within_change_set(connection.store, run_id)
     found = preview_of(connection.store, run_id)
     _refuse_landed(connection, found)
     return found

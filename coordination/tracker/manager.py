@@ -26,6 +26,7 @@ from coordination.models import (
     Todo,
     TodoStatus,
 )
+from coordination.planner.selection import ALL, Selectors
 from coordination.tracker import queries
 from coordination.tracker.edit import deletion, milestones, mutations
 from coordination.tracker.edit.transaction import Transaction
@@ -35,11 +36,13 @@ from coordination.tracker.queries import Wanted
 from coordination.tracker.reading import Reader
 from coordination.tracker.records import (
     Edited,
+    GeneratedPlan,
     Removed,
 )
 
 if TYPE_CHECKING:
     from coordination.dependencies.records import DependencyReport, Outcome
+    from coordination.models import Template
 
 D = TypeVar("D")
 Fields = Mapping[str, Any]
@@ -236,6 +239,44 @@ class CoordinationManager(Reader):
         given = list(records)
         return self._edit(lambda transaction: mutations.create_records(transaction, kind, given))
 
+    def generate_plan(
+        self,
+        template: Template,
+        values: Mapping[str, object],
+        wanted: Selectors = ALL,
+        *,
+        all_repos: bool = False,
+        fields: Fields = {},  # noqa: B006 - never modified
+        write: bool = True,
+    ) -> GeneratedPlan:
+        """Create a plan and its todos from a template, for the selected repositories, in one edit. `fields`
+        replace those of the template's plan; unless `write`, return what would be created.
+
+        Raises UsageError for wrong values; NotFound where no repository matches; PlanRefused for a circle of
+        dependencies; Conflict where an open plan has the title.
+        """
+        from coordination.tracker.generate import plans
+        from coordination.tracker.generate.values import read_values
+
+        read = read_values(template, values)
+
+        def operation(transaction: Transaction) -> GeneratedPlan:
+            ecosystem = transaction.before
+            repos = wanted.select_repos(ecosystem, everywhere=all_repos)
+            plan = {**plans.plan_fields(template, read, repos), **fields}
+            plans.refuse_same_title(ecosystem, plan["title"])
+            (created,) = mutations.create_records(transaction, PLAN, [plan])
+            name = created.record.id
+            todos = plans.todo_fields(template, read, name, repos, ecosystem)
+            mutations.create_records(transaction, TODO, todos)
+            return GeneratedPlan(
+                plan=transaction.get(PLAN, name),
+                todos=tuple(transaction.get(TODO, fields["id"]) for fields in todos),
+                written=write,
+            )
+
+        return self._edit(operation) if write else self._rehearse(operation)
+
     # The history keeps every edit, so the names of the former manager with a memory are other names of these.
     create_issue_with_memory = create_issue
     update_issue_with_memory = update_issue
@@ -267,6 +308,10 @@ class CoordinationManager(Reader):
         return self._edit(
             lambda transaction: deletion.delete(transaction, kind, transaction.get(kind, name), cascade)
         )
+
+    def _rehearse(self, operation: Callable[[Transaction], D]) -> D:
+        """Return the result that the operation would have now; write nothing."""
+        return operation(Transaction(Edit(self.document), self._now()))
 
     def _edit(self, operation: Callable[[Transaction], D]) -> D:
         """Run the operation in an edit and return its result; it is repeated if another process saves in

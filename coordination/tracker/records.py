@@ -29,6 +29,18 @@ class Edited(Answer):
     """Information for the user, one sentence each."""
 
 
+class GeneratedPlan(Answer):
+    """A plan and its todos, as a generator has made them."""
+
+    plan: Plan
+    todos: tuple[Todo, ...]
+    """Those that others wait for come first."""
+    written: bool
+    """False for a preview: the file is unchanged."""
+    run_id: str | None = None
+    """The run that was started of it."""
+
+
 class DeletePreview(Answer):
     """Consequences of a deletion."""
 

@@ -57,6 +57,8 @@ class ResultRecord(Statement):
     """The commit at which it left the repository; empty where it committed nothing."""
     outcome: str
     """`succeeded`, `failed` or `cancelled`."""
+    change_set: str = ""
+    """The change set that the tip belongs to; empty without one."""
 
 
 class CachedRecord(Statement):

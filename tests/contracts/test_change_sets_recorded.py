@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from coordination.errors import Conflict
 from coordination.runs.change_sets import ChangeSet, ChangeSets, Landed, RepoChange
 from coordination.runs.records import Result, TodoState
+from coordination.runs.rollback import refuse_within_change_set
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import Draft, new_run_id
 from tests.contracts.carrier import OK, Harness
@@ -179,3 +181,34 @@ def test_a_run_without_a_change_set_records_none(run: Harness, store: RunStore):
     assert store.status(run.run_id) == "succeeded"
     assert ChangeSets(store).list() == ()
     assert store.redis.keys(store.keys.changes("*")) == []
+
+
+def test_only_the_last_run_is_taken_back_and_none_that_has_landed(store: RunStore, sets: ChangeSets):
+    first = done(store)
+    second = done(store, tip=SECOND, r1=FIRST)
+    with pytest.raises(Conflict) as refused:
+        refuse_within_change_set(store, first.run_id)
+    assert f"coord rollback {second.run_id}" in refused.value.hint
+    refuse_within_change_set(store, second.run_id)
+
+    third = Writer(store)
+    third.start(r1=SECOND)
+    with pytest.raises(Conflict, match=third.run_id):
+        refuse_within_change_set(store, second.run_id)
+    third.settle(third.take("A"), Result(outcome=TodoState.FAILED, exit_code=1, error="broken"))
+    refuse_within_change_set(store, second.run_id)
+    sets.note_landed(PLAN, "r1", LANDED)
+    with pytest.raises(Conflict) as refused:
+        refuse_within_change_set(store, second.run_id)
+    assert f"coord revert {PLAN}" in refused.value.hint
+
+
+def test_a_reverted_landing_is_one_of_the_runs_that_made_it(store: RunStore, sets: ChangeSets):
+    first = done(store)
+    sets.note_landed(PLAN, "r1", LANDED)
+    sets.note_reverted(PLAN, "r1", SECOND, base=MOVED_BASE, run="L2", signed="signed")
+
+    change = read(sets).repos["r1"]
+    assert (change.tip, change.base, change.landed) == (SECOND, MOVED_BASE, None)
+    assert change.runs == (first.run_id, "L2")
+    assert set(read(sets).runs) == {first.run_id, "L2"}

@@ -114,7 +114,10 @@ class RunTodo(AttemptAction):
         written = read_output(output, self.output_limit_bytes, self.log.masked_json)
         tip = workspace.commit(self.grant.todo_id, self.log.masked(self.grant.spec.todo.task))
         # A stop from here on comes too late: the todo is done, and the fence decides whether that counts.
-        done = AttemptOutcome(kind=OutcomeKind.SUCCEEDED, exit_code=0, output=written, tip=tip, since=since)
+        figures = "" if tip == (self.grant.tip or since) else workspace.figures(tip)
+        done = AttemptOutcome(
+            kind=OutcomeKind.SUCCEEDED, exit_code=0, output=written, tip=tip, since=since, figures=figures
+        )
         if self.recall:
             self.recall.note(done, workspace)
         return done

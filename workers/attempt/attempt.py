@@ -19,7 +19,7 @@ from coordination.errors import CoordinationError, GitRefused, PlanRefused
 from coordination.files import open_private
 from coordination.models import Command as CommandLine
 from coordination.models import LandAction, NoopAction, RevertAction, argv_of
-from coordination.runs.records import Blame
+from coordination.runs.records import Blame, WaitReason
 from coordination.runs.replies import Grant
 from coordination.sandbox.bubblewrap import Binds
 from workers.attempt.actions import action_of
@@ -107,6 +107,8 @@ class Attempt:
 
     def _error(self, kind: OutcomeKind, error: CoordinationError) -> AttemptOutcome:
         why = _plain(str(error))
+        if isinstance(error, Unmergeable) and error.waits:
+            return self._waiting(f"a merge: {why}", WaitReason.BASE)
         self._log.say(f"error: {why}")
         return AttemptOutcome(
             kind=self._commands.stopped or kind,
@@ -128,9 +130,9 @@ class Attempt:
             kind=self._commands.stopped or OutcomeKind.HINDERED, why=why, blame=blame, limited=limited
         )
 
-    def _waiting(self, words: str) -> AttemptOutcome:
+    def _waiting(self, words: str, reason: WaitReason = WaitReason.TROUBLE) -> AttemptOutcome:
         self._log.say(f"waits for {words}")
-        return AttemptOutcome(kind=self._commands.stopped or OutcomeKind.HINDERED, why=words)
+        return AttemptOutcome(kind=self._commands.stopped or OutcomeKind.HINDERED, why=words, reason=reason)
 
     def _is_blame_of_worker(self, error: CoordinationError) -> bool:
         """Return whether the todo cannot have caused the error.
@@ -191,8 +193,8 @@ class Attempt:
     def _work_in(self, workspace: Workspace) -> AttemptOutcome:
         since = workspace.enter(self._lock_request, self.grant.tip, BUSY_PATIENCE)
         try:
-            if workspace.begun:
-                self._log.say(workspace.begun)
+            for line in workspace.begun.splitlines():
+                self._log.say(line)
             done = (
                 self._cached(workspace, since) or self._prepare(workspace) or self._cached(workspace, since)
             )
@@ -327,9 +329,15 @@ class Attempt:
                 _write(file, until.enter_context(self._attempt_environment.connection(self._log.masked_json)))
             yield file
 
-    def on_accepted(self) -> None:
-        """Keep what an accepted success leaves."""
+    def on_accepted(self, outcome: AttemptOutcome) -> str:
+        """Keep what an accepted success leaves; return a line for the log, else empty."""
         self._action.on_accepted()
+        if not outcome.tip or outcome.tip == self.grant.tip:
+            return ""
+        try:
+            return self._workspace().follow(outcome.tip, self.grant.tip)
+        except CoordinationError as error:
+            return _plain(error.message)
 
     def close(self) -> None:
         self._action.close()

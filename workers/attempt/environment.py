@@ -14,7 +14,7 @@ from workers.executors.land_job import LandJob
 from workers.outcome import OutcomeKind
 from workers.result_cache.results import Results
 from workers.sandbox import Sandboxes
-from workers.workspace.base_commit import Carried
+from workers.workspace.base_commit import Carried, RunBase
 from workers.workspace.git_worktree import Fetch
 
 
@@ -58,14 +58,23 @@ class AttemptEnvironment:
     """What a todo of a landing run may use, given who tells a stop and who writes its log; None where this
     worker may not write change sets.
     """
+    base: Callable[[], RunBase] | None = None
+    """Looks the base branch up where landing goes; None: the base is the local branch."""
     withdraw: Callable[[], None] = _nothing_published
     """Deletes what the run has published of the repository. Raises NotCarried with the remote's words."""
 
     def carried(self, repo: str) -> Carried | None:
-        """Return the commits of earlier runs in a repository, where the run is a retry."""
-        if not self.brief.carried_from:
+        """Return the commits of earlier runs, or of the change set, that a run takes up in a repository."""
+        brief, branch = self.brief, self.brief.branch_of_set.get(repo, "")
+        if not brief.carried_from and not branch:
             return None
-        runs, set_back = self.brief.carried_from, self.brief.set_back.get(repo)
+        runs, set_back = brief.carried_from, brief.set_back.get(repo)
         if set_back in runs:  # the todos on its branch run again: nothing on it is a mend
             runs = runs[: runs.index(set_back)]
-        return Carried(runs=runs, tip=self.brief.carried_tips.get(repo))
+        return Carried(
+            runs=runs,
+            tip=brief.carried_tips.get(repo),
+            change_set=brief.change_set if branch else "",
+            branch=branch,
+            base=self.base if branch else None,
+        )

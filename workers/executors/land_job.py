@@ -70,7 +70,7 @@ class LandJobs:
             return found.repos.get(repo.name) if found else None
 
         def note_reverted(tip: str, base: str) -> None:
-            signed = self.signed_results.seal_tip(grant, tip, base)
+            signed = self.signed_results.seal_tip(grant, tip, base, name)
             more = {"base": base, "run": grant.run_id, "signed": signed}
             self._ask(lambda: self.change_sets.note_reverted(name, repo.name, tip, **more))
 
@@ -79,7 +79,7 @@ class LandJobs:
             repo=repo,
             checkout=self.checkouts[repo.name],
             change=change,
-            verify=lambda tip, signed: self.signed_results.check_landing(grant, tip, signed),
+            verify=lambda tip, signed: self.signed_results.check_landing(grant, tip, signed, name),
             checkpoint=grant.checkpoint or "",
             record=lambda json: self._record(grant, json),
             note_landed=lambda landed: self._ask(

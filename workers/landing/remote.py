@@ -41,11 +41,16 @@ def look(at: BaseBranch) -> BaseTip | Refused:
         return refused
     if not at.url:
         return Refused(reason=Reason.NO_URL, words=f"{at.repo} has no url")
-    seen = f"{SEEN}/{at.branch.replace('%', '%25').replace('/', '%2F')}"  # `a` and `a/b` are both possible
+    seen = seen_ref(at)
     done = _at_remote(at, ("fetch", *FETCH, "--", at.url, f"+{at.ref}:{seen}"))
     if isinstance(done, Refused):
         return done
     return BaseTip(commit=git("rev-parse", "--verify", f"{seen}^{{commit}}", cwd=at.path))
+
+
+def seen_ref(at: BaseBranch) -> str:
+    """Return the ref of the tip that was last seen at the remote. `a` and `a/b` are both possible."""
+    return f"{SEEN}/{at.branch.replace('%', '%25').replace('/', '%2F')}"
 
 
 def push(at: BaseBranch, commit: str, base: str) -> Pushed | Refused:

@@ -176,7 +176,7 @@ class PredecessorPaths:
             branch=branch_of(newest.run),
             commit=newest.commit,
             origin=brief.origins.get(repo),
-            runs=brief.carried_from,
+            runs=brief.earlier,
         )
         try:
             return PathLookup(path=self._fetcher.folder(commit_ref))

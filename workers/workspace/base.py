@@ -89,6 +89,14 @@ class Workspace:
         """Return lines on a todo's work that is lost with the workspace. Call it after `commit`."""
         return []
 
+    def follow(self, commit: str, before: str | None) -> str:
+        """Move the branch of the change set to a commit that counts; return why it stays, else empty."""
+        return ""
+
+    def figures(self, commit: str) -> str:
+        """Return the figures of the change set at a commit; empty without one."""
+        return ""
+
     def take_back(self, lock_request: LockRequest, tip: str | None) -> None:
         """Set the workspace back to `tip` after a refused attempt.
 

@@ -1,4 +1,4 @@
-"""Choose the commit at which a run that takes up an earlier one begins in a repository.
+"""Choose the commit at which a run begins in a repository that takes up an earlier one, or a change set.
 
 1. The commit that Redis recorded as the earlier run's tip, if that run came as far as this repository.
 2. Commits of a person on top, on the earlier run's branch: in the worktree that was kept to be looked at. An
@@ -6,23 +6,25 @@
    last attempt says that it left in order, and that the commit at which it left counted: it is the tip, or
    the attempt had added nothing (`lock.py`). A branch that was rewritten must still have the work of the tip,
    as its commits or by content (amended, rebased, squashed).
-3. New commits of the repository's own branch: merged in, without a checkout; `git merge-tree` is from 2.38
-   on.
+3. Commits of a person on top, on the branch of the change set (`branch_copy.py`). A branch of that name that
+   lacks the work of the change set is refused.
+4. New commits of the base branch: merged in, without a checkout; `git merge-tree` is from 2.38 on.
 
 The first attempt chooses, and records the commit (worktree.py): every attempt begins at the same one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.errors import GitRefused
+from workers.workspace.branch_copy import BranchCopy
 from workers.workspace.commit import DURABLE, identity, signing
 from workers.workspace.git import ask, git
 from workers.workspace.lock import LockHolder
-from workers.workspace.repository import branch_of, contains, tip, worktrees
+from workers.workspace.repository import branch_of, contains, is_shallow, tip, worktrees
 
 FILES_SHOWN = 5
 MERGE = ("--write-tree", "--name-only", "--no-messages", "-z")
@@ -31,8 +33,17 @@ NO_SUCH_OPTION = 129
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunBase:
+    """The commit of the base branch at which a run begins."""
+
+    commit: str
+    words: tuple[str, ...] = ()
+    """Lines for the log: the remote is away, local commits are left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Carried:
-    """The earlier runs that a run takes up."""
+    """The earlier runs that a run takes up, and the change set that it continues."""
 
     runs: tuple[str, ...]
     """The run before it, the one that that run took up, and so on. Not all have worked on this repository.
@@ -40,7 +51,13 @@ class Carried:
     None where their work beyond `tip` is done again.
     """
     tip: str | None
-    """The commit at which they left the repository, as Redis recorded it."""
+    """The commit at which they, or the change set, left the repository, as Redis recorded it."""
+    change_set: str = ""
+    """The id of the change set; empty for a run without one."""
+    branch: str = ""
+    """The branch of the change set."""
+    base: Callable[[], RunBase] | None = None
+    """Looks the base branch up at the remote; None: the base is the local branch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +91,11 @@ class MergeContext:
     checkout: Path
     branch: str
     """The repository's own branch."""
+    change_set: str = ""
+    copy: BranchCopy | None = None
+    """The branch of the change set."""
+    base: str = ""
+    """The commit of the base branch; empty: of the local branch."""
 
     def last_here(self, runs: Sequence[str]) -> str:
         """Return the first of these runs that has a branch in the repository; if none has, the first."""
@@ -128,10 +150,26 @@ class BaseCommit:
 class Unmergeable(GitRefused):
     """The repository's branch has new commits that cannot be merged with those of the run."""
 
-    def __init__(self, start: str, message: str, hint: str = "") -> None:
+    def __init__(self, start: str, message: str, hint: str = "", *, waits: bool = False) -> None:
         self.start = start
         """The commit at which the merge has to be made by hand."""
+        self.waits = waits
+        """True if the run waits for the merge."""
         super().__init__(message, hint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conflict:
+    """A merge that was left to a person."""
+
+    start: str
+    """The commit of the change set."""
+    base: str
+    """That of the base branch."""
+
+    def is_resolved_on(self, merge_context: MergeContext, branch: str) -> bool:
+        head = merge_context.head(branch)
+        return bool(head) and all(merge_context.contains(one, head) for one in (self.start, self.base))
 
 
 def begin(merge_context: MergeContext, earlier: Earlier) -> BaseCommit:
@@ -140,7 +178,10 @@ def begin(merge_context: MergeContext, earlier: Earlier) -> BaseCommit:
     Raises Unmergeable, or GitRefused if the earlier run's branch was replaced.
     """
     start, words = _go_on_from(merge_context, earlier)
-    main = tip(merge_context.repo, merge_context.checkout, merge_context.branch)
+    main = merge_context.base or tip(merge_context.repo, merge_context.checkout, merge_context.branch)
+    if merge_context.copy is not None:
+        start, more = _with_branch(merge_context, merge_context.copy, start, main)
+        words += more
     if start is None or merge_context.contains(start, main):
         return BaseCommit(
             commit=main, mended=False, words=f"begins at {merge_context.branch} ({main[:12]}){words}"
@@ -158,7 +199,8 @@ def begin(merge_context: MergeContext, earlier: Earlier) -> BaseCommit:
 def _go_on_from(merge_context: MergeContext, earlier: Earlier) -> tuple[str | None, str]:
     """Return the commit, and text on what was mended; None: the earlier run left nothing here."""
     if not earlier.run_id:
-        return earlier.tip, ", from which all todos run again" if earlier.tip else ""
+        anew = earlier.tip and merge_context.copy is None
+        return earlier.tip, ", from which all todos run again" if anew else ""
     known, stood = _known(merge_context, earlier), earlier.stood
     branch = branch_of(earlier.run_id)
     head = merge_context.head(branch)
@@ -178,6 +220,36 @@ def _go_on_from(merge_context: MergeContext, earlier: Earlier) -> tuple[str | No
     return merge_context.commit(
         f"{head}^{{tree}}", (head, stood), f"Take {branch} as it was rewritten"
     ), words
+
+
+def _with_branch(
+    merge_context: MergeContext, copy: BranchCopy, start: str | None, main: str
+) -> tuple[str | None, str]:
+    """Return the commit with what a person has committed on the branch of the change set, and text on it.
+
+    Raises GitRefused where the branch lacks the work of the change set, or has work that was taken back.
+    """
+    heads, work = copy.read(), start or main
+    if not heads.is_moved or merge_context.contains(heads.head, work):
+        return start, ""
+    builds_on_it = bool(start or heads.left) and merge_context.contains(work, heads.head)
+    taken_back = heads.left and not merge_context.contains(heads.left, work)
+    if not builds_on_it or (taken_back and merge_context.contains(heads.left, heads.head)):
+        raise _not_ours(merge_context, copy.branch, heads.head, "was taken back" if taken_back else "", work)
+    count = git("rev-list", "--count", f"{work}..{heads.head}", cwd=merge_context.checkout)
+    return heads.head, f" with what was committed on {copy.branch} ({count})"
+
+
+def _not_ours(merge_context: MergeContext, branch: str, head: str, why: str, work: str) -> GitRefused:
+    checkout, name = merge_context.checkout, merge_context.change_set
+    what = f"builds on work that {why}" if why else f"does not contain {work[:12]}, where {name} stands"
+    hint = (
+        f"take it as it is: coord adopt {name}; or keep it under another name: "
+        f"git -C {checkout} branch -m {branch} NAME; then: coord retry {merge_context.run_id}"
+    )
+    if is_shallow(checkout):
+        hint = f"the clone is shallow: git -C {checkout} fetch --unshallow; or {hint}"
+    return GitRefused(f"{merge_context.repo}: {branch} ({head[:12]}) {what}", hint)
 
 
 def _foreign(merge_context: MergeContext, branch: str, tip: str, files: Sequence[str]) -> GitRefused:
@@ -213,7 +285,10 @@ def _merge(merge_context: MergeContext, ours: str, theirs: str) -> str:
     if done.returncode == NO_SUCH_OPTION:
         raise Unmergeable(ours, "this git is older than 2.38 and cannot merge without a checkout")
     if done.returncode:
-        raise Unmergeable(ours, done.stderr.strip())
+        shallow = is_shallow(merge_context.checkout)
+        hint = f"git -C {merge_context.checkout} fetch --unshallow" if shallow else ""
+        words = f"{done.stderr.strip()}; the clone is shallow: {hint}" if shallow else done.stderr.strip()
+        raise Unmergeable(ours, words)
     return merge_context.commit(
         tree, (ours, theirs), f"Merge {merge_context.branch} into {branch_of(merge_context.run_id)}"
     )

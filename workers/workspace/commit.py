@@ -59,6 +59,8 @@ class CommitStyle:
     hooks: bool = True
     read_only: bool = False
     """True if the todo may change nothing."""
+    base: str = ""
+    """The commit of the base branch at which the change set began; empty without one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +107,8 @@ class Message:
 def message(style: CommitStyle, run: str, todo: str, task: str, fence: int, source: str = "") -> Message:
     """Return the message of a todo's commit. `source`: `<run>/<todo>` of a cached result."""
     text = style.message.format(task=" ".join(task.split()), todo=todo, plan=style.plan, run=run)
-    facts = {"Run": run, "Plan": style.plan, "Todo": todo, "Fence": str(fence), "Cached": source}
+    facts = {"Run": run, "Plan": style.plan, "Base": style.base, "Todo": todo, "Fence": str(fence)}
+    facts |= {"Cached": source}
     return Message(
         text=text, trailers="".join(f"Coord-{name}: {fact}\n" for name, fact in facts.items() if fact)
     )

@@ -1,8 +1,8 @@
 """The worktree of a run in one repository, from its making to its removal with the run.
 
     <state>/worktrees/<run>/<repo>/     the worktree, on branch coord/<run>
-    <state>/workspaces/<run>/<repo>/    lock, occupant.json, base, mended, prepared, exclude,
-                                        sandboxed
+    <state>/workspaces/<run>/<repo>/    lock, occupant.json, base, base-branch, conflict, mended,
+                                        commits, prepared, exclude, sandboxed
 
 States::
 
@@ -40,24 +40,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused, UsageError
-from coordination.files import replace_file
 from coordination.models import Repo
 from coordination.sandbox.bubblewrap import Binds
 from workers.process.child import Child
 from workers.process.trouble import describe_os_error
 from workers.workspace.base import Workspace
-from workers.workspace.base_commit import Carried, Earlier, MergeContext, Unmergeable, begin
+from workers.workspace.base_commit import Carried, Unmergeable
 from workers.workspace.binds import worktree_binds
 from workers.workspace.commit import DURABLE, CommitStyle, WorktreeState, commit, message, run_git
+from workers.workspace.figures import measure
 from workers.workspace.git import Hold, ask, bounds, git, git_dir_of, refuse_damaged
 from workers.workspace.git_worktree import Fetch, GitWorktree, Prepared
 from workers.workspace.lock import LockRequest, Superseded, WorkspaceLock
-from workers.workspace.repository import branch_of, is_commit, loose_commit, tip
+from workers.workspace.repository import branch_of, loose_commit
+from workers.workspace.run_start import RunStart, records_of
 from workers.workspace.submodules import Submodules
 
 logger = logging.getLogger(__name__)
@@ -84,13 +86,12 @@ class Worktree(Workspace):
                 raise UsageError(f"{name!r} cannot be the name of a folder", "name the repository otherwise")
         self._state = state.absolute()
         self._repo = repo
-        self._records = self._records_of(run)
+        self._records = records_of(self._state, run, repo.name)
         path = self._state / "worktrees" / run / repo.name
         super().__init__(path, WorkspaceLock(self._records, path))
         self.branch = branch_of(run)
         self._run = run
         self._checkout = checkout.absolute()
-        self._carried = carried
         self._style = style or CommitStyle()
         self._git_commit = partial(git_commit, self) if git_commit else partial(run_git, self.path)
         self._prepared = Prepared(self._records, self._checkout)
@@ -114,6 +115,21 @@ class Worktree(Workspace):
             prepared=self._prepared,
             submodules=self._submodules,
         )
+        self._start = RunStart(
+            run=run,
+            repo=repo,
+            state=self._state,
+            checkout=self._checkout,
+            common_dir=common_dir,
+            carried=carried,
+            folder=self._folder,
+            workspace_lock=self._workspace_lock,
+        )
+
+    @property
+    def begun(self) -> str:  # type: ignore[override]
+        """Return lines on where the run begins here, if that was chosen just now."""
+        return self._start.begun
 
     def enter(self, lock_request: LockRequest, tip: str | None, patience: timedelta) -> str:
         """Enter alone, with everything clean at `tip` (None: where the run began); return that commit.
@@ -136,7 +152,7 @@ class Worktree(Workspace):
         first = self._workspace_lock.enter(lock_request, patience, again=again)
         try:
             with describe_os_error(self.path):
-                self._since = self._stands = self._start(tip)
+                self._since = self._stands = self._start.commit(tip)
                 if first:
                     self._refuse_after_newer(lock_request)
                 self._folder.stand_at(self._since)
@@ -272,7 +288,8 @@ class Worktree(Workspace):
                 git_commit=self._git_commit,
                 confined=self._prepared.sandboxed,
             )
-            text = message(self._style, self._run, todo, task, self._lock_request.fence, source)
+            style = replace(self._style, base=self._start.base)
+            text = message(style, self._run, todo, task, self._lock_request.fence, source)
             try:
                 self._stands = commit(stand, text)
             except GitRefused:
@@ -327,73 +344,11 @@ class Worktree(Workspace):
             with suppress(OSError):  # not empty: other repositories of the run are still there
                 folder.rmdir()
 
-    def _start(self, tip: str | None) -> str:
-        """Return where an attempt begins. A tip that was carried over belongs to an *earlier* run."""
-        for told in (tip, self._carried and self._carried.tip):
-            if told and not is_commit(told):
-                raise GitRefused(f"{self._repo.name}: {told!r}, recorded as the run's tip, is not a commit")
-        return self._base() if tip is None or (self._carried and tip == self._carried.tip) else tip
+    def follow(self, commit: str, before: str | None) -> str:
+        """Move the branch of the change set to a commit that counts; return why it stays, else empty."""
+        return self._start.copy.follow(commit, before) if self._start.copy else ""
 
-    def _base(self) -> str:
-        """Return where the run began in this repository.
-
-        Every attempt gets the same commit, wherever the branch goes.
-        """
-        file = self._records / "base"
-        if not file.exists():
-            found = (
-                tip(self._repo.name, self._checkout, self._repo.branch)
-                if self._carried is None
-                else self._go_on(self._carried)
-            )
-            replace_file(file, found.encode(), durable=False)
-        return file.read_text()
-
-    def _go_on(self, carried: Carried) -> str:
-        if carried.tip:
-            self._folder.obtain(carried.tip)
-        merge_context = MergeContext(
-            run_id=self._run, repo=self._repo.name, checkout=self._checkout, branch=self._repo.branch
-        )
-        before = merge_context.last_here(carried.runs) if carried.runs else None
-        try:
-            found = begin(
-                merge_context,
-                self._earlier(before, carried.tip) if before else Earlier(run_id="", tip=carried.tip),
-            )
-        except Unmergeable as refused:
-            raise self._to_be_merged_by_hand(refused) from refused
-        if found.mended:
-            (self._records / "mended").touch(mode=0o600)
-        self.begun = found.words
-        return found.commit
-
-    def _earlier(self, run: str, tip: str | None) -> Earlier:
-        records = self._records_of(run)
-        base = records / "base"
-        return Earlier(
-            run_id=run,
-            tip=tip,
-            lock_holder=WorkspaceLock(records, self.path).read(),
-            mended=(records / "mended").exists(),
-            base=base.read_text() if base.exists() else "",
-        )
-
-    def _to_be_merged_by_hand(self, refused: Unmergeable) -> Unmergeable:
-        """Leave a worktree for a merge by hand.
-
-        A retry of this run begins with the commits that are then on its branch.
-        """
-        self._folder.stand_at(refused.start)
-        (self._records / "mended").touch(mode=0o600)
-        branch = self._repo.branch
-        return Unmergeable(
-            refused.start,
-            f"{self._repo.name}: {branch} has new commits that do not merge into the run's branch: "
-            f"{refused.message}",
-            f"merge it by hand: git -C {self.path} merge {branch}; "
-            f"when that is committed: coord retry {self._run}",
-        )
-
-    def _records_of(self, run: str) -> Path:
-        return self._state / "workspaces" / run / self._repo.name
+    def figures(self, commit: str) -> str:
+        """Return the figures of the change set at a commit, as the settle records them."""
+        base = self._start.base
+        return measure(self._checkout, base, self._since, commit, self._records / "commits") if base else ""

@@ -128,6 +128,40 @@ def narrowed(command: Callable[..., Any]) -> Callable[..., Any]:
     return narrowed_command
 
 
+REPO_OPTIONS = (
+    click.option(
+        "--repo", "repos", multiple=True, metavar="REPO", help="Select this repository.",
+        shell_complete=repo_names,
+    ),
+    click.option(
+        "--tag", "tags", multiple=True, metavar="TAG", help="Select the repositories with this tag.",
+        shell_complete=tags,
+    ),
+    click.option(
+        "--role", "roles", multiple=True, metavar="ROLE", help="Select the repositories with this role.",
+        shell_complete=roles,
+    ),
+    click.option("--all", "all_repos", is_flag=True, help="Select all repositories of the file."),
+)  # fmt: skip
+
+
+def selects_repos(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that select repositories. An option that is repeated widens; different options
+    intersect.
+    """
+
+    @wraps(command)
+    def with_repos(
+        *args: Any, repos: tuple[str, ...], tags: tuple[str, ...], roles: tuple[str, ...], **rest: Any
+    ) -> Any:
+        return command(*args, wanted=Selectors(repos=repos, tags=tags, roles=roles), **rest)
+
+    selecting: Callable[..., Any] = with_repos
+    for option in reversed(REPO_OPTIONS):
+        selecting = option(selecting)
+    return selecting
+
+
 LOOPBACK = "127.0.0.1"
 
 

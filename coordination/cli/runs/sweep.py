@@ -163,8 +163,11 @@ def carry_out(
     accepted: Collection[str] = (),
     detach: bool = False,
     as_json: bool = False,
+    beside: Mapping[str, Any] = NOTHING,
 ) -> int:
-    """Start a prepared run, follow it, print its result; return the exit code."""
+    """Start a prepared run, follow it, print its result; return the exit code. `beside`: further fields of
+    the JSON.
+    """
     graph = prepared.graph
     if graph.nothing_to_do:
         click.echo(f"nothing to do: {graph.nothing_to_do}", err=True)
@@ -172,7 +175,8 @@ def carry_out(
         click.echo(f"- {name}  blocked by {why}", err=True)
     if not graph.todos:
         if as_json:
-            print_json({"run_id": None, "nothing_to_do": graph.nothing_to_do, "blocked": dict(graph.blocked)})
+            nothing = {"run_id": None, "nothing_to_do": graph.nothing_to_do, "blocked": dict(graph.blocked)}
+            print_json({**nothing, **beside})
         return 0 if graph.nothing_to_do else BLOCKED
     runs = call.coord.runs
     ready = runs.make_ready(prepared)
@@ -186,7 +190,7 @@ def carry_out(
             click.echo(spelled(str(one)), err=True)
         return run
 
-    beside = {"left_out": [asdict(one) for one in left]}
+    beside = {**beside, "left_out": [asdict(one) for one in left]}
     return see_through(call, start, detach=detach, as_json=as_json, beside=beside)
 
 

@@ -120,10 +120,11 @@ def _section(rest: list[str], record: dict[str, Any], style: Style, layout: Layo
     return RenderedValue(head="", lines=(*names, dash_and_gap + lines[0], *lines[1:]))
 
 
-def add_item(
-    text: str, root: Node, place: Location, record: Mapping[str, Any], order: Sequence[str]
+def add_items(
+    text: str, root: Node, place: Location, records: Sequence[Mapping[str, Any]], order: Sequence[str]
 ) -> list[TextEdit]:
-    """Append the record to the list at that place; missing lists and sections are created.
+    """Append the records to the list at that place, each in the style of its last item; a missing list or
+    section is created, for one record.
 
     It is inserted after the last item and the comments that are indented further than its dash; a comment at
     the dash's own column stays below, because it may belong to the following text. `place` may be () if the
@@ -131,6 +132,7 @@ def add_item(
     """
     node: Node = root
     owner: Entry | None = None
+    given = [_fields(record, order) for record in records]
     for i, step in enumerate(place):
         if isinstance(step, int):
             assert isinstance(node, SequenceNode)
@@ -141,16 +143,16 @@ def add_item(
         owner = entry(node, step)
         rest = [str(name) for name in place[i + 1 :]]
         if owner is None:
-            return insert_section(
-                text, node, (step, *rest), _fields(record, order), _sections(place[:i]), layout_of(root)
-            )
+            (one,) = given
+            return insert_section(text, node, (step, *rest), one, _sections(place[:i]), layout_of(root))
         refuse_shared(text, owner)
         if _is_empty(owner.value):
-            return fill_section(text, node, owner, rest, _fields(record, order), layout_of(root))
+            (one,) = given
+            return fill_section(text, node, owner, rest, one, layout_of(root))
         node = owner.value
     if not isinstance(node, SequenceNode):
         raise _no_place(node, place)
-    return _append(text, node, record, order)
+    return _append(text, node, given)
 
 
 def _is_empty(node: Node) -> bool:
@@ -179,24 +181,23 @@ def _fields(record: Mapping[str, Any], order: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _append(
-    text: str, sequence: SequenceNode, record: Mapping[str, Any], order: Sequence[str]
-) -> list[TextEdit]:
+def _append(text: str, sequence: SequenceNode, records: Sequence[dict[str, Any]]) -> list[TextEdit]:
     last = sequence.value[-1]
     neighbour = (
         last if isinstance(last, MappingNode) and not is_alias(sequence.start_mark.index, last) else None
     )
-    fields = in_order_of(neighbour, _fields(record, order))
+    given = [in_order_of(neighbour, record) for record in records]
     if sequence.flow_style:
-        return flow.insert(
-            flow.parts(text, sequence), len(sequence.value), [flow_item(text, neighbour, fields)]
-        )
+        items = [flow_item(text, neighbour, fields) for fields in given]
+        return flow.insert(flow.parts(text, sequence), len(sequence.value), items)
     first = dash(text, sequence, 0)
     start = first - line_start(text, first)
-    lines = item_lines(text, sequence, neighbour, fields, start)
     spaced = len(sequence.value) > 1 and blank_above(text, dash(text, sequence, len(sequence.value) - 1))
     blank = [""] if spaced and not keeps_blank_lines(text, sequence) else []
-    return below(text, sequence, content_end(text, sequence), start, blank + lines)
+    lines = [
+        line for fields in given for line in blank + item_lines(text, sequence, neighbour, fields, start)
+    ]
+    return below(text, sequence, content_end(text, sequence), start, lines)
 
 
 def remove_item(text: str, owner: MappingNode, key: str, index: int) -> list[TextEdit]:

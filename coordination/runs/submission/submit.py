@@ -22,6 +22,7 @@ from coordination.models import (
     Retry,
     Strategy,
     Todo,
+    Via,
 )
 from coordination.planner.forecast import choose_strategy
 from coordination.planner.gates import repos_of
@@ -185,6 +186,7 @@ def _brief(
         },
         by_hand=by_hand(graph.todos.values()),
         no_cache=order.no_cache,
+        lands_locally=graph.plan.land is not None and graph.plan.land.via is Via.LOCAL,
     )
 
 

@@ -16,7 +16,7 @@ from coordination.mcp import declaration
 from coordination.mcp.roles import OPERATIONS
 from coordination.mcp.server import build
 from coordination.mcp.session import Session
-from coordination.mcp.tools import coordination, landing, runs, tracker
+from coordination.mcp.tools import coordination, generators, landing, runs, tracker
 from coordination.trust.keys import new_key
 from coordination.trust.rights import OPERATIONS as KNOWN
 from coordination.trust.rights import Role
@@ -55,6 +55,7 @@ def test_edits_need_the_right_for_each_repository_before_and_after(
         ("update-todo", "TODO-002", "--repo", "api"),
         ("create-issue", "--title", "Everywhere"),
         ("delete-dep", "DEP-001", "--yes"),
+        ("campaign", "Everywhere", "--run", "true", "--all"),
     ):
         assert typed(*command).code == 4, command
     assert file.read_text() == edited
@@ -157,7 +158,7 @@ def test_every_tool_that_writes_has_its_operation():
     session = Session(Path("ecosystem.yaml"))
     declared = [
         tool
-        for module in (tracker, runs, landing, coordination)
+        for module in (tracker, generators, runs, landing, coordination)
         for tool in declaration.declared(module, session)
     ]
     assert {tool.name for tool in declared if not tool.annotations.read_only_hint} == set(OPERATIONS)

@@ -8,7 +8,7 @@ import pytest
 from yaml.nodes import MappingNode, SequenceNode
 
 from coordination.ecosystem.edit.amendments import set_field
-from coordination.ecosystem.edit.records import add_item, remove_item
+from coordination.ecosystem.edit.records import add_items, remove_item
 from coordination.ecosystem.yaml_text.text_edits import apply, entry
 from coordination.ecosystem.yaml_text.tree import read_tree
 from coordination.errors import EditConflict
@@ -205,7 +205,7 @@ def test_a_new_record(before: str, after: str, line_end: str):
     root = read_tree(text.encode(), "ecosystem.yaml").root
     assert root is not None
 
-    splices = add_item(text, root, ("coordination", "todos"), NEW, ORDER)
+    splices = add_items(text, root, ("coordination", "todos"), [NEW], ORDER)
 
     assert apply(text, splices) == after.replace("\n", line_end)
 

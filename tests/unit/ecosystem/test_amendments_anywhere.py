@@ -12,7 +12,7 @@ from written_files import ORDER, files, records, values
 from yaml.nodes import MappingNode
 
 from coordination.ecosystem.edit.amendments import set_field
-from coordination.ecosystem.edit.records import add_item, remove_item
+from coordination.ecosystem.edit.records import add_items, remove_item
 from coordination.ecosystem.edit.rendering import DATES
 from coordination.ecosystem.yaml_text.lines import content_end, line_start, next_line
 from coordination.ecosystem.yaml_text.text_edits import TextEdit, apply, entry, item
@@ -91,7 +91,7 @@ def test_a_record_is_added_and_taken_out_again(text: str, record: dict[str, Any]
     record = {"id": "NEW", **record}
     tree, data = read(text)
 
-    splices = add_item(text, tree.root, TODOS, record, ORDER)
+    splices = add_items(text, tree.root, TODOS, [record], ORDER)
 
     after = apply(text, splices)
     assert same(
@@ -145,7 +145,7 @@ def test_a_record_is_added_below_shared_values(text: str, record: dict[str, Any]
     record = {"id": "NEW", **record}
     tree, data = read(text)
 
-    after = apply(text, add_item(text, tree.root, TODOS, record, ORDER))
+    after = apply(text, add_items(text, tree.root, TODOS, [record], ORDER))
 
     data["coordination"]["todos"].append(record)
     assert same(read(after)[1], data)

@@ -12,7 +12,7 @@ from test_amendments_anywhere import FEW, TODOS, read, same, section
 from written_files import ORDER, records, values
 
 from coordination.ecosystem.edit.amendments import set_field
-from coordination.ecosystem.edit.records import add_item, remove_item
+from coordination.ecosystem.edit.records import add_items, remove_item
 from coordination.ecosystem.yaml_text.text_edits import apply, item
 
 fields = values.filter(lambda value: value is not None)
@@ -56,7 +56,7 @@ def test_a_record_is_added_and_taken_out_again(
     text = as_json(before, style)
     tree, data = read(text)
 
-    after = apply(text, add_item(text, tree.root, TODOS, {"id": "NEW", **record}, ORDER))
+    after = apply(text, add_items(text, tree.root, TODOS, [{"id": "NEW", **record}], ORDER))
 
     data["coordination"]["todos"].append({"id": "NEW", **record})
     assert same(read(after)[1], data)

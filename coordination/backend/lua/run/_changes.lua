@@ -108,7 +108,7 @@ do
     local had, landed, of, base =
       unpack(call('HMGET', key, 'tip ' .. repo, 'landed ' .. repo, 'runs ' .. repo, 'base ' .. repo))
     if landed then had = false end
-    if not had and tip == began then return end -- nothing that could land
+    if tip == (had or began) then return end -- nothing that could land has changed
     if landed then -- a new beginning
       forget(key, repo)
       forget_todos(key, function(source, its_repo) return its_repo == repo and source ~= run end)
@@ -132,6 +132,15 @@ do
     local key = key_of()
     if key and not string.find(p.wants, ':in-place', 1, true) then
       call('HSET', key, 'todo ' .. todo, run .. ' ' .. p.repo)
+    end
+  end
+
+  -- Forget a result that was undone.
+  function change_set.undone(todo)
+    local key = key_of()
+    local source = key and call('HGET', key, 'todo ' .. todo)
+    if source and string.match(source, '^%S+') == (fact(todo, 'run') or run) then
+      call('HDEL', key, 'todo ' .. todo)
     end
   end
 

@@ -166,7 +166,10 @@ end
 local function settle_undo(todo, outcome, why, p)
   end_todo(todo, outcome == 'succeeded' and 'compensated' or 'compensation_failed', why, p)
   release_repo(p, todo)
-  if outcome == 'succeeded' then pass(todo, p) end
+  if outcome == 'succeeded' then
+    change_set.undone(todo)
+    pass(todo, p)
+  end
   dispatch_ready()
   finish_if_done()
 end

@@ -1,0 +1,237 @@
+"""Templates of plans: parameters, and the todos that each repository gets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
+from coordination.models.execution import (
+    Action,
+    AtGate,
+    CacheRules,
+    Compensation,
+    OnFailure,
+    Retry,
+    SandboxRules,
+    ShellAction,
+    Strategy,
+    Workspace,
+)
+from coordination.models.landing import LandRules
+from coordination.models.repositories import ResourceNeeds
+from coordination.models.values import (
+    Count,
+    Duration,
+    Id,
+    Labels,
+    Level,
+    PositiveNumber,
+    Record,
+    Scalar,
+    SecretName,
+    Text,
+    Word,
+)
+
+GIVEN = ("repo", "plan")
+"""Parameters that every template has: the repository of a todo, and its plan."""
+REFERENCE = re.compile(r"(\$?)\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+"""`${name}` in a text; `$${name}` is the text `${name}`."""
+VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
+"""A variable in a command for a shell."""
+
+
+class ParameterType(Word):
+    TEXT = "text"
+    NUMBER = "number"
+    FLAG = "flag"
+    """`true` or `false`."""
+
+
+class Parameter(Record):
+    """A value that is given when a plan is made. Without a default it is required."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+    """Also the name of the environment variable that commands get, so it has no capital letters: PATH and the
+    like cannot be replaced.
+    """
+    type: ParameterType = ParameterType.TEXT
+    description: str = ""
+    required: Annotated[bool, Field(strict=True)] | None = None
+    """None: required unless there is a default. false: empty text, 0 or false if it is not given."""
+    default: Annotated[bool, Field(strict=True)] | Scalar | None = None
+    choices: Annotated[tuple[Text, ...], Field(max_length=100)] = ()
+
+    @property
+    def is_required(self) -> bool:
+        return self.default is None if self.required is None else self.required
+
+    @model_validator(mode="after")
+    def _check_default(self) -> Self:
+        if self.name in GIVEN:
+            raise ValueError(f"{self.name}: every template has this parameter; choose another name")
+        if self.default is not None:
+            if self.required:
+                raise ValueError(f"{self.name} is required, so that its default is never used; remove one")
+            self.read(self.default)
+        return self
+
+    def read(self, given: object) -> str:
+        """Return the text of a value. Raises ValueError."""
+        text = str(given).lower() if isinstance(given, bool) else str(given)
+        if self.type is ParameterType.NUMBER and not re.fullmatch(r"-?\d{1,15}(\.\d{1,9})?", text):
+            raise ValueError(f"{self.name} needs a number, got {text!r}")
+        if self.type is ParameterType.FLAG and text not in ("true", "false"):
+            raise ValueError(f"{self.name} needs true or false, got {text!r}")
+        if self.choices and text not in self.choices:
+            raise ValueError(f"{self.name} must be one of {', '.join(self.choices)}, got {text!r}")
+        if "\0" in text:
+            raise ValueError(f"{self.name} contains a null character, which no program can be given")
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise ValueError(f"{self.name} is not UTF-8")
+        if len(text) > LONGEST_VALUE:
+            raise ValueError(f"{self.name} must not be longer than {LONGEST_VALUE:,} characters")
+        return text
+
+    @property
+    def empty(self) -> str:
+        """Return the value where none is given."""
+        if self.default is not None:
+            return self.read(self.default)
+        return {ParameterType.NUMBER: "0", ParameterType.FLAG: "false"}.get(self.type, "")
+
+
+LONGEST_VALUE = 10_000
+
+
+class TemplatePlan(Record):
+    """The fields of the plan; `${parameter}` stands in texts."""
+
+    title: Text
+    description: str = ""
+    strategy: Strategy = Strategy.AUTO
+    on_failure: OnFailure = OnFailure.HALT
+    max_parallel: Count | None = None
+    timeout: Duration | None = None
+    recurring: Annotated[bool, Field(strict=True)] = False
+    two_persons: Annotated[bool, Field(strict=True)] = False
+    retry: Retry | None = None
+    land: LandRules | None = None
+
+
+class TemplateStep(Record):
+    """A todo of each repository: PLAN-ID-REPO. It waits for the step before it."""
+
+    id: Annotated[Id, Field(max_length=40)]
+    task: Text
+    description: str = ""
+    priority: Level = Level.MEDIUM
+    estimated_hours: PositiveNumber | None = None
+    assignee: Text | None = None
+    labels: Labels = ()
+    acceptance_criteria: tuple[Text, ...] = ()
+    action: Action | None = None
+    compensate: Compensation | None = None
+    gate: AtGate | None = None
+    timeout: Duration | None = None
+    retry: Retry | None = None
+    resources: ResourceNeeds = ()
+    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Scalar] = {}
+    workspace: Workspace | None = None
+    needs_paths: Annotated[bool, Field(strict=True)] = True
+    cache: CacheRules | None = None
+    sandbox: SandboxRules | None = None
+    secrets: tuple[SecretName, ...] = ()
+
+    def texts(self) -> Iterator[str]:
+        """Yield the texts in which parameters are replaced: all but commands for a shell."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if not isinstance(value, ShellAction):
+                yield from texts_in(value.model_dump() if isinstance(value, Record) else value)
+
+    def commands(self) -> Iterator[str | tuple[str, ...]]:
+        """Yield the commands, which get parameters as environment variables."""
+        for action in (self.action, self.compensate):
+            if isinstance(action, ShellAction):
+                yield action.run
+
+
+class RepoOrder(Word):
+    """The order of the repositories in a generated plan."""
+
+    DEPS = "deps"
+    """The first step of a repository waits for the last one of the repositories that it depends on."""
+    NONE = "none"
+    """No repository waits for another."""
+
+
+class Template(Record):
+    """A plan with parameters, from which coord generates plans and todos."""
+
+    name: Id
+    description: str = ""
+    parameters: tuple[Parameter, ...] = ()
+    order: RepoOrder = RepoOrder.DEPS
+    plan: TemplatePlan
+    steps: Annotated[tuple[TemplateStep, ...], Field(min_length=1, max_length=20)]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the parameters that its texts and commands may name."""
+        return (*GIVEN, *(parameter.name for parameter in self.parameters))
+
+    @model_validator(mode="after")
+    def _check_references(self) -> Self:
+        known = self.names
+        _refuse_twice("parameter", known)
+        _refuse_twice("step", [step.id for step in self.steps])
+        plan = self.plan.model_dump()
+        for text in texts_in(plan):
+            _refuse_unknown(text, tuple(name for name in known if name != "repo"), "the plan")
+        for step in self.steps:
+            for text in step.texts():
+                _refuse_unknown(text, known, f"step {step.id}")
+            if twice := [name for name in step.env if name in known]:
+                raise ValueError(f"step {step.id}: env has {twice[0]}, which is a parameter; rename one")
+            for command in step.commands():
+                if not isinstance(command, str) and (found := _first_parameter(command, known)):
+                    raise ValueError(
+                        f"step {step.id}: ${{{found}}} in a list is no variable, since no shell reads it; "
+                        "write the command as one text"
+                    )
+        return self
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """Yield every text in a value of JSON's kinds."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from texts_in(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from texts_in(inner)
+
+
+def _refuse_twice(noun: str, names: tuple[str, ...] | list[str]) -> None:
+    if twice := [name for name in names if list(names).count(name) > 1]:
+        raise ValueError(f"has the {noun} {twice[0]} twice")
+
+
+def _refuse_unknown(text: str, known: tuple[str, ...], where: str) -> None:
+    for escaped, name in REFERENCE.findall(text):
+        if not escaped and name not in known:
+            raise ValueError(
+                f"{where} names ${{{name}}}, which is no parameter here; declare it, "
+                f"or write $${{{name}}} for the text itself"
+            )
+
+
+def _first_parameter(command: tuple[str, ...], known: tuple[str, ...]) -> str:
+    found = (name for word in command for _, name in REFERENCE.findall(word))
+    return next((name for name in found if name in known), "")

@@ -1,0 +1,180 @@
+"""The commit at which a run begins in a repository: its first attempt chooses it, the others keep it.
+
+In `<state>/workspaces/<run>/<repo>/` stand `base`, that commit; `base-branch`, the commit of the base branch
+that it began with, in a run with a change set; `conflict`, the commits of a merge that was left to a person;
+and `mended`, where it began with more than the repository's own branch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from coordination.errors import GitRefused
+from coordination.files import replace_file
+from coordination.models import Repo
+from workers.workspace.base_commit import Carried, Conflict, Earlier, MergeContext, Unmergeable, begin
+from workers.workspace.branch_copy import BranchCopy
+from workers.workspace.git import git_dir_of
+from workers.workspace.git_worktree import GitWorktree
+from workers.workspace.lock import WorkspaceLock
+from workers.workspace.repository import is_commit, tip
+
+BASE = "base"
+BASE_BRANCH = "base-branch"
+
+
+def records_of(state: Path, run: str, repo: str) -> Path:
+    return state / "workspaces" / run / repo
+
+
+class RunStart:
+    def __init__(
+        self,
+        *,
+        run: str,
+        repo: Repo,
+        state: Path,
+        checkout: Path,
+        common_dir: Path | None,
+        carried: Carried | None,
+        folder: GitWorktree,
+        workspace_lock: WorkspaceLock,
+    ) -> None:
+        self.begun = ""
+        """Lines on where the run begins, if that was chosen just now."""
+        self._run = run
+        self._repo = repo
+        self._state = state
+        self._records = records_of(state, run, repo.name)
+        self._checkout = checkout
+        self._carried = carried
+        self._folder = folder
+        self._workspace_lock = workspace_lock
+        self._told: tuple[str, ...] = ()
+        self.copy: BranchCopy | None = None
+        """The branch of the change set."""
+        if carried is not None and carried.branch and common_dir is not None:
+            self.copy = BranchCopy(checkout=checkout, common_dir=common_dir, branch=carried.branch)
+
+    @property
+    def base(self) -> str:
+        """Return the commit of the base branch that the run began with; empty without a change set."""
+        file = self._records / BASE_BRANCH
+        return file.read_text() if self._carried and self._carried.change_set and file.exists() else ""
+
+    def commit(self, tip: str | None) -> str:
+        """Return where an attempt begins. A tip that was carried over belongs to an *earlier* run."""
+        for told in (tip, self._carried and self._carried.tip):
+            if told and not is_commit(told):
+                raise GitRefused(f"{self._repo.name}: {told!r}, recorded as the run's tip, is not a commit")
+        return self._base() if tip is None or (self._carried and tip == self._carried.tip) else tip
+
+    def _base(self) -> str:
+        """Return where the run began in this repository.
+
+        Every attempt gets the same commit, wherever the branch goes.
+        """
+        file = self._records / BASE
+        if not file.exists():
+            found = (
+                tip(self._repo.name, self._checkout, self._repo.branch)
+                if self._carried is None
+                else self._go_on(self._carried)
+            )
+            replace_file(file, found.encode(), durable=False)
+        return file.read_text()
+
+    def _go_on(self, carried: Carried) -> str:
+        if carried.tip:
+            self._folder.obtain(carried.tip)
+        conflict = self._conflict() if carried.change_set else None
+        merge_context = MergeContext(
+            run_id=self._run,
+            repo=self._repo.name,
+            checkout=self._checkout,
+            branch=self._repo.branch,
+            change_set=carried.change_set,
+            copy=self.copy,
+            base=conflict.base if conflict else self._base_branch(carried),
+        )
+        if conflict and conflict.is_resolved_on(merge_context, self._folder.branch):
+            (self._records / "mended").touch(mode=0o600)
+            self.begun = f"begins at {self._folder.branch}, where {self._repo.branch} was merged by hand"
+            return merge_context.head(self._folder.branch)
+        before = merge_context.last_here(carried.runs) if carried.runs else None
+        try:
+            found = begin(
+                merge_context,
+                self._earlier(before, carried.tip) if before else Earlier(run_id="", tip=carried.tip),
+            )
+        except Unmergeable as refused:
+            raise self._to_be_merged_by_hand(refused, merge_context.base) from refused
+        if found.mended:
+            (self._records / "mended").touch(mode=0o600)
+        self.begun = "\n".join((*self._told, found.words, *self._mended_copy(carried)))
+        return found.commit
+
+    def _base_branch(self, carried: Carried) -> str:
+        """Return the commit of the base branch, and keep it; empty in a run without a change set."""
+        if not carried.change_set:
+            return ""
+        if carried.base is None:
+            commit = tip(self._repo.name, self._checkout, self._repo.branch)
+        else:
+            found = carried.base()
+            commit, self._told = found.commit, found.words
+        replace_file(self._records / BASE_BRANCH, commit.encode(), durable=False)
+        return commit
+
+    def _mended_copy(self, carried: Carried) -> list[str]:
+        """Bring the branch of the change set to its tip, where the last run could not; return a line where
+        that is not possible.
+        """
+        if self.copy is None or not carried.tip:
+            return []
+        heads = self.copy.read()
+        if heads.is_moved or heads.head == carried.tip:
+            return []
+        gone = [f"{self.copy.branch} was deleted, and is made again"] if heads.left and not heads.head else []
+        return [*gone, *filter(None, [self.copy.follow(carried.tip)])]
+
+    def _conflict(self) -> Conflict | None:
+        file = self._records / "conflict"
+        start, _, base = (file.read_text() if file.exists() else "").partition(" ")
+        return Conflict(start=start, base=base) if is_commit(start) and is_commit(base) else None
+
+    def _earlier(self, run: str, tip: str | None) -> Earlier:
+        records = records_of(self._state, run, self._repo.name)
+        base = records / "base"
+        return Earlier(
+            run_id=run,
+            tip=tip,
+            lock_holder=WorkspaceLock(records, self._folder.path).read(),
+            mended=(records / "mended").exists(),
+            base=base.read_text() if base.exists() else "",
+        )
+
+    def _to_be_merged_by_hand(self, refused: Unmergeable, base: str) -> Unmergeable:
+        """Leave a worktree for a merge by hand.
+
+        A retry of this run begins with the commits that are then on its branch; a run with a change set waits
+        for them.
+        """
+        waits = self._carried is not None and bool(self._carried.change_set)
+        is_left = waits and self._conflict() is not None and git_dir_of(self._folder.path) is not None
+        if not is_left:  # else a person may be in the middle of the merge
+            self._folder.stand_at(refused.start)
+        (self._records / "mended").touch(mode=0o600)
+        if waits:
+            record = f"{refused.start} {base}"
+            replace_file(self._records / "conflict", record.encode(), durable=False)
+        branch, place = self._repo.branch, self._folder.path
+        into, then = "the run's branch", f"when that is committed: coord retry {self._run}"
+        if waits:
+            into, then = "the change set", "when that is committed, the run goes on by itself"
+        return Unmergeable(
+            refused.start,
+            f"{self._repo.name}: {branch} has new commits that do not merge into {into}: {refused.message}",
+            f"merge it by hand: git -C {place} merge {base or branch}; {then}",
+            waits=waits,
+        )
