@@ -28,8 +28,8 @@ def history_exceeds(checkout: Path, branch: str, limit_bytes: int) -> bool:
 def ask_git(
     checkout: Path, *arguments: str, timeout_s: float | None = None, codes: Collection[int] = (0,)
 ) -> str:
-    """Return git's output, or "" if it ends with another exit code than these. Raises GitRefused if git is not installed,
-    TimeoutExpired.
+    """Return git's output, or "" if it ends with another exit code than these. Raises GitRefused if git is
+    not installed, TimeoutExpired.
     """
     try:
         answer = subprocess.run(

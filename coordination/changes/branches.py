@@ -66,7 +66,8 @@ def facts_of(checkout: Path, branch: str, plan: str, base: str) -> BranchFacts:
             "name a branch that began there, or correct `branch` of the repository in the file",
         )
     rows = list(_log(checkout, fork, tip))
-    began = next((row["Base"] for row in rows if row["Base"] and _is_base(checkout, row["Base"], tip)), fork)
+    told = next((row["Base"] for row in rows if row["Base"] and _is_base(checkout, row["Base"], tip)), fork)
+    began = fork if contains(checkout, told, fork) else told  # a later merge of the base branch counts
     ours = [row for row in rows if row["Todo"] and plan in (row["Plan"], row["Todo"])]
     counts = _counts(checkout, began, tip)
     return BranchFacts(

@@ -13,4 +13,5 @@
 | `orders.py` | signed orders of runs and of operations on runs |
 | `review.py` | review of identity and trust file |
 | `results.py` | signed results, and the rules by which another worker uses them |
+| `adoptions.py` | tips of change sets that a person states instead of a worker |
 """

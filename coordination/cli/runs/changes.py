@@ -210,7 +210,9 @@ def _print_resolution(found: Resolution) -> None:
     elif found.state is ConflictState.ELSEWHERE:
         click.echo(plain(f"{found.repo}: the commits are on {found.host or 'another host'}"), err=True)
     elif found.state is ConflictState.RESOLVED:
-        goes_on = f"run {found.taken_up} goes on with it" if found.run else f"adopted as {found.taken_up[:12]}"
+        goes_on = (
+            f"run {found.taken_up} goes on with it" if found.run else f"adopted as {found.taken_up[:12]}"
+        )
         watch = f"coord watch {found.taken_up}" if found.run else f"coord land {found.plan}"
         click.echo(plain(f"{found.repo}: the merge is committed, {goes_on}: {watch}"), err=True)
     else:
