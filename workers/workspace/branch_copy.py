@@ -12,11 +12,12 @@ from pathlib import Path
 
 from coordination.errors import GitRefused
 from workers.process.trouble import GitInterrupted
-from workers.workspace.commit import DURABLE
 from workers.workspace.git import ask, git
 from workers.workspace.repository import contains, is_commit, worktrees
 
 COPIES = "refs/coord/copies"
+QUICK = ("core.fsync=none",)
+"""A copy that a power loss takes is mended; syncing two references takes longer than all else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +79,8 @@ class BranchCopy:
                 return f"{self.branch} stays at {heads.head[:12]}: it is checked out in {place}, {why}"
             if not tip:
                 return f"{self.branch} stays at {heads.head[:12]}: it is checked out in {place}"
-            git("reset", "--keep", "--quiet", tip, cwd=place, settings=DURABLE)
-            git("update-ref", self.kept, tip, cwd=self.checkout, settings=DURABLE)
+            git("reset", "--keep", "--quiet", tip, cwd=place)
+            git("update-ref", self.kept, tip, cwd=self.checkout, settings=QUICK)
             return ""
         refused = self._swap(tip, heads.head, heads.left)
         return f"{self.branch} stays where it is: {refused}" if refused else ""
@@ -92,7 +93,7 @@ class BranchCopy:
     def _swap(self, tip: str, head: str, left: str) -> str:
         """Move branch and record at once; return why git refuses it, as where one of them is elsewhere."""
         changes = _change(self.ref, tip, head) + _change(self.kept, tip, left)
-        done = ask("update-ref", "--stdin", cwd=self.checkout, stdin=changes, settings=DURABLE)
+        done = ask("update-ref", "--stdin", cwd=self.checkout, stdin=changes, settings=QUICK)
         return (done.stderr.strip() or f"git ended with {done.returncode}") if done.returncode else ""
 
     def _is_checked_out(self) -> bool:

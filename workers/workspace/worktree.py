@@ -346,9 +346,13 @@ class Worktree(Workspace):
 
     def follow(self, commit: str, before: str | None) -> str:
         """Move the branch of the change set to a commit that counts; return why it stays, else empty."""
-        return self._start.copy.follow(commit, before) if self._start.copy else ""
+        copy = self._start.copy
+        return copy.follow(commit, before) if copy and commit != self._start.base else ""
 
     def figures(self, commit: str) -> str:
         """Return the figures of the change set at a commit, as the settle records them."""
-        base = self._start.base
-        return measure(self._checkout, base, self._since, commit, self._records / "commits") if base else ""
+        base, copy = self._start.base, self._start.copy
+        if not base or copy is None:
+            return ""
+        objects = copy.common_dir / "objects"
+        return measure(self._checkout, objects, base, self._since, commit, self._records / "commits")
