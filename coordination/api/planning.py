@@ -134,6 +134,7 @@ class Planner:
     def _workers(self, url: str, graph: PlanGraph, accepted: Collection[str]) -> Any:
         """Return the workers that are there. Raises as `preview` does."""
         from coordination.backend.client import reaching
+        from coordination.runs.change_sets import ChangeSets
         from coordination.runs.connection import Connection
         from coordination.runs.transactions import check_landed, refuse_conflicts
 
@@ -142,7 +143,8 @@ class Planner:
             refuse_conflicts(connection, graph.todos)
             workers = connection.presence.workers()
             if workers:
-                check_landed(connection, self._access.document.ecosystem, graph, accepted, record=False)
+                sets = ChangeSets(connection.store).read_all()
+                check_landed(connection, self._access.document.ecosystem, graph, sets, accepted, record=False)
         return workers
 
 
