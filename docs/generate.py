@@ -44,6 +44,7 @@ MODULES = (
 """Modules whose exported names the library reference lists."""
 REACHED = {
     "coord.runs": "coordination.api.runs:Runs",
+    "coord.commands": "coordination.api.commands:Commands",
     "coord.generators": "coordination.api.generators:Generators",
     "coord.planner": "coordination.api.planning:Planner",
     "coord.locks.resources": "coordination.locks.resources:Resources",

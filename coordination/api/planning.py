@@ -16,6 +16,7 @@ from coordination.planner.selection import ALL, Selectors, find_plan
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
+    from coordination.models import Ecosystem
     from coordination.planner.forecast import Forecast
     from coordination.runs.submission.dry_run import DryRun, Places
     from coordination.runs.submission.submit import Order
@@ -170,6 +171,8 @@ class Sweep:
     options: SweepOptions
     todo: str = ""
     """The todo that `execute` runs; empty for a sweep of the plan."""
+    records: Ecosystem | None = None
+    """The records of a plan that is not in the file."""
 
 
 @dataclass(frozen=True, kw_only=True)

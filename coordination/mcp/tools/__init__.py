@@ -5,6 +5,6 @@
 | `tracker.py` | issues, todos, plans, repositories, dependencies |
 | `runs.py` | runs, logs, checkpoints, approvals |
 | `landing.py` | landings of plans |
-| `generators.py` | plans for many repositories |
+| `generators.py` | many repositories: plans for them, a command in each |
 | `coordination.py` | locks, messages, events, shared values, history |
 """
