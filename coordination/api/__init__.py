@@ -9,6 +9,7 @@
 | `run.py` `run_reading.py` | one run; its read-only half |
 | `changes.py` | change sets: shown, compared, adopted, discarded |
 | `generators.py` | plans and todos made for many repositories |
+| `commands.py` | one command in many repositories |
 | `landing.py` | change sets into the base branches, and out of them again |
 | `planning.py` | order and duration of a plan, preview of a sweep |
 | `messages.py` `machine.py` | messages; doctor, Flower, metrics, ACL users, the first file |

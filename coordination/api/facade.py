@@ -16,6 +16,7 @@ from coordination.errors import Conflict, Unreachable
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
     from coordination.api.changes import Changes
+    from coordination.api.commands import Commands
     from coordination.api.generators import Generators
     from coordination.api.landing import Landings
     from coordination.api.planning import Planner
@@ -104,6 +105,13 @@ class Facade(EcosystemAccess):
         from coordination.api.generators import Generators
 
         return Generators(self)
+
+    @cached_property
+    def commands(self) -> Commands:
+        """Return commands in many repositories: `exec`."""
+        from coordination.api.commands import Commands
+
+        return Commands(self)
 
     @cached_property
     def planner(self) -> Planner:

@@ -16,6 +16,7 @@ from coordination.planner.selection import ALL, Selectors, find_plan
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
+    from coordination.models import Ecosystem
     from coordination.planner.forecast import Forecast
     from coordination.runs.submission.dry_run import DryRun, Places
     from coordination.runs.submission.submit import Order
@@ -134,6 +135,7 @@ class Planner:
     def _workers(self, url: str, graph: PlanGraph, accepted: Collection[str]) -> Any:
         """Return the workers that are there. Raises as `preview` does."""
         from coordination.backend.client import reaching
+        from coordination.runs.change_sets import ChangeSets
         from coordination.runs.connection import Connection
         from coordination.runs.transactions import check_landed, refuse_conflicts
 
@@ -142,7 +144,8 @@ class Planner:
             refuse_conflicts(connection, graph.todos)
             workers = connection.presence.workers()
             if workers:
-                check_landed(connection, self._access.document.ecosystem, graph, accepted, record=False)
+                sets = ChangeSets(connection.store).read_all()
+                check_landed(connection, self._access.document.ecosystem, graph, sets, accepted, record=False)
         return workers
 
 
@@ -168,6 +171,8 @@ class Sweep:
     options: SweepOptions
     todo: str = ""
     """The todo that `execute` runs; empty for a sweep of the plan."""
+    records: Ecosystem | None = None
+    """The records of a plan that is not in the file."""
 
 
 @dataclass(frozen=True, kw_only=True)

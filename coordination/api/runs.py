@@ -150,22 +150,24 @@ class Runs(Decisions):
             graph = sweep.graph.with_learned(learned(connection.redis, connection.keys, sweep.graph.unknown))
         if not graph.learned:
             return replace(sweep, graph=graph)
-        order = replace(self._decided(graph, sweep.options).order, operation=sweep.order.operation)
-        return replace(sweep, graph=graph, order=order)
+        order = self._decided(graph, sweep.options).order
+        kept = {name: getattr(sweep.order, name) for name in ("operation", "no_change_set")}
+        return replace(sweep, graph=graph, order=replace(order, **kept))
 
     def start(self, sweep: Sweep, accept: Collection[str] = ()) -> Run:
         """Start a prepared run. Raises Conflict; NotLanded; NotAllowed."""
         self._check_start(sweep)
-        ecosystem, graph, order = self._access.manager.document.ecosystem, sweep.graph, sweep.order
+        ecosystem = sweep.records or self._access.manager.document.ecosystem
+        graph, order = sweep.graph, sweep.order
         with self._access.reached() as connection:
             run_id = transactions.start_run(connection, ecosystem, graph, order, accept)
-        name, subject = ("execute", sweep.todo) if sweep.todo else ("sweep", graph.plan.id)
+        name, subject = order.operation, sweep.todo or graph.plan.id
         arguments = {**vars(sweep.options), "strategy": order.strategy, "accept": accept}
         self._access.announce(name, subject, run=run_id, repos=sorted(graph.repos), data=arguments)
         return Run(self._access, run_id)
 
     def _check_start(self, sweep: Sweep) -> None:
-        self._access.authority.check("execute" if sweep.todo else "sweep", sweep.graph.repos)
+        self._access.authority.check(sweep.order.operation, sweep.graph.repos)
 
     def workplaces(self, repos: Collection[str], max_parallel: int | None = None) -> Workplaces:
         """Return where todos of these repositories can run at present."""

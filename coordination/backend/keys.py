@@ -334,6 +334,11 @@ def tip_field(repo: str) -> str:
     return f"tip {repo}"
 
 
+def before_field(repo: str) -> str:
+    """Return the field, in the same hash, of the tip that the change set had there before the run."""
+    return f"before {repo}"
+
+
 def member(run_id: str, todo_id: str) -> str:
     return f"{run_id} {todo_id}"
 

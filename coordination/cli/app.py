@@ -119,6 +119,7 @@ COMMANDS: Families = {
     "Runs": {
         "sweep": ("runs.sweep:sweep", "Run a plan.", "run sweep"),
         "execute": ("runs.sweep:execute", "Run one todo.", "todo execute"),
+        "exec": ("runs.exec:exec_", "Run one command in many repositories.", "repo exec"),
         "retry": ("runs.retry:retry", "Run the failed and blocked todos of a run again.", "run retry"),
         "changes": (
             "runs.changes:changes",

@@ -22,6 +22,7 @@ from coordination.api import (
     RunView,
     TodoInView,
 )
+from coordination.api.commands import RepoOutput
 from coordination.api.planning import PlanProgress
 from coordination.models import Issue, Todo, presentable
 
@@ -65,6 +66,12 @@ class CutPlanCompletion(PlanCompletion, Cut):
 
 class CutGeneratedPlan(GeneratedPlan, Cut):
     """A plan and its todos, as a generator has made them."""
+
+
+class CutExec(RunView, Cut):
+    """A run of one command in many repositories; the end of what it wrote in each of them."""
+
+    outputs: tuple[RepoOutput, ...] = ()
 
 
 class CutRun(RunView, Cut):

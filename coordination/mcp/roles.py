@@ -32,6 +32,7 @@ OPERATIONS: Mapping[str, str] = {
     "coord_context_set": "context",
     "coord_sweep_plan": "sweep",
     "coord_execute_todo": "execute",
+    "coord_exec": "execute",
     "coord_retry_run": "retry",
     "coord_cancel_run": "cancel",
     "coord_rollback_run": "rollback",

@@ -23,6 +23,7 @@ OVER = FINISHED | CANCELLED
 
 REASONS_SHOWN = 3
 NO_GATES: Mapping[str, Todo] = MappingProxyType({})
+NO_OWNERS: Mapping[str, Collection[str]] = MappingProxyType({})
 SUGGESTIONS = 10
 """Number of unknown names that get a suggestion, because each search reads all names."""
 
@@ -35,9 +36,17 @@ class Register:
     """
 
     def __init__(
-        self, ecosystem: Ecosystem, plan: Plan | None = None, gates: Mapping[str, Todo] = NO_GATES
+        self,
+        ecosystem: Ecosystem,
+        plan: Plan | None = None,
+        gates: Mapping[str, Todo] = NO_GATES,
+        owned: Mapping[str, Collection[str]] = NO_OWNERS,
     ) -> None:
+        """`owned`: plan → todos that were executed for it. By the file, a plan that no todo names owns only
+        open ones.
+        """
         self._ecosystem = ecosystem
+        self._owned = owned
         self._plan = plan
         self.items = _items(ecosystem, plan, gates)
         self._members = {todo.id for todo in ecosystem.todos_of(plan)} if plan else set()
@@ -66,7 +75,8 @@ class Register:
 
     def todos_of(self, plan: Plan) -> Collection[str]:
         """Return the same as `Ecosystem.todos_of`, without searching all todos for each plan."""
-        return self._todos_of.get(plan.id) or [todo.id for todo in self._ecosystem.todos_of(plan)]
+        named = self._todos_of.get(plan.id) or [todo.id for todo in self._ecosystem.todos_of(plan)]
+        return dict.fromkeys((*named, *self._owned.get(plan.id, ())))
 
     def is_open(self, name: str) -> bool:
         if name not in self.items:

@@ -22,7 +22,7 @@ from coordination.planner.hours import Group, Learned, LearnedFrom, assumed_hour
 from coordination.planner.problems import ambiguous, cycles, refusal, undeclared_repos
 from coordination.planner.resources import Supply, shortfalls
 from coordination.planner.schedule import DIGITS
-from coordination.planner.selection import ALL, Selection, Selectors, find_plan, select
+from coordination.planner.selection import AD_HOC, ALL, Selection, Selectors, find_plan, select
 from coordination.text import counted
 
 PRIORITY = {level: i for i, level in enumerate((Level.CRITICAL, Level.HIGH, Level.MEDIUM, Level.LOW))}
@@ -288,10 +288,6 @@ def _graph(
         capacities=capacities,
         nothing_to_do=selection.nothing,
     )
-
-
-AD_HOC = "ad-hoc"
-"""Plan id of a todo that belongs to no plan."""
 
 
 def alone(ecosystem: Ecosystem, todo: Todo, timeout: timedelta | None = None) -> PlanGraph:

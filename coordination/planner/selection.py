@@ -13,6 +13,9 @@ from coordination.errors import NotFound, PlanRefused, UsageError
 from coordination.models import OPEN_TODO, Ecosystem, Plan, PlanStatus, Repo, Todo, TodoStatus
 from coordination.text import did_you_mean, listed
 
+AD_HOC = "ad-hoc"
+"""Plan id of a todo that belongs to no plan."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Selectors:

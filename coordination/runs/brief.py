@@ -95,17 +95,20 @@ class RunBrief(BaseModel):
     not used.
     """
     redone: dict[str, str] = {}
-    """Todo → the run whose result of it, and those before it, count no more: a retry executes it again."""
+    """Todo → the run whose result of it, and those before it, count no more: it is executed again."""
     by_hand: tuple[str, ...] = ()
     """The todos that a person does or has done, so that no worker states a result of them."""
     no_cache: bool = False
     """No todo is given a cached result: each is executed, and its result is cached."""
 
     def runs_of(self, todo: str) -> tuple[str, ...]:
-        """Return the runs whose result of a todo counts here: this one, and those that it takes up."""
-        last = self.redone.get(todo)
-        taken_up = self.carried_from[: self.carried_from.index(last)] if last in self.carried_from else ()
-        return (self.run_id, *(taken_up if last else self.earlier))
+        """Return the runs whose result of a todo counts here: this one, and those whose results it carries
+        over.
+        """
+        earlier, last = self.earlier, self.redone.get(todo)
+        if last:
+            earlier = earlier[: earlier.index(last)] if last in earlier else self.carried_from
+        return (self.run_id, *earlier)
 
     @property
     def earlier(self) -> tuple[str, ...]:

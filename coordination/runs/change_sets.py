@@ -103,8 +103,12 @@ class ChangeSet(BaseModel):
     @property
     def runs(self) -> tuple[str, ...]:
         """Return the runs whose work has not landed, newest first."""
+        if not self.open:
+            return ()
+        landed = {todo for change in self.repos.values() if change.landed for todo in change.todos}
         names = {run for change in self.open.values() for run in change.runs}
-        return tuple(sorted(names | {self.source[todo] for todo in self.todos}, reverse=True))
+        names.update(run for todo, run in self.source.items() if todo not in landed)
+        return tuple(sorted(names, reverse=True))
 
     @property
     def todos(self) -> tuple[str, ...]:

@@ -16,12 +16,14 @@ from coordination.environment import actor
 from coordination.errors import Conflict, NotFound, PlanRefused, UsageError
 from coordination.locks.internal import START
 from coordination.models import Ecosystem, OnFailure
+from coordination.runs.change_sets import ChangeSets
 from coordination.runs.connection import Connection
 from coordination.runs.records import RunStatus, RunView, is_landing, landings_of, start_again
 from coordination.runs.replies import Reply
 from coordination.runs.retrying import named_checkpoints
 from coordination.runs.retrying.ended import read, refuse_again, restorable
-from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of, submit_retry
+from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of, refuse_behind
+from coordination.runs.retrying.retry_run import submit_retry
 from coordination.runs.rollback import (
     RollbackPreview,
     preview_of,
@@ -32,8 +34,16 @@ from coordination.runs.rollback import (
 from coordination.runs.signed_operations import sign_operation
 from coordination.runs.signed_orders import HEADER
 from coordination.runs.submission.conflicts import refuse_conflicts_of, refuse_runs_of
-from coordination.runs.submission.landed import bases, refuse_not_landed
+from coordination.runs.submission.landed import Sets, bases, refuse_not_landed
 from coordination.runs.submission.submit import Order, submit
+from coordination.runs.submission.writes import (
+    MOVED,
+    NO_WRITES,
+    change_set_of,
+    read_change_set,
+    seal_of,
+    writes_of,
+)
 from coordination.text import listed
 from coordination.trust.orders import OperationKind
 
@@ -61,19 +71,29 @@ def start_run(
     branch.
     """
     _check_redis(connection)
-    check_landed(connection, ecosystem, graph, accepted)
-    with _start_lock(connection):
-        refuse_conflicts(connection, graph.todos)
-        refuse_runs_of(connection.store, landings_of(graph.plan.id, graph.todos))
-        run_id, reply = submit(
-            connection.store,
-            graph,
-            ecosystem,
-            connection.settings,
-            order,
-            connection.file,
-            connection.signing,
-        )
+    store, own = connection.store, "" if order.no_change_set else change_set_of(graph.plan.id, graph.todos)
+
+    def begin() -> tuple[str, Reply]:
+        sets = ChangeSets(store).read_all()
+        check_landed(connection, ecosystem, graph, sets, accepted)
+        with _start_lock(connection):
+            refuse_conflicts(connection, graph.todos)
+            refuse_runs_of(store, landings_of(graph.plan.id, graph.todos))
+            found = read_change_set(store, own)
+            if own in sets and not sets[own].source.keys() <= found.source.keys():
+                return "", Reply(word=MOVED)
+            return submit(
+                store,
+                graph,
+                ecosystem,
+                connection.settings,
+                order,
+                connection.file,
+                connection.signing,
+                writes=writes_of(found, graph.todos) if own else NO_WRITES,
+            )
+
+    run_id, reply = seal_of(store, own, begin)
     follow_up(connection, run_id, reply)
     return run_id
 
@@ -112,13 +132,17 @@ def check_landed(
     connection: Connection,
     ecosystem: Ecosystem,
     graph: PlanGraph,
+    sets: Sets,
     accepted: Collection[str] = (),
     *,
     record: bool = True,
 ) -> None:
-    """Raise NotLanded where a todo of the graph builds on a result that is not in its base branch."""
-    wanted = bases(ecosystem, graph.plan, graph.todos)
-    refuse_not_landed(connection.store, connection.presence, wanted, accepted, record=record)
+    """Raise NotLanded where a todo of the graph builds on a result that is neither in its change set nor in
+    its base branch. `sets`: all change sets.
+    """
+    own = change_set_of(graph.plan.id, graph.todos)
+    wanted = bases(ecosystem, graph.plan, graph.todos, sets, own)
+    refuse_not_landed(connection.store, connection.presence, wanted, accepted, sets=sets, record=record)
 
 
 def plan_retry(
@@ -149,6 +173,7 @@ def plan_retry(
         without=without,
         start=start,
         as_it_was=as_it_was,
+        sets=ChangeSets(connection.store).read_all(),
     )
 
 
@@ -161,20 +186,28 @@ def start_retry(
 ) -> str:
     """Start a retry; return the id of the new run. Raise Conflict as `start_run` does."""
     _check_redis(connection)
-    refuse_not_landed(connection.store, connection.presence, left.bases)
-    with _start_lock(connection):
-        refuse_again(connection.store, left.ended)
-        refuse_conflicts(connection, left.again)
-        refuse_runs_of(connection.store, landings_of(left.ended.meta["plan_id"], left.again))
-        run_id, reply = submit_retry(
-            connection.store,
-            left,
-            connection.settings,
-            on_failure=on_failure,
-            max_parallel=max_parallel,
-            file=connection.file,
-            signing=_signing_again(connection, left),
-        )
+    store, own = connection.store, left.writes.found.id
+    sets = ChangeSets(store).read_all()
+    refuse_not_landed(store, connection.presence, left.bases, sets=sets)
+
+    def begin() -> tuple[str, Reply]:
+        with _start_lock(connection):
+            refuse_again(store, left.ended)
+            refuse_conflicts(connection, left.again)
+            refuse_runs_of(store, landings_of(left.ended.meta["plan_id"], left.again))
+            now = left.within(read_change_set(store, own))
+            refuse_behind(now)
+            return submit_retry(
+                store,
+                now,
+                connection.settings,
+                on_failure=on_failure,
+                max_parallel=max_parallel,
+                file=connection.file,
+                signing=_signing_again(connection, left),
+            )
+
+    run_id, reply = seal_of(store, own, begin)
     follow_up(connection, run_id, reply)
     return run_id
 

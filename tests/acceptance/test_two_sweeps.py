@@ -9,18 +9,25 @@ import pytest
 from tests.acceptance.gate import Gate
 from tests.stage import PLAN, Stage, git
 
+OTHER = "PLAN-002"
 
-def todos(gate: Gate) -> list[dict[str, str]]:
-    return [
-        {"id": "A", "repo": "api", "action": f"{gate.action}; echo A > a"},
-        {"id": "B", "repo": "api", "action": "echo B > b"},
-    ]
+
+def write(stage: Stage, gate: Gate, **more: object) -> None:
+    """A, and B of another plan: one change set is written by one run at a time."""
+    stage.write(
+        [
+            {"id": "A", "repo": "api", "action": f"{gate.action}; echo A > a"},
+            {"id": "B", "repo": "api", "plan": OTHER, "action": "echo B > b"},
+        ],
+        plans=[{"id": OTHER, "title": "another"}],
+        **more,
+    )
 
 
 @pytest.fixture
 def gate(stage: Stage) -> Iterator[Gate]:
     gate = Gate(stage.folder)
-    stage.write(todos(gate))
+    write(stage, gate)
     yield gate
     gate.open()
 
@@ -30,10 +37,10 @@ def test_the_second_waits_for_the_seat_says_so_and_both_end_right(
     stage: Stage, gate: Gate, threads: int
 ) -> None:
     if threads > 1:  # a worker has as many as there are repositories
-        stage.write(todos(gate), repos={"spare": {}})
-    first = stage.begin("sweep", PLAN, "--todo", "A")
+        write(stage, gate, repos={"spare": {}})
+    first = stage.begin("sweep", PLAN)
     gate.wait()
-    second = stage.begin("sweep", PLAN, "--todo", "B")
+    second = stage.begin("sweep", OTHER)
     said = second.says("waits for")
     gate.open()
     ended = [process.done(30) for process in (first, second)]
@@ -48,16 +55,34 @@ def test_the_second_waits_for_the_seat_says_so_and_both_end_right(
 
 def test_slots_let_both_work_at_once(stage: Stage, gate: Gate) -> None:
     stage.file.write_text(stage.file.read_text().replace("  path: api\n", "  path: api\n  slots: 2\n"))
-    first = stage.begin("sweep", PLAN, "--todo", "A")
+    first = stage.begin("sweep", PLAN)
     gate.wait()
 
-    second = stage.sweep("--todo", "B")
+    second = stage.coord("sweep", OTHER)
     gate.open()
 
     assert (first.wait(30), second.code) == (0, 0)
 
 
-OTHER = "PLAN-002"
+def test_a_second_run_that_would_write_the_same_change_set_is_refused_and_names_the_first(
+    stage: Stage, gate: Gate
+) -> None:
+    rows = [{"id": "A", "repo": "api", "action": gate.action}, {"id": "B", "repo": "api"}]
+    stage.write([*rows, {"id": "C", "repo": "web"}])
+    first = stage.begin("sweep", PLAN, "--todo", "A", "--json")
+    gate.wait()
+
+    refused = stage.coord("execute", "B")
+    elsewhere = stage.coord("execute", "C")
+    gate.open()
+
+    assert (refused.code, elsewhere.code) == (6, 0), "another repository is not taken"
+    run = first.done(30).json["run_id"]
+    assert run in refused.err
+    assert f"coord watch {run}" in refused.err
+    assert stage.coord("execute", "B").code == 0
+
+
 REPOS = ("api", "web", "log")
 
 

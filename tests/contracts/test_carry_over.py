@@ -12,7 +12,8 @@ from coordination.planner.graph import build
 from coordination.runs.records import Result, TodoState
 from coordination.runs.replies import Grant
 from coordination.runs.retrying.ended import read, restorable
-from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of, submit_retry
+from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of
+from coordination.runs.retrying.retry_run import submit_retry
 from coordination.runs.store import RunStore
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings

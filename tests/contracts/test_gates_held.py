@@ -9,7 +9,8 @@ import pytest
 from coordination.models import Ecosystem, Milestone, OnFailure, Strategy
 from coordination.planner.graph import build
 from coordination.runs.retrying.ended import read
-from coordination.runs.retrying.retry_plan import plan_retry_of, submit_retry
+from coordination.runs.retrying.retry_plan import plan_retry_of
+from coordination.runs.retrying.retry_run import submit_retry
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from tests.contracts.carrier import Harness

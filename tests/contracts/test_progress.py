@@ -13,7 +13,8 @@ from coordination.models import Strategy
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.records import NoEta, Progress, RunStatus, WaitReason
 from coordination.runs.retrying.ended import read
-from coordination.runs.retrying.retry_plan import plan_retry_of, submit_retry
+from coordination.runs.retrying.retry_plan import plan_retry_of
+from coordination.runs.retrying.retry_run import submit_retry
 from coordination.runs.views.progress_reader import ProgressReader, read_all
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings

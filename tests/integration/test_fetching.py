@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from coordination.runs.retrying.ended import read, restorable
-from coordination.runs.retrying.retry_plan import plan_retry_of, submit_retry
+from coordination.runs.retrying.retry_plan import plan_retry_of
+from coordination.runs.retrying.retry_run import submit_retry
 from tests.hosts import World, reads, tip, works
 from tests.plans import Todos, ecosystem
 from tests.stage import git

@@ -18,7 +18,8 @@ from coordination.ecosystem.journal import Journal
 from coordination.runs.filings import FILE, file_id, write_results
 from coordination.runs.maintenance.expiry import forget
 from coordination.runs.retrying.ended import read
-from coordination.runs.retrying.retry_plan import plan_retry_of, submit_retry
+from coordination.runs.retrying.retry_plan import plan_retry_of
+from coordination.runs.retrying.retry_run import submit_retry
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, OK, Harness

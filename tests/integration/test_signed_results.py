@@ -31,7 +31,8 @@ from coordination.runs.remote_steps.handlers import StepHandlers
 from coordination.runs.remote_steps.serving import Serving
 from coordination.runs.replies import Grant, Reply
 from coordination.runs.retrying.ended import read, restorable
-from coordination.runs.retrying.retry_plan import plan_retry_of, submit_retry
+from coordination.runs.retrying.retry_plan import plan_retry_of
+from coordination.runs.retrying.retry_run import submit_retry
 from coordination.runs.signed_operations import sign_operation, subject_of
 from coordination.runs.submission.signing import Signing
 from coordination.trust.keys import new_key

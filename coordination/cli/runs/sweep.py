@@ -203,11 +203,12 @@ def see_through(
     since: str = BEGINNING,
     code: Callable[[RunView], int] = exit_code,
     beside: Mapping[str, Any] = NOTHING,
+    ending: Callable[..., None] | None = None,
 ) -> int:
     """Start a run, or a rollback, follow it to its end and conclude it. Return the exit code.
 
     `since`: the last event that is not to be shown; `code`: returns the exit code; `beside`: further fields
-    of the JSON.
+    of the JSON; `ending`: concludes it in place of `conclude`.
     """
     following, interrupted = None, False
     try:
@@ -237,7 +238,7 @@ def see_through(
             )
             return INTERRUPTED
         view, interrupted = _cancel(run, following), True
-    conclude(call, run, view, as_json=as_json, beside=beside)
+    (ending or conclude)(call, run, view, as_json=as_json, beside=beside)
     return INTERRUPTED if interrupted else code(view)
 
 

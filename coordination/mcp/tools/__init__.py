@@ -6,6 +6,6 @@
 | `runs.py` | runs, logs, checkpoints, approvals |
 | `changes.py` | change sets |
 | `landing.py` | landings of plans |
-| `generators.py` | plans for many repositories |
+| `generators.py` | many repositories: plans for them, a command in each |
 | `coordination.py` | locks, messages, events, shared values, history |
 """

@@ -1,19 +1,22 @@
-"""Tools that make plans and todos for many repositories."""
+"""Tools on many repositories: plans and todos made for them, and one command in each."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
 from pydantic import Field
 
 from coordination.api import GeneratedPlan
-from coordination.mcp.answers import CutGeneratedPlan, cut
-from coordination.mcp.declaration import Items, adds
+from coordination.mcp.answers import CutExec, CutGeneratedPlan, cut
+from coordination.mcp.declaration import AtOnce, Items, Wait, adds, executes
 from coordination.mcp.session import Session
 from coordination.models import OnFailure, RepoOrder, presentable
 
 SHOWN = 100
 """Limit of todos in an answer."""
+LONGEST_OUTPUT = 4000
+"""Characters of the output in a repository."""
 SomeRepos = Annotated[Items, Field(description="Select these repositories.")]
 Tags = Annotated[Items, Field(description="Select the repositories with one of these tags.")]
 Roles = Annotated[Items, Field(description="Select the repositories with one of these roles.")]
@@ -65,6 +68,43 @@ def coord_campaign(
         dry_run=dry_run,
     )
     return answer(made)
+
+
+@executes("Run one command in many repositories")
+def coord_exec(
+    session: Session,
+    command: Annotated[
+        str | list[str], Field(description="A text runs in sh, a list of words without a shell.")
+    ],
+    repos: SomeRepos = None,
+    tags: Tags = None,
+    roles: Roles = None,
+    all_repos: AllRepos = False,
+    jobs: AtOnce = None,
+    timeout_s: Annotated[
+        float | None, Field(gt=0, le=31_536_000, description="Stop it in a repository after this time.")
+    ] = None,
+    wait_s: Wait = 60,
+) -> CutExec:
+    """Run a command in each selected repository, in a worktree at the base branch, and return what it wrote.
+    It fails where it leaves a changed file: for changes see coord_campaign. Nothing is written into the file.
+
+    If the run goes on after wait_s, follow it with coord_get_run, and read its output with coord_get_logs.
+    """
+    commands = session.coord.commands
+    run = commands.exec(
+        command,
+        repos=repos or (),
+        tags=tags or (),
+        roles=roles or (),
+        all_repos=all_repos,
+        jobs=jobs,
+        timeout=None if timeout_s is None else timedelta(seconds=timeout_s),
+    )
+    view = session.detached(run, wait_s)
+    outputs = commands.outputs(run, view)[:SHOWN]
+    ends = tuple(one.model_copy(update={"output": one.output[-LONGEST_OUTPUT:]}) for one in outputs)
+    return cut(CutExec, view, SHOWN).model_copy(update={"outputs": ends})
 
 
 def answer(made: GeneratedPlan) -> CutGeneratedPlan:

@@ -12,39 +12,21 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from coordination.backend.keys import RunKeys, tip_field
-from coordination.breakers.records import Policy
-from coordination.environment import actor
-from coordination.errors import NotFound, PlanRefused
-from coordination.models import Ecosystem, OnFailure, Plan, Repo, Todo, TodoStatus
+from coordination.errors import Conflict, NotFound, PlanRefused
+from coordination.models import Ecosystem, Plan, Repo, Todo, TodoStatus
 from coordination.planner.gates import MILESTONE_REPO, gates_of, repos_of
 from coordination.planner.resources import shortfalls
-from coordination.runs.brief import RunBrief, TodoSpec
-from coordination.runs.records import Descriptor, TodoState
-from coordination.runs.replies import Reply
+from coordination.runs.brief import TodoSpec
+from coordination.runs.change_sets import ChangeSet
+from coordination.runs.records import TodoState
 from coordination.runs.retrying.ended import EndedRun
-from coordination.runs.retrying.named_checkpoints import FIELD
 from coordination.runs.retrying.rerun_selection import Carried, RerunSelection, select_reruns
-from coordination.runs.signed_orders import operation_field
-from coordination.runs.store import RunStore
-from coordination.runs.submission.draft import HOST, Draft, descriptor, first_facts, new_run_id
-from coordination.runs.submission.landed import Base, bases
-from coordination.runs.submission.signing import Signing
-from coordination.runs.submission.structure import graph_hash, refuse_changed
-from coordination.runs.submission.submit import (
-    by_hand,
-    refuse_without_agent,
-    refuse_without_way_back,
-    spec_of,
-    timeout_of,
-)
+from coordination.runs.submission.landed import NO_SETS, Base, Sets, bases
+from coordination.runs.submission.structure import refuse_changed
+from coordination.runs.submission.submit import refuse_without_agent, spec_of
+from coordination.runs.submission.writes import BEFORE, NO_WRITES, Writes, writes_of
 from coordination.settings import Settings
-from coordination.text import counted
-from coordination.trust.orders import OperationKind
-
-MANUAL = "manual"
-"""Kind of a milestone or manual todo in its descriptor."""
-BY_HAND: Mapping[str, str | int] = {"attempt": 0, "worker": "completed in the file"}
+from coordination.text import counted, listed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +51,41 @@ class RetryPlan:
     """True if nobody who orders the retry may approve its gates."""
     bases: Sequence[Base] = ()
     """Todos that were completed outside the run, on which a todo of `again` builds."""
+    writes: Writes = NO_WRITES
+    """The change set, as it was read."""
+
+    @property
+    def later(self) -> Mapping[str, str]:
+        """Return repository → the run that has moved the change set there since the ended run."""
+        brief = self.ended.brief
+        known = {self.ended.run_id, *brief.earlier}
+        return {repo: one.run for repo, one in self.writes.found.open.items() if one.run not in known}
+
+    @property
+    def done_since(self) -> Mapping[str, str]:
+        """Return todo → repository of the todos of `by_hand` that another run of the change set has done."""
+        found = self.writes.found
+        done = {todo: name for name, change in found.open.items() for todo in change.todos}
+        return {todo: done[todo] for todo in self.by_hand if done.get(todo) == self.ended.repo_of(todo)}
+
+    def within(self, found: ChangeSet) -> RetryPlan:
+        """Return the retry on this change set. The tip before it is that before the ended run, where that one
+        is at its end.
+        """
+        brief, meta = self.ended.brief, self.ended.meta
+        writes = writes_of(found, {name: spec.todo for name, spec in self.again.items()})
+        takes_up = (self.ended.run_id, *brief.carried_from)
+        ends = {repo for repo, change in found.open.items() if change.run in takes_up}
+        before = {repo: meta.get(f"{BEFORE}{repo}", "") for repo in ends}
+        signed = {repo: text for repo, text in writes.signed.items() if repo not in ends}
+        writes = replace(
+            writes,
+            repos=tuple(sorted({*writes.repos, *brief.branch_of_set})) if found.id else (),
+            takes_up=takes_up,
+            before={**writes.before, **before},
+            signed=signed,
+        )
+        return replace(self, writes=writes)
 
     @property
     def carried(self) -> tuple[str, ...]:
@@ -120,11 +137,13 @@ def plan_retry_of(
     start: Collection[str] = (),
     as_it_was: bool = False,
     carried: Carried,
+    sets: Sets = NO_SETS,
 ) -> RetryPlan:
-    """Return what a retry would execute, and how. Raise NotFound, UsageError or PlanRefused.
+    """Return what a retry would execute, and how. Raise NotFound, UsageError, PlanRefused; Conflict where it
+    would take back work on which a later run of the change set was built.
 
     `without`: hosts that are gone for good; `start`: todos from which on all is done again; `as_it_was`: keep
-    the run's own order where the file has another now.
+    the run's own order where the file has another now; `sets`: all change sets.
     """
     if strange := sorted(set(without) - set(ended.pins.values())):
         known = ", ".join(sorted(set(ended.pins.values()))) or "none"
@@ -156,7 +175,8 @@ def plan_retry_of(
     refuse_without_agent((spec.todo for spec in again.values()), settings)
     if ecosystem:
         _refuse_shortfalls(ended, again, ecosystem)
-    return RetryPlan(
+    own = sets.get(ended.brief.change_set)
+    found = RetryPlan(
         ended=ended,
         again=again,
         by_hand=by_hand,
@@ -166,8 +186,24 @@ def plan_retry_of(
         unbroken=ecosystem.without_breaker() if ecosystem else (),
         timeout=plan.timeout if plan else None,
         two_persons=plan.two_persons if plan else False,
-        bases=bases(ecosystem, plan, again, ended.succeeded) if ecosystem else (),
-    )
+    ).within(own or ChangeSet(id=ended.brief.change_set, repos={}))
+    refuse_behind(found)
+    if ecosystem is None:
+        return found
+    done = ended.succeeded.union(found.done_since)
+    return replace(found, bases=bases(ecosystem, plan, again, sets, found.writes.found.id, done))
+
+
+def refuse_behind(left: RetryPlan) -> None:
+    """Raise Conflict where work is taken back that a later run of the change set has built on."""
+    taken_back = left.set_back.repos | {left.ended.repo_of(todo) for todo in left.lost}
+    if repos := sorted(taken_back & left.later.keys()):
+        run, later = left.ended.run_id, left.later[repos[0]]
+        raise Conflict(
+            f"run {later} has built on the work of run {run} in {listed(repos)}, which would be taken back",
+            f"take that back first: coord rollback {later}; or retry {later} from there: "
+            f"coord retry {later} --from TODO",
+        )
 
 
 def _by_hand(plan: Plan | None, declared: Mapping[str, Todo], left: Iterable[str]) -> frozenset[str]:
@@ -200,162 +236,3 @@ def _declared(
     if place not in repos:
         raise PlanRefused(f"{todo.id}: its repo {place!r} is not declared", "declare it, or correct the name")
     return spec_of(todo, repos[place], settings, plan)
-
-
-def submit_retry(
-    store: RunStore,
-    left: RetryPlan,
-    settings: Settings,
-    *,
-    on_failure: OnFailure | None,
-    max_parallel: int | None,
-    file: str = "",
-    signing: Signing | None = None,
-) -> tuple[str, Reply]:
-    """Write and seal the new run; return its id and the reply that the dispatcher must follow. `file`: the
-    digest of the file for its results. `signing`: the identity that signs its order, if the order of the
-    ended run was verified.
-    """
-    policy = on_failure or OnFailure(left.ended.meta["on_failure"])
-    refuse_without_way_back((spec.todo for spec in left.again.values()), policy)
-    store.declare(left.capacities)
-    draft = Draft(store, new_run_id(), signed=signing is not None)
-    meta = _meta(draft.run_id, left, settings) | {
-        "on_failure": policy,
-        "max_parallel": max_parallel or int(left.ended.meta["max_parallel"]),
-        "breakers": Policy.of(settings).words(left.unbroken),
-        **({"file": file} if file else {}),
-    }
-    draft.meta(meta)
-    draft.levels(left.ended.levels[str(level)].split() for level in range(int(left.ended.meta["levels"])))
-    for todo in left.ended.state:
-        _write(draft, left, todo)
-    draft.set(draft.keys.tips, left.tips)
-    draft.set(draft.keys.output, {t: json for t, json in left.ended.output.items() if t not in left.again})
-    draft.set(
-        draft.keys.checkpoint, {t: json for t, json in left.ended.checkpoint.items() if t in left.unfinished}
-    )
-    if signing:
-        brief_json = str(meta["brief"])
-        brief = RunBrief.model_validate_json(brief_json)
-        signing.write(
-            draft, brief, brief_json, "retry", policy, two_persons=left.two_persons, done=left.by_hand
-        )
-        draft.set(draft.keys.order, _decisions(store, left))
-    _copy_bundles(draft, store.keys.run(left.ended.run_id), set(left.ended.brief.repo_of.values()))
-    _copy_results(draft, store, left)
-    return draft.run_id, draft.seal()
-
-
-def _meta(run_id: str, left: RetryPlan, settings: Settings) -> dict[str, str | int]:
-    old = left.ended
-    brief = old.brief.model_copy(
-        update={
-            "run_id": run_id,
-            "agent_command": settings.agent_command,
-            "kill_grace": settings.kill_grace,
-            "carried_from": (old.run_id, *old.brief.carried_from),
-            "carried_tips": dict(left.tips),
-            "redone": old.brief.redone | dict.fromkeys(left.set_back.todos, old.run_id),
-            "by_hand": (
-                *(todo for todo in old.brief.by_hand if todo not in left.again),
-                *by_hand(spec.todo for spec in left.again.values()),
-                *left.by_hand,
-            ),
-            "set_back": old.brief.set_back | dict.fromkeys(left.set_back.repos, old.run_id),
-        }
-    )
-    graph = graph_hash(brief.repo_of, brief.predecessors)
-    kept = {
-        name: old.meta[name]
-        for name in ("plan_id", "strategy", "levels", "recurring", "two_persons", "timeout_ms")
-        if name in old.meta
-    }
-    kept |= {name: value for name, value in old.meta.items() if name.startswith(FIELD)}
-    pins = {f"{HOST}{repo}": host for repo, host in left.pins.items()}
-    return {
-        **kept,
-        **timeout_of(left.timeout),
-        **pins,
-        "actor": actor(),
-        "brief": brief.model_dump_json(),
-        "graph": graph,
-        "carried_from": old.run_id,
-    }
-
-
-def _write(draft: Draft, left: RetryPlan, todo: str) -> None:
-    old = left.ended
-    state, place = TodoState(old.state[todo]), old.place[todo]
-    facts: Mapping[str, str | int] = old.facts[todo]
-    spec = old.spec.get(todo, "")  # empty for a todo that was blocked from outside the plan: it stays blocked
-    if todo in left.again:
-        before = Descriptor.parse(place)
-        state, facts = (
-            TodoState.WAITING,
-            {**first_facts(left.again[todo].todo, facts.get("expected", "")), **_begun(old, todo)},
-        )
-        place, spec = (
-            descriptor(left.again[todo], before.order, before.level),
-            left.again[todo].after(_before(left, todo)).model_dump_json(exclude_defaults=True),
-        )
-    elif todo in left.by_hand:
-        state, facts = TodoState.SUCCEEDED, {**BY_HAND, **_begun(old, todo)}
-    elif spec:
-        # a todo carried over by an earlier retry has the fact already
-        facts = {"run": old.run_id} | dict(facts)
-    draft.todo(
-        todo,
-        state,
-        place,
-        facts,
-        spec=spec,
-        children=old.children.get(todo, "").split(),
-        pending=sum(before in left.again for before in old.brief.predecessors.get(todo, ())),
-    )
-
-
-def _before(left: RetryPlan, todo: str) -> Mapping[str, Todo]:
-    """Return the predecessors of a todo."""
-    names = left.ended.brief.predecessors.get(todo, ())
-    return {
-        name: (left.again.get(name) or TodoSpec.model_validate_json(left.ended.spec[name])).todo
-        for name in names
-    }
-
-
-def _decisions(store: RunStore, left: RetryPlan) -> dict[str, str]:
-    """Return the signed operations by which persons settled todos that are carried over."""
-    old = left.ended
-    by_hand = [todo for todo in left.carried if Descriptor.parse(old.place[todo]).kind == MANUAL]
-    kinds = (OperationKind.APPROVE, OperationKind.COMPLETE)
-    fields = [operation_field(kind, todo) for todo in by_hand for kind in kinds]
-    texts = store.signed(old.run_id, fields) if fields else []
-    return {field: text for field, text in zip(fields, texts, strict=True) if text is not None}
-
-
-def _begun(old: EndedRun, todo: str) -> Mapping[str, str]:
-    """Return the facts of a todo's intent, so that a rollback of the new run undoes it, even if it never
-    begins there.
-    """
-    facts = old.facts[todo]
-    if "intent" not in facts:
-        return {}
-    return {"intent": facts["intent"], "begun_in": facts.get("begun_in") or facts.get("run") or old.run_id}
-
-
-def _copy_bundles(draft: Draft, old: RunKeys, repos: Iterable[str]) -> None:
-    for repo in repos:
-        draft.copy(old.bundle(repo), draft.keys.bundle(repo))
-
-
-def _copy_results(draft: Draft, store: RunStore, left: RetryPlan) -> None:
-    """Copy the signed results of the ended run, and name the one that each tip comes from."""
-    old, moved = store.keys.run(left.ended.run_id), left.set_back.sources
-    draft.copy(old.results, draft.keys.results)
-    if moved:
-        results = store.redis.hmget(old.results, list(moved.values()))
-        draft.set(
-            draft.keys.results,
-            {tip_field(repo): result or "" for repo, result in zip(moved, results, strict=True)},
-        )

@@ -8,5 +8,7 @@
 | `structure.py` | the graph of a run: its hash, and its differences to the file of today |
 | `dry_run.py` | the preview of a sweep. Pure |
 | `conflicts.py` | todos that another run executes; uncommitted work that a run would not contain |
-| `landed.py` | completed todos whose results are not in their base branches |
+| `writes.py` | the change set of a run, and what the run writes of it |
+| `carry.py` | the results that it takes over from its change set |
+| `landed.py` | completed todos whose results are neither there nor in their base branches |
 """

@@ -142,6 +142,11 @@ class Draft:
         self._pipeline.copy(source, target, replace=True)
         self._further.append(target)
 
+    def copy_bundles(self, bundles: Mapping[str, str]) -> None:
+        """Copy bundles of commits. `bundles`: repository → the run that has them."""
+        for repo, run in bundles.items():
+            self.copy(self._store.keys.run(run).bundle(repo), self.keys.bundle(repo))
+
     def flush(self) -> None:
         for key, fields in self._fields.items():
             self._pipeline.hset(key, mapping=fields)

@@ -1,10 +1,12 @@
-"""Refuse to begin a todo whose completed predecessors' results are not in the base branches.
+"""Refuse to begin a todo whose completed predecessors' results are neither in its change set nor in the base
+branches.
 
-A run begins at the base branches. If a todo is completed in the file and its commit was never merged, its
-dependents would lack that commit, and succeed or fail for the wrong reason. The hash `commits` in Redis names
-the commit of each todo's last success; the steps write it, and a rollback removes it. Without an entry (Redis
-was lost, or the todo was done by an older version) the branches `coord/<run>` are searched for the todo's
-trailers. A todo that was completed by hand or in place has neither, and is not checked.
+A run begins at its change set and the base branches. If a todo of another plan is completed in the file and
+its commit was never merged, its dependents would lack that commit, and succeed or fail for the wrong reason.
+The hash `commits` in Redis names the commit of each todo's last success; the steps write it, and a rollback
+removes it. Without an entry (Redis was lost, or the todo was done by an older version) the branches
+`coord/<run>` are searched for the todo's trailers. A todo that was completed by hand or in place has neither,
+and is not checked.
 
 Only workers reach the repositories, so every worker that serves one of them is asked by a cleanup job: any of
 them may be given the next todo. The worker's part is in `workers/cleanup/landed.py`.
@@ -16,12 +18,14 @@ import uuid
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
+from types import MappingProxyType
 
 from coordination.durations import ms
 from coordination.errors import Conflict, UsageError
 from coordination.models import Ecosystem, Plan
 from coordination.planner.blockers import Register
 from coordination.planner.gates import MILESTONE_REPO, gates_of
+from coordination.runs.change_sets import ChangeSet
 from coordination.runs.cleanup_jobs import (
     BEGIN_WITHIN,
     CleanupJob,
@@ -38,6 +42,9 @@ from coordination.text import listed
 
 ACCEPTED = "accepted"
 SHOWN = 3
+
+Sets = Mapping[str, ChangeSet]
+NO_SETS: Sets = MappingProxyType({})
 
 
 class NotLanded(Conflict):
@@ -57,30 +64,49 @@ class Base:
     branch: str
     behind: str
     """A todo of the run that depends on it, directly or indirectly."""
+    change_set: str = ""
+    """The change set that has its result, or would have; empty if unknown."""
 
 
 def bases(
-    ecosystem: Ecosystem, plan: Plan | None, todos: Collection[str], known: Collection[str] = ()
+    ecosystem: Ecosystem,
+    plan: Plan | None,
+    todos: Collection[str],
+    sets: Sets = NO_SETS,
+    own: str = "",
+    known: Collection[str] = (),
 ) -> list[Base]:
-    """Return the completed todos that these todos build on, except those of `known`, whose results the run
-    has itself.
+    """Return the completed todos that these todos build on, except those whose results are known to be there:
+    those of `known`, which the run has itself, those in its own change set, and those that coord has landed.
+
+    `sets`: all change sets; `own`: the id of the run's.
     """
-    register = Register(ecosystem, plan, gates_of(plan) if plan else {})
+    register = Register(
+        ecosystem, plan, gates_of(plan) if plan else {}, {name: one.source for name, one in sets.items()}
+    )
     declared = {todo.id: todo for todo in ecosystem.coordination.todos}
     branches = {repo.name: repo.branch for repo in ecosystem.repos}
+    there = {*known, *todos, *_settled(sets, own)}
+    holders = {todo: one.id for one in sets.values() for todo in one.todos}
     return [
         Base(
             todo=name,
             repo=declared[name].repo,
             branch=branches.get(declared[name].repo, "main"),
             behind=behind,
+            change_set=holders.get(name) or declared[name].plan or "",
         )
         for name, behind in register.completed_before(todos).items()
-        if name in declared
-        and name not in known
-        and name not in todos
-        and declared[name].repo != MILESTONE_REPO
+        if name in declared and name not in there and declared[name].repo != MILESTONE_REPO
     ]
+
+
+def _settled(sets: Sets, own: str) -> set[str]:
+    """Return the todos whose results are in the own change set, or were landed by coord."""
+    found = set(sets[own].source) if own in sets else set()
+    for one in sets.values():
+        found.update(todo for change in one.repos.values() if change.landed for todo in change.todos)
+    return found
 
 
 def refuse_not_landed(
@@ -89,6 +115,7 @@ def refuse_not_landed(
     wanted: Collection[Base],
     accepted: Collection[str] = (),
     *,
+    sets: Sets = NO_SETS,
     record: bool = True,
 ) -> None:
     """Raise NotLanded where a result is missing in its base branch, or cannot be checked.
@@ -104,13 +131,13 @@ def refuse_not_landed(
         store.redis.hset(store.keys.commits, mapping=dict.fromkeys(accepted, ACCEPTED))
     if sought := _sought(store, [base for base in wanted if base.todo not in accepted]):
         findings, unasked = _asked(store, presence, sought)
-        behind = {base.todo: base.behind for base in wanted}
+        by_todo = {base.todo: base for base in wanted}
         if missing := [finding for finding in findings if finding.why]:
-            raise _refusal(store, missing, behind)
+            raise _refusal(store, missing, by_todo, sets)
         if recorded := [one for one in sought if one.commit and one.repo in unasked]:
             first = recorded[0]
             raise NotLanded(
-                f"{behind[first.todo]} waits for {first.todo}, but no worker of {first.repo} reports "
+                f"{by_todo[first.todo].behind} waits for {first.todo}, but no worker of {first.repo} reports "
                 f"whether the result of {first.todo} is in {first.branch}",
                 f"start one: coord worker --repo {first.repo}; "
                 f"or, if {first.branch} has it: --accept {first.todo}",
@@ -174,13 +201,21 @@ def _asked(
     return findings, repos - {finding.repo for finding in findings}
 
 
-def _refusal(store: RunStore, missing: list[Finding], behind: Mapping[str, str]) -> NotLanded:
+def _refusal(store: RunStore, missing: list[Finding], by_todo: Mapping[str, Base], sets: Sets) -> NotLanded:
     first = missing[0]
-    words = [f"{behind[f.todo]} waits for {f.todo}, which is completed, and {f.why}" for f in missing[:SHOWN]]
+    base = by_todo[first.todo]
+    words = [
+        f"{by_todo[f.todo].behind} waits for {f.todo}, which is completed, and {f.why}"
+        for f in missing[:SHOWN]
+    ]
     more = f"; and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
     accept = f"where {first.branch} of {first.repo} has the work in another form: --accept {first.todo}"
     ways = [f"merge it into {first.branch}", accept]
-    if first.run and (newest := _takes_up(store, first.run, behind[first.todo])):
+    if base.change_set in sets and first.repo in sets[base.change_set].open:
+        ways[0] = f"land it: coord land {base.change_set}"
+    elif base.change_set:
+        ways.insert(0, f"take it up from its branch: coord adopt {base.change_set}")
+    if first.run and (newest := _takes_up(store, first.run, base.behind)):
         ways.insert(0, f"build on its work: coord retry {newest}")
     return NotLanded("; ".join(words) + more, "; or ".join(ways), missing)
 

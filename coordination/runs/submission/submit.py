@@ -26,15 +26,18 @@ from coordination.models import (
 )
 from coordination.planner.forecast import choose_strategy
 from coordination.planner.gates import repos_of
-from coordination.planner.remaining import Expected, expected_of
+from coordination.planner.paths import successors
+from coordination.planner.remaining import expected_of
 from coordination.planner.schedule import AGEING
 from coordination.runs.brief import Origin, RunBrief, TodoSpec
 from coordination.runs.records import TodoState
 from coordination.runs.replies import Reply
 from coordination.runs.store import RunStore
+from coordination.runs.submission.carry import Facts, completed, joined, read_carry
 from coordination.runs.submission.draft import HOST, Draft, descriptor, first_facts, new_run_id
 from coordination.runs.submission.signing import Signing
 from coordination.runs.submission.structure import graph_hash, without_way_back
+from coordination.runs.submission.writes import NO_WRITES, Writes
 from coordination.settings import Settings
 from coordination.text import counted, listed
 from coordination.trust.orders import StartKind
@@ -66,6 +69,8 @@ class Order:
     """True if todos with a `cache` are executed regardless of it."""
     timeout: timedelta | None = None
     """Time after which the run is ended."""
+    no_change_set: bool = False
+    """True if what its todos commit belongs to no change set."""
 
 
 def decide(
@@ -139,54 +144,104 @@ def submit(
     file: str = "",
     signing: Signing | None = None,
     hosts: Mapping[str, str] = NO_HOSTS,
+    writes: Writes = NO_WRITES,
 ) -> tuple[str, Reply]:
     """Write and seal the run; return its id and the reply that the dispatcher must follow. `file`: the digest
     of the file for its results. `signing`: the identity that signs its order, if there is one. `hosts`:
-    repository → the only host that may work there.
+    repository → the only host that may work there. `writes`: the change set, whose completed todos are
+    carried over.
     """
     store.declare(ecosystem.capacities())
     draft = Draft(store, new_run_id(), signed=signing is not None)
-    repos = repos_of(ecosystem)
-    breakers = Policy.of(settings).words(ecosystem.without_breaker())
-    brief = _brief(draft.run_id, graph, repos, settings, order)
+    done = completed(ecosystem, writes.found, {*graph.todos, *graph.blocked_todos, *graph.left_out})
+    work = _Work.of(graph, ecosystem, settings, done)
+    carry = read_carry(store, writes.found, {name: todo.repo for name, todo in done.items()}, graph.repos)
+    brief = writes.tell(_brief(draft.run_id, work, order), tips=carry.tips)
     meta = _meta(brief, graph, order)
-    pins = {f"{HOST}{repo}": host for repo, host in hosts.items() if host}
-    draft.meta({**meta, "breakers": breakers, **pins, **({"file": file} if file else {})})
+    breakers = Policy.of(settings).words(ecosystem.without_breaker())
+    pins = {f"{HOST}{repo}": host for repo, host in {**carry.pins, **hosts}.items() if host}
+    draft.meta({**meta, **writes.meta, "breakers": breakers, **pins, **({"file": file} if file else {})})
     draft.levels(graph.levels)
     expected = expected_of(graph)
-    for todo in graph.todos.values():
-        _write(draft, graph, spec_of(todo, repos[todo.repo], settings, graph.plan), order, expected[todo.id])
+    for name, todo in graph.todos.items():
+        level = graph.depth[name] if graph.levels else 0
+        facts = first_facts(todo, expected[name])
+        work.write(draft, name, TodoState.WAITING, _ahead(graph, name, order), level, facts)
+    for name in done:
+        work.write(draft, name, TodoState.SUCCEEDED, 0, 0, carry.facts[name])
     for name, reason in graph.blocked.items():
         _write_blocked(draft, graph.blocked_todos[name], f"blocked by {reason}")
+    carry.write(draft, writes.signed)
     if signing:
         signing.write(
             draft, brief, str(meta["brief"]), order.operation, order.on_failure,
-            two_persons=graph.plan.two_persons,
+            two_persons=graph.plan.two_persons, done=by_hand(done.values()),
         )  # fmt: skip
-    return draft.run_id, draft.seal()
+    return draft.run_id, draft.seal(writes.taken)
 
 
-def _brief(
-    run_id: str, graph: PlanGraph, repos: Mapping[str, Repo], settings: Settings, order: Order
-) -> RunBrief:
-    used = {todo.repo for todo in graph.todos.values()}
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """The todos of a run, those that are carried over among them."""
+
+    graph: PlanGraph
+    settings: Settings
+    repos: Mapping[str, Repo]
+    todos: Mapping[str, Todo]
+    predecessors: Mapping[str, tuple[str, ...]]
+    """Each key after its own predecessors."""
+    successors: Mapping[str, tuple[str, ...]]
+
+    @classmethod
+    def of(
+        cls, graph: PlanGraph, ecosystem: Ecosystem, settings: Settings, done: Mapping[str, Todo]
+    ) -> _Work:
+        predecessors = joined(ecosystem, graph.plan, graph.predecessors, done)
+        return cls(
+            graph=graph,
+            settings=settings,
+            repos=repos_of(ecosystem),
+            todos={**done, **graph.todos},
+            predecessors=predecessors,
+            successors=successors(predecessors, predecessors) if done else graph.successors,
+        )
+
+    def write(
+        self, draft: Draft, name: str, state: TodoState, ahead: str | int, level: int, facts: Facts
+    ) -> None:
+        todo = self.todos[name]
+        spec = spec_of(todo, self.repos[todo.repo], self.settings, self.graph.plan)
+        spec = spec.after({other: self.todos[other] for other in self.predecessors[name]})
+        draft.todo(
+            name,
+            state,
+            descriptor(spec, ahead, level),
+            facts,
+            spec=spec.model_dump_json(exclude_defaults=True),
+            children=self.successors[name],
+            pending=len(self.graph.predecessors[name]) if state is TodoState.WAITING else 0,
+        )
+
+
+def _brief(run_id: str, work: _Work, order: Order) -> RunBrief:
+    settings, plan, used = work.settings, work.graph.plan, {todo.repo for todo in work.todos.values()}
     return RunBrief(
         run_id=run_id,
-        plan_id=graph.plan.id,
+        plan_id=plan.id,
         agent_command=settings.agent_command,
         kill_grace=settings.kill_grace,
         commit_message=settings.commit_message,
         commit_hooks=settings.commit_hooks,
-        predecessors=dict(graph.predecessors),
-        repo_of={name: todo.repo for name, todo in graph.todos.items()},
+        predecessors=dict(work.predecessors),
+        repo_of={name: work.todos[name].repo for name in work.predecessors},
         origins={
             name: Origin(url=repo.url, branch=repo.branch)
-            for name, repo in repos.items()
+            for name, repo in work.repos.items()
             if repo.url and name in used
         },
-        by_hand=by_hand(graph.todos.values()),
+        by_hand=by_hand(work.todos.values()),
         no_cache=order.no_cache,
-        lands_locally=graph.plan.land is not None and graph.plan.land.via is Via.LOCAL,
+        lands_locally=plan.land is not None and plan.land.via is Via.LOCAL,
     )
 
 
@@ -242,21 +297,6 @@ def _policy(settings: Settings, *written: Retry | None) -> Retry:
     for retry in filter(None, written):
         policy = policy.model_copy(update={name: getattr(retry, name) for name in retry.model_fields_set})
     return policy
-
-
-def _write(draft: Draft, graph: PlanGraph, spec: TodoSpec, order: Order, expected: Expected) -> None:
-    name = spec.todo.id
-    before = {other: graph.todos[other] for other in graph.predecessors[name]}
-    spec = spec.after(before)
-    draft.todo(
-        name,
-        TodoState.WAITING,
-        descriptor(spec, _ahead(graph, name, order), graph.depth[name] if graph.levels else 0),
-        first_facts(spec.todo, expected),
-        spec=spec.model_dump_json(exclude_defaults=True),
-        children=graph.successors[name],
-        pending=len(graph.predecessors[name]),
-    )
 
 
 def _ahead(graph: PlanGraph, name: str, order: Order) -> str:

@@ -1,0 +1,200 @@
+"""Read the results that a new run takes over from its change set.
+
+A todo that is carried over has its end state in the new run, with its output, commit and signed result, and
+the run that executed it as its fact `run`. So readers of a run need no special case for it. Its spec comes
+from the file: who signs a run must not sign what Redis says.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+
+from coordination.backend.keys import before_field, tip_field
+from coordination.models import Ecosystem, Plan, Todo, TodoStatus
+from coordination.planner.blockers import Register
+from coordination.planner.gates import gates_of
+from coordination.runs.change_sets import ChangeSet
+from coordination.runs.records import TodoState
+from coordination.runs.store import RunStore
+from coordination.runs.submission.draft import HOST, Draft
+
+OF_ITS_RUN = frozenset({"intent", "begun_in", "undo", "request"})
+"""Facts that the run of a result keeps: another run does not undo it."""
+
+Facts = Mapping[str, str | int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carry:
+    """Results of a change set, and the commits at which its repositories go on."""
+
+    facts: Mapping[str, Facts] = field(default_factory=dict)
+    """Todo → its facts."""
+    output: Mapping[str, str] = field(default_factory=dict)
+    results: Mapping[str, str] = field(default_factory=dict)
+    """Todo → its signed result; also `tip <repo>` → the one that states the tip."""
+    tips: Mapping[str, str] = field(default_factory=dict)
+    bundles: Mapping[str, str] = field(default_factory=dict)
+    """Repository → the run that has its commits as bundles."""
+    pins: Mapping[str, str] = field(default_factory=dict)
+    """Repository → the host that has its commits."""
+
+    def write(self, draft: Draft, before: Mapping[str, str]) -> None:
+        """Write all but the facts. `before`: repository → the signed result that states its tip before."""
+        draft.set(draft.keys.tips, self.tips)
+        draft.set(draft.keys.output, self.output)
+        draft.set(draft.keys.results, self.results)
+        draft.set(draft.keys.results, {before_field(repo): text for repo, text in before.items() if text})
+        draft.copy_bundles(self.bundles)
+
+
+def completed(ecosystem: Ecosystem, found: ChangeSet, without: Collection[str] = ()) -> dict[str, Todo]:
+    """Return the completed todos whose results are in the change set and have not landed, except `without`:
+    each in the repository where it was executed.
+    """
+    done = {t.id: t for t in ecosystem.coordination.todos if t.status is TodoStatus.COMPLETED}
+    declared = {repo.name for repo in ecosystem.repos}
+    return {
+        name: done[name].model_copy(update={"repo": repo})
+        for name, repo in results_of(found, done).items()
+        if name not in without and repo in declared
+    }
+
+
+def results_of(found: ChangeSet, declared: Mapping[str, Todo]) -> dict[str, str]:
+    """Return todo → repository of the results that have not landed, and of those, in repositories without
+    changes, that were made with them. `declared`: where the todos are by the file.
+    """
+    changed = {todo: name for name, change in found.repos.items() for todo in change.todos}
+    repo_of = {name: changed.get(name) or declared[name].repo for name in found.source if name in declared}
+    return {
+        name: repo
+        for name, repo in repo_of.items()
+        if repo in found.open or (repo not in found.repos and found.open)
+    }
+
+
+def read_carry(store: RunStore, found: ChangeSet, todos: Mapping[str, str], repos: Iterable[str]) -> Carry:
+    """Return the results of these todos in the change set, each with its repository, and where `repos` go on.
+
+    Where the run of a result is no longer in Redis, as after `coord adopt`, the todo is known to have
+    succeeded and no more.
+    """
+    by_run = defaultdict[str, list[str]](list)
+    for todo in todos:
+        by_run[found.source[todo]].append(todo)
+    goes_on = {repo: _newest(found, repo, todos) for repo in sorted({*repos, *todos.values()})}
+    facts, output, results = dict[str, Facts](), dict[str, str](), dict[str, str]()
+    for run, names in by_run.items():
+        told, outputs, signed = _read(store, run, names)
+        facts |= {todo: _facts(found, run, todos[todo], told.get(todo)) for todo in names}
+        output |= {todo: text for todo, text in zip(names, outputs, strict=True) if text}
+        results |= {todo: text for todo, text in zip(names, signed, strict=True) if text}
+    ends = {repo: _end(store, found, repo, run) for repo, run in goes_on.items() if run}
+    return Carry(
+        facts=facts,
+        output=output,
+        results=results | {tip_field(repo): end.signed for repo, end in ends.items() if end.signed},
+        tips={repo: end.tip for repo, end in ends.items() if end.tip},
+        bundles=_bundles(store, found, goes_on),
+        pins={repo: end.host for repo, end in ends.items() if end.host},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _End:
+    """Where a run left a repository."""
+
+    tip: str
+    signed: str
+    host: str
+
+
+def _newest(found: ChangeSet, repo: str, todos: Mapping[str, str]) -> str:
+    """Return the run that moved a repository last, or the newest one that was there."""
+    if change := found.open.get(repo):
+        return change.run
+    return max((found.source[todo] for todo, its in todos.items() if its == repo), default="")
+
+
+def _end(store: RunStore, found: ChangeSet, repo: str, run: str) -> _End:
+    if change := found.open.get(repo):
+        return _End(tip=change.tip, signed=change.signed, host=change.host)
+    keys = store.keys.run(run)
+    with store.redis.pipeline(transaction=False) as pipeline:
+        pipeline.hget(keys.tips, repo)
+        pipeline.hget(keys.results, tip_field(repo))
+        pipeline.hget(keys.meta, f"{HOST}{repo}")
+        tip, signed, host = (answer or "" for answer in pipeline.execute())
+    return _End(tip=tip, signed=signed, host=host)
+
+
+def _bundles(store: RunStore, found: ChangeSet, goes_on: Mapping[str, str]) -> dict[str, str]:
+    """Return the newest run with bundles of each repository: one that has reverted a landing has none."""
+    candidates = [
+        (repo, run)
+        for repo, newest in goes_on.items()
+        for run in (*(found.open[repo].runs if repo in found.open else ()), newest)
+    ]
+    with store.redis.pipeline(transaction=False) as pipeline:
+        for repo, run in candidates:
+            pipeline.exists(store.keys.run(run).bundle(repo))
+        there = pipeline.execute() if candidates else []
+    return {repo: run for (repo, run), exists in zip(candidates, there, strict=True) if exists}
+
+
+def _read(
+    store: RunStore, run: str, todos: list[str]
+) -> tuple[Mapping[str, dict[str, str]], list[str | None], list[str | None]]:
+    """Return the facts, outputs and signed results of todos in the run that executed them."""
+    keys, wanted = store.keys.run(run), frozenset(todos)
+    with store.redis.pipeline(transaction=True) as pipeline:
+        pipeline.hgetall(keys.facts)
+        pipeline.hmget(keys.state, todos)
+        pipeline.hmget(keys.output, todos)
+        pipeline.hmget(keys.results, todos)
+        told, states, outputs, signed = pipeline.execute()
+    there = {todo for todo, state in zip(todos, states, strict=True) if state == TodoState.SUCCEEDED}
+    facts: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for name, value in told.items():
+        todo, _, fact = name.rpartition(" ")
+        if todo in wanted & there and fact not in OF_ITS_RUN:
+            facts[todo][fact] = value
+    return facts, outputs, signed
+
+
+def _facts(found: ChangeSet, run: str, repo: str, told: Mapping[str, str] | None) -> Facts:
+    if told:
+        return {"run": run, **told}
+    change = found.open.get(repo)
+    return {"run": run, "attempt": 0, "fence": 0, **({"commit": change.tip} if change else {})}
+
+
+def joined(
+    ecosystem: Ecosystem,
+    plan: Plan | None,
+    predecessors: Mapping[str, Collection[str]],
+    carried: Collection[str],
+) -> dict[str, tuple[str, ...]]:
+    """Return the predecessors of all todos of a run, each key after its own: those of the todos that are
+    executed, with the carried ones among them, and those of the carried ones.
+    """
+    if not carried:
+        return {name: tuple(before) for name, before in predecessors.items()}
+    register = Register(ecosystem, plan, gates_of(plan) if plan else {})
+    here = {*predecessors, *carried}
+    among = {name: tuple(o for o in register.waits_for(name) if o in here) for name in carried}
+    executed = {
+        name: (*before, *(o for o in register.waits_for(name) if o in carried and o not in before))
+        for name, before in predecessors.items()
+    }
+    try:
+        order = tuple(TopologicalSorter(among | executed).static_order())
+    except CycleError:  # completed todos may wait for each other, or for one that is open
+        among = dict.fromkeys(among, ())
+        order = tuple(TopologicalSorter(among | executed).static_order())
+    waits = among | executed
+    return {name: waits[name] for name in order}

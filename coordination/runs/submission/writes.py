@@ -1,0 +1,171 @@
+"""The change set of a run: the repositories of it that the run writes, as they were when it was made.
+
+The seal takes these repositories for the run until it ends. It refuses a run with `busy` while another live
+run writes one of them, and with `moved` if a tip is no longer the one from which the run was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from coordination.errors import Conflict
+from coordination.models import LandAction, ManualAction, NoopAction, RevertAction, Todo, Workspace
+from coordination.planner.gates import MILESTONE_REPO
+from coordination.planner.selection import AD_HOC
+from coordination.runs.brief import RunBrief
+from coordination.runs.change_sets import ChangeSet, ChangeSets, branch_name
+from coordination.runs.records import is_landing
+from coordination.runs.replies import Reply
+from coordination.runs.store import RunStore
+from coordination.text import listed
+
+TRIES = 3
+BEFORE = "before."
+"""Prefix of a repository's name in `meta`; the value is the tip of the change set before the run."""
+BUSY, MOVED = "busy", "moved"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writes:
+    """The repositories of a change set that a run writes."""
+
+    found: ChangeSet = field(default_factory=lambda: ChangeSet(id="", repos={}))
+    """The change set before the run."""
+    repos: tuple[str, ...] = ()
+    redoes: frozenset[str] = frozenset()
+    """Todos whose results in the change set the run replaces."""
+    takes_up: tuple[str, ...] = ()
+    """The runs that it retries, newest first."""
+    before: Mapping[str, str] = field(default_factory=dict)
+    """Repository → the tip before the run and those that it retries."""
+    signed: Mapping[str, str] = field(default_factory=dict)
+    """Repository → the signed result that states the tip of `before`."""
+
+    @property
+    def change_set(self) -> str:
+        """Return the id of the change set; empty for a run that writes none."""
+        return self.found.id if self.repos else ""
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """Return the runs whose results are in the change set, newest first."""
+        return self.found.runs
+
+    def branch(self, repo: str) -> str:
+        known = self.found.repos.get(repo)
+        return (known.branch if known else "") or branch_name(self.found.id)
+
+    def tip(self, repo: str) -> str:
+        """Return the tip of the change set; empty where it has nothing that is to land."""
+        return change.tip if (change := self.found.open.get(repo)) else ""
+
+    @property
+    def taken(self) -> list[tuple[str, str, str]]:
+        """Return what the seal takes: repository, branch, and the tip from which the run was made."""
+        return [(repo, self.branch(repo), self.tip(repo)) for repo in self.repos]
+
+    @property
+    def meta(self) -> dict[str, str]:
+        """Return the fields of `meta` that the steps read (backend/lua/run/_changes.lua)."""
+        if not self.repos:
+            return {}
+        words = {"writes": self.repos, "takes_up": self.takes_up, "redoes": sorted(self.redoes)}
+        return {
+            "change_set": self.change_set,
+            **{name: " ".join(some) for name, some in words.items() if some},
+            **{f"{BEFORE}{repo}": tip for repo, tip in self.before.items() if tip},
+        }
+
+    def tell(self, brief: RunBrief, *, tips: Mapping[str, str]) -> RunBrief:
+        """Return the brief with what workers must know of the change set. `tips`: where repositories go
+        on.
+        """
+        built_on = tuple(run for run in self.runs if run not in brief.carried_from)
+        last = next(iter((*brief.carried_from, *built_on)), "")
+        again = dict.fromkeys(self.redoes, last) if last else {}
+        return brief.model_copy(
+            update={
+                "change_set": self.change_set,
+                "branch_of_set": {repo: self.branch(repo) for repo in self.repos},
+                "built_on": built_on,
+                "carried_tips": dict(tips),
+                "redone": brief.redone | again,
+            }
+        )
+
+
+NO_WRITES = Writes()
+
+
+def change_set_of(plan_id: str, todos: Iterable[str]) -> str:
+    """Return the id of the change set of a run: its plan's id, or that of its todo, which has no plan; empty
+    for a landing.
+    """
+    if is_landing(plan_id):
+        return ""
+    return next(iter(todos), "") if plan_id == AD_HOC else plan_id
+
+
+def repos_written(todos: Iterable[Todo]) -> tuple[str, ...]:
+    """Return the repositories in which these todos may commit. In-place work belongs to no change set."""
+    idle = ManualAction | NoopAction | LandAction | RevertAction
+    return tuple(
+        sorted(
+            {
+                todo.repo
+                for todo in todos
+                if todo.workspace is Workspace.WORKTREE and not isinstance(todo.action, idle)
+            }
+            - {MILESTONE_REPO}
+        )
+    )
+
+
+def writes_of(found: ChangeSet, todos: Mapping[str, Todo]) -> Writes:
+    """Return what a new run of these todos writes."""
+    repos = repos_written(todos.values())
+    here = {repo: found.open[repo] for repo in repos if repo in found.open}
+    return Writes(
+        found=found,
+        repos=repos,
+        redoes=frozenset(todos).intersection(found.source),
+        before={repo: change.tip for repo, change in here.items()},
+        signed={repo: change.signed for repo, change in here.items()},
+    )
+
+
+def read_change_set(store: RunStore, change_set: str) -> ChangeSet:
+    """Return the change set of this id; one without repositories if there is none. Raises Unreadable."""
+    found = ChangeSets(store).read(change_set) if change_set else None
+    return found or ChangeSet(id=change_set, repos={})
+
+
+def seal_of(store: RunStore, change_set: str, submit: Callable[[], tuple[str, Reply]]) -> tuple[str, Reply]:
+    """Submit a run, again if its change set has moved; return its id and the reply of the seal. `submit`
+    reads the change set, writes the run and seals it.
+
+    Raises Conflict where another live run writes the change set.
+    """
+    for _ in range(TRIES):
+        run_id, reply = submit()
+        if reply.word == BUSY:
+            raise _busy(store, change_set)
+        if reply.word != MOVED:
+            return run_id, reply
+    raise Conflict(
+        f"change set {change_set} has moved {TRIES} times while a run of it was written",
+        f"look at it: coord changes {change_set}; then try again",
+    )
+
+
+def _busy(store: RunStore, change_set: str) -> Conflict:
+    live, found = set(store.live_runs()), read_change_set(store, change_set)
+    writers = {run: repo for repo, run in sorted(found.writers.items()) if run in live}
+    if not writers:
+        return Conflict(f"another run wrote change set {change_set}, and has just ended", "try again")
+    run, repos = next(iter(writers)), [repo for repo, run in sorted(found.writers.items()) if run in writers]
+    return Conflict(
+        f"run {run} writes change set {change_set} in {listed(repos)}, and one run at a time does",
+        f"follow it: coord watch {run}; or end it: coord cancel {run}",
+    )

@@ -1,0 +1,53 @@
+"""Stories: runs of one plan build on each other's work until it lands."""
+
+from __future__ import annotations
+
+from coordination.runs.change_sets import ChangeSet, ChangeSets
+from coordination.runs.store import RunStore
+from tests.stage import PLAN, Stage, git
+
+LIB = {"id": "LIB", "repo": "lib", "action": "echo 2 > version; echo '{\"v\": 2}' > $COORD_OUTPUT"}
+READS = 'test "$(cat version)" = 2 && echo 3 > next'
+
+
+def changes(stage: Stage, name: str = PLAN) -> ChangeSet:
+    with stage.redis() as client:
+        found = ChangeSets(RunStore(client, "coord")).read(name)
+    assert found is not None
+    return found
+
+
+def test_a_second_sweep_builds_on_the_results_of_the_first(stage: Stage):
+    stage.write([LIB])
+    stage.up()
+    assert stage.sweep().code == 0
+    first = stage.run()["run_id"]
+    lib = stage.folder / "lib"
+    change = changes(stage).repos["lib"]
+    assert (change.tip, change.run, change.todos) == (
+        git(lib, "rev-parse", f"coord/{first}"),
+        first,
+        ("LIB",),
+    )
+
+    told = "test $(jq -r '.predecessors[0].output.v' < $COORD_CONTEXT) = 2 || true"
+    stage.write(
+        [
+            {**LIB, "status": "completed"},
+            {"id": "NEXT", "repo": "lib", "blocked_by": ["LIB"], "action": READS},
+            {"id": "APP", "repo": "app", "blocked_by": ["LIB"], "action": f"{told}; echo 1 > app"},
+        ]
+    )
+    done = stage.sweep()
+
+    assert done.states == {"LIB": "succeeded", "NEXT": "succeeded", "APP": "succeeded"}
+    second = stage.run()["run_id"]
+    assert {todo["id"]: todo["run"] for todo in stage.run()["todos"]} == {
+        "LIB": first,
+        "NEXT": None,
+        "APP": None,
+    }
+    found = changes(stage)
+    assert git(lib, "diff", "--name-only", "main", found.repos["lib"].tip).split() == ["next", "version"]
+    assert found.repos["lib"].runs == (first, second)
+    assert set(found.todos) == {"LIB", "NEXT", "APP"}
