@@ -5,6 +5,5 @@
 | `jobs.py` | clean-up by command of all workers, and by itself after a run |
 | `artifacts.py` `run_branches.py` | worktrees and files of runs; their branches |
 | `rollback_cleanup.py` | the worktree and branch of a run that is rolled back |
-| `branch_copies.py` | the branches of a change set, after a rollback |
 | `landed.py` `reverted.py` | results in a base branch; results that it had and lost |
 """
