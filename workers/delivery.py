@@ -23,7 +23,6 @@ import redis
 from coordination.backend.error_messages import cannot_write
 from coordination.credentials.records import Purpose
 from coordination.credentials.store import credentials_file
-from coordination.errors import CoordinationError
 from coordination.models import secrets_of
 from coordination.retry import retried
 from coordination.runs.brief import RunBrief
@@ -41,7 +40,6 @@ from workers.attempt.context_socket import served as served_context
 from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.logs import Log
 from workers.attempt.secrets import TodoSecrets
-from workers.cleanup.branch_copies import set_back
 from workers.cleanup.jobs import OVER, AutoCleanup
 from workers.config import WorkerConfig
 from workers.executors.land_job import LandJobs
@@ -57,7 +55,9 @@ from workers.transfer.bundles import BundleStore
 from workers.transfer.commits import CommitTransfer, PredecessorPaths
 from workers.workspace.askpass import GitCredentials
 from workers.workspace.base_commit import RunBase
+from workers.workspace.branch_copy import BranchCopy
 from workers.workspace.lock import Superseded
+from workers.workspace.repository import common_dir_of
 
 T = TypeVar("T")
 
@@ -254,6 +254,7 @@ class DeliveryHandler:
             sandboxes=self._sandboxes,
             fetch=lambda *what: self._until_answered(lambda: self._transfer.fetch(grant, known, *what)),
             base=self._base_of(grant, brief),
+            set_back=lambda: self._set_back(grant, brief),
             withdraw=lambda: self._until_answered(lambda: self._transfer.withdraw(grant, runs)),
             landing=partial(self._land_jobs.of, grant) if self._land_jobs else None,
         )
@@ -264,6 +265,17 @@ class DeliveryHandler:
             return None
         access = partial(self._access, grant.run_id, repo.name, url, Purpose.READ)
         return partial(base_at_remote, repo, self._served[repo.name], access)
+
+    def _set_back(self, grant: Grant, brief: RunBrief) -> str:
+        """Set the branch of the change set back to where it was before the run."""
+        repo, change_sets = grant.spec.repo.name, self._change_sets
+        branch = brief.branch_of_set.get(repo)
+        if not branch or change_sets is None:  # without them, the next run mends the branch
+            return ""
+        before = self._until_answered(lambda: change_sets.tip_before(grant.run_id, repo))
+        checkout = self._served[repo]
+        common_dir = common_dir_of(repo, checkout)
+        return BranchCopy(checkout=checkout, common_dir=common_dir, branch=branch).follow(before)
 
     def _record_secrets(self, grant: Grant, names: Sequence[str]) -> None:
         ids = (grant.run_id, grant.todo_id, grant.spec.repo.name)
@@ -338,20 +350,9 @@ class DeliveryHandler:
             return LOST
         if reply.status in OVER:
             self._auto_cleanup.clear(grant.run_id, reply.status)
-            if reply.status == RunStatus.ROLLED_BACK:
-                self._set_branches_back(grant, brief)
             repos = set(brief.repo_of.values())
             self._until_answered(lambda: self._transfer.expire(grant.run_id, repos))
         return TaskResult(kind, outcome.why)
-
-    def _set_branches_back(self, grant: Grant, brief: RunBrief) -> None:
-        if (change_sets := self._change_sets) is None:
-            return
-        try:
-            lines = self._until_answered(lambda: tuple(set_back(change_sets, brief, self._served)))
-        except CoordinationError as error:  # the record is damaged: the next run mends the branches
-            lines = (error.message,)
-        self._note(grant, "; ".join(lines))
 
     def _step(self, grant: Grant, step: Callable[[], Reply]) -> Reply:
         reply = self._until_answered(step)

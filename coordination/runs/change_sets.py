@@ -26,6 +26,8 @@ LONGEST_NAME = 150
 """Bytes of a branch's name behind `coord/`: the file of a branch, and its lock file, may have 255."""
 TODO = "todo"
 logger = logging.getLogger(__name__)
+BEFORE = "before."
+"""Prefix of a repository's name in a run's meta; the value is the tip of its change set before the run."""
 _RUN_ID = re.compile(r"\d{8}-\d{6}-")
 _REFUSED = re.compile(r"[\x00-\x20\x7f~^:?*\[\\/%]|@(?=\{)|(?<=\.)\.|^[.@-]|\.$|\.(?=lock$)", re.IGNORECASE)
 
@@ -154,6 +156,11 @@ class ChangeSets:
             answers = pipeline.execute(raise_on_error=False)
         found = {name: _readable(name, raw) for name, raw in zip(names, answers, strict=True)}
         return {name: change_set for name, change_set in found.items() if change_set is not None}
+
+    def tip_before(self, run: str, repo: str) -> str:
+        """Return the tip of its change set before a run, and those that it retries; empty without one."""
+        found: str | None = self._redis.hget(self._keys.run(run).meta, f"{BEFORE}{repo}")
+        return found or ""
 
     def note_landed(self, change_set: str, repo: str, landed: Landed) -> None:
         """Record that the changes of a repository have landed. Raises NotFound."""

@@ -32,7 +32,7 @@ def swept(stage: Stage) -> Stage:
 
 
 def branches(stage: Stage, repo: str) -> list[str]:
-    return git(stage.folder / repo, "for-each-ref", "--format=%(refname:short)", "refs/heads").split()
+    return branches_at(stage.folder / repo)
 
 
 def test_clean_asks_and_removes_when_it_is_told_so(swept: Stage):
@@ -143,7 +143,9 @@ def test_what_lies_with_several_workers_is_removed_by_each(
 
 
 def branches_at(path: Path) -> list[str]:
-    return git(path, "for-each-ref", "--format=%(refname:short)", "refs/heads").split()
+    """The branches besides that of the change set."""
+    found = git(path, "for-each-ref", "--format=%(refname:short)", "refs/heads").split()
+    return [branch for branch in found if branch != f"coord/{PLAN}"]
 
 
 def test_clean_refuses_to_delete_commits_that_a_detached_head_alone_has(swept: Stage):

@@ -81,7 +81,9 @@ def check_the_sample(site: Site, split: Mapping[str, Sequence[str]], packages: P
     }
     for name, repos in split.items():
         for repo in repos:
-            assert branches(machines[name], repo) == [f"coord/{swept.json['run_id']}"]
+            of_run, of_plan = branches(machines[name], repo)
+            assert of_run == f"coord/{swept.json['run_id']}"
+            assert of_plan == f"coord/{PLAN}"
 
 
 def test_the_samples_plan_is_carried_out_with_each_package_on_a_machine_and_a_network_of_its_own(

@@ -137,6 +137,8 @@ class Compensate(AttemptAction):
     removal: RollbackCleanup
     withdraw: Callable[[], None]
     """Deletes what was published."""
+    set_back: Callable[[], str]
+    """Sets the branch of the change set back; returns why it stays."""
     say: Callable[[str], None]
 
     @property
@@ -172,6 +174,9 @@ class Compensate(AttemptAction):
         if not self.undo.last:
             return
         self.withdraw()
+        self.removal.refuse_losses(of_all=True)
+        if stays := self.set_back():
+            self.say(stays)
         for line in self.removal.carry_out():
             self.say(line)
 
@@ -226,7 +231,14 @@ def action_of(
         had_ended=grant.undo.had_ended,
         carried=here.carried(repo),
     )
-    return Compensate(grant=grant, undo=grant.undo, removal=removal, withdraw=here.withdraw, say=log.say)
+    return Compensate(
+        grant=grant,
+        undo=grant.undo,
+        removal=removal,
+        withdraw=here.withdraw,
+        set_back=here.set_back,
+        say=log.say,
+    )
 
 
 def _recall(

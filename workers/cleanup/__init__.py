@@ -6,6 +6,5 @@
 | `artifacts.py` `run_branches.py` | worktrees and files of runs; their branches |
 | `set_branches.py` | branches of change sets that have landed or are discarded |
 | `rollback_cleanup.py` | the worktree and branch of a run that is rolled back |
-| `branch_copies.py` | the branches of a change set, after a rollback |
 | `landed.py` `reverted.py` | results in a base branch; results that it had and lost |
 """

@@ -21,6 +21,7 @@ from workers.workspace.git import Hold, git
 from workers.workspace.repository import REFS, branch_of, is_commit, look, worktrees
 
 _OF_A_RUN = re.compile(rf"refs/(heads|remotes/[^/]+)/{branch_of('')}{RUN_ID.pattern}")
+_OURS = re.compile(rf"refs/(heads|remotes/[^/]+)/{branch_of('')}")
 
 
 class RunBranches:
@@ -111,10 +112,8 @@ class RunBranches:
 
     @cached_property
     def _unmerged(self) -> frozenset[str]:
-        """Return heads with a commit that no branch or tag has, besides those of runs."""
-        return self._heads_beyond(
-            [commit for ref, commit in self._refs.items() if not _OF_A_RUN.fullmatch(ref)]
-        )
+        """Return heads with a commit that no branch or tag has, besides those of runs and change sets."""
+        return self._heads_beyond([commit for ref, commit in self._refs.items() if not _OURS.match(ref)])
 
     @cached_property
     def _foreign(self) -> frozenset[str]:

@@ -111,7 +111,9 @@ class RunStart:
             raise self._to_be_merged_by_hand(refused, merge_context.base) from refused
         if found.mended:
             (self._records / "mended").touch(mode=0o600)
-        self.begun = "\n".join((*self._told, found.words, *self._mended_copy(carried)))
+        goes_on = carried.tip or carried.runs or found.mended
+        words = (found.words,) if goes_on else ()
+        self.begun = "\n".join((*self._told, *words, *self._mended_copy(carried)))
         return found.commit
 
     def _base_branch(self, carried: Carried) -> str:

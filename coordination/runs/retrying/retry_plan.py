@@ -17,14 +17,14 @@ from coordination.models import Ecosystem, Plan, Repo, Todo, TodoStatus
 from coordination.planner.gates import MILESTONE_REPO, gates_of, repos_of
 from coordination.planner.resources import shortfalls
 from coordination.runs.brief import TodoSpec
-from coordination.runs.change_sets import ChangeSet
+from coordination.runs.change_sets import BEFORE, ChangeSet
 from coordination.runs.records import TodoState
 from coordination.runs.retrying.ended import EndedRun
 from coordination.runs.retrying.rerun_selection import Carried, RerunSelection, select_reruns
 from coordination.runs.submission.landed import NO_SETS, Base, Sets, bases
 from coordination.runs.submission.structure import refuse_changed
 from coordination.runs.submission.submit import refuse_without_agent, spec_of
-from coordination.runs.submission.writes import BEFORE, NO_WRITES, Writes, writes_of
+from coordination.runs.submission.writes import NO_WRITES, Writes, writes_of
 from coordination.settings import Settings
 from coordination.text import counted, listed
 

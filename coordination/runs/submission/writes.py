@@ -14,15 +14,13 @@ from coordination.models import LandAction, ManualAction, NoopAction, RevertActi
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.planner.selection import AD_HOC
 from coordination.runs.brief import RunBrief
-from coordination.runs.change_sets import ChangeSet, ChangeSets, branch_name
+from coordination.runs.change_sets import BEFORE, ChangeSet, ChangeSets, branch_name
 from coordination.runs.records import is_landing
 from coordination.runs.replies import Reply
 from coordination.runs.store import RunStore
 from coordination.text import listed
 
 TRIES = 3
-BEFORE = "before."
-"""Prefix of a repository's name in `meta`; the value is the tip of the change set before the run."""
 BUSY, MOVED = "busy", "moved"
 
 
