@@ -131,7 +131,6 @@ ELSEWHERE = {
     "operations.checkup.": "doctor, which only reads",
     "runs.views.metrics.": "the exporter of metrics, which only reads",
     "runs.approvals.": "a command that decides nothing, and says why: it only reads",
-    "runs.approvals.asking:": "a command that lists what waits for a person",
     "api.run_reading.RunReading.redis_is_full:": "a command that follows a run, where nothing moves",
     "runs.export.": "a command that writes a run as a document, and only reads",
     "breaker/": "programs and commands that ask a breaker by themselves: what runs do of it is part of their "
