@@ -341,7 +341,7 @@ def test_without_ast_grep_a_rewrite_says_what_to_install(
 ) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    with pytest.raises(commands.ProgramMissing) as missing:
+    with pytest.raises(PlanRefused) as missing:
         bench.run(action=rewrite("a", "b"))
     assert "coord[codemods]" in missing.value.hint
 

@@ -29,7 +29,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from coordination import models
-from coordination.errors import CoordinationError, PlanRefused
+from coordination.errors import PlanRefused
 from coordination.models import argv_of
 from workers.executors.job import Command, Job, Undone
 
@@ -59,24 +59,15 @@ NO_MATCH = 1
 GLOB = frozenset("*?[{")
 
 
-class ProgramMissing(CoordinationError):
-    """ast-grep is not installed beside this Python, nor on PATH."""
-
-    exit_code = 1
-
-    def __init__(self) -> None:
-        super().__init__(
-            "a rewrite action needs ast-grep, which is not installed beside this Python, nor on PATH",
-            "install it on this machine: pip install 'coord[codemods]'",
-        )
-
-
 def ast_grep() -> str:
-    """Return the path of ast-grep. Raises ProgramMissing."""
+    """Return the path of ast-grep. Raises PlanRefused."""
     beside = shutil.which(AST_GREP, path=str(Path(sys.executable).parent))
     if found := beside or shutil.which(AST_GREP):
         return found
-    raise ProgramMissing
+    raise PlanRefused(
+        "a rewrite action needs ast-grep, which is not installed beside this Python, nor on PATH",
+        "install it on this machine: pip install 'coord[codemods]'",
+    )
 
 
 def rewrite_arguments(action: models.RewriteAction) -> tuple[str, ...]:
@@ -106,7 +97,7 @@ REWRITE = f'"$0" "$@" || {{ code=$?; test $code = {NO_MATCH} && echo "no match" 
 
 
 def rewrite_command(job: Job) -> Command:
-    """Return the command of a rewrite, which succeeds if nothing matches. Raises ProgramMissing."""
+    """Return the command of a rewrite, which succeeds if nothing matches. Raises PlanRefused."""
     assert isinstance(job.action, models.RewriteAction)
     return Command(argv=("sh", "-c", REWRITE, ast_grep(), *rewrite_arguments(job.action)))
 

@@ -50,7 +50,7 @@ def test_what_is_created_gets_the_next_id_and_is_in_the_file(typed: Typed, file:
             ),
             {
                 "estimated_hours": 1.5,
-                "action": {"type": "shell", "run": "make x"},
+                "action": {"type": "shell", "run": "make x", "read_only": False},
                 "acceptance_criteria": ["a, b"],
             },
         ),

@@ -38,7 +38,7 @@ def line(template: str) -> str:
         ("{created} {created:%d %b}", "2026-01-03 03 Jan"),
         ("{id:<8}|{id:>8}|{status:^9}|", "TODO-1  |  TODO-1| pending |"),
         ("[{assignee}] [{assignee:4}] [{updated:%d}]", "[] [    ] []"),
-        ("{action}", '{"type":"shell","run":"make check"}'),
+        ("{action}", '{"type":"shell","run":"make check","read_only":false}'),
         ("{{id}} 100 %", "{id} 100 %"),
         (r"a\\tb", r"a\tb"),
     ],
