@@ -217,7 +217,7 @@ class EcosystemAccess:
             namespace = self.settings.namespace
             logger.info("Redis %s, namespace %s", hide_password(url), namespace)
             path = self.path if self.has_file else None
-            self._connection = Connection(url, self.settings, self.ecosystem_id, path)
+            self._connection = Connection(url, self.settings, self.ecosystem_id, path, self.changed_folders)
         return self._connection
 
     @contextmanager
