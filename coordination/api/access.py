@@ -274,7 +274,7 @@ class EcosystemAccess:
         """Return the checks of what this user may do."""
         from coordination.api.authority import Authority
 
-        return Authority(self.changed_folders, self.append_events)
+        return Authority(self.changed_folders, self.append_events, lambda: self.settings)
 
     @cached_property
     def events(self) -> Events:
