@@ -168,7 +168,7 @@ class DeliveryHandler:
         self._until_answered(
             lambda: self._store.distrust(grant.run_id, grant.todo_id, self._worker.id, "", refused.message)
         )
-        result = AttemptOutcome(kind=OutcomeKind.REFUSED, why=why).result(TodoState.FAILED)
+        result = AttemptOutcome(kind=OutcomeKind.REFUSED, why=why, blame="signature").result(TodoState.FAILED)
         reply = self._step(grant, lambda: self._store.settle(grant, result))
         return LOST if reply.word == "stale" else TaskResult(TaskResultKind.FAILED, why)
 
@@ -226,7 +226,18 @@ class DeliveryHandler:
             results=self._results,
             sandboxes=self._sandboxes,
             fetch=lambda *what: self._until_answered(lambda: self._transfer.fetch(grant, runs, *what)),
-            withdraw=lambda: self._until_answered(lambda: self._transfer.withdraw(grant, runs)),
+            withdraw=lambda: self._until_answered(
+                lambda: self._transfer.withdraw(
+                    grant,
+                    runs,
+                    lambda pushed: self._signed_results.own_tips(
+                        grant,
+                        brief,
+                        pushed,
+                        lambda todos: self._store.handed_over(grant.run_id, [], signed=todos).signed,
+                    ),
+                )
+            ),
         )
 
     def _record_secrets(self, grant: Grant, names: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,6 +83,19 @@ def change_brief(site: Trusting) -> None:
     brief["agent_command"] = "sh"
     brief["origins"] = {"r1": {"url": "/tmp/elsewhere", "branch": "main"}}
     site.redis.hset(meta, "brief", json.dumps(brief))
+
+
+def test_forged_runs_open_no_circuit_breaker(site: Trusting):
+    needs: dict[str, Any] = {"capacities": {"db": 1}, "A": {"resources": ["db"]}}
+    for _ in range(Settings().breaker_failures):
+        site.sweep({"A": "r1"}, by=None, **needs)
+        site.deliver("A")
+        assert site.todo("A").state == "failed"
+
+    site.sweep({"A": "r1"}, **needs)
+    site.deliver("A")
+
+    assert site.executed == ["A"]
 
 
 def change_block(site: Trusting) -> None:

@@ -436,6 +436,33 @@ def test_a_compensation_gets_only_the_output_that_its_todo_signed(site: Site, al
     assert bool(site.reported(run, "T1")) == altered
 
 
+@pytest.mark.parametrize("gone_on", [False, True])
+def test_a_rollback_deletes_at_the_remote_only_what_a_worker_has_signed(
+    world: World, monkeypatch: pytest.MonkeyPatch, gone_on: bool
+):
+    remote = world.remote("up")
+    world.limit(0)  # so that commits are pushed
+    site = Site(world, monkeypatch)
+    run = world.run({"T1": "up"}, T1=WORK)
+    site.a.do(run, "T1", "up")
+    branch = f"coord/{run}"
+    assert branch in git(remote, "branch", "--list", branch)
+    if gone_on:  # a person, with a commit that somebody else declares to be pushed by the run
+        git(site.up, "push", "-q", str(remote), f"{site.foreign()}:refs/heads/{branch}", "--force")
+        persons = git(remote, "rev-parse", branch)
+        bundle = site.keys(run).bundle("up")
+        there = {"published": persons, f"{persons} elsewhere": f"remote {branch} {remote}"}
+        site.a.parts.bundle_redis.hset(bundle, mapping=there)
+    site.sign_rollback(run)
+    site.a.parts.dispatcher.follow(site.store.rollback(run, "somebody", "a test"))
+    until(lambda: site.redis.hget(site.keys(run).state, "T1") == "dispatched")
+
+    site.a.parts.deliveries.handle(run, "T1", site.store.attempt(run, "T1"), "up")
+
+    assert bool(git(remote, "branch", "--list", branch)) == gone_on
+    assert bool(site.reported(run, "T1")) == gone_on
+
+
 class Liar(StepHandlers):
     """A keeper that changes what restricted workers say and are told."""
 

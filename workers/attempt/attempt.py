@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from coordination.cache.connection import Connection
-from coordination.errors import CoordinationError, GitRefused
+from coordination.errors import CoordinationError, GitRefused, NotAllowed
 from coordination.files import open_private
 from coordination.models import Command as CommandLine
 from coordination.models import NoopAction, argv_of
@@ -110,7 +110,7 @@ class Attempt:
         return AttemptOutcome(
             kind=self._commands.stopped or kind,
             why=why,
-            blame="worker" if self._is_blame_of_worker(error) else "",
+            blame=self._blame_for(error),
         )
 
     def _hindered(self, trouble: Trouble, words: str) -> AttemptOutcome:
@@ -131,14 +131,14 @@ class Attempt:
         self._log.say(f"waits for {words}")
         return AttemptOutcome(kind=self._commands.stopped or OutcomeKind.HINDERED, why=words)
 
-    def _is_blame_of_worker(self, error: CoordinationError) -> bool:
-        """Return whether the todo cannot have caused the error.
-
-        Git refused before its command began, and not a merge of commits.
+    def _blame_for(self, error: CoordinationError) -> Blame:
+        """Return `worker` where the todo cannot have caused the error: git refused before its command began,
+        and not a merge of commits. A refused signature says nothing of either.
         """
-        if isinstance(error, WorkspaceUnusable):
-            return True
-        return isinstance(error, GitRefused) and not isinstance(error, Unmergeable) and not self._begun
+        if isinstance(error, NotAllowed):
+            return "signature"
+        before = isinstance(error, GitRefused) and not isinstance(error, Unmergeable) and not self._begun
+        return "worker" if before or isinstance(error, WorkspaceUnusable) else ""
 
     def _carry_out(self) -> AttemptOutcome:
         self._attempt_environment.verify()
