@@ -138,7 +138,7 @@ class Container:
             return ()
         results = settings.write_back is not WriteBack.NONE
         return (
-            *([ResultsWriter(self.store, file)] if results else ()),
+            *([ResultsWriter(self.store, file, self.order_check.confirm_outcome)] if results else ()),
             HistoryService(self.redis, self.keys, file, settings),
         )
 
@@ -180,12 +180,13 @@ class Container:
             self.trust,
             restricted=self.reads_parts,
             repos=lambda: tuple(self.served),
-            report=self._report_refused_job,
+            report=self._report_refused,
         )
 
     @cached_property
     def auto_cleanup(self) -> AutoCleanup:
-        return AutoCleanup(self.store, self.config.state, self.served)
+        spare_changes = self.config.signatures is Signatures.REQUIRE
+        return AutoCleanup(self.store, self.config.state, self.served, spare_changes=spare_changes)
 
     @cached_property
     def contexts(self) -> ContextCalls:
@@ -223,9 +224,9 @@ class Container:
             self.config.signatures,
         )
 
-    def _report_refused_job(self, subject: str, why: str) -> None:
+    def _report_refused(self, subject: str, why: str, run: str) -> None:
         if not self.reads_parts:  # a restricted worker may write no event; its answer tells
-            self.store.announce("trust.refused", subject, actor=self.worker.id, title=why)
+            self.store.announce("trust.refused", subject, run=run, actor=self.worker.id, title=why)
 
     def _report_distrust(self, grant: Grant, why: str) -> None:
         repo = grant.spec.repo.name

@@ -244,6 +244,18 @@ class SignedRun:
             if name not in self.order.done:
                 self._decided(name, spec, by_person)
 
+    def check_order(self, repo: str) -> None:
+        """Check that the signer may order todos of a repository."""
+        self._check(self.principal, self.order, repo)
+
+    def check_decision(self, todo: str) -> None:
+        """Check the signed decision by which a person settled a manual todo or milestone of the run."""
+        if todo in self.order.done:
+            return
+        text = self.store.redis.hget(self.store.keys.run(self.run_id).spec, todo)
+        spec = self.read_spec(todo, text or "")
+        self._decided(todo, spec, ByPerson.of(spec.todo))
+
     def undo(self, todo: str, spec: TodoSpec) -> None:
         """Check that the todo may be undone: by the run's order, or by a person's."""
         if self.order.on_failure == "rollback":
