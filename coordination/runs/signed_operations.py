@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from coordination.errors import CoordinationError, NotTrusted
 from coordination.runs.connection import Connection
-from coordination.runs.records import RunView
+from coordination.runs.records import RunView, TodoState
 from coordination.runs.signed_orders import HEADER, TAMPERED, SignedRun, commits_of, operation_field
 from coordination.trust.break_glass import current_emergency
 from coordination.trust.orders import Operation, OperationKind, seal_operation, times
@@ -143,13 +143,22 @@ def with_signatures(connection: Connection, view: RunView) -> RunView:
 
 
 def _decisions(run: SignedRun, view: RunView) -> Iterator[str]:
-    """Yield the approvals and completions that no verified signature covers."""
+    """Yield the decisions of persons that no verified signature of somebody who may decide so covers."""
+    failed = [todo.id for todo in view.todos if todo.state is TodoState.FAILED]
+    facts = run.store.keys.run(view.run_id).facts
+    told = run.store.redis.hmget(facts, [f"{name} rejected_by" for name in failed]) if failed else []
+    rejected = dict(zip(failed, told, strict=True))
     for todo in view.todos:
-        if not todo.approved_by or todo.run:  # of a carried-over todo it is in the order of its run
-            continue
-        try:
-            found = (run.operation(kind, todo.id) for kind in (OperationKind.APPROVE, OperationKind.COMPLETE))
-            if not any(found):
-                yield f"the approval of {todo.id}"
-        except CoordinationError as refused:
-            yield f"the approval of {todo.id}: {refused.message}"
+        decided = {
+            "approval": (todo.approved_by, (OperationKind.APPROVE, OperationKind.COMPLETE)),
+            "rejection": (rejected.get(todo.id), (OperationKind.REJECT,)),
+            "acceptance": (todo.accepted_by, (OperationKind.ACCEPT,)),
+        }
+        for what, (who, kinds) in decided.items():
+            if not who or todo.run:  # of a carried-over todo it is in the order of its run
+                continue
+            try:
+                if not any(run.operation(kind, todo.id, todo.repo) for kind in kinds):
+                    yield f"the {what} of {todo.id}"
+            except CoordinationError as refused:
+                yield f"the {what} of {todo.id}: {refused.message}"

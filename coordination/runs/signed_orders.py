@@ -277,10 +277,18 @@ class SignedRun:
                 return
         raise refusals[0]
 
-    def operation(self, kind: OperationKind, todo: str = "") -> SignedOperation | None:
-        """Return the signed operation of this kind on the run; None if there is none."""
+    def operation(self, kind: OperationKind, todo: str, repo: str) -> SignedOperation | None:
+        """Return the signed operation of this kind on a todo, whose signer may do it in that repository; None
+        if there is none.
+        """
         (text,) = self._read([operation_field(kind, todo)])
-        return None if text is None else self._operation(text, {self.run_id}, {kind})
+        if text is None:
+            return None
+        signed = self._operation(text, {self.run_id}, {kind})
+        if signed.operation.todo != todo:
+            raise foreign(f"the signed {kind} of {todo} is one of {signed.operation.todo}")
+        self._check(signed.principal, signed.operation, repo)
+        return signed
 
     def _decided(self, todo: str, spec: TodoSpec, by_person: ByPerson) -> None:
         """Check the approval of a gate, or that a manual todo was completed by a person who may say so."""

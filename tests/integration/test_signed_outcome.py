@@ -79,3 +79,22 @@ def test_results_and_decisions_that_nobody_signed_are_left_out(site: Trusting, f
     assert written(site, file) == {"A"}
     assert "lacks the right approve" in site.refusals[-1]
     assert "B: its signed result is succeeded of A" in site.refusals[-1]
+
+
+def test_still_possible_a_todo_of_a_signed_run_becomes_pending_again_and_completed_once_more(
+    site: Trusting, file: Path
+):
+    site.sweep({"A": "r1"})
+    site.deliver("A")
+    assert written(site, file) == {"A"}
+    keys = site.store.keys.run(site.run_id)
+
+    site.redis.hset(keys.state, "A", "failed")
+    assert written(site, file) == set()
+    site.redis.hset(keys.state, "A", "succeeded")
+    site.redis.hset(keys.facts, "A started_at", 0)
+    assert written(site, file) == {"A"}
+
+    (todo,) = (todo for todo in load(file).ecosystem.coordination.todos if todo.id == "A")
+    assert todo.actual_hours > 1000
+    assert site.refusals == []

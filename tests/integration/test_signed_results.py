@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -473,16 +473,31 @@ class Liar(StepHandlers):
             result = replace(result, tip=self.tip, output='{"by": "the keeper"}')
         return super().settle(repos, grant, result)
 
+    further_back: Mapping[str, tuple[str, ...]] = {}
 
-def test_a_lying_keeper_cannot_alter_what_a_restricted_worker_says(site: Site):
-    settings = site.world.settings
+    def brief(self, repos: frozenset[str], run_id: str) -> RunBrief:
+        brief = super().brief(repos, run_id)
+        return brief.model_copy(update={"predecessors": {**brief.predecessors, **self.further_back}})
+
+
+@contextmanager
+def lied_to(site: Site) -> Iterator[tuple[Liar, RestrictedContainer]]:
+    """The liar, and a restricted worker of `up` that asks it."""
     parts = site.b.parts
-    liar = Liar(site.store, parts.dispatcher, settings, parts.worker.version)
+    liar = Liar(site.store, parts.dispatcher, site.world.settings, parts.worker.version)
     serving = Serving(parts.redis, parts.pubsub_redis, parts.keys, liar, lambda: True)
     serving.start()
     until(lambda: site.redis.pubsub_numpat() == 1)
     restricted = RestrictedContainer(site.a.parts.config)
     try:
+        yield liar, restricted
+    finally:
+        serving.stop()
+        restricted.close()
+
+
+def test_a_lying_keeper_cannot_alter_what_a_restricted_worker_says(site: Site):
+    with lied_to(site) as (liar, restricted):
         run = site.run()
         liar.tip = site.foreign()
         assert restricted.deliveries.handle(run, "T1", 1, "up").kind is TaskResultKind.DONE
@@ -490,9 +505,19 @@ def test_a_lying_keeper_cannot_alter_what_a_restricted_worker_says(site: Site):
         assert told.kind is TaskResultKind.FAILED
         assert "stands at" in site.reported(run, "T2")[-1]
         site.refused(site.b, run, "R", "down", "the tip of T1")
-    finally:
-        serving.stop()
-        restricted.close()
+
+
+def test_still_possible_a_keeper_calls_a_todo_a_predecessor_further_back(site: Site):
+    seen = site.world.folder / "seen"
+    look = {"action": f'cp "$COORD_CONTEXT" {seen}'}
+    run = site.world.run({"X": "up", "T1": "up", "T2": ("up", ["T1"])}, X=WORK, T1=WORK, T2=look)
+    for todo in ("T1", "X"):
+        site.a.do(run, todo, "up")
+    with lied_to(site) as (liar, restricted):
+        liar.further_back = {"T1": ("X",)}
+        assert restricted.deliveries.handle(run, "T2", 1, "up").kind is TaskResultKind.DONE
+    told = json.loads(seen.read_text())["predecessors"]
+    assert {one["todo"]: one["output"] for one in told} == {name: {"by": name} for name in ("X", "T1")}
 
 
 def test_still_possible_work_of_todos_that_are_no_predecessors_can_be_left_out(site: Site):
