@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, lru_cache, partial
 from importlib.metadata import version
 
@@ -39,6 +39,7 @@ from workers.attempt.context_socket import clear_sockets
 from workers.cleanup.jobs import AutoCleanup, CleanupJobs
 from workers.config import WorkerConfig
 from workers.delivery import DeliveryHandler
+from workers.expiry import ExpiryWatch
 from workers.history_service import HistoryService
 from workers.leases import Leases
 from workers.local_liveness import LocalLiveness
@@ -239,7 +240,9 @@ class Container:
     @cached_property
     def cleanup_jobs(self) -> CleanupJobs:
         clear = partial(clear_scratch, self.config.state)
-        chores = (collect, forget_names, self.auto_cleanup.run_once, clear, clear_sockets)
+        chores: list[Callable[[], object]] = [
+            collect, forget_names, self.auto_cleanup.run_once, clear, clear_sockets, *self._expiry()
+        ]  # fmt: skip
         return CleanupJobs(
             self.cleanup_queue,
             self.worker,
@@ -248,6 +251,17 @@ class Container:
             chores,
             self.order_check.refuse_job,
         )
+
+    def _expiry(self) -> Iterable[Callable[[], object]]:
+        """Yield the chore that tells of expiry; a restricted worker may write no event."""
+        if not self.reads_parts:
+            yield ExpiryWatch(
+                self.config.settings, self.config.state, self.trust.read, self._tell_expiry
+            ).run_once
+
+    def _tell_expiry(self, fact: str, hint: str) -> None:
+        data = {"host": self.worker.host, "next": hint}
+        self.store.announce("access.expiring", self.worker.host, title=fact, data=data)
 
     @property
     def callbacks(self) -> Callbacks:
