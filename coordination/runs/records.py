@@ -182,6 +182,8 @@ class TodoView(BaseModel):
     """Origin of its cached result, where nothing was executed."""
     approved_by: str | None = None
     """Person who approved it at its gate, or did it; `error` names the one who rejected it."""
+    signed_by: str | None = None
+    """Worker whose signature of its result was verified here; None: none was, or nobody looked."""
     comment: str | None = None
     """Comment of the approval or rejection."""
     was: TodoState | None = None

@@ -8,14 +8,14 @@ that was not done.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from coordination.ecosystem.revision import RunOutcome
 from coordination.errors import NotAllowed, Unsafe
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.signed_orders import SignedRun
 from coordination.trust.orders import foreign
-from coordination.trust.results import SUCCEEDED, open_result
+from coordination.trust.results import SUCCEEDED, worker_of
 
 READ_AT_ONCE = 500
 """Signed results in one reply of Redis: half a megabyte."""
@@ -68,17 +68,37 @@ def _undecided(run: SignedRun, names: Sequence[str]) -> Iterator[tuple[str, str]
 
 def _unsigned(run: SignedRun, names: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield the todos whose success no trusted worker has signed, each with the reason."""
+    for result in signed_results(run, names):
+        if result.doubt is not None:
+            yield result.todo, result.doubt.message
+        elif result.outcome != SUCCEEDED:
+            yield result.todo, f"its signed result is {result.outcome}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignedResult:
+    """The result of a todo, as a worker signed it, or why none counts."""
+
+    todo: str
+    worker: str = ""
+    """Name of the worker in the trust file."""
+    outcome: str = ""
+    doubt: NotAllowed | None = None
+
+
+def signed_results(run: SignedRun, names: Sequence[str]) -> Iterator[SignedResult]:
+    """Yield the result of each of these todos of the order."""
     for start in range(0, len(names), READ_AT_ONCE):
         some = names[start : start + READ_AT_ONCE]
         signed = run.store.handed_over(run.run_id, [], signed=some).signed
         for name in some:
             try:
-                record = open_result(signed.get(name, ""), run.trust, run.now())
-                told = (record.todo, record.repo, record.outcome)
+                record, worker = worker_of(signed.get(name, ""), run.trust, run.now())
                 counts = record.run in run.brief.runs_of(name)
-                if told != (name, run.brief.repo_of[name], SUCCEEDED) or not counts:
-                    raise foreign(f"its signed result is {record.outcome} of {record.todo} in {record.run}")
+                if (record.todo, record.repo) != (name, run.brief.repo_of[name]) or not counts:
+                    raise foreign(f"its signed result is one of {record.todo} in run {record.run}")
+                yield SignedResult(todo=name, worker=worker, outcome=record.outcome)
             except Unsafe:
                 raise
             except NotAllowed as refused:
-                yield name, refused.message
+                yield SignedResult(todo=name, doubt=refused)

@@ -78,7 +78,7 @@ def test_results_and_decisions_that_nobody_signed_are_left_out(site: Trusting, f
 
     assert written(site, file) == {"A"}
     assert "lacks the right approve" in site.refusals[-1]
-    assert "B: its signed result is succeeded of A" in site.refusals[-1]
+    assert "B: its signed result is one of A" in site.refusals[-1]
 
 
 def test_still_possible_a_todo_of_a_signed_run_becomes_pending_again_and_completed_once_more(

@@ -32,7 +32,7 @@ from coordination.runs.remote_steps.serving import Serving
 from coordination.runs.replies import Grant, Reply
 from coordination.runs.retrying.ended import read, restorable
 from coordination.runs.retrying.retry_plan import plan_retry_of, submit_retry
-from coordination.runs.signed_operations import sign_operation, subject_of
+from coordination.runs.signed_operations import sign_operation, subject_of, with_signatures
 from coordination.runs.submission.signing import Signing
 from coordination.trust.keys import new_key
 from coordination.trust.orders import OperationKind
@@ -300,6 +300,25 @@ def test_a_todo_on_another_machine_gets_only_what_its_predecessor_signed(
         site.a.do(run, todo, "up")
     attack(site, run)
     site.refused(site.b, run, "R", "down", words)
+
+
+def test_a_view_names_the_worker_that_signed_each_result(site: Site):
+    run = site.run(T2={"action": "false"})
+    site.a.do(run, "T1", "up")
+    site.b.do(run, "R", "down")
+    site.a.parts.deliveries.handle(run, "T2", 1, "up")
+
+    def look() -> tuple[dict[str, str | None], tuple[str, ...]]:
+        with closing(Connection(site.a.parts.config.redis_url, site.world.settings)) as reader:
+            view = with_signatures(reader, reader.reader.read(run))
+        return {todo.id: todo.signed_by for todo in view.todos if todo.state.ended}, view.unsigned or ()
+
+    assert look() == ({"T1": "a", "R": "b", "T2": "a", "T3": None}, ())
+    site.redis.hset(site.keys(run).state, "T2", "succeeded")
+    site.redis.hset(site.keys(run).results, "R", site.redis.hget(site.keys(run).results, "T1"))
+    signed, unsigned = look()
+    assert (signed["T1"], signed["R"], signed["T2"]) == ("a", None, None)
+    assert len(unsigned) == 2
 
 
 def test_a_person_approves_what_this_machine_verified(site: Site):
