@@ -106,9 +106,14 @@ class SignedRun:
     _blocks: dict[int, Mapping[str, str]] = field(default_factory=dict)
 
     @cached_property
+    def _raw_header(self) -> str | None:
+        """Return the envelope of the order; None without one: a run gets none after its submission."""
+        return self._read([HEADER])[0]
+
+    @cached_property
     def _header(self) -> tuple[RunOrder, str, Principal, str]:
         namespace = self.store.keys.namespace
-        (raw,) = self._read([HEADER])
+        raw = self._raw_header
         if raw is None:
             hint = "its submitter has no identity: coord identity init; then submit it again"
             raise NotTrusted(TrustCause.UNSIGNED, f"the order of run {self.run_id} is not signed", hint)
