@@ -225,6 +225,7 @@ class DeliveryHandler:
             secrets=self._secrets,
             results=self._results,
             sandboxes=self._sandboxes,
+            sandbox_demanded=self._orders.demands_sandbox(grant),
             fetch=lambda *what: self._until_answered(lambda: self._transfer.fetch(grant, runs, *what)),
             withdraw=lambda: self._until_answered(
                 lambda: self._transfer.withdraw(

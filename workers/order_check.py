@@ -82,6 +82,17 @@ class OrderCheck:
             self._current.warn(grant, refused.message)
         return None
 
+    def demands_sandbox(self, grant: Grant) -> bool:
+        """Return whether the role of the person who ordered the todo demands a sandbox for it. An order that
+        cannot be verified, and is executed because nothing requires that, demands none.
+        """
+        if not self._current.checks:
+            return False
+        try:
+            return self._run(grant.run_id).demands_sandbox(grant.spec.repo.name)
+        except CoordinationError:  # the trust file has changed since the order was verified
+            return self._current.requires
+
     def refuse_job(self, job: CleanupJob) -> None:
         """Raise NotAllowed for a job to remove files that nobody has signed who may clean."""
         if not self._current.checks:

@@ -253,6 +253,10 @@ class SignedRun:
         """Check that the signer may order todos of a repository."""
         self._check(self.principal, self.order, repo)
 
+    def demands_sandbox(self, repo: str) -> bool:
+        """Return whether what the signer orders in a repository runs in a sandbox only, by their role."""
+        return self.principal.confined(right_of(self.order.operation), repo)
+
     def check_decision(self, todo: str) -> None:
         """Check the signed decision by which a person settled a manual todo or milestone of the run."""
         if todo in self.order.done:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from coordination.errors import NotAllowed, NotTrusted
 from coordination.models import OnFailure, Verdict
@@ -24,6 +25,7 @@ from coordination.trust.break_glass import declare_emergency, keep_emergency
 from coordination.trust.orders import RunOrder, blocks_of, digest, times
 from coordination.trust.trust_file import read_trust
 from tests.integration.conftest import MakeWorker
+from tests.sandboxes import needs_bubblewrap
 from tests.trusted import TTL, Persons, Trusting
 
 Tamper = Callable[[Trusting], None]
@@ -57,6 +59,22 @@ def test_a_run_of_a_person_who_may_order_it_is_executed(site: Trusting):
 
     assert site.executed == ["A", "B"]
     assert site.refusals == []
+
+
+@needs_bubblewrap
+@pytest.mark.parametrize(("by", "confined"), [("agent", True), ("ann", False)])
+def test_the_role_of_the_person_who_orders_demands_a_sandbox(site: Trusting, by: str, confined: bool):
+    site.persons.trust(ann="submitter", agent="submitter")
+    text = site.persons.file.read_text()
+    rows = yaml.safe_load(text)["principals"]
+    rows[1]["grants"][0]["sandbox"] = "bubblewrap"
+    site.persons.file.write_text(yaml.safe_dump({"principals": rows}))
+    site.sweep({"A": "r1"}, by, A={"action": f"test -e {site.ledger.parent}/keys", "sandbox": "off"})
+
+    site.deliver("A")
+
+    assert site.refusals == []
+    assert site.todo("A").state == ("failed" if confined else "succeeded"), site.todo("A").error
 
 
 def change_spec(site: Trusting) -> None:

@@ -164,7 +164,11 @@ class Attempt:
         spec, brief = self.grant.spec, self._attempt_environment.brief
         action = spec.todo.action if self.grant.undo is None else spec.todo.compensate
         self._commands.confinement, line = self._attempt_environment.sandboxes.of(
-            spec.todo, spec.repo, action, brief.agent_command
+            spec.todo,
+            spec.repo,
+            action,
+            brief.agent_command,
+            demanded=self._attempt_environment.sandbox_demanded,
         )
         if line:
             self._log.say(line)

@@ -52,6 +52,8 @@ class AttemptEnvironment:
     """Fetches a commit of another host."""
     sandboxes: Sandboxes | None = None
     """The sandboxes of this worker; None where nothing is executed."""
+    sandbox_demanded: bool = False
+    """True if the role of the person who ordered the todo demands a sandbox."""
     withdraw: Callable[[], None] = _nothing_published
     """Deletes what the run has published of the repository. Raises NotCarried with the remote's words."""
 
