@@ -16,7 +16,6 @@ from pathlib import Path
 from coordination.credentials.store import CredentialStore, credentials_file
 from coordination.errors import CoordinationError
 from coordination.files import locked, make_private, replace_file
-from coordination.operations.tls import look_at_certificate
 from coordination.settings import Settings
 from coordination.trust.review import expiring_keys
 from coordination.trust.trust_file import TrustFile
@@ -78,6 +77,10 @@ class ExpiryWatch:
                 yield words, f"coord credential rotate {credential.name} REFERENCE --expires DATE"
 
     def _certificate(self, now: datetime) -> Iterator[tuple[str, str]]:
+        if self._settings.tls_certificate is None:
+            return
+        from coordination.operations.tls import look_at_certificate  # imports parts of a web server
+
         found = look_at_certificate(self._settings, now)
         if found is not None and (found.problem or found.soon):
             words = found.problem or f"the certificate {found.path} expires at {found.expires}"
