@@ -28,13 +28,19 @@ class Certificates:
         self.ca = folder / "ca.pem"
         self._authority.cert_pem.write_to_path(str(self.ca))
 
-    def issue(self, name: str, *, expired: bool = False) -> Path:
+    def issue(
+        self,
+        name: str,
+        *,
+        expired: bool = False,
+        begins: datetime | None = None,
+        ends: datetime | None = None,
+    ) -> Path:
         """The file with key and certificate for `name`."""
-        until = datetime.now(UTC) - timedelta(days=1) if expired else None
+        until = datetime.now(UTC) - timedelta(days=1) if expired else ends
         path = self._folder / f"{name}{'-expired' if expired else ''}.pem"
-        self._authority.issue_cert(name, not_after=until).private_key_and_cert_chain_pem.write_to_path(
-            str(path)
-        )
+        issued = self._authority.issue_cert(name, not_before=begins, not_after=until)
+        issued.private_key_and_cert_chain_pem.write_to_path(str(path))
         return path
 
     def of_server(self, name: str, *, expired: bool = False, asks_for_ours: bool = False) -> ssl.SSLContext:

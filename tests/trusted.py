@@ -11,6 +11,7 @@ import yaml
 from redis import Redis
 
 from coordination.models import OnFailure
+from coordination.planner.graph import build
 from coordination.runs.records import TodoView
 from coordination.runs.submission.draft import Draft
 from coordination.runs.submission.signing import Signing
@@ -18,7 +19,7 @@ from coordination.runs.submission.submit import submit
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from coordination.trust.keys import Signer, new_key
-from tests.plans import Todos, ecosystem, graph, order
+from tests.plans import PLAN, Todos, ecosystem, order
 from workers.app import Container
 from workers.outcome import TaskResult
 
@@ -86,15 +87,15 @@ class Trusting:
         ttl: timedelta = TTL,
         on_failure: OnFailure = OnFailure.HALT,
         draft: type[Draft] | None = None,
+        capacities: Mapping[str, int] | None = None,
         **fields: Mapping[str, Any],
     ) -> str:
         """Submit a run, signed by that person."""
         more = self.more(todos, **fields)
         signing = self.persons.signing(by, ttl) if by else None
         how = order(on_failure=on_failure)
-        self.run_id, _ = submit(
-            self.store, graph(todos, **more), ecosystem(todos, **more), Settings(), how, signing=signing
-        )
+        declared = ecosystem(todos, capacities=capacities, **more)
+        self.run_id, _ = submit(self.store, build(declared, PLAN), declared, Settings(), how, signing=signing)
         return self.run_id
 
     def deliver(self, todo: str, repo: str = "r1", run: str = "", attempt: int = 1) -> TaskResult:

@@ -16,6 +16,7 @@
 | `leases` `local_liveness` `notifications` | background services: heartbeats, dead local workers, wake-ups |
 | `history_service` | edits of the file into the stream of events, and the stream into the history |
 | `results_writer` | results of runs that nobody follows, written into ecosystem.yaml |
+| `expiry` | tells of keys, credentials and certificates that expire soon |
 | `config` `served` `file_watch` | start configuration; repositories served now; changes of ecosystem.yaml |
 | `sandbox` | the sandboxes of todos' commands |
 | `consumer` | Celery's consumer and thread pool |

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, lru_cache, partial
 from importlib.metadata import version
 
@@ -40,6 +40,7 @@ from workers.attempt.context_socket import clear_sockets
 from workers.cleanup.jobs import AutoCleanup, CleanupJobs
 from workers.config import WorkerConfig
 from workers.delivery import DeliveryHandler
+from workers.expiry import ExpiryWatch
 from workers.history_service import HistoryService
 from workers.leases import Leases
 from workers.local_liveness import LocalLiveness
@@ -139,7 +140,7 @@ class Container:
             return ()
         results = settings.write_back is not WriteBack.NONE
         return (
-            *([ResultsWriter(self.store, file)] if results else ()),
+            *([ResultsWriter(self.store, file, self.order_check.confirm_outcome)] if results else ()),
             HistoryService(self.redis, self.keys, file, settings),
         )
 
@@ -186,12 +187,13 @@ class Container:
             self.trust,
             restricted=self.reads_parts,
             repos=lambda: tuple(self.served),
-            report=self._report_refused_job,
+            report=self._report_refused,
         )
 
     @cached_property
     def auto_cleanup(self) -> AutoCleanup:
-        return AutoCleanup(self.store, self.config.state, self.served)
+        spare_changes = self.config.signatures is Signatures.REQUIRE
+        return AutoCleanup(self.store, self.config.state, self.served, spare_changes=spare_changes)
 
     @cached_property
     def contexts(self) -> ContextCalls:
@@ -229,9 +231,9 @@ class Container:
             self.config.signatures,
         )
 
-    def _report_refused_job(self, subject: str, why: str) -> None:
+    def _report_refused(self, subject: str, why: str, run: str) -> None:
         if not self.reads_parts:  # a restricted worker may write no event; its answer tells
-            self.store.announce("trust.refused", subject, actor=self.worker.id, title=why)
+            self.store.announce("trust.refused", subject, run=run, actor=self.worker.id, title=why)
 
     def _report_distrust(self, grant: Grant, why: str) -> None:
         repo = grant.spec.repo.name
@@ -244,7 +246,9 @@ class Container:
     @cached_property
     def cleanup_jobs(self) -> CleanupJobs:
         clear = partial(clear_scratch, self.config.state)
-        chores = (collect, forget_names, self.auto_cleanup.run_once, clear, clear_sockets)
+        chores: list[Callable[[], object]] = [
+            collect, forget_names, self.auto_cleanup.run_once, clear, clear_sockets, *self._expiry()
+        ]  # fmt: skip
         return CleanupJobs(
             self.cleanup_queue,
             self.worker,
@@ -253,6 +257,17 @@ class Container:
             chores,
             self.order_check.refuse_job,
         )
+
+    def _expiry(self) -> Iterable[Callable[[], object]]:
+        """Yield the chore that tells of expiry; a restricted worker may write no event."""
+        if not self.reads_parts:
+            yield ExpiryWatch(
+                self.config.settings, self.config.state, self.trust.read, self._tell_expiry
+            ).run_once
+
+    def _tell_expiry(self, fact: str, hint: str) -> None:
+        data = {"host": self.worker.host, "next": hint}
+        self.store.announce("access.expiring", self.worker.host, title=fact, data=data)
 
     @property
     def callbacks(self) -> Callbacks:

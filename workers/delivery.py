@@ -188,7 +188,7 @@ class DeliveryHandler:
         self._until_answered(
             lambda: self._store.distrust(grant.run_id, grant.todo_id, self._worker.id, "", refused.message)
         )
-        result = AttemptOutcome(kind=OutcomeKind.REFUSED, why=why).result(TodoState.FAILED)
+        result = AttemptOutcome(kind=OutcomeKind.REFUSED, why=why, blame="signature").result(TodoState.FAILED)
         reply = self._step(grant, lambda: self._store.settle(grant, result))
         return LOST if reply.word == "stale" else TaskResult(TaskResultKind.FAILED, why)
 
@@ -252,11 +252,23 @@ class DeliveryHandler:
             secrets=self._secrets,
             results=self._results,
             sandboxes=self._sandboxes,
+            sandbox_demanded=self._orders.demands_sandbox(grant),
             fetch=lambda *what: self._until_answered(lambda: self._transfer.fetch(grant, known, *what)),
             base=self._base_of(grant, brief),
             set_back=lambda: self._set_back(grant, brief),
-            withdraw=lambda: self._until_answered(lambda: self._transfer.withdraw(grant, runs)),
             landing=partial(self._land_jobs.of, grant) if self._land_jobs else None,
+            withdraw=lambda: self._until_answered(
+                lambda: self._transfer.withdraw(
+                    grant,
+                    runs,
+                    lambda pushed: self._signed_results.own_tips(
+                        grant,
+                        brief,
+                        pushed,
+                        lambda todos: self._store.handed_over(grant.run_id, [], signed=todos).signed,
+                    ),
+                )
+            ),
         )
 
     def _base_of(self, grant: Grant, brief: RunBrief) -> Callable[[], RunBase] | None:

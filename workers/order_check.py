@@ -11,18 +11,23 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
+from itertools import islice
 
+from coordination.ecosystem.revision import RunOutcome
 from coordination.errors import CoordinationError, NotAllowed, Unsafe
 from coordination.runs.brief import RunBrief
 from coordination.runs.cleanup_jobs import CleanupJob
 from coordination.runs.replies import Grant
 from coordination.runs.signed_orders import SignedRun
+from coordination.runs.signed_outcome import confirmed
 from coordination.runs.store import RunStore
 from coordination.trust.envelope import open_envelope
 from coordination.trust.orders import OPERATION, OperationKind, foreign, read_operation
 from coordination.trust.rights import right_of
 from workers.worker_trust import WorkerTrust
 
+NAMED = 3
+"""Todos that a refusal names."""
 KEPT = 16
 """Runs whose verified order is kept: the ones used last."""
 
@@ -42,9 +47,11 @@ class OrderCheck:
         *,
         restricted: bool,
         repos: Callable[[], Collection[str]] = tuple,
-        report: Callable[[str, str], object] = lambda *_: None,
+        report: Callable[[str, str, str], object] = lambda *_: None,
     ) -> None:
-        """`repos` returns the repositories that are served. `report` announces a refusal: subject, why."""
+        """`repos` returns the repositories that are served. `report` announces a refusal: subject, why,
+        run.
+        """
         self._store = store
         self._current = trust
         self._restricted = restricted
@@ -75,6 +82,17 @@ class OrderCheck:
             self._current.warn(grant, refused.message)
         return None
 
+    def demands_sandbox(self, grant: Grant) -> bool:
+        """Return whether the role of the person who ordered the todo demands a sandbox for it. An order that
+        cannot be verified, and is executed because nothing requires that, demands none.
+        """
+        if not self._current.checks:
+            return False
+        try:
+            return self._run(grant.run_id).demands_sandbox(grant.spec.repo.name)
+        except CoordinationError:  # the trust file has changed since the order was verified
+            return self._current.requires
+
     def refuse_job(self, job: CleanupJob) -> None:
         """Raise NotAllowed for a job to remove files that nobody has signed who may clean."""
         if not self._current.checks:
@@ -83,9 +101,30 @@ class OrderCheck:
             self._verify_job(job)
         except CoordinationError as refused:
             if self._current.requires:
-                self._report("clean", refused.message)
+                self._report("clean", refused.message, "")
                 raise
             logger.warning("signatures: the cleanup job %s: %s", job.id, refused.message)
+
+    def confirm_outcome(self, run_id: str, outcome: RunOutcome) -> tuple[RunOutcome, str]:
+        """Return what may be written into the ecosystem file of the outcome of a run, and the reason why that
+        is not all. Raises Unsafe and UsageError where the trust file cannot be used.
+        """
+        if not self._current.checks:
+            return outcome, ""
+        try:
+            found, doubts = confirmed(self._run(run_id), outcome)
+            why = "; ".join(f"{name}: {doubt}" for name, doubt in islice(doubts.items(), NAMED))
+        except CoordinationError as refused:
+            if not is_refusal(refused) and self._current.requires:
+                raise
+            found, why = RunOutcome(plan=outcome.plan, succeeded={}, undone={}), refused.message
+        if not why:
+            return found, ""
+        if self._current.requires:
+            self._report("write_back", why, run_id)
+            return found, f"not confirmed by signatures: {why}"
+        logger.warning("signatures: results of run %s are written unconfirmed: %s", run_id, why)
+        return outcome, ""
 
     def _verify_job(self, job: CleanupJob) -> None:
         trust, now = self._current.read(), datetime.now(UTC)

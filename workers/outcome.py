@@ -45,7 +45,9 @@ class AttemptOutcome:
     failure: Failure | None = None
     """The failure of the todo's command, for its retry policy."""
     blame: Blame = ""
-    """`worker`: the attempt failed for reasons of the worker's, not of the todo's command."""
+    """`worker`: the attempt failed for reasons of the worker's, not of the todo's command. `signature`:
+    nothing ran, because a signature was refused.
+    """
     limited: bool = False
     """HINDERED by what the todo's own command may have done: not for ever."""
     reason: WaitReason = WaitReason.TROUBLE

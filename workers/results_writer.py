@@ -16,6 +16,7 @@ States: Redis lists a run from its end until its results are written (runs/filin
 * The worker dies between the edit and the entry in Redis: the next one finds them there.
 * A rollback ends the run once more: it is listed once more.
 * The file belongs to another user: it is left to that user's worker or `coord sync`.
+* Signatures are required and do not cover a result: it is left out, and a person may write it: `coord sync`.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import redis
 
 from coordination.background import BackgroundService
+from coordination.ecosystem.revision import RunOutcome
 from coordination.errors import CoordinationError, Unreadable
 from coordination.runs.filings import FAILURE, file_id, write_results
 from coordination.runs.store import RunStore
@@ -46,8 +49,15 @@ class ResultsWriter(BackgroundService):
     name = "results-writer"
     interval_s = 1.0
 
-    def __init__(self, store: RunStore, path: Path) -> None:
+    def __init__(
+        self,
+        store: RunStore,
+        path: Path,
+        confirm: Callable[[str, RunOutcome], tuple[RunOutcome, str]] = lambda _, outcome: (outcome, ""),
+    ) -> None:
+        """`confirm` returns what may be written of the outcome of a run, and why that is not all of it."""
         super().__init__()
+        self._confirm = confirm
         self._store = store
         self._path = path
         self._file = file_id(path)
@@ -101,9 +111,19 @@ class ResultsWriter(BackgroundService):
                 f"{self._path} belongs to another user than this worker",
                 f"that user writes the results: coord sync {run_id}",
             )
-        changed = write_results(self._store, run_id, self._path, self._file).all
+        refused = ""
+
+        def confirm(outcome: RunOutcome) -> RunOutcome:
+            nonlocal refused
+            found, refused = self._confirm(run_id, outcome)
+            return found
+
+        changed = write_results(self._store, run_id, self._path, self._file, confirm).all
         if changed:
             logger.info("results of run %s written into %s: %s", run_id, self._path, ", ".join(changed))
+        if refused:
+            logger.warning("results of run %s are not written into %s: %s", run_id, self._path, refused)
+            self._store.redis.hset(self._store.keys.run(run_id).meta, FAILURE, refused[:LONGEST_REASON])
 
     def _report(self, run_id: str, error: CoordinationError | OSError) -> None:
         """Log the reason, keep it for people who look at the run, and pause before the next try."""

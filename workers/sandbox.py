@@ -107,14 +107,20 @@ class Sandboxes:
         self._probed_at = 0.0
 
     def of(
-        self, todo: Todo, repo: Repo, action: Action | None, agent_command: Command | None
+        self,
+        todo: Todo,
+        repo: Repo,
+        action: Action | None,
+        agent_command: Command | None,
+        *,
+        demanded: bool = False,
     ) -> tuple[Confinement | None, str]:
         """Return the sandbox of an attempt, None without one, and a line for its log.
 
-        `action`: the action or compensation to execute. Raises NoSandbox where one is demanded, and this
-        machine has none.
+        `action`: the action or compensation to execute; `demanded`: by the role of the person who ordered it.
+        Raises NoSandbox where one is demanded, and this machine has none.
         """
-        decision = decide(todo, repo, action, self._settings)
+        decision = decide(todo, repo, action, self._settings, demanded=demanded)
         if decision.bounds is None:
             return None, ""
         probed = self._probe()

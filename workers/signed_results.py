@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -150,6 +150,37 @@ class SignedResults:
     ) -> None:
         """Check the outputs and commits of predecessors. Raises NotAllowed, if that is required."""
         self._judged(grant, lambda: self._check_inputs(grant, brief, inputs, known))
+
+    def own_tips(
+        self,
+        grant: Grant,
+        brief: RunBrief,
+        pushed: Collection[str],
+        read: Callable[[Sequence[str]], Mapping[str, str]],
+    ) -> Collection[str]:
+        """Return those of the commits that Redis says were pushed that a rollback may delete at a remote: the
+        tips of signed results of the run. Where that is not required, all of them.
+
+        `read` returns todo → its signed result, of these todos.
+        """
+        if not pushed or not self._current.checks:
+            return pushed
+        repo, runs = grant.spec.repo.name, (grant.run_id, *brief.carried_from)
+        trust, tips = self._trust(), set[str]()
+        for raw in read([todo for todo, of in brief.repo_of.items() if of == repo]).values():
+            try:
+                record = self._open(raw, trust)
+            except NotTrusted:
+                continue
+            if record.repo == repo and record.run in runs:
+                tips.add(record.tip)
+        if unsigned := sorted(set(pushed) - tips):
+            why = f"{unsigned[0][:12]} is said to be pushed to the remote of {repo}, by no signed result"
+            if not self._current.requires:
+                self._current.warn(grant, why)
+                return pushed
+            self._report(grant, why)
+        return tips.intersection(pushed)
 
     def seal_cached(self, record: CachedRecord) -> str:
         """Return the signed record of a result for the cache; empty where the key cannot be made."""

@@ -217,7 +217,7 @@ class EcosystemAccess:
             namespace = self.settings.namespace
             logger.info("Redis %s, namespace %s", hide_password(url), namespace)
             path = self.path if self.has_file else None
-            self._connection = Connection(url, self.settings, self.ecosystem_id, path)
+            self._connection = Connection(url, self.settings, self.ecosystem_id, path, self.changed_folders)
         return self._connection
 
     @contextmanager
@@ -274,7 +274,7 @@ class EcosystemAccess:
         """Return the checks of what this user may do."""
         from coordination.api.authority import Authority
 
-        return Authority(self.changed_folders, self.append_events)
+        return Authority(self.changed_folders, self.append_events, lambda: self.settings)
 
     @cached_property
     def events(self) -> Events:

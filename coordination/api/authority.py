@@ -1,26 +1,30 @@
 """Decides what the user of this process may do, by the trust file of this machine; records it as events.
 
-Without a trust file everything is allowed: to the user of an embedded server, and to all who reach Redis.
-With one, nothing is allowed to a user whose key it does not have. A worker that requires signatures checks
-the signer of each order again, by its own trust file: this check spares people an order in vain, and is the
-one for operations that are no orders.
+Without a trust file everything is allowed: to the user of an embedded server, and to all who reach Redis;
+under `signatures: require` nothing is, because a lost trust file must open nothing. With one, nothing is
+allowed to a user whose key it does not have. A worker that requires signatures checks the signer of each
+order again, by its own trust file: this check spares people an order in vain, and is the one for operations
+that are no orders.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coordination.environment import actor
+from coordination.environment import ENV_PREFIX, actor
 from coordination.errors import CoordinationError, MissingRight, NotAllowed
+from coordination.models import Signatures
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.trust.rights import Role, right_of
 from coordination.trust.trust_file import trust_path
 
 if TYPE_CHECKING:
+    from coordination.settings import Settings
     from coordination.trust.break_glass import Emergency
     from coordination.trust.trust_file import Principal, TrustFile
 
@@ -48,19 +52,27 @@ class Authority:
         self,
         changed_folders: Callable[[], Collection[Path]],
         tell: Callable[[Sequence[Sequence[str]]], object],
+        settings: Callable[[], Settings],
     ) -> None:
         """`changed_folders`: where todos work, and no trust file may lie; `tell` writes events if it can."""
         self._changed_folders = changed_folders
         self._tell = tell
+        self._settings = settings
 
     def known(self) -> Known | None:
-        """Return the user of this process; None if this machine has no trust file.
+        """Return the user of this process; None if this machine has no trust file and requires none.
 
-        Raises Unsafe and UsageError for an unusable trust file, NotAllowed for a user without a trusted key.
+        Raises Unsafe and UsageError for an unusable trust file, NotAllowed for a user without a trusted key,
+        and where signatures are required without a trust file.
         """
         path = trust_path()
         if not (path.exists() or path.is_symlink()):
-            return None
+            if not self._required():
+                return None
+            raise NotAllowed(
+                f"this machine requires signatures and has no trust file {path}",
+                'an administrator makes it: coord trust add "$(coord identity show)" --role admin',
+            )
         from coordination.trust.identity import load_identity
         from coordination.trust.trust_file import read_trust
 
@@ -77,6 +89,13 @@ class Authority:
             fingerprint=signer.fingerprint,
             emergency=_emergency(trust, principal, now),
         )
+
+    def _required(self) -> bool:
+        """Return whether this machine requires signatures. Only its environment can say so: wrong settings of
+        the file, which are not read then, stop no edit of the file.
+        """
+        named = os.environ.get(f"{ENV_PREFIX}SIGNATURES")
+        return bool(named) and self._settings().signatures is Signatures.REQUIRE
 
     def check(self, operation: str, repos: Repos = None) -> None:
         """Raise NotAllowed unless the user of this process may do this. A refusal is an event."""

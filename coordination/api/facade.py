@@ -245,7 +245,8 @@ def _connected(access: EcosystemAccess, url: str, todo: str) -> Iterator[Connect
     from coordination.runs.connection import Connection
 
     try:
-        with closing(Connection(url, access.settings)) as connection, reaching(url):
+        new = Connection(url, access.settings, changed_folders=access.changed_folders)
+        with closing(new) as connection, reaching(url):
             yield connection
     except Unreachable as error:
         in_file = f"or only in the file: coord update-todo {todo} --status completed"

@@ -257,7 +257,9 @@ class TrustAdministration:
 
 def _rows(principal: Principal, now: datetime) -> list[KeyView]:
     roles = tuple(
-        str(grant.role) if grant.repos is None else f"{grant.role}: {', '.join(grant.repos)}"
+        str(grant.role)
+        + (f": {', '.join(grant.repos)}" if grant.repos is not None else "")
+        + (" (sandbox)" if grant.sandbox else "")
         for grant in principal.grants
     )
     owner = KeyView(

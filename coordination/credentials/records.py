@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
 
+from coordination.durations import EXPIRY_WARNING
 from coordination.models import Record, RepoName, SecretName
 from coordination.text import listed
 
-WARNED_BEFORE = timedelta(days=7)
 """How long before its expiry a credential is warned of."""
 
 
@@ -66,7 +66,7 @@ class Credential(Record):
         today = now.astimezone(UTC).date()
         if today > self.expires:
             return Expiry.EXPIRED
-        return Expiry.SOON if self.expires - today <= WARNED_BEFORE else Expiry.VALID
+        return Expiry.SOON if self.expires - today <= EXPIRY_WARNING else Expiry.VALID
 
     def expiry_words(self, now: datetime) -> str:
         """Return a sentence about an expiry that people must know; empty if there is none."""

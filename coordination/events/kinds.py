@@ -55,6 +55,8 @@ LASTING: Mapping[str, str] = {
     "`operation`, `right`, `key`; under emergency access also `break_glass` and `reason`.",
     "access.refused": "An operation was refused; the title says why.",
     "access.break_glass": "A person declared an emergency and has most rights until `until`.",
+    "access.expiring": "A key, credential or certificate of a machine expires soon, or cannot be used "
+    "any more: `host`, `next`.",
     "access.trust": "The trust file of a machine was edited: `operation`, `host`.",
     GAP: "Events between a reader's position and the next event were deleted before it read them.",
 }

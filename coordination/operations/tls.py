@@ -12,14 +12,13 @@ import ssl
 import stat
 import threading
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
+from coordination.durations import EXPIRY_WARNING
 from coordination.errors import CoordinationError, NotAllowed, UsageError
 from coordination.operations.listening import Address
 from coordination.settings import Settings
-
-EXPIRES_SOON = timedelta(days=14)
 
 logger = logging.getLogger(__name__)
 
@@ -194,4 +193,4 @@ def look_at_certificate(settings: Settings, now: datetime) -> CertificateState |
         _, ends = files.validity()
     except CoordinationError as error:
         return CertificateState(path=path, problem=error.message, hint=error.hint)
-    return CertificateState(path=path, expires=ends.isoformat(), soon=ends - now < EXPIRES_SOON)
+    return CertificateState(path=path, expires=ends.isoformat(), soon=ends - now < EXPIRY_WARNING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,15 +35,22 @@ class Connection:
     """
 
     def __init__(
-        self, url: str, settings: Settings, ecosystem_id: str = "", path: Path | None = None
+        self,
+        url: str,
+        settings: Settings,
+        ecosystem_id: str = "",
+        path: Path | None = None,
+        changed_folders: Callable[[], Collection[Path]] = tuple,
     ) -> None:
         """`ecosystem_id`: `coordination.id` of the file, for operations that start or change runs. `path`:
-        the file into which the results of runs that start here are written.
+        the file into which the results of runs that start here are written. `changed_folders`: where todos
+        work, and no trust file may lie.
         """
         self.url = url
         self.settings = settings
         self.ecosystem_id = ecosystem_id
         self._path = path
+        self._changed_folders = changed_folders
         self.keys = Keys(settings.namespace)
         self.redis = connect(url, Profile.COMMAND, settings.connect_timeout)
 
@@ -129,7 +137,7 @@ class Connection:
         """
         from coordination.trust.identity import known_keys
 
-        return known_keys(self.signing.signer if self.signing else None)
+        return known_keys(self.signing.signer if self.signing else None, self._changed_folders())
 
     def signed_run(self, run_id: str) -> SignedRun:
         """Return the order of a run, to be verified by the keys that this process believes."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -52,15 +52,22 @@ def file_id(path: Path) -> str:
     ).hexdigest()[:32]
 
 
-def write_results(store: RunStore, run_id: str, path: Path, file: str) -> Written:
+def write_results(
+    store: RunStore,
+    run_id: str,
+    path: Path,
+    file: str,
+    confirm: Callable[[RunOutcome], RunOutcome] = lambda outcome: outcome,
+) -> Written:
     """Write the results of a run into the file, once whoever else does the same. `file`: its digest.
+    `confirm` returns the part of them that is to be written.
 
     Raise NotFound, Unreadable, and what `ecosystem.editing.edit` raises.
     """
     reader = RunReader(store.redis, store.keys)
     ended_at = store.redis.zscore(store.keys.unwritten(file), run_id)
     now = datetime.now(UTC)
-    written = write_back(path, lambda: file_outcome(store, reader.read(run_id)), now, run_id)
+    written = write_back(path, lambda: confirm(file_outcome(store, reader.read(run_id))), now, run_id)
     keep_filings(store, run_id, written.completed, written.reopened, written.left)
     if ended_at is not None:
         _unlist(store, run_id, file, ended_at)

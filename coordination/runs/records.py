@@ -10,7 +10,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-Blame = Literal["", "worker"]
+Blame = Literal["", "worker", "signature"]
+"""Cause of a failure, for circuit breakers: the todo, the worker, or a refused signature, which says nothing
+of either.
+"""
 """Cause of a failure for circuit breakers; `worker`: the failure says nothing about the todo."""
 
 
@@ -224,6 +227,8 @@ class TodoView(BaseModel):
     """Origin of its cached result, where nothing was executed."""
     approved_by: str | None = None
     """Person who approved it at its gate, or did it; `error` names the one who rejected it."""
+    signed_by: str | None = None
+    """Worker whose signature of its result was verified here; None: none was, or nobody looked."""
     comment: str | None = None
     """Comment of the approval or rejection."""
     was: TodoState | None = None

@@ -12,13 +12,21 @@ from dataclasses import dataclass, field
 
 from coordination.errors import CoordinationError, NotTrusted
 from coordination.runs.connection import Connection
-from coordination.runs.records import RunView
+from coordination.runs.records import RunView, TodoState
 from coordination.runs.signed_orders import HEADER, TAMPERED, SignedRun, commits_of, operation_field
+from coordination.runs.signed_outcome import signed_results
+from coordination.text import counted
 from coordination.trust.break_glass import current_emergency
 from coordination.trust.orders import Operation, OperationKind, seal_operation, times
+from coordination.trust.trust_file import Kind
 
 UNSIGNED = ("the order",)
 """The unsigned part of a run that was submitted without an identity."""
+
+RESULTS = (TodoState.SUCCEEDED, TodoState.FAILED)
+"""States of which a worker states the result."""
+NAMED = 10
+"""Unsigned results that a view names."""
 
 logger = logging.getLogger(__name__)
 
@@ -139,17 +147,53 @@ def with_signatures(connection: Connection, view: RunView) -> RunView:
         name = run.principal.name
     except CoordinationError as refused:
         return view.model_copy(update={"unsigned": (f"the order: {refused.message}",)})
-    return view.model_copy(update={"signed_by": name, "unsigned": tuple(_decisions(run, view))})
+    workers, doubts = _workers(run, view)
+    todos = tuple(todo.model_copy(update={"signed_by": workers.get(todo.id)}) for todo in view.todos)
+    unsigned = (*_decisions(run, view), *doubts)
+    return view.model_copy(update={"signed_by": name, "unsigned": unsigned, "todos": todos})
+
+
+def _workers(run: SignedRun, view: RunView) -> tuple[Mapping[str, str], list[str]]:
+    """Return todo → the worker that signed its result, and the results that no trusted worker has signed as
+    they are shown. A machine whose trust file has no workers verifies none.
+    """
+    if not any(principal.kind is Kind.WORKER for principal in run.trust.principals):
+        return {}, []
+    workers, doubts = dict[str, str](), list[str]()
+    try:
+        brief = run.brief
+        shown = {todo.id: todo.was or todo.state for todo in view.todos if todo.id in brief.repo_of}
+        ended = [name for name, state in shown.items() if state in RESULTS and name not in brief.by_hand]
+        for result in signed_results(run, ended):
+            if result.outcome == shown[result.todo]:
+                workers[result.todo] = result.worker
+            elif result.doubt is None:
+                doubts.append(f"the result of {result.todo}: {result.worker} signed that it {result.outcome}")
+            elif shown[result.todo] is TodoState.SUCCEEDED:  # a failure without an attempt has no result
+                doubts.append(f"the result of {result.todo}: {result.doubt.message}")
+    except CoordinationError as refused:
+        return workers, [f"the results: {refused.message}"]
+    more = len(doubts) - NAMED
+    return workers, [*doubts[:NAMED], f"{counted(more, 'more result')}"] if more > 0 else doubts
 
 
 def _decisions(run: SignedRun, view: RunView) -> Iterator[str]:
-    """Yield the approvals and completions that no verified signature covers."""
+    """Yield the decisions of persons that no verified signature of somebody who may decide so covers."""
+    failed = [todo.id for todo in view.todos if todo.state is TodoState.FAILED]
+    facts = run.store.keys.run(view.run_id).facts
+    told = run.store.redis.hmget(facts, [f"{name} rejected_by" for name in failed]) if failed else []
+    rejected = dict(zip(failed, told, strict=True))
     for todo in view.todos:
-        if not todo.approved_by or todo.run:  # of a carried-over todo it is in the order of its run
-            continue
-        try:
-            found = (run.operation(kind, todo.id) for kind in (OperationKind.APPROVE, OperationKind.COMPLETE))
-            if not any(found):
-                yield f"the approval of {todo.id}"
-        except CoordinationError as refused:
-            yield f"the approval of {todo.id}: {refused.message}"
+        decided = {
+            "approval": (todo.approved_by, (OperationKind.APPROVE, OperationKind.COMPLETE)),
+            "rejection": (rejected.get(todo.id), (OperationKind.REJECT,)),
+            "acceptance": (todo.accepted_by, (OperationKind.ACCEPT,)),
+        }
+        for what, (who, kinds) in decided.items():
+            if not who or todo.run:  # of a carried-over todo it is in the order of its run
+                continue
+            try:
+                if not any(run.operation(kind, todo.id, todo.repo) for kind in kinds):
+                    yield f"the {what} of {todo.id}"
+            except CoordinationError as refused:
+                yield f"the {what} of {todo.id}: {refused.message}"

@@ -106,9 +106,14 @@ class SignedRun:
     _blocks: dict[int, Mapping[str, str]] = field(default_factory=dict)
 
     @cached_property
+    def _raw_header(self) -> str | None:
+        """Return the envelope of the order; None without one: a run gets none after its submission."""
+        return self._read([HEADER])[0]
+
+    @cached_property
     def _header(self) -> tuple[RunOrder, str, Principal, str]:
         namespace = self.store.keys.namespace
-        (raw,) = self._read([HEADER])
+        raw = self._raw_header
         if raw is None:
             hint = "its submitter has no identity: coord identity init; then submit it again"
             raise NotTrusted(TrustCause.UNSIGNED, f"the order of run {self.run_id} is not signed", hint)
@@ -248,6 +253,22 @@ class SignedRun:
             if name not in self.order.done:
                 self._decided(name, spec, by_person)
 
+    def check_order(self, repo: str) -> None:
+        """Check that the signer may order todos of a repository."""
+        self._check(self.principal, self.order, repo)
+
+    def demands_sandbox(self, repo: str) -> bool:
+        """Return whether what the signer orders in a repository runs in a sandbox only, by their role."""
+        return self.principal.confined(right_of(self.order.operation), repo)
+
+    def check_decision(self, todo: str) -> None:
+        """Check the signed decision by which a person settled a manual todo or milestone of the run."""
+        if todo in self.order.done:
+            return
+        text = self.store.redis.hget(self.store.keys.run(self.run_id).spec, todo)
+        spec = self.read_spec(todo, text or "")
+        self._decided(todo, spec, ByPerson.of(spec.todo))
+
     def undo(self, todo: str, spec: TodoSpec) -> None:
         """Check that the todo may be undone: by the run's order, or by a person's."""
         if self.order.on_failure == "rollback":
@@ -269,10 +290,18 @@ class SignedRun:
                 return
         raise refusals[0]
 
-    def operation(self, kind: OperationKind, todo: str = "") -> SignedOperation | None:
-        """Return the signed operation of this kind on the run; None if there is none."""
+    def operation(self, kind: OperationKind, todo: str, repo: str) -> SignedOperation | None:
+        """Return the signed operation of this kind on a todo, whose signer may do it in that repository; None
+        if there is none.
+        """
         (text,) = self._read([operation_field(kind, todo)])
-        return None if text is None else self._operation(text, {self.run_id}, {kind})
+        if text is None:
+            return None
+        signed = self._operation(text, {self.run_id}, {kind})
+        if signed.operation.todo != todo:
+            raise foreign(f"the signed {kind} of {todo} is one of {signed.operation.todo}")
+        self._check(signed.principal, signed.operation, repo)
+        return signed
 
     def _decided(self, todo: str, spec: TodoSpec, by_person: ByPerson) -> None:
         """Check the approval of a gate, or that a manual todo was completed by a person who may say so."""

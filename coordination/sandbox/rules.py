@@ -31,18 +31,22 @@ class Decision:
     """True if the sandbox is demanded; False if it is a default, used where bubblewrap works."""
 
 
-def decide(todo: Todo, repo: Repo, action: Action | None, settings: Settings) -> Decision:
+def decide(
+    todo: Todo, repo: Repo, action: Action | None, settings: Settings, *, demanded: bool = False
+) -> Decision:
     """Return the sandbox of a command: that of the todo, else of its repository, else of the settings.
 
     `action`: the action or compensation that is executed. Limits that are not said are those of the settings.
+    `demanded`: the role of the person who ordered it demands a sandbox.
     """
     agent = action is None or isinstance(action, AgentAction)
     said = [rules for rules in (todo.sandbox, repo.sandbox) if rules is not None]
     kind = next((rules.kind for rules in said if "kind" in rules.model_fields_set), None)
     if kind is None and said:  # a mapping with limits only
         kind = SandboxKind.BUBBLEWRAP
-    asked = kind is SandboxKind.BUBBLEWRAP or settings.sandbox in ("bubblewrap", "require")
-    if settings.sandbox != "require" and kind is SandboxKind.OFF:
+    demanded = demanded or settings.sandbox == "require"
+    asked = demanded or kind is SandboxKind.BUBBLEWRAP or settings.sandbox == "bubblewrap"
+    if kind is SandboxKind.OFF and not demanded:
         return Decision(bounds=None)
     if not asked and not (settings.sandbox == "auto" and agent):
         return Decision(bounds=None)

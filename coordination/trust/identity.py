@@ -11,7 +11,7 @@ anything.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -73,15 +73,17 @@ def require_identity(environ: Mapping[str, str] | None = None) -> Identity:
     return found
 
 
-def known_keys(signer: Signer | None) -> TrustFile:
+def known_keys(signer: Signer | None, changed_folders: Collection[Path]) -> TrustFile:
     """Return the trust file of this machine, and the key of this process where it is not in it: a person
-    believes what they signed themselves. Raises Unsafe or UsageError where there is a file that is not
-    trusted.
+    believes what they signed themselves. `changed_folders`: where todos work, and no trust file may lie.
+
+    Raises Unsafe or UsageError where there is a file that is not trusted.
     """
     from coordination.trust.trust_file import Principal, TrustedKey, TrustFile, read_trust, trust_path
 
     path = trust_path()
-    trust = read_trust(path) if path.exists() else TrustFile()
+    found = path.exists() or path.is_symlink()
+    trust = read_trust(path, changed_folders) if found else TrustFile()
     if signer is None or trust.holder(signer.fingerprint):
         return trust
     own = Principal(name=actor(), keys=(TrustedKey(key=signer.public_key),))
@@ -117,19 +119,11 @@ def worker_identity(state: Path, name: str) -> Signer:
     try:
         make_private(file.parent)
         with locked(file.with_name("lock")):  # several workers may start at the same time
-            return load_signer(file) if file.exists() else _make_key(file, name)
+            return load_signer(file) if file.exists() else new_key(file, name)
     except OSError as error:
         raise CoordinationError(
             f"the key of the worker, {file}, cannot be made: {error.strerror}", f"check the folder {state}"
         ) from error
-
-
-def _make_key(file: Path, name: str) -> Signer:
-    try:
-        return new_key(file, name)
-    except CoordinationError:  # half a key on a full disk would be an error at each start
-        file.unlink(missing_ok=True)
-        raise
 
 
 def _put_aside(own: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordination.errors import CoordinationError, UsageError
-from coordination.files import make_private, open_own
+from coordination.files import UNFINISHED, make_private, open_own, replace_file
 from coordination.trust.public_keys import (
     ED25519,
     KEY_TYPES,
@@ -220,14 +220,31 @@ def new_key(file: Path, comment: str = "") -> KeySigner:
     text = private.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
     try:
         make_private(file.parent)
-        for path, content in ((file, text), (file.with_name(f"{file.name}.pub"), signer.public_key.encode())):
-            handle = open_own(path, os.O_WRONLY | os.O_CREAT | (os.O_EXCL if path == file else os.O_TRUNC))
-            with os.fdopen(handle, "wb") as opened:
-                opened.write(content.rstrip() + b"\n")
-                opened.flush()
-                os.fsync(opened.fileno())
+        _write_pair(file, text.rstrip() + b"\n", signer.public_key.encode() + b"\n")
     except FileExistsError as error:
         raise UsageError(f"{file} exists and is kept", "show it: coord identity show") from error
     except OSError as error:
-        raise CoordinationError(f"the key {file} cannot be written: {error.strerror}") from error
+        raise CoordinationError(
+            f"the key {file} cannot be written: {error.strerror}", f"check the disk: df -h {file.parent}"
+        ) from error
     return signer
+
+
+def _write_pair(file: Path, private: bytes, public: bytes) -> None:
+    """Write both halves of a key. The private half gets its name when the disk has all of it; without room
+    for the public half it is removed again. Raises OSError.
+    """
+    part = file.with_name(f".{file.name}.{os.urandom(4).hex()}{UNFINISHED}")
+    try:
+        with os.fdopen(open_own(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as opened:
+            opened.write(private)
+            opened.flush()
+            os.fsync(opened.fileno())
+        os.link(part, file)  # unlike a rename, it replaces no key of another process
+    finally:
+        part.unlink(missing_ok=True)
+    try:
+        replace_file(file.with_name(f"{file.name}.pub"), public, durable=True)
+    except OSError:
+        file.unlink()
+        raise

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
+from coordination.durations import EXPIRY_WARNING
 from coordination.errors import CoordinationError
 from coordination.trust.identity import find_identity
-from coordination.trust.trust_file import Kind, Principal, TrustedKey, TrustFile, read_trust
-
-EXPIRES_SOON = timedelta(days=7)
+from coordination.trust.trust_file import Kind, TrustedKey, TrustFile, read_trust
 
 Advice = tuple[str, str]
 """A fact, and the next command."""
@@ -75,23 +74,22 @@ def key_state(key: TrustedKey, now: datetime) -> str:
 
 def warnings_of(trust: TrustFile, now: datetime) -> Iterator[Advice]:
     """Yield what is probably not meant in a valid trust file."""
+    yield from expiring_keys(trust, now)
     for principal in trust.principals:
-        yield from _key_warnings(principal, now)
+        if not any(key_state(key, now) == "valid" for key in principal.keys):
+            yield f"{principal.name} has no valid key", "coord trust add LINE --another-key"
         if not principal.grants and principal.kind is not Kind.WORKER:
             yield f"{principal.name} has no role", f"coord trust grant {principal.name} ROLE"
 
 
-def _key_warnings(principal: Principal, now: datetime) -> Iterator[Advice]:
-    valid = [key for key in principal.keys if key_state(key, now) == "valid"]
-    if not valid:
-        yield f"{principal.name} has no valid key", "coord trust add LINE --another-key"
-    for key in valid:
-        if key.valid_until is not None and key.valid_until - now < EXPIRES_SOON:
-            days = (key.valid_until - now).days
-            yield (
-                f"the key {key.public.fingerprint} of {principal.name} expires in {days} days",
-                "coord trust add LINE --until DATE",
-            )
+def expiring_keys(trust: TrustFile, now: datetime) -> Iterator[Advice]:
+    """Yield the valid keys that expire soon."""
+    for principal in trust.principals:
+        for key in principal.keys:
+            ends = key.valid_until
+            if ends is not None and key_state(key, now) == "valid" and ends - now < EXPIRY_WARNING:
+                whose = f"the key {key.public.fingerprint} of {principal.name}"
+                yield f"{whose} expires at {ends:%Y-%m-%d %H:%M} UTC", "coord trust add LINE --until DATE"
 
 
 def own_warnings(fingerprint: str, trust: TrustFile) -> Iterator[Advice]:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Self
+from typing import Annotated, Any, Literal, NoReturn, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -112,6 +112,8 @@ class Grant(Record):
     role: Role
     repos: tuple[RepoName, ...] | None = None
     """Repositories for which the role holds; None: all of them."""
+    sandbox: Literal["bubblewrap"] | None = None
+    """`bubblewrap`: todos that are ordered by this role run in a sandbox, whatever they say themselves."""
 
     def rights(self, *, emergency: bool = False) -> frozenset[Right]:
         """Return the rights of the role; `emergency`: its holder has declared an emergency."""
@@ -145,6 +147,11 @@ class Principal(Record):
             for repo in asked
             if not any(grant.gives(right, repo, emergency=emergency) for grant in self.grants)
         ]
+
+    def confined(self, right: Right, repo: str) -> bool:
+        """Return whether all grants that give a right for a repository demand a sandbox."""
+        given = [grant for grant in self.grants if grant.gives(right, repo)]
+        return bool(given) and all(grant.sandbox is not None for grant in given)
 
     @model_validator(mode="after")
     def _check_break_glass(self) -> Self:

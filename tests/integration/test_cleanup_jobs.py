@@ -107,6 +107,18 @@ def test_worktrees_of_succeeded_runs_alone_are_removed_automatically(machine: Ma
     assert machine.branches() == {"main", *(f"coord/{run}" for run in (done, failed, live))}
 
 
+def test_a_run_that_is_said_to_have_succeeded_costs_no_work_where_signatures_are_required(
+    machine: Machine, store: RunStore
+):
+    clean, changed = machine.run(), machine.run()
+    (machine.path(changed) / "unfinished").touch()
+
+    gone = AutoCleanup(store, machine.state, {"r1": machine.repo}, spare_changes=True).run_once()
+
+    assert [artifact.run for artifact in gone] == [clean]
+    assert (machine.path(changed) / "unfinished").exists()
+
+
 def test_the_accepted_rest_of_a_rolled_back_run_stays(machine: Machine, store: RunStore):
     run = machine.run(TodoState.FAILED)
     (machine.state / "carried" / run / "r2").mkdir(parents=True)

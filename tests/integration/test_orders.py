@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from coordination.errors import NotAllowed, NotTrusted
 from coordination.models import OnFailure, Verdict
@@ -23,7 +25,8 @@ from coordination.trust.break_glass import declare_emergency, keep_emergency
 from coordination.trust.orders import RunOrder, blocks_of, digest, times
 from coordination.trust.trust_file import read_trust
 from tests.integration.conftest import MakeWorker
-from tests.trusted import Persons, Trusting
+from tests.sandboxes import needs_bubblewrap
+from tests.trusted import TTL, Persons, Trusting
 
 Tamper = Callable[[Trusting], None]
 
@@ -58,6 +61,22 @@ def test_a_run_of_a_person_who_may_order_it_is_executed(site: Trusting):
     assert site.refusals == []
 
 
+@needs_bubblewrap
+@pytest.mark.parametrize(("by", "confined"), [("agent", True), ("ann", False)])
+def test_the_role_of_the_person_who_orders_demands_a_sandbox(site: Trusting, by: str, confined: bool):
+    site.persons.trust(ann="submitter", agent="submitter")
+    text = site.persons.file.read_text()
+    rows = yaml.safe_load(text)["principals"]
+    rows[1]["grants"][0]["sandbox"] = "bubblewrap"
+    site.persons.file.write_text(yaml.safe_dump({"principals": rows}))
+    site.sweep({"A": "r1"}, by, A={"action": f"test -e {site.ledger.parent}/keys", "sandbox": "off"})
+
+    site.deliver("A")
+
+    assert site.refusals == []
+    assert site.todo("A").state == ("failed" if confined else "succeeded"), site.todo("A").error
+
+
 def change_spec(site: Trusting) -> None:
     keys = site.store.keys.run(site.run_id)
     spec = json.loads(site.redis.hget(keys.spec, "A"))
@@ -82,6 +101,19 @@ def change_brief(site: Trusting) -> None:
     brief["agent_command"] = "sh"
     brief["origins"] = {"r1": {"url": "/tmp/elsewhere", "branch": "main"}}
     site.redis.hset(meta, "brief", json.dumps(brief))
+
+
+def test_forged_runs_open_no_circuit_breaker(site: Trusting):
+    needs: dict[str, Any] = {"capacities": {"db": 1}, "A": {"resources": ["db"]}}
+    for _ in range(Settings().breaker_failures):
+        site.sweep({"A": "r1"}, by=None, **needs)
+        site.deliver("A")
+        assert site.todo("A").state == "failed"
+
+    site.sweep({"A": "r1"}, **needs)
+    site.deliver("A")
+
+    assert site.executed == ["A"]
 
 
 def change_block(site: Trusting) -> None:
@@ -222,8 +254,8 @@ def connected(site: Trusting, by: str | None) -> Connection:
     return connection
 
 
-def gated(site: Trusting, **gate: object) -> None:
-    site.sweep({"A": "r1", "B": ("r2", ["A"])}, B={"gate": gate or True})
+def gated(site: Trusting, *, more: Mapping[str, Any] | None = None, **gate: object) -> None:
+    site.sweep({"A": "r1", "B": ("r2", ["A"])}, B={"gate": gate or True}, **(more or {}))
     site.deliver("A")
 
 
@@ -370,6 +402,53 @@ def test_views_say_whose_signatures_are_verified_and_what_is_unsigned(site: Trus
     assert (unsigned.signed_by, unsigned.unsigned) == (None, ("the order",))
     assert broken.signed_by is None
     assert broken.unsigned[0].startswith("the order: ")
+
+
+def test_views_name_rejections_and_acceptances_that_nobody_signed(site: Trusting):
+    site.persons.trust(ann="submitter", bob="approver", root="admin")
+    undo = {"A": {"compensate": "false"}}
+    seen = []
+    for by, admin in (("bob", "root"), (None, None)):
+        gated(site, more=undo)
+        approvals.decide(connected(site, by), Verdict.REJECT, "B", site.run_id)
+        transactions.roll_back(connected(site, "ann"), site.run_id)
+        site.deliver("A", attempt=site.store.attempt(site.run_id, "A"))
+        transactions.accept(connected(site, admin), site.run_id, ["A"], "undone by hand")
+        connection = connected(site, "ann")
+        seen.append(with_signatures(connection, connection.reader.read(site.run_id)).unsigned)
+
+    assert seen == [(), ("the acceptance of A", "the rejection of B")]
+
+
+# The owner of Redis can still do the following, as docs/trust.md says.
+
+
+def test_still_possible_runs_can_be_read_cancelled_and_deleted(site: Trusting):
+    for harm in ("cancel", "delete"):
+        site.sweep({"A": "r1"})
+        keys = site.store.keys.run(site.run_id)
+        assert str(site.ledger) in site.redis.hget(keys.spec, "A")
+        if harm == "cancel":
+            site.store.cancel(site.run_id, "nobody")
+        else:
+            site.redis.delete(*site.redis.keys(f"{keys.prefix}:*"))
+        site.deliver("A")
+    assert site.executed == []
+
+
+def test_still_possible_a_todo_is_executed_again_until_its_order_expires(site: Trusting):
+    site.sweep({"A": "r1"})
+    site.deliver("A")
+    keys = site.store.keys.run(site.run_id)
+    for later in (timedelta(), 2 * TTL):
+        site.redis.hset(keys.state, "A", "dispatched")
+        site.redis.hset(keys.meta, "status", "running")
+        known = site.worker.order_check._run(site.run_id)
+        known.now = lambda later=later: datetime.now(UTC) + later
+        site.deliver("A")
+
+    assert site.executed == ["A", "A"]
+    assert "expired" in site.refusals[-1]
 
 
 def test_an_order_of_50_000_todos_is_small_and_a_worker_reads_one_block_of_it():

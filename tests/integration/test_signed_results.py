@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -33,7 +33,7 @@ from coordination.runs.replies import Grant, Reply
 from coordination.runs.retrying.ended import read, restorable
 from coordination.runs.retrying.retry_plan import plan_retry_of
 from coordination.runs.retrying.retry_run import submit_retry
-from coordination.runs.signed_operations import sign_operation, subject_of
+from coordination.runs.signed_operations import sign_operation, subject_of, with_signatures
 from coordination.runs.submission.signing import Signing
 from coordination.trust.keys import new_key
 from coordination.trust.orders import OperationKind
@@ -303,6 +303,25 @@ def test_a_todo_on_another_machine_gets_only_what_its_predecessor_signed(
     site.refused(site.b, run, "R", "down", words)
 
 
+def test_a_view_names_the_worker_that_signed_each_result(site: Site):
+    run = site.run(T2={"action": "false"})
+    site.a.do(run, "T1", "up")
+    site.b.do(run, "R", "down")
+    site.a.parts.deliveries.handle(run, "T2", 1, "up")
+
+    def look() -> tuple[dict[str, str | None], tuple[str, ...]]:
+        with closing(Connection(site.a.parts.config.redis_url, site.world.settings)) as reader:
+            view = with_signatures(reader, reader.reader.read(run))
+        return {todo.id: todo.signed_by for todo in view.todos if todo.state.ended}, view.unsigned or ()
+
+    assert look() == ({"T1": "a", "R": "b", "T2": "a", "T3": None}, ())
+    site.redis.hset(site.keys(run).state, "T2", "succeeded")
+    site.redis.hset(site.keys(run).results, "R", site.redis.hget(site.keys(run).results, "T1"))
+    signed, unsigned = look()
+    assert (signed["T1"], signed["R"], signed["T2"]) == ("a", None, None)
+    assert len(unsigned) == 2
+
+
 def test_a_person_approves_what_this_machine_verified(site: Site):
     """Task, order and commits that an approval shows and signs are not those that Redis tells."""
     run = site.run(R={"gate": True, "task": "Deploy"})
@@ -437,6 +456,33 @@ def test_a_compensation_gets_only_the_output_that_its_todo_signed(site: Site, al
     assert bool(site.reported(run, "T1")) == altered
 
 
+@pytest.mark.parametrize("gone_on", [False, True])
+def test_a_rollback_deletes_at_the_remote_only_what_a_worker_has_signed(
+    world: World, monkeypatch: pytest.MonkeyPatch, gone_on: bool
+):
+    remote = world.remote("up")
+    world.limit(0)  # so that commits are pushed
+    site = Site(world, monkeypatch)
+    run = world.run({"T1": "up"}, T1=WORK)
+    site.a.do(run, "T1", "up")
+    branch = f"coord/{run}"
+    assert branch in git(remote, "branch", "--list", branch)
+    if gone_on:  # a person, with a commit that somebody else declares to be pushed by the run
+        git(site.up, "push", "-q", str(remote), f"{site.foreign()}:refs/heads/{branch}", "--force")
+        persons = git(remote, "rev-parse", branch)
+        bundle = site.keys(run).bundle("up")
+        there = {"published": persons, f"{persons} elsewhere": f"remote {branch} {remote}"}
+        site.a.parts.bundle_redis.hset(bundle, mapping=there)
+    site.sign_rollback(run)
+    site.a.parts.dispatcher.follow(site.store.rollback(run, "somebody", "a test"))
+    until(lambda: site.redis.hget(site.keys(run).state, "T1") == "dispatched")
+
+    site.a.parts.deliveries.handle(run, "T1", site.store.attempt(run, "T1"), "up")
+
+    assert bool(git(remote, "branch", "--list", branch)) == gone_on
+    assert bool(site.reported(run, "T1")) == gone_on
+
+
 class Liar(StepHandlers):
     """A keeper that changes what restricted workers say and are told."""
 
@@ -447,16 +493,31 @@ class Liar(StepHandlers):
             result = replace(result, tip=self.tip, output='{"by": "the keeper"}')
         return super().settle(repos, grant, result)
 
+    further_back: Mapping[str, tuple[str, ...]] = {}
 
-def test_a_lying_keeper_cannot_alter_what_a_restricted_worker_says(site: Site):
-    settings = site.world.settings
+    def brief(self, repos: frozenset[str], run_id: str) -> RunBrief:
+        brief = super().brief(repos, run_id)
+        return brief.model_copy(update={"predecessors": {**brief.predecessors, **self.further_back}})
+
+
+@contextmanager
+def lied_to(site: Site) -> Iterator[tuple[Liar, RestrictedContainer]]:
+    """The liar, and a restricted worker of `up` that asks it."""
     parts = site.b.parts
-    liar = Liar(site.store, parts.dispatcher, settings, parts.worker.version)
+    liar = Liar(site.store, parts.dispatcher, site.world.settings, parts.worker.version)
     serving = Serving(parts.redis, parts.pubsub_redis, parts.keys, liar, lambda: True)
     serving.start()
     until(lambda: site.redis.pubsub_numpat() == 1)
     restricted = RestrictedContainer(site.a.parts.config)
     try:
+        yield liar, restricted
+    finally:
+        serving.stop()
+        restricted.close()
+
+
+def test_a_lying_keeper_cannot_alter_what_a_restricted_worker_says(site: Site):
+    with lied_to(site) as (liar, restricted):
         run = site.run()
         liar.tip = site.foreign()
         assert restricted.deliveries.handle(run, "T1", 1, "up").kind is TaskResultKind.DONE
@@ -464,9 +525,19 @@ def test_a_lying_keeper_cannot_alter_what_a_restricted_worker_says(site: Site):
         assert told.kind is TaskResultKind.FAILED
         assert "stands at" in site.reported(run, "T2")[-1]
         site.refused(site.b, run, "R", "down", "the tip of T1")
-    finally:
-        serving.stop()
-        restricted.close()
+
+
+def test_still_possible_a_keeper_calls_a_todo_a_predecessor_further_back(site: Site):
+    seen = site.world.folder / "seen"
+    look = {"action": f'cp "$COORD_CONTEXT" {seen}'}
+    run = site.world.run({"X": "up", "T1": "up", "T2": ("up", ["T1"])}, X=WORK, T1=WORK, T2=look)
+    for todo in ("T1", "X"):
+        site.a.do(run, todo, "up")
+    with lied_to(site) as (liar, restricted):
+        liar.further_back = {"T1": ("X",)}
+        assert restricted.deliveries.handle(run, "T2", 1, "up").kind is TaskResultKind.DONE
+    told = json.loads(seen.read_text())["predecessors"]
+    assert {one["todo"]: one["output"] for one in told} == {name: {"by": name} for name in ("X", "T1")}
 
 
 def test_still_possible_work_of_todos_that_are_no_predecessors_can_be_left_out(site: Site):

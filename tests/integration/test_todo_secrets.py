@@ -18,6 +18,7 @@ from coordination.credentials.records import Purpose
 from coordination.credentials.references import parse
 from coordination.credentials.store import CredentialStore
 from tests.attempts import Bench
+from tests.sandboxes import needs_bubblewrap
 from workers.attempt.secrets import TodoSecrets
 from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.workspace.askpass import GitCredentials, askpass
@@ -78,11 +79,15 @@ END
 """
 
 
-@pytest.mark.parametrize("ends", ["", "exit 3"])
+@pytest.mark.parametrize(
+    ("ends", "sandbox"),
+    [("", None), ("exit 3", None), pytest.param("", {"kind": "bubblewrap"}, marks=needs_bubblewrap)],
+)
 def test_secrets_are_files_of_the_attempt_and_masked_in_all_that_it_leaves(
-    bench: Bench, read: list[str], ends: str
+    bench: Bench, read: list[str], ends: str, sandbox: Any
 ):
-    outcome = bench.attempt({"type": "shell", "run": LEAK + ends}, names=("password", "token"))
+    action = {"type": "shell", "run": LEAK + ends}
+    outcome = bench.attempt(action, names=("password", "token"), sandbox=sandbox)
 
     assert (outcome.exit_code, outcome.why) == ((3, "exit code 3") if ends else (0, "")), bench.log
     assert read == ["password", "token"]

@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from coordination.cache.connection import Connection
-from coordination.errors import CoordinationError, GitRefused, PlanRefused
+from coordination.errors import CoordinationError, GitRefused, NotAllowed, PlanRefused
 from coordination.files import open_private
 from coordination.models import Command as CommandLine
 from coordination.models import LandAction, NoopAction, RevertAction, argv_of
@@ -111,7 +111,7 @@ class Attempt:
         return AttemptOutcome(
             kind=self._commands.stopped or kind,
             why=why,
-            blame="worker" if self._is_blame_of_worker(error) else "",
+            blame=self._blame_for(error),
         )
 
     def _hindered(self, trouble: Trouble, words: str) -> AttemptOutcome:
@@ -132,14 +132,14 @@ class Attempt:
         self._log.say(f"waits for {words}")
         return AttemptOutcome(kind=self._commands.stopped or OutcomeKind.HINDERED, why=words, reason=reason)
 
-    def _is_blame_of_worker(self, error: CoordinationError) -> bool:
-        """Return whether the todo cannot have caused the error.
-
-        Git refused before its command began, and not a merge of commits.
+    def _blame_for(self, error: CoordinationError) -> Blame:
+        """Return `worker` where the todo cannot have caused the error: git refused before its command began,
+        and not a merge of commits. A refused signature says nothing of either.
         """
-        if isinstance(error, WorkspaceUnusable):
-            return True
-        return isinstance(error, GitRefused) and not isinstance(error, Unmergeable) and not self._begun
+        if isinstance(error, NotAllowed):
+            return "signature"
+        before = isinstance(error, GitRefused) and not isinstance(error, Unmergeable) and not self._begun
+        return "worker" if before or isinstance(error, WorkspaceUnusable) else ""
 
     def _carry_out(self) -> AttemptOutcome:
         self._attempt_environment.verify()
@@ -183,7 +183,11 @@ class Attempt:
         spec, brief = self.grant.spec, self._attempt_environment.brief
         action = spec.todo.action if self.grant.undo is None else spec.todo.compensate
         self._commands.confinement, line = self._attempt_environment.sandboxes.of(
-            spec.todo, spec.repo, action, brief.agent_command
+            spec.todo,
+            spec.repo,
+            action,
+            brief.agent_command,
+            demanded=self._attempt_environment.sandbox_demanded,
         )
         if line:
             self._log.say(line)

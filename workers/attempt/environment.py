@@ -62,6 +62,8 @@ class AttemptEnvironment:
     """Looks the base branch up where landing goes; None: the base is the local branch."""
     set_back: Callable[[], str] = str
     """Sets the branch of the change set back to where it was before the run; returns why it stays."""
+    sandbox_demanded: bool = False
+    """True if the role of the person who ordered the todo demands a sandbox."""
     withdraw: Callable[[], None] = _nothing_published
     """Deletes what the run has published of the repository. Raises NotCarried with the remote's words."""
 

@@ -79,6 +79,15 @@ class RunArtifacts:
         repos = sorted({path.name for folder in folders for path in _folders_in(folder)})
         return [self._worktree_of(run, repo) for repo in repos]
 
+    def spared_if_changed(self, worktree: Artifact) -> Artifact:
+        """Return the worktree, which stays if it has changes that are in no commit, or a commit that is on no
+        branch.
+        """
+        there = not worktree.stays and Path(worktree.path).is_dir()
+        if there and (self.loose(worktree) or self._worktree(worktree.run, worktree.repo).changed):
+            return worktree.model_copy(update={"stays": "it has work that is on no branch"})
+        return worktree
+
     def folders_of(self, run: str, kinds: Iterable[Kind] = (Kind.CARRIED, Kind.LOGS)) -> list[Artifact]:
         found = [(kind, self._state / kind / run) for kind in kinds]
         return [

@@ -3,8 +3,9 @@
 Two workers that share a state folder take turns: the second finds gone what the first has removed.
 
 The automatic cleanup removes worktrees of runs that succeeded, and commits that were carried here; branches
-and logs stay. Of runs that were rolled back it removes the carried commits; of all others nothing, for people
-to look at.
+and logs stay. It learns from Redis that a run succeeded: where signatures are required, a worktree with
+changes that are in no commit stays, so that a lie about the run costs no work. Of runs that were rolled back
+it removes the carried commits; of all others nothing, for people to look at.
 """
 
 from __future__ import annotations
@@ -139,7 +140,11 @@ OVER = (RunStatus.SUCCEEDED, RunStatus.ROLLED_BACK)
 class AutoCleanup:
     """Clean up after a run when its last todo settles; in rounds, remove what could not be removed then."""
 
-    def __init__(self, store: RunStore, state: Path, places: Mapping[str, Path]) -> None:
+    def __init__(
+        self, store: RunStore, state: Path, places: Mapping[str, Path], *, spare_changes: bool = False
+    ) -> None:
+        """`spare_changes`: keep worktrees with changes that are in no commit."""
+        self._spare_changes = spare_changes
         self._store = store
         self._state = state
         self._places = places
@@ -148,22 +153,25 @@ class AutoCleanup:
         """Do one round; return what was removed."""
         artifacts = RunArtifacts(self._state, self._places)
         return [
-            gone for run in artifacts.worked_in() for gone in _clear(artifacts, run, self._store.status(run))
+            gone
+            for run in artifacts.worked_in()
+            for gone in self._clear(artifacts, run, self._store.status(run))
         ]
 
     def clear(self, run: str, status: str) -> list[Artifact]:
         """Clean up after a run that ended with this status; return what was removed."""
-        return _clear(RunArtifacts(self._state, self._places), run, status)
+        return self._clear(RunArtifacts(self._state, self._places), run, status)
 
-
-def _clear(artifacts: RunArtifacts, run: str, status: str | None) -> list[Artifact]:
-    if status not in OVER:
-        return []
-    worktrees = artifacts.worktrees_of(run) if status == RunStatus.SUCCEEDED else []
-    removed = []
-    for artifact in map(artifacts.remove, (*worktrees, *artifacts.folders_of(run, [Kind.CARRIED]))):
-        if artifact.gone:
-            removed.append(artifact)
-        else:
-            logger.warning("%s of run %s stays for now: %s", artifact.path, run, artifact.stays)
-    return removed
+    def _clear(self, artifacts: RunArtifacts, run: str, status: str | None) -> list[Artifact]:
+        if status not in OVER:
+            return []
+        worktrees = artifacts.worktrees_of(run) if status == RunStatus.SUCCEEDED else []
+        if self._spare_changes:
+            worktrees = list(map(artifacts.spared_if_changed, worktrees))
+        removed = []
+        for artifact in map(artifacts.remove, (*worktrees, *artifacts.folders_of(run, [Kind.CARRIED]))):
+            if artifact.gone:
+                removed.append(artifact)
+            else:
+                logger.warning("%s of run %s stays for now: %s", artifact.path, run, artifact.stays)
+        return removed

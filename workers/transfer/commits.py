@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,8 +89,14 @@ class CommitTransfer:
                 "%s of run %s is not carried to other hosts: %s", grant.todo_id, grant.run_id, refused.message
             )
 
-    def withdraw(self, grant: Grant, runs: Iterable[str]) -> None:
-        """Delete the branches that these runs pushed of the todo's repository.
+    def withdraw(
+        self,
+        grant: Grant,
+        runs: Iterable[str],
+        own_tips: Callable[[Collection[str]], Collection[str]] = lambda pushed: pushed,
+    ) -> None:
+        """Delete the branches that these runs pushed of the todo's repository. Others may write the record of
+        what was pushed, so it leads to no other remote, and `own_tips` returns which of the commits count.
 
         Raises NotCarried where one stays.
         """
@@ -98,11 +104,13 @@ class CommitTransfer:
             return
         repo, url = grant.spec.repo.name, grant.spec.repo.url
         pushed: defaultdict[Remote, set[str]] = defaultdict(set)
-        for commit, there in self._bundles.published(grant.run_id, repo).items():
-            if (
-                is_commit(commit) and there.url == url
-            ):  # others may write that record: it leads to no other remote
-                pushed[there].add(commit)
+        published = {
+            commit: there
+            for commit, there in self._bundles.published(grant.run_id, repo).items()
+            if is_commit(commit) and there.url == url
+        }
+        for commit in own_tips(published.keys()):
+            pushed[published[commit]].add(commit)
         for run in runs:
             for there, commits in pushed.items():
                 if there.branch in {

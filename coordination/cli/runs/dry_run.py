@@ -15,7 +15,7 @@ from coordination.cli.screen.output import print_json
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import print_table
 
-SELDOM = ("resources", "secrets", "undone by")
+SELDOM = ("resources", "secrets", "sandbox", "undone by")
 
 if TYPE_CHECKING:
     from coordination.api.planning import SweepPreview
@@ -55,7 +55,7 @@ def print_dry_run(found: DryRun) -> None:
 
 def _print_steps(steps: Sequence[Step]) -> None:
     """Print the steps, without columns that are empty."""
-    columns = ("#", "todo", "repo", "after", *SELDOM[:2], "where", "timeout", "command", "undone by")
+    columns = ("#", "todo", "repo", "after", *SELDOM[:3], "where", "timeout", "command", "undone by")
     rows = [(n, *_row(step)) for n, step in enumerate(steps, 1)]
     shown = [i for i, column in enumerate(columns) if column not in SELDOM or any(row[i] for row in rows)]
     print_table([columns[i] for i in shown], ([row[i] for i in shown] for row in rows))
@@ -70,6 +70,7 @@ def _row(step: Step) -> tuple[object, ...]:
         ", ".join(step.after),
         ", ".join(map(str, step.resources)),
         ", ".join(step.secrets),
+        step.sandbox,
         where or "nowhere yet" if step.waits_for else where,
         timeout,
         step.command,

@@ -33,11 +33,16 @@ KINDS: Mapping[str, str] = {
     "todo.waiting": "A todo or milestone waits for a person: an approval, or a manual todo.",
     "todo.compensation_failed": "A todo could not be undone.",
     "access.break_glass": "A person declared an emergency, and has most rights for one hour.",
+    "access.expiring": "A key, credential or certificate expires soon, or cannot be used any more.",
     "events.gap": "Events were deleted before they were read: notices may be missing.",
 }
 """All kinds of notices."""
 BREAK_GLASS = "access.break_glass"
-NEXT = {GAP: "coord history", BREAK_GLASS: "coord events --kind 'access.*'"}
+NEXT = {
+    GAP: "coord history",
+    BREAK_GLASS: "coord events --kind 'access.*'",
+    "access.expiring": "coord doctor",
+}
 """The next command of notices that are about no run."""
 
 
@@ -89,7 +94,7 @@ def _kind(event: Event) -> str | None:
             return "run.rollback_failed"
         case "run.rolling_back" if not event.actor:  # nobody has asked for it
             return "run.rolling_back"
-        case "run.timed_out" | "run.stuck" | "access.break_glass":
+        case "run.timed_out" | "run.stuck" | "access.break_glass" | "access.expiring":
             return event.kind
         case "todo.parked" if data.get("reason") == WaitReason.PERSON:
             return "todo.waiting"

@@ -18,6 +18,7 @@ from coordination.models import (
     OnFailure,
     PythonAction,
     QaAction,
+    Repo,
     ResourceNeed,
     RevertAction,
     RewriteAction,
@@ -31,6 +32,7 @@ from coordination.planner.gates import asks, is_milestone, when_nobody_comes
 from coordination.planner.graph import PlanGraph
 from coordination.runs.presence import Worker, waiting_for_worker
 from coordination.runs.submission.submit import Order
+from coordination.sandbox.rules import decide
 from coordination.settings import Settings
 
 
@@ -62,6 +64,10 @@ class Step:
     resources: tuple[ResourceNeed, ...]
     secrets: tuple[str, ...]
     """Names of the credentials that it gets."""
+    sandbox: str
+    """Sandbox of its command as text, by the file and these settings; empty without one. Workers and roles
+    may demand one all the same.
+    """
     command: str
     timeout_s: float | None
     """Timeout; None: it waits for a person without limit."""
@@ -96,6 +102,7 @@ class DryRun:
 def dry_run(
     graph: PlanGraph, order: Order, ecosystem: Ecosystem, settings: Settings, places: Places
 ) -> DryRun:
+    repos = {repo.name: repo for repo in ecosystem.repos}
     return DryRun(
         plan_id=graph.plan.id,
         strategy=order.strategy,
@@ -105,7 +112,7 @@ def dry_run(
         nothing_to_do=graph.nothing_to_do,
         size=graph.size,
         steps=tuple(
-            _step(graph, name, settings, places, order.on_failure)
+            _step(graph, name, settings, places, order.on_failure, repos)
             for name in _in_order(graph, order, settings)
         ),
         rest=tuple(_rest(graph, ecosystem)),
@@ -146,6 +153,15 @@ def command_text(todo: Todo, agent: Command | None) -> str:
     return f"agent: {_words(agent or '')}"
 
 
+def sandbox_text(todo: Todo, repo: Repo, settings: Settings) -> str:
+    """Return the sandbox of a todo by the file and the settings: `bubblewrap, network`; empty without one."""
+    decision = decide(todo, repo, todo.action, settings)
+    if decision.bounds is None:
+        return ""
+    network = ", network" if decision.bounds.network else ""
+    return f"bubblewrap{network}{'' if decision.asked else ', where it works'}"
+
+
 def undo_text(todo: Todo, agent: Command | None) -> str:
     """Return the command that undoes a todo on one line, for people; empty where nothing is needed."""
     if todo.compensate is not None:
@@ -176,8 +192,16 @@ def _in_order(graph: PlanGraph, order: Order, settings: Settings) -> Iterable[st
     return sorted(graph.todos, key=lambda name: (start[name], graph.order[name]))
 
 
-def _step(graph: PlanGraph, name: str, settings: Settings, places: Places, on_failure: OnFailure) -> Step:
+def _step(
+    graph: PlanGraph,
+    name: str,
+    settings: Settings,
+    places: Places,
+    on_failure: OnFailure,
+    repos: Mapping[str, Repo],
+) -> Step:
     todo = graph.todos[name]
+    repo = repos.get(todo.repo, Repo(name=todo.repo))
     manual = isinstance(todo.action, ManualAction)
     where: tuple[Place, ...] | str = () if manual else places[todo.repo]
     return Step(
@@ -191,6 +215,7 @@ def _step(graph: PlanGraph, name: str, settings: Settings, places: Places, on_fa
         workspace=todo.workspace,
         resources=todo.resources,
         secrets=todo.secrets,
+        sandbox="" if manual or isinstance(todo.action, NoopAction) else sandbox_text(todo, repo, settings),
         command=command_text(todo, settings.agent_command),
         timeout_s=None if manual else (todo.timeout or settings.todo_timeout).total_seconds(),
         undo=undo_text(todo, settings.agent_command) if on_failure is OnFailure.ROLLBACK else None,

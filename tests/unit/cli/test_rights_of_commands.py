@@ -63,6 +63,21 @@ def test_edits_need_the_right_for_each_repository_before_and_after(
     assert typed("create-issue", "--title", "Everywhere").code == 0
 
 
+def test_a_machine_that_requires_signatures_refuses_without_a_trust_file(
+    typed: Typed, editor: TrustEditor, file: Path, monkeypatch: pytest.MonkeyPatch
+):
+    editor.path.unlink()
+    monkeypatch.setenv("COORD_SIGNATURES", "require")
+    before = file.read_text()
+
+    refused = typed("update-todo", "TODO-001", "--priority", "high")
+
+    assert (refused.code, file.read_text()) == (4, before)
+    assert "coord trust add" in refused.err
+    monkeypatch.setenv("COORD_SIGNATURES", "warn")
+    assert typed("update-todo", "TODO-001", "--priority", "high").code == 0
+
+
 def test_without_a_usable_identity_or_trust_file_nothing_is_changed(
     typed: Typed, editor: TrustEditor, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -174,7 +174,7 @@ def test_a_secret_is_given_to_todos_of_its_repositories_until_its_last_day(kept:
     assert "not for api" in refused("npm", "api")
     assert "pr, merge only" in refused("merge", "web")
     assert "no credential" in refused("nope", "web")
-    assert not known["npm"].expiry_words(NOW - timedelta(days=1))
+    assert not known["npm"].expiry_words(NOW - timedelta(days=8))
     assert "expires soon" in known["npm"].expiry_words(NOW)
 
 

@@ -53,6 +53,19 @@ def test_resources_have_a_column_where_a_todo_needs_one(capsys: pytest.CaptureFi
     assert table[2][:6] == ["2", "C", "r2", "staging-db,", "gpu:2", "h:/r2"]
 
 
+def test_the_sandbox_of_each_todo_is_shown() -> None:
+    found = look(
+        A={"sandbox": "bubblewrap"}, B={"action": {"type": "agent"}}, C={"sandbox": {"network": True}}
+    )
+
+    assert {step.id: step.sandbox for step in found.steps} == {
+        "A": "bubblewrap",
+        "B": "bubblewrap, network, where it works",
+        "C": "bubblewrap, network",
+        "D": "",
+    }
+
+
 def test_what_would_not_run_says_why() -> None:
     found = look(Selectors(todos=["B", "C"]), D={"status": "cancelled"})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -101,6 +102,22 @@ def test_a_new_key_is_private_and_never_replaced(tmp_path: Path):
     file.chmod(0o640)
     with pytest.raises(UsageError, match="chmod 600"):
         load_signer(file)
+
+
+def test_a_full_disk_leaves_no_half_key(tmp_path: Path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(CoordinationError, match="cannot be written"):
+            new_key(tmp_path / "identity", "anna")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    (tmp_path / "other.pub").mkdir()
+    with pytest.raises(CoordinationError, match="cannot be written"):
+        new_key(tmp_path / "other", "anna")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["other.pub"]
+    assert new_key(tmp_path / "identity").fingerprint == load_signer(tmp_path / "identity").fingerprint
 
 
 def test_a_key_with_passphrase_signs_by_the_agent_only_and_never_asks(tmp_path: Path, agent: None):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from coordination.api.access import EcosystemAccess
 from coordination.errors import MissingRight, NotTrusted, TrustCause, Unsafe, UsageError
 from coordination.trust.break_glass import PAYLOAD_TYPE, declare_emergency, open_emergency
 from coordination.trust.envelope import seal
@@ -102,6 +103,19 @@ def test_a_missing_file_and_its_place(tmp_path: Path):
     assert trust_path({"COORD_TRUST_FILE": "/etc/coord/t.yaml", "HOME": "/h"}) == Path("/etc/coord/t.yaml")
     assert trust_path({"HOME": "/h"}) == Path("/h/.config/coord/trust.yaml")
     assert trust_path({"HOME": "/h", "XDG_CONFIG_HOME": "/x"}) == Path("/x/coord/trust.yaml")
+
+
+def test_a_reader_of_signatures_refuses_a_trust_file_that_todos_can_change(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "ecosystem.yaml").write_text("repos: [{name: api, path: api}]\n")
+    (tmp_path / "api").mkdir()
+    inside = file.rename(tmp_path / "api" / "trust.yaml")
+    monkeypatch.setenv("COORD_TRUST_FILE", str(inside))
+    access = EcosystemAccess(tmp_path / "ecosystem.yaml", "redis://127.0.0.1:1")
+
+    with pytest.raises(Unsafe, match="todos can change"):
+        _ = access.connection.trust
 
 
 def test_roles_grow_and_only_admin_has_all_rights():

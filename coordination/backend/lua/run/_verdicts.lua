@@ -68,7 +68,9 @@ do
     local id, p = member(todo), place_of(todo)
     for i, name in ipairs(names_of_breakers(p, policy)) do
       local of_worker = i == 1
-      if outcome == 'failed' and of_worker == (blame == 'worker') then
+      if blame == 'signature' then
+        breaker.gave_up(name, id)
+      elseif outcome == 'failed' and of_worker == (blame == 'worker') then
         breaker.failed(name, id, todo .. ' ' .. why, policy)
       -- whether it succeeded or failed, the worker did its work
       elseif outcome == 'succeeded' or (outcome == 'failed' and of_worker) then
@@ -90,7 +92,7 @@ local function parked_by_breaker(todo, p)
 end
 
 -- Report a result to the breakers. `outcome`: `succeeded`, `failed`, or any other, which says nothing.
--- `blame`: `worker` if the failure was not the todo's own.
+-- `blame`: `worker` if the failure was not the todo's own; `signature` if nothing ran, which says nothing.
 local function tell_breakers(todo, outcome, blame, why)
   if outcome == 'failed' or not all_closed() then verdicts.tell(todo, outcome, blame, why) end
 end

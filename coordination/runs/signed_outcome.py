@@ -1,0 +1,104 @@
+"""Confirm by signatures the changes that a run makes to the ecosystem file, before a worker writes them.
+
+A todo or milestone counts as completed only by the signed result of a trusted worker, or by the signed
+decision of a person. It counts as pending again if the signed order has it: that makes nobody believe in work
+that was not done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from coordination.ecosystem.revision import RunOutcome
+from coordination.errors import NotAllowed, Unsafe
+from coordination.planner.gates import MILESTONE_REPO
+from coordination.runs.signed_orders import SignedRun
+from coordination.trust.orders import foreign
+from coordination.trust.results import SUCCEEDED, worker_of
+
+READ_AT_ONCE = 500
+"""Signed results in one reply of Redis: half a megabyte."""
+
+
+def confirmed(run: SignedRun, outcome: RunOutcome) -> tuple[RunOutcome, dict[str, str]]:
+    """Return the outcome without what no verified signature covers, and each name that is left out of it with
+    the reason. Raises NotAllowed where the order is not valid, or the outcome is one of another plan.
+    """
+    brief = run.brief
+    if outcome.plan != brief.plan_id:
+        raise foreign(f"run {run.run_id} was ordered for {brief.plan_id}, and Redis says {outcome.plan}")
+    claimed = (*outcome.succeeded, *outcome.reached)
+    for repo in {brief.repo_of[name] for name in claimed if name in brief.repo_of} - {MILESTONE_REPO}:
+        run.check_order(repo)
+    told = {*claimed, *outcome.undone, *outcome.lost}
+    doubts = dict.fromkeys(sorted(told - set(brief.repo_of)), "it is not in the order")
+    by_person = [name for name in claimed if name in brief.by_hand and name not in doubts]
+    doubts |= dict(_undecided(run, by_person))
+    by_worker = [name for name in claimed if name not in brief.by_hand and name not in doubts]
+    doubts |= dict(_unsigned(run, by_worker))
+
+    def known(names: frozenset[str]) -> frozenset[str]:
+        return frozenset(name for name in names if name not in doubts)
+
+    return (
+        replace(
+            outcome,
+            succeeded={name: hours for name, hours in outcome.succeeded.items() if name not in doubts},
+            undone={name: hours for name, hours in outcome.undone.items() if name not in doubts},
+            filed=known(outcome.filed),
+            reopened=known(outcome.reopened),
+            reached=known(outcome.reached),
+            lost=known(outcome.lost),
+        ),
+        doubts,
+    )
+
+
+def _undecided(run: SignedRun, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the milestones and manual todos that nobody completed who may, each with the reason."""
+    for name in names:
+        try:
+            run.check_decision(name)
+        except Unsafe:
+            raise
+        except NotAllowed as refused:
+            yield name, refused.message
+
+
+def _unsigned(run: SignedRun, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the todos whose success no trusted worker has signed, each with the reason."""
+    for result in signed_results(run, names):
+        if result.doubt is not None:
+            yield result.todo, result.doubt.message
+        elif result.outcome != SUCCEEDED:
+            yield result.todo, f"its signed result is {result.outcome}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignedResult:
+    """The result of a todo, as a worker signed it, or why none counts."""
+
+    todo: str
+    worker: str = ""
+    """Name of the worker in the trust file."""
+    outcome: str = ""
+    doubt: NotAllowed | None = None
+
+
+def signed_results(run: SignedRun, names: Sequence[str]) -> Iterator[SignedResult]:
+    """Yield the result of each of these todos of the order."""
+    for start in range(0, len(names), READ_AT_ONCE):
+        some = names[start : start + READ_AT_ONCE]
+        signed = run.store.handed_over(run.run_id, [], signed=some).signed
+        for name in some:
+            try:
+                record, worker = worker_of(signed.get(name, ""), run.trust, run.now())
+                counts = record.run in run.brief.runs_of(name)
+                if (record.todo, record.repo) != (name, run.brief.repo_of[name]) or not counts:
+                    raise foreign(f"its signed result is one of {record.todo} in run {record.run}")
+                yield SignedResult(todo=name, worker=worker, outcome=record.outcome)
+            except Unsafe:
+                raise
+            except NotAllowed as refused:
+                yield SignedResult(todo=name, doubt=refused)
