@@ -10,6 +10,7 @@
 | `changes.py` | change sets: shown, compared, adopted, discarded |
 | `generators.py` | plans and todos made for many repositories |
 | `commands.py` | one command in many repositories |
+| `checks.py` | quality checks: run, and their results |
 | `landing.py` | change sets into the base branches, and out of them again |
 | `planning.py` | order and duration of a plan, preview of a sweep |
 | `messages.py` `machine.py` | messages; doctor, Flower, metrics, ACL users, the first file |
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from coordination.changes.resolve import ConflictState, Resolution
     from coordination.changes.view import ChangeView
     from coordination.charts.svg import MADE_BY
+    from coordination.checks.junit import write_junit
+    from coordination.checks.report import CheckView, QaReport, checks_in_words
+    from coordination.checks.start import CheckOptions
     from coordination.dependencies.records import DependencyReport, Outcome
     from coordination.ecosystem.document import Document
     from coordination.ecosystem.wording import USED_ELSEWHERE
@@ -69,6 +73,7 @@ if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
     from coordination.planner.selection import Selectors
     from coordination.runs.approvals import Decision
+    from coordination.runs.check_results import CheckVerdict
     from coordination.runs.cleaning import Survey, in_words
     from coordination.runs.cleanup_jobs import Artifact, Kind
     from coordination.runs.records import (
@@ -143,6 +148,9 @@ __all__ = [
     "Cache",
     "Chains",
     "ChangeView",
+    "CheckOptions",
+    "CheckVerdict",
+    "CheckView",
     "ConflictState",
     "Context",
     "CoordinationManager",
@@ -179,6 +187,7 @@ __all__ = [
     "PlanCompletion",
     "PlanGraph",
     "Progress",
+    "QaReport",
     "Released",
     "Removed",
     "RepoDiff",
@@ -211,6 +220,7 @@ __all__ = [
     "WaitReason",
     "Written",
     "as_view",
+    "checks_in_words",
     "context_for",
     "findings",
     "hide_password",
@@ -223,6 +233,7 @@ __all__ = [
     "todo_context",
     "too_large_words",
     "when_nobody_comes",
+    "write_junit",
 ]
 
 _HOMES = {
@@ -238,6 +249,9 @@ _HOMES = {
     "changes.resolve": ("ConflictState", "Resolution"),
     "changes.view": ("ChangeView",),
     "charts.svg": ("MADE_BY",),
+    "checks.junit": ("write_junit",),
+    "checks.report": ("CheckView", "QaReport", "checks_in_words"),
+    "checks.start": ("CheckOptions",),
     "dependencies.records": ("DependencyReport", "Outcome"),
     "ecosystem.document": ("Document",),
     "ecosystem.wording": ("USED_ELSEWHERE",),
@@ -266,6 +280,7 @@ _HOMES = {
     "planner.graph": ("PlanGraph",),
     "planner.selection": ("Selectors",),
     "runs.approvals": ("Decision",),
+    "runs.check_results": ("CheckVerdict",),
     "runs.cleaning": ("Survey", "in_words"),
     "runs.cleanup_jobs": ("Artifact", "Kind"),
     "runs.records": (

@@ -16,6 +16,7 @@ from coordination.errors import Conflict, Unreachable
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
     from coordination.api.changes import Changes
+    from coordination.api.checks import QualityChecks
     from coordination.api.commands import Commands
     from coordination.api.generators import Generators
     from coordination.api.landing import Landings
@@ -91,6 +92,13 @@ class Facade(EcosystemAccess):
         from coordination.api.changes import Changes
 
         return Changes(self)
+
+    @cached_property
+    def checks(self) -> QualityChecks:
+        """Return the quality checks of the repositories."""
+        from coordination.api.checks import QualityChecks
+
+        return QualityChecks(self)
 
     @cached_property
     def landings(self) -> Landings:

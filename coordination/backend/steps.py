@@ -156,6 +156,7 @@ _STEPS = (
     _of_a_run("park", "todo fence:int waits_for delay_ms:int", OOM),
     _of_a_run("hold_up", "todo fence:int why delay_ms:int blame limit:int reason", OOM),
     _of_a_run("checkpoint", "todo fence:int output"),
+    _of_a_run("note_change", "todo fence:int change_set repo landed tip base signed"),
     _of_a_run("lose", "todo cap:int at_ms dead_worker", OOM),
     _of_a_run("fire", "todo"),
     _of_a_run("advance", "level:int source"),

@@ -133,6 +133,8 @@ COMMANDS: Families = {
             "Show where a conflict is resolved, and go on with the merge.",
             "plan resolve",
         ),
+        "qa": ("runs.qa:qa", "Run the quality checks of repositories.", "qa run"),
+        "show-qa": ("runs.qa:show_qa", "Show the quality checks of a run.", "qa show"),
         "land": (
             "runs.land:land",
             "Bring a plan's change set into the base branches.",

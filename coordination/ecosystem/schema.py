@@ -32,6 +32,8 @@ _TEXT = {"type": "string", "minLength": 1}
 _RESOURCE = TypeAdapter(models.ResourceName).json_schema()
 _BARE_COMMAND: list[dict[str, Any]] = [_TEXT, {"type": "array", "minItems": 1, "items": _TEXT}]
 
+BARE_ITEMS = {("Milestone", "completion_criteria"): _TEXT, ("Todo", "resources"): _RESOURCE}
+"""Fields whose items may be written as a text."""
 _SANDBOX = {"enum": [*(kind.value for kind in models.SandboxKind), False]}
 """`off` is false in YAML 1.1."""
 
@@ -54,7 +56,15 @@ DESCRIPTIONS = {
     "Repo.prepare": (
         "Command that prepares a new worktree, for example its virtual environment; run once per worktree."
     ),
-    "Repo.qa": "Its own check command.",
+    "Repo.qa": (
+        "Its quality checks: a command, or a list of {name, run, kind, needs, report, timeout, retries}."
+    ),
+    "Check.name": "Name of the check; required if the repository has several.",
+    "Check.run": "Command; exit code 0 is green, if the report has no failed test either.",
+    "Check.timeout": "Time after which it is ended, and red.",
+    "Check.needs": "Repositories and resources that it needs, besides the providers of dependencies.",
+    "Check.report": "JUnit XML that it writes: a path or glob in the repository.",
+    "Check.retries": "How often it runs again where tests failed; for checks that are known to be flaky.",
     "Repo.submodules": (
         "Check out submodules in worktrees (default: those that the checkout has initialised)."
     ),
@@ -76,6 +86,8 @@ DESCRIPTIONS = {
     "Plan.timeout": "Time limit of a run; it is then rolled back if on_failure is rollback, else cancelled.",
     "Plan.recurring": "Each sweep runs all todos, including completed ones, and writes nothing back.",
     "Plan.two_persons": "Nobody approves a gate of a run that they ordered.",
+    "Plan.qa": "When a sweep runs the checks of its repositories: before, after, both, none.",
+    "PlanChecks.allow_red": "Continue although tests fail before the plan; they are reported.",
     "Plan.retry": "Retry rules for todos that declare none.",
     "Milestone.completion_criteria": (
         "Conditions for completion: text, or {text, check} where check is a command."
@@ -87,7 +99,9 @@ DESCRIPTIONS = {
     "Todo.actual_hours": "Time taken, written by coord on completion.",
     "Todo.blocked_by": "Todos, issues or plans that must be completed first.",
     "Todo.blocking": "Todos, issues or plans that wait for it.",
-    "Todo.acceptance_criteria": "Conditions for completion; part of an agent's prompt.",
+    "Todo.acceptance_criteria": (
+        "Conditions for completion, part of an agent's prompt: text, or {text, check} with a command."
+    ),
     "Todo.plan": "The plan that it belongs to.",
     "Todo.action": "A command, or a mapping with a type (default: an agent).",
     "Todo.compensate": "Action that undoes the todo on rollback: a command, a function or a prompt.",
@@ -110,6 +124,12 @@ DESCRIPTIONS = {
     "Cache.ttl": "Time for which a result is valid.",
     "ShellAction.run": "Command; text runs in sh -c, a list without a shell.",
     "ShellAction.read_only": "Fail if the command leaves a change in the worktree; commit nothing.",
+    "QaAction.check": "Name of a check of the repository (default: its only one).",
+    "QaAction.run": "Command of a check that the repository does not declare.",
+    "QaAction.report": "JUnit XML that it writes: a path or glob in the repository.",
+    "QaAction.retries": "How often it runs again where tests failed.",
+    "QaAction.needs": "Repositories whose files decide the result (default: those of all predecessors).",
+    "QaAction.allow_red": "Succeed although tests fail, and report it.",
     "RewriteAction.pattern": "Code to find, as ast-grep reads it: $NAME stands for one piece, $$$ for any.",
     "RewriteAction.rewrite": "Code to put in its place; an empty text deletes it.",
     "RewriteAction.lang": "Language of the code, such as python, typescript or go.",
@@ -168,14 +188,23 @@ def _finish(record: str, definition: dict[str, Any]) -> None:
             field["anyOf"].insert(0, _SANDBOX)
         if (record, name) == ("Settings", "sandbox"):
             field |= {"enum": [*field["enum"], False], "type": ["string", "boolean"]}
-        if (record, name) == ("Milestone", "completion_criteria"):
-            field["items"] = {"anyOf": [_TEXT, field["items"]]}
-        if (record, name) == ("Todo", "resources"):
-            field["items"] = {"anyOf": [_RESOURCE, field["items"]]}
+        if name == "qa":
+            field = _with_short_forms(field)
+        if bare := BARE_ITEMS.get((record, name)):
+            field["items"] = {"anyOf": [bare, field["items"]]}
         field = _with_durations(field)
         if words := DESCRIPTIONS.get(f"{record}.{name}"):
             field["description"] = words
         definition["properties"][name] = _or_empty(field) if may_be_empty and name not in required else field
+
+
+def _with_short_forms(checks: dict[str, Any]) -> dict[str, Any]:
+    """Return the field `qa` of a repository or plan, with a command, one check, or a word in its place."""
+    if "$ref" in checks:
+        return {"anyOf": [{"$ref": "#/$defs/QaWhen"}, {"$ref": checks["$ref"]}]}
+    one = checks["items"]
+    head = {name: value for name, value in checks.items() if name not in ("items", "type")}
+    return head | {"anyOf": [*_BARE_COMMAND, one, {"type": "array", "items": one}]}
 
 
 def _with_durations(field: dict[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ ACTIONS: dict[str, type[BaseModel]] = {
     "rewrite": models.RewriteAction,
     "land": models.LandAction,
     "revert": models.RevertAction,
+    "qa": models.QaAction,
 }
 
 USED_ELSEWHERE = {

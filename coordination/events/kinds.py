@@ -68,6 +68,7 @@ COMMANDS: Mapping[str, str] = {
     "command.revert": "A person or program reverted a landing.",
     "command.discard": "A person or program discarded a change set: its todos are open again.",
     "command.adopt": "A person or program took a branch as the tip of a change set.",
+    "command.qa": "A person or program started a run of quality checks.",
     "command.pause": "A person or program paused a run.",
     "command.resume": "A person or program resumed a run.",
     "command.cancel": "A person or program cancelled a run.",

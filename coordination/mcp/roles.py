@@ -38,6 +38,7 @@ OPERATIONS: Mapping[str, str] = {
     "coord_rollback_run": "rollback",
     "coord_adopt_branch": "adopt",
     "coord_resolve_conflict": "retry",
+    "coord_run_qa": "qa",
     "coord_land_plan": "land",
     "coord_revert_plan": "revert",
     "coord_create_checkpoint": "checkpoint",

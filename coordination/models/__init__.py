@@ -5,6 +5,7 @@ This package alone defines the fields and values of the file; `ecosystem/parsing
 | module | content |
 |---|---|
 | `values.py` | durations, sizes, names; base classes |
+| `checks.py` | quality checks of a repository |
 | `execution.py` | strategies, actions, gates, retries, the reuse of results |
 | `landing.py` | how change sets land; the actions of landings |
 | `repositories.py` | repositories and resources |
@@ -14,6 +15,7 @@ This package alone defines the fields and values of the file; `ecosystem/parsing
 
 from __future__ import annotations
 
+from coordination.models.checks import Check, CheckKind, CheckName
 from coordination.models.execution import (
     Action,
     AgentAction,
@@ -27,6 +29,7 @@ from coordination.models.execution import (
     OnFailure,
     OutputSign,
     PythonAction,
+    QaAction,
     Retry,
     RewriteAction,
     Sandbox,
@@ -72,12 +75,15 @@ from coordination.models.tracking import (
     IssueStatus,
     Milestone,
     Plan,
+    PlanChecks,
     PlanStatus,
+    QaWhen,
     Todo,
     TodoStatus,
     Validation,
     presentable,
     secrets_of,
+    text_of,
 )
 from coordination.models.values import (
     DURATION_UNITS_S,
@@ -106,15 +112,16 @@ from coordination.models.values import (
 )
 
 __all__ = [
-    "DURATION_UNITS_S", "ECOSYSTEM_ID", "FILE_NAME", "HIDDEN", "OPEN_TODO", "SECRET", "Action",
-    "AgentAction", "Atomic", "Backoff", "Cache", "Command", "Commit", "Coordination", "Count", "Criterion",
-    "Day", "Dependency", "DependencyStatus", "DependencyType", "Duration", "Ecosystem", "FailureSign",
-    "Foreign", "Gate", "Id", "Issue", "IssueStatus", "Jitter", "Labels", "LandAction", "LandRules",
-    "LandStep", "Level", "ManualAction", "Method", "Milestone", "NoopAction", "OnFailure", "OutputSign",
-    "Parameter", "ParameterType", "Plan", "PlanStatus", "PythonAction", "Record", "Repo", "RepoName",
-    "RepoOrder", "Resource", "ResourceName", "ResourceNeed", "ResourceType", "Retry", "RevertAction",
-    "RewriteAction", "Sandbox", "SandboxKind", "SecretName", "ShellAction", "Signatures", "Size",
-    "Strategy", "Template", "TemplatePlan", "TemplateStep", "Text", "Todo", "TodoStatus", "Units",
-    "Validation", "Verdict", "Via", "Word", "Workspace", "WriteBack", "argv_of", "is_of_landing",
-    "lower_case", "parse_duration", "parse_size", "presentable", "secrets_of",
+    "DURATION_UNITS_S", "ECOSYSTEM_ID", "FILE_NAME", "HIDDEN", "OPEN_TODO", "SECRET", "Action", "AgentAction",
+    "Atomic", "Backoff", "Cache", "Check", "CheckKind", "CheckName", "Command", "Commit", "Coordination",
+    "Count", "Criterion", "Day", "Dependency", "DependencyStatus", "DependencyType", "Duration", "Ecosystem",
+    "FailureSign", "Foreign", "Gate", "Id", "Issue", "IssueStatus", "Jitter", "Labels", "LandAction",
+    "LandRules", "LandStep", "Level", "ManualAction", "Method", "Milestone", "NoopAction", "OnFailure",
+    "OutputSign", "Parameter", "ParameterType", "Plan", "PlanChecks", "PlanStatus", "PythonAction",
+    "QaAction", "QaWhen", "Record", "Repo", "RepoName", "RepoOrder", "Resource", "ResourceName",
+    "ResourceNeed", "ResourceType", "Retry", "RevertAction", "RewriteAction", "Sandbox", "SandboxKind",
+    "SecretName", "ShellAction", "Signatures", "Size", "Strategy", "Template", "TemplatePlan", "TemplateStep",
+    "Text", "Todo", "TodoStatus", "Units", "Validation", "Verdict", "Via", "Word", "Workspace", "WriteBack",
+    "argv_of", "is_of_landing", "lower_case", "parse_duration", "parse_size", "presentable", "secrets_of",
+    "text_of",
 ]  # fmt: skip

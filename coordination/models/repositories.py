@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from coordination.models.checks import Check, Checks
 from coordination.models.execution import SandboxRules, Workspace
 from coordination.models.values import (
     Command,
@@ -40,13 +41,19 @@ class Repo(Foreign):
     tags: Labels = ()
     slots: Annotated[Count, Field(le=64)] = 1
     prepare: Command | None = None
-    qa: Command | None = None
+    qa: Checks = ()
+    """Its quality checks."""
     workspace: Workspace = Workspace.WORKTREE
     """Workspace of todos that declare none."""
     submodules: Annotated[bool, Field(strict=True)] | None = None
     """Check out submodules in worktrees; None: those that the checkout has initialised."""
     sandbox: SandboxRules | None = None
     """Sandbox of todos that declare none."""
+
+    def check(self, name: str | None) -> Check | None:
+        """Return the declared check of this name, or the only one; None if there is none."""
+        found = [check for check in self.qa if name in (None, check.name)]
+        return found[0] if len(found) == 1 else None
 
 
 class Resource(Record):

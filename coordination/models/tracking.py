@@ -17,6 +17,7 @@ from coordination.models.execution import (
     ManualAction,
     NoopAction,
     OnFailure,
+    QaAction,
     Retry,
     SandboxRules,
     Strategy,
@@ -115,6 +116,46 @@ class Criterion(Record):
     check: Command | None = None
 
 
+def text_of(criterion: str | Criterion) -> str:
+    """Return the text of a criterion."""
+    return criterion if isinstance(criterion, str) else criterion.text
+
+
+class QaWhen(Word):
+    """When a plan runs the quality checks of its repositories."""
+
+    NONE = "none"
+    BEFORE = "before"
+    """On the base, before all todos."""
+    AFTER = "after"
+    """On the results, behind the todos of the repository and of those that it needs."""
+    BOTH = "both"
+
+    @property
+    def before(self) -> bool:
+        return self in (QaWhen.BEFORE, QaWhen.BOTH)
+
+    @property
+    def after(self) -> bool:
+        return self in (QaWhen.AFTER, QaWhen.BOTH)
+
+
+class PlanChecks(Record):
+    """Quality checks of a plan; a bare word is `when`."""
+
+    when: QaWhen = QaWhen.NONE
+    allow_red: Annotated[bool, Field(strict=True)] = False
+    """Go on although a check is red before the plan; what was red before is reported as debt."""
+
+
+def _bare_when(value: object) -> object:
+    if isinstance(value, str):
+        return {"when": value}
+    if isinstance(value, dict | PlanChecks):
+        return value
+    raise ValueError("needs before, after, both, none, or a mapping like {when: both, allow_red: true}")
+
+
 class Milestone(Record):
     id: Id
     name: Text
@@ -149,6 +190,7 @@ class Plan(Record):
     retry: Retry | None = None
     land: LandRules | None = None
     """How `coord land` brings the plan's change set into the base branches."""
+    qa: Annotated[PlanChecks, BeforeValidator(_bare_when)] = PlanChecks()
 
 
 class Todo(Record):
@@ -166,7 +208,8 @@ class Todo(Record):
     blocking: tuple[Id, ...] = ()
     assignee: Text | None = None
     labels: Labels = ()
-    acceptance_criteria: tuple[Text, ...] = ()
+    acceptance_criteria: tuple[Text | Criterion, ...] = ()
+    """Texts, or criteria whose `check` runs as a todo behind this one."""
     plan: Id | None = None
     action: Action | None = None
     compensate: Compensation | None = None
@@ -186,10 +229,39 @@ class Todo(Record):
     """Names of credentials of the worker's machine, which the commands of the todo get as files."""
 
     def working_in(self, repo: Repo) -> Todo:
-        """Return the todo with its repository's workspace if it declares none.
-
-        `cache` is dropped in place, because the files that the todo reads and changes there are unknown.
+        """Return the todo with its repository's workspace if it declares none, and with the check that it
+        runs. `cache` is dropped in place, because the files that the todo reads and changes there are
+        unknown.
         """
+        if isinstance(self.action, QaAction):
+            return self._checking(self.action, repo)._working_in(repo)
+        return self._working_in(repo)
+
+    def _checking(self, action: QaAction, repo: Repo) -> Todo:
+        """Return the todo with the declared check filled in. Its result is reused, and only the check's own
+        retries count. A check that the repository does not declare is left out: the graph refuses it.
+        """
+        check = repo.check(action.check) if action.run is None else None
+        if check is not None:
+            action = action.model_copy(
+                update={
+                    "check": check.name,
+                    "run": check.run,
+                    "kind": action.kind or check.kind,
+                    "report": action.report or check.report,
+                    "retries": action.retries or check.retries,
+                }
+            )
+        return self.model_copy(
+            update={
+                "action": action,
+                "timeout": self.timeout or (check.timeout if check else None),
+                "retry": Retry(attempts=1 + action.retries),
+                "cache": None if self.workspace is Workspace.IN_PLACE else self.cache or Cache(),
+            }
+        )
+
+    def _working_in(self, repo: Repo) -> Todo:
         if "workspace" in self.model_fields_set or repo.workspace is self.workspace:
             return self
         cache = None if repo.workspace is Workspace.IN_PLACE else self.cache

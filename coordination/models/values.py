@@ -70,6 +70,17 @@ def _reject_numbers(value: object) -> object:
     return value
 
 
+def _reject_foreign_path(pattern: str) -> str:
+    parts = pattern.split("/")
+    if pattern.startswith(("/", "~")) or ".." in parts:
+        raise ValueError("must be a path or a glob inside the repository, relative to its folder")
+    if not pattern.isprintable():
+        raise ValueError("contains invisible characters; remove them")
+    if ".git" in parts:
+        raise ValueError("names git's own folder; files that git tracks count without being named")
+    return pattern
+
+
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(gt=timedelta(0))]
 Size = Annotated[
     int,
@@ -81,6 +92,8 @@ Size = Annotated[
 ]
 """Number of bytes: `1GiB`, `512MiB`, or a plain number."""
 Text = Annotated[str, Field(min_length=1)]
+RelativePath = Annotated[Text, AfterValidator(_reject_foreign_path)]
+"""Path or glob inside a repository."""
 RepoName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100), AfterValidator(_reject_dot_names)
 ]

@@ -10,6 +10,7 @@
 | `blockers.py` | blockers of todos across issues, plans and milestones |
 | `paths.py` | levels, ranks, critical path and redundant edges of an acyclic graph |
 | `gates.py` | milestones with a gate, as nodes of the graph |
+| `checks.py` | quality checks as todos: of repositories, of a plan, of acceptance criteria |
 | `hours.py` | estimated, learned and assumed durations |
 | `resources.py` | resources that todos need, against their capacities |
 | `schedule.py` | simulated schedules of each strategy, and the lower bound of any schedule |

@@ -17,6 +17,7 @@ import networkx as nx
 from coordination.models import Ecosystem, Level, ManualAction, Plan, Todo
 from coordination.planner import paths
 from coordination.planner.blockers import Register, blocked_from_outside
+from coordination.planner.checks import checks_of_plan, wrong_checks
 from coordination.planner.gates import MILESTONE_REPO, asks, gates_before, gates_of, is_milestone, open_gates
 from coordination.planner.hours import Group, Learned, LearnedFrom, assumed_hours, groups, learned_hours
 from coordination.planner.problems import ambiguous, cycles, refusal, undeclared_repos
@@ -217,13 +218,14 @@ def build(ecosystem: Ecosystem, plan_id: str, wanted: Selectors = ALL) -> PlanGr
     plan = find_plan(ecosystem, plan_id)
     selection = select(ecosystem, plan, wanted)
     gates = gates_of(plan)
-    register = Register(ecosystem, plan, gates)
-    waits = register.trace([*selection.todos, *gates])
+    checks = checks_of_plan(ecosystem, plan, selection.todos)
+    register = Register(ecosystem, plan, {**gates, **checks})
+    waits = register.trace([*selection.todos, *gates, *checks])
     joined = _participating_gates(selection, gates, waits)
     repos = {repo.name: repo for repo in ecosystem.repos}
     chosen = {
         name: todo.working_in(repos[todo.repo]) if todo.repo in repos else todo
-        for name, todo in selection.todos.items()
+        for name, todo in {**selection.todos, **checks}.items()
     }
     selection = replace(selection, todos={**chosen, **joined})
     todos = selection.todos
@@ -231,6 +233,7 @@ def build(ecosystem: Ecosystem, plan_id: str, wanted: Selectors = ALL) -> PlanGr
     problems = [
         *register.problems(todos),
         *undeclared_repos(ecosystem, todos),
+        *wrong_checks(ecosystem, todos.values()),
         *shortfalls(todos.values(), ecosystem.capacities()),
         *ambiguous(joined, register),
         *cycles(graph),

@@ -74,6 +74,7 @@ Failures:
 | `rollback.py` | the preview of a rollback; which runs must not be undone |
 | `approvals.py` | gates and manual todos that wait for a person |
 | `change_sets.py` | change sets: what they have by repository, and the names of their branches |
+| `check_results.py` | the result of a quality check, as its todo hands it over |
 | `filings.py` | the outcomes of a run that were written to the file |
 | `presence.py` | the workers that are there |
 | `cleaning.py` `cleanup_jobs.py` | what runs have left on the workers' machines; asking workers about it |

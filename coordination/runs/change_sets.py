@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from redis.exceptions import ResponseError
 
 from coordination.errors import NotFound, Unreadable
+from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
 
 PREFIX = "coord/"
@@ -162,27 +163,26 @@ class ChangeSets:
         found: str | None = self._redis.hget(self._keys.run(run).meta, f"{BEFORE}{repo}")
         return found or ""
 
-    def note_landed(self, change_set: str, repo: str, landed: Landed) -> None:
-        """Record that the changes of a repository have landed. Raises NotFound."""
-        self._require(change_set, repo)
-        self._redis.hset(self._keys.changes(change_set), f"landed {repo}", landed.model_dump_json())
-        self._announce("landed", change_set, repo, landed.run)
+    def note_landed(self, grant: Grant, change_set: str, repo: str, landed: Landed) -> bool:
+        """Record that the changes of a repository have landed. Return False if another attempt holds the todo
+        by now. Raises NotFound.
+        """
+        return self._note(grant, change_set, repo, landed=landed.model_dump_json())
 
     def note_reverted(
-        self, change_set: str, repo: str, tip: str, *, base: str, run: str, signed: str
-    ) -> None:
+        self, grant: Grant, change_set: str, repo: str, *, tip: str, base: str, signed: str
+    ) -> bool:
         """Open the change set again after a revert. `tip`: the commit that restores the work on top of
-        `base`; `signed`: the signed result of `run` that states it. Raises NotFound.
+        `base`; `signed`: the signed result that states it. Return False if another attempt holds the todo by
+        now. Raises NotFound.
         """
-        before = self._require(change_set, repo).repos[repo].runs
-        key = self._keys.changes(change_set)
-        runs = " ".join(dict.fromkeys((*before, run)))
-        facts = {"tip": tip, "base": base, "run": run, "runs": runs, "result": signed}
-        with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.hset(key, mapping={f"{fact} {repo}": value for fact, value in facts.items()})
-            pipeline.hdel(key, f"landed {repo}")
-            pipeline.execute()
-        self._announce("reverted", change_set, repo, run)
+        return self._note(grant, change_set, repo, tip=tip, base=base, signed=signed)
+
+    def _note(self, grant: Grant, change_set: str, repo: str, **facts: str) -> bool:
+        word = self._store.note_change(grant, change_set, repo, **facts).word
+        if word == "gone":
+            raise _not_found(change_set, repo)
+        return word == "noted"
 
     def adopt(self, change_set: str, repo: str, facts: Mapping[str, str], todos: Mapping[str, str]) -> None:
         """Record these facts of a repository, as a person states them. `todos`: todo → the run that has its
@@ -199,7 +199,7 @@ class ChangeSets:
                 pipeline.hset(key, f"{TODO} {todo}", f"{run} {repo}")
             pipeline.sadd(self._keys.change_sets, change_set)
             pipeline.execute()
-        self._announce("adopted", change_set, repo, "")
+        self._store.announce("change_set.adopted", change_set, repos=[repo])
 
     def discard(self, change_set: str, repo: str) -> None:
         """Forget the changes of a repository, and the results of its todos. Raises NotFound."""
@@ -211,17 +211,17 @@ class ChangeSets:
             if set(found.repos) == {repo} and not found.writers:
                 pipeline.srem(self._keys.change_sets, change_set)
             pipeline.execute()
-        self._announce("discarded", change_set, repo, "")
+        self._store.announce("change_set.discarded", change_set, repos=[repo])
 
     def _require(self, change_set: str, repo: str) -> ChangeSet:
         found = self.read(change_set)
         if found is None or repo not in found.repos:
-            where = f" in {repo}" if found else ""
-            raise NotFound(f"there is no change set {change_set!r}{where}", "list them: coord changes")
+            raise _not_found(change_set, repo)
         return found
 
-    def _announce(self, verb: str, change_set: str, repo: str, run: str) -> None:
-        self._store.announce(f"change_set.{verb}", change_set, run=run, repos=[repo])
+
+def _not_found(change_set: str, repo: str) -> NotFound:
+    return NotFound(f"there is no change set {change_set!r} in {repo}", "list them: coord changes")
 
 
 _FACTS = (

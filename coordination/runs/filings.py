@@ -24,10 +24,10 @@ from redis.client import Pipeline
 
 from coordination.ecosystem.revision import RunOutcome
 from coordination.ecosystem.writeback import Written, write_back
-from coordination.models import TodoStatus
+from coordination.models import QaAction, TodoStatus
 from coordination.planner.gates import MILESTONE_REPO
-from coordination.runs.brief import RunBrief
-from coordination.runs.records import Descriptor, RunView, TodoState, TodoView
+from coordination.runs.brief import RunBrief, TodoSpec
+from coordination.runs.records import QA, Descriptor, RunView, TodoState, TodoView
 from coordination.runs.store import RunStore
 from coordination.runs.views.run_view import RunReader
 
@@ -88,6 +88,8 @@ def file_outcome(store: RunStore, run: RunView) -> RunOutcome:
     succeeded = {
         t.id: _hours(t) for t in run.todos if t.state is TodoState.SUCCEEDED and t.repo != MILESTONE_REPO
     }
+    for unmet in _unmet(store, run):
+        succeeded.pop(unmet, None)
     approved = [t for t in run.todos if t.state is TodoState.SUCCEEDED and t.repo == MILESTONE_REPO]
     undone = {
         t.id: _hours(t)
@@ -106,6 +108,21 @@ def file_outcome(store: RunStore, run: RunView) -> RunOutcome:
         reached=frozenset(t.id for t in approved if not back),
         lost=frozenset(t.id for t in approved if back and t.run is None),
     )
+
+
+def _unmet(store: RunStore, run: RunView) -> set[str]:
+    """Return the todos with an acceptance criterion whose check is not green."""
+    keys = store.keys.run(run.run_id)
+    left = [t.id for t in run.todos if t.state is not TodoState.SUCCEEDED]
+    places = store.redis.hmget(keys.place, left) if left else []
+    checks = [todo for todo, place in zip(left, places, strict=True) if _is_check(place)]
+    found = store.redis.hmget(keys.spec, checks) if checks else []
+    actions = (TodoSpec.model_validate_json(spec).todo.action for spec in found if spec)
+    return {a.criterion_of for a in actions if isinstance(a, QaAction) and a.criterion_of}
+
+
+def _is_check(place: str | None) -> bool:
+    return bool(place) and Descriptor.parse(str(place)).kind.partition(":")[0] == QA
 
 
 def _hours(todo: TodoView) -> float | None:

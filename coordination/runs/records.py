@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -68,6 +69,8 @@ class RunStatus(StrEnum):
 
 LAND: Literal["land"] = "land"
 REVERT: Literal["revert"] = "revert"
+QA: Literal["qa"] = "qa"
+_RUN_ID = re.compile(r"\d{8}-\d{6}-[a-z0-9]{4}")
 
 
 def landings_of(plan_id: str, todos: Iterable[str] = ()) -> set[str]:
@@ -80,12 +83,26 @@ def landings_of(plan_id: str, todos: Iterable[str] = ()) -> set[str]:
 def start_again(plan_id: str) -> str:
     """Return the command that starts a run like one of this plan: a landing has a plan id of its own."""
     kind, colon, change_set = plan_id.partition(":")
+    if is_of_checks(plan_id):
+        return _check_again(change_set)
     return f"coord {kind} {change_set}" if colon and kind in (LAND, REVERT) else f"coord sweep {plan_id}"
 
 
 def is_landing(plan_id: str) -> bool:
     """Return whether a run of this plan id lands or reverts a change set."""
-    return not start_again(plan_id).startswith("coord sweep")
+    kind, colon, _ = plan_id.partition(":")
+    return bool(colon) and kind in (LAND, REVERT)
+
+
+def is_of_checks(plan_id: str) -> bool:
+    """Return whether a run of this plan id runs checks alone."""
+    return plan_id.startswith(f"{QA}:")
+
+
+def _check_again(subject: str) -> str:
+    if subject == "base":
+        return "coord qa"
+    return f"coord qa --{'run' if _RUN_ID.fullmatch(subject) else 'plan'} {subject}"
 
 
 LIVE = (RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.ROLLING_BACK)

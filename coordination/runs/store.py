@@ -169,6 +169,11 @@ class RunStore:
         """Keep the JSON that the todo has written so far, for a later attempt: `kept`, or `stale`."""
         return self._of(grant, "checkpoint", output=output)
 
+    def note_change(self, grant: Grant, change_set: str, repo: str, **facts: str) -> Reply:
+        """Record a landing, or a revert, that the todo has made: `noted`, `stale` or `gone`."""
+        empty = {"landed": "", "tip": "", "base": "", "signed": ""}
+        return self._of(grant, "note_change", change_set=change_set, repo=repo, **{**empty, **facts})
+
     def lose(self, run_id: str, todo_id: str, cap: int, at_ms: int | None = None, *, dead: str = "") -> Reply:
         """Take the todo from its worker if its lease is over by `at_ms` (None: now), or its worker is `dead`.
 

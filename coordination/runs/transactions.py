@@ -18,7 +18,7 @@ from coordination.locks.internal import START
 from coordination.models import Ecosystem, OnFailure
 from coordination.runs.change_sets import ChangeSets
 from coordination.runs.connection import Connection
-from coordination.runs.records import RunStatus, RunView, is_landing, landings_of, start_again
+from coordination.runs.records import RunStatus, RunView, is_landing, is_of_checks, landings_of, start_again
 from coordination.runs.replies import Reply
 from coordination.runs.retrying import named_checkpoints
 from coordination.runs.retrying.ended import read, refuse_again, restorable
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from coordination.locks import Lock
     from coordination.planner.graph import PlanGraph
     from coordination.runs.export.import_document import Received
+    from coordination.runs.submission.begins import Begins
     from coordination.runs.submission.signing import Signing
 
 START_TTL = timedelta(minutes=1)
@@ -128,6 +129,24 @@ def start_landing(
     return run_id
 
 
+def start_checks(
+    connection: Connection, ecosystem: Ecosystem, graph: PlanGraph, order: Order, begins: Begins
+) -> str:
+    """Start a run of checks, which changes nothing: it is in no other run's way. Return its id."""
+    _check_redis(connection)
+    run_id, reply = submit(
+        connection.store,
+        graph,
+        ecosystem,
+        connection.settings,
+        order,
+        signing=connection.signing,
+        begins=begins,
+    )
+    follow_up(connection, run_id, reply)
+    return run_id
+
+
 def check_landed(
     connection: Connection,
     ecosystem: Ecosystem,
@@ -163,6 +182,9 @@ def plan_retry(
     if is_landing(plan_id := ended.meta["plan_id"]):
         what = f"run {run_id} is a landing or a revert, which is not retried: it would not hold its locks"
         raise PlanRefused(what, f"start it again, it goes on from what is true: {start_again(plan_id)}")
+    if is_of_checks(plan_id):
+        what = f"run {run_id} is one of checks, which is not retried: what is green is not run again"
+        raise PlanRefused(what, f"start a new one: {start_again(plan_id)}")
     _refuse_living(connection, ended.pins, without)
     carried = restorable(connection.store, ended)
     return plan_retry_of(

@@ -83,6 +83,7 @@ OPERATIONS: Mapping[str, Right] = {
     "clear_checkpoints": Right.SWEEP,
     "discard": Right.SWEEP,
     "execute": Right.EXECUTE,
+    "qa": Right.EXECUTE,
     "complete": Right.APPROVE,
     "approve": Right.APPROVE,
     "reject": Right.APPROVE,

@@ -73,7 +73,8 @@ class Facts:
     settled_by: int | None = None
     before: tuple[str, ...] = ()
     """Its direct predecessors."""
-    by_hand: bool = False
+    has_body: bool = True
+    """It executes a command: nobody does it by hand, and it is no todo of a landing."""
     begun: bool = False
     """Its intent was recorded: there may be something to undo."""
     handed_back: int = 0
@@ -190,7 +191,7 @@ class _Judge:
             for line in self._by_todo.get(todo, ())
             if line.kind == (f"{UNDO}end" if undone else "end") and line.fence == facts.settled_by
         ]
-        due = facts.compensates and not facts.accepted if facts.state == "compensated" else not facts.by_hand
+        due = facts.compensates and not facts.accepted if facts.state == "compensated" else facts.has_body
         if facts.state in ("succeeded", "compensated") and due and (len(bear_it), len(ended)) != (1, 1):
             yield (
                 f"{todo} is {facts.state} by fence {facts.settled_by}, which {len(bear_it)} body runs bear, "

@@ -11,6 +11,9 @@ from redis import Redis
 from coordination.backend.keys import Keys
 from tests.chaos.ledger import Event, Facts, Line, Record, parse, violations
 
+NO_BODY = ("manual", "land", "revert", "noop")
+"""Types of actions that execute no command."""
+
 
 def judged(redis: Redis, run: str, ledger: Path, namespace: str = "coord") -> list[str]:
     """Return the violations in the run."""
@@ -36,17 +39,21 @@ def record(redis: Redis, run: str, namespace: str = "coord") -> Record:
             repo=places[todo].split()[2],
             settled_by=int(facts.get(f"{todo} settled_by", 0)) or None,
             before=tuple(before[todo]),
-            by_hand=places[todo].split()[3] == "manual",
+            has_body=places[todo].split()[3] not in NO_BODY,
             begun=f"{todo} intent" in facts,
             carried=f"{todo} run" in facts,
             handed_back=int(facts.get(f"{todo} handed_back", 0)),
-            compensates=json.loads(specs[todo])["todo"].get("compensate") is not None,
+            compensates=_has_body(json.loads(specs[todo])["todo"].get("compensate")),
             accepted=f"{todo} accepted" in facts,
         )
         for todo, at in state.items()
     }
     events = [_event(entry, fields) for entry, fields in redis.xrange(keys.events)]
     return Record(run=run, status=redis.hget(keys.meta, "status") or "unknown", todos=todos, events=events)
+
+
+def _has_body(action: dict[str, object] | None) -> bool:
+    return action is not None and action["type"] not in NO_BODY
 
 
 def _event(entry: str, fields: dict[str, str]) -> Event:

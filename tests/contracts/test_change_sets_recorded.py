@@ -67,6 +67,13 @@ def sets(store: RunStore) -> Iterator[ChangeSets]:
     return ChangeSets(store)
 
 
+def land(store: RunStore, sets: ChangeSets) -> None:
+    run = Harness(store).begin({"L": "r1"})
+    grant = run.take("L")
+    assert sets.note_landed(grant, PLAN, "r1", LANDED)
+    run.settle(grant, OK)
+
+
 def read(sets: ChangeSets) -> ChangeSet:
     found = sets.read(PLAN)
     assert found is not None
@@ -163,7 +170,7 @@ def test_a_retry_that_does_work_again_takes_it_back_at_its_start(store: RunStore
 
 def test_a_run_behind_a_landing_begins_anew(store: RunStore, sets: ChangeSets):
     first = done(store)
-    sets.note_landed(PLAN, "r1", LANDED)
+    land(store, sets)
     after = Writer(store)
     assert after.start(r1=FIRST) == "moved"
     assert after.start() == "sealed"
@@ -197,7 +204,7 @@ def test_only_the_last_run_is_taken_back_and_none_that_has_landed(store: RunStor
         refuse_within_change_set(store, second.run_id)
     third.settle(third.take("A"), Result(outcome=TodoState.FAILED, exit_code=1, error="broken"))
     refuse_within_change_set(store, second.run_id)
-    sets.note_landed(PLAN, "r1", LANDED)
+    land(store, sets)
     with pytest.raises(Conflict) as refused:
         refuse_within_change_set(store, second.run_id)
     assert f"coord revert {PLAN}" in refused.value.hint
@@ -205,10 +212,16 @@ def test_only_the_last_run_is_taken_back_and_none_that_has_landed(store: RunStor
 
 def test_a_reverted_landing_is_one_of_the_runs_that_made_it(store: RunStore, sets: ChangeSets):
     first = done(store)
-    sets.note_landed(PLAN, "r1", LANDED)
-    sets.note_reverted(PLAN, "r1", SECOND, base=MOVED_BASE, run="L2", signed="signed")
+    grant = Harness(store).begin({"L": "r1"}).take("L")
+    other = replace(grant, fence=grant.fence + 1)
+    facts = {"tip": SECOND, "base": MOVED_BASE, "signed": "signed"}
+    assert sets.note_landed(grant, PLAN, "r1", LANDED)
+    assert not sets.note_reverted(other, PLAN, "r1", **facts), "another attempt holds the todo"
+    assert read(sets).repos["r1"].landed == LANDED
+    assert sets.note_reverted(grant, PLAN, "r1", **facts)
+    assert not sets.note_landed(other, PLAN, "r1", LANDED)
 
     change = read(sets).repos["r1"]
     assert (change.tip, change.base, change.landed) == (SECOND, MOVED_BASE, None)
-    assert change.runs == (first.run_id, "L2")
-    assert set(read(sets).runs) == {first.run_id, "L2"}
+    assert change.runs == (first.run_id, grant.run_id)
+    assert set(read(sets).runs) == {first.run_id, grant.run_id}

@@ -164,6 +164,19 @@ def test_a_killed_landing_is_finished_by_the_next_attempt_with_one_commit(place:
     assert git(place.target, "rev-parse", "main") == place.landed.commit
 
 
+@pytest.mark.parametrize("method", [Method.MERGE, Method.SQUASH])
+def test_a_commit_of_another_attempt_is_known_though_its_record_was_replaced(place: Place, method):
+    place.die_at = "push"
+    with pytest.raises(Killed):
+        place.land(method)
+    place.checkpoint = ""
+    assert place.land(method).kind is OutcomeKind.SUCCEEDED
+
+    assert place.landed is not None
+    assert place.landed.method == method, "and not by people: a compensation reverts it"
+    assert place.landed.tree_before == git(place.target, "rev-parse", "main^1^{tree}")
+
+
 @pytest.mark.parametrize("point", ["", "push", "note_reverted"])
 @pytest.mark.parametrize("own", [True, False], ids=["compensation", "revert todo"])
 def test_a_killed_revert_is_finished_by_the_next_attempt_and_the_work_can_land_again(

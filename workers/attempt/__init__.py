@@ -4,6 +4,8 @@
 |---|---|
 | `attempt.py` | enters the workspace, runs the command, keeps the result |
 | `actions.py` | the differences between running a todo and compensating it |
+| `check.py` | a quality check: changes nothing, and is judged |
+| `choice.py` | the action of an attempt, with what it needs |
 | `commands.py` | runs commands under the guard, stops them, commits with git's hooks |
 | `environment.py` | brief, folders, services and commits for an attempt |
 | `context.py` `context_socket.py` | predecessors' outputs, and shared values that a todo reads and sets |

@@ -26,13 +26,12 @@ from coordination.errors import PlanRefused
 from coordination.files import open_private
 from coordination.models import ManualAction, NoopAction, RevertAction
 from coordination.runs.replies import Grant, Undo
-from coordination.sandbox.rules import Bounds
 from workers.attempt.context import read_output
-from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.logs import Log
 from workers.cleanup.rollback_cleanup import RollbackCleanup
 from workers.executors.job import Undone
 from workers.outcome import AttemptOutcome, OutcomeKind
+from workers.process.child import Exit
 from workers.process.trouble import describe_os_error
 from workers.result_cache import Recall
 from workers.workspace.base import Workspace
@@ -65,6 +64,15 @@ class AttemptAction:
         Raises WorkspaceUnusable.
         """
         return None
+
+    def begin(self, workspace: Workspace) -> None:
+        """Look at the workspace before the command runs."""
+
+    def judged(
+        self, outcome: AttemptOutcome | None, ended: Exit, workspace: Workspace, since: str
+    ) -> AttemptOutcome | None:
+        """Return the outcome of the command; None: keep its result. `outcome`: of one that failed."""
+        return outcome
 
     def explained(self, why: str) -> str:
         """Add to a failure of the command what may have led to it."""
@@ -208,56 +216,3 @@ FAILPOINTS = (
 """Methods at which tests make a worker fail, besides its calls to Redis: before the command of a compensation
 starts; after it has succeeded; before worktree and branch are removed.
 """
-
-
-def action_of(
-    grant: Grant, here: AttemptEnvironment, log: Log, bounds: Callable[[], Bounds | None] = lambda: None
-) -> AttemptAction:
-    """Return the action of an attempt, which writes into the todo's log; `bounds` tells its sandbox."""
-    if grant.undo is None:
-        return RunTodo(
-            grant=grant,
-            output_limit_bytes=here.output_limit_bytes,
-            log=log,
-            recall=_recall(grant, here, log.say, bounds),
-        )
-    repo = grant.spec.repo.name
-    removal = RollbackCleanup(
-        state=here.state,
-        repo=repo,
-        checkout=here.checkout,
-        run_id=grant.run_id,
-        tip=grant.tip,
-        had_ended=grant.undo.had_ended,
-        carried=here.carried(repo),
-    )
-    return Compensate(
-        grant=grant,
-        undo=grant.undo,
-        removal=removal,
-        withdraw=here.withdraw,
-        set_back=here.set_back,
-        say=log.say,
-    )
-
-
-def _recall(
-    grant: Grant, here: AttemptEnvironment, say: Callable[[str], None], bounds: Callable[[], Bounds | None]
-) -> Recall | None:
-    cache = grant.spec.todo.cache
-    if cache is None:
-        return None
-    if here.results is None:
-        say("cache: not used by this worker (cache_todos is off, or it is restricted); the todo runs")
-        return None
-    return Recall(
-        grant,
-        cache,
-        here.results,
-        context=here.context,
-        agent_command=here.brief.agent_command,
-        no_cache=here.brief.no_cache,
-        state=here.state,
-        bounds=bounds,
-        say=say,
-    )

@@ -22,8 +22,8 @@ from coordination.models import LandAction, NoopAction, RevertAction, argv_of
 from coordination.runs.records import Blame, WaitReason
 from coordination.runs.replies import Grant
 from coordination.sandbox.bubblewrap import Binds
-from workers.attempt.actions import action_of
 from workers.attempt.checkpoints import Checkpoint
+from workers.attempt.choice import action_of
 from workers.attempt.commands import AttemptCommands
 from workers.attempt.context import LeaseLost
 from workers.attempt.environment import AttemptEnvironment
@@ -78,11 +78,9 @@ class Attempt:
     def run(self) -> AttemptOutcome:
         """Execute the attempt; return its outcome."""
         outcome = self._outcome()
-        return (
-            outcome
-            if outcome.kind is OutcomeKind.SUCCEEDED
-            else replace(outcome, output=self.checkpoint.left)
-        )
+        if outcome.kind is OutcomeKind.SUCCEEDED or outcome.output:
+            return outcome
+        return replace(outcome, output=self.checkpoint.left)
 
     def _outcome(self) -> AttemptOutcome:
         try:
@@ -276,11 +274,15 @@ class Attempt:
                 undone=undone,
             )
             self._begun = True
+            self._action.begin(workspace)
             ended = self._commands.run(
                 workspace, command_for(job), environment, self._binds(folder, connection)
             )
-            if not ended.ok:
-                return self._failure(workspace, ended)
+            failed = None if ended.ok else self._failure(workspace, ended)
+            if self._commands.stopped is None or failed:
+                judged = self._action.judged(failed, ended, workspace, since)
+                if judged is not None:
+                    return judged
             if self._commands.stopped is not None:  # at the last moment: its result is not kept
                 return AttemptOutcome(kind=self._commands.stopped, exit_code=0)
             return self._kept(workspace, output, since)

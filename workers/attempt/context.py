@@ -120,7 +120,8 @@ class Context:
         }
         predecessors = [_told(one, repo := brief.repo_of[one.todo]) | places[repo].told for one in handed]
         told = {"run_id": grant.run_id, "todo_id": grant.todo_id, "predecessors": predecessors}
-        return {**told, "context": over.context, "context_omitted": over.omitted}
+        commits = {repo: one.commit for repo, one in newest.items()}
+        return {**told, "commits": commits, "context": over.context, "context_omitted": over.omitted}
 
     def _handed_over(self, grant: Grant, predecessors: list[str]) -> TodoInputs:
         chain = chain_of_todo(self.brief(grant.run_id), grant.todo_id) if grant.shared else ()

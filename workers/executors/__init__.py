@@ -3,6 +3,7 @@
 | module | content |
 |---|---|
 | `commands.py` | one executor for each kind of action |
+| `checks.py` `junit.py` | the verdict of a quality check; its report |
 | `job.py` | the records of an executor |
 | `land.py` `land_job.py` | one attempt of a todo that lands or reverts a change set; what it may use |
 | `landed_commits.py` | what the commits of a landing tell |

@@ -15,6 +15,8 @@ of options (`--pattern=…`), so that none becomes an option. ast-grep searches 
 links, so that no path leads out of it; `paths` are globs that narrow the search. Its configuration is empty:
 a repository's own one may load native code.
 
+`{type: qa}` runs a quality check; `checks.py` judges it.
+
 `{type: agent, prompt: …}`, and a todo without an action, run the submitter's agent command, which reads a
 prompt.
 """
@@ -30,7 +32,8 @@ from pathlib import Path
 
 from coordination import models
 from coordination.errors import PlanRefused
-from coordination.models import argv_of
+from coordination.models import argv_of, text_of
+from workers.executors.checks import check_command
 from workers.executors.job import Command, Job, Undone
 
 
@@ -135,7 +138,8 @@ def _in_words(job: Job) -> str:
         parts.append(todo.description)
     if todo.acceptance_criteria and not job.undone:
         parts.append(
-            "It is done when:\n" + "\n".join(f"- {criterion}" for criterion in todo.acceptance_criteria)
+            "It is done when:\n"
+            + "\n".join(f"- {text_of(criterion)}" for criterion in todo.acceptance_criteria)
         )
     return "\n\n".join(parts)
 
@@ -176,6 +180,7 @@ EXECUTORS: Mapping[str, Executor] = {
     "python": python_command,
     "agent": agent_command,
     "rewrite": rewrite_command,
+    "qa": check_command,
 }
 """By the action's type, as written in ecosystem.yaml."""
 

@@ -23,6 +23,7 @@ from workers.executors.landed_commits import (
     REVERTS,
     commit_in,
     contains,
+    landing_of,
     lands,
     merge_base,
     revert_of,
@@ -102,7 +103,7 @@ class _Attempt:
                     return self._landed(known)
                 made = self._prepared(at, action, change, base.commit)
                 if isinstance(made, Nothing):
-                    return self._landed(self._by_people(at, action, change, base.commit))
+                    return self._landed(self._there_already(at, action, change, base.commit))
                 landed = self._record(at, made, action)
                 if self._pushed(at, made):
                     return self._landed(landed)
@@ -210,7 +211,10 @@ class _Attempt:
         self._remember(landed.model_dump())
         return landed
 
-    def _by_people(self, at: BaseBranch, action: LandAction, change: RepoChange, base: str) -> Landed:
+    def _there_already(self, at: BaseBranch, action: LandAction, change: RepoChange, base: str) -> Landed:
+        """Return the landing of a tip that the base branch has: by another attempt, or by people."""
+        if own := landing_of(at, action.tip, self._job.run_id, base):
+            return self._landing(own, tree_of(at, f"{own}^1"), str(action.method))
         self._job.say(f"{at.branch} has all of it already: somebody else brought it there")
         since = self._since(at, change, base)
         return self._landing(action.tip, tree_of(at, since), BY_PEOPLE)

@@ -69,10 +69,13 @@ class LandJobs:
             found = self._ask(lambda: self.change_sets.read(name))
             return found.repos.get(repo.name) if found else None
 
+        def note_landed(landed: Landed) -> None:
+            self._note(lambda: self.change_sets.note_landed(grant, name, repo.name, landed))
+
         def note_reverted(tip: str, base: str) -> None:
             signed = self.signed_results.seal_tip(grant, tip, base, name)
-            more = {"base": base, "run": grant.run_id, "signed": signed}
-            self._ask(lambda: self.change_sets.note_reverted(name, repo.name, tip, **more))
+            facts = {"tip": tip, "base": base, "signed": signed}
+            self._note(lambda: self.change_sets.note_reverted(grant, name, repo.name, **facts))
 
         return LandJob(
             run_id=grant.run_id,
@@ -82,9 +85,7 @@ class LandJobs:
             verify=lambda tip, signed: self.signed_results.check_landing(grant, tip, signed, name),
             checkpoint=grant.checkpoint or "",
             record=lambda json: self._record(grant, json),
-            note_landed=lambda landed: self._ask(
-                lambda: self.change_sets.note_landed(name, repo.name, landed)
-            ),
+            note_landed=note_landed,
             note_reverted=note_reverted,
             access=lambda: self.access(grant.run_id, repo.name, repo.url or "", Purpose.WRITE),
             stopped=stopped,
@@ -95,7 +96,10 @@ class LandJobs:
         """Record what the next attempt must know, before the base branch changes. Raises Superseded."""
         if grant.undo is not None:
             return
-        if self._ask(lambda: self.store.checkpoint(grant, json)).word != "kept":
+        self._note(lambda: self.store.checkpoint(grant, json).word == "kept")
+
+    def _note(self, note: Callable[[], bool]) -> None:
+        if not self._ask(note):
             raise Superseded("another attempt holds the todo, or has settled it", "")
 
     def _ask(self, ask: Callable[[], T]) -> T:

@@ -33,6 +33,12 @@ def lands(at: BaseBranch, commit: str, tip: str) -> bool:
     return body is not None and tip in body.split()
 
 
+def landing_of(at: BaseBranch, tip: str, run: str, base: str) -> str:
+    """Return the commit on the base branch by which this run landed the tip; empty if there is none."""
+    named = ("--all-match", f"--grep=^Coord-Tip: {tip}$", f"--grep=^Coord-Run: {run}$")
+    return (_lines(at, "log", "--format=%H", "-1", "--first-parent", *named, base) or "").strip()
+
+
 def revert_of(at: BaseBranch, commit: str, base: str) -> str:
     """Return the commit on the base branch that reverts another one; empty if there is none."""
     found = _lines(at, "log", "--format=%H", "-1", f"--grep=^{REVERTS}: {commit}$", f"{commit}..{base}")

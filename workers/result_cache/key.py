@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from coordination.errors import CoordinationError, GitRefused
-from coordination.models import AgentAction, Command
+from coordination.models import AgentAction, Command, QaAction, text_of
 from coordination.runs.brief import TodoSpec
 from coordination.sandbox.rules import Bounds
 from workers.workspace.git import ask
@@ -57,17 +57,36 @@ def key_of(
         **({"secrets": spec.todo.secrets} if spec.todo.secrets else {}),
         "tree": tree,
         "inputs": inputs,
-        "predecessors": [
-            [one["todo"], one["output"], trees.get(one["todo"])] for one in context.get("predecessors", ())
-        ],
+        "predecessors": _predecessors(spec, context, trees),
         "context": [context.get("context"), context.get("context_omitted")],
         **({"sandbox": asdict(bounds)} if bounds else {}),
     }
     return sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def _predecessors(spec: TodoSpec, context: Mapping[str, Any], trees: Mapping[str, str]) -> list[list[object]]:
+    """Return what the result depends on besides its own repository: the predecessors' outputs and trees; for
+    a check the trees of the repositories that it needs, whichever todos have left them.
+
+    Raises NotKnown for a check that needs a repository without commits.
+    """
+    before, action = context.get("predecessors", ()), spec.todo.action
+    if not isinstance(action, QaAction):
+        return [[one["todo"], one["output"], trees.get(one["todo"])] for one in before]
+    needed = {one["repo"] for one in before if action.needs is None or one["repo"] in action.needs}
+    commits, found = context.get("commits", {}), list[list[object]]()
+    for repo in sorted(needed - {spec.repo.name}):
+        names = [one["todo"] for one in before if one["repo"] == repo and one["commit"] == commits.get(repo)]
+        if repo not in commits or not names:
+            raise NotKnown(f"it needs {repo}, of which no commit is known", "work there in worktrees")
+        found.append([repo, trees[names[0]]])
+    return found
+
+
 def _action(spec: TodoSpec, agent_command: Command | None) -> object:
     todo = spec.todo
+    if isinstance(todo.action, QaAction):
+        return todo.action.model_dump(mode="json", include={"type", "check", "kind", "run", "report"})
     if todo.action is not None and not isinstance(todo.action, AgentAction):
         return todo.action.model_dump(mode="json")
     words = [todo.action.prompt] if todo.action and todo.action.prompt else _in_words(spec)
@@ -77,7 +96,7 @@ def _action(spec: TodoSpec, agent_command: Command | None) -> object:
 def _in_words(spec: TodoSpec) -> list[object]:
     """Return the fields of which a prompt is made that was not written."""
     todo = spec.todo
-    return [todo.id, todo.task, todo.description, todo.acceptance_criteria, spec.repo.role]
+    return [todo.id, todo.task, todo.description, [*map(text_of, todo.acceptance_criteria)], spec.repo.role]
 
 
 InputFiles = list[tuple[str, list[tuple[str, str]]]]

@@ -82,6 +82,14 @@ class Workspace:
     def mark_prepared(self) -> None:
         """Note that `prepare` succeeded."""
 
+    def set_back(self) -> bool:
+        """Undo what the attempt's command changed; return whether it was anything. In place nothing can be.
+
+        Raises Superseded.
+        """
+        self._workspace_lock.check()
+        return False
+
     def make_room(self) -> None:
         """Remove the attempt's untracked files: they may have filled the disk, and are made again."""
 

@@ -259,6 +259,13 @@ class Worktree(Workspace):
             self._folder.stand_at(self._since)
         self._stands = self._since
 
+    def set_back(self) -> bool:
+        if self._folder.is_at(self._since) and not self.changed:
+            self._workspace_lock.check()
+            return False
+        self.start_anew()
+        return True
+
     def make_room(self) -> None:
         """Remove the attempt's untracked files: they may have filled the disk, and are made again.
 

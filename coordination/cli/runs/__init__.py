@@ -8,6 +8,7 @@
 | `inspection.py` `control.py` | list, show, watch, logs, sync; pause, resume, cancel, approve, reject |
 | `changes.py` | `changes`, `diff`, `adopt` and `resolve` |
 | `campaign.py` `exec.py` | one plan, or one command, for many repositories |
+| `qa.py` | quality checks of repositories, and their results |
 | `land.py` | `land` and `revert` |
 | `rollback.py` `export.py` `clean.py` | undo; move to another Redis; remove what runs have left |
 """

@@ -231,9 +231,9 @@ def see_through(
         if back or isinstance(interruption, Terminated) or not _wants_to_cancel():
             call.coord.detach()
             what = "the rollback continues" if back else "the run continues"
-            end = "" if back else f"end it: coord cancel {run.id}; "
+            way_out = "" if back else f"end it: coord cancel {run.id}; "
             click.echo(
-                f"\n{what}; follow it: coord watch {run.id}; {end}stop the processes here: coord down",
+                f"\n{what}; follow it: coord watch {run.id}; {way_out}stop the processes here: coord down",
                 err=True,
             )
             return INTERRUPTED

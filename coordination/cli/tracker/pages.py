@@ -43,11 +43,13 @@ from coordination.models import (
     NoopAction,
     Plan,
     PythonAction,
+    QaAction,
     RevertAction,
     RewriteAction,
     ShellAction,
     Todo,
     presentable,
+    text_of,
 )
 from coordination.text import format_hours
 
@@ -99,7 +101,7 @@ def todo_page(todo: Todo, plan: Plan | None, chains: Chains) -> Iterator[Lines]:
         ]
     )
     yield text(todo.description)
-    yield bullets("is done when", todo.acceptance_criteria)
+    yield bullets("is done when", map(text_of, todo.acceptance_criteria))
     yield from _chains(chains, todo)
 
 
@@ -218,6 +220,10 @@ def _action(action: Action | None) -> str:
             return _command(action.run)
         case PythonAction():
             return f"python {action.call}"
+        case QaAction():
+            return ": ".join(
+                filter(None, ("check", action.check, _command(action.run) if action.run else ""))
+            )
         case RewriteAction():
             return f"rewrite {action.lang}: {action.pattern} → {action.rewrite}"
         case AgentAction() if action.prompt:

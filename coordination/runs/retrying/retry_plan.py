@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from coordination.errors import Conflict, NotFound, PlanRefused
 from coordination.models import Ecosystem, Plan, Repo, Todo, TodoStatus
-from coordination.planner.gates import MILESTONE_REPO, gates_of, repos_of
+from coordination.planner.gates import MILESTONE_REPO, repos_of
 from coordination.planner.resources import shortfalls
 from coordination.runs.brief import TodoSpec
 from coordination.runs.change_sets import BEFORE, ChangeSet
@@ -22,7 +22,7 @@ from coordination.runs.records import TodoState
 from coordination.runs.retrying.ended import EndedRun
 from coordination.runs.retrying.rerun_selection import Carried, RerunSelection, select_reruns
 from coordination.runs.submission.landed import NO_SETS, Base, Sets, bases
-from coordination.runs.submission.structure import refuse_changed
+from coordination.runs.submission.structure import generated_todos, refuse_changed
 from coordination.runs.submission.submit import refuse_without_agent, spec_of
 from coordination.runs.submission.writes import NO_WRITES, Writes, writes_of
 from coordination.settings import Settings
@@ -159,7 +159,7 @@ def plan_retry_of(
     repos = repos_of(ecosystem) if ecosystem else {}
     plans = ecosystem.coordination.plans if ecosystem else ()
     plan = next((plan for plan in plans if plan.id == ended.meta["plan_id"]), None)
-    declared = gates_of(plan) if plan else {}
+    declared = generated_todos(ecosystem, plan, ended.brief.predecessors) if ecosystem and plan else {}
     declared |= {todo.id: todo for todo in ecosystem.coordination.todos} if ecosystem else {}
     left = [todo for todo in ended.brief.predecessors if todo not in ended.succeeded or todo in back.todos]
     by_hand = _by_hand(plan, declared, left) - back.todos

@@ -3,6 +3,7 @@
 | module | content |
 |---|---|
 | `submit.py` | the order of a sweep; writes and seals the run |
+| `begins.py` | the commits at which a run begins, if not at the base branches |
 | `draft.py` | a run while it is being written |
 | `signing.py` | the signed order of a run, written with it |
 | `structure.py` | the graph of a run: its hash, and its differences to the file of today |

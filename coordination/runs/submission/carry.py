@@ -14,7 +14,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from coordination.backend.keys import before_field, tip_field
 from coordination.models import Ecosystem, Plan, Todo, TodoStatus
-from coordination.planner.blockers import Register
+from coordination.planner.blockers import NO_GATES, Register
 from coordination.planner.gates import gates_of
 from coordination.runs.change_sets import ChangeSet
 from coordination.runs.records import TodoState
@@ -178,13 +178,15 @@ def joined(
     plan: Plan | None,
     predecessors: Mapping[str, Collection[str]],
     carried: Collection[str],
+    generated: Mapping[str, Todo] = NO_GATES,
 ) -> dict[str, tuple[str, ...]]:
     """Return the predecessors of all todos of a run, each key after its own: those of the todos that are
-    executed, with the carried ones among them, and those of the carried ones.
+    executed, with the carried ones among them, and those of the carried ones. `generated`: todos of the graph
+    that the file does not name.
     """
     if not carried:
         return {name: tuple(before) for name, before in predecessors.items()}
-    register = Register(ecosystem, plan, gates_of(plan) if plan else {})
+    register = Register(ecosystem, plan, {**(gates_of(plan) if plan else {}), **generated})
     here = {*predecessors, *carried}
     among = {name: tuple(o for o in register.waits_for(name) if o in here) for name in carried}
     executed = {

@@ -17,6 +17,7 @@ from coordination.models import (
     NoopAction,
     OnFailure,
     PythonAction,
+    QaAction,
     ResourceNeed,
     RevertAction,
     RewriteAction,
@@ -136,6 +137,8 @@ def command_text(todo: Todo, agent: Command | None) -> str:
         return f"a person: coord {'approve' if is_milestone(todo) else 'complete-todo'} {todo.id}"
     if isinstance(action, NoopAction):
         return "nothing"
+    if isinstance(action, QaAction):
+        return f"check: {_words(action.run or '')}"
     if isinstance(action, RewriteAction):
         return f"rewrite {action.lang}: {action.pattern} → {action.rewrite}"
     if isinstance(action, LandAction | RevertAction):

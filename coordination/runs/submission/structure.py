@@ -23,12 +23,15 @@ from coordination.models import (
     LandAction,
     ManualAction,
     NoopAction,
+    Plan,
+    QaAction,
     RevertAction,
     Todo,
     TodoStatus,
     Workspace,
 )
 from coordination.planner.blockers import Register
+from coordination.planner.checks import checks_of_plan
 from coordination.planner.gates import MILESTONE_REPO, gates_of
 from coordination.runs.brief import RunBrief
 from coordination.runs.records import Descriptor
@@ -109,7 +112,9 @@ def differences(brief: RunBrief, ecosystem: Ecosystem, left: Collection[str]) ->
     todos = tuple(
         _open(todo) if todo.id in brief.predecessors else todo for todo in ecosystem.coordination.todos
     )
-    register = Register(ecosystem.with_coordination(todos=todos), plan, gates_of(plan) if plan else {})
+    ecosystem = ecosystem.with_coordination(todos=todos)
+    generated = generated_todos(ecosystem, plan, brief.predecessors) if plan else {}
+    register = Register(ecosystem, plan, generated)
     for name, before in brief.predecessors.items():
         now = register.items.get(name)
         if not isinstance(now, Todo):
@@ -122,6 +127,12 @@ def differences(brief: RunBrief, ecosystem: Ecosystem, left: Collection[str]) ->
         if now.repo != brief.repo_of[name]:
             yield f"{name} is in repository {now.repo}, and was in {brief.repo_of[name]}"
         yield from _edges(register, brief, name, before, is_left=name in left)
+
+
+def generated_todos(ecosystem: Ecosystem, plan: Plan, names: Collection[str]) -> dict[str, Todo]:
+    """Return the todos of the plan's graph that the file does not name: gates and checks."""
+    todos = {todo.id: todo for todo in ecosystem.coordination.todos if todo.id in names}
+    return {**gates_of(plan), **checks_of_plan(ecosystem, plan, todos)}
 
 
 def _edges(
@@ -149,7 +160,7 @@ def without_way_back(todo: Todo, *, in_git: bool = True) -> str:
     if (
         todo.compensate is not None
         or todo.repo == MILESTONE_REPO
-        or isinstance(todo.action, NoopAction | ManualAction | LandAction)
+        or isinstance(todo.action, NoopAction | ManualAction | LandAction | QaAction)
     ):
         return ""
     if isinstance(todo.action, RevertAction):

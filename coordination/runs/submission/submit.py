@@ -18,6 +18,7 @@ from coordination.models import (
     ManualAction,
     OnFailure,
     Plan,
+    QaAction,
     Repo,
     Retry,
     Strategy,
@@ -33,6 +34,7 @@ from coordination.runs.brief import Origin, RunBrief, TodoSpec
 from coordination.runs.records import TodoState
 from coordination.runs.replies import Reply
 from coordination.runs.store import RunStore
+from coordination.runs.submission.begins import AT_BASE, Begins
 from coordination.runs.submission.carry import Facts, completed, joined, read_carry
 from coordination.runs.submission.draft import HOST, Draft, descriptor, first_facts, new_run_id
 from coordination.runs.submission.signing import Signing
@@ -145,21 +147,23 @@ def submit(
     signing: Signing | None = None,
     hosts: Mapping[str, str] = NO_HOSTS,
     writes: Writes = NO_WRITES,
+    begins: Begins = AT_BASE,
 ) -> tuple[str, Reply]:
     """Write and seal the run; return its id and the reply that the dispatcher must follow. `file`: the digest
     of the file for its results. `signing`: the identity that signs its order, if there is one. `hosts`:
     repository → the only host that may work there. `writes`: the change set, whose completed todos are
-    carried over.
+    carried over. `begins`: the commits that a run builds on that writes no change set.
     """
     store.declare(ecosystem.capacities())
     draft = Draft(store, new_run_id(), signed=signing is not None)
     done = completed(ecosystem, writes.found, {*graph.todos, *graph.blocked_todos, *graph.left_out})
     work = _Work.of(graph, ecosystem, settings, done)
     carry = read_carry(store, writes.found, {name: todo.repo for name, todo in done.items()}, graph.repos)
-    brief = writes.tell(_brief(draft.run_id, work, order), tips=carry.tips)
+    brief = begins.put_into(writes.tell(_brief(draft.run_id, work, order), tips=carry.tips))
     meta = _meta(brief, graph, order)
     breakers = Policy.of(settings).words(ecosystem.without_breaker())
-    pins = {f"{HOST}{repo}": host for repo, host in {**carry.pins, **hosts}.items() if host}
+    pins = {**begins.hosts, **carry.pins, **hosts}
+    pins = {f"{HOST}{repo}": host for repo, host in pins.items() if host}
     draft.meta({**meta, **writes.meta, "breakers": breakers, **pins, **({"file": file} if file else {})})
     draft.levels(graph.levels)
     expected = expected_of(graph)
@@ -172,6 +176,7 @@ def submit(
     for name, reason in graph.blocked.items():
         _write_blocked(draft, graph.blocked_todos[name], f"blocked by {reason}")
     carry.write(draft, writes.signed)
+    begins.write(draft)
     if signing:
         signing.write(
             draft, brief, str(meta["brief"]), order.operation, order.on_failure,
@@ -196,7 +201,7 @@ class _Work:
     def of(
         cls, graph: PlanGraph, ecosystem: Ecosystem, settings: Settings, done: Mapping[str, Todo]
     ) -> _Work:
-        predecessors = joined(ecosystem, graph.plan, graph.predecessors, done)
+        predecessors = joined(ecosystem, graph.plan, graph.predecessors, done, _generated(ecosystem, graph))
         return cls(
             graph=graph,
             settings=settings,
@@ -221,6 +226,11 @@ class _Work:
             children=self.successors[name],
             pending=len(self.graph.predecessors[name]) if state is TodoState.WAITING else 0,
         )
+
+
+def _generated(ecosystem: Ecosystem, graph: PlanGraph) -> dict[str, Todo]:
+    declared = {todo.id for todo in ecosystem.coordination.todos}
+    return {name: todo for name, todo in graph.todos.items() if name not in declared}
 
 
 def _brief(run_id: str, work: _Work, order: Order) -> RunBrief:
@@ -270,12 +280,15 @@ def spec_of(todo: Todo, repo: Repo, settings: Settings, plan: Plan | None) -> To
     """Return what a worker is told about a todo. `plan`: the todo's plan, None where the file no longer has
     it.
     """
+    todo = todo.working_in(repo)
+    # the plan's rules are for its work: a check is repeated as often as it says itself
+    rules = plan.retry if plan and not isinstance(todo.action, QaAction) else None
     # Absolute paths are never sent: a worker knows its own.
     return TodoSpec(
-        todo=todo.working_in(repo),
-        repo=repo.model_copy(update={"path": None}),
+        todo=todo,
+        repo=repo.model_copy(update={"path": None, "qa": ()}),
         timeout=todo.timeout or settings.todo_timeout,
-        retry=_policy(settings, plan.retry if plan else None, todo.retry),
+        retry=_policy(settings, rules, todo.retry),
     )
 
 

@@ -20,6 +20,7 @@ import coordination
 import workers
 from coordination.broker.failpoints import CARRIER, PUBLISHES
 from workers.attempt.actions import FAILPOINTS
+from workers.executors import land
 
 ROOT = Path(coordination.__file__).parents[1]
 LUA = ROOT / "coordination" / "backend" / "lua"
@@ -38,7 +39,6 @@ NO_CALLS = {
     "pubsub",
     "close",
     "reset",
-    "transaction",
     "lock",
     "register_script",
     "subscribed",
@@ -62,7 +62,7 @@ def _steps() -> Iterator[str]:
 
 
 def _seams() -> Iterator[str]:
-    for _, _, name in FAILPOINTS:
+    for _, _, name in (*FAILPOINTS, *land.FAILPOINTS):
         yield name
 
 
@@ -87,7 +87,7 @@ class _Calls(ast.NodeVisitor):
         return self._found
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.ClassDef) -> None:
-        outer, self._watched = self._watched, False
+        outer, self._watched = self._watched, _is_transaction(node)
         self._where.append(node.name)
         self.generic_visit(node)
         self._where.pop()
@@ -114,6 +114,12 @@ class _Calls(ast.NodeVisitor):
         return method if method in ("execute", "watch") or (self._watched and method in METHODS) else ""
 
 
+def _is_transaction(node: ast.FunctionDef | ast.ClassDef) -> bool:
+    """Return whether it is a function that `Redis.transaction` calls with a pipeline that watches."""
+    given = [argument.arg for argument in node.args.args] if isinstance(node, ast.FunctionDef) else []
+    return len(given) == 1 and given[0] in PIPELINES
+
+
 def _last(value: ast.expr) -> str:
     name = value.attr if isinstance(value, ast.Attribute) else value.id if isinstance(value, ast.Name) else ""
     return name.lstrip("_")
@@ -125,7 +131,6 @@ ELSEWHERE = {
     "operations.checkup.": "doctor, which only reads",
     "runs.views.metrics.": "the exporter of metrics, which only reads",
     "runs.approvals.": "a command that decides nothing, and says why: it only reads",
-    "runs.approvals.asking:": "a command that lists what waits for a person",
     "api.run_reading.RunReading.redis_is_full:": "a command that follows a run, where nothing moves",
     "runs.export.": "a command that writes a run as a document, and only reads",
     "breaker/": "programs and commands that ask a breaker by themselves: what runs do of it is part of their "
@@ -133,6 +138,7 @@ ELSEWHERE = {
     "breakers.": "the same",
     "runs.views.live.": "a command that looks at the file, and says in passing what runs",
     "runs.views.log_reader.": "a command that reads logs",
+    "runs.retrying.named_checkpoints.clear": "a command that deletes the checkpoints of ended runs",
     "runs.views.run_view.": "a command that looks at runs",
     "runs.views.progress.": "a command that follows a run",
     "messages.": "programs that use messages by themselves; killed in "

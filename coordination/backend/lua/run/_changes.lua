@@ -5,8 +5,8 @@
 -- One run at a time writes a repository of a change set: the seal takes the repositories, the end of the run
 -- gives them back. So the tip of the run and that of its change set move together.
 --
--- Fields of the run's meta: `change_set`; `writes` (repositories); `takes_up` (the runs that it retries, which
--- a rollback undoes with it); `before.<repo>` (the tip before the run, and before those that it takes up);
+-- Fields of the run's meta: `change_set`; `writes` (repositories); `takes_up` (runs that it retries and
+-- takes back with itself); `before.<repo>` (the tip before the run, and before those that it takes up);
 -- `redoes` (todos whose result it replaces). Field `before <repo>` of its signed results belongs to that tip.
 
 local change_set = {}
@@ -100,6 +100,12 @@ do
     if call('EXISTS', key) == 0 then call('SREM', head .. KEY.change_sets, memo.change_set) end
   end
 
+  -- Return a list of runs, words, with this run at its end.
+  function change_set.with_run(runs)
+    if string.find(' ' .. runs .. ' ', ' ' .. run .. ' ', 1, true) then return runs end
+    return runs == '' and run or runs .. ' ' .. run
+  end
+
   -- Move the tip of a repository. `figures`: base commit, then commits, files and lines added and removed
   -- since; empty if unknown.
   function change_set.move(repo, tip, began, signed, figures)
@@ -116,11 +122,7 @@ do
     end
     local numbers = {}
     for word in string.gmatch(figures, '%S+') do numbers[#numbers + 1] = word end
-    of = of or ''
-    if not string.find(' ' .. of .. ' ', ' ' .. run .. ' ', 1, true) then
-      of = of == '' and run or of .. ' ' .. run
-    end
-    call('HSET', key, 'tip ' .. repo, tip, 'run ' .. repo, run, 'runs ' .. repo, of,
+    call('HSET', key, 'tip ' .. repo, tip, 'run ' .. repo, run, 'runs ' .. repo, change_set.with_run(of or ''),
       'host ' .. repo, call('HGET', meta, 'host.' .. repo) or '', 'result ' .. repo, signed,
       'base ' .. repo, numbers[1] or base or began, 'commits ' .. repo, numbers[2] or '',
       'files ' .. repo, numbers[3] or '', 'added ' .. repo, numbers[4] or '',
@@ -164,7 +166,8 @@ do
         if before and last then
           local signed = call('HGET', results, 'before ' .. repo) or ''
           call('HSET', key, 'tip ' .. repo, before, 'result ' .. repo, signed, 'run ' .. repo, last,
-            'runs ' .. repo, table.concat(left, ' '), 'base ' .. repo, base or '', 'host ' .. repo, host or '')
+            'runs ' .. repo, table.concat(left, ' '), 'base ' .. repo, base or '',
+            'host ' .. repo, host or '')
         end
       end
     end

@@ -73,7 +73,8 @@ do
 
   local function slot_text(name, want)
     local share = call('ZRANGE', shares_of(want), 0, 0)[1]
-    local by_run = string.match(share or call('ZRANGE', key(KEY.queue, want.name), 0, 0)[1] or '', '(%S+) %S+$')
+    local id = share or call('ZRANGE', key(KEY.queue, want.name), 0, 0)[1] or ''
+    local by_run = string.match(id, '(%S+) %S+$')
     local repo = string.match(name, '^[^:]*')
     local by = share and 'in use by run %s' or 'where run %s comes first'
     return string.format('repository %s, ' .. by, repo, by_run or '?')

@@ -15,6 +15,7 @@ from tests.chaos.failpoints.stories.afterwards import (
     UNDONE,
 )
 from tests.chaos.failpoints.stories.hosts import HOST_GONE, HOSTS, NOT_CARRIED, RESTRICTED
+from tests.chaos.failpoints.stories.landed import LANDED, LANDED_LOCALLY, NOT_LANDED
 from tests.chaos.failpoints.stories.plans import (
     CHECKPOINT,
     DATAFLOW,
@@ -43,6 +44,7 @@ STORIES = (
     LOST, STALE, HANDED_BACK, BUSY, EPOCH, CLOCK_SET, STUCK, MISPLACED, POISONED,
     EXECUTED, RESTORED, EXPIRED, CLEANED, PUSHED, ROLLED_BACK, UNDONE, ACCEPTED,
     RESTRICTED, HOSTS, NOT_CARRIED, HOST_GONE,
+    LANDED, LANDED_LOCALLY, NOT_LANDED,
 )  # fmt: skip
 QUICK = (DATAFLOW, LEVELS, FAILED_LEVEL, STEERED, CANCELLED, BY_HAND, GATED, REJECTED, ACCEPTED, UNDONE)
 """For the short form."""

@@ -1,0 +1,80 @@
+"""Quality checks: run, and their results."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from coordination.api.run import Run
+from coordination.checks.junit import write_junit
+from coordination.checks.report import QaReport, read_report
+from coordination.checks.start import CheckOptions, PreparedChecks, prepare_checks, start
+from coordination.models import CheckKind
+from coordination.runs.records import QA
+from coordination.runs.views.run_view import LAST
+
+if TYPE_CHECKING:
+    from coordination.api.access import EcosystemAccess
+
+
+class QualityChecks:
+    """`coord.checks`."""
+
+    def __init__(self, access: EcosystemAccess) -> None:
+        self._access = access
+
+    def run(
+        self,
+        repos: Collection[str] = (),
+        *,
+        plan: str | None = None,
+        run: str | None = None,
+        base: bool = False,
+        kinds: Collection[CheckKind] = (),
+        no_cache: bool = False,
+    ) -> Run:
+        """Start a run of the checks of these repositories, or of all that declare some: on the change set of
+        a `plan`, on the commits of a `run`, else on the base branches. `base`: on the base branches of the
+        repositories of the plan or run. With the embedded server its worker is started as well.
+
+        Raises NotFound; UsageError; PlanRefused where a repository declares no check.
+        """
+        options = CheckOptions(
+            repos=tuple(repos), plan=plan, run=run, base=base, kinds=tuple(kinds), no_cache=no_cache
+        )
+        return self.start(self.make_ready(self.prepare(options)))
+
+    def report(self, run: str = LAST) -> QaReport:
+        """Return the checks of a run with their verdicts, also of a run that goes on, and of one of a plan.
+
+        Raises NotFound.
+        """
+        with self._access.reached() as connection:
+            return read_report(connection, connection.reader.resolve(run))
+
+    def write_junit(self, run: str, file: str | Path) -> Path:
+        """Write the checks of a run as JUnit XML; return the file. Raises NotFound; UsageError."""
+        write_junit(self.report(run), Path(file))
+        return Path(file)
+
+    def prepare(self, options: CheckOptions) -> PreparedChecks:
+        """Return the run that `run` would start. Raises as `run` does."""
+        ecosystem = self._access.manager.document.ecosystem
+        with self._access.reached() as connection:
+            return prepare_checks(connection, ecosystem, options)
+
+    def make_ready(self, prepared: PreparedChecks) -> PreparedChecks:
+        """Start the worker that it needs. Raises NotAllowed."""
+        self._access.authority.check(QA, prepared.graph.repos)
+        self._access.start_worker(prepared.graph.repos)
+        return prepared
+
+    def start(self, prepared: PreparedChecks) -> Run:
+        """Start a prepared run. Raises Conflict; NotAllowed."""
+        repos = prepared.graph.repos
+        self._access.authority.check(QA, repos)
+        with self._access.reached() as connection:
+            run_id = start(connection, prepared)
+        self._access.announce(QA, prepared.subject, run=run_id, repos=sorted(repos))
+        return Run(self._access, run_id)

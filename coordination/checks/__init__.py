@@ -1,0 +1,14 @@
+"""Quality checks of repositories as runs of their own, against the changed versions of what they need.
+
+| module | content |
+|---|---|
+| `start.py` | decides which checks run at which commits, and submits the run |
+| `report.py` | the results of a run's checks: by check, by repository, in all |
+| `junit.py` | the results as JUnit XML |
+
+A run of checks has a todo for each check (`planner/checks.py`) and writes nothing into the file. Its todos
+begin at the tips of a change set, at the commits of a run, or at the base branches, and commit nothing. A
+check that is not green fails its todo, so those that need its repository are skipped. Results are the outputs
+of the todos (`runs/check_results.py`); green ones are reused by the result cache, for the trees of the
+repository and of those that it needs.
+"""

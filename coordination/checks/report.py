@@ -1,0 +1,206 @@
+"""The results of the checks of a run: by check, by repository, in all."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+from coordination.models import QaAction
+from coordination.runs.brief import TodoSpec
+from coordination.runs.check_results import CheckResult, CheckVerdict, FailedTest, read_result
+from coordination.runs.records import QA, Descriptor, RunView, Source, TodoState, TodoView
+from coordination.text import counted
+
+if TYPE_CHECKING:
+    from coordination.runs.connection import Connection
+
+WORST = (
+    CheckVerdict.COULD_NOT_RUN,
+    CheckVerdict.TIMED_OUT,
+    CheckVerdict.RED,
+    CheckVerdict.SKIPPED,
+    CheckVerdict.WAITING,
+)
+"""Verdicts that are not green, the one that says most first."""
+
+
+class Totals(BaseModel):
+    """Tests of several checks; a check without a report counts none."""
+
+    model_config = ConfigDict(frozen=True)
+
+    verdict: CheckVerdict
+    checks: int
+    green: int
+    total: int
+    passed: int
+    failed: int
+    skipped: int
+    errors: int
+    duration_s: float
+    """Time of the commands, one after the other, also of those whose results were reused."""
+
+
+class CheckView(BaseModel):
+    """One check of a run."""
+
+    model_config = ConfigDict(frozen=True)
+
+    todo: str
+    repo: str
+    check: str | None = None
+    """None for a command that a todo names itself."""
+    kind: str | None = None
+    verdict: CheckVerdict
+    why: str = ""
+    """The reason of a verdict that is not green."""
+    known: bool = False
+    """True if nothing failed that had not failed before the plan."""
+    total: int | None = None
+    """Number of tests; None without a report, like the following numbers."""
+    passed: int | None = None
+    failed: int | None = None
+    skipped: int | None = None
+    errors: int | None = None
+    duration_s: float | None = None
+    commit: str | None = None
+    """The commit that was checked."""
+    needs: Mapping[str, str] = {}
+    """Needed repository → the commit that it was checked against."""
+    cached: Source | None = None
+    """Origin of a result that was reused: the trees are the same."""
+    failures: tuple[FailedTest, ...] = ()
+    """The first failed tests."""
+    unnamed: int = 0
+    """Number of further failed tests."""
+    log: str
+    """The command that prints its output."""
+
+
+class QaReport(BaseModel):
+    """The checks of a run."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    plan_id: str
+    status: str
+    verdict: CheckVerdict
+    """`green` only if every check is."""
+    totals: Totals
+    repos: Mapping[str, Totals]
+    checks: tuple[CheckView, ...]
+    unchecked: tuple[str, ...] = ()
+    """Repositories that declare no check: nothing is known of them."""
+
+
+def read_report(connection: Connection, run_id: str, unchecked: Iterable[str] = ()) -> QaReport:
+    """Return the checks of a run. Raises NotFound; Unreadable."""
+    run = connection.reader.read(run_id)
+    return report_of(run, read_checks(connection, run), unchecked)
+
+
+def report_of(run: RunView, checks: Collection[CheckView], unchecked: Iterable[str] = ()) -> QaReport:
+    repos = dict.fromkeys(check.repo for check in checks)
+    totals = _totals(checks)
+    return QaReport(
+        run_id=run.run_id,
+        plan_id=run.plan_id,
+        status=run.status,
+        verdict=totals.verdict,
+        totals=totals,
+        repos={repo: _totals([check for check in checks if check.repo == repo]) for repo in repos},
+        checks=tuple(checks),
+        unchecked=tuple(unchecked),
+    )
+
+
+def read_checks(connection: Connection, run: RunView) -> list[CheckView]:
+    """Return the checks among the todos of a run, in its order."""
+    keys, redis = connection.keys.run(run.run_id), connection.redis
+    kinds = {name: Descriptor.parse(place).kind for name, place in redis.hgetall(keys.place).items()}
+    todos = [todo for todo in run.todos if kinds.get(todo.id, "").partition(":")[0] == QA]
+    if not todos:
+        return []
+    names = [todo.id for todo in todos]
+    with redis.pipeline(transaction=False) as pipeline:
+        pipeline.hmget(keys.spec, names)
+        pipeline.hmget(keys.checkpoint, names)
+        pipeline.hmget(keys.facts, [f"{name} commit" for name in names])
+        specs, checkpoints, commits = pipeline.execute()
+    rows = zip(todos, specs, checkpoints, commits, strict=True)
+    return [_view(run, todo, _action(spec), checkpoint, commit) for todo, spec, checkpoint, commit in rows]
+
+
+def _action(spec: str | None) -> QaAction | None:
+    try:
+        action = TodoSpec.model_validate_json(spec or "").todo.action
+    except ValueError:  # what is damaged in Redis is shown without its name
+        return None
+    return action if isinstance(action, QaAction) else None
+
+
+def _view(
+    run: RunView, todo: TodoView, action: QaAction | None, checkpoint: str | None, commit: str | None
+) -> CheckView:
+    result = _result(todo, checkpoint)
+    told: dict[str, Any] = {
+        name: value
+        for name, value in dict(result).items()
+        if name in CheckView.model_fields and name not in ("check", "kind", "commit")
+    }
+    return CheckView(
+        **told,
+        todo=todo.id,
+        repo=todo.repo,
+        check=action.check if action else None,
+        kind=action.kind if action else None,
+        commit=commit or result.commit or None,
+        cached=todo.cached,
+        log=f"coord logs {todo.run or run.run_id} {todo.id}",
+    )
+
+
+def _result(todo: TodoView, checkpoint: str | None) -> CheckResult:
+    """Return the result of a check's todo. Only a todo that succeeded may be green."""
+    if todo.state is TodoState.SUCCEEDED:
+        found = read_result(todo.output)
+        return found or _without(CheckVerdict.COULD_NOT_RUN, "its result cannot be read")
+    if todo.state is TodoState.FAILED:
+        found, why = read_result(checkpoint), todo.error or "it failed"
+        if found and found.verdict is not CheckVerdict.GREEN and found.why in why:
+            return found
+        return _without(CheckVerdict.COULD_NOT_RUN, why)
+    if todo.state.ended:
+        return _without(CheckVerdict.SKIPPED, todo.error or str(todo.state))
+    return _without(CheckVerdict.WAITING, todo.waits_for or str(todo.state))
+
+
+def _without(verdict: CheckVerdict, why: str) -> CheckResult:
+    return CheckResult(verdict=verdict, why=why)
+
+
+def _totals(checks: Collection[CheckView]) -> Totals:
+    found = {check.verdict for check in checks}
+    worst = next((verdict for verdict in WORST if verdict in found), None)
+    return Totals(
+        verdict=worst or (CheckVerdict.GREEN if checks else CheckVerdict.COULD_NOT_RUN),
+        checks=len(checks),
+        green=sum(check.verdict is CheckVerdict.GREEN for check in checks),
+        total=sum(check.total or 0 for check in checks),
+        passed=sum(check.passed or 0 for check in checks),
+        failed=sum(check.failed or 0 for check in checks),
+        skipped=sum(check.skipped or 0 for check in checks),
+        errors=sum(check.errors or 0 for check in checks),
+        duration_s=round(sum(check.duration_s or 0.0 for check in checks), 3),
+    )
+
+
+def checks_in_words(totals: Totals) -> str:
+    """Return `3 of 4 checks green, 120 of 122 tests passed`."""
+    words = f"{totals.green:,} of {counted(totals.checks, 'check')} green"
+    if not totals.total:
+        return words
+    return f"{words}, {totals.passed:,} of {counted(totals.total, 'test')} passed"

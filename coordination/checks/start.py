@@ -1,0 +1,185 @@
+"""Decide which checks run at which commits, and submit their run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from coordination.environment import actor
+from coordination.errors import NotFound, PlanRefused, UsageError
+from coordination.models import (
+    CheckKind,
+    Coordination,
+    Ecosystem,
+    OnFailure,
+    Plan,
+    PlanStatus,
+    Strategy,
+    Todo,
+)
+from coordination.planner.checks import check_todos, unchecked
+from coordination.planner.graph import build
+from coordination.runs.change_sets import ChangeSets
+from coordination.runs.records import QA
+from coordination.runs.submission.begins import AT_BASE, Begins, at_change_set, at_run
+from coordination.runs.submission.submit import Order
+from coordination.runs.transactions import start_checks
+from coordination.text import did_you_mean, listed
+
+if TYPE_CHECKING:
+    from coordination.planner.graph import PlanGraph
+    from coordination.runs.connection import Connection
+
+BASE = "base"
+"""Subject of checks at the base branches."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """The options of `coord qa`."""
+
+    repos: tuple[str, ...] = ()
+    """Empty: those of the plan or run, else all that declare checks."""
+    plan: str | None = None
+    """Check the change set of this plan."""
+    run: str | None = None
+    """Check the commits of this run."""
+    base: bool = False
+    """Check the base branches, though a plan or run names the repositories."""
+    kinds: tuple[CheckKind, ...] = ()
+    """Empty: all kinds."""
+    no_cache: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedChecks:
+    """A run of checks that is decided and not started."""
+
+    subject: str
+    """The plan or run whose work is checked, or `base`."""
+    records: Ecosystem
+    graph: PlanGraph
+    begins: Begins
+    unchecked: tuple[str, ...]
+    """Repositories that declare no such check: nothing is known of them."""
+    no_cache: bool
+
+
+def prepare_checks(connection: Connection, ecosystem: Ecosystem, options: CheckOptions) -> PreparedChecks:
+    """Return the run that checks the repositories.
+
+    Raises NotFound for an unknown repository, plan, run or change set; UsageError for options that exclude
+    each other; PlanRefused where a named repository declares no check, or none does.
+    """
+    subject, begins, involved = _subject(connection, ecosystem, options)
+    repos = _repos(ecosystem, options, involved)
+    kinds = options.kinds or tuple(CheckKind)
+    without = unchecked(ecosystem, repos, kinds)
+    if len(without) == len(repos) or set(without) & set(options.repos):
+        names = listed(without) if repos else "no repository"
+        what = f"{names} {'declare' if len(without) > 1 else 'declares'} {'no' if repos else 'a'} check"
+        raise PlanRefused(f"{what}{_of_kinds(options.kinds)}", "add `qa` to it in the file")
+    todos = check_todos(ecosystem, repos, kinds=kinds, prefix=f"{QA}.{subject}")
+    records, graph = checks_graph(ecosystem, subject, todos)
+    return PreparedChecks(
+        subject=subject,
+        records=records,
+        graph=graph,
+        begins=begins.only(graph.repos),
+        unchecked=tuple(without),
+        no_cache=options.no_cache,
+    )
+
+
+def checks_graph(ecosystem: Ecosystem, subject: str, todos: Iterable[Todo]) -> tuple[Ecosystem, PlanGraph]:
+    """Return the records and the graph of a run of these checks."""
+    plan_id = f"{QA}:{subject}"
+    # not validated again: only coord makes plans and todos like these
+    ours = tuple(todo.model_copy(update={"plan": None}) for todo in todos)
+    plan = Plan(
+        id=QA,
+        title=f"checks of {subject}",
+        status=PlanStatus.ACTIVE,
+        repos=tuple(dict.fromkeys(todo.repo for todo in ours)),
+        strategy=Strategy.DATAFLOW,
+        on_failure=OnFailure.CONTINUE,
+    ).model_copy(update={"id": plan_id})
+    coordination = Coordination(id=ecosystem.coordination.id).model_copy(
+        update={"plans": (plan,), "todos": ours}
+    )
+    records = ecosystem.model_copy(update={"coordination": coordination})
+    return records, build(records, plan_id)
+
+
+def start(connection: Connection, prepared: PreparedChecks) -> str:
+    """Start the run; return its id. Raises Conflict where workers have another version of coord."""
+    order = Order(
+        strategy=Strategy.DATAFLOW,
+        reason="dataflow, as for all checks",
+        on_failure=OnFailure.CONTINUE,
+        max_parallel=None,
+        actor=actor(),
+        operation=QA,
+        no_cache=prepared.no_cache,
+    )
+    return start_checks(connection, prepared.records, prepared.graph, order, prepared.begins)
+
+
+def _subject(
+    connection: Connection, ecosystem: Ecosystem, options: CheckOptions
+) -> tuple[str, Begins, tuple[str, ...] | None]:
+    """Return what is checked, where it begins, and its repositories; None: all that declare checks."""
+    if options.plan and options.run:
+        raise UsageError("--plan and --run exclude each other", "leave one of them out")
+    if options.run:
+        run_id = connection.reader.resolve(options.run)
+        begins, involved = at_run(connection.store, run_id), connection.store.brief(run_id).repo_of.values()
+        subject, repos = run_id, tuple(dict.fromkeys(involved))
+    elif options.plan:
+        subject = options.plan
+        begins, repos = _of_plan(connection, ecosystem, options.plan, base=options.base)
+    else:
+        return BASE, AT_BASE, None
+    return (BASE, AT_BASE, repos) if options.base else (subject, begins, repos)
+
+
+def _of_plan(
+    connection: Connection, ecosystem: Ecosystem, name: str, *, base: bool
+) -> tuple[Begins, tuple[str, ...]]:
+    coordination = ecosystem.coordination
+    plans = {plan.id: plan for plan in coordination.plans}
+    todos = {todo.id: todo for todo in coordination.todos}
+    if name in plans:
+        ours = ecosystem.todos_of(plans[name])
+    elif name in todos:  # a todo without plan has a change set of its own
+        ours = (todos[name],)
+    else:
+        raise NotFound(
+            f"there is no plan {name!r}{did_you_mean(name, plans)}", "list the plans: coord list-plans"
+        )
+    repos = tuple(dict.fromkeys(todo.repo for todo in ours))
+    change_set = None if base else ChangeSets(connection.store).read(name)
+    if base:
+        return AT_BASE, repos
+    if change_set is None or not change_set.open:
+        raise NotFound(
+            f"{name} has no changes that could be checked", f"make some: coord sweep {name}; or add --base"
+        )
+    return at_change_set(change_set), tuple(dict.fromkeys((*change_set.open, *repos)))
+
+
+def _repos(ecosystem: Ecosystem, options: CheckOptions, involved: Collection[str] | None) -> tuple[str, ...]:
+    declared = {repo.name: repo for repo in ecosystem.repos}
+    if unknown := [name for name in options.repos if name not in declared]:
+        words = ", ".join(f"{name!r}{did_you_mean(name, declared)}" for name in unknown)
+        raise NotFound(f"there is no repo {words}", "list the declared ones: coord list-repos")
+    wanted = options.repos or (declared if involved is None else involved)
+    found = tuple(name for name in declared if name in wanted)
+    if options.repos or involved is not None:
+        return found
+    return tuple(name for name in found if declared[name].qa)
+
+
+def _of_kinds(kinds: Collection[CheckKind]) -> str:
+    return f" of kind {listed(kinds)}" if kinds else ""

@@ -1,0 +1,350 @@
+"""Generate the todos of quality checks, in the order in which repositories need each other. Pure.
+
+A check of a repository waits for the checks of the repositories that it needs: of its own kind, and of
+earlier kinds (unit, integration, e2e). It also waits for the earlier kinds of its own repository. Where
+repositories need each other in a circle, checks of one kind do not wait for each other. A repository that is
+needed and has no check gets a todo that only states its commit, so that a check finds the files of all that
+it needs in COORD_CONTEXT.
+
+The graph of a plan contains the checks that its `qa` asks for, and those of its todos' acceptance criteria,
+as it contains milestones with a gate: no todo of the file, and generated anew for each sweep.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from functools import cached_property
+from hashlib import sha256
+from types import MappingProxyType
+
+from coordination.models import (
+    Check,
+    CheckKind,
+    Criterion,
+    DependencyType,
+    Ecosystem,
+    NoopAction,
+    Plan,
+    QaAction,
+    Repo,
+    ResourceNeed,
+    ShellAction,
+    Todo,
+    TodoStatus,
+    Workspace,
+)
+from coordination.text import listed
+
+ORDER = {kind: rank for rank, kind in enumerate(CheckKind)}
+ALL_KINDS = tuple(CheckKind)
+NOTHING: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+LONGEST_ID = 100
+QA, BEFORE, CRITERION = "qa", "qa.before", "accept"
+STATE_COMMIT = ShellAction(type="shell", run="true", read_only=True)
+"""Succeeds at once; what counts is the commit of its settle."""
+
+
+class Needs:
+    """The repositories that each repository needs, by the dependencies and the checks of the file."""
+
+    def __init__(self, ecosystem: Ecosystem) -> None:
+        self._ecosystem = ecosystem
+        self.repos: Mapping[str, Repo] = {repo.name: repo for repo in ecosystem.repos}
+        self._reached: dict[str, frozenset[str]] = {}
+
+    @cached_property
+    def direct(self) -> Mapping[str, tuple[str, ...]]:
+        """Return repository → the repositories that it needs directly, in the file's order."""
+        found: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        for dependency in self._ecosystem.coordination.dependencies:
+            if dependency.type is not DependencyType.DOCUMENTATION:
+                found[dependency.consumer][dependency.provider] = None
+        for repo in self._ecosystem.repos:
+            found[repo.name] |= dict.fromkeys(name for check in repo.qa for name in check.needs)
+        return {
+            repo: tuple(name for name in names if name in self.repos and name != repo)
+            for repo, names in found.items()
+        }
+
+    def of(self, repo: str) -> frozenset[str]:
+        """Return all repositories that a repository needs, directly or through others, without itself."""
+        if repo not in self._reached:
+            seen: set[str] = set()
+            ahead = list(self.direct.get(repo, ()))
+            while ahead:
+                name = ahead.pop()
+                if name not in seen:
+                    seen.add(name)
+                    ahead.extend(self.direct.get(name, ()))
+            self._reached[repo] = frozenset(seen - {repo})
+        return self._reached[repo]
+
+    def in_a_circle(self, repo: str, other: str) -> bool:
+        """Return whether two repositories need each other."""
+        return other in self.of(repo) and repo in self.of(other)
+
+
+def check_todos(
+    ecosystem: Ecosystem,
+    repos: Collection[str],
+    *,
+    kinds: Collection[CheckKind] = ALL_KINDS,
+    prefix: str = QA,
+    plan: str | None = None,
+    after: Mapping[str, Iterable[str]] = NOTHING,
+    before: Mapping[str, str] = MappingProxyType({}),
+    allow_red: bool = False,
+    with_needed: bool = True,
+) -> list[Todo]:
+    """Return the todos that check these repositories, each behind those that it waits for.
+
+    `prefix` begins their ids; `after`: todos of a repository that its checks wait for; `before`: `REPO CHECK`
+    → the todo that ran the same check before; `allow_red`: a red check does not fail its todo;
+    `with_needed`: state the commits of needed repositories that are not checked themselves. A repository
+    without checks of these kinds has none here: see `unchecked`.
+    """
+    generator = _Generator(
+        ecosystem, kinds, prefix, plan, after, before, allow_red=allow_red, with_needed=with_needed
+    )
+    return generator.todos(repos)
+
+
+def unchecked(
+    ecosystem: Ecosystem, repos: Iterable[str], kinds: Collection[CheckKind] = ALL_KINDS
+) -> list[str]:
+    """Return those of the repositories that declare no check of these kinds."""
+    checks = {repo.name: repo.qa for repo in ecosystem.repos}
+    return [name for name in repos if not any(check.kind in kinds for check in checks.get(name, ()))]
+
+
+def checks_of_plan(ecosystem: Ecosystem, plan: Plan, todos: Mapping[str, Todo]) -> dict[str, Todo]:
+    """Return the checks that a sweep of these todos of the plan runs: before them, behind them, and those of
+    their acceptance criteria.
+    """
+    criteria = list(_criteria(ecosystem, plan, todos))
+    found = {todo.id: todo for todo in criteria}
+    repos = {todo.repo for todo in todos.values()}
+    before: list[Todo] = []
+    if plan.qa.when.before and _is_first(ecosystem, plan):
+        before = check_todos(
+            ecosystem,
+            repos,
+            prefix=f"{plan.id}.{BEFORE}",
+            plan=plan.id,
+            allow_red=plan.qa.allow_red,
+            with_needed=False,
+        )
+        found |= {todo.id: todo for todo in (*before, *_barrier(plan, before, todos))}
+    if plan.qa.when.after:
+        after = _behind(ecosystem, (*todos.values(), *criteria))
+        known = {f"{todo.repo} {_name(todo)}": todo.id for todo in before}
+        checks = check_todos(
+            ecosystem,
+            repos,
+            prefix=f"{plan.id}.{QA}",
+            plan=plan.id,
+            after=after,
+            before=known,
+            allow_red=plan.qa.allow_red,
+            with_needed=False,
+        )
+        found |= {todo.id: todo for todo in checks}
+    declared = {todo.id for todo in ecosystem.coordination.todos}
+    return {name: todo for name, todo in found.items() if name not in declared}
+
+
+def wrong_checks(ecosystem: Ecosystem, todos: Iterable[Todo]) -> list[str]:
+    """Return a sentence, with its remedy, for each check that its repository does not declare."""
+    repos = {repo.name: repo for repo in ecosystem.repos}
+    found = []
+    for todo in todos:
+        action, repo = todo.action, repos.get(todo.repo)
+        if not isinstance(action, QaAction) or action.run is not None or repo is None:
+            continue
+        names = [check.name for check in repo.qa]
+        if action.check is None and len(names) > 1:
+            found.append(f"{todo.id}: {repo.name} has the checks {listed(names)}: name one, as check")
+        elif repo.check(action.check) is None:
+            which = f"no check {action.check!r}" if action.check else "no check"
+            found.append(f"{todo.id}: {repo.name} declares {which}: add it to its qa, or give the todo `run`")
+    return found
+
+
+def _is_first(ecosystem: Ecosystem, plan: Plan) -> bool:
+    """Return whether nothing of the plan is done: later sweeps begin with its work, not with the base."""
+    statuses = (todo.status for todo in ecosystem.todos_of(plan))
+    return plan.recurring or not any(status is TodoStatus.COMPLETED for status in statuses)
+
+
+def _barrier(plan: Plan, before: Collection[Todo], todos: Mapping[str, Todo]) -> Iterable[Todo]:
+    """Yield the todo for which all todos of the plan wait, while it waits for the checks before them."""
+    if before:
+        first = next(iter(todos.values()))
+        yield Todo(
+            id=_id(f"{plan.id}.{BEFORE}"),
+            task=f"Wait for the checks before {plan.id}",
+            repo=first.repo,
+            plan=plan.id,
+            blocked_by=tuple(todo.id for todo in before),
+            blocking=tuple(todos),
+            action=NoopAction(type="noop"),
+        )
+
+
+def _behind(ecosystem: Ecosystem, todos: Iterable[Todo]) -> Mapping[str, list[str]]:
+    """Return repository → the todos in it, and in those that it needs."""
+    needs, inside = Needs(ecosystem), defaultdict[str, list[str]](list)
+    for todo in todos:
+        inside[todo.repo].append(todo.id)
+    return {
+        repo: [name for other in (repo, *sorted(needs.of(repo))) for name in inside.get(other, ())]
+        for repo in inside
+    }
+
+
+def _criteria(ecosystem: Ecosystem, plan: Plan, todos: Mapping[str, Todo]) -> Iterable[Todo]:
+    """Yield a todo for each acceptance criterion with a check; the dependents of its todo wait for it."""
+    behind: defaultdict[str, list[str]] = defaultdict(list)
+    for todo in ecosystem.coordination.todos:
+        for name in todo.blocked_by:
+            behind[name].append(todo.id)
+        behind[todo.id] += todo.blocking
+    for todo in todos.values():
+        for number, criterion in enumerate(todo.acceptance_criteria, 1):
+            if isinstance(criterion, Criterion) and criterion.check is not None:
+                yield Todo(
+                    id=_id(f"{todo.id}.{CRITERION}.{number}"),
+                    task=f"Check of {todo.id}: {' '.join(criterion.text.split())}",
+                    repo=todo.repo,
+                    plan=plan.id,
+                    blocked_by=(todo.id,),
+                    blocking=tuple(name for name in dict.fromkeys(behind[todo.id]) if name in todos),
+                    action=QaAction(type="qa", run=criterion.check, criterion_of=todo.id),
+                    workspace=todo.workspace,
+                    env=todo.env,
+                    sandbox=todo.sandbox,
+                )
+
+
+def _name(todo: Todo) -> str:
+    return (todo.action.check or "") if isinstance(todo.action, QaAction) else ""
+
+
+def _id(name: str) -> str:
+    """Return the name as an id: shortened by a digest where it is long."""
+    if len(name) <= LONGEST_ID:
+        return name
+    return f"{name[: LONGEST_ID - 13]}.{sha256(name.encode()).hexdigest()[:12]}"
+
+
+class _Generator:
+    def __init__(
+        self,
+        ecosystem: Ecosystem,
+        kinds: Collection[CheckKind],
+        prefix: str,
+        plan: str | None,
+        after: Mapping[str, Iterable[str]],
+        before: Mapping[str, str],
+        *,
+        allow_red: bool,
+        with_needed: bool,
+    ) -> None:
+        self._needs = Needs(ecosystem)
+        self._resources = {resource.name for resource in ecosystem.resources}
+        self._kinds = frozenset(kinds)
+        self._prefix = prefix
+        self._plan = plan
+        self._after = after
+        self._before = before
+        self._allow_red = allow_red
+        self._with_needed = with_needed
+
+    def todos(self, repos: Collection[str]) -> list[Todo]:
+        asked = [repo for repo in self._needs.repos if repo in repos]
+        nodes: dict[tuple[str, CheckKind], list[str]] = {}
+        checks: dict[str, tuple[Repo, Check]] = {}
+        for name in asked:
+            repo = self._needs.repos[name]
+            for check in sorted(repo.qa, key=lambda check: ORDER[check.kind]):
+                if check.kind in self._kinds:
+                    node = _id(f"{self._prefix}.{name}.{check.name}")
+                    nodes.setdefault((name, check.kind), []).append(node)
+                    checks[node] = (repo, check)
+        commits = self._commits({repo.name for repo, _ in checks.values()}) if self._with_needed else {}
+        made = {node: self._todo(node, *of, nodes, commits) for node, of in checks.items()}
+        return _in_order({todo.id: todo for todo in commits.values()} | made)
+
+    def _commits(self, checked: Collection[str]) -> dict[str, Todo]:
+        """Return the todos that state the commits of repositories whose checks no other check waits for."""
+        found = {}
+        for name in self._needs.repos:
+            waiting = [repo for repo in checked if name in self._needs.of(repo)]
+            behind = [repo for repo in waiting if not self._needs.in_a_circle(repo, name)]
+            stated = name in checked and len(behind) == len(waiting)
+            in_place = self._needs.repos[name].workspace is Workspace.IN_PLACE  # it has no commit to state
+            if waiting and not stated and not in_place:
+                found[name] = Todo(
+                    id=_id(f"{self._prefix}.{name}.commit"),
+                    task=f"State the commit of {name}",
+                    repo=name,
+                    plan=self._plan,
+                    action=STATE_COMMIT,
+                )
+        return found
+
+    def _todo(
+        self,
+        node: str,
+        repo: Repo,
+        check: Check,
+        nodes: Mapping[tuple[str, CheckKind], list[str]],
+        commits: Mapping[str, Todo],
+    ) -> Todo:
+        held = (name for name in dict.fromkeys(check.needs) if name in self._resources)
+        return Todo(
+            id=node,
+            task=f"Check {repo.name}: {check.name}",
+            repo=repo.name,
+            plan=self._plan,
+            blocked_by=tuple(dict.fromkeys(self._blockers(repo.name, check.kind, nodes, commits))),
+            resources=tuple(ResourceNeed(name=name) for name in held),
+            action=QaAction(
+                type="qa",
+                check=check.name,
+                kind=check.kind,
+                needs=tuple(sorted(self._needs.of(repo.name))),
+                allow_red=self._allow_red,
+                before=self._before.get(f"{repo.name} {check.name}"),
+            ),
+        )
+
+    def _blockers(
+        self,
+        repo: str,
+        kind: CheckKind,
+        nodes: Mapping[tuple[str, CheckKind], list[str]],
+        commits: Mapping[str, Todo],
+    ) -> Iterable[str]:
+        yield from self._after.get(repo, ())
+        earlier = [other for other in CheckKind if ORDER[other] < ORDER[kind]]
+        for other_kind in earlier:
+            yield from nodes.get((repo, other_kind), ())
+        for other in sorted(self._needs.of(repo)):
+            circle = self._needs.in_a_circle(repo, other)
+            for other_kind in (*earlier, *(() if circle else (kind,))):
+                yield from nodes.get((other, other_kind), ())
+            if other in commits:
+                yield commits[other].id
+
+
+def _in_order(todos: Mapping[str, Todo]) -> list[Todo]:
+    """Return the todos so that each comes behind those of them that it waits for."""
+    done: dict[str, Todo] = {}
+    left = dict(todos)
+    while left:
+        ready = [name for name, todo in left.items() if not set(todo.blocked_by) & left.keys()]
+        for name in ready or [next(iter(left))]:
+            done[name] = left.pop(name)
+    return list(done.values())

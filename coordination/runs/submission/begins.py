@@ -1,0 +1,83 @@
+"""The commits at which a run begins, where these are not the base branches': those of a change set, or those
+at which a run has left its repositories. Such a run builds on that work and adds nothing to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from coordination.backend.keys import tip_field
+from coordination.runs.brief import RunBrief
+from coordination.runs.change_sets import ChangeSet
+from coordination.runs.store import RunStore
+from coordination.runs.submission.draft import HOST, Draft
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begins:
+    """Each mapping has a repository as key; one without a tip begins at its base branch."""
+
+    runs: tuple[str, ...] = ()
+    """The runs that made the work, newest first."""
+    tips: Mapping[str, str] = field(default_factory=dict)
+    signed: Mapping[str, str] = field(default_factory=dict)
+    """The signed result that states the tip."""
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    """The only host that may work there."""
+    bundles: Mapping[str, str] = field(default_factory=dict)
+    """The run that has the commits for other hosts."""
+
+    def only(self, repos: Collection[str]) -> Begins:
+        """Return it for these repositories."""
+        return Begins(
+            runs=self.runs,
+            tips={repo: tip for repo, tip in self.tips.items() if repo in repos},
+            signed={repo: text for repo, text in self.signed.items() if repo in repos},
+            hosts={repo: host for repo, host in self.hosts.items() if repo in repos},
+            bundles={repo: run for repo, run in self.bundles.items() if repo in repos},
+        )
+
+    def put_into(self, brief: RunBrief) -> RunBrief:
+        """Return the brief with the commits that its run takes up."""
+        carried = {"carried_from": self.runs, "carried_tips": dict(self.tips)}
+        return brief.model_copy(update=carried) if self.runs else brief
+
+    def write(self, draft: Draft) -> None:
+        """Write the tips into a draft, with the results that state them, and the commits for other hosts."""
+        draft.set(draft.keys.tips, self.tips)
+        draft.set(draft.keys.results, {tip_field(repo): text for repo, text in self.signed.items() if text})
+        draft.copy_bundles(self.bundles)
+
+
+AT_BASE = Begins()
+
+
+def at_change_set(change_set: ChangeSet) -> Begins:
+    """Return the tips of a change set, as far as they have not landed."""
+    changes = change_set.open
+    return Begins(
+        runs=change_set.runs,
+        tips={repo: change.tip for repo, change in changes.items()},
+        signed={repo: change.signed for repo, change in changes.items()},
+        hosts={repo: change.host for repo, change in changes.items() if change.host},
+        bundles={repo: change.run for repo, change in changes.items()},
+    )
+
+
+def at_run(store: RunStore, run_id: str) -> Begins:
+    """Return the commits at which a run has left its repositories."""
+    keys = store.keys.run(run_id)
+    with store.redis.pipeline(transaction=True) as pipeline:
+        pipeline.hgetall(keys.tips)
+        pipeline.hgetall(keys.meta)
+        tips, meta = pipeline.execute()
+    repos = list(tips)
+    signed = store.redis.hmget(keys.results, [tip_field(repo) for repo in repos]) if repos else []
+    return Begins(
+        runs=(run_id, *store.brief(run_id).carried_from),
+        tips=tips,
+        signed={repo: text for repo, text in zip(repos, signed, strict=True) if text},
+        hosts={name.removeprefix(HOST): host for name, host in meta.items() if name.startswith(HOST)},
+        bundles=dict.fromkeys(repos, run_id),
+    )

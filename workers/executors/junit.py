@@ -1,0 +1,174 @@
+"""Read JUnit XML that a check has written: hostile input, so bounded in every direction.
+
+expat parses the files as streams. A document type, and so every entity, is refused. A report is a regular
+file inside the worktree, whose path leads through no link to another place, and which the command has written
+or changed.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from xml.parsers import expat
+
+from coordination.errors import CoordinationError
+from coordination.runs.check_results import MOST_FAILURES, FailedTest
+
+MOST_FILES = 1000
+LARGEST = 64 * 1024 * 1024
+"""Bytes of all files of a report."""
+DEEPEST = 50
+MOST_ELEMENTS = 1_000_000
+CHUNK = 64 * 1024
+NAME_LENGTH, MESSAGE_LENGTH = 300, 500
+OUTCOMES = ("failure", "error", "skipped")
+
+Stamp = tuple[int, int, int, int]
+
+
+class ReportUnreadable(CoordinationError):
+    """The report is missing, too large, or no JUnit XML."""
+
+
+@dataclass(kw_only=True)
+class Report:
+    """The tests in a report, counted."""
+
+    total: int = 0
+    failed: int = 0
+    skipped: int = 0
+    errors: int = 0
+    failures: list[FailedTest] = field(default_factory=list)
+
+    @property
+    def passed(self) -> int:
+        return self.total - self.failed - self.skipped - self.errors
+
+    @property
+    def ran(self) -> int:
+        return self.total - self.skipped
+
+
+def stamps(root: Path, pattern: str) -> Mapping[Path, Stamp]:
+    """Return the report's files before the command runs."""
+    return {path: stamp for path in _files(root, pattern) if (stamp := _stamp(path))}
+
+
+def read_report(root: Path, pattern: str, before: Mapping[Path, Stamp]) -> Report:
+    """Return the tests in the files that the command has written. Raises ReportUnreadable."""
+    written = [path for path in _files(root, pattern) if _stamp(path) != before.get(path)]
+    if not written:
+        old = ", only an older one" if before else ""
+        raise ReportUnreadable(
+            f"it has written no report {pattern}{old}", "correct its command, or its field report"
+        )
+    if len(written) > MOST_FILES:
+        raise ReportUnreadable(f"its report has more than {MOST_FILES:,} files", "narrow its field report")
+    report, parsed = Report(), _Budget()
+    for path in sorted(written):
+        _read(path, root, report, parsed)
+    return report
+
+
+def _files(root: Path, pattern: str) -> Iterator[Path]:
+    """Yield paths; not more than a report may have, and one more."""
+    return islice((path for path in root.glob(pattern) if path.is_file()), MOST_FILES + 1)
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
+
+
+@dataclass
+class _Budget:
+    bytes: int = 0
+    elements: int = 0
+
+
+def _read(path: Path, root: Path, report: Report, budget: _Budget) -> None:
+    name = path.relative_to(root)
+    try:
+        if not path.resolve(strict=True).is_relative_to(root.resolve()):
+            raise ReportUnreadable(f"its report {name} is a link to a file outside of the worktree")
+        opened = os.open(path.resolve(), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(opened, "rb") as file:
+            if not stat.S_ISREG(os.fstat(opened).st_mode):
+                raise ReportUnreadable(f"its report {name} is not a file")
+            parser = _Parser(report, budget)
+            while data := file.read(CHUNK):
+                budget.bytes += len(data)
+                if budget.bytes > LARGEST:
+                    raise ReportUnreadable(f"its report has more than {LARGEST:,} bytes")
+                parser.feed(data)
+            parser.feed(b"", last=True)
+    except (expat.ExpatError, LookupError, ValueError) as error:
+        raise ReportUnreadable(f"its report {name} is not XML: {error}") from error
+    except OSError as error:
+        raise ReportUnreadable(f"its report {name} cannot be read: {error.strerror}") from error
+
+
+class _Parser:
+    def __init__(self, report: Report, budget: _Budget) -> None:
+        self._report = report
+        self._budget = budget
+        self._depth = 0
+        self._test = ""
+        self._outcome = ""
+        self._message = ""
+        self._expat = expat.ParserCreate()
+        self._expat.StartElementHandler = self._start
+        self._expat.EndElementHandler = self._end
+        self._expat.StartDoctypeDeclHandler = self._refuse
+        self._expat.EntityDeclHandler = self._refuse
+
+    def feed(self, data: bytes, *, last: bool = False) -> None:
+        self._expat.Parse(data, last)
+
+    def _refuse(self, *_: object) -> None:
+        raise ReportUnreadable("its report declares a document type or entities, which are not read")
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        self._depth += 1
+        self._budget.elements += 1
+        if self._depth > DEEPEST or self._budget.elements > MOST_ELEMENTS:
+            raise ReportUnreadable(
+                f"its report is nested deeper than {DEEPEST}, or has more than {MOST_ELEMENTS:,} elements"
+            )
+        if self._depth == 1 and name not in ("testsuites", "testsuite"):
+            raise ReportUnreadable(f"its report is no JUnit XML: it begins with {name[:NAME_LENGTH]!r}")
+        if name == "testcase":
+            self._test = ".".join(filter(None, (attributes.get("classname"), attributes.get("name"))))
+            self._outcome = self._message = ""
+        elif name in OUTCOMES and not (self._outcome and name == "skipped"):
+            self._outcome = name
+            self._message = attributes.get("message", "")
+
+    def _end(self, name: str) -> None:
+        self._depth -= 1
+        if name != "testcase":
+            return
+        report = self._report
+        report.total += 1
+        report.failed += self._outcome == "failure"
+        report.errors += self._outcome == "error"
+        report.skipped += self._outcome == "skipped"
+        if self._outcome in ("failure", "error") and len(report.failures) < MOST_FAILURES:
+            report.failures.append(
+                FailedTest(
+                    name=_plain(self._test, NAME_LENGTH), message=_plain(self._message, MESSAGE_LENGTH)
+                )
+            )
+        self._outcome = ""
+
+
+def _plain(text: str, length: int) -> str:
+    """Return the beginning of a text on one line."""
+    return " ".join(text[: 4 * length].split())[:length]
