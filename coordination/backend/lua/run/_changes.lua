@@ -122,7 +122,8 @@ do
     end
     local numbers = {}
     for word in string.gmatch(figures, '%S+') do numbers[#numbers + 1] = word end
-    call('HSET', key, 'tip ' .. repo, tip, 'run ' .. repo, run, 'runs ' .. repo, change_set.with_run(of or ''),
+    call('HSET', key, 'tip ' .. repo, tip, 'run ' .. repo, run,
+      'runs ' .. repo, change_set.with_run(of or ''),
       'host ' .. repo, call('HGET', meta, 'host.' .. repo) or '', 'result ' .. repo, signed,
       'base ' .. repo, numbers[1] or base or began, 'commits ' .. repo, numbers[2] or '',
       'files ' .. repo, numbers[3] or '', 'added ' .. repo, numbers[4] or '',
