@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from coordination.errors import UsageError
-from coordination.models import OnFailure
+from coordination.models import OnFailure, Template
 from coordination.models.templates import RepoOrder
 from coordination.planner.selection import Selectors
 from coordination.tracker.generate.campaign import campaign_template
+from coordination.tracker.generate.shipped import find_template, templates_of
 from coordination.tracker.records import GeneratedPlan
 
 if TYPE_CHECKING:
@@ -54,6 +56,41 @@ class Generators:
         wanted = Selectors(repos=repos, tags=tags, roles=roles)
         made = self._access.manager.generate_plan(
             template, {"title": title}, wanted, all_repos=all_repos, write=not dry_run
+        )
+        return self._swept(made) if sweep and made.written else made
+
+    def templates(self) -> tuple[Template, ...]:
+        """Return the templates of the file, and those that come with coord."""
+        return templates_of(self._access.manager.document.ecosystem)
+
+    def template(self, name: str) -> Template:
+        """Return a template. Raises NotFound."""
+        return find_template(self._access.manager.document.ecosystem, name)
+
+    def create_plan_from_template(
+        self,
+        template: str,
+        values: Mapping[str, object] = MappingProxyType({}),
+        *,
+        repos: Collection[str] = (),
+        tags: Collection[str] = (),
+        roles: Collection[str] = (),
+        all_repos: bool = False,
+        fields: Mapping[str, Any] = MappingProxyType({}),
+        sweep: bool = False,
+        dry_run: bool = False,
+    ) -> GeneratedPlan:
+        """Write the plan and the todos of a template for these repositories into the file; with `dry_run`
+        only return them. `values`: parameter → value. `fields`: replace fields of the plan. `sweep`: start a
+        run of the plan as well.
+
+        Raises NotFound for an unknown template and where no repository matches; UsageError for wrong or
+        missing values; PlanRefused for dependencies in a circle; Conflict where an open plan has the title.
+        """
+        found = self.template(template)
+        wanted = Selectors(repos=repos, tags=tags, roles=roles)
+        made = self._access.manager.generate_plan(
+            found, values, wanted, all_repos=all_repos, fields=fields, write=not dry_run
         )
         return self._swept(made) if sweep and made.written else made
 

@@ -67,6 +67,8 @@ COMMANDS: Families = {
         ),
         "list-plans": ("tracker.records:list_plans", "List the plans."),
         "show-plan": ("tracker.pages:show_plan", "Show a plan with its milestones and todos."),
+        "list-templates": ("runs.templates:list_templates", "List the templates of plans."),
+        "show-template": ("runs.templates:show_template", "Show a template of plans as YAML."),
         "validate-plan": ("tracker.validation:validate_plan", "Check whether a plan is complete."),
         "list-deps": ("tracker.dependencies:list_deps", "List the dependencies between repositories."),
         "show-dep": ("tracker.pages:show_dep", "Show a dependency and its check."),
@@ -104,7 +106,7 @@ COMMANDS: Families = {
         "update-todo": ("tracker.records:update_todo", "Update a todo."),
         "complete-todo": ("tracker.records:complete_todo", "Complete a todo."),
         "delete-todo": ("tracker.records:delete_todo", "Delete a todo."),
-        "create-plan": ("tracker.records:create_plan", "Create a plan."),
+        "create-plan": ("runs.templates:create_plan", "Create a plan, also from a template."),
         "update-plan": ("tracker.records:update_plan", "Update a plan and its milestones."),
         "delete-plan": ("tracker.records:delete_plan", "Delete a plan."),
         "campaign": (

@@ -34,6 +34,10 @@ RECORDS: dict[str, type[models.Record]] = {
     "coordination.todos.retry": models.Retry,
     "coordination.todos.retry.retry_on": models.OutputSign,
     "coordination.todos.retry.stop_on": models.OutputSign,
+    "coordination.templates": models.Template,
+    "coordination.templates.parameters": models.Parameter,
+    "coordination.templates.plan": models.TemplatePlan,
+    "coordination.templates.steps": models.TemplateStep,
     "coordination.dependencies": models.Dependency,
     "coordination.dependencies.validation": models.Validation,
 }

@@ -22,6 +22,7 @@ OPERATIONS: Mapping[str, str] = {
     "coord_update_issue": "edit",
     "coord_close_issue": "edit",
     "coord_create_todo": "edit",
+    "coord_create_plan_from_template": "edit",
     "coord_campaign": "edit",
     "coord_complete_todo": "edit",
     "coord_check_dependencies": "edit",

@@ -26,6 +26,7 @@ from coordination.models.execution import (
 )
 from coordination.models.landing import LandAction, LandRules, RevertAction
 from coordination.models.repositories import Repo, Resource, ResourceNeeds
+from coordination.models.templates import Template
 from coordination.models.values import (
     Amount,
     Command,
@@ -359,6 +360,7 @@ class Coordination(Record):
     plans: tuple[Plan, ...] = ()
     todos: tuple[Annotated[Todo, AfterValidator(_refuse_landing)], ...] = ()
     dependencies: tuple[Dependency, ...] = ()
+    templates: tuple[Template, ...] = ()
 
 
 class Ecosystem(Foreign):

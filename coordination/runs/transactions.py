@@ -265,6 +265,7 @@ def preview_rollback(connection: Connection, run_id: str) -> RollbackPreview:
     refuse_built_on(connection.store, run_id)
     refuse_within_change_set(connection.store, run_id)
     found = preview_of(connection.store, run_id)
+    _refuse_checks(connection, run_id)
     _refuse_landed(connection, found)
     return found
 
@@ -284,6 +285,15 @@ def roll_back(connection: Connection, run_id: str) -> str:
     if reply.word == "unknown":
         raise NotFound(f"there is no run {run_id!r}", "list the runs: coord list-runs")
     return reply.word
+
+
+def _refuse_checks(connection: Connection, run_id: str) -> None:
+    """Raise Conflict for a run of checks: it has changed nothing, and the work that it begins with is that of
+    other runs.
+    """
+    if is_of_checks(connection.store.brief(run_id).plan_id):
+        what = f"run {run_id} is one of checks: it has changed nothing that could be undone"
+        raise Conflict(what, f"end it while it runs: coord cancel {run_id}")
 
 
 def _refuse_landed(connection: Connection, found: RollbackPreview) -> None:

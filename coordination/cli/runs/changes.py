@@ -44,8 +44,8 @@ def _print(found: Sequence[ChangeView], *, one: bool) -> None:
         print_none("there is no change set", "make one: coord sweep PLAN")
         return
     names = ("plan", "repo", "branch", "base", "tip", "commits", "files", "lines", "todos")
-    columns = [Column(name=name) for name in names if name != "plan" or not one]
-    columns.append(Column(name="landed, or waits for", flexible=True, folds=True))
+    columns = [Column(name=name.upper()) for name in names if name != "plan" or not one]
+    columns.append(Column(name="LANDED, OR WAITS FOR", flexible=True, folds=True))
     print_table(columns, [row if not one else row[1:] for row in map(_row, found)])
 
 

@@ -7,7 +7,7 @@ The result: the new id or the record on standard output, one line for people on 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -57,18 +57,31 @@ def creates(fields: Sequence[Field]) -> Callable[[Create], click.Command]:
         @click.pass_obj
         @wraps(operation)
         def create(call: CliContext, /, from_file: str | None, as_json: bool, **options: Any) -> None:
-            record = record_of(fields, options)
-            if from_file is None:
-                ask_for_missing(record, fields)
-                records, several = [record], False
-            else:
-                _refuse_both(record, fields)
-                records, several = read_records(from_file)
-            print_created(operation(call.coord.manager, records), several=several, as_json=as_json)
+            create_records(call, operation, fields, options, from_file, as_json=as_json)
 
         return create
 
     return decorated
+
+
+def create_records(
+    call: CliContext,
+    operation: Create,
+    fields: Sequence[Field],
+    options: Mapping[str, Any],
+    from_file: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Create the record of these options, or those of a file; print them."""
+    record = record_of(fields, options)
+    if from_file is None:
+        ask_for_missing(record, fields)
+        records, several = [record], False
+    else:
+        _refuse_both(record, fields)
+        records, several = read_records(from_file)
+    print_created(operation(call.coord.manager, records), several=several, as_json=as_json)
 
 
 def updates(argument: str, fields: Sequence[Field], complete: Complete) -> Callable[[Update], click.Command]:

@@ -127,12 +127,6 @@ def list_plans(call: CliContext, /, form: Form, **filters: Any) -> None:
     )
 
 
-@creates(PLAN)
-def create_plan(manager: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
-    """Create a plan; print its id. Todos join it with: coord create-todo --plan."""
-    return manager.create_all("plan", records)
-
-
 def _of_milestones(verb: str, help_: str) -> Callable[[Command], Command]:
     return option(
         f"--{verb}-milestone",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated
 
@@ -9,9 +10,9 @@ from pydantic import Field
 
 from coordination.api import GeneratedPlan
 from coordination.mcp.answers import CutExec, CutGeneratedPlan, cut
-from coordination.mcp.declaration import AtOnce, Items, Wait, adds, executes
+from coordination.mcp.declaration import AtOnce, Items, Wait, adds, executes, reads
 from coordination.mcp.session import Session
-from coordination.models import OnFailure, RepoOrder, presentable
+from coordination.models import OnFailure, RepoOrder, Template, presentable
 
 SHOWN = 100
 """Limit of todos in an answer."""
@@ -64,6 +65,46 @@ def coord_campaign(
         check=check,
         order=order,
         on_failure=on_failure,
+        sweep=sweep,
+        dry_run=dry_run,
+    )
+    return answer(made)
+
+
+@reads("List the templates of plans")
+def coord_list_templates(session: Session) -> Sequence[Template]:
+    """Return the templates of plans with their parameters: those of the file, and those that come with coord.
+    Make a plan of one with coord_create_plan_from_template.
+    """
+    return session.coord.generators.templates()
+
+
+@adds("Create a plan from a template")
+def coord_create_plan_from_template(
+    session: Session,
+    template: Annotated[str, Field(description="A template's name, as coord_list_templates gives it.")],
+    values: Annotated[
+        dict[str, str | int | float | bool] | None, Field(description="Parameter of the template: its value.")
+    ] = None,
+    repos: SomeRepos = None,
+    tags: Tags = None,
+    roles: Roles = None,
+    all_repos: AllRepos = False,
+    title: Annotated[str | None, Field(description="Replaces the title of the template.")] = None,
+    sweep: SweepIt = False,
+    dry_run: DryRun = False,
+) -> CutGeneratedPlan:
+    """Write the plan and the todos of a template for the selected repositories into the file. Call it with
+    dry_run first. Run the plan with coord_sweep_plan.
+    """
+    made = session.coord.generators.create_plan_from_template(
+        template,
+        values or {},
+        repos=repos or (),
+        tags=tags or (),
+        roles=roles or (),
+        all_repos=all_repos,
+        fields={"title": title} if title else {},
         sweep=sweep,
         dry_run=dry_run,
     )

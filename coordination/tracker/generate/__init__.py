@@ -5,6 +5,7 @@
 | `plans.py` | the fields of plan and todos, and the order of the repositories |
 | `values.py` | parameters: checked values, in texts and as environment variables |
 | `campaign.py` | the template of `coord campaign` |
+| `shipped.py` | the templates of the file, and those that come with coord (`templates.yaml`) |
 
 A value never becomes a part of a command for a shell. `${version}` stays in the command, where it is the
 shell's own spelling of a variable, and the todo gets the variable in its `env`. So a value like `1; rm -rf /`

@@ -5,8 +5,8 @@
 -- One run at a time writes a repository of a change set: the seal takes the repositories, the end of the run
 -- gives them back. So the tip of the run and that of its change set move together.
 --
--- Fields of the run's meta: `change_set`; `writes` (repositories); `takes_up` (the runs that it retries, to be
--- rolled back with it); `before.<repo>` (the tip before the run, and before those that it takes up);
+-- Fields of the run's meta: `change_set`; `writes` (repositories); `takes_up` (runs that it retries and
+-- takes back with itself); `before.<repo>` (the tip before the run, and before those that it takes up);
 -- `redoes` (todos whose result it replaces). Field `before <repo>` of its signed results belongs to that tip.
 
 local change_set = {}
@@ -122,7 +122,8 @@ do
     end
     local numbers = {}
     for word in string.gmatch(figures, '%S+') do numbers[#numbers + 1] = word end
-    call('HSET', key, 'tip ' .. repo, tip, 'run ' .. repo, run, 'runs ' .. repo, change_set.with_run(of or ''),
+    call('HSET', key, 'tip ' .. repo, tip, 'run ' .. repo, run,
+      'runs ' .. repo, change_set.with_run(of or ''),
       'host ' .. repo, call('HGET', meta, 'host.' .. repo) or '', 'result ' .. repo, signed,
       'base ' .. repo, numbers[1] or base or began, 'commits ' .. repo, numbers[2] or '',
       'files ' .. repo, numbers[3] or '', 'added ' .. repo, numbers[4] or '',
