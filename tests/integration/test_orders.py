@@ -369,7 +369,7 @@ def test_files_are_removed_only_by_a_signed_job(site: Trusting, by: str | None, 
     job = CleanupJob(id="1" * 32, until_ms=site.store.now_ms() + 60_000, remove=True, runs=(run,))
     if by:
         cleaning = Cleaning(site.store, site.persons.signing(by))
-        job = job.model_copy(update={"signed": cleaning._signed(cleaning._signing, job)})
+        job = job.model_copy(update={"signed": cleaning._signed(cleaning._signing, job, OperationKind.CLEAN)})
     site.worker.cleanup_queue.post(job)
 
     site.worker.cleanup_jobs.run_once()

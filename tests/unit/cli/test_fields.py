@@ -15,7 +15,7 @@ KEPT_BY_COORD = {"created", "updated"}
 KINDS = [
     (fields.ISSUE, Issue, {"metadata"}),
     (fields.TODO, Todo, {"compensate", "retry", "env", "workspace", "needs_paths", "cache", "sandbox"}),
-    (fields.PLAN, Plan, {"milestones", "retry", "land"}),
+    (fields.PLAN, Plan, {"milestones", "retry", "land", "qa"}),
     (fields.MILESTONE, Milestone, {"id", "description", "status"}),
     (fields.DEPENDENCY, Dependency, {"validation"}),
 ]
