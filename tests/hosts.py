@@ -15,6 +15,7 @@ from coordination.models import Repo
 from coordination.planner.graph import build
 from coordination.runs.submission.signing import Signing
 from coordination.runs.submission.submit import submit
+from coordination.runs.submission.writes import NO_WRITES, read_change_set, writes_of
 from coordination.settings import Settings
 from tests.plans import PLAN, Todos, ecosystem, order
 from tests.stage import git
@@ -76,6 +77,8 @@ class World:
         self.settings = Settings(disk_min=0)
         self.signing: Signing | None = None
         """The identity that orders runs."""
+        self.with_change_set = False
+        """True if the next runs are those of a change set."""
         self.hosts: list[Host] = []
         self.remotes: dict[str, str] = {}
 
@@ -125,7 +128,12 @@ class World:
         repos = tuple(Repo(name=repo.name, url=self.remotes.get(repo.name)) for repo in declared.repos)
         declared = declared.model_copy(update={"repos": repos})
         store, graph = self.hosts[0].parts.store, build(declared, PLAN)
-        run, _ = submit(store, graph, declared, self.settings, order(), signing=self.signing)
+        found = read_change_set(store, PLAN if self.with_change_set else "")
+        writes = writes_of(found, graph.todos) if self.with_change_set else NO_WRITES
+        run, reply = submit(
+            store, graph, declared, self.settings, order(), signing=self.signing, writes=writes
+        )
+        assert reply.word == "sealed"
         return run
 
 

@@ -363,7 +363,10 @@ class DeliveryHandler:
         if reply.status in OVER:
             self._auto_cleanup.clear(grant.run_id, reply.status)
             repos = set(brief.repo_of.values())
-            self._until_answered(lambda: self._transfer.expire(grant.run_id, repos))
+            # the newest run of a change set keeps its bundles, and has copied those of the earlier ones
+            kept = brief.change_set and reply.status != RunStatus.ROLLED_BACK
+            for run in brief.built_on if kept else (grant.run_id,):
+                self._until_answered(partial(self._transfer.expire, run, repos))
         return TaskResult(kind, outcome.why)
 
     def _step(self, grant: Grant, step: Callable[[], Reply]) -> Reply:

@@ -29,6 +29,7 @@ from coordination.trust.results import (
     CachedRecord,
     ResultRecord,
     check_cached,
+    check_change_set,
     check_predecessor,
     check_tip,
     check_undone,
@@ -263,8 +264,7 @@ class SignedResults:
             self._check_adoption(grant, grant.tip_result, grant.tip, brief.change_set)
             return ANY_FENCE
         record = self._open(grant.tip_result, self._trust())
-        if record.run in brief.built_on and record.change_set != brief.change_set:
-            raise foreign(f"the signed result of the tip of {repo} is not one of {brief.change_set}")
+        check_change_set(record, built_on=brief.built_on, change_set=brief.change_set)
         return check_tip(
             record, run=grant.run_id, earlier=brief.earlier, repo=repo, tip=grant.tip, carried=carried
         )
@@ -289,6 +289,7 @@ class SignedResults:
             record = known[handed.todo] or self._record(grant.run_id, handed.todo, inputs.signed, trust)
             repo = brief.repo_of[handed.todo]
             try:
+                check_change_set(record, built_on=brief.built_on, change_set=brief.change_set)
                 check_predecessor(
                     record,
                     runs=brief.runs_of(handed.todo),

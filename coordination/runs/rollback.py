@@ -4,7 +4,7 @@ undone.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from coordination.errors import Conflict, NotFound
@@ -101,7 +101,7 @@ def refuse_within_change_set(store: RunStore, run_id: str) -> None:
     """Raise Conflict where the run is not the last of its change set, or has landed, or another run writes
     there now: a run is taken back from the end only.
     """
-    name: str | None = store.redis.hget(store.keys.run(run_id).meta, "change_set")
+    name, takes_up = store.redis.hmget(store.keys.run(run_id).meta, ["change_set", "takes_up"])
     found = ChangeSets(store).read(name) if name else None
     if found is None:
         return
@@ -113,7 +113,8 @@ def refuse_within_change_set(store: RunStore, run_id: str) -> None:
     if live := sorted(working & {*store.live_runs()}):
         what = f"run {live[0]} works on {name}, behind run {run_id}"
         raise Conflict(what, f"wait for its end: coord watch {live[0]}")
-    later = sorted({run for change in mine for run in change.runs[change.runs.index(run_id) + 1 :]})
+    ours = {run_id, *(takes_up or "").split()}  # all that it takes up is undone with it
+    later = sorted({run for change in mine for run in _since_first(change.runs, ours)} - ours)
     plans = {run: store.redis.hget(store.keys.run(run).meta, "plan_id") or "" for run in later}
     if landings := [run for run in later if is_landing(plans[run])]:
         what = f"run {landings[-1]} has restored the work of run {run_id}, which had landed and was reverted"
@@ -122,6 +123,11 @@ def refuse_within_change_set(store: RunStore, run_id: str) -> None:
         back = "; ".join(f"coord rollback {run}" for run in [*later[::-1], run_id])
         what = f"{listed(later)} of {name} {'builds' if len(later) == 1 else 'build'} on run {run_id}"
         raise Conflict(what, f"undo the last one first: {back}")
+
+
+def _since_first(runs: Sequence[str], ours: Collection[str]) -> Sequence[str]:
+    """Return the runs behind the first of ours."""
+    return runs[next(i for i, run in enumerate(runs) if run in ours) + 1 :]
 
 
 def refuse_to_accept(run: RunView, todos: Collection[str]) -> None:

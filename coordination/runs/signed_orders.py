@@ -35,7 +35,7 @@ from coordination.trust.orders import (
     read_operation,
     read_order,
 )
-from coordination.trust.results import check_predecessor, open_result
+from coordination.trust.results import check_change_set, check_predecessor, open_result
 from coordination.trust.rights import Right, right_of
 from coordination.trust.trust_file import Principal, TrustFile
 
@@ -228,8 +228,10 @@ class SignedRun:
         if told.todo in self.brief.by_hand and not told.commit:
             return None
         try:
+            record = open_result(signed, self.trust, self.now())
+            check_change_set(record, built_on=self.brief.built_on, change_set=self.brief.change_set)
             check_predecessor(
-                open_result(signed, self.trust, self.now()),
+                record,
                 runs=self.brief.runs_of(told.todo),
                 run=told.run,
                 todo=told.todo,

@@ -166,6 +166,16 @@ def check_tip(
     )
 
 
+def check_change_set(record: ResultRecord, *, built_on: Collection[str], change_set: str) -> None:
+    """Check that the result of an earlier run was made for the change set. `built_on`: the runs that a run
+    names as those of its change set, which Redis has told to its submitter. Raises NotTrusted.
+    """
+    if record.run in built_on and record.change_set != change_set:
+        raise foreign(
+            f"the signed result of {record.todo} in run {record.run} is not one of change set {change_set}"
+        )
+
+
 def check_predecessor(
     record: ResultRecord,
     *,

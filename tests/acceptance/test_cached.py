@@ -25,9 +25,11 @@ TODOS = [
 
 @pytest.fixture
 def swept(stage: Stage) -> Iterator[Stage]:
-    stage.write(TODOS, repos={"r1": {"slots": 2}})
+    # for another plan: a second sweep of this one would begin with what the first has made
+    earlier = [{**todo, "plan": "BEFORE"} for todo in TODOS]
+    stage.write(earlier, repos={"r1": {"slots": 2}}, plans=[{"id": "BEFORE", "title": "before"}])
     stage.up()
-    assert stage.sweep().code == 0
+    assert stage.coord("sweep", "BEFORE").code == 0
     stage.write(TODOS, repos={"r1": {"slots": 2}})
     yield stage
     stage.ok("down")

@@ -133,8 +133,8 @@ def make(request: pytest.FixtureRequest) -> Make:
     return member
 
 
-ALONE = {"rewrite"}
-"""Kinds of actions whose command is not the todo's own; each has tests of its own below."""
+ALONE = {"rewrite", "qa"}
+"""Kinds of actions with tests of their own: below, and in tests/acceptance/test_quality_checks.py."""
 
 
 def test_every_member_is_in_this_suite() -> None:

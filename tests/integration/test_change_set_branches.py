@@ -13,8 +13,12 @@ import pytest
 
 from coordination.errors import GitRefused
 from coordination.models import Repo
+from coordination.runs.brief import RunBrief
+from coordination.runs.records import WaitReason
+from tests.attempts import RUN, Bench
 from tests.worktrees import ANN, SOON, save
 from workers.landing.run_base import base_at_remote
+from workers.outcome import OutcomeKind
 from workers.workspace.base_commit import Carried, Unmergeable
 from workers.workspace.branch_copy import BranchCopy
 from workers.workspace.git import git
@@ -282,3 +286,21 @@ def test_a_shallow_clone_is_named_as_the_reason(tmp_path: Path, sweeps: Sweeps):
     with pytest.raises(Unmergeable, match="unshallow") as refused:
         other.begin()
     assert refused.value.waits
+
+
+def test_an_attempt_waits_for_a_merge_by_hand_and_hands_its_figures_over(tmp_path: Path, checkout: Path):
+    bench = Bench(tmp_path)
+    base = git("rev-parse", "HEAD", cwd=bench.make_repository())
+    branch, told = {"api": BRANCH}, {"run_id": RUN, "plan_id": "PLAN", "change_set": "PLAN"}
+    bench.brief = RunBrief(**told, branch_of_set=branch)
+    done = bench.attempt("echo two > code")
+    assert (done.kind, done.figures) == (OutcomeKind.SUCCEEDED, f"{base} 1 1 1 1")
+
+    save(bench.checkout, "meanwhile", code="three\n")
+    shutil.rmtree(bench.state)
+    git("worktree", "prune", cwd=bench.checkout)
+    bench.brief = RunBrief(**told, branch_of_set=branch, carried_tips={"api": done.tip})
+    waits = bench.attempt("true", done.tip)
+    assert (waits.kind, waits.reason) == (OutcomeKind.HINDERED, WaitReason.BASE)
+    assert "code" in waits.why
+    assert f"git -C {bench.tree} merge" in waits.why

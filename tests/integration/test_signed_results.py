@@ -40,6 +40,7 @@ from coordination.trust.orders import OperationKind
 from coordination.trust.results import open_result, seal_result
 from coordination.trust.trust_file import read_trust
 from tests.hosts import Host, World, reads, tip
+from tests.plans import PLAN
 from tests.stage import git
 from tests.waiting import until
 from workers.app import Container
@@ -255,6 +256,63 @@ def test_a_todo_does_not_begin_at_a_commit_that_no_result_led_to(
         site.a.do(run, todo, "up")
     attack(site, run)
     site.refused(site.a, run, "T3", "up", words)
+
+
+def done_in_a_change_set(site: Site) -> str:
+    """Return an ended run of a change set in which T1 has succeeded."""
+    site.world.with_change_set = True
+    run = site.world.run({"T1": "up"}, T1=WORK)
+    site.a.do(run, "T1", "up")
+    site.store.complete(run, "OPEN", "somebody")
+    return run
+
+
+def change(site: Site, **facts: str) -> None:
+    fields = {f"{name} up": value for name, value in facts.items()}
+    site.redis.hset(site.store.keys.changes(PLAN), mapping=fields)
+
+
+def tip_of_the_set(site: Site, _run: str) -> None:
+    change(site, tip=site.foreign())
+
+
+def result_of_no_set(site: Site, run: str) -> None:
+    """All that Redis tells fits each other, and was true of a run outside of the change set."""
+    site.world.with_change_set = False
+    other = site.world.run({"T1": "up"}, T1=WORK)
+    site.a.do(other, "T1", "up")
+    site.world.with_change_set = True
+    result = site.redis.hget(site.keys(other).results, "T1")
+    tip = site.redis.hget(site.keys(other).tips, "up")
+    change(site, tip=tip, result=result, run=other, runs=f"{run} {other}")
+    site.redis.hset(site.store.keys.changes(PLAN), "todo T1", f"{other} up")
+
+
+def test_the_next_run_of_a_change_set_builds_on_signed_results_of_both_machines(site: Site):
+    first = done_in_a_change_set(site)
+    second = site.run(T1={**WORK, "status": "completed"})
+
+    site.a.do(second, "T2", "up")
+    site.b.do(second, "R", "down")
+
+    assert site.b.told(second, "R")["T1"]["output"] == {"by": "T1"}
+    assert git(site.up, "show", f"{tip(site.up, second)}:work") == "T1\nT2"
+    assert site.reported(first, "T1") == site.reported(second, "T2") == site.reported(second, "R") == []
+
+
+@pytest.mark.parametrize(
+    ("attack", "words"),
+    [(tip_of_the_set, "stands at"), (result_of_no_set, "not one of change set")],
+    ids=lambda it: getattr(it, "__name__", ""),
+)
+def test_the_next_run_of_a_change_set_uses_no_tip_that_was_not_signed_for_it(
+    site: Site, attack: Callable[[Site, str], None], words: str
+):
+    attack(site, done_in_a_change_set(site))
+    run = site.run(T1={**WORK, "status": "completed"})
+    site.refused(site.a, run, "T2", "up", words)
+    if attack is result_of_no_set:
+        site.refused(site.b, run, "R", "down", words)
 
 
 def output(site: Site, run: str) -> None:

@@ -94,8 +94,9 @@ def sweep(
     """Run PLAN: every open todo of it, in dependency order.
 
     Selectors of one kind (`--repo a --repo b`) are a union, different kinds intersect. A todo that depends on
-    an open todo outside of the selection is blocked. Where a todo depends on a completed one whose result is
-    not in its base branch, nothing starts (exit code 6).
+    an open todo outside of the selection is blocked. The run begins with what the plan has made and not
+    landed. Where a todo depends on a completed one of another plan whose result has not landed, or another
+    run writes the same repositories of the plan, nothing starts (exit code 6).
 
     Exit code 0: all succeeded. 3: some failed, or all was undone. 5: some were blocked from outside, and
     nothing failed.

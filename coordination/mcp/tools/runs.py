@@ -117,10 +117,11 @@ def coord_sweep_plan(
     """Start a run of the plan's open todos in dependency order, and return the run at once.
 
     The run continues independently of this session: follow it with coord_get_run(run=…, wait_s=60) until its
-    status is no longer running. It begins at the tip of each repository's `branch` and commits to
-    coord/<run_id>. Have those branches merged before the next sweep: a sweep is refused (code 6) if one of
-    its todos depends on a completed todo whose result is not in the base branch. Todos blocked from outside
-    the plan are skipped. Call coord_forecast_plan first for a preview.
+    status is no longer running. It begins with what the plan has made and not landed, else at the tip of each
+    repository's `branch`; branch coord/<plan> gets its work, which coord_land_plan lands. A sweep is refused
+    (code 6) while another run writes the same repositories of the plan, or if one of its todos depends on a
+    completed todo of another plan whose result is not in the base branch. Todos blocked from outside the plan
+    are skipped. Call coord_forecast_plan first for a preview.
     """
     wanted = Selectors(repos=repos or (), todos=todos or ())
     run = session.coord.runs.sweep(

@@ -1,6 +1,7 @@
 """Delete the records of runs that ended longer than `keep_runs` ago.
 
-Runs with a failed compensation are kept: a person still has to see to them.
+Runs with a failed compensation are kept: a person still has to see to them. So are those whose work has not
+landed: they have the outputs, signed results and bundles on which later runs of their change set build.
 
 Records are deleted in batches, because Redis executes one command at a time and a run of 10,000 todos has
 10,000 logs. The keys by which the rest of a run is found (its entry in `runs`, its meta, the names of its
@@ -13,6 +14,7 @@ that could not be written is kept.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -22,10 +24,14 @@ import redis
 from coordination.backend.keys import member
 from coordination.cache.names import of_run
 from coordination.durations import ms
+from coordination.errors import Unreadable
+from coordination.runs.change_sets import ChangeSets
 from coordination.runs.export.archiver import RunArchiver
 from coordination.runs.filings import FILE
 from coordination.runs.records import Descriptor, RunStatus
 from coordination.runs.store import RunStore
+
+logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 5.0
 FORGOTTEN_AT_ONCE = 100
@@ -50,11 +56,23 @@ class Expiry:
         """Delete the runs that ended too long ago; return their ids."""
         until = self._store.now_ms() - ms(self._keep)
         begun_before = self._store.redis.zrangebyscore(self._store.keys.runs, "-inf", until)
-        old = [run_id for run_id in begun_before if self._ended_before(run_id, until)][:FORGOTTEN_AT_ONCE]
+        old = [run_id for run_id in begun_before if self._ended_before(run_id, until)]
+        old = self._without_unlanded(old)[:FORGOTTEN_AT_ONCE] if old else []
         kept = old if self._archiver is None else self._archiver.keep(old)
         for run_id in kept:
             forget(self._store, run_id)
         return kept
+
+    def _without_unlanded(self, runs: Sequence[str]) -> list[str]:
+        """Return the runs that no change set needs; none while one cannot be read."""
+        sets = ChangeSets(self._store)
+        try:
+            found = [sets.read(name) for name in sets.list()]
+        except Unreadable as error:
+            logger.warning("no run is deleted: %s", error.message)
+            return []
+        needed = {run for one in found if one for run in one.runs}
+        return [run for run in runs if run not in needed]
 
     def _ended_before(self, run_id: str, until_ms: int) -> bool:
         keys = self._store.keys

@@ -26,7 +26,7 @@ from coordination.runs.submission.structure import generated_todos, refuse_chang
 from coordination.runs.submission.submit import refuse_without_agent, spec_of
 from coordination.runs.submission.writes import NO_WRITES, Writes, writes_of
 from coordination.settings import Settings
-from coordination.text import counted, listed
+from coordination.text import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,15 +195,30 @@ def plan_retry_of(
 
 
 def refuse_behind(left: RetryPlan) -> None:
-    """Raise Conflict where work is taken back that a later run of the change set has built on."""
+    """Raise Conflict where work is taken back that another run of the change set has built on."""
     taken_back = left.set_back.repos | {left.ended.repo_of(todo) for todo in left.lost}
-    if repos := sorted(taken_back & left.later.keys()):
-        run, later = left.ended.run_id, left.later[repos[0]]
-        raise Conflict(
-            f"run {later} has built on the work of run {run} in {listed(repos)}, which would be taken back",
-            f"take that back first: coord rollback {later}; or retry {later} from there: "
-            f"coord retry {later} --from TODO",
-        )
+    for repo in sorted(taken_back):
+        if later := left.later.get(repo) or _built_between(left, repo):
+            run = left.ended.run_id
+            raise Conflict(
+                f"run {later} has built on the work in {repo} that would be taken back from run {run}",
+                f"take that run back first: coord rollback {later}; or do its work again, too: "
+                f"coord retry {later} --from TODO",
+            )
+
+
+def _built_between(left: RetryPlan, repo: str) -> str:
+    """Return a run that has worked in the repository since the first todo that is executed again there, on
+    todos that the ended run does not have; empty if there is none.
+    """
+    found, ended = left.writes.found, left.ended
+    if (change := found.open.get(repo)) is None:
+        return ""
+    at = {run: position for position, run in enumerate(change.runs)}
+    again = (todo for todo in left.set_back.todos if ended.repo_of(todo) == repo)
+    first = min(at.get(ended.facts[todo].get("run", ended.run_id), 0) for todo in again)
+    others = (found.source[todo] for todo in change.todos if todo not in ended.state)
+    return next((run for run in others if at.get(run, 0) >= first), "")
 
 
 def _by_hand(plan: Plan | None, declared: Mapping[str, Todo], left: Iterable[str]) -> frozenset[str]:

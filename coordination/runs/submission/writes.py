@@ -84,7 +84,7 @@ class Writes:
         again = dict.fromkeys(self.redoes, last) if last else {}
         return brief.model_copy(
             update={
-                "change_set": self.change_set,
+                "change_set": self.found.id if self.repos or built_on else "",
                 "branch_of_set": {repo: self.branch(repo) for repo in self.repos},
                 "built_on": built_on,
                 "carried_tips": dict(tips),
