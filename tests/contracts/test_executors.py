@@ -315,6 +315,7 @@ def test_a_rewrite_without_a_match_succeeds_and_a_wrong_one_fails(bench: Bench) 
     assert bench.run(action=rewrite("absent($X)", "")).ok
     assert not bench.run(action=rewrite("two statements", "")).ok
     assert not bench.run(action=rewrite("old($X)", "", lang="klingon")).ok
+    assert not bench.run(action=rewrite("def $A(", "x")).ok, "ast-grep itself only warns of it"
     assert (bench.cwd / "code.py").read_text() == "old(1)\n"
 
 

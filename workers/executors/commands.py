@@ -95,14 +95,27 @@ def _globs(path: str) -> tuple[str, ...]:
     return (anchored,) if GLOB & set(path) else (anchored, f"{anchored}/**")
 
 
-REWRITE = f'"$0" "$@" || {{ code=$?; test $code = {NO_MATCH} && echo "no match" && exit 0; exit $code; }}'
-"""Its arguments follow as arguments of their own, which no shell parses."""
+UNPARSED = "Pattern contains an ERROR node"
+"""Said by ast-grep, with exit code 0, of a pattern that is no code of its language."""
+REWRITE = f"""
+said=$("$0" run --config=/dev/null "$1" "$2" --debug-query=ast --stdin </dev/null 2>&1)
+case $said in *"{UNPARSED}"*) echo "the pattern is no code of this language: $1 $2" >&2; exit 2;; esac
+shift 2
+"$0" "$@" || {{ code=$?; test $code = {NO_MATCH} && echo "no match" && exit 0; exit $code; }}
+"""
+"""Its arguments follow as arguments of their own, which no shell parses: pattern and language, which are
+tried on nothing, then those of the rewrite.
+"""
 
 
 def rewrite_command(job: Job) -> Command:
-    """Return the command of a rewrite, which succeeds if nothing matches. Raises PlanRefused."""
-    assert isinstance(job.action, models.RewriteAction)
-    return Command(argv=("sh", "-c", REWRITE, ast_grep(), *rewrite_arguments(job.action)))
+    """Return the command of a rewrite, which succeeds if nothing matches, and fails for a pattern that
+    ast-grep cannot parse. Raises ProgramMissing.
+    """
+    action = job.action
+    assert isinstance(action, models.RewriteAction)
+    tried = (f"--pattern={action.pattern}", f"--lang={action.lang}")
+    return Command(argv=("sh", "-c", REWRITE, ast_grep(), *tried, *rewrite_arguments(action)))
 
 
 def agent_command(job: Job) -> Command:
