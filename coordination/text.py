@@ -78,6 +78,7 @@ PATTERNS = {
     r"^[!-~]{16,}$": "must have 16 characters or more, without blanks",
     r"^\s*\d+(\.\d+)?\s*([KMGT]iB)?\s*$": "must be written like 512MiB or 1.5GiB, or be a number of bytes",
     r"^[A-Za-z][A-Za-z0-9_-]*$": "may hold letters, digits, '_' and '-' only, and begins with a letter",
+    r"^[a-z][a-z0-9_]*$": "may hold lower-case letters, digits and '_' only, and begins with a letter",
     r"^[A-Za-z0-9_-]+$": "may hold letters, digits, '_' and '-' only",
 }
 

@@ -8,6 +8,26 @@ from coordination import models
 from coordination.ecosystem.yaml_text.places import Location
 from coordination.models import Dependency, Issue, Milestone, Plan, Record, ResourceNeed, Todo
 
+
+def _executable(path: str) -> dict[str, type[models.Record]]:
+    """Return the sections of what a todo, or a step of a template, says of its execution."""
+    return {
+        f"{path}.resources": models.ResourceNeed,
+        f"{path}.gate": models.Gate,
+        f"{path}.cache": models.Cache,
+        f"{path}.sandbox": models.Sandbox,
+        **_retries(path),
+    }
+
+
+def _retries(path: str) -> dict[str, type[models.Record]]:
+    return {
+        f"{path}.retry": models.Retry,
+        f"{path}.retry.retry_on": models.OutputSign,
+        f"{path}.retry.stop_on": models.OutputSign,
+    }
+
+
 RECORDS: dict[str, type[models.Record]] = {
     "": models.Ecosystem,
     "repos": models.Repo,
@@ -19,25 +39,20 @@ RECORDS: dict[str, type[models.Record]] = {
     "coordination.plans": models.Plan,
     "coordination.plans.land": models.LandRules,
     "coordination.plans.qa": models.PlanChecks,
-    "coordination.plans.retry": models.Retry,
-    "coordination.plans.retry.retry_on": models.OutputSign,
-    "coordination.plans.retry.stop_on": models.OutputSign,
+    **_retries("coordination.plans"),
     "coordination.plans.milestones": models.Milestone,
     "coordination.plans.milestones.gate": models.Gate,
     "coordination.plans.milestones.completion_criteria": models.Criterion,
     "coordination.todos": models.Todo,
     "coordination.todos.acceptance_criteria": models.Criterion,
-    "coordination.todos.resources": models.ResourceNeed,
-    "coordination.todos.gate": models.Gate,
-    "coordination.todos.cache": models.Cache,
-    "coordination.todos.sandbox": models.Sandbox,
-    "coordination.todos.retry": models.Retry,
-    "coordination.todos.retry.retry_on": models.OutputSign,
-    "coordination.todos.retry.stop_on": models.OutputSign,
+    **_executable("coordination.todos"),
     "coordination.templates": models.Template,
     "coordination.templates.parameters": models.Parameter,
     "coordination.templates.plan": models.TemplatePlan,
+    "coordination.templates.plan.land": models.LandRules,
+    **_retries("coordination.templates.plan"),
     "coordination.templates.steps": models.TemplateStep,
+    **_executable("coordination.templates.steps"),
     "coordination.dependencies": models.Dependency,
     "coordination.dependencies.validation": models.Validation,
 }

@@ -22,7 +22,7 @@ from coordination.runs.submission import signing
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from coordination.trust.break_glass import declare_emergency, keep_emergency
-from coordination.trust.orders import RunOrder, blocks_of, digest, times
+from coordination.trust.orders import OperationKind, RunOrder, blocks_of, digest, times
 from coordination.trust.trust_file import read_trust
 from tests.integration.conftest import MakeWorker
 from tests.sandboxes import needs_bubblewrap

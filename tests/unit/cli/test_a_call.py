@@ -74,7 +74,7 @@ def test_every_command_of_the_table_is_there(name: str, place: str) -> None:
 
     assert isinstance(command, click.Command)
     assert command.help
-    assert function == name.replace("-", "_")
+    assert function.removesuffix("_") == name.replace("-", "_"), "`exec` is a function of Python"
 
 
 def test_a_mistyped_command_gets_the_nearest_ones(capsys: pytest.CaptureFixture[str]) -> None:
