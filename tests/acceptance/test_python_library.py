@@ -83,6 +83,7 @@ def test_every_room_has_figures(coord: Coord) -> None:
         "plans": {"draft": 1},
         "todos": {"pending": 3},
         "dependencies": {},
+        "templates": {},
     }
     assert stats["locks"] == {"held": 1, "waiting": 0}
     assert stats["resources"] == {}

@@ -215,7 +215,7 @@ BUGS = (
     Bug(
         "what stands before a failed compensation is undone all the same",
         f"{STEPS}/_saga.lua",
-        "  if outcome == 'succeeded' then pass(todo, p) end",
+        "  if outcome == 'succeeded' then\n    change_set.undone(todo)\n    pass(todo, p)\n  end",
         "  pass(todo, p)",
         (UNDO,),
     ),

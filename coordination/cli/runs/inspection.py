@@ -108,13 +108,14 @@ def _print(view: RunView, *, by_level: bool) -> None:
     if view.unsigned != ("the order",):  # without identities that goes without saying
         for what in view.unsigned or ():
             click.echo(f"not signed: {plain(what)}")
-    for repo, tip in view.tips.items():
-        click.echo(plain(f"{repo}: {view.branches.get(repo, '')} at {tip[:12]}"))
     print_unwritten(view)
     if view.progress and not view.status.ended:
         for text in outlook(view.progress):
             click.echo(text)
     (print_levels if by_level else print_todos)(view)
+    if view.change_set:
+        where = ", ".join(f"{repo} ({tip[:12]})" for repo, tip in view.tips.items())
+        click.echo(plain(f"its change set is {view.change_set}: {where or 'no commits'}"))
 
 
 def _draw(run: Run, path: Path) -> None:
