@@ -101,6 +101,7 @@ def test_retries_leases_and_hand_backs_count_once(unheard: Harness, strategy: St
     unheard.begin({"A": "r1"}, strategy=strategy)
     todo = unheard.take("A")
     unheard.store.checkpoint(todo, '{"n": 1}')
+    assert unheard.store.note_change(todo, "NONE", "r1", landed="{}").word == "gone"
     unheard.follow(unheard.store.retry(todo, timedelta(milliseconds=1), BAD))
     carried_on(unheard)
     assert (unheard.facts()["A tries"], events(unheard, "todo.retrying")) == ("1", ["A"])
