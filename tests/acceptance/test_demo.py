@@ -11,6 +11,7 @@ import yaml
 from coordination.demo import break_package, create
 from coordination.demo.create import names
 from tests.stage import Done, Stage, git
+from tests.waiting import until
 
 SAMPLE = Path(create.__code__.co_filename).parent / "ecosystem.yaml"
 TODOS = [f"TODO-{n:03}" for n in range(1, 13)]
@@ -58,7 +59,7 @@ def test_every_repository_has_the_work_as_commits_with_trailers_on_the_branch_of
 
     for name in names():
         repository = stage.folder / name
-        assert branches(repository) == [f"coord/{run}", CHANGE_SET]
+        until(lambda at=repository: branches(at) == [f"coord/{run}", CHANGE_SET])
         metadata = git(repository, "show", f"{CHANGE_SET}:pyproject.toml")
         trailers = git(repository, "log", "--format=%(trailers)", f"main..{CHANGE_SET}")
         assert 'requires-python = ">=3.11"' in metadata
