@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import threading
 import time
 import uuid
@@ -31,7 +30,6 @@ from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Worker
 from coordination.runs.records import RunStatus, TodoState
 from coordination.runs.replies import Grant, Reply
-from coordination.runs.retry_policy import Again, GiveUp, decide
 from coordination.runs.shared import ContextCalls
 from coordination.runs.store import RunStore
 from workers.attempt.attempt import Attempt
@@ -46,7 +44,7 @@ from workers.executors.land_job import LandJobs
 from workers.landing.run_base import base_at_remote
 from workers.leases import Leases
 from workers.order_check import OrderCheck, is_refusal
-from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
+from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind, with_retry_decision
 from workers.result_cache import Results
 from workers.sandbox import Sandboxes
 from workers.served import ServedRepositories
@@ -204,7 +202,9 @@ class DeliveryHandler:
             checkpoint=attempt.checkpoint,
         )
         try:
-            outcome = _with_retry_decision(grant, attempt.run(), log)
+            outcome = attempt.run()
+            outcome = replace(outcome, why=log.masked(outcome.why))
+            outcome = with_retry_decision(outcome, grant.spec.retry, grant.tries, log.say)
             log.close()  # before the step: a reader that sees the end of the todo finds all of its log
             result = self._take_step(grant, outcome)
             if result.kind is TaskResultKind.DONE:
@@ -398,18 +398,3 @@ def _is_outage(error: Exception, _pause_s: float) -> bool:
 
 def _settled_or_later(reply: Reply, why: str) -> TaskResult:
     return TaskResult(TaskResultKind.FAILED if reply.word == "settled" else TaskResultKind.LATER, why)
-
-
-def _with_retry_decision(grant: Grant, outcome: AttemptOutcome, log: Log) -> AttemptOutcome:
-    """Return the outcome with the retry policy's decision on a failure, and without secrets."""
-    outcome = replace(outcome, why=log.masked(outcome.why))
-    if outcome.kind is not OutcomeKind.FAILED:
-        return outcome
-    draw = random.random()  # noqa: S311 -- jitter, no secret
-    match decide(grant.spec.retry, grant.tries + 1, draw, outcome.failure):
-        case Again(delay):
-            return replace(outcome, again=delay)
-        case GiveUp(why) if why:
-            log.say(why)
-            return replace(outcome, why=f"{outcome.why} ({why})")
-    return outcome

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 
+from coordination.models import Retry
 from coordination.runs.records import Blame, Result, TodoState, WaitReason
-from coordination.runs.retry_policy import Failure
+from coordination.runs.retry_policy import Again, Failure, GiveUp, decide
 from workers.process.child import OVER, Exit
 
 
@@ -123,3 +125,21 @@ def failure_from_exit(ended: Exit, shows: Callable[[str], bool]) -> Failure | No
         return None
     code = ended.exit_code if ended.signal is None else SIGNALLED + ended.signal
     return Failure(exit_code=code, shows=shows)
+
+
+def with_retry_decision(
+    outcome: AttemptOutcome, policy: Retry, tries: int, say: Callable[[str], object]
+) -> AttemptOutcome:
+    """Return the outcome with the retry policy's decision on a failure. `tries`: failures before this one;
+    `say` writes a line of the todo's log.
+    """
+    if outcome.kind is not OutcomeKind.FAILED:
+        return outcome
+    draw = random.random()  # noqa: S311 -- jitter, no secret
+    match decide(policy, tries + 1, draw, outcome.failure):
+        case Again(delay):
+            return replace(outcome, again=delay)
+        case GiveUp(why) if why:
+            say(why)
+            return replace(outcome, why=f"{outcome.why} ({why})")
+    return outcome

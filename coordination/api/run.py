@@ -13,7 +13,7 @@ from coordination.environment import actor
 from coordination.errors import Blocked, Conflict
 from coordination.messages.live import BEGINNING
 from coordination.models import OnFailure, WriteBack
-from coordination.runs import transactions
+from coordination.runs import transactions, undo
 from coordination.runs.filings import file_id, write_results
 from coordination.runs.records import RunStatus, RunView
 from coordination.runs.replies import Reply
@@ -131,7 +131,7 @@ class Run(RunReading):
         """Begin a rollback on the workers that are there; return `rolling_back`, `already` or `done`."""
         self._check("rollback")
         with self._reached() as connection:
-            word = transactions.roll_back(connection, self.id)
+            word = undo.roll_back(connection, self.id)
         if word == "rolling_back":
             self._announce("rollback")
         return word
@@ -139,7 +139,7 @@ class Run(RunReading):
     def rollback_preview(self) -> RollbackPreview:
         """Return what a rollback would undo, and which branches would go. Raises as `rollback` does."""
         with self._reached() as connection:
-            return transactions.preview_rollback(connection, self.id)
+            return undo.preview_rollback(connection, self.id)
 
     def accept(self, todos: str | Collection[str], reason: str) -> None:
         """Count failed compensations as undone, for this reason, and continue the rollback.
@@ -153,7 +153,7 @@ class Run(RunReading):
         """Accept as `accept` does, on the workers that are there."""
         self._check("accept")
         with self._reached() as connection:
-            transactions.accept(connection, self.id, todos, reason)
+            undo.accept(connection, self.id, todos, reason)
         self._announce("accept", todos=todos, reason=reason)
 
     def create_checkpoint(self, name: str) -> NamedCheckpoint:
@@ -174,7 +174,7 @@ class Run(RunReading):
     def restore_preview(self, name: str) -> RollbackPreview:
         """Return what a restore would undo. Raises NotFound; Conflict where a later run has built on it."""
         with self._reached() as connection:
-            return transactions.preview_restore(connection, self.id, name)
+            return undo.preview_restore(connection, self.id, name)
 
     def begin_restore(self, name: str) -> RunView:
         """Begin to undo what the run has begun since the checkpoint, or continue with that. `wait` returns
@@ -188,7 +188,7 @@ class Run(RunReading):
         """Begin to restore, as `begin_restore` does, on the workers that are there."""
         self._check("restore")
         with self._reached() as connection:
-            transactions.restore(connection, self.id, name)
+            undo.restore(connection, self.id, name)
         self._announce("restore", name=name)
         return self.view()
 

@@ -64,7 +64,8 @@ Failures:
 | `store.py` | the steps of a run on Redis |
 | `dispatch.py` | sends the messages that a step makes necessary |
 | `connection.py` | the stores and managers of one Redis |
-| `transactions.py` | operations that hold the start lock: start, retry, import, roll back, restore |
+| `transactions.py` | operations that start or steer a run |
+| `undo.py` | operations that undo a run: roll back, restore, accept |
 | `submission/` | a plan's graph becomes a run; preview; conflicts; results that are not merged |
 | `retrying/` | retries of an ended run; named checkpoints |
 | `maintenance/` | timers, expired leases, lost messages, stuck and old runs |

@@ -1,6 +1,5 @@
-"""Operations that start, steer or roll back a run. Those that start one or roll it back hold the start lock,
-so
-that two callers never begin the same work.
+"""Operations that start or steer a run. Those that start one hold the start lock, so that two callers never
+begin the same work.
 """
 
 from __future__ import annotations
@@ -13,25 +12,16 @@ from typing import TYPE_CHECKING
 
 from coordination.backend.server_check import refuse_unfit
 from coordination.environment import actor
-from coordination.errors import Conflict, NotFound, PlanRefused, UsageError
+from coordination.errors import Conflict, NotFound, PlanRefused
 from coordination.locks.internal import START
 from coordination.models import Ecosystem, OnFailure
 from coordination.runs.change_sets import ChangeSets
 from coordination.runs.connection import Connection
 from coordination.runs.records import RunStatus, RunView, is_landing, is_of_checks, landings_of, start_again
 from coordination.runs.replies import Reply
-from coordination.runs.retrying import named_checkpoints
 from coordination.runs.retrying.ended import read, refuse_again, restorable
 from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of, refuse_behind
 from coordination.runs.retrying.retry_run import submit_retry
-from coordination.runs.rollback import (
-    RollbackPreview,
-    preview_of,
-    refuse_built_on,
-    refuse_to_accept,
-    refuse_within_change_set,
-)
-from coordination.runs.signed_operations import sign_operation
 from coordination.runs.signed_orders import HEADER
 from coordination.runs.submission.conflicts import refuse_conflicts_of, refuse_runs_of
 from coordination.runs.submission.landed import Sets, bases, refuse_not_landed
@@ -44,8 +34,6 @@ from coordination.runs.submission.writes import (
     seal_of,
     writes_of,
 )
-from coordination.text import listed
-from coordination.trust.orders import OperationKind
 
 if TYPE_CHECKING:
     from coordination.locks import Lock
@@ -71,13 +59,13 @@ def start_run(
     coord or another ecosystem; NotLanded where the result of a completed predecessor is not in its base
     branch.
     """
-    _check_redis(connection)
+    check_redis(connection)
     store, own = connection.store, "" if order.no_change_set else change_set_of(graph.plan.id, graph.todos)
 
     def begin() -> tuple[str, Reply]:
         sets = ChangeSets(store).read_all()
         check_landed(connection, ecosystem, graph, sets, accepted)
-        with _start_lock(connection):
+        with start_lock(connection):
             refuse_conflicts(connection, graph.todos)
             refuse_runs_of(store, landings_of(graph.plan.id, graph.todos))
             found = read_change_set(store, own)
@@ -112,8 +100,8 @@ def start_landing(
     repository → the host of its work. Return its id. Raise Conflict where a run of the plan, or another
     landing of it, goes on.
     """
-    _check_redis(connection)
-    with _start_lock(connection):
+    check_redis(connection)
+    with start_lock(connection):
         refuse_runs_of(connection.store, {change_set, *landings_of(change_set)})
         refuse_conflicts(connection, {*graph.todos, change_set})
         run_id, reply = submit(
@@ -133,7 +121,7 @@ def start_checks(
     connection: Connection, ecosystem: Ecosystem, graph: PlanGraph, order: Order, begins: Begins
 ) -> str:
     """Start a run of checks, which changes nothing: it is in no other run's way. Return its id."""
-    _check_redis(connection)
+    check_redis(connection)
     run_id, reply = submit(
         connection.store,
         graph,
@@ -207,13 +195,13 @@ def start_retry(
     max_parallel: int | None = None,
 ) -> str:
     """Start a retry; return the id of the new run. Raise Conflict as `start_run` does."""
-    _check_redis(connection)
+    check_redis(connection)
     store, own = connection.store, left.writes.found.id
     sets = ChangeSets(store).read_all()
     refuse_not_landed(store, connection.presence, left.bases, sets=sets)
 
     def begin() -> tuple[str, Reply]:
-        with _start_lock(connection):
+        with start_lock(connection):
             refuse_again(store, left.ended)
             refuse_conflicts(connection, left.again)
             refuse_runs_of(store, landings_of(left.ended.meta["plan_id"], left.again))
@@ -252,113 +240,12 @@ def import_run(connection: Connection, run: Received) -> str:
     """
     from coordination.runs.export.importing import adopt, refuse_known
 
-    _check_redis(connection)
-    with _start_lock(connection):
+    check_redis(connection)
+    with start_lock(connection):
         refuse_known(connection.store, run)
         refuse_conflicts(connection, run.unsettled)
         adopt(connection.store, run, actor())
     return run.run_id
-
-
-def preview_rollback(connection: Connection, run_id: str) -> RollbackPreview:
-    """Return what a rollback of the run would undo. Raise NotFound; Conflict where a retry exists."""
-    refuse_built_on(connection.store, run_id)
-    refuse_within_change_set(connection.store, run_id)
-    found = preview_of(connection.store, run_id)
-    _refuse_checks(connection, run_id)
-    _refuse_landed(connection, found)
-    return found
-
-
-def roll_back(connection: Connection, run_id: str) -> str:
-    """Undo what the run has begun. Return `rolling_back`, `already` if that was so before, or `done` if all
-    is undone.
-
-    Raise NotFound; Conflict where a retry of the run exists, or another run executes one of its todos.
-    """
-    _check_redis(connection)
-    with _start_lock(connection):
-        _refuse_to_undo(connection, run_id)
-        sign_operation(connection, run_id, OperationKind.ROLLBACK)
-        reply = connection.store.rollback(run_id, actor(), f"{actor()} asked for it")
-    follow_up(connection, run_id, reply)
-    if reply.word == "unknown":
-        raise NotFound(f"there is no run {run_id!r}", "list the runs: coord list-runs")
-    return reply.word
-
-
-def _refuse_checks(connection: Connection, run_id: str) -> None:
-    """Raise Conflict for a run of checks: it has changed nothing, and the work that it begins with is that of
-    other runs.
-    """
-    if is_of_checks(connection.store.brief(run_id).plan_id):
-        what = f"run {run_id} is one of checks: it has changed nothing that could be undone"
-        raise Conflict(what, f"end it while it runs: coord cancel {run_id}")
-
-
-def _refuse_landed(connection: Connection, found: RollbackPreview) -> None:
-    """Raise Conflict for an ended landing, which holds its locks no more. A rollback of it that goes on, or
-    failed, may continue.
-    """
-    plan_id = connection.store.brief(found.run_id).plan_id
-    if is_landing(plan_id) and found.status.ended and found.status not in named_checkpoints.BACK:
-        _, _, change_set = plan_id.partition(":")
-        what = f"run {found.run_id} has ended, and does not hold the locks of its landing any more"
-        raise Conflict(what, f"take out what it has landed: coord revert {change_set}")
-
-
-def preview_restore(connection: Connection, run_id: str, name: str) -> RollbackPreview:
-    """Return what a restore would undo: all that the run has begun since the checkpoint.
-
-    Raise NotFound; Conflict where a retry of the run exists.
-    """
-    found = preview_rollback(connection, run_id)
-    checkpoint = named_checkpoints.one_named(connection.store, run_id, name)
-    todos = named_checkpoints.since(connection.store, checkpoint, found.todos)
-    helpless = tuple(todo for todo in found.helpless if todo in todos)
-    return replace(found, todos=todos, helpless=helpless, takes_up=())
-
-
-def restore(connection: Connection, run_id: str, name: str) -> RollbackPreview:
-    """Begin to undo what the run has begun since the checkpoint, or continue; the caller retries the run when
-    it has ended.
-
-    Begin nothing if the run has ended and nothing began since. Raise as `roll_back` does.
-    """
-    _check_redis(connection)
-    with _start_lock(connection):
-        found = preview_restore(connection, run_id, name)
-        if found.status.ended:
-            refuse_conflicts(connection, found.todos)
-        if not found.todos and found.status.ended and found.status not in named_checkpoints.BACK:
-            return found
-        sign_operation(connection, run_id, OperationKind.RESTORE, checkpoint=name)
-        reply = connection.store.restore(run_id, actor(), name)
-    named_checkpoints.refuse_restore(run_id, reply.word)
-    follow_up(connection, run_id, reply)
-    return found
-
-
-def accept(connection: Connection, run_id: str, todos: Collection[str], reason: str) -> None:
-    """Count failed compensations as undone, for this reason, and continue the rollback.
-
-    Raise UsageError without a reason; NotFound; Conflict where one of the todos is no failed compensation.
-    """
-    if not reason.strip():
-        raise UsageError("a reason is required to accept a failed compensation", 'add: --reason "…"')
-    store, by = connection.store, actor()
-    _check_redis(connection)
-    with _start_lock(connection):
-        _refuse_to_undo(connection, run_id)
-        refuse_to_accept(connection.reader.read(run_id), todos)
-        for todo in dict.fromkeys(todos):
-            sign_operation(connection, run_id, OperationKind.ACCEPT, todo, comment=reason.strip())
-        replies = {todo: store.accept(run_id, todo, by, reason.strip()) for todo in dict.fromkeys(todos)}
-    for reply in replies.values():
-        connection.dispatcher.follow(reply)
-    if late := [todo for todo, reply in replies.items() if reply.word != "accepted"]:
-        words = f"{listed(late)} of run {run_id} is being undone now"
-        raise Conflict(words, f"wait for the result: coord watch {run_id}")
 
 
 def refuse_conflicts(connection: Connection, todos: Collection[str]) -> None:
@@ -374,21 +261,15 @@ def follow_up(connection: Connection, run_id: str, reply: Reply) -> None:
     connection.dispatcher.finish(run_id)
 
 
-def _start_lock(connection: Connection) -> Lock:
+def start_lock(connection: Connection) -> Lock:
     """Acquire the start lock: without it, two callers would both find no conflict and start the same work."""
     return connection.locks.acquire(START, ttl=START_TTL, wait=START_TTL, owner=actor())
 
 
-def _check_redis(connection: Connection) -> None:
+def check_redis(connection: Connection) -> None:
     """Raise where Redis would not persist a run, or serves another version of coord or another ecosystem."""
     refuse_unfit(connection.redis, connection.url)
     connection.presence.meet(version("coord"), connection.settings.heartbeat, connection.ecosystem_id)
-
-
-def _refuse_to_undo(connection: Connection, run_id: str) -> None:
-    found = preview_rollback(connection, run_id)
-    if found.status.ended:
-        refuse_conflicts(connection, found.todos)
 
 
 def _refuse_living(connection: Connection, pins: Mapping[str, str], without: Collection[str]) -> None:

@@ -359,8 +359,7 @@ class Attempt:
         """Return why a command may have failed through no fault of its own; empty if nothing is known."""
         if not workspace.there:
             return f"{workspace.path} is gone, or its .git is not the one that coord made"
-        lacks = self._commands.full_disk(workspace)
-        if lacks:
+        if lacks := self._commands.full_disk(workspace):
             workspace.make_room()
         return lacks
 
@@ -379,12 +378,11 @@ class Attempt:
                 blame="worker" if guard_lost else "",
             )
         self._log.say(words)
-        failure = failure_from_exit(ended, self._commands.output_tail.shows)
         return AttemptOutcome(
             kind=self._commands.stopped or OutcomeKind.FAILED,
             why=words,
             exit_code=ended.exit_code,
-            failure=failure,
+            failure=failure_from_exit(ended, self._commands.output_tail.shows),
         )
 
 
