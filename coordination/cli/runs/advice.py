@@ -77,6 +77,8 @@ def advice(run: RunView, branches: Mapping[str, str], worktrees: Path) -> Iterat
         yield f"run the rest: coord retry {run.run_id}"
     elif not run.status.ended:
         yield f"follow it: coord watch {run.run_id}"
+    elif branches and run.change_set:
+        yield f"bring them into the base branches: coord land {run.change_set}"
 
 
 def _where_to_fix(run: RunView, failed: Iterable[TodoView], worktrees: Path) -> str:
