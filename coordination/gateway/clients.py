@@ -23,6 +23,8 @@ class Clients:
         self._loop = asyncio.get_running_loop()
         self._executor, self._tokens = executor, tokens
         self._here: dict[str, Session] = {}
+        self._entered: set[str] = set()
+        """Sessions of this gateway whose news it has not heard yet; a later session may be here by then."""
         self.topics = topics
         self._to_check: asyncio.Queue[str | None] = asyncio.Queue()
 
@@ -38,6 +40,7 @@ class Clients:
             await before.ended.wait()
             self.exit(before)
         self._here[session.recipient] = session
+        self._entered.add(session.id)
         news = News(recipient=session.recipient, but=session.id)
         await self._executor.do(lambda: self._tokens.tell(news), session.redis_is_away)
 
@@ -80,6 +83,9 @@ class Clients:
     # Called in the event loop
 
     def _handle_news(self, news: News) -> None:
+        if news.but in self._entered:  # `enter` has ended the former session here
+            self._entered.discard(news.but)
+            return
         session = self._here.get(news.recipient)
         if session is None or session.id == news.but:
             return
@@ -94,6 +100,7 @@ class Clients:
             session.topics.gap(of_coord=True)
 
     def _wake_all(self) -> None:
+        self._entered.clear()  # news of before are not heard any more
         self._to_check.put_nowait(None)
         for session in self._here.values():
             session.look()

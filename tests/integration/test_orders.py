@@ -14,6 +14,7 @@ import yaml
 from coordination.errors import NotAllowed, NotTrusted
 from coordination.models import OnFailure, Verdict
 from coordination.runs import approvals, transactions
+from coordination.runs import undo as undoing
 from coordination.runs.cleaning import Cleaning
 from coordination.runs.cleanup_jobs import CleanupJob
 from coordination.runs.connection import Connection
@@ -330,7 +331,7 @@ def test_a_compensation_runs_only_if_the_order_or_a_signed_rollback_covers_it(
     undo = {"compensate": f"echo undone >> {site.ledger}"}
     site.sweep({"A": "r1", "B": ("r2", ["A"])}, A=undo, B=undo, on_failure=on_failure)
     site.deliver("A")
-    undo.roll_back(connected(site, by), site.run_id)
+    undoing.roll_back(connected(site, by), site.run_id)
 
     site.deliver("A", attempt=site.store.attempt(site.run_id, "A"))
 
@@ -411,9 +412,9 @@ def test_views_name_rejections_and_acceptances_that_nobody_signed(site: Trusting
     for by, admin in (("bob", "root"), (None, None)):
         gated(site, more=undo)
         approvals.decide(connected(site, by), Verdict.REJECT, "B", site.run_id)
-        undo.roll_back(connected(site, "ann"), site.run_id)
+        undoing.roll_back(connected(site, "ann"), site.run_id)
         site.deliver("A", attempt=site.store.attempt(site.run_id, "A"))
-        undo.accept(connected(site, admin), site.run_id, ["A"], "undone by hand")
+        undoing.accept(connected(site, admin), site.run_id, ["A"], "undone by hand")
         connection = connected(site, "ann")
         seen.append(with_signatures(connection, connection.reader.read(site.run_id)).unsigned)
 

@@ -77,7 +77,12 @@ def advice(run: RunView, branches: Mapping[str, str], worktrees: Path) -> Iterat
         yield f"run the rest: coord retry {run.run_id}"
     elif not run.status.ended:
         yield f"follow it: coord watch {run.run_id}"
-    elif branches and run.change_set:
+    else:
+        yield from _how_to_land(run, branches)
+
+
+def _how_to_land(run: RunView, branches: Mapping[str, str]) -> Iterator[str]:
+    if branches and run.change_set:
         yield f"bring them into the base branches: coord land {run.change_set}"
 
 
