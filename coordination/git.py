@@ -47,6 +47,8 @@ def ask_git(
 
 
 PIECE = 1 << 16
+SEEN = "refs/coord/remote"
+"""The tips that were last seen at the remote: where a run begins that cannot reach it."""
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 """A whole name of a commit: any other text could be an option of git, or a path."""
 
@@ -56,6 +58,32 @@ def has_commit(checkout: Path, commit: str) -> bool:
     if COMMIT.fullmatch(commit) is None or not checkout.is_dir():
         return False
     return ask_git(checkout, "cat-file", "-t", commit) == "commit"
+
+
+def seen_ref(branch: str) -> str:
+    """Return the ref of the tip of a base branch that was last seen at the remote. `a` and `a/b` are both
+    possible.
+    """
+    return f"{SEEN}/{branch.replace('%', '%25').replace('/', '%2F')}"
+
+
+def base_tip(checkout: Path, branch: str, *, remote: bool) -> str:
+    """Return the tip of the base branch as this machine knows it; empty if there is none. `remote`: that at
+    the url, where it has been fetched.
+    """
+    refs = [seen_ref(branch), f"refs/remotes/origin/{branch}"] if remote else []
+    found = (commit_of(checkout, ref) for ref in (*refs, f"refs/heads/{branch}"))
+    return next(filter(None, found), "")
+
+
+def commit_of(checkout: Path, ref: str) -> str:
+    """Return the commit of a whole ref; empty if there is none."""
+    return ask_git(checkout, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
+
+
+def contains(checkout: Path, old: str, new: str) -> bool:
+    """Return whether commit `new` is `old` or has it among its ancestors."""
+    return bool(old) and ask_git(checkout, "merge-base", old, new) == old
 
 
 def diff_pieces(checkout: Path, base: str, tip: str, *options: str) -> Iterator[bytes]:

@@ -41,7 +41,7 @@ from workers.attempt.secrets import TodoSecrets
 from workers.cleanup.jobs import OVER, AutoCleanup
 from workers.config import WorkerConfig
 from workers.executors.land_job import LandJobs
-from workers.landing.run_base import base_at_remote
+from workers.landing.remote import base_at_remote
 from workers.leases import Leases
 from workers.order_check import OrderCheck, is_refusal
 from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind, with_retry_decision

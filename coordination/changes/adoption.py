@@ -13,20 +13,16 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from coordination.changes.branches import BranchFacts, base_tip, branch_with_work, commit_of, facts_of
+from coordination.changes.branches import BranchFacts, branch_with_work, facts_of
 from coordination.changes.discard import alone
 from coordination.errors import Conflict, GitRefused, NotFound
-from coordination.git import ask_git
+from coordination.git import ask_git, base_tip, commit_of
 from coordination.models import Repo
-from coordination.runs.change_sets import PREFIX, ChangeSet, ChangeSets, RepoChange, branch_name
+from coordination.runs.change_sets import ChangeSet, ChangeSets, RepoChange, branch_name, copy_ref
 from coordination.trust.adoptions import AdoptionRecord, seal_adoption
 
 if TYPE_CHECKING:
     from coordination.runs.connection import Connection
-
-
-COPIES = "refs/coord/copies"
-"""Refs of the commits at which coord left the branches of change sets (workers/workspace/branch_copy.py)."""
 
 
 class Adoption(BaseModel):
@@ -180,11 +176,11 @@ def _move_branch(one: Adoption, change: RepoChange | None, place: Path | None) -
     """Move the branch of the change set, and the ref by which a worker knows that coord moved it."""
     assert place is not None
     branch = _branch(one, change)
-    ref, kept = f"refs/heads/{branch}", f"{COPIES}/{branch.removeprefix(PREFIX)}"
+    ref = f"refs/heads/{branch}"
     before = commit_of(place, ref)
     if before != one.tip:
         nothing = "0" * len(one.tip)
         ask_git(place, "update-ref", "-m", "coord: adopted", ref, one.tip, before or nothing)
-    ask_git(place, "update-ref", kept, one.tip)
+    ask_git(place, "update-ref", copy_ref(branch), one.tip)
     if commit_of(place, ref) != one.tip:
         raise Conflict(f"{branch} of {one.repo} moved meanwhile", "look, and try again")

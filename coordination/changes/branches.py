@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from coordination.errors import GitRefused, NotFound
-from coordination.git import COMMIT, ask_git, has_commit
+from coordination.git import COMMIT, ask_git, commit_of, contains, has_commit
 from coordination.runs.change_sets import PREFIX, branch_name
 from coordination.text import listed
 
@@ -34,25 +34,6 @@ class BranchFacts:
     """Todo → the run that committed it last, by the trailers of the commits."""
     runs: tuple[str, ...] = ()
     """Oldest first."""
-
-
-def base_tip(checkout: Path, branch: str, *, remote: bool) -> str:
-    """Return the tip of the base branch as this machine knows it; empty if there is none. `remote`: that at
-    the url, where it has been fetched.
-    """
-    refs = [f"refs/coord/remote/{branch}", f"refs/remotes/origin/{branch}"] if remote else []
-    found = (commit_of(checkout, ref) for ref in (*refs, f"refs/heads/{branch}"))
-    return next(filter(None, found), "")
-
-
-def commit_of(checkout: Path, ref: str) -> str:
-    """Return the commit of a whole ref; empty if there is none."""
-    return ask_git(checkout, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
-
-
-def contains(checkout: Path, old: str, new: str) -> bool:
-    """Return whether commit `new` is `old` or has it among its ancestors."""
-    return bool(old) and ask_git(checkout, "merge-base", old, new) == old
 
 
 def facts_of(checkout: Path, branch: str, plan: str, base: str) -> BranchFacts:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from coordination.changes.branches import base_tip, commit_of, contains
 from coordination.errors import GitRefused
-from coordination.git import COMMIT, ask_git
+from coordination.git import COMMIT, ask_git, base_tip, commit_of, contains
 from coordination.models import Repo
 from coordination.runs.change_sets import PREFIX, RepoChange
 from coordination.runs.records import RunStatus
+from coordination.runs.submission.draft import HOST
 from coordination.runs.views.run_list import newest_of_each
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def find_conflict(
     worktrees on this machine.
     """
     run, live = _waiting_run(connection, change, plan)
-    host = (connection.redis.hget(connection.keys.run(run).meta, f"host.{repo.name}") if run else "") or (
+    host = (connection.redis.hget(connection.keys.run(run).meta, f"{HOST}{repo.name}") if run else "") or (
         change.host
     )
     found = Resolution(

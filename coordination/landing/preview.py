@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from coordination.git import ask_git
+from coordination.git import ask_git, base_tip, contains
 from coordination.models import Via
 from coordination.runs.records import REVERT
 
@@ -88,7 +88,7 @@ def _of_repo(one: RepoLanding, method: str, checkout: Path | None) -> RepoPrevie
     )
     if checkout is None or not checkout.is_dir():
         return known
-    base = _base_of(one, checkout)
+    base = base_tip(checkout, one.branch, remote=one.via is not Via.LOCAL)
     if not base:
         problem = f"there is no branch {one.branch} in {checkout}: create it, or correct `branch` in the file"
         return known.model_copy(update={"problem": problem, "would": "be refused"})
@@ -99,17 +99,6 @@ def _of_repo(one: RepoLanding, method: str, checkout: Path | None) -> RepoPrevie
     return known.model_copy(update={"base": base, "commits": commits} | _outcome(checkout, base, tip, method))
 
 
-def _base_of(one: RepoLanding, checkout: Path) -> str:
-    local = f"refs/heads/{one.branch}"
-    refs = (
-        [local]
-        if one.via is Via.LOCAL
-        else [f"refs/coord/remote/{one.branch}", f"refs/remotes/origin/{one.branch}", local]
-    )
-    found = (ask_git(checkout, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}") for ref in refs)
-    return next(filter(None, found), "")
-
-
 def _outcome(checkout: Path, base: str, tip: str, method: str) -> dict[str, str]:
     merged = ask_git(checkout, "merge-tree", "--write-tree", base, tip)
     if not merged:
@@ -118,6 +107,6 @@ def _outcome(checkout: Path, base: str, tip: str, method: str) -> dict[str, str]
         return {"would": "change nothing: the base branch has all of it"}
     if method != "ff":
         return {"would": f"{method} {tip[:12]} into {base[:12]}"}
-    if ask_git(checkout, "merge-base", base, tip) == base:
+    if contains(checkout, base, tip):
         return {"would": f"move from {base[:12]} to {tip[:12]}"}
     return {"would": "be refused", "problem": f"the base branch has moved to {base[:12]}: no fast-forward"}

@@ -132,6 +132,11 @@ def branch_name(change_set: str) -> str:
     return f"{PREFIX}{name}"
 
 
+def copy_ref(branch: str) -> str:
+    """Return the ref that keeps the commit at which coord left the branch of a change set."""
+    return f"refs/coord/copies/{branch.removeprefix(PREFIX)}"
+
+
 class ChangeSets:
     """Reads change sets, and records what landing did to them."""
 

@@ -17,7 +17,7 @@ from coordination.runs.brief import RunBrief
 from coordination.runs.records import WaitReason
 from tests.attempts import RUN, Bench
 from tests.worktrees import ANN, SOON, save
-from workers.landing.run_base import base_at_remote
+from workers.landing.remote import base_at_remote
 from workers.outcome import OutcomeKind
 from workers.workspace.base_commit import Carried, Unmergeable
 from workers.workspace.branch_copy import BranchCopy

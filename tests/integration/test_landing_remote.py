@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from coordination.git import base_tip
 from tests.git_server import GitServer
 from tests.landings import Ground
 from tests.waiting import until
@@ -67,6 +68,18 @@ def test_look_fetches_the_remotes_tip_and_moves_no_branch(at: BaseBranch, server
     assert git("show", f"{commit}:theirs", cwd=at.path) == "1"
     assert git("rev-parse", "refs/coord/remote/main", cwd=at.path) == commit
     assert git("for-each-ref", "refs/heads", "refs/remotes", cwd=at.path) == local
+
+
+def test_readers_find_the_tip_of_a_base_branch_with_a_slash(server: GitServer, ground: Ground):
+    remote = server.path("api")
+    git("branch", "release/1", "main", cwd=remote)
+    git("branch", "release/1", "coord/PLAN", cwd=ground.path)
+    at = ground.at_url(str(remote), branch="release/1")
+    seen = look(at)
+
+    assert isinstance(seen, BaseTip)
+    assert base_tip(at.path, at.branch, remote=True) == seen.commit
+    assert base_tip(at.path, at.branch, remote=False) == ground.tip
 
 
 def test_a_push_lands_and_a_second_one_finds_it_there(at: BaseBranch, server: GitServer, ground: Ground):

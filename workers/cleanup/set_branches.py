@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.errors import GitRefused
-from coordination.runs.change_sets import PREFIX, branch_name
+from coordination.runs.change_sets import PREFIX, branch_name, copy_ref
 from coordination.runs.cleanup_jobs import Artifact, BranchOfSet, Kind
-from workers.workspace.branch_copy import COPIES
 from workers.workspace.git import ask, git
 from workers.workspace.repository import contains, has_commit, worktrees
 
@@ -56,7 +55,7 @@ class SetBranch:
                     git("update-ref", self._kept(commit), commit, cwd=self.checkout)
             if head:
                 git("update-ref", "--no-deref", "-d", self._ref, head, cwd=self.checkout)
-            git("update-ref", "-d", f"{COPIES}/{self._name.removeprefix(PREFIX)}", cwd=self.checkout)
+            git("update-ref", "-d", copy_ref(self._name), cwd=self.checkout)
         except GitRefused as refused:
             return found.model_copy(update={"stays": refused.message})
         return found.model_copy(update={"gone": True})

@@ -1,4 +1,4 @@
-"""The base branch at the remote: look at it, push a commit to it, try the right to push.
+"""The base branch at the remote: look at it, begin a run there, push a commit to it, try the right to push.
 
 git runs without the hooks of this repository (`pre-push`), and follows no history that the repository only
 pretends to have: with a replaced commit, a graft or a forged commit graph, "contains" could be a lie, and the
@@ -9,22 +9,27 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from itertools import zip_longest
+from pathlib import Path
 from subprocess import CompletedProcess
 
+from coordination.git import seen_ref
+from coordination.models import Repo
+from coordination.text import counted
 from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused
 from workers.landing.refusals import masked, refused_by
 from workers.process.trouble import GitInterrupted, GitTimeout, Trouble
 from workers.transfer.bundles import hidden
 from workers.transfer.fetcher import ADDRESSES, FETCH
 from workers.transfer.publishing import PUSH
+from workers.workspace.base_commit import RunBase
 from workers.workspace.commit import DURABLE
 from workers.workspace.git import ask, git
-from workers.workspace.repository import is_commit, is_shallow
+from workers.workspace.repository import is_commit, is_shallow, tip
 
-SEEN = "refs/coord/remote"
-"""The tips that were last seen at the remote: where a run begins that cannot reach it."""
+SHOWN = 5
 TRUE_HISTORY = ("core.useReplaceRefs=false", "core.commitGraph=false")
 _NO_BRANCH = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(/|$)|^[-/.]|^@$|[/.]$")
 """Names that `git check-ref-format --branch` refuses."""
@@ -41,16 +46,49 @@ def look(at: BaseBranch) -> BaseTip | Refused:
         return refused
     if not at.url:
         return Refused(reason=Reason.NO_URL, words=f"{at.repo} has no url")
-    seen = seen_ref(at)
+    seen = seen_ref(at.branch)
     done = _at_remote(at, ("fetch", *FETCH, "--", at.url, f"+{at.ref}:{seen}"))
     if isinstance(done, Refused):
         return done
     return BaseTip(commit=git("rev-parse", "--verify", f"{seen}^{{commit}}", cwd=at.path))
 
 
-def seen_ref(at: BaseBranch) -> str:
-    """Return the ref of the tip that was last seen at the remote. `a` and `a/b` are both possible."""
-    return f"{SEEN}/{at.branch.replace('%', '%25').replace('/', '%2F')}"
+def base_at_remote(
+    repo: Repo, checkout: Path, access: Callable[[], AbstractContextManager[dict[str, str]]]
+) -> RunBase:
+    """Return the base tip at the `url` of the repository, or the one that was seen there last, else that of
+    the local branch. Lines say where it cannot be reached, and which local commits are left out.
+
+    Raises GitRefused where there is none of them, GitInterrupted for passing trouble of this machine.
+    """
+    with access() as variables:
+        at = BaseBranch(
+            repo=repo.name, path=checkout, branch=repo.branch, url=repo.url or "", variables=variables
+        )
+        found = look(at)
+    if isinstance(found, BaseTip):
+        return RunBase(commit=found.commit, words=_left_out(at, found.commit))
+    away = f"{repo.branch} of {repo.name} at {hidden(at.url)} cannot be read: {found.words}"
+    if seen := _commit(at, seen_ref(at.branch)):
+        line = f"{away}; the run begins with what was last seen there, {seen[:12]}"
+        return RunBase(commit=seen, words=(line, *_left_out(at, seen)))
+    local = tip(repo.name, checkout, repo.branch)
+    return RunBase(commit=local, words=(f"{away}; the run begins with the local branch, {local[:12]}",))
+
+
+def _left_out(at: BaseBranch, base: str) -> tuple[str, ...]:
+    if not (local := _commit(at, at.ref)):
+        return ()
+    commits = ask("log", "--format=%h %s", local, f"^{base}", cwd=at.path).stdout.splitlines()
+    if not commits:
+        return ()
+    shown = "; ".join(commit[:80] for commit in commits[:SHOWN])
+    what = f"{counted(len(commits), 'commit')} of the local {at.branch} that {hidden(at.url)} lacks"
+    return (f"left out: {what}: {shown}; push them to have them in",)
+
+
+def _commit(at: BaseBranch, ref: str) -> str:
+    return ask("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", cwd=at.path).stdout.strip()
 
 
 def push(at: BaseBranch, commit: str, base: str) -> Pushed | Refused:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.errors import GitRefused
+from coordination.runs.change_sets import copy_ref
 from workers.process.trouble import GitInterrupted
 from workers.workspace.git import ask, git
 from workers.workspace.repository import contains, is_commit, worktrees
 
-COPIES = "refs/coord/copies"
 QUICK = ("core.fsync=none",)
 """A copy that a power loss takes is mended; syncing two references takes longer than all else."""
 
@@ -46,7 +46,7 @@ class BranchCopy:
     @property
     def kept(self) -> str:
         """The ref of the commit at which coord left the branch."""
-        return f"{COPIES}/{self.branch.partition('/')[2]}"
+        return copy_ref(self.branch)
 
     def read(self) -> BranchHeads:
         options = ("--format=%(refname) %(objectname)",)
