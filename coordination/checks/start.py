@@ -10,16 +10,13 @@ from coordination.environment import actor
 from coordination.errors import NotFound, PlanRefused, UsageError
 from coordination.models import (
     CheckKind,
-    Coordination,
     Ecosystem,
     OnFailure,
-    Plan,
-    PlanStatus,
     Strategy,
     Todo,
 )
 from coordination.planner.checks import check_todos, unchecked
-from coordination.planner.graph import build
+from coordination.planner.generated import generated_plan
 from coordination.runs.change_sets import ChangeSets
 from coordination.runs.records import QA
 from coordination.runs.submission.begins import AT_BASE, Begins, at_change_set, at_run
@@ -94,22 +91,16 @@ def prepare_checks(connection: Connection, ecosystem: Ecosystem, options: CheckO
 
 def checks_graph(ecosystem: Ecosystem, subject: str, todos: Iterable[Todo]) -> tuple[Ecosystem, PlanGraph]:
     """Return the records and the graph of a run of these checks."""
-    plan_id = f"{QA}:{subject}"
-    # not validated again: only coord makes plans and todos like these
     ours = tuple(todo.model_copy(update={"plan": None}) for todo in todos)
-    plan = Plan(
-        id=QA,
-        title=f"checks of {subject}",
-        status=PlanStatus.ACTIVE,
-        repos=tuple(dict.fromkeys(todo.repo for todo in ours)),
-        strategy=Strategy.DATAFLOW,
+    repos = tuple(dict.fromkeys(todo.repo for todo in ours))
+    return generated_plan(
+        ecosystem,
+        f"{QA}:{subject}",
+        f"checks of {subject}",
+        ours,
+        repos=repos,
         on_failure=OnFailure.CONTINUE,
-    ).model_copy(update={"id": plan_id})
-    coordination = Coordination(id=ecosystem.coordination.id).model_copy(
-        update={"plans": (plan,), "todos": ours}
     )
-    records = ecosystem.model_copy(update={"coordination": coordination})
-    return records, build(records, plan_id)
 
 
 def start(connection: Connection, prepared: PreparedChecks) -> str:

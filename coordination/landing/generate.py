@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from coordination.models import (
     Atomic,
-    Coordination,
     Ecosystem,
     Gate,
     LandAction,
     LandStep,
     NoopAction,
     OnFailure,
-    Plan,
-    PlanStatus,
     Retry,
     RevertAction,
-    Strategy,
     Todo,
     Workspace,
+    generated_id,
 )
-from coordination.planner.graph import build
+from coordination.planner.generated import generated_plan
 from coordination.runs.records import LAND, REVERT
 
 if TYPE_CHECKING:
@@ -31,17 +27,13 @@ if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
 
 LOCKS = "locks"
-LONGEST_ID = 100
 ONCE = Retry(attempts=1)
 """Land todos wait out passing trouble by themselves."""
 
 
 def todo_id(change_set: str, what: str, repo: str = "") -> str:
     """Return the name of a todo of a landing: `PLAN-001.land.api`, shortened by a digest where it is long."""
-    name = ".".join(filter(None, (change_set, what, repo)))
-    if len(name) <= LONGEST_ID:
-        return name
-    return f"{name[: LONGEST_ID - 13]}.{sha256(name.encode()).hexdigest()[:12]}"
+    return generated_id(".".join(filter(None, (change_set, what, repo))))
 
 
 def run_plan_id(change_set: str, what: str) -> str:
@@ -84,22 +76,15 @@ def revert_graph(ecosystem: Ecosystem, revert: Landing) -> tuple[Ecosystem, Plan
 def _graph(
     ecosystem: Ecosystem, landing: Landing, what: str, todos: Sequence[Todo], on_failure: OnFailure
 ) -> tuple[Ecosystem, PlanGraph]:
-    plan_id = run_plan_id(landing.change_set, what)
-    plan = Plan(
-        id=landing.change_set,
-        title=f"{what} {landing.change_set}: {landing.title}",
-        status=PlanStatus.ACTIVE,
+    return generated_plan(
+        ecosystem,
+        run_plan_id(landing.change_set, what),
+        f"{what} {landing.change_set}: {landing.title}",
+        todos,
         repos=landing.names,
-        strategy=Strategy.DATAFLOW,
         on_failure=on_failure,
         two_persons=landing.two_persons,
-    ).model_copy(update={"id": plan_id})
-    # not validated again: only coord makes plans and todos like these
-    coordination = Coordination(id=ecosystem.coordination.id).model_copy(
-        update={"plans": (plan,), "todos": tuple(todos)}
     )
-    records = ecosystem.model_copy(update={"coordination": coordination})
-    return records, build(records, plan_id)
 
 
 def _barrier(landing: Landing, after: Sequence[str]) -> Todo:

@@ -106,6 +106,7 @@ from coordination.models.values import (
     Units,
     Word,
     argv_of,
+    generated_id,
     lower_case,
     parse_duration,
     parse_size,
@@ -122,6 +123,7 @@ __all__ = [
     "ResourceNeed", "ResourceType", "Retry", "RevertAction", "RewriteAction", "Sandbox", "SandboxKind",
     "SecretName", "ShellAction", "Signatures", "Size", "Strategy", "Template", "TemplatePlan", "TemplateStep",
     "Text", "Todo", "TodoStatus", "Units", "Validation", "Verdict", "Via", "Word", "Workspace", "WriteBack",
-    "argv_of", "is_of_landing", "lower_case", "parse_duration", "parse_size", "presentable", "secrets_of",
+    "argv_of", "generated_id", "is_of_landing", "lower_case", "parse_duration", "parse_size", "presentable",
+    "secrets_of",
     "text_of",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from hashlib import sha256
 from typing import Annotated, Any, cast
 
 from pydantic import (
@@ -63,6 +64,16 @@ def argv_of(command: str | Sequence[str]) -> tuple[str, ...]:
     return ("sh", "-c", command) if isinstance(command, str) else tuple(command)
 
 
+LONGEST_ID = 100
+
+
+def generated_id(name: str, mark: str = ".") -> str:
+    """Return the name as an id: where it is longer than ids may be, shortened by a digest behind `mark`."""
+    if len(name) <= LONGEST_ID:
+        return name
+    return f"{name[: LONGEST_ID - 13]}{mark}{sha256(name.encode()).hexdigest()[:12]}"
+
+
 def _reject_numbers(value: object) -> object:
     # pydantic would read 2026, and "20260131" too, as a moment in 1970
     if isinstance(value, int | float) or (isinstance(value, str) and value.isdecimal()):
@@ -98,7 +109,7 @@ RepoName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100), AfterValidator(_reject_dot_names)
 ]
 ResourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)]
-Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=LONGEST_ID)]
 SecretName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=64)]
 """Name of a credential, and of the file in which a todo gets it."""
 Command = Text | Annotated[tuple[Text, ...], Field(min_length=1)]

@@ -3,6 +3,7 @@
 | module | content |
 |---|---|
 | `graph.py` | a plan as a validated graph: levels, ranks, critical path |
+| `generated.py` | the graph of todos that coord makes and no file has |
 | `commands.py` | the graph of one command in many repositories |
 | `problems.py` | the reasons for which a plan cannot be executed, such as cycles |
 | `finished.py` | the graph with finished todos, to be drawn |

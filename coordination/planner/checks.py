@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
-from hashlib import sha256
 from types import MappingProxyType
 
 from coordination.models import (
@@ -33,13 +32,13 @@ from coordination.models import (
     Todo,
     TodoStatus,
     Workspace,
+    generated_id,
 )
 from coordination.text import listed
 
 ORDER = {kind: rank for rank, kind in enumerate(CheckKind)}
 ALL_KINDS = tuple(CheckKind)
 NOTHING: Mapping[str, tuple[str, ...]] = MappingProxyType({})
-LONGEST_ID = 100
 QA, BEFORE, CRITERION = "qa", "qa.before", "accept"
 STATE_COMMIT = ShellAction(type="shell", run="true", read_only=True)
 """Succeeds at once; what counts is the commit of its settle."""
@@ -182,7 +181,7 @@ def _barrier(plan: Plan, before: Collection[Todo], todos: Mapping[str, Todo]) ->
     if before:
         first = next(iter(todos.values()))
         yield Todo(
-            id=_id(f"{plan.id}.{BEFORE}"),
+            id=generated_id(f"{plan.id}.{BEFORE}"),
             task=f"Wait for the checks before {plan.id}",
             repo=first.repo,
             plan=plan.id,
@@ -214,7 +213,7 @@ def _criteria(ecosystem: Ecosystem, plan: Plan, todos: Mapping[str, Todo]) -> It
         for number, criterion in enumerate(todo.acceptance_criteria, 1):
             if isinstance(criterion, Criterion) and criterion.check is not None:
                 yield Todo(
-                    id=_id(f"{todo.id}.{CRITERION}.{number}"),
+                    id=generated_id(f"{todo.id}.{CRITERION}.{number}"),
                     task=f"Check of {todo.id}: {' '.join(criterion.text.split())}",
                     repo=todo.repo,
                     plan=plan.id,
@@ -229,13 +228,6 @@ def _criteria(ecosystem: Ecosystem, plan: Plan, todos: Mapping[str, Todo]) -> It
 
 def _name(todo: Todo) -> str:
     return (todo.action.check or "") if isinstance(todo.action, QaAction) else ""
-
-
-def _id(name: str) -> str:
-    """Return the name as an id: shortened by a digest where it is long."""
-    if len(name) <= LONGEST_ID:
-        return name
-    return f"{name[: LONGEST_ID - 13]}.{sha256(name.encode()).hexdigest()[:12]}"
 
 
 class _Generator:
@@ -269,7 +261,7 @@ class _Generator:
             repo = self._needs.repos[name]
             for check in sorted(repo.qa, key=lambda check: ORDER[check.kind]):
                 if check.kind in self._kinds:
-                    node = _id(f"{self._prefix}.{name}.{check.name}")
+                    node = generated_id(f"{self._prefix}.{name}.{check.name}")
                     nodes.setdefault((name, check.kind), []).append(node)
                     checks[node] = (repo, check)
         commits = self._commits({repo.name for repo, _ in checks.values()}) if self._with_needed else {}
@@ -286,7 +278,7 @@ class _Generator:
             in_place = self._needs.repos[name].workspace is Workspace.IN_PLACE  # it has no commit to state
             if waiting and not stated and not in_place:
                 found[name] = Todo(
-                    id=_id(f"{self._prefix}.{name}.commit"),
+                    id=generated_id(f"{self._prefix}.{name}.commit"),
                     task=f"State the commit of {name}",
                     repo=name,
                     plan=self._plan,

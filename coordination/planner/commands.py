@@ -5,28 +5,25 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from datetime import timedelta
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from coordination.errors import UsageError
 from coordination.models import (
     Ecosystem,
     OnFailure,
-    Plan,
-    PlanStatus,
     Repo,
     Retry,
     ShellAction,
-    Strategy,
     Todo,
     Workspace,
+    generated_id,
 )
+from coordination.planner.generated import generated_plan
 
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
 
 EXEC = "exec"
-LONGEST_ID = 100
 
 
 def command_of(words: Sequence[str]) -> str | tuple[str, ...]:
@@ -50,10 +47,7 @@ def command_of(words: Sequence[str]) -> str | tuple[str, ...]:
 
 def exec_todo(name: str, repo: str) -> str:
     """Return the id of the todo of a repository: `exec-abcd-api`, shortened by a digest where it is long."""
-    found = f"{EXEC}-{name}-{repo}"
-    if len(found) <= LONGEST_ID:
-        return found
-    return f"{found[: LONGEST_ID - 13]}-{sha256(found.encode()).hexdigest()[:12]}"
+    return generated_id(f"{EXEC}-{name}-{repo}", "-")
 
 
 def command_graph(
@@ -67,19 +61,7 @@ def command_graph(
     """Return the records and the graph of a run of the command in these repositories, which wait for
     nothing. `name`: makes the ids unlike those of any other run. A todo that leaves a changed worktree fails.
     """
-    from coordination.planner.graph import build
-
-    # no plan of the file has a colon in its id
-    plan_id = f"{EXEC}:{name}"
     shown = command if isinstance(command, str) else shlex.join(command)
-    plan = Plan(
-        id=EXEC,
-        title=f"{EXEC}: {shown}",
-        status=PlanStatus.ACTIVE,
-        repos=tuple(repo.name for repo in repos),
-        strategy=Strategy.DATAFLOW,
-        on_failure=OnFailure.CONTINUE,
-    ).model_copy(update={"id": plan_id})
     todos = tuple(
         Todo(
             id=exec_todo(name, repo.name),
@@ -92,5 +74,6 @@ def command_graph(
         )
         for repo in repos
     )
-    records = ecosystem.with_coordination(plans=(plan,), todos=todos, issues=())
-    return records, build(records, plan_id)
+    names = tuple(repo.name for repo in repos)
+    title, on_failure = f"{EXEC}: {shown}", OnFailure.CONTINUE
+    return generated_plan(ecosystem, f"{EXEC}:{name}", title, todos, repos=names, on_failure=on_failure)

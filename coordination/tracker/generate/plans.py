@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
-from hashlib import sha256
 from typing import Any
 
 from coordination.errors import Conflict, PlanRefused
-from coordination.models import Dependency, Ecosystem, PlanStatus, Repo
+from coordination.models import Dependency, Ecosystem, PlanStatus, Repo, generated_id
 from coordination.models.templates import RepoOrder, Template, TemplateStep
 from coordination.tracker.edit.validation import fields_of
 from coordination.tracker.generate.values import Values, replaced, variables
 
-LONGEST_ID = 100
 OPEN_PLAN = frozenset({PlanStatus.DRAFT, PlanStatus.ACTIVE, PlanStatus.ON_HOLD})
 Fields = dict[str, Any]
 
@@ -54,10 +52,7 @@ def todo_fields(
 
 def todo_id(plan_id: str, step: str, repo: str) -> str:
     """Return `PLAN-001-change-api`, shortened by a digest where it is long."""
-    name = f"{plan_id}-{step}-{repo}"
-    if len(name) <= LONGEST_ID:
-        return name
-    return f"{name[: LONGEST_ID - 13]}-{sha256(name.encode()).hexdigest()[:12]}"
+    return generated_id(f"{plan_id}-{step}-{repo}", "-")
 
 
 def _todo(step: TemplateStep, values: Values, before: Sequence[str]) -> Fields:
