@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coordination.api.run import Run
 from coordination.changes.diff import RepoDiff, diff_of
 from coordination.changes.reader import ChangeReader
 from coordination.changes.view import ChangeView
@@ -169,6 +168,8 @@ class Changes:
         if found.run and found.live:
             return found.run
         if found.run:
+            from coordination.api.run import Run
+
             return Run(self._access, found.run).retry().id
         (adopted,) = self.adopt(found.plan, found.repo, found.branch)
         if checkout is not None:

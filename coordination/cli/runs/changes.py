@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import click
 from rich_click import command
 
-from coordination.api import Adoption, ChangeView, ConflictState, RepoDiff, Resolution
+from coordination.api import ChangeView, ConflictState
 from coordination.cli.completion import branch_names, change_sets, plan_ids, repo_names
 from coordination.cli.context import CliContext, aloud
 from coordination.cli.options.prompts import confirm, yes_option
@@ -17,6 +18,9 @@ from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import Cell, Column, plain, print_none, print_table
 from coordination.cli.times import format_time
 from coordination.text import counted, listed
+
+if TYPE_CHECKING:
+    from coordination.api import Adoption, RepoDiff, Resolution
 
 RESOLVE_CODES = {ConflictState.OPEN: SOME_FAILED, ConflictState.ELSEWHERE: BLOCKED}
 some_repos = click.option(
