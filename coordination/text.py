@@ -22,6 +22,17 @@ def listed(names: Collection[str]) -> str:
     return f"{shown} and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else shown
 
 
+def is_utf8(text: str) -> bool:
+    """Return whether a file can hold the text: it is without halves of surrogate pairs, which stand for bytes
+    of another encoding.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def shortened(text: str, longest: int) -> str:
     """Return a text of at most `longest` characters, with `…` where it was cut."""
     return text if len(text) <= longest else text[: longest - 1] + "…"

@@ -36,7 +36,7 @@ class ChangeWait(StrEnum):
     """Nothing but the order to land it."""
 
 
-class CheckView(BaseModel):
+class ChangeCheck(BaseModel):
     """A quality check of the change, by its newest result."""
 
     model_config = ConfigDict(frozen=True)
@@ -71,7 +71,7 @@ class ChangeView(BaseModel):
     removed: int | None
     todos: tuple[str, ...]
     """The todos whose results it has."""
-    checks: tuple[CheckView, ...] = ()
+    checks: tuple[ChangeCheck, ...] = ()
     landed: Landed | None = None
     wait_reason: ChangeWait | None = None
     """Why it has not landed; None once it has."""

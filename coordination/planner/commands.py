@@ -19,6 +19,7 @@ from coordination.models import (
     generated_id,
 )
 from coordination.planner.generated import generated_plan
+from coordination.text import is_utf8
 
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
@@ -33,10 +34,8 @@ def command_of(words: Sequence[str]) -> str | tuple[str, ...]:
     """
     if not any(word.strip() for word in words):
         raise UsageError("there is no command", "write it behind two dashes: coord exec --all -- git status")
-    try:
-        "".join(words).encode()
-    except UnicodeEncodeError as error:
-        raise UsageError("the command is not UTF-8", "write it in UTF-8") from error
+    if not is_utf8("".join(words)):
+        raise UsageError("the command is not UTF-8", "write it in UTF-8")
     if "\0" in "".join(words):
         raise UsageError("the command has a null character", "no program can be given one: remove it")
     if len(words) == 1:

@@ -19,6 +19,7 @@ from coordination.cli.options.values import read_stdin
 from coordination.ecosystem.yaml_text.tree import read_tree
 from coordination.ecosystem.yaml_text.values import AliasBomb, read_values
 from coordination.errors import InvalidFile, UsageError
+from coordination.text import is_utf8
 
 STDIN = "-"
 CORRECT = "correct it and try again; nothing was created"
@@ -173,21 +174,14 @@ def _value(field: Field, given: Any, option_: str = "") -> Any:
     if field.flag is not None:
         return field.flag
     try:
-        _check_text("".join(given))
+        if not is_utf8("".join(given)):
+            raise click.BadParameter("it is not UTF-8")
         if field.many:
             return [field.read(value) for value in _several(field, given)]
         return field.read(given) if given.strip() else None
     except click.BadParameter as error:
         error.param_hint = option_ or field.option
         raise
-
-
-def _check_text(given: str) -> None:
-    """Refuse half characters: text in another encoding, which no file can hold."""
-    try:
-        given.encode()
-    except UnicodeEncodeError as error:
-        raise click.BadParameter("it is not UTF-8") from error
 
 
 def _listed(fields: Iterable[Field], options: Options, verb: str) -> dict[Field, list[str]]:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from coordination.errors import UsageError
 from coordination.models import AgentAction, OnFailure, ShellAction
 from coordination.models.templates import Parameter, RepoOrder, Template, TemplatePlan, TemplateStep
-from coordination.text import limit
+from coordination.text import is_utf8, limit
 
 CHANGE, CHECK = "change", "check"
 Command = str | Sequence[str]
@@ -31,8 +31,8 @@ def campaign_template(
     if (run is None) is (prompt is None):
         what = "nothing to do" if run is None else "two changes"
         raise UsageError(f"a campaign with {what}", "give it --run COMMAND, or --prompt TEXT for an agent")
-    for command in (run, prompt, check):
-        _refuse_half_characters(command)
+    if not all(is_utf8("".join(command or ())) for command in (run, prompt, check)):
+        raise UsageError("the command or the prompt is not UTF-8", "write it in UTF-8")
     try:
         action = _shell(run) if run is not None else AgentAction(type="agent", prompt=_literal(prompt or ""))
         steps = [TemplateStep(id=CHANGE, task="${title}", action=action)]
@@ -55,14 +55,6 @@ def campaign_template(
 def _shell(command: Command, *, read_only: bool = False) -> ShellAction:
     run = command if isinstance(command, str) else tuple(command)
     return ShellAction(type="shell", run=run, **({"read_only": True} if read_only else {}))
-
-
-def _refuse_half_characters(command: Command | None) -> None:
-    """Raise UsageError for text in another encoding, which no file can hold."""
-    try:
-        "".join(command or ()).encode()
-    except UnicodeEncodeError as error:
-        raise UsageError("the command or the prompt is not UTF-8", "write it in UTF-8") from error
 
 
 def _literal(text: str) -> str:
