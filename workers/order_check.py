@@ -94,7 +94,7 @@ class OrderCheck:
             return self._current.requires
 
     def refuse_job(self, job: CleanupJob) -> None:
-        """Raise NotAllowed for a job to remove files that nobody has signed who may clean."""
+        """Raise NotAllowed for a job to remove files without the signed order of a person who may clean."""
         if not self._current.checks:
             return
         try:

@@ -117,7 +117,7 @@ def undeclared_references(ecosystem: Ecosystem) -> Iterator[Diagnostic]:
 
 
 def secrets_in_env(ecosystem: Ecosystem) -> Iterator[Diagnostic]:
-    """Yield values of `env` that look like secrets: everybody who reads the file or Redis has them."""
+    """Yield values of `env` that look like secrets: every reader of the file or of Redis has them."""
     for i, todo in enumerate(ecosystem.coordination.todos):
         for name, value in todo.env.items():
             if isinstance(value, str) and (found := looks_secret(name, value)):

@@ -53,7 +53,7 @@ class CloseReason:
 POLICY = CloseReason(1008, "")
 """A wrong or revoked token. The client needs a new one; guessing clients get no further information."""
 LATER = CloseReason(1013, "try again later")
-"""Too many clients, or Redis is unreachable and nobody can be admitted."""
+"""Too many clients, or Redis is unreachable and no client can be admitted."""
 BAD_FRAME = CloseReason(4000, "invalid frame for coord.v1")
 TAKEN_OVER = CloseReason(4001, "the same recipient connected elsewhere")
 TOO_SLOW = CloseReason(4002, "frames were not read in time")

@@ -242,7 +242,7 @@ class Gate(Record):
     timeout: Duration | None = None
     on_timeout: Verdict = Verdict.REJECT
     two_persons: Annotated[bool, Field(strict=True)] = False
-    """Nobody approves it who ordered the run."""
+    """The person who ordered the run may not approve it."""
 
 
 def _bare_gate(value: object) -> object:

@@ -59,7 +59,7 @@ def write_results(
     file: str,
     confirm: Callable[[RunOutcome], RunOutcome] = lambda outcome: outcome,
 ) -> Written:
-    """Write the results of a run into the file, once whoever else does the same. `file`: its digest.
+    """Write the results of a run into the file, after any other process that does so. `file`: its digest.
     `confirm` returns the part of them that is to be written.
 
     Raise NotFound, Unreadable, and what `ecosystem.editing.edit` raises.

@@ -228,7 +228,7 @@ class TodoView(BaseModel):
     approved_by: str | None = None
     """Person who approved it at its gate, or did it; `error` names the one who rejected it."""
     signed_by: str | None = None
-    """Worker whose signature of its result was verified here; None: none was, or nobody looked."""
+    """Worker whose signature of its result was verified on this machine; None if none was verified."""
     comment: str | None = None
     """Comment of the approval or rejection."""
     was: TodoState | None = None
@@ -341,7 +341,7 @@ class RunView(BaseModel):
     on_failure: str
     actor: str
     signed_by: str | None = None
-    """Person or program whose signature of the order was verified here; None: none was, or nobody looked."""
+    """Person or program whose signature of the order was verified on this machine; None if none was."""
     unsigned: tuple[str, ...] | None = None
     """The parts that no verified signature covers, with the reason; `actor` and `approved_by` are then only
     claims. None: nobody looked, as only the view of one run does.

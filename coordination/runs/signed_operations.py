@@ -178,7 +178,7 @@ def _workers(run: SignedRun, view: RunView) -> tuple[Mapping[str, str], list[str
 
 
 def _decisions(run: SignedRun, view: RunView) -> Iterator[str]:
-    """Yield the decisions of persons that no verified signature of somebody who may decide so covers."""
+    """Yield the decisions of persons without a verified signature of an authorised person."""
     failed = [todo.id for todo in view.todos if todo.state is TodoState.FAILED]
     facts = run.store.keys.run(view.run_id).facts
     told = run.store.redis.hmget(facts, [f"{name} rejected_by" for name in failed]) if failed else []

@@ -40,7 +40,7 @@ from coordination.trust.rights import Right, right_of
 from coordination.trust.trust_file import Principal, TrustFile
 
 TAMPERED = frozenset({TrustCause.BROKEN, TrustCause.FOREIGN, TrustCause.WRONG_TYPE})
-"""Causes that say that somebody has changed the run: nobody should act on it."""
+"""Causes by which the records of the run were changed: they must not be used."""
 HEADER, PART = "header", "part"
 LARGEST = 8 * 1024 * 1024
 """Bytes of a header, block or part that are read; a header of 50,000 todos has 30 kB."""

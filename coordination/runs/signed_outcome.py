@@ -56,7 +56,7 @@ def confirmed(run: SignedRun, outcome: RunOutcome) -> tuple[RunOutcome, dict[str
 
 
 def _undecided(run: SignedRun, names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield the milestones and manual todos that nobody completed who may, each with the reason."""
+    """Yield the milestones and manual todos that no authorised person has completed, each with the reason."""
     for name in names:
         try:
             run.check_decision(name)

@@ -28,7 +28,7 @@ SECRETS = (
     "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers", "/etc/krb5.keytab",
 )  # fmt: skip
 SECRET_FOLDERS = ("/etc/ssl/private", "/etc/sudoers.d", "/etc/coord", "/etc/NetworkManager", "/etc/wireguard")
-"""Files and folders of /etc that root, as whom a worker may run, could read without any capability."""
+"""Files and folders of /etc that a worker that runs as root could read without any capability."""
 OF_ROOT = (
     "/proc/sys",
     "/proc/sysrq-trigger",

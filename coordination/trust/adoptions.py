@@ -55,7 +55,7 @@ def is_adoption(raw: str) -> bool:
 def check_adoption(
     raw: str, trust: TrustFile, now: datetime, *, change_set: str, repo: str, tip: str
 ) -> None:
-    """Check that somebody who may has adopted this tip. Raises NotTrusted, MissingRight."""
+    """Check that an authorised person has adopted this tip. Raises NotTrusted, MissingRight."""
     verified = open_envelope(raw.encode(errors="replace"), ADOPTION_TYPE, trust, now=now, limit=LIMIT_BYTES)
     try:
         record = AdoptionRecord.model_validate_json(verified.payload)

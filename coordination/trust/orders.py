@@ -64,7 +64,7 @@ class RunOrder(Signed):
     on_failure: Literal["halt", "continue", "rollback"]
     """`rollback`: a failure covers compensations without a further signature."""
     two_persons: bool = False
-    """True if nobody who ordered the run may approve its gates."""
+    """True if the person who ordered the run may not approve its gates."""
     brief: Digest
     """Digest of the brief."""
     parts: tuple[Digest, ...] = ()

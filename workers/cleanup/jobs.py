@@ -55,7 +55,7 @@ class CleanupJobs(BackgroundService):
         chores: Iterable[Callable[[], object]] = (),
         refuse: Callable[[CleanupJob], object] = lambda _: None,
     ) -> None:
-        """`refuse` raises NotAllowed for a job that nobody ordered who may."""
+        """`refuse` raises NotAllowed for a job without an order by an authorised person."""
         super().__init__()
         self._queue = queue
         self._worker = worker

@@ -47,7 +47,7 @@ class Reason(StrEnum):
     NO_URL = "no_url"
     """The repository has no `url`."""
     NO_REPOSITORY = "no_repository"
-    """The remote knows no such repository, or hides it from who may not read it."""
+    """The remote knows no such repository, or hides it from users without the right to read it."""
     NO_BRANCH = "no_branch"
     """The base branch does not exist there."""
     UNAUTHENTICATED = "unauthenticated"

@@ -34,7 +34,7 @@ from coordination.settings import Settings
 
 TOLERANCE_MS = 1000
 DRIFT = 0.001
-"""Greatest relative drift between two clocks that nobody sets; a time service slews by 0.0005 at most."""
+"""Greatest relative drift between two clocks that are not set; a time service slews by 0.0005 at most."""
 
 
 @dataclass(frozen=True, kw_only=True)

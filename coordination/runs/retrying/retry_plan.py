@@ -48,7 +48,7 @@ class RetryPlan:
     timeout: timedelta | None = None
     """Timeout in the plan as it is now; None: the run's own."""
     two_persons: bool = False
-    """True if nobody who orders the retry may approve its gates."""
+    """True if the person who orders the retry may not approve its gates."""
     bases: Sequence[Base] = ()
     """Todos that were completed outside the run, on which a todo of `again` builds."""
     writes: Writes = NO_WRITES
