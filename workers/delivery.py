@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import cache, partial
 from itertools import repeat
+from pathlib import Path
 from typing import Any, TypeVar
 
 import redis
@@ -32,6 +33,7 @@ from coordination.runs.records import RunStatus, TodoState
 from coordination.runs.replies import Grant, Reply
 from coordination.runs.shared import ContextCalls
 from coordination.runs.store import RunStore
+from coordination.runs.submission.draft import HOST
 from workers.attempt.attempt import Attempt
 from workers.attempt.context import Context
 from workers.attempt.context_socket import served as served_context
@@ -113,7 +115,7 @@ class DeliveryHandler:
             until_answered=self._until_answered,
         )
         self._transfer = CommitTransfer(bundles, config, served, git_credentials.access)
-        predecessor_paths = PredecessorPaths(self._transfer.fetcher, config.state)
+        predecessor_paths = PredecessorPaths(self._transfer.fetcher, config.state, self._home)
         limit_bytes = config.settings.context_limit_bytes
         self._context = Context(store, predecessor_paths, limit_bytes, signed_results, orders.brief)
         self._running: set[Attempt] = set()
@@ -277,6 +279,12 @@ class DeliveryHandler:
             return None
         access = partial(self._access, grant.run_id, repo.name, url, Purpose.READ)
         return partial(base_at_remote, repo, self._served[repo.name], access)
+
+    def _home(self, run_id: str, repo: str) -> Path | None:
+        """Return the checkout of a repository, if this is the host on which the run works on it."""
+        meta = self._store.keys.run(run_id).meta
+        host = self._until_answered(lambda: self._store.redis.hget(meta, f"{HOST}{repo}"))
+        return self._served.get(repo) if host == self._worker.host else None
 
     def _set_back(self, grant: Grant, brief: RunBrief) -> str:
         """Set the branch of the change set back to where it was before the run."""

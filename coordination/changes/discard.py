@@ -9,23 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from coordination.changes.reader import ChangeReader
-from coordination.environment import actor
 from coordination.errors import Blocked, Conflict
-from coordination.locks.internal import START
 from coordination.runs.change_sets import ChangeSet, ChangeSets, RepoChange
 from coordination.runs.cleaning import Cleaning
 from coordination.runs.cleanup_jobs import RUN_ID, BranchOfSet
+from coordination.runs.transactions import start_lock
 from coordination.text import listed
 
 if TYPE_CHECKING:
     from coordination.runs.cleaning import Survey
     from coordination.runs.connection import Connection
-
-LOCKED_FOR = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +64,8 @@ def discard(
             raise Conflict(f"the change set of {planned.plan} has changed meanwhile", "look, and try again")
         branches = [_branch(planned.plan, change) for change in planned.repos]
         cleaning = Cleaning(connection.store, connection.signing)
-        _refuse_to_lose(planned, cleaning.look_at_sets(branches))
-        _refuse_to_lose(planned, cleaning.discard(branches))
+        _refuse_to_lose(connection, planned, cleaning.look_at_sets(branches))
+        _refuse_to_lose(connection, planned, cleaning.discard(branches))
         reopened = reopen(planned.todos)
         known = ChangeSets(connection.store)
         for change in planned.repos:
@@ -82,14 +78,23 @@ def _branch(plan: str, change: RepoChange) -> BranchOfSet:
     return BranchOfSet(change_set=plan, repo=change.repo, tip=change.tip, run=run, keep=True)
 
 
-def _refuse_to_lose(planned: Discarded, seen: Survey) -> None:
-    """Raise where a branch stays, or the tip of a repository was found on no host that answers."""
+def _refuse_to_lose(connection: Connection, planned: Discarded, seen: Survey) -> None:
+    """Raise where a branch stays, or the tip of a repository was found on no host that answers, unless its
+    own host has answered: then the commits are lost.
+    """
     if kept := [f"{one.branch} of {one.repo}: {one.stays}" for one in seen.found if one.stays]:
         raise Conflict(
             f"the change set of {planned.plan} is in use: {listed(kept)}", "check out another branch there"
         )
     there = {one.repo for one in seen.found}
-    if missing := [change for change in planned.repos if change.repo not in there]:
+    workers = () if seen.silent else connection.presence.workers()
+    asked = {(worker.host, repo) for worker in workers for repo in worker.fit}
+    missing = [
+        change
+        for change in planned.repos
+        if change.repo not in there and (change.host, change.repo) not in asked
+    ]
+    if missing:
         words = listed([f"{change.repo} on {change.host or 'an unknown host'}" for change in missing])
         raise Blocked(
             f"no worker that answers has the commits of {planned.plan}: {words}",
@@ -100,7 +105,7 @@ def _refuse_to_lose(planned: Discarded, seen: Survey) -> None:
 @contextmanager
 def alone(connection: Connection, plan: str) -> Iterator[ChangeSet | None]:
     """Yield the change set while no run of it can start. Raises Conflict while a run writes or lands it."""
-    with connection.locks.acquire(START, ttl=LOCKED_FOR, wait=LOCKED_FOR, owner=actor()):
+    with start_lock(connection):
         found = ChangeSets(connection.store).read(plan)
         refuse_writers(connection, found)
         yield found

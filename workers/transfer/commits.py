@@ -27,8 +27,9 @@ from workers.transfer.publishing import Publication
 from workers.transfer.sender import BundleSender, CommitToSend
 from workers.workspace.askpass import Access, without_credentials
 from workers.workspace.git import Hold
+from workers.workspace.git_worktree import ways_out
 from workers.workspace.lock import Superseded
-from workers.workspace.repository import branch_of, is_commit
+from workers.workspace.repository import branch_of, has_commit, is_commit, look
 
 logger = logging.getLogger(__name__)
 
@@ -155,21 +156,29 @@ class PathMissing(CoordinationError):
     """The work of a predecessor is not on this host."""
 
 
+class WorkLost(CoordinationError):
+    """The work of a predecessor is no longer on the host that has made it."""
+
+
 class PredecessorPaths:
     """Find the commits of predecessors: in the own worktree, or in a checkout of another repository's commit.
 
     In the run's worktree of another repository other todos are at work, or have left what is in no commit.
     """
 
-    def __init__(self, fetcher: CommitFetcher, state: Path) -> None:
+    def __init__(
+        self, fetcher: CommitFetcher, state: Path, home: Callable[[str, str], Path | None] = lambda *_: None
+    ) -> None:
+        """`home`: (run, repository) → its checkout, if the run's work there is made on this host."""
         self._fetcher = fetcher
         self._state = state
+        self._home = home
 
     def of(self, grant: Grant, brief: RunBrief, repo: str, newest: PredecessorOutput | None) -> PathLookup:
         """Return where the newest commit of a repository stands.
 
-        Raises PathMissing where the todo needs a path and there is none; WorkspaceUnusable and GitInterrupted
-        for trouble of this host.
+        Raises PathMissing where the todo needs a path and there is none, WorkLost where there will be none;
+        WorkspaceUnusable and GitInterrupted for trouble of this host.
         """
         todo = grant.spec.todo
         worktree = self._state / "worktrees" / grant.run_id / repo
@@ -193,5 +202,18 @@ class PredecessorPaths:
         except CoordinationError as missing:
             why = sentence(missing.message)
             if todo.needs_paths and grant.undo is None:
+                self._refuse_lost(grant.run_id, brief, repo, newest)
                 raise PathMissing(f"{newest.todo}, whose work is not on this host: {why}") from missing
             return PathLookup(why=why)
+
+    def _refuse_lost(self, run: str, brief: RunBrief, repo: str, newest: PredecessorOutput) -> None:
+        """Raise WorkLost where the checkout that had the commit is here, and has it no longer: to wait for it
+        would be to wait for ever.
+        """
+        place, commit = self._home(run, repo), newest.commit or ""
+        if place is None or not place.is_dir() or look(place)[0] or has_commit(place, commit):
+            return
+        raise WorkLost(
+            f"the work of {newest.todo} is lost: its commit {commit[:12]} is not in {place} any more",
+            ways_out(repo, commit, place, run, brief.change_set),
+        )

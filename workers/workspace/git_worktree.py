@@ -155,11 +155,12 @@ class GitWorktree:
             raise GitInterrupted(Trouble.DAMAGED, f"{self.path} was changed while git made it")
         self.git_dir = made
 
-    def obtain(self, commit: str) -> None:
+    def obtain(self, commit: str, change_set: str = "") -> None:
+        """Fetch a commit if it is not there. `change_set`: the one whose commit it is. Raises GitRefused."""
         if has_commit(self._checkout, commit):
             return
+        hint = ways_out(self._repo, commit, self._checkout, self.path.parent.name, change_set)
         message = f"{self._repo}: commit {commit}, where the run stands, is not in {self._checkout}"
-        hint = "fetch or restore it there, or start a new run"
         if self._fetch is None:
             raise GitRefused(message, hint)
         try:
@@ -258,6 +259,17 @@ class Prepared:
             return {}
         name, _, value = self.settings[0].partition("=")
         return {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": name, "GIT_CONFIG_VALUE_0": value}
+
+
+def ways_out(repo: str, commit: str, checkout: Path, run: str, change_set: str) -> str:
+    """Return the next commands where the commits of a change set, or of a run without one, are lost."""
+    if not change_set:
+        return f"fetch or restore {commit} in {checkout}, or start a new run"
+    return (
+        f"if another clone has it: git -C {checkout} fetch CLONE {commit}, then: coord retry {run}; or take "
+        f"a branch with that work: coord adopt {change_set} {repo} BRANCH; or do the work again: "
+        f"coord sweep {change_set} --fresh"
+    )
 
 
 def _pattern(name: str) -> str:

@@ -86,7 +86,7 @@ class RunStart:
 
     def _go_on(self, carried: Carried) -> str:
         if carried.tip:
-            self._folder.obtain(carried.tip)
+            self._folder.obtain(carried.tip, carried.change_set)
         conflict = self._conflict() if carried.change_set else None
         merge_context = MergeContext(
             run_id=self._run,

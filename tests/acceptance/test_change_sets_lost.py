@@ -1,0 +1,37 @@
+"""Stories: work of a change set that a clone, a machine or Redis has lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.stage import PLAN, Stage, git
+
+BRANCH = f"coord/{PLAN}"
+
+
+@pytest.mark.parametrize("repo", ["a", "c"], ids=["the-same-repository", "a-dependent-one"])
+def test_a_sweep_over_lost_commits_ends_at_once_and_names_the_ways_out(stage: Stage, repo: str):
+    stage.write(
+        [
+            {"id": "A", "repo": "a", "action": "echo 1 > made"},
+            {"id": "B", "repo": repo, "status": "cancelled", "blocked_by": ["A"]},
+        ]
+    )
+    stage.up()
+    assert stage.sweep().code == 0
+    a = stage.folder / "a"
+    tip = stage.coord("changes", PLAN, "--json").json[0]["tip"]
+    for ref in git(a, "for-each-ref", "--format=%(refname)", "refs/heads/coord", "refs/coord").splitlines():
+        git(a, "update-ref", "-d", ref)
+    git(a, "reflog", "expire", "--expire=now", "--all")
+    git(a, "gc", "-q", "--prune=now")
+    stage.file.write_text(stage.file.read_text().replace("cancelled", "pending"))
+
+    lost = stage.coord("sweep", PLAN, timeout=30)
+
+    assert lost.code == 3
+    assert tip[:12] in lost.err
+    for way in (f"coord sweep {PLAN} --fresh", f"coord adopt {PLAN} a BRANCH", f"git -C {a} fetch"):
+        assert way in lost.err
+    assert stage.sweep("--fresh", "--yes").code == 0, "the todos are done again"
+    assert git(a, "show", f"{BRANCH}:made") == "1"
