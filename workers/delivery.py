@@ -210,7 +210,7 @@ class DeliveryHandler:
             log.close()  # before the step: a reader that sees the end of the todo finds all of its log
             result = self._take_step(grant, outcome)
             if result.kind is TaskResultKind.DONE:
-                self._note(grant, attempt.on_accepted(outcome))
+                attempt.on_accepted()
             elif outcome.tip and result.kind is TaskResultKind.LATER:
                 attempt.take_back()
             return result
@@ -220,13 +220,6 @@ class DeliveryHandler:
             self._leases.remove(grant)
             with self._guard:
                 self._running.discard(attempt)
-
-    def _note(self, grant: Grant, line: str) -> None:
-        """Add a line to the log of a todo that has ended."""
-        if line:
-            logger.info("%s of run %s: %s", grant.todo_id, grant.run_id, line)
-            text = f"[coord] {line}\n"
-            self._until_answered(lambda: self._store.log(grant.run_id, grant.todo_id, grant.attempt, text))
 
     def _log(self, grant: Grant) -> Log:
         path = self._config.state / "logs" / grant.run_id / f"{grant.todo_id}.log"

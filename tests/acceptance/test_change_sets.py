@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tests.stage import PLAN, Stage, git
-from tests.waiting import until
 
 BRANCH = f"coord/{PLAN}"
 
@@ -14,7 +13,6 @@ def test_a_change_set_is_shown_adopted_lost_rebuilt_and_discarded(stage: Stage):
     stage.up()
     assert stage.sweep().code == 0
     a = stage.folder / "a"
-    until(lambda: git(a, "branch", "--list", BRANCH))  # it follows the end of the todo
     tip = git(a, "rev-parse", BRANCH)
 
     (change,) = stage.coord("changes", PLAN, "--json").json
@@ -41,7 +39,6 @@ def test_a_change_set_is_shown_adopted_lost_rebuilt_and_discarded(stage: Stage):
     fresh = stage.coord("sweep", PLAN, "--fresh", "--yes", "--json")
     assert fresh.code == 0, fresh.err
     assert fresh.states == {"A": "succeeded"}, "B committed nothing: it counts as the file says"
-    until(lambda: git(a, "branch", "--list", BRANCH))
     assert git(a, "show", f"{BRANCH}:made") == "1"
     kept = git(a, "for-each-ref", "--format=%(objectname)", "refs/coord/discarded").split()
     assert mine in kept

@@ -66,9 +66,9 @@ class Sweeps:
             (self.tree.path / name).write_text(text)
         before, self.tip = self.at, self.tree.commit("T", "work")
         self.figures = self.tree.figures(self.tip)
+        self.why = self.tree.follow(self.tip, before)
         self.tree.leave()
         self.at = self.tip
-        self.why = self.tree.follow(self.tip, before)
         return self.tip
 
     def git(self, *args: str) -> str:
@@ -205,6 +205,23 @@ def test_a_checkout_of_the_branch_goes_along_unless_it_has_uncommitted_work(swee
     assert first != third
 
 
+def test_an_attempt_that_does_not_count_moves_the_branch_back(sweeps: Sweeps):
+    sweeps.work(one="1\n")
+    sweeps.at = None  # as if its settle was refused
+    request = LockRequest(run_id=sweeps.run, key="T", fence=sweeps.fence)
+    sweeps.tree.take_back(request, None)
+    assert sweeps.branch == "", "the change set had nothing before"
+
+    first = sweeps.work(one="1\n")
+    second = sweeps.work(two="2\n")
+    record = sweeps.state / "workspaces" / sweeps.run / "widgets" / "occupant.json"
+    record.write_text(record.read_text().replace('"left":true', '"left":false'))  # it was killed
+    assert sweeps.branch == second
+    sweeps.at = first
+    assert sweeps.begin() == first
+    assert sweeps.branch == first
+
+
 def test_a_base_that_conflicts_waits_for_a_merge_by_hand_and_goes_on_from_it(sweeps: Sweeps):
     tip = sweeps.work(code="ours\n")
     main = save(sweeps.checkout, "meanwhile", code="theirs\n")
@@ -295,6 +312,7 @@ def test_an_attempt_waits_for_a_merge_by_hand_and_hands_its_figures_over(tmp_pat
     bench.brief = RunBrief(**told, branch_of_set=branch)
     done = bench.attempt("echo two > code")
     assert (done.kind, done.figures) == (OutcomeKind.SUCCEEDED, f"{base} 1 1 1 1")
+    assert bench.standing(BRANCH) == done.tip, "before the settle: who sees the end of the run sees it"
 
     save(bench.checkout, "meanwhile", code="three\n")
     shutil.rmtree(bench.state)

@@ -200,9 +200,17 @@ class Attempt:
             done = (
                 self._cached(workspace, since) or self._prepare(workspace) or self._cached(workspace, since)
             )
-            return done or self._perform(workspace, since)
+            done = done or self._perform(workspace, since)
+            if done.kind is OutcomeKind.SUCCEEDED:
+                self._move_branch(workspace, done.tip)
+            return done
         finally:
             workspace.leave()
+
+    def _move_branch(self, workspace: Workspace, tip: str) -> None:
+        """Move the branch of the change set: before the settle, so that it stands when the run has ended."""
+        if tip and tip != self.grant.tip and (stays := workspace.follow(tip, self.grant.tip)):
+            self._log.say(_plain(stays))
 
     def _cached(self, workspace: Workspace, since: str) -> AttemptOutcome | None:
         return None if self._commands.stopped else self._action.cached(workspace, since)
@@ -335,15 +343,9 @@ class Attempt:
                 _write(file, until.enter_context(self._attempt_environment.connection(self._log.masked_json)))
             yield file
 
-    def on_accepted(self, outcome: AttemptOutcome) -> str:
-        """Keep what an accepted success leaves; return a line for the log, else empty."""
+    def on_accepted(self) -> None:
+        """Keep what an accepted success leaves."""
         self._action.on_accepted()
-        if not outcome.tip or outcome.tip == self.grant.tip:
-            return ""
-        try:
-            return self._workspace().follow(outcome.tip, self.grant.tip)
-        except CoordinationError as error:
-            return _plain(error.message)
 
     def close(self) -> None:
         self._action.close()

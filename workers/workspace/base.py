@@ -98,7 +98,9 @@ class Workspace:
         return []
 
     def follow(self, commit: str, before: str | None) -> str:
-        """Move the branch of the change set to a commit that counts; return why it stays, else empty."""
+        """Move the branch of the change set to the attempt's commit, before it leaves; return why the branch
+        stays, else empty. Raises Superseded.
+        """
         return ""
 
     def figures(self, commit: str) -> str:

@@ -1,8 +1,10 @@
 """The branch `coord/<plan>` of a change set: a copy of its tip in Redis, for people and their tools.
 
-It is moved behind the record, by compare-and-swap, and mended when the next run begins. `refs/coord/copies/`
-keeps the commit at which coord left it, so a branch that stands elsewhere was moved by a person: it stays,
-and so does one that is checked out with uncommitted changes.
+An attempt moves it right before its settle, by compare-and-swap and alone in its worktree, so the branch
+stands when the run has ended; one that does not count sets it back, or the attempt after it. It is mended
+when the next run begins. `refs/coord/copies/` keeps the commit at which coord left it, so a branch that
+stands elsewhere was moved by a person: it stays, and so does one that is checked out with uncommitted
+changes.
 """
 
 from __future__ import annotations

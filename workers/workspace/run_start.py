@@ -140,6 +140,13 @@ class RunStart:
         gone = [f"{self.copy.branch} was deleted, and is made again"] if heads.left and not heads.head else []
         return [*gone, *filter(None, [self.copy.follow(carried.tip)])]
 
+    def take_copy_back(self, tip: str | None) -> None:
+        """Set the branch of the change set back to the run's tip: an attempt has moved it that does not
+        count. A line where that is not possible stands in the log of the attempt that moves it next.
+        """
+        if self.copy is not None:
+            self.copy.follow(tip or (self._carried.tip if self._carried else None) or "")
+
     def _conflict(self) -> Conflict | None:
         file = self._records / "conflict"
         start, _, base = (file.read_text() if file.exists() else "").partition(" ")

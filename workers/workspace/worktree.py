@@ -144,11 +144,13 @@ class Worktree(Workspace):
         Raises Superseded if another one entered since.
         """
         self._enter(lock_request, tip, timedelta(0), again=True)
+        self._start.take_copy_back(tip)
         self.leave()
 
     def _enter(
         self, lock_request: LockRequest, tip: str | None, patience: timedelta, *, again: bool = False
     ) -> str:
+        last = self._workspace_lock.read()
         first = self._workspace_lock.enter(lock_request, patience, again=again)
         try:
             with describe_os_error(self.path):
@@ -156,6 +158,8 @@ class Worktree(Workspace):
                 if first:
                     self._refuse_after_newer(lock_request)
                 self._folder.stand_at(self._since)
+                if last and not last.left:  # killed: it may have moved the branch to a commit that counts not
+                    self._start.take_copy_back(tip)
         except Unmergeable as refused:
             self._workspace_lock.leave(began=refused.start, stood=refused.start)
             raise
@@ -352,9 +356,14 @@ class Worktree(Workspace):
                 folder.rmdir()
 
     def follow(self, commit: str, before: str | None) -> str:
-        """Move the branch of the change set to a commit that counts; return why it stays, else empty."""
+        """Move the branch of the change set to the attempt's commit, before it leaves; return why the branch
+        stays, else empty. Raises Superseded.
+        """
         copy = self._start.copy
-        return copy.follow(commit, before) if copy and commit != self._start.base else ""
+        if copy is None or commit == self._start.base:
+            return ""
+        self._workspace_lock.check()
+        return copy.follow(commit, before)
 
     def figures(self, commit: str) -> str:
         """Return the figures of the change set at a commit, as the settle records them."""
