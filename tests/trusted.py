@@ -88,6 +88,7 @@ class Trusting:
         on_failure: OnFailure = OnFailure.HALT,
         draft: type[Draft] | None = None,
         capacities: Mapping[str, int] | None = None,
+        file: str = "",
         **fields: Mapping[str, Any],
     ) -> str:
         """Submit a run, signed by that person."""
@@ -95,7 +96,7 @@ class Trusting:
         signing = self.persons.signing(by, ttl) if by else None
         how = order(on_failure=on_failure)
         declared = ecosystem(todos, capacities=capacities, **more)
-        self.run_id, _ = submit(self.store, build(declared, PLAN), declared, Settings(), how, signing=signing)
+        self.run_id, _ = submit(self.store, build(declared, PLAN), declared, Settings(), how, file, signing)
         return self.run_id
 
     def deliver(self, todo: str, repo: str = "r1", run: str = "", attempt: int = 1) -> TaskResult:

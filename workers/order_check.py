@@ -11,7 +11,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
-from itertools import islice
 
 from coordination.ecosystem.revision import RunOutcome
 from coordination.errors import CoordinationError, NotAllowed, Unsafe
@@ -19,15 +18,13 @@ from coordination.runs.brief import RunBrief
 from coordination.runs.cleanup_jobs import CleanupJob
 from coordination.runs.replies import Grant
 from coordination.runs.signed_orders import SignedRun
-from coordination.runs.signed_outcome import confirmed
+from coordination.runs.signed_outcome import confirm
 from coordination.runs.store import RunStore
 from coordination.trust.envelope import open_envelope
 from coordination.trust.orders import OPERATION, OperationKind, foreign, read_operation
 from coordination.trust.rights import right_of
 from workers.worker_trust import WorkerTrust
 
-NAMED = 3
-"""Todos that a refusal names."""
 KEPT = 16
 """Runs whose verified order is kept: the ones used last."""
 
@@ -105,19 +102,18 @@ class OrderCheck:
                 raise
             logger.warning("signatures: the cleanup job %s: %s", job.id, refused.message)
 
-    def confirm_outcome(self, run_id: str, outcome: RunOutcome) -> tuple[RunOutcome, str]:
-        """Return what may be written into the ecosystem file of the outcome of a run, and the reason why that
-        is not all. Raises Unsafe and UsageError where the trust file cannot be used.
+    def confirm_outcome(self, run_id: str, file: str, outcome: RunOutcome) -> tuple[RunOutcome, str]:
+        """Return what may be written of the outcome of a run into the ecosystem file with this digest, and
+        the reason why that is not all. Raises Unsafe and UsageError where the trust file cannot be used.
         """
         if not self._current.checks:
             return outcome, ""
         try:
-            found, doubts = confirmed(self._run(run_id), outcome)
-            why = "; ".join(f"{name}: {doubt}" for name, doubt in islice(doubts.items(), NAMED))
-        except CoordinationError as refused:
-            if not is_refusal(refused) and self._current.requires:
+            found, why = confirm(self._run(run_id), outcome, file)
+        except CoordinationError as unusable:
+            if self._current.requires:
                 raise
-            found, why = RunOutcome(plan=outcome.plan, succeeded={}, undone={}), refused.message
+            found, why = outcome, unusable.message
         if not why:
             return found, ""
         if self._current.requires:

@@ -1,22 +1,20 @@
 """Write the results of ended runs into the ecosystem file of this worker, where nobody else has.
 
 A process that follows a run writes its results as soon as it ends. If there is none (`sweep --detach`, a
-closed
-terminal, a killed process), a worker on the machine of the file does the same some seconds later, by the same
-edit as `coord sync`: under the lock of the file, and in one piece or not at all. Only runs that were
-submitted
-from exactly this file are listed for it.
+closed terminal, a killed process), a worker on the machine of the file does the same some seconds later, by
+the same edit as `coord sync`: under the lock of the file, and in one piece or not at all. Only runs that were
+submitted from exactly this file are listed for it.
 
 States: Redis lists a run from its end until its results are written (runs/filings.py).
 
 * The file is invalid, read-only, locked by another edit, or gone: the results wait. The reason is in the
-  log and
-  in `coord show-run`. The file is tried again when it has changed, and otherwise after 2 s up to a minute.
+  log and in `coord show-run`. The file is tried again when it has changed, and otherwise after 2 s up to a
+  minute.
 * Another process writes the same results: the second one finds them there.
 * The worker dies between the edit and the entry in Redis: the next one finds them there.
 * A rollback ends the run once more: it is listed once more.
 * The file belongs to another user: it is left to that user's worker or `coord sync`.
-* Signatures are required and do not cover a result: it is left out, and a person may write it: `coord sync`.
+* Signatures are required and do not cover a result: it is left out, by `coord sync`, too.
 """
 
 from __future__ import annotations
@@ -25,6 +23,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import redis
@@ -32,14 +31,13 @@ import redis
 from coordination.background import BackgroundService
 from coordination.ecosystem.revision import RunOutcome
 from coordination.errors import CoordinationError, Unreadable
-from coordination.runs.filings import FAILURE, file_id, write_results
+from coordination.runs.filings import file_id, keep_failure, write_results
 from coordination.runs.store import RunStore
 
 GRACE_MS = 3000
 """Time for the process that follows a run to write its results, and to tell its user about them."""
 FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 60.0
-LONGEST_REASON = 500
 
 Stamp = tuple[int, int, int] | None
 logger = logging.getLogger(__name__)
@@ -53,9 +51,11 @@ class ResultsWriter(BackgroundService):
         self,
         store: RunStore,
         path: Path,
-        confirm: Callable[[str, RunOutcome], tuple[RunOutcome, str]] = lambda _, outcome: (outcome, ""),
+        confirm: Callable[[str, str, RunOutcome], tuple[RunOutcome, str]] = lambda *found: (found[-1], ""),
     ) -> None:
-        """`confirm` returns what may be written of the outcome of a run, and why that is not all of it."""
+        """`confirm` returns what may be written of the outcome of a run into the file with this digest, and
+        why that is not all of it.
+        """
         super().__init__()
         self._confirm = confirm
         self._store = store
@@ -111,25 +111,20 @@ class ResultsWriter(BackgroundService):
                 f"{self._path} belongs to another user than this worker",
                 f"that user writes the results: coord sync {run_id}",
             )
-        refused = ""
-
-        def confirm(outcome: RunOutcome) -> RunOutcome:
-            nonlocal refused
-            found, refused = self._confirm(run_id, outcome)
-            return found
-
-        changed = write_results(self._store, run_id, self._path, self._file, confirm).all
-        if changed:
-            logger.info("results of run %s written into %s: %s", run_id, self._path, ", ".join(changed))
-        if refused:
-            logger.warning("results of run %s are not written into %s: %s", run_id, self._path, refused)
-            self._store.redis.hset(self._store.keys.run(run_id).meta, FAILURE, refused[:LONGEST_REASON])
+        confirm = partial(self._confirm, run_id, self._file)
+        written = write_results(self._store, run_id, self._path, self._file, confirm)
+        if written.all:
+            logger.info("results of run %s written into %s: %s", run_id, self._path, ", ".join(written.all))
+        if written.refused:
+            logger.warning(
+                "results of run %s are not written into %s: %s", run_id, self._path, written.refused
+            )
 
     def _report(self, run_id: str, error: CoordinationError | OSError) -> None:
         """Log the reason, keep it for people who look at the run, and pause before the next try."""
         reason = error.message if isinstance(error, CoordinationError) else f"{self._path}: {error.strerror}"
         logger.warning("the results of run %s wait: %s", run_id, reason)
-        self._store.redis.hset(self._store.keys.run(run_id).meta, FAILURE, reason[:LONGEST_REASON])
+        keep_failure(self._store, run_id, reason)
         self._pause_s = min(max(FIRST_PAUSE_S, self._pause_s * 2), LONGEST_PAUSE_S)
         self._again_at, self._seen = time.monotonic() + self._pause_s, self._stamp()
 

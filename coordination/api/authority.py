@@ -67,7 +67,7 @@ class Authority:
         """
         path = trust_path()
         if not (path.exists() or path.is_symlink()):
-            if not self._required():
+            if not self.required:
                 return None
             raise NotAllowed(
                 f"this machine requires signatures and has no trust file {path}",
@@ -90,7 +90,8 @@ class Authority:
             emergency=_emergency(trust, principal, now),
         )
 
-    def _required(self) -> bool:
+    @property
+    def required(self) -> bool:
         """Return whether this machine requires signatures. Only its environment can say so: wrong settings of
         the file, which are not read then, stop no edit of the file.
         """

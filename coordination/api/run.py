@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import TYPE_CHECKING
 
 from coordination.api.run_reading import RunReading
@@ -18,6 +19,7 @@ from coordination.runs.filings import file_id, write_results
 from coordination.runs.records import RunStatus, RunView
 from coordination.runs.replies import Reply
 from coordination.runs.retrying import named_checkpoints
+from coordination.runs.store import LONGEST_TITLE
 from coordination.runs.submission.structure import refuse_changed
 from coordination.runs.views import progress as following
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from coordination.runs.retrying.named_checkpoints import NamedCheckpoint
     from coordination.runs.retrying.retry_plan import RetryPlan
     from coordination.runs.rollback import RollbackPreview
+    from coordination.trust.keys import Signer
 
 
 class Run(RunReading):
@@ -74,11 +77,22 @@ class Run(RunReading):
 
     def write_back(self) -> Written:
         """Mark succeeded todos as completed in the file; todos that the run had completed and were undone,
-        as pending.
+        as pending. Where this machine requires signatures, only what verified ones cover: `refused` of the
+        answer says what they do not.
         """
         path = self._access.path
         with self._reached() as connection:
-            return write_results(connection.store, self.id, path, file_id(path))
+            if not self._access.authority.required:
+                return write_results(connection.store, self.id, path, file_id(path))
+            from coordination.runs.signed_outcome import confirm
+
+            run = connection.signed_run(self.id, believed=_own_worker(self._access))
+            written = write_results(connection.store, self.id, path, file_id(path), partial(confirm, run))
+            if why := written.refused:
+                connection.store.announce(
+                    "trust.refused", "write_back", run=self.id, actor=actor(), title=why[:LONGEST_TITLE]
+                )
+            return written
 
     # Steered
 
@@ -253,3 +267,16 @@ class Run(RunReading):
 
 def _is_end(event: following.RunEvent | None) -> bool:
     return event is not None and event.what == following.ENDED
+
+
+def _own_worker(access: EcosystemAccess) -> Signer | None:
+    """Return the key of this machine's workers, which believe it themselves; None if it lies in a repository,
+    where a commit may have put it.
+    """
+    from coordination.trust.identity import existing_worker
+
+    repos = (access.document.repo_path(repo) for repo in access.document.ecosystem.repos)
+    state = access.state.resolve()
+    if any(path is not None and state.is_relative_to(path.resolve()) for path in repos):
+        return None
+    return existing_worker(state)

@@ -27,6 +27,8 @@ class Written:
     lost: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
     """Undone todos that stay completed, because the run had not written that."""
+    refused: str = ""
+    """Reason why signatures do not cover all that the run has; empty if they do."""
 
     @property
     def all(self) -> tuple[str, ...]:

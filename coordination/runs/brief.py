@@ -98,6 +98,12 @@ class RunBrief(BaseModel):
     """Todo → the run whose result of it, and those before it, count no more: it is executed again."""
     by_hand: tuple[str, ...] = ()
     """The todos that a person does or has done, so that no worker states a result of them."""
+    criteria: dict[str, str] = {}
+    """Quality check → the todo whose acceptance criterion it is: without the check, that is not completed."""
+    recurring: bool = False
+    """True for a recurring plan, of which nothing is written into the file."""
+    file: str = ""
+    """Digest of the file into which a worker may write its results; empty if none may."""
     no_cache: bool = False
     """No todo is given a cached result: each is executed, and its result is cached."""
 
@@ -145,7 +151,7 @@ class BriefPart(BaseModel):
 def common_part(brief: RunBrief) -> RunBrief:
     """Return the brief without what it says of single todos and repositories."""
     empty: dict[str, str] = {}
-    names = ("predecessors", "repo_of", "origins", "carried_tips", "set_back", "branch_of_set")
+    names = ("predecessors", "repo_of", "origins", "carried_tips", "set_back", "branch_of_set", "criteria")
     return brief.model_copy(update=dict.fromkeys(names, empty))
 
 

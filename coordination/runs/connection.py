@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # `coord list-locks` needs only the locks, and starts 100 ms 
     from coordination.runs.store import RunStore
     from coordination.runs.submission.signing import Signing
     from coordination.runs.views.run_view import RunReader
+    from coordination.trust.keys import Signer
     from coordination.trust.trust_file import TrustFile
 
 
@@ -139,11 +140,15 @@ class Connection:
 
         return known_keys(self.signing.signer if self.signing else None, self._changed_folders())
 
-    def signed_run(self, run_id: str) -> SignedRun:
-        """Return the order of a run, to be verified by the keys that this process believes."""
+    def signed_run(self, run_id: str, believed: Signer | None = None) -> SignedRun:
+        """Return the order of a run, to be verified by the keys that this process believes. `believed`: a
+        worker's key, beside those.
+        """
         from coordination.runs.signed_orders import SignedRun
+        from coordination.trust.results import trusting_own
 
-        return SignedRun(store=self.store, run_id=run_id, trust=self.trust)
+        trust = trusting_own(self.trust, believed) if believed else self.trust
+        return SignedRun(store=self.store, run_id=run_id, trust=trust)
 
     @cached_property
     def blocking(self) -> redis.Redis:

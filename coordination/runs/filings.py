@@ -6,10 +6,9 @@ that file until somebody has written its results there: the process that follows
 on that host (workers/results_writer.py).
 
 With the fact `filed` a rollback sets a todo that it undoes to pending again, even if a person has edited its
-hours since,
-and leaves a todo that a person completed. The hash `commits`, by which a sweep looks for the results of
-completed todos (`submission/landed.py`), keeps the entry of an undone todo until the file says pending: while
-the file still says completed, because nobody wrote to it or a person did, a sweep is refused.
+hours since, and leaves a todo that a person completed. The hash `commits`, by which a sweep looks for the
+results of completed todos (`submission/landed.py`), keeps the entry of an undone todo until the file says
+pending: while the file still says completed, because nobody wrote to it or a person did, a sweep is refused.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,10 +24,10 @@ from redis.client import Pipeline
 
 from coordination.ecosystem.revision import RunOutcome
 from coordination.ecosystem.writeback import Written, write_back
-from coordination.models import QaAction, TodoStatus
+from coordination.models import TodoStatus
 from coordination.planner.gates import MILESTONE_REPO
-from coordination.runs.brief import RunBrief, TodoSpec
-from coordination.runs.records import QA, Descriptor, RunView, TodoState, TodoView
+from coordination.runs.brief import RunBrief
+from coordination.runs.records import Descriptor, RunView, TodoState, TodoView
 from coordination.runs.store import RunStore
 from coordination.runs.views.run_view import RunReader
 
@@ -35,6 +35,7 @@ FILE = "file"
 """Field of `meta`: the digest of the file from which the run was submitted."""
 FAILURE = "unwritten"
 """Field of `meta`: why its results could not be written there."""
+LONGEST_REASON = 500
 FACT = "filed"
 UNDONE = "undone"
 """Value in `commits` instead of a commit: the todo was undone and is completed in the file."""
@@ -57,21 +58,34 @@ def write_results(
     run_id: str,
     path: Path,
     file: str,
-    confirm: Callable[[RunOutcome], RunOutcome] = lambda outcome: outcome,
+    confirm: Callable[[RunOutcome], tuple[RunOutcome, str]] = lambda outcome: (outcome, ""),
 ) -> Written:
     """Write the results of a run into the file, after any other process that does so. `file`: its digest.
-    `confirm` returns the part of them that is to be written.
+    `confirm` returns the part of them that is to be written, and why that is not all.
 
     Raise NotFound, Unreadable, and what `ecosystem.editing.edit` raises.
     """
     reader = RunReader(store.redis, store.keys)
     ended_at = store.redis.zscore(store.keys.unwritten(file), run_id)
-    now = datetime.now(UTC)
-    written = write_back(path, lambda: confirm(file_outcome(store, reader.read(run_id))), now, run_id)
+    refused = ""
+
+    def outcome() -> RunOutcome:
+        nonlocal refused
+        found, refused = confirm(file_outcome(store, reader.read(run_id)))
+        return found
+
+    written = write_back(path, outcome, datetime.now(UTC), run_id)
     keep_filings(store, run_id, written.completed, written.reopened, written.left)
     if ended_at is not None:
         _unlist(store, run_id, file, ended_at)
-    return written
+    if refused:
+        keep_failure(store, run_id, refused)
+    return replace(written, refused=refused)
+
+
+def keep_failure(store: RunStore, run_id: str, reason: str) -> None:
+    """Keep why results of the run are not in the file, for people who look at it."""
+    store.redis.hset(store.keys.run(run_id).meta, FAILURE, reason[:LONGEST_REASON])
 
 
 def _unlist(store: RunStore, run_id: str, file: str, ended_at: float) -> None:
@@ -90,13 +104,15 @@ def _unlist(store: RunStore, run_id: str, file: str, ended_at: float) -> None:
 
 def file_outcome(store: RunStore, run: RunView) -> RunOutcome:
     """Return the changes that a run makes to the file; none for a run of a recurring plan."""
-    if store.redis.hexists(store.keys.run(run.run_id).meta, "recurring"):
+    brief = _brief_of(store, run.run_id)
+    if brief and brief.recurring:
         return RunOutcome(plan=run.plan_id, succeeded={}, undone={})
     succeeded = {
         t.id: _hours(t) for t in run.todos if t.state is TodoState.SUCCEEDED and t.repo != MILESTONE_REPO
     }
-    for unmet in _unmet(store, run):
-        succeeded.pop(unmet, None)
+    criteria = brief.criteria if brief else {}
+    for check in criteria.keys() - succeeded.keys():
+        succeeded.pop(criteria[check], None)
     approved = [t for t in run.todos if t.state is TodoState.SUCCEEDED and t.repo == MILESTONE_REPO]
     undone = {
         t.id: _hours(t)
@@ -115,21 +131,6 @@ def file_outcome(store: RunStore, run: RunView) -> RunOutcome:
         reached=frozenset(t.id for t in approved if not back),
         lost=frozenset(t.id for t in approved if back and t.run is None),
     )
-
-
-def _unmet(store: RunStore, run: RunView) -> set[str]:
-    """Return the todos with an acceptance criterion whose check is not green."""
-    keys = store.keys.run(run.run_id)
-    left = [t.id for t in run.todos if t.state is not TodoState.SUCCEEDED]
-    places = store.redis.hmget(keys.place, left) if left else []
-    checks = [todo for todo, place in zip(left, places, strict=True) if _is_check(place)]
-    found = store.redis.hmget(keys.spec, checks) if checks else []
-    actions = (TodoSpec.model_validate_json(spec).todo.action for spec in found if spec)
-    return {a.criterion_of for a in actions if isinstance(a, QaAction) and a.criterion_of}
-
-
-def _is_check(place: str | None) -> bool:
-    return bool(place) and Descriptor.parse(str(place)).kind.partition(":")[0] == QA
 
 
 def _hours(todo: TodoView) -> float | None:
@@ -167,5 +168,10 @@ def keep_filings(
 
 def _line(store: RunStore, run_id: str) -> tuple[str, ...]:
     """Return the run, the run that it retries, and so on."""
-    brief = store.redis.hget(store.keys.run(run_id).meta, "brief")
-    return (run_id, *(RunBrief.model_validate_json(brief).carried_from if brief else ()))
+    brief = _brief_of(store, run_id)
+    return (run_id, *(brief.carried_from if brief else ()))
+
+
+def _brief_of(store: RunStore, run_id: str) -> RunBrief | None:
+    text = store.brief_json(run_id)
+    return RunBrief.model_validate_json(text) if text else None

@@ -1,7 +1,7 @@
-"""Confirm by signatures the changes that a run makes to the ecosystem file, before a worker writes them.
+"""Confirm by signatures the changes that a run makes to the ecosystem file, before anybody writes them.
 
 A todo or milestone counts as completed only by the signed result of a trusted worker, or by the signed
-decision of a person. It counts as pending again if the signed order has it: that makes nobody believe in work
+decision of a person. It counts as pending again if the signed order has it: which states no work
 that was not done.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from coordination.ecosystem.revision import RunOutcome
 from coordination.errors import NotAllowed, Unsafe
@@ -17,26 +18,52 @@ from coordination.runs.signed_orders import SignedRun
 from coordination.trust.orders import foreign
 from coordination.trust.results import SUCCEEDED, worker_of
 
+NAMED = 3
+"""Todos that a reason names."""
 READ_AT_ONCE = 500
 """Signed results in one reply of Redis: half a megabyte."""
 
 
-def confirmed(run: SignedRun, outcome: RunOutcome) -> tuple[RunOutcome, dict[str, str]]:
+def confirm(run: SignedRun, outcome: RunOutcome, file: str | None = None) -> tuple[RunOutcome, str]:
+    """Return what may be written of the outcome, and the reason why that is not all: nothing of a run whose
+    order is not valid. `file`: digest of the file, if it is not a person who names it.
+
+    Raises Unsafe and UsageError where the trust file cannot be used.
+    """
+    try:
+        found, doubts = confirmed(run, outcome, file)
+    except Unsafe:
+        raise
+    except NotAllowed as refused:
+        return RunOutcome(plan=outcome.plan, succeeded={}, undone={}), refused.message
+    return found, "; ".join(f"{name}: {doubt}" for name, doubt in islice(doubts.items(), NAMED))
+
+
+def confirmed(
+    run: SignedRun, outcome: RunOutcome, file: str | None = None
+) -> tuple[RunOutcome, dict[str, str]]:
     """Return the outcome without what no verified signature covers, and each name that is left out of it with
-    the reason. Raises NotAllowed where the order is not valid, or the outcome is one of another plan.
+    the reason. Raises NotAllowed where the order is not valid, or is one for another plan or file.
     """
     brief = run.brief
     if outcome.plan != brief.plan_id:
         raise foreign(f"run {run.run_id} was ordered for {brief.plan_id}, and Redis says {outcome.plan}")
+    if file is not None and brief.file != file:
+        raise foreign(f"run {run.run_id} was not ordered for the file of this worker")
     claimed = (*outcome.succeeded, *outcome.reached)
+    told = {*claimed, *outcome.undone, *outcome.lost}
+    if brief.recurring and told:
+        raise foreign(f"run {run.run_id} was ordered for a recurring plan: nothing of it is written")
     for repo in {brief.repo_of[name] for name in claimed if name in brief.repo_of} - {MILESTONE_REPO}:
         run.check_order(repo)
-    told = {*claimed, *outcome.undone, *outcome.lost}
     doubts = dict.fromkeys(sorted(told - set(brief.repo_of)), "it is not in the order")
     by_person = [name for name in claimed if name in brief.by_hand and name not in doubts]
     doubts |= dict(_undecided(run, by_person))
     by_worker = [name for name in claimed if name not in brief.by_hand and name not in doubts]
     doubts |= dict(_unsigned(run, by_worker))
+    checks = [check for check, todo in brief.criteria.items() if todo in claimed]
+    red = _unsigned(run, checks)
+    doubts |= {brief.criteria[check]: f"its criterion {check}: {doubt}" for check, doubt in red}
 
     def known(names: frozenset[str]) -> frozenset[str]:
         return frozenset(name for name in names if name not in doubts)

@@ -126,6 +126,12 @@ def worker_identity(state: Path, name: str) -> Signer:
         ) from error
 
 
+def existing_worker(state: Path) -> Signer | None:
+    """Return the key of the workers of a state folder; None if they have none yet. Raises UsageError."""
+    file = state / WORKER_KEY
+    return load_signer(file) if file.exists() else None
+
+
 def _put_aside(own: Path) -> None:
     """Rename a key to the first free of `identity.old`, `identity.old2` and so on."""
     numbers = (f"{own.name}.old{number if number > 1 else ''}" for number in count(1))

@@ -22,6 +22,7 @@ from coordination.cli.screen.output import Form, as_json_option, output_options,
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import plain, print_none, print_table
 from coordination.cli.times import format_time
+from coordination.errors import NotAllowed
 from coordination.terminal import Lets, letting
 from coordination.text import counted
 
@@ -191,3 +192,5 @@ def sync(call: CliContext, run: str, as_json: bool) -> None:
             click.echo(f"{counted(len(names), noun)} of run {run_id} {what} in {call.coord.path}", err=True)
     if not written.all:
         click.echo("nothing to write back", err=True)
+    if written.refused:
+        click.get_current_context().exit(NotAllowed.exit_code)

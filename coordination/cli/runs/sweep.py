@@ -267,6 +267,11 @@ def write_back(call: CliContext, run: Run, *, always: bool = False) -> Written:
         return Written()
     try:
         written = run.write_back()
+        if written.refused:
+            warn(
+                f"not written into {call.coord.path}, because signatures do not cover it: {written.refused}\n"
+                f"  look at them: coord show-run {run.id}"
+            )
         if written.left:
             click.echo(f"undone, but still completed in {call.coord.path}: {listed(written.left)}", err=True)
         return written

@@ -49,7 +49,7 @@ def submit_retry(
     draft = Draft(store, new_run_id(), signed=signing is not None)
     since = left.later.keys() & set(left.ended.brief.repo_of.values())
     carry = read_carry(store, left.writes.found, left.done_since, since)
-    brief = _brief(draft.run_id, left, carry, settings)
+    brief = _brief(draft.run_id, left, carry, settings, file)
     meta = _meta(brief, left, carry) | {
         "on_failure": policy,
         "max_parallel": max_parallel or int(left.ended.meta["max_parallel"]),
@@ -76,11 +76,12 @@ def submit_retry(
     return draft.run_id, draft.seal(left.writes.taken)
 
 
-def _brief(run_id: str, left: RetryPlan, carry: Carry, settings: Settings) -> RunBrief:
+def _brief(run_id: str, left: RetryPlan, carry: Carry, settings: Settings, file: str) -> RunBrief:
     old = left.ended
     brief = old.brief.model_copy(
         update={
             "run_id": run_id,
+            "file": file,
             "agent_command": settings.agent_command,
             "kill_grace": settings.kill_grace,
             "carried_from": (old.run_id, *old.brief.carried_from),
@@ -100,7 +101,7 @@ def _meta(brief: RunBrief, left: RetryPlan, carry: Carry) -> dict[str, str | int
     old = left.ended
     kept = {
         name: old.meta[name]
-        for name in ("plan_id", "strategy", "levels", "recurring", "two_persons", "timeout_ms")
+        for name in ("plan_id", "strategy", "levels", "two_persons", "timeout_ms")
         if name in old.meta
     }
     kept |= {name: value for name, value in old.meta.items() if name.startswith(FIELD)}

@@ -137,6 +137,15 @@ def by_hand(todos: Iterable[Todo]) -> tuple[str, ...]:
     return tuple(todo.id for todo in todos if isinstance(todo.action, ManualAction))
 
 
+def criteria_of(todos: Iterable[Todo]) -> dict[str, str]:
+    """Return quality check → the todo whose acceptance criterion it is."""
+    return {
+        todo.id: todo.action.criterion_of
+        for todo in todos
+        if isinstance(todo.action, QaAction) and todo.action.criterion_of
+    }
+
+
 def submit(
     store: RunStore,
     graph: PlanGraph,
@@ -159,7 +168,7 @@ def submit(
     done = completed(ecosystem, writes.found, {*graph.todos, *graph.blocked_todos, *graph.left_out})
     work = _Work.of(graph, ecosystem, settings, done)
     carry = read_carry(store, writes.found, {name: todo.repo for name, todo in done.items()}, graph.repos)
-    brief = begins.put_into(writes.tell(_brief(draft.run_id, work, order), tips=carry.tips))
+    brief = begins.put_into(writes.tell(_brief(draft.run_id, work, order, file), tips=carry.tips))
     meta = _meta(brief, graph, order)
     breakers = Policy.of(settings).words(ecosystem.without_breaker())
     pins = {**begins.hosts, **carry.pins, **hosts}
@@ -233,7 +242,7 @@ def _generated(ecosystem: Ecosystem, graph: PlanGraph) -> dict[str, Todo]:
     return {name: todo for name, todo in graph.todos.items() if name not in declared}
 
 
-def _brief(run_id: str, work: _Work, order: Order) -> RunBrief:
+def _brief(run_id: str, work: _Work, order: Order, file: str) -> RunBrief:
     settings, plan, used = work.settings, work.graph.plan, {todo.repo for todo in work.todos.values()}
     return RunBrief(
         run_id=run_id,
@@ -250,6 +259,9 @@ def _brief(run_id: str, work: _Work, order: Order) -> RunBrief:
             if repo.url and name in used
         },
         by_hand=by_hand(work.todos.values()),
+        criteria=criteria_of(work.todos.values()),
+        recurring=plan.recurring,
+        file=file,
         no_cache=order.no_cache,
         lands_locally=plan.land is not None and plan.land.via is Via.LOCAL,
     )
@@ -265,7 +277,6 @@ def _meta(brief: RunBrief, graph: PlanGraph, order: Order) -> Mapping[str, str |
         "brief": brief.model_dump_json(),
         "levels": len(graph.levels),
         "graph": graph_hash(brief.repo_of, brief.predecessors),
-        **({"recurring": 1} if graph.plan.recurring else {}),
         **({"two_persons": 1} if graph.plan.two_persons else {}),
         **timeout_of(order.timeout),
     }
