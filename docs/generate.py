@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from enum import Enum
 from importlib import import_module
@@ -71,17 +71,6 @@ OTHER_VARIABLES = {
     "`XDG_CONFIG_HOME`": "the folder of `coord/` with keys, trust and credentials (default: `~/.config`)",
     "`XDG_CACHE_HOME`": "the folder in which `coord` caches parsed large files (default: `~/.cache`)",
 }
-
-
-def pages() -> Mapping[str, str]:
-    """Return the generated chapters: file name and text."""
-    return {
-        "commands.md": commands(),
-        "settings.md": settings(),
-        "library.md": library(),
-        "tools.md": tools(),
-        "kinds.md": kinds(),
-    }
 
 
 # Commands
@@ -372,6 +361,15 @@ def _items(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
         yield "\n".join(lines) + "\n\n"
 
 
+PAGES: Mapping[str, Callable[[], str]] = {
+    "commands.md": commands,
+    "settings.md": settings,
+    "library.md": library,
+    "tools.md": tools,
+    "kinds.md": kinds,
+}
+"""The generated chapters: file name and text."""
+
 # Pictures
 
 
@@ -414,8 +412,8 @@ def _without_fonts() -> str:
 
 
 if __name__ == "__main__":
-    for name, text in pages().items():
-        (HERE / name).write_text(text.rstrip() + "\n")
+    for name, page in PAGES.items():
+        (HERE / name).write_text(page().rstrip() + "\n")
     (HERE / "coord.1").write_text(man.page())
     if "--pictures" in sys.argv:
         draw()

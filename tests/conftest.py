@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Callable, Iterator
 from compileall import compile_dir
@@ -27,6 +28,7 @@ LONGEST_MODULES = ("test_documentation.py", "test_mcp_stdio.py", "test_machines.
 """Begun before the others of their folder."""
 
 
+gc.disable()  # thousands of tests are collected, and nothing of them is garbage
 settings.register_profile("coord", deadline=None)  # these machines are shared: a slow example is no failure
 settings.load_profile("coord")
 
@@ -47,6 +49,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.path.name not in LONGEST_MODULES,
         )
     )
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what was collected and imported lasts as long as the session
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
