@@ -10,6 +10,7 @@ CoordinationError                1
 │   ├── MissingRight             4   the roles of a person or program do not include the right
 │   ├── NotTrusted               4   a signed document is refused; `cause` says why
 │   └── Unsafe                   4   other users could change a file that decides whom to trust
+├── Incomplete                   3   a plan or milestone lacks what `validate-plan` names
 ├── Blocked                      5   something outside of the run prevents progress; nothing failed
 │   └── BreakerOpen              5   the circuit breaker is open after repeated failures
 ├── Conflict                     6   another process or person acted first
@@ -137,6 +138,17 @@ class NotTrusted(NotAllowed):
 
 class Unsafe(NotAllowed):
     """Other users could change a file that decides whom to trust."""
+
+
+class Incomplete(CoordinationError):
+    """A plan or milestone cannot be completed: it lacks what `validate-plan` names."""
+
+    exit_code = 3
+
+    def __init__(self, message: str = "", hint: str = "", findings: Sequence[str] = ()) -> None:
+        self.findings = tuple(findings)
+        """All that is missing, one sentence each."""
+        super().__init__(message, hint)
 
 
 class Blocked(CoordinationError):

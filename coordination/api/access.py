@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
@@ -27,16 +27,16 @@ if TYPE_CHECKING:  # each of these is imported by the operations that need it
     from coordination.ecosystem.document import Document
     from coordination.history.memory import Memory
     from coordination.history.store import HistoryStore
+    from coordination.models import Plan
     from coordination.operations.local import Local
     from coordination.runs.connection import Connection
     from coordination.runs.views.live import Asked, Live
     from coordination.runs.views.live_todos import TodoInRun
     from coordination.settings import Settings
+    from coordination.tracker.completion import Results
     from coordination.tracker.manager import CoordinationManager
 
 A = TypeVar("A")
-LONGEST_ARGUMENT = 300
-"""Characters of an argument of a command in its event."""
 logger = logging.getLogger(__name__)
 
 
@@ -106,9 +106,20 @@ class EcosystemAccess:
 
     @cached_property
     def _manager(self) -> CoordinationManager:
+        return self.manage(self.document)
+
+    def manage(self, document: Document) -> CoordinationManager:
         from coordination.tracker.manager import CoordinationManager
 
-        manager = CoordinationManager(self.document, executing=self.executing)
+        def recorded(plan: Plan) -> Results | None:
+            if not self._may_have_runs():
+                return None
+            from coordination.checks.recorded import recorded_checks  # takes 100 ms, for few commands
+
+            with self.answering() as connection:
+                return recorded_checks(connection, document.ecosystem, plan)
+
+        manager = CoordinationManager(document, executing=self.executing, recorded=recorded)
         manager.on_checked = self.announce_checks
         manager.may_edit = self.authority.check_edit
         return manager
@@ -314,9 +325,9 @@ class EcosystemAccess:
         """
         from redis import RedisError
 
-        from coordination.events.records import append_args
+        from coordination.events.records import append_args, one_line
 
-        data = {name: _argument(value) for name, value in fields.pop("data", {}).items() if value}
+        data = {name: one_line(value) for name, value in fields.pop("data", {}).items() if value}
         rows = [append_args(f"command.{command}", subject, actor=actor(), data=data, **fields)]
         granted = self.authority.granted(command, subject, fields.get("repos", ()), fields.get("run", ""))
         try:
@@ -326,7 +337,7 @@ class EcosystemAccess:
 
     def announce_checks(self, outcomes: Sequence[Outcome]) -> None:
         """Write an event for each checked dependency, if a server runs; start none."""
-        from coordination.events.records import append_args
+        from coordination.events.records import append_args, one_line
 
         repos = {d.id: (d.consumer, d.provider) for d in self.manager.list_dependencies()}
         self.append_events(
@@ -336,8 +347,8 @@ class EcosystemAccess:
                     outcome.id,
                     actor=actor(),
                     repos=repos.get(outcome.id, ()),
-                    title=_argument(outcome.why),
-                    data={"result": outcome.status, "found": _argument(outcome.found or "")},
+                    title=one_line(outcome.why),
+                    data={"result": outcome.status, "found": one_line(outcome.found or "")},
                 )
                 for outcome in outcomes
             ]
@@ -380,14 +391,3 @@ class EcosystemAccess:
             self.memory.close()
         if "local" in self.__dict__:
             self.local.leave()
-
-
-def _argument(value: object) -> str:
-    """Return an argument as the text of an event: one line, not longer than others may read."""
-    if isinstance(value, str):
-        words = value
-    elif isinstance(value, Iterable):
-        words = " ".join(map(str, value))
-    else:
-        words = str(value)
-    return words.partition("\n")[0][:LONGEST_ARGUMENT]

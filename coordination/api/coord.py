@@ -64,9 +64,7 @@ class Coord(Facade):
         raw = read_bytes(self.path)
         if self._read is None or self._read.document.text != raw:
             document = snapshot(raw, self.path).document
-            self._read = CoordinationManager(document, executing=self.executing)
-            self._read.on_checked = self.announce_checks
-            self._read.may_edit = self.authority.check_edit
+            self._read = self.manage(document)
         self._read.look_again()
         return self._read
 

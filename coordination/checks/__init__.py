@@ -3,6 +3,7 @@
 | module | content |
 |---|---|
 | `start.py` | decides which checks run at which commits, and submits the run |
+| `recorded.py` | the newest result of each check of a plan |
 | `report.py` | the results of a run's checks: by check, by repository, in all |
 | `junit.py` | the results as JUnit XML |
 

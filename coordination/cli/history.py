@@ -120,7 +120,8 @@ def _words(event: HistoryEvent) -> str:
             for field, (old, new) in list(event.changes.items())[:MOST_CHANGES]
         ]
         more = len(event.changes) - MOST_CHANGES
-        return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+        forced = f"; forced: {event.data['reason']}" if "forced_over" in event.data else ""
+        return ", ".join(shown) + (f" and {more} more" if more > 0 else "") + forced
     counts = event.data.get("counts")
     if isinstance(counts, dict) and counts and event.kind == "file.changed":
         return ", ".join(f"{number} {kind}" for kind, number in counts.items())

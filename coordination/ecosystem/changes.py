@@ -43,6 +43,8 @@ class Edit:
     def __init__(self, document: Document) -> None:
         self.document = document
         self.changes = Changes()
+        self.remarks: dict[str, dict[str, Any]] = {}
+        """Subject of an event of this edit → further facts for the history."""
         self._known: dict[Location, dict[str, Location]] = {}
 
     def set(self, place: Place, field: str, value: Plain) -> None:

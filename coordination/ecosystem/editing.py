@@ -19,7 +19,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -150,10 +150,14 @@ def edit(
             if not proposal.changes:
                 return before.document
             after = _revised(before, proposal.changes)
+            events = events_of(before.document.ecosystem, after.document.ecosystem, proposal.changes)
+            for event in events:
+                if remarks := proposal.remarks.get(event["subject"]):
+                    event["data"] = remarks
             if check is not None:
-                check(events_of(before.document.ecosystem, after.document.ecosystem, proposal.changes))
+                check(events)
             if read_bytes(path) == before.document.text:
-                _write(path, before.document, after.document, proposal.changes, cause)
+                _write(path, before.document, after.document, events, cause)
                 cache.store(after)
                 return after.document
     raise EditConflict(
@@ -161,21 +165,23 @@ def edit(
     )
 
 
-def _write(path: Path, before: Document, after: Document, changes: Changes, cause: str) -> None:
+Events = Sequence[Mapping[str, Any]]
+
+
+def _write(path: Path, before: Document, after: Document, events: Events, cause: str) -> None:
     remove_unfinished(path.resolve())  # other writers of coord need the lock, so none is active
     with ExitStack() as saved:
-        record = partial(_record, saved, before, after, changes, cause)
+        record = partial(_record, saved, before, after, events, cause)
         save(path, after.text, meanwhile=record)
 
 
-def _record(saved: ExitStack, before: Document, after: Document, changes: Changes, cause: str) -> None:
+def _record(saved: ExitStack, before: Document, after: Document, events: Events, cause: str) -> None:
     """Write the edit into the journal and to disk; when `saved` closes, record that it was made.
 
     The edit is made even if the journal cannot be written.
     """
     journal = Journal(after.path.resolve())
     try:
-        events = events_of(before.ecosystem, after.ecosystem, changes)
         recording = journal.recording(before, after, events, actor(), datetime.now(UTC), cause=cause)
         saved.enter_context(recording)
         journal.sync()

@@ -110,3 +110,18 @@ def append_args(
     fields = {"run": run, "actor": actor, "repos": " ".join(repos), "title": title}
     given = {**(data or {}), **{name: value for name, value in fields.items() if value}}
     return [kind, subject, *(part for pair in given.items() for part in pair)]
+
+
+LONGEST_ARGUMENT = 300
+"""Characters of an argument of a command in its event."""
+
+
+def one_line(value: object) -> str:
+    """Return an argument as the text of an event: one line, not longer than others may read."""
+    if isinstance(value, str):
+        words = value
+    elif isinstance(value, Iterable):
+        words = " ".join(map(str, value))
+    else:
+        words = str(value)
+    return words.partition("\n")[0][:LONGEST_ARGUMENT]

@@ -7,7 +7,7 @@ counts, the first ids and the commit, whatever its size; the figures of trends c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -139,8 +139,17 @@ def _record_event(id_: str, entry: Entry, event: Any) -> HistoryEvent:
         repos=tuple(str(repo) for repo in event.get("repos", ())),
         changes=dict(event.get("changes", {})),
         record=dict(event.get("record", {})),
-        data={"run": entry.cause} if entry.cause else {},
+        data=_remarks(event.get("data")) | ({"run": entry.cause} if entry.cause else {}),
     )
+
+
+def _remarks(found: object) -> dict[str, Any]:
+    """Return the reason of a forced completion, and what it was forced over."""
+    told = found if isinstance(found, Mapping) else {}
+    reason, over = told.get("reason"), told.get("forced_over")
+    if not isinstance(reason, str):
+        return {}
+    return {"reason": reason, "forced_over": [str(words) for words in over] if isinstance(over, list) else []}
 
 
 @lru_cache(maxsize=2)  # a text is the one after a change, then the one before the next

@@ -24,7 +24,7 @@ from coordination.api import (
 )
 from coordination.api.commands import RepoOutput
 from coordination.api.planning import PlanProgress
-from coordination.models import Issue, Todo, presentable
+from coordination.models import Issue, Plan, Todo, presentable
 
 R = TypeVar("R")
 M = TypeVar("M", bound=BaseModel)
@@ -120,6 +120,14 @@ class EditedTodo(Todo):
     run_id: str | None = None
     """The run that waited for the todo and now continues; the file marks it as completed when the run ends.
     """
+
+
+class EditedPlan(Plan):
+    """The plan after the edit."""
+
+    ready: tuple[str, ...]
+    notes: tuple[str, ...]
+    """Remarks on the edit; of a forced one, all that was missing."""
 
 
 def page(records: Sequence[R], limit: int, offset: int) -> Page[R]:

@@ -25,6 +25,7 @@ OPERATIONS: Mapping[str, str] = {
     "coord_create_plan_from_template": "edit",
     "coord_campaign": "edit",
     "coord_complete_todo": "edit",
+    "coord_complete_plan": "edit",
     "coord_check_dependencies": "edit",
     "coord_validate_plan": "edit",
     "coord_send_message": "send_message",

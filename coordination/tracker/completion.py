@@ -1,22 +1,25 @@
-"""Check whether a plan is complete: its milestones with criteria and deliverables, its todos, its blockers.
+"""Check whether a plan is complete: its milestones with criteria and deliverables, its todos, its blockers,
+and the quality checks that its `qa` wants behind its todos.
 
 A criterion with a command is checked by running it in the file's folder, if that is requested. Unchecked
-criteria are reported but do not prevent completion, because only people can judge a sentence.
+criteria are reported but do not prevent completion, because only people can judge a sentence. A quality check
+counts by its newest recorded result; one without a result is missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 
 from coordination.ecosystem.document import Document
-from coordination.models import Command, Criterion, Ecosystem, Milestone, Plan, PlanStatus, TodoStatus
+from coordination.models import Command, Criterion, Ecosystem, Milestone, Plan, PlanStatus, Repo, TodoStatus
 from coordination.planner.blockers import CANCELLED
 from coordination.tracker.kinds import OPEN
 from coordination.tracker.queries import due
 from coordination.tracker.records import (
+    CheckStanding,
     CriterionStanding,
     DeliverableStanding,
     MilestoneStanding,
@@ -29,6 +32,10 @@ LAST_LINES = 3
 """Number of lines of a failed check's output that are reported."""
 
 OnCheck = Callable[[Criterion], None]
+Results = Mapping[tuple[str, str], CheckStanding]
+"""Repository and name of a quality check → its newest result."""
+Recorded = Callable[[Plan], Results | None]
+"""Returns the results of a plan's quality checks; None where no Redis has any."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +49,21 @@ class Checks:
     run: bool = False
     on_check: OnCheck = lambda criterion: None
     """Called before each command."""
+    ran: Mapping[Command, tuple[bool, str]] = field(default_factory=dict)
+    """Commands that were run before: whether each succeeded, and why."""
+    recorded: Results | None = None
+    """Results of the plan's quality checks."""
 
     def criterion(self, criterion: Criterion) -> CriterionStanding:
         if criterion.check is None:
             return CriterionStanding(text=criterion.text, why="has no command that checks it")
-        if not self.run:
+        if criterion.check in self.ran:
+            met, why = self.ran[criterion.check]
+        elif self.run:
+            self.on_check(criterion)
+            met, why = run_command(criterion.check, self.folders[0])
+        else:
             return CriterionStanding(text=criterion.text, check=criterion.check, why="was not run")
-        self.on_check(criterion)
-        met, why = _run(criterion.check, self.folders[0])
         return CriterionStanding(text=criterion.text, check=criterion.check, met=met, why=why)
 
     def deliverable(self, text: str) -> DeliverableStanding:
@@ -60,16 +74,22 @@ class Checks:
         )
 
 
-def checks_of(document: Document, plan: Plan, run: bool, on_check: OnCheck | None) -> Checks:
+def folders_of(document: Document, plan: Plan) -> tuple[Path, ...]:
+    """Return the folder of the file, and those of the plan's repositories."""
     repos = {todo.repo for todo in document.ecosystem.todos_of(plan)}.union(plan.repos)
     paths = (document.repo_path(repo) for repo in document.ecosystem.repos if repo.name in repos)
-    folders = (document.path.parent, *(path for path in paths if path is not None))
-    return Checks(folders=folders, run=run, on_check=on_check or (lambda criterion: None))
+    return (document.path.parent, *(path for path in paths if path is not None))
+
+
+def wants_checks(plan: Plan) -> bool:
+    """Return whether the results of quality checks decide about the plan."""
+    return plan.qa.when.after and plan.status is not PlanStatus.CANCELLED
 
 
 def check_completion(ecosystem: Ecosystem, plan: Plan, checks: Checks, today: date) -> PlanCompletion:
     relations = Relations(ecosystem, plan)
-    milestones = tuple(_milestone(milestone, relations, checks, today) for milestone in plan.milestones)
+    milestones = tuple(stand_of(milestone, relations, checks, today) for milestone in plan.milestones)
+    quality, nothing_known = _quality(ecosystem, plan, checks.recorded)
     open_todos = relations.describe_all(todo.id for todo in ecosystem.todos_of(plan) if todo.status in OPEN)
     blockers = relations.describe_all(relations.held_by(plan.id))
     claim = f"{plan.id} is completed, but " if plan.status is PlanStatus.COMPLETED else ""
@@ -81,6 +101,7 @@ def check_completion(ecosystem: Ecosystem, plan: Plan, checks: Checks, today: da
             for relation in blockers
         ),
         *(words for standing in milestones for words in _missing(standing)),
+        *not_green(plan, quality),
     ]
     return PlanCompletion(
         plan_id=plan.id,
@@ -90,10 +111,12 @@ def check_completion(ecosystem: Ecosystem, plan: Plan, checks: Checks, today: da
         milestones=milestones,
         open_todos=open_todos,
         blockers=blockers,
+        checks=quality,
         missing=tuple(missing),
         unchecked=(
             *_empty(ecosystem, plan),
             *(words for standing in milestones for words in _unchecked(standing)),
+            *(f"{repo} declares no check" for repo in nothing_known),
         ),
     )
 
@@ -108,7 +131,42 @@ def _wrong_status(plan: Plan) -> Iterator[str]:
         yield f"{plan.id} is cancelled"
 
 
-def _milestone(milestone: Milestone, relations: Relations, checks: Checks, today: date) -> MilestoneStanding:
+def checked_repos(ecosystem: Ecosystem, plan: Plan) -> tuple[Repo, ...]:
+    """Return the repositories whose quality checks count for the plan."""
+    todos = [todo for todo in ecosystem.todos_of(plan) if todo.status not in CANCELLED]
+    names = {todo.repo for todo in todos} or set(plan.repos)
+    return tuple(repo for repo in ecosystem.repos if repo.name in names)
+
+
+def _quality(
+    ecosystem: Ecosystem, plan: Plan, recorded: Results | None
+) -> tuple[tuple[CheckStanding, ...], tuple[str, ...]]:
+    """Return the newest results of the checks that the plan wants, and its repositories that declare none."""
+    if not wants_checks(plan):
+        return (), ()
+    repos = checked_repos(ecosystem, plan)
+    nothing = "has no recorded result" if recorded is not None else "has no result that Redis knows"
+    none = {
+        (repo.name, check.name): CheckStanding(repo=repo.name, check=check.name, why=nothing)
+        for repo in repos
+        for check in repo.qa
+    }
+    known = recorded or {}
+    found = tuple(known.get(name, standing) for name, standing in none.items())
+    return found, tuple(repo.name for repo in repos if not repo.qa)
+
+
+def not_green(plan: Plan, checks: Iterable[CheckStanding]) -> Iterator[str]:
+    """Yield a sentence for each quality check that keeps the plan from being complete."""
+    done = plan.status is PlanStatus.COMPLETED  # results are forgotten with their runs
+    for one in checks:
+        if one.accepted or (done and one.verdict is None):
+            continue
+        stands = f"is {one.verdict}{f' ({one.why})' if one.why else ''}" if one.verdict else one.why
+        yield f"check {one.check} of {one.repo} {stands}"
+
+
+def stand_of(milestone: Milestone, relations: Relations, checks: Checks, today: date) -> MilestoneStanding:
     return MilestoneStanding(
         id=milestone.id,
         name=milestone.name,
@@ -132,14 +190,19 @@ def _missing(milestone: MilestoneStanding) -> Iterator[str]:
         if milestone.status is TodoStatus.COMPLETED
         else f"{milestone.id}: "
     )
+    yield from (f"{claim}{words}" for words in lacks_of(milestone))
+
+
+def lacks_of(milestone: MilestoneStanding) -> Iterator[str]:
+    """Yield the conditions of a milestone that are not fulfilled, besides its status."""
     for relation in milestone.waits_for:
-        yield f"{claim}it waits for {relation.id} ({relation.status or 'not declared'})"
+        yield f"it waits for {relation.id} ({relation.status or 'not declared'})"
     for criterion in milestone.criteria:
         if criterion.met is False:
-            yield f"{claim}does not hold: {criterion.text} ({criterion.why})"
+            yield f"does not hold: {criterion.text} ({criterion.why})"
     for deliverable in milestone.deliverables:
         if deliverable.present is False:
-            yield f"{claim}is not there: {deliverable.text}"
+            yield f"is not there: {deliverable.text}"
 
 
 def _unchecked(milestone: MilestoneStanding) -> Iterator[str]:
@@ -153,7 +216,7 @@ def _unchecked(milestone: MilestoneStanding) -> Iterator[str]:
             yield f"{milestone.id}: {deliverable.text} (is not a path)"
 
 
-def _run(command: Command, folder: Path) -> tuple[bool, str]:
+def run_command(command: Command, folder: Path) -> tuple[bool, str]:
     """Return whether the command succeeds, and its output or the reason if not."""
     from coordination.dependencies.command import NotStarted, run  # takes 10 ms, for few commands
 

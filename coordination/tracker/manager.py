@@ -28,7 +28,9 @@ from coordination.models import (
 )
 from coordination.planner.selection import ALL, Selectors
 from coordination.tracker import queries
+from coordination.tracker.completion import OnCheck
 from coordination.tracker.edit import deletion, milestones, mutations
+from coordination.tracker.edit.completing import CompletionGuard, Force, Unjudged, read_force
 from coordination.tracker.edit.transaction import Transaction
 from coordination.tracker.edit.validation import fields_of
 from coordination.tracker.kinds import DEPENDENCY, ISSUE, KINDS, PLAN, TODO, Kind, R
@@ -137,13 +139,18 @@ class CoordinationManager(Reader):
         complete_milestones: Sequence[str] = (),
         delete_milestones: Sequence[str] = (),
         add_milestones: Sequence[Fields] = (),
+        force: bool = False,
+        reason: str = "",
+        on_check: OnCheck | None = None,
     ) -> Edited:
         """Change a plan and its milestones in one edit: the milestones in the order of the parameters, then
         the plan.
 
-        A plan cannot be completed while a milestone is open, and a milestone that others name cannot be
-        deleted.
+        A plan or milestone that lacks what `validate_plan_completion` names is not completed: Incomplete. Its
+        checks are run for that, after `on_check` was called with each. `force` completes it all the same,
+        without them; the history keeps the `reason`. A milestone that others name cannot be deleted.
         """
+        guard = self._guard(read_force(force, reason), on_check)
 
         def operation(transaction: Transaction) -> Edited:
             plan = before = transaction.get(PLAN, plan_id)
@@ -157,7 +164,9 @@ class CoordinationManager(Reader):
                 plan = milestones.add(transaction, plan, fields)
             return mutations.update_record(transaction, PLAN, before, plan, changes)
 
-        return self._edit(operation)
+        edited = self._edit(operation, guard)
+        over = tuple(f"completed although: {words}" for words in guard.overridden)
+        return edited.model_copy(update={"notes": (*edited.notes, *over)}) if over else edited
 
     def add_milestone(self, plan_id: str, **fields: Any) -> Edited:
         """Add a milestone to a plan; needs `name`. Without an `id` it gets the plan's next free one. Returns
@@ -165,9 +174,13 @@ class CoordinationManager(Reader):
         """
         return self.update_plan(plan_id, add_milestones=[fields])
 
-    def complete_milestone(self, plan_id: str, milestone_id: str) -> Edited:
-        """Complete a milestone. Raises Conflict if it is completed or cancelled already. Returns the plan."""
-        return self.update_plan(plan_id, complete_milestones=[milestone_id])
+    def complete_milestone(
+        self, plan_id: str, milestone_id: str, *, force: bool = False, reason: str = ""
+    ) -> Edited:
+        """Complete a milestone. Returns the plan. Raises Conflict if it is completed or cancelled already;
+        Incomplete, see `update_plan`.
+        """
+        return self.update_plan(plan_id, complete_milestones=[milestone_id], force=force, reason=reason)
 
     def delete_plan(self, plan_id: str, cascade: bool = False) -> Removed:
         """Delete a plan. Raises Conflict if others name it; `cascade` deletes its todos and removes other
@@ -313,14 +326,24 @@ class CoordinationManager(Reader):
         """Return the result that the operation would have now; write nothing."""
         return operation(Transaction(Edit(self.document), self._now()))
 
-    def _edit(self, operation: Callable[[Transaction], D]) -> D:
+    def _guard(self, force: Force | None = None, on_check: OnCheck | None = None) -> CompletionGuard:
+        return CompletionGuard(self._now().date(), self._recorded, force=force, on_check=on_check)
+
+    def _edit(self, operation: Callable[[Transaction], D], guard: CompletionGuard | None = None) -> D:
         """Run the operation in an edit and return its result; it is repeated if another process saves in
-        between.
+        between, and if the guard of completions must run checks first.
         """
         answers: list[D] = []
+        judge = guard or self._guard()
 
         def decide(proposal: Edit) -> None:
-            answers.append(operation(Transaction(proposal, self._now())))
+            transaction = Transaction(proposal, self._now())
+            answers.append(operation(transaction))
+            judge.judge(transaction)
 
-        self.document = edit(self.document.path, decide, check=self.may_edit)
-        return answers[-1]
+        while True:
+            try:
+                self.document = edit(self.document.path, decide, check=self.may_edit)
+                return answers[-1]
+            except Unjudged as unjudged:
+                judge.learn(unjudged, self.document.path.parent)

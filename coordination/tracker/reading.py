@@ -24,7 +24,14 @@ from coordination.models import (
     TodoStatus,
 )
 from coordination.tracker import queries, status
-from coordination.tracker.completion import OnCheck, check_completion, checks_of
+from coordination.tracker.completion import (
+    Checks,
+    OnCheck,
+    Recorded,
+    check_completion,
+    folders_of,
+    wants_checks,
+)
 from coordination.tracker.edit import deletion
 from coordination.tracker.executing import Executing, Joined, join
 from coordination.tracker.kinds import DEPENDENCY, ISSUE, PLAN, TODO, unknown
@@ -53,14 +60,16 @@ class Reader:
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         executing: Callable[[], Executing | None] = dict,
+        recorded: Recorded = lambda plan: None,
     ) -> None:
         """`executing` returns the todos of live runs, None if they are not known. It is called when a view
-        needs it, once until `look_again`.
+        needs it, once until `look_again`. `recorded` returns the newest results of a plan's quality checks.
         """
         self.document = document
         """The file as it was read, or as the latest operation left it."""
         self._now = now
         self._ask = executing
+        self._recorded = recorded
         self._view: tuple[Document, Joined] | None = None
         """A file, and its records as views show them."""
 
@@ -204,10 +213,15 @@ class Reader:
         self, plan_id: str, *, run_checks: bool = False, on_check: OnCheck | None = None
     ) -> PlanCompletion:
         """Check whether the plan is complete. `run_checks` runs the commands of its criteria, at most 60 s
-        each.
+        each. Raises Unreachable where the plan's `qa` counts and Redis does not answer.
         """
         plan = self.get_plan(plan_id)
-        checks = checks_of(self.document, plan, run_checks, on_check)
+        checks = Checks(
+            folders=folders_of(self.document, plan),
+            run=run_checks,
+            on_check=on_check or (lambda criterion: None),
+            recorded=self._recorded(plan) if wants_checks(plan) else None,
+        )
         return check_completion(self.ecosystem, plan, checks, self._now().date())
 
     # Dependencies

@@ -203,6 +203,20 @@ class DeliverableStanding(Answer):
     """True if the file exists; None for text that is not a path."""
 
 
+class CheckStanding(Answer):
+    """The newest result of a quality check of a plan's repository."""
+
+    repo: str
+    check: str
+    verdict: str | None = None
+    """None if there is no result that counts."""
+    accepted: bool = False
+    """True if it is green, or failed before the plan where the plan allows that."""
+    why: str = ""
+    """The reason of a verdict that is not green, or of its absence."""
+    run_id: str | None = None
+
+
 class MilestoneStanding(Answer):
     id: str
     name: str
@@ -225,6 +239,8 @@ class PlanCompletion(Answer):
     open_todos: tuple[Relation, ...]
     blockers: tuple[Relation, ...]
     """Open blockers outside of the plan."""
+    checks: tuple[CheckStanding, ...] = ()
+    """Quality checks that the plan's `qa` wants behind its todos."""
     missing: tuple[str, ...]
     """Conditions that are not fulfilled, one sentence each."""
     unchecked: tuple[str, ...]

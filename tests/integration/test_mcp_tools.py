@@ -175,6 +175,17 @@ def test_what_stands_where_is_asked(ai: Agent):
     assert cut["left_out"] == {"critical_path": len(forecast["critical_path"]) - 1}
 
 
+def test_a_plan_is_completed_over_what_it_lacks_by_force_alone(ai: Agent, file: Path):
+    file.write_text(FILE.replace("Python 3.13,", "Python 3.13, status: active,"))
+
+    assert "TODO-001 is blocked" in ai.refused("coord_complete_plan", plan="PLAN-001")
+    assert "reason" in ai.refused("coord_complete_plan", plan="PLAN-001", force=True)
+    reached = ai.call("coord_complete_plan", plan="PLAN-001", milestones=["M1"])
+    assert (reached["status"], reached["milestones"][0]["status"]) == ("active", "completed")
+    done = ai.call("coord_complete_plan", plan="PLAN-001", force=True, reason="ann agreed")
+    assert (done["status"], len(done["notes"])) == ("completed", 2)
+
+
 @pytest.mark.parametrize(
     ("tool", "arguments", "words"),
     [

@@ -12,7 +12,7 @@ from rich_click import command, option
 from coordination.api import TodoInView, as_view
 from coordination.cli.completion import issue_ids, listed, milestone_ids, plan_ids, todo_ids
 from coordination.cli.context import CliContext
-from coordination.cli.options.fields import ISSUE, MILESTONE, MILESTONES, PLAN, TODO
+from coordination.cli.options.fields import ISSUE, MILESTONE, MILESTONES, PLAN, STATE, TODO
 from coordination.cli.options.filters import by_name, by_word
 from coordination.cli.options.record_input import (
     Changes,
@@ -26,6 +26,7 @@ from coordination.cli.options.values import parse_hours
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.tracker.edit_commands import creates, deletes, print_updated, refuse_nothing, updates
 from coordination.cli.tracker.lists import print_issues, print_plans, print_repos, print_todos
+from coordination.cli.tracker.validation import print_check
 from coordination.errors import UsageError
 from coordination.models import Issue, IssueStatus, Level, Milestone, Plan, PlanStatus, Repo, TodoStatus
 
@@ -162,10 +163,18 @@ def _of_milestones(verb: str, help_: str) -> Callable[[Command], Command]:
 @_of_milestones("reopen", "Reopen a milestone.")
 @_of_milestones("cancel", "Cancel a milestone.")
 @_of_milestones("delete", "Delete a milestone; refused while others name it.")
+@option("--force", is_flag=True, help="Complete it over what it lacks; needs --reason.", panel=STATE)
+@option("--reason", metavar="TEXT", default="", help="Why it is forced; the history keeps it.", panel=STATE)
 @as_json_option
 @click.pass_obj
-def update_plan(call: CliContext, /, plan: str, as_json: bool, **options: Any) -> None:
-    """Update fields and milestones of PLAN; an empty value clears a field (--target '')."""
+def update_plan(
+    call: CliContext, /, plan: str, as_json: bool, force: bool, reason: str, **options: Any
+) -> None:
+    """Update fields and milestones of PLAN; an empty value clears a field (--target '').
+
+    A plan or milestone that lacks what `coord validate-plan` names is not completed (exit code 3), unless it
+    is forced with a reason.
+    """
     changes = changes_of(PLAN, options)
     steps: dict[str, Any] = {
         "update_milestones": _updates(options),
@@ -173,8 +182,9 @@ def update_plan(call: CliContext, /, plan: str, as_json: bool, **options: Any) -
         "delete_milestones": _ids(options["delete"]),
         "add_milestones": _added(options),
     }
+    forced: dict[str, Any] = {"force": force, "reason": reason, "on_check": print_check}
     refuse_nothing(changes or any(steps.values()), PLAN)
-    print_updated(call.coord.manager.update_plan(plan, changes, **steps), as_json=as_json)
+    print_updated(call.coord.manager.update_plan(plan, changes, **steps, **forced), as_json=as_json)
 
 
 def _ids(given: Iterable[str]) -> list[str]:

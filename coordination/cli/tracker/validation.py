@@ -28,7 +28,7 @@ def validate_plan(call: CliContext, plan: str, run_checks: bool, as_json: bool) 
     """Check whether PLAN is complete: todos, milestones, criteria, deliverables. Exit code 3: something is
     missing.
     """
-    standing = call.coord.manager.validate_plan_completion(plan, run_checks=run_checks, on_check=_print_check)
+    standing = call.coord.manager.validate_plan_completion(plan, run_checks=run_checks, on_check=print_check)
     if as_json:
         print_json(standing)
     else:
@@ -36,7 +36,8 @@ def validate_plan(call: CliContext, plan: str, run_checks: bool, as_json: bool) 
     return 0 if standing.complete else LACKING
 
 
-def _print_check(criterion: Criterion) -> None:
+def print_check(criterion: Criterion) -> None:
+    """Say on standard error which criterion is checked now."""
     click.echo(_printable(f"· checking: {criterion.text}"), err=True)
 
 
@@ -52,6 +53,9 @@ def _lines(standing: PlanCompletion) -> Iterator[str]:
     yield f"{standing.plan_id}  {standing.title}"
     for milestone in standing.milestones:
         yield from _milestone(milestone)
+    for one in standing.checks:
+        words = one.verdict or one.why
+        yield f"  {MARKS[one.accepted]} check {one.check} of {one.repo}: {words}"
     if standing.complete:
         yield f"{standing.plan_id} is {standing.status}, and nothing is missing"
     else:

@@ -15,6 +15,7 @@ from coordination.mcp.answers import (
     CutPlanCompletion,
     CutRepoStatus,
     EditedIssue,
+    EditedPlan,
     EditedTodo,
     IssueDetails,
     Page,
@@ -257,6 +258,29 @@ def coord_list_plans(
     todos.
     """
     return page(session.coord.manager.list_plans(status or None, repo or None), limit, offset)
+
+
+@checks("Complete a plan or milestones")
+def coord_complete_plan(
+    session: Session,
+    plan: PlanName,
+    milestones: Annotated[
+        Items, Field(description="Ids of the plan's milestones to complete (default: the plan itself).")
+    ] = None,
+    force: Annotated[
+        bool, Field(description="Complete it over what it lacks, if a person has decided that.")
+    ] = False,
+    reason: Annotated[str, Field(description="Why it is forced; the history keeps it.")] = "",
+) -> EditedPlan:
+    """Mark a plan, or milestones of it, as completed; the checks of their criteria are run. Refused over what
+    coord_validate_plan with run_checks names as missing.
+    """
+    changes = {} if milestones else {"status": PlanStatus.COMPLETED}
+    manager = session.coord.manager
+    done = manager.update_plan(
+        plan, changes, complete_milestones=list(milestones or ()), force=force, reason=reason
+    )
+    return edited(EditedPlan, done)
 
 
 @reads("Forecast a plan")

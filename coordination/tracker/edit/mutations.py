@@ -59,13 +59,11 @@ def update_record(
     """Update a record. `before` is the record in the file, `record` the result of earlier steps of the same
     operation.
     """
-    was = record
+    given = record
     record, changed = transaction.update(kind, record, changes(record) if callable(changes) else changes)
-    if isinstance(record, Plan) and record.status is PlanStatus.COMPLETED and was.status != record.status:
-        _check_all_done(transaction.ecosystem, record)
     ready = release(transaction)  # may change the record again
     record = transaction.get(kind, record.id)
-    more = ("milestones",) if was is not before else ()
+    more = ("milestones",) if given is not before else ()
     notes = (
         *_status_notes(transaction.ecosystem, before, record),
         *_new_work_notes(transaction.ecosystem, before, record),
@@ -79,20 +77,6 @@ def finish_record(transaction: Transaction, kind: Kind[R], record: R, changes: F
     reopen = f"reopen it first: coord update-{kind.noun} {record.id} --status pending"
     check_finish(kind.noun, record.id, record.status, changes["status"], reopen)
     return update_record(transaction, kind, record, record, changes)
-
-
-def _check_all_done(ecosystem: Ecosystem, plan: Plan) -> None:
-    """Raise Conflict if a todo or milestone of the plan is open; a completed plan is no longer monitored."""
-    todos = [todo.id for todo in ecosystem.todos_of(plan) if todo.status in OPEN]
-    milestones = [m.id for m in plan.milestones if m.status in OPEN]
-    words = [
-        f"{counted(len(names), noun)} {'is' if len(names) == 1 else 'are'} open: {listed(names)}"
-        for names, noun in ((todos, "todo"), (milestones, "milestone"))
-        if names
-    ]
-    if words:
-        hint = f"complete or cancel them; see everything that is missing: coord validate-plan {plan.id}"
-        raise Conflict(f"{plan.id} cannot be completed: {'; '.join(words)}", hint)
 
 
 def _status_notes(ecosystem: Ecosystem, before: R, after: R) -> Iterator[str]:

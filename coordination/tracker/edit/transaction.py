@@ -70,6 +70,7 @@ class Transaction:
     def __init__(self, edit: Edit, now: datetime) -> None:
         self._edit = edit
         self._now = now
+        self.document = edit.document
         self.before = edit.document.ecosystem
         self.names = Names(self.before)
         self.touched: dict[str, None] = {}
@@ -155,6 +156,10 @@ class Transaction:
         fields = {**usual, **given}
         ordered = {name: fields[name] for name in type(record).model_fields if name in fields}
         self._edit.add(place, validation.plain(ordered))
+
+    def remark(self, subject: str, **data: Any) -> None:
+        """Add facts to the event of a record, which the history keeps."""
+        self._edit.remarks.setdefault(subject, {}).update(data)
 
     def drop(self, place: Place) -> None:
         self._edit.remove(place)

@@ -87,7 +87,7 @@ REFUSED = [
         ["no milestone of PLAN-001 'M2'", "coord show-plan PLAN-001"],
     ),
     (("update-plan", "PLAN-001", "--status", "draft"), 6, ["PLAN-001 is active and cannot become draft"]),
-    (("update-plan", "PLAN-001", "--status", "completed"), 6, ["TODO-001", "coord validate-plan PLAN-001"]),
+    (("update-plan", "PLAN-001", "--status", "completed"), 3, ["TODO-001", "coord validate-plan PLAN-001"]),
     (("update-todo", "TODO-001", "--blocked-by", "TODO-002"), 2, ["TODO-001 → TODO-002 → TODO-001"]),
     (("delete-todo", "TODO-001"), 6, ["TODO-002.blocked_by", "--cascade"]),
     (("delete-plan", "PLAN-001"), 6, ["TODO-001", "TODO-002", "--cascade"]),

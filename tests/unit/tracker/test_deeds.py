@@ -10,7 +10,7 @@ import pytest
 from desks import NOW, desk, statuses, text_of
 
 from coordination.ecosystem.document import load
-from coordination.errors import Conflict, CoordinationError, NotFound, UsageError
+from coordination.errors import Conflict, CoordinationError, Incomplete, NotFound, UsageError
 from coordination.models import IssueStatus, Level
 from coordination.tracker.manager import CoordinationManager
 
@@ -197,10 +197,10 @@ def test_a_completed_milestone_is_not_completed_again(manager: CoordinationManag
 
 
 def test_a_plan_is_not_completed_while_something_of_it_is_open(manager: CoordinationManager):
-    with pytest.raises(Conflict) as refused:
+    with pytest.raises(Incomplete) as refused:
         manager.update_plan("PLAN-001", {"status": "completed"})
 
-    assert "1 todo is open: TODO-001; 1 milestone is open: M1" in refused.value.message
+    assert refused.value.findings == ("TODO-001 is pending: first", "M1 is pending: one")
     manager.complete_todo("TODO-001")
     manager.update_plan("PLAN-001", {"status": "completed"}, complete_milestones=["M1"])
     assert statuses(manager)["PLAN-001"] == "completed"
