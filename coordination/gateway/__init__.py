@@ -78,10 +78,9 @@ when a connection broke unnoticed.
 | `frames.py` | frames and their validation; pure |
 | `window.py` | a client's messages in flight and known position; pure |
 | `session.py` | one client, from its first frame to its last |
-| `listener.py` | the subscription that wakes all clients |
+| `listener.py` | the subscription that wakes all clients; events of coord, passed on to their subscribers |
 | `redis_executor.py` | calls of the bus in a few threads; outages of Redis |
 | `topics.py` | one client's subscriptions, waiting events, and events of coord repeated for it |
-| `events.py` | events of coord, passed on to clients that subscribed to them |
 | `access.py` | tokens, allowed pages, limits of guesses |
 | `line.py` | the connection; clients that do not read |
 | `received.py` | items that a client (`coordination/client.py`) has received; pure |

@@ -35,10 +35,9 @@ from coordination.gateway.access import (
     token_of,
 )
 from coordination.gateway.clients import Clients
-from coordination.gateway.events import EventListener
 from coordination.gateway.limits import GONE, LATER, POLICY, TOO_SLOW, CloseReason, Left, Limits
 from coordination.gateway.line import GOODBYE_S, Line, receive_resume
-from coordination.gateway.listener import Listener
+from coordination.gateway.listener import EventListener, Listener
 from coordination.gateway.redis_executor import RedisExecutor
 from coordination.gateway.session import Session
 from coordination.gateway.topics import GatewayTopics
