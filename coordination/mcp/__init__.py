@@ -7,8 +7,8 @@
 | `session.py` | the ecosystem that is served, and the runs that are followed to their end |
 | `declaration.py` | from a function of a session to a tool |
 | `tools/` | the tools |
-| `answers.py` `errors.py` | results beyond the records; errors as agents read them |
-| `roles.py` | tools that the server's identity may use |
+| `answers.py` | results beyond the records |
+| `middleware.py` | errors as agents read them; tools that the server's identity may use |
 | `resources.py` | resources and the prompt |
 """
 

@@ -20,7 +20,7 @@ from fastmcp.tools import FunctionTool, tool
 from pydantic import BeforeValidator, Field
 
 from coordination.api import LAST
-from coordination.mcp.errors import refusals
+from coordination.mcp.middleware import refusals
 from coordination.mcp.session import Session
 from coordination.models import ResourceNeed
 

@@ -14,7 +14,7 @@ from pydantic_core import to_json
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from coordination.api import BEGINNING, OPEN, CoordinationManager, Event, hide_password
-from coordination.mcp.errors import refusals
+from coordination.mcp.middleware import refusals
 from coordination.mcp.session import Session
 from coordination.models import HIDDEN, SECRET, Plan, Repo
 from coordination.settings import Settings

@@ -25,10 +25,9 @@ from fastmcp.server.auth import AccessToken, TokenVerifier
 from coordination.api import Address, http_limits
 from coordination.mcp import resources
 from coordination.mcp.declaration import declared
-from coordination.mcp.errors import Arguments
-from coordination.mcp.roles import Roles
+from coordination.mcp.middleware import Arguments, Roles
 from coordination.mcp.session import Session
-from coordination.mcp.tools import changes, checks, coordination, generators, landing, runs, tracker
+from coordination.mcp.tools import changes, coordination, generators, runs, tracker
 
 PATH = "/mcp"
 
@@ -80,7 +79,7 @@ def build(session: Session, auth: TokenVerifier | None = None) -> FastMCP:
         mask_error_details=True,
         on_duplicate="error",
     )
-    for module in (tracker, generators, runs, changes, checks, landing, coordination):
+    for module in (tracker, generators, runs, changes, coordination):
         for tool in declared(module, session):
             server.add_tool(tool)
     resources.add_resources(server, session)

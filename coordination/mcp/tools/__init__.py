@@ -4,9 +4,7 @@
 |---|---|
 | `tracker.py` | issues, todos, plans, repositories, dependencies |
 | `runs.py` | runs, logs, checkpoints, approvals |
-| `changes.py` | change sets |
-| `checks.py` | quality checks |
-| `landing.py` | landings of plans |
+| `changes.py` | change sets: their landing, and quality checks |
 | `generators.py` | many repositories: plans for them, a command in each |
 | `coordination.py` | locks, messages, events, shared values, history |
 """

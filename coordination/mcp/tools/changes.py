@@ -1,4 +1,4 @@
-"""Tools on change sets: what plans have made and not landed yet."""
+"""Tools on change sets, the results of plans that have not landed yet: their landing, and quality checks."""
 
 from __future__ import annotations
 
@@ -6,12 +6,39 @@ from typing import Annotated
 
 from pydantic import Field
 
-from coordination.api import Adoption, ChangeView, RepoDiff, Resolution
-from coordination.mcp.answers import Page, page
-from coordination.mcp.declaration import Items, Limit, Offset, PlanName, RepoName, changes, reads
+from coordination.api import (
+    LAST,
+    Adoption,
+    ChangeView,
+    CheckOptions,
+    LandingPreview,
+    LandOptions,
+    QaReport,
+    RepoDiff,
+    Resolution,
+)
+from coordination.mcp.answers import Cut, CutRun, Page, cut, page
+from coordination.mcp.declaration import (
+    AnyOf,
+    Items,
+    Limit,
+    Most,
+    Offset,
+    PlanName,
+    RepoName,
+    RunName,
+    Wait,
+    changes,
+    executes,
+    reads,
+    undoes,
+)
 from coordination.mcp.session import Session
+from coordination.mcp.tools.runs import SHOWN
+from coordination.models import CheckKind, Method, Via
 
 Some = Annotated[Items, Field(description="Only these repositories (default: all of the change set).")]
+CHECKS_SHOWN = 200
 
 
 @reads("List change sets")
@@ -66,3 +93,102 @@ def coord_resolve_conflict(session: Session, plan: PlanName, repo: RepoName) -> 
     resolved, with the files. When the merge is committed there, call it again: then the work goes on.
     """
     return session.coord.changes.resolve(plan, repo)
+
+
+WayIn = Annotated[Via | None, Field(description="Overrides the plan's value.")]
+MethodName = Annotated[Method | None, Field(description="Overrides the plan's value.")]
+Chosen = Annotated[
+    Items,
+    Field(description="Only these repositories; what their changes build on must be among them."),
+]
+
+
+class CutQaReport(QaReport, Cut):
+    """The checks of a run; `totals` and `repos` are complete."""
+
+
+@executes("Run quality checks")
+def coord_run_qa(
+    session: Session,
+    repos: Annotated[
+        Items,
+        Field(description="Default: those of the plan or run, else all that declare checks."),
+    ] = None,
+    plan: Annotated[str | None, Field(description="Check the change set of this plan.")] = None,
+    run: Annotated[str | None, Field(description="Check the commits of this run.")] = None,
+    base: Annotated[
+        bool, Field(description="Check the base branches of the repositories of the plan or run.")
+    ] = False,
+    kinds: AnyOf[CheckKind] = (),
+    no_cache: Annotated[bool, Field(description="Run checks that are known to be green, too.")] = False,
+    wait_s: Wait = 0,
+) -> CutQaReport:
+    """Start a run of the checks that repositories declare, in dependency order, and return its results as far
+    as they are known. Without plan or run, the base branches are checked.
+
+    Only `green` is good. A check is `skipped` if one that it waits for is not green. Read the results with
+    coord_get_qa(run=…) once coord_get_run(run=…, wait_s=60) says that the run has ended.
+    """
+    checks = session.coord.checks
+    options = CheckOptions(
+        repos=tuple(repos or ()), plan=plan, run=run, base=base, kinds=tuple(kinds), no_cache=no_cache
+    )
+    prepared = checks.make_ready(checks.prepare(options))
+    started = checks.start(prepared)
+    session.detached(started, wait_s)
+    report = checks.report(started.id).model_copy(update={"unchecked": prepared.unchecked})
+    return cut(CutQaReport, report, CHECKS_SHOWN)
+
+
+@reads("Get quality checks")
+def coord_get_qa(session: Session, run: RunName = LAST, limit: Most = CHECKS_SHOWN) -> CutQaReport:
+    """Return the checks of a run with verdict, numbers of tests and failed tests; also those of a plan's run,
+    and of one that goes on.
+    """
+    return cut(CutQaReport, session.coord.checks.report(run), limit)
+
+
+@reads("Preview a landing")
+def coord_preview_landing(
+    session: Session, plan: PlanName, via: WayIn = None, repos: Chosen = None, method: MethodName = None
+) -> LandingPreview:
+    """Return what coord_land_plan would do in each repository: base, tip, method, outcome, and what would
+    refuse it. Show it to the person who decides before you call coord_land_plan.
+    """
+    landings = session.coord.landings
+    options = LandOptions(via=via, method=method, repos=tuple(repos or ()))
+    return landings.preview(landings.prepare(plan, options))
+
+
+@executes("Land a plan")
+def coord_land_plan(
+    session: Session,
+    plan: PlanName,
+    via: WayIn = None,
+    repos: Chosen = None,
+    method: MethodName = None,
+    wait_s: Wait = 0,
+) -> CutRun:
+    """Start the run that brings the plan's change set into the base branches, in dependency order, and return
+    it at once. It changes what everybody works on: call it only if a person told you to.
+
+    Follow it with coord_get_run(run=…, wait_s=60). If a repository refuses for good, those that have landed
+    are reverted, and the run's status is rolled_back; with rollback_failed something could not be reverted,
+    and a person must look.
+    """
+    run = session.coord.landings.land(plan, via=via, repos=repos or (), method=method)
+    return cut(CutRun, session.detached(run, wait_s), SHOWN)
+
+
+@undoes("Revert a landing")
+def coord_revert_plan(
+    session: Session,
+    plan: Annotated[str, Field(description="A plan's id, or the run that landed it.")],
+    wait_s: Wait = 0,
+) -> CutRun:
+    """Start the run that takes what has landed of a plan out of the base branches again, by one commit in
+    each. The change set is then open again: coord_land_plan brings it back. Call it only if a person told you
+    to.
+    """
+    run = session.coord.landings.revert(plan)
+    return cut(CutRun, session.detached(run, wait_s), SHOWN)

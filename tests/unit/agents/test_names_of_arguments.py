@@ -13,6 +13,8 @@ import pytest
 from fastmcp.decorators import get_fastmcp_meta
 
 from coordination.api import messages
+from coordination.api.changes import Changes
+from coordination.api.checks import QualityChecks
 from coordination.api.facade import Facade
 from coordination.api.landing import Landings
 from coordination.api.planning import Planner
@@ -21,7 +23,7 @@ from coordination.api.runs import Runs
 from coordination.cache.contexts import Context
 from coordination.history.memory import Memory
 from coordination.locks import LockManager
-from coordination.mcp.tools import coordination, landing, runs, tracker
+from coordination.mcp.tools import changes, coordination, runs, tracker
 from coordination.messages import MessageBus
 from coordination.models import Issue, Todo
 from coordination.tracker.manager import CoordinationManager
@@ -31,6 +33,8 @@ FACADE = (
     Runs,
     Run,
     Landings,
+    Changes,
+    QualityChecks,
     Planner,
     CoordinationManager,
     LockManager,
@@ -60,7 +64,7 @@ OTHERWISE = {
 
 
 def tools() -> Iterator[Callable[..., Any]]:
-    for module in (runs, landing, tracker, coordination):
+    for module in (runs, changes, tracker, coordination):
         yield from (tool for tool in vars(module).values() if get_fastmcp_meta(tool))
 
 
