@@ -3,8 +3,8 @@
 | module | content |
 |---|---|
 | `jobs.py` | clean-up by command of all workers, and by itself after a run |
-| `artifacts.py` `run_branches.py` | worktrees and files of runs; their branches |
-| `set_branches.py` | branches of change sets that have landed or are discarded |
+| `artifacts.py` | worktrees and files of runs |
+| `branches.py` | branches of runs, and of change sets that have landed or are discarded |
 | `rollback_cleanup.py` | the worktree and branch of a run that is rolled back |
 | `landed.py` `reverted.py` | results in a base branch; results that it had and lost |
 """

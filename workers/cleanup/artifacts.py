@@ -21,7 +21,7 @@ from pathlib import Path
 from coordination.errors import CoordinationError
 from coordination.models import Repo
 from coordination.runs.cleanup_jobs import RUN_ID, Artifact, Kind
-from workers.cleanup.run_branches import RunBranches
+from workers.cleanup.branches import RunBranches
 from workers.process.trouble import GitInterrupted
 from workers.workspace.files import remove_tree
 from workers.workspace.worktree import Worktree

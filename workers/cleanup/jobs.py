@@ -27,8 +27,8 @@ from coordination.runs.presence import Worker
 from coordination.runs.records import RunStatus
 from coordination.runs.store import RunStore
 from workers.cleanup.artifacts import RunArtifacts
+from workers.cleanup.branches import SetBranch
 from workers.cleanup.landed import findings
-from workers.cleanup.set_branches import SetBranch
 
 LOOK_EVERY_S = 5.0
 """For a job whose notification was lost."""
