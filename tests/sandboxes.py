@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from coordination.sandbox.probe import Probed, probe
+from coordination.sandbox.bubblewrap import Probed, probe
 
 
 @cache

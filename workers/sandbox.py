@@ -18,8 +18,7 @@ from pathlib import Path
 
 import coordination
 from coordination.models import SECRET, Action, AgentAction, Command, Repo, Todo
-from coordination.sandbox.bubblewrap import LINKED, PRIVATE, SYSTEM, Binds, Machine, View, argv
-from coordination.sandbox.probe import Probed, probe
+from coordination.sandbox.bubblewrap import LINKED, PRIVATE, SYSTEM, Binds, Machine, Probed, View, argv, probe
 from coordination.sandbox.rules import Bounds, decide
 from coordination.settings import Settings
 from workers.process.child import Limits

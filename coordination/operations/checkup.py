@@ -36,7 +36,7 @@ from coordination.runs.connection import Connection
 from coordination.runs.records import RunView
 from coordination.runs.signed_orders import signatures_in_force
 from coordination.runs.views.metrics import Queue, queue_lengths
-from coordination.sandbox.probe import probe
+from coordination.sandbox.bubblewrap import probe
 from coordination.settings import Settings
 from coordination.trust.review import Review, review
 from coordination.trust.trust_file import trust_path

@@ -1,4 +1,4 @@
-"""Decide which sandbox holds for a todo. Pure: `probe.py` finds out whether bubblewrap works."""
+"""Decide which sandbox holds for a todo. Pure: `bubblewrap.probe` finds out whether bubblewrap works."""
 
 from __future__ import annotations
 

@@ -11,9 +11,8 @@ from coordination.errors import UsageError
 from coordination.models import Repo, Todo
 from coordination.operations.doctor import Facts, findings
 from coordination.operations.machine_check import Machine
-from coordination.sandbox.bubblewrap import Binds, View, argv
+from coordination.sandbox.bubblewrap import Binds, Probed, View, argv, probe
 from coordination.sandbox.bubblewrap import Machine as SandboxMachine
-from coordination.sandbox.probe import Probed, probe
 from coordination.sandbox.rules import Bounds, NoSandbox, decide
 from coordination.settings import Settings, read_settings
 from tests.attempts import Bench
