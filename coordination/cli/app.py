@@ -197,8 +197,8 @@ COMMANDS: Families = {
         "steps": ("processes.acl:steps", "Load the steps of coord into a Redis server."),
         "mcp": ("processes.mcp:mcp", "Serve coord's operations as tools to AI agents."),
         "gateway": ("processes.gateway:gateway", "Serve messages over WebSocket."),
-        "flower": ("processes.monitoring:flower", "Start Flower, which shows workers and tasks."),
-        "metrics": ("processes.monitoring:metrics", "Serve coord's metrics to Prometheus."),
+        "flower": ("processes.machine:flower", "Start Flower, which shows workers and tasks."),
+        "metrics": ("processes.machine:metrics", "Serve coord's metrics to Prometheus."),
     },
 }
 

@@ -2,8 +2,7 @@
 
 | module | commands |
 |---|---|
-| `machine.py` | `up`, `down`, `worker`, `keeper` |
-| `monitoring.py` | `flower`, `metrics` |
+| `machine.py` | `up`, `down`, `worker`, `keeper`, `flower`, `metrics` |
 | `gateway.py` `mcp.py` | `gateway`; `mcp` |
 | `acl.py` | `acl`, `steps` |
 | `credentials.py` | `credential` |

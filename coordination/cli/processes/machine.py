@@ -1,4 +1,4 @@
-"""`up`, `down`, `worker`, `keeper`: the processes of this machine."""
+"""`up`, `down`, `worker`, `keeper`, `flower`, `metrics`: the processes of this machine."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 from rich_click import command
 
-from coordination.api import hide_password
+from coordination.api import FLOWER_COMMAND, FLOWER_PORT, METRICS_PORT, hide_password
 from coordination.cli.completion import repo_names
-from coordination.cli.context import CliContext
+from coordination.cli.context import CliContext, aloud
+from coordination.cli.options.filters import LOOPBACK, parse
 from coordination.cli.screen.output import print_flower
 from coordination.errors import CoordinationError, UsageError
 
 if TYPE_CHECKING:
     from coordination.api import Local, Running, Stopped
 
+
 LOOK_S = 0.5
 """Interval at which `up` looks for a `coord down`."""
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 at_most = click.option(
     "--jobs",
@@ -153,3 +156,48 @@ def _become_worker(call: CliContext, arguments: list[str]) -> NoReturn:
     # By environment: an address may hold a password, and a command line is everybody's.
     environment = {**os.environ, "COORD_REDIS_URL": url}
     os.execve(sys.executable, [sys.executable, "-P", "-m", "workers", *arguments], environment)  # noqa: S606
+
+
+@command()
+@click.option(
+    "--address", metavar="HOST", default=LOOPBACK, show_default=True, help="Listen at this address."
+)
+@click.option("--port", type=click.IntRange(1, 65535), default=FLOWER_PORT, show_default=True)
+@click.option("--read-only/--writable", default=True, help="Forbid or allow to stop tasks and workers.")
+@click.pass_obj
+def flower(call: CliContext, address: str, port: int, read_only: bool) -> None:
+    """Start Flower, which shows workers and tasks, in the foreground.
+
+    User and password are those of the setting flower_auth, else new ones, which are printed.
+    """
+    from coordination.api.machine import flower_page
+
+    page = flower_page(call.coord, address, port, read_only=read_only)
+    print_flower(page.access, call.coord.settings)
+    if not call.coord.settings.redis_url:
+        call.coord.local.keep_over_exec()
+    os.execve(FLOWER_COMMAND[0], FLOWER_COMMAND, {**os.environ, **page.environment})  # noqa: S606
+
+
+@command()
+@click.option(
+    "--listen",
+    metavar="[HOST:]PORT",
+    default=f"{LOOPBACK}:{METRICS_PORT}",
+    show_default=True,
+    help="Listen at this address.",
+)
+@click.pass_obj
+def metrics(call: CliContext, listen: str) -> None:
+    """Serve coord's metrics to Prometheus, in the foreground: queues, runs, todos, leases, workers."""
+    from coordination.api.machine import serve_metrics
+
+    host, port = parse("--listen", listen)
+    call.coord.redis_url  # noqa: B018 (a wrong setting, or a server that does not start, is an error here)
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # from here on they are waited for
+    server = serve_metrics(call.coord, host, port)
+    with aloud():
+        scheme = "https" if call.coord.settings.tls_certificate else "http"
+        click.echo(f"metrics  {scheme}://{listen if ':' in listen else f'{host}:{port}'}/metrics", err=True)
+    signal.sigwait(STOPS)
+    server.shutdown()
