@@ -33,8 +33,8 @@ from benchmarks.report import Report, parser, report
 from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import EmbeddedServer
 from coordination.cache.contexts import Cache
-from coordination.cache.limits import Eviction, Limits
 from coordination.cache.local import Local
+from coordination.cache.names import Eviction, Limits
 from coordination.settings import Settings
 
 KEYS, ROOM, SEED = 5000, 500, 7

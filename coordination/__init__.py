@@ -25,7 +25,7 @@
 | `text` `files` `git` `terminal` | sentences and suggestions; private files; git queries; safe output |
 | `background` `retry` | background threads; pauses between tries |
 | `user_program` | programs of the user, bounded in time and output |
-| `durations` `processes` `disk` | milliseconds; identity of processes; free space |
+| `durations` `processes` `disk` | milliseconds, deadlines; identity of processes; free space |
 | `patterns` `environment` | regular expressions of users; environment variables |
 
 Exported names are imported on first use, so that commands start in 90 ms.

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from coordination.locks.clock import now_s
+from coordination.durations import now_s
 
 SLOTS = 64
 _HEAD = struct.Struct("=QII")

@@ -20,10 +20,10 @@ from coordination.backend.keys import CacheKeys
 from coordination.backend.step_connection import StepConnection
 from coordination.cache.document import packed
 from coordination.cache.entries import Entries
-from coordination.cache.limits import Limits
 from coordination.cache.local import Local
 from coordination.cache.names import (
     Chain,
+    Limits,
     Scope,
     chain_of,
     check_contexts,
@@ -106,8 +106,7 @@ class SingleFlight:
 
         The lock is renewed while `make` runs; if its process dies, the next one gets it after the ttl.
         """
-        from coordination.locks.internal import COMPUTED
-        from coordination.locks.request import TTL
+        from coordination.locks.request import COMPUTED, TTL
 
         found = look()
         if found is not None:

@@ -24,8 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from redis import Redis
 
 from coordination.cache.entries import Entries
-from coordination.cache.limits import Limits
-from coordination.cache.names import Scope, scope_of
+from coordination.cache.names import Limits, Scope, scope_of
 from coordination.cache.scan import Held, Walk
 from coordination.durations import MS
 from coordination.errors import CoordinationError

@@ -16,8 +16,7 @@ from typing import Annotated, Any, TextIO
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from coordination.cache.entries import Entries
-from coordination.cache.limits import LONGEST_TTL
-from coordination.cache.names import STORE, check_contexts, check_key, check_value, scope_of
+from coordination.cache.names import LONGEST_TTL, STORE, check_contexts, check_key, check_value, scope_of
 from coordination.cache.scan import Held, Walk
 from coordination.durations import MS
 from coordination.errors import CoordinationError, UsageError

@@ -17,8 +17,7 @@ from coordination.backend.client import ANSWER_S
 from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepConnection
 from coordination.backend.steps import Word
-from coordination.cache.limits import Limits
-from coordination.cache.names import Chain, check_contexts, check_key, check_value, store
+from coordination.cache.names import Chain, Limits, check_contexts, check_key, check_value, store
 from coordination.durations import MS
 from coordination.errors import CoordinationError
 

@@ -36,7 +36,7 @@ Failures
 *   The holder dies: it does not renew, and the name is free after its ttl; the first in the queue asks at
     that moment.
 *   The holder is stopped (SIGSTOP, swap, a sleeping laptop) for longer: as above. When it resumes, `check`
-    raises LockLost, because its clock includes the time asleep (clock.py); the renewal thread sets `lost`;
+    raises LockLost, because its clock includes the time asleep (`now_s`); the renewal thread sets `lost`;
     and writes that are checked by fence are refused: `guard` (guard.py), run states, git's compare-and-swap.
 *   The renewal thread cannot reach Redis: it retries until the deadline, then sets `lost`; it never waits
     longer for an answer.
@@ -77,11 +77,10 @@ on Shared-Memory Multiprocessors" (1991). Requesting everything at once: E. Coff
 | module | content |
 |---|---|
 | `manager.py` `lock.py` `resources.py` `guard.py` | the public interface |
-| `owner.py` `request.py` `clock.py` | identity of a requester; validated requests; the clock of deadlines |
+| `request.py` | owners, names and terms of requests, validated |
 | `core.py` `waiting.py` | granting, renewal and release, with the renewal thread; waiting in a queue |
 | `deadlock.py` | the wait-for graph, detection of deadlocks and choice of the request that gives way |
 | `listing.py` `force_release.py` | holders and waiters for people; release by force |
-| `internal.py` | names of the locks that coord takes for itself |
 | `sweeper.py` | removal of entries that dead processes left |
 
 The Lua steps are in backend/lua/lock and use connections of their own (backend/step_connection.py); the keys
@@ -91,6 +90,6 @@ are defined in backend/keys.py and described in backend/key_table.py.
 from coordination.locks.guard import Guard
 from coordination.locks.lock import Lock
 from coordination.locks.manager import LockManager
-from coordination.locks.owner import Owner
+from coordination.locks.request import Owner
 
 __all__ = ["Guard", "Lock", "LockManager", "Owner"]

@@ -18,12 +18,11 @@ from coordination.backend.client import ANSWER_S
 from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepConnection
 from coordination.backend.steps import Word
+from coordination.durations import now_s
 from coordination.errors import CoordinationError, UsageError
-from coordination.locks.clock import now_s
 from coordination.locks.deadlock import Detector
 from coordination.locks.lock import Lock
-from coordination.locks.owner import Owner, current_owner
-from coordination.locks.request import LockTerms
+from coordination.locks.request import LockTerms, Owner, current_owner
 from coordination.locks.waiting import PATIENCE_S, Waiting
 
 logger = logging.getLogger(__name__)

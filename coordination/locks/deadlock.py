@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict
 from coordination.backend.keys import LockKeys
 from coordination.backend.step_connection import StepCaller
 from coordination.errors import DeadlockError
-from coordination.locks.owner import holder_words
+from coordination.locks.request import holder_words
 
 ALONE, SHARED = "x", "s"
 

@@ -12,8 +12,7 @@ from coordination.backend.keys import LockKeys
 from coordination.backend.step_connection import StepConnection
 from coordination.errors import Conflict, NotFound
 from coordination.locks.listing import LOCK, Held, Holder, Listing
-from coordination.locks.owner import holder_words
-from coordination.locks.request import check_name
+from coordination.locks.request import check_name, holder_words
 
 KINDS = (LOCK, "resource", "seat", "land")
 

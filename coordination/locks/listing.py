@@ -11,8 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from coordination.backend.keys import LockKeys
 from coordination.backend.step_connection import StepConnection
-from coordination.locks.internal import is_internal
-from coordination.locks.owner import Owner, holder_words
+from coordination.locks.request import Owner, holder_words, is_internal
 
 AT_ONCE = 100
 LOCK = "lock"

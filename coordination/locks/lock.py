@@ -10,8 +10,8 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
+from coordination.durations import now_s
 from coordination.errors import CoordinationError, LockLost
-from coordination.locks.clock import now_s
 from coordination.locks.waiting import Granted
 
 LOST_HINT = "use a longer ttl, check Redis, or see who released it by force: coord list-locks --released"

@@ -16,8 +16,7 @@ from coordination.locks.force_release import ForceRelease, Released
 from coordination.locks.guard import Guard
 from coordination.locks.listing import LOCK, Held, Listing
 from coordination.locks.lock import Lock
-from coordination.locks.owner import Owner
-from coordination.locks.request import TTL, WAIT, LockTerms, check_name, of_locks, unique_names
+from coordination.locks.request import TTL, WAIT, LockTerms, Owner, check_name, of_locks, unique_names
 from coordination.locks.resources import Resources, ResourceStats
 
 

@@ -23,10 +23,10 @@ from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepConnection
 from coordination.background import BackgroundService
 from coordination.errors import CoordinationError, LockError
-from coordination.locks.internal import SWEEPER
 from coordination.locks.listing import AT_ONCE, scanned
 from coordination.locks.lock import Lock
 from coordination.locks.manager import LockManager
+from coordination.locks.request import SWEEPER
 
 EVERY = timedelta(seconds=30)
 

@@ -15,11 +15,10 @@ from typing import Any, NamedTuple
 from coordination.backend.client import ANSWER_S
 from coordination.backend.keys import LockKeys
 from coordination.backend.step_connection import StepConnection
+from coordination.durations import now_s
 from coordination.errors import LockTimeout, Unreachable, UsageError
-from coordination.locks.clock import now_s
 from coordination.locks.deadlock import Detector, verdict
-from coordination.locks.owner import Owner
-from coordination.locks.request import LockTerms
+from coordination.locks.request import LockTerms, Owner
 
 LOOK_S = 1.0
 """Interval at which a waiter asks again and checks for a deadlock."""

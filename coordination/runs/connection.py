@@ -105,7 +105,7 @@ class Connection:
     @cached_property
     def cache(self) -> Cache:
         from coordination.cache.contexts import Cache
-        from coordination.cache.limits import Limits
+        from coordination.cache.names import Limits
 
         return Cache(self.redis, self.settings.namespace, Limits.of(self.settings))
 

@@ -13,9 +13,8 @@ from pydantic import validate_call
 
 from coordination.backend.keys import Keys
 from coordination.cache.contexts import Cache, Context, Kept
-from coordination.cache.limits import Limits
 from coordination.cache.local import Local
-from coordination.cache.names import Chain, Scope, chain_of, check_names, check_value
+from coordination.cache.names import Chain, Limits, Scope, chain_of, check_names, check_value
 from coordination.errors import NotFound, UsageError
 from coordination.runs.brief import RunBrief
 from coordination.runs.store import RunStore

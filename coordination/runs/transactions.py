@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from coordination.backend.server_check import refuse_unfit
 from coordination.environment import actor
 from coordination.errors import Conflict, NotFound, PlanRefused
-from coordination.locks.internal import START
+from coordination.locks.request import START
 from coordination.models import Ecosystem, OnFailure
 from coordination.runs.change_sets import ChangeSets
 from coordination.runs.connection import Connection

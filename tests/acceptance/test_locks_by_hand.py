@@ -17,7 +17,7 @@ from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepCaller
 from coordination.locks import LockManager, Owner
-from coordination.locks.internal import COMPUTED, LEADER, RESULT, START, SWEEPER
+from coordination.locks.request import COMPUTED, LEADER, RESULT, START, SWEEPER
 from coordination.mcp.server import build
 from coordination.mcp.session import Session
 from tests.agent import agent

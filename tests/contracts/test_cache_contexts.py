@@ -19,9 +19,8 @@ from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
 from coordination.cache.contexts import Cache, Context, SingleFlight
 from coordination.cache.entries import NoRoom, Store
-from coordination.cache.limits import Limits
 from coordination.cache.local import CONTEXTS, FRESH_FOR, Local
-from coordination.cache.names import Scope, of_run
+from coordination.cache.names import Limits, Scope, of_run
 from coordination.errors import UsageError
 from coordination.runs.store import RunStore
 from tests.cache_model import OVERHEAD, VALUE_OVERHEAD

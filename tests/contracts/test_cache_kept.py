@@ -16,8 +16,7 @@ from coordination.cache.contexts import Cache
 from coordination.cache.disk import CacheChore, TidyReport
 from coordination.cache.document import export, restore
 from coordination.cache.entries import Store
-from coordination.cache.limits import Limits
-from coordination.cache.names import Scope
+from coordination.cache.names import Limits, Scope
 from coordination.errors import CoordinationError, UsageError
 from coordination.settings import Settings
 

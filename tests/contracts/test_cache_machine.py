@@ -16,8 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
 from coordination.cache.entries import Entries, NoRoom
-from coordination.cache.limits import Eviction, Limits
-from coordination.cache.names import chain_of
+from coordination.cache.names import Eviction, Limits, chain_of
 from tests.cache_model import CacheModel
 
 KEYS = Keys("test").cache

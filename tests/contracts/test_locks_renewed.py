@@ -11,8 +11,9 @@ from functools import partial
 import pytest
 import redis
 
+from coordination import durations
 from coordination.errors import LockLost, LockTimeout, UsageError
-from coordination.locks import Lock, LockManager, clock
+from coordination.locks import Lock, LockManager
 from tests.lock_players import LONG, begin
 from tests.waiting import until
 
@@ -54,7 +55,7 @@ def test_the_holder_is_told_that_its_lock_is_lost(locks: LockManager, client: re
 
 def test_after_a_sleep_of_the_machine_a_lock_is_lost(locks: LockManager, monkeypatch: pytest.MonkeyPatch):
     lock = locks.acquire("x", ttl=timedelta(seconds=10))
-    asleep = clock.now_s
+    asleep = durations.now_s
     monkeypatch.setattr("coordination.locks.lock.now_s", lambda: asleep() + 3600)
 
     assert lock.remaining_s == 0

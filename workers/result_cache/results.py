@@ -15,9 +15,9 @@ from functools import cached_property
 from hashlib import sha256
 
 from coordination.cache import Store
-from coordination.cache.limits import LONGEST_TTL, Limits
+from coordination.cache.names import LONGEST_TTL, Limits
 from coordination.locks import Lock, LockManager
-from coordination.locks.internal import RESULT
+from coordination.locks.request import RESULT
 from coordination.runs.replies import Grant
 from coordination.trust.results import CachedRecord, digest
 from workers.signed_results import SignedResults

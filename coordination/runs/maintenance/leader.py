@@ -32,7 +32,7 @@ from coordination.durations import ms
 from coordination.errors import LockError, Unreachable
 from coordination.events.records import append_args
 from coordination.locks import Lock, LockManager
-from coordination.locks.internal import LEADER
+from coordination.locks.request import LEADER
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.export.archiver import RunArchiver
 from coordination.runs.maintenance.clock_watch import ClockWatch
