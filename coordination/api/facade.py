@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from coordination.api.trust import TrustAdministration
     from coordination.breakers.records import Breaker, Reset
     from coordination.cache.contexts import Context
-    from coordination.runs.approvals import Found
     from coordination.runs.connection import Connection
     from coordination.runs.views.live import Asked
     from coordination.runs.views.live_todos import LiveTodo
+    from coordination.runs.views.waiting_todos import Found
     from coordination.tracker.records import Edited
 
 
@@ -220,10 +220,11 @@ def complete_todo(access: EcosystemAccess, todo: str, hours: float | None = None
     if url is None:
         return Completed(edited=manager.complete_todo(todo, hours))
     from coordination.runs import approvals
+    from coordination.runs.views.waiting_todos import find_runs_of
 
     with _connected(access, url, todo) as connection:
         live = connection.store.live_runs()
-        found = approvals.find_runs_of(connection.redis, connection.keys, todo, live)
+        found = find_runs_of(connection.redis, connection.keys, todo, live)
         executing = [one for one in found if not one.state.ended]
         if not executing:
             return Completed(edited=manager.complete_todo(todo, hours))

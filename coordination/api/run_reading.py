@@ -14,9 +14,9 @@ from coordination.errors import NotFound
 from coordination.events.records import Event
 from coordination.messages.live import BEGINNING
 from coordination.runs.connection import Connection
+from coordination.runs.logs import LogReader, marked, prefixed
 from coordination.runs.records import Progress, RunStatus, RunView, TodoState, TodoView
 from coordination.runs.views import progress as following
-from coordination.runs.views.log_reader import LogReader, marked, prefixed
 from coordination.runs.views.raw_records import in_hand
 from coordination.text import did_you_mean
 

@@ -9,10 +9,10 @@ from coordination.changes.view import ChangeView, LiveRun, PlanFacts, view_of
 from coordination.errors import NotFound, Unreadable
 from coordination.landing.rules import plan_of
 from coordination.models import OPEN_TODO, Ecosystem
-from coordination.runs import approvals
 from coordination.runs.change_sets import ChangeSet, ChangeSets
 from coordination.runs.records import RunStatus, TodoState, is_landing
 from coordination.runs.views.run_list import newest_of_each
+from coordination.runs.views.waiting_todos import asking
 from coordination.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class ChangeReader:
             run: name for name, one in sets.items() for run in one.writers.values() if run in plan_of_run
         }
         lands = {run: plan for run, plan in plan_of_run.items() if is_landing(plan)}
-        asked = {one.run: todo for todo, one in approvals.asking(connection.redis, connection.keys)}
+        asked = {one.run: todo for todo, one in asking(connection.redis, connection.keys)}
         found: dict[str, LiveRun] = {}
         for number, run in enumerate((*works, *lands)):
             kind, _, landed = lands.get(run, "").partition(":")

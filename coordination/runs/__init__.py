@@ -62,6 +62,7 @@ Failures:
 | `inputs.py` | what a todo begins with: outputs of its predecessors, and its context |
 | `replies.py` | the records that steps return, parsed from the replies of Redis |
 | `store.py` | the steps of a run on Redis |
+| `logs.py` | the output of todos: written in pieces, read, followed |
 | `dispatch.py` | sends the messages that a step makes necessary |
 | `connection.py` | the stores and managers of one Redis |
 | `transactions.py` | operations that start or steer a run |
@@ -74,7 +75,7 @@ Failures:
 | `export/` | a run as one document |
 | `retry_policy.py` | whether and when a failed todo is tried again. Pure |
 | `rollback.py` | the preview of a rollback; which runs must not be undone |
-| `approvals.py` | gates and manual todos that wait for a person |
+| `approvals.py` | decisions of persons on gates and manual todos |
 | `change_sets.py` | change sets: what they have by repository, and the names of their branches |
 | `check_results.py` | the result of a quality check, as its todo hands it over |
 | `filings.py` | the outcomes of a run that were written to the file |

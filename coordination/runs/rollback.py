@@ -12,7 +12,6 @@ from coordination.models import HIDDEN, secrets_of
 from coordination.runs.brief import RunBrief, TodoSpec
 from coordination.runs.change_sets import ChangeSets
 from coordination.runs.records import RunStatus, RunView, TodoState, is_landing
-from coordination.runs.retrying.ended import retries_of
 from coordination.runs.store import RunStore
 from coordination.runs.submission.dry_run import undo_text
 from coordination.runs.submission.structure import without_way_back
@@ -88,7 +87,7 @@ def _without_way_back(todo: str, spec: str, state: str, facts: Mapping[str, str]
 
 def refuse_built_on(store: RunStore, run_id: str) -> None:
     """Raise Conflict where a retry of this run exists and is not undone."""
-    standing = [heir for heir, status in retries_of(store, run_id) if status != RunStatus.ROLLED_BACK]
+    standing = [heir for heir, status in store.retries_of(run_id) if status != RunStatus.ROLLED_BACK]
     if standing:
         heir = standing[-1]
         raise Conflict(

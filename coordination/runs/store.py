@@ -23,11 +23,10 @@ from coordination.durations import ms
 from coordination.events.records import append_args
 from coordination.runs.brief import RunBrief
 from coordination.runs.inputs import FACTS, TodoInputs
-from coordination.runs.records import LIVE, Blame, Descriptor, Result, WaitReason
+from coordination.runs.logs import LOG_LIMIT_BYTES, pieces_of
+from coordination.runs.records import Blame, Descriptor, Result, WaitReason
 from coordination.runs.replies import Grant, Reply
-from coordination.runs.views.log_reader import LOG_LIMIT_BYTES, pieces_of
 
-VISIBLE = "cache/visible"
 LONGEST_TITLE = 500
 """Characters of an event's title."""
 
@@ -253,21 +252,28 @@ class RunStore:
     def live_runs(self) -> list[str]:
         return list(self.redis.zrange(self.keys.live, 0, -1))
 
-    def list_live(self) -> None:
-        """Rebuild the list of runs that have not ended, after it was lost."""
-        for run_id, at_ms in self.redis.zrange(self.keys.runs, 0, -1, withscores=True):
-            if self.redis.hget(self.keys.run(run_id).meta, "status") in LIVE:
-                self.redis.zadd(self.keys.live, {run_id: at_ms}, nx=True)
-
     def due(self, now_ms: int) -> list[tuple[str, str]]:
-        return _members(self.redis.zrangebyscore(self.keys.timers, "-inf", now_ms))
+        return self._until(self.keys.timers, now_ms)
 
     def expired(self, now_ms: int) -> list[tuple[str, str]]:
-        return _members(self.redis.zrangebyscore(self.keys.leases, "-inf", now_ms))
+        return self._until(self.keys.leases, now_ms)
+
+    def _until(self, key: str, now_ms: int) -> list[tuple[str, str]]:
+        return [split_member(member) for member in self.redis.zrangebyscore(key, "-inf", now_ms)]
 
     def status(self, run_id: str) -> str | None:
         status: str | None = self.redis.hget(self.keys.run(run_id).meta, "status")
         return status
+
+    def retries_of(self, run_id: str) -> list[tuple[str, str]]:
+        """Return the retries of this run, oldest first, each with its status."""
+        started_at = self.redis.hget(self.keys.run(run_id).meta, "started_at") or "-inf"
+        later = self.redis.zrangebyscore(self.keys.runs, started_at, "+inf")
+        with self.redis.pipeline(transaction=False) as pipeline:
+            for other in later:
+                pipeline.hmget(self.keys.run(other).meta, ["carried_from", "status"])
+            rows = pipeline.execute()
+        return [(run, status) for run, (source, status) in zip(later, rows, strict=True) if source == run_id]
 
     def brief(self, run_id: str) -> RunBrief:
         return RunBrief.model_validate_json(self.brief_json(run_id))
@@ -296,32 +302,23 @@ class RunStore:
         `to`: the todo that begins with them; `claimed_by` is the fence of its claim, read last. `signed`: the
         todos whose signed results are to be returned, too.
         """
-        return self._client_scripts.with_library(
-            lambda: self._handed_over(run_id, todos, contexts, limit_bytes, to, signed)
-        )
-
-    def _handed_over(
-        self,
-        run_id: str,
-        todos: Sequence[str],
-        contexts: Sequence[str],
-        limit_bytes: int,
-        to: str,
-        signed: Sequence[str],
-    ) -> TodoInputs:
         keys = self.keys.run(run_id)
-        with self.redis.pipeline(transaction=False) as pipeline:
-            if contexts:
-                pipeline.fcall(library.function(VISIBLE), 1, self.keys.cache.head, limit_bytes, *contexts)
-            if signed:
-                pipeline.hmget(keys.results, signed)
-            if todos:
-                pipeline.hmget(keys.output, todos)
-            pipeline.hmget(
-                keys.facts, [*(f"{todo} {name}" for todo in todos for name in FACTS), f"{to} fence"]
-            )
-            answers = pipeline.execute()
-        return TodoInputs.parse(run_id, todos, bool(contexts), signed, answers)
+
+        def read() -> TodoInputs:
+            with self.redis.pipeline(transaction=False) as pipeline:
+                if contexts:
+                    visible, head = library.function("cache/visible"), self.keys.cache.head
+                    pipeline.fcall(visible, 1, head, limit_bytes, *contexts)
+                if signed:
+                    pipeline.hmget(keys.results, signed)
+                if todos:
+                    pipeline.hmget(keys.output, todos)
+                facts = (f"{todo} {name}" for todo in todos for name in FACTS)
+                pipeline.hmget(keys.facts, [*facts, f"{to} fence"])
+                answers = pipeline.execute()
+            return TodoInputs.parse(run_id, todos, bool(contexts), signed, answers)
+
+        return self._client_scripts.with_library(read)
 
     def log(
         self,
@@ -401,7 +398,3 @@ class RunStore:
 
 def _text(number: int | None) -> int | str:
     return "" if number is None else number
-
-
-def _members(values: Iterable[str]) -> list[tuple[str, str]]:
-    return [split_member(v) for v in values]

@@ -13,8 +13,8 @@ import redis
 
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
+from coordination.runs.logs import PIECE_BYTES, LogReader, Piece
 from coordination.runs.store import RunStore
-from coordination.runs.views.log_reader import PIECE_BYTES, LogReader, Piece
 from coordination.runs.views.run_view import RunReader
 from tests.waiting import until
 from workers.attempt.logs import Log

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from coordination.environment import actor
 from coordination.errors import NotAllowed, NotTrusted
 from coordination.models import OnFailure, Verdict
 from coordination.runs import approvals, transactions
@@ -304,7 +305,7 @@ def test_an_approval_of_another_run_or_todo_is_refused(site: Trusting):
 def test_nobody_approves_their_own_order_where_two_persons_are_required(site: Trusting):
     site.persons.trust(ann="approver", bob="approver")
     gated(site, two_persons=True)
-    site.redis.hset(site.store.keys.run(site.run_id).meta, "actor", approvals.actor())
+    site.redis.hset(site.store.keys.run(site.run_id).meta, "actor", actor())
     with pytest.raises(NotAllowed, match="two persons"):
         approvals.decide(connected(site, "ann"), Verdict.APPROVE, "B", site.run_id)
     site.redis.hset(site.store.keys.run(site.run_id).meta, "actor", "somebody else")

@@ -39,6 +39,7 @@ from coordination.runs.maintenance.clock_watch import ClockWatch
 from coordination.runs.maintenance.expiry import Expiry
 from coordination.runs.maintenance.stuck import StuckWatch
 from coordination.runs.presence import Presence
+from coordination.runs.records import LIVE
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 
@@ -303,7 +304,14 @@ class MaintenanceLeader(BackgroundService):
         if time.monotonic() >= self._mend_at:
             self._mend_at = time.monotonic() + MEND_EVERY_S
             if "live" in set_apart(self._store.redis, self._store.keys.namespace):
-                self._store.list_live()
+                self._list_live()
+
+    def _list_live(self) -> None:
+        """Rebuild the list of runs that have not ended, after it was lost."""
+        redis, keys = self._store.redis, self._store.keys
+        for run_id, at_ms in redis.zrange(keys.runs, 0, -1, withscores=True):
+            if self._store.status(run_id) in LIVE:
+                redis.zadd(keys.live, {run_id: at_ms}, nx=True)
 
     def failed(self, error: Exception) -> float:
         if not isinstance(error, redis.RedisError | Unreachable):

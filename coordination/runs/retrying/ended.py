@@ -109,23 +109,12 @@ def _anew(run: EndedRun) -> str:
 
 def refuse_taken_up(store: RunStore, run: EndedRun) -> None:
     """Raise Conflict where the run has a retry."""
-    for heir, status in reversed(retries_of(store, run.run_id)):
+    for heir, status in reversed(store.retries_of(run.run_id)):
         words = f"run {run.run_id} has a retry already, run {heir}"
         if status == RunStatus.ROLLED_BACK:
             raise Conflict(f"{words}, which was rolled back together with this run", _anew(run))
         hint = f"see the retry: coord show-run {heir}; retry its unfinished todos: coord retry {heir}"
         raise Conflict(words, hint)
-
-
-def retries_of(store: RunStore, run_id: str) -> list[tuple[str, str]]:
-    """Return the retries of this run, oldest first, each with its status."""
-    started_at = store.redis.hget(store.keys.run(run_id).meta, "started_at") or "-inf"
-    later = store.redis.zrangebyscore(store.keys.runs, started_at, "+inf")
-    with store.redis.pipeline(transaction=False) as pipeline:
-        for other in later:
-            pipeline.hmget(store.keys.run(other).meta, ["carried_from", "status"])
-        rows = pipeline.execute()
-    return [(other, status) for other, (source, status) in zip(later, rows, strict=True) if source == run_id]
 
 
 def restorable(store: RunStore, ended: EndedRun) -> Callable[[str, str], bool]:

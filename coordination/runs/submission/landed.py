@@ -36,7 +36,6 @@ from coordination.runs.cleanup_jobs import (
 )
 from coordination.runs.presence import Presence
 from coordination.runs.records import TodoState
-from coordination.runs.retrying.ended import retries_of
 from coordination.runs.store import RunStore
 from coordination.text import listed
 
@@ -173,7 +172,7 @@ def _tips(store: RunStore, later: Callable[[str], list[str]], run: str, repo: st
 def _later(store: RunStore, run: str) -> list[str]:
     """Return the chain of retries of this run, in order."""
     chain: list[str] = []
-    while found := [heir for heir, _ in retries_of(store, chain[-1] if chain else run) if heir not in chain]:
+    while found := [heir for heir, _ in store.retries_of(chain[-1] if chain else run) if heir not in chain]:
         chain.append(found[-1])
     return chain
 

@@ -7,10 +7,10 @@
 | `raw_records.py` | the fields of todos as Redis keeps them |
 | `progress.py` | the events of a run, followed |
 | `outlook.py`, `progress_reader.py` | how far a run is and how it goes on; reads that |
-| `log_reader.py` | the output of todos |
 | `timeline.py`, `gantt.py` | the attempts and waits of each todo over time; the same as an SVG chart |
 | `pictures.py` | the graph and the Gantt chart of a run |
 | `live.py`, `live_todos.py` | the state of runs, locks and breakers at this moment; todos in live runs |
+| `waiting_todos.py` | manual todos and gates that wait for a person |
 | `durations.py` | learned durations |
 | `run_figures.py` | the lower bound and the waits of an ended run, for the history |
 | `metrics.py` | counts for Prometheus |

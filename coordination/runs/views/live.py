@@ -16,13 +16,13 @@ from coordination.locks import LockManager
 from coordination.locks.listing import LOCK
 from coordination.messages import MessageBus
 from coordination.planner.hours import Group
-from coordination.runs import approvals
 from coordination.runs.presence import Presence
 from coordination.runs.records import RunView, TodoState
 from coordination.runs.views.durations import learned
 from coordination.runs.views.live_todos import LOOKED_AT, LiveTodo, LiveTodos, TodoInRun
 from coordination.runs.views.run_view import LAST, RunReader
 from coordination.runs.views.todo_view import iso
+from coordination.runs.views.waiting_todos import asking
 
 
 class Asked(BaseModel):
@@ -69,7 +69,7 @@ class Live:
         """Return the todos and milestones that wait for a person, longest first."""
         found = [
             Asked(todo=todo, run_id=one.run, waits_for=one.waits_for or "", since=iso(one.since))
-            for todo, one in approvals.asking(self._redis, self._keys)
+            for todo, one in asking(self._redis, self._keys)
         ]
         return sorted([*found, *self._not_undone()], key=lambda asked: asked.since or "")
 

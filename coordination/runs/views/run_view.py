@@ -14,9 +14,9 @@ from coordination.backend.keys import Keys, seat, split_member
 from coordination.errors import NotFound, Unreadable
 from coordination.planner.schedule import bound
 from coordination.runs.brief import RunBrief
+from coordination.runs.logs import shown
 from coordination.runs.presence import Presence
 from coordination.runs.records import Descriptor, RunStatus, RunView, TodoState, TodoView
-from coordination.runs.views.log_reader import shown
 from coordination.runs.views.raw_records import FACTS, FACTS_OF_UNDOING, raw_records, raw_records_of
 from coordination.runs.views.run_list import RunFilters, newest
 from coordination.runs.views.todo_view import Facts, iso, seconds, view_of_todo

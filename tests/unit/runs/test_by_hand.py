@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from coordination.errors import Conflict, CoordinationError, NotFound, UsageError
-from coordination.runs.approvals import Found, run_with_manual_todo
+from coordination.runs.approvals import run_with_manual_todo
 from coordination.runs.records import TodoState
+from coordination.runs.views.waiting_todos import Found
 
 WAITS = Found(run="R1", state=TodoState.PARKED, manual=True)
 ENDED = Found(run="R2", state=TodoState.SUCCEEDED, manual=True)

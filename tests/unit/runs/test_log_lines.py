@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordination.runs.views.log_reader import Piece, marked, prefixed
+from coordination.runs.logs import Piece, marked, prefixed
 
 
 def piece(text: str, todo: str = "A", attempt: int = 1) -> Piece:
