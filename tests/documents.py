@@ -15,14 +15,13 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 from coordination.demo.create import create
-from tests.stage import COORD, Done, Stage
+from tests.stage import COORD, FORKS, Done, Stage
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -126,7 +125,7 @@ class Reader:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.text)
         elif block.language == "python":
-            done = self.execute(sys.executable, "-c", block.text)
+            done = self.stage.python(block.text, cwd=self.folder, COORD_JOBS="")
             assert done.code == 0, f"{block}\n{done.out}{done.err}"
         elif block.language == "console":
             for step in steps(block):
@@ -167,8 +166,8 @@ class Reader:
 
 
 def search_path() -> str:
-    """Where `coord` and its Python come first."""
-    return f"{COORD.parent}:{os.environ['PATH']}"
+    """Where `coord`, as a fork, and its Python come first."""
+    return f"{FORKS.programs}:{COORD.parent}:{os.environ['PATH']}"
 
 
 def fits(shown: tuple[str, ...], printed: str, run_ids: Mapping[str, str]) -> dict[str, str] | None:

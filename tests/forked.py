@@ -1,38 +1,57 @@
 """`coord`, and the workers and supervisors that it starts, in forks of one process that has imported them: a
 command costs a tenth of a second instead of a second, a worker a third of a second instead of 1.2.
 
-Commands and workers are the real ones, in a process, a folder and an environment of their own. The start of
-an interpreter is not tried here: tests of that begin the installed script (`Stage.begin`), or start workers
-from the test itself (`Local`).
+Commands and workers are the real ones, in a process, a folder and an environment of their own. So are the
+lines of Python that a test or a document has for `python -c`. A shell finds the commands as the program
+`coord` in `ForkServer.programs`. The start of an interpreter is not tried here: tests of that begin the
+installed script (`Stage.begin`), or start workers from the test itself (`Local`).
 """
 
 from __future__ import annotations
 
-import atexit
-import ctypes
-import gc
-import importlib
-import json
+import marshal
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any, NoReturn
+from typing import IO
 
 LONGEST_REQUEST = 1 << 20
-CLONE_NEWNET = 0x40000000
-DAEMONS = {
-    "workers": "workers.command",
-    "coordination.operations.supervisor": "coordination.operations.supervisor",
-}
-"""Programs that `python -m` starts → module with its `main`."""
+SERVER = Path(__file__).with_name("fork_server.py")
+READ_AT_START = ("LD_", "PYTHON", "LC_", "LANG", "TZ", "FORCE_COLOR", "TERMINAL_WIDTH")
+"""Variables that the interpreter or a library reads before a command of coord is called: a fork is too late
+for them.
+"""
+PROGRAM = """\
+#!{python} -IS
+import _socket, marshal, os, sys
+command, env = [{coord!r}, *sys.argv[1:]], dict(os.environ)
+forks = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+if {{name: text for name, text in env.items() if name.startswith({prefixes!r})}} != {at_start!r}:
+    os.execv({coord!r}, command)
+try:
+    forks.connect({place!r})
+except OSError:  # a sandbox hides it
+    os.execv({coord!r}, command)
+fds = b"".join(fd.to_bytes(4, sys.byteorder) for fd in (1, 2, 0))
+request = marshal.dumps(["", command, os.getcwd(), env])
+forks.sendmsg([request], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fds)])
+said = b""
+while said.count(b"\\n") < 2 and (more := forks.recv(64)):
+    said += more
+code = int(said.split()[1])
+sys.exit(code if code >= 0 else 128 - code)
+"""
+"""The program `coord` of a shell: it has the command carried out by a fork and ends with its code."""
 
 
 class ForkServer:
@@ -42,12 +61,13 @@ class ForkServer:
         self._starting = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._requests: socket.socket | None = None
+        self._folder: Path | None = None
 
     def run(
         self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout: float, network: str = ""
     ) -> subprocess.CompletedProcess[bytes]:
         """As subprocess.run, with an empty standard input. `command`: the script of `coord` and its
-        arguments. `network`: the name of a network namespace.
+        arguments, or `python -c TEXT`. `network`: the name of a network namespace.
         """
         with TemporaryFile() as out, TemporaryFile() as err:
             process = self.begin(command, cwd=cwd, env=env, stdout=out, stderr=err, network=network)
@@ -71,7 +91,7 @@ class ForkServer:
         """As subprocess.Popen, with an empty standard input."""
         answers, theirs = socket.socketpair()
         told = [network, list(map(str, command)), str(cwd), dict(env)]
-        request = json.dumps(told).encode(errors="surrogateescape")
+        request = marshal.dumps(told)
         with theirs:
             outputs = [file if isinstance(file, int) else file.fileno() for file in (stdout, stderr)]
             fds = [*outputs, theirs.fileno()]
@@ -83,15 +103,39 @@ class ForkServer:
             if self._requests is None:
                 self._requests, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
                 self._requests.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LONGEST_REQUEST)
-                with theirs:
+                self._folder = Path(tempfile.mkdtemp())
+                callers = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                callers.bind(str(self._folder / "socket"))
+                callers.listen(64)
+                with theirs, callers:
+                    fds = [theirs.fileno(), callers.fileno()]
                     self._process = subprocess.Popen(
-                        [sys.executable, __file__, str(theirs.fileno())],
-                        stdin=subprocess.DEVNULL,
-                        pass_fds=[theirs.fileno()],
+                        [sys.executable, SERVER, *map(str, fds)], stdin=subprocess.DEVNULL, pass_fds=fds
                     )
             return self._requests
 
+    @property
+    def programs(self) -> Path:
+        """Return a folder for PATH, with a `coord` that is a fork."""
+        self._connection()
+        assert self._folder is not None
+        program = self._folder / "coord"
+        if not program.exists():
+            at_start = {name: text for name, text in os.environ.items() if name.startswith(READ_AT_START)}
+            text = PROGRAM.format(
+                python=sys.executable,
+                coord=str(Path(sys.executable).with_name("coord")),
+                prefixes=READ_AT_START,
+                at_start=at_start,
+                place=str(self._folder / "socket"),
+            )
+            program.write_text(text)
+            program.chmod(0o755)
+        return self._folder
+
     def close(self) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder)
         if self._requests is not None and self._process is not None:
             self._requests.close()
             self._process.wait()
@@ -103,7 +147,7 @@ class Fork:
     def __init__(self, command: Sequence[str], answers: socket.socket) -> None:
         self._command = command
         self._answers = answers
-        self.pid = int(_line(answers))
+        self.pid = int(line_of(answers))
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
@@ -115,7 +159,7 @@ class Fork:
         if self.returncode is None:
             if not select.select([self._answers], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired(self._command, timeout or 0)
-            self.returncode = int(_line(self._answers))
+            self.returncode = int(line_of(self._answers))
             self._answers.close()
         return self.returncode
 
@@ -131,7 +175,7 @@ class Fork:
         self.send_signal(signal.SIGTERM)
 
 
-def _line(answers: socket.socket) -> bytes:
+def line_of(answers: socket.socket) -> bytes:
     line = b""
     while not line.endswith(b"\n"):
         if not (byte := answers.recv(1)):
@@ -143,178 +187,3 @@ def _line(answers: socket.socket) -> bytes:
 def _whole(file: IO[bytes]) -> bytes:
     file.seek(0)
     return file.read()
-
-
-def serve(requests: socket.socket) -> None:
-    _import_all()
-    spawns, ours = socket.socketpair(type=socket.SOCK_SEQPACKET)
-    _start_daemons_through(ours)
-    _become_workers_without_exec()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait for the commands
-    while True:
-        asked, _, _ = select.select([requests, spawns], [], [])
-        request, fds, _, _ = socket.recv_fds(asked[0], LONGEST_REQUEST, 3)
-        if not request:
-            return
-        if asked[0] is spawns:
-            _begin_daemon(request, fds, [requests, spawns])
-        elif os.fork() == 0:
-            requests.close()
-            spawns.close()
-            _carry_out(request, fds)
-        for fd in fds:
-            os.close(fd)
-
-
-def _import_all() -> None:
-    from coordination.cli.app import COMMANDS
-
-    for family in COMMANDS.values():
-        for place, *_ in family.values():
-            importlib.import_module(f"coordination.cli.{place.partition(':')[0]}")
-    keys = (
-        "cryptography.hazmat.primitives.asymmetric.ed25519",
-        "cryptography.hazmat.primitives.serialization",
-    )
-    for name in ("coordination.api.runs", "workers.consumer", *DAEMONS.values(), *keys):
-        importlib.import_module(name)
-    gc.freeze()
-
-
-def _start_daemons_through(server: socket.socket) -> None:
-    """Let every fork of this process get the workers and supervisors that it starts from the fork server."""
-    from coordination.backend.daemon import Daemon
-
-    spawn = Daemon._spawn
-
-    def by_fork(
-        daemon: Daemon, become: list[str], env: Mapping[str, str], hold: int | None
-    ) -> tuple[int, int]:
-        _sh, _c, _script, cwd, *command = become
-        if hold is not None or command[:3] != [sys.executable, "-P", "-m"] or command[3] not in DAEMONS:
-            return spawn(daemon, become, env, hold)
-        waiting, gate = os.pipe()
-        log = os.open(daemon.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.umask(mask := os.umask(0))
-        answers, theirs = socket.socketpair()
-        request = json.dumps([os.getpid(), command[3:], cwd, dict(env), mask]).encode(
-            errors="surrogateescape"
-        )
-        with answers, theirs:
-            socket.send_fds(server, [request], [waiting, log, theirs.fileno()])
-            theirs.close()
-            pid = int(_line(answers))
-        os.close(waiting)
-        os.close(log)
-        return pid, gate
-
-    Daemon._spawn = by_fork  # type: ignore[method-assign]
-
-
-def _join_network(path: str) -> None:
-    with Path(path).open() as network:
-        if os.fstat(network.fileno()).st_ino == Path("/proc/self/ns/net").stat().st_ino:
-            return
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.setns(network.fileno(), CLONE_NEWNET):
-            raise OSError(ctypes.get_errno(), f"cannot enter {path}")
-
-
-def _become_workers_without_exec() -> None:
-    """Let `coord worker` go on in its process, where the imports are done, as a new program."""
-    execve = os.execve
-
-    def go_on(path: str, command: Sequence[str], env: Mapping[str, str]) -> NoReturn:
-        if [*command[:4]] != [sys.executable, "-P", "-m", "workers"]:
-            execve(path, command, env)
-        nothing = os.open(os.devnull, os.O_RDWR)
-        for fd in range(3, 256):
-            with suppress(OSError):  # not open
-                if not os.get_inheritable(fd):  # kept occupied: objects of the former program may close it
-                    os.dup2(nothing, fd, inheritable=False)
-        _take_signals_as_an_interpreter_does()
-        atexit._clear()
-        _become(importlib.import_module(DAEMONS["workers"]).main, command[3:], str(Path.cwd()), env)
-
-    os.execve = go_on  # type: ignore[assignment]
-
-
-def _take_signals_as_an_interpreter_does() -> None:
-    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGCHLD, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-
-
-def _begin_daemon(request: bytes, fds: Sequence[int], sockets: Sequence[socket.socket]) -> None:
-    if pid := os.fork():
-        os.write(fds[2], b"%d\n" % pid)
-        return
-    for one in sockets:
-        one.close()
-    os.setsid()
-    waiting, log, _ = fds
-    for fd, target in ((waiting, 0), (log, 1), (log, 2)):
-        os.dup2(fd, target)
-    for fd in fds:
-        os.close(fd)
-    _take_signals_as_an_interpreter_does()
-    starter, (program, *arguments), cwd, env, mask = json.loads(request.decode(errors="surrogateescape"))
-    os.umask(mask)
-    with suppress(FileNotFoundError):  # elsewhere than on Linux
-        _join_network(f"/proc/{starter}/ns/net")
-    if not os.read(0, 1):  # as the shell that waits there: its parent was killed
-        os._exit(1)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    _become(importlib.import_module(DAEMONS[program]).main, [program, *arguments], cwd, env)
-
-
-def _carry_out(request: bytes, fds: Sequence[int]) -> NoReturn:
-    out, err, answer = fds
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    pid = os.fork()
-    if pid == 0:
-        os.dup2(out, 1)
-        os.dup2(err, 2)
-        for fd in fds:
-            os.close(fd)
-        from coordination.cli import main
-
-        network, *how = json.loads(request.decode(errors="surrogateescape"))
-        if network:
-            _join_network(f"/run/netns/{network}")
-        _become(lambda _: main(), *how)
-    os.write(answer, b"%d\n" % pid)
-    _, status = os.waitpid(pid, 0)
-    os.write(answer, b"%d\n" % os.waitstatus_to_exitcode(status))
-    os._exit(0)
-
-
-def _become(main: Callable[..., Any], command: Sequence[str], cwd: str, env: Mapping[str, str]) -> NoReturn:
-    os.environ.clear()
-    os.environ.update(env)
-    code: Any = 1
-    try:
-        os.chdir(cwd)
-        sys.argv = [*command]
-        code = main(sys.argv[1:])
-    except SystemExit as ended:
-        code = ended.code
-    finally:
-        _end_as_an_interpreter_does(code if isinstance(code, int) else 1)
-
-
-def _end_as_an_interpreter_does(code: int) -> NoReturn:
-    if sys.exc_info()[0] not in (None, SystemExit):
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(code)
-
-
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).parents[1])
-    serve(socket.socket(fileno=int(sys.argv[1])))

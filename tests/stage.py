@@ -27,15 +27,11 @@ from coordination.backend.keys import Keys
 from coordination.errors import CoordinationError
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
-from tests.forked import Fork, ForkServer
+from tests.forked import READ_AT_START, Fork, ForkServer
 from tests.waiting import until
 
 COORD = Path(sys.executable).with_name("coord")
 PLAN = "PLAN-001"
-READ_AT_START = ("LD_", "PYTHON", "LC_", "LANG", "TZ", "FORCE_COLOR", "TERMINAL_WIDTH")
-"""Variables that the interpreter or a library reads before a command of coord is called: a fork is too late
-for them.
-"""
 FORKS = ForkServer()
 """Ended with the session of tests (conftest.py)."""
 Fields = Mapping[str, Any]
@@ -222,6 +218,12 @@ class Stage:
                 check=False,
                 **how,
             )
+        return Done(done.returncode, _decoded(done.stdout), _decoded(done.stderr))
+
+    def python(self, text: str, *, cwd: Path | None = None, timeout: float = 60, **env: str) -> Done:
+        """A script that uses coord, to its end: `python -c TEXT` in a fork."""
+        how: dict[str, Any] = {"cwd": cwd or self.folder, "env": plain(self._variables(env))}
+        done = FORKS.run([sys.executable, "-c", text], timeout=timeout, **how)
         return Done(done.returncode, _decoded(done.stdout), _decoded(done.stderr))
 
     def ok(self, *words: str, **env: str) -> Done:

@@ -1,0 +1,242 @@
+"""The process of which commands, workers and supervisors of tests are forks (forked.py)."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import gc
+import importlib
+import marshal
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import types
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).parents[1])
+
+from tests.forked import LONGEST_REQUEST, line_of
+
+CLONE_NEWNET = 0x40000000
+DAEMONS = {
+    "workers": "workers.command",
+    "coordination.operations.supervisor": "coordination.operations.supervisor",
+}
+"""Programs that `python -m` starts → module with its `main`."""
+
+
+def serve(requests: socket.socket, callers: socket.socket) -> None:
+    _import_all()
+    spawns, ours = socket.socketpair(type=socket.SOCK_SEQPACKET)
+    _start_daemons_through(ours)
+    _become_workers_without_exec()
+    ended, signals = socket.socketpair()
+    signals.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(signals.fileno(), warn_on_full_buffer=False)
+    sockets = [requests, spawns, callers, ended, signals]
+    answers: dict[int, int] = {}
+    """Process → where its exit code is awaited."""
+    while True:
+        asked = select.select([requests, spawns, callers, ended], [], [])[0][0]
+        if asked is ended:
+            ended.recv(4096)
+            _tell_exits(answers)
+            continue
+        calling = callers.accept()[0] if asked is callers else asked
+        request, fds, _, _ = socket.recv_fds(calling, LONGEST_REQUEST, 3)
+        if calling is not asked:
+            fds.insert(2, calling.detach())
+        elif not request:
+            return
+        if asked is spawns:
+            _begin_daemon(request, fds, sockets, answers)
+        elif request:
+            if not (pid := os.fork()):
+                _forget(sockets, answers)
+                _carry_out(request, fds)
+            with suppress(BrokenPipeError):
+                os.write(fds[2], b"%d\n" % pid)
+            answers[pid] = os.dup(fds[2])
+        for fd in fds:
+            os.close(fd)
+
+
+def _tell_exits(answers: dict[int, int]) -> None:
+    with suppress(ChildProcessError):  # there is none left
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            if (answer := answers.pop(ended[0], -1)) >= 0:
+                with suppress(BrokenPipeError):  # nobody waits for it any more
+                    os.write(answer, b"%d\n" % os.waitstatus_to_exitcode(ended[1]))
+                os.close(answer)
+
+
+def _forget(sockets: Sequence[socket.socket], answers: Mapping[int, int]) -> None:
+    """Leave to the fork server, in a fork of it, all that is its own."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for one in sockets:
+        one.close()
+    for answer in answers.values():
+        os.close(answer)
+
+
+def _import_all() -> None:
+    from coordination.cli.app import COMMANDS
+
+    for family in COMMANDS.values():
+        for place, *_ in family.values():
+            importlib.import_module(f"coordination.cli.{place.partition(':')[0]}")
+    keys = (
+        "cryptography.hazmat.primitives.asymmetric.ed25519",
+        "cryptography.hazmat.primitives.serialization",
+    )
+    for name in ("coordination.api.runs", "workers.consumer", *DAEMONS.values(), *keys):
+        importlib.import_module(name)
+    gc.freeze()
+
+
+def _start_daemons_through(server: socket.socket) -> None:
+    """Let every fork of this process get the workers and supervisors that it starts from the fork server."""
+    from coordination.backend.daemon import Daemon
+
+    spawn = Daemon._spawn
+
+    def by_fork(
+        daemon: Daemon, become: list[str], env: Mapping[str, str], hold: int | None
+    ) -> tuple[int, int]:
+        _sh, _c, _script, cwd, *command = become
+        if hold is not None or command[:3] != [sys.executable, "-P", "-m"] or command[3] not in DAEMONS:
+            return spawn(daemon, become, env, hold)
+        waiting, gate = os.pipe()
+        log = os.open(daemon.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.umask(mask := os.umask(0))
+        answers, theirs = socket.socketpair()
+        request = marshal.dumps([os.getpid(), command[3:], cwd, dict(env), mask])
+        with answers, theirs:
+            socket.send_fds(server, [request], [waiting, log, theirs.fileno()])
+            theirs.close()
+            pid = int(line_of(answers))
+        os.close(waiting)
+        os.close(log)
+        return pid, gate
+
+    Daemon._spawn = by_fork  # type: ignore[method-assign]
+
+
+def _join_network(path: str) -> None:
+    with Path(path).open() as network:
+        if os.fstat(network.fileno()).st_ino == Path("/proc/self/ns/net").stat().st_ino:
+            return
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.setns(network.fileno(), CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), f"cannot enter {path}")
+
+
+def _become_workers_without_exec() -> None:
+    """Let `coord worker` go on in its process, where the imports are done, as a new program."""
+    execve = os.execve
+
+    def go_on(path: str, command: Sequence[str], env: Mapping[str, str]) -> NoReturn:
+        if [*command[:4]] != [sys.executable, "-P", "-m", "workers"]:
+            execve(path, command, env)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for fd in range(3, 256):
+            with suppress(OSError):  # not open
+                if not os.get_inheritable(fd):  # kept occupied: objects of the former program may close it
+                    os.dup2(nothing, fd, inheritable=False)
+        _take_signals_as_an_interpreter_does()
+        atexit._clear()
+        _become(importlib.import_module(DAEMONS["workers"]).main, command[3:], str(Path.cwd()), env)
+
+    os.execve = go_on  # type: ignore[assignment]
+
+
+def _take_signals_as_an_interpreter_does() -> None:
+    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGCHLD, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+
+def _begin_daemon(
+    request: bytes, fds: Sequence[int], sockets: Sequence[socket.socket], answers: Mapping[int, int]
+) -> None:
+    if pid := os.fork():
+        os.write(fds[2], b"%d\n" % pid)
+        return
+    _forget(sockets, answers)
+    os.setsid()
+    waiting, log, _ = fds
+    for fd, target in ((waiting, 0), (log, 1), (log, 2)):
+        os.dup2(fd, target)
+    for fd in fds:
+        os.close(fd)
+    _take_signals_as_an_interpreter_does()
+    starter, (program, *arguments), cwd, env, mask = marshal.loads(request)
+    os.umask(mask)
+    with suppress(FileNotFoundError):  # elsewhere than on Linux
+        _join_network(f"/proc/{starter}/ns/net")
+    if not os.read(0, 1):  # as the shell that waits there: its parent was killed
+        os._exit(1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    _become(importlib.import_module(DAEMONS[program]).main, [program, *arguments], cwd, env)
+
+
+def _carry_out(request: bytes, fds: Sequence[int]) -> NoReturn:
+    out, err, _answer, *given = fds
+    for fd, target in ((out, 1), (err, 2), *((fd, 0) for fd in given)):
+        os.dup2(fd, target)
+    for fd in fds:
+        os.close(fd)
+    network, command, cwd, env = marshal.loads(request)
+    if network:
+        _join_network(f"/run/netns/{network}")
+    if command[:2] == [sys.executable, "-c"]:
+        _become(_execute, command[1:], cwd, env)
+    from coordination.cli import main
+
+    _become(lambda _: main(), command, cwd, env)
+
+
+def _execute(command: Sequence[str]) -> int:
+    sys.path[0] = ""
+    sys.modules["__main__"] = program = types.ModuleType("__main__")
+    exec(compile(command[0], "<string>", "exec"), vars(program))
+    return 0
+
+
+def _become(main: Callable[..., Any], command: Sequence[str], cwd: str, env: Mapping[str, str]) -> NoReturn:
+    os.environ.clear()
+    os.environ.update(env)
+    code: Any = 1
+    try:
+        os.chdir(cwd)
+        sys.argv = [*command]
+        code = main(sys.argv[1:])
+    except SystemExit as ended:
+        code = ended.code
+    finally:
+        _end_as_an_interpreter_does(code if isinstance(code, int) else 1)
+
+
+def _end_as_an_interpreter_does(code: int) -> NoReturn:
+    if sys.exc_info()[0] not in (None, SystemExit):
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    serve(*(socket.socket(fileno=int(fd)) for fd in sys.argv[1:]))
