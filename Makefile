@@ -53,9 +53,12 @@ PYTEST := -m pytest --dist loadscope --no-loadscope-reorder
 test: lint
 	$(BIN)/python $(PYTEST) --numprocesses 4 -m "not long"
 
-# Storms, soaks and benchmarks.
+# Storms, soaks and benchmarks; tests of properties with all examples.
 test-long: setup
 	$(BIN)/python $(PYTEST) --numprocesses 2 -m long
+	ALL_EXAMPLES=1 $(BIN)/python $(PYTEST) --numprocesses 2 -m "hypothesis and not long" tests/unit
+	ALL_EXAMPLES=1 $(BIN)/python $(PYTEST) --numprocesses 2 tests/contracts/test_*_machine.py \
+	  tests/contracts/test_any_history.py
 	$(MAKE) soak chaos
 	$(BIN)/python -m benchmarks
 

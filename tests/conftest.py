@@ -18,6 +18,7 @@ import workers
 from coordination.backend.embedded import EmbeddedServer
 from coordination.settings import Settings
 from tests import disks, ports
+from tests.examples import examples
 from tests.stage import FORKS, Stage
 
 LONGEST_FIRST = ("chaos", "acceptance", "integration", "contracts", "unit")
@@ -29,7 +30,8 @@ LONGEST_MODULES = ("test_documentation.py", "test_mcp_stdio.py", "test_machines.
 
 
 gc.disable()  # thousands of tests are collected, and nothing of them is garbage
-settings.register_profile("coord", deadline=None)  # these machines are shared: a slow example is no failure
+# A slow example is no failure: machines are shared.
+settings.register_profile("coord", deadline=None, max_examples=examples(100))
 settings.load_profile("coord")
 
 

@@ -9,10 +9,11 @@ import redis
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from tests.examples import examples
 from tests.run_machine import AnyHistory
 
 SETTINGS = settings(
-    max_examples=30,
+    max_examples=examples(30),
     stateful_step_count=50,
     phases=(Phase.explicit, Phase.generate),  # to make a history that fails shorter takes minutes
 )

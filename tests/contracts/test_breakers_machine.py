@@ -17,6 +17,7 @@ from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepCaller
 from tests.breaker_model import BreakerModel
+from tests.examples import examples
 
 NAME = "resource:db"
 KEYS = Keys("test")
@@ -25,7 +26,7 @@ STEPS_MS = (10_000, 40_000, 70_000, 310_000)
 """No sum of these is near one of those above: the moments that pass while a test runs change nothing."""
 WHO = st.sampled_from(["ann", "bob", "eve"])
 SETTINGS = settings(
-    max_examples=60, stateful_step_count=40, phases=[Phase.reuse, Phase.generate, Phase.shrink]
+    max_examples=examples(60), stateful_step_count=40, phases=[Phase.reuse, Phase.generate, Phase.shrink]
 )
 
 

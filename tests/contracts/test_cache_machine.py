@@ -18,6 +18,7 @@ from coordination.backend.keys import Keys
 from coordination.cache.entries import Entries, NoRoom
 from coordination.cache.names import Eviction, Limits, chain_of
 from tests.cache_model import CacheModel
+from tests.examples import examples
 
 KEYS = Keys("test").cache
 CHAIN = chain_of("P", ["R"], "T")
@@ -28,7 +29,7 @@ STEPS_MS = (40_000, 130_000, 300_000, -20_000, -220_000)
 WHERE = st.integers(0, len(CHAIN) - 1)
 KEY = st.sampled_from(["a", "b", "c"])
 VALUE = st.sampled_from([b"", b"1", b"x" * 100, b"y" * 400])
-SETTINGS = settings(max_examples=60, stateful_step_count=40, phases=[Phase.reuse, Phase.generate])
+SETTINGS = settings(max_examples=examples(60), stateful_step_count=40, phases=[Phase.reuse, Phase.generate])
 
 
 class AnyHistory(RuleBasedStateMachine):

@@ -10,11 +10,12 @@ from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from coordination.backend.client import Profile, connect
+from tests.examples import examples
 from tests.lock_history import AnyHistory
 from tests.lock_model import Request
 
 SETTINGS = settings(
-    max_examples=40,
+    max_examples=examples(40),
     stateful_step_count=40,
     phases=[Phase.reuse, Phase.generate],  # a history on a real server takes minutes to shrink
 )

@@ -29,6 +29,7 @@ from coordination.backend.keys import LUA_NAMES
 from coordination.errors import NotFound
 from coordination.messages import Limits, Message, MessageBus, Position, Taken
 from tests.contracts.conftest import CLOCK
+from tests.examples import examples
 from tests.message_model import Box, Letter
 
 TO = "repo:api"
@@ -391,5 +392,5 @@ def client(redis_url: str, our_clock: None) -> Iterator[redis.Redis]:
 
 def test_an_inbox_keeps_its_promises_in_any_history(client: redis.Redis) -> None:
     run_state_machine_as_test(
-        partial(AnyHistory, client), settings=settings(max_examples=60, stateful_step_count=50)
+        partial(AnyHistory, client), settings=settings(max_examples=examples(60), stateful_step_count=50)
     )

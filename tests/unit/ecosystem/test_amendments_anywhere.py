@@ -19,9 +19,10 @@ from coordination.ecosystem.yaml_text.text_edits import TextEdit, apply, entry, 
 from coordination.ecosystem.yaml_text.tree import Tree, read_tree
 from coordination.ecosystem.yaml_text.values import read_values
 from coordination.errors import EditConflict, InvalidFile
+from tests.examples import examples
 
 TODOS = ("coordination", "todos")
-FEW = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=examples(60), suppress_health_check=[HealthCheck.too_slow])
 
 
 def read(text: str) -> tuple[Tree, Any]:

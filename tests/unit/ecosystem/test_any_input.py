@@ -14,6 +14,7 @@ from test_refusals import JARGON
 from coordination.ecosystem.document import parse
 from coordination.ecosystem.wording import RECORDS
 from coordination.errors import InvalidFile
+from tests.examples import examples
 
 NAMES = sorted(
     {name for record in RECORDS.values() for name in record.model_fields} | {"type", "run", "gate", "<<"}
@@ -55,7 +56,7 @@ def test_any_values_in_any_section(section: str, fields: dict[str, Any]):
     judge(json.dumps(data).encode())
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.data())
 def test_any_slip_of_the_hand(data: st.DataObject):
     text = WHOLE

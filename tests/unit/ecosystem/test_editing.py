@@ -18,9 +18,10 @@ from coordination.ecosystem.editing import edit
 from coordination.ecosystem.outline import outline_of
 from coordination.ecosystem.parsing import parse
 from coordination.errors import CoordinationError, EditConflict, InvalidFile, NotFound, UsageError
+from tests.examples import examples
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(200), suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_a_few_records_read_alone_lead_to_the_same_bytes_as_the_whole_file(data: st.DataObject):
     text = data.draw(files())
@@ -45,7 +46,10 @@ def test_a_few_records_read_alone_lead_to_the_same_bytes_as_the_whole_file(data:
         assert piece.outline == outline_of(parse(whole.document.text, HERE).tree)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(60),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 @given(st.data())
 def test_what_an_edit_does_not_name_stays_as_it_is(tmp_path: Path, data: st.DataObject):
     text = data.draw(files())

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from waiting_graphs import AMOUNT, Draft, acyclic, planted
 
 from coordination.locks.deadlock import ALONE, SHARED, Want, verdict
+from tests.examples import examples
 
 
 def victim_of(draft: Draft) -> str | None:
@@ -19,7 +20,7 @@ def victim_of(draft: Draft) -> str | None:
     return next(iter(found), None)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.randoms(use_true_random=False))
 def test_no_false_alarm_in_any_acyclic_graph(random: Random):
     draft = acyclic(random)
@@ -28,7 +29,7 @@ def test_no_false_alarm_in_any_acyclic_graph(random: Random):
     assert victim_of(draft) is None
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(st.randoms(use_true_random=False), st.integers(2, 10))
 def test_any_planted_circle_is_seen_by_each_of_it_and_one_victim_resolves_it(random: Random, length: int):
     draft = planted(random, length)

@@ -13,8 +13,9 @@ from coordination.models import Ecosystem, Resource, Strategy
 from coordination.planner.forecast import choose_strategy, forecast
 from coordination.planner.graph import build
 from coordination.planner.wait_chain import Cause, Run, chain
+from tests.examples import examples
 
-FEW = settings(max_examples=60)
+FEW = settings(max_examples=examples(60))
 REPOS = ("core", "parser", "web")
 
 

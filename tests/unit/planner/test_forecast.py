@@ -18,8 +18,9 @@ from coordination.planner.schedule import (
     simulate_levels,
     slots_for,
 )
+from tests.examples import examples
 
-FEW = settings(max_examples=60)
+FEW = settings(max_examples=examples(60))
 
 
 def test_two_chains_of_uneven_steps_are_faster_by_dataflow() -> None:

@@ -14,8 +14,9 @@ from coordination.models import TodoStatus
 from coordination.planner.graph import PlanGraph, build
 from coordination.planner.schedule import longest_path
 from coordination.planner.selection import Selectors
+from tests.examples import examples
 
-FEW = settings(max_examples=60)
+FEW = settings(max_examples=examples(60))
 
 
 def reachable(start: str, successors: Mapping[str, Collection[str]]) -> set[str]:

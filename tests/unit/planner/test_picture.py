@@ -16,8 +16,9 @@ from coordination.charts.graph_picture import lay_out
 from coordination.charts.plan import svg as drawn
 from coordination.models import Issue, TodoStatus
 from coordination.planner.graph import build
+from tests.examples import examples
 
-FEW = settings(max_examples=60)
+FEW = settings(max_examples=examples(60))
 Frame = tuple[float, float, float, float]
 
 

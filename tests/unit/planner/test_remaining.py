@@ -27,8 +27,9 @@ from coordination.planner.remaining import (
 )
 from coordination.planner.schedule import bound, simulate
 from tests import plans
+from tests.examples import examples
 
-MANY = settings(max_examples=120, deadline=None)
+MANY = settings(max_examples=examples(120), deadline=None)
 
 
 @dataclass(frozen=True, kw_only=True)

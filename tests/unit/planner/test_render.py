@@ -12,6 +12,7 @@ from coordination.charts.plan_data import plan_data
 from coordination.models import Issue
 from coordination.planner.graph import PlanGraph, build
 from coordination.text import format_hours
+from tests.examples import examples
 
 NASTY = 'Say "hi" \\N <b>&amp;</b> #1 `x`\nand go'
 
@@ -81,7 +82,7 @@ def test_labels_cannot_break_out_of_mermaid_or_dot() -> None:
     assert text.endswith("}")
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(acyclic(issues=True))
 def test_every_form_shows_every_todo(drawn: Drawn) -> None:
     graph = build(drawn.ecosystem, PLAN)

@@ -14,8 +14,9 @@ from coordination.planner.gates import MILESTONE_REPO
 from coordination.planner.graph import build
 from coordination.planner.resources import Supply
 from coordination.planner.schedule import AGEING, bound, busiest_resource, score, simulate
+from tests.examples import examples
 
-MANY = settings(max_examples=150)
+MANY = settings(max_examples=examples(150))
 Durations = Mapping[str, float]
 
 

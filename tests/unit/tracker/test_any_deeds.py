@@ -19,6 +19,7 @@ from coordination.text import cycle_through
 from coordination.tracker.kinds import OPEN
 from coordination.tracker.manager import CoordinationManager
 from coordination.tracker.relations import Relations
+from tests.examples import examples
 
 BEGINNING = """\
 # kept by hand
@@ -83,7 +84,7 @@ def do(manager: CoordinationManager, deed: str, *words: Any) -> None:
         getattr(manager, deed)(*words)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(deeds, min_size=1, max_size=8))
 def test_after_any_deeds_the_file_is_whole(tmp_path: Path, history: list[tuple[Any, ...]]):
     path = tmp_path / "ecosystem.yaml"
