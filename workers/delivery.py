@@ -107,13 +107,10 @@ class DeliveryHandler:
         self._access = git_credentials.access
         self._change_sets = change_sets
         self._land_jobs = change_sets and LandJobs(
-            store=store,
-            change_sets=change_sets,
-            signed_results=signed_results,
-            checkouts=served,
-            access=git_credentials.access,
-            until_answered=self._until_answered,
-        )
+            store=store, change_sets=change_sets, signed_results=signed_results, checkouts=served,
+            access=git_credentials.access, until_answered=self._until_answered,
+            results=lambda grant: self._context.results(grant),
+        )  # fmt: skip
         self._transfer = CommitTransfer(bundles, config, served, git_credentials.access)
         predecessor_paths = PredecessorPaths(self._transfer.fetcher, config.state, self._home)
         limit_bytes = config.settings.context_limit_bytes

@@ -29,13 +29,14 @@ class Landings:
         via: Via | None = None,
         repos: Collection[str] = (),
         method: Method | None = None,
+        no_qa: bool = False,
     ) -> Run:
-        """Start the run that lands the plan's change set. With the embedded server its worker is started as
-        well.
+        """Start the run that lands the plan's change set; `no_qa`: without quality checks. With the embedded
+        server its worker is started as well.
 
         Raises Blocked where there is nothing to land; NotFound without a change set; PlanRefused; Conflict.
         """
-        prepared = self.prepare(plan, LandOptions(via=via, method=method, repos=tuple(repos)))
+        prepared = self.prepare(plan, LandOptions(via=via, method=method, repos=tuple(repos), no_qa=no_qa))
         if prepared.graph is None:
             raise Blocked(f"all of {plan} has landed", f"see: coord changes {plan}")
         return self.start(self.make_ready(prepared))
@@ -71,14 +72,14 @@ class Landings:
 
     def make_ready(self, prepared: PreparedLanding) -> PreparedLanding:
         """Start the worker that it needs. Raises NotAllowed."""
-        self._access.authority.check(prepared.kind, prepared.landing.names)
-        self._access.start_worker(prepared.landing.names)
+        self._access.authority.check(prepared.kind, prepared.repos)
+        self._access.start_worker(prepared.repos)
         return prepared
 
     def start(self, prepared: PreparedLanding) -> Run:
         """Start a prepared landing or revert. Raises Conflict; NotAllowed."""
         names = prepared.landing.names
-        self._access.authority.check(prepared.kind, names)
+        self._access.authority.check(prepared.kind, prepared.repos)
         with self._access.reached() as connection:
             run_id = start(connection, prepared)
         self._access.announce(prepared.kind, prepared.landing.change_set, run=run_id, repos=sorted(names))

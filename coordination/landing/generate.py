@@ -10,23 +10,28 @@ from coordination.models import (
     Ecosystem,
     Gate,
     LandAction,
+    LandCheck,
+    LandRules,
     LandStep,
     NoopAction,
     OnFailure,
+    QaAction,
     Retry,
     RevertAction,
     Todo,
+    Via,
     Workspace,
     generated_id,
 )
+from coordination.planner.checks import Needs, check_todos
 from coordination.planner.generated import generated_plan
-from coordination.runs.records import LAND, REVERT
+from coordination.runs.records import LAND, QA, REVERT
 
 if TYPE_CHECKING:
     from coordination.landing.rules import Landing, RepoLanding
     from coordination.planner.graph import PlanGraph
 
-LOCKS = "locks"
+CHECK, LOCKS = "check", "locks"
 ONCE = Retry(attempts=1)
 """Land todos wait out passing trouble by themselves."""
 
@@ -41,27 +46,37 @@ def run_plan_id(change_set: str, what: str) -> str:
     return f"{what}:{change_set}"
 
 
-def landing_graph(
-    ecosystem: Ecosystem, landing: Landing, checks: Sequence[Todo] = ()
-) -> tuple[Ecosystem, PlanGraph]:
-    """Return the records and the graph of a landing run. `checks`: the todos of quality checks, which must be
-    green before anything lands.
-    """
+def landing_graph(ecosystem: Ecosystem, landing: Landing) -> tuple[Ecosystem, PlanGraph]:
+    """Return the records and the graph of a landing run."""
     whole = landing.atomic is Atomic.PLAN
-    tests = [todo.model_copy(update={"plan": None}) for todo in checks]
+    checks = check_todos_of(ecosystem, landing) if landing.qa else []
     locks = todo_id(landing.change_set, LOCKS)
-    looks = [
-        _check(landing, one, [*(t.id for t in tests if t.repo == one.repo), *([] if whole else [locks])])
-        for one in landing.repos
-    ]
-    barrier = _barrier(landing, [todo.id for todo in (*looks, *tests)] if whole else [])
+    looks = [_check(landing, one, [] if whole else [locks]) for one in landing.repos]
+    barrier = _barrier(landing, [todo.id for todo in (*looks, *checks)] if whole else [])
     lands = [
-        _land(landing, one, locks if whole else look.id)
+        _land(landing, one, locks if whole else look.id, [todo for todo in checks if todo.repo == one.repo])
         for one, look in zip(landing.repos, looks, strict=True)
     ]
-    todos = (*tests, *looks, barrier, *lands)
+    todos = (*looks, *checks, barrier, *lands)
     on_failure = OnFailure.ROLLBACK if whole else OnFailure.CONTINUE
     return _graph(ecosystem, landing, LAND, todos, on_failure)
+
+
+def check_todos_of(ecosystem: Ecosystem, landing: Landing) -> list[Todo]:
+    """Return the todos of the checks that must be green before anything lands: at the commits that the
+    landing has prepared, and in repositories that do not land, but are needed, at their base branches.
+    """
+    needs, names = Needs(ecosystem), landing.names
+    after = {
+        repo: [
+            todo_id(landing.change_set, CHECK, one) for one in names if one == repo or one in needs.of(repo)
+        ]
+        for repo in names
+    }
+    todos = check_todos(ecosystem, names, prefix=f"{landing.change_set}.{QA}", after=after, stated=names)
+    repos = {repo.name: repo for repo in ecosystem.repos}
+    ours = (todo.model_copy(update={"workspace": Workspace.WORKTREE}) for todo in todos)
+    return [todo.working_in(repos[todo.repo]) for todo in ours]
 
 
 def revert_graph(ecosystem: Ecosystem, revert: Landing) -> tuple[Ecosystem, PlanGraph]:
@@ -81,9 +96,10 @@ def _graph(
         run_plan_id(landing.change_set, what),
         f"{what} {landing.change_set}: {landing.title}",
         todos,
-        repos=landing.names,
+        repos=tuple(dict.fromkeys((*landing.names, *(todo.repo for todo in todos)))),
         on_failure=on_failure,
         two_persons=landing.two_persons,
+        land=LandRules(via=Via.LOCAL) if all(one.via is Via.LOCAL for one in landing.repos) else None,
     )
 
 
@@ -103,24 +119,26 @@ def _barrier(landing: Landing, after: Sequence[str]) -> Todo:
 
 def _check(landing: Landing, one: RepoLanding, after: Sequence[str]) -> Todo:
     return Todo(
-        id=todo_id(landing.change_set, "check", one.repo),
+        id=todo_id(landing.change_set, CHECK, one.repo),
         task=f"try whether {landing.change_set} can land in {one.branch} of {one.repo}",
         repo=one.repo,
         blocked_by=tuple(after),
-        action=_land_action(landing, one, LandStep.CHECK),
+        action=_land_action(landing, one, LandStep.CHECK, ()),
         workspace=Workspace.WORKTREE,
         retry=ONCE,
     )
 
 
-def _land(landing: Landing, one: RepoLanding, after: str) -> Todo:
+def _land(landing: Landing, one: RepoLanding, after: str, checks: Sequence[Todo]) -> Todo:
     before = [todo_id(landing.change_set, LAND, repo) for repo in one.after]
+    resources = {need.name: need for todo in checks for need in todo.resources}
     return Todo(
         id=todo_id(landing.change_set, LAND, one.repo),
         task=f"land {landing.change_set} in {one.branch} of {one.repo}",
         repo=one.repo,
-        blocked_by=(after, *before),
-        action=_land_action(landing, one, LandStep.LAND),
+        blocked_by=(after, *(todo.id for todo in checks), *before),
+        resources=tuple(resources.values()),
+        action=_land_action(landing, one, LandStep.LAND, checks),
         compensate=RevertAction(
             type="revert",
             change_set=landing.change_set,
@@ -134,7 +152,7 @@ def _land(landing: Landing, one: RepoLanding, after: str) -> Todo:
     )
 
 
-def _land_action(landing: Landing, one: RepoLanding, step: LandStep) -> LandAction:
+def _land_action(landing: Landing, one: RepoLanding, step: LandStep, checks: Sequence[Todo]) -> LandAction:
     return LandAction(
         type="land",
         step=step,
@@ -144,6 +162,12 @@ def _land_action(landing: Landing, one: RepoLanding, step: LandStep) -> LandActi
         method=landing.method,
         title=_title("Land", landing),
         patience=landing.patience,
+        stated=landing.qa,
+        checks=tuple(
+            LandCheck(todo=todo.id, action=todo.action, timeout=todo.timeout)
+            for todo in checks
+            if isinstance(todo.action, QaAction)
+        ),
     )
 
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from coordination.errors import Conflict, NotFound, PlanRefused, Unreadable
 from coordination.models import OPEN_TODO, Atomic, Ecosystem, LandRules, Method, Plan, Todo, Via, Workspace
+from coordination.planner.checks import Needs, unchecked
 from coordination.runs.change_sets import ChangeSet, Landed, RepoChange
 from coordination.text import listed
 
@@ -23,6 +24,8 @@ class LandOptions:
     method: Method | None = None
     repos: tuple[str, ...] = ()
     """Empty: all repositories of the change set."""
+    no_qa: bool = False
+    """Land without quality checks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,12 @@ class Landing:
     """In the order in which they land."""
     in_place: tuple[str, ...] = ()
     """Todos that worked in place: their work belongs to no change set."""
+    qa: bool = False
+    """True if the checks of the repositories must be green for the trees that land."""
+    unchecked: tuple[str, ...] = ()
+    """Repositories of the landing that declare no check."""
+    qa_skipped: str = ""
+    """The reason why declared checks do not run; empty where they do, or where there are none."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -87,8 +96,12 @@ def decide_landing(
     rules = (plan.land if plan else None) or LandRules()
     edges = edges_between(ecosystem, todos, change_set.repos)
     _refuse_not_closed(chosen, change_set, edges)
+    unchecked_ = tuple(unchecked(ecosystem, chosen))
+    qa = _wants_checks(name, rules, options, unchecked_, len(chosen))
+    if qa:
+        edges = _with_needs(edges, Needs(ecosystem), chosen)
     branches = {repo.name: repo for repo in ecosystem.repos}
-    repos = []
+    repos = list[RepoLanding]()
     for repo in in_order(chosen, edges):
         if repo not in branches:
             what = f"{name} has changes in {repo}, which the file no longer declares"
@@ -101,7 +114,7 @@ def decide_landing(
                 branch=branches[repo].branch,
                 via=via,
                 change=change_set.repos[repo],
-                after=tuple(before for before in edges.get(repo, ()) if before in chosen),
+                after=tuple(one.repo for one in repos if one.repo in edges.get(repo, ())),
             )
         )
     _refuse_damaged(name, (one.change for one in repos))
@@ -115,7 +128,38 @@ def decide_landing(
         patience=patience,
         repos=tuple(repos),
         in_place=tuple(todo.id for todo in todos if todo.workspace is Workspace.IN_PLACE),
+        qa=qa,
+        unchecked=unchecked_,
+        qa_skipped="" if qa or len(unchecked_) == len(chosen) else _skipped(name, options),
     )
+
+
+def _wants_checks(
+    name: str, rules: LandRules, options: LandOptions, unchecked_: Collection[str], repos: int
+) -> bool:
+    """Return whether the landing needs green checks. Raises PlanRefused where one is missing that is
+    demanded.
+    """
+    if options.no_qa or rules.qa is False:
+        return False
+    if rules.qa and unchecked_:
+        what = f"{listed(unchecked_)} {'declares' if len(unchecked_) == 1 else 'declare'} no check"
+        raise PlanRefused(f"{what}, and land.qa of {name} demands one", "add `qa` in the file; or --no-qa")
+    return len(unchecked_) < repos
+
+
+def _skipped(name: str, options: LandOptions) -> str:
+    return "--no-qa" if options.no_qa else f"land.qa of {name} is false"
+
+
+def _with_needs(
+    edges: Mapping[str, Collection[str]], needs: Needs, repos: Collection[str]
+) -> Mapping[str, tuple[str, ...]]:
+    """Add the repositories that the checks of each read: they land before it."""
+    return {
+        repo: tuple(dict.fromkeys((*edges.get(repo, ()), *sorted(needs.of(repo).intersection(repos)))))
+        for repo in repos
+    }
 
 
 def decide_revert(

@@ -31,6 +31,11 @@ class PreparedLanding:
     records: Ecosystem | None = None
     graph: PlanGraph | None = None
 
+    @property
+    def repos(self) -> tuple[str, ...]:
+        """Return the repositories in which the run works: those that land, and those that checks need."""
+        return self.graph.repos if self.graph else self.landing.names
+
 
 def prepare_landing(
     connection: Connection, ecosystem: Ecosystem, name: str, options: LandOptions

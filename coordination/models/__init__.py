@@ -5,7 +5,7 @@ This package alone defines the fields and values of the file; `ecosystem/parsing
 | module | content |
 |---|---|
 | `values.py` | durations, sizes, names; base classes |
-| `checks.py` | quality checks of a repository |
+| `checks.py` | quality checks of a repository, and their action |
 | `execution.py` | strategies, actions, gates, retries, the reuse of results |
 | `landing.py` | how change sets land; the actions of landings |
 | `repositories.py` | repositories and resources |
@@ -15,7 +15,7 @@ This package alone defines the fields and values of the file; `ecosystem/parsing
 
 from __future__ import annotations
 
-from coordination.models.checks import Check, CheckKind, CheckName
+from coordination.models.checks import Check, CheckKind, CheckName, QaAction
 from coordination.models.execution import (
     Action,
     AgentAction,
@@ -29,7 +29,6 @@ from coordination.models.execution import (
     OnFailure,
     OutputSign,
     PythonAction,
-    QaAction,
     Retry,
     RewriteAction,
     Sandbox,
@@ -46,6 +45,7 @@ from coordination.models.landing import (
     Atomic,
     Commit,
     LandAction,
+    LandCheck,
     LandRules,
     LandStep,
     Method,
@@ -117,13 +117,12 @@ __all__ = [
     "Atomic", "Backoff", "Cache", "Check", "CheckKind", "CheckName", "Command", "Commit", "Coordination",
     "Count", "Criterion", "Day", "Dependency", "DependencyStatus", "DependencyType", "Duration", "Ecosystem",
     "FailureSign", "Foreign", "Gate", "Id", "Issue", "IssueStatus", "Jitter", "Labels", "LandAction",
-    "LandRules", "LandStep", "Level", "ManualAction", "Method", "Milestone", "NoopAction", "OnFailure",
-    "OutputSign", "Parameter", "ParameterType", "Plan", "PlanChecks", "PlanStatus", "PythonAction",
-    "QaAction", "QaWhen", "Record", "Repo", "RepoName", "RepoOrder", "Resource", "ResourceName",
-    "ResourceNeed", "ResourceType", "Retry", "RevertAction", "RewriteAction", "Sandbox", "SandboxKind",
-    "SecretName", "ShellAction", "Signatures", "Size", "Strategy", "Template", "TemplatePlan", "TemplateStep",
-    "Text", "Todo", "TodoStatus", "Units", "Validation", "Verdict", "Via", "Word", "Workspace", "WriteBack",
-    "argv_of", "generated_id", "is_of_landing", "lower_case", "parse_duration", "parse_size", "presentable",
-    "secrets_of",
-    "text_of",
+    "LandCheck", "LandRules", "LandStep", "Level", "ManualAction", "Method", "Milestone", "NoopAction",
+    "OnFailure", "OutputSign", "Parameter", "ParameterType", "Plan", "PlanChecks", "PlanStatus",
+    "PythonAction", "QaAction", "QaWhen", "Record", "Repo", "RepoName", "RepoOrder", "Resource",
+    "ResourceName", "ResourceNeed", "ResourceType", "Retry", "RevertAction", "RewriteAction", "Sandbox",
+    "SandboxKind", "SecretName", "ShellAction", "Signatures", "Size", "Strategy", "Template", "TemplatePlan",
+    "TemplateStep", "Text", "Todo", "TodoStatus", "Units", "Validation", "Verdict", "Via", "Word",
+    "Workspace", "WriteBack", "argv_of", "generated_id", "is_of_landing", "lower_case", "parse_duration",
+    "parse_size", "presentable", "secrets_of", "text_of",
 ]  # fmt: skip

@@ -1,12 +1,12 @@
-"""Quality checks that a repository declares in its field `qa`."""
+"""Quality checks that a repository declares in its field `qa`, and the action that runs one."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from coordination.models.values import Command, Duration, Record, RelativePath, Text, Word
+from coordination.models.values import Command, Duration, Id, Record, RelativePath, RepoName, Text, Word
 
 CheckName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=50)]
 Retries = Annotated[int, Field(strict=True, ge=0, le=10)]
@@ -38,6 +38,30 @@ class Check(Record):
     """JUnit XML that the command writes: a path or glob in the repository."""
     retries: Retries = 0
     """How often a red check runs again; only for checks that are known to be flaky."""
+
+
+class QaAction(Record):
+    """A quality check of the todo's repository: one that the repository declares, or a command of its own.
+    The submission fills in `run`, `report`, `retries` and `kind` of a declared check.
+    """
+
+    type: Literal["qa"]
+    check: CheckName | None = None
+    """Name of a declared check; without it, and without `run`, the only one of the repository."""
+    run: Command | None = None
+    report: RelativePath | None = None
+    """JUnit XML that the command writes: a path or glob in the repository."""
+    retries: Retries = 0
+    """How often the check runs again where tests failed; only for tests that are known to be flaky."""
+    kind: CheckKind | None = None
+    needs: tuple[RepoName, ...] | None = None
+    """Repositories whose trees decide the result, besides its own; None: those of all predecessors."""
+    allow_red: Annotated[bool, Field(strict=True)] = False
+    """Succeed although tests fail, and report that."""
+    before: Id | None = None
+    """The todo that ran the same check before the plan. Tests that failed there are reported as such."""
+    criterion_of: Id | None = None
+    """The todo whose acceptance criterion it checks."""
 
 
 def _as_list(value: object) -> object:

@@ -8,14 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from coordination import patterns
-from coordination.models.checks import CheckKind, CheckName, Retries
+from coordination.models.checks import QaAction
 from coordination.models.landing import LandAction, RevertAction
 from coordination.models.values import (
     Amount,
     Command,
     Count,
     Duration,
-    Id,
     Record,
     RelativePath,
     RepoName,
@@ -175,30 +174,6 @@ class RewriteAction(Record):
     rewrite: Argument
     lang: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=40)]
     paths: tuple[Annotated[RelativePath, AfterValidator(_check_included)], ...] = ()
-
-
-class QaAction(Record):
-    """A quality check of the todo's repository: one that the repository declares, or a command of its own.
-    The submission fills in `run`, `report`, `retries` and `kind` of a declared check.
-    """
-
-    type: Literal["qa"]
-    check: CheckName | None = None
-    """Name of a declared check; without it, and without `run`, the only one of the repository."""
-    run: Command | None = None
-    report: RelativePath | None = None
-    """JUnit XML that the command writes: a path or glob in the repository."""
-    retries: Retries = 0
-    """How often the check runs again where tests failed; only for tests that are known to be flaky."""
-    kind: CheckKind | None = None
-    needs: tuple[RepoName, ...] | None = None
-    """Repositories whose trees decide the result, besides its own; None: those of all predecessors."""
-    allow_red: Annotated[bool, Field(strict=True)] = False
-    """Succeed although tests fail, and report that."""
-    before: Id | None = None
-    """The todo that ran the same check before the plan. Tests that failed there are reported as such."""
-    criterion_of: Id | None = None
-    """The todo whose acceptance criterion it checks."""
 
 
 def _bare_command(value: object) -> object:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from coordination.models.checks import QaAction
 from coordination.models.values import Duration, Id, Record, Text, Word
 
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$")]
@@ -51,6 +52,10 @@ class LandRules(Record):
     approvals: Annotated[int, Field(strict=True, ge=0, le=1)] = 0
     """Approvals that the landing waits for before it takes its locks."""
     atomic: Atomic = Atomic.PLAN
+    qa: Annotated[bool, Field(strict=True)] | None = None
+    """True: each repository that lands must have a green check; False: nothing is checked. None: the checks
+    that the repositories declare must be green.
+    """
 
 
 class LandStep(Word):
@@ -58,6 +63,16 @@ class LandStep(Word):
     """Look at the base, try the merge and the right to push; change nothing."""
     LAND = "land"
     """Bring the tip into the base branch."""
+
+
+class LandCheck(Record):
+    """A quality check that must be green for the tree that lands."""
+
+    todo: Id
+    """The todo of the landing run that runs it."""
+    action: QaAction
+    timeout: Duration | None = None
+    """None: the timeout of the todo that lands."""
 
 
 class LandAction(Record):
@@ -73,6 +88,11 @@ class LandAction(Record):
     """Subject of a commit that coord makes."""
     patience: Duration = timedelta(hours=1)
     """Time for which passing trouble is waited out."""
+    stated: Annotated[bool, Field(strict=True)] = False
+    """The todo states the commit that it makes: the checks of the run begin at it."""
+    checks: tuple[LandCheck, ...] = ()
+    """The checks of this repository. They run again where the tree to land is not the one that was checked.
+    """
 
 
 class RevertAction(Record):

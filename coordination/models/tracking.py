@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
+from coordination.models.checks import QaAction
 from coordination.models.execution import (
     Action,
     AtGate,
@@ -17,7 +18,6 @@ from coordination.models.execution import (
     ManualAction,
     NoopAction,
     OnFailure,
-    QaAction,
     Retry,
     SandboxRules,
     Strategy,

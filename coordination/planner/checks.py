@@ -95,17 +95,19 @@ def check_todos(
     before: Mapping[str, str] = MappingProxyType({}),
     allow_red: bool = False,
     with_needed: bool = True,
+    stated: Collection[str] = (),
 ) -> list[Todo]:
     """Return the todos that check these repositories, each behind those that it waits for.
 
     `prefix` begins their ids; `after`: todos of a repository that its checks wait for; `before`: `REPO CHECK`
     → the todo that ran the same check before; `allow_red`: a red check does not fail its todo;
-    `with_needed`: state the commits of needed repositories that are not checked themselves. A repository
-    without checks of these kinds has none here: see `unchecked`.
+    `with_needed`: state the commits of needed repositories that are not checked themselves, besides those
+    `stated` by todos of `after`. A repository without checks of these kinds has none here: see `unchecked`.
     """
     generator = _Generator(
-        ecosystem, kinds, prefix, plan, after, before, allow_red=allow_red, with_needed=with_needed
-    )
+        ecosystem, kinds, prefix, plan, after, before,
+        allow_red=allow_red, with_needed=with_needed, stated=stated,
+    )  # fmt: skip
     return generator.todos(repos)
 
 
@@ -242,6 +244,7 @@ class _Generator:
         *,
         allow_red: bool,
         with_needed: bool,
+        stated: Collection[str],
     ) -> None:
         self._needs = Needs(ecosystem)
         self._resources = {resource.name for resource in ecosystem.resources}
@@ -252,6 +255,7 @@ class _Generator:
         self._before = before
         self._allow_red = allow_red
         self._with_needed = with_needed
+        self._stated = stated
 
     def todos(self, repos: Collection[str]) -> list[Todo]:
         asked = [repo for repo in self._needs.repos if repo in repos]
@@ -271,12 +275,12 @@ class _Generator:
     def _commits(self, checked: Collection[str]) -> dict[str, Todo]:
         """Return the todos that state the commits of repositories whose checks no other check waits for."""
         found = {}
-        for name in self._needs.repos:
+        for name in (name for name in self._needs.repos if name not in self._stated):
             waiting = [repo for repo in checked if name in self._needs.of(repo)]
             behind = [repo for repo in waiting if not self._needs.in_a_circle(repo, name)]
-            stated = name in checked and len(behind) == len(waiting)
+            waited_for = name in checked and len(behind) == len(waiting)
             in_place = self._needs.repos[name].workspace is Workspace.IN_PLACE  # it has no commit to state
-            if waiting and not stated and not in_place:
+            if waiting and not waited_for and not in_place:
                 found[name] = Todo(
                     id=generated_id(f"{self._prefix}.{name}.commit"),
                     task=f"State the commit of {name}",

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from coordination.models import Coordination, Ecosystem, OnFailure, Plan, PlanStatus, Strategy, Todo
+from coordination.models import (
+    Coordination,
+    Ecosystem,
+    LandRules,
+    OnFailure,
+    Plan,
+    PlanStatus,
+    Strategy,
+    Todo,
+)
 from coordination.planner.graph import PlanGraph, build
 
 
@@ -17,6 +26,7 @@ def generated_plan(
     repos: Sequence[str],
     on_failure: OnFailure,
     two_persons: bool = False,
+    land: LandRules | None = None,
 ) -> tuple[Ecosystem, PlanGraph]:
     """Return the records and the graph of a run of these todos, and of nothing that the file has. `plan_id`
     has a colon, as no id in a file has.
@@ -29,6 +39,7 @@ def generated_plan(
         strategy=Strategy.DATAFLOW,
         on_failure=on_failure,
         two_persons=two_persons,
+        land=land,
     ).model_copy(update={"id": plan_id})
     # not validated again: only coord makes plans and todos like these
     coordination = Coordination(id=ecosystem.coordination.id).model_copy(

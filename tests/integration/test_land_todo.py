@@ -15,16 +15,21 @@ import pytest
 from coordination.landing.preview import preview_of
 from coordination.landing.rules import Landing, RepoLanding
 from coordination.landing.start import PreparedLanding
-from coordination.models import LandAction, LandStep, Method, Repo, RevertAction, Via
+from coordination.models import LandAction, LandCheck, LandStep, Method, Repo, RevertAction, Via
 from coordination.runs.change_sets import Landed, RepoChange
 from tests.stage import git
 from workers.executors import land as landing
+from workers.executors.land_checks import CheckRuns
 from workers.executors.land_job import LandJob
 from workers.outcome import AttemptOutcome, OutcomeKind
 
 SIDES = [Via.PUSH, Via.LOCAL]
 WAYS = [(via, method) for via in SIDES for method in Method]
 START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def _no_check(check: LandCheck, commit: str) -> AttemptOutcome:
+    raise AssertionError(f"{check.todo} at {commit}")
 
 
 class Killed(BaseException):
@@ -90,6 +95,7 @@ class Place:
             access=lambda: nullcontext({}),
             stopped=lambda: None,
             say=self.log.append,
+            checks=CheckRuns(results=list, again=_no_check, keep=lambda _: None),
             now=lambda: self.now,
         )
 

@@ -9,27 +9,27 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 from coordination.cache.connection import Connection
-from coordination.errors import CoordinationError, GitRefused, NotAllowed, PlanRefused
+from coordination.errors import CoordinationError, GitRefused, NotAllowed
 from coordination.files import open_private
 from coordination.models import Command as CommandLine
-from coordination.models import LandAction, NoopAction, RevertAction, argv_of
+from coordination.models import LandCheck, NoopAction, argv_of
 from coordination.runs.records import Blame, WaitReason
 from coordination.runs.replies import Grant
 from coordination.sandbox.bubblewrap import Binds
+from workers.attempt import landing
 from workers.attempt.checkpoints import Checkpoint
-from workers.attempt.choice import action_of
+from workers.attempt.choice import action_of, style_of
 from workers.attempt.commands import AttemptCommands
 from workers.attempt.context import LeaseLost
 from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.logs import Log
 from workers.attempt.secrets import SecretsMissing, write_secrets
-from workers.executors import land
 from workers.executors.commands import command_for
 from workers.executors.job import Command, Job
 from workers.outcome import AttemptOutcome, OutcomeKind, describe_exit, failure_from_exit
@@ -40,7 +40,7 @@ from workers.transfer.commits import PathMissing
 from workers.workspace.base import Workspace
 from workers.workspace.base_commit import Unmergeable
 from workers.workspace.choice import workspace_for
-from workers.workspace.commit import CommitRefused, CommitStyle
+from workers.workspace.commit import CommitRefused
 from workers.workspace.files import scratch
 from workers.workspace.lock import LockRequest, Superseded, WorkspaceBusy
 
@@ -66,11 +66,14 @@ class Attempt:
         self._begun = False
         """True if the todo's own command has begun."""
         self._preparing = False
+        self._part: Attempt | None = None  # a check that runs again within a landing
         """True if the repository's `prepare` has begun."""
 
     def stop(self, kind: OutcomeKind, *, at_once: bool = False) -> None:
         """End the command, with this kind of outcome."""
         self._commands.stop(kind, at_once=at_once)
+        if (part := self._part) is not None:
+            part.stop(kind, at_once=at_once)
 
     def say(self, line: str) -> None:
         self._log.say(line)
@@ -161,20 +164,20 @@ class Attempt:
         return outcome
 
     def _landing(self) -> AttemptOutcome | None:
-        """Execute or undo a todo of a landing; None for any other todo."""
-        todo, undo = self.grant.spec.todo, self.grant.undo
-        action = todo.action if undo is None else todo.compensate
-        if not isinstance(action, LandAction | RevertAction):
-            return None
-        if self._attempt_environment.landing is None:
-            raise PlanRefused(
-                "a restricted worker lands nothing: its Redis user may not write change sets",
-                "serve the repository with a worker that is not restricted",
-            )
-        job = self._attempt_environment.landing(lambda: self._commands.stopped, self._log.say)
-        if isinstance(action, LandAction):
-            return land.land(job, action)
-        return land.revert(job, action) if undo is None else land.revert_own(job, action, undo.output)
+        make, stopped = self._attempt_environment.landing, lambda: self._commands.stopped
+        return landing.carry_out(self.grant, make, stopped, self._log.say, self._check)
+
+    def _check(self, check: LandCheck, commit: str) -> AttemptOutcome:
+        """Run a check of the repository at a commit, as a part of this attempt."""
+        grant = landing.check_grant(self.grant, check, commit)
+        part = self._part = Attempt(grant, self._attempt_environment, self._log)
+        if self._commands.stopped is not None:
+            part.stop(self._commands.stopped)
+        with closing(part):
+            outcome = part.run()
+            if outcome.kind is OutcomeKind.SUCCEEDED:
+                part.on_accepted()
+        return outcome
 
     def _confine(self) -> None:
         """Choose the sandbox of the attempt's commands. Raises NoSandbox."""
@@ -224,12 +227,7 @@ class Attempt:
             wanted=self.grant.spec.todo.workspace,
             fetch=self._attempt_environment.fetch,
             carried=self._attempt_environment.carried(self.grant.spec.repo.name),
-            style=CommitStyle(
-                plan=self._attempt_environment.brief.plan_id,
-                message=self._attempt_environment.brief.commit_message,
-                hooks=self._attempt_environment.brief.commit_hooks == "run",
-                read_only=getattr(self.grant.spec.todo.action, "read_only", False),
-            ),
+            style=style_of(self.grant, self._attempt_environment.brief),
             git_commit=self._commands.git_commit,
             confined=self._commands.confinement is not None,
         )

@@ -1,10 +1,11 @@
-"""Choose the action of an attempt, with what it needs."""
+"""Choose the action of an attempt, with what it needs, and the style of its commits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from coordination.models import QaAction
+from coordination.runs.brief import RunBrief
 from coordination.runs.replies import Grant
 from coordination.sandbox.rules import Bounds
 from workers.attempt.actions import AttemptAction, Compensate, RunTodo
@@ -13,6 +14,7 @@ from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.logs import Log
 from workers.cleanup.rollback_cleanup import RollbackCleanup
 from workers.result_cache import Recall
+from workers.workspace.commit import CommitStyle
 
 
 def action_of(
@@ -44,6 +46,15 @@ def action_of(
         withdraw=here.withdraw,
         set_back=here.set_back,
         say=log.say,
+    )
+
+
+def style_of(grant: Grant, brief: RunBrief) -> CommitStyle:
+    return CommitStyle(
+        plan=brief.plan_id,
+        message=brief.commit_message,
+        hooks=brief.commit_hooks == "run",
+        read_only=getattr(grant.spec.todo.action, "read_only", False),
     )
 
 

@@ -107,10 +107,16 @@ class Context:
     def brief(self, run_id: str) -> RunBrief:
         return self._briefs.of(run_id).brief
 
-    def of(self, grant: Grant) -> dict[str, Any]:
+    def results(self, grant: Grant) -> list[PredecessorOutput]:
+        """Return the verified results of all todos before this one, without their files."""
+        return self._handed_over(grant, self._names(grant)).todos
+
+    def _names(self, grant: Grant) -> list[str]:
         known = self._briefs.of(grant.run_id)
-        brief = known.brief
-        names = [n for n in known.ancestors(grant.todo_id) if brief.repo_of[n] != MILESTONE_REPO]
+        return [n for n in known.ancestors(grant.todo_id) if known.brief.repo_of[n] != MILESTONE_REPO]
+
+    def of(self, grant: Grant) -> dict[str, Any]:
+        brief, names = self.brief(grant.run_id), self._names(grant)
         over = self._handed_over(grant, names)
         handed = over.todos
         newest = _newest(handed, brief.repo_of)

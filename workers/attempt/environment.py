@@ -8,14 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from coordination.models import LandCheck
 from coordination.runs.brief import RunBrief
+from coordination.runs.records import is_landing
 from workers.attempt.secrets import TodoSecrets
 from workers.executors.land_job import LandJob
-from workers.outcome import OutcomeKind
+from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.result_cache.results import Results
 from workers.sandbox import Sandboxes
 from workers.workspace.base_commit import Carried, RunBase
 from workers.workspace.git_worktree import Fetch
+
+MakeLandJob = Callable[
+    [Callable[[], OutcomeKind | None], Callable[[str], None], Callable[[LandCheck, str], AttemptOutcome]],
+    LandJob,
+]
+"""Its arguments tell a stop, write a line of the log, and run a check at a commit."""
 
 
 def _nothing_published() -> None:
@@ -54,10 +62,8 @@ class AttemptEnvironment:
     """Fetches a commit of another host."""
     sandboxes: Sandboxes | None = None
     """The sandboxes of this worker; None where nothing is executed."""
-    landing: Callable[[Callable[[], OutcomeKind | None], Callable[[str], None]], LandJob] | None = None
-    """What a todo of a landing run may use, given who tells a stop and who writes its log; None where this
-    worker may not write change sets.
-    """
+    landing: MakeLandJob | None = None
+    """Makes what a todo of a landing run may use; None where this worker may not write change sets."""
     base: Callable[[], RunBase] | None = None
     """Looks the base branch up where landing goes; None: the base is the local branch."""
     set_back: Callable[[], str] = str
@@ -70,6 +76,8 @@ class AttemptEnvironment:
     def carried(self, repo: str) -> Carried | None:
         """Return the commits of earlier runs, or of the change set, that a run takes up in a repository."""
         brief, branch = self.brief, self.brief.branch_of_set.get(repo, "")
+        if is_landing(brief.plan_id):  # a repository that does not land is checked as its base branch is
+            return Carried(runs=(), tip=None, base=self.base)
         if not brief.carried_from and not branch:
             return None
         runs, set_back = brief.carried_from, brief.set_back.get(repo)

@@ -11,16 +11,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from coordination.models import LandAction, LandStep, RevertAction, Via
 from coordination.runs.change_sets import Landed, RepoChange
 from coordination.runs.records import WaitReason
+from workers.executors.land_checks import LandChecks
 from workers.executors.land_job import LandJob
 from workers.executors.landed_commits import (
     COMMIT,
     REVERTS,
+    as_checked,
     commit_in,
     contains,
     landing_of,
@@ -97,16 +100,21 @@ class _Attempt:
             self._verified(action.tip, change)
             if action.step is LandStep.CHECK:
                 return self._check(at, action, change)
+            checks = LandChecks(at.repo, action, self._job.checks, self._job.say)
             for _ in range(LOOKS):
                 base = self._seen(at)
                 if known := self._landed_before(at, base, action):
-                    return self._landed(known)
+                    return self._landed(at, action, known, known.commit)
                 made = self._prepared(at, action, change, base.commit)
                 if isinstance(made, Nothing):
-                    return self._landed(self._there_already(at, action, change, base.commit))
+                    there = self._there_already(at, action, change, base.commit)
+                    return self._landed(at, action, there, base.commit)
+                made = as_checked(at, made, checks.commit)
+                if (hindrance := checks.hindrance(made.commit, made.tree)) is not None:
+                    raise _Ends(hindrance)
                 landed = self._record(at, made, action)
                 if self._pushed(at, made):
-                    return self._landed(landed)
+                    return self._landed(at, action, landed, made.commit)
             raise self._waits(f"{at.branch} of {at.repo} keeps moving", Reason.MOVED)
 
     def revert(self, action: RevertAction) -> AttemptOutcome:
@@ -178,11 +186,14 @@ class _Attempt:
         if isinstance(found, Refused):
             raise self._refused(found)
         made = self._prepared(at, action, change, found.commit)
+        words = f"it can land on {found.commit[:12]} of {at.branch}"
         if isinstance(made, Nothing):
-            return self._done({"base": found.commit}, f"{at.branch} has all of it: there is nothing to land")
-        if self._via is Via.PUSH and (refused := may_push(at, found.commit)) is not None:
+            words = f"{at.branch} has all of it: there is nothing to land"
+        elif self._via is Via.PUSH and (refused := may_push(at, found.commit)) is not None:
             raise self._refused(refused)
-        return self._done({"base": found.commit}, f"it can land on {found.commit[:12]} of {at.branch}")
+        done = self._done({"base": found.commit}, words)
+        commit = made.base if isinstance(made, Nothing) else made.commit
+        return self._stated(at, done, commit, found.commit) if action.stated else done
 
     def _prepared(
         self, at: BaseBranch, action: LandAction, change: RepoChange, base: str
@@ -249,10 +260,18 @@ class _Attempt:
             return False
         raise self._refused(found)
 
-    def _landed(self, landed: Landed) -> AttemptOutcome:
+    def _landed(self, at: BaseBranch, action: LandAction, landed: Landed, stands: str) -> AttemptOutcome:
+        """`stands`: the commit of the base branch that has the work."""
         self._job.note_landed(landed)
         what = "has landed" if landed.method != BY_PEOPLE else "is there"
-        return self._done(landed.model_dump(), f"{landed.commit[:12]} {what} by {self._via}")
+        done = self._done(landed.model_dump(), f"{landed.commit[:12]} {what} by {self._via}")
+        return self._stated(at, done, stands, stands) if action.stated else done
+
+    def _stated(self, at: BaseBranch, done: AttemptOutcome, commit: str, since: str) -> AttemptOutcome:
+        """Return the outcome with the commit at which checks find the repository, and its tree."""
+        self._job.checks.keep(commit)
+        output = {**_parsed(done.output), "repo": at.repo, "tree": tree_of(at, commit)}
+        return replace(done, output=json.dumps(output), tip=commit, since=since)
 
     def _reverted(
         self, at: BaseBranch, action: RevertAction, change: RepoChange | None, commit: str, before: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import TypeVar
 
 from coordination.credentials.records import Purpose
-from coordination.models import LandAction, Repo, RevertAction
+from coordination.models import LandAction, LandCheck, Repo, RevertAction
 from coordination.runs.change_sets import ChangeSets, Landed, RepoChange
+from coordination.runs.inputs import PredecessorOutput
 from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
-from workers.outcome import OutcomeKind
+from workers.executors.land_checks import CheckRuns
+from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.signed_results import SignedResults
 from workers.workspace.askpass import Access
+from workers.workspace.git import git
 from workers.workspace.lock import Superseded
+from workers.workspace.repository import branch_of
 
 T = TypeVar("T")
 
@@ -44,6 +48,7 @@ class LandJob:
     """Gives git access to the remote."""
     stopped: Callable[[], OutcomeKind | None]
     say: Callable[[str], None]
+    checks: CheckRuns
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
@@ -58,11 +63,19 @@ class LandJobs:
     access: Access
     until_answered: Callable[[Callable[[], object]], object]
     """Asks Redis again until it answers."""
+    results: Callable[[Grant], Sequence[PredecessorOutput]]
+    """Reads the verified results of the todos before one."""
 
     def of(
-        self, grant: Grant, stopped: Callable[[], OutcomeKind | None], say: Callable[[str], None]
+        self,
+        grant: Grant,
+        stopped: Callable[[], OutcomeKind | None],
+        say: Callable[[str], None],
+        check: Callable[[LandCheck, str], AttemptOutcome],
     ) -> LandJob:
-        """Return the job of a todo. `stopped` tells a stop, `say` writes a line of its log."""
+        """Return the job of a todo. `stopped` tells a stop, `say` writes a line of its log, `check` runs a
+        check at a commit.
+        """
         repo, name = grant.spec.repo, _change_set_of(grant)
 
         def change() -> RepoChange | None:
@@ -90,7 +103,16 @@ class LandJobs:
             access=lambda: self.access(grant.run_id, repo.name, repo.url or "", Purpose.WRITE),
             stopped=stopped,
             say=say,
+            checks=CheckRuns(
+                results=lambda: self._ask(lambda: self.results(grant)),
+                again=check,
+                keep=lambda commit: self._keep(grant, commit),
+            ),
         )
+
+    def _keep(self, grant: Grant, commit: str) -> None:
+        ref = f"refs/heads/{branch_of(grant.run_id)}"
+        git("update-ref", "--no-deref", ref, commit, cwd=self.checkouts[grant.spec.repo.name])
 
     def _record(self, grant: Grant, json: str) -> None:
         """Record what the next attempt must know, before the base branch changes. Raises Superseded."""

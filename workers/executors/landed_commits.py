@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from workers.landing.records import BaseBranch
+from workers.landing.records import BaseBranch, Prepared
 from workers.workspace.git import ask, git
 
 REVERTS = "Coord-Reverts"
@@ -48,6 +49,15 @@ def revert_of(at: BaseBranch, commit: str, base: str) -> str:
 def tree_of(at: BaseBranch, commit: str) -> str:
     """Return the tree of a commit. Raises GitRefused."""
     return git("rev-parse", "--verify", f"{commit}^{{tree}}", cwd=at.path).strip()
+
+
+def as_checked(at: BaseBranch, made: Prepared, checked: str) -> Prepared:
+    """Return the commit that was checked, where it has the tree and the parents of the one made now."""
+    if not checked or checked == made.commit:
+        return made
+    shape = ("show", "-s", "--format=%T %P")
+    same = _lines(at, *shape, checked) == _lines(at, *shape, made.commit)
+    return replace(made, commit=checked) if same else made
 
 
 def merge_base(at: BaseBranch, base: str, tip: str) -> str:

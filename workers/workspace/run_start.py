@@ -117,8 +117,8 @@ class RunStart:
         return found.commit
 
     def _base_branch(self, carried: Carried) -> str:
-        """Return the commit of the base branch, and keep it; empty in a run without a change set."""
-        if not carried.change_set:
+        """Return the commit of the base branch, and keep it; empty in a run that begins at the local one."""
+        if not carried.change_set and carried.base is None:
             return ""
         if carried.base is None:
             commit = tip(self._repo.name, self._checkout, self._repo.branch)

@@ -36,6 +36,7 @@ detach_option = click.option("--detach", is_flag=True, help="Return at once; fol
     help="Land only REPO and other named ones; what their changes build on must be among them.",
 )  # fmt: skip
 @choice("--method", Method, "Default: as in the plan, else merge.")
+@click.option("--no-qa", is_flag=True, help="Land without quality checks.")
 @click.option("--dry-run", is_flag=True, help="Print what would land where and how; change nothing.")
 @yes_option
 @detach_option
@@ -47,6 +48,7 @@ def land(
     via: str | None,
     repos: tuple[str, ...],
     method: str | None,
+    no_qa: bool,
     dry_run: bool,
     yes: bool,
     detach: bool,
@@ -54,15 +56,19 @@ def land(
 ) -> int:
     """Bring the change set of PLAN into the base branches of its repositories, in dependency order.
 
-    All repositories are checked first: the base branch, a merge without conflicts, the right to push. If one
-    refuses for good after that, those that have landed are reverted, unless the plan says `atomic: repo`.
-    Trouble that passes is waited for. Nothing is ever forced.
+    All repositories are checked first: the base branch, a merge without conflicts, the right to push, and the
+    quality checks that they declare, with the changes merged. If one refuses for good after that, those that
+    have landed are reverted, unless the plan says `atomic: repo`. Trouble that passes is waited for. Nothing
+    is ever forced.
 
     Exit code 0: all has landed, or nothing was to be landed. 2: it cannot land as it is, such as with open
     todos. 3: something was refused. 6: a run writes the change set.
     """
     options = LandOptions(
-        via=Via(via) if via else None, method=Method(method) if method else None, repos=repos
+        via=Via(via) if via else None,
+        method=Method(method) if method else None,
+        repos=repos,
+        no_qa=no_qa,
     )
     prepared = call.coord.landings.prepare(plan, options)
     if prepared.graph is None:

@@ -96,6 +96,7 @@ def coord_resolve_conflict(session: Session, plan: PlanName, repo: RepoName) -> 
 
 
 WayIn = Annotated[Via | None, Field(description="Overrides the plan's value.")]
+NoQa = Annotated[bool, Field(description="Land without quality checks.")]
 MethodName = Annotated[Method | None, Field(description="Overrides the plan's value.")]
 Chosen = Annotated[
     Items,
@@ -150,13 +151,18 @@ def coord_get_qa(session: Session, run: RunName = LAST, limit: Most = CHECKS_SHO
 
 @reads("Preview a landing")
 def coord_preview_landing(
-    session: Session, plan: PlanName, via: WayIn = None, repos: Chosen = None, method: MethodName = None
+    session: Session,
+    plan: PlanName,
+    via: WayIn = None,
+    repos: Chosen = None,
+    method: MethodName = None,
+    no_qa: NoQa = False,
 ) -> LandingPreview:
-    """Return what coord_land_plan would do in each repository: base, tip, method, outcome, and what would
-    refuse it. Show it to the person who decides before you call coord_land_plan.
+    """Return what coord_land_plan would do in each repository: base, tip, method, outcome, quality
+    checks, and what would refuse it. Show it to the person who decides before you call coord_land_plan.
     """
     landings = session.coord.landings
-    options = LandOptions(via=via, method=method, repos=tuple(repos or ()))
+    options = LandOptions(via=via, method=method, repos=tuple(repos or ()), no_qa=no_qa)
     return landings.preview(landings.prepare(plan, options))
 
 
@@ -167,6 +173,7 @@ def coord_land_plan(
     via: WayIn = None,
     repos: Chosen = None,
     method: MethodName = None,
+    no_qa: NoQa = False,
     wait_s: Wait = 0,
 ) -> CutRun:
     """Start the run that brings the plan's change set into the base branches, in dependency order, and return
@@ -176,7 +183,7 @@ def coord_land_plan(
     are reverted, and the run's status is rolled_back; with rollback_failed something could not be reverted,
     and a person must look.
     """
-    run = session.coord.landings.land(plan, via=via, repos=repos or (), method=method)
+    run = session.coord.landings.land(plan, via=via, repos=repos or (), method=method, no_qa=no_qa)
     return cut(CutRun, session.detached(run, wait_s), SHOWN)
 
 

@@ -1,0 +1,152 @@
+"""Story: a landing runs the quality checks for the trees that land, and nothing lands without them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.stage import PLAN, Done, Stage, git
+from tests.waiting import until
+
+SEEN = "json.load(open(os.environ['COORD_CONTEXT']))['predecessors']"
+NEEDS = (
+    f"python3 -c \"import json, os; at = [p['path'] for p in {SEEN} if p['repo'] == 'lib'][-1]; "
+    "assert open(at + '/version').read() == '2\\n'\""
+)
+LIB = "echo lib >> $LEDGER; touch left; while test -e $HOLD; do sleep 0.05; done; ! test -e broken"
+REPOS = {"lib": {"qa": LIB}, "app": {"qa": {"name": "unit", "run": f"echo app >> $LEDGER; {NEEDS}"}}}
+TODOS = [
+    {"id": "LIB", "repo": "lib", "action": "echo 2 > version"},
+    {"id": "APP", "repo": "app", "blocked_by": ["LIB"], "action": "echo 2 > needs"},
+]
+DEPENDS = {"id": "D", "consumer": "app", "provider": "lib", "type": "runtime"}
+
+
+@pytest.fixture
+def swept(stage: Stage) -> Stage:
+    """A change set in two repositories, with a bare remote each."""
+    stage.env = {"LEDGER": str(stage.folder / "ledger"), "HOLD": str(stage.folder / "hold")}
+    repos: dict[str, Any] = {}
+    for name, fields in REPOS.items():
+        path = stage.repo(name)
+        git(path, "clone", "-q", "--bare", str(path), str(stage.folder / f"{name}.git"))
+        repos[name] = {**fields, "url": str(stage.folder / f"{name}.git")}
+    stage.write(TODOS, repos=repos)
+    edit(stage, lambda document: document["coordination"].update(dependencies=[DEPENDS]))
+    stage.up()
+    assert stage.sweep().code == 0
+    return stage
+
+
+def edit(stage: Stage, change: Any) -> None:
+    document = yaml.safe_load(stage.file.read_text())
+    change(document)
+    stage.file.write_text(yaml.safe_dump(document))
+
+
+def land(stage: Stage, *words: str) -> Done:
+    return stage.coord("land", PLAN, "--yes", "--json", *words)
+
+
+def heads(stage: Stage) -> list[str]:
+    return [git(stage.folder / f"{repo}.git", "rev-parse", "main") for repo in ("lib", "app")]
+
+
+def landed(stage: Stage) -> list[bool]:
+    return ["version" in files(stage, "lib"), "needs" in files(stage, "app")]
+
+
+def files(stage: Stage, repo: str) -> list[str]:
+    return git(stage.folder / f"{repo}.git", "ls-tree", "--name-only", "main").split()
+
+
+def colleague(stage: Stage, repo: str, file: str) -> None:
+    """Somebody pushes a file to the base branch."""
+    other = stage.folder / f"colleague-{file}"
+    git(stage.folder, "clone", "-q", str(stage.folder / f"{repo}.git"), str(other))
+    (other / file).write_text("x\n")
+    git(other, "add", "--all")
+    git(other, "commit", "-qm", file)
+    git(other, "push", "-q", "origin", "main")
+
+
+def changes(stage: Stage) -> dict[str, str]:
+    return {one["repo"]: one["tip"] for one in stage.ok("changes", PLAN, "--json").json}
+
+
+def checks(done: Done) -> dict[str, tuple[str, bool]]:
+    return {
+        one["id"].removeprefix(f"{PLAN}.qa."): (one["state"], bool(one["cached"]))
+        for one in done.json["todos"]
+        if ".qa." in one["id"]
+    }
+
+
+def test_green_checks_land_and_their_results_are_reused(swept: Stage):
+    edit(swept, lambda document: document["coordination"]["plans"][0].update(land={"method": "squash"}))
+    assert swept.ok("qa", "--plan", PLAN).code == 0
+    ran = list(swept.ledger)
+
+    done = land(swept)
+    assert (done.code, landed(swept)) == (0, [True, True]), [
+        (t["id"], t["state"], t["error"], t["waits_for"]) for t in done.json["todos"]
+    ]
+    assert checks(done) == {"lib.qa": ("succeeded", True), "app.unit": ("succeeded", True)}
+    assert swept.ledger == ran, "they were green for the same trees"
+    assert "left" not in files(swept, "lib")
+
+
+def test_a_check_that_is_not_green_refuses_and_leaves_all_as_it_was(swept: Stage):
+    before, tips = heads(swept), changes(swept)
+    edit(swept, lambda document: document["repos"][1]["qa"].update(run="echo 'no such thing' && exit 3"))
+    red = land(swept)
+    assert (red.code, red.json["status"]) == (3, "rolled_back")
+    assert checks(red)["lib.qa"][0] == "compensated"
+    assert f"{PLAN}.qa.app.unit" in red.err
+    edit(swept, lambda document: document["repos"][0].update(qa="./nowhere"))
+    assert land(swept).code == 3
+    assert "could_not_run" in swept.todo(f"{PLAN}.qa.lib.qa")["error"]
+
+    assert (heads(swept), changes(swept)) == (before, tips)
+    assert git(swept.folder / "lib", "rev-parse", f"coord/{PLAN}") == tips["lib"], "a rollback takes nothing"
+    assert (land(swept, "--no-qa").code, landed(swept)) == (0, [True, True])
+
+
+def test_a_base_that_moves_after_the_check_is_checked_again_before_anything_is_pushed(swept: Stage):
+    hold = Path(swept.env["HOLD"])
+    hold.touch()
+    landing = swept.begin("land", PLAN, "--yes", "--json")
+    until(lambda: swept.ledger == ["lib"], 30)
+    colleague(swept, "lib", "theirs")
+    hold.unlink()
+    done = landing.done()
+
+    assert (done.code, landed(swept)) == (0, [True, True]), done.err
+    assert "theirs" in files(swept, "lib")
+    assert swept.ledger == ["lib", "app", "lib", "app"], "the other repository reads the tree that moved"
+    swept.ok("revert", PLAN, "--yes")
+
+    edit(swept, lambda document: document["repos"][0].update(qa=f"true; {LIB}"))  # its results count no more
+    hold.touch()
+    before = len(swept.ledger)
+    landing = swept.begin("land", PLAN, "--yes", "--json")
+    until(lambda: len(swept.ledger) > before, 30)
+    colleague(swept, "lib", "broken")
+    hold.unlink()
+    refused = landing.done()
+    assert (refused.code, landed(swept)) == (3, [False, False])
+    assert f"{PLAN}.qa.lib.qa is not green for what would land now" in refused.err
+
+
+def test_with_atomic_repo_a_red_check_keeps_its_own_repository_out(swept: Stage):
+    land_rules = {"method": "ff", "atomic": "repo"}
+    edit(swept, lambda document: document["coordination"]["plans"][0].update(land=land_rules))
+    edit(swept, lambda document: document["repos"][1]["qa"].update(run="false"))
+
+    assert (land(swept).code, landed(swept)) == (3, [True, False])
+    edit(swept, lambda document: document["repos"][1].update(qa=NEEDS))
+    done = land(swept)
+    assert (done.code, landed(swept)) == (0, [True, True]), done.err
