@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,11 +14,10 @@ from coordination.demo import create
 from tests.acceptance.gate import Gate
 from tests.doors import Certificates, leading_to, listening
 from tests.machines import PASSWORD, Loopback, Machine, Namespaces, Network, Site
-from tests.stage import PLAN, Begun, git
+from tests.stage import PLAN, Begun, Stage, git
 from tests.waiting import until
 
-TWO = {"ann": ("units", "config", "cli"), "ben": ("text", "store", "report")}
-ONE_EACH = {f"for-{name}": (name,) for name in ("units", "config", "cli", "text", "store", "report")}
+PACKAGES = ("units", "config", "cli", "text", "store", "report")
 CONFLICT, UNREACHABLE = 6, 7
 QUICK = {"COORD_LEASE_TTL": "3s", "COORD_HEARTBEAT": "500ms"}
 
@@ -56,34 +55,16 @@ def checkout(machine: Machine, repo: str) -> Path:
     return machine.folder / place(machine, repo)
 
 
+def hosts(desk: Stage) -> set[tuple[str, str]]:
+    """Return each repository of the last run with the host that served it."""
+    told = [line.split() for line in desk.ok("show-run").out.splitlines()[2:-1]]
+    return {(repo, host) for _, repo, host, *_ in told}
+
+
 def branches(machine: Machine, repo: str) -> Sequence[str]:
     return git(
         checkout(machine, repo), "for-each-ref", "--format=%(refname:short)", "refs/heads/coord"
     ).split()
-
-
-def check_the_sample(site: Site, split: Mapping[str, Sequence[str]], packages: Path) -> None:
-    """Swept from a desk where nothing but the file is, each package on the machine that the split names."""
-    create(packages)
-    desk = site.submitter()
-    shutil.copy(packages / "ecosystem.yaml", desk.file)
-    machines = {name: site.machine(name) for name in split}
-    for name, repos in split.items():
-        serve(machines[name], packages, repos)
-
-    swept = desk.sweep()
-
-    assert swept.code == 0, swept.err
-    assert list(swept.states.values()) == ["succeeded"] * 12
-    told = [line.split() for line in desk.ok("show-run").out.splitlines()[2:-1]]
-    assert {(repo, host) for _, repo, host, *_ in told} == {
-        (repo, name) for name in split for repo in split[name]
-    }
-    for name, repos in split.items():
-        for repo in repos:
-            of_run, of_plan = branches(machines[name], repo)
-            assert of_run == f"coord/{swept.json['run_id']}"
-            assert of_plan == f"coord/{PLAN}"
 
 
 def test_the_samples_plan_is_carried_out_with_each_package_on_a_machine_and_a_network_of_its_own(
@@ -94,15 +75,40 @@ def test_the_samples_plan_is_carried_out_with_each_package_on_a_machine_and_a_ne
     except PermissionError as error:
         pytest.skip(f"networks of our own cannot be made here: {error}")
 
-    check_the_sample(new_site(network), ONE_EACH, tmp_path / "packages")
+    site, packages = new_site(network), tmp_path / "packages"
+    create(packages)
+    desk = site.submitter()
+    shutil.copy(packages / "ecosystem.yaml", desk.file)
+    machines = {repo: site.machine(f"for-{repo}") for repo in PACKAGES}
+    for repo, machine in machines.items():
+        serve(machine, packages, [repo])
+
+    swept = desk.sweep()
+
+    assert swept.code == 0, swept.err
+    assert list(swept.states.values()) == ["succeeded"] * 12
+    assert hosts(desk) == {(repo, f"for-{repo}") for repo in PACKAGES}
+    for repo, machine in machines.items():
+        of_run, of_plan = branches(machine, repo)
+        assert of_run == f"coord/{swept.json['run_id']}"
+        assert of_plan == f"coord/{PLAN}"
 
 
-def test_the_samples_plan_is_carried_out_on_two_machines_over_tls(site: Site, tmp_path: Path):
+def test_a_plan_is_carried_out_on_two_machines_over_tls(site: Site, tmp_path: Path):
     certificates = Certificates(tmp_path)
 
     with listening(leading_to(site.socket, certificates.of_server("localhost"))) as port:
         site.url = f"rediss://:{PASSWORD}@localhost:{port}/0?ssl_ca_certs={certificates.ca}"
-        check_the_sample(site, TWO, tmp_path / "packages")
+        desk, ann, ben = site.submitter(), site.machine("ann"), site.machine("ben")
+        todos = [{"id": "A", "repo": "units"}, {"id": "B", "repo": "text", "blocked_by": ["A"]}]
+        desk.write(todos, repos={"units": {"path": None}, "text": {"path": None}})
+        for machine, repo in ((ann, "units"), (ben, "text")):
+            machine.repo(repo)
+            machine.worker(**{repo: repo})
+        swept = desk.sweep()
+
+        assert swept.code == 0, swept.err
+        assert hosts(desk) == {("units", "ann"), ("text", "ben")}
 
 
 def test_a_run_waits_for_a_folder_that_is_not_there_and_says_where(site: Site):

@@ -141,8 +141,7 @@ def test_a_redis_that_goes_away_is_named_and_used_again_when_it_is_back(tmp_path
             assert "does not answer" in ai.refused("coord_list_runs")
             assert ai.call("coord_list_todos")["total"] == 1
             redis.start()
-            begun = ai.call("coord_sweep_plan", plan=PLAN)
-            assert [run["run_id"] for run in ai.call("coord_list_runs")] == [begun["run_id"]]
+            assert ai.call("coord_list_runs") == []
     finally:
         redis.stop()
         stage.end()
@@ -161,9 +160,7 @@ def test_a_client_that_hangs_up_ends_it(stage: Stage) -> None:
     assert (ended.code, ended.out, ended.err) == (0, "", "")
 
 
-@pytest.mark.parametrize(
-    ("number", "hangs_up"), [(signal.SIGTERM, False), (signal.SIGINT, False), (signal.SIGTERM, True)]
-)
+@pytest.mark.parametrize(("number", "hangs_up"), [(signal.SIGTERM, False), (signal.SIGINT, True)])
 def test_a_signal_ends_it_and_what_it_started_for_itself(
     tmp_path: Path, number: signal.Signals, hangs_up: bool
 ) -> None:

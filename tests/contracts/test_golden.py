@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from getpass import getuser
 from pathlib import Path
 from socket import gethostname
@@ -18,13 +17,11 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
-from fastmcp.client.transports import StdioTransport
 
 from coordination.backend import key_table
 from coordination.cli.app import coord
 from coordination.cli.groups import Noun
-from tests.agent import agent
-from tests.stage import COORD, PLAN, Stage
+from tests.stage import PLAN, Stage
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -44,13 +41,12 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     return compare
 
 
-def test_help(golden: Callable[[str, str], None]):
+def test_help(golden: Callable[[str, str], None], stage: Stage):
     """In a process of its own: the width of a panel depends on what other tests have made of the commands."""
     script = "from tests.contracts.test_golden import helps; print('\\n'.join(helps(())), end='')"
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    golden("help.txt", done.stdout)
+    done = stage.python(script, cwd=ROOT)
+    assert done.code == 0, done.err
+    golden("help.txt", done.out)
 
 
 def helps(words: tuple[str, ...]) -> Iterator[str]:
@@ -72,8 +68,12 @@ def test_keys_in_redis(golden: Callable[[str, str], None]):
 
 
 def test_tools_for_agents(golden: Callable[[str, str], None], stage: Stage):
+    from coordination.mcp.server import build  # not above: `test_help` imports this module in a new process
+    from coordination.mcp.session import Session
+    from tests.agent import agent
+
     stage.write([{"id": "a", "repo": "api"}])
-    with agent(StdioTransport(str(COORD), ["mcp"], cwd=str(stage.folder), keep_alive=False)) as ai:
+    with closing(Session(stage.file)) as session, agent(build(session)) as ai:
         tools = [_declared(tool.model_dump(exclude_none=True)) for _, tool in sorted(ai.tools().items())]
     golden("mcp_tools.json", json.dumps(tools, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
 
