@@ -23,6 +23,7 @@ import redis
 from coordination.backend.error_messages import cannot_write
 from coordination.credentials.records import Purpose
 from coordination.credentials.store import credentials_file
+from coordination.errors import Unreadable
 from coordination.models import secrets_of
 from coordination.retry import retried
 from coordination.runs.brief import RunBrief
@@ -144,10 +145,7 @@ class DeliveryHandler:
             return TaskResult(TaskResultKind.CANCELLED if cancelled else TaskResultKind.ENDED, reply.word)
 
     def hand_back_all(self) -> None:
-        """Kill the commands of all attempts and hand the todos back.
-
-        For a worker with two signals to stop.
-        """
+        """Kill the commands of all attempts and hand the todos back: a second signal stops the worker."""
         with self._guard:
             running = tuple(self._running)
         for attempt in running:
@@ -172,7 +170,7 @@ class DeliveryHandler:
         return f"room on a disk for {repo}: on host {self._worker.host} {why}" if why else ""
 
     def _execute_if_ordered(self, grant: Grant) -> TaskResult:
-        refused = self._until_answered(lambda: self._orders.refusal(grant))
+        refused = self._until_answered(lambda: self._orders.refusal(grant, self._context.brief))
         if refused is None:
             return self._execute(grant)
         why = f"not executed: {refused.message}"
@@ -182,15 +180,16 @@ class DeliveryHandler:
         if not is_refusal(refused):  # of this machine's: it passes when its trust file is corrected
             reply = self._step(grant, lambda: self._store.hold_up(grant, why, HINDERED_FOR))
             return _settled_or_later(reply, why)
-        self._until_answered(
-            lambda: self._store.distrust(grant.run_id, grant.todo_id, self._worker.id, "", refused.message)
-        )
+        told = (grant.run_id, grant.todo_id, self._worker.id, "", refused.message)
+        if not isinstance(refused, Unreadable):
+            self._until_answered(lambda: self._store.distrust(*told))
         result = AttemptOutcome(kind=OutcomeKind.REFUSED, why=why, blame="signature").result(TodoState.FAILED)
         reply = self._step(grant, lambda: self._store.settle(grant, result))
         return LOST if reply.word == "stale" else TaskResult(TaskResultKind.FAILED, why)
 
     def _execute(self, grant: Grant) -> TaskResult:
         log = self._log(grant)
+        self._orders.name_signer(grant, log.say)
         attempt = Attempt(grant, self._environment(grant, log), log)
         with self._guard:
             self._running.add(attempt)

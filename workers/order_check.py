@@ -10,15 +10,19 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from datetime import UTC, datetime
 
+from pydantic import ValidationError
+
 from coordination.ecosystem.revision import RunOutcome
-from coordination.errors import CoordinationError, NotAllowed, Unsafe
+from coordination.errors import CoordinationError, NotAllowed, Unreadable, Unsafe
 from coordination.runs.brief import RunBrief
 from coordination.runs.cleanup_jobs import CleanupJob
 from coordination.runs.replies import Grant
 from coordination.runs.signed_orders import SignedRun
 from coordination.runs.signed_outcome import confirm
+from coordination.runs.signed_undo import check_undo
 from coordination.runs.store import RunStore
 from coordination.trust.envelope import open_envelope
 from coordination.trust.orders import OPERATION, OperationKind, foreign, read_operation
@@ -33,7 +37,25 @@ logger = logging.getLogger(__name__)
 
 def is_refusal(error: CoordinationError) -> bool:
     """Return whether the order is at fault, and not the trust file of this machine."""
-    return isinstance(error, NotAllowed) and not isinstance(error, Unsafe)
+    return isinstance(error, NotAllowed | Unreadable) and not isinstance(error, Unsafe)
+
+
+def _unreadable(grant: Grant, brief_of: Callable[[str], RunBrief]) -> CoordinationError | None:
+    """Return why nobody can execute the todo, where its spec or the brief of its run is none of coord's:
+    otherwise each attempt would end as a lost lease.
+    """
+    what = f"the spec of {grant.todo_id}"
+    try:
+        _ = grant.spec
+        what = f"the brief of run {grant.run_id}"
+        brief_of(grant.run_id)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        why = f"{what} cannot be read: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        return Unreadable(why, "somebody changed it in Redis; start a new run: coord sweep")
+    except CoordinationError as refused:
+        return refused
+    return None
 
 
 class OrderCheck:
@@ -67,17 +89,27 @@ class OrderCheck:
                     raise
         return self._store.brief(run_id)
 
-    def refusal(self, grant: Grant) -> CoordinationError | None:
-        """Return why the todo must not be executed; None if it may. `is_refusal` tells why."""
+    def refusal(self, grant: Grant, brief_of: Callable[[str], RunBrief]) -> CoordinationError | None:
+        """Return why the todo must not, or cannot, be executed; None if it may. `is_refusal` tells which
+        refusals are final. `brief_of` reads the brief of a run.
+        """
+        if self._current.checks:
+            try:
+                self._verify(grant)
+            except CoordinationError as refused:
+                if self._current.requires:
+                    return refused
+                self._current.warn(grant, refused.message)
+        return _unreadable(grant, brief_of)
+
+    def name_signer(self, grant: Grant, say: Callable[[str], object]) -> None:
+        """Name in the logs of the todo and of this worker who ordered it, if the signature was verified."""
         if not self._current.checks:
-            return None
-        try:
-            self._verify(grant)
-        except CoordinationError as refused:
-            if self._current.requires:
-                return refused
-            self._current.warn(grant, refused.message)
-        return None
+            return
+        with suppress(CoordinationError):  # under `warn`, a run without a valid signature is executed
+            by = self._run(grant.run_id).signer
+            say(f"ordered by {by}")
+            logger.info("%s of run %s was ordered by %s", grant.todo_id, grant.run_id, by)
 
     def demands_sandbox(self, grant: Grant) -> bool:
         """Return whether the role of the person who ordered the todo demands a sandbox for it. An order that
@@ -145,7 +177,7 @@ class OrderCheck:
         elif grant.undo.run not in (grant.run_id, *run.brief.carried_from):
             raise foreign(f"{grant.todo_id} is said to have been executed by run {grant.undo.run!r:.100}")
         else:
-            run.undo(grant.todo_id, spec)
+            check_undo(run, grant.todo_id, spec)
 
     def _run(self, run_id: str) -> SignedRun:
         trust = self._current.read()

@@ -182,11 +182,21 @@ def revoke(call: CliContext, name: str, as_json: bool) -> None:
 @click.argument("name")
 @role_argument
 @repo_option
+@click.option(
+    "--sandbox",
+    type=click.Choice(["bubblewrap", "off"]),
+    help="Run what is ordered by it in a sandbox only, or not (default: as before).",
+)
 @as_json_option
 @click.pass_obj
-def grant(call: CliContext, name: str, role: str, repos: tuple[str, ...], as_json: bool) -> None:
+def grant(
+    call: CliContext, name: str, role: str, repos: tuple[str, ...], sandbox: str | None, as_json: bool
+) -> None:
     """Give a role to a principal: viewer, submitter, approver, operator or admin."""
-    changed = call.coord.trust.edit("grant", lambda editor: editor.grant(name, Role(role), repos))
+    confined = None if sandbox is None else sandbox == "bubblewrap"
+    changed = call.coord.trust.edit(
+        "grant", lambda editor: editor.grant(name, Role(role), repos, sandbox=confined)
+    )
     _print_changed(call, changed.name, as_json)
 
 

@@ -57,6 +57,7 @@ Failures:
 | `records.py` | states, and the records that views return |
 | `brief.py` | the records that workers read: the brief of a run, the spec of a todo |
 | `signed_orders.py` | the signed order of a run, as its readers verify it |
+| `signed_undo.py` | what of a run may be undone, by its signatures |
 | `signed_outcome.py` | what of a run may be written into the file, by its signatures |
 | `signed_operations.py` | signs what persons ask of a run; whose signatures of it are verified, for views |
 | `inputs.py` | what a todo begins with: outputs of its predecessors, and its context |

@@ -11,10 +11,9 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 Blame = Literal["", "worker", "signature"]
-"""Cause of a failure, for circuit breakers: the todo, the worker, or a refused signature, which says nothing
-of either.
+"""Cause of a failure, for circuit breakers: the todo; the worker; or a refused signature or unreadable spec,
+which says nothing of either.
 """
-"""Cause of a failure for circuit breakers; `worker`: the failure says nothing about the todo."""
 
 
 class TodoState(StrEnum):

@@ -108,7 +108,7 @@ class SignedRun:
     @cached_property
     def _raw_header(self) -> str | None:
         """Return the envelope of the order; None without one: a run gets none after its submission."""
-        return self._read([HEADER])[0]
+        return self.read_fields([HEADER])[0]
 
     @cached_property
     def _header(self) -> tuple[RunOrder, str, Principal, str]:
@@ -156,7 +156,7 @@ class SignedRun:
         """
         order, told = self.order, self.store.brief(self.run_id)
         repos = sorted(set(told.repo_of.values()))
-        common, *texts = (text or "" for text in self._read([PART, *map(part_field, repos)]))
+        common, *texts = (text or "" for text in self.read_fields([PART, *map(part_field, repos)]))
         if not {digest(text) for text in (common, *texts)} <= set(order.parts):
             raise broken(f"a part of the brief of run {self.run_id} is not the one that was signed")
         what = f"the brief of run {self.run_id}"
@@ -182,7 +182,7 @@ class SignedRun:
         needs_land = is_of_landing(spec.todo.action) or is_of_landing(spec.todo.compensate)
         if needs_land and right_of(self.order.operation) is not Right.LAND:
             raise foreign(f"{todo} lands or reverts a change set, and was ordered as {self.order.operation}")
-        self._check(self.principal, self.order, spec.repo.name)
+        self.check_right(self.principal, self.order, spec.repo.name)
         return spec
 
     def read_spec(self, todo: str, text: str) -> TodoSpec:
@@ -257,7 +257,12 @@ class SignedRun:
 
     def check_order(self, repo: str) -> None:
         """Check that the signer may order todos of a repository."""
-        self._check(self.principal, self.order, repo)
+        self.check_right(self.principal, self.order, repo)
+
+    @property
+    def signer(self) -> str:
+        """Return the name, kind and key of the person or program that ordered the run."""
+        return f"{self.principal.name} ({self.principal.kind}), key {self.fingerprint}"
 
     def demands_sandbox(self, repo: str) -> bool:
         """Return whether what the signer orders in a repository runs in a sandbox only, by their role."""
@@ -271,55 +276,36 @@ class SignedRun:
         spec = self.read_spec(todo, text or "")
         self._decided(todo, spec, ByPerson.of(spec.todo))
 
-    def undo(self, todo: str, spec: TodoSpec) -> None:
-        """Check that the todo may be undone: by the run's order, or by a person's."""
-        if self.order.on_failure == "rollback":
-            return
-        kinds = (OperationKind.ROLLBACK, OperationKind.RESTORE)
-        fields = [operation_field(kind) for kind in kinds]
-        found = [text for text in self._read(fields) if text is not None]
-        if not found:
-            what = f"no signed rollback of run {self.run_id} covers the compensation of {todo}"
-            raise NotTrusted(TrustCause.UNSIGNED, what, f"order it: coord rollback {self.run_id}")
-        refusals: list[NotTrusted] = []
-        for text in found:
-            try:
-                signed = self._operation(text, {self.run_id}, set(kinds))
-                self._check(signed.principal, signed.operation, spec.repo.name)
-            except NotTrusted as refused:
-                refusals.append(refused)
-            else:
-                return
-        raise refusals[0]
-
     def operation(self, kind: OperationKind, todo: str, repo: str) -> SignedOperation | None:
         """Return the signed operation of this kind on a todo, whose signer may do it in that repository; None
         if there is none.
         """
-        (text,) = self._read([operation_field(kind, todo)])
+        (text,) = self.read_fields([operation_field(kind, todo)])
         if text is None:
             return None
-        signed = self._operation(text, {self.run_id}, {kind})
+        signed = self.open_operation(text, {self.run_id}, {kind})
         if signed.operation.todo != todo:
             raise foreign(f"the signed {kind} of {todo} is one of {signed.operation.todo}")
-        self._check(signed.principal, signed.operation, repo)
+        self.check_right(signed.principal, signed.operation, repo)
         return signed
 
     def _decided(self, todo: str, spec: TodoSpec, by_person: ByPerson) -> None:
         """Check the approval of a gate, or that a manual todo was completed by a person who may say so."""
         kinds = {OperationKind.APPROVE, OperationKind.COMPLETE}
-        texts = self._read([operation_field(kind, todo) for kind in sorted(kinds)])
+        texts = self.read_fields([operation_field(kind, todo) for kind in sorted(kinds)])
         text = next((text for text in texts if text is not None), None)
         if text is None:
             if by_person.approved_after and self.now() >= self.order.issued_at + by_person.approved_after:
                 return
             what = f"no signed approval of {todo} of run {self.run_id}"
             raise NotTrusted(TrustCause.UNSIGNED, what, "approve it with an identity: coord identity init")
-        signed = self._operation(text, {self.run_id, *self.brief.carried_from}, kinds)
+        signed = self.open_operation(text, {self.run_id, *self.brief.carried_from}, kinds)
         if signed.operation.todo != todo:
             raise foreign(f"the approval of {todo} is one of {signed.operation.todo}")
         repo = spec.predecessors.get(todo, spec.repo.name)
-        self._check(signed.principal, signed.operation, spec.repo.name if repo == MILESTONE_REPO else repo)
+        self.check_right(
+            signed.principal, signed.operation, spec.repo.name if repo == MILESTONE_REPO else repo
+        )
         if (self.order.two_persons or by_person.two_persons) and signed.principal.name == self.principal.name:
             raise foreign(f"{self.principal.name} ordered run {self.run_id} and may not approve {todo} of it")
         if signed.operation.run != self.run_id:
@@ -331,7 +317,8 @@ class SignedRun:
         if doubts := [head.doubt for head in heads if head.doubt]:
             raise doubts[0]
 
-    def _operation(self, text: str, runs: set[str], kinds: set[OperationKind]) -> SignedOperation:
+    def open_operation(self, text: str, runs: set[str], kinds: set[OperationKind]) -> SignedOperation:
+        """Return the operation in an envelope, if it is one of these kinds on one of these runs."""
         verified = open_envelope(text.encode(), OPERATION, self.trust, now=self.now())
         operation = read_operation(
             verified.payload, runs=runs, namespace=self.store.keys.namespace, now=self.now(), kinds=kinds
@@ -342,7 +329,7 @@ class SignedRun:
             operation=operation, principal=verified.principal, fingerprint=verified.fingerprint
         )
 
-    def _check(self, principal: Principal, signed: RunOrder | Operation, repo: str) -> None:
+    def check_right(self, principal: Principal, signed: RunOrder | Operation, repo: str) -> None:
         """Check that the signer may do this in a repository, also by emergency access while that lasts."""
         right = right_of(signed.operation)
         if signed.break_glass and principal.missing(right, [repo]):
@@ -353,11 +340,12 @@ class SignedRun:
 
     def _leaves(self, index: int) -> Mapping[str, str]:
         if index not in self._blocks:
-            (block,) = self._read([block_field(index)])
+            (block,) = self.read_fields([block_field(index)])
             self._blocks[index] = self.order.leaves(index, block)
         return self._blocks[index]
 
-    def _read(self, fields: list[str]) -> list[str | None]:
+    def read_fields(self, fields: list[str]) -> list[str | None]:
+        """Return fields of the stored order, unverified."""
         found = self.store.signed(self.run_id, fields)
         if any(text is not None and len(text) > LARGEST for text in found):
             raise broken(f"the order of run {self.run_id} has a field of more than {LARGEST} bytes")

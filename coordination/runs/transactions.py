@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from coordination.backend.server_check import refuse_unfit
 from coordination.environment import actor
-from coordination.errors import Conflict, NotFound, PlanRefused
+from coordination.errors import Conflict, NotFound, NotTrusted, PlanRefused, TrustCause
 from coordination.locks.request import START
-from coordination.models import Ecosystem, OnFailure
+from coordination.models import Ecosystem, OnFailure, Signatures
 from coordination.runs.change_sets import ChangeSets
 from coordination.runs.connection import Connection
 from coordination.runs.records import RunStatus, RunView, is_landing, is_of_checks, landings_of, start_again
@@ -228,6 +228,11 @@ def _signing_again(connection: Connection, left: RetryPlan) -> Signing | None:
     """
     ended = left.ended
     if connection.signing is None or connection.store.signed(ended.run_id, [HEADER]) == [None]:
+        if connection.settings.signatures is Signatures.REQUIRE:
+            what = f"the order of run {ended.run_id} is not signed, and this machine requires signatures"
+            raise NotTrusted(
+                TrustCause.UNSIGNED, what, f"start a new run: {start_again(ended.meta['plan_id'])}"
+            )
         return None
     source = connection.signed_run(ended.run_id)
     source.cover(ended.meta["brief"], ended.spec)
@@ -236,7 +241,8 @@ def _signing_again(connection: Connection, left: RetryPlan) -> Signing | None:
 
 def import_run(connection: Connection, run: Received) -> str:
     """Write a run of another Redis into this one. Raise Conflict where it exists here, or another run
-    executes its open todos.
+    executes its open todos; NotTrusted where this machine requires signatures, and the run could go on
+    without a valid order of it.
     """
     from coordination.runs.export.importing import adopt, refuse_known
 
@@ -244,8 +250,16 @@ def import_run(connection: Connection, run: Received) -> str:
     with start_lock(connection):
         refuse_known(connection.store, run)
         refuse_conflicts(connection, run.unsettled)
-        adopt(connection.store, run, actor())
+        adopt(connection.store, run, actor(), lambda: _check_imported(connection, run))
     return run.run_id
+
+
+def _check_imported(connection: Connection, run: Received) -> None:
+    """Check the order of an imported run that has not ended. One that has ended is there to be looked at: a
+    retry of it checks its order, and each use of a result the signature of that.
+    """
+    if connection.settings.signatures is Signatures.REQUIRE and not run.status.ended:
+        connection.signed_run(run.run_id).cover(run.meta["brief"], run.hash("spec"))
 
 
 def refuse_conflicts(connection: Connection, todos: Collection[str]) -> None:

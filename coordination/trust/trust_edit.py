@@ -89,11 +89,20 @@ class TrustEditor:
 
         return self._edit(change)
 
-    def grant(self, name: str, role: Role, repos: Sequence[str] = ()) -> Principal:
-        """Give a role, for these repositories or for all. Raises NotFound."""
+    def grant(
+        self, name: str, role: Role, repos: Sequence[str] = (), *, sandbox: bool | None = None
+    ) -> Principal:
+        """Give a role, for these repositories or for all. `sandbox`: whether what is ordered by it runs in a
+        sandbox only; None: as before. Raises NotFound, and Conflict where the role for all repositories would
+        have to be changed for some.
+        """
 
         def change(trust: TrustFile, principals: Any) -> str:
-            _grant(_known(trust, principals, name), role, repos)
+            entry = _known(trust, principals, name)
+            if sandbox is None:
+                _grant(entry, role, repos)
+            else:
+                _confine(entry, name, role, repos, sandbox=sandbox)
             return name
 
         return self._edit(change)
@@ -228,10 +237,30 @@ def _grant(entry: Any, role: Role, repos: Sequence[str]) -> None:
     same = next((grant for grant in grants if Role(grant["role"]) is role), None)
     if same is None:
         grants.append({"role": str(role), "repos": list(repos)} if repos else {"role": str(role)})
-    elif not repos:
-        same.pop("repos", None)
-    elif same.get("repos") is not None:
-        same["repos"].extend(repo for repo in repos if repo not in same["repos"])
+    else:
+        _widen(same, repos)
+
+
+def _widen(grant: Any, repos: Sequence[str]) -> None:
+    if not repos:
+        grant.pop("repos", None)
+    elif grant.get("repos") is not None:
+        grant["repos"].extend(repo for repo in repos if repo not in grant["repos"])
+
+
+def _confine(entry: Any, name: str, role: Role, repos: Sequence[str], *, sandbox: bool) -> None:
+    """Give the role for these repositories, or for all, by a grant that demands a sandbox or does not."""
+    grants = entry.setdefault("grants", [])
+    for other in [grant for grant in grants if Role(grant["role"]) is role]:
+        if bool(other.get("sandbox")) != sandbox:
+            _take(grants, other, name, role, repos)
+    held = [grant for grant in grants if Role(grant["role"]) is role]
+    same = next((grant for grant in held if bool(grant.get("sandbox")) == sandbox), None)
+    if same is None:
+        same = {"role": str(role), **({"sandbox": "bubblewrap"} if sandbox else {})}
+        grants.append({**same, "repos": list(repos)} if repos else same)
+    else:
+        _widen(same, repos)
 
 
 def _ungrant(entry: Any, name: str, role: Role, repos: Sequence[str]) -> None:
@@ -240,13 +269,18 @@ def _ungrant(entry: Any, name: str, role: Role, repos: Sequence[str]) -> None:
     if not same:
         raise NotFound(f"{name} has no role {role}", "list them: coord trust list")
     for grant in same:
-        if repos and grant.get("repos") is None:
-            raise Conflict(
-                f"{name} has the role {role} for all repositories",
-                f"take it away: coord trust ungrant {name} {role}; then grant it for the others, with --repo",
-            )
-        left = [repo for repo in grant.get("repos") or () if repo not in repos] if repos else []
-        if left:
-            grant["repos"] = left
-        else:
-            grants.remove(grant)
+        _take(grants, grant, name, role, repos)
+
+
+def _take(grants: Any, grant: Any, name: str, role: Role, repos: Sequence[str]) -> None:
+    """Take these repositories, or all, out of a grant of the role."""
+    if repos and grant.get("repos") is None:
+        raise Conflict(
+            f"{name} has the role {role} for all repositories",
+            f"take it away: coord trust ungrant {name} {role}; then grant it for the others, with --repo",
+        )
+    left = [repo for repo in grant.get("repos") or () if repo not in repos] if repos else []
+    if left:
+        grant["repos"] = left
+    else:
+        grants.remove(grant)

@@ -19,6 +19,7 @@ from coordination.runs import undo as undoing
 from coordination.runs.cleaning import Cleaning
 from coordination.runs.cleanup_jobs import CleanupJob
 from coordination.runs.connection import Connection
+from coordination.runs.logs import LogReader
 from coordination.runs.signed_operations import with_signatures
 from coordination.runs.submission import signing
 from coordination.runs.views.run_view import RunReader
@@ -116,6 +117,41 @@ def test_forged_runs_open_no_circuit_breaker(site: Trusting):
     site.deliver("A")
 
     assert site.executed == ["A"]
+
+
+@pytest.mark.parametrize("broken", ["spec", "brief"])
+def test_a_spec_that_cannot_be_read_fails_at_once_and_opens_no_circuit_breaker(
+    site: Trusting, make_worker: MakeWorker, broken: str
+):
+    site.worker = make_worker(settings=Settings(signatures="off"), r1=site.ledger.parent / "r1")
+    needs: dict[str, Any] = {"capacities": {"db": 1}, "A": {"resources": ["db"]}}
+    for _ in range(Settings().breaker_failures):
+        site.sweep({"A": "r1"}, by=None, **needs)
+        keys = site.store.keys.run(site.run_id)
+        hash_, field = (keys.spec, "A") if broken == "spec" else (keys.meta, "brief")
+        site.redis.hset(hash_, field, '{"todo": 1}')
+        site.deliver("A")
+        assert site.redis.hget(keys.state, "A") == "failed"
+        attempt, error = site.redis.hmget(keys.facts, ["A attempt", "A error"])
+        assert attempt == "1"
+        assert "cannot be read" in error
+
+    site.sweep({"A": "r1"}, by=None, **needs)
+    site.deliver("A")
+
+    assert site.executed == ["A"]
+    assert site.refusals == []
+
+
+def test_the_logs_of_todo_and_worker_name_who_ordered_it(site: Trusting, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO", logger="workers.order_check")
+    site.sweep({"A": "r1"})
+    site.deliver("A")
+
+    (first, *_) = LogReader(site.redis, site.store.keys, site.run_id, ["A"]).written()
+    by = f"ordered by ann (person), key {site.persons.signer('ann').fingerprint}"
+    assert by in first.text
+    assert f"A of run {site.run_id} was {by}" in caplog.text
 
 
 def change_block(site: Trusting) -> None:
@@ -340,6 +376,46 @@ def test_a_compensation_runs_only_if_the_order_or_a_signed_rollback_covers_it(
     assert site.todo("A").state == ("compensated" if undone else "compensation_failed")
 
 
+@pytest.mark.parametrize("by", ["root", "ann", None])
+def test_after_an_acceptance_the_rollback_goes_on_only_if_somebody_who_may_has_signed_it(
+    site: Trusting, by: str | None
+):
+    site.persons.trust(ann="submitter", root="admin")
+    undo = f"echo undone >> {site.ledger}"
+    site.sweep({"A": "r1", "B": ("r2", ["A"])}, A={"compensate": undo}, B={"compensate": "false"})
+    site.deliver("A")
+    site.deliver("B", "r2")
+    undoing.roll_back(connected(site, "ann"), site.run_id)
+    site.deliver("B", "r2", attempt=site.store.attempt(site.run_id, "B"))
+
+    undoing.accept(connected(site, by), site.run_id, ["B"], "undone by hand")
+    site.deliver("A", attempt=site.store.attempt(site.run_id, "A"))
+
+    assert ("undone" in site.executed) == (by == "root")
+    assert site.todo("A").state == ("compensated" if by == "root" else "compensation_failed")
+    assert bool(site.refusals) != (by == "root")
+
+
+@pytest.mark.parametrize(("by", "timeout"), [("bob", None), ("ann", None), (None, None), (None, "1ms")])
+def test_a_rejection_rolls_back_only_if_somebody_who_may_has_signed_it_or_the_gate_does_it_alone(
+    site: Trusting, by: str | None, timeout: str | None
+):
+    gate = {"on_timeout": "reject", "timeout": timeout} if timeout else True
+    more = {"A": {"compensate": f"echo undone >> {site.ledger}"}, "B": {"gate": gate}}
+    site.sweep({"A": "r1", "B": ("r2", ["A"])}, on_failure=OnFailure.ROLLBACK, **more)
+    site.deliver("A")
+    approvals.decide(connected(site, by), Verdict.REJECT, "B", site.run_id)
+    site.deliver("A", attempt=site.store.attempt(site.run_id, "A"))
+
+    counts = by == "bob" or timeout is not None
+    assert ("undone" in site.executed) == counts
+    assert site.todo("A").state == ("compensated" if counts else "compensation_failed")
+    if not counts:  # a person who may decide so orders it
+        undoing.roll_back(connected(site, "ann"), site.run_id)
+        site.deliver("A", attempt=site.store.attempt(site.run_id, "A"))
+        assert site.executed == ["A", "undone"]
+
+
 def retried(site: Trusting) -> None:
     connection = connected(site, "ann")
     site.run_id = transactions.start_retry(connection, transactions.plan_retry(connection, site.run_id))
@@ -425,17 +501,44 @@ def test_views_name_rejections_and_acceptances_that_nobody_signed(site: Trusting
 # The owner of Redis can still do the following, as docs/trust.md says.
 
 
-def test_still_possible_runs_can_be_read_cancelled_and_deleted(site: Trusting):
-    for harm in ("cancel", "delete"):
+def test_still_possible_runs_can_be_read_delayed_paused_cancelled_and_deleted(site: Trusting):
+    for harm in ("delay", "pause", "cancel", "delete"):
         site.sweep({"A": "r1"})
         keys = site.store.keys.run(site.run_id)
         assert str(site.ledger) in site.redis.hget(keys.spec, "A")
-        if harm == "cancel":
+        if harm == "delay":
+            site.redis.hset(keys.state, "A", "retrying")
+            site.redis.zadd(site.store.keys.timers, {f"{site.run_id} A": site.store.now_ms() + 10**9})
+        elif harm == "pause":
+            site.store.pause(site.run_id, "nobody")
+        elif harm == "cancel":
             site.store.cancel(site.run_id, "nobody")
         else:
             site.redis.delete(*site.redis.keys(f"{keys.prefix}:*"))
         site.deliver("A")
     assert site.executed == []
+
+
+def test_still_possible_states_are_forged_so_that_todos_are_undone_too_early(site: Trusting):
+    undo = f"echo undone >> {site.ledger}"
+    site.sweep({"A": "r1", "B": ("r2", ["A"])}, A={"compensate": undo}, B={"compensate": "false"})
+    site.deliver("A")
+    site.deliver("B", "r2")
+    undoing.roll_back(connected(site, "ann"), site.run_id)
+    site.deliver("B", "r2", attempt=site.store.attempt(site.run_id, "B"))
+    site.store.accept(site.run_id, "B", "nobody", "it is hidden who")
+    site.redis.hdel(site.store.keys.run(site.run_id).facts, "B accepted_by")
+    site.deliver("A", attempt=site.store.attempt(site.run_id, "A"))
+
+    site.sweep({"A": "r1", "B": ("r2", ["A"])}, on_failure=OnFailure.ROLLBACK, A={"compensate": undo},
+        B={"gate": True})  # fmt: skip
+    site.deliver("A")
+    site.store.reject(site.run_id, "B", "nobody", "")
+    site.redis.hdel(site.store.keys.run(site.run_id).facts, "B rejected_by")
+    site.deliver("A", attempt=site.store.attempt(site.run_id, "A"))
+
+    assert site.executed == ["A", "B", "undone", "A", "undone"]
+    assert site.refusals == []
 
 
 def test_still_possible_a_todo_is_executed_again_until_its_order_expires(site: Trusting):

@@ -4,6 +4,7 @@ at all.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from redis import Redis
@@ -31,8 +32,10 @@ def refuse_known(store: RunStore, run: Received) -> None:
         raise Conflict(words, f"look at it: coord show-run {run.run_id}; nothing was imported")
 
 
-def adopt(store: RunStore, run: Received, actor: str) -> None:
-    """Import the run. Raise Conflict where it exists already. The caller holds the start lock."""
+def adopt(store: RunStore, run: Received, actor: str, check: Callable[[], object] = lambda: None) -> None:
+    """Import the run. Raise Conflict where it exists already. The caller holds the start lock. `check` is
+    called when the draft is in Redis; where it raises, the draft expires.
+    """
     refuse_known(store, run)
     keys = store.keys.run(run.run_id)
     names = [f"{keys.prefix}:{name}" for name in run.keys]
@@ -42,6 +45,7 @@ def adopt(store: RunStore, run: Received, actor: str) -> None:
     for name, kind, entries in run.sections():
         writer.write(f"{keys.prefix}:{name}", kind, _as_draft(keys, name, entries))
     writer.flush()
+    check()
     further = [name for name in names if name not in keys.own]
     reply = store.adopt(run.run_id, further, run.status, run.meta["started_at"], run.fence, actor, run.timers)
     if reply.word != "adopted":

@@ -104,6 +104,24 @@ def test_grants_and_revocations_keep_comments_and_strange_names(typed: Typed, co
     assert typed("trust", "add", (tmp_path / "anna.pub").read_text()).code == 6, "a revoked key stays so"
 
 
+def test_a_grant_demands_a_sandbox_for_some_repositories_or_none(typed: Typed, tmp_path: Path):
+    typed("trust", "add", a_line(tmp_path, "bot"), "--kind", "agent", "--role", "submitter", "--repo", "api")
+
+    def granted(*words: str) -> list[str]:
+        assert typed("trust", "grant", "bot", "submitter", *words).code == 0
+        return list(typed("trust", "list", "--json").json[0]["roles"])
+
+    assert granted("--repo", "web", "--sandbox", "bubblewrap") == [
+        "submitter: api",
+        "submitter: web (sandbox)",
+    ]
+    assert granted("--repo", "api", "--sandbox", "bubblewrap") == ["submitter: web, api (sandbox)"]
+    assert granted("--repo", "api", "--sandbox", "off") == ["submitter: web (sandbox)", "submitter: api"]
+    assert granted("--sandbox", "bubblewrap") == ["submitter (sandbox)"]
+    assert typed("trust", "grant", "bot", "submitter", "--repo", "api", "--sandbox", "off").code == 6
+    assert granted("--sandbox", "off") == ["submitter"]
+
+
 def test_a_second_key_needs_a_word_because_a_comment_proves_nothing(typed: Typed, tmp_path: Path):
     (tmp_path / "eve").mkdir()
     first, second = a_line(tmp_path, "anna"), a_line(tmp_path / "eve", "anna")
