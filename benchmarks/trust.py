@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -151,6 +152,8 @@ def measure_orders(rows: Report, todos: int, rounds: int) -> None:
                 header_ms = 1000 * best(lambda: verified(), rounds)
                 brief_ms = 1000 * best(lambda: verified().brief, rounds)
                 todo_ms = 1000 * best(lambda: known.spec("T00000", spec), 10 * rounds)
+                in_redis = client.memory_usage(store.keys.run(run).order, samples=0)
+                in_worker = _bytes_of(lambda: read_all_blocks(verified()))
         finally:
             server.stop()
     plain_s, signed_s = median(took[False]), median(took[True])
@@ -161,6 +164,25 @@ def measure_orders(rows: Report, todos: int, rounds: int) -> None:
     rows.add("order: verify header, block and first todo", header_ms, "ms", at_most=20)
     rows.add(f"order: the same, and the brief of {todos} todos", brief_ms, "ms")
     rows.add("order: verify a further todo", todo_ms, "ms", at_most=1)
+    rows.add("order: bytes in Redis, a todo", in_redis / todos, "bytes")
+    rows.add("order: bytes in a worker, a todo", in_worker / todos, "bytes")
+
+
+def read_all_blocks(run: SignedRun) -> SignedRun:
+    for index in range(len(run.order.blocks)):
+        run._leaves(index)
+    return run
+
+
+def _bytes_of(made: Callable[[], object]) -> int:
+    """Return the memory that an object takes."""
+    made()  # what is imported and cached once
+    tracemalloc.start()
+    kept = made()
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    del kept
+    return size
 
 
 def processor_s(work: Callable[[], object]) -> float:

@@ -10,6 +10,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from hashlib import sha256
 
 from coordination.backend.keys import landing, resource, seat
 from coordination.durations import ms
@@ -20,7 +21,6 @@ from coordination.runs.brief import TodoSpec
 from coordination.runs.records import Descriptor, RunStatus, TodoState
 from coordination.runs.replies import Reply
 from coordination.runs.store import RunStore
-from coordination.trust.orders import digest
 
 CHUNK = 500
 HOST = "host."
@@ -120,7 +120,7 @@ class Draft:
         if spec:  # it may be executed
             self._put(keys.spec, name, spec)
             if self._signed:
-                self.leaves[name] = digest(spec)
+                self.leaves[name] = sha256(spec.encode()).hexdigest()
             self._put(keys.pending, name, pending)
         if words := " ".join(children):
             self._put(keys.children, name, words)

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import resource
 import shutil
 import signal
+import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from coordination.errors import CoordinationError, NotTrusted, TrustCause, UsageError
 from coordination.trust.envelope import check_times, open_envelope, seal, signer_of
 from coordination.trust.keys import KeySigner, Signer, SshSigner, load_signer, new_key
-from coordination.trust.public_keys import parse_public_key, verify
+from coordination.trust.public_keys import parse_public_key, signed_bytes, ssh_string, verify
 from coordination.trust.trust_file import Principal, TrustedKey, TrustFile
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -88,6 +91,41 @@ def test_keys_of_ssh_seal_envelopes(tmp_path: Path, options: tuple[str, ...]):
     found = json.loads(raw)
     changed = {**found, "payload": base64.b64encode(b'{"a": 2}').decode()}
     assert cause_of(json.dumps(changed).encode(), trusting(signer)) is TrustCause.BROKEN
+
+
+def hardware_key(comment: str = "anna") -> tuple[str, Callable[[bytes, int], bytes]]:
+    """The line of an sk-ssh-ed25519 key, and a function that signs as its hardware does: data, and flags of
+    which 1 says that somebody touched it.
+    """
+    kind, application = b"sk-ssh-ed25519@openssh.com", b"ssh:"
+    private = Ed25519PrivateKey.generate()
+    blob = b"".join(map(ssh_string, (kind, private.public_key().public_bytes_raw(), application)))
+
+    def sign(data: bytes, flags: int) -> bytes:
+        state = struct.pack(">BI", flags, 7)
+        hashed = hashlib.sha256(signed_bytes(data, "sha512")).digest()
+        value = private.sign(hashlib.sha256(application).digest() + state + hashed)
+        inner = ssh_string(kind) + ssh_string(value) + state
+        parts = b"".join(map(ssh_string, (blob, b"coord", b"", b"sha512", inner)))
+        return b"SSHSIG" + struct.pack(">I", 1) + parts
+
+    return f"{kind.decode()} {base64.b64encode(blob).decode()} {comment}", sign
+
+
+def test_signatures_of_a_hardware_key_are_verified(tmp_path: Path):
+    line, sign = hardware_key()
+    key = TrustedKey(key=line)
+
+    assert verify(b"data", sign(b"data", 1)).fingerprint == key.public.fingerprint
+    for data, signature in ((b"other", sign(b"data", 1)), (b"data", sign(b"data", 1)[:-1] + b"\x08")):
+        with pytest.raises(NotTrusted) as refused:
+            verify(data, signature)
+        assert refused.value.cause is TrustCause.BROKEN
+    (tmp_path / "key.pub").write_text(line)
+    (tmp_path / "key").write_text("no key at all")
+    (tmp_path / "key").chmod(0o600)
+    with pytest.raises(CoordinationError):  # without the hardware nobody signs
+        load_signer(tmp_path / "key").sign(b"data")
 
 
 def test_a_new_key_is_private_and_never_replaced(tmp_path: Path):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +13,9 @@ import pytest
 
 from coordination.api.access import EcosystemAccess
 from coordination.errors import MissingRight, NotTrusted, TrustCause, Unsafe, UsageError
+from coordination.models import Signatures
+from coordination.runs.signed_orders import signatures_in_force
+from coordination.settings import Settings
 from coordination.trust.break_glass import PAYLOAD_TYPE, declare_emergency, open_emergency
 from coordination.trust.envelope import seal
 from coordination.trust.keys import new_key
@@ -23,6 +29,8 @@ from coordination.trust.trust_file import (
     read_trust,
     trust_path,
 )
+
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -48,6 +56,21 @@ def test_it_is_read_with_its_times_in_utc(file: Path, line: str):
     assert (anna.kind, anna.grants[0]) == (Kind.PERSON, Grant(role=Role.APPROVER, repos=("api",)))
     assert anna.keys[0].key == line
     assert f"{anna.keys[0].valid_from} {anna.keys[0].valid_until}".count("+00:00") == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_what_belongs_to_another_user_is_refused(file: Path, tmp_path: Path):
+    for path in (file, tmp_path):
+        os.chown(path, NOBODY, NOBODY)
+        with pytest.raises(Unsafe, match="another user"):
+            read_trust(file)
+        os.chown(path, 0, 0)
+    with closing(socket.socket(socket.AF_UNIX)) as server:
+        server.bind(str(tmp_path / "redis.sock"))
+        url = f"unix://{tmp_path}/redis.sock"
+        assert signatures_in_force(Settings(), url) is Signatures.OFF
+        os.chown(tmp_path / "redis.sock", NOBODY, NOBODY)
+        assert signatures_in_force(Settings(), url) is Signatures.WARN
 
 
 def test_what_others_could_change_is_refused(file: Path, tmp_path: Path):
