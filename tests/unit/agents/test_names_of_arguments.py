@@ -53,6 +53,7 @@ OTHERWISE = {
     "coord_get_run": {"states"},  # `RunView.only`
     "coord_approve_todo": {"dry_run"},  # `review`, an operation of its own
     "coord_create_todo": {"run", "prompt", "manual"},  # the kinds of `action`, flat
+    "coord_complete_plan": {"milestones"},  # `complete_milestones` of `update_plan`
     "coord_update_issue": {"clear"},  # None in `changes`: models leave out what is null
     "coord_list_locks": {"all"},  # `internal`
     "coord_list_messages": {"dead"},  # an operation of its own
