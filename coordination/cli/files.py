@@ -17,7 +17,7 @@ from rich_click import command
 
 from coordination.api.machine import check, create_demo, file_schema, new_ecosystem_id, write_first_file
 from coordination.cli.context import CliContext, aloud
-from coordination.cli.options.values import output_file
+from coordination.cli.options.values import output_option
 from coordination.cli.runs.land import carry_out_landing, show_landing
 from coordination.cli.runs.sweep import carry_out
 from coordination.cli.screen.output import as_json_option, print_json
@@ -91,13 +91,7 @@ def _validate_as_json(call: CliContext, strict: bool) -> int:
 
 
 @command()
-@click.option(
-    "--output",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    callback=output_file,
-    help="Write to a file (default: standard output).",
-)
+@output_option
 def schema(output: Path | None) -> None:
     """Print the JSON Schema of ecosystem.yaml, for completion and checks in editors."""
     if output is None:

@@ -165,6 +165,16 @@ def selects_repos(command: Callable[..., Any]) -> Callable[..., Any]:
 LOOPBACK = "127.0.0.1"
 
 
+def listen_option(port: int) -> Callable[..., Any]:
+    return click.option(
+        "--listen",
+        metavar="[HOST:]PORT",
+        default=f"{LOOPBACK}:{port}",
+        show_default=True,
+        help="Listen at this address.",
+    )
+
+
 def parse(option: str, words: str) -> tuple[str, int]:
     """Return host and port. Raises UsageError."""
     found = re.fullmatch(r"(?:\[?(?P<host>[^\]]+)\]?:)?(?P<port>\d{1,5})", words)

@@ -75,6 +75,15 @@ def output_file(ctx: click.Context, parameter: click.Parameter, path: Path | Non
     return path
 
 
+output_option = click.option(
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=output_file,
+    help="Write to a file (default: standard output).",
+)
+
+
 def moment(ctx: click.Context, parameter: click.Parameter, text: str | None) -> datetime | None:
     """Convert a date, a time, or a duration that counts back from now. Without a zone it is local time."""
     if text is None:

@@ -12,7 +12,7 @@ import click
 from rich_click import command
 
 from coordination.cli.context import CliContext, aloud
-from coordination.cli.options.filters import LOOPBACK, parse
+from coordination.cli.options.filters import listen_option, parse
 from coordination.cli.screen.output import Form, output_options, print_json
 from coordination.cli.screen.tables import print_none, print_table
 from coordination.cli.times import format_time
@@ -34,13 +34,7 @@ class GrantView:
 
 
 @command()
-@click.option(
-    "--listen",
-    metavar="[HOST:]PORT",
-    default=f"{LOOPBACK}:{PORT}",
-    show_default=True,
-    help="Listen at this address.",
-)
+@listen_option(PORT)
 @click.option(
     "--origin",
     "pages",

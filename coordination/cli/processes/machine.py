@@ -15,7 +15,7 @@ from rich_click import command
 from coordination.api import FLOWER_COMMAND, FLOWER_PORT, METRICS_PORT, hide_password
 from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext, aloud
-from coordination.cli.options.filters import LOOPBACK, parse
+from coordination.cli.options.filters import LOOPBACK, listen_option, parse
 from coordination.cli.screen.output import print_flower
 from coordination.errors import CoordinationError, UsageError
 
@@ -180,13 +180,7 @@ def flower(call: CliContext, address: str, port: int, read_only: bool) -> None:
 
 
 @command()
-@click.option(
-    "--listen",
-    metavar="[HOST:]PORT",
-    default=f"{LOOPBACK}:{METRICS_PORT}",
-    show_default=True,
-    help="Listen at this address.",
-)
+@listen_option(METRICS_PORT)
 @click.pass_obj
 def metrics(call: CliContext, listen: str) -> None:
     """Serve coord's metrics to Prometheus, in the foreground: queues, runs, todos, leases, workers."""

@@ -17,7 +17,7 @@ from rich_click import command
 
 from coordination.api import TodoInView, as_view
 from coordination.cli.context import CliContext
-from coordination.cli.options.values import output_file
+from coordination.cli.options.values import output_option
 from coordination.cli.screen.tables import plain
 from coordination.cli.screen.templates import has_parts, text_of
 from coordination.errors import CoordinationError
@@ -193,13 +193,7 @@ _ESCAPED = str.maketrans({**{sign: f"\\{sign}" for sign in "\\`*_[]<>|~#&"}, "@"
     show_default=True,
     help="Select the kinds of records.",
 )
-@click.option(
-    "--output",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    callback=output_file,
-    help="Write to a file (default: standard output).",
-)
+@output_option
 @click.pass_obj
 def export(call: CliContext, form: str, kind: str, output: Path | None) -> None:
     """Export the records of the file as CSV (lists joined by ;), JSON, or Markdown tables by status."""
