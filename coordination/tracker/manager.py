@@ -221,9 +221,7 @@ class CoordinationManager(Reader):
             wanted = tuple(
                 d for d in map(self.get_dependency, sorted(named, key=queries.natural)) if d in wanted
             )
-        from coordination.tracker.edit.dependency_checks import run_checks  # takes 70 ms
-
-        report = run_checks(self.document, wanted, jobs, on_outcome)
+        report = mutations.run_checks(self.document, wanted, jobs, on_outcome)
         if self.on_checked is not None:
             self.on_checked(report.outcomes)
         return self.write_outcomes(report) if write else report
@@ -232,13 +230,15 @@ class CoordinationManager(Reader):
         """Write the changed statuses of a report made with `write` off, for callers that show the report even
         if writing fails.
         """
-        from coordination.tracker.edit.dependency_checks import changed_outcomes, record_outcomes
-
         before = self.document
-        if not (news := changed_outcomes(before, report.outcomes)):
+        if not (news := mutations.changed_outcomes(before, report.outcomes)):
             return report
         return report.model_copy(
-            update={"written": self._edit(lambda transaction: record_outcomes(transaction, before, news))}
+            update={
+                "written": self._edit(
+                    lambda transaction: mutations.record_outcomes(transaction, before, news)
+                )
+            }
         )
 
     # Many at once

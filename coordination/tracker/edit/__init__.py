@@ -7,5 +7,4 @@
 | `completing.py` | what a plan or milestone lacks, before an edit completes it |
 | `validation.py` | checks of values |
 | `readiness.py` | after each change: no cycle, and the records that became ready |
-| `dependency_checks.py` | checks of dependencies, and the statuses that they change |
 """

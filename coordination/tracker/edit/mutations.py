@@ -1,21 +1,28 @@
-"""Creating, updating and finishing records, with notes about consequences for the user."""
+"""Creating, updating and finishing records, with notes about consequences for the user; checks of
+dependencies, and the statuses that they change.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from coordination.errors import Conflict, UsageError
-from coordination.models import Dependency, Ecosystem, Issue, Plan, PlanStatus, Todo
+from coordination.models import Dependency, DependencyStatus, Ecosystem, Issue, Plan, PlanStatus, Todo
 from coordination.planner.blockers import CANCELLED, FINISHED
 from coordination.text import counted, listed
 from coordination.tracker.edit.readiness import release
 from coordination.tracker.edit.transaction import Transaction
-from coordination.tracker.kinds import OPEN, Kind, R, check_finish
+from coordination.tracker.kinds import DEPENDENCY, OPEN, Kind, R, check_finish
 from coordination.tracker.records import Edited
 from coordination.tracker.relations import Relations
 
+if TYPE_CHECKING:
+    from coordination.dependencies.records import DependencyReport, Outcome
+    from coordination.ecosystem.document import Document
+
 Fields = Mapping[str, Any]
+NEWS = frozenset({DependencyStatus.SATISFIED, DependencyStatus.UNSATISFIED})
 
 
 def create_records(transaction: Transaction, kind: Kind[R], records: Iterable[Fields]) -> tuple[Edited, ...]:
@@ -153,3 +160,49 @@ def _unchecked(ecosystem: Ecosystem, record: R) -> Iterator[str]:
     repos = record.repos if isinstance(record, Issue | Plan) else (repo,) if repo else ()
     if repos and not ecosystem.repos:
         yield f"the file declares no repositories; {listed(repos)} could not be checked"
+
+
+def run_checks(
+    document: Document,
+    wanted: Sequence[Dependency],
+    jobs: int | None,
+    on_outcome: Callable[[Outcome], None] | None,
+) -> DependencyReport:
+    """Check dependencies; contradictions and cycles are searched in all, but reported only if a wanted one
+    takes part.
+    """
+    from coordination.dependencies.check import check, contradictions, cycles  # takes 70 ms
+    from coordination.dependencies.records import DependencyReport
+
+    every = document.ecosystem.coordination.dependencies
+    ids = {d.id for d in wanted}
+    places = {repo.name: document.repo_path(repo) for repo in document.ecosystem.repos}
+    outcomes = check(wanted, places, folder=document.path.absolute().parent, progress=on_outcome, jobs=jobs)
+    return DependencyReport(
+        outcomes=outcomes,
+        contradictions=tuple(
+            c for c in contradictions(every, places) if ids & {demand.id for demand in c.demands}
+        ),
+        cycles=tuple(c for c in cycles(every) if not ids.isdisjoint(c.dependencies)),
+    )
+
+
+def changed_outcomes(document: Document, outcomes: Collection[Outcome]) -> list[Outcome]:
+    known = {d.id: d.status for d in document.ecosystem.coordination.dependencies}
+    return [o for o in outcomes if o.status in NEWS and known.get(o.id) != o.status]
+
+
+def record_outcomes(
+    transaction: Transaction, checked: Document, found: Collection[Outcome]
+) -> tuple[str, ...]:
+    """Write the statuses and return the ids written. Records that were changed since the check are left
+    alone.
+    """
+    before = {d.id: d for d in checked.ecosystem.coordination.dependencies}
+    written = []
+    for outcome in found:
+        record = transaction.find(DEPENDENCY, outcome.id)
+        if record is not None and record == before[outcome.id]:
+            transaction.update(DEPENDENCY, record, {"status": outcome.status})
+            written.append(outcome.id)
+    return tuple(written)
