@@ -32,7 +32,7 @@ from coordination.messages.records import (
     Position,
     Presence,
 )
-from coordination.messages.sending import Sender, process
+from coordination.messages.sending import OutgoingMessage, Sender, process
 from coordination.messages.steps import Steps
 from coordination.settings import Settings
 
@@ -106,10 +106,7 @@ class MessageBus(ReaderOperations):
         outgoing = self._sender.outgoing(
             type, payload, ttl=ttl, priority=priority, reply_to=reply_to, ack=ack
         )
-        _, reached = self._sender.send(
-            sequence, self.steps, lambda steps, n: steps("message/broadcast", topic, *outgoing.numbered(n), 0)
-        )
-        return int(reached)
+        return self._spread(topic, outgoing, sequence, live=False)
 
     def publish(
         self, topic: str, payload: Any = None, *, type: str = EVENT, sequence: int | None = None
@@ -129,10 +126,15 @@ class MessageBus(ReaderOperations):
                 f"the payload of an event has more than {topics.LARGEST_EVENT:,} bytes as JSON",
                 "store it elsewhere and publish its location",
             )
-        _, reached = self._sender.send(
-            sequence, self.steps, lambda steps, n: steps("message/broadcast", topic, *outgoing.numbered(n), 1)
-        )
-        return int(reached)
+        return self._spread(topic, outgoing, sequence, live=True)
+
+    def _spread(self, topic: str, outgoing: OutgoingMessage, sequence: int | None, *, live: bool) -> int:
+        """Send a copy to each subscriber of the topic, with `live` also to current listeners."""
+
+        def deliver(steps: Steps, number: str) -> int:
+            return int(steps("message/broadcast", topic, *outgoing.numbered(number), int(live)))
+
+        return self._sender.send(sequence, self.steps, deliver)[1]
 
     def listen(self, *patterns: str) -> Subscription:
         """Subscribe to events of these topics (`vbia_events`, `a.*`) from now on, live and

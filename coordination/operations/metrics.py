@@ -197,31 +197,8 @@ def _of_locks(locks: LockStats) -> Iterator[Metric]:
     yield _gauge("locks_held", "Held locks, resources and slots.", [], {(): locks.held})
     yield _gauge("lock_waits", "Requests that wait for a lock, resource or slot.", [], {(): locks.waiting})
     of = dict(sorted(locks.resources.items())[:RESOURCES_SHOWN])
-    label = ["resource"]
-    yield _gauge(
-        "resource_capacity",
-        "Capacity of a resource.",
-        label,
-        _by_single_label({n: r.capacity for n, r in of.items()}),
-    )
-    yield _gauge(
-        "resource_used",
-        "Units of a resource that are held.",
-        label,
-        _by_single_label({n: r.used for n, r in of.items()}),
-    )
-    yield _gauge(
-        "resource_waits",
-        "Requests that wait for a resource.",
-        label,
-        _by_single_label({n: r.waiting for n, r in of.items()}),
-    )
-    yield _counter(
-        "resource_grants",
-        "Requests that were granted a resource.",
-        label,
-        _by_single_label({n: r.granted for n, r in of.items()}),
-    )
+    for name, words, kind, field in OF_A_RESOURCE:
+        yield kind(name, words, ["resource"], _by_single_label({n: getattr(r, field) for n, r in of.items()}))
 
 
 def _of_cache(cache: Mapping[str, int]) -> Iterator[Metric]:
@@ -260,3 +237,12 @@ def _filled(family: GaugeMetricFamily | CounterMetricFamily, values: Values) -> 
     for labels, value in values.items():
         family.add_metric(labels, value)
     return family
+
+
+OF_A_RESOURCE = (
+    ("resource_capacity", "Capacity of a resource.", _gauge, "capacity"),
+    ("resource_used", "Units of a resource that are held.", _gauge, "used"),
+    ("resource_waits", "Requests that wait for a resource.", _gauge, "waiting"),
+    ("resource_grants", "Requests that were granted a resource.", _counter, "granted"),
+)
+"""Name, help and kind of each figure of a resource, and its field of `ResourceStats`."""
