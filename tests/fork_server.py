@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import fcntl
 import gc
 import importlib
 import marshal
@@ -12,6 +13,7 @@ import select
 import signal
 import socket
 import sys
+import termios
 import threading
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -51,7 +53,7 @@ def serve(requests: socket.socket, callers: socket.socket) -> None:
             _tell_exits(answers)
             continue
         calling = callers.accept()[0] if asked is callers else asked
-        request, fds, _, _ = socket.recv_fds(calling, LONGEST_REQUEST, 3)
+        request, fds, _, _ = socket.recv_fds(calling, LONGEST_REQUEST, 4)
         if calling is not asked:
             fds.insert(2, calling.detach())
         elif not request:
@@ -196,7 +198,11 @@ def _carry_out(request: bytes, fds: Sequence[int]) -> NoReturn:
         os.dup2(fd, target)
     for fd in fds:
         os.close(fd)
-    network, command, cwd, env = marshal.loads(request)
+    _take_signals_as_an_interpreter_does()  # SIGINT is ignored where the tests run in the background
+    network, on_terminal, command, cwd, env = marshal.loads(request)
+    if on_terminal:
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     if network:
         _join_network(f"/run/netns/{network}")
     if command[:2] == [sys.executable, "-c"]:

@@ -43,7 +43,7 @@ try:
 except OSError:  # a sandbox hides it
     os.execv({coord!r}, command)
 fds = b"".join(fd.to_bytes(4, sys.byteorder) for fd in (1, 2, 0))
-request = marshal.dumps(["", command, os.getcwd(), env])
+request = marshal.dumps(["", False, command, os.getcwd(), env])
 forks.sendmsg([request], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fds)])
 said = b""
 while said.count(b"\\n") < 2 and (more := forks.recv(64)):
@@ -89,13 +89,26 @@ class ForkServer:
         network: str = "",
     ) -> Fork:
         """As subprocess.Popen, with an empty standard input."""
+        return self._begin(command, cwd, env, [stdout, stderr], network)
+
+    def begin_on(self, terminal: int, command: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> Fork:
+        """Begin a command with a terminal of its own: in its foreground, so that keys are signals."""
+        return self._begin(command, cwd, env, [terminal] * 3, "")
+
+    def _begin(
+        self,
+        command: Sequence[str],
+        cwd: Path,
+        env: Mapping[str, str],
+        streams: Sequence[IO[bytes] | int],
+        network: str,
+    ) -> Fork:
         answers, theirs = socket.socketpair()
-        told = [network, list(map(str, command)), str(cwd), dict(env)]
+        told = [network, len(streams) == 3, list(map(str, command)), str(cwd), dict(env)]
         request = marshal.dumps(told)
         with theirs:
-            outputs = [file if isinstance(file, int) else file.fileno() for file in (stdout, stderr)]
-            fds = [*outputs, theirs.fileno()]
-            socket.send_fds(self._connection(), [request], fds)
+            out, err, *terminal = [file if isinstance(file, int) else file.fileno() for file in streams]
+            socket.send_fds(self._connection(), [request], [out, err, theirs.fileno(), *terminal])
         return Fork(list(command), answers)
 
     def _connection(self) -> socket.socket:

@@ -34,6 +34,8 @@ COORD = Path(sys.executable).with_name("coord")
 PLAN = "PLAN-001"
 FORKS = ForkServer()
 """Ended with the session of tests (conftest.py)."""
+CHEAP = ("core.fsync=none", "maintenance.auto=false")
+"""Settings of git for repositories that no power failure needs to outlive."""
 Fields = Mapping[str, Any]
 
 
@@ -329,7 +331,8 @@ def _given(fields: Fields) -> Fields:
 
 
 def git(folder: Path, *words: str) -> str:
-    identity = ("-c", "user.name=Test", "-c", "user.email=test@localhost", "-c", "commit.gpgSign=false")
+    settings = ("user.name=Test", "user.email=test@localhost", "commit.gpgSign=false", *CHEAP)
+    identity = [word for setting in settings for word in ("-c", setting)]
     done = subprocess.run(["git", *identity, *words], cwd=folder, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 

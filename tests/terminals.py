@@ -41,12 +41,12 @@ def typing_on_terminal(stage: Stage, *words: str, after: Mapping[str, str], **en
     """The exit code and output of a command on a terminal of its own. `after`: what it prints → what is typed
     then.
     """
-    pid, terminal = pty.fork()
-    if pid == 0:
-        environment = {name: value for name, value in plain(stage.env).items() if name not in OURS}
-        os.chdir(stage.folder)
-        os.execve(COORD, [str(COORD), *words], {**environment, "TERM": "xterm", "PAGER": "cat", **env})
+    terminal, theirs = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    environment = {name: value for name, value in plain(stage.env).items() if name not in OURS}
+    environment |= {"TERM": "xterm", "PAGER": "cat", **env}
+    process = FORKS.begin_on(theirs, [COORD, *words], cwd=stage.folder, env=environment)
+    os.close(theirs)
     said, left = b"", dict(after)
     with suppress(OSError):
         while piece := os.read(terminal, 65536):
@@ -54,4 +54,4 @@ def typing_on_terminal(stage: Stage, *words: str, after: Mapping[str, str], **en
             for shown in [shown for shown in left if shown.encode() in said]:
                 os.write(terminal, left.pop(shown).encode())
     os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said.decode().replace("\r\n", "\n")
+    return process.wait(60), said.decode().replace("\r\n", "\n")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import pty
-import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.stage import COORD, Stage, plain
+from tests.stage import COORD, FORKS, Stage, plain
 from tests.waiting import until
 
 FILE = """\
@@ -27,9 +26,7 @@ class Terminal:
     def __init__(self, stage: Stage, *words: str) -> None:
         self._mine, theirs = pty.openpty()
         env = plain({"TERM": "dumb"})
-        self.process = subprocess.Popen(
-            [COORD, *words], cwd=stage.folder, env=env, stdin=theirs, stdout=theirs, stderr=theirs
-        )
+        self.process = FORKS.begin_on(theirs, [COORD, *words], cwd=stage.folder, env=env)
         stage.started.append(self.process)
         os.close(theirs)
         os.set_blocking(self._mine, False)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pty
 import signal
-import subprocess
-import termios
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.gate import Gate
-from tests.stage import COORD, PLAN, Stage, git, plain
+from tests.stage import COORD, FORKS, PLAN, Stage, git, plain
 from tests.waiting import until
 
 CTRL_C = b"\x03"
@@ -29,16 +26,7 @@ class Terminal:
         self._master, slave = pty.openpty()
         os.set_blocking(self._master, False)
         self.shown = ""
-        self.process = subprocess.Popen(
-            [COORD, *words],
-            cwd=stage.folder,
-            env=plain(),
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
-            preexec_fn=_control,
-        )
+        self.process = FORKS.begin_on(slave, [COORD, *words], cwd=stage.folder, env=plain())
         stage.started.append(self.process)
         os.close(slave)
 
@@ -73,10 +61,6 @@ class Terminal:
         except OSError:  # nothing more for now, or the other side is closed
             pass
         return self.shown
-
-
-def _control() -> None:
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 @pytest.fixture(autouse=True)

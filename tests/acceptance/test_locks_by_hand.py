@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import pty
 import socket
-import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -21,7 +20,7 @@ from coordination.locks.request import COMPUTED, LEADER, RESULT, START, SWEEPER
 from coordination.mcp.server import build
 from coordination.mcp.session import Session
 from tests.agent import agent
-from tests.stage import COORD, Stage
+from tests.stage import COORD, FORKS, Stage
 
 FILE = """\
 repos: [{name: api, path: api}]
@@ -279,15 +278,12 @@ def test_on_a_terminal_it_asks(desk: Stage, far: LockManager, answer: str, code:
     lock = far.acquire("deploy", ttl=TTL)
     ours, its = pty.openpty()
     command = [COORD, "release-lock", "deploy", "--force"]
-    environment = {**os.environ, **desk.env}
 
-    with subprocess.Popen(
-        command, cwd=desk.folder, env=environment, stdin=its, stderr=its, stdout=its
-    ) as process:
-        os.close(its)
-        asked = os.read(ours, 1000)
-        os.write(ours, f"{answer}\n".encode())
-        assert process.wait(30) == code
+    process = FORKS.begin_on(its, command, cwd=desk.folder, env={**os.environ, **desk.env})
+    os.close(its)
+    asked = os.read(ours, 1000)
+    os.write(ours, f"{answer}\n".encode())
+    assert process.wait(30) == code
 
     assert b"release it?" in asked
     assert lock.renew() is kept

@@ -89,7 +89,7 @@ def test_a_reader_that_has_enough_ends_nothing_in_a_traceback(stage: Stage, word
 
 def test_a_table_has_moments_in_the_readers_zone_and_json_in_utc(stage: Stage) -> None:
     stage.write(TODOS)
-    stage.ok("sweep", PLAN, TZ="America/St_Johns")
+    stage.ok("sweep", PLAN)
 
     table = stage.ok("list-runs", "--limit", "1", TZ="America/St_Johns").out
     (run,) = stage.ok("list-runs", "--limit", "1", "--json", TZ="America/St_Johns").json
