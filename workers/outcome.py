@@ -58,6 +58,8 @@ class AttemptOutcome:
     """`<run> <todo>` of the cached result; nothing ran."""
     figures: str = ""
     """Figures of the change set at `tip`."""
+    check: str = ""
+    """Name, verdict and commit of a quality check."""
     again: timedelta | None = None
     """The delay before the next attempt, if the retry policy wants one, or before the next look if BUSY."""
 
@@ -73,6 +75,7 @@ class AttemptOutcome:
             blame=self.blame,
             cached=self.cached,
             figures=self.figures,
+            check=self.check,
         )
 
 

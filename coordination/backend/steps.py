@@ -149,7 +149,7 @@ _STEPS = (
     _of_a_run("claim", "todo attempt:int worker host request lease_ms:int unfit short"),
     _of_a_run(
         "settle",
-        "todo fence:int outcome exit_code error output tip began blame cached signed figures",
+        "todo fence:int outcome exit_code error output tip began blame cached signed figures check",
         OOM,
     ),
     _of_a_run("retry", "todo fence:int counted delay_ms:int exit_code error output blame", OOM),

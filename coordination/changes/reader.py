@@ -70,6 +70,8 @@ class ChangeReader:
     def _facts(self, sets: Mapping[str, ChangeSet]) -> Mapping[str, PlanFacts]:
         live, unreverted = self._live(sets), self._unreverted()
         newest = newest_of_each(self._connection.redis, self._connection.keys, set(sets))
+        file = self._ecosystem.coordination.todos if self._ecosystem else ()
+        declared = frozenset(todo.id for todo in file)
         found = {}
         for name, change_set in sets.items():
             open_ = self._open(change_set)
@@ -80,6 +82,7 @@ class ChangeReader:
                 failed_run=run if status in ENDED_BADLY else "",
                 open=open_ or (),
                 unreverted=unreverted.get(name, ""),
+                declared_todos=declared,
             )
         return found
 

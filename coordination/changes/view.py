@@ -5,16 +5,20 @@ All figures were recorded by the steps that moved the change set: nothing here a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
+from coordination.planner.checks import is_check
 from coordination.runs.change_sets import Landed, RepoChange
+from coordination.runs.check_results import CheckVerdict
 from coordination.text import listed
 
 SHOWN = 3
+STALE = "stale"
+"""The verdict of a check on another commit than the tip."""
 
 
 class ChangeWait(StrEnum):
@@ -103,23 +107,31 @@ class PlanFacts:
     """Todos of the plan that are not done, by the file and the change set."""
     unreverted: str = ""
     """The landing run whose rollback failed."""
-    red: Mapping[str, Collection[str]] = field(default_factory=dict)
-    """Repository → names of its checks that are not green."""
+    declared_todos: Collection[str] = frozenset()
+    """Todos of the file."""
 
 
 def view_of(plan: str, change: RepoChange, facts: PlanFacts) -> ChangeView:
     """Return the view of a change set in one repository."""
-    reason, waits_for = (None, None) if change.landed else wait_of(plan, change.repo, facts)
-    kept = set(ChangeView.model_fields) & set(RepoChange.model_fields)
+    checks = tuple(
+        ChangeCheck(name=one.name, verdict=one.verdict if one.tip == change.tip else STALE, run=one.run)
+        for one in change.checks
+    )
+    reason, waits_for = (None, None) if change.landed else wait_of(plan, checks, facts)
+    kept = (set(ChangeView.model_fields) & set(RepoChange.model_fields)) - {"checks", "todos"}
     return ChangeView(
         plan=plan,
+        todos=tuple(
+            name for name in change.todos if name in facts.declared_todos or not is_check(plan, name)
+        ),
+        checks=checks,
         wait_reason=reason,
         waits_for=waits_for,
         **{name: getattr(change, name) for name in kept},
     )
 
 
-def wait_of(plan: str, repo: str, facts: PlanFacts) -> tuple[ChangeWait, str]:
+def wait_of(plan: str, checks: Iterable[ChangeCheck], facts: PlanFacts) -> tuple[ChangeWait, str]:
     """Return why the change of a repository has not landed, as reason and text with the next command."""
     if facts.live:
         return _wait_for_run(facts.live)
@@ -133,7 +145,7 @@ def wait_of(plan: str, repo: str, facts: PlanFacts) -> tuple[ChangeWait, str]:
         if facts.failed_run:
             return ChangeWait.TODOS, f"{words}; run {facts.failed_run} failed: coord retry {facts.failed_run}"
         return ChangeWait.TODOS, f"{words}: coord sweep {plan}"
-    if red := facts.red.get(repo):
+    if red := [check.name for check in checks if check.verdict not in (STALE, CheckVerdict.GREEN)]:
         return ChangeWait.CHECKS, f"checks: {listed(list(red)[:SHOWN])}{_more(red)}: coord qa --plan {plan}"
     return ChangeWait.ORDER, f"the order: coord land {plan}"
 

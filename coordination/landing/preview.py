@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
 from coordination.git import ask_git, base_tip, contains
-from coordination.models import Via
+from coordination.models import QaAction, Via
+from coordination.runs.check_results import CheckVerdict
 from coordination.runs.records import REVERT
 
 if TYPE_CHECKING:
@@ -42,6 +43,17 @@ class RepoPreview(BaseModel):
     """Why it would be refused, as far as that can be told here."""
 
 
+class CheckPreview(BaseModel):
+    """One quality check of a landing."""
+
+    model_config = ConfigDict(frozen=True)
+
+    repo: str
+    check: str
+    green: bool = False
+    """True if its last result is green, and of the trees that would land, as this machine knows them."""
+
+
 class LandingPreview(BaseModel):
     model_config = ConfigDict(frozen=True)
 
@@ -52,6 +64,12 @@ class LandingPreview(BaseModel):
     repos: tuple[RepoPreview, ...]
     in_place: tuple[str, ...] = ()
     """Todos of the plan that worked in place: their work does not land."""
+    checks: tuple[CheckPreview, ...] = ()
+    """The quality checks that must be green."""
+    unchecked: tuple[str, ...] = ()
+    """Repositories that declare no check."""
+    qa_skipped: str = ""
+    """Why declared checks do not run; empty where they do."""
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -70,7 +88,51 @@ def preview_of(prepared: PreparedLanding, places: Mapping[str, Path | None]) -> 
         atomic=landing.atomic,
         repos=tuple(_of_repo(one, method, places.get(one.repo)) for one in landing.repos),
         in_place=landing.in_place,
+        checks=tuple(_checks(prepared, places)),
+        unchecked=landing.unchecked,
+        qa_skipped=landing.qa_skipped,
     )
+
+
+def _checks(prepared: PreparedLanding, places: Mapping[str, Path | None]) -> Iterator[CheckPreview]:
+    todos = prepared.graph.todos.values() if prepared.graph and prepared.landing.qa else ()
+    trees: dict[str, str] = {}
+    for todo in todos:
+        if not isinstance(todo.action, QaAction):
+            continue
+        trees = trees or _trees(prepared, places)
+        result = prepared.results.get(todo.id)
+        read = {todo.repo: result.commit, **result.needs} if result else {}
+        wanted = {todo.repo, *trees.keys() & (todo.action.needs or ())}
+        green = result is not None and result.verdict is CheckVerdict.GREEN and wanted <= read.keys()
+        yield CheckPreview(
+            repo=todo.repo,
+            check=todo.action.check or todo.id,
+            green=green and all(trees[repo] == _tree(places.get(repo), read[repo]) != "" for repo in wanted),
+        )
+
+
+def _trees(prepared: PreparedLanding, places: Mapping[str, Path | None]) -> dict[str, str]:
+    """Return repository → the tree of its base branch after the landing; empty where that is not known."""
+    assert prepared.records is not None
+    landing = {one.repo: one for one in prepared.landing.repos}
+    branches = {repo.name: repo for repo in prepared.records.repos}
+    found = {}
+    for repo in prepared.repos:
+        one, checkout = landing.get(repo), places.get(repo)
+        remote = one.via is not Via.LOCAL if one else bool(branches[repo].url)
+        base = base_tip(checkout, branches[repo].branch, remote=remote) if checkout else ""
+        if one and base and checkout:
+            found[repo] = ask_git(checkout, "merge-tree", "--write-tree", base, one.change.tip)
+        else:
+            found[repo] = _tree(checkout, base)
+    return found
+
+
+def _tree(checkout: Path | None, commit: str) -> str:
+    if checkout is None or not commit:
+        return ""
+    return ask_git(checkout, "rev-parse", "--verify", "--quiet", f"{commit}^{{tree}}")
 
 
 def _of_repo(one: RepoLanding, method: str, checkout: Path | None) -> RepoPreview:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from coordination.environment import actor
 from coordination.errors import NotFound
 from coordination.landing.generate import landing_graph, revert_graph
 from coordination.landing.rules import Landing, LandOptions, decide_landing, decide_revert
-from coordination.models import Ecosystem, Strategy
+from coordination.models import Ecosystem, Strategy, generated_id
 from coordination.runs.change_sets import ChangeSets
-from coordination.runs.records import LAND, REVERT
+from coordination.runs.check_results import CheckResult, read_result
+from coordination.runs.records import LAND, QA, REVERT
 from coordination.runs.submission.submit import Order
 from coordination.runs.transactions import start_landing
 
@@ -30,6 +31,8 @@ class PreparedLanding:
     landing: Landing
     records: Ecosystem | None = None
     graph: PlanGraph | None = None
+    results: Mapping[str, CheckResult] = field(default_factory=dict)
+    """Todo of a check → the last result on the tip that lands."""
 
     @property
     def repos(self) -> tuple[str, ...]:
@@ -55,7 +58,24 @@ def prepare_landing(
     if not landing.repos:
         return PreparedLanding(kind=LAND, landing=landing)
     records, graph = landing_graph(ecosystem, landing)
-    return PreparedLanding(kind=LAND, landing=landing, records=records, graph=graph)
+    results = _last_results(connection, landing) if landing.qa else {}
+    return PreparedLanding(kind=LAND, landing=landing, records=records, graph=graph, results=results)
+
+
+def _last_results(connection: Connection, landing: Landing) -> dict[str, CheckResult]:
+    """Return the last results on the tips that land: of a sweep, a landing, or `coord qa --plan`."""
+    found = {}
+    for one in landing.repos:
+        for check in one.change.checks:
+            names = [
+                generated_id(f"{prefix}.{one.repo}.{check.name}")
+                for prefix in (f"{landing.change_set}.{QA}", f"{QA}.{landing.change_set}")
+            ]
+            outputs = connection.store.handed_over(check.run, names).todos
+            known = filter(None, (read_result(output.json) for output in outputs if output.json))
+            if check.tip == one.change.tip and (result := next(known, None)) is not None:
+                found[names[0]] = result
+    return found
 
 
 def prepare_revert(connection: Connection, ecosystem: Ecosystem, name: str) -> PreparedLanding:

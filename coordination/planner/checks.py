@@ -155,6 +155,11 @@ def checks_of_plan(ecosystem: Ecosystem, plan: Plan, todos: Mapping[str, Todo]) 
     return {name: todo for name, todo in found.items() if name not in declared}
 
 
+def is_check(plan: str, todo: str) -> bool:
+    """Return whether a todo has the name of a check that is generated for a plan."""
+    return todo.startswith(f"{plan}.{QA}.") or f".{CRITERION}." in todo
+
+
 def wrong_checks(ecosystem: Ecosystem, todos: Iterable[Todo]) -> list[str]:
     """Return a sentence, with its remedy, for each check that its repository does not declare."""
     repos = {repo.name: repo for repo in ecosystem.repos}

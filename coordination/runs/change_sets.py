@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -50,6 +50,17 @@ class Landed(BaseModel):
     """The run that landed it."""
 
 
+class RecordedCheck(BaseModel):
+    """The newest verdict of a quality check on a tip."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    verdict: str
+    tip: str
+    run: str
+
+
 class RepoChange(BaseModel):
     """The part of a change set in one repository."""
 
@@ -75,6 +86,7 @@ class RepoChange(BaseModel):
     added: int | None = None
     """Lines."""
     removed: int | None = None
+    checks: tuple[RecordedCheck, ...] = ()
     landed: Landed | None = None
     writer: str = ""
     """The run that may write it now."""
@@ -231,7 +243,7 @@ def _not_found(change_set: str, repo: str) -> NotFound:
 
 _FACTS = (
     *("branch", "base", "tip", "host", "run", "runs", "commits", "files", "added", "removed", "landed"),
-    "result",
+    *("result", "checks"),
 )
 
 
@@ -280,8 +292,17 @@ def _repo_change(repo: str, facts: Mapping[str, str], todos: Iterable[str]) -> R
             "todos": tuple(todos),
             "runs": tuple(facts.get("runs", "").split()),
             "signed": facts.get("result", ""),
+            "checks": tuple(_checks(facts.get("checks", ""))),
             "landed": Landed.model_validate_json(facts["landed"]) if "landed" in facts else None,
             **{name: facts.get(name, "") for name in ("branch", "base", "tip", "host", "run", "writer")},
             **numbers,
         }
     )
+
+
+def _checks(lines: str) -> Iterator[RecordedCheck]:
+    for line in lines.splitlines():
+        words = line.split(" ")
+        if len(words) == len(RecordedCheck.model_fields):
+            name, verdict, tip, run = words
+            yield RecordedCheck(name=name, verdict=verdict, tip=tip, run=run)

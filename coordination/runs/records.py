@@ -131,6 +131,8 @@ class Result:
     """The worker's signed statement about it (trust/results.py); empty where there is none."""
     figures: str = ""
     """Figures of the change set at `tip`: base commit, commits, files, lines added and removed."""
+    check: str = ""
+    """Name, verdict and commit of a quality check; empty for other todos."""
 
 
 class Source(BaseModel):

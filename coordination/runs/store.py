@@ -126,6 +126,7 @@ class RunStore:
             grant, "settle", outcome=result.outcome, exit_code=_text(result.exit_code), error=result.error,
             output=result.output, tip=result.tip, began=result.began, blame=result.blame,
             cached=result.cached, signed=result.signed, figures=result.figures,
+            check=result.check,
         )  # fmt: skip
 
     def retry(self, grant: Grant, delay: timedelta, result: Result) -> Reply:

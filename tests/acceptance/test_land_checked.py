@@ -77,6 +77,16 @@ def changes(stage: Stage) -> dict[str, str]:
     return {one["repo"]: one["tip"] for one in stage.ok("changes", PLAN, "--json").json}
 
 
+def preview(stage: Stage) -> dict[str, bool]:
+    found = stage.ok("land", PLAN, "--dry-run", "--json").json
+    return {one["check"]: one["green"] for one in found["checks"]}
+
+
+def verdicts(stage: Stage) -> dict[str, dict[str, str]]:
+    rows = stage.ok("changes", PLAN, "--json").json
+    return {one["repo"]: {check["name"]: check["verdict"] for check in one["checks"]} for one in rows}
+
+
 def checks(done: Done) -> dict[str, tuple[str, bool]]:
     return {
         one["id"].removeprefix(f"{PLAN}.qa."): (one["state"], bool(one["cached"]))
@@ -89,6 +99,8 @@ def test_green_checks_land_and_their_results_are_reused(swept: Stage):
     edit(swept, lambda document: document["coordination"]["plans"][0].update(land={"method": "squash"}))
     assert swept.ok("qa", "--plan", PLAN).code == 0
     ran = list(swept.ledger)
+    assert verdicts(swept) == {"lib": {"qa": "green"}, "app": {"unit": "green"}}
+    assert preview(swept) == {"qa": True, "unit": True}
 
     done = land(swept)
     assert (done.code, landed(swept)) == (0, [True, True]), [
@@ -106,6 +118,8 @@ def test_a_check_that_is_not_green_refuses_and_leaves_all_as_it_was(swept: Stage
     assert (red.code, red.json["status"]) == (3, "rolled_back")
     assert checks(red)["lib.qa"][0] == "compensated"
     assert f"{PLAN}.qa.app.unit" in red.err
+    assert verdicts(swept) == {"lib": {"qa": "green"}, "app": {"unit": "red"}}
+    assert preview(swept) == {"qa": True, "unit": False}
     edit(swept, lambda document: document["repos"][0].update(qa="./nowhere"))
     assert land(swept).code == 3
     assert "could_not_run" in swept.todo(f"{PLAN}.qa.lib.qa")["error"]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from coordination.errors import Conflict
-from coordination.runs.change_sets import ChangeSet, ChangeSets, Landed, RepoChange
+from coordination.runs.change_sets import ChangeSet, ChangeSets, Landed, RecordedCheck, RepoChange
 from coordination.runs.records import Result, TodoState
 from coordination.runs.rollback import refuse_within_change_set
 from coordination.runs.store import RunStore
@@ -103,6 +103,18 @@ def test_a_settle_moves_the_tip_with_its_result_and_figures(store: RunStore, set
     assert read(sets).source == {"A": run.run_id, "B": run.run_id}
     assert read(sets).writers == {}
     assert sets.list() == (PLAN,)
+
+
+def test_a_check_is_recorded_with_the_tip_that_it_judged(store: RunStore, sets: ChangeSets):
+    run = Writer(store)
+    assert run.start() == "sealed"
+    green = Result(outcome=TodoState.SUCCEEDED, tip=FIRST, began=BEGAN, check=f"unit green {FIRST}")
+    run.settle(run.take("A"), green)
+    run.settle(run.take("B"), Result(outcome=TodoState.FAILED, check=f"unit red {BEGAN}"))
+
+    found = read(sets).repos
+    assert found["r1"].checks == (RecordedCheck(name="unit", verdict="green", tip=FIRST, run=run.run_id),)
+    assert "r2" not in found, "a check makes no change set"
 
 
 def test_one_run_at_a_time_writes_and_only_from_the_tip_that_it_knows(store: RunStore, sets: ChangeSets):

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 
@@ -14,12 +15,16 @@ from coordination.landing.generate import landing_graph
 from coordination.landing.rules import Landing, RepoLanding
 from coordination.models import Ecosystem, OnFailure, Repo, Via
 from coordination.runs.change_sets import RepoChange
+from coordination.runs.check_results import CheckResult, CheckVerdict
+from coordination.runs.records import Result, TodoState
 from coordination.runs.submission.submit import submit
 from coordination.settings import Settings
 from coordination.trust.adoptions import AdoptionRecord, seal_adoption
 from tests.integration.conftest import MakeWorker
 from tests.plans import order
+from tests.stage import git
 from tests.trusted import Persons, Trusting
+from tests.worktrees import save
 
 TIP = "a" * 40
 
@@ -105,3 +110,55 @@ def test_an_adopted_tip_lands_if_somebody_who_may_has_signed_it(
     before = len(site.refusals)
     land(site, "olga")
     assert (len(site.refusals) == before) is believed
+
+
+@pytest.mark.parametrize("forged", [False, True])
+def test_a_green_result_that_no_worker_has_signed_lets_nothing_land(
+    make_worker: MakeWorker, checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forged: bool
+):
+    base = git(checkout, "rev-parse", "main")
+    git(checkout, "checkout", "-q", "-b", "coord/P")
+    tip = save(checkout, "work", work="done\n")
+    git(checkout, "checkout", "-q", "main")
+    persons = Persons(tmp_path)
+    monkeypatch.setenv("COORD_TRUST_FILE", str(persons.file))
+    persons.trust(olga="operator")
+    worker = make_worker(settings=Settings(signatures="require"), r1=checkout)
+    site = Trusting(worker, persons, tmp_path / "ledger")
+    record = AdoptionRecord(change_set="P", repo="r1", base=base, tip=tip, at="2026-01-01T00:00:00+00:00")
+    signed = seal_adoption(record, persons.signer("olga"))
+    site.redis.hset(site.store.keys.changes("P"), mapping={"base r1": base, "result r1": signed})
+    recorded(site, tip)
+    change = RepoChange(repo="r1", branch="coord/P", base=base, tip=tip, run="R")
+    one = RepoLanding(repo="r1", branch="main", via=Via.LOCAL, change=change)
+    landing = Landing(change_set="P", title="x", patience=timedelta(hours=1), qa=True, repos=(one,))
+    checked = Repo.model_validate({"name": "r1", "qa": "false" if forged else "test -e work"})
+    records, graph = landing_graph(Ecosystem(repos=(checked,)), landing)
+    how = replace(order(on_failure=OnFailure.ROLLBACK), operation="land")
+    site.run_id, _ = submit(site.store, graph, records, Settings(), how, signing=persons.signing("olga"))
+
+    site.deliver("P.check.r1")
+    if forged:
+        claimed = site.store.claim(
+            site.run_id,
+            "P.qa.r1.qa",
+            1,
+            worker="w",
+            host=gethostname(),
+            lease=timedelta(minutes=1),
+            request="x",
+        )
+        assert claimed.grant is not None
+        green = CheckResult(verdict=CheckVerdict.GREEN).written()
+        at = claimed.grant.tip or ""
+        done = Result(outcome=TodoState.SUCCEEDED, exit_code=0, output=green, tip=at, began=at)
+        assert site.store.settle(claimed.grant, done).word == "settled"
+    else:
+        site.deliver("P.qa.r1.qa")
+    site.deliver("P.locks")
+    site.deliver("P.land.r1")
+
+    found = site.todo("P.land.r1")
+    assert ((found.was or found.state) == "failed") is forged, found.error
+    assert ("P.qa.r1.qa" in (found.error or "")) is forged
+    assert (git(checkout, "rev-parse", "main") == base) is forged

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,15 @@ class RunCheck(RunTodo):
     def has_command(self) -> bool:
         return True
 
+    def cached(self, workspace: Workspace, since: str) -> AttemptOutcome | None:
+        found = super().cached(workspace, since)
+        if found is None or found.kind is not OutcomeKind.SUCCEEDED:
+            return found
+        return replace(found, check=self._told(CheckVerdict.GREEN, since))
+
+    def _told(self, verdict: CheckVerdict, commit: str) -> str:
+        return f"{self.action.check or self.grant.todo_id} {verdict} {commit}"
+
     def begin(self, workspace: Workspace) -> None:
         if self.action.report:
             self._before.update(stamps(workspace.path, self.action.report))
@@ -57,8 +66,9 @@ class RunCheck(RunTodo):
             if workspace.set_back():
                 self.log.say("check: it has left changes, which are not kept: a check changes nothing")
             done = AttemptOutcome(
-                kind=OutcomeKind.SUCCEEDED, exit_code=ended.exit_code, output=output, tip=since, since=since
-            )
+                kind=OutcomeKind.SUCCEEDED, exit_code=ended.exit_code, output=output, tip=since, since=since,
+                check=self._told(result.verdict, since),
+            )  # fmt: skip
             if green and self.recall:
                 self.recall.note(done, workspace)
             return done
@@ -68,6 +78,7 @@ class RunCheck(RunTodo):
             exit_code=ended.exit_code,
             failure=outcome.failure if outcome else None,
             output=output,
+            check=self._told(result.verdict, since),
         )
 
     def _result(self, ended: Exit, workspace: Workspace, since: str) -> CheckResult:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from rich_click import command
 
-from coordination.api import ChangeView, ConflictState
+from coordination.api import ChangeView, CheckVerdict, ConflictState
 from coordination.cli.completion import branch_names, change_sets, plan_ids, repo_names
 from coordination.cli.context import CliContext, aloud
 from coordination.cli.options.prompts import confirm, yes_option
@@ -47,7 +47,7 @@ def _print(found: Sequence[ChangeView], *, one: bool) -> None:
     if not found:
         print_none("there is no change set", "make one: coord sweep PLAN")
         return
-    names = ("plan", "repo", "branch", "base", "tip", "commits", "files", "lines", "todos")
+    names = ("plan", "repo", "branch", "base", "tip", "commits", "files", "lines", "todos", "checks")
     columns = [Column(name=name.upper()) for name in names if name != "plan" or not one]
     columns.append(Column(name="LANDED, OR WAITS FOR", flexible=True, folds=True))
     print_table(columns, [row if not one else row[1:] for row in map(_row, found)])
@@ -64,8 +64,17 @@ def _row(change: ChangeView) -> Sequence[object]:
         "?" if change.files is None else change.files,
         "?" if change.added is None else f"+{change.added} -{change.removed}",
         len(change.todos),
+        _checks(change),
         _state(change),
     )
+
+
+def _checks(change: ChangeView) -> Cell:
+    """Return `green`, or the checks that are not, or a dash without any."""
+    if not change.checks:
+        return Cell("-")
+    other = [f"{one.verdict}: {one.name}" for one in change.checks if one.verdict != CheckVerdict.GREEN]
+    return Cell(", ".join(other), "yellow") if other else Cell("green", "green")
 
 
 def _state(change: ChangeView) -> Cell:

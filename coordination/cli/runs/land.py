@@ -117,6 +117,8 @@ def carry_out_landing(
     preview = landings.preview(prepared)
     if not yes:
         show_landing(preview)
+    elif preview.qa_skipped:
+        click.echo(f"· no quality check runs: {preview.qa_skipped}", err=True)
     names = listed(prepared.landing.names)
     confirm(f"{prepared.kind.capitalize()} {prepared.landing.change_set} in {names}?", yes=yes)
     ready = landings.make_ready(prepared)
@@ -146,11 +148,24 @@ def show_landing(preview: LandingPreview) -> None:
     for one in preview.repos:
         line = f"  {one.repo}: {one.branch} would {one.would}, by {one.via}"
         click.echo(spelled(f"{line}: {one.problem}" if one.problem else line), err=True)
+    _show_checks(preview)
+
+
+def _show_checks(preview: LandingPreview) -> None:
+    """Print the quality checks that the landing runs, or why it runs none."""
+    for one in preview.checks:
+        state = "is green for what would land" if one.green else "runs before anything lands"
+        click.echo(spelled(f"· check {one.check} of {one.repo} {state}"), err=True)
+    if preview.qa_skipped:
+        click.echo(f"· no quality check runs: {preview.qa_skipped}", err=True)
+    elif preview.checks and preview.unchecked:
+        click.echo(spelled(f"· no check is declared in {listed(preview.unchecked)}"), err=True)
 
 
 def _print(preview: LandingPreview) -> None:
     columns = ("repo", "branch", "base", "tip", "commits", "via", "method", "after", "would")
     print_table(columns, (_row(one) for one in preview.repos))
+    _show_checks(preview)
     for problem in preview.problems:
         click.echo(spelled(f"✗ {problem}"), err=True)
     if preview.in_place:

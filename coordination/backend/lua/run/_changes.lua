@@ -13,7 +13,7 @@ local change_set = {}
 
 do
   local FACTS = {
-    'base', 'tip', 'host', 'run', 'runs', 'commits', 'files', 'added', 'removed', 'landed', 'result',
+    'base', 'tip', 'host', 'run', 'runs', 'commits', 'files', 'added', 'removed', 'landed', 'result', 'checks',
   }
 
   -- Return the key of the run's change set; nil without one.
@@ -136,6 +136,24 @@ do
     if key and not string.find(p.wants, ':in-place', 1, true) then
       call('HSET', key, 'todo ' .. todo, run .. ' ' .. p.repo)
     end
+  end
+
+  -- Record the verdict of a quality check on the tip of a change set: by a run that writes it, one of checks
+  -- of it, or its landing, which has merged the tip into its base branch. `told`: check, verdict, commit.
+  -- Field `checks <repo>` has a line of words for each check: its name, verdict, tip, run.
+  function change_set.checked(repo, told)
+    local kind, subject = string.match(call('HGET', meta, 'plan_id') or '', '^(%l+):(.+)$')
+    local name, verdict, commit = string.match(told, '^(%S+) (%S+) (%S+)$')
+    local key = key_of() or subject and head .. KEY.changes .. subject
+    if not key or not name then return end
+    local tip, had = unpack(call('HMGET', key, 'tip ' .. repo, 'checks ' .. repo))
+    if not tip or (commit ~= tip and kind ~= 'land') then return end
+    local lines = { table.concat({ name, verdict, tip, run }, ' ') }
+    for line in string.gmatch(had or '', '[^\n]+') do
+      if string.match(line, '^%S+') ~= name then lines[#lines + 1] = line end
+    end
+    table.sort(lines)
+    call('HSET', key, 'checks ' .. repo, table.concat(lines, '\n'))
   end
 
   -- Forget a result that was undone.
