@@ -35,7 +35,27 @@ def branches(stage: Stage, repo: str) -> list[str]:
     return branches_at(stage.folder / repo)
 
 
-def test_clean_asks_and_removes_when_it_is_told_so(swept: Stage):
+def test_clean_shows_and_refuses_and_asks_and_removes_when_it_is_told_so(swept: Stage):
+    shown = swept.ok("clean", "--dry-run", "--json").json
+
+    assert {(found["kind"], found["repo"]) for found in shown["found"]} == {
+        *((kind, repo) for kind in ("worktree", "branch") for repo in ("r1", "r2")),
+        ("logs", ""),
+    }
+    assert {found["status"] for found in shown["found"]} == {"failed"}
+    lines = swept.ok("clean", "--dry-run", "--format", "{kind} {repo} {status}").out.splitlines()
+    assert len(lines) == len(shown["found"])
+    assert "branch r1 failed" in lines
+    assert swept.coord("clean", "--yes", "--format", "{kind}").code == 2
+    assert len(branches(swept, "r1")) == 2
+
+    only_copies, refused = swept.coord("clean"), swept.coord("clean", "--unmerged")
+
+    assert only_copies.code == 6, "--yes would be refused, too"
+    assert refused.code == 2
+    assert "--dry-run" in refused.err
+    assert len(branches(swept, "r1")) == 2
+
     run = swept.run()["run_id"]
 
     code, said = typing_on_terminal(swept, "clean", after={"Remove 2 worktrees": "n\n"})
@@ -54,30 +74,6 @@ def test_clean_asks_and_removes_when_it_is_told_so(swept: Stage):
     assert [path.name for path in (swept.state / "logs").iterdir()] == []
     assert swept.run()["status"] == "failed"
     assert "have left nothing" in swept.ok("clean").err, "nobody has to be asked about nothing"
-
-
-def test_clean_with_nobody_to_ask_refuses_and_says_what_to_do(swept: Stage):
-    only_copies, refused = swept.coord("clean"), swept.coord("clean", "--unmerged")
-
-    assert only_copies.code == 6, "--yes would be refused, too"
-    assert refused.code == 2
-    assert "--dry-run" in refused.err
-    assert len(branches(swept, "r1")) == 2
-
-
-def test_a_dry_run_shows_and_keeps(swept: Stage):
-    shown = swept.ok("clean", "--dry-run", "--json").json
-
-    assert {(found["kind"], found["repo"]) for found in shown["found"]} == {
-        *((kind, repo) for kind in ("worktree", "branch") for repo in ("r1", "r2")),
-        ("logs", ""),
-    }
-    assert {found["status"] for found in shown["found"]} == {"failed"}
-    lines = swept.ok("clean", "--dry-run", "--format", "{kind} {repo} {status}").out.splitlines()
-    assert len(lines) == len(shown["found"])
-    assert "branch r1 failed" in lines
-    assert swept.coord("clean", "--yes", "--format", "{kind}").code == 2
-    assert len(branches(swept, "r1")) == 2
 
 
 def test_a_live_run_is_not_touched_and_refused_by_name(stage: Stage):
