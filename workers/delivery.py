@@ -311,9 +311,8 @@ class DeliveryHandler:
             case OutcomeKind.HANDED_BACK:
                 return self._later(grant, lambda: self._store.hand_back(grant, outcome.output), "handed back")
             case OutcomeKind.BUSY:
-                return self._later(
-                    grant, lambda: self._store.park(grant, why, outcome.again or PARKED_FOR), why
-                )
+                pause = outcome.again or PARKED_FOR
+                return self._later(grant, lambda: self._store.park(grant, why, pause), why)
             case OutcomeKind.HINDERED:
                 return self._hold_up(grant, outcome)
         failed = outcome.kind is not OutcomeKind.SUCCEEDED

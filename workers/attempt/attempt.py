@@ -55,14 +55,14 @@ logger = logging.getLogger(__name__)
 class Attempt:
     """`run` executes it; `stop` may be called from any thread, and the first reason counts."""
 
-    def __init__(self, grant: Grant, attempt_environment: AttemptEnvironment, log: Log) -> None:
+    def __init__(self, grant: Grant, here: AttemptEnvironment, log: Log) -> None:
         self.grant = grant
-        self._attempt_environment = attempt_environment
+        self._here = here
         self._log = log
-        self._action = action_of(grant, attempt_environment, log, lambda: self._commands.bounds)
-        self._commands = AttemptCommands(grant, attempt_environment, log, key=self._action.key)
-        self._secrets = attempt_environment.secrets
-        self.checkpoint = Checkpoint(attempt_environment.output_limit_bytes, log.masked_json)
+        self._action = action_of(grant, here, log, lambda: self._commands.bounds)
+        self._commands = AttemptCommands(grant, here, log, key=self._action.key)
+        self._secrets = here.secrets
+        self.checkpoint = Checkpoint(here.output_limit_bytes, log.masked_json)
         self._begun = False
         """True if the todo's own command has begun."""
         self._preparing = False
@@ -87,7 +87,7 @@ class Attempt:
 
     def _outcome(self) -> AttemptOutcome:
         try:
-            with describe_os_error(self._attempt_environment.state):
+            with describe_os_error(self._here.state):
                 return self._carry_out()
         except WorkspaceBusy as busy:
             return AttemptOutcome(kind=OutcomeKind.BUSY, why=_plain(busy.message))
@@ -111,18 +111,12 @@ class Attempt:
         if isinstance(error, Unmergeable) and error.waits:
             return self._waiting(f"a merge: {why}", WaitReason.BASE)
         self._log.say(f"error: {why}")
-        return AttemptOutcome(
-            kind=self._commands.stopped or kind,
-            why=why,
-            blame=self._blame_for(error),
-        )
+        return AttemptOutcome(kind=self._commands.stopped or kind, why=why, blame=self._blame_for(error))
 
     def _hindered(self, trouble: Trouble, words: str) -> AttemptOutcome:
         """Return the outcome of trouble that passes, limited if the todo's command may have caused it."""
         limited = (
-            (self._begun or self._preparing)
-            and trouble.is_of_the_folder
-            and self._attempt_environment.checkout.is_dir()
+            (self._begun or self._preparing) and trouble.is_of_the_folder and self._here.checkout.is_dir()
         )
         why = sentence(words)
         self._log.say(f"hindered: {why}")
@@ -145,7 +139,7 @@ class Attempt:
         return "worker" if before or isinstance(error, WorkspaceUnusable) else ""
 
     def _carry_out(self) -> AttemptOutcome:
-        self._attempt_environment.verify()
+        self._here.verify()
         if isinstance(self.grant.spec.todo.action, NoopAction) and self.grant.undo is None:
             return AttemptOutcome(kind=self._commands.stopped or OutcomeKind.SUCCEEDED)
         if (landed := self._landing()) is not None:
@@ -164,13 +158,13 @@ class Attempt:
         return outcome
 
     def _landing(self) -> AttemptOutcome | None:
-        make, stopped = self._attempt_environment.landing, lambda: self._commands.stopped
+        make, stopped = self._here.landing, lambda: self._commands.stopped
         return landing.carry_out(self.grant, make, stopped, self._log.say, self._check)
 
     def _check(self, check: LandCheck, commit: str) -> AttemptOutcome:
         """Run a check of the repository at a commit, as a part of this attempt."""
         grant = landing.check_grant(self.grant, check, commit)
-        part = self._part = Attempt(grant, self._attempt_environment, self._log)
+        part = self._part = Attempt(grant, self._here, self._log)
         if self._commands.stopped is not None:
             part.stop(self._commands.stopped)
         with closing(part):
@@ -181,16 +175,16 @@ class Attempt:
 
     def _confine(self) -> None:
         """Choose the sandbox of the attempt's commands. Raises NoSandbox."""
-        if self._attempt_environment.sandboxes is None:
+        if self._here.sandboxes is None:
             return
-        spec, brief = self.grant.spec, self._attempt_environment.brief
+        spec, brief = self.grant.spec, self._here.brief
         action = spec.todo.action if self.grant.undo is None else spec.todo.compensate
-        self._commands.confinement, line = self._attempt_environment.sandboxes.of(
+        self._commands.confinement, line = self._here.sandboxes.of(
             spec.todo,
             spec.repo,
             action,
             brief.agent_command,
-            demanded=self._attempt_environment.sandbox_demanded,
+            demanded=self._here.sandbox_demanded,
         )
         if line:
             self._log.say(line)
@@ -220,14 +214,14 @@ class Attempt:
 
     def _workspace(self) -> Workspace:
         return workspace_for(
-            state=self._attempt_environment.state,
+            state=self._here.state,
             run=self.grant.run_id,
             repo=self.grant.spec.repo,
-            checkout=self._attempt_environment.checkout,
+            checkout=self._here.checkout,
             wanted=self.grant.spec.todo.workspace,
-            fetch=self._attempt_environment.fetch,
-            carried=self._attempt_environment.carried(self.grant.spec.repo.name),
-            style=style_of(self.grant, self._attempt_environment.brief),
+            fetch=self._here.fetch,
+            carried=self._here.carried(self.grant.spec.repo.name),
+            style=style_of(self.grant, self._here.brief),
             git_commit=self._commands.git_commit,
             confined=self._commands.confinement is not None,
         )
@@ -252,11 +246,11 @@ class Attempt:
 
     def _perform(self, workspace: Workspace, since: str) -> AttemptOutcome:
         # ASCII: JSON can hold what UTF-8 cannot.
-        context_json = json.dumps(self._attempt_environment.context())
+        context_json = json.dumps(self._here.context())
         if self._commands.stopped is not None:
             return AttemptOutcome(kind=self._commands.stopped)
         with (
-            scratch(self._attempt_environment.state) as folder,
+            scratch(self._here.state) as folder,
             self.checkpoint.watching(folder / OUTPUT),
             self._serving(folder) as connection,
         ):
@@ -268,9 +262,8 @@ class Attempt:
             files = {"COORD_CONTEXT": context, "COORD_OUTPUT": output, "COORD_CHECKPOINT": former}
             files |= {"COORD_CONNECTION": connection}
             given = self._give_secrets(folder)
-            environment = self._commands.environment(workspace) | {
-                name: str(file) for name, file in files.items()
-            }
+            environment = self._commands.environment(workspace)
+            environment |= {name: str(file) for name, file in files.items()}
             environment |= given | (undone.environment if undone else {})
             job = Job(
                 todo=self.grant.spec.todo,
@@ -280,7 +273,7 @@ class Attempt:
                 context=context,
                 output=output,
                 checkpoint=former if self.grant.checkpoint and undone is None else None,
-                agent_command=self._attempt_environment.brief.agent_command,
+                agent_command=self._here.brief.agent_command,
                 undone=undone,
             )
             self._begun = True
@@ -305,7 +298,7 @@ class Attempt:
             return Binds()
         told = connection.read_text()
         sockets = (Path(Connection.model_validate_json(told).socket),) if told else ()
-        predecessors = self._attempt_environment.context().get("predecessors", ())
+        predecessors = self._here.context().get("predecessors", ())
         paths = (Path(one["path"]) for one in predecessors if one.get("path"))
         return Binds(readable=tuple(path for path in paths if path.is_dir()), writable=(folder, *sockets))
 
@@ -338,7 +331,7 @@ class Attempt:
         file = folder / "connection.json"
         with ExitStack() as until:
             with describe_os_error(folder):
-                _write(file, until.enter_context(self._attempt_environment.connection(self._log.masked_json)))
+                _write(file, until.enter_context(self._here.connection(self._log.masked_json)))
             yield file
 
     def on_accepted(self) -> None:
