@@ -42,8 +42,9 @@ class Generators:
     ) -> GeneratedPlan:
         """Write a plan with a change, and a check, for each of these repositories into the file; with
         `dry_run` only return it. `run` or `prompt`: the change; a command as a text runs in a shell, as a
-        list without one. `check` must change no file. With the order `deps` the change of a repository waits
-        for the checks of those that it depends on. `sweep`: start a run of the plan as well.
+        list without one. `check` must change no file; None: the checks that each repository declares, and
+        `unchecked` names those without. With the order `deps` the change of a repository waits for the checks
+        of those that it depends on. `sweep`: start a run of the plan as well.
 
         Raises UsageError; NotFound where no repository matches; PlanRefused for dependencies in a circle;
         Conflict where an open plan has the title.

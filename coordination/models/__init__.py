@@ -10,6 +10,7 @@ This package alone defines the fields and values of the file; `ecosystem/parsing
 | `landing.py` | how change sets land; the actions of landings |
 | `repositories.py` | repositories and resources |
 | `tracking.py` | issues, plans, todos, dependencies; the whole file |
+| `plan_rules.py` | the fields that plans and their templates share |
 | `templates.py` | templates of plans |
 """
 
@@ -52,6 +53,7 @@ from coordination.models.landing import (
     RevertAction,
     Via,
 )
+from coordination.models.plan_rules import PlanChecks, PlanRules, QaWhen
 from coordination.models.repositories import Repo, Resource, ResourceNeed, ResourceType
 from coordination.models.templates import (
     Parameter,
@@ -75,9 +77,7 @@ from coordination.models.tracking import (
     IssueStatus,
     Milestone,
     Plan,
-    PlanChecks,
     PlanStatus,
-    QaWhen,
     Todo,
     TodoStatus,
     Validation,
@@ -118,7 +118,7 @@ __all__ = [
     "Count", "Criterion", "Day", "Dependency", "DependencyStatus", "DependencyType", "Duration", "Ecosystem",
     "FailureSign", "Foreign", "Gate", "Id", "Issue", "IssueStatus", "Jitter", "Labels", "LandAction",
     "LandCheck", "LandRules", "LandStep", "Level", "ManualAction", "Method", "Milestone", "NoopAction",
-    "OnFailure", "OutputSign", "Parameter", "ParameterType", "Plan", "PlanChecks", "PlanStatus",
+    "OnFailure", "OutputSign", "Parameter", "ParameterType", "Plan", "PlanChecks", "PlanRules", "PlanStatus",
     "PythonAction", "QaAction", "QaWhen", "Record", "Repo", "RepoName", "RepoOrder", "Resource",
     "ResourceName", "ResourceNeed", "ResourceType", "Retry", "RevertAction", "RewriteAction", "Sandbox",
     "SandboxKind", "SecretName", "ShellAction", "Signatures", "Size", "Strategy", "Template", "TemplatePlan",

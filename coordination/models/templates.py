@@ -13,17 +13,14 @@ from coordination.models.execution import (
     AtGate,
     CacheRules,
     Compensation,
-    OnFailure,
     Retry,
     SandboxRules,
     ShellAction,
-    Strategy,
     Workspace,
 )
-from coordination.models.landing import LandRules
+from coordination.models.plan_rules import PlanRules
 from coordination.models.repositories import ResourceNeeds
 from coordination.models.values import (
-    Count,
     Duration,
     Id,
     Labels,
@@ -107,19 +104,11 @@ class Parameter(Record):
 LONGEST_VALUE = 10_000
 
 
-class TemplatePlan(Record):
+class TemplatePlan(PlanRules):
     """The fields of the plan; `${parameter}` stands in texts."""
 
     title: Text
     description: str = ""
-    strategy: Strategy = Strategy.AUTO
-    on_failure: OnFailure = OnFailure.HALT
-    max_parallel: Count | None = None
-    timeout: Duration | None = None
-    recurring: Annotated[bool, Field(strict=True)] = False
-    two_persons: Annotated[bool, Field(strict=True)] = False
-    retry: Retry | None = None
-    land: LandRules | None = None
 
 
 class TemplateStep(Record):

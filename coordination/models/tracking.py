@@ -17,14 +17,13 @@ from coordination.models.execution import (
     Compensation,
     ManualAction,
     NoopAction,
-    OnFailure,
     Retry,
     SandboxRules,
-    Strategy,
     Workspace,
     is_of_landing,
 )
-from coordination.models.landing import LandAction, LandRules, RevertAction
+from coordination.models.landing import LandAction, RevertAction
+from coordination.models.plan_rules import PlanRules
 from coordination.models.repositories import Repo, Resource, ResourceNeeds
 from coordination.models.templates import Template
 from coordination.models.values import (
@@ -122,41 +121,6 @@ def text_of(criterion: str | Criterion) -> str:
     return criterion if isinstance(criterion, str) else criterion.text
 
 
-class QaWhen(Word):
-    """When a plan runs the quality checks of its repositories."""
-
-    NONE = "none"
-    BEFORE = "before"
-    """On the base, before all todos."""
-    AFTER = "after"
-    """On the results, behind the todos of the repository and of those that it needs."""
-    BOTH = "both"
-
-    @property
-    def before(self) -> bool:
-        return self in (QaWhen.BEFORE, QaWhen.BOTH)
-
-    @property
-    def after(self) -> bool:
-        return self in (QaWhen.AFTER, QaWhen.BOTH)
-
-
-class PlanChecks(Record):
-    """Quality checks of a plan; a bare word is `when`."""
-
-    when: QaWhen = QaWhen.NONE
-    allow_red: Annotated[bool, Field(strict=True)] = False
-    """Go on although a check is red before the plan; what was red before is reported as debt."""
-
-
-def _bare_when(value: object) -> object:
-    if isinstance(value, str):
-        return {"when": value}
-    if isinstance(value, dict | PlanChecks):
-        return value
-    raise ValueError("needs before, after, both, none, or a mapping like {when: both, allow_red: true}")
-
-
 class Milestone(Record):
     id: Id
     name: Text
@@ -171,7 +135,9 @@ class Milestone(Record):
     gate: AtGate | None = None
 
 
-class Plan(Record):
+class PlanRecord(Record):
+    """The fields of a plan that only a plan has, not a template of one."""
+
     id: Id
     title: Text
     description: str = ""
@@ -181,17 +147,10 @@ class Plan(Record):
     updated: Day | None = None
     target: Day | None = None
     milestones: tuple[Milestone, ...] = ()
-    strategy: Strategy = Strategy.AUTO
-    on_failure: OnFailure = OnFailure.HALT
-    max_parallel: Count | None = None
-    timeout: Duration | None = None
-    recurring: Annotated[bool, Field(strict=True)] = False
-    two_persons: Annotated[bool, Field(strict=True)] = False
-    """Nobody approves a gate of a run that they ordered."""
-    retry: Retry | None = None
-    land: LandRules | None = None
-    """How `coord land` brings the plan's change set into the base branches."""
-    qa: Annotated[PlanChecks, BeforeValidator(_bare_when)] = PlanChecks()
+
+
+class Plan(PlanRules, PlanRecord):
+    """A plan. Its rules stand behind its other fields: the first base is the last in the order of fields."""
 
 
 class Todo(Record):

@@ -286,6 +286,7 @@ class CoordinationManager(Reader):
                 plan=transaction.get(PLAN, name),
                 todos=tuple(transaction.get(TODO, fields["id"]) for fields in todos),
                 written=write,
+                unchecked=plans.without_check(template, repos),
             )
 
         return self._edit(operation) if write else self._rehearse(operation)

@@ -37,6 +37,8 @@ class GeneratedPlan(Answer):
     """Those that others wait for come first."""
     written: bool
     """False for a preview: the file is unchanged."""
+    unchecked: tuple[str, ...] = ()
+    """Selected repositories that declare no check, although a step runs their own."""
     run_id: str | None = None
     """The run that was started of it."""
 

@@ -14,9 +14,9 @@ from coordination.cli.options.values import choice
 from coordination.cli.runs.sweep import carry_out
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_table
-from coordination.models import OnFailure, RepoOrder, ShellAction, presentable
+from coordination.models import OnFailure, QaAction, RepoOrder, ShellAction, presentable
 from coordination.terminal import spelled
-from coordination.text import counted, shortened
+from coordination.text import counted, listed, shortened
 
 if TYPE_CHECKING:
     from coordination.api import GeneratedPlan, Selectors
@@ -31,7 +31,9 @@ LONGEST_COMMAND = 60
 @click.option("--run", metavar="COMMAND", help="Change each repository by this command for sh.")
 @click.option("--prompt", metavar="TEXT", help="Change each repository by an agent with this prompt.")
 @click.option(
-    "--check", metavar="COMMAND", help="Check each change by this command for sh, which must change no file."
+    "--check",
+    metavar="COMMAND",
+    help="Check each change by this command for sh, which must change no file (default: their `qa`).",
 )
 @choice("--order", RepoOrder, "Order of the repositories (default: deps, as they depend on each other):")
 @choice("--on-failure", OnFailure, "Default: continue.")
@@ -97,6 +99,10 @@ def _data(made: GeneratedPlan) -> GeneratedPlan:
 
 def _tell(made: GeneratedPlan, *, then: bool) -> None:
     name = made.plan.id
+    if made.unchecked:
+        some = made.unchecked
+        words = f"{counted(len(some), 'repository')} {'declare' if some[1:] else 'declares'} no check"
+        click.echo(f"{words}: {listed(some)}; add `qa` in the file, or give --check", err=True)
     what = f"{name} with {counted(len(made.todos), 'todo')} in {counted(len(made.plan.repos), 'repository')}"
     if not made.written:
         click.echo(f"would create {what}; nothing was written", err=True)
@@ -119,4 +125,6 @@ def _action(todo: Todo) -> str:
     action = todo.action
     if isinstance(action, ShellAction):
         return action.run if isinstance(action.run, str) else " ".join(action.run)
+    if isinstance(action, QaAction) and action.run is None:
+        return f"the check {action.check}" if action.check else "its check"
     return action.type if action else "agent"

@@ -39,7 +39,8 @@ def coord_campaign(
     run: Annotated[str | None, Field(description="Change each repository by this command for sh.")] = None,
     prompt: Annotated[str | None, Field(description="Or change it by an agent with this prompt.")] = None,
     check: Annotated[
-        str | None, Field(description="Check each change by this command, which must change no file.")
+        str | None,
+        Field(description="Check each change by this command, which must change no file (default: `qa`)."),
     ] = None,
     order: Annotated[
         RepoOrder,

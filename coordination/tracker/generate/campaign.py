@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from coordination.errors import UsageError
-from coordination.models import AgentAction, OnFailure, ShellAction
+from coordination.models import AgentAction, OnFailure, QaAction, ShellAction
 from coordination.models.templates import Parameter, RepoOrder, Template, TemplatePlan, TemplateStep
 from coordination.text import is_utf8, limit
 
@@ -24,7 +24,8 @@ def campaign_template(
     on_failure: OnFailure = OnFailure.CONTINUE,
 ) -> Template:
     """Return the template of a campaign, with the parameter `title`. `run` or `prompt`: the change, by a
-    command or by an agent; `check`: a command that succeeds if the change is good, and changes no file.
+    command or by an agent; `check`: a command that succeeds if the change is good, and changes no file (None:
+    the checks that each repository declares).
 
     Raises UsageError unless there is one change.
     """
@@ -35,15 +36,16 @@ def campaign_template(
         raise UsageError("the command or the prompt is not UTF-8", "write it in UTF-8")
     try:
         action = _shell(run) if run is not None else AgentAction(type="agent", prompt=_literal(prompt or ""))
-        steps = [TemplateStep(id=CHANGE, task="${title}", action=action)]
-        if check is not None:
-            steps.append(TemplateStep(id=CHECK, task="check: ${title}", action=_shell(check, read_only=True)))
+        proof = QaAction(type="qa") if check is None else _shell(check, read_only=True)
         return Template(
             name="campaign",
             parameters=(Parameter(name="title"),),
             order=order,
             plan=TemplatePlan(title="${title}", on_failure=on_failure),
-            steps=tuple(steps),
+            steps=(
+                TemplateStep(id=CHANGE, task="${title}", action=action),
+                TemplateStep(id=CHECK, task="check: ${title}", action=proof),
+            ),
         )
     except ValidationError as error:
         first = error.errors()[0]

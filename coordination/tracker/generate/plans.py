@@ -7,7 +7,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from coordination.errors import Conflict, PlanRefused
-from coordination.models import Dependency, Ecosystem, PlanStatus, Repo, generated_id
+from coordination.models import CheckKind, Dependency, Ecosystem, PlanStatus, QaAction, Repo, generated_id
 from coordination.models.templates import RepoOrder, Template, TemplateStep
 from coordination.tracker.edit.validation import fields_of
 from coordination.tracker.generate.values import Values, replaced, variables
@@ -38,16 +38,49 @@ def todo_fields(
     """Return the fields of the todos, those that others wait for first. Raises PlanRefused for repositories
     that depend on each other in a circle.
     """
-    names = [repo.name for repo in repos]
+    by_name = {repo.name: repo for repo in repos}
     deps = ecosystem.coordination.dependencies if template.order is RepoOrder.DEPS else ()
-    last = template.steps[-1].id
-    found = []
-    for name, providers in in_order(names, deps):
-        before = [todo_id(plan_id, last, provider) for provider in providers]
+    found: list[Fields] = []
+    ends: dict[str, list[str]] = {}
+    for name, providers in in_order(by_name, deps):
+        before = [end for provider in providers for end in ends[provider]]
         for step in template.steps:
-            found.append(_todo(step, {**values, "repo": name, "plan": plan_id}, before))
-            before = [found[-1]["id"]]
+            for group in _expanded(step, by_name[name]):
+                made = [_todo(one, {**values, "repo": name, "plan": plan_id}, before) for one in group]
+                found += made
+                before = [todo["id"] for todo in made]
+        ends[name] = before
     return found
+
+
+def without_check(template: Template, repos: Iterable[Repo]) -> tuple[str, ...]:
+    """Return the repositories where a step that runs their own checks has none to run."""
+    if not any(map(runs_own_checks, template.steps)):
+        return ()
+    return tuple(repo.name for repo in repos if not repo.qa)
+
+
+def runs_own_checks(step: TemplateStep) -> bool:
+    """Return whether the step runs all checks that a repository declares."""
+    action = step.action
+    return isinstance(action, QaAction) and action.check is None and action.run is None
+
+
+def _expanded(step: TemplateStep, repo: Repo) -> list[list[TemplateStep]]:
+    """Return the step; of one that runs the repository's own checks a step for each, in groups of one kind
+    that wait for each other.
+    """
+    if not runs_own_checks(step) or len(repo.qa) == 1:
+        return [[step]]
+    kinds = [[check.name for check in repo.qa if check.kind is kind] for kind in CheckKind]
+    return [[_checking(step, name) for name in names] for names in kinds if names]
+
+
+def _checking(step: TemplateStep, check: str) -> TemplateStep:
+    action = step.action
+    assert isinstance(action, QaAction)
+    given = {**fields_of(action), "check": check}
+    return step.model_copy(update={"id": f"{step.id}-{check}", "action": QaAction.model_validate(given)})
 
 
 def todo_id(plan_id: str, step: str, repo: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from coordination.ecosystem.document import load
+from coordination.models import QaAction
 from tests.stage import Done
 from tests.unit.cli.conftest import Typed
 
@@ -55,6 +56,40 @@ def test_a_change_waits_for_the_checks_of_its_providers_also_through_others(type
     actions = {todo.id: todo.action for todo in load(file).ecosystem.coordination.todos}
     assert getattr(actions["PLAN-001-check-app"], "read_only", False), "a check changes nothing"
     assert typed("graph", "PLAN-001").code == 0, "it can be swept"
+
+
+OWN = """\
+repos:
+  - {name: lib, qa: make test}
+  - {name: mid}
+  - name: app
+    qa: [{name: slow, run: make e2e, kind: e2e}, {name: unit, run: make test}, {name: lint, run: make lint}]
+coordination:
+  dependencies: [{id: D1, consumer: mid, provider: lib}, {id: D2, consumer: app, provider: mid}]
+"""
+
+
+def test_without_a_check_each_repository_runs_its_own_ones(typed: Typed, file: Path):
+    file.write_text(OWN)
+
+    done = campaign(typed, "--all", "--json")
+
+    name = "PLAN-001"
+    assert waits(done) == {
+        f"{name}-change-lib": [],
+        f"{name}-check-lib": [f"{name}-change-lib"],
+        f"{name}-change-mid": [f"{name}-check-lib"],
+        f"{name}-change-app": [f"{name}-change-mid"],
+        f"{name}-check-unit-app": [f"{name}-change-app"],
+        f"{name}-check-lint-app": [f"{name}-change-app"],
+        f"{name}-check-slow-app": [f"{name}-check-unit-app", f"{name}-check-lint-app"],
+    }
+    assert (done.json["unchecked"], "declares no check: mid" in done.err) == (["mid"], True)
+    actions = [todo.action for todo in load(file).ecosystem.coordination.todos]
+    assert [a.check for a in actions if isinstance(a, QaAction)] == [None, "unit", "lint", "slow"]
+    graph = typed("graph", name)
+    assert graph.code == 0, "it can be swept"
+    assert campaign(typed, "--check", "x", "--repo", "mid", "--dry-run", "--json").json["unchecked"] == []
 
 
 def test_selectors_of_one_kind_widen_and_of_two_kinds_narrow(typed: Typed, file: Path):
