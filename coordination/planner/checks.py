@@ -127,10 +127,10 @@ def checks_of_plan(ecosystem: Ecosystem, plan: Plan, todos: Mapping[str, Todo]) 
     found = {todo.id: todo for todo in criteria}
     repos = {todo.repo for todo in todos.values()}
     before: list[Todo] = []
-    if plan.qa.when.before and _is_first(ecosystem, plan):
+    if plan.qa.when.before:
         before = check_todos(
             ecosystem,
-            repos,
+            _untouched(ecosystem, plan, repos),
             prefix=f"{plan.id}.{BEFORE}",
             plan=plan.id,
             allow_red=plan.qa.allow_red,
@@ -150,7 +150,7 @@ def checks_of_plan(ecosystem: Ecosystem, plan: Plan, todos: Mapping[str, Todo]) 
             allow_red=plan.qa.allow_red,
             with_needed=False,
         )
-        found |= {todo.id: todo for todo in checks}
+        found |= {todo.id: _strict(todo) for todo in checks}
     declared = {todo.id for todo in ecosystem.coordination.todos}
     return {name: todo for name, todo in found.items() if name not in declared}
 
@@ -177,10 +177,23 @@ def wrong_checks(ecosystem: Ecosystem, todos: Iterable[Todo]) -> list[str]:
     return found
 
 
-def _is_first(ecosystem: Ecosystem, plan: Plan) -> bool:
-    """Return whether nothing of the plan is done: later sweeps begin with its work, not with the base."""
-    statuses = (todo.status for todo in ecosystem.todos_of(plan))
-    return plan.recurring or not any(status is TodoStatus.COMPLETED for status in statuses)
+def _untouched(ecosystem: Ecosystem, plan: Plan, repos: Collection[str]) -> set[str]:
+    """Return the repositories that are as before the plan: none of its todos is completed in them, nor in
+    those that they need. In the others a sweep begins with the plan's work, not with the base.
+    """
+    if plan.recurring:
+        return set(repos)
+    done = {todo.repo for todo in ecosystem.todos_of(plan) if todo.status is TodoStatus.COMPLETED}
+    needs = Needs(ecosystem)
+    return {repo for repo in repos if repo not in done and not needs.of(repo) & done}
+
+
+def _strict(todo: Todo) -> Todo:
+    """Return a check behind the todos of a plan, which allows nothing where there is none before them."""
+    action = todo.action
+    if not isinstance(action, QaAction) or action.before is not None:
+        return todo
+    return todo.model_copy(update={"action": action.model_copy(update={"allow_red": False})})
 
 
 def _barrier(plan: Plan, before: Collection[Todo], todos: Mapping[str, Todo]) -> Iterable[Todo]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
 from coordination import Coord, Unreachable
+from coordination.mcp.server import build
+from coordination.mcp.session import Session
+from tests.agent import Agent, agent
 from tests.stage import Stage, git
 
 REPOS = {"lib": {"tags": ["py"]}, "app": {"tags": ["py"]}, "web": {}}
@@ -57,6 +60,22 @@ def test_a_failure_and_a_changed_file_are_named_by_repository(stage: Stage):
     assert stage.ok("list-todos", "--json").json == []
 
 
+def test_a_retry_runs_the_command_again_where_it_failed(stage: Stage):
+    opened = stage.folder / "opened"
+    command = f"grep -q lib README || test -e {opened}"
+    assert {repo: ends[0] for repo, ends in results(stage, "--tag", "py", "--", command).items()} == {
+        "lib": "succeeded",
+        "app": "failed",
+    }
+    opened.touch()
+
+    retried = stage.coord("retry", "last", "--json")
+
+    assert retried.code == 0, retried.err
+    assert sorted(retried.states.values()) == ["succeeded", "succeeded"]
+    assert [bool(todo["run"]) for todo in retried.json["todos"] if todo["repo"] == "lib"] == [True]
+
+
 def test_two_commands_run_at_once_in_one_repository_by_turns(stage: Stage):
     first = stage.begin("exec", "--all", "--jobs", "1", "--", "sleep 1")
     second = stage.coord("exec", "--all", "--", "true")
@@ -77,6 +96,43 @@ def test_bad_input_starts_nothing(stage: Stage, words: tuple[str, ...], code: in
     done = stage.coord("exec", *words)
     assert (done.code, said in done.err) == (code, True)
     assert stage.ok("list-runs", "--json").json == runs
+
+
+@pytest.fixture(scope="module")
+def ai(stage: Stage) -> Iterator[Agent]:
+    session = Session(stage.file)
+    with agent(build(session)) as made:
+        yield made
+    session.close()
+
+
+SOME: Mapping[str, object] = {"tags": ["py"], "dry_run": True}
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "expected"),
+    [
+        ("coord_campaign", {"title": "Say", "run": "true", "check": "true", **SOME}, 4),
+        ("coord_campaign", {"title": "Ask", "prompt": "Is it?", "repos": "web", "dry_run": True}, 1),
+        ("coord_create_plan_from_template", {"template": "review", "values": {"question": "?"}, **SOME}, 2),
+        ("coord_exec", {"command": "cat README", "tags": "py"}, 2),
+        ("coord_exec", {"command": ["cat", "README"], "all_repos": True, "jobs": 1}, 3),
+    ],
+)
+def test_agents_work_on_many_repositories(
+    stage: Stage, ai: Agent, tool: str, arguments: Mapping[str, object], expected: int
+):
+    before = stage.file.read_bytes()
+
+    made = ai.call(tool, **arguments)
+
+    assert (len(made["todos"]), stage.file.read_bytes()) == (expected, before)
+    if tool == "coord_exec":
+        assert {one["repo"]: one["output"] for one in made["outputs"]} == {
+            todo["repo"]: f"{todo['repo']}\n" for todo in made["todos"]
+        }
+    nowhere = {**arguments, "tags": "none", "repos": [], "all_repos": False}
+    assert "coord list-repos" in ai.refused(tool, **nowhere)
 
 
 def test_a_repository_without_a_worker_is_named_and_nothing_starts(stage: Stage, redis_url: str):

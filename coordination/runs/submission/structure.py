@@ -107,12 +107,7 @@ def refuse_changed(brief: RunBrief, ecosystem: Ecosystem, left: Collection[str],
 def differences(brief: RunBrief, ecosystem: Ecosystem, left: Collection[str]) -> Iterator[str]:
     """Yield a sentence for each todo and edge of the run that differs in the file."""
     plan = next((plan for plan in ecosystem.coordination.plans if plan.id == brief.plan_id), None)
-    # As at submission, when all todos of the run were open: the dependencies of a plan's todos may
-    # depend on that.
-    todos = tuple(
-        _open(todo) if todo.id in brief.predecessors else todo for todo in ecosystem.coordination.todos
-    )
-    ecosystem = ecosystem.with_coordination(todos=todos)
+    ecosystem = _as_submitted(ecosystem, brief.predecessors)
     generated = generated_todos(ecosystem, plan, brief.predecessors) if plan else {}
     register = Register(ecosystem, plan, generated)
     for name, before in brief.predecessors.items():
@@ -126,13 +121,18 @@ def differences(brief: RunBrief, ecosystem: Ecosystem, left: Collection[str]) ->
             continue
         if now.repo != brief.repo_of[name]:
             yield f"{name} is in repository {now.repo}, and was in {brief.repo_of[name]}"
-        yield from _edges(register, brief, name, before, is_left=name in left)
+        if name not in generated or now.repo == MILESTONE_REPO:  # checks follow from the todos beside them
+            yield from _edges(register, brief, name, before, is_left=name in left)
 
 
 def generated_todos(ecosystem: Ecosystem, plan: Plan, names: Collection[str]) -> dict[str, Todo]:
-    """Return the todos of the plan's graph that the file does not name: gates and checks."""
+    """Return the todos of the plan's graph that the file does not name: gates, and those of the checks that
+    the run has. It has none before todos in repositories where an earlier sweep had completed some.
+    """
+    ecosystem = _as_submitted(ecosystem, names)
     todos = {todo.id: todo for todo in ecosystem.coordination.todos if todo.id in names}
-    return {**gates_of(plan), **checks_of_plan(ecosystem, plan, todos)}
+    checks = checks_of_plan(ecosystem, plan, todos)
+    return {**gates_of(plan), **{name: todo for name, todo in checks.items() if name in names}}
 
 
 def _edges(
@@ -147,8 +147,15 @@ def _edges(
         yield from (f"{name} now waits for {other}, which the run does not have" for other in strangers)
 
 
-def _open(todo: Todo) -> Todo:
-    return todo.model_copy(update={"status": TodoStatus.PENDING})
+def _as_submitted(ecosystem: Ecosystem, names: Collection[str]) -> Ecosystem:
+    """Return the records with these todos open, as at the submission of their run: the dependencies of a
+    plan's todos, and its checks, depend on that.
+    """
+    todos = (
+        todo.model_copy(update={"status": TodoStatus.PENDING}) if todo.id in names else todo
+        for todo in ecosystem.coordination.todos
+    )
+    return ecosystem.with_coordination(todos=tuple(todos))
 
 
 def without_way_back(todo: Todo, *, in_git: bool = True) -> str:

@@ -102,12 +102,15 @@ def _only(todo: str) -> Any:
     return Selectors(todos=[todo])
 
 
-def test_nothing_is_checked_before_a_plan_that_has_begun():
+@pytest.mark.parametrize(("needs", "before"), [({}, True), ({"b": ["a"]}, False)])
+def test_checks_before_a_plan_run_where_nothing_of_it_is_done(needs: dict[str, list[str]], before: bool):
     todos = [{**TODOS[0], "status": "completed"}, TODOS[1]]
+    debt = {"when": "both", "allow_red": True}
 
-    graph = build(ecosystem({"a": "x", "b": "y"}, {}, "both", todos), "P")
+    graph = build(ecosystem({"a": "x", "b": "y"}, needs, debt, todos), "P")
 
-    assert set(graph.todos) == {"B", "P.qa.b.qa"}
+    assert set(graph.todos) - {"B", "P.qa.b.qa"} == ({"P.qa.before", "P.qa.before.b.qa"} if before else set())
+    assert graph.todos["P.qa.b.qa"].action.allow_red is before, "nothing is known of what failed before"
 
 
 def test_a_todo_runs_a_declared_check_with_its_own_retries_and_reuses_results():
