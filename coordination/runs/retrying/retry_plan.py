@@ -14,6 +14,7 @@ from datetime import timedelta
 
 from coordination.errors import Conflict, NotFound, PlanRefused
 from coordination.models import Ecosystem, Plan, Repo, Todo, TodoStatus
+from coordination.planner.commands import EXEC
 from coordination.planner.gates import MILESTONE_REPO, repos_of
 from coordination.planner.resources import shortfalls
 from coordination.runs.brief import TodoSpec
@@ -163,7 +164,8 @@ def plan_retry_of(
     declared |= {todo.id: todo for todo in ecosystem.coordination.todos} if ecosystem else {}
     left = [todo for todo in ended.brief.predecessors if todo not in ended.succeeded or todo in back.todos]
     by_hand = _by_hand(plan, declared, left) - back.todos
-    if ecosystem and not as_it_was:
+    in_no_file = ended.meta["plan_id"].startswith(f"{EXEC}:")
+    if ecosystem and not as_it_was and not in_no_file:
         refuse_changed(ended.brief, ecosystem, set(left) - by_hand, f"retry {ended.run_id}")
     again = {
         name: _declared(declared[name], repos, ended, settings, plan)
