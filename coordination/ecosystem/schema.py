@@ -188,7 +188,7 @@ def _finish(record: str, definition: dict[str, Any]) -> None:
             field["anyOf"].insert(0, _SANDBOX)
         if (record, name) == ("Settings", "sandbox"):
             field |= {"enum": [*field["enum"], False], "type": ["string", "boolean"]}
-        if name == "qa":
+        if name == "qa" and "items" in field:  # of a repository; that of `land` is a yes or no
             field = _with_short_forms(field)
         if bare := BARE_ITEMS.get((record, name)):
             field["items"] = {"anyOf": [bare, field["items"]]}

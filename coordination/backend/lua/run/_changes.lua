@@ -13,7 +13,8 @@ local change_set = {}
 
 do
   local FACTS = {
-    'base', 'tip', 'host', 'run', 'runs', 'commits', 'files', 'added', 'removed', 'landed', 'result', 'checks',
+    'base', 'tip', 'host', 'run', 'runs', 'commits', 'files', 'added', 'removed', 'landed', 'result',
+    'checks',
   }
 
   -- Return the key of the run's change set; nil without one.
