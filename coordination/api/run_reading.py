@@ -85,7 +85,7 @@ class RunReading:
             return in_hand(connection.redis, connection.keys.run(self.id))
 
     def branches(self, view: RunView) -> Mapping[str, str]:
-        """Return repository → the run on whose branch its work is."""
+        """Return repository → the branch with its work."""
         with self._reached() as connection:
             return connection.reader.branches(view)
 

@@ -16,9 +16,16 @@ from pydantic import BaseModel, ConfigDict
 from coordination.changes.branches import BranchFacts, branch_with_work, facts_of
 from coordination.changes.discard import alone
 from coordination.errors import Conflict, GitRefused, NotFound
-from coordination.git import ask_git, base_tip, commit_of
+from coordination.git import ask_git, base_tip, commit_of, contains, has_commit
 from coordination.models import Repo
-from coordination.runs.change_sets import ChangeSet, ChangeSets, RepoChange, branch_name, copy_ref
+from coordination.runs.change_sets import (
+    ChangeSet,
+    ChangeSets,
+    RepoChange,
+    branch_name,
+    copy_ref,
+    discarded_ref,
+)
 from coordination.trust.adoptions import AdoptionRecord, seal_adoption
 
 if TYPE_CHECKING:
@@ -67,7 +74,7 @@ def find_lost(
         if (branch := branch_with_work(place, plan, base)) and base:
             facts = facts_of(place, branch, plan, base)
             if facts.commits:
-                found.append(_adoption(plan, repo.name, facts, None, (), host))
+                found.append(_adoption(plan, repo.name, facts, None, host))
     if not found:
         what = "has work of it that Redis does not know" if there else "has work of it"
         raise NotFound(
@@ -91,21 +98,17 @@ def find_branch(
         raise GitRefused(
             f"{branch} of {repo.name} has nothing that {repo.branch} does not have", "name another branch"
         )
-    change = known.repos.get(repo.name) if known else None
-    done = change.todos if change else ()
-    return _adoption(plan, repo.name, facts, change, done, host)
+    return _adoption(plan, repo.name, facts, known.open.get(repo.name) if known else None, host)
 
 
-def _adoption(
-    plan: str, repo: str, facts: BranchFacts, change: RepoChange | None, done: Collection[str], host: str
-) -> Adoption:
-    is_open = change is not None and change.landed is None
+def _adoption(plan: str, repo: str, facts: BranchFacts, change: RepoChange | None, host: str) -> Adoption:
+    """Return an adoption. `change`: what the change set has there now, if that has not landed."""
     return Adoption(
         plan=plan,
         repo=repo,
-        before=change.tip if change and is_open else "",
+        before=change.tip if change else "",
         host=host,
-        lacks=tuple(sorted(set(done) - facts.todos.keys())) if is_open else (),
+        lacks=tuple(sorted(set(change.todos) - facts.todos.keys())) if change else (),
         **vars(facts),
     )
 
@@ -120,7 +123,7 @@ def adopt(
     with alone(connection, plan) as known:
         for one in found:
             change = known.repos.get(one.repo) if known else None
-            before = change.tip if change and change.landed is None else ""
+            before = known.tip(one.repo) if known else ""
             if before != one.before:
                 what = f"the change set of {plan} in {one.repo} has moved to {before[:12] or 'nothing'}"
                 raise Conflict(what, "look, and try again: coord changes " + plan)
@@ -173,9 +176,13 @@ def _refuse_checked_out(one: Adoption, change: RepoChange | None, place: Path | 
 
 
 def _move_branch(one: Adoption, change: RepoChange | None, place: Path | None) -> None:
-    """Move the branch of the change set, and the ref by which a worker knows that coord moved it."""
+    """Move the branch of the change set, and the ref by which a worker knows that coord moved it. A tip that
+    the adopted branch lacks stays under refs/coord/discarded.
+    """
     assert place is not None
     branch = _branch(one, change)
+    if one.before and has_commit(place, one.before) and not contains(place, one.before, one.tip):
+        ask_git(place, "update-ref", discarded_ref(branch, one.before), one.before)
     ref = f"refs/heads/{branch}"
     before = commit_of(place, ref)
     if before != one.tip:

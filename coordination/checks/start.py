@@ -157,7 +157,7 @@ def _of_plan(
         raise NotFound(
             f"{name} has no changes that could be checked", f"make some: coord sweep {name}; or add --base"
         )
-    return at_change_set(change_set), tuple(dict.fromkeys((*change_set.open, *repos)))
+    return at_change_set(connection.store, change_set), tuple(dict.fromkeys((*change_set.open, *repos)))
 
 
 def _repos(ecosystem: Ecosystem, options: CheckOptions, involved: Collection[str] | None) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from hashlib import sha256
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -110,12 +111,16 @@ class ChangeSet(BaseModel):
         """Return a run that may write it now; empty if there is none."""
         return next(iter(self.writers.values()), "")
 
-    @property
+    @cached_property
     def open(self) -> Mapping[str, RepoChange]:
         """Return the repositories whose changes have not landed."""
         return {name: change for name, change in self.repos.items() if change.landed is None}
 
-    @property
+    def tip(self, repo: str) -> str:
+        """Return the tip in a repository; empty where nothing is to land."""
+        return change.tip if (change := self.open.get(repo)) else ""
+
+    @cached_property
     def runs(self) -> tuple[str, ...]:
         """Return the runs whose work has not landed, newest first."""
         if not self.open:
@@ -147,6 +152,11 @@ def branch_name(change_set: str) -> str:
 def copy_ref(branch: str) -> str:
     """Return the ref that keeps the commit at which coord left the branch of a change set."""
     return f"refs/coord/copies/{branch.removeprefix(PREFIX)}"
+
+
+def discarded_ref(branch: str, commit: str) -> str:
+    """Return the ref that keeps a commit which the branch of a change set has no longer."""
+    return f"refs/coord/discarded/{branch.removeprefix(PREFIX)}/{commit[:12]}"
 
 
 class ChangeSets:

@@ -54,7 +54,7 @@ def test_a_former_result_is_reused_shown_as_cached_undone_like_others_and_repeat
     assert again.todo("A")["output"] == {"format": 2}
     for repo in ("r1", "r2"):
         trees = {
-            git(swept.folder / repo, "rev-parse", f"coord/{r['run_id']}^{{tree}}") for r in (first, second)
+            git(swept.folder / repo, "rev-parse", f"{r['tips'][repo]}^{{tree}}") for r in (first, second)
         }
         assert len(trees) == 1
     todos = written(swept)

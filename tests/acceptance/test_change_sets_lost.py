@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from coordination import Coord
 from tests.stage import PLAN, Stage, git
 
 BRANCH = f"coord/{PLAN}"
@@ -35,3 +36,27 @@ def test_a_sweep_over_lost_commits_ends_at_once_and_names_the_ways_out(stage: St
         assert way in lost.err
     assert stage.sweep("--fresh", "--yes").code == 0, "the todos are done again"
     assert git(a, "show", f"{BRANCH}:made") == "1"
+
+
+def test_a_run_whose_change_set_was_discarded_is_not_retried(stage: Stage):
+    stage.write(
+        [
+            {"id": "A", "repo": "a", "action": "echo 1 > made"},
+            {"id": "B", "repo": "a", "action": "false", "blocked_by": ["A"]},
+        ]
+    )
+    stage.up()
+    failed = stage.sweep()
+    assert failed.states == {"A": "succeeded", "B": "failed"}
+    with Coord(stage.file) as coord:
+        assert coord.changes.discard(PLAN) is not None
+
+    refused = stage.coord("retry", "last")
+    assert refused.code == 6
+    assert f"coord sweep {PLAN}" in refused.err
+    assert stage.sweep().states == {"A": "succeeded", "B": "failed"}, "all is done again"
+    stage.write(
+        [{"id": "A", "repo": "a", "status": "completed"}, {"id": "B", "repo": "a", "blocked_by": ["A"]}]
+    )
+    assert stage.coord("retry", "last").code == 0
+    assert git(stage.folder / "a", "show", f"{BRANCH}:made") == "1"

@@ -59,7 +59,7 @@ def test_every_repository_has_the_work_as_commits_with_trailers_on_the_branch_of
 
     for name in names():
         repository = stage.folder / name
-        until(lambda at=repository: branches(at) == [f"coord/{run}", CHANGE_SET])
+        until(lambda at=repository: branches(at) == [CHANGE_SET])
         metadata = git(repository, "show", f"{CHANGE_SET}:pyproject.toml")
         trailers = git(repository, "log", "--format=%(trailers)", f"main..{CHANGE_SET}")
         assert 'requires-python = ">=3.11"' in metadata

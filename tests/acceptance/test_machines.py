@@ -89,9 +89,7 @@ def test_the_samples_plan_is_carried_out_with_each_package_on_a_machine_and_a_ne
     assert list(swept.states.values()) == ["succeeded"] * 12
     assert hosts(desk) == {(repo, f"for-{repo}") for repo in PACKAGES}
     for repo, machine in machines.items():
-        of_run, of_plan = branches(machine, repo)
-        assert of_run == f"coord/{swept.json['run_id']}"
-        assert of_plan == f"coord/{PLAN}"
+        until(lambda at=(machine, repo): branches(*at) == [f"coord/{PLAN}"], 60)  # in rounds
 
 
 def test_a_plan_is_carried_out_on_two_machines_over_tls(site: Site, tmp_path: Path):
@@ -165,8 +163,7 @@ def test_a_run_whose_host_is_gone_waits_says_so_and_is_taken_up_by_another_that_
     assert (retried.code, set(retried.states.values())) == (0, {"succeeded"}), retried.err
     assert retried.todo("A")["run"] == run
     assert retried.todo("B")["worker"].endswith("@ben")
-    again = f"coord/{retried.json['run_id']}"
-    assert git(checkout(ben, "units"), "diff", "--name-only", "main", again).split() == ["a", "b"]
+    assert git(checkout(ben, "units"), "diff", "--name-only", "main", f"coord/{PLAN}").split() == ["a", "b"]
 
 
 def test_a_worker_that_has_a_repository_of_its_host_at_another_place_is_refused(site: Site):

@@ -76,7 +76,7 @@ def test_a_run_is_begun_on_one_redis_and_ended_on_another(stage: Stage, second: 
     assert ended.code == 0, ended.err
     assert (ended.json["run_id"], ended.json["status"]) == (run, "succeeded")
     assert stage.ledger == ["one", "two", "three", "four"]
-    subjects = git(stage.folder / "lib", "log", "--format=%s", f"coord/{run}").splitlines()
+    subjects = git(stage.folder / "lib", "log", "--format=%s", f"coord/{PLAN}").splitlines()
     assert subjects == ["three: do three", "two: do two", "one: do one", "first"]
     worker.terminate()
     worker.wait()

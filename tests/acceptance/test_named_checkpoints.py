@@ -53,7 +53,7 @@ def test_a_run_is_restored_to_a_checkpoint_that_was_made_while_it_went_on(stage:
     assert restored.json["carried_from"] == first
     assert stage.ledger == ["do A", "do B", "do D", "undo D", "undo B", "do B", "do D"]
     second = restored.json["run_id"]
-    log = git(stage.folder / "api", "log", "--format=%s", f"main..coord/{second}").splitlines()
+    log = git(stage.folder / "api", "log", "--format=%s", f"main..coord/{PLAN}").splitlines()
     assert log == ["B: do B", "A: do A"], "the first B is not built upon"
     assert stage.run(first)["status"] == "cancelled"
     assert [one["name"] for one in stage.ok("checkpoint", "list", second, "--json").json] == ["after-a"]

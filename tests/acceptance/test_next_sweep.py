@@ -25,7 +25,7 @@ def test_a_second_sweep_builds_on_the_results_of_the_first(stage: Stage):
     lib = stage.folder / "lib"
     change = changes(stage).repos["lib"]
     assert (change.tip, change.run, change.todos) == (
-        git(lib, "rev-parse", f"coord/{first}"),
+        git(lib, "rev-parse", f"coord/{PLAN}"),
         first,
         ("LIB",),
     )

@@ -50,7 +50,7 @@ def test_checks_judge_the_base_and_the_change_set_and_are_not_repeated_for_the_s
     assert "qa.base.low.qa" in base.json["checks"][1]["why"]
 
     assert checked.sweep().code == 0
-    tip = git(checked.folder / "low", "rev-parse", f"coord/{checked.run()['run_id']}")
+    tip = git(checked.folder / "low", "rev-parse", f"coord/{PLAN}")
     first = checked.coord("qa", "--plan", PLAN, "--json", "--junit", "out.xml")
     assert (first.code, verdicts(first.json)) == (0, {"low": "green", "high": "green"})
     low, high = first.json["checks"]

@@ -175,7 +175,7 @@ def test_where_work_is_and_what_failed_is_told_with_its_last_words_and_the_next_
     run = watched.json["run_id"]
     assert told[1:3] == ["  | no", f"  full log: coord logs {run} bad"]
     assert told[3].startswith("  worktree: ")
-    assert told[4] == f"commits are on branch coord/{run} in a"  # in d nothing was committed
+    assert told[4] == f"commits are on branch coord/{PLAN} in a"  # in d nothing was committed
     assert told[5].endswith(f"or by a commit on coord/{run} in the worktree")
     assert told[6] == f"then run the rest: coord retry {run}"
 

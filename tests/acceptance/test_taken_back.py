@@ -41,7 +41,7 @@ def test_a_succeeded_run_is_done_again_from_a_todo_on(stage: Stage) -> None:
     assert "\n  run again although they succeeded: " in done.err
     assert sorted(stage.ledger[5:]) == sorted(again)
     assert {t["id"] for t in done.json["todos"] if t["run"] == first.json["run_id"]} == kept
-    branch = f"coord/{done.json['run_id']}"
+    branch = f"coord/{PLAN}"
     subjects = git(stage.folder / "lib", "log", "--format=%s", branch).splitlines()
     assert subjects == ["change: do change", "base: do base", "first"]
     assert git(stage.folder / "lib", "show", f"{branch}:version") == "two"

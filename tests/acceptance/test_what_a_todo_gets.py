@@ -196,6 +196,6 @@ def test_a_todo_in_place_works_in_the_checkout_and_nothing_is_committed(swept: S
 def test_the_summary_names_the_branch_only_of_repositories_that_have_one(swept: Swept) -> None:
     line = next(line for line in swept.answer.err.splitlines() if line.startswith("commits are on branch"))
 
-    assert f"coord/{swept.run}" in line
+    assert f"coord/{PLAN}" in line
     assert "up" in line.replace(",", " ").split()
     assert "place" not in line

@@ -134,8 +134,8 @@ def test_promise_2_a_worker_that_slept_through_its_lease_settles_nothing(quick: 
     assert [fields["todo"] for _, fields in events(quick, "todo.succeeded")] == ["A"]
     assert run["todos"][0]["attempt"] == 2
     assert not sleeper.exists()
-    assert git(quick.folder / "r1", "show", f"coord/{run['run_id']}:made-by") == "2"
-    assert git(quick.folder / "r1", "rev-list", "--count", f"main..coord/{run['run_id']}") == "1"
+    assert git(quick.folder / "r1", "show", "coord/PLAN-001:made-by") == "2"
+    assert git(quick.folder / "r1", "rev-list", "--count", "main..coord/PLAN-001") == "1"
 
 
 def test_promise_4_after_lost_writes_the_epoch_changes_and_the_run_ends_right(quick: Stage):
@@ -173,7 +173,7 @@ def test_promise_4_after_lost_writes_the_epoch_changes_and_the_run_ends_right(qu
     assert int(quick.redis().hget("coord:epoch", "n") or 0) > epoch
     assert events(quick, "redis.restarted")
     # A's commits of the lost time do not exist: one commit each.
-    assert git(quick.folder / "r1", "rev-list", "--count", f"main..coord/{run['run_id']}") == "2"
+    assert git(quick.folder / "r1", "rev-list", "--count", "main..coord/PLAN-001") == "2"
 
 
 def test_a_worker_told_once_lets_its_todo_finish_and_told_twice_hands_it_back(quick: Stage):

@@ -17,12 +17,13 @@ from coordination.runs.brief import RunBrief
 from coordination.runs.records import WaitReason
 from tests.attempts import RUN, Bench
 from tests.worktrees import ANN, SOON, save
+from workers.cleanup.artifacts import RunArtifacts
 from workers.landing.remote import base_at_remote
 from workers.outcome import OutcomeKind
 from workers.workspace.base_commit import Carried, Unmergeable
 from workers.workspace.branch_copy import BranchCopy
 from workers.workspace.git import git
-from workers.workspace.lock import LockRequest
+from workers.workspace.lock import LockRequest, Superseded
 from workers.workspace.worktree import Worktree
 
 BRANCH = "coord/PLAN"
@@ -220,6 +221,24 @@ def test_an_attempt_that_does_not_count_moves_the_branch_back(sweeps: Sweeps):
     sweeps.at = first
     assert sweeps.begin() == first
     assert sweeps.branch == first
+
+
+def test_the_branch_of_a_run_goes_when_that_of_the_change_set_has_all_of_it(sweeps: Sweeps):
+    sweeps.work(one="1\n")
+    last = sweeps.work(two="2\n")
+    sweeps.tree.remove(SOON)
+    sweeps.git("branch", "--force", BRANCH, "main")
+    for _ in range(2):
+        RunArtifacts(sweeps.state, {"widgets": sweeps.checkout}).remove_contained(
+            sweeps.run, "widgets", BRANCH
+        )
+        assert (sweeps.git("branch", "--list", f"coord/{sweeps.run}") == "") == (sweeps.branch == last)
+        sweeps.git("branch", "--force", BRANCH, last)
+
+    sweeps.number, sweeps.tip, sweeps.fence = 0, None, 0
+    sweeps.next()  # an attempt of this run that slept since
+    with pytest.raises(Superseded):
+        sweeps.begin()
 
 
 def test_a_base_that_conflicts_waits_for_a_merge_by_hand_and_goes_on_from_it(sweeps: Sweeps):

@@ -194,10 +194,8 @@ class Attempt:
         try:
             for line in workspace.begun.splitlines():
                 self._log.say(line)
-            done = (
-                self._cached(workspace, since) or self._prepare(workspace) or self._cached(workspace, since)
-            )
-            done = done or self._perform(workspace, since)
+            done = self._cached(workspace, since) or self._prepare(workspace)
+            done = done or self._cached(workspace, since) or self._perform(workspace, since)
             if done.kind is OutcomeKind.SUCCEEDED:
                 self._move_branch(workspace, done.tip)
             return done

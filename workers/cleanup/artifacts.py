@@ -3,7 +3,7 @@
     <state>/worktrees/<run>/<repo>      with its records in <state>/workspaces/<run>/<repo>
     <state>/carried/<run>               commits of other hosts
     <state>/logs/<run>
-    the branch coord/<run> of each repository
+    the branch coord/<run> of each repository, while no branch of a change set has all of it
 
 Only names of runs are looked at. A worktree is removed if git knows it as one of its repository and no
 attempt is in it.
@@ -122,6 +122,17 @@ class RunArtifacts:
         else:
             remove_tree(Path(artifact.path))
         return artifact.model_copy(update={"gone": True})
+
+    def remove_contained(self, run: str, repo: str, branch: str) -> None:
+        """Remove the branch of a run whose commits are on this branch of its change set. A failure leaves it:
+        `coord clean` removes it.
+        """
+        alone = partial(self._worktree(run, repo).alone, PATIENCE)
+        try:
+            if repo in self._branches:
+                self._branches[repo].remove_if_contained(run, branch, alone)
+        except (CoordinationError, OSError) as error:
+            logger.warning("the branch of run %s in %s stays: %s", run, repo, error)
 
     def loose(self, worktree: Artifact) -> str:
         """Return the worktree's commit that is on no branch, and would be lost; empty if there is none."""

@@ -2,7 +2,8 @@
 
 The branch `coord/<run>` of a run is removed only if every commit on it is in another branch or recorded by
 a run (its own, or one that carried it on), and if it is checked out nowhere. So the branch of a person who
-went on working on it stays, and so does that of a run that is forgotten.
+went on working on it stays, and so does that of a run that is forgotten. That of a run that has succeeded
+goes by itself where the branch of its change set has all of it.
 
 The branch of a change set is removed when that has landed or is discarded. Its name is made here from the
 change set's id: a job removes no other branch. A branch with a commit that the change set does not have is a
@@ -20,15 +21,13 @@ from functools import cached_property
 from pathlib import Path
 
 from coordination.errors import GitRefused
-from coordination.runs.change_sets import PREFIX, branch_name, copy_ref
+from coordination.runs.change_sets import branch_name, copy_ref, discarded_ref
 from coordination.runs.cleanup_jobs import RUN_ID, Artifact, BranchOfSet, Kind
 from workers.cleanup.landed import Checkout
 from workers.process.trouble import GitInterrupted
 from workers.workspace.git import Hold, ask, git
 from workers.workspace.repository import REFS, branch_of, contains, has_commit, is_commit, look, worktrees
 
-DISCARDED = "refs/coord/discarded"
-SHOWN = 12
 _OF_A_RUN = re.compile(rf"refs/(heads|remotes/[^/]+)/{branch_of('')}{RUN_ID.pattern}")
 _OURS = re.compile(rf"refs/(heads|remotes/[^/]+)/{branch_of('')}")
 
@@ -87,6 +86,24 @@ class RunBranches:
         except GitRefused as refused:
             stays = refused.message
         return artifact.model_copy(update={"stays": stays, "gone": not stays})
+
+    def remove_if_contained(
+        self, run: str, branch: str, alone: Callable[[], AbstractContextManager[Hold]]
+    ) -> bool:
+        """Remove the branch of a run whose commits are all on that of its change set, in one step of git that
+        sees both; return whether it is gone. Raises as `remove`.
+        """
+        ours, theirs = f"refs/heads/{branch_of(run)}", f"refs/heads/{branch}"
+        head, tip = self._refs.get(ours, ""), self._refs.get(theirs, "")
+        if not head or not tip or not contains(self._checkout, head, tip):
+            return False
+        if self._checked_out(run, dict(worktrees(self._checkout))):
+            return False
+        changes = f"verify {theirs} {tip}\ndelete {ours} {head}\n"
+        with alone() as hold:
+            self._unlock(ours)
+            done = ask("update-ref", "--no-deref", "--stdin", cwd=self._checkout, stdin=changes, hold=hold)
+        return done.returncode == 0
 
     def _unlock(self, ref: str) -> None:
         """Remove a lock file of the branch.
@@ -171,7 +188,7 @@ class SetBranch:
         try:
             for commit in {self.wanted.tip, head} if self.wanted.keep else ():
                 if has_commit(self.checkout, commit):
-                    git("update-ref", self._kept(commit), commit, cwd=self.checkout)
+                    git("update-ref", discarded_ref(self._name, commit), commit, cwd=self.checkout)
             if head:
                 git("update-ref", "--no-deref", "-d", self._ref, head, cwd=self.checkout)
             git("update-ref", "-d", copy_ref(self._name), cwd=self.checkout)
@@ -186,9 +203,6 @@ class SetBranch:
     @property
     def _ref(self) -> str:
         return f"refs/heads/{self._name}"
-
-    def _kept(self, commit: str) -> str:
-        return f"{DISCARDED}/{self._name.removeprefix(PREFIX)}/{commit[:SHOWN]}"
 
     @property
     def _head(self) -> str:

@@ -2,10 +2,11 @@
 
 Two workers that share a state folder take turns: the second finds gone what the first has removed.
 
-The automatic cleanup removes worktrees of runs that succeeded, and commits that were carried here; branches
-and logs stay. It learns from Redis that a run succeeded: where signatures are required, a worktree with
-changes that are in no commit stays, so that a lie about the run costs no work. Of runs that were rolled back
-it removes the carried commits; of all others nothing, for people to look at.
+The automatic cleanup removes worktrees of runs that succeeded, their branches where that of the change set
+has all of it, and commits that were carried here; logs stay. It learns from Redis that a run succeeded: where
+signatures are required, a worktree with changes that are in no commit stays, so that a lie about the run
+costs no work. Of runs that were rolled back it removes the carried commits; of all others nothing, for people
+to look at.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pydantic import ValidationError
 from coordination.background import BackgroundService
 from coordination.errors import CoordinationError
 from coordination.files import locked, make_private
+from coordination.runs.change_sets import branch_name
 from coordination.runs.cleanup_jobs import Answer, Artifact, CleanupJob, CleanupQueue, Kind
 from coordination.runs.presence import Worker
 from coordination.runs.records import RunStatus
@@ -168,10 +170,17 @@ class AutoCleanup:
         worktrees = artifacts.worktrees_of(run) if status == RunStatus.SUCCEEDED else []
         if self._spare_changes:
             worktrees = list(map(artifacts.spared_if_changed, worktrees))
-        removed = []
+        removed, branch = [], self._branch_of_set(run) if worktrees else ""
         for artifact in map(artifacts.remove, (*worktrees, *artifacts.folders_of(run, [Kind.CARRIED]))):
             if artifact.gone:
                 removed.append(artifact)
+                if branch and artifact.kind is Kind.WORKTREE:
+                    artifacts.remove_contained(run, artifact.repo, branch)
             else:
                 logger.warning("%s of run %s stays for now: %s", artifact.path, run, artifact.stays)
         return removed
+
+    def _branch_of_set(self, run: str) -> str:
+        """Return the branch of the run's change set; empty without one."""
+        change_set = self._store.redis.hget(self._store.keys.run(run).meta, "change_set")
+        return branch_name(change_set) if change_set else ""

@@ -19,7 +19,7 @@ from coordination.runs.cleanup_jobs import RUN_ID, ExpectedResult, Finding
 from coordination.runs.filings import UNDONE
 from workers.cleanup.reverted import unchanged, was_reverted, was_whole
 from workers.workspace.git import ask, git
-from workers.workspace.repository import branch_of, contains, has_commit, is_commit, look
+from workers.workspace.repository import contains, has_commit, is_commit, look
 
 BRANCHES = "refs/heads/coord/"
 TRAILERS = (
@@ -74,10 +74,17 @@ class Checkout:
             return f"its result is a commit, and {self.path} is not a git repository now"
         if self._has(one):
             return f"its result was in {one.branch}, and is no longer there" if self._has_lost(one) else ""
-        run = f"branch {branch_of(one.run)} of {one.repo}" if RUN_ID.fullmatch(one.run) else one.repo
         if not has_commit(self.path, one.commit):
+            run = f"run {one.run} in {one.repo}" if RUN_ID.fullmatch(one.run) else one.repo
             return f"its commit {one.commit[:12]} (of {run}) is not in {self.path}"
-        return f"its result, on {run}, is not in {one.branch}"
+        return f"its result, {self._place_of(one)}, is not in {one.branch}"
+
+    def _place_of(self, one: ExpectedResult) -> str:
+        """Return the branch of coord that has the commit, as text; the run where none has."""
+        asked = ("--count=1", "--format=%(refname:short)", f"--contains={one.commit}", BRANCHES)
+        if found := git("for-each-ref", *asked, cwd=self.path):
+            return f"on branch {found} of {one.repo}"
+        return f"of run {one.run} in {one.repo}" if RUN_ID.fullmatch(one.run) else f"in {one.repo}"
 
     def by_trailers(self, known: Finding) -> Iterator[Finding]:
         """Yield the todo's commits on branches of runs that are not in the base. Raises GitRefused."""

@@ -285,9 +285,9 @@ def _merge(merge_context: MergeContext, ours: str, theirs: str) -> str:
     if done.returncode == NO_SUCH_OPTION:
         raise Unmergeable(ours, "this git is older than 2.38 and cannot merge without a checkout")
     if done.returncode:
-        shallow = is_shallow(merge_context.checkout)
-        hint = f"git -C {merge_context.checkout} fetch --unshallow" if shallow else ""
-        words = f"{done.stderr.strip()}; the clone is shallow: {hint}" if shallow else done.stderr.strip()
+        checkout, words = merge_context.checkout, done.stderr.strip()
+        if is_shallow(checkout):
+            words += f"; the clone is shallow: git -C {checkout} fetch --unshallow"
         raise Unmergeable(ours, words)
     return merge_context.commit(
         tree, (ours, theirs), f"Merge {merge_context.branch} into {branch_of(merge_context.run_id)}"

@@ -62,6 +62,9 @@ from workers.workspace.repository import branch_of, loose_commit
 from workers.workspace.run_start import RunStart, records_of
 from workers.workspace.submodules import Submodules
 
+FENCES = (
+    "--format=%(trailers:key=Coord-Run,valueonly,separator=) %(trailers:key=Coord-Fence,valueonly,separator=)"
+)
 logger = logging.getLogger(__name__)
 
 
@@ -172,11 +175,13 @@ class Worktree(Workspace):
         return self._since
 
     def _refuse_after_newer(self, lock_request: LockRequest) -> None:
-        # The records go with the worktree when the run has succeeded; what was committed still tells of newer
-        # attempts.
-        form = "--format=%(trailers:key=Coord-Fence,valueonly)"
-        told = ask("log", form, f"{self._since}..refs/heads/{self.branch}", cwd=self._checkout)
-        newest = max((int(word) for word in told.stdout.split() if word.isdecimal()), default=0)
+        # The records go with the worktree when the run has succeeded, and so does its branch where there is
+        # one of the change set; what was committed still tells of newer attempts.
+        heads = [f"refs/heads/{self.branch}", *([self._start.copy.ref] if self._start.copy else ())]
+        told = ask("log", FENCES, "--ignore-missing", *heads, f"^{self._since}", "--", cwd=self._checkout)
+        words = (line.split() for line in told.stdout.splitlines())
+        fences = (pair[1] for pair in words if len(pair) == 2 and pair[0] == self._run)
+        newest = max((int(fence) for fence in fences if fence.isdecimal()), default=0)
         if newest > lock_request.fence:
             message = (
                 f"attempt {newest} has committed on {self.branch}, "

@@ -55,10 +55,10 @@ def failures(run: RunView, tail: Callable[[str], str], worktrees: Path) -> Itera
 
 
 def advice(run: RunView, branches: Mapping[str, str], worktrees: Path) -> Iterator[str]:
-    """Yield lines with the next commands. `branches`: repository → the run on whose branch its work is."""
-    for source in () if is_landing(run.plan_id) else sorted(set(branches.values()), reverse=True):
-        repos = sorted(repo for repo, stands in branches.items() if stands == source)
-        yield f"commits are on branch coord/{source} in {listed(repos)}"
+    """Yield lines with the next commands. `branches`: repository → the branch with its work."""
+    for branch in () if is_landing(run.plan_id) else sorted(set(branches.values()), reverse=True):
+        repos = sorted(repo for repo, its in branches.items() if its == branch)
+        yield f"commits are on branch {branch} in {listed(repos)}"
     failed = [todo for todo in run.todos if todo.state in FAILED]
     if run.status is RunStatus.ROLLED_BACK:
         yield from _all_undone(run)

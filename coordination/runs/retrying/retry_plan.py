@@ -27,7 +27,7 @@ from coordination.runs.submission.structure import generated_todos, refuse_chang
 from coordination.runs.submission.submit import refuse_without_agent, spec_of
 from coordination.runs.submission.writes import NO_WRITES, Writes, writes_of
 from coordination.settings import Settings
-from coordination.text import counted
+from coordination.text import counted, listed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +197,10 @@ def plan_retry_of(
 
 
 def refuse_behind(left: RetryPlan) -> None:
-    """Raise Conflict where work is taken back that another run of the change set has built on."""
+    """Raise Conflict where work is taken back that another run of the change set has built on, or carried
+    over that the change set no longer has.
+    """
+    _refuse_discarded(left)
     taken_back = left.set_back.repos | {left.ended.repo_of(todo) for todo in left.lost}
     for repo in sorted(taken_back):
         if later := left.later.get(repo) or _built_between(left, repo):
@@ -207,6 +210,21 @@ def refuse_behind(left: RetryPlan) -> None:
                 f"take that run back first: coord rollback {later}; or do its work again, too: "
                 f"coord retry {later} --from TODO",
             )
+
+
+def _refuse_discarded(left: RetryPlan) -> None:
+    """Raise Conflict where the change set has been discarded, or Redis has lost it: the retry would build on
+    work that is never landed.
+    """
+    ended, plan = left.ended, left.ended.brief.change_set
+    facts = {todo: ended.facts.get(todo, {}) for todo in left.carried}
+    moved = {ended.repo_of(t) for t, told in facts.items() if told.get("commit") != told.get("began")}
+    if gone := sorted(moved.intersection(ended.brief.branch_of_set).difference(left.writes.found.repos)):
+        raise Conflict(
+            f"the change set of {plan} no longer has the work of run {ended.run_id} in {listed(gone)}: it "
+            "was discarded, or Redis has lost it",
+            f"do it again: coord sweep {plan}; or take it up from its branch: coord adopt {plan} REPO BRANCH",
+        )
 
 
 def _built_between(left: RetryPlan, repo: str) -> str:

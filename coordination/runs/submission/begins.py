@@ -11,6 +11,7 @@ from coordination.backend.keys import tip_field
 from coordination.runs.brief import RunBrief
 from coordination.runs.change_sets import ChangeSet
 from coordination.runs.store import RunStore
+from coordination.runs.submission.carry import read_carry
 from coordination.runs.submission.draft import HOST, Draft
 
 
@@ -53,15 +54,15 @@ class Begins:
 AT_BASE = Begins()
 
 
-def at_change_set(change_set: ChangeSet) -> Begins:
+def at_change_set(store: RunStore, change_set: ChangeSet) -> Begins:
     """Return the tips of a change set, as far as they have not landed."""
-    changes = change_set.open
+    carry = read_carry(store, change_set, {}, change_set.open)
     return Begins(
         runs=change_set.runs,
-        tips={repo: change.tip for repo, change in changes.items()},
-        signed={repo: change.signed for repo, change in changes.items()},
-        hosts={repo: change.host for repo, change in changes.items() if change.host},
-        bundles={repo: change.run for repo, change in changes.items()},
+        tips=carry.tips,
+        signed={repo: carry.results.get(tip_field(repo), "") for repo in carry.tips},
+        hosts=carry.pins,
+        bundles=carry.bundles,
     )
 
 

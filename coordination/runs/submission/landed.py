@@ -5,7 +5,7 @@ A run begins at its change set and the base branches. If a todo of another plan 
 its commit was never merged, its dependents would lack that commit, and succeed or fail for the wrong reason.
 The hash `commits` in Redis names the commit of each todo's last success; the steps write it, and a rollback
 removes it. Without an entry (Redis was lost, or the todo was done by an older version) the branches
-`coord/<run>` are searched for the todo's trailers. A todo that was completed by hand or in place has neither,
+`coord/*` are searched for the todo's trailers. A todo that was completed by hand or in place has neither,
 and is not checked.
 
 Only workers reach the repositories, so every worker that serves one of them is asked by a cleanup job: any of

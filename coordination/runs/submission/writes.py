@@ -54,14 +54,10 @@ class Writes:
         known = self.found.repos.get(repo)
         return (known.branch if known else "") or branch_name(self.found.id)
 
-    def tip(self, repo: str) -> str:
-        """Return the tip of the change set; empty where it has nothing that is to land."""
-        return change.tip if (change := self.found.open.get(repo)) else ""
-
     @property
     def taken(self) -> list[tuple[str, str, str]]:
         """Return what the seal takes: repository, branch, and the tip from which the run was made."""
-        return [(repo, self.branch(repo), self.tip(repo)) for repo in self.repos]
+        return [(repo, self.branch(repo), self.found.tip(repo)) for repo in self.repos]
 
     @property
     def meta(self) -> dict[str, str]:

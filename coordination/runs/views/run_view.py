@@ -197,8 +197,8 @@ class RunReader:
             )
 
     def branches(self, run: RunView) -> dict[str, str]:
-        """Return repository → the run on whose branch its work is: an earlier one where all of it was carried
-        over.
+        """Return repository → the branch with its work: that of the change set, else of the run that did it,
+        an earlier one where all of it was carried over.
 
         Repositories in which no todo committed anything, or all was undone, are left out.
         """
@@ -211,7 +211,10 @@ class RunReader:
             if commit != began
         }
         latest = {todo.repo: todo.run or run.run_id for todo in sorted(done, key=_finished)}
-        return {repo: source for repo, source in latest.items() if repo in changed}
+        of_set = run.branches if run.change_set else {}
+        return {
+            repo: of_set.get(repo) or f"coord/{source}" for repo, source in latest.items() if repo in changed
+        }
 
     def _branches(self, run_id: str, change_set: str | None, tips: Collection[str]) -> dict[str, str]:
         """Return repository → the branch of the run's change set; without one, that of the run."""

@@ -21,12 +21,12 @@ from tests.chaos.failpoints.stories.props import (
 )
 from tests.chaos.failpoints.story import Act, Story
 from tests.chaos.ledger import BODY
-from tests.stage import git
+from tests.stage import PLAN, git
 
 
 def _complete_in_the_file(scene: Scene) -> None:
     """Todo A is merged, and completed by hand."""
-    git(scene.stage.folder / "r", "merge", "-q", f"coord/{scene.runs[0]}")
+    git(scene.stage.folder / "r", "merge", "-q", f"coord/{PLAN}")
     document = yaml.safe_load(scene.stage.file.read_text())
     todo = next(todo for todo in document["coordination"]["todos"] if todo["id"] == "A")
     todo["status"] = "completed"
