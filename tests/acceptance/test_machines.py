@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from coordination.backend.client import Profile, connect
 from coordination.demo import create
 from tests.acceptance.gate import Gate
 from tests.doors import Certificates, leading_to, listening
@@ -220,3 +221,42 @@ def test_a_wrong_password_ends_a_command_and_a_worker_with_7(site: Site):
         assert refused.code == UNREACHABLE
         assert "refuses the login" in refused.err
         assert "mistyped" not in refused.err
+
+
+def test_a_second_sweep_between_two_machines_builds_on_both_and_each_rebuilds_what_redis_lost(site: Site):
+    desk, ann, ben = site.submitter(), site.machine("ann"), site.machine("ben")
+    repos: dict[str, dict[str, None]] = {"units": {"path": None}, "text": {"path": None}}
+    reads = "cat $(jq -r '.predecessors[] | select(.todo==\"C\").path' < $COORD_CONTEXT)/c > d"
+    first = [
+        {"id": "A", "repo": "units", "action": "echo 1 > a"},
+        {"id": "B", "repo": "text", "action": "echo 1 > b", "blocked_by": ["A"]},
+    ]
+    second = [
+        {"id": "C", "repo": "units", "action": "cat a > c", "blocked_by": ["B"]},
+        {"id": "D", "repo": "text", "action": f"cat b; {reads}", "blocked_by": ["C"]},
+    ]
+    ann.repo("units"), ben.repo("text")
+    ann.worker(units="units").says("serving")
+    ben.worker(text="text").says("serving")
+    desk.write(first, repos=repos)
+    assert desk.sweep().code == 0
+    done = [{**todo, "status": "completed"} for todo in first]
+    desk.write([*done, *second], repos=repos)
+    swept = desk.sweep()
+    assert (swept.code, set(swept.states.values())) == (0, {"succeeded"}), swept.err
+    assert git(ben.folder / "text", "show", f"coord/{PLAN}:d") == "1"
+    known = desk.coord("changes", PLAN, "--json").json
+
+    with connect(site.url, Profile.COMMAND) as client:
+        client.delete(*client.keys("coord:changes:*"))
+    for machine, repo in ((ann, "units"), (ben, "text")):
+        machine.file.write_text(
+            desk.file.read_text().replace(f"- name: {repo}\n", f"- name: {repo}\n  path: {repo}\n")
+        )
+        machine.ok("adopt", PLAN, "--yes")
+    rebuilt = desk.coord("changes", PLAN, "--json").json
+    facts = ("repo", "base", "tip", "host", "commits", "files")
+    was, now = (
+        [(*(one[f] for f in facts), sorted(one["todos"])) for one in some] for some in (known, rebuilt)
+    )
+    assert was == now
