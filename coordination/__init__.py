@@ -16,7 +16,7 @@
 | `charts` | graphs as pictures and as text |
 | `ecosystem` `planner` `dependencies` | the file; dependency graphs and forecasts; version checks |
 | `locks` `messages` `breakers` `demo` | exclusion and capacity; delivery; circuit breakers; `coord demo` |
-| `trust` | keys, signatures, roles; whom this machine trusts |
+| `trust` `forges` | keys, signatures, roles; pull requests at GitHub, GitLab and Gitea |
 | `broker` | the Celery app, transports, messages, dispatch |
 | `backend` | Redis: client, keys, Lua steps, embedded server |
 | `credentials` | secrets of this machine: references, masking |

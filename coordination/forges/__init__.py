@@ -1,0 +1,14 @@
+"""Forges: pull requests at GitHub, GitLab and Gitea behind one interface.
+
+| module | content |
+|---|---|
+| `forge.py` | the interface: the calls that every forge answers for one repository |
+| `models.py` | records of requests, reviews, checks, protection and repositories, as coord uses them |
+| `errors.py` | the refusals of a forge, told apart, each with its remedy |
+| `github.py` `gitlab.py` `gitea.py` | the members |
+| `http.py` | the HTTP client: conditional requests, rate limits, safe retries, pages, bounds |
+| `locate.py` | the forge and project of a repository, by its `url` or its field `forge` |
+| `budget.py` | calls an hour of all processes, and the polling interval that they allow |
+
+A `Forge` serves one repository with one token. Adapters translate; they decide nothing about landing.
+"""

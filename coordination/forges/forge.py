@@ -1,0 +1,100 @@
+"""The interface of a forge: the calls that coord makes for one repository.
+
+Every call raises ForgeError. A list is whole or an error: pages that could not be read never make it shorter.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from coordination.forges.models import (
+    Check,
+    CommitStatus,
+    ForgeType,
+    Merged,
+    MergeMethod,
+    NewRequest,
+    Protection,
+    PullRequest,
+    Repository,
+    RequestChanges,
+    Review,
+)
+
+
+class Forge(ABC):
+    """One repository at a forge, with one token."""
+
+    type: ForgeType
+    longest_body: int
+    """Characters of the longest body of a request or comment."""
+
+    @abstractmethod
+    def repository(self) -> Repository:
+        """Return the repository. Raises RENAMED with the new name in the message."""
+
+    @abstractmethod
+    def find(self, head: str) -> PullRequest | None:
+        """Return the request of a branch of this repository: the open one, else the newest; None without."""
+
+    @abstractmethod
+    def get(self, number: int) -> PullRequest:
+        """Return a request, with `mergeable` and `blocked` where the forge knows them."""
+
+    @abstractmethod
+    def create(self, new: NewRequest) -> PullRequest:
+        """Open a request. Raises ALREADY_EXISTS, NO_DIFFERENCE, NO_BRANCH, TOO_LONG, FORK_NEEDED."""
+
+    @abstractmethod
+    def update(self, request: PullRequest, changes: RequestChanges) -> PullRequest:
+        """Change a request; labels, people and teams are added. Raises UNKNOWN_LABEL, UNKNOWN_PERSON,
+        TOO_LONG, NO_BRANCH; a request of which only a part could be changed is an error, too.
+        """
+
+    @abstractmethod
+    def set_draft(self, request: PullRequest, *, draft: bool) -> PullRequest:
+        """Make a request a draft, or mark it as ready for review."""
+
+    @abstractmethod
+    def comment(self, number: int, body: str) -> None:
+        """Add a comment. Raises TOO_LONG."""
+
+    @abstractmethod
+    def close(self, number: int) -> PullRequest:
+        """Close a request without merging it; a closed one stays. Raises CLOSED for a merged one."""
+
+    @abstractmethod
+    def reviews(self, number: int) -> tuple[Review, ...]:
+        """Return the last verdict of each reviewer; a comment does not replace a verdict."""
+
+    @abstractmethod
+    def checks(self, commit: str) -> tuple[Check, ...]:
+        """Return the newest state of each check of a commit, sorted by name."""
+
+    @abstractmethod
+    def protection(self, branch: str) -> Protection:
+        """Return the forge's rules of a branch; those that the token may not see are not in it."""
+
+    @abstractmethod
+    def merge(
+        self, number: int, *, expected_head: str, method: MergeMethod, title: str = "", message: str = ""
+    ) -> Merged:
+        """Merge a request now, if its head is `expected_head`.
+
+        Raises HEAD_MOVED, NOT_MERGEABLE, QUEUE_ONLY, CLOSED; and RATE_LIMIT as every call.
+        """
+
+    @abstractmethod
+    def enqueue(self, request: PullRequest, *, expected_head: str) -> None:
+        """Put a request into the merge queue of its base branch, if its head is `expected_head`.
+
+        Raises HEAD_MOVED, NOT_MERGEABLE, UNSUPPORTED.
+        """
+
+    @abstractmethod
+    def set_status(self, commit: str, status: CommitStatus) -> None:
+        """Set a status of a commit."""
+
+    @abstractmethod
+    def close_connection(self) -> None:
+        """Close the connections to the forge."""

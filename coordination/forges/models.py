@@ -1,0 +1,175 @@
+"""Records of a forge, as coord uses them; each adapter translates its forge's answers into these."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from coordination.models.landing import Commit
+
+
+class ForgeType(StrEnum):
+    GITHUB = "github"
+    GITLAB = "gitlab"
+    GITEA = "gitea"
+    """Gitea and Forgejo."""
+
+
+class RequestState(StrEnum):
+    DRAFT = "draft"
+    OPEN = "open"
+    MERGED = "merged"
+    CLOSED = "closed"
+    """Closed without a merge."""
+
+
+class CheckState(StrEnum):
+    PENDING = "pending"
+    """Queued, running, or waiting for a person."""
+    SUCCESS = "success"
+    FAILURE = "failure"
+    SKIPPED = "skipped"
+    """Skipped or neutral: it holds nothing up."""
+
+
+class ReviewState(StrEnum):
+    APPROVED = "approved"
+    CHANGES_REQUESTED = "changes_requested"
+    COMMENTED = "commented"
+    DISMISSED = "dismissed"
+    """Taken back, or outdated by a push."""
+
+
+class MergeMethod(StrEnum):
+    MERGE = "merge"
+    SQUASH = "squash"
+    REBASE = "rebase"
+
+
+class ForgeRecord(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Repository(ForgeRecord):
+    project: str
+    """`owner/name`; at GitLab with all groups."""
+    url: str
+    """The page for people."""
+    default_branch: str
+    archived: bool
+    can_push: bool
+    """Whether the token may push branches and open requests."""
+    can_merge: bool
+    """Whether the token may merge into branches without protection."""
+    methods: tuple[MergeMethod, ...]
+    """Ways to merge that the repository allows."""
+
+
+class PullRequest(ForgeRecord):
+    """A pull request; a merge request at GitLab."""
+
+    number: Annotated[int, Field(gt=0)]
+    url: str
+    """The page for people."""
+    title: str
+    """Without the prefix that marks a draft."""
+    body: str
+    head: str
+    """The branch with the changes."""
+    head_sha: Commit
+    head_project: str
+    """The repository of that branch; empty if it is gone."""
+    base: str
+    """The branch that it is merged into."""
+    state: RequestState
+    mergeable: bool | None = None
+    """Whether it merges without a conflict; None: the forge does not know yet, or did not say."""
+    blocked: str = ""
+    """The word of the forge for why its rules refuse a merge now; empty: they do not, or it did not say."""
+    merge_commit: str = ""
+    """The commit on the base branch; empty before the merge."""
+    author: str = ""
+    labels: tuple[str, ...] = ()
+    assignees: tuple[str, ...] = ()
+    reviewers: tuple[str, ...] = ()
+    """People who are asked for a review and have not given it yet (GitLab: all who were asked)."""
+    teams: tuple[str, ...] = ()
+    node: str = ""
+    """The id by which GraphQL calls name it; GitHub only."""
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in (RequestState.OPEN, RequestState.DRAFT)
+
+
+class Check(ForgeRecord):
+    """A check of a commit: a check run, a commit status, or a job of a pipeline."""
+
+    name: str
+    state: CheckState
+    url: str = ""
+    required: bool | None = None
+    """None: the forge did not say; see `Protection.checks`."""
+
+
+class Review(ForgeRecord):
+    author: str
+    state: ReviewState
+    head: str = ""
+    """The commit that was reviewed; empty where the forge does not say (GitLab)."""
+
+
+class Protection(ForgeRecord):
+    """The forge's own rules of a branch."""
+
+    checks: tuple[str, ...] = ()
+    """Names of the checks that must be green."""
+    approvals: int = 0
+    """Approvals that the forge itself asks for."""
+    up_to_date: bool = False
+    """A request must contain the tip of the branch."""
+    queue: bool = False
+    """The branch takes changes through a merge queue only."""
+    all_checks: bool = False
+    """Every check must be green, whatever its name (GitLab: pipelines must succeed)."""
+
+
+class NewRequest(ForgeRecord):
+    """A pull request that is to be opened."""
+
+    head: str
+    base: str
+    title: str
+    body: str = ""
+    draft: bool = False
+
+
+class RequestChanges(ForgeRecord):
+    """Changes of a request; None or empty: as it is. Labels, people and teams are added, none is removed."""
+
+    title: str | None = None
+    body: str | None = None
+    base: str | None = None
+    labels: tuple[str, ...] = ()
+    assignees: tuple[str, ...] = ()
+    reviewers: tuple[str, ...] = ()
+    teams: tuple[str, ...] = ()
+
+
+class CommitStatus(ForgeRecord):
+    """A status that coord sets on a commit."""
+
+    context: str
+    """Its name, as in `coord/depends`; a later one of the same name replaces it."""
+    state: CheckState
+    description: str = ""
+    url: str = ""
+
+
+class Merged(ForgeRecord):
+    """The result of a merge."""
+
+    commit: str
+    """The commit on the base branch; empty if the forge has not said it yet: read the request again."""
