@@ -5,9 +5,13 @@
 | `forge.py` | the interface: the calls that every forge answers for one repository |
 | `models.py` | records of requests, reviews, checks, protection and repositories, as coord uses them |
 | `errors.py` | the refusals of a forge, told apart, each with its remedy |
-| `github.py` `gitlab.py` `gitea.py` | the members |
-| `http.py` | the HTTP client: conditional requests, rate limits, safe retries, pages, bounds |
+| `github.py` `gitlab.py` | the members |
+| `reading.py` | what the members share: answers read into records, refusals told apart by their words |
+| `connect.py` | opens the forge of a repository with a token |
 | `locate.py` | the forge and project of a repository, by its `url` or its field `forge` |
+| `http.py` | the HTTP client: conditional requests, limits obeyed, safe retries, pages, bounds |
+| `limits.py` | the rate limits that an answer states; pure |
+| `answers.py` | answers that are kept for conditional requests |
 | `budget.py` | calls an hour of all processes, and the polling interval that they allow |
 
 A `Forge` serves one repository with one token. Adapters translate; they decide nothing about landing.

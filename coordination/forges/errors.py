@@ -1,4 +1,4 @@
-"""Refusals of a forge, told apart: each has a problem that code branches on, its cause and the next command."""
+"""Refusals of a forge, told apart: each has a problem that code branches on, a cause and a next command."""
 
 from __future__ import annotations
 
@@ -61,47 +61,38 @@ class ForgeProblem(StrEnum):
     """No answer: refused, timed out, or a certificate that is not trusted."""
 
 
-_CODES: Mapping[ForgeProblem, int] = {
-    **dict.fromkeys(
-        (ForgeProblem.UNAUTHORIZED, ForgeProblem.FORBIDDEN, ForgeProblem.FORK_NEEDED, ForgeProblem.ARCHIVED),
-        NotAllowed.exit_code,
+_CODES: Mapping[type[CoordinationError], tuple[ForgeProblem, ...]] = {
+    NotAllowed: (
+        ForgeProblem.UNAUTHORIZED,
+        ForgeProblem.FORBIDDEN,
+        ForgeProblem.FORK_NEEDED,
+        ForgeProblem.ARCHIVED,
     ),
-    **dict.fromkeys(
-        (
-            ForgeProblem.RATE_LIMIT,
-            ForgeProblem.SECONDARY_LIMIT,
-            ForgeProblem.BUDGET,
-            ForgeProblem.NOT_MERGEABLE,
-            ForgeProblem.QUEUE_ONLY,
-        ),
-        Blocked.exit_code,
+    Blocked: (
+        ForgeProblem.RATE_LIMIT,
+        ForgeProblem.SECONDARY_LIMIT,
+        ForgeProblem.BUDGET,
+        ForgeProblem.NOT_MERGEABLE,
+        ForgeProblem.QUEUE_ONLY,
     ),
-    **dict.fromkeys(
-        (
-            ForgeProblem.HEAD_MOVED,
-            ForgeProblem.CONFLICT,
-            ForgeProblem.ALREADY_EXISTS,
-            ForgeProblem.CLOSED,
-        ),
-        Conflict.exit_code,
+    Conflict: (
+        ForgeProblem.HEAD_MOVED,
+        ForgeProblem.CONFLICT,
+        ForgeProblem.ALREADY_EXISTS,
+        ForgeProblem.CLOSED,
     ),
-    **dict.fromkeys(
-        (
-            ForgeProblem.NOT_FOUND,
-            ForgeProblem.RENAMED,
-            ForgeProblem.NO_BRANCH,
-            ForgeProblem.UNKNOWN_LABEL,
-            ForgeProblem.UNKNOWN_PERSON,
-            ForgeProblem.TOO_LONG,
-            ForgeProblem.INVALID,
-            ForgeProblem.UNSUPPORTED,
-        ),
-        NotFound.exit_code,
+    NotFound: (
+        ForgeProblem.NOT_FOUND,
+        ForgeProblem.RENAMED,
+        ForgeProblem.NO_BRANCH,
+        ForgeProblem.UNKNOWN_LABEL,
+        ForgeProblem.UNKNOWN_PERSON,
+        ForgeProblem.TOO_LONG,
+        ForgeProblem.UNSUPPORTED,
     ),
-    **dict.fromkeys(
-        (ForgeProblem.SERVER, ForgeProblem.BROKEN_ANSWER, ForgeProblem.UNREACHABLE), Unreachable.exit_code
-    ),
+    Unreachable: (ForgeProblem.SERVER, ForgeProblem.BROKEN_ANSWER, ForgeProblem.UNREACHABLE),
 }
+"""The problems that end a command with the exit code of such an error; the others end it with 1."""
 LIMITS = frozenset({ForgeProblem.RATE_LIMIT, ForgeProblem.SECONDARY_LIMIT, ForgeProblem.BUDGET})
 PASSING = LIMITS | {ForgeProblem.SERVER, ForgeProblem.BROKEN_ANSWER, ForgeProblem.UNREACHABLE}
 """Problems that end by themselves: nothing is known about what was asked for."""
@@ -118,11 +109,14 @@ class ForgeError(CoordinationError):
         *,
         status: int = 0,
         retry_at: datetime | None = None,
+        told: str = "",
     ) -> None:
         self.problem = problem
         self.status = status
         """The HTTP status; 0 without an answer."""
         self.retry_at = retry_at
         """The time from which the forge takes calls again; None if it did not say."""
-        self.exit_code = _CODES.get(problem, 1)
+        self.told = told
+        """The words of the forge, safe to print."""
+        self.exit_code = next((kind.exit_code for kind, ours in _CODES.items() if problem in ours), 1)
         super().__init__(message, hint)

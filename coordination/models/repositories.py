@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -32,6 +32,16 @@ class ResourceType(Word):
     CUSTOM = "custom"
 
 
+class ForgeRule(Record):
+    """Where the pull requests of a repository are, as far as its `url` does not say it."""
+
+    type: Literal["github", "gitlab", "gitea"] | None = None
+    api: Text | None = None
+    """Address of the API."""
+    project: Text | None = None
+    """`owner/name`; at GitLab with all groups."""
+
+
 class Repo(Foreign):
     name: RepoName
     path: Text | None = None
@@ -49,6 +59,8 @@ class Repo(Foreign):
     """Check out submodules in worktrees; None: those that the checkout has initialised."""
     sandbox: SandboxRules | None = None
     """Sandbox of todos that declare none."""
+    forge: ForgeRule | None = None
+    """None: as its `url` says."""
 
     def check(self, name: str | None) -> Check | None:
         """Return the declared check of this name, or the only one; None if there is none."""

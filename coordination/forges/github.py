@@ -1,0 +1,396 @@
+"""GitHub: REST version 2022-11-28, and GraphQL where REST has no call (drafts, the merge queue).
+
+Labels and assignees of a pull request are those of the issue of the same number, so one call on the issue
+changes title, body, labels and assignees together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from coordination.forges.errors import ForgeError, ForgeProblem
+from coordination.forges.forge import Forge
+from coordination.forges.http import HttpClient
+from coordination.forges.models import (
+    Check,
+    CheckState,
+    CommitStatus,
+    ForgeType,
+    Merged,
+    MergeMethod,
+    NewRequest,
+    Protection,
+    PullRequest,
+    Repository,
+    RequestChanges,
+    RequestState,
+    Review,
+    ReviewState,
+)
+from coordination.forges.reading import (
+    is_over,
+    joined_checks,
+    last_verdicts,
+    names_of,
+    reading,
+    refuse_long,
+    refuse_unknown,
+    repository_of,
+    sharpened,
+    union,
+    whole_commit,
+)
+
+LONGEST_BODY, LONGEST_TITLE, LONGEST_DESCRIPTION = 65_536, 256, 140
+_CONCLUSIONS = {
+    "success": CheckState.SUCCESS,
+    "neutral": CheckState.SKIPPED,
+    "skipped": CheckState.SKIPPED,
+}
+_STATUSES = {"success": CheckState.SUCCESS, "pending": CheckState.PENDING}
+_REVIEWS = {
+    "APPROVED": ReviewState.APPROVED,
+    "CHANGES_REQUESTED": ReviewState.CHANGES_REQUESTED,
+    "DISMISSED": ReviewState.DISMISSED,
+    "COMMENTED": ReviewState.COMMENTED,
+}
+_REFUSED_REQUEST = (
+    (
+        "already exists",
+        ForgeProblem.ALREADY_EXISTS,
+        "there is an open request of this branch",
+        "see it: coord pr list",
+    ),
+    ("no commits between", ForgeProblem.NO_DIFFERENCE, "there is nothing to propose", "see: coord changes"),
+    (
+        r"(head|base)\w* is invalid|base.*not.*exist",
+        ForgeProblem.NO_BRANCH,
+        "the forge does not have the branch",
+        "push it; see `branch` of the repository in the file",
+    ),
+    ("too long", ForgeProblem.TOO_LONG, "a text is longer than GitHub takes", "shorten it"),
+)
+_READY = (
+    "mutation($id: ID!) { markPullRequestReadyForReview(input: {pullRequestId: $id}) { clientMutationId } }"
+)
+_DRAFT = "mutation($id: ID!) { convertPullRequestToDraft(input: {pullRequestId: $id}) { clientMutationId } }"
+_ENQUEUE = (
+    "mutation($id: ID!, $head: GitObjectID!) "
+    "{ enqueuePullRequest(input: {pullRequestId: $id, expectedHeadOid: $head}) { clientMutationId } }"
+)
+
+
+class GitHub(Forge):
+    type = ForgeType.GITHUB
+    longest_body = LONGEST_BODY
+
+    def __init__(self, http: HttpClient, project: str) -> None:
+        self._http = http
+        self._project = project
+        self._at = f"/repos/{quote(project)}"
+
+    @staticmethod
+    def headers(token: str) -> Mapping[str, str]:
+        return {
+            "authorization": f"Bearer {token}",
+            "accept": "application/vnd.github+json",
+            "x-github-api-version": "2022-11-28",
+        }
+
+    def repository(self) -> Repository:
+        found = repository_of(self._http, self._at, self._project, name="full_name")
+        with reading(self._http, "the repository"):
+            rights = found.get("permissions") or {}
+            allowed = {
+                MergeMethod.MERGE: found.get("allow_merge_commit", True),
+                MergeMethod.SQUASH: found.get("allow_squash_merge", True),
+                MergeMethod.REBASE: found.get("allow_rebase_merge", True),
+            }
+            return Repository(
+                project=found["full_name"],
+                url=found["html_url"],
+                default_branch=found["default_branch"],
+                archived=bool(found.get("archived")),
+                can_push=bool(rights.get("push")),
+                can_merge=bool(rights.get("push")),
+                methods=tuple(method for method, is_allowed in allowed.items() if is_allowed is not False),
+            )
+
+    def find(self, head: str) -> PullRequest | None:
+        owner = self._project.partition("/")[0]
+        found = self._http.list(
+            f"{self._at}/pulls", head=f"{owner}:{head}", state="all", sort="created", direction="desc"
+        )
+        requests = [request for one in found if (request := self._request(one)).head == head]
+        own = [one for one in requests if one.head_project.casefold() == self._project.casefold()]
+        return next((one for one in own if one.is_open), own[0] if own else None)
+
+    def get(self, number: int) -> PullRequest:
+        return self._request(self._http.get(f"{self._at}/pulls/{number}"))
+
+    def create(self, new: NewRequest) -> PullRequest:
+        refuse_long("title", new.title, LONGEST_TITLE)
+        refuse_long("body", new.body, LONGEST_BODY)
+        with sharpened(*_REFUSED_REQUEST):
+            made = self._http.send("POST", f"{self._at}/pulls", new.model_dump())
+        return self._request(made)
+
+    def update(self, request: PullRequest, changes: RequestChanges) -> PullRequest:
+        refuse_long("title", changes.title, LONGEST_TITLE)
+        refuse_long("body", changes.body, LONGEST_BODY)
+        if changes.labels:
+            known = names_of(self._http.list(f"{self._at}/labels"), "name")
+            refuse_unknown(ForgeProblem.UNKNOWN_LABEL, changes.labels, known, self._project, fold=True)
+        if changes.base is not None:
+            request = self._patched(request, base=changes.base)
+        request = self._update_issue(request, changes)
+        if changes.reviewers or changes.teams:
+            request = self._ask_for_reviews(request, changes)
+        return request
+
+    def _patched(self, request: PullRequest, **fields: str) -> PullRequest:
+        with sharpened(*_REFUSED_REQUEST):
+            return self._request(self._http.send("PATCH", f"{self._at}/pulls/{request.number}", fields))
+
+    def _update_issue(self, request: PullRequest, changes: RequestChanges) -> PullRequest:
+        fields: dict[str, Any] = changes.model_dump(include={"title", "body"}, exclude_none=True)
+        if changes.labels:
+            fields["labels"] = union(request.labels, changes.labels)
+        if changes.assignees:
+            fields["assignees"] = union(request.assignees, changes.assignees)
+        if not fields:
+            return request
+        with sharpened(
+            *_REFUSED_REQUEST,
+            ("assignee", ForgeProblem.UNKNOWN_PERSON, "somebody cannot be assigned", "correct the name"),
+        ):
+            issue = self._http.send("PATCH", f"{self._at}/issues/{request.number}", fields)
+        with reading(self._http, "the issue of the request"):
+            assigned = names_of(issue.get("assignees"), "login")
+            update = {
+                "title": issue["title"],
+                "body": issue.get("body") or "",
+                "labels": names_of(issue.get("labels"), "name"),
+                "assignees": assigned,
+            }
+        refuse_unknown(ForgeProblem.UNKNOWN_PERSON, changes.assignees, assigned, self._project, fold=True)
+        return request.model_copy(update=update)
+
+    def _ask_for_reviews(self, request: PullRequest, changes: RequestChanges) -> PullRequest:
+        body = {"reviewers": list(changes.reviewers), "team_reviewers": list(changes.teams)}
+        with sharpened(
+            (
+                "^(422|404)",
+                ForgeProblem.UNKNOWN_PERSON,
+                f"{self._project}: a reviewer or team cannot be asked",
+                "name people and teams with access to the repository, not the author",
+            )
+        ):
+            made = self._http.send("POST", f"{self._at}/pulls/{request.number}/requested_reviewers", body)
+        with reading(self._http, "the reviewers"):
+            update = {
+                "reviewers": names_of(made["requested_reviewers"], "login"),
+                "teams": names_of(made.get("requested_teams"), "slug"),
+            }
+        return request.model_copy(update=update)
+
+    def set_draft(self, request: PullRequest, *, draft: bool) -> PullRequest:
+        self._graphql(_DRAFT if draft else _READY, id=request.node)
+        return request.model_copy(update={"state": RequestState.DRAFT if draft else RequestState.OPEN})
+
+    def comment(self, number: int, body: str) -> None:
+        refuse_long("comment", body, LONGEST_BODY)
+        self._http.send("POST", f"{self._at}/issues/{number}/comments", {"body": body})
+
+    def close(self, number: int) -> PullRequest:
+        closed = self._request(self._http.send("PATCH", f"{self._at}/pulls/{number}", {"state": "closed"}))
+        if closed.state is RequestState.MERGED:
+            raise is_over(closed)
+        return closed
+
+    def reviews(self, number: int) -> tuple[Review, ...]:
+        found = self._http.list(f"{self._at}/pulls/{number}/reviews")
+        with reading(self._http, "the reviews"):
+            return last_verdicts(
+                Review(
+                    author=(one.get("user") or {}).get("login", ""),
+                    state=_REVIEWS[one["state"].upper()],
+                    head=one.get("commit_id") or "",
+                )
+                for one in found
+                if one["state"].upper() != "PENDING"  # its author has not sent it yet
+            )
+
+    def checks(self, commit: str) -> tuple[Check, ...]:
+        at = f"{self._at}/commits/{whole_commit(commit)}"
+        runs = self._http.list(f"{at}/check-runs", within="check_runs")
+        statuses = self._http.list(f"{at}/status", within="statuses")
+        with reading(self._http, "the checks"):
+            found = [
+                Check(
+                    name=one["name"],
+                    state=_conclusion(one),
+                    url=one.get("details_url") or one.get("html_url") or "",
+                )
+                for one in runs
+            ]
+            for one in statuses:
+                state = _STATUSES.get(one["state"], CheckState.FAILURE)
+                url, required = one.get("target_url") or "", one.get("required")
+                found.append(Check(name=one["context"], state=state, url=url, required=required))
+        return joined_checks(found)
+
+    def protection(self, branch: str) -> Protection:
+        name = quote(branch, safe="")
+        rules = self._http.list(f"{self._at}/rules/branches/{name}")
+        about = self._http.get(f"{self._at}/branches/{name}")
+        classic: Mapping[str, Any] = {}
+        if isinstance(about, dict) and about.get("protected"):
+            classic = self._classic_protection(name) or about.get("protection") or {}
+        with reading(self._http, "the rules of the branch"):
+            return _protection(rules, classic)
+
+    def _classic_protection(self, name: str) -> Mapping[str, Any]:
+        """Return the whole protection; empty where the token may not see it, which needs admin rights."""
+        try:
+            found = self._http.get(f"{self._at}/branches/{name}/protection")
+        except ForgeError as error:
+            if error.problem in (ForgeProblem.FORBIDDEN, ForgeProblem.NOT_FOUND):
+                return {}
+            raise
+        return found if isinstance(found, dict) else {}
+
+    def merge(
+        self, number: int, *, expected_head: str, method: MergeMethod, title: str = "", message: str = ""
+    ) -> Merged:
+        body = {"sha": whole_commit(expected_head), "merge_method": method.value}
+        texts = {"commit_title": title, "commit_message": message}
+        body |= {name: text for name, text in texts.items() if text}
+        try:
+            with sharpened(
+                (
+                    "^405.*merge queue",
+                    ForgeProblem.QUEUE_ONLY,
+                    "the branch takes changes through its merge queue only",
+                    "coord puts the request into the queue",
+                ),
+                ("^409", ForgeProblem.HEAD_MOVED, "the request has got another commit", "look at it again"),
+                ("^422", ForgeProblem.NOT_MERGEABLE, "the forge refuses the merge", "see its page"),
+            ):
+                merged = self._http.send("PUT", f"{self._at}/pulls/{number}/merge", body)
+        except ForgeError as error:
+            if error.problem is ForgeProblem.NOT_MERGEABLE and not (found := self.get(number)).is_open:
+                raise is_over(found) from error
+            raise
+        with reading(self._http, "the merge"):
+            return Merged(commit=merged["sha"])
+
+    def enqueue(self, request: PullRequest, *, expected_head: str) -> None:
+        self._graphql(_ENQUEUE, id=request.node, head=whole_commit(expected_head))
+
+    def set_status(self, commit: str, status: CommitStatus) -> None:
+        skipped = status.state is CheckState.SKIPPED  # which GitHub's statuses do not have
+        body = {
+            "state": CheckState.SUCCESS if skipped else status.state,
+            "context": status.context,
+            "description": status.description[:LONGEST_DESCRIPTION],
+            **({"target_url": status.url} if status.url else {}),
+        }
+        self._http.send("POST", f"{self._at}/statuses/{whole_commit(commit)}", body)
+
+    def close_connection(self) -> None:
+        self._http.close()
+
+    def _graphql(self, query: str, **variables: str) -> None:
+        api = self._http.api
+        url = f"{api.removesuffix('/v3')}/graphql" if api.endswith("/api/v3") else f"{api}/graphql"
+        answer = self._http.send("POST", "", {"query": query, "variables": variables}, whole_url=url)
+        if not isinstance(answer, dict):
+            raise self._http.broken("no answer of GraphQL")
+        errors = [one for one in answer.get("errors") or () if isinstance(one, dict)]
+        if errors:
+            raise _graphql_error(errors[0], self._http.printable(str(errors[0].get("message"))))
+
+    def _request(self, found: Any) -> PullRequest:
+        with reading(self._http, "the request"):
+            head_repo = found["head"].get("repo") or {}
+            merged = bool(found.get("merged") or found.get("merged_at"))
+            state = _state(found, merged=merged)
+            blocked = found.get("mergeable_state") or ""
+            return PullRequest(
+                number=found["number"],
+                url=found["html_url"],
+                title=found["title"],
+                body=found.get("body") or "",
+                head=found["head"]["ref"],
+                head_sha=found["head"]["sha"],
+                head_project=head_repo.get("full_name") or "",
+                base=found["base"]["ref"],
+                state=state,
+                mergeable=found.get("mergeable"),
+                blocked=blocked if blocked in ("blocked", "behind", "draft", "dirty") else "",
+                merge_commit=(found.get("merge_commit_sha") or "") if merged else "",
+                author=(found.get("user") or {}).get("login", ""),
+                labels=names_of(found.get("labels"), "name"),
+                assignees=names_of(found.get("assignees"), "login"),
+                reviewers=names_of(found.get("requested_reviewers"), "login"),
+                teams=names_of(found.get("requested_teams"), "slug"),
+                node=found.get("node_id") or "",
+            )
+
+
+def _state(found: Mapping[str, Any], *, merged: bool) -> RequestState:
+    if merged:
+        return RequestState.MERGED
+    if found["state"] == "closed":
+        return RequestState.CLOSED
+    return RequestState.DRAFT if found.get("draft") else RequestState.OPEN
+
+
+def _conclusion(run: Mapping[str, Any]) -> CheckState:
+    if run["status"] != "completed":
+        return CheckState.PENDING
+    return _CONCLUSIONS.get(run.get("conclusion") or "", CheckState.FAILURE)
+
+
+def _protection(rules: list[Any], classic: Mapping[str, Any]) -> Protection:
+    needed = classic.get("required_status_checks") or {}
+    checks = [*needed.get("contexts", ()), *names_of(needed.get("checks"), "context")]
+    reviews = classic.get("required_pull_request_reviews") or {}
+    approvals, strict, queue = int(reviews.get("required_approving_review_count") or 0), False, False
+    for rule in rules:
+        values = rule.get("parameters") or {}
+        match rule["type"]:
+            case "required_status_checks":
+                checks += names_of(values.get("required_status_checks"), "context")
+                strict = strict or bool(values.get("strict_required_status_checks_policy"))
+            case "pull_request":
+                approvals = max(approvals, int(values.get("required_approving_review_count") or 0))
+            case "merge_queue":
+                queue = True
+    return Protection(
+        checks=tuple(dict.fromkeys(checks)),
+        approvals=approvals,
+        up_to_date=strict or bool(needed.get("strict")),
+        queue=queue,
+    )
+
+
+def _graphql_error(error: Mapping[str, Any], told: str) -> ForgeError:
+    words = told.lower()
+    match error.get("type"):
+        case "NOT_FOUND":
+            problem, hint = ForgeProblem.NOT_FOUND, "see which repositories the token is for"
+        case "FORBIDDEN" | "INSUFFICIENT_SCOPES":
+            problem, hint = ForgeProblem.FORBIDDEN, "give the token the right to write pull requests"
+        case "RATE_LIMITED":
+            problem, hint = ForgeProblem.RATE_LIMIT, "try again later"
+        case _ if "head" in words and any(word in words for word in ("oid", "sha", "match", "modified")):
+            problem, hint = ForgeProblem.HEAD_MOVED, "look at the request again"
+        case _ if "merge queue" in words and any(word in words for word in ("not enabled", "no merge queue")):
+            problem, hint = ForgeProblem.UNSUPPORTED, "the branch has no merge queue: merge it directly"
+        case _:
+            problem, hint = ForgeProblem.NOT_MERGEABLE, "see the page of the request"
+    return ForgeError(problem, f"GitHub refuses it: {told}", hint, status=200, told=told)

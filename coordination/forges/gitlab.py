@@ -1,0 +1,384 @@
+"""GitLab: REST version 4; a pull request is a merge request, its number the `iid`.
+
+A draft is marked by its title. Merge methods belong to the project, only squashing to the request. GitLab has
+no required checks by name: a project may ask that pipelines succeed. Premium editions have merge trains and
+rules of approval; elsewhere these addresses answer 403 or 404.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from coordination.forges.errors import ForgeError, ForgeProblem
+from coordination.forges.forge import Forge
+from coordination.forges.http import HttpClient
+from coordination.forges.models import (
+    Check,
+    CheckState,
+    CommitStatus,
+    ForgeType,
+    Merged,
+    MergeMethod,
+    NewRequest,
+    Protection,
+    PullRequest,
+    Repository,
+    RequestChanges,
+    RequestState,
+    Review,
+    ReviewState,
+)
+from coordination.forges.reading import (
+    is_over,
+    joined_checks,
+    names_of,
+    reading,
+    refuse_long,
+    refuse_unknown,
+    repository_of,
+    sharpened,
+    union,
+    whole_commit,
+)
+
+LONGEST_BODY, LONGEST_TITLE = 1_048_576, 255
+DRAFT = "Draft: "
+DEVELOPER, MAINTAINER = 30, 40
+"""Levels of access: the first may push branches and merge into branches that are not protected."""
+PIPELINE = "pipeline"
+"""Name of the check that stands for the newest pipeline of a commit as a whole."""
+_DRAFT = re.compile(r"^\s*(\[draft\]|\(draft\)|draft:)\s*", re.IGNORECASE)
+_STATES = {
+    "success": CheckState.SUCCESS,
+    "skipped": CheckState.SKIPPED,
+    "manual": CheckState.SKIPPED,
+    "failed": CheckState.FAILURE,
+    "canceled": CheckState.FAILURE,
+}
+"""All others are pending: created, preparing, pending, running, scheduled, canceling."""
+_TO_STATES = {CheckState.FAILURE: "failed", CheckState.SKIPPED: "success"}
+_REVIEWS = {
+    "approved": ReviewState.APPROVED,
+    "requested_changes": ReviewState.CHANGES_REQUESTED,
+    "reviewed": ReviewState.COMMENTED,
+    "unapproved": ReviewState.DISMISSED,
+}
+_UNKNOWN_YET = ("checking", "unchecked", "preparing", "approvals_syncing", "")
+_REFUSED_REQUEST = (
+    (
+        "already exists",
+        ForgeProblem.ALREADY_EXISTS,
+        "there is an open request of this branch",
+        "see it: coord pr list",
+    ),
+    (
+        r"branch.*(not.*exist|not found|is missing|invalid)",
+        ForgeProblem.NO_BRANCH,
+        "the forge does not have the branch",
+        "push it; see `branch` of the repository in the file",
+    ),
+    ("too long", ForgeProblem.TOO_LONG, "a text is longer than GitLab takes", "shorten it"),
+)
+
+
+class GitLab(Forge):
+    type = ForgeType.GITLAB
+    longest_body = LONGEST_BODY
+
+    def __init__(self, http: HttpClient, project: str) -> None:
+        self._http = http
+        self._project = project
+        self._at = f"/projects/{quote(project, safe='')}"
+        self._people: dict[str, int] = {}
+
+    @staticmethod
+    def headers(token: str) -> Mapping[str, str]:
+        return {"authorization": f"Bearer {token}", "accept": "application/json"}
+
+    def repository(self) -> Repository:
+        found = repository_of(self._http, self._at, self._project, name="path_with_namespace")
+        with reading(self._http, "the project"):
+            rights = found.get("permissions") or {}
+            levels = [(rights.get(kind) or {}).get("access_level") for kind in _KINDS_OF_ACCESS]
+            level = max((level for level in levels if level), default=0)
+            return Repository(
+                project=found["path_with_namespace"],
+                url=found["web_url"],
+                default_branch=found.get("default_branch") or "",
+                archived=bool(found.get("archived")),
+                can_push=level >= DEVELOPER,
+                can_merge=level >= DEVELOPER,
+                methods=_methods(found),
+            )
+
+    def find(self, head: str) -> PullRequest | None:
+        found = self._http.list(
+            f"{self._at}/merge_requests",
+            source_branch=head,
+            state="all",
+            scope="all",
+            order_by="created_at",
+            sort="desc",
+        )
+        with reading(self._http, "the requests"):
+            own = [
+                self._request(one)
+                for one in found
+                if one["source_branch"] == head and one["source_project_id"] == one["target_project_id"]
+            ]
+        return next((one for one in own if one.is_open), own[0] if own else None)
+
+    def get(self, number: int) -> PullRequest:
+        return self._request(self._http.get(f"{self._at}/merge_requests/{number}"))
+
+    def create(self, new: NewRequest) -> PullRequest:
+        refuse_long("title", new.title, LONGEST_TITLE - len(DRAFT))
+        refuse_long("body", new.body, LONGEST_BODY)
+        body = {
+            "source_branch": new.head,
+            "target_branch": new.base,
+            "title": _title(new.title, draft=new.draft),
+            "description": new.body,
+        }
+        with sharpened(*_REFUSED_REQUEST):
+            return self._request(self._http.send("POST", f"{self._at}/merge_requests", body))
+
+    def update(self, request: PullRequest, changes: RequestChanges) -> PullRequest:
+        refuse_long("title", changes.title, LONGEST_TITLE - len(DRAFT))
+        refuse_long("body", changes.body, LONGEST_BODY)
+        if changes.teams:
+            raise ForgeError(
+                ForgeProblem.UNSUPPORTED,
+                "GitLab asks people for reviews, not teams",
+                "name people: --reviewer NAME; teams review by the code owners of the project",
+            )
+        fields: dict[str, Any] = {}
+        if changes.title is not None:
+            fields["title"] = _title(changes.title, draft=request.state is RequestState.DRAFT)
+        if changes.body is not None:
+            fields["description"] = changes.body
+        if changes.base is not None:
+            fields["target_branch"] = changes.base
+        if changes.labels:
+            known = names_of(self._http.list(f"{self._at}/labels"), "name")
+            refuse_unknown(ForgeProblem.UNKNOWN_LABEL, changes.labels, known, self._project, fold=False)
+            fields["add_labels"] = ",".join(changes.labels)
+        if changes.assignees:
+            fields["assignee_ids"] = self._ids(union(request.assignees, changes.assignees))
+        if changes.reviewers:
+            fields["reviewer_ids"] = self._ids(union(request.reviewers, changes.reviewers))
+        if not fields:
+            return request
+        changed = self._put(request.number, fields)
+        for kind, wanted, there in (
+            ("assignee", changes.assignees, changed.assignees),
+            ("reviewer", changes.reviewers, changed.reviewers),
+        ):  # editions without several people keep the first one only
+            refuse_unknown(
+                ForgeProblem.UNKNOWN_PERSON, wanted, there, f"{self._project} as {kind}", fold=True
+            )
+        return changed
+
+    def _put(self, number: int, fields: Mapping[str, Any]) -> PullRequest:
+        with sharpened(*_REFUSED_REQUEST):
+            return self._request(self._http.send("PUT", f"{self._at}/merge_requests/{number}", fields))
+
+    def _ids(self, names: Iterable[str]) -> list[int]:
+        missing = []
+        for name in names:
+            if name.casefold() not in self._people:
+                found = self._http.list("/users", username=name)
+                with reading(self._http, "the people"):
+                    self._people |= {one["username"].casefold(): int(one["id"]) for one in found}
+            if name.casefold() not in self._people:
+                missing.append(name)
+        refuse_unknown(ForgeProblem.UNKNOWN_PERSON, missing, (), self._http.host, fold=True)
+        return [self._people[name.casefold()] for name in names]
+
+    def set_draft(self, request: PullRequest, *, draft: bool) -> PullRequest:
+        return self._put(request.number, {"title": _title(request.title, draft=draft)})
+
+    def comment(self, number: int, body: str) -> None:
+        refuse_long("comment", body, LONGEST_BODY)
+        self._http.send("POST", f"{self._at}/merge_requests/{number}/notes", {"body": body})
+
+    def close(self, number: int) -> PullRequest:
+        found = self.get(number)
+        if found.state is RequestState.MERGED:
+            raise is_over(found)
+        return self._put(number, {"state_event": "close"}) if found.is_open else found
+
+    def reviews(self, number: int) -> tuple[Review, ...]:
+        at = f"{self._at}/merge_requests/{number}"
+        approvals = self._http.get(f"{at}/approvals")
+        reviewers = self._http.list(f"{at}/reviewers")
+        found: dict[str, ReviewState] = {}
+        with reading(self._http, "the reviews"):
+            for one in reviewers:
+                if state := _REVIEWS.get(one.get("state") or ""):
+                    found[one["user"]["username"]] = state
+            approved = {one["user"]["username"] for one in approvals.get("approved_by") or ()}
+            for name in found.keys() - approved:  # an approval that has been taken back
+                if found[name] is ReviewState.APPROVED:
+                    found[name] = ReviewState.DISMISSED
+            found |= dict.fromkeys(approved, ReviewState.APPROVED)
+        return tuple(Review(author=name, state=found[name]) for name in sorted(found))
+
+    def checks(self, commit: str) -> tuple[Check, ...]:
+        statuses = self._http.list(f"{self._at}/repository/commits/{whole_commit(commit)}/statuses")
+        pipelines = self._http.list(f"{self._at}/pipelines", sha=commit, order_by="id", sort="desc")
+        with reading(self._http, "the checks"):
+            newest: dict[str, Any] = {}
+            for one in sorted(statuses, key=lambda one: int(one["id"])):
+                newest[one["name"]] = one
+            found = [
+                Check(
+                    name=name,
+                    state=_status(one["status"], may_fail=bool(one.get("allow_failure"))),
+                    url=one.get("target_url") or "",
+                    required=False if one.get("allow_failure") else None,
+                )
+                for name, one in newest.items()
+            ]
+            if pipelines:
+                last = pipelines[0]
+                state = _STATES.get(last["status"], CheckState.PENDING)
+                found.append(Check(name=PIPELINE, state=state, url=last.get("web_url") or ""))
+        return joined_checks(found)
+
+    def protection(self, branch: str) -> Protection:
+        project = self._http.get(self._at)
+        with reading(self._http, "the rules of the project"):
+            return Protection(
+                approvals=max(int(project.get("approvals_before_merge") or 0), self._approvals_of_rules()),
+                up_to_date=project.get("merge_method") in ("ff", "rebase_merge"),
+                queue=bool(project.get("merge_trains_enabled")),
+                all_checks=bool(project.get("only_allow_merge_if_pipeline_succeeds")),
+            )
+
+    def _approvals_of_rules(self) -> int:
+        """Return the most approvals that a rule of the project asks for; 0 in editions without rules."""
+        try:
+            rules = self._http.list(f"{self._at}/approval_rules")
+        except ForgeError as error:
+            if error.problem in (ForgeProblem.FORBIDDEN, ForgeProblem.NOT_FOUND):
+                return 0
+            raise
+        return max((int(rule.get("approvals_required") or 0) for rule in rules), default=0)
+
+    def merge(
+        self, number: int, *, expected_head: str, method: MergeMethod, title: str = "", message: str = ""
+    ) -> Merged:
+        squash = method is MergeMethod.SQUASH
+        body: dict[str, Any] = {"sha": whole_commit(expected_head), "squash": squash}
+        if text := "\n\n".join(filter(None, (title, message))):
+            body["squash_commit_message" if squash else "merge_commit_message"] = text
+        try:
+            with sharpened(
+                (
+                    "^401",
+                    ForgeProblem.FORBIDDEN,
+                    "the token may not merge here",
+                    "give it the right to merge",
+                ),
+                ("^409", ForgeProblem.HEAD_MOVED, "the request has got another commit", "look at it again"),
+                ("^405.*merge train", ForgeProblem.QUEUE_ONLY, "the branch has a merge train", "enqueue it"),
+                ("^4(05|06|22)", ForgeProblem.NOT_MERGEABLE, "the forge refuses the merge", "see its page"),
+            ):
+                merged = self._http.send("PUT", f"{self._at}/merge_requests/{number}/merge", body)
+        except ForgeError as error:
+            if error.problem is ForgeProblem.NOT_MERGEABLE and not (found := self.get(number)).is_open:
+                raise is_over(found) from error
+            raise
+        return Merged(commit=self._request(merged).merge_commit)
+
+    def enqueue(self, request: PullRequest, *, expected_head: str) -> None:
+        with sharpened(
+            ("^40[34]", ForgeProblem.UNSUPPORTED, "the project has no merge trains", "merge it directly"),
+            ("^409", ForgeProblem.HEAD_MOVED, "the request has got another commit", "look at it again"),
+            ("^4(00|05|22)", ForgeProblem.NOT_MERGEABLE, "the forge refuses the merge", "see its page"),
+        ):
+            at = f"{self._at}/merge_trains/merge_requests/{request.number}"
+            self._http.send("POST", at, {"sha": whole_commit(expected_head)})
+
+    def set_status(self, commit: str, status: CommitStatus) -> None:
+        body = {
+            "state": _TO_STATES.get(status.state, status.state.value),
+            "name": status.context,
+            "description": status.description[:LONGEST_TITLE],
+            **({"target_url": status.url} if status.url else {}),
+        }
+        try:
+            self._http.send("POST", f"{self._at}/statuses/{whole_commit(commit)}", body)
+        except ForgeError as error:
+            if not re.search("cannot transition status", error.told, re.IGNORECASE):
+                raise  # else it has this state already
+
+    def close_connection(self) -> None:
+        self._http.close()
+
+    def _request(self, found: Any) -> PullRequest:
+        with reading(self._http, "the request"):
+            state, word = _state(found), found.get("detailed_merge_status") or ""
+            own = found["source_project_id"] == found["target_project_id"]
+            return PullRequest(
+                number=found["iid"],
+                url=found["web_url"],
+                title=_DRAFT.sub("", found["title"]),
+                body=found.get("description") or "",
+                head=found["source_branch"],
+                head_sha=found["sha"],
+                head_project=self._project if own else "",
+                base=found["target_branch"],
+                state=state,
+                mergeable=_mergeable(found, word),
+                blocked="" if word == "mergeable" or word in _UNKNOWN_YET else word,
+                merge_commit=_merge_commit(found) if state is RequestState.MERGED else "",
+                author=(found.get("author") or {}).get("username", ""),
+                labels=tuple(str(label) for label in found.get("labels") or ()),
+                assignees=names_of(found.get("assignees"), "username"),
+                reviewers=names_of(found.get("reviewers"), "username"),
+            )
+
+
+_KINDS_OF_ACCESS = ("project_access", "group_access")
+
+
+def _title(title: str, *, draft: bool) -> str:
+    return f"{DRAFT if draft else ''}{_DRAFT.sub('', title)}"
+
+
+def _methods(project: Mapping[str, Any]) -> tuple[MergeMethod, ...]:
+    squash = project.get("squash_option", "default_off")
+    if squash == "always":
+        return (MergeMethod.SQUASH,)
+    plain = MergeMethod.MERGE if project.get("merge_method", "merge") == "merge" else MergeMethod.REBASE
+    return (plain,) if squash == "never" else (plain, MergeMethod.SQUASH)
+
+
+def _state(found: Mapping[str, Any]) -> RequestState:
+    match found["state"]:
+        case "merged":
+            return RequestState.MERGED
+        case "closed":
+            return RequestState.CLOSED
+    return RequestState.DRAFT if found.get("draft") else RequestState.OPEN  # also `locked`: merging now
+
+
+def _mergeable(found: Mapping[str, Any], word: str) -> bool | None:
+    if word in _UNKNOWN_YET:
+        return None
+    return not (found.get("has_conflicts") or word in ("conflict", "broken_status", "need_rebase"))
+
+
+def _merge_commit(found: Mapping[str, Any]) -> str:
+    """Return the commit on the base branch: after a fast-forward it is the head."""
+    return str(found.get("merge_commit_sha") or found.get("squash_commit_sha") or found["sha"])
+
+
+def _status(word: str, *, may_fail: bool) -> CheckState:
+    state = _STATES.get(word, CheckState.PENDING)
+    return CheckState.SKIPPED if may_fail and state is CheckState.FAILURE else state

@@ -1,0 +1,342 @@
+"""The HTTP client of a forge: conditional requests, rate limits, safe retries, pages, and bounds.
+
+A refusal becomes a ForgeError by its status; adapters know the words of their forge and tell more.
+
+| trouble | done |
+|---|---|
+| rate limit | waited for up to the patience, for every method: the forge has not executed the call |
+| no connection | tried again, for every method: nothing was sent |
+| connection lost, 5xx | tried again for GET only; for others it is unknown if the call was executed |
+| 301, 302, 307, 308 | RENAMED; the token is sent to no other address |
+
+Every wait counts towards the patience. A redirect is never followed, and a page behind a list is read only
+from the same address: the token belongs to one host.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+
+from coordination.credentials.detection import without_known_formats
+from coordination.credentials.masking import Masker
+from coordination.forges.answers import KeptAnswer, KeptAnswers
+from coordination.forges.errors import ForgeError, ForgeProblem
+from coordination.forges.limits import limit_of, pause_after_last_s
+from coordination.retry import delay_s
+from coordination.terminal import spelled
+from coordination.text import shortened
+
+CONNECT_S, READ_S, WHOLE_S = 10.0, 30.0, 90.0
+"""Longest connect, silence within an answer, and answer."""
+LARGEST_BYTES = 16 * 1024 * 1024
+MOST_PAGES = 100
+TRIES = 4
+WORDS_SHOWN = 400
+OK, REDIRECT_FROM, NOT_MODIFIED, SERVER_ERRORS = 200, 300, 304, 500
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+_BY_STATUS: Mapping[int, tuple[ForgeProblem, str, str]] = {
+    401: (
+        ForgeProblem.UNAUTHORIZED,
+        "the forge does not accept the token: it is wrong, expired or revoked",
+        "give another one: coord credential rotate NAME REFERENCE",
+    ),
+    403: (
+        ForgeProblem.FORBIDDEN,
+        "the token may not do this",
+        "give it the right to read and write pull requests and contents of the repository",
+    ),
+    404: (
+        ForgeProblem.NOT_FOUND,
+        "it does not exist, or the token may not see it",
+        "see the url of the repository in the file, and which repositories the token is for",
+    ),
+    405: (ForgeProblem.NOT_MERGEABLE, "the forge refuses the merge now", "see the page of the request"),
+    409: (ForgeProblem.CONFLICT, "somebody else has changed it meanwhile", "try again"),
+    410: (ForgeProblem.NOT_FOUND, "the repository has this switched off", "switch it on at the forge"),
+    413: (ForgeProblem.TOO_LONG, "the text is longer than the forge takes", "shorten it"),
+}
+_INVALID = (ForgeProblem.INVALID, "the forge takes the call for invalid", "see what it says above")
+_ARCHIVED = (
+    ForgeProblem.ARCHIVED,
+    "the repository is archived: nothing can be changed",
+    "unarchive it at the forge; or take it out of the plan",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    status: int
+    data: Any
+    """Parsed JSON; None for an empty body."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """By their names in lower case."""
+    next_page: str = ""
+
+
+class HttpClient:
+    """Talks to one API with one token; threads may share it."""
+
+    def __init__(
+        self,
+        api: str,
+        *,
+        token: str,
+        headers: Mapping[str, str],
+        kept: KeptAnswers,
+        spend: Callable[[], None],
+        patience: timedelta,
+        wait: Callable[[float], object] = time.sleep,
+    ) -> None:
+        """`headers` carry the token. `spend` is called before each request and may raise ForgeError."""
+        self.api = api.rstrip("/")
+        self.host = urlsplit(self.api).netloc
+        self._masker = Masker([token])
+        self._kept = kept
+        self._spend = spend
+        self._patience_s = patience.total_seconds()
+        self._wait = wait
+        self._paused_until = 0.0
+        """Monotonic time before which the forge takes no call."""
+        self._lock = threading.Lock()
+        self._client = httpx2.Client(
+            headers={"user-agent": "coord", **headers},
+            timeout=httpx2.Timeout(READ_S, connect=CONNECT_S),
+            follow_redirects=False,
+            verify=_trusted(),
+        )
+
+    def close(self) -> None:
+        self._kept.prune()
+        self._client.close()
+
+    def get(self, path: str, **query: str | int) -> Any:
+        """Return the JSON of an address below the API."""
+        return self.call("GET", self._url(path, query)).data
+
+    def list(self, path: str, *, within: str = "", **query: str | int) -> list[Any]:
+        """Return the items of all pages; `within`: the field that has them. A list that is not whole is an
+        error.
+        """
+        url = self._url(path, {"per_page": 100, **query})
+        items: list[Any] = []
+        for _ in range(MOST_PAGES):
+            answer = self.call("GET", url)
+            around = answer.data if within and isinstance(answer.data, dict) else {}
+            page = around.get(within) if within else answer.data
+            if not isinstance(page, list):
+                raise self.broken("a list was expected")
+            items += page
+            if not answer.next_page:
+                if isinstance(total := around.get("total_count"), int) and total > len(items):
+                    raise self.broken(f"a list has {len(items)} of {total} items")
+                return items
+            if urlsplit(answer.next_page)[:2] != urlsplit(self.api)[:2]:
+                raise self.broken("the next page of a list is at another address")
+            url = answer.next_page
+        raise self.broken(f"a list has more than {MOST_PAGES} pages")
+
+    def send(self, method: str, path: str, body: Mapping[str, Any], *, whole_url: str = "") -> Any:
+        """Send JSON; return the JSON of the answer."""
+        return self.call(method, whole_url or self._url(path, {}), body).data
+
+    def broken(self, why: str) -> ForgeError:
+        return ForgeError(
+            ForgeProblem.BROKEN_ANSWER,
+            f"{self.host} gave an answer that is none of its API: {self.printable(why)}",
+            "see that the address of the API is right (the field `forge` of the repository), and try again",
+        )
+
+    def printable(self, words: str) -> str:
+        """Return words of the forge without secrets and control characters, bounded."""
+        masked = without_known_formats(self._masker.text(words[: 10 * WORDS_SHOWN]))
+        return shortened(spelled(masked).strip(), WORDS_SHOWN)
+
+    def call(self, method: str, url: str, body: Mapping[str, Any] | None = None) -> Answer:
+        """Return the answer with a status below 300. Raises ForgeError."""
+        deadline = time.monotonic() + self._patience_s
+        for tries in range(1, TRIES + 1):
+            self._wait_for_pause(deadline)
+            try:
+                answer = self._call_once(method, url, body)
+            except ForgeError as error:
+                pause_s = self._pause_before_retry_s(error, method, tries)
+                if pause_s is None or tries == TRIES or time.monotonic() + pause_s > deadline:
+                    raise
+                self._wait(pause_s)
+            else:
+                return answer
+        raise AssertionError("the last try returns or raises")
+
+    def _wait_for_pause(self, deadline: float) -> None:
+        pause_s = self._paused_until - time.monotonic()
+        if pause_s <= 0:
+            return
+        if time.monotonic() + pause_s > deadline:
+            raise self._limited(ForgeProblem.RATE_LIMIT, pause_s, 0, "")
+        self._wait(pause_s)
+
+    def _pause_before_retry_s(self, error: ForgeError, method: str, tries: int) -> float | None:
+        """Return the pause after which a call may be repeated; None if it must not be."""
+        match error.problem:
+            case ForgeProblem.RATE_LIMIT | ForgeProblem.SECONDARY_LIMIT:
+                return 0.0  # the next try waits for the end of the limit
+            case ForgeProblem.UNREACHABLE if error.__cause__ is not None:
+                never_sent = isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout)
+                return delay_s(tries) if method == "GET" or never_sent else None
+            case ForgeProblem.SERVER if method == "GET":
+                return delay_s(tries)
+        return None
+
+    def _call_once(self, method: str, url: str, body: Mapping[str, Any] | None) -> Answer:
+        self._spend()
+        kept = self._kept.get(url) if method == "GET" else None
+        headers = {"if-none-match": kept.etag} if kept else {}
+        status, got, content = self._exchange(method, url, body, headers)
+        if status == NOT_MODIFIED and kept:
+            self._note_pause(pause_after_last_s(got))
+            return Answer(status=OK, data=kept.data, headers=got, next_page=kept.next_page)
+        if not OK <= status < REDIRECT_FROM:
+            raise self._refusal(status, got, content)
+        self._note_pause(pause_after_last_s(got))
+        answer = Answer(status=status, data=self._parsed(content), headers=got, next_page=_next_page(got))
+        if method == "GET" and (etag := got.get("etag")) and status == OK:
+            self._kept.keep(url, KeptAnswer(etag=etag, next_page=answer.next_page, data=answer.data))
+        return answer
+
+    def _exchange(
+        self, method: str, url: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        content = bytearray()
+        until = time.monotonic() + WHOLE_S
+        try:
+            with self._client.stream(method, url, json=body, headers=dict(headers)) as answer:
+                for piece in answer.iter_bytes():
+                    content += piece
+                    if len(content) > LARGEST_BYTES:
+                        raise self.broken(f"it has more than {LARGEST_BYTES:,} bytes")
+                    if time.monotonic() > until:
+                        raise httpx2.ReadTimeout(f"the answer took longer than {WHOLE_S:g} s")
+                return answer.status_code, {k.lower(): v for k, v in answer.headers.items()}, bytes(content)
+        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, UnicodeError) as error:
+            raise ForgeError(
+                ForgeProblem.INVALID,
+                f"{self.printable(self.api)} is no address of an API: {self.printable(str(error))}",
+                "correct the url of the repository, or its field `forge`",
+            ) from error
+        except httpx2.DecodingError as error:
+            raise self.broken(str(error)) from error
+        except httpx2.HTTPError as error:
+            raise ForgeError(
+                ForgeProblem.UNREACHABLE,
+                f"{self.host} did not answer: {self.printable(str(error) or type(error).__name__)}",
+                "see that it can be reached from this machine, and try again",
+            ) from error
+
+    def _parsed(self, content: bytes) -> Any:
+        if not content.strip():
+            return None
+        try:
+            return json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise self.broken(f"no JSON: {error}") from error
+
+    def _refusal(self, status: int, headers: Mapping[str, str], content: bytes) -> ForgeError:
+        told = self.printable(_told(content))
+        if limit := limit_of(status, headers, told):
+            problem, pause_s = limit
+            self._note_pause(pause_s)
+            return self._limited(problem, pause_s, status, told)
+        if status in REDIRECTS:
+            where = self.printable(headers.get("location", ""))
+            return ForgeError(
+                ForgeProblem.RENAMED,
+                f"{self.host} says that the repository has moved" + (f": {where}" if where else ""),
+                "correct the url of the repository in the file",
+                status=status,
+                told=where,
+            )
+        if status >= SERVER_ERRORS:
+            return ForgeError(
+                ForgeProblem.SERVER,
+                f"{self.host} has trouble of its own ({status})" + (f": {told}" if told else ""),
+                "try again; nothing is known about what was asked for",
+                status=status,
+                told=told,
+            )
+        problem, words, hint = _ARCHIVED if _is_archived(status, told) else _BY_STATUS.get(status, _INVALID)
+        message = f"{self.host}: {words} ({status})" + (f": {told}" if told else "")
+        return ForgeError(problem, message, hint, status=status, told=told)
+
+    def _limited(self, problem: ForgeProblem, pause_s: float, status: int, told: str) -> ForgeError:
+        words = "rate limit" if problem is ForgeProblem.RATE_LIMIT else "secondary rate limit"
+        retry_at = datetime.now(UTC) + timedelta(seconds=pause_s)
+        return ForgeError(
+            problem,
+            f"{self.host} takes no calls for {pause_s:.0f} s: its {words} is reached",
+            f"try again after {retry_at:%H:%M:%S} UTC; fewer calls an hour: the setting forge_budget",
+            status=status,
+            retry_at=retry_at,
+            told=told,
+        )
+
+    def _note_pause(self, pause_s: float) -> None:
+        with self._lock:
+            self._paused_until = max(self._paused_until, time.monotonic() + pause_s if pause_s else 0.0)
+
+    def _url(self, path: str, query: Mapping[str, str | int]) -> str:
+        return str(httpx2.URL(f"{self.api}{path}", params=dict(query)) if query else f"{self.api}{path}")
+
+
+def _is_archived(status: int, told: str) -> bool:
+    return status in (403, 405, 423) and "archived" in told.lower()
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """Return the TLS context: loading the certificates takes 190 ms, which each client would repeat."""
+    return httpx2.create_ssl_context()
+
+
+def _next_page(headers: Mapping[str, str]) -> str:
+    found = re.search(r'<([^>]*)>\s*;[^,]*rel="?next"?', headers.get("link", ""))
+    return found[1] if found else ""
+
+
+def _told(content: bytes) -> str:
+    """Return what a refusal says: GitHub's `message` and `errors`, GitLab's `message`, `error`."""
+    try:
+        data = json.loads(content[: 1 << 20])
+    except (ValueError, RecursionError):
+        return ""
+    return "; ".join(dict.fromkeys(_words(data, 4)))[: 10 * WORDS_SHOWN]
+
+
+def _words(value: object, depth: int) -> list[str]:
+    """Return the texts of a refusal, and the fields that it takes for invalid."""
+    if isinstance(value, str):
+        return [value]
+    if depth == 0:
+        return []
+    if isinstance(value, list):
+        return [word for inner in value[:20] for word in _words(inner, depth - 1)]
+    if not isinstance(value, dict):
+        return []
+    if "field" in value and "message" not in value:
+        return [f"{value['field']} is {value.get('code')}"]
+    known = [key for key in ("message", "error", "error_description", "errors") if key in value]
+    if known:
+        return [word for key in known for word in _words(value[key], depth - 1)]
+    return [f"{key}: {word}" for key, inner in list(value.items())[:20] for word in _words(inner, depth - 1)]

@@ -1,0 +1,148 @@
+"""Read the answers of forges into records, and sharpen their refusals; what the adapters share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from coordination.forges.errors import ForgeError, ForgeProblem
+from coordination.forges.http import HttpClient
+from coordination.forges.models import Check, CheckState, PullRequest, Review, ReviewState
+from coordination.git import COMMIT
+from coordination.text import listed
+
+WORST_FIRST = (CheckState.FAILURE, CheckState.PENDING, CheckState.SUCCESS, CheckState.SKIPPED)
+VERDICTS = frozenset({ReviewState.APPROVED, ReviewState.CHANGES_REQUESTED, ReviewState.DISMISSED})
+
+
+@contextmanager
+def reading(http: HttpClient, what: str) -> Iterator[None]:
+    """Turn a field that is missing or of another type into BROKEN_ANSWER."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        lines = str(error).splitlines()
+        raise http.broken(f"{what}: {type(error).__name__}: {lines[0] if lines else ''}") from error
+
+
+def repository_of(http: HttpClient, path: str, project: str, *, name: str) -> Any:
+    """Return what the API says of the repository. Raises RENAMED with its new name, read at its new place."""
+    try:
+        return http.get(path)
+    except ForgeError as error:
+        if error.problem is not ForgeProblem.RENAMED:
+            raise
+        now = ""
+        if urlsplit(error.told)[:2] == urlsplit(http.api)[:2]:
+            moved = http.call("GET", error.told).data
+            now = http.printable(str(moved.get(name) or "")) if isinstance(moved, dict) else ""
+        if not now:
+            raise
+        raise ForgeError(
+            ForgeProblem.RENAMED,
+            f"{project} is now {now}",
+            "correct the url of the repository in the file",
+            status=error.status,
+            told=now,
+        ) from error
+
+
+def is_over(request: PullRequest) -> ForgeError:
+    """Return the refusal of a request that is merged or closed."""
+    return ForgeError(
+        ForgeProblem.CLOSED, f"{request.url} is {request.state} already", "see its page", status=405
+    )
+
+
+@contextmanager
+def sharpened(*rules: tuple[str, ForgeProblem, str, str]) -> Iterator[None]:
+    """Replace the problem of a refusal by that of the first rule whose pattern is in the words of the forge.
+
+    A rule: pattern, problem, message, hint. Limits, and refusals without an answer, stay as they are.
+    """
+    try:
+        yield
+    except ForgeError as error:
+        if not error.status or error.retry_at is not None:
+            raise
+        for pattern, problem, message, hint in rules:
+            if re.search(pattern, f"{error.status} {error.told}", re.IGNORECASE):
+                said = f": {error.told}" if error.told else ""
+                raise ForgeError(
+                    problem, f"{message}{said}", hint, status=error.status, told=error.told
+                ) from error
+        raise
+
+
+def whole_commit(commit: str) -> str:
+    """Return the commit, if it is a whole name: a shorter one would not guard a merge. Raises ForgeError."""
+    if COMMIT.fullmatch(commit) is None:
+        raise ForgeError(
+            ForgeProblem.INVALID,
+            f"{commit!r:.60} is not the whole name of a commit",
+            "read the request again: the merge is only asked for with its exact head",
+        )
+    return commit
+
+
+def refuse_long(what: str, text: str | None, longest: int) -> None:
+    """Raise TOO_LONG before a call that the forge would refuse."""
+    if text is not None and len(text) > longest:
+        raise ForgeError(
+            ForgeProblem.TOO_LONG,
+            f"the {what} has {len(text):,} characters; the forge takes {longest:,}",
+            f"shorten the {what}",
+        )
+
+
+def refuse_unknown(
+    what: ForgeProblem, wanted: Iterable[str], known: Iterable[str], where: str, *, fold: bool
+) -> None:
+    """Raise UNKNOWN_LABEL or UNKNOWN_PERSON for the names that are not known."""
+    plain: Callable[[str], str] = str.casefold if fold else str
+    there = {plain(name) for name in known}
+    missing = [name for name in wanted if plain(name) not in there]
+    if not missing:
+        return
+    if what is ForgeProblem.UNKNOWN_LABEL:
+        raise ForgeError(
+            what,
+            f"{where} has no label {listed(missing)}",
+            "create it at the forge, or leave it out; the request itself is unharmed",
+        )
+    raise ForgeError(
+        what,
+        f"{where}: {listed(missing)} cannot be asked: not known there, or without access",
+        "correct the name, or give access to the repository; the request itself is unharmed",
+    )
+
+
+def joined_checks(found: Iterable[Check]) -> tuple[Check, ...]:
+    """Return one check for each name, with the worst of its states, sorted by name."""
+    by_name: dict[str, Check] = {}
+    for check in found:
+        other = by_name.get(check.name)
+        if other is None or WORST_FIRST.index(check.state) < WORST_FIRST.index(other.state):
+            by_name[check.name] = check
+    return tuple(by_name[name] for name in sorted(by_name))
+
+
+def last_verdicts(reviews: Iterable[Review]) -> tuple[Review, ...]:
+    """Return the last verdict of each reviewer, of reviews from old to new; a comment replaces none."""
+    found: dict[str, Review] = {}
+    for review in reviews:
+        if review.state in VERDICTS or review.author not in found:
+            found[review.author] = review
+    return tuple(found[author] for author in sorted(found))
+
+
+def names_of(items: Iterable[Mapping[str, str]] | None, field: str) -> tuple[str, ...]:
+    return tuple(str(item[field]) for item in items or ())
+
+
+def union(before: Iterable[str], added: Iterable[str]) -> list[str]:
+    """Return the names in order, each once, whatever its case."""
+    return list({name.casefold(): name for name in (*added, *before)}.values())
