@@ -111,6 +111,10 @@ class Settings(BaseModel):
     """Time for which a landing waits while a remote does not answer, a base branch keeps moving or a checkout
     has local changes. After it the repository counts as refused: what has landed is reverted.
     """
+    forge_budget: Annotated[int, Field(ge=10, le=1_000_000)] = 4000
+    """Calls an hour to the API of a forge, over all processes of the namespace. Half of it sets how often
+    pull requests are looked at. GitHub allows a person 5,000.
+    """
     write_back: WriteBack = WriteBack.STATUS
     """Data that is written into the file when a run ends: `status` writes statuses, hours and dates, `none`
     writes nothing. `coord sync RUN` writes them regardless of this setting.

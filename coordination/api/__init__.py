@@ -12,6 +12,7 @@
 | `commands.py` | one command in many repositories |
 | `checks.py` | quality checks: run, and their results |
 | `landing.py` | change sets into the base branches, and out of them again |
+| `requests.py` | pull requests of change sets |
 | `planning.py` | order and duration of a plan, preview of a sweep |
 | `messages.py` `machine.py` | messages; doctor, Flower, metrics, ACL users, the first file |
 | `events.py` `subscribers.py` | events: listed, followed; functions that are called with them |
@@ -39,6 +40,12 @@ if TYPE_CHECKING:
     from coordination.cache.names import Scope
     from coordination.changes.adoption import Adoption
     from coordination.changes.diff import RepoDiff
+    from coordination.changes.requests.records import (
+        RequestAction,
+        RequestOptions,
+        RequestResult,
+        RequestView,
+    )
     from coordination.changes.resolve import ConflictState, Resolution
     from coordination.changes.view import ChangeView
     from coordination.charts.svg import MADE_BY
@@ -51,6 +58,7 @@ if TYPE_CHECKING:
     from coordination.ecosystem.writeback import Written
     from coordination.events.kinds import GAP, KINDS
     from coordination.events.records import POSITION, Event
+    from coordination.forges.models import CheckState, RequestState, ReviewState
     from coordination.history.events import HistoryEvent
     from coordination.history.run_trends import RunTrend
     from coordination.history.search import HISTORY_KINDS, HistoryFilters
@@ -149,6 +157,7 @@ __all__ = [
     "Chains",
     "ChangeView",
     "CheckOptions",
+    "CheckState",
     "CheckVerdict",
     "CheckView",
     "ConflictState",
@@ -194,10 +203,16 @@ __all__ = [
     "RepoLine",
     "RepoPreview",
     "RepoStatus",
+    "RequestAction",
+    "RequestOptions",
+    "RequestResult",
+    "RequestState",
+    "RequestView",
     "Reset",
     "Resolution",
     "ResourceStats",
     "RetryPlan",
+    "ReviewState",
     "RollbackPreview",
     "RunEvent",
     "RunStatus",
@@ -246,6 +261,7 @@ _HOMES = {
     "cache.names": ("Scope",),
     "changes.adoption": ("Adoption",),
     "changes.diff": ("RepoDiff",),
+    "changes.requests.records": ("RequestAction", "RequestOptions", "RequestResult", "RequestView"),
     "changes.resolve": ("ConflictState", "Resolution"),
     "changes.view": ("ChangeView",),
     "charts.svg": ("MADE_BY",),
@@ -258,6 +274,7 @@ _HOMES = {
     "ecosystem.writeback": ("Written",),
     "events.kinds": ("GAP", "KINDS"),
     "events.records": ("POSITION", "Event"),
+    "forges.models": ("CheckState", "RequestState", "ReviewState"),
     "history.events": ("HistoryEvent",),
     "history.search": ("HISTORY_KINDS", "HistoryFilters"),
     "history.run_trends": ("RunTrend",),

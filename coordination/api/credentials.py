@@ -42,6 +42,7 @@ def add(
     *,
     repos: Iterable[str] = (),
     purposes: Iterable[Purpose] = (Purpose.TODO,),
+    hosts: Iterable[str] = (),
     expires: date | None = None,
     replace: bool = False,
 ) -> Written:
@@ -54,7 +55,9 @@ def add(
     parsed, store = parse(reference), _outside(facade)
     if replace and (old := {one.name: one for one in store.all()}.get(name)):
         facade.authority.check(OPERATION, old.repos)
-    added = store.add(name, parsed, repos=named, purposes=purposes, expires=expires, replace=replace)
+    added = store.add(
+        name, parsed, repos=named, purposes=purposes, hosts=hosts, expires=expires, replace=replace
+    )
     return Written(credential=added, unreadable=_trouble(reference))
 
 

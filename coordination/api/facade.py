@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from coordination.api.generators import Generators
     from coordination.api.landing import Landings
     from coordination.api.planning import Planner
+    from coordination.api.requests import Requests
     from coordination.api.runs import Runs
     from coordination.api.trust import TrustAdministration
     from coordination.breakers.records import Breaker, Reset
@@ -106,6 +107,13 @@ class Facade(EcosystemAccess):
         from coordination.api.landing import Landings
 
         return Landings(self)
+
+    @cached_property
+    def requests(self) -> Requests:
+        """Return the pull requests of change sets."""
+        from coordination.api.requests import Requests
+
+        return Requests(self)
 
     @cached_property
     def generators(self) -> Generators:

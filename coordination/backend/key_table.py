@@ -80,6 +80,7 @@
 | `<ns>:commits` | hash | todo → `commit run repo` of its last success, … | until pending in the file |
 | `<ns>:change-sets` | set | ids of the change sets: plans, and todos without plan | until discarded |
 | `<ns>:changes:<id>` | hash | `<fact> <repo>`: branch, base, tip …; `todo <todo>` (below) | until discarded |
+| `<ns>:forge-calls:<host>:<hour>` | string | calls to a forge in an hour | two hours |
 | `<ns>:errands`           | hash   | id → JSON of a request to all workers (`clean`) | until answered |
 | `<ns>:errand:<id>`       | hash   | worker id → JSON of its reply | until collected |
 | `<ns>:run:<id>:meta` | hash | plan_id, status, strategy, `stuck`, `piece`, `n.<state>` … | as the run |
@@ -116,8 +117,8 @@ again. `breakers` holds `closed` for a closed breaker with failures. `served` is
 a message of the run last.
 
 `changes` has for each repository its branch, base, tip, host, the newest run and all runs, figures, `writer`
-(the run that may write it now), `result` (the signed one of the tip) and `landed`; for each todo `run repo`
-of its result.
+(the run that may write it now), `request` (its pull request), `result` (the signed one of the tip) and
+`landed`; for each todo `run repo` of its result.
 
 Celery's own keys: queues `<ns>.repo.<name>`, `<ns>.repo.<name>@<host>` and `<ns>.control`; `<ns>.unacked*`;
 results under `<ns>.celery:`. Kombu's keys, the same for all namespaces: `_kombu.binding*`.

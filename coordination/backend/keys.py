@@ -290,6 +290,10 @@ class Keys:
         """Return the key of a change set."""
         return f"{self.namespace}:{LUA_NAMES['changes']}{change_set}"
 
+    def forge_calls(self, host: str, hour: str) -> str:
+        """Return the key of the number of calls to a forge in an hour."""
+        return f"{self.namespace}:forge-calls:{host}:{hour}"
+
     def unwritten(self, file: str) -> str:
         """Return the key of the ended runs whose results are not in that file yet."""
         return f"{self.namespace}:{LUA_NAMES['unwritten']}{file}"

@@ -8,6 +8,7 @@
 | `branches.py` | branches of this machine: commits, trailers, figures |
 | `adoption.py` | a branch that a person takes as the tip; a change set that Redis has lost |
 | `resolve.py` | where a conflict with the base branch is resolved |
+| `requests/` | pull requests: opened and brought up to date, listed, closed |
 | `discard.py` | a change set that is given up: branches, todos, records |
 
 The records are those of `runs/change_sets.py`; landing them is in `landing`.

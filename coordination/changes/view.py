@@ -12,7 +12,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict
 
 from coordination.planner.checks import is_check
-from coordination.runs.change_sets import Landed, RepoChange
+from coordination.runs.change_sets import Landed, RepoChange, RequestRef
 from coordination.runs.check_results import CheckVerdict
 from coordination.text import listed
 
@@ -77,6 +77,8 @@ class ChangeView(BaseModel):
     """The todos whose results it has."""
     checks: tuple[ChangeCheck, ...] = ()
     landed: Landed | None = None
+    request: RequestRef | None = None
+    """Its pull request, as coord saw it last."""
     wait_reason: ChangeWait | None = None
     """Why it has not landed; None once it has."""
     waits_for: str | None = None

@@ -142,6 +142,13 @@ COMMANDS: Families = {
             "Bring a plan's change set into the base branches.",
             "plan land",
         ),
+        "create-pr": (
+            "runs.requests:create",
+            "Open the pull requests of a plan, or bring them up to date.",
+        ),
+        "list-prs": ("runs.requests:list_", "List the pull requests with their checks and reviews."),
+        "close-pr": ("runs.requests:close", "Close the pull requests of a plan without a merge."),
+        "open-pr": ("runs.requests:open_", "Open pull requests in the browser."),
         "revert": ("runs.land:revert", "Take a landed change set out of the base branches.", "plan revert"),
         "list-runs": ("runs.inspection:list_runs", "List the runs, latest first."),
         "show-run": ("runs.inspection:show_run", "Show a run: state, worker and duration of every todo."),

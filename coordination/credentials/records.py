@@ -26,11 +26,12 @@ class Purpose(StrEnum):
     WRITE = "write"
     """Git fetches and pushes with it; todos that name it get it, too."""
     PR = "pr"
-    """Open and comment on pull requests; no todo gets it."""
+    """Open, read, change and close pull requests; no todo gets it."""
     MERGE = "merge"
     """Merge pull requests; no todo gets it."""
 
 
+HostName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.:-]*[a-z0-9])?$", max_length=253)]
 FOR_TODOS = frozenset({Purpose.TODO, Purpose.READ, Purpose.WRITE})
 """Purposes of the credentials that a todo may name; the others stay in coord's own processes."""
 
@@ -53,12 +54,20 @@ class Credential(Record):
     repos: tuple[RepoName, ...] = ()
     """Empty: all repositories."""
     purposes: tuple[Purpose, ...] = (Purpose.TODO,)
+    hosts: tuple[HostName, ...] = ()
+    """The hosts that coord itself gives it to; empty: those of the named repositories."""
     expires: date | None = None
     """The last day on which it is used, in UTC."""
     last_used: datetime | None = None
 
     def serves(self, repo: str) -> bool:
         return not self.repos or repo in self.repos
+
+    def is_for(self, repo: str, host: str) -> bool:
+        """Return whether coord itself may give it to a host for a repository: it must name one of the two,
+        because everybody who edits the file can write another `url` into it.
+        """
+        return self.serves(repo) and (host in self.hosts if self.hosts else bool(self.repos))
 
     def expiry(self, now: datetime) -> Expiry:
         if self.expires is None:

@@ -89,6 +89,7 @@ class CredentialStore:
         *,
         repos: Iterable[str] = (),
         purposes: Iterable[Purpose] = (Purpose.TODO,),
+        hosts: Iterable[str] = (),
         expires: date | None = None,
         replace: bool = False,
     ) -> Credential:
@@ -99,6 +100,7 @@ class CredentialStore:
                 reference=str(reference),
                 repos=tuple(dict.fromkeys(repos)),
                 purposes=tuple(sorted(set(purposes), key=[*Purpose].index)),
+                hosts=tuple(dict.fromkeys(hosts)),
                 expires=expires,
             )
         except ValidationError as error:

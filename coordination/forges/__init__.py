@@ -8,6 +8,7 @@
 | `github.py` `gitlab.py` | the members |
 | `reading.py` | what the members share: answers read into records, refusals told apart by their words |
 | `connect.py` | opens the forge of a repository with a token |
+| `tokens.py` | chooses the credential for a repository and host |
 | `locate.py` | the forge and project of a repository, by its `url` or its field `forge` |
 | `http.py` | the HTTP client: conditional requests, limits obeyed, safe retries, pages, bounds |
 | `limits.py` | the rate limits that an answer states; pure |

@@ -20,6 +20,47 @@ PATIENCE = timedelta(seconds=60)
 _MEMBERS: Mapping[ForgeType, type[GitHub | GitLab]] = {ForgeType.GITHUB: GitHub, ForgeType.GITLAB: GitLab}
 
 
+class ForgeClients:
+    """Opens forges over one connection pool for each API and token."""
+
+    def __init__(
+        self,
+        *,
+        spender: Callable[[str], Callable[[], None]],
+        answers: Path | None = None,
+        patience: timedelta = PATIENCE,
+    ) -> None:
+        """`spender` returns for a host the function that is called before each request to it."""
+        self._spender = spender
+        self._answers = answers
+        self._patience = patience
+        self._clients: dict[tuple[str, str], HttpClient] = {}
+
+    def open(self, address: ForgeAddress, token: str) -> Forge:
+        """Return the forge of a repository. Raises ForgeError for a type without a member."""
+        member = _MEMBERS.get(address.type)
+        if member is None:
+            raise ForgeError(
+                ForgeProblem.UNSUPPORTED,
+                f"coord has no pull requests at {address.type} yet",
+                "land by push: coord land --via push",
+            )
+        if (address.api, token) not in self._clients:
+            self._clients[address.api, token] = HttpClient(
+                address.api,
+                token=token,
+                headers=member.headers(token),
+                kept=KeptAnswers(self._answers, sha256(token.encode()).hexdigest()),
+                spend=self._spender(address.api_host),
+                patience=self._patience,
+            )
+        return member(self._clients[address.api, token], address.project)
+
+    def close(self) -> None:
+        for client in self._clients.values():
+            client.close()
+
+
 def open_forge(
     address: ForgeAddress,
     token: str,
@@ -28,25 +69,11 @@ def open_forge(
     answers: Path | None = None,
     patience: timedelta = PATIENCE,
 ) -> Forge:
-    """Return the forge of a repository.
+    """Return the forge of one repository.
 
     `spend` is called before each request and raises ForgeError where the budget is used up; `answers`: folder
     of kept answers for conditional requests (None: in memory only); `patience`: the longest time for pauses
     at a rate limit and before retries in one call; a longer one is an error with `retry_at`.
     """
-    member = _MEMBERS.get(address.type)
-    if member is None:
-        raise ForgeError(
-            ForgeProblem.UNSUPPORTED,
-            f"coord has no pull requests at {address.type} yet",
-            "land by push: coord land --via push",
-        )
-    http = HttpClient(
-        address.api,
-        token=token,
-        headers=member.headers(token),
-        kept=KeptAnswers(answers, sha256(token.encode()).hexdigest()),
-        spend=spend,
-        patience=patience,
-    )
-    return member(http, address.project)
+    clients = ForgeClients(spender=lambda _: spend, answers=answers, patience=patience)
+    return clients.open(address, token)

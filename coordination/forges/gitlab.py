@@ -92,7 +92,6 @@ class GitLab(Forge):
         self._http = http
         self._project = project
         self._at = f"/projects/{quote(project, safe='')}"
-        self._people: dict[str, int] = {}
 
     @staticmethod
     def headers(token: str) -> Mapping[str, str]:
@@ -189,14 +188,14 @@ class GitLab(Forge):
     def _ids(self, names: Iterable[str]) -> list[int]:
         missing = []
         for name in names:
-            if name.casefold() not in self._people:
+            if name.casefold() not in self._http.ids:
                 found = self._http.list("/users", username=name)
                 with reading(self._http, "the people"):
-                    self._people |= {one["username"].casefold(): int(one["id"]) for one in found}
-            if name.casefold() not in self._people:
+                    self._http.ids |= {one["username"].casefold(): int(one["id"]) for one in found}
+            if name.casefold() not in self._http.ids:
                 missing.append(name)
         refuse_unknown(ForgeProblem.UNKNOWN_PERSON, missing, (), self._http.host, fold=True)
-        return [self._people[name.casefold()] for name in names]
+        return [self._http.ids[name.casefold()] for name in names]
 
     def set_draft(self, request: PullRequest, *, draft: bool) -> PullRequest:
         return self._put(request.number, {"title": _title(request.title, draft=draft)})

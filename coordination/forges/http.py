@@ -111,6 +111,8 @@ class HttpClient:
         self._paused_until = 0.0
         """Monotonic time before which the forge takes no call."""
         self._lock = threading.Lock()
+        self.ids: dict[str, int] = {}
+        """Numbers that this forge wants for names of people."""
         self._client = httpx2.Client(
             headers={"user-agent": "coord", **headers},
             timeout=httpx2.Timeout(READ_S, connect=CONNECT_S),

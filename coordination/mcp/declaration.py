@@ -87,6 +87,8 @@ def _kind(
 
 reads = _kind(writes=False, destructive=False, idempotent=True, outside=False)
 """Reads only."""
+looks_outside = _kind(writes=False, destructive=False, idempotent=True, outside=True)
+"""Reads only, and asks a server outside of this machine."""
 adds = _kind(writes=True, destructive=False, idempotent=False, outside=False)
 """Adds a record or advances a state; overwrites nothing."""
 changes = _kind(writes=True, destructive=True, idempotent=True, outside=False)

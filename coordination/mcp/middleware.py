@@ -61,6 +61,8 @@ OPERATIONS: Mapping[str, str] = {
     "coord_cancel_run": "cancel",
     "coord_rollback_run": "rollback",
     "coord_adopt_branch": "adopt",
+    "coord_create_requests": "create_request",
+    "coord_close_requests": "close_request",
     "coord_resolve_conflict": "retry",
     "coord_run_qa": "qa",
     "coord_land_plan": "land",

@@ -62,6 +62,24 @@ class RecordedCheck(BaseModel):
     run: str
 
 
+class RequestRef(BaseModel):
+    """The pull request of a repository's changes, as coord opened or found it last."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    number: int
+    url: str
+    """The page for people."""
+    name: str
+    """As other requests name it: `owner/repo#7`, at GitLab `group/repo!7`."""
+    head: str
+    """The commit that coord pushed last."""
+    by: str
+    """The person who asked for it."""
+    at: str
+    """Time of the opening; UTC, ISO 8601."""
+
+
 class RepoChange(BaseModel):
     """The part of a change set in one repository."""
 
@@ -89,6 +107,7 @@ class RepoChange(BaseModel):
     removed: int | None = None
     checks: tuple[RecordedCheck, ...] = ()
     landed: Landed | None = None
+    request: RequestRef | None = None
     writer: str = ""
     """The run that may write it now."""
     signed: str = ""
@@ -220,13 +239,28 @@ class ChangeSets:
         known = before.repos.get(repo) if before else None
         with self._redis.pipeline(transaction=True) as pipeline:
             if known is not None and known.landed is not None:  # a new beginning
-                pipeline.hdel(key, f"landed {repo}", *(f"{TODO} {todo}" for todo in known.todos))
+                todos_before = [f"{TODO} {todo}" for todo in known.todos]
+                pipeline.hdel(key, f"landed {repo}", f"request {repo}", *todos_before)
             pipeline.hset(key, mapping={f"{fact} {repo}": value for fact, value in facts.items()})
             for todo, run in todos.items():
                 pipeline.hset(key, f"{TODO} {todo}", f"{run} {repo}")
             pipeline.sadd(self._keys.change_sets, change_set)
             pipeline.execute()
         self._store.announce("change_set.adopted", change_set, repos=[repo])
+
+    def note_request(self, change_set: str, repo: str, request: RequestRef, kind: str) -> None:
+        """Record the pull request of a repository, with an event of this kind. Raises NotFound where the
+        change set was discarded meanwhile.
+        """
+        key = self._keys.changes(change_set)
+        with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.watch(key)
+            if not pipeline.hexists(key, f"tip {repo}"):
+                raise _not_found(change_set, repo)
+            pipeline.multi()
+            pipeline.hset(key, f"request {repo}", request.model_dump_json())
+            pipeline.execute()
+        self._store.announce(kind, change_set, repos=[repo], title=request.url, actor=request.by)
 
     def discard(self, change_set: str, repo: str) -> None:
         """Forget the changes of a repository, and the results of its todos. Raises NotFound."""
@@ -253,7 +287,7 @@ def _not_found(change_set: str, repo: str) -> NotFound:
 
 _FACTS = (
     *("branch", "base", "tip", "host", "run", "runs", "commits", "files", "added", "removed", "landed"),
-    *("result", "checks"),
+    *("result", "checks", "request"),
 )
 
 
@@ -304,6 +338,7 @@ def _repo_change(repo: str, facts: Mapping[str, str], todos: Iterable[str]) -> R
             "signed": facts.get("result", ""),
             "checks": tuple(_checks(facts.get("checks", ""))),
             "landed": Landed.model_validate_json(facts["landed"]) if "landed" in facts else None,
+            "request": RequestRef.model_validate_json(facts["request"]) if "request" in facts else None,
             **{name: facts.get(name, "") for name in ("branch", "base", "tip", "host", "run", "writer")},
             **numbers,
         }

@@ -82,6 +82,8 @@ OPERATIONS: Mapping[str, Right] = {
     "restore": Right.SWEEP,
     "clear_checkpoints": Right.SWEEP,
     "discard": Right.SWEEP,
+    "create_request": Right.SWEEP,
+    "close_request": Right.SWEEP,
     "execute": Right.EXECUTE,
     "qa": Right.EXECUTE,
     "complete": Right.APPROVE,

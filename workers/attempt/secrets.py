@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequenc
 from datetime import UTC, datetime
 from pathlib import Path
 
+from coordination.credentials.askpass import askpass_variables
 from coordination.credentials.records import Credential, Purpose, refusal_for_todo
 from coordination.credentials.references import SecretUnreadable, parse
 from coordination.credentials.store import CredentialStore, Secret
@@ -25,7 +26,6 @@ from coordination.files import make_private, open_private
 from coordination.models import Repo
 from coordination.runs.replies import Grant
 from workers.process.trouble import describe_os_error
-from workers.workspace.askpass import askpass_variables
 
 FOLDER = "secrets"
 Record = Callable[[Grant, Sequence[str]], None]

@@ -6,13 +6,13 @@ Credential helpers are switched off meanwhile: one that stores passwords would k
 from __future__ import annotations
 
 import logging
-import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from coordination.credentials.askpass import ASKPASS, askpass, askpass_variables
 from coordination.credentials.records import Expiry, Purpose
 from coordination.credentials.store import CredentialStore
 from coordination.errors import CoordinationError
@@ -20,15 +20,7 @@ from coordination.files import open_private
 from workers.process.trouble import describe_os_error
 from workers.workspace.files import scratch
 
-ASKPASS = "git-askpass"
 SECRET = "secret"  # noqa: S105 (the name of its file)
-USER = "x-access-token"
-"""The user for a `url` without one: GitHub wants it for its apps, others take any."""
-NO_HELPERS = {
-    "GIT_CONFIG_COUNT": "1",
-    "GIT_CONFIG_KEY_0": "credential.helper",
-    "GIT_CONFIG_VALUE_0": "",
-}
 
 Access = Callable[[str, str, str, Purpose], AbstractContextManager[dict[str, str]]]
 """(run, repository, address, purpose) → the variables with which git may use the address, in the block."""
@@ -57,14 +49,14 @@ class GitCredentials:
         """Yield the variables for git; none if no credential is for this, or it cannot be read: git then
         uses what the user has set up, and names the refusal.
         """
-        name = self._name(repo, purpose) if askpass(url, Path()) else ""
+        name = self._name(repo, urlsplit(url).hostname or "", purpose) if askpass(url, Path()) else ""
         if not name:
             yield {}
             return
         with scratch(self._state) as folder:
             yield self._given(folder, url, name, run, repo)
 
-    def _name(self, repo: str, purpose: Purpose) -> str:
+    def _name(self, repo: str, host: str, purpose: Purpose) -> str:
         """Return the credential to use: the first of this purpose; to read, one to write does, too."""
         try:
             known, now = self._store.all(), datetime.now(UTC)
@@ -72,9 +64,7 @@ class GitCredentials:
             logger.warning("no credentials: %s", error)
             return ""
         wanted = (purpose, Purpose.WRITE) if purpose is Purpose.READ else (purpose,)
-        fitting = (
-            one for one in known if one.repos and one.serves(repo) and one.expiry(now) is not Expiry.EXPIRED
-        )
+        fitting = (one for one in known if one.is_for(repo, host) and one.expiry(now) is not Expiry.EXPIRED)
         usable = list(fitting)
         return next((one.name for want in wanted for one in usable if want in one.purposes), "")
 
@@ -91,17 +81,6 @@ class GitCredentials:
             return askpass_variables(folder, url, folder / SECRET)
 
 
-def askpass_variables(folder: Path, url: str, secret: Path) -> dict[str, str]:
-    """Write the program for GIT_ASKPASS into the folder; return the variables for git. Raises OSError."""
-    if not (script := askpass(url, secret)):
-        return {}
-    program = folder / ASKPASS
-    with open_private(program) as file:
-        file.write(script)
-    program.chmod(0o700)
-    return {"GIT_ASKPASS": str(program), **NO_HELPERS}
-
-
 def secret_of(variables: Mapping[str, str]) -> str:
     """Return the secret that these variables give to git, to be masked in what git prints; else empty."""
     program = Path(variables.get("GIT_ASKPASS", ""))
@@ -109,24 +88,3 @@ def secret_of(variables: Mapping[str, str]) -> str:
         return ""
     with describe_os_error(program):
         return program.with_name(SECRET).read_text()
-
-
-def askpass(url: str, secret: Path) -> str:
-    """Return a program for GIT_ASKPASS that answers for the host of this address only; empty for an address
-    that is not https.
-    """
-    parts = urlsplit(url)
-    if parts.scheme != "https" or not parts.hostname:
-        return ""
-    user, _, host = parts.netloc.rpartition("@")
-    user = user.partition(":")[0] or USER
-    asked_user = shlex.quote(f"Username for 'https://{host}': ")
-    asked_password = shlex.quote(f"Password for 'https://{user}@{host}': ")
-    return (
-        "#!/bin/sh\n"
-        'case "$1" in\n'
-        f"{asked_user}) printf '%s\\n' {shlex.quote(user)} ;;\n"
-        f"{asked_password}) cat {shlex.quote(str(secret))} ;;\n"
-        "*) echo 'coord: the secret is for another address' >&2; exit 1 ;;\n"
-        "esac\n"
-    )

@@ -83,6 +83,14 @@ expires_option = click.option(
     type=click.Choice([purpose.value for purpose in Purpose]),
     help="Use it for todo, read, write, pr or merge; may be repeated (default: todo).",
 )
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    metavar="HOST",
+    help="Let coord give it only to this host, as in github.com; may be repeated (default: the hosts of the "
+    "named repositories).",
+)
 @expires_option
 @click.option("--replace", is_flag=True, help="Replace a credential of this name.")
 @as_json_option
@@ -94,6 +102,7 @@ def add(
     repos: tuple[str, ...],
     every: bool,
     purposes: tuple[str, ...],
+    hosts: tuple[str, ...],
     expires: date | None,
     replace: bool,
     as_json: bool,
@@ -114,6 +123,7 @@ def add(
         reference,
         repos=repos,
         purposes=[Purpose(word) for word in purposes] or [Purpose.TODO],
+        hosts=hosts,
         expires=expires,
         replace=replace,
     )
@@ -164,7 +174,8 @@ def _print_written(written: Written, verb: str, as_json: bool) -> None:
 
 def _scope(one: Credential) -> str:
     until = f", until {one.expires}" if one.expires else ""
-    return f"{', '.join(one.purposes)} of {', '.join(one.repos) or 'all repositories'}{until}"
+    at = f" at {', '.join(one.hosts)}" if one.hosts else ""
+    return f"{', '.join(one.purposes)} of {', '.join(one.repos) or 'all repositories'}{at}{until}"
 
 
 def _print(found: Sequence[Credential]) -> None:

@@ -7,6 +7,7 @@
 | `progress.py` `outlook.py` `summary.py` `advice.py` | output while a run goes on and after it has ended |
 | `inspection.py` `control.py` | list, show, watch, logs, sync; pause, resume, cancel, approve, reject |
 | `changes.py` | `changes`, `diff`, `adopt` and `resolve` |
+| `requests.py` | `pr`: the pull requests of change sets |
 | `qa.py` | quality checks of repositories, and their results |
 | `campaign.py` `templates.py` `exec.py` | one plan, or one command, for many repositories; templates |
 | `land.py` | `land` and `revert` |

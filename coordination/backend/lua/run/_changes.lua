@@ -95,7 +95,7 @@ do
       local writer, tip = unpack(call('HMGET', key, 'writer ' .. repo, 'tip ' .. repo))
       if writer == run then
         call('HDEL', key, 'writer ' .. repo)
-        if not tip then call('HDEL', key, 'branch ' .. repo) end
+        if not tip then call('HDEL', key, 'branch ' .. repo, 'request ' .. repo) end
       end
     end
     if call('EXISTS', key) == 0 then call('SREM', head .. KEY.change_sets, memo.change_set) end
@@ -118,6 +118,7 @@ do
     if tip == (had or began) then return end -- nothing that could land has changed
     if landed then -- a new beginning
       forget(key, repo)
+      call('HDEL', key, 'request ' .. repo)
       forget_todos(key, function(source, its_repo) return its_repo == repo and source ~= run end)
       of, base = false, false
     end

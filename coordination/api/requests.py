@@ -1,0 +1,122 @@
+"""Pull requests of change sets: opened, brought up to date, listed, closed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from coordination.changes.requests.access import ForgeAccess
+from coordination.changes.requests.create import RequestMaker, look_at_all, previewed
+from coordination.changes.requests.listing import close_request, read_requests, with_requests
+from coordination.changes.requests.records import RequestOptions, RequestResult, RequestView
+from coordination.changes.requests.rules import decide_requests
+from coordination.environment import actor
+from coordination.errors import NotFound
+from coordination.forges.models import RequestState
+from coordination.runs.change_sets import ChangeSet, ChangeSets
+
+if TYPE_CHECKING:
+    from coordination.api.access import EcosystemAccess
+    from coordination.models import Repo
+    from coordination.runs.change_sets import RepoChange, RequestRef
+    from coordination.runs.connection import Connection
+
+
+class Requests:
+    """`coord.requests`."""
+
+    def __init__(self, access: EcosystemAccess) -> None:
+        self._access = access
+
+    def create(
+        self, plan: str, options: RequestOptions | None = None, *, dry_run: bool = False
+    ) -> tuple[RequestResult, ...]:
+        """Push the branches of a plan's change set and open their pull requests, or bring them up to date;
+        return a result for each repository in landing order. `dry_run`: look only.
+
+        Raises NotFound, Conflict, PlanRefused, Blocked, NotAllowed and ForgeError, always before anything was
+        changed; later failures stand in the results.
+        """
+        options = options or RequestOptions()
+        document, host = self._access.document, self._access.settings.this_host
+        places = {repo.name: document.repo_path(repo) for repo in document.ecosystem.repos}
+        with self._opened() as (connection, access):
+            sets = ChangeSets(connection.store)
+            planned = decide_requests(document.ecosystem, sets.read(plan), plan, options.repos, places, host)
+            names = [one.repo.name for one in planned.repos]
+            if not dry_run:
+                self._access.authority.check("create_request", names)
+            looked = look_at_all(planned, access)
+            if dry_run:
+                return previewed(planned, looked)
+            done = RequestMaker(planned, options, access, partial(_note, sets, plan)).make(looked)
+        data = {"requests": [one.url for one in done if one.url]}
+        self._access.announce("create_request", plan, repos=names, data=data)
+        return done
+
+    def list(
+        self, plan: str | None = None, *, failing: bool = False, mine: bool = False
+    ) -> list[RequestView]:
+        """Return the pull requests of a plan, or of all, as their forges have them now. `failing`: only those
+        with a red check, wanted changes, a conflict or an error; `mine`: only those that this user opened.
+
+        Raises NotFound where the plan has no change set.
+        """
+        with self._opened() as (connection, access):
+            changes = with_requests(self._sets(connection, plan))
+            if mine:
+                changes = [(name, one) for name, one in changes if one.request and one.request.by == actor()]
+            found = read_requests(changes, self._repos(), access)
+        return [view for view in found if view.is_failing] if failing else found
+
+    def refs(self, plan: str | None = None, repo: str | None = None) -> tuple[tuple[str, RepoChange], ...]:
+        """Return the recorded requests, as plan and change, without asking a forge. Raises NotFound."""
+        with self._access.reached() as connection:
+            found = with_requests(self._sets(connection, plan))
+        return tuple((name, change) for name, change in found if repo in (None, change.repo))
+
+    def close(self, plan: str) -> tuple[RequestView, ...]:
+        """Close the open pull requests of a plan, without a merge; return all of them. The branches stay.
+
+        Raises NotFound without one; NotAllowed.
+        """
+        changes = self.refs(plan)
+        if not changes:
+            raise NotFound(f"{plan} has no pull request", f"open them: coord pr create {plan}")
+        names = [change.repo for _, change in changes]
+        self._access.authority.check("close_request", names)
+        with self._opened() as (connection, access):
+            sets, done = ChangeSets(connection.store), []
+            for _, change in changes:
+                view = close_request(plan, change, self._repos(), access)
+                if view.state is RequestState.CLOSED and change.request:
+                    sets.note_request(plan, change.repo, change.request, "request.closed")
+                done.append(view)
+        self._access.announce("close_request", plan, repos=names)
+        return tuple(done)
+
+    def _sets(self, connection: Connection, plan: str | None) -> tuple[ChangeSet, ...]:
+        sets = ChangeSets(connection.store)
+        if plan is None:
+            return tuple(sets.read_all().values())
+        if (found := sets.read(plan)) is None:
+            raise NotFound(f"{plan} has no change set", "list them: coord changes")
+        return (found,)
+
+    def _repos(self) -> dict[str, Repo]:
+        return {repo.name: repo for repo in self._access.document.ecosystem.repos}
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[Connection, ForgeAccess]]:
+        with self._access.reached() as connection:
+            access = ForgeAccess(connection, self._access.state)
+            try:
+                yield connection, access
+            finally:
+                access.close()
+
+
+def _note(sets: ChangeSets, plan: str, repo: str, request: RequestRef, kind: str) -> None:
+    sets.note_request(plan, repo, request, kind)

@@ -1,0 +1,15 @@
+"""Pull requests of change sets: opened and brought up to date, listed, closed.
+
+| module | content |
+|---|---|
+| `records.py` | options, and the records that commands and tools show |
+| `rules.py` | which repositories of a change set get a request, in which order; pure |
+| `body.py` | the section of a request's text that coord keeps current; pure |
+| `push.py` | the branch of a change set to the forge, never over a commit of somebody else |
+| `access.py` | the forge of a repository, with its token and the budget |
+| `create.py` | opens and updates the requests of a plan |
+| `listing.py` | reads requests with their checks and reviews; closes them |
+
+A request is recorded in its change set (`runs/change_sets.py`) as soon as the forge has it. After a crash the
+next `create` finds it by its branch, so nothing is opened twice.
+"""

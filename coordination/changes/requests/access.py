@@ -1,0 +1,101 @@
+"""The forge of a repository with its token, and git's access to its remote, for one command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from coordination.changes.requests.push import PushTarget
+from coordination.credentials.askpass import askpass, askpass_variables
+from coordination.credentials.records import Expiry, Purpose
+from coordination.credentials.store import CredentialStore, credentials_file
+from coordination.files import open_private
+from coordination.forges.budget import ForgeBudget
+from coordination.forges.connect import ForgeClients
+from coordination.forges.forge import Forge
+from coordination.forges.locate import ForgeAddress
+from coordination.forges.tokens import credential_for
+from coordination.models import Repo
+from coordination.runs.change_sets import RepoChange
+
+if TYPE_CHECKING:
+    from coordination.runs.connection import Connection
+
+AT_ONCE = 8
+"""Reads at once: GitHub asks for few, and more than these make nothing faster."""
+ANSWERS = "forge-answers"
+
+
+class ForgeAccess:
+    """Opens forges and remotes; each secret is read once, and its reading is an event."""
+
+    def __init__(self, connection: Connection, state: Path) -> None:
+        settings = connection.settings
+        budget = ForgeBudget(connection.redis, connection.keys, settings.forge_budget)
+        self._clients = ForgeClients(spender=budget.spender, answers=state / ANSWERS)
+        self._store = CredentialStore(credentials_file())
+        self._announce = connection.store.announce
+        self._secrets: dict[str, str] = {}
+
+    def forge(self, repo: str, address: ForgeAddress) -> Forge:
+        """Return the forge. Raises NotAllowed without a credential, SecretUnreadable, ForgeError."""
+        name = credential_for(self._store.all(), repo, address, datetime.now(UTC))
+        return self._clients.open(address, self._secret(name, repo))
+
+    @contextmanager
+    def target(self, repo: Repo, change: RepoChange, checkout: Path) -> Iterator[PushTarget]:
+        """Yield the remote of a repository, with a credential for `write` where there is one; git else uses
+        what the user has set up.
+        """
+        url = repo.url or ""
+        name = self._for_git(repo.name, url)
+        if not name:
+            yield PushTarget(repo=repo.name, checkout=checkout, url=url, branch=change.branch)
+            return
+        secret = self._secret(name, repo.name)
+        with TemporaryDirectory(prefix="coord-") as place:
+            kept = Path(place) / "secret"
+            with open_private(kept, newline="") as file:
+                file.write(secret)
+            variables = askpass_variables(Path(place), url, kept)
+            yield PushTarget(
+                repo=repo.name,
+                checkout=checkout,
+                url=url,
+                branch=change.branch,
+                variables=variables,
+                secret=secret,
+            )
+
+    def pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(AT_ONCE, thread_name_prefix="forge")
+
+    def close(self) -> None:
+        self._clients.close()
+
+    def _for_git(self, repo: str, url: str) -> str:
+        if not askpass(url, Path()):
+            return ""
+        host, now = urlsplit(url).hostname or "", datetime.now(UTC)
+        return next(
+            (
+                one.name
+                for one in self._store.all()
+                if Purpose.WRITE in one.purposes
+                and one.is_for(repo, host)
+                and one.expiry(now) is not Expiry.EXPIRED
+            ),
+            "",
+        )
+
+    def _secret(self, name: str, repo: str) -> str:
+        if name not in self._secrets:
+            self._announce("credential.read", name, repos=[repo], data={"todo": "forge"})
+            self._secrets[name] = self._store.read(name).value
+        return self._secrets[name]

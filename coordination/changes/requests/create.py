@@ -1,0 +1,285 @@
+"""Open the pull requests of a change set, or bring them up to date.
+
+1. All repositories are looked at: the project, its rights, the request of the branch, the remote branch.
+   Whatever refuses here refuses all: nothing has been changed yet.
+2. In landing order: the branch is pushed, and the request opened where there is none. It is recorded at once.
+3. The text of each is brought up to date, because it names the requests of all; labels and people are added.
+
+Failures after 1 belong to their repository, and the others go on; the same command does the rest later.
+At most 6 calls for a repository: project, request, opening, labels, text with labels and assignees, and
+reviewers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from coordination.changes.requests.access import ForgeAccess
+from coordination.changes.requests.body import (
+    SectionFacts,
+    SetMember,
+    section_of,
+    title_of,
+    with_section,
+    with_text,
+)
+from coordination.changes.requests.push import push_branch, refuse_foreign, remote_tip
+from coordination.changes.requests.records import RequestAction, RequestOptions, RequestResult
+from coordination.changes.requests.rules import PlannedRequests, RepoRequest
+from coordination.environment import actor
+from coordination.errors import CoordinationError
+from coordination.forges.errors import ForgeError, ForgeProblem
+from coordination.forges.forge import Forge
+from coordination.forges.models import (
+    ForgeType,
+    NewRequest,
+    PullRequest,
+    Repository,
+    RequestChanges,
+    RequestState,
+)
+from coordination.runs.change_sets import RequestRef
+
+Note = Callable[[str, RequestRef, str], None]
+"""(repository, request, kind of event): records a request in the change set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looked:
+    """A repository as it was found before anything was changed."""
+
+    one: RepoRequest
+    forge: Forge
+    found: PullRequest | None
+    """The open request of its branch."""
+    there: str
+    """The commit of the branch at the remote; empty without one."""
+
+    @property
+    def pushes(self) -> bool:
+        return self.there != self.one.change.tip
+
+
+def look_at_all(planned: PlannedRequests, access: ForgeAccess) -> tuple[Looked, ...]:
+    """Return all repositories as they are. Raises the first refusal, with the names of further ones."""
+    with access.pool() as pool:
+        waiting = [(one, pool.submit(_look, one, access)) for one in planned.repos]
+    looked, refused = [], dict[str, CoordinationError]()
+    for one, future in waiting:
+        try:
+            looked.append(future.result())
+        except CoordinationError as error:
+            refused[one.repo.name] = error
+    if refused:
+        first, *others = refused
+        refusal = refused[first]
+        also = f"; refused, too: {', '.join(others)}" if others else ""
+        refusal.message = f"{first}: {refusal.message}{also}; nothing was changed"
+        raise refusal
+    return tuple(looked)
+
+
+def _look(one: RepoRequest, access: ForgeAccess) -> Looked:
+    forge = access.forge(one.repo.name, one.address)
+    _refuse_repository(forge.repository())
+    found = forge.find(one.change.branch)
+    with access.target(one.repo, one.change, one.checkout) as target:
+        there = remote_tip(target)
+        refuse_foreign(target, there, one.change.tip)
+    return Looked(one=one, forge=forge, found=found if found and found.is_open else None, there=there)
+
+
+def _refuse_repository(repository: Repository) -> None:
+    if repository.archived:
+        raise ForgeError(
+            ForgeProblem.ARCHIVED,
+            f"{repository.project} is archived: nothing can be changed",
+            "unarchive it at the forge; or leave it out: --repo",
+        )
+    if not repository.can_push:
+        raise ForgeError(
+            ForgeProblem.FORK_NEEDED,
+            f"the token may not push to {repository.project}, and coord does not work through forks",
+            "give its owner write access; see: coord credential list",
+        )
+
+
+def previewed(planned: PlannedRequests, looked: tuple[Looked, ...]) -> tuple[RequestResult, ...]:
+    """Return what would be done."""
+    return tuple(
+        _result(
+            planned,
+            at.one,
+            RequestAction.WOULD_UPDATE if at.found else RequestAction.WOULD_CREATE,
+            at.found,
+            pushed=at.pushes,
+        )
+        for at in looked
+    )
+
+
+class RequestMaker:
+    """Opens and updates the requests of one change set."""
+
+    def __init__(
+        self, planned: PlannedRequests, options: RequestOptions, access: ForgeAccess, note: Note
+    ) -> None:
+        self._planned = planned
+        self._options = options
+        self._access = access
+        self._note = note
+        self._members = {
+            name: SetMember(repo=name, name=ref.name if ref else "", url=ref.url if ref else "")
+            for name, ref in ((name, one.request) for name, one in planned.change_set.repos.items())
+        }
+
+    def make(self, looked: tuple[Looked, ...]) -> tuple[RequestResult, ...]:
+        """Push, open and update; return a result for each repository."""
+        results: dict[str, RequestResult] = {}
+        opened: dict[str, PullRequest] = {}
+        for at in looked:
+            name = at.one.repo.name
+            try:
+                request, results[name] = self._open(at)
+            except CoordinationError as error:
+                results[name] = self._failed(at.one, error, at.found)
+                continue
+            if request is not None:
+                opened[name] = request
+                self._members[name] = SetMember(
+                    repo=name, name=self._name(at.one, request), url=request.url, state=request.state
+                )
+        for at in looked:
+            name = at.one.repo.name
+            if request := opened.get(name):
+                try:
+                    results[name] = self._bring_up_to_date(at, request, results[name])
+                except CoordinationError as error:
+                    results[name] = self._failed(at.one, error, request)
+        return tuple(results[at.one.repo.name] for at in looked)
+
+    def _open(self, at: Looked) -> tuple[PullRequest | None, RequestResult]:
+        one = at.one
+        with self._access.target(one.repo, one.change, one.checkout) as target:
+            pushed = push_branch(target, one.change.tip)
+        if at.found:
+            action = RequestAction.UPDATED if pushed else RequestAction.UNCHANGED
+            request = at.found.model_copy(update={"head_sha": one.change.tip})
+            self._record(one, request, "request.updated" if pushed else "")
+            return request, _result(self._planned, one, action, request, pushed=pushed)
+        new = NewRequest(
+            head=one.change.branch,
+            base=one.repo.branch,
+            title=title_of(self._planned.title),
+            body=self._body("", one),
+            draft=self._options.draft,
+        )
+        try:
+            request = at.forge.create(new)
+        except ForgeError as error:
+            if error.problem is ForgeProblem.NO_DIFFERENCE:
+                return None, _result(self._planned, one, RequestAction.NOTHING, None, pushed=pushed)
+            found = at.forge.find(one.change.branch) if error.problem is ForgeProblem.ALREADY_EXISTS else None
+            if found is None or not found.is_open:
+                raise
+            request = found
+        self._record(one, request, "request.opened")
+        return request, _result(self._planned, one, RequestAction.CREATED, request, pushed=pushed)
+
+    def _bring_up_to_date(self, at: Looked, request: PullRequest, result: RequestResult) -> RequestResult:
+        options = self._options
+        body = self._body(request.body, at.one)
+        changes = RequestChanges(
+            body=body if body != request.body else None,
+            base=at.one.repo.branch if request.base != at.one.repo.branch else None,
+            labels=_missing(options.labels, request.labels),
+            assignees=_missing(options.assignees, request.assignees),
+            reviewers=self._reviewers(at, request),
+            teams=_missing(options.teams, request.teams),
+        )
+        is_changed = changes != RequestChanges()
+        if is_changed:
+            request = at.forge.update(request, changes)
+        if options.draft and request.state is RequestState.OPEN:
+            request, is_changed = at.forge.set_draft(request, draft=True), True
+        if is_changed and result.action is RequestAction.UNCHANGED:
+            self._record(at.one, request, "request.updated")
+            return result.model_copy(update={"action": RequestAction.UPDATED})
+        return result
+
+    def _reviewers(self, at: Looked, request: PullRequest) -> tuple[str, ...]:
+        """Return the people to ask: without those who are asked, or have answered, already."""
+        missing = _missing(self._options.reviewers, request.reviewers)
+        if not missing or at.found is None:
+            return missing
+        return _missing(missing, tuple(review.author for review in at.forge.reviews(request.number)))
+
+    def _body(self, body: str, one: RepoRequest) -> str:
+        if self._options.body is not None:
+            body = with_text(body, self._options.body)
+        planned = self._planned
+        facts = SectionFacts(
+            plan=planned.plan,
+            title=planned.title,
+            issues=planned.issues,
+            todos=[(todo, planned.todos.get(todo, "")) for todo in one.change.todos],
+            after=[self._members[name] for name in one.after if not planned.change_set.repos[name].landed],
+            members=[
+                replace(member, state="landed") if planned.change_set.repos[name].landed else member
+                for name, member in sorted(self._members.items())
+            ],
+        )
+        return with_section(body, section_of(facts))
+
+    def _record(self, one: RepoRequest, request: PullRequest, kind: str) -> None:
+        before = one.change.request
+        same = before is not None and before.number == request.number
+        ref = RequestRef(
+            number=request.number,
+            url=request.url,
+            name=self._name(one, request),
+            head=one.change.tip,
+            by=before.by if before and same else actor(),
+            at=before.at if before and same else datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        if ref != before or kind:
+            self._note(one.repo.name, ref, kind or "request.updated")
+
+    @staticmethod
+    def _name(one: RepoRequest, request: PullRequest) -> str:
+        mark = "!" if one.address.type is ForgeType.GITLAB else "#"
+        return f"{one.address.project}{mark}{request.number}"
+
+    def _failed(
+        self, one: RepoRequest, error: CoordinationError, request: PullRequest | None
+    ) -> RequestResult:
+        failed = _result(self._planned, one, RequestAction.FAILED, request, pushed=False)
+        return failed.model_copy(update={"error": str(error), "code": error.exit_code})
+
+
+def _missing(wanted: tuple[str, ...], there: tuple[str, ...]) -> tuple[str, ...]:
+    known = {name.casefold() for name in there}
+    return tuple(name for name in dict.fromkeys(wanted) if name.casefold() not in known)
+
+
+def _result(
+    planned: PlannedRequests,
+    one: RepoRequest,
+    action: RequestAction,
+    request: PullRequest | None,
+    *,
+    pushed: bool,
+) -> RequestResult:
+    return RequestResult(
+        plan=planned.plan,
+        repo=one.repo.name,
+        action=action,
+        number=request.number if request else None,
+        url=request.url if request else "",
+        branch=one.change.branch,
+        base=one.repo.branch,
+        head=one.change.tip,
+        pushed=pushed,
+    )

@@ -1,0 +1,112 @@
+"""Decide which repositories of a change set get a pull request, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordination.errors import Blocked, Conflict, NotFound, PlanRefused
+from coordination.forges.locate import ForgeAddress, locate
+from coordination.git import has_commit
+from coordination.landing.rules import edges_between, in_order, plan_of
+from coordination.models import Ecosystem, Plan, Repo, Todo
+from coordination.runs.change_sets import ChangeSet, RepoChange
+from coordination.text import listed
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepoRequest:
+    """The request of one repository that is to be opened or updated."""
+
+    repo: Repo
+    change: RepoChange
+    checkout: Path
+    address: ForgeAddress
+    after: tuple[str, ...]
+    """Repositories of the change set that land before this one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedRequests:
+    plan: str
+    title: str
+    issues: tuple[tuple[str, str], ...]
+    """Id and title of the issues that wait for the plan."""
+    todos: Mapping[str, str]
+    """Todo → its task."""
+    change_set: ChangeSet
+    repos: tuple[RepoRequest, ...]
+    """In the order in which they land."""
+
+
+def decide_requests(
+    ecosystem: Ecosystem,
+    change_set: ChangeSet | None,
+    name: str,
+    chosen: Collection[str],
+    places: Mapping[str, Path | None],
+    host: str,
+) -> PlannedRequests:
+    """Return the requests of a change set. `places`: the checkouts of this machine.
+
+    Raises NotFound without a change set; Conflict while a run writes it; PlanRefused for a repository without
+    a known forge; Blocked where its commits are on another host, or all of it has landed.
+    """
+    plan, todos = plan_of(ecosystem, name)
+    if change_set is None:
+        raise NotFound(f"{name} has no change set", f"make one: coord sweep {name}")
+    if run := change_set.writer:
+        raise Conflict(f"run {run} writes {name} now", f"wait for its end: coord watch {run}")
+    if unknown := sorted(set(chosen) - change_set.repos.keys()):
+        raise NotFound(f"{name} has no changes in {listed(unknown)}", f"see: coord changes {name}")
+    wanted = [repo for repo in change_set.open if not chosen or repo in chosen]
+    if not wanted:
+        raise Blocked(f"nothing of {name} is left to propose: it has landed", f"see: coord changes {name}")
+    edges = edges_between(ecosystem, todos, change_set.repos)
+    declared = {repo.name: repo for repo in ecosystem.repos}
+    found = []
+    for repo in in_order(wanted, edges):
+        if repo not in declared:
+            what = f"{name} has changes in {repo}, which the file no longer declares"
+            raise PlanRefused(what, f"declare it again; see: coord changes {name}")
+        change = change_set.repos[repo]
+        found.append(
+            RepoRequest(
+                repo=declared[repo],
+                change=change,
+                checkout=_checkout(declared[repo], change, places.get(repo), host),
+                address=locate(declared[repo]),
+                after=tuple(edges.get(repo, ())),
+            )
+        )
+    return PlannedRequests(
+        plan=name,
+        title=plan.title if plan else todos[0].task,
+        issues=_issues(ecosystem, plan, todos),
+        todos={todo.id: todo.task for todo in todos},
+        change_set=change_set,
+        repos=tuple(found),
+    )
+
+
+def _checkout(repo: Repo, change: RepoChange, place: Path | None, host: str) -> Path:
+    if not repo.url:
+        raise PlanRefused(f"{repo.name} has no url to push to", f"add `url` to {repo.name} in the file")
+    if place is None or not has_commit(place, change.tip):
+        there = change.host if change.host and change.host != host else "another machine"
+        raise Blocked(
+            f"this machine does not have the commit {change.tip[:12]} of {repo.name}",
+            f"call it on {there}, which has it; see: coord changes",
+        )
+    return place
+
+
+def _issues(ecosystem: Ecosystem, plan: Plan | None, todos: Collection[Todo]) -> tuple[tuple[str, str], ...]:
+    names = {todo.id for todo in todos} | ({plan.id} if plan else set())
+    blocked = {name for todo in todos for name in todo.blocking}
+    return tuple(
+        (issue.id, issue.title)
+        for issue in ecosystem.coordination.issues
+        if issue.id in blocked or names.intersection(issue.dependencies)
+    )

@@ -1,0 +1,53 @@
+"""The program that answers git's question for a password: for one https host, and for no other.
+
+Credential helpers are switched off meanwhile: one that stores passwords would keep the secret.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from coordination.files import open_private
+
+ASKPASS = "git-askpass"
+USER = "x-access-token"
+"""The user for a `url` without one: GitHub wants it for its apps, others take any."""
+NO_HELPERS = {
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "credential.helper",
+    "GIT_CONFIG_VALUE_0": "",
+}
+
+
+def askpass_variables(folder: Path, url: str, secret: Path) -> dict[str, str]:
+    """Write the program for GIT_ASKPASS into the folder; return the variables for git. Raises OSError."""
+    if not (script := askpass(url, secret)):
+        return {}
+    program = folder / ASKPASS
+    with open_private(program) as file:
+        file.write(script)
+    program.chmod(0o700)
+    return {"GIT_ASKPASS": str(program), **NO_HELPERS}
+
+
+def askpass(url: str, secret: Path) -> str:
+    """Return a program for GIT_ASKPASS that answers for the host of this address only; empty for an address
+    that is not https.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname:
+        return ""
+    user, _, host = parts.netloc.rpartition("@")
+    user = user.partition(":")[0] or USER
+    asked_user = shlex.quote(f"Username for 'https://{host}': ")
+    asked_password = shlex.quote(f"Password for 'https://{user}@{host}': ")
+    return (
+        "#!/bin/sh\n"
+        'case "$1" in\n'
+        f"{asked_user}) printf '%s\\n' {shlex.quote(user)} ;;\n"
+        f"{asked_password}) cat {shlex.quote(str(secret))} ;;\n"
+        "*) echo 'coord: the secret is for another address' >&2; exit 1 ;;\n"
+        "esac\n"
+    )

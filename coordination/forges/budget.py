@@ -1,0 +1,55 @@
+"""The budget of calls to forges: an hour's calls of all processes, counted in Redis, and what it allows.
+
+The count is an aid, not a guard: who can write to Redis can exceed it, and the forge's own limits hold then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import redis
+
+from coordination.backend.keys import Keys
+from coordination.forges.errors import ForgeError, ForgeProblem
+
+HOUR = timedelta(hours=1)
+KEPT = 2 * HOUR
+SHORTEST = timedelta(seconds=30)
+FOR_POLLING = 0.5
+"""The part of the budget that polling may use; the rest is for commands of people."""
+
+
+class ForgeBudget:
+    """Counts calls to each host, over all processes of a namespace."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, calls_an_hour: int) -> None:
+        self._redis = client
+        self._keys = keys
+        self._limit = calls_an_hour
+
+    def spender(self, host: str) -> Callable[[], None]:
+        """Return the function that is called before each call to a host; it raises BUDGET."""
+        return lambda: self.spend(host, datetime.now(UTC))
+
+    def spend(self, host: str, now: datetime) -> None:
+        """Count a call. Raises ForgeError (BUDGET), with the time of the next hour."""
+        hour = now.replace(minute=0, second=0, microsecond=0)
+        key = self._keys.forge_calls(host, f"{hour:%Y%m%d%H}")
+        with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.incr(key)
+            pipeline.expire(key, KEPT)
+            used, _ = pipeline.execute()
+        if used > self._limit:
+            raise ForgeError(
+                ForgeProblem.BUDGET,
+                f"forge_budget is used up: {self._limit:,} calls to {host} in this hour",
+                f"go on at {hour + HOUR:%H:%M} UTC, or raise the setting forge_budget",
+                retry_at=hour + HOUR,
+            )
+
+
+def polling_interval(calls_an_hour: int, requests: int, calls_each: int) -> timedelta:
+    """Return the pause between two looks at all requests with which half the budget is enough for them."""
+    calls_a_round = max(1, requests * calls_each)
+    return max(SHORTEST, HOUR * calls_a_round / max(1.0, calls_an_hour * FOR_POLLING))
