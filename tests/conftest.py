@@ -19,6 +19,7 @@ from coordination.backend.embedded import EmbeddedServer
 from coordination.settings import Settings
 from tests import disks, ports
 from tests.examples import examples
+from tests.forge.server import TestForge
 from tests.stage import FORKS, Stage
 
 LONGEST_FIRST = ("chaos", "acceptance", "integration", "contracts", "unit")
@@ -126,3 +127,13 @@ def new_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[],
             return made
 
         yield make
+
+
+@pytest.fixture
+def forge(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TestForge]:
+    """A forge of GitHub's dialect, or of the one given by `indirect`. It fails the test where a request of
+    coord or an answer is not of the official description.
+    """
+    with TestForge(tmp_path / "forge", getattr(request, "param", "github")) as made:
+        yield made
+    assert made.violations == []

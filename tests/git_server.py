@@ -42,6 +42,10 @@ class Behaviour:
 
 
 class GitServer:
+    @property
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        return Answer
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +115,7 @@ class GitServer:
         self._over.wait()
 
     def _listen(self) -> None:
-        self._server = Listening(("127.0.0.1", self._port), self)
+        self._server = Listening(("127.0.0.1", self._port), self, self.handler)
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def _stop(self) -> None:
@@ -126,9 +130,11 @@ class Listening(ThreadingHTTPServer):
     allow_reuse_address = True
     block_on_close = False
 
-    def __init__(self, address: tuple[str, int], remote: GitServer) -> None:
+    def __init__(
+        self, address: tuple[str, int], remote: GitServer, handler: type[BaseHTTPRequestHandler]
+    ) -> None:
         self.remote = remote
-        super().__init__(address, Answer)
+        super().__init__(address, handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Keep quiet: clients that are killed or give up are part of the tests."""

@@ -248,7 +248,9 @@ class Core:
         for ref in (f"refs/pull/{request.number}/head", f"refs/merge-requests/{request.number}/head"):
             project.bare.git("update-ref", ref, request.sha)
 
-    def _end(self, project: Project, request: Request, state: str, by: Person | None, commit: str = "") -> None:
+    def _end(
+        self, project: Project, request: Request, state: str, by: Person | None, commit: str = ""
+    ) -> None:
         request.state, request.ended, request.ended_by = state, self.now(), by
         request.changed, request.merge_commit, request.queued = self.now(), commit, ""
         project.queue = [one for one in project.queue if one is not request]
@@ -268,7 +270,16 @@ class Core:
         raise Refused(Why.ABSENT)
 
     def open_request(
-        self, project: Project, by: Person, *, head: str, base: str, title: str, body: str, draft: bool, empty: bool
+        self,
+        project: Project,
+        by: Person,
+        *,
+        head: str,
+        base: str,
+        title: str,
+        body: str,
+        draft: bool,
+        empty: bool,
     ) -> Request:
         """Open a request; `empty`: also one without commits of its own (GitLab)."""
         branches = self.refresh(project)
@@ -309,7 +320,9 @@ class Core:
             self.emit(project, "request", "reopened", request, by)
             self.refresh(project)
 
-    def review(self, project: Project, request: Request, by: Person, state: str, sha: str = "", body: str = "") -> Review:
+    def review(
+        self, project: Project, request: Request, by: Person, state: str, sha: str = "", body: str = ""
+    ) -> Review:
         self.refresh(project)
         if by is request.author and state != "commented":
             raise Refused(Why.OWN)
@@ -361,10 +374,16 @@ class Core:
         rule = self.protection(project, request.base)
         if request.draft:
             yield Why.DRAFT, ""
-        if any(one.state == "changes_requested" for one in self.verdicts(request).values()) and rule.approvals:
+        if (
+            any(one.state == "changes_requested" for one in self.verdicts(request).values())
+            and rule.approvals
+        ):
             yield Why.BLOCKED, "Changes requested"
         if len(self.approvers(project, request)) < rule.approvals:
-            yield Why.BLOCKED, f"At least {rule.approvals} approving review is required by reviewers with write access."
+            yield (
+                Why.BLOCKED,
+                f"At least {rule.approvals} approving review is required by reviewers with write access.",
+            )
         states = {one.name: one.state for one in self.checks(project, request.sha)}
         for name in rule.checks:
             if states.get(name) not in ("success", "skipped"):
@@ -373,7 +392,15 @@ class Core:
             yield Why.NOT_BEHIND, "The head branch is not up to date with the base branch."
 
     def merge(
-        self, project: Project, request: Request, by: Person, *, method: str, sha: str, message: str, through_queue: bool = False
+        self,
+        project: Project,
+        request: Request,
+        by: Person,
+        *,
+        method: str,
+        sha: str,
+        message: str,
+        through_queue: bool = False,
     ) -> str:
         """Merge now, by git; return the commit on the base branch."""
         branches = self.refresh(project)
@@ -409,6 +436,17 @@ class Core:
             return request.sha
         parents = (base,) if method == "squash" else (base, request.sha)
         return bare.commit_tree(bare.merged_tree(base, request.sha), *parents, message=message)
+
+    def rebase_head(self, project: Project, request: Request) -> None:
+        """Rebase the head branch onto its base (GitLab)."""
+        branches = self.refresh(project)
+        request.rebase_error = ""
+        try:
+            tip = project.bare.replay(branches[request.base], request.sha)
+            project.bare.move(request.head, tip, request.sha)
+        except Conflicting:
+            request.rebase_error = "Rebase failed: conflicts"
+        self.refresh(project)
 
     def enqueue(self, project: Project, request: Request, sha: str) -> None:
         self.refresh(project)

@@ -29,7 +29,12 @@ class Bare:
 
     def git(self, *words: str, text: str = "", env: Mapping[str, str] | None = None) -> str:
         done = subprocess.run(
-            ["git", *words], cwd=self.path, input=text, capture_output=True, text=True, env=self._env(env or {})
+            ["git", *words],
+            cwd=self.path,
+            input=text,
+            capture_output=True,
+            text=True,
+            env=self._env(env or {}),
         )
         if done.returncode:
             raise subprocess.CalledProcessError(done.returncode, words, done.stdout, done.stderr)
@@ -38,10 +43,16 @@ class Bare:
     def _env(self, more: Mapping[str, str]) -> dict[str, str]:
         who = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER")
                for what, value in (("NAME", "Forge"), ("EMAIL", "forge@localhost"))}  # fmt: skip
-        return {"PATH": os.environ["PATH"], "HOME": str(self.path), "GIT_CONFIG_NOSYSTEM": "1"} | who | dict(more)
+        return (
+            {"PATH": os.environ["PATH"], "HOME": str(self.path), "GIT_CONFIG_NOSYSTEM": "1"}
+            | who
+            | dict(more)
+        )
 
     def branches(self) -> dict[str, str]:
-        lines = self.git("for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/heads").splitlines()
+        lines = self.git(
+            "for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/heads"
+        ).splitlines()
         return {name: commit for commit, _, name in (line.partition(" ") for line in lines)}
 
     def commit(self, name: str) -> str | None:
@@ -71,7 +82,9 @@ class Bare:
                 raise Conflicting from None
             raise
 
-    def commit_tree(self, tree: str, *parents: str, message: str, env: Mapping[str, str] | None = None) -> str:
+    def commit_tree(
+        self, tree: str, *parents: str, message: str, env: Mapping[str, str] | None = None
+    ) -> str:
         named = [word for parent in parents for word in ("-p", parent)]
         return self.git("commit-tree", tree, *named, text=message, env=env)
 

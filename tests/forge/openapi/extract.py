@@ -19,11 +19,23 @@ from typing import Any
 
 import yaml
 
-from tests.forge.openapi.operations import CORRECTED, DESCRIBED, KEPT, LISTS, UNDESCRIBED
+from tests.forge.openapi.operations import ASKED, CORRECTED, DESCRIBED, KEPT, LISTS, UNDESCRIBED
 
 Schema = dict[str, Any]
 FACTS = (
-    *("type", "enum", "required", "items", "properties", "anyOf", "oneOf", "allOf", "not", "minimum", "maximum"),
+    *(
+        "type",
+        "enum",
+        "required",
+        "items",
+        "properties",
+        "anyOf",
+        "oneOf",
+        "allOf",
+        "not",
+        "minimum",
+        "maximum",
+    ),
     *("minItems", "maxItems", "minLength", "maxLength", "additionalProperties", "nullable", "$ref", "format"),
 )
 
@@ -75,7 +87,9 @@ class Extract:
         return node
 
     def _closed(self, schema: Schema) -> Schema:
-        return schema | {"additionalProperties": False} if "properties" in schema else schema
+        """Let an object have the known fields only."""
+        is_open = "properties" in schema and "additionalProperties" not in schema
+        return schema | {"additionalProperties": False} if is_open else schema
 
     def _facts(self, node: Schema, *, request: bool = False) -> Schema:
         if "$ref" in node:
@@ -90,6 +104,10 @@ class Extract:
         for key in FACTS:
             if node.get(key) is not None:
                 facts[key] = self._fact(key, node, request=request)
+        if "allOf" in facts:
+            facts |= self._joined(facts.pop("allOf"))
+        if not request:
+            facts = self._closed(facts)
         if facts.pop("nullable", False):
             self._allow_null(facts)
         if not self.typed and not request:
@@ -102,7 +120,7 @@ class Extract:
         stated = node[key]
         if key == "properties":
             kept = set(node.get("required") or ()) | KEPT[self.dialect]
-            corrected = {} if request else CORRECTED[self.dialect]
+            corrected = (ASKED if request else CORRECTED)[self.dialect]
             return {
                 name: corrected.get(name) or self._facts(schema, request=request)
                 for name, schema in stated.items()
@@ -122,8 +140,16 @@ class Extract:
         for key in ("anyOf", "oneOf"):
             if key in facts:
                 facts[key].append({"type": "null"})
-        if "allOf" in facts:
-            facts["anyOf"] = [{"allOf": facts.pop("allOf")}, {"type": "null"}]
+
+    def _joined(self, parts: list[Schema]) -> Schema:
+        """Return one schema of an object for those that must all hold."""
+        whole: Schema = {"type": "object", "properties": {}, "required": []}
+        for part in parts:
+            if "$ref" in part:
+                part = self.schemas[part["$ref"].rpartition("/")[2]]
+            whole["properties"] |= part.get("properties", {})
+            whole["required"] += part.get("required", [])
+        return whole
 
     def _loosen(self, facts: Schema) -> None:
         """Swagger 2 has no null, and its generator writes `string` where no type was declared."""

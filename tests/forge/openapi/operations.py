@@ -7,50 +7,60 @@ from typing import Any
 _R = "/repos/{owner}/{repo}"
 _P = "/projects/{id}"
 _MR = f"{_P}/merge_requests/{{merge_request_iid}}"
+_PEOPLES_STATES = ("active", "unreviewed", "reviewed", "requested_changes", "approved", "unapproved")
 _PERSON: dict[str, Any] = {"$ref": "#/schemas/API_Entities_UserBasic"}
 
 DESCRIBED = {
     "github": (
-        *("GET /user", "GET /users/{username}", "GET /rate_limit", f"GET {_R}"),
+        *("GET /user", "GET /rate_limit", f"GET {_R}"),
         *(f"GET {_R}/pulls", f"POST {_R}/pulls", f"GET {_R}/pulls/{{pull_number}}"),
         *(f"PATCH {_R}/pulls/{{pull_number}}", f"PUT {_R}/pulls/{{pull_number}}/merge"),
         *(f"GET {_R}/pulls/{{pull_number}}/reviews", f"POST {_R}/pulls/{{pull_number}}/reviews"),
         f"PUT {_R}/pulls/{{pull_number}}/reviews/{{review_id}}/dismissals",
         f"POST {_R}/pulls/{{pull_number}}/requested_reviewers",
         *(f"GET {_R}/commits/{{ref}}/check-runs", f"GET {_R}/commits/{{ref}}/status"),
-        *(f"GET {_R}/commits/{{ref}}/statuses", f"POST {_R}/statuses/{{sha}}"),
+        f"POST {_R}/statuses/{{sha}}",
         *(f"GET {_R}/branches/{{branch}}", f"GET {_R}/branches/{{branch}}/protection"),
         *(f"GET {_R}/rules/branches/{{branch}}", f"DELETE {_R}/git/refs/{{ref}}"),
-        *(f"GET {_R}/labels", f"GET {_R}/labels/{{name}}", f"POST {_R}/issues/{{issue_number}}/labels"),
-        *(f"POST {_R}/issues/{{issue_number}}/assignees", f"POST {_R}/issues/{{issue_number}}/comments"),
-        *(f"GET {_R}/collaborators/{{username}}", f"GET {_R}/assignees/{{assignee}}"),
+        *(f"GET {_R}/labels", f"PATCH {_R}/issues/{{issue_number}}"),
+        f"POST {_R}/issues/{{issue_number}}/comments",
         *(f"POST {_R}/hooks", f"DELETE {_R}/hooks/{{hook_id}}"),
     ),
     "gitlab": (
         *(f"GET {_P}", f"GET {_P}/merge_requests", f"POST {_P}/merge_requests", f"GET {_MR}", f"PUT {_MR}"),
         *(f"PUT {_MR}/merge", f"PUT {_MR}/rebase", f"GET {_MR}/approvals", f"POST {_MR}/approve"),
-        *(f"POST {_MR}/unapprove", f"GET {_MR}/reviewers", f"GET {_MR}/pipelines"),
+        *(f"POST {_MR}/unapprove", f"GET {_MR}/reviewers", f"GET {_P}/pipelines"),
         *(f"GET {_P}/repository/commits/{{sha}}/statuses", f"POST {_P}/statuses/{{sha}}"),
         *(f"GET {_P}/repository/branches/{{branch}}", f"DELETE {_P}/repository/branches/{{branch}}"),
-        *(f"GET {_P}/protected_branches/{{name}}", f"GET {_P}/members/all", f"GET {_P}/users"),
+        f"GET {_P}/protected_branches/{{name}}",
         *(f"POST {_P}/hooks", f"DELETE {_P}/hooks/{{hook_id}}"),
     ),
 }
 
 UNDESCRIBED: dict[str, dict[str, Any]] = {
     # GraphQL has a schema of its own; its two calls are read by hand.
-    "github": {"POST /graphql": {"query": {}, "body": {"type": "object", "required": ["query"]}, "answers": {}}},
+    "github": {
+        "POST /graphql": {"query": {}, "body": {"type": "object", "required": ["query"]}, "answers": {}}
+    },
     # In the API's manual, and not in openapi_v2.yaml.
     "gitlab": {
         "GET /user": {"query": {}, "body": None, "answers": {}},
-        "GET /users": {"query": {"username": {"type": "string"}}, "body": None, "answers": {}},
+        "GET /users": {
+            "query": {"page": {}, "per_page": {}, "username": {"type": "string"}},
+            "body": None,
+            "answers": {},
+        },
         f"GET {_P}/labels": {
             "query": {"page": {}, "per_page": {}, "search": {"type": "string"}},
             "body": None,
             "answers": {},
         },
-        f"GET {_P}/labels/{{label_id}}": {"query": {}, "body": None, "answers": {}},
         f"GET {_P}/approval_rules": {"query": {"page": {}, "per_page": {}}, "body": None, "answers": {}},
+        f"POST {_P}/merge_trains/merge_requests/{{merge_request_iid}}": {
+            "query": {},
+            "body": {"type": "object", "properties": {"sha": {"type": "string"}}},
+            "answers": {},
+        },
         f"POST {_MR}/notes": {
             "query": {},
             "body": {"type": "object", "required": ["body"], "properties": {"body": {"type": "string"}}},
@@ -59,22 +69,22 @@ UNDESCRIBED: dict[str, dict[str, Any]] = {
     },
 }
 
-LISTS = {f"GET {_P}/merge_requests", f"GET {_MR}/pipelines", f"GET {_MR}/reviewers"}
+LISTS = {f"GET {_P}/merge_requests", f"GET {_P}/pipelines", f"GET {_MR}/reviewers"}
 """Answered with a list; openapi_v2.yaml states a single record."""
 
 CORRECTED: dict[str, dict[str, Any]] = {
     "github": {},
     "gitlab": {  # openapi_v2.yaml states "string", or a single record
-        **dict.fromkeys(("assignees", "reviewers"), {"type": "array", "items": _PERSON}),
+        "assignees": {"type": "array", "items": _PERSON},
+        "reviewers": {"type": "array", "items": _PERSON},
         "approved_by": {"type": "array", "items": {"$ref": "#/schemas/API_Entities_Approvals"}},
-        **dict.fromkeys(("merged_by", "merge_user"), {"anyOf": [_PERSON, {"type": "null"}]}),
+        "merged_by": {"anyOf": [_PERSON, {"type": "null"}]},
+        "merge_user": {"anyOf": [_PERSON, {"type": "null"}]},
         "labels": {"type": "array", "items": {"type": "string"}},
-        **dict.fromkeys(
-            ("draft", "has_conflicts", "squash", "rebase_in_progress", "work_in_progress"), {"type": "boolean"}
-        ),
-        **dict.fromkeys(("source_project_id", "target_project_id"), {"type": "integer"}),
-        "state": {"enum": ["opened", "closed", "locked", "merged", "active", "unreviewed", "reviewed"]
-                  + ["requested_changes", "approved", "unapproved", None]},
+        **{name: {"type": "boolean"} for name in ("draft", "has_conflicts", "squash")},
+        "source_project_id": {"type": "integer"},
+        "target_project_id": {"type": "integer"},
+        "state": {"enum": ["opened", "closed", "locked", "merged", *_PEOPLES_STATES, None]},
         "merge_status": {"enum": ["unchecked", "checking", "can_be_merged", "cannot_be_merged"]},
         "head_pipeline": {"anyOf": [{"$ref": "#/schemas/API_Entities_Ci_Pipeline"}, {"type": "null"}]},
         "sha": {"type": ["string", "null"]},
@@ -82,16 +92,51 @@ CORRECTED: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
+_NAMES: dict[str, Any] = {"type": ["string", "array"], "items": {"type": "string"}}
+ASKED: dict[str, dict[str, Any]] = {
+    "github": {},
+    "gitlab": dict.fromkeys(("labels", "add_labels", "remove_labels"), _NAMES),  # also joined by commas
+}
+"""Corrections of the fields of requests."""
+
 KEPT = {
     "github": {
         *("allow_merge_commit", "allow_squash_merge", "allow_rebase_merge", "permissions", "full_name"),
+        *("requested_reviewers", "requested_teams", "enforcement_level", "assignees", "head_sha"),
+        *("details_url", "target_url", "clone_url", "archived", "login"),
         *("auto_merge", "mergeable_state", "rebaseable", "draft", "body", "parameters", "type", "errors"),
         *("required_status_checks", "required_pull_request_reviews", "required_approving_review_count"),
-        *("strict", "contexts", "checks", "dismiss_stale_reviews", "commit_id", "submitted_at", "name", "color"),
-        *("strict_required_status_checks_policy", "context", "protection", "enabled", "default", "description"),
+        *(
+            "strict",
+            "contexts",
+            "checks",
+            "dismiss_stale_reviews",
+            "commit_id",
+            "submitted_at",
+            "name",
+            "color",
+        ),
+        *(
+            "strict_required_status_checks_policy",
+            "context",
+            "protection",
+            "enabled",
+            "default",
+            "description",
+        ),
     },
     "gitlab": {
-        *("id", "iid", "project_id", "title", "description", "state", "created_at", "updated_at", "merged_by"),
+        *(
+            "id",
+            "iid",
+            "project_id",
+            "title",
+            "description",
+            "state",
+            "created_at",
+            "updated_at",
+            "merged_by",
+        ),
         *("merge_user", "merged_at", "closed_at", "target_branch", "source_branch", "author", "assignees"),
         *("reviewers", "source_project_id", "target_project_id", "labels", "draft", "merge_status", "sha"),
         *("work_in_progress", "detailed_merge_status", "merge_commit_sha", "squash_commit_sha", "web_url"),
@@ -99,7 +144,17 @@ KEPT = {
         *("rebase_in_progress", "base_sha", "head_sha", "start_sha", "username", "name", "status", "ref"),
         *("target_url", "allow_failure", "pipeline_id", "approved", "approved_by", "approved_at", "default"),
         *("user_has_approved", "user_can_approve", "path_with_namespace", "default_branch", "archived"),
-        *("http_url_to_repo", "merge_method", "squash_option", "permissions", "commit", "protected", "url"),
+        *(
+            "http_url_to_repo",
+            "merge_method",
+            "squash_option",
+            "permissions",
+            "commit",
+            "protected",
+            "url",
+            "approvals_before_merge",
+            "merge_trains_enabled",
+        ),
         *("only_allow_merge_if_pipeline_succeeds", "push_access_levels", "merge_access_levels"),
         *("access_level", "allow_force_push", "merge_requests_events", "pipeline_events", "push_events"),
     },
