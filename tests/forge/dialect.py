@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
-from tests.forge.core import Core, Hook, Person, Project, Refused, Request, Token
+from tests.forge.core import Core
+from tests.forge.records import Hook, Person, Project, Refused, Request, Token
 
 
 @dataclass
@@ -78,6 +79,10 @@ class Dialect(ABC):
 
     def handle(self, call: Call) -> Any:
         return self.handlers[call.operation](call)
+
+    def path(self, path: str) -> str:
+        """Return the path of an operation."""
+        return path
 
     def is_free(self, path: str) -> bool:
         """Whether a request costs nothing of the rate limit."""

@@ -1,117 +1,35 @@
-"""The dialect of GitHub: REST 2022-11-28 as an enterprise server speaks it, and four mutations of GraphQL."""
+"""The operations of GitHub: REST 2022-11-28 as an enterprise server speaks it, and four GraphQL mutations."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
-from tests.forge.core import Check, Hook, Person, Project, Protection, Refused, Request, Review, Token, Why
-from tests.forge.dialect import Broken, Call, Dialect, Page, Status, message_of, on, time
+from tests.forge.dialect import Broken, Call, Page, Status, message_of, on, time
+from tests.forge.github_base import (
+    LONGEST_BODY,
+    GitHubBase,
+    check_run,
+    invalid,
+    label,
+    person,
+    review_of,
+    rules_of,
+    status_of,
+    word_of,
+)
+from tests.forge.records import Check, Hook, Project, Refused, Request, Why
 
 _R = "/repos/{owner}/{repo}"
-LONGEST_BODY = 65536
 _EVENTS = {"APPROVE": "approved", "REQUEST_CHANGES": "changes_requested", "COMMENT": "commented"}
-_ACTS = {
-    Why.CONFLICT: (405, "Pull Request is not mergeable"),
-    Why.NOT_OPEN: (405, "Pull Request is not mergeable"),
-    Why.DRAFT: (405, "Pull Request is still a draft"),
-    Why.QUEUE: (405, "Repository rule violations found\n\nChanges must be made through the merge queue"),
-    Why.HEAD_MOVED: (409, "Head branch was modified. Review and try the merge again."),
-    Why.BASE_MOVED: (405, "Base branch was modified. Review and try the merge again."),
-    Why.FORBIDDEN: (403, "Resource not accessible by personal access token"),
-    Why.ARCHIVED: (403, "Repository was archived so is read-only."),
-    Why.ABSENT: (404, "Not Found"),
-    Why.UNKNOWN_PERSON: (
-        422,
-        "Reviews may only be requested from collaborators. One or more of the users or teams you specified is "
-        "not a collaborator of the repository.",
-    ),
-}
 
 
-def invalid(field: str, code: str, message: str = "", resource: str = "PullRequest") -> Broken:
-    error = {"resource": resource, "field": field, "code": code}
-    return Broken(
-        422, {"message": "Validation Failed", "errors": [error | ({"message": message} if message else {})]}
-    )
-
-
-class GitHub(Dialect):
-    name = "github"
-    prefix = "/api/v3"
-    free_if_unchanged = True
-    page_size = 30
-
-    def token(self, headers: Mapping[str, str]) -> str:
-        kind, _, value = headers.get("Authorization", "").partition(" ")
-        return value if kind.lower() in ("bearer", "token") else ""
-
-    def unauthorized(self, token: Token | None) -> tuple[int, Any]:
-        return 401, {"message": "Bad credentials", "status": "401"}
-
-    def primary_limit(self) -> tuple[int, Any]:
-        return 403, {"message": "API rate limit exceeded for user ID 1001."}
-
-    def secondary_limit(self) -> tuple[int, Any]:
-        return 403, {"message": "You have exceeded a secondary rate limit. Please wait a few minutes."}
-
-    def limit_headers(self, left: int, limit: int, reset: int, *, exhausted: bool) -> dict[str, str]:
-        values = {"Limit": limit, "Remaining": left, "Reset": reset, "Used": limit - left}
-        return {f"X-RateLimit-{name}": str(value) for name, value in values.items()} | {
-            "X-RateLimit-Resource": "core"
-        }
-
-    def refuse(self, refused: Refused, call: Call) -> tuple[int, Any]:
-        match refused.why:
-            case Why.DUPLICATE:
-                head, _ = refused.detail.split()
-                owner = call.values["owner"]
-                broken = invalid("", "custom", f"A pull request already exists for {owner}:{head}.")
-            case Why.NO_DIFFERENCE:
-                broken = invalid("", "custom", f"No commits between {refused.detail}")
-            case Why.NO_HEAD | Why.NO_BASE:
-                broken = invalid("head" if refused.why is Why.NO_HEAD else "base", "invalid")
-            case Why.TOO_LONG:
-                text = f"body is too long (maximum is {LONGEST_BODY} characters)"
-                broken = invalid("body", "custom", text, "Issue")
-            case Why.METHOD:
-                return 405, {
-                    "message": f"{refused.detail.title()} merges are not allowed on this repository."
-                }
-            case Why.BLOCKED | Why.NOT_BEHIND:
-                return 405, {"message": refused.detail}
-            case Why.OWN:
-                words = {"APPROVE": "approve", "REQUEST_CHANGES": "request changes on"}
-                told = f"Review Can not {words[call.body['event']]} your own pull request"
-                return 422, {"message": "Unprocessable Entity", "errors": [told]}
-            case why:
-                status, message = _ACTS[why]
-                return status, {"message": message, "status": str(status)}
-        return broken.status, broken.body
-
-    def _project(self, call: Call, right: str = "read") -> Project:
-        project, is_earlier = self.core.project(f"{call.values['owner']}/{call.values['repo']}")
-        self.core.allow(project, call.person, "read")
-        if is_earlier:
-            status = 301 if call.operation.startswith("GET") else 307
-            rest = call.operation.partition(_R)[2].format(**call.values)
-            at = f"{self.site}{self.prefix}/repositories/{project.id}{rest}"
-            raise Broken(status, {"message": "Moved Permanently", "url": at}, {"Location": at})
-        self.core.allow(project, call.person, right)
-        return project
-
-    def _found(self, call: Call, right: str = "read") -> tuple[Project, Request]:
-        project = self._project(call, right)
-        self.core.refresh(project)
-        number = call.values.get("pull_number") or call.values["issue_number"]
-        return project, self.core.request(project, int(number) if number.isdecimal() else 0)
-
+class GitHub(GitHubBase):
     # People and repositories
 
     @on("GET /user")
     def user(self, call: Call) -> Any:
-        return _person(call.person)
+        return person(call.person)
 
     @on("GET /rate_limit")
     def rate_limit(self, call: Call) -> Any:
@@ -124,19 +42,6 @@ class GitHub(Dialect):
         return self._repository(project) | {
             "permissions": {"pull": True, "push": right != "read", "admin": right == "admin"}
         }
-
-    def _repository(self, project: Project) -> dict[str, Any]:
-        return {
-            "id": project.id,
-            "name": project.name,
-            "full_name": project.full_name,
-            "html_url": f"{self.site}/{project.full_name}",
-            "clone_url": f"{self.site}/{project.full_name}.git",
-            "default_branch": project.default_branch,
-            "archived": project.archived,
-            **{f"allow_{name}": way in project.methods for name, way in (("merge_commit", "merge"),
-               ("squash_merge", "squash"), ("rebase_merge", "rebase"))},
-        }  # fmt: skip
 
     # Pull requests
 
@@ -214,65 +119,12 @@ class GitHub(Dialect):
         )  # fmt: skip
         return {"sha": commit, "merged": True, "message": "Pull Request successfully merged"}
 
-    def _simple(self, project: Project, request: Request) -> dict[str, Any]:
-        at = f"{self.site}/{project.full_name}/pull/{request.number}"
-        repository = self._repository(project)
-        owner = project.owner
-        head_repo = (
-            None if request.head not in project.bare.branches() and request.state == "gone" else repository
-        )
-        return {
-            "id": request.id,
-            "node_id": f"PR_{project.id}_{request.number}",
-            "number": request.number,
-            "html_url": at,
-            "title": request.title,
-            "body": request.body or None,
-            "state": "open" if request.state == "open" else "closed",
-            "draft": request.draft,
-            "user": _person(request.author),
-            "head": {"label": f"{owner}:{request.head}", "ref": request.head, "sha": request.sha, "repo": head_repo},
-            "base": {"label": f"{owner}:{request.base}", "ref": request.base, "sha": request.base_sha, "repo": repository},
-            "labels": [_label(name) for name in request.labels],
-            "assignees": [_person(one) for one in request.assignees],
-            "requested_reviewers": [_person(one) for one in request.reviewers],
-            "requested_teams": [_team(name) for name in request.teams],
-            "created_at": time(request.at),
-            "updated_at": time(request.changed),
-            "closed_at": time(request.ended),
-            "merged_at": time(request.ended) if request.state == "merged" else None,
-            "merge_commit_sha": request.merge_commit or None,
-            "auto_merge": None,
-        }  # fmt: skip
-
-    def _whole(self, project: Project, request: Request) -> dict[str, Any]:
-        is_open = request.state == "open"
-        mergeable = self.core.mergeable(project, request) if is_open else None
-        return self._simple(project, request) | {
-            "merged": request.state == "merged",
-            "merged_by": _person(request.ended_by)
-            if request.state == "merged" and request.ended_by
-            else None,
-            "mergeable": mergeable,
-            "mergeable_state": self._state(project, request, mergeable) if is_open else "unknown",
-        }
-
-    def _state(self, project: Project, request: Request, mergeable: bool | None) -> str:
-        if mergeable is None:
-            return "unknown"
-        if not mergeable:
-            return "dirty"
-        for why, _ in self.core.obstacles(project, request):
-            return {Why.DRAFT: "draft", Why.NOT_BEHIND: "behind"}.get(why, "blocked")
-        checks = self.core.checks(project, request.sha)
-        return "clean" if all(one.state in ("success", "skipped") for one in checks) else "unstable"
-
     # Reviews
 
     @on(f"GET {_R}/pulls/{{pull_number}}/reviews")
     def reviews(self, call: Call) -> Any:
         _, request = self._found(call)
-        return Page([_review(one) for one in request.reviews])
+        return Page([review_of(one) for one in request.reviews])
 
     @on(f"POST {_R}/pulls/{{pull_number}}/reviews")
     def review(self, call: Call) -> Any:
@@ -281,7 +133,7 @@ class GitHub(Dialect):
         made = self.core.review(
             project, request, call.person, event, call.body.get("commit_id", ""), call.body.get("body", "")
         )
-        return _review(made)
+        return review_of(made)
 
     @on(f"PUT {_R}/pulls/{{pull_number}}/reviews/{{review_id}}/dismissals")
     def dismiss(self, call: Call) -> Any:
@@ -292,7 +144,7 @@ class GitHub(Dialect):
                 "changes_requested",
             ):
                 review.state = "dismissed"
-                return _review(review)
+                return review_of(review)
         raise Refused(Why.ABSENT)
 
     @on(f"POST {_R}/pulls/{{pull_number}}/requested_reviewers")
@@ -308,17 +160,11 @@ class GitHub(Dialect):
         request.teams += [one for one in teams if one not in request.teams]
         return Status(201, self._simple(project, request))
 
-    def _collaborator(self, project: Project, login: str) -> Person:
-        for person in project.members:
-            if person.login.lower() == login.lower():
-                return person
-        raise Refused(Why.UNKNOWN_PERSON)
-
     # Issues: labels, assignees, comments
 
     @on(f"GET {_R}/labels")
     def labels(self, call: Call) -> Any:
-        return Page([_label(name) for name in self._project(call).labels])
+        return Page([label(name) for name in self._project(call).labels])
 
     @on(f"PATCH {_R}/issues/{{issue_number}}")
     def change_issue(self, call: Call) -> Any:
@@ -344,32 +190,34 @@ class GitHub(Dialect):
 
     @on(f"POST {_R}/issues/{{issue_number}}/comments")
     def comment(self, call: Call) -> Any:
-        _, request = self._found(call, "read")
+        project, request = self._found(call)
+        if project.archived:
+            raise Refused(Why.ARCHIVED)
         if len(call.body["body"]) > LONGEST_BODY:
             raise Refused(Why.TOO_LONG)
         request.comments.append((call.person, call.body["body"]))
         now = time(self.core.now())
         return Status(
             201,
-            {"body": call.body["body"], "user": _person(call.person), "created_at": now, "updated_at": now},
+            {"body": call.body["body"], "user": person(call.person), "created_at": now, "updated_at": now},
         )
 
     # Checks
 
     @on(f"GET {_R}/commits/{{ref}}/check-runs")
     def check_runs(self, call: Call) -> Any:
-        runs = [_check_run(one) for one in self._checks(call) if one.run]
+        runs = [check_run(one) for one in self._checks(call) if one.run]
         return Page(runs, lambda part: {"total_count": len(runs), "check_runs": part})
 
     @on(f"GET {_R}/commits/{{ref}}/status")
     def status(self, call: Call) -> Any:
         checks = [one for one in self._checks(call) if not one.run]
-        states = {_state(one.state) for one in checks}
+        states = {word_of(one.state) for one in checks}
         word = (
             "failure" if states & {"failure", "error"} else "success" if states == {"success"} else "pending"
         )
         sha = self._project(call).bare.commit(call.values["ref"])
-        entries = [_status(one) for one in checks]
+        entries = [status_of(one) for one in checks]
         around = {"state": word, "sha": sha, "total_count": len(checks), "repository": {}}
         return Page(entries, lambda part: around | {"statuses": part})
 
@@ -388,7 +236,7 @@ class GitHub(Dialect):
             project, call.values["sha"], body.get("context", "default"), body["state"],
             description=body.get("description") or "", url=body.get("target_url") or "", person=call.person,
         )  # fmt: skip
-        return Status(201, _status(check) | {"creator": _person(call.person)})
+        return Status(201, status_of(check) | {"creator": person(call.person)})
 
     # Branches and their rules
 
@@ -408,7 +256,7 @@ class GitHub(Dialect):
                 "contexts": checks,
                 "checks": [{"context": one, "app_id": None} for one in checks],
             },
-        }  # noqa: E501
+        }
         return {"name": name, "commit": {"sha": sha}, "protected": rule is not None, "protection": seen}
 
     @on(f"GET {_R}/branches/{{branch}}/protection")
@@ -437,7 +285,7 @@ class GitHub(Dialect):
     @on(f"GET {_R}/rules/branches/{{branch}}")
     def rules(self, call: Call) -> Any:
         rule = self._project(call).protections.get(call.values["branch"])
-        return Page([] if rule is None or not rule.ruleset else list(_rules(rule)))
+        return Page([] if rule is None or not rule.ruleset else list(rules_of(rule)))
 
     @on(f"DELETE {_R}/git/refs/{{ref}}")
     def delete_ref(self, call: Call) -> Any:
@@ -472,30 +320,13 @@ class GitHub(Dialect):
                 "type": "Repository",
                 "last_response": {"code": None, "status": None, "message": None},
             },
-        )  # noqa: E501
+        )
 
     @on(f"DELETE {_R}/hooks/{{hook_id}}")
     def remove_hook(self, call: Call) -> Any:
         project = self._project(call, "admin")
         project.hooks = [one for one in project.hooks if str(one.id) != call.values["hook_id"]]
         return Status(204)
-
-    def event(
-        self, hook: Hook, project: Project, kind: str, action: str, what: Any, by: Person | None
-    ) -> tuple[dict[str, str], Any] | None:
-        shared = {
-            "action": action,
-            "repository": self._repository(project),
-            "sender": _person(by or project_actor(project)),
-        }
-        if kind == "check":
-            about = {"check_run": _check_run(what)} if what.run else _status(what) | {"sha": what.sha}
-            return {"X-GitHub-Event": "check_run" if what.run else "status"}, shared | about
-        request, *review = what if isinstance(what, tuple) else (what,)
-        payload = shared | {"number": request.number, "pull_request": self._simple(project, request)}
-        if review:
-            return {"X-GitHub-Event": "pull_request_review"}, payload | {"review": _review(review[0])}
-        return {"X-GitHub-Event": "pull_request"}, payload
 
     # GraphQL: what REST lacks
 
@@ -541,74 +372,3 @@ class GitHub(Dialect):
                 request.queued, project.queue = "", [one for one in project.queue if one is not request]
             case _:
                 raise Refused(Why.ABSENT)
-
-
-def project_actor(project: Project) -> Person:
-    return next(iter(project.members))
-
-
-def _person(person: Person) -> dict[str, Any]:
-    return {"id": person.id, "login": person.login, "type": "User"}
-
-
-def _label(name: str) -> dict[str, Any]:
-    return {"name": name, "color": "ededed", "description": ""}
-
-
-def _team(slug: str) -> dict[str, Any]:
-    return {"slug": slug, "name": slug}
-
-
-def _review(review: Review) -> dict[str, Any]:
-    return {
-        "id": review.id,
-        "user": _person(review.person),
-        "state": review.state.upper(),
-        "commit_id": review.sha,
-        "body": review.body,
-        "submitted_at": time(review.at),
-    }
-
-
-def _state(state: str) -> str:
-    return "success" if state == "skipped" else state
-
-
-def _status(check: Check) -> dict[str, Any]:
-    return {
-        "id": check.id,
-        "context": check.name,
-        "state": _state(check.state),
-        "description": check.description or None,
-        "target_url": check.url or None,
-        "created_at": time(check.at),
-        "updated_at": time(check.at),
-    }
-
-
-def _check_run(check: Check) -> dict[str, Any]:
-    done = check.state != "pending"
-    return {
-        "id": check.id,
-        "name": check.name,
-        "head_sha": check.sha,
-        "status": "completed" if done else "in_progress",
-        "conclusion": check.state if done else None,
-        "started_at": time(check.at),
-        "completed_at": time(check.at) if done else None,
-        "details_url": check.url or None,
-    }
-
-
-def _rules(rule: Protection) -> Any:
-    if rule.locked or rule.approvals:
-        yield {"type": "pull_request", "parameters": {
-            "required_approving_review_count": rule.approvals, "dismiss_stale_reviews_on_push": rule.dismiss_stale,
-        }}  # fmt: skip
-    if rule.checks:
-        yield {"type": "required_status_checks", "parameters": {
-            "required_status_checks": [{"context": name} for name in rule.checks],
-            "strict_required_status_checks_policy": rule.up_to_date,
-        }}  # fmt: skip
-    if rule.queue:
-        yield {"type": "merge_queue"}

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from queue import Queue
 from typing import Any
 
-from tests.forge.core import Core, Person, Project
+from tests.forge.core import Core
 from tests.forge.dialect import Dialect
+from tests.forge.records import Person, Project
 
 
 @dataclass

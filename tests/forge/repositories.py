@@ -89,7 +89,7 @@ class Bare:
         return self.git("commit-tree", tree, *named, text=message, env=env)
 
     def replay(self, base: str, head: str) -> str:
-        """Return the tip of a rebase of `head` onto `base`. Raises Conflicting, also where merges are lost."""
+        """Return the tip of `head` rebased onto `base`. Raises Conflicting, also where merges are lost."""
         tip = base
         for commit in self.ahead(base, head):
             # `merge-tree --merge-base` needs git 2.40: three commits without history say the same.

@@ -7,7 +7,8 @@ with TestForge(folder, "github") as forge:
     forge.remaining = 3                             # calls until the rate limit; None: plenty
     assert forge.violations == []                   # of the official descriptions, ours and the client's
 
-Answers and requests are compared with `openapi/*.json`; fields that only the description asks for are filled in.
+Answers and requests are compared with `openapi/*.json`. Fields that the description requires and the forge
+has no use for are filled in with neutral values.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from tests.forge.gitlab import GitLab
-
 from tests.forge.contract import Contract
-from tests.forge.core import Core, Person, Project, Protection, Refused, Token, Why
+from tests.forge.core import Core
 from tests.forge.dialect import Broken, Call, Dialect, Page, Status
 from tests.forge.github import GitHub
+from tests.forge.gitlab import GitLab
 from tests.forge.hooks import Deliveries
+from tests.forge.records import Person, Project, Protection, Refused, Token, Why
 from tests.forge.repositories import Bare
 from tests.git_server import Answer, Asked, GitServer
 
@@ -43,7 +44,7 @@ SLOW_S = 3.0
 @dataclass
 class Fault:
     kind: int | str
-    """A status; or "broken" (no JSON), "slow", "lost" (carried out, not answered), "secondary" (rate limit)."""
+    """A status; or "broken" (no JSON), "slow", "lost" (executed, not answered), "secondary" (rate limit)."""
     times: int
     only: re.Pattern[str]
     retry_after: int
@@ -201,9 +202,17 @@ class ForgeAnswer(Answer):
 
     do_PATCH = do_DELETE = do_PUT
 
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        forge = self.server.remote
+        assert isinstance(forge, TestForge)
+        return super().date_time_string(int(forge.core.now().timestamp()))
+
     def _answer(self) -> None:
         forge = self.server.remote
         assert isinstance(forge, TestForge)
+        if forge.away:  # a connection from before
+            self.close_connection = True
+            return
         parts = urlsplit(self.path)
         body = self._body()
         at = parts.path.replace("/api/graphql", "/api/v3/graphql")
@@ -331,7 +340,7 @@ class Exchange:
             status, body = self.dialect.unauthorized(self.token)
             return Reply(status, body)
         contract = self.forge.contracts[self.dialect.name]
-        matched = contract.match(self.method, self.path)
+        matched = contract.match(self.method, self.dialect.path(self.path))
         if matched is None:
             self.forge.violations.append(f"{self.dialect.name}: no operation {self.method} {self.path}")
             return Reply(404, {"message": "Not Found"})
@@ -371,4 +380,3 @@ class Exchange:
         address = f"{self.forge.site}{self.dialect.prefix}{self.path}"
         headers = self.dialect.page_headers(address, self.query, number, last, size, len(page.items))
         return page.wrap(part), headers
-

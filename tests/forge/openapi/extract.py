@@ -3,9 +3,10 @@
     python -m tests.forge.openapi.extract github api.github.com.json > tests/forge/openapi/github.json
     python -m tests.forge.openapi.extract gitlab openapi_v2.yaml > tests/forge/openapi/gitlab.json
 
-The first file is github/rest-api-description `descriptions/api.github.com` (npm: @octokit/openapi), the second
-gitlabhq/gitlabhq `doc/api/openapi`. Taken are facts: paths, parameters, required fields, types, enums. Left out
-are the prose, the examples, and optional fields that the test forge does not send.
+The first file is github/rest-api-description `descriptions/api.github.com` (MIT; npm: @octokit/openapi), the
+second gitlabhq/gitlabhq `doc/api/openapi` (CC BY-SA 4.0). The extract takes facts only: paths, parameters,
+required fields, types, enums. It has no prose, no examples, and no optional field of an answer that the test
+forge does not send.
 """
 
 from __future__ import annotations
@@ -100,10 +101,7 @@ class Extract:
                 self.schemas[name] = {}
                 self.schemas[name] = self._facts(self._resolve(node))
             return {"$ref": f"#/schemas/{name}"}
-        facts: Schema = {}
-        for key in FACTS:
-            if node.get(key) is not None:
-                facts[key] = self._fact(key, node, request=request)
+        facts = {k: self._fact(k, node, request=request) for k in FACTS if node.get(k) is not None}
         if "allOf" in facts:
             facts |= self._joined(facts.pop("allOf"))
         if not request:
