@@ -278,7 +278,7 @@ class GitLab(Forge):
         try:
             with sharpened(
                 (
-                    "^401",
+                    "^401(?!.*(invalid_token|revoked|expired))",
                     ForgeProblem.FORBIDDEN,
                     "the token may not merge here",
                     "give it the right to merge",

@@ -69,7 +69,7 @@ def sharpened(*rules: tuple[str, ForgeProblem, str, str]) -> Iterator[None]:
         if not error.status or error.retry_at is not None:
             raise
         for pattern, problem, message, hint in rules:
-            if re.search(pattern, f"{error.status} {error.told}", re.IGNORECASE):
+            if re.search(pattern, f"{error.status} {error.told}", re.IGNORECASE | re.DOTALL):
                 said = f": {error.told}" if error.told else ""
                 raise ForgeError(
                     problem, f"{message}{said}", hint, status=error.status, told=error.told
