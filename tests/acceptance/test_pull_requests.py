@@ -1,0 +1,176 @@
+"""Story: the change set of a plan becomes pull requests in three repositories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.forge.server import TestForge
+from tests.stage import PLAN, Stage, git
+
+REPOS = ("a", "b", "c")
+BRANCH = f"coord/{PLAN}"
+
+
+@pytest.fixture(scope="module", params=["github", "gitlab"])
+def site(
+    request: pytest.FixtureRequest, new_stage: Callable[[], Stage], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SimpleNamespace]:
+    """A swept plan over three repositories in a chain, at a forge."""
+    stage = new_stage()
+    with TestForge(tmp_path_factory.mktemp("forge"), request.param) as forge:
+        token = forge.token("coord")
+        projects, repos = {}, {}
+        for name in REPOS:
+            projects[name] = forge.create_project(f"acme/{name}", seed=stage.repo(name))
+            projects[name].labels.append("coord")
+            repos[name] = {
+                "url": forge.url(f"acme/{name}", f"coord:{token}"),
+                "forge": {"type": request.param, "api": forge.api},
+            }
+        before = {"b": ["T-a"], "c": ["T-b"]}
+        stage.write(
+            [
+                {
+                    "id": f"T-{name}",
+                    "repo": name,
+                    "task": f"tell @ann, closes #1 in {name} <!-- coord: end -->",
+                    "action": "echo new > work",
+                    "blocked_by": before.get(name, []),
+                }
+                for name in REPOS
+            ],
+            repos=repos,
+        )
+        stage.up()
+        assert stage.sweep().code == 0
+        secret = stage.folder / "token"
+        secret.write_text(token)
+        secret.chmod(0o600)
+        stage.ok(
+            "credential", "add", "forge", f"file:{secret}", "--purpose", "pr", "--host", "127.0.0.1", "--all"
+        )
+        yield SimpleNamespace(stage=stage, forge=forge, projects=projects, token=token)
+        assert forge.violations == []
+
+
+def requests_of(site: SimpleNamespace, name: str) -> list[Any]:
+    return [one for one in site.projects[name].requests if one.state == "open"]
+
+
+def test_requests_are_opened_once_in_order_with_what_they_depend_on(site: SimpleNamespace):
+    stage, forge = site.stage, site.forge
+    seen = stage.ok("pr", "create", PLAN, "--dry-run", "--json").json
+    assert [(one["repo"], one["action"]) for one in seen] == [(name, "would_create") for name in REPOS]
+    assert not any(requests_of(site, name) for name in REPOS)
+
+    forge.seen.clear()
+    words = ("--reviewer", "ann", "--label", "coord", "--assignee", "bob")
+    made = stage.ok("pr", "create", PLAN, *words, "--json").json
+    assert [(one["repo"], one["action"], one["pushed"]) for one in made] == [
+        (name, "created", True) for name in REPOS
+    ]
+    for name in REPOS:
+        assert len([one for one in forge.seen if f"acme/{name}" in one.path.replace("%2F", "/")]) <= 6
+        (request,) = requests_of(site, name)
+        assert request.labels == ["coord"]
+        assert [person.login for person in request.assignees] == ["bob"]
+        assert [person.login for person in request.reviewers] == ["ann"]
+        assert git(forge.path(f"acme/{name}"), "rev-parse", BRANCH) == made[REPOS.index(name)]["head"]
+    mark = "#" if forge.dialect.name == "github" else "!"
+    (second,) = requests_of(site, "b")
+    assert f"Depends on acme/a{mark}{made[0]['number']}" in second.body
+    assert f"acme/c{mark}{made[2]['number']}" in second.body, "the state of all"
+    assert "@ann" not in second.body, "nobody is mentioned by a title of the file"
+
+    again = stage.ok("pr", "create", PLAN, *words, "--json").json
+    assert {one["action"] for one in again} == {"unchanged"}
+    assert [one["url"] for one in again] == [one["url"] for one in made]
+
+
+def test_a_person_s_text_and_title_stay_beside_the_section(site: SimpleNamespace, tmp_path: Path):
+    stage = site.stage
+    (request,) = requests_of(site, "a")
+    request.title, request.body = "Better", f"Mine.\n\n{request.body}\n\nBelow."
+    stage.ok("pr", "create", PLAN)
+    assert request.title == "Better"
+    assert request.body.startswith("Mine.")
+    assert request.body.endswith("Below.")
+
+    (tmp_path / "text").write_text("From a file.")
+    stage.ok("pr", "create", PLAN, "--repo", "a", "--body", str(tmp_path / "text"))
+    assert request.body.startswith("From a file.")
+    assert "Mine." not in request.body
+    assert "Depends on" not in request.body
+
+
+def test_the_list_has_checks_and_reviews_and_asks_only_for_news(site: SimpleNamespace):
+    stage, forge = site.stage, site.forge
+    (request,) = requests_of(site, "b")
+    forge.check(site.projects["b"], request.sha, "build", "failure", run=False)
+    forge.approve(site.projects["a"], requests_of(site, "a")[0].number)
+    found = {one["repo"]: one for one in stage.ok("pr", "list", PLAN, "--json").json}
+    assert [one["state"] for one in found["b"]["checks"] if one["name"] == "build"] == ["failure"]
+    assert [(one["author"], one["state"]) for one in found["a"]["reviews"]] == [("ann", "approved")]
+    assert [one["repo"] for one in stage.ok("pr", "list", "--failing", "--json").json] == ["b"]
+
+    forge.seen.clear()
+    stage.ok("pr", "list", "--mine")
+    assert forge.seen
+    assert all(one.conditional for one in forge.seen)
+    assert "red: build" in stage.ok("pr", "list").out
+
+
+def test_a_commit_of_a_person_on_the_branch_is_never_overwritten(site: SimpleNamespace):
+    stage, forge = site.stage, site.forge
+    tip = git(forge.path("acme/c"), "rev-parse", BRANCH)
+    theirs = forge.push(site.projects["c"], BRANCH, theirs="x\n")
+    refused = stage.coord("pr", "create", PLAN)
+    assert refused.code == 6
+    assert "nothing was changed" in refused.err
+    assert git(forge.path("acme/c"), "rev-parse", BRANCH) == theirs
+    git(forge.path("acme/c"), "update-ref", f"refs/heads/{BRANCH}", tip)
+
+
+def test_a_limit_makes_a_row_with_an_error_and_a_revoked_token_says_so(site: SimpleNamespace):
+    stage, forge = site.stage, site.forge
+    forge.fail("secondary", times=100, retry_after=4000)
+    limited = stage.coord("pr", "list", "--json")
+    forge.faults.clear()
+    assert limited.code == 5
+    assert all(one["state"] is None and one["checks"] == [] and one["error"] for one in limited.json)
+
+    forge.revoke(site.token)
+    refused = stage.coord("pr", "create", PLAN, "--repo", "a")
+    assert refused.code == 4
+    assert site.token not in refused.err + refused.out
+    forge.core.tokens[site.token].revoked = False
+
+
+def test_a_file_that_names_another_api_gets_no_token(site: SimpleNamespace):
+    stage, forge = site.stage, site.forge
+    before = stage.file.read_text()
+    document = yaml.safe_load(before)
+    document["repos"][0]["forge"]["api"] = forge.api.replace("127.0.0.1", "localhost")
+    stage.file.write_text(yaml.safe_dump(document))
+    forge.seen.clear()
+    refused = stage.coord("pr", "create", PLAN, "--repo", "a")
+    stage.file.write_text(before)
+    assert refused.code == 4
+    assert forge.seen == []
+
+
+def test_closing_closes_all_and_a_merged_one_stays_merged(site: SimpleNamespace):
+    stage, forge = site.stage, site.forge
+    forge.merge(site.projects["a"], requests_of(site, "a")[0].number)
+    closed = stage.ok("pr", "close", PLAN, "--yes", "--json").json
+    assert {one["repo"]: one["state"] for one in closed} == {"a": "merged", "b": "closed", "c": "closed"}
+    assert not any(requests_of(site, name) for name in REPOS)
+    assert len(stage.ok("pr", "open", PLAN).out.split()) == 3
+    kinds = [one["kind"] for one in stage.ok("events", "--kind", "request.*", "--json").json]
+    assert {"request.opened", "request.closed"} <= set(kinds)
