@@ -27,6 +27,7 @@ from coordination.forges.models import (
 from tests.forge.records import Project
 from tests.forge.server import TestForge
 
+pytestmark = pytest.mark.parametrize("forge", ["github", "gitlab"], indirect=True)
 BRANCH = "work/one"
 IMPATIENT = timedelta(seconds=1)
 """Shorter than any limit that the test forge sets without `retry_after`."""
@@ -65,13 +66,6 @@ class Ground:
     @property
     def is_github(self) -> bool:
         return self.server.dialect.name == "github"
-
-
-@pytest.fixture(params=["github", "gitlab"])
-def forge(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[TestForge]:
-    with TestForge(tmp_path / "forge", request.param) as made:
-        yield made
-    assert made.violations == []
 
 
 @pytest.fixture
@@ -360,6 +354,8 @@ def test_a_token_that_is_wrong_or_revoked_is_told_from_one_without_rights(ground
     assert problem(lambda: reader.close(made.number)) in (ForgeProblem.FORBIDDEN, ForgeProblem.NOT_FOUND)
     merging = lambda: reader.merge(made.number, expected_head=made.head_sha, method=MergeMethod.MERGE)  # noqa: E731
     assert problem(merging) is ForgeProblem.FORBIDDEN
+    opening = lambda: reader.create(NewRequest(head=BRANCH, base="main", title="Two"))  # noqa: E731
+    assert problem(opening) in (ForgeProblem.FORBIDDEN, ForgeProblem.FORK_NEEDED)
 
     ground.server.revoke(ground.token)
     assert problem(lambda: ground.forge.get(made.number)) is ForgeProblem.UNAUTHORIZED

@@ -311,7 +311,7 @@ class GitHub(GitHubBase):
             201,
             {
                 "id": hook.id,
-                "config": {"url": hook.url},
+                "config": {},
                 "events": ["*"],
                 "active": True,
                 "name": "web",

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from tests.forge.openapi.operations import ASKED, CORRECTED, DESCRIBED, KEPT, LISTS, UNDESCRIBED
+from tests.forge.openapi.operations import ASKED, CORRECTED, DESCRIBED, KEPT, LISTS, STATUSES, UNDESCRIBED
 
 Schema = dict[str, Any]
 FACTS = (
@@ -65,7 +65,7 @@ class Extract:
         bodies = [one["schema"] for one in parameters if one["in"] == "body"]
         if "requestBody" in stated:
             bodies = [stated["requestBody"]["content"]["application/json"]["schema"]]
-        answers = {}
+        answers = dict.fromkeys(STATUSES.get(name, ()))
         for status, answer in stated["responses"].items():
             content = self._resolve(answer)
             content = content.get("content", {}).get("application/json", content)

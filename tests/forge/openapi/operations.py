@@ -69,6 +69,9 @@ UNDESCRIBED: dict[str, dict[str, Any]] = {
     },
 }
 
+STATUSES = {f"POST {_MR}/approve": ("409",)}
+"""Statuses of the API's manual that openapi_v2.yaml lacks."""
+
 LISTS = {f"GET {_P}/merge_requests", f"GET {_P}/pipelines", f"GET {_MR}/reviewers"}
 """Answered with a list; openapi_v2.yaml states a single record."""
 
