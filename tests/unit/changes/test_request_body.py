@@ -31,7 +31,7 @@ def test_a_title_of_the_file_mentions_nobody_closes_nothing_and_stays_on_its_lin
     text = section(HOSTILE)
     assert "\x1b" not in text
     assert "@ann" not in text
-    assert "#1 " not in text
+    assert "fixes #1" not in text
     assert "![" not in text
     assert text.count(END) == 1
     assert text.count("\n# big") == 0
