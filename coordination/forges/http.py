@@ -194,7 +194,7 @@ class HttpClient:
         """Return the pause after which a call may be repeated; None if it must not be."""
         match error.problem:
             case ForgeProblem.RATE_LIMIT | ForgeProblem.SECONDARY_LIMIT:
-                return 0.0  # the next try waits for the end of the limit
+                return max(0.0, self._paused_until - time.monotonic())
             case ForgeProblem.UNREACHABLE if error.__cause__ is not None:
                 never_sent = isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout)
                 return delay_s(tries) if method == "GET" or never_sent else None

@@ -17,6 +17,7 @@ from functools import cached_property
 from hashlib import sha256
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from redis.client import Pipeline
 from redis.exceptions import ResponseError
 
 from coordination.errors import NotFound, Unreadable
@@ -253,13 +254,14 @@ class ChangeSets:
         change set was discarded meanwhile.
         """
         key = self._keys.changes(change_set)
-        with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.watch(key)
+
+        def write(pipeline: Pipeline) -> None:
             if not pipeline.hexists(key, f"tip {repo}"):
                 raise _not_found(change_set, repo)
             pipeline.multi()
             pipeline.hset(key, f"request {repo}", request.model_dump_json())
-            pipeline.execute()
+
+        self._redis.transaction(write, key)
         self._store.announce(kind, change_set, repos=[repo], title=request.url, actor=request.by)
 
     def discard(self, change_set: str, repo: str) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -42,11 +43,14 @@ class ForgeAccess:
         self._store = CredentialStore(credentials_file())
         self._announce = connection.store.announce
         self._secrets: dict[str, str] = {}
+        self._lock = Lock()
 
     def forge(self, repo: str, address: ForgeAddress) -> Forge:
         """Return the forge. Raises NotAllowed without a credential, SecretUnreadable, ForgeError."""
         name = credential_for(self._store.all(), repo, address, datetime.now(UTC))
-        return self._clients.open(address, self._secret(name, repo))
+        secret = self._secret(name, repo)
+        with self._lock:
+            return self._clients.open(address, secret)
 
     @contextmanager
     def target(self, repo: Repo, change: RepoChange, checkout: Path) -> Iterator[PushTarget]:
@@ -95,7 +99,8 @@ class ForgeAccess:
         )
 
     def _secret(self, name: str, repo: str) -> str:
-        if name not in self._secrets:
-            self._announce("credential.read", name, repos=[repo], data={"todo": "forge"})
-            self._secrets[name] = self._store.read(name).value
-        return self._secrets[name]
+        with self._lock:
+            if name not in self._secrets:
+                self._announce("credential.read", name, repos=[repo], data={"todo": "forge"})
+                self._secrets[name] = self._store.read(name).value
+            return self._secrets[name]
