@@ -111,6 +111,8 @@ def test_both_dialects_answer_with_their_own_statuses(web: Web):
         ("PUT", f"{GITHUB}/pulls/1/merge", "coord", {"sha": "0" * 40}, 409),
         ("PATCH", f"{GITHUB}/pulls/1", "eve", {"state": "closed"}, 403),
         ("PUT", f"{GITLAB}/merge_requests/1/rebase", "coord", {}, 202),
+        ("PATCH", f"{GITHUB}/pulls/1", "coord", {"body": "x" * 65_537}, 422),
+        ("PUT", f"{GITLAB}/merge_requests/1", "coord", {"description": "x" * 1_048_577}, 400),
         ("GET", f"{GITHUB}/branches/main/protection", "coord", None, 404),
         ("DELETE", f"{GITHUB}/git/refs/heads/work/one", "coord", None, 204),
         ("DELETE", f"{GITHUB}/git/refs/heads/work/one", "coord", None, 422),
@@ -119,6 +121,17 @@ def test_both_dialects_answer_with_their_own_statuses(web: Web):
         answer = web.call(method, path, by, json=body) if body is not None else web.call(method, path, by)
         assert answer.status_code == status, (method, path, answer.text)
     assert web.call("GET", f"{GITHUB}/pulls/1").json()["state"] == "closed"
+
+
+def test_gitlab_merges_nothing_that_it_has_not_checked(web: Web):
+    head = web.forge.push(web.project, "work/one", one="1\n")
+    new = {"source_branch": "work/one", "target_branch": "main", "title": "One"}
+    at = f"{GITLAB}/merge_requests/1"
+    web.call("POST", f"{GITLAB}/merge_requests", json=new)
+    web.project.asked.clear()
+    assert web.call("PUT", f"{at}/merge", json={"sha": head}).status_code == 405
+    assert web.call("GET", at).json()["detailed_merge_status"] == "mergeable"
+    assert web.call("PUT", f"{at}/merge", json={"sha": head}).json()["state"] == "merged"
 
 
 def test_a_dismissed_approval_is_none_and_a_stale_one_neither(web: Web):

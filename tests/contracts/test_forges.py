@@ -434,8 +434,11 @@ def test_reads_are_repeated_after_trouble_of_the_forge_and_writes_are_not(ground
 
 def test_a_broken_answer_and_an_absent_forge_are_told_apart(ground: Ground):
     made = ground.request()
-    ground.server.fail("broken")
-    assert problem(lambda: ground.forge.get(made.number)) is ForgeProblem.BROKEN_ANSWER
+    for kind in ("broken", "huge"):
+        ground.server.fail(kind)
+        assert problem(lambda: ground.forge.get(made.number)) is ForgeProblem.BROKEN_ANSWER
+    ground.server.fail("hostile")
+    assert problem(lambda: ground.forge.close(made.number)) is ForgeProblem.INVALID
     ground.server.away = True
     assert problem(lambda: ground.forge.get(made.number)) is ForgeProblem.UNREACHABLE
 

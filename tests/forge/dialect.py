@@ -84,10 +84,6 @@ class Dialect(ABC):
         """Return the path of an operation."""
         return path
 
-    def is_free(self, path: str) -> bool:
-        """Whether a request costs nothing of the rate limit."""
-        return path == "/rate_limit"
-
     def page_headers(
         self, address: str, query: dict[str, str], number: int, last: int, size: int, total: int
     ) -> dict[str, str]:

@@ -25,15 +25,7 @@ _EVENTS = {"APPROVE": "approved", "REQUEST_CHANGES": "changes_requested", "COMME
 
 
 class GitHub(GitHubBase):
-    # People and repositories
-
-    @on("GET /user")
-    def user(self, call: Call) -> Any:
-        return person(call.person)
-
-    @on("GET /rate_limit")
-    def rate_limit(self, call: Call) -> Any:
-        return {}
+    # Repositories
 
     @on(f"GET {_R}")
     def repository(self, call: Call) -> Any:

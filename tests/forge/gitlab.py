@@ -17,10 +17,6 @@ _REVIEWS = {"approved": "approved", "changes_requested": "requested_changes", "c
 class GitLab(GitLabBase):
     # People and projects
 
-    @on("GET /user")
-    def user(self, call: Call) -> Any:
-        return self._person(call.person)
-
     @on("GET /users")
     def users(self, call: Call) -> Any:
         name = call.query.get("username", "").lower()
@@ -80,14 +76,6 @@ class GitLab(GitLabBase):
         project.bare.move(call.values["branch"], "", sha)
         self.core.refresh(project)
         return Status(204)
-
-    @on(f"GET {_P}/protected_branches/{{name}}")
-    def protected_branch(self, call: Call) -> Any:
-        name = call.values["name"]
-        if name not in self._project(call).protections:
-            raise Refused(Why.ABSENT)
-        levels = [{"id": 1, "access_level": 40}]
-        return {"id": 1, "name": name, "allow_force_push": False, "merge_access_levels": levels}
 
     # Merge requests
 

@@ -3,7 +3,7 @@
 with TestForge(folder, "github") as forge:
     project = forge.create("acme/api", seed=checkout)
     forge.token("coord")                            # of a person who may write
-    forge.fail(502, times=2)                        # the next two answers; also "broken", "slow", "lost"
+    forge.fail(502, times=2)                        # the next two answers; other kinds: `Fault`
     forge.remaining = 3                             # calls until the rate limit; None: plenty
     assert forge.violations == []                   # of the official descriptions, ours and the client's
 
@@ -39,12 +39,15 @@ from tests.git_server import Answer, Asked, GitServer
 LIMIT = 5000
 WINDOW_S = 3600
 SLOW_S = 3.0
+HUGE_BYTES = 17 * 1024 * 1024
 
 
 @dataclass
 class Fault:
     kind: int | str
-    """A status; or "broken" (no JSON), "slow", "lost" (executed, not answered), "secondary" (rate limit)."""
+    """A status; or "broken" (no JSON), "huge", "hostile" (a refusal with control characters and the token),
+    "slow", "lost" (executed, not answered), "secondary" (rate limit).
+    """
     times: int
     only: re.Pattern[str]
     retry_after: int
@@ -296,6 +299,13 @@ class Exchange:
     def _faulty(self, fault: Fault) -> Reply:
         if fault.kind == "broken":
             return Reply(200, b'{"number": 1, "state', {"Content-Type": "application/json"})
+        if fault.kind == "huge":
+            return Reply(
+                200, b'{"title": "' + HUGE_BYTES * b"x" + b'"}', {"Content-Type": "application/json"}
+            )
+        if fault.kind == "hostile":
+            brought = self.headers.get("Authorization", "")
+            return Reply(422, {"message": f"\x1b[2J\x1b]0;title\x07\u202e{brought} " + 9999 * "long "})
         if fault.kind == "secondary":
             status, body = self.dialect.secondary_limit()
             return Reply(status, body, {"Retry-After": str(fault.retry_after)})
@@ -303,14 +313,13 @@ class Exchange:
 
     def _limited(self, raw: bytes) -> Reply:
         self.token = self.forge.core.tokens.get(self.dialect.token(self.headers))
-        free = self.dialect.is_free(self.path)
-        if self.token and not free and self._left() <= 0:
+        if self.token and self._left() <= 0:
             status, body = self.dialect.primary_limit()
             return Reply(status, body, self.dialect.limit_headers(0, LIMIT, self._reset(), exhausted=True))
         reply = self._described(raw)
         if reply.status == 200 and self.method == "GET":
             reply = self._conditional(reply)
-        if self.token and not free and (reply.status != 304 or not self.dialect.free_if_unchanged):
+        if self.token and (reply.status != 304 or not self.dialect.free_if_unchanged):
             self._spend()
         headers = self.dialect.limit_headers(self._left(), LIMIT, self._reset(), exhausted=False)
         reply.headers = {"Content-Type": "application/json"} | headers | reply.headers
