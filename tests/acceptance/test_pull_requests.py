@@ -63,7 +63,7 @@ def requests_of(site: SimpleNamespace, name: str) -> list[Any]:
     return [one for one in site.projects[name].requests if one.state == "open"]
 
 
-def test_requests_are_opened_once_in_order_with_what_they_depend_on(site: SimpleNamespace):
+def requests_are_opened_once_in_order_with_what_they_depend_on(site: SimpleNamespace):
     stage, forge = site.stage, site.forge
     seen = stage.ok("pr", "create", PLAN, "--dry-run", "--json").json
     assert [(one["repo"], one["action"]) for one in seen] == [(name, "would_create") for name in REPOS]
@@ -93,7 +93,7 @@ def test_requests_are_opened_once_in_order_with_what_they_depend_on(site: Simple
     assert [one["url"] for one in again] == [one["url"] for one in made]
 
 
-def test_a_person_s_text_and_title_stay_beside_the_section(site: SimpleNamespace, tmp_path: Path):
+def a_person_s_text_and_title_stay_beside_the_section(site: SimpleNamespace, tmp_path: Path):
     stage = site.stage
     (request,) = requests_of(site, "a")
     request.title, request.body = "Better", f"Mine.\n\n{request.body}\n\nBelow."
@@ -109,7 +109,7 @@ def test_a_person_s_text_and_title_stay_beside_the_section(site: SimpleNamespace
     assert "Depends on" not in request.body
 
 
-def test_the_list_has_checks_and_reviews_and_asks_only_for_news(site: SimpleNamespace):
+def the_list_has_checks_and_reviews_and_asks_only_for_news(site: SimpleNamespace):
     stage, forge = site.stage, site.forge
     (request,) = requests_of(site, "b")
     forge.check(site.projects["b"], request.sha, "build", "failure", run=False)
@@ -126,7 +126,7 @@ def test_the_list_has_checks_and_reviews_and_asks_only_for_news(site: SimpleName
     assert "red: build" in stage.ok("pr", "list").out
 
 
-def test_a_commit_of_a_person_on_the_branch_is_never_overwritten(site: SimpleNamespace):
+def a_commit_of_a_person_on_the_branch_is_never_overwritten(site: SimpleNamespace):
     stage, forge = site.stage, site.forge
     tip = git(forge.path("acme/c"), "rev-parse", BRANCH)
     theirs = forge.push(site.projects["c"], BRANCH, theirs="x\n")
@@ -137,7 +137,7 @@ def test_a_commit_of_a_person_on_the_branch_is_never_overwritten(site: SimpleNam
     git(forge.path("acme/c"), "update-ref", f"refs/heads/{BRANCH}", tip)
 
 
-def test_a_limit_makes_a_row_with_an_error_and_a_revoked_token_says_so(site: SimpleNamespace):
+def a_limit_makes_a_row_with_an_error_and_a_revoked_token_says_so(site: SimpleNamespace):
     stage, forge = site.stage, site.forge
     forge.fail("secondary", times=100, retry_after=4000)
     limited = stage.coord("pr", "list", "--json")
@@ -152,7 +152,7 @@ def test_a_limit_makes_a_row_with_an_error_and_a_revoked_token_says_so(site: Sim
     forge.core.tokens[site.token].revoked = False
 
 
-def test_a_file_that_names_another_api_gets_no_token(site: SimpleNamespace):
+def a_file_that_names_another_api_gets_no_token(site: SimpleNamespace):
     stage, forge = site.stage, site.forge
     before = stage.file.read_text()
     document = yaml.safe_load(before)
@@ -165,7 +165,7 @@ def test_a_file_that_names_another_api_gets_no_token(site: SimpleNamespace):
     assert forge.seen == []
 
 
-def test_closing_closes_all_and_a_merged_one_stays_merged(site: SimpleNamespace):
+def closing_closes_all_and_a_merged_one_stays_merged(site: SimpleNamespace):
     stage, forge = site.stage, site.forge
     forge.merge(site.projects["a"], requests_of(site, "a")[0].number)
     closed = stage.ok("pr", "close", PLAN, "--yes", "--json").json
@@ -174,3 +174,14 @@ def test_closing_closes_all_and_a_merged_one_stays_merged(site: SimpleNamespace)
     assert len(stage.ok("pr", "open", PLAN).out.split()) == 3
     kinds = [one["kind"] for one in stage.ok("events", "--kind", "request.*", "--json").json]
     assert {"request.opened", "request.closed"} <= set(kinds)
+
+
+def test_requests_are_opened_kept_in_step_listed_and_closed(site: SimpleNamespace, tmp_path: Path):
+    """One story: each part begins where the one before it ended."""
+    requests_are_opened_once_in_order_with_what_they_depend_on(site)
+    a_person_s_text_and_title_stay_beside_the_section(site, tmp_path)
+    the_list_has_checks_and_reviews_and_asks_only_for_news(site)
+    a_commit_of_a_person_on_the_branch_is_never_overwritten(site)
+    a_limit_makes_a_row_with_an_error_and_a_revoked_token_says_so(site)
+    a_file_that_names_another_api_gets_no_token(site)
+    closing_closes_all_and_a_merged_one_stays_merged(site)
