@@ -8,6 +8,7 @@
 | `changes` | change sets as people see and handle them |
 | `landing` | a change set into the base branches, and out of them again |
 | `checks` | quality checks of repositories: their runs, and reports |
+| `services` | services of repositories, kept up by a supervisor |
 | `operations` | processes of this machine, doctor, metrics, Redis users, Flower |
 | `runs` `tracker` | plans in execution; records of the file, queried and edited |
 | `history` | the history of the file: search, trends |

@@ -155,6 +155,7 @@ class Stage:
         repos: Iterable[str] | Mapping[str, Fields] = (),
         plan: Fields | None = None,
         plans: Sequence[Fields] = (),
+        services: Sequence[Fields] = (),
     ) -> None:
         """The file, with one plan of these todos, and `plans` beside it; each todo gets what it does not say,
         and goes without what is None.
@@ -173,6 +174,7 @@ class Stage:
             "coordination": {
                 "plans": [{"id": PLAN, "title": "a plan", **(plan or {})}, *plans],
                 "todos": [self._row(todo) for todo in todos],
+                "services": list(services),
             },
         }
         self.file.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from coordination.errors import CoordinationError, NotTrusted, Unsafe
-from coordination.models import LandAction, NoopAction, RevertAction, Workspace
+from coordination.models import InWorker, Workspace
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.brief import RunBrief
 from coordination.runs.inputs import PredecessorOutput, TodoInputs
@@ -250,10 +250,7 @@ class SignedResults:
     def _contained(self, grant: Grant, brief: RunBrief) -> int:
         """Check the tip at which a todo begins; return the last fence of the repository that it contains."""
         todo, repo = grant.spec.todo, grant.spec.repo.name
-        if (
-            isinstance(todo.action, NoopAction | LandAction | RevertAction)
-            or todo.workspace is Workspace.IN_PLACE
-        ):
+        if isinstance(todo.action, InWorker) or todo.workspace is Workspace.IN_PLACE:
             return ANY_FENCE
         carried = brief.carried_tips.get(repo)
         if grant.tip is None:

@@ -13,6 +13,7 @@
 | `checks.py` | quality checks: run, and their results |
 | `landing.py` | change sets into the base branches, and out of them again |
 | `requests.py` | pull requests of change sets |
+| `services.py` | services of repositories: start, stop, states |
 | `planning.py` | order and duration of a plan, preview of a sweep |
 | `messages.py` `machine.py` | messages; doctor, Flower, metrics, ACL users, the first file |
 | `events.py` `subscribers.py` | events: listed, followed; functions that are called with them |
@@ -107,6 +108,10 @@ if TYPE_CHECKING:
     from coordination.runs.views.progress import RunEvent
     from coordination.runs.views.raw_records import IN_HAND
     from coordination.runs.views.run_view import LAST
+    from coordination.services.graph import Phase
+    from coordination.services.outcome import ServicesOutcome
+    from coordination.services.stages import Stage
+    from coordination.services.view import ServiceView
     from coordination.tracker.executing import as_view
     from coordination.tracker.kinds import OPEN
     from coordination.tracker.manager import CoordinationManager
@@ -193,6 +198,7 @@ __all__ = [
     "NoEta",
     "Outcome",
     "Overdue",
+    "Phase",
     "PlanCompletion",
     "PlanGraph",
     "Progress",
@@ -222,7 +228,10 @@ __all__ = [
     "Saving",
     "Scope",
     "Selectors",
+    "ServiceView",
+    "ServicesOutcome",
     "Severity",
+    "Stage",
     "Step",
     "Stopped",
     "Subject",
@@ -316,6 +325,10 @@ _HOMES = {
     "runs.views.progress": ("RunEvent",),
     "runs.views.raw_records": ("IN_HAND",),
     "runs.views.run_view": ("LAST",),
+    "services.graph": ("Phase",),
+    "services.outcome": ("ServicesOutcome",),
+    "services.stages": ("Stage",),
+    "services.view": ("ServiceView",),
     "tracker.executing": ("as_view",),
     "tracker.kinds": ("OPEN",),
     "tracker.manager": ("CoordinationManager",),

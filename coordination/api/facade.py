@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from coordination.api.planning import Planner
     from coordination.api.requests import Requests
     from coordination.api.runs import Runs
+    from coordination.api.services import Services
     from coordination.api.trust import TrustAdministration
     from coordination.breakers.records import Breaker, Reset
     from coordination.cache.contexts import Context
@@ -100,6 +101,13 @@ class Facade(EcosystemAccess):
         from coordination.api.checks import QualityChecks
 
         return QualityChecks(self)
+
+    @cached_property
+    def services(self) -> Services:
+        """Return the services of repositories: start, stop, states."""
+        from coordination.api.services import Services
+
+        return Services(self)
 
     @cached_property
     def landings(self) -> Landings:

@@ -108,16 +108,18 @@ class Daemon:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(record.pid, number)
             if wait_until(lambda: not alive(record), timeout_s):
-                self._forget(record)
+                self.forget(record)
                 logger.info("stopped the %s, pid %d", self.name, record.pid)
                 return record
         raise CoordinationError(
             f"the {self.name} (pid {record.pid}) does not exit", f"see {self.log}, then: kill -9 {record.pid}"
         )
 
-    def _forget(self, stopped: Record) -> None:
-        """Delete the record of a stopped process. The record of a process that died by itself is kept."""
-        if self.record() == stopped:
+    def forget(self, stopped: Record | None = None) -> None:
+        """Delete the record of a stopped process, or of one that ends now. The record of a process that died
+        by itself is kept.
+        """
+        if stopped is None or self.record() == stopped:
             self._record.unlink(missing_ok=True)
 
     def log_tail(self) -> str:

@@ -123,6 +123,12 @@ COMMANDS: Families = {
         "execute": ("runs.sweep:execute", "Run one todo.", "todo execute"),
         "exec": ("runs.exec:exec_", "Run one command in many repositories.", "repo exec"),
         "retry": ("runs.retry:retry", "Run the failed and blocked todos of a run again.", "run retry"),
+        "start-service": ("runs.services:start_service", "Start services, and what they depend on."),
+        "stop-service": ("runs.services:stop_service", "Stop services, and what depends on them."),
+        "restart-service": ("runs.services:restart_service", "Restart services, and what depends on them."),
+        "list-services": ("runs.services:list_services", "List the services with their states."),
+        "show-service": ("runs.services:show_service", "Show a service with its last look."),
+        "service-logs": ("runs.services:service_logs", "Print what a service wrote.", "service logs"),
         "changes": (
             "runs.changes:changes",
             "List the change sets: branch, size, what they wait for.",

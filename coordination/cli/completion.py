@@ -125,6 +125,7 @@ dependency_ids = from_file(_dependencies)
 work_ids = from_file(lambda file: {**_issues(file), **_todos(file), **_plans(file)})
 """Records that can block another one."""
 repo_names = from_file(_repos)
+service_names = from_file(lambda file: {one.name: one.repo for one in file.coordination.services})
 resource_names = from_file(lambda file: {resource.name: resource.type for resource in file.resources})
 assignees = from_file(_assignees)
 labels = from_file(_labels)

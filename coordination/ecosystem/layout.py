@@ -53,6 +53,10 @@ RECORDS: dict[str, type[models.Record]] = {
     **_retries("coordination.templates.plan"),
     "coordination.templates.steps": models.TemplateStep,
     **_executable("coordination.templates.steps"),
+    "coordination.services": models.Service,
+    "coordination.services.probe": models.Probe,
+    "coordination.services.probe.http": models.HttpProbe,
+    "coordination.services.probe.file": models.FileProbe,
     "coordination.dependencies": models.Dependency,
     "coordination.dependencies.validation": models.Validation,
 }

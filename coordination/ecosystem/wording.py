@@ -27,6 +27,7 @@ ACTIONS: dict[str, type[BaseModel]] = {
     "land": models.LandAction,
     "revert": models.RevertAction,
     "qa": models.QaAction,
+    "service": models.ServiceAction,
 }
 
 USED_ELSEWHERE = {

@@ -11,6 +11,7 @@ This package alone defines the fields and values of the file; `ecosystem/parsing
 | `repositories.py` | repositories and resources |
 | `tracking.py` | issues, plans, todos, dependencies; the whole file |
 | `plan_rules.py` | the fields that plans and their templates share |
+| `services.py` | services of repositories, and their probes |
 | `templates.py` | templates of plans |
 """
 
@@ -24,6 +25,7 @@ from coordination.models.execution import (
     Cache,
     FailureSign,
     Gate,
+    InWorker,
     Jitter,
     ManualAction,
     NoopAction,
@@ -40,6 +42,7 @@ from coordination.models.execution import (
     Verdict,
     Workspace,
     WriteBack,
+    is_made_by_coord,
     is_of_landing,
 )
 from coordination.models.landing import (
@@ -55,6 +58,15 @@ from coordination.models.landing import (
 )
 from coordination.models.plan_rules import PlanChecks, PlanRules, QaWhen
 from coordination.models.repositories import Repo, Resource, ResourceNeed, ResourceType
+from coordination.models.services import (
+    FileProbe,
+    HttpProbe,
+    Probe,
+    Restart,
+    Service,
+    ServiceAction,
+    ServiceStep,
+)
 from coordination.models.templates import (
     Parameter,
     ParameterType,
@@ -113,16 +125,18 @@ from coordination.models.values import (
 )
 
 __all__ = [
-    "DURATION_UNITS_S", "ECOSYSTEM_ID", "FILE_NAME", "HIDDEN", "OPEN_TODO", "SECRET", "Action", "AgentAction",
-    "Atomic", "Backoff", "Cache", "Check", "CheckKind", "CheckName", "Command", "Commit", "Coordination",
-    "Count", "Criterion", "Day", "Dependency", "DependencyStatus", "DependencyType", "Duration", "Ecosystem",
-    "FailureSign", "Foreign", "Gate", "Id", "Issue", "IssueStatus", "Jitter", "Labels", "LandAction",
-    "LandCheck", "LandRules", "LandStep", "Level", "ManualAction", "Method", "Milestone", "NoopAction",
-    "OnFailure", "OutputSign", "Parameter", "ParameterType", "Plan", "PlanChecks", "PlanRules", "PlanStatus",
-    "PythonAction", "QaAction", "QaWhen", "Record", "Repo", "RepoName", "RepoOrder", "Resource",
-    "ResourceName", "ResourceNeed", "ResourceType", "Retry", "RevertAction", "RewriteAction", "Sandbox",
-    "SandboxKind", "SecretName", "ShellAction", "Signatures", "Size", "Strategy", "Template", "TemplatePlan",
-    "TemplateStep", "Text", "Todo", "TodoStatus", "Units", "Validation", "Verdict", "Via", "Word",
-    "Workspace", "WriteBack", "argv_of", "generated_id", "is_of_landing", "lower_case", "parse_duration",
-    "parse_size", "presentable", "secrets_of", "text_of",
+    "DURATION_UNITS_S", "ECOSYSTEM_ID", "FILE_NAME", "HIDDEN", "OPEN_TODO", "SECRET", "Action",
+    "AgentAction", "Atomic", "Backoff", "Cache", "Check", "CheckKind", "CheckName", "Command", "Commit",
+    "Coordination", "Count", "Criterion", "Day", "Dependency", "DependencyStatus", "DependencyType",
+    "Duration", "Ecosystem", "FailureSign", "FileProbe", "Foreign", "Gate", "HttpProbe", "Id", "InWorker",
+    "Issue", "IssueStatus", "Jitter", "Labels", "LandAction", "LandCheck", "LandRules", "LandStep", "Level",
+    "ManualAction", "Method", "Milestone", "NoopAction", "OnFailure", "OutputSign", "Parameter",
+    "ParameterType", "Plan", "PlanChecks", "PlanRules", "PlanStatus", "Probe", "PythonAction", "QaAction",
+    "QaWhen", "Record", "Repo", "RepoName", "RepoOrder", "Resource", "ResourceName", "ResourceNeed",
+    "ResourceType", "Restart", "Retry", "RevertAction", "RewriteAction", "Sandbox", "SandboxKind",
+    "SecretName", "Service", "ServiceAction", "ServiceStep", "ShellAction", "Signatures", "Size",
+    "Strategy", "Template", "TemplatePlan", "TemplateStep", "Text", "Todo", "TodoStatus", "Units",
+    "Validation", "Verdict", "Via", "Word", "Workspace", "WriteBack", "argv_of", "generated_id",
+    "is_made_by_coord", "is_of_landing", "lower_case", "parse_duration", "parse_size", "presentable",
+    "secrets_of", "text_of",
 ]  # fmt: skip

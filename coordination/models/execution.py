@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 from coordination import patterns
 from coordination.models.checks import QaAction
 from coordination.models.landing import LandAction, RevertAction
+from coordination.models.services import ServiceAction
 from coordination.models.values import (
     Amount,
     Command,
@@ -149,6 +150,15 @@ def is_of_landing(action: object) -> bool:
     )
 
 
+InWorker = NoopAction | LandAction | RevertAction | ServiceAction
+"""Actions that the worker itself performs: they run no command and have no worktree."""
+
+
+def is_made_by_coord(action: object) -> bool:
+    """Return whether only coord gives the action to todos: of landings, and of services."""
+    return is_of_landing(action) or isinstance(action, ServiceAction)
+
+
 def _check_included(pattern: str) -> str:
     if pattern.startswith("!"):
         raise ValueError("names files to leave out; name the files to rewrite")
@@ -194,13 +204,17 @@ Action = Annotated[
         | RewriteAction
         | QaAction
         | LandAction
-        | RevertAction,
+        | RevertAction
+        | ServiceAction,
         Field(discriminator="type"),
     ],
     BeforeValidator(_bare_command),
 ]
 Compensation = Annotated[
-    Annotated[ShellAction | PythonAction | AgentAction | RevertAction, Field(discriminator="type")],
+    Annotated[
+        ShellAction | PythonAction | AgentAction | RevertAction | ServiceAction,
+        Field(discriminator="type"),
+    ],
     BeforeValidator(_bare_command),
 ]
 """Action that undoes a todo; only actions that a worker can execute."""

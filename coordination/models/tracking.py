@@ -15,16 +15,17 @@ from coordination.models.execution import (
     Cache,
     CacheRules,
     Compensation,
+    InWorker,
     ManualAction,
     NoopAction,
     Retry,
     SandboxRules,
     Workspace,
-    is_of_landing,
+    is_made_by_coord,
 )
-from coordination.models.landing import LandAction, RevertAction
 from coordination.models.plan_rules import PlanRules
 from coordination.models.repositories import Repo, Resource, ResourceNeeds
+from coordination.models.services import Services
 from coordination.models.templates import Template
 from coordination.models.values import (
     Amount,
@@ -233,7 +234,7 @@ class Todo(Record):
         """Refuse `cache` for todos with effects beyond their commit and output, which cannot be restored."""
         if cache is None:
             return None
-        if isinstance(known.data.get("action"), ManualAction | NoopAction | LandAction | RevertAction):
+        if isinstance(known.data.get("action"), ManualAction | InWorker):
             raise ValueError(
                 "cannot be used with the actions manual and noop, which run no command; remove it"
             )
@@ -305,10 +306,11 @@ class Dependency(Record):
     validation: Validation | None = None
 
 
-def _refuse_landing(todo: Todo) -> Todo:
-    if is_of_landing(todo.action) or is_of_landing(todo.compensate):
+def _refuse_made_by_coord(todo: Todo) -> Todo:
+    if is_made_by_coord(todo.action) or is_made_by_coord(todo.compensate):
         raise ValueError(
-            "has an action of landings, which only coord gives to todos; remove it, and: coord land PLAN"
+            "has an action that only coord gives to todos; remove it, and: coord land PLAN, or coord service "
+            "start NAME"
         )
     return todo
 
@@ -317,9 +319,10 @@ class Coordination(Record):
     id: EcosystemId | None = None
     issues: tuple[Issue, ...] = ()
     plans: tuple[Plan, ...] = ()
-    todos: tuple[Annotated[Todo, AfterValidator(_refuse_landing)], ...] = ()
+    todos: tuple[Annotated[Todo, AfterValidator(_refuse_made_by_coord)], ...] = ()
     dependencies: tuple[Dependency, ...] = ()
     templates: tuple[Template, ...] = ()
+    services: Services = ()
 
 
 class Ecosystem(Foreign):

@@ -72,6 +72,7 @@ class RunStatus(StrEnum):
 LAND: Literal["land"] = "land"
 REVERT: Literal["revert"] = "revert"
 QA: Literal["qa"] = "qa"
+SERVICE: Literal["service"] = "service"
 _RUN_ID = re.compile(r"\d{8}-\d{6}-[a-z0-9]{4}")
 
 

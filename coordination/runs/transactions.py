@@ -135,6 +135,20 @@ def start_checks(
     return run_id
 
 
+def start_services(connection: Connection, ecosystem: Ecosystem, graph: PlanGraph, order: Order) -> str:
+    """Start a run that changes services; return its id. Raise Conflict where another run changes one of
+    them.
+    """
+    check_redis(connection)
+    with start_lock(connection):
+        refuse_conflicts(connection, graph.todos)
+        run_id, reply = submit(
+            connection.store, graph, ecosystem, connection.settings, order, signing=connection.signing
+        )
+    follow_up(connection, run_id, reply)
+    return run_id
+
+
 def check_landed(
     connection: Connection,
     ecosystem: Ecosystem,

@@ -38,7 +38,7 @@ LARGEST_BLOCK = 256 * 1024
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(max_length=1024)]
-StartKind = Literal["sweep", "execute", "retry", "land", "revert", "qa"]
+StartKind = Literal["sweep", "execute", "retry", "land", "revert", "qa", "service"]
 """Operations that start a run."""
 
 

@@ -86,6 +86,7 @@ OPERATIONS: Mapping[str, Right] = {
     "close_request": Right.SWEEP,
     "execute": Right.EXECUTE,
     "qa": Right.EXECUTE,
+    "service": Right.EXECUTE,
     "complete": Right.APPROVE,
     "approve": Right.APPROVE,
     "reject": Right.APPROVE,

@@ -30,6 +30,7 @@ from workers.attempt.context import LeaseLost
 from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.logs import Log
 from workers.attempt.secrets import SecretsMissing, write_secrets
+from workers.executors import services
 from workers.executors.commands import command_for
 from workers.executors.job import Command, Job
 from workers.outcome import AttemptOutcome, OutcomeKind, describe_exit, failure_from_exit
@@ -142,8 +143,8 @@ class Attempt:
         self._here.verify()
         if isinstance(self.grant.spec.todo.action, NoopAction) and self.grant.undo is None:
             return AttemptOutcome(kind=self._commands.stopped or OutcomeKind.SUCCEEDED)
-        if (landed := self._landing()) is not None:
-            return landed
+        if (done := self._in_worker()) is not None:
+            return done
         if self._action.has_command():
             self._confine()
             if self._secrets is not None:
@@ -157,9 +158,11 @@ class Attempt:
             self._action.on_released()
         return outcome
 
-    def _landing(self) -> AttemptOutcome | None:
-        make, stopped = self._here.landing, lambda: self._commands.stopped
-        return landing.carry_out(self.grant, make, stopped, self._log.say, self._check)
+    def _in_worker(self) -> AttemptOutcome | None:
+        """Execute or undo a todo of a service or a landing; None for any other todo."""
+        env, stopped, say = self._here, lambda: self._commands.stopped, self._log.say
+        done = services.carry_out(self.grant, env.state, env.checkout, stopped, say)
+        return done or landing.carry_out(self.grant, env.landing, stopped, say, self._check)
 
     def _check(self, check: LandCheck, commit: str) -> AttemptOutcome:
         """Run a check of the repository at a commit, as a part of this attempt."""
@@ -175,16 +178,12 @@ class Attempt:
 
     def _confine(self) -> None:
         """Choose the sandbox of the attempt's commands. Raises NoSandbox."""
-        if self._here.sandboxes is None:
+        env, spec = self._here, self.grant.spec
+        if env.sandboxes is None:
             return
-        spec, brief = self.grant.spec, self._here.brief
         action = spec.todo.action if self.grant.undo is None else spec.todo.compensate
-        self._commands.confinement, line = self._here.sandboxes.of(
-            spec.todo,
-            spec.repo,
-            action,
-            brief.agent_command,
-            demanded=self._here.sandbox_demanded,
+        self._commands.confinement, line = env.sandboxes.of(
+            spec.todo, spec.repo, action, env.brief.agent_command, demanded=env.sandbox_demanded
         )
         if line:
             self._log.say(line)

@@ -11,5 +11,6 @@
 | `qa.py` | quality checks of repositories, and their results |
 | `campaign.py` `templates.py` `exec.py` | one plan, or one command, for many repositories; templates |
 | `land.py` | `land` and `revert` |
+| `services.py` | start, stop, restart, list and show services |
 | `rollback.py` `export.py` `clean.py` | undo; move to another Redis; remove what runs have left |
 """

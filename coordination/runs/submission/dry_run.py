@@ -22,6 +22,7 @@ from coordination.models import (
     ResourceNeed,
     RevertAction,
     RewriteAction,
+    ServiceAction,
     ShellAction,
     Strategy,
     Todo,
@@ -148,6 +149,8 @@ def command_text(todo: Todo, agent: Command | None) -> str:
         return f"check: {_words(action.run or '')}"
     if isinstance(action, RewriteAction):
         return f"rewrite {action.lang}: {action.pattern} → {action.rewrite}"
+    if isinstance(action, ServiceAction):
+        return f"{action.step} service {action.service.name}"
     if isinstance(action, LandAction | RevertAction):
         return f"{action.type} {action.change_set} by {action.via}"
     return f"agent: {_words(agent or '')}"

@@ -26,6 +26,7 @@ from coordination.models import (
     Plan,
     QaAction,
     RevertAction,
+    ServiceAction,
     Todo,
     TodoStatus,
     Workspace,
@@ -167,7 +168,7 @@ def without_way_back(todo: Todo, *, in_git: bool = True) -> str:
     if (
         todo.compensate is not None
         or todo.repo == MILESTONE_REPO
-        or isinstance(todo.action, NoopAction | ManualAction | LandAction | QaAction)
+        or isinstance(todo.action, NoopAction | ManualAction | LandAction | QaAction | ServiceAction)
     ):
         return ""
     if isinstance(todo.action, RevertAction):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from coordination.errors import Conflict
-from coordination.models import LandAction, ManualAction, NoopAction, RevertAction, Todo, Workspace
+from coordination.models import InWorker, ManualAction, Todo, Workspace
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.planner.selection import AD_HOC
 from coordination.runs.brief import RunBrief
@@ -103,7 +103,7 @@ def change_set_of(plan_id: str, todos: Iterable[str]) -> str:
 
 def repos_written(todos: Iterable[Todo]) -> tuple[str, ...]:
     """Return the repositories in which these todos may commit. In-place work belongs to no change set."""
-    idle = ManualAction | NoopAction | LandAction | RevertAction
+    idle = ManualAction | InWorker
     return tuple(
         sorted(
             {

@@ -1,0 +1,199 @@
+"""`service start|stop|restart|list|show|logs`: programs of repositories that stay up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+from rich_click import command
+
+from coordination.api import Phase, ServiceView
+from coordination.api.services import LOG_LINES, ends_the_start
+from coordination.cli.completion import service_names
+from coordination.cli.context import CliContext
+from coordination.cli.runs.summary import SOME_FAILED
+from coordination.cli.runs.sweep import see_through
+from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
+from coordination.cli.screen.tables import Column, print_none, print_table
+from coordination.models import ServiceStep
+from coordination.terminal import spelled
+from coordination.text import counted
+
+if TYPE_CHECKING:
+    from coordination.api import RunView, ServicesOutcome, Stage
+    from coordination.api.run import Run
+
+FAILED = 1
+"""Exit code where required services are not up."""
+MARKS = {"succeeded": "✓", "failed": "✗"}
+
+some_services = click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=service_names)
+of_phase = click.option(
+    "--phase", type=click.Choice([Phase.CORE, Phase.EXTERNAL]), help="Change services of this phase only."
+)
+dry_run_option = click.option("--dry-run", is_flag=True, help="Show the order; change nothing.")
+
+
+@command()
+@some_services
+@of_phase
+@dry_run_option
+@as_json_option
+@click.pass_obj
+def start_service(
+    call: CliContext, names: tuple[str, ...], phase: str | None, dry_run: bool, as_json: bool
+) -> int:
+    """Start the services NAMEs, or all, with what they depend on, and wait until their probes pass.
+
+    First the core: required services and what they depend on. If one of them fails, what was started is
+    stopped. Then the others. A service that is up stays as it is.
+
+    Exit code 0: all are up. 1: a required one is not. 3: another one is not.
+    """
+    return _change(call, ServiceStep.START, names, phase, dry_run=dry_run, as_json=as_json)
+
+
+@command()
+@some_services
+@dry_run_option
+@as_json_option
+@click.pass_obj
+def stop_service(call: CliContext, names: tuple[str, ...], dry_run: bool, as_json: bool) -> int:
+    """Stop the services NAMEs, or all, and before them what depends on them."""
+    return _change(call, ServiceStep.STOP, names, None, dry_run=dry_run, as_json=as_json)
+
+
+@command()
+@some_services
+@of_phase
+@dry_run_option
+@as_json_option
+@click.pass_obj
+def restart_service(
+    call: CliContext, names: tuple[str, ...], phase: str | None, dry_run: bool, as_json: bool
+) -> int:
+    """Restart the services NAMEs, or all, and what depends on them."""
+    return _change(call, ServiceStep.RESTART, names, phase, dry_run=dry_run, as_json=as_json)
+
+
+@command()
+@some_services
+@output_options(ServiceView)
+@click.pass_obj
+def list_services(call: CliContext, names: tuple[str, ...], form: Form) -> None:
+    """List the services with their states on this machine, in the order of a start."""
+    found = call.coord.services.list(names)
+    form.records(found, lambda: _print(found))
+
+
+@command()
+@click.argument("name", shell_complete=service_names)
+@as_json_option
+@click.pass_obj
+def show_service(call: CliContext, name: str, as_json: bool) -> None:
+    """Show the service NAME: its state, its process, and the last look at it."""
+    (found,) = call.coord.services.list([name])
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+        return
+    for field, value in found.model_dump(mode="json").items():
+        if value not in (None, "", []):
+            click.echo(spelled(f"{field.replace('_', ' '):<12} {_words(value)}"))
+
+
+@command()
+@click.argument("name", shell_complete=service_names)
+@click.option(
+    "--lines", type=click.IntRange(min=1), default=LOG_LINES, show_default=True, metavar="N",
+    help="Print the last N lines.",
+)  # fmt: skip
+@click.pass_obj
+def service_logs(call: CliContext, name: str, lines: int) -> None:
+    """Print what the service NAME wrote on this machine, to standard output and standard error."""
+    for line in call.coord.services.log(name, lines):
+        click.echo(spelled(line))
+
+
+def _change(
+    call: CliContext,
+    step: ServiceStep,
+    names: Sequence[str],
+    phase: str | None,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    services = call.coord.services
+    prepared = services.prepare(step, names, Phase(phase) if phase else None)
+    if dry_run:
+        _print_stages(prepared, as_json=as_json)
+        return 0
+    views: list[RunView] = []
+    for stage in prepared:
+        code = _see_stage(call, stage, views)
+        if not views or len(views) < prepared.index(stage) + 1:  # it was interrupted
+            return code
+        if ends_the_start(stage, views[-1]):
+            break
+    return _print_outcome(services.outcome(prepared, views), as_json=as_json)
+
+
+def _see_stage(call: CliContext, stage: Stage, views: list[RunView]) -> int:
+    """Start and follow the run of a stage, and add its end to `views`."""
+
+    def start() -> Run:
+        run = call.coord.services.begin(stage)
+        what = f"{stage.step} {counted(len(stage.services), 'service')}"
+        click.echo(f"run {run.id}: {what}{f' of phase {stage.phase}' if stage.phase else ''}", err=True)
+        return run
+
+    def end(_call: CliContext, _run: Run, view: RunView, **_: object) -> None:
+        views.append(view)
+
+    return see_through(call, start, detach=False, as_json=False, ending=end, code=lambda _: 0)
+
+
+def _print(found: Sequence[ServiceView]) -> None:
+    if not found:
+        print_none("no service is declared", "declare some in the file: coordination.services")
+        return
+    columns = [
+        Column(name=name) for name in ("SERVICE", "REPO", "PHASE", "STATE", "PID", "SINCE", "RESTARTS")
+    ]
+    columns.append(Column(name="LAST LOOK", flexible=True, folds=True))
+    rows = [
+        (one.name, one.repo, one.phase, one.state, one.pid or "-", one.since or "-", one.restarts, one.why)
+        for one in found
+    ]
+    print_table(columns, rows)
+
+
+def _print_stages(prepared: Sequence[Stage], *, as_json: bool) -> None:
+    rows = [
+        {"phase": stage.phase, "name": one.name, "repo": one.repo, "depends_on": list(one.depends_on)}
+        for stage in prepared
+        for one in stage.services
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        click.echo(spelled(f"{row['phase'] or '-':<9} {row['name']} in {row['repo']}"))
+
+
+def _print_outcome(outcome: ServicesOutcome, *, as_json: bool) -> int:
+    if as_json:
+        print_json(outcome.model_dump(mode="json"))
+    else:
+        for one in outcome.details:
+            mark = MARKS.get(one.state, "-")
+            why = f": {one.why}" if one.why else ""
+            click.echo(spelled(f"{mark} {one.name}  {one.repo}  {one.state}{why}"))
+    if outcome.success:
+        return 0
+    return SOME_FAILED if outcome.degraded else FAILED
+
+
+def _words(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

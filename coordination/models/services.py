@@ -1,0 +1,116 @@
+"""Services: programs of repositories that stay up, and the probes that tell whether they work."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from graphlib import CycleError, TopologicalSorter
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from coordination.models.values import Command, Count, Duration, Record, RelativePath, RepoName, Word
+
+ServiceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=50)]
+Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+
+
+class HttpProbe(Record):
+    """A GET request that must be answered with this status."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=2000)]
+    status: Annotated[Count, Field(ge=100, le=599)] = 200
+
+
+class FileProbe(Record):
+    """A file that the service writes again and again."""
+
+    path: RelativePath
+    max_age: Duration
+    """Greatest time since its last change: a file that merely exists says nothing."""
+
+
+class Probe(Record):
+    """How to see that a service works; exactly one of the first five fields."""
+
+    http: HttpProbe | None = None
+    tcp: Port | None = None
+    """A port of the service's host that accepts connections."""
+    command: Command | None = None
+    """A command that ends with 0, in the folder of the repository."""
+    file: FileProbe | None = None
+    process: Literal[True] | None = None
+    """The process lives."""
+    timeout: Duration = timedelta(seconds=5)
+    """Of one try."""
+    tries: Annotated[Count, Field(le=20)] = 3
+    """A working service fails after so many failed tries in a row."""
+    every: Duration = timedelta(seconds=2)
+    """Time between two tries."""
+
+    @model_validator(mode="after")
+    def _has_one_kind(self) -> Self:
+        kinds = ("http", "tcp", "command", "file", "process")
+        if sum(getattr(self, kind) is not None for kind in kinds) != 1:
+            raise ValueError("needs exactly one of http, tcp, command, file, process")
+        return self
+
+
+class Restart(Word):
+    """When the supervisor starts a service again whose process has ended."""
+
+    NO = "no"
+    ON_FAILURE = "on-failure"
+    """After any exit code but 0."""
+    ALWAYS = "always"
+
+
+class Service(Record):
+    """A program of a repository that stays up, on the machine where the repository lives."""
+
+    name: ServiceName
+    repo: RepoName
+    command: Command
+    """It stays in the foreground."""
+    cwd: RelativePath | None = None
+    """Folder in the repository; without it the repository's."""
+    env: dict[str, str] = {}
+    required: Annotated[bool, Field(strict=True)] = False
+    """Nothing works without it: if it fails, what was started with it is stopped."""
+    depends_on: tuple[ServiceName, ...] = ()
+    start_timeout: Duration = timedelta(seconds=60)
+    """Time from its start until its probe passes."""
+    probe: Probe = Probe(process=True)
+    restart: Restart = Restart.ON_FAILURE
+    stop_grace: Duration = timedelta(seconds=10)
+    """Time to end after SIGTERM, before SIGKILL."""
+
+
+def _reject_circle(services: tuple[Service, ...]) -> tuple[Service, ...]:
+    edges = {service.name: service.depends_on for service in services}
+    try:
+        TopologicalSorter(edges).prepare()
+    except CycleError as error:
+        circle = " → ".join(reversed(error.args[1]))
+        raise ValueError(
+            f"depend on each other in a circle: {circle}; remove one of these names from `depends_on`"
+        ) from error
+    return services
+
+
+Services = Annotated[tuple[Service, ...], AfterValidator(_reject_circle)]
+
+
+class ServiceStep(Word):
+    """A transition of a service."""
+
+    START = "start"
+    STOP = "stop"
+    RESTART = "restart"
+
+
+class ServiceAction(Record):
+    """Brings a service into a state on its host; made by `coord service` only."""
+
+    type: Literal["service"]
+    step: ServiceStep
+    service: Service

@@ -1,0 +1,74 @@
+"""The order of services: levels and phases by what they depend on; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from graphlib import TopologicalSorter
+
+from coordination.errors import NotFound
+from coordination.models import Service, Word
+from coordination.text import did_you_mean, listed
+
+
+class Phase(Word):
+    """The phases of a start; each begins when the one before has ended."""
+
+    CORE = "core"
+    """Required services, and all that they depend on."""
+    EXTERNAL = "external"
+    """The other services."""
+    INTEGRATION = "integration"
+    """Checks that need everything up."""
+
+
+def in_order(services: Iterable[Service]) -> tuple[Service, ...]:
+    """Return the services, each behind those that it depends on, otherwise as in the file."""
+    known = {service.name: service for service in services}
+    edges = {name: [one for one in service.depends_on if one in known] for name, service in known.items()}
+    needed_first = tuple(TopologicalSorter(edges).static_order())
+    place: dict[str, int] = {name: number for number, name in enumerate(known)}
+    for name in reversed(needed_first):  # what is needed comes directly before the first that needs it
+        for one in edges[name]:
+            place[one] = min(place[one], place[name])
+    return tuple(known[name] for name in sorted(needed_first, key=lambda name: place[name]))
+
+
+def select(services: Iterable[Service], names: Collection[str]) -> tuple[Service, ...]:
+    """Return the services of these names in order, all for no name. Raises NotFound."""
+    ordered = in_order(services)
+    known = {service.name for service in ordered}
+    if unknown := [name for name in names if name not in known]:
+        words = listed([f"{name!r}{did_you_mean(name, known)}" for name in unknown])
+        raise NotFound(f"there is no service {words}", "list them: coord service list")
+    return tuple(service for service in ordered if not names or service.name in names)
+
+
+def with_needed(services: Iterable[Service], names: Collection[str]) -> frozenset[str]:
+    """Return these services and all that they depend on, directly or not."""
+    return _closure({service.name: service.depends_on for service in services}, names)
+
+
+def with_dependents(services: Iterable[Service], names: Collection[str]) -> frozenset[str]:
+    """Return these services and all that depend on them, directly or not."""
+    found: dict[str, list[str]] = {}
+    for service in services:
+        for needed in service.depends_on:
+            found.setdefault(needed, []).append(service.name)
+    return _closure(found, names)
+
+
+def phase_of(services: Collection[Service]) -> Mapping[str, Phase]:
+    """Return service → its phase."""
+    core = with_needed(services, [service.name for service in services if service.required])
+    return {one.name: Phase.CORE if one.name in core else Phase.EXTERNAL for one in services}
+
+
+def _closure(edges: Mapping[str, Collection[str]], names: Collection[str]) -> frozenset[str]:
+    found: set[str] = set()
+    left = list(names)
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            left.extend(edges.get(name, ()))
+    return frozenset(found)

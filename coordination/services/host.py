@@ -1,0 +1,229 @@
+"""The services of one machine: which are wanted, and the state that the supervisor reports of each.
+
+Both are files of a state folder. Callers write the wanted ones, the supervisor (supervisor.py) writes the
+states, and nothing else passes between them: so callers, the supervisor and the services may die in any
+order. The supervisor starts with the first wanted service and ends with the last.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from coordination.backend.daemon import Daemon, wait_until
+from coordination.errors import CoordinationError, Unreachable
+from coordination.files import locked, make_private, replace_file
+from coordination.models import Service, Word
+
+FOLDER = "services"
+SUPERVISOR = "supervisor"
+COMMAND = (sys.executable, "-P", "-m", "coordination.services.supervisor")
+STARTED_S = 20.0
+"""Time for the supervisor to take an order up."""
+
+
+class ServiceState(Word):
+    """State of a service on its host."""
+
+    STARTING = "starting"
+    """Its process has started, its probe has not passed yet."""
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    """Its process lives, and its probe fails."""
+    RECOVERING = "recovering"
+    """Its process has ended, and is started again."""
+    FAILED = "failed"
+    """It has ended, or did not start, and is not started again by itself."""
+    SHUTTING_DOWN = "shutting_down"
+    STOPPED = "stopped"
+    UNREACHABLE = "unreachable"
+    """No supervisor reports it."""
+
+
+UP_BY_ITSELF = (
+    ServiceState.STARTING, ServiceState.HEALTHY, ServiceState.RECOVERING, ServiceState.UNREACHABLE
+)  # fmt: skip
+"""States in which an order to start changes nothing: the supervisor, or the next one, sees to it."""
+
+
+class Wanted(BaseModel):
+    """A service that is to be up."""
+
+    model_config = ConfigDict(frozen=True)
+
+    service: Service
+    folder: Path
+    """The checkout of its repository."""
+    order: str
+    """Changes with each order to start it; the supervisor starts it once for each."""
+
+
+class ServiceStatus(BaseModel):
+    """What the supervisor reports of a service."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    repo: str
+    order: str
+    state: ServiceState
+    why: str = ""
+    """The reason for the state, or the last look of the probe."""
+    since: float
+    """Seconds since 1970 since when it is in this state."""
+    pid: int | None = None
+    exit_code: int | None = None
+    """Of the last process; negative for a signal, None if unknown."""
+    restarts: int = 0
+    """By the supervisor, since it was ordered."""
+    looked_at: float | None = None
+    """Time of the last probe, in seconds since 1970."""
+    latency_s: float | None = None
+    """Duration of the last probe."""
+    failures: int = 0
+    """Failed probes in a row."""
+
+
+_WANTED = TypeAdapter(dict[str, Wanted])
+_STATES = TypeAdapter(dict[str, ServiceStatus])
+
+
+class ServiceHost:
+    """The services of a state folder."""
+
+    def __init__(self, state: Path) -> None:
+        self.folder = state / FOLDER
+        self._wanted = self.folder / "wanted.json"
+        self._states = self.folder / "states.json"
+        self.supervisor = Daemon(self.folder, SUPERVISOR)
+
+    def wanted(self) -> Mapping[str, Wanted]:
+        """Return name → service that is to be up. Raises CoordinationError for a damaged file."""
+        try:
+            return _WANTED.validate_json(self._wanted.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValidationError) as error:
+            raise CoordinationError(
+                f"{self._wanted} cannot be read: {error}",
+                "stop the services by hand and remove the file: coord service list shows their pids",
+            ) from error
+
+    def states(self) -> Mapping[str, ServiceStatus]:
+        """Return name → state, as far as the supervisor has reported. A supervisor that does not live makes
+        those that should be up unreachable.
+        """
+        try:
+            found = _STATES.validate_json(self._states.read_bytes())
+        except (OSError, ValidationError):  # none was written yet, or a full disk cut it off
+            found = {}
+        if self.supervisor.running():
+            return found
+        up = self.wanted()
+        gone = {"state": ServiceState.UNREACHABLE, "why": "its supervisor has ended: coord service start"}
+        return {name: one.model_copy(update=gone) if name in up else one for name, one in found.items()}
+
+    def start(self, service: Service, folder: Path, stopped: Callable[[], bool]) -> ServiceStatus:
+        """Have the service up; return its state, which is HEALTHY or FAILED. One that runs already stays as
+        it is. `stopped` ends the wait.
+
+        Raises Unreachable where the supervisor does not answer.
+        """
+        with self._changing() as wanted:
+            before = wanted.get(service.name)
+            now = self.states().get(service.name)
+            same = before is not None and (before.service, before.folder) == (service, folder)
+            if same and now and now.state in UP_BY_ITSELF:
+                order = before.order  # type: ignore[union-attr]
+            else:
+                order = secrets.token_hex(8)
+                wanted[service.name] = Wanted(service=service, folder=folder, order=order)
+        return self._follow(service.name, order, stopped)
+
+    def restart(self, service: Service, folder: Path, stopped: Callable[[], bool]) -> ServiceStatus:
+        """Stop the service if it runs, and start it. Returns and raises as `start` does."""
+        with self._changing() as wanted:
+            order = secrets.token_hex(8)
+            wanted[service.name] = Wanted(service=service, folder=folder, order=order)
+        return self._follow(service.name, order, stopped)
+
+    def stop(self, name: str, stopped: Callable[[], bool]) -> ServiceStatus | None:
+        """Stop the service; return its last state, None for one that was not up."""
+        with self._changing() as wanted:
+            if wanted.pop(name, None) is None:
+                return self.states().get(name)
+
+        def ended() -> bool:
+            now = self.states().get(name)
+            return stopped() or now is None or now.state is ServiceState.STOPPED
+
+        wait_until(ended, float("inf"))
+        return self.states().get(name)
+
+    def daemon(self, name: str) -> Daemon:
+        """Return the process of a service, with its log."""
+        return Daemon(self.folder / "processes", name)
+
+    def report(self, states: Mapping[str, ServiceStatus]) -> None:
+        """Write the states; only the supervisor, and who starts it, call this. Raises OSError."""
+        replace_file(self._states, _STATES.dump_json(dict(states)), durable=False)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the lock of the wanted services. Raises CoordinationError."""
+        try:
+            make_private(self.folder)
+            make_private(self.folder / "processes")
+            with locked(self.folder / "services.lock"):
+                yield
+        except OSError as error:
+            raise CoordinationError(
+                f"cannot write in {self.folder}: {error.strerror or error}",
+                "make room or make the folder writable, then try again",
+            ) from error
+
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, Wanted]]:
+        """Change the wanted services, and see to it that a supervisor lives."""
+        with self.lock():
+            wanted = dict(self.wanted())
+            yield wanted
+            replace_file(self._wanted, _WANTED.dump_json(wanted), durable=True)
+            if not self.supervisor.running():
+                self.report({name: one for name, one in self.states().items() if name not in wanted})
+                self.supervisor.start([*COMMAND, str(self.folder.parent)], cwd=self.folder, private=True)
+
+    def _follow(self, name: str, order: str, stopped: Callable[[], bool]) -> ServiceStatus:
+        """Wait until the supervisor has brought the service up, or given up."""
+
+        def reported() -> ServiceStatus | None:
+            now = self.states().get(name)
+            return now if now and now.order == order else None
+
+        def settled() -> bool:
+            now = reported()
+            return stopped() or (now is not None and now.state in (ServiceState.HEALTHY, ServiceState.FAILED))
+
+        if not wait_until(lambda: stopped() or reported() is not None, STARTED_S):
+            raise Unreachable(
+                f"the supervisor of services does not answer:\n{self.supervisor.log_tail()}",
+                f"see {self.supervisor.log}, then: coord service start {name}",
+            )
+        wait_until(settled, float("inf"))
+        now = reported()
+        if now is None:
+            raise Unreachable(f"another order has replaced that to start {name}", "coord service list")
+        return now
+
+
+def log_lines(host: ServiceHost, name: str, most: int) -> list[str]:
+    """Return the last lines of a service's log, at most so many. Raises FileNotFoundError."""
+    with host.daemon(name).log.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - most * 1000))
+        return file.read().decode(errors="replace").splitlines()[-most:]

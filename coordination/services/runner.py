@@ -1,0 +1,226 @@
+"""One service under supervision: started, looked at by its probe, started again, stopped.
+
+| event | effect |
+|---|---|
+| the probe passes | starting → healthy |
+| the process ends before that, or `start_timeout` is over | failed; what is left of it is killed |
+| `tries` failed looks in a row | healthy → degraded, until one passes |
+| the process ends later | by `restart`: recovering, at once, then after 1, 2, 4 and 8 s; else failed |
+| six ends within five minutes | failed |
+| it is stopped | SIGTERM to its process group, after `stop_grace` SIGKILL |
+
+A process that lives when the thread begins, and that was started by the same order, is adopted.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from coordination.backend.daemon import Daemon, Record, alive, wait_until
+from coordination.background import BackgroundService
+from coordination.dependencies.records import holds
+from coordination.environment import without_ours
+from coordination.models import Restart, argv_of
+from coordination.operations.supervision import LIMIT, WINDOW_S, delay_s
+from coordination.operations.supervision import Restart as End
+from coordination.processes import kill_group
+from coordination.services.host import ServiceState, ServiceStatus, Wanted
+from coordination.services.probes import look
+
+LOOK_S = 10.0
+"""Time between two looks at a healthy service."""
+COMING_UP_S = 0.2
+"""Longest time between two looks at a service that comes up."""
+POLL_S = 0.05
+"""Interval at which the end of a process is looked for."""
+SETTLED_S = 1.0
+"""Time for which a process has to live, where its life is all that is looked at."""
+LOG_LIMIT = 20 * 1024 * 1024
+"""Bytes of a log; beyond it its end is moved to `NAME.log.1`."""
+ORDER = "order"
+
+
+class Runner(BackgroundService):
+    """Keeps one service up, in a thread, until it is stopped."""
+
+    name = "service"
+    interval_s = POLL_S
+    first_at_once = True
+
+    def __init__(self, wanted: Wanted, daemon: Daemon, report: Callable[[ServiceStatus], None]) -> None:
+        super().__init__()
+        self.wanted = wanted
+        self._daemon = daemon
+        self._report = report
+        self._ends: list[End] = []
+        self._start_at = self._deadline = self._next_look = 0.0
+        service = wanted.service
+        self.status = ServiceStatus(
+            name=service.name,
+            repo=service.repo,
+            order=wanted.order,
+            state=ServiceState.STARTING,
+            since=time.time(),
+        )
+        report(self.status)
+
+    def run_once(self) -> None:
+        """Look once at the clock, the process and the probe."""
+        now, record = time.monotonic(), self._daemon.record()
+        if self.status.state is ServiceState.FAILED:
+            return
+        if record is None or self.status.pid is None:
+            if now >= self._start_at:
+                self._begin(record)
+            return
+        code = _exit_code(record.pid)
+        if code is not None or not alive(record):
+            self._ended(record, code)
+            return
+        self._shorten_log()
+        if self._comes_up and now > self._deadline:
+            self._too_late(record)
+        elif now >= self._next_look:
+            self._look()
+
+    def failed(self, error: Exception) -> float:
+        """Report an error of the machine, such as a full disk; the next round tries again."""
+        self._now(why=f"{type(error).__name__}: {error}")
+        return 1.0
+
+    def finish(self) -> None:
+        """Stop the service, unless the supervisor ends and leaves it to the next one."""
+        if not self.stays:
+            self._now(state=ServiceState.SHUTTING_DOWN)
+            if (record := self._daemon.running()) is not None:
+                self._stop_process(record)
+            self._now(state=ServiceState.STOPPED, why="it was stopped", pid=None, failures=0)
+
+    stays = False
+    """True where the service is to outlive the thread."""
+
+    def _begin(self, record: Record | None) -> None:
+        """Adopt the process of this order, or start one."""
+        service = self.wanted.service
+        if record is not None and alive(record):
+            if record.facts.get(ORDER) == self.wanted.order:
+                self._deadline = time.monotonic() + service.start_timeout.total_seconds()
+                self._now(pid=record.pid)
+                return
+            self._stop_process(record)
+        folder = self.wanted.folder / (service.cwd or "")
+        if not folder.is_dir():
+            self._fail(f"there is no folder {folder}")
+            return
+        environ = without_ours(os.environ)
+        started = self._daemon.start(
+            argv_of(service.command),
+            environ=environ,
+            env=service.env,
+            facts={ORDER: self.wanted.order},
+            cwd=folder,
+        )
+        self._deadline = time.monotonic() + service.start_timeout.total_seconds()
+        self._next_look = time.monotonic() + (SETTLED_S if service.probe.process else 0.0)
+        self._now(pid=started.pid)
+
+    @property
+    def _comes_up(self) -> bool:
+        return self.status.state in (ServiceState.STARTING, ServiceState.RECOVERING)
+
+    def _too_late(self, record: Record) -> None:
+        self._stop_process(record)
+        limit_s = self.wanted.service.start_timeout.total_seconds()
+        why = f"its probe did not pass within {limit_s:g} s: {self.status.why}"
+        if self.status.state is ServiceState.STARTING:
+            self._fail(why)
+        else:
+            self._ended(record, None)
+
+    def _look(self) -> None:
+        service, began = self.wanted.service, time.monotonic()
+        seen = look(service.probe, self.wanted.folder, alive=True, stopped=self.stopping)
+        took_s = time.monotonic() - began
+        facts = {"why": seen.why, "looked_at": time.time(), "latency_s": round(took_s, 4)}
+        every_s = service.probe.every.total_seconds()
+        if holds(seen):
+            self._next_look = time.monotonic() + LOOK_S
+            return self._now(state=ServiceState.HEALTHY, failures=0, **facts)
+        self._next_look = time.monotonic() + (min(every_s, COMING_UP_S) if self._comes_up else every_s)
+        failures = self.status.failures + 1
+        bad = not self._comes_up and failures >= service.probe.tries
+        return self._now(
+            state=ServiceState.DEGRADED if bad else self.status.state, failures=failures, **facts
+        )
+
+    def _ended(self, record: Record, code: int | None) -> None:
+        """Start the service again as `restart` says, or give it up."""
+        how = _how(code)
+        restart = self.wanted.service.restart
+        now = time.time()
+        self._ends = [end for end in self._ends if end.at > now - WINDOW_S]
+        wait_s = delay_s(self._ends, now)
+        self._ends.append(End(name=self.status.name, at=now, died=record.pid))
+        if self.status.state is ServiceState.STARTING and not self.status.restarts:
+            return self._fail(f"it {how} before its probe passed:\n{self._daemon.log_tail()}", exit_code=code)
+        if restart is Restart.NO or (restart is Restart.ON_FAILURE and code == 0):
+            return self._fail(f"it {how}", exit_code=code)
+        if wait_s is None:
+            return self._fail(f"it {how}, {LIMIT + 1} times within five minutes", exit_code=code)
+        self._start_at = time.monotonic() + wait_s
+        restarts = self.status.restarts + 1
+        return self._now(
+            state=ServiceState.RECOVERING, why=f"it {how}", pid=None, exit_code=code, restarts=restarts
+        )
+
+    def _fail(self, why: str, **facts: object) -> None:
+        self._now(state=ServiceState.FAILED, why=why, pid=None, **facts)
+
+    def _now(self, **facts: object) -> None:
+        """Set what has changed, and report it."""
+        if facts.get("state", self.status.state) is not self.status.state:
+            facts["since"] = time.time()
+        self.status = self.status.model_copy(update=facts)
+        self._report(self.status)
+
+    def _stop_process(self, record: Record) -> None:
+        """End the process group of a process that lives."""
+        self._daemon.note(f"stops {self.status.name} (pid {record.pid})")
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(record.pid, signal.SIGTERM)
+        wait_until(lambda: not alive(record), self.wanted.service.stop_grace.total_seconds())
+        kill_group(record.pid)
+        wait_until(lambda: not alive(record), float("inf"))
+
+    def _shorten_log(self) -> None:
+        """Move the log's content away where it is too long. The service appends to the same file."""
+        log = self._daemon.log
+        with suppress(OSError):
+            if log.stat().st_size > LOG_LIMIT:
+                with log.open("rb+") as file:
+                    file.seek(-LOG_LIMIT // 2, os.SEEK_END)
+                    log.with_suffix(".log.1").write_bytes(file.read())
+                    file.truncate(0)
+
+
+def _exit_code(pid: int) -> int | None:
+    """Return the exit code of a child that has ended, and kill what it has left in its process group; None
+    for one that lives, or is no child. While it is not reaped, no other process can have its number.
+    """
+    try:
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return None
+        kill_group(pid)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except ChildProcessError:  # it was adopted
+        return None
+
+
+def _how(code: int | None) -> str:
+    if code is None:
+        return "ended"
+    return f"ended with {code}" if code >= 0 else f"was killed by signal {-code}"

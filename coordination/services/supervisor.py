@@ -1,0 +1,116 @@
+"""The supervisor of the services of a machine: `python -m coordination.services.supervisor STATE`.
+
+It runs one thread for each wanted service and ends when none is wanted. If it is killed, the services stay
+up, and the next one adopts them.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from coordination.environment import hide_process
+from coordination.errors import CoordinationError
+from coordination.services.host import ServiceHost, ServiceState, ServiceStatus
+from coordination.services.runner import Runner
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.1
+"""Interval at which changes of the wanted services are looked for."""
+
+
+class Supervisor:
+    """Runs the wanted services of a host."""
+
+    def __init__(self, host: ServiceHost) -> None:
+        self._host = host
+        self._runners: dict[str, Runner] = {}
+        self._states = {name: one for name, one in host.states().items() if one.state is ServiceState.STOPPED}
+        self._changed = threading.Event()
+        self._lock = threading.Lock()
+
+    def round(self) -> bool:
+        """Start and stop runners as wanted, and report; return whether any service is wanted or stopping."""
+        wanted = self._host.wanted()
+        for name, runner in list(self._runners.items()):
+            if name not in wanted or wanted[name].order != runner.wanted.order:
+                runner.stays = name in wanted  # the next runner replaces its process
+                runner.stopping.set()
+                runner.wake()
+                if not runner.is_running:
+                    del self._runners[name]
+        for name, one in wanted.items():
+            if name not in self._runners:
+                self._runners[name] = Runner(one, self._host.daemon(name), self._take)
+                self._runners[name].start()
+        self._report()
+        return bool(wanted or self._runners)
+
+    def leave(self) -> None:
+        """End the threads; the services stay up."""
+        for runner in self._runners.values():
+            runner.stays = True
+            runner.stop()
+
+    def wait(self) -> None:
+        """Wait until a state has changed, at most until the wanted services are looked at again."""
+        self._changed.wait(POLL_S)
+        self._changed.clear()
+
+    def _take(self, status: ServiceStatus) -> None:
+        with self._lock:
+            before = self._states.get(status.name)
+            self._states[status.name] = status
+        if before is None or before.state is not status.state:
+            logger.info("%s: %s %s", status.name, status.state, status.why.partition("\n")[0])
+        self._changed.set()
+
+    def _report(self) -> None:
+        with self._lock:
+            states = dict(self._states)
+        try:
+            self._host.report(states)
+        except OSError as error:  # a full disk: the next round writes it
+            logger.warning("states cannot be written: %s", error)
+
+
+def main(argv: list[str]) -> int:
+    hide_process()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    ended = threading.Event()
+
+    def end(*_: Any) -> None:
+        ended.set()
+
+    signal.signal(signal.SIGTERM, end)
+    host = ServiceHost(Path(argv[0]))
+    try:
+        supervise(host, ended)
+    except CoordinationError as error:
+        logger.error("%s", error)
+        return error.exit_code
+    return 0
+
+
+def supervise(host: ServiceHost, ended: threading.Event) -> None:
+    """Run the wanted services until none is left, or until `ended` is set."""
+    supervisor = Supervisor(host)
+    try:
+        while not ended.is_set():
+            if not supervisor.round():
+                with host.lock():  # callers add services under it, and see then that this process has ended
+                    if not host.wanted():
+                        host.supervisor.forget()
+                        return
+            supervisor.wait()
+    finally:
+        supervisor.leave()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,121 @@
+"""`coord service`: services start in phases, and what depends on a failed one is skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from coordination.processes import look
+from tests.ports import free_port
+from tests.stage import Stage
+
+REPOS = ("api", "web")
+FAILS = "echo sorry; exit 4"
+
+
+@pytest.fixture(scope="module")
+def stage(new_stage: Callable[[], Stage]) -> Iterator[Stage]:
+    stage = new_stage()
+    stage.write(repos=REPOS)
+    stage.up()
+    yield stage
+    stage.coord("service", "stop")
+
+
+def declared(stage: Stage, **commands: str) -> int:
+    """Write a file with a required service `store`, `front` that needs it, and what else is given; return the
+    port of `store`.
+    """
+    port = free_port()
+    serve = f"exec python3 -m http.server --bind 127.0.0.1 {port}"
+    services: list[dict[str, Any]] = [
+        {
+            "name": "store",
+            "repo": "api",
+            "command": commands.pop("store", serve),
+            "required": True,
+            "probe": {"http": {"url": f"http://127.0.0.1:{port}/"}},
+        },
+        {"name": "front", "repo": "web", "command": "exec sleep 600", "depends_on": ["store"]},
+        *({"name": name, "repo": "web", "command": what} for name, what in commands.items()),
+        {"name": "last", "repo": "web", "command": "exec sleep 600", "depends_on": list(commands)},
+    ]
+    stage.write(repos=REPOS, services=services)
+    return port
+
+
+def states(stage: Stage) -> dict[str, str]:
+    return {one["name"]: one["state"] for one in stage.ok("service", "list", "--json").json}
+
+
+def test_all_start_once_in_order_and_stop(stage: Stage):
+    declared(stage)
+    first = stage.ok("service", "start", "--json").json
+    assert (first["success"], first["degraded"], first["started"]) == (
+        True,
+        False,
+        ["store", "front", "last"],
+    )
+    assert [one["phase"] for one in first["details"]] == ["core", "external", "external"]
+    pids = [one["pid"] for one in first["details"]]
+    assert all(look(pid) for pid in pids)
+    again = stage.ok("service", "start", "front", "--json").json
+    assert [one["pid"] for one in again["details"]] == pids[:2]
+    assert stage.ok("service", "restart", "store", "--json").json["started"] == ["store", "front"]
+    assert stage.ok("service", "stop", "--json").json["success"]
+    assert set(states(stage).values()) == {"stopped"}
+    assert not any(look(pid) for pid in pids)
+
+
+def test_an_optional_one_that_fails_degrades_and_skips_what_needs_it(stage: Stage):
+    declared(stage, broken=FAILS)
+    done = stage.coord("service", "start", "--json")
+    assert (done.code, done.json["degraded"]) == (3, True)
+    assert (done.json["failed"], done.json["skipped"]) == (["broken"], ["last"])
+    assert stage.ok("service", "logs", "broken").out == "sorry\n"
+    assert states(stage)["front"] == "healthy"
+    stage.ok("service", "stop")
+
+
+def test_a_required_one_that_fails_stops_what_was_started_with_it(stage: Stage):
+    declared(stage)
+    stage.ok("service", "start", "front")
+    declared(stage, store=FAILS)
+    done = stage.coord("service", "start", "--json")
+    assert (done.code, done.json["success"], done.json["degraded"]) == (1, False, False)
+    assert done.json["failed"] == ["store"], done.json
+    assert done.json["skipped"] == ["front", "last"]
+    assert "sorry" in done.json["details"][0]["why"]
+    stage.ok("service", "stop")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("start", "nothing"), 2, "there is no service 'nothing'"),
+        (("logs", "nothing"), 2, "there is no service 'nothing'"),
+        (("start", "--phase", "none"), 2, "none"),
+    ],
+)
+def test_bad_input_starts_nothing(stage: Stage, words: tuple[str, ...], code: int, said: str):
+    declared(stage)
+    runs = stage.ok("list-runs", "--json").json
+    done = stage.coord("service", *words)
+    assert (done.code, said in done.err) == (code, True)
+    assert stage.ok("list-runs", "--json").json == runs
+
+
+def test_a_dry_run_shows_the_order_and_a_circle_is_refused(stage: Stage):
+    declared(stage)
+    rows = stage.ok("service", "start", "--dry-run", "--json").json
+    assert [row["name"] for row in rows] == ["store", "front", "last"]
+    circle = [
+        {"name": name, "repo": "api", "command": "sleep 1", "depends_on": [other]}
+        for name, other in (("a", "b"), ("b", "a"))
+    ]
+    stage.write(repos=REPOS, services=circle)
+    done = stage.coord("service", "start")
+    assert (done.code, "circle" in done.err) == (2, True)
+    declared(stage)
