@@ -25,6 +25,7 @@
 | `settings` `setting_types` `models` `errors` | settings, their types; records of the file; exceptions |
 | `text` `files` `git` `terminal` | sentences and suggestions; private files; git queries; safe output |
 | `background` `retry` | background threads; pauses between tries |
+| `rewrites` | rewrites of code by ast-grep |
 | `user_program` | programs of the user, bounded in time and output |
 | `durations` `processes` `disk` | milliseconds, deadlines; identity of processes; free space |
 | `patterns` `environment` | regular expressions of users; environment variables |

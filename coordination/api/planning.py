@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from coordination.errors import CoordinationError, Unreachable
-from coordination.models import OnFailure, Strategy, TodoStatus
+from coordination.git import base_tip
+from coordination.models import OnFailure, RewriteAction, Strategy, TodoStatus
 from coordination.planner.finished import with_finished
 from coordination.planner.graph import PlanGraph, build
 from coordination.planner.selection import ALL, Selectors, find_plan
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
     from coordination.models import Ecosystem
     from coordination.planner.forecast import Forecast
+    from coordination.rewrites import Matches
     from coordination.runs.submission.dry_run import DryRun, Places
     from coordination.runs.submission.submit import Order
 
@@ -102,11 +104,33 @@ class Planner:
             access.manager.check_paths(graph.repos)
         places, error = self._places(graph, accepted)
         return SweepPreview(
-            dry_run=dry_run(graph, order, access.document.ecosystem, access.settings, places),
+            dry_run=dry_run(
+                graph, order, access.document.ecosystem, access.settings, places, self._matches(graph)
+            ),
             unreachable=error,
             blocked=bool(graph.blocked),
             too_large=not_carried(access.document, access.settings, _needed_elsewhere(graph)),
         )
+
+    def _matches(self, graph: PlanGraph) -> Mapping[str, Matches]:
+        """Return todo → what its rewrite would change in the base branch, as far as this machine has it.
+        Raises PlanRefused for a pattern that is no code.
+        """
+        from coordination.rewrites import Matches, find_matches
+
+        document, found = self._access.document, {}
+        repos = {repo.name: repo for repo in document.ecosystem.repos}
+        for todo in graph.todos.values():
+            if not isinstance(todo.action, RewriteAction):
+                continue
+            repo = repos[todo.repo]
+            place = document.repo_path(repo)
+            base = base_tip(place, repo.branch, remote=bool(repo.url)) if place and place.is_dir() else ""
+            if place is None or not base:
+                found[todo.id] = Matches(unknown=f"this machine has no {repo.branch} of {repo.name}")
+            else:
+                found[todo.id] = find_matches(todo.action, place, base)
+        return found
 
     def _places(self, graph: PlanGraph, accepted: Collection[str]) -> tuple[Places, Unreachable | None]:
         """Return where the workers are; with the embedded server this machine is the one, once a sweep has

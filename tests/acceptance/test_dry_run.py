@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.acceptance.gate import Gate
-from tests.stage import PLAN, Stage
+from tests.stage import PLAN, Stage, git
 
 TODOS = [
     {"id": "A", "repo": "api", "action": "make all"},
@@ -33,6 +33,26 @@ def test_it_says_what_would_run_where_and_why_the_rest_would_not_and_starts_noth
     }
     assert "make all" in table
     assert not stage.state.exists()
+
+
+def test_it_shows_what_a_rewrite_would_change_in_the_base_branch(stage: Stage) -> None:
+    action = {"type": "rewrite", "pattern": "old($X)", "rewrite": "new($X)", "lang": "python"}
+    stage.write([{"id": "A", "repo": "api", "action": action}])
+    (stage.folder / "api" / "a.py").write_text("x = 1\ny = old(x)\n")
+    git(stage.folder / "api", "add", ".")
+    git(stage.folder / "api", "commit", "-qm", "code")
+    (stage.folder / "api" / "a.py").write_text("old(2)\n")
+
+    (step,) = stage.ok("sweep", PLAN, "--dry-run", "--json").json["steps"]
+    table = stage.ok("sweep", PLAN, "--dry-run").out
+
+    match = {"file": "a.py", "line": 2, "before": "old(x)", "after": "new(x)"}
+    assert step["matches"] == {"found": [match], "more": False, "unknown": ""}
+    assert "a.py:2: old(x) → new(x)" in table
+    assert git(stage.folder / "api", "worktree", "list").count("\n") == 0
+    stage.write([{"id": "A", "repo": "api", "action": {**action, "pattern": "old(("}}])
+    refused = stage.coord("sweep", PLAN, "--dry-run")
+    assert (refused.code, "old((" in refused.err) == (2, True)
 
 
 def test_with_a_redis_that_is_away_it_says_so_and_what_it_can(stage: Stage, free_port: int) -> None:

@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from coordination import rewrites
 from coordination.errors import PlanRefused
 from coordination.models import Repo, Todo
 from tests.waiting import until
-from workers.executors import commands
 from workers.executors.commands import EXECUTORS, command_for
 from workers.executors.job import Job
 from workers.process import child
@@ -47,7 +47,7 @@ if __name__ == "__main__":
 """
 
 Make = Callable[[str, Any], dict[str, Any]]
-AST_GREP = shutil.which(commands.AST_GREP, path=str(Path(sys.executable).parent))
+AST_GREP = shutil.which(rewrites.AST_GREP, path=str(Path(sys.executable).parent))
 needs_ast_grep = pytest.mark.skipif(AST_GREP is None, reason="renew the environment: make setup")
 
 

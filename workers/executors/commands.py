@@ -10,10 +10,7 @@ of the worktree's virtual environment if there is one: it has the repository's d
 through standard input: an argument list is limited to 128 KB a piece, and everyone on the machine can read
 it.
 
-`{type: rewrite, pattern: …, rewrite: …, lang: …}` runs ast-grep. The pattern and the other texts are values
-of options (`--pattern=…`), so that none becomes an option. ast-grep searches the worktree and follows no
-links, so that no path leads out of it; `paths` are globs that narrow the search. Its configuration is empty:
-a repository's own one may load native code.
+`{type: rewrite, pattern: …, rewrite: …, lang: …}` runs ast-grep (`coordination/rewrites.py`) in the worktree.
 
 `{type: qa}` runs a quality check; `checks.py` judges it.
 
@@ -25,7 +22,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,6 +29,7 @@ from pathlib import Path
 from coordination import models
 from coordination.errors import PlanRefused
 from coordination.models import argv_of, text_of
+from coordination.rewrites import UNPARSED, ast_grep, pattern_arguments, rewrite_arguments
 from workers.executors.checks import check_command
 from workers.executors.job import Command, Job, Undone
 
@@ -56,47 +53,8 @@ def interpreter(cwd: Path) -> str:
     return str(own) if os.access(own, os.X_OK) else sys.executable
 
 
-AST_GREP = "ast-grep"
 NO_MATCH = 1
-"""Its exit code if nothing matches."""
-GLOB = frozenset("*?[{")
-
-
-def ast_grep() -> str:
-    """Return the path of ast-grep. Raises PlanRefused."""
-    beside = shutil.which(AST_GREP, path=str(Path(sys.executable).parent))
-    if found := beside or shutil.which(AST_GREP):
-        return found
-    raise PlanRefused(
-        "a rewrite action needs ast-grep, which is not installed beside this Python, nor on PATH",
-        "install it on this machine: pip install 'coord[codemods]'",
-    )
-
-
-def rewrite_arguments(action: models.RewriteAction) -> tuple[str, ...]:
-    """Return the arguments of ast-grep that rewrite the files of the current folder."""
-    globs = (f"--globs={glob}" for path in action.paths for glob in _globs(path))
-    return (
-        "run",
-        "--config=/dev/null",
-        "--no-ignore=parent",  # the worktree may lie in a folder that the ecosystem's repository ignores
-        "--color=never",
-        f"--pattern={action.pattern}",
-        f"--rewrite={action.rewrite}",
-        f"--lang={action.lang}",
-        *globs,
-        "--update-all",
-    )
-
-
-def _globs(path: str) -> tuple[str, ...]:
-    """Return the globs of a path: a folder means all files in it. A leading slash means this folder."""
-    anchored = f"/{path.removeprefix('./').rstrip('/')}"
-    return (anchored,) if GLOB & set(path) else (anchored, f"{anchored}/**")
-
-
-UNPARSED = "Pattern contains an ERROR node"
-"""Said by ast-grep, with exit code 0, of a pattern that is no code of its language."""
+"""Exit code of ast-grep if nothing matches."""
 REWRITE = f"""
 said=$("$0" run --config=/dev/null "$1" "$2" --debug-query=ast --stdin </dev/null 2>&1)
 case $said in *"{UNPARSED}"*) echo "the pattern is no code of this language: $1 $2" >&2; exit 2;; esac
@@ -114,8 +72,8 @@ def rewrite_command(job: Job) -> Command:
     """
     action = job.action
     assert isinstance(action, models.RewriteAction)
-    tried = (f"--pattern={action.pattern}", f"--lang={action.lang}")
-    return Command(argv=("sh", "-c", REWRITE, ast_grep(), *tried, *rewrite_arguments(action)))
+    words = (*pattern_arguments(action), *rewrite_arguments(action), "--update-all")
+    return Command(argv=("sh", "-c", REWRITE, ast_grep(), *words))
 
 
 def agent_command(job: Job) -> Command:

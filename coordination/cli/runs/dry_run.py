@@ -14,7 +14,10 @@ from coordination.cli.runs.summary import BLOCKED
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import print_table
+from coordination.terminal import spelled
 
+SHOWN_MATCHES = 10
+LONGEST_CODE = 60
 SELDOM = ("resources", "secrets", "sandbox", "undone by")
 
 if TYPE_CHECKING:
@@ -45,6 +48,8 @@ def print_dry_run(found: DryRun) -> None:
         click.echo(f"{found.size} of {found.plan_id} would run; strategy: {found.reason}", err=True)
     if found.steps:
         _print_steps(found.steps)
+    for line in _matches(found.steps):
+        click.echo(spelled(line))
     if found.steps and found.rest:
         click.echo()
     if found.rest:
@@ -76,6 +81,27 @@ def _row(step: Step) -> tuple[object, ...]:
         step.command,
         step.undo or "",
     )
+
+
+def _matches(steps: Sequence[Step]) -> Iterator[str]:
+    """Yield what rewrites would change, some of each."""
+    for step in steps:
+        if step.matches is None:
+            continue
+        if step.matches.unknown:
+            yield f"{step.id} in {step.repo}: matches unknown: {step.matches.unknown}"
+            continue
+        most = f"more than {len(step.matches.found)}" if step.matches.more else str(len(step.matches.found))
+        yield f"{step.id} in {step.repo}: {most} {'match' if most == '1' else 'matches'} in the base branch"
+        for match in step.matches.found[:SHOWN_MATCHES]:
+            yield f"  {match.file}:{match.line}: {_one_line(match.before)} → {_one_line(match.after)}"
+        if left := len(step.matches.found) - SHOWN_MATCHES:
+            yield from [f"  and {left} more: --json"] if left > 0 else []
+
+
+def _one_line(code: str) -> str:
+    words = " ".join(code.split())
+    return words if len(words) <= LONGEST_CODE else f"{words[: LONGEST_CODE - 1]}…"
 
 
 def _waits(found: DryRun) -> Iterator[str]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from coordination.models import (
     Command,
@@ -31,6 +32,7 @@ from coordination.models import (
 from coordination.planner.forecast import choose_strategy
 from coordination.planner.gates import asks, is_milestone, when_nobody_comes
 from coordination.planner.graph import PlanGraph
+from coordination.rewrites import Matches
 from coordination.runs.presence import Worker, waiting_for_worker
 from coordination.runs.submission.submit import Order
 from coordination.sandbox.rules import decide
@@ -43,6 +45,7 @@ class Place:
     path: str
 
 
+NO_MATCHES: Mapping[str, Matches] = MappingProxyType({})
 Places = Mapping[str, tuple[Place, ...] | str]
 """Repository → the places where it would be worked on, or the reason why there is none."""
 
@@ -74,6 +77,8 @@ class Step:
     """Timeout; None: it waits for a person without limit."""
     undo: str | None
     """The command that would undo it, where a failure rolls the run back."""
+    matches: Matches | None = None
+    """What a rewrite would change in the base branch; None for other todos."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +106,14 @@ class DryRun:
 
 
 def dry_run(
-    graph: PlanGraph, order: Order, ecosystem: Ecosystem, settings: Settings, places: Places
+    graph: PlanGraph,
+    order: Order,
+    ecosystem: Ecosystem,
+    settings: Settings,
+    places: Places,
+    matches: Mapping[str, Matches] = NO_MATCHES,
 ) -> DryRun:
+    """Return the preview of a sweep. `matches`: todo → what its rewrite would change."""
     repos = {repo.name: repo for repo in ecosystem.repos}
     return DryRun(
         plan_id=graph.plan.id,
@@ -113,7 +124,7 @@ def dry_run(
         nothing_to_do=graph.nothing_to_do,
         size=graph.size,
         steps=tuple(
-            _step(graph, name, settings, places, order.on_failure, repos)
+            replace(_step(graph, name, settings, places, order.on_failure, repos), matches=matches.get(name))
             for name in _in_order(graph, order, settings)
         ),
         rest=tuple(_rest(graph, ecosystem)),
