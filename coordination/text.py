@@ -86,6 +86,7 @@ PATTERNS = {
     r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$": "must be written like package.module:function",
     r"^[A-Za-z_][A-Za-z0-9_]*$": "is not the name of a variable: letters, digits and '_' only",
     r"^[^:,\s]+:[^,\s]+$": "must be written like user:password, without blanks and commas",
+    r"^https?://[^\s]+$": "must be an address that begins with http:// or https://, without blanks",
     r"^[!-~]{16,}$": "must have 16 characters or more, without blanks",
     r"^\s*\d+(\.\d+)?\s*([KMGT]iB)?\s*$": "must be written like 512MiB or 1.5GiB, or be a number of bytes",
     r"^[A-Za-z][A-Za-z0-9_-]*$": "may hold letters, digits, '_' and '-' only, and begins with a letter",

@@ -189,7 +189,7 @@ class DeliveryHandler:
 
     def _execute(self, grant: Grant) -> TaskResult:
         log = self._log(grant)
-        self._orders.name_signer(grant, log.say)
+        self._orders.name_signer(grant, log.head)
         attempt = Attempt(grant, self._environment(grant, log), log)
         with self._guard:
             self._running.add(attempt)
@@ -270,7 +270,11 @@ class DeliveryHandler:
         return partial(base_at_remote, repo, self._served[repo.name], access)
 
     def _home(self, run_id: str, repo: str) -> Path | None:
-        """Return the checkout of a repository, if this is the host on which the run works on it."""
+        """Return the checkout of a repository, if this is the host on which the run works on it; None to a
+        restricted worker, which may not read that.
+        """
+        if self._change_sets is None:
+            return None
         meta = self._store.keys.run(run_id).meta
         host = self._until_answered(lambda: self._store.redis.hget(meta, f"{HOST}{repo}"))
         return self._served.get(repo) if host == self._worker.host else None

@@ -160,7 +160,9 @@ TYPES: Mapping[str, str] = {
         "run:*:behind run:*:results run:*:order run:*:bundle:*"
     ),
     "set": "stops change-sets lock-party:* lock-parties lock-names topic:* run:*:owed",
-    "string": "fence worker:* version ecosystem lock:* resource:* seat:* lock-done:* lock-epoch",
+    "string": (
+        "fence worker:* version ecosystem lock:* resource:* seat:* lock-done:* lock-epoch forge-calls:*"
+    ),
     "list": "lock-wake:* breaker-failures:* poison durations:*",
     "stream": (
         "events events-asked lock-released breaker-resets inbox-stream:* dead-letters run:*:events "

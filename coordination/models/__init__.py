@@ -57,7 +57,7 @@ from coordination.models.landing import (
     Via,
 )
 from coordination.models.plan_rules import PlanChecks, PlanRules, QaWhen
-from coordination.models.repositories import Repo, Resource, ResourceNeed, ResourceType
+from coordination.models.repositories import ForgeRule, Repo, Resource, ResourceNeed, ResourceType
 from coordination.models.services import (
     FileProbe,
     HttpProbe,
@@ -128,14 +128,14 @@ __all__ = [
     "DURATION_UNITS_S", "ECOSYSTEM_ID", "FILE_NAME", "HIDDEN", "OPEN_TODO", "SECRET", "Action",
     "AgentAction", "Atomic", "Backoff", "Cache", "Check", "CheckKind", "CheckName", "Command", "Commit",
     "Coordination", "Count", "Criterion", "Day", "Dependency", "DependencyStatus", "DependencyType",
-    "Duration", "Ecosystem", "FailureSign", "FileProbe", "Foreign", "Gate", "HttpProbe", "Id", "InWorker",
-    "Issue", "IssueStatus", "Jitter", "Labels", "LandAction", "LandCheck", "LandRules", "LandStep", "Level",
-    "ManualAction", "Method", "Milestone", "NoopAction", "OnFailure", "OutputSign", "Parameter",
-    "ParameterType", "Plan", "PlanChecks", "PlanRules", "PlanStatus", "Probe", "PythonAction", "QaAction",
-    "QaWhen", "Record", "Repo", "RepoName", "RepoOrder", "Resource", "ResourceName", "ResourceNeed",
-    "ResourceType", "Restart", "Retry", "RevertAction", "RewriteAction", "Sandbox", "SandboxKind",
-    "SecretName", "Service", "ServiceAction", "ServiceStep", "ShellAction", "Signatures", "Size",
-    "Strategy", "Template", "TemplatePlan", "TemplateStep", "Text", "Todo", "TodoStatus", "Units",
+    "Duration", "Ecosystem", "FailureSign", "FileProbe", "Foreign", "ForgeRule", "Gate", "HttpProbe", "Id",
+    "InWorker", "Issue", "IssueStatus", "Jitter", "Labels", "LandAction", "LandCheck", "LandRules",
+    "LandStep", "Level", "ManualAction", "Method", "Milestone", "NoopAction", "OnFailure", "OutputSign",
+    "Parameter", "ParameterType", "Plan", "PlanChecks", "PlanRules", "PlanStatus", "Probe", "PythonAction",
+    "QaAction", "QaWhen", "Record", "Repo", "RepoName", "RepoOrder", "Resource", "ResourceName",
+    "ResourceNeed", "ResourceType", "Restart", "Retry", "RevertAction", "RewriteAction", "Sandbox",
+    "SandboxKind", "SecretName", "Service", "ServiceAction", "ServiceStep", "ShellAction", "Signatures",
+    "Size", "Strategy", "Template", "TemplatePlan", "TemplateStep", "Text", "Todo", "TodoStatus", "Units",
     "Validation", "Verdict", "Via", "Word", "Workspace", "WriteBack", "argv_of", "generated_id",
     "is_made_by_coord", "is_of_landing", "lower_case", "parse_duration", "parse_size", "presentable",
     "secrets_of", "text_of",

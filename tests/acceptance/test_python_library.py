@@ -84,6 +84,7 @@ def test_every_room_has_figures(coord: Coord) -> None:
         "todos": {"pending": 3},
         "dependencies": {},
         "templates": {},
+        "services": {},
     }
     assert stats["locks"] == {"held": 1, "waiting": 0}
     assert stats["resources"] == {}

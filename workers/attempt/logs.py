@@ -55,16 +55,19 @@ class Log:
         self._file = self._open(path)
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._buffer = bytearray()
+        self._heading = b""
+        """A line that reaches Redis in front of the first output."""
         self._guard = threading.Lock()
         self._timer: threading.Timer | None = None
         self._pause_s = FLUSH_S
 
     def write(self, data: bytes) -> None:
         with self._guard:
-            if self._closed:
+            if self._closed or not data:
                 return
             self._to_file(data)
-            self._buffer += data
+            self._buffer += self._heading + data
+            self._heading = b""
             if self._head_left > 0 and len(self._buffer) >= FLUSH_BYTES:
                 self._flush()
             elif self._head_left <= 0:
@@ -77,6 +80,14 @@ class Log:
     def say(self, text: str) -> None:
         """Write a line of coord's own."""
         self.write(f"[coord] {self.masked(text)}\n".encode())
+
+    def head(self, text: str) -> None:
+        """Write a line of coord's own that is sent to Redis with the first output only: alone it would cost
+        each todo a round trip.
+        """
+        with self._guard:
+            self._heading = f"[coord] {self.masked(text)}\n".encode()
+            self._to_file(self._heading)
 
     def mask(self, secrets: Iterable[str]) -> None:
         """Mask secrets of the attempt from here on, in all that the todo writes."""

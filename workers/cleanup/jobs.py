@@ -182,5 +182,5 @@ class AutoCleanup:
 
     def _branch_of_set(self, run: str) -> str:
         """Return the branch of the run's change set; empty without one."""
-        change_set = self._store.redis.hget(self._store.keys.run(run).meta, "change_set")
+        change_set = self._store.brief(run).change_set
         return branch_name(change_set) if change_set else ""

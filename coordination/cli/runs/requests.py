@@ -49,7 +49,7 @@ MOST_OPENED = 20
 @click.option("--dry-run", is_flag=True, help="Print what would be opened and pushed; change nothing.")
 @as_json_option
 @click.pass_obj
-def create(
+def create_pr(
     call: CliContext,
     plan: str,
     repos: tuple[str, ...],
@@ -122,13 +122,13 @@ def _print_errors(failures: Iterable[tuple[str, str]]) -> None:
             click.echo(plain(f"error: {repo}: {error.replace(chr(10), chr(10) + '  ')}"), err=True)
 
 
-@command("list")
+@command()
 @click.argument("plan", required=False, shell_complete=change_sets)
 @click.option("--failing", is_flag=True, help="List those with a red check, wanted changes, or a conflict.")
 @click.option("--mine", is_flag=True, help="List those that you had coord open.")
 @output_options(RequestView)
 @click.pass_obj
-def list_(call: CliContext, plan: str | None, failing: bool, mine: bool, form: Form) -> int:
+def list_prs(call: CliContext, plan: str | None, failing: bool, mine: bool, form: Form) -> int:
     """List the pull requests of PLAN, or of all plans, with their state, checks and reviews at the forge.
 
     Exit code 0; that of the first failure if a forge could not be asked: nothing is then known of that one.
@@ -199,7 +199,7 @@ def _merge(one: RequestView) -> str:
 @yes_option
 @as_json_option
 @click.pass_obj
-def close(call: CliContext, plan: str, yes: bool, as_json: bool) -> int:
+def close_pr(call: CliContext, plan: str, yes: bool, as_json: bool) -> int:
     """Close the open pull requests of PLAN without a merge. Branches and change set stay.
 
     Exit code 0: none is open any more. Else that of the first failure.
@@ -218,11 +218,11 @@ def close(call: CliContext, plan: str, yes: bool, as_json: bool) -> int:
     return next((one.code for one in found if one.code), 0)
 
 
-@command("open")
+@command()
 @click.argument("plan", required=False, shell_complete=change_sets)
 @click.argument("repo", required=False, shell_complete=repo_names)
 @click.pass_obj
-def open_(call: CliContext, plan: str | None, repo: str | None) -> None:
+def open_pr(call: CliContext, plan: str | None, repo: str | None) -> None:
     """Open the pull requests of PLAN, or of all plans, in the browser; REPO: only that one.
 
     The addresses are printed; where the output is no terminal, nothing else is done.
