@@ -25,11 +25,12 @@ from coordination.runs.change_sets import Landed, RepoChange
 from tests.git_server import GitServer
 from tests.stage import git
 from workers.executors.land import land
+from workers.executors.land_checks import CheckRuns
 from workers.executors.land_job import LandJob
 from workers.landing.prepare import landing_message, prepare
 from workers.landing.records import BaseBranch, BaseTip, Prepared, Pushed
 from workers.landing.remote import look, may_push, push
-from workers.outcome import OutcomeKind
+from workers.outcome import AttemptOutcome, OutcomeKind
 
 FILES = 50
 WORKERS = 2
@@ -101,7 +102,12 @@ def job_of(repo: Repo, checkout: Path, template: Template) -> LandJob:
         access=lambda: nullcontext({}),
         stopped=lambda: None,
         say=lambda _: None,
+        checks=CheckRuns(results=list, again=_no_check, keep=lambda _: None),
     )
+
+
+def _no_check(*_: object) -> AttemptOutcome:
+    raise AssertionError("the landings of this benchmark have no checks")
 
 
 def bare_push(checkout: Path, commit: str, url: str) -> None:
