@@ -26,8 +26,12 @@ from benchmarks.clock import seconds
 from benchmarks.ground import PLAN, Ground, ground
 from coordination.backend.daemon import Daemon
 from coordination.models import Repo, Workspace
+from tests.stage import git
 from workers.process.child import start
-from workers.workspace import interface as workspace
+from workers.workspace.base import Workspace as Folder
+from workers.workspace.branch_copy import BranchCopy
+from workers.workspace.choice import workspace_for
+from workers.workspace.figures import measure
 from workers.workspace.lock import LockRequest
 
 EMPTY = ("sh", "-c", "true")
@@ -69,14 +73,12 @@ def measure_parts(place: Ground, repos: Sequence[str]) -> Parts:
 def visit(parts: Parts, place: Ground, repo: str, kind: str, wanted: Workspace, fence: int) -> None:
     """One attempt as a worker makes it, without Redis: in, the command, what it changed, out."""
     lock_request = LockRequest(run_id=RUN, key=f"{RUN}/{repo}", fence=fence)
-    found: list[workspace.Workspace] = []
+    found: list[Folder] = []
 
     def enter() -> None:
         state, checkout = place.folder / "parts", place.folder / repo
         found.append(
-            workspace.workspace_for(
-                state=state, run=RUN, repo=Repo(name=repo), checkout=checkout, wanted=wanted
-            )
+            workspace_for(state=state, run=RUN, repo=Repo(name=repo), checkout=checkout, wanted=wanted)
         )
         found[0].enter(lock_request, None, PATIENCE)
 
@@ -87,7 +89,26 @@ def visit(parts: Parts, place: Ground, repo: str, kind: str, wanted: Workspace, 
     if kind == "same":
         (here.path / "new").write_text(repo)
         parts.time("commit a file", lambda: here.commit("todo", "a file"))
+        keep_branch(parts, place.folder / repo, here)
     parts.time(f"leave {kind}", here.leave)
+
+
+def keep_branch(parts: Parts, checkout: Path, here: Folder) -> None:
+    """Time the upkeep of a change set's branch after one todo of several: its figures, and its move."""
+    git_folder = checkout / ".git"
+    copy = BranchCopy(checkout=checkout, common_dir=git_folder, branch="coord/PLAN")
+    base, first = (git(checkout, "rev-parse", name) for name in ("main", f"coord/{RUN}"))
+    record = git_folder / "bench-commits"
+    measure(checkout, git_folder / "objects", base, base, first, record)
+    assert not copy.follow(first)
+    (here.path / "newer").write_text("newer")
+    second = here.commit("todo", "another file")
+
+    def upkeep() -> None:
+        assert len(measure(checkout, git_folder / "objects", base, first, second, record).split()) == 5
+        assert not copy.follow(second, first)
+
+    parts.time("branch of the change set", upkeep)
 
 
 def guarded(folder: Path, hold: int) -> None:
@@ -174,6 +195,7 @@ def print_parts(parts: Parts) -> None:
         ("into the same worktree", "enter same"),
         ("commit, nothing changed", "commit same"),
         ("commit, one new file", "commit a file"),
+        ("branch of the change set", "branch of the change set"),
         ("into the path itself", "enter in place"),
     ):
         print(

@@ -45,3 +45,10 @@ def test_a_benchmark_prints_a_table_and_writes_its_figures_with_machine_and_comm
     goals = {figure["name"]: figure["reached"] for figure in told["figures"] if figure["goal"]}
     assert len(goals) == 3
     assert all(name in done.stderr for name in goals)
+
+
+def test_every_benchmark_can_be_imported():
+    names = [f"benchmarks.{path.stem}" for path in (ROOT / "benchmarks").glob("[a-z]*.py")]
+    code = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]"
+    done = subprocess.run([sys.executable, "-c", code, *names], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
