@@ -129,7 +129,7 @@ def test_a_cancel_returns_when_nothing_runs_any_more_and_needs_no_heartbeat_for_
 
 def test_a_run_whose_worker_died_can_be_cancelled_with_nobody_there(stage: Stage) -> None:
     gate = Gate(stage.folder)
-    stage.settings = {"heartbeat": "200ms", "lease_ttl": "3s"}
+    stage.settings = {"heartbeat": "200ms", "lease_ttl": "8s"}
     stage.write([{"id": "A", "repo": "api", "action": gate.action}])
     assert stage.sweep("--detach").code == 0
     gate.wait()
