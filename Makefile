@@ -51,7 +51,7 @@ demo: setup
 PYTEST := -m pytest --dist loadscope --no-loadscope-reorder
 
 test: lint
-	$(BIN)/python $(PYTEST) --numprocesses 6 -m "not long"
+	$(BIN)/python $(PYTEST) --numprocesses 4 -m "not long"
 
 # Storms, soaks and benchmarks; tests of properties with all examples.
 test-long: setup
