@@ -17,8 +17,6 @@ class Phase(Word):
     """Required services, and all that they depend on."""
     EXTERNAL = "external"
     """The other services."""
-    INTEGRATION = "integration"
-    """Checks that need everything up."""
 
 
 def in_order(services: Iterable[Service]) -> tuple[Service, ...]:

@@ -25,6 +25,8 @@ SUPERVISOR = "supervisor"
 COMMAND = (sys.executable, "-P", "-m", "coordination.services.supervisor")
 STARTED_S = 20.0
 """Time for the supervisor to take an order up."""
+POLL_S = 0.05
+"""Interval at which the file of states is read by a caller that waits."""
 
 
 class ServiceState(Word):
@@ -64,7 +66,7 @@ class Wanted(BaseModel):
 
 
 class ServiceStatus(BaseModel):
-    """What the supervisor reports of a service."""
+    """State of a service as the supervisor reports it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -78,7 +80,7 @@ class ServiceStatus(BaseModel):
     """Seconds since 1970 since when it is in this state."""
     pid: int | None = None
     exit_code: int | None = None
-    """Of the last process; negative for a signal, None if unknown."""
+    """Exit code of the last process; negative for a signal, None if unknown."""
     restarts: int = 0
     """By the supervisor, since it was ordered."""
     looked_at: float | None = None
@@ -162,7 +164,7 @@ class ServiceHost:
             now = self.states().get(name)
             return stopped() or now is None or now.state is ServiceState.STOPPED
 
-        wait_until(ended, float("inf"))
+        wait_until(ended, float("inf"), POLL_S)
         return self.states().get(name)
 
     def daemon(self, name: str) -> Daemon:
@@ -170,7 +172,7 @@ class ServiceHost:
         return Daemon(self.folder / "processes", name)
 
     def report(self, states: Mapping[str, ServiceStatus]) -> None:
-        """Write the states; only the supervisor, and who starts it, call this. Raises OSError."""
+        """Write the states: called by the supervisor, and before it is started. Raises OSError."""
         replace_file(self._states, _STATES.dump_json(dict(states)), durable=False)
 
     @contextmanager
@@ -209,12 +211,12 @@ class ServiceHost:
             now = reported()
             return stopped() or (now is not None and now.state in (ServiceState.HEALTHY, ServiceState.FAILED))
 
-        if not wait_until(lambda: stopped() or reported() is not None, STARTED_S):
+        if not wait_until(lambda: stopped() or reported() is not None, STARTED_S, POLL_S):
             raise Unreachable(
                 f"the supervisor of services does not answer:\n{self.supervisor.log_tail()}",
                 f"see {self.supervisor.log}, then: coord service start {name}",
             )
-        wait_until(settled, float("inf"))
+        wait_until(settled, float("inf"), POLL_S)
         now = reported()
         if now is None:
             raise Unreachable(f"another order has replaced that to start {name}", "coord service list")

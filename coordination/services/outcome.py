@@ -1,4 +1,4 @@
-"""What a transition of services has come to."""
+"""The outcome of starting, stopping or restarting services."""
 
 from __future__ import annotations
 

@@ -31,6 +31,8 @@ class Supervisor:
         self._host = host
         self._runners: dict[str, Runner] = {}
         self._states = {name: one for name, one in host.states().items() if one.state is ServiceState.STOPPED}
+        self._written: dict[str, ServiceStatus] | None = None
+        """The states in the file; None before the first report."""
         self._changed = threading.Event()
         self._lock = threading.Lock()
 
@@ -73,8 +75,11 @@ class Supervisor:
     def _report(self) -> None:
         with self._lock:
             states = dict(self._states)
+        if states == self._written:
+            return
         try:
             self._host.report(states)
+            self._written = states
         except OSError as error:  # a full disk: the next round writes it
             logger.warning("states cannot be written: %s", error)
 

@@ -29,9 +29,7 @@ FAILED = 1
 MARKS = {"succeeded": "✓", "failed": "✗"}
 
 some_services = click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=service_names)
-of_phase = click.option(
-    "--phase", type=click.Choice([Phase.CORE, Phase.EXTERNAL]), help="Change services of this phase only."
-)
+of_phase = click.option("--phase", type=click.Choice(list(Phase)), help="Change services of this phase only.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Show the order; change nothing.")
 
 
