@@ -46,13 +46,13 @@ class Match:
 
 @dataclass(frozen=True, kw_only=True)
 class Matches:
-    """What a rewrite would change in a repository."""
+    """The changes that a rewrite would make in a repository."""
 
     found: tuple[Match, ...] = ()
     more: bool = False
     """True if there are more than MOST_MATCHES."""
     unknown: str = ""
-    """Why nothing is known; empty if it is."""
+    """The reason if the matches are not known; else empty."""
 
 
 def ast_grep() -> str:

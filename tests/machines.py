@@ -145,7 +145,9 @@ class Site:
 
     def submitter(self, **env: str) -> Stage:
         """Where the file is, and no repository."""
-        return self._join(Stage(self._made("desk"), env=self._env(env), network=self._network.join("desk")))
+        return self._join(
+            Stage(self._made("laptop"), env=self._env(env), network=self._network.join("laptop"))
+        )
 
     def machine(self, name: str, **env: str) -> Machine:
         return self._join(

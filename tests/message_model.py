@@ -67,7 +67,7 @@ class Box:
         )
 
     def lane(self, sender: str) -> set[str]:
-        """Whose the sender's messages are at present."""
+        """Return the readers that hold messages of the sender."""
         return {one.reader for one in self.of("held", "paused") if one.sender == sender}
 
     def free(self, sender: str, at_fault: Iterable[int] = ()) -> None:

@@ -37,8 +37,8 @@ class Site:
         self.presence = Presence(self.client, self.store.keys)
         self.leads = True
         self.dispatcher = Dispatcher(make_app(url, self.store.keys, settings), self.store)
-        deeds = StepHandlers(self.store, self.dispatcher, settings, "1")
-        self.serving = Serving(self.client, self.pubsub_redis, self.store.keys, deeds, lambda: self.leads)
+        handlers = StepHandlers(self.store, self.dispatcher, settings, "1")
+        self.serving = Serving(self.client, self.pubsub_redis, self.store.keys, handlers, lambda: self.leads)
 
     def submit(self, strategy: Strategy = Strategy.DATAFLOW) -> str:
         run_id, reply = submit(self.store, graph(TODOS), ecosystem(TODOS), Settings(), order(strategy))

@@ -94,7 +94,7 @@ class LiveRun:
     asks: str = ""
     """A todo of it that waits for a person."""
     parked: str = ""
-    """What its first parked todo waits for."""
+    """The reason for which its first parked todo waits."""
 
 
 @dataclass(frozen=True, kw_only=True)

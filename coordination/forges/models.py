@@ -60,9 +60,9 @@ class Repository(ForgeRecord):
     default_branch: str
     archived: bool
     can_push: bool
-    """Whether the token may push branches and open requests."""
+    """True if the token may push branches and open requests."""
     can_merge: bool
-    """Whether the token may merge into branches without protection."""
+    """True if the token may merge into branches without protection."""
     methods: tuple[MergeMethod, ...]
     """Ways to merge that the repository allows."""
 
@@ -85,7 +85,7 @@ class PullRequest(ForgeRecord):
     """The branch that it is merged into."""
     state: RequestState
     mergeable: bool | None = None
-    """Whether it merges without a conflict; None: the forge does not know yet, or did not say."""
+    """True if it merges without a conflict; None: the forge does not know yet, or did not say."""
     blocked: str = ""
     """The word of the forge for why its rules refuse a merge now; empty: they do not, or it did not say."""
     merge_commit: str = ""

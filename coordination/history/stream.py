@@ -45,7 +45,7 @@ class StreamSource:
     run_figures: Callable[[Event], Mapping[str, Any]]
     """Returns what the event of a run's end gets in addition; see runs/views/run_figures.py."""
     trims: bool
-    """Whether this history alone keeps the events, so that the stream may be trimmed behind it."""
+    """True if this history alone keeps the events, so that the stream may be trimmed behind it."""
 
 
 def collect_stream(store: HistoryStore, source: StreamSource, now: datetime) -> int:

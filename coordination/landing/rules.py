@@ -48,7 +48,7 @@ class RepoLanding:
 
 @dataclass(frozen=True, kw_only=True)
 class Landing:
-    """What a landing run brings into the base branches, or a revert takes out of them."""
+    """The changes that a landing run brings into the base branches, or a revert takes out of them."""
 
     change_set: str
     title: str

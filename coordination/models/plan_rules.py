@@ -53,7 +53,7 @@ class PlanRules(Record):
     timeout: Duration | None = None
     recurring: Annotated[bool, Field(strict=True)] = False
     two_persons: Annotated[bool, Field(strict=True)] = False
-    """Nobody approves a gate of a run that they ordered."""
+    """The person who ordered a run cannot approve its gates."""
     retry: Retry | None = None
     land: LandRules | None = None
     """How `coord land` brings the plan's change set into the base branches."""

@@ -41,7 +41,7 @@ class Probe(Record):
     process: Literal[True] | None = None
     """The process lives."""
     timeout: Duration = timedelta(seconds=5)
-    """Of one try."""
+    """Time limit of one try."""
     tries: Annotated[Count, Field(le=20)] = 3
     """A working service fails after so many failed tries in a row."""
     every: Duration = timedelta(seconds=2)

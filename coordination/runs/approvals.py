@@ -71,7 +71,7 @@ class Decision:
     run_status: RunStatus
     """Status of the run after the decision."""
     subject: Subject | None = None
-    """What was approved, as this machine verified it; None for a rejection, and without an identity."""
+    """The approved subject as this machine verified it; None for a rejection, and without an identity."""
 
 
 def run_with_gate(store: RunStore, verdict: Verdict, todo: str, run_id: str | None) -> str:

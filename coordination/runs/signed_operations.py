@@ -33,8 +33,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What a signed approval of a todo is about, from bytes that were verified here: nobody who can write to
-    Redis chooses what the person reads.
+    """The subject of a signed approval of a todo, read from bytes that were verified on this machine, so that
+    a person never reads a text that was forged in Redis.
     """
 
     run: str

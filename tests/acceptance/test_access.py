@@ -67,9 +67,9 @@ class Guarded:
         self.folder, self.stages = folder, []
         self.port = free_port()
         (folder / "password").write_text(PASSWORD + "\n")
-        self.desk = self.stage("submitter", "submitter")
+        self.laptop = self.stage("submitter", "submitter")
         lines = [
-            self.desk.ok("acl", *words, "--user", name, "--password-file", "../password").out
+            self.laptop.ok("acl", *words, "--user", name, "--password-file", "../password").out
             for name, words in USERS.items()
         ]
         (folder / "users.acl").write_text("user default off\n" + "".join(lines))
@@ -108,8 +108,8 @@ class Guarded:
         return ProxyStore(self.client(repo), "coord", [repo])
 
     def swept(self, strategy: str = "dataflow") -> Done:
-        self.desk.write(PLAN, plan={"strategy": strategy})
-        return self.desk.sweep()
+        self.laptop.write(PLAN, plan={"strategy": strategy})
+        return self.laptop.sweep()
 
     def end(self) -> None:
         for stage in self.stages:
@@ -147,11 +147,11 @@ def test_workers_of_two_repositories_carry_out_a_plan_that_depends_across_them(
         "alpha": "host-alpha",
         "beta": "host-beta",
     }
-    assert guarded.desk.ok("logs", "last", "A1").out.splitlines()[-1] == "hello"
+    assert guarded.laptop.ok("logs", "last", "A1").out.splitlines()[-1] == "hello"
 
 
 def test_a_todo_that_fails_ends_its_level_and_what_depends_on_it(guarded: Guarded):
-    guarded.desk.write(
+    guarded.laptop.write(
         [
             {"id": "F", "repo": "alpha", "action": f"{WAITS_FOR_B2}; exit 3"},
             {**PLAN[2], "action": 'touch "$LEDGER.b2"'},
@@ -160,53 +160,53 @@ def test_a_todo_that_fails_ends_its_level_and_what_depends_on_it(guarded: Guarde
         plan={"strategy": "levels"},
     )
 
-    swept = guarded.desk.sweep()
+    swept = guarded.laptop.sweep()
 
     assert swept.code == 3
     assert swept.states == {"F": "failed", "B2": "succeeded", "A2": "skipped"}
     assert swept.todo("F")["exit_code"] == 3
-    again = guarded.desk.coord("retry", "last", "--json")
+    again = guarded.laptop.coord("retry", "last", "--json")
     assert again.code == 3, again.err
     assert again.states == swept.states
 
 
 def test_a_cancel_stops_the_command_of_a_restricted_worker(guarded: Guarded):
     gate = Gate(guarded.folder, "cancelled")
-    guarded.desk.write([{"id": "LONG", "repo": "alpha", "action": gate.action}])
-    sweep = guarded.desk.begin("sweep", "PLAN-001")
+    guarded.laptop.write([{"id": "LONG", "repo": "alpha", "action": gate.action}])
+    sweep = guarded.laptop.begin("sweep", "PLAN-001")
     pid = gate.wait()
 
-    guarded.desk.ok("cancel", "last")
+    guarded.laptop.ok("cancel", "last")
 
     assert sweep.wait(30) != 0
-    assert guarded.desk.todo("LONG")["state"] == "cancelled"
+    assert guarded.laptop.todo("LONG")["state"] == "cancelled"
     until(lambda: not Path(f"/proc/{pid}").exists())
 
 
 def test_a_restricted_worker_hears_at_once_that_a_run_was_cancelled(guarded: Guarded):
     gate = Gate(guarded.folder, "heard")
-    guarded.desk.write([{"id": "LONG", "repo": "alpha", "action": gate.action}])
-    guarded.desk.ok("sweep", "PLAN-001", "--detach")
+    guarded.laptop.write([{"id": "LONG", "repo": "alpha", "action": gate.action}])
+    guarded.laptop.ok("sweep", "PLAN-001", "--detach")
     gate.wait()
     with guarded.client("alpha") as client, client.pubsub(ignore_subscribe_messages=True) as ear:
-        ear.subscribe(KEYS.messages.mail(f"worker:{guarded.desk.todo('LONG')['worker']}"))
+        ear.subscribe(KEYS.messages.mail(f"worker:{guarded.laptop.todo('LONG')['worker']}"))
         ear.get_message(timeout=10)  # the confirmation of the subscription
 
-        guarded.desk.ok("cancel", "last")
+        guarded.laptop.ok("cancel", "last")
 
         assert until(lambda: ear.get_message(timeout=1))["data"] == "", "and nothing of what it is"
-    guarded.desk.coord("watch", "last")
+    guarded.laptop.coord("watch", "last")
 
 
 def test_a_keeper_that_is_killed_is_replaced_and_the_run_goes_on(guarded: Guarded):
     gate = Gate(guarded.folder, "killed")
-    guarded.desk.write(
+    guarded.laptop.write(
         [
             {"id": "LONG", "repo": "alpha", "action": gate.action},
             {"id": "NEXT", "repo": "beta", "blocked_by": ["LONG"]},
         ]
     )
-    sweep = guarded.desk.begin("sweep", "PLAN-001", "--json")
+    sweep = guarded.laptop.begin("sweep", "PLAN-001", "--json")
     gate.wait()
 
     guarded.keeper.kill()
@@ -224,25 +224,25 @@ def test_the_submitter_has_every_handle(guarded: Guarded, run: str):
         ["sweep", "PLAN-001", "--dry-run"],
         ["show-run", run],
     ):
-        guarded.desk.ok(*words)
+        guarded.laptop.ok(*words)
     gate = Gate(guarded.folder, "steered")
-    guarded.desk.write(
+    guarded.laptop.write(
         [
             {"id": "S1", "repo": "alpha", "action": gate.action},
             {"id": "S2", "repo": "alpha", "blocked_by": ["S1"]},
         ]
     )
-    guarded.desk.ok("sweep", "PLAN-001", "--detach")
+    guarded.laptop.ok("sweep", "PLAN-001", "--detach")
     gate.wait()
 
-    guarded.desk.ok("pause", "last")
-    guarded.desk.ok("resume", "last")
+    guarded.laptop.ok("pause", "last")
+    guarded.laptop.ok("resume", "last")
     gate.open()
-    guarded.desk.ok("watch", "last")
-    guarded.desk.ok("doctor")
+    guarded.laptop.ok("watch", "last")
+    guarded.laptop.ok("doctor")
     # A keeper that another test has killed is asked as well, and does not answer, until its last heartbeat is
     # too old.
-    until(lambda: guarded.desk.coord("clean", "last", "--yes", "--unmerged").code == 0, 60)
+    until(lambda: guarded.laptop.coord("clean", "last", "--yes", "--unmerged").code == 0, 60)
 
 
 def test_flower_shows_workers_and_todos_to_a_user_that_can_tell_nobody_anything(guarded: Guarded):
@@ -425,7 +425,7 @@ def test_a_bundle_of_another_repository_is_read_by_who_knows_its_commit_alone(gu
 
 
 @pytest.mark.parametrize(
-    "deed",
+    "operation",
     [
         lambda store, run: store.claim(run, "B1", 1, worker="w", host="h", lease=SOON, request="q"),
         lambda store, run: store.renew({f"{run} B1": 1}, SOON),
@@ -435,7 +435,7 @@ def test_a_bundle_of_another_repository_is_read_by_who_knows_its_commit_alone(gu
     ids=["claim", "renew", "log", "handed_over"],
 )
 def test_a_request_about_another_repositorys_todo_is_refused_by_the_keeper(
-    guarded: Guarded, run: str, deed: Callable[..., Any]
+    guarded: Guarded, run: str, operation: Callable[..., Any]
 ):
     with pytest.raises(NotAllowed, match="alpha"):
-        deed(guarded.store("alpha"), run)
+        operation(guarded.store("alpha"), run)

@@ -27,8 +27,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 def test_the_work_of_a_host_that_is_gone_for_good_is_there_for_its_dependents(site: Site):
-    desk, ann, ben = site.submitter(), site.machine("ann"), site.machine("ben")
-    desk.write(
+    laptop, ann, ben = site.submitter(), site.machine("ann"), site.machine("ben")
+    laptop.write(
         [
             {"id": "A", "repo": "up", "action": "echo A >> list"},
             {"id": "B", "repo": "up", "action": "echo B >> list", "blocked_by": ["A"]},
@@ -38,13 +38,13 @@ def test_the_work_of_a_host_that_is_gone_for_good_is_there_for_its_dependents(si
     )
     ann.repo("up")
     ann.worker(up="up")
-    desk.ok("sweep", PLAN, "--detach")
-    until(lambda: desk.shown().states["B"] == "succeeded", 30)
+    laptop.ok("sweep", PLAN, "--detach")
+    until(lambda: laptop.shown().states["B"] == "succeeded", 30)
     ann.die()
     shutil.rmtree(ann.folder)
     ben.repo("down")
     ben.worker(down="down")
-    ended = desk.ok("watch", "last", "--json")
+    ended = laptop.ok("watch", "last", "--json")
 
     assert ended.json["status"] == "succeeded"
     assert ben.log_of(ended.json["run_id"], "C").decode() == "A\nB\nB: do B\nA: do A\nfirst\n"

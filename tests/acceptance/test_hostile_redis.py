@@ -11,8 +11,8 @@ import redis
 
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
-from tests.chaos.crew import Watch, begin, straight
 from tests.chaos.hostile import RUBBISH, Hostile
+from tests.chaos.workers import Watch, begin, straight
 from tests.stage import PLAN, Stage
 from tests.waiting import until
 

@@ -31,7 +31,7 @@ KEYS = Keys("coord").locks
 
 
 @pytest.fixture
-def desk(stage: Stage, redis_url: str) -> Stage:
+def laptop(stage: Stage, redis_url: str) -> Stage:
     stage.file.write_text(FILE)
     stage.env = {"COORD_REDIS_URL": redis_url}
     return stage
@@ -74,11 +74,11 @@ def parked(redis_url: str, want: str) -> None:
         )
 
 
-def test_a_table_says_who_holds_a_lock_and_for_how_long(desk: Stage, far: LockManager, dead: LockManager):
+def test_a_table_says_who_holds_a_lock_and_for_how_long(laptop: Stage, far: LockManager, dead: LockManager):
     lock = far.acquire("deploy", ttl=TTL)
     dead.acquire("docs", ttl=TTL, keep=False)
 
-    listed = desk.coord("list-locks")
+    listed = laptop.coord("list-locks")
 
     head, first, second = listed.out.splitlines()
     assert head.split() == ["LOCK", "HOLDER", "AGE", "TTL", "FENCE"]
@@ -88,12 +88,12 @@ def test_a_table_says_who_holds_a_lock_and_for_how_long(desk: Stage, far: LockMa
     assert "Redis has lost nothing since" in listed.err
 
 
-def test_json_has_every_fact_apart_and_todos_that_wait(desk: Stage, far: LockManager, redis_url: str):
+def test_json_has_every_fact_apart_and_todos_that_wait(laptop: Stage, far: LockManager, redis_url: str):
     far.resources.declare({"gpu": 4})
     with far.acquire("deploy", ttl=TTL) as lock, far.resources.acquire("gpu", 3):
         parked(redis_url, "2/0 resource:gpu")
 
-        deploy, gpu = desk.coord("list-locks", "--json").json
+        deploy, gpu = laptop.coord("list-locks", "--json").json
 
         assert (deploy["what"], deploy["epoch"]) == ("lock:deploy", lock.epoch)
         (holder,) = deploy["holders"]
@@ -106,37 +106,37 @@ def test_json_has_every_fact_apart_and_todos_that_wait(desk: Stage, far: LockMan
         assert 0 < holder["ttl_left_s"] <= 60
         assert (gpu["what"], gpu["capacity"], gpu["holders"][0]["amount"]) == ("resource:gpu", 4, 3)
         assert [waiter["who"] for waiter in gpu["waiters"]] == ["TODO-7 of run 20261121-1"]
-        assert "TODO-7 of run 20261121-1" in desk.coord("list-locks").out
+        assert "TODO-7 of run 20261121-1" in laptop.coord("list-locks").out
 
 
 INTERNAL = (START, LEADER, SWEEPER, f"{RESULT}1f0c", f"{COMPUTED}77aa")
 
 
 def test_locks_that_coord_takes_for_itself_are_hidden_unless_all_are_asked_for(
-    desk: Stage, far: LockManager, redis_url: str
+    laptop: Stage, far: LockManager, redis_url: str
 ):
-    office = Session(desk.file, redis_url)
+    office = Session(laptop.file, redis_url)
     for name in ("deploy", "cached", *INTERNAL):
         far.acquire(name, ttl=TTL)
 
     shown, every = (
-        [held["name"] for held in desk.ok("list-locks", "--json", *more).json] for more in ([], ["--all"])
+        [held["name"] for held in laptop.ok("list-locks", "--json", *more).json] for more in ([], ["--all"])
     )
-    people = desk.ok("list-locks")
+    people = laptop.ok("list-locks")
 
     assert shown == ["cached", "deploy"]
     assert set(every) == {"deploy", "cached", *INTERNAL}
     assert f"{len(INTERNAL)} internal locks hidden: coord list-locks --all" in people.err
     assert not any(line.startswith(INTERNAL) for line in people.out.splitlines())
-    assert "hidden" not in desk.ok("list-locks", "--all").err
+    assert "hidden" not in laptop.ok("list-locks", "--all").err
     with agent(build(office)) as ai:
         assert len(ai.call("coord_list_locks")) == 2
         assert len(ai.call("coord_list_locks", all=True)) == 2 + len(INTERNAL)
     office.close()
 
 
-def test_an_agent_sees_the_same(desk: Stage, far: LockManager, redis_url: str):
-    office = Session(desk.file, redis_url)
+def test_an_agent_sees_the_same(laptop: Stage, far: LockManager, redis_url: str):
+    office = Session(laptop.file, redis_url)
     with far.acquire("deploy", ttl=TTL), agent(build(office)) as ai:
         (deploy,) = ai.call("coord_list_locks")
 
@@ -144,13 +144,13 @@ def test_an_agent_sees_the_same(desk: Stage, far: LockManager, redis_url: str):
     office.close()
 
 
-def test_resources_of_the_file_are_shown_with_their_use(desk: Stage, locks: LockManager, redis_url: str):
+def test_resources_of_the_file_are_shown_with_their_use(laptop: Stage, locks: LockManager, redis_url: str):
     locks.resources.declare({"gpu": 4, "staging": 1})
     with locks.resources.acquire("gpu", 3):
         parked(redis_url, "2/0 resource:gpu")
 
-        staging, gpu, idle = desk.coord("list-resources", "--json").json
-        table = desk.coord("list-resources").out.splitlines()
+        staging, gpu, idle = laptop.coord("list-resources", "--json").json
+        table = laptop.coord("list-resources").out.splitlines()
 
     assert (gpu["type"], gpu["capacity"], gpu["used"], gpu["waiting"]) == ("custom", 4, 3, 1)
     assert 0 < gpu["utilisation"] <= 0.75
@@ -161,27 +161,29 @@ def test_resources_of_the_file_are_shown_with_their_use(desk: Stage, locks: Lock
     assert len(table) == 4
 
 
-def test_a_lock_of_a_process_that_is_gone_is_released_and_noted(desk: Stage, dead: LockManager):
+def test_a_lock_of_a_process_that_is_gone_is_released_and_noted(laptop: Stage, dead: LockManager):
     lock = dead.acquire("deploy", ttl=TTL, keep=False)
 
-    done = desk.coord("release-lock", "deploy", "--yes", "--json")
+    done = laptop.coord("release-lock", "deploy", "--yes", "--json")
 
     assert (done.code, done.json["holders"][0]["label"]) == (0, "crashed")
     assert "deploy was taken from process" in done.err
     assert not lock.renew()
-    assert desk.coord("list-locks", "--json").json == []
-    (noted,) = desk.coord("list-locks", "--released", "--json").json
+    assert laptop.coord("list-locks", "--json").json == []
+    (noted,) = laptop.coord("list-locks", "--released", "--json").json
     assert (noted["what"], noted["label"], noted["fence"]) == ("lock:deploy", "crashed", lock.fence)
     assert noted["by"].endswith(f"@{socket.gethostname()}")
-    assert "(crashed)" in desk.coord("list-locks", "--released").out
-    assert desk.coord("list-locks", "--released", "--format", "{what} {label}").out == "lock:deploy crashed\n"
+    assert "(crashed)" in laptop.coord("list-locks", "--released").out
+    assert (
+        laptop.coord("list-locks", "--released", "--format", "{what} {label}").out == "lock:deploy crashed\n"
+    )
 
 
-def test_a_living_holder_keeps_its_lock_unless_it_is_forced(desk: Stage, far: LockManager):
+def test_a_living_holder_keeps_its_lock_unless_it_is_forced(laptop: Stage, far: LockManager):
     lock = far.acquire("deploy", ttl=TTL)
 
-    refused = desk.coord("release-lock", "deploy", "--yes")
-    forced = desk.coord("release-lock", "deploy", "--yes", "--force")
+    refused = laptop.coord("release-lock", "deploy", "--yes")
+    forced = laptop.coord("release-lock", "deploy", "--yes", "--force")
 
     assert refused.code == 6
     assert "deploy is held by process 12 on anvil (nightly)" in refused.err
@@ -190,44 +192,44 @@ def test_a_living_holder_keeps_its_lock_unless_it_is_forced(desk: Stage, far: Lo
     assert not lock.renew()
 
 
-def test_what_a_todo_holds_is_given_back_by_its_run(desk: Stage, locks: LockManager, redis_url: str):
+def test_what_a_todo_holds_is_given_back_by_its_run(laptop: Stage, locks: LockManager, redis_url: str):
     locks.resources.declare({"gpu": 4})
     parked(redis_url, "2/0 resource:gpu")
 
-    refused = desk.coord("release-lock", "resource:gpu", "--yes", "--force")
+    refused = laptop.coord("release-lock", "resource:gpu", "--yes", "--force")
 
     assert refused.code == 6
     assert "coord cancel 20261121-1" in refused.err
     assert locks.resources.stats("gpu").used == 2
 
 
-def test_nobody_is_asked_where_nobody_is_there(desk: Stage, far: LockManager):
+def test_nobody_is_asked_where_nobody_is_there(laptop: Stage, far: LockManager):
     lock = far.acquire("deploy", ttl=TTL)
 
-    refused = desk.coord("release-lock", "deploy", "--force")
+    refused = laptop.coord("release-lock", "deploy", "--force")
 
     assert refused.code == 2
     assert "coord release-lock deploy --force --yes" in refused.err
     assert lock.renew()
 
 
-def test_a_name_that_nobody_holds_is_a_usage_error(desk: Stage):
-    refused = desk.coord("release-lock", "deploy", "--yes")
+def test_a_name_that_nobody_holds_is_a_usage_error(laptop: Stage):
+    refused = laptop.coord("release-lock", "deploy", "--yes")
 
     assert refused.code == 2
     assert "deploy is not held" in refused.err
 
 
-def test_where_there_is_nothing_to_list_that_is_said(desk: Stage, redis_url: str):
+def test_where_there_is_nothing_to_list_that_is_said(laptop: Stage, redis_url: str):
     for words, told in (
         ("", "no lock is held; see also: coord list-locks --resources\n"),
         ("--resources", "no resource is in use; see also: coord list-locks\n"),
         ("--released", "no lock was released by force; see the held ones: coord list-locks\n"),
     ):
-        listed = desk.coord("list-locks", *words.split())
+        listed = laptop.coord("list-locks", *words.split())
         assert (listed.code, listed.out, listed.err) == (0, "", told)
-    desk.file.write_text("repos: [{name: api, path: api}]\n")
-    listed = desk.coord("list-resources")
+    laptop.file.write_text("repos: [{name: api, path: api}]\n")
+    listed = laptop.coord("list-resources")
     assert (listed.code, listed.out, listed.err) == (
         0,
         "",
@@ -236,11 +238,11 @@ def test_where_there_is_nothing_to_list_that_is_said(desk: Stage, redis_url: str
 
 
 @pytest.mark.parametrize("name", ["--x", "a b", "ü*[a]", "resource:gpu:2", "%s'\""])
-def test_a_lock_of_any_name_is_released_by_it(desk: Stage, far: LockManager, name: str):
+def test_a_lock_of_any_name_is_released_by_it(laptop: Stage, far: LockManager, name: str):
     lock = far.acquire(name, ttl=TTL)
     neighbour = far.acquire("x", ttl=TTL)
 
-    done = desk.coord("release-lock", "--force", "--yes", "--", name)
+    done = laptop.coord("release-lock", "--force", "--yes", "--", name)
 
     assert (done.code, done.err.count(name)) == (0, 1)
     assert not lock.renew()
@@ -248,38 +250,38 @@ def test_a_lock_of_any_name_is_released_by_it(desk: Stage, far: LockManager, nam
 
 
 @pytest.mark.parametrize("name", ["", "x" * 10_240, "a\nb", "\x1b[2J", "resource:"])
-def test_what_is_no_name_is_a_usage_error_of_a_line(desk: Stage, name: str):
-    refused = desk.coord("release-lock", "--yes", "--", name)
+def test_what_is_no_name_is_a_usage_error_of_a_line(laptop: Stage, name: str):
+    refused = laptop.coord("release-lock", "--yes", "--", name)
 
     assert refused.code == 2
     assert "lock's name" in refused.err
     assert len(refused.err) < 200
 
 
-def test_who_names_a_resource_like_a_lock_is_told_how(desk: Stage, far: LockManager):
+def test_who_names_a_resource_like_a_lock_is_told_how(laptop: Stage, far: LockManager):
     far.resources.declare({"gpu": 1})
     with far.resources.acquire("gpu"):
-        refused = desk.coord("release-lock", "gpu", "--yes", "--force")
+        refused = laptop.coord("release-lock", "gpu", "--yes", "--force")
 
     assert refused.code == 2
     assert "coord release-lock resource:gpu" in refused.err
 
 
-def test_a_redis_that_is_away_is_told_by_its_exit_code(desk: Stage, free_port: int):
+def test_a_redis_that_is_away_is_told_by_its_exit_code(laptop: Stage, free_port: int):
     away = f"redis://127.0.0.1:{free_port}/0"
     for command in (["list-locks"], ["list-resources"], ["release-lock", "deploy", "--yes"]):
-        refused = desk.coord(*command, "--redis", away)
+        refused = laptop.coord(*command, "--redis", away)
         assert refused.code == 7, command
         assert "does not answer" in refused.err
 
 
 @pytest.mark.parametrize(("answer", "code", "kept"), [("n", 1, True), ("y", 0, False)])
-def test_on_a_terminal_it_asks(desk: Stage, far: LockManager, answer: str, code: int, kept: bool):
+def test_on_a_terminal_it_asks(laptop: Stage, far: LockManager, answer: str, code: int, kept: bool):
     lock = far.acquire("deploy", ttl=TTL)
     ours, its = pty.openpty()
     command = [COORD, "release-lock", "deploy", "--force"]
 
-    process = FORKS.begin_on(its, command, cwd=desk.folder, env={**os.environ, **desk.env})
+    process = FORKS.begin_on(its, command, cwd=laptop.folder, env={**os.environ, **laptop.env})
     os.close(its)
     asked = os.read(ours, 1000)
     os.write(ours, f"{answer}\n".encode())

@@ -56,9 +56,9 @@ def checkout(machine: Machine, repo: str) -> Path:
     return machine.folder / place(machine, repo)
 
 
-def hosts(desk: Stage) -> set[tuple[str, str]]:
+def hosts(laptop: Stage) -> set[tuple[str, str]]:
     """Return each repository of the last run with the host that served it."""
-    told = [line.split() for line in desk.ok("show-run").out.splitlines()[2:-1]]
+    told = [line.split() for line in laptop.ok("show-run").out.splitlines()[2:-1]]
     return {(repo, host) for _, repo, host, *_ in told}
 
 
@@ -78,17 +78,17 @@ def test_the_samples_plan_is_carried_out_with_each_package_on_a_machine_and_a_ne
 
     site, packages = new_site(network), tmp_path / "packages"
     create(packages)
-    desk = site.submitter()
-    shutil.copy(packages / "ecosystem.yaml", desk.file)
+    laptop = site.submitter()
+    shutil.copy(packages / "ecosystem.yaml", laptop.file)
     machines = {repo: site.machine(f"for-{repo}") for repo in PACKAGES}
     for repo, machine in machines.items():
         serve(machine, packages, [repo])
 
-    swept = desk.sweep()
+    swept = laptop.sweep()
 
     assert swept.code == 0, swept.err
     assert list(swept.states.values()) == ["succeeded"] * 12
-    assert hosts(desk) == {(repo, f"for-{repo}") for repo in PACKAGES}
+    assert hosts(laptop) == {(repo, f"for-{repo}") for repo in PACKAGES}
     for repo, machine in machines.items():
         until(lambda at=(machine, repo): branches(*at) == [f"coord/{PLAN}"], 60)  # in rounds
 
@@ -98,28 +98,28 @@ def test_a_plan_is_carried_out_on_two_machines_over_tls(site: Site, tmp_path: Pa
 
     with listening(leading_to(site.socket, certificates.of_server("localhost"))) as port:
         site.url = f"rediss://:{PASSWORD}@localhost:{port}/0?ssl_ca_certs={certificates.ca}"
-        desk, ann, ben = site.submitter(), site.machine("ann"), site.machine("ben")
+        laptop, ann, ben = site.submitter(), site.machine("ann"), site.machine("ben")
         todos = [{"id": "A", "repo": "units"}, {"id": "B", "repo": "text", "blocked_by": ["A"]}]
-        desk.write(todos, repos={"units": {"path": None}, "text": {"path": None}})
+        laptop.write(todos, repos={"units": {"path": None}, "text": {"path": None}})
         for machine, repo in ((ann, "units"), (ben, "text")):
             machine.repo(repo)
             machine.worker(**{repo: repo})
-        swept = desk.sweep()
+        swept = laptop.sweep()
 
         assert swept.code == 0, swept.err
-        assert hosts(desk) == {("units", "ann"), ("text", "ben")}
+        assert hosts(laptop) == {("units", "ann"), ("text", "ben")}
 
 
 def test_a_run_waits_for_a_folder_that_is_not_there_and_says_where(site: Site):
-    desk, ann = site.submitter(), site.machine("ann", **QUICK)
-    desk.write([{"id": "A", "repo": "units"}], repos={"units": {"path": None}})
+    laptop, ann = site.submitter(), site.machine("ann", **QUICK)
+    laptop.write([{"id": "A", "repo": "units"}], repos={"units": {"path": None}})
     origin = ann.repo("origin")
     missing = f"on host ann there is no folder {checkout(ann, 'units')}"
 
     worker = ann.worker(units=place(ann, "units"))
-    sweep = desk.begin("sweep", PLAN)
+    sweep = laptop.begin("sweep", PLAN)
     told = sweep.says(missing)
-    waiting = until(lambda: desk.todo("A")["waits_for"])
+    waiting = until(lambda: laptop.todo("A")["waits_for"])
     ann.clone(origin, place(ann, "units"))
     ended = sweep.done()
 
@@ -132,9 +132,9 @@ def test_a_run_waits_for_a_folder_that_is_not_there_and_says_where(site: Site):
 def test_a_run_whose_host_is_gone_waits_says_so_and_is_taken_up_by_another_that_is_told_to(
     site: Site, tmp_path: Path
 ):
-    desk, ann, ben = site.submitter(), site.machine("ann", **QUICK), site.machine("ben", **QUICK)
+    laptop, ann, ben = site.submitter(), site.machine("ann", **QUICK), site.machine("ben", **QUICK)
     gate = Gate(tmp_path)
-    desk.write(
+    laptop.write(
         [
             {"id": "A", "repo": "units", "action": "echo A > a"},
             {"id": "B", "repo": "units", "action": f"cat a; {gate.action}; echo B > b", "blocked_by": ["A"]},
@@ -145,17 +145,17 @@ def test_a_run_whose_host_is_gone_waits_says_so_and_is_taken_up_by_another_that_
     origins = ben.folder
     ben.repo("units"), ben.repo("text")
     serve(ann, origins, ["units"]).says("serving")
-    sweep = desk.begin("sweep", PLAN)
+    sweep = laptop.begin("sweep", PLAN)
     gate.wait()
     serve(ben, origins, ["units", "text"]).says("serving")
 
     ann.die()
     told = sweep.says("host ann, where")
-    waiting = desk.shown()
+    waiting = laptop.shown()
     run = waiting.json["run_id"]
-    cancelled = desk.coord("cancel")
+    cancelled = laptop.coord("cancel")
     gate.open()
-    retried = desk.coord("retry", run, "--without", "ann", "--json")
+    retried = laptop.coord("retry", run, "--without", "ann", "--json")
 
     assert waiting.states == {"A": "succeeded", "B": "parked", "C": "waiting"}
     assert "host ann, where no worker serves units now (ben serves it" in waiting.todo("B")["waits_for"]
@@ -180,19 +180,19 @@ def test_a_worker_that_has_a_repository_of_its_host_at_another_place_is_refused(
 
 
 def test_another_version_of_coord_is_refused_until_nothing_is_left_of_the_first(site: Site, tmp_path: Path):
-    desk, ann, ben = site.submitter(), site.machine("ann"), site.machine("ben")
-    desk.write([{"id": "A", "repo": "units"}], repos={"units": {"path": None}})
+    laptop, ann, ben = site.submitter(), site.machine("ann"), site.machine("ben")
+    laptop.write([{"id": "A", "repo": "units"}], repos={"units": {"path": None}})
     ann.repo("units"), ben.repo("units")
     newer = {"PYTHONPATH": with_version("99.0", tmp_path)}
     first = ann.worker(units="units")
     first.says("serving")
 
     worker = ben.begin("worker", "--repo", "units=units", **newer).done()
-    sweep = desk.coord("sweep", PLAN, **newer)
+    sweep = laptop.coord("sweep", PLAN, **newer)
     first.terminate()
     assert first.wait(30) == 0
     ben.begin("worker", "--repo", "units=units", **newer).says("serving")
-    taken_over = desk.coord("sweep", PLAN, **newer)
+    taken_over = laptop.coord("sweep", PLAN, **newer)
 
     for refused in (worker, sweep):
         assert refused.code == CONFLICT
@@ -213,18 +213,18 @@ def with_version(number: str, folder: Path) -> str:
 
 def test_a_wrong_password_ends_a_command_and_a_worker_with_7(site: Site):
     site.url = site.url.replace(PASSWORD, "mistyped")
-    desk, ann = site.submitter(), site.machine("ann")
-    desk.write([{"id": "A", "repo": "units"}], repos={"units": {"path": None}})
+    laptop, ann = site.submitter(), site.machine("ann")
+    laptop.write([{"id": "A", "repo": "units"}], repos={"units": {"path": None}})
     ann.repo("units")
 
-    for refused in (desk.coord("sweep", PLAN), desk.coord("list-runs"), ann.worker(units="units").done()):
+    for refused in (laptop.coord("sweep", PLAN), laptop.coord("list-runs"), ann.worker(units="units").done()):
         assert refused.code == UNREACHABLE
         assert "refuses the login" in refused.err
         assert "mistyped" not in refused.err
 
 
 def test_a_second_sweep_between_two_machines_builds_on_both_and_each_rebuilds_what_redis_lost(site: Site):
-    desk, ann, ben = site.submitter(), site.machine("ann"), site.machine("ben")
+    laptop, ann, ben = site.submitter(), site.machine("ann"), site.machine("ben")
     repos: dict[str, dict[str, None]] = {"units": {"path": None}, "text": {"path": None}}
     reads = "cat $(jq -r '.predecessors[] | select(.todo==\"C\").path' < $COORD_CONTEXT)/c > d"
     first = [
@@ -238,23 +238,23 @@ def test_a_second_sweep_between_two_machines_builds_on_both_and_each_rebuilds_wh
     ann.repo("units"), ben.repo("text")
     ann.worker(units="units").says("serving")
     ben.worker(text="text").says("serving")
-    desk.write(first, repos=repos)
-    assert desk.sweep().code == 0
+    laptop.write(first, repos=repos)
+    assert laptop.sweep().code == 0
     done = [{**todo, "status": "completed"} for todo in first]
-    desk.write([*done, *second], repos=repos)
-    swept = desk.sweep()
+    laptop.write([*done, *second], repos=repos)
+    swept = laptop.sweep()
     assert (swept.code, set(swept.states.values())) == (0, {"succeeded"}), swept.err
     assert git(ben.folder / "text", "show", f"coord/{PLAN}:d") == "1"
-    known = desk.coord("changes", PLAN, "--json").json
+    known = laptop.coord("changes", PLAN, "--json").json
 
     with connect(site.url, Profile.COMMAND) as client:
         client.delete(*client.keys("coord:changes:*"))
     for machine, repo in ((ann, "units"), (ben, "text")):
         machine.file.write_text(
-            desk.file.read_text().replace(f"- name: {repo}\n", f"- name: {repo}\n  path: {repo}\n")
+            laptop.file.read_text().replace(f"- name: {repo}\n", f"- name: {repo}\n  path: {repo}\n")
         )
         machine.ok("adopt", PLAN, "--yes")
-    rebuilt = desk.coord("changes", PLAN, "--json").json
+    rebuilt = laptop.coord("changes", PLAN, "--json").json
     facts = ("repo", "base", "tip", "host", "commits", "files")
     was, now = (
         [(*(one[f] for f in facts), sorted(one["todos"])) for one in some] for some in (known, rebuilt)

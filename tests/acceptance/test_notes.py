@@ -20,7 +20,7 @@ FILE = "repos: [{name: api, path: api}, {name: web, path: web}]\n"
 
 
 @pytest.fixture
-def desk(stage: Stage, redis_url: str) -> Stage:
+def laptop(stage: Stage, redis_url: str) -> Stage:
     stage.file.write_text(FILE)
     stage.env = {"COORD_REDIS_URL": redis_url}
     return stage
@@ -33,8 +33,8 @@ def bus(redis_url: str) -> Iterator[MessageBus]:
 
 
 @pytest.fixture
-def ai(desk: Stage, redis_url: str) -> Iterator[Agent]:
-    office = Session(desk.file, redis_url)
+def ai(laptop: Stage, redis_url: str) -> Iterator[Agent]:
+    office = Session(laptop.file, redis_url)
     with agent(build(office)) as connected:
         yield connected
     office.close()
@@ -61,23 +61,23 @@ def test_a_message_waits_in_a_folder_of_its_own_until_it_is_acknowledged(stage: 
     assert "no message for repo:api" in stage.coord("list-messages", "api").err
 
 
-def test_people_see_who_wrote_what_and_acknowledge_by_the_end_of_an_id(desk: Stage, bus: MessageBus) -> None:
-    desk.coord("send-message", "web", "first")
+def test_people_see_who_wrote_and_acknowledge_by_the_end_of_an_id(laptop: Stage, bus: MessageBus) -> None:
+    laptop.coord("send-message", "web", "first")
     bus.send("repo:web", "fact", {"version": "2.0"})
 
-    table = desk.coord("list-messages", "web").out.splitlines()
-    done = desk.coord("list-messages", "web", "--ack", table[2].split()[0], "--json")
+    table = laptop.coord("list-messages", "web").out.splitlines()
+    done = laptop.coord("list-messages", "web", "--ack", table[2].split()[0], "--json")
 
     assert "first" in table[1]
     assert '{"version":"2.0"}' in table[2]
     assert len(done.json["acknowledged"]) == 1
     assert [message.payload for message in bus.peek("repo:web")] == ["first"]
-    assert "messages  1: coord list-messages web" in desk.coord("status", "web").out
+    assert "messages  1: coord list-messages web" in laptop.coord("status", "web").out
 
 
-def test_what_cannot_be_sent_is_refused_with_what_to_do(desk: Stage) -> None:
+def test_what_cannot_be_sent_is_refused_with_what_to_do(laptop: Stage) -> None:
     def refused(*words: str) -> str:
-        done = desk.coord("send-message", *words)
+        done = laptop.coord("send-message", *words)
         assert (done.code, done.out) == (2, "")
         return done.err
 
@@ -90,9 +90,9 @@ def test_what_cannot_be_sent_is_refused_with_what_to_do(desk: Stage) -> None:
     assert "a type of message" in refused("api", "hello", "--type", "two words")
 
 
-def test_hints_name_the_command_as_it_is_to_be_typed(desk: Stage) -> None:
+def test_hints_name_the_command_as_it_is_to_be_typed(laptop: Stage) -> None:
     def refused(*words: str) -> str:
-        done = desk.coord(*words)
+        done = laptop.coord(*words)
         assert (done.code, done.out) == (2, "")
         return done.err
 
@@ -103,15 +103,17 @@ def test_hints_name_the_command_as_it_is_to_be_typed(desk: Stage) -> None:
     assert "see: coord list-messages repo:api" in refused("list-messages", "api", "--ack", "7")
     assert (
         "messages to agent:ann are kept from now on"
-        in desk.coord("list-messages", "agent:ann", "--register").err
+        in laptop.coord("list-messages", "agent:ann", "--register").err
     )
-    assert desk.coord("send-message", "agent:ann", "hello").code == 0
+    assert laptop.coord("send-message", "agent:ann", "hello").code == 0
 
 
-def test_text_comes_from_standard_input_up_to_a_mebibyte(desk: Stage) -> None:
+def test_text_comes_from_standard_input_up_to_a_mebibyte(laptop: Stage) -> None:
     def sent(text: str) -> tuple[int, str]:
-        (desk.folder / "text").write_text(text)
-        shell = desk.begin(command=("sh", "-c", 'coord="$0"; "$coord" send-message api - < text', str(COORD)))
+        (laptop.folder / "text").write_text(text)
+        shell = laptop.begin(
+            command=("sh", "-c", 'coord="$0"; "$coord" send-message api - < text', str(COORD))
+        )
         done = shell.done()
         return done.code, done.err
 
@@ -120,58 +122,58 @@ def test_text_comes_from_standard_input_up_to_a_mebibyte(desk: Stage) -> None:
     assert (code, "1,048,578 bytes" in words) == (2, True)
 
 
-def test_what_another_reader_has_in_hand_stays_with_it(desk: Stage, bus: MessageBus) -> None:
-    desk.coord("send-message", "api", "yours")
+def test_what_another_reader_has_in_hand_stays_with_it(laptop: Stage, bus: MessageBus) -> None:
+    laptop.coord("send-message", "api", "yours")
     (held,) = bus.take("repo:api", "busy", 1).messages
 
-    refused = desk.coord("list-messages", "api", "--ack", "all")
+    refused = laptop.coord("list-messages", "api", "--ack", "all")
 
     assert (refused.code, "in flight to busy" in refused.err) == (6, True)
-    assert "busy" in desk.coord("list-messages").out
+    assert "busy" in laptop.coord("list-messages").out
     assert bus.ack(held)
 
 
-def test_those_that_are_not_acknowledged_stay_in_order_and_untried(desk: Stage, bus: MessageBus) -> None:
+def test_those_that_are_not_acknowledged_stay_in_order_and_untried(laptop: Stage, bus: MessageBus) -> None:
     bus.register("repo:api")
     ids = [bus.send("repo:api", "note", n) for n in range(3)]
 
-    desk.coord("list-messages", "api", "--ack", ids[1])
+    laptop.coord("list-messages", "api", "--ack", ids[1])
 
     left = bus.take("repo:api", "me", 10).messages
     assert [(message.payload, message.deliveries) for message in left] == [(0, 1), (2, 1)]
 
 
 def test_what_is_handed_out_once_is_not_handed_out_to_who_acknowledges_another(
-    desk: Stage, bus: MessageBus
+    laptop: Stage, bus: MessageBus
 ) -> None:
     bus.register("repo:api")
     done = bus.send("repo:api", "note", "done")
     bus.send("repo:api", "note", "once", ack=False)
 
-    assert desk.coord("list-messages", "api", "--ack", done).code == 0
+    assert laptop.coord("list-messages", "api", "--ack", done).code == 0
 
     assert [message.payload for message in bus.take("repo:api", "me", 10).messages] == ["once"]
 
 
-def test_large_messages_are_acknowledged_together(desk: Stage, bus: MessageBus) -> None:
+def test_large_messages_are_acknowledged_together(laptop: Stage, bus: MessageBus) -> None:
     many = MessageBus(bus.steps.redis, "coord")
     many.register("repo:api")
     for _ in range(12):
         many.send("repo:api", "note", "x" * 1_000_000)
 
-    assert "12 messages of repo:api acknowledged" in desk.coord("list-messages", "api", "--ack", "all").err
+    assert "12 messages of repo:api acknowledged" in laptop.coord("list-messages", "api", "--ack", "all").err
     assert bus.peek("repo:api", payloads=False) == ()
 
 
 def test_no_id_and_ids_that_are_not_there_or_end_alike_acknowledge_nothing(
-    desk: Stage, bus: MessageBus
+    laptop: Stage, bus: MessageBus
 ) -> None:
     bus.register("repo:api")
     for sequence in (7, 17):
         bus.send("repo:api", "note", sequence, sequence=sequence)
 
     def refused(*ids: str) -> str:
-        done = desk.coord(
+        done = laptop.coord(
             "list-messages", "api", *(word for name in ids for word in ("--ack", name)), "--json"
         )
         assert (done.code, done.out) == (2, "")
@@ -184,62 +186,62 @@ def test_no_id_and_ids_that_are_not_there_or_end_alike_acknowledge_nothing(
 
 
 @pytest.mark.parametrize("silent", [False, True])
-def test_a_redis_that_is_away_is_said_and_not_waited_out(desk: Stage, free_port: int, silent: bool) -> None:
+def test_a_redis_that_is_away_is_said_and_not_waited_out(laptop: Stage, free_port: int, silent: bool) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", free_port))
         if silent:
             taken.listen()
-        desk.env = {"COORD_REDIS_URL": f"redis://127.0.0.1:{free_port}"}
+        laptop.env = {"COORD_REDIS_URL": f"redis://127.0.0.1:{free_port}"}
         for words in (
             ("send-message", "api", "x"),
             ("list-messages", "api", "--json"),
             ("list-messages", "--resend", "1-1"),
         ):
-            done = desk.coord(*words)
+            done = laptop.coord(*words)
             assert (done.code, done.out, "does not answer" in done.err) == (7, "", True)
 
 
-def test_who_acknowledges_is_told_once_what_was_trimmed(desk: Stage, bus: MessageBus) -> None:
+def test_who_acknowledges_is_told_once_what_was_trimmed(laptop: Stage, bus: MessageBus) -> None:
     bus.register("repo:api")
     for n in range(5):
         bus.send("repo:api", "note", n)
 
-    first = desk.coord("list-messages", "api", "--ack", "all")
-    second = desk.coord("list-messages", "api", "--ack", "all")
+    first = laptop.coord("list-messages", "api", "--ack", "all")
+    second = laptop.coord("list-messages", "api", "--ack", "all")
 
     assert "3 messages of repo:api acknowledged" in first.err
     assert "2 messages discarded unread" in first.err
     assert "discarded" not in second.err
 
 
-def test_a_dead_letter_is_listed_with_why_and_sent_again(desk: Stage, bus: MessageBus) -> None:
+def test_a_dead_letter_is_listed_with_why_and_sent_again(laptop: Stage, bus: MessageBus) -> None:
     bus.register("repo:api")
     bus.send("repo:api", "note", "poison", ttl=timedelta(minutes=1))
     (message,) = bus.take("repo:api", "me", 1).messages
     bus.nack(message, "cannot be read")
 
-    (dead,) = desk.coord("list-messages", "--dead", "--json").json
-    again = desk.coord("list-messages", "--resend", dead["id"], "--json")
+    (dead,) = laptop.coord("list-messages", "--dead", "--json").json
+    again = laptop.coord("list-messages", "--resend", dead["id"], "--json")
 
     assert (dead["payload"], dead["why"], dead["to"]) == ("poison", "cannot be read", "repo:api")
     assert (again.code, "sent again" in again.err) == (0, True)
     assert again.json == {"id": dead["id"], "to": "repo:api"}
     assert [message.payload for message in bus.peek("repo:api")] == ["poison"]
-    assert desk.coord("list-messages", "--dead", "--json").json == []
+    assert laptop.coord("list-messages", "--dead", "--json").json == []
 
 
-def test_an_agent_has_an_inbox_once_it_was_registered(desk: Stage) -> None:
-    assert desk.coord("list-messages", "agent:claude").code == 2
-    assert desk.coord("list-messages", "agent:claude", "--register").code == 0
+def test_an_agent_has_an_inbox_once_it_was_registered(laptop: Stage) -> None:
+    assert laptop.coord("list-messages", "agent:claude").code == 2
+    assert laptop.coord("list-messages", "agent:claude", "--register").code == 0
 
-    desk.coord("send-message", "agent:claude", "hello")
+    laptop.coord("send-message", "agent:claude", "hello")
 
-    assert desk.coord("list-messages", "agent:claude", "--format", "{payload}").out == "hello\n"
+    assert laptop.coord("list-messages", "agent:claude", "--format", "{payload}").out == "hello\n"
 
 
-def test_agents_talk_by_tools(ai: Agent, desk: Stage) -> None:
+def test_agents_talk_by_tools(ai: Agent, laptop: Stage) -> None:
     assert ai.call("coord_list_messages", to="agent:claude") == []
-    desk.coord("send-message", "agent:claude", "what is the version?", "--reply-to", "api")
+    laptop.coord("send-message", "agent:claude", "what is the version?", "--reply-to", "api")
     (asked,) = ai.call("coord_list_messages", to="agent:claude")
 
     ai.call("coord_send_message", to=asked["reply_to"], text="2.0", priority=1)
@@ -250,8 +252,8 @@ def test_agents_talk_by_tools(ai: Agent, desk: Stage) -> None:
     assert "did you mean api?" in ai.refused("coord_send_message", to="apii", text="2.0")
 
 
-def test_the_library_has_the_bus_and_its_figures(desk: Stage, redis_url: str) -> None:
-    with Coord(desk.file, redis_url) as coord:
+def test_the_library_has_the_bus_and_its_figures(laptop: Stage, redis_url: str) -> None:
+    with Coord(laptop.file, redis_url) as coord:
         coord.messages.register("repo:api")
         coord.messages.send("repo:api", "note", "hello", ttl=None)
         with pytest.raises(NotFound, match="repo:api"):

@@ -31,9 +31,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 def trusting(site: Site, folder: Path) -> tuple[Stage, Machine, Machine]:
-    """A desk, and the machines of `up` and `down`; each trusts the desk and the other worker."""
-    desk = site.submitter(COORD_IDENTITY=str(folder / "person"))
-    desk.coord(
+    """A laptop, and the machines of `up` and `down`; each trusts the laptop and the other worker."""
+    laptop = site.submitter(COORD_IDENTITY=str(folder / "person"))
+    laptop.coord(
         "identity", "init", "--name", "anna", COORD_IDENTITY="", XDG_CONFIG_HOME=str(folder / "config")
     )
     (folder / "config" / "coord" / "identity").rename(folder / "person")
@@ -48,12 +48,12 @@ def trusting(site: Site, folder: Path) -> tuple[Stage, Machine, Machine]:
         for other in machines:
             line = other.ok("identity", "show", "--worker", "--state", str(other.state)).out.strip()
             machine.ok("trust", "add", line, "--as", other.folder.name, "--kind", "worker")
-    return desk, *machines
+    return laptop, *machines
 
 
 def test_an_honest_run_succeeds_and_a_moved_tip_makes_no_foreign_code_run(site: Site, tmp_path: Path):
-    desk, ann, ben = trusting(site, tmp_path)
-    desk.write(TODOS, repos={"up": {"path": None}, "down": {"path": None}})
+    laptop, ann, ben = trusting(site, tmp_path)
+    laptop.write(TODOS, repos={"up": {"path": None}, "down": {"path": None}})
     ran = tmp_path / "foreign"
     up = ann.repo("up", **{"check.sh": "grep -q MAKE work\n"})
     ben.repo("down")
@@ -62,20 +62,20 @@ def test_an_honest_run_succeeds_and_a_moved_tip_makes_no_foreign_code_run(site: 
     with connect(site.url, Profile.COMMAND) as redis:
         keys = Keys("coord")
         for attacked in (False, True):
-            run = desk.ok("sweep", PLAN, "--detach", "--json").json["run_id"]
+            run = laptop.ok("sweep", PLAN, "--detach", "--json").json["run_id"]
             until(lambda run=run: redis.hget(keys.run(run).state, "READ") == "succeeded", 30)
             if attacked:
                 git(up, "checkout", "-q", "-b", "elsewhere")
                 (up / "check.sh").write_text(f"touch {ran}\n")
                 git(up, "commit", "-qam", "foreign")
                 redis.hset(keys.run(run).tips, "up", git(up, "rev-parse", "HEAD"))
-            desk.ok("complete-todo", "LOOK", "--run", run)
+            laptop.ok("complete-todo", "LOOK", "--run", run)
             until(lambda run=run: redis.hget(keys.run(run).meta, "status") in ("succeeded", "failed"), 30)
 
-            shown = desk.ok("show-run", run, "--json")
+            shown = laptop.ok("show-run", run, "--json")
             assert shown.todo("CHECK")["state"] == ("failed" if attacked else "succeeded")
-            events = desk.ok("events", "--kind", "trust.refused", "--json").out
+            events = laptop.ok("events", "--kind", "trust.refused", "--json").out
             assert ("CHECK" in events) == attacked
-            desk.write(TODOS, repos={"up": {"path": None}, "down": {"path": None}})
+            laptop.write(TODOS, repos={"up": {"path": None}, "down": {"path": None}})
     assert "but the signed result is" in shown.todo("CHECK")["error"]
     assert not ran.exists()

@@ -11,7 +11,7 @@ import pytest
 
 from tests.stage import PLAN, Done, Stage, git
 
-DEEDS = "def double(n, times=1):\n    print('doubling')\n    return {'n': n * 2 ** times}\n"
+FUNCTIONS = "def double(n, times=1):\n    print('doubling')\n    return {'n': n * 2 ** times}\n"
 AGENT = """\
 import os, pathlib, sys
 prompt = sys.stdin.read()
@@ -41,7 +41,7 @@ class Swept:
 @pytest.fixture(scope="module")
 def swept(new_stage: Callable[[], Stage]) -> Swept:
     stage = new_stage()
-    stage.repo("python", **{"deeds.py": DEEDS})
+    stage.repo("python", **{"operations.py": FUNCTIONS})
     (stage.folder / "agent.py").write_text(AGENT)
     stage.settings = {"agent_command": ["python3", str(stage.folder / "agent.py")]}
     stage.write(
@@ -71,7 +71,7 @@ def swept(new_stage: Callable[[], Stage]) -> Swept:
             {
                 "id": "python",
                 "repo": "python",
-                "action": {"type": "python", "call": "deeds:double", "args": {"n": 21, "times": 2}},
+                "action": {"type": "python", "call": "operations:double", "args": {"n": 21, "times": 2}},
             },
             {
                 "id": "agent",

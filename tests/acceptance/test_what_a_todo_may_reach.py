@@ -35,7 +35,7 @@ GIVEN = {
     *("COORD_IDEMPOTENCY_KEY", "COORD_CONNECTION", "COORD_CONTEXT", "COORD_OUTPUT", "COORD_CHECKPOINT"),
 }
 UNDONE = GIVEN | {"COORD_COMPENSATES", "COORD_TODO_OUTPUT"}
-DEEDS = "import os\ndef environ():\n    return dict(os.environ)\n"
+FUNCTIONS = "import os\ndef environ():\n    return dict(os.environ)\n"
 INSIDE = f"""
 "{COORD}" context set key '"value"'
 "{COORD}" context get key
@@ -83,7 +83,7 @@ TODOS = [
     {"id": "inside", "repo": "i", "action": INSIDE, "env": {"PYTHON": str(COORD.with_name("python"))}},
     {"id": "shows", "repo": "r", "action": "env", "compensate": "env | sed s/^/undo:/"},
     {"id": "agent", "repo": "a", "action": None, "env": {"PAGER": "less", "CI": "mine"}},
-    {"id": "python", "repo": "p", "action": {"type": "python", "call": "deeds:environ"}},
+    {"id": "python", "repo": "p", "action": {"type": "python", "call": "operations:environ"}},
     {
         "id": "fails",
         "repo": "a",
@@ -124,7 +124,7 @@ def swept(new_stage: Callable[[], Stage], tmp_path_factory: pytest.TempPathFacto
     stage.env |= {"CELERY_BROKER_URL": url, "_MP_FORK_LOGLEVEL_": "1", "PAGER": "more", "OWN": "kept"}
     stage.env |= {"PORT": str(settings.server_port), "TMPDIR": str(stage.folder)}
     stage.settings = {"agent_command": ["sh", "-c", "env"], "todo_timeout": "60s"}
-    stage.repo("p", **{"deeds.py": DEEDS})
+    stage.repo("p", **{"operations.py": FUNCTIONS})
     filtered = stage.folder / "filtered"
     repo = stage.repo("r", **{".gitattributes": "README filter=spy\n"})
     git(repo, "config", "filter.spy.smudge", f"env > {filtered}; cat")

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from coordination.backend.daemon import Daemon
-from tests.chaos.crew import NO_POISON, WORKER, Watch, begin, dag, ledger_of, straight
 from tests.chaos.figures import Figures, spread
 from tests.chaos.grounds import grounds
 from tests.chaos.record import lines_of, record
+from tests.chaos.workers import NO_POISON, WORKER, Watch, begin, dag, ledger_of, straight
 from tests.stage import Begun, Fields, Stage
 from tests.waiting import until
 

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos.crew import NO_POISON, Crew, Watch, begin, dag, straight
 from tests.chaos.figures import Figures
 from tests.chaos.grounds import grounds
+from tests.chaos.workers import NO_POISON, Watch, WorkerGroup, begin, dag, straight
 from tests.disks import fill
 from tests.stage import Stage
 
@@ -58,8 +58,8 @@ def fill_disk(stage: Stage, how: FullDisk) -> Figures:
 
 def _judged(stage: Stage, how: FullDisk, disks: list[Path]) -> Figures:
     url = stage.server.start()
-    crew = Crew(stage, [url] * how.workers)
-    crew.ready()
+    group = WorkerGroup(stage, [url] * how.workers)
+    group.ready()
     watch = Watch(stage, straight(stage))
     run, wrong = begin(stage, url), []
     fillers: list[Path] = []
@@ -76,7 +76,7 @@ def _judged(stage: Stage, how: FullDisk, disks: list[Path]) -> Figures:
                 fillers.extend(map(fill, disks))
                 times += 1
             due = time.monotonic() + (how.full_s if fillers else how.free_s)
-        wrong.extend(crew.restart_ended())
+        wrong.extend(group.restart_ended())
 
     wrong += watch.until_over([run], how.patience_s, fate)
     if watch.status(run) != "succeeded":
@@ -84,7 +84,7 @@ def _judged(stage: Stage, how: FullDisk, disks: list[Path]) -> Figures:
             f"{run} is {watch.status(run)}: a disk that was full for a while is no failure of a todo"
         )
         wrong += watch.errors(run)
-    for worker in crew.workers:  # before the disk goes
+    for worker in group.workers:  # before the disk goes
         worker.kill()
         worker.wait()
     return Figures(

@@ -8,9 +8,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos.crew import NO_POISON, Crew, Watch, begin, dag, straight
 from tests.chaos.figures import Figures
 from tests.chaos.grounds import grounds
+from tests.chaos.workers import NO_POISON, Watch, WorkerGroup, begin, dag, straight
 from tests.stage import Stage
 
 FAULT = "git killed"
@@ -51,11 +51,11 @@ def kill_gits(stage: Stage, how: GitKills) -> Figures:
     kills = stage.folder / "kills"
     stage.env = {"PATH": f"{_shim(stage.folder / 'bin', kills, how.one_in)}{os.pathsep}{os.environ['PATH']}"}
     url = stage.server.start()
-    crew = Crew(stage, [url] * how.workers)
-    crew.ready()
+    group = WorkerGroup(stage, [url] * how.workers)
+    group.ready()
     watch = Watch(stage, straight(stage))
     run, wrong = begin(stage, url), []
-    wrong += watch.until_over([run], how.patience_s, lambda: wrong.extend(crew.restart_ended()))
+    wrong += watch.until_over([run], how.patience_s, lambda: wrong.extend(group.restart_ended()))
     if watch.status(run) != "succeeded":
         wrong.append(f"{run} is {watch.status(run)}: a killed git is no failure of a todo")
         wrong += watch.errors(run)

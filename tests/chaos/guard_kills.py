@@ -13,10 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos.crew import NO_POISON, Crew, Watch, begin, dag, straight
 from tests.chaos.figures import Figures
 from tests.chaos.grounds import grounds
 from tests.chaos.ledger import BODY
+from tests.chaos.workers import NO_POISON, Watch, WorkerGroup, begin, dag, straight
 from tests.stage import Stage
 from tests.waiting import until
 
@@ -62,8 +62,8 @@ def kill_guards(stage: Stage, how: GuardKills) -> Figures:
     env = {"LASTS": str(how.lasts_s), "STRAYS": str(strays)}
     stage.write([{**todo, "action": ACTION} for todo in dag(how.todos, how.repos, chance, env=env)])
     url = stage.server.start()
-    crew = Crew(stage, [url] * how.workers)
-    crew.ready()
+    group = WorkerGroup(stage, [url] * how.workers)
+    group.ready()
     watch = Watch(stage, straight(stage))
     run, wrong, killed = begin(stage, url), [], 0
     due = time.monotonic() + how.every_s
@@ -71,9 +71,9 @@ def kill_guards(stage: Stage, how: GuardKills) -> Figures:
     def fate() -> None:
         nonlocal due, killed
         if time.monotonic() >= due and killed < how.kills:
-            killed += _kill_one(crew, chance)
+            killed += _kill_one(group, chance)
             due = time.monotonic() + how.every_s
-        wrong.extend(crew.restart_ended())
+        wrong.extend(group.restart_ended())
 
     wrong += watch.until_over([run], how.patience_s, fate)
     wrong += _overlaps(strays)
@@ -87,8 +87,8 @@ def kill_guards(stage: Stage, how: GuardKills) -> Figures:
     return Figures(measured=f"{how.todos} todos, {killed} guards killed, seed {how.seed}", wrong=wrong)
 
 
-def _kill_one(crew: Crew, chance: random.Random) -> int:
-    guards = list(_guards({worker.pid for worker in crew.workers}))
+def _kill_one(group: WorkerGroup, chance: random.Random) -> int:
+    guards = list(_guards({worker.pid for worker in group.workers}))
     with suppress(ProcessLookupError, IndexError):
         os.kill(chance.choice(guards), signal.SIGKILL)
         return 1

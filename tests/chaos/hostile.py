@@ -19,10 +19,10 @@ from redis.exceptions import RedisError, ResponseError
 
 from coordination.backend.client import Profile, connect
 from coordination.errors import CoordinationError
-from tests.chaos.crew import NO_POISON, Crew, Watch, begin, dag, ledger_of, straight
 from tests.chaos.figures import Figures
 from tests.chaos.grounds import grounds
 from tests.chaos.record import lines_of
+from tests.chaos.workers import NO_POISON, Watch, WorkerGroup, begin, dag, ledger_of, straight
 from tests.stage import Stage
 
 FAULT = "hostile writer"
@@ -71,14 +71,14 @@ class Hostile:
             return ""
         key = self._chance.choice(keys)
         kind = self._redis.type(key).decode()
-        deed = self._chance.choice(self._deeds(kind))
+        operation = self._chance.choice(self._operations(kind))
         try:
-            deed(key)
+            operation(key)
         except ResponseError as error:  # it changed its type in between
             return f"{key!r}: {error}"
-        return f"{deed.__name__} {key!r} ({kind})"
+        return f"{operation.__name__} {key!r} ({kind})"
 
-    def _deeds(self, kind: str) -> Sequence[Callable[[bytes], Any]]:
+    def _operations(self, kind: str) -> Sequence[Callable[[bytes], Any]]:
         per_type = {
             "hash": (self.field, self.field, self.field, self.new_field, self.no_field),
             "string": (self.text, self.text, self.cut),
@@ -157,8 +157,8 @@ def write_rubbish(stage: Stage, how: Writes) -> Figures:
     todos = dag(how.todos, how.repos, chance, env={"LASTS": "0.1"})
     stage.write(todos)
     url = stage.server.start()
-    crew = Crew(stage, [url] * how.workers)
-    crew.ready()
+    group = WorkerGroup(stage, [url] * how.workers)
+    group.ready()
     watch, runs, wrong, writes = Watch(stage, straight(stage)), [], [], 0
     end = time.monotonic() + how.seconds
     with connect(url, Profile.COMMAND, decode=False) as client:
@@ -171,10 +171,12 @@ def write_rubbish(stage: Stage, how: Writes) -> Figures:
                     runs.append(begin(stage, url))
             writes += bool(hostile.write())
             time.sleep(how.pause_s)
-            wrong += crew.restart_ended()
+            wrong += group.restart_ended()
         client.flushall()
-    crew.ready()
-    wrong += watch.until_over([begin(stage, url)], how.patience_s, lambda: wrong.extend(crew.restart_ended()))
+    group.ready()
+    wrong += watch.until_over(
+        [begin(stage, url)], how.patience_s, lambda: wrong.extend(group.restart_ended())
+    )
     strangers = {line.todo for line in lines_of(ledger_of(stage))} - {todo["id"] for todo in todos}
     wrong += [f"{todo} ran, and nobody had ordered it" for todo in strangers]
     return Figures(

@@ -11,12 +11,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from tests.chaos.crew import NO_POISON, Crew, Watch, begin, dag, ledger_of, straight
 from tests.chaos.figures import Figures, spread
 from tests.chaos.grounds import grounds
 from tests.chaos.probes import PROBE_PLAN, Probes
 from tests.chaos.proxy import Proxy
 from tests.chaos.record import lines_of
+from tests.chaos.workers import NO_POISON, Watch, WorkerGroup, begin, dag, ledger_of, straight
 from tests.stage import Stage
 
 FAULT = "bad lines to Redis"
@@ -60,17 +60,17 @@ def misbehave(stage: Stage, how: Lines) -> Figures:
     upstream = urlsplit(url).path
     with ExitStack() as stack:
         proxies = [stack.enter_context(Proxy(upstream, how.seed + n)) for n in range(how.workers)]
-        crew = Crew(
+        group = WorkerGroup(
             stage,
             [proxy.url for proxy in proxies],
             served=probes.served([f"r{n:02}" for n in range(how.repos)]),
         )
-        crew.ready()
+        group.ready()
         trial = _Trial(stage, url, proxies, chance, how.fault_s)
         wrong = []
         for phase in how.phases or PHASES:
             trial.suffer(phase)
-            wrong += probes.look(url, time.time(), trial.swept) + trial.end(phase) + crew.restart_ended()
+            wrong += probes.look(url, time.time(), trial.swept) + trial.end(phase) + group.restart_ended()
     runs = sum(line.starts for line in lines_of(ledger_of(stage)))
     did = ", ".join(
         f"{n} {what}"
@@ -126,13 +126,13 @@ class _Trial:
     def anybody(self) -> Proxy:
         return self._chance.choice(self._proxies)
 
-    def every(self, seconds: float, deed: Callable[[], None]) -> Callable[[], None]:
+    def every(self, seconds: float, operation: Callable[[], None]) -> Callable[[], None]:
         due = time.monotonic()
 
         def meanwhile() -> None:
             nonlocal due
             if time.monotonic() >= due:
-                deed()
+                operation()
                 due = time.monotonic() + seconds
 
         return meanwhile

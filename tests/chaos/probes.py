@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from coordination.backend.keys import Keys
-from tests.chaos.crew import ACTION, Watch, begin, straight, workers_of
+from tests.chaos.workers import ACTION, Watch, begin, straight, workers_of
 from tests.stage import Fields, Stage
 
 PROBE_PLAN = {"id": "PLAN-002", "title": "who consumes"}

@@ -115,11 +115,11 @@ class Proxy:
             self.did["delayed"] += 1
             await asyncio.sleep(self._chance.uniform(0, 2 * self.delay_s))
 
-    def _each(self, deed: Callable[[_Line], None], name: str) -> None:
+    def _each(self, operation: Callable[[_Line], None], name: str) -> None:
         async def all_of_them() -> None:
             for line in tuple(self._lines):
                 self.did[name] += 1
-                deed(line)
+                operation(line)
 
         self._in_loop(all_of_them())
 

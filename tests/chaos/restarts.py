@@ -11,11 +11,11 @@ import time
 from dataclasses import dataclass
 
 from coordination.backend.daemon import Daemon
-from tests.chaos.crew import Crew, Watch, begin, dag, ledger_of, straight
 from tests.chaos.figures import Figures, spread
 from tests.chaos.grounds import grounds
 from tests.chaos.probes import PROBE_PLAN, Probes
 from tests.chaos.record import lines_of
+from tests.chaos.workers import Watch, WorkerGroup, begin, dag, ledger_of, straight
 from tests.stage import Stage
 from tests.waiting import until
 
@@ -48,16 +48,18 @@ def suffer(stage: Stage, how: Restarts) -> Figures:
     probes = Probes(stage, how.workers)
     stage.write([*load, *probes.todos], plans=[PROBE_PLAN])
     url = stage.server.start()
-    crew = Crew(stage, [url] * how.workers, served=probes.served([f"r{n:02}" for n in range(how.repos)]))
-    crew.ready()
-    return _Trial(stage, url, crew, probes, how, chance).run()
+    group = WorkerGroup(
+        stage, [url] * how.workers, served=probes.served([f"r{n:02}" for n in range(how.repos)])
+    )
+    group.ready()
+    return _Trial(stage, url, group, probes, how, chance).run()
 
 
 class _Trial:
     def __init__(
-        self, stage: Stage, url: str, crew: Crew, probes: Probes, how: Restarts, chance: random.Random
+        self, stage: Stage, url: str, group: WorkerGroup, probes: Probes, how: Restarts, chance: random.Random
     ) -> None:
-        self._stage, self._crew, self._probes, self._how, self._chance = stage, crew, probes, how, chance
+        self._stage, self._group, self._probes, self._how, self._chance = stage, group, probes, how, chance
         self._url = url
         self._watch = Watch(stage, straight(stage))
         self._swept: list[str] = []
@@ -71,7 +73,7 @@ class _Trial:
             self._restart((signal.SIGTERM, signal.SIGKILL)[restarts % 2])
             restarts += 1
             self.wrong += (
-                self._probes.look(self._url, time.time(), self._swept[-2:]) + self._crew.restart_ended()
+                self._probes.look(self._url, time.time(), self._swept[-2:]) + self._group.restart_ended()
             )
         self.wrong += self._watch.until_over(self._swept, 120)
         return Figures(measured=self._words(restarts), wrong=self.wrong, late=self._probes.late)

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.backend.daemon import Daemon
-from tests.chaos.crew import NO_POISON, Crew, Watch, begin, dag, ledger_of, straight
 from tests.chaos.figures import Figures
 from tests.chaos.grounds import grounds
 from tests.chaos.ledger import after_a_restore
 from tests.chaos.record import lines_of, record
+from tests.chaos.workers import NO_POISON, Watch, WorkerGroup, begin, dag, ledger_of, straight
 from tests.stage import Stage
 from tests.waiting import until
 
@@ -52,8 +52,8 @@ def restore(stage: Stage, how: Restores) -> Figures:
     stage.settings = {**NO_POISON, "lease_ttl": how.lease}
     stage.write(dag(how.todos, how.repos, chance, env={"LASTS": str(how.lasts_s)}))
     url = stage.server.start()
-    crew = Crew(stage, [url] * how.workers)
-    crew.ready()
+    group = WorkerGroup(stage, [url] * how.workers)
+    group.ready()
     watch = Watch(stage, straight(stage))
     run, wrong, times = begin(stage, url), [], 0
     while times < how.restores and not watch.over(run):
@@ -61,7 +61,7 @@ def restore(stage: Stage, how: Restores) -> Figures:
         time.sleep(chance.uniform(*how.older_s))
         _put_back(stage)
         times += 1
-        wrong += crew.restart_ended()
+        wrong += group.restart_ended()
         time.sleep(how.between_s)
     until(lambda: watch.over(run), how.patience_s)
     with stage.redis() as redis:

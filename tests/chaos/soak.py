@@ -20,11 +20,11 @@ from coordination.models import Verdict
 from coordination.runs.approvals import decide
 from coordination.runs.connection import Connection
 from coordination.settings import Settings
-from tests.chaos.crew import ACTION, NO_POISON, Crew, Watch, begin, ledger_of, straight
 from tests.chaos.figures import Figures
 from tests.chaos.grounds import grounds
 from tests.chaos.ledger import UNDO
 from tests.chaos.proxy import Proxy
+from tests.chaos.workers import ACTION, NO_POISON, Watch, WorkerGroup, begin, ledger_of, straight
 from tests.stage import PLAN, Fields, Stage
 from tests.waiting import until
 
@@ -76,9 +76,9 @@ def soak(stage: Stage, seconds: float, seed: int) -> Figures:
     stage.write(list(_todos()), plans=list(_plans()))
     url = stage.server.start()
     with Proxy(urlsplit(url).path, seed) as proxy:
-        crew = Crew(stage, [proxy.url, url], jobs=4)
-        crew.ready()
-        return _Soak(stage, url, crew, proxy, seed).run(seconds)
+        group = WorkerGroup(stage, [proxy.url, url], jobs=4)
+        group.ready()
+        return _Soak(stage, url, group, proxy, seed).run(seconds)
 
 
 def _plans() -> Iterator[Fields]:
@@ -105,15 +105,15 @@ def _todos() -> Iterator[Fields]:
 
 
 class _Soak:
-    def __init__(self, stage: Stage, url: str, crew: Crew, proxy: Proxy, seed: int) -> None:
-        self._stage, self._url, self._crew, self._proxy = stage, url, crew, proxy
+    def __init__(self, stage: Stage, url: str, group: WorkerGroup, proxy: Proxy, seed: int) -> None:
+        self._stage, self._url, self._group, self._proxy = stage, url, group, proxy
         self._chance = random.Random(seed)
         self._seed = seed
         self._watch = Watch(stage, straight(stage))
         self._wrong: list[str] = []
         self._samples: list[Sample] = []
         self._ended: Counter[str] = Counter()
-        self._logged = (len(crew.workers[0].err), 0)
+        self._logged = (len(group.workers[0].err), 0)
         """Length of the worker's log at the last sample, and the number of ended runs then."""
         self._cut_at = self._kill_at = self._sample_at = time.monotonic()
 
@@ -128,7 +128,7 @@ class _Soak:
                 self._ended[status] += 1
                 if status != ENDS[plan]:
                     self._wrong.append(f"{run}: {status}, to be {ENDS[plan]}")
-            self._wrong += self._crew.restart_ended()
+            self._wrong += self._group.restart_ended()
             self._forget_the_ledger()
             self._sample()
         return self._figures(self._left())
@@ -139,7 +139,7 @@ class _Soak:
             self._chance.choice((self._proxy.cut, self._proxy.reset))()
             self._cut_at = now + CUT_EVERY_S
         if now >= self._kill_at:
-            self._crew.kill(1)
+            self._group.kill(1)
             self._kill_at = now + KILL_EVERY_S
 
     def _approve(self, run: str) -> None:
@@ -156,7 +156,7 @@ class _Soak:
         if time.monotonic() < self._sample_at:
             return
         self._sample_at = time.monotonic() + SAMPLE_EVERY_S
-        worker = self._crew.workers[0]
+        worker = self._group.workers[0]
         logged, ended = len(worker.err), self._ended.total()
         with self._stage.redis() as redis:
             size = _rewritten(redis, self._stage.state / "appendonlydir")
@@ -195,7 +195,7 @@ class _Soak:
         ]
         return Figures(
             measured=(
-                f"{ended}; {self._crew.killed} kills, {self._proxy.did.total()} connections cut; {words}, "
+                f"{ended}; {self._group.killed} kills, {self._proxy.did.total()} connections cut; {words}, "
                 f"seed {self._seed}"
             ),
             wrong=self._wrong,

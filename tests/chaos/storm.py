@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from math import inf
 
 from coordination.backend.keys import Keys
-from tests.chaos.crew import NO_POISON, Crew, Watch, begin, dag, ledger_of, straight
 from tests.chaos.figures import Figures
 from tests.chaos.grounds import grounds
 from tests.chaos.record import lines_of
+from tests.chaos.workers import NO_POISON, Watch, WorkerGroup, begin, dag, ledger_of, straight
 from tests.stage import Stage
 
 FAULT = "kill storm"
@@ -45,8 +45,8 @@ def rage(stage: Stage, storm: Storm) -> Figures:
     stage.settings = {**NO_POISON, "lease_ttl": storm.lease}
     stage.write(dag(storm.todos, storm.repos, chance, env={"LASTS": str(storm.lasts_s)}))
     url = stage.server.start()
-    crew = Crew(stage, [url] * storm.workers)
-    crew.ready()
+    group = WorkerGroup(stage, [url] * storm.workers)
+    group.ready()
     watch = Watch(stage, straight(stage))
     run = begin(stage, url, strategy=storm.strategy)
     started, wrong = time.monotonic(), []
@@ -54,10 +54,10 @@ def rage(stage: Stage, storm: Storm) -> Figures:
 
     def fate() -> None:
         nonlocal due
-        if time.monotonic() >= due and crew.killed < storm.kills:
-            crew.kill_one(chance)
+        if time.monotonic() >= due and group.killed < storm.kills:
+            group.kill_one(chance)
             due += storm.every_s
-        wrong.extend(crew.restart_ended())
+        wrong.extend(group.restart_ended())
 
     wrong += watch.until_over([run], storm.patience_s, fate)
     took = time.monotonic() - started
@@ -65,7 +65,7 @@ def rage(stage: Stage, storm: Storm) -> Figures:
         lost = redis.hget(Keys("coord").counters, "leases_lost") or 0
     runs = sum(line.starts for line in lines_of(ledger_of(stage)))
     words = (
-        f"{storm.todos} todos, {storm.workers} workers, {crew.killed} kills, {lost} leases lost, "
+        f"{storm.todos} todos, {storm.workers} workers, {group.killed} kills, {lost} leases lost, "
         f"{runs} body runs, {took:.0f} s, seed {storm.seed}"
     )
     return Figures(measured=words, wrong=wrong)

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from coordination.settings import Settings
-from tests.chaos.crew import ACTION, Crew, Watch, begin, ledger_of, straight
 from tests.chaos.figures import Figures, quantile, spread
 from tests.chaos.grounds import grounds
 from tests.chaos.ledger import Record
 from tests.chaos.record import lines_of, record
+from tests.chaos.workers import ACTION, Watch, WorkerGroup, begin, ledger_of, straight
 from tests.stage import Fields, Stage
 from tests.waiting import until
 from workers.local_liveness import FOLDER
@@ -53,8 +53,8 @@ def take_over(stage: Stage, how: TakeOver) -> Figures:
     stage.settings = dict(how.settings)
     stage.write([_hangs(number) for number in range(size)])
     url = stage.server.start()
-    crew = Crew(stage, [url] * how.workers, jobs=JOBS)
-    crew.ready()
+    group = WorkerGroup(stage, [url] * how.workers, jobs=JOBS)
+    group.ready()
     watch = Watch(stage, straight(stage))
     wrong: list[str] = []
     after_s: tuple[list[float], list[float]] = ([], [])
@@ -63,10 +63,10 @@ def take_over(stage: Stage, how: TakeOver) -> Figures:
         until(lambda: len(lines_of(ledger_of(stage))) >= size, 120)
         kills: dict[str, float] = {}
         for half in (0, 1):
-            crew.ready()
+            group.ready()
             if number % 2:
-                _hide(crew)
-            killed = _kill(crew, range(half, how.workers, 2), watch, run, chance)
+                _hide(group)
+            killed = _kill(group, range(half, how.workers, 2), watch, run, chance)
             ended = lambda k=killed: all(watch.ended(run, todo) for todo in k)  # noqa: B023, E731
             until(ended, 180)  # type: ignore[misc]
             kills |= killed
@@ -78,7 +78,7 @@ def take_over(stage: Stage, how: TakeOver) -> Figures:
     p99_s = quantile([*after_s[0], *after_s[1]], 0.99)
     late = [f"taken over {p99_s:.1f} s after the kill (p99)"] if p99_s > lease_s + LATER_S else []
     words = (
-        f"{crew.killed} kills; next attempt {spread(after_s[0])}; "
+        f"{group.killed} kills; next attempt {spread(after_s[0])}; "
         f"by the lease of {lease_s:g} s alone {spread(after_s[1])}, seed {how.seed}"
     )
     return Figures(measured=words, wrong=wrong, late=late)
@@ -88,22 +88,22 @@ def _hangs(number: int) -> Fields:
     return {"id": f"T{number:03}", "repo": f"r{number:03}", "action": ACTION, "env": {"HANGS": "1"}}
 
 
-def _hide(crew: Crew) -> None:
-    """Nobody is to see that they die: as where a machine is gone."""
-    for worker in crew.workers:
-        for file in (crew.stage.state / FOLDER).glob(f"coord-{worker.pid}@*"):
+def _hide(group: WorkerGroup) -> None:
+    """Hide the processes of the workers, so that their death goes unnoticed as on a machine that is gone."""
+    for worker in group.workers:
+        for file in (group.stage.state / FOLDER).glob(f"coord-{worker.pid}@*"):
             file.unlink()
 
 
 def _kill(
-    crew: Crew, numbers: Iterable[int], watch: Watch, run: str, chance: random.Random
+    group: WorkerGroup, numbers: Iterable[int], watch: Watch, run: str, chance: random.Random
 ) -> dict[str, float]:
     """Todo → when the worker that ran it was killed."""
     workers = {todo: name for todo, name in watch.workers(run).items() if not watch.ended(run, todo)}
     kills = {}
     for number in numbers:
-        mark = f"coord-{crew.workers[number].pid}@"
-        at_s = crew.kill(number)
+        mark = f"coord-{group.workers[number].pid}@"
+        at_s = group.kill(number)
         kills.update({todo: at_s for todo, name in workers.items() if name.startswith(mark)})
         time.sleep(chance.uniform(*BETWEEN_S))
     return kills

@@ -70,7 +70,7 @@ def test_a_redis_that_lost_its_data_is_told_to_who_comes_back_with_a_new_token(
 
     with gateway.client(gateway.token("agent:a"), known) as client:
         assert client.welcomes[0]["epoch"] != known["epoch"]
-        # Nobody knows how many.
+        # Their number is unknown.
         assert (client.welcomes[0]["recovered"], client.welcomes[0]["missed"]) == (
             False,
             0,

@@ -265,14 +265,14 @@ def test_a_read_costs_a_round_trip_or_none_and_a_write_one(make: Make, client: r
     todo.get("a")
     client.config_resetstat()
 
-    for deed, trips in (
+    for operation, trips in (
         (lambda: todo.set("b", 2), 1),
         (lambda: todo.get("none"), 1),
         (lambda: [frozen.get("a") for _ in range(50)], 1),
         (lambda: frozen.get_or_compute("a", lambda: 3), 0),
     ):
         before = calls(client)
-        deed()
+        operation()
         assert calls(client) - before == trips
 
 

@@ -26,19 +26,19 @@ from workers.executors.commands import EXECUTORS, command_for
 from workers.executors.job import Job
 from workers.process import child
 
-DEEDS = """
+FUNCTIONS = """
 import json, os, sys, time
 
-def main(deed, value=None):
-    if deed == "succeed":
+def main(operation, value=None):
+    if operation == "succeed":
         os.write(1, b"out \\xff\\xfe\\0 ")
         os.write(2, b"err")
-    elif deed == "fail":
+    elif operation == "fail":
         sys.exit(value)
-    elif deed == "linger":
+    elif operation == "linger":
         print("lingering", flush=True)
         time.sleep(600)
-    elif deed == "hand over":
+    elif operation == "hand over":
         with open(os.environ["COORD_CONTEXT"]) as context, open(os.environ["COORD_OUTPUT"], "w") as output:
             json.dump([os.getcwd(), os.environ[value], json.load(context)], output)
 
@@ -51,28 +51,34 @@ AST_GREP = shutil.which(rewrites.AST_GREP, path=str(Path(sys.executable).parent)
 needs_ast_grep = pytest.mark.skipif(AST_GREP is None, reason="renew the environment: make setup")
 
 
-def as_shell_text(deed: str, value: Any) -> dict[str, Any]:
-    return {"action": {"type": "shell", "run": shlex.join(as_list(deed, value))}}
+def as_shell_text(operation: str, value: Any) -> dict[str, Any]:
+    return {"action": {"type": "shell", "run": shlex.join(as_list(operation, value))}}
 
 
-def as_shell_list(deed: str, value: Any) -> dict[str, Any]:
-    return {"action": {"type": "shell", "run": as_list(deed, value)}}
+def as_shell_list(operation: str, value: Any) -> dict[str, Any]:
+    return {"action": {"type": "shell", "run": as_list(operation, value)}}
 
 
-def as_python(deed: str, value: Any) -> dict[str, Any]:
-    return {"action": {"type": "python", "call": "deeds:main", "args": {"deed": deed, "value": value}}}
-
-
-def as_agent(deed: str, value: Any) -> dict[str, Any]:
-    """An agent that pays no heed to its prompt."""
+def as_python(operation: str, value: Any) -> dict[str, Any]:
     return {
-        "action": {"type": "agent", "prompt": "x" * 300_000},
-        "agent_command": tuple(as_list(deed, value)),
+        "action": {
+            "type": "python",
+            "call": "operations:main",
+            "args": {"operation": operation, "value": value},
+        }
     }
 
 
-def as_list(deed: str, value: Any) -> list[str]:
-    return [sys.executable, "deeds.py", deed, json.dumps(value)]
+def as_agent(operation: str, value: Any) -> dict[str, Any]:
+    """An agent that pays no heed to its prompt."""
+    return {
+        "action": {"type": "agent", "prompt": "x" * 300_000},
+        "agent_command": tuple(as_list(operation, value)),
+    }
+
+
+def as_list(operation: str, value: Any) -> list[str]:
+    return [sys.executable, "operations.py", operation, json.dumps(value)]
 
 
 MEMBERS = {"shell text": as_shell_text, "shell list": as_shell_list, "python": as_python, "agent": as_agent}
@@ -84,7 +90,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.cwd = folder / "worktree"
         self.cwd.mkdir()
-        (self.cwd / "deeds.py").write_text(DEEDS)
+        (self.cwd / "operations.py").write_text(FUNCTIONS)
         self.context = folder / "context.json"
         self.context.write_text('{"predecessors": []}')
         self.handed_over = folder / "output.json"

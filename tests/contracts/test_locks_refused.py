@@ -44,7 +44,7 @@ NO_NAMES = {
 
 @pytest.mark.parametrize("name", NO_NAMES.values(), ids=NO_NAMES)
 def test_an_invalid_name(locks: LockManager, name: object):
-    for deed in (
+    for operation in (
         lambda: locks.acquire(name),
         lambda: locks.acquire_many(["fine", name]),
         lambda: locks.resources.acquire(name),
@@ -52,7 +52,7 @@ def test_an_invalid_name(locks: LockManager, name: object):
         lambda: locks.guard(name),
     ):
         with pytest.raises(UsageError, match="name"):
-            deed()
+            operation()
 
 
 @pytest.mark.parametrize("name", ["x", "a b", "häuser/日本", "lock:x", "x" * 255, "a:b|c,d", "%s {0} '\""])

@@ -129,9 +129,9 @@ def test_a_child_process_holds_and_releases_no_lock_of_its_parent(locks: LockMan
 def _beliefs_of_a_child(lock: Lock) -> int:
     """0 where it takes nothing for its own."""
     believes = lock.remaining_s > 0 or lock.renew()
-    for deed in (lock.check, lock.release, partial(lock.__exit__, None, None, None)):
+    for operation in (lock.check, lock.release, partial(lock.__exit__, None, None, None)):
         try:
-            deed()
+            operation()
             believes = True
         except LockLost:
             pass

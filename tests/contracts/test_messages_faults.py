@@ -63,7 +63,7 @@ def reader(own: OwnServer) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
 
 @pytest.fixture
 def handled(bus: MessageBus) -> Iterator[list[object]]:
-    """The deeds of a handler in this process, in order."""
+    """The operations of a handler in this process, in order."""
     done: list[object] = []
     inbox = bus.receive(REPO)
     thread = Thread(target=inbox.run, args=(lambda message: done.append(message.payload),))

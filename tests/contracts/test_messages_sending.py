@@ -157,7 +157,7 @@ BAD_NAMES = [
 
 @pytest.mark.parametrize("name", BAD_NAMES, ids=range(len(BAD_NAMES)))
 def test_an_invalid_recipient_is_refused_everywhere(bus: MessageBus, name: str):
-    deeds = [
+    operations = [
         lambda: bus.send(name, "note"), lambda: bus.register(name), lambda: bus.forget(name),
         lambda: bus.peek(name),
         lambda: bus.take(name, "r1"), lambda: bus.receive(name), lambda: bus.subscribe(name, "t"),
@@ -166,21 +166,21 @@ def test_an_invalid_recipient_is_refused_everywhere(bus: MessageBus, name: str):
         lambda: bus.send(REPO, "note", reply_to=name),
     ]  # fmt: skip
 
-    for deed in deeds:
+    for operation in operations:
         with pytest.raises(UsageError) as refusal:
-            deed()
+            operation()
         assert len(str(refusal.value)) < 500
 
 
 @pytest.mark.parametrize("name", ["", "a b", "x\x07", "n" * 10_240])
 def test_other_invalid_names_are_refused(bus: MessageBus, client: redis.Redis, name: str):
-    deeds = [
+    operations = [
         lambda: bus.send(REPO, name), lambda: bus.broadcast(name, "note"), lambda: bus.take(REPO, name),
         lambda: MessageBus(client, "test", sender=name),
     ]  # fmt: skip
-    for deed in deeds:
+    for operation in operations:
         with pytest.raises(UsageError):
-            deed()
+            operation()
 
 
 HOLDS_ITSELF: list[object] = []
@@ -230,7 +230,7 @@ def test_numbers_out_of_range_are_refused(bus: MessageBus, how: dict[str, int]):
 def test_a_redis_that_does_not_answer_is_an_error_at_once(free_port: int):
     bus = MessageBus(redis.Redis(port=free_port, retry=None), "test")
 
-    for deed in (
+    for operation in (
         lambda: bus.send(REPO, "n"),
         lambda: bus.take(REPO, "r"),
         bus.presence,
@@ -238,7 +238,7 @@ def test_a_redis_that_does_not_answer_is_an_error_at_once(free_port: int):
         bus.recipients,
     ):
         with pytest.raises(Unreachable, match=str(free_port)):
-            deed()
+            operation()
 
 
 def test_a_redis_that_refuses_the_user_is_an_error(client: redis.Redis, redis_url: str):

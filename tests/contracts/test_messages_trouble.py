@@ -231,8 +231,8 @@ def test_a_stop_is_heard_though_redis_is_frozen(own: OwnServer, bus: MessageBus)
     assert read == []
 
 
-@pytest.mark.parametrize("deed", ["request", "next"])
-def test_who_waits_hears_within_the_wait_that_redis_is_away(own: OwnServer, bus: MessageBus, deed: str):
+@pytest.mark.parametrize("operation", ["request", "next"])
+def test_who_waits_hears_within_the_wait_that_redis_is_away(own: OwnServer, bus: MessageBus, operation: str):
     """A reader is patient for ever, and a wait with an end is not."""
     heard, waiting = list[str](), Event()
 
@@ -240,14 +240,14 @@ def test_who_waits_hears_within_the_wait_that_redis_is_away(own: OwnServer, bus:
         with bus.receive("agent:asking") as inbox:
             waiting.set()
             with pytest.raises(Unreachable) as told:
-                inbox.next(SOON) if deed == "next" else bus.request(REPO, "note", timeout=SOON)
+                inbox.next(SOON) if operation == "next" else bus.request(REPO, "note", timeout=SOON)
             heard.append(told.value.message)
             inbox.stop()
 
     thread = Thread(target=wait)
     thread.start()
     waiting.wait()
-    if deed == "request":
+    if operation == "request":
         until(lambda: bus.standing(REPO).waiting == 1)
     own.stop()
     thread.join()

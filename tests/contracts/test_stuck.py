@@ -25,14 +25,14 @@ GPU = {"resources": ["gpu"]}
 
 
 ONE, PAIR, CHAIN = {"A": "r1"}, {"A": "r1", "B": "r1"}, {"A": "r1", "B": ("r2", ["A"])}
-Deed = Callable[[Harness], object]
+Operation = Callable[[Harness], object]
 
 
 def key(run: Harness, part: str) -> str:
     return f"{run.store.keys.run(run.run_id).prefix}:{part}"
 
 
-def no_timer(todo: str) -> Deed:
+def no_timer(todo: str) -> Operation:
     return lambda run: run.store.redis.zrem(run.store.keys.timers, f"{run.run_id} {todo}")
 
 
@@ -40,23 +40,23 @@ def no_lease(run: Harness) -> None:
     run.store.redis.zrem(run.store.keys.leases, f"{run.run_id} A")
 
 
-def not_sent(todo: str) -> Deed:
+def not_sent(todo: str) -> Operation:
     return lambda run: run.store.redis.zrem(key(run, "sent"), todo)
 
 
-def begun(todos: Todos, **how: Any) -> Deed:
+def begun(todos: Todos, **how: Any) -> Operation:
     return lambda run: run.begin(todos, **how)
 
 
-def written(part: str, field: str, value: str | int) -> Deed:
+def written(part: str, field: str, value: str | int) -> Operation:
     return lambda run: run.store.redis.hset(key(run, part), field, value)
 
 
-def one_more(part: str, field: str) -> Deed:
+def one_more(part: str, field: str) -> Operation:
     return lambda run: run.store.redis.hincrby(key(run, part), field, 1)
 
 
-def settled(todo: str) -> Deed:
+def settled(todo: str) -> Operation:
     return lambda run: run.settle(run.take(todo))
 
 
@@ -90,7 +90,7 @@ UNQUEUED = "B is ready, and stands in no queue"
 UNTOLD = "{} is parked, and nobody will tell it to go on"
 UNOPENED = "B waits for a level that nobody will open"
 UNENDED = "all its todos have ended, and it has not"
-KINDS: dict[str, tuple[Deed, Deed, Deed | None, str]] = {
+KINDS: dict[str, tuple[Operation, Operation, Operation | None, str]] = {
     "runs": (lambda run: run.begin(ONE).take("A"), no_lease, None, "A runs without a lease"),
     "dispatched": (begun(ONE), not_sent("A"), None, UNSENT.format("A")),
     "retrying": (
@@ -136,7 +136,7 @@ KINDS: dict[str, tuple[Deed, Deed, Deed | None, str]] = {
 @pytest.mark.parametrize(("begin", "damage", "then", "words"), KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("damaged", [True, False])
 def test_a_todo_or_run_that_nobody_will_move_is_found(
-    run: Harness, begin: Deed, damage: Deed, then: Deed | None, words: str, damaged: bool
+    run: Harness, begin: Operation, damage: Operation, then: Operation | None, words: str, damaged: bool
 ):
     begin(run)
     if damaged:

@@ -19,7 +19,7 @@ class Call:
 
     operation: str
     values: dict[str, str]
-    """Of the path."""
+    """Parameters of the path."""
     query: dict[str, str]
     body: dict[str, Any]
     person: Person

@@ -25,7 +25,7 @@ class Delivery:
     headers: dict[str, str]
     body: bytes
     status: int = 0
-    """Of the receiver's answer; 0: it was not reached."""
+    """Status of the receiver's answer; 0: it was not reached."""
 
 
 class Deliveries:

@@ -66,7 +66,7 @@ class Protection:
     ruleset: bool = True
     """GitHub: True: by rules; False: by classic protection, which administrators alone may read."""
     locked: bool = True
-    """Nobody pushes to the branch directly."""
+    """Direct pushes to the branch are refused."""
 
 
 @dataclass

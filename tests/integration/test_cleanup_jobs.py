@@ -133,7 +133,7 @@ def test_the_accepted_rest_of_a_rolled_back_run_stays(machine: Machine, store: R
 def test_a_restricted_worker_has_to_do_with_its_repositories_alone(
     machine: Machine, store: RunStore, dispatcher: Dispatcher
 ):
-    deeds = StepHandlers(store, dispatcher, Settings(), "0")
+    handlers = StepHandlers(store, dispatcher, Settings(), "0")
     machine.stop()
     errand = CleanupJob(
         id="1", until_ms=store.now_ms() + 60_000, tips={FORGOTTEN_RUN: {"r1": "a" * 40, "r2": "b" * 40}}
@@ -146,11 +146,11 @@ def test_a_restricted_worker_has_to_do_with_its_repositories_alone(
         "answer": Answer(host="h1", found=(found,)).model_dump(),
     }
 
-    (told,) = deeds.do(frozenset({"r1"}), "errands", {})
+    (told,) = handlers.do(frozenset({"r1"}), "errands", {})
 
     assert told.tips == {FORGOTTEN_RUN: {"r1": "a" * 40}}
     with pytest.raises(NotAllowed, match="more than r1"):
-        deeds.do(frozenset({"r1"}), "answer", answer)
+        handlers.do(frozenset({"r1"}), "answer", answer)
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_expiry_is_told_once_14_days_before(
     told: list[str] = []
 
     def look(days: int) -> list[str]:
-        """What any worker of the machine tells after these days."""
+        """Return the warnings of a worker of the machine after these days."""
         told.clear()
         settings = settings_of(file)
         watch = ExpiryWatch(settings, tmp_path / "state", lambda: trust, lambda fact, _: told.append(fact))

@@ -59,7 +59,7 @@ def sixty_commits(repo: Path, name: str) -> None:
 
 
 def why_not(repo: Path, commit: str | None = None, todo: str = "T", **more: object) -> str:
-    """Why the result is not in the base: empty where it is; of T unless another commit is given."""
+    """Return the reason why a result (of T unless a commit is given) is not in the base; empty if it is."""
     commit = git(repo, "rev-parse", f"{BRANCH}~1") if commit is None else commit
     facts = {"todo": todo, "repo": "r1", "branch": "main", "commit": commit, "run": RUN, **more}
     (finding,) = findings({"r1": repo}, [ExpectedResult.model_validate(facts)])

@@ -1,4 +1,4 @@
-"""Every tool over the desk, as an agent calls it, on a real file: what it answers, refuses and promises."""
+"""Every MCP tool, called as an agent calls it, on a real file: answers, refusals, annotations."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def test_nobody_holds_a_todo_for_longer_than_the_keeper_allows(site: Site):
 
 @pytest.mark.parametrize("todo", ["B", "L", "no-such"])
 @pytest.mark.parametrize(
-    "deed",
+    "step",
     [
         lambda store, run_id, grant: claim(store, run_id, grant.todo_id),
         lambda store, run_id, grant: store.settle(grant, DONE),
@@ -46,13 +46,13 @@ def test_nobody_holds_a_todo_for_longer_than_the_keeper_allows(site: Site):
     ],
     ids=["claim", "settle", "retry", "hand_back", "checkpoint", "park", "renew", "log", "handed_over"],
 )
-def test_a_todo_of_another_repository_is_refused(site: Site, deed: Callable[..., Any], todo: str):
+def test_a_todo_of_another_repository_is_refused(site: Site, step: Callable[..., Any], todo: str):
     run_id = site.submit()
     grant = replace(granted(site.store, run_id, "A"), todo_id=todo)
     before = site.client.hgetall(site.store.keys.run(run_id).facts)
 
     with pytest.raises(NotAllowed, match=f"{todo} of run {run_id} is no"):
-        deed(site.asking("alpha"), run_id, grant)
+        step(site.asking("alpha"), run_id, grant)
 
     assert site.client.hgetall(site.store.keys.run(run_id).facts) == before
 
@@ -80,7 +80,7 @@ def test_a_result_that_would_harm_others_is_refused(site: Site, result: Result, 
 
 
 @pytest.mark.parametrize(
-    ("deed", "given"),
+    ("step", "given"),
     [
         ("cancel", {"run_id": "R", "actor": "me"}),
         ("complete", {}),
@@ -90,9 +90,9 @@ def test_a_result_that_would_harm_others_is_refused(site: Site, result: Result, 
         ("renew", {"leases": {"no member": "x"}, "lease": "soon"}),
     ],
 )
-def test_words_that_are_no_request_are_refused(site: Site, deed: str, given: dict[str, Any]):
+def test_words_that_are_no_request_are_refused(site: Site, step: str, given: dict[str, Any]):
     with pytest.raises(NotAllowed):
-        site.asking("alpha").wire.ask(deed, given)
+        site.asking("alpha").wire.ask(step, given)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_request_that_cannot_be_read_holds_nobody_up(site: Site, rubbish: str)
 
 
 @pytest.mark.parametrize(
-    ("deed", "given", "error"),
+    ("step", "given", "error"),
     [
         ("context_delete", {"names": ["key"] * 1001}, UsageError),
         ("context_set", {"key": "k", "value": "x" * (9 * 2**20 + 1)}, UsageError),
@@ -116,12 +116,12 @@ def test_a_request_that_cannot_be_read_holds_nobody_up(site: Site, rubbish: str)
         ("renew", {"leases": {f"R T{n}": 1 for n in range(10_001)}, "lease": 1}, NotAllowed),
     ],
 )
-def test_a_request_for_too_much_at_once_is_refused(site: Site, deed: str, given: dict[str, Any], error):
+def test_a_request_for_too_much_at_once_is_refused(site: Site, step: str, given: dict[str, Any], error):
     run_id = site.submit()
-    whose = {} if deed == "renew" else {"run_id": run_id, "todo_id": "A"}
+    whose = {} if step == "renew" else {"run_id": run_id, "todo_id": "A"}
 
     with pytest.raises(error):
-        site.asking("alpha").wire.ask(deed, {**whose, **given})
+        site.asking("alpha").wire.ask(step, {**whose, **given})
 
 
 def test_many_requests_of_one_worker_keep_no_other_waiting_and_renewals_come_first():

@@ -32,7 +32,7 @@ def run(store: RunStore) -> Harness:
 
 @pytest.fixture
 def told(tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
-    """What the command of `recorder` was told."""
+    """Return the input that the command of `recorder` got."""
     return lambda: [
         json.loads(line) for file in sorted(tmp_path.glob("told*")) for line in file.read_text().splitlines()
     ]

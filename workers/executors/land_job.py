@@ -1,4 +1,4 @@
-"""What an attempt of a landing may use of the worker: the change set, records, credentials."""
+"""The parts of a worker that an attempt of a landing uses: the change set, records, credentials."""
 
 from __future__ import annotations
 

@@ -336,8 +336,8 @@ class ApprovedRun(CutRun):
     """A run, and what was approved in it or, with `dry_run`, would be."""
 
     subject: Subject | None = None
-    """What the approval signs, from bytes that were verified on this machine; null without an identity. Show
-    this to the person: others may have changed what coord_get_run tells.
+    """The content that the approval signs, from bytes that were verified on this machine; null without an
+    identity. Show this to the person: the answer of coord_get_run may have been forged in Redis.
     """
 
 

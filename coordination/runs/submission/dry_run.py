@@ -78,7 +78,7 @@ class Step:
     undo: str | None
     """The command that would undo it, where a failure rolls the run back."""
     matches: Matches | None = None
-    """What a rewrite would change in the base branch; None for other todos."""
+    """The changes that a rewrite would make in the base branch; None for other todos."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ class ProgressReader:
         self._run_id = run_id
         self._outline: Outline | None = None
         self._highest = (False, 0.0)
-        """Whether the run was being rolled back at the last reading, and the highest percentage since."""
+        """At the last reading: True if the run was being rolled back, and the highest percentage since."""
 
     def read(self, view: RunView | None = None, *, at_most: int | None = None) -> Progress:
         """Return the progress; its percentage is never less than in an earlier reading, unless a rollback has

@@ -59,7 +59,7 @@ def read_force(force: bool, reason: str) -> Force | None:
 
 
 class Unjudged(Exception):
-    """What must be known before the edit can be judged."""
+    """The edit cannot be judged before these plans and criteria have been validated."""
 
     def __init__(self, plans: Iterable[Plan], criteria: Iterable[Criterion]) -> None:
         super().__init__()

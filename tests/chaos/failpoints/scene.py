@@ -18,7 +18,7 @@ from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys, lock
 from coordination.runs.records import LIVE
 from tests.chaos.failpoints.programs import Program, begin
-from tests.chaos.failpoints.story import Crew, Outcome, Story, Target
+from tests.chaos.failpoints.story import Outcome, Story, Target, WorkerSpec
 from tests.chaos.record import judged
 from tests.stage import PLAN, Stage
 
@@ -58,7 +58,7 @@ class Scene:
         self.stuck = False
         """True if the run was made to stand still on purpose."""
         self._programs: list[Program] = []
-        self._workers: list[tuple[Crew, Program]] = []
+        self._workers: list[tuple[WorkerSpec, Program]] = []
         self._deadline = time.monotonic() + WITHIN_S
         self._asleep_until: dict[int, float] = {}
 
@@ -81,12 +81,12 @@ class Scene:
         if len(self.runs) != 1:
             self.outcome.wrong.append(f"one command was to start a run, and there are {len(self.runs)}")
         story.before(self)
-        for crew in story.crew:
-            self.start(crew)
+        for spec in story.workers:
+            self.start(spec)
         for act in story.acts:
-            title = f"{act.coord or act.deed}: its time"
+            title = f"{act.coord or act.do}: its time"
             self.until(lambda act=act: act.when(self), title)  # type: ignore[misc]
-            act.deed(self)
+            act.do(self)
             if act.coord:
                 self._command(act.role or act.coord[0], act.coord)
         self.until(lambda: all(self.status(run) not in LIVE for run in self.runs), "the end of the run")
@@ -115,17 +115,17 @@ class Scene:
             rows = [{"name": name, "capacity": capacity} for name, capacity in story.resources.items()]
             file.write_text(f"{file.read_text()}{yaml.safe_dump({'resources': rows})}")
 
-    def start(self, crew: Crew) -> None:
+    def start(self, spec: WorkerSpec) -> None:
         """Where there are several, each has begun before the next does: the first keeper leads."""
-        program = self._begin(crew.role, self._words(crew), crew.env)
-        self._workers.append((crew, program))
-        if len(self.story.crew) > 1 and crew is self.story.crew[0]:
-            self.until(lambda: self._has_begun(program), f"{crew.role} to begin")
+        program = self._begin(spec.role, self._words(spec), spec.env)
+        self._workers.append((spec, program))
+        if len(self.story.workers) > 1 and spec is self.story.workers[0]:
+            self.until(lambda: self._has_begun(program), f"{spec.role} to begin")
 
     def retire(self, role: str, number: signal.Signals = signal.SIGTERM) -> None:
         """It ends, and nobody takes its place."""
-        retired = [program for crew, program in self._workers if crew.role == role]
-        self._workers = [(crew, program) for crew, program in self._workers if crew.role != role]
+        retired = [program for spec, program in self._workers if spec.role == role]
+        self._workers = [(spec, program) for spec, program in self._workers if spec.role != role]
         for program in retired:
             program.signal(number)
         self.until(lambda: all(program.poll() is not None for program in retired), f"{role} to end")
@@ -159,10 +159,10 @@ class Scene:
 
     def worker(self, role: str = "worker") -> Program:
         """Return the process that has this role at present."""
-        return next(program for crew, program in reversed(self._workers) if crew.role == role)
+        return next(program for spec, program in reversed(self._workers) if spec.role == role)
 
-    def _words(self, crew: Crew) -> list[str]:
-        return [*crew.words, "--state", str(self.state_folder(crew.env.get("COORD_HOST", "")))]
+    def _words(self, spec: WorkerSpec) -> list[str]:
+        return [*spec.words, "--state", str(self.state_folder(spec.env.get("COORD_HOST", "")))]
 
     def _begin(
         self, role: str, words: Sequence[str], env: Mapping[str, str], *, well: bool = False
@@ -230,11 +230,11 @@ class Scene:
 
     def _look_after(self) -> None:
         """Replace dead processes; continue stopped ones when nothing depends on them any more."""
-        for place, (crew, program) in enumerate(self._workers):
+        for place, (spec, program) in enumerate(self._workers):
             if program.poll() is not None and not any(
-                c is crew and p.code is None for c, p in self._workers[place + 1 :]
+                c is spec and p.code is None for c, p in self._workers[place + 1 :]
             ):
-                self._replace(crew, program)
+                self._replace(spec, program)
         for program in self._programs:
             if program.stopped and program.pid not in self._asleep_until:
                 self._let_sleep(program)
@@ -245,16 +245,16 @@ class Scene:
     def _let_sleep(self, program: Program) -> None:
         """Past its lease, and until another keeper has taken up what it had."""
         self._asleep_until[program.pid] = time.monotonic() + LEASE_S + KEEPER_S + 0.5
-        crew = next((crew for crew, one in self._workers if one is program), None)
-        if crew is not None:
-            self._workers.append((crew, self._begin(crew.role, self._words(crew), crew.env, well=True)))
+        spec = next((spec for spec, one in self._workers if one is program), None)
+        if spec is not None:
+            self._workers.append((spec, self._begin(spec.role, self._words(spec), spec.env, well=True)))
 
-    def _replace(self, crew: Crew, program: Program) -> None:
+    def _replace(self, spec: WorkerSpec, program: Program) -> None:
         if program.code != -signal.SIGKILL:
             self.outcome.notes.append(
-                f"{crew.role} ended by itself with {program.code}: {program.said[-300:]}"
+                f"{spec.role} ended by itself with {program.code}: {program.said[-300:]}"
             )
-        self._workers.append((crew, self._begin(crew.role, self._words(crew), crew.env, well=True)))
+        self._workers.append((spec, self._begin(spec.role, self._words(spec), spec.env, well=True)))
 
     def _end_workers(self) -> None:
         """The last who came first: a restricted worker needs its keeper to the end."""

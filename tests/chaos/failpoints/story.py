@@ -33,13 +33,13 @@ class Act:
 
     when: Callable[[Scene], object]
     coord: Sequence[str] = ()
-    deed: Callable[[Scene], object] = lambda _: None
+    do: Callable[[Scene], object] = lambda _: None
     role: str = ""
     """Role of the command; by default its first word."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Crew:
+class WorkerSpec:
     role: str = "worker"
     words: Sequence[str] = ("--all", "--jobs", "2")
     env: Mapping[str, str] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Story:
     repos: Mapping[str, Fields] = field(default_factory=dict)
     resources: Mapping[str, int] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
-    crew: Sequence[Crew] = (Crew(),)
+    workers: Sequence[WorkerSpec] = (WorkerSpec(),)
     acts: Sequence[Act] = ()
     ends: Sequence[RunStatus] = (RunStatus.SUCCEEDED,)
     files: Callable[[Path], object] = lambda _: None

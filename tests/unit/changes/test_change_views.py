@@ -1,4 +1,4 @@
-"""What a change set waits for before it lands: the first reason that holds."""
+"""A change set states the first reason that keeps it from landing."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from tests.stage import Done
 Typed = Callable[..., Done]
 
 FILE = """\
-# What we work on.
+# The repositories of our product.
 repos:
   - {name: api, path: api, tags: [core]}
   - {name: web, path: web}

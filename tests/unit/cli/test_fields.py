@@ -1,4 +1,4 @@
-"""The options of the desk fill the fields of the file: all of them but those that nobody types."""
+"""The options of the commands fill all fields of records but those that people do not type."""
 
 from __future__ import annotations
 

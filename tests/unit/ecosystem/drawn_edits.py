@@ -89,7 +89,7 @@ WRITTEN = {
 LETTERS = {"todos": "T", "plans": "P", "issues": "I", "dependencies": "D"}
 
 
-class Scribe:
+class Writer:
     """Writes one file, choice by choice."""
 
     def __init__(self, draw: st.DrawFn) -> None:
@@ -139,18 +139,18 @@ class Scribe:
 
 @st.composite
 def files(draw: st.DrawFn) -> str:
-    scribe = Scribe(draw)
+    writer = Writer(draw)
     step = draw(st.sampled_from([1, 2, 4]))
-    sections = "".join(scribe.section(name, step) for name in draw(st.permutations(list(LETTERS))))
-    repos = scribe.choose(
+    sections = "".join(writer.section(name, step) for name in draw(st.permutations(list(LETTERS))))
+    repos = writer.choose(
         "repos: [{name: r}]\n", "repos:\n- name: r # c\n", "", "repos:\n  - name: r\n    tags: [a]\n"
     )
-    coordination = f"coordination:{scribe.comment()}\n{sections}" if sections else "coordination: {}\n"
+    coordination = f"coordination:{writer.comment()}\n{sections}" if sections else "coordination: {}\n"
     parts = draw(st.permutations([repos, coordination, "settings: {namespace: x}\n"]))
-    text = scribe.choose("", "# first\n\n", "\ufeff", "%YAML 1.1\n---\n") + "".join(parts) + scribe.between(0)
-    text += scribe.choose("", "", "...\n", "# last")
-    text = text.removesuffix("\n") if scribe.choose("", "", "cut") else text
-    return text.replace("\n", scribe.choose("\n", "\n", "\r\n"))
+    text = writer.choose("", "# first\n\n", "\ufeff", "%YAML 1.1\n---\n") + "".join(parts) + writer.between(0)
+    text += writer.choose("", "", "...\n", "# last")
+    text = text.removesuffix("\n") if writer.choose("", "", "cut") else text
+    return text.replace("\n", writer.choose("\n", "\n", "\r\n"))
 
 
 @st.composite

@@ -45,7 +45,7 @@ values = st.one_of(texts, numbers, words, sentences, mappings, st.lists(mappings
 records = st.dictionaries(st.sampled_from(ORDER[1:]), values.filter(lambda v: v is not None), max_size=5)
 
 
-class Scribe:
+class Writer:
     """Writes one file, choice by choice."""
 
     def __init__(self, draw: st.DrawFn, shares: bool) -> None:
@@ -177,24 +177,24 @@ class Scribe:
 @st.composite
 def files(draw: st.DrawFn, shares: bool = False) -> str:
     """A file with todos in it, and other things around them; with anchors and aliases if it `shares`."""
-    scribe = Scribe(draw, shares)
+    writer = Writer(draw, shares)
     step = draw(st.integers(1, 4))
     column = step + draw(st.sampled_from([0, 0, 1, 2, 4]))
     todos = ""
-    gap = scribe.choose(" ", " ", "   ")
+    gap = writer.choose(" ", " ", "   ")
     for number in range(draw(st.integers(1, 3))):
-        if scribe.chance(4):
-            todos += f"{' ' * column}- {scribe.flow_item(number, column)}{scribe.comment()}\n"
+        if writer.chance(4):
+            todos += f"{' ' * column}- {writer.flow_item(number, column)}{writer.comment()}\n"
         else:
-            todos += scribe.block_item(number, column, gap)
-        todos += scribe.between(0, step, column, column + 2)
+            todos += writer.block_item(number, column, gap)
+        todos += writer.between(0, step, column, column + 2)
     text = (
-        f"{scribe.choose('', '# head' + chr(10), '%YAML 1.1' + chr(10) + '---' + chr(10))}"
-        f"repos: [{{name: r}}]{scribe.comment()}\n"
-        f"coordination:{scribe.comment()}\n{scribe.between(0, step)}"
-        f"{' ' * step}todos:{scribe.comment()}\n{scribe.between(0, column)}{todos}"
+        f"{writer.choose('', '# head' + chr(10), '%YAML 1.1' + chr(10) + '---' + chr(10))}"
+        f"repos: [{{name: r}}]{writer.comment()}\n"
+        f"coordination:{writer.comment()}\n{writer.between(0, step)}"
+        f"{' ' * step}todos:{writer.comment()}\n{writer.between(0, column)}{todos}"
     )
-    if scribe.chance():
-        text += f"{' ' * step}plans: []{scribe.comment()}\n"
-    text = text.removesuffix("\n") if scribe.chance(3) else text
-    return text.replace("\n", scribe.choose("\n", "\n", "\r\n"))
+    if writer.chance():
+        text += f"{' ' * step}plans: []{writer.comment()}\n"
+    text = text.removesuffix("\n") if writer.chance(3) else text
+    return text.replace("\n", writer.choose("\n", "\n", "\r\n"))

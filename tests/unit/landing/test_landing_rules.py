@@ -1,4 +1,4 @@
-"""What lands, in which order, and what is refused: pure decisions."""
+"""The rules of a landing: its repositories, their order, and refusals; pure decisions."""
 
 from __future__ import annotations
 

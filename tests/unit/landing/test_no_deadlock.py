@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 
 Step = tuple[frozenset[str], frozenset[str]]
-"""What it takes, all at once or not at all, and what it gives back when it has ended."""
+"""The locks that it takes, all at once or not at all, and releases when it has ended."""
 State = tuple[int, ...]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from desks import NOW, desk, statuses
+from managers import NOW, manager_of, statuses
 
 from coordination.ecosystem.document import load
 from coordination.ecosystem.journal import Journal
@@ -42,7 +42,7 @@ def events(manager: CoordinationManager) -> list[dict[str, object]]:
 
 
 def test_a_milestone_whose_check_fails_is_completed_only_by_force(tmp_path: Path):
-    manager = desk(tmp_path, MILESTONE)
+    manager = manager_of(tmp_path, MILESTONE)
     seen: list[str] = []
 
     with pytest.raises(Incomplete) as refused:
@@ -63,7 +63,7 @@ def test_a_milestone_whose_check_fails_is_completed_only_by_force(tmp_path: Path
 
 
 def test_a_plan_is_completed_by_force_over_all_that_its_event_names(tmp_path: Path):
-    manager = desk(tmp_path, MILESTONE)
+    manager = manager_of(tmp_path, MILESTONE)
 
     done = manager.update_plan("P", {"status": "completed"}, force=True, reason="given up")
 
@@ -77,7 +77,7 @@ def test_a_plan_is_completed_by_force_over_all_that_its_event_names(tmp_path: Pa
 
 
 def test_a_new_plan_is_not_completed_over_what_it_lacks(tmp_path: Path):
-    manager = desk(tmp_path, "coordination: {}\n")
+    manager = manager_of(tmp_path, "coordination: {}\n")
 
     with pytest.raises(Incomplete):
         manager.create_plan(title="t", status="completed", milestones=[{"id": "M1", "name": "n"}])
@@ -98,7 +98,7 @@ def test_a_new_plan_is_not_completed_over_what_it_lacks(tmp_path: Path):
 def test_a_force_without_reason_or_without_use_is_refused(
     tmp_path: Path, force: bool, reason: str, changes: dict[str, str]
 ):
-    manager = desk(tmp_path, MILESTONE)
+    manager = manager_of(tmp_path, MILESTONE)
     before = manager.document.text
 
     with pytest.raises(UsageError):
@@ -126,7 +126,7 @@ GREEN = CheckStanding(repo="api", check="unit", verdict="green", accepted=True)
 def test_quality_checks_that_are_red_or_unknown_keep_a_plan_open(
     tmp_path: Path, e2e: CheckStanding | None, missing: tuple[str, ...], milestone: bool
 ):
-    desk(tmp_path, CHECKED)
+    manager_of(tmp_path, CHECKED)
     results = {("api", "unit"): GREEN} | ({("api", "e2e"): e2e} if e2e else {})
     manager = CoordinationManager(
         load(tmp_path / "ecosystem.yaml"), now=lambda: NOW, recorded=lambda plan: results
@@ -151,7 +151,7 @@ def test_quality_checks_that_are_red_or_unknown_keep_a_plan_open(
 
 
 def test_without_redis_no_result_is_known(tmp_path: Path):
-    manager = desk(tmp_path, CHECKED.replace("{id: M1, name: n}", ""))
+    manager = manager_of(tmp_path, CHECKED.replace("{id: M1, name: n}", ""))
 
     with pytest.raises(Incomplete):
         manager.update_plan("P", {"status": "completed"})

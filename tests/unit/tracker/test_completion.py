@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from desks import desk
+from managers import manager_of
 
 TEXT = """
 repos:
@@ -39,7 +39,7 @@ def test_everything_that_is_missing_is_said(tmp_path: Path):
     (tmp_path / "api" / "src").mkdir(parents=True)
     (tmp_path / "api" / "src" / "main.py").touch()
 
-    completion = desk(tmp_path, TEXT).validate_plan_completion("P-1", run_checks=True)
+    completion = manager_of(tmp_path, TEXT).validate_plan_completion("P-1", run_checks=True)
 
     assert not completion.complete
     assert completion.missing == (
@@ -66,7 +66,7 @@ WITH_CHECK = (
 
 def test_commands_are_run_when_it_is_asked_for_and_not_else(tmp_path: Path):
     text = WITH_CHECK.format(check="touch ran")
-    manager = desk(tmp_path, text)
+    manager = manager_of(tmp_path, text)
 
     unchecked = manager.validate_plan_completion("P").unchecked
     there = (tmp_path / "ran").exists()
@@ -81,7 +81,7 @@ def test_commands_are_run_when_it_is_asked_for_and_not_else(tmp_path: Path):
 def test_a_command_that_is_not_there_does_not_hold(tmp_path: Path):
     text = WITH_CHECK.format(check="[no-such-command]")
 
-    (missing,) = desk(tmp_path, text).validate_plan_completion("P", run_checks=True).missing
+    (missing,) = manager_of(tmp_path, text).validate_plan_completion("P", run_checks=True).missing
 
     assert "cannot be run: No such file or directory" in missing
 
@@ -92,12 +92,14 @@ def test_a_plan_that_says_that_it_is_done_while_its_todos_are_open_is_contradict
         "todos: [{id: T, task: do it, repo: r, plan: P}]}\n"
     )
 
-    completion = desk(tmp_path, text).validate_plan_completion("P")
+    completion = manager_of(tmp_path, text).validate_plan_completion("P")
 
     assert completion.missing == ("P is completed, but T is pending: do it",)
 
 
 def test_a_plan_of_nothing_is_complete_and_says_that_it_holds_nothing(tmp_path: Path):
-    completion = desk(tmp_path, "coordination: {plans: [{id: P, title: t}]}\n").validate_plan_completion("P")
+    completion = manager_of(
+        tmp_path, "coordination: {plans: [{id: P, title: t}]}\n"
+    ).validate_plan_completion("P")
 
     assert (completion.complete, completion.unchecked) == (True, ("P has neither todos nor milestones",))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from desks import desk, statuses, text_of
+from managers import manager_of, statuses, text_of
 
 from coordination.errors import Conflict, NotFound
 from coordination.tracker.manager import CoordinationManager
@@ -34,7 +34,7 @@ coordination:
 
 @pytest.fixture
 def manager(tmp_path: Path) -> CoordinationManager:
-    return desk(tmp_path, TEXT)
+    return manager_of(tmp_path, TEXT)
 
 
 def test_what_nobody_names_goes(manager: CoordinationManager):
@@ -91,7 +91,7 @@ def test_whoever_waited_for_it_only_is_ready(manager: CoordinationManager):
 
 
 def test_a_plan_goes_with_its_milestones_which_nobody_waits_for_any_more(tmp_path: Path):
-    manager = desk(
+    manager = manager_of(
         tmp_path,
         """
         coordination:
@@ -110,7 +110,7 @@ def test_a_plan_goes_with_its_milestones_which_nobody_waits_for_any_more(tmp_pat
 
 
 def test_a_milestone_that_somebody_waits_for_stays(tmp_path: Path):
-    manager = desk(
+    manager = manager_of(
         tmp_path,
         """
         coordination:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from desks import desk
+from managers import manager_of
 
 from coordination.ecosystem.document import parse
 from coordination.ecosystem.journal import Journal
@@ -102,7 +102,7 @@ def test_a_record_is_created_from_itself_or_its_fields(tmp_path: Path):
 
 
 def test_every_edit_is_remembered_also_under_the_names_with_memory(tmp_path: Path):
-    manager = desk(tmp_path, TEXT.decode())
+    manager = manager_of(tmp_path, TEXT.decode())
 
     issue = manager.create_issue_with_memory(title="slow").record.id
     manager.update_issue_with_memory(issue, {"priority": "high"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from desks import desk, statuses, text_of
+from managers import manager_of, statuses, text_of
 
 TEXT = """
 coordination:
@@ -40,7 +40,7 @@ coordination:
 
 
 def test_the_last_blocker_makes_ready_and_the_one_before_does_not(tmp_path: Path):
-    manager = desk(tmp_path, TEXT)
+    manager = manager_of(tmp_path, TEXT)
 
     first = manager.complete_todo("T-1")
     now = statuses(manager)
@@ -52,7 +52,7 @@ def test_the_last_blocker_makes_ready_and_the_one_before_does_not(tmp_path: Path
 
 
 def test_it_is_one_edit_and_what_changed_has_a_date(tmp_path: Path):
-    manager = desk(tmp_path, TEXT)
+    manager = manager_of(tmp_path, TEXT)
 
     manager.complete_todo("T-3")
 
@@ -64,7 +64,7 @@ def test_it_is_one_edit_and_what_changed_has_a_date(tmp_path: Path):
 
 
 def test_what_is_over_or_blocked_by_hand_stays_as_it_is(tmp_path: Path):
-    manager = desk(tmp_path, TEXT)
+    manager = manager_of(tmp_path, TEXT)
 
     edited = manager.complete_todo("T-3")
 
@@ -73,7 +73,7 @@ def test_what_is_over_or_blocked_by_hand_stays_as_it_is(tmp_path: Path):
 
 
 def test_work_in_progress_is_named_and_left(tmp_path: Path):
-    manager = desk(tmp_path, TEXT)
+    manager = manager_of(tmp_path, TEXT)
 
     edited = manager.complete_todo("T-4")
 
@@ -81,13 +81,13 @@ def test_work_in_progress_is_named_and_left(tmp_path: Path):
 
 
 def test_what_blocks_a_plan_blocks_its_todos(tmp_path: Path):
-    manager = desk(tmp_path, TEXT)
+    manager = manager_of(tmp_path, TEXT)
 
     assert manager.close_issue("I-3").ready == ("PLAN-2", "T-6")
 
 
 def test_a_milestone_is_ready_in_its_own_plan_only(tmp_path: Path):
-    manager = desk(tmp_path, TEXT)
+    manager = manager_of(tmp_path, TEXT)
 
     edited = manager.complete_milestone("PLAN-2", "M1")
 
@@ -97,14 +97,14 @@ def test_a_milestone_is_ready_in_its_own_plan_only(tmp_path: Path):
 
 
 def test_a_cancelled_blocker_makes_nothing_ready(tmp_path: Path):
-    manager = desk(tmp_path, TEXT)
+    manager = manager_of(tmp_path, TEXT)
 
     assert manager.update_todo("T-3", {"status": "cancelled"}).ready == ()
     assert statuses(manager)["T-4"] == "blocked"
 
 
 def test_whoever_loses_the_blocker_itself_is_ready_too(tmp_path: Path):
-    manager = desk(tmp_path, TEXT)
+    manager = manager_of(tmp_path, TEXT)
 
     edited = manager.update_todo("T-4", {"blocked_by": []})
 
@@ -112,19 +112,19 @@ def test_whoever_loses_the_blocker_itself_is_ready_too(tmp_path: Path):
 
 
 def test_a_status_that_somebody_has_just_given_stays(tmp_path: Path):
-    manager = desk(tmp_path, TEXT)
+    manager = manager_of(tmp_path, TEXT)
 
     edited = manager.update_todo("T-5", {"blocked_by": [], "status": "blocked"})
 
     assert (edited.ready, edited.record.status) == (("T-5",), "blocked")
 
 
-@pytest.mark.parametrize("deed", ["reopen", "new blocker"])
-def test_an_open_blocker_changes_no_status_by_itself(tmp_path: Path, deed: str):
-    manager = desk(tmp_path, TEXT)
+@pytest.mark.parametrize("operation", ["reopen", "new blocker"])
+def test_an_open_blocker_changes_no_status_by_itself(tmp_path: Path, operation: str):
+    manager = manager_of(tmp_path, TEXT)
     manager.complete_todo("T-3")
 
-    if deed == "reopen":
+    if operation == "reopen":
         manager.update_todo("T-3", {"status": "pending"})
     else:
         manager.update_issue("I-3", {"blocking": ["PLAN-2", "T-4"]})

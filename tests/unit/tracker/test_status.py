@@ -6,7 +6,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from desks import desk
+from managers import manager_of
 
 from coordination.errors import NotFound
 from coordination.tracker.manager import CoordinationManager
@@ -49,7 +49,7 @@ coordination:
 @pytest.fixture
 def manager(tmp_path: Path) -> CoordinationManager:
     (tmp_path / "api").mkdir()
-    return desk(tmp_path, TEXT)
+    return manager_of(tmp_path, TEXT)
 
 
 def test_issues_that_hold_up_a_repository_come_with_what_they_hold_up_and_how(manager: CoordinationManager):
@@ -145,14 +145,14 @@ def test_what_blocks_and_what_it_blocks(manager: CoordinationManager):
 
 
 def test_a_repository_that_is_only_used_has_a_status_too(tmp_path: Path):
-    manager = desk(tmp_path, "coordination: {todos: [{id: T-1, task: t, repo: api}]}\n")
+    manager = manager_of(tmp_path, "coordination: {todos: [{id: T-1, task: t, repo: api}]}\n")
 
     assert [todo.id for todo in manager.get_repo_status("api").ready] == ["T-1"]
     assert [line.name for line in manager.get_ecosystem_status().repos] == ["api"]
 
 
 def test_cycles_do_no_harm(tmp_path: Path):
-    manager = desk(
+    manager = manager_of(
         tmp_path,
         """
         coordination:

@@ -44,7 +44,7 @@ EXECUTED = Story(
     ],
     acts=[
         Act(when=lambda s: s.state("B") == "running", coord=("execute", "E", "--detach")),
-        Act(when=ended, deed=_complete_in_the_file),
+        Act(when=ended, do=_complete_in_the_file),
         Act(when=lambda _: True, coord=("execute", "C", "--detach"), role="execute-merged"),
         Act(when=ended, coord=("execute", "D", "--accept", "A", "--detach"), role="execute-accepted"),
         Act(when=ended, coord=("sync", "last")),
@@ -61,7 +61,7 @@ RESTORED = Story(
         Act(when=lambda _: True, coord=("checkpoint", "list", "last"), role="checkpoint-list"),
         Act(
             when=lambda _: True,
-            deed=allow,
+            do=allow,
             coord=("checkpoint", "restore", "last", "done", "--yes"),
             role="restore",
         ),
@@ -85,7 +85,7 @@ EXPIRED = Story(
     name="forgotten",
     todos=[{"id": "A", **R}, {"id": "B", **P}],
     env={"COORD_KEEP_RUNS": "1h"},
-    acts=[Act(when=ended, deed=_long_ago)],
+    acts=[Act(when=ended, do=_long_ago)],
     over=lambda scene: not any(scene.redis.keys(f"{scene.keys.run(run).prefix}*") for run in scene.forgotten),
 )
 CLEANED = Story(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from coordination.runs.records import RunStatus
 from tests.chaos.failpoints.stories.props import BODY_, RETRY, WHEN_ALLOWED, P, R, allow, ended
-from tests.chaos.failpoints.story import Act, Crew, Story
+from tests.chaos.failpoints.story import Act, Story, WorkerSpec
 
 RESTRICTED = Story(
     name="a restricted worker",
@@ -14,23 +14,23 @@ RESTRICTED = Story(
         {"id": "B", **R, "env": {"FAILS": "1"}, "retry": RETRY},
         {"id": "C", **P, "blocked_by": ["A", "B"]},
     ],
-    crew=[
-        Crew(role="worker-keeper", words=("--keeper",)),
-        Crew(role="worker-restricted", env={"COORD_RESTRICTED": "true"}),
+    workers=[
+        WorkerSpec(role="worker-keeper", words=("--keeper",)),
+        WorkerSpec(role="worker-restricted", env={"COORD_RESTRICTED": "true"}),
     ],
 )
 HOSTS = Story(
     name="two hosts",
     todos=[{"id": "A", **R}, {"id": "B", "repo": "s", "action": BODY_, "blocked_by": ["A"]}],
-    crew=[
-        Crew(role="worker-h1", words=("--repo", "r"), env={"COORD_HOST": "h1"}),
-        Crew(role="worker-h2", words=("--repo", "s"), env={"COORD_HOST": "h2"}),
+    workers=[
+        WorkerSpec(role="worker-h1", words=("--repo", "r"), env={"COORD_HOST": "h1"}),
+        WorkerSpec(role="worker-h2", words=("--repo", "s"), env={"COORD_HOST": "h2"}),
     ],
 )
 NOT_CARRIED = Story(
     name="nothing is carried",
     todos=HOSTS.todos,
-    crew=HOSTS.crew,
+    workers=HOSTS.spec,
     env={"COORD_BUNDLE_LIMIT_BYTES": "0"},
     acts=[
         Act(when=lambda s: s.state("B") == "parked", coord=("cancel", "last"))
@@ -40,15 +40,15 @@ NOT_CARRIED = Story(
 HOST_GONE = Story(
     name="a host is gone for good",
     todos=[{"id": "A", **R}, {"id": "F", **R, "action": WHEN_ALLOWED, "blocked_by": ["A"]}],
-    crew=[Crew(role="worker-h1", env={"COORD_HOST": "h1"})],
+    workers=[WorkerSpec(role="worker-h1", env={"COORD_HOST": "h1"})],
     acts=[
-        Act(when=ended, deed=lambda scene: (allow(scene), scene.retire("worker-h1"))),
+        Act(when=ended, do=lambda scene: (allow(scene), scene.retire("worker-h1"))),
         Act(
             when=lambda _: True, coord=("retry", "last", "--without", "h1", "--detach"), role="retry-without"
         ),
         Act(
             when=lambda _: True,
-            deed=lambda scene: scene.start(Crew(role="worker-h2", env={"COORD_HOST": "h2"})),
+            do=lambda scene: scene.start(WorkerSpec(role="worker-h2", env={"COORD_HOST": "h2"})),
         ),
     ],
     ends=[RunStatus.FAILED, RunStatus.SUCCEEDED],

@@ -77,7 +77,7 @@ LANDED = Story(
     todos=TODOS,
     repos=REMOTES,
     before=_make_remotes,
-    acts=[LAND, Act(when=ended, deed=_judge_landed, coord=("revert", PLAN, "--yes", "--detach"))],
+    acts=[LAND, Act(when=ended, do=_judge_landed, coord=("revert", PLAN, "--yes", "--detach"))],
     over=lambda scene: _none_landed(scene, 3, 3),
 )
 LANDED_LOCALLY = Story(name="landed in the checkouts", todos=TODOS, acts=[LAND], over=_all_landed)

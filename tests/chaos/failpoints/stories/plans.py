@@ -57,7 +57,7 @@ FAILED = Story(
         {"id": "D", **P, "blocked_by": ["F"]},
     ],
     acts=[
-        Act(when=ended, deed=allow, coord=("retry", "last", "--detach")),
+        Act(when=ended, do=allow, coord=("retry", "last", "--detach")),
         Act(when=lambda s: len(s.runs) == 2, coord=("clean", "--yes", "--unmerged"), role="clean-two"),
     ],
     ends=[RunStatus.FAILED, RunStatus.SUCCEEDED],
@@ -79,6 +79,6 @@ FAILED_LEVEL = Story(
     name="a level fails, then is swept again",
     plan={"strategy": "levels", "on_failure": "continue"},
     todos=[{"id": "A", **P}, {"id": "F", **Q, "action": WHEN_ALLOWED}, {"id": "D", **P, "blocked_by": ["A"]}],
-    acts=[Act(when=ended, deed=allow, coord=("sweep", PLAN, "--failed", "--detach"), role="sweep-failed")],
+    acts=[Act(when=ended, do=allow, coord=("sweep", PLAN, "--failed", "--detach"), role="sweep-failed")],
     ends=[RunStatus.FAILED, RunStatus.SUCCEEDED],
 )

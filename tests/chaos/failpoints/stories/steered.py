@@ -36,7 +36,7 @@ MOVED = Story(
         ),
         Act(
             when=lambda s: (s.stage.folder / "moved.json").exists(),
-            deed=_lose_run,
+            do=_lose_run,
             coord=("import-run", "moved.json"),
         ),
         Act(when=lambda s: s.runs, coord=("resume", "last"), role="resume-moved"),

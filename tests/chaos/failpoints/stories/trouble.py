@@ -12,27 +12,27 @@ from coordination.backend.keys import lock
 from tests.chaos.failpoints.programs import CLOCK
 from tests.chaos.failpoints.scene import Scene
 from tests.chaos.failpoints.stories.props import P, R
-from tests.chaos.failpoints.story import Act, Crew, Story
+from tests.chaos.failpoints.story import Act, Story, WorkerSpec
 
 LOST = Story(
     name="a worker dies",
     todos=[{"id": "A", **P, "env": {"LASTS": "0.5"}}, {"id": "B", **P, "blocked_by": ["A"]}],
-    crew=[Crew(role="worker-keeper", words=("--keeper",)), Crew(role="worker-doomed")],
+    workers=[WorkerSpec(role="worker-keeper", words=("--keeper",)), WorkerSpec(role="worker-doomed")],
     acts=[
         Act(
             when=lambda s: s.state("A") == "running",
-            deed=lambda s: s.worker("worker-doomed").signal(signal.SIGKILL),
+            do=lambda s: s.worker("worker-doomed").signal(signal.SIGKILL),
         )
     ],
 )
 STALE = Story(
     name="a worker sleeps through its lease",
     todos=[{"id": "A", **R, "env": {"LASTS": "0.5"}}, {"id": "B", **P, "blocked_by": ["A"]}],
-    crew=[Crew(role="worker-slow"), Crew(role="worker-keeper", words=("--keeper",))],
+    workers=[WorkerSpec(role="worker-slow"), WorkerSpec(role="worker-keeper", words=("--keeper",))],
     acts=[
         Act(
             when=lambda s: s.state("A") == "running",
-            deed=lambda s: s.worker("worker-slow").signal(signal.SIGSTOP),
+            do=lambda s: s.worker("worker-slow").signal(signal.SIGSTOP),
         )
     ],
 )
@@ -52,7 +52,7 @@ def _hand_back(scene: Scene) -> None:
 HANDED_BACK = Story(
     name="handed back",
     todos=[{"id": "A", **P, "env": {"LASTS": "0.7"}}],
-    acts=[Act(when=lambda s: s.state("A") == "running", deed=_hand_back)],
+    acts=[Act(when=lambda s: s.state("A") == "running", do=_hand_back)],
 )
 
 
@@ -67,7 +67,7 @@ BUSY = Story(
     name="the workspace is in use",
     todos=[{"id": "A", **R}],
     before=_occupy,
-    acts=[Act(when=lambda s: s.state("A") == "parked", deed=lambda s: fcntl.flock(s.kept, fcntl.LOCK_UN))],
+    acts=[Act(when=lambda s: s.state("A") == "parked", do=lambda s: fcntl.flock(s.kept, fcntl.LOCK_UN))],
 )
 
 
@@ -100,11 +100,11 @@ def _set_the_clock_back(scene: Scene) -> None:
 CLOCK_SET = Story(
     name="the clock is set back",
     todos=[{"id": "A", **P, "env": {"FAILS": "1"}, "retry": {"attempts": 2, "delay": "2s"}}],
-    crew=[Crew(role="worker-doomed"), Crew(role="worker-keeper")],
+    workers=[WorkerSpec(role="worker-doomed"), WorkerSpec(role="worker-keeper")],
     acts=[
         Act(
             when=lambda s: s.worker("worker-keeper").reached.count("lock/acquire.after") > 3,
-            deed=_set_the_clock_back,
+            do=_set_the_clock_back,
         )
     ],
     # A step that a keeper saw alone which then died is not seen by others.
@@ -132,7 +132,7 @@ STUCK = Story(
     plan={"strategy": "dataflow"},
     todos=[{"id": "A", **P}],
     before=_lose_track,
-    acts=[Act(when=lambda s: s.happened("run.stuck"), deed=_mend)],
+    acts=[Act(when=lambda s: s.happened("run.stuck"), do=_mend)],
 )
 
 

@@ -37,7 +37,7 @@ can be blamed for.
 """
 
 
-class Crew:
+class WorkerGroup:
     """`urls`: where each worker finds Redis, on the way through whatever stands between; `served`: what each
     serves.
     """

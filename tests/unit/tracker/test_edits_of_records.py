@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desks import NOW, desk, statuses, text_of
+from managers import NOW, manager_of, statuses, text_of
 
 from coordination.ecosystem.document import load
 from coordination.errors import Conflict, CoordinationError, Incomplete, NotFound, UsageError
@@ -52,7 +52,7 @@ coordination:
 
 @pytest.fixture
 def manager(tmp_path: Path) -> CoordinationManager:
-    return desk(tmp_path, TEXT)
+    return manager_of(tmp_path, TEXT)
 
 
 def test_closing_an_issue_changes_its_status_and_date_and_nothing_else(manager: CoordinationManager):
@@ -134,7 +134,7 @@ def test_each_kind_is_created_with_the_next_id_or_the_given_one(
 
 
 def test_records_of_a_kind_that_the_file_has_not_yet(tmp_path: Path):
-    manager = desk(tmp_path, "repos: [{name: api}]\n")
+    manager = manager_of(tmp_path, "repos: [{name: api}]\n")
 
     manager.create_issue(title="the first")
     manager.create_todo(task="and one to do", repo="api", blocked_by=["ISSUE-001"])
@@ -226,7 +226,7 @@ def test_who_waits_for_a_cancelled_todo_is_named(manager: CoordinationManager):
 
 
 def test_a_file_without_repositories_takes_any_and_says_so(tmp_path: Path):
-    manager = desk(tmp_path, "coordination: {todos: [{id: T-1, task: t, repo: api}]}\n")
+    manager = manager_of(tmp_path, "coordination: {todos: [{id: T-1, task: t, repo: api}]}\n")
 
     assert "could not be checked" in manager.create_todo(task="t", repo="apu").notes[0]
 
@@ -280,20 +280,20 @@ REFUSED: dict[str, tuple[Callable[[CoordinationManager], Any], type[Coordination
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("deed", "kind", "message", "hint"), REFUSED.values(), ids=REFUSED.keys())
+@pytest.mark.parametrize(("operation", "kind", "message", "hint"), REFUSED.values(), ids=REFUSED.keys())
 def test_what_is_off_is_refused_in_words_that_help_and_nothing_is_written(
     manager: CoordinationManager,
-    deed: Callable[[CoordinationManager], Any],
+    operation: Callable[[CoordinationManager], Any],
     kind: type[CoordinationError],
     message: str,
     hint: str,
 ):
     with pytest.raises(kind) as refused:
-        deed(manager)
+        operation(manager)
 
     assert (refused.value.message, refused.value.hint) == (message, hint)
     assert manager.document == load(manager.document.path)
-    assert text_of(manager) == text_of(desk(manager.document.path.parent, TEXT))
+    assert text_of(manager) == text_of(manager_of(manager.document.path.parent, TEXT))
 
 
 def test_everything_that_is_off_is_said_at_once(manager: CoordinationManager):
@@ -304,7 +304,7 @@ def test_everything_that_is_off_is_said_at_once(manager: CoordinationManager):
 
 
 def test_references_that_were_loose_before_hold_up_no_other_change(tmp_path: Path):
-    manager = desk(
+    manager = manager_of(
         tmp_path,
         "repos: [{name: api}]\ncoordination:\n  todos:\n    - {id: T-1, task: t, repo: gone, blocked_by: "
         "[T-9], plan: P}\n",
@@ -316,7 +316,7 @@ def test_references_that_were_loose_before_hold_up_no_other_change(tmp_path: Pat
 
 
 def test_a_cycle_that_was_there_before_can_be_taken_apart_step_by_step(tmp_path: Path):
-    manager = desk(
+    manager = manager_of(
         tmp_path,
         """
         coordination:

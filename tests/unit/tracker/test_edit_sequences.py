@@ -1,6 +1,4 @@
-"""Whatever is done at the desk, one deed after another: the file stays whole, and nobody waits for himself or
-for nothing.
-"""
+"""Random sequences of edits leave a valid file, in which no record waits for itself or for nothing."""
 
 from __future__ import annotations
 
@@ -8,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from desks import NOW
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from managers import NOW
 
 from coordination.ecosystem.document import load
 from coordination.errors import CoordinationError, EditConflict
@@ -60,7 +58,7 @@ todo_changes = st.fixed_dictionaries(
 issue_changes = st.fixed_dictionaries(
     {}, optional={"status": st.sampled_from(list(IssueStatus)), "dependencies": names, "blocking": names}
 )
-deeds = st.one_of(
+operations = st.one_of(
     st.tuples(st.just("create_todo"),
         st.fixed_dictionaries({"task": st.just("t"), "repo": st.just("r")},
         optional={"blocked_by": names, "blocking": names, "plan": st.just("P-1")})),
@@ -77,24 +75,24 @@ deeds = st.one_of(
 )  # fmt: skip
 
 
-def do(manager: CoordinationManager, deed: str, *words: Any) -> None:
+def do(manager: CoordinationManager, operation: str, *words: Any) -> None:
     if isinstance(words[0], Mapping):
-        getattr(manager, deed)(**words[0])
+        getattr(manager, operation)(**words[0])
     else:
-        getattr(manager, deed)(*words)
+        getattr(manager, operation)(*words)
 
 
 @settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(deeds, min_size=1, max_size=8))
+@given(st.lists(operations, min_size=1, max_size=8))
 def test_after_any_deeds_the_file_is_whole(tmp_path: Path, history: list[tuple[Any, ...]]):
     path = tmp_path / "ecosystem.yaml"
     path.write_text(BEGINNING)
     manager = CoordinationManager(load(path), now=lambda: NOW)
-    for deed in history:
+    for operation in history:
         before, waited = path.read_bytes(), held(manager)
 
         try:
-            do(manager, *deed)
+            do(manager, *operation)
         except EditConflict:
             raise
         except CoordinationError:
@@ -102,7 +100,7 @@ def test_after_any_deeds_the_file_is_whole(tmp_path: Path, history: list[tuple[A
 
         assert manager.document == load(path)
         assert not [w for w in manager.document.warnings if "M1" not in (w.value, w.message)]
-        check_waits(manager, waited, explicit=str(deed))
+        check_waits(manager, waited, explicit=str(operation))
     assert path.read_text().startswith("# kept by hand\nrepos: [{name: r}]\n")
 
 
@@ -112,8 +110,8 @@ def held(manager: CoordinationManager) -> dict[str, tuple[str, ...]]:
 
 
 def check_waits(manager: CoordinationManager, waited: Mapping[str, tuple[str, ...]], explicit: str) -> None:
-    """Nobody waits for himself; whoever lost the last blocker does not stand as blocked, unless somebody said
-    so.
+    """No record waits for itself; one that lost its last blocker is not blocked, unless that was set
+    explicitly.
     """
     ties = Relations(manager.ecosystem)
     for name, item in ties.items.items():

@@ -1,4 +1,4 @@
-"""A desk on a real file."""
+"""Managers of real files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from coordination.tracker.manager import CoordinationManager
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 
 
-def desk(folder: Path, text: str) -> CoordinationManager:
+def manager_of(folder: Path, text: str) -> CoordinationManager:
     path = folder / "ecosystem.yaml"
     path.write_text(dedent(text).lstrip("\n"))
     return CoordinationManager(load(path), now=lambda: NOW)
@@ -23,6 +23,6 @@ def text_of(manager: CoordinationManager) -> str:
 
 
 def statuses(manager: CoordinationManager) -> dict[str, str]:
-    """As the file has them now."""
+    """Return the statuses that the file has now."""
     coordination = load(manager.document.path).ecosystem.coordination
     return {r.id: str(r.status) for r in (*coordination.issues, *coordination.plans, *coordination.todos)}
