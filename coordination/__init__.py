@@ -10,6 +10,7 @@
 | `checks` | quality checks of repositories: their runs, and reports |
 | `services` | services of repositories, kept up by a supervisor |
 | `operations` | processes of this machine, doctor, metrics, Redis users, Flower |
+| `health` | health of repositories and services, and their recovery |
 | `runs` `tracker` | plans in execution; records of the file, queried and edited |
 | `history` | the history of the file: search, trends |
 | `cache` | values that todos share, and values computed once under a lock |

@@ -1,0 +1,165 @@
+"""The health of a subject: a repository, its remote, a service, a host's disks, a queue."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from coordination.breakers.records import BreakerState
+from coordination.models import Word
+
+
+class Kind(Word):
+    """Kinds of subjects."""
+
+    REPO = "repo"
+    """A repository: its folder and git on each host that serves it, and a living worker."""
+    REMOTE = "remote"
+    """The remote of a repository."""
+    SERVICE = "service"
+    DISK = "disk"
+    """Free space on a host."""
+    QUEUE = "queue"
+    """The messages of a repository that no worker has taken."""
+
+
+class HealthState(Word):
+    """State of a subject."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    """The last look failed, and it is looked at again at once."""
+    FAILED = "failed"
+    """All tries of a look failed."""
+    RECOVERING = "recovering"
+    UNREACHABLE = "unreachable"
+    """All tries failed because nothing can tell: its worker, its supervisor or its remote does not answer."""
+    FLAPPING = "flapping"
+    """It has changed between healthy and not healthy too often within ten minutes."""
+    DISCONNECTED = "disconnected"
+    """A person has disconnected its repository: it is not looked at, and not recovered."""
+
+
+DOWN = (HealthState.FAILED, HealthState.RECOVERING, HealthState.UNREACHABLE)
+"""States of a subject that does not work."""
+
+
+class Overall(Word):
+    """State of all subjects together."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    """Something is down that is not required."""
+    CRITICAL = "critical"
+    """Something is down that is required, or nothing tells."""
+
+
+class Subject(BaseModel):
+    """A subject that is to be looked at."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Kind
+    name: str
+    """Of the repository, the service or the host."""
+    repo: str = ""
+    """Its repository; empty for a disk."""
+    required: bool = False
+    recoverable: bool = False
+    """A service that can be restarted, or a repository with a command to recover it."""
+    connected: bool = True
+
+    @property
+    def id(self) -> str:
+        return f"{self.kind}:{self.name}"
+
+
+class Look(BaseModel):
+    """The result of one look."""
+
+    model_config = ConfigDict(frozen=True)
+
+    healthy: bool
+    why: str = ""
+    """Why it is not healthy."""
+    method: str = ""
+    """The way in which it was looked at."""
+    latency_s: float | None = None
+    told: bool = True
+    """False where nothing tells the state of the subject."""
+    tried: bool = False
+    """All tries are made already, by the one who tells."""
+
+
+class Health(BaseModel):
+    """Health of a subject; times are in seconds since 1970."""
+
+    model_config = ConfigDict(frozen=True)
+
+    subject: Subject
+    verdict: HealthState = HealthState.HEALTHY
+    """State without flapping."""
+    since: float
+    """Time since which it has this verdict."""
+    failed_at: float | None = None
+    """Time at which it was found failed, until it is healthy again."""
+    looked_at: float | None = None
+    latency_s: float | None = None
+    method: str = ""
+    why: str = ""
+    failures: int = 0
+    """Failed looks in a row."""
+    breaker: BreakerState = BreakerState.CLOSED
+    changes: tuple[float, ...] = ()
+    """Times of its changes between healthy and not healthy within the last ten minutes."""
+    flapping: bool = False
+    recovery_due: float | None = None
+    """Time from which a recovery may begin."""
+    recovery_from: float | None = None
+    """Begin of the present recovery."""
+    run: str = ""
+    """The run of the present or the last recovery."""
+    vain: int = 0
+    """Recoveries in a row that have not helped."""
+    given_up: bool = False
+    """It is not recovered any more until it is healthy again."""
+    recovered: int = 0
+    """Recoveries that have helped."""
+    recovered_at: float | None = None
+    recovery_s: float | None = None
+    """Time from failed to healthy of the last recovery."""
+    next_look: float = Field(default=0.0, exclude=True)
+
+    @property
+    def id(self) -> str:
+        return self.subject.id
+
+    @property
+    def state(self) -> HealthState:
+        """Return the state that people see."""
+        if not self.subject.connected:
+            return HealthState.DISCONNECTED
+        return HealthState.FLAPPING if self.flapping else self.verdict
+
+    @property
+    def is_down(self) -> bool:
+        return self.subject.connected and self.verdict in DOWN
+
+
+def overall(records: Iterable[Health]) -> Overall:
+    """Return the state of all: critical if something required is down, degraded if anything else is."""
+    found = [one for one in records if one.is_down or one.state is HealthState.FLAPPING]
+    if any(one.subject.required and one.is_down for one in found):
+        return Overall.CRITICAL
+    return Overall.DEGRADED if found else Overall.HEALTHY
+
+
+def worst(records: Collection[Health]) -> HealthState:
+    """Return the worst state of these; healthy for none."""
+    order = (
+        HealthState.UNREACHABLE, HealthState.FAILED, HealthState.RECOVERING, HealthState.FLAPPING,
+        HealthState.DEGRADED, HealthState.DISCONNECTED,
+    )  # fmt: skip
+    states = {one.state for one in records}
+    return next((state for state in order if state in states), HealthState.HEALTHY)

@@ -1,0 +1,226 @@
+"""The timetable of health: which subject is looked at when, what the looks come to, and when recovery begins.
+
+Pure: `now` is passed in, in seconds since 1970. The looks, the breakers and the recoveries are the caller's
+(monitor.py).
+
+States of a subject and their changes::
+
+    healthy ─ failed look ─► degraded ─ all tries failed ─► failed, unreachable ─ begins ─► recovering
+       ▲                        │                                 ▲      │                      │
+       └────── one success ─────┴─────────────────────────────────┼──────┴──────────────────────┤
+                                                                  └──────────── vain ────────────┘
+
+Invariants. 1. A subject is looked at by one look at a time. 2. A recovery begins only for a subject that is
+wanted, connected, down and not being recovered, whose breaker lets it through, and at most every 120 s. 3. It
+is given up after five vain ones in a row, until it is healthy again. 4. A subject that is not wanted any more
+has no record: so a stop ends its recovery. 5. For one lease after Redis was away, failed looks count for
+nothing: workers and supervisors have not been able to tell.
+
+Times. A look begins at most EVERY_S after the last one began, and takes at most LOOK_S; with three tries 2 s
+apart the subject is failed at most 50 s after a fault.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping
+
+from coordination.breakers.records import BreakerState
+from coordination.health.records import DOWN, Health, HealthState, Look, Subject
+
+LOOK_S = 5.0
+"""Time that a look may take."""
+TRIES = 3
+TRY_AGAIN_S = 2.0
+EVERY_S = 28.0
+"""Longest time between the begins of two looks."""
+JITTER_S = 4.0
+"""By so much the time between two looks varies."""
+RECOVER_EVERY_S = 120.0
+"""Least time between the begins of two recoveries."""
+GIVE_UP_AFTER = 5
+FLAPPING_S = 600.0
+CHANGES = 3
+"""With more changes within FLAPPING_S a subject is flapping."""
+
+
+class Timetable:
+    """Owns the looks, the breakers' places and the recoveries of all subjects. Not thread-safe."""
+
+    def __init__(
+        self, records: Iterable[Health] = (), *, spread: Callable[[], float] = random.random
+    ) -> None:
+        """`records`: those of the former leader; `spread`: a random number between 0 and 1."""
+        self._records = {one.id: one for one in records}
+        self._flying: dict[str, float] = {}
+        """Subjects that are being looked at, since when."""
+        self._spread = spread
+        self._trusted_from = 0.0
+
+    @property
+    def records(self) -> Mapping[str, Health]:
+        return self._records
+
+    def watch(self, subjects: Iterable[Subject], now: float) -> None:
+        """Set the subjects. New ones are looked at within the first seconds, others keep their records."""
+        before, self._records = self._records, {}
+        for subject in subjects:
+            known = before.get(subject.id)
+            if known is None:
+                first = now + self._spread() * JITTER_S
+                known = Health(subject=subject, since=now, next_look=first)
+            elif known.subject != subject:
+                known = self._reconnected(known, subject, now)
+            self._records[subject.id] = known
+        self._flying = {name: began for name, began in self._flying.items() if name in self._records}
+
+    def due(self, now: float) -> tuple[str, ...]:
+        """Return the subjects to look at; each is due again after its look was taken."""
+        found = tuple(
+            one.id
+            for one in self._records.values()
+            if one.subject.connected and one.next_look <= now and one.id not in self._flying
+        )
+        self._flying.update(dict.fromkeys(found, now))
+        return found
+
+    def redis_was_away(self, now: float, lease_s: float) -> None:
+        """Trust no failed look for one lease, and make all looks of the time without Redis anew."""
+        self._trusted_from = now + lease_s
+        self._flying.clear()
+
+    def take(self, subject: str, look: Look, began: float, now: float) -> Health | None:
+        """Take the result of a look that was due at `began`; return the record, None where the result is
+        of no use any more: the subject was removed, disconnected or restarted in the meantime.
+        """
+        record = self._records.get(subject)
+        if record is None or self._flying.get(subject) != began:
+            return None
+        del self._flying[subject]
+        if look.healthy:
+            record = self._healthy(record, began, now)
+        elif now < self._trusted_from:
+            record = record.model_copy(update={"next_look": now + TRY_AGAIN_S})
+        else:
+            record = self._failed(record, look, began, now)
+        facts = {"looked_at": now, "latency_s": look.latency_s, "method": look.method, "why": look.why}
+        return self._set(record, now, **facts)
+
+    def breakers(self, states: Mapping[str, BreakerState]) -> None:
+        """Set the states of the breakers by subject; one that is not named is closed."""
+        for subject, record in self._records.items():
+            state = states.get(subject, BreakerState.CLOSED)
+            if record.breaker is not state:
+                self._records[subject] = record.model_copy(update={"breaker": state})
+
+    def may_recover(self, now: float) -> tuple[str, ...]:
+        """Return the subjects whose recovery is due, as far as their breaker is known to let it through."""
+        return tuple(
+            one.id
+            for one in self._records.values()
+            if one.recovery_due is not None and one.recovery_due <= now and self._recovers(one)
+        )
+
+    def recovery_began(self, subject: str, run: str, now: float) -> None:
+        record = self._records.get(subject)
+        if record is None:
+            return
+        due = {"recovery_from": now, "recovery_due": now + RECOVER_EVERY_S, "run": run}
+        self._set(self._turn(record, HealthState.RECOVERING, now), now, **due)
+
+    def recovery_refused(self, subject: str, now: float, until: float) -> None:
+        """Try again later: the breaker is open, or a person changes the service."""
+        if record := self._records.get(subject):
+            self._set(record, now, recovery_due=max(until, now + TRY_AGAIN_S))
+
+    def under_recovery(self) -> tuple[Health, ...]:
+        """Return the subjects whose recovery has begun and not ended."""
+        return tuple(one for one in self._records.values() if one.recovery_from is not None)
+
+    def recovery_ended(self, subject: str, why: str, now: float) -> Health | None:
+        """Take the end of a recovery; `why` it was vain, empty where it has done its work. The looks decide
+        whether it has helped. Return the record, None for a subject that is not wanted any more.
+        """
+        record = self._records.get(subject)
+        if record is None or record.recovery_from is None:
+            return record
+        self._flying.pop(subject, None)
+        if not why:
+            return self._set(record, now, recovery_from=None, next_look=now, failures=0)
+        return self._in_vain(record, now, why=why)
+
+    # Rules
+
+    def _recovers(self, record: Health) -> bool:
+        return (
+            record.subject.recoverable
+            and record.subject.connected
+            and not record.given_up
+            and record.recovery_from is None
+            and record.verdict in DOWN
+            and record.breaker is not BreakerState.OPEN
+        )
+
+    def _healthy(self, record: Health, began: float, now: float) -> Health:
+        if record.recovery_from is not None:  # its restart has not ended: it may be the process before it
+            return record.model_copy(update={"next_look": now + TRY_AGAIN_S})
+        facts: dict[str, object] = {"failures": 0, "vain": 0, "given_up": False, "recovery_due": None}
+        if record.verdict is HealthState.RECOVERING and record.failed_at is not None:
+            took_s = now - record.failed_at
+            facts |= {"recovered": record.recovered + 1, "recovered_at": now, "recovery_s": took_s}
+        facts |= {"failed_at": None, "next_look": began + self._pause_s()}
+        return self._turn(record, HealthState.HEALTHY, now).model_copy(update=facts)
+
+    def _failed(self, record: Health, look: Look, began: float, now: float) -> Health:
+        if record.recovery_from is not None:
+            return record.model_copy(update={"next_look": now + TRY_AGAIN_S})
+        down = HealthState.FAILED if look.told else HealthState.UNREACHABLE
+        facts: dict[str, object] = {"failures": record.failures + 1, "next_look": began + self._pause_s()}
+        was_down = record.verdict in (HealthState.FAILED, HealthState.UNREACHABLE)
+        if record.failures + 1 < TRIES and not look.tried and not was_down:
+            facts["next_look"] = now + TRY_AGAIN_S
+            recovering = record.verdict is HealthState.RECOVERING  # the restart ended, the looks decide
+            turned = record if recovering else self._turn(record, HealthState.DEGRADED, now)
+            return turned.model_copy(update=facts)
+        if record.verdict is HealthState.RECOVERING:
+            return self._in_vain(record.model_copy(update=facts), now)
+        if record.failed_at is None:
+            facts |= {"failed_at": now, "recovery_due": now}
+        return self._turn(record, down, now).model_copy(update=facts)
+
+    def _in_vain(self, record: Health, now: float, **facts: object) -> Health:
+        vain = record.vain + 1
+        turned = self._turn(record, HealthState.FAILED, now)
+        facts |= {"vain": vain, "given_up": vain >= GIVE_UP_AFTER, "recovery_from": None}
+        return self._set(turned, now, **facts)
+
+    def _reconnected(self, record: Health, subject: Subject, now: float) -> Health:
+        """Return the record of a changed subject; one that is disconnected forgets what was found."""
+        if subject.connected == record.subject.connected:
+            return record.model_copy(update={"subject": subject})
+        self._flying.pop(subject.id, None)
+        return Health(
+            subject=subject,
+            since=now,
+            next_look=now,
+            recovered=record.recovered,
+            recovered_at=record.recovered_at,
+            recovery_s=record.recovery_s,
+        )
+
+    def _turn(self, record: Health, verdict: HealthState, now: float) -> Health:
+        if verdict is record.verdict:
+            return record
+        changes = record.changes
+        if HealthState.HEALTHY in (verdict, record.verdict):
+            changes = (*changes, now)
+        return record.model_copy(update={"verdict": verdict, "since": now, "changes": changes})
+
+    def _set(self, record: Health, now: float, **facts: object) -> Health:
+        changes = tuple(at for at in record.changes if at > now - FLAPPING_S)
+        facts |= {"changes": changes, "flapping": len(changes) > CHANGES}
+        self._records[record.id] = record.model_copy(update=facts)
+        return self._records[record.id]
+
+    def _pause_s(self) -> float:
+        return EVERY_S - self._spread() * JITTER_S
