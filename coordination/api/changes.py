@@ -87,39 +87,51 @@ class Changes:
         self._access.announce("discard", planned.plan, repos=repos, data=data)
         return done
 
-    def adopt(self, plan: str, repo: str | None = None, branch: str | None = None) -> tuple[Adoption, ...]:
+    def adopt(
+        self, plan: str, repo: str | None = None, branch: str | None = None, *, request: int | None = None
+    ) -> tuple[Adoption, ...]:
         """Take a branch of this machine's checkout of `repo` as the tip of the plan's change set: a person's
-        work, which need not contain what the change set had. Without `repo` and `branch`: build what Redis
-        has lost from the commits of all checkouts of this machine.
+        work, which need not contain what the change set had. `request`: take that of the open pull request
+        with this number, and the request itself. Without `repo`: build what Redis has lost from the commits
+        of all checkouts of this machine.
 
         Raises NotFound, GitRefused where there is no such work; Conflict while a run writes or lands it;
-        NotAllowed.
+        NotAllowed; with `request` ForgeError, and Blocked for one that coord cannot push to.
         """
-        found = self.plan_adoption(plan, repo, branch)
+        found = self.plan_adoption(plan, repo, branch, request=request)
         self.carry_out_adoption(plan, found)
         return found
 
     def plan_adoption(
-        self, plan: str, repo: str | None = None, branch: str | None = None
+        self, plan: str, repo: str | None = None, branch: str | None = None, *, request: int | None = None
     ) -> tuple[Adoption, ...]:
-        """Return what `adopt` would record; change nothing."""
+        """Return what `adopt` would record; change nothing, but fetch the branch of a request."""
         from coordination.changes.adoption import find_branch, find_lost
+        from coordination.changes.requests.access import opened_forges
+        from coordination.changes.requests.take_over import find_request
         from coordination.landing.rules import plan_of
 
         ecosystem, places = self._access.document.ecosystem, self._places()
         plan_of(ecosystem, plan)
-        if (repo is None) != (branch is None):
-            raise UsageError("REPO and BRANCH go together", f"coord adopt {plan} REPO BRANCH")
+        if (repo is None) != (branch is None and request is None) or (branch and request is not None):
+            raise UsageError(
+                "REPO goes with either BRANCH or the number of a pull request",
+                f"coord adopt {plan} REPO BRANCH; or coord adopt {plan} REPO --pr N",
+            )
         host = self._access.settings.this_host
         with self._access.reached() as connection:
             known = ChangeSets(connection.store).read(plan)
-        if repo is None or branch is None:
+        if repo is None:
             return find_lost(plan, ecosystem.repos, places, known, host)
         declared = {one.name: one for one in ecosystem.repos}
         if repo not in declared:
             near = did_you_mean(repo, declared)
             raise NotFound(f"there is no repository {repo!r}{near}", "list them: coord list-repos")
-        return (find_branch(plan, declared[repo], places[repo], branch, known, host),)
+        if branch is not None:
+            return (find_branch(plan, declared[repo], places[repo], branch, known, host),)
+        assert request is not None
+        with self._access.reached() as connection, opened_forges(connection, self._access.state) as forges:
+            return (find_request(plan, declared[repo], places[repo], request, known, forges, host),)
 
     def carry_out_adoption(self, plan: str, found: Sequence[Adoption]) -> None:
         """Record what was planned. Raises as `adopt` does."""

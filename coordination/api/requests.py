@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from coordination.changes.requests.access import ForgeAccess
+from coordination.changes.requests.access import ForgeAccess, opened_forges
 from coordination.changes.requests.create import RequestMaker, look_at_all, previewed
 from coordination.changes.requests.listing import close_request, read_requests, with_requests
 from coordination.changes.requests.records import RequestOptions, RequestResult, RequestView
@@ -69,6 +69,7 @@ class Requests:
             if mine:
                 changes = [(name, one) for name, one in changes if one.request and one.request.by == actor()]
             found = read_requests(changes, self._repos(), access)
+            self._note_seen(connection, found)
         return [view for view in found if view.is_failing] if failing else found
 
     def refs(self, plan: str | None = None, repo: str | None = None) -> tuple[tuple[str, RepoChange], ...]:
@@ -94,8 +95,20 @@ class Requests:
                 if view.state is RequestState.CLOSED and change.request:
                     sets.note_request(plan, change.repo, change.request, "request.closed")
                 done.append(view)
+            self._note_seen(connection, done)
         self._access.announce("close_request", plan, repos=names)
         return tuple(done)
+
+    @staticmethod
+    def _note_seen(connection: Connection, found: Sequence[RequestView]) -> None:
+        """Record the requests as they are now, for `coord changes`."""
+        for plan in {view.plan for view in found}:
+            seen = {
+                view.repo: (view.number, facts)
+                for view in found
+                if view.plan == plan and (facts := view.seen()) is not None
+            }
+            ChangeSets(connection.store).note_seen(plan, seen)
 
     def _sets(self, connection: Connection, plan: str | None) -> tuple[ChangeSet, ...]:
         sets = ChangeSets(connection.store)
@@ -110,13 +123,12 @@ class Requests:
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[Connection, ForgeAccess]]:
-        with self._access.reached() as connection:
-            access = ForgeAccess(connection, self._access.state)
-            try:
-                yield connection, access
-            finally:
-                access.close()
+        with self._access.reached() as connection, opened_forges(connection, self._access.state) as access:
+            yield connection, access
 
 
 def _note(sets: ChangeSets, plan: str, repo: str, request: RequestRef, kind: str) -> None:
-    sets.note_request(plan, repo, request, kind)
+    if kind:
+        sets.note_request(plan, repo, request, kind)
+    elif request.seen:
+        sets.note_seen(plan, {repo: (request.number, request.seen)})

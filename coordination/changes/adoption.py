@@ -22,6 +22,7 @@ from coordination.runs.change_sets import (
     ChangeSet,
     ChangeSets,
     RepoChange,
+    RequestRef,
     branch_name,
     copy_ref,
     discarded_ref,
@@ -55,6 +56,10 @@ class Adoption(BaseModel):
     runs: tuple[str, ...]
     lacks: tuple[str, ...]
     """Todos of the change set that no commit of the branch names: a person states that it has their work."""
+    request: RequestRef | None = None
+    """The adopted pull request of the branch."""
+    request_before: str = ""
+    """Page of the request that it takes the place of, which stays open."""
 
 
 def find_lost(
@@ -85,15 +90,22 @@ def find_lost(
 
 
 def find_branch(
-    plan: str, repo: Repo, place: Path | None, branch: str, known: ChangeSet | None, host: str
+    plan: str,
+    repo: Repo,
+    place: Path | None,
+    branch: str,
+    known: ChangeSet | None,
+    host: str,
+    *,
+    ref: str = "",
 ) -> Adoption:
-    """Return the adoption of a branch. Raises NotFound, GitRefused."""
+    """Return the adoption of a branch; `ref`: where it is, if it was fetched. Raises NotFound, GitRefused."""
     if place is None or not place.is_dir():
         raise GitRefused(
             f"{repo.name} has no checkout on this machine", "call it on the machine that has the branch"
         )
     base = base_tip(place, repo.branch, remote=bool(repo.url))
-    facts = facts_of(place, branch, plan, base)
+    facts = facts_of(place, branch, plan, base, ref=ref)
     if not facts.commits:
         raise GitRefused(
             f"{branch} of {repo.name} has nothing that {repo.branch} does not have", "name another branch"
@@ -147,6 +159,7 @@ def _facts(connection: Connection, one: Adoption, change: RepoChange | None) -> 
         "runs": " ".join(runs),
         "result": _signed(connection, one),
         **numbers,
+        **({"request": one.request.model_dump_json()} if one.request else {}),
     }
 
 

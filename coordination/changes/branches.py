@@ -36,9 +36,11 @@ class BranchFacts:
     """Oldest first."""
 
 
-def facts_of(checkout: Path, branch: str, plan: str, base: str) -> BranchFacts:
-    """Return the work on a branch. `base`: the tip of the base branch. Raises NotFound, GitRefused."""
-    if not (tip := commit_of(checkout, f"refs/heads/{branch}")):
+def facts_of(checkout: Path, branch: str, plan: str, base: str, *, ref: str = "") -> BranchFacts:
+    """Return the work on a branch. `base`: the tip of the base branch; `ref`: the ref of the branch, if it is
+    no branch of the checkout. Raises NotFound, GitRefused.
+    """
+    if not (tip := commit_of(checkout, ref or f"refs/heads/{branch}")):
         raise NotFound(f"{checkout} has no branch {branch}", f"list them: git -C {checkout} branch")
     fork = ask_git(checkout, "merge-base", base, tip) if base else ""
     if not fork:

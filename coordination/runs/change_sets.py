@@ -13,6 +13,7 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
 from hashlib import sha256
 
@@ -63,6 +64,26 @@ class RecordedCheck(BaseModel):
     run: str
 
 
+class SeenRequest(BaseModel):
+    """A pull request as its forge had it when coord asked last."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    state: str
+    """`draft`, `open`, `merged` or `closed`."""
+    head: str
+    at: str
+    """Time of the question; UTC, ISO 8601."""
+    checks: int | None = None
+    """Number of its checks; None, as are the approvals, where coord did not ask for them."""
+    pending: int = 0
+    red: tuple[str, ...] = ()
+    """Names of red checks, as far as they were kept."""
+    approvals: int | None = None
+    refused_by: tuple[str, ...] = ()
+    """People who want changes."""
+
+
 class RequestRef(BaseModel):
     """The pull request of a repository's changes, as coord opened or found it last."""
 
@@ -79,6 +100,9 @@ class RequestRef(BaseModel):
     """The person who asked for it."""
     at: str
     """Time of the opening; UTC, ISO 8601."""
+    branch: str = ""
+    """The branch at the forge of an adopted request; empty: that of the change set."""
+    seen: SeenRequest | None = None
 
 
 class RepoChange(BaseModel):
@@ -113,6 +137,11 @@ class RepoChange(BaseModel):
     """The run that may write it now."""
     signed: str = ""
     """The signed result that states the tip; empty if it was not signed."""
+
+    @property
+    def forge_branch(self) -> str:
+        """Return the branch at the forge, which is another one for an adopted request."""
+        return (self.request.branch if self.request else "") or self.branch
 
 
 class ChangeSet(BaseModel):
@@ -263,6 +292,25 @@ class ChangeSets:
 
         self._redis.transaction(write, key)
         self._store.announce(kind, change_set, repos=[repo], title=request.url, actor=request.by)
+
+    def note_seen(self, change_set: str, seen: Mapping[str, tuple[int, SeenRequest]]) -> None:
+        """Record requests as their forges have them now, without an event. `seen`: repository → number and
+        facts; a repository whose recorded request is another one by now is left out.
+        """
+        key = self._keys.changes(change_set)
+        fields = [f"request {repo}" for repo in seen]
+
+        def write(pipeline: Pipeline) -> None:
+            known = pipeline.hmget(key, fields)
+            pipeline.multi()
+            for field, raw, (number, facts) in zip(fields, known, seen.values(), strict=True):
+                with suppress(ValidationError):  # of nothing, or a damaged record
+                    ref = RequestRef.model_validate_json(raw or "")
+                    if ref.number == number:
+                        pipeline.hset(key, field, ref.model_copy(update={"seen": facts}).model_dump_json())
+
+        if seen:
+            self._redis.transaction(write, key)
 
     def discard(self, change_set: str, repo: str) -> None:
         """Forget the changes of a repository, and the results of its todos. Raises NotFound."""

@@ -32,7 +32,7 @@ from tests.forge.dialect import Broken, Call, Dialect, Page, Status
 from tests.forge.github import GitHub
 from tests.forge.gitlab import GitLab
 from tests.forge.hooks import Deliveries
-from tests.forge.records import Person, Project, Protection, Refused, Token, Why
+from tests.forge.records import Person, Project, Protection, Refused, Request, Token, Why
 from tests.forge.repositories import Bare
 from tests.git_server import Answer, Asked, GitServer
 
@@ -166,6 +166,15 @@ class TestForge(GitServer):
         with self.lock:
             project.bare.move(branch, "", project.bare.commit(f"refs/heads/{branch}") or "")
             self.core.refresh(project)
+
+    def open_request(
+        self, project: Project, head: str, title: str, by: str = "ann", base: str = ""
+    ) -> Request:
+        with self.lock:
+            return self.core.open_request(
+                project, self.core.person(by), head=head, base=base or project.default_branch,
+                title=title, body="", draft=False, empty=False,
+            )  # fmt: skip
 
     def merge(self, project: Project, number: int, by: str = "bob", method: str = "merge") -> str:
         with self.lock:

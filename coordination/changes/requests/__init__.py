@@ -7,6 +7,7 @@
 | `body.py` | the section of a request's text that coord keeps current; pure |
 | `push.py` | the branch of a change set to the forge, never over a commit of somebody else |
 | `access.py` | the forge of a repository, with its token and the budget |
+| `take_over.py` | adopts a request that somebody else has opened |
 | `create.py` | opens and updates the requests of a plan |
 | `listing.py` | reads requests with their checks and reviews; closes them |
 

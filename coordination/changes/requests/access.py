@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -60,7 +61,7 @@ class ForgeAccess:
         url = repo.url or ""
         name = self._for_git(repo.name, url)
         if not name:
-            yield PushTarget(repo=repo.name, checkout=checkout, url=url, branch=change.branch)
+            yield _target(repo, change, checkout)
             return
         secret = self._secret(name, repo.name)
         with TemporaryDirectory(prefix="coord-") as place:
@@ -68,14 +69,7 @@ class ForgeAccess:
             with open_private(kept, newline="") as file:
                 file.write(secret)
             variables = askpass_variables(Path(place), url, kept)
-            yield PushTarget(
-                repo=repo.name,
-                checkout=checkout,
-                url=url,
-                branch=change.branch,
-                variables=variables,
-                secret=secret,
-            )
+            yield replace(_target(repo, change, checkout), variables=variables, secret=secret)
 
     def pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(AT_ONCE, thread_name_prefix="forge")
@@ -104,3 +98,24 @@ class ForgeAccess:
                 self._announce("credential.read", name, repos=[repo], data={"todo": "forge"})
                 self._secrets[name] = self._store.read(name).value
             return self._secrets[name]
+
+
+@contextmanager
+def opened_forges(connection: Connection, state: Path) -> Iterator[ForgeAccess]:
+    """Yield the forges for one command, and close their connections."""
+    access = ForgeAccess(connection, state)
+    try:
+        yield access
+    finally:
+        access.close()
+
+
+def _target(repo: Repo, change: RepoChange, checkout: Path) -> PushTarget:
+    branch = change.forge_branch
+    return PushTarget(
+        repo=repo.name,
+        checkout=checkout,
+        url=repo.url or "",
+        branch=branch,
+        adopted=branch != change.branch,
+    )

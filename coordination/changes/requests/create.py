@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from coordination.changes.requests.access import ForgeAccess
 from coordination.changes.requests.body import (
@@ -26,14 +25,19 @@ from coordination.changes.requests.body import (
     with_text,
 )
 from coordination.changes.requests.push import push_branch, refuse_foreign, remote_tip
-from coordination.changes.requests.records import RequestAction, RequestOptions, RequestResult
-from coordination.changes.requests.rules import PlannedRequests, RepoRequest
+from coordination.changes.requests.records import (
+    RequestAction,
+    RequestOptions,
+    RequestResult,
+    now,
+    seen_now,
+)
+from coordination.changes.requests.rules import PlannedRequests, RepoRequest, request_name
 from coordination.environment import actor
 from coordination.errors import CoordinationError
 from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.forge import Forge
 from coordination.forges.models import (
-    ForgeType,
     NewRequest,
     PullRequest,
     Repository,
@@ -43,7 +47,7 @@ from coordination.forges.models import (
 from coordination.runs.change_sets import RequestRef
 
 Note = Callable[[str, RequestRef, str], None]
-"""(repository, request, kind of event): records a request in the change set."""
+"""(repository, request, kind of event): records a request in the change set; without a kind, its state."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +57,13 @@ class Looked:
     one: RepoRequest
     forge: Forge
     found: PullRequest | None
-    """The open request of its branch."""
+    """The request of its branch: the open one, else the newest."""
     there: str
     """The commit of the branch at the remote; empty without one."""
+
+    @property
+    def open(self) -> PullRequest | None:
+        return self.found if self.found and self.found.is_open else None
 
     @property
     def pushes(self) -> bool:
@@ -84,11 +92,11 @@ def look_at_all(planned: PlannedRequests, access: ForgeAccess) -> tuple[Looked, 
 def _look(one: RepoRequest, access: ForgeAccess) -> Looked:
     forge = access.forge(one.repo.name, one.address)
     _refuse_repository(forge.repository())
-    found = forge.find(one.change.branch)
+    found = forge.find(one.change.forge_branch)
     with access.target(one.repo, one.change, one.checkout) as target:
         there = remote_tip(target)
         refuse_foreign(target, there, one.change.tip)
-    return Looked(one=one, forge=forge, found=found if found and found.is_open else None, there=there)
+    return Looked(one=one, forge=forge, found=found, there=there)
 
 
 def _refuse_repository(repository: Repository) -> None:
@@ -112,8 +120,8 @@ def previewed(planned: PlannedRequests, looked: tuple[Looked, ...]) -> tuple[Req
         _result(
             planned,
             at.one,
-            RequestAction.WOULD_UPDATE if at.found else RequestAction.WOULD_CREATE,
-            at.found,
+            RequestAction.WOULD_UPDATE if at.open else RequestAction.WOULD_CREATE,
+            at.open,
             pushed=at.pushes,
         )
         for at in looked
@@ -131,8 +139,10 @@ class RequestMaker:
         self._access = access
         self._note = note
         self._members = {
-            name: SetMember(repo=name, name=ref.name if ref else "", url=ref.url if ref else "")
-            for name, ref in ((name, one.request) for name, one in planned.change_set.repos.items())
+            name: SetMember(repo=name, name=ref.name, url=ref.url, state=ref.seen.state if ref.seen else "")
+            if (ref := one.request)
+            else SetMember(repo=name)
+            for name, one in planned.change_set.repos.items()
         }
 
     def make(self, looked: tuple[Looked, ...]) -> tuple[RequestResult, ...]:
@@ -144,12 +154,15 @@ class RequestMaker:
             try:
                 request, results[name] = self._open(at)
             except CoordinationError as error:
-                results[name] = self._failed(at.one, error, at.found)
+                results[name] = self._failed(at.one, error, at.open)
                 continue
             if request is not None:
                 opened[name] = request
                 self._members[name] = SetMember(
-                    repo=name, name=self._name(at.one, request), url=request.url, state=request.state
+                    repo=name,
+                    name=request_name(at.one.address, request.number),
+                    url=request.url,
+                    state=request.state,
                 )
         for at in looked:
             name = at.one.repo.name
@@ -164,13 +177,14 @@ class RequestMaker:
         one = at.one
         with self._access.target(one.repo, one.change, one.checkout) as target:
             pushed = push_branch(target, one.change.tip)
-        if at.found:
-            action = RequestAction.UPDATED if pushed else RequestAction.UNCHANGED
-            request = at.found.model_copy(update={"head_sha": one.change.tip})
-            self._record(one, request, "request.updated" if pushed else "")
+        if at.open:
+            request = self._as_draft(at.forge, at.open.model_copy(update={"head_sha": one.change.tip}))
+            is_changed = pushed or request.state is not at.open.state
+            action = RequestAction.UPDATED if is_changed else RequestAction.UNCHANGED
+            self._record(one, request, "request.updated" if is_changed else "")
             return request, _result(self._planned, one, action, request, pushed=pushed)
         new = NewRequest(
-            head=one.change.branch,
+            head=one.change.forge_branch,
             base=one.repo.branch,
             title=title_of(self._planned.title),
             body=self._body("", one),
@@ -180,13 +194,32 @@ class RequestMaker:
             request = at.forge.create(new)
         except ForgeError as error:
             if error.problem is ForgeProblem.NO_DIFFERENCE:
+                self._note_end(at)
                 return None, _result(self._planned, one, RequestAction.NOTHING, None, pushed=pushed)
-            found = at.forge.find(one.change.branch) if error.problem is ForgeProblem.ALREADY_EXISTS else None
+            exists = error.problem is ForgeProblem.ALREADY_EXISTS
+            found = at.forge.find(new.head) if exists else None
             if found is None or not found.is_open:
                 raise
-            request = found
+            request = self._as_draft(at.forge, found)
         self._record(one, request, "request.opened")
         return request, _result(self._planned, one, RequestAction.CREATED, request, pushed=pushed)
+
+    def _as_draft(self, forge: Forge, request: PullRequest) -> PullRequest:
+        """Make it a draft, or ready for review, as the options say."""
+        if self._options.draft and request.state is RequestState.OPEN:
+            return forge.set_draft(request, draft=True)
+        if self._options.ready and request.state is RequestState.DRAFT:
+            return forge.set_draft(request, draft=False)
+        return request
+
+    def _note_end(self, at: Looked) -> None:
+        """Record that people have merged or closed the request of a branch which has nothing new."""
+        ref = at.one.change.request
+        if at.found is None or ref is None or ref.number != at.found.number:
+            return
+        name, seen = at.one.repo.name, seen_now(at.found, ref.seen)
+        self._note(name, ref.model_copy(update={"seen": seen}), "")
+        self._members[name] = replace(self._members[name], state=seen.state)
 
     def _bring_up_to_date(self, at: Looked, request: PullRequest, result: RequestResult) -> RequestResult:
         options = self._options
@@ -202,8 +235,6 @@ class RequestMaker:
         is_changed = changes != RequestChanges()
         if is_changed:
             request = at.forge.update(request, changes)
-        if options.draft and request.state is RequestState.OPEN:
-            request, is_changed = at.forge.set_draft(request, draft=True), True
         if is_changed and result.action is RequestAction.UNCHANGED:
             self._record(at.one, request, "request.updated")
             return result.model_copy(update={"action": RequestAction.UPDATED})
@@ -212,7 +243,7 @@ class RequestMaker:
     def _reviewers(self, at: Looked, request: PullRequest) -> tuple[str, ...]:
         """Return the people to ask: without those who are asked, or have answered, already."""
         missing = _missing(self._options.reviewers, request.reviewers)
-        if not missing or at.found is None:
+        if not missing or at.open is None:
             return missing
         return _missing(missing, tuple(review.author for review in at.forge.reviews(request.number)))
 
@@ -239,18 +270,15 @@ class RequestMaker:
         ref = RequestRef(
             number=request.number,
             url=request.url,
-            name=self._name(one, request),
+            name=request_name(one.address, request.number),
             head=one.change.tip,
             by=before.by if before and same else actor(),
-            at=before.at if before and same else datetime.now(UTC).isoformat(timespec="seconds"),
+            at=before.at if before and same else now(),
+            branch=before.branch if before and same else "",
+            seen=seen_now(request, before.seen if before and same else None),
         )
         if ref != before or kind:
             self._note(one.repo.name, ref, kind or "request.updated")
-
-    @staticmethod
-    def _name(one: RepoRequest, request: PullRequest) -> str:
-        mark = "!" if one.address.type is ForgeType.GITLAB else "#"
-        return f"{one.address.project}{mark}{request.number}"
 
     def _failed(
         self, one: RepoRequest, error: CoordinationError, request: PullRequest | None

@@ -12,8 +12,9 @@ from coordination.changes.requests.records import RequestView
 from coordination.errors import CoordinationError, NotFound
 from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.locate import locate
+from coordination.forges.models import CheckState
 from coordination.models import Repo
-from coordination.runs.change_sets import ChangeSet, RepoChange
+from coordination.runs.change_sets import ChangeSet, RepoChange, RequestRef
 
 
 def with_requests(sets: Iterable[ChangeSet]) -> list[tuple[str, RepoChange]]:
@@ -37,7 +38,7 @@ def read_requests(
 def _read(plan: str, change: RepoChange, repos: Mapping[str, Repo], access: ForgeAccess) -> RequestView:
     ref = change.request
     assert ref is not None
-    view = RequestView(plan=plan, repo=change.repo, number=ref.number, url=ref.url, by=ref.by)
+    view = _view(plan, change.repo, ref)
     try:
         forge = access.forge(change.repo, locate(_declared(change.repo, repos)))
         request = forge.get(ref.number)
@@ -50,9 +51,13 @@ def _read(plan: str, change: RepoChange, repos: Mapping[str, Repo], access: Forg
             "outdated": request.is_open and request.head_sha != change.tip,
             "mergeable": request.mergeable,
             "blocked": request.blocked,
+            "author": request.author,
+            "reviewers": (*request.reviewers, *request.teams),
         }
         if request.is_open:
-            facts |= {"checks": forge.checks(request.head_sha), "reviews": forge.reviews(ref.number)}
+            checks = forge.checks(request.head_sha)
+            red = tuple(check.name for check in checks if check.state is CheckState.FAILURE)
+            facts |= {"checks": checks, "failing": red, "reviews": forge.reviews(ref.number)}
     except CoordinationError as error:
         return view.model_copy(update={"error": str(error), "code": error.exit_code})
     return view.model_copy(update=facts)
@@ -64,7 +69,7 @@ def close_request(
     """Close the request of a repository; a merged one stays, and its state says so."""
     ref = change.request
     assert ref is not None
-    view = RequestView(plan=plan, repo=change.repo, number=ref.number, url=ref.url, by=ref.by)
+    view = _view(plan, change.repo, ref)
     try:
         forge = access.forge(change.repo, locate(_declared(change.repo, repos)))
         try:
@@ -77,6 +82,10 @@ def close_request(
         return view.model_copy(update={"error": str(error), "code": error.exit_code})
     facts = {"url": request.url, "state": request.state, "title": request.title, "head": request.head_sha}
     return view.model_copy(update=facts)
+
+
+def _view(plan: str, repo: str, ref: RequestRef) -> RequestView:
+    return RequestView(plan=plan, repo=repo, number=ref.number, url=ref.url, name=ref.name, by=ref.by)
 
 
 def _declared(name: str, repos: Mapping[str, Repo]) -> Repo:

@@ -43,6 +43,8 @@ class PushTarget:
     """For git's access to the url."""
     secret: str = ""
     """The secret that they give, to be masked."""
+    adopted: bool = False
+    """The branch was begun by somebody else: a push to it only adds commits."""
 
     @property
     def ref(self) -> str:
@@ -78,9 +80,15 @@ def remote_tip(target: PushTarget) -> str:
     return found
 
 
+def fetch_branches(target: PushTarget, refs: Mapping[str, str]) -> None:
+    """Fetch branches of the remote. `refs`: branch → ref of the checkout. Raises GitRefused, Unreachable."""
+    specs = [f"+refs/heads/{branch}:{ref}" for branch, ref in refs.items()]
+    _git(target, "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--", target.url, *specs)
+
+
 def refuse_foreign(target: PushTarget, there: str, tip: str) -> None:
     """Raise Conflict where a push to `tip` would drop a commit of somebody else."""
-    if not there or there == commit_of(target.checkout, target.pushed_ref):
+    if not there or (not target.adopted and there == commit_of(target.checkout, target.pushed_ref)):
         return
     if has_commit(target.checkout, there) and contains(target.checkout, there, tip):
         return

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import islice
 
 from pydantic import BaseModel, ConfigDict
 
-from coordination.forges.models import Check, CheckState, RequestState, Review, ReviewState
+from coordination.forges.models import (
+    Check,
+    CheckState,
+    PullRequest,
+    RequestState,
+    Review,
+    ReviewState,
+)
+from coordination.runs.change_sets import SeenRequest
+from coordination.text import shortened
+
+MOST_KEPT, LONGEST_NAME = 10, 100
+"""Names of red checks and of people that are recorded, and the characters of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +32,9 @@ class RequestOptions:
     repos: tuple[str, ...] = ()
     """Empty: all repositories of the change set that have not landed."""
     draft: bool = False
+    """Open drafts; make open requests drafts."""
+    ready: bool = False
+    """Mark drafts as ready for review."""
     reviewers: tuple[str, ...] = ()
     teams: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
@@ -67,6 +85,8 @@ class RequestView(BaseModel):
     repo: str
     number: int
     url: str
+    name: str = ""
+    """`owner/repo#7`."""
     state: RequestState | None = None
     """None, as are the following facts, where the forge could not be asked."""
     title: str = ""
@@ -79,19 +99,52 @@ class RequestView(BaseModel):
     blocked: str = ""
     """The forge's own word for why it refuses a merge now."""
     checks: tuple[Check, ...] = ()
+    failing: tuple[str, ...] = ()
+    """Names of the red checks."""
     reviews: tuple[Review, ...] = ()
+    reviewers: tuple[str, ...] = ()
+    """People and teams whose review is asked for."""
+    author: str = ""
+    """The account at the forge that opened it."""
     by: str = ""
     """The person who had it opened by coord."""
     error: str = ""
     code: int = 0
 
     @property
-    def failing(self) -> tuple[str, ...]:
-        """Return the names of the red checks."""
-        return tuple(check.name for check in self.checks if check.state is CheckState.FAILURE)
-
-    @property
     def is_failing(self) -> bool:
         """Return whether somebody must do something: a red check, wanted changes, a conflict, or an error."""
         refused = any(review.state is ReviewState.CHANGES_REQUESTED for review in self.reviews)
         return bool(self.failing or refused or self.mergeable is False or self.error)
+
+    def seen(self) -> SeenRequest | None:
+        """Return what is recorded of it; None where the forge could not be asked."""
+        if self.state is None:
+            return None
+        refused = (one.author for one in self.reviews if one.state is ReviewState.CHANGES_REQUESTED)
+        asked = self.state in (RequestState.OPEN, RequestState.DRAFT)
+        return SeenRequest(
+            state=self.state,
+            head=self.head,
+            at=now(),
+            checks=len(self.checks) if asked else None,
+            pending=sum(check.state is CheckState.PENDING for check in self.checks),
+            red=_kept(self.failing),
+            approvals=sum(one.state is ReviewState.APPROVED for one in self.reviews) if asked else None,
+            refused_by=_kept(refused),
+        )
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def seen_now(request: PullRequest, before: SeenRequest | None) -> SeenRequest:
+    """Return a request as the forge has it; what was seen before of the same state and head still holds."""
+    if before is not None and (before.state, before.head) == (request.state, request.head_sha):
+        return before
+    return SeenRequest(state=request.state, head=request.head_sha, at=now())
+
+
+def _kept(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(shortened(name, LONGEST_NAME) for name in islice(names, MOST_KEPT))

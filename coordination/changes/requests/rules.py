@@ -8,6 +8,7 @@ from pathlib import Path
 
 from coordination.errors import Blocked, Conflict, NotFound, PlanRefused
 from coordination.forges.locate import ForgeAddress, locate
+from coordination.forges.models import ForgeType
 from coordination.git import has_commit
 from coordination.landing.rules import edges_between, in_order, plan_of
 from coordination.models import Ecosystem, Plan, Repo, Todo
@@ -90,9 +91,24 @@ def decide_requests(
     )
 
 
+def request_name(address: ForgeAddress, number: int) -> str:
+    """Return the name of a request as other requests name it."""
+    mark = "!" if address.type is ForgeType.GITLAB else "#"
+    return f"{address.project}{mark}{number}"
+
+
+def checkout_of(repo: Repo, place: Path | None) -> Path:
+    """Return the checkout of a repository with a url. Raises PlanRefused, Blocked."""
+    _refuse_without_url(repo)
+    if place is None or not place.is_dir():
+        raise Blocked(
+            f"{repo.name} has no checkout on this machine", "clone it; or call it on a machine with one"
+        )
+    return place
+
+
 def _checkout(repo: Repo, change: RepoChange, place: Path | None, host: str) -> Path:
-    if not repo.url:
-        raise PlanRefused(f"{repo.name} has no url to push to", f"add `url` to {repo.name} in the file")
+    _refuse_without_url(repo)
     if place is None or not has_commit(place, change.tip):
         there = change.host if change.host and change.host != host else "another machine"
         raise Blocked(
@@ -100,6 +116,11 @@ def _checkout(repo: Repo, change: RepoChange, place: Path | None, host: str) -> 
             f"call it on {there}, which has it; see: coord changes",
         )
     return place
+
+
+def _refuse_without_url(repo: Repo) -> None:
+    if not repo.url:
+        raise PlanRefused(f"{repo.name} has no url to push to", f"add `url` to {repo.name} in the file")
 
 
 def _issues(ecosystem: Ecosystem, plan: Plan | None, todos: Collection[Todo]) -> tuple[tuple[str, str], ...]:

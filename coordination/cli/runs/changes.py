@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from itertools import compress
 from typing import TYPE_CHECKING
 
 import click
@@ -16,11 +18,11 @@ from coordination.cli.runs.summary import BLOCKED, SOME_FAILED
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import Cell, Column, plain, print_none, print_table
-from coordination.cli.times import format_time
+from coordination.cli.times import format_time, how_long
 from coordination.text import counted, listed
 
 if TYPE_CHECKING:
-    from coordination.api import Adoption, RepoDiff, Resolution
+    from coordination.api import Adoption, RepoDiff, RequestRef, Resolution
 
 RESOLVE_CODES = {ConflictState.OPEN: SOME_FAILED, ConflictState.ELSEWHERE: BLOCKED}
 some_repos = click.option(
@@ -37,7 +39,8 @@ def changes(call: CliContext, plan: str | None, form: Form) -> None:
     """List the change set of PLAN, or all of them: for each repository the branch with the work, its size,
     and what it waits for before it lands.
 
-    All figures are recorded ones; git is not asked. A todo without plan has a change set of its own name.
+    All figures are recorded ones; neither git nor a forge is asked. Pull requests are as `coord pr list` has
+    seen them last. A todo without plan has a change set of its own name.
     """
     found = call.coord.changes.list(plan)
     form.records(found, lambda: _print(found, one=plan is not None))
@@ -48,9 +51,15 @@ def _print(found: Sequence[ChangeView], *, one: bool) -> None:
         print_none("there is no change set", "make one: coord sweep PLAN")
         return
     names = ("plan", "repo", "branch", "base", "tip", "commits", "files", "lines", "todos", "checks")
-    columns = [Column(name=name.upper()) for name in names if name != "plan" or not one]
-    columns.append(Column(name="LANDED, OR WAITS FOR", flexible=True, folds=True))
-    print_table(columns, [row if not one else row[1:] for row in map(_row, found)])
+    columns = [Column(name=name.upper()) for name in names]
+    columns += [
+        Column(name="PULL REQUEST", flexible=True, folds=True),
+        Column(name="LANDED, OR WAITS FOR", flexible=True, folds=True),
+    ]
+    shown = [column.name != "PLAN" or not one for column in columns]
+    shown[-2] = any(change.request for change in found)
+    rows = [list(compress(row, shown)) for row in map(_row, found)]
+    print_table(list(compress(columns, shown)), rows)
 
 
 def _row(change: ChangeView) -> Sequence[object]:
@@ -65,6 +74,7 @@ def _row(change: ChangeView) -> Sequence[object]:
         "?" if change.added is None else f"+{change.added} -{change.removed}",
         len(change.todos),
         _checks(change),
+        _request(change.request),
         _state(change),
     )
 
@@ -75,6 +85,27 @@ def _checks(change: ChangeView) -> Cell:
         return Cell("-")
     other = [f"{one.verdict}: {one.name}" for one in change.checks if one.verdict != CheckVerdict.GREEN]
     return Cell(", ".join(other), "yellow") if other else Cell("green", "green")
+
+
+def _request(ref: RequestRef | None) -> Cell:
+    """Return the number of the request, and its state, checks and reviews as coord saw them last."""
+    if ref is None:
+        return Cell("-")
+    if (seen := ref.seen) is None:
+        return Cell(f"#{ref.number}")
+    words, style = [f"#{ref.number} {seen.state}"], ""
+    if seen.checks is not None:
+        waiting = f"{seen.pending} of {seen.checks} checks running" if seen.pending else ""
+        green = f"{counted(seen.checks, 'check')} green" if seen.checks else "no checks"
+        words.append(f"red: {', '.join(seen.red[:3])}" if seen.red else waiting or green)
+        style = "red" if seen.red else "yellow" if waiting else ""
+    if seen.refused_by:
+        words.append(f"changes wanted by {', '.join(seen.refused_by[:3])}")
+        style = "red"
+    elif seen.approvals:
+        words.append(counted(seen.approvals, "approval"))
+    age = datetime.now(UTC) - datetime.fromisoformat(seen.at)
+    return Cell(f"{', '.join(words)} ({how_long(age)} ago)", style)
 
 
 def _state(change: ChangeView) -> Cell:
@@ -150,6 +181,13 @@ def discard_before(call: CliContext, plan: str, *, dry_run: bool, yes: bool) -> 
 @click.argument("plan", shell_complete=plan_ids)
 @click.argument("repo", required=False, shell_complete=repo_names)
 @click.argument("branch", required=False, shell_complete=branch_names)
+@click.option(
+    "--pr",
+    "request",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Take the branch of the open pull request N of REPO, and the request.",
+)
 @click.option("--dry-run", is_flag=True, help="Print what would be adopted; change nothing.")
 @yes_option
 @as_json_option
@@ -159,6 +197,7 @@ def adopt(
     plan: str,
     repo: str | None,
     branch: str | None,
+    request: int | None,
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -166,13 +205,16 @@ def adopt(
     """Take BRANCH of REPO as the tip of the change set of PLAN: a person's work, which need not contain what
     the change set had.
 
+    With `--pr` the branch is fetched from the forge; later work is pushed onto it, never over a commit that
+    is there. A request of a fork, or to another base branch, is refused.
+
     Without REPO and BRANCH: build a change set that Redis has lost from the commits in the checkouts of this
     machine. Their trailers (Coord-Plan, Coord-Todo, Coord-Run) name plan, todo and run.
 
     By adopting a branch you state that it has the work of the plan's todos. With an identity the statement is
     signed; it needs the right to land.
     """
-    found = call.coord.changes.plan_adoption(plan, repo, branch)
+    found = call.coord.changes.plan_adoption(plan, repo, branch, request=request)
     if not (as_json and (yes or dry_run)):
         _show_adoptions(found)
     if not dry_run:
@@ -192,6 +234,10 @@ def _show_adoptions(found: Iterable[Adoption]) -> None:
         click.echo(plain(f"{words}; todos: {listed(one.todos)}" if one.todos else words), err=True)
         if one.lacks:
             click.echo(plain(f"  no commit of it names {listed(one.lacks)}"), err=True)
+        if one.request:
+            click.echo(plain(f"  the pull request {one.request.url}"), err=True)
+        if one.request_before:
+            click.echo(plain(f"  {one.request_before} stays open; close it at the forge"), err=True)
 
 
 @command()

@@ -37,7 +37,12 @@ MOST_OPENED = 20
 @command()
 @click.argument("plan", shell_complete=plan_ids)
 @some_repos
-@click.option("--draft", is_flag=True, help="Open them as drafts; make open ones drafts.")
+@click.option(
+    "--draft/--ready",
+    "draft",
+    default=None,
+    help="Open them as drafts, and make open ones drafts; or mark drafts as ready for review.",
+)
 @click.option("--reviewer", "reviewers", multiple=True, metavar="NAME", help="Ask NAME for a review.")
 @click.option("--team", "teams", multiple=True, metavar="NAME", help="Ask the team NAME for a review.")
 @click.option("--label", "labels", multiple=True, metavar="NAME", help="Add the label NAME.")
@@ -53,7 +58,7 @@ def create_pr(
     call: CliContext,
     plan: str,
     repos: tuple[str, ...],
-    draft: bool,
+    draft: bool | None,
     reviewers: tuple[str, ...],
     teams: tuple[str, ...],
     labels: tuple[str, ...],
@@ -73,7 +78,8 @@ def create_pr(
     """
     options = RequestOptions(
         repos=repos,
-        draft=draft,
+        draft=draft is True,
+        ready=draft is False,
         reviewers=reviewers,
         teams=teams,
         labels=labels,

@@ -78,12 +78,15 @@ def coord_adopt_branch(
     plan: PlanName,
     repo: Annotated[str | None, Field(description="The repository of the branch.")] = None,
     branch: Annotated[str | None, Field(description="A branch of its checkout on this machine.")] = None,
+    request: Annotated[
+        int | None, Field(gt=0, description="The number of an open pull request: its branch, and itself.")
+    ] = None,
 ) -> Page[Adoption]:
-    """Take a branch as the tip of a plan's change set, in place of what the change set had. Without `repo`
-    and `branch`: build what Redis has lost from the commits of this machine. It states that the branch has
+    """Take a branch as the tip of a plan's change set, in place of what the change set had. Without `repo`:
+    build what Redis has lost from the commits of this machine. It states that the branch has
     the work of the plan's todos: call it only if a person told you to.
     """
-    found = session.coord.changes.adopt(plan, repo, branch)
+    found = session.coord.changes.adopt(plan, repo, branch, request=request)
     return page(found, len(found) or 1, 0)
 
 

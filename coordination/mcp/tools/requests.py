@@ -20,7 +20,10 @@ def coord_create_requests(
     session: Session,
     plan: PlanName,
     repos: Some = None,
-    draft: Annotated[bool, Field(description="Open them as drafts; make open ones drafts.")] = False,
+    draft: Annotated[
+        bool | None,
+        Field(description="true: open them as drafts, make open ones drafts; false: mark drafts as ready."),
+    ] = None,
     reviewers: Names = None,
     teams: Names = None,
     labels: Names = None,
@@ -35,7 +38,8 @@ def coord_create_requests(
     """
     options = RequestOptions(
         repos=tuple(repos or ()),
-        draft=draft,
+        draft=draft is True,
+        ready=draft is False,
         reviewers=tuple(reviewers or ()),
         teams=tuple(teams or ()),
         labels=tuple(labels or ()),
@@ -53,13 +57,14 @@ def coord_list_requests(
     failing: Annotated[
         bool, Field(description="Only those with a red check, wanted changes, a conflict or an error.")
     ] = False,
+    mine: Annotated[bool, Field(description="Only those that this user had coord open.")] = False,
     limit: Limit = 100,
     offset: Offset = 0,
 ) -> Page[RequestView]:
     """Return the pull requests of plans as their forges have them now: state, checks, reviews. Where a forge
     could not be asked, `state` is null and `error` says why: nothing is known then.
     """
-    return page(session.coord.requests.list(plan, failing=failing), limit, offset)
+    return page(session.coord.requests.list(plan, failing=failing, mine=mine), limit, offset)
 
 
 @undoes("Close pull requests")

@@ -1,0 +1,146 @@
+"""Pull requests: drafts, records of their states, and requests that somebody else has opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from coordination import Coord
+from coordination.api import RequestOptions, credentials
+from coordination.credentials.records import Purpose
+from coordination.errors import Blocked, Conflict, UsageError
+from coordination.forges.errors import ForgeError
+from coordination.git import commit_of
+from tests.change_sets import record
+from tests.forge.server import TestForge
+from tests.worktrees import make_checkout, save
+from workers.workspace.git import git
+
+BRANCH = "coord/P"
+
+
+@pytest.fixture
+def site(
+    forge: TestForge, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[SimpleNamespace]:
+    """A change set of two repositories that depend on each other, at a forge."""
+    monkeypatch.setenv("COORD_HOST", "here")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    token, projects, repos, heads = forge.token("coord"), {}, [], {}
+    for name in ("lib", "app"):
+        place = make_checkout(tmp_path / name)
+        heads[name] = commit_of(place, "refs/heads/main")
+        projects[name] = forge.create_project(f"acme/{name}", seed=place)
+        git("switch", "--quiet", "-c", BRANCH, cwd=place)
+        heads[f"{name} tip"] = save(place, "work", work="1\n")
+        git("switch", "--quiet", "main", cwd=place)
+        url = forge.url(f"acme/{name}", f"coord:{token}")
+        address = {"type": forge.dialect.name, "api": forge.api}
+        repos.append({"name": name, "path": name, "url": url, "forge": address})
+    todos = [{"id": f"T-{name}", "task": "t", "repo": name, "plan": "P"} for name in ("lib", "app")]
+    todos[1]["blocked_by"] = ["T-lib"]
+    file = {
+        "settings": {"namespace": "test"},
+        "repos": repos,
+        "coordination": {"plans": [{"id": "P", "title": "a plan"}], "todos": todos},
+    }
+    (tmp_path / "ecosystem.yaml").write_text(yaml.safe_dump(file))
+    secret = tmp_path / "token"
+    secret.write_text(token)
+    secret.chmod(0o600)
+    with Coord(tmp_path, redis_url) as coord:
+        credentials.add(coord, "forge", f"file:{secret}", purposes=[Purpose.PR], hosts=["127.0.0.1"])
+        with coord.reached() as connection:
+            for name in ("lib", "app"):
+                facts = {"base": heads[name], "tip": heads[f"{name} tip"], "host": "here"}
+                record(connection.redis, "P", name, todos=f"T-{name}", **facts)
+        yield SimpleNamespace(coord=coord, forge=forge, projects=projects, folder=tmp_path, heads=heads)
+
+
+def seen(site: SimpleNamespace) -> dict[str, Any]:
+    return {view.repo: view.request.seen for view in site.coord.changes.list("P")}
+
+
+def test_what_was_seen_of_a_request_is_shown_without_asking_again(site: SimpleNamespace):
+    coord, forge = site.coord, site.forge
+    coord.requests.create("P", RequestOptions(draft=True))
+    assert {name: one.state for name, one in seen(site).items()} == {"lib": "draft", "app": "draft"}
+    assert all("| draft |" in site.projects[name].requests[0].body for name in ("lib", "app"))
+    coord.requests.create("P", RequestOptions(ready=True))
+    assert not any(site.projects[name].requests[0].draft for name in ("lib", "app"))
+    assert not any("| draft |" in site.projects[name].requests[0].body for name in ("lib", "app"))
+
+    (request,) = site.projects["lib"].requests
+    forge.check(site.projects["lib"], request.sha, "build", "failure", run=False)
+    forge.check(site.projects["lib"], request.sha, "lint", "pending", run=False)
+    forge.request_changes(site.projects["lib"], request.number)
+    forge.approve(site.projects["app"], 1)
+    listed = {view.repo: view for view in coord.requests.list("P")}
+    assert (listed["lib"].failing, listed["lib"].name, listed["app"].author) == (
+        ("build",),
+        "acme/lib#1",
+        "coord",
+    )
+    forge.seen.clear()
+    found = seen(site)
+    assert forge.seen == []
+    assert (found["lib"].red, found["lib"].pending, found["lib"].refused_by) == (("build",), 1, ("ann",))
+    assert (found["app"].approvals, found["app"].state) == (1, "open")
+
+    forge.merge(site.projects["app"], 1)
+    coord.requests.create("P")
+    assert seen(site)["app"].state == "merged"
+    assert "| merged |" in request.body
+
+
+def test_a_request_of_somebody_else_is_adopted_and_only_added_to(site: SimpleNamespace):
+    coord, forge, project = site.coord, site.forge, site.projects["app"]
+    coord.requests.create("P")
+    theirs = forge.push(project, "agent", theirs="x\n")
+    request = forge.open_request(project, "agent", "By an agent")
+    (adopted,) = coord.changes.adopt("P", "app", request=request.number)
+    assert (adopted.tip, adopted.lacks) == (theirs, ("T-app",))
+    assert adopted.request_before.endswith("/1")
+    (made,) = coord.requests.create("P", RequestOptions(repos=("app",)))
+    assert (made.number, made.head, request.title) == (request.number, theirs, "By an agent")
+    assert "Depends on acme/lib#1" in request.body
+
+    app = site.folder / "app"
+    git("switch", "--quiet", BRANCH, cwd=app)
+    more = save(app, "more", more="1\n")
+    git("switch", "--quiet", "main", cwd=app)
+    coord.changes.adopt("P", "app", BRANCH)
+    coord.requests.create("P", RequestOptions(repos=("app",)))
+    assert forge.tip("acme/app", "agent") == more
+
+    git("branch", "--quiet", "mine", site.heads["app tip"], cwd=app)
+    coord.changes.adopt("P", "app", "mine")
+    with pytest.raises(Conflict):
+        coord.requests.create("P", RequestOptions(repos=("app",)))
+    assert forge.tip("acme/app", "agent") == more, "also not over what coord has pushed itself"
+
+
+def test_a_request_that_coord_cannot_go_on_with_is_refused(site: SimpleNamespace):
+    coord, forge, project = site.coord, site.forge, site.projects["app"]
+    forge.push(project, "agent", theirs="x\n")
+    forge.push(project, "release", theirs="y\n")
+    elsewhere = forge.open_request(project, "agent", "elsewhere", base="release")
+    with pytest.raises(Blocked):
+        coord.changes.adopt("P", "app", request=elsewhere.number)
+    forge.close(project, elsewhere.number)
+    with pytest.raises(ForgeError):
+        coord.changes.adopt("P", "app", request=elsewhere.number)
+    with pytest.raises(ForgeError):
+        coord.changes.adopt("P", "app", request=999)
+    with pytest.raises(UsageError):
+        coord.changes.adopt("P", "app", "main", request=1)
+    assert seen_tip(site) == site.heads["app tip"]
+
+
+def seen_tip(site: SimpleNamespace) -> str:
+    return next(view.tip for view in site.coord.changes.list("P") if view.repo == "app")
