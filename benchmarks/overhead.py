@@ -32,6 +32,7 @@ from workers.workspace.base import Workspace as Folder
 from workers.workspace.branch_copy import BranchCopy
 from workers.workspace.choice import workspace_for
 from workers.workspace.figures import measure
+from workers.workspace.git_sessions import GitSessions
 from workers.workspace.lock import LockRequest
 
 EMPTY = ("sh", "-c", "true")
@@ -96,19 +97,21 @@ def visit(parts: Parts, place: Ground, repo: str, kind: str, wanted: Workspace, 
 def keep_branch(parts: Parts, checkout: Path, here: Folder) -> None:
     """Time the upkeep of a change set's branch after one todo of several: its figures, and its move."""
     git_folder = checkout / ".git"
-    copy = BranchCopy(checkout=checkout, common_dir=git_folder, branch="coord/PLAN")
+    sessions = GitSessions()
+    copy = BranchCopy(checkout=checkout, common_dir=git_folder, branch="coord/PLAN", sessions=sessions)
     base, first = (git(checkout, "rev-parse", name) for name in ("main", f"coord/{RUN}"))
     record = git_folder / "bench-commits"
-    measure(checkout, git_folder / "objects", base, base, first, record)
-    assert not copy.follow(first)
-    (here.path / "newer").write_text("newer")
-    second = here.commit("todo", "another file")
+    before, after = base, first
+    for number in range(4):
 
-    def upkeep() -> None:
-        assert len(measure(checkout, git_folder / "objects", base, first, second, record).split()) == 5
-        assert not copy.follow(second, first)
+        def upkeep(before: str = before, after: str = after) -> None:
+            assert len(measure(checkout, git_folder, base, before, after, record, sessions).split()) == 5
+            assert not copy.follow(after, None if before == base else before)
 
-    parts.time("branch of the change set", upkeep)
+        parts.time("branch of the change set" if number else "branch, first todo", upkeep)
+        (here.path / "newer").write_text(f"newer {number}")
+        before, after = after, here.commit("todo", "another file")
+    sessions.close()
 
 
 def guarded(folder: Path, hold: int) -> None:
@@ -195,6 +198,7 @@ def print_parts(parts: Parts) -> None:
         ("into the same worktree", "enter same"),
         ("commit, nothing changed", "commit same"),
         ("commit, one new file", "commit a file"),
+        ("branch, first todo", "branch, first todo"),
         ("branch of the change set", "branch of the change set"),
         ("into the path itself", "enter in place"),
     ):

@@ -54,6 +54,7 @@ from workers.tasks import collect, forget_names, register
 from workers.transfer.bundles import BundleStore
 from workers.worker_trust import WorkerKey, WorkerTrust
 from workers.workspace.files import clear_scratch
+from workers.workspace.git_sessions import GitSessions
 
 logger = logging.getLogger(__name__)
 
@@ -173,8 +174,13 @@ class Container:
             signed_results=self.signed_results,
             auto_cleanup=self.auto_cleanup,
             orders=self.order_check,
+            git_sessions=self.git_sessions,
             change_sets=self.change_sets,
         )
+
+    @cached_property
+    def git_sessions(self) -> GitSessions:
+        return GitSessions()
 
     @cached_property
     def change_sets(self) -> ChangeSets | None:
@@ -247,7 +253,8 @@ class Container:
     def cleanup_jobs(self) -> CleanupJobs:
         clear = partial(clear_scratch, self.config.state)
         chores: list[Callable[[], object]] = [
-            collect, forget_names, self.auto_cleanup.run_once, clear, clear_sockets, *self._expiry()
+            collect, forget_names, self.auto_cleanup.run_once, clear, clear_sockets,
+            self.git_sessions.close_idle, *self._expiry(),
         ]  # fmt: skip
         return CleanupJobs(
             self.cleanup_queue,
@@ -335,6 +342,7 @@ class Container:
         return self.app
 
     def close(self) -> None:
+        self.git_sessions.close()
         if results := self.__dict__.get("results"):  # made only if it was asked for
             results.close()
         if contexts := self.__dict__.get("contexts"):

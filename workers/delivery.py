@@ -57,6 +57,7 @@ from workers.transfer.commits import CommitTransfer, PredecessorPaths
 from workers.workspace.askpass import GitCredentials
 from workers.workspace.base_commit import RunBase
 from workers.workspace.branch_copy import BranchCopy
+from workers.workspace.git_sessions import GitSessions
 from workers.workspace.lock import Superseded
 from workers.workspace.repository import common_dir_of
 
@@ -88,6 +89,7 @@ class DeliveryHandler:
         signed_results: SignedResults,
         auto_cleanup: AutoCleanup,
         orders: OrderCheck,
+        git_sessions: GitSessions | None = None,
         change_sets: ChangeSets | None = None,
     ) -> None:
         """`change_sets`: None for a worker whose Redis user may not write them."""
@@ -103,6 +105,7 @@ class DeliveryHandler:
         self._auto_cleanup = auto_cleanup
         self._sandboxes = Sandboxes(config.settings, config.state)
         self._orders = orders
+        self._git_sessions = git_sessions
         self._secrets = TodoSecrets(credentials_file(), os.environ, worker.host, self._record_secrets)
         git_credentials = GitCredentials(self._secrets.store, config.state, self._record_git)
         self._access = git_credentials.access
@@ -242,6 +245,7 @@ class DeliveryHandler:
             ),
             secrets=self._secrets,
             results=self._results,
+            git_sessions=self._git_sessions,
             sandboxes=self._sandboxes,
             sandbox_demanded=self._orders.demands_sandbox(grant),
             fetch=lambda *what: self._until_answered(lambda: self._transfer.fetch(grant, known, *what)),

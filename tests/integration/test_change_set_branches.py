@@ -23,6 +23,7 @@ from workers.outcome import OutcomeKind
 from workers.workspace.base_commit import Carried, Unmergeable
 from workers.workspace.branch_copy import BranchCopy
 from workers.workspace.git import git
+from workers.workspace.git_sessions import GitSessions
 from workers.workspace.lock import LockRequest, Superseded
 from workers.workspace.worktree import Worktree
 
@@ -35,6 +36,7 @@ class Sweeps:
     def __init__(self, tmp_path: Path, checkout: Path, url: str = "") -> None:
         self.state, self.checkout = tmp_path / "state", checkout
         self.repo = Repo(name="widgets", url=url or None)
+        self.sessions = GitSessions()
         self.tip: str | None = None
         self.number = self.fence = 0
         self.copy = BranchCopy(checkout=checkout, common_dir=checkout / ".git", branch=BRANCH)
@@ -53,7 +55,7 @@ class Sweeps:
         carried = Carried(runs=(), tip=self.tip, change_set="PLAN", branch=BRANCH, base=base)
         self.tree = Worktree(
             state=self.state, run=self.run, repo=self.repo, checkout=self.checkout, carried=carried,
-            common_dir=self.checkout / ".git",
+            common_dir=self.checkout / ".git", sessions=self.sessions,
         )  # fmt: skip
 
     def begin(self) -> str:

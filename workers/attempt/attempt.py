@@ -221,6 +221,7 @@ class Attempt:
             style=style_of(self.grant, self._here.brief),
             git_commit=self._commands.git_commit,
             confined=self._commands.confinement is not None,
+            sessions=self._here.git_sessions,
         )
 
     @property

@@ -17,6 +17,7 @@ from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.result_cache.results import Results
 from workers.sandbox import Sandboxes
 from workers.workspace.base_commit import Carried, RunBase
+from workers.workspace.git_sessions import GitSessions
 from workers.workspace.git_worktree import Fetch
 
 MakeLandJob = Callable[
@@ -60,6 +61,8 @@ class AttemptEnvironment:
     """The credentials of this machine; None where todos get none."""
     fetch: Fetch | None = None
     """Fetches a commit of another host."""
+    git_sessions: GitSessions | None = None
+    """The git processes that this worker keeps open; None: it keeps none."""
     sandboxes: Sandboxes | None = None
     """The sandboxes of this worker; None where nothing is executed."""
     landing: MakeLandJob | None = None

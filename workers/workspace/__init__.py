@@ -11,5 +11,6 @@
 | `binds.py` | the parts of a repository that a todo in a sandbox may write |
 | `askpass.py` | credentials for git: of one host, from a file |
 | `lock.py` | one attempt in a workspace at a time |
+| `git_sessions.py` | git processes that stay open |
 | `git.py` `repository.py` `files.py` | calls of git; facts of a repository; folders removed and made |
 """

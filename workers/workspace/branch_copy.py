@@ -16,10 +16,8 @@ from coordination.errors import GitRefused
 from coordination.runs.change_sets import copy_ref
 from workers.process.trouble import GitInterrupted
 from workers.workspace.git import ask, git
+from workers.workspace.git_sessions import QUICK, GitSessions
 from workers.workspace.repository import contains, is_commit, worktrees
-
-QUICK = ("core.fsync=none",)
-"""A copy that a power loss takes is mended; syncing two references takes longer than all else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +38,8 @@ class BranchCopy:
     checkout: Path
     common_dir: Path
     branch: str
+    sessions: GitSessions | None = None
+    """The worker's; None: each move starts git."""
 
     @property
     def ref(self) -> str:
@@ -64,8 +64,7 @@ class BranchCopy:
         if tip and not is_commit(tip):
             return f"{self.branch} stays where it is: {tip[:40]!r} is no commit"
         try:
-            spared = before and tip and not self._is_checked_out() and not self._swap(tip, before, before)
-            return "" if spared else self._follow(tip)
+            return "" if before and tip and self._is_moved_at_once(tip, before) else self._follow(tip)
         except (GitRefused, GitInterrupted) as refused:
             return f"{self.branch} stays where it is: {refused.message}"
 
@@ -87,6 +86,14 @@ class BranchCopy:
         refused = self._swap(tip, heads.head, heads.left)
         return f"{self.branch} stays where it is: {refused}" if refused else ""
 
+    def _is_moved_at_once(self, tip: str, before: str) -> bool:
+        """Move the branch if it stands where it is expected; return whether it was moved."""
+        if self._is_checked_out():
+            return False
+        if self.sessions is None:
+            return not self._swap(tip, before, before)
+        return self.sessions.move(self.checkout, self.common_dir, self._changes(tip, before, before))
+
     def _is_built_on(self, heads: BranchHeads, tip: str) -> bool:
         """Return whether the tip has what a person has added to the branch."""
         added = not heads.left or contains(self.checkout, heads.left, heads.head)
@@ -94,9 +101,12 @@ class BranchCopy:
 
     def _swap(self, tip: str, head: str, left: str) -> str:
         """Move branch and record at once; return why git refuses it, as where one of them is elsewhere."""
-        changes = _change(self.ref, tip, head) + _change(self.kept, tip, left)
+        changes = self._changes(tip, head, left)
         done = ask("update-ref", "--stdin", cwd=self.checkout, stdin=changes, settings=QUICK)
         return (done.stderr.strip() or f"git ended with {done.returncode}") if done.returncode else ""
+
+    def _changes(self, tip: str, head: str, left: str) -> str:
+        return _change(self.ref, tip, head) + _change(self.kept, tip, left)
 
     def _is_checked_out(self) -> bool:
         """Return whether a worktree has the branch, by small files: this is asked after each todo."""

@@ -13,6 +13,7 @@ from workers.process.trouble import GitInterrupted, Trouble
 from workers.workspace.base import Workspace
 from workers.workspace.base_commit import Carried
 from workers.workspace.commit import CommitStyle
+from workers.workspace.git_sessions import GitSessions
 from workers.workspace.git_worktree import Fetch
 from workers.workspace.lock import LockRequest, WorkspaceLock
 from workers.workspace.repository import common_dir_of
@@ -66,6 +67,7 @@ def workspace_for(
     style: CommitStyle | None = None,
     git_commit: Callable[[Worktree, Sequence[str], str], None] | None = None,
     confined: bool = False,
+    sessions: GitSessions | None = None,
 ) -> Workspace:
     """Return the workspace. Raises GitRefused where a worktree is wanted and git has none to give."""
     if wanted is models.Workspace.IN_PLACE:
@@ -82,4 +84,5 @@ def workspace_for(
         style=style,
         git_commit=git_commit,
         confined=confined,
+        sessions=sessions,
     )

@@ -259,12 +259,13 @@ def _has_hooks(worktree: WorktreeState) -> bool:
 
 def _committed(worktree: WorktreeState, parent: str, text: Message) -> str:
     """Return the commit that was made on top of `parent`. Raises CommitRefused, GitRefused."""
-    new = worktree.commit_at("HEAD")
     # With core.fsyncMethod=batch, git ends with 0 where a full disk has kept some of its objects from their
-    # place.
-    worktree.git("rev-list", "--objects", "--quiet", "--missing=allow-promisor", new, f"^{parent}")
-    ours = worktree.git("log", "--format=%B", f"{parent}..{new}")
-    if not worktree.contains(parent, new) or text.trailers.strip() not in ours:
+    # place: so it lists them all. One call for everything, for each takes 3 ms.
+    listing = ("--objects", "--missing=allow-promisor", "--format=%H %P%n%B")
+    told = worktree.git("rev-list", *listing, "HEAD", f"^{parent}")
+    new, *parents = told.split("\n", 2)[1].split() if told else [parent]
+    follows = parents == [parent] or worktree.contains(parent, new)
+    if not follows or text.trailers.strip() not in told:
         raise CommitRefused(
             message="a git hook has taken the trailers (Coord-…) out of the commit, or moved its branch"
         )

@@ -1,7 +1,7 @@
 """The size of a change set: commits, files and lines between its base and a commit, as a settle records it.
 
-A todo that committed pays one call of git; its number of commits follows from that of the todo before it. One
-that committed nothing pays nothing. A change that git cannot measure in time has no figures, and its todo
+A todo that committed pays one question to git; its number of commits follows from that of the todo before it.
+One that committed nothing pays nothing. A change that git cannot measure in time has no figures, and its todo
 succeeds all the same.
 """
 
@@ -10,26 +10,31 @@ from __future__ import annotations
 import re
 import zlib
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
 
 from coordination.errors import GitRefused
 from workers.workspace.git import ask
+from workers.workspace.git_sessions import NET_CHANGE, WITHIN, GitSessions
 from workers.workspace.repository import is_commit
 
-WITHIN = timedelta(seconds=5)
-"""The most time that git may take for one of the calls: a change of a gigabyte has no figures."""
-NET_CHANGE = ("diff-tree", "--no-ext-diff", "--no-textconv", "--no-renames", "--shortstat")
 LONGEST_HEAD = 4096
 _COUNTS = re.compile(r"(\d+) (file|insertion|deletion)")
 _PARENT = re.compile(rb"\nparent ([0-9a-f]+)")
 
 
-def measure(path: Path, objects: Path, base: str, since: str, tip: str, record: Path) -> str:
+def measure(
+    path: Path,
+    common_dir: Path,
+    base: str,
+    since: str,
+    tip: str,
+    record: Path,
+    sessions: GitSessions | None = None,
+) -> str:
     """Return `base commits files added removed` of the change from `base` to `tip`; only `base` where git
     cannot tell the others: a commit is missing, the repository is away, or it takes too long.
 
-    `objects`: the folder of the repository's loose objects. `since`: where the todo began. `record`: the file
+    `common_dir`: the repository's git directory. `since`: where the todo began. `record`: the file
     with the number of commits at that commit.
     """
     if not (is_commit(base) and is_commit(tip)):
@@ -37,15 +42,24 @@ def measure(path: Path, objects: Path, base: str, since: str, tip: str, record: 
     if base == tip:
         return f"{base} 0 0 0 0"
     try:
-        net = ask(*NET_CHANGE, base, tip, cwd=path, patience=WITHIN)
-        commits = None if net.returncode else _commits(path, objects, base, since, tip, record)
+        net = _net_change(path, common_dir, base, tip, sessions)
+        commits = None if net is None else _commits(path, common_dir / "objects", base, since, tip, record)
     except GitRefused:
         return base
-    if commits is None:
+    if commits is None or net is None:
         return base
-    counts = {noun: int(number) for number, noun in _COUNTS.findall(net.stdout)}
+    counts = {noun: int(number) for number, noun in _COUNTS.findall(net)}
     numbers = (counts.get(noun, 0) for noun in ("file", "insertion", "deletion"))
     return " ".join(map(str, (base, commits, *numbers)))
+
+
+def _net_change(
+    path: Path, common_dir: Path, base: str, tip: str, sessions: GitSessions | None
+) -> str | None:
+    if sessions and (told := sessions.compare(path, common_dir, base, tip)) is not None:
+        return told
+    net = ask(*NET_CHANGE, base, tip, cwd=path, patience=WITHIN)
+    return None if net.returncode else net.stdout
 
 
 def _commits(path: Path, objects: Path, base: str, since: str, tip: str, record: Path) -> int | None:

@@ -181,21 +181,9 @@ def ask(
     if git_dir is not None:
         refuse_damaged(cwd, git_dir)
         place |= {"GIT_DIR": str(git_dir), "GIT_WORK_TREE": str(cwd)}
-    options = [word for setting in (*SETTINGS, *settings) for word in ("-c", setting)]
+    told = {**place, **(hold.variables if hold else {}), **variables}
     try:
-        done = _run(
-            ["git", *options, *args],
-            stdin,
-            hold,
-            patience,
-            cwd=cwd,
-            env=clean_environment(os.environ)
-            | UNATTENDED
-            | OURS
-            | place
-            | (hold.variables if hold else {})
-            | dict(variables),
-        )
+        done = _run(command_line(args, settings), stdin, hold, patience, cwd=cwd, env=environment(told))
     except subprocess.TimeoutExpired as error:
         hint = "look for a filter or a credential helper that waits, then let the todo run again"
         raise GitTimeout(f"git {args[0]} in {cwd} did not end within {patience}", hint) from error
@@ -213,6 +201,16 @@ def ask(
         words = done.stderr.strip() or f"ended by signal {-done.returncode}"
         raise GitInterrupted(trouble, f"git {args[0]} in {cwd}: {words}")
     return done
+
+
+def command_line(args: Sequence[str], settings: Sequence[str] = ()) -> list[str]:
+    """Return the command with which git runs: independently of the user's personal settings."""
+    return ["git", *(word for setting in (*SETTINGS, *settings) for word in ("-c", setting)), *args]
+
+
+def environment(told: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of our git, with these variables."""
+    return clean_environment(os.environ) | UNATTENDED | OURS | dict(told)
 
 
 def _run(

@@ -15,6 +15,7 @@ from coordination.models import Repo
 from workers.workspace.base_commit import Carried, Conflict, Earlier, MergeContext, Unmergeable, begin
 from workers.workspace.branch_copy import BranchCopy
 from workers.workspace.git import git_dir_of
+from workers.workspace.git_sessions import GitSessions
 from workers.workspace.git_worktree import GitWorktree
 from workers.workspace.lock import WorkspaceLock
 from workers.workspace.repository import is_commit, tip
@@ -39,6 +40,7 @@ class RunStart:
         carried: Carried | None,
         folder: GitWorktree,
         workspace_lock: WorkspaceLock,
+        sessions: GitSessions | None = None,
     ) -> None:
         self.begun = ""
         """Lines on where the run begins, if that was chosen just now."""
@@ -54,7 +56,9 @@ class RunStart:
         self.copy: BranchCopy | None = None
         """The branch of the change set."""
         if carried is not None and carried.branch and common_dir is not None:
-            self.copy = BranchCopy(checkout=checkout, common_dir=common_dir, branch=carried.branch)
+            self.copy = BranchCopy(
+                checkout=checkout, common_dir=common_dir, branch=carried.branch, sessions=sessions
+            )
 
     @property
     def base(self) -> str:

@@ -56,6 +56,7 @@ from workers.workspace.binds import worktree_binds
 from workers.workspace.commit import DURABLE, CommitStyle, WorktreeState, commit, message, run_git
 from workers.workspace.figures import measure
 from workers.workspace.git import Hold, ask, bounds, git, git_dir_of, refuse_damaged
+from workers.workspace.git_sessions import GitSessions
 from workers.workspace.git_worktree import Fetch, GitWorktree, Prepared
 from workers.workspace.lock import LockRequest, Superseded, WorkspaceLock
 from workers.workspace.repository import branch_of, loose_commit
@@ -82,6 +83,7 @@ class Worktree(Workspace):
         style: CommitStyle | None = None,
         git_commit: Callable[[Worktree, Sequence[str], str], None] | None = None,
         confined: bool = False,
+        sessions: GitSessions | None = None,
     ) -> None:
         """`git_commit` commits under a guard (see `commit.GitCommit`); `confined`: in a sandbox."""
         for name in (run, repo.name):
@@ -127,6 +129,7 @@ class Worktree(Workspace):
             carried=carried,
             folder=self._folder,
             workspace_lock=self._workspace_lock,
+            sessions=sessions,
         )
 
     @property
@@ -375,5 +378,5 @@ class Worktree(Workspace):
         base, copy = self._start.base, self._start.copy
         if not base or copy is None:
             return ""
-        objects = copy.common_dir / "objects"
-        return measure(self._checkout, objects, base, self._since, commit, self._records / "commits")
+        record = self._records / "commits"
+        return measure(self._checkout, copy.common_dir, base, self._since, commit, record, copy.sessions)
