@@ -19,10 +19,10 @@ def history_exceeds(checkout: Path, branch: str, limit_bytes: int) -> bool:
     """Return whether the whole history of a branch has more than `limit_bytes`; False if git cannot tell."""
     options = ("--objects", "--disk-usage", "--use-bitmap-index")
     try:
-        told = ask_git(checkout, "rev-list", *options, f"refs/heads/{branch}", timeout_s=MEASURED_WITHIN_S)
+        size = ask_git(checkout, "rev-list", *options, f"refs/heads/{branch}", timeout_s=MEASURED_WITHIN_S)
     except subprocess.TimeoutExpired:
         return True
-    return told.isdecimal() and int(told) > limit_bytes
+    return size.isdecimal() and int(size) > limit_bytes
 
 
 def ask_git(
@@ -103,12 +103,12 @@ def diff_pieces(checkout: Path, base: str, tip: str, *options: str) -> Iterator[
         try:
             while piece := process.stdout.read(PIECE):
                 yield piece
-            told = process.stderr.read().decode(errors="replace").strip()
+            message = process.stderr.read().decode(errors="replace").strip()
         except BaseException:  # the reader has enough, or the pager was left
             process.kill()
             raise
     if process.returncode:
-        raise GitRefused(f"git diff in {checkout}: {told}", "fix the cause that git names, then try again")
+        raise GitRefused(f"git diff in {checkout}: {message}", "fix the cause that git names, then try again")
 
 
 def _environment() -> dict[str, str]:

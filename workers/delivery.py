@@ -183,9 +183,9 @@ class DeliveryHandler:
         if not is_refusal(refused):  # of this machine's: it passes when its trust file is corrected
             reply = self._step(grant, lambda: self._store.hold_up(grant, why, HINDERED_FOR))
             return _settled_or_later(reply, why)
-        told = (grant.run_id, grant.todo_id, self._worker.id, "", refused.message)
+        arguments = (grant.run_id, grant.todo_id, self._worker.id, "", refused.message)
         if not isinstance(refused, Unreadable):
-            self._until_answered(lambda: self._store.distrust(*told))
+            self._until_answered(lambda: self._store.distrust(*arguments))
         result = AttemptOutcome(kind=OutcomeKind.REFUSED, why=why, blame="signature").result(TodoState.FAILED)
         reply = self._step(grant, lambda: self._store.settle(grant, result))
         return LOST if reply.word == "stale" else TaskResult(TaskResultKind.FAILED, why)

@@ -275,11 +275,11 @@ class SignedResults:
         self, grant: Grant, brief: RunBrief, inputs: TodoInputs, known: Mapping[str, ResultRecord | None]
     ) -> None:
         trust = self._trust()
-        told = {handed.todo for handed in inputs.todos}
+        handed_over = {handed.todo for handed in inputs.todos}
         before = {todo for todo, repo in grant.spec.predecessors.items() if repo != MILESTONE_REPO}
-        if missing := sorted(before - told):
+        if missing := sorted(before - handed_over):
             raise foreign(f"Redis does not tell of {missing[0]}, which comes before {grant.todo_id}")
-        contained = self._contained(grant, brief) if told else ANY_FENCE
+        contained = self._contained(grant, brief) if handed_over else ANY_FENCE
         for handed in inputs.todos:
             if not self._needs_record(grant, brief, handed):
                 continue

@@ -77,7 +77,7 @@ class Subscription:
     """It gets events from now on; of a run that the script has started or looked up, earlier ones first."""
     asked: tuple[str, ...]
     """Counted kinds that the pattern asks for by name."""
-    told: OrderedDict[str, tuple[str, str]] = field(default_factory=OrderedDict)
+    delivered: OrderedDict[str, tuple[str, str]] = field(default_factory=OrderedDict)
     """Run → the first and last entry of its own stream that it was called with, or that it did not want."""
 
     def wants(self, event: Event, read_from: str) -> bool:
@@ -100,7 +100,7 @@ class Subscription:
         """Return whether an event of a run's own stream is news. `since`: the first entry that may be, unless
         it knows the run; None: earlier ones are news, too.
         """
-        first, last = self.told.get(event.run, (None, None))
+        first, last = self.delivered.get(event.run, (None, None))
         if first is None or last is None:
             if since is not None and place(event.id) < place(since):
                 return False
@@ -112,10 +112,10 @@ class Subscription:
         return True
 
     def _tell(self, run: str, first: str, last: str) -> None:
-        self.told[run] = first, last
-        self.told.move_to_end(run)
-        while len(self.told) > MOST_RUNS:
-            self.told.popitem(last=False)
+        self.delivered[run] = first, last
+        self.delivered.move_to_end(run)
+        while len(self.delivered) > MOST_RUNS:
+            self.delivered.popitem(last=False)
 
     def call(self, event: Event) -> None:
         """Call the function if the pattern fits. An error is logged; other subscribers and the run
@@ -226,9 +226,11 @@ class Subscribers(BackgroundService):
     def _entries(self, event: Event, wanting: list[Subscription]) -> list[Event]:
         """Return the entries of the run's own stream that a subscriber may lack, up to that of the event."""
         assert self._reader is not None
-        known = [one.told[event.run][1] for one in wanting if event.run in one.told]
+        known = [one.delivered[event.run][1] for one in wanting if event.run in one.delivered]
         begin = min((*known, event.entry), key=place)
-        if event.run in self._handles and any(one.is_new and event.run not in one.told for one in wanting):
+        if event.run in self._handles and any(
+            one.is_new and event.run not in one.delivered for one in wanting
+        ):
             begin = BEGINNING
         found = self._reader.xrange(Keys(self._namespace()).run(event.run).events, begin, event.entry)
         made = [run_event for entry in found if (run_event := progress.event_of(*entry)) is not None]

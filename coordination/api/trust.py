@@ -166,7 +166,7 @@ class TrustAdministration:
                 "set it under settings in ecosystem.yaml, or COORD_NOTIFY_COMMAND here and for the workers",
             )
         principal = trust.principal_of(signer.key, now)
-        told = EmergencyView(
+        view = EmergencyView(
             name=principal.name, reason=emergency.reason, until=emergency.expires_at, id=emergency.nonce
         )
         with self._access.answering() as connection:
@@ -178,8 +178,8 @@ class TrustAdministration:
                 data={"until": emergency.expires_at.isoformat(), "key": signer.fingerprint},
             )
         keep_emergency(raw)
-        self._tell(told, event)
-        return told
+        self._tell(view, event)
+        return view
 
     def _tell(self, emergency: EmergencyView, event: str) -> None:
         """Call notify_command from here, because somebody must know at once, and no worker may be there.

@@ -102,8 +102,8 @@ def _text(checkout: Path, base: str, tip: str, repo: str) -> tuple[str, bool]:
 
 
 def _files(checkout: Path, base: str, tip: str) -> Iterator[FileChange]:
-    told = b"".join(diff_pieces(checkout, base, tip, *NUMBERS)).decode(errors="replace")
-    for line in filter(None, told.split("\0")):
+    listing = b"".join(diff_pieces(checkout, base, tip, *NUMBERS)).decode(errors="replace")
+    for line in filter(None, listing.split("\0")):
         added, removed, path = line.split("\t", 2)
         yield FileChange(path=path, added=_number(added), removed=_number(removed))
 

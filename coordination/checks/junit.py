@@ -46,9 +46,9 @@ def _suite(root: Element, check: CheckView) -> None:
         "skipped": (check.skipped or 0) + own.get("skipped", 0),
     }
     name = check.check or check.todo
-    told = {word: str(number) for word, number in numbers.items()}
-    told |= {"name": _text(f"{check.repo}.{name}"), "time": f"{check.duration_s or 0:.3f}"}
-    suite = SubElement(root, "testsuite", told)
+    attributes = {word: str(number) for word, number in numbers.items()}
+    attributes |= {"name": _text(f"{check.repo}.{name}"), "time": f"{check.duration_s or 0:.3f}"}
+    suite = SubElement(root, "testsuite", attributes)
     for failure in check.failures:
         case = SubElement(suite, "testcase", name=_text(failure.name), classname=_text(check.repo))
         SubElement(case, "failure", message=_text(failure.message))

@@ -146,13 +146,13 @@ def _view(
     run: RunView, todo: TodoView, action: QaAction | None, checkpoint: str | None, commit: str | None
 ) -> CheckView:
     result = _result(todo, checkpoint)
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         name: value
         for name, value in dict(result).items()
         if name in CheckView.model_fields and name not in ("check", "kind", "commit")
     }
     return CheckView(
-        **told,
+        **fields,
         todo=todo.id,
         repo=todo.repo,
         check=action.check if action else None,

@@ -43,11 +43,11 @@ def from_file(names: Callable[[Ecosystem], Names]) -> Complete:
 
 def matching(names: Names, incomplete: str) -> Items:
     """Return the names that begin so, in any case."""
-    told = names if isinstance(names, Mapping) else dict.fromkeys(names, "")
+    help_of = names if isinstance(names, Mapping) else dict.fromkeys(names, "")
     begun = incomplete.casefold()
     return [
         CompletionItem(name, help=" ".join(help_.split()) or None)
-        for name, help_ in told.items()
+        for name, help_ in help_of.items()
         if name.casefold().startswith(begun)
     ]
 

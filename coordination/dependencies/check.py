@@ -225,8 +225,8 @@ def cycles(dependencies: Iterable[Dependency]) -> tuple[Cycle, ...]:
     """
     alive = [d for d in dependencies if d.status is not DependencyStatus.DEPRECATED]
     at_run_time = list(_shortest_cycles([d for d in alive if d.type in AT_RUN_TIME]))
-    told = {frozenset(cycle.repos) for cycle in at_run_time}
-    others = (cycle for cycle in _shortest_cycles(alive) if frozenset(cycle.repos) not in told)
+    reported = {frozenset(cycle.repos) for cycle in at_run_time}
+    others = (cycle for cycle in _shortest_cycles(alive) if frozenset(cycle.repos) not in reported)
     return (*at_run_time, *others)
 
 

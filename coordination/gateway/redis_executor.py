@@ -33,15 +33,15 @@ class RedisExecutor:
         self._failures = 0
         self._probing: asyncio.Task[None] | None = None
 
-    async def do(self, operation: Callable[[], T], told: Told, *, takes_room: bool = False) -> T:
-        """Return the result of an operation, repeated until Redis answers; `told` is called during an outage.
+    async def do(self, operation: Callable[[], T], on_outage: Told, *, takes_room: bool = False) -> T:
+        """Return the result of an operation, repeated until Redis answers; `on_outage` is told of an outage.
 
         An operation may be executed twice. Raises Unreachable if an operation with `takes_room` finds Redis
         full, because waiting would keep the client from frames that make room.
         """
         while True:
             if self._trouble:
-                await told(self._trouble)
+                await on_outage(self._trouble)
                 await self._there.wait()
             try:
                 done = await self.once(operation)

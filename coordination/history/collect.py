@@ -145,8 +145,8 @@ def _record_event(id_: str, entry: Entry, event: Any) -> HistoryEvent:
 
 def _remarks(found: object) -> dict[str, Any]:
     """Return the reason of a forced completion, and what it was forced over."""
-    told = found if isinstance(found, Mapping) else {}
-    reason, over = told.get("reason"), told.get("forced_over")
+    fields = found if isinstance(found, Mapping) else {}
+    reason, over = fields.get("reason"), fields.get("forced_over")
     if not isinstance(reason, str):
         return {}
     return {"reason": reason, "forced_over": [str(words) for words in over] if isinstance(over, list) else []}

@@ -119,9 +119,11 @@ def _ranked(store: HistoryStore, match: str, filters: HistoryFilters, limit: int
     )
     places = ", ".join("?" * len(best))
     found = store.rows(f"SELECT * FROM events WHERE seq IN ({places})", *(row["seq"] for row in best))  # noqa: S608
-    told = {row["seq"]: event_of(row) for row in found}
+    events = {row["seq"]: event_of(row) for row in found}
     return [
-        told[row["seq"]].model_copy(update={"matched": row["matched"]}) for row in best if row["seq"] in told
+        events[row["seq"]].model_copy(update={"matched": row["matched"]})
+        for row in best
+        if row["seq"] in events
     ]
 
 

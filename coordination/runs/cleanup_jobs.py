@@ -247,9 +247,9 @@ def ask_workers(
         queue.remove(job.id)
     answers = {worker: answer for worker, answer in answers.items() if worker in asked}
     complete = [answer for answer in answers.values() if answer.done and not answer.error]
-    told = {worker: answer.error for worker, answer in answers.items() if answer.error}
+    errors = {worker: answer.error for worker, answer in answers.items() if answer.error}
     silent = [worker for worker in sorted(asked) if worker not in answers or not answers[worker].done]
-    return complete, (*silent, *(f"{worker}: {why}" for worker, why in told.items()))
+    return complete, (*silent, *(f"{worker}: {why}" for worker, why in errors.items()))
 
 
 def _gathered(queue: CleanupQueue, job: CleanupJob, there: Callable[[], set[str]]) -> dict[str, Answer]:

@@ -141,8 +141,8 @@ def filings(store: RunStore, run_id: str, todos: Sequence[str]) -> Mapping[str, 
     """Return todo → what was written of it last, by the run or one that it retries; empty if unknown."""
     found = dict.fromkeys(todos, "")
     for run in reversed(_line(store, run_id)) if todos else ():
-        told = store.redis.hmget(store.keys.run(run).facts, [f"{todo} {FACT}" for todo in todos])
-        found |= {todo: status for todo, status in zip(todos, told, strict=True) if status}
+        values = store.redis.hmget(store.keys.run(run).facts, [f"{todo} {FACT}" for todo in todos])
+        found |= {todo: status for todo, status in zip(todos, values, strict=True) if status}
     return found
 
 

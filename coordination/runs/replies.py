@@ -67,9 +67,9 @@ class Grant:
         return TodoSpec.model_validate_json(self.spec_json)
 
     @classmethod
-    def parse(cls, run_id: str, todo_id: str, attempt: int, told: Sequence[str]) -> Grant:
+    def parse(cls, run_id: str, todo_id: str, attempt: int, reply: Sequence[str]) -> Grant:
         """Parse what the claim step returns after the header of its reply."""
-        fence, spec, tip, tries, checkpoint, tip_result, shared, *undo = told
+        fence, spec, tip, tries, checkpoint, tip_result, shared, *undo = reply
         return cls(
             run_id=run_id,
             todo_id=todo_id,
@@ -101,8 +101,8 @@ class Undo:
     """Its signed result; empty where Redis has none."""
 
     @classmethod
-    def parse(cls, told: Sequence[str]) -> Undo:
-        was, output, last, run, had_ended, result = told
+    def parse(cls, reply: Sequence[str]) -> Undo:
+        was, output, last, run, had_ended, result = reply
         return cls(
             was=TodoState(was),
             output=output,

@@ -181,8 +181,8 @@ def _decisions(run: SignedRun, view: RunView) -> Iterator[str]:
     """Yield the decisions of persons without a verified signature of an authorised person."""
     failed = [todo.id for todo in view.todos if todo.state is TodoState.FAILED]
     facts = run.store.keys.run(view.run_id).facts
-    told = run.store.redis.hmget(facts, [f"{name} rejected_by" for name in failed]) if failed else []
-    rejected = dict(zip(failed, told, strict=True))
+    values = run.store.redis.hmget(facts, [f"{name} rejected_by" for name in failed]) if failed else []
+    rejected = dict(zip(failed, values, strict=True))
     for todo in view.todos:
         decided = {
             "approval": (todo.approved_by, (OperationKind.APPROVE, OperationKind.COMPLETE)),

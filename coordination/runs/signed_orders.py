@@ -154,8 +154,8 @@ class SignedRun:
         """Return the signed parts of the brief. Which todos the predecessors build on is what the maintenance
         leader tells; `start` compares the predecessors themselves.
         """
-        order, told = self.order, self.store.brief(self.run_id)
-        repos = sorted(set(told.repo_of.values()))
+        order, unsigned = self.order, self.store.brief(self.run_id)
+        repos = sorted(set(unsigned.repo_of.values()))
         common, *texts = (text or "" for text in self.read_fields([PART, *map(part_field, repos)]))
         if not {digest(text) for text in (common, *texts)} <= set(order.parts):
             raise broken(f"a part of the brief of run {self.run_id} is not the one that was signed")
@@ -165,8 +165,8 @@ class SignedRun:
             raise foreign(f"{what} has parts of other repositories")
         return parsed(OrderedBrief, common, what).model_copy(
             update={
-                "predecessors": told.predecessors,
-                "repo_of": told.repo_of,
+                "predecessors": unsigned.predecessors,
+                "repo_of": unsigned.repo_of,
                 "origins": {part.repo: part.origin for part in parts if part.origin},
                 "branch_of_set": {part.repo: part.branch for part in parts if part.branch},
                 "carried_tips": {part.repo: part.tip for part in parts if part.tip},
@@ -223,22 +223,22 @@ class SignedRun:
             found[repo] = replace(head, doubt=doubt, **last)
         return [found[repo] for repo in sorted(found) if found[repo].commit or found[repo].tampered]
 
-    def _doubt_of(self, told: PredecessorOutput, repo: str, signed: str) -> NotTrusted | None:
+    def _doubt_of(self, output: PredecessorOutput, repo: str, signed: str) -> NotTrusted | None:
         """Return why the result of a predecessor is not the one that a trusted worker signed."""
-        if told.todo in self.brief.by_hand and not told.commit:
+        if output.todo in self.brief.by_hand and not output.commit:
             return None
         try:
             record = open_result(signed, self.trust, self.now())
             check_change_set(record, built_on=self.brief.built_on, change_set=self.brief.change_set)
             check_predecessor(
                 record,
-                runs=self.brief.runs_of(told.todo),
-                run=told.run,
-                todo=told.todo,
+                runs=self.brief.runs_of(output.todo),
+                run=output.run,
+                todo=output.todo,
                 repo=repo,
-                fence=told.fence,
-                commit=told.commit or "",
-                output=told.json,
+                fence=output.fence,
+                commit=output.commit or "",
+                output=output.json,
             )
         except NotTrusted as doubt:
             return doubt

@@ -51,12 +51,12 @@ def confirmed(
     if file is not None and brief.file != file:
         raise foreign(f"run {run.run_id} was not ordered for the file of this worker")
     claimed = (*outcome.succeeded, *outcome.reached)
-    told = {*claimed, *outcome.undone, *outcome.lost}
-    if brief.recurring and told:
+    named = {*claimed, *outcome.undone, *outcome.lost}
+    if brief.recurring and named:
         raise foreign(f"run {run.run_id} was ordered for a recurring plan: nothing of it is written")
     for repo in {brief.repo_of[name] for name in claimed if name in brief.repo_of} - {MILESTONE_REPO}:
         run.check_order(repo)
-    doubts = dict.fromkeys(sorted(told - set(brief.repo_of)), "it is not in the order")
+    doubts = dict.fromkeys(sorted(named - set(brief.repo_of)), "it is not in the order")
     by_person = [name for name in claimed if name in brief.by_hand and name not in doubts]
     doubts |= dict(_undecided(run, by_person))
     by_worker = [name for name in claimed if name not in brief.by_hand and name not in doubts]

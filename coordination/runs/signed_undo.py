@@ -72,5 +72,5 @@ def _decided(run: SignedRun, todos: Sequence[str], fact: str) -> Iterator[str]:
     if run.restricted or not todos:
         return
     facts = run.store.keys.run(run.run_id).facts
-    told = run.store.redis.hmget(facts, [f"{name} {fact}" for name in todos])
-    yield from (name for name, who in zip(todos, told, strict=True) if who)
+    values = run.store.redis.hmget(facts, [f"{name} {fact}" for name in todos])
+    yield from (name for name, who in zip(todos, values, strict=True) if who)

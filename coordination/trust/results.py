@@ -190,8 +190,15 @@ def check_predecessor(
     """Check what Redis tells of a predecessor. `runs`: those whose result of it counts. Raises NotTrusted."""
     if record.run not in runs:
         raise foreign(f"the signed result of {todo} is of run {record.run}, which does not count here")
-    told = {"run": run, "todo": todo, "repo": repo, "fence": fence, "tip": commit, "output": digest(output)}
-    for name, value in told.items():
+    expected = {
+        "run": run,
+        "todo": todo,
+        "repo": repo,
+        "fence": fence,
+        "tip": commit,
+        "output": digest(output),
+    }
+    for name, value in expected.items():
         if (signed := getattr(record, name)) != value:
             raise foreign(f"the {name} of {todo} in Redis is {value!r:.80}, signed is {signed!r:.80}")
     if record.outcome != SUCCEEDED:
@@ -212,8 +219,8 @@ def check_cached(
     record: CachedRecord, *, key: str, repo: str, at: float, tree: str, output: str, changes: bytes
 ) -> None:
     """Check a result of the cache against its record. Raises NotTrusted."""
-    told = (key, repo, at, tree, digest(output), digest(changes))
-    if told != (record.key, record.repo, record.at, record.tree, record.output, record.changes):
+    expected = (key, repo, at, tree, digest(output), digest(changes))
+    if expected != (record.key, record.repo, record.at, record.tree, record.output, record.changes):
         raise foreign(f"the cached result of {record.todo} of run {record.run} is not the signed one")
 
 

@@ -294,8 +294,8 @@ class Attempt:
         """
         if self._commands.confinement is None:
             return Binds()
-        told = connection.read_text()
-        sockets = (Path(Connection.model_validate_json(told).socket),) if told else ()
+        text = connection.read_text()
+        sockets = (Path(Connection.model_validate_json(text).socket),) if text else ()
         predecessors = self._here.context().get("predecessors", ())
         paths = (Path(one["path"]) for one in predecessors if one.get("path"))
         return Binds(readable=tuple(path for path in paths if path.is_dir()), writable=(folder, *sockets))

@@ -124,10 +124,10 @@ class Context:
             repo: self._predecessor_paths.of(grant, brief, repo, newest.get(repo))
             for repo in dict.fromkeys(brief.repo_of[name] for name in names)
         }
-        predecessors = [_told(one, repo := brief.repo_of[one.todo]) | places[repo].told for one in handed]
-        told = {"run_id": grant.run_id, "todo_id": grant.todo_id, "predecessors": predecessors}
+        predecessors = [_fields(one, repo := brief.repo_of[one.todo]) | places[repo].fields for one in handed]
+        identity = {"run_id": grant.run_id, "todo_id": grant.todo_id, "predecessors": predecessors}
         commits = {repo: one.commit for repo, one in newest.items()}
-        return {**told, "commits": commits, "context": over.context, "context_omitted": over.omitted}
+        return {**identity, "commits": commits, "context": over.context, "context_omitted": over.omitted}
 
     def _handed_over(self, grant: Grant, predecessors: list[str]) -> TodoInputs:
         chain = chain_of_todo(self.brief(grant.run_id), grant.todo_id) if grant.shared else ()
@@ -164,7 +164,7 @@ class Context:
         return over
 
 
-def _told(handed: PredecessorOutput, repo: str) -> dict[str, Any]:
+def _fields(handed: PredecessorOutput, repo: str) -> dict[str, Any]:
     branch = branch_of(handed.run) if handed.commit else None
     return {
         "todo": handed.todo,

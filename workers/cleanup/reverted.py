@@ -186,9 +186,9 @@ class History:
             "-z",
         )
         span = (f"--max-count={COMMITS_AT_MOST}", f"{self._fork}..{self._base}", "--", *self._changes)
-        told = git("--literal-pathspecs", "log", "--format=commit %H", *options, *span, cwd=self._path)
+        listing = git("--literal-pathspecs", "log", "--format=commit %H", *options, *span, cwd=self._path)
         found: list[tuple[str, dict[str, Entry]]] = []
-        words = iter(told.split("\0"))
+        words = iter(listing.split("\0"))
         for word in words:
             kind, _, commit = word.strip().partition(" ")
             if kind == "commit":
@@ -233,8 +233,8 @@ def _entries(path: Path, commit: str) -> dict[str, Entry]:
 
 
 def _changes(path: Path, before: str, after: str) -> dict[str, Change]:
-    told = iter(git("diff-tree", "-r", "-z", "--no-renames", "--raw", before, after, cwd=path).split("\0"))
-    return {next(told): _raw(word) for word in told if word.startswith(":")}
+    words = iter(git("diff-tree", "-r", "-z", "--no-renames", "--raw", before, after, cwd=path).split("\0"))
+    return {next(words): _raw(word) for word in words if word.startswith(":")}
 
 
 def _raw(word: str) -> Change:

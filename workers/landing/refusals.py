@@ -62,11 +62,11 @@ def refused_by(at: BaseBranch, done: CompletedProcess[str]) -> Refused:
         words = f"{_essence(own)} {_essence(of_remote)}".strip() or f"git ended with {done.returncode}"
         return Refused(reason=_reason(own), words=masked(at, words))
     text = status[1]
-    told = _essence(of_remote)
+    essence = _essence(of_remote)
     if text.startswith("[rejected]"):
         return Refused(reason=Reason.MOVED, words=masked(at, f"{at.branch} is not where it was: {text}"))
-    words = masked(at, f"{text}: {told}" if told else text)
-    if _STALE.search(text) or _STALE.search(told):
+    words = masked(at, f"{text}: {essence}" if essence else text)
+    if _STALE.search(text) or _STALE.search(essence):
         return Refused(reason=Reason.MOVED, words=words)
     known = _reason(f"{text}\n{of_remote if 'hook' not in text else ''}\n{own}")
     return Refused(reason=Reason.DECLINED if known is Reason.UNKNOWN else known, words=words)

@@ -87,8 +87,8 @@ def trouble_of_git(exit_code: int, said: str) -> Trouble | None:
         return None
     if exit_code < 0:
         return Trouble.KILLED
-    told = next((trouble for pattern, trouble in _BY_WORDS if pattern.search(said)), None)
-    return Trouble.KILLED if told is None and exit_code in ENDED_BY_SIGNAL else told
+    known = next((trouble for pattern, trouble in _BY_WORDS if pattern.search(said)), None)
+    return Trouble.KILLED if known is None and exit_code in ENDED_BY_SIGNAL else known
 
 
 def trouble_of_error(error: OSError) -> Trouble | None:

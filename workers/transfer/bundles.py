@@ -124,8 +124,8 @@ class BundleStore:
         """Return commit → the branch that it was pushed to."""
         (listed,) = self._texts(run, repo, [PUBLISHED], LONGEST_LIST)
         commits = (listed or "").split()
-        told = self._texts(run, repo, [f"{commit} elsewhere" for commit in commits]) if commits else []
-        there = {commit: _remote(words) for commit, words in zip(commits, told, strict=True)}
+        answers = self._texts(run, repo, [f"{commit} elsewhere" for commit in commits]) if commits else []
+        there = {commit: _remote(words) for commit, words in zip(commits, answers, strict=True)}
         return {commit: remote for commit, remote in there.items() if remote is not None}
 
     def bundle(self, run: str, repo: str, commit: str) -> bytes:

@@ -146,8 +146,8 @@ class PathLookup:
     """The reason for a commit without a path."""
 
     @property
-    def told(self) -> dict[str, Any]:
-        """The fields for COORD_CONTEXT."""
+    def fields(self) -> dict[str, Any]:
+        """Return the fields for COORD_CONTEXT."""
         path = None if self.path is None else str(self.path)
         return {"path": path} | ({"why": self.why} if self.why else {})
 

@@ -148,8 +148,10 @@ class Publication:
 
         None stands for one of another run.
         """
-        told = git("log", "--topo-order", f"--format={TRAILERS}", f"{self.commit}..{seen}", cwd=self.checkout)
-        for line in told.split("\n") if told else ():
+        listing = git(
+            "log", "--topo-order", f"--format={TRAILERS}", f"{self.commit}..{seen}", cwd=self.checkout
+        )
+        for line in listing.split("\n") if listing else ():
             run, _, fence = line.partition("\t")
             yield int(fence) if run == self.run_id and _FENCE.fullmatch(fence) else None
 

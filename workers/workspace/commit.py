@@ -249,8 +249,8 @@ def _has_hooks(worktree: WorktreeState) -> bool:
     if not worktree.style.hooks:
         return False
     asked = ("--type=path", "--show-scope", "--get-all", "core.hooksPath")
-    told = (line.partition("\t") for line in worktree.ask("config", *asked).stdout.splitlines())
-    named = next((value for scope, _, value in reversed(list(told)) if scope != "command"), "")
+    entries = (line.partition("\t") for line in worktree.ask("config", *asked).stdout.splitlines())
+    named = next((value for scope, _, value in reversed(list(entries)) if scope != "command"), "")
     folder = worktree.path / named if named else worktree.git_dir.parent.parent / "hooks"
     return folder.is_dir() and any(
         file.suffix != ".sample" and os.access(file, os.X_OK) for file in folder.iterdir()
@@ -341,8 +341,8 @@ def identity(path: Path, git_dir: Path | None = None) -> Sequence[str]:
 
 def signing(path: Path) -> Sequence[str]:
     """Return the option of `git commit-tree` that signs, if the user's configuration signs commits."""
-    told = ask("config", "--type=bool", "--get", "commit.gpgSign", cwd=path).stdout.strip()
-    return ("--gpg-sign",) if told == "true" else ()
+    answer = ask("config", "--type=bool", "--get", "commit.gpgSign", cwd=path).stdout.strip()
+    return ("--gpg-sign",) if answer == "true" else ()
 
 
 def _move(worktree: WorktreeState, new: str, old: str) -> None:

@@ -68,9 +68,9 @@ class RunStart:
 
     def commit(self, tip: str | None) -> str:
         """Return where an attempt begins. A tip that was carried over belongs to an *earlier* run."""
-        for told in (tip, self._carried and self._carried.tip):
-            if told and not is_commit(told):
-                raise GitRefused(f"{self._repo.name}: {told!r}, recorded as the run's tip, is not a commit")
+        for commit in (tip, self._carried and self._carried.tip):
+            if commit and not is_commit(commit):
+                raise GitRefused(f"{self._repo.name}: {commit!r}, recorded as the run's tip, is not a commit")
         return self._base() if tip is None or (self._carried and tip == self._carried.tip) else tip
 
     def _base(self) -> str:

@@ -116,8 +116,8 @@ class Submodules:
     def left_out(self, worktree: Path, git_dir: Path) -> Iterator[str]:
         """Yield a line for each change of a todo in submodules that its commit does not carry."""
         status = ("status", "--porcelain=v2", "-z", "--no-renames")
-        told = git(*status, cwd=worktree, git_dir=git_dir, hold=self.hold())
-        for entry in told.split("\0"):
+        listing = git(*status, cwd=worktree, git_dir=git_dir, hold=self.hold())
+        for entry in listing.split("\0"):
             kind, _, rest = entry.partition(" ")
             fields = rest.split(" ", 7)
             if kind == "1" and fields[1].startswith("S") and set(fields[1][2:]) != {"."}:
@@ -173,14 +173,14 @@ def submodules_of(worktree: Path, git_dir: Path | None, commit: str = "HEAD") ->
     """Return the submodules that a commit records and its .gitmodules names, in the order of their paths."""
     if not (worktree / ".gitmodules").is_file():
         return []
-    told = ask(
+    done = ask(
         *("config", "--blob", f"{commit}:.gitmodules", "-z", "--get-regexp", r"^submodule\..*\.(path|url)$"),
         cwd=worktree,
         git_dir=git_dir,
     )
     paths: dict[str, str] = {}
     urls: dict[str, str] = {}
-    for line in filter(None, told.stdout.split("\0")):
+    for line in filter(None, done.stdout.split("\0")):
         key, _, value = line.partition("\n")
         name, _, what = key.removeprefix("submodule.").rpartition(".")
         (paths if what == "path" else urls)[name] = value

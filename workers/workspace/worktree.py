@@ -181,8 +181,8 @@ class Worktree(Workspace):
         # The records go with the worktree when the run has succeeded, and so does its branch where there is
         # one of the change set; what was committed still tells of newer attempts.
         heads = [f"refs/heads/{self.branch}", *([self._start.copy.ref] if self._start.copy else ())]
-        told = ask("log", FENCES, "--ignore-missing", *heads, f"^{self._since}", "--", cwd=self._checkout)
-        words = (line.split() for line in told.stdout.splitlines())
+        done = ask("log", FENCES, "--ignore-missing", *heads, f"^{self._since}", "--", cwd=self._checkout)
+        words = (line.split() for line in done.stdout.splitlines())
         fences = (pair[1] for pair in words if len(pair) == 2 and pair[0] == self._run)
         newest = max((int(fence) for fence in fences if fence.isdecimal()), default=0)
         if newest > lock_request.fence:

@@ -208,10 +208,10 @@ def _text_or_bytes(found: bytes) -> str | Mapping[str, str]:
 
 
 def _shared(moment: Mapping[str, Any], todos: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
-    told = {name: zip(todos, moment[name], strict=False) for name in ("timers", "holders")}
+    values_of = {name: zip(todos, moment[name], strict=False) for name in ("timers", "holders")}
     return {
         name: {todo: _plain(value) for todo, value in pairs if value is not None}
-        for name, pairs in told.items()
+        for name, pairs in values_of.items()
     }
 
 

@@ -76,12 +76,12 @@ class Received(BaseModel):
     @property
     def fence(self) -> int:
         """Return the highest fence of the run."""
-        told = (
+        values = (
             int(value)
             for fact, value in self.hash("facts").items()
             if fact.endswith(FENCES) and value.isdecimal()
         )
-        return max(told, default=0)
+        return max(values, default=0)
 
     def hash(self, key: str) -> Mapping[str, str]:
         return self.keys.get(key, {}).get(HASH, {})

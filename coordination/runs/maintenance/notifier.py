@@ -88,7 +88,7 @@ class Notifier(ProgramService):
         self._tell()
 
     def _tell(self) -> int:
-        told = 0
+        reported = 0
         while (claim := self._claim()) is not None:
             first, *others = claim.calls
             why = call(
@@ -102,10 +102,10 @@ class Notifier(ProgramService):
                 stopping=self.stopping,
                 hurry_s=HURRY_S,
             )
-            told += not why
+            reported += not why
             if not self._settle(claim, others, why) or (why and self.stopping.is_set()):
                 break
-        return told
+        return reported
 
     # The record
 

@@ -141,11 +141,11 @@ def since(store: RunStore, found: NamedCheckpoint, begun: Collection[str]) -> tu
 
 
 def _read(run_id: str, name: str, words: str) -> NamedCheckpoint:
-    told = json.loads(words)
+    fields = json.loads(words)
     return NamedCheckpoint(
         run_id=run_id,
         name=name,
-        at=iso(told["at_ms"]),
-        by=told["by"],
-        succeeded=tuple(told["succeeded"] or ()),
+        at=iso(fields["at_ms"]),
+        by=fields["by"],
+        succeeded=tuple(fields["succeeded"] or ()),
     )

@@ -218,7 +218,9 @@ def _refuse_discarded(left: RetryPlan) -> None:
     """
     ended, plan = left.ended, left.ended.brief.change_set
     facts = {todo: ended.facts.get(todo, {}) for todo in left.carried}
-    moved = {ended.repo_of(t) for t, told in facts.items() if told.get("commit") != told.get("began")}
+    moved = {
+        ended.repo_of(t) for t, recorded in facts.items() if recorded.get("commit") != recorded.get("began")
+    }
     if gone := sorted(moved.intersection(ended.brief.branch_of_set).difference(left.writes.found.repos)):
         raise Conflict(
             f"the change set of {plan} no longer has the work of run {ended.run_id} in {listed(gone)}: it "

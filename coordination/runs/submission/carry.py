@@ -89,8 +89,8 @@ def read_carry(store: RunStore, found: ChangeSet, todos: Mapping[str, str], repo
     goes_on = {repo: _newest(found, repo, todos) for repo in sorted({*repos, *todos.values()})}
     facts, output, results = dict[str, Facts](), dict[str, str](), dict[str, str]()
     for run, names in by_run.items():
-        told, outputs, signed = _read(store, run, names)
-        facts |= {todo: _facts(found, run, todos[todo], told.get(todo)) for todo in names}
+        facts_of, outputs, signed = _read(store, run, names)
+        facts |= {todo: _facts(found, run, todos[todo], facts_of.get(todo)) for todo in names}
         output |= {todo: text for todo, text in zip(names, outputs, strict=True) if text}
         results |= {todo: text for todo, text in zip(names, signed, strict=True) if text}
     ends = {repo: _end(store, found, repo, run) for repo, run in goes_on.items() if run}
@@ -156,19 +156,19 @@ def _read(
         pipeline.hmget(keys.state, todos)
         pipeline.hmget(keys.output, todos)
         pipeline.hmget(keys.results, todos)
-        told, states, outputs, signed = pipeline.execute()
+        answers, states, outputs, signed = pipeline.execute()
     there = {todo for todo, state in zip(todos, states, strict=True) if state == TodoState.SUCCEEDED}
     facts: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    for name, value in told.items():
+    for name, value in answers.items():
         todo, _, fact = name.rpartition(" ")
         if todo in wanted & there and fact not in OF_ITS_RUN:
             facts[todo][fact] = value
     return facts, outputs, signed
 
 
-def _facts(found: ChangeSet, run: str, repo: str, told: Mapping[str, str] | None) -> Facts:
-    if told:
-        return {"run": run, **told}
+def _facts(found: ChangeSet, run: str, repo: str, recorded: Mapping[str, str] | None) -> Facts:
+    if recorded:
+        return {"run": run, **recorded}
     change = found.open.get(repo)
     return {"run": run, "attempt": 0, "fence": 0, **({"commit": change.tip} if change else {})}
 

@@ -110,10 +110,10 @@ def left_out(todos: Iterable[Todo], places: Iterable[tuple[Repo, Path | None]]) 
 
 
 def _left_out(repo: Repo, path: Path) -> LeftOut | None:
-    told = list(_entries(ask_git(path, "status", "--porcelain=v2", "--branch", "-z", "--no-ahead-behind")))
-    facts = dict(line[2:].partition(" ")[::2] for line in told if line.startswith("# "))
+    entries = list(_entries(ask_git(path, "status", "--porcelain=v2", "--branch", "-z", "--no-ahead-behind")))
+    facts = dict(line[2:].partition(" ")[::2] for line in entries if line.startswith("# "))
     branch = facts.get("branch.head", "").replace("(detached)", "")
-    uncommitted = sum(not line.startswith("# ") for line in told)
+    uncommitted = sum(not line.startswith("# ") for line in entries)
     ahead = (
         ""
         if branch == repo.branch

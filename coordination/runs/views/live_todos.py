@@ -171,8 +171,8 @@ class LiveTodos:
                     pipeline.hmget(self._keys.run(one.run_id).facts, asked)
                 answers = pipeline.execute()
             for (todo, _), asked, values in zip(some, names, answers, strict=True):
-                told = {name: value for name, value in zip(asked, values, strict=True) if value is not None}
-                yield todo, Facts(todo, told)
+                facts = {name: value for name, value in zip(asked, values, strict=True) if value is not None}
+                yield todo, Facts(todo, facts)
 
     def _newest_with(self, todo_id: str, passed: Collection[str]) -> str | None:
         newest = self._redis.zrevrange(self._keys.runs, 0, LOOKED_AT - 1)
