@@ -1,7 +1,8 @@
-"""Measures `coord changes` for 500 repositories: `python -m benchmarks.changes`.
+"""Measures `coord changes`, and a sweep that finds nothing new: `python -m benchmarks.changes`.
 
-Against asking git for the same figures in as many repositories (two calls each), in the same run. The goal is
-one of processor time, which does not depend on what else the machine does.
+`coord changes` of 500 repositories is measured against asking git for the same figures (two calls each), the
+second sweep of a plan against its first one: with the processor time of its command, of the worker with its
+children, and of Redis. The goals are of processor time, which does not depend on what else the machine does.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.clock import seconds
+from benchmarks.ground import PLAN, ground
+from benchmarks.overhead import processor_s
 from benchmarks.report import Report, parser, report
 from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import EmbeddedServer
@@ -27,6 +30,7 @@ from tests.stage import git
 REPOS = 500
 ROUNDS = 5
 LIMIT_S = 1.0
+SECOND_SWEEP_S = 2.0
 MEASURED_WITH_GIT = 50
 """Repositories in which git is asked; the time is projected to all."""
 
@@ -103,7 +107,34 @@ def measure(rows: Report, repos: int) -> None:
             server.stop()
 
 
+def sweep_again(rows: Report, todos: int, repos: int) -> None:
+    names = [f"repo-{i}" for i in range(repos)]
+    declared = [
+        {"id": f"T-{i}", "task": "t", "repo": names[i % repos], "action": f"echo {i} >file-{i}"}
+        for i in range(todos)
+    ]
+    with ground() as place:
+        place.plant(names)
+        place.declare(names, declared)
+        place.coord("up", "--detach", "--no-flower")
+
+        def sweep() -> tuple[float, float]:
+            before = sum(processor_s(place))
+            took, cpu = _used_by(lambda: place.coord("sweep", PLAN, "--jobs", "4"))
+            return took, cpu + sum(processor_s(place)) - before
+
+        first_s, first_cpu = sweep()
+        assert len(json.loads(place.coord("changes", "--json"))) == repos
+        again = [sweep() for _ in range(ROUNDS)]
+    second_s, second_cpu = min(took for took, _ in again), min(cpu for _, cpu in again)
+    what = f"{todos} todos in {repos} repositories"
+    rows.add(f"first sweep, {what}", first_cpu, "s", beside=f"{first_s:.2f} s")
+    rows.add(f"second sweep, {what}", second_cpu, "s", at_most=SECOND_SWEEP_S, beside=f"{second_s:.2f} s")
+    rows.add("second sweep over first", second_cpu / first_cpu, "x", beside=f"{second_s / first_s:.3f}")
+
+
 if __name__ == "__main__":
     options = parser(__doc__, "changes").parse_args()
     with report("changes", options) as rows:
         measure(rows, 50 if options.short else REPOS)
+        sweep_again(rows, *((8, 4) if options.short else (100, 20)))
