@@ -176,3 +176,24 @@ class Site:
     def _join(self, stage: Stage) -> Stage:
         self._stages.append(stage)
         return stage
+
+
+def trusting(site: Site, folder: Path) -> tuple[Stage, Machine, Machine]:
+    """A laptop, and the machines of `up` and `down`; each trusts the laptop and the other worker."""
+    laptop = site.submitter(COORD_IDENTITY=str(folder / "person"))
+    laptop.coord(
+        "identity", "init", "--name", "anna", COORD_IDENTITY="", XDG_CONFIG_HOME=str(folder / "config")
+    )
+    (folder / "config" / "coord" / "identity").rename(folder / "person")
+    (folder / "config" / "coord" / "identity.pub").rename(folder / "person.pub")
+    person = (folder / "person.pub").read_text().strip()
+    machines = [
+        site.machine(name, COORD_SIGNATURES="require", COORD_TRUST_FILE=str(folder / f"trust-{name}.yaml"))
+        for name in ("ann", "ben")
+    ]
+    for machine in machines:
+        machine.ok("trust", "add", person, "--role", "admin")
+        for other in machines:
+            line = other.ok("identity", "show", "--worker", "--state", str(other.state)).out.strip()
+            machine.ok("trust", "add", line, "--as", other.folder.name, "--kind", "worker")
+    return laptop, *machines

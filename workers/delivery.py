@@ -114,6 +114,7 @@ class DeliveryHandler:
             store=store, change_sets=change_sets, signed_results=signed_results, checkouts=served,
             access=git_credentials.access, until_answered=self._until_answered,
             results=lambda grant: self._context.results(grant),
+            send=lambda grant, tip, base: self._transfer.send_reopened(grant, tip, base),
         )  # fmt: skip
         self._transfer = CommitTransfer(bundles, config, served, git_credentials.access)
         predecessor_paths = PredecessorPaths(self._transfer.fetcher, config.state, self._home)

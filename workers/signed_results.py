@@ -258,7 +258,8 @@ class SignedResults:
                 raise foreign(f"Redis has no tip of {repo}, and the run carries {carried[:12]} over")
             return NO_FENCE
         if is_adoption(grant.tip_result) and grant.tip == carried:
-            self._check_adoption(grant, grant.tip_result, grant.tip, brief.change_set)
+            change_set = brief.change_set or brief.begins_with
+            self._check_adoption(grant, grant.tip_result, grant.tip, change_set)
             return ANY_FENCE
         record = self._open(grant.tip_result, self._trust())
         check_change_set(record, built_on=brief.built_on, change_set=brief.change_set)
@@ -283,6 +284,9 @@ class SignedResults:
         for handed in inputs.todos:
             if not self._needs_record(grant, brief, handed):
                 continue
+            if is_adoption(signed := inputs.signed.get(handed.todo, "")):
+                self._check_adopted(grant, brief, handed, signed)
+                continue
             record = known[handed.todo] or self._record(grant.run_id, handed.todo, inputs.signed, trust)
             repo = brief.repo_of[handed.todo]
             try:
@@ -303,6 +307,19 @@ class SignedResults:
                 raise
             if record.tip and repo == grant.spec.repo.name and record.fence > contained:
                 raise foreign(f"the tip of {repo} in Redis lacks the work of {handed.todo}")
+
+    def _check_adopted(self, grant: Grant, brief: RunBrief, handed: PredecessorOutput, signed: str) -> None:
+        """Check a predecessor whose run Redis has lost: a person states that the commit at which its
+        repository goes on has its work.
+        """
+        repo = brief.repo_of[handed.todo]
+        carried = brief.carried_tips.get(repo, "")
+        if handed.commit != carried or handed.json or handed.todo in brief.redone:
+            raise foreign(f"{handed.todo} has an adopted result, and {repo} does not go on from it")
+        check_adoption(
+            signed, self._trust(), datetime.now(UTC), change_set=brief.change_set, repo=repo, tip=carried,
+            todo=handed.todo,
+        )  # fmt: skip
 
     def _needs_record(self, grant: Grant, brief: RunBrief, handed: PredecessorOutput) -> bool:
         """Return whether a worker must have signed this result."""

@@ -140,7 +140,7 @@ class Changes:
         repos = [one.repo for one in found]
         self._access.authority.check("adopt", repos)
         with self._access.reached() as connection:
-            adopt(connection, plan, found, self._places())
+            adopt(connection, plan, found, self._access.document.ecosystem.repos, self._places())
         tips = [f"{one.repo}:{one.tip}" for one in found]
         self._access.announce("adopt", plan, repos=repos, data={"tips": tips})
 

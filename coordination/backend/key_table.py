@@ -80,6 +80,7 @@
 | `<ns>:commits` | hash | todo → `commit run repo` of its last success, … | until pending in the file |
 | `<ns>:change-sets` | set | ids of the change sets: plans, and todos without plan | until discarded |
 | `<ns>:changes:<id>` | hash | `<fact> <repo>`: branch, base, tip …; `todo <todo>` (below) | until discarded |
+| `<ns>:adopted:<repo>:<id>` | hash | commit → its git bundle, as in a run: of a change set | until it lands |
 | `<ns>:forge-calls:<host>:<hour>` | string | calls to a forge in an hour | two hours |
 | `<ns>:errands`           | hash   | id → JSON of a request to all workers (`clean`) | until answered |
 | `<ns>:errand:<id>`       | hash   | worker id → JSON of its reply | until collected |
@@ -154,7 +155,8 @@ TYPES: Mapping[str, str] = {
         "holders epoch notices counters event-positions lock-request:* lock-stats:* lock-guard:* "
         "lock-capacities breakers breaker:* "
         "cache-generations cache-entries:* cache-values cache-refs cache-uses cache-facts gateway-tokens "
-        "commits changes:* inbox-deliveries:* inbox-lanes:* inbox-facts:* envelope errands errand:* "
+        "commits changes:* adopted:* "
+        "inbox-deliveries:* inbox-lanes:* inbox-facts:* envelope errands errand:* "
         "run:*:meta run:*:spec run:*:place run:*:children run:*:levels run:*:state run:*:facts run:*:pending "
         "run:*:opened run:*:busy run:*:stranded run:*:tips run:*:output run:*:checkpoint run:*:parents "
         "run:*:behind run:*:results run:*:order run:*:bundle:*"

@@ -107,6 +107,7 @@ LUA_NAMES: Mapping[str, str] = {
     "durations": "durations:",
     "commits": "commits",
     "changes": "changes:",
+    "adopted": "adopted:",
     "change_sets": "change-sets",
     "cache_contexts": "cache-contexts",
     "cache_generations": "cache-generations",
@@ -289,6 +290,10 @@ class Keys:
     def changes(self, change_set: str) -> str:
         """Return the key of a change set."""
         return f"{self.namespace}:{LUA_NAMES['changes']}{change_set}"
+
+    def adopted(self, change_set: str, repo: str) -> str:
+        """Return the key of the bundles of adopted commits of a change set."""
+        return f"{self.namespace}:{LUA_NAMES['adopted']}{repo}:{change_set}"
 
     def forge_calls(self, host: str, hour: str) -> str:
         """Return the key of the number of calls to a forge in an hour."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from coordination.changes.adopted_commits import bundle_of
 from coordination.changes.branches import BranchFacts, branch_with_work, facts_of
 from coordination.changes.discard import alone
 from coordination.errors import Conflict, GitRefused, NotFound
@@ -126,12 +127,18 @@ def _adoption(plan: str, repo: str, facts: BranchFacts, change: RepoChange | Non
 
 
 def adopt(
-    connection: Connection, plan: str, found: Sequence[Adoption], places: Mapping[str, Path | None]
+    connection: Connection,
+    plan: str,
+    found: Sequence[Adoption],
+    repos: Collection[Repo],
+    places: Mapping[str, Path | None],
 ) -> None:
-    """Record the adoptions, and move the branch of the change set in the checkouts.
+    """Record the adoptions, with the commits for other hosts, and move the branch of the change set in the
+    checkouts.
 
     Raises Conflict while a run writes or lands it, where it has moved since, or its branch is checked out.
     """
+    declared = {repo.name: repo for repo in repos}
     with alone(connection, plan) as known:
         for one in found:
             change = known.repos.get(one.repo) if known else None
@@ -143,7 +150,20 @@ def adopt(
         for one in found:
             change = known.repos.get(one.repo) if known else None
             _move_branch(one, change, places[one.repo])
-            ChangeSets(connection.store).adopt(plan, one.repo, _facts(connection, one, change), one.todos)
+            facts = _facts(connection, one, change)
+            commits = _commits(connection, one, declared[one.repo], facts["branch"], places[one.repo])
+            ChangeSets(connection.store).adopt(plan, one.repo, facts, one.todos, commits)
+
+
+def _commits(
+    connection: Connection, one: Adoption, repo: Repo, branch: str, place: Path | None
+) -> Mapping[str, bytes | str]:
+    """Return the commits for other hosts; where Redis is reached by a socket, there is none."""
+    assert place is not None
+    if connection.url.startswith("unix:"):
+        return {}
+    limit = connection.settings.bundle_limit_bytes
+    return bundle_of(place, repo, branch, base=one.base, tip=one.tip, limit_bytes=limit)
 
 
 def _facts(connection: Connection, one: Adoption, change: RepoChange | None) -> Mapping[str, str]:
@@ -168,7 +188,10 @@ def _signed(connection: Connection, one: Adoption) -> str:
     if connection.signing is None:
         return ""
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    record = AdoptionRecord(change_set=one.plan, repo=one.repo, base=one.base, tip=one.tip, at=at)
+    todos = tuple(sorted({*one.todos, *one.lacks}))
+    record = AdoptionRecord(
+        change_set=one.plan, repo=one.repo, base=one.base, tip=one.tip, at=at, todos=todos
+    )
     return seal_adoption(record, connection.signing.signer)
 
 

@@ -51,7 +51,12 @@ def facts_of(checkout: Path, branch: str, plan: str, base: str, *, ref: str = ""
     rows = list(_log(checkout, fork, tip))
     told = next((row["Base"] for row in rows if row["Base"] and _is_base(checkout, row["Base"], tip)), fork)
     began = fork if contains(checkout, told, fork) else told  # a later merge of the base branch counts
-    ours = [row for row in rows if row["Todo"] and plan in (row["Plan"], row["Todo"])]
+    ours = [
+        (todo, row["Run"])
+        for row in reversed(rows)
+        for todo in row["Todo"].split()  # the commit after a revert restores the work of several
+        if plan in (row["Plan"], todo)
+    ]
     counts = _counts(checkout, began, tip)
     return BranchFacts(
         branch=branch,
@@ -59,8 +64,8 @@ def facts_of(checkout: Path, branch: str, plan: str, base: str, *, ref: str = ""
         tip=tip,
         commits=int(ask_git(checkout, "rev-list", "--count", f"{began}..{tip}") or 0),
         **counts,
-        todos={row["Todo"]: row["Run"] for row in reversed(ours)},
-        runs=tuple(dict.fromkeys(row["Run"] for row in reversed(ours) if row["Run"])),
+        todos=dict(ours),
+        runs=tuple(dict.fromkeys(run for _, run in ours if run)),
     )
 
 

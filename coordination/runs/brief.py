@@ -80,6 +80,8 @@ class RunBrief(BaseModel):
     """Origins of the repositories with a `url`. No other address is asked for their commits."""
     change_set: str = ""
     """The change set that gets its commits; empty in a run without one."""
+    begins_with: str = ""
+    """The change set at whose tips a run begins that writes none, such as one of its checks."""
     branch_of_set: dict[str, str] = {}
     """Repository → the branch of the change set."""
     lands_locally: bool = False

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property
 from hashlib import sha256
+from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from redis.client import Pipeline
@@ -29,6 +30,7 @@ PREFIX = "coord/"
 LONGEST_NAME = 150
 """Bytes of a branch's name behind `coord/`: the file of a branch, and its lock file, may have 255."""
 TODO = "todo"
+NO_COMMITS: Mapping[str, bytes | str] = MappingProxyType({})
 logger = logging.getLogger(__name__)
 BEFORE = "before."
 """Prefix of a repository's name in a run's meta; the value is the tip of its change set before the run."""
@@ -260,9 +262,17 @@ class ChangeSets:
             raise _not_found(change_set, repo)
         return word == "noted"
 
-    def adopt(self, change_set: str, repo: str, facts: Mapping[str, str], todos: Mapping[str, str]) -> None:
+    def adopt(
+        self,
+        change_set: str,
+        repo: str,
+        facts: Mapping[str, str],
+        todos: Mapping[str, str],
+        commits: Mapping[str, bytes | str] = NO_COMMITS,
+    ) -> None:
         """Record these facts of a repository, as a person states them. `todos`: todo → the run that has its
-        result. The caller holds the lock of starts, and has refused one that a run writes.
+        result; `commits`: bundles for other hosts. The caller holds the lock of starts, and has refused one
+        that a run writes.
         """
         key = self._keys.changes(change_set)
         before = self.read(change_set)
@@ -274,6 +284,8 @@ class ChangeSets:
             pipeline.hset(key, mapping={f"{fact} {repo}": value for fact, value in facts.items()})
             for todo, run in todos.items():
                 pipeline.hset(key, f"{TODO} {todo}", f"{run} {repo}")
+            if commits:
+                pipeline.hset(self._keys.adopted(change_set, repo), mapping=dict(commits))
             pipeline.sadd(self._keys.change_sets, change_set)
             pipeline.execute()
         self._store.announce("change_set.adopted", change_set, repos=[repo])
@@ -319,6 +331,7 @@ class ChangeSets:
         todos = [f"{TODO} {todo}" for todo in found.repos[repo].todos]
         with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.hdel(key, *(f"{fact} {repo}" for fact in _FACTS), *todos)
+            pipeline.unlink(self._keys.adopted(change_set, repo))
             if set(found.repos) == {repo} and not found.writers:
                 pipeline.srem(self._keys.change_sets, change_set)
             pipeline.execute()

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from coordination.errors import NotTrusted, TrustCause
 from coordination.trust.envelope import open_envelope, seal
-from coordination.trust.results import LIMIT_BYTES, foreign
+from coordination.trust.results import foreign
 from coordination.trust.rights import right_of
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 ADOPTION_TYPE = "application/vnd.coord.adoption+json"
 OPERATION = "adopt"
+ADOPTION_LIMIT_BYTES = 512 * 1024
+"""Bytes of a signed adoption: it names todos."""
 
 
 class AdoptionRecord(BaseModel):
@@ -36,6 +38,8 @@ class AdoptionRecord(BaseModel):
     tip: str
     at: str
     """UTC, ISO 8601."""
+    todos: tuple[str, ...] = ()
+    """The todos whose work the commits have, as these name them."""
 
 
 def seal_adoption(record: AdoptionRecord, signer: Signer) -> str:
@@ -46,17 +50,21 @@ def seal_adoption(record: AdoptionRecord, signer: Signer) -> str:
 def is_adoption(raw: str) -> bool:
     """Return whether a stored envelope says that it is an adoption; verifies nothing."""
     try:
-        found = json.loads(raw) if len(raw) <= LIMIT_BYTES else None
+        found = json.loads(raw) if len(raw) <= ADOPTION_LIMIT_BYTES else None
     except (ValueError, RecursionError):
         return False
     return isinstance(found, dict) and found.get("payloadType") == ADOPTION_TYPE
 
 
 def check_adoption(
-    raw: str, trust: TrustFile, now: datetime, *, change_set: str, repo: str, tip: str
+    raw: str, trust: TrustFile, now: datetime, *, change_set: str, repo: str, tip: str, todo: str = ""
 ) -> None:
-    """Check that an authorised person has adopted this tip. Raises NotTrusted, MissingRight."""
-    verified = open_envelope(raw.encode(errors="replace"), ADOPTION_TYPE, trust, now=now, limit=LIMIT_BYTES)
+    """Check that an authorised person has adopted this tip; `todo`: as one that has the work of this todo.
+
+    Raises NotTrusted, MissingRight.
+    """
+    limit = ADOPTION_LIMIT_BYTES
+    verified = open_envelope(raw.encode(errors="replace"), ADOPTION_TYPE, trust, now=now, limit=limit)
     try:
         record = AdoptionRecord.model_validate_json(verified.payload)
     except ValidationError as error:
@@ -67,4 +75,6 @@ def check_adoption(
             f"{repo} stands at {tip[:12]} in {change_set}, but the adoption is of {record.tip[:12]} in "
             f"{record.repo}, {record.change_set}"
         )
+    if todo and todo not in record.todos:
+        raise foreign(f"the adoption of {tip[:12]} in {repo} does not name {todo}")
     trust.check(verified.principal, right_of(OPERATION), {repo})

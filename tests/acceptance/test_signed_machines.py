@@ -9,8 +9,8 @@ import pytest
 
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
-from tests.machines import Loopback, Machine, Site
-from tests.stage import PLAN, Stage, git
+from tests.machines import Loopback, Site, trusting
+from tests.stage import PLAN, git
 from tests.waiting import until
 
 WORK = 'echo "$COORD_TODO_ID" >> work; echo "{\\"by\\": \\"$COORD_TODO_ID\\"}" > "$COORD_OUTPUT"'
@@ -28,27 +28,6 @@ def site(tmp_path: Path) -> Iterator[Site]:
     made = Site(tmp_path, Loopback())
     yield made
     made.end()
-
-
-def trusting(site: Site, folder: Path) -> tuple[Stage, Machine, Machine]:
-    """A laptop, and the machines of `up` and `down`; each trusts the laptop and the other worker."""
-    laptop = site.submitter(COORD_IDENTITY=str(folder / "person"))
-    laptop.coord(
-        "identity", "init", "--name", "anna", COORD_IDENTITY="", XDG_CONFIG_HOME=str(folder / "config")
-    )
-    (folder / "config" / "coord" / "identity").rename(folder / "person")
-    (folder / "config" / "coord" / "identity.pub").rename(folder / "person.pub")
-    person = (folder / "person.pub").read_text().strip()
-    machines = [
-        site.machine(name, COORD_SIGNATURES="require", COORD_TRUST_FILE=str(folder / f"trust-{name}.yaml"))
-        for name in ("ann", "ben")
-    ]
-    for machine in machines:
-        machine.ok("trust", "add", person, "--role", "admin")
-        for other in machines:
-            line = other.ok("identity", "show", "--worker", "--state", str(other.state)).out.strip()
-            machine.ok("trust", "add", line, "--as", other.folder.name, "--kind", "worker")
-    return laptop, *machines
 
 
 def test_an_honest_run_succeeds_and_a_moved_tip_makes_no_foreign_code_run(site: Site, tmp_path: Path):

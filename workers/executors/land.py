@@ -307,7 +307,10 @@ class _Attempt:
         tip = change.tip if change else action.tip
         if change is None or tip is None:
             return
-        message = f"Restore {action.change_set} after its revert\n\nCoord-Plan: {action.change_set}\n"
+        trailers = [("Plan", action.change_set), ("Run", self._job.run_id)]
+        trailers += [("Todo", todo) for todo in (change.todos if change else ())]
+        lines = "".join(f"Coord-{name}: {value}\n" for name, value in trailers)
+        message = f"Restore {action.change_set} after its revert\n\n{lines}"
         landed, before = reverted
         made = reopen(at, tip=tip, base=base, landed=landed, before=before, message=message)
         if isinstance(made, Refused):

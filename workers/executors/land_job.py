@@ -19,9 +19,10 @@ from workers.executors.land_checks import CheckRuns
 from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.signed_results import SignedResults
 from workers.workspace.askpass import Access
+from workers.workspace.branch_copy import BranchCopy
 from workers.workspace.git import git
 from workers.workspace.lock import Superseded
-from workers.workspace.repository import branch_of
+from workers.workspace.repository import branch_of, common_dir_of
 
 T = TypeVar("T")
 
@@ -65,6 +66,8 @@ class LandJobs:
     """Asks Redis again until it answers."""
     results: Callable[[Grant], Sequence[PredecessorOutput]]
     """Reads the verified results of the todos before one."""
+    send: Callable[[Grant, str, str], None]
+    """Sends a tip that builds on a commit of the base branch to other hosts."""
 
     def of(
         self,
@@ -86,9 +89,12 @@ class LandJobs:
             self._note(lambda: self.change_sets.note_landed(grant, name, repo.name, landed))
 
         def note_reverted(tip: str, base: str) -> None:
+            self.send(grant, tip, base)
             signed = self.signed_results.seal_tip(grant, tip, base, name)
             facts = {"tip": tip, "base": base, "signed": signed}
             self._note(lambda: self.change_sets.note_reverted(grant, name, repo.name, **facts))
+            if (found := change()) is not None and (why := self._follow(repo.name, found.branch, tip)):
+                say(why)
 
         return LandJob(
             run_id=grant.run_id,
@@ -108,6 +114,13 @@ class LandJobs:
                 again=check,
                 keep=lambda commit: self._keep(grant, commit),
             ),
+        )
+
+    def _follow(self, repo: str, branch: str, tip: str) -> str:
+        """Move the branch of the change set to its tip; return why it stays."""
+        checkout = self.checkouts[repo]
+        return BranchCopy(checkout=checkout, common_dir=common_dir_of(repo, checkout), branch=branch).follow(
+            tip
         )
 
     def _keep(self, grant: Grant, commit: str) -> None:

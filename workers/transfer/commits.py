@@ -26,7 +26,7 @@ from workers.transfer.fetcher import CommitFetcher, CommitRef
 from workers.transfer.publishing import Publication
 from workers.transfer.sender import BundleSender, CommitToSend
 from workers.workspace.askpass import Access, without_credentials
-from workers.workspace.git import Hold
+from workers.workspace.git import Hold, git
 from workers.workspace.git_worktree import ways_out
 from workers.workspace.lock import Superseded
 from workers.workspace.repository import branch_of, has_commit, is_commit, look
@@ -72,14 +72,30 @@ class CommitTransfer:
         """
         if self._one_machine or not outcome.tip or outcome.tip == grant.tip:
             return
+        ref = f"refs/heads/{branch_of(grant.run_id)}"
+        self._send(grant, outcome.tip, grant.tip or outcome.since, ref, first=grant.tip is None)
+
+    def send_reopened(self, grant: Grant, tip: str, base: str) -> None:
+        """Send the tip of a change set that a revert has opened again, with its history: the bundles of
+        earlier runs do not lead to it. `base`: the commit of the base branch that it builds on.
+        """
+        if self._one_machine:
+            return
+        place, ref = self._places[grant.spec.repo.name], f"refs/coord/sending/{grant.run_id}"
+        git("update-ref", ref, tip, cwd=place)
+        self._send(grant, tip, base, ref, first=True)
+        git("update-ref", "-d", ref, cwd=place)
+
+    def _send(self, grant: Grant, tip: str, since: str, ref: str, *, first: bool) -> None:
         to_send = CommitToSend(
             run_id=grant.run_id,
             repo=grant.spec.repo,
             checkout=self._places[grant.spec.repo.name],
-            commit=outcome.tip,
+            commit=tip,
             fence=grant.fence,
-            since=grant.tip or outcome.since,
-            first=grant.tip is None,
+            since=since,
+            first=first,
+            ref=ref,
         )
         try:
             self._sender.send(to_send)

@@ -25,7 +25,6 @@ from coordination.credentials.records import Purpose
 from coordination.errors import GitRefused
 from coordination.files import lock, make_private, open_lock
 from coordination.runs.brief import Origin
-from coordination.runs.cleanup_jobs import RUN_ID
 from workers.process.trouble import GitInterrupted, describe_os_error
 from workers.transfer.bundles import BundleInfo, BundleStore, NotCarried, Remote, hidden, sentence
 from workers.workspace.askpass import Access, without_credentials
@@ -52,7 +51,8 @@ FETCH = (
 )
 LONGEST_CHAIN = 10_000
 """Bundles that build on each other: more than the todos of one run in one repository."""
-_BUNDLED = re.compile(rf"refs/heads/{branch_of('')}{RUN_ID.pattern}")
+_BUNDLED = re.compile(rf"refs/(heads/)?{branch_of('')}[^ ]+")
+"""A branch of a run or a change set, or another reference of ours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,7 +261,7 @@ def _remove_stale_locks(git_dir: Path) -> None:
 
 
 def _refuse_other_heads(commit_ref: CommitRef, commit: str, listed: str) -> None:
-    """Refuse a bundle that is not one commit on the branch of a run."""
+    """Refuse a bundle that is not one commit on a reference of ours."""
     heads = [line.partition(" ") for line in listed.splitlines()]
     if [head for head, _, _ in heads] != [commit] or not _BUNDLED.fullmatch(heads[0][2]):
         raise NotCarried(

@@ -25,7 +25,7 @@ from workers.workspace.askpass import Access, without_credentials
 from workers.workspace.files import scratch
 from workers.workspace.git import git
 from workers.workspace.lock import Superseded
-from workers.workspace.repository import branch_of, is_partial, is_shallow
+from workers.workspace.repository import is_partial, is_shallow
 
 PAUSES_S = (0.2, 1.0, 3.0)
 """Between tries of one way, after trouble that passes."""
@@ -48,6 +48,8 @@ class CommitToSend:
     """The commit that the todo began with."""
     first: bool
     """True if the run has sent nothing of this repository yet."""
+    ref: str
+    """The reference at the commit."""
 
 
 class BundleSender:
@@ -143,8 +145,7 @@ class BundleSender:
         self._refuse_over(_size(to_send, without), "its history" if since is None else "what it adds")
         with scratch(self._state) as folder:
             file = folder / "bundle"
-            reference = f"refs/heads/{branch_of(to_send.run_id)}"
-            git("bundle", "create", "--quiet", str(file), reference, *without, cwd=to_send.checkout)
+            git("bundle", "create", "--quiet", str(file), to_send.ref, *without, cwd=to_send.checkout)
             bundle = file.read_bytes()
         self._refuse_over(len(bundle), "its bundle")
         if to_send.commit.encode() not in bundle.partition(b"\n\n")[0]:

@@ -27,7 +27,9 @@ class Begins:
     hosts: Mapping[str, str] = field(default_factory=dict)
     """The only host that may work there."""
     bundles: Mapping[str, str] = field(default_factory=dict)
-    """The run that has the commits for other hosts."""
+    """The key of the commits for other hosts."""
+    change_set: str = ""
+    """The change set that has the tips; empty where a run without one has them."""
 
     def only(self, repos: Collection[str]) -> Begins:
         """Return it for these repositories."""
@@ -36,13 +38,18 @@ class Begins:
             tips={repo: tip for repo, tip in self.tips.items() if repo in repos},
             signed={repo: text for repo, text in self.signed.items() if repo in repos},
             hosts={repo: host for repo, host in self.hosts.items() if repo in repos},
-            bundles={repo: run for repo, run in self.bundles.items() if repo in repos},
+            bundles={repo: key for repo, key in self.bundles.items() if repo in repos},
+            change_set=self.change_set,
         )
 
     def put_into(self, brief: RunBrief) -> RunBrief:
         """Return the brief with the commits that its run takes up."""
-        carried = {"carried_from": self.runs, "carried_tips": dict(self.tips)}
-        return brief.model_copy(update=carried) if self.runs else brief
+        carried = {
+            "carried_from": self.runs,
+            "carried_tips": dict(self.tips),
+            "begins_with": self.change_set,
+        }
+        return brief.model_copy(update=carried) if self.runs or self.tips else brief
 
     def write(self, draft: Draft) -> None:
         """Write the tips into a draft, with the results that state them, and the commits for other hosts."""
@@ -63,6 +70,7 @@ def at_change_set(store: RunStore, change_set: ChangeSet) -> Begins:
         signed={repo: carry.results.get(tip_field(repo), "") for repo in carry.tips},
         hosts=carry.pins,
         bundles=carry.bundles,
+        change_set=change_set.id,
     )
 
 
@@ -75,10 +83,12 @@ def at_run(store: RunStore, run_id: str) -> Begins:
         tips, meta = pipeline.execute()
     repos = list(tips)
     signed = store.redis.hmget(keys.results, [tip_field(repo) for repo in repos]) if repos else []
+    brief = store.brief(run_id)
     return Begins(
-        runs=(run_id, *store.brief(run_id).carried_from),
+        runs=(run_id, *brief.carried_from),
         tips=tips,
         signed={repo: text for repo, text in zip(repos, signed, strict=True) if text},
         hosts={name.removeprefix(HOST): host for name, host in meta.items() if name.startswith(HOST)},
-        bundles=dict.fromkeys(repos, run_id),
+        bundles={repo: keys.bundle(repo) for repo in repos},
+        change_set=brief.change_set,
     )

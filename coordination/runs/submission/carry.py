@@ -8,7 +8,7 @@ from the file: who signs a run must not sign what Redis says.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 
@@ -20,6 +20,7 @@ from coordination.runs.change_sets import ChangeSet
 from coordination.runs.records import TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import HOST, Draft
+from coordination.trust.adoptions import is_adoption
 
 OF_ITS_RUN = frozenset({"intent", "begun_in", "undo", "request"})
 """Facts that the run of a result keeps: another run does not undo it."""
@@ -38,7 +39,7 @@ class Carry:
     """Todo → its signed result; also `tip <repo>` → the one that states the tip."""
     tips: Mapping[str, str] = field(default_factory=dict)
     bundles: Mapping[str, str] = field(default_factory=dict)
-    """Repository → the run that has its commits as bundles."""
+    """Repository → the key of the bundles with its commits."""
     pins: Mapping[str, str] = field(default_factory=dict)
     """Repository → the host that has its commits."""
 
@@ -93,13 +94,14 @@ def read_carry(store: RunStore, found: ChangeSet, todos: Mapping[str, str], repo
         facts |= {todo: _facts(found, run, todos[todo], facts_of.get(todo)) for todo in names}
         output |= {todo: text for todo, text in zip(names, outputs, strict=True) if text}
         results |= {todo: text for todo, text in zip(names, signed, strict=True) if text}
+        results |= dict(_adopted(found, todos, [todo for todo in names if todo not in told]))
     ends = {repo: _end(store, found, repo, run) for repo, run in goes_on.items() if run}
     return Carry(
         facts=facts,
         output=output,
         results=results | {tip_field(repo): end.signed for repo, end in ends.items() if end.signed},
         tips={repo: end.tip for repo, end in ends.items() if end.tip},
-        bundles=_bundles(store, found, goes_on),
+        bundles=_bundles(store, found, goes_on, {repo: end.tip for repo, end in ends.items()}),
         pins={repo: end.host for repo, end in ends.items() if end.host},
     )
 
@@ -132,18 +134,34 @@ def _end(store: RunStore, found: ChangeSet, repo: str, run: str) -> _End:
     return _End(tip=tip, signed=signed, host=host)
 
 
-def _bundles(store: RunStore, found: ChangeSet, goes_on: Mapping[str, str]) -> dict[str, str]:
-    """Return the newest run with bundles of each repository: one that has reverted a landing has none."""
+def _bundles(
+    store: RunStore, found: ChangeSet, goes_on: Mapping[str, str], tips: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the newest bundles of each repository that lead to its tip, or else the newest ones."""
     candidates = [
-        (repo, run)
+        (repo, key)
         for repo, newest in goes_on.items()
-        for run in (*(found.open[repo].runs if repo in found.open else ()), newest)
+        for key in (
+            store.keys.adopted(found.id, repo),
+            *(
+                store.keys.run(run).bundle(repo)
+                for run in (*(found.open[repo].runs if repo in found.open else ()), newest)
+                if run
+            ),
+        )
     ]
     with store.redis.pipeline(transaction=False) as pipeline:
-        for repo, run in candidates:
-            pipeline.exists(store.keys.run(run).bundle(repo))
-        there = pipeline.execute() if candidates else []
-    return {repo: run for (repo, run), exists in zip(candidates, there, strict=True) if exists}
+        for repo, key in candidates:
+            pipeline.exists(key)
+            pipeline.hexists(key, tips.get(repo, ""))
+            pipeline.hexists(key, f"{tips.get(repo, '')} elsewhere")
+        told = iter(pipeline.execute() if candidates else [])
+    best = dict[str, tuple[bool, str]]()
+    for (repo, key), exists, has_tip, knows_tip in zip(candidates, told, told, told, strict=True):
+        leads = bool(has_tip or knows_tip)
+        if exists and (leads or not best.get(repo, (False, ""))[0]):
+            best[repo] = (leads, key)
+    return {repo: key for repo, (_, key) in best.items()}
 
 
 def _read(
@@ -171,6 +189,14 @@ def _facts(found: ChangeSet, run: str, repo: str, recorded: Mapping[str, str] | 
         return {"run": run, **recorded}
     change = found.open.get(repo)
     return {"run": run, "attempt": 0, "fence": 0, **({"commit": change.tip} if change else {})}
+
+
+def _adopted(found: ChangeSet, todos: Mapping[str, str], lost: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield each todo whose run is lost, with the signed adoption that has its work, if there is one."""
+    for todo in lost:
+        change = found.open.get(todos[todo])
+        if change and is_adoption(change.signed):
+            yield todo, change.signed
 
 
 def joined(

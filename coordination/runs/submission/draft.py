@@ -143,9 +143,9 @@ class Draft:
         self._further.append(target)
 
     def copy_bundles(self, bundles: Mapping[str, str]) -> None:
-        """Copy bundles of commits. `bundles`: repository → the run that has them."""
-        for repo, run in bundles.items():
-            self.copy(self._store.keys.run(run).bundle(repo), self.keys.bundle(repo))
+        """Copy bundles of commits. `bundles`: repository → their key."""
+        for repo, key in bundles.items():
+            self.copy(key, self.keys.bundle(repo))
 
     def flush(self) -> None:
         for key, fields in self._fields.items():

@@ -95,7 +95,10 @@ do
       local writer, tip = unpack(call('HMGET', key, 'writer ' .. repo, 'tip ' .. repo))
       if writer == run then
         call('HDEL', key, 'writer ' .. repo)
-        if not tip then call('HDEL', key, 'branch ' .. repo, 'request ' .. repo) end
+        if not tip then
+          call('HDEL', key, 'branch ' .. repo, 'request ' .. repo)
+          call('UNLINK', head .. KEY.adopted .. repo .. ':' .. memo.change_set)
+        end
       end
     end
     if call('EXISTS', key) == 0 then call('SREM', head .. KEY.change_sets, memo.change_set) end

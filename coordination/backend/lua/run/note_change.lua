@@ -9,6 +9,7 @@ local key = head .. KEY.changes .. name
 if call('HEXISTS', key, 'tip ' .. repo) == 0 then return reply('gone') end
 if landed ~= '' then
   call('HSET', key, 'landed ' .. repo, landed)
+  call('UNLINK', head .. KEY.adopted .. repo .. ':' .. name)
 else
   call('HSET', key, 'tip ' .. repo, tip, 'base ' .. repo, base, 'run ' .. repo, run,
     'result ' .. repo, signed, 'runs ' .. repo, change_set.with_run(call('HGET', key, 'runs ' .. repo) or ''))

@@ -1,0 +1,144 @@
+"""Change sets on two machines whose workers require signatures: checked, landed, discarded, adopted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from coordination.backend.client import Profile, connect
+from tests.machines import Loopback, Machine, Site, trusting
+from tests.stage import PLAN, Stage, git
+
+READ = "json.load(open(os.environ['COORD_CONTEXT']))['predecessors']"
+SEES = (
+    f"python3 -c \"import json, os; at = [p['path'] for p in {READ} if p['repo'] == 'up'][-1]; "
+    "assert 'new' in open(at + '/format').read()\""
+)
+TODOS = [
+    {"id": "MAKE", "repo": "up", "action": "echo new > format"},
+    {"id": "USE", "repo": "down", "action": f"{SEES} && echo used > use", "blocked_by": ["MAKE"]},
+]
+WORK = {"up": "format", "down": "use"}
+DEPENDS = {"id": "D", "consumer": "down", "provider": "up", "type": "runtime"}
+
+
+class Two:
+    """A laptop with the file; `up` on ann and `down` on ben, each with a bare remote."""
+
+    def __init__(self, laptop: Stage, ann: Machine, ben: Machine, folder: Path, url: str) -> None:
+        self.laptop, self.folder, self.url = laptop, folder, url
+        self.machines = {"up": ann, "down": ben}
+        self.repos: dict[str, Any] = {
+            "up": {"qa": "grep -q new format"},
+            "down": {"qa": f"{SEES}; test -e use"},
+        }
+        for repo, machine in self.machines.items():
+            path = machine.repo(repo)
+            git(path, "clone", "-q", "--bare", str(path), str(self.remote(repo)))
+            self.repos[repo] |= {"url": str(self.remote(repo)), "path": None}
+            machine.worker(**{repo: repo})
+        self.write(laptop)
+
+    def write(self, stage: Stage, *more: dict[str, Any], **paths: str) -> None:
+        """Write the file with these further todos, on a machine with these checkouts. A sweep is over."""
+        repos = {name: {**fields, "path": paths.get(name)} for name, fields in self.repos.items()}
+        done = {"status": "completed"} if more else {}
+        stage.write([*({**todo, **done} for todo in TODOS), *more], repos=repos)
+        document = yaml.safe_load(stage.file.read_text())
+        document["coordination"]["dependencies"] = [DEPENDS]
+        stage.file.write_text(yaml.safe_dump(document))
+
+    def remote(self, repo: str) -> Path:
+        return self.folder / f"{repo}.git"
+
+    def checkout(self, repo: str) -> Path:
+        return self.machines[repo].folder / repo
+
+    def landed(self) -> list[bool]:
+        """Return whether the remotes have the work."""
+        files = {repo: git(self.remote(repo), "ls-tree", "--name-only", "main").split() for repo in WORK}
+        return [file in files[repo] for repo, file in WORK.items()]
+
+    def commit_by_hand(self, repo: str) -> None:
+        """Commit on a branch of a person, on top of the change set."""
+        path = self.checkout(repo)
+        git(path, "switch", "-qc", "mine", f"coord/{PLAN}")
+        (path / "by-hand").write_text("x\n")
+        git(path, "add", "--all")
+        git(path, "commit", "-qm", "by hand")
+        git(path, "switch", "-q", "main")
+        self.write(self.machines[repo], **{repo: repo})
+
+    def adopt(self, repo: str, *branch: str) -> None:
+        """Adopt a branch, or what is lost, on the machine of a repository, as the person whom all trust."""
+        words = (repo, *branch) if branch else ()
+        identity = str(self.folder / "person")
+        self.machines[repo].ok("adopt", PLAN, *words, "--yes", COORD_IDENTITY=identity)
+
+    def refusals(self) -> list[Any]:
+        """Return what workers have refused for its signature."""
+        found: list[Any] = self.laptop.ok("events", "--kind", "trust.*", "--json").json
+        return found
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[Two]:
+    site = Site(tmp_path, Loopback())
+    try:
+        yield Two(*trusting(site, tmp_path), tmp_path, site.url)
+    finally:
+        site.end()
+
+
+def verdicts(two: Two) -> dict[str, str]:
+    """Return repository → verdict of its check on the change set."""
+    report = two.laptop.coord("qa", "--plan", PLAN, "--json", timeout=40).json
+    return {one["repo"]: one["verdict"] for one in report["checks"]}
+
+
+def test_work_of_two_hosts_is_checked_landed_reverted_and_discarded(two: Two):
+    two.laptop.ok("sweep", PLAN)
+    assert verdicts(two) == {"up": "green", "down": "green"}
+    two.laptop.ok("land", PLAN, "--yes")
+    assert two.landed() == [True, True]
+    two.laptop.ok("revert", PLAN, "--yes")
+    assert two.landed() == [False, False]
+    tips = {one["repo"]: one["tip"] for one in two.laptop.ok("changes", PLAN, "--json").json}
+    assert {repo: git(two.checkout(repo), "rev-parse", f"coord/{PLAN}") for repo in tips} == tips
+
+    assert verdicts(two) == {"up": "green", "down": "green"}, "the restored work has reached the other host"
+    two.laptop.ok("land", PLAN, "--yes", "--via", "local")
+    assert [(two.checkout(repo) / file).exists() for repo, file in WORK.items()] == [True, True]
+    two.laptop.ok("revert", PLAN, "--yes")
+    fresh = two.laptop.ok("sweep", PLAN, "--fresh", "--yes", "--json")
+    assert fresh.states == {"MAKE": "succeeded", "USE": "succeeded"}
+    kept = [git(two.checkout(repo), "for-each-ref", "refs/coord/discarded") for repo in tips]
+    assert all(kept)
+    assert two.refusals() == []
+
+
+def test_adopted_commits_reach_other_hosts_also_after_redis_was_lost(two: Two):
+    two.laptop.ok("sweep", PLAN)
+    for repo in WORK:
+        two.commit_by_hand(repo)
+        unsigned = two.machines[repo].coord("adopt", PLAN, repo, "mine", "--yes")
+        assert unsigned.code == 4
+        two.adopt(repo, "mine")
+    assert verdicts(two) == {"up": "green", "down": "green"}
+
+    more = f"{SEES} && test -e by-hand && echo > more"
+    two.write(two.laptop, {"id": "MORE", "repo": "down", "action": more, "blocked_by": ["MAKE", "USE"]})
+    with connect(two.url, Profile.COMMAND) as redis:
+        lost = [key for part in ("run:*", "change*", "adopted:*") for key in redis.scan_iter(f"coord:{part}")]
+        redis.delete(*lost)
+        for repo in WORK:
+            two.adopt(repo)
+        assert two.laptop.ok("sweep", PLAN, "--json").states["MORE"] == "succeeded"
+        two.laptop.ok("land", PLAN, "--yes")
+        assert two.landed() == [True, True]
+        assert list(redis.scan_iter("coord:adopted:*")) == [], "bundles go with the landing"
+    assert two.refusals() == []
