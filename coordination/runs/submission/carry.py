@@ -94,8 +94,8 @@ def read_carry(store: RunStore, found: ChangeSet, todos: Mapping[str, str], repo
         facts |= {todo: _facts(found, run, todos[todo], facts_of.get(todo)) for todo in names}
         output |= {todo: text for todo, text in zip(names, outputs, strict=True) if text}
         results |= {todo: text for todo, text in zip(names, signed, strict=True) if text}
-        results |= dict(_adopted(found, todos, [todo for todo in names if todo not in told]))
-    ends = {repo: _end(store, found, repo, run) for repo, run in goes_on.items() if run}
+        results |= dict(_adopted(found, todos, [todo for todo in names if todo not in facts_of]))
+    ends = {repo: _end(store, found, repo, run) for repo, run in goes_on.items() if run or repo in found.open}
     return Carry(
         facts=facts,
         output=output,
@@ -155,9 +155,9 @@ def _bundles(
             pipeline.exists(key)
             pipeline.hexists(key, tips.get(repo, ""))
             pipeline.hexists(key, f"{tips.get(repo, '')} elsewhere")
-        told = iter(pipeline.execute() if candidates else [])
+        answers = iter(pipeline.execute() if candidates else [])
     best = dict[str, tuple[bool, str]]()
-    for (repo, key), exists, has_tip, knows_tip in zip(candidates, told, told, told, strict=True):
+    for (repo, key), exists, has_tip, knows_tip in zip(candidates, answers, answers, answers, strict=True):
         leads = bool(has_tip or knows_tip)
         if exists and (leads or not best.get(repo, (False, ""))[0]):
             best[repo] = (leads, key)
