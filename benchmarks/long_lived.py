@@ -26,7 +26,7 @@ from coordination.planner.graph import build
 from coordination.runs.connection import Connection
 from coordination.runs.submission.submit import decide
 from coordination.runs.transactions import start_run
-from coordination.runs.views.progress import follow
+from coordination.runs.views.run_events import follow
 from coordination.settings import Settings
 
 KEPT = timedelta(seconds=10)

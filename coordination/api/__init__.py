@@ -105,9 +105,9 @@ if TYPE_CHECKING:
     from coordination.runs.submission.dry_run import DryRun, Step
     from coordination.runs.views.live import Asked
     from coordination.runs.views.live_todos import LiveTodo
-    from coordination.runs.views.outlook import LevelView, levels_of
-    from coordination.runs.views.progress import RunEvent
+    from coordination.runs.views.progress import LevelView, levels_of
     from coordination.runs.views.raw_records import IN_HAND
+    from coordination.runs.views.run_events import RunEvent
     from coordination.runs.views.run_view import LAST
     from coordination.services.graph import Phase
     from coordination.services.outcome import ServicesOutcome
@@ -324,8 +324,8 @@ _HOMES = {
     "runs.submission.dry_run": ("DryRun", "Step"),
     "runs.views.live": ("Asked",),
     "runs.views.live_todos": ("LiveTodo",),
-    "runs.views.outlook": ("LevelView", "levels_of"),
-    "runs.views.progress": ("RunEvent",),
+    "runs.views.progress": ("LevelView", "levels_of"),
+    "runs.views.run_events": ("RunEvent",),
     "runs.views.raw_records": ("IN_HAND",),
     "runs.views.run_view": ("LAST",),
     "services.graph": ("Phase",),

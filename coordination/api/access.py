@@ -213,7 +213,7 @@ class EcosystemAccess:
 
     def running_redis(self) -> str | None:
         """Return the Redis that is configured, or the embedded server if it runs; start nothing."""
-        from coordination.operations.glance import running_redis
+        from coordination.operations.quick_queries import running_redis
 
         return running_redis(self.path, self.settings)
 
@@ -307,10 +307,10 @@ class EcosystemAccess:
 
     def ask_live(self, question: Callable[[Live], A], nothing: A) -> A:
         """Ask about the state of runs at this moment: an answer at once, or `nothing`. Starts no server."""
-        from coordination.operations.glance import glance
+        from coordination.operations.quick_queries import query_quickly
 
         try:
-            seen = glance(self.path, self.settings, question)
+            seen = query_quickly(self.path, self.settings, question)
         except (CoordinationError, OSError):  # wrong settings are reported by the commands that need them
             return nothing
         return seen.answer if seen else nothing

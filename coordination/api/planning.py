@@ -65,7 +65,7 @@ class Planner:
 
     def with_durations(self, graph: PlanGraph) -> PlanGraph:
         """Return the graph with hours learned from earlier runs: of Redis, or else of the history."""
-        from coordination.operations.glance import learned_durations
+        from coordination.operations.quick_queries import learned_durations
         from coordination.planner.hours import LearnedFrom
 
         if not graph.unknown:

@@ -21,7 +21,7 @@ from coordination.runs.replies import Reply
 from coordination.runs.retrying import named_checkpoints
 from coordination.runs.store import LONGEST_TITLE
 from coordination.runs.submission.structure import refuse_changed
-from coordination.runs.views import progress as following
+from coordination.runs.views import run_events
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
@@ -265,8 +265,8 @@ class Run(RunReading):
         return Run(self._access, run_id)
 
 
-def _is_end(event: following.RunEvent | None) -> bool:
-    return event is not None and event.what == following.ENDED
+def _is_end(event: run_events.RunEvent | None) -> bool:
+    return event is not None and event.what == run_events.ENDED
 
 
 def _own_worker(access: EcosystemAccess) -> Signer | None:

@@ -16,7 +16,7 @@ from coordination.messages.live import BEGINNING
 from coordination.runs.connection import Connection
 from coordination.runs.logs import LogReader, marked, prefixed
 from coordination.runs.records import Progress, RunStatus, RunView, TodoState, TodoView
-from coordination.runs.views import progress as following
+from coordination.runs.views import run_events
 from coordination.runs.views.raw_records import in_hand
 from coordination.text import did_you_mean
 
@@ -151,10 +151,10 @@ class RunReading:
 
     # Followed
 
-    def follow(self, since: str = BEGINNING) -> Iterator[following.RunEvent | None]:
+    def follow(self, since: str = BEGINNING) -> Iterator[run_events.RunEvent | None]:
         """Yield each event after `since`, and None at each tick without one, until the run ends."""
         with self._reached() as connection:
-            yield from following.follow(connection.blocking, connection.keys, self.id, since=since)
+            yield from run_events.follow(connection.blocking, connection.keys, self.id, since=since)
 
     def last_event(self) -> str:
         """Return the id of the newest event."""

@@ -32,7 +32,7 @@ from coordination.events.records import Event, place
 from coordination.events.stream import EventStream, Follower
 from coordination.messages.live import BEGINNING
 from coordination.runs.records import TodoState
-from coordination.runs.views import progress
+from coordination.runs.views import run_events
 
 LOOK_EVERY_S = 0.3
 """Pause between two looks for a server, while none runs."""
@@ -45,7 +45,7 @@ Subscriber = Callable[[Event], object]
 logger = logging.getLogger(__name__)
 
 
-def event_of(run_id: str, event: progress.RunEvent) -> Event:
+def event_of(run_id: str, event: run_events.RunEvent) -> Event:
     """Return an entry of a run's own stream as an event; its id is that of the entry."""
     kind, facts = event.what, dict(event.fields)
     noun, _, word = kind.partition(".")
@@ -233,7 +233,7 @@ class Subscribers(BackgroundService):
         ):
             begin = BEGINNING
         found = self._reader.xrange(Keys(self._namespace()).run(event.run).events, begin, event.entry)
-        made = [run_event for entry in found if (run_event := progress.event_of(*entry)) is not None]
+        made = [run_event for entry in found if (run_event := run_events.event_of(*entry)) is not None]
         return [event_of(event.run, run_event) for run_event in made]
 
     def _end(self) -> str | datetime:

@@ -6,7 +6,7 @@
 
 The Lua step that makes a change writes its event, in `backend/lua/events.lua`, so each change has exactly
 one,
-however often the step is repeated. A run has its own stream besides (`runs/views/progress.py`), which ends
+however often the step is repeated. A run has its own stream besides (`runs/views/run_events.py`), which ends
 with
 the run and also tells which todos are ready and dispatched.
 

@@ -7,7 +7,7 @@
 | `doctor.py` `checkup.py` | problems of an installation with remedies; the underlying facts |
 | `machine_check.py` | the part of doctor on the machine where it runs |
 | `executable.py` | checks of whether plans of a valid file can be executed |
-| `glance.py` | quick queries about runs that do not wait for Redis |
+| `quick_queries.py` | queries about runs that do not wait for Redis |
 | `acl.py` | permissions of Redis users |
 | `flower.py` `flower_app.py` | starting Flower; its process |
 | `metrics.py` `listening.py` | metrics for Prometheus; listening sockets and limits of HTTP servers |

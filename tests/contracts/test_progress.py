@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from coordination.cli.runs.outlook import brief, outlook
+from coordination.cli.runs.progress_text import brief, progress_lines
 from coordination.errors import Unreadable
 from coordination.models import Strategy
 from coordination.runs.presence import Presence, Worker
@@ -137,7 +137,7 @@ def test_two_readers_see_the_same_and_only_one_that_comes_later_sees_less(run: H
 def test_the_end_of_a_large_run_is_at_least_what_is_shown(run: Harness, monkeypatch: pytest.MonkeyPatch):
     begin(run)
     exact = progress(run)
-    for module in ("planner.remaining", "runs.views.outlook"):
+    for module in ("planner.remaining", "runs.views.progress"):
         monkeypatch.setattr(f"coordination.{module}.SIMULATED", 2)
     bound = progress(run)
 
@@ -145,7 +145,7 @@ def test_the_end_of_a_large_run_is_at_least_what_is_shown(run: Harness, monkeypa
     assert exact.left_s is not None
     assert 0 < (bound.left_s or 0) <= exact.left_s
     assert "at least" in brief(bound)
-    assert next(outlook(bound)).endswith("or later")
+    assert next(progress_lines(bound)).endswith("or later")
 
 
 def test_a_run_that_has_ended_is_at_100_and_not_before(run: Harness):

@@ -15,7 +15,7 @@ from coordination.runs.rollback import preview_of, refuse_built_on, refuse_to_ac
 from coordination.runs.submission.conflicts import refuse_conflicts_of
 from coordination.runs.views.live import Live
 from coordination.runs.views.metrics import CensusTaker
-from coordination.runs.views.progress import ENDED, RunEvent, follow
+from coordination.runs.views.run_events import ENDED, RunEvent, follow
 from coordination.runs.views.run_view import RunReader
 from tests.contracts.carrier import BAD, Harness
 from tests.contracts.test_carry_over import retry

@@ -27,7 +27,7 @@ from coordination.history.trends import trends
 from coordination.planner.hours import LearnedFrom
 from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
-from coordination.runs.views.progress import all_events
+from coordination.runs.views.run_events import all_events
 from coordination.runs.views.run_figures import stream_source
 from coordination.runs.views.timeline import timeline
 from coordination.settings import Settings

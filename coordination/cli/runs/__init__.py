@@ -4,7 +4,7 @@
 |---|---|
 | `sweep.py` `retry.py` | start a run, follow it, write it back; checkpoints |
 | `dry_run.py` `forecast.py` | preview of a sweep; graph and forecast of a plan |
-| `progress.py` `outlook.py` `summary.py` `advice.py` | output while a run goes on and after it has ended |
+| `live_progress.py` `progress_text.py` `summary.py` `advice.py` | output during and after a run |
 | `inspection.py` `control.py` | list, show, watch, logs, sync; pause, resume, cancel, approve, reject |
 | `changes.py` | `changes`, `diff`, `adopt` and `resolve` |
 | `requests.py` | `pr`: the pull requests of change sets |

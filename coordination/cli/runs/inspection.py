@@ -101,7 +101,7 @@ def show_run(call: CliContext, run: str, gantt: Path | None, by_level: bool, for
 
 
 def _print(view: RunView, *, by_level: bool) -> None:
-    from coordination.cli.runs.outlook import outlook, print_levels
+    from coordination.cli.runs.progress_text import print_levels, progress_lines
 
     print_head(view, bound=True)
     if view.signed_by:
@@ -111,7 +111,7 @@ def _print(view: RunView, *, by_level: bool) -> None:
             click.echo(f"not signed: {plain(what)}")
     print_unwritten(view)
     if view.progress and not view.status.ended:
-        for text in outlook(view.progress):
+        for text in progress_lines(view.progress):
             click.echo(text)
     (print_levels if by_level else print_todos)(view)
     if view.change_set:
@@ -133,7 +133,7 @@ def _draw(run: Run, path: Path) -> None:
 @click.pass_obj
 def watch(call: CliContext, run: str, as_json: bool) -> int:
     """Follow RUN until it ends, from any terminal or machine; exit as `sweep` does."""
-    from coordination.cli.runs.progress import Following
+    from coordination.cli.runs.live_progress import Following
     from coordination.cli.runs.summary import exit_code
     from coordination.cli.runs.sweep import conclude
 

@@ -15,7 +15,7 @@ from coordination.cli.context import CliContext, aloud
 from coordination.cli.options.prompts import confirm, yes_option
 from coordination.cli.options.values import choice
 from coordination.cli.runs.inspection import the_run
-from coordination.cli.runs.progress import Following
+from coordination.cli.runs.live_progress import Following
 from coordination.cli.runs.summary import BLOCKED, SOME_FAILED, format_work, print_end
 from coordination.cli.runs.sweep import see_through, write_back
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json

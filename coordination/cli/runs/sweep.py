@@ -23,7 +23,7 @@ from coordination.cli.options.values import choice, more_than_zero
 from coordination.cli.runs.advice import print_advice
 from coordination.cli.runs.changes import discard_before
 from coordination.cli.runs.dry_run import print_preview
-from coordination.cli.runs.progress import Following
+from coordination.cli.runs.live_progress import Following
 from coordination.cli.runs.summary import BLOCKED, INTERRUPTED, NOTHING, exit_code, format_work, print_end
 from coordination.cli.screen.output import print_json
 from coordination.errors import Conflict, CoordinationError, Unreachable

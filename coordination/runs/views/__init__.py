@@ -5,8 +5,8 @@
 | `run_view.py`, `todo_view.py` | a run with its todos; one todo: state, wait, durations |
 | `run_list.py` | the newest runs, by plan and status |
 | `raw_records.py` | the fields of todos as Redis keeps them |
-| `progress.py` | the events of a run, followed |
-| `outlook.py`, `progress_reader.py` | how far a run is and how it goes on; reads that |
+| `run_events.py` | the events of a run: all of them, or followed |
+| `progress.py`, `progress_reader.py` | the progress of a live run: computed from its todos; read from Redis |
 | `timeline.py`, `gantt.py` | the attempts and waits of each todo over time; the same as an SVG chart |
 | `pictures.py` | the graph and the Gantt chart of a run |
 | `live.py`, `live_todos.py` | the state of runs, locks and breakers at this moment; todos in live runs |

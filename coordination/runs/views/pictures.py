@@ -12,7 +12,7 @@ from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.records import RunView, TodoView
 from coordination.runs.store import RunStore
 from coordination.runs.views.gantt import draw as draw_gantt
-from coordination.runs.views.progress import all_events
+from coordination.runs.views.run_events import all_events
 from coordination.runs.views.run_view import RunReader
 from coordination.runs.views.timeline import timeline, timeline_critical_path
 from coordination.text import counted, format_hours

@@ -1,115 +1,326 @@
-"""Follow a run event by event, from anywhere and any number of times: the events are in a stream."""
+"""Tell how far a live run is and how it goes on, from its todos and counters. Pure.
+
+`Outline` is the part of a run that never changes, so that a follower reads it once: for 50,000 todos it is
+megabytes. The rules for percent and the expected end are in planner/remaining.py.
+"""
 
 from __future__ import annotations
 
-import logging
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from heapq import nsmallest
 
-import redis
+from pydantic import BaseModel
 
-from coordination.backend.keys import Keys
-from coordination.messages.live import BEGINNING, TICK_S, Following
-from coordination.messages.outage import PATIENCE_S
-from coordination.runs.records import RunStatus
+from coordination.planner.gates import MILESTONE_REPO
+from coordination.planner.remaining import SIMULATED, Expected, OpenTodo, Pace, Source, percent, rest_s
+from coordination.planner.resources import Supply
+from coordination.runs.records import (
+    Descriptor,
+    NextTodo,
+    NoEta,
+    Progress,
+    RunningTodo,
+    RunStatus,
+    RunView,
+    TodoState,
+    TodoView,
+    WaitingTodos,
+    WaitReason,
+)
 
-ENDED = "run.ended"
-_WHAT = re.compile(r"(run|level|todo|redis)\.[a-z_]{1,32}")
-READ_AT_ONCE = 5000
-_ATTEMPT = re.compile(r"[0-9]{1,9}")
+SHOWN = 20
+"""Largest number of items of each list."""
+SHOWN_NEXT = 5
+LONGEST_TEXT = 500
+FOREVER = timedelta(days=36_500)
+TURN = frozenset({WaitReason.REPOSITORY, WaitReason.SLOT, WaitReason.RESOURCE})
+"""Waits that end when another todo ends."""
+TELLING = (
+    TodoState.RUNNING, TodoState.COMPENSATING, TodoState.RETRYING, TodoState.PARKED, TodoState.DISPATCHED,
+    TodoState.READY, TodoState.WAITING, TodoState.COMPENSATION_FAILED, TodoState.FAILED, TodoState.CANCELLED,
+    TodoState.SKIPPED, TodoState.COMPENSATED, TodoState.SUCCEEDED,
+)  # fmt: skip
+"""All states. A level has the first one that occurs in it: that of an open todo, else the worst end."""
+UNFORESEEABLE = {
+    WaitReason.PERSON: NoEta.PERSON,
+    WaitReason.WORKER: NoEta.WORKER,
+    WaitReason.TROUBLE: NoEta.TROUBLE,
+    WaitReason.BASE: NoEta.TROUBLE,
+}
+"""Waits that nothing in the run ends."""
+COUNTERS = (
+    "expected_ms",
+    "ended_ms",
+    "intents",
+    *(f"{name}.{source.letter}" for source in Source for name in ("paced", "pace")),
+)
+"""Fields of `meta` that the steps count."""
 
-logger = logging.getLogger(__name__)
+
+@dataclass(frozen=True, kw_only=True)
+class Outline:
+    """The part of a run that never changes."""
+
+    predecessors: Mapping[str, Collection[str]]
+    """Todo → its predecessors; each key comes after its own predecessors."""
+    places: Mapping[str, Descriptor]
+    expected: Mapping[str, Expected]
+    asking: frozenset[str]
+    """Todos that wait for a person before they begin, or that a person does."""
+    supply: Supply
+    repos: frozenset[str]
+    slots: int
+    """How many of its todos could run at once with any number of workers."""
 
 
-@dataclass(frozen=True)
-class RunEvent:
-    """An event; `what` is `run.<word>`, `level.<word>`, `todo.<state>`,
-    `todo.lost`, `todo.poison` or `redis.restarted`.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """The part of a run that changes, at one time."""
 
-    id: str
-    what: str
-    todo: str
-    fields: Mapping[str, str]
-
-    @property
-    def at_ms(self) -> int:
-        return int(self.id.partition("-")[0])
+    run: RunView
+    states: Mapping[str, TodoState]
+    in_hand: Sequence[TodoView]
+    """The todos that have begun, or that wait for something, and have not ended."""
+    counters: Mapping[str, str]
+    now_ms: int
+    slots: int | None = None
+    """Slots of the workers that are there; None: unknown."""
 
 
-def event_of(entry_id: str, fields: Mapping[str, str]) -> RunEvent | None:
-    """Return the event, None if the entry is none: other programs can write to Redis too."""
-    what, todo = fields.get("what", ""), fields.get("todo")
-    if todo is None or not _WHAT.fullmatch(what) or not _ATTEMPT.fullmatch(fields.get("attempt", "1")):
-        return None
-    return RunEvent(
-        entry_id, what, todo, {name: value for name, value in fields.items() if name not in ("what", "todo")}
+class LevelView(BaseModel):
+    """One level of a run's graph."""
+
+    level: int
+    state: TodoState
+    """The furthest state of its open todos; if all have ended, the worst end."""
+    counts: Mapping[str, int]
+    todos: tuple[str, ...]
+
+
+def ended(run: RunView) -> Progress:
+    return Progress(at=run.finished_at, percent=100.0, no_eta=NoEta.ENDED, why_no_eta="the run has ended")
+
+
+def only_percent(run: RunView, counters: Mapping[str, str], now_ms: int) -> Progress:
+    """Return the progress of a run whose todos are not read."""
+    return Progress(
+        at=_iso(now_ms),
+        percent=_percent(run, counters, ()),
+        no_eta=NoEta.LARGE,
+        why_no_eta=f"the run is large: coord show-run {run.run_id}",
     )
 
 
-def all_events(client: redis.Redis, keys: Keys, run_id: str) -> Iterator[RunEvent]:
-    """Yield the events of a run so far, in order."""
-    since = "-"
-    while entries := client.xrange(keys.run(run_id).events, since, count=READ_AT_ONCE):
-        for key, fields in entries:
-            if event := event_of(key, fields):
-                yield event
-        since = f"({key}"
-
-
-def follow(
-    reader: redis.Redis,
-    keys: Keys,
-    run_id: str,
-    *,
-    since: str = BEGINNING,
-    tick_s: float = TICK_S,
-    patience_s: float = PATIENCE_S,
-) -> Iterator[RunEvent | None]:
-    """Yield every event from `since` on, and None after each tick without one.
-
-    The iterator ends with a `run.ended` after which the run is over: an ended run may be rolled back, and
-    then ends again. `reader` must be a blocking client (Profile.READER). Raise Unreachable when Redis does
-    not answer for `patience_s`.
-    """
-    hint = f"the run continues when Redis is back; then: coord watch {run_id}"
-    following = Following(
-        reader, {keys.run(run_id).events: since}, hint=hint, patience_s=patience_s, tick_s=tick_s
+def progress_of(outline: Outline, moment: Moment) -> Progress:
+    """Return the progress of a live run."""
+    run = moment.run
+    todos = dict(_open(outline, moment))
+    running = [todo for todo in todos.values() if todo.elapsed_s is not None]
+    figures = Progress(
+        at=_iso(moment.now_ms),
+        percent=_percent(run, moment.counters, running),
+        running=tuple(_running(outline, moment)),
+        waiting=tuple(_waiting(moment)),
     )
-    last = since
-    while True:
-        entries = following.read()
-        if not entries:
-            if _is_over(reader, keys, run_id, last):
-                return
-            yield None
-        for entry in entries:
-            last = entry.id
-            if (event := event_of(entry.id, entry.fields)) is None:
-                logger.warning("%s of run %s is not an event of coord: skipped", entry.id, run_id)
-                continue
-            yield event
-            if event.what == ENDED and _holds(reader, keys, run_id, event):
-                return
+    if run.status is RunStatus.ROLLING_BACK:
+        words = "nothing is known about the time that it takes to undo the todos"
+        return figures.model_copy(update={"no_eta": NoEta.ROLLING_BACK, "why_no_eta": words})
+    slots = min(outline.slots, moment.slots or outline.slots)
+    left_s = rest_s(
+        todos,
+        outline.predecessors,
+        slots=slots,
+        by_level=run.strategy == "levels",
+        pace=_pace(moment.counters),
+        supply=outline.supply,
+    )
+    reason, why = _no_eta(run, moment.in_hand, left_s)
+    return figures.model_copy(
+        update={
+            "left_s": None if left_s is None else round(left_s, 1),
+            "at_least": left_s is not None and len(todos) > SIMULATED,
+            "eta": None if reason or left_s is None else _after(moment.now_ms, left_s),
+            "no_eta": reason,
+            "why_no_eta": why,
+            "approvals": sum(moment.states.get(todo) is TodoState.WAITING for todo in outline.asking),
+            "next": tuple(_next(outline, moment, by_level=run.strategy == "levels")),
+        }
+    )
 
 
-def _holds(reader: redis.Redis, keys: Keys, run_id: str, ended: RunEvent) -> bool:
-    with suppress(redis.ConnectionError, redis.TimeoutError):  # then it is checked at the next quiet moment
-        status, finished_at = reader.hmget(keys.run(run_id).meta, ["status", "finished_at"])
-        return status is None or (
-            RunStatus(status).ended and ended.fields.get("at", finished_at) == finished_at
+def _percent(run: RunView, counters: Mapping[str, str], running: Iterable[OpenTodo]) -> float:
+    if run.status is RunStatus.ROLLING_BACK:
+        undone = run.counts.get(TodoState.COMPENSATED, 0)
+        left = _number(counters.get("intents")) if "intents" in counters else 1
+        return percent(total_s=0, ended_s=0, todos=int(undone + left), ended=undone)
+    return percent(
+        total_s=_number(counters.get("expected_ms")) / 1000,
+        ended_s=_number(counters.get("ended_ms")) / 1000,
+        running=running,
+        todos=sum(run.counts.values()),
+        ended=sum(n for state, n in run.counts.items() if TodoState(state).ended),
+    )
+
+
+def _pace(counters: Mapping[str, str]) -> Pace:
+    return Pace(
+        todos={source: int(_number(counters.get(f"paced.{source.letter}"))) for source in Source},
+        logs={source: _number(counters.get(f"pace.{source.letter}")) for source in Source},
+    )
+
+
+def _number(text: str | None) -> float:
+    """Return 0 for a text that is no number: anybody may have written it to Redis."""
+    try:
+        return float(text or 0)
+    except ValueError:
+        return 0.0
+
+
+def _open(outline: Outline, moment: Moment) -> Iterator[tuple[str, OpenTodo]]:
+    elapsed = {todo.id: todo.duration_s for todo in moment.in_hand if todo.state is TodoState.RUNNING}
+    unknown = Expected(seconds=0.0, source=Source.UNKNOWN)
+    for name, place in outline.places.items():
+        if name in outline.predecessors and not moment.states.get(name, TodoState.SKIPPED).ended:
+            repo = MILESTONE_REPO if place.kind == "manual" else place.repo
+            yield (
+                name,
+                OpenTodo(
+                    expected=outline.expected.get(name, unknown),
+                    repo=repo,
+                    level=place.level,
+                    order=_number(place.order),
+                    elapsed_s=(elapsed[name] or 0.0) if name in elapsed else None,
+                ),
+            )
+
+
+def _running(outline: Outline, moment: Moment) -> Iterator[RunningTodo]:
+    found = [t for t in moment.in_hand if t.state in (TodoState.RUNNING, TodoState.COMPENSATING) and t.worker]
+    for todo in sorted(found, key=_since)[:SHOWN]:
+        expected = outline.expected.get(todo.id)
+        undone = todo.state is TodoState.COMPENSATING
+        yield RunningTodo(
+            id=todo.id,
+            repo=todo.repo,
+            worker=todo.worker,
+            host=todo.host,
+            attempt=todo.attempt,
+            since=todo.since if undone else todo.started_at,
+            running_s=None if undone else todo.duration_s,
+            expected_s=expected.seconds if expected and not undone else None,
         )
-    return False
 
 
-def _is_over(reader: redis.Redis, keys: Keys, run_id: str, last: str) -> bool:
-    """Return whether no further event comes: its end was reported before, or its records were deleted."""
-    run = keys.run(run_id)
-    with suppress(redis.ConnectionError, redis.TimeoutError):
-        status = reader.hget(run.meta, "status")
-        return status is None or (
-            RunStatus(status).ended and not reader.xrange(run.events, f"({last}", count=1)
+def _waiting(moment: Moment) -> Iterator[WaitingTodos]:
+    groups: dict[tuple[WaitReason, str], list[TodoView]] = {}
+    for todo in moment.in_hand:
+        if todo.waits_for and todo.wait_reason:
+            groups.setdefault((todo.wait_reason, todo.waits_for[:LONGEST_TEXT]), []).append(todo)
+    first = {key: min(todos, key=_since) for key, todos in groups.items()}
+    for key in sorted(groups, key=lambda key: _since(first[key]))[:SHOWN]:
+        todos = sorted(groups[key], key=_since)
+        yield WaitingTodos(
+            reason=key[0],
+            waits_for=key[1],
+            count=len(todos),
+            todos=tuple(todo.id for todo in todos[:SHOWN]),
+            since=first[key].since,
         )
-    return False
+
+
+def _next(outline: Outline, moment: Moment, *, by_level: bool) -> Iterator[NextTodo]:
+    """Yield the todos that start when something ends: first those that wait for their turn only, then those
+    whose open predecessors run.
+    """
+    states, waits = moment.states, {todo.id: todo.wait_reason for todo in moment.in_hand}
+    queued = [
+        name
+        for name, state in states.items()
+        if name in outline.predecessors and (state is TodoState.READY or waits.get(name) in TURN)
+    ]
+    first = nsmallest(SHOWN_NEXT, queued, key=_urgency(outline))
+    yield from (NextTodo(id=name, repo=outline.places[name].repo) for name in first)
+    following = _next_level(outline, states) if by_level else _behind_running(outline, states)
+    for name in nsmallest(SHOWN_NEXT - len(first), following, key=_urgency(outline)):
+        yield NextTodo(id=name, repo=outline.places[name].repo, after=tuple(following[name][:SHOWN_NEXT]))
+
+
+def _urgency(outline: Outline) -> Callable[[str], tuple[float, str]]:
+    return lambda name: (_number(outline.places[name].order), name)
+
+
+def _behind_running(outline: Outline, states: Mapping[str, TodoState]) -> Mapping[str, Sequence[str]]:
+    """Return the waiting todos whose open predecessors all run, with those."""
+    found: dict[str, Sequence[str]] = {}
+    for name, before in outline.predecessors.items():
+        if states.get(name) is TodoState.WAITING:
+            open_ones = [other for other in before if states.get(other) is not TodoState.SUCCEEDED]
+            if all(states.get(other) is TodoState.RUNNING for other in open_ones):
+                found[name] = open_ones
+    return found
+
+
+def _next_level(outline: Outline, states: Mapping[str, TodoState]) -> Mapping[str, Sequence[str]]:
+    """Return the waiting todos of the next level, with the todos of earlier levels that have not ended."""
+    waiting = [name for name in outline.predecessors if states.get(name) is TodoState.WAITING]
+    level = min((outline.places[name].level for name in waiting), default=0)
+    before = [
+        name
+        for name in outline.predecessors
+        if name in states and not states[name].ended and outline.places[name].level < level
+    ]
+    return {name: before for name in waiting if outline.places[name].level == level}
+
+
+def _no_eta(
+    run: RunView, in_hand: Sequence[TodoView], left_s: float | None
+) -> tuple[NoEta | None, str | None]:
+    if run.internal_error:
+        return NoEta.STUCK, f"internal error: {run.internal_error[:LONGEST_TEXT]}"
+    if run.status is RunStatus.PAUSED:
+        by = f" by {run.steered_by}" if run.steered_by else ""
+        return NoEta.PAUSED, f"the run is paused{by}: coord resume {run.run_id}"
+    for wait, reason in UNFORESEEABLE.items():
+        todos = [t for t in in_hand if t.wait_reason is wait and t.state is not TodoState.RUNNING]
+        if todos:
+            first, more = min(todos, key=_since), len(todos) - 1
+            who = f"{first.id} and {more} more wait" if more else f"{first.id} waits"
+            return reason, f"{who} for {(first.waits_for or '')[:LONGEST_TEXT]}"
+    if left_s is None:
+        return NoEta.UNKNOWN, "no todo has an estimate or was executed before, and none has ended yet"
+    return None, None
+
+
+def levels_of(run: RunView) -> tuple[LevelView, ...]:
+    """Return the levels of a run's graph, with its todos."""
+    levels: dict[int, list[TodoView]] = {}
+    for todo in run.todos:
+        levels.setdefault(todo.level, []).append(todo)
+    return tuple(_level(level, todos) for level, todos in sorted(levels.items()))
+
+
+def _level(level: int, todos: Sequence[TodoView]) -> LevelView:
+    counts = Counter(todo.state for todo in todos)
+    return LevelView(
+        level=level,
+        state=next(state for state in TELLING if counts[state]),
+        counts={state: counts[state] for state in TodoState if counts[state]},
+        todos=tuple(todo.id for todo in todos),
+    )
+
+
+def _since(todo: TodoView) -> str:
+    return todo.since or todo.started_at or ""
+
+
+def _iso(at_ms: float) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+def _after(now_ms: int, left_s: float) -> str:
+    left = min(timedelta(seconds=max(left_s, 0.0)), FOREVER)
+    return (datetime.fromtimestamp(now_ms / 1000, UTC) + left).isoformat(timespec="milliseconds")

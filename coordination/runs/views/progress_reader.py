@@ -14,7 +14,7 @@ from coordination.planner.resources import Supply
 from coordination.runs.brief import RunBrief
 from coordination.runs.presence import Presence
 from coordination.runs.records import LIVE, Descriptor, NoEta, Progress, RunView, TodoState, TodoView
-from coordination.runs.views.outlook import COUNTERS, Moment, Outline, ended, only_percent, progress_of
+from coordination.runs.views.progress import COUNTERS, Moment, Outline, ended, only_percent, progress_of
 from coordination.runs.views.raw_records import LOOKED_AT
 from coordination.runs.views.run_view import RunReader, readable
 

@@ -13,7 +13,7 @@ from coordination.errors import NotFound, Unreadable
 from coordination.events.records import Event, place
 from coordination.events.stream import EventStream
 from coordination.history.stream import StreamSource
-from coordination.runs.views.progress import all_events
+from coordination.runs.views.run_events import all_events
 from coordination.runs.views.run_view import DAMAGE, RunReader
 from coordination.runs.views.timeline import timeline
 from coordination.settings import Settings

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from coordination.runs.records import TodoState, WaitReason
-from coordination.runs.views.progress import RunEvent
+from coordination.runs.views.run_events import RunEvent
 
 STATES = frozenset(state.value for state in TodoState)
 LOST = "lost"

@@ -141,7 +141,7 @@ ELSEWHERE = {
     "runs.logs.": "a command that reads logs",
     "runs.retrying.named_checkpoints.clear": "a command that deletes the checkpoints of ended runs",
     "runs.views.run_view.": "a command that looks at runs",
-    "runs.views.progress.": "a command that follows a run",
+    "runs.views.run_events.": "a command that follows a run",
     "messages.": "programs that use messages by themselves; killed in "
     "tests/contracts/test_messages_faults.py",
     "inbox/": "the same",

@@ -27,7 +27,7 @@ from rich.progress import (
 from rich.text import Text
 
 from coordination.api import BEGINNING, IN_HAND, NO_ROOM, RunEvent, RunStatus, RunView, TodoState
-from coordination.cli.runs.outlook import brief
+from coordination.cli.runs.progress_text import brief
 from coordination.cli.runs.summary import (
     Reminders,
     Wait,

@@ -31,7 +31,7 @@ class Seen(Generic[A]):
     answer: A
 
 
-def glance(
+def query_quickly(
     ecosystem: Path, settings: Settings, question: Callable[[Live], A], patience: timedelta = PATIENCE
 ) -> Seen[A] | None:
     """Return the answer; None if there is no Redis, or it did not answer in time."""
@@ -73,7 +73,7 @@ def _query(
         except (RedisError, CoordinationError, OSError, LookupError, TypeError, ValueError):
             return  # unreachable, not permitted, or damaged
 
-    thread = threading.Thread(target=ask, name="glance", daemon=True)
+    thread = threading.Thread(target=ask, name="quick-query", daemon=True)
     thread.start()
     thread.join(patience.total_seconds())
     return next(iter(seen), None)
@@ -83,5 +83,5 @@ def learned_durations(
     ecosystem: Path, settings: Settings, groups: Collection[Group]
 ) -> Mapping[Group, float] | None:
     """Return the median hours of groups of similar todos; None if no Redis answers."""
-    seen = glance(ecosystem, settings, lambda live: live.learned(groups))
+    seen = query_quickly(ecosystem, settings, lambda live: live.learned(groups))
     return seen.answer if seen else None

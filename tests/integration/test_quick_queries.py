@@ -13,7 +13,7 @@ import yaml
 from coordination import Coord
 from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import EmbeddedServer
-from coordination.operations.glance import Seen, glance, learned_durations
+from coordination.operations.quick_queries import Seen, learned_durations, query_quickly
 from coordination.runs.records import TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.views.live import Live
@@ -84,29 +84,31 @@ def test_the_runs_are_told_newest_first_for_whoever_is_to_choose(run: Harness, l
 def test_a_redis_that_answers_is_asked(redis_url: str, tmp_path: Path):
     settings = Settings(redis_url=redis_url)
 
-    assert glance(tmp_path / "ecosystem.yaml", settings, lambda live: live.todo("A")) == Seen(answer=None)
+    assert query_quickly(tmp_path / "ecosystem.yaml", settings, lambda live: live.todo("A")) == Seen(
+        answer=None
+    )
 
 
 def test_the_embedded_server_is_asked_while_it_runs_and_never_started(tmp_path: Path):
     file = tmp_path / "ecosystem.yaml"
 
-    assert glance(file, Settings(), lambda live: 1) is None
+    assert query_quickly(file, Settings(), lambda live: 1) is None
     assert list(tmp_path.iterdir()) == []
 
     server = EmbeddedServer(tmp_path / ".coord", Settings())
     server.start()
     try:
-        assert glance(file, Settings(), lambda live: live.todo("A")) == Seen(answer=None)
+        assert query_quickly(file, Settings(), lambda live: live.todo("A")) == Seen(answer=None)
     finally:
         server.stop()
-    assert glance(file, Settings(), lambda live: 1) is None
+    assert query_quickly(file, Settings(), lambda live: 1) is None
 
 
 def test_a_redis_that_never_answers_is_not_waited_for(tmp_path: Path):
     asked = graph({"A": "r1"})
     with listening(silent) as port:
         settings = Settings(redis_url=f"redis://127.0.0.1:{port}")
-        assert glance(tmp_path / "e.yaml", settings, lambda live: live.todo("A")) is None
+        assert query_quickly(tmp_path / "e.yaml", settings, lambda live: live.todo("A")) is None
         assert learned_durations(tmp_path / "e.yaml", settings, asked.unknown) is None
 
 
@@ -114,21 +116,26 @@ def test_an_answer_that_does_not_come_is_not_waited_for(redis_url: str, tmp_path
     """As where the name of its host is looked up for minutes."""
     never = threading.Event()
     try:
-        assert glance(tmp_path / "e.yaml", Settings(redis_url=redis_url), lambda live: never.wait()) is None
+        assert (
+            query_quickly(tmp_path / "e.yaml", Settings(redis_url=redis_url), lambda live: never.wait())
+            is None
+        )
     finally:
         never.set()
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "no address", "redis://localhost/x"])
 def test_whatever_is_wrong_with_redis_is_silence(url: str, tmp_path: Path):
-    assert glance(tmp_path / "e.yaml", Settings(redis_url=url), lambda live: live.todo("A")) is None
+    assert query_quickly(tmp_path / "e.yaml", Settings(redis_url=url), lambda live: live.todo("A")) is None
 
 
 def test_what_is_damaged_is_silence(redis_url: str, tmp_path: Path):
     with connect(redis_url, Profile.COMMAND) as client:
         client.set("coord:runs", "no sorted set")
 
-    assert glance(tmp_path / "e.yaml", Settings(redis_url=redis_url), lambda live: live.todo("A")) is None
+    assert (
+        query_quickly(tmp_path / "e.yaml", Settings(redis_url=redis_url), lambda live: live.todo("A")) is None
+    )
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def _left(progress: Progress) -> str:
     return f"at least {some}" if progress.at_least else some if left < SHORT else f"about {some}"
 
 
-def outlook(progress: Progress) -> Iterator[str]:
+def progress_lines(progress: Progress) -> Iterator[str]:
     """Yield the lines of a live run that `show-run` prints above its todos."""
     yield _end(progress)
     for todo in progress.running[:SHOWN]:
