@@ -42,6 +42,7 @@ from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.logs import Log
 from workers.attempt.secrets import TodoSecrets
 from workers.cleanup.jobs import OVER, AutoCleanup
+from workers.cleanup.taken_back import TakeBack
 from workers.config import WorkerConfig
 from workers.executors.land_job import LandJobs
 from workers.landing.remote import base_at_remote
@@ -56,10 +57,8 @@ from workers.transfer.bundles import BundleStore
 from workers.transfer.commits import CommitTransfer, PredecessorPaths
 from workers.workspace.askpass import GitCredentials
 from workers.workspace.base_commit import RunBase
-from workers.workspace.branch_copy import BranchCopy
 from workers.workspace.git_sessions import GitSessions
 from workers.workspace.lock import Superseded
-from workers.workspace.repository import common_dir_of
 
 T = TypeVar("T")
 
@@ -110,6 +109,11 @@ class DeliveryHandler:
         git_credentials = GitCredentials(self._secrets.store, config.state, self._record_git)
         self._access = git_credentials.access
         self._change_sets = change_sets
+        self._take_back = change_sets and TakeBack(
+            change_sets=change_sets, signed_results=signed_results, checkouts=served,
+            send=lambda grant, tip, base: self._transfer.send_reopened(grant, tip, base),
+            until_answered=self._until_answered,
+        )  # fmt: skip
         self._land_jobs = change_sets and LandJobs(
             store=store, change_sets=change_sets, signed_results=signed_results, checkouts=served,
             access=git_credentials.access, until_answered=self._until_answered,
@@ -251,7 +255,7 @@ class DeliveryHandler:
             sandbox_demanded=self._orders.demands_sandbox(grant),
             fetch=lambda *what: self._until_answered(lambda: self._transfer.fetch(grant, known, *what)),
             base=self._base_of(grant, brief),
-            set_back=lambda: self._set_back(grant, brief),
+            set_back=partial(self._take_back.carry_out, grant, brief) if self._take_back else str,
             landing=partial(self._land_jobs.of, grant) if self._land_jobs else None,
             withdraw=lambda: self._until_answered(
                 lambda: self._transfer.withdraw(
@@ -283,17 +287,6 @@ class DeliveryHandler:
         meta = self._store.keys.run(run_id).meta
         host = self._until_answered(lambda: self._store.redis.hget(meta, f"{HOST}{repo}"))
         return self._served.get(repo) if host == self._worker.host else None
-
-    def _set_back(self, grant: Grant, brief: RunBrief) -> str:
-        """Set the branch of the change set back to where it was before the run."""
-        repo, change_sets = grant.spec.repo.name, self._change_sets
-        branch = brief.branch_of_set.get(repo)
-        if not branch or change_sets is None:  # without them, the next run mends the branch
-            return ""
-        before = self._until_answered(lambda: change_sets.tip_before(grant.run_id, repo))
-        checkout = self._served[repo]
-        common_dir = common_dir_of(repo, checkout)
-        return BranchCopy(checkout=checkout, common_dir=common_dir, branch=branch).follow(before)
 
     def _record_secrets(self, grant: Grant, names: Sequence[str]) -> None:
         ids = (grant.run_id, grant.todo_id, grant.spec.repo.name)

@@ -32,8 +32,10 @@ LONGEST_NAME = 150
 TODO = "todo"
 NO_COMMITS: Mapping[str, bytes | str] = MappingProxyType({})
 logger = logging.getLogger(__name__)
-BEFORE = "before."
-"""Prefix of a repository's name in a run's meta; the value is the tip of its change set before the run."""
+BEFORE, INVERSE = "before.", "inverse."
+"""Prefixes of a repository's name in a run's meta; the values are the tip of its change set before the run,
+and the tip that takes the run, or a landing, out again.
+"""
 _RUN_ID = re.compile(r"\d{8}-\d{6}-")
 _REFUSED = re.compile(r"[\x00-\x20\x7f~^:?*\[\\/%]|@(?=\{)|(?<=\.)\.|^[.@-]|\.$|\.(?=lock$)", re.IGNORECASE)
 
@@ -239,6 +241,11 @@ class ChangeSets:
     def tip_before(self, run: str, repo: str) -> str:
         """Return the tip of its change set before a run, and those that it retries; empty without one."""
         found: str | None = self._redis.hget(self._keys.run(run).meta, f"{BEFORE}{repo}")
+        return found or ""
+
+    def inverse_of(self, run: str, repo: str) -> str:
+        """Return the tip that a rollback of the run has made with an inverse commit; empty without one."""
+        found: str | None = self._redis.hget(self._store.keys.run(run).meta, f"{INVERSE}{repo}")
         return found or ""
 
     def note_landed(self, grant: Grant, change_set: str, repo: str, landed: Landed) -> bool:

@@ -114,7 +114,9 @@ def refuse_within_change_set(store: RunStore, run_id: str) -> None:
         raise Conflict(what, f"wait for its end: coord watch {live[0]}")
     ours = {run_id, *(takes_up or "").split()}  # all that it takes up is undone with it
     later = sorted({run for change in mine for run in _since_first(change.runs, ours)} - ours)
-    plans = {run: store.redis.hget(store.keys.run(run).meta, "plan_id") or "" for run in later}
+    facts = {run: store.redis.hmget(store.keys.run(run).meta, ["plan_id", "status"]) for run in later}
+    later = [run for run in later if facts[run][1] != RunStatus.ROLLED_BACK]  # by an inverse commit
+    plans = {run: facts[run][0] or "" for run in later}
     if landings := [run for run in later if is_landing(plans[run])]:
         what = f"run {landings[-1]} has restored the work of run {run_id}, which had landed and was reverted"
         raise Conflict(what, f"see: coord changes {name}")

@@ -7,7 +7,8 @@
 --
 -- Fields of the run's meta: `change_set`; `writes` (repositories); `takes_up` (runs that it retries and
 -- takes back with itself); `before.<repo>` (the tip before the run, and before those that it takes up);
--- `redoes` (todos whose result it replaces). Field `before <repo>` of its signed results belongs to that tip.
+-- `redoes` (todos whose result it replaces); `inverse.<repo>` (the tip that takes it out of a published
+-- branch). Field `before <repo>` of its signed results belongs to the tip before.
 
 local change_set = {}
 
@@ -177,8 +178,12 @@ do
     local gone = { [run] = true }
     for other in string.gmatch(call('HGET', meta, 'takes_up') or '', '%S+') do gone[other] = true end
     for repo in written() do
-      local newest, of = unpack(call('HMGET', key, 'run ' .. repo, 'runs ' .. repo))
-      if newest and gone[newest] then
+      local newest, of, tip = unpack(call('HMGET', key, 'run ' .. repo, 'runs ' .. repo, 'tip ' .. repo))
+      if newest and tip and call('HGET', meta, 'inverse.' .. repo) == tip then
+        for _, fact in ipairs({ 'commits', 'files', 'added', 'removed' }) do
+          call('HDEL', key, fact .. ' ' .. repo)
+        end
+      elseif newest and gone[newest] then
         local before, left, last = call('HGET', meta, 'before.' .. repo), {}, nil
         for other in string.gmatch(of or '', '%S+') do
           if not gone[other] then

@@ -1,5 +1,6 @@
 -- Record that a todo of a landing brought a repository's changes into the base branch, or took them out
--- again: then the change set is open, at a tip that restores the work.
+-- again: then the change set is open, at a tip that restores the work. Or that a rollback has taken a run out
+-- of a published branch, at a tip with an inverse commit.
 -- ARGV: run, todo, fence, change set, repository, landing (JSON; empty after a revert), and after a revert:
 --   the tip, the base that it builds on, and the signed result that states it
 -- Returns: `noted`, `stale` (another attempt holds the todo), or `gone` (there is no such change set).
@@ -14,6 +15,7 @@ else
   call('HSET', key, 'tip ' .. repo, tip, 'base ' .. repo, base, 'run ' .. repo, run,
     'result ' .. repo, signed, 'runs ' .. repo, change_set.with_run(call('HGET', key, 'runs ' .. repo) or ''))
   call('HDEL', key, 'landed ' .. repo)
+  call('HSET', meta, 'inverse.' .. repo, tip)
 end
 announce(landed ~= '' and 'change_set.landed' or 'change_set.reverted', name, 'run', run, 'repos', repo)
 return reply('noted')

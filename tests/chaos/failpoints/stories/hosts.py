@@ -30,7 +30,7 @@ HOSTS = Story(
 NOT_CARRIED = Story(
     name="nothing is carried",
     todos=HOSTS.todos,
-    workers=HOSTS.spec,
+    workers=HOSTS.workers,
     env={"COORD_BUNDLE_LIMIT_BYTES": "0"},
     acts=[
         Act(when=lambda s: s.state("B") == "parked", coord=("cancel", "last"))
