@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Without compiled modules each of the many processes that tests start takes twice the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup install-with-uv install-with-pip lock demo test test-long coverage golden docs man pictures soak chaos lint \
+.PHONY: setup browser install-with-uv install-with-pip lock demo test test-long coverage golden docs man pictures soak chaos lint \
   clean
 
 setup: .venv/.installed
@@ -50,7 +50,20 @@ demo: setup
 # Tests wait for processes much of their time, so more of them run at once than there are cores.
 PYTEST := -m pytest --dist loadscope --no-loadscope-reorder
 
-test: lint
+# The tests of the dashboard in a browser use Debian's Chromium and the rules of axe-core. They are installed
+# where that is possible, within four minutes; else those tests are skipped.
+AXE := axe-core-4.14.1
+browser: setup
+	@command -v chromium >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || { \
+	  timeout 60 apt-get update --quiet --quiet; \
+	  timeout 150 apt-get install --quiet --quiet --yes --no-install-recommends chromium; \
+	} >/dev/null 2>&1 || echo "Chromium was not installed: tests in a browser are skipped" >&2
+	@test -e build/axe-core/package/axe.min.js || ! command -v npm >/dev/null || { \
+	  mkdir -p build/axe-core && cd build/axe-core && \
+	  timeout 30 npm pack --silent axe-core@$(AXE:axe-core-%=%) && tar -xzf $(AXE).tgz; \
+	} >/dev/null 2>&1 || echo "axe-core was not fetched: its tests are skipped" >&2
+
+test: lint browser
 	$(BIN)/python $(PYTEST) --numprocesses 4 -m "not long"
 
 # Storms, soaks and benchmarks; tests of properties with all examples.

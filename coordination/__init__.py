@@ -2,7 +2,7 @@
 
 | package | content |
 |---|---|
-| `cli` `mcp` `gateway` | front ends: commands, tools for AI agents, messages over WebSocket |
+| `cli` `mcp` `gateway` `dashboard` | front ends: commands, tools for AI agents, messages, pages for people |
 | `client` | a client of the gateway, for programs without access to Redis |
 | `api` | the facade: every operation, for the front ends and for scripts |
 | `changes` | change sets as people see and handle them |

@@ -12,7 +12,9 @@ import getpass
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from coordination.errors import NotAllowed
@@ -47,9 +49,38 @@ def without_ours(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if not name.startswith(OURS)}
 
 
+_PERSON: ContextVar[str] = ContextVar("person", default="")
+
+
+@contextmanager
+def acting_for(person: str) -> Iterator[None]:
+    """Record the operations of the block under this name, and decide by the rights of this person: a server
+    acts for people who have signed in.
+    """
+    token = _PERSON.set(person)
+    try:
+        yield
+    finally:
+        _PERSON.reset(token)
+
+
+def acted_for() -> str:
+    """Return the person for whom a server acts now; empty where this process acts for its own user."""
+    return _PERSON.get()
+
+
 def actor() -> str:
-    """Return `user@host` of this process, the name under which its operations are recorded."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    """Return the name under which operations are recorded: the person for whom a server acts, else
+    `user@host` of this process.
+    """
+    return acted_for() or f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def same_person(one: str, other: str) -> bool:
+    """Return whether two names of `actor` may be one person: `ann`, who signed in, may be `ann@laptop`."""
+    if "@" in one and "@" in other:
+        return one == other
+    return one.partition("@")[0] == other.partition("@")[0]
 
 
 def ecosystem_path_from_environment(environ: Mapping[str, str] | None = None) -> str | None:

@@ -112,7 +112,7 @@ class Reader:
             self.folder.mkdir()
         else:
             create(self.folder)
-            self.coord("up", "--detach", "--no-flower")
+            self.coord("up", "--detach", "--no-flower", "--no-dashboard")
 
     def follow(self, block: Block) -> None:
         """Write, execute or pass over a block; raises AssertionError where the program does

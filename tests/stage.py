@@ -241,7 +241,7 @@ class Stage:
 
     def up(self) -> None:
         """Processes that stay for several commands: each then starts in half the time."""
-        self.ok("up", "--detach", "--no-flower")
+        self.ok("up", "--detach", "--no-flower", "--no-dashboard")
 
     def shown(self, run: str = "last") -> Done:
         """Return the output of `show-run RUN --json`. If the server of this folder runs, ask it directly:
@@ -294,7 +294,7 @@ class Stage:
         for process in self.started:
             process.kill()
             process.wait()
-        for name in ("supervisor", "worker", "flower"):
+        for name in ("supervisor", "worker", "flower", "dashboard-server"):
             self._kill(name)
         if self.state.exists():
             self.server.stop()  # it takes its socket along

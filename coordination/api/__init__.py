@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from coordination.locks.listing import LOCK, Held, Holder
     from coordination.locks.resources import ResourceStats
     from coordination.messages.live import BEGINNING
+    from coordination.operations.dashboard import DASHBOARD_PORT, dashboard_is_installed
     from coordination.operations.doctor import Facts, findings, too_large_words
     from coordination.operations.flower import FLOWER_COMMAND, FLOWER_PORT, Access
     from coordination.operations.listening import Address, http_limits, listen
@@ -135,6 +136,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BEGINNING",
+    "DASHBOARD_PORT",
     "DONE",
     "FINISHED",
     "FLOWER_COMMAND",
@@ -248,6 +250,7 @@ __all__ = [
     "as_view",
     "checks_in_words",
     "context_for",
+    "dashboard_is_installed",
     "findings",
     "hide_password",
     "http_limits",
@@ -296,6 +299,7 @@ _HOMES = {
     "locks.listing": ("LOCK", "Held", "Holder"),
     "locks.resources": ("ResourceStats",),
     "messages.live": ("BEGINNING",),
+    "operations.dashboard": ("DASHBOARD_PORT", "dashboard_is_installed"),
     "operations.doctor": ("Facts", "findings", "too_large_words"),
     "operations.flower": ("Access", "FLOWER_COMMAND", "FLOWER_PORT"),
     "operations.listening": ("Address", "http_limits", "listen"),

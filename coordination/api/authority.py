@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coordination.environment import ENV_PREFIX, actor
+from coordination.environment import ENV_PREFIX, acted_for, actor
 from coordination.errors import CoordinationError, MissingRight, NotAllowed
 from coordination.models import Signatures
 from coordination.planner.gates import MILESTONE_REPO
@@ -36,11 +36,12 @@ trust file.
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """The user of this process, as the trust file knows it."""
+    """The user of this process, or the person for whom it acts, as the trust file knows them."""
 
     trust: TrustFile
     principal: Principal
     fingerprint: str
+    """Of the key of this process; empty where it acts for a person, who shows no key."""
     emergency: Emergency | None = None
     """Emergency access that this user has now."""
 
@@ -77,6 +78,8 @@ class Authority:
         from coordination.trust.trust_file import read_trust
 
         trust, now = read_trust(path, self._changed_folders()), datetime.now(UTC)
+        if person := acted_for():
+            return Known(trust=trust, principal=_signed_in(trust, person), fingerprint="")
         if (signer := load_identity()) is None:
             raise NotAllowed(
                 f"this machine has a trust file, {path}, and this user has no identity",
@@ -177,6 +180,23 @@ def _repos_of(event: Mapping[str, Any]) -> frozenset[str]:
         for value in event["changes"].get(field, ()):
             found.update([value] if isinstance(value, str) else value or ())
     return frozenset(found)
+
+
+def _signed_in(trust: TrustFile, person: str) -> Principal:
+    """Return the principal of a person who has signed in at a server. Raises NotAllowed."""
+    from coordination.trust.trust_file import Kind
+
+    found = trust.named(person)
+    if found is None or found.kind is not Kind.PERSON:
+        raise NotAllowed(
+            f"{person} is no person of the trust file of this machine",
+            "an administrator adds the key under this name: coord trust add LINE",
+        )
+    if found.keys and all(key.revoked is not None for key in found.keys):
+        raise NotAllowed(
+            f"all keys of {person} were revoked", "an administrator adds a new one: coord trust add LINE"
+        )
+    return found
 
 
 def _emergency(trust: TrustFile, principal: Principal, now: datetime) -> Emergency | None:

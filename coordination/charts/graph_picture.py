@@ -379,7 +379,7 @@ def _box(plan: _Plan, picture: Picture, name: str, *, large: bool) -> str:
         words = [
             svg.text(svg.fitted(name, size.width - 8, 10), x + 4, y + 12.5, "in xs b" if bold else "in xs")
         ]
-    return svg.element("g", svg.hover(box.hover), frame, *words)
+    return svg.element("g", svg.hover(box.hover), frame, *words, data_todo=name)
 
 
 def _legend(picture: Picture, y: float) -> Iterator[str]:

@@ -198,7 +198,7 @@ COMMANDS: Families = {
         "trust": ("trust:trust", "Edit the trust file: whom this machine trusts, with their roles."),
     },
     "Processes": {
-        "up": ("processes.machine:up", "Start server, worker and Flower on this machine."),
+        "up": ("processes.machine:up", "Start server, worker, Flower and dashboard on this machine."),
         "down": ("processes.machine:down", "Stop the processes that were started here."),
         "worker": ("processes.machine:worker", "Serve repositories of this machine."),
         "keeper": ("processes.machine:keeper", "Run maintenance, and the steps of restricted workers."),
@@ -210,6 +210,8 @@ COMMANDS: Families = {
         "steps": ("processes.acl:steps", "Load the steps of coord into a Redis server."),
         "mcp": ("processes.mcp:mcp", "Serve coord's operations as tools to AI agents."),
         "gateway": ("processes.gateway:gateway", "Serve messages over WebSocket."),
+        "dashboard": ("processes.dashboard:dashboard", "Serve pages for people: what runs, waits, failed."),
+        "open": ("processes.dashboard:open_page", "Open the dashboard in the browser."),
         "flower": ("processes.machine:flower", "Start Flower, which shows workers and tasks."),
         "metrics": ("processes.machine:metrics", "Serve coord's metrics to Prometheus."),
     },

@@ -9,7 +9,7 @@
 | `executable.py` | checks of whether plans of a valid file can be executed |
 | `quick_queries.py` | queries about runs that do not wait for Redis |
 | `acl.py` | permissions of Redis users |
-| `flower.py` `flower_app.py` | starting Flower; its process |
+| `flower.py` `flower_app.py` `dashboard.py` | starting Flower; its process; starting the dashboard |
 | `metrics.py` `listening.py` | metrics for Prometheus; listening sockets and limits of HTTP servers |
 | `tls.py` | certificates of these servers, also when they are renewed |
 """

@@ -1,5 +1,5 @@
-"""Processes of one ecosystem on this machine: the embedded server, one worker process and Flower, counted by
-their users.
+"""Processes of one ecosystem on this machine: the embedded server, one worker process, Flower and the
+dashboard, counted by their users.
 
 A process that needs one of them registers as a user and starts it if necessary; the last user to leave stops
 what nobody needs any more. Detaching leaves a permanent user, until `coord down`. A killed user is not
@@ -35,7 +35,7 @@ from coordination.backend.embedded import EmbeddedServer, prepare_state
 from coordination.backend.keys import Keys
 from coordination.errors import CoordinationError, Unreachable, UsageError
 from coordination.files import locked
-from coordination.operations import flower
+from coordination.operations import dashboard, flower
 from coordination.operations.folder import state_folder
 from coordination.operations.supervision import LIMIT, Restart, Restarts, Revival, delay_s
 from coordination.operations.users import Need, Users
@@ -78,6 +78,8 @@ class Running:
     url: str
     worker: int
     flower: flower.Access | None
+    dashboard: str | None = None
+    """Its address."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +107,7 @@ class Local:
         self._worker_command = tuple(worker_command)
         self._worker = Daemon(self.state, "worker")
         self._flower = Daemon(self.state, "flower")
+        self._dashboard = Daemon(self.state, "dashboard-server")
         self._supervisor = Daemon(self.state, "supervisor")
         self._users = Users(self.state / "users")
         self.restarts = Restarts(self.state)
@@ -155,8 +158,8 @@ class Local:
             self._revival.start()
             return url
 
-    def up(self, *, with_flower: bool, jobs: int | None = None) -> Running:
-        """Start server, worker and optionally Flower, and wait until they answer."""
+    def up(self, *, with_flower: bool, with_dashboard: bool = False, jobs: int | None = None) -> Running:
+        """Start server, worker, and optionally Flower and the dashboard, and wait until they answer."""
         if self._settings.redis_url:
             raise UsageError(
                 "redis_url is set, so there is nothing to start on this machine",
@@ -164,15 +167,23 @@ class Local:
                 "or remove redis_url to use `up`",
             )
         with self._locked():
-            self._users.join(Need.FLOWER if with_flower else Need.WORKER)
+            self._users.join(Need.FLOWER if with_flower or with_dashboard else Need.WORKER)
             url = self.server.start()
             worker = self._start_worker(url, jobs)
             if with_flower:
                 self.restarts.forget({self._flower.name})
+            if with_dashboard:
+                self.restarts.forget({self._dashboard.name})
             access = flower.start(self._flower, url, self._settings) if with_flower else None
+            page = dashboard.start(self._dashboard, self.ecosystem, url) if with_dashboard else None
             self._ensure_supervisor()
             self._revival.start()
-            return Running(url=url, worker=worker.pid, flower=access)
+            return Running(url=url, worker=worker.pid, flower=access, dashboard=page)
+
+    def dashboard_url(self) -> str | None:
+        """Return the address of the dashboard that `up` started, if it runs."""
+        record = self._dashboard.running()
+        return dashboard.url_of(record) if record else None
 
     def detach(self) -> None:
         """Keep the processes that this one needs running after it has ended, until `down`."""
@@ -242,7 +253,8 @@ class Local:
         fresh = [restart for restart in self.restarts.read() if restart.at > self._reported_until]
         self._reported_until = max([self._reported_until, *(restart.at for restart in fresh)])
         for restart in fresh:
-            if restart.given_up and (restart.name != self._flower.name or self._users.mine is Need.FLOWER):
+            page = restart.name in (self._flower.name, self._dashboard.name)
+            if restart.given_up and (not page or self._users.mine is Need.FLOWER):
                 raise self._given_up(restart)
         return [
             f"the {restart.name} (pid {restart.died}) died; {_restart_outcome(restart)}" for restart in fresh
@@ -250,7 +262,12 @@ class Local:
 
     def _dead(self, need: Need) -> Iterator[tuple[Daemon, Record]]:
         """Yield processes that `need` includes and that died by themselves, the server first."""
-        parts = ((self.server.daemon, Need.SERVER), (self._worker, Need.WORKER), (self._flower, Need.FLOWER))
+        parts = (
+            (self.server.daemon, Need.SERVER),
+            (self._worker, Need.WORKER),
+            (self._flower, Need.FLOWER),
+            (self._dashboard, Need.FLOWER),
+        )
         for daemon, least in parts:
             record = daemon.record()
             if record and need >= least and not alive(record):
@@ -274,6 +291,9 @@ class Local:
         try:
             if daemon is self._flower:
                 return flower.start_again(daemon, died, self._settings).pid
+            if daemon is self._dashboard:
+                url, port = died.facts["redis"], int(died.facts["port"])
+                return dashboard.launch(daemon, self.ecosystem, url, port).pid
             if daemon is self._worker:
                 jobs = died.facts.get("jobs")
                 return self._launch_worker(self.server.start(), int(jobs) if jobs else None).pid
@@ -284,12 +304,10 @@ class Local:
         return record.pid if record else 0
 
     def _given_up(self, restart: Restart) -> CoordinationError:
-        daemon = next(
-            one for one in (self.server.daemon, self._worker, self._flower) if one.name == restart.name
-        )
-        instead = (
-            "coord up --no-flower continues without it" if daemon is self._flower else "runs will continue"
-        )
+        daemons = (self.server.daemon, self._worker, self._flower, self._dashboard)
+        daemon = next(one for one in daemons if one.name == restart.name)
+        without = {self._flower.name: "--no-flower", self._dashboard.name: "--no-dashboard"}.get(daemon.name)
+        instead = f"coord up {without} continues without it" if without else "runs will continue"
         return Unreachable(
             f"the {daemon.name} died {LIMIT + 1} times within five minutes and is not "
             f"restarted:\n{daemon.log_tail()}",
@@ -350,6 +368,7 @@ class Local:
         stopped = [
             ("worker", self._worker.stop(self._worker_steps()) if need < Need.WORKER else None),
             ("Flower", self._flower.stop() if need < Need.FLOWER else None),
+            ("dashboard", self._dashboard.stop() if need < Need.FLOWER else None),
             ("server", self.server.stop() if need < Need.SERVER else None),
         ]
         return tuple(Stopped(name=name, pid=record.pid) for name, record in stopped if record)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from coordination.environment import actor
+from coordination.environment import actor, same_person
 from coordination.errors import Conflict, CoordinationError, NotAllowed, NotFound, UsageError
 from coordination.models import Verdict
 from coordination.planner.gates import DONE
@@ -149,7 +149,7 @@ def refuse_own(connection: Connection, run_id: str, todo: str) -> None:
         return
     gate = TodoSpec.model_validate_json(text).todo.gate
     ordered_by, whole_run = connection.redis.hmget(keys.meta, ["actor", "two_persons"])
-    if (whole_run or (gate and gate.two_persons)) and ordered_by == actor():
+    if (whole_run or (gate and gate.two_persons)) and same_person(ordered_by or "", actor()):
         raise NotAllowed(
             f"{ordered_by} ordered run {run_id} and may not approve {todo} of it: two persons are required",
             f"ask somebody else: coord approve {todo} --run {run_id}",

@@ -109,7 +109,9 @@ def test_a_worker_that_is_killed_after_its_push_leaves_nothing_half_landed(swept
     swept.ok("down")
     log = swept.folder / "points"
     hook = refuse(swept, "b")
-    swept.ok("up", "--detach", "--no-flower", COORD_FAILPOINTS=f"land.push.after=kill,log={log}")
+    swept.ok(
+        "up", "--detach", "--no-flower", "--no-dashboard", COORD_FAILPOINTS=f"land.push.after=kill,log={log}"
+    )
     refused = swept.coord("land", PLAN, "--yes", "--json", "--via", "push")
 
     assert refused.json["status"] == "rolled_back", refused.err

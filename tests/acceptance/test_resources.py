@@ -83,7 +83,7 @@ def test_who_waits_for_what_a_program_holds_keeps_no_thread_says_so_and_goes_on_
     declare(stage, {"gpu": 1})
     locks.resources.declare({"gpu": 1})
     held = locks.resources.acquire("gpu", ttl=HOUR, owner="nightly")
-    stage.ok("up", "--detach", "--no-flower", "--jobs", "1")
+    stage.ok("up", "--detach", "--no-flower", "--no-dashboard", "--jobs", "1")
 
     stage.ok("sweep", PLAN, "--detach")
     until(lambda: stage.run()["counts"] == {"parked": 1, "succeeded": 1}, 30)

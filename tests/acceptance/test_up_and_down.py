@@ -23,18 +23,22 @@ def an_ecosystem(stage: Stage) -> None:
 def test_up_detached_returns_when_all_answers_a_second_one_joins_and_down_ends_it(stage: Stage) -> None:
     first = stage.coord("up", "--detach")
     second = stage.coord("up", "--detach")
-    records = [stage.daemon(name) for name in ("server", "worker", "flower")]
+    opened = stage.ok("open", "--print")
+    records = [stage.daemon(name) for name in ("server", "worker", "flower", "dashboard-server")]
     ended = stage.coord("down")
 
     assert first.code == second.code == ended.code == 0
     assert first.out == second.out
     assert re.search(r"Flower  http://127\.0\.0\.1:\d+  user coord  password \S+", first.out)
+    page = re.search(r"dashboard  (http://127\.0\.0\.1:\d+/)", first.out)
+    assert page
+    assert opened.out.strip() == page[1]
     assert all(f"pid {record.pid}" in ended.err for record in records)
     assert not any(map(alive, records))
 
 
 def test_up_in_the_foreground_stops_what_it_started_when_it_is_stopped(stage: Stage) -> None:
-    up = stage.begin("up", "--no-flower", command=[COORD])
+    up = stage.begin("up", "--no-flower", "--no-dashboard", command=[COORD])
     up.says("unix://")
     until((stage.state / "worker.json").exists)
     server = stage.daemon("server")
@@ -49,7 +53,7 @@ def test_up_in_the_foreground_stops_what_it_started_when_it_is_stopped(stage: St
 
 
 def test_up_in_the_foreground_sees_that_somebody_said_down(stage: Stage) -> None:
-    up = stage.begin("up", "--no-flower")
+    up = stage.begin("up", "--no-flower", "--no-dashboard")
     up.says("Ctrl-C")
 
     stage.ok("down")

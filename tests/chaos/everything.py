@@ -82,7 +82,7 @@ class _Trial:
 
     def start(self) -> None:
         """The worker that `up` starts, and a second one; both at half of the machine's todos."""
-        self._stage.ok("up", "--detach", "--no-flower", "--jobs", "4")
+        self._stage.ok("up", "--detach", "--no-flower", "--no-dashboard", "--jobs", "4")
         url = str(self._stage.server.url)
         self._second = self._stage.begin("--all", "--jobs", "4", command=WORKER, COORD_REDIS_URL=url)
 

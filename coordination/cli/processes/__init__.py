@@ -4,6 +4,7 @@
 |---|---|
 | `machine.py` | `up`, `down`, `worker`, `keeper`, `flower`, `metrics` |
 | `gateway.py` `mcp.py` | `gateway`; `mcp` |
+| `dashboard.py` | `dashboard`, `open` |
 | `acl.py` | `acl`, `steps` |
 | `credentials.py` | `credential` |
 """

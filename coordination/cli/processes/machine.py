@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 from rich_click import command
 
-from coordination.api import FLOWER_COMMAND, FLOWER_PORT, METRICS_PORT, hide_password
+from coordination.api import (
+    FLOWER_COMMAND,
+    FLOWER_PORT,
+    METRICS_PORT,
+    dashboard_is_installed,
+    hide_password,
+)
 from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext, aloud
 from coordination.cli.options.filters import LOOPBACK, listen_option, parse
@@ -38,10 +44,15 @@ at_most = click.option(
 @command()
 @click.option("--detach", is_flag=True, help="Return when all processes answer; they stay until coord down.")
 @click.option("--no-flower", is_flag=True, help="Do not start Flower.")
+@click.option("--no-dashboard", is_flag=True, help="Do not start the dashboard.")
 @at_most
 @click.pass_obj
-def up(call: CliContext, detach: bool, no_flower: bool, jobs: int | None) -> None:
-    """Start the embedded server, a worker for every repository of the file, and Flower; or join them."""
+def up(call: CliContext, detach: bool, no_flower: bool, no_dashboard: bool, jobs: int | None) -> None:
+    """Start the embedded server, a worker for every repository of the file, Flower and the dashboard; or join
+    them.
+
+    The dashboard needs the extra `[web]`: pip install 'coord[web]'.
+    """
     if not call.coord.document.ecosystem.repos:
         raise UsageError(
             f"{call.coord.document.path} declares no repositories, "
@@ -49,7 +60,8 @@ def up(call: CliContext, detach: bool, no_flower: bool, jobs: int | None) -> Non
             "declare them under `repos:`, or write a new file from the repositories of a folder: "
             "coord init DIR",
         )
-    running = call.coord.local.up(with_flower=not no_flower, jobs=jobs)
+    with_dashboard = not no_dashboard and dashboard_is_installed()
+    running = call.coord.local.up(with_flower=not no_flower, with_dashboard=with_dashboard, jobs=jobs)
     _print_running(running, call)
     if detach:
         call.coord.local.detach()
@@ -63,6 +75,8 @@ def _print_running(running: Running, call: CliContext) -> None:
     click.echo(f"worker  pid {running.worker}, log {call.coord.local.state / 'worker.log'}")
     if running.flower:
         print_flower(running.flower, call.coord.settings)
+    if running.dashboard:
+        click.echo(f"dashboard  {running.dashboard}  sign in with: coord dashboard token add PERSON")
 
 
 def _stay(local: Local) -> None:

@@ -1,0 +1,310 @@
+"""The application: routes, sessions, headers, and errors as pages. A request is for a person who has signed
+in; reading needs the right `read`, an action its own right and the token of the page's form.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from coordination.dashboard.access import SESSION_S, Guesses, Tokens, Visitor
+from coordination.dashboard.live import Pulse
+from coordination.dashboard.pages import HERE, Ask, Page, environment
+from coordination.dashboard.snapshots import Snapshots
+from coordination.dashboard.views import ACTIONS, VIEWS
+from coordination.dashboard.views.actions import COMMANDS, Form, perform
+from coordination.errors import (
+    Blocked,
+    Conflict,
+    CoordinationError,
+    NotAllowed,
+    NotFound,
+    Unreachable,
+    UsageError,
+)
+
+logger = logging.getLogger(__name__)
+COOKIE = "coord_session"
+LONGEST_FORM = 64 * 1024
+STATUSES: Mapping[type[CoordinationError], int] = {
+    NotAllowed: 403,
+    NotFound: 404,
+    Blocked: 409,
+    Conflict: 409,
+    Unreachable: 503,
+    UsageError: 400,
+}
+NAVIGATION = (
+    ("/", "Now"),
+    ("/runs", "Runs"),
+    ("/changes", "Change sets"),
+    ("/board", "Board"),
+    ("/fleet", "Fleet"),
+    ("/history", "History"),
+)
+SECTIONS = {
+    "/run": "/runs",
+    "/run/gantt": "/runs",
+    "/todo": "/runs",
+    "/change": "/changes",
+    "/record": "/board",
+}
+"""Page → the page of the navigation to which it belongs."""
+Handler = Callable[[Request, Ask], Awaitable[Response]]
+
+
+class Dashboard:
+    """Serves one ecosystem. `prefix` is the path below which a proxy serves it, empty or like `/coord`."""
+
+    def __init__(
+        self, snapshots: Snapshots, tokens: Tokens, *, prefix: str = "", secure: bool = False
+    ) -> None:
+        self.snapshots, self.tokens = snapshots, tokens
+        self.pulse = Pulse(snapshots)
+        self._prefix, self._secure = prefix, secure
+        self._guesses = Guesses()
+        self._templates = environment()
+
+    def app(self) -> ASGIApp:
+        views = [Route(path, self._page(view), name=path) for path, view in VIEWS.items()]
+        routes = [
+            Mount("/static", StaticFiles(directory=HERE / "static")),
+            Route("/sign-in", self._sign_in, methods=["GET", "POST"]),
+            Route("/sign-out", self._signed_in(self._sign_out), methods=["POST"]),
+            Route("/events", self._signed_in(self._events)),
+            Route("/do/{action}", self._signed_in(self._act), methods=["POST"]),
+            *views,
+        ]
+        return _Below(self._prefix, Starlette(routes=routes, lifespan=self._open))
+
+    @asynccontextmanager
+    async def _open(self, _: Starlette) -> AsyncIterator[None]:
+        self.pulse.open()
+        try:
+            yield
+        finally:
+            self.pulse.close()
+            self.snapshots.close()
+
+    # Who asks
+
+    def _signed_in(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        async def handle(request: Request) -> Response:
+            visitor = self.tokens.visitor(request.cookies.get(COOKIE, ""))
+            if visitor is None:
+                return self._to_sign_in(request)
+            ask = Ask(
+                visitor=visitor,
+                snapshots=self.snapshots,
+                prefix=self._prefix,
+                path=request.url.path,
+                query=dict(request.query_params),
+            )
+            try:
+                if "read" not in await self._allowed(visitor, {"read"}):
+                    raise NotAllowed(
+                        f"{visitor.person} may not read this ecosystem",
+                        f"an administrator grants it: coord trust grant {visitor.person} viewer",
+                    )
+                return await handler(request, ask)
+            except CoordinationError as error:
+                return self._refused(ask, error)
+
+        return handle
+
+    def _to_sign_in(self, request: Request) -> Response:
+        if request.method != "GET" or request.headers.get("hx-request"):
+            # Never a page into which htmx would put the form for signing in.
+            refused = PlainTextResponse("sign in again", 401)
+            refused.headers["HX-Redirect"] = f"{self._prefix}/sign-in"
+            return _closed(refused)
+        path = request.url.path.removeprefix(self._prefix)
+        after = f"{path}?{request.url.query}" if request.url.query else path
+        ask = _unknown(self.snapshots, self._prefix)
+        return RedirectResponse(ask.url("/sign-in", to=after if after != "/" else ""), 303)
+
+    async def _allowed(self, visitor: Visitor, operations: set[str]) -> set[str]:
+        """Return those of the operations that the person may do in at least one repository."""
+        if visitor.read_only:
+            operations = operations & {"read"}
+        authority = self.snapshots.coord.authority
+        return await self.snapshots.do(lambda: authority.allowed(operations), visitor.person)
+
+    async def _sign_in(self, request: Request) -> Response:
+        ask = _unknown(self.snapshots, self._prefix, request)
+        if request.method == "GET":
+            return self._sign_in_page(ask)
+        address = request.client.host if request.client else ""
+        if _foreign(request) or self._guesses.exhausted(address):
+            why = "too many wrong tokens: wait a minute" if self._guesses.exhausted(address) else "try again"
+            return self._sign_in_page(ask, why, 429 if "wait" in why else 403)
+        form = await _form(request)
+        session = self.tokens.sign_in(form.get("token", "").strip())
+        if session is None:
+            self._guesses.failed(address)
+            return self._sign_in_page(ask, "this token is wrong, or was revoked", 401)
+        to = form.get("to", "")
+        safe = to.startswith("/") and not to.startswith(("//", "/\\")) and to.isprintable()
+        answer = RedirectResponse(f"{self._prefix}{to}" if safe else f"{self._prefix}/", 303)
+        answer.set_cookie(
+            COOKIE,
+            session,
+            max_age=int(SESSION_S),
+            path=self._prefix or "/",
+            secure=self._secure or request.url.scheme == "https",
+            httponly=True,
+            samesite="lax",
+        )
+        return _closed(answer)
+
+    def _sign_in_page(self, ask: Ask, why: str = "", status: int = 200) -> Response:
+        data = {"why": why, "to": ask.get("to")}
+        return self._render(
+            ask, Page(template="sign_in.html", title="Sign in", data=data, status=status, live=False)
+        )
+
+    async def _sign_out(self, request: Request, ask: Ask) -> Response:
+        await self._checked_form(request, ask)
+        self.tokens.sign_out(request.cookies[COOKIE])
+        answer = RedirectResponse(ask.url("/sign-in"), 303)
+        answer.delete_cookie(COOKIE, path=self._prefix or "/")
+        return answer
+
+    # What they get
+
+    def _page(self, view: Callable[[Ask], Awaitable[Page]]) -> Callable[[Request], Awaitable[Response]]:
+        async def handle(_: Request, ask: Ask) -> Response:
+            position = self.pulse.position  # before the data: an event meanwhile renews the page
+            may = await self._allowed(ask.visitor, {*ACTIONS.values()})
+            return self._render(ask, await view(ask), may=may, position=position)
+
+        return self._signed_in(handle)
+
+    async def _events(self, request: Request, ask: Ask) -> Response:
+        since = request.headers.get("last-event-id") or ask.get("since")
+        session = request.cookies[COOKIE]
+
+        async def messages() -> AsyncIterator[str]:
+            async for message in self.pulse.messages(since):
+                if self.tokens.visitor(session) is None:
+                    return
+                yield message
+
+        return _closed(
+            StreamingResponse(messages(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        )
+
+    async def _act(self, request: Request, ask: Ask) -> Response:
+        form = await self._checked_form(request, ask)
+        action = request.path_params["action"]
+        if action not in ACTIONS:
+            raise NotFound(f"there is no action {action!r}", "go back to the page")
+        if ask.visitor.read_only:
+            raise NotAllowed(
+                f"the token of {ask.visitor.person} is for reading",
+                f"a token for acting: coord dashboard token add {ask.visitor.person}",
+            )
+        done = await perform(ask, action, Form(form))
+        self.snapshots.forget()
+        return RedirectResponse(done, 303)
+
+    async def _checked_form(self, request: Request, ask: Ask) -> dict[str, str]:
+        form = await _form(request)
+        if _foreign(request) or not hmac.compare_digest(
+            form.get("csrf", "").encode(), ask.visitor.csrf.encode()
+        ):
+            raise NotAllowed("this form is not from a page of your session", "load the page again")
+        return form
+
+    @property
+    def _signed(self) -> bool:
+        """Return whether people sign their orders themselves."""
+        return self.snapshots.coord.authority.required
+
+    def _refused(self, ask: Ask, error: CoordinationError) -> Response:
+        status = next((code for kind, code in STATUSES.items() if isinstance(error, kind)), 500)
+        data = {"message": error.message, "hint": error.hint, "away": isinstance(error, Unreachable)}
+        page = Page(template="refused.html", title="Not done", data=data, status=status, live=status == 503)
+        return self._render(ask, page, position=self.pulse.position)
+
+    def _render(self, ask: Ask, page: Page, *, may: set[str] | None = None, position: str = "") -> Response:
+        nonce = secrets.token_urlsafe(16)
+        text = self._templates.get_template(page.template).render(
+            ask=ask,
+            page=page,
+            url=ask.url,
+            here=ask.url(ask.path, **{**ask.query, "done": ""}),
+            section=SECTIONS.get(ask.path, ask.path),
+            nonce=nonce,
+            may=may or set(),
+            position=position,
+            navigation=NAVIGATION,
+            self_context={"ask": ask, "may": may or set(), "commands": COMMANDS, "signed": self._signed},
+            **page.data,
+        )
+        return _closed(Response(text, page.status, media_type="text/html"), nonce)
+
+
+def _unknown(snapshots: Snapshots, prefix: str, request: Request | None = None) -> Ask:
+    """Return the request of a person who has not signed in."""
+    visitor = Visitor(person="", read_only=True, csrf="")
+    query = dict(request.query_params) if request else {}
+    return Ask(visitor=visitor, snapshots=snapshots, prefix=prefix, query=query)
+
+
+async def _form(request: Request) -> dict[str, str]:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LONGEST_FORM:
+            raise UsageError("the form is too long", "use the coord command")
+    return dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=100))
+
+
+def _foreign(request: Request) -> bool:
+    """Return whether a browser says that a page of another site sends the request."""
+    return request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
+
+
+def _closed(answer: Response, nonce: str = "") -> Response:
+    """Add the headers that forbid a page everything that it does not need."""
+    script = f"'nonce-{nonce}'" if nonce else "'none'"
+    answer.headers["Content-Security-Policy"] = (
+        f"default-src 'none'; script-src {script}; style-src 'self'; img-src 'self' data:; connect-src "
+        "'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types htmx"
+    )
+    answer.headers.update(
+        {
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "same-origin",
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Cache-Control": "no-store",
+        }
+    )
+    return answer
+
+
+class _Below:
+    """Serves an application below a prefix, whether the proxy leaves the prefix in the path or not."""
+
+    def __init__(self, prefix: str, app: ASGIApp) -> None:
+        self._prefix, self._app = prefix, app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: Any = scope.get("path", "")
+        if self._prefix and (path == self._prefix or path.startswith(f"{self._prefix}/")):
+            scope = {**scope, "path": path.removeprefix(self._prefix) or "/"}
+        await self._app(scope, receive, send)

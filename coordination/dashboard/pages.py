@@ -1,0 +1,163 @@
+"""Templates and their filters. Text of people and programs is data: escaped, control characters spelled out,
+and cut where it is longer than a page may show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from coordination.dashboard.access import Visitor
+from coordination.dashboard.snapshots import Seen, Snapshots
+from coordination.terminal import spelled
+from coordination.text import shortened
+
+HERE = Path(__file__).parent
+LONGEST = 2000
+"""Characters of a text outside of logs and differences."""
+TONES = {
+    **dict.fromkeys(("succeeded", "completed", "up", "satisfied", "green", "resolved", "closed"), "good"),
+    **dict.fromkeys(("failed", "compensation_failed", "rollback_failed", "critical", "red", "wrong"), "bad"),
+    **dict.fromkeys(("unsatisfied", "failure", "changes_requested", "open_breaker", "crashed"), "bad"),
+    **dict.fromkeys(("running", "in_progress", "dispatched", "starting", "active"), "active"),
+    **dict.fromkeys(("parked", "retrying", "blocked", "paused", "high", "warning", "half_open"), "held"),
+    **dict.fromkeys(("rolling_back", "compensating", "compensated", "rolled_back"), "back"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """A request of a person for a page, or part of one."""
+
+    visitor: Visitor
+    snapshots: Snapshots
+    prefix: str
+    path: str = "/"
+    """Without the prefix."""
+    query: Mapping[str, str] = field(default_factory=dict)
+
+    def url(self, path: str, **query: object) -> str:
+        """Return the address of a page, with the arguments that are not empty."""
+        given = {name: str(value) for name, value in query.items() if value not in (None, "")}
+        return f"{self.prefix}{path}{'?' + urlencode(given, errors='replace') if given else ''}"
+
+    def get(self, name: str) -> str:
+        return self.query.get(name, "").strip()
+
+    def number(self, name: str, default: int = 0) -> int:
+        text = self.get(name)
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else default
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """The answer of a view: a template with its data."""
+
+    template: str
+    title: str
+    data: Mapping[str, Any]
+    seen: tuple[Seen[Any], ...] = ()
+    """The answers it shows; the oldest one that could not be renewed is announced on the page."""
+    status: int = 200
+    live: bool = True
+    """False: the page does not renew itself."""
+
+    @property
+    def stale(self) -> Seen[Any] | None:
+        return min((one for one in self.seen if one.stale), key=lambda one: one.at, default=None)
+
+
+def plain(value: object, longest: int | None = LONGEST) -> str:
+    """Return a text that is safe to show: no control characters, no marks that turn its direction."""
+    text = value if isinstance(value, str) else str(value)
+    cut = text if longest is None else shortened(text, longest)
+    return spelled(cut).encode(errors="replace").decode()
+
+
+def finalized(value: object) -> object:
+    """Make every value of a template safe; markup is that of other templates."""
+    if value is None:
+        return ""
+    return value if isinstance(value, Markup) else plain(value)
+
+
+def words(value: object) -> str:
+    """Return the name of a state as words."""
+    return str(value or "").replace("_", " ")
+
+
+def tone(state: object) -> str:
+    """Return the class of a state: good, bad, active, held, back or quiet."""
+    return TONES.get(str(state), "quiet")
+
+
+def moment(value: datetime | str | float | None) -> datetime | None:
+    """Return a time as the facade gives it: a time, ISO 8601, or seconds."""
+    if isinstance(value, int | float):
+        return datetime.fromtimestamp(value, UTC)
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if value is None:
+        return None
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def ago(value: datetime | str | float | None) -> Markup:
+    """Return a time as an age, or as the time until then, with the exact time on hovering."""
+    at = moment(value)
+    if at is None:
+        return Markup("")
+    left = (datetime.now(UTC) - at).total_seconds()
+    text = "now" if abs(left) < 1 else f"{took(left)} ago" if left > 0 else f"in {took(-left)}"
+    exact = at.astimezone(UTC)
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        exact.isoformat(timespec="seconds"), f"{exact:%Y-%m-%d %H:%M:%S} UTC", text
+    )
+
+
+def took(seconds: float | None) -> str:
+    """Return a duration in its two largest units."""
+    if seconds is None:
+        return ""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 and seconds != whole else f"{whole} s"
+    for name, size, below, part in (("min", 60, "s", 1), ("h", 3600, "min", 60), ("d", 86400, "h", 3600)):
+        if whole < size * (60 if name == "min" else 24 if name == "h" else 10**9):
+            rest = whole % size // part
+            return f"{whole // size} {name} {rest} {below}" if rest else f"{whole // size} {name}"
+    return f"{whole} s"
+
+
+def day(value: date | datetime | None) -> str:
+    return "" if value is None else f"{value:%Y-%m-%d}"
+
+
+def log_text(text: str) -> Markup:
+    """Return output of a command as text: colours and all other control sequences are spelled out."""
+    return Markup(escape(plain(text, longest=None)))  # noqa: S704 (it is escaped)
+
+
+def environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=finalized,
+    )
+    made.filters.update(
+        words=words, tone=tone, ago=ago, took=took, day=day, log_text=log_text, short=lambda v: str(v)[:12]
+    )
+    return made

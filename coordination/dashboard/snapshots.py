@@ -1,0 +1,153 @@
+"""Answers of the facade for pages: read in a few threads, shared by all open pages for a moment, and kept,
+with their age, for the time when Redis is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from coordination.api.coord import Coord
+from coordination.environment import acting_for
+from coordination.errors import InvalidFile, Unreachable
+
+T = TypeVar("T")
+THREADS = 8
+FRESH_S = 0.4
+"""Time for which pages share an answer."""
+PATIENCE_S = 3.0
+"""Time after which a page shows the answer that it had before."""
+KEPT = 200
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen(Generic[T]):
+    """An answer, and when it was read."""
+
+    value: T
+    at: datetime
+    stale: str = ""
+    """Why a newer one could not be read; empty if this one is new."""
+
+
+class Snapshots:
+    """Reads by keys. `path` is the ecosystem file, opened again when its settings have changed."""
+
+    def __init__(self, path: Path | None, redis_url: str | None = None) -> None:
+        self._path, self._redis_url = path, redis_url
+        self._threads = ThreadPoolExecutor(THREADS, "dashboard")
+        self._history = ThreadPoolExecutor(1, "dashboard history")  # SQLite stays in its thread
+        self._lock = threading.Lock()
+        self._opened: list[Coord] = []
+        self._settings: Any = None
+        self._kept: dict[Hashable, tuple[float, Seen[Any]]] = {}
+        self._reading: dict[Hashable, asyncio.Future[Any]] = {}
+
+    @property
+    def coord(self) -> Coord:
+        """Return the ecosystem. Raises InvalidFile until it could be opened once."""
+        with self._lock:
+            if not self._opened or self._outdated(self._opened[-1]):
+                coord = Coord(self._path, self._redis_url)
+                self._settings = coord.document.ecosystem.settings
+                self._opened.append(coord)
+            return self._opened[-1]
+
+    def _outdated(self, coord: Coord) -> bool:
+        try:
+            return bool(coord.document.ecosystem.settings != self._settings)
+        except InvalidFile:
+            return False
+
+    def running(self) -> Coord:
+        """Return the ecosystem whose Redis runs; start no server. Raises Unreachable."""
+        coord = self.coord
+        if coord.running_redis() is None:
+            raise Unreachable("no Redis runs for this file", "start it: coord up")
+        return coord
+
+    async def get(
+        self,
+        key: Hashable,
+        read: Callable[[Coord], T],
+        *,
+        live: bool = True,
+        history: bool = False,
+        fresh_s: float = FRESH_S,
+    ) -> Seen[T]:
+        """Return an answer that is at most `fresh_s` old, or an older one where Redis does not answer.
+        `live`: it needs a Redis that runs; `history`: it reads the history. Raises what `read` raises.
+        """
+        kept = self._kept.get(key)
+        if kept is not None and time.monotonic() - kept[0] < fresh_s:
+            return kept[1]
+        if (reading := self._reading.get(key)) is None:
+            reading = asyncio.ensure_future(self._read(key, read, live=live, history=history))
+            self._reading[key] = reading
+            reading.add_done_callback(partial(self._done, key))
+        try:
+            patience = None if kept is None else PATIENCE_S
+            found: Seen[T] = await asyncio.wait_for(asyncio.shield(reading), patience)
+            return found
+        except TimeoutError:
+            assert kept is not None
+            return replace(kept[1], stale="Redis does not answer")
+        except Unreachable as error:
+            if kept is None:
+                raise
+            return replace(kept[1], stale=error.message)
+
+    async def _read(self, key: Hashable, read: Callable[[Coord], T], *, live: bool, history: bool) -> Seen[T]:
+        threads = self._history if history else self._threads
+        found = await asyncio.get_running_loop().run_in_executor(
+            threads, lambda: read(self.running() if live else self.coord)
+        )
+        seen = Seen(value=found, at=datetime.now(UTC))
+        self._kept.pop(key, None)
+        self._kept[key] = (time.monotonic(), seen)
+        while len(self._kept) > KEPT:
+            del self._kept[next(iter(self._kept))]
+        return seen
+
+    def _done(self, key: Hashable, reading: asyncio.Future[Any]) -> None:
+        self._reading.pop(key, None)
+        if not reading.cancelled():
+            reading.exception()  # one that no page waits for any more is not reported
+
+    async def do(self, operation: Callable[[], T], person: str = "") -> T:
+        """Execute an operation in a thread, for a person if one is named."""
+
+        def call() -> T:
+            with acting_for(person):
+                return operation()
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    def forget(self) -> None:
+        """Read everything anew: somebody has changed something here."""
+        self._kept = {key: (0.0, seen) for key, (_, seen) in self._kept.items()}
+
+    def close(self) -> None:
+        """Give back what was started for reading; runs continue."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            for coord in self._opened:
+                self._history.submit(_close_history, coord).result()
+                coord.close()
+            self._opened.clear()
+        self._history.shutdown(wait=False)
+
+
+def _close_history(coord: Coord) -> None:
+    if "memory" in vars(coord):
+        vars(coord).pop("memory").close()

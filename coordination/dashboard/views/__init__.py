@@ -1,0 +1,37 @@
+"""Views: plain functions that turn answers of the facade into the data of a template.
+
+| module | page |
+|---|---|
+| `now.py` | what runs, waits, failed, is unhealthy |
+| `runs.py` | the list of runs, one run, one todo of a run with its log |
+| `changes.py` | change sets |
+| `board.py` | issues, plans and todos of the file |
+| `fleet.py` | workers, services, queues, locks, resources, breakers |
+| `history.py` | search, trends |
+| `actions.py` | forms: what a person may do, and the commands that they stand for |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from coordination.dashboard.pages import Ask, Page
+from coordination.dashboard.views import board, changes, fleet, history, now, runs
+from coordination.dashboard.views.actions import COMMANDS
+
+VIEWS: Mapping[str, Callable[[Ask], Awaitable[Page]]] = {
+    "/": now.now,
+    "/runs": runs.runs,
+    "/run": runs.run,
+    "/run/gantt": runs.gantt,
+    "/todo": runs.todo,
+    "/todo/log": runs.log,
+    "/changes": changes.changes,
+    "/change": changes.change,
+    "/board": board.board,
+    "/record": board.record,
+    "/fleet": fleet.fleet,
+    "/history": history.history,
+}
+ACTIONS: Mapping[str, str] = {name: command.operation for name, command in COMMANDS.items()}
+"""Action → the operation whose right it needs."""

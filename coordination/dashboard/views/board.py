@@ -1,0 +1,109 @@
+"""The page Board: the records of the file, with what runs do to them; and one record with what it blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from coordination.api import EcosystemStatus
+from coordination.api.coord import Coord
+from coordination.dashboard.pages import Ask, Page
+from coordination.errors import CoordinationError, NotFound
+from coordination.models import IssueStatus, Level, PlanStatus, TodoStatus
+
+ROWS = 200
+STATUS_S = 2.0
+STATUSES = {"todo": TodoStatus, "issue": IssueStatus, "plan": PlanStatus}
+FILTERS = ("status", "repo", "assignee", "plan", "priority", "label")
+
+
+async def board(ask: Ask) -> Page:
+    """List issues, plans or todos by filters, beside what is overdue and blocked."""
+    kind = ask.get("kind") if ask.get("kind") in STATUSES else "todo"
+    wanted = {name: ask.get(name) for name in FILTERS if ask.get(name)}
+    found = await ask.snapshots.get(
+        ("board", kind, *wanted.items()), lambda coord: _records(coord, kind, wanted), live=False
+    )
+    status = await ask.snapshots.get("status", _status, live=False, fresh_s=STATUS_S)
+    records = found.value["records"]
+    start = min(ask.number("from"), max(0, len(records) - 1)) // ROWS * ROWS
+    return Page(
+        template="board.html",
+        title="Board",
+        data={
+            **found.value,
+            "records": records[start : start + ROWS],
+            "number": len(records),
+            "start": start,
+            "rows": ROWS,
+            "kind": kind,
+            "wanted": wanted,
+            "kinds": tuple(STATUSES),
+            "statuses": [one.value for one in STATUSES[kind]],
+            "priorities": [one.value for one in Level],
+            "overview": status.value,
+        },
+        seen=(found, status),
+    )
+
+
+def _status(coord: Coord) -> EcosystemStatus:
+    return coord.manager.get_ecosystem_status()
+
+
+def _records(coord: Coord, kind: str, wanted: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return the records that fit; a value that no record has is said, and not an empty list."""
+    manager, refused = coord.manager, ""
+    lists: Mapping[str, Callable[..., Collection[Any]]] = {
+        "todo": manager.list_todos,
+        "issue": manager.list_issues,
+        "plan": manager.list_plans,
+    }
+    takes = {
+        "todo": FILTERS,
+        "issue": ("status", "repo", "assignee", "priority", "label"),
+        "plan": ("status", "repo"),
+    }
+    given = {name: value for name, value in wanted.items() if name in takes[kind]}
+    records: Collection[Any] = ()
+    try:
+        records = lists[kind](**given)
+    except CoordinationError as error:
+        refused = str(error)
+    return {
+        "records": records,
+        "refused": refused,
+        "takes": takes[kind],
+        "repos": [repo.name for repo in manager.list_repos()],
+        "plans": [plan.id for plan in manager.list_plans()],
+        "runs_known": manager.runs_known,
+    }
+
+
+async def record(ask: Ask) -> Page:
+    """Show an issue, a plan or a todo, with its blockers and dependents."""
+    name = ask.get("id")
+    found = await ask.snapshots.get(("record", name), lambda coord: _record(coord, name), live=False)
+    return Page(template="record.html", title=name, data=found.value, seen=(found,))
+
+
+def _record(coord: Coord, name: str) -> Mapping[str, Any]:
+    manager = coord.manager
+    declared = manager.ecosystem.coordination
+    kinds: Mapping[str, Sequence[Any]] = {
+        "todo": declared.todos,
+        "issue": declared.issues,
+        "plan": declared.plans,
+    }
+    for kind, records in kinds.items():
+        for one in records:
+            if one.id == name:
+                return {
+                    "kind": kind,
+                    "record": one,
+                    "chains": manager.chains_of(name),
+                    "statuses": [status.value for status in STATUSES[kind]],
+                    "todos": manager.plan_todos(name) if kind == "plan" else (),
+                    "fields": one.model_dump(mode="json", exclude_defaults=True),
+                }
+    raise NotFound(f"there is no record {name!r:.100}", "list them: coord list-todos")

@@ -1,0 +1,56 @@
+"""The page Now: what runs, what waits for a person, what failed, what is unhealthy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from coordination.api import Facts, Finding, RunStatus, findings
+from coordination.api.coord import Coord
+from coordination.api.machine import examine
+from coordination.dashboard.pages import Ask, Page
+
+LIVE = ("running", "paused", "rolling_back")
+FAILED = (RunStatus.FAILED, RunStatus.ROLLBACK_FAILED)
+SHOWN = 20
+DAY = timedelta(days=1)
+EXAMINED_S = 20.0
+"""Time for which an examination of machine, Redis and workers counts: it takes some tenths of a second."""
+
+
+async def now(ask: Ask) -> Page:
+    runs = await ask.snapshots.get("now", _now)
+    health = await ask.snapshots.get("health", unhealthy, fresh_s=EXAMINED_S)
+    return Page(
+        template="now.html",
+        title="Now",
+        data={**runs.value, "unhealthy": health.value},
+        seen=(runs, health),
+    )
+
+
+def _now(coord: Coord) -> Mapping[str, Any]:
+    live = coord.runs.list(SHOWN, status=LIVE)
+    failed = coord.runs.list(SHOWN, status=FAILED, since=datetime.now(UTC) - DAY)
+    return {
+        "live": live,
+        "asking": coord.live.asking(),
+        "failed": failed,
+        "has_plans": bool(coord.document.ecosystem.coordination.plans),
+        "signed": coord.authority.required,
+    }
+
+
+def unhealthy(coord: Coord) -> tuple[Finding, ...]:
+    """Return the problems of machine, Redis, workers and services, each with its remedy."""
+    facts: Facts = examine(coord)
+    services = [
+        Finding.warning(
+            f"service {one.name} of {one.repo} is {one.state}{f': {one.why}' if one.why else ''}",
+            f"see its log: coord service log {one.name}",
+        )
+        for one in coord.services.list()
+        if one.state in ("failed", "degraded", "unreachable", "recovering")
+    ]
+    return (*findings(facts), *services)

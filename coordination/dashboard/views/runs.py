@@ -1,0 +1,221 @@
+"""The pages of runs: the list, one run with its graph and its todos, one todo with its log and output."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from markupsafe import Markup
+
+from coordination.api import RunStatus, RunView, TodoState, TodoView, levels_of, start_again
+from coordination.api.coord import Coord
+from coordination.dashboard.pages import Ask, Page
+from coordination.dashboard.snapshots import Seen
+from coordination.errors import NotFound, UsageError
+
+LISTED = 50
+ROWS = 200
+"""Todos of a page; more are on the next one."""
+DRAWN = 2000
+"""Todos of the largest graph that is drawn; the levels of a larger one are shown as rows."""
+GRAPH_S = 2.0
+"""Time for which a drawn graph counts: 2,000 todos take half a second."""
+LOG_SHOWN = 200_000
+"""Characters of a log on a page: its end."""
+LOG_MOST = 4_000_000
+OUTPUT_SHOWN = 20_000
+_PREAMBLE = re.compile(r"^.*?(?=<svg)|<style>.*?</style>", re.DOTALL)
+STATES = tuple(TodoState)
+OPEN_FIRST = {
+    state: n
+    for n, state in enumerate(
+        (
+            *(TodoState.FAILED, TodoState.COMPENSATION_FAILED, TodoState.PARKED, TodoState.RETRYING),
+            *(TodoState.RUNNING, TodoState.COMPENSATING, TodoState.DISPATCHED, TodoState.READY),
+            *(TodoState.WAITING, TodoState.CANCELLED, TodoState.SKIPPED, TodoState.COMPENSATED),
+            TodoState.SUCCEEDED,
+        )
+    )
+}
+
+
+async def runs(ask: Ask) -> Page:
+    """List the newest runs, by plan and status."""
+    plan, status = ask.get("plan"), ask.get("status")
+    key = ("runs", plan, status)
+    found = await ask.snapshots.get(
+        key, lambda coord: coord.runs.list(LISTED, plan=plan or None, status=status or None)
+    )
+    plans = await ask.snapshots.get("plans", _plans, live=False)
+    return Page(
+        template="runs.html",
+        title="Runs",
+        data={
+            "runs": found.value,
+            "plans": plans.value,
+            "statuses": [status.value for status in RunStatus if status is not RunStatus.DRAFT],
+            "plan": plan,
+            "status": status,
+        },
+        seen=(found,),
+    )
+
+
+def _plans(coord: Coord) -> Sequence[str]:
+    return [plan.id for plan in coord.document.ecosystem.coordination.plans]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    view: RunView
+    tasks: Mapping[str, str]
+
+
+def _read(coord: Coord, run_id: str) -> _Run:
+    run = coord.runs.get(run_id)
+    view = run.with_signatures(run.view())
+    declared = {todo.id: todo.task for todo in coord.document.ecosystem.coordination.todos}
+    tasks = {todo.id: declared[todo.id] for todo in view.todos if todo.id in declared}
+    return _Run(view=view, tasks=tasks)
+
+
+async def _run(ask: Ask, run_id: str) -> Seen[_Run]:
+    if not run_id:
+        raise NotFound("no run is named", "list them: coord list-runs")
+    return await ask.snapshots.get(("run", run_id), lambda coord: _read(coord, run_id))
+
+
+async def run(ask: Ask) -> Page:
+    """Show a run: its progress, what it waits for, its graph, its todos page by page."""
+    found = await _run(ask, ask.get("id") or "last")
+    view = found.value.view
+    state, words = ask.get("state"), ask.get("q").lower()
+    chosen = [todo for todo in view.todos if _fits(todo, found.value.tasks, state, words)]
+    chosen.sort(key=lambda todo: (OPEN_FIRST[todo.state], todo.level, todo.id))
+    start = min(ask.number("from"), max(0, len(chosen) - 1)) // ROWS * ROWS
+    drawn = None
+    if len(view.todos) <= DRAWN:
+        drawn = await ask.snapshots.get(
+            ("graph", view.run_id), lambda coord: _graph(coord, found.value), fresh_s=GRAPH_S
+        )
+    return Page(
+        template="run.html",
+        title=f"{view.plan_id} · run {view.run_id}",
+        data={
+            "run": view,
+            "tasks": found.value.tasks,
+            "todos": chosen[start : start + ROWS],
+            "number": len(chosen),
+            "start": start,
+            "rows": ROWS,
+            "states": [one.value for one in STATES if view.counts.get(one.value)],
+            "state": state,
+            "words": ask.get("q"),
+            "levels": () if drawn else levels_of(view),
+            "graph": drawn.value if drawn else None,
+            "again": start_again(view.plan_id),
+        },
+        seen=(found,) if drawn is None else (found, drawn),
+    )
+
+
+def _fits(todo: TodoView, tasks: Mapping[str, str], state: str, words: str) -> bool:
+    if state and todo.state != state:
+        return False
+    return not words or words in f"{todo.id} {todo.repo} {tasks.get(todo.id, '')}".lower()
+
+
+def _graph(coord: Coord, known: _Run) -> Markup:
+    return inline(coord.runs.get(known.view.run_id).picture(known.tasks))
+
+
+def inline(svg: str) -> Markup:
+    """Return a picture that coord drew as part of a page, which has its colours in the style sheet."""
+    return Markup(_PREAMBLE.sub("", svg).replace("<svg ", '<svg class="chart" ', 1))  # noqa: S704 (drawn by coord)
+
+
+async def gantt(ask: Ask) -> Page:
+    """Show when each todo of a run worked, and what it waited for."""
+    found = await _run(ask, ask.get("id"))
+    drawn = await ask.snapshots.get(
+        ("gantt", found.value.view.run_id),
+        lambda coord: inline(coord.runs.get(found.value.view.run_id).gantt()),
+        fresh_s=GRAPH_S,
+    )
+    return Page(
+        template="gantt.html",
+        title=f"Gantt · run {found.value.view.run_id}",
+        data={"run": found.value.view, "chart": drawn.value},
+        seen=(found, drawn),
+    )
+
+
+async def todo(ask: Ask) -> Page:
+    """Show a todo of a run: its state, decisions, output and log."""
+    found = await _run(ask, ask.get("run"))
+    view = found.value.view
+    one = next((one for one in view.todos if one.id == ask.get("id")), None)
+    if one is None:
+        raise NotFound(
+            f"run {view.run_id} has no todo {ask.get('id')!r:.100}",
+            f"list them: coord show-run {view.run_id}",
+        )
+    log = await _log(ask, view, one.id)
+    text = log.value[-LOG_SHOWN:]
+    output = "" if one.output is None else json.dumps(one.output, indent=2, ensure_ascii=False, default=str)
+    return Page(
+        template="todo.html",
+        title=f"{one.id} · run {view.run_id}",
+        data={
+            "run": view,
+            "todo": one,
+            "task": found.value.tasks.get(one.id, ""),
+            "log": text,
+            "left_out": len(log.value) - len(text),
+            "end": len(log.value),
+            "follow": not one.state.ended,
+            "output": output[:OUTPUT_SHOWN],
+            "output_cut": len(output) > OUTPUT_SHOWN,
+        },
+        seen=(found, log),
+    )
+
+
+async def log(ask: Ask) -> Page:
+    """Answer with what a todo has written behind a place in its log: htmx adds it to the page."""
+    found = await _run(ask, ask.get("run"))
+    view = found.value.view
+    one = next((one for one in view.todos if one.id == ask.get("id")), None)
+    if one is None:
+        raise UsageError("no todo is named", "load the page again")
+    # The state was read before the log: a log is complete before its todo has ended.
+    written = await _log(ask, view, one.id)
+    start = ask.number("from")
+    return Page(
+        template="log.html",
+        title="",
+        data={
+            "run": view,
+            "todo": one,
+            "log": written.value[start:][-LOG_SHOWN:],
+            "end": len(written.value),
+            "follow": not one.state.ended,
+        },
+        live=False,
+    )
+
+
+async def _log(ask: Ask, view: RunView, todo_id: str) -> Seen[str]:
+    def read(coord: Coord) -> str:
+        text, size = [], 0
+        for piece in islice(coord.runs.get(view.run_id).log(todo_id), 10_000):
+            text.append(piece)
+            size += len(piece)
+            if size > LOG_MOST:
+                break
+        return "".join(text)
+
+    return await ask.snapshots.get(("log", view.run_id, todo_id), read)

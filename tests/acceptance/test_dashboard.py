@@ -1,0 +1,268 @@
+"""The dashboard over HTTP: every page and every action, with hostile text in the file and in the logs, on
+real runs; rights, forms of other sites, two tabs at once, and a Redis that goes away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from html import unescape
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from coordination.dashboard.access import GUESSES, Tokens
+from coordination.dashboard.app import Dashboard
+from coordination.dashboard.snapshots import Snapshots
+from coordination.dashboard.views import VIEWS
+from tests.stage import PLAN, Stage
+from tests.trusted import Persons
+from tests.waiting import until
+
+EVIL = "<script>alert(1)</script>\x1b[31mred\u202eesrever"
+LOUD = r"""head -c 1000000 /dev/zero | tr '\0' x; printf '\n\033[31m<b>bold</b>\342\200\256 \n'; exit 3"""
+TODOS: list[dict[str, Any]] = [
+    {"id": "GATED", "repo": "api", "gate": True, "task": EVIL},
+    {"id": "AFTER", "repo": "api", "blocked_by": ["GATED"]},
+    {"id": "LOUD", "repo": "web", "plan": "PLAN-002", "action": LOUD},
+    {"id": "HELD", "repo": "web", "plan": "PLAN-002", "blocked_by": ["LOUD"]},
+    {"id": "ASKED", "repo": "web", "plan": "PLAN-003", "gate": True},
+    {"id": "BAD", "repo": "web", "plan": "PLAN-004", "action": "exit 1"},
+    {"id": "STOPPED", "repo": "web", "plan": "PLAN-005", "gate": True},
+]
+PLANS = [{"id": f"PLAN-00{number}", "title": EVIL} for number in (2, 3, 4, 5)]
+
+
+class Tab:
+    """A browser's tab: a client with a session of its own."""
+
+    def __init__(self, client: TestClient, token: str) -> None:
+        self._client = client
+        self.cookies: dict[str, str] = {}
+        answer = client.post("/sign-in", data={"token": token}, follow_redirects=False)
+        assert answer.status_code == 303
+        self.cookies = {"coord_session": answer.cookies["coord_session"]}
+        client.cookies.clear()
+
+    def get(self, path: str, **query: str) -> Any:
+        headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
+        return self._client.get(path, params=query, headers=headers, follow_redirects=False)
+
+    def do(self, action: str, *, csrf: str | None = None, headers: Any = None, **fields: str) -> Any:
+        sent = {"Cookie": f"coord_session={self.cookies['coord_session']}", **(headers or {})}
+        form = {"csrf": self.csrf if csrf is None else csrf, **fields}
+        return self._client.post(f"/do/{action}", data=form, headers=sent, follow_redirects=False)
+
+    @property
+    def csrf(self) -> str:
+        found = re.search(r'name="csrf" value="(\w+)"', self.get("/board").text)
+        assert found
+        return found[1]
+
+
+@pytest.fixture(scope="module")
+def stage(new_stage: Callable[[], Stage]) -> Stage:
+    """A run that failed loudly, one that waits for an approval, and workers that stay."""
+    made = new_stage()
+    made.write(TODOS, plans=PLANS, plan={"title": EVIL})
+    made.up()
+    made.coord("sweep", "PLAN-002")
+    made.ok("sweep", PLAN, "--detach")
+    until(lambda: made.todo("GATED")["state"] == "parked")
+    return made
+
+
+@pytest.fixture(scope="module")
+def client(stage: Stage) -> Iterator[TestClient]:
+    with TestClient(Dashboard(Snapshots(stage.file), Tokens(stage.state)).app()) as made:
+        yield made
+
+
+@pytest.fixture
+def tab(client: TestClient, stage: Stage) -> Tab:
+    return Tab(client, Tokens(stage.state).add("ann"))
+
+
+def run_of(stage: Stage, plan: str) -> str:
+    runs = stage.ok("list-runs", "--json", "--plan", plan).json
+    return str((runs["runs"] if isinstance(runs, dict) else runs)[0]["run_id"])
+
+
+def test_each_page_shows_hostile_text_as_text_and_allows_nothing_from_elsewhere(stage: Stage, tab: Tab):
+    run, failed = run_of(stage, PLAN), run_of(stage, "PLAN-002")
+    queries = {
+        "/run": {"id": run},
+        "/run/gantt": {"id": failed},
+        "/todo": {"run": failed, "id": "LOUD"},
+        "/todo/log": {"run": failed, "id": "LOUD"},
+        "/change": {"plan": "PLAN-002"},
+        "/record": {"id": PLAN},
+    }
+    for path in VIEWS:
+        answer = tab.get(path, **queries.get(path, {}))
+        if path == "/change":  # nothing of it succeeded
+            assert answer.status_code == 404
+        else:
+            assert answer.status_code == 200, (path, answer.text[-3000:])
+        assert "<script>alert" not in answer.text, path
+        assert "<b>bold" not in answer.text, path
+        assert not set(answer.text) & set("\x1b\u202e"), path
+        policy = answer.headers["content-security-policy"]
+        assert "unsafe" not in policy
+        assert "default-src 'none'" in policy
+        assert not re.search(r"(?:src|href|action)=\"(?:https?:)?//", answer.text), path
+        assert not re.search(r"\sstyle=|<style|\son\w+=", answer.text), path
+
+
+def test_the_page_now_answers_what_runs_waits_failed_and_is_unhealthy(stage: Stage, tab: Tab):
+    text = unescape(tab.get("/").text)
+
+    assert run_of(stage, PLAN) in text
+    assert "coord approve GATED" in text
+    assert run_of(stage, "PLAN-002") in text
+    assert 'value="GATED"' in text  # the form that approves it
+
+
+def test_a_log_is_shown_to_its_end_and_goes_on_where_it_was(stage: Stage, tab: Tab):
+    run = run_of(stage, "PLAN-002")
+
+    page = unescape(tab.get("/todo", run=run, id="LOUD").text)
+    whole = tab.get("/todo/log", run=run, id="LOUD").text
+    rest = tab.get("/todo/log", run=run, id="LOUD", **{"from": "1000020"}).text
+
+    assert r"\u001b[31m<b>bold</b>\u202e" in page
+    assert "xxxx" in whole
+    assert len(rest) < 1000
+    assert "hx-get" not in whole  # it has ended, so nothing asks again
+
+
+def test_nobody_reads_without_a_session_and_guesses_are_bounded(stage: Stage, fresh: Any):
+    client = fresh()
+
+    assert client.get("/run?id=last", follow_redirects=False).headers["location"] == (
+        "/sign-in?to=%2Frun%3Fid%3Dlast"
+    )
+    assert client.get("/", headers={"HX-Request": "true"}, follow_redirects=False).status_code == 401
+    assert client.post("/do/cancel", data={"run": "last"}, follow_redirects=False).status_code == 401
+    answer = client.post(
+        "/sign-in",
+        data={"token": Tokens(stage.state).add("cat"), "to": "//evil.example/"},
+        follow_redirects=False,
+    )
+    assert answer.headers["location"] == "/"
+    assert "HttpOnly" in answer.headers["set-cookie"]
+    guesses = [client.post("/sign-in", data={"token": "a.b"}).status_code for _ in range(GUESSES + 1)]
+    assert guesses == [401] * GUESSES + [429]
+
+
+def test_a_form_of_another_site_and_a_token_for_reading_change_nothing(stage: Stage, tab: Tab, fresh: Any):
+    client = fresh()
+    reader = Tab(client, Tokens(stage.state).add("bob", read_only=True))
+    writer = Tab(client, Tokens(stage.state).add("dan"))
+    run = run_of(stage, PLAN)
+
+    assert writer.do("cancel", csrf="", run=run).status_code == 403
+    assert writer.do("cancel", csrf=reader.csrf, run=run).status_code == 403
+    assert writer.do("cancel", run=run, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+    assert reader.do("cancel", run=run).status_code == 403
+    assert "/do/cancel" not in reader.get("/run", id=run).text
+    assert writer.do("nothing").status_code == 404
+    assert writer.do("pause").status_code == 400
+    assert writer.do("pause", run="x" * 70_000).status_code == 400
+    assert stage.run(run)["status"] == "running"
+
+
+@pytest.fixture
+def fresh(stage: Stage) -> Iterator[Callable[[], TestClient]]:
+    """Makes servers that know of no guesses."""
+    made: list[TestClient] = []
+
+    def make() -> TestClient:
+        client = TestClient(Dashboard(Snapshots(stage.file), Tokens(stage.state)).app())
+        client.__enter__()
+        made.append(client)
+        return client
+
+    yield make
+    for client in made:
+        client.__exit__(None, None, None)
+
+
+def test_two_tabs_that_act_at_once_and_what_a_person_does_has_the_name_of_the_person(
+    stage: Stage, fresh: Any
+):
+    client = fresh()
+    token = Tokens(stage.state).add("eve")
+    one, other = Tab(client, token), Tab(client, token)
+    stage.ok("sweep", "PLAN-003", "--detach")
+    run = run_of(stage, "PLAN-003")
+    until(lambda: stage.todo("ASKED", run)["state"] == "parked")
+
+    assert one.do("pause", run=run).status_code == 303
+    assert other.do("pause", run=run).status_code == 409
+    assert one.do("resume", run=run).status_code == 303
+    assert one.do("approve", run=run, todo="ASKED", comment=EVIL).status_code == 303
+    twice = other.do("approve", run=run, todo="ASKED")
+
+    assert twice.status_code == 409
+    assert "was approved by eve" in unescape(twice.text)
+    until(lambda: stage.run(run)["status"] == "succeeded")
+    assert stage.todo("ASKED", run)["approved_by"] == "eve"
+    assert "<script>alert" not in one.get("/todo", run=run, id="ASKED").text
+
+
+def test_the_board_edits_the_file_as_the_command_does(stage: Stage, fresh: Any):
+    tab = Tab(fresh(), Tokens(stage.state).add("ann"))
+    before = stage.file.read_text()
+
+    assert tab.do("status", kind="todo", id="HELD", status="cancelled").status_code == 303
+    assert tab.do("status", kind="todo", id="HELD", status="nonsense").status_code == 400
+    after = stage.file.read_text()
+    stage.ok("update-todo", "HELD", "--status", "pending")
+
+    assert "cancelled" in after
+    assert len(after.splitlines()) <= len(before.splitlines()) + 2
+    assert "HELD" in tab.get("/board", status="blocked").text or "HELD" in tab.get("/board").text
+    assert "must be one of" in unescape(tab.get("/board", status="nonsense").text)
+
+
+def test_a_failed_run_is_retried_and_a_live_one_cancelled(stage: Stage, fresh: Any):
+    tab = Tab(fresh(), Tokens(stage.state).add("ann"))
+    stage.coord("sweep", "PLAN-004")
+    stage.ok("sweep", "PLAN-005", "--detach")
+
+    retried = tab.do("retry", run=run_of(stage, "PLAN-004"))
+    cancelled = tab.do("cancel", run=run_of(stage, "PLAN-005"))
+
+    assert (retried.status_code, cancelled.status_code) == (303, 303)
+    assert tab.get(retried.headers["location"]).status_code == 200
+    until(lambda: stage.run(run_of(stage, "PLAN-005"))["status"] == "cancelled")
+
+
+def test_roles_of_the_trust_file_count_and_required_signatures_show_the_command(
+    stage: Stage, fresh: Any, monkeypatch: pytest.MonkeyPatch
+):
+    folder = stage.folder.parent / f"{stage.folder.name}-persons"
+    folder.mkdir()
+    persons = Persons(folder)
+    persons.trust(ann="viewer", eve="operator")
+    monkeypatch.setenv("COORD_TRUST_FILE", str(persons.file))
+    client = fresh()
+    viewer = Tab(client, Tokens(stage.state).add("ann"))
+    operator = Tab(client, Tokens(stage.state).add("eve"))
+    stranger = Tab(client, Tokens(stage.state).add("bob"))
+    run = run_of(stage, "PLAN-002")
+
+    assert stranger.get("/").status_code == 403
+    assert viewer.get("/").status_code == 200
+    assert "/do/retry" not in viewer.get("/run", id=run).text
+    assert "/do/rollback" in operator.get("/run", id=run).text
+    assert viewer.do("rollback", run=run).status_code == 403
+
+    monkeypatch.setenv("COORD_SIGNATURES", "require")
+    operator = Tab(fresh(), Tokens(stage.state).add("eve"))
+    text = unescape(operator.get("/run", id=run).text)
+    assert "/do/rollback" not in text
+    assert f"coord rollback {run}" in text
+    assert operator.do("rollback", run=run).status_code == 403
