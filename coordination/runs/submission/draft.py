@@ -80,9 +80,9 @@ class Draft:
         self.run_id = run_id
         self.namespace = store.keys.namespace
         self.keys = store.keys.run(run_id)
-        self.leaves: dict[str, str] = {}
-        """Todo → digest of its spec."""
         self._signed = signed
+        self._leaves: dict[str, str] = {}
+        self._specs: list[tuple[str, str]] = []  # without a digest; one by one they take four times as long
         self._store = store
         self._pipeline = store.redis.pipeline(transaction=True)
         # Key → fields that the next flush writes: with one command per todo, writing a run takes
@@ -91,6 +91,13 @@ class Draft:
         self._further: list[str] = []
         self._states: Counter[TodoState] = Counter()
         self._expected_s = 0.0
+
+    @property
+    def leaves(self) -> Mapping[str, str]:
+        """Return todo → digest of its spec."""
+        self._leaves.update((name, sha256(spec.encode()).hexdigest()) for name, spec in self._specs)
+        self._specs.clear()
+        return self._leaves
 
     def meta(self, facts: Mapping[str, str | int]) -> None:
         self._pipeline.hset(
@@ -120,7 +127,7 @@ class Draft:
         if spec:  # it may be executed
             self._put(keys.spec, name, spec)
             if self._signed:
-                self.leaves[name] = sha256(spec.encode()).hexdigest()
+                self._specs.append((name, spec))
             self._put(keys.pending, name, pending)
         if words := " ".join(children):
             self._put(keys.children, name, words)
