@@ -72,9 +72,9 @@ def _switch_failpoints_on() -> None:
     if words := failpoints_from_environment():
         from coordination.broker import failpoints
         from workers.attempt.actions import FAILPOINTS
-        from workers.executors import land
+        from workers.executors import land, land_request
 
-        failpoints.switch_on(words, (*FAILPOINTS, *land.FAILPOINTS))
+        failpoints.switch_on(words, (*FAILPOINTS, *land.FAILPOINTS, *land_request.FAILPOINTS))
 
 
 def _watch(arguments: argparse.Namespace) -> FileWatch | None:

@@ -117,7 +117,7 @@ class DeliveryHandler:
         self._land_jobs = change_sets and LandJobs(
             store=store, change_sets=change_sets, signed_results=signed_results, checkouts=served,
             access=git_credentials.access, until_answered=self._until_answered,
-            results=lambda grant: self._context.results(grant),
+            results=lambda grant: self._context.results(grant), settings=config.settings, state=config.state,
             send=lambda grant, tip, base: self._transfer.send_reopened(grant, tip, base),
         )  # fmt: skip
         self._transfer = CommitTransfer(bundles, config, served, git_credentials.access)
@@ -328,8 +328,9 @@ class DeliveryHandler:
         """Park the todo for a time that grows: passing trouble fails no todo, and rolls no run back."""
         limit = self._config.settings.lost_leases if outcome.limited else 0
         why, blame = self._unfit(grant.spec.repo.name) or outcome.why, outcome.blame
+        delay = outcome.again or HINDERED_FOR
         reply = self._step(
-            grant, lambda: self._store.hold_up(grant, why, HINDERED_FOR, blame, limit, outcome.reason)
+            grant, lambda: self._store.hold_up(grant, why, delay, blame, limit, outcome.reason)
         )
         return _settled_or_later(reply, why)
 

@@ -61,7 +61,9 @@ class AttemptOutcome:
     check: str = ""
     """Name, verdict and commit of a quality check."""
     again: timedelta | None = None
-    """The delay before the next attempt, if the retry policy wants one, or before the next look if BUSY."""
+    """The delay before the next attempt, if the retry policy wants one, or before the next look if BUSY, or
+    if HINDERED for a known time.
+    """
 
     def result(self, state: TodoState) -> Result:
         """Return the record for a step that gives the todo this state."""

@@ -30,13 +30,15 @@ class Landings:
         repos: Collection[str] = (),
         method: Method | None = None,
         no_qa: bool = False,
+        when_ready: bool = False,
     ) -> Run:
-        """Start the run that lands the plan's change set; `no_qa`: without quality checks. With the embedded
-        server its worker is started as well.
+        """Start the run that lands the plan's change set; `no_qa`: without quality checks; `when_ready`: it
+        waits until the pull requests are ready. With the embedded server its worker is started as well.
 
         Raises Blocked where there is nothing to land; NotFound without a change set; PlanRefused; Conflict.
         """
-        prepared = self.prepare(plan, LandOptions(via=via, method=method, repos=tuple(repos), no_qa=no_qa))
+        options = LandOptions(via=via, method=method, repos=tuple(repos), no_qa=no_qa, when_ready=when_ready)
+        prepared = self.prepare(plan, options)
         if prepared.graph is None:
             raise Blocked(f"all of {plan} has landed", f"see: coord changes {plan}")
         return self.start(self.make_ready(prepared))

@@ -82,6 +82,7 @@
 | `<ns>:changes:<id>` | hash | `<fact> <repo>`: branch, base, tip …; `todo <todo>` (below) | until discarded |
 | `<ns>:adopted:<repo>:<id>` | hash | commit → its git bundle, as in a run: of a change set | until it lands |
 | `<ns>:forge-calls:<host>:<hour>` | string | calls to a forge in an hour | two hours |
+| `<ns>:forge-waiting:<host>` | zset | `project#number` that landings wait for, by last look | two hours |
 | `<ns>:errands`           | hash   | id → JSON of a request to all workers (`clean`) | until answered |
 | `<ns>:errand:<id>`       | hash   | worker id → JSON of its reply | until collected |
 | `<ns>:run:<id>:meta` | hash | plan_id, status, strategy, `stuck`, `piece`, `n.<state>` … | as the run |
@@ -148,8 +149,8 @@ logger = logging.getLogger(__name__)
 TYPES: Mapping[str, str] = {
     "zset": (
         "runs live half-undone unwritten:* leases timers workers lock-shares:* lock-queue:* breaker-behind:* "
-        "event-requests cache-contexts cache-order cache-expiry recipients inbox-ready:* inbox-pending:* "
-        "inbox-seen:* readers served run:*:ready run:*:queued run:*:sent run:*:posted"
+        "event-requests forge-waiting:* cache-contexts cache-order cache-expiry recipients inbox-ready:* "
+        "inbox-pending:* inbox-seen:* readers served run:*:ready run:*:queued run:*:sent run:*:posted"
     ),
     "hash": (
         "holders epoch notices counters event-positions lock-request:* lock-stats:* lock-guard:* "

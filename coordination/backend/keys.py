@@ -299,6 +299,10 @@ class Keys:
         """Return the key of the number of calls to a forge in an hour."""
         return f"{self.namespace}:forge-calls:{host}:{hour}"
 
+    def forge_waiting(self, host: str) -> str:
+        """Return the key of the pull requests at a forge that landings wait for."""
+        return f"{self.namespace}:forge-waiting:{host}"
+
     def unwritten(self, file: str) -> str:
         """Return the key of the ended runs whose results are not in that file yet."""
         return f"{self.namespace}:{LUA_NAMES['unwritten']}{file}"

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from coordination.runs.connection import Connection
 
 
+OPEN_REQUEST = ("open", "draft")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Discarded:
     """The work that a discard takes away, or has taken away."""
@@ -39,12 +42,13 @@ class Discarded:
 def plan_discard(connection: Connection, plan: str) -> Discarded | None:
     """Return what a discard of the plan's change set would take away; None where nothing of it is open.
 
-    Raises Conflict while a run writes or lands it.
+    Raises Conflict while a run writes or lands it; Blocked while a pull request of it is open.
     """
     found = ChangeSets(connection.store).read(plan)
     if found is None or not found.open:
         return None
     refuse_writers(connection, found)
+    _refuse_requests(found)
     repos = tuple(found.open[name] for name in sorted(found.open))
     return Discarded(plan=plan, repos=repos, todos=tuple(sorted(found.todos)))
 
@@ -71,6 +75,17 @@ def discard(
         for change in planned.repos:
             known.discard(planned.plan, change.repo)
     return Discarded(plan=planned.plan, repos=planned.repos, todos=planned.todos, reopened=reopened)
+
+
+def _refuse_requests(found: ChangeSet) -> None:
+    """Raise Blocked while a pull request is open, as far as coord has seen: people work with it."""
+    refs = [change.request for change in found.open.values() if change.request]
+    open_ = [ref.name for ref in refs if ref.seen is None or ref.seen.state in OPEN_REQUEST]
+    if open_:
+        raise Blocked(
+            f"pull requests of {found.id} are open: {listed(open_)}",
+            f"close them, if nobody needs them: coord pr close {found.id}",
+        )
 
 
 def _branch(plan: str, change: RepoChange) -> BranchOfSet:

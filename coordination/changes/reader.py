@@ -109,9 +109,13 @@ class ChangeReader:
         found: dict[str, LiveRun] = {}
         for number, run in enumerate((*works, *lands)):
             kind, _, landed = lands.get(run, "").partition(":")
-            parked = self._parked(run) if run not in asked and number < LOOKED_INTO else ""
+            waits = self._waits(run) if run not in asked and number < LOOKED_INTO else {}
             found[works.get(run, landed)] = LiveRun(
-                run=run, does=DOES.get(kind, WORKS), asks=asked.get(run, ""), parked=parked
+                run=run,
+                does=DOES.get(kind, WORKS),
+                asks=asked.get(run, ""),
+                parked=next(iter(waits.values()), ""),
+                waits=waits,
             )
         return found
 
@@ -121,17 +125,20 @@ class ChangeReader:
                 pipeline.hget(self._connection.keys.run(run).meta, "plan_id")
             return {run: plan or "" for run, plan in zip(runs, pipeline.execute(), strict=True)}
 
-    def _parked(self, run: str) -> str:
-        """Return what the first parked todo of a run waits for."""
+    def _waits(self, run: str) -> Mapping[str, str]:
+        """Return repository → what its first parked todo of a run waits for."""
         reader = self._connection.reader
         try:
             if not reader.read(run, todos=False).counts.get(TodoState.PARKED):
-                return ""
+                return {}
             parked = reader.read(run).only([TodoState.PARKED]).todos
         except (NotFound, Unreadable):  # it was forgotten meanwhile, or is damaged
-            return ""
-        words = (todo.waits_for for todo in parked if todo.waits_for)
-        return next(words, "").partition("\n")[0]
+            return {}
+        found: dict[str, str] = {}
+        for todo in parked:
+            if todo.waits_for:
+                found.setdefault(todo.repo, todo.waits_for.partition("\n")[0])
+        return found
 
     def _unreverted(self) -> Mapping[str, str]:
         """Return change set → the landing run that could not take back all that it had landed."""

@@ -5,8 +5,8 @@ All figures were recorded by the steps that moved the change set: nothing here a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
@@ -95,6 +95,8 @@ class LiveRun:
     """A todo of it that waits for a person."""
     parked: str = ""
     """The reason for which its first parked todo waits."""
+    waits: Mapping[str, str] = field(default_factory=dict)
+    """Repository → the reason for which its first parked todo waits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +121,7 @@ def view_of(plan: str, change: RepoChange, facts: PlanFacts) -> ChangeView:
         ChangeCheck(name=one.name, verdict=one.verdict if one.tip == change.tip else STALE, run=one.run)
         for one in change.checks
     )
-    reason, waits_for = (None, None) if change.landed else wait_of(plan, checks, facts)
+    reason, waits_for = _wait(plan, change, checks, facts)
     kept = (set(ChangeView.model_fields) & set(RepoChange.model_fields)) - {"checks", "todos"}
     return ChangeView(
         plan=plan,
@@ -131,6 +133,20 @@ def view_of(plan: str, change: RepoChange, facts: PlanFacts) -> ChangeView:
         waits_for=waits_for,
         **{name: getattr(change, name) for name in kept},
     )
+
+
+def _wait(
+    plan: str, change: RepoChange, checks: Iterable[ChangeCheck], facts: PlanFacts
+) -> tuple[ChangeWait | None, str | None]:
+    live = facts.live
+    if change.landed and change.landed.revert and live is None:
+        what = f"a merge of its revert: {change.landed.revert}"
+        return ChangeWait.REVERT, f"{what}; then: coord revert {plan}"
+    if change.landed:
+        return None, None
+    if live and not live.asks and change.repo in live.waits:
+        facts = replace(facts, live=replace(live, parked=live.waits[change.repo]))
+    return wait_of(plan, checks, facts)
 
 
 def wait_of(plan: str, checks: Iterable[ChangeCheck], facts: PlanFacts) -> tuple[ChangeWait, str]:

@@ -15,7 +15,9 @@ from coordination.forges.errors import ForgeError, ForgeProblem
 
 HOUR = timedelta(hours=1)
 KEPT = 2 * HOUR
-SHORTEST = timedelta(seconds=30)
+SHORTEST, LONGEST = timedelta(seconds=1), HOUR
+CALLS_A_LOOK = 4
+"""Calls that a look at a request costs: request, reviews, and checks of two kinds."""
 FOR_POLLING = 0.5
 """The part of the budget that polling may use; the rest is for commands of people."""
 
@@ -47,6 +49,23 @@ class ForgeBudget:
                 f"go on at {hour + HOUR:%H:%M} UTC, or raise the setting forge_budget",
                 retry_at=hour + HOUR,
             )
+
+    def interval(self, host: str, request: str, now: datetime) -> timedelta:
+        """Note that a request waits, and return the pause before the next look at it: the more requests at a
+        host wait, the longer it is.
+        """
+        key = self._keys.forge_waiting(host)
+        with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.zadd(key, {request: now.timestamp()})
+            pipeline.zremrangebyscore(key, "-inf", (now - KEPT).timestamp())
+            pipeline.zcard(key)
+            pipeline.expire(key, KEPT)
+            waiting = pipeline.execute()[2]
+        return min(polling_interval(self._limit, waiting, CALLS_A_LOOK), LONGEST)
+
+    def waits_no_longer(self, host: str, request: str) -> None:
+        """Note that a request is waited for no longer."""
+        self._redis.zrem(self._keys.forge_waiting(host), request)
 
 
 def polling_interval(calls_an_hour: int, requests: int, calls_each: int) -> timedelta:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
+from coordination.credentials.records import Credential
+from coordination.credentials.store import CredentialStore, credentials_file
+from coordination.errors import CoordinationError, NotAllowed, PlanRefused
 from coordination.forges.answers import KeptAnswers
 from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.forge import Forge
 from coordination.forges.github import GitHub
 from coordination.forges.gitlab import GitLab
 from coordination.forges.http import HttpClient
-from coordination.forges.locate import ForgeAddress
+from coordination.forges.locate import ForgeAddress, locate
 from coordination.forges.models import ForgeType
+from coordination.forges.tokens import credential_for
+from coordination.models import Repo
 
 PATIENCE = timedelta(seconds=60)
 _MEMBERS: Mapping[ForgeType, type[GitHub | GitLab]] = {ForgeType.GITHUB: GitHub, ForgeType.GITLAB: GitLab}
@@ -59,6 +64,25 @@ class ForgeClients:
     def close(self) -> None:
         for client in self._clients.values():
             client.close()
+
+
+def with_token(repos: Iterable[Repo]) -> frozenset[str]:
+    """Return the repositories whose forge coord speaks with, and for which this machine has a token. No
+    secret is read.
+    """
+    try:
+        known, now = CredentialStore(credentials_file()).all(), datetime.now(UTC)
+    except CoordinationError:
+        return frozenset()
+    return frozenset(repo.name for repo in repos if _has_token(repo, known, now)) if known else frozenset()
+
+
+def _has_token(repo: Repo, known: Sequence[Credential], now: datetime) -> bool:
+    try:
+        address = locate(repo)
+        return address.type in _MEMBERS and bool(credential_for(known, repo.name, address, now))
+    except (PlanRefused, NotAllowed):
+        return False
 
 
 def open_forge(

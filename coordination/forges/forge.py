@@ -92,6 +92,14 @@ class Forge(ABC):
         """
 
     @abstractmethod
+    def is_queued(self, request: PullRequest) -> bool:
+        """Return whether a request is in the merge queue of its base branch."""
+
+    @abstractmethod
+    def dequeue(self, request: PullRequest) -> None:
+        """Take a request out of the merge queue. Raises UNSUPPORTED where only a person can."""
+
+    @abstractmethod
     def set_status(self, commit: str, status: CommitStatus) -> None:
         """Set a status of a commit."""
 

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.forge import Forge
+from coordination.forges.github_graphql import DEQUEUE, DRAFT, ENQUEUE, QUEUED, READY, GraphQL
 from coordination.forges.http import HttpClient
 from coordination.forges.models import (
     Check,
@@ -72,14 +73,6 @@ _REFUSED_REQUEST = (
     ),
     ("too long", ForgeProblem.TOO_LONG, "a text is longer than GitHub takes", "shorten it"),
 )
-_READY = (
-    "mutation($id: ID!) { markPullRequestReadyForReview(input: {pullRequestId: $id}) { clientMutationId } }"
-)
-_DRAFT = "mutation($id: ID!) { convertPullRequestToDraft(input: {pullRequestId: $id}) { clientMutationId } }"
-_ENQUEUE = (
-    "mutation($id: ID!, $head: GitObjectID!) "
-    "{ enqueuePullRequest(input: {pullRequestId: $id, expectedHeadOid: $head}) { clientMutationId } }"
-)
 
 
 class GitHub(Forge):
@@ -90,6 +83,7 @@ class GitHub(Forge):
         self._http = http
         self._project = project
         self._at = f"/repos/{quote(project)}"
+        self._graph = GraphQL(http)
 
     @staticmethod
     def headers(token: str) -> Mapping[str, str]:
@@ -197,7 +191,7 @@ class GitHub(Forge):
         return request.model_copy(update=update)
 
     def set_draft(self, request: PullRequest, *, draft: bool) -> PullRequest:
-        self._graphql(_DRAFT if draft else _READY, id=request.node)
+        self._graph(DRAFT if draft else READY, id=request.node)
         return request.model_copy(update={"state": RequestState.DRAFT if draft else RequestState.OPEN})
 
     def comment(self, number: int, body: str) -> None:
@@ -288,7 +282,15 @@ class GitHub(Forge):
             return Merged(commit=merged["sha"])
 
     def enqueue(self, request: PullRequest, *, expected_head: str) -> None:
-        self._graphql(_ENQUEUE, id=request.node, head=whole_commit(expected_head))
+        self._graph(ENQUEUE, id=request.node, head=whole_commit(expected_head))
+
+    def is_queued(self, request: PullRequest) -> bool:
+        data = self._graph(QUEUED, id=request.node)
+        with reading(self._http, "the merge queue"):
+            return bool(data["node"]["isInMergeQueue"])
+
+    def dequeue(self, request: PullRequest) -> None:
+        self._graph(DEQUEUE, id=request.node)
 
     def set_status(self, commit: str, status: CommitStatus) -> None:
         skipped = status.state is CheckState.SKIPPED  # which GitHub's statuses do not have
@@ -302,16 +304,6 @@ class GitHub(Forge):
 
     def close_connection(self) -> None:
         self._http.close()
-
-    def _graphql(self, query: str, **variables: str) -> None:
-        api = self._http.api
-        url = f"{api.removesuffix('/v3')}/graphql" if api.endswith("/api/v3") else f"{api}/graphql"
-        answer = self._http.send("POST", "", {"query": query, "variables": variables}, whole_url=url)
-        if not isinstance(answer, dict):
-            raise self._http.broken("no answer of GraphQL")
-        errors = [one for one in answer.get("errors") or () if isinstance(one, dict)]
-        if errors:
-            raise _graphql_error(errors[0], self._http.printable(str(errors[0].get("message"))))
 
     def _request(self, found: Any) -> PullRequest:
         with reading(self._http, "the request"):
@@ -376,21 +368,3 @@ def _protection(rules: list[Any], classic: Mapping[str, Any]) -> Protection:
         up_to_date=strict or bool(needed.get("strict")),
         queue=queue,
     )
-
-
-def _graphql_error(error: Mapping[str, Any], told: str) -> ForgeError:
-    words = told.lower()
-    match error.get("type"):
-        case "NOT_FOUND":
-            problem, hint = ForgeProblem.NOT_FOUND, "see which repositories the token is for"
-        case "FORBIDDEN" | "INSUFFICIENT_SCOPES":
-            problem, hint = ForgeProblem.FORBIDDEN, "give the token the right to write pull requests"
-        case "RATE_LIMITED":
-            problem, hint = ForgeProblem.RATE_LIMIT, "try again later"
-        case _ if "head" in words and any(word in words for word in ("oid", "sha", "match", "modified")):
-            problem, hint = ForgeProblem.HEAD_MOVED, "look at the request again"
-        case _ if "merge queue" in words and any(word in words for word in ("not enabled", "no merge queue")):
-            problem, hint = ForgeProblem.UNSUPPORTED, "the branch has no merge queue: merge it directly"
-        case _:
-            problem, hint = ForgeProblem.NOT_MERGEABLE, "see the page of the request"
-    return ForgeError(problem, f"GitHub refuses it: {told}", hint, status=200, told=told)

@@ -303,6 +303,23 @@ class GitLab(Forge):
             at = f"{self._at}/merge_trains/merge_requests/{request.number}"
             self._http.send("POST", at, {"sha": whole_commit(expected_head)})
 
+    def is_queued(self, request: PullRequest) -> bool:
+        try:
+            found = self._http.get(f"{self._at}/merge_trains/merge_requests/{request.number}")
+        except ForgeError as error:
+            if error.problem in (ForgeProblem.NOT_FOUND, ForgeProblem.FORBIDDEN):  # no trains in its edition
+                return False
+            raise
+        with reading(self._http, "the merge train"):
+            return found["status"] in ("idle", "stale", "fresh", "merging")
+
+    def dequeue(self, request: PullRequest) -> None:
+        raise ForgeError(
+            ForgeProblem.UNSUPPORTED,
+            "GitLab takes a request out of its merge train by hand only",
+            f"take it out on its page: {request.url}",
+        )
+
     def set_status(self, commit: str, status: CommitStatus) -> None:
         body = {
             "state": _TO_STATES.get(status.state, status.state.value),

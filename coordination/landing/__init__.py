@@ -3,6 +3,8 @@ r"""Landing: a plan's change set reaches the base branches by a run of todos, an
 | module | content |
 |---|---|
 | `rules.py` | what lands, where and how: the plan's rules, the options, and what refuses a landing |
+| `ways.py` | push, local or pull request: the default of a repository, and what each way refuses |
+| `readiness.py` | whether a pull request may merge, and what is missing; pure |
 | `generate.py` | from a decided landing or revert to the graph of its run; pure |
 | `start.py` | reads the change set, and submits the run |
 | `preview.py` | what `--dry-run` shows: base, tip, method and outcome by repository |

@@ -111,7 +111,7 @@ def _barrier(landing: Landing, after: Sequence[str]) -> Todo:
         repo=landing.repos[0].repo,
         blocked_by=tuple(after),
         action=NoopAction(type="noop", holds=landing.names),
-        gate=Gate() if landing.approvals else None,
+        gate=Gate() if landing.has_gate else None,
         workspace=Workspace.WORKTREE,
         retry=ONCE,
     )
@@ -163,6 +163,10 @@ def _land_action(landing: Landing, one: RepoLanding, step: LandStep, checks: Seq
         title=_title("Land", landing),
         patience=landing.patience,
         stated=landing.qa,
+        approvals=landing.approvals if one.request else 0,
+        after_upstream=landing.after_upstream if one.request else (),
+        when_ready=landing.when_ready and one.request is not None,
+        request=one.request,
         checks=tuple(
             LandCheck(todo=todo.id, action=todo.action, timeout=todo.timeout)
             for todo in checks

@@ -8,7 +8,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from coordination.errors import Conflict, NotFound, PlanRefused, Unreadable
-from coordination.models import OPEN_TODO, Atomic, Ecosystem, LandRules, Method, Plan, Todo, Via, Workspace
+from coordination.landing.ways import refuse_rules, refuse_way, request_facts, usual_way
+from coordination.models import (
+    OPEN_TODO,
+    Atomic,
+    Ecosystem,
+    LandRules,
+    Method,
+    Plan,
+    RequestFacts,
+    Todo,
+    Via,
+    Workspace,
+)
 from coordination.planner.checks import Needs, unchecked
 from coordination.runs.change_sets import ChangeSet, Landed, RepoChange
 from coordination.text import listed
@@ -26,6 +38,8 @@ class LandOptions:
     """Empty: all repositories of the change set."""
     no_qa: bool = False
     """Land without quality checks."""
+    when_ready: bool = False
+    """Wait until the pull requests are ready."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +53,8 @@ class RepoLanding:
     change: RepoChange
     after: tuple[str, ...] = ()
     """Repositories of the same landing that land before this one."""
+    request: RequestFacts | None = None
+    """What the text of its pull request shows; None where it lands in another way."""
 
     @property
     def landed(self) -> Landed:
@@ -55,6 +71,10 @@ class Landing:
     method: Method = Method.MERGE
     atomic: Atomic = Atomic.PLAN
     approvals: int = 0
+    """Approvals of each pull request; where there are none: of the landing."""
+    after_upstream: tuple[str, ...] = ()
+    """Checks at the forge that the landing begins without."""
+    when_ready: bool = False
     two_persons: bool = False
     patience: timedelta
     repos: tuple[RepoLanding, ...]
@@ -72,6 +92,11 @@ class Landing:
     def names(self) -> tuple[str, ...]:
         return tuple(one.repo for one in self.repos)
 
+    @property
+    def has_gate(self) -> bool:
+        """Return whether a person approves the landing itself, and not its pull requests."""
+        return self.approvals > 0 and any(one.via is not Via.PR for one in self.repos)
+
 
 def decide_landing(
     ecosystem: Ecosystem,
@@ -81,8 +106,10 @@ def decide_landing(
     *,
     patience: timedelta,
     hosts: Mapping[str, Collection[str]],
+    forges: Collection[str] = (),
 ) -> Landing:
-    """Return the landing of a change set. `hosts`: the hosts that serve each repository.
+    """Return the landing of a change set. `hosts`: the hosts that serve each repository; `forges`: the
+    repositories whose forge is known and for which this machine has a token.
 
     Raises NotFound without a change set; PlanRefused for open todos, a selection that is not closed under
     dependencies, or a repository without the way that is asked for; Conflict while a run writes it.
@@ -106,24 +133,32 @@ def decide_landing(
         if repo not in branches:
             what = f"{name} has changes in {repo}, which the file no longer declares"
             raise PlanRefused(what, f"declare it again; see: coord changes {name}")
-        via = options.via or rules.via or (Via.PUSH if branches[repo].url else Via.LOCAL)
-        _refuse_way(repo, via, url=branches[repo].url, hosts=hosts.get(repo, ()))
+        via = options.via or rules.via or usual_way(branches[repo], forges)
+        refuse_way(repo, via, url=branches[repo].url, hosts=hosts.get(repo, ()))
+        after = tuple(one.repo for one in repos if one.repo in edges.get(repo, ()))
         repos.append(
             RepoLanding(
                 repo=repo,
                 branch=branches[repo].branch,
                 via=via,
                 change=change_set.repos[repo],
-                after=tuple(one.repo for one in repos if one.repo in edges.get(repo, ())),
+                after=after,
+                request=request_facts(ecosystem, plan, todos, change_set.repos[repo], after)
+                if via is Via.PR
+                else None,
             )
         )
     _refuse_damaged(name, (one.change for one in repos))
+    method = options.method or rules.method
+    refuse_rules(name, method, rules, {one.via for one in repos}, when_ready=options.when_ready)
     return Landing(
         change_set=name,
         title=plan.title if plan else todos[0].task,
-        method=options.method or rules.method,
+        method=method,
         atomic=rules.atomic,
         approvals=rules.approvals,
+        after_upstream=rules.after_upstream,
+        when_ready=options.when_ready,
         two_persons=plan.two_persons if plan else False,
         patience=patience,
         repos=tuple(repos),
@@ -308,15 +343,3 @@ def _refuse_damaged(name: str, changes: Iterable[RepoChange]) -> None:
                 f"the change set {name} in {change.repo} is damaged: no commit, or an unknown way",
                 f"see: coord changes {name}; build it anew from its branch: coord adopt {name}",
             )
-
-
-def _refuse_way(repo: str, via: Via, *, url: str | None, hosts: Collection[str]) -> None:
-    if via is Via.PUSH and not url:
-        raise PlanRefused(
-            f"{repo} has no url to push to", f"add `url` to {repo} in the file; or land it with --via local"
-        )
-    if via is Via.LOCAL and len(set(hosts)) > 1:
-        raise PlanRefused(
-            f"{repo} has checkouts on {listed(sorted(set(hosts)))}, and a local landing reaches only one",
-            f"add `url` to {repo} in the file, and land it with --via push",
-        )

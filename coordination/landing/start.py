@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from coordination.environment import actor
 from coordination.errors import NotFound
+from coordination.forges.connect import with_token
 from coordination.landing.generate import landing_graph, revert_graph
 from coordination.landing.rules import Landing, LandOptions, decide_landing, decide_revert
 from coordination.models import Ecosystem, Strategy, generated_id
@@ -54,6 +55,7 @@ def prepare_landing(
         options,
         patience=connection.settings.land_patience,
         hosts=_hosts(connection),
+        forges=with_token(ecosystem.repos),
     )
     if not landing.repos:
         return PreparedLanding(kind=LAND, landing=landing)

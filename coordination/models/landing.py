@@ -14,6 +14,11 @@ Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$")]
 """The whole name of a commit or a tree, SHA-1 or SHA-256."""
 
 
+ForgeCheck = Annotated[str, Field(min_length=1, max_length=200)]
+"""The name of a check at a forge."""
+MOST_APPROVALS = 20
+
+
 class Via(Word):
     """The way into a base branch."""
 
@@ -21,6 +26,8 @@ class Via(Word):
     """A push to the `url` of the repository."""
     LOCAL = "local"
     """A push into the checkout on the host of the change set."""
+    PR = "pr"
+    """A pull request at the forge of the repository, which the forge merges."""
 
 
 class Method(Word):
@@ -31,7 +38,9 @@ class Method(Word):
     SQUASH = "squash"
     """One commit without the history of the change set."""
     FF = "ff"
-    """The commits as they are; only while the base has not moved."""
+    """The commits as they are; only while the base has not moved. Not by pull requests."""
+    REBASE = "rebase"
+    """The commits, made anew on the base; only by pull requests."""
 
 
 class Atomic(Word):
@@ -47,14 +56,22 @@ class LandRules(Record):
     """The field `land` of a plan."""
 
     via: Via | None = None
-    """None: push where the repository has a `url`, else local."""
+    """None: pr where the forge is known and this machine has a token for it, else push where the repository
+    has a `url`, else local.
+    """
     method: Method = Method.MERGE
-    approvals: Annotated[int, Field(strict=True, ge=0, le=1)] = 0
-    """Approvals that the landing waits for before it takes its locks."""
+    approvals: Annotated[int, Field(strict=True, ge=0, le=MOST_APPROVALS)] = 0
+    """Approvals that the landing waits for before it takes its locks. By pull requests: approvals of each
+    request at the forge, of its newest commit. Else at most 1.
+    """
     atomic: Atomic = Atomic.PLAN
     qa: Annotated[bool, Field(strict=True)] | None = None
     """True: each repository that lands must have a green check; False: nothing is checked. None: the checks
     that the repositories declare must be green.
+    """
+    after_upstream: tuple[ForgeCheck, ...] = ()
+    """Checks at the forge that can be green only when the repositories before have landed: the landing begins
+    without them, and merges with them. By pull requests only.
     """
 
 
@@ -75,6 +92,18 @@ class LandCheck(Record):
     """None: the timeout of the todo that lands."""
 
 
+class RequestFacts(Record):
+    """Facts of the plan that the text of a pull request shows."""
+
+    title: Text
+    issues: tuple[tuple[str, str], ...] = ()
+    """Id and title of those that wait for the plan."""
+    todos: tuple[tuple[str, str], ...] = ()
+    """Id and task of those whose work the request has."""
+    after: tuple[str, ...] = ()
+    """Repositories that land before."""
+
+
 class LandAction(Record):
     """Brings the tip of a change set into the base branch of its repository; made by `coord land` only."""
 
@@ -93,6 +122,13 @@ class LandAction(Record):
     checks: tuple[LandCheck, ...] = ()
     """The checks of this repository. They run again where the tree to land is not the one that was checked.
     """
+    approvals: Annotated[int, Field(strict=True, ge=0, le=MOST_APPROVALS)] = 0
+    """Approvals that its pull request needs."""
+    after_upstream: tuple[ForgeCheck, ...] = ()
+    when_ready: Annotated[bool, Field(strict=True)] = False
+    """Wait until the pull request is ready; else it fails if that is not so."""
+    request: RequestFacts | None = None
+    """Given where it lands by a pull request."""
 
 
 class RevertAction(Record):

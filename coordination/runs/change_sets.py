@@ -55,6 +55,8 @@ class Landed(BaseModel):
     """UTC, ISO 8601."""
     run: str
     """The run that landed it."""
+    revert: str = ""
+    """Page of the open pull request that takes it out again; empty without one."""
 
 
 class RecordedCheck(BaseModel):

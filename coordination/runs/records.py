@@ -195,6 +195,8 @@ class WaitReason(StrEnum):
     """The base branch cannot take a landing now: its remote is away, it keeps moving, or its checkout has
     local changes.
     """
+    REQUEST = "request"
+    """The pull request is not ready, or its forge does not answer."""
 
     @classmethod
     def _missing_(cls, value: object) -> WaitReason:

@@ -324,9 +324,11 @@ class GitHub(GitHubBase):
 
     @on("POST /graphql")
     def graphql(self, call: Call) -> Any:
+        if "isInMergeQueue" in str(call.body.get("query", "")):
+            return self._is_queued(call)
         found = re.search(r"mutation\b[^{]*\{\s*(?:\w+\s*:\s*)?(\w+)", str(call.body.get("query", "")))
         values = self._input(str(call.body.get("query", "")), call.body.get("variables") or {})
-        node = re.fullmatch(r"PR_(\d+)_(\d+)", str(values.get("pullRequestId", "")))
+        node = re.fullmatch(r"PR_(\d+)_(\d+)", str(values.get("pullRequestId") or values.get("id", "")))
         if not found or not node:
             return {"data": None, "errors": [{"type": "NOT_FOUND", "message": "Could not resolve to a node"}]}
         try:
@@ -345,6 +347,16 @@ class GitHub(GitHubBase):
                 "errors": [{"type": kind, "message": message, "path": [found[1]]}],
             }
         return {"data": {found[1]: {"clientMutationId": None}}}
+
+    def _is_queued(self, call: Call) -> Any:
+        node = re.fullmatch(r"PR_(\d+)_(\d+)", str((call.body.get("variables") or {}).get("id", "")))
+        if not node:
+            return {"data": None, "errors": [{"type": "NOT_FOUND", "message": "Could not resolve to a node"}]}
+        project, _ = self.core.project(node[1])
+        self.core.allow(project, call.person, "read")
+        self.core.refresh(project)
+        queued = self.core.request(project, int(node[2])) in project.queue
+        return {"data": {"node": {"isInMergeQueue": queued}}}
 
     def _input(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
         if re.search(r"\(\s*input\s*:\s*\$(\w+)", query):

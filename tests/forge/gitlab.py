@@ -195,6 +195,13 @@ class GitLab(GitLabBase):
         self.core.enqueue(project, request, call.body.get("sha", ""))
         return Status(201, [])
 
+    @on(f"GET {_P}/merge_trains/merge_requests/{{merge_request_iid}}")
+    def train(self, call: Call) -> Any:
+        project, request = self._found(call)
+        if request not in project.queue:
+            raise Refused(Why.ABSENT)
+        return {"id": request.id, "status": "fresh"}
+
     # Reviews and comments
 
     @on(f"GET {_MR}/approvals")

@@ -7,14 +7,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from coordination.credentials.records import Purpose
 from coordination.models import LandAction, LandCheck, Repo, RevertAction
-from coordination.runs.change_sets import ChangeSets, Landed, RepoChange
+from coordination.runs.change_sets import ChangeSet, ChangeSets, Landed, RepoChange, RequestRef
 from coordination.runs.inputs import PredecessorOutput
 from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
+from coordination.settings import Settings
 from workers.executors.land_checks import CheckRuns
 from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.signed_results import SignedResults
@@ -23,6 +24,9 @@ from workers.workspace.branch_copy import BranchCopy
 from workers.workspace.git import git
 from workers.workspace.lock import Superseded
 from workers.workspace.repository import branch_of, common_dir_of
+
+if TYPE_CHECKING:
+    from coordination.changes.requests.access import ForgeAccess
 
 T = TypeVar("T")
 
@@ -50,6 +54,11 @@ class LandJob:
     stopped: Callable[[], OutcomeKind | None]
     say: Callable[[str], None]
     checks: CheckRuns
+    forges: Callable[[], ForgeAccess]
+    """Opens the access to forges, with the credentials of this machine; the caller closes it."""
+    change_set: Callable[[], ChangeSet | None]
+    note_request: Callable[[RequestRef, str], None]
+    """Records the pull request, with an event of this kind; without one: how it was seen last."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
@@ -68,6 +77,9 @@ class LandJobs:
     """Reads the verified results of the todos before one."""
     send: Callable[[Grant, str, str], None]
     """Sends a tip that builds on a commit of the base branch to other hosts."""
+    settings: Settings
+    state: Path
+    """The state folder of this machine."""
 
     def of(
         self,
@@ -81,8 +93,11 @@ class LandJobs:
         """
         repo, name = grant.spec.repo, _change_set_of(grant)
 
+        def change_set() -> ChangeSet | None:
+            return self._ask(lambda: self.change_sets.read(name))
+
         def change() -> RepoChange | None:
-            found = self._ask(lambda: self.change_sets.read(name))
+            found = change_set()
             return found.repos.get(repo.name) if found else None
 
         def note_landed(landed: Landed) -> None:
@@ -95,6 +110,12 @@ class LandJobs:
             self._note(lambda: self.change_sets.note_reverted(grant, name, repo.name, **facts))
             if (found := change()) is not None and (why := self._follow(repo.name, found.branch, tip)):
                 say(why)
+
+        def note_request(ref: RequestRef, kind: str) -> None:
+            if kind:
+                self._ask(lambda: self.change_sets.note_request(name, repo.name, ref, kind))
+            elif (seen := ref.seen) is not None:
+                self._ask(lambda: self.change_sets.note_seen(name, {repo.name: (ref.number, seen)}))
 
         return LandJob(
             run_id=grant.run_id,
@@ -109,6 +130,9 @@ class LandJobs:
             access=lambda: self.access(grant.run_id, repo.name, repo.url or "", Purpose.WRITE),
             stopped=stopped,
             say=say,
+            forges=self._forges,
+            change_set=change_set,
+            note_request=note_request,
             checks=CheckRuns(
                 results=lambda: self._ask(lambda: self.results(grant)),
                 again=check,
@@ -122,6 +146,11 @@ class LandJobs:
         return BranchCopy(checkout=checkout, common_dir=common_dir_of(repo, checkout), branch=branch).follow(
             tip
         )
+
+    def _forges(self) -> ForgeAccess:
+        from coordination.changes.requests.access import ForgeAccess  # its HTTP client costs 0.1 s of a start
+
+        return ForgeAccess(self.store, self.settings, self.state)
 
     def _keep(self, grant: Grant, commit: str) -> None:
         ref = f"refs/heads/{branch_of(grant.run_id)}"

@@ -28,6 +28,8 @@ from coordination.runs.change_sets import RepoChange
 
 if TYPE_CHECKING:
     from coordination.runs.connection import Connection
+    from coordination.runs.store import RunStore
+    from coordination.settings import Settings
 
 AT_ONCE = 8
 """Reads at once: GitHub asks for few, and more than these make nothing faster."""
@@ -37,12 +39,12 @@ ANSWERS = "forge-answers"
 class ForgeAccess:
     """Opens forges and remotes; each secret is read once, and its reading is an event."""
 
-    def __init__(self, connection: Connection, state: Path) -> None:
-        settings = connection.settings
-        budget = ForgeBudget(connection.redis, connection.keys, settings.forge_budget)
-        self._clients = ForgeClients(spender=budget.spender, answers=state / ANSWERS)
+    def __init__(self, store: RunStore, settings: Settings, state: Path) -> None:
+        """`state`: the state folder of this machine."""
+        self.budget = ForgeBudget(store.redis, store.keys, settings.forge_budget)
+        self._clients = ForgeClients(spender=self.budget.spender, answers=state / ANSWERS)
         self._store = CredentialStore(credentials_file())
-        self._announce = connection.store.announce
+        self._announce = store.announce
         self._secrets: dict[str, str] = {}
         self._lock = Lock()
 
@@ -103,7 +105,7 @@ class ForgeAccess:
 @contextmanager
 def opened_forges(connection: Connection, state: Path) -> Iterator[ForgeAccess]:
     """Yield the forges for one command, and close their connections."""
-    access = ForgeAccess(connection, state)
+    access = ForgeAccess(connection.store, connection.settings, state)
     try:
         yield access
     finally:

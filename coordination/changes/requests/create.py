@@ -73,7 +73,7 @@ class Looked:
 def look_at_all(planned: PlannedRequests, access: ForgeAccess) -> tuple[Looked, ...]:
     """Return all repositories as they are. Raises the first refusal, with the names of further ones."""
     with access.pool() as pool:
-        waiting = [(one, pool.submit(_look, one, access)) for one in planned.repos]
+        waiting = [(one, pool.submit(look_at, one, access)) for one in planned.repos]
     looked, refused = [], dict[str, CoordinationError]()
     for one, future in waiting:
         try:
@@ -89,7 +89,8 @@ def look_at_all(planned: PlannedRequests, access: ForgeAccess) -> tuple[Looked, 
     return tuple(looked)
 
 
-def _look(one: RepoRequest, access: ForgeAccess) -> Looked:
+def look_at(one: RepoRequest, access: ForgeAccess) -> Looked:
+    """Return a repository as it is. Raises where nothing may be proposed."""
     forge = access.forge(one.repo.name, one.address)
     _refuse_repository(forge.repository())
     found = forge.find(one.change.forge_branch)
@@ -172,6 +173,23 @@ class RequestMaker:
                 except CoordinationError as error:
                     results[name] = self._failed(at.one, error, request)
         return tuple(results[at.one.repo.name] for at in looked)
+
+    def make_one(self, at: Looked) -> PullRequest | None:
+        """Push, open and update the request of one repository; None: the branch has nothing to propose.
+
+        Raises ForgeError, Conflict, GitRefused, Unreachable.
+        """
+        request, result = self._open(at)
+        if request is not None:
+            self._bring_up_to_date(at, request, result)
+        return request
+
+    def refresh(self, one: RepoRequest, forge: Forge, request: PullRequest) -> None:
+        """Bring the section of a request's text up to date, by what the change set records of the others."""
+        at = Looked(one=one, forge=forge, found=request, there=one.change.tip)
+        self._bring_up_to_date(
+            at, request, _result(self._planned, one, RequestAction.UPDATED, request, pushed=False)
+        )
 
     def _open(self, at: Looked) -> tuple[PullRequest | None, RequestResult]:
         one = at.one

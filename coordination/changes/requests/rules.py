@@ -11,7 +11,8 @@ from coordination.forges.locate import ForgeAddress, locate
 from coordination.forges.models import ForgeType
 from coordination.git import has_commit
 from coordination.landing.rules import edges_between, in_order, plan_of
-from coordination.models import Ecosystem, Plan, Repo, Todo
+from coordination.landing.ways import issues_of
+from coordination.models import Ecosystem, Repo
 from coordination.runs.change_sets import ChangeSet, RepoChange
 from coordination.text import listed
 
@@ -84,7 +85,7 @@ def decide_requests(
     return PlannedRequests(
         plan=name,
         title=plan.title if plan else todos[0].task,
-        issues=_issues(ecosystem, plan, todos),
+        issues=issues_of(ecosystem, plan, todos),
         todos={todo.id: todo.task for todo in todos},
         change_set=change_set,
         repos=tuple(found),
@@ -121,13 +122,3 @@ def _checkout(repo: Repo, change: RepoChange, place: Path | None, host: str) -> 
 def _refuse_without_url(repo: Repo) -> None:
     if not repo.url:
         raise PlanRefused(f"{repo.name} has no url to push to", f"add `url` to {repo.name} in the file")
-
-
-def _issues(ecosystem: Ecosystem, plan: Plan | None, todos: Collection[Todo]) -> tuple[tuple[str, str], ...]:
-    names = {todo.id for todo in todos} | ({plan.id} if plan else set())
-    blocked = {name for todo in todos for name in todo.blocking}
-    return tuple(
-        (issue.id, issue.title)
-        for issue in ecosystem.coordination.issues
-        if issue.id in blocked or names.intersection(issue.dependencies)
-    )

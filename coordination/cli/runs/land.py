@@ -30,13 +30,14 @@ detach_option = click.option("--detach", is_flag=True, help="Return at once; fol
 
 @command()
 @click.argument("plan", shell_complete=plan_ids)
-@choice("--via", Via, "Default: as in the plan, else push where the repository has a url.")
+@choice("--via", Via, "Default: as in the plan, else pr with a token of the forge, else push with a url.")
 @click.option(
     "--repo", "repos", multiple=True, metavar="REPO", shell_complete=repo_names,
     help="Land only REPO and other named ones; what their changes build on must be among them.",
 )  # fmt: skip
 @choice("--method", Method, "Default: as in the plan, else merge.")
 @click.option("--no-qa", is_flag=True, help="Land without quality checks.")
+@click.option("--when-ready", is_flag=True, help="Wait until all pull requests are approved and green.")
 @click.option("--dry-run", is_flag=True, help="Print what would land where and how; change nothing.")
 @yes_option
 @detach_option
@@ -49,6 +50,7 @@ def land(
     repos: tuple[str, ...],
     method: str | None,
     no_qa: bool,
+    when_ready: bool,
     dry_run: bool,
     yes: bool,
     detach: bool,
@@ -61,6 +63,10 @@ def land(
     have landed are reverted, unless the plan says `atomic: repo`. Trouble that passes is waited for. Nothing
     is ever forced.
 
+    By pull requests (`--via pr`) the forge merges them, together, in this order: all must be open, approved
+    as often as the plan asks, and green before the first one merges. A failure reverts those that have merged
+    by further requests.
+
     Exit code 0: all has landed, or nothing was to be landed. 2: it cannot land as it is, such as with open
     todos. 3: something was refused. 6: a run writes the change set.
     """
@@ -69,6 +75,7 @@ def land(
         method=Method(method) if method else None,
         repos=repos,
         no_qa=no_qa,
+        when_ready=when_ready,
     )
     prepared = call.coord.landings.prepare(plan, options)
     if prepared.graph is None:

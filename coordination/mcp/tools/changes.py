@@ -100,6 +100,9 @@ def coord_resolve_conflict(session: Session, plan: PlanName, repo: RepoName) -> 
 
 WayIn = Annotated[Via | None, Field(description="Overrides the plan's value.")]
 NoQa = Annotated[bool, Field(description="Land without quality checks.")]
+WhenReady = Annotated[
+    bool, Field(description="By pull requests: wait until all are approved and green; else it fails now.")
+]
 MethodName = Annotated[Method | None, Field(description="Overrides the plan's value.")]
 Chosen = Annotated[
     Items,
@@ -160,12 +163,15 @@ def coord_preview_landing(
     repos: Chosen = None,
     method: MethodName = None,
     no_qa: NoQa = False,
+    when_ready: WhenReady = False,
 ) -> LandingPreview:
     """Return what coord_land_plan would do in each repository: base, tip, method, outcome, quality
     checks, and what would refuse it. Show it to the person who decides before you call coord_land_plan.
     """
     landings = session.coord.landings
-    options = LandOptions(via=via, method=method, repos=tuple(repos or ()), no_qa=no_qa)
+    options = LandOptions(
+        via=via, method=method, repos=tuple(repos or ()), no_qa=no_qa, when_ready=when_ready
+    )
     return landings.preview(landings.prepare(plan, options))
 
 
@@ -177,6 +183,7 @@ def coord_land_plan(
     repos: Chosen = None,
     method: MethodName = None,
     no_qa: NoQa = False,
+    when_ready: WhenReady = False,
     wait_s: Wait = 0,
 ) -> CutRun:
     """Start the run that brings the plan's change set into the base branches, in dependency order, and return
@@ -186,7 +193,9 @@ def coord_land_plan(
     are reverted, and the run's status is rolled_back; with rollback_failed something could not be reverted,
     and a person must look.
     """
-    run = session.coord.landings.land(plan, via=via, repos=repos or (), method=method, no_qa=no_qa)
+    run = session.coord.landings.land(
+        plan, via=via, repos=repos or (), method=method, no_qa=no_qa, when_ready=when_ready
+    )
     return cut(CutRun, session.detached(run, wait_s), SHOWN)
 
 

@@ -70,6 +70,7 @@ LABELS = {
     WaitReason.WORKER: "a worker",
     WaitReason.TROUBLE: "passing trouble on its machine",
     WaitReason.BASE: "its base branch",
+    WaitReason.REQUEST: "its pull request",
 }
 COLOURS = {
     WaitReason.REPOSITORY: "#94a3b8",
@@ -82,6 +83,7 @@ COLOURS = {
     WaitReason.WORKER: "#0ea5e9",
     WaitReason.TROUBLE: "#92400e",
     WaitReason.BASE: "#0891b2",
+    WaitReason.REQUEST: "#7c3aed",
 }
 BEGUN_AGAIN = {
     TodoState.RETRYING.value: "failed",

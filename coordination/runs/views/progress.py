@@ -49,6 +49,7 @@ UNFORESEEABLE = {
     WaitReason.WORKER: NoEta.WORKER,
     WaitReason.TROUBLE: NoEta.TROUBLE,
     WaitReason.BASE: NoEta.TROUBLE,
+    WaitReason.REQUEST: NoEta.PERSON,
 }
 """Waits that nothing in the run ends."""
 COUNTERS = (

@@ -54,6 +54,11 @@ UNDESCRIBED: dict[str, dict[str, Any]] = {
             "answers": {},
         },
         f"GET {_P}/approval_rules": {"query": {"page": {}, "per_page": {}}, "body": None, "answers": {}},
+        f"GET {_P}/merge_trains/merge_requests/{{merge_request_iid}}": {
+            "query": {},
+            "body": None,
+            "answers": {},
+        },
         f"POST {_P}/merge_trains/merge_requests/{{merge_request_iid}}": {
             "query": {},
             "body": {"type": "object", "properties": {"sha": {"type": "string"}}},

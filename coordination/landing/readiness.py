@@ -1,0 +1,206 @@
+"""Decide whether a pull request may be merged, and name what is missing; pure.
+
+Ready means: approved as often as asked, at this head; the required checks are green; it merges without a
+conflict; and the rules of the forge allow it. Required are the checks that the rules of the base branch name;
+where they name none, all that the commit has. What could not be read is unknown, never good.
+
+An approval holds for the commit that was approved, and for those that coord made of it by merging the base
+branch in (`Seen.heads`). A forge that does not say which commit was approved (GitLab) is believed for the
+commit at which coord saw the approval first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from coordination.forges.models import (
+    Check,
+    CheckState,
+    Protection,
+    PullRequest,
+    RequestState,
+    Review,
+    ReviewState,
+)
+from coordination.text import counted, listed
+
+SHOWN = 3
+_GREEN = frozenset({CheckState.SUCCESS, CheckState.SKIPPED})
+_EXPLAINED = frozenset(
+    {
+        *("blocked", "behind", "draft", "dirty"),
+        *("not_approved", "ci_must_pass", "ci_still_running", "draft_status", "requested_changes"),
+        *("need_rebase", "conflict", "broken_status", "not_open"),
+    }
+)
+"""Words of forges for obstacles that are looked at one by one here."""
+
+
+class Lack(StrEnum):
+    """What a pull request lacks to be merged."""
+
+    CLOSED = "closed"
+    """Somebody has closed it without merging it."""
+    FOREIGN = "foreign"
+    """Its head is a commit that coord did not push."""
+    CONFLICT = "conflict"
+    DRAFT = "draft"
+    CHANGES_REQUESTED = "changes_requested"
+    APPROVALS = "approvals"
+    RED = "red"
+    """A required check failed."""
+    PENDING = "pending"
+    """A required check has no result yet."""
+    BEHIND = "behind"
+    """It must contain the tip of the base branch: coord merges that in."""
+    RULES = "rules"
+    """The forge refuses it for a reason of its own."""
+    UNKNOWN = "unknown"
+    """The forge has not answered, or does not know yet."""
+
+
+LASTING = frozenset({Lack.CLOSED, Lack.FOREIGN, Lack.CONFLICT})
+"""Only a person ends these, and not by a review: waiting is of no use."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Missing:
+    lack: Lack
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What the plan asks for."""
+
+    approvals: int = 0
+    ignored: Collection[str] = ()
+    """Checks that need not be green yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """A pull request as its forge has it now; None: it could not be read."""
+
+    request: PullRequest
+    heads: Collection[str]
+    """The commits whose approvals hold: the head, and those from which coord made it. Empty where the head is
+    of somebody else.
+    """
+    checks: Sequence[Check] | None
+    reviews: Sequence[Review] | None
+    protection: Protection | None
+    first_seen: Mapping[str, str] = field(default_factory=dict)
+    """Person → the head at which coord saw the approval first, where the forge does not say which it was."""
+
+
+def missing_of(seen: Seen, wanted: Wanted) -> tuple[Missing, ...]:
+    """Return what an open pull request lacks; empty: it is ready. What lasts comes first."""
+    found = tuple(_missing(seen, wanted))
+    return tuple(sorted(found, key=lambda one: one.lack not in LASTING))
+
+
+def is_lasting(missing: Sequence[Missing]) -> bool:
+    """Return whether waiting for it is of no use."""
+    return any(one.lack in LASTING for one in missing)
+
+
+def words_of(missing: Sequence[Missing]) -> str:
+    return "; ".join(one.words for one in missing)
+
+
+def approvals_of(seen: Seen) -> tuple[str, ...]:
+    """Return the people whose approval holds for the head."""
+    return tuple(
+        review.author
+        for review in seen.reviews or ()
+        if review.state is ReviewState.APPROVED
+        and review.author != seen.request.author
+        and (review.head or seen.first_seen.get(review.author, seen.request.head_sha)) in seen.heads
+    )
+
+
+def _missing(seen: Seen, wanted: Wanted) -> Iterator[Missing]:
+    request = seen.request
+    if not request.is_open:
+        yield Missing(lack=Lack.CLOSED, words="somebody has closed it")
+        return
+    if request.head_sha not in seen.heads:
+        yield Missing(
+            lack=Lack.FOREIGN,
+            words=f"somebody has pushed {request.head_sha[:12]} to {request.head}, which coord did not make",
+        )
+        return
+    if request.mergeable is False and not _is_behind(seen):
+        yield Missing(lack=Lack.CONFLICT, words=f"it conflicts with {request.base}")
+    if request.state is RequestState.DRAFT:
+        yield Missing(lack=Lack.DRAFT, words="it is a draft: mark it as ready for review")
+    yield from _of_reviews(seen, wanted)
+    yield from _of_checks(seen, wanted)
+    if _is_behind(seen):
+        yield Missing(lack=Lack.BEHIND, words=f"it must contain the tip of {request.base}")
+    if request.mergeable is None:
+        yield Missing(lack=Lack.UNKNOWN, words="the forge does not know yet if it merges")
+    elif _is_refused(seen, wanted):
+        yield Missing(lack=Lack.RULES, words=f"the forge refuses it: {request.blocked}")
+
+
+def _is_behind(seen: Seen) -> bool:
+    return seen.request.blocked in ("behind", "need_rebase")
+
+
+def _is_refused(seen: Seen, wanted: Wanted) -> bool:
+    """Return whether the forge names an obstacle that nothing else here explains."""
+    word = seen.request.blocked
+    if not word or word in _EXPLAINED - {"blocked"}:
+        return False
+    return word != "blocked" or not (tuple(_of_reviews(seen, wanted)) or _not_green(seen, ()))
+
+
+def _of_reviews(seen: Seen, wanted: Wanted) -> Iterator[Missing]:
+    if seen.reviews is None or seen.protection is None:
+        yield Missing(lack=Lack.UNKNOWN, words="its reviews could not be read")
+        return
+    refusing = [one.author for one in seen.reviews if one.state is ReviewState.CHANGES_REQUESTED]
+    if refusing:
+        words = f"{listed(refusing[:SHOWN])} asked for changes"
+        yield Missing(lack=Lack.CHANGES_REQUESTED, words=words)
+    needed, there = max(wanted.approvals, seen.protection.approvals), len(approvals_of(seen))
+    if there < needed:
+        outdated = sum(one.state is ReviewState.APPROVED for one in seen.reviews) - there
+        older = (
+            f", and {counted(outdated, 'approval')} of another commit, or of its author" if outdated else ""
+        )
+        words = f"it has {there} of {counted(needed, 'approval')}{older}"
+        yield Missing(lack=Lack.APPROVALS, words=words)
+
+
+def _of_checks(seen: Seen, wanted: Wanted) -> Iterator[Missing]:
+    if seen.checks is None or seen.protection is None:
+        yield Missing(lack=Lack.UNKNOWN, words="its checks could not be read")
+        return
+    not_green = _not_green(seen, wanted.ignored)
+    red = [name for name, state in not_green.items() if state is CheckState.FAILURE]
+    pending = [name for name, state in not_green.items() if state is not CheckState.FAILURE]
+    if red:
+        yield Missing(lack=Lack.RED, words=f"red: {_some(red)}")
+    if pending:
+        yield Missing(lack=Lack.PENDING, words=f"not green yet: {_some(pending)}")
+
+
+def _not_green(seen: Seen, ignored: Collection[str]) -> dict[str, CheckState]:
+    """Return the required checks that are not green; one that the commit does not have yet is pending."""
+    if seen.checks is None or seen.protection is None:
+        return {}
+    states = {check.name: check.state for check in seen.checks if check.required is not False}
+    named = {*seen.protection.checks, *(check.name for check in seen.checks if check.required)}
+    required = states.keys() | named if seen.protection.all_checks or not named else named
+    found = {name: states.get(name, CheckState.PENDING) for name in sorted(required) if name not in ignored}
+    return {name: state for name, state in found.items() if state not in _GREEN}
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"

@@ -1,0 +1,112 @@
+"""An ecosystem whose repositories are at a test forge, with a swept plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.forge.records import Project, Request
+from tests.forge.server import TestForge
+from tests.stage import PLAN, Begun, Done, Stage, git
+from tests.waiting import until
+
+BRANCH = f"coord/{PLAN}"
+LANDING = f"land:{PLAN}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    stage: Stage
+    forge: TestForge
+    projects: Mapping[str, Project]
+    token: str
+
+    @property
+    def names(self) -> Sequence[str]:
+        return tuple(self.projects)
+
+    def land(self, *words: str) -> Done:
+        return self.stage.coord("land", PLAN, "--yes", "--json", *words, timeout=150)
+
+    def begin(self, *words: str) -> Begun:
+        return self.stage.begin("land", PLAN, "--yes", "--json", "--when-ready", *words)
+
+    def requests(self, name: str) -> list[Request]:
+        return [one for one in self.projects[name].requests if one.head == BRANCH]
+
+    def request(self, name: str) -> Request:
+        """Return the newest request of the plan, as soon as there is one."""
+        until(lambda: self.requests(name), 40)
+        return self.requests(name)[-1]
+
+    def approve(self, *names: str) -> None:
+        for name in names:
+            self.forge.approve(self.projects[name], self.request(name).number)
+
+    def waits_for(self, name: str, *words: str) -> str:
+        """Return what the landing waits for in a repository, as soon as it has these words."""
+
+        def found() -> str:
+            run = self.stage.run()
+            if run["plan_id"] != LANDING:
+                return ""
+            waits = [
+                todo["waits_for"] or ""
+                for todo in run["todos"]
+                if todo["repo"] == name and todo["wait_reason"] == "request"
+            ]
+            return next((told for told in waits if all(word in told for word in words)), "")
+
+        return until(found, 40)
+
+    def tip(self, name: str, branch: str = "main") -> str:
+        return git(self.forge.path(f"acme/{name}"), "rev-parse", branch)
+
+    def has_work(self, name: str) -> bool:
+        return "work" in git(self.forge.path(f"acme/{name}"), "ls-tree", "--name-only", "main").split()
+
+    def landed(self) -> list[bool]:
+        return [self.has_work(name) for name in self.names]
+
+    def change(self, name: str) -> Any:
+        return next(one for one in self.stage.ok("changes", PLAN, "--json").json if one["repo"] == name)
+
+
+@contextmanager
+def site(stage: Stage, folder: Path, dialect: str, names: str, **land: object) -> Iterator[Site]:
+    """Yield a swept plan over a chain of repositories; `land`: the rules of its landing."""
+    stage.settings = {"forge_budget": 1_000_000, "land_patience": "20s"}
+    with TestForge(folder, dialect) as forge:
+        forge.core.computes_at_once = dialect == "gitlab"
+        token = forge.token("coord")
+        projects, repos = {}, {}
+        for name in names:
+            projects[name] = forge.create_project(f"acme/{name}", seed=stage.repo(name))
+            forge.protect(projects[name])
+            repos[name] = {
+                "url": forge.url(f"acme/{name}", f"coord:{token}"),
+                "forge": {"type": dialect, "api": forge.api},
+            }
+        todos = [
+            {
+                "id": f"T-{name}",
+                "repo": name,
+                "action": "echo new > work",
+                "blocked_by": [f"T-{before}" for before in names[:number]][-1:],
+            }
+            for number, name in enumerate(names)
+        ]
+        stage.write(todos, repos=repos, plan={"land": land} if land else None)
+        stage.up()
+        swept = stage.sweep()
+        assert swept.code == 0, swept.err
+        secret = stage.folder / "token"
+        secret.write_text(token)
+        secret.chmod(0o600)
+        where = ("--host", "127.0.0.1", "--all")
+        stage.ok("credential", "add", "forge", f"file:{secret}", "--purpose", "pr", *where)
+        yield Site(stage=stage, forge=forge, projects=projects, token=token)
+        assert forge.violations == []

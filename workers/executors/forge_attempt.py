@@ -1,0 +1,128 @@
+"""What attempts that work through a forge share: the forge, refusals of it, waits, and the branch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, NoReturn
+
+from coordination.changes.requests.access import ForgeAccess
+from coordination.changes.requests.push import push_branch
+from coordination.errors import CoordinationError
+from coordination.forges.errors import LIMITS, PASSING, ForgeError, ForgeProblem
+from coordination.forges.forge import Forge
+from coordination.forges.locate import ForgeAddress, locate
+from coordination.forges.models import MergeMethod, PullRequest
+from coordination.models import LandAction, RevertAction
+from coordination.runs.change_sets import Landed, RepoChange
+from coordination.runs.records import WaitReason
+from workers.executors.land import DirectAttempt
+from workers.executors.land_attempt import BY_PEOPLE, TROUBLE, Ends, held_up, refuses
+from workers.executors.land_job import LandJob
+from workers.executors.landed_commits import commit_in
+from workers.executors.request_commits import tree_before
+from workers.landing.records import BaseBranch, Reason
+from workers.landing.remote import contains
+
+SOON = timedelta(seconds=1)
+"""The pause after an answer that forges give while they still compute."""
+_BY_PERSONS = frozenset({ForgeProblem.UNAUTHORIZED, ForgeProblem.FORBIDDEN, ForgeProblem.NOT_MERGEABLE})
+"""Refusals that a person can end while a landing is under way."""
+
+
+class ForgeAttempt(DirectAttempt):
+    """An attempt that asks a forge. `_access` and `_forge` stand within `_reached`."""
+
+    def __init__(self, job: LandJob, action: LandAction | RevertAction) -> None:
+        super().__init__(job, action)
+        self._access: ForgeAccess
+        self._forge: Forge
+        self._address: ForgeAddress
+        self._base_commit = ""
+        """The base branch at the remote, as this attempt has seen it last."""
+        self._begun = False
+        """True where something may have merged: then a person's trouble is waited for."""
+
+    @contextmanager
+    def _reached(self) -> Iterator[BaseBranch]:
+        """Open the forge; turn its refusals into the end of the attempt. Yield the base branch."""
+        self._access = self._job.forges()
+        try:
+            repo = self._job.repo
+            self._address = locate(repo)
+            self._forge = self._access.forge(repo.name, self._address)
+            with self._base() as at:
+                self._base_commit = self._seen(at).commit
+                yield at
+        except ForgeError as error:
+            self._refuse(error)
+        except CoordinationError as error:
+            if self._begun:  # no credential, or git refuses the branch
+                raise self._forge_waits(str(error)) from error
+            raise
+        finally:
+            self._access.close()
+
+    def _refuse(self, error: ForgeError) -> NoReturn:
+        """Raise the end of an attempt that the forge has refused something."""
+        if error.problem in LIMITS and error.retry_at is not None:
+            pause = max(error.retry_at - self._job.now(), SOON)
+            raise held_up(error.message, WaitReason.REQUEST, pause) from error
+        if error.problem in PASSING or (self._begun and error.problem in _BY_PERSONS):
+            raise self._forge_waits(str(error)) from error
+        raise refuses(error.message, error.hint) from error
+
+    def _forge_waits(self, words: str) -> Ends:
+        """Wait for the end of passing trouble; fail when that has taken longer than the patience."""
+        return self._waits_within_patience(words) or held_up(words, WaitReason.REQUEST, self._interval())
+
+    def _answers_again(self) -> None:
+        """Forget earlier trouble: the patience counts from the next one."""
+        if TROUBLE in self._known:
+            self._remember({name: value for name, value in self._known.items() if name != TROUBLE})
+
+    def _interval(self) -> timedelta:
+        """Return the pause before the next look at the request, by the budget of calls."""
+        return self._access.budget.interval(self._address.api_host, self._waiting, self._job.now())
+
+    def _waits_no_longer(self) -> None:
+        self._access.budget.waits_no_longer(self._address.api_host, self._waiting)
+
+    @property
+    def _waiting(self) -> str:
+        return f"{self._address.project} {self._name}"
+
+    def _enqueue(self, request: PullRequest) -> None:
+        if not self._forge.is_queued(request):
+            self._forge.enqueue(request, expected_head=request.head_sha)
+            self._job.say(f"{request.url} is in the merge queue")
+
+    def _landing_of(
+        self, at: BaseBranch, method: str, change: RepoChange, request: PullRequest, known: Mapping[str, Any]
+    ) -> Landed:
+        """Return the landing of a merged request. Raises Ends where the base branch does not show it yet."""
+        commit = request.merge_commit
+        if not commit or not contains(at, self._base_commit, commit):
+            raise self._waits(f"{request.url} is merged, and {at.branch} does not have it yet", Reason.MOVED)
+        head, since = request.head_sha, self._since(at, change, self._base_commit)
+        ours = commit_in(known, "merging") == head
+        before = tree_before(at, merged=commit, head=head, since=since)
+        return self._landing(commit, before, method if ours else BY_PEOPLE)
+
+    def _push(self, change: RepoChange, commit: str) -> None:
+        """Push the branch of a change, never over a commit of somebody else. Raises Conflict, GitRefused."""
+        with self._access.target(self._job.repo, change, self._job.checkout) as target:
+            push_branch(target, commit)
+
+    def _method(self, wanted: MergeMethod | None) -> MergeMethod:
+        """Return a method that the repository allows: the wanted one, else (None) the first. Raises Ends."""
+        allowed = self._forge.repository().methods
+        if wanted in allowed:
+            return wanted
+        if wanted is None and allowed:
+            return allowed[0]
+        raise refuses(
+            f"{self._address.project} allows {', '.join(allowed) or 'no'} merges, not {wanted}",
+            f"land it with --method {allowed[0] if allowed else 'NAME'}, or allow it at the forge",
+        )

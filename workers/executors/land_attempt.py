@@ -1,0 +1,192 @@
+"""What the attempts of a landing share: the base branch, records, waits and ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from coordination.models import LandAction, RevertAction, Via
+from coordination.runs.change_sets import Landed, RepoChange
+from coordination.runs.records import WaitReason
+from workers.executors.land_job import LandJob
+from workers.executors.landed_commits import COMMIT, commit_in, merge_base, tree_of
+from workers.landing.local import look_local
+from workers.landing.prepare import landing_message, prepare
+from workers.landing.records import BaseBranch, BaseTip, Method, Nothing, Prepared, Reason, Refused
+from workers.landing.remote import look
+from workers.outcome import AttemptOutcome, OutcomeKind
+
+BY_PEOPLE = "people"
+"""The method of a landing that coord found done."""
+
+
+TROUBLE = "trouble_since"
+"""The record of the time at which trouble began."""
+
+
+class Ends(Exception):
+    """The attempt ends with this outcome."""
+
+    def __init__(self, outcome: AttemptOutcome) -> None:
+        super().__init__(outcome.why)
+        self.outcome = outcome
+
+
+class LandAttempt:
+    """One attempt of a todo of a landing run, in one repository."""
+
+    def __init__(self, job: LandJob, action: LandAction | RevertAction) -> None:
+        self._job = job
+        self._name = action.change_set
+        self._via = action.via
+        self._patience = action.patience
+        self._known = parsed(job.checkpoint)
+
+    def _change(self, tip: str) -> RepoChange:
+        change = self._job.change()
+        if change is None:
+            raise refuses("the change set is gone", f"see: coord changes {self._name}")
+        if change.tip != tip:
+            what = f"the change set is at {change.tip[:12]}, and {tip[:12]} was to land"
+            raise refuses(what, f"land it again: coord land {self._name}")
+        return change
+
+    def _verified(self, tip: str, change: RepoChange) -> None:
+        self._job.verify(tip, change.signed)
+
+    @contextmanager
+    def _base(self) -> Iterator[BaseBranch]:
+        repo = self._job.repo
+        if self._via is Via.LOCAL:
+            yield BaseBranch(repo=repo.name, path=self._job.checkout, branch=repo.branch)
+            return
+        with self._job.access() as variables:
+            yield BaseBranch(
+                repo=repo.name,
+                path=self._job.checkout,
+                branch=repo.branch,
+                url=repo.url or "",
+                variables=variables,
+            )
+
+    def _reached(self) -> AbstractContextManager[BaseBranch]:
+        """Yield the base branch, with what this way of landing needs to change it."""
+        return self._base()
+
+    def _look(self, at: BaseBranch) -> BaseTip | Refused:
+        if self._via is Via.LOCAL:
+            return look_local(at, pending=commit_in(self._known, "commit"))
+        return look(at)
+
+    def _seen(self, at: BaseBranch) -> BaseTip:
+        if (stopped := self._job.stopped()) is not None:
+            raise Ends(AttemptOutcome(kind=stopped, why="it was stopped"))
+        found = self._look(at)
+        if isinstance(found, Refused):
+            raise self._refused(found)
+        return found
+
+    def _prepared(
+        self, at: BaseBranch, action: LandAction, change: RepoChange, base: str
+    ) -> Prepared | Nothing:
+        message = landing_message(
+            action.title, plan=action.change_set, run=self._job.run_id, base=base, tip=action.tip
+        )
+        since = self._since(at, change, base)
+        made = prepare(
+            at, base=base, tip=action.tip, since=since, method=Method(action.method), message=message
+        )
+        if isinstance(made, Refused):
+            raise self._refused(made)
+        return made
+
+    def _since(self, at: BaseBranch, change: RepoChange, base: str) -> str:
+        """Return the commit at which the change set began."""
+        since = change.base if COMMIT.fullmatch(change.base) else merge_base(at, base, change.tip)
+        if not since:
+            raise refuses(f"{change.tip[:12]} and {at.branch} of {at.repo} have no common history")
+        return since
+
+    def _landing(self, commit: str, before: str, method: str) -> Landed:
+        return Landed(
+            commit=commit,
+            tree_before=before,
+            method=method,
+            via=str(self._via),
+            at=self._job.now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            run=self._job.run_id,
+        )
+
+    def _landed(self, at: BaseBranch, action: LandAction, landed: Landed, stands: str) -> AttemptOutcome:
+        """`stands`: the commit of the base branch that has the work."""
+        self._job.note_landed(landed)
+        what = "has landed" if landed.method != BY_PEOPLE else "is there"
+        done = self._done(landed.model_dump(), f"{landed.commit[:12]} {what} by {self._via}")
+        return self._stated(at, done, stands, stands) if action.stated else done
+
+    def _stated(self, at: BaseBranch, done: AttemptOutcome, commit: str, since: str) -> AttemptOutcome:
+        """Return the outcome with the commit at which checks find the repository, and its tree."""
+        self._job.checks.keep(commit)
+        output = {**parsed(done.output), "repo": at.repo, "tree": tree_of(at, commit)}
+        return replace(done, output=json.dumps(output), tip=commit, since=since)
+
+    # Ends
+
+    def _done(self, output: dict[str, Any], words: str) -> AttemptOutcome:
+        self._job.say(words)
+        return AttemptOutcome(kind=OutcomeKind.SUCCEEDED, exit_code=0, output=json.dumps(output))
+
+    def _refused(self, refused: Refused) -> Ends:
+        return refuses(refused.words) if refused.lasting else self._waits(refused.words, refused.reason)
+
+    def _waits(self, words: str, reason: Reason) -> Ends:
+        """Wait for the end of passing trouble; fail when that has taken longer than the patience."""
+        why = f"the base branch: {words} ({reason})"
+        return self._waits_within_patience(words) or held_up(why, WaitReason.BASE)
+
+    def _waits_within_patience(self, words: str) -> Ends | None:
+        """Return the failure if the trouble has taken longer than the patience; None: it may go on."""
+        now = self._job.now()
+        since = self._known.get(TROUBLE)
+        began = _moment(since) or now
+        if now - began > self._patience:
+            why = f"{words} (for more than {self._patience.total_seconds():g} s: land_patience)"
+            return refuses(why)
+        if not since:
+            self._remember({**self._known, TROUBLE: now.isoformat()})
+        return None
+
+    def _remember(self, known: dict[str, Any]) -> None:
+        self._known = known
+        self._job.record(json.dumps(known))
+
+
+def refuses(words: str, hint: str = "") -> Ends:
+    """Return the end that another attempt would not change."""
+    why = f"{words}; {hint}" if hint else words
+    return Ends(AttemptOutcome(kind=OutcomeKind.REFUSED, why=why))
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """Return a JSON object; empty for anything else."""
+    try:
+        known = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def held_up(why: str, reason: WaitReason, again: timedelta | None = None) -> Ends:
+    """Return the end after which another attempt follows: after a time that doubles, or after `again`."""
+    return Ends(AttemptOutcome(kind=OutcomeKind.HINDERED, why=why, reason=reason, again=again))
+
+
+def _moment(text: object) -> datetime | None:
+    try:
+        return datetime.fromisoformat(str(text)).astimezone(UTC) if text else None
+    except ValueError:
+        return None

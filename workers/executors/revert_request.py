@@ -1,0 +1,179 @@
+"""Take a landed change set out of a base branch by a pull request of its own: one attempt.
+
+The revert is a commit on a branch `coord/revert-…`, for which a request is opened. coord merges it as soon as
+the forge lets it. Where the rules of the branch want people for that, it is left open: the attempt ends and
+says so, the change set names the request, and the same command goes on when it is merged.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from coordination.forges.errors import ForgeError, ForgeProblem
+from coordination.forges.models import MergeMethod, NewRequest, PullRequest, RequestState
+from coordination.git import commit_of
+from coordination.landing.readiness import Lack, Missing, Seen, Wanted, missing_of, words_of
+from coordination.models import RevertAction
+from coordination.runs.change_sets import PREFIX, Landed, RepoChange, branch_name
+from coordination.runs.records import WaitReason
+from workers.executors.forge_attempt import SOON, ForgeAttempt
+from workers.executors.land import ended
+from workers.executors.land_attempt import BY_PEOPLE, Ends, held_up, parsed, refuses
+from workers.executors.land_job import LandJob
+from workers.executors.landed_commits import commit_in
+from workers.executors.request_commits import update_commit
+from workers.landing.records import BaseBranch, Prepared, Refused
+from workers.outcome import AttemptOutcome
+from workers.workspace.git import ask
+
+_PASSING = frozenset({Lack.PENDING, Lack.UNKNOWN})
+"""What ends without a person."""
+
+
+def revert_request(job: LandJob, action: RevertAction, output: str | None) -> AttemptOutcome:
+    """Revert what the action names; `output`: what the todo itself has landed, as it has recorded it."""
+    attempt = RequestRevert(job, action)
+    if output is None:
+        return ended(job, lambda: attempt.revert(action))
+    return ended(job, lambda: attempt.revert_own(action, output))
+
+
+class RequestRevert(ForgeAttempt):
+    def __init__(self, job: LandJob, action: RevertAction) -> None:
+        super().__init__(job, action)
+        self._begun = True
+        self._title = action.title
+        self._landing_to_revert: Landed | None = None
+
+    def revert(self, action: RevertAction) -> AttemptOutcome:
+        change = self._job.change()
+        self._landing_to_revert = change.landed if change else None
+        return super().revert(action)
+
+    def revert_own(self, action: RevertAction, output: str) -> AttemptOutcome:
+        known, change = parsed(output), self._job.change()
+        merged, merging = commit_in(known, "commit"), commit_in(known, "merging")
+        if change is None or change.request is None or not (merged or merging):
+            return self._done({}, "it has merged nothing itself: there is nothing to revert")
+        if known.get("method") == BY_PEOPLE:
+            return self._done({}, "people have merged it: it stays")
+        with self._reached() as at:
+            request = self._out_of_queue(change)
+            ours = merged == request.merge_commit if merged else merging == request.head_sha
+            if request.state is not RequestState.MERGED or not ours:
+                return self._done({}, f"{request.url} was not merged by this run")
+            told = {"merging": request.head_sha}
+            landed = self._landing_of(at, str(known.get("method") or "merge"), change, request, told)
+            self._landing_to_revert = change.landed or landed
+            return self._reverted(at, action, change, landed.commit, landed.tree_before)
+
+    def _out_of_queue(self, change: RepoChange) -> PullRequest:
+        """Return the request of the change set, after it was taken out of the merge queue."""
+        assert change.request is not None
+        request = self._forge.get(change.request.number)
+        if request.is_open and self._forge.is_queued(request):
+            self._forge.dequeue(request)
+            self._job.say(f"{request.url} is out of the merge queue")
+            request = self._forge.get(request.number)
+        return request
+
+    def _pushed(self, at: BaseBranch, made: Prepared) -> bool:
+        """Merge the request of the revert; the caller looks at the base branch again."""
+        assert self._landing_to_revert is not None
+        reverted = self._landing_to_revert.commit
+        branch = f"{PREFIX}revert-{reverted[:12]}-{branch_name(self._name).removeprefix(PREFIX)}"
+        change = RepoChange(repo=at.repo, branch=branch, tip=made.commit, run=self._job.run_id)
+        request = self._forge.find(branch)
+        if request is not None and request.state is RequestState.MERGED:
+            raise self._forge_waits(f"{request.url} is merged, and {at.branch} does not have it yet")
+        if request is None or not request.is_open:
+            request = self._open(at, change, made, request)
+        else:
+            request = self._forge.get(request.number)
+        self._note(request)
+        missing = self._missing(at, change, request)
+        if Lack.BEHIND in {one.lack for one in missing}:
+            update = update_commit(at, head=request.head_sha, base=self._base_commit, change_set=self._name)
+            if isinstance(update, Refused):
+                raise self._left(request, update.words)
+            self._push(change, update.commit)
+            raise held_up(f"{request.url}: the forge looks at its new commit", WaitReason.REQUEST, SOON)
+        if missing:
+            raise self._waits_for(at, request, missing)
+        self._merge(at, request)
+        self._base_commit = self._seen(at).commit
+        return False
+
+    def _open(
+        self, at: BaseBranch, change: RepoChange, made: Prepared, before: PullRequest | None
+    ) -> PullRequest:
+        if before is not None:
+            raise self._left(before, "somebody has closed it: reopen it")
+        self._push(change, made.commit)
+        message = ask("show", "-s", "--format=%b", made.commit, cwd=at.path).stdout.strip()
+        new = NewRequest(head=change.branch, base=at.branch, title=self._title, body=message)
+        opened = self._forge.create(new)
+        self._job.say(f"its revert: {opened.url}")
+        return self._forge.get(opened.number)
+
+    def _missing(self, at: BaseBranch, change: RepoChange, request: PullRequest) -> tuple[Missing, ...]:
+        head = request.head_sha
+        pushed = f"refs/coord/pushed/{change.forge_branch.removeprefix(PREFIX)}"
+        seen = Seen(
+            request=request,
+            heads=(head,) if head == commit_of(at.path, pushed) else (),
+            checks=self._forge.checks(head),
+            reviews=self._forge.reviews(request.number),
+            protection=self._forge.protection(at.branch),
+        )
+        return missing_of(seen, Wanted())
+
+    def _waits_for(self, at: BaseBranch, request: PullRequest, missing: tuple[Missing, ...]) -> Ends:
+        words, lacks = words_of(missing), {one.lack for one in missing}
+        if not lacks <= _PASSING:
+            return self._left(request, words)
+        if self._job.now() - self._made_at(at, request.head_sha) > self._patience:
+            return self._left(request, f"{words}, for longer than land_patience")
+        pause = SOON if lacks == {Lack.UNKNOWN} else self._interval()
+        return held_up(f"{request.url}: {words}", WaitReason.REQUEST, pause)
+
+    @staticmethod
+    def _made_at(at: BaseBranch, commit: str) -> datetime:
+        told = ask("show", "-s", "--format=%ct", commit, cwd=at.path).stdout.strip()
+        return datetime.fromtimestamp(int(told), UTC) if told.isdecimal() else datetime.now(UTC)
+
+    def _merge(self, at: BaseBranch, request: PullRequest) -> None:
+        if self._forge.protection(at.branch).queue:
+            self._enqueue(request)
+            raise held_up(f"{request.url} is in the merge queue", WaitReason.REQUEST, self._interval())
+        message = ask("show", "-s", "--format=%b", request.head_sha, cwd=at.path).stdout.strip()
+        methods = self._forge.repository().methods
+        try:
+            self._forge.merge(
+                request.number,
+                expected_head=request.head_sha,
+                method=MergeMethod.MERGE if MergeMethod.MERGE in methods else self._method(None),
+                title=self._title,
+                message=message,
+            )
+        except ForgeError as error:
+            if error.problem in (ForgeProblem.HEAD_MOVED, ForgeProblem.CLOSED):
+                return
+            if error.problem is ForgeProblem.NOT_MERGEABLE:
+                raise self._left(request, error.message) from error
+            raise
+        self._job.say(f"{request.url} is merged")
+
+    def _note(self, request: PullRequest) -> None:
+        """Tell people, by the record of the landing, that the request of its revert is open."""
+        landed = self._landing_to_revert
+        if landed is not None and landed.revert != request.url:
+            self._landing_to_revert = landed.model_copy(update={"revert": request.url})
+            self._job.note_landed(self._landing_to_revert)
+
+    def _left(self, request: PullRequest, words: str) -> Ends:
+        """Return the end of an attempt that leaves the request to people."""
+        return refuses(
+            f"the revert of {self._job.repo.name} is left to people: {request.url}: {words}",
+            f"merge it; then: coord rollback {self._job.run_id}, or coord revert {self._name}",
+        )
