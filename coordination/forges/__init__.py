@@ -5,7 +5,7 @@
 | `forge.py` | the interface: the calls that every forge answers for one repository |
 | `models.py` | records of requests, reviews, checks, protection and repositories, as coord uses them |
 | `errors.py` | the refusals of a forge, told apart, each with its remedy |
-| `github.py` `gitlab.py` | the members |
+| `github.py` `gitlab.py` `gitea.py` | the members |
 | `github_graphql.py` | drafts and the merge queue of GitHub |
 | `reading.py` | what the members share: answers read into records, refusals told apart by their words |
 | `connect.py` | opens the forge of a repository with a token |

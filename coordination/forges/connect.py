@@ -11,8 +11,8 @@ from coordination.credentials.records import Credential
 from coordination.credentials.store import CredentialStore, credentials_file
 from coordination.errors import CoordinationError, NotAllowed, PlanRefused
 from coordination.forges.answers import KeptAnswers
-from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.forge import Forge
+from coordination.forges.gitea import Gitea
 from coordination.forges.github import GitHub
 from coordination.forges.gitlab import GitLab
 from coordination.forges.http import HttpClient
@@ -22,7 +22,11 @@ from coordination.forges.tokens import credential_for
 from coordination.models import Repo
 
 PATIENCE = timedelta(seconds=60)
-_MEMBERS: Mapping[ForgeType, type[GitHub | GitLab]] = {ForgeType.GITHUB: GitHub, ForgeType.GITLAB: GitLab}
+_MEMBERS: Mapping[ForgeType, type[Forge]] = {
+    ForgeType.GITHUB: GitHub,
+    ForgeType.GITLAB: GitLab,
+    ForgeType.GITEA: Gitea,
+}
 
 
 class ForgeClients:
@@ -42,14 +46,8 @@ class ForgeClients:
         self._clients: dict[tuple[str, str], HttpClient] = {}
 
     def open(self, address: ForgeAddress, token: str) -> Forge:
-        """Return the forge of a repository. Raises ForgeError for a type without a member."""
-        member = _MEMBERS.get(address.type)
-        if member is None:
-            raise ForgeError(
-                ForgeProblem.UNSUPPORTED,
-                f"coord has no pull requests at {address.type} yet",
-                "land by push: coord land --via push",
-            )
+        """Return the forge of a repository."""
+        member = _MEMBERS[address.type]
         if (address.api, token) not in self._clients:
             self._clients[address.api, token] = HttpClient(
                 address.api,
@@ -58,6 +56,7 @@ class ForgeClients:
                 kept=KeptAnswers(self._answers, sha256(token.encode()).hexdigest()),
                 spend=self._spender(address.api_host),
                 patience=self._patience,
+                page_size=member.page_size,
             )
         return member(self._clients[address.api, token], address.project)
 

@@ -6,7 +6,10 @@ Every call raises ForgeError. A list is whole or an error: pages that could not 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
 
+from coordination.forges.http import HttpClient
 from coordination.forges.models import (
     Check,
     CommitStatus,
@@ -28,6 +31,23 @@ class Forge(ABC):
     type: ForgeType
     longest_body: int
     """Characters of the longest body of a request or comment."""
+    page_size: ClassVar[str] = "per_page"
+    """Name of the query field for the items of a page."""
+
+    def __init__(self, http: HttpClient, project: str) -> None:
+        self._http = http
+        self._project = project
+        self._at = self.place(project)
+
+    @staticmethod
+    @abstractmethod
+    def headers(token: str) -> Mapping[str, str]:
+        """Return the headers that carry the token."""
+
+    @staticmethod
+    @abstractmethod
+    def place(project: str) -> str:
+        """Return the address of a repository below the API."""
 
     @abstractmethod
     def repository(self) -> Repository:
@@ -103,6 +123,6 @@ class Forge(ABC):
     def set_status(self, commit: str, status: CommitStatus) -> None:
         """Set a status of a commit."""
 
-    @abstractmethod
     def close_connection(self) -> None:
         """Close the connections to the forge."""
+        self._http.close()

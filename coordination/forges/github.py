@@ -6,8 +6,8 @@ changes title, body, labels and assignees together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 from coordination.forges.errors import ForgeError, ForgeProblem
@@ -31,9 +31,13 @@ from coordination.forges.models import (
     ReviewState,
 )
 from coordination.forges.reading import (
+    HEAD_MOVED,
+    NOT_MERGEABLE,
+    REFUSED_REQUEST,
     is_over,
     joined_checks,
     last_verdicts,
+    merging,
     names_of,
     reading,
     refuse_long,
@@ -57,32 +61,20 @@ _REVIEWS = {
     "DISMISSED": ReviewState.DISMISSED,
     "COMMENTED": ReviewState.COMMENTED,
 }
-_REFUSED_REQUEST = (
-    (
-        "already exists",
-        ForgeProblem.ALREADY_EXISTS,
-        "there is an open request of this branch",
-        "see it: coord pr list",
-    ),
-    ("no commits between", ForgeProblem.NO_DIFFERENCE, "there is nothing to propose", "see: coord changes"),
-    (
-        r"(head|base)\w* is invalid|base.*not.*exist",
-        ForgeProblem.NO_BRANCH,
-        "the forge does not have the branch",
-        "push it; see `branch` of the repository in the file",
-    ),
-    ("too long", ForgeProblem.TOO_LONG, "a text is longer than GitHub takes", "shorten it"),
-)
 
 
 class GitHub(Forge):
     type = ForgeType.GITHUB
     longest_body = LONGEST_BODY
+    methods: ClassVar[Mapping[MergeMethod, str]] = {
+        MergeMethod.MERGE: "allow_merge_commit",
+        MergeMethod.SQUASH: "allow_squash_merge",
+        MergeMethod.REBASE: "allow_rebase_merge",
+    }
+    """The field of a repository that allows each way to merge."""
 
     def __init__(self, http: HttpClient, project: str) -> None:
-        self._http = http
-        self._project = project
-        self._at = f"/repos/{quote(project)}"
+        super().__init__(http, project)
         self._graph = GraphQL(http)
 
     @staticmethod
@@ -93,15 +85,14 @@ class GitHub(Forge):
             "x-github-api-version": "2022-11-28",
         }
 
+    @staticmethod
+    def place(project: str) -> str:
+        return f"/repos/{quote(project)}"
+
     def repository(self) -> Repository:
         found = repository_of(self._http, self._at, self._project, name="full_name")
         with reading(self._http, "the repository"):
             rights = found.get("permissions") or {}
-            allowed = {
-                MergeMethod.MERGE: found.get("allow_merge_commit", True),
-                MergeMethod.SQUASH: found.get("allow_squash_merge", True),
-                MergeMethod.REBASE: found.get("allow_rebase_merge", True),
-            }
             return Repository(
                 project=found["full_name"],
                 url=found["html_url"],
@@ -109,7 +100,9 @@ class GitHub(Forge):
                 archived=bool(found.get("archived")),
                 can_push=bool(rights.get("push")),
                 can_merge=bool(rights.get("push")),
-                methods=tuple(method for method, is_allowed in allowed.items() if is_allowed is not False),
+                methods=tuple(
+                    way for way, name in self.methods.items() if found.get(name, True) is not False
+                ),
             )
 
     def find(self, head: str) -> PullRequest | None:
@@ -117,9 +110,13 @@ class GitHub(Forge):
         found = self._http.list(
             f"{self._at}/pulls", head=f"{owner}:{head}", state="all", sort="created", direction="desc"
         )
-        requests = [request for one in found if (request := self._request(one)).head == head]
-        own = [one for one in requests if one.head_project.casefold() == self._project.casefold()]
-        return next((one for one in own if one.is_open), own[0] if own else None)
+        return self._chosen([self._request(one) for one in found], head)
+
+    def _chosen(self, found: Iterable[PullRequest], head: str) -> PullRequest | None:
+        """Return the request of a branch of this repository: the open one, else the newest."""
+        project = self._project.casefold()
+        own = [one for one in found if one.head == head and one.head_project.casefold() == project]
+        return max(own, key=lambda one: (one.is_open, one.number), default=None)
 
     def get(self, number: int) -> PullRequest:
         return self._request(self._http.get(f"{self._at}/pulls/{number}"))
@@ -127,7 +124,7 @@ class GitHub(Forge):
     def create(self, new: NewRequest) -> PullRequest:
         refuse_long("title", new.title, LONGEST_TITLE)
         refuse_long("body", new.body, LONGEST_BODY)
-        with sharpened(*_REFUSED_REQUEST):
+        with sharpened(*REFUSED_REQUEST):
             made = self._http.send("POST", f"{self._at}/pulls", new.model_dump())
         return self._request(made)
 
@@ -145,7 +142,7 @@ class GitHub(Forge):
         return request
 
     def _patched(self, request: PullRequest, **fields: str) -> PullRequest:
-        with sharpened(*_REFUSED_REQUEST):
+        with sharpened(*REFUSED_REQUEST):
             return self._request(self._http.send("PATCH", f"{self._at}/pulls/{request.number}", fields))
 
     def _update_issue(self, request: PullRequest, changes: RequestChanges) -> PullRequest:
@@ -157,7 +154,7 @@ class GitHub(Forge):
         if not fields:
             return request
         with sharpened(
-            *_REFUSED_REQUEST,
+            *REFUSED_REQUEST,
             ("assignee", ForgeProblem.UNKNOWN_PERSON, "somebody cannot be assigned", "correct the name"),
         ):
             issue = self._http.send("PATCH", f"{self._at}/issues/{request.number}", fields)
@@ -173,6 +170,15 @@ class GitHub(Forge):
         return request.model_copy(update=update)
 
     def _ask_for_reviews(self, request: PullRequest, changes: RequestChanges) -> PullRequest:
+        made = self._asked_for_reviews(request, changes)
+        with reading(self._http, "the reviewers"):
+            update = {
+                "reviewers": names_of(made["requested_reviewers"], "login"),
+                "teams": names_of(made.get("requested_teams"), "slug"),
+            }
+        return request.model_copy(update=update)
+
+    def _asked_for_reviews(self, request: PullRequest, changes: RequestChanges) -> Any:
         body = {"reviewers": list(changes.reviewers), "team_reviewers": list(changes.teams)}
         with sharpened(
             (
@@ -182,13 +188,7 @@ class GitHub(Forge):
                 "name people and teams with access to the repository, not the author",
             )
         ):
-            made = self._http.send("POST", f"{self._at}/pulls/{request.number}/requested_reviewers", body)
-        with reading(self._http, "the reviewers"):
-            update = {
-                "reviewers": names_of(made["requested_reviewers"], "login"),
-                "teams": names_of(made.get("requested_teams"), "slug"),
-            }
-        return request.model_copy(update=update)
+            return self._http.send("POST", f"{self._at}/pulls/{request.number}/requested_reviewers", body)
 
     def set_draft(self, request: PullRequest, *, draft: bool) -> PullRequest:
         self._graph(DRAFT if draft else READY, id=request.node)
@@ -262,22 +262,18 @@ class GitHub(Forge):
         body = {"sha": whole_commit(expected_head), "merge_method": method.value}
         texts = {"commit_title": title, "commit_message": message}
         body |= {name: text for name, text in texts.items() if text}
-        try:
-            with sharpened(
-                (
-                    "^405.*merge queue",
-                    ForgeProblem.QUEUE_ONLY,
-                    "the branch takes changes through its merge queue only",
-                    "coord puts the request into the queue",
-                ),
-                ("^409", ForgeProblem.HEAD_MOVED, "the request has got another commit", "look at it again"),
-                ("^422", ForgeProblem.NOT_MERGEABLE, "the forge refuses the merge", "see its page"),
-            ):
-                merged = self._http.send("PUT", f"{self._at}/pulls/{number}/merge", body)
-        except ForgeError as error:
-            if error.problem is ForgeProblem.NOT_MERGEABLE and not (found := self.get(number)).is_open:
-                raise is_over(found) from error
-            raise
+        with merging(
+            lambda: self.get(number),
+            (
+                "^405.*merge queue",
+                ForgeProblem.QUEUE_ONLY,
+                "the branch takes changes through its merge queue only",
+                "coord puts the request into the queue",
+            ),
+            ("^409", *HEAD_MOVED),
+            ("^422", *NOT_MERGEABLE),
+        ):
+            merged = self._http.send("PUT", f"{self._at}/pulls/{number}/merge", body)
         with reading(self._http, "the merge"):
             return Merged(commit=merged["sha"])
 
@@ -301,9 +297,6 @@ class GitHub(Forge):
             **({"target_url": status.url} if status.url else {}),
         }
         self._http.send("POST", f"{self._at}/statuses/{whole_commit(commit)}", body)
-
-    def close_connection(self) -> None:
-        self._http.close()
 
     def _request(self, found: Any) -> PullRequest:
         with reading(self._http, "the request"):

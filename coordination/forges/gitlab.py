@@ -14,7 +14,6 @@ from urllib.parse import quote
 
 from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.forge import Forge
-from coordination.forges.http import HttpClient
 from coordination.forges.models import (
     Check,
     CheckState,
@@ -32,8 +31,12 @@ from coordination.forges.models import (
     ReviewState,
 )
 from coordination.forges.reading import (
+    HEAD_MOVED,
+    NOT_MERGEABLE,
+    REFUSED_REQUEST,
     is_over,
     joined_checks,
+    merging,
     names_of,
     reading,
     refuse_long,
@@ -67,35 +70,19 @@ _REVIEWS = {
     "unapproved": ReviewState.DISMISSED,
 }
 _UNKNOWN_YET = ("checking", "unchecked", "preparing", "approvals_syncing", "")
-_REFUSED_REQUEST = (
-    (
-        "already exists",
-        ForgeProblem.ALREADY_EXISTS,
-        "there is an open request of this branch",
-        "see it: coord pr list",
-    ),
-    (
-        r"branch.*(not.*exist|not found|is missing|invalid)",
-        ForgeProblem.NO_BRANCH,
-        "the forge does not have the branch",
-        "push it; see `branch` of the repository in the file",
-    ),
-    ("too long", ForgeProblem.TOO_LONG, "a text is longer than GitLab takes", "shorten it"),
-)
 
 
 class GitLab(Forge):
     type = ForgeType.GITLAB
     longest_body = LONGEST_BODY
 
-    def __init__(self, http: HttpClient, project: str) -> None:
-        self._http = http
-        self._project = project
-        self._at = f"/projects/{quote(project, safe='')}"
-
     @staticmethod
     def headers(token: str) -> Mapping[str, str]:
         return {"authorization": f"Bearer {token}", "accept": "application/json"}
+
+    @staticmethod
+    def place(project: str) -> str:
+        return f"/projects/{quote(project, safe='')}"
 
     def repository(self) -> Repository:
         found = repository_of(self._http, self._at, self._project, name="path_with_namespace")
@@ -142,7 +129,7 @@ class GitLab(Forge):
             "title": _title(new.title, draft=new.draft),
             "description": new.body,
         }
-        with sharpened(*_REFUSED_REQUEST):
+        with sharpened(*REFUSED_REQUEST):
             return self._request(self._http.send("POST", f"{self._at}/merge_requests", body))
 
     def update(self, request: PullRequest, changes: RequestChanges) -> PullRequest:
@@ -182,7 +169,7 @@ class GitLab(Forge):
         return changed
 
     def _put(self, number: int, fields: Mapping[str, Any]) -> PullRequest:
-        with sharpened(*_REFUSED_REQUEST):
+        with sharpened(*REFUSED_REQUEST):
             return self._request(self._http.send("PUT", f"{self._at}/merge_requests/{number}", fields))
 
     def _ids(self, names: Iterable[str]) -> list[int]:
@@ -275,30 +262,26 @@ class GitLab(Forge):
         body: dict[str, Any] = {"sha": whole_commit(expected_head), "squash": squash}
         if text := "\n\n".join(filter(None, (title, message))):
             body["squash_commit_message" if squash else "merge_commit_message"] = text
-        try:
-            with sharpened(
-                (
-                    "^401(?!.*(invalid_token|revoked|expired))",
-                    ForgeProblem.FORBIDDEN,
-                    "the token may not merge here",
-                    "give it the right to merge",
-                ),
-                ("^409", ForgeProblem.HEAD_MOVED, "the request has got another commit", "look at it again"),
-                ("^405.*merge train", ForgeProblem.QUEUE_ONLY, "the branch has a merge train", "enqueue it"),
-                ("^4(05|06|22)", ForgeProblem.NOT_MERGEABLE, "the forge refuses the merge", "see its page"),
-            ):
-                merged = self._http.send("PUT", f"{self._at}/merge_requests/{number}/merge", body)
-        except ForgeError as error:
-            if error.problem is ForgeProblem.NOT_MERGEABLE and not (found := self.get(number)).is_open:
-                raise is_over(found) from error
-            raise
+        with merging(
+            lambda: self.get(number),
+            (
+                "^401(?!.*(invalid_token|revoked|expired))",
+                ForgeProblem.FORBIDDEN,
+                "the token may not merge here",
+                "give it the right to merge",
+            ),
+            ("^409", *HEAD_MOVED),
+            ("^405.*merge train", ForgeProblem.QUEUE_ONLY, "the branch has a merge train", "enqueue it"),
+            ("^4(05|06|22)", *NOT_MERGEABLE),
+        ):
+            merged = self._http.send("PUT", f"{self._at}/merge_requests/{number}/merge", body)
         return Merged(commit=self._request(merged).merge_commit)
 
     def enqueue(self, request: PullRequest, *, expected_head: str) -> None:
         with sharpened(
             ("^40[34]", ForgeProblem.UNSUPPORTED, "the project has no merge trains", "merge it directly"),
-            ("^409", ForgeProblem.HEAD_MOVED, "the request has got another commit", "look at it again"),
-            ("^4(00|05|22)", ForgeProblem.NOT_MERGEABLE, "the forge refuses the merge", "see its page"),
+            ("^409", *HEAD_MOVED),
+            ("^4(00|05|22)", *NOT_MERGEABLE),
         ):
             at = f"{self._at}/merge_trains/merge_requests/{request.number}"
             self._http.send("POST", at, {"sha": whole_commit(expected_head)})
@@ -332,9 +315,6 @@ class GitLab(Forge):
         except ForgeError as error:
             if not re.search("cannot transition status", error.told, re.IGNORECASE):
                 raise  # else it has this state already
-
-    def close_connection(self) -> None:
-        self._http.close()
 
     def _request(self, found: Any) -> PullRequest:
         with reading(self._http, "the request"):

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import httpx2
 
@@ -98,6 +98,7 @@ class HttpClient:
         kept: KeptAnswers,
         spend: Callable[[], None],
         patience: timedelta,
+        page_size: str = "per_page",
         wait: Callable[[float], object] = time.sleep,
     ) -> None:
         """`headers` carry the token. `spend` is called before each request and may raise ForgeError."""
@@ -107,6 +108,7 @@ class HttpClient:
         self._kept = kept
         self._spend = spend
         self._patience_s = patience.total_seconds()
+        self._page_size = page_size
         self._wait = wait
         self._paused_until = 0.0
         """Monotonic time before which the forge takes no call."""
@@ -132,7 +134,7 @@ class HttpClient:
         """Return the items of all pages; `within`: the field that has them. A list that is not whole is an
         error.
         """
-        url = self._url(path, {"per_page": 100, **query})
+        url = self._url(path, {self._page_size: 100, **query})
         items: list[Any] = []
         for _ in range(MOST_PAGES):
             answer = self.call("GET", url)
@@ -262,7 +264,7 @@ class HttpClient:
             self._note_pause(pause_s)
             return self._limited(problem, pause_s, status, told)
         if status in REDIRECTS:
-            where = self.printable(headers.get("location", ""))
+            where = self.printable(urljoin(f"{self.api}/", headers.get("location", "")))
             return ForgeError(
                 ForgeProblem.RENAMED,
                 f"{self.host} says that the repository has moved" + (f": {where}" if where else ""),

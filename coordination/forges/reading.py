@@ -14,6 +14,25 @@ from coordination.forges.models import Check, CheckState, PullRequest, Review, R
 from coordination.git import COMMIT
 from coordination.text import listed
 
+REFUSED_REQUEST = (
+    (
+        "already exists",
+        ForgeProblem.ALREADY_EXISTS,
+        "there is an open request of this branch",
+        "see it: coord pr list",
+    ),
+    ("no commits between", ForgeProblem.NO_DIFFERENCE, "there is nothing to propose", "see: coord changes"),
+    (
+        r"(head|base)\w* is invalid|(base|branch).*(not.*exist|not found|is missing|invalid)",
+        ForgeProblem.NO_BRANCH,
+        "the forge does not have the branch",
+        "push it; see `branch` of the repository in the file",
+    ),
+    ("too long", ForgeProblem.TOO_LONG, "a text is longer than the forge takes", "shorten it"),
+)
+"""Rules for `sharpened`, of calls that open or change a request."""
+HEAD_MOVED = (ForgeProblem.HEAD_MOVED, "the request has got another commit", "look at it again")
+NOT_MERGEABLE = (ForgeProblem.NOT_MERGEABLE, "the forge refuses the merge", "see its page")
 WORST_FIRST = (CheckState.FAILURE, CheckState.PENDING, CheckState.SUCCESS, CheckState.SKIPPED)
 VERDICTS = frozenset({ReviewState.APPROVED, ReviewState.CHANGES_REQUESTED, ReviewState.DISMISSED})
 
@@ -74,6 +93,19 @@ def sharpened(*rules: tuple[str, ForgeProblem, str, str]) -> Iterator[None]:
                 raise ForgeError(
                     problem, f"{message}{said}", hint, status=error.status, told=error.told
                 ) from error
+        raise
+
+
+@contextmanager
+def merging(get: Callable[[], PullRequest], *rules: tuple[str, ForgeProblem, str, str]) -> Iterator[None]:
+    """Sharpen the refusal of a merge: CLOSED, if that is the reason. `get` reads the request again."""
+    try:
+        with sharpened(*rules):
+            yield
+    except ForgeError as error:
+        refused = error.problem in (ForgeProblem.NOT_MERGEABLE, ForgeProblem.NOT_FOUND)
+        if refused and not (found := get()).is_open:
+            raise is_over(found) from error
         raise
 
 

@@ -68,6 +68,9 @@ class Dialect(ABC):
     free_if_unchanged: ClassVar[bool]
     """A 304 costs nothing of the rate limit."""
     page_size: ClassVar[int]
+    largest_page: ClassVar[int] = 100
+    etags: ClassVar[bool] = True
+    """Answers have an ETag."""
 
     def __init__(self, core: Core, site: str) -> None:
         self.core = core

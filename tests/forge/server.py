@@ -29,6 +29,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from tests.forge.contract import Contract
 from tests.forge.core import Core
 from tests.forge.dialect import Broken, Call, Dialect, Page, Status
+from tests.forge.gitea import Gitea
 from tests.forge.github import GitHub
 from tests.forge.gitlab import GitLab
 from tests.forge.hooks import Deliveries
@@ -78,7 +79,9 @@ class TestForge(GitServer):
     def __init__(self, folder: Path, dialect: str = "github") -> None:
         super().__init__(folder)
         self.core = Core()
-        self.dialects: dict[str, Dialect] = {one.name: one(self.core, self.site) for one in (GitHub, GitLab)}
+        self.dialects: dict[str, Dialect] = {
+            one.name: one(self.core, self.site) for one in (GitHub, GitLab, Gitea)
+        }
         self.contracts = {name: Contract(name) for name in self.dialects}
         self.dialect = self.dialects[dialect]
         self.lock = threading.RLock()
@@ -326,7 +329,7 @@ class Exchange:
             status, body = self.dialect.primary_limit()
             return Reply(status, body, self.dialect.limit_headers(0, LIMIT, self._reset(), exhausted=True))
         reply = self._described(raw)
-        if reply.status == 200 and self.method == "GET":
+        if reply.status == 200 and self.method == "GET" and self.dialect.etags:
             reply = self._conditional(reply)
         if self.token and (reply.status != 304 or not self.dialect.free_if_unchanged):
             self._spend()
@@ -391,7 +394,8 @@ class Exchange:
         return Reply(status, body)
 
     def _page(self, page: Page) -> tuple[Any, dict[str, str]]:
-        size = min(int(self.query.get("per_page", self.dialect.page_size)), 100)
+        wanted = self.query.get("per_page") or self.query.get("limit") or self.dialect.page_size
+        size = min(int(wanted), self.dialect.largest_page)
         number = max(int(self.query.get("page", "1")), 1)
         part = page.items[(number - 1) * size : number * size]
         last = max(-(-len(page.items) // size), 1)

@@ -2,9 +2,11 @@
 
     python -m tests.forge.openapi.extract github api.github.com.json > tests/forge/openapi/github.json
     python -m tests.forge.openapi.extract gitlab openapi_v2.yaml > tests/forge/openapi/gitlab.json
+    python -m tests.forge.openapi.extract gitea swagger.v1.json > tests/forge/openapi/gitea.json
 
 The first file is github/rest-api-description `descriptions/api.github.com` (MIT; npm: @octokit/openapi), the
-second gitlabhq/gitlabhq `doc/api/openapi` (CC BY-SA 4.0). The extract takes facts only: paths, parameters,
+second gitlabhq/gitlabhq `doc/api/openapi` (CC BY-SA 4.0), the third what a Forgejo server has at this address
+(MIT; its source is templates/swagger/v1_json.tmpl). The extract takes facts only: paths, parameters,
 required fields, types, enums. It has no prose, no examples, and no optional field of an answer that the test
 forge does not send.
 """

@@ -36,6 +36,16 @@ DESCRIBED = {
     ),
 }
 
+DESCRIBED["gitea"] = (
+    *(f"GET {_R}", f"GET {_R}/pulls", f"POST {_R}/pulls", f"GET {_R}/pulls/{{index}}"),
+    *(f"PATCH {_R}/pulls/{{index}}", f"POST {_R}/pulls/{{index}}/merge"),
+    *(f"GET {_R}/pulls/{{index}}/reviews", f"POST {_R}/pulls/{{index}}/reviews"),
+    f"POST {_R}/pulls/{{index}}/requested_reviewers",
+    *(f"GET {_R}/commits/{{ref}}/statuses", f"POST {_R}/statuses/{{sha}}"),
+    *(f"GET {_R}/branches/{{branch}}", f"GET {_R}/branch_protections/{{name}}"),
+    *(f"GET {_R}/labels", f"POST {_R}/issues/{{index}}/comments"),
+)
+
 UNDESCRIBED: dict[str, dict[str, Any]] = {
     # GraphQL has a schema of its own; its two calls are read by hand.
     "github": {
@@ -75,6 +85,8 @@ UNDESCRIBED: dict[str, dict[str, Any]] = {
 STATUSES = {f"POST {_MR}/approve": ("409",)}
 """Statuses of the API's manual that openapi_v2.yaml lacks."""
 
+UNDESCRIBED["gitea"] = {}
+
 LISTS = {f"GET {_P}/merge_requests", f"GET {_P}/pipelines", f"GET {_MR}/reviewers"}
 """Answered with a list; openapi_v2.yaml states a single record."""
 
@@ -98,11 +110,19 @@ CORRECTED: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
+CORRECTED["gitea"] = {  # the kinds of states are in the prose only
+    "status": {"enum": ["pending", "success", "error", "failure", "warning", "skipped"]},
+    "state": {
+        "enum": ["open", "closed", "APPROVED", "REQUEST_CHANGES", "COMMENT", "PENDING", "REQUEST_REVIEW"]
+    },
+}
+
 _NAMES: dict[str, Any] = {"type": ["string", "array"], "items": {"type": "string"}}
 ASKED: dict[str, dict[str, Any]] = {
     "github": {},
     "gitlab": dict.fromkeys(("labels", "add_labels", "remove_labels"), _NAMES),  # also joined by commas
 }
+ASKED["gitea"] = {}
 """Corrections of the fields of requests."""
 
 KEPT = {
@@ -164,5 +184,28 @@ KEPT = {
         *("only_allow_merge_if_pipeline_succeeds", "push_access_levels", "merge_access_levels"),
         *("access_level", "allow_force_push", "merge_requests_events", "pipeline_events", "push_events"),
     },
+}
+KEPT["gitea"] = {
+    *(
+        "id",
+        "number",
+        "html_url",
+        "title",
+        "body",
+        "state",
+        "draft",
+        "user",
+        "head",
+        "base",
+        "labels",
+        "login",
+    ),
+    *("label", "ref", "sha", "repo", "assignees", "requested_reviewers", "requested_reviewers_teams", "name"),
+    *("created_at", "updated_at", "closed_at", "merged_at", "merge_commit_sha", "merged", "merged_by"),
+    *("mergeable", "full_name", "clone_url", "default_branch", "archived", "allow_merge_commits", "color"),
+    *("allow_squash_merge", "allow_rebase", "permissions", "pull", "push", "admin", "dismissed", "stale"),
+    *("commit_id", "submitted_at", "context", "status", "description", "target_url", "protected", "commit"),
+    *("required_approvals", "enable_status_check", "status_check_contexts", "branch_name", "rule_name"),
+    *("effective_branch_protection_name", "block_on_outdated_branch", "dismiss_stale_approvals", "official"),
 }
 """Optional fields that the test forge sends; those of requests are all kept."""

@@ -1,0 +1,228 @@
+"""Gitea and Forgejo: REST version 1, which follows GitHub's for requests, comments and statuses.
+
+It differs in drafts (a prefix of the title), labels (by their ids), reviews, rules of branches, and merges.
+It has no check runs, no merge queue, no GraphQL and no ETags. `mergeable` is false also for a draft, where it
+says nothing, and while Gitea computes it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+from coordination.forges.errors import ForgeError, ForgeProblem
+from coordination.forges.github import GitHub
+from coordination.forges.models import (
+    Check,
+    CheckState,
+    ForgeType,
+    Merged,
+    MergeMethod,
+    NewRequest,
+    Protection,
+    PullRequest,
+    RequestChanges,
+    RequestState,
+    Review,
+    ReviewState,
+)
+from coordination.forges.reading import (
+    HEAD_MOVED,
+    NOT_MERGEABLE,
+    REFUSED_REQUEST,
+    joined_checks,
+    last_verdicts,
+    merging,
+    names_of,
+    reading,
+    refuse_long,
+    refuse_unknown,
+    sharpened,
+    union,
+    whole_commit,
+)
+
+LONGEST_BODY, LONGEST_TITLE = 65_536, 255
+DRAFT = "WIP: "
+_DRAFT = re.compile(r"^\s*(wip:|\[wip\])\s*", re.IGNORECASE)
+_STATES = {
+    "success": CheckState.SUCCESS,
+    "warning": CheckState.SUCCESS,
+    "pending": CheckState.PENDING,
+    "skipped": CheckState.SKIPPED,
+}
+_REVIEWS = {
+    "APPROVED": ReviewState.APPROVED,
+    "REQUEST_CHANGES": ReviewState.CHANGES_REQUESTED,
+    "COMMENT": ReviewState.COMMENTED,
+}
+
+
+class Gitea(GitHub):
+    type = ForgeType.GITEA
+    longest_body = LONGEST_BODY
+    page_size = "limit"
+    methods: ClassVar[Mapping[MergeMethod, str]] = {
+        MergeMethod.MERGE: "allow_merge_commits",
+        MergeMethod.SQUASH: "allow_squash_merge",
+        MergeMethod.REBASE: "allow_rebase",
+    }
+
+    @staticmethod
+    def headers(token: str) -> Mapping[str, str]:
+        return {"authorization": f"token {token}", "accept": "application/json"}
+
+    def find(self, head: str) -> PullRequest | None:
+        found = [self._request(one) for one in self._http.list(f"{self._at}/pulls", state="all")]
+        return self._chosen(found, head)
+
+    def create(self, new: NewRequest) -> PullRequest:
+        refuse_long("title", new.title, LONGEST_TITLE - len(DRAFT))
+        refuse_long("body", new.body, LONGEST_BODY)
+        body = {
+            "head": new.head,
+            "base": new.base,
+            "title": _title(new.title, draft=new.draft),
+            "body": new.body,
+        }
+        branch = (
+            "^404",
+            ForgeProblem.NO_BRANCH,
+            "the forge does not have the branch, or the repository",
+            "push it; see `branch` and `url` of the repository in the file",
+        )
+        with sharpened(*REFUSED_REQUEST, branch):
+            return self._request(self._http.send("POST", f"{self._at}/pulls", body))
+
+    def update(self, request: PullRequest, changes: RequestChanges) -> PullRequest:
+        refuse_long("title", changes.title, LONGEST_TITLE - len(DRAFT))
+        refuse_long("body", changes.body, LONGEST_BODY)
+        fields: dict[str, Any] = changes.model_dump(include={"body", "base"}, exclude_none=True)
+        if changes.title is not None:
+            fields["title"] = _title(changes.title, draft=request.state is RequestState.DRAFT)
+        if changes.labels:
+            fields["labels"] = self._label_ids(union(request.labels, changes.labels))
+        if changes.assignees:
+            fields["assignees"] = union(request.assignees, changes.assignees)
+        if fields:
+            request = self._patched(request, **fields)
+            there = request.assignees
+            refuse_unknown(ForgeProblem.UNKNOWN_PERSON, changes.assignees, there, self._project, fold=True)
+        if changes.reviewers or changes.teams:
+            self._asked_for_reviews(request, changes)
+            reviewers, teams = (
+                union(request.reviewers, changes.reviewers),
+                union(request.teams, changes.teams),
+            )
+            return request.model_copy(update={"reviewers": tuple(reviewers), "teams": tuple(teams)})
+        return request
+
+    def _label_ids(self, names: list[str]) -> list[int]:
+        labels = self._http.list(f"{self._at}/labels")
+        with reading(self._http, "the labels"):
+            ids = {one["name"].casefold(): int(one["id"]) for one in labels}
+        refuse_unknown(ForgeProblem.UNKNOWN_LABEL, names, ids, self._project, fold=True)
+        return [ids[name.casefold()] for name in names]
+
+    def _patched(self, request: PullRequest, **fields: Any) -> PullRequest:
+        rules = (
+            *REFUSED_REQUEST,
+            ("user|assignee", ForgeProblem.UNKNOWN_PERSON, "somebody cannot be assigned", "correct the name"),
+        )
+        with sharpened(*rules):
+            return self._request(self._http.send("PATCH", f"{self._at}/pulls/{request.number}", fields))
+
+    def set_draft(self, request: PullRequest, *, draft: bool) -> PullRequest:
+        return self._patched(request, title=_title(request.title, draft=draft))
+
+    def close(self, number: int) -> PullRequest:
+        merged = ("^412", ForgeProblem.CLOSED, "the request is merged already", "see its page")
+        with sharpened(merged):
+            return super().close(number)
+
+    def reviews(self, number: int) -> tuple[Review, ...]:
+        found = self._http.list(f"{self._at}/pulls/{number}/reviews")
+        with reading(self._http, "the reviews"):
+            return last_verdicts(
+                Review(
+                    author=(one.get("user") or {}).get("login", ""),
+                    state=ReviewState.DISMISSED if one.get("dismissed") else _REVIEWS[one["state"]],
+                    head=one.get("commit_id") or "",
+                )
+                for one in found
+                if one["state"] in _REVIEWS  # else not sent yet, or a wish for a review
+            )
+
+    def checks(self, commit: str) -> tuple[Check, ...]:
+        found = self._http.list(f"{self._at}/commits/{whole_commit(commit)}/statuses", sort="recentupdate")
+        newest: dict[str, Check] = {}
+        with reading(self._http, "the statuses"):
+            for one in sorted(found, key=lambda one: int(one["id"])):
+                state = _STATES.get(one["status"], CheckState.FAILURE)
+                newest[one["context"]] = Check(
+                    name=one["context"], state=state, url=one.get("target_url") or ""
+                )
+        return joined_checks(newest.values())
+
+    def protection(self, branch: str) -> Protection:
+        about = self._http.get(f"{self._at}/branches/{quote(branch, safe='')}")
+        with reading(self._http, "the rules of the branch"):
+            name = about.get("effective_branch_protection_name") or ""
+            rule = self._rule(name) if about.get("protected") and name else {}
+            checks = about.get("status_check_contexts") if about.get("enable_status_check") else ()
+            return Protection(
+                checks=tuple(checks or ()),
+                approvals=int(about.get("required_approvals") or 0),
+                up_to_date=bool(rule.get("block_on_outdated_branch")),
+            )
+
+    def _rule(self, name: str) -> Mapping[str, Any]:
+        """Return the whole rule; empty where the token may not see it, which needs admin rights."""
+        try:
+            found = self._http.get(f"{self._at}/branch_protections/{quote(name, safe='')}")
+        except ForgeError as error:
+            if error.problem in (ForgeProblem.FORBIDDEN, ForgeProblem.NOT_FOUND):
+                return {}
+            raise
+        return found if isinstance(found, dict) else {}
+
+    def merge(
+        self, number: int, *, expected_head: str, method: MergeMethod, title: str = "", message: str = ""
+    ) -> Merged:
+        body = {"Do": method.value, "head_commit_id": whole_commit(expected_head)}
+        texts = {"MergeTitleField": title, "MergeMessageField": message}
+        body |= {name: text for name, text in texts.items() if text}
+        may_not = (ForgeProblem.FORBIDDEN, "the token may not merge here", "give it the right to merge")
+        with merging(
+            lambda: self.get(number),
+            ("^405.*not allowed to merge", *may_not),
+            ("^409.*(head out of date|does not match)", *HEAD_MOVED),
+            ("^409", *NOT_MERGEABLE),
+        ):
+            self._http.send("POST", f"{self._at}/pulls/{number}/merge", body)
+        return Merged(commit=self.get(number).merge_commit)  # the answer to a merge is empty
+
+    def enqueue(self, request: PullRequest, *, expected_head: str) -> None:
+        raise ForgeError(ForgeProblem.UNSUPPORTED, "Gitea has no merge queue", "merge the request directly")
+
+    def is_queued(self, request: PullRequest) -> bool:
+        return False
+
+    def dequeue(self, request: PullRequest) -> None:
+        raise ForgeError(ForgeProblem.UNSUPPORTED, "Gitea has no merge queue", "merge the request directly")
+
+    def _request(self, found: Any) -> PullRequest:
+        request = super()._request(found)
+        is_draft = request.is_open and _DRAFT.match(request.title) is not None
+        with reading(self._http, "the teams of the request"):
+            teams = names_of(found.get("requested_reviewers_teams"), "name")
+        update: dict[str, Any] = {"title": _DRAFT.sub("", request.title), "teams": teams}
+        if is_draft:
+            update |= {"state": RequestState.DRAFT, "mergeable": None}
+        return request.model_copy(update=update)
+
+
+def _title(title: str, *, draft: bool) -> str:
+    return f"{DRAFT if draft else ''}{_DRAFT.sub('', title)}"
