@@ -81,6 +81,11 @@ def commit_of(checkout: Path, ref: str) -> str:
     return ask_git(checkout, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
 
 
+def head_of(checkout: Path) -> str:
+    """Return the commit that is checked out; empty if there is none."""
+    return ask_git(checkout, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+
+
 def contains(checkout: Path, old: str, new: str) -> bool:
     """Return whether commit `new` is `old` or has it among its ancestors."""
     return bool(old) and ask_git(checkout, "merge-base", old, new) == old

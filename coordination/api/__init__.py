@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from coordination.changes.resolve import ConflictState, Resolution
     from coordination.changes.view import ChangeView
     from coordination.charts.svg import MADE_BY
+    from coordination.checks.ci import CiJob, annotations_of, summary_of
     from coordination.checks.junit import write_junit
     from coordination.checks.report import CheckView, QaReport, checks_in_words
     from coordination.checks.start import CheckOptions
@@ -168,6 +169,7 @@ __all__ = [
     "CheckState",
     "CheckVerdict",
     "CheckView",
+    "CiJob",
     "ConflictState",
     "Context",
     "CoordinationManager",
@@ -247,6 +249,7 @@ __all__ = [
     "Trend",
     "WaitReason",
     "Written",
+    "annotations_of",
     "as_view",
     "checks_in_words",
     "context_for",
@@ -259,6 +262,7 @@ __all__ = [
     "levels_of",
     "listen",
     "start_again",
+    "summary_of",
     "todo_context",
     "too_large_words",
     "when_nobody_comes",
@@ -279,6 +283,7 @@ _HOMES = {
     "changes.resolve": ("ConflictState", "Resolution"),
     "changes.view": ("ChangeView",),
     "charts.svg": ("MADE_BY",),
+    "checks.ci": ("CiJob", "annotations_of", "summary_of"),
     "checks.junit": ("write_junit",),
     "checks.report": ("CheckView", "QaReport", "checks_in_words"),
     "checks.start": ("CheckOptions",),

@@ -10,9 +10,12 @@ from coordination.api.run import Run
 from coordination.checks.junit import write_junit
 from coordination.checks.report import QaReport, read_report
 from coordination.checks.start import CheckOptions, PreparedChecks, prepare_checks, start
+from coordination.errors import NotFound
+from coordination.git import head_of
 from coordination.models import CheckKind
 from coordination.runs.records import QA
 from coordination.runs.views.run_view import LAST
+from coordination.text import listed
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
@@ -44,6 +47,30 @@ class QualityChecks:
             repos=tuple(repos), plan=plan, run=run, base=base, kinds=tuple(kinds), no_cache=no_cache
         )
         return self.start(self.make_ready(self.prepare(options)))
+
+    def heads(self, repos: Collection[str] = (), plan: str | None = None) -> CheckOptions:
+        """Return the options that check the commits of this machine's checkouts, as a CI job does: those of
+        `repos`, else those of the plan or the file that are here and declare checks.
+
+        Raises NotFound for a named repository without a checkout, and where none is here.
+        """
+        document = self._access.manager.document
+        known = {repo.name: document.repo_path(repo) for repo in document.ecosystem.repos}
+        if missing := sorted(set(repos) - known.keys()):
+            raise NotFound(f"there is no repository {listed(missing)}", "list them: coord list-repos")
+        found = {name: head_of(path) for name, path in known.items() if path and path.is_dir()}
+        heads = {name: head for name, head in found.items() if head}
+        if absent := sorted(set(repos) - heads.keys()):
+            raise NotFound(f"this machine has no checkout of {listed(absent)}", "clone it before `coord ci`")
+        declared = {repo.name for repo in document.ecosystem.repos if repo.qa}
+        if not declared & heads.keys():
+            raise NotFound(
+                "no repository that declares a check has a checkout here", "see `path` in the file; and `qa`"
+            )
+        if not repos and plan is None:
+            repos = tuple(name for name in heads if name in declared)
+        host = self._access.settings.this_host
+        return CheckOptions(repos=tuple(repos), plan=plan, heads=heads, host=host)
 
     def report(self, run: str = LAST) -> QaReport:
         """Return the checks of a run with their verdicts, also of a run that goes on, and of one of a plan.

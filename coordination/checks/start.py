@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from coordination.environment import actor
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 BASE = "base"
 """Subject of checks at the base branches."""
+HEAD = "head"
+"""Subject of checks at the commits of the checkouts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,10 @@ class CheckOptions:
     """Check the commits of this run."""
     base: bool = False
     """Check the base branches, though a plan or run names the repositories."""
+    heads: Mapping[str, str] = field(default_factory=dict)
+    """Repository → the commit of this host's checkout that is checked in place of the base branch."""
+    host: str = ""
+    """The host that has the heads."""
     kinds: tuple[CheckKind, ...] = ()
     """Empty: all kinds."""
     no_cache: bool = False
@@ -129,15 +135,23 @@ def _subject(
         subject, repos = run_id, tuple(dict.fromkeys(involved))
     elif options.plan:
         subject = options.plan
+        if options.heads:
+            begins, repos = _at_heads(options), _repos_of(ecosystem, options.plan)
+            return HEAD, begins, tuple(repo for repo in repos if repo in options.heads)
         begins, repos = _of_plan(connection, ecosystem, options.plan, base=options.base)
+    elif options.heads:
+        return HEAD, _at_heads(options), tuple(options.heads)
     else:
         return BASE, AT_BASE, None
     return (BASE, AT_BASE, repos) if options.base else (subject, begins, repos)
 
 
-def _of_plan(
-    connection: Connection, ecosystem: Ecosystem, name: str, *, base: bool
-) -> tuple[Begins, tuple[str, ...]]:
+def _at_heads(options: CheckOptions) -> Begins:
+    return Begins(tips=options.heads, hosts=dict.fromkeys(options.heads, options.host))
+
+
+def _repos_of(ecosystem: Ecosystem, name: str) -> tuple[str, ...]:
+    """Return the repositories of a plan, or of a todo without plan. Raises NotFound."""
     coordination = ecosystem.coordination
     plans = {plan.id: plan for plan in coordination.plans}
     todos = {todo.id: todo for todo in coordination.todos}
@@ -149,7 +163,13 @@ def _of_plan(
         raise NotFound(
             f"there is no plan {name!r}{did_you_mean(name, plans)}", "list the plans: coord list-plans"
         )
-    repos = tuple(dict.fromkeys(todo.repo for todo in ours))
+    return tuple(dict.fromkeys(todo.repo for todo in ours))
+
+
+def _of_plan(
+    connection: Connection, ecosystem: Ecosystem, name: str, *, base: bool
+) -> tuple[Begins, tuple[str, ...]]:
+    repos = _repos_of(ecosystem, name)
     change_set = None if base else ChangeSets(connection.store).read(name)
     if base:
         return AT_BASE, repos

@@ -142,6 +142,7 @@ COMMANDS: Families = {
             "plan resolve",
         ),
         "qa": ("runs.qa:qa", "Run the quality checks of repositories.", "qa run"),
+        "ci": ("runs.ci:ci", "Run quality checks in a CI job.", "qa ci"),
         "show-qa": ("runs.qa:show_qa", "Show the quality checks of a run.", "qa show"),
         "land": (
             "runs.land:land",

@@ -8,7 +8,7 @@
 | `inspection.py` `control.py` | list, show, watch, logs, sync; pause, resume, cancel, approve, reject |
 | `changes.py` | `changes`, `diff`, `adopt` and `resolve` |
 | `requests.py` | `pr`: the pull requests of change sets |
-| `qa.py` | quality checks of repositories, and their results |
+| `qa.py` `ci.py` | quality checks of repositories, and their results; the same in a CI job |
 | `campaign.py` `templates.py` `exec.py` | one plan, or one command, for many repositories; templates |
 | `land.py` | `land` and `revert` |
 | `services.py` | start, stop, restart, list and show services |

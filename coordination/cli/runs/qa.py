@@ -130,11 +130,11 @@ def _show(report: QaReport, junit: Path | None, *, as_json: bool) -> int:
     if as_json:
         print_json(report)
     else:
-        _print(report)
+        print_report(report)
     return 0 if report.verdict is CheckVerdict.GREEN else SOME_FAILED
 
 
-def _print(report: QaReport) -> None:
+def print_report(report: QaReport) -> None:
     columns = ("", "repo", "check", "verdict", "tests", "passed", "failed", "skipped", "seconds", "")
     print_table(columns, map(_row, report.checks))
     for line in _failures(report.checks):

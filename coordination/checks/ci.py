@@ -1,0 +1,123 @@
+"""Results of checks for the system in which a CI job runs: the summary of the job, and annotations. Pure.
+
+Names of tests and their messages are text of the repositories: none of it may end a table, mention a person,
+or be a command to the runner (`::error …` on a line of its own is one).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordination.checks.report import CheckView, QaReport, checks_in_words
+from coordination.runs.check_results import CheckVerdict
+from coordination.terminal import spelled
+from coordination.text import shortened
+
+MOST_ANNOTATIONS = 10
+"""GitHub shows ten errors of a step."""
+LONGEST_SUMMARY = 900_000
+"""Bytes; GitHub takes 1 MiB of all steps of a job, and refuses a larger one whole."""
+LONGEST_TEXT = 300
+_PLACE = re.compile(r"(?P<file>[\w.@+-]+(?:/[\w.@+-]+)*\.\w{1,8})(?::(?::|(?P<line>\d{1,7})))")
+"""`tests/test_a.py:12` or `tests/test_a.py::test_b` in the name or the message of a test."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CiJob:
+    """The CI job of this process, by its environment."""
+
+    github: bool = False
+    """GitHub Actions, or a runner that speaks its commands (Gitea, act)."""
+    gitlab: bool = False
+    summary: Path | None = None
+    """File to which GitHub's runner wants the summary of the step appended."""
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> CiJob:
+        summary = environ.get("GITHUB_STEP_SUMMARY")
+        return cls(
+            github=environ.get("GITHUB_ACTIONS") == "true",
+            gitlab=environ.get("GITLAB_CI") == "true",
+            summary=Path(summary) if summary else None,
+        )
+
+
+def summary_of(report: QaReport) -> str:
+    """Return the report as Markdown, bounded."""
+    lines = [
+        f"### Quality checks: {report.verdict}",
+        "",
+        checks_in_words(report.totals),
+        "",
+        "| repository | check | verdict | tests | failed | seconds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for check in report.checks:
+        bad = None if check.failed is None else check.failed + (check.errors or 0)
+        numbers = ("-" if number is None else f"{number:,}" for number in (check.total, bad))
+        seconds = "-" if check.duration_s is None else f"{check.duration_s:.1f}"
+        name = _code(check.check or check.todo)
+        lines.append(
+            f"| {_code(check.repo)} | {name} | {check.verdict} | {' | '.join(numbers)} | {seconds} |"
+        )
+    for check in _bad(report):
+        lines += ["", f"**{_code(check.repo)} {_code(check.check or check.todo)}**: {_code(check.why)}", ""]
+        lines += [f"- {_code(one.name)} {_code(one.message)}".rstrip() for one in check.failures]
+        lines += [f"- and {check.unnamed:,} more"] if check.unnamed else []
+    if report.unchecked:
+        lines += ["", f"Without a check: {', '.join(map(_code, report.unchecked))}"]
+    return _bounded(lines)
+
+
+def annotations_of(report: QaReport, places: Mapping[str, str]) -> Iterator[str]:
+    """Yield commands that annotate the job. `places`: repository → its folder below the job's, or empty."""
+    found = [
+        (check, f"{one.name}: {one.message}" if one.message else one.name)
+        for check in _bad(report)
+        for one in check.failures
+    ]
+    found += [(check, check.why) for check in _bad(report) if not check.failures]
+    for check, words in found[:MOST_ANNOTATIONS]:
+        title = f"{check.repo} {check.check or check.todo}: {check.verdict}"
+        fields = {**_place(words, places.get(check.repo, "")), "title": title}
+        told = ",".join(f"{name}={_escaped(value, field=True)}" for name, value in fields.items())
+        yield f"::error {told}::{_escaped(shortened(words, LONGEST_TEXT))}"
+    if (more := len(found) - MOST_ANNOTATIONS) > 0:
+        yield f"::warning title=coord::{more:,} more failures: see the summary of the job"
+
+
+def _bad(report: QaReport) -> Iterator[CheckView]:
+    return (check for check in report.checks if check.verdict is not CheckVerdict.GREEN)
+
+
+def _place(words: str, folder: str) -> dict[str, str]:
+    """Return the file, and the line, that the words of a failure name."""
+    found = _PLACE.search(words)
+    if found is None or ".." in found["file"].split("/"):
+        return {}
+    line = {"line": found["line"]} if found["line"] else {}
+    return {"file": f"{folder}/{found['file']}" if folder else found["file"], **line}
+
+
+def _escaped(words: str, *, field: bool = False) -> str:
+    """Return the words as the runner reads them back, on one line."""
+    told = spelled(words).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return told.replace(":", "%3A").replace(",", "%2C") if field else told
+
+
+def _code(text: str) -> str:
+    plain = shortened(spelled(" ".join(text.split())).replace("`", "'"), LONGEST_TEXT)
+    return f"`{plain.replace('|', chr(92) + '|')}`" if plain else ""
+
+
+def _bounded(lines: list[str]) -> str:
+    size, kept = 0, list[str]()
+    for line in lines:
+        size += len(line.encode()) + 1
+        if size > LONGEST_SUMMARY:
+            return "\n".join([*kept, "", "The rest is left out: see the log of the job.", ""])
+        kept.append(line)
+    return "\n".join([*kept, ""])

@@ -1,0 +1,93 @@
+"""`coord ci` in the environment of a CI job: it checks the checkouts, and speaks to the runner."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+from coordination.checks.ci import LONGEST_SUMMARY, annotations_of, summary_of
+from coordination.checks.report import CheckView, QaReport, Totals
+from coordination.runs.check_results import CheckVerdict, FailedTest
+from tests.stage import Stage, git
+
+FAILED = (
+    "<testcase name='tests/test_a.py::test_b'><failure message='::set-output name=x::y | a.py:7'/></testcase>"
+)
+REPOS = {
+    "lib": {"qa": {"name": "unit", "run": 'echo "$SUITE" > r.xml; grep -q new format', "report": "*.xml"}},
+    "tool": {"qa": "echo ::error::from the check; true"},
+    "elsewhere": {"qa": "true"},
+}
+
+
+def test_a_job_checks_what_is_checked_out_and_speaks_to_its_runner(stage: Stage):
+    stage.env = {"SUITE": f"<testsuite>{FAILED}</testsuite>"}
+    stage.write(repos=REPOS)
+    (stage.folder / "elsewhere").rename(stage.folder / "not-cloned")
+    lib = stage.folder / "lib"
+    git(lib, "checkout", "-q", "--detach")
+    (lib / "format").write_text("new\n")
+    git(lib, "add", "format")
+    git(lib, "commit", "-q", "-m", "on no branch")
+    summary = stage.folder / "summary.md"
+    summary.write_text("before\n")
+    job = {
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_WORKSPACE": str(stage.folder),
+        "GITHUB_STEP_SUMMARY": str(summary),
+    }
+
+    red = stage.coord("ci", "--json", **job)
+
+    assert red.code == 3
+    checks = {check["repo"]: check for check in red.json["checks"]}
+    assert {name: check["verdict"] for name, check in checks.items()} == {"lib": "red", "tool": "green"}
+    assert checks["lib"]["commit"] == git(lib, "rev-parse", "HEAD")
+    lines = red.err.splitlines()
+    (stop,) = (line for line in lines if line.startswith("::stop-commands::"))
+    resumed = lines.index(f"::{stop.rpartition('::')[2]}::")
+    commands = [line for line in lines if line.startswith("::") and line is not stop]
+    assert commands[1].startswith("::error file=lib/tests/test_a.py,")
+    assert lines.index(commands[1]) > resumed
+    assert len(commands) == 2
+    assert summary.read_text().startswith("before\n### Quality checks: red")
+
+    gitlab = stage.coord("ci", "--repo", "tool", GITLAB_CI="true")
+    assert gitlab.code == 0
+    suites = ElementTree.parse(stage.folder / "coord-junit.xml").getroot()
+    assert [suite.get("name") for suite in suites] == ["tool.qa"]
+    assert stage.coord("ci", "--repo", "elsewhere").code == 2
+    stage.ok("down")
+
+
+def report(*failures: FailedTest, why: str = "it failed") -> QaReport:
+    check = CheckView(
+        todo="T", repo="lib", check="unit", verdict=CheckVerdict.RED, why=why, failures=failures, log="x"
+    )
+    numbers = dict.fromkeys(("green", "total", "passed", "failed", "skipped", "errors"), 0)
+    totals = Totals(verdict=CheckVerdict.RED, checks=1, duration_s=1.0, **numbers)
+    return QaReport(
+        run_id="R", plan_id="P", status="failed", verdict=CheckVerdict.RED,
+        totals=totals, repos={"lib": totals}, checks=(check,),
+    )  # fmt: skip
+
+
+def test_words_of_a_repository_are_no_commands_and_no_markup():
+    evil = "a`b | c\r\n::add-mask::x \x1b[2J ../../etc/passwd.txt:1 100% @ann"
+    found = report(FailedTest(name=evil, message="\n::error::y"), why=evil)
+    (line,) = annotations_of(found, {"lib": "a,b:c"})
+    assert line.isprintable()
+    assert line.startswith("::error title=lib unit%3A red::")
+    text = summary_of(found)
+    assert "\x1b" not in text
+    assert not any(row.startswith("::") for row in text.splitlines())
+    assert "`a'b \\| c ::add-mask::x" in text
+
+
+def test_many_failures_are_bounded():
+    many = tuple(FailedTest(name=f"tests/test_{n}.py:{n}", message="m" * 10_000) for n in range(50))
+    lines = list(annotations_of(report(*many), {}))
+    assert len(lines) == 11
+    assert lines[3].startswith("::error file=tests/test_3.py,line=3,")
+    assert all(len(line) < 1000 for line in lines)
+    checks = report(*many).checks * 2000
+    assert len(summary_of(report().model_copy(update={"checks": checks})).encode()) < LONGEST_SUMMARY + 1000
