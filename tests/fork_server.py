@@ -61,6 +61,9 @@ def serve(requests: socket.socket, callers: socket.socket) -> None:
         if asked is spawns:
             _begin_daemon(request, fds, sockets, answers)
         elif request:
+            if "mcp" in marshal.loads(request)[2][:2]:  # once, for all forks from here on: it takes 3 s
+                importlib.import_module("coordination.mcp.server")
+                gc.freeze()
             if not (pid := os.fork()):
                 _forget(sockets, answers)
                 _carry_out(request, fds)

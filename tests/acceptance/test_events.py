@@ -12,7 +12,7 @@ from coordination.backend.keys import Keys
 from coordination.events.stream import EventStream
 from coordination.locks import LockManager
 from tests.agent import agent
-from tests.stage import COORD, PLAN, Stage
+from tests.stage import FORKS, PLAN, Stage, plain
 from tests.waiting import until
 
 HOSTILE = "\x1b]0;owned\x07\u202etxt"
@@ -174,7 +174,8 @@ def test_following_survives_a_restart_of_redis_and_tells_a_gap(new_stage: Callab
 def test_agents_read_events_from_a_position_on(stage: Stage, stream: EventStream):
     position = stream.end()
     stream.append("command.clean", "new", title=HOSTILE)
-    with agent(StdioTransport(str(COORD), ["mcp"], cwd=str(stage.folder), keep_alive=False)) as ai:
+    program = str(FORKS.programs / "coord")
+    with agent(StdioTransport(program, ["mcp"], env=plain(), cwd=str(stage.folder), keep_alive=False)) as ai:
         page = json.loads(ai.read(f"coord://events/{position}"))
         latest = json.loads(ai.read("coord://events"))
         with pytest.raises(Exception, match="id of an event"):

@@ -20,7 +20,7 @@ from coordination.backend.embedded import EmbeddedServer
 from coordination.settings import Settings
 from tests.acceptance.gate import Gate
 from tests.agent import Agent, agent
-from tests.stage import COORD, PLAN, Stage, plain
+from tests.stage import COORD, FORKS, PLAN, Stage, plain
 from tests.waiting import until
 
 TODOS = [
@@ -30,8 +30,8 @@ TODOS = [
 
 
 def over_stdio(stage: Stage, **env: str) -> StdioTransport:
-    words = ["mcp", "--ecosystem", str(stage.file)]
-    return StdioTransport(str(COORD), words, env=plain(env), cwd="/", keep_alive=False)
+    words, program = ["mcp", "--ecosystem", str(stage.file)], FORKS.programs / "coord"
+    return StdioTransport(str(program), words, env=plain(env), cwd="/", keep_alive=False)
 
 
 @pytest.fixture(scope="module")
