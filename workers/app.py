@@ -199,7 +199,13 @@ class Container:
     @cached_property
     def auto_cleanup(self) -> AutoCleanup:
         spare_changes = self.config.signatures is Signatures.REQUIRE
-        return AutoCleanup(self.store, self.config.state, self.served, spare_changes=spare_changes)
+        return AutoCleanup(
+            self.store,
+            self.config.state,
+            self.served,
+            spare_changes=spare_changes,
+            change_sets=self.change_sets,
+        )
 
     @cached_property
     def contexts(self) -> ContextCalls:

@@ -151,10 +151,13 @@ class Changes:
 
         Raises NotFound; GitRefused; Conflict; NotAllowed.
         """
+        from coordination.changes.discard import refuse_writers
         from coordination.changes.resolve import ConflictState, open_worktree
 
         found, change, checkout = self._conflict(plan, repo)
         if found.state is ConflictState.OPEN and not found.run and checkout is not None:
+            with self._access.reached() as connection:  # the run meets the conflict itself
+                refuse_writers(connection, self._read(plan))
             open_worktree(found, change, checkout)
             found, change, checkout = self._conflict(plan, repo)
         if found.state is not ConflictState.RESOLVED:

@@ -17,6 +17,7 @@ from coordination.planner.selection import ALL, Selectors, find_plan
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
+    from coordination.changes.discard import Discarded
     from coordination.models import Ecosystem
     from coordination.planner.forecast import Forecast
     from coordination.rewrites import Matches
@@ -29,8 +30,26 @@ logger = logging.getLogger(__name__)
 class Planner:
     """`coord.planner`."""
 
-    def __init__(self, access: EcosystemAccess) -> None:
+    def __init__(self, access: EcosystemAccess, discarded: Discarded | None = None) -> None:
+        """`discarded`: look ahead as if that were discarded."""
         self._access = access
+        self._discarded = discarded
+
+    @property
+    def ecosystem(self) -> Ecosystem:
+        """Return the records, with the todos open whose results are discarded."""
+        ecosystem: Ecosystem = self._access.manager.document.ecosystem
+        if self._discarded is None:
+            return ecosystem
+        again = {"status": TodoStatus.PENDING, "actual_hours": None}
+        todos = tuple(
+            todo.model_copy(update=again)
+            if todo.id in self._discarded.todos and todo.status is TodoStatus.COMPLETED
+            else todo
+            for todo in ecosystem.coordination.todos
+        )
+        coordination = ecosystem.coordination.model_copy(update={"todos": todos})
+        return ecosystem.model_copy(update={"coordination": coordination})
 
     def graph(self, plan: str, wanted: Selectors = ALL) -> PlanGraph:
         """Return levels, critical path, and blocked todos with their blockers.
@@ -104,9 +123,7 @@ class Planner:
             access.manager.check_paths(graph.repos)
         places, error = self._places(graph, accepted)
         return SweepPreview(
-            dry_run=dry_run(
-                graph, order, access.document.ecosystem, access.settings, places, self._matches(graph)
-            ),
+            dry_run=dry_run(graph, order, self.ecosystem, access.settings, places, self._matches(graph)),
             unreachable=error,
             blocked=bool(graph.blocked),
             too_large=not_carried(access.document, access.settings, _needed_elsewhere(graph)),
@@ -169,7 +186,9 @@ class Planner:
             workers = connection.presence.workers()
             if workers:
                 sets = ChangeSets(connection.store).read_all()
-                check_landed(connection, self._access.document.ecosystem, graph, sets, accepted, record=False)
+                if self._discarded and (found := sets.get(self._discarded.plan)):
+                    sets[found.id] = found.without_open()
+                check_landed(connection, self.ecosystem, graph, sets, accepted, record=False)
         return workers
 
 

@@ -33,6 +33,7 @@ from coordination.tracker.kinds import TODO
 from coordination.tracker.queries import Wanted
 
 if TYPE_CHECKING:
+    from coordination.models import Ecosystem
     from coordination.runs.cleaning import Survey
 
 
@@ -134,10 +135,15 @@ class Runs(Decisions):
         *,
         failed: bool = False,
         accept: Collection[str] = (),
+        fresh: bool = False,
     ) -> SweepPreview:
-        """Return what a sweep would do; write nothing, start nothing. Raises as `sweep` does."""
-        planner = Planner(self._access)
-        graph = planner.with_durations(self._graph(plan, wanted, failed=failed))
+        """Return what a sweep would do; write nothing, start nothing. `fresh`: after a discard of the plan's
+        change set. Raises as `sweep` does.
+        """
+        discarded = Changes(self._access).plan_discard(plan) if fresh else None
+        planner = Planner(self._access, discarded)
+        graph = self._graph(plan, wanted, failed=failed, ecosystem=planner.ecosystem)
+        graph = planner.with_durations(graph)
         sweep = self._decided(graph, options or SweepOptions())
         return planner.preview(graph, sweep.order, accept)
 
@@ -188,8 +194,10 @@ class Runs(Decisions):
         places = ((repo, document.repo_path(repo)) for repo in document.ecosystem.repos)
         return left_out(sweep.graph.todos.values(), places)
 
-    def _graph(self, plan: str, wanted: Selectors, *, failed: bool) -> PlanGraph:
-        ecosystem = self._access.manager.document.ecosystem
+    def _graph(
+        self, plan: str, wanted: Selectors, *, failed: bool, ecosystem: Ecosystem | None = None
+    ) -> PlanGraph:
+        ecosystem = ecosystem or self._access.manager.document.ecosystem
         if failed:
             # A misspelt plan was not swept either: that is not the error to report.
             find_plan(ecosystem, plan)

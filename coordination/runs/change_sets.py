@@ -171,6 +171,13 @@ class ChangeSet(BaseModel):
         """Return the repositories whose changes have not landed."""
         return {name: change for name, change in self.repos.items() if change.landed is None}
 
+    def without_open(self) -> ChangeSet:
+        """Return what is left of it when what has not landed is discarded."""
+        gone = frozenset(self.todos)
+        landed = {name: change for name, change in self.repos.items() if change.landed}
+        source = {todo: run for todo, run in self.source.items() if todo not in gone}
+        return self.model_copy(update={"repos": landed, "source": source})
+
     def tip(self, repo: str) -> str:
         """Return the tip in a repository; empty where nothing is to land."""
         return change.tip if (change := self.open.get(repo)) else ""

@@ -124,6 +124,15 @@ def test_a_check_that_is_not_green_refuses_and_leaves_all_as_it_was(swept: Stage
     assert land(swept).code == 3
     assert "could_not_run" in swept.todo(f"{PLAN}.qa.lib.qa")["error"]
 
+    edit(
+        swept,
+        lambda document: document["repos"][0].update(qa={"name": "qa", "run": "sleep 60", "timeout": "1s"}),
+    )
+    assert land(swept).code == 3
+    assert "timed_out" in swept.todo(f"{PLAN}.qa.lib.qa")["error"]
+    assert verdicts(swept)["lib"] == {"qa": "timed_out"}
+    assert preview(swept)["qa"] is False, "it is never green"
+
     assert (heads(swept), changes(swept)) == (before, tips)
     assert git(swept.folder / "lib", "rev-parse", f"coord/{PLAN}") == tips["lib"], "a rollback takes nothing"
     assert (land(swept, "--no-qa").code, landed(swept)) == (0, [True, True])

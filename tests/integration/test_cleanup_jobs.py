@@ -14,6 +14,7 @@ from redis.client import Pipeline
 
 from coordination.errors import NotAllowed, Unreachable
 from coordination.runs import cleanup_jobs
+from coordination.runs.change_sets import ChangeSets
 from coordination.runs.cleaning import Cleaning
 from coordination.runs.cleanup_jobs import Answer, Artifact, CleanupJob, CleanupQueue, Kind
 from coordination.runs.dispatch import Dispatcher
@@ -22,8 +23,11 @@ from coordination.runs.records import TodoState
 from coordination.runs.remote_steps.handlers import StepHandlers
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
+from tests.change_sets import record
 from tests.cleanup_host import FORGOTTEN_RUN, Machine
+from tests.stage import git
 from workers.cleanup.jobs import AutoCleanup
+from workers.workspace.branch_copy import BranchCopy
 
 
 def test_two_workers_of_a_host_say_each_thing_once(machine: Machine, cleaning: Cleaning):
@@ -128,6 +132,26 @@ def test_the_accepted_rest_of_a_rolled_back_run_stays(machine: Machine, store: R
         Kind.CARRIED
     ]
     assert machine.path(run).exists()
+
+
+def test_the_branch_of_a_change_set_goes_back_behind_a_run_that_a_person_accepted_as_undone(
+    machine: Machine, store: RunStore
+):
+    run = machine.run()
+    meta = store.keys.run(run).meta
+    brief = json.loads(store.redis.hget(meta, "brief") or "") | {
+        "change_set": "P",
+        "branch_of_set": {"r1": "coord/P"},
+    }
+    store.redis.hset(meta, mapping={"status": "rolled_back", "brief": json.dumps(brief)})
+    copy = BranchCopy(checkout=machine.repo, common_dir=machine.repo / ".git", branch="coord/P")
+    before, after = git(machine.repo, "rev-parse", "main"), git(machine.repo, "rev-parse", f"coord/{run}")
+    assert before != after
+    copy.follow(after)
+    record(store.redis, "P", "r1", tip=before)
+
+    AutoCleanup(store, machine.state, {"r1": machine.repo}, change_sets=ChangeSets(store)).run_once()
+    assert copy.read().head == before
 
 
 def test_a_restricted_worker_has_to_do_with_its_repositories_alone(

@@ -42,7 +42,15 @@ def tip(machine: Machine) -> str:
 @pytest.fixture
 def coord(tmp_path: Path, redis_url: str) -> Iterator[Coord]:
     todos = [
-        {"id": "A", "task": "a", "repo": "r1", "plan": "P", "status": "completed", "actual_hours": 2},
+        {
+            "id": "A",
+            "task": "a",
+            "repo": "r1",
+            "plan": "P",
+            "status": "completed",
+            "action": "true",
+            "actual_hours": 2,
+        },
         {"id": "B", "task": "by hand", "repo": "r1", "plan": "P", "status": "completed"},
     ]
     file = {
@@ -79,6 +87,14 @@ def test_commits_of_a_person_on_the_branch_are_kept_with_it(coord, machine, tip)
     git(machine.repo, "switch", "-q", "main")
     coord.changes.discard("P")
     assert set(refs(machine, KEPT)) == {tip, theirs}
+
+
+def test_a_preview_shows_the_todos_that_a_discard_opens_again(coord, machine, tip):
+    """And changes nothing."""
+    found = coord.runs.preview_sweep("P", fresh=True).dry_run
+    assert [step.id for step in found.steps] == ["A"]
+    assert coord.manager.get_todo("A").status == "completed"
+    assert refs(machine, "refs/heads/coord/P") == [tip]
 
 
 def test_a_host_that_does_not_answer_refuses_the_discard(coord, machine, tip, store):

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from coordination import Coord
-from coordination.errors import GitRefused, NotFound
+from coordination.errors import Conflict, GitRefused, NotFound
 from coordination.runs.change_sets import ChangeSets
 from coordination.runs.store import RunStore
 from tests.change_sets import record
@@ -125,3 +125,14 @@ def test_another_host_is_named(coord, store: RunStore):
     assert (found.state, found.host, found.path) == ("elsewhere", "there", "")
     with pytest.raises(NotFound):
         coord.changes.resolve("P", "app")
+
+
+def test_a_live_run_meets_the_conflict_itself(coord, store: RunStore, lib: Path):
+    """A second worktree for the same merge would be of no use."""
+    store.redis.hset(store.keys.changes("P"), "writer lib", "R1")
+    meta = {"plan_id": "P", "status": "running", "strategy": "levels", "on_failure": "halt", "actor": "a"}
+    store.redis.hset(store.keys.run("R1").meta, mapping=meta)
+    store.redis.zadd(store.keys.live, {"R1": 1})
+    with pytest.raises(Conflict, match="R1"):
+        coord.changes.resolve("P", "lib")
+    assert len(git("worktree", "list", cwd=lib).splitlines()) == 1

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from coordination.background import BackgroundService
 from coordination.errors import CoordinationError
 from coordination.files import locked, make_private
-from coordination.runs.change_sets import branch_name
+from coordination.runs.change_sets import ChangeSets, branch_name
 from coordination.runs.cleanup_jobs import Answer, Artifact, CleanupJob, CleanupQueue, Kind
 from coordination.runs.presence import Worker
 from coordination.runs.records import RunStatus
@@ -31,6 +31,8 @@ from coordination.runs.store import RunStore
 from workers.cleanup.artifacts import RunArtifacts
 from workers.cleanup.branches import SetBranch
 from workers.cleanup.landed import findings
+from workers.workspace.branch_copy import BranchCopy
+from workers.workspace.repository import common_dir_of
 
 LOOK_EVERY_S = 5.0
 """For a job whose notification was lost."""
@@ -143,9 +145,20 @@ class AutoCleanup:
     """Clean up after a run when its last todo settles; in rounds, remove what could not be removed then."""
 
     def __init__(
-        self, store: RunStore, state: Path, places: Mapping[str, Path], *, spare_changes: bool = False
+        self,
+        store: RunStore,
+        state: Path,
+        places: Mapping[str, Path],
+        *,
+        spare_changes: bool = False,
+        change_sets: ChangeSets | None = None,
     ) -> None:
-        """`spare_changes`: keep worktrees with changes that are in no commit."""
+        """`spare_changes`: keep worktrees with changes that are in no commit. `change_sets`: None for a
+        worker that may not read them.
+        """
+        self._change_sets = change_sets
+        self._mended: set[str] = set()
+        """The rolled back runs behind which the branches of change sets are as they should be."""
         self._spare_changes = spare_changes
         self._store = store
         self._state = state
@@ -153,12 +166,30 @@ class AutoCleanup:
 
     def run_once(self) -> list[Artifact]:
         """Do one round; return what was removed."""
-        artifacts = RunArtifacts(self._state, self._places)
-        return [
-            gone
-            for run in artifacts.worked_in()
-            for gone in self._clear(artifacts, run, self._store.status(run))
-        ]
+        artifacts, removed = RunArtifacts(self._state, self._places), list[Artifact]()
+        for run in artifacts.worked_in():
+            status = self._store.status(run)
+            removed += self._clear(artifacts, run, status)
+            if status == RunStatus.ROLLED_BACK:
+                self._mend_branches(run)
+        return removed
+
+    def _mend_branches(self, run: str) -> None:
+        """Set the branches of a change set back to its tips, behind a run that was rolled back without the
+        help of this worker: a person has accepted its last todos as undone.
+        """
+        if self._change_sets is None or run in self._mended:
+            return
+        self._mended.add(run)
+        brief = self._store.brief(run)
+        found = self._change_sets.read(brief.change_set) if brief.change_set else None
+        for repo, branch in brief.branch_of_set.items():
+            if repo not in self._places or (found and repo in found.writers):
+                continue
+            checkout = self._places[repo]
+            copy = BranchCopy(checkout=checkout, common_dir=common_dir_of(repo, checkout), branch=branch)
+            if why := copy.follow(found.tip(repo) if found else ""):
+                logger.warning("%s: %s", repo, why)
 
     def clear(self, run: str, status: str) -> list[Artifact]:
         """Clean up after a run that ended with this status; return what was removed."""

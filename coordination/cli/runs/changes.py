@@ -170,6 +170,8 @@ def discard_before(call: CliContext, plan: str, *, dry_run: bool, yes: bool) -> 
         size = "" if change.commits is None else f", {counted(change.commits, 'commit')}"
         click.echo(plain(f"{change.branch} of {change.repo} at {change.tip[:12]}{size} {would}"), err=True)
     if dry_run:
+        if planned.todos:
+            click.echo(plain(f"would be open again: {listed(planned.todos)}"), err=True)
         return
     confirm(f"Discard this, and do {counted(len(planned.todos), 'todo')} again?", yes=yes)
     done = call.coord.changes.carry_out_discard(planned)

@@ -105,7 +105,9 @@ def sweep(
     if fresh:
         discard_before(call, plan, dry_run=dry_run, yes=yes)
     if dry_run:
-        preview = call.coord.runs.preview_sweep(plan, wanted, options, failed=failed, accept=accepted)
+        preview = call.coord.runs.preview_sweep(
+            plan, wanted, options, failed=failed, accept=accepted, fresh=fresh
+        )
         return print_preview(preview, as_json=as_json)
     prepared = call.coord.runs.prepare_sweep(plan, wanted, options, failed=failed)
     return carry_out(call, prepared, accepted=accepted, detach=detach, as_json=as_json)
