@@ -26,6 +26,9 @@ FRESH_S = 0.4
 """Time for which pages share an answer."""
 PATIENCE_S = 3.0
 """Time after which a page shows the answer that it had before."""
+GLANCE_S = 0.2
+SLOW_FACTOR = 2.0
+"""An answer also counts for so many times as long as it took to read: reading never takes all of the time."""
 KEPT = 200
 logger = logging.getLogger(__name__)
 
@@ -51,6 +54,7 @@ class Snapshots:
         self._opened: list[Coord] = []
         self._settings: Any = None
         self._kept: dict[Hashable, tuple[float, Seen[Any]]] = {}
+        """Key → the time until which the answer counts, and the answer."""
         self._reading: dict[Hashable, asyncio.Future[Any]] = {}
 
     @property
@@ -89,10 +93,10 @@ class Snapshots:
         `live`: it needs a Redis that runs; `history`: it reads the history. Raises what `read` raises.
         """
         kept = self._kept.get(key)
-        if kept is not None and time.monotonic() - kept[0] < fresh_s:
+        if kept is not None and time.monotonic() < kept[0]:
             return kept[1]
         if (reading := self._reading.get(key)) is None:
-            reading = asyncio.ensure_future(self._read(key, read, live=live, history=history))
+            reading = asyncio.ensure_future(self._read(key, read, live, history, fresh_s))
             self._reading[key] = reading
             reading.add_done_callback(partial(self._done, key))
         try:
@@ -107,14 +111,29 @@ class Snapshots:
                 raise
             return replace(kept[1], stale=error.message)
 
-    async def _read(self, key: Hashable, read: Callable[[Coord], T], *, live: bool, history: bool) -> Seen[T]:
+    async def glance(self, key: Hashable, read: Callable[[Coord], T], *, fresh_s: float) -> Seen[T | None]:
+        """Return an answer as `get` does, if there is one at once; else the one before, or None."""
+        getting = asyncio.ensure_future(self.get(key, read, fresh_s=fresh_s))
+        getting.add_done_callback(lambda done: done.cancelled() or done.exception())
+        done, _ = await asyncio.wait([getting], timeout=GLANCE_S)
+        if done:
+            found: Seen[Any] = getting.result()
+            return found
+        kept = self._kept.get(key)
+        return kept[1] if kept else Seen(value=None, at=datetime.now(UTC))
+
+    async def _read(
+        self, key: Hashable, read: Callable[[Coord], T], live: bool, history: bool, fresh_s: float
+    ) -> Seen[T]:
+        began = time.monotonic()
         threads = self._history if history else self._threads
         found = await asyncio.get_running_loop().run_in_executor(
             threads, lambda: read(self.running() if live else self.coord)
         )
         seen = Seen(value=found, at=datetime.now(UTC))
         self._kept.pop(key, None)
-        self._kept[key] = (time.monotonic(), seen)
+        ended = time.monotonic()
+        self._kept[key] = (ended + max(fresh_s, SLOW_FACTOR * (ended - began)), seen)
         while len(self._kept) > KEPT:
             del self._kept[next(iter(self._kept))]
         return seen

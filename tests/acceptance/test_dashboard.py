@@ -156,6 +156,45 @@ def test_nobody_reads_without_a_session_and_guesses_are_bounded(stage: Stage, fr
     assert guesses == [401] * GUESSES + [429]
 
 
+def test_pages_below_a_prefix_stay_below_it(stage: Stage):
+    token = Tokens(stage.state).add("fay")
+    with TestClient(Dashboard(Snapshots(stage.file), Tokens(stage.state), prefix="/coord").app()) as client:
+        for base in ("/coord", ""):  # a proxy may leave the prefix in the path, or remove it
+            signed = client.post(f"{base}/sign-in", data={"token": token}, follow_redirects=False)
+            assert signed.headers["location"] == "/coord/"
+            assert "Path=/coord" in signed.headers["set-cookie"]
+            cookie = {"Cookie": f"coord_session={signed.cookies['coord_session']}"}
+            answer = client.get(f"{base}/runs", headers=cookie, follow_redirects=False)
+            assert answer.status_code == 200
+            assert not re.search(r'(?:href|src|action|hx-get)="/(?!coord)', answer.text)
+            assert client.get(f"{base}/static/dashboard.css").status_code == 200
+
+
+def test_without_redis_a_page_says_how_old_it_is_and_goes_on_when_it_is_back(stage_of_its_own: Stage):
+    stage = stage_of_its_own
+    with TestClient(Dashboard(Snapshots(stage.file), Tokens(stage.state)).app()) as client:
+        tab = Tab(client, Tokens(stage.state).add("ann"))
+        assert 'class="stale"' not in tab.get("/runs").text
+        stage.ok("down")
+
+        away = until(lambda: 'class="stale"' in (page := tab.get("/runs").text) and page)
+        assert "this was read <time" in away
+        unseen = tab.get("/fleet")
+        assert unseen.status_code == 503
+        assert "coord up" in unseen.text
+        stage.up()
+        until(lambda: 'class="stale"' not in tab.get("/runs").text)
+    stage.ok("down")
+
+
+@pytest.fixture
+def stage_of_its_own(new_stage: Callable[[], Stage]) -> Stage:
+    made = new_stage()
+    made.write(repos=["api"])
+    made.up()
+    return made
+
+
 def test_a_form_of_another_site_and_a_token_for_reading_change_nothing(stage: Stage, tab: Tab, fresh: Any):
     client = fresh()
     reader = Tab(client, Tokens(stage.state).add("bob", read_only=True))

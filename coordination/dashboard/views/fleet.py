@@ -16,7 +16,7 @@ LOCKS = 100
 
 async def fleet(ask: Ask) -> Page:
     found = await ask.snapshots.get("fleet", _fleet, fresh_s=FLEET_S)
-    health = await ask.snapshots.get("health", unhealthy, fresh_s=EXAMINED_S)
+    health = await ask.snapshots.glance("health", unhealthy, fresh_s=EXAMINED_S)
     return Page(
         template="fleet.html",
         title="Fleet",
