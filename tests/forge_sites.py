@@ -60,7 +60,7 @@ class Site:
             ]
             return next((told for told in waits if all(word in told for word in words)), "")
 
-        return until(found, 40)
+        return until(found, 90)
 
     def tip(self, name: str, branch: str = "main") -> str:
         return git(self.forge.path(f"acme/{name}"), "rev-parse", branch)
@@ -76,16 +76,19 @@ class Site:
 
 
 @contextmanager
-def site(stage: Stage, folder: Path, dialect: str, names: str, **land: object) -> Iterator[Site]:
-    """Yield a swept plan over a chain of repositories; `land`: the rules of its landing."""
-    stage.settings = {"forge_budget": 1_000_000, "land_patience": "20s"}
+def site(
+    stage: Stage, folder: Path, dialect: str, names: str, *, patience: str = "15s", **land: object
+) -> Iterator[Site]:
+    """Yield a swept plan over a chain of repositories; `land`: the rules of its
+    landing; `patience`: land_patience."""
+    stage.settings = {"forge_budget": 1_000_000, "land_patience": patience, "lease_ttl": "5s"}
     with TestForge(folder, dialect) as forge:
         forge.core.computes_at_once = dialect == "gitlab"
         token = forge.token("coord")
         projects, repos = {}, {}
         for name in names:
             projects[name] = forge.create_project(f"acme/{name}", seed=stage.repo(name))
-            forge.protect(projects[name])
+            forge.protect(projects[name], dismiss_stale=False)
             repos[name] = {
                 "url": forge.url(f"acme/{name}", f"coord:{token}"),
                 "forge": {"type": dialect, "api": forge.api},

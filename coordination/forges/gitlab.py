@@ -232,7 +232,7 @@ class GitLab(Forge):
             if pipelines:
                 last = pipelines[0]
                 state = _STATES.get(last["status"], CheckState.PENDING)
-                found.append(Check(name=PIPELINE, state=state, url=last.get("web_url") or ""))
+                found.append(Check(name=PIPELINE, state=state, url=last.get("web_url") or "", whole=True))
         return joined_checks(found)
 
     def protection(self, branch: str) -> Protection:

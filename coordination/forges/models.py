@@ -112,6 +112,8 @@ class Check(ForgeRecord):
     url: str = ""
     required: bool | None = None
     """None: the forge did not say; see `Protection.checks`."""
+    whole: bool = False
+    """It stands for all checks of the commit together (GitLab: its pipeline)."""
 
 
 class Review(ForgeRecord):

@@ -197,7 +197,10 @@ def _not_green(seen: Seen, ignored: Collection[str]) -> dict[str, CheckState]:
     states = {check.name: check.state for check in seen.checks if check.required is not False}
     named = {*seen.protection.checks, *(check.name for check in seen.checks if check.required)}
     required = states.keys() | named if seen.protection.all_checks or not named else named
-    found = {name: states.get(name, CheckState.PENDING) for name in sorted(required) if name not in ignored}
+    left_out = set(ignored)
+    if any(states.get(name) not in _GREEN for name in left_out):  # they make the whole red, too
+        left_out |= {check.name for check in seen.checks if check.whole}
+    found = {name: states.get(name, CheckState.PENDING) for name in sorted(required) if name not in left_out}
     return {name: state for name, state in found.items() if state not in _GREEN}
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.forge_sites import BRANCH, site
+import pytest
+
+from tests.forge_sites import BRANCH, Site, site
 from tests.stage import PLAN, Stage, git
 from tests.waiting import until
 
@@ -46,3 +48,95 @@ def test_six_requests_are_reviewed_and_mended_and_merged_in_order(
         assert back.code == 0, back.err
         assert at.landed() == [False] * 6
         assert "Coord-Reverts" in git(at.forge.path("acme/a"), "log", "--format=%B", "main")
+
+
+@pytest.mark.timeout(360)
+def test_a_failure_takes_back_what_has_merged_and_people_may_act_meanwhile(
+    new_stage: Callable[[], Stage], tmp_path: Path
+):
+    """One set of four requests, through what can go wrong with it."""
+    with site(new_stage(), tmp_path, "github", "abcd", approvals=1) as at:
+        a_merge_that_fails_after_two_of_four_reverts_both(at)
+        a_push_by_a_person_ends_the_landing_and_the_approval(at)
+        what_people_close_breaks_the_set_and_what_they_merge_counts(at)
+
+
+def a_merge_that_fails_after_two_of_four_reverts_both(at: Site) -> None:
+    at.forge.fail(405, times=1000, only="PUT /repos/acme/c/pulls/1/merge")
+    landing = at.begin()
+    at.approve(*"abcd")
+    failed = landing.done(120)
+    at.forge.faults.clear()
+    assert failed.code == 3
+    assert failed.json["status"] == "rolled_back", failed.err
+    assert at.landed() == [False] * 4
+    assert [len(at.projects[name].requests) for name in "abcd"] == [2, 2, 1, 1], "each merge has its revert"
+    assert at.change("a")["landed"] is None
+    assert at.change("c")["request"]["seen"]["approvals"] == 1
+    assert at.stage.coord("sweep", PLAN, "--fresh", "--yes").code == 5, "requests are open"
+
+
+def a_push_by_a_person_ends_the_landing_and_the_approval(at: Site) -> None:
+    landing = at.begin()
+    at.waits_for("b", "0 of 1 approval")
+    at.approve("a")
+    at.forge.push(at.projects["b"], BRANCH, theirs="1\n")
+    failed = landing.done(60)
+    assert failed.code == 3
+    assert "coord adopt" in failed.err
+    assert at.landed() == [False] * 4
+
+    at.approve("b")
+    at.forge.push(at.projects["b"], BRANCH, theirs="2\n")
+    at.stage.ok("adopt", PLAN, "b", "--pr", str(at.request("b").number), "--yes")
+
+
+def what_people_close_breaks_the_set_and_what_they_merge_counts(at: Site) -> None:
+    landing = at.begin()
+    assert "another commit" in at.waits_for("b", "0 of 1 approval")
+    at.forge.close(at.projects["b"], at.request("b").number)
+    closed = landing.done(60)
+    assert closed.code == 3
+    assert "coord pr create" in closed.err
+
+    at.stage.ok("pr", "create", PLAN)
+    at.forge.merge(at.projects["a"], at.request("a").number)
+    at.approve("b")
+    landed = at.land("--when-ready")
+    assert landed.code == 0, landed.err
+    assert at.landed() == [True] * 4
+    assert [at.change(name)["landed"]["method"] for name in "ad"] == ["people", "merge"]
+
+
+@pytest.mark.timeout(360)
+def test_a_gitlab_landing_goes_on_after_a_moved_base_a_kill_a_limit_and_a_revoked_token(
+    new_stage: Callable[[], Stage], tmp_path: Path
+):
+    with site(
+        new_stage(), tmp_path, "gitlab", "ab", patience="100s", approvals=1, after_upstream=["integration"]
+    ) as at:
+        at.stage.ok("down")
+        log = at.stage.folder / "points"
+        points = f"land.merge.after=kill,log={log}"
+        at.stage.ok("up", "--detach", "--no-flower", COORD_FAILPOINTS=points)
+        landing = at.begin()
+        at.approve("a")
+        request = at.request("b")
+        at.forge.check(at.projects["b"], request.sha, "integration", "failure")
+        at.waits_for("b", "0 of 1 approval")
+        at.forge.push(at.projects["b"], "elsewhere", theirs="x\n")
+        at.projects["b"].bare.move("main", at.tip("b", "elsewhere"), at.tip("b"))
+        at.forge.fail("secondary", times=2, retry_after=1)
+        at.approve("b")
+
+        at.waits_for("b", "red: integration")
+        assert at.landed() == [True, False], "the check is waited for when those before have landed"
+        assert "land.merge.after kill" in log.read_text()
+        at.forge.revoke(at.token)
+        until(lambda: "red:" not in at.waits_for("b"), 60)
+        at.forge.core.tokens[at.token].revoked = False
+        at.forge.check(at.projects["b"], request.sha, "integration", "success")
+        done = landing.done(120)
+        assert done.code == 0, done.err
+        assert at.landed() == [True, True]
+        assert at.change("a")["landed"]["method"] == "merge"

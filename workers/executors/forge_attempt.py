@@ -22,13 +22,15 @@ from workers.executors.land_attempt import BY_PEOPLE, TROUBLE, Ends, held_up, re
 from workers.executors.land_job import LandJob
 from workers.executors.landed_commits import commit_in
 from workers.executors.request_commits import tree_before
-from workers.landing.records import BaseBranch, Reason
+from workers.landing.records import BaseBranch, Reason, Refused
 from workers.landing.remote import contains
 
 SOON = timedelta(seconds=1)
 """The pause after an answer that forges give while they still compute."""
 _BY_PERSONS = frozenset({ForgeProblem.UNAUTHORIZED, ForgeProblem.FORBIDDEN, ForgeProblem.NOT_MERGEABLE})
 """Refusals that a person can end while a landing is under way."""
+
+_LOGINS = frozenset({Reason.UNAUTHENTICATED, Reason.FORBIDDEN})
 
 
 class ForgeAttempt(DirectAttempt):
@@ -76,6 +78,12 @@ class ForgeAttempt(DirectAttempt):
     def _forge_waits(self, words: str) -> Ends:
         """Wait for the end of passing trouble; fail when that has taken longer than the patience."""
         return self._waits_within_patience(words) or held_up(words, WaitReason.REQUEST, self._interval())
+
+    def _refused(self, refused: Refused) -> Ends:
+        """Return the end after a refusal by git: a login that a person can mend is waited for."""
+        if self._begun and refused.reason in _LOGINS:
+            return self._forge_waits(refused.words)
+        return super()._refused(refused)
 
     def _answers_again(self) -> None:
         """Forget earlier trouble: the patience counts from the next one."""

@@ -54,7 +54,8 @@ class RequestLook(ForgeAttempt):
             protection=self._rules_seen,
             first_seen=first_seen,
         )
-        self._answers_again()
+        if action.step is LandStep.CHECK:  # a landing holds its locks, and waits for a limited time in all
+            self._answers_again()
         self._note_seen(change, request, checks, reviews)
         return missing_of(seen, Wanted(approvals=action.approvals, ignored=ignored))
 

@@ -38,6 +38,7 @@ def check(state: CheckState, name: str = "build", required: bool | None = None) 
 
 
 RED, GREEN, PENDING = check(CheckState.FAILURE), check(CheckState.SUCCESS), check(CheckState.PENDING)
+WHOLE = Check(name="pipeline", state=CheckState.FAILURE, whole=True)
 NAMED = Protection(checks=("build",))
 
 
@@ -75,6 +76,8 @@ NAMED = Protection(checks=("build",))
         ({"checks": [RED], "protection": NAMED, "ignored": ("build",)}, set()),
         ({"checks": [RED], "protection": NAMED, "ignored": ("build",), "request": {"blocked": "blocked"}},
          set()),
+        ({"checks": [RED, WHOLE], "ignored": ("build",)}, set()),
+        ({"checks": [GREEN, WHOLE], "ignored": ("build",)}, {Lack.RED}),
         # what could not be read is unknown, and no good news
         ({"checks": None}, {Lack.UNKNOWN}),
         ({"reviews": None}, {Lack.UNKNOWN}),
