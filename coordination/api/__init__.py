@@ -111,6 +111,7 @@ if TYPE_CHECKING:
     from coordination.runs.views.raw_records import IN_HAND
     from coordination.runs.views.run_events import RunEvent
     from coordination.runs.views.run_view import LAST
+    from coordination.runs.wave_records import WaveState, WaveView
     from coordination.services.graph import Phase
     from coordination.services.outcome import ServicesOutcome
     from coordination.services.stages import Stage
@@ -248,6 +249,8 @@ __all__ = [
     "TodoView",
     "Trend",
     "WaitReason",
+    "WaveState",
+    "WaveView",
     "Written",
     "annotations_of",
     "as_view",
@@ -335,6 +338,7 @@ _HOMES = {
     "runs.views.live_todos": ("LiveTodo",),
     "runs.views.progress": ("LevelView", "levels_of"),
     "runs.views.run_events": ("RunEvent",),
+    "runs.wave_records": ("WaveState", "WaveView"),
     "runs.views.raw_records": ("IN_HAND",),
     "runs.views.run_view": ("LAST",),
     "services.graph": ("Phase",),

@@ -31,13 +31,17 @@ class Landings:
         method: Method | None = None,
         no_qa: bool = False,
         when_ready: bool = False,
+        wave: int | None = None,
     ) -> Run:
         """Start the run that lands the plan's change set; `no_qa`: without quality checks; `when_ready`: it
-        waits until the pull requests are ready. With the embedded server its worker is started as well.
+        waits until the pull requests are ready; `wave`: no wave behind this one. With the embedded server its
+        worker is started as well.
 
         Raises Blocked where there is nothing to land; NotFound without a change set; PlanRefused; Conflict.
         """
-        options = LandOptions(via=via, method=method, repos=tuple(repos), no_qa=no_qa, when_ready=when_ready)
+        options = LandOptions(
+            via=via, method=method, repos=tuple(repos), no_qa=no_qa, when_ready=when_ready, wave=wave
+        )
         prepared = self.prepare(plan, options)
         if prepared.graph is None:
             raise Blocked(f"all of {plan} has landed", f"see: coord changes {plan}")

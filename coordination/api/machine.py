@@ -61,10 +61,16 @@ class Validation:
 
 def check(facade: Facade) -> Validation:
     """Check the file and the repositories of this machine. Raises InvalidFile."""
+    from coordination.landing.rules import wave_problems
     from coordination.operations.executable import judge_executable
 
-    verdict = judge_executable(facade.document, facade.settings)
-    warnings = (*facade.document.warnings, *verdict.problems)
+    document = facade.document
+    verdict = judge_executable(document, facade.settings)
+    waves = (
+        Problem(file=str(document.path), line=0, where=plan, message=why)
+        for plan, why in wave_problems(document.ecosystem)
+    )
+    warnings = (*document.warnings, *verdict.problems, *waves)
     return Validation(warnings=warnings, refused_plans=verdict.refused_plans)
 
 

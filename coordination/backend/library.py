@@ -47,8 +47,8 @@ class Package:
 _RUN = Package(
     "run",
     shared=(
-        *("_needs", "_run", "_run_dispatch", "_changes", "_run_durations", "_run_end", "_run_remainder"),
-        *("_saga", "_turns", "_verdicts"),
+        *("_needs", "_run", "_run_dispatch", "_changes", "_run_durations", "_run_end", "_waves"),
+        *("_run_remainder", "_saga", "_turns", "_verdicts"),
     ),
     prepare="begin_run",
 )

@@ -28,6 +28,16 @@ def _retries(path: str) -> dict[str, type[models.Record]]:
     }
 
 
+def _waves(land: str) -> dict[str, type[models.Record]]:
+    waves = f"{land}.waves"
+    return {
+        waves: models.Waves,
+        f"{waves}.gate": models.Gate,
+        f"{waves}.order": models.Wave,
+        f"{waves}.order.gate": models.Gate,
+    }
+
+
 RECORDS: dict[str, type[models.Record]] = {
     "": models.Ecosystem,
     "repos": models.Repo,
@@ -39,6 +49,7 @@ RECORDS: dict[str, type[models.Record]] = {
     "coordination.issues": models.Issue,
     "coordination.plans": models.Plan,
     "coordination.plans.land": models.LandRules,
+    **_waves("coordination.plans.land"),
     "coordination.plans.qa": models.PlanChecks,
     **_retries("coordination.plans"),
     "coordination.plans.milestones": models.Milestone,
@@ -51,6 +62,7 @@ RECORDS: dict[str, type[models.Record]] = {
     "coordination.templates.parameters": models.Parameter,
     "coordination.templates.plan": models.TemplatePlan,
     "coordination.templates.plan.land": models.LandRules,
+    **_waves("coordination.templates.plan.land"),
     "coordination.templates.plan.qa": models.PlanChecks,
     **_retries("coordination.templates.plan"),
     "coordination.templates.steps": models.TemplateStep,

@@ -32,7 +32,18 @@ _TEXT = {"type": "string", "minLength": 1}
 _RESOURCE = TypeAdapter(models.ResourceName).json_schema()
 _BARE_COMMAND: list[dict[str, Any]] = [_TEXT, {"type": "array", "minItems": 1, "items": _TEXT}]
 
-BARE_ITEMS = {("Milestone", "completion_criteria"): _TEXT, ("Todo", "resources"): _RESOURCE}
+_TAKE = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1},
+        {"type": "string", "minLength": 1},
+        {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}},
+    ]
+}
+BARE_ITEMS = {
+    ("Milestone", "completion_criteria"): _TEXT,
+    ("Todo", "resources"): _RESOURCE,
+    ("Waves", "order"): _TAKE,
+}
 """Fields whose items may be written as a text."""
 _SANDBOX = {"enum": [*(kind.value for kind in models.SandboxKind), False]}
 """`off` is false in YAML 1.1."""
@@ -192,6 +203,9 @@ def _finish(record: str, definition: dict[str, Any]) -> None:
             field["anyOf"].insert(0, _SANDBOX)
         if (record, name) == ("Settings", "sandbox"):
             field |= {"enum": [*field["enum"], False], "type": ["string", "boolean"]}
+        if (record, name) == ("LandRules", "waves"):
+            items = {"anyOf": [_TAKE, {"$ref": "#/$defs/Wave"}]}
+            field["anyOf"].insert(0, {"type": "array", "minItems": 1, "items": items})
         if name == "qa" and "items" in field:  # of a repository; that of `land` is a yes or no
             field = _with_short_forms(field)
         if bare := BARE_ITEMS.get((record, name)):

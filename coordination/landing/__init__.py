@@ -5,7 +5,9 @@ r"""Landing: a plan's change set reaches the base branches by a run of todos, an
 | `rules.py` | what lands, where and how: the plan's rules, the options, and what refuses a landing |
 | `ways.py` | push, local or pull request: the default of a repository, and what each way refuses |
 | `readiness.py` | whether a pull request may merge, and what is missing; pure |
+| `waves.py` | which repositories land in which wave |
 | `generate.py` | from a decided landing or revert to the graph of its run; pure |
+| `todos.py` | the todos of that graph |
 | `start.py` | reads the change set, and submits the run |
 | `preview.py` | what `--dry-run` shows: base, tip, method and outcome by repository |
 
@@ -22,6 +24,16 @@ ends (`lua/run/_run_end.lua`). Land todos ask for the slot of their repository o
 waits for a lock of a landing, who waits for such locks holds nothing, and two landings cannot block each
 other (tests/unit/landing/test_no_deadlock.py tries all interleavings).
 
+**Waves.** A plan with waves lands them in one run, each behind the one before:
+
+    check <repo> … → locks → land <repo> … → landed → soak → look <repo> … → checks → done
+
+`landed` gives the locks back (`lua/run/_waves.lua`), so none is held during soak, checks or an approval, and
+a run holds those of one wave at a time. `soak` is a gate that its timeout approves; no worker waits there.
+`look` states the base branches as they are then, at which the checks of this and all earlier waves begin.
+`done` erases the intents of all that ended before it: a rollback takes back no wave that is done. With
+`atomic: repo`, `landed` and `done` tolerate failures right before them.
+
 **Attempts.** A land todo has no steps of its own. Each claim looks at the base branch, then does the next
 thing or waits with a reason:
 
@@ -33,8 +45,9 @@ thing or waits with a reason:
 | a conflict, a refusal, no right | fails: another attempt would change nothing |
 | else | makes the commit, records it (checkpoint), pushes it from the seen base only |
 
-**Atomicity.** With `atomic: plan` the run has `on_failure: rollback`: the failure of one land todo reverts
-those that have landed, the last one first, by the steps of any rollback. What cannot be reverted leaves the
-run `rollback_failed`, which is shown until somebody accepts it (`coord rollback RUN --accept`). A todo whose
+**Atomicity.** With `atomic: plan` or `wave` the run has `on_failure: rollback`: the failure of one land todo
+reverts those that have landed, the last one first, by the steps of any rollback. What cannot be reverted
+leaves the run `rollback_failed`, which is shown until somebody accepts it (`coord rollback RUN --accept`).
+A todo whose
 tip had been merged by people is never reverted by that: only commits that this run pushed are.
 """

@@ -5,40 +5,42 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from coordination.landing.todos import (
+    AFTER,
+    CHECK,
+    DONE,
+    LANDED,
+    LOCKS,
+    ONCE,
+    SOAK,
+    barrier_todo,
+    check_todo,
+    land_todo,
+    look_todo,
+    revert_todo,
+    todo_id,
+    wave_todo,
+)
+from coordination.landing.waves import LandWave
 from coordination.models import (
     Atomic,
     Ecosystem,
     Gate,
-    LandAction,
-    LandCheck,
     LandRules,
-    LandStep,
-    NoopAction,
     OnFailure,
-    QaAction,
-    Retry,
-    RevertAction,
+    ShellAction,
     Todo,
+    Verdict,
     Via,
     Workspace,
-    generated_id,
 )
 from coordination.planner.checks import Needs, check_todos
 from coordination.planner.generated import generated_plan
 from coordination.runs.records import LAND, QA, REVERT
 
 if TYPE_CHECKING:
-    from coordination.landing.rules import Landing, RepoLanding
+    from coordination.landing.rules import Landing
     from coordination.planner.graph import PlanGraph
-
-CHECK, LOCKS = "check", "locks"
-ONCE = Retry(attempts=1)
-"""Land todos wait out passing trouble by themselves."""
-
-
-def todo_id(change_set: str, what: str, repo: str = "") -> str:
-    """Return the name of a todo of a landing: `PLAN-001.land.api`, shortened by a digest where it is long."""
-    return generated_id(".".join(filter(None, (change_set, what, repo))))
 
 
 def run_plan_id(change_set: str, what: str) -> str:
@@ -48,43 +50,138 @@ def run_plan_id(change_set: str, what: str) -> str:
 
 def landing_graph(ecosystem: Ecosystem, landing: Landing) -> tuple[Ecosystem, PlanGraph]:
     """Return the records and the graph of a landing run."""
-    whole = landing.atomic is Atomic.PLAN
-    checks = check_todos_of(ecosystem, landing) if landing.qa else []
-    locks = todo_id(landing.change_set, LOCKS)
-    looks = [_check(landing, one, [] if whole else [locks]) for one in landing.repos]
-    barrier = _barrier(landing, [todo.id for todo in (*looks, *checks)] if whole else [])
-    lands = [
-        _land(landing, one, locks if whole else look.id, [todo for todo in checks if todo.repo == one.repo])
-        for one, look in zip(landing.repos, looks, strict=True)
-    ]
-    todos = (*looks, *checks, barrier, *lands)
-    on_failure = OnFailure.ROLLBACK if whole else OnFailure.CONTINUE
+    todos: list[Todo] = []
+    begun: list[LandWave] = []
+    for wave in landing.waves or (LandWave(number=0, repos=landing.names),):
+        begins = [todos[-1].id] if begun else []
+        todos += _wave(ecosystem, landing, wave, begins)
+        begun.append(wave)
+        if landing.waves:
+            todos += end_of_wave(ecosystem, landing, begun)
+    on_failure = OnFailure.CONTINUE if landing.atomic is Atomic.REPO else OnFailure.ROLLBACK
     return _graph(ecosystem, landing, LAND, todos, on_failure)
 
 
-def check_todos_of(ecosystem: Ecosystem, landing: Landing) -> list[Todo]:
-    """Return the todos of the checks that must be green before anything lands: at the commits that the
-    landing has prepared, and in repositories that do not land, but are needed, at their base branches.
+def _wave(ecosystem: Ecosystem, landing: Landing, wave: LandWave, begins: Sequence[str]) -> list[Todo]:
+    """Return the todos that land the repositories of a wave, behind the todos `begins`."""
+    whole, number = landing.atomic is not Atomic.REPO, wave.number
+    repos = [one for one in landing.repos if one.repo in wave.repos]
+    locks = todo_id(landing.change_set, LOCKS, wave=number)
+    looks = [check_todo(landing, one, begins if whole else [locks], number) for one in repos]
+    checks = check_todos_of(ecosystem, landing, wave, begins) if landing.qa else []
+    barrier = barrier_todo(landing, wave, [todo.id for todo in (*looks, *checks)] if whole else begins)
+    lands = [
+        land_todo(
+            landing, one, locks if whole else look.id, [todo for todo in checks if todo.repo == one.repo]
+        )
+        for one, look in zip(repos, looks, strict=True)
+    ]
+    return [*looks, *checks, barrier, *lands]
+
+
+def check_todos_of(
+    ecosystem: Ecosystem, landing: Landing, wave: LandWave, begins: Sequence[str] = ()
+) -> list[Todo]:
+    """Return the todos of the checks that must be green before a wave lands: at the commits that it has
+    prepared, and in repositories that do not land with it, but are needed, as they have landed before, or at
+    their base branches.
     """
-    needs, names = Needs(ecosystem), landing.names
+    needs, names = Needs(ecosystem), wave.repos
+    earlier = [repo for repo in landing.names if landing.wave_of(repo) < wave.number]
     after = {
         repo: [
-            todo_id(landing.change_set, CHECK, one) for one in names if one == repo or one in needs.of(repo)
+            todo_id(landing.change_set, CHECK, one, wave.number)
+            for one in names
+            if one == repo or one in needs.of(repo)
         ]
         for repo in names
     }
-    todos = check_todos(ecosystem, names, prefix=f"{landing.change_set}.{QA}", after=after, stated=names)
+    prefix = todo_id(landing.change_set, QA, wave=wave.number)
+    todos = check_todos(ecosystem, names, prefix=prefix, after=after, stated=(*names, *earlier))
+    return in_worktrees(ecosystem, todos, begins)
+
+
+def in_worktrees(ecosystem: Ecosystem, todos: Sequence[Todo], begins: Sequence[str]) -> list[Todo]:
+    """Return checks as a landing runs them: in worktrees, and none before the todos `begins`."""
     repos = {repo.name: repo for repo in ecosystem.repos}
-    ours = (todo.model_copy(update={"workspace": Workspace.WORKTREE}) for todo in todos)
+    ours = (
+        todo.model_copy(
+            update={"workspace": Workspace.WORKTREE, "blocked_by": todo.blocked_by or tuple(begins)}
+        )
+        for todo in todos
+    )
     return [todo.working_in(repos[todo.repo]) for todo in ours]
+
+
+def end_of_wave(ecosystem: Ecosystem, landing: Landing, begun: Sequence[LandWave]) -> list[Todo]:
+    """Return the todos that end the last of these waves: they free its locks, let it soak, run the checks of
+    all waves that have landed, as the base branches are then, and keep it from being reverted.
+    """
+    wave, whole = begun[-1], landing.atomic is not Atomic.REPO
+    lands = [todo_id(landing.change_set, LAND, repo, wave.number) for repo in wave.repos]
+    before = [todo_id(landing.change_set, LOCKS, wave=wave.number), *lands]
+    if not whole:
+        before += [todo_id(landing.change_set, CHECK, repo, wave.number) for repo in wave.repos]
+        before += [todo.id for todo in check_todos_of(ecosystem, landing, wave)] if landing.qa else []
+    freed = wave_todo(
+        landing, wave, LANDED, before, frees=True, tolerates=None if whole else landing.max_failures
+    )
+    last = freed
+    if wave.soak:
+        gate = Gate(timeout=wave.soak, on_timeout=Verdict.APPROVE)
+        last = wave_todo(landing, wave, SOAK, [freed.id], gate=gate, soak=True)
+    checks = _checks_behind(ecosystem, landing, begun, last.id)
+    done = wave_todo(
+        landing,
+        wave,
+        DONE,
+        [last.id, *(todo.id for todo in checks)],
+        keeps=landing.atomic is Atomic.WAVE,
+        tolerates=None if whole else 0,
+    )
+    return [freed, *([last] if wave.soak else []), *checks, done]
+
+
+def _checks_behind(
+    ecosystem: Ecosystem, landing: Landing, begun: Sequence[LandWave], after: str
+) -> list[Todo]:
+    """Return the todos that look at the repositories that have landed, and run the checks of all waves."""
+    number = begun[-1].number
+    names = [repo for wave in begun for repo in wave.repos]
+    commands = {repo: wave.check for wave in begun for repo in wave.repos if wave.check}
+    if not commands and not landing.qa:
+        return []
+    needs = Needs(ecosystem)
+    looks = {one.repo: look_todo(landing, one, number, after) for one in landing.repos if one.repo in names}
+    behind = {
+        repo: [looks[one].id for one in names if one == repo or one in needs.of(repo)] for repo in names
+    }
+    checks: list[Todo] = []
+    if landing.qa:
+        prefix = todo_id(landing.change_set, f"{AFTER}.{QA}", wave=number)
+        todos = check_todos(ecosystem, names, prefix=prefix, after=behind, stated=names)
+        checks = in_worktrees(ecosystem, todos, [after])
+    for repo, command in commands.items():
+        checks.append(
+            Todo(
+                id=todo_id(landing.change_set, f"{AFTER}.{CHECK}", repo, number),
+                task=f"check {repo} behind wave {number} of {landing.change_set}",
+                repo=repo,
+                blocked_by=tuple(behind[repo]),
+                action=ShellAction(type="shell", run=command, read_only=True),
+                workspace=Workspace.WORKTREE,
+                retry=ONCE,
+            )
+        )
+    return [*looks.values(), *checks]
 
 
 def revert_graph(ecosystem: Ecosystem, revert: Landing) -> tuple[Ecosystem, PlanGraph]:
     """Return the records and the graph of a run that reverts. A failure stops no other repository: what can
     be reverted is.
     """
-    barrier = _barrier(revert, [])
-    todos = (barrier, *(_revert(revert, one, barrier.id) for one in revert.repos))
+    barrier = barrier_todo(revert, LandWave(number=0, repos=revert.names), [])
+    todos = (barrier, *(revert_todo(revert, one, barrier.id) for one in revert.repos))
     return _graph(ecosystem, revert, REVERT, todos, OnFailure.CONTINUE)
 
 
@@ -101,103 +198,3 @@ def _graph(
         two_persons=landing.two_persons,
         land=LandRules(via=Via.LOCAL) if all(one.via is Via.LOCAL for one in landing.repos) else None,
     )
-
-
-def _barrier(landing: Landing, after: Sequence[str]) -> Todo:
-    names = ", ".join(landing.names)
-    return Todo(
-        id=todo_id(landing.change_set, LOCKS),
-        task=f"take the landing locks of {names}",
-        repo=landing.repos[0].repo,
-        blocked_by=tuple(after),
-        action=NoopAction(type="noop", holds=landing.names),
-        gate=Gate() if landing.has_gate else None,
-        workspace=Workspace.WORKTREE,
-        retry=ONCE,
-    )
-
-
-def _check(landing: Landing, one: RepoLanding, after: Sequence[str]) -> Todo:
-    return Todo(
-        id=todo_id(landing.change_set, CHECK, one.repo),
-        task=f"try whether {landing.change_set} can land in {one.branch} of {one.repo}",
-        repo=one.repo,
-        blocked_by=tuple(after),
-        action=_land_action(landing, one, LandStep.CHECK, ()),
-        workspace=Workspace.WORKTREE,
-        retry=ONCE,
-    )
-
-
-def _land(landing: Landing, one: RepoLanding, after: str, checks: Sequence[Todo]) -> Todo:
-    before = [todo_id(landing.change_set, LAND, repo) for repo in one.after]
-    resources = {need.name: need for todo in checks for need in todo.resources}
-    return Todo(
-        id=todo_id(landing.change_set, LAND, one.repo),
-        task=f"land {landing.change_set} in {one.branch} of {one.repo}",
-        repo=one.repo,
-        blocked_by=(after, *(todo.id for todo in checks), *before),
-        resources=tuple(resources.values()),
-        action=_land_action(landing, one, LandStep.LAND, checks),
-        compensate=RevertAction(
-            type="revert",
-            change_set=landing.change_set,
-            via=one.via,
-            tip=one.change.tip,
-            title=_title("Revert", landing),
-            patience=landing.patience,
-        ),
-        workspace=Workspace.WORKTREE,
-        retry=ONCE,
-    )
-
-
-def _land_action(landing: Landing, one: RepoLanding, step: LandStep, checks: Sequence[Todo]) -> LandAction:
-    return LandAction(
-        type="land",
-        step=step,
-        change_set=landing.change_set,
-        tip=one.change.tip,
-        via=one.via,
-        method=landing.method,
-        title=_title("Land", landing),
-        patience=landing.patience,
-        stated=landing.qa,
-        approvals=landing.approvals if one.request else 0,
-        after_upstream=landing.after_upstream if one.request else (),
-        when_ready=landing.when_ready and one.request is not None,
-        request=one.request,
-        checks=tuple(
-            LandCheck(todo=todo.id, action=todo.action, timeout=todo.timeout)
-            for todo in checks
-            if isinstance(todo.action, QaAction)
-        ),
-    )
-
-
-def _revert(revert: Landing, one: RepoLanding, barrier: str) -> Todo:
-    before = [todo_id(revert.change_set, REVERT, repo) for repo in one.after]
-    return Todo(
-        id=todo_id(revert.change_set, REVERT, one.repo),
-        task=f"take {revert.change_set} out of {one.branch} of {one.repo}",
-        repo=one.repo,
-        blocked_by=(barrier, *before),
-        action=RevertAction(
-            type="revert",
-            change_set=revert.change_set,
-            via=one.via,
-            tip=one.change.tip,
-            commit=one.landed.commit,
-            before=one.landed.tree_before,
-            title=_title("Revert", revert),
-            patience=revert.patience,
-        ),
-        workspace=Workspace.WORKTREE,
-        retry=ONCE,
-    )
-
-
-def _title(verb: str, landing: Landing) -> str:
-    title = "".join(character for character in " ".join(landing.title.split()) if character.isprintable())
-    words = f"{verb} {landing.change_set}: {title}"
-    return words if len(words) <= 72 else f"{words[:71]}…"

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from coordination.git import ask_git, base_tip, contains
-from coordination.models import QaAction, Via
+from coordination.models import LandAction, QaAction, Via
 from coordination.runs.check_results import CheckVerdict
 from coordination.runs.records import REVERT
 
 if TYPE_CHECKING:
     from coordination.landing.rules import RepoLanding
     from coordination.landing.start import PreparedLanding
+    from coordination.landing.waves import LandWave
 
 
 class RepoPreview(BaseModel):
@@ -37,6 +38,8 @@ class RepoPreview(BaseModel):
     """Number of commits that are not in the base branch; None where the checkout is elsewhere."""
     after: tuple[str, ...] = ()
     """Repositories that come first."""
+    wave: int | None = None
+    """The number of its wave; None without waves."""
     would: str
     """Outcome, as far as it can be told here."""
     problem: str = ""
@@ -54,6 +57,19 @@ class CheckPreview(BaseModel):
     """True if its last result is green, and of the trees that would land, as this machine knows them."""
 
 
+class WavePreview(BaseModel):
+    """One wave of a landing."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    repos: tuple[str, ...]
+    soak_s: float | None = None
+    check: str | tuple[str, ...] | None = None
+    gate: bool = False
+    """True if a person must approve it before it lands."""
+
+
 class LandingPreview(BaseModel):
     model_config = ConfigDict(frozen=True)
 
@@ -62,6 +78,8 @@ class LandingPreview(BaseModel):
     change_set: str
     atomic: str
     repos: tuple[RepoPreview, ...]
+    waves: tuple[WavePreview, ...] = ()
+    """In the order in which they land; empty if all repositories land at once."""
     in_place: tuple[str, ...] = ()
     """Todos of the plan that worked in place: their work does not land."""
     checks: tuple[CheckPreview, ...] = ()
@@ -86,7 +104,13 @@ def preview_of(prepared: PreparedLanding, places: Mapping[str, Path | None]) -> 
         kind=prepared.kind,
         change_set=landing.change_set,
         atomic=landing.atomic,
-        repos=tuple(_of_repo(one, method, places.get(one.repo)) for one in landing.repos),
+        repos=tuple(
+            _of_repo(one, method, places.get(one.repo)).model_copy(
+                update={"wave": landing.wave_of(one.repo) or None}
+            )
+            for one in landing.repos
+        ),
+        waves=tuple(_of_wave(wave) for wave in landing.waves),
         in_place=landing.in_place,
         checks=tuple(_checks(prepared, places)),
         unchecked=landing.unchecked,
@@ -94,11 +118,23 @@ def preview_of(prepared: PreparedLanding, places: Mapping[str, Path | None]) -> 
     )
 
 
+def _of_wave(wave: LandWave) -> WavePreview:
+    return WavePreview(
+        number=wave.number,
+        repos=wave.repos,
+        soak_s=wave.soak.total_seconds() if wave.soak else None,
+        check=wave.check,
+        gate=wave.gate is not None,
+    )
+
+
 def _checks(prepared: PreparedLanding, places: Mapping[str, Path | None]) -> Iterator[CheckPreview]:
     todos = prepared.graph.todos.values() if prepared.graph and prepared.landing.qa else ()
+    lands = (todo.action for todo in todos if isinstance(todo.action, LandAction))
+    before = {check.todo for action in lands for check in action.checks}
     trees: dict[str, str] = {}
     for todo in todos:
-        if not isinstance(todo.action, QaAction):
+        if not isinstance(todo.action, QaAction) or todo.id not in before:
             continue
         trees = trees or _trees(prepared, places)
         result = prepared.results.get(todo.id)

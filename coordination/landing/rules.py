@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from coordination.errors import Conflict, NotFound, PlanRefused, Unreadable
+from coordination.landing.waves import Edges, LandWave, decide_waves
 from coordination.landing.ways import refuse_rules, refuse_way, request_facts, usual_way
 from coordination.models import (
     OPEN_TODO,
@@ -19,6 +20,7 @@ from coordination.models import (
     RequestFacts,
     Todo,
     Via,
+    Waves,
     Workspace,
 )
 from coordination.planner.checks import Needs, unchecked
@@ -40,6 +42,8 @@ class LandOptions:
     """Land without quality checks."""
     when_ready: bool = False
     """Wait until the pull requests are ready."""
+    wave: int | None = None
+    """The last wave that lands; None: all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +91,10 @@ class Landing:
     """Repositories of the landing that declare no check."""
     qa_skipped: str = ""
     """The reason why declared checks do not run; empty where they do, or where there are none."""
+    waves: tuple[LandWave, ...] = ()
+    """Empty: all repositories land at once."""
+    max_failures: int = 0
+    """Failures of a wave after which the next one begins nevertheless."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -96,6 +104,10 @@ class Landing:
     def has_gate(self) -> bool:
         """Return whether a person approves the landing itself, and not its pull requests."""
         return self.approvals > 0 and any(one.via is not Via.PR for one in self.repos)
+
+    def wave_of(self, repo: str) -> int:
+        """Return the number of a repository's wave; 0 in a landing without waves."""
+        return next((wave.number for wave in self.waves if repo in wave.repos), 0)
 
 
 def decide_landing(
@@ -151,11 +163,11 @@ def decide_landing(
     _refuse_damaged(name, (one.change for one in repos))
     method = options.method or rules.method
     refuse_rules(name, method, rules, {one.via for one in repos}, when_ready=options.when_ready)
-    return Landing(
+    landing = Landing(
         change_set=name,
         title=plan.title if plan else todos[0].task,
         method=method,
-        atomic=rules.atomic,
+        atomic=rules.unit,
         approvals=rules.approvals,
         after_upstream=rules.after_upstream,
         when_ready=options.when_ready,
@@ -167,6 +179,46 @@ def decide_landing(
         unchecked=unchecked_,
         qa_skipped="" if qa or len(unchecked_) == len(chosen) else _skipped(name, options),
     )
+    if rules.waves and repos:
+        landing = _with_waves(landing, rules.waves, edges, ecosystem)
+    return landing if options.wave is None else _up_to(landing, options.wave)
+
+
+def _with_waves(landing: Landing, waves: Waves, edges: Edges, ecosystem: Ecosystem) -> Landing:
+    decided = decide_waves(landing.change_set, waves, landing.names, edges, ecosystem)
+    return replace(landing, waves=tuple(decided), max_failures=waves.max_failures)
+
+
+def _up_to(landing: Landing, last: int) -> Landing:
+    """Return the landing without the waves behind the wave `last`."""
+    waves = tuple(wave for wave in landing.waves if wave.number <= last)
+    if not waves:
+        name, known = landing.change_set, landing.waves
+        what = f"the next wave of {name} is {known[0].number}" if known else f"{name} has no waves to land"
+        raise PlanRefused(what, f"see: coord land {name} --dry-run")
+    names = {repo for wave in waves for repo in wave.repos}
+    return replace(
+        landing,
+        waves=waves,
+        repos=tuple(one for one in landing.repos if one.repo in names),
+        unchecked=tuple(repo for repo in landing.unchecked if repo in names),
+    )
+
+
+def wave_problems(ecosystem: Ecosystem) -> Iterator[tuple[str, str]]:
+    """Yield each plan whose waves cannot land, if it changes the repositories of all its todos, and why."""
+    for plan in ecosystem.coordination.plans:
+        if plan.land is None or plan.land.waves is None:
+            continue
+        todos = ecosystem.todos_of(plan)
+        repos = {todo.repo for todo in todos}
+        edges = edges_between(ecosystem, todos, repos)
+        if plan.land.qa is not False:
+            edges = _with_needs(edges, Needs(ecosystem), repos)
+        try:
+            decide_waves(plan.id, plan.land.waves, in_order(repos, edges), edges, ecosystem)
+        except PlanRefused as error:
+            yield plan.id, error.message
 
 
 def _wants_checks(

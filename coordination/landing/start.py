@@ -12,6 +12,7 @@ from coordination.errors import NotFound
 from coordination.forges.connect import with_token
 from coordination.landing.generate import landing_graph, revert_graph
 from coordination.landing.rules import Landing, LandOptions, decide_landing, decide_revert
+from coordination.landing.todos import todo_id
 from coordination.models import Ecosystem, Strategy, generated_id
 from coordination.runs.change_sets import ChangeSets
 from coordination.runs.check_results import CheckResult, read_result
@@ -70,8 +71,11 @@ def _last_results(connection: Connection, landing: Landing) -> dict[str, CheckRe
     for one in landing.repos:
         for check in one.change.checks:
             names = [
-                generated_id(f"{prefix}.{one.repo}.{check.name}")
-                for prefix in (f"{landing.change_set}.{QA}", f"{QA}.{landing.change_set}")
+                todo_id(landing.change_set, QA, f"{one.repo}.{check.name}", landing.wave_of(one.repo)),
+                *(
+                    generated_id(f"{prefix}.{one.repo}.{check.name}")
+                    for prefix in (f"{landing.change_set}.{QA}", f"{QA}.{landing.change_set}")
+                ),
             ]
             outputs = connection.store.handed_over(check.run, names).todos
             known = filter(None, (read_result(output.json) for output in outputs if output.json))

@@ -7,7 +7,9 @@ This package alone defines the fields and values of the file; `ecosystem/parsing
 | `values.py` | durations, sizes, names; base classes |
 | `checks.py` | quality checks of a repository, and their action |
 | `execution.py` | strategies, actions, gates, retries, the reuse of results |
+| `gates.py` | points where a run waits for a person |
 | `landing.py` | how change sets land; the actions of landings |
+| `waves.py` | the waves in which a change set lands |
 | `repositories.py` | repositories and resources |
 | `tracking.py` | issues, plans, todos, dependencies; the whole file |
 | `plan_rules.py` | the fields that plans and their templates share |
@@ -24,7 +26,6 @@ from coordination.models.execution import (
     Backoff,
     Cache,
     FailureSign,
-    Gate,
     InWorker,
     Jitter,
     ManualAction,
@@ -39,12 +40,12 @@ from coordination.models.execution import (
     ShellAction,
     Signatures,
     Strategy,
-    Verdict,
     Workspace,
     WriteBack,
     is_made_by_coord,
     is_of_landing,
 )
+from coordination.models.gates import Gate, Verdict
 from coordination.models.landing import (
     Atomic,
     Commit,
@@ -124,6 +125,7 @@ from coordination.models.values import (
     parse_duration,
     parse_size,
 )
+from coordination.models.waves import REST, Wave, WaveBy, WaveRules, Waves
 
 __all__ = [
     "DURATION_UNITS_S", "ECOSYSTEM_ID", "FILE_NAME", "HIDDEN", "OPEN_TODO", "SECRET", "Action",
@@ -133,11 +135,11 @@ __all__ = [
     "Id", "InWorker", "Issue", "IssueStatus", "Jitter", "Labels", "LandAction", "LandCheck", "LandRules",
     "LandStep", "Level", "ManualAction", "Method", "Milestone", "NoopAction", "OnFailure", "OutputSign",
     "Parameter", "ParameterType", "Plan", "PlanChecks", "PlanRules", "PlanStatus", "Probe",
-    "PythonAction", "QaAction", "QaWhen", "Record", "Repo", "RepoName", "RepoOrder", "RequestFacts",
+    "PythonAction", "QaAction", "QaWhen", "REST", "Record", "Repo", "RepoName", "RepoOrder", "RequestFacts",
     "Resource", "ResourceName", "ResourceNeed", "ResourceType", "Restart", "Retry", "RevertAction",
     "RewriteAction", "Sandbox", "SandboxKind", "SecretName", "Service", "ServiceAction", "ServiceStep",
     "ShellAction", "Signatures", "Size", "Strategy", "Template", "TemplatePlan", "TemplateStep", "Text",
-    "Todo", "TodoStatus", "Units", "Validation", "Verdict", "Via", "Word", "Workspace", "WriteBack",
+    "Todo", "TodoStatus", "Units", "Validation", "Verdict", "Via", "Wave", "WaveBy", "WaveRules", "Waves", "Word", "Workspace", "WriteBack",
     "argv_of", "generated_id", "is_made_by_coord", "is_of_landing", "lower_case", "parse_duration",
     "parse_size", "presentable", "secrets_of", "text_of",
 ]  # fmt: skip

@@ -138,15 +138,25 @@ class NoopAction(Record):
 
     type: Literal["noop"]
     holds: tuple[RepoName, ...] = ()
-    """Repositories whose landing locks it takes, all at once; the run holds them until it ends. Only
-    `coord land` and `coord revert` make such a todo.
+    """Repositories whose landing locks it takes, all at once; the run holds them until it ends, or a todo
+    `frees` them. Only `coord land` and `coord revert` make such a todo.
     """
+    frees: Annotated[bool, Field(strict=True)] = False
+    """It gives back the landing locks of the run."""
+    keeps: Annotated[bool, Field(strict=True)] = False
+    """A rollback of the run leaves everything that ended before it as it is."""
+    tolerates: Annotated[int, Field(strict=True, ge=0)] | None = None
+    """Number of todos directly before it that may fail, apart from those with the action noop; skipped ones
+    do not count. None: each must succeed.
+    """
+    soak: Annotated[bool, Field(strict=True)] = False
+    """Its gate is a time that passes, not a question to a person."""
 
 
 def is_of_landing(action: object) -> bool:
     """Return whether the action needs an order to land or to revert."""
     return isinstance(action, LandAction | RevertAction) or (
-        isinstance(action, NoopAction) and bool(action.holds)
+        isinstance(action, NoopAction) and action != NoopAction(type="noop")
     )
 
 
@@ -218,31 +228,6 @@ Compensation = Annotated[
     BeforeValidator(_bare_command),
 ]
 """Action that undoes a todo; only actions that a worker can execute."""
-
-
-class Verdict(Word):
-    APPROVE = "approve"
-    REJECT = "reject"
-
-
-class Gate(Record):
-    """A point where a person's approval is needed; without a timeout the run waits indefinitely."""
-
-    timeout: Duration | None = None
-    on_timeout: Verdict = Verdict.REJECT
-    two_persons: Annotated[bool, Field(strict=True)] = False
-    """The person who ordered the run may not approve it."""
-
-
-def _bare_gate(value: object) -> object:
-    if value is True:
-        return {}
-    if isinstance(value, dict | Gate):
-        return value
-    raise ValueError("needs true, or a mapping like {timeout: 24h, on_timeout: reject}")
-
-
-AtGate = Annotated[Gate, BeforeValidator(_bare_gate)]
 
 
 class Cache(Record):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from coordination.models.checks import QaAction
 from coordination.models.values import Duration, Id, Record, Text, Word
+from coordination.models.waves import LandWaves
 
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$")]
 """The whole name of a commit or a tree, SHA-1 or SHA-256."""
@@ -48,6 +49,9 @@ class Atomic(Word):
 
     PLAN = "plan"
     """A lasting refusal of one repository reverts all that have landed."""
+    WAVE = "wave"
+    """A lasting refusal, or a red check, reverts its wave; later waves do not begin. The default with waves.
+    """
     REPO = "repo"
     """Each repository lands for itself; those that depend on a refused one are skipped."""
 
@@ -73,6 +77,21 @@ class LandRules(Record):
     """Checks at the forge that can be green only when the repositories before have landed: the landing begins
     without them, and merges with them. By pull requests only.
     """
+    waves: LandWaves | None = None
+    """The groups in which the repositories land, one after the other. None: all at once."""
+
+    @property
+    def unit(self) -> Atomic:
+        """Return what lands whole or not at all."""
+        return Atomic.WAVE if self.waves and "atomic" not in self.model_fields_set else self.atomic
+
+    @model_validator(mode="after")
+    def _check_waves(self) -> LandRules:
+        if self.waves is None and self.atomic is Atomic.WAVE:
+            raise ValueError("says atomic: wave without waves; add waves: [1, rest], or remove atomic")
+        if self.waves and self.waves.max_failures and self.unit is not Atomic.REPO:
+            raise ValueError("max_failures of waves needs atomic: repo; add it, or remove max_failures")
+        return self
 
 
 class LandStep(Word):
@@ -80,6 +99,8 @@ class LandStep(Word):
     """Look at the base, try the merge and the right to push; change nothing."""
     LAND = "land"
     """Bring the tip into the base branch."""
+    LANDED = "landed"
+    """Look whether the base branch still has the tip, and state the base for checks; change nothing."""
 
 
 class LandCheck(Record):

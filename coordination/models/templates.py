@@ -10,7 +10,6 @@ from pydantic import Field, model_validator
 
 from coordination.models.execution import (
     Action,
-    AtGate,
     CacheRules,
     Compensation,
     Retry,
@@ -18,6 +17,7 @@ from coordination.models.execution import (
     ShellAction,
     Workspace,
 )
+from coordination.models.gates import AtGate
 from coordination.models.plan_rules import PlanRules
 from coordination.models.repositories import ResourceNeeds
 from coordination.models.values import (

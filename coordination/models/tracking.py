@@ -11,7 +11,6 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 from coordination.models.checks import QaAction
 from coordination.models.execution import (
     Action,
-    AtGate,
     Cache,
     CacheRules,
     Compensation,
@@ -23,6 +22,7 @@ from coordination.models.execution import (
     Workspace,
     is_made_by_coord,
 )
+from coordination.models.gates import AtGate
 from coordination.models.plan_rules import PlanRules
 from coordination.models.repositories import Repo, Resource, ResourceNeeds
 from coordination.models.services import Services

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from coordination.runs.wave_records import WaveView
+
 Blame = Literal["", "worker", "signature"]
 """Cause of a failure, for circuit breakers: the todo; the worker; or a refused signature or unreadable spec,
 which says nothing of either.
@@ -383,6 +385,8 @@ class RunView(BaseModel):
     """Number of succeeded todos with a cached result."""
     progress: Progress | None = None
     """None in a view of some of its todos."""
+    waves: tuple[WaveView, ...] = ()
+    """Those of a landing in waves; only in a view with the todos."""
     todos: tuple[TodoView, ...]
 
     def only(self, states: Collection[TodoState]) -> RunView:

@@ -79,6 +79,8 @@ class DirectAttempt(LandAttempt):
             self._verified(action.tip, change)
             if action.step is LandStep.CHECK:
                 return self._check(at, action, change)
+            if action.step is LandStep.LANDED:
+                return self._still_there(at, action, change)
             checks = LandChecks(at.repo, action, self._job.checks, self._job.say)
             for _ in range(LOOKS):
                 base = self._seen(at)
@@ -133,6 +135,14 @@ class DirectAttempt(LandAttempt):
         done = self._done({"base": found.commit}, words)
         commit = made.base if isinstance(made, Nothing) else made.commit
         return self._stated(at, done, commit, found.commit) if action.stated else done
+
+    def _still_there(self, at: BaseBranch, action: LandAction, change: RepoChange) -> AttemptOutcome:
+        """Look whether the base branch has the tip; state the base, at which checks behind a wave begin."""
+        base = self._seen(at)
+        if not isinstance(self._prepared(at, action, change, base.commit), Nothing):
+            raise refuses(f"{at.branch} of {at.repo} has lost {action.tip[:12]}, which had landed")
+        done = self._done({"base": base.commit}, f"{at.branch} has all of it at {base.commit[:12]}")
+        return self._stated(at, done, base.commit, base.commit)
 
     def _landed_before(self, at: BaseBranch, base: BaseTip, action: LandAction) -> Landed | None:
         """Return the landing that an attempt before this one has recorded, if its push arrived."""

@@ -17,12 +17,13 @@ from coordination.cli.context import CliContext
 from coordination.cli.options.filters import by_name, by_word
 from coordination.cli.options.values import moment
 from coordination.cli.runs.summary import format_counts, print_head, print_todos, print_unwritten
+from coordination.cli.runs.waves import as_markdown, print_waves
 from coordination.cli.screen.blocks import status_cell
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import plain, print_none, print_table
 from coordination.cli.times import format_time
-from coordination.errors import NotAllowed
+from coordination.errors import NotAllowed, UsageError
 from coordination.terminal import Lets, letting
 from coordination.text import counted
 
@@ -83,9 +84,19 @@ def _print_runs(found: Sequence[RunView]) -> None:
     help="Draw a Gantt chart of the run; replace only such a picture.",
 )
 @click.option("--by-level", is_flag=True, help="Group the todos by level of the plan's graph.")
+@click.option("--by-wave", is_flag=True, help="Print the waves of a landing instead of its todos.")
+@click.option("--markdown", is_flag=True, help="Print the waves as a report in Markdown.")
 @output_options(RunView)
 @click.pass_obj
-def show_run(call: CliContext, run: str, gantt: Path | None, by_level: bool, form: Form) -> None:
+def show_run(
+    call: CliContext,
+    run: str,
+    gantt: Path | None,
+    by_level: bool,
+    by_wave: bool,
+    markdown: bool,
+    form: Form,
+) -> None:
     """Show RUN (an id, its beginning or end, or `last`): progress; state, tries, duration and reason of every
     todo.
     """
@@ -95,12 +106,17 @@ def show_run(call: CliContext, run: str, gantt: Path | None, by_level: bool, for
     view = found.with_signatures(found.view())
     if gantt is not None:
         _draw(found, gantt)
-    levels = {"levels": levels_of(view)} if by_level else {}
-    form.record(view, lambda: levels, lambda: _print(view, by_level=by_level))
+    more = {"levels": levels_of(view)} if by_level else {}
+    if (by_wave or markdown) and not view.waves:
+        raise UsageError(f"run {view.run_id} has no waves", f"see its todos: coord show-run {view.run_id}")
+    if markdown:
+        click.echo(as_markdown(view), nl=False)
+        return
+    form.record(view, lambda: more, lambda: _print(view, by_level=by_level, by_wave=by_wave))
     print_advice(found, view, call.coord.state / "worktrees")
 
 
-def _print(view: RunView, *, by_level: bool) -> None:
+def _print(view: RunView, *, by_level: bool, by_wave: bool) -> None:
     from coordination.cli.runs.progress_text import print_levels, progress_lines
 
     print_head(view, bound=True)
@@ -113,7 +129,10 @@ def _print(view: RunView, *, by_level: bool) -> None:
     if view.progress and not view.status.ended:
         for text in progress_lines(view.progress):
             click.echo(text)
-    (print_levels if by_level else print_todos)(view)
+    if view.waves:
+        print_waves(view.waves)
+    if not by_wave:
+        (print_levels if by_level else print_todos)(view)
     if view.change_set:
         where = ", ".join(f"{repo} ({tip[:12]})" for repo, tip in view.tips.items())
         click.echo(plain(f"its change set is {view.change_set}: {where or 'no commits'}"))

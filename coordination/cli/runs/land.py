@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -16,6 +18,7 @@ from coordination.cli.runs.summary import SOME_FAILED
 from coordination.cli.runs.sweep import see_through
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_table
+from coordination.cli.times import how_long
 from coordination.models import Method, Via
 from coordination.terminal import spelled
 from coordination.text import counted, listed
@@ -36,6 +39,10 @@ detach_option = click.option("--detach", is_flag=True, help="Return at once; fol
     help="Land only REPO and other named ones; what their changes build on must be among them.",
 )  # fmt: skip
 @choice("--method", Method, "Default: as in the plan, else merge.")
+@click.option(
+    "--wave", type=click.IntRange(min=1), metavar="N",
+    help="Land no wave behind wave N (default: all, one behind the other).",
+)  # fmt: skip
 @click.option("--no-qa", is_flag=True, help="Land without quality checks.")
 @click.option("--when-ready", is_flag=True, help="Wait until all pull requests are approved and green.")
 @click.option("--dry-run", is_flag=True, help="Print what would land where and how; change nothing.")
@@ -49,6 +56,7 @@ def land(
     via: str | None,
     repos: tuple[str, ...],
     method: str | None,
+    wave: int | None,
     no_qa: bool,
     when_ready: bool,
     dry_run: bool,
@@ -67,6 +75,9 @@ def land(
     as often as the plan asks, and green before the first one merges. A failure reverts those that have merged
     by further requests.
 
+    A plan with waves lands one wave behind the other: a failure reverts its wave only, and no later one
+    begins. Show the waves of a run: coord show-run RUN --by-wave
+
     Exit code 0: all has landed, or nothing was to be landed. 2: it cannot land as it is, such as with open
     todos. 3: something was refused. 6: a run writes the change set.
     """
@@ -76,6 +87,7 @@ def land(
         repos=repos,
         no_qa=no_qa,
         when_ready=when_ready,
+        wave=wave,
     )
     prepared = call.coord.landings.prepare(plan, options)
     if prepared.graph is None:
@@ -155,7 +167,18 @@ def show_landing(preview: LandingPreview) -> None:
     for one in preview.repos:
         line = f"  {one.repo}: {one.branch} would {one.would}, by {one.via}"
         click.echo(spelled(f"{line}: {one.problem}" if one.problem else line), err=True)
+    _show_waves(preview)
     _show_checks(preview)
+
+
+def _show_waves(preview: LandingPreview) -> None:
+    """Print a line for each wave: its repositories, and what it waits for."""
+    for wave in preview.waves:
+        check = shlex.join(wave.check) if isinstance(wave.check, tuple) else wave.check
+        soak = f"soaks for {how_long(timedelta(seconds=wave.soak_s))}" if wave.soak_s else ""
+        words = [listed(wave.repos), "waits for an approval" if wave.gate else "", soak]
+        words += [f"checked by: {check}"] if check else []
+        click.echo(spelled(f"· wave {wave.number}: {'; '.join(filter(None, words))}"), err=True)
 
 
 def _show_checks(preview: LandingPreview) -> None:
@@ -172,6 +195,7 @@ def _show_checks(preview: LandingPreview) -> None:
 def _print(preview: LandingPreview) -> None:
     columns = ("repo", "branch", "base", "tip", "commits", "via", "method", "after", "would")
     print_table(columns, (_row(one) for one in preview.repos))
+    _show_waves(preview)
     _show_checks(preview)
     for problem in preview.problems:
         click.echo(spelled(f"✗ {problem}"), err=True)

@@ -104,6 +104,9 @@ WhenReady = Annotated[
     bool, Field(description="By pull requests: wait until all are approved and green; else it fails now.")
 ]
 MethodName = Annotated[Method | None, Field(description="Overrides the plan's value.")]
+LastWave = Annotated[
+    int | None, Field(ge=1, description="Land no wave behind this one (default: all of the plan's waves).")
+]
 Chosen = Annotated[
     Items,
     Field(description="Only these repositories; what their changes build on must be among them."),
@@ -164,13 +167,14 @@ def coord_preview_landing(
     method: MethodName = None,
     no_qa: NoQa = False,
     when_ready: WhenReady = False,
+    wave: LastWave = None,
 ) -> LandingPreview:
     """Return what coord_land_plan would do in each repository: base, tip, method, outcome, quality
     checks, and what would refuse it. Show it to the person who decides before you call coord_land_plan.
     """
     landings = session.coord.landings
     options = LandOptions(
-        via=via, method=method, repos=tuple(repos or ()), no_qa=no_qa, when_ready=when_ready
+        via=via, method=method, repos=tuple(repos or ()), no_qa=no_qa, when_ready=when_ready, wave=wave
     )
     return landings.preview(landings.prepare(plan, options))
 
@@ -184,6 +188,7 @@ def coord_land_plan(
     method: MethodName = None,
     no_qa: NoQa = False,
     when_ready: WhenReady = False,
+    wave: LastWave = None,
     wait_s: Wait = 0,
 ) -> CutRun:
     """Start the run that brings the plan's change set into the base branches, in dependency order, and return
@@ -193,8 +198,9 @@ def coord_land_plan(
     are reverted, and the run's status is rolled_back; with rollback_failed something could not be reverted,
     and a person must look.
     """
-    run = session.coord.landings.land(
-        plan, via=via, repos=repos or (), method=method, no_qa=no_qa, when_ready=when_ready
+    landings, some = session.coord.landings, repos or ()
+    run = landings.land(
+        plan, via=via, repos=some, method=method, no_qa=no_qa, when_ready=when_ready, wave=wave
     )
     return cut(CutRun, session.detached(run, wait_s), SHOWN)
 

@@ -58,7 +58,16 @@ def first_facts(todo: Todo, expected: object = "") -> dict[str, str | int]:
         facts["expected"] = str(expected)
     if gate := todo.gate:
         facts["gate"] = f"{ms(gate.timeout) if gate.timeout else 0} {gate.on_timeout}"
-    return facts
+    return facts | _facts_of_wave(todo.action)
+
+
+def _facts_of_wave(action: object) -> dict[str, str | int]:
+    """Return the facts by which the steps know a noop of a wave (lua/run/_waves.lua)."""
+    if not isinstance(action, NoopAction):
+        return {}
+    facts = {"frees": action.frees, "keeps": action.keeps, "soak": action.soak}
+    found: dict[str, str | int] = {name: 1 for name, is_so in facts.items() if is_so}
+    return found if action.tolerates is None else found | {"tolerates": action.tolerates}
 
 
 def _wants_of(spec: TodoSpec) -> str:

@@ -16,10 +16,12 @@ from coordination.planner.schedule import bound
 from coordination.runs.brief import RunBrief
 from coordination.runs.logs import shown
 from coordination.runs.presence import Presence
-from coordination.runs.records import Descriptor, RunStatus, RunView, TodoState, TodoView
+from coordination.runs.records import Descriptor, RunStatus, RunView, TodoState, TodoView, is_landing
 from coordination.runs.views.raw_records import FACTS, FACTS_OF_UNDOING, raw_records, raw_records_of
 from coordination.runs.views.run_list import RunFilters, newest
 from coordination.runs.views.todo_view import Facts, iso, seconds, view_of_todo
+from coordination.runs.views.waves import waves_of
+from coordination.runs.wave_records import WaveView
 from coordination.text import did_you_mean
 
 LAST = "last"
@@ -170,8 +172,18 @@ class RunReader:
             break_glass=meta.get("break_glass"),
             cached=int(meta.get("cached", 0)),
             counts=_counted(rows) if all_of_it and status is RunStatus.ROLLING_BACK else _counts(meta),
+            waves=self._waves(run_id, meta["plan_id"], rows, status) if todos else (),
             todos=rows if todos else (),
         )
+
+    def _waves(
+        self, run_id: str, plan_id: str, rows: Collection[TodoView], status: RunStatus
+    ) -> tuple[WaveView, ...]:
+        if not is_landing(plan_id) or not rows:
+            return ()
+        names = [todo.id for todo in rows]
+        found = self._redis.hmget(self._keys.run(run_id).facts, [f"{name} expected" for name in names])
+        return waves_of(plan_id, rows, dict(zip(names, found, strict=True)), ended=status.ended)
 
     def todo(
         self, run_id: str, todo_id: str, then: TodoState | None = None, *, undoing: bool | None = None

@@ -29,6 +29,15 @@ def landing(repos: Sequence[str], *, barrier_has_slot: bool = False, one_by_one:
     return [*checks, *barrier, *lands, (nothing, locks | own)]
 
 
+def in_waves(*waves: Sequence[str], freed: bool = True) -> list[Step]:
+    """The steps of a landing in waves: each gives its locks back before the next one takes any."""
+    ends = [(frozenset[str](), frozenset(f"land:{repo}" for repo in wave)) for wave in waves]
+    steps = [landing(wave)[:-1] for wave in waves]
+    if freed:
+        return [step for one, end in zip(steps, ends, strict=True) for step in (*one, end)]
+    return [*(step for one in steps for step in one), *ends]
+
+
 def work(repos: Sequence[str]) -> list[Step]:
     """A sweep: one todo in each repository."""
     return [(slot(repo), slot(repo)) for repo in repos]
@@ -79,6 +88,18 @@ REPOS = [("a",), ("a", "b"), ("b", "a"), ("b", "c"), ("a", "b", "c")]
 @pytest.mark.parametrize(("first", "second"), product(REPOS, repeat=2))
 def test_no_interleaving_of_two_landings_and_a_sweep_blocks(first, second):
     assert stuck_states([landing(first), landing(second), work("abc")]) == []
+
+
+WAVES = [("a", "b"), ("b", "a"), ("ab", "c"), ("c", "ab")]
+
+
+@pytest.mark.parametrize(("first", "second"), [*product(WAVES, repeat=2)])
+def test_no_interleaving_of_two_landings_in_waves_blocks(first, second):
+    assert stuck_states([in_waves(*first), in_waves(*second), work("ab")]) == []
+
+
+def test_the_model_finds_the_deadlock_of_waves_that_keep_their_locks():
+    assert stuck_states([in_waves("a", "b", freed=False), in_waves("b", "a", freed=False)])
 
 
 def test_the_model_finds_the_deadlock_of_locks_taken_one_by_one():

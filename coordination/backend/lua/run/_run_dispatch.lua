@@ -46,10 +46,10 @@ end
 
 -- Wait for a person, without holding anything. The fact `gate` says what happens if nobody decides: `timeout
 -- in ms, verdict`.
-local function wait_for_person(todo, words, gate)
+local function wait_for_person(todo, words, gate, reason)
   local timeout_ms = tonumber(gate and string.match(gate, '^%d+') or '0')
   if timeout_ms > 0 then call('ZADD', timers, now + timeout_ms, member(todo)) end
-  wait_for(todo, 'person', words)
+  wait_for(todo, reason or 'person', words)
   move(todo, 'parked')
 end
 
@@ -60,7 +60,11 @@ local function enqueue(todo)
   if p.kind == 'manual' and p.repo ~= MILESTONE_REPO then
     return wait_for_person(todo, 'a person: coord complete-todo ' .. todo, gate)
   end
-  if gate and not approved then return wait_for_person(todo, 'an approval: coord approve ' .. todo, gate) end
+  if gate and not approved then
+    local soak = fact(todo, 'soak')
+    local words = (soak and 'its time; to end it now' or 'an approval') .. ': coord approve ' .. todo
+    return wait_for_person(todo, words, gate, soak and 'timer')
+  end
   queue_up(todo, p)
 end
 

@@ -59,7 +59,7 @@ local function skip_dependents(todo, why)
   while #heap > 0 do
     local before = table.remove(heap)
     for child in string.gmatch(call('HGET', children, before) or '', '%S+') do
-      if not ENDED[state_of(child)] then
+      if not ENDED[state_of(child)] and not waves.tolerates(child, before) then
         if budget.left <= 0 then
           heap[#heap + 1] = before
           local lines = call('HGET', meta, 'doomed') or ''

@@ -37,6 +37,7 @@ local function settle(todo, outcome, why)
     call('HSETNX', meta, 'halted', todo)
     if not over then end_all_but_running('skipped', 'halted: ' .. todo .. ' failed') end
   elseif outcome == 'succeeded' and not over then
+    waves.advance(todo)
     release_dependents(todo)
   elseif not over then
     local ended = outcome == 'failed' and outcome or 'was ' .. outcome

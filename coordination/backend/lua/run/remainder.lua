@@ -12,6 +12,7 @@ if ending then
   end
 elseif doomed then
   skip_some()
+  dispatch_ready() -- the end of a wave tolerates failures
 else
   open_some()
   dispatch_ready()

@@ -1,0 +1,92 @@
+"""Stories: a plan lands wave by wave; a failure takes its wave back, and no other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.stage import PLAN, Done, Stage, git
+from tests.waiting import until
+
+REPOS = ("a", "b", "c")
+
+
+@pytest.fixture
+def swept(stage: Stage) -> Stage:
+    """Three repositories in a chain, with a bare remote each, whose work is done."""
+    repos = {}
+    for name in REPOS:
+        path = stage.repo(name)
+        git(path, "clone", "-q", "--bare", str(path), str(stage.folder / f"{name}.git"))
+        repos[name] = {"url": str(stage.folder / f"{name}.git")}
+    before = {"b": ["T-a"], "c": ["T-b"]}
+    todos = [
+        {"id": f"T-{name}", "repo": name, "action": "echo new > work", "blocked_by": before.get(name, [])}
+        for name in REPOS
+    ]
+    stage.write(todos, repos=repos)
+    stage.up()
+    assert stage.sweep().code == 0
+    return stage
+
+
+def lands_in(stage: Stage, waves: Any, **rules: Any) -> None:
+    document = yaml.safe_load(stage.file.read_text())
+    document["coordination"]["plans"][0]["land"] = {"waves": waves, **rules}
+    stage.file.write_text(yaml.safe_dump(document))
+
+
+def land(stage: Stage, *words: str) -> Done:
+    return stage.coord("land", PLAN, "--yes", "--json", *words)
+
+
+def landed(stage: Stage) -> str:
+    """Return the repositories whose remotes have the work."""
+    trees = {one: git(stage.folder / f"{one}.git", "ls-tree", "--name-only", "main") for one in REPOS}
+    return "".join(one for one, tree in trees.items() if "work" in tree.split())
+
+
+def waves(run: dict[str, Any]) -> dict[int, str]:
+    return {wave["number"]: wave["state"] for wave in run["waves"]}
+
+
+def test_a_red_check_reverts_its_wave_and_the_rest_lands_when_it_is_mended(swept: Stage):
+    check = f"! test -e {swept.folder}/broken-$COORD_REPO"
+    lands_in(swept, {"order": ["a", "b", "rest"], "check": check})
+    (swept.folder / "broken-b").touch()
+    preview = swept.ok("land", PLAN, "--dry-run", "--json").json
+    assert [wave["repos"] for wave in preview["waves"]] == [["a"], ["b"], ["c"]]
+
+    failed = land(swept)
+    assert (failed.code, failed.json["status"], landed(swept)) == (3, "rolled_back", "a"), failed.err
+    assert waves(failed.json) == {1: "landed", 2: "reverted", 3: "skipped"}
+    assert failed.json["waves"][1]["carried_over"] == ["b"]
+    report = swept.ok("show-run", "last", "--markdown").out
+    assert "1 of 3 waves" in report
+    assert "wave-2.after.check.b" in report
+
+    (swept.folder / "broken-b").unlink()
+    done = land(swept)
+    assert (done.code, landed(swept)) == (0, "abc"), done.err
+    assert waves(done.json) == {2: "landed", 3: "landed"}
+
+
+def test_a_worker_that_dies_while_a_wave_waits_for_its_approval_changes_nothing(swept: Stage):
+    waves_ = {"order": [1, {"take": "rest", "gate": True}], "soak": "1s"}
+    lands_in(swept, waves_, via="local")
+    run = land(swept, "--detach").json["run_id"]
+    gate = f"{PLAN}.wave-2.locks"
+    until(lambda: swept.todo(gate, run)["state"] == "parked")
+    first, second = swept.run(run)["waves"]
+    assert (first["state"], second["state"]) == ("landed", "running")
+    assert gate in second["waits_for"]
+    assert (swept.folder / "a/work").exists()
+    assert not (swept.folder / "b/work").exists()
+
+    swept.kill("worker")
+    swept.up()
+    swept.ok("approve", gate)
+    until(lambda: swept.run(run)["status"] == "succeeded")
+    assert (swept.folder / "c/work").exists()
