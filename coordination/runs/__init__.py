@@ -61,6 +61,7 @@ Failures:
 | `signed_outcome.py` | what of a run may be written into the file, by its signatures |
 | `signed_operations.py` | signs what persons ask of a run; whose signatures of it are verified, for views |
 | `inputs.py` | what a todo begins with: outputs of its predecessors, and its context |
+| `wave_records.py` | the waves of a landing, as views show them |
 | `replies.py` | the records that steps return, parsed from the replies of Redis |
 | `store.py` | the steps of a run on Redis |
 | `logs.py` | the output of todos: written in pieces, read, followed |

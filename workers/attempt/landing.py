@@ -6,7 +6,17 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from coordination.errors import PlanRefused
-from coordination.models import Cache, LandAction, LandCheck, Retry, RevertAction, Todo, Via, Workspace
+from coordination.models import (
+    Cache,
+    LandAction,
+    LandCheck,
+    LandStep,
+    Retry,
+    RevertAction,
+    Todo,
+    Via,
+    Workspace,
+)
 from coordination.runs.replies import Grant, Undo
 from workers.attempt.environment import MakeLandJob
 from workers.executors import land
@@ -34,7 +44,8 @@ def carry_out(
             "serve the repository with a worker that is not restricted",
         )
     job = make(stopped, say, check)
-    if action.via is Via.PR:
+    looks_back = isinstance(action, LandAction) and action.step is LandStep.LANDED
+    if action.via is Via.PR and not looks_back:
         return _by_request(job, action, undo)
     if isinstance(action, LandAction):
         return land.land(job, action)

@@ -10,7 +10,7 @@
 | `requests.py` | `pr`: the pull requests of change sets |
 | `qa.py` `ci.py` | quality checks of repositories, and their results; the same in a CI job |
 | `campaign.py` `templates.py` `exec.py` | one plan, or one command, for many repositories; templates |
-| `land.py` | `land` and `revert` |
+| `land.py` `waves.py` | `land` and `revert`; the waves of a landing |
 | `services.py` | start, stop, restart, list and show services |
 | `rollback.py` `export.py` `clean.py` | undo; move to another Redis; remove what runs have left |
 """

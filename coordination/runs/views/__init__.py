@@ -7,6 +7,7 @@
 | `raw_records.py` | the fields of todos as Redis keeps them |
 | `run_events.py` | the events of a run: all of them, or followed |
 | `progress.py`, `progress_reader.py` | the progress of a live run: computed from its todos; read from Redis |
+| `waves.py` | the waves of a landing, from its todos |
 | `timeline.py`, `gantt.py` | the attempts and waits of each todo over time; the same as an SVG chart |
 | `pictures.py` | the graph and the Gantt chart of a run |
 | `live.py`, `live_todos.py` | the state of runs, locks and breakers at this moment; todos in live runs |
