@@ -132,8 +132,9 @@ def first_paints(url: str, token: str) -> dict[str, float]:
             times: list[float] = []
             for _ in range(5):
                 page.goto(f"{url}{path}")
-                page.wait_for_function(f"({read}) !== null")
-                times.append(page.evaluate(read))
+                while (paint := page.evaluate(read)) is None:  # the page allows no eval, as waiting needs
+                    time.sleep(0.01)
+                times.append(paint)
             found[path] = statistics.median(times)
         browser.close()
     return found
