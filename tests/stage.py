@@ -156,6 +156,7 @@ class Stage:
         plan: Fields | None = None,
         plans: Sequence[Fields] = (),
         services: Sequence[Fields] = (),
+        checks: Sequence[Fields] = (),
     ) -> None:
         """The file, with one plan of these todos, and `plans` beside it; each todo gets what it does not say,
         and goes without what is None.
@@ -175,6 +176,7 @@ class Stage:
                 "plans": [{"id": PLAN, "title": "a plan", **(plan or {})}, *plans],
                 "todos": [self._row(todo) for todo in todos],
                 "services": list(services),
+                "checks": list(checks),
             },
         }
         self.file.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))

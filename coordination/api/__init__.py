@@ -114,7 +114,7 @@ if TYPE_CHECKING:
     from coordination.runs.wave_records import WaveState, WaveView
     from coordination.services.graph import Phase
     from coordination.services.outcome import ServicesOutcome
-    from coordination.services.stages import Stage
+    from coordination.services.transition import Transition
     from coordination.services.view import ServiceView
     from coordination.tracker.executing import as_view
     from coordination.tracker.kinds import OPEN
@@ -238,7 +238,6 @@ __all__ = [
     "ServiceView",
     "ServicesOutcome",
     "Severity",
-    "Stage",
     "Step",
     "Stopped",
     "Subject",
@@ -247,6 +246,7 @@ __all__ = [
     "TodoInView",
     "TodoState",
     "TodoView",
+    "Transition",
     "Trend",
     "WaitReason",
     "WaveState",
@@ -343,7 +343,7 @@ _HOMES = {
     "runs.views.run_view": ("LAST",),
     "services.graph": ("Phase",),
     "services.outcome": ("ServicesOutcome",),
-    "services.stages": ("Stage",),
+    "services.transition": ("Transition",),
     "services.view": ("ServiceView",),
     "tracker.executing": ("as_view",),
     "tracker.kinds": ("OPEN",),

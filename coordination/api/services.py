@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from coordination.api.run import Run
 from coordination.environment import actor
 from coordination.errors import NotFound
 from coordination.models import ServiceStep, Strategy
-from coordination.runs.records import SERVICE, RunStatus, RunView
+from coordination.runs.records import SERVICE, RunView
 from coordination.runs.submission.submit import Order
-from coordination.runs.transactions import start_services
+from coordination.runs.transactions import start_generated
 from coordination.services.graph import Phase, select
 from coordination.services.host import ServiceHost, log_lines
 from coordination.services.outcome import ServicesOutcome, outcome_of
-from coordination.services.stages import Stage, stages
+from coordination.services.transition import Transition, transition
 from coordination.services.view import ServiceView, view_of
 
 if TYPE_CHECKING:
@@ -62,35 +62,33 @@ class Services:
 
     def prepare(
         self, step: ServiceStep, names: Collection[str] = (), phase: Phase | None = None
-    ) -> tuple[Stage, ...]:
-        """Return the runs of a transition, in their order. Raises NotFound."""
-        found = stages(self._access.document.ecosystem, step, names, phase)
-        if not found:
-            raise NotFound("no service is declared", "declare some in the file: coordination.services")
-        return found
+    ) -> Transition:
+        """Return the run of a transition. Raises NotFound."""
+        return transition(self._access.document.ecosystem, step, names, phase)
 
-    def begin(self, stage: Stage) -> Run:
-        """Start the run of a stage, with the worker that it needs. Raises Conflict; NotAllowed."""
-        repos = stage.graph.repos
-        self._access.authority.check(SERVICE, repos)
-        self._access.start_worker(repos)
+    def begin(self, prepared: Transition) -> Run:
+        """Start the run of a transition, with the worker that it needs. Raises Conflict; NotAllowed."""
+        graph, step = prepared.graph, prepared.step
+        self._access.authority.check(SERVICE, graph.repos)
+        self._access.start_worker(graph.repos)
         order = Order(
             strategy=Strategy.DATAFLOW,
             reason="dataflow, as for all services",
-            on_failure=stage.graph.plan.on_failure,
+            on_failure=graph.plan.on_failure,
             max_parallel=None,
             actor=actor(),
             operation=SERVICE,
+            optional=prepared.optional,
         )
         with self._access.reached() as connection:
-            run_id = start_services(connection, stage.records, stage.graph, order)
-        names = sorted(one.name for one in stage.services)
-        self._access.announce(SERVICE, f"{stage.step} {', '.join(names)}", run=run_id, repos=sorted(repos))
+            run_id = start_generated(connection, prepared.records, graph, order)
+        names = sorted(one.name for one in prepared.members)
+        self._access.announce(SERVICE, f"{step} {', '.join(names)}", run=run_id, repos=sorted(graph.repos))
         return Run(self._access, run_id)
 
-    def outcome(self, prepared: Sequence[Stage], views: Sequence[RunView]) -> ServicesOutcome:
-        """Return the outcome of stages, of which the first have these runs."""
-        return outcome_of(prepared, views)
+    def outcome(self, prepared: Transition, view: RunView) -> ServicesOutcome:
+        """Return the outcome of the ended run of a transition."""
+        return outcome_of(prepared, view)
 
     @property
     def _host(self) -> ServiceHost:
@@ -98,14 +96,4 @@ class Services:
 
     def _through(self, step: ServiceStep, names: Collection[str], phase: Phase | None) -> ServicesOutcome:
         prepared = self.prepare(step, names, phase)
-        views: list[RunView] = []
-        for stage in prepared:
-            views.append(self.begin(stage).wait())
-            if ends_the_start(stage, views[-1]):
-                break
-        return outcome_of(prepared, views)
-
-
-def ends_the_start(stage: Stage, view: RunView) -> bool:
-    """Return whether the next phase is not begun: the core is not up."""
-    return stage.phase is Phase.CORE and view.status is not RunStatus.SUCCEEDED
+        return self.outcome(prepared, self.begin(prepared).wait())

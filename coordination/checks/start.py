@@ -21,7 +21,7 @@ from coordination.runs.change_sets import ChangeSets
 from coordination.runs.records import QA
 from coordination.runs.submission.begins import AT_BASE, Begins, at_change_set, at_run
 from coordination.runs.submission.submit import Order
-from coordination.runs.transactions import start_checks
+from coordination.runs.transactions import start_generated
 from coordination.text import did_you_mean, listed
 
 if TYPE_CHECKING:
@@ -120,7 +120,9 @@ def start(connection: Connection, prepared: PreparedChecks) -> str:
         operation=QA,
         no_cache=prepared.no_cache,
     )
-    return start_checks(connection, prepared.records, prepared.graph, order, prepared.begins)
+    return start_generated(
+        connection, prepared.records, prepared.graph, order, alone=False, begins=prepared.begins
+    )
 
 
 def _subject(

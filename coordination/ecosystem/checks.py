@@ -29,6 +29,7 @@ def repeated_ids(data: dict[str, Any]) -> Iterator[Diagnostic]:
     yield from _repeated([(("coordination", "dependencies"), "id")], data)
     yield from _repeated([(("coordination", "templates"), "name")], data)
     yield from _repeated([(("coordination", "services"), "name")], data)
+    yield from _repeated([(("coordination", "checks"), "name")], data)
     for plan, _ in _items(data, ("coordination", "plans")):
         yield from _repeated([((*plan, "milestones"), "id")], data)
 

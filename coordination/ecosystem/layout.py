@@ -71,6 +71,7 @@ RECORDS: dict[str, type[models.Record]] = {
     "coordination.services.probe": models.Probe,
     "coordination.services.probe.http": models.HttpProbe,
     "coordination.services.probe.file": models.FileProbe,
+    "coordination.checks": models.IntegrationCheck,
     "coordination.dependencies": models.Dependency,
     "coordination.dependencies.validation": models.Validation,
 }

@@ -18,7 +18,7 @@ from coordination.runs.change_sets import ChangeSets
 from coordination.runs.check_results import CheckResult, read_result
 from coordination.runs.records import LAND, QA, REVERT
 from coordination.runs.submission.submit import Order
-from coordination.runs.transactions import start_landing
+from coordination.runs.transactions import start_generated
 
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
@@ -117,7 +117,9 @@ def start(connection: Connection, prepared: PreparedLanding) -> str:
     )
     hosts = {one.repo: one.change.host for one in prepared.landing.repos}
     change_set = prepared.landing.change_set
-    return start_landing(connection, prepared.records, prepared.graph, order, hosts, change_set=change_set)
+    return start_generated(
+        connection, prepared.records, prepared.graph, order, hosts=hosts, change_set=change_set
+    )
 
 
 def _landed_by(connection: Connection, ecosystem: Ecosystem, name: str) -> tuple[str, str]:

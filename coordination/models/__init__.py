@@ -63,6 +63,7 @@ from coordination.models.repositories import ForgeRule, Repo, Resource, Resource
 from coordination.models.services import (
     FileProbe,
     HttpProbe,
+    IntegrationCheck,
     Probe,
     Restart,
     Service,
@@ -162,6 +163,7 @@ __all__ = [
     "HttpProbe",
     "Id",
     "InWorker",
+    "IntegrationCheck",
     "Issue",
     "IssueStatus",
     "Jitter",

@@ -113,4 +113,16 @@ class ServiceAction(Record):
 
     type: Literal["service"]
     step: ServiceStep
-    service: Service
+    name: ServiceName
+    service: Service | None = None
+    """Its declaration; a stop needs none."""
+
+
+class IntegrationCheck(Record):
+    """A command that must end with 0 when all services are up."""
+
+    name: ServiceName
+    repo: RepoName
+    """It runs in a worktree of this repository."""
+    command: Command
+    timeout: Duration = timedelta(seconds=90)

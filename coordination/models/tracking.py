@@ -25,7 +25,7 @@ from coordination.models.execution import (
 from coordination.models.gates import AtGate
 from coordination.models.plan_rules import PlanRules
 from coordination.models.repositories import Repo, Resource, ResourceNeeds
-from coordination.models.services import Services
+from coordination.models.services import IntegrationCheck, Services
 from coordination.models.templates import Template
 from coordination.models.values import (
     Amount,
@@ -323,6 +323,7 @@ class Coordination(Record):
     dependencies: tuple[Dependency, ...] = ()
     templates: tuple[Template, ...] = ()
     services: Services = ()
+    checks: tuple[IntegrationCheck, ...] = ()
 
 
 class Ecosystem(Foreign):

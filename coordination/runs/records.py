@@ -90,6 +90,8 @@ def start_again(plan_id: str) -> str:
     kind, colon, change_set = plan_id.partition(":")
     if is_of_checks(plan_id):
         return _check_again(change_set)
+    if is_of_services(plan_id):
+        return f"coord service {change_set}"
     return f"coord {kind} {change_set}" if colon and kind in (LAND, REVERT) else f"coord sweep {plan_id}"
 
 
@@ -102,6 +104,11 @@ def is_landing(plan_id: str) -> bool:
 def is_of_checks(plan_id: str) -> bool:
     """Return whether a run of this plan id runs checks alone."""
     return plan_id.startswith(f"{QA}:")
+
+
+def is_of_services(plan_id: str) -> bool:
+    """Return whether a run of this plan id starts, stops or restarts services."""
+    return plan_id.startswith(f"{SERVICE}:")
 
 
 def _check_again(subject: str) -> str:

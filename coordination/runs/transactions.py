@@ -5,6 +5,7 @@ begin the same work.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from importlib.metadata import version
@@ -17,15 +18,24 @@ from coordination.locks.request import START
 from coordination.models import Ecosystem, OnFailure, Signatures
 from coordination.runs.change_sets import ChangeSets
 from coordination.runs.connection import Connection
-from coordination.runs.records import RunStatus, RunView, is_landing, is_of_checks, landings_of, start_again
+from coordination.runs.records import (
+    RunStatus,
+    RunView,
+    is_landing,
+    is_of_checks,
+    is_of_services,
+    landings_of,
+    start_again,
+)
 from coordination.runs.replies import Reply
 from coordination.runs.retrying.ended import read, refuse_again, restorable
 from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of, refuse_behind
 from coordination.runs.retrying.retry_run import submit_retry
 from coordination.runs.signed_orders import HEADER
+from coordination.runs.submission.begins import AT_BASE, Begins
 from coordination.runs.submission.conflicts import refuse_conflicts_of, refuse_runs_of
 from coordination.runs.submission.landed import Sets, bases, refuse_not_landed
-from coordination.runs.submission.submit import Order, submit
+from coordination.runs.submission.submit import NO_HOSTS, Order, submit
 from coordination.runs.submission.writes import (
     MOVED,
     NO_WRITES,
@@ -39,7 +49,6 @@ if TYPE_CHECKING:
     from coordination.locks import Lock
     from coordination.planner.graph import PlanGraph
     from coordination.runs.export.import_document import Received
-    from coordination.runs.submission.begins import Begins
     from coordination.runs.submission.signing import Signing
 
 START_TTL = timedelta(minutes=1)
@@ -87,23 +96,29 @@ def start_run(
     return run_id
 
 
-def start_landing(
+def start_generated(
     connection: Connection,
     ecosystem: Ecosystem,
     graph: PlanGraph,
     order: Order,
-    hosts: Mapping[str, str],
     *,
-    change_set: str,
+    alone: bool = True,
+    change_set: str = "",
+    hosts: Mapping[str, str] = NO_HOSTS,
+    begins: Begins = AT_BASE,
 ) -> str:
-    """Start a run that lands or reverts a change set: nothing of it is written into the file. `hosts`:
-    repository → the host of its work. Return its id. Raise Conflict where a run of the plan, or another
-    landing of it, goes on.
+    """Start a run of todos that no file has: of a landing, services, or checks. Return its id.
+
+    `alone`: raise Conflict where another run executes one of the todos; a run of checks is in no other run's
+    way. `change_set`: the one that it lands or reverts; raise Conflict where a run of the plan, or another
+    landing of it, goes on. `hosts`: repository → the host of its work.
     """
     check_redis(connection)
-    with start_lock(connection):
-        refuse_runs_of(connection.store, {change_set, *landings_of(change_set)})
-        refuse_conflicts(connection, {*graph.todos, change_set})
+    with start_lock(connection) if alone else nullcontext():
+        if change_set:
+            refuse_runs_of(connection.store, {change_set, *landings_of(change_set)})
+        if alone:
+            refuse_conflicts(connection, {*graph.todos, *filter(None, [change_set])})
         run_id, reply = submit(
             connection.store,
             graph,
@@ -112,38 +127,7 @@ def start_landing(
             order,
             signing=connection.signing,
             hosts=hosts,
-        )
-    follow_up(connection, run_id, reply)
-    return run_id
-
-
-def start_checks(
-    connection: Connection, ecosystem: Ecosystem, graph: PlanGraph, order: Order, begins: Begins
-) -> str:
-    """Start a run of checks, which changes nothing: it is in no other run's way. Return its id."""
-    check_redis(connection)
-    run_id, reply = submit(
-        connection.store,
-        graph,
-        ecosystem,
-        connection.settings,
-        order,
-        signing=connection.signing,
-        begins=begins,
-    )
-    follow_up(connection, run_id, reply)
-    return run_id
-
-
-def start_services(connection: Connection, ecosystem: Ecosystem, graph: PlanGraph, order: Order) -> str:
-    """Start a run that changes services; return its id. Raise Conflict where another run changes one of
-    them.
-    """
-    check_redis(connection)
-    with start_lock(connection):
-        refuse_conflicts(connection, graph.todos)
-        run_id, reply = submit(
-            connection.store, graph, ecosystem, connection.settings, order, signing=connection.signing
+            begins=begins,
         )
     follow_up(connection, run_id, reply)
     return run_id
@@ -184,6 +168,9 @@ def plan_retry(
     if is_landing(plan_id := ended.meta["plan_id"]):
         what = f"run {run_id} is a landing or a revert, which is not retried: it would not hold its locks"
         raise PlanRefused(what, f"start it again, it goes on from what is true: {start_again(plan_id)}")
+    if is_of_services(plan_id):
+        what = f"run {run_id} is one of services, which is not retried: those that are up stay as they are"
+        raise PlanRefused(what, f"start a new one: {start_again(plan_id)}")
     if is_of_checks(plan_id):
         what = f"run {run_id} is one of checks, which is not retried: what is green is not run again"
         raise PlanRefused(what, f"start a new one: {start_again(plan_id)}")

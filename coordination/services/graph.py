@@ -17,6 +17,8 @@ class Phase(Word):
     """Required services, and all that they depend on."""
     EXTERNAL = "external"
     """The other services."""
+    INTEGRATION = "integration"
+    """Checks with everything up."""
 
 
 def in_order(services: Iterable[Service]) -> tuple[Service, ...]:

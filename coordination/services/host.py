@@ -53,6 +53,10 @@ UP_BY_ITSELF = (
 """States in which an order to start changes nothing: the supervisor, or the next one, sees to it."""
 
 
+SETTLED = (ServiceState.HEALTHY, ServiceState.FAILED, ServiceState.STOPPED)
+"""States in which a start has come to its end."""
+
+
 class Wanted(BaseModel):
     """A service that is to be up."""
 
@@ -131,8 +135,8 @@ class ServiceHost:
         return {name: one.model_copy(update=gone) if name in up else one for name, one in found.items()}
 
     def start(self, service: Service, folder: Path, stopped: Callable[[], bool]) -> ServiceStatus:
-        """Have the service up; return its state, which is HEALTHY or FAILED. One that runs already stays as
-        it is. `stopped` ends the wait.
+        """Have the service up; return its state, which is HEALTHY or FAILED, or STOPPED where it was stopped
+        in the meantime. One that runs already stays as it is. `stopped` ends the wait.
 
         Raises Unreachable where the supervisor does not answer.
         """
@@ -209,7 +213,7 @@ class ServiceHost:
 
         def settled() -> bool:
             now = reported()
-            return stopped() or (now is not None and now.state in (ServiceState.HEALTHY, ServiceState.FAILED))
+            return stopped() or (now is not None and now.state in SETTLED)
 
         if not wait_until(lambda: stopped() or reported() is not None, STARTED_S, POLL_S):
             raise Unreachable(

@@ -10,6 +10,7 @@ import pytest
 from coordination.processes import look
 from tests.ports import free_port
 from tests.stage import Stage
+from tests.waiting import until
 
 REPOS = ("api", "web")
 FAILS = "echo sorry; exit 4"
@@ -24,9 +25,9 @@ def stage(new_stage: Callable[[], Stage]) -> Iterator[Stage]:
     stage.coord("service", "stop")
 
 
-def declared(stage: Stage, **commands: str) -> int:
-    """Write a file with a required service `store`, `front` that needs it, and what else is given; return the
-    port of `store`.
+def declared(stage: Stage, check: str = "", **commands: str) -> int:
+    """Write a file with a required service `store`, `front` that needs it, what else is given, and a check;
+    return the port of `store`.
     """
     port = free_port()
     serve = f"exec python3 -m http.server --bind 127.0.0.1 {port}"
@@ -42,7 +43,8 @@ def declared(stage: Stage, **commands: str) -> int:
         *({"name": name, "repo": "web", "command": what} for name, what in commands.items()),
         {"name": "last", "repo": "web", "command": "exec sleep 600", "depends_on": list(commands)},
     ]
-    stage.write(repos=REPOS, services=services)
+    checks = [{"name": "smoke", "repo": "web", "command": check}] if check else []
+    stage.write(repos=REPOS, services=services, checks=checks)
     return port
 
 
@@ -59,6 +61,7 @@ def test_all_start_once_in_order_and_stop(stage: Stage):
         ["store", "front", "last"],
     )
     assert [one["phase"] for one in first["details"]] == ["core", "external", "external"]
+    assert stage.run(first["run"])["status"] == "succeeded"
     pids = [one["pid"] for one in first["details"]]
     assert all(look(pid) for pid in pids)
     again = stage.ok("service", "start", "front", "--json").json
@@ -76,6 +79,30 @@ def test_an_optional_one_that_fails_degrades_and_skips_what_needs_it(stage: Stag
     assert (done.json["failed"], done.json["skipped"]) == (["broken"], ["last"])
     assert stage.ok("service", "logs", "broken").out == "sorry\n"
     assert states(stage)["front"] == "healthy"
+    refused = stage.coord("retry", done.json["run"])
+    assert (refused.code, "coord service start" in refused.err) == (2, True)
+    stage.ok("service", "stop")
+
+
+def test_a_start_goes_on_without_its_command(stage: Stage):
+    declared(stage, slow="sleep 1; exec sleep 600")
+    begun = stage.begin("service", "start")
+    begun.says("run ")
+    begun.kill()
+    begun.wait()
+    until(lambda: set(states(stage).values()) == {"healthy"}, 30)
+    stage.ok("service", "stop")
+
+
+@pytest.mark.parametrize(("check", "code", "failed"), [("test -f README", 0, []), ("exit 7", 3, ["smoke"])])
+def test_a_failed_check_degrades(stage: Stage, check: str, code: int, failed: list[str]):
+    declared(stage, check)
+    done = stage.coord("service", "start", "--json")
+    assert (done.code, done.json["failed"], done.json["degraded"]) == (code, failed, bool(code))
+    assert done.json["details"][-1]["phase"] == "integration"
+    assert set(states(stage).values()) == {"healthy"}
+    again = stage.coord("service", "start", "--phase", "integration", "--json")
+    assert (again.code, len(again.json["details"])) == (code, 1)
     stage.ok("service", "stop")
 
 

@@ -34,15 +34,16 @@ def carry_out(
         say("it was up before this run, and stays")
         return AttemptOutcome(kind=OutcomeKind.SUCCEEDED)
     host = ServiceHost(state)
-    service = action.service
-    say(f"{action.step} service {service.name}")
+    name, service = action.name, action.service
+    say(f"{action.step} service {name}")
 
     def ends() -> bool:
         return stopped() is not None
 
-    before = host.wanted().get(service.name)
-    if action.step is ServiceStep.STOP:
-        status = host.stop(service.name, ends)
+    before = host.wanted().get(name)
+    status: ServiceStatus | None
+    if action.step is ServiceStep.STOP or service is None:
+        status = host.stop(name, ends)
     elif action.step is ServiceStep.START:
         status = host.start(service, checkout, ends)
     else:
@@ -53,8 +54,10 @@ def carry_out(
     told = status.model_dump(mode="json") if status else {"state": ServiceState.STOPPED}
     was_up = before is not None and status is not None and before.order == status.order
     output = json.dumps({**told, WAS_UP: was_up})
-    if status is not None and status.state is ServiceState.FAILED and action.step is not ServiceStep.STOP:
-        return AttemptOutcome(kind=OutcomeKind.FAILED, why=status.why, output=output)
+    is_up = status is not None and status.state is ServiceState.HEALTHY
+    if action.step is not ServiceStep.STOP and not is_up:
+        why = status.why if status else "it was stopped"
+        return AttemptOutcome(kind=OutcomeKind.FAILED, why=why, output=output)
     return AttemptOutcome(kind=OutcomeKind.SUCCEEDED, output=output)
 
 

@@ -9,9 +9,10 @@ import click
 from rich_click import command
 
 from coordination.api import Phase, ServiceView
-from coordination.api.services import LOG_LINES, ends_the_start
+from coordination.api.services import LOG_LINES
 from coordination.cli.completion import service_names
-from coordination.cli.context import CliContext
+from coordination.cli.context import CliContext, warn
+from coordination.cli.options.values import choice
 from coordination.cli.runs.summary import SOME_FAILED
 from coordination.cli.runs.sweep import see_through
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
@@ -21,7 +22,7 @@ from coordination.terminal import spelled
 from coordination.text import counted
 
 if TYPE_CHECKING:
-    from coordination.api import RunView, ServicesOutcome, Stage
+    from coordination.api import RunView, ServicesOutcome, Transition
     from coordination.api.run import Run
 
 FAILED = 1
@@ -29,7 +30,7 @@ FAILED = 1
 MARKS = {"succeeded": "✓", "failed": "✗"}
 
 some_services = click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=service_names)
-of_phase = click.option("--phase", type=click.Choice(list(Phase)), help="Change services of this phase only.")
+of_phase = choice("--phase", Phase, "Change services of this phase only.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Show the order; change nothing.")
 
 
@@ -45,9 +46,9 @@ def start_service(
     """Start the services NAMEs, or all, with what they depend on, and wait until their probes pass.
 
     First the core: required services and what they depend on. If one of them fails, what was started is
-    stopped. Then the others. A service that is up stays as it is.
+    stopped. Then the others, then the checks of the file. A service that is up stays as it is.
 
-    Exit code 0: all are up. 1: a required one is not. 3: another one is not.
+    Exit code 0: all are up. 1: a required one is not. 3: another one is not, or a check has failed.
     """
     return _change(call, ServiceStep.START, names, phase, dry_run=dry_run, as_json=as_json)
 
@@ -125,31 +126,21 @@ def _change(
     services = call.coord.services
     prepared = services.prepare(step, names, Phase(phase) if phase else None)
     if dry_run:
-        _print_stages(prepared, as_json=as_json)
+        _print_order(prepared, as_json=as_json)
         return 0
-    views: list[RunView] = []
-    for stage in prepared:
-        code = _see_stage(call, stage, views)
-        if not views or len(views) < prepared.index(stage) + 1:  # it was interrupted
-            return code
-        if ends_the_start(stage, views[-1]):
-            break
-    return _print_outcome(services.outcome(prepared, views), as_json=as_json)
-
-
-def _see_stage(call: CliContext, stage: Stage, views: list[RunView]) -> int:
-    """Start and follow the run of a stage, and add its end to `views`."""
 
     def start() -> Run:
-        run = call.coord.services.begin(stage)
-        what = f"{stage.step} {counted(len(stage.services), 'service')}"
-        click.echo(f"run {run.id}: {what}{f' of phase {stage.phase}' if stage.phase else ''}", err=True)
+        run = services.begin(prepared)
+        click.echo(f"run {run.id}: {step} {counted(len(prepared.members), 'service')}", err=True)
         return run
 
     def end(_call: CliContext, _run: Run, view: RunView, **_: object) -> None:
-        views.append(view)
+        _print_outcome(services.outcome(prepared, view), as_json=as_json)
 
-    return see_through(call, start, detach=False, as_json=False, ending=end, code=lambda _: 0)
+    return see_through(
+        call, start, detach=False, as_json=False, ending=end,
+        code=lambda view: _exit_code(services.outcome(prepared, view)),
+    )  # fmt: skip
 
 
 def _print(found: Sequence[ServiceView]) -> None:
@@ -167,27 +158,32 @@ def _print(found: Sequence[ServiceView]) -> None:
     print_table(columns, rows)
 
 
-def _print_stages(prepared: Sequence[Stage], *, as_json: bool) -> None:
-    rows = [
-        {"phase": stage.phase, "name": one.name, "repo": one.repo, "depends_on": list(one.depends_on)}
-        for stage in prepared
-        for one in stage.services
-    ]
+def _print_order(prepared: Transition, *, as_json: bool) -> None:
     if as_json:
-        print_json(rows)
+        print_json(
+            [
+                {"phase": one.phase, "name": one.name, "repo": one.repo, "depends_on": list(one.depends_on)}
+                for one in prepared.members
+            ]
+        )
         return
-    for row in rows:
-        click.echo(spelled(f"{row['phase'] or '-':<9} {row['name']} in {row['repo']}"))
+    for one in prepared.members:
+        click.echo(spelled(f"{one.phase or '-':<12} {one.name} in {one.repo}"))
 
 
-def _print_outcome(outcome: ServicesOutcome, *, as_json: bool) -> int:
+def _print_outcome(outcome: ServicesOutcome, *, as_json: bool) -> None:
     if as_json:
         print_json(outcome.model_dump(mode="json"))
-    else:
-        for one in outcome.details:
-            mark = MARKS.get(one.state, "-")
-            why = f": {one.why}" if one.why else ""
-            click.echo(spelled(f"{mark} {one.name}  {one.repo}  {one.state}{why}"))
+        return
+    for one in outcome.details:
+        mark = MARKS.get(one.state, "-")
+        why = f": {one.why}" if one.why else ""
+        click.echo(spelled(f"{mark} {one.name}  {one.repo}  {one.state}{why}"))
+    for line in outcome.warnings:
+        warn(line)
+
+
+def _exit_code(outcome: ServicesOutcome) -> int:
     if outcome.success:
         return 0
     return SOME_FAILED if outcome.degraded else FAILED

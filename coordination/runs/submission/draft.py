@@ -14,7 +14,7 @@ from hashlib import sha256
 
 from coordination.backend.keys import landing, resource, seat
 from coordination.durations import ms
-from coordination.models import Level, NoopAction, Todo, Workspace
+from coordination.models import Level, NoopAction, ServiceAction, Todo, Workspace
 from coordination.planner.hours import kind_of
 from coordination.planner.remaining import Expected
 from coordination.runs.brief import TodoSpec
@@ -73,8 +73,10 @@ def _facts_of_wave(action: object) -> dict[str, str | int]:
 def _wants_of(spec: TodoSpec) -> str:
     """Return the locks that a todo holds while it runs: its repository's slot and its resources, one per
     line, each with the amount and the capacity. The barrier of a landing takes no slot: it would keep a todo
-    from it while it waits for another landing.
+    from it while it waits for another landing. A service writes nothing in its repository, and takes none.
     """
+    if isinstance(spec.todo.action, ServiceAction):
+        return ""
     if isinstance(spec.todo.action, NoopAction) and spec.todo.action.holds:
         return "\n".join(f"1/1 {landing(repo)}" for repo in sorted(spec.todo.action.holds))
     in_place = spec.todo.workspace is Workspace.IN_PLACE

@@ -161,7 +161,7 @@ def command_text(todo: Todo, agent: Command | None) -> str:
     if isinstance(action, RewriteAction):
         return f"rewrite {action.lang}: {action.pattern} → {action.rewrite}"
     if isinstance(action, ServiceAction):
-        return f"{action.step} service {action.service.name}"
+        return f"{action.step} service {action.name}"
     if isinstance(action, LandAction | RevertAction):
         return f"{action.type} {action.change_set} by {action.via}"
     return f"agent: {_words(agent or '')}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import MappingProxyType
@@ -73,6 +73,8 @@ class Order:
     """Time after which the run is ended."""
     no_change_set: bool = False
     """True if what its todos commit belongs to no change set."""
+    optional: Collection[str] = ()
+    """Todos whose failure skips only what depends on them, where `on_failure` is `rollback`."""
 
 
 def decide(
@@ -178,7 +180,7 @@ def submit(
     expected = expected_of(graph)
     for name, todo in graph.todos.items():
         level = graph.depth[name] if graph.levels else 0
-        facts = first_facts(todo, expected[name])
+        facts = first_facts(todo, expected[name]) | ({"optional": 1} if name in order.optional else {})
         work.write(draft, name, TodoState.WAITING, _ahead(graph, name, order), level, facts)
     for name in done:
         work.write(draft, name, TodoState.SUCCEEDED, 0, 0, carry.facts[name])

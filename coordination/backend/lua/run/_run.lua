@@ -136,6 +136,8 @@ local function place_of(todo) -- a descriptor never changes
     string.match(call('HGET', place, todo), '^(%S+) (%S+) (%S+) (%S+) (%S+) ?(.*)$')
   places[todo] = {
     order = tonumber(order), level = level, repo = repo, kind = kind, priority = priority, wants = wants,
+    -- todos of one lane are executed one at a time: services write nothing, so each has its own
+    lane = kind == 'service' and ':' .. todo or repo,
   }
   return places[todo]
 end

@@ -15,15 +15,16 @@ local function delivery(todo)
   return { todo, attempt, p.repo, host or '', p.level, index or '0', size or '0' }
 end
 
--- A run executes the todos of one repository one at a time. `busy` names the todo that the repository is
--- reserved for; until that one is dispatched, a more urgent one can replace it. The others stand in `queued`.
+-- A run executes the todos of one lane, which is their repository, one at a time. `busy` names the todo that
+-- the lane is reserved for; until that one is dispatched, a more urgent one can replace it. The others stand
+-- in `queued`.
 local function turn_of(todo, p) return tonumber(fact(todo, 'turn') or p.order) end
 local function queue_key(p, todo)
-  return string.format('%s|%020.5f|%s', p.repo, turn_of(todo, p) - FIRST, todo)
+  return string.format('%s|%020.5f|%s', p.lane, turn_of(todo, p) - FIRST, todo)
 end
 
 local function keep_for(p, todo, turn)
-  call('HSET', busy, p.repo, todo)
+  call('HSET', busy, p.lane, todo)
   call('ZADD', ready, turn, todo)
 end
 
@@ -31,7 +32,7 @@ local function queue_up(todo, p)
   move(todo, 'ready')
   local turn = string.format('%.5f', now - BEGINNING_MS + p.order)
   note(todo, 'turn', turn)
-  local first = call('HGET', busy, p.repo)
+  local first = call('HGET', busy, p.lane)
   local its_turn = first and call('ZSCORE', ready, first)
   if not first then
     keep_for(p, todo, turn)
@@ -76,9 +77,9 @@ local function waits_for_person(todo)
 end
 
 local function release_repo(p, todo)
-  if call('HGET', busy, p.repo) ~= todo then return end
-  local following = call('ZRANGEBYLEX', queued, '[' .. p.repo .. '|', '(' .. p.repo .. '}', 'LIMIT', 0, 1)[1]
-  if not following then return call('HDEL', busy, p.repo) end
+  if call('HGET', busy, p.lane) ~= todo then return end
+  local following = call('ZRANGEBYLEX', queued, '[' .. p.lane .. '|', '(' .. p.lane .. '}', 'LIMIT', 0, 1)[1]
+  if not following then return call('HDEL', busy, p.lane) end
   call('ZREM', queued, following)
   local next_todo = string.match(following, '^[^|]*|[^|]*|(.*)$')
   keep_for(p, next_todo, turn_of(next_todo, p))

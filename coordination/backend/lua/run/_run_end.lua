@@ -69,7 +69,7 @@ local function release_worker(todo, p)
   end
   call('ZREM', timers, member(todo))
   call('ZREM', sent, todo)
-  if call('HGET', stranded, p.repo) == todo then call('HDEL', stranded, p.repo) end
+  if call('HGET', stranded, p.lane) == todo then call('HDEL', stranded, p.lane) end
   return was
 end
 

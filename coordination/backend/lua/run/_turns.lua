@@ -31,7 +31,7 @@ local function settle(todo, outcome, why)
   local over = halted or cancelled -- all dependents end anyway
   if status == 'rolling_back' then
     begin_undoing_when_quiet()
-  elseif outcome == 'failed' and on_failure == 'rollback' then
+  elseif outcome == 'failed' and on_failure == 'rollback' and not fact(todo, 'optional') then
     roll_back(todo .. ' failed: ' .. (string.match(why, '^[^\n]*')), '', 'skipped')
   elseif outcome == 'failed' and on_failure == 'halt' then
     call('HSETNX', meta, 'halted', todo)

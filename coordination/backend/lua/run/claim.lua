@@ -47,7 +47,7 @@ if at == 'running' then return reply('taken') end
 if at == 'ready' or at == 'parked' then
   call('SADD', owed, todo)
   if at == 'ready' then
-    local first = call('HGET', busy, p.repo)
+    local first = call('HGET', busy, p.lane)
     local other_first = first ~= todo and first
     wait_for(todo, 'repository',
       other_first and ('repository ' .. p.repo .. ', where ' .. first .. ' comes first') or 'its turn')

@@ -33,7 +33,7 @@ local status, max_parallel, active = unpack(call('HMGET', meta, 'status', 'max_p
 -- then.
 local function put_back(first)
   local was, its = state_of(first), load(member(first))
-  local begun = was == 'running' or call('HGET', stranded, p.repo) == first or (its and its.state == 'held')
+  local begun = was == 'running' or call('HGET', stranded, p.lane) == first or (its and its.state == 'held')
   if begun then return false end
   local listed = call('ZREM', ready, first) == 1
   if was == 'dispatched' then
@@ -48,7 +48,7 @@ end
 local function can_start()
   local full = max_parallel ~= '0' and tonumber(active) >= tonumber(max_parallel)
   if full or not goes_on(status) then return false end
-  local first = call('HGET', busy, p.repo)
+  local first = call('HGET', busy, p.lane)
   return not first or first == todo or put_back(first)
 end
 
@@ -83,7 +83,7 @@ if request and not offered then give_back(id) end -- to one that can use it now;
 if offered then
   move(todo, 'ready')
   keep_for(p, todo, FIRST)
-elseif call('HGET', busy, p.repo) == todo then -- it was parked: the repository was reserved for it
+elseif call('HGET', busy, p.lane) == todo then -- it was parked: the repository was reserved for it
   move(todo, 'ready')
   keep_for(p, todo, turn_of(todo, p))
 else

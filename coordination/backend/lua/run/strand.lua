@@ -13,12 +13,13 @@ local function pinned(repo) return call('HGET', meta, 'host.' .. repo) end
 local word = 'served'
 local kept = call('HGETALL', busy)
 for i = 1, #kept, 2 do
-  local repo, todo = kept[i], kept[i + 1]
+  local lane, todo = kept[i], kept[i + 1]
+  local repo = place_of(todo).repo
   local host = pinned(repo)
   if host and not serves[repo .. '@' .. host] and state_of(todo) == 'dispatched' then
     release_all(todo, place_of(todo))
     call('SADD', owed, todo)
-    call('HSET', stranded, repo, todo)
+    call('HSET', stranded, lane, todo)
     local others = hosts[repo]
     others = others and (' (' .. others .. ' serves it, but the work of this run is there)') or ''
     local remedy = 'coord cancel ' .. run .. ', coord retry ' .. run .. ' --without ' .. host
@@ -34,10 +35,11 @@ end
 
 local waiting = call('HGETALL', stranded)
 for i = 1, #waiting, 2 do
-  local repo, todo = waiting[i], waiting[i + 1]
+  local lane, todo = waiting[i], waiting[i + 1]
+  local repo = place_of(todo).repo
   local host = pinned(repo)
   if not host or serves[repo .. '@' .. host] then
-    call('HDEL', stranded, repo)
+    call('HDEL', stranded, lane)
     clear_wait(todo)
     move(todo, 'ready')
     local p = place_of(todo)

@@ -18,7 +18,7 @@ local function has_timer(todo) return call('ZSCORE', timers, member(todo)) end
 local function place_in_line(todo, p)
   if call('ZSCORE', ready, todo) then return 'next' end
   if not call('ZSCORE', queued, queue_key(p, todo)) then return nil end
-  local first = call('HGET', busy, p.repo)
+  local first = call('HGET', busy, p.lane)
   return first ~= todo and is_open(first) and 'behind' or nil
 end
 
@@ -82,7 +82,7 @@ local moved_by = {
       local timeout = string.match(fact(todo, 'gate') or '0', '^%d+')
       return timeout == '0' or has_timer(todo), 'waits for a person, and its timeout has no timer'
     end
-    local moved = has_timer(todo) or call('HGET', stranded, p.repo) == todo or place_in_line(todo, p)
+    local moved = has_timer(todo) or call('HGET', stranded, p.lane) == todo or place_in_line(todo, p)
       or is_queued_for_what_it_needs(todo)
     return moved, 'is parked, and nobody will tell it to go on'
   end,

@@ -1,0 +1,183 @@
+"""The run that starts, stops or restarts services: a todo of kind `service` for each, then the checks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from coordination.errors import NotFound
+from coordination.models import (
+    Ecosystem,
+    IntegrationCheck,
+    OnFailure,
+    QaAction,
+    Retry,
+    Service,
+    ServiceAction,
+    ServiceStep,
+    Todo,
+    Workspace,
+    generated_id,
+)
+from coordination.planner.generated import generated_plan
+from coordination.runs.records import SERVICE
+from coordination.services.graph import Phase, in_order, phase_of, select, with_dependents, with_needed
+
+if TYPE_CHECKING:
+    from coordination.planner.graph import PlanGraph
+
+CHECK = "check"
+ONCE = Retry(attempts=1)
+"""A start waits for its probe by itself; the supervisor restarts what ends later."""
+NOBODY: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A service or a check of a run."""
+
+    name: str
+    repo: str
+    phase: Phase | None
+    """None for a service that the file no longer declares."""
+    required: bool = False
+    depends_on: tuple[str, ...] = ()
+
+    @property
+    def todo(self) -> str:
+        """Return the id of its todo: `service.web`."""
+        return generated_id(f"{CHECK if self.phase is Phase.INTEGRATION else SERVICE}.{self.name}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transition:
+    """A run that is decided and not started."""
+
+    step: ServiceStep
+    members: tuple[Member, ...]
+    """In the order of the run."""
+    records: Ecosystem
+    graph: PlanGraph
+
+    @property
+    def optional(self) -> frozenset[str]:
+        """Return the todos whose failure skips what depends on them, and undoes nothing."""
+        return frozenset(one.todo for one in self.members if one.phase is not Phase.CORE)
+
+
+def transition(
+    ecosystem: Ecosystem,
+    step: ServiceStep,
+    names: Collection[str] = (),
+    phase: Phase | None = None,
+    undeclared: Mapping[str, str] = NOBODY,
+) -> Transition:
+    """Return the run of a transition. A start includes what the services depend on, a stop and a restart what
+    depends on them; the checks follow where all services start or restart.
+
+    `names`: none for all; `phase`: those of this phase only; `undeclared`: service → repository of those that
+    are up and that the file does not declare: they can be stopped. Raises NotFound.
+    """
+    every = ecosystem.coordination.services
+    stops = step is ServiceStep.STOP
+    gone = {name: repo for name, repo in undeclared.items() if stops and (not names or name in names)}
+    chosen = _chosen(every, step, [name for name in names if name not in gone], all_of=not names)
+    phases = phase_of(every)
+    services = [one for one in chosen if phase in (None, phases[one.name])]
+    checks = () if names or stops else ecosystem.coordination.checks
+    checks = checks if phase in (None, Phase.INTEGRATION) else ()
+    members = (
+        *(Member(name=name, repo=repo, phase=None) for name, repo in gone.items()),
+        *(_member(one, phases[one.name]) for one in services),
+        *(Member(name=one.name, repo=one.repo, phase=Phase.INTEGRATION) for one in checks),
+    )
+    if not members:
+        what = f"no service of phase {phase} is declared" if phase else "no service is declared"
+        raise NotFound(what, "declare some in the file: coordination.services")
+    todos = (
+        *(_stop(name, repo) for name, repo in gone.items()),
+        *_todos(services, phases, step),
+        *_checks(checks, services),
+    )
+    records, graph = generated_plan(
+        ecosystem,
+        f"{SERVICE}:{step}",
+        f"{step} {', '.join(one.name for one in members)}",
+        todos,
+        repos=tuple(dict.fromkeys(one.repo for one in members)),
+        on_failure=OnFailure.ROLLBACK if step is ServiceStep.START else OnFailure.CONTINUE,
+    )
+    return Transition(step=step, members=members, records=records, graph=graph)
+
+
+def _chosen(
+    every: Sequence[Service], step: ServiceStep, names: Sequence[str], *, all_of: bool
+) -> tuple[Service, ...]:
+    if not names:
+        return in_order(every) if all_of else ()
+    select(every, names)  # raises NotFound
+    wanted = (with_needed if step is ServiceStep.START else with_dependents)(every, names)
+    return tuple(one for one in in_order(every) if one.name in wanted)
+
+
+def _member(service: Service, phase: Phase) -> Member:
+    return Member(
+        name=service.name,
+        repo=service.repo,
+        phase=phase,
+        required=service.required,
+        depends_on=service.depends_on,
+    )
+
+
+def _todos(services: Collection[Service], phases: Mapping[str, Phase], step: ServiceStep) -> Iterator[Todo]:
+    here = {one.name for one in services}
+    core = _last([one for one in services if phases[one.name] is Phase.CORE])
+    for service in services:
+        if step is ServiceStep.STOP:
+            before: Iterable[str] = (one.name for one in services if service.name in one.depends_on)
+            yield _stop(service.name, service.repo, before)
+            continue
+        first = core if phases[service.name] is Phase.EXTERNAL else ()
+        before = dict.fromkeys([*(name for name in service.depends_on if name in here), *first])
+        yield _todo(service.name, service.repo, step, before, service)
+
+
+def _last(services: Collection[Service]) -> tuple[str, ...]:
+    """Return the services on which none of the others depends: when these are up, all are."""
+    needed = {name for one in services for name in one.depends_on}
+    return tuple(one.name for one in services if one.name not in needed)
+
+
+def _stop(name: str, repo: str, before: Iterable[str] = ()) -> Todo:
+    return _todo(name, repo, ServiceStep.STOP, before, None)
+
+
+def _todo(name: str, repo: str, step: ServiceStep, before: Iterable[str], service: Service | None) -> Todo:
+    back = ServiceAction(type="service", step=ServiceStep.STOP, name=name)
+    return Todo(
+        id=generated_id(f"{SERVICE}.{name}"),
+        task=f"{step} service {name}",
+        repo=repo,
+        blocked_by=tuple(generated_id(f"{SERVICE}.{one}") for one in before),
+        action=ServiceAction(type="service", step=step, name=name, service=service),
+        compensate=back if step is ServiceStep.START else None,
+        workspace=Workspace.WORKTREE,
+        retry=ONCE,
+    )
+
+
+def _checks(checks: Iterable[IntegrationCheck], services: Collection[Service]) -> Iterator[Todo]:
+    """Yield the todos of the checks, which wait until all services of the run are up."""
+    before = tuple(generated_id(f"{SERVICE}.{name}") for name in _last(services))
+    for check in checks:
+        yield Todo(
+            id=generated_id(f"{CHECK}.{check.name}"),
+            task=f"check {check.name}",
+            repo=check.repo,
+            blocked_by=before,
+            action=QaAction(type="qa", run=check.command, needs=()),
+            timeout=check.timeout,
+            retry=ONCE,
+        )
