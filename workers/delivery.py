@@ -24,7 +24,7 @@ from coordination.backend.error_messages import cannot_write
 from coordination.credentials.records import Purpose
 from coordination.credentials.store import credentials_file
 from coordination.errors import Unreadable
-from coordination.models import secrets_of
+from coordination.models import ServiceAction, secrets_of
 from coordination.retry import retried
 from coordination.runs.brief import RunBrief
 from coordination.runs.change_sets import ChangeSets
@@ -222,6 +222,8 @@ class DeliveryHandler:
             log.close()
             attempt.close()
             self._leases.remove(grant)
+            if isinstance(grant.spec.todo.action, ServiceAction):
+                self._leases.wake()  # other hosts see its new state
             with self._guard:
                 self._running.discard(attempt)
 

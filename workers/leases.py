@@ -21,6 +21,7 @@ from coordination.errors import Conflict
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
+from coordination.services.published import states_of
 from workers.attempt.checkpoints import Checkpoint
 from workers.config import WorkerConfig
 from workers.served import ServedRepositories
@@ -62,6 +63,7 @@ class Leases(BackgroundService):
         self._presence = presence
         self._served = served
         self._ecosystem_id = config.ecosystem_id
+        self._state = config.state
         self._lease = config.settings.lease_ttl
         # A lease is renewed three times before it runs out, however the two settings are set.
         self._beat = min(config.settings.heartbeat, config.settings.lease_ttl / 3)
@@ -135,6 +137,7 @@ class Leases(BackgroundService):
             logger.warning("%s: no todo starts until there is more room", shortage)
         self._shortage = shortage
         current = {**facts, "unfit": unfit, "short": shortage, "clock_offset_ms": offset_ms}
+        current["services"] = {repo: text for repo, text in states_of(self._state).items() if repo in places}
         self._presence.say(self._worker.model_copy(update=current), now_ms, self._beat)
 
     def _send_checkpoint(self, held: HeldLease) -> None:

@@ -112,7 +112,7 @@ class EcosystemAccess:
         from coordination.tracker.manager import CoordinationManager
 
         def recorded(plan: Plan) -> Results | None:
-            if not self._may_have_runs():
+            if not self.may_have_runs():
                 return None
             from coordination.checks.recorded import recorded_checks  # takes 100 ms, for few commands
 
@@ -371,11 +371,12 @@ class EcosystemAccess:
 
     def executing(self) -> Mapping[str, TodoInRun] | None:
         """Return the todos of live runs by id; None if there is a Redis that gives no answer at once."""
-        if not self._may_have_runs():
+        if not self.may_have_runs():
             return {}
         return self.ask_live(lambda live: live.executing(self.ecosystem_id), None)
 
-    def _may_have_runs(self) -> bool:
+    def may_have_runs(self) -> bool:
+        """Return whether there is a Redis to ask, without starting one."""
         try:
             return self.running_redis() is not None
         except (CoordinationError, OSError):  # wrong settings are reported by the commands that need them

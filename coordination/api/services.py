@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from coordination.api.run import Run
 from coordination.environment import actor
-from coordination.errors import NotFound
-from coordination.models import ServiceStep, Strategy
+from coordination.errors import NotFound, Unreachable
+from coordination.models import Service, ServiceStep, Strategy
 from coordination.runs.records import SERVICE, RunView
-from coordination.runs.submission.submit import Order
+from coordination.runs.submission.submit import NO_HOSTS, Order
 from coordination.runs.transactions import start_generated
 from coordination.services.graph import Phase, select
 from coordination.services.host import ServiceHost, log_lines
 from coordination.services.outcome import ServicesOutcome, outcome_of
-from coordination.services.transition import Transition, transition
-from coordination.services.view import ServiceView, view_of
+from coordination.services.published import PublishedService, on_all_hosts, published
+from coordination.services.transition import Transition, log_transition, transition
+from coordination.services.view import ServiceView, undeclared_views, views_of
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
@@ -31,10 +32,14 @@ class Services:
         self._access = access
 
     def list(self, names: Collection[str] = ()) -> tuple[ServiceView, ...]:
-        """Return the declared services in order, with their states on this machine. Raises NotFound."""
-        every = self._access.document.ecosystem.coordination.services
-        states = self._host.states()
-        return tuple(view_of(one, every, states.get(one.name)) for one in select(every, names))
+        """Return the declared services in order with their states, one for each host where a service is up,
+        then those that are up and that the file does not declare. Raises NotFound.
+        """
+        every, states = self._declared, self._states()
+        others = [one for one in undeclared_views(every, states) if not names or one.name in names]
+        declared = [name for name in names if name not in {one.name for one in others}]
+        found = select(every, declared) if declared or not names else ()
+        return (*views_of(found, every, states), *others)
 
     def start(self, names: Collection[str] = (), phase: Phase | None = None) -> ServicesOutcome:
         """Start these services, or all, with what they depend on, and wait until they are up. Raises
@@ -51,23 +56,41 @@ class Services:
         return self._through(ServiceStep.RESTART, names, phase)
 
     def log(self, name: str, lines: int = LOG_LINES) -> tuple[str, ...]:
-        """Return the last lines that a service of this machine wrote. Raises NotFound."""
-        select(self._access.document.ecosystem.coordination.services, [name])
-        try:
-            return tuple(log_lines(self._host, name, lines))
-        except FileNotFoundError as error:
-            raise NotFound(
-                f"{name} has no log on this machine", f"start it: coord service start {name}"
-            ) from error
+        """Return the last lines that a service wrote, on this machine or the one where it is up; a run of one
+        todo brings them from there. Raises NotFound.
+        """
+        (view, *_) = self.list([name])
+        if view.host in ("", self._here):
+            try:
+                return tuple(log_lines(self._host, name, lines))
+            except FileNotFoundError as error:
+                raise NotFound(
+                    f"{name} has no log on this machine", f"start it: coord service start {name}"
+                ) from error
+        asked = log_transition(self._access.document.ecosystem, name, view.repo, lines)
+        (todo,) = self.begin(asked, hosts={view.repo: view.host}).wait().todos
+        if not isinstance(todo.output, dict):
+            raise Unreachable(
+                f"host {view.host} does not tell the log of {name}: {todo.error or todo.state}",
+                f"call it there: coord service logs {name}",
+            )
+        return tuple(map(str, todo.output["lines"]))
 
     def prepare(
         self, step: ServiceStep, names: Collection[str] = (), phase: Phase | None = None
     ) -> Transition:
-        """Return the run of a transition. Raises NotFound."""
-        return transition(self._access.document.ecosystem, step, names, phase)
+        """Return the run of a transition. A stop includes services that the file no longer declares. Raises
+        NotFound.
+        """
+        every, undeclared = self._declared, {}
+        if step is ServiceStep.STOP:
+            undeclared = {one.name: one.repo for one in undeclared_views(every, self._states())}
+        return transition(self._access.document.ecosystem, step, names, phase, undeclared)
 
-    def begin(self, prepared: Transition) -> Run:
-        """Start the run of a transition, with the worker that it needs. Raises Conflict; NotAllowed."""
+    def begin(self, prepared: Transition, hosts: Mapping[str, str] = NO_HOSTS) -> Run:
+        """Start the run of a transition, with the worker that it needs. `hosts`: repository → the only host
+        that may do it, besides those where its services are up. Raises Conflict; NotAllowed.
+        """
         graph, step = prepared.graph, prepared.step
         self._access.authority.check(SERVICE, graph.repos)
         self._access.start_worker(graph.repos)
@@ -81,18 +104,48 @@ class Services:
             optional=prepared.optional,
         )
         with self._access.reached() as connection:
-            run_id = start_generated(connection, prepared.records, graph, order)
+            run_id = start_generated(
+                connection, prepared.records, graph, order,
+                alone=step is not ServiceStep.LOGS, hosts={**self._hosts(), **hosts},
+            )  # fmt: skip
         names = sorted(one.name for one in prepared.members)
         self._access.announce(SERVICE, f"{step} {', '.join(names)}", run=run_id, repos=sorted(graph.repos))
         return Run(self._access, run_id)
 
     def outcome(self, prepared: Transition, view: RunView) -> ServicesOutcome:
         """Return the outcome of the ended run of a transition."""
-        return outcome_of(prepared, view)
+        warnings = [
+            f"{one.name} of {one.repo} is up on host {one.host}, and the file does not declare it; stop it: "
+            f"coord service stop {one.name}"
+            for one in undeclared_views(self._declared, self._states())
+            if prepared.step is ServiceStep.START
+        ]
+        return outcome_of(prepared, view, warnings)
+
+    @property
+    def _declared(self) -> tuple[Service, ...]:
+        return self._access.document.ecosystem.coordination.services
 
     @property
     def _host(self) -> ServiceHost:
         return ServiceHost(self._access.state)
+
+    @property
+    def _here(self) -> str:
+        return self._access.settings.this_host
+
+    def _states(self) -> Mapping[str, tuple[PublishedService, ...]]:
+        """Return service → its states on all hosts; on this machine alone where no Redis runs."""
+        others: tuple[PublishedService, ...] = ()
+        if self._access.may_have_runs():
+            with self._access.answering() as connection:
+                others = tuple(published(connection.presence))
+        return on_all_hosts(self._here, self._host.states(), others)
+
+    def _hosts(self) -> Mapping[str, str]:
+        """Return repository → the host where its services are up: a second one must not start them again."""
+        up = [one for known in self._states().values() for one in known if one.is_up]
+        return {one.status.repo: one.host for one in up}
 
     def _through(self, step: ServiceStep, names: Collection[str], phase: Phase | None) -> ServicesOutcome:
         prepared = self.prepare(step, names, phase)

@@ -19,6 +19,7 @@
 | `<ns>:notices`           | hash   | position in `events`, calls of `notify_command` to be made | for ever |
 | `<ns>:workers`           | zset   | worker id, by its last heartbeat in ms | a day |
 | `<ns>:worker:<id>`       | string | JSON: host, pid, version, repos, places, jobs … | three heartbeats |
+| `<ns>:services`          | hash   | `host repo` → time in ms, JSON of the states of its services | 7 days |
 | `<ns>:version`           | string | the version of coord of all workers here | for ever |
 | `<ns>:ecosystem`         | string | id of the ecosystem whose workers and runs are here | until replaced |
 | `<ns>:counters` | hash | `leases_lost`, `todos_poisoned`, `todos_<state>` … | for ever (they grow) |
@@ -153,7 +154,7 @@ TYPES: Mapping[str, str] = {
         "inbox-pending:* inbox-seen:* readers served run:*:ready run:*:queued run:*:sent run:*:posted"
     ),
     "hash": (
-        "holders epoch notices counters event-positions lock-request:* lock-stats:* lock-guard:* "
+        "holders epoch notices services counters event-positions lock-request:* lock-stats:* lock-guard:* "
         "lock-capacities breakers breaker:* "
         "cache-generations cache-entries:* cache-values cache-refs cache-uses cache-facts gateway-tokens "
         "commits changes:* adopted:* "

@@ -245,6 +245,7 @@ class Keys:
         self.epoch = f"{namespace}:epoch"
         self.notices = f"{namespace}:notices"
         self.workers = f"{namespace}:workers"
+        self.services = f"{namespace}:services"
         self.locks = LockKeys(f"{namespace}:")
         self.breakers = BreakerKeys(f"{namespace}:")
         self.gateway = GatewayKeys(f"{namespace}:")

@@ -106,6 +106,8 @@ class ServiceStep(Word):
     START = "start"
     STOP = "stop"
     RESTART = "restart"
+    LOGS = "logs"
+    """Nothing changes: its host tells the end of its log."""
 
 
 class ServiceAction(Record):
@@ -115,7 +117,9 @@ class ServiceAction(Record):
     step: ServiceStep
     name: ServiceName
     service: Service | None = None
-    """Its declaration; a stop needs none."""
+    """Its declaration; only a start and a restart need it."""
+    lines: Annotated[Count, Field(ge=1)] | None = None
+    """Number of lines of its log that are asked for."""
 
 
 class IntegrationCheck(Record):

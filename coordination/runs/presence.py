@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -23,6 +23,8 @@ from coordination.planner.gates import MILESTONE_REPO
 
 MISSED_HEARTBEATS = 3
 REMEMBERED = timedelta(days=1)
+SERVICES_REMEMBERED = timedelta(days=7)
+LONGEST_MS = 20
 LONGEST_ID = 64
 SET_NAMESPACE = "`namespace` under `settings`, or COORD_NAMESPACE"
 
@@ -51,6 +53,10 @@ class Worker(BaseModel):
     """
     clock_offset_ms: int = 0
     """Difference of the host's clock to that of Redis; positive if the host is ahead."""
+    services: Mapping[str, str] = {}
+    """Repository → the states of its services there as JSON. They stay when the worker has left, so they are
+    no part of its record.
+    """
 
     @property
     def fit(self) -> tuple[str, ...]:
@@ -130,8 +136,14 @@ class Presence:
     def say(self, worker: Worker, now_ms: int, heartbeat: timedelta) -> None:
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.set(
-                self._keys.worker(worker.id), worker.model_dump_json(), px=MISSED_HEARTBEATS * ms(heartbeat)
+                self._keys.worker(worker.id),
+                worker.model_dump_json(exclude={"services"}),
+                px=MISSED_HEARTBEATS * ms(heartbeat),
             )
+            if worker.services:
+                rows = {f"{worker.host} {repo}": f"{now_ms} {text}" for repo, text in worker.services.items()}
+                pipeline.hset(self._keys.services, mapping=rows)
+                pipeline.expire(self._keys.services, SERVICES_REMEMBERED)
             pipeline.zadd(self._keys.workers, {worker.id: now_ms})
             pipeline.zremrangebyscore(self._keys.workers, "-inf", now_ms - ms(REMEMBERED))
             pipeline.execute()
@@ -163,6 +175,17 @@ class Presence:
             self._read(worker_id, row) for worker_id, row in zip(ids, rows, strict=True) if row is not None
         )
         return tuple(worker for worker in found if worker is not None)
+
+    def services(self) -> Iterator[tuple[str, str, float, str]]:
+        """Yield host, repository, age in seconds and JSON of the published states of services."""
+        seconds, micros = self._redis.time()
+        for field, row in self._redis.hgetall(self._keys.services).items():
+            host, _, repo = field.rpartition(" ")
+            at_ms, _, text = row.partition(" ")
+            if at_ms.isascii() and at_ms.isdigit() and len(at_ms) < LONGEST_MS:
+                age_s = max(0.0, seconds + micros / 1e6 - int(at_ms) / 1000)
+                if age_s < SERVICES_REMEMBERED.total_seconds():
+                    yield host, repo, age_s, text
 
     def _read(self, worker_id: str, row: str) -> Worker | None:
         try:

@@ -3,9 +3,10 @@
 | module | content |
 |---|---|
 | `graph.py` | the order and the phases of services; pure |
-| `stages.py` `outcome.py` | the runs that start, stop or restart services; their result |
+| `transition.py` `outcome.py` | the run that starts, stops or restarts services; its result |
 | `view.py` | a service with its state, for people and programs |
 | `host.py` | the services of one machine: which are wanted, and their states |
+| `published.py` | the states of all hosts, by way of Redis |
 | `supervisor.py` `runner.py` | the process that keeps them up; the thread of each |
 | `probes.py` | one look at a service |
 """

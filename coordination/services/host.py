@@ -29,6 +29,10 @@ POLL_S = 0.05
 """Interval at which the file of states is read by a caller that waits."""
 
 
+LOG_END = 16 * 1024 * 1024
+"""Most bytes of a log that are read."""
+
+
 class ServiceState(Word):
     """State of a service on its host."""
 
@@ -227,9 +231,11 @@ class ServiceHost:
         return now
 
 
-def log_lines(host: ServiceHost, name: str, most: int) -> list[str]:
-    """Return the last lines of a service's log, at most so many. Raises FileNotFoundError."""
+def log_lines(host: ServiceHost, name: str, most: int, size_bytes: int = LOG_END) -> list[str]:
+    """Return the last lines of a service's log, at most so many, of its last bytes. Raises
+    FileNotFoundError.
+    """
     with host.daemon(name).log.open("rb") as file:
         size = file.seek(0, 2)
-        file.seek(max(0, size - most * 1000))
-        return file.read().decode(errors="replace").splitlines()[-most:]
+        file.seek(max(0, size - min(size_bytes, most * 1000)))
+        return file.read(size_bytes).decode(errors="replace").splitlines()[-most:]

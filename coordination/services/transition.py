@@ -111,6 +111,27 @@ def transition(
     return Transition(step=step, members=members, records=records, graph=graph)
 
 
+def log_transition(ecosystem: Ecosystem, name: str, repo: str, lines: int) -> Transition:
+    """Return the run that brings the end of a service's log from its host."""
+    todo = Todo(
+        id=generated_id(f"{SERVICE}-log.{name}"),
+        task=f"logs of service {name}",
+        repo=repo,
+        action=ServiceAction(type="service", step=ServiceStep.LOGS, name=name, lines=lines),
+        retry=ONCE,
+    )
+    records, graph = generated_plan(
+        ecosystem,
+        f"{SERVICE}:{ServiceStep.LOGS}",
+        todo.task,
+        (todo,),
+        repos=(repo,),
+        on_failure=OnFailure.CONTINUE,
+    )
+    member = Member(name=name, repo=repo, phase=None)
+    return Transition(step=ServiceStep.LOGS, members=(member,), records=records, graph=graph)
+
+
 def _chosen(
     every: Sequence[Service], step: ServiceStep, names: Sequence[str], *, all_of: bool
 ) -> tuple[Service, ...]:

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict
 
 from coordination.models import Service
 from coordination.services.graph import Phase, phase_of
-from coordination.services.host import ServiceState, ServiceStatus
+from coordination.services.host import ServiceState
+from coordination.services.published import PublishedService
 
 NOT_STARTED = "not_started"
 
 
 class ServiceView(BaseModel):
-    """A service of the file."""
+    """A service on a host."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
     repo: str
-    phase: Phase
+    phase: Phase | None
+    """None for a service that the file does not declare."""
     required: bool
     depends_on: tuple[str, ...]
     state: str
     """A state of `ServiceState`, or `not_started`."""
     why: str = ""
+    host: str = ""
+    age_s: float = 0.0
+    """Age of the state; 0 on this machine."""
     since: str | None = None
     """UTC."""
     pid: int | None = None
@@ -38,26 +43,66 @@ class ServiceView(BaseModel):
     """Failed looks in a row."""
 
 
-def view_of(service: Service, every: Collection[Service], status: ServiceStatus | None) -> ServiceView:
-    """Return the view of a service. `every`: all of the file, which decide its phase."""
-    told = status or ServiceStatus(
-        name=service.name, repo=service.repo, order="", state=ServiceState.STOPPED, since=0.0
+def views_of(
+    services: Collection[Service],
+    every: Collection[Service],
+    states: Mapping[str, Collection[PublishedService]],
+) -> tuple[ServiceView, ...]:
+    """Return the views of these services, one for each host on which a service is up. `every`: all of the
+    file, which decide the phases.
+    """
+    phases = phase_of(every)
+    found = []
+    for one in services:
+        declared = ServiceView(
+            name=one.name,
+            repo=one.repo,
+            phase=phases[one.name],
+            required=one.required,
+            depends_on=one.depends_on,
+            state=NOT_STARTED,
+        )
+        found += [_with_state(declared, known) for known in states.get(one.name, ())] or [declared]
+    return tuple(found)
+
+
+def undeclared_views(
+    every: Collection[Service], states: Mapping[str, Collection[PublishedService]]
+) -> tuple[ServiceView, ...]:
+    """Return the views of the services that are up and that the file does not declare."""
+    names = {one.name for one in every}
+    return tuple(
+        _with_state(
+            ServiceView(
+                name=name, repo=one.status.repo, phase=None, required=False, depends_on=(), state=NOT_STARTED
+            ),
+            one,
+        )
+        for name, known in states.items()
+        for one in known
+        if name not in names and one.is_up
     )
-    return ServiceView(
-        name=service.name,
-        repo=service.repo,
-        phase=phase_of(every)[service.name],
-        required=service.required,
-        depends_on=service.depends_on,
-        state=told.state if status else NOT_STARTED,
-        why=told.why.partition("\n")[0],
-        since=_iso(told.since) if status else None,
-        pid=told.pid,
-        exit_code=told.exit_code,
-        restarts=told.restarts,
-        looked_at=_iso(told.looked_at) if told.looked_at else None,
-        latency_s=told.latency_s,
-        failures=told.failures,
+
+
+def _with_state(declared: ServiceView, known: PublishedService) -> ServiceView:
+    told, state, why = known.status, known.status.state, known.status.why.partition("\n")[0]
+    if known.away and known.is_up:
+        why = f"no worker of {known.host} tells its state; it was {state} {known.age_s:.0f} s ago"
+        state = ServiceState.UNREACHABLE
+    return declared.model_copy(
+        update={
+            "state": state.value,
+            "why": why,
+            "host": known.host,
+            "age_s": round(known.age_s, 1),
+            "since": _iso(told.since),
+            "pid": told.pid,
+            "exit_code": told.exit_code,
+            "restarts": told.restarts,
+            "looked_at": _iso(told.looked_at) if told.looked_at else None,
+            "latency_s": told.latency_s,
+            "failures": told.failures,
+        }
     )
 
 

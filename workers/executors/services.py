@@ -8,10 +8,12 @@ from pathlib import Path
 
 from coordination.models import ServiceAction, ServiceStep
 from coordination.runs.replies import Grant
-from coordination.services.host import ServiceHost, ServiceState, ServiceStatus
+from coordination.services.host import ServiceHost, ServiceState, ServiceStatus, log_lines
 from workers.outcome import AttemptOutcome, OutcomeKind
 
 WAS_UP = "was_up"
+LOG_BYTES = 32 * 1024
+"""Size of a log's end that goes to another host."""
 
 
 def carry_out(
@@ -40,6 +42,8 @@ def carry_out(
     def ends() -> bool:
         return stopped() is not None
 
+    if action.step is ServiceStep.LOGS:
+        return _log(host, name, action.lines or 1)
     before = host.wanted().get(name)
     status: ServiceStatus | None
     if action.step is ServiceStep.STOP or service is None:
@@ -59,6 +63,14 @@ def carry_out(
         why = status.why if status else "it was stopped"
         return AttemptOutcome(kind=OutcomeKind.FAILED, why=why, output=output)
     return AttemptOutcome(kind=OutcomeKind.SUCCEEDED, output=output)
+
+
+def _log(host: ServiceHost, name: str, lines: int) -> AttemptOutcome:
+    try:
+        found = log_lines(host, name, lines, LOG_BYTES)
+    except FileNotFoundError:
+        return AttemptOutcome(kind=OutcomeKind.FAILED, why=f"{name} has no log here")
+    return AttemptOutcome(kind=OutcomeKind.SUCCEEDED, output=json.dumps({"lines": found}))
 
 
 def _was_up(output: str) -> bool:

@@ -59,7 +59,10 @@ def start_service(
 @as_json_option
 @click.pass_obj
 def stop_service(call: CliContext, names: tuple[str, ...], dry_run: bool, as_json: bool) -> int:
-    """Stop the services NAMEs, or all, and before them what depends on them."""
+    """Stop the services NAMEs, or all, and before them what depends on them.
+
+    Services that are up and that the file no longer declares are among them.
+    """
     return _change(call, ServiceStep.STOP, names, None, dry_run=dry_run, as_json=as_json)
 
 
@@ -81,7 +84,10 @@ def restart_service(
 @output_options(ServiceView)
 @click.pass_obj
 def list_services(call: CliContext, names: tuple[str, ...], form: Form) -> None:
-    """List the services with their states on this machine, in the order of a start."""
+    """List the services with their states on all hosts, in the order of a start.
+
+    A state of a host whose worker is away is `unreachable`; the last look says what it was, and when.
+    """
     found = call.coord.services.list(names)
     form.records(found, lambda: _print(found))
 
@@ -92,13 +98,18 @@ def list_services(call: CliContext, names: tuple[str, ...], form: Form) -> None:
 @click.pass_obj
 def show_service(call: CliContext, name: str, as_json: bool) -> None:
     """Show the service NAME: its state, its process, and the last look at it."""
-    (found,) = call.coord.services.list([name])
+    found = call.coord.services.list([name])
     if as_json:
-        print_json(found.model_dump(mode="json"))
+        print_json(
+            [one.model_dump(mode="json") for one in found]
+            if len(found) > 1
+            else found[0].model_dump(mode="json")
+        )
         return
-    for field, value in found.model_dump(mode="json").items():
-        if value not in (None, "", []):
-            click.echo(spelled(f"{field.replace('_', ' '):<12} {_words(value)}"))
+    for one in found:
+        for field, value in one.model_dump(mode="json").items():
+            if value not in (None, "", []):
+                click.echo(spelled(f"{field.replace('_', ' '):<12} {_words(value)}"))
 
 
 @command()
@@ -109,7 +120,10 @@ def show_service(call: CliContext, name: str, as_json: bool) -> None:
 )  # fmt: skip
 @click.pass_obj
 def service_logs(call: CliContext, name: str, lines: int) -> None:
-    """Print what the service NAME wrote on this machine, to standard output and standard error."""
+    """Print what the service NAME wrote, to standard output and standard error.
+
+    From another host, a run of one todo brings the lines: at most 32 KB.
+    """
     for line in call.coord.services.log(name, lines):
         click.echo(spelled(line))
 
@@ -148,11 +162,15 @@ def _print(found: Sequence[ServiceView]) -> None:
         print_none("no service is declared", "declare some in the file: coordination.services")
         return
     columns = [
-        Column(name=name) for name in ("SERVICE", "REPO", "PHASE", "STATE", "PID", "SINCE", "RESTARTS")
+        Column(name=name)
+        for name in ("SERVICE", "REPO", "PHASE", "HOST", "STATE", "PID", "SINCE", "RESTARTS")
     ]
     columns.append(Column(name="LAST LOOK", flexible=True, folds=True))
     rows = [
-        (one.name, one.repo, one.phase, one.state, one.pid or "-", one.since or "-", one.restarts, one.why)
+        (
+            *(one.name, one.repo, one.phase or "undeclared", one.host or "-", one.state, one.pid or "-"),
+            *(one.since or "-", one.restarts, one.why),
+        )
         for one in found
     ]
     print_table(columns, rows)

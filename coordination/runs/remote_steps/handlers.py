@@ -324,7 +324,9 @@ class StepHandlers:
 
     def _own_worker(self, repos: Repos, worker: Worker) -> None:
         known = self._presence.worker(worker.id)
-        spoken_of = {*worker.repos, *worker.places, *worker.unfit, *(known.repos if known else ())}
+        spoken_of = {
+            *worker.repos, *worker.places, *worker.unfit, *worker.services, *(known.repos if known else ())
+        }  # fmt: skip
         if not spoken_of <= repos or worker.version != self._version:
             raise NotAllowed(f"worker {worker.id} serves more than {_named(repos)}")
 
