@@ -208,6 +208,16 @@ def is_removed(descriptor: int, file: Path) -> bool:
         return True
 
 
+def is_locked(file: Path) -> bool:
+    """Return whether a process holds the lock of a file. Raises OSError."""
+    with file.open() as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
 @contextmanager
 def locked(file: Path) -> Iterator[int]:
     """Hold the lock of a file, waiting for it without limit; yield its descriptor. Raises OSError."""

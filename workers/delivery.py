@@ -30,11 +30,13 @@ from coordination.runs.brief import RunBrief
 from coordination.runs.change_sets import ChangeSets
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Worker
-from coordination.runs.records import RunStatus, TodoState
+from coordination.runs.records import SERVICE, RunStatus, TodoState
 from coordination.runs.replies import Grant, Reply
 from coordination.runs.shared import ContextCalls
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import HOST
+from coordination.services.host import ServiceHost
+from coordination.services.transition import CHECK
 from workers.attempt.attempt import Attempt
 from workers.attempt.context import Context
 from workers.attempt.context_socket import served as served_context
@@ -124,6 +126,7 @@ class DeliveryHandler:
         predecessor_paths = PredecessorPaths(self._transfer.fetcher, config.state, self._home)
         limit_bytes = config.settings.context_limit_bytes
         self._context = Context(store, predecessor_paths, limit_bytes, signed_results, orders.brief)
+        self._services = ServiceHost(config.state)
         self._running: set[Attempt] = set()
         self._guard = threading.Lock()
 
@@ -141,7 +144,7 @@ class DeliveryHandler:
                     lease=self._config.settings.lease_ttl,
                     request=request,
                     unfit=self._unfit(repo),
-                    short=self._short(repo),
+                    short=self._short(repo, todo_id),
                 )
             )
             self._dispatcher.follow(reply)
@@ -173,9 +176,15 @@ class DeliveryHandler:
         why = self._served.unfit(repo)
         return f"a worker for {repo}: on host {self._worker.host} {why}" if why else ""
 
-    def _short(self, repo: str) -> str:
-        why = self._served.disk_shortage()
-        return f"room on a disk for {repo}: on host {self._worker.host} {why}" if why else ""
+    def _short(self, repo: str, todo: str) -> str:
+        """Return why no new todo begins here at present. A name with a point is one of coord's."""
+        host = self._worker.host
+        if why := self._served.disk_shortage():
+            return f"room on a disk for {repo}: on host {host} {why}"
+        of_service = todo.startswith((f"{SERVICE}.", f"{CHECK}."))
+        return (
+            "" if of_service or not self._services.come_first() else f"the services of host {host} to be up"
+        )
 
     def _execute_if_ordered(self, grant: Grant) -> TaskResult:
         refused = self._until_answered(lambda: self._orders.refusal(grant, self._context.brief))

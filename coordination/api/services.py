@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from coordination.api.run import Run
@@ -75,6 +76,14 @@ class Services:
                 f"call it there: coord service logs {name}",
             )
         return tuple(map(str, todo.output["lines"]))
+
+    def stop_here(self) -> tuple[str, ...]:
+        """Stop the services of this machine in reverse order, without a run; return their names."""
+        return self._host.stop_all()
+
+    def first(self) -> AbstractContextManager[None]:
+        """Keep the workers of this machine from all todos but those of services during the block."""
+        return self._host.first()
 
     def prepare(
         self, step: ServiceStep, names: Collection[str] = (), phase: Phase | None = None

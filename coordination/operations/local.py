@@ -71,6 +71,10 @@ Ready = Callable[[str, int], bool]
 """Return whether the worker with this pid answers through the Redis at this URL."""
 
 
+def _nothing() -> None:
+    """Stop nothing besides the processes of `Local`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Running:
     """Processes that `up` started or joined."""
@@ -193,8 +197,10 @@ class Local:
             self._users.stay(self._users.mine)
             self._ensure_supervisor()
 
-    def leave(self) -> tuple[Stopped, ...]:
-        """Unregister this process and stop what nobody needs any more; return what was stopped."""
+    def leave(self, after_worker: Callable[[], object] = _nothing) -> tuple[Stopped, ...]:
+        """Unregister this process and stop what nobody needs any more; return what was stopped.
+        `after_worker` is called where no worker is needed, before the server stops.
+        """
         if self._users.mine is Need.NOTHING:
             return ()
         self._revival.stop()
@@ -202,17 +208,17 @@ class Local:
             mine = self._users.leave()
             if mine < Need.WORKER and self._worker.running():
                 return ()
-            return self._stop_unneeded(self._users.needed())
+            return self._stop_unneeded(self._users.needed(), after_worker)
 
-    def down(self) -> tuple[Stopped, ...]:
+    def down(self, after_worker: Callable[[], object] = _nothing) -> tuple[Stopped, ...]:
         """Stop everything that was started here, regardless of users; return what was stopped. Runs continue
-        at the next start.
+        at the next start. `after_worker` is called before the server stops.
         """
         if not self.state.is_dir():
             return ()
         with self._locked():
             self._users.forget()
-            return self._stop_unneeded(Need.NOTHING)
+            return self._stop_unneeded(Need.NOTHING, after_worker)
 
     def live_runs(self) -> tuple[str, ...]:
         """Return the runs on the local server that have not ended; () if it is not running."""
@@ -359,14 +365,17 @@ class Local:
             f"fix the error (more in {self._worker.log}) and try again",
         )
 
-    def _stop_unneeded(self, need: Need) -> tuple[Stopped, ...]:
+    def _stop_unneeded(self, need: Need, after_worker: Callable[[], object]) -> tuple[Stopped, ...]:
         """Stop the processes above `need`, the worker first, so that it can return its todos while the server
         runs.
         """
         if need < Need.WORKER:
             self._supervisor.stop()
+        worker = self._worker.stop(self._worker_steps()) if need < Need.WORKER else None
+        if need < Need.WORKER:
+            after_worker()
         stopped = [
-            ("worker", self._worker.stop(self._worker_steps()) if need < Need.WORKER else None),
+            ("worker", worker),
             ("Flower", self._flower.stop() if need < Need.FLOWER else None),
             ("dashboard", self._dashboard.stop() if need < Need.FLOWER else None),
             ("server", self.server.stop() if need < Need.SERVER else None),

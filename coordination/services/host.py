@@ -17,11 +17,12 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from coordination.backend.daemon import Daemon, wait_until
 from coordination.errors import CoordinationError, Unreachable
-from coordination.files import locked, make_private, replace_file
+from coordination.files import is_locked, locked, make_private, replace_file
 from coordination.models import Service, Word
 
 FOLDER = "services"
 SUPERVISOR = "supervisor"
+FIRST = "first.lock"
 COMMAND = (sys.executable, "-P", "-m", "coordination.services.supervisor")
 STARTED_S = 20.0
 """Time for the supervisor to take an order up."""
@@ -165,15 +166,37 @@ class ServiceHost:
     def stop(self, name: str, stopped: Callable[[], bool]) -> ServiceStatus | None:
         """Stop the service; return its last state, None for one that was not up."""
         with self._changing() as wanted:
-            if wanted.pop(name, None) is None:
+            if (one := wanted.pop(name, None)) is None:
                 return self.states().get(name)
+        return self._await_stopped(name, one.service, stopped)
 
-        def ended() -> bool:
-            now = self.states().get(name)
-            return stopped() or now is None or now.state is ServiceState.STOPPED
+    def stop_all(self) -> tuple[str, ...]:
+        """Stop all services of the machine, each before those that it depends on; return their names."""
+        names: list[str] = []
+        while self.folder.is_dir() and (left := self.wanted()):
+            needed = {name for one in left.values() for name in one.service.depends_on}
+            last = [name for name in left if name not in needed] or list(left)
+            with self._changing() as wanted:
+                for name in last:
+                    wanted.pop(name, None)
+            for name in last:
+                self._await_stopped(name, left[name].service, lambda: False)
+            names += last
+        return tuple(names)
 
-        wait_until(ended, float("inf"), POLL_S)
-        return self.states().get(name)
+    @contextmanager
+    def first(self) -> Iterator[None]:
+        """Keep the workers of the machine from all todos but those of services during the block. The lock
+        ends with its process.
+        """
+        make_private(self.folder)
+        with locked(self.folder / FIRST):
+            yield
+
+    def come_first(self) -> bool:
+        """Return whether workers leave other todos until the services are up."""
+        file = self.folder / FIRST
+        return file.exists() and is_locked(file)
 
     def daemon(self, name: str) -> Daemon:
         """Return the process of a service, with its log."""
@@ -208,6 +231,23 @@ class ServiceHost:
                 self.report({name: one for name, one in self.states().items() if name not in wanted})
                 self.supervisor.start([*COMMAND, str(self.folder.parent)], cwd=self.folder, private=True)
 
+    def _await_stopped(
+        self, name: str, service: Service, stopped: Callable[[], bool]
+    ) -> ServiceStatus | None:
+        """Wait until the supervisor has stopped a service that is wanted no more. Raises Unreachable."""
+
+        def ended() -> bool:
+            now = self.states().get(name)
+            return stopped() or now is None or now.state is ServiceState.STOPPED
+
+        if not wait_until(ended, service.stop_grace.total_seconds() + STARTED_S, POLL_S):
+            raise self._silent(f"coord service stop {name}")
+        return self.states().get(name)
+
+    def _silent(self, again: str) -> Unreachable:
+        what = f"the supervisor of services does not answer:\n{self.supervisor.log_tail()}"
+        return Unreachable(what, f"see {self.supervisor.log}, then: {again}")
+
     def _follow(self, name: str, order: str, stopped: Callable[[], bool]) -> ServiceStatus:
         """Wait until the supervisor has brought the service up, or given up."""
 
@@ -220,10 +260,7 @@ class ServiceHost:
             return stopped() or (now is not None and now.state in SETTLED)
 
         if not wait_until(lambda: stopped() or reported() is not None, STARTED_S, POLL_S):
-            raise Unreachable(
-                f"the supervisor of services does not answer:\n{self.supervisor.log_tail()}",
-                f"see {self.supervisor.log}, then: coord service start {name}",
-            )
+            raise self._silent(f"coord service start {name}")
         wait_until(settled, float("inf"), POLL_S)
         now = reported()
         if now is None:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import nullcontext
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -20,13 +21,15 @@ from coordination.api import (
     hide_password,
 )
 from coordination.cli.completion import repo_names
-from coordination.cli.context import CliContext, aloud
+from coordination.cli.context import CliContext, aloud, warn
 from coordination.cli.options.filters import LOOPBACK, listen_option, parse
+from coordination.cli.runs.summary import INTERRUPTED
 from coordination.cli.screen.output import print_flower
-from coordination.errors import CoordinationError, UsageError
+from coordination.errors import Conflict, CoordinationError, UsageError
+from coordination.models import ServiceStep
 
 if TYPE_CHECKING:
-    from coordination.api import Local, Running, Stopped
+    from coordination.api import Running, Stopped
 
 
 LOOK_S = 0.5
@@ -47,10 +50,11 @@ at_most = click.option(
 @click.option("--no-dashboard", is_flag=True, help="Do not start the dashboard.")
 @at_most
 @click.pass_obj
-def up(call: CliContext, detach: bool, no_flower: bool, no_dashboard: bool, jobs: int | None) -> None:
+def up(call: CliContext, detach: bool, no_flower: bool, no_dashboard: bool, jobs: int | None) -> int:
     """Start the embedded server, a worker for every repository of the file, Flower and the dashboard; or join
     them.
 
+    Then start the services of the file, as coord service start does; the worker takes other todos after that.
     The dashboard needs the extra `[web]`: pip install 'coord[web]'.
     """
     if not call.coord.document.ecosystem.repos:
@@ -61,13 +65,28 @@ def up(call: CliContext, detach: bool, no_flower: bool, no_dashboard: bool, jobs
             "coord init DIR",
         )
     with_dashboard = not no_dashboard and dashboard_is_installed()
-    running = call.coord.local.up(with_flower=not no_flower, with_dashboard=with_dashboard, jobs=jobs)
-    _print_running(running, call)
-    if detach:
+    has_services = bool(call.coord.document.ecosystem.coordination.services)
+    with call.coord.services.first() if has_services else nullcontext():
+        running = call.coord.local.up(with_flower=not no_flower, with_dashboard=with_dashboard, jobs=jobs)
+        _print_running(running, call)
+        code = _start_services(call) if has_services else 0
+    if detach and code != INTERRUPTED:
         call.coord.local.detach()
         click.echo("it stays until: coord down", err=True)
-        return
-    _stay(call.coord.local)
+    elif code != INTERRUPTED:
+        _stay(call)
+    return code
+
+
+def _start_services(call: CliContext) -> int:
+    """Start the services of the file; return the exit code."""
+    from coordination.cli.runs.services import change
+
+    try:
+        return change(call, ServiceStep.START)
+    except Conflict as error:  # another start goes on, perhaps from before everything was killed
+        warn(f"the services are not started here: {error.message}; {error.hint}")
+        return 0
 
 
 def _print_running(running: Running, call: CliContext) -> None:
@@ -79,11 +98,11 @@ def _print_running(running: Running, call: CliContext) -> None:
         click.echo(f"dashboard  {running.dashboard}  sign in with: coord dashboard token add PERSON")
 
 
-def _stay(local: Local) -> None:
+def _stay(call: CliContext) -> None:
     """Wait for a signal, then stop what nobody else needs. Raises CoordinationError if another process
     stops it.
     """
-    stopped = threading.Event()
+    local, stopped = call.coord.local, threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         stopped.set()
@@ -99,21 +118,28 @@ def _stay(local: Local) -> None:
     click.echo("stopping", err=True)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)  # a second one leaves at once
-    _print_stopped(local.leave(), ())
+    services: list[str] = []
+    ended = local.leave(lambda: services.extend(call.coord.services.stop_here()))
+    _print_stopped(ended, services, ())
 
 
 @command()
 @click.pass_obj
 def down(call: CliContext) -> None:
-    """Stop the processes that were started for this file. Live runs continue at the next start."""
+    """Stop the processes that were started for this file: the worker, then the services of this machine in
+    reverse order, then the server. Live runs continue at the next start.
+    """
     runs = call.coord.local.live_runs()
-    stopped = call.coord.local.down()
-    if not stopped:
+    services: list[str] = []
+    stopped = call.coord.local.down(lambda: services.extend(call.coord.services.stop_here()))
+    if not stopped and not services:
         click.echo("nothing was running here", err=True)
-    _print_stopped(stopped, runs)
+    _print_stopped(stopped, services, runs)
 
 
-def _print_stopped(stopped: tuple[Stopped, ...], runs: tuple[str, ...]) -> None:
+def _print_stopped(stopped: tuple[Stopped, ...], services: list[str], runs: tuple[str, ...]) -> None:
+    for name in services:
+        click.echo(f"stopped: service {name}", err=True)
     for one in stopped:
         click.echo(f"stopped: {one.name} (pid {one.pid})", err=True)
     for run in runs:

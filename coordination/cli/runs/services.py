@@ -50,7 +50,7 @@ def start_service(
 
     Exit code 0: all are up. 1: a required one is not. 3: another one is not, or a check has failed.
     """
-    return _change(call, ServiceStep.START, names, phase, dry_run=dry_run, as_json=as_json)
+    return change(call, ServiceStep.START, names, phase, dry_run=dry_run, as_json=as_json)
 
 
 @command()
@@ -63,7 +63,7 @@ def stop_service(call: CliContext, names: tuple[str, ...], dry_run: bool, as_jso
 
     Services that are up and that the file no longer declares are among them.
     """
-    return _change(call, ServiceStep.STOP, names, None, dry_run=dry_run, as_json=as_json)
+    return change(call, ServiceStep.STOP, names, None, dry_run=dry_run, as_json=as_json)
 
 
 @command()
@@ -76,7 +76,7 @@ def restart_service(
     call: CliContext, names: tuple[str, ...], phase: str | None, dry_run: bool, as_json: bool
 ) -> int:
     """Restart the services NAMEs, or all, and what depends on them."""
-    return _change(call, ServiceStep.RESTART, names, phase, dry_run=dry_run, as_json=as_json)
+    return change(call, ServiceStep.RESTART, names, phase, dry_run=dry_run, as_json=as_json)
 
 
 @command()
@@ -128,15 +128,16 @@ def service_logs(call: CliContext, name: str, lines: int) -> None:
         click.echo(spelled(line))
 
 
-def _change(
+def change(
     call: CliContext,
     step: ServiceStep,
-    names: Sequence[str],
-    phase: str | None,
+    names: Sequence[str] = (),
+    phase: str | None = None,
     *,
-    dry_run: bool,
-    as_json: bool,
+    dry_run: bool = False,
+    as_json: bool = False,
 ) -> int:
+    """Change services by a run, follow it, and print its outcome; return the exit code."""
     services = call.coord.services
     prepared = services.prepare(step, names, Phase(phase) if phase else None)
     if dry_run:

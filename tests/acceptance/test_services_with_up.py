@@ -1,0 +1,69 @@
+"""`coord up` and `coord down` start and stop the services of the file."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from coordination.backend.daemon import alive
+from coordination.services.host import ServiceHost
+from tests.stage import Stage
+from tests.waiting import until
+
+UP = ("up", "--detach", "--no-flower")
+
+
+@pytest.fixture
+def stage(new_stage: Callable[[], Stage]) -> Iterator[Stage]:
+    stage = new_stage()
+    yield stage
+    ServiceHost(stage.state).stop_all()
+
+
+def write(stage: Stage, **commands: str) -> None:
+    """Write a file with a todo, and services that each need the one before."""
+    names = list(commands)
+    services: list[dict[str, Any]] = [
+        {"name": name, "repo": "api", "command": command, "depends_on": names[max(0, at - 1) : at]}
+        for at, (name, command) in enumerate(commands.items())
+    ]
+    stage.write([{"id": "TODO-001", "repo": "api"}], services=services)
+
+
+def test_services_come_up_before_other_work_are_adopted_and_stop_in_reverse_order(stage: Stage):
+    sleep = "exec sleep 600"
+    write(stage, first=f"sleep 2; {sleep}", second=sleep, third=sleep)
+    begun = stage.begin(*UP)
+    begun.says("run ")
+    swept = stage.sweep().json
+    assert begun.done().code == 0
+    (last,) = (run for run in stage.ok("list-runs", "--json").json if run["plan_id"] == "service:start")
+    assert swept["todos"][0]["started_at"] >= stage.run(last["run_id"])["finished_at"]
+
+    host = ServiceHost(stage.state)
+    pids = {name: one.pid for name, one in host.states().items()}
+    stage.kill("server")
+    stage.kill("worker")
+    record = host.supervisor.running()
+    assert record
+    os.kill(record.pid, signal.SIGKILL)
+    until(lambda: not alive(record))
+    stage.ok(*UP)
+    assert {name: one.pid for name, one in host.states().items()} == pids
+
+    down = stage.ok("down").err
+    assert [line for line in down.splitlines() if "service" in line] == [
+        f"stopped: service {name}" for name in ("third", "second", "first")
+    ]
+    assert not any(host.daemon(name).running() for name in pids)
+
+
+def test_up_stays_and_tells_a_failed_service(stage: Stage):
+    write(stage, broken="exit 3")
+    assert stage.coord(*UP).code == 3
+    assert stage.sweep().code == 0
+    stage.ok("down")
