@@ -46,6 +46,29 @@ def ask_git(
     return answer.stdout.strip() if answer.returncode in codes else ""
 
 
+def why_unusable(checkout: Path) -> str:
+    """Return why git cannot use a folder as a repository; empty if it can. Reads what git reads to find a
+    repository, without a process.
+    """
+    git = checkout / ".git"
+    try:
+        if git.is_file():  # of a worktree or a submodule
+            text = git.read_text(errors="replace").strip()
+            git = (checkout / text.removeprefix("gitdir:").strip()).resolve()
+        elif not git.is_dir():
+            git = checkout  # bare
+        head = (git / "HEAD").read_text(errors="replace").strip()
+    except FileNotFoundError:
+        return f"{checkout} is no git repository"
+    except OSError as error:
+        return f"git cannot use {checkout}: {error.strerror or error}"
+    if not head.startswith("ref: refs/") and COMMIT.fullmatch(head) is None:
+        return f"git cannot use {checkout}: its HEAD is damaged"
+    if not any((place / "objects").is_dir() for place in (git, git.parent.parent)):
+        return f"git cannot use {checkout}: it has no objects"
+    return ""
+
+
 PIECE = 1 << 16
 SEEN = "refs/coord/remote"
 """The tips that were last seen at the remote: where a run begins that cannot reach it."""

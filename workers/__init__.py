@@ -15,6 +15,7 @@
 | `signed_results` | signed results, and the check of those that a todo builds on |
 | `leases` `local_liveness` `notifications` | background services: heartbeats, dead local workers, wake-ups |
 | `history_service` | edits of the file into the stream of events, and the stream into the history |
+| `health/` | the health monitor, looks at remotes, recoveries as runs |
 | `results_writer` | results of runs that nobody follows, written into ecosystem.yaml |
 | `expiry` | tells of keys, credentials and certificates that expire soon |
 | `config` `served` `file_watch` | start configuration; repositories served now; changes of ecosystem.yaml |

@@ -41,6 +41,7 @@ from workers.cleanup.jobs import AutoCleanup, CleanupJobs
 from workers.config import WorkerConfig
 from workers.delivery import DeliveryHandler
 from workers.expiry import ExpiryWatch
+from workers.health.parts import HealthParts
 from workers.history_service import HistoryService
 from workers.leases import Leases
 from workers.local_liveness import LocalLiveness
@@ -140,7 +141,9 @@ class Container:
         if file is None:
             return ()
         results = settings.write_back is not WriteBack.NONE
+        health = HealthParts(self.config, self.redis, self.keys, self.worker, self.served)
         return (
+            *health.services,
             *([ResultsWriter(self.store, file, self.order_check.confirm_outcome)] if results else ()),
             HistoryService(self.redis, self.keys, file, settings),
         )

@@ -18,6 +18,7 @@ import redis
 from coordination.backend.keys import member
 from coordination.background import BackgroundService
 from coordination.errors import Conflict
+from coordination.git import why_unusable
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
@@ -132,11 +133,18 @@ class Leases(BackgroundService):
         places = {repo: str(path) for repo, path in self._served.items()}
         facts = {"repos": tuple(places), "places": places, "jobs": self._served.jobs}
         unfit = {repo: why for repo in places if (why := self._served.unfit(repo))}
+        broken = {
+            repo: why
+            for repo, path in self._served.items()
+            if repo not in unfit and (why := why_unusable(path))
+        }
         shortage = self._served.disk_shortage()
         if shortage and shortage != self._shortage:
             logger.warning("%s: no todo starts until there is more room", shortage)
         self._shortage = shortage
-        current = {**facts, "unfit": unfit, "short": shortage, "clock_offset_ms": offset_ms}
+        current = {
+            **facts, "unfit": unfit, "broken": broken, "short": shortage, "clock_offset_ms": offset_ms
+        }  # fmt: skip
         current["services"] = {repo: text for repo, text in states_of(self._state).items() if repo in places}
         self._presence.say(self._worker.model_copy(update=current), now_ms, self._beat)
 

@@ -84,6 +84,7 @@ LUA_NAMES: Mapping[str, str] = {
     "half_undone": "half-undone",
     "unwritten": "unwritten:",
     "fence": "fence",
+    "disconnected": "disconnected",
     "leases": "leases",
     "timers": "timers",
     "events": "events",
@@ -259,6 +260,10 @@ class Keys:
         self.served = f"{namespace}:{LUA_NAMES['served']}"
         self.envelope = f"{namespace}:{LUA_NAMES['envelope']}"
         self.errands = f"{namespace}:errands"
+        self.health = f"{namespace}:health"
+        self.health_monitor = f"{namespace}:health-monitor"
+        self.health_remotes = f"{namespace}:health-remotes"
+        self.disconnected = f"{namespace}:{LUA_NAMES['disconnected']}"
         self.commits = f"{namespace}:{LUA_NAMES['commits']}"
         self.change_sets = f"{namespace}:{LUA_NAMES['change_sets']}"
         self.all_requests = f"{namespace}:restricted:*:requests"

@@ -119,18 +119,18 @@ class BreakerManager:
     @contextmanager
     def _called(self, name: str, ttl: timedelta, counts: Counts, policy: Policy) -> Iterator[None]:
         who = uuid.uuid4().hex
-        probes = self._allowed(name, who, ttl)
+        probes = self.allow(name, who, ttl)
         try:
             yield
         except counts as error:
-            self._record(name, who, "failed", policy, f"{type(error).__name__}: {error}")
+            self.record(name, who, "failed", policy, f"{type(error).__name__}: {error}")
             raise
         except BaseException:
             if probes:
-                self._record(name, who, "gave_up", policy)
+                self.record(name, who, "gave_up", policy)
             raise
         if probes:
-            self._record(name, who, "succeeded", policy)
+            self.record(name, who, "succeeded", policy)
 
     def list(self) -> tuple[Breaker, ...]:
         """Return the breakers that are not at rest: not closed, or with a failure in the window; those not
@@ -172,8 +172,8 @@ class BreakerManager:
     def close(self) -> None:
         self._line.close()
 
-    def _allowed(self, name: str, who: str, ttl: timedelta) -> bool:
-        """Return whether the caller is the probe. Raises BreakerOpen."""
+    def allow(self, name: str, who: str, ttl: timedelta) -> bool:
+        """Return whether the caller is the probe, which has to `record` its result. Raises BreakerOpen."""
         if not isinstance(ttl, timedelta) or ttl < MS:
             raise UsageError(f"invalid ttl: {ttl}", "give a duration of 1 ms or longer")
         word, *held_up = self._step("allow", name, who, _here(), ttl // MS)
@@ -186,8 +186,11 @@ class BreakerManager:
             )
         return bool(word == "probe")
 
-    def _record(self, name: str, who: str, verdict: str, policy: Policy, why: str = "") -> None:
-        self._step("record", name, who, verdict, why, *policy.figures)
+    def record(self, name: str, who: str, verdict: str, policy: Policy | None = None, why: str = "") -> None:
+        """Record the result of a call that began with `allow`: `succeeded`, `failed` or `gave_up`. A result
+        counts once for each `who`.
+        """
+        self._step("record", name, who, verdict, why, *(policy or self._policy).figures)
 
     def _step(self, step: str, *args: Word) -> Any:
         return self._line(f"breaker/{step}", [self._keys.head], args)

@@ -54,6 +54,9 @@ LASTING: Mapping[str, str] = {
     "credential.read": "A worker read a credential; the subject is its name, `todo` the todo that "
     "gets it, or `git` for its own git commands.",
     "redis.restarted": "Redis was restarted.",
+    "health.changed": "The health of a repository, remote, service or disk changed: `was`, `state`, "
+    "`required`.",
+    "health.given_up": "Something that failed is not recovered any more: five recoveries were in vain.",
     "access.granted": "`actor`, a principal of the trust file, did something that needs a right: "
     "`operation`, `right`, `key`; under emergency access also `break_glass` and `reason`.",
     "access.refused": "An operation was refused; the title says why.",

@@ -1,4 +1,4 @@
-"""The health of a subject: a repository, its remote, a service, a host's disks, a queue."""
+"""The health of a subject: a repository, its remote, a service, a host's disks."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class Kind(Word):
     """Kinds of subjects."""
 
     REPO = "repo"
-    """A repository: its folder and git on each host that serves it, and a living worker."""
+    """A repository: its folder and git on each host that serves it, and a living worker, and a
+    queue that does not grow.
+    """
     REMOTE = "remote"
     """The remote of a repository."""
     SERVICE = "service"
     DISK = "disk"
     """Free space on a host."""
-    QUEUE = "queue"
-    """The messages of a repository that no worker has taken."""
 
 
 class HealthState(Word):

@@ -30,6 +30,8 @@ START = "start"
 """Held while a run is submitted."""
 LEADER = "keeper"
 """Held by the maintenance leader."""
+HEALTH = "health"
+"""Held by the worker that watches the health of all."""
 SWEEPER = "sweeper"
 """Held by the process that removes the entries of dead processes."""
 RESULT = "cache:"
@@ -191,4 +193,4 @@ def holder_words(request: Mapping[str, str]) -> str:
 
 def is_internal(name: str) -> bool:
     """Tell whether coord takes the lock of this name for itself."""
-    return name in (START, LEADER, SWEEPER) or name.startswith((RESULT, COMPUTED))
+    return name in (START, LEADER, HEALTH, SWEEPER) or name.startswith((RESULT, COMPUTED))

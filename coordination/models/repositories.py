@@ -61,6 +61,10 @@ class Repo(Foreign):
     """Sandbox of todos that declare none."""
     forge: ForgeRule | None = None
     """None: as its `url` says."""
+    recover: Command | None = None
+    """Brings the repository back when it has failed; executed in its folder."""
+    owner: Text | None = None
+    """Person or team that is told when the repository cannot be recovered."""
 
     def check(self, name: str | None) -> Check | None:
         """Return the declared check of this name, or the only one; None if there is none."""

@@ -120,6 +120,8 @@ class ServiceAction(Record):
     """Its declaration; only a start and a restart need it."""
     lines: Annotated[Count, Field(ge=1)] | None = None
     """Number of lines of its log that are asked for."""
+    if_wanted: Annotated[bool, Field(strict=True)] = False
+    """Change nothing where the service is not to be up any more: a stop wins over a recovery."""
 
 
 class IntegrationCheck(Record):

@@ -47,6 +47,8 @@ class Worker(BaseModel):
     """The folder on the host for worktrees and logs."""
     unfit: Mapping[str, str] = {}
     """Repository → the reason why it cannot be worked on there at present."""
+    broken: Mapping[str, str] = {}
+    """Repository → the reason why git cannot use its folder there."""
     short: str = ""
     """Reason why it begins no todo at present: too little free disk space. Compensations go on, because they
     free space.

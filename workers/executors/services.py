@@ -45,6 +45,9 @@ def carry_out(
     if action.step is ServiceStep.LOGS:
         return _log(host, name, action.lines or 1)
     before = host.wanted().get(name)
+    if action.if_wanted and before is None:
+        say("it was stopped in the meantime, and stays so")
+        return AttemptOutcome(kind=OutcomeKind.SUCCEEDED)
     status: ServiceStatus | None
     if action.step is ServiceStep.STOP or service is None:
         status = host.stop(name, ends)

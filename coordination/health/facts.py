@@ -1,0 +1,172 @@
+"""Facts about an ecosystem at a moment, the subjects that follow from them, and one look at each; pure.
+
+The leader's machine cannot see the disks of others: workers tell their folders and disks with each heartbeat,
+and their remotes every five minutes; supervisors tell their services.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from coordination.health.records import Kind, Look, Subject
+from coordination.health.store import RemoteReport
+from coordination.models import Ecosystem, Repo, Service
+from coordination.runs.presence import Worker
+
+REMOTE_EVERY_S = 300.0
+"""Time between two looks at a remote."""
+TOLD_WITHIN_S = 3 * REMOTE_EVERY_S
+"""Age of a report on a remote after which it says nothing."""
+GROWS_FOR_S = 300.0
+GROWS_BY = 10
+"""A queue grows if it has so many messages more than GROWS_FOR_S ago, and was never shorter in between."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceReport:
+    """The state of a service that is to be up, as the supervisor of its host tells it."""
+
+    name: str
+    repo: str
+    host: str
+    state: str
+    """A state of `services.host.ServiceState`."""
+    why: str = ""
+    latency_s: float | None = None
+
+
+WORKS = ("healthy", "starting", "recovering", "shutting_down")
+"""States of a service in which its supervisor does what is to be done."""
+SILENT = ("unreachable",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    now: float
+    workers: tuple[Worker, ...] = ()
+    services: Mapping[str, ServiceReport] = field(default_factory=dict)
+    """Services that are to be up."""
+    remotes: Mapping[str, tuple[RemoteReport, ...]] = field(default_factory=dict)
+    growing: Mapping[str, str] = field(default_factory=dict)
+    """Repository → how its queue grows."""
+    disconnected: Collection[str] = ()
+
+
+def subjects_of(declared: Ecosystem, facts: Facts) -> Iterator[Subject]:
+    """Yield all subjects. A repository is required where a required service that is to be up is of it."""
+    services = {one.name: one for one in declared.coordination.services}
+    wanted = [services[name] for name in facts.services if name in services]
+    required = {one.repo for one in wanted if one.required}
+    for repo in declared.repos:
+        connected = repo.name not in facts.disconnected
+        yield Subject(
+            kind=Kind.REPO,
+            name=repo.name,
+            repo=repo.name,
+            required=repo.name in required,
+            recoverable=repo.recover is not None,
+            connected=connected,
+        )
+        if repo.url is not None:
+            yield Subject(kind=Kind.REMOTE, name=repo.name, repo=repo.name, connected=connected)
+    for service in wanted:
+        yield _of_service(service, facts)
+    for host in sorted({worker.host for worker in facts.workers}):
+        yield Subject(kind=Kind.DISK, name=host)
+
+
+def _of_service(service: Service, facts: Facts) -> Subject:
+    return Subject(
+        kind=Kind.SERVICE,
+        name=service.name,
+        repo=service.repo,
+        required=service.required,
+        recoverable=True,
+        connected=service.repo not in facts.disconnected,
+    )
+
+
+def look_at(subject: Subject, facts: Facts) -> Look:
+    """Return what the facts say of a subject."""
+    match subject.kind:
+        case Kind.REPO:
+            return _repo(subject.name, facts)
+        case Kind.REMOTE:
+            return _remote(subject.name, facts)
+        case Kind.SERVICE:
+            return _service(facts.services.get(subject.name))
+        case Kind.DISK:
+            return _disk(subject.name, facts)
+
+
+def _repo(repo: str, facts: Facts) -> Look:
+    serving = [worker for worker in facts.workers if repo in worker.repos]
+    method = f"worker on {', '.join(sorted({one.host for one in serving}))}" if serving else "workers"
+    if not serving:
+        return Look(healthy=False, why="no living worker serves it", method=method, told=False)
+    broken = {w.host: w.unfit.get(repo) or w.broken.get(repo, "") for w in serving}
+    whys = [f"on host {host} {why}" for host, why in sorted(broken.items()) if why]
+    if grows := facts.growing.get(repo):
+        whys.append(grows)
+    return Look(healthy=not whys, why="; ".join(whys), method=method)
+
+
+def _remote(repo: str, facts: Facts) -> Look:
+    serving = {worker.host for worker in facts.workers if repo in worker.repos}
+    reports = [one for one in facts.remotes.get(repo, ()) if one.host in serving]
+    fresh = [one for one in reports if facts.now - one.at < TOLD_WITHIN_S]
+    method = "git ls-remote"
+    if not fresh:  # the first look at it is still to come, or its worker is gone: that is a fault of the repo
+        return Look(healthy=True, method=method)
+    latency_s = max(one.latency_s for one in fresh)
+    bad = [f"from host {one.host}: {one.why}" for one in fresh if not one.healthy]
+    return Look(
+        healthy=not bad, why="; ".join(bad), method=method, latency_s=latency_s, told=not bad, tried=True
+    )
+
+
+def _service(report: ServiceReport | None) -> Look:
+    if report is None:  # it was stopped since the subjects were listed
+        return Look(healthy=True)
+    method = f"supervisor on {report.host}"
+    why = f"{report.state} on host {report.host}: {report.why}"
+    healthy = report.state in WORKS
+    return Look(
+        healthy=healthy,
+        why="" if healthy else why,
+        method=method,
+        latency_s=report.latency_s,
+        told=report.state not in SILENT,
+    )
+
+
+def _disk(host: str, facts: Facts) -> Look:
+    short = sorted({worker.short for worker in facts.workers if worker.host == host and worker.short})
+    return Look(healthy=not short, why="; ".join(short), method="worker")
+
+
+class QueueWatch:
+    """Remembers the lengths of queues, and tells which grow."""
+
+    def __init__(self) -> None:
+        self._begun: defaultdict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))
+        self._last: dict[str, int] = {}
+
+    def growing(self, lengths: Mapping[str, int], now: float) -> Mapping[str, str]:
+        """Return repository → how its queue grows. `lengths`: repository → its messages."""
+        found: dict[str, str] = {}
+        for repo, length in lengths.items():
+            if repo not in self._last or length < self._last[repo] or not length:
+                self._begun[repo] = (now, length)
+            self._last[repo] = length
+            began, first = self._begun[repo]
+            if now - began >= GROWS_FOR_S and length - first >= GROWS_BY:
+                found[repo] = f"its queue grows: {first} messages, {length} after {now - began:.0f} s"
+        return found
+
+
+def repo_of(declared: Ecosystem, name: str) -> Repo | None:
+    """Return the declared repository of this name."""
+    return next((one for one in declared.repos if one.name == name), None)

@@ -1,0 +1,273 @@
+"""The monitor: one worker looks at all subjects, writes their records, and begins their recoveries.
+
+Every worker that has the file runs it; the one that holds the lock `health` acts, and checks its fence before
+it writes. Each round renews the lock, so that a monitor that hangs loses it. A recovery is a run, whose id
+its record names: the next leader follows that run. If a leader dies between the start of a run and the record
+of it, the next leader's run is refused as a conflict, as long as that one goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Protocol
+
+import redis
+
+from coordination.background import BackgroundService
+from coordination.breakers.manager import BreakerManager
+from coordination.breakers.records import BreakerState
+from coordination.errors import BreakerOpen, Conflict, CoordinationError, LockError, StaleFence, Unreachable
+from coordination.events.records import append_args, one_line
+from coordination.events.stream import EventStream
+from coordination.health.facts import look_at, subjects_of
+from coordination.health.records import Health, HealthState
+from coordination.health.sources import FactSource, Gathered
+from coordination.health.store import HealthStore, Monitor
+from coordination.health.timetable import Timetable
+from coordination.locks import Lock, LockManager
+from coordination.locks.request import HEALTH
+
+TICK_S = 0.5
+LEAD_TTL = timedelta(seconds=5)
+GATHER_S = 2.0
+"""Time after which the facts are gathered again."""
+RECOVERY_S = 300.0
+"""Time after which a recovery that has not ended is cancelled and vain."""
+BUSY_S = 10.0
+"""Time after which a recovery is tried again where a person changes the service."""
+
+logger = logging.getLogger(__name__)
+
+
+class Recoveries(Protocol):
+    """Starts recoveries as runs."""
+
+    def begin(self, record: Health) -> str:
+        """Start the recovery; return its run. Raises Conflict where another run changes the subject,
+        CoordinationError where it cannot be started.
+        """
+
+    def outcome(self, run: str) -> str | None:
+        """Return why the run was vain, "" if it has done its work, None while it goes on."""
+
+    def cancel(self, run: str) -> None: ...
+
+    def tell(self, record: Health) -> None:
+        """Tell the repository's inbox and its owner that it is given up."""
+
+
+@dataclass(kw_only=True)
+class Round:
+    """Subjects by what one round did with them."""
+
+    looked_at: int = 0
+    changed: list[str] = field(default_factory=list)
+    begun: list[str] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+
+
+class HealthMonitor(BackgroundService):
+    name = "health"
+    interval_s = TICK_S
+
+    def __init__(
+        self,
+        store: HealthStore,
+        source: FactSource,
+        events: EventStream,
+        locks: LockManager,
+        breakers: BreakerManager,
+        recoveries: Recoveries,
+        *,
+        label: str,
+        lease: timedelta,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__()
+        self._store, self._source, self._events = store, source, events
+        self._locks, self._breakers, self._recoveries = locks, breakers, recoveries
+        self._label, self._lease_s, self._clock = label, lease.total_seconds(), clock
+        self._guard = locks.guard(HEALTH)
+        self._lock: Lock | None = None
+        self._table = Timetable()
+        self._written: dict[str, Health] = {}
+        self._gathered: Gathered | None = None
+        self._gather_at = 0.0
+
+    def run_once(self) -> Round:
+        """Do one round if this worker leads; return what it did."""
+        done, now = Round(), self._clock()
+        if not self._leads(now):
+            return done
+        self._gather(now)
+        self._look(done, now)
+        self._follow_recoveries(done, now)
+        self._begin_recoveries(done, now)
+        self._write(done, now)
+        return done
+
+    def failed(self, error: Exception) -> float:
+        if isinstance(error, StaleFence):
+            self._lock = None
+        elif isinstance(error, redis.RedisError | Unreachable):
+            logger.warning("Redis does not answer the health monitor: %s", error)
+            self._table.redis_was_away(self._clock(), self._lease_s)
+        elif isinstance(error, CoordinationError):  # the file is being edited, say
+            logger.warning("health is not looked at: %s", error)
+        else:
+            return super().failed(error)
+        self._gather_at = 0.0
+        return self.interval_s
+
+    def finish(self) -> None:
+        if self._lock is not None:
+            with suppress(LockError):
+                self._lock.release()
+
+    def _leads(self, now: float) -> bool:
+        if self._lock is not None and self._lock.renew():
+            return True
+        try:
+            self._lock = self._locks.acquire(
+                HEALTH, ttl=LEAD_TTL, wait=timedelta(0), owner=self._label, keep=False
+            )
+        except LockError:
+            self._lock = None
+            return False
+        records = self._store.records()
+        self._table, self._written = Timetable(records), {one.id: one for one in records}
+        # A leader changes also because Redis was away.
+        self._table.redis_was_away(now, self._lease_s)
+        self._gather_at = 0.0
+        return True
+
+    def _gather(self, now: float) -> None:
+        if now < self._gather_at:
+            return
+        server = self._gathered.server if self._gathered else ""
+        self._gathered = self._source.gather(now)
+        if server and self._gathered.server != server:
+            self._table.redis_was_away(now, self._lease_s)
+        self._table.watch(subjects_of(self._gathered.declared, self._gathered.facts), now)
+        names = {breaker_of(subject): subject for subject in self._table.records}
+        tripped = {one.name: one.state for one in self._breakers.list() if one.name in names}
+        self._table.breakers({names[name]: state for name, state in tripped.items()})
+        self._gather_at = now + GATHER_S
+
+    def _look(self, done: Round, now: float) -> None:
+        if self._gathered is None:
+            return
+        facts = self._gathered.facts
+        for subject in self._table.due(now):
+            look = look_at(self._table.records[subject].subject, facts)
+            record = self._table.take(subject, look, now, now)
+            done.looked_at += 1
+            if record is None:
+                continue
+            if record.failures and not look.healthy:
+                self._breakers.record(breaker_of(subject), uuid.uuid4().hex, "failed", why=look.why)
+            elif record.verdict is HealthState.HEALTHY and record.breaker is not BreakerState.CLOSED:
+                self._close_breaker(subject)
+
+    def _close_breaker(self, subject: str) -> None:
+        with suppress(BreakerOpen):
+            if self._breakers.allow(breaker_of(subject), subject, timedelta(seconds=RECOVERY_S)):
+                self._breakers.record(breaker_of(subject), subject, "succeeded")
+
+    def _follow_recoveries(self, done: Round, now: float) -> None:
+        going_on = {one.id: one for one in self._table.under_recovery()}
+        for subject, before in self._written.items():
+            known = self._table.records.get(subject)
+            if before.recovery_from is not None and (known is None or not known.subject.connected):
+                self._recoveries.cancel(before.run)  # a person has stopped the service, or disconnected it
+        for subject, record in going_on.items():
+            why = self._recoveries.outcome(record.run)
+            if why is None and now - (record.recovery_from or now) > RECOVERY_S:
+                self._recoveries.cancel(record.run)
+                why = f"its recovery has not ended within {RECOVERY_S:g} s: coord show-run {record.run}"
+            if why is not None:
+                self._ended(done, subject, why, now)
+
+    def _begin_recoveries(self, done: Round, now: float) -> None:
+        for subject in self._table.may_recover(now):
+            record = self._table.records[subject]
+            try:
+                self._breakers.allow(breaker_of(subject), subject, timedelta(seconds=RECOVERY_S))
+            except BreakerOpen as refused:
+                until = refused.retry_at.timestamp() if refused.retry_at else now + BUSY_S
+                self._table.recovery_refused(subject, now, until)
+                continue
+            self._guard.check(self._fence)
+            try:
+                run = self._recoveries.begin(record)
+            except Conflict as conflict:
+                logger.info("%s is not recovered now: %s", subject, conflict.message)
+                self._breakers.record(breaker_of(subject), subject, "gave_up")
+                self._table.recovery_refused(subject, now, now + BUSY_S)
+                continue
+            except CoordinationError as error:
+                if isinstance(error, Unreachable):
+                    raise
+                self._table.recovery_began(subject, "", now)
+                self._ended(done, subject, f"cannot be recovered: {error.message}", now)
+                continue
+            logger.warning("%s is %s (%s): recovery %s", subject, record.verdict, record.why, run)
+            self._table.recovery_began(subject, run, now)
+            done.begun.append(subject)
+
+    def _ended(self, done: Round, subject: str, why: str, now: float) -> None:
+        self._table.recovery_ended(subject, why, now)
+        done.ended.append(subject)
+        if why:
+            logger.warning("the recovery of %s was vain: %s", subject, why)
+            self._breakers.record(breaker_of(subject), subject, "failed", why=why)
+
+    def _write(self, done: Round, now: float) -> None:
+        """Write what has changed, with an event for each new state."""
+        current = dict(self._table.records)
+        changed = [one for name, one in current.items() if self._written.get(name) != one]
+        removed = self._written.keys() - current.keys()
+        self._guard.check(self._fence)
+        self._store.write(changed, removed, Monitor(at=now, worker=self._label))
+        rows = []
+        for record in changed:
+            before = self._written.get(record.id)
+            was = before.state if before else HealthState.HEALTHY
+            if was is not record.state:
+                done.changed.append(record.id)
+                rows.append(_event("health.changed", record, was))
+            if record.given_up and not (before and before.given_up):
+                rows.append(_event("health.given_up", record, was))
+                self._recoveries.tell(record)
+        self._written = current
+        if rows:
+            self._events.append_all(rows)
+
+    @property
+    def _fence(self) -> int:
+        return self._lock.fence if self._lock is not None else 0
+
+
+def breaker_of(subject: str) -> str:
+    """Return the name of the breaker of a subject's recovery: `action:recover.service.web`."""
+    kind, _, name = subject.partition(":")
+    return f"action:recover.{kind}.{name}"[: len("action:") + 100]
+
+
+def _event(kind: str, record: Health, was: HealthState) -> list[str]:
+    subject = record.subject
+    required = "yes" if subject.required else "no"
+    return append_args(
+        kind,
+        subject.id,
+        run=record.run if kind == "health.given_up" else "",
+        repos=(subject.repo,) if subject.repo else (),
+        title=one_line(record.why),
+        data={"was": was, "state": record.state, "required": required},
+    )

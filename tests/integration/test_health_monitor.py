@@ -1,0 +1,255 @@
+"""The health monitor on a real Redis, in simulated time: leaders, recoveries, stops, remotes that hang."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from coordination.breakers.manager import BreakerManager
+from coordination.errors import Conflict
+from coordination.events.stream import EventStream
+from coordination.health.facts import ServiceReport
+from coordination.health.monitor import HealthMonitor, Round
+from coordination.health.records import Health, HealthState, Overall, overall
+from coordination.health.sources import FactSource
+from coordination.health.store import HealthStore
+from coordination.locks import LockManager, Owner
+from coordination.models import Coordination, Ecosystem, Repo, Service
+from coordination.runs.presence import Presence, Worker
+from coordination.runs.store import RunStore
+from tests.waiting import until
+from workers.health import remotes
+from workers.health.remotes import RemoteLooks
+
+LEASE = timedelta(seconds=15)
+REPO = Repo(name="api", url="https://example.org/api.git", owner="person:ann")
+WEB = Service(name="web", repo="api", command="serve", required=True)
+HEALTHY = ServiceReport(name="web", repo="api", host="h1", state="healthy")
+FAILED = replace(HEALTHY, state="failed", why="it ended with 1")
+
+
+class Fake:
+    """Recoveries that end as told, and the states of services."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.outcomes: dict[str, str] = {}
+        self.cancelled: list[str] = []
+        self.told: list[str] = []
+        self.busy = False
+        self.reports: list[ServiceReport] = [HEALTHY]
+
+    def begin(self, record: Health) -> str:
+        if self.busy:
+            raise Conflict("run r9 executes service.web")
+        self.begun.append(record.id)
+        return f"run-{len(self.begun)}"
+
+    def outcome(self, run: str) -> str | None:
+        return self.outcomes.get(run)
+
+    def cancel(self, run: str) -> None:
+        self.cancelled.append(run)
+
+    def tell(self, record: Health) -> None:
+        self.told.append(record.id)
+
+
+class Scene:
+    """Monitors of several workers, with one clock."""
+
+    def __init__(self, store: RunStore) -> None:
+        self.store, self.now = store, time.time()
+        self.fake = Fake()
+        self.health = HealthStore(store.redis, store.keys)
+        self.declared = Ecosystem(repos=(REPO,), coordination=Coordination(services=(WEB,)))
+        self.first, self.second = self.monitor("one"), self.monitor("two")
+        self.serve()
+
+    def monitor(self, label: str) -> HealthMonitor:
+        redis, keys = self.store.redis, self.store.keys
+        owner = Owner(host=label, pid=1, started="now", thread=1)
+        return HealthMonitor(
+            self.health,
+            FactSource(redis, keys, lambda: self.declared, self._reports),
+            EventStream(redis, keys.namespace),
+            LockManager(redis, keys.namespace, owner=owner),
+            BreakerManager(redis, keys.namespace),
+            self.fake,
+            label=label,
+            lease=LEASE,
+            clock=lambda: self.now,
+        )
+
+    def _reports(self) -> Iterable[ServiceReport]:
+        return self.fake.reports
+
+    def serve(self, **facts: object) -> None:
+        worker = Worker(id="coord-1@h1", host="h1", pid=1, version="1", repos=("api",), jobs=1)
+        told = worker.model_copy(update=facts)
+        Presence(self.store.redis, self.store.keys).say(told, self.store.now_ms(), timedelta(hours=1))
+
+    def pass_s(self, seconds: float, monitor: HealthMonitor | None = None) -> list[Round]:
+        """Let the time pass in rounds of half a second."""
+        rounds, end = [], self.now + seconds
+        while self.now < end:
+            rounds.append((monitor or self.first).run_once())
+            self.now += 0.5
+        return rounds
+
+    def record(self, subject: str = "service:web") -> Health:
+        return next(one for one in self.health.records() if one.id == subject)
+
+    def events(self, kind: str) -> list[str]:
+        found = EventStream(self.store.redis, "test").latest(100, lambda event: event.kind == kind)
+        return [f"{event.subject} {event.data['state']}" for event in found]
+
+    def die(self) -> None:
+        """The first monitor hangs, and loses the lock."""
+        self.store.redis.delete(self.store.keys.locks.holder("lock:health"))
+        LockManager(self.store.redis, "test").release_all("one", force=True)
+
+
+@pytest.fixture
+def scene(store: RunStore) -> Scene:
+    scene = Scene(store)
+    scene.pass_s(LEASE.total_seconds() + 30)
+    return scene
+
+
+def test_a_service_that_fails_is_recovered_once_and_healthy_again(scene: Scene):
+    scene.fake.reports = [FAILED]
+    scene.pass_s(50)
+    assert (scene.record().state, scene.fake.begun) == (HealthState.RECOVERING, ["service:web"])
+    scene.pass_s(60)
+    assert scene.fake.begun == ["service:web"]
+
+    scene.fake.reports, scene.fake.outcomes = [HEALTHY], {"run-1": ""}
+    scene.pass_s(5)
+    record = scene.record()
+    assert (record.state, record.recovered, record.vain) == (HealthState.HEALTHY, 1, 0)
+    states = ("degraded", "failed", "recovering", "healthy")
+    assert scene.events("health.changed") == [f"service:web {state}" for state in states if state != "failed"]
+
+
+def test_it_is_given_up_after_five_vain_recoveries_and_people_are_told_once(scene: Scene):
+    scene.fake.reports = [FAILED]
+    scene.fake.outcomes = {f"run-{n}": "it does not start" for n in range(1, 10)}
+    for _ in range(12):
+        BreakerManager(scene.store.redis, "test").list()
+        for breaker in BreakerManager(scene.store.redis, "test").list():  # Redis' clock does not pass
+            BreakerManager(scene.store.redis, "test").reset(breaker.name)
+        scene.pass_s(125)
+
+    assert len(scene.fake.begun) == 5
+    assert (scene.fake.told, scene.record().given_up) == (["service:web"], True)
+    assert scene.events("health.given_up") == ["service:web failed"]
+    assert overall(scene.health.records()) is Overall.CRITICAL
+
+
+def test_the_next_leader_follows_the_recovery_of_the_one_that_was_killed(scene: Scene):
+    scene.fake.reports = [FAILED]
+    scene.pass_s(50)
+    assert len(scene.fake.begun) == 1
+    scene.die()
+    scene.pass_s(60, scene.second)
+    assert (len(scene.fake.begun), scene.record().run) == (1, "run-1")
+
+    scene.fake.reports, scene.fake.outcomes = [HEALTHY], {"run-1": ""}
+    scene.pass_s(5, scene.second)
+    assert scene.record().recovered == 1
+
+
+def test_a_stop_ends_the_recovery_and_begins_no_other(scene: Scene):
+    scene.fake.reports = [FAILED]
+    scene.pass_s(50)
+    scene.fake.reports = []
+    scene.pass_s(300)
+
+    assert (scene.fake.cancelled, len(scene.fake.begun)) == (["run-1"], 1)
+    assert {one.id for one in scene.health.records()} == {"repo:api", "remote:api", "disk:h1"}
+
+
+def test_a_disconnected_repository_is_not_recovered(scene: Scene):
+    scene.store.redis.hset(scene.store.keys.disconnected, "api", "{}")
+    scene.fake.reports = [FAILED]
+    scene.pass_s(200)
+    assert (scene.fake.begun, scene.record().state) == ([], HealthState.DISCONNECTED)
+    assert overall(scene.health.records()) is Overall.HEALTHY
+
+
+def test_a_recovery_waits_for_a_person_who_changes_the_service(scene: Scene):
+    scene.fake.busy, scene.fake.reports = True, [FAILED]
+    scene.pass_s(60)
+    assert (scene.fake.begun, scene.record().vain) == ([], 0)
+    scene.fake.busy = False
+    scene.pass_s(15)
+    assert scene.fake.begun == ["service:web"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "subject", "state"),
+    [
+        ({"unfit": {"api": "there is no folder /x"}}, "repo:api", HealthState.FAILED),
+        ({"broken": {"api": "git cannot use /x: its HEAD is damaged"}}, "repo:api", HealthState.FAILED),
+        ({"repos": ()}, "repo:api", HealthState.UNREACHABLE),
+        ({"short": "less than disk_min is free in /x"}, "disk:h1", HealthState.FAILED),
+    ],
+)
+def test_what_workers_tell_is_found(scene: Scene, facts: dict[str, object], subject: str, state: HealthState):
+    scene.serve(**facts)
+    scene.pass_s(50)
+    assert scene.record(subject).state is state
+
+
+def test_a_queue_that_grows_without_pause_makes_its_repository_fail(scene: Scene):
+    queue = scene.store.keys.queue("api")
+    for _ in range(12):
+        scene.store.redis.rpush(queue, "a", "b", "c")
+        scene.pass_s(30)
+    assert "its queue grows" in scene.record("repo:api").why
+
+
+def test_damaged_records_are_written_again(scene: Scene):
+    scene.store.redis.hset(scene.store.keys.health, mapping={"service:web": "{", "repo:api": "\x1b[31m"})
+    scene.die()
+    scene.pass_s(60, scene.second)
+    rows = scene.store.redis.hgetall(scene.store.keys.health)
+    assert json.loads(rows["service:web"])["verdict"] == "healthy"
+    assert len(scene.health.records()) == 4
+
+
+def test_500_remotes_that_hang_do_not_delay_others(
+    store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    hang: Callable[[str], str] = lambda url: "" if "good" in url else time.sleep(0.05) or "hangs"  # noqa: E731
+    monkeypatch.setattr(remotes, "ls_remote", hang)
+    monkeypatch.setattr(remotes, "TRY_AGAIN_S", 0.0)
+    names = [f"r{n}" for n in range(500)] + ["good"]
+    declared = Ecosystem(repos=tuple(Repo(name=name, url=f"https://h/{name}") for name in names))
+    health = HealthStore(store.redis, store.keys)
+    looks = RemoteLooks(health, lambda: declared, dict.fromkeys(names, tmp_path), "h1", every_s=0.5)
+    looks.start()
+    try:
+        until(lambda: len(health.remotes()) == 501)
+    finally:
+        looks.stop()
+    assert [name for name, (report,) in health.remotes().items() if report.healthy] == ["good"]
+
+
+def test_a_remote_that_hangs_is_given_up_in_time_and_one_that_asks_has_answered(tmp_path: Path):
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as listens:
+        port = listens.getsockname()[1]
+        began = time.monotonic()
+        why = remotes.ls_remote(f"http://127.0.0.1:{port}/x.git", timeout_s=0.5)
+    assert "did not answer" in why
+    assert time.monotonic() - began < 3
+    assert remotes.ls_remote(str(tmp_path / "nothing"))
