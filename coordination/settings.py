@@ -60,6 +60,8 @@ class Settings(BaseModel):
     """Time without a heartbeat after which a todo's lease expires and the todo is executed again."""
     heartbeat: Duration = timedelta(seconds=5)
     """Time between two heartbeats with which a worker renews a lease."""
+    health_interval: Duration = timedelta(seconds=30)
+    """Longest time between two looks at the health of a repository, a service or a disk."""
     lost_leases: Annotated[int, Field(ge=1)] = 3
     """Number of times that a todo may lose its worker before it fails."""
     reaper: bool = True

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import redis
 
@@ -133,11 +134,8 @@ class Leases(BackgroundService):
         places = {repo: str(path) for repo, path in self._served.items()}
         facts = {"repos": tuple(places), "places": places, "jobs": self._served.jobs}
         unfit = {repo: why for repo in places if (why := self._served.unfit(repo))}
-        broken = {
-            repo: why
-            for repo, path in self._served.items()
-            if repo not in unfit and (why := why_unusable(path))
-        }
+        fit = (repo for repo in places if repo not in unfit)
+        broken = {repo: why for repo in fit if (why := why_unusable(Path(places[repo])))}
         shortage = self._served.disk_shortage()
         if shortage and shortage != self._shortage:
             logger.warning("%s: no todo starts until there is more room", shortage)

@@ -14,6 +14,7 @@
 | `landing.py` | change sets into the base branches, and out of them again |
 | `requests.py` | pull requests of change sets |
 | `services.py` | services of repositories: start, stop, states |
+| `health.py` | health; repositories disconnected and connected |
 | `planning.py` | order and duration of a plan, preview of a sweep |
 | `messages.py` `machine.py` | messages; doctor, Flower, metrics, ACL users, the first file |
 | `events.py` `subscribers.py` | events: listed, followed; functions that are called with them |

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from coordination.api.checks import QualityChecks
     from coordination.api.commands import Commands
     from coordination.api.generators import Generators
+    from coordination.api.health import HealthOperations
     from coordination.api.landing import Landings
     from coordination.api.planning import Planner
     from coordination.api.requests import Requests
@@ -101,6 +102,13 @@ class Facade(EcosystemAccess):
         from coordination.api.checks import QualityChecks
 
         return QualityChecks(self)
+
+    @cached_property
+    def health(self) -> HealthOperations:
+        """Return the health of all: `coord.health()`, `coord.health("api")`."""
+        from coordination.api.health import HealthOperations
+
+        return HealthOperations(self)
 
     @cached_property
     def services(self) -> Services:

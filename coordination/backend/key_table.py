@@ -21,7 +21,7 @@
 | `<ns>:worker:<id>`       | string | JSON: host, pid, version, repos, places, jobs … | three heartbeats |
 | `<ns>:services`          | hash   | `host repo` → time in ms, JSON of the states of its services | 7 days |
 | `<ns>:health`     | hash   | `repo:x`, `service:x` … → JSON: state, since, last look … | until it is gone |
-| `<ns>:health-monitor`    | string | JSON: the last round of the health monitor, its worker | for ever |
+| `<ns>:health-monitor`    | string | JSON: the last round of the health monitor, its worker | 30 s |
 | `<ns>:health-remotes`    | hash   | `repo host` → JSON: the last look at the remote | until not served |
 | `<ns>:disconnected`      | hash   | repository → JSON: since when, by whom, why | until connected |
 | `<ns>:version`           | string | the version of coord of all workers here | for ever |

@@ -11,6 +11,7 @@ Each command's module is imported when the command is called.
 | `completion.py` | shell completion |
 | `times.py` | times in the zone of the reader |
 | `files.py` `doctor.py` | the file, the demo, the check of everything else |
+| `health.py` | health of repositories and services; repositories disconnected and connected |
 | `locks.py` `messages.py` `context_commands.py` | locks and circuit breakers, messages, shared values |
 | `trust.py` | identity and trust file |
 | `events.py` `history.py` | events, listed and followed; the history of the file, trends |

@@ -69,7 +69,7 @@ def subjects_of(declared: Ecosystem, facts: Facts) -> Iterator[Subject]:
             recoverable=repo.recover is not None,
             connected=connected,
         )
-        if repo.url is not None:
+        if _remote_reports(repo.name, facts):
             yield Subject(kind=Kind.REMOTE, name=repo.name, repo=repo.name, connected=connected)
     for service in wanted:
         yield _of_service(service, facts)
@@ -114,17 +114,27 @@ def _repo(repo: str, facts: Facts) -> Look:
 
 
 def _remote(repo: str, facts: Facts) -> Look:
-    serving = {worker.host for worker in facts.workers if repo in worker.repos}
-    reports = [one for one in facts.remotes.get(repo, ()) if one.host in serving]
-    fresh = [one for one in reports if facts.now - one.at < TOLD_WITHIN_S]
-    method = "git ls-remote"
-    if not fresh:  # the first look at it is still to come, or its worker is gone: that is a fault of the repo
-        return Look(healthy=True, method=method)
-    latency_s = max(one.latency_s for one in fresh)
-    bad = [f"from host {one.host}: {one.why}" for one in fresh if not one.healthy]
+    reports = _remote_reports(repo, facts)
+    bad = [f"from host {one.host}: {one.why}" for one in reports if not one.healthy]
     return Look(
-        healthy=not bad, why="; ".join(bad), method=method, latency_s=latency_s, told=not bad, tried=True
+        healthy=not bad,
+        why="; ".join(bad),
+        method="git ls-remote",
+        latency_s=max((one.latency_s for one in reports), default=None),
+        told=not bad,
+        tried=True,
     )
+
+
+def _remote_reports(repo: str, facts: Facts) -> list[RemoteReport]:
+    """Return the last looks of the hosts that serve the repository. Before the first one, and without a
+    worker, the remote is no subject: nothing can tell of it.
+    """
+    if repo not in facts.remotes:
+        return []
+    serving = {worker.host for worker in facts.workers if repo in worker.repos}
+    fresh = (one for one in facts.remotes[repo] if facts.now - one.at < TOLD_WITHIN_S)
+    return [one for one in fresh if one.host in serving]
 
 
 def _service(report: ServiceReport | None) -> Look:

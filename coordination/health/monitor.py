@@ -26,10 +26,10 @@ from coordination.errors import BreakerOpen, Conflict, CoordinationError, LockEr
 from coordination.events.records import append_args, one_line
 from coordination.events.stream import EventStream
 from coordination.health.facts import look_at, subjects_of
-from coordination.health.records import Health, HealthState
+from coordination.health.records import DOWN, Health, HealthState
 from coordination.health.sources import FactSource, Gathered
 from coordination.health.store import HealthStore, Monitor
-from coordination.health.timetable import Timetable
+from coordination.health.timetable import EVERY_S, Timetable
 from coordination.locks import Lock, LockManager
 from coordination.locks.request import HEALTH
 
@@ -87,12 +87,14 @@ class HealthMonitor(BackgroundService):
         *,
         label: str,
         lease: timedelta,
+        every: timedelta = timedelta(seconds=EVERY_S),
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()
         self._store, self._source, self._events = store, source, events
         self._locks, self._breakers, self._recoveries = locks, breakers, recoveries
         self._label, self._lease_s, self._clock = label, lease.total_seconds(), clock
+        self._every_s = every.total_seconds()
         self._guard = locks.guard(HEALTH)
         self._lock: Lock | None = None
         self._table = Timetable()
@@ -141,7 +143,8 @@ class HealthMonitor(BackgroundService):
             self._lock = None
             return False
         records = self._store.records()
-        self._table, self._written = Timetable(records), {one.id: one for one in records}
+        self._table = Timetable(records, every_s=self._every_s)
+        self._written = {one.id: one for one in records}
         # A leader changes also because Redis was away.
         self._table.redis_was_away(now, self._lease_s)
         self._gather_at = 0.0
@@ -170,7 +173,7 @@ class HealthMonitor(BackgroundService):
             done.looked_at += 1
             if record is None:
                 continue
-            if record.failures and not look.healthy:
+            if record.verdict in DOWN and not look.healthy:
                 self._breakers.record(breaker_of(subject), uuid.uuid4().hex, "failed", why=look.why)
             elif record.verdict is HealthState.HEALTHY and record.breaker is not BreakerState.CLOSED:
                 self._close_breaker(subject)
@@ -238,8 +241,9 @@ class HealthMonitor(BackgroundService):
         rows = []
         for record in changed:
             before = self._written.get(record.id)
-            was = before.state if before else HealthState.HEALTHY
-            if was is not record.state:
+            was = before.state if before else HealthState.UNKNOWN
+            first = was is HealthState.UNKNOWN and record.state is HealthState.HEALTHY
+            if was is not record.state and not first:
                 done.changed.append(record.id)
                 rows.append(_event("health.changed", record, was))
             if record.given_up and not (before and before.given_up):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,6 +27,8 @@ class Kind(Word):
 class HealthState(Word):
     """State of a subject."""
 
+    UNKNOWN = "unknown"
+    """Nothing has looked at it yet."""
     HEALTHY = "healthy"
     DEGRADED = "degraded"
     """The last look failed, and it is looked at again at once."""
@@ -98,7 +100,7 @@ class Health(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     subject: Subject
-    verdict: HealthState = HealthState.HEALTHY
+    verdict: HealthState = HealthState.UNKNOWN
     """State without flapping."""
     since: float
     """Time since which it has this verdict."""
@@ -148,18 +150,11 @@ class Health(BaseModel):
 
 
 def overall(records: Iterable[Health]) -> Overall:
-    """Return the state of all: critical if something required is down, degraded if anything else is."""
-    found = [one for one in records if one.is_down or one.state is HealthState.FLAPPING]
+    """Return the state of all: critical if something required is down, degraded if anything else is, or is
+    not known.
+    """
+    uncertain = (HealthState.FLAPPING, HealthState.UNKNOWN)
+    found = [one for one in records if one.is_down or one.state in uncertain]
     if any(one.subject.required and one.is_down for one in found):
         return Overall.CRITICAL
     return Overall.DEGRADED if found else Overall.HEALTHY
-
-
-def worst(records: Collection[Health]) -> HealthState:
-    """Return the worst state of these; healthy for none."""
-    order = (
-        HealthState.UNREACHABLE, HealthState.FAILED, HealthState.RECOVERING, HealthState.FLAPPING,
-        HealthState.DEGRADED, HealthState.DISCONNECTED,
-    )  # fmt: skip
-    states = {one.state for one in records}
-    return next((state for state in order if state in states), HealthState.HEALTHY)

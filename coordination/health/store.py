@@ -12,8 +12,8 @@ from redis import Redis
 from coordination.backend.keys import Keys
 from coordination.health.records import Health
 
-SILENT_S = 30.0
-"""Time without a round after which nobody looks any more: leaders change within a few seconds."""
+SILENT_MS = 30_000
+"""Time after its last round for which a monitor counts as looking: leaders change within a few seconds."""
 
 R = TypeVar("R", bound=BaseModel)
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class HealthStore:
         return tuple(sorted((one for one in found if one is not None), key=lambda one: one.id))
 
     def monitor(self) -> Monitor | None:
-        """Return the last round of the monitor; None if there was none."""
+        """Return the last round of the monitor; None if there was none lately."""
         row = self.redis.get(self._keys.health_monitor)
         return None if row is None else _read(Monitor, row)
 
@@ -68,7 +68,7 @@ class HealthStore:
                 pipeline.hdel(self._keys.health, *removed)
             if rows:
                 pipeline.hset(self._keys.health, mapping=dict(rows))
-            pipeline.set(self._keys.health_monitor, monitor.model_dump_json())
+            pipeline.set(self._keys.health_monitor, monitor.model_dump_json(), px=SILENT_MS)
             pipeline.execute()
 
     def remotes(self) -> Mapping[str, tuple[RemoteReport, ...]]:

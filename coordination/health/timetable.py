@@ -16,8 +16,8 @@ is given up after five vain ones in a row, until it is healthy again. 4. A subje
 has no record: so a stop ends its recovery. 5. For one lease after Redis was away, failed looks count for
 nothing: workers and supervisors have not been able to tell.
 
-Times. A look begins at most EVERY_S after the last one began, and takes at most LOOK_S; with three tries 2 s
-apart the subject is failed at most 50 s after a fault.
+Times. A look begins less than EVERY_S after the last one began, and takes at most LOOK_S; with three tries
+2 s apart the subject is failed at most 50 s after a fault.
 """
 
 from __future__ import annotations
@@ -32,10 +32,12 @@ LOOK_S = 5.0
 """Time that a look may take."""
 TRIES = 3
 TRY_AGAIN_S = 2.0
-EVERY_S = 28.0
-"""Longest time between the begins of two looks."""
-JITTER_S = 4.0
-"""By so much the time between two looks varies."""
+EVERY_S = 30.0
+"""Longest time between two looks."""
+SHARE = 0.93
+"""The share of it after which the next look begins at the latest: the monitor acts at its own pace."""
+JITTER = 1 / 7
+"""By such a share the time between two looks varies."""
 RECOVER_EVERY_S = 120.0
 """Least time between the begins of two recoveries."""
 GIVE_UP_AFTER = 5
@@ -48,9 +50,16 @@ class Timetable:
     """Owns the looks, the breakers' places and the recoveries of all subjects. Not thread-safe."""
 
     def __init__(
-        self, records: Iterable[Health] = (), *, spread: Callable[[], float] = random.random
+        self,
+        records: Iterable[Health] = (),
+        *,
+        every_s: float = EVERY_S,
+        spread: Callable[[], float] = random.random,
     ) -> None:
-        """`records`: those of the former leader; `spread`: a random number between 0 and 1."""
+        """`records`: those of the former leader; `every_s`: longest time between two looks; `spread`: a
+        random number between 0 and 1.
+        """
+        self._every_s = every_s * SHARE
         self._records = {one.id: one for one in records}
         self._flying: dict[str, float] = {}
         """Subjects that are being looked at, since when."""
@@ -67,7 +76,7 @@ class Timetable:
         for subject in subjects:
             known = before.get(subject.id)
             if known is None:
-                first = now + self._spread() * JITTER_S
+                first = now + self._spread() * self._every_s * JITTER
                 known = Health(subject=subject, since=now, next_look=first)
             elif known.subject != subject:
                 known = self._reconnected(known, subject, now)
@@ -100,7 +109,7 @@ class Timetable:
         if look.healthy:
             record = self._healthy(record, began, now)
         elif now < self._trusted_from:
-            record = record.model_copy(update={"next_look": now + TRY_AGAIN_S})
+            return self._set(record, now, next_look=now + TRY_AGAIN_S)
         else:
             record = self._failed(record, look, began, now)
         facts = {"looked_at": now, "latency_s": look.latency_s, "method": look.method, "why": look.why}
@@ -212,7 +221,8 @@ class Timetable:
         if verdict is record.verdict:
             return record
         changes = record.changes
-        if HealthState.HEALTHY in (verdict, record.verdict):
+        known = HealthState.UNKNOWN not in (verdict, record.verdict)
+        if known and HealthState.HEALTHY in (verdict, record.verdict):
             changes = (*changes, now)
         return record.model_copy(update={"verdict": verdict, "since": now, "changes": changes})
 
@@ -223,4 +233,4 @@ class Timetable:
         return self._records[record.id]
 
     def _pause_s(self) -> float:
-        return EVERY_S - self._spread() * JITTER_S
+        return self._every_s * (1 - JITTER * self._spread())

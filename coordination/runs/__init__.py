@@ -54,6 +54,7 @@ Failures:
 
 | module | content |
 |---|---|
+| `disconnection.py` | repositories that a person has disconnected |
 | `records.py` | states, and the records that views return |
 | `brief.py` | the records that workers read: the brief of a run, the spec of a todo |
 | `signed_orders.py` | the signed order of a run, as its readers verify it |

@@ -206,6 +206,8 @@ class WaitReason(StrEnum):
     """
     REQUEST = "request"
     """The pull request is not ready, or its forge does not answer."""
+    DISCONNECTED = "disconnected"
+    """A person has disconnected its repository."""
 
     @classmethod
     def _missing_(cls, value: object) -> WaitReason:

@@ -29,7 +29,7 @@ class Right(Word):
     MERGE = "merge"
     """Merge a pull request."""
     RELEASE_LOCK = "release-lock"
-    """Release a lock of somebody else; reset a breaker."""
+    """Release a lock of somebody else; reset a breaker; disconnect and connect a repository."""
     OVERRIDE = "override"
     """Continue against a verdict: count a failed compensation as undone."""
     ADMINISTER = "administer"
@@ -96,6 +96,8 @@ OPERATIONS: Mapping[str, Right] = {
     "merge": Right.MERGE,
     "release_lock": Right.RELEASE_LOCK,
     "reset_breaker": Right.RELEASE_LOCK,
+    "disconnect": Right.RELEASE_LOCK,
+    "connect": Right.RELEASE_LOCK,
     "accept": Right.OVERRIDE,
     "import": Right.ADMINISTER,
     "clean": Right.ADMINISTER,

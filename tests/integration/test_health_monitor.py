@@ -173,7 +173,7 @@ def test_a_stop_ends_the_recovery_and_begins_no_other(scene: Scene):
     scene.pass_s(300)
 
     assert (scene.fake.cancelled, len(scene.fake.begun)) == (["run-1"], 1)
-    assert {one.id for one in scene.health.records()} == {"repo:api", "remote:api", "disk:h1"}
+    assert {one.id for one in scene.health.records()} == {"repo:api", "disk:h1"}
 
 
 def test_a_disconnected_repository_is_not_recovered(scene: Scene):
@@ -222,7 +222,7 @@ def test_damaged_records_are_written_again(scene: Scene):
     scene.pass_s(60, scene.second)
     rows = scene.store.redis.hgetall(scene.store.keys.health)
     assert json.loads(rows["service:web"])["verdict"] == "healthy"
-    assert len(scene.health.records()) == 4
+    assert len(scene.health.records()) == 3
 
 
 def test_500_remotes_that_hang_do_not_delay_others(

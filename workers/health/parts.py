@@ -93,6 +93,7 @@ class HealthParts:
             RecoveryRuns(lambda: self._connection, self._declared, bus),
             label=self._worker.id,
             lease=settings.lease_ttl,
+            every=settings.health_interval,
         )
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Tools on locks, messages, events, shared values and the history of the file."""
+"""Tools on locks, messages, events, shared values, health and the history of the file."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic_core import to_jsonable_python
 
 from coordination.api import Held, HistoryEvent, HistoryFilters, messages
+from coordination.api.health import HealthReport
 from coordination.api.messages import Acknowledged, Event, Gap, MessageView, Sent
 from coordination.mcp.declaration import Time, adds, changes, reads, several
 from coordination.mcp.session import Session
@@ -110,6 +111,21 @@ class Heard(BaseModel):
     events: tuple[EventView, ...]
     gap: bool
     """True if the connection to Redis was lost meanwhile, so that events may be missing."""
+
+
+@reads("Show the health")
+def coord_get_health(
+    session: Session,
+    name: Annotated[
+        str | None, Field(description="A repository or service, or KIND:NAME (default: all).")
+    ] = None,
+) -> HealthReport:
+    """Show the health of repositories, remotes, services and disks: state, reason, last look, recoveries.
+
+    `state` of all is healthy, degraded (something optional is down) or critical (something required is
+    down, or no worker looks).
+    """
+    return session.coord.health(name)
 
 
 @adds("Publish an event")

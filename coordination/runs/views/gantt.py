@@ -71,6 +71,7 @@ LABELS = {
     WaitReason.TROUBLE: "passing trouble on its machine",
     WaitReason.BASE: "its base branch",
     WaitReason.REQUEST: "its pull request",
+    WaitReason.DISCONNECTED: "its disconnected repository",
 }
 COLOURS = {
     WaitReason.REPOSITORY: "#94a3b8",
@@ -84,6 +85,7 @@ COLOURS = {
     WaitReason.TROUBLE: "#92400e",
     WaitReason.BASE: "#0891b2",
     WaitReason.REQUEST: "#7c3aed",
+    WaitReason.DISCONNECTED: "#be123c",
 }
 BEGUN_AGAIN = {
     TodoState.RETRYING.value: "failed",

@@ -50,6 +50,7 @@ UNFORESEEABLE = {
     WaitReason.TROUBLE: NoEta.TROUBLE,
     WaitReason.BASE: NoEta.TROUBLE,
     WaitReason.REQUEST: NoEta.PERSON,
+    WaitReason.DISCONNECTED: NoEta.PERSON,
 }
 """Waits that nothing in the run ends."""
 COUNTERS = (

@@ -8,7 +8,8 @@
 --   `unknown`   no such run or todo             `stale`     another attempt is the current one
 --   `ended`     already settled                 `taken`     another delivery of it is being executed
 --   `early`     its turn has not come           `parked`    it waits for its slot, its resources,
---                                               a worker there, or a circuit breaker
+--                                               a worker there, a circuit breaker, or
+--                                               a person who connects its repository
 --   `elsewhere` the run works on another host: the caller sends the message there
 local todo, attempt, worker, host, request_id, lease_ms, unfit, short = unpack(ARGV, 2, 9)
 local at = state_of(todo)
@@ -71,6 +72,12 @@ if pinned and pinned ~= host then
   sends[1] = delivery(todo)
   call('ZADD', sent, now, todo)
   return reply('elsewhere')
+end
+
+if call('HEXISTS', head .. KEY.disconnected, p.repo) == 1 then
+  local why = p.repo .. ' is disconnected; a person connects it: coord connect-repo ' .. p.repo
+  park(todo, 'disconnected', why, RECHECK_MS)
+  return reply('parked')
 end
 
 if unfit == '' and not undoing then unfit = short end -- a compensation frees space, so it begins all the same

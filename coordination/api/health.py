@@ -1,0 +1,177 @@
+"""Health of repositories and services: shown, and repositories disconnected and connected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from coordination.environment import actor
+from coordination.errors import NotFound, Unreachable
+from coordination.health.records import Health, HealthState, Kind, Overall, overall
+from coordination.health.store import HealthStore
+from coordination.runs.disconnection import Disconnections
+from coordination.text import did_you_mean
+
+if TYPE_CHECKING:
+    from coordination.api.access import EcosystemAccess
+
+NOBODY_LOOKS = "no worker looks at the health: the last round is more than 30 s ago, or there was none"
+
+
+class HealthView(BaseModel):
+    """Health of a repository, a remote, a service or the disks of a host. Times are UTC."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    """`KIND:NAME`."""
+    kind: Kind
+    name: str
+    repo: str
+    state: HealthState
+    required: bool
+    why: str
+    since: datetime
+    looked_at: datetime | None
+    latency_s: float | None
+    method: str
+    failures: int
+    """Failed looks in a row."""
+    breaker: str
+    run: str
+    """The present or the last recovery."""
+    vain: int
+    """Recoveries in a row that have not helped."""
+    given_up: bool
+    """It is not recovered any more until it is healthy again."""
+    recovered: int
+    """Recoveries that have helped."""
+    recovered_at: datetime | None
+    recovery_s: float | None
+    """Time from failed to healthy of the last recovery."""
+
+
+class HealthReport(BaseModel):
+    """Health of all, or of one repository or service."""
+
+    model_config = ConfigDict(frozen=True)
+
+    state: Overall
+    why: str = ""
+    """Why nothing is known, where no worker looks."""
+    looked_at: datetime | None = None
+    """The last round of the monitor."""
+    worker: str = ""
+    """The worker that looks."""
+    subjects: tuple[HealthView, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0: healthy; 3: degraded; 1: critical."""
+        return {Overall.HEALTHY: 0, Overall.DEGRADED: 3, Overall.CRITICAL: 1}[self.state]
+
+
+class Disconnected(BaseModel):
+    """A repository that was disconnected."""
+
+    model_config = ConfigDict(frozen=True)
+
+    repo: str
+    handed_back: tuple[str, ...]
+    """Todos that were running there, as `RUN TODO`."""
+
+
+class HealthOperations:
+    """`coord.health()` and what belongs to it."""
+
+    def __init__(self, access: EcosystemAccess) -> None:
+        self._access = access
+
+    def __call__(self, name: str | None = None) -> HealthReport:
+        """Return the health of all, or of a repository or service: `NAME` or `KIND:NAME`. Starts nothing.
+
+        Raises NotFound for an unknown name; Unreachable where no Redis runs.
+        """
+        if self._access.running_redis() is None:
+            raise Unreachable("nothing runs here, so nothing looks at the health", "start it: coord up")
+        with self._access.answering() as connection:
+            store = HealthStore(connection.redis, connection.keys)
+            records, monitor = store.records(), store.monitor()
+        chosen = self._select(records, name)
+        return HealthReport(
+            state=Overall.CRITICAL if monitor is None else overall(chosen),
+            why=NOBODY_LOOKS if monitor is None else "",
+            looked_at=None if monitor is None else _time(monitor.at),
+            worker="" if monitor is None else monitor.worker,
+            subjects=tuple(map(_view, chosen)),
+        )
+
+    def disconnect(self, repo: str, why: str = "") -> Disconnected:
+        """Let no todo start in a repository, hand back those that run there, and do not recover it, until it
+        is connected again. Raises NotFound, NotAllowed.
+        """
+        self._check(repo, "disconnect")
+        with self._access.reached() as connection:
+            disconnections = Disconnections(connection.store)
+            back = disconnections.disconnect(repo, connection.dispatcher, by=actor(), why=why)
+        self._access.announce("disconnect", repo, repos=[repo], title=why, data={"handed_back": len(back)})
+        return Disconnected(repo=repo, handed_back=tuple(f"{run} {todo}" for run, todo in back))
+
+    def connect(self, repo: str) -> None:
+        """Let todos start again in a repository. Raises NotFound, NotAllowed."""
+        self._access.authority.check("connect", [repo])
+        with self._access.reached() as connection:
+            Disconnections(connection.store).connect(repo)
+        self._access.announce("connect", repo, repos=[repo])
+
+    def _check(self, repo: str, operation: str) -> None:
+        declared = {one.name for one in self._access.document.ecosystem.repos}
+        if repo not in declared:
+            raise NotFound(
+                f"there is no repository {repo!r}{did_you_mean(repo, declared)}",
+                "list them: coord list-repos",
+            )
+        self._access.authority.check(operation, [repo])
+
+    def _select(self, records: Iterable[Health], name: str | None) -> list[Health]:
+        if name is None:
+            return list(records)
+        known = list(records)
+        found = [one for one in known if name in (one.id, one.subject.name, one.subject.repo)]
+        ecosystem = self._access.document.ecosystem
+        names = {one.name for one in (*ecosystem.repos, *ecosystem.coordination.services)}
+        names |= {one.subject.name for one in known}
+        if not found and name not in names:
+            raise NotFound(f"nothing is named {name!r}{did_you_mean(name, names)}", "list all: coord health")
+        return found
+
+
+def _view(record: Health) -> HealthView:
+    return HealthView(
+        id=record.id,
+        kind=record.subject.kind,
+        name=record.subject.name,
+        repo=record.subject.repo,
+        state=record.state,
+        required=record.subject.required,
+        why=record.why,
+        since=_time(record.since),
+        looked_at=None if record.looked_at is None else _time(record.looked_at),
+        latency_s=record.latency_s,
+        method=record.method,
+        failures=record.failures,
+        breaker=record.breaker,
+        run=record.run,
+        vain=record.vain,
+        given_up=record.given_up,
+        recovered=record.recovered,
+        recovered_at=None if record.recovered_at is None else _time(record.recovered_at),
+        recovery_s=record.recovery_s,
+    )
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
