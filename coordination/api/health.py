@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from coordination.text import did_you_mean
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
+    from coordination.runs.connection import Connection
 
 NOBODY_LOOKS = "no worker looks at the health: the last round is more than 30 s ago, or there was none"
 
@@ -147,6 +148,22 @@ class HealthOperations:
         if not found and name not in names:
             raise NotFound(f"nothing is named {name!r}{did_you_mean(name, names)}", "list all: coord health")
         return found
+
+
+def unhealthy(connection: Connection, repos: Collection[str], *, remote: bool) -> Iterator[str]:
+    """Yield what is wrong with these repositories before a run begins in them: its todos would wait.
+    `remote`: the workers are not started by this command, so a repository may have none.
+    """
+    off = Disconnections(connection.store).all()
+    for repo in sorted(off.keys() & set(repos)):
+        yield f"{repo} is disconnected, its todos wait: coord connect-repo {repo}"
+    unserved = connection.presence.unserved(repos) if remote else {}
+    for repo, waits_for in unserved.items():
+        yield f"no worker can work on {repo}, its todos wait for {waits_for}"
+    for one in HealthStore(connection.redis, connection.keys).records():
+        name, kind = one.subject.name, one.subject.kind
+        if kind is Kind.REPO and name in repos and one.is_down and name not in off and name not in unserved:
+            yield f"{name} is {one.verdict}: {one.why}; see: coord health {name}"
 
 
 def _view(record: Health) -> HealthView:

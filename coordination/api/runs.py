@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from coordination.api.changes import Changes
 from coordination.api.decisions import Decisions
+from coordination.api.health import unhealthy
 from coordination.api.planning import Planner, Sweep, SweepOptions, SweepPreview
 from coordination.api.run import Run
 from coordination.backend.server_check import refuse_unfit
@@ -153,6 +154,10 @@ class Runs(Decisions):
         self._access.start_worker(sweep.graph.repos)
         with self._access.reached() as connection:
             refuse_unfit(connection.redis, connection.url)  # a server that is of no use is asked nothing
+            for line in unhealthy(
+                connection, sweep.graph.repos, remote=bool(self._access.settings.redis_url)
+            ):
+                self._access.warn(line)
             graph = sweep.graph.with_learned(learned(connection.redis, connection.keys, sweep.graph.unknown))
         if not graph.learned:
             return replace(sweep, graph=graph)

@@ -28,6 +28,7 @@ from coordination.ecosystem.document import Document, load
 from coordination.errors import CoordinationError, InvalidFile, NotFound, Unreadable
 from coordination.files import loose
 from coordination.git import history_exceeds
+from coordination.health.store import HealthStore
 from coordination.models import Command, Ecosystem, SandboxKind, Signatures
 from coordination.operations.doctor import Facts, File, Heard, Server
 from coordination.operations.machine_check import Machine
@@ -185,6 +186,7 @@ def _ask(connection: Connection, facts: Facts) -> Facts:
         workers=heard,
         gone=gone,
         breakers=connection.breakers.list(),
+        health=HealthStore(connection.redis, connection.keys).records(),
         runs=tuple(_read(connection, connection.store.live_runs())),
     )
     known = replace(known, half_undone=tuple(_read(connection, connection.reader.half_undone())))

@@ -9,6 +9,7 @@ from datetime import timedelta
 from coordination.backend.server_check import Finding, Severity
 from coordination.breakers.records import Breaker
 from coordination.errors import CoordinationError
+from coordination.health.records import Health, HealthState, Kind
 from coordination.operations.machine_check import Machine, machine_findings
 from coordination.operations.supervision import Restart
 from coordination.planner.gates import MILESTONE_REPO
@@ -78,6 +79,8 @@ class Facts:
     """Number of messages by queue that no worker has taken."""
     breakers: tuple[Breaker, ...] = ()
     """Circuit breakers that are not at rest."""
+    health: tuple[Health, ...] = ()
+    """Health of repositories, remotes, services and disks, as the monitor has found it."""
     runs: tuple[RunView, ...] = ()
     """Runs that have not ended."""
     half_undone: tuple[RunView, ...] = ()
@@ -136,6 +139,7 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
         *_gone(facts),
         *_half_undone(facts),
         *_breakers(facts),
+        *_health(facts),
         *_poison(facts),
         *machine_findings(
             facts.machine, embedded=facts.server is not None and facts.server.embedded, reports=reports
@@ -321,6 +325,18 @@ def _breakers(facts: Facts) -> Iterator[Finding]:
                 "fix the cause, and it closes by itself; or close it now: "
                 f"coord reset-breaker {breaker.name}",
             )
+
+
+def _health(facts: Facts) -> Iterator[Finding]:
+    """Yield what is down and no other finding names: those tell of workers, folders and disks."""
+    for one in facts.health:
+        kind, name = one.subject.kind, one.subject.name
+        if one.state is HealthState.DISCONNECTED and kind is Kind.REPO:
+            yield Finding.warning(f"repository {name} is disconnected", f"coord connect-repo {name}")
+        elif one.is_down and (kind in (Kind.SERVICE, Kind.REMOTE) or facts.hosts_of(name)):
+            tell = Finding.wrong if one.subject.required else Finding.warning
+            again = "it is not recovered any more" if one.given_up else "see it with its recoveries"
+            yield tell(f"{kind} {name} is {one.verdict}: {one.why}", f"{again}: coord health {name}")
 
 
 def _poison(facts: Facts) -> Iterator[Finding]:

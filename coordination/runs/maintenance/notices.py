@@ -34,6 +34,7 @@ KINDS: Mapping[str, str] = {
     "todo.compensation_failed": "A todo could not be undone.",
     "access.break_glass": "A person declared an emergency, and has most rights for one hour.",
     "access.expiring": "A key, credential or certificate expires soon, or cannot be used any more.",
+    "health.given_up": "Something has failed, and five recoveries were in vain.",
     "events.gap": "Events were deleted before they were read: notices may be missing.",
 }
 """All kinds of notices."""
@@ -42,6 +43,7 @@ NEXT = {
     GAP: "coord history",
     BREAK_GLASS: "coord events --kind 'access.*'",
     "access.expiring": "coord doctor",
+    "health.given_up": "coord health",
 }
 """The next command of notices that are about no run."""
 
@@ -94,7 +96,7 @@ def _kind(event: Event) -> str | None:
             return "run.rollback_failed"
         case "run.rolling_back" if not event.actor:  # nobody has asked for it
             return "run.rolling_back"
-        case "run.timed_out" | "run.stuck" | "access.break_glass" | "access.expiring":
+        case "run.timed_out" | "run.stuck" | "access.break_glass" | "access.expiring" | "health.given_up":
             return event.kind
         case "todo.parked" if data.get("reason") == WaitReason.PERSON:
             return "todo.waiting"
