@@ -143,7 +143,8 @@ class HealthOperations:
         known = list(records)
         found = [one for one in known if name in (one.id, one.subject.name, one.subject.repo)]
         ecosystem = self._access.document.ecosystem
-        names = {one.name for one in (*ecosystem.repos, *ecosystem.coordination.services)}
+        names = {one.name for one in ecosystem.repos}
+        names |= {one.name for one in ecosystem.coordination.services}
         names |= {one.subject.name for one in known}
         if not found and name not in names:
             raise NotFound(f"nothing is named {name!r}{did_you_mean(name, names)}", "list all: coord health")

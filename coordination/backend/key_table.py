@@ -158,7 +158,8 @@ TYPES: Mapping[str, str] = {
         "inbox-pending:* inbox-seen:* readers served run:*:ready run:*:queued run:*:sent run:*:posted"
     ),
     "hash": (
-        "holders epoch notices services counters event-positions lock-request:* lock-stats:* lock-guard:* "
+        "holders epoch notices services health health-remotes disconnected counters event-positions "
+        "lock-request:* lock-stats:* lock-guard:* "
         "lock-capacities breakers breaker:* "
         "cache-generations cache-entries:* cache-values cache-refs cache-uses cache-facts gateway-tokens "
         "commits changes:* adopted:* "
@@ -169,7 +170,8 @@ TYPES: Mapping[str, str] = {
     ),
     "set": "stops change-sets lock-party:* lock-parties lock-names topic:* run:*:owed",
     "string": (
-        "fence worker:* version ecosystem lock:* resource:* seat:* lock-done:* lock-epoch forge-calls:*"
+        "fence worker:* health-monitor version ecosystem lock:* resource:* seat:* lock-done:* lock-epoch "
+        "forge-calls:*"
     ),
     "list": "lock-wake:* breaker-failures:* poison durations:*",
     "stream": (
