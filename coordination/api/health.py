@@ -100,7 +100,9 @@ class HealthOperations:
             raise Unreachable("nothing runs here, so nothing looks at the health", "start it: coord up")
         with self._access.answering() as connection:
             store = HealthStore(connection.redis, connection.keys)
-            records, monitor = store.records(), store.monitor()
+            off = Disconnections(connection.store).all()
+            records = [_connected(one, off) for one in store.records()]
+            monitor = store.monitor()
         chosen = self._select(records, name)
         return HealthReport(
             state=Overall.CRITICAL if monitor is None else overall(chosen),
@@ -165,6 +167,14 @@ def unhealthy(connection: Connection, repos: Collection[str], *, remote: bool) -
         name, kind = one.subject.name, one.subject.kind
         if kind is Kind.REPO and name in repos and one.is_down and name not in off and name not in unserved:
             yield f"{name} is {one.verdict}: {one.why}; see: coord health {name}"
+
+
+def _connected(record: Health, off: Collection[str]) -> Health:
+    """Return the record as it is to be shown: the monitor takes two seconds to see a disconnection."""
+    connected = record.subject.repo not in off
+    if connected == record.subject.connected or not record.subject.repo:
+        return record
+    return record.model_copy(update={"subject": record.subject.model_copy(update={"connected": connected})})
 
 
 def _view(record: Health) -> HealthView:
