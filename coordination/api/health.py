@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from coordination.backend.daemon import wait_until
 from coordination.environment import actor
 from coordination.errors import NotFound, Unreachable
 from coordination.health.records import Health, HealthState, Kind, Overall, overall
 from coordination.health.store import HealthStore
 from coordination.runs.disconnection import Disconnections
+from coordination.runs.records import LIVE
 from coordination.text import did_you_mean
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
     from coordination.runs.connection import Connection
 
+ENDED_S = 30.0
+"""Time for a cancelled recovery to end; after that a stop is refused as a conflict with it."""
 NOBODY_LOOKS = "no worker looks at the health: the last round is more than 30 s ago, or there was none"
 
 
@@ -167,6 +171,16 @@ def unhealthy(connection: Connection, repos: Collection[str], *, remote: bool) -
         name, kind = one.subject.name, one.subject.kind
         if kind is Kind.REPO and name in repos and one.is_down and name not in off and name not in unserved:
             yield f"{name} is {one.verdict}: {one.why}; see: coord health {name}"
+
+
+def end_recoveries(connection: Connection, services: Collection[str]) -> None:
+    """Cancel the recoveries of services that a person stops, and wait for their ends: a stop wins."""
+    for one in HealthStore(connection.redis, connection.keys).records():
+        named = one.subject.kind is Kind.SERVICE and one.subject.name in services
+        if named and one.recovery_from is not None and connection.store.status(one.run) in LIVE:
+            connection.dispatcher.follow(connection.store.cancel(one.run, actor()))
+            run = one.run
+            wait_until(lambda run=run: connection.store.status(run) not in LIVE, ENDED_S)  # type: ignore[misc]
 
 
 def _connected(record: Health, off: Collection[str]) -> Health:

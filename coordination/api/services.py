@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+from coordination.api.health import end_recoveries
 from coordination.api.run import Run
 from coordination.environment import actor
 from coordination.errors import NotFound, Unreachable
@@ -113,6 +114,8 @@ class Services:
             optional=prepared.optional,
         )
         with self._access.reached() as connection:
+            if step is ServiceStep.STOP:
+                end_recoveries(connection, {one.name for one in prepared.members})
             run_id = start_generated(
                 connection, prepared.records, graph, order,
                 alone=step is not ServiceStep.LOGS, hosts={**self._hosts(), **hosts},

@@ -30,7 +30,7 @@ from coordination.planner.generated import generated_plan
 from coordination.runs.connection import Connection
 from coordination.runs.records import SERVICE, RunStatus
 from coordination.runs.submission.submit import Order
-from coordination.runs.transactions import start_services
+from coordination.runs.transactions import start_generated
 
 ACTOR = "coord (health)"
 RECOVER = "recover"
@@ -70,7 +70,7 @@ class RecoveryRuns:
             operation=SERVICE if todo else "execute",
             no_change_set=True,
         )
-        return start_services(self._open(), records, graph, order)
+        return start_generated(self._open(), records, graph, order, alone=True)
 
     def outcome(self, run: str) -> str | None:
         """Return why the run was vain, "" if it has succeeded, None while it goes on."""
