@@ -152,7 +152,9 @@ class HealthOperations:
         names = {one.name for one in ecosystem.repos}
         names |= {one.name for one in ecosystem.coordination.services}
         names |= {one.subject.name for one in known}
-        if not found and name not in names:
+        kind, _, rest = name.partition(":")
+        bare = rest if kind in list(Kind) else name
+        if not found and bare not in names:
             raise NotFound(f"nothing is named {name!r}{did_you_mean(name, names)}", "list all: coord health")
         return found
 
