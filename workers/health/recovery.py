@@ -120,7 +120,13 @@ class RecoveryRuns:
             id=generated_id(f"{SERVICE}.{name}"),
             task=f"restart service {name}",
             repo=service.repo,
-            action=ServiceAction(type="service", step=ServiceStep.RESTART, name=name, service=service, if_wanted=True),
+            action=ServiceAction(
+                type="service",
+                step=ServiceStep.RESTART,
+                name=name,
+                service=service,
+                if_wanted=True,
+            ),
             workspace=Workspace.WORKTREE,
             retry=Retry(attempts=1),
         )
