@@ -50,8 +50,8 @@ demo: setup
 # Tests wait for processes much of their time, so more of them run at once than there are cores.
 PYTEST := -m pytest --dist loadscope --no-loadscope-reorder
 
-# The tests of the dashboard in a browser use Debian's Chromium and the rules of axe-core. They are installed
-# where that is possible, within four minutes; else those tests are skipped.
+# Install Debian's Chromium and the rules of axe-core, if that is possible within four minutes, for the tests of
+# the dashboard in a browser. Without them those tests are skipped.
 AXE := axe-core-4.14.1
 browser: setup
 	@command -v chromium >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || { \
@@ -63,7 +63,7 @@ browser: setup
 	  timeout 30 npm pack --silent axe-core@$(AXE:axe-core-%=%) && tar -xzf $(AXE).tgz; \
 	} >/dev/null 2>&1 || echo "axe-core was not fetched: its tests are skipped" >&2
 
-test: lint browser
+test: lint
 	$(BIN)/python $(PYTEST) --numprocesses 4 -m "not long"
 
 # Storms, soaks and benchmarks; tests of properties with all examples.

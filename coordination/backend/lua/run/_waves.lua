@@ -1,6 +1,6 @@
--- The waves of a landing, one behind the other. Facts of their noops (models/execution.py): `frees` gives back
--- the locks of the barrier, `keeps` ends what a rollback of the run takes back, `tolerates` is a number of
--- failures right before it.
+-- The waves of a landing, one behind the other. Facts of their noops (models/execution.py): `frees` gives
+-- back the locks of the barrier, `keeps` ends what a rollback of the run takes back, `tolerates` is a number
+-- of failures right before it.
 
 local waves = {}
 
