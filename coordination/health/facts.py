@@ -35,6 +35,8 @@ class ServiceReport:
     """A state of `services.host.ServiceState`."""
     why: str = ""
     latency_s: float | None = None
+    away: bool = False
+    """No worker of the host serves the repository: nothing can restart the service."""
 
 
 WORKS = ("healthy", "starting", "recovering", "shutting_down")
@@ -83,7 +85,7 @@ def _of_service(service: Service, facts: Facts) -> Subject:
         name=service.name,
         repo=service.repo,
         required=service.required,
-        recoverable=True,
+        recoverable=not facts.services[service.name].away,
         connected=service.repo not in facts.disconnected,
     )
 

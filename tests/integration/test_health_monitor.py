@@ -23,8 +23,10 @@ from coordination.locks import LockManager, Owner
 from coordination.models import Coordination, Ecosystem, Repo, Service
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.store import RunStore
+from coordination.services.host import ServiceState, ServiceStatus
 from tests.waiting import until
 from workers.health import remotes
+from workers.health.parts import service_reports
 from workers.health.remotes import RemoteLooks
 
 LEASE = timedelta(seconds=15)
@@ -90,10 +92,13 @@ class Scene:
     def _reports(self) -> Iterable[ServiceReport]:
         return self.fake.reports
 
+    @property
+    def presence(self) -> Presence:
+        return Presence(self.store.redis, self.store.keys)
+
     def serve(self, **facts: object) -> None:
         worker = Worker(id="coord-1@h1", host="h1", pid=1, version="1", repos=("api",), jobs=1)
-        told = worker.model_copy(update=facts)
-        Presence(self.store.redis, self.store.keys).say(told, self.store.now_ms(), timedelta(hours=1))
+        self.presence.say(worker.model_copy(update=facts), self.store.now_ms(), timedelta(hours=1))
 
     def pass_s(self, seconds: float, monitor: HealthMonitor | None = None) -> list[Round]:
         """Let the time pass in rounds of half a second."""
@@ -174,6 +179,37 @@ def test_a_stop_ends_the_recovery_and_begins_no_other(scene: Scene):
 
     assert (scene.fake.cancelled, len(scene.fake.begun)) == (["run-1"], 1)
     assert {one.id for one in scene.health.records()} == {"repo:api", "disk:h1"}
+
+
+def test_services_of_other_hosts_are_reported_as_their_workers_publish_them(scene: Scene, tmp_path: Path):
+    def states(**by_name: ServiceState) -> dict[str, str]:
+        rows = [
+            ServiceStatus(name=name, repo="api", order="1", state=state, since=time.time())
+            for name, state in by_name.items()
+        ]
+        return {"api": json.dumps([row.model_dump(mode="json") for row in rows])}
+
+    scene.serve(services=states(web=ServiceState.FAILED, old=ServiceState.STOPPED))
+    scene.serve(
+        id="coord-2@h2", host="h2", services=states(web=ServiceState.HEALTHY, db=ServiceState.HEALTHY)
+    )
+
+    there = {
+        one.name: (one.host, one.state, one.away) for one in service_reports(tmp_path, "h3", scene.presence)
+    }
+    assert there == {"web": ("h2", "healthy", False), "db": ("h2", "healthy", False)}
+
+    scene.store.redis.delete(scene.store.keys.worker("coord-2@h2"))
+    gone = {
+        one.name: (one.host, one.state, one.away) for one in service_reports(tmp_path, "h3", scene.presence)
+    }
+    assert gone == {"web": ("h2", "unreachable", True), "db": ("h2", "unreachable", True)}
+
+
+def test_a_service_of_a_host_that_is_away_is_not_recovered(scene: Scene):
+    scene.fake.reports = [replace(HEALTHY, state="unreachable", away=True)]
+    scene.pass_s(200)
+    assert (scene.record().state, scene.fake.begun) == (HealthState.UNREACHABLE, [])
 
 
 def test_a_disconnected_repository_is_not_recovered(scene: Scene):

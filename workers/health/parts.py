@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from coordination.breakers.records import Policy
 from coordination.ecosystem.document import load
 from coordination.errors import CoordinationError
 from coordination.events.stream import EventStream
-from coordination.health.facts import ServiceReport
+from coordination.health.facts import WORKS, ServiceReport
 from coordination.health.monitor import HealthMonitor
 from coordination.health.sources import FactSource
 from coordination.health.store import HealthStore
@@ -28,8 +29,9 @@ from coordination.locks import LockManager
 from coordination.messages.bus import open_bus
 from coordination.models import Ecosystem
 from coordination.runs.connection import Connection
-from coordination.runs.presence import Worker
+from coordination.runs.presence import Presence, Worker
 from coordination.services.host import ServiceHost, ServiceState
+from coordination.services.published import on_all_hosts, published
 from workers.config import WorkerConfig
 from workers.health.recovery import RecoveryRuns
 from workers.health.remotes import RemoteLooks
@@ -90,7 +92,7 @@ class HealthParts:
             EventStream(self._redis, namespace),
             LockManager(self._redis, namespace),
             BreakerManager(self._redis, namespace, policy=Policy.of(settings)),
-            RecoveryRuns(lambda: self._connection, self._declared, bus),
+            RecoveryRuns(lambda: self._connection, self._declared, self._reports, bus),
             label=self._worker.id,
             lease=settings.lease_ttl,
             every=settings.health_interval,
@@ -106,17 +108,30 @@ class HealthParts:
             changed_folders=lambda: tuple(self._served.values()),
         )
 
-    def _reports(self) -> Iterator[ServiceReport]:
-        """Yield the states of services that are to be up."""
-        host = ServiceHost(self._config.state)
-        wanted = host.wanted()
-        for name, status in host.states().items():
-            if name in wanted and status.state not in DOWN_ON_PURPOSE:
-                yield ServiceReport(
-                    name=name,
-                    repo=status.repo,
-                    host=self._worker.host,
-                    state=status.state,
-                    why=status.why,
-                    latency_s=status.latency_s,
-                )
+    def _reports(self) -> Sequence[ServiceReport]:
+        presence = Presence(self._redis, self._keys)
+        return service_reports(self._config.state, self._worker.host, presence)
+
+
+def service_reports(state: Path, here: str, presence: Presence) -> Sequence[ServiceReport]:
+    """Return the services of all hosts that are to be up, one report each: of a host where it does not work,
+    if there is one. `state`: the state folder of the host `here`.
+    """
+    found = sorted(_reports(state, here, presence), key=lambda one: one.state in WORKS, reverse=True)
+    return tuple({one.name: one for one in found}.values())
+
+
+def _reports(state: Path, here: str, presence: Presence) -> Iterator[ServiceReport]:
+    host = ServiceHost(state)
+    wanted = host.wanted()
+    for name, found in on_all_hosts(here, host.states(), published(presence)).items():
+        for one in found:
+            status = one.status
+            if status.state in DOWN_ON_PURPOSE or (one.host == here and name not in wanted):
+                continue
+            report = ServiceReport(
+                name=name, repo=status.repo, host=one.host, state=status.state, why=status.why,
+                latency_s=status.latency_s, away=one.away,
+            )  # fmt: skip
+            was = f"no worker there; {one.age_s:.0f} s ago it was {status.state}"
+            yield replace(report, state=ServiceState.UNREACHABLE, why=was) if one.away else report

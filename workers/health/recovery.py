@@ -7,11 +7,11 @@ change one service at the same time. It restarts no service that a person has st
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from coordination.errors import CoordinationError, NotFound
-from coordination.health.facts import repo_of
+from coordination.health.facts import ServiceReport, repo_of
 from coordination.health.records import Health, Kind
 from coordination.messages import MessageBus
 from coordination.models import (
@@ -42,11 +42,18 @@ logger = logging.getLogger(__name__)
 
 class RecoveryRuns:
     def __init__(
-        self, connection: Callable[[], Connection], declared: Callable[[], Ecosystem], bus: MessageBus
+        self,
+        connection: Callable[[], Connection],
+        declared: Callable[[], Ecosystem],
+        services: Callable[[], Iterable[ServiceReport]],
+        bus: MessageBus,
     ) -> None:
-        """`connection`: that of the worker, opened when it is first needed."""
+        """`connection`: that of the worker, opened when it is first needed; `services`: those that are to be
+        up, of all hosts.
+        """
         self._open = connection
         self._declared = declared
+        self._services = services
         self._bus = bus
 
     def begin(self, record: Health) -> str:
@@ -70,7 +77,8 @@ class RecoveryRuns:
             operation=SERVICE if todo else "execute",
             no_change_set=True,
         )
-        return start_generated(self._open(), records, graph, order, alone=True)
+        hosts = {one.repo: one.host for one in self._services() if todo and one.name == subject.name}
+        return start_generated(self._open(), records, graph, order, alone=True, hosts=hosts)
 
     def outcome(self, run: str) -> str | None:
         """Return why the run was vain, "" if it has succeeded, None while it goes on."""
