@@ -65,6 +65,7 @@ OPERATIONS: Mapping[str, str] = {
     "coord_close_requests": "close_request",
     "coord_resolve_conflict": "retry",
     "coord_run_qa": "qa",
+    "coord_change_services": "service",
     "coord_land_plan": "land",
     "coord_revert_plan": "revert",
     "coord_create_checkpoint": "checkpoint",

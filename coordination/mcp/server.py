@@ -27,7 +27,7 @@ from coordination.mcp import resources
 from coordination.mcp.declaration import declared
 from coordination.mcp.middleware import Arguments, Roles
 from coordination.mcp.session import Session
-from coordination.mcp.tools import changes, coordination, generators, requests, runs, tracker
+from coordination.mcp.tools import changes, coordination, generators, requests, runs, services, tracker
 
 PATH = "/mcp"
 
@@ -79,7 +79,7 @@ def build(session: Session, auth: TokenVerifier | None = None) -> FastMCP:
         mask_error_details=True,
         on_duplicate="error",
     )
-    for module in (tracker, generators, runs, changes, requests, coordination):
+    for module in (tracker, generators, runs, changes, requests, services, coordination):
         for tool in declared(module, session):
             server.add_tool(tool)
     resources.add_resources(server, session)

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from coordination.mcp.server import build
+from coordination.mcp.session import Session
 from coordination.processes import look
+from tests.agent import agent
 from tests.ports import free_port
 from tests.stage import Stage
 from tests.waiting import until
@@ -70,6 +73,20 @@ def test_all_start_once_in_order_and_stop(stage: Stage):
     assert stage.ok("service", "stop", "--json").json["success"]
     assert set(states(stage).values()) == {"stopped"}
     assert not any(look(pid) for pid in pids)
+
+
+def test_an_agent_starts_reads_and_stops_them(stage: Stage):
+    declared(stage)
+    session = Session(stage.file)
+    with agent(build(session)) as ai:
+        begun = ai.call("coord_change_services", step="start", services=["front"], wait_s=60)
+        assert (begun["outcome"]["success"], begun["outcome"]["started"]) == (True, ["store", "front"])
+        listed = {one["name"]: one["state"] for one in ai.call("coord_list_services")["result"]}
+        assert listed == {"store": "healthy", "front": "healthy", "last": "not_started"}
+        until(lambda: "GET / HTTP" in "".join(ai.call("coord_get_service_log", service="store")["lines"]))
+        assert "stor" in ai.refused("coord_change_services", step="stop", services=["stor"])
+        assert ai.call("coord_change_services", step="stop", wait_s=60)["outcome"]["success"]
+    session.close()
 
 
 def test_an_optional_one_that_fails_degrades_and_skips_what_needs_it(stage: Stage):

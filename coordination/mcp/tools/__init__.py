@@ -6,6 +6,7 @@
 | `runs.py` | runs, logs, checkpoints, approvals |
 | `changes.py` | change sets: their landing, and quality checks |
 | `requests.py` | pull requests of change sets |
+| `services.py` | services of repositories |
 | `generators.py` | many repositories: plans for them, a command in each |
 | `coordination.py` | locks, messages, events, shared values, history |
 """
