@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks.report import Report, parser, report
 from coordination.models import LandAction, LandStep, Method, Repo, Via
-from coordination.runs.change_sets import Landed, RepoChange
+from coordination.runs.change_set_records import Landed, RepoChange
 from tests.git_server import GitServer
 from tests.stage import git
 from workers.executors.land import land

@@ -85,7 +85,7 @@ if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
     from coordination.planner.selection import Selectors
     from coordination.runs.approvals import Decision
-    from coordination.runs.change_sets import RequestRef
+    from coordination.runs.change_set_records import RequestRef
     from coordination.runs.check_results import CheckVerdict
     from coordination.runs.cleaning import Survey, in_words
     from coordination.runs.cleanup_jobs import Artifact, Kind
@@ -321,7 +321,7 @@ _HOMES = {
     "planner.graph": ("PlanGraph",),
     "planner.selection": ("Selectors",),
     "runs.approvals": ("Decision",),
-    "runs.change_sets": ("RequestRef",),
+    "runs.change_set_records": ("RequestRef",),
     "runs.check_results": ("CheckVerdict",),
     "runs.cleaning": ("Survey", "in_words"),
     "runs.cleanup_jobs": ("Artifact", "Kind"),

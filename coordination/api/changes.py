@@ -10,7 +10,8 @@ from coordination.changes.diff import RepoDiff, diff_of
 from coordination.changes.reader import ChangeReader
 from coordination.changes.view import ChangeView
 from coordination.errors import NotFound, UsageError
-from coordination.runs.change_sets import ChangeSet, ChangeSets, RepoChange
+from coordination.runs.change_set_records import ChangeSet, RepoChange
+from coordination.runs.change_sets import ChangeSets
 from coordination.text import did_you_mean, listed
 
 if TYPE_CHECKING:

@@ -19,15 +19,15 @@ from coordination.changes.discard import alone
 from coordination.errors import Conflict, GitRefused, NotFound
 from coordination.git import ask_git, base_tip, commit_of, contains, has_commit
 from coordination.models import Repo
-from coordination.runs.change_sets import (
+from coordination.runs.change_set_records import (
     ChangeSet,
-    ChangeSets,
     RepoChange,
     RequestRef,
     branch_name,
     copy_ref,
     discarded_ref,
 )
+from coordination.runs.change_sets import ChangeSets
 from coordination.trust.adoptions import AdoptionRecord, seal_adoption
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from coordination.changes.reader import ChangeReader
 from coordination.errors import Blocked, Conflict
-from coordination.runs.change_sets import ChangeSet, ChangeSets, RepoChange
+from coordination.runs.change_set_records import ChangeSet, RepoChange
+from coordination.runs.change_sets import ChangeSets
 from coordination.runs.cleaning import Cleaning
 from coordination.runs.cleanup_jobs import RUN_ID, BranchOfSet
 from coordination.runs.transactions import start_lock

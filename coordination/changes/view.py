@@ -12,7 +12,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict
 
 from coordination.planner.checks import is_check
-from coordination.runs.change_sets import Landed, RepoChange, RequestRef
+from coordination.runs.change_set_records import Landed, RepoChange, RequestRef
 from coordination.runs.check_results import CheckVerdict
 from coordination.text import listed
 

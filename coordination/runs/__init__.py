@@ -79,7 +79,7 @@ Failures:
 | `retry_policy.py` | whether and when a failed todo is tried again. Pure |
 | `rollback.py` | the preview of a rollback; which runs must not be undone |
 | `approvals.py` | decisions of persons on gates and manual todos |
-| `change_sets.py` | change sets: what they have by repository, and the names of their branches |
+| `change_sets.py`, `change_set_records.py` | change sets: read and changed; their records and branch names |
 | `check_results.py` | the result of a quality check, as its todo hands it over |
 | `filings.py` | the outcomes of a run that were written to the file |
 | `presence.py` | the workers that are there |

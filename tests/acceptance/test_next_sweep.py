@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from coordination.runs.change_sets import ChangeSet, ChangeSets
+from coordination.runs.change_set_records import ChangeSet
+from coordination.runs.change_sets import ChangeSets
 from coordination.runs.store import RunStore
 from tests.stage import PLAN, Stage, git
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from coordination.errors import Conflict
-from coordination.runs.change_sets import ChangeSet, ChangeSets, Landed, RecordedCheck, RepoChange
+from coordination.runs.change_set_records import ChangeSet, Landed, RecordedCheck, RepoChange
+from coordination.runs.change_sets import ChangeSets
 from coordination.runs.records import Result, TodoState
 from coordination.runs.rollback import refuse_within_change_set
 from coordination.runs.store import RunStore

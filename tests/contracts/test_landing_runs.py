@@ -9,7 +9,7 @@ import pytest
 from coordination.landing.generate import landing_graph, todo_id
 from coordination.landing.rules import Landing, RepoLanding
 from coordination.models import Atomic, Ecosystem, Repo, Strategy, Via
-from coordination.runs.change_sets import RepoChange
+from coordination.runs.change_set_records import RepoChange
 from coordination.runs.store import RunStore
 from tests.contracts.carrier import BAD, OK, OneOfSeveral
 from tests.plans import order

@@ -11,7 +11,8 @@ import pytest
 from coordination.errors import Conflict
 from coordination.models import Ecosystem, Plan
 from coordination.planner.graph import alone, build
-from coordination.runs.change_sets import ChangeSet, ChangeSets, Landed
+from coordination.runs.change_set_records import ChangeSet, Landed
+from coordination.runs.change_sets import ChangeSets
 from coordination.runs.maintenance.expiry import Expiry
 from coordination.runs.records import Result, TodoState
 from coordination.runs.replies import Grant

@@ -16,7 +16,7 @@ from coordination.landing.preview import preview_of
 from coordination.landing.rules import Landing, RepoLanding
 from coordination.landing.start import PreparedLanding
 from coordination.models import LandAction, LandCheck, LandStep, Method, Repo, RevertAction, Via
-from coordination.runs.change_sets import Landed, RepoChange
+from coordination.runs.change_set_records import Landed, RepoChange
 from tests.stage import git
 from workers.executors import land as landing
 from workers.executors.land_checks import CheckRuns

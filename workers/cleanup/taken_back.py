@@ -14,7 +14,8 @@ from typing import TypeVar
 
 from coordination.errors import GitRefused
 from coordination.runs.brief import RunBrief
-from coordination.runs.change_sets import ChangeSets, RepoChange
+from coordination.runs.change_set_records import RepoChange
+from coordination.runs.change_sets import ChangeSets
 from coordination.runs.replies import Grant
 from workers.landing.merging import merge
 from workers.landing.prepare import revert_commit

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from coordination.models import LandAction, LandStep, RevertAction, Via
-from coordination.runs.change_sets import Landed, RepoChange
+from coordination.runs.change_set_records import Landed, RepoChange
 from workers.executors.land_attempt import BY_PEOPLE, Ends, LandAttempt, parsed, refuses
 from workers.executors.land_checks import LandChecks
 from workers.executors.land_job import LandJob

@@ -11,7 +11,7 @@ from coordination.changes.requests.records import RequestView
 from coordination.forges.models import Check, CheckState, Protection, PullRequest, Review, ReviewState
 from coordination.landing.readiness import Missing, Seen, Wanted, missing_of
 from coordination.models import LandAction, LandStep
-from coordination.runs.change_sets import RepoChange
+from coordination.runs.change_set_records import RepoChange
 from workers.executors.forge_attempt import ForgeAttempt
 from workers.executors.request_commits import heads_of
 from workers.landing.records import BaseBranch

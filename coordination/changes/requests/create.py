@@ -44,7 +44,7 @@ from coordination.forges.models import (
     RequestChanges,
     RequestState,
 )
-from coordination.runs.change_sets import RequestRef
+from coordination.runs.change_set_records import RequestRef
 
 Note = Callable[[str, RequestRef, str], None]
 """(repository, request, kind of event): records a request in the change set; without a kind, its state."""

@@ -13,7 +13,7 @@ from coordination.git import has_commit
 from coordination.landing.rules import edges_between, in_order, plan_of
 from coordination.landing.ways import issues_of
 from coordination.models import Ecosystem, Repo
-from coordination.runs.change_sets import ChangeSet, RepoChange
+from coordination.runs.change_set_records import ChangeSet, RepoChange
 from coordination.text import listed
 
 

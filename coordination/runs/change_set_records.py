@@ -1,0 +1,258 @@
+"""Records of change sets, the names of their branches, and their form in Redis.
+
+The hash of a change set has a field `<fact> <repo>` for each fact of a repository, and `todo <todo>` for each
+result: `<run> <repo>`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from hashlib import sha256
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from coordination.errors import Unreadable
+
+PREFIX = "coord/"
+LONGEST_NAME = 150
+"""Bytes of a branch's name behind `coord/`: the file of a branch, and its lock file, may have 255."""
+TODO = "todo"
+_RUN_ID = re.compile(r"\d{8}-\d{6}-")
+_REFUSED = re.compile(r"[\x00-\x20\x7f~^:?*\[\\/%]|@(?=\{)|(?<=\.)\.|^[.@-]|\.$|\.(?=lock$)", re.IGNORECASE)
+
+
+class Landed(BaseModel):
+    """How a repository's changes came into its base branch."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    commit: str
+    """The commit on the base branch."""
+    tree_before: str
+    """The tree of the base branch before."""
+    method: str
+    via: str
+    at: str
+    """UTC, ISO 8601."""
+    run: str
+    """The run that landed it."""
+    revert: str = ""
+    """Page of the open pull request that takes it out again; empty without one."""
+
+
+class RecordedCheck(BaseModel):
+    """The newest verdict of a quality check on a tip."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    verdict: str
+    tip: str
+    run: str
+
+
+class SeenRequest(BaseModel):
+    """A pull request as its forge had it when coord asked last."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    state: str
+    """`draft`, `open`, `merged` or `closed`."""
+    head: str
+    at: str
+    """Time of the question; UTC, ISO 8601."""
+    checks: int | None = None
+    """Number of its checks; None, as are the approvals, where coord did not ask for them."""
+    pending: int = 0
+    red: tuple[str, ...] = ()
+    """Names of red checks, as far as they were kept."""
+    approvals: int | None = None
+    refused_by: tuple[str, ...] = ()
+    """People who want changes."""
+
+
+class RequestRef(BaseModel):
+    """The pull request of a repository's changes, as coord opened or found it last."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    number: int
+    url: str
+    """The page for people."""
+    name: str
+    """As other requests name it: `owner/repo#7`, at GitLab `group/repo!7`."""
+    head: str
+    """The commit that coord pushed last."""
+    by: str
+    """The person who asked for it."""
+    at: str
+    """Time of the opening; UTC, ISO 8601."""
+    branch: str = ""
+    """The branch at the forge of an adopted request; empty: that of the change set."""
+    seen: SeenRequest | None = None
+
+
+class RepoChange(BaseModel):
+    """The part of a change set in one repository."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    repo: str
+    branch: str
+    """The branch with the work; decided once."""
+    base: str = ""
+    """The commit of the base branch at which it began, or that was merged into it last; empty if unknown."""
+    tip: str
+    host: str = ""
+    """The host that has the commits."""
+    run: str
+    """The newest run that moved the tip."""
+    runs: tuple[str, ...] = ()
+    """The runs that made it, oldest first."""
+    todos: tuple[str, ...] = ()
+    """The todos whose results it has."""
+    commits: int | None = None
+    """Number of commits since `base`; None if it was not recorded, like the following ones."""
+    files: int | None = None
+    added: int | None = None
+    """Lines."""
+    removed: int | None = None
+    checks: tuple[RecordedCheck, ...] = ()
+    landed: Landed | None = None
+    request: RequestRef | None = None
+    writer: str = ""
+    """The run that may write it now."""
+    signed: str = ""
+    """The signed result that states the tip; empty if it was not signed."""
+
+    @property
+    def forge_branch(self) -> str:
+        """Return the branch at the forge, which is another one for an adopted request."""
+        return (self.request.branch if self.request else "") or self.branch
+
+
+class ChangeSet(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    """The plan's id, or that of a todo without plan."""
+    repos: Mapping[str, RepoChange]
+    source: Mapping[str, str] = {}
+    """Todo → the run that has its result."""
+    writers: Mapping[str, str] = {}
+    """Repository → the run that may write it now."""
+
+    @property
+    def writer(self) -> str:
+        """Return a run that may write it now; empty if there is none."""
+        return next(iter(self.writers.values()), "")
+
+    @cached_property
+    def open(self) -> Mapping[str, RepoChange]:
+        """Return the repositories whose changes have not landed."""
+        return {name: change for name, change in self.repos.items() if change.landed is None}
+
+    def without_open(self) -> ChangeSet:
+        """Return what is left of it when what has not landed is discarded."""
+        gone = frozenset(self.todos)
+        landed = {name: change for name, change in self.repos.items() if change.landed}
+        source = {todo: run for todo, run in self.source.items() if todo not in gone}
+        return self.model_copy(update={"repos": landed, "source": source})
+
+    def tip(self, repo: str) -> str:
+        """Return the tip in a repository; empty where nothing is to land."""
+        return change.tip if (change := self.open.get(repo)) else ""
+
+    @cached_property
+    def runs(self) -> tuple[str, ...]:
+        """Return the runs whose work has not landed, newest first."""
+        if not self.open:
+            return ()
+        landed = {todo for change in self.repos.values() if change.landed for todo in change.todos}
+        names = {run for change in self.open.values() for run in change.runs}
+        names.update(run for todo, run in self.source.items() if todo not in landed)
+        return tuple(sorted(names, reverse=True))
+
+    @property
+    def todos(self) -> tuple[str, ...]:
+        """Return the todos whose results have not landed."""
+        return tuple(todo for change in self.open.values() for todo in change.todos)
+
+
+def branch_name(change_set: str) -> str:
+    """Return the branch of a change set: `coord/<id>`, with `%XX` for what git forbids. Two ids never get the
+    same one, and none gets that of a run.
+    """
+    name = _REFUSED.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), change_set)
+    if _RUN_ID.match(name):
+        name = f"%{ord(name[0]):02X}{name[1:]}"
+    if len(raw := name.encode()) > LONGEST_NAME:
+        end = sha256(change_set.encode()).hexdigest()[:16]  # `%%` stands in no other name
+        name = f"{raw[: LONGEST_NAME - 18].decode(errors='ignore')}%%{end}"
+    return f"{PREFIX}{name}"
+
+
+def copy_ref(branch: str) -> str:
+    """Return the ref that keeps the commit at which coord left the branch of a change set."""
+    return f"refs/coord/copies/{branch.removeprefix(PREFIX)}"
+
+
+def discarded_ref(branch: str, commit: str) -> str:
+    """Return the ref that keeps a commit which the branch of a change set has no longer."""
+    return f"refs/coord/discarded/{branch.removeprefix(PREFIX)}/{commit[:12]}"
+
+
+def parse_change_set(change_set: str, raw: Mapping[str, str]) -> ChangeSet | None:
+    """Return a change set from its hash in Redis; None if there is none. Raises Unreadable."""
+    if not raw:
+        return None
+    facts: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    source, todos = dict[str, str](), defaultdict[str, list[str]](list)
+    for field, value in raw.items():
+        fact, _, name = field.partition(" ")
+        if fact == TODO:
+            source[name], _, repo = value.partition(" ")
+            todos[repo].append(name)
+        else:
+            facts[name][fact] = value
+    try:
+        repos = {
+            name: _repo_change(name, found, todos.get(name, ()))
+            for name, found in facts.items()
+            if "tip" in found
+        }
+    except (ValidationError, KeyError) as error:
+        raise Unreadable(
+            f"change set {change_set!r} cannot be read: {error}",
+            f"look at it in Redis; or build it anew from its branches: coord adopt {change_set}",
+        ) from error
+    writers = {name: found["writer"] for name, found in facts.items() if found.get("writer")}
+    return ChangeSet(id=change_set, repos=repos, source=source, writers=writers)
+
+
+def _repo_change(repo: str, facts: Mapping[str, str], todos: Iterable[str]) -> RepoChange:
+    numbers = {name: facts[name] for name in ("commits", "files", "added", "removed") if facts.get(name)}
+    return RepoChange.model_validate(
+        {
+            "repo": repo,
+            "todos": tuple(todos),
+            "runs": tuple(facts.get("runs", "").split()),
+            "signed": facts.get("result", ""),
+            "checks": tuple(_checks(facts.get("checks", ""))),
+            "landed": Landed.model_validate_json(facts["landed"]) if "landed" in facts else None,
+            "request": RequestRef.model_validate_json(facts["request"]) if "request" in facts else None,
+            **{name: facts.get(name, "") for name in ("branch", "base", "tip", "host", "run", "writer")},
+            **numbers,
+        }
+    )
+
+
+def _checks(lines: str) -> Iterator[RecordedCheck]:
+    for line in lines.splitlines():
+        words = line.split(" ")
+        if len(words) == len(RecordedCheck.model_fields):
+            name, verdict, tip, run = words
+            yield RecordedCheck(name=name, verdict=verdict, tip=tip, run=run)
