@@ -41,7 +41,6 @@ from workers.cleanup.jobs import AutoCleanup, CleanupJobs
 from workers.config import WorkerConfig
 from workers.delivery import DeliveryHandler
 from workers.expiry import ExpiryWatch
-from workers.health.parts import HealthParts
 from workers.history_service import HistoryService
 from workers.leases import Leases
 from workers.local_liveness import LocalLiveness
@@ -140,6 +139,8 @@ class Container:
         file, settings = self.config.file, self.config.settings
         if file is None:
             return ()
+        from workers.health.parts import HealthParts  # the file and its graph, which other workers do without
+
         results = settings.write_back is not WriteBack.NONE
         health = HealthParts(self.config, self.redis, self.keys, self.worker, self.served)
         return (

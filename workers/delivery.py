@@ -35,8 +35,7 @@ from coordination.runs.replies import Grant, Reply
 from coordination.runs.shared import ContextCalls
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import HOST
-from coordination.services.host import ServiceHost
-from coordination.services.transition import CHECK
+from coordination.services.host import CHECK, ServiceHost
 from workers.attempt.attempt import Attempt
 from workers.attempt.context import Context
 from workers.attempt.context_socket import served as served_context

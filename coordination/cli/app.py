@@ -215,7 +215,7 @@ COMMANDS: Families = {
         "mcp": ("processes.mcp:mcp", "Serve coord's operations as tools to AI agents."),
         "gateway": ("processes.gateway:gateway", "Serve messages over WebSocket."),
         "dashboard": ("processes.dashboard:dashboard", "Serve pages for people: what runs, waits, failed."),
-        "open": ("processes.dashboard:open_page", "Open the dashboard in the browser."),
+        "open": ("processes.dashboard:open_", "Open the dashboard in the browser."),
         "flower": ("processes.machine:flower", "Start Flower, which shows workers and tasks."),
         "metrics": ("processes.machine:metrics", "Serve coord's metrics to Prometheus."),
     },

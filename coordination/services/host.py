@@ -21,6 +21,8 @@ from coordination.files import is_locked, locked, make_private, replace_file
 from coordination.models import Service, Word
 
 FOLDER = "services"
+CHECK = "check"
+"""Begin of the ids of todos that execute the checks of a start."""
 SUPERVISOR = "supervisor"
 FIRST = "first.lock"
 COMMAND = (sys.executable, "-P", "-m", "coordination.services.supervisor")

@@ -23,11 +23,11 @@ from coordination.models import (
 from coordination.planner.generated import generated_plan
 from coordination.runs.records import SERVICE
 from coordination.services.graph import Phase, in_order, phase_of, select, with_dependents, with_needed
+from coordination.services.host import CHECK
 
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
 
-CHECK = "check"
 ONCE = Retry(attempts=1)
 """A start waits for its probe by itself; the supervisor restarts what ends later."""
 NOBODY: Mapping[str, str] = {}

@@ -118,13 +118,12 @@ def test_a_run_waits_for_a_folder_that_is_not_there_and_says_where(site: Site):
 
     worker = ann.worker(units=place(ann, "units"))
     sweep = laptop.begin("sweep", PLAN)
-    told = sweep.says(missing)
-    waiting = until(lambda: laptop.todo("A")["waits_for"])
+    sweep.says(missing)
+    waiting = until(lambda: laptop.coord("show-run").code == 0 and laptop.todo("A")["waits_for"])
     ann.clone(origin, place(ann, "units"))
     ended = sweep.done()
 
     assert f"there is no folder {checkout(ann, 'units')}: clone it there" in worker.err
-    assert "A" in told
     assert missing in waiting
     assert ended.code == 0, ended.err
 

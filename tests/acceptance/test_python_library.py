@@ -85,6 +85,7 @@ def test_every_room_has_figures(coord: Coord) -> None:
         "dependencies": {},
         "templates": {},
         "services": {},
+        "checks": {},
     }
     assert stats["locks"] == {"held": 1, "waiting": 0}
     assert stats["resources"] == {}

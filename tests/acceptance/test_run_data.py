@@ -41,6 +41,7 @@ RUN |= {
     "change_set",
     "branches",
     "tips",
+    "waves",
 }
 UNSIGNED = {"unsigned": ["the order"]}
 """Told by the view of one run only: nobody has an identity here."""

@@ -229,8 +229,8 @@ BUGS = (
     Bug(
         "a gate that nobody asks",
         f"{STEPS}/_run_dispatch.lua",
-        "  if gate and not approved then return wait_for_person",
-        "  if false then return wait_for_person",
+        "  if gate and not approved then\n",
+        "  if false then\n",
         (GATES,),
     ),
     Bug(

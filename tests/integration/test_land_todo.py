@@ -24,12 +24,18 @@ from workers.executors.land_job import LandJob
 from workers.outcome import AttemptOutcome, OutcomeKind
 
 SIDES = [Via.PUSH, Via.LOCAL]
-WAYS = [(via, method) for via in SIDES for method in Method]
+METHODS = [method for method in Method if method is not Method.REBASE]
+"""A push cannot rebase."""
+WAYS = [(via, method) for via in SIDES for method in METHODS]
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def _no_check(check: LandCheck, commit: str) -> AttemptOutcome:
     raise AssertionError(f"{check.todo} at {commit}")
+
+
+def _no_forge() -> Any:
+    raise AssertionError("a push asks no forge")
 
 
 class Killed(BaseException):
@@ -96,6 +102,9 @@ class Place:
             stopped=lambda: None,
             say=self.log.append,
             checks=CheckRuns(results=list, again=_no_check, keep=lambda _: None),
+            forges=_no_forge,
+            change_set=lambda: None,
+            note_request=lambda *_: None,
             now=lambda: self.now,
         )
 
@@ -154,7 +163,7 @@ def _dying(place: Place, push: Any) -> Any:
     return pushed
 
 
-@pytest.mark.parametrize("method", list(Method))
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("point", ["", "record", "push", "note_landed"])
 def test_a_killed_landing_is_finished_by_the_next_attempt_with_one_commit(place: Place, method, point):
     place.die_at = point

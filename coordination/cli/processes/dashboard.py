@@ -147,7 +147,7 @@ def revoke(call: CliContext, person: str, as_json: bool) -> None:
 @click.option("--url", metavar="URL", help="The address of the dashboard (default: that of coord up).")
 @click.option("--print", "only_print", is_flag=True, help="Print the address; open nothing.")
 @click.pass_obj
-def open_page(call: CliContext, name: str | None, url: str | None, only_print: bool) -> None:
+def open_(call: CliContext, name: str | None, url: str | None, only_print: bool) -> None:
     """Open the dashboard in the browser: the page Now, or that of a run or a plan."""
     from urllib.parse import quote
 

@@ -20,7 +20,7 @@ WITHOUT_NOUN = {
     "trends",
     "demo", "doctor", "completion", "help", "context", "up", "down", "worker", "keeper", "acl", "steps",
     "mcp", "identity", "trust",
-    "gateway", "flower", "metrics", "credential",
+    "gateway", "flower", "metrics", "credential", "dashboard", "open", "health",
 }  # fmt: skip
 
 
