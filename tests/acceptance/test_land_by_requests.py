@@ -140,3 +140,19 @@ def test_a_gitlab_landing_goes_on_after_a_moved_base_a_kill_a_limit_and_a_revoke
         assert done.code == 0, done.err
         assert at.landed() == [True, True]
         assert at.change("a")["landed"]["method"] == "merge"
+
+
+def test_a_wave_waits_for_its_reviews_without_locks_and_begins_at_what_the_one_before_has_merged(
+    new_stage: Callable[[], Stage], tmp_path: Path
+):
+    waves = {"order": [1, "rest"], "check": "test -f work"}
+    with site(new_stage(), tmp_path, "github", "ab", approvals=1, waves=waves) as at:
+        landing = at.begin("--method", "rebase")
+        at.approve("a")
+        at.waits_for("b", "0 of 1 approval")
+        assert at.landed() == [True, False], "the check behind the first wave has found its work"
+        assert "land:" not in at.stage.ok("list-locks", "--all").out
+        at.approve("b")
+        done = landing.done(60)
+        assert done.code == 0, done.err
+        assert at.landed() == [True, True]

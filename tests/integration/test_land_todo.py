@@ -4,9 +4,7 @@ goes on from what is true. Real git, at a bare remote and in a checkout.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,98 +13,20 @@ import pytest
 from coordination.landing.preview import preview_of
 from coordination.landing.rules import Landing, RepoLanding
 from coordination.landing.start import PreparedLanding
-from coordination.models import LandAction, LandCheck, LandStep, Method, Repo, RevertAction, Via
-from coordination.runs.change_set_records import Landed, RepoChange
+from coordination.models import LandAction, LandStep, Method, RevertAction, Via
+from coordination.runs.change_set_records import RepoChange
+from tests.landing_place import Killed, Place
 from tests.stage import git
 from workers.executors import land as landing
-from workers.executors.land_checks import CheckRuns
-from workers.executors.land_job import LandJob
 from workers.outcome import AttemptOutcome, OutcomeKind
 
 SIDES = [Via.PUSH, Via.LOCAL]
 METHODS = [method for method in Method if method is not Method.REBASE]
 """A push cannot rebase."""
-WAYS = [(via, method) for via in SIDES for method in METHODS]
-START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def _no_check(check: LandCheck, commit: str) -> AttemptOutcome:
-    raise AssertionError(f"{check.todo} at {commit}")
-
-
-def _no_forge() -> Any:
-    raise AssertionError("a push asks no forge")
-
-
-class Killed(BaseException):
-    """The worker died."""
-
-
-@dataclass
-class Place:
-    """A repository with a change set, its remote, and what Redis knows of them."""
-
-    folder: Path
-    via: Via
-    landed: Landed | None = None
-    tip: str = ""
-    base: str = ""
-    checkpoint: str = ""
-    die_at: str = ""
-    """The next call of this name kills the worker, after it was carried out."""
-    now: datetime = START
-    log: list[str] = field(default_factory=list)
-
-    @property
-    def checkout(self) -> Path:
-        return self.folder / "r"
-
-    @property
-    def target(self) -> Path:
-        return self.folder / "r.git" if self.via is Via.PUSH else self.checkout
-
-    def dies(self, point: str) -> None:
-        if self.die_at == point:
-            self.die_at = ""
-            raise Killed(point)
-
-    def record(self, json: str) -> None:
-        self.checkpoint = json
-        self.dies("record")
-
-    def note_landed(self, landed: Landed) -> None:
-        self.landed = landed
-        self.dies("note_landed")
-
-    def note_reverted(self, tip: str, base: str) -> None:
-        self.landed, self.tip, self.base = None, tip, base
-        self.dies("note_reverted")
-
-    @property
-    def job(self) -> LandJob:
-        change = RepoChange(
-            repo="r", branch="coord/P", base=self.base, tip=self.tip, run="R1", landed=self.landed
-        )
-        url = str(self.folder / "r.git") if self.via is Via.PUSH else None
-        return LandJob(
-            run_id="R2",
-            repo=Repo(name="r", url=url),
-            checkout=self.checkout,
-            change=lambda: change,
-            verify=lambda *_: None,
-            checkpoint=self.checkpoint,
-            record=self.record,
-            note_landed=self.note_landed,
-            note_reverted=self.note_reverted,
-            access=lambda: nullcontext({}),
-            stopped=lambda: None,
-            say=self.log.append,
-            checks=CheckRuns(results=list, again=_no_check, keep=lambda _: None),
-            forges=_no_forge,
-            change_set=lambda: None,
-            note_request=lambda *_: None,
-            now=lambda: self.now,
-        )
+class Direct(Place):
+    """A place whose change set lands without a forge."""
 
     def action(self, method: Method = Method.MERGE, step: LandStep = LandStep.LAND) -> LandAction:
         return LandAction(
@@ -122,39 +42,21 @@ class Place:
     def land(self, *how: Any) -> AttemptOutcome:
         return landing.land(self.job, self.action(*how))
 
-    def commits(self) -> list[str]:
-        return git(self.target, "log", "--format=%s", "--first-parent", "main").splitlines()
-
-    @property
-    def has_work(self) -> bool:
-        return "work" in git(self.target, "ls-tree", "--name-only", "main").split()
-
 
 @pytest.fixture(params=SIDES)
-def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Direct:
     for name in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{name}_NAME", "Test")
         monkeypatch.setenv(f"GIT_{name}_EMAIL", "test@localhost")
-    found = Place(tmp_path, request.param)
-    git(tmp_path, "init", "-q", "-b", "main", "r")
-    (found.checkout / "README").write_text("r\n")
-    git(found.checkout, "add", "--all")
-    git(found.checkout, "commit", "-qm", "first")
-    git(tmp_path, "clone", "-q", "--bare", "r", "r.git")
-    found.base = git(found.checkout, "rev-parse", "main")
-    git(found.checkout, "checkout", "-qb", "coord/P")
-    (found.checkout / "work").write_text("done\n")
-    git(found.checkout, "add", "--all")
-    git(found.checkout, "commit", "-qm", "work")
-    found.tip = git(found.checkout, "rev-parse", "HEAD")
-    git(found.checkout, "checkout", "-q", "main")
+    found = Direct(tmp_path, request.param)
+    found.create()
     # a push that was carried out, and whose answer no worker heard
     for name in ("push", "push_local"):
         monkeypatch.setattr(landing, name, _dying(found, getattr(landing, name)))
     return found
 
 
-def _dying(place: Place, push: Any) -> Any:
+def _dying(place: Direct, push: Any) -> Any:
     def pushed(*args: Any) -> Any:
         done = push(*args)
         place.dies("push")
@@ -165,7 +67,7 @@ def _dying(place: Place, push: Any) -> Any:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("point", ["", "record", "push", "note_landed"])
-def test_a_killed_landing_is_finished_by_the_next_attempt_with_one_commit(place: Place, method, point):
+def test_a_killed_landing_is_finished_by_the_next_attempt_with_one_commit(place: Direct, method, point):
     place.die_at = point
     if point:
         with pytest.raises(Killed):
@@ -180,7 +82,7 @@ def test_a_killed_landing_is_finished_by_the_next_attempt_with_one_commit(place:
 
 
 @pytest.mark.parametrize("method", [Method.MERGE, Method.SQUASH])
-def test_a_commit_of_another_attempt_is_known_though_its_record_was_replaced(place: Place, method):
+def test_a_commit_of_another_attempt_is_known_though_its_record_was_replaced(place: Direct, method):
     place.die_at = "push"
     with pytest.raises(Killed):
         place.land(method)
@@ -195,7 +97,7 @@ def test_a_commit_of_another_attempt_is_known_though_its_record_was_replaced(pla
 @pytest.mark.parametrize("point", ["", "push", "note_reverted"])
 @pytest.mark.parametrize("own", [True, False], ids=["compensation", "revert todo"])
 def test_a_killed_revert_is_finished_by_the_next_attempt_and_the_work_can_land_again(
-    place: Place, point, own
+    place: Direct, point, own
 ):
     output = place.land().output
     action = place.revert_action()
@@ -217,7 +119,7 @@ def test_a_killed_revert_is_finished_by_the_next_attempt_and_the_work_can_land_a
     assert place.has_work
 
 
-def test_a_compensation_leaves_what_people_have_merged(place: Place):
+def test_a_compensation_leaves_what_people_have_merged(place: Direct):
     git(place.target, "fetch", "-q", str(place.checkout), "coord/P")
     if place.via is Via.LOCAL:
         git(place.checkout, "merge", "-q", "--squash", "coord/P")
@@ -233,7 +135,7 @@ def test_a_compensation_leaves_what_people_have_merged(place: Place):
     assert not place.has_work, "on request it is taken out"
 
 
-def test_a_conflict_is_refused_for_good_and_names_the_file(place: Place):
+def test_a_conflict_is_refused_for_good_and_names_the_file(place: Direct):
     other = place.folder / "other"
     git(place.folder, "clone", "-q", "r.git", "other")
     (other / "work").write_text("theirs\n")
@@ -248,7 +150,7 @@ def test_a_conflict_is_refused_for_good_and_names_the_file(place: Place):
         assert "work" in refused.why
 
 
-def test_local_changes_are_refused_before_a_landing_and_waited_for_in_it_until_patience_ends(place: Place):
+def test_local_changes_are_refused_before_a_landing_and_waited_for_in_it_until_patience_ends(place: Direct):
     if place.via is Via.PUSH:
         pytest.skip("a push touches no checkout")
     (place.checkout / "README").write_text("in the middle\n")
@@ -263,7 +165,7 @@ def test_local_changes_are_refused_before_a_landing_and_waited_for_in_it_until_p
     assert not place.has_work
 
 
-def test_a_record_that_somebody_made_up_reverts_nothing(place: Place):
+def test_a_record_that_somebody_made_up_reverts_nothing(place: Direct):
     forged = f'{{"commit": "{place.base}", "tree_before": "{place.base}", "method": "merge"}}'
     before = place.commits()
 
@@ -271,7 +173,7 @@ def test_a_record_that_somebody_made_up_reverts_nothing(place: Place):
     assert place.commits() == before
 
 
-def test_a_dry_run_finds_a_conflict_a_missing_base_branch_and_what_has_landed(place: Place):
+def test_a_dry_run_finds_a_conflict_a_missing_base_branch_and_what_has_landed(place: Direct):
     def would(**more: Any) -> tuple[str, bool]:
         change = RepoChange(repo="r", branch="coord/P", base=place.base, tip=place.tip, run="R1")
         one = RepoLanding(**{"repo": "r", "branch": "main", "via": Via.LOCAL, "change": change, **more})

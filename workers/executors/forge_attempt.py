@@ -13,7 +13,7 @@ from coordination.errors import CoordinationError
 from coordination.forges.errors import LIMITS, PASSING, ForgeError, ForgeProblem
 from coordination.forges.forge import Forge
 from coordination.forges.locate import ForgeAddress, locate
-from coordination.forges.models import MergeMethod, PullRequest
+from coordination.forges.models import ForgeType, MergeMethod, Protection, PullRequest
 from coordination.models import LandAction, RevertAction
 from coordination.runs.change_set_records import Landed, RepoChange
 from coordination.runs.records import WaitReason
@@ -22,8 +22,10 @@ from workers.executors.land_attempt import BY_PEOPLE, TROUBLE, Ends, held_up, re
 from workers.executors.land_job import LandJob
 from workers.executors.landed_commits import commit_in
 from workers.executors.request_commits import tree_before
+from workers.landing.merging import merge
 from workers.landing.records import BaseBranch, Reason, Refused
 from workers.landing.remote import contains
+from workers.outcome import OutcomeKind
 
 SOON = timedelta(seconds=1)
 """The pause after an answer that forges give while they still compute."""
@@ -57,6 +59,10 @@ class ForgeAttempt(DirectAttempt):
             with self._base() as at:
                 self._base_commit = self._seen(at).commit
                 yield at
+        except Ends as end:
+            if end.outcome.kind is not OutcomeKind.HINDERED:
+                self._waits_no_longer()
+            raise
         except ForgeError as error:
             self._refuse(error)
         except CoordinationError as error:
@@ -73,6 +79,7 @@ class ForgeAttempt(DirectAttempt):
             raise held_up(error.message, WaitReason.REQUEST, pause) from error
         if error.problem in PASSING or (self._begun and error.problem in _BY_PERSONS):
             raise self._forge_waits(str(error)) from error
+        self._waits_no_longer()
         raise refuses(error.message, error.hint) from error
 
     def _forge_waits(self, words: str) -> Ends:
@@ -85,9 +92,13 @@ class ForgeAttempt(DirectAttempt):
             return self._forge_waits(refused.words)
         return super()._refused(refused)
 
+    @property
+    def _has_trouble(self) -> bool:
+        return TROUBLE in self._known
+
     def _answers_again(self) -> None:
         """Forget earlier trouble: the patience counts from the next one."""
-        if TROUBLE in self._known:
+        if self._has_trouble:
             self._remember({name: value for name, value in self._known.items() if name != TROUBLE})
 
     def _interval(self) -> timedelta:
@@ -100,6 +111,19 @@ class ForgeAttempt(DirectAttempt):
     @property
     def _waiting(self) -> str:
         return f"{self._address.project} {self._name}"
+
+    def _by_git(self, at: BaseBranch, request: PullRequest, rules: Protection) -> PullRequest:
+        """Return a request of Gitea with what git knows better; any other as it is. Gitea says that a request
+        does not merge also while it computes, and never that it must contain the tip of its base.
+        """
+        if self._address.type is not ForgeType.GITEA:
+            return request
+        if rules.up_to_date and not contains(at, request.head_sha, self._base_commit):
+            return request.model_copy(update={"blocked": "behind"})
+        if request.mergeable is not False:
+            return request
+        merged = merge(at, self._base_commit, request.head_sha)
+        return request if isinstance(merged, Refused) else request.model_copy(update={"mergeable": None})
 
     def _enqueue(self, request: PullRequest) -> None:
         if not self._forge.is_queued(request):

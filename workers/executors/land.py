@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from coordination.models import LandAction, LandStep, RevertAction, Via
+from coordination.models import LandAction, LandStep, Method, RevertAction, Via
 from coordination.runs.change_set_records import Landed, RepoChange
 from workers.executors.land_attempt import BY_PEOPLE, Ends, LandAttempt, parsed, refuses
 from workers.executors.land_checks import LandChecks
@@ -139,6 +139,7 @@ class DirectAttempt(LandAttempt):
     def _still_there(self, at: BaseBranch, action: LandAction, change: RepoChange) -> AttemptOutcome:
         """Look whether the base branch has the tip; state the base, at which checks behind a wave begin."""
         base = self._seen(at)
+        action = action.model_copy(update={"method": Method.MERGE})  # by content
         if not isinstance(self._prepared(at, action, change, base.commit), Nothing):
             raise refuses(f"{at.branch} of {at.repo} has lost {action.tip[:12]}, which had landed")
         done = self._done({"base": base.commit}, f"{at.branch} has all of it at {base.commit[:12]}")

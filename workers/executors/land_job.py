@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from coordination.changes.requests.access import ForgeAccess
 
 T = TypeVar("T")
+FORGE_PAUSE = timedelta(seconds=5)
+"""The longest pause for which an attempt keeps its worker when a forge limits its calls."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +153,7 @@ class LandJobs:
     def _forges(self) -> ForgeAccess:
         from coordination.changes.requests.access import ForgeAccess  # its HTTP client costs 0.1 s of a start
 
-        return ForgeAccess(self.store, self.settings, self.state)
+        return ForgeAccess(self.store, self.settings, self.state, patience=FORGE_PAUSE)
 
     def _keep(self, grant: Grant, commit: str) -> None:
         ref = f"refs/heads/{branch_of(grant.run_id)}"

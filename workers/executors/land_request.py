@@ -155,12 +155,12 @@ class RequestAttempt(RequestLook):
                     f"{request.url} is not ready: {words_of(missing)}",
                     f"wait for it: coord land {self._name} --when-ready",
                 )
+            if missing and _passes(missing):
+                raise self._computes(request, missing)
+            self._answers_again()
             if missing:
-                raise held_up(
-                    f"{request.url}: {words_of(missing)}",
-                    WaitReason.REQUEST,
-                    SOON if _passes(missing) else self._interval(),
-                )
+                words = f"{request.url}: {words_of(missing)}"
+                raise held_up(words, WaitReason.REQUEST, self._interval())
         self._waits_no_longer()
         base = self._base_commit
         done = self._done({"base": base, "head": request.head_sha}, f"{request.url} is ready")
@@ -168,6 +168,11 @@ class RequestAttempt(RequestLook):
             return done
         made = self._would_land(at, action, change, request.head_sha)
         return self._stated(at, done, made.base if isinstance(made, Nothing) else made.commit, base)
+
+    def _computes(self, request: PullRequest, missing: tuple[Missing, ...]) -> Ends:
+        """Return the end of an attempt that the forge could not tell yet whether the request merges."""
+        words, pause = f"{request.url}: {words_of(missing)}", self._interval() if self._has_trouble else SOON
+        return self._waits_within_patience(words) or held_up(words, WaitReason.REQUEST, pause)
 
     def _merge_when_ready(
         self, at: BaseBranch, action: LandAction, change: RepoChange, request: PullRequest

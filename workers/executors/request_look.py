@@ -47,15 +47,13 @@ class RequestLook(ForgeAttempt):
         first_seen = self._first_seen(approving, head)
         self._rules_seen = self._rules(request.base, fresh=action.step is LandStep.LAND)
         seen = Seen(
-            request=request,
+            request=self._by_git(at, request, self._rules_seen) if heads else request,
             heads=heads,
             checks=checks,
             reviews=reviews,
             protection=self._rules_seen,
             first_seen=first_seen,
         )
-        if action.step is LandStep.CHECK:  # a landing holds its locks, and waits for a limited time in all
-            self._answers_again()
         self._note_seen(change, request, checks, reviews)
         return missing_of(seen, Wanted(approvals=action.approvals, ignored=ignored))
 

@@ -117,14 +117,15 @@ class RequestRevert(ForgeAttempt):
         return self._forge.get(opened.number)
 
     def _missing(self, at: BaseBranch, change: RepoChange, request: PullRequest) -> tuple[Missing, ...]:
-        head = request.head_sha
+        head, rules = request.head_sha, self._forge.protection(at.branch)
         pushed = f"refs/coord/pushed/{change.forge_branch.removeprefix(PREFIX)}"
+        ours = head == commit_of(at.path, pushed)
         seen = Seen(
-            request=request,
-            heads=(head,) if head == commit_of(at.path, pushed) else (),
+            request=self._by_git(at, request, rules) if ours else request,
+            heads=(head,) if ours else (),
             checks=self._forge.checks(head),
             reviews=self._forge.reviews(request.number),
-            protection=self._forge.protection(at.branch),
+            protection=rules,
         )
         return missing_of(seen, Wanted())
 
@@ -132,18 +133,21 @@ class RequestRevert(ForgeAttempt):
         words, lacks = words_of(missing), {one.lack for one in missing}
         if not lacks <= _PASSING:
             return self._left(request, words)
-        if self._job.now() - self._made_at(at, request.head_sha) > self._patience:
+        if self._is_late(at, request):
             return self._left(request, f"{words}, for longer than land_patience")
         pause = SOON if lacks == {Lack.UNKNOWN} else self._interval()
         return held_up(f"{request.url}: {words}", WaitReason.REQUEST, pause)
 
-    @staticmethod
-    def _made_at(at: BaseBranch, commit: str) -> datetime:
-        told = ask("show", "-s", "--format=%ct", commit, cwd=at.path).stdout.strip()
-        return datetime.fromtimestamp(int(told), UTC) if told.isdecimal() else datetime.now(UTC)
+    def _is_late(self, at: BaseBranch, request: PullRequest) -> bool:
+        """Return whether its commit is older than the patience: an undo keeps no record of its own."""
+        told = ask("show", "-s", "--format=%ct", request.head_sha, cwd=at.path).stdout.strip()
+        made = datetime.fromtimestamp(int(told), UTC) if told.isdecimal() else self._job.now()
+        return self._job.now() - made > self._patience
 
     def _merge(self, at: BaseBranch, request: PullRequest) -> None:
         if self._forge.protection(at.branch).queue:
+            if self._is_late(at, request) and not self._forge.is_queued(request):
+                raise self._left(request, "the merge queue has thrown it out")
             self._enqueue(request)
             raise held_up(f"{request.url} is in the merge queue", WaitReason.REQUEST, self._interval())
         message = ask("show", "-s", "--format=%b", request.head_sha, cwd=at.path).stdout.strip()

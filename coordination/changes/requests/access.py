@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
@@ -19,7 +19,7 @@ from coordination.credentials.records import Expiry, Purpose
 from coordination.credentials.store import CredentialStore, credentials_file
 from coordination.files import open_private
 from coordination.forges.budget import ForgeBudget
-from coordination.forges.connect import ForgeClients
+from coordination.forges.connect import PATIENCE, ForgeClients
 from coordination.forges.forge import Forge
 from coordination.forges.locate import ForgeAddress
 from coordination.forges.tokens import credential_for
@@ -39,10 +39,12 @@ ANSWERS = "forge-answers"
 class ForgeAccess:
     """Opens forges and remotes; each secret is read once, and its reading is an event."""
 
-    def __init__(self, store: RunStore, settings: Settings, state: Path) -> None:
-        """`state`: the state folder of this machine."""
+    def __init__(
+        self, store: RunStore, settings: Settings, state: Path, patience: timedelta = PATIENCE
+    ) -> None:
+        """`state`: the state folder of this machine; `patience`: the longest pause at a limit in a call."""
         self.budget = ForgeBudget(store.redis, store.keys, settings.forge_budget)
-        self._clients = ForgeClients(spender=self.budget.spender, answers=state / ANSWERS)
+        self._clients = ForgeClients(spender=self.budget.spender, answers=state / ANSWERS, patience=patience)
         self._store = CredentialStore(credentials_file())
         self._announce = store.announce
         self._secrets: dict[str, str] = {}

@@ -60,6 +60,10 @@ def changes(
     )
 
 
+URL = "https://github.com/acme/a"
+FORGE = file(land={"via": "pr", "approvals": 2}, a=URL)
+
+
 def decided(
     ecosystem: Ecosystem, found: ChangeSet | None, hosts: dict[str, list[str]] | None = None, **options
 ):
@@ -100,8 +104,22 @@ def test_the_way_is_the_option_else_the_rule_of_the_plan_else_push_where_there_i
         (file(), changes("ab"), {"repos": ("c",)}, {}, NotFound),
         (file(), changes("a"), {"via": Via.PUSH}, {}, PlanRefused),
         (file(), changes("a"), {}, {"a": ["h1", "h2"]}, PlanRefused),
+        (FORGE, changes("a"), {"method": Method.FF}, {}, PlanRefused),
+        (FORGE, changes("a"), {"via": Via.PUSH, "method": Method.REBASE}, {}, PlanRefused),
+        (FORGE, changes("a"), {"via": Via.PUSH}, {}, PlanRefused),
+        (file(), changes("a"), {"when_ready": True}, {}, PlanRefused),
+        (
+            file(land={"via": "pr", "atomic": "repo"}, a=URL),
+            changes("a"),
+            {"when_ready": True},
+            {},
+            PlanRefused,
+        ),
     ],
-    ids=["no change set", "written", "open todos", "not closed", "unknown repo", "no url", "two checkouts"],
+    ids=[
+        *("no change set", "written", "open todos", "not closed", "unknown repo", "no url", "two checkouts"),
+        *("ff by requests", "rebase by push", "two approvals by push", "no request", "locks during reviews"),
+    ],
 )
 def test_what_must_not_land_is_refused_with_the_next_command(ecosystem, found, options, hosts, error):
     with pytest.raises(error) as refused:

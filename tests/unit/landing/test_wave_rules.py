@@ -171,6 +171,22 @@ def test_no_lock_is_held_while_a_wave_soaks_is_checked_or_waits_for_an_approval(
     assert keeps == (ends if atomic == "wave" else set())
 
 
+def test_reviews_are_waited_for_before_the_locks_of_their_wave_and_behind_the_wave_before():
+    ecosystem = file({"waves": [1, "rest"], "via": "pr"}, qa="true")
+    repos = tuple(
+        one.model_copy(update={"url": f"https://github.com/x/{one.name}"}) for one in ecosystem.repos
+    )
+    ecosystem = ecosystem.model_copy(update={"repos": repos})
+    landing = decided(ecosystem, changes("abcd"), when_ready=True)
+    _, graph = landing_graph(ecosystem, landing)
+    order = nx.DiGraph((one, todo) for todo, before in graph.predecessors.items() for one in before)
+    for wave in landing.waves:
+        waits = {f"P.wave-{wave.number}.check.{repo}" for repo in wave.repos}
+        assert all(graph.todos[todo].action.when_ready for todo in waits)
+        assert waits < nx.ancestors(order, f"P.wave-{wave.number}.locks")
+        assert (wave.number == 1) or all(nx.has_path(order, "P.wave-1.done", todo) for todo in waits)
+
+
 def test_the_checks_of_earlier_waves_run_again_behind_each_wave():
     ecosystem = file({"waves": {"order": ["a", "rest"], "check": "true"}}, qa="true")
     _, graph = landing_graph(ecosystem, decided(ecosystem, changes("abcd")))

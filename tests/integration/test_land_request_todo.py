@@ -1,0 +1,307 @@
+"""One attempt of a todo that lands or reverts by a pull request, over a test forge and real git."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from coordination.changes.requests.access import ForgeAccess
+from coordination.credentials.records import Purpose
+from coordination.credentials.references import parse
+from coordination.credentials.store import CredentialStore, credentials_file
+from coordination.models import LandAction, LandStep, Repo, RequestFacts, RevertAction, Via
+from coordination.runs.store import RunStore
+from coordination.settings import Settings
+from tests.forge.core import Core
+from tests.forge.records import Project, Request
+from tests.forge.server import TestForge
+from tests.landing_place import Place
+from tests.stage import git
+from workers.executors.land import land
+from workers.executors.land_job import FORGE_PAUSE
+from workers.executors.land_request import land_request
+from workers.executors.revert_request import revert_request
+from workers.outcome import AttemptOutcome, OutcomeKind
+
+HINDERED, SUCCEEDED, REFUSED = OutcomeKind.HINDERED, OutcomeKind.SUCCEEDED, OutcomeKind.REFUSED
+GITEA = pytest.mark.parametrize("forge", ["gitea"], indirect=True)
+
+
+@dataclass(kw_only=True)
+class Proposal(Place):
+    """A place whose change set lands by a pull request."""
+
+    at: TestForge
+    project: Project
+    url: str
+    store: RunStore
+
+    @property
+    def target(self) -> Path:
+        return self.project.bare.path
+
+    @property
+    def repo(self) -> Repo:
+        forge = {"type": self.at.dialect.name, "api": self.at.api}
+        return Repo.model_validate({"name": "r", "url": self.url, "forge": forge})
+
+    def forges(self) -> ForgeAccess:
+        settings = Settings(forge_budget=1_000_000)
+        return ForgeAccess(self.store, settings, self.folder / "state", patience=FORGE_PAUSE)
+
+    def action(self, step: LandStep = LandStep.LAND, **more: Any) -> LandAction:
+        facts = {"type": "land", "step": step, "change_set": "P", "tip": self.tip, "via": Via.PR}
+        return LandAction.model_validate(
+            {**facts, "title": "Land P", "request": RequestFacts(title="a plan"), **more}
+        )
+
+    def check(self, **more: Any) -> AttemptOutcome:
+        return land_request(self.job, self.action(LandStep.CHECK, **more))
+
+    def land(self, **more: Any) -> AttemptOutcome:
+        return land_request(self.job, self.action(**more))
+
+    def revert(self, output: str | None = None) -> AttemptOutcome:
+        """Carry out a revert todo; with `output`, the compensation of the todo that has told it."""
+        own: dict[str, Any] = {}
+        if output is None and self.landed:
+            own = {"commit": self.landed.commit, "before": self.landed.tree_before}
+        facts = {"type": "revert", "change_set": "P", "via": Via.PR, "title": "Revert P", "tip": self.tip}
+        return revert_request(self.job, RevertAction.model_validate({**facts, **own}), output)
+
+    @property
+    def proposed(self) -> Request:
+        return self.project.requests[-1]
+
+    def move_base(self, **files: str) -> None:
+        self.project.bare.write("main", files or {"elsewhere": "x\n"}, "By a person")
+
+    def main(self, what: str = "") -> str:
+        return git(self.target, "rev-parse", f"main{what}")
+
+
+@pytest.fixture
+def place(
+    forge: TestForge, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Proposal]:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "Test")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "test@localhost")
+    forge.core.computes_at_once = True
+    token, secret = forge.token("coord"), tmp_path / "token"
+    secret.write_text(token)
+    secret.chmod(0o600)
+    reference = parse(f"file:{secret}")
+    CredentialStore(credentials_file()).add("forge", reference, purposes=[Purpose.PR], hosts=["127.0.0.1"])
+    seed = Place(tmp_path, Via.PR)
+    seed.create()
+    project = forge.create_project("acme/r", seed=seed.checkout)
+    url = forge.url("acme/r", f"coord:{token}")
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        found = Proposal(
+            tmp_path, Via.PR, at=forge, project=project, url=url, store=RunStore(client, "test"),
+            tip=seed.tip, base=seed.base, now=datetime.now(UTC),
+        )  # fmt: skip
+        yield found
+
+
+def ends(outcome: AttemptOutcome, kind: OutcomeKind, *words: str) -> AttemptOutcome:
+    assert outcome.kind is kind, outcome.why
+    assert all(word in outcome.why for word in words), outcome.why
+    return outcome
+
+
+def test_the_merge_queue_merges_a_request_and_its_revert(place: Proposal):
+    place.at.protect(place.project, queue=True, dismiss_stale=False)
+    ends(place.check(), SUCCEEDED)
+    ends(place.land(), HINDERED)
+    ends(place.land(), HINDERED)
+    assert [one.number for one in place.project.queue] == [1]
+    assert not place.has_work
+
+    assert place.at.run_queue(place.project) == [1]
+    done = ends(place.land(), SUCCEEDED)
+    assert place.landed is not None
+    assert (place.landed.method, place.landed.commit) == ("merge", place.main())
+    assert place.landed.tree_before == place.main("^1^{tree}")
+
+    ends(place.revert(done.output), HINDERED)
+    assert place.at.run_queue(place.project) == [2]
+    ends(place.revert(done.output), SUCCEEDED)
+    assert not place.has_work
+    assert place.landed is None
+
+
+def test_a_request_that_the_merge_queue_throws_out_fails_and_takes_nothing_back(place: Proposal):
+    place.at.protect(place.project, queue=True, dismiss_stale=False)
+    place.check()
+    ends(place.land(), HINDERED)
+    place.move_base(work="theirs\n")
+    assert place.at.run_queue(place.project) == []
+
+    ends(place.land(), REFUSED, "merge queue")
+    ends(place.revert(place.checkpoint), SUCCEEDED)
+    assert len(place.project.requests) == 1
+
+
+def test_a_failure_of_another_repository_takes_a_request_out_of_the_queue(place: Proposal):
+    place.at.protect(place.project, queue=True, dismiss_stale=False)
+    place.check()
+    ends(place.land(), HINDERED)
+    ends(place.revert(place.checkpoint), SUCCEEDED)
+    assert place.project.queue == []
+    assert (place.proposed.state, place.has_work) == ("open", False)
+
+
+def test_a_revert_that_the_merge_queue_throws_out_is_left_to_people(place: Proposal):
+    place.check()
+    done = ends(place.land(), SUCCEEDED)
+    place.at.protect(place.project, queue=True, dismiss_stale=False)
+    ends(place.revert(done.output), HINDERED)
+    place.project.queue.clear()
+    place.now += timedelta(hours=2)
+    ends(place.revert(done.output), REFUSED, "/2")
+    assert place.project.queue == []
+
+
+def test_an_approval_survives_the_base_that_coord_merges_in_and_no_push_of_a_person(place: Proposal):
+    place.at.protect(place.project, approvals=1, up_to_date=True, dismiss_stale=False)
+    wanted = {"approvals": 1, "when_ready": True}
+    ends(place.check(**wanted), HINDERED, "0 of 1 approval")
+    place.at.approve(place.project, 1)
+    place.move_base()
+    ends(place.check(**wanted), HINDERED)
+    updated = place.proposed.sha
+    assert updated != place.tip
+    assert git(place.target, "rev-parse", f"{updated}^1", f"{updated}^2").split() == [place.tip, place.main()]
+    ends(place.check(**wanted), SUCCEEDED)
+
+    theirs = place.at.push(place.project, "coord/P", theirs="1\n")
+    ends(place.land(**wanted), REFUSED)
+    ends(place.check(**wanted), REFUSED, "coord adopt")
+    assert not place.has_work
+    waiting = place.store.keys.forge_waiting("127.0.0.1")
+    assert place.store.redis.zcard(waiting) == 0, "a refused request slows down no other one"
+
+    place.project.bare.move("coord/P", updated, theirs)
+    ends(place.land(**wanted), SUCCEEDED)
+    assert (place.has_work, place.main("^2")) == (True, updated)
+
+
+def test_a_request_that_is_not_ready_is_refused_with_what_it_lacks(place: Proposal):
+    place.at.protect(place.project, checks=("build",), dismiss_stale=False)
+    ends(place.check(approvals=1), REFUSED, "0 of 1 approval", "build", "--when-ready")
+    assert place.request is not None, "it is opened nevertheless"
+
+
+@pytest.mark.parametrize("method", ["merge", "squash", "rebase"])
+def test_what_a_forge_has_merged_is_found_on_the_base_and_taken_out_whole(place: Proposal, method: str):
+    git(place.checkout, "checkout", "-q", "coord/P")
+    (place.checkout / "README").write_text("r\nmore\n")
+    git(place.checkout, "commit", "-qam", "more")
+    place.tip = git(place.checkout, "rev-parse", "HEAD")
+    git(place.checkout, "checkout", "-q", "main")
+    place.move_base()
+    before = place.main("^{tree}")
+    place.check(method=method)
+    ends(place.land(method=method), SUCCEEDED)
+    assert place.landed is not None
+    assert (place.landed.tree_before, place.landed.method) == (before, method)
+    assert len(place.commits()) == (4 if method == "rebase" else 3)
+
+    look = place.action(LandStep.LANDED, method=method, stated=True)
+    assert ends(land(place.job, look), SUCCEEDED).tip == place.main()
+    landed, lost = place.main(), git(place.target, "commit-tree", "-p", "main", "-m", "lost", before)
+    place.project.bare.move("main", lost, landed)
+    ends(land(place.job, look), REFUSED)
+    place.project.bare.move("main", landed, lost)
+
+    ends(place.revert(), SUCCEEDED)
+    assert place.main("^{tree}") == before
+
+
+def test_of_two_landings_the_second_merges_what_the_first_leaves(place: Proposal):
+    """Both were found ready before the first has merged."""
+    place.check()
+    other = place.at.push(place.project, "other", other="1\n")
+    place.at.open_request(place.project, "other", "Another landing")
+    place.at.merge(place.project, 2)
+    ends(place.land(), SUCCEEDED)
+    assert place.has_work
+    assert git(place.target, "merge-base", other, "main") == other
+
+
+def test_a_request_that_conflicts_since_it_was_ready_is_refused(place: Proposal):
+    place.check()
+    place.move_base(work="theirs\n")
+    ends(place.land(), REFUSED, "coord sweep")
+
+
+def test_a_revert_that_needs_a_review_is_left_open_until_people_have_merged_it(place: Proposal):
+    place.check()
+    ends(place.land(), SUCCEEDED)
+    place.at.protect(place.project, approvals=1)
+    ends(place.revert(), REFUSED, "/2", "coord revert P")
+    assert place.landed is not None
+    assert place.landed.revert.endswith("/2"), "told by `coord changes`"
+    assert place.has_work
+    place.at.approve(place.project, 2)
+    place.at.merge(place.project, 2)
+    ends(place.revert(), SUCCEEDED)
+    assert (place.has_work, len(place.project.requests)) == (False, 2)
+
+
+@pytest.mark.parametrize("step", [LandStep.CHECK, LandStep.LAND])
+def test_a_long_rate_limit_is_waited_out_without_a_worker(place: Proposal, step: LandStep):
+    place.check()
+    place.at.fail("secondary", times=1, retry_after=600)
+    began = time.monotonic()
+    held = ends(land_request(place.job, place.action(step)), HINDERED)
+    assert time.monotonic() - began < FORGE_PAUSE.total_seconds()
+    assert held.again is not None
+    assert timedelta(seconds=590) < held.again < timedelta(seconds=660)
+    ends(land_request(place.job, place.action(step)), SUCCEEDED)
+
+
+@GITEA
+def test_gitea_that_still_computes_is_asked_again(place: Proposal):
+    place.check()
+    place.at.core.computes_at_once = False
+    for step in (LandStep.CHECK, LandStep.LAND):
+        place.move_base(elsewhere=step)
+        ends(land_request(place.job, place.action(step)), HINDERED)
+        ends(land_request(place.job, place.action(step)), SUCCEEDED)
+    assert place.has_work
+
+
+@GITEA
+def test_gitea_that_wants_the_tip_of_the_base_gets_it(place: Proposal):
+    place.project.members[place.at.core.person("coord")] = "admin"  # others may not read this rule
+    place.at.protect(place.project, up_to_date=True)
+    place.check()
+    place.move_base()
+    ends(place.check(), HINDERED)
+    assert place.proposed.sha != place.tip
+    ends(place.check(), SUCCEEDED)
+    ends(place.land(), SUCCEEDED)
+
+
+@GITEA
+def test_a_conflict_that_only_gitea_sees_is_waited_for_with_patience(
+    place: Proposal, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(Core, "mergeable", lambda *_: False)
+        ends(place.check(), HINDERED)
+        place.now += timedelta(hours=2)
+        ends(place.check(), REFUSED, "land_patience")
+    place.move_base(work="theirs\n")
+    ends(place.check(when_ready=True), REFUSED, "coord sweep")

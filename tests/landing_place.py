@@ -1,0 +1,132 @@
+"""A repository with a change set, in which tests carry out attempts of landing todos."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from coordination.models import LandCheck, Repo, Via
+from coordination.runs.change_set_records import ChangeSet, Landed, RepoChange, RequestRef
+from tests.stage import git
+from workers.executors.land_checks import CheckRuns
+from workers.executors.land_job import LandJob
+from workers.outcome import AttemptOutcome
+
+if TYPE_CHECKING:
+    from coordination.changes.requests.access import ForgeAccess
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def _no_check(check: LandCheck, commit: str) -> AttemptOutcome:
+    raise AssertionError(f"{check.todo} at {commit}")
+
+
+class Killed(BaseException):
+    """The worker died."""
+
+
+@dataclass
+class Place:
+    """A repository with a change set, its remote, and what Redis knows of them."""
+
+    folder: Path
+    via: Via
+    landed: Landed | None = None
+    request: RequestRef | None = None
+    tip: str = ""
+    base: str = ""
+    checkpoint: str = ""
+    die_at: str = ""
+    """The next call of this name kills the worker, after it was carried out."""
+    now: datetime = START
+    log: list[str] = field(default_factory=list)
+
+    @property
+    def checkout(self) -> Path:
+        return self.folder / "r"
+
+    @property
+    def target(self) -> Path:
+        return self.folder / "r.git" if self.via is Via.PUSH else self.checkout
+
+    def dies(self, point: str) -> None:
+        if self.die_at == point:
+            self.die_at = ""
+            raise Killed(point)
+
+    def record(self, json: str) -> None:
+        self.checkpoint = json
+        self.dies("record")
+
+    def note_landed(self, landed: Landed) -> None:
+        self.landed = landed
+        self.dies("note_landed")
+
+    def note_reverted(self, tip: str, base: str) -> None:
+        self.landed, self.tip, self.base = None, tip, base
+        self.dies("note_reverted")
+
+    def note_request(self, request: RequestRef, kind: str) -> None:
+        self.request = request
+
+    @property
+    def repo(self) -> Repo:
+        return Repo(name="r", url=str(self.folder / "r.git") if self.via is Via.PUSH else None)
+
+    @property
+    def change(self) -> RepoChange:
+        return RepoChange(
+            repo="r", branch="coord/P", base=self.base, tip=self.tip, run="R1", landed=self.landed,
+            request=self.request,
+        )  # fmt: skip
+
+    def forges(self) -> ForgeAccess:
+        raise AssertionError("no forge is asked")
+
+    @property
+    def job(self) -> LandJob:
+        return LandJob(
+            run_id="R2",
+            repo=self.repo,
+            checkout=self.checkout,
+            change=lambda: self.change,
+            verify=lambda *_: None,
+            checkpoint=self.checkpoint,
+            record=self.record,
+            note_landed=self.note_landed,
+            note_reverted=self.note_reverted,
+            access=lambda: nullcontext({}),
+            stopped=lambda: None,
+            say=self.log.append,
+            forges=self.forges,
+            change_set=lambda: ChangeSet(id="P", repos={"r": self.change}),
+            note_request=self.note_request,
+            checks=CheckRuns(results=list, again=_no_check, keep=lambda _: None),
+            now=lambda: self.now,
+        )
+
+    def commits(self) -> list[str]:
+        return git(self.target, "log", "--format=%s", "--first-parent", "main").splitlines()
+
+    @property
+    def has_work(self) -> bool:
+        return "work" in git(self.target, "ls-tree", "--name-only", "main").split()
+
+    def create(self) -> None:
+        """Make the checkout with its change set, and the remote."""
+        git(self.folder, "init", "-q", "-b", "main", "r")
+        (self.checkout / "README").write_text("r\n")
+        git(self.checkout, "add", "--all")
+        git(self.checkout, "commit", "-qm", "first")
+        git(self.folder, "clone", "-q", "--bare", "r", "r.git")
+        self.base = git(self.checkout, "rev-parse", "main")
+        git(self.checkout, "checkout", "-qb", "coord/P")
+        (self.checkout / "work").write_text("done\n")
+        git(self.checkout, "add", "--all")
+        git(self.checkout, "commit", "-qm", "work")
+        self.tip = git(self.checkout, "rev-parse", "HEAD")
+        git(self.checkout, "checkout", "-q", "main")
