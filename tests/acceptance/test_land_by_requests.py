@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.forge_sites import BRANCH, Site, site
 from tests.stage import PLAN, Stage, git
@@ -156,3 +157,30 @@ def test_a_wave_waits_for_its_reviews_without_locks_and_begins_at_what_the_one_b
         done = landing.done(60)
         assert done.code == 0, done.err
         assert at.landed() == [True, True]
+
+
+def test_two_landings_over_the_same_repositories_merge_one_behind_the_other(
+    new_stage: Callable[[], Stage], tmp_path: Path
+):
+    with site(new_stage(), tmp_path, "github", "ab", patience="100s", approvals=1) as at:
+        document = yaml.safe_load(at.stage.file.read_text())
+        plans, todos = document["coordination"]["plans"], document["coordination"]["todos"]
+        plans.append({**plans[0], "id": "OTHER"})
+        todos += [
+            {"id": f"O-{name}", "task": "x", "plan": "OTHER", "repo": name, "action": "echo 1 > other"}
+            for name in at.names
+        ]
+        at.stage.file.write_text(yaml.safe_dump(document))
+        at.stage.ok("sweep", "OTHER")
+        landings = [at.begin(), at.stage.begin("land", "OTHER", "--yes", "--json", "--when-ready")]
+        for project in at.projects.values():
+            until(lambda project=project: len(project.requests) == 2, 40)
+            for request in project.requests:
+                at.forge.approve(project, request.number)
+        for landing in landings:
+            done = landing.done(90)
+            assert done.code == 0, done.err
+        assert at.landed() == [True, True]
+        merged = [one.path for one in at.forge.calls("merge") if one.status == 200 and one.method == "PUT"]
+        numbers = [path.split("/")[-2] for path in merged]
+        assert numbers in (["1", "1", "2", "2"], ["2", "2", "1", "1"]), "the locks are held to the end"
