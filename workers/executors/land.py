@@ -26,10 +26,12 @@ from workers.executors.landed_commits import (
     tree_of,
 )
 from workers.landing.local import push_local
+from workers.landing.merging import has_landed
 from workers.landing.prepare import reopen, revert_commit
 from workers.landing.records import (
     BaseBranch,
     BaseTip,
+    HasLanded,
     Nothing,
     Prepared,
     Pushed,
@@ -139,8 +141,11 @@ class DirectAttempt(LandAttempt):
     def _still_there(self, at: BaseBranch, action: LandAction, change: RepoChange) -> AttemptOutcome:
         """Look whether the base branch has the tip; state the base, at which checks behind a wave begin."""
         base = self._seen(at)
+        since = self._since(at, change, base.commit)
+        found = has_landed(at, base=base.commit, tip=action.tip, since=since)
+        is_out = found is HasLanded.NO and tree_of(at, action.tip) != tree_of(at, since)
         action = action.model_copy(update={"method": Method.MERGE})  # by content
-        if not isinstance(self._prepared(at, action, change, base.commit), Nothing):
+        if is_out or not isinstance(self._prepared(at, action, change, base.commit), Nothing):
             raise refuses(f"{at.branch} of {at.repo} has lost {action.tip[:12]}, which had landed")
         done = self._done({"base": base.commit}, f"{at.branch} has all of it at {base.commit[:12]}")
         return self._stated(at, done, base.commit, base.commit)
