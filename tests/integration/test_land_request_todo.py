@@ -188,8 +188,6 @@ def test_an_approval_survives_the_base_that_coord_merges_in_and_no_push_of_a_per
     ends(place.land(**wanted), REFUSED)
     ends(place.check(**wanted), REFUSED, "coord adopt")
     assert not place.has_work
-    waiting = place.store.keys.forge_waiting("127.0.0.1")
-    assert place.store.redis.zcard(waiting) == 0, "a refused request slows down no other one"
 
     place.project.bare.move("coord/P", updated, theirs)
     ends(place.land(**wanted), SUCCEEDED)
@@ -198,7 +196,10 @@ def test_an_approval_survives_the_base_that_coord_merges_in_and_no_push_of_a_per
 
 def test_a_request_that_is_not_ready_is_refused_with_what_it_lacks(place: Proposal):
     place.at.protect(place.project, checks=("build",), dismiss_stale=False)
+    ends(place.check(approvals=1, when_ready=True), HINDERED)
     ends(place.check(approvals=1), REFUSED, "0 of 1 approval", "build", "--when-ready")
+    waiting = place.store.keys.forge_waiting("127.0.0.1")
+    assert place.store.redis.zcard(waiting) == 0, "a refused request slows down no other one"
     assert place.request is not None, "it is opened nevertheless"
 
 
