@@ -96,9 +96,10 @@ man:
 	install -d '$(MANDIR)/man1'
 	install -m 644 docs/coord.1 '$(MANDIR)/man1/coord.1'
 
-# As `docs`, and draw the pictures of a real run.
-pictures: setup
+# As `docs`, and draw the pictures of real runs: as SVG, and of the dashboard in a browser.
+pictures: setup browser
 	$(BIN)/python -m docs.generate --pictures
+	$(BIN)/python -m docs.screenshots
 
 # MINUTES=60 for a night; `make test-long` runs a part of it.
 soak: setup

@@ -361,7 +361,6 @@ _HOMES = {
         "PlanCompletion",
         "Removed",
         "RepoLine",
-        "RepoPreview",
         "RepoStatus",
         "TodoInView",
     ),

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from coordination.errors import GitRefused
+from coordination.files import loose
 from coordination.models import Repo
 from coordination.runs.brief import RunBrief
 from coordination.runs.records import WaitReason
@@ -102,6 +103,7 @@ def test_the_branch_follows_each_todo_with_figures_and_trailers(sweeps: Sweeps):
     first = sweeps.work(one="1\n2\n")
     assert sweeps.branch == first
     assert sweeps.figures == f"{base} 1 1 2 0"
+    assert [path for path in loose(sweeps.state) if path.name == "commits"] == []
     second = sweeps.work(two="1\n", code="one\n")
 
     assert sweeps.branch == second

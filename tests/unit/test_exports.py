@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import coordination
+from coordination import api
 
 NAMES = """
 Blocked Conflict Coord CoordinationError CoordinationManager Dependency Event GitRefused InvalidFile Issue
@@ -20,6 +21,10 @@ def test_these_names_are_exported_and_no_others() -> None:
     assert coordination.__all__ == EXPORTS
     assert len(EXPORTS) <= 30
     assert [getattr(coordination, name).__name__ for name in EXPORTS] == EXPORTS
+
+
+def test_every_name_of_the_facade_is_where_it_is_said_to_be() -> None:
+    assert [name for name in api.__all__ if getattr(api, name, None) is None] == []
 
 
 def test_a_name_that_is_not_exported_is_not_there() -> None:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from coordination.errors import GitRefused
+from coordination.files import replace_file
 from workers.workspace.git import ask
 from workers.workspace.git_sessions import NET_CHANGE, WITHIN, GitSessions
 from workers.workspace.repository import is_commit
@@ -73,7 +74,7 @@ def _commits(path: Path, objects: Path, base: str, since: str, tip: str, record:
             return None
         count = int(counted.stdout)
     with suppress(OSError):
-        record.write_text(f"{tip} {count}")
+        replace_file(record, f"{tip} {count}".encode(), durable=False)
     return count
 
 
