@@ -84,9 +84,8 @@ def _declare(file: Path) -> None:
     """Add the plans and todos to the demo's file."""
     text = file.read_text()
     for section, rows in (("plans", PLANS), ("todos", TODOS)):
-        text = re.sub(
-            rf"^  {section}:.*\n", lambda line, rows=rows: line[0] + rows.lstrip("\n"), text, flags=re.M
-        )
+        (line,) = re.findall(rf"^  {section}:.*\n", text, re.MULTILINE)
+        text = text.replace(line, line + rows.lstrip("\n"))
     file.write_text(text)
 
 
