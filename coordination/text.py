@@ -92,6 +92,9 @@ PATTERNS = {
     r"^[A-Za-z][A-Za-z0-9_-]*$": "may hold letters, digits, '_' and '-' only, and begins with a letter",
     r"^[a-z][a-z0-9_]*$": "may hold lower-case letters, digits and '_' only, and begins with a letter",
     r"^[A-Za-z0-9_-]+$": "may hold letters, digits, '_' and '-' only",
+    r"^[a-z]+:[^\s#]+#[1-9][0-9]*$": "must be written like github:owner/name#7",
+    r"^[0-9a-f]{12}$": "must be 12 of the letters a to f and digits",
+    r"^[0-9a-f]{16}$": "must be 16 of the letters a to f and digits",
 }
 
 BOUNDS = {

@@ -13,6 +13,7 @@
 | `checks.py` | quality checks: run, and their results |
 | `landing.py` | change sets into the base branches, and out of them again |
 | `requests.py` | pull requests of change sets |
+| `issues.py` | issues of the file at the forges of their repositories |
 | `services.py` | services of repositories: start, stop, states |
 | `health.py` | health; repositories disconnected and connected |
 | `planning.py` | order and duration of a plan, preview of a sweep |
@@ -42,6 +43,13 @@ if TYPE_CHECKING:
     from coordination.cache.names import Scope
     from coordination.changes.adoption import Adoption
     from coordination.changes.diff import RepoDiff
+    from coordination.changes.issues.records import (
+        IssueAction,
+        IssueResult,
+        IssueSyncOptions,
+        IssueSyncReport,
+        Side,
+    )
     from coordination.changes.requests.records import (
         RequestAction,
         RequestOptions,
@@ -191,6 +199,10 @@ __all__ = [
     "HistoryEvent",
     "HistoryFilters",
     "Holder",
+    "IssueAction",
+    "IssueResult",
+    "IssueSyncOptions",
+    "IssueSyncReport",
     "Kept",
     "Kind",
     "LandOptions",
@@ -239,6 +251,7 @@ __all__ = [
     "ServiceView",
     "ServicesOutcome",
     "Severity",
+    "Side",
     "Step",
     "Stopped",
     "Subject",
@@ -283,6 +296,13 @@ _HOMES = {
     "cache.names": ("Scope",),
     "changes.adoption": ("Adoption",),
     "changes.diff": ("RepoDiff",),
+    "changes.issues.records": (
+        "IssueAction",
+        "IssueResult",
+        "IssueSyncOptions",
+        "IssueSyncReport",
+        "Side",
+    ),
     "changes.requests.records": ("RequestAction", "RequestOptions", "RequestResult", "RequestView"),
     "changes.resolve": ("ConflictState", "Resolution"),
     "changes.view": ("ChangeView",),

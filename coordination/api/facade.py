@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from coordination.api.commands import Commands
     from coordination.api.generators import Generators
     from coordination.api.health import HealthOperations
+    from coordination.api.issues import Issues
     from coordination.api.landing import Landings
     from coordination.api.planning import Planner
     from coordination.api.requests import Requests
@@ -123,6 +124,13 @@ class Facade(EcosystemAccess):
         from coordination.api.landing import Landings
 
         return Landings(self)
+
+    @cached_property
+    def issues(self) -> Issues:
+        """Return the issues of the file at the forges of their repositories."""
+        from coordination.api.issues import Issues
+
+        return Issues(self)
 
     @cached_property
     def requests(self) -> Requests:

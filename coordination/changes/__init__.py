@@ -10,6 +10,7 @@
 | `adopted_commits.py` | the commits of an adopted branch, for other hosts |
 | `resolve.py` | where a conflict with the base branch is resolved |
 | `requests/` | pull requests: opened and brought up to date, listed, closed |
+| `issues/` | issues of the file at the forges of their repositories |
 | `discard.py` | a change set that is given up: branches, todos, records |
 
 The records are those of `runs/change_sets.py`; landing them is in `landing`.

@@ -105,6 +105,10 @@ COMMANDS: Families = {
         "update-issue": ("tracker.records:update_issue", "Update an issue."),
         "close-issue": ("tracker.records:close_issue", "Close an issue."),
         "delete-issue": ("tracker.records:delete_issue", "Delete an issue."),
+        "sync-issues": (
+            "tracker.issue_sync:sync_issues",
+            "Bring issues in line with those at the forges of their repositories.",
+        ),
         "create-todo": ("tracker.records:create_todo", "Create a todo."),
         "update-todo": ("tracker.records:update_todo", "Update a todo."),
         "complete-todo": ("tracker.records:complete_todo", "Complete a todo."),

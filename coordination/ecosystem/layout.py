@@ -47,6 +47,7 @@ RECORDS: dict[str, type[models.Record]] = {
     "resources": models.Resource,
     "coordination": models.Coordination,
     "coordination.issues": models.Issue,
+    "coordination.issues.forge": models.ForgeLink,
     "coordination.plans": models.Plan,
     "coordination.plans.land": models.LandRules,
     **_waves("coordination.plans.land"),

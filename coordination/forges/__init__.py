@@ -1,11 +1,12 @@
-"""Forges: pull requests at GitHub, GitLab and Gitea behind one interface.
+"""Forges: pull requests and issues at GitHub, GitLab and Gitea behind one interface.
 
 | module | content |
 |---|---|
 | `forge.py` | the interface: the calls that every forge answers for one repository |
-| `models.py` | records of requests, reviews, checks, protection and repositories, as coord uses them |
+| `models.py` | records of requests, issues, reviews, checks and repositories, as coord uses them |
 | `errors.py` | the refusals of a forge, told apart, each with its remedy |
 | `github.py` `gitlab.py` `gitea.py` | the members |
+| `github_issues.py` `gitlab_issues.py` | their calls of issues |
 | `github_graphql.py` | drafts and the merge queue of GitHub |
 | `reading.py` | what the members share: answers read into records, refusals told apart by their words |
 | `connect.py` | opens the forge of a repository with a token |

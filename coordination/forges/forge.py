@@ -9,13 +9,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
+from coordination.forges.errors import ForgeProblem
 from coordination.forges.http import HttpClient
 from coordination.forges.models import (
     Check,
     CommitStatus,
+    ForgeIssue,
     ForgeType,
+    IssueChanges,
     Merged,
     MergeMethod,
+    NewIssue,
     NewRequest,
     Protection,
     PullRequest,
@@ -23,6 +27,7 @@ from coordination.forges.models import (
     RequestChanges,
     Review,
 )
+from coordination.forges.reading import names_of, reading, refuse_long, refuse_unknown
 
 
 class Forge(ABC):
@@ -30,7 +35,9 @@ class Forge(ABC):
 
     type: ForgeType
     longest_body: int
-    """Characters of the longest body of a request or comment."""
+    """Characters of the longest body of a request, issue or comment."""
+    longest_title: int
+    """Characters of the longest title of an issue."""
     page_size: ClassVar[str] = "per_page"
     """Name of the query field for the items of a page."""
 
@@ -122,6 +129,34 @@ class Forge(ABC):
     @abstractmethod
     def set_status(self, commit: str, status: CommitStatus) -> None:
         """Set a status of a commit."""
+
+    @abstractmethod
+    def list_issues(self) -> tuple[ForgeIssue, ...]:
+        """Return all issues, open and closed, from old to new. Raises NOT_FOUND where issues are off."""
+
+    @abstractmethod
+    def create_issue(self, new: NewIssue) -> ForgeIssue:
+        """Create an issue. Raises TOO_LONG, UNKNOWN_LABEL, UNKNOWN_PERSON, before anything was created.
+
+        A forge may leave out labels and people that the token may not set: compare the result.
+        """
+
+    @abstractmethod
+    def update_issue(self, number: int, changes: IssueChanges) -> ForgeIssue:
+        """Change an issue. Raises TOO_LONG, UNKNOWN_LABEL, UNKNOWN_PERSON; NOT_FOUND for a deleted one."""
+
+    def labels(self) -> tuple[str, ...]:
+        """Return the labels that the repository has."""
+        found = self._http.list(f"{self._at}/labels")
+        with reading(self._http, "the labels"):
+            return names_of(found, "name")
+
+    def _refuse_unfit_issue(self, issue: NewIssue | IssueChanges) -> None:
+        refuse_long("title", issue.title, self.longest_title)
+        refuse_long("body", issue.body, self.longest_body)
+        if issue.labels:
+            fold = self.type is not ForgeType.GITLAB
+            refuse_unknown(ForgeProblem.UNKNOWN_LABEL, issue.labels, self.labels(), self._project, fold=fold)
 
     def close_connection(self) -> None:
         """Close the connections to the forge."""

@@ -17,9 +17,12 @@ from coordination.forges.github import GitHub
 from coordination.forges.models import (
     Check,
     CheckState,
+    ForgeIssue,
     ForgeType,
+    IssueChanges,
     Merged,
     MergeMethod,
+    NewIssue,
     NewRequest,
     Protection,
     PullRequest,
@@ -63,6 +66,8 @@ _REVIEWS = {
 class Gitea(GitHub):
     type = ForgeType.GITEA
     longest_body = LONGEST_BODY
+    longest_title = LONGEST_TITLE
+    issue_query: ClassVar[Mapping[str, str]] = {"state": "all", "type": "issues"}
     page_size = "limit"
     methods: ClassVar[Mapping[MergeMethod, str]] = {
         MergeMethod.MERGE: "allow_merge_commits",
@@ -125,6 +130,23 @@ class Gitea(GitHub):
             ids = {one["name"].casefold(): int(one["id"]) for one in labels}
         refuse_unknown(ForgeProblem.UNKNOWN_LABEL, names, ids, self._project, fold=True)
         return [ids[name.casefold()] for name in names]
+
+    def update_issue(self, number: int, changes: IssueChanges) -> ForgeIssue:
+        self._refuse_unfit_issue(changes)
+        at = f"{self._at}/issues/{number}"
+        if changes.labels is not None:  # a call of their own
+            ids = self._label_ids(list(changes.labels))
+            self._http.send("PUT", f"{at}/labels", {"labels": ids})
+        others = changes.model_copy(update={"labels": None})
+        if others == IssueChanges():
+            return self._issue(self._http.get(at))
+        return super().update_issue(number, others)
+
+    def _issue_fields(self, issue: NewIssue | IssueChanges) -> dict[str, Any]:
+        fields = super()._issue_fields(issue)
+        if issue.labels:
+            fields["labels"] = self._label_ids(list(issue.labels))
+        return fields
 
     def _patched(self, request: PullRequest, **fields: Any) -> PullRequest:
         rules = (

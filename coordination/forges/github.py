@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 from coordination.forges.errors import ForgeError, ForgeProblem
-from coordination.forges.forge import Forge
 from coordination.forges.github_graphql import DEQUEUE, DRAFT, ENQUEUE, QUEUED, READY, GraphQL
+from coordination.forges.github_issues import GitHubIssues
 from coordination.forges.http import HttpClient
 from coordination.forges.models import (
     Check,
@@ -63,9 +63,10 @@ _REVIEWS = {
 }
 
 
-class GitHub(Forge):
+class GitHub(GitHubIssues):
     type = ForgeType.GITHUB
     longest_body = LONGEST_BODY
+    longest_title = LONGEST_TITLE
     methods: ClassVar[Mapping[MergeMethod, str]] = {
         MergeMethod.MERGE: "allow_merge_commit",
         MergeMethod.SQUASH: "allow_squash_merge",
@@ -132,8 +133,9 @@ class GitHub(Forge):
         refuse_long("title", changes.title, LONGEST_TITLE)
         refuse_long("body", changes.body, LONGEST_BODY)
         if changes.labels:
-            known = names_of(self._http.list(f"{self._at}/labels"), "name")
-            refuse_unknown(ForgeProblem.UNKNOWN_LABEL, changes.labels, known, self._project, fold=True)
+            refuse_unknown(
+                ForgeProblem.UNKNOWN_LABEL, changes.labels, self.labels(), self._project, fold=True
+            )
         if changes.base is not None:
             request = self._patched(request, base=changes.base)
         request = self._update_issue(request, changes)

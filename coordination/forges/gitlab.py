@@ -8,12 +8,12 @@ rules of approval; elsewhere these addresses answer 403 or 404.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
 from coordination.forges.errors import ForgeError, ForgeProblem
-from coordination.forges.forge import Forge
+from coordination.forges.gitlab_issues import GitLabIssues
 from coordination.forges.models import (
     Check,
     CheckState,
@@ -72,9 +72,10 @@ _REVIEWS = {
 _UNKNOWN_YET = ("checking", "unchecked", "preparing", "approvals_syncing", "")
 
 
-class GitLab(Forge):
+class GitLab(GitLabIssues):
     type = ForgeType.GITLAB
     longest_body = LONGEST_BODY
+    longest_title = LONGEST_TITLE
 
     @staticmethod
     def headers(token: str) -> Mapping[str, str]:
@@ -149,8 +150,9 @@ class GitLab(Forge):
         if changes.base is not None:
             fields["target_branch"] = changes.base
         if changes.labels:
-            known = names_of(self._http.list(f"{self._at}/labels"), "name")
-            refuse_unknown(ForgeProblem.UNKNOWN_LABEL, changes.labels, known, self._project, fold=False)
+            refuse_unknown(
+                ForgeProblem.UNKNOWN_LABEL, changes.labels, self.labels(), self._project, fold=False
+            )
             fields["add_labels"] = ",".join(changes.labels)
         if changes.assignees:
             fields["assignee_ids"] = self._ids(union(request.assignees, changes.assignees))
@@ -171,18 +173,6 @@ class GitLab(Forge):
     def _put(self, number: int, fields: Mapping[str, Any]) -> PullRequest:
         with sharpened(*REFUSED_REQUEST):
             return self._request(self._http.send("PUT", f"{self._at}/merge_requests/{number}", fields))
-
-    def _ids(self, names: Iterable[str]) -> list[int]:
-        missing = []
-        for name in names:
-            if name.casefold() not in self._http.ids:
-                found = self._http.list("/users", username=name)
-                with reading(self._http, "the people"):
-                    self._http.ids |= {one["username"].casefold(): int(one["id"]) for one in found}
-            if name.casefold() not in self._http.ids:
-                missing.append(name)
-        refuse_unknown(ForgeProblem.UNKNOWN_PERSON, missing, (), self._http.host, fold=True)
-        return [self._http.ids[name.casefold()] for name in names]
 
     def set_draft(self, request: PullRequest, *, draft: bool) -> PullRequest:
         return self._put(request.number, {"title": _title(request.title, draft=draft)})

@@ -175,3 +175,35 @@ class Merged(ForgeRecord):
 
     commit: str
     """The commit on the base branch; empty if the forge has not said it yet: read the request again."""
+
+
+class ForgeIssue(ForgeRecord):
+    """An issue at a forge."""
+
+    number: Annotated[int, Field(gt=0)]
+    url: str
+    """The page for people."""
+    title: str
+    body: str
+    is_open: bool
+    labels: tuple[str, ...] = ()
+    assignees: tuple[str, ...] = ()
+
+
+class NewIssue(ForgeRecord):
+    """An issue that is to be created."""
+
+    title: str
+    body: str = ""
+    labels: tuple[str, ...] = ()
+    assignees: tuple[str, ...] = ()
+
+
+class IssueChanges(ForgeRecord):
+    """Changes of an issue; None: as it is. Labels and assignees replace those that it has."""
+
+    title: str | None = None
+    body: str | None = None
+    is_open: bool | None = None
+    labels: tuple[str, ...] | None = None
+    assignees: tuple[str, ...] | None = None

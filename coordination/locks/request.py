@@ -34,6 +34,8 @@ HEALTH = "health"
 """Held by the worker that watches the health of all."""
 SWEEPER = "sweeper"
 """Held by the process that removes the entries of dead processes."""
+ISSUES = "issue-sync"
+"""Held while the issues of the file are synchronised with those of forges."""
 RESULT = "cache:"
 """Prefix: a todo whose result is being computed for the result cache."""
 COMPUTED = "cache "
@@ -193,4 +195,5 @@ def holder_words(request: Mapping[str, str]) -> str:
 
 def is_internal(name: str) -> bool:
     """Tell whether coord takes the lock of this name for itself."""
-    return name in (START, LEADER, HEALTH, SWEEPER) or name.startswith((RESULT, COMPUTED))
+    internal = (START, LEADER, HEALTH, SWEEPER, ISSUES)
+    return name in internal or name.startswith((RESULT, COMPUTED))

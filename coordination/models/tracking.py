@@ -91,6 +91,17 @@ class DependencyStatus(Word):
     DEPRECATED = "deprecated"
 
 
+class ForgeLink(Record):
+    """The issue at a forge that an issue of the file is synchronised with; `coord issue sync` writes it."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z]+:[^\s#]+#[1-9][0-9]*$", max_length=500)] | None = None
+    """As in `github:acme/api#7`; None: it is being created."""
+    marker: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None
+    """Word in the text of the issue that is being created."""
+    synced: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]] = {}
+    """Digest of each field when both sides had the same value last."""
+
+
 class Issue(Record):
     id: Id
     title: Text
@@ -108,6 +119,7 @@ class Issue(Record):
     assignee: Text | None = None
     labels: Labels = ()
     metadata: dict[str, Any] = {}
+    forge: ForgeLink | None = None
 
 
 class Criterion(Record):

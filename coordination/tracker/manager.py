@@ -81,6 +81,18 @@ class CoordinationManager(Reader):
     def update_issue(self, issue_id: str, changes: Changes[Issue]) -> Edited:
         return self._update(ISSUE, issue_id, changes)
 
+    def write_issues(
+        self, changes: Mapping[str, Changes[Issue]], new: Sequence[Fields] = ()
+    ) -> tuple[Edited, ...]:
+        """Update issues, those left out that the file no longer has, and create others, in one edit."""
+
+        def operation(transaction: Transaction) -> tuple[Edited, ...]:
+            there = [(transaction.find(ISSUE, name), more) for name, more in changes.items()]
+            done = [mutations.update_record(transaction, ISSUE, one, one, more) for one, more in there if one]
+            return (*done, *(mutations.create_records(transaction, ISSUE, new) if new else ()))
+
+        return self._edit(operation)
+
     def close_issue(self, issue_id: str) -> Edited:
         """Close an issue. Raises Conflict if it is closed already."""
         return self._finish(ISSUE, issue_id, {"status": IssueStatus.CLOSED})

@@ -17,7 +17,9 @@ from coordination.forges.models import (
     CheckState,
     CommitStatus,
     ForgeType,
+    IssueChanges,
     MergeMethod,
+    NewIssue,
     NewRequest,
     PullRequest,
     RequestChanges,
@@ -477,3 +479,49 @@ def test_unchanged_lists_cost_conditional_requests_only(ground: Ground):
         assert ground.server.core.tokens[ground.token].used == spent
     ground.server.approve(ground.project, made.number)
     assert look() != first
+
+
+def test_issues_are_created_listed_changed_and_closed(ground: Ground):
+    first = ground.forge.create_issue(NewIssue(title="One", body="Body", labels=("bug",), assignees=("ann",)))
+    second = ground.forge.create_issue(NewIssue(title="Two"))
+    ground.request()
+
+    assert (first.title, first.body, first.is_open) == ("One", "Body", True)
+    assert (first.labels, first.assignees) == (("bug",), ("ann",))
+    assert ground.forge.list_issues() == (first, second), "requests are no issues"
+
+    changes = IssueChanges(title="1", body="", is_open=False, labels=("coord",), assignees=("bob", "ann"))
+    changed = ground.forge.update_issue(first.number, changes)
+    assert (changed.title, changed.body, changed.is_open) == ("1", "", False)
+    assert (changed.labels, set(changed.assignees)) == (("coord",), {"ann", "bob"})
+    bare = ground.forge.update_issue(first.number, IssueChanges(is_open=True, labels=(), assignees=()))
+    assert (bare.title, bare.is_open, bare.labels, bare.assignees) == ("1", True, (), ())
+    assert ground.forge.update_issue(second.number, IssueChanges(labels=("bug",))).labels == ("bug",)
+    assert [one.is_open for one in ground.forge.list_issues()] == [True, True]
+
+
+def test_an_issue_that_cannot_be_written_says_why_and_changes_nothing(ground: Ground):
+    made = ground.forge.create_issue(NewIssue(title="One"))
+    for fields, why in (
+        ({"labels": ("unknown",)}, ForgeProblem.UNKNOWN_LABEL),
+        ({"assignees": ("nobody",)}, ForgeProblem.UNKNOWN_PERSON),
+        ({"body": "x" * 1_048_577}, ForgeProblem.TOO_LONG),
+        ({"title": "x" * 257}, ForgeProblem.TOO_LONG),
+    ):
+        new, changes = NewIssue(**{"title": "Two", **fields}), IssueChanges(**fields)
+        assert problem(lambda new=new: ground.forge.create_issue(new)) is why
+        assert problem(lambda changes=changes: ground.forge.update_issue(made.number, changes)) is why
+    assert ground.forge.list_issues() == (made,)
+    ground.server.core.delete_issue(ground.project, made.number)
+    gone = IssueChanges(title="Two")
+    assert problem(lambda: ground.forge.update_issue(made.number, gone)) is ForgeProblem.NOT_FOUND
+    ground.project.has_issues = False
+    assert problem(ground.forge.list_issues) is ForgeProblem.NOT_FOUND
+
+
+def test_all_pages_of_issues_are_read(ground: Ground):
+    author = ground.server.core.person("ann")
+    for n in range(130):
+        ground.server.core.open_issue(ground.project, author, title=f"Issue {n}")
+    found = ground.forge.list_issues()
+    assert [one.title for one in found] == [f"Issue {n}" for n in range(130)]

@@ -6,10 +6,21 @@ Facts about branches and merges are asked of git for each call; nothing about th
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 
-from tests.forge.records import Check, Person, Project, Protection, Refused, Request, Review, Token, Why
+from tests.forge.records import (
+    Check,
+    Issue,
+    Person,
+    Project,
+    Protection,
+    Refused,
+    Request,
+    Review,
+    Token,
+    Why,
+)
 from tests.forge.repositories import Bare, Conflicting, Moved
 
 Listener = Callable[[Project, str, str, object, Person | None], None]
@@ -131,13 +142,55 @@ class Core:
         if not empty and project.bare.contains(branches[base], branches[head]):
             raise Refused(Why.NO_DIFFERENCE, f"{base} and {head}")
         request = Request(
-            id=self.id(), number=len(project.requests) + 1, title=title, body=body, head=head, base=base,
+            id=self.id(), number=self._next_number(project), title=title, body=body, head=head, base=base,
             author=by, sha=branches[head], base_sha=branches[base], at=self.now(), draft=draft,
         )  # fmt: skip
         project.requests.append(request)
         self._keep_ref(project, request)
         self.emit(project, "request", "opened", request, by)
         return request
+
+    def _next_number(self, project: Project) -> int:
+        """Return the number of the next request: after a request, or an issue where it is the highest."""
+        return max([len(project.requests), *(one.number for one in project.issues)]) + 1
+
+    def issue(self, project: Project, number: int) -> Issue:
+        if not project.has_issues or number in project.deleted:
+            raise Refused(Why.DELETED)
+        for issue in project.issues:
+            if issue.number == number:
+                return issue
+        raise Refused(Why.ABSENT)
+
+    def issues(self, project: Project, state: str = "all") -> list[Issue]:
+        """Return the issues that are open, clos(ed), or all."""
+        if not project.has_issues:
+            raise Refused(Why.ABSENT)
+        return [one for one in project.issues if state == "all" or one.is_open == (state == "open")]
+
+    def open_issue(
+        self,
+        project: Project,
+        by: Person,
+        *,
+        title: str,
+        body: str = "",
+        labels: Iterable[str] = (),
+        assignees: Iterable[Person] = (),
+        shared: bool = True,
+    ) -> Issue:
+        """Open an issue; `shared`: requests and issues are numbered together (not at GitLab)."""
+        self.issues(project)
+        taken = [*project.deleted, *(one.number for one in project.issues)]
+        taken += [one.number for one in project.requests] if shared else []
+        issue = Issue(self.id(), max(taken, default=0) + 1, title, body, by, self.now())
+        issue.labels, issue.assignees = list(labels), list(assignees)
+        project.issues.append(issue)
+        return issue
+
+    def delete_issue(self, project: Project, number: int) -> None:
+        project.issues.remove(self.issue(project, number))
+        project.deleted.add(number)
 
     def _refuse_second(self, project: Project, head: str, base: str) -> None:
         for other in project.requests:

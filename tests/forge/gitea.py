@@ -8,14 +8,15 @@ from typing import Any
 
 from tests.forge.dialect import Broken, Call, Page, Status, message_of, on, time
 from tests.forge.github import GitHub
-from tests.forge.github_base import LONGEST_BODY, R, label
-from tests.forge.records import Check, Hook, Person, Project, Refused, Request, Review, Token, Why
+from tests.forge.github_base import LONGEST_BODY, R, issue_of, label
+from tests.forge.records import Check, Hook, Issue, Person, Project, Refused, Request, Review, Token, Why
 
 DRAFT = re.compile(r"^(wip:|\[wip\])\s*", re.IGNORECASE)
 _PULL = f"{R}/pulls/{{index}}"
 _STATES = {"approved": "APPROVED", "changes_requested": "REQUEST_CHANGES", "commented": "COMMENT"}
 _REFUSED = {
     Why.ABSENT: (404, "The target couldn't be found."),
+    Why.DELETED: (404, "The target couldn't be found."),
     Why.NO_HEAD: (404, "The target couldn't be found."),
     Why.NO_BASE: (404, "The target couldn't be found."),
     Why.FORBIDDEN: (403, "user should have a permission to write to this repository"),
@@ -140,10 +141,7 @@ class Gitea(GitHub):
             raise Refused(Why.NO_BASE)
         if body.get("state") == "closed" and request.state == "merged":
             raise Broken(412, {"message": "cannot change state of this pull request, it was already merged"})
-        try:
-            assignees = [self._collaborator(project, name) for name in body.get("assignees", ())]
-        except Refused:
-            raise Broken(422, {"message": "Assignee does not exist"}) from None
+        assignees = self._assignees(project, body)
         self._set_state(project, request, call)
         if "title" in body:
             request.title, request.draft = DRAFT.sub("", body["title"]), bool(DRAFT.match(body["title"]))
@@ -196,6 +194,59 @@ class Gitea(GitHub):
     def labels(self, call: Call) -> Any:
         project = self._project(call)
         return Page([_label(project, name) for name in project.labels])
+
+    @on(f"GET {R}/issues")
+    def issues(self, call: Call) -> Any:
+        project, state = self._project(call), call.query.get("state", "open")
+        found = [
+            one for one in self.core.issues(project) if state == "all" or one.is_open == (state == "open")
+        ]
+        return Page([self._issue(project, one) for one in reversed(found)])
+
+    @on(f"POST {R}/issues")
+    def open_issue(self, call: Call) -> Any:
+        project, body = self._project(call), call.body
+        self._refuse_long(body)
+        names = [name for n, name in enumerate(project.labels, 1) if n in body.get("labels", ())]
+        people = self._assignees(project, body)
+        made = self.core.open_issue(
+            project, call.person, title=body["title"], body=body.get("body") or "", labels=names,
+            assignees=people,
+        )  # fmt: skip
+        return Status(201, self._issue(project, made))
+
+    @on(f"GET {R}/issues/{{index}}")
+    def one_issue(self, call: Call) -> Any:
+        project = self._project(call)
+        return self._issue(project, self.core.issue(project, int(call.values["index"])))
+
+    @on(f"PATCH {R}/issues/{{index}}")
+    def change_issue(self, call: Call) -> Any:
+        project = self._project(call, "write")
+        issue = self.core.issue(project, int(call.values["index"]))
+        return Status(201, self._issue(project, self._changed_issue(project, issue, call.body)))
+
+    @on(f"PUT {R}/issues/{{index}}/labels")
+    def set_labels(self, call: Call) -> Any:
+        project = self._project(call, "write")
+        issue = self.core.issue(project, int(call.values["index"]))
+        issue.labels = [name for n, name in enumerate(project.labels, 1) if n in call.body["labels"]]
+        return [_label(project, name) for name in issue.labels]
+
+    def _assignees(self, project: Project, body: Mapping[str, Any]) -> list[Person]:
+        try:
+            return [self._collaborator(project, name) for name in body.get("assignees", ())]
+        except Refused:
+            raise Broken(422, {"message": "Assignee does not exist"}) from None
+
+    def _issue(self, project: Project, issue: Issue) -> dict[str, Any]:
+        found = issue_of(self.site, project, issue)
+        return {name: value for name, value in found.items() if name != "node_id"} | {
+            "body": issue.body,
+            "user": _person(issue.author),
+            "assignees": [_person(one) for one in issue.assignees],
+            "labels": [_label(project, name) for name in issue.labels],
+        }
 
     @on(f"POST {R}/issues/{{index}}/comments")
     def comment(self, call: Call) -> Any:

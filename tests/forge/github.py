@@ -8,7 +8,6 @@ from typing import Any
 from tests.forge.dialect import Broken, Call, Page, Status, message_of, on, time
 from tests.forge.github_base import (
     LONGEST_BODY,
-    GitHubBase,
     check_run,
     invalid,
     label,
@@ -18,13 +17,14 @@ from tests.forge.github_base import (
     status_of,
     word_of,
 )
+from tests.forge.github_issues import GitHubIssues
 from tests.forge.records import Check, Hook, Project, Refused, Request, Why
 
 _R = "/repos/{owner}/{repo}"
 _EVENTS = {"APPROVE": "approved", "REQUEST_CHANGES": "changes_requested", "COMMENT": "commented"}
 
 
-class GitHub(GitHubBase):
+class GitHub(GitHubIssues):
     # Repositories
 
     @on(f"GET {_R}")
@@ -152,33 +152,11 @@ class GitHub(GitHubBase):
         request.teams += [one for one in teams if one not in request.teams]
         return Status(201, self._simple(project, request))
 
-    # Issues: labels, assignees, comments
+    # Labels and comments
 
     @on(f"GET {_R}/labels")
     def labels(self, call: Call) -> Any:
         return Page([label(name) for name in self._project(call).labels])
-
-    @on(f"PATCH {_R}/issues/{{issue_number}}")
-    def change_issue(self, call: Call) -> Any:
-        project, request = self._found(call, "write")
-        body = call.body
-        if len(body.get("body") or "") > LONGEST_BODY:
-            raise Refused(Why.TOO_LONG)
-        try:
-            assignees = [self._collaborator(project, login) for login in body.get("assignees", ())]
-        except Refused:
-            raise invalid("assignees", "invalid", resource="Issue") from None
-        if "assignees" in body:
-            request.assignees = assignees
-        if "labels" in body:
-            request.labels = list(dict.fromkeys(body["labels"]))
-            # As at GitHub: an unknown label is made.
-            project.labels += [name for name in request.labels if name not in project.labels]
-        request.title, request.body = body.get("title", request.title), body.get("body", request.body)
-        request.changed = self.core.now()
-        whole = self._simple(project, request)
-        shared = ("number", "html_url", "title", "body", "state", "user", "labels", "assignees", "created_at")
-        return {name: whole[name] for name in shared} | {"updated_at": time(request.changed)}
 
     @on(f"POST {_R}/issues/{{issue_number}}/comments")
     def comment(self, call: Call) -> Any:

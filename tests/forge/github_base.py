@@ -7,7 +7,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.forge.dialect import Broken, Call, Dialect, time
-from tests.forge.records import Check, Hook, Person, Project, Protection, Refused, Request, Review, Token, Why
+from tests.forge.records import (
+    Check,
+    Hook,
+    Issue,
+    Person,
+    Project,
+    Protection,
+    Refused,
+    Request,
+    Review,
+    Token,
+    Why,
+)
 
 R = "/repos/{owner}/{repo}"
 LONGEST_BODY = 65536
@@ -21,6 +33,7 @@ _ACTS = {
     Why.FORBIDDEN: (403, "Resource not accessible by personal access token"),
     Why.ARCHIVED: (403, "Repository was archived so is read-only."),
     Why.ABSENT: (404, "Not Found"),
+    Why.DELETED: (410, "This issue was deleted"),
     Why.UNKNOWN_PERSON: (
         422,
         "Reviews may only be requested from collaborators. One or more of the users or teams you specified "
@@ -209,6 +222,24 @@ def project_actor(project: Project) -> Person:
 
 def person(person: Person) -> dict[str, Any]:
     return {"id": person.id, "login": person.login, "type": "User"}
+
+
+def issue_of(site: str, project: Project, issue: Issue) -> dict[str, Any]:
+    return {
+        "id": issue.id,
+        "node_id": f"I_{project.id}_{issue.number}",
+        "number": issue.number,
+        "html_url": f"{site}/{project.full_name}/issues/{issue.number}",
+        "title": issue.title,
+        "body": issue.body or None,
+        "state": "open" if issue.is_open else "closed",
+        "user": person(issue.author),
+        "labels": [label(name) for name in issue.labels],
+        "assignees": [person(one) for one in issue.assignees],
+        "created_at": time(issue.at),
+        "updated_at": time(issue.changed),
+        "closed_at": None if issue.is_open else time(issue.changed),
+    }
 
 
 def label(name: str) -> dict[str, Any]:

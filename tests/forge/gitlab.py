@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.forge.dialect import Broken, Call, Page, Status, message_of, on
 from tests.forge.gitlab_base import DRAFT, LONGEST_BODY, GitLabBase, names_in, state_of
-from tests.forge.records import Hook, Project, Refused, Request, Why
+from tests.forge.records import Hook, Issue, Project, Refused, Request, Why
 
 _P = "/projects/{id}"
 _MR = f"{_P}/merge_requests/{{merge_request_iid}}"
@@ -76,6 +76,52 @@ class GitLab(GitLabBase):
         project.bare.move(call.values["branch"], "", sha)
         self.core.refresh(project)
         return Status(204)
+
+    # Issues
+
+    @on(f"GET {_P}/issues")
+    def issues(self, call: Call) -> Any:
+        project, wanted = self._project(call), call.query.get("state", "all")
+        found = [
+            one for one in self.core.issues(project) if wanted == "all" or one.is_open == (wanted == "opened")
+        ]
+        if call.query.get("sort", "desc") == "desc":
+            found.reverse()
+        return Page([self._issue(project, one) for one in found])
+
+    @on(f"POST {_P}/issues")
+    def open_issue(self, call: Call) -> Any:
+        project, body = self._project(call), call.body
+        if project.archived:
+            raise Refused(Why.ARCHIVED)
+        self._refuse_long(body)
+        made = self.core.open_issue(
+            project, call.person, title=body["title"], body=body.get("description") or "", shared=False
+        )
+        if project.members[call.person] != "read":  # else labels and people are left out without a word
+            self._assign_issue(project, made, body)
+        return Status(201, self._issue(project, made))
+
+    @on(f"PUT {_P}/issues/{{issue_iid}}")
+    def change_issue(self, call: Call) -> Any:
+        project, body = self._project(call, "write"), call.body
+        issue = self.core.issue(project, int(call.values["issue_iid"]))
+        self._refuse_long(body)
+        issue.title, issue.body = body.get("title", issue.title), body.get("description", issue.body)
+        if "state_event" in body:
+            issue.is_open = body["state_event"] == "reopen"
+        self._assign_issue(project, issue, body)
+        issue.changed = self.core.now()
+        return self._issue(project, issue)
+
+    def _assign_issue(self, project: Project, issue: Issue, body: dict[str, Any]) -> None:
+        """Set people and labels; as at GitLab, an unknown label is made and an unknown person left out."""
+        people = {one.id: one for one in project.members}
+        if "assignee_ids" in body:
+            issue.assignees = [people[one] for one in body["assignee_ids"] if one in people]
+        if "labels" in body:
+            issue.labels = names_in(body["labels"])
+            project.labels += [name for name in issue.labels if name not in project.labels]
 
     # Merge requests
 

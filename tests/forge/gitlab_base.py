@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.forge.dialect import Broken, Call, Dialect, time
-from tests.forge.records import Check, Hook, Person, Project, Refused, Request, Token, Why
+from tests.forge.records import Check, Hook, Issue, Person, Project, Refused, Request, Token, Why
 
 P = "/projects/{id}"
 LONGEST_BODY = 1_048_576
@@ -15,6 +15,7 @@ DRAFT = re.compile(r"^(draft:|\[draft\]|\(draft\))\s*", re.IGNORECASE)
 _STATES = {"pending": "pending", "success": "success", "failure": "failed", "skipped": "skipped"}
 _REFUSED = {
     Why.ABSENT: (404, "404 Not found"),
+    Why.DELETED: (404, "404 Not found"),
     Why.FORBIDDEN: (403, "403 Forbidden"),
     Why.ARCHIVED: (403, "403 Forbidden"),
     Why.NO_HEAD: (422, ["Source branch does not exist"]),
@@ -170,6 +171,23 @@ class GitLabBase(Dialect):
             "user_has_approved": call.person in approvers,
             "user_can_approve": call.person is not request.author,
         }  # fmt: skip
+
+    def _issue(self, project: Project, issue: Issue) -> dict[str, Any]:
+        return {
+            "id": issue.id,
+            "iid": issue.number,
+            "project_id": project.id,
+            "title": issue.title,
+            "description": issue.body,
+            "state": "opened" if issue.is_open else "closed",
+            "author": self._person(issue.author),
+            "assignees": [self._person(one) for one in issue.assignees],
+            "labels": issue.labels,
+            "web_url": f"{self.site}/{project.full_name}/-/issues/{issue.number}",
+            "created_at": time(issue.at),
+            "updated_at": time(issue.changed),
+            "closed_at": None if issue.is_open else time(issue.changed),
+        }
 
     def _pipelines(self, project: Project, sha: str) -> list[dict[str, Any]]:
         """Return the external pipeline that the statuses of a commit make."""

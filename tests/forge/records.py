@@ -30,6 +30,7 @@ class Why(Enum):
     HEAD_MOVED = "the head is another commit"
     BASE_MOVED = "the base moved in this moment"
     OWN = "one's own request"
+    DELETED = "deleted, or switched off"
     UNKNOWN_PERSON = "no such collaborator"
     NOT_BEHIND = "needs a rebase"
 
@@ -129,6 +130,23 @@ class Request:
         self.changed = self.at
 
 
+@dataclass(eq=False)
+class Issue:
+    id: int
+    number: int
+    title: str
+    body: str
+    author: Person
+    at: datetime
+    is_open: bool = True
+    labels: list[str] = field(default_factory=list)
+    assignees: list[Person] = field(default_factory=list)
+    changed: datetime = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.changed = self.at
+
+
 @dataclass
 class Hook:
     id: int
@@ -152,6 +170,10 @@ class Project:
     methods: list[str] = field(default_factory=lambda: ["merge", "squash", "rebase"])
     protections: dict[str, Protection] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
+    issues: list[Issue] = field(default_factory=list)
+    has_issues: bool = True
+    deleted: set[int] = field(default_factory=set)
+    """Numbers of deleted issues."""
     checks: list[Check] = field(default_factory=list)
     hooks: list[Hook] = field(default_factory=list)
     queue: list[Request] = field(default_factory=list)

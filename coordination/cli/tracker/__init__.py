@@ -6,5 +6,6 @@
 | `edit_commands.py` | the common shape of create, update and delete |
 | `lists.py` `pages.py` | records as tables; a record as a page |
 | `status.py` `validation.py` | state of a repository or of everything; completeness of a plan |
+| `issue_sync.py` | issues of the file and of forges |
 | `export.py` | records for other programs |
 """

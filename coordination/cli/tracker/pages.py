@@ -73,6 +73,7 @@ def issue_page(issue: Issue, chains: Chains, today: date) -> Iterator[Lines]:
             ("labels", ", ".join(issue.labels)),
             ("target", _due(issue.target, today, over=issue.status not in OPEN)),
             ("dates", _dates(issue)),
+            ("forge", (issue.forge.id or "") if issue.forge else ""),
             *((str(name), str(value)) for name, value in issue.metadata.items()),
         ]
     )

@@ -23,6 +23,7 @@ DESCRIBED = {
         *(f"GET {_R}/branches/{{branch}}", f"GET {_R}/branches/{{branch}}/protection"),
         *(f"GET {_R}/rules/branches/{{branch}}", f"DELETE {_R}/git/refs/{{ref}}"),
         *(f"GET {_R}/labels", f"PATCH {_R}/issues/{{issue_number}}"),
+        *(f"GET {_R}/issues", f"POST {_R}/issues"),
         f"POST {_R}/issues/{{issue_number}}/comments",
         *(f"POST {_R}/hooks", f"DELETE {_R}/hooks/{{hook_id}}"),
     ),
@@ -46,6 +47,12 @@ DESCRIBED["gitea"] = (
     *(f"GET {_R}/labels", f"POST {_R}/issues/{{index}}/comments"),
 )
 
+_GITLAB_ISSUE: dict[str, Any] = {
+    "title": {"type": "string"},
+    "description": {"type": "string"},
+    "labels": {"type": ["string", "array"], "items": {"type": "string"}},
+    "assignee_ids": {"type": "array", "items": {"type": "integer"}},
+}
 UNDESCRIBED: dict[str, dict[str, Any]] = {
     # GraphQL has a schema of its own; its two calls are read by hand.
     "github": {
@@ -61,6 +68,38 @@ UNDESCRIBED: dict[str, dict[str, Any]] = {
         f"GET {_P}/labels": {
             "query": {"page": {}, "per_page": {}, "search": {"type": "string"}},
             "body": None,
+            "answers": {},
+        },
+        f"GET {_P}/issues": {
+            "query": {
+                "page": {},
+                "per_page": {},
+                "state": {"enum": ["opened", "closed", "all"]},
+                "scope": {"enum": ["created_by_me", "assigned_to_me", "all"]},
+                "order_by": {"enum": ["created_at", "updated_at"]},
+                "sort": {"enum": ["asc", "desc"]},
+                "updated_after": {"type": "string"},
+            },
+            "body": None,
+            "answers": {},
+        },
+        f"POST {_P}/issues": {
+            "query": {},
+            "body": {
+                "type": "object",
+                "required": ["title"],
+                "properties": _GITLAB_ISSUE,
+                "additionalProperties": False,
+            },
+            "answers": {},
+        },
+        f"PUT {_P}/issues/{{issue_iid}}": {
+            "query": {},
+            "body": {
+                "type": "object",
+                "properties": {**_GITLAB_ISSUE, "state_event": {"enum": ["close", "reopen"]}},
+                "additionalProperties": False,
+            },
             "answers": {},
         },
         f"GET {_P}/approval_rules": {"query": {"page": {}, "per_page": {}}, "body": None, "answers": {}},
@@ -85,7 +124,55 @@ UNDESCRIBED: dict[str, dict[str, Any]] = {
 STATUSES = {f"POST {_MR}/approve": ("409",)}
 """Statuses of the API's manual that openapi_v2.yaml lacks."""
 
-UNDESCRIBED["gitea"] = {}
+# In the API's manual of Gitea 1.22; they were added without a server at hand.
+_LABEL_IDS: dict[str, Any] = {"type": "array", "items": {"type": "integer"}}
+_GITEA_ISSUE: dict[str, Any] = {
+    "title": {"type": "string"},
+    "body": {"type": "string"},
+    "assignees": {"type": "array", "items": {"type": "string"}},
+}
+_PAGES: dict[str, Any] = {"page": {"type": "integer"}, "limit": {"type": "integer"}}
+UNDESCRIBED["gitea"] = {
+    f"GET {_R}/issues": {
+        "query": {
+            **_PAGES,
+            "state": {"enum": ["closed", "open", "all"]},
+            "type": {"enum": ["issues", "pulls"]},
+            "since": {"type": "string"},
+        },
+        "body": None,
+        "answers": {},
+    },
+    f"POST {_R}/issues": {
+        "query": {},
+        "body": {
+            "type": "object",
+            "required": ["title"],
+            "properties": {**_GITEA_ISSUE, "labels": _LABEL_IDS, "closed": {"type": "boolean"}},
+            "additionalProperties": False,
+        },
+        "answers": {},
+    },
+    f"GET {_R}/issues/{{index}}": {"query": {}, "body": None, "answers": {}},
+    f"PATCH {_R}/issues/{{index}}": {
+        "query": {},
+        "body": {
+            "type": "object",
+            "properties": {**_GITEA_ISSUE, "state": {"enum": ["open", "closed"]}},
+            "additionalProperties": False,
+        },
+        "answers": {},
+    },
+    f"PUT {_R}/issues/{{index}}/labels": {
+        "query": {},
+        "body": {
+            "type": "object",
+            "properties": {"labels": _LABEL_IDS},
+            "additionalProperties": False,
+        },
+        "answers": {},
+    },
+}
 
 LISTS = {f"GET {_P}/merge_requests", f"GET {_P}/pipelines", f"GET {_MR}/reviewers"}
 """Answered with a list; openapi_v2.yaml states a single record."""
@@ -130,7 +217,17 @@ KEPT = {
         *("allow_merge_commit", "allow_squash_merge", "allow_rebase_merge", "permissions", "full_name"),
         *("requested_reviewers", "requested_teams", "enforcement_level", "assignees", "head_sha"),
         *("details_url", "target_url", "clone_url", "archived", "login"),
-        *("auto_merge", "mergeable_state", "rebaseable", "draft", "body", "parameters", "type", "errors"),
+        *(
+            "pull_request",
+            "auto_merge",
+            "mergeable_state",
+            "rebaseable",
+            "draft",
+            "body",
+            "parameters",
+            "type",
+            "errors",
+        ),
         *("required_status_checks", "required_pull_request_reviews", "required_approving_review_count"),
         *(
             "strict",

@@ -13,7 +13,7 @@ from coordination.models import Dependency, Issue, Milestone, Plan, Todo, Valida
 
 KEPT_BY_COORD = {"created", "updated"}
 KINDS = [
-    (fields.ISSUE, Issue, {"metadata"}),
+    (fields.ISSUE, Issue, {"metadata", "forge"}),
     (fields.TODO, Todo, {"compensate", "retry", "env", "workspace", "needs_paths", "cache", "sandbox"}),
     (fields.PLAN, Plan, {"milestones", "retry", "land", "qa"}),
     (fields.MILESTONE, Milestone, {"id", "description", "status"}),

@@ -118,7 +118,7 @@ def test_a_noun_that_is_a_command_too_is_listed_once_with_its_verbs(typed: Typed
 
 def test_both_spellings_are_completed(offered: Callable[..., list[str]]) -> None:
     assert "issue" in offered("iss")
-    assert offered("issue", "") == ["list", "show", "create", "update", "close", "delete"]
+    assert offered("issue", "") == ["list", "show", "create", "update", "close", "delete", "sync"]
     assert offered("issue", "show", "") == ["ISSUE-001", "ISSUE-002"]
     assert "--status" in offered("issue", "list", "--st")
     assert offered("run", "checkpoint", "") == ["create", "list", "restore"]

@@ -1,0 +1,206 @@
+"""The fields of an issue in the file and at a forge, made comparable; which value goes where. Pure.
+
+| field of the file | forge |
+|---|---|
+| `title` | title, on one line |
+| `description` | body, without coord's marker |
+| `status` | open, or closed: `resolved` and `closed` |
+| `labels` | labels |
+| `priority` | the labels `priority:critical`, `priority:high`, `priority:low`, where it has them |
+| `assignee` | one of the assignees |
+
+A value is a text or a tuple of texts. Values from a forge are cleaned of control characters before anything
+else is done with them. What the file has is only rewritten where the forge's value has changed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from coordination.changes.issues.records import FieldConflict, Side
+from coordination.errors import UsageError
+from coordination.forges.models import ForgeIssue, IssueChanges, NewIssue
+from coordination.models import Issue, IssueStatus, Level
+from coordination.terminal import CONTROLS
+
+Value = str | tuple[str, ...]
+Values = Mapping[str, Value]
+OPEN, CLOSED = "open", "closed"
+FINISHED = frozenset({IssueStatus.RESOLVED, IssueStatus.CLOSED})
+LONGEST_DESCRIPTION = 65_536
+"""Characters of the longest body that is written into the file."""
+PRIORITY = "priority:"
+PRIORITY_LABELS = frozenset(f"{PRIORITY}{level}" for level in Level if level is not Level.MEDIUM)
+MARKER = "<!-- coord: issue {} -->"
+_MARKER = re.compile(r"\n*<!-- coord: issue ([0-9a-f]{16}) -->")
+_UNFIT = re.compile(f"[{CONTROLS}\ud800-\udfff\ufeff\ufffe\uffff]")
+
+
+def has_priorities(labels: Collection[str]) -> bool:
+    """Return whether a repository has the labels that stand for priorities."""
+    return {label.casefold() for label in labels} >= PRIORITY_LABELS
+
+
+def values_of_file(issue: Issue, *, priorities: bool) -> dict[str, Value]:
+    values: dict[str, Value] = {
+        "title": _line(issue.title),
+        "description": _clean(issue.description),
+        "status": CLOSED if issue.status in FINISHED else OPEN,
+        "labels": _without_priority(issue.labels) if priorities else issue.labels,
+        "assignee": (issue.assignee,) if issue.assignee else (),
+    }
+    return values | ({"priority": issue.priority.value} if priorities else {})
+
+
+def values_of_forge(
+    found: ForgeIssue, mine: Values, base: Mapping[str, str], *, priorities: bool
+) -> dict[str, Value]:
+    """Return the values of a forge's issue.
+
+    Of several assignees it is the one that both sides had last, else that of the file, else the first.
+    """
+    people = [(_line(name),) for name in found.assignees]
+    known = [one for one in people if digest(one) == base.get("assignee")]
+    known += [one for one in people if _key(one) == _key(mine["assignee"])]
+    names = [name for label in found.labels if (name := _line(label))]
+    levels = [name.casefold().removeprefix(PRIORITY) for name in names if name.casefold() in PRIORITY_LABELS]
+    values: dict[str, Value] = {
+        "title": _line(found.title) or "(no title)",
+        "description": _clean(found.body),
+        "status": OPEN if found.is_open else CLOSED,
+        "labels": _without_priority(names) if priorities else tuple(names),
+        "assignee": next(iter((*known, *people)), ()),
+    }
+    return values | ({"priority": next(iter(levels), Level.MEDIUM.value)} if priorities else {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """The values that go to each side, and those that both have."""
+
+    to_forge: Values
+    to_file: Values
+    equal: Values
+    conflicts: tuple[FieldConflict, ...]
+
+    @property
+    def agreed(self) -> dict[str, str]:
+        """Return the digests of the values that both sides have after it."""
+        return {name: digest(v) for name, v in {**self.equal, **self.to_forge, **self.to_file}.items()}
+
+
+def decide(mine: Values, theirs: Values, base: Mapping[str, str], prefer: Side) -> Decision:
+    """Compare the file's and the forge's values. `base`: digests of what both sides had last; a field that
+    is not in it and differs is one that both have changed.
+    """
+    to_forge: dict[str, Value] = {}
+    to_file: dict[str, Value] = {}
+    equal: dict[str, Value] = {}
+    conflicts: list[FieldConflict] = []
+    for name, value in mine.items():
+        other, last = theirs[name], base.get(name)
+        if _key(value) == _key(other):
+            equal[name] = value
+            continue
+        winner = Side.FILE if last == digest(other) else Side.FORGE if last == digest(value) else None
+        if winner is None:
+            winner = prefer
+            conflicts.append(FieldConflict(field=name, file=shown(value), forge=shown(other), kept=winner))
+        (to_forge if winner is Side.FILE else to_file)[name] = value if winner is Side.FILE else other
+    return Decision(to_forge=to_forge, to_file=to_file, equal=equal, conflicts=tuple(conflicts))
+
+
+def fields_of_file(values: Values) -> dict[str, Any]:
+    """Return values as fields of an issue of the file. Raises UsageError for a text that is too long."""
+    fields: dict[str, Any] = {name: value for name, value in values.items() if name != "status"}
+    if len(text := fields.get("description", "")) > LONGEST_DESCRIPTION:
+        raise UsageError(
+            f"the text at the forge has {len(text):,} characters; the file takes {LONGEST_DESCRIPTION:,}",
+            "shorten it at the forge; nothing of this issue was changed",
+        )
+    if "status" in values:
+        fields["status"] = IssueStatus.CLOSED if values["status"] == CLOSED else IssueStatus.PENDING
+    if "assignee" in fields:
+        fields["assignee"] = next(iter(fields["assignee"]), None)
+    return fields
+
+
+def new_issue(values: Values, marker: str) -> NewIssue:
+    return NewIssue(
+        title=str(values["title"]),
+        body=with_marker(str(values["description"]), marker),
+        labels=_labels(values),
+        assignees=tuple(values["assignee"]),
+    )
+
+
+def changes_at_forge(decision: Decision, found: ForgeIssue, theirs: Values) -> IssueChanges:
+    """Return the changes that give the forge's issue the values; its other assignees stay."""
+    values, marker = decision.to_forge, marker_of(found.body)
+    changes: dict[str, Any] = {}
+    if "title" in values:
+        changes["title"] = values["title"]
+    if "description" in values:
+        changes["body"] = with_marker(str(values["description"]), marker)
+    if "status" in values:
+        changes["is_open"] = values["status"] == OPEN
+    if "labels" in values or "priority" in values:
+        changes["labels"] = _labels({**theirs, **values})
+    if "assignee" in values:
+        before = {*_key(theirs["assignee"]), *_key(values["assignee"])}
+        others = [name for name in found.assignees if _line(name).casefold() not in before]
+        changes["assignees"] = (*values["assignee"], *others) if values["assignee"] else ()
+    return IssueChanges(**changes)
+
+
+def _labels(values: Values) -> tuple[str, ...]:
+    level = values.get("priority", Level.MEDIUM.value)
+    named = dict.fromkeys(values["labels"])
+    return (*named, *([f"{PRIORITY}{level}"] if level != Level.MEDIUM.value else []))
+
+
+def _without_priority(names: Collection[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if not name.casefold().startswith(PRIORITY))
+
+
+def marker_of(body: str) -> str:
+    """Return the word of coord's marker in a text; empty without one."""
+    found = _MARKER.search(body)
+    return found[1] if found else ""
+
+
+def with_marker(text: str, marker: str) -> str:
+    return "\n\n".join(filter(None, (text, MARKER.format(marker) if marker else "")))
+
+
+def digest(value: Value) -> str:
+    return sha256(json.dumps(_key(value)).encode()).hexdigest()[:12]
+
+
+def not_taken(sent: Values, theirs: Values) -> tuple[str, ...]:
+    """Return the fields that a forge has left out of a change."""
+    return tuple(name for name, value in sent.items() if _key(value) != _key(theirs[name]))
+
+
+def shown(value: Value) -> str:
+    return value if isinstance(value, str) else ", ".join(value)
+
+
+def _key(value: Value) -> Any:
+    """Return the form in which values are compared: names in any order and case."""
+    return value if isinstance(value, str) else sorted({text.casefold() for text in value})
+
+
+def _clean(text: str) -> str:
+    """Return a text as the file can hold it: without control characters and coord's marker."""
+    lines = _MARKER.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    return _UNFIT.sub("", lines).strip()
+
+
+def _line(text: str) -> str:
+    return " ".join(_clean(text).split())
