@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -127,7 +127,20 @@ class Planner:
             unreachable=error,
             blocked=bool(graph.blocked),
             too_large=not_carried(access.document, access.settings, _needed_elsewhere(graph)),
+            without_base=tuple(self._without_base(graph)),
         )
+
+    def _without_base(self, graph: PlanGraph) -> Iterator[str]:
+        """Yield why todos would not start in checkouts of this machine that have no base branch."""
+        from coordination.operations.executable import why_no_start
+
+        document, concerned = self._access.document, {todo.repo for todo in graph.todos.values()}
+        for repo in document.ecosystem.repos:
+            place = document.repo_path(repo)
+            if repo.name not in concerned or place is None or not (place / ".git").exists():
+                continue
+            if not base_tip(place, repo.branch, remote=bool(repo.url)):
+                yield f"{repo.name}: {why_no_start(place, repo.branch)}"
 
     def _matches(self, graph: PlanGraph) -> Mapping[str, Matches]:
         """Return todo → what its rewrite would change in the base branch, as far as this machine has it.
@@ -248,6 +261,8 @@ class SweepPreview:
     """Some of the todos are blocked from outside the plan."""
     too_large: tuple[str, ...]
     """Repositories whose history is too large to be carried to another host, where a todo needs it."""
+    without_base: tuple[str, ...]
+    """Reasons for which repositories of this machine have no base branch to begin at."""
 
 
 def draw(graph: PlanGraph, form: str, paint: Callable[[str, str], str] | None = None) -> str:

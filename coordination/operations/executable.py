@@ -68,13 +68,14 @@ def _repositories(document: Document) -> Iterator[Problem]:
             elif not ask_git(
                 path, "rev-parse", "--verify", "--quiet", f"refs/heads/{repo.branch}^{{commit}}"
             ):
-                yield _problem(document, repo.name, _why_no_start(path, repo.branch))
+                yield _problem(document, repo.name, why_no_start(path, repo.branch))
         except GitRefused as error:
             yield _problem(document, "git", error.message)
             return
 
 
-def _why_no_start(path: Path, branch: str) -> str:
+def why_no_start(path: Path, branch: str) -> str:
+    """Return why no run can start from a branch that the repository does not have."""
     if ask_git(path, "for-each-ref", "--count=1", "refs/heads"):
         return f"{path} has no branch {branch!r} from which runs could start"
     first = f'git -C {shlex.quote(str(path))} commit --allow-empty -m "first commit"'

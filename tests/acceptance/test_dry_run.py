@@ -35,6 +35,14 @@ def test_it_says_what_would_run_where_and_why_the_rest_would_not_and_starts_noth
     assert not stage.state.exists()
 
 
+def test_it_names_a_base_branch_that_does_not_exist(stage: Stage) -> None:
+    stage.write(TODOS[:1], repos={"api": {"branch": "trunk"}})
+
+    said = stage.coord("sweep", PLAN, "--dry-run").err
+
+    assert f"api: {stage.folder / 'api'} has no branch 'trunk'" in said
+
+
 def test_it_shows_what_a_rewrite_would_change_in_the_base_branch(stage: Stage) -> None:
     action = {"type": "rewrite", "pattern": "old($X)", "rewrite": "new($X)", "lang": "python"}
     stage.write([{"id": "A", "repo": "api", "action": action}])

@@ -37,6 +37,8 @@ def print_preview(preview: SweepPreview, *, as_json: bool) -> int:
         print_dry_run(found)
     if preview.too_large:
         warn("{}\n  {}".format(*too_large_words(preview.too_large)))
+    for words in preview.without_base:
+        warn(words)
     return BLOCKED if preview.blocked else 0
 
 
