@@ -41,7 +41,7 @@ class Known:
     trust: TrustFile
     principal: Principal
     fingerprint: str
-    """Of the key of this process; empty where it acts for a person, who shows no key."""
+    """Fingerprint of the key of this process; empty where it acts for a person, who shows no key."""
     emergency: Emergency | None = None
     """Emergency access that this user has now."""
 

@@ -98,7 +98,7 @@ class Dashboard:
             self.pulse.close()
             self.snapshots.close()
 
-    # Who asks
+    # Visitors and their rights
 
     def _signed_in(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
@@ -182,7 +182,7 @@ class Dashboard:
         answer.delete_cookie(COOKIE, path=self._prefix or "/")
         return answer
 
-    # What they get
+    # Answers
 
     def _page(self, view: Callable[[Ask], Awaitable[Page]]) -> Callable[[Request], Awaitable[Response]]:
         async def handle(_: Request, ask: Ask) -> Response:

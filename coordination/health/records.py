@@ -64,7 +64,7 @@ class Subject(BaseModel):
 
     kind: Kind
     name: str
-    """Of the repository, the service or the host."""
+    """Name of the repository, the service or the host."""
     repo: str = ""
     """Its repository; empty for a disk."""
     required: bool = False

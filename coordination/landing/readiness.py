@@ -39,7 +39,7 @@ _EXPLAINED = frozenset(
 
 
 class Lack(StrEnum):
-    """What a pull request lacks to be merged."""
+    """The reason for which a pull request cannot be merged."""
 
     CLOSED = "closed"
     """Somebody has closed it without merging it."""
@@ -73,7 +73,7 @@ class Missing:
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What the plan asks for."""
+    """The requirements of the plan."""
 
     approvals: int = 0
     ignored: Collection[str] = ()

@@ -58,7 +58,7 @@ class RepoLanding:
     after: tuple[str, ...] = ()
     """Repositories of the same landing that land before this one."""
     request: RequestFacts | None = None
-    """What the text of its pull request shows; None where it lands in another way."""
+    """Contents of the text of its pull request; None where it lands in another way."""
 
     @property
     def landed(self) -> Landed:

@@ -22,7 +22,7 @@ from coordination.runs.store import RunStore
 
 
 class Disconnection(BaseModel):
-    """Who has disconnected a repository."""
+    """The person who disconnected a repository, and why."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -1,4 +1,4 @@
-"""What attempts that work through a forge share: the forge, refusals of it, waits, and the branch."""
+"""Base of attempts that work through a forge: the forge, its refusals, waits, and the branch."""
 
 from __future__ import annotations
 

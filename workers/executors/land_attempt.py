@@ -1,4 +1,4 @@
-"""What the attempts of a landing share: the base branch, records, waits and ends."""
+"""Base of the attempts of a landing: the base branch, records, waits and ends."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from workers.outcome import AttemptOutcome
 from workers.workspace.git import ask
 
 _PASSING = frozenset({Lack.PENDING, Lack.UNKNOWN})
-"""What ends without a person."""
+"""States that end without a person."""
 
 
 def revert_request(job: LandJob, action: RevertAction, output: str | None) -> AttemptOutcome:

@@ -1,4 +1,4 @@
-"""What a person may do on a page: each action is one operation of the facade, and one command of `coord`.
+"""Actions of a person on a page: each is one operation of the facade, and one command of `coord`.
 
 Where this machine requires signatures, operations that are orders are signed by people: the page shows the
 command, and the form is refused.

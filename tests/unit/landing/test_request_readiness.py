@@ -1,4 +1,4 @@
-"""Whether a pull request may be merged: one table of what a forge says, and what is missing then."""
+"""The readiness of a pull request: a table of what a forge answers, and what is missing then."""
 
 from __future__ import annotations
 
