@@ -64,6 +64,7 @@ def _take(demo: Path) -> None:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": WIDTH, "height": 700})
         page.goto(url)
+        page.wait_for_selector("#token:focus")
         page.keyboard.type(token)
         page.keyboard.press("Enter")
         page.wait_for_selector("h1:has-text('Now')")

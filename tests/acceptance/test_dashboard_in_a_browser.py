@@ -92,7 +92,8 @@ def open_page(browser: Any, server: Server, stage: Stage) -> Iterator[Callable[.
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda said: errors.append(said.text) if "Content Security" in said.text else None)
         page.goto(f"{server.url}/sign-in")
-        page.keyboard.type(token)  # the field has the focus
+        page.wait_for_selector("#token:focus")
+        page.keyboard.type(token)
         page.keyboard.press("Enter")
         page.wait_for_url(f"{server.url}/")
         return page

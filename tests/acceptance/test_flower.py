@@ -121,7 +121,8 @@ def test_coord_flower_reaches_redis_over_tls_and_shows_no_password(
             COORD_NAMESPACE="north",
         )
         until(page.answers, 30)
-        code, queues = page.ask("/api/queues/length")
+        # it answers before it has reached Redis
+        code, queues = until(lambda: (found := page.ask("/api/queues/length"))[1] and found, 30)
         command = Path(f"/proc/{flower.pid}/cmdline").read_bytes()
         flower.terminate()
         ended = flower.done()
