@@ -288,7 +288,7 @@ class Stage:
         """
         record = self.daemon(name)
         self._kill("supervisor")
-        os.kill(record.pid, signal.SIGKILL)
+        self._kill(name)
         return record.pid
 
     def end(self) -> None:
@@ -301,7 +301,7 @@ class Stage:
         if self.state.exists():
             self.server.stop()  # it takes its socket along
         try:
-            until(lambda: not list(self.alive()), 5)
+            until(lambda: not list(self.alive()), 30)
         finally:
             for pid in self.alive():
                 os.kill(pid, signal.SIGKILL)

@@ -3,6 +3,7 @@
 | module | content |
 |---|---|
 | `local.py` `users.py` `folder.py` | embedded server, worker and Flower, started and stopped by need |
+| `joining.py` | starting a process of this machine, or joining one that runs |
 | `supervision.py` `supervisor.py` | restarting local processes that have died |
 | `doctor.py` `checkup.py` | problems of an installation with remedies; the underlying facts |
 | `machine_check.py` | the part of doctor on the machine where it runs |

@@ -7,12 +7,10 @@ import socket
 import sys
 from pathlib import Path
 
-from coordination.backend.daemon import Daemon, Record, alive, wait_until
-from coordination.errors import CoordinationError
+from coordination.backend.daemon import Daemon, Record
+from coordination.operations.joining import LOOPBACK, free_port, join_or_start
 
-LOOPBACK = "127.0.0.1"
 DASHBOARD_PORT = 8780
-START_TIMEOUT_S = 60.0
 MODULES = ("jinja2", "starlette", "uvicorn")
 """Modules of the extra `[web]`."""
 _START = "from coordination.cli import main; main()"
@@ -28,18 +26,14 @@ def url_of(record: Record) -> str:
 
 def start(daemon: Daemon, ecosystem: Path, redis_url: str) -> str:
     """Start the dashboard, or join one that serves the same Redis; return its address when it answers."""
-    record = daemon.running()
-    if record and record.facts["redis"] != redis_url:
-        daemon.stop()
-        record = None
-    record = record or launch(daemon, ecosystem, redis_url, _free_port())
-    port = int(record.facts["port"])
-    wait_until(lambda: _answers(port) or not alive(record), START_TIMEOUT_S)
-    if not alive(record) or not _answers(port):
-        raise CoordinationError(
-            f"the dashboard does not start:\n{daemon.log_tail()}",
-            f"continue without it: coord up --no-dashboard; its log is {daemon.log}",
-        )
+    record = join_or_start(
+        daemon,
+        redis_url,
+        launch=lambda: launch(daemon, ecosystem, redis_url, free_port(DASHBOARD_PORT)),
+        answers=_answers,
+        title="the dashboard",
+        instead="coord up --no-dashboard",
+    )
     return url_of(record)
 
 
@@ -57,22 +51,9 @@ def launch(daemon: Daemon, ecosystem: Path, redis_url: str, port: int) -> Record
     )
 
 
-def _free_port() -> int:
-    """Return the usual port, or any where that is taken."""
-    for port in (DASHBOARD_PORT, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((LOOPBACK, port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    return DASHBOARD_PORT
-
-
-def _answers(port: int) -> bool:
+def _answers(record: Record) -> bool:
     try:
-        with socket.create_connection((LOOPBACK, port), timeout=1):
+        with socket.create_connection((LOOPBACK, int(record.facts["port"])), timeout=1):
             return True
     except OSError:
         return False

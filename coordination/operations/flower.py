@@ -9,19 +9,16 @@ from __future__ import annotations
 import http.client
 import os
 import secrets
-import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from coordination.backend.daemon import Daemon, Record, alive, wait_until
-from coordination.errors import CoordinationError
+from coordination.backend.daemon import Daemon, Record
+from coordination.operations.joining import LOOPBACK, free_port, join_or_start
 from coordination.settings import Settings
 
 USER = "coord"
-LOOPBACK = "127.0.0.1"
 FLOWER_PORT = 5555
-START_TIMEOUT_S = 60.0
 FORGET_OFFLINE_S = 3600
 """Time after which offline workers are removed; each restart has a new pid and so a new name."""
 FLOWER_COMMAND = (sys.executable, "-P", "-m", "coordination.operations.flower_app")
@@ -78,18 +75,14 @@ def auth(settings: Settings) -> str:
 
 def start(daemon: Daemon, redis_url: str, settings: Settings) -> Access:
     """Start Flower, or reuse one that watches the same Redis; return when it answers."""
-    record = daemon.running()
-    if record and record.facts["redis"] != redis_url:
-        daemon.stop()
-        record = None
-    record = record or _launch(daemon, redis_url, settings)
-    port = int(record.facts["port"])
-    wait_until(lambda: _answers(port) or not alive(record), START_TIMEOUT_S)
-    if not alive(record) or not _answers(port):
-        raise CoordinationError(
-            f"Flower does not start:\n{daemon.log_tail()}",
-            f"continue without it: coord up --no-flower; its log is {daemon.log}",
-        )
+    record = join_or_start(
+        daemon,
+        redis_url,
+        launch=lambda: _launch(daemon, redis_url, settings),
+        answers=_answers,
+        title="Flower",
+        instead="coord up --no-flower",
+    )
     return access(record)
 
 
@@ -111,20 +104,14 @@ def access(record: Record) -> Access:
 
 
 def _launch(daemon: Daemon, redis_url: str, settings: Settings) -> Record:
-    page = Page(redis_url=redis_url, namespace=settings.namespace, auth=auth(settings), port=_free_port())
+    page = Page(redis_url=redis_url, namespace=settings.namespace, auth=auth(settings), port=free_port())
     known = {"user": page.access.user, "password": page.access.password}
     facts = {"redis": redis_url, "port": str(page.port), **known}
     return daemon.start(FLOWER_COMMAND, env=page.environment, facts=facts, private=True)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
-
-
-def _answers(port: int) -> bool:
-    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=2)
+def _answers(record: Record) -> bool:
+    connection = http.client.HTTPConnection(LOOPBACK, int(record.facts["port"]), timeout=2)
     try:
         connection.request("GET", "/healthcheck")
         return connection.getresponse().status == http.HTTPStatus.OK

@@ -2,7 +2,7 @@
 dashboard, counted by their users.
 
 A process that needs one of them registers as a user and starts it if necessary; the last user to leave stops
-what nobody needs any more. Detaching leaves a permanent user, until `coord down`. A killed user is not
+what is not needed any more. Detaching leaves a permanent user, until `coord down`. A killed user is not
 counted, but what it needed keeps running: only a user that needs a worker stops one, so that inspecting a run
 never ends it.
 
@@ -30,13 +30,14 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from coordination.backend.client import Profile, connect, reaching
-from coordination.backend.daemon import Daemon, Record, Step, alive, wait_until
+from coordination.backend.daemon import Daemon, Record, Step, alive
 from coordination.backend.embedded import EmbeddedServer, prepare_state
 from coordination.backend.keys import Keys
 from coordination.errors import CoordinationError, Unreachable, UsageError
 from coordination.files import locked
 from coordination.operations import dashboard, flower
 from coordination.operations.folder import state_folder
+from coordination.operations.joining import join_or_start
 from coordination.operations.supervision import LIMIT, Restart, Restarts, Revival, delay_s
 from coordination.operations.users import Need, Users
 from coordination.runs.presence import Presence
@@ -60,7 +61,6 @@ def live_runs(namespace: str, url: str) -> tuple[str, ...]:
             return ()
 
 
-WORKER_TIMEOUT_S = 60.0
 FINISH_S = 10.0
 """Time for a stopping worker to finish its todos, before it is told to return them."""
 WORKER_COMMAND = (sys.executable, "-P", "-m", "workers")
@@ -198,7 +198,7 @@ class Local:
             self._ensure_supervisor()
 
     def leave(self, after_worker: Callable[[], object] = _nothing) -> tuple[Stopped, ...]:
-        """Unregister this process and stop what nobody needs any more; return what was stopped.
+        """Unregister this process and stop what no other process needs; return what was stopped.
         `after_worker` is called where no worker is needed, before the server stops.
         """
         if self._users.mine is Need.NOTHING:
@@ -328,20 +328,16 @@ class Local:
     def _start_worker(
         self, url: str, jobs: int | None, meanwhile: Callable[[], object] | None = None
     ) -> Record:
-        record = self._worker.running()
-        if record and record.facts["redis"] != url:
-            self._worker.stop(self._worker_steps())  # it serves a server that no longer exists
-            record = None
         self.restarts.forget({self.server.daemon.name, self._worker.name})
-        record = record or self._launch_worker(url, jobs)
-        if meanwhile is not None:
-            meanwhile()
-        wait_until(lambda: not alive(record) or self._ready(url, record.pid), WORKER_TIMEOUT_S)
-        if not alive(record):
-            raise self._worker_failed("ended while it started")
-        if not self._ready(url, record.pid):
-            raise self._worker_failed(f"(pid {record.pid}) does not answer")
-        return record
+        return join_or_start(
+            self._worker,
+            url,
+            launch=lambda: self._launch_worker(url, jobs),
+            answers=lambda record: self._ready(url, record.pid),
+            title="the worker",
+            stop_steps=self._worker_steps(),
+            meanwhile=meanwhile,
+        )
 
     def _launch_worker(self, url: str, jobs: int | None) -> Record:
         secret = bool(urlsplit(url).password)  # a command line is visible to all users
@@ -358,12 +354,6 @@ class Local:
         env = {"COORD_REDIS_URL": url} if secret else {}
         facts = {"redis": url} | ({"jobs": str(jobs)} if jobs else {})
         return self._worker.start(command, env=env, facts=facts, cwd=self.ecosystem.parent)
-
-    def _worker_failed(self, how: str) -> CoordinationError:
-        return Unreachable(
-            f"the worker {how}:\n{self._worker.log_tail()}",
-            f"fix the error (more in {self._worker.log}) and try again",
-        )
 
     def _stop_unneeded(self, need: Need, after_worker: Callable[[], object]) -> tuple[Stopped, ...]:
         """Stop the processes above `need`, the worker first, so that it can return its todos while the server

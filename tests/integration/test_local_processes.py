@@ -152,6 +152,18 @@ def test_a_deaf_worker_is_killed(user: Make, monkeypatch: pytest.MonkeyPatch):
     assert names(sweep.leave()) == ["worker", "server"]
 
 
+def test_a_worker_that_ends_while_it_is_joined_is_replaced(user: Make):
+    first, second = user(), user()
+    first.ensure_worker()
+    worker = daemon.Daemon(first.state, "worker")
+    joined = worker.running()
+
+    second.ensure_worker(meanwhile=lambda: worker.stop([(signal.SIGKILL, 10.0)]))
+
+    replaced = worker.running()
+    assert joined and replaced and replaced.pid != joined.pid
+
+
 def test_a_worker_that_cannot_start_says_why_at_once(user: Make):
     with pytest.raises(Unreachable, match=r"no such repo: acme"), user("broken") as sweep:
         sweep.ensure_worker()
