@@ -5,6 +5,7 @@
 | `facade.py` | all operations on one ecosystem |
 | `access.py` | file, settings, local processes and Redis of the ecosystem, each opened on first use |
 | `coord.py` | the facade of scripts and servers, which live longer than a command |
+| `current.py` | the ecosystem of a process that lives for days |
 | `runs.py` `decisions.py` | all runs; what people decide about their todos |
 | `run.py` `run_reading.py` | one run; its read-only half |
 | `changes.py` | change sets: shown, compared, adopted, discarded |

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +16,9 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from coordination.api.coord import Coord
+from coordination.api.current import CurrentCoord
 from coordination.environment import acting_for
-from coordination.errors import InvalidFile, Unreachable
+from coordination.errors import Unreachable
 
 T = TypeVar("T")
 THREADS = 8
@@ -44,15 +44,12 @@ class Seen(Generic[T]):
 
 
 class Snapshots:
-    """Reads by keys. `path` is the ecosystem file, opened again when its settings have changed."""
+    """Reads by keys. `path` is the ecosystem file."""
 
     def __init__(self, path: Path | None, redis_url: str | None = None) -> None:
-        self._path, self._redis_url = path, redis_url
+        self._current = CurrentCoord(path, redis_url)
         self._threads = ThreadPoolExecutor(THREADS, "dashboard")
         self._history = ThreadPoolExecutor(1, "dashboard history")  # SQLite stays in its thread
-        self._lock = threading.Lock()
-        self._opened: list[Coord] = []
-        self._settings: Any = None
         self._kept: dict[Hashable, tuple[float, Seen[Any]]] = {}
         """Key → the time until which the answer counts, and the answer."""
         self._reading: dict[Hashable, asyncio.Future[Any]] = {}
@@ -60,18 +57,7 @@ class Snapshots:
     @property
     def coord(self) -> Coord:
         """Return the ecosystem. Raises InvalidFile until it could be opened once."""
-        with self._lock:
-            if not self._opened or self._outdated(self._opened[-1]):
-                coord = Coord(self._path, self._redis_url)
-                self._settings = coord.document.ecosystem.settings
-                self._opened.append(coord)
-            return self._opened[-1]
-
-    def _outdated(self, coord: Coord) -> bool:
-        try:
-            return bool(coord.document.ecosystem.settings != self._settings)
-        except InvalidFile:
-            return False
+        return self._current.get()
 
     def running(self) -> Coord:
         """Return the ecosystem whose Redis runs; start no server. Raises Unreachable."""
@@ -159,11 +145,7 @@ class Snapshots:
     def close(self) -> None:
         """Give back what was started for reading; runs continue."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        with self._lock:
-            for coord in self._opened:
-                self._history.submit(_close_history, coord).result()
-                coord.close()
-            self._opened.clear()
+        self._current.close(lambda coord: self._history.submit(_close_history, coord).result())
         self._history.shutdown(wait=False)
 
 

@@ -1,22 +1,19 @@
 """The ecosystem that a server serves, and the runs that it follows to their end, to write results back.
 
-The ecosystem is opened by the first tool that needs it, so that the tool reports errors in the file, and
-opened again when the settings of the file have changed, because a server runs for days. `Coord.manager` reads
-the file anew, `Coord.redis_url` starts the embedded server again.
+The ecosystem is opened by the first tool that needs it, so that the tool reports errors in the file.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from coordination.api import RunView
 from coordination.api.coord import Coord
+from coordination.api.current import CurrentCoord
 from coordination.api.run import Run
-from coordination.errors import CoordinationError, InvalidFile
+from coordination.errors import CoordinationError
 
 logger = logging.getLogger(__name__)
 
@@ -77,24 +74,13 @@ class Session:
 
     def __init__(self, path: Path, redis_url: str | None = None) -> None:
         self.path = path
-        self._redis_url = redis_url
-        self._opened: list[Coord] = []
-        """The last one is in use; an earlier one may be, by a tool that began earlier."""
-        self._settings: Mapping[str, Any] = {}
-        self._lock = threading.Lock()
+        self._current = CurrentCoord(path, redis_url)
         self._followers = Followers()
 
     @property
     def coord(self) -> Coord:
-        """Return the ecosystem. Raises InvalidFile until it could be opened once; later a broken file does
-        not stop the tools.
-        """
-        with self._lock:
-            if not self._opened or self._outdated(self._opened[-1]):
-                coord = Coord(self.path, self._redis_url)
-                self._settings = coord.manager.document.ecosystem.settings
-                self._opened.append(coord)
-            return self._opened[-1]
+        """Return the ecosystem. Raises InvalidFile until it could be opened once."""
+        return self._current.get()
 
     def detached(self, run: Run, wait_s: float) -> RunView:
         """Return a run that was started here. It continues without this process, which follows it while it
@@ -120,13 +106,4 @@ class Session:
     def close(self) -> None:
         """Give back what was started for reading; runs continue."""
         self._followers.leave()
-        with self._lock:
-            for coord in self._opened:
-                coord.close()
-            self._opened.clear()
-
-    def _outdated(self, coord: Coord) -> bool:
-        try:
-            return coord.manager.document.ecosystem.settings != self._settings
-        except InvalidFile:
-            return False
+        self._current.close()

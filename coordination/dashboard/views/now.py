@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from coordination.api import Facts, Finding, RunStatus, findings
+from coordination.api import Facts, Finding, RunStatus, ServiceView, findings
 from coordination.api.coord import Coord
 from coordination.api.machine import examine
 from coordination.dashboard.pages import Ask, Page
@@ -14,6 +14,8 @@ from coordination.dashboard.pages import Ask, Page
 LIVE = ("running", "paused", "rolling_back")
 FAILED = (RunStatus.FAILED, RunStatus.ROLLBACK_FAILED)
 SHOWN = 20
+UNWELL = ("failed", "degraded", "unreachable", "recovering")
+"""States of a service that are problems."""
 DAY = timedelta(days=1)
 EXAMINED_S = 20.0
 """Time for which an examination of machine, Redis and workers counts: it takes some tenths of a second."""
@@ -44,13 +46,16 @@ def _now(coord: Coord) -> Mapping[str, Any]:
 
 def unhealthy(coord: Coord) -> tuple[Finding, ...]:
     """Return the problems of machine, Redis, workers and services, each with its remedy."""
-    facts: Facts = examine(coord)
-    services = [
-        Finding.warning(
-            f"service {one.name} of {one.repo} is {one.state}{f': {one.why}' if one.why else ''}",
-            f"see its log: coord service log {one.name}",
-        )
-        for one in coord.services.list()
-        if one.state in ("failed", "degraded", "unreachable", "recovering")
-    ]
-    return (*findings(facts), *services)
+    facts = examine(coord)
+    return (*findings(facts), *service_findings(facts, coord.services.list()))
+
+
+def service_findings(facts: Facts, services: Iterable[ServiceView]) -> Iterator[Finding]:
+    """Yield the problems of services that the findings about these facts do not name already."""
+    named = {one.subject.name for one in facts.health if one.is_down and one.subject.kind == "service"}
+    for one in services:
+        if one.state in UNWELL and one.name not in named:
+            yield Finding.warning(
+                f"service {one.name} of {one.repo} is {one.state}{f': {one.why}' if one.why else ''}",
+                f"see its log: coord service logs {one.name}",
+            )
