@@ -40,7 +40,7 @@ class WorkerKey:
             if folder.is_relative_to(place.resolve()):
                 raise Unsafe(
                     f"the worker's key would lie in the repository {repo}: {folder} is in {place}",
-                    "give the worker another state folder: coord worker --state DIR",
+                    "start the worker outside the repositories, or move ecosystem.yaml out of them",
                 )
 
     def load(self) -> Signer:

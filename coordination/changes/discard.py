@@ -85,7 +85,7 @@ def _refuse_requests(found: ChangeSet) -> None:
     if open_:
         raise Blocked(
             f"pull requests of {found.id} are open: {listed(open_)}",
-            f"close them, if nobody needs them: coord pr close {found.id}",
+            f"close them if they are not needed: coord pr close {found.id}",
         )
 
 

@@ -6,7 +6,7 @@
 | `transition.py` `outcome.py` | the run that starts, stops or restarts services; its result |
 | `view.py` | a service with its state, for people and programs |
 | `host.py` | the services of one machine: which are wanted, and their states |
-| `published.py` | the states of all hosts, by way of Redis |
+| `published.py` | the states of all hosts, which workers publish in Redis |
 | `supervisor.py` `runner.py` | the process that keeps them up; the thread of each |
 | `probes.py` | one look at a service |
 """

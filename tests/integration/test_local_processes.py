@@ -161,7 +161,9 @@ def test_a_worker_that_ends_while_it_is_joined_is_replaced(user: Make):
     second.ensure_worker(meanwhile=lambda: worker.stop([(signal.SIGKILL, 10.0)]))
 
     replaced = worker.running()
-    assert joined and replaced and replaced.pid != joined.pid
+    assert joined
+    assert replaced
+    assert replaced.pid != joined.pid
 
 
 def test_a_worker_that_cannot_start_says_why_at_once(user: Make):

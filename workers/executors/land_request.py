@@ -76,8 +76,8 @@ class RequestAttempt(RequestLook):
         if ref and request and request.state is RequestState.CLOSED:
             raise refuses(
                 f"{ref.name} was closed without a merge",
-                f"reopen it: {ref.url}; open another one: coord pr create {self._name}; or give the work up: "
-                f"coord pr close {self._name}, coord changes --discard {self._name}",
+                f"reopen it: {ref.url}; open another one: coord pr create {self._name}; or discard the work: "
+                f"coord pr close {self._name}, then: coord sweep {self._name} --fresh",
             )
         if request and request.is_open and self._heads(at, change, request.head_sha):
             if ref is not None and ref.number == request.number:
