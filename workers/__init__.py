@@ -7,7 +7,7 @@
 
 | module | |
 |---|---|
-| `delivery` | one message: claim, attempt, and the step that its outcome asks for |
+| `delivery` `outcome_steps` | one message: claim and attempt; the step that its outcome asks for |
 | `attempt/` | runs a todo or compensates one: workspace, command, result; its input, progress and output |
 | `order_check` | whether what is to be executed was ordered by somebody who may |
 | `outcome` | the outcome of an attempt, from its end to the step that settles it |

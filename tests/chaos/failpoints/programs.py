@@ -27,7 +27,7 @@ from coordination.locks.sweeper import Sweeper
 from coordination.runs import transactions
 from coordination.runs.maintenance import clock_watch, expiry, leader, stuck
 from coordination.runs.submission import draft
-from workers import delivery as attempts
+from workers import outcome_steps
 from workers.attempt import attempt
 from workers.cleanup import jobs as errands
 
@@ -53,8 +53,8 @@ HURRIED = (
     (draft, "DRAFT_TTL", timedelta(seconds=20)),
     (transactions, "START_TTL", timedelta(seconds=2)),
     (attempt, "BUSY_PATIENCE", timedelta(seconds=0.3)),
-    (attempts, "PARKED_FOR", timedelta(seconds=0.3)),
-    (attempts, "REDIS_RETRY_S", 0.1),
+    (outcome_steps, "PARKED_FOR", timedelta(seconds=0.3)),
+    (outcome_steps, "REDIS_RETRY_S", 0.1),
     (errands, "LOOK_EVERY_S", 0.3),
     (errands, "CHORES_EVERY_S", 0.5),
 )

@@ -1,0 +1,171 @@
+"""The step that the outcome of an attempt asks for: settle, retry, park, hold up, or hand back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from itertools import repeat
+from typing import TypeVar
+
+import redis
+
+from coordination.backend.error_messages import cannot_write
+from coordination.retry import retried
+from coordination.runs.dispatch import Dispatcher
+from coordination.runs.records import RunStatus, TodoState
+from coordination.runs.replies import Grant, Reply
+from coordination.runs.store import RunStore
+from workers.attempt.context import Context
+from workers.cleanup.jobs import OVER, AutoCleanup
+from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
+from workers.signed_results import SignedResults
+from workers.transfer.commits import CommitTransfer
+from workers.workspace.lock import Superseded
+
+T = TypeVar("T")
+
+PARKED_FOR = timedelta(seconds=5)
+HINDERED_FOR = timedelta(seconds=1)
+"""The first time; the step doubles it up to a minute."""
+REDIS_RETRY_S = 0.5
+LOST = TaskResult(TaskResultKind.LATER, "its lease was lost")
+
+logger = logging.getLogger(__name__)
+
+
+class OutcomeSteps:
+    def __init__(
+        self,
+        *,
+        store: RunStore,
+        dispatcher: Dispatcher,
+        transfer: CommitTransfer,
+        context: Context,
+        signed_results: SignedResults,
+        auto_cleanup: AutoCleanup,
+        lost_leases: int,
+        unfit: Callable[[str], str],
+    ) -> None:
+        """`lost_leases`: the setting. `unfit` returns why a repository cannot be used here, or an empty
+        text.
+        """
+        self._store = store
+        self._dispatcher = dispatcher
+        self._transfer = transfer
+        self._context = context
+        self._signed_results = signed_results
+        self._auto_cleanup = auto_cleanup
+        self._lost_leases = lost_leases
+        self._unfit = unfit
+
+    def take(self, grant: Grant, outcome: AttemptOutcome) -> TaskResult:
+        """Take the one step that the outcome asks for; return what Celery is told."""
+        why = outcome.why
+        logger.info("%s of run %s: %s %s", grant.todo_id, grant.run_id, outcome.kind, why.partition("\n")[0])
+        match outcome.kind:
+            case OutcomeKind.LOST:
+                return LOST
+            case OutcomeKind.SUPERSEDED:
+                return self._refused(grant, why)
+            case OutcomeKind.HANDED_BACK:
+                return self._later(grant, lambda: self._store.hand_back(grant, outcome.output), "handed back")
+            case OutcomeKind.BUSY:
+                pause = outcome.again or PARKED_FOR
+                return self._later(grant, lambda: self._store.park(grant, why, pause), why)
+            case OutcomeKind.HINDERED:
+                return self._hold_up(grant, outcome)
+        failed = outcome.kind is not OutcomeKind.SUCCEEDED
+        if grant.undo and failed and (unfit := self._unfit(grant.spec.repo.name)):
+            return self._later(grant, lambda: self._store.park(grant, unfit, PARKED_FOR), unfit)
+        if outcome.again is not None:
+            return self._retry(grant, outcome, outcome.again)
+        return self._settle(grant, outcome)
+
+    def refuse(self, grant: Grant, why: str, *, passing: bool) -> TaskResult:
+        """Hold up a todo that was not ordered, where the reason lies in this machine (`passing`); else fail
+        it.
+        """
+        if passing:
+            reply = self._step(grant, lambda: self._store.hold_up(grant, why, HINDERED_FOR))
+            return _settled_or_later(reply, why)
+        result = AttemptOutcome(kind=OutcomeKind.REFUSED, why=why, blame="signature").result(TodoState.FAILED)
+        reply = self._step(grant, lambda: self._store.settle(grant, result))
+        return LOST if reply.word == "stale" else TaskResult(TaskResultKind.FAILED, why)
+
+    def _hold_up(self, grant: Grant, outcome: AttemptOutcome) -> TaskResult:
+        """Park the todo for a time that grows: passing trouble fails no todo, and rolls no run back."""
+        limit = self._lost_leases if outcome.limited else 0
+        why, blame = self._unfit(grant.spec.repo.name) or outcome.why, outcome.blame
+        delay = outcome.again or HINDERED_FOR
+        reply = self._step(
+            grant, lambda: self._store.hold_up(grant, why, delay, blame, limit, outcome.reason)
+        )
+        return _settled_or_later(reply, why)
+
+    def _later(self, grant: Grant, step: Callable[[], Reply], why: str) -> TaskResult:
+        self._step(grant, step)
+        return TaskResult(TaskResultKind.LATER, why)
+
+    def _retry(self, grant: Grant, outcome: AttemptOutcome, delay: timedelta) -> TaskResult:
+        result = outcome.result(TodoState.FAILED)
+        reply = self._step(grant, lambda: self._store.retry(grant, delay, result))
+        return _settled_or_later(reply, outcome.why)
+
+    def _settle(self, grant: Grant, outcome: AttemptOutcome) -> TaskResult:
+        state, kind = {
+            OutcomeKind.SUCCEEDED: (TodoState.SUCCEEDED, TaskResultKind.DONE),
+            OutcomeKind.CANCELLED: (TodoState.CANCELLED, TaskResultKind.CANCELLED),
+        }.get(outcome.kind, (TodoState.FAILED, TaskResultKind.FAILED))
+        if state is TodoState.SUCCEEDED:
+            try:
+                until_answered(lambda: self._transfer.send(grant, outcome))
+            except Superseded as superseded:
+                return self._refused(grant, superseded.message)
+        brief = until_answered(lambda: self._context.brief(grant.run_id))
+        result = outcome.result(state)
+        result = replace(result, signed=self._signed_results.seal(grant, result, brief.change_set))
+        reply = self._step(grant, lambda: self._store.settle(grant, result))
+        if reply.word == "stale":
+            return LOST
+        if reply.status in OVER:
+            self._auto_cleanup.clear(grant.run_id, reply.status)
+            repos = set(brief.repo_of.values())
+            # the newest run of a change set keeps its bundles, and has copied those of the earlier ones
+            kept = brief.change_set and reply.status != RunStatus.ROLLED_BACK
+            for run in brief.built_on if kept else (grant.run_id,):
+                until_answered(partial(self._transfer.expire, run, repos))
+        return TaskResult(kind, outcome.why)
+
+    def _step(self, grant: Grant, step: Callable[[], Reply]) -> Reply:
+        reply = until_answered(step)
+        self._dispatcher.follow(reply)
+        if reply.word == "stale":
+            self._refused(grant, "another attempt holds the todo, or has settled it")
+        return reply
+
+    def _refused(self, grant: Grant, why: str) -> TaskResult:
+        """Log and count the refused write of an attempt with an old fence, wherever its fence was checked."""
+        line = f"the write of an old holder (fence {grant.fence}) was refused: {why}"
+        logger.warning("%s of run %s: %s", grant.todo_id, grant.run_id, line)
+        until_answered(lambda: self._store.refused(grant.run_id, grant.todo_id, grant.attempt, line))
+        return LOST
+
+
+def until_answered(ask: Callable[[], T]) -> T:
+    """Return what Redis answers, however long it is away: the outcome of an attempt is not given up."""
+    return retried(ask, repeat(REDIS_RETRY_S), _is_outage)
+
+
+def _is_outage(error: Exception, _pause_s: float) -> bool:
+    away = isinstance(error, redis.ConnectionError | redis.TimeoutError)
+    if not away and not (isinstance(error, redis.RedisError) and cannot_write(error)):
+        return False
+    logger.warning("Redis does not answer, asking again: %s", error)
+    return True
+
+
+def _settled_or_later(reply: Reply, why: str) -> TaskResult:
+    return TaskResult(TaskResultKind.FAILED if reply.word == "settled" else TaskResultKind.LATER, why)
