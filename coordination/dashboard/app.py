@@ -9,6 +9,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -111,9 +112,11 @@ class Dashboard:
                 prefix=self._prefix,
                 path=request.url.path,
                 query=dict(request.query_params),
+                renewal="hx-request" in request.headers,
             )
             try:
-                if "read" not in await self._allowed(visitor, {"read"}):
+                ask = replace(ask, may=await self._allowed(visitor), signed=self._signed)
+                if "read" not in ask.may:
                     raise NotAllowed(
                         f"{visitor.person} may not read this ecosystem",
                         f"an administrator grants it: coord trust grant {visitor.person} viewer",
@@ -135,10 +138,9 @@ class Dashboard:
         ask = _unknown(self.snapshots, self._prefix)
         return RedirectResponse(ask.url("/sign-in", to=after if after != "/" else ""), 303)
 
-    async def _allowed(self, visitor: Visitor, operations: set[str]) -> set[str]:
-        """Return those of the operations that the person may do in at least one repository."""
-        if visitor.read_only:
-            operations = operations & {"read"}
+    async def _allowed(self, visitor: Visitor) -> set[str]:
+        """Return the operations that the person may do in at least one repository."""
+        operations = {"read"} if visitor.read_only else {"read", *ACTIONS.values()}
         authority = self.snapshots.coord.authority
         return await self.snapshots.do(lambda: authority.allowed(operations), visitor.person)
 
@@ -186,9 +188,8 @@ class Dashboard:
 
     def _page(self, view: Callable[[Ask], Awaitable[Page]]) -> Callable[[Request], Awaitable[Response]]:
         async def handle(_: Request, ask: Ask) -> Response:
-            position = self.pulse.position  # before the data: an event meanwhile renews the page
-            may = await self._allowed(ask.visitor, {*ACTIONS.values()})
-            return self._render(ask, await view(ask), may=may, position=position)
+            page = await view(ask)
+            return self._render(ask, page, position=page.position or self.pulse.position)
 
         return self._signed_in(handle)
 
@@ -239,7 +240,7 @@ class Dashboard:
         page = Page(template="refused.html", title="Not done", data=data, status=status, live=status == 503)
         return self._render(ask, page, position=self.pulse.position)
 
-    def _render(self, ask: Ask, page: Page, *, may: set[str] | None = None, position: str = "") -> Response:
+    def _render(self, ask: Ask, page: Page, *, position: str = "") -> Response:
         nonce = secrets.token_urlsafe(16)
         text = self._templates.get_template(page.template).render(
             ask=ask,
@@ -248,10 +249,10 @@ class Dashboard:
             here=ask.url(ask.path, **{**ask.query, "done": ""}),
             section=SECTIONS.get(ask.path, ask.path),
             nonce=nonce,
-            may=may or set(),
+            may=ask.may,
             position=position,
             navigation=NAVIGATION,
-            self_context={"ask": ask, "may": may or set(), "commands": COMMANDS, "signed": self._signed},
+            self_context={"ask": ask, "may": ask.may, "commands": COMMANDS, "signed": ask.signed},
             **page.data,
         )
         return _closed(Response(text, page.status, media_type="text/html"), nonce)

@@ -35,8 +35,8 @@ class Pulse(BackgroundService):
     def __init__(self, snapshots: Snapshots) -> None:
         super().__init__()
         self._snapshots = snapshots
-        self.position = ""
-        """Id of the newest event; empty until the first look."""
+        self._since = ""
+        """Id of the newest event, for the thread; empty until the first look."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._moved = asyncio.Event()
         self._ended = False
@@ -57,14 +57,14 @@ class Pulse(BackgroundService):
 
     def run_once(self) -> None:
         coord = self._snapshots.running()
-        if not self.position:
-            self.position = coord.events.position()
-        since = self.position
-        for event in coord.events.follow(since=since):
+        if not self._since:
+            self._since = coord.events.position()
+            self._tell()
+        for event in coord.events.follow(since=self._since):
             if self.stopping.is_set():
                 return
             if event is not None:
-                self.position = event.id
+                self._since = event.id
                 self._tell()
             elif coord.running_redis() is None:
                 return
@@ -81,7 +81,13 @@ class Pulse(BackgroundService):
             with suppress(RuntimeError):  # the loop is closed: no page is left
                 self._loop.call_soon_threadsafe(self._wake_pages)
 
+    @property
+    def position(self) -> str:
+        """Return the id of the newest event that pages can be asked for; empty until the first look."""
+        return self._snapshots.position
+
     def _wake_pages(self) -> None:
+        self._snapshots.moved(self._since)
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
 

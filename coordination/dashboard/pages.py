@@ -4,21 +4,23 @@ and cut where it is longer than a page may show.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from coordination.api.coord import Coord
 from coordination.dashboard.access import Visitor
 from coordination.dashboard.snapshots import Seen, Snapshots
 from coordination.terminal import spelled
 from coordination.text import shortened
 
+T = TypeVar("T")
 HERE = Path(__file__).parent
 LONGEST = 2000
 """Characters of a text outside of logs and differences."""
@@ -42,6 +44,28 @@ class Ask:
     path: str = "/"
     """Without the prefix."""
     query: Mapping[str, str] = field(default_factory=dict)
+    may: Collection[str] = ()
+    """The operations of pages that the person may do in at least one repository."""
+    renewal: bool = False
+    """An open page asks, because something has happened since it asked last."""
+    signed: bool = False
+    """People sign their orders themselves."""
+
+    async def read(
+        self,
+        key: Hashable,
+        read: Callable[[Coord], T],
+        *,
+        live: bool = True,
+        history: bool = False,
+        fresh_s: float | None = None,
+    ) -> Seen[T]:
+        """Return an answer of the facade, as `Snapshots.get` does. A page that a person opens shows at once
+        what pages share; an older answer is renewed by the stream of events.
+        """
+        return await self.snapshots.get(
+            key, read, live=live, history=history, fresh_s=fresh_s, at_once=not self.renewal
+        )
 
     def url(self, path: str, **query: object) -> str:
         """Return the address of a page, with the arguments that are not empty."""
@@ -68,6 +92,12 @@ class Page:
     status: int = 200
     live: bool = True
     """False: the page does not renew itself."""
+
+    @property
+    def position(self) -> str:
+        """Return the newest event that all of the page shows; the stream renews it after that one."""
+        shown = [one for one in self.seen if one.position]
+        return min(shown, key=lambda one: one.changes).position if shown else ""
 
     @property
     def stale(self) -> Seen[Any] | None:

@@ -22,13 +22,13 @@ from coordination.errors import Unreachable
 
 T = TypeVar("T")
 THREADS = 8
-FRESH_S = 0.4
-"""Time for which pages share an answer."""
+FRESH_S = 0.25
+"""Time for which pages share an answer, and least time between two readings of it."""
 PATIENCE_S = 3.0
 """Time after which a page shows the answer that it had before."""
 GLANCE_S = 0.2
 SLOW_FACTOR = 2.0
-"""An answer also counts for so many times as long as it took to read: reading never takes all of the time."""
+"""It is not read again for so many times as long as it took to read: reading never takes all of the time."""
 KEPT = 200
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,10 @@ class Seen(Generic[T]):
 
     value: T
     at: datetime
+    changes: int = 0
+    """`Snapshots.changes` when the reading began: what happened later may be missing."""
+    position: str = ""
+    """Id of the newest event then; empty for an answer that is good for some time whatever happens."""
     stale: str = ""
     """Why a newer one could not be read; empty if this one is new."""
 
@@ -51,7 +55,13 @@ class Snapshots:
         self._threads = ThreadPoolExecutor(THREADS, "dashboard")
         self._history = ThreadPoolExecutor(1, "dashboard history")  # SQLite stays in its thread
         self._kept: dict[Hashable, tuple[float, Seen[Any]]] = {}
-        """Key → the time until which the answer counts, and the answer."""
+        """Key → the time before which it is not read again, and the answer."""
+        self.position = ""
+        """Id of the newest event; empty until the first look."""
+        self.changes = 0
+        """Number of events so far, and of operations of people here."""
+        self._done_here = 0
+        """Value of `changes` after the last operation of a person here, which every answer must show."""
         self._reading: dict[Hashable, asyncio.Future[Any]] = {}
 
     @property
@@ -73,22 +83,29 @@ class Snapshots:
         *,
         live: bool = True,
         history: bool = False,
-        fresh_s: float = FRESH_S,
+        fresh_s: float | None = None,
+        at_once: bool = False,
     ) -> Seen[T]:
-        """Return an answer that is at most `fresh_s` old, or an older one where Redis does not answer.
+        """Return an answer that shows all events so far, or an older one where Redis does not answer.
+
+        `fresh_s`: one that old will do, whatever has happened; `at_once`: so will the one that pages share;
         `live`: it needs a Redis that runs; `history`: it reads the history. Raises what `read` raises.
         """
-        kept = self._kept.get(key)
-        if kept is not None and time.monotonic() < kept[0]:
+        needed = self._done_here if at_once or fresh_s is not None else self.changes
+        kept, now = self._kept.get(key), time.monotonic()
+        if kept is not None and now < kept[0] and kept[1].changes >= needed:
             return kept[1]
-        if (reading := self._reading.get(key)) is None:
-            reading = asyncio.ensure_future(self._read(key, read, live, history, fresh_s))
-            self._reading[key] = reading
-            reading.add_done_callback(partial(self._done, key))
+        patience = None if kept is None else max(0.0, kept[0] - now) + PATIENCE_S
         try:
-            patience = None if kept is None else PATIENCE_S
-            found: Seen[T] = await asyncio.wait_for(asyncio.shield(reading), patience)
-            return found
+            async with asyncio.timeout(patience):
+                while True:
+                    if (reading := self._reading.get(key)) is None:
+                        reading = asyncio.ensure_future(self._read(key, read, live, history, fresh_s))
+                        self._reading[key] = reading
+                        reading.add_done_callback(partial(self._done, key))
+                    found: Seen[T] = await asyncio.shield(reading)
+                    if found.changes >= needed:
+                        return found
         except TimeoutError:
             assert kept is not None
             return replace(kept[1], stale="Redis does not answer")
@@ -109,17 +126,20 @@ class Snapshots:
         return kept[1] if kept else Seen(value=None, at=datetime.now(UTC))
 
     async def _read(
-        self, key: Hashable, read: Callable[[Coord], T], live: bool, history: bool, fresh_s: float
+        self, key: Hashable, read: Callable[[Coord], T], live: bool, history: bool, fresh_s: float | None
     ) -> Seen[T]:
-        began = time.monotonic()
+        if key in self._kept:
+            await asyncio.sleep(max(0.0, self._kept[key][0] - time.monotonic()))
+        changes, position, began = self.changes, self.position, time.monotonic()
         threads = self._history if history else self._threads
         found = await asyncio.get_running_loop().run_in_executor(
             threads, lambda: read(self.running() if live else self.coord)
         )
-        seen = Seen(value=found, at=datetime.now(UTC))
+        at, position = datetime.now(UTC), position if fresh_s is None else ""
+        seen = Seen(value=found, at=at, changes=changes, position=position)
         self._kept.pop(key, None)
         ended = time.monotonic()
-        self._kept[key] = (ended + max(fresh_s, SLOW_FACTOR * (ended - began)), seen)
+        self._kept[key] = (ended + max(fresh_s or FRESH_S, SLOW_FACTOR * (ended - began)), seen)
         while len(self._kept) > KEPT:
             del self._kept[next(iter(self._kept))]
         return seen
@@ -138,8 +158,16 @@ class Snapshots:
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
+    def moved(self, position: str) -> None:
+        """Count an event: answers that were read before it do not show it."""
+        if position != self.position:
+            self.position = position
+            self.changes += 1
+
     def forget(self) -> None:
-        """Read everything anew: somebody has changed something here."""
+        """Read everything anew: a person has changed something here."""
+        self.changes += 1
+        self._done_here = self.changes
         self._kept = {key: (0.0, seen) for key, (_, seen) in self._kept.items()}
 
     def close(self) -> None:

@@ -12,7 +12,6 @@ from coordination.errors import CoordinationError, NotFound
 from coordination.models import IssueStatus, Level, PlanStatus, TodoStatus
 
 ROWS = 200
-STATUS_S = 2.0
 STATUSES = {"todo": TodoStatus, "issue": IssueStatus, "plan": PlanStatus}
 FILTERS = ("status", "repo", "assignee", "plan", "priority", "label")
 
@@ -21,10 +20,10 @@ async def board(ask: Ask) -> Page:
     """List issues, plans or todos by filters, beside what is overdue and blocked."""
     kind = ask.get("kind") if ask.get("kind") in STATUSES else "todo"
     wanted = {name: ask.get(name) for name in FILTERS if ask.get(name)}
-    found = await ask.snapshots.get(
+    found = await ask.read(
         ("board", kind, *wanted.items()), lambda coord: _records(coord, kind, wanted), live=False
     )
-    status = await ask.snapshots.get("status", _status, live=False, fresh_s=STATUS_S)
+    status = await ask.read("status", _status, live=False)
     records = found.value["records"]
     start = min(ask.number("from"), max(0, len(records) - 1)) // ROWS * ROWS
     return Page(
@@ -83,7 +82,7 @@ def _records(coord: Coord, kind: str, wanted: Mapping[str, str]) -> Mapping[str,
 async def record(ask: Ask) -> Page:
     """Show an issue, a plan or a todo, with its blockers and dependents."""
     name = ask.get("id")
-    found = await ask.snapshots.get(("record", name), lambda coord: _record(coord, name), live=False)
+    found = await ask.read(("record", name), lambda coord: _record(coord, name), live=False)
     return Page(template="record.html", title=name, data=found.value, seen=(found,))
 
 

@@ -17,7 +17,7 @@ DIFF_S = 30.0
 
 
 async def changes(ask: Ask) -> Page:
-    found = await ask.snapshots.get("changes", _all)
+    found = await ask.read("changes", _all)
     return Page(template="changes.html", title="Change sets", data={"sets": found.value}, seen=(found,))
 
 
@@ -31,12 +31,12 @@ async def change(ask: Ask) -> Page:
     plan, repo = ask.get("plan"), ask.get("repo")
     if not plan:
         raise NotFound("no plan is named", "list the change sets: coord changes")
-    found = await ask.snapshots.get(("change", plan), lambda coord: _one(coord, plan))
+    found = await ask.read(("change", plan), lambda coord: _one(coord, plan))
     diff, refused = None, ""
     if repo:
         tip = next((one.tip for one in found.value["views"] if one.repo == repo), "")
         try:
-            diff = await ask.snapshots.get(
+            diff = await ask.read(
                 ("diff", plan, repo, tip), lambda coord: _diff(coord, plan, repo), fresh_s=DIFF_S
             )
         except GitRefused as error:

@@ -10,12 +10,11 @@ from coordination.api.coord import Coord
 from coordination.dashboard.pages import Ask, Page
 from coordination.dashboard.views.now import EXAMINED_S, unhealthy
 
-FLEET_S = 1.0
 LOCKS = 100
 
 
 async def fleet(ask: Ask) -> Page:
-    found = await ask.snapshots.get("fleet", _fleet, fresh_s=FLEET_S)
+    found = await ask.read("fleet", _fleet)
     health = await ask.snapshots.glance("health", unhealthy, fresh_s=EXAMINED_S)
     return Page(
         template="fleet.html",

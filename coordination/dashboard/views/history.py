@@ -23,14 +23,13 @@ async def history(ask: Ask) -> Page:
     words, repo = ask.get("q"), ask.get("repo")
     days = ask.number("days", 30)
     days = days if days in WINDOWS else 30
-    found = await ask.snapshots.get(
+    found = await ask.read(
         ("history", words, repo),
         lambda coord: _search(coord, words, repo),
         live=False,
         history=True,
-        fresh_s=2.0,
     )
-    trends = await ask.snapshots.get(
+    trends = await ask.read(
         ("trends", repo, days),
         lambda coord: _trends(coord, repo, days),
         live=False,
@@ -41,7 +40,7 @@ async def history(ask: Ask) -> Page:
     views, refused = [], ""
     try:
         views = [
-            (await ask.snapshots.get(("brief", name), lambda coord, name=name: _brief(coord, name))).value  # type: ignore[misc]
+            (await ask.read(("brief", name), lambda coord, name=name: _brief(coord, name))).value  # type: ignore[misc]
             for name in compared
         ]
     except CoordinationError as error:

@@ -22,7 +22,7 @@ EXAMINED_S = 20.0
 
 
 async def now(ask: Ask) -> Page:
-    runs = await ask.snapshots.get("now", _now)
+    runs = await ask.read("now", _now)
     health = await ask.snapshots.glance("health", unhealthy, fresh_s=EXAMINED_S)
     return Page(
         template="now.html",

@@ -21,8 +21,6 @@ ROWS = 200
 """Todos of a page; more are on the next one."""
 DRAWN = 2000
 """Todos of the largest graph that is drawn; the levels of a larger one are shown as rows."""
-GRAPH_S = 2.0
-"""Time for which a drawn graph counts: 2,000 todos take half a second."""
 LOG_SHOWN = 200_000
 """Characters of a log on a page: its end."""
 LOG_MOST = 4_000_000
@@ -46,10 +44,10 @@ async def runs(ask: Ask) -> Page:
     """List the newest runs, by plan and status."""
     plan, status = ask.get("plan"), ask.get("status")
     key = ("runs", plan, status)
-    found = await ask.snapshots.get(
+    found = await ask.read(
         key, lambda coord: coord.runs.list(LISTED, plan=plan or None, status=status or None)
     )
-    plans = await ask.snapshots.get("plans", _plans, live=False)
+    plans = await ask.read("plans", _plans, live=False)
     return Page(
         template="runs.html",
         title="Runs",
@@ -85,7 +83,7 @@ def _read(coord: Coord, run_id: str) -> _Run:
 async def _run(ask: Ask, run_id: str) -> Seen[_Run]:
     if not run_id:
         raise NotFound("no run is named", "list them: coord list-runs")
-    return await ask.snapshots.get(("run", run_id), lambda coord: _read(coord, run_id))
+    return await ask.read(("run", run_id), lambda coord: _read(coord, run_id))
 
 
 async def run(ask: Ask) -> Page:
@@ -98,9 +96,7 @@ async def run(ask: Ask) -> Page:
     start = min(ask.number("from"), max(0, len(chosen) - 1)) // ROWS * ROWS
     drawn = None
     if len(view.todos) <= DRAWN:
-        drawn = await ask.snapshots.get(
-            ("graph", view.run_id), lambda coord: _graph(coord, found.value), fresh_s=GRAPH_S
-        )
+        drawn = await ask.read(("graph", view.run_id), lambda coord: _graph(coord, found.value))
     return Page(
         template="run.html",
         title=f"{view.plan_id} · run {view.run_id}",
@@ -140,10 +136,9 @@ def inline(svg: str) -> Markup:
 async def gantt(ask: Ask) -> Page:
     """Show when each todo of a run worked, and what it waited for."""
     found = await _run(ask, ask.get("id"))
-    drawn = await ask.snapshots.get(
+    drawn = await ask.read(
         ("gantt", found.value.view.run_id),
         lambda coord: inline(coord.runs.get(found.value.view.run_id).gantt()),
-        fresh_s=GRAPH_S,
     )
     return Page(
         template="gantt.html",
@@ -218,4 +213,4 @@ async def _log(ask: Ask, view: RunView, todo_id: str) -> Seen[str]:
                 break
         return "".join(text)
 
-    return await ask.snapshots.get(("log", view.run_id, todo_id), read)
+    return await ask.read(("log", view.run_id, todo_id), read)

@@ -1,0 +1,89 @@
+"""Answers that pages share: read as seldom as possible, and never older than the event a page was told of."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Iterator
+from pathlib import Path
+
+import pytest
+
+from coordination.api.coord import Coord
+from coordination.dashboard.snapshots import Seen, Snapshots
+
+
+@pytest.fixture
+def snapshots(tmp_path: Path) -> Iterator[Snapshots]:
+    file = tmp_path / "ecosystem.yaml"
+    file.write_text("repos: []\n")
+    made = Snapshots(file)
+    yield made
+    made.close()
+
+
+class Source:
+    """Counts its readings; the first one of `hold` lasts until `go`."""
+
+    def __init__(self, *, hold: bool = False) -> None:
+        self.number = 0
+        self.begun, self.go = threading.Event(), threading.Event()
+        if not hold:
+            self.go.set()
+
+    def read(self, _: Coord) -> int:
+        self.number += 1
+        number = self.number
+        self.begun.set()
+        assert self.go.wait(20)
+        return number
+
+
+def ask(snapshots: Snapshots, source: Source, **how: bool | float) -> Awaitable[Seen[int]]:
+    return snapshots.get("key", source.read, live=False, **how)  # type: ignore[arg-type]
+
+
+def test_pages_share_an_answer_until_something_happens(snapshots: Snapshots):
+    source = Source()
+
+    async def pages() -> list[int]:
+        found = [one.value for one in await asyncio.gather(*(ask(snapshots, source) for _ in range(50)))]
+        snapshots.moved("2-0")
+        return [
+            *found,
+            (await ask(snapshots, source, at_once=True)).value,
+            (await ask(snapshots, source)).value,
+        ]
+
+    assert asyncio.run(pages()) == [*[1] * 50, 1, 2]
+
+
+def test_an_event_while_an_answer_is_read_makes_renewals_wait_for_the_next_one(snapshots: Snapshots):
+    source = Source(hold=True)
+
+    async def pages() -> tuple[Seen[int], Seen[int], Seen[int]]:
+        snapshots.moved("1-0")
+        before = asyncio.ensure_future(ask(snapshots, source))
+        await asyncio.to_thread(source.begun.wait, 20)
+        snapshots.moved("2-0")
+        renewal = asyncio.ensure_future(ask(snapshots, source))
+        opened = asyncio.ensure_future(ask(snapshots, source, at_once=True))
+        await asyncio.sleep(0)
+        source.go.set()
+        return await before, await opened, await renewal
+
+    before, opened, renewal = asyncio.run(pages())
+    assert (before.value, opened.value, renewal.value) == (1, 1, 2)
+    assert (opened.position, renewal.position) == ("1-0", "2-0")  # the stream renews the one that was opened
+
+
+def test_what_a_person_has_done_here_is_on_the_next_page(snapshots: Snapshots):
+    source = Source()
+
+    async def pages() -> list[int]:
+        first = await ask(snapshots, source, fresh_s=60.0)
+        again = await ask(snapshots, source, fresh_s=60.0)
+        snapshots.forget()
+        return [first.value, again.value, (await ask(snapshots, source, at_once=True)).value]
+
+    assert asyncio.run(pages()) == [1, 1, 2]
