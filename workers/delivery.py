@@ -24,8 +24,9 @@ from coordination.runs.brief import RunBrief
 from coordination.runs.change_sets import ChangeSets
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Worker
-from coordination.runs.records import SERVICE, RunStatus
+from coordination.runs.records import RunStatus
 from coordination.runs.replies import Grant
+from coordination.runs.run_kinds import SERVICE
 from coordination.runs.shared import ContextCalls
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import HOST

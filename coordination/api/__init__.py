@@ -98,20 +98,11 @@ if TYPE_CHECKING:
     from coordination.runs.check_results import CheckVerdict
     from coordination.runs.cleaning import Survey, in_words
     from coordination.runs.cleanup_jobs import Artifact, Kind
-    from coordination.runs.records import (
-        NoEta,
-        Progress,
-        RunStatus,
-        RunView,
-        TodoState,
-        TodoView,
-        WaitReason,
-        is_landing,
-        start_again,
-    )
+    from coordination.runs.records import NoEta, Progress, RunStatus, RunView, TodoState, TodoView, WaitReason
     from coordination.runs.retrying.named_checkpoints import NamedCheckpoint
     from coordination.runs.retrying.retry_plan import RetryPlan
     from coordination.runs.rollback import RollbackPreview
+    from coordination.runs.run_kinds import is_landing, start_again
     from coordination.runs.signed_operations import Subject
     from coordination.runs.submission.conflicts import LeftOut
     from coordination.runs.submission.dry_run import DryRun, Step
@@ -346,10 +337,9 @@ _HOMES = {
     "runs.check_results": ("CheckVerdict",),
     "runs.cleaning": ("Survey", "in_words"),
     "runs.cleanup_jobs": ("Artifact", "Kind"),
-    "runs.records": (
-        *("NoEta", "Progress", "RunStatus", "RunView", "TodoState", "TodoView", "WaitReason"),
-        *("is_landing", "start_again"),
-    ),
+    "runs.records": ("NoEta", "Progress", "RunStatus", "RunView", "TodoState", "TodoView", "WaitReason"),
+    "runs.run_kinds": ("is_landing", "start_again"),
+    "runs.run_kinds": ("is_landing", "start_again"),
     "runs.retrying.named_checkpoints": ("NamedCheckpoint",),
     "runs.retrying.retry_plan": ("RetryPlan",),
     "runs.rollback": ("RollbackPreview",),

@@ -13,7 +13,7 @@ from coordination.checks.start import CheckOptions, PreparedChecks, prepare_chec
 from coordination.errors import NotFound
 from coordination.git import head_of
 from coordination.models import CheckKind
-from coordination.runs.records import QA
+from coordination.runs.run_kinds import QA
 from coordination.runs.views.run_view import LAST
 from coordination.text import listed
 

@@ -11,7 +11,8 @@ from coordination.api.run import Run
 from coordination.environment import actor
 from coordination.errors import NotFound, Unreachable
 from coordination.models import Service, ServiceStep, Strategy
-from coordination.runs.records import SERVICE, RunView
+from coordination.runs.records import RunView
+from coordination.runs.run_kinds import SERVICE
 from coordination.runs.submission.submit import NO_HOSTS, Order
 from coordination.runs.transactions import start_generated
 from coordination.services.graph import Phase, select

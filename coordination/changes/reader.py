@@ -11,7 +11,8 @@ from coordination.landing.rules import plan_of
 from coordination.models import OPEN_TODO, Ecosystem
 from coordination.runs.change_set_records import ChangeSet
 from coordination.runs.change_sets import ChangeSets
-from coordination.runs.records import RunStatus, TodoState, is_landing
+from coordination.runs.records import RunStatus, TodoState
+from coordination.runs.run_kinds import is_landing
 from coordination.runs.views.run_list import newest_of_each
 from coordination.runs.views.waiting_todos import asking
 from coordination.text import did_you_mean

@@ -15,7 +15,7 @@ from coordination.models import Ecosystem, Plan, generated_id
 from coordination.planner.checks import BEFORE
 from coordination.runs.change_sets import ChangeSets
 from coordination.runs.check_results import CheckVerdict
-from coordination.runs.records import LAND, QA
+from coordination.runs.run_kinds import LAND, QA
 from coordination.runs.views.run_list import RunFilters, newest
 from coordination.tracker.completion import checked_repos
 from coordination.tracker.records import CheckStanding

@@ -36,7 +36,7 @@ from coordination.models import (
 )
 from coordination.planner.checks import Needs, check_todos
 from coordination.planner.generated import generated_plan
-from coordination.runs.records import LAND, QA, REVERT
+from coordination.runs.run_kinds import LAND, QA, REVERT
 
 if TYPE_CHECKING:
     from coordination.landing.rules import Landing

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from coordination.git import ask_git, base_tip, contains
 from coordination.models import LandAction, QaAction, Via
 from coordination.runs.check_results import CheckVerdict
-from coordination.runs.records import REVERT
+from coordination.runs.run_kinds import REVERT
 
 if TYPE_CHECKING:
     from coordination.landing.rules import RepoLanding

@@ -16,7 +16,7 @@ from coordination.landing.todos import todo_id
 from coordination.models import Ecosystem, Strategy, generated_id
 from coordination.runs.change_sets import ChangeSets
 from coordination.runs.check_results import CheckResult, read_result
-from coordination.runs.records import LAND, QA, REVERT
+from coordination.runs.run_kinds import LAND, QA, REVERT
 from coordination.runs.submission.submit import Order
 from coordination.runs.transactions import start_generated
 

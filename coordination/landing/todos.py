@@ -21,7 +21,7 @@ from coordination.models import (
     Workspace,
     generated_id,
 )
-from coordination.runs.records import LAND, REVERT
+from coordination.runs.run_kinds import LAND, REVERT
 
 if TYPE_CHECKING:
     from coordination.landing.rules import Landing, RepoLanding

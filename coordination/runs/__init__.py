@@ -55,7 +55,7 @@ Failures:
 | module | content |
 |---|---|
 | `disconnection.py` | repositories that a person has disconnected |
-| `records.py` | states, and the records that views return |
+| `records.py`, `run_kinds.py` | states, and the records that views return; runs that coord generates |
 | `brief.py` | the records that workers read: the brief of a run, the spec of a todo |
 | `signed_orders.py` | the signed order of a run, as its readers verify it |
 | `signed_undo.py` | what of a run may be undone, by its signatures |

@@ -11,7 +11,8 @@ from coordination.errors import Conflict, NotFound
 from coordination.models import HIDDEN, secrets_of
 from coordination.runs.brief import RunBrief, TodoSpec
 from coordination.runs.change_sets import ChangeSets
-from coordination.runs.records import RunStatus, RunView, TodoState, is_landing
+from coordination.runs.records import RunStatus, RunView, TodoState
+from coordination.runs.run_kinds import is_landing
 from coordination.runs.store import RunStore
 from coordination.runs.submission.dry_run import undo_text
 from coordination.runs.submission.structure import without_way_back

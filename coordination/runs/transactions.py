@@ -18,19 +18,12 @@ from coordination.locks.request import START
 from coordination.models import Ecosystem, OnFailure, Signatures
 from coordination.runs.change_sets import ChangeSets
 from coordination.runs.connection import Connection
-from coordination.runs.records import (
-    RunStatus,
-    RunView,
-    is_landing,
-    is_of_checks,
-    is_of_services,
-    landings_of,
-    start_again,
-)
+from coordination.runs.records import RunStatus, RunView
 from coordination.runs.replies import Reply
 from coordination.runs.retrying.ended import read, refuse_again, restorable
 from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of, refuse_behind
 from coordination.runs.retrying.retry_run import submit_retry
+from coordination.runs.run_kinds import is_landing, is_of_checks, is_of_services, landings_of, start_again
 from coordination.runs.signed_orders import HEADER
 from coordination.runs.submission.begins import AT_BASE, Begins
 from coordination.runs.submission.conflicts import refuse_conflicts_of, refuse_runs_of

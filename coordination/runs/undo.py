@@ -10,7 +10,6 @@ from dataclasses import replace
 from coordination.environment import actor
 from coordination.errors import Conflict, NotFound, UsageError
 from coordination.runs.connection import Connection
-from coordination.runs.records import is_landing, is_of_checks
 from coordination.runs.retrying import named_checkpoints
 from coordination.runs.rollback import (
     RollbackPreview,
@@ -19,6 +18,7 @@ from coordination.runs.rollback import (
     refuse_to_accept,
     refuse_within_change_set,
 )
+from coordination.runs.run_kinds import is_landing, is_of_checks
 from coordination.runs.signed_operations import sign_operation
 from coordination.runs.transactions import check_redis, follow_up, refuse_conflicts, start_lock
 from coordination.text import listed

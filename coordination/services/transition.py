@@ -21,7 +21,7 @@ from coordination.models import (
     generated_id,
 )
 from coordination.planner.generated import generated_plan
-from coordination.runs.records import SERVICE
+from coordination.runs.run_kinds import SERVICE
 from coordination.services.graph import Phase, in_order, phase_of, select, with_dependents, with_needed
 from coordination.services.host import CHECK
 

@@ -28,7 +28,8 @@ from coordination.models import (
 )
 from coordination.planner.generated import generated_plan
 from coordination.runs.connection import Connection
-from coordination.runs.records import SERVICE, RunStatus
+from coordination.runs.records import RunStatus
+from coordination.runs.run_kinds import SERVICE
 from coordination.runs.submission.submit import Order
 from coordination.runs.transactions import start_generated
 

@@ -16,8 +16,8 @@ from coordination.planner.selection import AD_HOC
 from coordination.runs.brief import RunBrief
 from coordination.runs.change_set_records import ChangeSet, branch_name
 from coordination.runs.change_sets import BEFORE, ChangeSets
-from coordination.runs.records import is_landing
 from coordination.runs.replies import Reply
+from coordination.runs.run_kinds import is_landing
 from coordination.runs.store import RunStore
 from coordination.text import listed
 

@@ -16,7 +16,8 @@ from coordination.planner.schedule import bound
 from coordination.runs.brief import RunBrief
 from coordination.runs.logs import shown
 from coordination.runs.presence import Presence
-from coordination.runs.records import Descriptor, RunStatus, RunView, TodoState, TodoView, is_landing
+from coordination.runs.records import Descriptor, RunStatus, RunView, TodoState, TodoView
+from coordination.runs.run_kinds import is_landing
 from coordination.runs.views.raw_records import FACTS, FACTS_OF_UNDOING, raw_records, raw_records_of
 from coordination.runs.views.run_list import RunFilters, newest
 from coordination.runs.views.todo_view import Facts, iso, seconds, view_of_todo

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 
 from coordination.planner.remaining import Expected, Source
-from coordination.runs.records import TodoState, TodoView, is_landing
+from coordination.runs.records import TodoState, TodoView
+from coordination.runs.run_kinds import is_landing
 from coordination.runs.wave_records import WaveFailure, WaveState, WaveView
 
 _OF_WAVE = re.compile(r"\.wave-(\d+)\.(.+)$")

@@ -1,0 +1,52 @@
+"""Runs that coord generates, of landings, reverts, checks and services; their plan ids are `KIND:SUBJECT`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Literal
+
+LAND: Literal["land"] = "land"
+REVERT: Literal["revert"] = "revert"
+QA: Literal["qa"] = "qa"
+SERVICE: Literal["service"] = "service"
+_RUN_ID = re.compile(r"\d{8}-\d{6}-[a-z0-9]{4}")
+
+
+def landings_of(plan_id: str, todos: Iterable[str] = ()) -> set[str]:
+    """Return the plan ids of the runs that land or revert the change sets of a plan, or of todos without
+    one.
+    """
+    return {f"{kind}:{name}" for kind in (LAND, REVERT) for name in (plan_id, *todos)}
+
+
+def start_again(plan_id: str) -> str:
+    """Return the command that starts a run like one of this plan: a landing has a plan id of its own."""
+    kind, colon, change_set = plan_id.partition(":")
+    if is_of_checks(plan_id):
+        return _check_again(change_set)
+    if is_of_services(plan_id):
+        return f"coord service {change_set}"
+    return f"coord {kind} {change_set}" if colon and kind in (LAND, REVERT) else f"coord sweep {plan_id}"
+
+
+def is_landing(plan_id: str) -> bool:
+    """Return whether a run of this plan id lands or reverts a change set."""
+    kind, colon, _ = plan_id.partition(":")
+    return bool(colon) and kind in (LAND, REVERT)
+
+
+def is_of_checks(plan_id: str) -> bool:
+    """Return whether a run of this plan id runs checks alone."""
+    return plan_id.startswith(f"{QA}:")
+
+
+def is_of_services(plan_id: str) -> bool:
+    """Return whether a run of this plan id starts, stops or restarts services."""
+    return plan_id.startswith(f"{SERVICE}:")
+
+
+def _check_again(subject: str) -> str:
+    if subject == "base":
+        return "coord qa"
+    return f"coord qa --{'run' if _RUN_ID.fullmatch(subject) else 'plan'} {subject}"
