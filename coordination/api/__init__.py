@@ -339,7 +339,6 @@ _HOMES = {
     "runs.cleanup_jobs": ("Artifact", "Kind"),
     "runs.records": ("NoEta", "Progress", "RunStatus", "RunView", "TodoState", "TodoView", "WaitReason"),
     "runs.run_kinds": ("is_landing", "start_again"),
-    "runs.run_kinds": ("is_landing", "start_again"),
     "runs.retrying.named_checkpoints": ("NamedCheckpoint",),
     "runs.retrying.retry_plan": ("RetryPlan",),
     "runs.rollback": ("RollbackPreview",),
