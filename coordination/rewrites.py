@@ -143,12 +143,12 @@ def _files_of(checkout: Path, commit: str) -> Iterator[Path | None]:
 
 
 def _match(line: str) -> Match:
-    told = json.loads(line)
+    match = json.loads(line)
     return Match(
-        file=told["file"],
-        line=told["range"]["start"]["line"] + 1,
-        before=told["text"][:LONGEST_TEXT],
-        after=told.get("replacement", "")[:LONGEST_TEXT],
+        file=match["file"],
+        line=match["range"]["start"]["line"] + 1,
+        before=match["text"][:LONGEST_TEXT],
+        after=match.get("replacement", "")[:LONGEST_TEXT],
     )
 
 

@@ -49,8 +49,8 @@ def facts_of(checkout: Path, branch: str, plan: str, base: str, *, ref: str = ""
             "name a branch that began there, or correct `branch` of the repository in the file",
         )
     rows = list(_log(checkout, fork, tip))
-    told = next((row["Base"] for row in rows if row["Base"] and _is_base(checkout, row["Base"], tip)), fork)
-    began = fork if contains(checkout, told, fork) else told  # a later merge of the base branch counts
+    base = next((row["Base"] for row in rows if row["Base"] and _is_base(checkout, row["Base"], tip)), fork)
+    began = fork if contains(checkout, base, fork) else base  # a later merge of the base branch counts
     ours = [
         (todo, row["Run"])
         for row in reversed(rows)

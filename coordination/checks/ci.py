@@ -83,8 +83,8 @@ def annotations_of(report: QaReport, places: Mapping[str, str]) -> Iterator[str]
     for check, words in found[:MOST_ANNOTATIONS]:
         title = f"{check.repo} {check.check or check.todo}: {check.verdict}"
         fields = {**_place(words, places.get(check.repo, "")), "title": title}
-        told = ",".join(f"{name}={_escaped(value, field=True)}" for name, value in fields.items())
-        yield f"::error {told}::{_escaped(shortened(words, LONGEST_TEXT))}"
+        escaped = ",".join(f"{name}={_escaped(value, field=True)}" for name, value in fields.items())
+        yield f"::error {escaped}::{_escaped(shortened(words, LONGEST_TEXT))}"
     if (more := len(found) - MOST_ANNOTATIONS) > 0:
         yield f"::warning title=coord::{more:,} more failures: see the summary of the job"
 
@@ -104,8 +104,8 @@ def _place(words: str, folder: str) -> dict[str, str]:
 
 def _escaped(words: str, *, field: bool = False) -> str:
     """Return the words as the runner reads them back, on one line."""
-    told = spelled(words).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    return told.replace(":", "%3A").replace(",", "%2C") if field else told
+    escaped = spelled(words).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return escaped.replace(":", "%3A").replace(",", "%2C") if field else escaped
 
 
 def _code(text: str) -> str:

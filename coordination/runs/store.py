@@ -108,9 +108,8 @@ class RunStore:
             lease_ms=ms(lease), unfit=unfit, short=short,
         )  # fmt: skip
         reply = Reply.parse(run_id, [word, *rest[:3]])
-        if word != "granted":
-            return reply
-        return replace(reply, grant=Grant.parse(run_id, todo_id, attempt, rest[3:]))
+        grant = Grant.parse(run_id, todo_id, attempt, rest[3:]) if word == "granted" else None
+        return replace(reply, grant=grant)
 
     def renew(self, leases: Mapping[str, int], lease: timedelta) -> tuple[list[str], list[str]]:
         """Renew the leases (member → fence) in one call; return the members that are lost, and those asked to

@@ -85,7 +85,7 @@ def undeclared_views(
 
 
 def _with_state(declared: ServiceView, known: PublishedService) -> ServiceView:
-    told, state, why = known.status, known.status.state, known.status.why.partition("\n")[0]
+    status, state, why = known.status, known.status.state, known.status.why.partition("\n")[0]
     if known.away and known.is_up:
         why = f"no worker of {known.host} tells its state; it was {state} {known.age_s:.0f} s ago"
         state = ServiceState.UNREACHABLE
@@ -95,13 +95,13 @@ def _with_state(declared: ServiceView, known: PublishedService) -> ServiceView:
             "why": why,
             "host": known.host,
             "age_s": round(known.age_s, 1),
-            "since": _iso(told.since),
-            "pid": told.pid,
-            "exit_code": told.exit_code,
-            "restarts": told.restarts,
-            "looked_at": _iso(told.looked_at) if told.looked_at else None,
-            "latency_s": told.latency_s,
-            "failures": told.failures,
+            "since": _iso(status.since),
+            "pid": status.pid,
+            "exit_code": status.exit_code,
+            "restarts": status.restarts,
+            "looked_at": _iso(status.looked_at) if status.looked_at else None,
+            "latency_s": status.latency_s,
+            "failures": status.failures,
         }
     )
 

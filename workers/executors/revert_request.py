@@ -62,8 +62,8 @@ class RequestRevert(ForgeAttempt):
             ours = merged == request.merge_commit if merged else merging == request.head_sha
             if request.state is not RequestState.MERGED or not ours:
                 return self._done({}, f"{request.url} was not merged by this run")
-            told = {"merging": request.head_sha}
-            landed = self._landing_of(at, str(known.get("method") or "merge"), change, request, told)
+            recorded = {"merging": request.head_sha}
+            landed = self._landing_of(at, str(known.get("method") or "merge"), change, request, recorded)
             self._landing_to_revert = change.landed or landed
             return self._reverted(at, action, change, landed.commit, landed.tree_before)
 
@@ -140,8 +140,8 @@ class RequestRevert(ForgeAttempt):
 
     def _is_late(self, at: BaseBranch, request: PullRequest) -> bool:
         """Return whether its commit is older than the patience: an undo keeps no record of its own."""
-        told = ask("show", "-s", "--format=%ct", request.head_sha, cwd=at.path).stdout.strip()
-        made = datetime.fromtimestamp(int(told), UTC) if told.isdecimal() else self._job.now()
+        committed = ask("show", "-s", "--format=%ct", request.head_sha, cwd=at.path).stdout.strip()
+        made = datetime.fromtimestamp(int(committed), UTC) if committed.isdecimal() else self._job.now()
         return self._job.now() - made > self._patience
 
     def _merge(self, at: BaseBranch, request: PullRequest) -> None:

@@ -262,10 +262,10 @@ def _committed(worktree: WorktreeState, parent: str, text: Message) -> str:
     # With core.fsyncMethod=batch, git ends with 0 where a full disk has kept some of its objects from their
     # place: so it lists them all. One call for everything, for each takes 3 ms.
     listing = ("--objects", "--missing=allow-promisor", "--format=%H %P%n%B")
-    told = worktree.git("rev-list", *listing, "HEAD", f"^{parent}")
-    new, *parents = told.split("\n", 2)[1].split() if told else [parent]
+    listed = worktree.git("rev-list", *listing, "HEAD", f"^{parent}")
+    new, *parents = listed.split("\n", 2)[1].split() if listed else [parent]
     follows = parents == [parent] or worktree.contains(parent, new)
-    if not follows or text.trailers.strip() not in told:
+    if not follows or text.trailers.strip() not in listed:
         raise CommitRefused(
             message="a git hook has taken the trailers (Coord-…) out of the commit, or moved its branch"
         )

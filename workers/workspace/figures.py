@@ -57,8 +57,8 @@ def measure(
 def _net_change(
     path: Path, common_dir: Path, base: str, tip: str, sessions: GitSessions | None
 ) -> str | None:
-    if sessions and (told := sessions.compare(path, common_dir, base, tip)) is not None:
-        return told
+    if sessions and (known := sessions.compare(path, common_dir, base, tip)) is not None:
+        return known
     net = ask(*NET_CHANGE, base, tip, cwd=path, patience=WITHIN)
     return None if net.returncode else net.stdout
 

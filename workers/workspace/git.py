@@ -181,9 +181,9 @@ def ask(
     if git_dir is not None:
         refuse_damaged(cwd, git_dir)
         place |= {"GIT_DIR": str(git_dir), "GIT_WORK_TREE": str(cwd)}
-    told = {**place, **(hold.variables if hold else {}), **variables}
+    added = {**place, **(hold.variables if hold else {}), **variables}
     try:
-        done = _run(command_line(args, settings), stdin, hold, patience, cwd=cwd, env=environment(told))
+        done = _run(command_line(args, settings), stdin, hold, patience, cwd=cwd, env=environment(added))
     except subprocess.TimeoutExpired as error:
         hint = "look for a filter or a credential helper that waits, then let the todo run again"
         raise GitTimeout(f"git {args[0]} in {cwd} did not end within {patience}", hint) from error
@@ -208,9 +208,9 @@ def command_line(args: Sequence[str], settings: Sequence[str] = ()) -> list[str]
     return ["git", *(word for setting in (*SETTINGS, *settings) for word in ("-c", setting)), *args]
 
 
-def environment(told: Mapping[str, str]) -> dict[str, str]:
+def environment(added: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of our git, with these variables."""
-    return clean_environment(os.environ) | UNATTENDED | OURS | dict(told)
+    return clean_environment(os.environ) | UNATTENDED | OURS | dict(added)
 
 
 def _run(

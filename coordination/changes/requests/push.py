@@ -126,8 +126,8 @@ def _git(target: PushTarget, *words: str) -> str:
         ) from error
     if done.returncode == 0:
         return done.stdout
-    told = Masker([target.secret] if target.secret else []).text(f"{done.stderr}\n{done.stdout}".strip())
+    output = Masker([target.secret] if target.secret else []).text(f"{done.stderr}\n{done.stdout}".strip())
     raise GitRefused(
-        f"git {words[0]} of {target.branch} in {target.repo}: {shortened(spelled(told), WORDS_SHOWN)}",
+        f"git {words[0]} of {target.branch} in {target.repo}: {shortened(spelled(output), WORDS_SHOWN)}",
         "fix the cause that git names, then try again; a credential for git has --purpose write",
     )

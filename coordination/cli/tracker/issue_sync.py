@@ -82,8 +82,8 @@ def _print_notes(results: Sequence[IssueResult], not_pulled: int) -> None:
             words = f"conflict: {one.issue}: {conflict.field}: {values}; kept: {conflict.kept}"
             click.echo(plain(words), err=True)
         if one.error:
-            told = one.error.replace("\n", "\n  ")
-            click.echo(plain(f"error: {one.issue or one.repo}: {told}"), err=True)
+            lines = one.error.replace("\n", "\n  ")
+            click.echo(plain(f"error: {one.issue or one.repo}: {lines}"), err=True)
     if not_pulled:
         words = (
             f"note: {counted(not_pulled, 'open issue')} of the forge not in the file: coord issue sync --pull"
