@@ -23,6 +23,7 @@ from coordination.models.values import (
     Text,
     Word,
     lower_case,
+    true_or_mapping,
 )
 
 LEAST_MEMORY = 16 * 1024 * 1024
@@ -241,15 +242,7 @@ class Cache(Record):
     ttl: Duration | None = None
 
 
-def _bare_cache(value: object) -> object:
-    if value is True:
-        return {}
-    if isinstance(value, dict | Cache):
-        return value
-    raise ValueError('needs true, or a mapping like {inputs: ["build/**"], ttl: 7d}')
-
-
-CacheRules = Annotated[Cache, BeforeValidator(_bare_cache)]
+CacheRules = Annotated[Cache, true_or_mapping(Cache, '{inputs: ["build/**"], ttl: 7d}')]
 
 
 class Backoff(Word):

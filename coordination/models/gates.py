@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from coordination.models.values import Duration, Record, Word
+from coordination.models.values import Duration, Record, Word, true_or_mapping
 
 
 class Verdict(Word):
@@ -23,12 +23,4 @@ class Gate(Record):
     """The person who ordered the run may not approve it."""
 
 
-def _bare_gate(value: object) -> object:
-    if value is True:
-        return {}
-    if isinstance(value, dict | Gate):
-        return value
-    raise ValueError("needs true, or a mapping like {timeout: 24h, on_timeout: reject}")
-
-
-AtGate = Annotated[Gate, BeforeValidator(_bare_gate)]
+AtGate = Annotated[Gate, true_or_mapping(Gate, "{timeout: 24h, on_timeout: reject}")]

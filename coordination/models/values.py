@@ -53,6 +53,19 @@ def parse_size(value: object) -> object:
     return value
 
 
+def true_or_mapping(kind: type[Record], example: str) -> BeforeValidator:
+    """Return the validator of a field that takes `true` for a record with its default values."""
+
+    def check(value: object) -> object:
+        if value is True:
+            return {}
+        if isinstance(value, dict | kind):
+            return value
+        raise ValueError(f"needs true, or a mapping like {example}")
+
+    return BeforeValidator(check)
+
+
 def _reject_dot_names(name: str) -> str:
     if name in (".", ".."):  # worktrees are in folders named after the repository
         raise ValueError("a repository's name must differ from . and ..")
