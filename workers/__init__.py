@@ -14,6 +14,7 @@
 | `worker_trust` | the worker's key, the keys that it trusts, and how strictly it does |
 | `signed_results` | signed results, and the check of those that a todo builds on |
 | `leases` `local_liveness` `notifications` | background services: heartbeats, dead local workers, wake-ups |
+| `service_waits` | continues todos that wait for a service to come up |
 | `history_service` | edits of the file into the stream of events, and the stream into the history |
 | `health/` | the health monitor, looks at remotes, recoveries as runs |
 | `results_writer` | results of runs that nobody follows, written into ecosystem.yaml |

@@ -35,6 +35,7 @@ from coordination.runs.remote_steps.serving import Serving
 from coordination.runs.replies import Grant
 from coordination.runs.shared import ContextCalls
 from coordination.runs.store import RunStore
+from coordination.services.host import ServiceHost
 from coordination.trust.trust_file import trust_path
 from workers.attempt.context_socket import clear_sockets
 from workers.cleanup.jobs import AutoCleanup, CleanupJobs
@@ -49,6 +50,7 @@ from workers.order_check import OrderCheck
 from workers.result_cache import Results
 from workers.results_writer import ResultsWriter
 from workers.served import ServedRepositories
+from workers.service_waits import ServiceWaits
 from workers.signed_results import SignedResults
 from workers.tasks import collect, forget_names, register
 from workers.transfer.bundles import BundleStore
@@ -130,6 +132,7 @@ class Container:
             self.notifications,
             self.sweeper,
             self.local_liveness,
+            *filter(None, [self.service_waits]),
             *self._of_the_file,
             *self.user_programs,
         )
@@ -180,7 +183,18 @@ class Container:
             orders=self.order_check,
             git_sessions=self.git_sessions,
             change_sets=self.change_sets,
+            service_waits=self.service_waits,
         )
+
+    @cached_property
+    def service_waits(self) -> ServiceWaits | None:
+        return ServiceWaits(ServiceHost(self.config.state), self._fire)
+
+    def _fire(self, run_id: str, todo_id: str) -> None:
+        reply = self.store.fire(run_id, todo_id)
+        self.dispatcher.follow(reply)
+        if reply.word == "settled":
+            self.dispatcher.open_level_after(run_id, todo_id)
 
     @cached_property
     def git_sessions(self) -> GitSessions:

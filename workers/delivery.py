@@ -49,6 +49,7 @@ from workers.outcome_steps import OutcomeSteps, until_answered
 from workers.result_cache import Results
 from workers.sandbox import Sandboxes
 from workers.served import ServedRepositories
+from workers.service_waits import ServiceWaits
 from workers.signed_results import SignedResults
 from workers.transfer.bundles import BundleStore
 from workers.transfer.commits import CommitTransfer, PredecessorPaths
@@ -79,8 +80,11 @@ class DeliveryHandler:
         orders: OrderCheck,
         git_sessions: GitSessions | None = None,
         change_sets: ChangeSets | None = None,
+        service_waits: ServiceWaits | None = None,
     ) -> None:
-        """`change_sets`: None for a worker whose Redis user may not write them."""
+        """`change_sets`, `service_waits`: None for a worker whose Redis user may not write them, or fire a
+        todo.
+        """
         self._store = store
         self._dispatcher = dispatcher
         self._leases = leases
@@ -116,7 +120,7 @@ class DeliveryHandler:
         self._steps = OutcomeSteps(
             store=store, dispatcher=dispatcher, transfer=self._transfer, context=self._context,
             signed_results=signed_results, auto_cleanup=auto_cleanup,
-            lost_leases=config.settings.lost_leases, unfit=self._unfit,
+            lost_leases=config.settings.lost_leases, unfit=self._unfit, service_waits=service_waits,
         )  # fmt: skip
         self._services = ServiceHost(config.state)
         self._running: set[Attempt] = set()

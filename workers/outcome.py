@@ -54,6 +54,8 @@ class AttemptOutcome:
     """HINDERED by what the todo's own command may have done: not for ever."""
     reason: WaitReason = WaitReason.TROUBLE
     """The reason of the wait, if HINDERED."""
+    service: str = ""
+    """The service whose start goes on, if HINDERED by that."""
     cached: str = ""
     """`<run> <todo>` of the cached result; nothing ran."""
     figures: str = ""

@@ -21,6 +21,7 @@ from coordination.runs.store import RunStore
 from workers.attempt.context import Context
 from workers.cleanup.jobs import OVER, AutoCleanup
 from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
+from workers.service_waits import ServiceWaits
 from workers.signed_results import SignedResults
 from workers.transfer.commits import CommitTransfer
 from workers.workspace.lock import Superseded
@@ -30,6 +31,8 @@ T = TypeVar("T")
 PARKED_FOR = timedelta(seconds=5)
 HINDERED_FOR = timedelta(seconds=1)
 """The first time; the step doubles it up to a minute."""
+TOLD = 5
+"""By such a factor a todo looks less often at what this worker tells it anyway."""
 REDIS_RETRY_S = 0.5
 LOST = TaskResult(TaskResultKind.LATER, "its lease was lost")
 
@@ -48,9 +51,10 @@ class OutcomeSteps:
         auto_cleanup: AutoCleanup,
         lost_leases: int,
         unfit: Callable[[str], str],
+        service_waits: ServiceWaits | None,
     ) -> None:
         """`lost_leases`: the setting. `unfit` returns why a repository cannot be used here, or an empty
-        text.
+        text. `service_waits`: None where the worker may fire no todo.
         """
         self._store = store
         self._dispatcher = dispatcher
@@ -60,6 +64,7 @@ class OutcomeSteps:
         self._auto_cleanup = auto_cleanup
         self._lost_leases = lost_leases
         self._unfit = unfit
+        self._service_waits = service_waits
 
     def take(self, grant: Grant, outcome: AttemptOutcome) -> TaskResult:
         """Take the one step that the outcome asks for; return what Celery is told."""
@@ -100,9 +105,13 @@ class OutcomeSteps:
         limit = self._lost_leases if outcome.limited else 0
         why, blame = self._unfit(grant.spec.repo.name) or outcome.why, outcome.blame
         delay = outcome.again or HINDERED_FOR
+        waits = self._service_waits if outcome.service else None
+        delay *= TOLD if waits else 1
         reply = self._step(
             grant, lambda: self._store.hold_up(grant, why, delay, blame, limit, outcome.reason)
         )
+        if waits and reply.word == "parked":
+            waits.add(grant.run_id, grant.todo_id, outcome.service)
         return _settled_or_later(reply, why)
 
     def _later(self, grant: Grant, step: Callable[[], Reply], why: str) -> TaskResult:

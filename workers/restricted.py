@@ -56,6 +56,11 @@ class RestrictedContainer(Container):
         return None
 
     @cached_property
+    def service_waits(self) -> None:
+        """None: it may fire no todo, so the timers of its todos do."""
+        return None
+
+    @cached_property
     def contexts(self) -> ContextCalls:
         return ProxyContexts(self.store)
 

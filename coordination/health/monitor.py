@@ -1,7 +1,8 @@
 """The monitor: one worker looks at all subjects, writes their records, and begins their recoveries.
 
 Every worker that has the file runs it; the one that holds the lock `health` acts, and checks its fence before
-it writes. Each round renews the lock, so that a monitor that hangs loses it. A recovery is a run, whose id
+it writes: where something has changed, else its mark, every two seconds. Each round renews the lock, so that
+a monitor that hangs loses it. A recovery is a run, whose id
 its record names: the next leader follows that run. If a leader dies between the start of a run and the record
 of it, the next leader's run is refused as a conflict, as long as that one goes on.
 """
@@ -36,7 +37,9 @@ from coordination.locks.request import HEALTH
 TICK_S = 0.5
 LEAD_TTL = timedelta(seconds=5)
 GATHER_S = 2.0
-"""Time after which the facts are gathered again."""
+"""Time after which the facts are gathered again, and after which the mark of the monitor is renewed."""
+TRY_S = 2.0
+"""Time between two tries for the lock by those that do not lead."""
 RECOVERY_S = 300.0
 """Time after which a recovery that has not ended is cancelled and vain."""
 BUSY_S = 10.0
@@ -101,11 +104,14 @@ class HealthMonitor(BackgroundService):
         self._written: dict[str, Health] = {}
         self._gathered: Gathered | None = None
         self._gather_at = 0.0
+        self._marked_at = 0.0
 
     def run_once(self) -> Round:
         """Do one round if this worker leads; return what it did."""
         done, now = Round(), self._clock()
-        if not self._leads(now):
+        leads = self._leads(now)
+        self.interval_s = TICK_S if leads else TRY_S
+        if not leads:
             return done
         self._gather(now)
         self._look(done, now)
@@ -236,8 +242,11 @@ class HealthMonitor(BackgroundService):
         current = dict(self._table.records)
         changed = [one for name, one in current.items() if self._written.get(name) != one]
         removed = self._written.keys() - current.keys()
+        if not changed and not removed and 0 <= now - self._marked_at < GATHER_S:
+            return
         self._guard.check(self._fence)
         self._store.write(changed, removed, Monitor(at=now, worker=self._label))
+        self._marked_at = now
         rows = []
         for record in changed:
             before = self._written.get(record.id)

@@ -161,6 +161,8 @@ class WaitReason(StrEnum):
     """The pull request is not ready, or its forge does not answer."""
     DISCONNECTED = "disconnected"
     """A person has disconnected its repository."""
+    SERVICE = "service"
+    """The probe of the service that it starts has not passed yet."""
 
     @classmethod
     def _missing_(cls, value: object) -> WaitReason:

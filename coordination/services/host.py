@@ -7,8 +7,8 @@ order. The supervisor starts with the first wanted service and ends with the las
 
 from __future__ import annotations
 
-import secrets
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +29,7 @@ COMMAND = (sys.executable, "-P", "-m", "coordination.services.supervisor")
 STARTED_S = 20.0
 """Time for the supervisor to take an order up."""
 POLL_S = 0.05
-"""Interval at which the file of states is read by a caller that waits."""
+"""Interval at which the file of states is read by a caller that waits for a stop."""
 
 
 LOG_END = 16 * 1024 * 1024
@@ -73,7 +73,9 @@ class Wanted(BaseModel):
     folder: Path
     """The checkout of its repository."""
     order: str
-    """Changes with each order to start it; the supervisor starts it once for each."""
+    """The run that ordered its start; the supervisor starts it once for each."""
+    at: float = 0.0
+    """Time of the order, in seconds since 1970."""
 
 
 class ServiceStatus(BaseModel):
@@ -102,6 +104,8 @@ class ServiceStatus(BaseModel):
     """Failed probes in a row."""
 
 
+Stamp = tuple[int, int, int] | None
+
 _WANTED = TypeAdapter(dict[str, Wanted])
 _STATES = TypeAdapter(dict[str, ServiceStatus])
 
@@ -114,6 +118,10 @@ class ServiceHost:
         self._wanted = self.folder / "wanted.json"
         self._states = self.folder / "states.json"
         self.supervisor = Daemon(self.folder, SUPERVISOR)
+
+    def stamps(self) -> tuple[Stamp, Stamp]:
+        """Return what changes with each change of the wanted services, and with each of their states."""
+        return _stamp(self._wanted), _stamp(self._states)
 
     def wanted(self) -> Mapping[str, Wanted]:
         """Return name → service that is to be up. Raises CoordinationError for a damaged file."""
@@ -141,29 +149,44 @@ class ServiceHost:
         gone = {"state": ServiceState.UNREACHABLE, "why": "its supervisor has ended: coord service start"}
         return {name: one.model_copy(update=gone) if name in up else one for name, one in found.items()}
 
-    def start(self, service: Service, folder: Path, stopped: Callable[[], bool]) -> ServiceStatus:
-        """Have the service up; return its state, which is HEALTHY or FAILED, or STOPPED where it was stopped
-        in the meantime. One that runs already stays as it is. `stopped` ends the wait.
+    def order_start(self, service: Service, folder: Path, order: str) -> None:
+        """Have the service up. One that runs already, or was started by this order, stays as it is."""
+        with self._changing() as wanted:
+            before, now = wanted.get(service.name), self.states().get(service.name)
+            same = before is not None and (before.service, before.folder) == (service, folder)
+            if not (same and now is not None and now.state in UP_BY_ITSELF):
+                self._order(wanted, now, service, folder, order)
+
+    def order_restart(self, service: Service, folder: Path, order: str) -> None:
+        """Stop the service if it runs, and start it, unless this order has done that."""
+        with self._changing() as wanted:
+            self._order(wanted, self.states().get(service.name), service, folder, order)
+
+    @staticmethod
+    def _order(
+        wanted: dict[str, Wanted], now: ServiceStatus | None, service: Service, folder: Path, order: str
+    ) -> None:
+        """Order the service, unless this order was given before: what was stopped since stays down."""
+        before = wanted.get(service.name) or now
+        if before is None or before.order != order:
+            wanted[service.name] = Wanted(service=service, folder=folder, order=order, at=time.time())
+
+    def settled(self, name: str) -> ServiceStatus | None:
+        """Return the state of a service whose start has come to its end: HEALTHY, FAILED, or STOPPED where
+        it was stopped in the meantime. None while the start goes on.
 
         Raises Unreachable where the supervisor does not answer.
         """
-        with self._changing() as wanted:
-            before = wanted.get(service.name)
-            now = self.states().get(service.name)
-            same = before is not None and (before.service, before.folder) == (service, folder)
-            if same and now and now.state in UP_BY_ITSELF:
-                order = before.order  # type: ignore[union-attr]
-            else:
-                order = secrets.token_hex(8)
-                wanted[service.name] = Wanted(service=service, folder=folder, order=order)
-        return self._follow(service.name, order, stopped)
-
-    def restart(self, service: Service, folder: Path, stopped: Callable[[], bool]) -> ServiceStatus:
-        """Stop the service if it runs, and start it. Returns and raises as `start` does."""
-        with self._changing() as wanted:
-            order = secrets.token_hex(8)
-            wanted[service.name] = Wanted(service=service, folder=folder, order=order)
-        return self._follow(service.name, order, stopped)
+        one, now = self.wanted().get(name), self.states().get(name)
+        if one is None and now is None:
+            raise Unreachable(f"service {name} was stopped in the meantime", "coord service list")
+        if one is not None and (now is None or now.order != one.order):
+            _, reported = self.stamps()  # a new supervisor begins with a report
+            asked_at = max(one.at, reported[1] / 1e9 if reported else 0.0)
+            if time.time() - asked_at > STARTED_S:
+                raise self._silent(f"coord service start {name}")
+            return None
+        return now if now is not None and now.state in SETTLED else None
 
     def stop(self, name: str, stopped: Callable[[], bool]) -> ServiceStatus | None:
         """Stop the service; return its last state, None for one that was not up."""
@@ -226,9 +249,11 @@ class ServiceHost:
     def _changing(self) -> Iterator[dict[str, Wanted]]:
         """Change the wanted services, and see to it that a supervisor lives."""
         with self.lock():
-            wanted = dict(self.wanted())
+            before = self.wanted()
+            wanted = dict(before)
             yield wanted
-            replace_file(self._wanted, _WANTED.dump_json(wanted), durable=True)
+            if wanted != before:
+                replace_file(self._wanted, _WANTED.dump_json(wanted), durable=True)
             if not self.supervisor.running():
                 self.report({name: one for name, one in self.states().items() if name not in wanted})
                 self.supervisor.start([*COMMAND, str(self.folder.parent)], cwd=self.folder, private=True)
@@ -250,24 +275,13 @@ class ServiceHost:
         what = f"the supervisor of services does not answer:\n{self.supervisor.log_tail()}"
         return Unreachable(what, f"see {self.supervisor.log}, then: {again}")
 
-    def _follow(self, name: str, order: str, stopped: Callable[[], bool]) -> ServiceStatus:
-        """Wait until the supervisor has brought the service up, or given up."""
 
-        def reported() -> ServiceStatus | None:
-            now = self.states().get(name)
-            return now if now and now.order == order else None
-
-        def settled() -> bool:
-            now = reported()
-            return stopped() or (now is not None and now.state in SETTLED)
-
-        if not wait_until(lambda: stopped() or reported() is not None, STARTED_S, POLL_S):
-            raise self._silent(f"coord service start {name}")
-        wait_until(settled, float("inf"), POLL_S)
-        now = reported()
-        if now is None:
-            raise Unreachable(f"another order has replaced that to start {name}", "coord service list")
-        return now
+def _stamp(file: Path) -> Stamp:
+    try:
+        found = file.stat()
+    except OSError:  # none was written yet
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def log_lines(host: ServiceHost, name: str, most: int, size_bytes: int = LOG_END) -> list[str]:

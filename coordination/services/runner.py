@@ -15,7 +15,9 @@ A process that lives when the thread begins, and that was started by the same or
 from __future__ import annotations
 
 import os
+import select
 import signal
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -35,8 +37,11 @@ LOOK_S = 10.0
 """Time between two looks at a healthy service."""
 COMING_UP_S = 0.2
 """Longest time between two looks at a service that comes up."""
-POLL_S = 0.05
-"""Interval at which the end of a process is looked for."""
+FIRST_LOOKS_S = 0.05
+"""Time between the first looks at it; later ones come after a tenth of the time since its start."""
+ROUND_S = 1.0
+"""Longest time between two rounds: for the length of the log, and for ends that the system does not tell."""
+SHORTEST_S = 0.01
 SETTLED_S = 1.0
 """Time for which a process has to live, where its life is all that is looked at."""
 LOG_LIMIT = 20 * 1024 * 1024
@@ -48,7 +53,6 @@ class Runner(BackgroundService):
     """Keeps one service up, in a thread, until it is stopped."""
 
     name = "service"
-    interval_s = POLL_S
     first_at_once = True
 
     def __init__(self, wanted: Wanted, daemon: Daemon, report: Callable[[ServiceStatus], None]) -> None:
@@ -57,7 +61,8 @@ class Runner(BackgroundService):
         self._daemon = daemon
         self._report = report
         self._ends: list[End] = []
-        self._start_at = self._deadline = self._next_look = 0.0
+        self._record: Record | None = daemon.record()
+        self._start_at = self._began = self._deadline = self._next_look = 0.0
         service = wanted.service
         self.status = ServiceStatus(
             name=service.name,
@@ -70,7 +75,13 @@ class Runner(BackgroundService):
 
     def run_once(self) -> None:
         """Look once at the clock, the process and the probe."""
-        now, record = time.monotonic(), self._daemon.record()
+        self._round()
+        due = self._start_at if self.status.pid is None else self._next_look
+        failed = self.status.state is ServiceState.FAILED
+        self.interval_s = ROUND_S if failed else min(max(due - time.monotonic(), SHORTEST_S), ROUND_S)
+
+    def _round(self) -> None:
+        now, record = time.monotonic(), self._record
         if self.status.state is ServiceState.FAILED:
             return
         if record is None or self.status.pid is None:
@@ -108,8 +119,7 @@ class Runner(BackgroundService):
         service = self.wanted.service
         if record is not None and alive(record):
             if record.facts.get(ORDER) == self.wanted.order:
-                self._deadline = time.monotonic() + service.start_timeout.total_seconds()
-                self._now(pid=record.pid)
+                self._follow(record)
                 return
             self._stop_process(record)
         folder = self.wanted.folder / (service.cwd or "")
@@ -117,16 +127,23 @@ class Runner(BackgroundService):
             self._fail(f"there is no folder {folder}")
             return
         environ = without_ours(os.environ)
-        started = self._daemon.start(
+        self._record = self._daemon.start(
             argv_of(service.command),
             environ=environ,
             env=service.env,
             facts={ORDER: self.wanted.order},
             cwd=folder,
         )
-        self._deadline = time.monotonic() + service.start_timeout.total_seconds()
-        self._next_look = time.monotonic() + (SETTLED_S if service.probe.process else 0.0)
-        self._now(pid=started.pid)
+        self._follow(self._record)
+        self._next_look = self._began + (SETTLED_S if service.probe.process else 0.0)
+
+    def _follow(self, record: Record) -> None:
+        """Look at this process from now on, and learn its end at once."""
+        self._began = self._next_look = time.monotonic()
+        self._deadline = self._began + self.wanted.service.start_timeout.total_seconds()
+        self._now(pid=record.pid)
+        end = threading.Thread(target=_await_end, args=(record.pid, self.wake), daemon=True, name="end")
+        end.start()
 
     @property
     def _comes_up(self) -> bool:
@@ -147,10 +164,12 @@ class Runner(BackgroundService):
         took_s = time.monotonic() - began
         facts = {"why": seen.why, "looked_at": time.time(), "latency_s": round(took_s, 4)}
         every_s = service.probe.every.total_seconds()
+        if self._comes_up:
+            every_s = min(every_s, COMING_UP_S, max(FIRST_LOOKS_S, (time.monotonic() - self._began) / 10))
         if holds(seen):
             self._next_look = time.monotonic() + LOOK_S
             return self._now(state=ServiceState.HEALTHY, failures=0, **facts)
-        self._next_look = time.monotonic() + (min(every_s, COMING_UP_S) if self._comes_up else every_s)
+        self._next_look = time.monotonic() + every_s
         failures = self.status.failures + 1
         bad = not self._comes_up and failures >= service.probe.tries
         return self._now(
@@ -205,6 +224,21 @@ class Runner(BackgroundService):
                     file.seek(-LOG_LIMIT // 2, os.SEEK_END)
                     log.with_suffix(".log.1").write_bytes(file.read())
                     file.truncate(0)
+
+
+def _await_end(pid: int, tell: Callable[[], None]) -> None:
+    """Call `tell` when the process has ended. Where the system has no pidfd, the rounds find the end."""
+    if not hasattr(os, "pidfd_open"):
+        return
+    with suppress(OSError):
+        descriptor = os.pidfd_open(pid)
+        try:
+            ended = select.poll()
+            ended.register(descriptor, select.POLLIN)
+            ended.poll()
+        finally:
+            os.close(descriptor)
+    tell()
 
 
 def _exit_code(pid: int) -> int | None:

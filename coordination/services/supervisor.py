@@ -10,17 +10,18 @@ import logging
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from coordination.environment import hide_process
 from coordination.errors import CoordinationError
-from coordination.services.host import ServiceHost, ServiceState, ServiceStatus
+from coordination.services.host import ServiceHost, ServiceState, ServiceStatus, Stamp, Wanted
 from coordination.services.runner import Runner
 
 logger = logging.getLogger(__name__)
 
-POLL_S = 0.1
+POLL_S = 0.03
 """Interval at which changes of the wanted services are looked for."""
 
 
@@ -30,6 +31,9 @@ class Supervisor:
     def __init__(self, host: ServiceHost) -> None:
         self._host = host
         self._runners: dict[str, Runner] = {}
+        self._wanted: Mapping[str, Wanted] = {}
+        self._stamp: Stamp = None
+        """That of the wanted services which were read."""
         self._states = {name: one for name, one in host.states().items() if one.state is ServiceState.STOPPED}
         self._written: dict[str, ServiceStatus] | None = None
         """The states in the file; None before the first report."""
@@ -38,7 +42,10 @@ class Supervisor:
 
     def round(self) -> bool:
         """Start and stop runners as wanted, and report; return whether any service is wanted or stopping."""
-        wanted = self._host.wanted()
+        stamp, _ = self._host.stamps()
+        if stamp is None or stamp != self._stamp:  # the file is read only where it has changed
+            self._wanted, self._stamp = self._host.wanted(), stamp
+        wanted = self._wanted
         for name, runner in list(self._runners.items()):
             if name not in wanted or wanted[name].order != runner.wanted.order:
                 runner.stays = name in wanted  # the next runner replaces its process

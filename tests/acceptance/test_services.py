@@ -76,21 +76,19 @@ def test_all_start_once_in_order_and_stop(stage: Stage):
 
 
 def test_an_agent_starts_reads_and_stops_them(stage: Stage):
-    declared(stage)
+    declared(stage, never="exec sleep 600")
     session = Session(stage.file)
     with agent(build(session)) as ai:
         begun = ai.call("coord_change_services", step="start", services=["front"], wait_s=60)
         assert (begun["outcome"]["success"], begun["outcome"]["started"]) == (True, ["store", "front"])
         listed = {one["name"]: one["state"] for one in ai.call("coord_list_services")["result"]}
-        assert {"store": listed["store"], "front": listed["front"]} == {
-            "store": "healthy",
-            "front": "healthy",
-        }
-        assert listed["last"] in ("not_started", "stopped")  # by an earlier test
+        assert (listed["store"], listed["front"], listed["never"]) == ("healthy", "healthy", "not_started")
         until(lambda: "GET / HTTP" in "".join(ai.call("coord_get_service_log", service="store")["lines"]))
         assert "stor" in ai.refused("coord_change_services", step="stop", services=["stor"])
         assert ai.call("coord_change_services", step="stop", wait_s=60)["outcome"]["success"]
     session.close()
+    after = states(stage)
+    assert (after["front"], after["never"]) == ("stopped", "not_started")  # the one that was never up
 
 
 def test_an_optional_one_that_fails_degrades_and_skips_what_needs_it(stage: Stage):

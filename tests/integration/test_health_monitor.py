@@ -252,6 +252,14 @@ def test_a_queue_that_grows_without_pause_makes_its_repository_fail(scene: Scene
     assert "its queue grows" in scene.record("repo:api").why
 
 
+def test_rounds_without_news_write_nothing_but_a_mark_every_two_seconds(scene: Scene):
+    scene.pass_s(60)
+    scene.store.redis.config_resetstat()
+    rounds = scene.pass_s(30)
+    writes = scene.store.redis.info("commandstats")["cmdstat_exec"]["calls"]
+    assert writes <= 15 + sum(1 for one in rounds if one.looked_at) < len(rounds) / 2
+
+
 def test_damaged_records_are_written_again(scene: Scene):
     scene.store.redis.hset(scene.store.keys.health, mapping={"service:web": "{", "repo:api": "\x1b[31m"})
     scene.die()

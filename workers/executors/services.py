@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 from coordination.models import ServiceAction, ServiceStep
+from coordination.runs.records import WaitReason
 from coordination.runs.replies import Grant
-from coordination.services.host import ServiceHost, ServiceState, ServiceStatus, log_lines
+from coordination.services.host import ServiceHost, ServiceState, ServiceStatus, Wanted, log_lines
 from workers.outcome import AttemptOutcome, OutcomeKind
 
 WAS_UP = "was_up"
+TOOK_S = "took_s"
+LOOK_AGAIN = timedelta(seconds=2)
+"""Time after which a start is looked at again, unless its worker tells its end before (service_waits.py)."""
 LOG_BYTES = 32 * 1024
 """Size of a log's end that goes to another host."""
 
@@ -23,49 +28,66 @@ def carry_out(
     stopped: Callable[[], OutcomeKind | None],
     say: Callable[[str], None],
 ) -> AttemptOutcome | None:
-    """Start, stop or restart a service of this machine, or undo that, and wait until it is up, down or
-    failed; None for any other todo.
+    """Start, stop or restart a service of this machine, or undo that; None for any other todo. A start that
+    goes on is HINDERED: the next attempt looks at it again.
 
-    An attempt keeps no state: one that was cut off is followed by one that finds the service as it is.
+    An attempt keeps no state: one that was cut off is followed by one that finds the service as it is, as
+    the order of a start names its run.
     `state`: the worker's folder; `stopped` tells a stop, `say` writes a line of the log.
     """
     action = grant.spec.todo.action if grant.undo is None else grant.spec.todo.compensate
     if not isinstance(action, ServiceAction):
         return None
-    if grant.undo is not None and _was_up(grant.undo.output):
-        say("it was up before this run, and stays")
-        return AttemptOutcome(kind=OutcomeKind.SUCCEEDED)
     host = ServiceHost(state)
     name, service = action.name, action.service
+    before = host.wanted().get(name)
+    own = before is not None and before.order == grant.run_id
+    if grant.undo is not None and (_was_up(grant.undo.output) if grant.undo.output else not own):
+        say("it was up before this run, and stays")
+        return AttemptOutcome(kind=OutcomeKind.SUCCEEDED)
     say(f"{action.step} service {name}")
-
-    def ends() -> bool:
-        return stopped() is not None
 
     if action.step is ServiceStep.LOGS:
         return _log(host, name, action.lines or 1)
-    before = host.wanted().get(name)
     if action.if_wanted and before is None:
         say("it was stopped in the meantime, and stays so")
         return AttemptOutcome(kind=OutcomeKind.SUCCEEDED)
-    status: ServiceStatus | None
     if action.step is ServiceStep.STOP or service is None:
-        status = host.stop(name, ends)
-    elif action.step is ServiceStep.START:
-        status = host.start(service, checkout, ends)
+        status = host.stop(name, lambda: stopped() is not None)
     else:
-        status = host.restart(service, checkout, ends)
-    say(_told(status))
+        order = host.order_start if action.step is ServiceStep.START else host.order_restart
+        order(service, checkout, grant.run_id)
+        status = host.settled(name)
     if (kind := stopped()) is not None:
         return AttemptOutcome(kind=kind)
+    if status is None and action.step is not ServiceStep.STOP:
+        return _goes_on(name)
+    say(_told(status))
+    return _outcome(action.step, status, before, own=own)
+
+
+def _outcome(
+    step: ServiceStep, status: ServiceStatus | None, before: Wanted | None, *, own: bool
+) -> AttemptOutcome:
+    """Return the outcome of a transition that has come to its end. `before`: the service as it was wanted
+    when the attempt began; `own`: by this run.
+    """
     told = status.model_dump(mode="json") if status else {"state": ServiceState.STOPPED}
-    was_up = before is not None and status is not None and before.order == status.order
-    output = json.dumps({**told, WAS_UP: was_up})
+    was_up = before is not None and status is not None and before.order == status.order and not own
+    took_s = max(0.0, status.since - before.at) if own and before and status else 0.0
+    output = json.dumps({**told, WAS_UP: was_up, TOOK_S: round(took_s, 3)})
     is_up = status is not None and status.state is ServiceState.HEALTHY
-    if action.step is not ServiceStep.STOP and not is_up:
+    if step is not ServiceStep.STOP and not is_up:
         why = status.why if status else "it was stopped"
         return AttemptOutcome(kind=OutcomeKind.FAILED, why=why, output=output)
     return AttemptOutcome(kind=OutcomeKind.SUCCEEDED, output=output)
+
+
+def _goes_on(name: str) -> AttemptOutcome:
+    why = f"service {name} to come up"
+    return AttemptOutcome(
+        kind=OutcomeKind.HINDERED, why=why, reason=WaitReason.SERVICE, again=LOOK_AGAIN, service=name
+    )
 
 
 def _log(host: ServiceHost, name: str, lines: int) -> AttemptOutcome:

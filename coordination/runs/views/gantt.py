@@ -72,6 +72,7 @@ LABELS = {
     WaitReason.BASE: "its base branch",
     WaitReason.REQUEST: "its pull request",
     WaitReason.DISCONNECTED: "its disconnected repository",
+    WaitReason.SERVICE: "its service to come up",
 }
 COLOURS = {
     WaitReason.REPOSITORY: "#94a3b8",
@@ -86,6 +87,7 @@ COLOURS = {
     WaitReason.BASE: "#0891b2",
     WaitReason.REQUEST: "#7c3aed",
     WaitReason.DISCONNECTED: "#be123c",
+    WaitReason.SERVICE: "#16a34a",
 }
 BEGUN_AGAIN = {
     TodoState.RETRYING.value: "failed",
