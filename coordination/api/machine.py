@@ -61,7 +61,7 @@ class Validation:
 
 def check(facade: Facade) -> Validation:
     """Check the file and the repositories of this machine. Raises InvalidFile."""
-    from coordination.landing.rules import wave_problems
+    from coordination.landing.plan_waves import wave_problems
     from coordination.operations.executable import judge_executable
 
     document = facade.document

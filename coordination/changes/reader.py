@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from coordination.changes.view import ChangeView, LiveRun, PlanFacts, view_of
 from coordination.errors import NotFound, Unreadable
+from coordination.landing.plan_waves import planned_waves
 from coordination.landing.rules import plan_of
+from coordination.landing.todos import todo_id
 from coordination.models import OPEN_TODO, Ecosystem
 from coordination.runs.change_set_records import ChangeSet
-from coordination.runs.change_sets import ChangeSets
+from coordination.runs.change_sets import ChangeSets, PlanOfRun, plans_of
 from coordination.runs.records import RunStatus, TodoState
-from coordination.runs.run_kinds import is_landing
+from coordination.runs.run_kinds import LAND
 from coordination.runs.views.run_list import newest_of_each
 from coordination.runs.views.waiting_todos import asking
+from coordination.runs.wave_records import WaveView
 from coordination.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -85,6 +88,7 @@ class ChangeReader:
                 open=open_ or (),
                 unreverted=unreverted.get(name, ""),
                 declared_todos=declared,
+                planned=planned_waves(self._ecosystem, change_set) if self._ecosystem else {},
             )
         return found
 
@@ -102,30 +106,27 @@ class ChangeReader:
         """Return change set → the live run that writes or lands it."""
         connection = self._connection
         runs = connection.store.live_runs()
-        plan_of_run = self._plans(runs)
+        plan_of_run = plans_of(connection.store, runs)
         works = {
             run: name for name, one in sets.items() for run in one.writers.values() if run in plan_of_run
         }
-        lands = {run: plan for run, plan in plan_of_run.items() if is_landing(plan)}
+        lands = {run: plan for run, plan in plan_of_run.items() if plan.lands}
         asked = {one.run: todo for todo, one in asking(connection.redis, connection.keys)}
         found: dict[str, LiveRun] = {}
         for number, run in enumerate((*works, *lands)):
-            kind, _, landed = lands.get(run, "").partition(":")
+            plan = lands.get(run, PlanOfRun(id=""))
             waits = self._waits(run) if run not in asked and number < LOOKED_INTO else {}
-            found[works.get(run, landed)] = LiveRun(
-                run=run,
-                does=DOES.get(kind, WORKS),
-                asks=asked.get(run, ""),
-                parked=next(iter(waits.values()), ""),
-                waits=waits,
-            )
+            waves = self._waves(run) if plan.lands and number < LOOKED_INTO else ()
+            for name in plan.lands or (works[run],):
+                found[name] = LiveRun(
+                    run=run,
+                    does=DOES.get(plan.id.partition(":")[0], WORKS),
+                    asks=asked.get(run, ""),
+                    parked=next(iter(waits.values()), ""),
+                    waits=waits,
+                    wave_of=_wave_of(name, waves),
+                )
         return found
-
-    def _plans(self, runs: Collection[str]) -> Mapping[str, str]:
-        with self._connection.redis.pipeline(transaction=False) as pipeline:
-            for run in runs:
-                pipeline.hget(self._connection.keys.run(run).meta, "plan_id")
-            return {run: plan or "" for run, plan in zip(runs, pipeline.execute(), strict=True)}
 
     def _waits(self, run: str) -> Mapping[str, str]:
         """Return repository → what its first parked todo of a run waits for."""
@@ -142,12 +143,23 @@ class ChangeReader:
                 found.setdefault(todo.repo, todo.waits_for.partition("\n")[0])
         return found
 
+    def _waves(self, run: str) -> Collection[WaveView]:
+        try:
+            return self._connection.reader.read(run).waves
+        except (NotFound, Unreadable):
+            return ()
+
     def _unreverted(self) -> Mapping[str, str]:
         """Return change set → the landing run that could not take back all that it had landed."""
-        return dict(self._of_landings(self._plans(self._connection.reader.half_undone())))
+        plans = plans_of(self._connection.store, self._connection.reader.half_undone())
+        return {name: run for run, plan in plans.items() for name in plan.lands}
 
-    @staticmethod
-    def _of_landings(plans: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-        for run, plan in plans.items():
-            if is_landing(plan):
-                yield plan.partition(":")[2], run
+
+def _wave_of(change_set: str, waves: Iterable[WaveView]) -> Mapping[str, int]:
+    """Return repository → the wave in which a landing run lands its part of a change set."""
+    return {
+        repo: wave.number
+        for wave in waves
+        for repo in wave.repos
+        if todo_id(change_set, LAND, repo, wave.number) in wave.todos
+    }

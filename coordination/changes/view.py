@@ -79,6 +79,8 @@ class ChangeView(BaseModel):
     landed: Landed | None = None
     request: RequestRef | None = None
     """Its pull request, as coord saw it last."""
+    wave: int | None = None
+    """The number of the wave in which it lands, or has landed; None without waves."""
     wait_reason: ChangeWait | None = None
     """Why it has not landed; None once it has."""
     waits_for: str | None = None
@@ -97,6 +99,8 @@ class LiveRun:
     """The reason for which its first parked todo waits."""
     waits: Mapping[str, str] = field(default_factory=dict)
     """Repository → the reason for which its first parked todo waits."""
+    wave_of: Mapping[str, int] = field(default_factory=dict)
+    """Repository → the wave of a landing in waves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +117,16 @@ class PlanFacts:
     """The landing run whose rollback failed."""
     declared_todos: Collection[str] = frozenset()
     """Todos of the file."""
+    planned: Mapping[str, int] = field(default_factory=dict)
+    """Repository → the wave in which it would land, by the file."""
+
+    def wave_of(self, change: RepoChange) -> int | None:
+        """Return the wave in which a repository has landed, lands, or would land; None without waves."""
+        if change.landed:
+            return change.landed.wave
+        if self.live and self.live.wave_of:
+            return self.live.wave_of.get(change.repo)
+        return self.planned.get(change.repo)
 
 
 def view_of(plan: str, change: RepoChange, facts: PlanFacts) -> ChangeView:
@@ -129,6 +143,7 @@ def view_of(plan: str, change: RepoChange, facts: PlanFacts) -> ChangeView:
             name for name in change.todos if name in facts.declared_todos or not is_check(plan, name)
         ),
         checks=checks,
+        wave=facts.wave_of(change),
         wait_reason=reason,
         waits_for=waits_for,
         **{name: getattr(change, name) for name in kept},

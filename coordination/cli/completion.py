@@ -121,6 +121,7 @@ def _labels(file: Ecosystem) -> dict[str, str]:
 issue_ids = from_file(_issues)
 todo_ids = from_file(_todos)
 plan_ids = from_file(_plans)
+landable = from_file(lambda file: {**_plans(file), **{one.id: one.title for one in file.coordination.waves}})
 dependency_ids = from_file(_dependencies)
 work_ids = from_file(lambda file: {**_issues(file), **_todos(file), **_plans(file)})
 """Records that can block another one."""

@@ -25,7 +25,7 @@ def repeated_ids(data: dict[str, Any]) -> Iterator[Diagnostic]:
     """
     yield from _repeated([(("repos",), "name")], data)
     yield from _repeated([(("resources",), "name")], data)
-    yield from _repeated([(("coordination", kind), "id") for kind in WORK], data)
+    yield from _repeated([(("coordination", kind), "id") for kind in (*WORK, "waves")], data)
     yield from _repeated([(("coordination", "dependencies"), "id")], data)
     yield from _repeated([(("coordination", "templates"), "name")], data)
     yield from _repeated([(("coordination", "services"), "name")], data)
@@ -156,6 +156,9 @@ def _references(ecosystem: Ecosystem) -> Iterator[tuple[Location, str, str]]:
                 yield from _references_of_todo(here, record)
             for field in TO_WORK[type(record)]:
                 yield from _each(here, field, getattr(record, field), "todo, issue or plan")
+    for i, waves in enumerate(coordination.waves):
+        for name in waves.plans:
+            yield ("coordination", "waves", i, "order"), "plan", name
 
 
 def _references_of_todo(here: Location, todo: Todo) -> Iterator[tuple[Location, str, str]]:

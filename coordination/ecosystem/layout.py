@@ -28,10 +28,9 @@ def _retries(path: str) -> dict[str, type[models.Record]]:
     }
 
 
-def _waves(land: str) -> dict[str, type[models.Record]]:
-    waves = f"{land}.waves"
+def _waves(waves: str, record: type[models.Record] = models.Waves) -> dict[str, type[models.Record]]:
     return {
-        waves: models.Waves,
+        waves: record,
         f"{waves}.gate": models.Gate,
         f"{waves}.order": models.Wave,
         f"{waves}.order.gate": models.Gate,
@@ -50,7 +49,7 @@ RECORDS: dict[str, type[models.Record]] = {
     "coordination.issues.forge": models.ForgeLink,
     "coordination.plans": models.Plan,
     "coordination.plans.land": models.LandRules,
-    **_waves("coordination.plans.land"),
+    **_waves("coordination.plans.land.waves"),
     "coordination.plans.qa": models.PlanChecks,
     **_retries("coordination.plans"),
     "coordination.plans.milestones": models.Milestone,
@@ -63,7 +62,7 @@ RECORDS: dict[str, type[models.Record]] = {
     "coordination.templates.parameters": models.Parameter,
     "coordination.templates.plan": models.TemplatePlan,
     "coordination.templates.plan.land": models.LandRules,
-    **_waves("coordination.templates.plan.land"),
+    **_waves("coordination.templates.plan.land.waves"),
     "coordination.templates.plan.qa": models.PlanChecks,
     **_retries("coordination.templates.plan"),
     "coordination.templates.steps": models.TemplateStep,
@@ -73,6 +72,7 @@ RECORDS: dict[str, type[models.Record]] = {
     "coordination.services.probe.http": models.HttpProbe,
     "coordination.services.probe.file": models.FileProbe,
     "coordination.checks": models.IntegrationCheck,
+    **_waves("coordination.waves", models.PlanWaves),
     "coordination.dependencies": models.Dependency,
     "coordination.dependencies.validation": models.Validation,
 }

@@ -43,6 +43,7 @@ BARE_ITEMS = {
     ("Milestone", "completion_criteria"): _TEXT,
     ("Todo", "resources"): _RESOURCE,
     ("Waves", "order"): _TAKE,
+    ("PlanWaves", "order"): {"anyOf": _TAKE["anyOf"][1:]},
 }
 """Fields whose items may be written as a text."""
 _SANDBOX = {"enum": [*(kind.value for kind in models.SandboxKind), False]}

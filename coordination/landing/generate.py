@@ -65,38 +65,38 @@ def landing_graph(ecosystem: Ecosystem, landing: Landing) -> tuple[Ecosystem, Pl
 def _wave(ecosystem: Ecosystem, landing: Landing, wave: LandWave, begins: Sequence[str]) -> list[Todo]:
     """Return the todos that land the repositories of a wave, behind the todos `begins`."""
     whole, number = landing.atomic is not Atomic.REPO, wave.number
-    repos = [one for one in landing.repos if one.repo in wave.repos]
     locks = todo_id(landing.change_set, LOCKS, wave=number)
-    looks = [check_todo(landing, one, begins if whole else [locks], number) for one in repos]
-    checks = check_todos_of(ecosystem, landing, wave, begins) if landing.qa else []
-    barrier = barrier_todo(landing, wave, [todo.id for todo in (*looks, *checks)] if whole else begins)
-    lands = [
-        land_todo(
-            landing, one, locks if whole else look.id, [todo for todo in checks if todo.repo == one.repo]
-        )
-        for one, look in zip(repos, looks, strict=True)
-    ]
-    return [*looks, *checks, barrier, *lands]
+    first, lands = list[Todo](), list[Todo]()
+    for part in landing.within(number):
+        looks = [check_todo(part, one, begins if whole else [locks], number) for one in part.repos]
+        checks = check_todos_of(ecosystem, landing, part, number, begins) if part.qa else []
+        first += [*looks, *checks]
+        for one, look in zip(part.repos, looks, strict=True):
+            own = [todo for todo in checks if todo.repo == one.repo]
+            lands.append(land_todo(part, one, locks if whole else look.id, own))
+    barrier = barrier_todo(landing, wave, [todo.id for todo in first] if whole else begins)
+    return [*first, barrier, *lands]
 
 
 def check_todos_of(
-    ecosystem: Ecosystem, landing: Landing, wave: LandWave, begins: Sequence[str] = ()
+    ecosystem: Ecosystem, landing: Landing, part: Landing, wave: int, begins: Sequence[str] = ()
 ) -> list[Todo]:
-    """Return the todos of the checks that must be green before a wave lands: at the commits that it has
-    prepared, and in repositories that do not land with it, but are needed, as they have landed before, or at
-    their base branches.
+    """Return the todos of the checks that must be green before a part of a wave lands: at the commits that it
+    has prepared, and in repositories that do not land with it, but are needed, as they have landed before, or
+    at their base branches.
     """
-    needs, names = Needs(ecosystem), wave.repos
-    earlier = [repo for repo in landing.names if landing.wave_of(repo) < wave.number]
+    needs, names = Needs(ecosystem), part.names
+    known = (other for other in landing.parts if other.qa)
+    earlier = [repo for other in known for repo in other.names if other.wave_of(repo) < wave]
     after = {
         repo: [
-            todo_id(landing.change_set, CHECK, one, wave.number)
+            todo_id(part.change_set, CHECK, one, wave)
             for one in names
             if one == repo or one in needs.of(repo)
         ]
         for repo in names
     }
-    prefix = todo_id(landing.change_set, QA, wave=wave.number)
+    prefix = todo_id(part.change_set, QA, wave=wave)
     todos = check_todos(ecosystem, names, prefix=prefix, after=after, stated=(*names, *earlier))
     return in_worktrees(ecosystem, todos, begins)
 
@@ -118,11 +118,13 @@ def end_of_wave(ecosystem: Ecosystem, landing: Landing, begun: Sequence[LandWave
     all waves that have landed, as the base branches are then, and keep it from being reverted.
     """
     wave, whole = begun[-1], landing.atomic is not Atomic.REPO
-    lands = [todo_id(landing.change_set, LAND, repo, wave.number) for repo in wave.repos]
-    before = [todo_id(landing.change_set, LOCKS, wave=wave.number), *lands]
-    if not whole:
-        before += [todo_id(landing.change_set, CHECK, repo, wave.number) for repo in wave.repos]
-        before += [todo.id for todo in check_todos_of(ecosystem, landing, wave)] if landing.qa else []
+    before = [todo_id(landing.change_set, LOCKS, wave=wave.number)]
+    for part in landing.within(wave.number):
+        before += [todo_id(part.change_set, LAND, repo, wave.number) for repo in part.names]
+        if not whole:
+            before += [todo_id(part.change_set, CHECK, repo, wave.number) for repo in part.names]
+            checked = check_todos_of(ecosystem, landing, part, wave.number) if part.qa else []
+            before += [todo.id for todo in checked]
     freed = wave_todo(
         landing, wave, LANDED, before, frees=True, tolerates=None if whole else landing.max_failures
     )
@@ -147,24 +149,30 @@ def _checks_behind(
 ) -> list[Todo]:
     """Return the todos that look at the repositories that have landed, and run the checks of all waves."""
     number = begun[-1].number
-    names = [repo for wave in begun for repo in wave.repos]
-    commands = {repo: wave.check for wave in begun for repo in wave.repos if wave.check}
-    if not commands and not landing.qa:
+    parts = [part for wave in begun for part in landing.within(wave.number)]
+    commands = [(repo, wave.check) for wave in begun for repo in wave.repos if wave.check]
+    tested = list(dict.fromkeys(repo for part in parts if part.qa for repo in part.names))
+    if not commands and not tested:
         return []
     needs = Needs(ecosystem)
-    looks = {one.repo: look_todo(landing, one, number, after) for one in landing.repos if one.repo in names}
+    looks = [look_todo(part, one, number, after) for part in parts for one in part.repos]
+    names = dict.fromkeys(look.repo for look in looks)
     behind = {
-        repo: [looks[one].id for one in names if one == repo or one in needs.of(repo)] for repo in names
+        repo: [look.id for look in looks if look.repo == repo or look.repo in needs.of(repo)]
+        for repo in names
     }
     checks: list[Todo] = []
-    if landing.qa:
+    if tested:
         prefix = todo_id(landing.change_set, f"{AFTER}.{QA}", wave=number)
-        todos = check_todos(ecosystem, names, prefix=prefix, after=behind, stated=names)
+        todos = check_todos(ecosystem, tested, prefix=prefix, after=behind, stated=tuple(names))
         checks = in_worktrees(ecosystem, todos, [after])
-    for repo, command in commands.items():
+    for repo, command in dict.fromkeys(commands):
+        others = sum(todo.repo == repo and isinstance(todo.action, ShellAction) for todo in checks)
         checks.append(
             Todo(
-                id=todo_id(landing.change_set, f"{AFTER}.{CHECK}", repo, number),
+                id=todo_id(
+                    landing.change_set, f"{AFTER}.{CHECK}", f"{repo}.{others}" if others else repo, number
+                ),
                 task=f"check {repo} behind wave {number} of {landing.change_set}",
                 repo=repo,
                 blocked_by=tuple(behind[repo]),
@@ -173,7 +181,7 @@ def _checks_behind(
                 retry=ONCE,
             )
         )
-    return [*looks.values(), *checks]
+    return [*looks, *checks]
 
 
 def revert_graph(ecosystem: Ecosystem, revert: Landing) -> tuple[Ecosystem, PlanGraph]:

@@ -40,6 +40,8 @@ class RepoPreview(BaseModel):
     """Repositories that come first."""
     wave: int | None = None
     """The number of its wave; None without waves."""
+    plan: str | None = None
+    """Its plan, in a landing of several."""
     would: str
     """Outcome, as far as it can be told here."""
     problem: str = ""
@@ -99,16 +101,20 @@ def preview_of(prepared: PreparedLanding, places: Mapping[str, Path | None]) -> 
     GitRefused.
     """
     landing = prepared.landing
-    method = REVERT if prepared.kind == REVERT else str(landing.method)
+    reverts = prepared.kind == REVERT
     return LandingPreview(
         kind=prepared.kind,
         change_set=landing.change_set,
         atomic=landing.atomic,
         repos=tuple(
-            _of_repo(one, method, places.get(one.repo)).model_copy(
-                update={"wave": landing.wave_of(one.repo) or None}
+            _of_repo(one, REVERT if reverts else str(part.method), places.get(one.repo)).model_copy(
+                update={
+                    "wave": part.wave_of(one.repo) or None,
+                    "plan": part.change_set if landing.plans else None,
+                }
             )
-            for one in landing.repos
+            for part in landing.parts
+            for one in part.repos
         ),
         waves=tuple(_of_wave(wave) for wave in landing.waves),
         in_place=landing.in_place,

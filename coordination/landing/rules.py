@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from coordination.errors import Conflict, NotFound, PlanRefused, Unreadable
-from coordination.landing.waves import Edges, LandWave, decide_waves
+from coordination.landing.order import Edges, all_before, edges_between, in_order, with_needs
+from coordination.landing.waves import LandWave, decide_waves
 from coordination.landing.ways import refuse_rules, refuse_way, request_facts, usual_way
 from coordination.models import (
     OPEN_TODO,
@@ -57,6 +58,8 @@ class RepoLanding:
     change: RepoChange
     after: tuple[str, ...] = ()
     """Repositories of the same landing that land before this one."""
+    behind: tuple[str, ...] = ()
+    """Todos of other plans in its wave that land before this one."""
     request: RequestFacts | None = None
     """Contents of the text of its pull request; None where it lands in another way."""
 
@@ -95,10 +98,21 @@ class Landing:
     """Empty: all repositories land at once."""
     max_failures: int = 0
     """Failures of a wave after which the next one begins nevertheless."""
+    plans: tuple[Landing, ...] = ()
+    """The landings of the plans that it lands, if those are several; `repos` has all of theirs."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(one.repo for one in self.repos)
+        return tuple(dict.fromkeys(one.repo for one in self.repos))
+
+    @property
+    def parts(self) -> tuple[Landing, ...]:
+        """Return the landings of its plans."""
+        return self.plans or (self,)
+
+    @property
+    def change_sets(self) -> tuple[str, ...]:
+        return tuple(part.change_set for part in self.parts)
 
     @property
     def has_gate(self) -> bool:
@@ -108,6 +122,18 @@ class Landing:
     def wave_of(self, repo: str) -> int:
         """Return the number of a repository's wave; 0 in a landing without waves."""
         return next((wave.number for wave in self.waves if repo in wave.repos), 0)
+
+    def within(self, wave: int) -> tuple[Landing, ...]:
+        """Return the landings of its plans, each with its repositories of a wave."""
+        found = (
+            replace(part, repos=tuple(one for one in part.repos if part.wave_of(one.repo) == wave))
+            for part in self.parts
+        )
+        return tuple(part for part in found if part.repos)
+
+    def begins(self, wave: int) -> bool:
+        """Return whether none of its repositories is in an earlier wave."""
+        return min(map(self.wave_of, self.names), default=0) == wave
 
 
 def decide_landing(
@@ -138,7 +164,7 @@ def decide_landing(
     unchecked_ = tuple(unchecked(ecosystem, chosen))
     qa = _wants_checks(name, rules, options, unchecked_, len(chosen))
     if qa:
-        edges = _with_needs(edges, Needs(ecosystem), chosen)
+        edges = with_needs(edges, Needs(ecosystem), chosen)
     branches = {repo.name: repo for repo in ecosystem.repos}
     repos = list[RepoLanding]()
     for repo in in_order(chosen, edges):
@@ -181,7 +207,7 @@ def decide_landing(
     )
     if rules.waves and repos:
         landing = _with_waves(landing, rules.waves, edges, ecosystem)
-    return landing if options.wave is None else _up_to(landing, options.wave)
+    return landing if options.wave is None else up_to(landing, options.wave)
 
 
 def _with_waves(landing: Landing, waves: Waves, edges: Edges, ecosystem: Ecosystem) -> Landing:
@@ -189,7 +215,7 @@ def _with_waves(landing: Landing, waves: Waves, edges: Edges, ecosystem: Ecosyst
     return replace(landing, waves=tuple(decided), max_failures=waves.max_failures)
 
 
-def _up_to(landing: Landing, last: int) -> Landing:
+def up_to(landing: Landing, last: int) -> Landing:
     """Return the landing without the waves behind the wave `last`."""
     waves = tuple(wave for wave in landing.waves if wave.number <= last)
     if not waves:
@@ -203,22 +229,6 @@ def _up_to(landing: Landing, last: int) -> Landing:
         repos=tuple(one for one in landing.repos if one.repo in names),
         unchecked=tuple(repo for repo in landing.unchecked if repo in names),
     )
-
-
-def wave_problems(ecosystem: Ecosystem) -> Iterator[tuple[str, str]]:
-    """Yield each plan whose waves cannot land, if it changes the repositories of all its todos, and why."""
-    for plan in ecosystem.coordination.plans:
-        if plan.land is None or plan.land.waves is None:
-            continue
-        todos = ecosystem.todos_of(plan)
-        repos = {todo.repo for todo in todos}
-        edges = edges_between(ecosystem, todos, repos)
-        if plan.land.qa is not False:
-            edges = _with_needs(edges, Needs(ecosystem), repos)
-        try:
-            decide_waves(plan.id, plan.land.waves, in_order(repos, edges), edges, ecosystem)
-        except PlanRefused as error:
-            yield plan.id, error.message
 
 
 def _wants_checks(
@@ -237,16 +247,6 @@ def _wants_checks(
 
 def _skipped(name: str, options: LandOptions) -> str:
     return "--no-qa" if options.no_qa else f"land.qa of {name} is false"
-
-
-def _with_needs(
-    edges: Mapping[str, Collection[str]], needs: Needs, repos: Collection[str]
-) -> Mapping[str, tuple[str, ...]]:
-    """Add the repositories that the checks of each read: they land before it."""
-    return {
-        repo: tuple(dict.fromkeys((*edges.get(repo, ()), *sorted(needs.of(repo).intersection(repos)))))
-        for repo in repos
-    }
 
 
 def decide_revert(
@@ -299,42 +299,6 @@ def plan_of(ecosystem: Ecosystem, name: str) -> tuple[Plan | None, tuple[Todo, .
     return None, todos
 
 
-def edges_between(
-    ecosystem: Ecosystem, todos: Iterable[Todo], repos: Collection[str]
-) -> Mapping[str, tuple[str, ...]]:
-    """Return the repositories that must land before each of these: by the order of the plan's todos, and by
-    the file's dependencies between repositories.
-    """
-    place = {todo.id: todo.repo for todo in todos}
-    found: dict[str, dict[str, None]] = {repo: {} for repo in repos}
-
-    def add(before: str, after: str) -> None:
-        if before != after and before in found and after in found:
-            found[after][before] = None
-
-    for todo in todos:
-        for name in todo.blocked_by:
-            add(place.get(name, ""), todo.repo)
-        for name in todo.blocking:
-            add(todo.repo, place.get(name, ""))
-    for dependency in ecosystem.coordination.dependencies:
-        add(dependency.provider, dependency.consumer)
-    return {repo: tuple(before) for repo, before in found.items()}
-
-
-def in_order(repos: Collection[str], edges: Mapping[str, Collection[str]]) -> list[str]:
-    """Return the repositories so that each comes behind those it depends on; where they depend on each other,
-    in the order of their names.
-    """
-    done: list[str] = []
-    left = sorted(repos)
-    while left:
-        ready = (repo for repo in left if not set(edges.get(repo, ())) & set(left) - {repo})
-        done.append(next(ready, left[0]))
-        left.remove(done[-1])
-    return done
-
-
 def _chosen(change_set: ChangeSet, wanted: Collection[str]) -> list[str]:
     if unknown := sorted(set(wanted) - change_set.repos.keys()):
         raise NotFound(
@@ -367,22 +331,12 @@ def _refuse_not_closed(
 ) -> None:
     for repo in chosen:
         if missing := [
-            one for one in _all_before(repo, edges) if one in change_set.open and one not in chosen
+            one for one in all_before(repo, edges) if one in change_set.open and one not in chosen
         ]:
             raise PlanRefused(
                 f"{repo} cannot land without {listed(missing)}: its changes build on theirs",
                 f"add: {' '.join(f'--repo {one}' for one in missing)}",
             )
-
-
-def _all_before(repo: str, edges: Mapping[str, Collection[str]]) -> Iterator[str]:
-    seen, ahead = {repo}, [repo]
-    while ahead:
-        for before in edges.get(ahead.pop(), ()):
-            if before not in seen:
-                seen.add(before)
-                ahead.append(before)
-                yield before
 
 
 def _refuse_damaged(name: str, changes: Iterable[RepoChange]) -> None:

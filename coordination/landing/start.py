@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from coordination.environment import actor
-from coordination.errors import NotFound
+from coordination.errors import NotFound, PlanRefused
 from coordination.forges.connect import with_token
 from coordination.landing.generate import landing_graph, revert_graph
+from coordination.landing.plan_waves import decide_plan_waves, waves_named
 from coordination.landing.rules import Landing, LandOptions, decide_landing, decide_revert
 from coordination.landing.todos import todo_id
 from coordination.models import Ecosystem, Strategy, generated_id
-from coordination.runs.change_sets import ChangeSets
+from coordination.runs.change_sets import ChangeSets, plans_of
 from coordination.runs.check_results import CheckResult, read_result
 from coordination.runs.run_kinds import LAND, QA, REVERT
 from coordination.runs.submission.submit import Order
@@ -45,18 +46,28 @@ class PreparedLanding:
 def prepare_landing(
     connection: Connection, ecosystem: Ecosystem, name: str, options: LandOptions
 ) -> PreparedLanding:
-    """Return the landing of a change set; it is looked up now and frozen when it starts.
+    """Return the landing of a change set, or of the plans of `coordination.waves`; it is looked up now and
+    frozen when it starts.
 
-    Raises NotFound, PlanRefused, Conflict as `decide_landing` does.
+    Raises NotFound, PlanRefused, Conflict as `decide_landing` and `decide_plan_waves` do.
     """
-    landing = decide_landing(
-        ecosystem,
-        ChangeSets(connection.store).read(name),
-        name,
-        options,
-        patience=connection.settings.land_patience,
-        hosts=_hosts(connection),
-        forges=with_token(ecosystem.repos),
+    patience, hosts, forges = (
+        connection.settings.land_patience,
+        _hosts(connection),
+        with_token(ecosystem.repos),
+    )
+
+    def decide(plan: str, options: LandOptions) -> Landing:
+        change_set = ChangeSets(connection.store).read(plan)
+        return decide_landing(
+            ecosystem, change_set, plan, options, patience=patience, hosts=hosts, forges=forges
+        )
+
+    waves = waves_named(ecosystem, name)
+    landing = (
+        decide_plan_waves(ecosystem, waves, options, decide, patience=patience)
+        if waves
+        else decide(name, options)
     )
     if not landing.repos:
         return PreparedLanding(kind=LAND, landing=landing)
@@ -68,13 +79,14 @@ def prepare_landing(
 def _last_results(connection: Connection, landing: Landing) -> dict[str, CheckResult]:
     """Return the last results on the tips that land: of a sweep, a landing, or `coord qa --plan`."""
     found = {}
-    for one in landing.repos:
+    every = [(part, one) for part in landing.parts for one in part.repos]
+    for part, one in every:
         for check in one.change.checks:
             names = [
-                todo_id(landing.change_set, QA, f"{one.repo}.{check.name}", landing.wave_of(one.repo)),
+                todo_id(part.change_set, QA, f"{one.repo}.{check.name}", part.wave_of(one.repo)),
                 *(
                     generated_id(f"{prefix}.{one.repo}.{check.name}")
-                    for prefix in (f"{landing.change_set}.{QA}", f"{QA}.{landing.change_set}")
+                    for prefix in (f"{part.change_set}.{QA}", f"{QA}.{part.change_set}")
                 ),
             ]
             outputs = connection.store.handed_over(check.run, names).todos
@@ -88,6 +100,8 @@ def prepare_revert(connection: Connection, ecosystem: Ecosystem, name: str) -> P
     """Return the revert of what has landed of a plan, or of what a run has landed. Raises as `decide_revert`
     does.
     """
+    if waves := waves_named(ecosystem, name):
+        raise _of_several(f"{name} lands several plans, and a revert takes one", waves.plans)
     change_set, run = _landed_by(connection, ecosystem, name)
     landing = decide_revert(
         ecosystem,
@@ -114,11 +128,16 @@ def start(connection: Connection, prepared: PreparedLanding) -> str:
         max_parallel=None,
         actor=actor(),
         operation=prepared.kind,
+        lands=prepared.landing.change_sets if prepared.landing.plans else (),
     )
     hosts = {one.repo: one.change.host for one in prepared.landing.repos}
-    change_set = prepared.landing.change_set
     return start_generated(
-        connection, prepared.records, prepared.graph, order, hosts=hosts, change_set=change_set
+        connection,
+        prepared.records,
+        prepared.graph,
+        order,
+        hosts=hosts,
+        change_sets=prepared.landing.change_sets,
     )
 
 
@@ -134,14 +153,20 @@ def _landed_by(connection: Connection, ecosystem: Ecosystem, name: str) -> tuple
         raise NotFound(
             f"there is neither a plan nor a run {name!r}", "list them: coord list-plans; coord list-runs"
         ) from error
-    plan = connection.store.brief(run_id).plan_id
-    kind, colon, change_set = plan.partition(":")
-    if not colon or kind != LAND:
+    plan = plans_of(connection.store, [run_id])[run_id]
+    if not plan.id.startswith(f"{LAND}:"):
         raise NotFound(
-            f"run {run_id} has landed nothing: it is a run of {plan}",
+            f"run {run_id} has landed nothing: it is a run of {plan.id}",
             f"undo its work: coord rollback {run_id}",
         )
-    return change_set, run_id
+    if len(plan.lands) > 1:
+        raise _of_several(f"run {run_id} has landed several plans, and a revert takes one", plan.lands)
+    return plan.lands[0], run_id
+
+
+def _of_several(what: str, plans: Sequence[str]) -> PlanRefused:
+    commands = "; ".join(f"coord revert {plan}" for plan in reversed(plans))
+    return PlanRefused(what, f"take them out one after the other: {commands}")
 
 
 def _hosts(connection: Connection) -> Mapping[str, tuple[str, ...]]:

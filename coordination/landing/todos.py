@@ -51,13 +51,14 @@ def _short(change_set: str) -> str:
 
 
 def barrier_todo(landing: Landing, wave: LandWave, after: Sequence[str]) -> Todo:
+    asks = any(part.has_gate and part.begins(wave.number) for part in landing.parts)
     return Todo(
         id=todo_id(landing.change_set, LOCKS, wave=wave.number),
         task=f"take the landing locks of {', '.join(wave.repos)}",
         repo=wave.repos[0],
         blocked_by=tuple(after),
         action=NoopAction(type="noop", holds=wave.repos),
-        gate=wave.gate or (Gate() if landing.has_gate and wave not in landing.waves[1:] else None),
+        gate=wave.gate or (Gate() if asks else None),
         workspace=Workspace.WORKTREE,
         retry=ONCE,
     )
@@ -82,7 +83,7 @@ def land_todo(landing: Landing, one: RepoLanding, after: str, checks: Sequence[T
         id=todo_id(landing.change_set, LAND, one.repo, landing.wave_of(one.repo)),
         task=f"land {landing.change_set} in {one.branch} of {one.repo}",
         repo=one.repo,
-        blocked_by=(after, *(todo.id for todo in checks), *before),
+        blocked_by=(after, *(todo.id for todo in checks), *before, *one.behind),
         resources=tuple(resources.values()),
         action=_land_action(landing, one, LandStep.LAND, checks),
         compensate=RevertAction(
@@ -113,6 +114,7 @@ def _land_action(landing: Landing, one: RepoLanding, step: LandStep, checks: Seq
         after_upstream=landing.after_upstream if one.request else (),
         when_ready=landing.when_ready and one.request is not None,
         request=one.request,
+        wave=landing.wave_of(one.repo) or None,
         checks=tuple(
             LandCheck(todo=todo.id, action=todo.action, timeout=todo.timeout)
             for todo in checks

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from coordination.errors import PlanRefused
+from coordination.landing.order import Edges
 from coordination.models import REST, Command, Ecosystem, Gate, Repo, Wave, WaveBy, Waves
 from coordination.text import listed
-
-Edges = Mapping[str, Collection[str]]
-"""Repository → those that must land before it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +52,7 @@ def decide_waves(
         for number, one in enumerate(parts, 1)
         if one.repos
     ]
-    _refuse_order(plan, found, edges)
+    refuse_order(plan, found, edges)
     return found
 
 
@@ -119,8 +117,12 @@ def _refuse_unknown(plan: str, waves: Waves, declared: Sequence[Repo]) -> None:
         )
 
 
-def _refuse_order(plan: str, waves: Sequence[LandWave], edges: Edges) -> None:
-    place = {repo: wave.number for wave in waves for repo in wave.repos}
+def refuse_order(plan: str, waves: Sequence[LandWave], edges: Edges) -> None:
+    """Raise PlanRefused where a repository depends on one that lands in no wave up to its own."""
+    place: dict[str, int] = {}
+    for wave in waves:
+        for repo in wave.repos:
+            place.setdefault(repo, wave.number)
     for repo, number in place.items():
         for before in edges.get(repo, ()):
             if place.get(before, 0) > number:

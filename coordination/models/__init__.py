@@ -9,7 +9,7 @@ This package alone defines the fields and values of the file; `ecosystem/parsing
 | `execution.py` | strategies, actions, gates, retries, the reuse of results |
 | `gates.py` | points where a run waits for a person |
 | `landing.py` | how change sets land; the actions of landings |
-| `waves.py` | the waves in which a change set lands |
+| `waves.py` | the waves in which a change set, or several plans, land |
 | `repositories.py` | repositories and resources |
 | `tracking.py` | issues, plans, todos, dependencies; the whole file |
 | `plan_rules.py` | the fields that plans and their templates share |
@@ -127,7 +127,7 @@ from coordination.models.values import (
     parse_duration,
     parse_size,
 )
-from coordination.models.waves import REST, Wave, WaveBy, WaveRules, Waves
+from coordination.models.waves import REST, PlanWaves, Wave, WaveBy, WaveRules, Waves
 
 __all__ = [
     "DURATION_UNITS_S",
@@ -187,6 +187,7 @@ __all__ = [
     "PlanChecks",
     "PlanRules",
     "PlanStatus",
+    "PlanWaves",
     "Probe",
     "PythonAction",
     "QaAction",

@@ -150,6 +150,8 @@ class LandAction(Record):
     """Wait until the pull request is ready; else it fails if that is not so."""
     request: RequestFacts | None = None
     """Given where it lands by a pull request."""
+    wave: Annotated[int, Field(strict=True, ge=1)] | None = None
+    """The number of its wave; None without waves."""
 
 
 class RevertAction(Record):

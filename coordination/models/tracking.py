@@ -46,6 +46,7 @@ from coordination.models.values import (
     Text,
     Word,
 )
+from coordination.models.waves import PlanWaves
 
 
 class IssueStatus(Word):
@@ -336,6 +337,7 @@ class Coordination(Record):
     templates: tuple[Template, ...] = ()
     services: Services = ()
     checks: tuple[IntegrationCheck, ...] = ()
+    waves: tuple[PlanWaves, ...] = ()
 
 
 class Ecosystem(Foreign):

@@ -1,4 +1,4 @@
-"""Waves: the groups of repositories in which a change set lands, one after the other."""
+"""Waves: the groups of repositories, or of plans, that land one after the other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, model_validator
 
 from coordination.models.gates import AtGate
-from coordination.models.values import Command, Count, Duration, Record, Text, Word
+from coordination.models.values import Command, Count, Duration, Id, Record, Text, Word
 
 REST = "rest"
 """All repositories that no wave before takes; the last wave only."""
@@ -102,3 +102,24 @@ def _bare_order(value: object) -> object:
 
 
 LandWaves = Annotated[Waves, BeforeValidator(_bare_order)]
+
+
+class PlanWaves(WaveRules):
+    """An item of `coordination.waves`: plans that land wave by wave, by one run."""
+
+    id: Id
+    title: Text
+    order: Annotated[tuple[Annotated[Wave, BeforeValidator(_bare_wave)], ...], Field(min_length=1)]
+    """The plans of each wave."""
+
+    @property
+    def plans(self) -> tuple[str, ...]:
+        return tuple(plan for wave in self.order for plan in wave.names)
+
+    @model_validator(mode="after")
+    def _check_plans(self) -> PlanWaves:
+        if any(not wave.names for wave in self.order):
+            raise ValueError("has a wave that names no plan; list plans: order: [PLAN-001, [PLAN-002, …]]")
+        if twice := next((name for name in self.plans if self.plans.count(name) > 1), None):
+            raise ValueError(f"has {twice} in two waves; name it once")
+        return self

@@ -41,6 +41,8 @@ class Landed(BaseModel):
     """The run that landed it."""
     revert: str = ""
     """Page of the open pull request that takes it out again; empty without one."""
+    wave: int | None = None
+    """The number of the wave in which it landed; None without waves."""
 
 
 class RecordedCheck(BaseModel):

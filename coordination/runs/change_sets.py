@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from pydantic import ValidationError
@@ -27,6 +28,7 @@ from coordination.runs.change_set_records import (
     parse_change_set,
 )
 from coordination.runs.replies import Grant
+from coordination.runs.run_kinds import is_landing
 from coordination.runs.store import RunStore
 
 NO_COMMITS: Mapping[str, bytes | str] = MappingProxyType({})
@@ -35,6 +37,30 @@ BEFORE, INVERSE = "before.", "inverse."
 """Prefixes of a repository's name in a run's meta; the values are the tip of its change set before the run,
 and the tip that takes the run, or a landing, out again.
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOfRun:
+    """The plan of a run."""
+
+    id: str
+    lands: tuple[str, ...] = ()
+    """The change sets that it lands or reverts; empty for any other run."""
+
+
+def plans_of(store: RunStore, runs: Iterable[str]) -> Mapping[str, PlanOfRun]:
+    """Return run → its plan, in one round trip."""
+    names = tuple(runs)
+    with store.redis.pipeline(transaction=False) as pipeline:
+        for run in names:
+            pipeline.hmget(store.keys.run(run).meta, "plan_id", "lands")
+        return {run: _plan_of(*found) for run, found in zip(names, pipeline.execute(), strict=True)}
+
+
+def _plan_of(plan_id: str | None, lands: str | None) -> PlanOfRun:
+    name = plan_id or ""
+    own = (name.partition(":")[2],) if is_landing(name) else ()
+    return PlanOfRun(id=name, lands=tuple((lands or "").split()) or own)
 
 
 class ChangeSets:

@@ -96,22 +96,23 @@ def start_generated(
     order: Order,
     *,
     alone: bool = True,
-    change_set: str = "",
+    change_sets: Collection[str] = (),
     hosts: Mapping[str, str] = NO_HOSTS,
     begins: Begins = AT_BASE,
 ) -> str:
     """Start a run of todos that no file has: of a landing, services, or checks. Return its id.
 
     `alone`: raise Conflict where another run executes one of the todos; a run of checks is in no other run's
-    way. `change_set`: the one that it lands or reverts; raise Conflict where a run of the plan, or another
+    way. `change_sets`: those that it lands or reverts; raise Conflict where a run of such a plan, or another
     landing of it, goes on. `hosts`: repository → the host of its work.
     """
     check_redis(connection)
     with start_lock(connection) if alone else nullcontext():
-        if change_set:
-            refuse_runs_of(connection.store, {change_set, *landings_of(change_set)})
+        if change_sets:
+            names = {name for one in change_sets for name in (one, *landings_of(one))}
+            refuse_runs_of(connection.store, names)
         if alone:
-            refuse_conflicts(connection, {*graph.todos, *filter(None, [change_set])})
+            refuse_conflicts(connection, {*graph.todos, *change_sets})
         run_id, reply = submit(
             connection.store,
             graph,

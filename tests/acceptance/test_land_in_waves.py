@@ -90,3 +90,53 @@ def test_a_worker_that_dies_while_a_wave_waits_for_its_approval_changes_nothing(
     swept.ok("approve", gate)
     until(lambda: swept.run(run)["status"] == "succeeded")
     assert (swept.folder / "c/work").exists()
+
+
+def test_plans_land_wave_by_wave_and_a_red_wave_takes_back_its_plan_only(stage: Stage):
+    """P changes a and b; Q builds on b, and changes b and c: the second wave."""
+    for name in REPOS:
+        path = stage.repo(name)
+        git(path, "clone", "-q", "--bare", str(path), str(stage.folder / f"{name}.git"))
+    work = {"P": ("a", "b"), "Q": ("b", "c")}
+    todos = [
+        {"id": f"{plan}-{repo}", "repo": repo, "plan": plan, "action": f"echo {plan} > {plan}"}
+        for plan, repos in work.items()
+        for repo in repos
+    ]
+    stage.write(todos, repos={name: {"url": str(stage.folder / f"{name}.git")} for name in REPOS})
+    document = yaml.safe_load(stage.file.read_text())
+    document["coordination"]["plans"] = [{"id": plan, "title": plan} for plan in work]
+    gated = {"take": "Q", "gate": True}
+    check = f"! test -e {stage.folder}/broken-$COORD_REPO"
+    document["coordination"]["waves"] = [
+        {"id": "REL-1", "title": "a release", "order": ["P", gated], "check": check}
+    ]
+    stage.file.write_text(yaml.safe_dump(document))
+    stage.up()
+    assert [stage.coord("sweep", plan).code for plan in work] == [0, 0]
+    assert {(one["plan"], one["wave"]) for one in stage.ok("changes", "--json").json} == {("P", 1), ("Q", 2)}
+
+    run = stage.coord("land", "REL-1", "--yes", "--json", "--detach").json["run_id"]
+    gate = "REL-1.wave-2.locks"
+    until(lambda: stage.todo(gate, run)["state"] == "parked")
+    refused = (("land", "Q", "--yes"), ("sweep", "Q", "--fresh", "--yes"))
+    assert [stage.coord(*words).code for words in refused] == [6, 6]
+    (stage.folder / "broken-c").touch()
+    stage.ok("approve", gate)
+    until(lambda: stage.run(run)["status"] == "rolled_back")
+    assert waves(stage.run(run)) == {1: "landed", 2: "reverted"}
+    files = {one: git(stage.folder / f"{one}.git", "ls-tree", "--name-only", "main").split() for one in REPOS}
+    assert {one: set(names) & {"P", "Q"} for one, names in files.items()} == {
+        "a": {"P"}, "b": {"P"}, "c": set(),
+    }  # fmt: skip
+    landed = {one["repo"]: one["landed"] for one in stage.ok("changes", "P", "--json").json}
+    assert {one["wave"] for one in landed.values()} == {1}
+
+    (stage.folder / "broken-c").unlink()
+    again = stage.coord("land", "REL-1", "--yes", "--json", "--detach").json["run_id"]
+    until(lambda: stage.todo(gate, again)["state"] == "parked")
+    stage.ok("approve", gate)
+    until(lambda: stage.run(again)["status"] == "succeeded")
+    assert stage.coord("revert", again, "--yes").code == 0
+    refused = stage.coord("revert", "REL-1", "--yes")
+    assert (refused.code, "coord revert Q; coord revert P" in refused.err) == (2, True)

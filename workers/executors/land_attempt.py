@@ -44,6 +44,7 @@ class LandAttempt:
         self._name = action.change_set
         self._via = action.via
         self._patience = action.patience
+        self._wave = action.wave if isinstance(action, LandAction) else None
         self._known = parsed(job.checkpoint)
 
     def _change(self, tip: str) -> RepoChange:
@@ -119,6 +120,7 @@ class LandAttempt:
             via=str(self._via),
             at=self._job.now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             run=self._job.run_id,
+            wave=self._wave,
         )
 
     def _landed(self, at: BaseBranch, action: LandAction, landed: Landed, stands: str) -> AttemptOutcome:

@@ -10,7 +10,8 @@ from coordination.errors import Blocked, Conflict, NotFound, PlanRefused
 from coordination.forges.locate import ForgeAddress, locate
 from coordination.forges.models import ForgeType
 from coordination.git import has_commit
-from coordination.landing.rules import edges_between, in_order, plan_of
+from coordination.landing.order import edges_between, in_order
+from coordination.landing.rules import plan_of
 from coordination.landing.ways import issues_of
 from coordination.models import Ecosystem, Repo
 from coordination.runs.change_set_records import ChangeSet, RepoChange

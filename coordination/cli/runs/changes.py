@@ -50,13 +50,14 @@ def _print(found: Sequence[ChangeView], *, one: bool) -> None:
     if not found:
         print_none("there is no change set", "make one: coord sweep PLAN")
         return
-    names = ("plan", "repo", "branch", "base", "tip", "commits", "files", "lines", "todos", "checks")
+    names = ("plan", "repo", "branch", "base", "tip", "commits", "files", "lines", "todos", "checks", "wave")
     columns = [Column(name=name.upper()) for name in names]
     columns += [
         Column(name="PULL REQUEST", flexible=True, folds=True),
         Column(name="LANDED, OR WAITS FOR", flexible=True, folds=True),
     ]
     shown = [column.name != "PLAN" or not one for column in columns]
+    shown[-3] = any(change.wave for change in found)
     shown[-2] = any(change.request for change in found)
     rows = [list(compress(row, shown)) for row in map(_row, found)]
     print_table(list(compress(columns, shown)), rows)
@@ -74,6 +75,7 @@ def _row(change: ChangeView) -> Sequence[object]:
         "?" if change.added is None else f"+{change.added} -{change.removed}",
         len(change.todos),
         _checks(change),
+        change.wave or "-",
         _request(change.request),
         _state(change),
     )

@@ -10,7 +10,7 @@ import click
 from rich_click import command
 
 from coordination.api import LandOptions
-from coordination.cli.completion import plan_ids, repo_names
+from coordination.cli.completion import landable, plan_ids, repo_names
 from coordination.cli.context import CliContext, aloud
 from coordination.cli.options.prompts import confirm, yes_option
 from coordination.cli.options.values import choice
@@ -32,7 +32,7 @@ detach_option = click.option("--detach", is_flag=True, help="Return at once; fol
 
 
 @command()
-@click.argument("plan", shell_complete=plan_ids)
+@click.argument("plan", shell_complete=landable)
 @choice("--via", Via, "Default: as in the plan, else pr with a token of the forge, else push with a url.")
 @click.option(
     "--repo", "repos", multiple=True, metavar="REPO", shell_complete=repo_names,
@@ -76,7 +76,8 @@ def land(
     by further requests.
 
     A plan with waves lands one wave behind the other: a failure reverts its wave only, and no later one
-    begins. Show the waves of a run: coord show-run RUN --by-wave
+    begins. The id of an item of `coordination.waves` in place of PLAN lands several plans, wave by wave. Show
+    the waves of a run: coord show-run RUN --by-wave
 
     Exit code 0: all has landed, or nothing was to be landed. 2: it cannot land as it is, such as with open
     todos. 3: something was refused. 6: a run writes the change set.
@@ -193,8 +194,12 @@ def _show_checks(preview: LandingPreview) -> None:
 
 
 def _print(preview: LandingPreview) -> None:
-    columns = ("repo", "branch", "base", "tip", "commits", "via", "method", "after", "would")
-    print_table(columns, (_row(one) for one in preview.repos))
+    columns: tuple[str, ...] = ("repo", "branch", "base", "tip", "commits", "via", "method", "after", "would")
+    rows = (_row(one) for one in preview.repos)
+    if any(one.plan for one in preview.repos):
+        columns = ("plan", *columns)
+        rows = ((one.plan, *_row(one)) for one in preview.repos)
+    print_table(columns, rows)
     _show_waves(preview)
     _show_checks(preview)
     for problem in preview.problems:

@@ -16,6 +16,7 @@ from coordination.errors import Conflict, NotFound, Unreadable
 from coordination.git import ask_git
 from coordination.models import Repo, Todo, Workspace
 from coordination.planner.gates import MILESTONE_REPO
+from coordination.runs.change_sets import plans_of
 from coordination.runs.records import Descriptor, RunStatus, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.views.run_view import RunReader
@@ -42,14 +43,15 @@ def refuse_conflicts_of(store: RunStore, reader: RunReader, todos: Collection[st
 
 
 def refuse_runs_of(store: RunStore, plan_ids: Collection[str]) -> None:
-    """Raise Conflict where a live run has one of these plan ids: a change set is not written while it lands.
+    """Raise Conflict where a live run has one of these plan ids, or lands that plan with others: a change set
+    is not written while it lands.
 
     Callers hold the start lock, so that no other run starts in between.
     """
-    for run_id in store.live_runs():
-        plan_id = store.redis.hget(store.keys.run(run_id).meta, "plan_id")
-        if plan_id in plan_ids:
-            what = f"run {run_id} of {plan_id} goes on"
+    for run_id, plan in plans_of(store, store.live_runs()).items():
+        kind = plan.id.partition(":")[0]
+        if plan.id in plan_ids or any(f"{kind}:{name}" in plan_ids for name in plan.lands):
+            what = f"run {run_id} of {plan.id} goes on"
             raise Conflict(what, f"wait for its end: coord watch {run_id}; or end it: coord cancel {run_id}")
 
 

@@ -73,6 +73,8 @@ class Order:
     """Time after which the run is ended."""
     no_change_set: bool = False
     """True if what its todos commit belongs to no change set."""
+    lands: tuple[str, ...] = ()
+    """The change sets that it lands, if those are several."""
     optional: Collection[str] = ()
     """Todos whose failure skips only what depends on them, where `on_failure` is `rollback`."""
 
@@ -280,6 +282,7 @@ def _meta(brief: RunBrief, graph: PlanGraph, order: Order) -> Mapping[str, str |
         "levels": len(graph.levels),
         "graph": graph_hash(brief.repo_of, brief.predecessors),
         **({"two_persons": 1} if graph.plan.two_persons else {}),
+        **({"lands": " ".join(order.lands)} if order.lands else {}),
         **timeout_of(order.timeout),
     }
 

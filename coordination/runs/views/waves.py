@@ -23,39 +23,45 @@ def waves_of(
     """
     if not is_landing(plan_id):
         return ()
-    of: dict[int, dict[str, TodoView]] = {}
+    of: dict[int, list[tuple[str, TodoView]]] = {}
     for todo in todos:
         if found := _OF_WAVE.search(todo.id):
-            of.setdefault(int(found[1]), {})[found[2]] = todo
+            of.setdefault(int(found[1]), []).append((found[2], todo))
     return tuple(_wave(number, of[number], expected, ended=ended) for number in sorted(of))
 
 
 def _wave(
-    number: int, todos: Mapping[str, TodoView], expected: Mapping[str, str | None], *, ended: bool
+    number: int,
+    named: Iterable[tuple[str, TodoView]],
+    expected: Mapping[str, str | None],
+    *,
+    ended: bool,
 ) -> WaveView:
-    lands = {todo.repo: todo.state for what, todo in todos.items() if what.startswith("land.")}
-    checks = [todo.state for what, todo in todos.items() if what.startswith(("qa.", "after."))]
-    state = _state(todos, lands)
-    guesses = (Expected.parse(expected.get(todo.id)) for todo in todos.values())
+    """`named`: its todos, each with its work: `land.api`, `done`."""
+    named = tuple(named)
+    todos = tuple(todo for _, todo in named)
+    lands = {todo.repo: todo.state for what, todo in named if what.startswith("land.")}
+    checks = [todo.state for what, todo in named if what.startswith(("qa.", "after."))]
+    is_done = ("done", TodoState.SUCCEEDED) in ((what, todo.state) for what, todo in named)
+    state = WaveState.LANDED if is_done else _state(todos, lands)
+    guesses = (Expected.parse(expected.get(todo.id)) for todo in todos)
     known = [guess.seconds for guess in guesses if guess and guess.source in KNOWN]
-    over = [todo.finished_at for todo in todos.values() if todo.finished_at]
+    over = [todo.finished_at for todo in todos if todo.finished_at]
     return WaveView(
         number=number,
         state=state,
         repos=lands,
-        waits_for=next((todo.waits_for for todo in todos.values() if todo.waits_for), None),
-        started_at=min(filter(None, (todo.started_at for todo in todos.values())), default=None),
+        waits_for=next((todo.waits_for for todo in todos if todo.waits_for), None),
+        started_at=min(filter(None, (todo.started_at for todo in todos)), default=None),
         finished_at=max(over, default=None) if state not in (WaveState.WAITING, WaveState.RUNNING) else None,
         checks={one: checks.count(one) for one in dict.fromkeys(checks)},
-        work_s=round(sum(todo.duration_s or 0.0 for todo in todos.values() if todo.state.ended), 3),
+        work_s=round(sum(todo.duration_s or 0.0 for todo in todos if todo.state.ended), 3),
         expected_s=round(sum(known), 3) if known else None,
-        failures=tuple(
-            WaveFailure(todo=todo.id, error=todo.error) for todo in todos.values() if _failed(todo)
-        ),
+        failures=tuple(WaveFailure(todo=todo.id, error=todo.error) for todo in todos if _failed(todo)),
         carried_over=tuple(repo for repo, at in lands.items() if at is not TodoState.SUCCEEDED)
         if ended
         else (),
-        todos=tuple(todo.id for todo in todos.values()),
+        todos=tuple(todo.id for todo in todos),
     )
 
 
@@ -63,10 +69,8 @@ def _failed(todo: TodoView) -> bool:
     return TodoState.FAILED in (todo.state, todo.was) or todo.state is TodoState.COMPENSATION_FAILED
 
 
-def _state(todos: Mapping[str, TodoView], lands: Mapping[str, TodoState]) -> WaveState:
-    states = [todo.state for todo in todos.values()]
-    if "done" in todos and todos["done"].state is TodoState.SUCCEEDED:
-        return WaveState.LANDED
+def _state(todos: Iterable[TodoView], lands: Mapping[str, TodoState]) -> WaveState:
+    states = [todo.state for todo in todos]
     if not all(one.ended for one in states):
         return WaveState.WAITING if set(states) == {TodoState.WAITING} else WaveState.RUNNING
     if _only(lands.values(), TodoState.COMPENSATED, TodoState.SKIPPED) and TodoState.COMPENSATED in states:
