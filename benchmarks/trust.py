@@ -1,8 +1,8 @@
 """Measures what signatures cost: `python -m benchmarks.trust`.
 
 Results: a worker signs the result of a todo, and checks the tip at which the todo begins and the results of
-three predecessors that it has not met before, as `workers/signed_results.py` does for each todo. Each figure
-is the best of several rounds.
+three predecessors that it has not met before, as `workers/trust/signed_results.py` does for each todo. Each
+figure is the best of several rounds.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ from coordination.runs.brief import RunBrief, TodoSpec
 from coordination.runs.inputs import PredecessorOutput, TodoInputs
 from coordination.runs.records import Result, TodoState
 from coordination.runs.replies import Grant
-from coordination.runs.signed_orders import SignedRun
+from coordination.runs.signed.orders import SignedRun
 from coordination.runs.store import RunStore
 from coordination.runs.submission.signing import Signing
 from coordination.runs.submission.submit import Order, submit
 from coordination.settings import Settings
 from coordination.trust.keys import new_key
 from coordination.trust.trust_file import Principal, TrustedKey, TrustFile
-from workers.signed_results import SignedResults
-from workers.worker_trust import WorkerKey, WorkerTrust
+from workers.trust.signed_results import SignedResults
+from workers.trust.worker_trust import WorkerKey, WorkerTrust
 
 RUN, REPO = "20260102-120000-efgh", "api"
 PREDECESSORS = ("T1", "T2", "T3")

@@ -9,16 +9,12 @@
 |---|---|
 | `delivery` `outcome_steps` | one message: claim and attempt; the step that its outcome asks for |
 | `attempt/` | runs a todo or compensates one: workspace, command, result; its input, progress and output |
-| `order_check` | whether what is to be executed was ordered by somebody who may |
 | `outcome` | the outcome of an attempt, from its end to the step that settles it |
-| `worker_trust` | the worker's key, the keys that it trusts, and how strictly it does |
-| `signed_results` | signed results, and the check of those that a todo builds on |
-| `leases` `local_liveness` `notifications` | background services: heartbeats, dead local workers, wake-ups |
+| `leases` | heartbeats of the worker and of its attempts |
+| `background/` | dead local workers, wake-ups, results into the file, the history, expiry |
+| `trust/` | keys that the worker trusts; orders checked; results signed and checked |
 | `service_waits` | continues todos that wait for a service to come up |
-| `history_service` | edits of the file into the stream of events, and the stream into the history |
 | `health/` | the health monitor, looks at remotes, recoveries as runs |
-| `results_writer` | results of runs that nobody follows, written into ecosystem.yaml |
-| `expiry` | tells of keys, credentials and certificates that expire soon |
 | `config` `served` `file_watch` | start configuration; repositories served now; changes of ecosystem.yaml |
 | `sandbox` | the sandboxes of todos' commands |
 | `consumer` | Celery's consumer and thread pool |

@@ -38,23 +38,23 @@ from coordination.runs.store import RunStore
 from coordination.services.host import ServiceHost
 from coordination.trust.trust_file import trust_path
 from workers.attempt.context_socket import clear_sockets
+from workers.background.expiry import ExpiryWatch
+from workers.background.history_service import HistoryService
+from workers.background.local_liveness import LocalLiveness
+from workers.background.notifications import Callbacks, Notifications, PubSubNotifications
+from workers.background.results_writer import ResultsWriter
 from workers.cleanup.jobs import AutoCleanup, CleanupJobs
 from workers.config import WorkerConfig
 from workers.delivery import DeliveryHandler
-from workers.expiry import ExpiryWatch
-from workers.history_service import HistoryService
 from workers.leases import Leases
-from workers.local_liveness import LocalLiveness
-from workers.notifications import Callbacks, Notifications, PubSubNotifications
-from workers.order_check import OrderCheck
 from workers.result_cache import Results
-from workers.results_writer import ResultsWriter
 from workers.served import ServedRepositories
 from workers.service_waits import ServiceWaits
-from workers.signed_results import SignedResults
 from workers.tasks import collect, forget_names, register
 from workers.transfer.bundles import BundleStore
-from workers.worker_trust import WorkerKey, WorkerTrust
+from workers.trust.order_check import OrderCheck
+from workers.trust.signed_results import SignedResults
+from workers.trust.worker_trust import WorkerKey, WorkerTrust
 from workers.workspace.files import clear_scratch
 from workers.workspace.git_sessions import GitSessions
 

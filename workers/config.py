@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.models import Signatures
-from coordination.runs.signed_orders import signatures_in_force
+from coordination.runs.signed.orders import signatures_in_force
 from coordination.settings import Settings
 
 

@@ -43,16 +43,16 @@ from workers.config import WorkerConfig
 from workers.executors.land_job import LandJobs
 from workers.landing.remote import base_at_remote
 from workers.leases import Leases
-from workers.order_check import OrderCheck, is_refusal
 from workers.outcome import OutcomeKind, TaskResult, TaskResultKind, with_retry_decision
 from workers.outcome_steps import OutcomeSteps, until_answered
 from workers.result_cache import Results
 from workers.sandbox import Sandboxes
 from workers.served import ServedRepositories
 from workers.service_waits import ServiceWaits
-from workers.signed_results import SignedResults
 from workers.transfer.bundles import BundleStore
 from workers.transfer.commits import CommitTransfer, PredecessorPaths
+from workers.trust.order_check import OrderCheck, is_refusal
+from workers.trust.signed_results import SignedResults
 from workers.workspace.askpass import GitCredentials
 from workers.workspace.base_commit import RunBase
 from workers.workspace.git_sessions import GitSessions

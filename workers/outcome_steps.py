@@ -22,8 +22,8 @@ from workers.attempt.context import Context
 from workers.cleanup.jobs import OVER, AutoCleanup
 from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
 from workers.service_waits import ServiceWaits
-from workers.signed_results import SignedResults
 from workers.transfer.commits import CommitTransfer
+from workers.trust.signed_results import SignedResults
 from workers.workspace.lock import Superseded
 
 T = TypeVar("T")

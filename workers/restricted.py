@@ -28,8 +28,8 @@ from coordination.runs.remote_steps.proxy import (
 )
 from coordination.runs.shared import ContextCalls
 from workers.app import Container
+from workers.background.notifications import PubSubNotifications
 from workers.config import WorkerConfig
-from workers.notifications import PubSubNotifications
 
 
 class RestrictedContainer(Container):

@@ -84,7 +84,7 @@ class Run(RunReading):
         with self._reached() as connection:
             if not self._access.authority.required:
                 return write_results(connection.store, self.id, path, file_id(path))
-            from coordination.runs.signed_outcome import confirm
+            from coordination.runs.signed.outcome import confirm
 
             run = connection.signed_run(self.id, believed=_own_worker(self._access))
             written = write_results(connection.store, self.id, path, file_id(path), partial(confirm, run))

@@ -35,7 +35,7 @@ from coordination.operations.machine_check import Machine
 from coordination.operations.tls import look_at_certificate
 from coordination.runs.connection import Connection
 from coordination.runs.records import RunView
-from coordination.runs.signed_orders import signatures_in_force
+from coordination.runs.signed.orders import signatures_in_force
 from coordination.runs.views.metrics import Queue, queue_lengths
 from coordination.sandbox.bubblewrap import probe
 from coordination.settings import Settings

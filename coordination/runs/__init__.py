@@ -43,9 +43,9 @@ Invariants, each with a test that tries to break it:
 
 Failures:
 
-* A worker dies: another worker of its machine detects it within a second (`workers/local_liveness.py`);
-  without one, its lease expires and the maintenance leader requeues the todo. Either happens at most
-  `lost_leases` times; then the todo has failed as poison.
+* A worker dies: another worker of its machine detects it within a second
+  (`workers/background/local_liveness.py`); without one, its lease expires and the maintenance leader requeues
+  the todo. Either happens at most `lost_leases` times; then the todo has failed as poison.
 * Redis dies, or its clock is set: workers keep their child processes and try again; no worker is declared
   lost until Redis has been back for one lease.
 * Everything dies: the first worker that is back does the maintenance.
@@ -57,10 +57,6 @@ Failures:
 | `disconnection.py` | repositories that a person has disconnected |
 | `records.py`, `run_kinds.py` | states, and the records that views return; runs that coord generates |
 | `brief.py` | the records that workers read: the brief of a run, the spec of a todo |
-| `signed_orders.py` | the signed order of a run, as its readers verify it |
-| `signed_undo.py` | what of a run may be undone, by its signatures |
-| `signed_outcome.py` | what of a run may be written into the file, by its signatures |
-| `signed_operations.py` | signs what persons ask of a run; whose signatures of it are verified, for views |
 | `inputs.py` | what a todo begins with: outputs of its predecessors, and its context |
 | `wave_records.py` | the waves of a landing, as views show them |
 | `replies.py` | the records that steps return, parsed from the replies of Redis |
@@ -70,6 +66,8 @@ Failures:
 | `connection.py` | the stores and managers of one Redis |
 | `transactions.py` | operations that start or steer a run |
 | `undo.py` | operations that undo a run: roll back, restore, accept |
+| `signed/` | a run by its signatures: order, outcome, undo |
+| `signed_operations.py` | signs what persons ask of a run; whose signatures of it are verified, for views |
 | `submission/` | a plan's graph becomes a run; preview; conflicts; results that are not merged |
 | `retrying/` | retries of an ended run; named checkpoints |
 | `maintenance/` | timers, expired leases, lost messages, stuck and old runs |

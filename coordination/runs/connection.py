@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # `coord list-locks` needs only the locks, and starts 100 ms 
     from coordination.messages import MessageBus
     from coordination.runs.dispatch import Dispatcher
     from coordination.runs.presence import Presence
-    from coordination.runs.signed_orders import SignedRun
+    from coordination.runs.signed.orders import SignedRun
     from coordination.runs.store import RunStore
     from coordination.runs.submission.signing import Signing
     from coordination.runs.views.run_view import RunReader
@@ -144,7 +144,7 @@ class Connection:
         """Return the order of a run, to be verified by the keys that this process believes. `believed`: a
         worker's key, beside those.
         """
-        from coordination.runs.signed_orders import SignedRun
+        from coordination.runs.signed.orders import SignedRun
         from coordination.trust.results import trusting_own
 
         trust = trusting_own(self.trust, believed) if believed else self.trust

@@ -283,7 +283,7 @@ class RunStore:
         return self.redis.hget(self.keys.run(run_id).meta, "brief") or ""
 
     def signed(self, run_id: str, fields: Sequence[str]) -> list[str | None]:
-        """Return these fields of the run's order; see runs/signed_orders.py."""
+        """Return these fields of the run's order; see runs/signed/orders.py."""
         texts: list[str | None] = self.redis.hmget(self.keys.run(run_id).order, fields)
         return texts
 

@@ -24,7 +24,7 @@ from coordination.runs.retrying.ended import read, refuse_again, restorable
 from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of, refuse_behind
 from coordination.runs.retrying.retry_run import submit_retry
 from coordination.runs.run_kinds import is_landing, is_of_checks, is_of_services, landings_of, start_again
-from coordination.runs.signed_orders import HEADER
+from coordination.runs.signed.orders import HEADER
 from coordination.runs.submission.begins import AT_BASE, Begins
 from coordination.runs.submission.conflicts import refuse_conflicts_of, refuse_runs_of
 from coordination.runs.submission.landed import Sets, bases, refuse_not_landed

@@ -33,7 +33,7 @@ from coordination.runs.views.timeline import timeline
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, OK
 from tests.integration.conftest import submitted
-from workers.history_service import HistoryService
+from workers.background.history_service import HistoryService
 
 NOW = datetime.now(UTC)
 ECOSYSTEM = """repos:

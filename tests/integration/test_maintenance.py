@@ -30,10 +30,10 @@ from tests.contracts.carrier import BAD, Harness
 from tests.integration.conftest import MakeWorker, submitted
 from tests.waiting import until
 from workers.app import Container
+from workers.background.history_service import HistoryService
+from workers.background.results_writer import ResultsWriter
 from workers.config import WorkerConfig
-from workers.history_service import HistoryService
 from workers.restricted import RestrictedContainer
-from workers.results_writer import ResultsWriter
 
 CHAIN = {"A": "r1", "B": ("r1", ["A"])}
 LEASE_TTL = timedelta(seconds=1)

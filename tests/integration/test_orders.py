@@ -144,7 +144,7 @@ def test_a_spec_that_cannot_be_read_fails_at_once_and_opens_no_circuit_breaker(
 
 
 def test_the_logs_of_todo_and_worker_name_who_ordered_it(site: Trusting, caplog: pytest.LogCaptureFixture):
-    caplog.set_level("INFO", logger="workers.order_check")
+    caplog.set_level("INFO", logger="workers.trust.order_check")
     site.sweep({"A": "r1"}, A={"action": "echo done"})
     site.deliver("A")
 

@@ -28,8 +28,8 @@ from coordination.runs.replies import Grant
 from coordination.runs.shared import chain_of_todo
 from coordination.runs.store import RunStore
 from coordination.trust.results import ResultRecord
-from workers.signed_results import SignedResults
 from workers.transfer.commits import PredecessorPaths
+from workers.trust.signed_results import SignedResults
 from workers.workspace.repository import branch_of
 
 KEPT = 16

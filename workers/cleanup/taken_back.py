@@ -20,7 +20,7 @@ from coordination.runs.replies import Grant
 from workers.landing.merging import merge
 from workers.landing.prepare import revert_commit
 from workers.landing.records import BaseBranch, Nothing, Prepared, Refused
-from workers.signed_results import SignedResults
+from workers.trust.signed_results import SignedResults
 from workers.workspace.branch_copy import BranchCopy
 from workers.workspace.lock import Superseded
 from workers.workspace.repository import common_dir_of, contains, has_commit

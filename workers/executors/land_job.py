@@ -19,7 +19,7 @@ from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from workers.executors.land_checks import CheckRuns
 from workers.outcome import AttemptOutcome, OutcomeKind
-from workers.signed_results import SignedResults
+from workers.trust.signed_results import SignedResults
 from workers.workspace.askpass import Access
 from workers.workspace.branch_copy import BranchCopy
 from workers.workspace.git import git

@@ -20,7 +20,7 @@ from coordination.locks import Lock, LockManager
 from coordination.locks.request import RESULT
 from coordination.runs.replies import Grant
 from coordination.trust.results import CachedRecord, digest
-from workers.signed_results import SignedResults
+from workers.trust.signed_results import SignedResults
 
 NO_WAIT = timedelta(0)
 TTL = timedelta(seconds=5)

@@ -14,7 +14,7 @@ from coordination.runs.replies import Reply
 from coordination.runs.retrying.ended import EndedRun
 from coordination.runs.retrying.named_checkpoints import FIELD
 from coordination.runs.retrying.retry_plan import RetryPlan
-from coordination.runs.signed_orders import operation_field
+from coordination.runs.signed.orders import operation_field
 from coordination.runs.store import RunStore
 from coordination.runs.submission.carry import Carry, read_carry
 from coordination.runs.submission.draft import HOST, Draft, descriptor, first_facts, new_run_id

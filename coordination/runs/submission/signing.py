@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from coordination.models import OnFailure
 from coordination.runs.brief import RunBrief, common_part, parts_of
-from coordination.runs.signed_orders import HEADER, PART, block_field, part_field
+from coordination.runs.signed.orders import HEADER, PART, block_field, part_field
 from coordination.runs.submission.draft import Draft
 from coordination.trust.break_glass import current_emergency
 from coordination.trust.envelope import seal

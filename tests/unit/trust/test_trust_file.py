@@ -14,7 +14,7 @@ import pytest
 from coordination.api.access import EcosystemAccess
 from coordination.errors import MissingRight, NotTrusted, TrustCause, Unsafe, UsageError
 from coordination.models import Signatures
-from coordination.runs.signed_orders import signatures_in_force
+from coordination.runs.signed.orders import signatures_in_force
 from coordination.settings import Settings
 from coordination.trust.break_glass import PAYLOAD_TYPE, declare_emergency, open_emergency
 from coordination.trust.envelope import seal

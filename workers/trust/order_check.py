@@ -20,14 +20,14 @@ from coordination.errors import CoordinationError, NotAllowed, Unreadable, Unsaf
 from coordination.runs.brief import RunBrief
 from coordination.runs.cleanup_jobs import CleanupJob
 from coordination.runs.replies import Grant
-from coordination.runs.signed_orders import SignedRun
-from coordination.runs.signed_outcome import confirm
-from coordination.runs.signed_undo import check_undo
+from coordination.runs.signed.orders import SignedRun
+from coordination.runs.signed.outcome import confirm
+from coordination.runs.signed.undo import check_undo
 from coordination.runs.store import RunStore
 from coordination.trust.envelope import open_envelope
 from coordination.trust.orders import OPERATION, OperationKind, foreign, read_operation
 from coordination.trust.rights import right_of
-from workers.worker_trust import WorkerTrust
+from workers.trust.worker_trust import WorkerTrust
 
 KEPT = 16
 """Runs whose verified order is kept: the ones used last."""

@@ -14,7 +14,7 @@ from itertools import islice
 from coordination.ecosystem.revision import RunOutcome
 from coordination.errors import NotAllowed, Unsafe
 from coordination.planner.gates import MILESTONE_REPO
-from coordination.runs.signed_orders import SignedRun
+from coordination.runs.signed.orders import SignedRun
 from coordination.trust.orders import foreign
 from coordination.trust.results import SUCCEEDED, worker_of
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from coordination.errors import NotTrusted, TrustCause
 from coordination.models import Verdict
 from coordination.runs.brief import TodoSpec
-from coordination.runs.signed_orders import SignedRun, operation_field
+from coordination.runs.signed.orders import SignedRun, operation_field
 from coordination.trust.orders import OperationKind
 
 KINDS = (OperationKind.ROLLBACK, OperationKind.RESTORE)

@@ -41,7 +41,7 @@ from coordination.trust.results import (
     seal_result,
 )
 from coordination.trust.trust_file import TrustFile
-from workers.worker_trust import WorkerKey, WorkerTrust
+from workers.trust.worker_trust import WorkerKey, WorkerTrust
 
 Report = Callable[[Grant, str], None]
 """Announces that something was refused because of its signature."""
