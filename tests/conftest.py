@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from compileall import compile_dir
 from contextlib import ExitStack
@@ -15,6 +17,7 @@ from hypothesis import settings
 
 import coordination
 import workers
+from coordination.backend.client import DRIVER
 from coordination.backend.embedded import EmbeddedServer
 from coordination.settings import Settings
 from tests import disks, ports
@@ -34,6 +37,18 @@ gc.disable()  # thousands of tests are collected, and nothing of them is garbage
 # A slow example is no failure: machines are shared.
 settings.register_profile("coord", deadline=None, max_examples=examples(100))
 settings.load_profile("coord")
+
+
+IN_MEMORY, LEAST_BYTES = Path("/dev/shm"), 4 << 30
+
+
+def pytest_configure() -> None:
+    """Keep the folders of tests in memory where there is room: tests of git then take a sixth less processor
+    time, and do not wait for the disk. TMPDIR or PYTEST_DEBUG_TEMPROOT select another place.
+    """
+    selected = os.environ.keys() & {"TMPDIR", "PYTEST_DEBUG_TEMPROOT"}
+    if not selected and IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free >= LEAST_BYTES:
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(IN_MEMORY)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -94,7 +109,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
 def redis_url(server: EmbeddedServer) -> str:
     """The session's server, emptied."""
     url = server.start()
-    with redis.Redis.from_url(url) as client:
+    with redis.Redis.from_url(url, driver_info=DRIVER) as client:
         client.flushall()
     return url
 

@@ -32,6 +32,17 @@ DAEMONS = {
     "coordination.operations.supervisor": "coordination.operations.supervisor",
 }
 """Programs that `python -m` starts → module with its `main`."""
+IMPORTED_LATE = (
+    "celery.app.control", "celery.app.events", "celery.app.log", "celery.events.receiver",
+    "celery.fixups.django", "celery.worker.autoscale", "celery.worker.components",
+    "celery.worker.consumer.delayed_delivery", "celery.worker.strategy", "coordination.api.authority",
+    "coordination.api.coord", "coordination.api.retrying", "coordination.api.runs",
+    "coordination.breakers.manager", "coordination.operations.quick_queries",
+    "coordination.runs.views.live", "coordination.tracker.completion",
+    "cryptography.hazmat.primitives.asymmetric.ed25519", "cryptography.hazmat.primitives.serialization",
+    "kombu.transport.memory", "workers.consumer", "workers.health",
+)  # fmt: skip
+"""Modules that most commands or workers import while they run: 0.06 s of the 0.26 s of a worker."""
 
 
 def serve(requests: socket.socket, callers: socket.socket) -> None:
@@ -99,11 +110,7 @@ def _import_all() -> None:
     for family in COMMANDS.values():
         for place, *_ in family.values():
             importlib.import_module(f"coordination.cli.{place.partition(':')[0]}")
-    keys = (
-        "cryptography.hazmat.primitives.asymmetric.ed25519",
-        "cryptography.hazmat.primitives.serialization",
-    )
-    for name in ("coordination.api.runs", "workers.consumer", *DAEMONS.values(), *keys):
+    for name in (*IMPORTED_LATE, *DAEMONS.values()):
         importlib.import_module(name)
     gc.freeze()
 

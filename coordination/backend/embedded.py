@@ -30,6 +30,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from coordination.backend.client import DRIVER
 from coordination.backend.daemon import Daemon, Record, alive, wait_until
 from coordination.environment import without_ours
 from coordination.errors import CoordinationError, Unreachable
@@ -184,7 +185,8 @@ class EmbeddedServer:
 
         Raises Unreachable if it runs but does not answer in time.
         """
-        client = redis.Redis.from_url(record.facts["url"], socket_timeout=2, retry=Retry(NoBackoff(), 0))
+        url, retry = record.facts["url"], Retry(NoBackoff(), 0)
+        client = redis.Redis.from_url(url, socket_timeout=2, retry=retry, driver_info=DRIVER)
         with contextlib.closing(client):
             deadline = time.monotonic() + ANSWER_TIMEOUT_S
             while alive(record):

@@ -23,6 +23,7 @@ from kombu.transport.redis import Transport
 from kombu.transport.virtual import QoS as Places
 
 from coordination.backend.address import hide_password
+from coordination.backend.client import DRIVER
 from coordination.broker.priority_transport import RankedChannel, RankedQoS
 
 NAME = "coord"
@@ -89,7 +90,7 @@ class TolerantChannel(RankedChannel):
         # another one.
         if self.connection is None or self.connection.client is None:
             raise redis.ConnectionError("this connection to Redis is closed")
-        return super()._connparams(*args, **options)  # type: ignore[no-untyped-call]
+        return super()._connparams(*args, **options) | {"driver_info": DRIVER}  # type: ignore[no-untyped-call]
 
 
 class TolerantConnection(Connection):

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from coordination.backend import library
-from coordination.backend.client import Profile, connect
+from coordination.backend.client import DRIVER, Profile, connect
 from coordination.backend.embedded import EmbeddedServer
 from coordination.locks import LockManager
 from coordination.runs.store import RunStore
@@ -36,7 +36,7 @@ def run(store: RunStore) -> Harness:
 
 @pytest.fixture
 def client(redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(redis_url, decode_responses=True) as made:
+    with redis.Redis.from_url(redis_url, decode_responses=True, driver_info=DRIVER) as made:
         yield made
 
 

@@ -13,7 +13,7 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, validate_call
+from pydantic import ConfigDict, Field, ValidationError, validate_call
 from pydantic_core import from_json
 
 from coordination.backend.keys import split_member
@@ -68,8 +68,9 @@ class StepHandlers:
             self.refuse_clash, self.say, self.leave, self.errands, self.answer,
             self.context_get, self.context_set, self.context_delete, self.context_list,
         )  # fmt: skip
+        validated = validate_call(config=ConfigDict(defer_build=True))  # each at its first request
         self._handlers: Mapping[str, Callable[..., Any]] = {
-            step.__name__: validate_call(step) for step in handlers
+            step.__name__: validated(step) for step in handlers
         }
 
     @property
