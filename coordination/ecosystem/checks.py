@@ -104,6 +104,7 @@ def undeclared_references(ecosystem: Ecosystem) -> Iterator[Diagnostic]:
         "repo": {r.name for r in ecosystem.repos},
         "resource": {r.name for r in ecosystem.resources},
         "plan": {p.id for p in coordination.plans},
+        "service": {s.name for s in coordination.services},
     }
     work = declared["plan"].union((i.id for i in coordination.issues), (t.id for t in coordination.todos))
     declared["todo, issue or plan"] = work.union(m.id for p in coordination.plans for m in p.milestones)
@@ -130,6 +131,27 @@ def secrets_in_env(ecosystem: Ecosystem) -> Iterator[Diagnostic]:
                     f"[{_as_name(name)}]",
                     show_value=False,
                 )
+
+
+def shared_ports(ecosystem: Ecosystem) -> Iterator[Diagnostic]:
+    """Yield services whose probes look at one port: on one host, the second cannot have it, and its probe
+    passes by the first.
+    """
+    first: dict[int, int] = {}
+    services = ecosystem.coordination.services
+    for i, service in enumerate(services):
+        port = service.probe.port
+        if port is None:
+            continue
+        if (other := first.setdefault(port, i)) != i:
+            kind = "tcp" if service.probe.tcp else "http"
+            yield Diagnostic(
+                location=("coordination", "services", i, "probe", kind),
+                message=f"looks at port {port}, as the probe of {services[other].name} does: one of them "
+                "can have it on one host",
+                see=("coordination", "services", other, "probe"),
+                show_value=False,
+            )
 
 
 def _as_name(variable: str) -> str:
@@ -159,6 +181,16 @@ def _references(ecosystem: Ecosystem) -> Iterator[tuple[Location, str, str]]:
     for i, waves in enumerate(coordination.waves):
         for name in waves.plans:
             yield ("coordination", "waves", i, "order"), "plan", name
+    yield from _references_of_services(coordination)
+
+
+def _references_of_services(coordination: Coordination) -> Iterator[tuple[Location, str, str]]:
+    for i, service in enumerate(coordination.services):
+        here: Location = ("coordination", "services", i)
+        yield (*here, "repo"), "repo", service.repo
+        yield from _each(here, "depends_on", service.depends_on, "service")
+    for i, check in enumerate(coordination.checks):
+        yield ("coordination", "checks", i, "repo"), "repo", check.repo
 
 
 def _references_of_todo(here: Location, todo: Todo) -> Iterator[tuple[Location, str, str]]:

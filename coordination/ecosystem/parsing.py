@@ -16,6 +16,7 @@ from coordination.ecosystem.checks import (
     belongs_to_other_tools,
     repeated_ids,
     secrets_in_env,
+    shared_ports,
     undeclared_references,
     unknown_parts,
 )
@@ -111,6 +112,7 @@ def parse(raw: bytes, path: Path) -> Draft:
                     *unknown_parts(source_map.data),
                     *undeclared_references(ecosystem),
                     *secrets_in_env(ecosystem),
+                    *shared_ports(ecosystem),
                 ]
             )
         )

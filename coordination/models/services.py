@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
 from coordination.models.values import Command, Count, Duration, Record, RelativePath, RepoName, Word
 
 ServiceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=50)]
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 
 
@@ -46,6 +48,18 @@ class Probe(Record):
     """A working service fails after so many failed tries in a row."""
     every: Duration = timedelta(seconds=2)
     """Time between two tries."""
+
+    @property
+    def port(self) -> int | None:
+        """Return the port of the service's host that it looks at; None for another kind of probe."""
+        if self.http is None:
+            return self.tcp
+        url = urlsplit(self.http.url)
+        try:
+            known = url.port or {"http": 80, "https": 443}[url.scheme]
+        except ValueError:  # no number
+            return None
+        return known if url.hostname in LOCAL_NAMES else None
 
     @model_validator(mode="after")
     def _has_one_kind(self) -> Self:

@@ -44,10 +44,11 @@ class ServicesOutcome(BaseModel):
     degraded: bool
     """Required services are up, others or checks are not."""
     started: tuple[str, ...]
+    """Started or restarted."""
     failed: tuple[str, ...]
     """Services and checks."""
     stopped: tuple[str, ...]
-    """Stopped again, because a required one failed."""
+    """Stopped as ordered; by a start: stopped again, because a required one failed."""
     skipped: tuple[str, ...]
     """Not begun, because what they depend on failed."""
     total_s: float
@@ -61,15 +62,18 @@ def outcome_of(transition: Transition, view: RunView, warnings: Iterable[str] = 
     details = tuple(_results(transition, view))
     services = [one for one in details if one.phase is not Phase.INTEGRATION]
     bad = [one for one in details if one.state is not TodoState.SUCCEEDED]
+    done = tuple(one.name for one in services if one.state is TodoState.SUCCEEDED)
+    stops = transition.step is ServiceStep.STOP
+    undone = tuple(one.name for one in bad if not one.why and one.state is TodoState.COMPENSATED)
     required_up = all(one.state is TodoState.SUCCEEDED for one in details if one.phase is Phase.CORE)
     return ServicesOutcome(
         step=transition.step,
         run=view.run_id,
         success=not bad,
-        degraded=bool(bad) and required_up and transition.step is not ServiceStep.STOP,
-        started=tuple(one.name for one in services if one.state is TodoState.SUCCEEDED),
+        degraded=bool(bad) and required_up and not stops,
+        started=() if stops else done,
         failed=tuple(one.name for one in bad if one.why and one.state not in UNTOUCHED),
-        stopped=tuple(one.name for one in bad if not one.why and one.state is TodoState.COMPENSATED),
+        stopped=done if stops else undone,
         skipped=tuple(one.name for one in bad if one.state in UNTOUCHED),
         total_s=round(view.duration_s or 0.0, 3),
         details=details,

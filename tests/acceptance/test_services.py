@@ -70,7 +70,9 @@ def test_all_start_once_in_order_and_stop(stage: Stage):
     again = stage.ok("service", "start", "front", "--json").json
     assert [one["pid"] for one in again["details"]] == pids[:2]
     assert stage.ok("service", "restart", "store", "--json").json["started"] == ["store", "front"]
-    assert stage.ok("service", "stop", "--json").json["success"]
+    stopped = stage.ok("service", "stop", "--json").json
+    assert (stopped["success"], stopped["started"]) == (True, [])
+    assert sorted(stopped["stopped"]) == ["front", "last", "store"]
     assert set(states(stage).values()) == {"stopped"}
     assert not any(look(pid) for pid in pids)
 

@@ -105,7 +105,7 @@ def _story(desk: Stage, machines: dict[str, Machine], right: int) -> None:
     )
     gone = rows_of(desk)["mail"]
     assert (gone["phase"], gone["state"]) == (None, "healthy")
-    assert desk.ok("service", "stop", "mail", "--json").json["started"] == ["mail"]
+    assert desk.ok("service", "stop", "mail", "--json").json["stopped"] == ["mail"]
 
     os.kill(right, signal.SIGKILL)
     away = until(lambda: (r := rows_of(desk, "web")["web"])["state"] == "unreachable" and r, 20)

@@ -264,3 +264,21 @@ def test_reading_leaves_garbage_collection_as_it_was():
         assert not gc.isenabled()
 
     assert gc.isenabled()
+
+
+def test_services_on_one_port_and_undeclared_names_of_services_are_warnings():
+    text = """
+repos: [{name: api}]
+coordination:
+  services:
+    - {name: a, repo: api, command: serve, probe: {tcp: 8080}}
+    - {name: b, repo: web, command: serve, depends_on: [c], probe: {http: {url: "http://localhost:8080/"}}}
+    - {name: d, repo: api, command: serve, probe: {http: {url: "http://example.org:8080/"}}}
+  checks: [{name: smoke, repo: other, command: "true"}]
+"""
+    warnings = read(text).warnings
+    (shared,) = [w for w in warnings if "port 8080, as the probe of a does" in w.message]
+    assert shared.line == 6
+    assert sorted((w.line, w.value) for w in warnings if w is not shared) == [
+        (6, "c"), (6, "web"), (8, "other"),
+    ]  # fmt: skip
