@@ -99,7 +99,7 @@ class Begun:
             )
             return next((line for line in whole if words in line), "")
 
-        return until(line, 30)
+        return until(line, 60)
 
     def done(self, timeout: float = 60) -> Done:
         return Done(self.wait(timeout), self.out, self.err)

@@ -47,29 +47,38 @@ class CiJob:
 
 def summary_of(report: QaReport) -> str:
     """Return the report as Markdown, bounded."""
-    lines = [
+    size, kept = 0, list[str]()
+    for line in _summary(report):
+        size += len(line.encode()) + 1
+        if size > LONGEST_SUMMARY:
+            kept += ["", "The rest is left out: see the log of the job."]
+            break
+        kept.append(line)
+    return "\n".join([*kept, ""])
+
+
+def _summary(report: QaReport) -> Iterator[str]:
+    yield from (
         f"### Quality checks: {report.verdict}",
         "",
         checks_in_words(report.totals),
         "",
         "| repository | check | verdict | tests | failed | seconds |",
         "|---|---|---|---|---|---|",
-    ]
+    )
     for check in report.checks:
         bad = None if check.failed is None else check.failed + (check.errors or 0)
         numbers = ("-" if number is None else f"{number:,}" for number in (check.total, bad))
         seconds = "-" if check.duration_s is None else f"{check.duration_s:.1f}"
         name = _code(check.check or check.todo)
-        lines.append(
-            f"| {_code(check.repo)} | {name} | {check.verdict} | {' | '.join(numbers)} | {seconds} |"
-        )
+        yield f"| {_code(check.repo)} | {name} | {check.verdict} | {' | '.join(numbers)} | {seconds} |"
     for check in _bad(report):
-        lines += ["", f"**{_code(check.repo)} {_code(check.check or check.todo)}**: {_code(check.why)}", ""]
-        lines += [f"- {_code(one.name)} {_code(one.message)}".rstrip() for one in check.failures]
-        lines += [f"- and {check.unnamed:,} more"] if check.unnamed else []
+        yield from ("", f"**{_code(check.repo)} {_code(check.check or check.todo)}**: {_code(check.why)}", "")
+        yield from (f"- {_code(one.name)} {_code(one.message)}".rstrip() for one in check.failures)
+        if check.unnamed:
+            yield f"- and {check.unnamed:,} more"
     if report.unchecked:
-        lines += ["", f"Without a check: {', '.join(map(_code, report.unchecked))}"]
-    return _bounded(lines)
+        yield from ("", f"Without a check: {', '.join(map(_code, report.unchecked))}")
 
 
 def annotations_of(report: QaReport, places: Mapping[str, str]) -> Iterator[str]:
@@ -111,13 +120,3 @@ def _escaped(words: str, *, field: bool = False) -> str:
 def _code(text: str) -> str:
     plain = shortened(spelled(" ".join(text.split())).replace("`", "'"), LONGEST_TEXT)
     return f"`{plain.replace('|', chr(92) + '|')}`" if plain else ""
-
-
-def _bounded(lines: list[str]) -> str:
-    size, kept = 0, list[str]()
-    for line in lines:
-        size += len(line.encode()) + 1
-        if size > LONGEST_SUMMARY:
-            return "\n".join([*kept, "", "The rest is left out: see the log of the job.", ""])
-        kept.append(line)
-    return "\n".join([*kept, ""])

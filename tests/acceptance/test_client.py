@@ -161,7 +161,7 @@ def waiting(client: Client) -> Iterator[None]:
     thread.start()
     yield
     client.close()
-    thread.join(5)
+    thread.join(30)
     assert not thread.is_alive()
     assert len(errors) == 1
     with pytest.raises(Closed):

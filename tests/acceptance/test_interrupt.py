@@ -161,7 +161,7 @@ def test_a_second_interruption_leaves_at_once(stage: Stage) -> None:
     sweep.says("cancelling")
 
     sweep.send_signal(signal.SIGINT)
-    ended = sweep.done(5)
+    ended = sweep.done(30)
 
     assert ended.code == 130
     assert "coord down" in ended.err

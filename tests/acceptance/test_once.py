@@ -12,13 +12,13 @@ import pytest
 
 from tests.stage import Stage
 
-LEVELS, WIDTH = 6, 20
+LEVELS, WIDTH = 5, 10
 ROOT = str(Path(__file__).parents[2])
 BOTH_ENDS = 'echo "start $COORD_TODO_ID" >> "$LEDGER"; echo "end $COORD_TODO_ID" >> "$LEDGER"'
 
 
 def predecessors() -> dict[str, list[str]]:
-    """120 todos; each comes after three of the level before, the first of them fixed so that levels are
+    """50 todos; each comes after three of the level before, the first of them fixed so that levels are
     levels.
     """
     draw = random.Random(6)
@@ -31,7 +31,7 @@ def predecessors() -> dict[str, list[str]]:
 
 
 @pytest.fixture
-def six_levels(stage: Stage) -> Stage:
+def levels(stage: Stage) -> Stage:
     stage.write(
         [
             {
@@ -59,22 +59,22 @@ def check_ledger(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["levels", "dataflow"])
-def test_promises_1_and_3_every_todo_starts_exactly_once_and_in_order(six_levels: Stage, strategy: str):
-    six_levels.ok("sweep", "PLAN-001", "--strategy", strategy)
+def test_promises_1_and_3_every_todo_starts_exactly_once_and_in_order(levels: Stage, strategy: str):
+    levels.ok("sweep", "PLAN-001", "--strategy", strategy)
 
-    check_ledger(six_levels)
+    check_ledger(levels)
 
 
 @pytest.mark.parametrize("strategy", ["levels", "dataflow"])
-def test_promise_3_the_same_with_every_message_delivered_twice(six_levels: Stage, strategy: str):
-    six_levels.redis()  # starts the server
-    url = f"unix://{six_levels.redis().connection_pool.connection_kwargs['path']}"
+def test_promise_3_the_same_with_every_message_delivered_twice(levels: Stage, strategy: str):
+    levels.redis()  # starts the server
+    url = f"unix://{levels.redis().connection_pool.connection_kwargs['path']}"
     program = (sys.executable, "-m", "tests.doubled")
     common = {"COORD_REDIS_URL": url, "PYTHONPATH": ROOT}
-    six_levels.begin("worker", "--all", "--state", str(six_levels.state), command=program, **common)
+    levels.begin("worker", "--all", "--state", str(levels.state), command=program, **common)
 
-    sweep = six_levels.begin("coord", "sweep", "PLAN-001", "--strategy", strategy, command=program, **common)
+    sweep = levels.begin("coord", "sweep", "PLAN-001", "--strategy", strategy, command=program, **common)
 
     assert sweep.wait(90) == 0, sweep.err
-    assert six_levels.redis().info("commandstats")["cmdstat_lpush"]["calls"] >= 2 * LEVELS * WIDTH
-    check_ledger(six_levels)
+    assert levels.redis().info("commandstats")["cmdstat_lpush"]["calls"] >= 2 * LEVELS * WIDTH
+    check_ledger(levels)

@@ -8,11 +8,13 @@ import re
 import subprocess
 from collections.abc import Callable
 from datetime import datetime
+from tempfile import TemporaryFile
+from typing import IO
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.stage import COORD, PLAN, Stage, plain
+from tests.stage import COORD, FORKS, PLAN, Stage, plain
 from tests.terminals import on_terminal, typing_on_terminal
 
 TODOS = [
@@ -75,16 +77,16 @@ def test_no_width_ends_in_a_traceback(stage: Stage, columns: int) -> None:
 @pytest.mark.parametrize("words", ["list-todos --json", "list-todos", "schema", "graph PLAN-001"])
 def test_a_reader_that_has_enough_ends_nothing_in_a_traceback(stage: Stage, words: str) -> None:
     reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
+    assert reader.stdin is not None
     reader.wait()
-    done = subprocess.run(
-        [COORD, *words.split()], cwd=stage.folder, env=plain(), stdout=reader.stdin, stderr=subprocess.PIPE,
-        timeout=60,
-        check=False,
-    )  # fmt: skip
-    reader.stdin.close()
+    with reader.stdin, TemporaryFile() as errors:
+        streams: dict[str, IO[bytes]] = {"stdout": reader.stdin, "stderr": errors}
+        FORKS.begin([str(COORD), *words.split()], cwd=stage.folder, env=plain(), **streams).wait(60)
+        errors.seek(0)
+        said = errors.read()
 
-    assert b"Traceback" not in done.stderr
-    assert b"coord has a fault" not in done.stderr
+    assert b"Traceback" not in said
+    assert b"coord has a fault" not in said
 
 
 def test_a_table_has_moments_in_the_readers_zone_and_json_in_utc(stage: Stage) -> None:

@@ -150,7 +150,7 @@ def test_an_attempt_ends_while_all_readers_wait_for_a_compute(scene: Scene, monk
 
         leaving = threading.Thread(target=of_a.__exit__, daemon=True)
         leaving.start()
-        leaving.join(5)
+        leaving.join(30)
 
         assert not leaving.is_alive()
         holder.sendall(b'{"value": "1"}\n')

@@ -220,7 +220,7 @@ def test_drains_that_are_killed_and_that_run_at_once_keep_and_count_each_event_o
     database, url = file.parent / "kept" / "history.db", address_of(store.redis)
     words = [sys.executable, "-c", DRAIN, url, store.keys.namespace, str(database), str(file)]
     written = 0
-    for _ in range(3):
+    for _ in range(2):
         drains = [subprocess.Popen(words, stdout=subprocess.PIPE) for _ in range(2)]
         for drain in drains:
             assert drain.stdout is not None

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordination.credentials.masking import MASK, Masker, forms
+from tests.examples import examples
 
 TOKEN = "ghp_16C7e42F292c6912E7710c838347Ae178B4a"
 ODD = 'pä/ss "w+rd\\&%'
@@ -51,6 +52,7 @@ def fed(masker: Masker, data: bytes, sizes: list[int]) -> bytes:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("secret", SECRETS, ids=["token", "odd", "short", "key"])
+@settings(max_examples=examples(45))
 @given(cuts=st.lists(st.integers(1, 30), max_size=40))
 def test_a_secret_is_masked_in_each_form_wherever_the_output_is_split(
     secret: str, form: str, cuts: list[int]
