@@ -1,4 +1,6 @@
-"""Texts of the program that name a command name one that exists, with options that it has."""
+"""Texts in the code: an error says what happened also where it is raised without a text; a text that names a
+command names one that exists, with options that it has.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +10,74 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import pytest
 
 import coordination
 import workers
 from coordination.cli.app import coord
+from coordination.errors import CoordinationError
 
-SOURCES = [path for part in (coordination, workers) for path in Path(part.__file__).parent.rglob("*.py")]
+SOURCES = [
+    path for package in (coordination, workers) for path in Path(package.__file__).parent.rglob("*.py")
+]
 VALUE = "VALUE"
 """Stands for what an f-string fills in."""
 COMMAND = re.compile(r"(?:^|[`:;,(] ?|or |then |say )coord ([a-z][a-z-]*[a-z](?: [^\s`;,()]+)*)(?![a-z-])")
 PROSE = {"has", "namespaces", "needs", "puts", "stores", "subscribers", "uses", "writes"}
 """Words that follow `coord` in a sentence."""
+
+
+@pytest.fixture(scope="module")
+def trees() -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text()) for path in SOURCES}
+
+
+@pytest.fixture(scope="module")
+def errors(trees: dict[Path, ast.Module]) -> dict[str, str]:
+    """Class → docstring, of every error of the tree."""
+    classes = [node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    found = {CoordinationError.__name__: CoordinationError.__doc__ or ""}
+    while True:
+        more = {
+            one.name: ast.get_docstring(one) or ""
+            for one in classes
+            if one.name not in found
+            and any(isinstance(base, ast.Name) and base.id in found for base in one.bases)
+        }
+        if not more:
+            return found
+        found |= more
+
+
+def raised_without_text(tree: ast.AST, errors: dict[str, str]) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise):
+            raised = node.exc
+            bare = (
+                raised.func
+                if isinstance(raised, ast.Call) and not raised.args and not raised.keywords
+                else raised
+            )
+            if isinstance(bare, ast.Name) and bare.id in errors:
+                yield f"line {node.lineno}: {bare.id}"
+
+
+def test_the_docstring_of_an_error_is_a_message_of_one_sentence(errors: dict[str, str]) -> None:
+    for name, words in errors.items():
+        assert words, name
+        assert "\n\n" not in words, name
+        assert words[0].isupper(), name
+        assert words.endswith("."), name
+        assert not words.startswith(("Raised", "Return", "Error", "Exception", "What", "Who")), name
+
+
+def test_no_error_is_raised_without_a_text_of_its_own(
+    trees: dict[Path, ast.Module], errors: dict[str, str]
+) -> None:
+    found = {str(path): list(raised_without_text(tree, errors)) for path, tree in trees.items()}
+
+    assert {path: lines for path, lines in found.items() if lines} == {}
+    assert str(CoordinationError()) == "The operation failed."
 
 
 def texts(tree: ast.Module) -> Iterator[str]:
@@ -55,11 +114,11 @@ def wrong(words: list[str]) -> str | None:
     return next((word for word in used if word.removesuffix(VALUE) not in known), None)
 
 
-def test_each_command_and_option_that_a_text_names_exists() -> None:
+def test_each_command_and_option_that_a_text_names_exists(trees: dict[Path, ast.Module]) -> None:
     found = {
         f"{path.name}: {match[0]}": wrong(match[1].split())
-        for path in SOURCES
-        for text in texts(ast.parse(path.read_text()))
+        for path, tree in trees.items()
+        for text in texts(tree)
         for match in COMMAND.finditer(text)
     }
 
