@@ -16,7 +16,8 @@ Each command's module is imported when the command is called.
 | `trust.py` | identity and trust file |
 | `events.py` `history.py` | events, listed and followed; the history of the file, trends |
 | `tracker/` | the records of the file: listed, shown, changed, checked |
-| `runs/` | runs: started, followed, controlled |
+| `runs/` `following/` | runs: started and controlled; followed to their end |
+| `landing/` | change sets: shown, checked, proposed, landed, reverted |
 | `processes/` | workers and servers |
 | `options/` `screen/` | options and output that several commands have |
 """

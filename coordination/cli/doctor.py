@@ -12,7 +12,7 @@ from rich_click import command
 from coordination.api import Facts, Finding, RunView, Severity, findings
 from coordination.api.machine import examine
 from coordination.cli.context import CliContext
-from coordination.cli.runs.summary import waits
+from coordination.cli.following.summary import waits
 from coordination.cli.screen.output import as_json_option, print_facts, print_json
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import print_table

@@ -17,8 +17,8 @@ from rich_click import command
 
 from coordination.api.machine import check, create_demo, file_schema, new_ecosystem_id, write_first_file
 from coordination.cli.context import CliContext, aloud
+from coordination.cli.landing.land import carry_out_landing, show_landing
 from coordination.cli.options.values import output_option
-from coordination.cli.runs.land import carry_out_landing, show_landing
 from coordination.cli.runs.sweep import carry_out
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.errors import CoordinationError, InvalidFile

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from coordination.cache.contexts import Cache
-from coordination.cli.runs.summary import line, state_text
+from coordination.cli.following.summary import line, state_text
 from coordination.runs.records import Result, Source, TodoState
 from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from coordination.backend.client import Profile, connect
-from coordination.cli.runs.summary import print_run
+from coordination.cli.following.summary import print_run
 from coordination.locks import LockManager, Owner
 from coordination.messages import MessageBus
 from coordination.models import OnFailure, Strategy

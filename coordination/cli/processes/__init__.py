@@ -3,6 +3,7 @@
 | module | commands |
 |---|---|
 | `machine.py` | `up`, `down`, `worker`, `keeper`, `flower`, `metrics` |
+| `services.py` | `service`: start, stop, restart, list and show the services of the file |
 | `gateway.py` `mcp.py` | `gateway`; `mcp` |
 | `dashboard.py` | `dashboard`, `open` |
 | `acl.py` | `acl`, `steps` |

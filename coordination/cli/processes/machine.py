@@ -22,8 +22,8 @@ from coordination.api import (
 )
 from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext, aloud, warn
+from coordination.cli.following.summary import INTERRUPTED
 from coordination.cli.options.filters import LOOPBACK, listen_option, parse
-from coordination.cli.runs.summary import INTERRUPTED
 from coordination.cli.screen.output import print_flower
 from coordination.errors import Conflict, CoordinationError, UsageError
 from coordination.models import ServiceStep
@@ -80,7 +80,7 @@ def up(call: CliContext, detach: bool, no_flower: bool, no_dashboard: bool, jobs
 
 def _start_services(call: CliContext) -> int:
     """Start the services of the file; return the exit code."""
-    from coordination.cli.runs.services import change
+    from coordination.cli.processes.services import change
 
     try:
         return change(call, ServiceStep.START)

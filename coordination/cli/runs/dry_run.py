@@ -10,7 +10,7 @@ import click
 
 from coordination.api import DryRun, Step, too_large_words
 from coordination.cli.context import warn
-from coordination.cli.runs.summary import BLOCKED
+from coordination.cli.following.summary import BLOCKED
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import print_table

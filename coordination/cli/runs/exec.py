@@ -11,10 +11,10 @@ from rich_click import command
 
 from coordination.api import RunView, TodoState
 from coordination.cli.context import CliContext
+from coordination.cli.following.follow import start_and_follow, write_back
+from coordination.cli.following.summary import NOTHING, format_work
 from coordination.cli.options.filters import selects_repos
 from coordination.cli.options.values import more_than_zero
-from coordination.cli.runs.summary import NOTHING, format_work
-from coordination.cli.runs.sweep import see_through, write_back
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.terminal import spelled
 
@@ -69,7 +69,7 @@ def exec_(
             click.echo(spelled(str(one)), err=True)
         return run
 
-    return see_through(call, start, detach=False, as_json=as_json, ending=_print_outputs)
+    return start_and_follow(call, start, detach=False, as_json=as_json, ending=_print_outputs)
 
 
 def _print_outputs(

@@ -11,8 +11,8 @@ from rich_click import command
 from coordination.api import RunStatus
 from coordination.cli.completion import run_ids
 from coordination.cli.context import CliContext
+from coordination.cli.following.summary import print_run
 from coordination.cli.options.values import output_file, size
-from coordination.cli.runs.summary import print_run
 from coordination.cli.screen.output import as_json_option
 
 

@@ -14,10 +14,10 @@ from rich_click import command
 from coordination.api import LAST, RunStatus, RunView, levels_of
 from coordination.cli.completion import run_ids, todo_ids
 from coordination.cli.context import CliContext
+from coordination.cli.following.summary import format_counts, print_head, print_todos, print_unwritten
+from coordination.cli.landing.waves import as_markdown, print_waves
 from coordination.cli.options.filters import by_name, by_word
 from coordination.cli.options.values import moment
-from coordination.cli.runs.summary import format_counts, print_head, print_todos, print_unwritten
-from coordination.cli.runs.waves import as_markdown, print_waves
 from coordination.cli.screen.blocks import status_cell
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged
@@ -100,7 +100,7 @@ def show_run(
     """Show RUN (an id, its beginning or end, or `last`): progress; state, tries, duration and reason of every
     todo.
     """
-    from coordination.cli.runs.advice import print_advice
+    from coordination.cli.following.advice import print_advice
 
     found = call.coord.runs.get(run)
     view = found.with_signatures(found.view())
@@ -117,7 +117,7 @@ def show_run(
 
 
 def _print(view: RunView, *, by_level: bool, by_wave: bool) -> None:
-    from coordination.cli.runs.progress_text import print_levels, progress_lines
+    from coordination.cli.following.progress_text import print_levels, progress_lines
 
     print_head(view, bound=True)
     if view.signed_by:
@@ -152,9 +152,9 @@ def _draw(run: Run, path: Path) -> None:
 @click.pass_obj
 def watch(call: CliContext, run: str, as_json: bool) -> int:
     """Follow RUN until it ends, from any terminal or machine; exit as `sweep` does."""
-    from coordination.cli.runs.live_progress import Following
-    from coordination.cli.runs.summary import exit_code
-    from coordination.cli.runs.sweep import conclude
+    from coordination.cli.following.follow import conclude
+    from coordination.cli.following.live_progress import Following
+    from coordination.cli.following.summary import exit_code
 
     found = call.coord.runs.get(run)
     view = Following(
@@ -193,7 +193,7 @@ def logs(call: CliContext, run: str, todo: str | None, follow: bool, raw: bool) 
 @click.pass_obj
 def sync(call: CliContext, run: str, as_json: bool) -> None:
     """Write the results of RUN into the file: status, actual hours, date; for undone todos, too."""
-    from coordination.cli.runs.sweep import write_back
+    from coordination.cli.following.follow import write_back
 
     found = call.coord.runs.get(run)
     run_id, written = found.id, write_back(call, found, always=True)

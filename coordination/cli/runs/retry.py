@@ -12,12 +12,12 @@ from rich_click import RichGroup, command
 from coordination.api import NamedCheckpoint, RunStatus
 from coordination.cli.completion import run_ids, todo_ids
 from coordination.cli.context import CliContext, aloud
+from coordination.cli.following.follow import start_and_follow, write_back
+from coordination.cli.following.live_progress import Following
+from coordination.cli.following.summary import BLOCKED, SOME_FAILED, format_work, print_end
 from coordination.cli.options.prompts import confirm, yes_option
 from coordination.cli.options.values import choice
 from coordination.cli.runs.inspection import the_run
-from coordination.cli.runs.live_progress import Following
-from coordination.cli.runs.summary import BLOCKED, SOME_FAILED, format_work, print_end
-from coordination.cli.runs.sweep import see_through, write_back
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import print_none, print_table
 from coordination.cli.times import format_time
@@ -95,7 +95,7 @@ def _execute(
         _print_started(run.id, left, call.coord.runs.workplaces(left.repos, run.max_parallel()))
         return run
 
-    return see_through(call, begin, detach=detach, as_json=as_json)
+    return start_and_follow(call, begin, detach=detach, as_json=as_json)
 
 
 def _print_nothing(left: RetryPlan, *, as_json: bool) -> int:

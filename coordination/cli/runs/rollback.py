@@ -11,10 +11,10 @@ from rich_click import command
 from coordination.api import RollbackPreview, RunStatus, RunView
 from coordination.cli.completion import todo_ids
 from coordination.cli.context import CliContext, aloud
+from coordination.cli.following.follow import start_and_follow, write_back
+from coordination.cli.following.summary import SOME_FAILED, print_run
 from coordination.cli.options.prompts import confirm, yes_option
 from coordination.cli.runs.inspection import the_run
-from coordination.cli.runs.summary import SOME_FAILED, print_run
-from coordination.cli.runs.sweep import see_through, write_back
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.errors import UsageError
 from coordination.terminal import spelled
@@ -74,7 +74,7 @@ def rollback(
         return found
 
     since = found.last_event()
-    return see_through(call, begin, detach=detach, as_json=as_json, since=since, code=_code)
+    return start_and_follow(call, begin, detach=detach, as_json=as_json, since=since, code=_code)
 
 
 def _check(accepted: tuple[str, ...], reason: str | None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from coordination.cli.runs.sweep import _interruption_held_back
+from coordination.cli.following.follow import _interruption_held_back
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from coordination.cli.runs.summary import (
+from coordination.cli.following.summary import (
     Reminders,
     Wait,
     format_counts,

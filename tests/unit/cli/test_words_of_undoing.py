@@ -9,9 +9,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from coordination.cli.following.advice import advice, failures
+from coordination.cli.following.summary import exit_code, line, print_run, waits
 from coordination.cli.runs import rollback
-from coordination.cli.runs.advice import advice, failures
-from coordination.cli.runs.summary import exit_code, line, print_run, waits
 from coordination.errors import UsageError
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView, WaitReason
 from coordination.runs.rollback import RollbackPreview

@@ -13,8 +13,8 @@ from rich_click import command
 from coordination.api import ChangeView, CheckVerdict, ConflictState
 from coordination.cli.completion import branch_names, change_sets, plan_ids, repo_names
 from coordination.cli.context import CliContext, aloud
+from coordination.cli.following.summary import BLOCKED, SOME_FAILED
 from coordination.cli.options.prompts import confirm, yes_option
-from coordination.cli.runs.summary import BLOCKED, SOME_FAILED
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import Cell, Column, plain, print_none, print_table

@@ -27,8 +27,8 @@ from rich.progress import (
 from rich.text import Text
 
 from coordination.api import BEGINNING, IN_HAND, NO_ROOM, RunEvent, RunStatus, RunView, TodoState
-from coordination.cli.runs.progress_text import brief
-from coordination.cli.runs.summary import (
+from coordination.cli.following.progress_text import brief
+from coordination.cli.following.summary import (
     Reminders,
     Wait,
     format_wait,

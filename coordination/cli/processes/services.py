@@ -12,9 +12,9 @@ from coordination.api import Phase, ServiceView
 from coordination.api.services import LOG_LINES
 from coordination.cli.completion import service_names
 from coordination.cli.context import CliContext, warn
+from coordination.cli.following.follow import start_and_follow
+from coordination.cli.following.summary import SOME_FAILED
 from coordination.cli.options.values import choice
-from coordination.cli.runs.summary import SOME_FAILED
-from coordination.cli.runs.sweep import see_through
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Column, print_none, print_table
 from coordination.models import ServiceStep
@@ -152,7 +152,7 @@ def change(
     def end(_call: CliContext, _run: Run, view: RunView, **_: object) -> None:
         _print_outcome(services.outcome(prepared, view), as_json=as_json)
 
-    return see_through(
+    return start_and_follow(
         call, start, detach=False, as_json=False, ending=end,
         code=lambda view: _exit_code(services.outcome(prepared, view)),
     )  # fmt: skip

@@ -12,10 +12,10 @@ from rich_click import command
 from coordination.api import LandOptions
 from coordination.cli.completion import landable, plan_ids, repo_names
 from coordination.cli.context import CliContext, aloud
+from coordination.cli.following.follow import start_and_follow
+from coordination.cli.following.summary import SOME_FAILED
 from coordination.cli.options.prompts import confirm, yes_option
 from coordination.cli.options.values import choice
-from coordination.cli.runs.summary import SOME_FAILED
-from coordination.cli.runs.sweep import see_through
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_table
 from coordination.cli.times import how_long
@@ -150,7 +150,7 @@ def carry_out_landing(
         click.echo(f"run {run.id} {what} in {repos}: {listed(prepared.landing.names)}", err=True)
         return run
 
-    return see_through(call, start, detach=detach, as_json=as_json)
+    return start_and_follow(call, start, detach=detach, as_json=as_json)
 
 
 def _print_preview(call: CliContext, prepared: PreparedLanding, *, as_json: bool) -> int:

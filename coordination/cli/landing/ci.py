@@ -15,9 +15,9 @@ from rich_click import command
 from coordination.api import CheckVerdict, CiJob, QaReport, annotations_of, summary_of, write_junit
 from coordination.cli.completion import plan_ids, repo_names
 from coordination.cli.context import CliContext
-from coordination.cli.runs.qa import junit_option, print_report
-from coordination.cli.runs.summary import SOME_FAILED
-from coordination.cli.runs.sweep import see_through
+from coordination.cli.following.follow import start_and_follow
+from coordination.cli.following.summary import SOME_FAILED
+from coordination.cli.landing.qa import junit_option, print_report
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.errors import UsageError
 from coordination.text import counted, listed
@@ -73,7 +73,9 @@ def ci(call: CliContext, plan: str | None, repos: tuple[str, ...], junit: Path |
         code[0] = 0 if report.verdict is CheckVerdict.GREEN else SOME_FAILED
 
     with _no_commands(job):
-        done = see_through(call, start, detach=False, as_json=as_json, ending=end, code=lambda _: code[0])
+        done = start_and_follow(
+            call, start, detach=False, as_json=as_json, ending=end, code=lambda _: code[0]
+        )
     if job.github:
         for report in reports:
             _print_annotations(report, call.coord.document)

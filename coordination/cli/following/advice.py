@@ -11,7 +11,7 @@ import click
 
 from coordination.api import RunStatus, RunView, TodoState, TodoView, is_landing, start_again
 from coordination.cli.context import aloud
-from coordination.cli.runs.summary import elsewhere, format_wait, waits
+from coordination.cli.following.summary import elsewhere, format_wait, waits
 from coordination.terminal import spelled
 from coordination.text import counted, listed
 

@@ -22,8 +22,8 @@ from coordination.api import (
 )
 from coordination.cli.completion import change_sets, plan_ids, repo_names
 from coordination.cli.context import CliContext, aloud
+from coordination.cli.landing.changes import some_repos
 from coordination.cli.options.prompts import confirm, yes_option
-from coordination.cli.runs.changes import some_repos
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Cell, Column, plain, print_none, print_table
 from coordination.errors import CoordinationError, NotFound, UsageError

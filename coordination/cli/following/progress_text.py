@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from coordination.api import NoEta, Progress, RunView, TodoView, WaitReason, levels_of
-from coordination.cli.runs.summary import cells_of, state_cell
+from coordination.cli.following.summary import cells_of, state_cell
 from coordination.cli.screen.tables import plain, print_table
 from coordination.cli.times import format_time, how_long, with_local_times
 from coordination.text import counted, listed

@@ -12,9 +12,9 @@ from rich_click import command
 from coordination.api import LAST, CheckOptions, CheckVerdict, checks_in_words, write_junit
 from coordination.cli.completion import plan_ids, repo_names, run_ids
 from coordination.cli.context import CliContext
-from coordination.cli.runs.land import detach_option
-from coordination.cli.runs.summary import SOME_FAILED
-from coordination.cli.runs.sweep import see_through
+from coordination.cli.following.follow import start_and_follow
+from coordination.cli.following.summary import SOME_FAILED
+from coordination.cli.landing.land import detach_option
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_none, print_table
 from coordination.models import CheckKind
@@ -104,7 +104,7 @@ def qa(
         report = checks.report(run.id).model_copy(update={"unchecked": ready.unchecked})
         code[0] = _show(report, junit, as_json=as_json)
 
-    return see_through(call, start, detach=detach, as_json=as_json, ending=end, code=lambda _: code[0])
+    return start_and_follow(call, start, detach=detach, as_json=as_json, ending=end, code=lambda _: code[0])
 
 
 @command()
