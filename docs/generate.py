@@ -77,7 +77,8 @@ OTHER_VARIABLES = {
 
 
 def commands() -> str:
-    from coordination.cli.app import COMMANDS, coord
+    from coordination.cli.app import coord
+    from coordination.cli.command_table import COMMANDS
 
     root = click.Context(coord, info_name="coord", **coord.context_settings)
     lines = [

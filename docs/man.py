@@ -26,7 +26,8 @@ LAST_SECTIONS = {
 
 def page() -> str:
     """Return the page in the macros of man(7)."""
-    from coordination.cli.app import COMMANDS, coord
+    from coordination.cli.app import coord
+    from coordination.cli.command_table import COMMANDS
 
     root = click.Context(coord, info_name="coord", **coord.context_settings)
     return "\n".join([*_head(coord, root), *_commands(COMMANDS, coord, root), *_end()]) + "\n"

@@ -105,7 +105,7 @@ def _forget(sockets: Sequence[socket.socket], answers: Mapping[int, int]) -> Non
 
 
 def _import_all() -> None:
-    from coordination.cli.app import COMMANDS
+    from coordination.cli.command_table import COMMANDS
 
     for family in COMMANDS.values():
         for place, *_ in family.values():

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from coordination import models
-from coordination.cli.app import COMMANDS
+from coordination.cli.command_table import COMMANDS
 from coordination.cli.groups import Entry, entries
 from coordination.settings import Settings
 from docs.generate import PAGES

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from coordination.cli.app import COMMANDS, coord
+from coordination.cli.app import coord
+from coordination.cli.command_table import COMMANDS
 from docs import man
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from coordination.cli.app import COMMANDS, EVERYDAY, coord
+from coordination.cli.app import coord
+from coordination.cli.command_table import COMMANDS, EVERYDAY
 from coordination.cli.groups import CommandTable, entries
 from tests.stage import Done
 
