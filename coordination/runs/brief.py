@@ -96,6 +96,10 @@ class RunBrief(BaseModel):
     """Repository → the run whose work there is partly executed again: its commits beyond `carried_tips` are
     not used.
     """
+    published: dict[str, str] = {}
+    """Repository → the commit of its pull request behind which `carried_tips` was set back: the run begins
+    with the inverse of what lies between.
+    """
     redone: dict[str, str] = {}
     """Todo → the run whose result of it, and those before it, count no more: it is executed again."""
     by_hand: tuple[str, ...] = ()
@@ -148,13 +152,16 @@ class BriefPart(BaseModel):
     branch: str | None = None
     """The branch of the change set."""
     set_back: str | None = None
+    published: str | None = None
 
 
 def common_part(brief: RunBrief) -> RunBrief:
     """Return the brief without what it says of single todos and repositories."""
     empty: dict[str, str] = {}
-    names = ("predecessors", "repo_of", "origins", "carried_tips", "set_back", "branch_of_set", "criteria")
-    return brief.model_copy(update=dict.fromkeys(names, empty))
+    of_repos = ("origins", "carried_tips", "set_back", "published", "branch_of_set")
+    return brief.model_copy(
+        update=dict.fromkeys(("predecessors", "repo_of", "criteria", *of_repos), empty),
+    )
 
 
 def parts_of(brief: RunBrief) -> Iterator[BriefPart]:
@@ -166,6 +173,7 @@ def parts_of(brief: RunBrief) -> Iterator[BriefPart]:
             tip=brief.carried_tips.get(repo),
             branch=brief.branch_of_set.get(repo),
             set_back=brief.set_back.get(repo),
+            published=brief.published.get(repo),
         )
 
 

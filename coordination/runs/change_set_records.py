@@ -125,6 +125,8 @@ class RepoChange(BaseModel):
     checks: tuple[RecordedCheck, ...] = ()
     landed: Landed | None = None
     request: RequestRef | None = None
+    behind: str = ""
+    """The run that set the tip back behind commits of the pull request; the next run adds their inverse."""
     writer: str = ""
     """The run that may write it now."""
     signed: str = ""
@@ -146,6 +148,9 @@ class ChangeSet(BaseModel):
     """Todo → the run that has its result."""
     writers: Mapping[str, str] = {}
     """Repository → the run that may write it now."""
+    set_back: Mapping[str, str] = {}
+    """Repository → the commit that its pull request shows, where the tip was set back behind it, or is gone.
+    """
 
     @property
     def writer(self) -> str:
@@ -226,13 +231,18 @@ def parse_change_set(change_set: str, raw: Mapping[str, str]) -> ChangeSet | Non
             for name, found in facts.items()
             if "tip" in found
         }
+        set_back = {
+            name: RequestRef.model_validate_json(found["request"]).head
+            for name, found in facts.items()
+            if found.get("behind") and "request" in found
+        }
     except (ValidationError, KeyError) as error:
         raise Unreadable(
             f"change set {change_set!r} cannot be read: {error}",
             f"look at it in Redis; or build it anew from its branches: coord adopt {change_set}",
         ) from error
     writers = {name: found["writer"] for name, found in facts.items() if found.get("writer")}
-    return ChangeSet(id=change_set, repos=repos, source=source, writers=writers)
+    return ChangeSet(id=change_set, repos=repos, source=source, writers=writers, set_back=set_back)
 
 
 def _repo_change(repo: str, facts: Mapping[str, str], todos: Iterable[str]) -> RepoChange:
@@ -246,7 +256,10 @@ def _repo_change(repo: str, facts: Mapping[str, str], todos: Iterable[str]) -> R
             "checks": tuple(_checks(facts.get("checks", ""))),
             "landed": Landed.model_validate_json(facts["landed"]) if "landed" in facts else None,
             "request": RequestRef.model_validate_json(facts["request"]) if "request" in facts else None,
-            **{name: facts.get(name, "") for name in ("branch", "base", "tip", "host", "run", "writer")},
+            **{
+                name: facts.get(name, "")
+                for name in ("branch", "base", "tip", "host", "run", "writer", "behind")
+            },
             **numbers,
         }
     )

@@ -9,7 +9,7 @@ signed results and bundles.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -99,6 +99,22 @@ class ChangeSets:
         found: str | None = self._redis.hget(self._store.keys.run(run).meta, f"{INVERSE}{repo}")
         return found or ""
 
+    def parts_of(
+        self, run: str, todos: Sequence[str], takes_up: Collection[str]
+    ) -> tuple[tuple[str, str], ...]:
+        """Return the commits between which each of these todos of a run has worked, the newest first.
+        `takes_up`: the runs that it retries; results of others are not its own.
+        """
+        names = [f"{todo} {fact}" for todo in todos for fact in ("fence", "began", "commit", "run")]
+        found = self._redis.hmget(self._keys.run(run).facts, names) if names else []
+        parts = [
+            (int(fence), began, commit)
+            for fence, began, commit, of in zip(*(found[i::4] for i in range(4)), strict=True)
+            if fence and fence.isdecimal() and began and commit and began != commit
+            if (of or run) in (run, *takes_up)
+        ]
+        return tuple((began, commit) for _, began, commit in sorted(parts, reverse=True))
+
     def note_landed(self, grant: Grant, change_set: str, repo: str, landed: Landed) -> bool:
         """Record that the changes of a repository have landed. Return False if another attempt holds the todo
         by now. Raises NotFound.
@@ -140,6 +156,7 @@ class ChangeSets:
                 todos_before = [f"{TODO} {todo}" for todo in known.todos]
                 pipeline.hdel(key, f"landed {repo}", f"request {repo}", *todos_before)
             pipeline.hset(key, mapping={f"{fact} {repo}": value for fact, value in facts.items()})
+            pipeline.hdel(key, f"behind {repo}")  # a person states what the branch is
             for todo, run in todos.items():
                 pipeline.hset(key, f"{TODO} {todo}", f"{run} {repo}")
             if commits:
@@ -208,7 +225,7 @@ def _not_found(change_set: str, repo: str) -> NotFound:
 
 _FACTS = (
     *("branch", "base", "tip", "host", "run", "runs", "commits", "files", "added", "removed", "landed"),
-    *("result", "checks", "request"),
+    *("result", "checks", "request", "behind"),
 )
 
 

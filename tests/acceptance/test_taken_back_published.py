@@ -9,6 +9,7 @@ from tests.stage import PLAN, Stage, git
 
 MAKE = {"id": "MAKE", "repo": "lib", "action": "echo made > made; rm README"}
 MORE = {"id": "MORE", "repo": "lib", "action": "test -e made && echo more > more", "blocked_by": ["MAKE"]}
+DONE = MAKE | {"status": "completed"}
 
 
 def read(stage: Stage) -> ChangeSet:
@@ -61,3 +62,54 @@ def test_published_work_gets_an_inverse_commit_and_later_work_is_set_back(stage:
     publish(stage)
     stage.ok("rollback", "last", "--yes")
     assert set(git(lib, "ls-tree", "--name-only", f"coord/{PLAN}").split()) == {"README", "theirs"}
+
+
+def test_published_work_that_is_done_again_gets_an_inverse_commit(stage: Stage):
+    lib, branch = stage.repo("lib"), f"coord/{PLAN}"
+    stage.write([MAKE, MORE], repos={"lib": {}})
+    stage.up()
+    assert stage.sweep().code == 0
+    pushed = publish(stage)
+
+    stage.write([MAKE | {"action": "false"}, MORE], repos={"lib": {}})
+    assert stage.coord("retry", "last", "--from", "MAKE").code == 3
+    assert read(stage).set_back == {"lib": pushed}
+    assert read(stage).repos["lib"].tip == git(lib, "rev-parse", "main")
+    assert git(lib, "rev-parse", branch) == pushed, "nothing that people have seen goes back"
+
+    stage.write([MAKE, MORE], repos={"lib": {}})
+    assert stage.sweep().code == 0
+    first, *_ = git(lib, "rev-list", "--reverse", f"{pushed}..{branch}").split()
+    assert git(lib, "rev-parse", f"{first}^") == pushed
+    assert git(lib, "ls-tree", "--name-only", first).split() == ["README"], "the inverse comes first"
+    assert read(stage).repos["lib"].tip == git(lib, "rev-parse", branch)
+    assert read(stage).set_back == {}
+
+    stage.write([DONE, MORE | {"action": "test -e made && echo again > more"}], repos={"lib": {}})
+    assert stage.sweep().code == 0
+    pushed = publish(stage)
+    assert stage.coord("retry", "last", "--from", "MAKE").code == 0, "its result was carried over"
+    assert git(lib, "merge-base", pushed, branch) == pushed
+    assert git(lib, "show", f"{branch}:more") == "again"
+
+
+def test_a_rollback_takes_out_the_work_of_todos_and_leaves_the_commits_of_people(stage: Stage):
+    lib = stage.repo("lib")
+    stage.write([MAKE], repos={"lib": {}})
+    stage.up()
+    assert stage.sweep().code == 0
+    git(lib, "checkout", "-q", f"coord/{PLAN}")
+    (lib / "mine").write_text("x\n")
+    git(lib, "add", "--all")
+    git(lib, "commit", "-qm", "mine")
+    git(lib, "checkout", "-q", "main")
+    stage.write([DONE, MORE], repos={"lib": {}})
+    later = stage.sweep()
+    assert later.code == 0, later.out + later.err
+
+    stage.ok("rollback", "last", "--yes")
+    branch = f"coord/{PLAN}"
+    assert git(lib, "ls-tree", "--name-only", branch).split() == ["made", "mine"], "MORE is out, mine stays"
+    assert read(stage).repos["lib"].tip == git(lib, "rev-parse", branch)
+    assert stage.sweep().states == {"MAKE": "succeeded", "MORE": "succeeded"}
+    assert git(lib, "ls-tree", "--name-only", branch).split() == ["made", "mine", "more"]

@@ -91,5 +91,6 @@ class AttemptEnvironment:
             tip=brief.carried_tips.get(repo),
             change_set=brief.change_set if branch else "",
             branch=branch,
+            published=brief.published.get(repo, "") if branch else "",
             base=self.base if branch else None,
         )

@@ -185,7 +185,7 @@ class AutoCleanup:
         brief = self._store.brief(run)
         found = self._change_sets.read(brief.change_set) if brief.change_set else None
         for repo, branch in brief.branch_of_set.items():
-            if repo not in self._places or (found and repo in found.writers):
+            if repo not in self._places or (found and (repo in found.writers or repo in found.set_back)):
                 continue
             checkout = self._places[repo]
             copy = BranchCopy(checkout=checkout, common_dir=common_dir_of(repo, checkout), branch=branch)

@@ -1,27 +1,30 @@
 """Take a run out of its change set in one repository, when the last of its todos there is undone.
 
 The branch of the change set goes back to where it was before the run. Where a pull request has commits of the
-run, the branch gets an inverse commit instead: people may have built on it. That commit is recorded as the
-tip, and the end of the rollback (lua/run/_changes.lua) leaves it there.
+run, or it has taken along commits of people, the branch gets an inverse commit instead, of the work of the
+todos only. That commit is recorded as the tip, and the end of the rollback (lua/run/_changes.lua) leaves it
+there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from coordination.errors import GitRefused
 from coordination.runs.brief import RunBrief
-from coordination.runs.change_set_records import RepoChange
+from coordination.runs.change_set_records import RepoChange, discarded_ref
 from coordination.runs.change_sets import ChangeSets
 from coordination.runs.replies import Grant
-from workers.landing.merging import merge
+from coordination.text import counted
+from workers.landing.merging import merge, merge_from
 from workers.landing.prepare import revert_commit
 from workers.landing.records import BaseBranch, Nothing, Prepared, Refused
 from workers.trust.signed_results import SignedResults
 from workers.workspace.branch_copy import BranchCopy
+from workers.workspace.git import git
 from workers.workspace.lock import Superseded
 from workers.workspace.repository import common_dir_of, contains, has_commit
 
@@ -50,19 +53,34 @@ class TakeBack:
         before = self._ask(lambda: sets.tip_before(grant.run_id, repo))
         found = self._ask(lambda: sets.read(brief.change_set))
         change = found.repos.get(repo) if found else None
-        if change is None or not _is_published(grant, brief, change, before, checkout):
+        if change is None:
             return copy.follow(before)
         if self._ask(lambda: sets.inverse_of(grant.run_id, repo)) == change.tip:
             return copy.follow(change.tip)
-        return copy.follow(self._inverse(grant, brief, change, before))
+        todos = [todo for todo, place in brief.repo_of.items() if place == repo]
+        parts = self._ask(lambda: sets.parts_of(grant.run_id, todos, brief.carried_from))
+        work = _Work(checkout=checkout, tip=change.tip, since=tuple(filter(None, (before, change.base))))
+        is_published = _is_published(grant, brief, change, before, checkout)
+        theirs = work.of_people(parts)
+        if not theirs and not is_published:
+            return copy.follow(before)
+        at = BaseBranch(repo=repo, path=checkout, branch=branch)
+        message = _message(grant.run_id, brief.change_set)
+        if theirs:
+            made = work.without(at, parts, message)
+        else:
+            made = _without_run(at, change, before, grant.tip or change.tip, message)
+        if isinstance(made, Refused) and not is_published:
+            kept = discarded_ref(branch, change.tip)
+            git("update-ref", kept, change.tip, cwd=checkout)
+            stays, count = copy.follow(before), counted(len(theirs), "commit")
+            words = f"{count} of people cannot stay without the run ({made.words}): kept as {kept}"
+            return f"{words}; {stays}" if stays else words
+        return copy.follow(self._record(grant, brief.change_set, change, made))
 
-    def _inverse(self, grant: Grant, brief: RunBrief, change: RepoChange, before: str) -> str:
-        """Add the inverse of the run to the change set; return its new tip."""
-        name, repo = brief.change_set, grant.spec.repo.name
-        at = BaseBranch(repo=repo, path=self.checkouts[repo], branch=change.branch)
-        subject = f"Take back run {grant.run_id} of {name}"
-        message = f"{subject}\n\nCoord-Plan: {name}\nCoord-Reverts-Run: {grant.run_id}\n"
-        made = self._without_run(at, change, before, grant.tip or change.tip, message)
+    def _record(self, grant: Grant, name: str, change: RepoChange, made: Prepared | Nothing | Refused) -> str:
+        """Record the inverse as the tip of the change set; return it."""
+        repo = change.repo
         if isinstance(made, Refused):
             hint = f"take it out by hand on {change.branch}, then: coord adopt {name} {repo} {change.branch}"
             raise GitRefused(made.words, hint)
@@ -74,21 +92,68 @@ class TakeBack:
             raise Superseded("another attempt undoes the todo, or has undone it", "")
         return tip
 
-    @staticmethod
-    def _without_run(
-        at: BaseBranch, change: RepoChange, before: str, left: str, message: str
-    ) -> Prepared | Nothing | Refused:
-        """Return the commit on the tip that takes out all between `before`, with the base branch as it was
-        merged last, and the commit at which the run left the repository.
-        """
-        began = merge(at, before or change.base, change.base)
-        if isinstance(began, Refused):
-            return began
-        return revert_commit(at, base=change.tip, landed=left, before=began.tree, message=message)
-
     def _ask(self, ask: Callable[[], T]) -> T:
         answer: T = self.until_answered(ask)  # type: ignore[assignment]
         return answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """The commits of a run, and of those that it takes up, in one repository."""
+
+    checkout: Path
+    tip: str
+    since: Sequence[str]
+    """The tip before them, and the commit of the base branch that was merged in last."""
+
+    def of_people(self, parts: Sequence[tuple[str, str]]) -> list[str]:
+        """Return the commits that neither a todo of these parts nor coord has made. Raises GitRefused."""
+        excluded = [f"^{commit}" for commit in self.since]
+        shown = "--format=%H %(trailers:key=Coord-Run,valueonly,separator=%x20)"
+        lines = git("log", shown, self.tip, *excluded, cwd=self.checkout).splitlines()
+        nameless = [commit for commit, _, run in (line.partition(" ") for line in lines) if not run.strip()]
+        if not nameless:
+            return []
+        made = set[str]()
+        for began, commit in parts:
+            if has_commit(self.checkout, began) and has_commit(self.checkout, commit):
+                made.update(git("rev-list", f"{began}..{commit}", cwd=self.checkout).split())
+        return [commit for commit in nameless if commit not in made]
+
+    def without(
+        self, at: BaseBranch, parts: Sequence[tuple[str, str]], message: str
+    ) -> Prepared | Nothing | Refused:
+        """Return the commit on the tip that takes out these parts, the newest first, and nothing else."""
+        joined: list[tuple[str, str]] = []
+        for began, commit in parts:
+            if joined and joined[-1][0] == commit:
+                began, commit = began, joined.pop()[1]
+            joined.append((began, commit))
+        tree = self.tip
+        for began, commit in joined:
+            merged = merge_from(at, commit, tree, began)
+            if isinstance(merged, Refused):
+                return merged
+            tree = merged.tree
+        # all of it at once: the difference between the tip and this tree
+        return revert_commit(at, base=self.tip, landed=self.tip, before=tree, message=message)
+
+
+def _without_run(
+    at: BaseBranch, change: RepoChange, before: str, left: str, message: str
+) -> Prepared | Nothing | Refused:
+    """Return the commit on the tip that takes out all between `before`, with the base branch as it was merged
+    last, and the commit at which the run left the repository.
+    """
+    began = merge(at, before or change.base, change.base)
+    if isinstance(began, Refused):
+        return began
+    return revert_commit(at, base=change.tip, landed=left, before=began.tree, message=message)
+
+
+def _message(run: str, change_set: str) -> str:
+    subject = f"Take back run {run} of {change_set}"
+    return f"{subject}\n\nCoord-Plan: {change_set}\nCoord-Run: {run}\nCoord-Reverts-Run: {run}\n"
 
 
 def _is_published(grant: Grant, brief: RunBrief, change: RepoChange, before: str, checkout: Path) -> bool:

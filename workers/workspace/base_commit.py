@@ -9,6 +9,8 @@
 3. Commits of a person on top, on the branch of the change set (`branch_copy.py`). A branch of that name that
    lacks the work of the change set is refused.
 4. New commits of the base branch: merged in, without a checkout; `git merge-tree` is from 2.38 on.
+5. Where the tip was set back behind a commit that people have seen: a commit on top of that one which takes
+   out all that it has beyond the others.
 
 The first attempt chooses, and records the commit (worktree.py): every attempt begins at the same one.
 """
@@ -20,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.errors import GitRefused
+from coordination.text import counted
 from workers.workspace.branch_copy import BranchCopy
 from workers.workspace.commit import DURABLE, identity, signing
 from workers.workspace.git import ask, git
@@ -56,6 +59,8 @@ class Carried:
     """The id of the change set; empty for a run without one."""
     branch: str = ""
     """The branch of the change set."""
+    published: str = ""
+    """A commit that people have seen, and whose work beyond `tip` was taken back."""
     base: Callable[[], RunBase] | None = None
     """Looks the base branch up at the remote; None: the base is the local branch."""
 
@@ -96,6 +101,8 @@ class MergeContext:
     """The branch of the change set."""
     base: str = ""
     """The commit of the base branch; empty: of the local branch."""
+    published: str = ""
+    """A commit that people have seen, and that the run must build on."""
 
     def last_here(self, runs: Sequence[str]) -> str:
         """Return the first of these runs that has a branch in the repository; if none has, the first."""
@@ -131,6 +138,12 @@ class MergeContext:
             if status[0] in "AR" or (status[0] != "C" and file not in amended):
                 found.append(file)
         return found
+
+    def of_people(self, since: str, tip: str) -> list[str]:
+        """Return the commits in `since..tip` that no todo has made, as far as their trailers tell."""
+        shown = "--format=%H %(trailers:key=Coord-Run,valueonly,separator=%x20)"
+        lines = git("log", "--no-merges", shown, f"{since}..{tip}", cwd=self.checkout).splitlines()
+        return [commit for commit, _, run in (line.partition(" ") for line in lines) if not run.strip()]
 
     def commit(self, tree: str, parents: Sequence[str], subject: str) -> str:
         options = [word for parent in parents for word in ("-p", parent)]
@@ -177,6 +190,20 @@ def begin(merge_context: MergeContext, earlier: Earlier) -> BaseCommit:
 
     Raises Unmergeable, or GitRefused if the earlier run's branch was replaced.
     """
+    found, seen = _begin(merge_context, earlier), merge_context.published
+    if not seen or merge_context.contains(seen, found.commit):
+        return found
+    count = git("rev-list", "--count", "--no-merges", f"{found.commit}..{seen}", cwd=merge_context.checkout)
+    parents = (seen,) if merge_context.contains(found.commit, seen) else (seen, found.commit)
+    subject = f"Take back what {merge_context.change_set or merge_context.run_id} does again"
+    commit = merge_context.commit(f"{found.commit}^{{tree}}", parents, subject)
+    words = f"{found.words}, behind the inverse of {counted(int(count), 'commit')} of the pull request"
+    if theirs := merge_context.of_people(found.commit, seen):
+        words += f"; not made by todos: {', '.join(one[:12] for one in theirs[:FILES_SHOWN])}"
+    return BaseCommit(commit=commit, mended=True, words=words)
+
+
+def _begin(merge_context: MergeContext, earlier: Earlier) -> BaseCommit:
     start, words = _go_on_from(merge_context, earlier)
     main = merge_context.base or tip(merge_context.repo, merge_context.checkout, merge_context.branch)
     if merge_context.copy is not None:

@@ -18,7 +18,7 @@ from workers.workspace.git import git_dir_of
 from workers.workspace.git_sessions import GitSessions
 from workers.workspace.git_worktree import GitWorktree
 from workers.workspace.lock import WorkspaceLock
-from workers.workspace.repository import is_commit, tip
+from workers.workspace.repository import has_commit, is_commit, tip
 
 BASE = "base"
 BASE_BRANCH = "base-branch"
@@ -100,6 +100,7 @@ class RunStart:
             change_set=carried.change_set,
             copy=self.copy,
             base=conflict.base if conflict else self._base_branch(carried),
+            published=self._published(carried),
         )
         if conflict and conflict.is_resolved_on(merge_context, self._folder.branch):
             (self._records / "mended").touch(mode=0o600)
@@ -120,6 +121,16 @@ class RunStart:
         self.begun = "\n".join((*self._told, *words, *self._mended_copy(carried)))
         return found.commit
 
+    def _published(self, carried: Carried) -> str:
+        """Return the commit of the pull request that the run must build on; empty without one."""
+        if not carried.published:
+            return ""
+        if not is_commit(carried.published) or not has_commit(self._checkout, carried.published):
+            seen = carried.published[:40]
+            self._told += (f"begins without {seen!r}, which its pull request shows: it is not in this clone",)
+            return ""
+        return carried.published
+
     def _base_branch(self, carried: Carried) -> str:
         """Return the commit of the base branch, and keep it; empty in a run that begins at the local one."""
         if not carried.change_set and carried.base is None:
@@ -136,7 +147,7 @@ class RunStart:
         """Bring the branch of the change set to its tip, where the last run could not; return a line where
         that is not possible.
         """
-        if self.copy is None or not carried.tip:
+        if self.copy is None or not carried.tip or carried.published:
             return []
         heads = self.copy.read()
         if heads.is_moved or heads.head == carried.tip:

@@ -34,7 +34,7 @@ from coordination.changes.requests.records import (
 )
 from coordination.changes.requests.rules import PlannedRequests, RepoRequest, request_name
 from coordination.environment import actor
-from coordination.errors import CoordinationError
+from coordination.errors import Conflict, CoordinationError
 from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.forge import Forge
 from coordination.forges.models import (
@@ -91,6 +91,11 @@ def look_at_all(planned: PlannedRequests, access: ForgeAccess) -> tuple[Looked, 
 
 def look_at(one: RepoRequest, access: ForgeAccess) -> Looked:
     """Return a repository as it is. Raises where nothing may be proposed."""
+    if one.change.behind:
+        raise Conflict(
+            f"run {one.change.behind} has set the work in {one.repo.name} back behind what its request shows",
+            "the next run adds the inverse of it: coord sweep PLAN; then try again",
+        )
     forge = access.forge(one.repo.name, one.address)
     _refuse_repository(forge.repository())
     found = forge.find(one.change.forge_branch)

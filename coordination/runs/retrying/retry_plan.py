@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cached_property
 
 from coordination.errors import Conflict, NotFound, PlanRefused
 from coordination.models import Ecosystem, Plan, Repo, Todo, TodoStatus
@@ -86,8 +87,33 @@ class RetryPlan:
             takes_up=takes_up,
             before={**writes.before, **before},
             signed=signed,
+            taken_back=self.taken_back,
         )
         return replace(self, writes=writes)
+
+    @property
+    def taken_back(self) -> frozenset[str]:
+        """Return the repositories in which it begins before commits of the ended run."""
+        return self.set_back.repos | {self.ended.repo_of(todo) for todo in self.lost}
+
+    @cached_property
+    def levels(self) -> Sequence[Sequence[str]]:
+        """Return the todos by level: those of the ended run, unless it has none for a todo whose result it
+        carried over from the change set.
+        """
+        ended = self.ended
+        levels = [ended.levels[str(level)].split() for level in range(int(ended.meta["levels"]))]
+        if not levels or self.again.keys() <= {todo for level in levels for todo in level}:
+            return levels
+        depth = dict[str, int]()
+        for todo in self.again:
+            before = (depth[one] + 1 for one in ended.brief.predecessors.get(todo, ()) if one in depth)
+            depth[todo] = max(before, default=0)
+        return [[todo for todo in depth if depth[todo] == level] for level in sorted({*depth.values()})]
+
+    @cached_property
+    def level_of(self) -> Mapping[str, int]:
+        return {todo: number for number, level in enumerate(self.levels) for todo in level}
 
     @property
     def carried(self) -> tuple[str, ...]:
@@ -202,8 +228,7 @@ def refuse_behind(left: RetryPlan) -> None:
     over that the change set no longer has.
     """
     _refuse_discarded(left)
-    taken_back = left.set_back.repos | {left.ended.repo_of(todo) for todo in left.lost}
-    for repo in sorted(taken_back):
+    for repo in sorted(left.taken_back):
         if later := left.later.get(repo) or _built_between(left, repo):
             run = left.ended.run_id
             raise Conflict(

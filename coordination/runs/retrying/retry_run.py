@@ -51,13 +51,14 @@ def submit_retry(
     carry = read_carry(store, left.writes.found, left.done_since, since)
     brief = _brief(draft.run_id, left, carry, settings, file)
     meta = _meta(brief, left, carry) | {
+        "levels": len(left.levels),
         "on_failure": policy,
         "max_parallel": max_parallel or int(left.ended.meta["max_parallel"]),
         "breakers": Policy.of(settings).words(left.unbroken),
         **({"file": file} if file else {}),
     }
     draft.meta(meta)
-    draft.levels(left.ended.levels[str(level)].split() for level in range(int(left.ended.meta["levels"])))
+    draft.levels(left.levels)
     for todo in left.ended.state:
         _write(draft, left, carry, todo)
     draft.set(draft.keys.tips, left.tips)
@@ -102,7 +103,7 @@ def _meta(brief: RunBrief, left: RetryPlan, carry: Carry) -> dict[str, str | int
     old = left.ended
     kept = {
         name: old.meta[name]
-        for name in ("plan_id", "strategy", "levels", "two_persons", "timeout_ms")
+        for name in ("plan_id", "strategy", "two_persons", "timeout_ms")
         if name in old.meta
     }
     kept |= {name: value for name, value in old.meta.items() if name.startswith(FIELD)}
@@ -131,7 +132,7 @@ def _write(draft: Draft, left: RetryPlan, carry: Carry, todo: str) -> None:
             {**first_facts(left.again[todo].todo, facts.get("expected", "")), **_begun(old, todo)},
         )
         place, spec = (
-            descriptor(left.again[todo], before.order, before.level),
+            descriptor(left.again[todo], before.order, left.level_of.get(todo, before.level)),
             left.again[todo].after(_before(left, todo)).model_dump_json(exclude_defaults=True),
         )
     elif todo in carry.facts:

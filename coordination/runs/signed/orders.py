@@ -171,6 +171,7 @@ class SignedRun:
                 "branch_of_set": {part.repo: part.branch for part in parts if part.branch},
                 "carried_tips": {part.repo: part.tip for part in parts if part.tip},
                 "set_back": {part.repo: part.set_back for part in parts if part.set_back},
+                "published": {part.repo: part.published for part in parts if part.published},
             }
         )
 

@@ -6,7 +6,7 @@ run writes one of them, and with `moved` if a tip is no longer the one from whic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from coordination.errors import Conflict
@@ -40,6 +40,8 @@ class Writes:
     """Repository → the tip before the run and those that it retries."""
     signed: Mapping[str, str] = field(default_factory=dict)
     """Repository → the signed result that states the tip of `before`."""
+    taken_back: Collection[str] = ()
+    """The repositories in which the run begins before commits of the change set."""
 
     @property
     def change_set(self) -> str:
@@ -79,12 +81,15 @@ class Writes:
         built_on = tuple(run for run in self.runs if run not in brief.carried_from)
         last = next(iter((*brief.carried_from, *built_on)), "")
         again = dict.fromkeys(self.redoes, last) if last else {}
+        requests = {name: one.request for name, one in self.found.open.items() if name in self.taken_back}
+        published = {repo: ref.head for repo, ref in requests.items() if ref} | dict(self.found.set_back)
         return brief.model_copy(
             update={
                 "change_set": self.found.id if self.repos or built_on else "",
                 "branch_of_set": {repo: self.branch(repo) for repo in self.repos},
                 "built_on": built_on,
                 "carried_tips": dict(tips),
+                "published": {repo: head for repo, head in published.items() if repo in self.repos},
                 "redone": brief.redone | again,
             }
         )

@@ -9,6 +9,9 @@
 -- takes back with itself); `before.<repo>` (the tip before the run, and before those that it takes up);
 -- `redoes` (todos whose result it replaces); `inverse.<repo>` (the tip that takes it out of a published
 -- branch). Field `before <repo>` of its signed results belongs to the tip before.
+--
+-- Fact `behind` of a repository: its tip was set back behind commits of its pull request. The next run adds
+-- their inverse (workers/workspace/base_commit.py), and its first settle ends the state.
 
 local change_set = {}
 
@@ -33,6 +36,11 @@ do
     local fields = {}
     for i, fact in ipairs(FACTS) do fields[i] = fact .. ' ' .. repo end
     call('HDEL', key, unpack(fields))
+  end
+
+  -- Note that the tip goes back while a pull request shows it.
+  local function note_set_back(key, repo)
+    if call('HEXISTS', key, 'request ' .. repo) == 1 then call('HSET', key, 'behind ' .. repo, run) end
   end
 
   -- Forget the results for which `is_gone(run, repo)` holds.
@@ -64,6 +72,7 @@ do
       call('HSETNX', key, 'branch ' .. repo, expected[i + 1])
       local tip = call('HGET', tips, repo)
       if before ~= '' and tip ~= before then -- a retry that takes results back
+        note_set_back(key, repo)
         if tip then
           local signed = call('HGET', results, 'tip ' .. repo) or ''
           call('HSET', key, 'tip ' .. repo, tip, 'result ' .. repo, signed)
@@ -97,7 +106,9 @@ do
       if writer == run then
         call('HDEL', key, 'writer ' .. repo)
         if not tip then
-          call('HDEL', key, 'branch ' .. repo, 'request ' .. repo)
+          if call('HEXISTS', key, 'behind ' .. repo) == 0 then
+            call('HDEL', key, 'branch ' .. repo, 'request ' .. repo)
+          end
           call('UNLINK', head .. KEY.adopted .. repo .. ':' .. memo.change_set)
         end
       end
@@ -116,10 +127,11 @@ do
   function change_set.move(repo, tip, began, signed, figures)
     local key = key_of()
     if not key then return end
-    local had, landed, of, base =
-      unpack(call('HMGET', key, 'tip ' .. repo, 'landed ' .. repo, 'runs ' .. repo, 'base ' .. repo))
+    local had, landed, of, base, behind = unpack(call('HMGET', key, 'tip ' .. repo, 'landed ' .. repo,
+      'runs ' .. repo, 'base ' .. repo, 'behind ' .. repo))
     if landed then had = false end
-    if tip == (had or began) then return end -- nothing that could land has changed
+    if tip == (had or began) and not behind then return end -- nothing that could land has changed
+    call('HDEL', key, 'behind ' .. repo)
     if landed then -- a new beginning
       forget(key, repo)
       call('HDEL', key, 'request ' .. repo)
@@ -191,6 +203,7 @@ do
           end
         end
         local base, host = unpack(call('HMGET', key, 'base ' .. repo, 'host ' .. repo))
+        note_set_back(key, repo)
         forget(key, repo)
         if before and last then
           local signed = call('HGET', results, 'before ' .. repo) or ''
