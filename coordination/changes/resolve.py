@@ -72,7 +72,7 @@ def find_conflict(
     connection: Connection, change: RepoChange, plan: str, repo: Repo, checkout: Path | None, state: Path
 ) -> Resolution:
     """Return where the conflict is resolved, and how far that is. Changes nothing. `state`: the folder of
-    worktrees on this machine.
+    worktrees on this machine. Raises GitRefused where git cannot tell.
     """
     run, live = _waiting_run(connection, change, plan)
     host = (connection.redis.hget(connection.keys.run(run).meta, f"{HOST}{repo.name}") if run else "") or (
@@ -88,7 +88,11 @@ def find_conflict(
     if kept is not None and (base := _left_to_a_person(state, run, repo.name)) and (kept / ".git").exists():
         of_run = {"branch": f"{PREFIX}{run}", "run": run, "live": live, "base": base}
         return _looked_at(found.model_copy(update=of_run), kept)
-    found = found.model_copy(update={"base": base_tip(checkout, repo.branch, remote=bool(repo.url))})
+    base = base_tip(checkout, repo.branch, remote=bool(repo.url))
+    if not base:
+        hint = f"create it, or correct `branch` of {repo.name} in the file"
+        raise GitRefused(f"{checkout} has no branch {repo.branch}", hint)
+    found = found.model_copy(update={"base": base})
     own = state / FOLDER / change.branch.removeprefix(PREFIX) / repo.name
     if (own / ".git").exists():
         return _looked_at(found, own)
@@ -167,6 +171,11 @@ def _left_to_a_person(state: Path, run: str, repo: str) -> str:
 
 
 def _would_conflict(checkout: Path, base: str, tip: str) -> tuple[str, ...]:
-    """Return the files with which the base branch does not merge."""
-    done = ask_git(checkout, *MERGE, tip, base, codes=(0, 1)) if base and tip else ""
+    """Return the files with which the base branch does not merge. Raises GitRefused."""
+    done = ask_git(checkout, *MERGE, tip, base, codes=(0, 1))
+    if not done:  # else it is the tree of the merge, at least
+        raise GitRefused(
+            f"git cannot merge {base[:12]} into {tip[:12]} in {checkout}",
+            f"see why: git -C {checkout} merge-tree --write-tree {tip} {base}; it needs git 2.38",
+        )
     return tuple(filter(None, done.split("\0")[1:]))

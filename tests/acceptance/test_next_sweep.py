@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import yaml
+
 from coordination.runs.change_set_records import ChangeSet
 from coordination.runs.change_sets import ChangeSets
 from coordination.runs.store import RunStore
@@ -52,3 +54,24 @@ def test_a_second_sweep_builds_on_the_results_of_the_first(stage: Stage):
     assert git(lib, "diff", "--name-only", "main", found.repos["lib"].tip).split() == ["next", "version"]
     assert found.repos["lib"].runs == (first, second)
     assert set(found.todos) == {"LIB", "NEXT", "APP"}
+
+    document = yaml.safe_load(stage.file.read_text())
+    by_itself = {"task": "t", "repo": "lib", "action": "test -e next && echo 4 > more", "env": {}}
+    document["coordination"]["todos"].append(
+        {**by_itself, "id": "MORE", "plan": PLAN, "blocked_by": ["NEXT"]}
+    )
+    document["coordination"]["todos"].append(
+        {**by_itself, "id": "ALONE", "action": "test ! -e next && echo 5 > 5"}
+    )
+    stage.file.write_text(yaml.safe_dump(document))
+    assert stage.ok("execute", "MORE", "--json").json["plan_id"] == PLAN
+    assert set(changes(stage).repos["lib"].todos) == {"LIB", "NEXT", "MORE"}
+    assert git(lib, "ls-tree", "--name-only", f"coord/{PLAN}").split() == [
+        "README",
+        "more",
+        "next",
+        "version",
+    ]
+    stage.ok("execute", "ALONE")
+    assert git(lib, "diff", "--name-only", "main", "coord/ALONE").split() == ["5"]
+    assert changes(stage, "ALONE").todos == ("ALONE",)

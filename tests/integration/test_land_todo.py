@@ -4,6 +4,7 @@ goes on from what is true. Real git, at a bare remote and in a checkout.
 
 from __future__ import annotations
 
+import resource
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,19 @@ def test_local_changes_are_refused_before_a_landing_and_waited_for_in_it_until_p
     assert place.land().kind is OutcomeKind.REFUSED
     assert (place.checkout / "README").read_text() == "in the middle\n"
     assert not place.has_work
+
+
+def test_a_disk_that_takes_nothing_is_waited_for_until_patience_ends(place: Direct):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+        assert place.land().kind is OutcomeKind.HINDERED
+        place.now += timedelta(minutes=61)
+        refused = place.land()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (refused.kind, place.has_work) == (OutcomeKind.REFUSED, False)
+    assert "land_patience" in refused.why
 
 
 def test_a_record_that_somebody_made_up_reverts_nothing(place: Direct):

@@ -136,3 +136,13 @@ def test_a_live_run_meets_the_conflict_itself(coord, store: RunStore, lib: Path)
     with pytest.raises(Conflict, match="R1"):
         coord.changes.resolve("P", "lib")
     assert len(git("worktree", "list", cwd=lib).splitlines()) == 1
+
+
+def test_a_merge_that_git_cannot_try_is_not_free_of_conflicts(coord, lib, store: RunStore):
+    git("branch", "--quiet", "--move", "main", "trunk", cwd=lib)
+    with pytest.raises(GitRefused, match="no branch main"):
+        coord.changes.resolve("P", "lib")
+    git("branch", "--quiet", "--move", "trunk", "main", cwd=lib)
+    store.redis.hset(store.keys.changes("P"), "tip lib", "f" * 40)
+    with pytest.raises(GitRefused, match="cannot merge"):
+        coord.changes.resolve("P", "lib")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,6 +19,7 @@ from workers.landing.prepare import landing_message, prepare
 from workers.landing.records import BaseBranch, BaseTip, Method, Nothing, Prepared, Reason, Refused
 from workers.landing.remote import look
 from workers.outcome import AttemptOutcome, OutcomeKind
+from workers.process.trouble import GitInterrupted
 
 BY_PEOPLE = "people"
 """The method of a landing that coord found done."""
@@ -61,18 +62,18 @@ class LandAttempt:
 
     @contextmanager
     def _base(self) -> Iterator[BaseBranch]:
-        repo = self._job.repo
-        if self._via is Via.LOCAL:
-            yield BaseBranch(repo=repo.name, path=self._job.checkout, branch=repo.branch)
-            return
-        with self._job.access() as variables:
-            yield BaseBranch(
-                repo=repo.name,
-                path=self._job.checkout,
-                branch=repo.branch,
-                url=repo.url or "",
-                variables=variables,
-            )
+        repo, is_remote = self._job.repo, self._via is not Via.LOCAL
+        try:
+            with self._job.access() if is_remote else nullcontext({}) as variables:
+                yield BaseBranch(
+                    repo=repo.name,
+                    path=self._job.checkout,
+                    branch=repo.branch,
+                    url=(repo.url or "") if is_remote else "",
+                    variables=variables,
+                )
+        except GitInterrupted as trouble:  # of this machine, such as a full disk
+            raise self._waits(trouble.message, Reason.UNKNOWN) from trouble
 
     def _reached(self) -> AbstractContextManager[BaseBranch]:
         """Yield the base branch, with what this way of landing needs to change it."""

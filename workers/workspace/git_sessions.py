@@ -30,8 +30,10 @@ ANSWER_BYTES = 65536
 NET_CHANGE = ("diff-tree", "--no-ext-diff", "--no-textconv", "--no-renames", "--shortstat")
 COMPARE = (*NET_CHANGE, "--always", "--stdin")
 MOVE = ("update-ref", "--stdin")
-QUICK = ("core.fsync=none",)
-"""Settings for references that are mended: syncing two of them takes longer than all else."""
+QUICK = ("core.fsync=none", "core.filesRefLockTimeout=3000")
+"""Settings for references that are mended: syncing two of them takes longer than all else. Another git, of a
+person, may hold the lock file of one for a moment: on a machine under load for longer than git's 100 ms.
+"""
 
 
 class GitSessions:
