@@ -126,8 +126,10 @@ class Authority:
         for touched in {_repos_of(event) for event in events}:
             self.check("edit", touched or None)
 
-    def allowed(self, operations: Iterable[str]) -> set[str]:
-        """Return those of the operations that the user of this process may do in at least one repository."""
+    def allowed(self, operations: Iterable[str], repo: str | None = None) -> set[str]:
+        """Return those of the operations that the user of this process may do in a repository; without one,
+        in at least one repository.
+        """
         try:
             known = self.known()
         except CoordinationError:
@@ -135,6 +137,9 @@ class Authority:
         if known is None:
             return set(operations)
         emergency = known.emergency is not None
+        if repo is not None:
+            missing = known.principal.missing
+            return {one for one in operations if not missing(right_of(one), {repo}, emergency=emergency)}
         rights = frozenset().union(*(grant.rights(emergency=emergency) for grant in known.principal.grants))
         return {operation for operation in operations if right_of(operation) in rights}
 

@@ -277,6 +277,13 @@ def draw(graph: PlanGraph, form: str, paint: Callable[[str, str], str] | None = 
     return texts[form](graph)
 
 
+def draw_repositories(ecosystem: Ecosystem) -> str:
+    """Return the repositories of a file and their dependencies as an SVG file."""
+    from coordination.charts import repositories
+
+    return repositories.svg(ecosystem)
+
+
 def as_data(graph: PlanGraph, drawn: PlanGraph | None = None) -> Any:
     """Return the graph as plain values for JSON. `drawn`: the graph with its finished todos."""
     from coordination.charts.plan_data import plan_data

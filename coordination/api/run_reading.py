@@ -22,6 +22,7 @@ from coordination.text import did_you_mean
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
+    from coordination.changes.diff import RepoDiff
     from coordination.runs.views.progress_reader import ProgressReader
 
 
@@ -129,6 +130,22 @@ class RunReading:
 
         with self._reached() as connection:
             return pictures.graph(connection.store, self.id, tasks)
+
+    def todo_diff(self, todo: TodoView, plan: str) -> RepoDiff | None:
+        """Return the difference that a todo of the run made by itself; None where it committed nothing.
+
+        Raises GitRefused where this machine does not have its commit.
+        """
+        from coordination.changes.diff import RepoDiff, diff_of_commit
+
+        with self._reached() as connection:
+            began, commit = connection.reader.commits_of(self.id, todo)
+        if not began or not commit or began == commit:
+            return None
+        document = self._access.document
+        places = {repo.name: document.repo_path(repo) for repo in document.ecosystem.repos}
+        known = RepoDiff(plan=plan, repo=todo.repo, branch="", base=began, tip=commit, host=todo.host)
+        return diff_of_commit(known, places.get(todo.repo))
 
     def document(self, *, to_import: bool) -> Iterator[str]:
         """Yield all that Redis keeps of the run, as the pieces of a JSON document.

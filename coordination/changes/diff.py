@@ -65,18 +65,32 @@ def diff_of(plan: str, change: RepoChange, checkout: Path | None, branch: str, *
     base = change.base or ask_git(checkout, "merge-base", change.tip, f"refs/heads/{branch}")
     if not has_commit(checkout, base):
         raise _elsewhere(plan, change, checkout)
-    text, cut = ("", False) if stat else _text(checkout, base, change.tip, change.repo)
-    return RepoDiff(
-        plan=plan,
-        repo=change.repo,
-        branch=change.branch,
-        base=base,
-        tip=change.tip,
-        host=change.host,
-        files=tuple(_files(checkout, base, change.tip)),
-        diff=None if stat else text,
-        cut=cut,
+    known = RepoDiff(
+        plan=plan, repo=change.repo, branch=change.branch, base=base, tip=change.tip, host=change.host
     )
+    return _compared(known, checkout, stat=stat)
+
+
+def diff_of_commit(known: RepoDiff, checkout: Path | None) -> RepoDiff:
+    """Return a record of two commits with the difference between them.
+
+    Raises GitRefused where this machine does not have them.
+    """
+    if checkout is None or not (has_commit(checkout, known.base) and has_commit(checkout, known.tip)):
+        where = f"the checkout {checkout}" if checkout else "this machine"
+        raise GitRefused(
+            f"{known.repo}: {where} does not have the commit {known.tip[:12]}",
+            f"run it on {known.host}: git diff {known.base[:12]} {known.tip[:12]}",
+        )
+    return _compared(known, checkout, stat=False)
+
+
+def _compared(known: RepoDiff, checkout: Path, *, stat: bool) -> RepoDiff:
+    files = tuple(_files(checkout, known.base, known.tip))
+    if stat:
+        return known.model_copy(update={"files": files})
+    text, cut = _text(checkout, known.base, known.tip, known.repo)
+    return known.model_copy(update={"files": files, "diff": text, "cut": cut})
 
 
 def _elsewhere(plan: str, change: RepoChange, checkout: Path | None) -> GitRefused:

@@ -61,6 +61,7 @@ SECTIONS = {
     "/todo": "/runs",
     "/change": "/changes",
     "/record": "/board",
+    "/repositories": "/board",
 }
 """Page → the page of the navigation to which it belongs."""
 Handler = Callable[[Request, Ask], Awaitable[Response]]

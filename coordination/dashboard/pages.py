@@ -4,6 +4,7 @@ and cut where it is longer than a page may show.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -24,6 +25,9 @@ T = TypeVar("T")
 HERE = Path(__file__).parent
 LONGEST = 2000
 """Characters of a text outside of logs and differences."""
+DRAWN = 2000
+"""Boxes of the largest graph that is drawn."""
+_PREAMBLE = re.compile(r"^.*?(?=<svg)|<style>.*?</style>", re.DOTALL)
 TONES = {
     **dict.fromkeys(("succeeded", "completed", "up", "satisfied", "green", "resolved", "closed"), "good"),
     **dict.fromkeys(("failed", "compensation_failed", "rollback_failed", "critical", "red", "wrong"), "bad"),
@@ -66,6 +70,17 @@ class Ask:
         return await self.snapshots.get(
             key, read, live=live, history=history, fresh_s=fresh_s, at_once=not self.renewal
         )
+
+    async def repos_with(self, operation: str, repos: Collection[str]) -> set[str]:
+        """Return those of the repositories in which the person may do this; "" stands for any repository."""
+        if operation not in self.may or not repos:
+            return set()
+        authority = self.snapshots.coord.authority
+
+        def allowed() -> set[str]:
+            return {repo for repo in repos if authority.allowed({operation}, repo or None)}
+
+        return await self.snapshots.do(allowed, self.visitor.person)
 
     def url(self, path: str, **query: object) -> str:
         """Return the address of a page, with the arguments that are not empty."""
@@ -176,6 +191,11 @@ def day(value: date | datetime | None) -> str:
 def log_text(text: str) -> Markup:
     """Return output of a command as text: colours and all other control sequences are spelled out."""
     return Markup(escape(plain(text, longest=None)))  # noqa: S704 (it is escaped)
+
+
+def inline(svg: str) -> Markup:
+    """Return a picture that coord drew as part of a page, which has its colours in the style sheet."""
+    return Markup(_PREAMBLE.sub("", svg).replace("<svg ", '<svg class="chart" ', 1))  # noqa: S704 (drawn by coord)
 
 
 def environment() -> Environment:

@@ -12,16 +12,19 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from coordination.api.coord import Coord
 from coordination.dashboard.access import GUESSES, Tokens
 from coordination.dashboard.app import Dashboard
 from coordination.dashboard.snapshots import Snapshots
 from coordination.dashboard.views import VIEWS
+from coordination.errors import LockLost
 from tests.stage import PLAN, Stage
 from tests.trusted import Persons
 from tests.waiting import until
 
 EVIL = "<script>alert(1)</script>\x1b[31mred\u202eesrever"
 LOUD = r"""head -c 1000000 /dev/zero | tr '\0' x; printf '\n\033[31m<b>bold</b>\342\200\256 \n'; exit 3"""
+WRITE = r"""printf '<b>bold</b>\033[31m \342\200\256\n' > evil.txt; seq 100000 > long.txt"""
 TODOS: list[dict[str, Any]] = [
     {"id": "GATED", "repo": "api", "gate": True, "task": EVIL},
     {"id": "AFTER", "repo": "api", "blocked_by": ["GATED"]},
@@ -30,8 +33,11 @@ TODOS: list[dict[str, Any]] = [
     {"id": "ASKED", "repo": "web", "plan": "PLAN-003", "gate": True},
     {"id": "BAD", "repo": "web", "plan": "PLAN-004", "action": "exit 1"},
     {"id": "STOPPED", "repo": "web", "plan": "PLAN-005", "gate": True},
+    {"id": "NAY", "repo": "web", "plan": "PLAN-006", "gate": True},
+    {"id": "WROTE", "repo": "docs", "plan": "PLAN-007", "action": WRITE},
+    {"id": "QUIET", "repo": "docs", "plan": "PLAN-007", "blocked_by": ["WROTE"]},
 ]
-PLANS = [{"id": f"PLAN-00{number}", "title": EVIL} for number in (2, 3, 4, 5)]
+PLANS = [{"id": f"PLAN-00{number}", "title": EVIL} for number in (2, 3, 4, 5, 6, 7)]
 
 
 class Tab:
@@ -253,12 +259,25 @@ def test_two_tabs_that_act_at_once_and_what_a_person_does_has_the_name_of_the_pe
 
 def test_the_board_edits_the_file_as_the_command_does(stage: Stage, fresh: Any):
     tab = Tab(fresh(), Tokens(stage.state).add("ann"))
-    assert tab.do("status", kind="todo", id="HELD", status="cancelled").status_code == 303
-    assert tab.do("status", kind="todo", id="HELD", status="nonsense").status_code == 400
+    fields = {"kind": "todo", "id": "HELD", "was-priority": "medium", "was-assignee": ""}
+    before = stage.file.read_text()
+    stage.file.write_text(f"# of a person\n{before}")
+    options = ("--status", "cancelled", "--assignee", "bob: # no comment", "--priority", "high")
+    stage.ok("update-todo", "HELD", *options)
+    by_command = stage.file.read_bytes()
+    stage.file.write_text(f"# of a person\n{before}")
+
+    changed = {"status": "cancelled", "assignee": "bob: # no comment", "priority": "high"}
+    assert tab.do("edit", **fields, **changed).status_code == 303
+    by_page = stage.file.read_bytes()
+    refused = tab.do("edit", kind="todo", id="HELD", status="nonsense").status_code
+    # A form that was loaded before the edit does not take it back.
+    assert tab.do("edit", **fields, assignee="", priority="low").status_code == 303
     edited = stage.ok("show-todo", "HELD", "--json").json
     stage.ok("update-todo", "HELD", "--status", "pending")
 
-    assert edited["status"] == "cancelled"
+    assert (by_page, refused) == (by_command, 400)
+    assert (edited["assignee"], edited["priority"]) == ("bob: # no comment", "low")
     assert "HELD" in tab.get("/board", status="blocked").text or "HELD" in tab.get("/board").text
     assert "must be one of" in unescape(tab.get("/board", status="nonsense").text)
 
@@ -302,3 +321,87 @@ def test_roles_of_the_trust_file_count_and_required_signatures_show_the_command(
     assert "/do/rollback" not in text
     assert f"coord rollback {run}" in text
     assert operator.do("rollback", run=run).status_code == 403
+
+
+def test_the_due_date_of_an_issue_decides_whether_the_board_shows_it_as_overdue(stage: Stage, fresh: Any):
+    tab = Tab(fresh(), Tokens(stage.state).add("ann"))
+    stage.ok("create-issue", "--id", "ISSUE-9", "--title", "late", "--target", "2020-01-31")
+    shown = '<a href="/record?id=ISSUE-9">ISSUE-9</a></th>'
+
+    overdue = tab.get("/board", kind="issue", only="overdue").text
+    wrong = tab.do("edit", kind="issue", id="ISSUE-9", target="tomorrow", **{"was-target": "2020-01-31"})
+    cleared = tab.do("edit", kind="issue", id="ISSUE-9", target="", **{"was-target": "2020-01-31"})
+
+    assert shown in overdue
+    assert (wrong.status_code, cleared.status_code) == (400, 303)
+    assert shown not in tab.get("/board", kind="issue", only="overdue").text
+    assert shown in tab.get("/board", kind="issue").text
+    assert ">AFTER</a></th>" in tab.get("/board", only="blocked").text
+
+
+def test_a_rejected_todo_fails_with_the_words_of_the_person(stage: Stage, fresh: Any):
+    tab = Tab(fresh(), Tokens(stage.state).add("eve"))
+    stage.ok("sweep", "PLAN-006", "--detach")
+    run = run_of(stage, "PLAN-006")
+    until(lambda: stage.todo("NAY", run)["state"] == "parked")
+
+    answer = tab.do("reject", run=run, todo="NAY", comment=EVIL)
+
+    assert answer.status_code == 303
+    until(lambda: stage.run(run)["status"] == "failed")
+    page = tab.get("/todo", run=run, id="NAY").text
+    assert "rejected by eve" in unescape(page)
+    assert "<script>alert" not in page
+    assert tab.do("reject", run=run, todo="NAY").status_code == 409
+
+
+def test_a_todo_shows_its_own_commit_and_the_change_set_its_next_step(stage: Stage, fresh: Any):
+    tab = Tab(fresh(), Tokens(stage.state).add("ann"))
+    stage.ok("sweep", "PLAN-007")
+    run = run_of(stage, "PLAN-007")
+
+    wrote, quiet = (tab.get("/todo", run=run, id=name).text for name in ("WROTE", "QUIET"))
+    change = tab.get("/change", plan="PLAN-007", repo="docs").text
+
+    assert r"+&lt;b&gt;bold&lt;/b&gt;\u001b[31m \u202e" in wrote
+    assert not set(wrote) & set("\x1b\u202e")
+    assert re.search(r"the whole of it: <code>git diff [0-9a-f]{40} [0-9a-f]{40}</code>", wrote)
+    assert 'id="diff"' not in quiet
+    assert 'action="/do/land"' in change.partition("Next step")[2]
+    assert re.search(r'aria-label="2 to 0 todos open, 1 to 1 repositories not landed"', change)
+
+
+def test_a_lock_is_taken_from_the_holder_that_the_person_saw_and_from_nobody_else(stage: Stage, fresh: Any):
+    client = fresh()
+    tab = Tab(client, Tokens(stage.state).add("ann"))
+    with Coord(stage.file) as coord:
+        held = coord.locks.acquire("deploy", owner="first")
+        page = until(lambda: "first" in (text := tab.get("/fleet").text) and text)
+        (holders,) = re.findall(r'name="holders" value="([^"]+)"', page)
+        another = tab.do("release-lock", lock="deploy", holders="somebody", force="yes")
+        alive = tab.do("release-lock", lock="deploy", holders=holders)
+        taken = tab.do("release-lock", lock="deploy", holders=holders, force="yes")
+        again = tab.do("release-lock", lock="deploy", holders=holders, force="yes")
+        with pytest.raises(LockLost):
+            held.release()
+
+    assert [one.status_code for one in (another, alive, taken, again)] == [409, 409, 303, 404]
+    released = stage.ok("list-locks", "--released", "--json").json
+    assert "ann" in str(released)
+
+
+def test_an_approval_waits_for_those_who_may_give_it_in_its_repository(
+    stage: Stage, fresh: Any, monkeypatch: pytest.MonkeyPatch
+):
+    folder = stage.folder.parent / f"{stage.folder.name}-approvers"
+    folder.mkdir()
+    persons = Persons(folder)
+    persons.trust(ann={"approver": ["api"]}, eve={"approver": ["web"]})
+    monkeypatch.setenv("COORD_TRUST_FILE", str(persons.file))
+    client = fresh()
+
+    mine, others = (Tab(client, Tokens(stage.state).add(name)).get("/").text for name in ("ann", "eve"))
+
+    assert 'name="todo" value="GATED"' in mine
+    assert 'name="todo" value="GATED"' not in others
+    assert "Waits for others" in others

@@ -44,8 +44,8 @@
     }
     const box = event.target.closest("[data-todo-url] [data-todo]");
     if (box) {
-      const url = box.closest("[data-todo-url]").dataset.todoUrl;
-      location.assign(`${url}&id=${encodeURIComponent(box.dataset.todo)}`);
+      const view = box.closest("[data-todo-url]").dataset;
+      location.assign(`${view.todoUrl}&${view.key || "id"}=${encodeURIComponent(box.dataset.todo)}`);
     }
   });
 

@@ -30,6 +30,7 @@ VIEWS: Mapping[str, Callable[[Ask], Awaitable[Page]]] = {
     "/change": changes.change,
     "/board": board.board,
     "/record": board.record,
+    "/repositories": board.repositories,
     "/fleet": fleet.fleet,
     "/history": history.history,
 }

@@ -10,10 +10,11 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from coordination.api import Held
 from coordination.api.coord import Coord
 from coordination.dashboard.pages import Ask
 from coordination.environment import actor
-from coordination.errors import NotAllowed, UsageError
+from coordination.errors import Conflict, CoordinationError, NotAllowed, UsageError
 
 
 class Form(dict[str, str]):
@@ -25,6 +26,12 @@ class Form(dict[str, str]):
         return value
 
 
+EDITABLE: Mapping[str, tuple[str, ...]] = {
+    "todo": ("status", "task", "assignee", "priority"),
+    "issue": ("status", "title", "assignee", "priority", "target"),
+    "plan": ("status", "title", "target"),
+}
+"""Kind of a record → its fields that a page edits."""
 Act = Callable[[Coord, Form], object]
 Words = Callable[[Form], tuple[str, ...]]
 
@@ -37,7 +44,8 @@ class Command:
     act: Act
     words: Words
     page: str = "/run"
-    """The page that shows the result; its `id` is what `act` returns, if that is an id."""
+    """The page that shows the result; its argument `key` is what `act` returns."""
+    key: str = "id"
     signed: bool = False
     """It is an order, which the person signs where signatures are required."""
 
@@ -90,26 +98,78 @@ def _complete(coord: Coord, form: Form) -> str:
     return form["id"]
 
 
-def _status(coord: Coord, form: Form) -> str:
-    name, status = form["id"], form["status"]
-    kind = form["kind"]
-    if kind == "todo" and status == "completed":
-        return _complete(coord, form)
-    if kind == "issue":
-        coord.manager.update_issue(name, {"status": status})
-    elif kind == "todo":
-        coord.manager.update_todo(name, {"status": status})
-    elif kind == "plan":
-        coord.manager.update_plan(name, {"status": status})
-    else:
-        raise UsageError(f"{kind!r} has no status", "load the page again")
-    return name
-
-
 def _reset(coord: Coord, form: Form) -> None:
     coord.authority.check("reset_breaker")
     with coord.answering() as connection:
         connection.breakers.reset(form["breaker"], actor())
+
+
+def _edit(coord: Coord, form: Form) -> str:
+    name, kind, changes = form["id"], form["kind"], _changes(form)
+    if not changes:
+        return name
+    if kind == "todo" and changes.get("status") == "completed":
+        if coord.authority.required:
+            raise NotAllowed(
+                "signatures are required on this machine, and only you can give yours",
+                f"sign it yourself: coord complete-todo {shlex.quote(name)}",
+            )
+        if changes.keys() - {"status"}:
+            coord.manager.update_todo(name, {key: changes[key] for key in changes.keys() - {"status"}})
+        coord.complete_todo(name)
+    elif kind == "todo":
+        coord.manager.update_todo(name, changes)
+    elif kind == "issue":
+        coord.manager.update_issue(name, changes)
+    elif kind == "plan":
+        coord.manager.update_plan(name, changes)
+    else:
+        raise UsageError(f"{kind!r} cannot be edited", "load the page again")
+    return name
+
+
+def _changes(form: Mapping[str, str]) -> Mapping[str, str | None]:
+    """Return the fields that the person has changed: what others have written to the rest meanwhile stays."""
+    return {
+        name: value or None
+        for name in EDITABLE.get(form.get("kind", ""), ())
+        if name in form and (value := form.get(name, "").strip()) != form.get(f"was-{name}", "").strip()
+    }
+
+
+def _edit_words(form: Mapping[str, str]) -> tuple[str, ...]:
+    options = (word for name, value in _changes(form).items() for word in (f"--{name}", value or ""))
+    return (f"update-{form['kind']}", form["id"], *options)
+
+
+def _release(coord: Coord, form: Form) -> None:
+    coord.authority.check("release_lock")
+    with coord.answering() as connection:
+        held = connection.locks.breakable(form["lock"], force=bool(form.get("force")))
+        if form.get("holders") != holders_of(held):
+            now_held = ", ".join(holder.who for holder in held.holders)
+            raise Conflict(
+                f"{form['lock']} is held by {now_held} now", "look who holds it: load the page again"
+            )
+        connection.locks.break_(held, actor())
+
+
+def holders_of(held: Held) -> str:
+    """Return the ids of the holders that a person sees, who are released and nobody else."""
+    return " ".join(sorted(holder.id for holder in held.holders))
+
+
+def _check(coord: Coord, form: Form) -> str:
+    return coord.checks.run(plan=form["plan"]).id
+
+
+def _request(coord: Coord, form: Form) -> str:
+    refused = [one for one in coord.requests.create(form["plan"]) if one.error]
+    if refused:
+        raise CoordinationError(
+            "\n".join(f"{one.repo}: {one.error}" for one in refused), f"see all: coord changes {form['plan']}"
+        )
+    return form["plan"]
 
 
 COMMANDS: Mapping[str, Command] = {
@@ -132,11 +192,22 @@ COMMANDS: Mapping[str, Command] = {
         page="/record",
         signed=True,
     ),
-    "status": Command(
-        operation="edit",
-        act=_status,
-        words=lambda form: (f"update-{form['kind']}", form["id"], "--status", form["status"]),
-        page="/record",
+    "edit": Command(operation="edit", act=_edit, words=_edit_words, page="/record"),
+    "check": Command(
+        operation="qa", act=_check, words=lambda form: ("qa", "--plan", form["plan"]), signed=True
+    ),
+    "request": Command(
+        operation="create_request",
+        act=_request,
+        words=lambda form: ("pr", "create", form["plan"]),
+        page="/change",
+        key="plan",
+    ),
+    "release-lock": Command(
+        operation="release_lock",
+        act=_release,
+        words=lambda form: ("release-lock", form["lock"]),
+        page="/fleet",
     ),
     "reset-breaker": Command(
         operation="reset_breaker",
@@ -162,4 +233,4 @@ async def perform(ask: Ask, action: str, form: Form) -> str:
         return done
 
     found = await ask.snapshots.do(act, ask.visitor.person)
-    return ask.url(command.page, id=found, done=action)
+    return ask.url(command.page, **{command.key: found, "done": action})

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 from coordination.api import EcosystemStatus
 from coordination.api.coord import Coord
-from coordination.dashboard.pages import Ask, Page
+from coordination.api.planning import draw_repositories
+from coordination.dashboard.pages import DRAWN, Ask, Page, inline
+from coordination.dashboard.views.actions import EDITABLE
 from coordination.errors import CoordinationError, NotFound
 from coordination.models import IssueStatus, Level, PlanStatus, TodoStatus
 
 ROWS = 200
 STATUSES = {"todo": TodoStatus, "issue": IssueStatus, "plan": PlanStatus}
+ONLY = ("overdue", "blocked")
 FILTERS = ("status", "repo", "assignee", "plan", "priority", "label")
 
 
@@ -24,7 +28,8 @@ async def board(ask: Ask) -> Page:
         ("board", kind, *wanted.items()), lambda coord: _records(coord, kind, wanted), live=False
     )
     status = await ask.read("status", _status, live=False)
-    records = found.value["records"]
+    only = ask.get("only") if ask.get("only") in ONLY else ""
+    records = [one for one in found.value["records"] if not only or one.id in _ids(status.value, only)]
     start = min(ask.number("from"), max(0, len(records) - 1)) // ROWS * ROWS
     return Page(
         template="board.html",
@@ -37,6 +42,7 @@ async def board(ask: Ask) -> Page:
             "rows": ROWS,
             "kind": kind,
             "wanted": wanted,
+            "only": only,
             "kinds": tuple(STATUSES),
             "statuses": [one.value for one in STATUSES[kind]],
             "priorities": [one.value for one in Level],
@@ -44,6 +50,13 @@ async def board(ask: Ask) -> Page:
         },
         seen=(found, status),
     )
+
+
+def _ids(status: EcosystemStatus, only: str) -> set[str]:
+    """Return the records that are overdue or blocked; with an overdue milestone its plan."""
+    if only == "blocked":
+        return {one.todo.id for one in status.blocked}
+    return {one.plan or one.id for one in status.overdue}
 
 
 def _status(coord: Coord) -> EcosystemStatus:
@@ -100,9 +113,30 @@ def _record(coord: Coord, name: str) -> Mapping[str, Any]:
                 return {
                     "kind": kind,
                     "record": one,
+                    "editable": {name: _text(getattr(one, name)) for name in EDITABLE[kind]},
+                    "levels": [level.value for level in Level],
                     "chains": manager.chains_of(name),
                     "statuses": [status.value for status in STATUSES[kind]],
                     "todos": manager.plan_todos(name) if kind == "plan" else (),
                     "fields": one.model_dump(mode="json", exclude_defaults=True),
                 }
     raise NotFound(f"there is no record {name!r:.100}", "list them: coord list-todos")
+
+
+def _text(value: object) -> str:
+    return "" if value is None else f"{value:%Y-%m-%d}" if isinstance(value, date) else str(value)
+
+
+async def repositories(ask: Ask) -> Page:
+    """Show the graph of repositories and their dependencies, and the dependencies as a table."""
+    found = await ask.read("repositories", _repositories, live=False)
+    return Page(template="repositories.html", title="Repositories", data=found.value, seen=(found,))
+
+
+def _repositories(coord: Coord) -> Mapping[str, Any]:
+    ecosystem = coord.document.ecosystem
+    return {
+        "number": len(ecosystem.repos),
+        "dependencies": ecosystem.coordination.dependencies,
+        "graph": inline(draw_repositories(ecosystem)) if len(ecosystem.repos) <= DRAWN else None,
+    }

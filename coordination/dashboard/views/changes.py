@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
-from coordination.api import ChangeView, RepoDiff
+from markupsafe import Markup
+
+from coordination.api import Asked, ChangeView, RepoDiff, RunStatus, RunView, TodoState
 from coordination.api.coord import Coord
-from coordination.dashboard.pages import Ask, Page
+from coordination.dashboard.charts import steps
+from coordination.dashboard.pages import Ask, Page, moment
 from coordination.errors import GitRefused, NotFound
+from coordination.models import OPEN_TODO, Todo, TodoStatus
+
+RUNS = 20
+"""Newest runs of a change set whose todos are read."""
+FAILED = (RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.ROLLED_BACK)
 
 DIFF_SHOWN = 200_000
 DIFF_S = 30.0
@@ -34,7 +45,7 @@ async def change(ask: Ask) -> Page:
     found = await ask.read(("change", plan), lambda coord: _one(coord, plan))
     diff, refused = None, ""
     if repo:
-        tip = next((one.tip for one in found.value["views"] if one.repo == repo), "")
+        tip = next((row.view.tip for row in found.value["rows"] if row.view.repo == repo), "")
         try:
             diff = await ask.read(
                 ("diff", plan, repo, tip), lambda coord: _diff(coord, plan, repo), fresh_s=DIFF_S
@@ -57,12 +68,111 @@ async def change(ask: Ask) -> Page:
 
 def _one(coord: Coord, plan: str) -> Mapping[str, Any]:
     views = coord.changes.list(plan)
-    runs = coord.runs.list(10, plan=None)
+    runs = list(_runs_of(coord, views))
+    declared = [todo for todo in coord.document.ecosystem.coordination.todos if plan in (todo.plan, todo.id)]
+    asking = {one.todo: one for one in coord.live.asking()}
     return {
-        "views": views,
+        "rows": [row_of(view, runs, declared, asking) for view in views],
         "landed": sum(view.landed is not None for view in views),
-        "runs": [run for run in runs if plan in (run.plan_id, run.plan_id.partition(":")[2])],
+        "chart": burndown(views, runs, declared, datetime.now(UTC)),
+        "runs": runs,
+        "with_checks": any(view.checks for view in views),
+        "with_requests": any(view.request for view in views),
     }
+
+
+def _runs_of(coord: Coord, views: Collection[ChangeView]) -> Iterator[RunView]:
+    """Yield the newest runs of a change set that are not forgotten, the newest first."""
+    names = {run for view in views for run in (*view.runs, view.run)}
+    for name in sorted(names, reverse=True)[:RUNS]:  # their ids begin with their time
+        with suppress(NotFound):
+            yield coord.runs.get(name).view()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A repository of a change set: who holds it up, since when, and the next step."""
+
+    view: ChangeView
+    who: str
+    """The people it waits for; empty where it waits for nobody in particular."""
+    since: datetime | None
+    action: str = ""
+    """The next step: an action of pages with its fields; empty where `page` or `waits_for` tell."""
+    label: str = ""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    run: str = ""
+    """The run, and perhaps the todo in it, at which a person looks next."""
+    todo: str = ""
+
+
+def row_of(
+    view: ChangeView, runs: Sequence[RunView], declared: Collection[Todo], asking: Mapping[str, Asked]
+) -> Row:
+    """Return what a repository of a change set waits for, from its runs, newest first."""
+    mine = [todo for todo in declared if todo.repo == view.repo]
+    moved = [moment(run.finished_at or run.started_at) for run in runs if run.run_id in view.runs]
+    since = next((at for at in moved if at), None)
+    request = view.request if view.landed is None else None
+    refused = ", ".join(request.seen.refused_by) if request and request.seen else ""
+    known: dict[str, Any] = {"view": view, "since": since, "who": refused and f"{refused}, who want changes"}
+    plan = {"plan": view.plan}
+    match view.wait_reason:
+        case "person":
+            asked = next((asking[todo.id] for todo in declared if todo.id in asking), None)
+            known |= {"who": "a person who may approve"}
+            if asked:
+                known |= {"since": moment(asked.since), "run": asked.run_id, "todo": asked.todo}
+        case "run":
+            live = next((run for run in runs if not run.status.ended), None)
+            if live:
+                known |= {"since": moment(live.started_at), "run": live.run_id}
+        case "todos":
+            open_ = [todo for todo in mine or declared if todo.status in OPEN_TODO]
+            people = sorted({todo.assignee for todo in open_ if todo.assignee})
+            failed = runs[0] if runs and runs[0].status in FAILED else None
+            step = ("retry", "Retry", {"run": failed.run_id}) if failed else ("sweep", "Sweep", plan)
+            known |= {"who": known["who"] or ", ".join(people)} | _step(*step)
+        case "checks":
+            known |= _step("check", "Check again", plan)
+        case "order":
+            known |= _step("land", "Land", plan)
+        case None:
+            known |= {"since": None, "who": ""}
+    return Row(**known)
+
+
+def _step(action: str, label: str, fields: Mapping[str, str]) -> dict[str, Any]:
+    return {"action": action, "label": label, "fields": fields}
+
+
+def burndown(
+    views: Collection[ChangeView], runs: Collection[RunView], declared: Collection[Todo], now: datetime
+) -> Markup | None:
+    """Return the chart of open todos and of repositories that have not landed, over time; None before the
+    first run.
+    """
+    began = [at for run in runs if (at := moment(run.started_at))]
+    if not began:
+        return None
+    done: dict[str, datetime] = {}
+    names = {todo.id for todo in declared if todo.status is not TodoStatus.CANCELLED}
+    for todo in (todo for run in runs for todo in run.todos if todo.id in names):
+        at = moment(todo.finished_at)
+        if todo.state is TodoState.SUCCEEDED and at is not None:
+            done[todo.id] = min(at, done.get(todo.id, at))
+    by_hand = sum(todo.id in names - done.keys() and todo.status is TodoStatus.COMPLETED for todo in declared)
+    landed = [at for view in views if view.landed and (at := moment(view.landed.at))]
+    first = min((*began, *done.values(), *landed))
+    return steps(
+        ("todos open", _falling(first, len(names) - by_hand, done.values())),
+        ("repositories not landed", _falling(first, len(views), landed)),
+        until=max(now, first),
+    )
+
+
+def _falling(first: datetime, number: int, ends: Iterable[datetime]) -> list[tuple[datetime, int]]:
+    return [(first, number), *((at, number - n) for n, at in enumerate(sorted(ends), 1))]
 
 
 def _diff(coord: Coord, plan: str, repo: str) -> RepoDiff:

@@ -8,6 +8,7 @@ from typing import Any
 
 from coordination.api.coord import Coord
 from coordination.dashboard.pages import Ask, Page
+from coordination.dashboard.views.actions import holders_of
 from coordination.dashboard.views.now import EXAMINED_S, unhealthy
 
 LOCKS = 100
@@ -43,7 +44,7 @@ def _fleet(coord: Coord) -> Mapping[str, Any]:
         "queues": statistics["queues"],
         "leases": statistics["leases"],
         "services": coord.services.list(),
-        "locks": locks[:LOCKS],
+        "locks": [(lock, holders_of(lock)) for lock in locks[:LOCKS]],
         "locks_left_out": max(0, len(locks) - LOCKS),
         "resources": figures.resources,
         "breakers": breakers,

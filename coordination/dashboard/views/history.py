@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from markupsafe import Markup
-
 from coordination.api import HistoryEvent, HistoryFilters, RunTrend, RunView, Trend
 from coordination.api.coord import Coord
+from coordination.dashboard.charts import bars
 from coordination.dashboard.pages import Ask, Page
 from coordination.errors import CoordinationError
 
 LIMIT = 50
 TRENDS_S = 30.0
 WINDOWS = (7, 30, 90)
-WIDTH, HEIGHT = 640, 140
 
 
 async def history(ask: Ask) -> Page:
@@ -94,46 +91,3 @@ def _shown(trend: Trend | RunTrend) -> dict[str, Any]:
             for name, value in asdict(trend.now).items()
         ],
     }
-
-
-def bars(days: Sequence[str], *series: tuple[str, Sequence[int]]) -> Markup:
-    """Return a bar chart with a group of bars per day, as SVG; the figures beside it say the same."""
-    most = max((value for _, values in series for value in values), default=0) or 1
-    step = WIDTH / max(1, len(days))
-    wide = max(1.0, step / (len(series) + 1))
-    parts = []
-    for n, (name, values) in enumerate(series):
-        for i, value in enumerate(values):
-            if value:
-                high = value / most * (HEIGHT - 24)
-                parts.append(
-                    Markup(
-                        '<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">'
-                        "<title>{}: {} {}</title></rect>"
-                    ).format(
-                        f"series-{n}",
-                        i * step + n * wide,
-                        HEIGHT - 20 - high,
-                        wide,
-                        high,
-                        days[i],
-                        value,
-                        name,
-                    )
-                )
-    label = ", ".join(f"{sum(values)} {name}" for name, values in series)
-    ends = (days[0], days[-1]) if days else ("", "")
-    return Markup(
-        '<svg class="bars" viewBox="0 0 {w} {h}" role="img" aria-label="{label} from {first} to {last}">'
-        '<line class="axis" x1="0" y1="{y}" x2="{w}" y2="{y}"/>{parts}'
-        '<text x="0" y="{h4}">{first}</text><text x="{w}" y="{h4}" text-anchor="end">{last}</text></svg>'
-    ).format(
-        w=WIDTH,
-        h=HEIGHT,
-        y=HEIGHT - 20,
-        h4=HEIGHT - 4,
-        label=label,
-        first=ends[0],
-        last=ends[1],
-        parts=Markup("").join(parts),
-    )

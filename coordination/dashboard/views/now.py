@@ -24,10 +24,17 @@ EXAMINED_S = 20.0
 async def now(ask: Ask) -> Page:
     runs = await ask.read("now", _now)
     health = await ask.snapshots.glance("health", unhealthy, fresh_s=EXAMINED_S)
+    asking = runs.value["asking"]
+    mine = await ask.repos_with("approve", {repo for _, repo in asking})
     return Page(
         template="now.html",
         title="Now",
-        data={**runs.value, "unhealthy": health.value},
+        data={
+            **runs.value,
+            "asking": [one for one, repo in asking if repo in mine],
+            "others": [(one, repo) for one, repo in asking if repo not in mine],
+            "unhealthy": health.value,
+        },
         seen=(runs, health),
     )
 
@@ -35,9 +42,10 @@ async def now(ask: Ask) -> Page:
 def _now(coord: Coord) -> Mapping[str, Any]:
     live = coord.runs.list(SHOWN, status=LIVE)
     failed = coord.runs.list(SHOWN, status=FAILED, since=datetime.now(UTC) - DAY)
+    repos = {todo.id: todo.repo for todo in coord.document.ecosystem.coordination.todos}
     return {
         "live": live,
-        "asking": coord.live.asking(),
+        "asking": [(one, repos.get(one.todo, "")) for one in coord.live.asking()],
         "failed": failed,
         "has_plans": bool(coord.document.ecosystem.coordination.plans),
         "signed": coord.authority.required,

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from markupsafe import Markup
 
-from coordination.api import RunStatus, RunView, TodoState, TodoView, levels_of, start_again
+from coordination.api import RepoDiff, RunStatus, RunView, TodoState, TodoView, levels_of, start_again
 from coordination.api.coord import Coord
-from coordination.dashboard.pages import Ask, Page
+from coordination.dashboard.pages import DRAWN, Ask, Page, inline
 from coordination.dashboard.snapshots import Seen
-from coordination.errors import NotFound, UsageError
+from coordination.dashboard.views.changes import DIFF_S, DIFF_SHOWN
+from coordination.errors import GitRefused, NotFound, UsageError
 
 LISTED = 50
 ROWS = 200
 """Todos of a page; more are on the next one."""
-DRAWN = 2000
-"""Todos of the largest graph that is drawn; the levels of a larger one are shown as rows."""
 LOG_SHOWN = 200_000
 """Characters of a log on a page: its end."""
 LOG_MOST = 4_000_000
 OUTPUT_SHOWN = 20_000
-_PREAMBLE = re.compile(r"^.*?(?=<svg)|<style>.*?</style>", re.DOTALL)
 STATES = tuple(TodoState)
 OPEN_FIRST = {
     state: n
@@ -128,11 +125,6 @@ def _graph(coord: Coord, known: _Run) -> Markup:
     return inline(coord.runs.get(known.view.run_id).picture(known.tasks))
 
 
-def inline(svg: str) -> Markup:
-    """Return a picture that coord drew as part of a page, which has its colours in the style sheet."""
-    return Markup(_PREAMBLE.sub("", svg).replace("<svg ", '<svg class="chart" ', 1))  # noqa: S704 (drawn by coord)
-
-
 async def gantt(ask: Ask) -> Page:
     """Show when each todo of a run worked, and what it waited for."""
     found = await _run(ask, ask.get("id"))
@@ -159,6 +151,7 @@ async def todo(ask: Ask) -> Page:
             f"list them: coord show-run {view.run_id}",
         )
     log = await _log(ask, view, one.id)
+    diff, refused = await _diff(ask, view, one)
     text = log.value[-LOG_SHOWN:]
     output = "" if one.output is None else json.dumps(one.output, indent=2, ensure_ascii=False, default=str)
     return Page(
@@ -172,11 +165,28 @@ async def todo(ask: Ask) -> Page:
             "left_out": len(log.value) - len(text),
             "end": len(log.value),
             "follow": not one.state.ended,
+            "diff": diff,
+            "refused": refused,
             "output": output[:OUTPUT_SHOWN],
             "output_cut": len(output) > OUTPUT_SHOWN,
         },
         seen=(found, log),
     )
+
+
+async def _diff(ask: Ask, view: RunView, one: TodoView) -> tuple[RepoDiff | None, str]:
+    """Return the difference of a todo's own commit, or why this machine cannot show it."""
+    if one.state is not TodoState.SUCCEEDED:
+        return None, ""
+
+    def read(coord: Coord) -> RepoDiff | None:
+        found = coord.runs.get(view.run_id).todo_diff(one, view.plan_id)
+        return found and found.shortened(DIFF_SHOWN)
+
+    try:
+        return (await ask.read(("diff", view.run_id, one.id), read, fresh_s=DIFF_S)).value, ""
+    except GitRefused as error:
+        return None, str(error)
 
 
 async def log(ask: Ask) -> Page:

@@ -229,6 +229,14 @@ class RunReader:
             repo: of_set.get(repo) or f"coord/{source}" for repo, source in latest.items() if repo in changed
         }
 
+    def commits_of(self, run_id: str, todo: TodoView) -> tuple[str, str]:
+        """Return the commit at which a todo began, and the one that it made; equal where it made none, and
+        empty where that is not known.
+        """
+        names = [f"{todo.id} {fact}" for fact in ("began", "commit")]
+        began, commit = self._redis.hmget(self._keys.run(todo.run or run_id).facts, names)
+        return began or "", commit or ""
+
     def _branches(self, run_id: str, change_set: str | None, tips: Collection[str]) -> dict[str, str]:
         """Return repository → the branch of the run's change set; without one, that of the run."""
         repos = sorted(tips)
