@@ -32,9 +32,11 @@ TODOS = [
     {"id": "LONG", "repo": "api", "action": GO},
     {"id": "NEXT", "repo": "api", "blocked_by": ["LONG"]},
     {"id": "GATED", "repo": "web", "gate": True, "task": "<b>look</b> at it"},
+    {"id": "MADE", "repo": "web", "plan": "PLAN-003", "action": "echo '<b>new</b>' > made.txt"},
     {"id": "WRONG", "repo": "web", "plan": "PLAN-002", "action": "echo no; exit 1"},
 ]
 PATHS = ("/", "/runs", "/run?id=last", "/run/gantt?id=last", "/todo?run=last&id=LONG", "/changes", "/board")
+NEW = ("/change?plan=PLAN-003&repo=web", "/repositories", "/record?id=GATED")
 MORE = ("/board?kind=plan", f"/record?id={PLAN}", "/fleet", "/history", "/run?id=unknown")
 
 
@@ -57,9 +59,10 @@ class Server:
 def stage(new_stage: Callable[[], Stage]) -> Stage:
     """A run that works and waits, and one that failed; two workers' slots."""
     made = new_stage()
-    made.write(TODOS, plans=[{"id": "PLAN-002", "title": "fails"}])
+    made.write(TODOS, plans=[{"id": "PLAN-002", "title": "fails"}, {"id": "PLAN-003", "title": "lands"}])
     made.up()
     made.coord("sweep", "PLAN-002")
+    made.ok("sweep", "PLAN-003")
     made.ok("sweep", PLAN, "--detach")
     until(lambda: made.todo("LONG")["state"] == "running")
     return made
@@ -109,7 +112,7 @@ def test_no_page_violates_a_rule_of_accessibility_light_or_dark(open_page: Any, 
         pytest.skip(f"{AXE} is missing: make test gets it where npm is installed")
     page = open_page(color_scheme="light")
     script = AXE.read_text()
-    for path in (*PATHS, *MORE):
+    for path in (*PATHS, *NEW, *MORE):
         page.goto(f"{server.url}{path}")
         page.evaluate(script)
         # Only colours differ between the two.
@@ -123,7 +126,7 @@ def test_no_page_violates_a_rule_of_accessibility_light_or_dark(open_page: Any, 
 
 def test_nothing_is_wider_than_a_phone(open_page: Any, server: Server):
     page = open_page(viewport={"width": 360, "height": 740})
-    for path in PATHS:
+    for path in (*PATHS, *NEW):
         page.goto(f"{server.url}{path}")
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
 
@@ -174,7 +177,10 @@ def test_a_picture_is_searched_zoomed_and_leads_to_its_todos(open_page: Any, ser
 
 
 def test_a_stopped_server_ends_its_streams_at_once(open_page: Any, server: Server):
-    open_page().wait_for_timeout(300)
+    page = open_page()
+    with page.expect_response("**/events*") as streaming:
+        page.reload()
+    assert streaming.value.status == 200
 
     code = server.stop()
 
