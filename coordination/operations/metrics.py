@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from socketserver import ThreadingMixIn
@@ -16,18 +17,20 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from coordination.backend.client import Profile, connect, reaching
 from coordination.backend.keys import Keys
 from coordination.breakers.records import BreakerState
 from coordination.errors import CoordinationError, Unreachable
+from coordination.health.records import Health
+from coordination.health.store import HealthStore
 from coordination.locks import LockManager
 from coordination.locks.manager import LockStats
 from coordination.operations.listening import Address
 from coordination.operations.tls import context_for
-from coordination.runs.records import LIVE, RunStatus, TodoState
+from coordination.runs.records import LIVE, RunStatus, TodoState, WaitReason
 from coordination.runs.views.metrics import CensusTaker, LiveCounts
 from coordination.settings import Settings
 
@@ -101,6 +104,8 @@ def scrape_server(
 
 METRICS_PORT = 9799
 RESOURCES_SHOWN = 100
+TIMES_MS = (100, 1000, 10_000, 60_000, 600_000, 3_600_000)
+"""Upper bounds of the histograms, as in backend/lua/run/_run.lua."""
 TRIPPED = [state for state in BreakerState if state is not BreakerState.CLOSED]
 ENDED_RUNS = [status for status in RunStatus if status.ended]
 ENDED_TODOS = [state for state in TodoState if state.ended]
@@ -127,12 +132,13 @@ class RunMetrics(Collector):
         redis = connect(url, Profile.COMMAND, settings.connect_timeout)
         self._census = CensusTaker(redis, Keys(settings.namespace))
         self._locks = LockManager(redis, settings.namespace)
+        self._health = HealthStore(redis, Keys(settings.namespace))
         self._url = url
 
     def collect(self) -> Iterator[Metric]:
         try:
             with reaching(self._url):
-                census, locks = self._census.take(), self._locks.stats()
+                census, locks, health = self._census.take(), self._locks.stats(), self._health.records()
         except Unreachable:
             yield _up(0)
             return
@@ -140,7 +146,9 @@ class RunMetrics(Collector):
         yield from _gauges(census)
         yield from _of_locks(locks)
         yield from _of_cache(census.cache)
+        yield from _of_health(health)
         yield from _counters(census.counters)
+        yield from _histograms(census.counters)
 
     def describe(self) -> Iterable[Metric]:
         """Return known names, so that registering does not query Redis."""
@@ -165,6 +173,8 @@ def _gauges(census: LiveCounts) -> Iterator[Metric]:
     )
     yield _gauge("workers", "Living workers that can work on a repository.", ["host", "repo"], census.workers)
     yield _gauge("leases", "Leases held by workers.", [], {(): census.leases})
+    yield _gauge("worker_slots", "Todos that the workers of a host take at once.", ["host"], census.slots)
+    yield _gauge("disks_short", "1 if a disk of the host is short of room.", ["host"], census.short)
     yield _gauge(
         "breakers", "Circuit breakers that are not closed.", ["state"], _of(TRIPPED, census.breakers)
     )
@@ -201,6 +211,40 @@ def _of_locks(locks: LockStats) -> Iterator[Metric]:
         yield kind(name, words, ["resource"], _by_single_label({n: getattr(r, field) for n, r in of.items()}))
 
 
+def _of_health(records: Iterable[Health]) -> Iterator[Metric]:
+    found = tuple(records)
+    states: Counter[tuple[str, ...]] = Counter((one.subject.kind.value, one.state.value) for one in found)
+    recovered: Counter[tuple[str, ...]] = Counter()
+    longest: dict[tuple[str, ...], float] = {}
+    for one in found:
+        kind = (one.subject.kind.value,)
+        recovered[kind] += one.recovered
+        if one.recovery_s is not None:
+            longest[kind] = max(longest.get(kind, 0.0), one.recovery_s)
+    yield _gauge("health", "Subjects of health.", ["kind", "state"], states)
+    yield _gauge("recoveries", "Recoveries that have helped.", ["kind"], recovered)
+    yield _gauge("recovery_seconds", "Longest of the last recoveries of all subjects.", ["kind"], longest)
+
+
+def _histograms(counters: Mapping[str, int]) -> Iterator[Metric]:
+    """Yield the times that steps count: `time.NAME.BOUND` for each upper bound in ms, and `time.NAME.sum`."""
+    took = HistogramMetricFamily("coord_todo_seconds", "Durations of todos that succeeded.")
+    _fill(took, [], counters, "todo")
+    waited = HistogramMetricFamily("coord_wait_seconds", "Waits of parked todos.", labels=["reason"])
+    for reason in WaitReason:
+        _fill(waited, [reason.value], counters, f"wait:{reason}")
+    yield took
+    yield waited
+
+
+def _fill(family: HistogramMetricFamily, labels: list[str], counters: Mapping[str, int], name: str) -> None:
+    total, buckets = 0, []
+    for bound in (*TIMES_MS, "inf"):
+        total += counters.get(f"time.{name}.{bound}", 0)
+        buckets.append(("+Inf" if bound == "inf" else str(int(bound) / 1000), total))
+    family.add_metric(labels, buckets, counters.get(f"time.{name}.sum", 0) / 1000)
+
+
 def _of_cache(cache: Mapping[str, int]) -> Iterator[Metric]:
     yield _gauge("cache_bytes", "Bytes of the context cache in Redis.", [], {(): cache.get("bytes", 0)})
     yield _gauge("cache_entries", "Entries of the context cache.", [], {(): cache.get("entries", 0)})
@@ -212,7 +256,7 @@ def _of_cache(cache: Mapping[str, int]) -> Iterator[Metric]:
     )
 
 
-Values = Mapping[tuple[str, ...], int]
+Values = Mapping[tuple[str, ...], float]
 """Figure by the values of the labels, in their order."""
 
 

@@ -12,6 +12,8 @@ from coordination.cache.contexts import Cache
 from coordination.cli.app import coord
 from coordination.cli.context import CliContext
 from coordination.errors import CoordinationError, UsageError
+from coordination.health.records import Health, HealthState, Kind, Subject
+from coordination.health.store import HealthStore, Monitor
 from coordination.locks import LockManager
 from coordination.operations.metrics import serve
 from coordination.runs.presence import Presence, Worker
@@ -58,6 +60,10 @@ def test_a_scrape_tells_what_is_there_and_what_has_happened(store: RunStore, red
     )
     Presence(store.redis, store.keys).say(worker, store.now_ms(), timedelta(seconds=5))
 
+    web = Subject(kind=Kind.SERVICE, name="web", repo="r1")
+    healthy = Health(subject=web, verdict=HealthState.HEALTHY, since=1.0, recovered=2, recovery_s=3.5)
+    HealthStore(store.redis, store.keys).write([healthy], (), Monitor(at=1.0, worker="w"))
+
     cache = Cache(store.redis, "test")
     cache.at().set("a", 1)
     for key in "aab":
@@ -85,6 +91,11 @@ def test_a_scrape_tells_what_is_there_and_what_has_happened(store: RunStore, red
             "coord_seat_waits{r1}": 1,
             "coord_workers{h1,r1}": 1,
             "coord_leases{}": 2,
+            "coord_worker_slots{h1}": 1,
+            "coord_disks_short{h1}": 0,
+            "coord_health{service,healthy}": 1,
+            "coord_recoveries{service}": 2,
+            "coord_recovery_seconds{service}": 3.5,
             "coord_poison_entries{}": 1,
             "coord_runs_started_total{}": 2,
             "coord_todos_ended_total{failed}": 0,
@@ -109,12 +120,21 @@ def test_a_scrape_tells_what_is_there_and_what_has_happened(store: RunStore, red
 
 def test_each_scrape_is_fresh_and_counts_what_ended(store: RunStore, redis_url: str, free_port: int):
     run = submitted(store, {"A": "r1"})
+    other, waiting = submitted(store, {"A": "r2"}), submitted(store, {"A": "r2"})
+    taken = other.take("A")
+    waiting.claim(waiting.mail.popleft())  # it waits for the repository
     with exported(redis_url, free_port):
         before = scrape(free_port)
         run.settle(run.take("A"), BAD)
+        other.settle(taken)
+        waiting.follow(store.fire(waiting.run_id, "A"))
         after = scrape(free_port)
 
-    assert (before["coord_runs{running}"], after["coord_runs{running}"]) == (1, 0)
+    took = {name: n for name, n in after.items() if name.startswith("coord_todo_seconds_")}
+    assert (took["coord_todo_seconds_count{}"], took["coord_todo_seconds_bucket{+Inf}"]) == (1, 1)
+    assert after["coord_wait_seconds_count{repository}"] == 1
+    assert after["coord_wait_seconds_count{service}"] == 0
+    assert before["coord_runs{running}"] - after["coord_runs{running}"] == 2
     assert (before["coord_runs_ended_total{failed}"], after["coord_runs_ended_total{failed}"]) == (0, 1)
     assert after["coord_todos_ended_total{failed}"] == 1
     assert "coord_queue_length{r1}" in before

@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,8 +15,9 @@ import pytest
 
 from coordination.backend.daemon import alive, wait_until
 from coordination.models import Service
-from coordination.processes import kill_group
-from coordination.services.host import ServiceHost, ServiceState, ServiceStatus
+from coordination.processes import kill_group, look
+from coordination.services.host import ServiceHost, ServiceState, ServiceStatus, log_lines
+from coordination.services.runner import LOG_LIMIT
 from tests.ports import free_port
 
 SERVE = "exec python3 -m http.server --bind 127.0.0.1 {port}"
@@ -89,15 +91,62 @@ def test_one_that_dies_is_started_again_and_given_up_after_six_ends(
         ({"probe": {"tcp": 1, "timeout": "1s"}, "start_timeout": "1s"}, "within 1 s"),
         ({"probe": {"command": "sleep 60", "timeout": "300ms"}, "start_timeout": "1s"}, "within 1 s"),
         ({"cwd": "nowhere"}, "nowhere"),
+        ({"command": ["./README"]}, "ermission denied"),
     ],
 )
 def test_one_that_does_not_come_up_fails_with_the_reason(
     host: ServiceHost, tmp_path: Path, fields: dict[str, object], words: str
 ) -> None:
+    (tmp_path / "README").write_text("no program")
     failed = started(host, a_service(**fields), tmp_path)
     assert failed.state is ServiceState.FAILED
     assert words in failed.why
     assert host.daemon("web").running() is None
+
+
+def test_a_port_that_is_taken_makes_the_start_fail_and_leaves_the_other_program(
+    host: ServiceHost, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        probe = {"http": {"url": f"http://127.0.0.1:{port}/"}, "timeout": "300ms"}
+        failed = started(host, a_service(command=SERVE.format(port=port), probe=probe), tmp_path)
+        assert failed.state is ServiceState.FAILED
+        assert "Address already in use" in failed.why
+
+
+def test_a_probe_that_forks_leaves_no_process(host: ServiceHost, tmp_path: Path) -> None:
+    forks = "sleep 611 & echo $! >> forked; sleep 612 & echo $! >> forked; exit 1"
+    probe = {"command": forks, "timeout": "300ms"}
+    failed = started(host, a_service(probe=probe, start_timeout="1s"), tmp_path)
+    assert failed.state is ServiceState.FAILED
+    pids = [int(one) for one in (tmp_path / "forked").read_text().split()]
+    until(lambda: not any((one := look(pid)) and not one.is_zombie for pid in pids))
+
+
+def test_a_log_of_a_gigabyte_is_cut_and_its_end_is_read(host: ServiceHost, tmp_path: Path) -> None:
+    started(host, a_service(), tmp_path)
+    log = host.daemon("web").log
+    with log.open("ab") as file:
+        file.truncate(2**30)  # sparse
+        file.write(b"\nthe end\n")
+    assert log_lines(host, "web", 1) in (["the end"], [])  # empty: it was cut in the meantime
+    until(lambda: log.stat().st_size < LOG_LIMIT)
+    rotated = log.with_suffix(".log.1")
+    assert rotated.stat().st_size <= LOG_LIMIT
+    assert rotated.read_bytes().endswith(b"the end\n")
+
+
+def test_one_that_flaps_waits_longer_each_time(host: ServiceHost, tmp_path: Path) -> None:
+    probe = {"file": {"path": "up", "max_age": "1h"}}
+    flaps = a_service(command="touch up; sleep 0.05; exit 1", probe=probe)
+    (tmp_path / "up").touch()
+    host.order_start(flaps, tmp_path, "first")
+    until(lambda: "web" in (known := host.states()) and known["web"].restarts >= 3)
+    now = host.states()["web"]
+    assert (now.exit_code, now.state is ServiceState.STOPPED) == (1, False)
+    assert host.stop("web", never)
+    assert host.states()["web"].state is ServiceState.STOPPED
 
 
 def test_a_killed_supervisor_leaves_the_service_to_the_next_one(host: ServiceHost, tmp_path: Path) -> None:

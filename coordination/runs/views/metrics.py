@@ -36,6 +36,10 @@ class LiveCounts:
     """Repository → todos that wait until another run releases its slot."""
     workers: Mapping[tuple[str, ...], int]
     """Host and repository → living workers that can work on it."""
+    slots: Mapping[tuple[str, ...], int]
+    """Host → slots of its workers."""
+    short: Mapping[tuple[str, ...], int]
+    """Host → 1 if a disk is short of room, else 0."""
     poison: int
     """Queue entries that could not be read."""
     breakers: Counts
@@ -74,6 +78,11 @@ class CensusTaker:
             leases=leases,
             seat_waits=self._seat_waits(names),
             workers=Counter((worker.host, repo) for worker in workers for repo in worker.fit),
+            slots=_by_host((worker.host, worker.jobs) for worker in workers),
+            short={
+                (host,): min(n, 1)
+                for (host,), n in _by_host((w.host, bool(w.short)) for w in workers).items()
+            },
             poison=poison,
             breakers=Counter(breakers),
             cache={"entries": entries, **{name: int(float(value)) for name, value in cache.items()}},
@@ -139,3 +148,10 @@ def _by_repo(lengths: Mapping[Queue, int]) -> Counts:
 
 def _own_queues(workers: Iterable[Worker]) -> set[Queue]:
     return {(repo, host) for worker in workers for repo in worker.repos for host in (None, worker.host)}
+
+
+def _by_host(figures: Iterable[tuple[str, int]]) -> dict[tuple[str, ...], int]:
+    found: Counter[tuple[str, ...]] = Counter()
+    for host, figure in figures:
+        found[(host,)] += figure
+    return dict(found)

@@ -96,7 +96,26 @@ local function wait_for(todo, reason, words)
   note(todo, 'waits_for', words)
 end
 
+local function count(what, by) call('HINCRBY', counters, what, by or 1) end
+
+-- Count a time for the metrics (operations/metrics.py), by its upper bound.
+local function count_time(what, took_ms)
+  local bound = 'inf'
+  for _, limit in ipairs({ 100, 1000, 10000, 60000, 600000, 3600000 }) do
+    if took_ms <= limit then
+      bound = limit
+      break
+    end
+  end
+  count('time.' .. what .. '.' .. bound)
+  count('time.' .. what .. '.sum', string.format('%.0f', took_ms))
+end
+
 local function clear_wait(todo)
+  local reason, since = fact(todo, 'wait_reason'), tonumber(fact(todo, 'since') or '')
+  if reason and since and now >= since and call('HGET', state, todo) == 'parked' then
+    count_time('wait:' .. reason, now - since)
+  end
   erase(todo, 'wait_reason')
   erase(todo, 'waits_for')
 end
@@ -114,7 +133,6 @@ local function state_of(todo)
 end
 
 local function member(todo) return run .. ' ' .. todo end
-local function count(what) call('HINCRBY', counters, what, 1) end
 local function goes_on(status) return status == 'running' or status == 'rolling_back' end
 
 local function emit(what, todo, ...)

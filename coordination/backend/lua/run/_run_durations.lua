@@ -10,6 +10,7 @@ local DURATIONS_KEPT, DURATIONS_FOR_S = 25, 90 * 24 * 3600 -- for each group, si
 local function keep_duration(todo, p)
   local took = now - (tonumber(fact(todo, 'started_at')) or now)
   if took < 0 then return end -- the clock was set back
+  count_time('todo', took)
   local group = head .. KEY.durations .. p.repo .. ' '
   local wider = string.match(p.kind, '^[^:]*')
   for _, kind in ipairs(wider == p.kind and { wider } or { wider, p.kind }) do
