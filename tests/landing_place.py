@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coordination.errors import NotTrusted, TrustCause
 from coordination.models import LandCheck, Repo, Via
 from coordination.runs.change_set_records import ChangeSet, Landed, RepoChange, RequestRef
 from tests.stage import git
@@ -44,6 +45,10 @@ class Place:
     """The next call of this name kills the worker, after it was carried out."""
     now: datetime = START
     log: list[str] = field(default_factory=list)
+    distrusted: str = ""
+    """A tip that no trusted worker has signed."""
+    signs: bool = True
+    """The tip of the change set that was opened again may be signed."""
 
     @property
     def checkout(self) -> Path:
@@ -66,9 +71,13 @@ class Place:
         self.landed = landed
         self.dies("note_landed")
 
-    def note_reverted(self, tip: str, base: str) -> None:
-        self.landed, self.tip, self.base = None, tip, base
+    def note_reverted(self, tip: str, base: str, sign: bool) -> None:
+        self.landed, self.tip, self.base, self.signs = None, tip, base, sign
         self.dies("note_reverted")
+
+    def verify(self, tip: str, signed: str) -> None:
+        if tip == self.distrusted:
+            raise NotTrusted(TrustCause.FOREIGN, f"nobody has signed {tip}")
 
     def note_request(self, request: RequestRef, kind: str) -> None:
         self.request = request
@@ -94,7 +103,7 @@ class Place:
             repo=self.repo,
             checkout=self.checkout,
             change=lambda: self.change,
-            verify=lambda *_: None,
+            verify=self.verify,
             checkpoint=self.checkpoint,
             record=self.record,
             note_landed=self.note_landed,

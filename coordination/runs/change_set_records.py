@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from hashlib import sha256
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from coordination.errors import Unreadable
 
@@ -236,7 +236,7 @@ def parse_change_set(change_set: str, raw: Mapping[str, str]) -> ChangeSet | Non
             for name, found in facts.items()
             if found.get("behind") and "request" in found
         }
-    except (ValidationError, KeyError) as error:
+    except (ValueError, KeyError) as error:  # ValidationError is one
         raise Unreadable(
             f"change set {change_set!r} cannot be read: {error}",
             f"look at it in Redis; or build it anew from its branches: coord adopt {change_set}",
@@ -246,6 +246,8 @@ def parse_change_set(change_set: str, raw: Mapping[str, str]) -> ChangeSet | Non
 
 
 def _repo_change(repo: str, facts: Mapping[str, str], todos: Iterable[str]) -> RepoChange:
+    if (branch := facts.get("branch", "")) and not branch.startswith(PREFIX):
+        raise ValueError(f"its branch in {repo} is {branch!r:.100}, which is none of coord's")
     numbers = {name: facts[name] for name in ("commits", "files", "added", "removed") if facts.get(name)}
     return RepoChange.model_validate(
         {

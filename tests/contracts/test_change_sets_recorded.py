@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from coordination.errors import Conflict
+from coordination.errors import Conflict, Unreadable
 from coordination.runs.change_set_records import ChangeSet, Landed, RecordedCheck, RepoChange
 from coordination.runs.change_sets import ChangeSets
 from coordination.runs.records import Result, TodoState
@@ -238,3 +238,15 @@ def test_a_reverted_landing_is_one_of_the_runs_that_made_it(store: RunStore, set
     assert (change.tip, change.base, change.landed) == (SECOND, MOVED_BASE, None)
     assert change.runs == (first.run_id, grant.run_id)
     assert set(read(sets).runs) == {first.run_id, grant.run_id}
+
+
+@pytest.mark.parametrize("branch", ["main", "release", "refs/heads/main"])
+def test_a_change_set_that_is_said_to_be_on_another_branch_is_not_read(
+    store: RunStore, sets: ChangeSets, branch: str
+):
+    """Or the owner of Redis would have its tip pushed to the base branch."""
+    done(store)
+    store.redis.hset(store.keys.changes(PLAN), "branch r1", branch)
+    with pytest.raises(Unreadable):
+        sets.read(PLAN)
+    assert sets.read_all([PLAN]) == {}

@@ -345,3 +345,14 @@ def test_an_attempt_waits_for_a_merge_by_hand_and_hands_its_figures_over(tmp_pat
     assert (waits.kind, waits.reason) == (OutcomeKind.HINDERED, WaitReason.BASE)
     assert "code" in waits.why
     assert f"git -C {bench.tree} merge" in waits.why
+
+
+def test_no_branch_but_those_of_change_sets_is_moved_as_a_copy(checkout: Path):
+    """Also where the owner of Redis says that the change set is on the base branch."""
+    before = git("rev-parse", "main", cwd=checkout).strip()
+    git("checkout", "-q", "--detach", cwd=checkout)
+    tip = save(checkout, "more", more="x\n")
+    copy = BranchCopy(checkout=checkout, common_dir=checkout / ".git", branch="main")
+
+    assert "stays" in copy.follow(tip)
+    assert git("rev-parse", "main", cwd=checkout).strip() == before

@@ -16,7 +16,9 @@ from coordination.changes.requests.access import ForgeAccess
 from coordination.credentials.records import Purpose
 from coordination.credentials.references import parse
 from coordination.credentials.store import CredentialStore, credentials_file
+from coordination.errors import Conflict
 from coordination.models import LandAction, LandStep, Repo, RequestFacts, RevertAction, Via
+from coordination.runs.change_set_records import RequestRef
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from tests.forge.core import Core
@@ -306,3 +308,16 @@ def test_a_conflict_that_only_gitea_sees_is_waited_for_with_patience(
         ends(place.check(), REFUSED, "land_patience")
     place.move_base(work="theirs\n")
     ends(place.check(when_ready=True), REFUSED, "coord sweep")
+
+
+@GITEA
+def test_a_tip_is_not_pushed_to_the_base_branch_that_redis_names_as_that_of_the_request(place: Proposal):
+    place.request = RequestRef(number=1, url="x", name="x", head=place.tip, by="x", at="x", branch="main")
+    before = place.main()
+
+    ends(place.check(), REFUSED)
+    place.project.requests.clear()
+    place.request = place.request.model_copy(update={"number": 99})
+    with pytest.raises(Conflict), place.forges().target(place.repo, place.change, place.checkout):
+        pass
+    assert place.main() == before

@@ -4,6 +4,7 @@ goes on from what is true. Real git, at a bare remote and in a checkout.
 
 from __future__ import annotations
 
+import json
 import resource
 from datetime import timedelta
 from pathlib import Path
@@ -204,3 +205,47 @@ def test_a_dry_run_finds_a_conflict_a_missing_base_branch_and_what_has_landed(pl
     git(place.checkout, "add", "--all")
     git(place.checkout, "commit", "-qm", "theirs")
     assert would() == ("be", True)
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["compensation", "revert todo"])
+def test_a_revert_restores_no_tree_that_the_base_branch_never_had(place: Direct, own: bool):
+    """Or the owner of Redis, who writes the record of the landing, would choose what lands."""
+    known = json.loads(place.land().output)
+    assert place.landed is not None
+    foreign = foreign_commit(place, "main")
+    tree = git(place.checkout, "rev-parse", f"{foreign}^{{tree}}")
+    place.landed = place.landed.model_copy(update={"tree_before": tree})
+    forged, action, before = (
+        json.dumps({**known, "tree_before": tree}),
+        place.revert_action(),
+        place.commits(),
+    )
+
+    undone = landing.revert_own(place.job, action, forged) if own else landing.revert(place.job, action)
+
+    assert undone.kind is OutcomeKind.REFUSED
+    assert place.commits() == before
+    assert place.has_work
+
+
+def test_a_tip_that_was_forged_before_a_revert_is_not_signed_by_the_worker_that_reverts(place: Direct):
+    """Else it could land afterwards."""
+    place.land()
+    action = place.revert_action()
+    place.tip = place.distrusted = foreign_commit(place, place.tip)
+
+    assert landing.revert(place.job, action).kind is OutcomeKind.SUCCEEDED
+    assert not place.has_work
+    assert not place.signs
+    assert git(place.checkout, "merge-base", place.tip, place.distrusted) == place.distrusted
+
+
+def foreign_commit(place: Direct, parent: str) -> str:
+    """Make a commit that a todo has made on no worker, and of which the checkout has the objects."""
+    git(place.checkout, "checkout", "-q", "--detach", parent)
+    (place.checkout / "evil").write_text("evil")
+    git(place.checkout, "add", "--all")
+    git(place.checkout, "commit", "-qm", "evil")
+    made = git(place.checkout, "rev-parse", "HEAD")
+    git(place.checkout, "checkout", "-q", "main")
+    return made

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from coordination.errors import GitRefused
+from coordination.errors import GitRefused, NotAllowed
 from coordination.runs.brief import RunBrief
 from coordination.runs.change_set_records import RepoChange, discarded_ref
 from coordination.runs.change_sets import ChangeSets
@@ -53,6 +53,8 @@ class TakeBack:
         before = self._ask(lambda: sets.tip_before(grant.run_id, repo))
         found = self._ask(lambda: sets.read(brief.change_set))
         change = found.repos.get(repo) if found else None
+        if before and not self._is_of_run(grant, brief, change, before):
+            return f"{branch} stays where it is: {before[:12]} is no commit from which the run went on"
         if change is None:
             return copy.follow(before)
         if self._ask(lambda: sets.inverse_of(grant.run_id, repo)) == change.tip:
@@ -76,21 +78,45 @@ class TakeBack:
             stays, count = copy.follow(before), counted(len(theirs), "commit")
             words = f"{count} of people cannot stay without the run ({made.words}): kept as {kept}"
             return f"{words}; {stays}" if stays else words
-        return copy.follow(self._record(grant, brief.change_set, change, made))
+        used = {change.base, *(commit for part in parts for commit in part)} if theirs else {change.base}
+        is_ours = all(contains(checkout, commit, change.tip) for commit in used if commit)
+        signs = is_ours and self._is_signed(grant, brief.change_set, change)
+        return copy.follow(self._record(grant, brief.change_set, change, made, signs=signs))
 
-    def _record(self, grant: Grant, name: str, change: RepoChange, made: Prepared | Nothing | Refused) -> str:
-        """Record the inverse as the tip of the change set; return it."""
+    def _record(
+        self, grant: Grant, name: str, change: RepoChange, made: Prepared | Nothing | Refused, *, signs: bool
+    ) -> str:
+        """Record the inverse as the tip of the change set; return it. `signs`: it comes from commits of the
+        change set alone.
+        """
         repo = change.repo
         if isinstance(made, Refused):
             hint = f"take it out by hand on {change.branch}, then: coord adopt {name} {repo} {change.branch}"
             raise GitRefused(made.words, hint)
         tip = made.base if isinstance(made, Nothing) else made.commit
         self.send(grant, tip, change.base)
-        signed = self.signed_results.seal_tip(grant, tip, change.base, name)
+        signed = self.signed_results.seal_tip(grant, tip, change.base, name) if signs else ""
         facts = {"tip": tip, "base": change.base, "signed": signed}
         if not self._ask(lambda: self.change_sets.note_reverted(grant, name, repo, **facts)):
             raise Superseded("another attempt undoes the todo, or has undone it", "")
         return tip
+
+    def _is_of_run(self, grant: Grant, brief: RunBrief, change: RepoChange | None, commit: str) -> bool:
+        """Return whether what the run has left in the repository contains a commit that Redis names."""
+        left, checkout = grant.tip, self.checkouts[grant.spec.repo.name]
+        if left is None and change is not None and self._is_signed(grant, brief.change_set, change):
+            left = change.tip
+        return left is not None and has_commit(checkout, commit) and contains(checkout, commit, left)
+
+    def _is_signed(self, grant: Grant, name: str, change: RepoChange) -> bool:
+        """Return whether a result states the tip of the change set, where that is required: else a worker
+        would sign what others have made.
+        """
+        try:
+            self.signed_results.check_landing(grant, change.tip, change.signed, name)
+        except NotAllowed:
+            return False
+        return True
 
     def _ask(self, ask: Callable[[], T]) -> T:
         answer: T = self.until_answered(ask)  # type: ignore[assignment]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from coordination.errors import NotAllowed
 from coordination.models import LandAction, LandStep, Method, RevertAction, Via
 from coordination.runs.change_set_records import Landed, RepoChange
 from workers.executors.land_attempt import BY_PEOPLE, Ends, LandAttempt, parsed, refuses
@@ -20,6 +21,7 @@ from workers.executors.landed_commits import (
     as_checked,
     commit_in,
     contains,
+    had_tree,
     landing_of,
     lands,
     revert_of,
@@ -189,6 +191,9 @@ class DirectAttempt(LandAttempt):
     ) -> AttemptOutcome:
         for _ in range(LOOKS):
             base = self._seen(at)
+            if not had_tree(at, base.commit, commit, before):
+                what = f"{at.branch} of {at.repo} never had the tree {before[:12]}, which the revert restores"
+                raise refuses(what, f"take {commit[:12]} out by hand: git revert")
             revert = revert_of(at, commit, base.commit)
             if not revert:
                 message = f"{action.title}\n\nCoord-Plan: {action.change_set}\n{REVERTS}: {commit}\n"
@@ -226,7 +231,19 @@ class DirectAttempt(LandAttempt):
         made = reopen(at, tip=tip, base=base, landed=landed, before=before, message=message)
         if isinstance(made, Refused):
             raise self._refused(made)
-        self._job.note_reverted(made.commit, base)
+        covered = landed == tip or contains(at, base, landed)
+        self._job.note_reverted(made.commit, base, covered and self._is_signed(tip, change))
+
+    def _is_signed(self, tip: str, change: RepoChange) -> bool:
+        """Return whether the work of the change set is signed, where that is required: else a worker would
+        sign what others have made.
+        """
+        try:
+            self._job.verify(tip, change.signed)
+        except NotAllowed as refused:
+            self._job.say(f"the change set is open again, and not signed: {refused.message}")
+            return False
+        return True
 
 
 FAILPOINTS = ((DirectAttempt, "_record", "land.record"), (DirectAttempt, "_pushed", "land.push"))

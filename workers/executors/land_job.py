@@ -50,8 +50,8 @@ class LandJob:
     record: Callable[[str], None]
     """Records JSON for the next attempt."""
     note_landed: Callable[[Landed], None]
-    note_reverted: Callable[[str, str], None]
-    """Opens the change set again: new tip, base."""
+    note_reverted: Callable[[str, str, bool], None]
+    """Opens the change set again: new tip, base, and whether the tip may be signed."""
     access: Callable[[], AbstractContextManager[dict[str, str]]]
     """Gives git access to the remote."""
     stopped: Callable[[], OutcomeKind | None]
@@ -106,9 +106,9 @@ class LandJobs:
         def note_landed(landed: Landed) -> None:
             self._note(lambda: self.change_sets.note_landed(grant, name, repo.name, landed))
 
-        def note_reverted(tip: str, base: str) -> None:
+        def note_reverted(tip: str, base: str, sign: bool) -> None:
             self.send(grant, tip, base)
-            signed = self.signed_results.seal_tip(grant, tip, base, name)
+            signed = self.signed_results.seal_tip(grant, tip, base, name) if sign else ""
             facts = {"tip": tip, "base": base, "signed": signed}
             self._note(lambda: self.change_sets.note_reverted(grant, name, repo.name, **facts))
             if (found := change()) is not None and (why := self._follow(repo.name, found.branch, tip)):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.errors import GitRefused
-from coordination.runs.change_set_records import copy_ref
+from coordination.runs.change_set_records import PREFIX, copy_ref
 from workers.process.trouble import GitInterrupted
 from workers.workspace.git import ask, git
 from workers.workspace.git_sessions import QUICK, GitSessions
@@ -63,6 +63,8 @@ class BranchCopy:
         """
         if tip and not is_commit(tip):
             return f"{self.branch} stays where it is: {tip[:40]!r} is no commit"
+        if not self.branch.startswith(PREFIX):  # as forged records say: no base branch moves by a copy
+            return f"{self.branch} stays where it is: it is no branch of a change set"
         try:
             return "" if before and tip and self._is_moved_at_once(tip, before) else self._follow(tip)
         except (GitRefused, GitInterrupted) as refused:

@@ -17,6 +17,7 @@ from coordination.changes.requests.push import PushTarget
 from coordination.credentials.askpass import askpass, askpass_variables
 from coordination.credentials.records import Expiry, Purpose
 from coordination.credentials.store import CredentialStore, credentials_file
+from coordination.errors import Conflict
 from coordination.files import open_private
 from coordination.forges.budget import ForgeBudget
 from coordination.forges.connect import PATIENCE, ForgeClients
@@ -116,6 +117,11 @@ def opened_forges(connection: Connection, state: Path) -> Iterator[ForgeAccess]:
 
 def _target(repo: Repo, change: RepoChange, checkout: Path) -> PushTarget:
     branch = change.forge_branch
+    if branch == repo.branch:  # a record of Redis proves nothing
+        raise Conflict(
+            f"the change set is said to be on {branch} of {repo.name}, which is the base branch",
+            "somebody changed its record in Redis; adopt its branch: coord adopt PLAN",
+        )
     return PushTarget(
         repo=repo.name,
         checkout=checkout,
