@@ -11,6 +11,7 @@ import redis
 
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
+from coordination.environment import acted_for
 from coordination.models import WriteBack
 from coordination.settings import Settings
 
@@ -122,9 +123,16 @@ class Connection:
 
         return open_bus(self.redis, self.settings)
 
-    @cached_property
+    @property
     def signing(self) -> Signing | None:
-        """The identity of this process, which signs what it orders; None without one."""
+        """The identity that signs what is ordered now; None without one, and where a server acts for a
+        person: only the person can give that signature.
+        """
+        return None if acted_for() else self.identity
+
+    @cached_property
+    def identity(self) -> Signing | None:
+        """The identity of this process; None without one."""
         from coordination.runs.submission.signing import Signing
         from coordination.trust.identity import load_identity
 
@@ -138,7 +146,7 @@ class Connection:
         """
         from coordination.trust.identity import known_keys
 
-        return known_keys(self.signing.signer if self.signing else None, self._changed_folders())
+        return known_keys(self.identity.signer if self.identity else None, self._changed_folders())
 
     def signed_run(self, run_id: str, believed: Signer | None = None) -> SignedRun:
         """Return the order of a run, to be verified by the keys that this process believes. `believed`: a

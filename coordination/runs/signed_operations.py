@@ -14,7 +14,7 @@ from coordination.errors import CoordinationError, NotTrusted
 from coordination.runs.connection import Connection
 from coordination.runs.records import RunView, TodoState
 from coordination.runs.signed.orders import HEADER, TAMPERED, SignedRun, commits_of, operation_field
-from coordination.runs.signed.outcome import signed_results
+from coordination.runs.signed.outcome import not_undone, signed_results
 from coordination.text import counted
 from coordination.trust.break_glass import current_emergency
 from coordination.trust.orders import Operation, OperationKind, seal_operation, times
@@ -171,6 +171,14 @@ def _workers(run: SignedRun, view: RunView) -> tuple[Mapping[str, str], list[str
                 doubts.append(f"the result of {result.todo}: {result.worker} signed that it {result.outcome}")
             elif shown[result.todo] is TodoState.SUCCEEDED:  # a failure without an attempt has no result
                 doubts.append(f"the result of {result.todo}: {result.doubt.message}")
+        undone = [
+            todo.id
+            for todo in view.todos
+            if todo.state is TodoState.COMPENSATED and not todo.accepted_by and todo.id in shown
+        ]
+        by_workers = [name for name in undone if name not in brief.by_hand]
+        missing = not_undone(run, by_workers, executed=False)
+        doubts += (f"the compensation of {name}: no worker has signed it" for name in missing)
     except CoordinationError as refused:
         return workers, [f"the results: {refused.message}"]
     more = len(doubts) - NAMED

@@ -31,7 +31,7 @@ RESULT_TYPE = "application/vnd.coord.result+json"
 CACHED_TYPE = "application/vnd.coord.cached-result+json"
 LIMIT_BYTES = 16 * 1024
 """Bytes of a signed record; names may have many bytes, and all else is digests."""
-SUCCEEDED = "succeeded"
+SUCCEEDED, COMPENSATED = "succeeded", "compensated"
 
 
 class Statement(BaseModel):
@@ -56,7 +56,7 @@ class ResultRecord(Statement):
     tip: str
     """The commit at which it left the repository; empty where it committed nothing."""
     outcome: str
-    """`succeeded`, `failed` or `cancelled`."""
+    """`succeeded`, `failed` or `cancelled`; of a compensation `compensated` or `compensation_failed`."""
     change_set: str = ""
     """The change set that the tip belongs to; empty without one."""
 
@@ -74,6 +74,11 @@ class CachedRecord(Statement):
 
 
 S = TypeVar("S", bound=Statement)
+
+
+def undone_field(todo: str) -> str:
+    """Return the name under which a run has the signed result of a compensation."""
+    return f"undone {todo}"
 
 
 def digest(content: str | bytes) -> str:
@@ -211,7 +216,7 @@ def check_undone(record: ResultRecord, *, run: str, todo: str, output: str) -> N
     Where it had no output, `output` is what an attempt wrote before it ended, which nobody signs.
     """
     same_output = not record.output or record.output == digest(output)
-    if (record.run, record.todo) != (run, todo) or not same_output:
+    if (record.run, record.todo, record.outcome) != (run, todo, SUCCEEDED) or not same_output:
         raise foreign(f"run or output of {todo} in Redis are not those of its signed result")
 
 

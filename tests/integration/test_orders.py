@@ -20,13 +20,15 @@ from coordination.runs.cleaning import Cleaning
 from coordination.runs.cleanup_jobs import CleanupJob
 from coordination.runs.connection import Connection
 from coordination.runs.logs import LogReader
+from coordination.runs.records import RunView
 from coordination.runs.signed_operations import with_signatures
 from coordination.runs.submission import signing
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from coordination.trust.break_glass import declare_emergency, keep_emergency
 from coordination.trust.orders import OperationKind, RunOrder, blocks_of, digest, times
-from coordination.trust.trust_file import read_trust
+from coordination.trust.trust_edit import TrustEditor
+from coordination.trust.trust_file import Kind, read_trust
 from tests.integration.conftest import MakeWorker
 from tests.sandboxes import needs_bubblewrap
 from tests.trusted import TTL, Persons, Trusting
@@ -287,7 +289,7 @@ def test_an_emergency_orders_for_an_hour_and_approves_nothing(
 def connected(site: Trusting, by: str | None) -> Connection:
     """The connection of a person."""
     connection = Connection(site.worker.config.redis_url, Settings())
-    connection.signing = site.persons.signing(by) if by else None
+    connection.identity = site.persons.signing(by) if by else None
     connection.presence.meet = lambda *_: None  # no worker has signed on
     return connection
 
@@ -519,17 +521,77 @@ def test_still_possible_runs_can_be_read_delayed_paused_cancelled_and_deleted(si
     assert site.executed == []
 
 
-def test_still_possible_states_are_forged_so_that_todos_are_undone_too_early(site: Trusting):
+@pytest.mark.parametrize("withheld", [False, True], ids=["forged", "still_possible_with_results_deleted"])
+def test_a_todo_is_undone_behind_those_that_workers_have_signed_as_undone(site: Trusting, withheld: bool):
     undo = f"echo undone >> {site.ledger}"
     site.sweep({"A": "r1", "B": ("r2", ["A"])}, A={"compensate": undo}, B={"compensate": "false"})
     site.deliver("A")
     site.deliver("B", "r2")
     undoing.roll_back(connected(site, "ann"), site.run_id)
     site.deliver("B", "r2", attempt=site.store.attempt(site.run_id, "B"))
+    keys = site.store.keys.run(site.run_id)
     site.store.accept(site.run_id, "B", "nobody", "it is hidden who")
-    site.redis.hdel(site.store.keys.run(site.run_id).facts, "B accepted_by")
+    site.redis.hdel(keys.facts, "B accepted_by")
+    if withheld:
+        site.redis.hdel(keys.results, "B")
     site.deliver("A", attempt=site.store.attempt(site.run_id, "A"))
 
+    assert site.executed == (["A", "B", "undone"] if withheld else ["A", "B"])
+    assert len(site.refusals) == (0 if withheld else 1)
+
+
+@pytest.mark.parametrize("was", ["succeeded", "failed"])
+def test_still_possible_a_compensation_gets_another_output_if_the_todo_is_said_to_have_failed(
+    site: Trusting, was: str
+):
+    undo = f'cat "$COORD_TODO_OUTPUT" >> {site.ledger}'
+    site.sweep({"A": "r1"}, A={"action": 'echo {} > "$COORD_OUTPUT"', "compensate": undo})
+    site.deliver("A")
+    keys = site.store.keys.run(site.run_id)
+    undoing.roll_back(connected(site, "ann"), site.run_id)
+    site.redis.hset(keys.facts, "A was", was)
+    site.redis.hset(keys.output, "A", '{"forged":1}')
+    site.deliver("A", attempt=site.store.attempt(site.run_id, "A"))
+
+    assert site.executed == ([] if was == "succeeded" else ['{"forged":1}'])
+
+
+def test_a_rollback_that_was_forged_is_shown_as_unsigned(site: Trusting):
+    site.persons.trust(ann="submitter")
+    undo = {"compensate": "true"}
+    trust_worker(site)
+    site.sweep({"A": "r1", "B": "r2"}, A=undo, B=undo)
+    site.deliver("A")
+    site.deliver("B", "r2")
+    connection = connected(site, "ann")
+    assert viewed(site, connection).unsigned == ()
+    undoing.roll_back(connection, site.run_id)
+    for todo, repo in (("A", "r1"), ("B", "r2")):
+        site.deliver(todo, repo, attempt=site.store.attempt(site.run_id, todo))
+    assert viewed(site, connection).unsigned == ()
+
+    keys = site.store.keys.run(site.run_id)
+    result = site.redis.hget(keys.results, "A")
+    for forged in (None, result, site.redis.hget(keys.results, "undone B")):
+        site.redis.hdel(keys.results, "undone A")
+        if forged:
+            site.redis.hset(keys.results, "undone A", forged)
+        (doubt,) = viewed(site, connection).unsigned
+        assert "compensation of A" in doubt
+
+
+def viewed(site: Trusting, connection: Connection) -> RunView:
+    return with_signatures(connection, connection.reader.read(site.run_id))
+
+
+def trust_worker(site: Trusting) -> None:
+    """Add the key of the worker to the trust file, so that views verify its results."""
+    line = site.worker.worker_key.load().public_key
+    TrustEditor(site.persons.file).add(line, name="w", kind=Kind.WORKER)
+
+
+def test_still_possible_a_run_that_was_ordered_so_is_rolled_back(site: Trusting):
+    undo = f"echo undone >> {site.ledger}"
     site.sweep({"A": "r1", "B": ("r2", ["A"])}, on_failure=OnFailure.ROLLBACK, A={"compensate": undo},
         B={"gate": True})  # fmt: skip
     site.deliver("A")
@@ -537,7 +599,7 @@ def test_still_possible_states_are_forged_so_that_todos_are_undone_too_early(sit
     site.redis.hdel(site.store.keys.run(site.run_id).facts, "B rejected_by")
     site.deliver("A", attempt=site.store.attempt(site.run_id, "A"))
 
-    assert site.executed == ["A", "B", "undone", "A", "undone"]
+    assert site.executed == ["A", "undone"]
     assert site.refusals == []
 
 

@@ -135,7 +135,7 @@ class Site:
 
     def sign_rollback(self, run: str) -> None:
         with closing(Connection(self.a.parts.config.redis_url, self.world.settings)) as connection:
-            connection.signing = self.world.signing
+            connection.identity = self.world.signing
             assert sign_operation(connection, run, OperationKind.ROLLBACK)
 
     def retry(self, run: str, **how: Any) -> str:
@@ -388,7 +388,7 @@ def test_a_person_approves_what_this_machine_verified(site: Site):
     keys = site.keys(run)
     spec, commit_of_t1 = site.redis.hget(keys.spec, "R"), site.redis.hget(keys.facts, "T1 commit")
     with closing(Connection(site.a.parts.config.redis_url, site.world.settings)) as person:
-        person.signing = site.world.signing
+        person.identity = site.world.signing
         subject = subject_of(person, run, "R")
         assert subject is not None
         assert (subject.task, subject.repo, subject.ordered_by) == ("Deploy", "down", "person")

@@ -25,7 +25,9 @@ from coordination.runs.inputs import PredecessorOutput, TodoInputs
 from coordination.runs.records import Result, TodoState
 from coordination.runs.replies import Grant, Undo
 from coordination.trust.adoptions import check_adoption, is_adoption
+from coordination.trust.keys import Signer
 from coordination.trust.results import (
+    COMPENSATED,
     CachedRecord,
     ResultRecord,
     check_cached,
@@ -71,12 +73,14 @@ class SignedResults:
         self._guard = threading.Lock()
 
     def seal(self, grant: Grant, result: Result, change_set: str = "") -> str:
-        """Return the signed record of a result, for its settle; empty for one of an undone todo, and where
-        the key cannot be made. `change_set`: that of its run.
+        """Return the signed record of a result, for its settle; empty where the key cannot be made.
+        `change_set`: that of its run.
         """
-        signer = None if grant.undo else self._key.load_or_log()
+        signer = self._key.load_or_log()
         if signer is None:
             return ""
+        if grant.undo is not None:
+            return self._seal_undone(grant, result, signer)
         record = ResultRecord(
             run=grant.run_id,
             todo=grant.todo_id,
@@ -88,6 +92,22 @@ class SignedResults:
             output=digest(result.output) if result.outcome is TodoState.SUCCEEDED else "",
             outcome=result.outcome.value,
             change_set=change_set,
+        )
+        return seal_result(record, signer)
+
+    @staticmethod
+    def _seal_undone(grant: Grant, result: Result, signer: Signer) -> str:
+        is_undone = result.outcome is TodoState.SUCCEEDED
+        record = ResultRecord(
+            run=grant.run_id,
+            todo=grant.todo_id,
+            attempt=grant.attempt,
+            fence=grant.fence,
+            repo=grant.spec.repo.name,
+            base="",
+            tip="",
+            output="",
+            outcome=COMPENSATED if is_undone else TodoState.COMPENSATION_FAILED.value,
         )
         return seal_result(record, signer)
 
@@ -120,8 +140,7 @@ class SignedResults:
 
         def check() -> None:
             if is_adoption(signed):
-                action = grant.spec.todo.action
-                self._check_adoption(grant, signed, tip, getattr(action, "change_set", ""))
+                self._check_adoption(grant, signed, tip, change_set)
                 return
             record = self._open(signed, self._trust())
             if (record.repo, record.tip) != (grant.spec.repo.name, tip):

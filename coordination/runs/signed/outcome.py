@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from coordination.ecosystem.revision import RunOutcome
-from coordination.errors import NotAllowed, Unsafe
+from coordination.errors import NotAllowed, NotTrusted, Unsafe
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.signed.orders import SignedRun
 from coordination.trust.orders import foreign
-from coordination.trust.results import SUCCEEDED, worker_of
+from coordination.trust.results import COMPENSATED, SUCCEEDED, ResultRecord, undone_field, worker_of
 
 NAMED = 3
 """Todos that a reason names."""
@@ -129,3 +129,30 @@ def signed_results(run: SignedRun, names: Sequence[str]) -> Iterator[SignedResul
                 raise
             except NotAllowed as refused:
                 yield SignedResult(todo=name, doubt=refused)
+
+
+def not_undone(run: SignedRun, todos: Sequence[str], *, executed: bool = True) -> Iterator[str]:
+    """Yield the todos of which no trusted worker has signed that they were undone, after their result.
+    `executed`: only those of which a trusted worker has signed a result of this run.
+    """
+    for start in range(0, len(todos), READ_AT_ONCE):
+        some = todos[start : start + READ_AT_ONCE]
+        fields = [*some, *map(undone_field, some)]
+        signed = run.store.handed_over(run.run_id, [], signed=fields).signed
+        for name in some:
+            result = _record_of(run, name, signed.get(name, ""))
+            undone = _record_of(run, name, signed.get(undone_field(name), ""))
+            fence = result.fence if result else -1
+            is_undone = undone is not None and undone.outcome == COMPENSATED and undone.fence > fence
+            if not is_undone and (result or not executed):
+                yield name
+
+
+def _record_of(run: SignedRun, todo: str, raw: str) -> ResultRecord | None:
+    """Return the verified record of an attempt at a todo in this run."""
+    try:
+        record, _ = worker_of(raw, run.trust, run.now())
+    except NotTrusted:
+        return None
+    same = (run.run_id, todo, run.brief.repo_of.get(todo))
+    return record if (record.run, record.todo, record.repo) == same else None

@@ -1,8 +1,9 @@
 """Check that a compensation of a signed run is covered: by its order, or by what persons signed since.
 
-A rollback that a rejection began needs its signature, and a todo follows a dependent whose failed
-compensation was accepted only where that acceptance is signed. Facts of Redis say which rejections and
-acceptances there are: somebody who can change them can hide one, but not make one count.
+A rollback that a rejection began needs its signature. A todo is undone behind its dependents: each of which a
+worker has signed a result is undone by the signed result of its compensation, or by a signed acceptance.
+Facts of Redis say which rejections there are: somebody who can change them can hide one, but not make one
+count.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from coordination.errors import NotTrusted, TrustCause
 from coordination.models import Verdict
 from coordination.runs.brief import TodoSpec
 from coordination.runs.signed.orders import SignedRun, operation_field
+from coordination.runs.signed.outcome import not_undone
 from coordination.trust.orders import OperationKind
 
 KINDS = (OperationKind.ROLLBACK, OperationKind.RESTORE)
@@ -20,7 +22,7 @@ KINDS = (OperationKind.ROLLBACK, OperationKind.RESTORE)
 
 def check_undo(run: SignedRun, todo: str, spec: TodoSpec) -> None:
     """Check that a todo may be undone. Raises NotTrusted, MissingRight."""
-    _check_acceptances(run, todo)
+    _check_dependents(run, todo)
     refusals: list[NotTrusted] = []
     for text in run.read_fields([operation_field(kind) for kind in KINDS]):
         if text is None:
@@ -55,14 +57,16 @@ def _check_rejections(run: SignedRun) -> None:
             raise NotTrusted(TrustCause.UNSIGNED, what, f"order it: coord rollback {run.run_id}")
 
 
-def _check_acceptances(run: SignedRun, todo: str) -> None:
-    """Check who accepted the failed compensations of the todos that build on this one."""
+def _check_dependents(run: SignedRun, todo: str) -> None:
+    """Check that the todos that build on this one are undone, or that somebody has accepted that."""
+    if run.restricted:
+        return
     after = [name for name, before in run.brief.predecessors.items() if todo in before]
-    for name in _decided(run, after, "accepted_by"):
+    for name in sorted({*_decided(run, after, "accepted_by"), *not_undone(run, after)}):
         if run.operation(OperationKind.ACCEPT, name, run.brief.repo_of[name]) is None:
             raise NotTrusted(
                 TrustCause.UNSIGNED,
-                f"no signed acceptance of {name} covers the compensation of {todo}",
+                f"{name} builds on {todo}: no worker has signed that it is undone, and no person accepts it",
                 f"accept it with an identity: coord rollback {run.run_id} --accept {name}",
             )
 

@@ -21,7 +21,7 @@ elseif json ~= '' and not undoing then
   call('HSET', output, todo, json)
   call('HDEL', checkpoint, todo)
 end
-if signed ~= '' and not undoing then call('HSET', results, todo, signed) end
+if signed ~= '' then call('HSET', results, (undoing and 'undone ' or '') .. todo, signed) end
 if tip ~= '' and not undoing then
   local repo = place_of(todo).repo
   local its_result = 'tip ' .. repo
