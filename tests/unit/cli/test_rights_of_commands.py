@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import yaml
 from fastmcp import Client
 from fastmcp.exceptions import ToolError
 
@@ -135,6 +136,38 @@ def test_the_library_refuses_as_commands_do(editor: TrustEditor, file: Path):
         ):
             with pytest.raises(NotAllowed):
                 refused()
+
+
+@pytest.mark.parametrize(
+    ("right", "command"),
+    [
+        ("edit", ("issue", "sync")),
+        ("edit", ("campaign", "Everywhere", "--run", "true", "--all")),
+        ("execute", ("exec", "--all", "true")),
+        ("execute", ("qa", "api")),
+        ("execute", ("service", "start", "s")),
+        ("execute", ("service", "stop", "s")),
+        ("execute", ("service", "restart", "s")),
+        ("release-lock", ("repo", "disconnect", "api", "--reason", "x")),
+        ("release-lock", ("repo", "connect", "api")),
+        ("release-lock", ("reset-breaker", "repo:api")),
+        ("sweep", ("sweep", "PLAN-001")),
+    ],
+    ids=lambda words: " ".join(words[:2]) if isinstance(words, tuple) else "",
+)
+def test_operations_are_refused_before_anything_is_started(
+    typed: Typed, editor: TrustEditor, file: Path, right: str, command: tuple[str, ...]
+):
+    editor.grant("bot", Role.VIEWER)
+    declared = yaml.safe_load(file.read_text())
+    for repo in declared["repos"]:
+        repo.update(url=f"https://github.com/acme/{repo['name']}", qa="true")
+    declared["coordination"]["services"] = [{"name": "s", "repo": "api", "command": "sleep 1"}]
+    file.write_text(yaml.safe_dump(declared))
+
+    refused = typed(*command)
+
+    assert (refused.code, f"lacks the right {right}" in refused.err) == (4, True), refused.err[:500]
 
 
 def test_mcp_lists_and_executes_the_tools_of_its_role(editor: TrustEditor, file: Path):
